@@ -1,0 +1,57 @@
+# Everything happens in this folder. The one exception: `make setup`, run as root, installs the Debian packages that are missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= /usr/bin/python3
+BIN := .venv/bin
+STAMP := .venv/.mosfs
+
+# To build pyfuse3 and our C module; then what the demo and the tests run.
+PACKAGES := python3 python3-venv python3-dev gcc libc6-dev pkg-config libfuse3-dev fuse3 \
+            bash bzip2 gawk iproute2 make procps sqlite3 xz-utils
+
+.PHONY: help setup demo test test-all bench check clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup: $(STAMP) ## Debian packages (as root), .venv, and every command in .venv/bin; quick when nothing changed
+
+demo: $(STAMP) ## three nodes, real programs moved while they run, the results compared with native runs
+	$(BIN)/python -m mosfs.tools.demo
+
+test: check ## check, then the tests that take minutes at most
+	$(BIN)/python -m pytest -m 'not long and not lint'
+
+test-all: check ## check, then every test
+	$(BIN)/python -m pytest -m 'not lint'
+
+bench: $(STAMP) ## the figures of the targets, each as a ratio to a reference of the same run
+	$(BIN)/python -m bench
+
+check: $(STAMP) ## ruff, mypy --strict, and the import law
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m mosfs.tools.check_imports
+
+clean: ## remove what setup and the tests made, except .venv itself
+	rm -rf $(STAMP) build *.egg-info mosfs/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+$(STAMP): Makefile pyproject.toml setup.py $(wildcard mosfs/native/*.*)
+	@missing=$$(for package in $(PACKAGES); do \
+	    dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || printf ' %s' $$package; done); \
+	if [ -z "$$missing" ]; then :; \
+	elif ! command -v apt-get >/dev/null; then echo "setup: no apt-get here; this needs what Debian calls:$$missing"; \
+	elif [ "$$(id -u)" -ne 0 ]; then echo "setup: please have these installed first: apt-get install$$missing" >&2; exit 1; \
+	else echo "setup: installing Debian packages:$$missing"; apt-get -qq update; \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y $$missing >/dev/null; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: mosfs needs Python 3.11 or newer")'
+	@[ -x $(BIN)/pip ] || { echo "setup: making .venv"; $(PYTHON) -m venv .venv; }
+	@echo "setup: building mosfs and installing it with its libraries in .venv"
+	@$(BIN)/python -m pip --disable-pip-version-check install -q -e '.[test]' --config-settings editable_mode=compat
+	@$(BIN)/python -m mosfs.tools.install_launchers
+	@touch $@

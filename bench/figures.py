@@ -1,0 +1,215 @@
+"""The figures: what is compared with what, and the bound (the names are those of the project's list of targets)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.bed import AWAY, HOME, Bed, BenchError
+from bench.measure import Result, interleave
+
+HEADER, ANSWER = 56, 16  #: bytes of a forwarded call's frames without data
+CHUNK = 1 << 18
+UNITS = {"ns": 1.0, "us": 1e3, "ms": 1e6}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A comparison of two commands that print nanoseconds.
+
+    ``instead``: the reference's command, if it is not the same without mosrun. ``often``: that many times the rounds.
+    """
+
+    what: str
+    command: Sequence[str]
+    where: Sequence[str]
+    target: float | None
+    reference: str = "native"
+    instead: Sequence[str] = ()
+    unit: str = "us"
+    often: int = 1
+
+
+def compared(figure: str, lines: Callable[[Bed], list[Line]]) -> Callable[[Bed, int], Iterator[Result]]:
+    """The figure whose lines are made by ``lines``."""
+
+    def measure(bed: Bed, rounds: int) -> Iterator[Result]:
+        for line in lines(bed):
+
+            def ours(line: Line = line) -> float:
+                return bed.number([*line.where, *line.command]) / UNITS[line.unit]
+
+            def theirs(line: Line = line) -> float:
+                return bed.number(line.instead or line.command) / UNITS[line.unit]
+
+            measured = interleave(ours, theirs, rounds * line.often)
+            yield Result(figure, line.what, line.unit, line.reference, *measured, line.target)
+
+    return measure
+
+
+def loop(bed: Bed, mode: str, count: int, size: int = 512) -> list[str]:
+    return [bed.helper("loops"), mode, str(count), str(size)]
+
+
+def h1(bed: Bed) -> list[Line]:
+    return [Line("CPU-bound, home", loop(bed, "cpu", 100_000_000), HOME, 1.005, unit="ns", often=3)]
+
+
+def h2(bed: Bed) -> list[Line]:
+    return [Line("read, write, getpid, stat", loop(bed, "calls", 60_000), HOME, 1.15)]
+
+
+def h3(bed: Bed) -> list[Line]:
+    return [Line("open and close", loop(bed, "open", 20_000), HOME, 6.0)]
+
+
+PROJECT = "for n in 1 2 3 4 5 6; do printf '#include <stdio.h>\\n#include <stdlib.h>\\n#include <string.h>\\n" \
+    "int f%s(int x) { return printf(\"%%d\", x); }\\n' $n > f$n.c; done; " \
+    "printf 'int main(void) { return 0; }\\n' > main.c; " \
+    "printf 'p: $(patsubst %%.c,%%.o,$(wildcard *.c))\\n\\tgcc -o p $^\\n' > Makefile"
+GIT = "git -c user.name=b -c user.email=b@example.org"
+
+
+def h4(bed: Bed) -> list[Line]:
+    """Whole programs, each in a shell that starts with an empty folder."""
+    programs = {
+        "compile of 7 files by make": f"{PROJECT}; make -s",
+        "git init, commit, log": f"seq 20000 > f; {GIT} init -q .; {GIT} add f; {GIT} commit -qm m; {GIT} log --stat",
+        "find": "find /usr/lib /usr/share/doc -name '*.so*' | wc -l",
+        "tar": "tar -cf - /usr/include | wc -c",
+        "script of 200 forks": "for i in $(seq 160); do (exit 3); done; for i in $(seq 20); do ls / | wc -l; done",
+    }
+    clean = 'mkdir run.$$ && cd run.$$ && { eval "$0"; status=$?; } > /dev/null; cd ..; rm -rf run.$$; exit $status'
+    return [
+        Line(what, [bed.helper("timed"), "1", "bash", "-c", clean, program], HOME, 1.25, unit="ms")
+        for what, program in programs.items()
+    ]
+
+
+def h5(bed: Bed) -> list[Line]:
+    command = loop(bed, "clock", 3_000_000)
+    places = {"home": HOME, "away": AWAY}
+    return [Line(f"clock_gettime, {name}", command, where, 1.3, unit="ns") for name, where in places.items()]
+
+
+def h6(bed: Bed) -> list[Line]:
+    return [Line("fork, exit, wait", loop(bed, "fork", 500), HOME, 2.0)]
+
+
+def h7(bed: Bed) -> list[Line]:
+    timed = [bed.helper("timed"), "10"]
+    ours, python = [*timed, *HOME, "true"], [*timed, "/usr/bin/python3", "-I", "-S", "-c", "pass"]
+    return [Line("mosrun true", ours, (), 3.0, "python3 -I -S -c pass", python, unit="ms")]
+
+
+def a1(bed: Bed) -> list[Line]:
+    """Forwarded calls; the ping-pong has the two frames of the call, with nothing computed at either end.
+
+    The bound is for two cores, as two nodes have them. One core, shown too, spares the wake-up of an idle one.
+    """
+
+    def forwarded(what: str, mode: str, size: int, target: float) -> Iterator[Line]:
+        out = HEADER + (size if mode == "write" else 0)
+        back = ANSWER + (size if mode == "read" else 0)
+        for cores in (2, 1):
+            pong = [bed.helper("pingpong"), "3000", str(out), str(back), str(cores)]
+            reference = f"TCP {out} B, {back} B, {cores} core{'s' * (cores > 1)}"
+            yield Line(what, loop(bed, mode, 3000, size), AWAY, target if cores == 2 else None, reference, pong)
+
+    return [
+        *forwarded("forwarded getppid", "getppid", 1, 3.0),
+        *forwarded("forwarded read of 4 KB", "read", 4096, 3.0),
+        *forwarded("forwarded write of 4 KB", "write", 4096, 3.0),
+        *forwarded("forwarded read of 64 KB", "read", 65536, 2.0),
+    ]
+
+
+def a2(bed: Bed) -> list[Line]:
+    return [Line("CPU-bound, away", loop(bed, "cpu", 100_000_000), AWAY, 1.005, unit="ns", often=3)]
+
+
+def plain_transfer(size: int) -> float:
+    """Seconds for ``size`` bytes from one process's memory to another's by sendall and recv_into over TCP."""
+    data = bytearray(os.urandom(1 << 20)) * (size >> 20)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                with socket.create_connection(server.getsockname()) as sink:
+                    memory = memoryview(bytearray(size))
+                    sink.sendall(b"r")
+                    done = 0
+                    while done < size:
+                        done += sink.recv_into(memory[done:done + CHUNK])
+                    sink.sendall(b"d")
+                status = 0
+            finally:
+                os._exit(status)
+        peer, _ = server.accept()
+        with peer:
+            peer.recv(1)
+            began = time.perf_counter()
+            peer.sendall(data)
+            if peer.recv(1) != b"d":
+                raise BenchError("the plain transfer broke off")
+            took = time.perf_counter() - began
+    os.waitpid(pid, 0)
+    return took
+
+
+def m1(bed: Bed, rounds: int) -> Iterator[Result]:
+    """Whole moves to node 2, as throughput; the way back home is not measured."""
+    for megabytes, target in ((16, None), (256, 0.5), (1024, None)):
+        size = megabytes << 20
+        with bed.spinning(megabytes, 0, HOME) as spinner:
+
+            def ours(size: int = size, pid: int = spinner.pid) -> float:
+                took = bed.moved_to(pid, "2")
+                bed.moved_to(pid, "home")
+                return size / took / 1e6
+
+            def theirs(size: int = size) -> float:
+                return size / plain_transfer(size) / 1e6
+
+            measured = interleave(ours, theirs, rounds)
+        yield Result("M1", f"move of {megabytes} MB", "MB/s", "sendall, recv_into", *measured, target, at_least=True)
+
+
+def gaps(figure: str, what: str, bed: Bed, rounds: int, megabytes: int, dirty: float, target: float) -> Result:
+    """Largest gap of a program that is moved to node 2; shown beside it: of the same program natively, left alone."""
+
+    def still() -> float:
+        with bed.spinning(megabytes, dirty, ()) as native:
+            return max(native.gaps(2))
+
+    def moved() -> float:
+        spinner.gaps(1)
+        bed.moved_to(spinner.pid, "2")
+        largest = max(spinner.gaps(2))
+        bed.moved_to(spinner.pid, "home")
+        return largest
+
+    with bed.spinning(megabytes, dirty, HOME) as spinner:
+        ours, theirs = interleave(moved, still, rounds)
+    return Result(figure, what, "ms", "native, never moved", ours, theirs, target, ratio=False)
+
+
+def m2(bed: Bed, rounds: int) -> Iterator[Result]:
+    for dirty, target in ((0, 10.0), (200, 20.0), (500, 50.0)):
+        yield gaps("M2", f"downtime, 1 GB, {dirty} MB/s dirtied", bed, rounds, 1024, dirty, target)
+
+
+def m3(bed: Bed, rounds: int) -> Iterator[Result]:
+    yield gaps("M3", "downtime, 4 MB", bed, rounds, 4, 0, 8.0)
+
+
+FIGURES: dict[str, Callable[[Bed, int], Iterator[Result]]] = {
+    "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
+    "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
+    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
+}

@@ -1,0 +1,122 @@
+/* Loops that time themselves: loops MODE COUNT [SIZE] prints the nanoseconds of one turn, with three decimals. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static long count, size;
+static int fd;
+static char buffer[1 << 20];
+
+static void must(long good, const char *what)
+{
+	if (!good) {
+		perror(what);
+		exit(1);
+	}
+}
+
+static void cpu(void)
+{
+	unsigned long x = 88172645463325252UL;
+
+	for (long i = 0; i < count; i++) {
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+	}
+	must(x != 0, "cpu");
+}
+
+static void ordinary_calls(void)
+{
+	struct stat st;
+
+	for (long i = 0; i < count; i++) {
+		must(pwrite(fd, buffer, 512, 0) == 512, "write");
+		must(pread(fd, buffer, 512, 0) == 512, "read");
+		must(syscall(SYS_getpid) > 0, "getpid");
+		must(stat("/", &st) == 0, "stat");
+	}
+}
+
+static void open_close(void)
+{
+	for (long i = 0; i < count; i++) {
+		int f = open("/etc/hostname", O_RDONLY | O_CLOEXEC);
+		must(f >= 0 && close(f) == 0, "open");
+	}
+}
+
+static void clock_reads(void)
+{
+	struct timespec t;
+
+	for (long i = 0; i < count; i++)
+		clock_gettime(CLOCK_MONOTONIC, &t);
+}
+
+static void forks(void)
+{
+	for (long i = 0; i < count; i++) {
+		pid_t pid = fork();
+		if (pid == 0)
+			_exit(0);
+		must(waitpid(pid, NULL, 0) == pid, "fork");
+	}
+}
+
+static void getppids(void)
+{
+	for (long i = 0; i < count; i++)
+		syscall(SYS_getppid);
+}
+
+static void reads(void)
+{
+	for (long i = 0; i < count; i++)
+		must(pread(fd, buffer, size, 0) == size, "read");
+}
+
+static void writes(void)
+{
+	for (long i = 0; i < count; i++)
+		must(pwrite(fd, buffer, size, 0) == size, "write");
+}
+
+static const struct {
+	const char *name;
+	void (*run)(void);
+} modes[] = {
+	{ "cpu", cpu }, { "calls", ordinary_calls }, { "open", open_close }, { "clock", clock_reads },
+	{ "fork", forks }, { "getppid", getppids }, { "read", reads }, { "write", writes },
+};
+
+int main(int argc, char **argv)
+{
+	char name[] = "/tmp/mosfs-bench.XXXXXX";
+	struct timespec a, b;
+
+	count = argc > 2 ? atol(argv[2]) : 0;
+	size = argc > 3 ? atol(argv[3]) : 512;
+	must(count > 0 && size > 0 && size <= (long)sizeof(buffer), "usage: loops MODE COUNT [SIZE]");
+	fd = mkstemp(name);
+	must(fd >= 0 && unlink(name) == 0, "mkstemp");
+	must(pwrite(fd, buffer, sizeof(buffer), 0) == sizeof(buffer), "write");
+	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+		if (strcmp(modes[i].name, argv[1]))
+			continue;
+		clock_gettime(CLOCK_MONOTONIC, &a);
+		modes[i].run();
+		clock_gettime(CLOCK_MONOTONIC, &b);
+		printf("%.3f\n", ((b.tv_sec - a.tv_sec) * 1e9 + (b.tv_nsec - a.tv_nsec)) / count);
+		return 0;
+	}
+	fprintf(stderr, "loops: no mode %s\n", argv[1]);
+	return 1;
+}

@@ -1,0 +1,57 @@
+/* spin MEGABYTES DIRTY WINDOW: a program of that size that reads the clock without pause, and writes DIRTY megabytes a second (page by
+ * page) into its memory. After every WINDOW milliseconds it prints the largest gap between two readings in that window, in
+ * nanoseconds: whatever stops it, for whatever reason, is seen as a gap. Ends when its stdout is closed. */
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4)
+		return 2;
+	size_t size = strtoul(argv[1], NULL, 10) << 20;
+	double rate = strtod(argv[2], NULL) * (1 << 20) / 1e9; /* bytes a nanosecond */
+	int64_t window = strtoll(argv[3], NULL, 10) * 1000000;
+	uint64_t x = 88172645463325252UL;
+	char line[32], *memory = size ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) : NULL;
+
+	if (memory == MAP_FAILED)
+		return 1;
+	for (size_t i = 0; i < size; i += 8) {
+		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+		memcpy(memory + i, &x, 8);
+	}
+	signal(SIGPIPE, SIG_DFL);
+	for (;;) {
+		int64_t start = now(), last = start, largest = 0, written = 0;
+		while (last - start < window) {
+			int64_t t = now();
+			if (t - last > largest)
+				largest = t - last;
+			last = t;
+			while (size && written < (t - start) * rate) {
+				x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+				memory[x % size & ~4095UL] = (char)x;
+				written += 4096;
+				if (written % (1 << 16) == 0)
+					break;
+			}
+		}
+		int n = snprintf(line, sizeof(line), "%lld\n", (long long)largest);
+		if (write(1, line, n) != n)
+			return 1;
+	}
+}

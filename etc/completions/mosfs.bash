@@ -1,0 +1,55 @@
+# Made by mosfs.tools.completions from the commands' own tables: change those.
+
+_mosrun() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-b -r -h -F -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosrun mosrun
+
+_mosenv() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-b -r -h -F -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosenv mosenv
+
+_mosnative() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "--help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosnative mosnative
+
+_mosps() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-A -e -a -d -p -t -u -U -g -G -f -l -j -H -w -T -m -I -h -M -L -O -n -N -P -V -S --json --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "$(ls ${MOSIX_ROOT%/}/run/mosix/proc 2>/dev/null)" -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosps mosps
+
+_mosmigrate() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "--no-wait --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "$([ $COMP_CWORD = 1 ] && echo $(ls ${MOSIX_ROOT%/}/run/mosix/proc 2>/dev/null) || echo home $(sed -n 's/^\([1-9][0-9]*\)[ \t].*/\1/p' ${MOSIX_ROOT%/}/etc/mosix/userview.map 2>/dev/null))" -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosmigrate mosmigrate
+
+_moslab() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "--root --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "up down status run shell storm" -- "$word")) ;;
+    esac
+}
+complete -o default -F _moslab moslab

@@ -1,0 +1,1 @@
+"""Facts about the kernel's interface: numbers, flags, structure layouts, texts. No behaviour; imports nothing of ours."""

@@ -1,0 +1,269 @@
+"""Arguments that the table's notation cannot describe: vectors, message headers, ioctl, fcntl and friends.
+
+A handler adds blobs, relocations and ranges to the request: ``handler(request, index, values, task)``, where ``index`` is its argument
+and ``values`` are all six as the kernel understands them. What cannot be read is left out, as in `marshal`.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+from mosfs.abi import commands, ioctls
+from mosfs.abi.args import Direction, Kind
+from mosfs.calls.request import MAX_TRANSFER, NO_ARG, Blob, Comes, Request
+from mosfs.trace.task import Task
+
+Handler = Callable[[Request, int, Sequence[int], Task], None]
+
+IOV_MAX = 1024
+
+
+def _read(task: Task, addr: int, size: int) -> bytes | None:
+    try:
+        return task.read(addr, size)
+    except OSError:
+        return None
+
+
+def _fixed(request: Request, index: int, task: Task, size: int, *, goes: bool, comes: Comes = Comes.NOTHING) -> int:
+    """A blob of ``size`` bytes behind argument ``index``: its number, -1 if it cannot be read."""
+    addr = request.args[index]
+    data = _read(task, addr, size) if addr else None
+    if data is None:
+        return -1
+    request.blobs.append(Blob(addr, size, data if goes else None, index, comes))
+    return len(request.blobs) - 1
+
+
+# --------------------------------------------------------------------------- vectors and messages
+
+
+def _vector(request: Request, task: Task, addr: int, count: int, *, out: bool, index: int = NO_ARG, comes: Comes = Comes.SEQUENCE) -> int:
+    """An iovec array and the memory behind it; its blob number, -1 if it cannot be read."""
+    if not 0 < count <= IOV_MAX:
+        return -1
+    raw = _read(task, addr, 16 * count)
+    if raw is None:
+        return -1
+    entries = list(struct.iter_unpack("<QQ", raw))
+    left = MAX_TRANSFER
+    array = bytearray(raw)
+    number = len(request.blobs)
+    request.blobs.append(Blob(addr, len(raw), array, index))
+    for i, (base, length) in enumerate(entries):
+        size = min(length, left)
+        left -= size
+        if size != length:
+            struct.pack_into("<Q", array, 16 * i + 8, size)
+        if not size:
+            continue
+        data: bytearray | None = None
+        if not out or comes is not Comes.SEQUENCE:
+            data = bytearray(size)
+            if task.read_into(base, data) != size:
+                continue
+        request.relocations.append((number, len(request.blobs), 16 * i))
+        request.blobs.append(Blob(base, size, data, NO_ARG, comes if out else Comes.NOTHING))
+    return number
+
+
+def _iov(*, out: bool) -> Handler:
+    def handler(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+        _vector(request, task, request.args[index], values[index + 1], out=out, index=index)
+
+    return handler
+
+
+def _message(request: Request, head: bytes, number: int, base: int, task: Task, *, out: bool, comes: Comes) -> None:
+    """The parts of the struct msghdr at ``base`` of blob ``number``."""
+    name, name_size, iov, iov_count, control, control_size = struct.unpack_from("<QIxxxxQQQQ", head, base)
+    if name and 0 < name_size <= 4096:
+        data = _read(task, name, name_size)
+        if data is not None:
+            request.relocations.append((number, len(request.blobs), base))
+            request.blobs.append(Blob(name, name_size, data, NO_ARG, Comes.SUCCESS if out else Comes.NOTHING))
+    if iov and iov_count:
+        first = len(request.blobs)
+        vector = _vector(request, task, iov, iov_count, out=out, comes=comes)
+        if vector >= 0:
+            request.relocations.append((number, first, base + 16))
+    if control and 0 < control_size <= 1 << 20:
+        data = _read(task, control, control_size)
+        if data is not None:
+            request.relocations.append((number, len(request.blobs), base + 32))
+            request.blobs.append(Blob(control, control_size, data, NO_ARG, Comes.SUCCESS if out else Comes.NOTHING))
+    if out:
+        request.ranges += [(number, 4, base + 8), (number, 8, base + 40), (number, 4, base + 48)]
+
+
+def _msg(*, out: bool) -> Handler:
+    def handler(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+        number = _fixed(request, index, task, 56, goes=True, comes=Comes.SUCCESS if out else Comes.NOTHING)
+        if number >= 0:
+            head = bytes(request.blobs[number].data or b"")
+            _message(request, head, number, 0, task, out=out, comes=Comes.SEQUENCE)
+
+    return handler
+
+
+def _mmsg(*, out: bool) -> Handler:
+    def handler(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+        count = values[index + 1]
+        if not 0 < count <= IOV_MAX:
+            return
+        number = _fixed(request, index, task, 64 * count, goes=True, comes=Comes.SUCCESS)
+        if number < 0:
+            return
+        head = bytes(request.blobs[number].data or b"")
+        for i in range(count):
+            _message(request, head, number, 64 * i, task, out=out, comes=Comes.SUCCESS)
+            request.ranges.append((number, 4, 64 * i + 56))
+
+    return handler
+
+
+# --------------------------------------------------------------------------- calls within calls
+
+
+def _ioctl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    code = values[1] & 0xFFFFFFFF
+    if code == 0x8912:  # SIOCGIFCONF: struct ifconf {int len; pointer}
+        number = _fixed(request, index, task, 16, goes=True, comes=Comes.SUCCESS)
+        if number >= 0:
+            length, buffer = struct.unpack("<ixxxxQ", bytes(request.blobs[number].data or b""))
+            request.ranges.append((number, 4, 0))
+            if buffer and 0 < length <= 1 << 20:
+                data = _read(task, buffer, length)
+                request.relocations.append((number, len(request.blobs), 8))
+                request.blobs.append(Blob(buffer, length, data, NO_ARG, Comes.SUCCESS))
+        return
+    shape = ioctls.describe(code)
+    size = max(shape.in_bytes, shape.out_bytes)
+    if shape.by_value or not size:
+        return
+    comes = Comes.SUCCESS if shape.out_bytes else Comes.NOTHING
+    _fixed(request, index, task, size, goes=True, comes=comes)
+
+
+def _fcntl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    arg = commands.fcntl_arg(values[1])
+    if arg.kind is Kind.MEMORY:
+        comes = Comes.SUCCESS if arg.direction & Direction.OUT else Comes.NOTHING
+        _fixed(request, index, task, arg.size(values, lambda _: 0), goes=True, comes=comes)
+
+
+def _prctl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    arg = commands.prctl(values[0]).arg
+    addr = request.args[index]
+    if arg.kind is Kind.STR and addr:
+        text = _read(task, addr, 16)
+        if text is not None:
+            request.blobs.append(Blob(addr, 16, text, index))
+    elif arg.kind is Kind.MEMORY:
+        comes = Comes.SUCCESS if arg.direction & Direction.OUT else Comes.NOTHING
+        _fixed(request, index, task, arg.size(values, lambda _: 0), goes=True, comes=comes)
+
+
+def _sigmask(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    _fixed(request, index, task, 8, goes=True)
+
+
+def _pselect_mask(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    number = _fixed(request, index, task, 16, goes=True)
+    if number < 0:
+        return
+    pointer, size = struct.unpack("<QQ", bytes(request.blobs[number].data or b""))
+    if pointer and size == 8:
+        data = _read(task, pointer, 8)
+        if data is not None:
+            request.relocations.append((number, len(request.blobs), 0))
+            request.blobs.append(Blob(pointer, 8, data))
+
+
+def _sigevent(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    number = _fixed(request, index, task, 64, goes=True)
+    if number < 0:
+        return
+    value, _signal, notify = struct.unpack_from("<Qii", bytes(request.blobs[number].data or b""))
+    if notify == 2 and value:  # SIGEV_THREAD of message queues: a cookie of 32 bytes
+        data = _read(task, value, 32)
+        if data is not None:
+            request.relocations.append((number, len(request.blobs), 0))
+            request.blobs.append(Blob(value, 32, data))
+
+
+_SEM_STRUCT = {2: Comes.SUCCESS, 1: Comes.NOTHING, 18: Comes.SUCCESS, 20: Comes.SUCCESS, 3: Comes.SUCCESS, 19: Comes.SUCCESS}
+_SEM_ARRAYS = {13: Comes.SUCCESS, 17: Comes.NOTHING}  # GETALL, SETALL
+_IPC_64 = 0x100
+
+
+def _semctl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    command = values[2] & ~_IPC_64
+    if command in _SEM_STRUCT:
+        _fixed(request, index, task, 36 if command in (3, 19) else 104, goes=True, comes=_SEM_STRUCT[command])
+    elif command in _SEM_ARRAYS:
+        # the number of semaphores is known only at home: as many as the system allows in one set, cut at the end of the memory
+        addr = request.args[index]
+        data = bytearray(2 * 4096)
+        got = task.read_into(addr, data) if addr else 0
+        if got:
+            request.blobs.append(Blob(addr, got, bytes(data[:got]), index, _SEM_ARRAYS[command]))
+
+
+def _control(sizes: dict[int, tuple[int, Comes]], command_at: int) -> Handler:
+    def handler(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+        known = sizes.get(values[command_at] & ~_IPC_64)
+        if known:
+            _fixed(request, index, task, known[0], goes=True, comes=known[1])
+
+    return handler
+
+
+def _sysfs(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    if values[0] == 1:
+        text = _read(task, request.args[index], 64)
+        if text is not None:
+            request.blobs.append(Blob(request.args[index], 64, text, index))
+    elif values[0] == 2 and request.args[2]:
+        data = _read(task, request.args[2], 64)
+        if data is not None:
+            request.blobs.append(Blob(request.args[2], 64, data, 2, Comes.SUCCESS))
+
+
+def _file_handle(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    head = _read(task, request.args[index], 4) if request.args[index] else None
+    if head is not None:
+        size = 8 + min(int.from_bytes(head, "little"), 128)
+        _fixed(request, index, task, size, goes=True, comes=Comes.ALWAYS)
+
+
+def _nothing(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    """The argument stays an address (or is served elsewhere)."""
+
+
+HANDLERS: dict[str, Handler] = {
+    "iov_in": _iov(out=False),
+    "iov_out": _iov(out=True),
+    "msg_in": _msg(out=False),
+    "msg_out": _msg(out=True),
+    "mmsg_in": _mmsg(out=False),
+    "mmsg_out": _mmsg(out=True),
+    "argv": _nothing,
+    "ioctl": _ioctl,
+    "fcntl": _fcntl,
+    "prctl": _prctl,
+    "futex": _nothing,
+    "sigmask": _sigmask,
+    "pselect_mask": _pselect_mask,
+    "sigevent": _sigevent,
+    "semctl": _semctl,
+    "shmctl": _control(
+        {2: (112, Comes.SUCCESS), 1: (112, Comes.NOTHING), 13: (112, Comes.SUCCESS), 15: (112, Comes.SUCCESS),
+         3: (72, Comes.SUCCESS), 14: (48, Comes.SUCCESS)}, 1),
+    "msgctl": _control(
+        {2: (120, Comes.SUCCESS), 1: (120, Comes.NOTHING), 11: (120, Comes.SUCCESS), 13: (120, Comes.SUCCESS),
+         3: (32, Comes.SUCCESS), 12: (32, Comes.SUCCESS)}, 1),
+    "sysfs": _sysfs,
+    "file_handle": _file_handle,
+}  # fmt: skip

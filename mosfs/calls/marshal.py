@@ -1,0 +1,93 @@
+"""A stopped call becomes a `Request`, by the table's notation of its arguments.
+
+Memory that cannot be read is left out: the deputy then passes the program's own address, which is not mapped there, and the home
+kernel answers EFAULT as it would natively.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from mosfs.abi.args import Arg, Direction, Kind, Rule
+from mosfs.abi.syscalls import Syscall
+from mosfs.calls import irregular
+from mosfs.calls.request import MAX_TRANSFER, Blob, Comes, Request
+from mosfs.trace.task import Task
+
+_RULES = {Rule.SUCCESS: Comes.SUCCESS, Rule.RETURNED: Comes.RETURNED, Rule.ALWAYS: Comes.ALWAYS}
+#: Calls whose data may be cut: the kernel is allowed to transfer less.
+_COUNT_ARG = {0: 2, 1: 2, 17: 2, 18: 2}
+
+
+@lru_cache(maxsize=1024)
+def _plan(row: Syscall) -> tuple[tuple[int, Arg], ...]:
+    """The arguments that reach memory."""
+    return tuple((i, a) for i, a in enumerate(row.args) if a.kind in (Kind.STR, Kind.MEMORY, Kind.IRREGULAR))
+
+
+def marshal(row: Syscall, args: Sequence[int], mask: int, task: Task) -> Request:
+    """The request for a call of ``row`` with these six registers."""
+    plan = _plan(row)
+    if not plan:
+        return Request(row.nr, tuple(args), mask)
+    registers = tuple(args)
+    count = _COUNT_ARG.get(row.nr)
+    if count is not None and registers[count] > MAX_TRANSFER:
+        registers = (*registers[:count], MAX_TRANSFER, *registers[count + 1 :])
+    request = Request(row.nr, registers, mask)
+    values = row.values(registers)
+    for index, arg in plan:
+        addr = registers[index]
+        if arg.kind is Kind.IRREGULAR:
+            irregular.HANDLERS[arg.name](request, index, values, task)
+        elif not addr:
+            continue
+        elif arg.kind is Kind.STR:
+            add_string(request, index, addr, task)
+        else:
+            add_memory(request, index, arg, arg.size(values, _peek(task)), task)
+    return request
+
+
+def _peek(task: Task) -> Callable[[int], int]:
+    def peek(addr: int) -> int:
+        try:
+            return int.from_bytes(task.read(addr, 4), "little")
+        except OSError:
+            return 0
+
+    return peek
+
+
+def add_string(request: Request, index: int, addr: int, task: Task, limit: int = 4097) -> None:
+    try:
+        text = task.read_string(addr, limit)
+    except OSError:
+        return
+    request.blobs.append(Blob(addr, len(text) + 1, text + b"\0", index))
+
+
+def add_memory(request: Request, index: int, arg: Arg, size: int, task: Task) -> None:
+    """A MEMORY argument of ``size`` bytes."""
+    addr = request.args[index]
+    if size <= 0 or size > 2 * MAX_TRANSFER:
+        return
+    data: bytearray | None = None
+    if arg.direction & Direction.IN:
+        data = bytearray(size)
+        got = task.read_into(addr, data)
+        if got != size:
+            if arg.direction & Direction.OUT or not got:
+                return
+            # the readable beginning goes: write(2) transfers what it can reach
+            del data[got:]
+            size = got
+            count = _COUNT_ARG.get(request.nr)
+            if count is None:
+                return
+            registers = list(request.args)
+            registers[count] = got
+            request.args = tuple(registers)
+    comes = _RULES[arg.rule] if arg.direction & Direction.OUT else Comes.NOTHING
+    request.blobs.append(Blob(addr, size, data, index, comes, arg.ret_factor, arg.ret_plus))

@@ -1,0 +1,76 @@
+"""The manual's limits as one pure decision: what becomes of a call that the filter sent to us (mosrun(1), LIMITATIONS).
+
+The readings come first (`modern programs must run`): what can be served transparently is served, and refused only if it cannot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from mosfs.abi import commands, ioctls
+from mosfs.abi.syscalls import Away, Home, Syscall
+from mosfs.abi.texts import Text, text
+
+
+class Do(Enum):
+    SERVE = auto()  # let the call be made as usual
+    ANSWER = auto()  # return ``result`` without making it
+    REFUSE = auto()  # unsupported: killed with ``message``, or ENOSYS (-e), plus the message (-w), or stay home
+
+
+class Unsupported(Enum):
+    """`Settings.unsupported`, and the control file unsupportok."""
+
+    KILL = 0
+    QUIET = 1
+    WARN = 2
+    STAY_HOME = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    do: Do
+    result: int = 0
+    message: str = ""
+
+
+SERVE = Verdict(Do.SERVE)
+
+_KILLS = frozenset({62, 200, 234, 129, 297})
+_LIMITS = frozenset({160, 302})
+SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_PRCTL, SYS_CLONE = 9, 16, 30, 157, 56
+
+
+def judge(row: Syscall, args: Sequence[int]) -> Verdict:
+    """What becomes of a call of ``row`` with these argument registers, at home or away."""
+    if row.home is Home.ERRNO or row.away is Away.ERRNO:
+        return Verdict(Do.ANSWER, -row.errno)
+    # the PID stays the program's own and the limit is the kernel's: both work as natively
+    if row.nr in _KILLS or row.nr in _LIMITS:
+        return SERVE
+    if row.home is Home.TEST and not row.stops(tuple(args)):
+        return SERVE
+    if row.home in (Home.TEST, Home.REFUSE) or row.away is Away.REFUSE:
+        return Verdict(Do.REFUSE, message=_message(row, args))
+    return SERVE
+
+
+def _message(row: Syscall, args: Sequence[int]) -> str:
+    if row.nr == SYS_MMAP:
+        return text(Text.MAP_SHARED)
+    if row.nr == SYS_SHMAT:
+        return text(Text.SHMAT)
+    if row.nr == SYS_PRCTL:
+        return text(Text.PRCTL, number=args[0] & 0xFFFFFFFF)
+    if row.nr == SYS_IOCTL and args[1] & 0xFFFFFFFF in ioctls.REFUSED:
+        return text(Text.IOCTL, number=args[1] & 0xFFFFFFFF)
+    return text(Text.SYSCALL, name=row.name)
+
+
+def stays_in_body(row: Syscall, args: Sequence[int]) -> bool:
+    """A call that the body's own kernel serves (its memory, its registers)."""
+    if row.away is Away.BODY:
+        return True
+    return row.nr == SYS_PRCTL and commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Place.BODY

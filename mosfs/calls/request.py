@@ -1,0 +1,170 @@
+"""A forwarded call on the wire: registers, and the memory that its pointers reach, as blobs.
+
+::
+
+    CALL   nr i32, blobs u8, relocations u8, ranges u16, args 6 x u64, mask u64
+           per blob: address u64, size u32, bytes sent u32, argument u8 (255: none), rule u8, factor u16, plus u32
+           per relocation: blob u16, target blob u16, offset u32      a pointer inside a blob
+           per range: blob u16, length u16, offset u32                only these parts of the blob come back
+           the sent bytes of all blobs
+    REPLY  result i64, outs u16, flags u16, pad u32;  per out: address u64, size u32;  their bytes
+
+The deputy's side places the blobs in its scratch memory, turns the pointers, makes the call, and returns what the rules say to the
+addresses the program used. Little-endian, no padding.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+CALL_HEAD = struct.Struct("<iBBH7Q")
+BLOB = struct.Struct("<QIIBBHI")
+RELOCATION = struct.Struct("<HHI")
+RANGE = struct.Struct("<HHI")
+REPLY_HEAD = struct.Struct("<qHHI")
+OUT = struct.Struct("<QI")
+NO_ARG = 255
+
+#: Longest transfer of one forwarded call; longer reads and writes are short, as the kernel's own limit makes them.
+MAX_TRANSFER = 32 << 20
+
+
+class Comes(IntEnum):
+    """What comes back of a blob."""
+
+    NOTHING = 0
+    SUCCESS = 1  # all of it, if the call succeeded
+    RETURNED = 2  # the first result * factor + plus bytes
+    ALWAYS = 3
+    SEQUENCE = 4  # the result's bytes, spread over all blobs of this rule in order
+
+
+@dataclass(slots=True)
+class Blob:
+    """Memory that a call reaches. ``data`` is None when nothing needs to be sent."""
+
+    addr: int
+    size: int
+    data: bytes | bytearray | None = None
+    arg: int = NO_ARG
+    comes: Comes = Comes.NOTHING
+    factor: int = 1
+    plus: int = 0
+
+
+@dataclass(slots=True)
+class Request:
+    """One call. ``relocations`` are (blob, target blob, offset), ``ranges`` (blob, length, offset)."""
+
+    nr: int
+    args: tuple[int, ...]
+    mask: int
+    blobs: list[Blob] = field(default_factory=list)
+    relocations: list[tuple[int, int, int]] = field(default_factory=list)
+    ranges: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def pack(self) -> bytes:
+        parts = [
+            CALL_HEAD.pack(self.nr, len(self.blobs), len(self.relocations), len(self.ranges), *self.args, self.mask)
+        ]
+        data: list[bytes | bytearray] = []
+        for b in self.blobs:
+            sent = 0
+            if b.data is not None:
+                sent = len(b.data)
+                data.append(b.data)
+            parts.append(BLOB.pack(b.addr, b.size, sent, b.arg, b.comes, b.factor, b.plus))
+        parts += [RELOCATION.pack(*r) for r in self.relocations]
+        parts += [RANGE.pack(*r) for r in self.ranges]
+        return b"".join([*parts, *data])
+
+
+class BadRequest(Exception):
+    """A peer sent something that is no call."""
+
+
+def unpack(payload: bytes) -> Request:
+    """The inverse of `Request.pack`; BadRequest when lengths do not fit."""
+    try:
+        nr, blobs, relocations, ranges, *rest = CALL_HEAD.unpack_from(payload)
+        at = CALL_HEAD.size
+        heads = []
+        for _ in range(blobs):
+            heads.append(BLOB.unpack_from(payload, at))
+            at += BLOB.size
+        moved = []
+        for _ in range(relocations):
+            moved.append(RELOCATION.unpack_from(payload, at))
+            at += RELOCATION.size
+        parts = []
+        for _ in range(ranges):
+            parts.append(RANGE.unpack_from(payload, at))
+            at += RANGE.size
+        found = []
+        for addr, size, sent, arg, comes, factor, plus in heads:
+            data = None
+            if sent:
+                data = payload[at : at + sent]
+                at += sent
+            if sent > size or (arg > 5 and arg != NO_ARG):
+                raise BadRequest("blob")
+            found.append(Blob(addr, size, data, arg, Comes(comes), factor, plus))
+    except (struct.error, ValueError) as error:
+        raise BadRequest(str(error)) from error
+    if at != len(payload):
+        raise BadRequest("length")
+    for blob, target, offset in moved:
+        if blob >= blobs or target >= blobs or offset + 8 > found[blob].size:
+            raise BadRequest("relocation")
+    for blob, length, offset in parts:
+        if blob >= blobs or offset + length > found[blob].size:
+            raise BadRequest("range")
+    return Request(nr, tuple(rest[:6]), rest[6], found, moved, parts)
+
+
+def pack_reply(result: int, outs: list[tuple[int, bytes]], flags: int = 0) -> bytes:
+    if not outs:
+        return REPLY_HEAD.pack(result, 0, flags, 0)
+    heads = b"".join(OUT.pack(addr, len(data)) for addr, data in outs)
+    return b"".join((REPLY_HEAD.pack(result, len(outs), flags, 0), heads, *(data for _, data in outs)))
+
+
+def unpack_reply(payload: bytes) -> tuple[int, int, list[tuple[int, bytes]]]:
+    """(result, flags, [(address, bytes)])."""
+    result, count, flags, _ = REPLY_HEAD.unpack_from(payload)
+    if not count:
+        return result, flags, []
+    at = REPLY_HEAD.size
+    heads = [OUT.unpack_from(payload, at + i * OUT.size) for i in range(count)]
+    at += count * OUT.size
+    outs = []
+    for addr, size in heads:
+        outs.append((addr, payload[at : at + size]))
+        at += size
+    return result, flags, outs
+
+
+def returned(blobs: list[Blob], result: int) -> list[tuple[int, int]]:
+    """(blob index, bytes that come back) of each blob with any; ``result`` is the call's signed value."""
+    found = []
+    left = max(result, 0)
+    for i, b in enumerate(blobs):
+        comes = b.comes
+        if comes is Comes.NOTHING:
+            continue
+        if comes is Comes.ALWAYS:
+            size = b.size
+        elif result < 0:
+            continue
+        elif comes is Comes.SUCCESS:
+            size = b.size
+        elif comes is Comes.RETURNED:
+            size = min(b.size, result * b.factor + b.plus)
+        else:
+            size = min(b.size, left)
+            left -= size
+        if size > 0:
+            found.append((i, size))
+    return found

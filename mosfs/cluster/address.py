@@ -1,0 +1,47 @@
+"""IP addresses of nodes as numbers in host order, and how text becomes one."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+
+#: Host name to the IP that MOSIX shall use, None without one: mosix(7), note 1, "first result of gethostbyname(3)".
+Resolver = Callable[[str], str | None]
+
+#: Manual, chapter 3; mosix(7), note 3. 255.255.255.x cannot be because programs get addresses as the return value of
+#: open(), where numbers of -255 and up are errors.
+LOWEST = 0x00010000
+HIGHEST = 0xFFFFFEFF
+
+
+def system_resolver(name: str) -> str | None:
+    """gethostbyname(3). May wait for a name server: not for the event loop of a daemon."""
+    try:
+        return socket.gethostbyname(name)
+    except (OSError, ValueError):  # ValueError: a name that IDNA cannot encode
+        return None
+
+
+def to_int(ip: str) -> int | None:
+    """The address ``a.b.c.d`` as a number; None for anything else (fewer parts, leading zeros, blanks)."""
+    try:
+        return int.from_bytes(socket.inet_pton(socket.AF_INET, ip), "big")
+    except (OSError, ValueError):
+        return None
+
+
+def to_ip(address: int) -> str:
+    return socket.inet_ntop(socket.AF_INET, address.to_bytes(4, "big"))
+
+
+def lookup(text: str, resolver: Resolver) -> int | None:
+    """The address that ``text`` means: an IP, or a host name. Digits and dots alone are never a host name."""
+    address = to_int(text)
+    if address is not None or not text or not text.strip("0123456789."):
+        return address
+    return to_int(resolver(text) or "")
+
+
+def allowed(first: int, count: int = 1) -> bool:
+    """May the ``count`` addresses from ``first`` be nodes?"""
+    return first >= LOWEST and first + count - 1 <= HIGHEST

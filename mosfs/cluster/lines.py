@@ -1,0 +1,82 @@
+"""What the files of ``/etc/mosix`` share: comments, words, numbers, ranges, and errors that know their place."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, TypeVar
+
+from mosfs.cluster.address import Resolver, allowed, lookup
+from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.words import decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A line of a file (from 1), for errors; 0 when the line was not read from a file."""
+
+    file: str
+    line: int
+
+    def error(self, value: str, text: str) -> ConfigError:
+        return ConfigError(self.file, text, line=self.line or None, value=value)
+
+    def number(self, word: str, low: int, high: int) -> int:
+        """``word`` as a decimal number of ``low``-``high``; ConfigError otherwise."""
+        number = decimal(word, low, high)
+        if number is None:
+            raise self.error(word, f"not a number of {low}-{high}")
+        return number
+
+    def address(self, text: str, resolver: Resolver, count: int = 1) -> int:
+        """The first of ``count`` addresses that MOSIX allows; ConfigError otherwise."""
+        address = lookup(text, resolver)
+        if address is None:
+            raise self.error(text, "not an IP address and not a known host name")
+        if not allowed(address, count):
+            raise self.error(text, "IP addresses 0.0.x.x and 255.255.255.x are not allowed in MOSIX")
+        return address
+
+
+def data_lines(file: str, text: str) -> Iterator[tuple[Place, str]]:
+    """Every line that is neither empty nor a comment ("lines beginning with a '#'"), stripped."""
+    for number, line in enumerate(text.split("\n"), 1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            yield Place(file, number), stripped
+
+
+class Span(Protocol):
+    """Consecutive numbers. ``first`` and ``count`` as in the files."""
+
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def count(self) -> int: ...
+
+
+S = TypeVar("S", bound=Span)
+
+
+def sorted_apart(spans: Iterable[tuple[S, Place, str]]) -> tuple[S, ...]:
+    """The spans in order. When two overlap: ConfigError at the place of the one that comes later in the file.
+
+    The third of each tuple is the value to show.
+    """
+    ordered = sorted(spans, key=lambda entry: entry[0].first)
+    for before, after in pairwise(ordered):
+        if before[0].first + before[0].count > after[0].first:
+            earlier, later = sorted((before, after), key=lambda entry: entry[1].line)
+            raise later[1].error(later[2], f"overlaps {earlier[2]!r}")
+    return tuple(span for span, _, _ in ordered)
+
+
+def find(spans: Sequence[S], number: int) -> S | None:
+    """The span that holds ``number``, out of spans that are sorted and apart."""
+    at = bisect_right(spans, number, key=lambda span: span.first) - 1
+    if at >= 0 and number < spans[at].first + spans[at].count:
+        return spans[at]
+    return None

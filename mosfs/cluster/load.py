@@ -1,0 +1,158 @@
+"""The whole configuration of a node as it is used: which nodes there are, what they are called, and who we are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from mosfs.cluster.address import Resolver, lookup, system_resolver, to_int, to_ip
+from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.lines import find
+from mosfs.cluster.local import local_addresses
+from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
+from mosfs.cluster.paths import NodePaths
+from mosfs.cluster.scalars import DEFAULT_SPEED, parse_mosip, parse_speed
+from mosfs.cluster.secret import read_secret
+from mosfs.cluster.userview import MAX_NUMBER, UserView, parse_userview, validate_userview
+from mosfs.cluster.words import decimal
+
+
+@dataclass(frozen=True)
+class ClusterMap:
+    """The nodes of the cluster and their numbers. Addresses are texts ``a.b.c.d``; an alias counts as its node.
+
+    A map may hold tens of thousands of nodes: nothing here lists them, and a look-up is a binary search of the lines.
+    """
+
+    table: Nodes
+    view: UserView = field(default_factory=UserView)
+    resolver: Resolver = field(default=system_resolver, compare=False, repr=False)
+
+    def __len__(self) -> int:
+        """How many nodes the map has room for (holes in ranges are nodes that are down)."""
+        return sum(r.count for r in self.table.ranges)
+
+    def nodes(self) -> Iterator[str]:
+        """The address of every node, lowest first."""
+        for r in self.table.ranges:
+            yield from map(to_ip, range(r.first, r.first + r.count))
+
+    def canonical(self, ip: str) -> str:
+        """The address under which the map knows ``ip``: what an alias line says, else ``ip`` itself."""
+        address = to_int(ip)
+        target = None if address is None else self.table.aliases.get(address)
+        return ip if target is None else to_ip(target)
+
+    def contains(self, ip: str) -> bool:
+        """Is ``ip`` a node of this cluster? False for what is not an IP at all."""
+        address = to_int(self.canonical(ip))
+        return address is not None and find(self.table.ranges, address) is not None
+
+    def near(self, ip: str) -> bool:
+        """Does the map mark this node with 'p', so that its images go uncompressed? False for strangers."""
+        address = to_int(self.canonical(ip))
+        found = None if address is None else find(self.table.ranges, address)
+        return found is not None and found.near
+
+    def number_of(self, ip: str) -> int | None:
+        """The node number that users see; None if userview.map has none."""
+        number = self.view.number_of(ip)
+        return self.view.number_of(self.canonical(ip)) if number is None else number
+
+    def ip_of(self, number: int) -> str | None:
+        """The address of a node number, perhaps of a partner-cluster; None if userview.map does not have it."""
+        ip = self.view.ip_of(number)
+        return None if ip is None else self.canonical(ip)
+
+    def resolve(self, text: str) -> str | None:
+        """The node that a user means by a node number, an IP or a host name; None: "not in map" (manual, section 10.5).
+
+        A host name may wait for a name server.
+        """
+        number = decimal(text, 1, MAX_NUMBER)
+        if number is not None:
+            ip = self.ip_of(number)
+        else:
+            address = lookup(text, self.resolver)
+            ip = None if address is None else self.canonical(to_ip(address))
+        return ip if ip is not None and self.contains(ip) else None
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the files of ``/etc/mosix`` say. ``userview`` is also ``map.view``; ``my_ip`` is one of the map's nodes."""
+
+    map: ClusterMap
+    userview: UserView
+    secret: bytes = field(repr=False)
+    speed: int
+    my_ip: str
+
+
+def load(
+    paths: NodePaths,
+    resolver: Resolver = system_resolver,
+    local: Callable[[], Sequence[str]] = local_addresses,
+) -> Cluster:
+    """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip.
+
+    ``local`` lists the machine's addresses, asked only when there is no mosip. ConfigError at the first thing wrong.
+    """
+    table = validate_map(parse_map(_read(paths.mosix_map), paths.mosix_map), resolver, paths.mosix_map)
+    view_text = _read_optional(paths.userview_map) or ""
+    view = validate_userview(parse_userview(view_text, paths.userview_map), resolver, paths.userview_map)
+    try:
+        secret = read_secret(paths.secret)
+    except OSError as error:
+        raise _unreadable(paths.secret, error) from None
+    speed_text = _read_optional(paths.speed)
+    speed = DEFAULT_SPEED if speed_text is None else parse_speed(speed_text, paths.speed)
+    mosip_text = _read_optional(paths.mosip)
+    my_ip = own_address(table, mosip_text, local, paths.mosip)
+    return Cluster(ClusterMap(table, view, resolver), view, secret, speed, my_ip)
+
+
+def own_address(table: Nodes, mosip_text: str | None, local: Callable[[], Sequence[str]], file: str = "mosip") -> str:
+    """Our MOSIX address: what mosip says, else the only one of the machine's addresses in the data lines (mosix(7)).
+
+    ConfigError when that is none or several, or when mosip names an address that is not in the map.
+    """
+    if mosip_text is not None:
+        ip = parse_mosip(mosip_text, file)
+        if not _in_ranges(table, ip):
+            raise ConfigError(file, "not in mosix.map", line=1, value=ip)
+        return ip
+    mine = sorted({ip for ip in local() if _in_ranges(table, ip)})
+    match mine:
+        case [ip]:
+            return ip
+        case []:
+            raise ConfigError(file, "missing, and mosix.map has none of this machine's addresses")
+        case _:
+            several = " ".join(mine)
+            raise ConfigError(file, "missing, and mosix.map has several of this machine's addresses", value=several)
+
+
+def _in_ranges(table: Nodes, ip: str) -> bool:
+    address = to_int(ip)
+    return address is not None and find(table.ranges, address) is not None
+
+
+def _read(file: str) -> str:
+    try:
+        with open(file, encoding="utf-8") as stream:
+            return stream.read()
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    except UnicodeDecodeError:
+        raise ConfigError(file, "not a text file (UTF-8)") from None
+
+
+def _read_optional(file: str) -> str | None:
+    """None when there is no such file; a file that is there but cannot be read is an error."""
+    return _read(file) if os.path.lexists(file) else None
+
+
+def _unreadable(file: str, error: OSError) -> ConfigError:
+    return ConfigError(file, error.strerror or str(error))

@@ -1,0 +1,171 @@
+"""Data channels: asking another node to take a program, and admitting its programs here (docs/design/protocols.md)."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+
+import trio
+
+from mosfs.abi.cpu import missing
+from mosfs.daemon.connection import Connection
+from mosfs.daemon.spawner import Spawner
+from mosfs.procfs.world import NotInMap, World
+from mosfs.wire.links import NO_RESPONSE, TOKEN_SIZE, LinkError, connect_data, for_another_process, read_token
+from mosfs.wire.messages import (
+    ChannelFailed,
+    ChannelReady,
+    DirectImage,
+    GuestAccept,
+    GuestRefuse,
+    GuestRequest,
+    OpenChannel,
+    SpawnHost,
+)
+
+log = logging.getLogger(__name__)
+
+NOT_IN_MAP = "not in map"
+REFUSED = "other node refused"
+
+#: Seconds that a token is good for, and that a second connection waits for its host to say Hello.
+TOKEN_LIFE = 10.0
+MAX_PENDING = 1024
+KEY_SIZE = 32
+
+Ask = Callable[[str, GuestRequest], Coroutine[None, None, None]]
+
+
+def refusal(request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, features: str, pending: int) -> str:
+    """Why this node does not take the guest, for its log; "" if it does."""
+    try:
+        lacking = missing(request.features, features)
+    except ValueError:
+        return "its processor features make no sense"
+    direct = len(request.direct_token), len(request.direct_key)
+    reasons = {
+        "its node is not in our map": not known,
+        "blocked": blocked,
+        f"needs {request.need_mb} MB, {free_mb} MB are free": request.need_mb > free_mb,
+        f"uses processor features that are not here: {' '.join(lacking)}": bool(lacking),
+        "too many guests are arriving": pending >= MAX_PENDING,
+        "bad token or key": len(request.token) != TOKEN_SIZE or len(request.key) != KEY_SIZE,
+        "bad direct token or key": direct not in ((0, 0), (TOKEN_SIZE, KEY_SIZE)),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """A connection that may come before ``until`` (monotonic seconds).
+
+    ``direct``: it brings the image, for the host that ``request`` made.
+    """
+
+    request: GuestRequest
+    home: str
+    until: float
+    direct: bool
+
+
+@dataclass(slots=True)
+class Channels:
+    """Both sides. ``ask`` sends a GuestRequest to a node and returns when it accepts (LinkError: it does not)."""
+
+    world: World
+    spawner: Spawner
+    ask: Ask
+    features: str
+    socket_path: str
+    expected: dict[bytes, Expected] = field(default_factory=dict)
+    hosts: dict[bytes, Connection] = field(default_factory=dict)
+    _waiting: dict[bytes, trio.Event] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------- home side
+
+    async def open(self, request: OpenChannel, tracer: Connection) -> None:
+        """Answer ``request`` with ChannelReady and the socket, or with ChannelFailed."""
+        try:
+            await self._open(request, tracer)
+        except LinkError as error:
+            log.info("PID %d does not move to %s: %s", request.pid, request.target, error.reason)
+            tracer.post(ChannelFailed(request.req, error.reason))
+
+    async def _open(self, request: OpenChannel, tracer: Connection) -> None:
+        try:
+            target = self.world.target(request.target)
+        except NotInMap:
+            raise LinkError(NOT_IN_MAP) from None
+        if not target:
+            raise LinkError(REFUSED)
+        token, key = os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)
+        direct_token, direct_key = (os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)) if request.direct else (b"", b"")
+        near = self.world.map.near(target)
+        await self.ask(target, GuestRequest(
+            request.req, request.pid, request.uid, request.comm, request.need_mb, request.features, token, key, near,
+            direct_token, direct_key,
+        ))
+        sock = await connect_data(self.world.ip, target, self.world.port, token)
+        ready = ChannelReady(request.req, key, target, self.world.port, near, direct_token, direct_key)
+        tracer.post(ready, for_another_process(sock))
+
+    # ------------------------------------------------------------------- target side
+
+    def admit(self, home: str, request: GuestRequest) -> GuestAccept | GuestRefuse:
+        """Decide about a guest of the node ``home``, and expect its connections when it may come."""
+        now = self.world.clock()
+        self.expected = {token: entry for token, entry in self.expected.items() if entry.until > now}
+        status = self.world.me.status
+        reason = refusal(
+            request, known=self.world.map.contains(home), blocked=self.world.blocked, features=self.features,
+            free_mb=status.mem_free if status else 0, pending=len(self.expected),
+        )
+        if reason:
+            log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
+            return GuestRefuse(request.req, REFUSED)
+        self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
+        if request.direct_token:
+            self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
+        return GuestAccept(request.req)
+
+    async def incoming(self, sock: trio.socket.SocketType) -> None:
+        """A connection that starts with a preamble; one with an unknown or old token is closed."""
+        ip = sock.getpeername()[0]
+        token = await read_token(sock)
+        entry = self.expected.pop(token, None) if token is not None else None
+        if entry is None or entry.until < self.world.clock():
+            log.warning("data connection from %s without a valid token", ip)
+            return
+        request = entry.request
+        if entry.direct:
+            host = await self._host(request.token)
+            host.post(DirectImage(request.direct_key), for_another_process(sock))
+        else:
+            spawn = SpawnHost(
+                entry.home, request.uid, request.comm, request.key, request.token, request.near, self.socket_path
+            )
+            self.spawner.spawn(spawn, for_another_process(sock))
+
+    def host_ready(self, token: bytes, connection: Connection) -> None:
+        """The host with this token said Hello."""
+        self.hosts[token] = connection
+        if event := self._waiting.get(token):
+            event.set()
+
+    def host_gone(self, token: bytes, connection: Connection) -> None:
+        if self.hosts.get(token) is connection:
+            del self.hosts[token]
+
+    async def _host(self, token: bytes) -> Connection:
+        if token not in self.hosts:
+            event = self._waiting.setdefault(token, trio.Event())
+            try:
+                with trio.move_on_after(TOKEN_LIFE):
+                    await event.wait()
+            finally:
+                self._waiting.pop(token, None)
+        if token not in self.hosts:
+            raise LinkError(NO_RESPONSE)
+        return self.hosts[token]

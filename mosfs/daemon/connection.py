@@ -1,0 +1,75 @@
+"""One SEQPACKET conversation with a client or the fork server: a message a datagram, sockets beside it."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import trio
+
+from mosfs.wire.messages import MAX_CONTROL, Msg, encode
+
+#: Messages that may wait for a process that does not read; then it counts as gone.
+BACKLOG = 4096
+
+_UCRED = struct.Struct("3i")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who connected (unix(7), SO_PEERCRED)."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def credentials(sock: trio.socket.SocketType) -> Credentials:
+    return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+
+
+class Connection:
+    """`post` never waits; `pump` sends what was posted, in order; `datagrams` receives."""
+
+    def __init__(self, sock: trio.socket.SocketType) -> None:
+        self.sock = sock
+        self._post, self._queue = trio.open_memory_channel[tuple[Msg, socket.socket | None]](BACKLOG)
+
+    def post(self, message: Msg, beside: socket.socket | None = None) -> None:
+        """Queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads."""
+        try:
+            self._post.send_nowait((message, beside))
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            if beside is not None:
+                beside.close()
+            raise ConnectionError("not connected") from None
+
+    async def pump(self) -> None:
+        """Send until `close`; returns when the other side is gone."""
+        with contextlib.suppress(OSError, trio.ClosedResourceError):
+            async for message, beside in self._queue:
+                with beside or contextlib.nullcontext():
+                    rights = array.array("i", [beside.fileno()] if beside else [])
+                    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
+                    await self.sock.sendmsg([encode(message)], ancillary)
+
+    async def datagrams(self) -> AsyncIterator[bytes]:
+        """What the other side sends, until it closes or dies."""
+        with contextlib.suppress(OSError, trio.ClosedResourceError):
+            while data := await self.sock.recv(MAX_CONTROL):
+                yield data
+
+    def close(self) -> None:
+        """Idempotent; messages that were not sent are dropped with their sockets."""
+        self._post.close()
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+            while True:
+                _, beside = self._queue.receive_nowait()
+                if beside is not None:
+                    beside.close()
+        self._queue.close()
+        self.sock.close()

@@ -1,0 +1,328 @@
+"""The control socket: launchers, and the tracers and hosts that come back after every restart of mosd.
+
+What mosd knows about programs and guests is what their connected tracers and hosts say, nothing else. When a connection
+closes, its process either is about to connect again (mosd keeps what it said) or has ended (its pidfd tells): then its
+guests are forgotten and its orphans are dealt with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import select
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from mosfs.daemon import launch
+from mosfs.daemon.channels import Channels
+from mosfs.daemon.connection import Connection, Credentials, credentials
+from mosfs.daemon.spawner import Spawner
+from mosfs.daemon.tasks import guarded
+from mosfs.procfs.world import Guest, Program, World
+from mosfs.wire.links import for_another_process
+from mosfs.wire.messages import (
+    MAX_CONTROL,
+    Adjust,
+    Adjusted,
+    AdoptTracer,
+    Config,
+    GuestGone,
+    GuestState,
+    HelloHost,
+    HelloTracer,
+    OpenChannel,
+    ProcGone,
+    ProcState,
+    Report,
+    SpawnTracer,
+    decode_control,
+)
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a tracer may take to answer a recursive mosrun, and a client to say something.
+ANSWER_TIMEOUT = 10.0
+
+
+def alive(pidfd: int) -> bool:
+    """Has the process of ``pidfd`` not ended (pidfd_open(2): it is readable then)?"""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return not poller.poll(0)
+
+
+def tracer_of(pid: int) -> int:
+    """Who traces ``pid`` (proc(5), TracerPid); 0 for nobody or no such process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
+            return next((int(line.split()[1]) for line in lines if line.startswith("TracerPid:")), 0)
+    except OSError:
+        return 0
+
+
+def away(state: ProcState) -> bool:
+    """Is the program's memory on another node?"""
+    return bool(state.where) or state.state in ("away", "returning")
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """A tracer or a host. ``pidfd`` is -1 when it had ended before we looked.
+
+    ``members``: PIDs of its programs or guests, programs with a pidfd each (-1: has ended), so that a signal
+    can never hit another process that got the number later.
+    """
+
+    pid: int
+    uid: int
+    pidfd: int
+    connection: Connection | None = None
+    waiting: trio.CancelScope | None = None
+    members: dict[int, int] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for pidfd in [self.pidfd, *self.members.values()]:
+            if pidfd >= 0:
+                os.close(pidfd)
+        self.members.clear()
+
+
+def open_pidfd(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.EINVAL):
+            raise
+        return -1
+
+
+@dataclass(slots=True)
+class Control:
+    """The service. ``config``: the facts that tracers and hosts need; ``resolve``: what a user typed as an IP."""
+
+    world: World
+    channels: Channels
+    spawner: Spawner
+    resolve: launch.Resolve
+    config: Callable[[], Config]
+    socket_path: str
+    nursery: trio.Nursery
+    tracers: dict[int, Client] = field(default_factory=dict)
+    hosts: dict[int, Client] = field(default_factory=dict)
+    _adjusting: dict[int, tuple[trio.Event, list[str]]] = field(default_factory=dict)
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    async def client(self, sock: trio.socket.SocketType) -> None:
+        """One connection from its first message to its end."""
+        who = credentials(sock)
+        with sock:
+            with trio.move_on_after(ANSWER_TIMEOUT):
+                first = await sock.recv(MAX_CONTROL)
+                await self._first(sock, who, first)
+                return
+            log.debug("PID %d connected and said nothing", who.pid)
+
+    async def _first(self, sock: trio.socket.SocketType, who: Credentials, first: bytes) -> None:
+        try:
+            if request := launch.parse(first):
+                await self._launch(sock, who, request)
+                return
+            if first and who.uid in (0, os.geteuid()):
+                hello = decode_control(first)
+                if isinstance(hello, HelloTracer | HelloHost):
+                    # A conversation without an end: not under the time limit of the first message
+                    self.nursery.start_soon(guarded, self._converse, _keep_open(sock), who, hello)
+        except launch.Refused as error:
+            await sock.send(launch.refused(str(error)))
+        except (msgspec.DecodeError, OSError) as error:
+            log.warning("PID %d: %s", who.pid, error)
+
+    # ------------------------------------------------------------------- launchers
+
+    async def _launch(self, sock: trio.socket.SocketType, who: Credentials, request: launch.Request) -> None:
+        tracer = self._tracer_of(who.pid)
+        if tracer is None and request.native:
+            await sock.send(launch.OK)
+            return
+        start = await launch.place(self.world, request, self.resolve)
+        if tracer is not None:
+            error = await self._adjust(tracer, Adjust(
+                next(self._numbers), who.pid, request.settings, start, request.native
+            ))
+            await sock.send(launch.refused(error) if error else launch.OK)
+            return
+        spawn = SpawnTracer(who.pid, who.uid, who.gid, request.settings, start, self.socket_path)
+        try:
+            self.spawner.spawn(spawn, for_another_process(sock))
+        except ConnectionError:
+            log.error("no fork server for PID %d", who.pid)
+
+    def _tracer_of(self, pid: int) -> Client | None:
+        """The tracer of ``pid``. The kernel knows it even before the tracer's message about a new process was read."""
+        for tracer in self.tracers.values():
+            if pid in tracer.members:
+                return tracer
+        return self.tracers.get(tracer_of(pid))
+
+    async def _adjust(self, tracer: Client, message: Adjust) -> str:
+        """The tracer's answer: "" or why not."""
+        answered, errors = trio.Event(), ["its tracer does not answer"]
+        self._adjusting[message.req] = answered, errors
+        try:
+            if tracer.connection is None:
+                return errors[0]
+            tracer.connection.post(message)
+            with trio.move_on_after(ANSWER_TIMEOUT / 2):
+                await answered.wait()
+            return errors[0]
+        except ConnectionError:
+            return errors[0]
+        finally:
+            del self._adjusting[message.req]
+
+    # ------------------------------------------------------------------- tracers and hosts
+
+    async def _converse(self, sock: trio.socket.SocketType, who: Credentials, hello: HelloTracer | HelloHost) -> None:
+        """Serve a tracer or host until its connection ends, and if it does not come back, clean up after it."""
+        connection = Connection(sock)
+        clients = self.tracers if isinstance(hello, HelloTracer) else self.hosts
+        client = clients.get(who.pid)
+        if client is None:
+            uid = hello.uid if isinstance(hello, HelloTracer) else 0
+            client = clients[who.pid] = Client(who.pid, uid, open_pidfd(who.pid))
+        elif client.waiting:
+            client.waiting.cancel()
+        client.connection = connection
+        if isinstance(hello, HelloHost):
+            self.channels.host_ready(hello.token, connection)
+        try:
+            connection.post(self.config())
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connection.pump)
+                async for data in connection.datagrams():
+                    try:
+                        self._message(client, connection, data)
+                    except Exception:
+                        log.exception("PID %d: a message failed", client.pid)
+                nursery.cancel_scope.cancel()
+        finally:
+            connection.close()
+            if isinstance(hello, HelloHost):
+                self.channels.host_gone(hello.token, connection)
+        if client.connection is connection:
+            client.connection = None
+            for pid in client.members:
+                if program := self.world.programs.get(pid):
+                    program.send = None
+            await self._await_end(client, clients)
+
+    async def _await_end(self, client: Client, clients: dict[int, Client]) -> None:
+        """Until the process ends; a new Hello of it takes over and cancels this."""
+        with trio.CancelScope() as client.waiting:
+            if client.pidfd >= 0:
+                await trio.lowlevel.wait_readable(client.pidfd)
+            del clients[client.pid]
+            try:
+                if clients is self.tracers:
+                    self._orphans(client)
+                else:
+                    for pid in client.members:
+                        self.world.guests.pop(pid, None)
+            finally:
+                client.close()
+        client.waiting = None
+
+    def _message(self, client: Client, connection: Connection, data: bytes) -> None:
+        """One message of a tracer or host. What it cannot do here and now becomes a task."""
+        try:
+            message = decode_control(data)
+        except msgspec.DecodeError as error:
+            log.warning("PID %d: %s", client.pid, error)
+            return
+        world = self.world
+        match message:
+            case ProcState(pid=pid):
+                client.members.setdefault(pid, -1)
+                if client.members[pid] < 0:
+                    client.members[pid] = open_pidfd(pid)
+                if program := world.programs.get(pid):
+                    program.state, program.send = message, connection.post
+                else:
+                    world.programs[pid] = Program(message, connection.post)
+            case ProcGone(pid=pid):
+                self._leave(client, pid)
+                world.programs.pop(pid, None)
+            case GuestState(pid=pid):
+                client.members.setdefault(pid, -1)
+                world.guests[pid] = Guest(message, connection.post)
+            case GuestGone(pid=pid):
+                self._leave(client, pid)
+                world.guests.pop(pid, None)
+            case OpenChannel():
+                self.nursery.start_soon(guarded, self._open_channel, message, connection)
+            case Adjusted(req=req):
+                if waiting := self._adjusting.get(req):
+                    waiting[1][0] = message.error
+                    waiting[0].set()
+            case Report(level=level, text=text):
+                log.log(level, "PID %d: %s", client.pid, text)
+            case _:
+                log.warning("PID %d: %s out of place", client.pid, type(message).__name__)
+
+    async def _open_channel(self, message: OpenChannel, connection: Connection) -> None:
+        with contextlib.suppress(ConnectionError):  # the tracer ended while we asked
+            await self.channels.open(message, connection)
+
+    @staticmethod
+    def _leave(client: Client, pid: int) -> None:
+        pidfd = client.members.pop(pid, -1)
+        if pidfd >= 0:
+            os.close(pidfd)
+
+    def _orphans(self, tracer: Client) -> None:
+        """What a tracer left that ended before its programs: bodies of those away died with it, the others go on."""
+        left = [
+            (program.state, pidfd)
+            for pid, pidfd in tracer.members.items()
+            if (program := self.world.programs.get(pid)) and pidfd >= 0 and alive(pidfd)
+        ]
+        lost, orphans = split(left, lambda entry: away(entry[0]))
+        for state, pidfd in lost:
+            log.error("tracer %d died: killing PID %d (%s), which was away", tracer.pid, state.pid, state.comm)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        states = [state for state, _ in orphans]
+        for pid in tracer.members.keys() - {state.pid for state in states}:
+            self.world.programs.pop(pid, None)
+        if states:
+            log.error("tracer %d died: another one takes %d of its programs", tracer.pid, len(states))
+            try:
+                self.spawner.spawn(AdoptTracer([state.pid for state in states], tracer.uid, states, self.socket_path))
+            except ConnectionError:
+                log.error("no fork server: %d programs stay without a tracer", len(states))
+
+
+T = TypeVar("T")
+
+
+def split(items: Iterable[T], condition: Callable[[T], bool]) -> tuple[list[T], list[T]]:
+    """The items for which ``condition`` holds, and the others."""
+    yes: list[T] = []
+    no: list[T] = []
+    for item in items:
+        (yes if condition(item) else no).append(item)
+    return yes, no
+
+
+def _keep_open(sock: trio.socket.SocketType) -> trio.socket.SocketType:
+    """``sock`` under a new owner: closing the old object does nothing any more."""
+    return trio.socket.socket(fileno=sock.detach())
+

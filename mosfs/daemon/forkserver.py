@@ -1,0 +1,134 @@
+"""The fork server: a warm, single-threaded process that forks a tracer or a host for each request of mosd.
+
+``python -m mosfs.daemon.forkserver FD``: FD is one end of a SEQPACKET pair. The modules of tracer and host are loaded
+once here, so a forked child works within a millisecond. It must never import trio or pyfuse3: their threads and
+descriptors would be the children's too. It ends when mosd closes its end; the children live on in their own sessions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from types import ModuleType
+
+from mosfs.wire.messages import MAX_CONTROL, AdoptTracer, SpawnHost, SpawnTracer, decode_control
+
+TRACER = "mosfs.home.tracer"
+HOST = "mosfs.guest.host"
+
+Job = Callable[[], int]
+
+
+def job_for(message: object, beside: socket.socket | None, tracer: ModuleType, host: ModuleType) -> Job:
+    """What the child shall do; ValueError for a message that is no request."""
+    match message, beside:
+        case SpawnTracer(), socket.socket():
+            return lambda: tracer.main(message, beside)
+        case SpawnHost(), socket.socket():
+            return lambda: host.main(message, beside)
+        case AdoptTracer(), None:
+            return lambda: tracer.adopt(message)
+    raise ValueError(f"not a request: {type(message).__name__}")
+
+
+def receive(sock: socket.socket) -> tuple[bytes, socket.socket | None]:
+    """The next datagram and the socket beside it; b"" at the end."""
+    data, ancillary, _, _ = sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            return data, socket.socket(fileno=array.array("i", payload[:4])[0])
+    return data, None
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close every descriptor above 2 that is not in ``kept``."""
+    first = 3
+    for descriptor in sorted(kept):
+        os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
+def become_child(job: Job, beside: socket.socket | None, name: str) -> int:
+    """The rest of the child's life; its exit status. A failure is a traceback in the log, which is our stderr."""
+    try:
+        os.setsid()
+        rename(name)
+        close_all_but([beside.fileno()] if beside else [])
+        # SIGPIPE stays ignored: a broken connection is an exception, not an end
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
+            if number < signal.SIGRTMIN or signal.getsignal(number) not in (signal.SIG_DFL, None):
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        return job()
+    except BaseException:
+        complain(f"{name} {os.getpid()} failed\n{traceback.format_exc()}")
+        return 1
+
+
+def complain(text: str) -> None:
+    """One write, so that lines of many processes do not mix in the log."""
+    os.write(2, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.rstrip()}\n".encode(errors="replace"))
+
+
+def rename(name: str) -> None:
+    """What ps(1) shows as the command."""
+    with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write(name)
+
+
+_NAMES: dict[type[object], str] = {SpawnTracer: "mos-tracer", AdoptTracer: "mos-tracer", SpawnHost: "mos-host"}
+
+
+def serve(sock: socket.socket, tracer: ModuleType, host: ModuleType) -> None:
+    """Fork for every request until the other end closes."""
+    while True:
+        data, beside = receive(sock)
+        if not data:
+            return
+        try:
+            message = decode_control(data)
+            job = job_for(message, beside, tracer, host)
+        except ValueError as error:
+            complain(f"mos-forkserver: {error}")
+        else:
+            try:
+                child = os.fork()
+            except OSError as error:
+                complain(f"mos-forkserver: cannot fork: {error}")
+                child = -1
+            if child == 0:
+                os._exit(become_child(job, beside, _NAMES[type(message)]))
+        if beside is not None:
+            beside.close()
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="mos-forkserver")
+    parser.add_argument("fd", type=int)
+    parser.add_argument("--tracer", default=TRACER, help="module with main() and adopt()")
+    parser.add_argument("--host", default=HOST, help="module with main()")
+    options = parser.parse_args(arguments)
+    tracer, host = importlib.import_module(options.tracer), importlib.import_module(options.host)
+    rename("mos-forkserver")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ignored: the kernel reaps the children
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    gc.collect()
+    gc.freeze()
+    with socket.socket(fileno=options.fd) as sock:
+        serve(sock, tracer, host)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,81 @@
+"""What mosrun and mosnative ask of mosd: plain text, because the launcher cannot afford to import anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from mosfs.daemon.channels import NOT_IN_MAP
+from mosfs.procfs.world import NotInMap, World
+from mosfs.wire.messages import Settings, Start
+
+OK = b"OK"
+
+RUN = b"RUN"
+NATIVE = b"NATIVE"
+
+#: Seconds that a host name may take to resolve.
+RESOLVE_TIMEOUT = 5.0
+
+#: Key of the request -> field of `Settings`.
+_SETTINGS = {
+    "unsupported": "unsupported", "lock": "lock", "freezable": "freezable", "needmem": "needmem", "cpujob": "cpujob",
+    "decay": "decay",
+}
+_HOME = ("", "home", "0")
+
+#: A node as the user typed it to its IP, or None; may wait for a name server.
+Resolve = Callable[[str], str | None]
+
+
+class Refused(Exception):
+    """The text to print after "mosrun: "."""
+
+
+def refused(text: str) -> bytes:
+    return b"ERR\0" + text.encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A launcher's request. ``node`` is as the user typed it, "" = not given."""
+
+    native: bool
+    settings: Settings = field(default_factory=Settings)
+    node: str = ""
+    force: bool = False
+
+
+def parse(data: bytes) -> Request | None:
+    """The request in a datagram; None when it is not a launcher's, `Refused` when it is a bad one."""
+    verb, _, rest = data.partition(b"\0")
+    if verb == NATIVE:
+        return Request(native=True)
+    if verb != RUN:
+        return None
+    try:
+        pairs = dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair)
+        node, force = pairs.pop("node", ""), pairs.pop("force", "0")
+        settings = Settings(**{_SETTINGS[key]: int(value) for key, value in pairs.items()})
+    except (KeyError, ValueError):
+        raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
+    return Request(False, settings, node, force == "1")
+
+
+async def place(world: World, request: Request, resolve: Resolve) -> Start:
+    """Where the program shall start; `Refused` for a node that is not in the map, unless it may start at home then."""
+    if request.node in _HOME:
+        return Start("", request.force, request.node)
+    if request.node == "best":
+        return Start(world.best(max(request.settings.needmem, 0)), request.force, request.node)
+    ip: str | None = None
+    with trio.move_on_after(RESOLVE_TIMEOUT):
+        ip = await trio.to_thread.run_sync(resolve, request.node, abandon_on_cancel=True)
+    try:
+        return Start(world.target(ip or ""), request.force, request.node)
+    except NotInMap:
+        if request.force:
+            return Start("", request.force, request.node)
+        raise Refused(f"failed migrating to {request.node}: {NOT_IN_MAP}") from None

@@ -1,0 +1,195 @@
+"""Links to the other nodes: opened when needed, kept open, a PeerStatus each second, dead after five silent seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count, islice
+
+import trio
+from msgspec.structs import replace
+
+from mosfs.daemon.tasks import guarded
+from mosfs.procfs.table import as_unsigned
+from mosfs.procfs.world import DEAD_AFTER, Node, World
+from mosfs.wire import links
+from mosfs.wire.links import NO_RESPONSE, AuthenticationViolation, LinkError, PeerLink
+from mosfs.wire.messages import (
+    GuestAccept,
+    GuestRefuse,
+    GuestRequest,
+    PeerHello,
+    PeerStatus,
+)
+from mosfs.wire.security import Identity
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 1.0
+#: A node has a standing link to every other one in a map of up to so many; in a bigger one only to those it needs.
+STANDING_LINKS = 64
+#: Seconds between attempts to reach a node that does not answer.
+FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
+
+Admit = Callable[[str, GuestRequest], GuestAccept | GuestRefuse]
+
+
+@dataclass(slots=True)
+class Question:
+    """A GuestRequest under way on one link."""
+
+    link: PeerLink
+    answered: trio.Event = field(default_factory=trio.Event)
+    refusal: str = NO_RESPONSE
+
+
+@dataclass(slots=True)
+class Peers:
+    """All links of this node. ``admit`` decides about programs that other nodes want to send here."""
+
+    world: World
+    identity: Identity
+    hello: PeerHello
+    admit: Admit
+    nursery: trio.Nursery
+    _links: dict[str, list[PeerLink]] = field(default_factory=dict)
+    _dialing: dict[str, trio.Lock] = field(default_factory=dict)
+    _questions: dict[int, Question] = field(default_factory=dict)
+    _numbers: count[int] = field(default_factory=lambda: count(1))
+    _complaints: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Keep a link to each node of a small map. Of two nodes the one with the lower address calls."""
+        others = [ip for ip in islice(self.world.map.nodes(), STANDING_LINKS + 1) if ip != self.world.ip]
+        if len(others) <= STANDING_LINKS:
+            for ip in others:
+                if as_unsigned(self.world.ip) < as_unsigned(ip):
+                    self.nursery.start_soon(guarded, self._keep, ip)
+
+    async def ask(self, ip: str, request: GuestRequest) -> None:
+        """Returns when the node accepts ``request``; LinkError with the manual's reason when it does not."""
+        link = await self._link(ip)
+        number = next(self._numbers)
+        question = self._questions[number] = Question(link)
+        try:
+            with trio.move_on_after(links.CONNECT_TIMEOUT):
+                await link.send(replace(request, req=number))
+                await question.answered.wait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            del self._questions[number]
+        if question.refusal:
+            raise LinkError(question.refusal)
+
+    async def accept(self, sock: trio.socket.SocketType) -> None:
+        """Serve a connection that starts like TLS, until it ends."""
+        ip = sock.getpeername()[0]
+        try:
+            link, hello = await links.answer(sock, self.identity, self.hello)
+        except LinkError as error:
+            self._complain(ip, error)
+        else:
+            await self._serve(link, hello)
+
+    async def _link(self, ip: str) -> PeerLink:
+        """A link to ``ip``: one that is open, or a new one."""
+        async with self._dialing.setdefault(ip, trio.Lock()):
+            if open_ones := self._links.get(ip):
+                return open_ones[-1]
+            try:
+                link, hello = await links.dial(self.world.ip, ip, self.world.port, self.identity, self.hello)
+            except LinkError as error:
+                self._complain(ip, error)
+                raise
+            self._opened(link, hello)
+            self.nursery.start_soon(guarded, self._serve, link, hello)
+            return link
+
+    async def _keep(self, ip: str) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await (await self._link(ip)).ended.wait()
+                pause = FIRST_PAUSE
+            except LinkError:
+                pause = min(pause * 2, LAST_PAUSE)
+            await trio.sleep(pause)
+
+    def _complain(self, ip: str, error: LinkError) -> None:
+        """Log a reason once, not at every attempt."""
+        if self._complaints.get(ip) != error.reason:
+            self._complaints[ip] = error.reason
+            if isinstance(error, AuthenticationViolation):
+                log.error("%s", error.reason)
+            else:
+                log.info("%s: %s", ip, error.reason)
+
+    def _opened(self, link: PeerLink, hello: PeerHello) -> None:
+        open_ones = self._links.setdefault(link.ip, [])
+        if link in open_ones:
+            return
+        open_ones.append(link)
+        self._complaints.pop(link.ip, None)
+        node = self.world.nodes.setdefault(link.ip, Node(link.ip))
+        node.hello = hello
+        node.links = len(open_ones)
+        log.info("link to %s", link.ip)
+
+    def _closed(self, link: PeerLink) -> None:
+        open_ones = self._links[link.ip]
+        open_ones.remove(link)
+        self.world.nodes[link.ip].links = len(open_ones)
+        for question in self._questions.values():
+            if question.link is link:
+                question.answered.set()
+        log.info("link to %s closed", link.ip)
+
+    async def _serve(self, link: PeerLink, hello: PeerHello) -> None:
+        """Heart-beats out, messages in, until the link ends or is silent for too long."""
+        self._opened(link, hello)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._beat, link, nursery.cancel_scope)
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                    await self._listen(link)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._closed(link)
+            with trio.CancelScope(shield=True):
+                await link.close()
+
+    async def _beat(self, link: PeerLink, scope: trio.CancelScope) -> None:
+        try:
+            while True:
+                if status := self.world.me.status:
+                    with trio.fail_after(DEAD_AFTER):
+                        await link.send(status)
+                await trio.sleep(HEARTBEAT)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            scope.cancel()
+
+    async def _listen(self, link: PeerLink) -> None:
+        while True:
+            with trio.fail_after(DEAD_AFTER):
+                try:
+                    message = await link.receive()
+                except LinkError as error:
+                    log.warning("%s: %s", link.ip, error.reason)
+                    return
+            match message:
+                case None:
+                    return
+                case PeerStatus():
+                    node = self.world.nodes[link.ip]
+                    node.status, node.heard = message, self.world.clock()
+                case GuestRequest():
+                    await link.send(self.admit(link.ip, message))
+                case GuestAccept(req=req) | GuestRefuse(req=req):
+                    if (question := self._questions.get(req)) and question.link is link:
+                        question.refusal = message.reason if isinstance(message, GuestRefuse) else ""
+                        question.answered.set()
+                case _:
+                    log.warning("%s: %s out of place", link.ip, type(message).__name__)

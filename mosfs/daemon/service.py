@@ -1,0 +1,232 @@
+"""mosd: what it starts, in which order, and how it ends.
+
+    fork server (another process: it loads while we go on)
+    key of the cluster (a thread: 40 ms)
+    mount, control socket, TCP port
+    --> ready --> peers, heart-beats, FUSE requests, conversations, until SIGTERM or SIGINT
+    --> unmount, close; tracers and hosts go on and wait for the next mosd
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import platform
+import resource
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import pyfuse3
+import trio
+
+import mosfs
+from mosfs.abi import cpu
+from mosfs.balance.probe import Probe
+from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.load import Cluster, load
+from mosfs.cluster.paths import NodePaths, Ports
+from mosfs.daemon import forkserver, lifecycle, spawner
+from mosfs.daemon.channels import Channels
+from mosfs.daemon.control import Control
+from mosfs.daemon.lifecycle import StartError
+from mosfs.daemon.peers import Peers
+from mosfs.daemon.spawner import Engine, Spawner
+from mosfs.daemon.tasks import guarded
+from mosfs.fuse.mount import mounted
+from mosfs.fuse.operations import Operations
+from mosfs.procfs.tree import Tree
+from mosfs.procfs.world import World
+from mosfs.wire import links
+from mosfs.wire.links import TLS_FIRST
+from mosfs.wire.messages import WIRE_VERSION, Config, PeerHello, PeerStatus
+from mosfs.wire.security import identity
+
+log = logging.getLogger(__name__)
+
+#: Samples of the number of runnable processes in each status.
+SAMPLES = 2
+STATUS_PERIOD = 1.0
+
+Handler = Callable[[trio.socket.SocketType], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What mosd was started with."""
+
+    paths: NodePaths
+    ports: Ports
+    engine: Engine = field(default_factory=Engine)
+
+
+def run(options: Options, report: Callable[[str], None]) -> int:
+    """The daemon from start to end; its exit status. ``report("")`` when it is up, ``report(why)`` if it cannot be."""
+    try:
+        cluster = load(options.paths)
+        for directory in (options.paths.run, options.paths.state):
+            os.makedirs(directory, exist_ok=True)
+        with lifecycle.pid_file(options.paths.pid):
+            lifecycle.log_to(options.paths.log)
+            forkserver.rename("mosd")
+            _allow_many_descriptors()
+            trio.run(_main, options, cluster, report)
+    except Exception as failure:
+        error = _innermost(failure)
+        if not isinstance(error, StartError | ConfigError):
+            log.critical("mosd ends", exc_info=failure)
+        report(str(error).partition("\n")[0])
+        return 1
+    return 0
+
+
+def _innermost(error: Exception) -> Exception:
+    """What went wrong, out of the groups that nurseries put around it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _allow_many_descriptors() -> None:
+    """One or two for each program and guest."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+async def _main(options: Options, cluster: Cluster, report: Callable[[str], None]) -> None:
+    forks = Spawner(options.engine, spawner.start(options.engine))
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        lifecycle.dump_on_signal()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forks.run)
+            nursery.start_soon(_node, options, cluster, forks, report, nursery.cancel_scope)
+            async for number in signals:
+                log.info("%s: ending", signal.Signals(number).name)
+                break
+            nursery.cancel_scope.cancel()
+
+
+async def _node(
+    options: Options, cluster: Cluster, forks: Spawner, report: Callable[[str], None], scope: trio.CancelScope
+) -> None:
+    world = World(
+        ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
+        port=options.ports.migrate, pid=os.getpid(),
+    )
+    probe = Probe(cluster.speed)
+    publish(world, probe)
+    with contextlib.ExitStack() as stack:
+        control_socket = stack.enter_context(listen_control(options.paths.socket))
+        port = stack.enter_context(listen_port(world.ip, world.port))
+        operations = Operations(Tree(world, os.geteuid()))
+        stack.enter_context(mounted(operations, options.paths.mount))
+        async with trio.open_nursery() as nursery:
+            features = cpu.features()
+            hello = PeerHello(
+                WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.ncpus
+            )
+            keys = await trio.to_thread.run_sync(identity, cluster.secret, world.ip)
+            channels = Channels(
+                world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket
+            )
+            peers = Peers(world, keys, hello, channels.admit, nursery)
+            userview = dict(cluster.userview.numbers())
+            control = Control(
+                world, channels, forks, cluster.map.resolve,
+                lambda: Config(world.ip, world.port, userview, cluster.speed), options.paths.socket, nursery,
+            )
+            nursery.start_soon(accept, control_socket, control.client)
+            nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
+            nursery.start_soon(keep_publishing, world, probe)
+            nursery.start_soon(serve_files, scope)
+            peers.start()
+            log.info("node %s is up, PID %d", world.ip, world.pid)
+            report("")
+
+
+async def serve_files(scope: trio.CancelScope) -> None:
+    """Answer FUSE requests; when somebody unmounts us, mosd ends."""
+    await pyfuse3.main()
+    log.error("the mount is gone: ending")
+    scope.cancel()
+
+
+def publish(world: World, probe: Probe) -> None:
+    load_now, free, total = probe.read()
+    world.me.status = PeerStatus(load_now, probe.speed, probe.ncpus, free, total, len(world.guests), world.blocked)
+    world.me.heard = world.clock()
+
+
+async def keep_publishing(world: World, probe: Probe) -> None:
+    while True:
+        for _ in range(SAMPLES):
+            await trio.sleep(STATUS_PERIOD / SAMPLES)
+            probe.sample()
+        publish(world, probe)
+
+
+@contextlib.contextmanager
+def listen_control(path: str) -> Iterator[trio.socket.SocketType]:
+    """The control socket, for everybody: rights are a matter of the conversation."""
+    plain = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        plain.bind(path)
+    except OSError as error:
+        plain.close()
+        raise StartError(f"{path}: {error.strerror or error}") from None
+    with trio.socket.from_stdlib_socket(plain) as sock:
+        os.chmod(path, 0o666)
+        sock.listen(128)
+        try:
+            yield sock
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+@contextlib.contextmanager
+def listen_port(ip: str, port: int) -> Iterator[trio.socket.SocketType]:
+    """The TCP port for links and data channels, on the node's own address only."""
+    plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        plain.bind((ip, port))
+    except OSError as error:
+        plain.close()
+        raise StartError(f"{ip} port {port}: {error.strerror or error}") from None
+    with trio.socket.from_stdlib_socket(plain) as sock:
+        sock.listen(128)
+        yield sock
+
+
+def by_first_byte(link: Handler, data: Handler) -> Handler:
+    """What a new connection to the port is for, told by how it starts."""
+
+    async def handle(sock: trio.socket.SocketType) -> None:
+        first = await links.first_byte(sock)
+        if first:
+            await (link if first == TLS_FIRST else data)(sock)
+
+    return handle
+
+
+async def accept(listener: trio.socket.SocketType, handler: Handler) -> None:
+    """Give each new connection to a task of its own, whose failure ends nothing else."""
+
+    async def serve(sock: trio.socket.SocketType) -> None:
+        with sock:
+            await guarded(handler, sock)
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            try:
+                sock, _ = await listener.accept()
+            except OSError as error:
+                log.error("cannot accept a connection: %s", error)
+                await trio.sleep(0.1)  # out of descriptors: some will end
+                continue
+            nursery.start_soon(serve, sock)

@@ -1,0 +1,62 @@
+"""Mounting the tree, and healing what a killed mosd left."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyfuse3
+
+from mosfs.fuse.operations import Operations
+
+log = logging.getLogger(__name__)
+
+_MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def detach(path: str) -> bool:
+    """Lazily unmount what is mounted at ``path`` (umount2(2), MNT_DETACH); False when nothing is."""
+    if os.geteuid() != 0:
+        return subprocess.run(["fusermount3", "-u", "-z", "--", path], check=False).returncode == 0
+    if _libc.umount2(os.fsencode(path), _MNT_DETACH) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOENT):
+        return False
+    raise OSError(number, os.strerror(number), path)
+
+
+def _mounted(path: str) -> bool:
+    """Is something mounted at ``path``? Reads /proc/self/mountinfo: a dead mount answers no stat(2)."""
+    shown = os.fsencode(path)
+    for special in b"\\ \t\n":  # proc(5): written as octal
+        shown = shown.replace(bytes([special]), b"\\%03o" % special)
+    with open("/proc/self/mountinfo", "rb") as lines:
+        return any(line.split(b" ", 5)[4] == shown for line in lines)
+
+
+def heal(path: str) -> None:
+    """Remove every mount at ``path``: only one mosd runs per root, so whatever is there belongs to a dead one."""
+    while _mounted(path) and detach(path):
+        log.warning("detached the dead mount %s", path)
+
+
+@contextmanager
+def mounted(operations: Operations, path: str) -> Iterator[None]:
+    """The tree is mounted at ``path``; unmounted on exit, even while somebody uses it. `pyfuse3.main` serves it."""
+    heal(path)
+    os.makedirs(path, exist_ok=True)
+    options = {"fsname=mosd", "subtype=mosfs"}
+    if os.geteuid() == 0:
+        options.add("allow_other")
+    pyfuse3.init(operations, path, options)
+    try:
+        yield
+    finally:
+        pyfuse3.close(unmount=True)

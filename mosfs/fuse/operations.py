@@ -1,0 +1,193 @@
+"""FUSE requests to the tree: inode numbers, open files, rights.
+
+The kernel checks nothing for us (no ``default_permissions``): a program's folder is for its owner and root, and who
+counts as root is our own rule. Every handler asks `Tree.check` with the caller's uid.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Protocol
+
+import pyfuse3
+
+from mosfs.procfs.tree import SELF_LINK, Place, Tree
+
+_ACCESS_OF_FLAGS = {os.O_RDONLY: os.R_OK, os.O_WRONLY: os.W_OK, os.O_RDWR: os.R_OK | os.W_OK}
+
+
+class Caller(Protocol):
+    """The part of pyfuse3.RequestContext that is used."""
+
+    @property
+    def uid(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """OSError becomes the reply's errno."""
+    try:
+        yield
+    except OSError as error:
+        raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """``subject`` is compared at each use: the PID may have come again. ``text``: what a reader is in the middle of."""
+
+    place: Place
+    subject: Any
+    text: bytes = b""
+
+
+@dataclass(slots=True)
+class Handles:
+    """Numbers of open files and directories."""
+
+    open: dict[int, OpenFile] = field(default_factory=dict)
+    listings: dict[int, list[tuple[str, Place]]] = field(default_factory=dict)
+    _next: Iterator[int] = field(default_factory=lambda: count(1))
+
+    def number(self) -> int:
+        return next(self._next)
+
+
+class Operations(pyfuse3.Operations):
+    """The handlers. ``tree`` answers, this class translates."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+    enable_acl = False
+
+    def __init__(self, tree: Tree) -> None:
+        super().__init__()
+        self.tree = tree
+        self.handles = Handles()
+        self._started_ns = time.time_ns()
+
+    def _attributes(self, place: Place) -> pyfuse3.EntryAttributes:
+        known = self.tree.attributes(place)
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = pyfuse3.InodeT(place.inode)
+        entry.st_mode = pyfuse3.ModeT(known.mode)
+        entry.st_uid = known.uid
+        entry.st_gid = 0
+        entry.st_nlink = 1
+        entry.st_size = 0
+        entry.st_blksize = 4096
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = self._started_ns
+        entry.entry_timeout = entry.attr_timeout = known.timeout
+        return entry
+
+    async def lookup(
+        self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: Caller
+    ) -> pyfuse3.EntryAttributes:
+        with errors():
+            place = self.tree.lookup(Place.of(parent_inode), os.fsdecode(name), ctx.uid, ctx.pid)
+            return self._attributes(place)
+
+    async def getattr(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.EntryAttributes:
+        with errors():
+            return self._attributes(Place.of(inode))
+
+    async def setattr(
+        self, inode: pyfuse3.InodeT, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
+        fh: pyfuse3.FileHandleT | None, ctx: Caller,
+    ) -> pyfuse3.EntryAttributes:
+        """A shell's ``>`` truncates first: that and new times mean nothing here, other changes are refused."""
+        place = Place.of(inode)
+        with errors():
+            if fields.update_mode or fields.update_uid or fields.update_gid:
+                raise PermissionError(errno.EPERM, "")
+            self.tree.check(place, ctx.uid, os.W_OK)
+            return self._attributes(place)
+
+    async def readlink(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileNameT:
+        with errors():
+            if Place.of(inode) != SELF_LINK:
+                raise OSError(errno.EINVAL, "")
+            return pyfuse3.FileNameT(self.tree.link(ctx.pid).encode())
+
+    async def access(self, inode: pyfuse3.InodeT, mode: pyfuse3.ModeT, ctx: Caller) -> bool:
+        try:
+            self.tree.check(Place.of(inode), ctx.uid, mode)
+        except PermissionError:
+            return False
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+        return True
+
+    async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: Caller) -> pyfuse3.FileInfo:
+        place = Place.of(inode)
+        with errors():
+            self.tree.check(place, ctx.uid, _ACCESS_OF_FLAGS[flags & os.O_ACCMODE])
+            number = self.handles.number()
+            self.handles.open[number] = OpenFile(place, self.tree.subject(place))
+        # direct_io: the size in stat(2) is 0, and every read shall ask us
+        return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), direct_io=True)
+
+    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        file = self.handles.open[fh]
+        with errors():
+            if off == 0:
+                self._same(file)
+                file.text = self.tree.read(file.place)
+            return file.text[off : off + size]
+
+    async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
+        file = self.handles.open[fh]
+        with errors():
+            self._same(file)
+            self.tree.write(file.place, bytes(buf))
+        return len(buf)
+
+    async def release(self, fh: pyfuse3.FileHandleT) -> None:
+        del self.handles.open[fh]
+
+    async def opendir(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileHandleT:
+        place = Place.of(inode)
+        with errors():
+            self.tree.check(place, ctx.uid, os.R_OK)
+            number = self.handles.number()
+            self.handles.listings[number] = list(self.tree.children(place, ctx.pid))
+        return pyfuse3.FileHandleT(number)
+
+    async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        for number, (name, place) in enumerate(self.handles.listings[fh][start_id:], start_id + 1):
+            try:
+                attributes = self._attributes(place)
+            except FileNotFoundError:  # it ended since the directory was opened
+                continue
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name.encode()), attributes, number):
+                break
+
+    async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
+        del self.handles.listings[fh]
+
+    async def statfs(self, ctx: Caller) -> pyfuse3.StatvfsData:
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_blocks = data.f_bfree = data.f_bavail = 0
+        data.f_files = data.f_ffree = data.f_favail = 0
+        data.f_namemax = 255
+        return data
+
+    def _same(self, file: OpenFile) -> None:
+        """ENOENT when what the file was opened for is gone."""
+        now = self.tree.subject(file.place)
+        if now is not file.subject and not _interchangeable(now, file.subject):
+            raise FileNotFoundError(errno.ENOENT, "")
+
+
+def _interchangeable(now: Any, then: Any) -> bool:
+    """Nodes that are only known from the map are made anew at each use; an IP stays the same node."""
+    return type(now) is type(then) and hasattr(now, "ip") and now.ip == then.ip

@@ -1,0 +1,138 @@
+"""A body: an empty sandboxed process that becomes the memory and registers of a guest."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any
+
+from mosfs.migrate.image import ImageMeta
+from mosfs.migrate.maps import complement
+from mosfs.migrate.rebuild import NoRoom
+from mosfs.native import ffi, lib
+from mosfs.trace import embark, layout, stops
+from mosfs.trace.filter import guest_filter
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import Task, TaskGone
+
+SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
+#: Bodies run as nobody: they have no rights to lose.
+GUEST_UID = 65534
+_ENTRY = 0x100
+
+
+class State(Enum):
+    BUILDING = auto()  # the image arrives
+    COMPLETE = auto()  # READY was said, GO is awaited
+    RUNNING = auto()
+    WAITING = auto()  # inside a call that was forwarded
+    FORKING = auto()  # FORK was sent, or its own clone is under way
+    EXECING = auto()  # EXEC was sent
+    LEAVING = auto()  # its image was sent, DROP or RESUME is awaited
+
+
+@dataclass(slots=True)
+class Body:
+    """``pair`` is the PID of the program at home. ``regs`` stand behind the system call it is in (WAITING)."""
+
+    pair: int
+    task: Task
+    state: State = State.BUILDING
+    meta: ImageMeta | None = None
+    regs: Any = None
+    nr: int = -1
+    held: bool = False  # the program is stopped by a signal at home
+    paused: bool = False  # it has reached its stop for `held`
+    wanted: Any = None  # RECALL or MOVE_TO that waits for its stop
+    interrupting: bool = False
+    restart: tuple[int, int] | None = None
+    saved_mask: int | None = None
+    infos: list[bytes] = field(default_factory=list)
+    clock_page: bytes = b""
+    child: int = 0
+    was_waiting: bool = False
+    map_request: Any = None
+    comm: str = ""
+    since: float = 0.0
+    step: Any = None
+
+    @property
+    def pid(self) -> int:
+        return self.task.pid
+
+
+@lru_cache(maxsize=1)
+def _elf() -> bytes:
+    """A static program of one page at `layout.STUB`: the stub, and an entry that reports itself ready."""
+    entry = b"\xb8" + layout.MAGIC.to_bytes(4, "little") + b"\x0f\x05\xf4"
+    code = (layout.STUB_CODE.ljust(_ENTRY, b"\xcc") + entry).ljust(layout.PAGE, b"\xcc")
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, layout.STUB + _ENTRY, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, layout.PAGE, layout.STUB, layout.STUB, layout.PAGE, layout.PAGE, layout.PAGE)
+    stack = struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)
+    return (header + load + stack).ljust(layout.PAGE, b"\0") + code
+
+
+@lru_cache(maxsize=1)
+def _program() -> int:
+    """A sealed memfd that holds `_elf`; one a host."""
+    fd = os.memfd_create("guest", os.MFD_CLOEXEC)
+    os.write(fd, _elf())
+    os.fchmod(fd, 0o555)
+    # a file that is open for writing cannot be executed
+    readable = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(fd)
+    return readable
+
+
+def spawn(namespaces: bool = False) -> Task:
+    """A fresh body: filtered, seized with EXITKILL, nothing mapped but the low region, standing in the stub."""
+    program = guest_filter()
+    buffer = ffi.from_buffer(program)
+    pid = lib.mos_spawn_body(_program(), GUEST_UID, buffer, len(program) // 8, 0, namespaces)
+    if pid < 0:
+        raise NoRoom(os.strerror(-pid))
+    task = Task(pid, guest=True)
+    while True:
+        raw = task.wait()
+        status = stops.decode(raw)
+        if status.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
+            raise NoRoom(f"the body ended with {status.value}")
+        if status.stop is stops.Stop.SECCOMP and task.peek_regs().orig_rax == layout.MAGIC:
+            break
+        task.cont()
+    try:
+        with Calls(task, mask=0) as call:
+            _strip(call)
+    except OSError as error:
+        discard(task)
+        raise NoRoom(str(error)) from error
+    return task
+
+
+def _strip(call: Calls) -> None:
+    """Leave only the low region mapped."""
+    for start, end in complement([(layout.STUB, layout.STUB + layout.PAGE)], 16 * layout.PAGE, layout.USER_END):
+        call.must(SYS_MUNMAP, start, end - start)
+    low = layout.STUB + layout.PAGE
+    call.must(SYS_MMAP, low, layout.END - low, 3, 0x32, -1, 0)
+    call.task.write(layout.VDSO, embark.vdso_image())
+    call.must(SYS_MPROTECT, low, layout.VDSO_END - low, 5)
+
+
+def discard(task: Task) -> None:
+    """Kill a body and reap it."""
+    try:
+        os.kill(task.pid, 9)
+    except ProcessLookupError:
+        return
+    try:
+        while True:
+            status = stops.decode(task.wait())
+            if status.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
+                return
+    except TaskGone:
+        return

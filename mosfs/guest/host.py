@@ -1,0 +1,548 @@
+"""The host: builds guests from images, runs them, sends home what they ask for, sends their images on. See the package for the picture.
+
+States of a body are in `body.State`; the tracer of the home-node coordinates (`docs/design/migration.md`). A host does what it is told
+in order: frames of one channel are never overtaken, so a REPLY that was sent before RECALL is applied before the capture.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import struct
+import sys
+import time
+import traceback
+from typing import Any
+
+import msgspec
+
+from mosfs.abi import cpu
+from mosfs.calls.request import BadRequest, Request, unpack_reply
+from mosfs.guest.body import Body, State, discard, spawn
+from mosfs.guest.onward import Onward
+from mosfs.guest.serve import Serve
+from mosfs.migrate import image
+from mosfs.migrate.capture import RESTARTS, signed, user_regs
+from mosfs.migrate.image import BadImage
+from mosfs.migrate.rebuild import NoRoom, Rebuild, queue_signal
+from mosfs.native import ffi, lib
+from mosfs.trace import clock as clocks
+from mosfs.trace import layout
+from mosfs.trace.clock import GuestClock
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Status, Stop, decode
+from mosfs.trace.task import TaskGone, copy_regs, status_sets
+from mosfs.wire.channel import Channel, ChannelLost
+from mosfs.wire.control import ControlLink
+from mosfs.wire.faults import Point, fault
+from mosfs.wire.frames import Frame, Kind
+from mosfs.wire.messages import Command, Config, DirectImage, GuestGone, GuestState, HelloHost, Report, SpawnHost
+from mosfs.wire.orders import GoTimes, MoveOrder
+
+_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
+_EINTR = 4
+#: A body waits for its image so long, seconds.
+IMAGE_PATIENCE = 30.0
+_SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 31})  # ILL TRAP BUS FPE SEGV SYS
+
+
+class Host:
+    def __init__(self, spawn_order: SpawnHost, data: socket.socket) -> None:
+        self.home = spawn_order.home
+        self.uid = spawn_order.uid
+        self.comm = spawn_order.comm
+        self.near = spawn_order.near
+        self.token = spawn_order.token
+        self.channel = Channel(data, spawn_order.key, opener=False)
+        self.control = ControlLink(spawn_order.socket)
+        self.config = Config("", 0, {})
+        self.direct: Channel | None = None
+        self.bodies: dict[int, Body] = {}
+        self.by_pid: dict[int, Body] = {}
+        self.early: dict[int, int] = {}
+        self.had_bodies = False
+        self._image_ended = False
+        self.started = time.monotonic()
+        self.clock: GuestClock | None = None
+        self.ready_at = 0.0
+        self.features = cpu.features()
+        self.serve = Serve(self)
+        self.onward = Onward(self)
+        self.pump = ffi.new("struct mos_pump *")
+        self.pump.follow = 1
+        self.pump.cpu = -1
+        self.event = ffi.new("struct mos_event *")
+        self.next_clock = time.monotonic() + 1.0
+        self._boot_id = _boot_id()
+        lib.mos_setup_signals()
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Until the last body has left or the channel breaks."""
+        self._connect()
+        while self.bodies or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
+            fds: list[Any] = [self.channel]
+            if self.control.sock is not None:
+                fds.append(self.control)
+            if self.direct is not None:
+                fds.append(self.direct)
+            for i, source in enumerate(fds):
+                self.pump.fds[i] = source.fileno()
+            self.pump.nfds = len(fds)
+            pending = self.channel.pending()
+            now = time.monotonic()
+            timeout = 0 if pending else max(0, int(min(self.next_clock - now, 1.0) * 1e6))
+            result = lib.mos_next(self.pump, self.event, timeout)
+            if result < 0:
+                raise OSError(-result, "wait")
+            kind = self.event.kind
+            if kind == 1:
+                self.task_event(self.event.pid, self.event.status)
+            elif kind == 2 and self.event.pid < len(fds):
+                self._readable(fds[self.event.pid])
+            elif pending:
+                self._readable(self.channel)
+            if now >= self.next_clock:
+                self.next_clock = now + 1.0
+                self._housekeeping()
+
+    def _readable(self, source: Any) -> None:
+        if source is self.channel:
+            for frame in self.channel.frames():
+                self.frame(frame)
+        elif self.direct is not None and source is self.direct:
+            try:
+                self.onward.receive_direct(self.direct)
+            finally:
+                self._close_direct()
+        else:
+            self._control_event()
+
+    def _close_direct(self) -> None:
+        if self.direct is not None:
+            self.direct.close()
+            self.direct = None
+
+    def _housekeeping(self) -> None:
+        if self.control.sock is None:
+            self._connect()
+        for body in self.bodies.values():
+            if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
+                try:
+                    self._refresh_clock(body, self.clock)
+                except (TaskGone, OSError):
+                    continue
+
+    def _refresh_clock(self, body: Body, clock: GuestClock) -> None:
+        fd = os.open(f"/proc/{body.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            body.clock_page = clock.refresh(lambda at, data: os.pwrite(fd, data, layout.CLOCK_PAGE + at), body.clock_page)
+        finally:
+            os.close(fd)
+
+    # ------------------------------------------------------------------ mosd
+
+    def _connect(self) -> None:
+        if self.control.connect():
+            self.control.send(HelloHost(os.getpid(), self.home, self.token))
+            for body in self.bodies.values():
+                self.announce(body)
+
+    def announce(self, body: Body) -> None:
+        self.control.send(GuestState(body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since))
+
+    def log(self, text: str, level: int = 20) -> None:
+        if not self.control.send(Report(level, text)):
+            sys.stderr.write(f"host {os.getpid()}: {text}\n")
+
+    def _control_event(self) -> None:
+        for message, passed in self.control.receive():
+            match message:
+                case Config():
+                    self.config = message
+                case DirectImage() if passed is not None:
+                    self._close_direct()
+                    self.direct = Channel(passed, message.key, opener=False)
+                case Command() if message.name == "out":
+                    for body in self.bodies.values():
+                        if message.pid in (0, body.pid):
+                            self.channel.send(Kind.STEP_OUT, body.pair)
+                case _:
+                    if passed is not None:
+                        passed.close()
+
+    # ------------------------------------------------------------------ frames from home
+
+    def frame(self, frame: Frame) -> None:
+        kind = frame.kind
+        body = self.bodies.get(frame.pair)
+        if kind == Kind.REPLY:
+            if body is not None:
+                self.reply(body, frame.payload)
+        elif kind == Kind.IMAGE:
+            self._image(frame)
+        elif kind == Kind.CLOCK:
+            self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
+        elif body is None:
+            if kind == Kind.RECALL or kind == Kind.MOVE_TO:
+                self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
+        elif kind == Kind.GO:
+            self._go(body, frame.payload)
+        elif kind == Kind.SIGNAL:
+            self.signal(body, frame.payload)
+        elif kind == Kind.DROP:
+            self.drop(body)
+        elif kind == Kind.RECALL:
+            self.onward.request(body, None)
+        elif kind == Kind.MOVE_TO:
+            self.onward.request(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
+        elif kind == Kind.RESUME:
+            self.onward.resume(body)
+        elif kind == Kind.FORK_REPLY:
+            self.serve.fork_reply(body, struct.unpack("<q", frame.payload)[0])
+        elif kind == Kind.MMAP_DATA:
+            self.serve.mmap_data(body, frame.payload)
+        elif kind == Kind.STOP:
+            body.held = True
+            if body.state is State.RUNNING and not body.interrupting:
+                body.interrupting = True
+                body.task.interrupt()
+        elif kind == Kind.CONT:
+            body.held = False
+            if body.paused:
+                body.paused = False
+                body.task.cont()
+        elif kind == Kind.EXECED:
+            self.drop(body, last=False)
+
+    def _image(self, frame: Frame) -> None:
+        """An image from home: build the body to the end, or say why not."""
+        try:
+            body = self.build(frame, self.channel)
+        except (NoRoom, BadImage, OSError) as error:
+            self.log(f"origpid={frame.pair} from={self.home} cannot be built: {error}", 30)
+            self._skip_image(frame.pair)
+            self.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
+            self.had_bodies = True
+            return
+        if body is not None:
+            self.complete(body)
+
+    def _skip_image(self, pair: int) -> None:
+        while not self._image_ended:
+            frame = self.channel.receive()
+            if frame.pair == pair and frame.kind in (Kind.IMAGE_END, Kind.DROP):
+                return
+
+    def build(self, head: Frame, source: Channel) -> Body | None:
+        """A complete body from the image that ``head`` begins and ``source`` carries; None if it was dropped meanwhile."""
+        self._image_ended = False
+        meta = image.decode(head.payload)
+        lacking = cpu.missing(meta.features, self.features)
+        if lacking:
+            raise NoRoom(f"CPU features {' '.join(lacking)}")
+        fault(Point.NODE_BEFORE_BODY, source)
+        lib.mos_unfollow(self.pump)
+        body = Body(head.pair, spawn(), meta=meta, comm=meta.comm, since=time.time())
+        try:
+            with Calls(body.task, mask=0) as call:
+                rebuild = Rebuild(call, meta)
+                rebuild.map(home=False)
+                fault(Point.NODE_MAPPED, source)
+                while True:
+                    frame = source.receive()
+                    if frame.pair != head.pair:
+                        self.onward.backlog.append(frame)
+                    elif frame.kind == Kind.PAGES:
+                        rebuild.pages(frame.payload)
+                    elif frame.kind == Kind.IMAGE_END:
+                        break
+                    elif frame.kind == Kind.DROP:
+                        self._image_ended = True
+                        discard(body.task)
+                        return None
+                    else:
+                        raise BadImage(f"frame {frame.kind} within an image")
+                self._image_ended = True
+                fault(Point.NODE_FILLED, source)
+                body.regs = rebuild.finish(int.from_bytes(frame.payload, "little"), home=False)
+        except BaseException:
+            discard(body.task)
+            raise
+        return body
+
+    def complete(self, body: Body) -> None:
+        """The body stands: tell home, and wait for GO."""
+        body.state = State.COMPLETE
+        self.bodies[body.pair] = body
+        self.by_pid[body.pid] = body
+        self.had_bodies = True
+        fault(Point.NODE_BEFORE_READY, self.channel)
+        self.ready_at = time.monotonic()
+        self.channel.send(Kind.READY, body.pair)
+        fault(Point.NODE_AFTER_READY, self.channel)
+        for frame in self.onward.take_backlog():
+            self.frame(frame)
+
+    def _go(self, body: Body, payload: bytes) -> None:
+        """Committed: the program runs here."""
+        assert body.meta is not None
+        self._adjust_clock(msgspec.msgpack.decode(payload, type=GoTimes))
+        fault(Point.NODE_AFTER_GO, self.channel)
+        assert self.clock is not None
+        shown = body.meta.shown
+        page = self.clock.page(clocks.following(body.clock_page) if body.clock_page else 0, None,
+                               clocks.Shown(shown.realtime, shown.monotonic))  # fmt: skip
+        body.task.poke(layout.CLOCK_PAGE, page)
+        body.clock_page = page
+        if body.meta.waiting:
+            body.state = State.WAITING
+            body.nr = signed(body.regs.rax)
+            body.regs = behind(body.regs, 0)
+        else:
+            body.state = State.RUNNING
+            body.task.set_regs(body.regs)
+            body.task.cont()
+        body.meta = None
+        self.announce(body)
+
+    def _adjust_clock(self, times: GoTimes) -> None:
+        """Home's clocks against ours. On the same kernel they are the same; else the frame left home while we waited for it."""
+        extras = clocks.Extras(times.coarse, times.boot, times.tai)
+        if times.boot_id == self._boot_id:
+            real = mono = 0
+        else:
+            travel = min((time.monotonic() - self.ready_at) / 2, 0.01) if self.ready_at else 0.0
+            late = int(travel * 1e9)
+            real = times.realtime + late - time.clock_gettime_ns(time.CLOCK_REALTIME)
+            mono = times.monotonic + late - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        if self.clock is None:
+            self.clock = GuestClock(real, mono, extras=extras)
+        else:
+            self.clock.adjust(real, mono, extras)
+
+    # ------------------------------------------------------------------ bodies
+
+    def drop(self, body: Body, *, last: bool = True) -> None:
+        """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
+        self.bodies.pop(body.pair, None)
+        self.by_pid.pop(body.pid, None)
+        discard(body.task)
+        self.control.send(GuestGone(body.pid))
+        if not last:
+            self.had_bodies = self.had_bodies and bool(self.bodies)
+            self.started = time.monotonic()
+
+    def task_event(self, pid: int, raw: int) -> None:
+        body = self.by_pid.get(pid)
+        if body is None:
+            self.early[pid] = raw
+            return
+        try:
+            self.handle(body, decode(raw))
+        except TaskGone as gone:
+            if gone.status is not None:
+                self.died(body, gone.status)
+
+    def handle(self, body: Body, status: Status) -> None:
+        stop = status.stop
+        if stop is Stop.SECCOMP:
+            self.serve.trapped(body)
+        elif stop in (Stop.EXITED, Stop.KILLED):
+            self.died(body, status.value if stop is Stop.KILLED else 0)
+        elif stop is Stop.SIGNAL:
+            self._signal_stop(body, status.value)
+        elif stop is Stop.TRAP:
+            self._trap(body)
+        elif stop is Stop.SYSCALL:
+            self.serve.syscall_exit(body)
+        elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
+            self.serve.forked(body)
+        else:
+            body.task.cont()
+
+    def died(self, body: Body, status: int) -> None:
+        """The body's process is gone: killed for want of memory, or by an administrator."""
+        self.bodies.pop(body.pair, None)
+        self.by_pid.pop(body.pid, None)
+        self.control.send(GuestGone(body.pid))
+        self.channel.send(Kind.DIED, body.pair, struct.pack("<i", status or 9))
+
+    def _trap(self, body: Body) -> None:
+        if body.step is not None:
+            self.serve.first_stop(body)
+        body.interrupting = False
+        if body.wanted is not None or body.infos:
+            self.stopped(body, Stop.TRAP)
+        elif body.held:
+            body.paused = True
+        else:
+            body.task.cont()
+
+    def stopped(self, body: Body, stop: Stop) -> None:
+        """A running body has stopped because we asked: deliver what waits, then move it or let it go on."""
+        if body.infos and body.state is State.RUNNING:
+            self.deliver(body, stop)
+        if body.wanted is not None:
+            order, body.wanted = body.wanted, None
+            self.onward.capture_running(body, order)
+        elif body.held:
+            body.paused = True
+        else:
+            body.task.cont()
+
+    # ------------------------------------------------------------------ signals
+
+    def signal(self, body: Body, info: bytes) -> None:
+        """A signal for a handler: queue it in the body, whose own kernel calls the handler."""
+        body.infos.append(info)
+        if body.state is State.RUNNING and not body.interrupting and not body.paused:
+            body.interrupting = True
+            body.task.interrupt()
+        elif body.paused:
+            self.deliver(body, Stop.TRAP)
+
+    def deliver(self, body: Body, stop: Stop) -> None:
+        """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""
+        regs = user_regs(body.task.peek_regs(), stop)
+        with Calls(body.task) as call:
+            self._queue(body, call)
+        body.task.set_regs(regs)
+
+    def _queue(self, body: Body, call: Calls) -> None:
+        for info in body.infos:
+            queue_signal(call, info, shared=True)
+        body.infos.clear()
+
+    def _signal_stop(self, body: Body, sig: int) -> None:
+        """A signal is about to be delivered in the body."""
+        regs = body.task.peek_regs()
+        if body.restart is not None:
+            number, result = body.restart
+            body.restart = None
+            regs.orig_rax, regs.rax = number, result & _NOTHING
+            body.task.set_regs(regs)
+            if body.saved_mask is not None:
+                body.task.set_mask(body.saved_mask)
+                body.saved_mask = None
+            body.task.cont(sig)
+            return
+        if status_sets(body.pid)["SigCgt"] >> (sig - 1) & 1:
+            body.task.cont(sig)
+            return
+        if sig in _SYNCHRONOUS:
+            # its own fault, and no handler: the program dies of it at home
+            body.state = State.LEAVING
+            self.channel.send(Kind.DIED, body.pair, struct.pack("<i", sig))
+            return
+        body.task.cont()  # nothing of this node may act on the program
+
+    # ------------------------------------------------------------------ answers
+
+    def forward(self, body: Body, request: Request, flags: int = 0) -> None:
+        """Send a call home; the body waits in it."""
+        body.state = State.WAITING
+        self.channel.send(Kind.CALL, body.pair, request.pack(), flags)
+
+    def reply(self, body: Body, payload: bytes) -> None:
+        """REPLY: the call that the body waits in has an outcome."""
+        if body.state not in (State.WAITING, State.EXECING):
+            return
+        try:
+            result, _flags, outs = unpack_reply(payload)
+        except (struct.error, BadRequest) as error:
+            raise ChannelLost(str(error)) from error
+        if body.map_request is not None:
+            self.serve.mmap_reply(body, result)
+            return
+        for addr, data in outs:
+            try:
+                body.task.write(addr, data)
+            except OSError:
+                result = -14
+        self.finish_call(body, result)
+
+    def finish_call(self, body: Body, result: int) -> None:
+        """Let the body go on behind its call."""
+        if result in RESTARTS or (result == -_EINTR and body.infos):
+            self._interrupted(body, result)
+            return
+        if self.serve.finish_both(body, result):
+            return
+        body.state = State.RUNNING
+        regs = body.regs
+        regs.rax = result & _NOTHING
+        regs.orig_rax = _NOTHING
+        self._go_on(body, regs)
+
+    def _go_on(self, body: Body, regs: Any) -> None:
+        if body.infos:
+            with Calls(body.task, base=regs) as call:
+                self._queue(body, call)
+        body.task.set_regs(regs)
+        if body.held:
+            body.paused = True
+        else:
+            body.task.cont()
+
+    def _interrupted(self, body: Body, result: int) -> None:
+        """The deputy's call was broken off: by a signal whose handler is the body's, or by nothing that the program should see."""
+        mask = body.saved_mask if body.saved_mask is not None else body.task.peek_mask()
+        temporary = self.serve.temporary_mask(body)
+        effective = mask if temporary is None else temporary
+        deliverable = any(not effective >> (int.from_bytes(i[:4], "little") - 1) & 1 for i in body.infos)
+        if not deliverable:
+            self.serve.again(body, result)
+            return
+        regs = body.regs
+        regs.rax = result & _NOTHING
+        regs.orig_rax = _NOTHING
+        body.state = State.RUNNING
+        body.restart = (body.nr, result if result in RESTARTS else -_EINTR)
+        base = copy_regs(regs)
+        with Calls(body.task, base=base, mask=effective) as call:
+            self._queue(body, call)
+        if temporary is not None:
+            body.saved_mask = mask
+        body.task.set_regs(regs)
+        body.task.cont()
+
+
+def behind(regs: Any, result: int) -> Any:
+    """Registers behind a call, from those before it."""
+    r = copy_regs(regs)
+    r.rip += 2
+    r.rax = result & _NOTHING
+    r.rcx, r.r11 = r.rip, r.eflags
+    r.orig_rax = _NOTHING
+    return r
+
+
+def _boot_id() -> str:
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+        return boot.read().strip()
+
+
+def main(order: SpawnHost, data: socket.socket) -> int:
+    """The life of a host; 0 at its ordinary end."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    host = Host(order, data)
+    try:
+        host.run()
+    except ChannelLost as lost:
+        # home is lost (or has nothing for us any more): the bodies die with us
+        if host.bodies:
+            host.log(f"remote-site ({host.home}) seems to be dead: {len(host.bodies)} guest(s) ended ({lost})", 30)
+    except Exception:
+        host.log(traceback.format_exc(), 40)
+        raise
+    finally:
+        for body in list(host.bodies.values()):
+            discard(body.task)
+            host.control.send(GuestGone(body.pid))
+    return 0
+

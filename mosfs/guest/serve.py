@@ -1,0 +1,347 @@
+"""What becomes of a call that a body makes: its own kernel serves it, it goes home, or both, or it needs code of its own.
+
+The table's column ``away`` decides; `_SPECIAL` are the rows marked SPECIAL and PAIR.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mosfs.abi import commands
+from mosfs.abi.syscalls import BY_NR, Away, Syscall
+from mosfs.calls.marshal import marshal
+from mosfs.calls.policy import Do, judge, stays_in_body
+from mosfs.calls.request import Request
+from mosfs.guest.body import Body, State
+from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, signed
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Stop
+from mosfs.trace.task import CONT, SYSCALL, Task, copy_regs
+from mosfs.wire.frames import Kind
+from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
+
+if TYPE_CHECKING:
+    from mosfs.guest.host import Host
+
+SYS_MMAP, SYS_MPROTECT, SYS_SIGPROCMASK, SYS_GETPID, SYS_PRCTL = 9, 10, 14, 39, 157
+SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 219, 218, 322
+MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
+_PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
+CLONE_CHILD_SETTID, CLONE_PARENT_SETTID = 0x01000000, 0x00100000
+UNSUPPORTED = 1
+_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
+_KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
+MAX_STRINGS = 1 << 20
+
+
+@dataclass(slots=True)
+class MapRequest:
+    """A file mapping under way: the call's registers, and what has come of the file: (offset, bytes)."""
+
+    addr: int
+    length: int
+    prot: int
+    flags: int
+    chunks: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class Serve:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self._both: set[int] = set()
+        self._special: dict[int, Callable[[Body, tuple[int, ...]], None]] = {
+            9: self._mmap,
+            13: self._forward_both,
+            14: self._sigprocmask,
+            39: self._own_pid,
+            56: self._clone,
+            57: self._clone,
+            58: self._clone,
+            59: self._exec,
+            60: self._exit,
+            186: self._own_pid,
+            202: self._futex,
+            218: self._set_tid_address,
+            219: self._plain,
+            130: self._plain,
+            231: self._exit,
+            273: self._let,
+            322: self._exec,
+            334: self._let,
+        }
+
+    # ------------------------------------------------------------------ dispatch
+
+    def trapped(self, body: Body) -> None:
+        regs = body.task.peek_regs()
+        nr = signed(regs.orig_rax)
+        body.nr = nr
+        body.regs = copy_regs(regs)
+        args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+        row = BY_NR.get(nr)
+        if row is None or judge(row, args).do is not Do.SERVE:
+            self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
+            return
+        special = self._special.get(nr)
+        if special is not None:
+            special(body, args)
+        elif stays_in_body(row, args):
+            body.task.cont()
+        elif row.away is Away.BOTH or (nr == SYS_PRCTL and _in_both(args)):
+            self._forward_both(body, args)
+        else:
+            self._send(body, row, args)
+
+    def _send(self, body: Body, row: Syscall, args: tuple[int, ...]) -> None:
+        self.host.forward(body, marshal(row, args, body.task.peek_mask(), body.task))
+
+    def _plain(self, body: Body, args: tuple[int, ...]) -> None:
+        self._send(body, BY_NR[body.nr], args)
+
+    def _let(self, body: Body, args: tuple[int, ...]) -> None:
+        """The body's own kernel does it."""
+        body.task.cont()
+
+    def answer(self, body: Body, result: int) -> None:
+        """End the call here."""
+        self.host.finish_call(body, result)
+
+    def _own_pid(self, body: Body, args: tuple[int, ...]) -> None:
+        self.answer(body, body.pair)
+
+    def _forward_both(self, body: Body, args: tuple[int, ...]) -> None:
+        """First at home, then in the body, whose result is the program's."""
+        self._both.add(body.pair)
+        self._send(body, BY_NR[body.nr], args)
+
+    def again(self, body: Body, result: int) -> None:
+        """The forwarded call was broken off without anything for the program: go on with it."""
+        if result == -ERESTART_RESTARTBLOCK:
+            self.host.forward(body, Request(SYS_RESTART, (0,) * 6, body.task.peek_mask()))
+            return
+        r = body.regs
+        self._send(body, BY_NR[body.nr], (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9))
+
+    def temporary_mask(self, body: Body) -> int | None:
+        """The mask that holds while the call waits (sigsuspend, ppoll, pselect6, epoll_pwait), if it has one."""
+        r = body.regs
+        where = {130: r.rdi, 271: r.r10, 281: r.r8, 441: r.r8}.get(body.nr, 0)
+        try:
+            if body.nr == 270 and r.r9:
+                where = body.task.read_words(r.r9, 1)[0]
+            return body.task.read_words(where, 1)[0] & ~_KILL_STOP if where else None
+        except OSError:
+            return None
+
+    # ------------------------------------------------------------------ signals and identity
+
+    def _sigprocmask(self, body: Body, args: tuple[int, ...]) -> None:
+        """The body's kernel changes the mask. Home must know: at once if something is unblocked, since it may be pending there."""
+        how, at = args[0] & 0xFFFFFFFF, args[1]
+        old = body.task.peek_mask()
+        try:
+            given = body.task.read_words(at, 1)[0] if at else None
+        except OSError:
+            given = None
+        if given is None or args[3] != 8 or how > 2:
+            body.task.cont()
+            return
+        new = (old | given, old & ~given, given)[how] & ~_KILL_STOP
+        if old & ~new:
+            self._both.add(body.pair)
+            self.host.forward(body, Request(SYS_GETPID, (0,) * 6, new))
+            return
+        if new != old:
+            self.host.channel.send(Kind.MASK, body.pair, struct.pack("<Q", new))
+        body.task.cont()
+
+    def _set_tid_address(self, body: Body, args: tuple[int, ...]) -> None:
+        with Calls(body.task) as call:
+            call(SYS_SET_TID_ADDRESS, args[0])
+        self.answer(body, body.pair)
+
+    def _futex(self, body: Body, args: tuple[int, ...]) -> None:
+        """Of the only thread: there is nobody to wake, and waiting for somebody is waiting for ever."""
+        operation = args[1] & 127
+        if operation in (0, 9):  # FUTEX_WAIT, FUTEX_WAIT_BITSET
+            try:
+                value = int.from_bytes(body.task.read(args[0], 4), "little")
+            except OSError:
+                self.answer(body, -errno.EFAULT)
+                return
+            if value != args[2] & 0xFFFFFFFF:
+                self.answer(body, -errno.EAGAIN)
+                return
+            self.host.forward(body, Request(body.nr, args, body.task.peek_mask()), UNSUPPORTED)
+        else:
+            self.answer(body, 0)
+
+    # ------------------------------------------------------------------ processes
+
+    def _exit(self, body: Body, args: tuple[int, ...]) -> None:
+        """The deputy exits; DROP follows."""
+        body.state = State.LEAVING
+        request = Request(231, (args[0], 0, 0, 0, 0, 0), body.task.peek_mask())
+        self.host.channel.send(Kind.CALL, body.pair, request.pack())
+
+    def _clone(self, body: Body, args: tuple[int, ...]) -> None:
+        body.state = State.FORKING
+        flags = args[0] if body.nr == 56 else 17
+        order = ForkOrder(flags, body.task.peek_mask())
+        self.host.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
+
+    def fork_reply(self, body: Body, result: int) -> None:
+        """The deputy has forked: now the body does, and both children belong together."""
+        if body.state is not State.FORKING:
+            return
+        if result < 0:
+            body.state = State.RUNNING
+            self.answer(body, result)
+            return
+        body.child = result
+        body.task.cont(request=SYSCALL)
+
+    def forked(self, body: Body) -> None:
+        local = body.task.event_message()
+        child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
+        child.clock_page = body.clock_page
+        child.regs = copy_regs(body.regs)
+        self.host.bodies[child.pair] = child
+        self.host.by_pid[local] = child
+        child.step = self._settid_address(body)
+        body.task.cont(request=SYSCALL)
+        self.host.announce(child)
+        early = self.host.early.pop(local, None)
+        if early is not None:
+            self.host.task_event(local, early)
+
+    def _settid_address(self, body: Body) -> int:
+        """Where the child's own PID is to be written, 0 for nowhere."""
+        return body.regs.r10 if body.nr == 56 and body.regs.rdi & CLONE_CHILD_SETTID else 0
+
+    def first_stop(self, child: Body) -> None:
+        """A child's very first stop: its PID is the one at home."""
+        at, child.step = child.step, None
+        if at:
+            child.task.write(at, struct.pack("<i", child.pair))
+
+    def syscall_exit(self, body: Body) -> None:
+        """The body's own clone has returned: its result is the child's PID at home."""
+        regs = body.task.peek_regs()
+        if body.state is State.FORKING:
+            body.state = State.RUNNING
+            if signed(regs.rax) > 0:
+                regs.rax = body.child
+                if body.nr == 56 and body.regs.rdi & CLONE_PARENT_SETTID and body.regs.rdx:
+                    body.task.write(body.regs.rdx, struct.pack("<i", body.child))
+                body.task.set_regs(regs)
+        if body.held:
+            body.paused = True
+        elif body.infos:
+            self.host.stopped(body, Stop.SYSCALL)
+        else:
+            body.task.cont(request=CONT)
+
+    def _exec(self, body: Body, args: tuple[int, ...]) -> None:
+        at = 0 if body.nr == 59 else 1
+        task = body.task
+        fault = False
+        try:
+            path = task.read_string(args[at]) if args[at] else None
+        except OSError as error:
+            self.answer(body, -(error.errno or errno.EFAULT))
+            return
+        argv = envp = None
+        try:
+            argv = _vector(task, args[at + 1])
+            envp = _vector(task, args[at + 2])
+        except OSError:
+            fault = True
+        dirfd, flags = (args[0], args[4]) if at else (0, 0)
+        order = ExecOrder(body.nr, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
+        body.state = State.EXECING
+        self.host.channel.send(Kind.EXEC, body.pair, msgspec.msgpack.encode(order))
+
+    # ------------------------------------------------------------------ files as memory
+
+    def _mmap(self, body: Body, args: tuple[int, ...]) -> None:
+        addr, length, prot, flags, fd, offset = args
+        if flags & MAP_ANONYMOUS:
+            # shared, but never written: nobody can tell it from private memory
+            regs = copy_regs(body.regs)
+            regs.r10 = flags & ~0xF | MAP_PRIVATE
+            body.task.set_regs(regs)
+            body.task.cont(request=SYSCALL)
+            body.state = State.RUNNING
+            return
+        if not length or offset & 4095:
+            self.answer(body, -errno.EINVAL)
+            return
+        whole = (length + 4095) & ~4095
+        body.map_request = MapRequest(addr, whole, prot & 7, flags)
+        body.state = State.WAITING
+        order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask())
+        self.host.channel.send(Kind.MMAP, body.pair, msgspec.msgpack.encode(order))
+
+    def mmap_data(self, body: Body, payload: bytes) -> None:
+        if body.map_request is not None:
+            body.map_request.chunks.append((struct.unpack_from("<Q", payload)[0], payload[8:]))
+
+    def mmap_reply(self, body: Body, result: int) -> None:
+        """All of the file has come: map it as private memory."""
+        request: Any = body.map_request
+        body.map_request = None
+        if result >= 0:
+            regs = body.regs
+            with Calls(body.task, base=regs) as call:
+                flags = MAP_PRIVATE | MAP_ANONYMOUS | request.flags & _PLACEMENT
+                result = call(SYS_MMAP, request.addr, request.length, 3, flags, -1, 0)
+                if not -4096 < result < 0:
+                    for offset, data in request.chunks:
+                        body.task.write(result + offset, data)
+                    if request.prot != 3:
+                        call(SYS_MPROTECT, result, request.length, request.prot)
+        self.answer(body, result)
+
+    # ------------------------------------------------------------------ both
+
+    def finish_both(self, body: Body, result: int) -> bool:
+        """Home has served a call that the body must make too; True if it goes on by itself."""
+        if body.pair not in self._both:
+            return False
+        self._both.discard(body.pair)
+        if result < 0:
+            return False
+        body.state = State.RUNNING
+        if body.infos and not body.interrupting:
+            body.interrupting = True
+            body.task.interrupt()
+        regs = copy_regs(body.regs)
+        regs.orig_rax = body.nr
+        body.task.set_regs(regs)
+        body.task.cont()
+        return True
+
+
+def _in_both(args: tuple[int, ...]) -> bool:
+    return commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Place.BOTH
+
+
+def _vector(task: Task, at: int) -> list[bytes] | None:
+    """A NULL-terminated array of strings; None for a NULL pointer (an empty list, on Linux)."""
+    if not at:
+        return None
+    found: list[bytes] = []
+    while len(found) < MAX_STRINGS:
+        pointer = task.read_words(at + 8 * len(found), 1)[0]
+        if not pointer:
+            return found
+        found.append(task.read_string(pointer, 131073))
+    raise OSError(errno.E2BIG, "too many strings")
+

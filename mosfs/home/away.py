@@ -1,0 +1,467 @@
+"""Serving programs that are away: frames from their hosts, events of their deputies.
+
+Ordering: a deputy makes one call at a time. While its body moves between two nodes, answers are kept back (`Program.answer`) and given to
+the host that has the body in the end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mosfs.abi.syscalls import BY_NR
+from mosfs.abi.texts import Text, text
+from mosfs.calls.request import BadRequest, Request, pack_reply, unpack
+from mosfs.home import control_calls
+from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
+from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.migrate.capture import signed
+from mosfs.migrate.rebuild import queue_signal
+from mosfs.native import ffi, lib
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Status, Stop
+from mosfs.trace.task import Task, TaskGone, copy_regs, status_sets
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.frames import Frame, Kind
+from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 59, 322, 231
+_OPENS = frozenset({2, 85, 257, 437})
+_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
+_CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
+CHUNK = 256 * 1024
+UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
+
+
+class Away:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self._backlog: list[tuple[Link, Frame]] = []
+        self._ready: dict[int, Program] = {}
+
+    # ------------------------------------------------------------------ frames
+
+    def channel_event(self, link: Link) -> None:
+        try:
+            for frame in link.channel.frames():
+                self._frame(link, frame)
+                while self._backlog:
+                    self._frame(*self._backlog.pop(0))
+        except ChannelLost:
+            self.link_lost(link)
+
+    def backlog(self, link: Link, frame: Frame) -> None:
+        """A frame of another program that came within an image."""
+        self._backlog.append((link, frame))
+
+    def _frame(self, link: Link, frame: Frame) -> None:
+        p = self.tracer.programs.get(frame.pair)
+        if p is None:
+            return
+        try:
+            self._dispatch(p, link, frame)
+        except TaskGone as gone:
+            self._task_gone(p, gone)
+        except (BadRequest, msgspec.DecodeError) as error:
+            self.tracer.log(f"pid={p.pid} malformed frame {frame.kind}: {error}", 40)
+            raise ChannelLost(str(error)) from error
+
+    def _task_gone(self, p: Program, gone: TaskGone) -> None:
+        if gone.status is not None:
+            self.tracer._task_event(p.pid, gone.status)
+
+    def _dispatch(self, p: Program, link: Link, frame: Frame) -> None:
+        kind = frame.kind
+        deputy = p.deputy
+        if kind == Kind.READY:
+            self.tracer.moves.ready(p, link)
+        elif kind == Kind.FAIL:
+            self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
+        elif p.link is not link or deputy is None:
+            return
+        elif kind == Kind.CALL:
+            request = unpack(frame.payload)
+            if deputy.state is State.READY and not deputy.todo:
+                self._call(p, deputy, request, frame.flags)
+            else:
+                deputy.when_ready(lambda: self._call(p, deputy, request, frame.flags))
+        elif kind == Kind.FORK:
+            order = msgspec.msgpack.decode(frame.payload, type=ForkOrder)
+            deputy.when_ready(lambda: self._fork(p, deputy, order))
+        elif kind == Kind.EXEC:
+            exec_order = msgspec.msgpack.decode(frame.payload, type=ExecOrder)
+            deputy.when_ready(lambda: self._exec(p, deputy, exec_order))
+        elif kind == Kind.MMAP:
+            mmap_order = msgspec.msgpack.decode(frame.payload, type=MmapOrder)
+            deputy.when_ready(lambda: self._mmap(p, deputy, mmap_order))
+        elif kind == Kind.IMAGE:
+            if p.move is not None and p.move.phase is Phase.RECALL:
+                self.tracer.moves.arriving(p, link, frame.payload)
+        elif kind == Kind.CANNOT:
+            self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
+        elif kind == Kind.DIED:
+            status = struct.unpack("<i", frame.payload)[0]
+            deputy.when_ready(lambda: self._die(p, deputy, status))
+        elif kind == Kind.MASK:
+            mask = struct.unpack("<Q", frame.payload)[0]
+            deputy.when_ready(lambda: self._mask(p, deputy, mask))
+        elif kind == Kind.STEP_OUT and p.move is None:
+            self.tracer.moves.request(p, Move("", "home"))
+
+    def send(self, p: Program, kind: int, payload: bytes) -> None:
+        """A frame for the body's host; kept back while the body moves."""
+        if p.answer is not None:
+            p.answer.append((kind, payload))
+            return
+        if p.link is None:
+            return
+        try:
+            p.link.channel.send(kind, p.pid, payload)
+        except ChannelLost:
+            self.link_lost(p.link)
+
+    def release_answers(self, p: Program) -> None:
+        kept, p.answer = p.answer or [], None
+        for kind, payload in kept:
+            self.send(p, kind, payload)
+
+    # ------------------------------------------------------------------ what a body asks for
+
+    def _call(self, p: Program, deputy: Deputy, request: Request, flags: int) -> None:
+        if flags & UNSUPPORTED:
+            deputy.set_mask(request.mask)
+            row = BY_NR.get(request.nr)
+            if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self._answer(p, r)):
+                return
+        elif request.nr in _OPENS and self._control(p, request):
+            return
+        deputy.start(request)
+
+    def _answer(self, p: Program, result: int) -> None:
+        self.send(p, Kind.REPLY, pack_reply(result, []))
+
+    def _control(self, p: Program, request: Request) -> bool:
+        """An open that may be a request to us; True if it was answered (or will be)."""
+        index = 0 if request.nr in (2, 85) else 1
+        blob = next((b for b in request.blobs if b.arg == index), None)
+        if blob is None or not blob.data or not blob.data.startswith(b"/proc/"):
+            return False
+        meaning = control_calls.recognise(request.nr, request.args, bytes(blob.data[:-1]), p.pid, self.tracer.mount)
+        if isinstance(meaning, control_calls.Redirect):
+            blob.data = meaning.path + b"\0"
+            blob.size = len(blob.data)
+            return False
+        if meaning is None:
+            return False
+        self.tracer.special(p, meaning, lambda result: self.tracer.finish_special(p, result))
+        return True
+
+    def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
+        request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
+        deputy.start(request, lambda result: self.send(p, Kind.FORK_REPLY, struct.pack("<q", result)))
+
+    def _mask(self, p: Program, deputy: Deputy, mask: int) -> None:
+        """The body has blocked signals: until its next call this is all that tells the deputy."""
+        deputy.set_mask(mask)
+        self._ready[p.pid] = p
+
+    def _forked(self, p: Program, deputy: Deputy) -> None:
+        """The deputy's child: it will be the deputy of the body's child, which is about to be made on the same node."""
+        child = p.task.event_message()
+        q = self.tracer.adopt(Task(child), p.settings, parent=p)
+        q.place = Place.AWAY
+        q.link = p.link
+        q.deputy = deputy_of_child(deputy, q.task)
+        if q.link is not None:
+            q.link.programs.add(child)
+        p.task.cont()
+        self.tracer.announce(q)
+        self.tracer.meet(q)
+
+    def _exec(self, p: Program, deputy: Deputy, order: ExecOrder) -> None:
+        """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""
+        data = bytearray()
+        pointers: list[tuple[int, int]] = []  # (offset of a pointer, offset it points to)
+
+        def string(value: bytes) -> int:
+            at = len(data)
+            data.extend(value + b"\0")
+            return at
+
+        def vector(values: list[bytes]) -> int:
+            strings = [string(v) for v in values]
+            data.extend(bytes(-len(data) % 8))
+            at = len(data)
+            pointers.extend((at + 8 * i, s) for i, s in enumerate(strings))
+            data.extend(bytes(8 * (len(values) + 1)))
+            return at
+
+        places = [
+            None if order.path is None else string(order.path),
+            None if order.argv is None else vector(order.argv),
+            None if order.envp is None else vector(order.envp),
+        ]
+        base, big = FLIGHT_SCRATCH, None
+        if len(data) > FLIGHT_ROOM:
+            size = (len(data) + 4095) & ~4095
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                base = call.must(SYS_MMAP, 0, size, 3, 0x22, -1, 0)
+            big = (base, size)
+        for at, target in pointers:
+            data[at : at + 8] = (base + target).to_bytes(8, "little")
+        p.task.write(base, data)
+        path, argv, envp = (0 if place is None else base + place for place in places)
+        if order.fault:
+            argv = layout.PAGE  # unmapped: EFAULT, as the program's own pointers would give
+        args = (path, argv, envp, 0, 0, 0)
+        if order.nr == SYS_EXECVEAT:
+            args = (order.dirfd, path, argv, envp, order.flags, 0)
+        deputy.start(Request(order.nr, args, order.mask))
+        assert deputy.flight is not None
+        deputy.flight.big = big
+
+    def _mmap(self, p: Program, deputy: Deputy, order: MmapOrder) -> None:
+        """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
+        deputy.set_mask(order.mask)
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
+            if not -4096 < result < 0:
+                self._send_file(p, result, order.length)
+                call(SYS_MUNMAP, result, order.length)
+                result = 0
+        deputy.ready_since = time.monotonic()
+        self._ready[p.pid] = p
+        self._answer(p, result)
+
+    def _send_file(self, p: Program, at: int, length: int) -> None:
+        buffer = bytearray(CHUNK)
+        zero = bytearray(CHUNK // layout.PAGE)
+        for offset in range(0, length, CHUNK):
+            size = min(CHUNK, length - offset)
+            view = memoryview(buffer)[:size]
+            got = p.task.read_into(at + offset, view)
+            if got:
+                whole = got // layout.PAGE * layout.PAGE
+                if got != whole or lib.mos_zero_runs(ffi.from_buffer(view), whole, ffi.from_buffer(zero)) * 4096 != whole:
+                    self.send(p, Kind.MMAP_DATA, struct.pack("<Q", offset) + bytes(view[:got]))
+            if got < size:
+                return  # past the end of the file
+
+    def _die(self, p: Program, deputy: Deputy, status: int) -> None:
+        """The body died of a signal of its own making: the program dies of it at home."""
+        sig = status & 0x7F or signal.SIGKILL
+        if sig != signal.SIGKILL:
+            with Calls(p.task, base=deputy.base, mask=0) as call:
+                p.task.write(layout.SCRATCH, bytes(32))
+                call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+            os.kill(p.pid, sig)
+            deputy.park()
+        else:
+            self.tracer.log(f"pid={p.pid} its body was killed on {p.link.ip if p.link else '?'}", 30)
+            os.kill(p.pid, signal.SIGKILL)
+
+    # ------------------------------------------------------------------ what happens to a deputy
+
+    def deputy_event(self, p: Program, deputy: Deputy, status: Status) -> None:
+        stop = status.stop
+        if stop is Stop.SECCOMP:
+            regs = p.task.peek_regs()
+            if regs.orig_rax != layout.MAGIC:
+                p.task.cont()  # cannot happen: the stub's calls are allowed
+            elif deputy.state is State.BUSY:
+                self._landed(p, deputy, signed(regs.rdi))
+            else:
+                self._became_ready(p, deputy)
+        elif stop is Stop.SIGNAL:
+            self._signal(p, deputy, status.value)
+        elif stop is Stop.TRAP:
+            self._trap(p, deputy)
+        elif stop is Stop.GROUP:
+            p.halted = True
+            p.task.listen()
+            self.send(p, Kind.STOP, b"")
+        elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
+            self._forked(p, deputy)
+        elif stop is Stop.EXEC:
+            p.deputy = None
+            self.tracer.exec_done(p)
+        else:
+            p.task.cont()
+
+    def _trap(self, p: Program, deputy: Deputy) -> None:
+        if p.halted:
+            p.halted = False
+            self.send(p, Kind.CONT, b"")
+            if deputy.state is State.PARKED and deputy.todo:
+                self._became_ready(p, deputy)
+            else:
+                p.task.cont()
+        elif deputy.interrupting and deputy.state is State.PARKED:
+            self._became_ready(p, deputy)
+        elif deputy.interrupting and p.sleeping is not None and p.move is not None and p.move.phase is Phase.STOPPING:
+            self.tracer.moves.depart_sleeping(p, deputy)
+        else:
+            deputy.interrupting = False
+            p.task.cont()
+
+    def _became_ready(self, p: Program, deputy: Deputy) -> None:
+        deputy.became_ready()
+        if deputy.state is State.READY:
+            self._ready[p.pid] = p
+
+    def _landed(self, p: Program, deputy: Deputy, result: int) -> None:
+        """The deputy's call has returned."""
+        if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
+            self._became_ready(p, deputy)
+            return
+        flight, outs = deputy.finish(result)
+        deputy.state = State.READY
+        deputy.interrupting = False
+        if p.sleeping is not None:
+            self._woke(p, deputy, result, outs)
+            return
+        if flight.done is not None:
+            flight.done(result)
+        else:
+            self.send(p, Kind.REPLY, pack_reply(result, outs))
+        deputy.ready_since = time.monotonic()
+        if deputy.todo:
+            deputy.became_ready()
+        if deputy.state is State.READY:
+            self._ready[p.pid] = p
+
+    def _woke(self, p: Program, deputy: Deputy, result: int, outs: list[tuple[int, bytes]]) -> None:
+        """A sleep that began away ends at home."""
+        regs = copy_regs(p.sleeping)
+        p.sleeping, p.deputy = None, None
+        for addr, data in outs:
+            p.task.write(addr, data)
+        if p.infos:
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                for info in p.infos:
+                    queue_signal(call, info, shared=True)
+            p.infos.clear()
+            result = -4 if result in (-516, -514) else result
+        regs.rip += 2
+        regs.rax = result & _NOTHING
+        regs.rcx, regs.r11, regs.orig_rax = regs.rip, regs.eflags, _NOTHING
+        p.task.set_regs(regs)
+        p.task.cont()
+
+    def _signal(self, p: Program, deputy: Deputy, sig: int) -> None:
+        """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
+        regs = p.task.peek_regs()
+        if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
+            self.tracer.spare_interruption(p.task, regs, sig)
+            p.task.cont(sig)
+            return
+        info = p.task.peek_siginfo()
+        if p.sleeping is not None:
+            p.infos.append(info)
+        else:
+            self.send(p, Kind.SIGNAL, info)
+        if deputy.state is State.BUSY:
+            # without a restart the interrupted call's result falls through to the end of the stub
+            regs.orig_rax = _NOTHING
+            p.task.set_regs(regs)
+            p.task.cont()
+        else:
+            self._became_ready(p, deputy)
+
+    # ------------------------------------------------------------------ parking, clocks, losses
+
+    def next_park(self) -> float | None:
+        return min(
+            (p.deputy.ready_since + PARK_AFTER for p in self._ready.values() if p.deputy is not None), default=None
+        )
+
+    def park_idle(self, now: float) -> None:
+        for p in list(self._ready.values()):
+            deputy = p.deputy
+            if deputy is None or deputy.state is not State.READY or p.pid not in self.tracer.programs:
+                self._ready.pop(p.pid, None)
+            elif deputy.ready_since + PARK_AFTER <= now:
+                self._ready.pop(p.pid, None)
+                try:
+                    deputy.park()
+                except TaskGone:
+                    continue
+
+    def watch(self, p: Program) -> None:
+        """A deputy has become READY outside an event of its own."""
+        self._ready[p.pid] = p
+
+    def send_clocks(self) -> None:
+        times = b""
+        for link in list(self.tracer.moves.channels.values()):
+            pair = next(iter(link.programs), 0)
+            try:
+                times = self.tracer.moves.times()
+                link.channel.send(Kind.CLOCK, pair, times)
+            except ChannelLost:
+                self.link_lost(link)
+
+    def link_lost(self, link: Link | None) -> None:
+        """A data channel broke: moves over it fail, programs whose bodies were behind it are dead."""
+        if link is None or id(link) not in self.tracer.moves.channels:
+            return
+        self.tracer.moves.close(link)
+        for pid in list(link.programs):
+            p = self.tracer.programs.get(pid)
+            if p is None:
+                continue
+            try:
+                if p.link is link and p.away:
+                    self._lost(p, link)
+                elif p.move is not None and p.move.link is link:
+                    self.tracer.moves.failed(p, link, "did not complete (no memory there?)")
+            except TaskGone:
+                continue
+
+    def _lost(self, p: Program, link: Link) -> None:
+        """The manual: "Unfortunately this means that the program had to be killed"."""
+        message = text(Text.LOST, computer=link.ip)
+        if p.move is not None and p.move.phase is Phase.SENT and p.move.link is not None:
+            message = text(Text.KILLED_MIGRATING, computer1=link.ip, computer2=p.move.link.ip)
+        self.tracer.log(f"pid={p.pid} {message}", 30)
+        deputy = p.deputy
+        if deputy is not None:
+            self._last_words(p, deputy, message)
+        os.kill(p.pid, signal.SIGKILL)
+
+    def _last_words(self, p: Program, deputy: Deputy, message: str) -> None:
+        """Stop the deputy for a last line on the program's standard error."""
+        if deputy.state is not State.READY:
+            if not deputy.interrupting:
+                p.task.interrupt()
+            while True:
+                status = p.task.wait()
+                if status & 0x7F == 0x7F:
+                    break
+                raise TaskGone(p.pid, status)
+            deputy.state = State.READY
+        self.tracer.policy.say(p, message)
+
+
+def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
+    """The deputy of a child that the parent's deputy has just forked: it comes out of the same stub."""
+    child = Deputy.__new__(Deputy)
+    child.task = task
+    child.mask = parent.mask
+    child.state = State.BUSY
+    child.base = copy_regs(parent.base)
+    child.flight = None
+    child.todo = []
+    child.interrupting = False
+    child.ready_since = time.monotonic()
+    child.kept = parent.kept
+    return child

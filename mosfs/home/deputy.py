@@ -1,0 +1,206 @@
+"""A deputy: the original task of a program that is away. Its memory is gone but for the low region; it makes the program's calls.
+
+States of its kernel task, and what may be done::
+
+    PARKED   runs pause(2) in the stub, so that signals are seen           interrupt it first
+    READY    stands in the stub after a call                               start a call, inject, park
+    BUSY     makes a forwarded call (a `Flight`)                           wait for its end, or interrupt it
+    HALTED   in a group stop                                               nothing until it is continued
+    GONE     it is dead
+
+A deputy that has answered stays READY for a moment (`PARK_AFTER`), because calls come in bursts; then it is parked.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from mosfs.calls.request import Request, returned
+from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, RESTARTS, signed
+from mosfs.native import lib
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import Task, check, copy_regs
+
+SYS_MMAP, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART = 9, 11, 34, 219
+#: Seconds a deputy stays stopped after an answer before it is parked: a signal that comes meanwhile waits so long.
+PARK_AFTER = 0.0005
+
+#: Injected helper calls use the first page of scratch, flights the rest.
+FLIGHT_SCRATCH = layout.SCRATCH + layout.PAGE
+FLIGHT_ROOM = layout.SCRATCH_SIZE - layout.PAGE
+
+
+class State(Enum):
+    PARKED = auto()
+    READY = auto()
+    BUSY = auto()
+    HALTED = auto()
+    GONE = auto()
+
+
+@dataclass(slots=True)
+class Flight:
+    """A forwarded call that the deputy is making. ``places`` are the scratch addresses of the request's blobs."""
+
+    request: Request
+    args: tuple[int, ...]
+    places: list[int]
+    big: tuple[int, int] | None = None
+    started: float = 0.0
+    done: Callable[[int], None] | None = None
+
+    def outs(self, task: Task, result: int) -> list[tuple[int, bytes]]:
+        """(program address, bytes) of what the call brings back."""
+        request = self.request
+        if not request.blobs:
+            return []
+        ranges: dict[int, list[tuple[int, int]]] = {}
+        for number, length, offset in request.ranges:
+            ranges.setdefault(number, []).append((offset, length))
+        found = []
+        for index, size in returned(request.blobs, result):
+            blob = request.blobs[index]
+            for offset, length in ranges.get(index, [(0, size)]):
+                found.append((blob.addr + offset, task.read(self.places[index] + offset, length)))
+        return found
+
+
+@dataclass(slots=True)
+class Kept:
+    """Memory of an interrupted sleep at home: its restart block points there, so the pages stay when the program leaves."""
+
+    pages: list[tuple[int, int]] = field(default_factory=list)
+    outs: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Deputy:
+    """``task`` must be stopped (READY) when this is made; ``mask`` is the program's signal mask."""
+
+    def __init__(self, task: Task, mask: int) -> None:
+        self.task = task
+        self.mask = mask
+        self.state = State.READY
+        self.base = copy_regs(task.peek_regs())
+        self.base.orig_rax = 0xFFFF_FFFF_FFFF_FFFF
+        self.flight: Flight | None = None
+        self.todo: list[Callable[[], None]] = []
+        self.interrupting = False
+        self.ready_since = time.monotonic()
+        self.kept = Kept()
+
+    # ------------------------------------------------------------------ running calls
+
+    def when_ready(self, action: Callable[[], None]) -> None:
+        """Do ``action`` as soon as the task is READY: now, or after it was interrupted."""
+        if self.state is State.READY and not self.todo:
+            action()
+            return
+        self.todo.append(action)
+        if self.state is State.PARKED:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        if not self.interrupting:
+            self.interrupting = True
+            self.task.interrupt()
+
+    def became_ready(self) -> None:
+        """The task has stopped where calls can be started; waiting actions run, until one makes it busy."""
+        self.state = State.READY
+        self.interrupting = False
+        self.ready_since = time.monotonic()
+        while self.todo and self.state is State.READY:
+            self.todo.pop(0)()
+
+    def park(self) -> None:
+        """READY -> PARKED."""
+        self._run(SYS_PAUSE, ())
+        self.state = State.PARKED
+
+    def set_mask(self, mask: int) -> None:
+        if mask != self.mask:
+            self.task.set_mask(mask)
+            self.mask = mask
+
+    def _run(self, nr: int, args: tuple[int, ...]) -> None:
+        padded = [signed(a) for a in args] + [0] * (6 - len(args))
+        check(lib.mos_run_call(self.task.pid, self.base, nr, *padded), "deputy", self.task.pid)
+
+    def start(self, request: Request, done: Callable[[int], None] | None = None) -> None:
+        """READY -> BUSY: make the call; ``done(result)`` is called by `finish` instead of the default answer."""
+        self.set_mask(request.mask)
+        self.flight = self._place(request)
+        self.flight.done = done
+        self._run(request.nr, self.flight.args)
+        self.state = State.BUSY
+
+    def _place(self, request: Request) -> Flight:
+        if not request.blobs:
+            return Flight(request, request.args, [])
+        places = []
+        total = 0
+        for blob in request.blobs:
+            places.append(total)
+            total += (blob.size + 31) & ~15
+        base, big = FLIGHT_SCRATCH, None
+        if total > FLIGHT_ROOM:
+            size = (total + 4095) & ~4095
+            with Calls(self.task, base=self.base, mask=self.mask) as call:
+                base = call.must(SYS_MMAP, 0, size, 3, 0x22, -1, 0)
+            big = (base, size)
+        places = [base + p for p in places]
+        args = list(request.args)
+        for blob, place in zip(request.blobs, places):
+            if blob.arg < 6:
+                args[blob.arg] = place
+        for blob_index, target, offset in request.relocations:
+            data = request.blobs[blob_index].data
+            if data is not None:
+                changed = data if isinstance(data, bytearray) else bytearray(data)
+                changed[offset : offset + 8] = places[target].to_bytes(8, "little")
+                request.blobs[blob_index].data = changed
+        for blob, place in zip(request.blobs, places):
+            if blob.data is not None:
+                self.task.write(place, blob.data)
+        return Flight(request, tuple(args), places, big, time.monotonic())
+
+    def finish(self, result: int) -> tuple[Flight, list[tuple[int, bytes]]]:
+        """BUSY -> READY at the end of the flight: what it brought back."""
+        flight = self.flight
+        assert flight is not None, "a call ended that was never started"
+        outs = flight.outs(self.task, result)
+        if flight.request.nr == SYS_RESTART and self.kept.outs:
+            outs += [(addr, self.task.read(addr, size)) for addr, size in self.kept.outs]
+        if flight.big is not None:
+            with Calls(self.task, base=self.base, mask=self.mask) as call:
+                call(SYS_MUNMAP, *flight.big)
+        self.flight = None
+        return flight, outs
+
+    def rerun(self) -> None:
+        """Make the interrupted call of the flight again (nothing has changed for the program)."""
+        assert self.flight is not None
+        self._run(self.flight.request.nr, self.flight.args)
+        self.state = State.BUSY
+
+    def resume_sleep(self) -> None:
+        """Go on with a call that has a restart block."""
+        self._run(SYS_RESTART, ())
+        self.state = State.BUSY
+
+    def kill(self, sig: int) -> None:
+        os.kill(self.task.pid, sig)
+
+
+def interrupted(result: int) -> bool:
+    """The result says that the kernel would restart the call, or return EINTR to a handler."""
+    return result in RESTARTS
+
+
+def is_sleep(result: int) -> bool:
+    return result == -ERESTART_RESTARTBLOCK

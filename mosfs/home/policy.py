@@ -1,0 +1,96 @@
+"""Carrying out `calls.policy` on a program at home, and on one that is away (its deputy speaks for it)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mosfs.abi.syscalls import Syscall
+from mosfs.abi.texts import Text, text
+from mosfs.calls.policy import Do, Unsupported, judge
+from mosfs.home.program import Move, Program
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import copy_regs
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+SYS_WRITE = 1
+
+
+class Policy:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def mode(self, p: Program) -> Unsupported:
+        return Unsupported(max(p.settings.unsupported, 0))
+
+    def trapped(self, p: Program, row: Syscall, regs: Any) -> None:
+        """A trapped call at home, other than an open."""
+        args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+        verdict = judge(row, args)
+        if verdict.do is Do.SERVE:
+            p.task.cont()
+        elif verdict.do is Do.ANSWER:
+            self.tracer.answer(p, regs, verdict.result)
+        elif self.mode(p) is Unsupported.STAY_HOME:
+            self.bind(p, verdict.message)
+            p.task.cont()
+        else:
+            self._refuse_at_home(p, regs, verdict.message)
+
+    def illegal(self, p: Program, regs: Any, number: int) -> None:
+        self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
+
+    def bind(self, p: Program, message: str) -> None:
+        """From now on the program stays at home, until it executes another."""
+        p.bound = message
+        self.tracer.announce(p)
+
+    def _refuse_at_home(self, p: Program, regs: Any, message: str) -> None:
+        mode = self.mode(p)
+        kept = copy_regs(regs)
+        if mode is not Unsupported.QUIET:
+            self.say(p, message)
+        if mode is Unsupported.KILL:
+            os.kill(p.pid, signal.SIGKILL)
+            return
+        self.tracer.answer(p, kept, -errno.ENOSYS)
+
+    def away(self, p: Program, row: Syscall | None, number: int, args: tuple[int, ...], done: Callable[[int], None]) -> bool:
+        """A call that the body's host would not serve by itself. True if it was decided here; False: make it as usual."""
+        if row is None:
+            return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
+        verdict = judge(row, args)
+        if verdict.do is Do.SERVE:
+            return False
+        if verdict.do is Do.ANSWER:
+            done(verdict.result)
+            return True
+        return self._refuse_away(p, verdict.message, done)
+
+    def _refuse_away(self, p: Program, message: str, done: Callable[[int], None]) -> bool:
+        mode = self.mode(p)
+        if mode is Unsupported.STAY_HOME:
+            # it comes home with this call still to be made, makes it there, and is bound by `trapped`
+            self.tracer.moves.request(p, Move("", "home"))
+            return True
+        if mode is not Unsupported.QUIET:
+            self.say(p, message)
+        if mode is Unsupported.KILL:
+            os.kill(p.pid, signal.SIGKILL)
+        else:
+            done(-errno.ENOSYS)
+        return True
+
+    def say(self, p: Program, message: str) -> None:
+        """A line on the program's own standard error. Precondition: its task at home is stopped."""
+        line = f"mosrun: {message}\n".encode()
+        base, mask = (p.deputy.base, p.deputy.mask) if p.deputy is not None else (None, None)
+        with Calls(p.task, base=base, mask=mask) as call:
+            p.task.write(layout.SCRATCH, line)
+            call(SYS_WRITE, 2, layout.SCRATCH, len(line))

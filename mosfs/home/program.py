@@ -1,0 +1,134 @@
+"""One process of a mosrun tree, as its tracer knows it. State only: `tracer` and its helpers act on it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from mosfs.home.deputy import Deputy
+from mosfs.trace.task import Task
+from mosfs.wire.channel import Channel
+from mosfs.wire.messages import ProcState, Settings
+
+
+class Place(StrEnum):
+    """Where a program is; the values are ProcState's."""
+
+    STARTING = "starting"  # before its first exec under us
+    HOME = "here"
+    LEAVING = "leaving"  # its image was sent; the host has not yet said READY
+    AWAY = "away"
+
+
+class Phase(StrEnum):
+    """How far a move has come."""
+
+    CHANNEL = "channel"  # mosd is asked for a data channel
+    STOPPING = "stopping"  # the program is interrupted to be captured
+    SENT = "sent"  # the image is on its way to the new host; READY or FAIL follows
+    RECALL = "recall"  # the host is asked to send the image home
+
+
+@dataclass(slots=True)
+class Link:
+    """A data channel to a host, shared by all programs of this tree that live there."""
+
+    channel: Channel
+    ip: str
+    near: bool
+    programs: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Move:
+    """A move under way. ``target`` is an IP, "" for home; ``done`` is told "" or the reason of the failure."""
+
+    target: str
+    shown: str
+    seq: int = 0
+    done: Callable[[str], None] | None = None
+    phase: Phase = Phase.CHANNEL
+    link: Link | None = None
+    regs: Any = None
+    started: float = field(default_factory=time.monotonic)
+    frozen_at: float = 0.0
+    tries: int = 0
+    waiting: bool = False  # the program is inside its own migration request
+
+
+@dataclass(slots=True)
+class Program:
+    """``deputy`` exists while it is away (or while a sleep that began away is finished at home)."""
+
+    task: Task
+    uid: int
+    settings: Settings
+    comm: str = ""
+    place: Place = Place.STARTING
+    link: Link | None = None
+    deputy: Deputy | None = None
+    move: Move | None = None
+    wanted: Move | None = None  # the next move, while one is under way
+    nmigs: int = 0
+    sigmig: int = 0
+    held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
+    halted: bool = False  # it is in a group stop
+    native: bool = False  # mosnative: not ours any more but for the stops
+    bound: str = ""  # why it can never leave (until its next exec)
+    why: str = ""  # why the last attempt to move it failed
+    vforking: int = 0  # children that still use its memory
+    vfork_parent: int = 0
+    answer: list[tuple[int, bytes]] | None = None  # frames for the host, kept back while the body moves
+    sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
+    infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
+    restart: tuple[int, int] | None = None  # (call, result) for the kernel's restart logic at the next delivery
+    clock_page: bytes = b""
+    last_move: tuple[int, str, str] = (0, "", "ok")
+    freeze_ms: float = 0.0
+    start: Callable[[Program], None] | None = None  # what to do before the first instruction
+    next_settings: Settings | None = None
+    next_native: bool = False
+    retry_at: float = 0.0
+    launcher: socket.socket | None = None
+    announced: ProcState | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.task.pid
+
+    @property
+    def away(self) -> bool:
+        return self.place is Place.AWAY
+
+    def state(self) -> ProcState:
+        """What mosd shall show."""
+        seq, target, result = self.last_move
+        if self.move is not None:
+            seq, target, result = self.move.seq or seq, self.move.target, ""
+        place = "returning" if self.move is not None and self.move.phase is Phase.RECALL else self.place.value
+        return ProcState(
+            pid=self.pid,
+            uid=self.uid,
+            where=self.link.ip if self.link is not None and self.away else "",
+            state=place,
+            nmigs=self.nmigs,
+            settings=self.settings,
+            why=self.bound or self.why or self.obstacle(),
+            move_seq=seq,
+            move_target=target,
+            move_result=result,
+            comm=self.comm,
+            sigmig=self.sigmig,
+        )
+
+    def obstacle(self) -> str:
+        """Why it cannot be captured right now; "" if it can."""
+        if self.native:
+            return "runs as a native Linux program"
+        if self.vforking or self.vfork_parent:
+            return "shares memory after vfork"
+        return ""

@@ -1,0 +1,580 @@
+"""The tracer: one process that owns one mosrun tree. Event loop, programs at home, conversation with mosd.
+
+Programs that are away are served by `away.Away`, moves are coordinated by `moves.Moves`. Single-threaded, no trio: ptrace belongs to
+one thread. All waiting is in `Tracer.run` (lib.mos_next), except while an image passes (`moves`) and for the microseconds of an
+injected call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from typing import Any
+
+from mosfs.abi import cpu
+from mosfs.abi.syscalls import BY_NR
+from mosfs.calls.request import pack_reply
+from mosfs.home import control_calls
+from mosfs.home.away import Away
+from mosfs.home.control_calls import Redirect, Special
+from mosfs.home.moves import Moves
+from mosfs.home.policy import Policy
+from mosfs.home.program import Move, Place, Program
+from mosfs.home.settings import get, inherit, put
+from mosfs.migrate.capture import EINTR_ALWAYS, comm_of, signed, uid_of
+from mosfs.native import ffi, lib
+from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
+from mosfs.trace import embark, layout
+from mosfs.trace.clock import HomeClock
+from mosfs.trace.stops import Status, Stop, decode
+from mosfs.trace.task import CONT, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, status_sets
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.control import ControlLink
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import (
+    Adjust,
+    Adjusted,
+    AdoptTracer,
+    ChannelFailed,
+    ChannelReady,
+    Command,
+    Config,
+    HelloTracer,
+    ProcGone,
+    ProcState,
+    Report,
+    Settings,
+    SpawnTracer,
+)
+
+#: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
+_IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
+_OPENS = frozenset({control_calls.SYS_OPEN, control_calls.SYS_OPENAT, control_calls.SYS_OPENAT2, control_calls.SYS_CREAT})
+_PATH_ARG = {control_calls.SYS_OPEN: 0, control_calls.SYS_CREAT: 0, control_calls.SYS_OPENAT: 1, control_calls.SYS_OPENAT2: 1}
+_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
+#: Seconds between corrections of the programs' clocks.
+CLOCK_PERIOD = 1.0
+
+
+def arguments(regs: Any) -> tuple[int, ...]:
+    """The six argument registers of a system call."""
+    return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+
+
+class Tracer:
+    """``root_pid`` is the process that mosrun became."""
+
+    def __init__(self, root_pid: int, uid: int, control_path: str) -> None:
+        self.root_pid = root_pid
+        self.uid = uid
+        self.control = ControlLink(control_path)
+        self.mount = os.path.join(os.path.dirname(os.path.dirname(control_path)), "mosix").encode()
+        self.programs: dict[int, Program] = {}
+        self.early: dict[int, int] = {}
+        self.config = Config("", 0, {})
+        self.clock = HomeClock()
+        self.features = cpu.features()
+        self.next_clock = time.monotonic() + CLOCK_PERIOD
+        self.away = Away(self)
+        self.moves = Moves(self)
+        self.policy = Policy(self)
+        self.pump = ffi.new("struct mos_pump *")
+        self.pump.follow = 1
+        self.pump.cpu = -1
+        self.event = ffi.new("struct mos_event *")
+        self.timers: list[tuple[float, int]] = []
+        self.begun = False
+        lib.mos_setup_signals()
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> None:
+        """Until the tree is empty."""
+        self.connect()
+        while self.programs or not self.begun:
+            sources: list[Any] = [*self.moves.channels.values()]
+            self.pump.nfds = 0
+            if self.control.sock is not None:
+                self._watch(self.control.fileno())
+            busy = False
+            for link in sources:
+                if link.channel.pending():
+                    busy = True
+                self._watch(link.channel.fileno())
+            result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
+            if result < 0:
+                raise OSError(-result, "wait")
+            kind = self.event.kind
+            if kind == 1:
+                self._task_event(self.event.pid, self.event.status)
+            elif kind == 2:
+                index = self.event.pid
+                if self.control.sock is not None:
+                    if index == 0:
+                        self._control_event()
+                        continue
+                    index -= 1
+                if index < len(sources):
+                    self.away.channel_event(sources[index])
+            elif busy:
+                for link in sources:
+                    if link.channel.pending():
+                        self.away.channel_event(link)
+            self._housekeeping()
+
+    def _watch(self, fd: int) -> None:
+        self.pump.fds[self.pump.nfds] = fd
+        self.pump.nfds += 1
+
+    def _timeout(self) -> int:
+        """Microseconds until something is due."""
+        now = time.monotonic()
+        due = self.next_clock
+        park = self.away.next_park()
+        if park is not None:
+            due = min(due, park)
+        retry = self.moves.next_retry()
+        if retry is not None:
+            due = min(due, retry)
+        if self.control.sock is None:
+            due = min(due, now + 0.3)
+        return max(0, int((due - now) * 1e6))
+
+    def _housekeeping(self) -> None:
+        now = time.monotonic()
+        self.away.park_idle(now)
+        self.moves.retry(now)
+        if now >= self.next_clock:
+            self.next_clock = now + CLOCK_PERIOD
+            self._update_clocks()
+            if self.control.sock is None:
+                self.connect()
+        elif self.control.sock is None:
+            self.connect()
+
+    def _update_clocks(self) -> None:
+        for p in self.programs.values():
+            if p.place is Place.HOME and p.clock_page and not p.native:
+                try:
+                    self._refresh_clock(p)
+                except (TaskGone, OSError):
+                    continue
+        self.away.send_clocks()
+
+    def _refresh_clock(self, p: Program) -> None:
+        fd = os.open(f"/proc/{p.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            p.clock_page = self.clock.refresh(lambda at, data: os.pwrite(fd, data, layout.CLOCK_PAGE + at), p.clock_page)
+        finally:
+            os.close(fd)
+
+    # ------------------------------------------------------------------ mosd
+
+    def connect(self) -> None:
+        if self.control.connect():
+            self.control.send(HelloTracer(os.getpid(), self.root_pid, self.uid))
+            for p in self.programs.values():
+                p.announced = None
+                self.announce(p)
+
+    def log(self, text: str, level: int = 20) -> None:
+        if not self.control.send(Report(level, text)):
+            sys.stderr.write(f"tracer {os.getpid()}: {text}\n")
+
+    def announce(self, p: Program) -> None:
+        """Tell mosd if anything that it shows has changed."""
+        state = p.state()
+        if state != p.announced:
+            p.announced = state
+            self.control.send(state)
+
+    def _control_event(self) -> None:
+        for message, passed in self.control.receive():
+            match message:
+                case Config():
+                    self.config = message
+                case Command():
+                    self._command(message)
+                case Adjust():
+                    self._adjust(message, passed)
+                case ChannelReady():
+                    self.moves.channel_ready(message, passed)
+                case ChannelFailed():
+                    self.moves.channel_failed(message)
+                case _:
+                    if passed is not None:
+                        passed.close()
+        if self.control.sock is None:
+            self.moves.mosd_gone()
+
+    def _command(self, message: Command) -> None:
+        p = self.programs.get(message.pid)
+        if p is None:
+            return
+        if message.name == "migrate":
+            self.moves.request(p, Move(message.value, message.value, message.seq))
+        elif message.name == "sigmig":
+            p.sigmig = int(message.value)
+        elif message.name != "clear":
+            p.settings = put(p.settings, message.name, int(message.value))
+        self.announce(p)
+
+    def _adjust(self, message: Adjust, passed: socket.socket | None) -> None:
+        """mosrun or mosnative inside the tree: what it asks holds from the caller's next exec on."""
+        if passed is not None:
+            passed.close()
+        p = self.programs.get(message.pid)
+        if p is None:
+            self.control.send(Adjusted(message.req, "no such MOSIX process"))
+            return
+        if message.native:
+            p.next_native = True
+            p.start = self.moves.start_native
+        else:
+            p.next_settings = inherit(p.settings, message.settings)
+            p.start = self.moves.starter(message.start) if message.start.node or message.start.shown else None
+        self.control.send(Adjusted(message.req, ""))
+
+    # ------------------------------------------------------------------ programs
+
+    def adopt(self, task: Task, settings: Settings, parent: Program | None = None) -> Program:
+        p = Program(task, uid_of(task.pid), settings)
+        if parent is not None:
+            p.place, p.link = parent.place, parent.link
+            p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
+            p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
+        self.programs[task.pid] = p
+        self.begun = True
+        return p
+
+    def forget(self, p: Program) -> None:
+        """The process is gone: its parent's memory is its own again, its body is dropped."""
+        self.programs.pop(p.pid, None)
+        self.release_vfork(p)
+        self.moves.gone(p)
+        self.control.send(ProcGone(p.pid))
+
+    def release_vfork(self, p: Program) -> None:
+        parent = self.programs.get(p.vfork_parent)
+        p.vfork_parent = 0
+        if parent is not None and parent.vforking:
+            parent.vforking -= 1
+            self.moves.again(parent)
+
+    def _task_event(self, pid: int, status: int) -> None:
+        p = self.programs.get(pid)
+        if p is None:
+            self.early[pid] = status
+            return
+        try:
+            self.handle(p, decode(status))
+        except TaskGone as gone:
+            if gone.status is not None and decode(gone.status).stop in (Stop.EXITED, Stop.KILLED):
+                self.forget(p)
+        except ChannelLost:
+            self.away.link_lost(p.link)
+
+    def handle(self, p: Program, status: Status) -> None:
+        stop = status.stop
+        if stop in (Stop.EXITED, Stop.KILLED):
+            self.forget(p)
+        elif p.deputy is not None:
+            self.away.deputy_event(p, p.deputy, status)
+        elif stop is Stop.SECCOMP:
+            self._trapped(p)
+        elif stop is Stop.SIGNAL:
+            self._signal(p, status.value)
+        elif stop is Stop.TRAP:
+            p.halted = False
+            if not self.moves.stopped(p, Stop.TRAP):
+                p.task.cont()
+        elif stop is Stop.GROUP:
+            p.halted = True
+            p.task.listen()
+        elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
+            self._forked(p, stop)
+        elif stop is Stop.EXEC:
+            self.exec_done(p)
+        else:
+            p.task.cont()
+
+    def _forked(self, p: Program, stop: Stop) -> None:
+        child = p.task.event_message()
+        q = self.adopt(Task(child), p.settings, parent=p)
+        if stop is Stop.VFORK:
+            p.vforking += 1
+            q.vfork_parent = p.pid
+        if stop is Stop.CLONE and _is_thread(child, p.pid):
+            p.bound = q.bound = "has threads"
+        p.task.cont()
+        self.announce(q)
+        self.meet(q)
+
+    def meet(self, q: Program) -> None:
+        """A child's first stop may have come before its parent's event."""
+        status = self.early.pop(q.pid, None)
+        if status is not None:
+            self._task_event(q.pid, status)
+
+    def exec_done(self, p: Program) -> None:
+        """PTRACE_EVENT_EXEC: a new program in the same process."""
+        first = p.place is Place.STARTING
+        self.release_vfork(p)
+        p.bound = p.why = ""
+        p.sleeping, p.restart = None, None
+        p.infos.clear()
+        p.comm = comm_of(p.pid)
+        if p.next_settings is not None:
+            p.settings, p.next_settings = p.next_settings, None
+        if p.next_native:
+            p.native, p.next_native = True, False
+        p.place = Place.HOME
+        page = self.clock.page(0)
+        try:
+            embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
+            p.clock_page = page
+        except embark.CannotEmbark as error:
+            p.native = True
+            p.bound = f"cannot be migrated: {error}"
+        if p.native:
+            self.make_native(p)
+        self.announce(p)
+        start, p.start = p.start, None
+        if start is not None and not p.native:
+            p.held = True
+            start(p)
+        elif not self.moves.resume_away(p):
+            p.task.cont()
+
+    def make_native(self, p: Program) -> None:
+        """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
+        p.bound = p.bound or "runs as a native Linux program (mosnative)"
+        try:
+            p.task.set_options(OPTIONS | O_SUSPEND_SECCOMP)
+        except OSError:
+            self.log("the kernel does not suspend seccomp filters: native programs keep stopping at open()", 20)
+
+    def resume(self, p: Program, sig: int = 0) -> None:
+        """Let a program that was held at home go on."""
+        p.held = False
+        p.task.cont(sig)
+
+    # ------------------------------------------------------------------ stops at home
+
+    def _signal(self, p: Program, sig: int) -> None:
+        regs = p.task.peek_regs()
+        if p.restart is not None:
+            number, result = p.restart
+            p.restart = None
+            regs.orig_rax, regs.rax = number, result & _NOTHING
+            p.task.set_regs(regs)
+        else:
+            self.spare_interruption(p.task, regs, sig)
+        p.task.cont(sig)
+
+    def spare_interruption(self, task: Task, regs: Any, sig: int) -> None:
+        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all."""
+        if signed(regs.rax) != -errno.EINTR or signed(regs.orig_rax) not in EINTR_ALWAYS:
+            return
+        sets = status_sets(task.pid)
+        bit = 1 << (sig - 1)
+        if sets["SigIgn"] & bit or (sig in _IGNORED_BY_DEFAULT and not sets["SigCgt"] & bit):
+            regs.rip -= 2
+            regs.rax = regs.orig_rax
+            regs.orig_rax = _NOTHING
+            task.set_regs(regs)
+
+    def _trapped(self, p: Program) -> None:
+        """A call that the filter sent to us."""
+        regs = p.task.peek_regs()
+        nr = signed(regs.orig_rax)
+        if p.native:
+            p.task.cont()
+            return
+        row = BY_NR.get(nr)
+        if nr in _OPENS:
+            self._open(p, regs, nr)
+        elif row is None:
+            self.policy.illegal(p, regs, nr)
+        else:
+            self.policy.trapped(p, row, regs)
+
+    def answer(self, p: Program, regs: Any, result: int) -> None:
+        """End a trapped call with ``result`` instead of making it."""
+        regs.orig_rax = _NOTHING
+        regs.rax = result & _NOTHING
+        p.task.set_regs(regs)
+        p.task.cont()
+
+    def _open(self, p: Program, regs: Any, nr: int) -> None:
+        args = arguments(regs)
+        try:
+            path = p.task.read_string(args[_PATH_ARG[nr]])
+        except OSError:
+            p.task.cont()
+            return
+        meaning = control_calls.recognise(nr, args, path, p.pid, self.mount)
+        if meaning is None:
+            p.task.cont()
+        elif isinstance(meaning, Redirect):
+            self._open_instead(p, regs, nr, meaning.path)
+        else:
+            self.special(p, meaning, lambda result: self.finish_special(p, result))
+
+    def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
+        """Make the same open of another path, which lies in the low region meanwhile."""
+        p.task.write(layout.SCRATCH, path + b"\0")
+        name = ("rdi", "rsi")[_PATH_ARG[nr]]
+        before = getattr(regs, name)
+        setattr(regs, name, layout.SCRATCH)
+        p.task.set_regs(regs)
+        p.task.cont(request=SYSCALL)
+        status = p.task.wait()
+        stop = decode(status)
+        if stop.stop is Stop.SYSCALL:
+            regs = p.task.peek_regs()
+            setattr(regs, name, before)
+            p.task.set_regs(regs)
+            p.task.cont(request=CONT)
+        else:
+            self._task_event(p.pid, status)
+
+    def special(self, p: Program, special: Special, done: Any) -> None:
+        """Carry out an open that is a request; ``done(result)`` is called once, at once but for a migration."""
+        error = control_calls.refused(special)
+        if error:
+            done(-error)
+            return
+        row = special.row
+        if row is None:
+            done(self._in_cluster(special.value))
+            return
+        if row.name == "migrate":
+            self._migrate_self(p, special.value, done)
+            return
+        before = self.value_of(p, row.name) if special.reads else 0
+        if special.writes:
+            if row.setting:
+                p.settings = put(p.settings, row.name, special.value & 0xFFFFFFFF)
+            elif row.name == "sigmig":
+                p.sigmig = special.value & 0xFF
+            self.announce(p)
+        done(before)
+
+    def finish_special(self, p: Program, result: int) -> None:
+        """The answer to an open that was a request, wherever the program is now."""
+        p.held = False
+        if p.away:
+            self.away.send(p, Kind.REPLY, pack_reply(result, []))
+        else:
+            self.answer(p, p.task.peek_regs(), result)
+
+    def value_of(self, p: Program, name: str) -> int:
+        """What reading the control file ``name`` gives."""
+        if name == "whereami":
+            if not p.away or p.link is None:
+                return 0
+            number = self.config.userview.get(p.link.ip)
+            return number if number is not None else _sign_extended(as_unsigned(p.link.ip))
+        if name == "nmigs":
+            return p.nmigs
+        if name == "sigmig":
+            return p.sigmig
+        return get(p.settings, BY_NAME[name])
+
+    def _in_cluster(self, value: int) -> int:
+        ip = self._node(value & 0xFFFFFFFF)
+        return int(ip in self.config.userview or ip == self.config.ip)
+
+    def _node(self, value: int) -> str:
+        """IP of a node number, or of an unsigned IP."""
+        by_number = {number: ip for ip, number in self.config.userview.items()}
+        return by_number.get(value) or from_unsigned(value)
+
+    def _migrate_self(self, p: Program, value: int, done: Any) -> None:
+        value &= 0xFFFFFFFF
+        if value == 0xFFFFFFFF:  # -1: consider it; automatic decisions come with the balancer
+            done(0)
+            return
+        target = self._node(value) if value else ""
+        p.held = True
+        self.moves.request(p, Move(target, target or "home", done=lambda reason: done(-errno.EAGAIN if reason else 0)))
+
+
+def _sign_extended(ip: int) -> int:
+    """An address as open() returns it: a C int, so that GET_IP works (readings, row 18)."""
+    return ip - (1 << 32) if ip >> 31 else ip
+
+
+def _is_thread(child: int, parent: int) -> bool:
+    try:
+        with open(f"/proc/{child}/status", encoding="latin-1") as status:
+            tgid = next(line for line in status if line.startswith("Tgid:")).split()[1]
+    except (OSError, StopIteration):
+        return False
+    return int(tgid) != child
+
+
+def _has_sys_admin(pid: int) -> bool:
+    """May install a filter without no_new_privs (seccomp(2))."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            text = status.read()
+    except OSError as error:
+        raise TaskGone(pid) from error
+    effective = int(text[text.index("CapEff:") + 8 :].split(None, 1)[0], 16)
+    return bool(effective >> 21 & 1)
+
+
+def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
+    """Seize the launcher, answer it, and own its tree until it is empty."""
+    tracer = Tracer(spawn.pid, spawn.uid, spawn.socket)
+    task = Task(spawn.pid)
+    try:
+        task.seize()
+    except (TaskGone, OSError) as error:
+        reason = "kernel does not support full ptrace options" if getattr(error, "errno", 0) == errno.EIO else str(error)
+        launcher.send(b"ERR\0" + reason.encode())
+        return 1
+    p = tracer.adopt(task, spawn.settings)
+    p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
+    launcher.send(b"OK")
+    launcher.close()
+    return _serve(tracer)
+
+
+def adopt(spawn: AdoptTracer) -> int:
+    """Take over programs at home whose tracer died."""
+    tracer = Tracer(spawn.pids[0] if spawn.pids else 0, spawn.uid, spawn.socket)
+    states = {state.pid: state for state in spawn.states}
+    for pid in spawn.pids:
+        task = Task(pid)
+        try:
+            task.seize()
+        except (TaskGone, OSError):
+            continue
+        state: ProcState | None = states.get(pid)
+        p = tracer.adopt(task, state.settings if state else Settings())
+        p.place = Place.HOME
+        p.nmigs = state.nmigs if state else 0
+        p.comm = comm_of(pid)
+    return _serve(tracer) if tracer.programs else 0
+
+
+def _serve(tracer: Tracer) -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        tracer.run()
+    except Exception:
+        tracer.log(traceback.format_exc(), 40)
+        raise
+    return 0
+

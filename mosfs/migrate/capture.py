@@ -1,0 +1,159 @@
+"""Everything of a stopped program but its memory contents, read off the task by ptrace, /proc and a few injected calls.
+
+Preconditions: the task is in a ptrace stop, and `Stop` is how it got there. Postconditions: it still is (in the stub), its memory and
+kernel state unchanged; the caller resumes it with the registers of the image, or gives it away.
+"""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Stop
+from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes, status_sets
+
+SYS_BRK, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 12, 13, 131, 157
+SYS_RESTART_SYSCALL, SYS_GET_ROBUST_LIST = 219, 274
+PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
+
+ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
+RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
+#: Calls that return EINTR for any interruption, even one that no program should see (signal(7)): made again instead.
+EINTR_ALWAYS = frozenset({232, 281, 441, 65, 220, 208, 128, 71})
+
+_LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_AS, resource.RLIMIT_DATA)
+
+
+def signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
+
+
+def user_regs(regs: Any, stop: Stop) -> Any:
+    """The registers as they stand before the next user instruction: a trapped or interrupted call is rewound to be made again.
+
+    The kernel does the same for ERESTART* results (arch/x86/kernel/signal.c); a sleep with a restart block goes on by
+    restart_syscall(2), which the home process can still make, because the block lives in its kernel task.
+    """
+    r = copy_regs(regs)
+    number = signed(r.orig_rax)
+    if stop is Stop.SECCOMP:
+        r.rip -= 2
+        r.rax = number
+    elif number >= 0:
+        result = signed(r.rax)
+        if result == -ERESTART_RESTARTBLOCK:
+            r.rip -= 2
+            r.rax = SYS_RESTART_SYSCALL
+        elif result in RESTARTS or (result == -4 and number in EINTR_ALWAYS):
+            r.rip -= 2
+            r.rax = number
+    r.orig_rax = 0xFFFF_FFFF_FFFF_FFFF
+    return r
+
+
+def stat_fields(pid: int) -> list[str]:
+    """/proc/PID/stat from field 3 (state) on."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
+            text = stat.read()
+    except OSError as error:
+        raise TaskGone(pid) from error
+    return text[text.rindex(")") + 2 :].split()
+
+
+def comm_of(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/comm", encoding="latin-1") as comm:
+            return comm.read().rstrip("\n")
+    except OSError as error:
+        raise TaskGone(pid) from error
+
+
+def mm_addresses(pid: int, brk: int) -> list[int]:
+    """start_code end_code start_data end_data start_brk brk start_stack arg_start arg_end env_start env_end."""
+    f = stat_fields(pid)
+
+    def field(n: int) -> int:
+        return int(f[n - 3])
+
+    return [
+        field(26), field(27), field(45), field(46), field(47), brk, field(28), field(48), field(49), field(50), field(51),
+    ]  # fmt: skip
+
+
+def actions(call: Calls, caught: int) -> list[tuple[int, bytes]]:
+    """(signal, kernel sigaction) of every caught signal."""
+    found = []
+    for sig in range(1, 65):
+        if caught >> (sig - 1) & 1:
+            call.must(SYS_RT_SIGACTION, sig, 0, layout.SCRATCH, 8)
+            found.append((sig, call.task.read(layout.SCRATCH, 32)))
+    return found
+
+
+def capture(
+    call: Calls, regs: Any, vmas: list[Vma], *, pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool
+) -> ImageMeta:
+    """The head of the image. ``call`` is an open session in the stub, ``regs`` from `user_regs`.
+
+    ``pending``: take queued signals along (a body does; at home they stay queued in the process, which becomes the deputy).
+    """
+    task: Task = call.task
+    sets = status_sets(task.pid)
+    brk = call.must(SYS_BRK, 0)
+    call.must(SYS_SIGALTSTACK, 0, layout.SCRATCH)
+    altstack = task.read(layout.SCRATCH, 24)
+    tid_address = 0
+    if call(SYS_PRCTL, PR_GET_TID_ADDRESS, layout.SCRATCH) == 0:
+        tid_address = task.read_words(layout.SCRATCH, 1)[0]
+    robust = (0, 0)
+    if call(SYS_GET_ROBUST_LIST, 0, layout.SCRATCH, layout.SCRATCH + 8) == 0:
+        head, length = task.read_words(layout.SCRATCH, 2)
+        robust = (head, length)
+    dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
+    with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
+        aux = auxv.read()
+    return ImageMeta(
+        version=VERSION,
+        pid=pid,
+        uid=uid,
+        comm=comm_of(task.pid),
+        features=features,
+        regs=regs_bytes(regs),
+        xstate=task.peek_xstate(),
+        mask=call.mask,
+        actions=actions(call, sets["SigCgt"]),
+        ignored=sets["SigIgn"],
+        altstack=altstack,
+        pending=task.peek_pending() if pending else [],
+        rseq=task.peek_rseq(),
+        tid_address=tid_address,
+        robust=robust,
+        mm=mm_addresses(task.pid, brk),
+        auxv=aux,
+        vmas=vmas,
+        limits={which: _limit(task.pid, which) for which in _LIMITS},
+        shown=shown,
+        home=home,
+        dumpable=dumpable,
+    )
+
+
+def _limit(pid: int, which: int) -> tuple[int, int]:
+    try:
+        return resource.prlimit(pid, which)
+    except ProcessLookupError as error:
+        raise TaskGone(pid) from error
+
+
+def uid_of(pid: int) -> int:
+    """The real user of a process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            line = next(line for line in status if line.startswith("Uid:"))
+    except OSError as error:
+        raise TaskGone(pid) from error
+    return int(line.split()[1])

@@ -1,0 +1,103 @@
+"""The image format, version 1: one `ImageMeta` (msgpack), then PAGES frames, then IMAGE_END with their number.
+
+Register sets are the kernel's own structures (user_regs_struct, NT_X86_XSTATE), always in the state "about to execute a user
+instruction": a call that was interrupted is rewound so that it is made again (`capture.user_regs`).
+
+Bump `VERSION` when a reader of the old version could misunderstand a new image; fields are only appended.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+VERSION = 1
+
+#: addr u64, pages u32, flags u32 (COMPRESSED), xxh3_64 of the raw pages u64
+PAGES_HEADER = struct.Struct("<QIIQ")
+COMPRESSED = 1
+
+PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+
+
+class Vma(msgspec.Struct, array_like=True, frozen=True):
+    """One mapping. ``name`` and ``offset`` say what it was at home; it travels as anonymous private memory."""
+
+    start: int
+    end: int
+    prot: int
+    grows_down: bool = False
+    anonymous: bool = True
+    name: str = ""
+    offset: int = 0
+
+
+class Timer(msgspec.Struct, array_like=True, frozen=True):
+    """The clock as the program has last seen it: it must never be shown less (ns)."""
+
+    realtime: int = 0
+    monotonic: int = 0
+
+
+class ImageMeta(msgspec.Struct, array_like=True):
+    """Everything but the pages. ``mm`` are the eleven addresses of struct prctl_mm_map, in its order.
+
+    ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before that call.
+    ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
+    ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
+    """
+
+    version: int
+    pid: int
+    uid: int
+    comm: str
+    features: str
+    regs: bytes
+    xstate: bytes
+    mask: int
+    actions: list[tuple[int, bytes]]
+    ignored: int
+    altstack: bytes
+    pending: list[tuple[bool, bytes]]
+    rseq: tuple[int, int, int]
+    tid_address: int
+    robust: tuple[int, int]
+    mm: list[int]
+    auxv: bytes
+    vmas: list[Vma]
+    limits: dict[int, tuple[int, int]]
+    shown: Timer
+    home: str = ""
+    waiting: bool = False
+    dumpable: int = 1
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(ImageMeta)
+
+
+def encode(meta: ImageMeta) -> bytes:
+    return _encoder.encode(meta)
+
+
+class BadImage(Exception):
+    """What arrived is not an image that this version can rebuild; the text says why."""
+
+
+def decode(data: bytes) -> ImageMeta:
+    """The image's head, checked: `BadImage` otherwise."""
+    try:
+        meta = _decoder.decode(data)
+    except msgspec.DecodeError as error:
+        raise BadImage(f"malformed image: {error}") from error
+    if meta.version != VERSION:
+        raise BadImage(f"image version {meta.version}, expected {VERSION}")
+    last = 0
+    for vma in meta.vmas:
+        if vma.start < last or vma.end <= vma.start or (vma.start | vma.end) & 4095:
+            raise BadImage(f"mapping {vma.start:#x}-{vma.end:#x} is out of order")
+        last = vma.end
+    if len(meta.mm) != 11 or len(meta.regs) != 216:
+        raise BadImage("wrong structure sizes")
+    return meta

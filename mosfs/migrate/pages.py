@@ -1,0 +1,116 @@
+"""Memory as PAGES frames: what has content is read in chunks of 256 KB, zero pages are left out, each run has its xxh3 checksum.
+
+256 KB and process_vm_readv were the best general path in trials (`docs/design/migration.md`).
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+
+import xxhash
+
+from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, BadImage, Vma
+from mosfs.native import ffi, lib
+from mosfs.trace.layout import PAGE
+from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.channel import Channel
+from mosfs.wire.frames import Kind
+
+CHUNK = 256 * 1024
+
+
+def content(pid: int, vma: Vma) -> Iterator[tuple[int, int]]:
+    """The ranges of ``vma`` that may hold something: all of a file mapping, the present pages of anonymous memory."""
+    if not vma.anonymous:
+        yield (vma.start, vma.end)
+        return
+    runs = ffi.new("unsigned long[1024]")
+    at = ffi.new("unsigned long *", vma.start)
+    while at[0] < vma.end:
+        before = at[0]
+        count = lib.mos_present(pid, before, vma.end, runs, 512, at)
+        if count < 0:
+            raise TaskGone(pid)
+        for i in range(count):
+            yield (int(runs[2 * i]), int(runs[2 * i + 1]))
+        if at[0] == before:
+            return
+
+
+class PageSender:
+    """Sends ranges of a stopped task's memory; ``frames`` and ``bytes`` count what was sent."""
+
+    def __init__(self, task: Task, channel: Channel, pair: int, *, near: bool) -> None:
+        self.task = task
+        self.channel = channel
+        self.pair = pair
+        self.near = near
+        self.frames = 0
+        self.bytes = 0
+        self._buffer = bytearray(CHUNK)
+        self._zero = bytearray(CHUNK // PAGE)
+        self._mem = os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self._mem)
+
+    def send(self, start: int, end: int) -> None:
+        for at in range(start, end, CHUNK):
+            self._chunk(at, min(CHUNK, end - at))
+
+    def _chunk(self, at: int, size: int) -> None:
+        view = memoryview(self._buffer)[:size]
+        got = self.task.read_into(at, view)
+        if got < size:
+            self._read_slowly(at, view, got)
+        pages = size // PAGE
+        zeros = lib.mos_zero_runs(ffi.from_buffer(view), size, ffi.from_buffer(self._zero))
+        if zeros == pages:
+            return
+        if not zeros:
+            self._run(at, view)
+            return
+        flags = bytes(self._zero[:pages])
+        first = flags.find(0)
+        while first >= 0:
+            last = flags.find(1, first)
+            last = pages if last < 0 else last
+            self._run(at + first * PAGE, view[first * PAGE : last * PAGE])
+            first = flags.find(0, last)
+
+    def _read_slowly(self, at: int, view: memoryview, got: int) -> None:
+        """Pages that process_vm_readv refuses: without read permission (the mem file reads them), or past the end of a file (zeros)."""
+        got -= got % PAGE
+        for offset in range(got, len(view), PAGE):
+            try:
+                page = os.pread(self._mem, PAGE, at + offset)
+            except OSError:
+                page = b""
+            view[offset : offset + PAGE] = page.ljust(PAGE, b"\0")
+
+    def _run(self, addr: int, raw: memoryview) -> None:
+        digest = xxhash.xxh3_64_intdigest(raw)
+        flags = 0
+        data: bytes | memoryview = raw
+        if not self.near:
+            packed = zlib.compress(raw, 1)
+            if len(packed) < len(raw) * 7 // 8:
+                data, flags = packed, COMPRESSED
+        header = PAGES_HEADER.pack(addr, len(raw) // PAGE, flags, digest)
+        self.channel.send(Kind.PAGES, self.pair, b"".join((header, data)))
+        self.frames += 1
+        self.bytes += len(raw)
+
+
+def unpack(payload: bytes) -> tuple[int, bytes | memoryview]:
+    """(address, raw pages) of a PAGES frame; BadImage when the checksum or the size differs."""
+    addr, pages, flags, digest = PAGES_HEADER.unpack_from(payload)
+    raw: bytes | memoryview = memoryview(payload)[PAGES_HEADER.size :]
+    if flags & COMPRESSED:
+        inflater = zlib.decompressobj()
+        raw = inflater.decompress(raw, pages * PAGE)
+    if len(raw) != pages * PAGE or xxhash.xxh3_64_intdigest(raw) != digest:
+        raise BadImage(f"pages at {addr:#x} are damaged")
+    return addr, raw

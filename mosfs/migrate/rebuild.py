@@ -1,0 +1,182 @@
+"""A task becomes the program of an image.
+
+Stages; what is true after each, so that a failure can be undone (the receiver still says FAIL, the sender still has the program):
+
+1. ``empty``  nothing is mapped but the stub region (a fresh body), or what a deputy keeps
+2. ``mapped`` every mapping stands, readable and writable, filled with zeros
+3. ``filled`` all PAGES frames are written
+4. ``whole``  protections, heap, signals, rseq, registers are set; the task stands in the stub, ready to be resumed
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import struct
+from typing import Any
+
+from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.maps import complement, protections, spans
+from mosfs.migrate.pages import unpack
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import Task, TaskGone, regs_from
+
+SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 9, 10, 11, 13, 131, 157
+SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQUEUEINFO = 218, 273, 334, 297
+MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE = 0x02, 0x10, 0x20, 0x100, 0x4000
+PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
+RSEQ_FLAG_UNREGISTER = 1
+
+
+class NoRoom(Exception):
+    """The image does not fit here ("did not complete (no memory there?)")."""
+
+
+def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
+    """Unmap everything but ``keep`` (sorted ranges) and the kernel's gate page."""
+    for start, end in complement(keep, layout.PAGE * 16, layout.USER_END):
+        call.must(SYS_MUNMAP, start, end - start)
+
+
+def unregister_rseq(call: Calls, rseq: tuple[int, int, int]) -> None:
+    """Must come before its memory is unmapped: the kernel writes there on every return to user mode."""
+    if rseq[0]:
+        call(SYS_RSEQ, rseq[0], rseq[1], RSEQ_FLAG_UNREGISTER, rseq[2])
+
+
+class Rebuild:
+    """Drives one task through the stages. Preconditions: ``call`` is an open session in the stub of ``call.task``."""
+
+    def __init__(self, call: Calls, meta: ImageMeta) -> None:
+        self.call = call
+        self.task: Task = call.task
+        self.meta = meta
+        self.frames = 0
+        self._mem = -1
+        self._guarded = [(v.start, v.end) for v in meta.vmas if v.prot == 0 and v.anonymous]
+
+    def close(self) -> None:
+        if self._mem >= 0:
+            os.close(self._mem)
+            self._mem = -1
+
+    # ------------------------------------------------------------------ stage 2
+
+    def map(self, *, home: bool) -> None:
+        """Stage 2. ``home``: the program's own limits already hold there, so they are not set."""
+        if not home:
+            for which, limit in self.meta.limits.items():
+                self._limit(which, limit)
+        for span in spans(self.meta.vmas):
+            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+            if span.grows_down:
+                flags |= MAP_GROWSDOWN
+            if span.prot == 0:
+                flags |= MAP_NORESERVE
+            result = self.call(SYS_MMAP, span.start, span.end - span.start, span.prot, flags, -1, 0)
+            if result != span.start:
+                raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
+
+    def _limit(self, which: int, limit: tuple[int, int]) -> None:
+        try:
+            resource.prlimit(self.task.pid, which, limit)
+        except ProcessLookupError as error:
+            raise TaskGone(self.task.pid) from error
+        except (PermissionError, ValueError):
+            pass  # a hard limit lower than the program's own: allocations will fail later as they would there
+
+    # ------------------------------------------------------------------ stage 3
+
+    def pages(self, payload: bytes) -> None:
+        """One PAGES frame."""
+        addr, raw = unpack(payload)
+        if not any(v.start <= addr and addr + len(raw) <= v.end for v in self.meta.vmas):
+            raise BadImage(f"pages at {addr:#x} belong to no mapping")
+        if any(start <= addr < end for start, end in self._guarded):
+            if self._mem < 0:
+                self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+            os.pwrite(self._mem, raw, addr)
+        else:
+            try:
+                self.task.write(addr, bytes(raw) if isinstance(raw, memoryview) else raw)
+            except OSError as error:
+                if error.errno in (errno.ENOMEM, errno.EFAULT):
+                    raise NoRoom(str(error)) from error
+                raise
+        self.frames += 1
+
+    # ------------------------------------------------------------------ stage 4
+
+    def finish(self, frames: int, *, home: bool) -> Any:
+        """Stage 4; the registers to resume with. The mask of the image is put in force when the session ends."""
+        if frames != self.frames:
+            raise BadImage(f"{self.frames} page frames instead of {frames}")
+        self.close()
+        meta, call = self.meta, self.call
+        for start, length, prot in protections(meta.vmas):
+            call.must(SYS_MPROTECT, start, length, prot)
+        self._set_mm()
+        if not home:
+            self.task.write(layout.SCRATCH, meta.comm.encode("latin-1")[:15] + b"\0")
+            call.must(SYS_PRCTL, PR_SET_NAME, layout.SCRATCH)
+            for sig in range(1, 65):
+                if meta.ignored >> (sig - 1) & 1:
+                    self._action(sig, struct.pack("<4Q", 1, 0, 0, 0))
+            for sig, action in meta.actions:
+                self._action(sig, action)
+        else:
+            # what a handler left behind in the body (SA_RESETHAND) or what was changed there holds at home too
+            for sig, action in meta.actions:
+                self._action(sig, action)
+        self.task.write(layout.SCRATCH, meta.altstack)
+        call(SYS_SIGALTSTACK, layout.SCRATCH, 0)
+        if meta.tid_address:
+            call(SYS_SET_TID_ADDRESS, meta.tid_address)
+        if meta.robust[0]:
+            call(SYS_SET_ROBUST_LIST, *meta.robust)
+        if meta.rseq[0]:
+            call(SYS_RSEQ, meta.rseq[0], meta.rseq[1], 0, meta.rseq[2])
+        for shared, info in meta.pending:
+            self.queue(info, shared=shared)
+        regs = regs_from(meta.regs)
+        regs.cs, regs.ss, regs.ds, regs.es, regs.fs, regs.gs = 0x33, 0x2B, 0, 0, 0, 0
+        self.task.set_xstate(meta.xstate)
+        call.mask = meta.mask
+        return regs
+
+    def _action(self, sig: int, action: bytes) -> None:
+        self.task.write(layout.SCRATCH, action)
+        self.call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+
+    def queue(self, info: bytes, *, shared: bool) -> None:
+        queue_signal(self.call, info, shared=shared)
+
+    def _set_mm(self) -> None:
+        """brk and what /proc shows of the program; needs no capability with exe_fd -1 (prctl(2), PR_SET_MM_MAP)."""
+        auxv_at = layout.SCRATCH + 256
+        fixed = struct.pack("<12QIi", *self.meta.mm, auxv_at, len(self.meta.auxv), -1)
+        self.task.write(auxv_at, self.meta.auxv)
+        self.task.write(layout.SCRATCH, fixed)
+        self.call.must(SYS_PRCTL, PR_SET_MM, PR_SET_MM_MAP, layout.SCRATCH, len(fixed), 0)
+
+
+def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
+    """Make the task send itself the signal of ``info``: a process may queue any siginfo for itself (rt_sigqueueinfo(2))."""
+    task = call.task
+    sig = int.from_bytes(info[:4], "little")
+    task.write(layout.SCRATCH, info)
+    if shared:
+        call(129, task.pid, sig, layout.SCRATCH)
+    else:
+        call(SYS_RT_TGSIGQUEUEINFO, task.pid, task.pid, sig, layout.SCRATCH)
+
+
+def kept_at_home(pid: int, mm: list[int]) -> list[tuple[int, int]]:
+    """What a deputy keeps: the stub region, and the page(s) of arguments and environment, so that ps shows the command line."""
+    keep = [(layout.STUB, layout.END)]
+    low, high = mm[7], mm[10]
+    if 0 < low < high:
+        keep.append((low & ~4095, (high + 4095) & ~4095))
+    return keep

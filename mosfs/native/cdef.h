@@ -1,0 +1,62 @@
+
+struct mos_regs {               /* struct user_regs_struct of x86_64 */
+    unsigned long r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, cs, eflags, rsp, ss,
+        fs_base, gs_base, ds, es, fs, gs;
+};
+
+struct mos_event {
+    int kind;                   /* MOS_EV_* */
+    int pid;                    /* TASK: who; FD: index into fds */
+    int status;                 /* TASK: wait status; FD: revents */
+};
+
+#define MOS_EV_TIMEOUT 0
+#define MOS_EV_TASK 1
+#define MOS_EV_FD 2
+#define MOS_MAX_FDS 256
+
+struct mos_pump {
+    int nfds;
+    int fds[256];
+    int follow;                 /* 1: stay on the tracee's CPU */
+    int stops;
+    int cpu;
+    int fair;
+    unsigned long opens;        /* opens that passed without waking Python */
+};
+
+int mos_setup_signals(void);
+int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
+int mos_follow(struct mos_pump *p, int pid);
+int mos_unfollow(struct mos_pump *p);
+
+long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data);
+int mos_getregs(int pid, struct mos_regs *regs);
+int mos_setregs(int pid, struct mos_regs *regs);
+int mos_getregset(int pid, int type, void *buf, int len);
+int mos_setregset(int pid, int type, void *buf, int len);
+int mos_getsigmask(int pid, unsigned long *mask);
+int mos_setsigmask(int pid, unsigned long mask);
+int mos_getsiginfo(int pid, void *info);
+int mos_setsiginfo(int pid, void *info);
+int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *infos);
+int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig);
+int mos_waitpid(int pid, int *status, int options);
+
+long mos_read(int pid, unsigned long addr, void *buf, unsigned long len);
+long mos_write(int pid, unsigned long addr, void *buf, unsigned long len);
+long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max);
+
+int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
+               long *result, int *status);
+int mos_step_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
+               long *result, int *status);
+int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5);
+
+int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces);
+int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero);
+long mos_present(int pid, unsigned long start, unsigned long end, unsigned long *runs, long max, unsigned long *next);
+int mos_queue(int tgid, int tid, int sig, void *info);
+unsigned long mos_rdtsc(void);
+unsigned long mos_xcr0(void);
+const unsigned char *mos_vdso(int *len);

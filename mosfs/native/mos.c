@@ -1,0 +1,555 @@
+/* One step a function: the caller (Python) decides, this file only executes. Errors are negative errno values. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <x86intrin.h>
+
+#ifndef PTRACE_EVENT_SECCOMP
+#define PTRACE_EVENT_SECCOMP 7
+#endif
+#ifndef PTRACE_GET_RSEQ_CONFIGURATION
+#define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
+#endif
+#define MOS_PEEKSIGINFO 0x4209
+#define MOS_GETSIGMASK 0x420a
+#define MOS_SETSIGMASK 0x420b
+#define MOS_STUB 0x10000UL
+#define MOS_MAGIC 0x1ff         /* a number no system call has: "the injected call is done" */
+
+static sigset_t mos_unblocked;
+
+static void on_sigchld(int sig) { (void)sig; }
+
+/* SIGCHLD stays blocked except inside ppoll: no wake-up between waitpid and ppoll is lost. */
+int mos_setup_signals(void)
+{
+    struct sigaction sa;
+    sigset_t chld;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_sigchld;
+    if (sigaction(SIGCHLD, &sa, NULL))
+        return -errno;
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &chld, &mos_unblocked))
+        return -errno;
+    sigdelset(&mos_unblocked, SIGCHLD);
+    return 0;
+}
+
+static int cpu_of(int pid)
+{
+    char path[40], buf[1024], *s;
+    int fd, n, field;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    n = read(fd, buf, sizeof buf - 1);
+    close(fd);
+    if (n <= 0)
+        return -1;
+    buf[n] = 0;
+    s = strrchr(buf, ')');
+    if (!s)
+        return -1;
+    for (field = 2; field < 39 && s; field++)
+        s = strchr(s + 1, ' ');
+    return s ? atoi(s + 1) : -1;
+}
+
+/* A stop costs ten times as much when tracer and tracee sit on different CPUs. */
+int mos_follow(struct mos_pump *p, int pid)
+{
+    cpu_set_t set;
+    int cpu = cpu_of(pid);
+    if (cpu < 0 || cpu == p->cpu)
+        return 0;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    if (sched_setaffinity(0, sizeof set, &set))
+        return -errno;
+    p->cpu = cpu;
+    return 0;
+}
+
+int mos_unfollow(struct mos_pump *p)
+{
+    cpu_set_t set;
+    int i;
+    CPU_ZERO(&set);
+    for (i = 0; i < CPU_SETSIZE; i++)
+        CPU_SET(i, &set);
+    p->cpu = -1;
+    return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
+}
+
+/* An open() of a path that cannot be one of ours goes on at once: only /proc/... can be. */
+static int ordinary_open(int pid)
+{
+    struct user_regs_struct r;
+    char path[8];
+    unsigned long at;
+    struct iovec l, m;
+    long n;
+    if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+        return 0;
+    switch ((long)r.orig_rax) {
+    case SYS_open:
+    case SYS_creat:
+        at = r.rdi;
+        break;
+    case SYS_openat:
+    case SYS_openat2:
+        at = r.rsi;
+        break;
+    default:
+        return 0;
+    }
+    l.iov_base = path;
+    l.iov_len = 6;
+    m.iov_base = (void *)at;
+    m.iov_len = 6;
+    n = process_vm_readv(pid, &l, 1, &m, 1, 0);
+    if (n <= 0)
+        return 0;
+    return n < 6 ? memchr(path, 0, n) != NULL : memcmp(path, "/proc/", 6) != 0;
+}
+
+int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
+{
+    struct pollfd fds[MOS_MAX_FDS];
+    struct timespec ts, *tp;
+    int i, n, pid, status;
+    for (;;) {
+        if (++p->fair < 64) {
+            pid = waitpid(-1, &status, __WALL | WNOHANG);
+            if (pid > 0) {
+                if (p->follow && ++p->stops >= 64) {
+                    p->stops = 0;
+                    mos_follow(p, pid);
+                }
+                if (status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && ordinary_open(pid)) {
+                    p->opens++;
+                    ptrace(PTRACE_CONT, pid, 0, 0);
+                    continue;
+                }
+                ev->kind = MOS_EV_TASK;
+                ev->pid = pid;
+                ev->status = status;
+                return 0;
+            }
+        }
+        for (i = 0; i < p->nfds; i++) {
+            fds[i].fd = p->fds[i];
+            fds[i].events = POLLIN;
+            fds[i].revents = 0;
+        }
+        tp = NULL;
+        if (timeout_us >= 0) {
+            ts.tv_sec = timeout_us / 1000000;
+            ts.tv_nsec = timeout_us % 1000000 * 1000;
+            tp = &ts;
+        }
+        if (p->fair >= 64) {
+            ts.tv_sec = ts.tv_nsec = 0;
+            tp = &ts;
+        }
+        n = ppoll(fds, p->nfds, tp, &mos_unblocked);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0)
+            for (i = 0; i < p->nfds; i++)
+                if (fds[i].revents) {
+                    p->fair = 0;
+                    ev->kind = MOS_EV_FD;
+                    ev->pid = i;
+                    ev->status = fds[i].revents;
+                    return 0;
+                }
+        if (p->fair >= 64) {
+            p->fair = 0;
+            continue;
+        }
+        p->fair = 0;
+        if (n == 0) {
+            ev->kind = MOS_EV_TIMEOUT;
+            return 0;
+        }
+    }
+}
+
+long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data)
+{
+    long r = ptrace(request, pid, addr, data);
+    return r < 0 ? -errno : r;
+}
+
+int mos_getregs(int pid, struct mos_regs *regs) { return ptrace(PTRACE_GETREGS, pid, 0, regs) ? -errno : 0; }
+
+int mos_setregs(int pid, struct mos_regs *regs) { return ptrace(PTRACE_SETREGS, pid, 0, regs) ? -errno : 0; }
+
+int mos_getregset(int pid, int type, void *buf, int len)
+{
+    struct iovec v = {buf, len};
+    return ptrace(PTRACE_GETREGSET, pid, type, &v) ? -errno : (int)v.iov_len;
+}
+
+int mos_setregset(int pid, int type, void *buf, int len)
+{
+    struct iovec v = {buf, len};
+    return ptrace(PTRACE_SETREGSET, pid, type, &v) ? -errno : 0;
+}
+
+int mos_getsigmask(int pid, unsigned long *mask) { return ptrace(MOS_GETSIGMASK, pid, 8, mask) ? -errno : 0; }
+
+int mos_setsigmask(int pid, unsigned long mask) { return ptrace(MOS_SETSIGMASK, pid, 8, &mask) ? -errno : 0; }
+
+int mos_getsiginfo(int pid, void *info) { return ptrace(PTRACE_GETSIGINFO, pid, 0, info) ? -errno : 0; }
+
+int mos_setsiginfo(int pid, void *info) { return ptrace(PTRACE_SETSIGINFO, pid, 0, info) ? -errno : 0; }
+
+int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *infos)
+{
+    struct { uint64_t off; uint32_t flags; int32_t nr; } args = {off, shared ? 1 : 0, count};
+    long r = ptrace(MOS_PEEKSIGINFO, pid, &args, infos);
+    return r < 0 ? -errno : (int)r;
+}
+
+int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig)
+{
+    struct { uint64_t ptr; uint32_t size, sig, flags, pad; } c;
+    if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, pid, sizeof c, &c) < 0)
+        return -errno;
+    *ptr = c.ptr;
+    *size = c.size;
+    *sig = c.sig;
+    return 0;
+}
+
+int mos_waitpid(int pid, int *status, int options)
+{
+    int r;
+    do
+        r = waitpid(pid, status, options);
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : r;
+}
+
+long mos_read(int pid, unsigned long addr, void *buf, unsigned long len)
+{
+    struct iovec l = {buf, len}, m = {(void *)addr, len};
+    long n = process_vm_readv(pid, &l, 1, &m, 1, 0);
+    return n < 0 ? -errno : n;
+}
+
+long mos_write(int pid, unsigned long addr, void *buf, unsigned long len)
+{
+    struct iovec l = {buf, len}, m = {(void *)addr, len};
+    long n = process_vm_writev(pid, &l, 1, &m, 1, 0);
+    return n < 0 ? -errno : n;
+}
+
+/* Length of the string at addr without its NUL; -ENAMETOOLONG when there is none within max bytes. Never crosses into a page before it must. */
+long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max)
+{
+    unsigned long done = 0, part;
+    long n;
+    char *end;
+    while (done < max) {
+        part = 4096 - ((addr + done) & 4095);
+        if (part > max - done)
+            part = max - done;
+        n = mos_read(pid, addr + done, buf + done, part);
+        if (n <= 0)
+            return n < 0 ? n : -EFAULT;
+        end = memchr(buf + done, 0, n);
+        if (end)
+            return end - buf;
+        done += n;
+    }
+    return -ENAMETOOLONG;
+}
+
+static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
+{
+    struct mos_regs r = *base;
+    r.orig_rax = -1UL;
+    r.rax = nr;
+    r.rdi = a0;
+    r.rsi = a1;
+    r.rdx = a2;
+    r.r10 = a3;
+    r.r8 = a4;
+    r.r9 = a5;
+    r.rip = at;
+    r.eflags &= ~0x500UL; /* no trap flag, no direction flag */
+    return ptrace(PTRACE_SETREGS, pid, 0, &r) ? -errno : 0;
+}
+
+/* Start a call in the stub and let the task run; its end is the seccomp stop of MOS_MAGIC. */
+int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
+{
+    int r = set_call(pid, base, MOS_STUB, nr, a0, a1, a2, a3, a4, a5);
+    if (r)
+        return r;
+    return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
+}
+
+/* One call by single-stepping the syscall instruction at `at`: for a program that has no stub yet. As mos_inject otherwise. */
+int mos_step_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
+                  long *result, int *status)
+{
+    struct user_regs_struct r;
+    int st, e = set_call(pid, base, at, nr, a0, a1, a2, a3, a4, a5);
+    if (e)
+        return e;
+    if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0))
+        return -errno;
+    e = mos_waitpid(pid, &st, __WALL);
+    if (e < 0)
+        return e;
+    if (!WIFSTOPPED(st) || st >> 8 != SIGTRAP) {
+        *status = st;
+        return 1;
+    }
+    if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+        return -errno;
+    *result = r.rax;
+    return 0;
+}
+
+/*
+ * One system call in a stopped task, start to end. 0: done, *result holds its value and the task stands in the stub.
+ * 1: something else happened, *status is the wait status (death, a stop signal); the caller decides.
+ * In a guest the call itself stops too (no rule by instruction pointer there): exactly this one stop is let through.
+ */
+int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
+               long *result, int *status)
+{
+    struct user_regs_struct r;
+    int e = mos_run_call(pid, base, nr, a0, a1, a2, a3, a4, a5), st;
+    if (e)
+        return e;
+    for (;;) {
+        e = mos_waitpid(pid, &st, __WALL);
+        if (e < 0)
+            return e;
+        if (WIFSTOPPED(st) && st >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)) {
+            if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+                return -errno;
+            if (r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB) {
+                *result = r.rdi;
+                return 0;
+            }
+            if (guest && r.rip == MOS_STUB + 2 && (long)r.orig_rax == nr) {
+                guest = 0;
+                if (ptrace(PTRACE_CONT, pid, 0, 0))
+                    return -errno;
+                continue;
+            }
+            *status = st;
+            return 1;
+        }
+        if (WIFSTOPPED(st) && st >> 16 == 128 && (st >> 8 & 0xff) == SIGTRAP) { /* a left-over INTERRUPT */
+            if (ptrace(PTRACE_CONT, pid, 0, 0))
+                return -errno;
+            continue;
+        }
+        *status = st;
+        return 1;
+    }
+}
+
+/*
+ * Fork the process that will hold a guest's memory: no rights, no descriptors, nothing but the stub. It waits until its
+ * parent has seized it (a byte on the pipe is not needed: SIGSTOP and SEIZE would race, so it spins on a read of fd `sync`).
+ */
+int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces)
+{
+    int sync[2], pid;
+    char c;
+    struct sock_fprog prog = {(unsigned short)filter_len, filter};
+    char *const none[] = {NULL};
+    if (pipe2(sync, O_CLOEXEC))
+        return -errno;
+    pid = fork();
+    if (pid < 0) {
+        int e = errno;
+        close(sync[0]);
+        close(sync[1]);
+        return -e;
+    }
+    if (pid == 0) {
+        struct rlimit zero = {0, 0};
+        sigset_t all;
+        int sig;
+        for (sig = 1; sig < 65; sig++)
+            signal(sig, SIG_DFL);
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, NULL);
+        setsid();
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        int high_memfd = fcntl(memfd, F_DUPFD, 16), high_sync = fcntl(sync[0], F_DUPFD, 16);
+        if (dup2(high_memfd, 3) != 3)
+            _exit(101);
+        if (dup2(high_sync, 4) != 4)
+            _exit(102);
+        fcntl(3, F_SETFD, FD_CLOEXEC);
+        fcntl(4, F_SETFD, FD_CLOEXEC);
+        close(0);
+        close(1);
+        close(2);
+        syscall(SYS_close_range, 5, ~0U, 0);
+        if (namespaces && geteuid() == 0)
+            unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
+        if (memory_limit_mb > 0) {
+            struct rlimit m = {(rlim_t)memory_limit_mb << 20, (rlim_t)memory_limit_mb << 20};
+            setrlimit(RLIMIT_AS, &m);
+        }
+        setrlimit(RLIMIT_CORE, &zero);
+        if (geteuid() == 0) {
+            if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setresgid, uid, uid, uid) || syscall(SYS_setresuid, uid, uid, uid))
+                _exit(103);
+        }
+        prctl(PR_SET_DUMPABLE, 1);
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        if (read(4, &c, 1) != 0) /* parent closes its end after SEIZE */
+            _exit(104);
+        if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog))
+            _exit(105);
+        syscall(SYS_execveat, 3, "", none, none, AT_EMPTY_PATH);
+        _exit(106);
+    }
+    close(sync[0]);
+    if (ptrace(PTRACE_SEIZE, pid, 0,
+               PTRACE_O_EXITKILL | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
+                   PTRACE_O_TRACEEXEC)) {
+        int e = errno;
+        close(sync[1]);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, __WALL);
+        return -e;
+    }
+    close(sync[1]);
+    return pid;
+}
+
+/* zero[i] = 1 for every 4 KB page of buf that holds only zeros; returns how many. len is a multiple of 4096. */
+int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero)
+{
+    unsigned long i, n = len / 4096;
+    int count = 0;
+    for (i = 0; i < n; i++) {
+        const uint64_t *p = (const uint64_t *)((char *)buf + i * 4096);
+        /* memcmp with itself shifted is the fastest portable zero test */
+        int z = p[0] == 0 && memcmp(p, p + 1, 4096 - 8) == 0;
+        zero[i] = (unsigned char)z;
+        count += z;
+    }
+    return count;
+}
+
+struct scan_arg { uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, anyof, ret; };
+struct scan_run { uint64_t start, end, categories; };
+#define MOS_PAGEMAP_SCAN 0xc0606610UL
+
+/*
+ * Pages of [start, end) that have content of their own (present or swapped), as pairs (start, end) in runs. Returns the number of
+ * pairs; *next is where to go on (end when done). PAGEMAP_SCAN since Linux 6.7, before it the pagemap itself.
+ */
+long mos_present(int pid, unsigned long start, unsigned long end, unsigned long *runs, long max, unsigned long *next)
+{
+    char path[40];
+    struct scan_run found[512];
+    long n, i, count = 0;
+    int fd;
+    snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    struct scan_arg a;
+    memset(&a, 0, sizeof a);
+    a.size = sizeof a;
+    a.start = start;
+    a.end = end;
+    a.vec = (uint64_t)(uintptr_t)found;
+    a.vec_len = max < 512 ? max : 512;
+    a.anyof = 1 << 3 | 1 << 4;
+    a.ret = 1 << 3 | 1 << 4;
+    n = syscall(SYS_ioctl, fd, MOS_PAGEMAP_SCAN, &a);
+    if (n >= 0) {
+        for (i = 0; i < n; i++) {
+            runs[2 * i] = found[i].start;
+            runs[2 * i + 1] = found[i].end;
+        }
+        *next = a.walk_end;
+        close(fd);
+        return n;
+    }
+    uint64_t entries[512];
+    while (start < end && count < max) {
+        unsigned long pages = (end - start) / 4096;
+        if (pages > 512)
+            pages = 512;
+        n = pread(fd, entries, pages * 8, start / 4096 * 8);
+        if (n <= 0)
+            break;
+        for (i = 0; i < n / 8 && count < max; i++, start += 4096)
+            if (entries[i] >> 62) {
+                if (count && runs[2 * count - 1] == start)
+                    runs[2 * count - 1] += 4096;
+                else {
+                    runs[2 * count] = start;
+                    runs[2 * count + 1] = start + 4096;
+                    count++;
+                }
+            }
+    }
+    *next = n <= 0 ? end : start;
+    close(fd);
+    return count;
+}
+
+int mos_queue(int tgid, int tid, int sig, void *info)
+{
+    return syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, info) ? -errno : 0;
+}
+
+unsigned long mos_rdtsc(void)
+{
+    unsigned aux;
+    return __rdtscp(&aux);
+}
+
+unsigned long mos_xcr0(void)
+{
+    unsigned lo, hi;
+    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (unsigned long)hi << 32 | lo;
+}
+
+const unsigned char *mos_vdso(int *len)
+{
+    *len = sizeof vdso_image;
+    return vdso_image;
+}

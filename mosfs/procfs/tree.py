@@ -1,0 +1,409 @@
+"""The tree of a node: folders and files over a `World`, addressed by `Place`, without a file system.
+
+A place is three small numbers (which folder, whose, which file), and packs into an inode number. So there is nothing to
+count and nothing to forget: a place is valid as long as its subject exists. All functions answer at once and raise
+OSError with the errno that the caller shall see: ENOENT for what is gone, EACCES for others' programs, EINVAL for
+nonsense, EHOSTUNREACH for nodes that are not in the map, EAGAIN while a program's tracer is not connected.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mosfs.procfs.table import BY_NAME, CONTROL_FILES, ControlFile, as_unsigned, from_unsigned, parse
+from mosfs.procfs.world import Guest, Node, NotInMap, Program, World, settings_shown
+from mosfs.wire.messages import Command
+
+#: A bigger map is not listed whole in nodes/, only the nodes that are known.
+LISTED_MAP = 1000
+
+SELF = "self"
+UNKNOWN = "-"
+
+_json = msgspec.json.Encoder()
+
+
+class Folder(IntEnum):
+    ROOT = 0
+    PROC = 1
+    PROGRAM = 2
+    GUESTS = 3
+    GUEST = 4
+    NODES = 5
+    NODE = 6
+    OWN = 7
+
+
+class Place(NamedTuple):
+    """A file, or the folder itself when ``file`` is 0. ``key``: PID, or IP as integer; 0 in folders that exist once."""
+
+    folder: Folder
+    key: int = 0
+    file: int = 0
+
+    @property
+    def inode(self) -> int:
+        return 1 + (self.folder | self.file << 8 | self.key << 16)
+
+    @classmethod
+    def of(cls, inode: int) -> Place:
+        packed = inode - 1
+        return cls(Folder(packed & 0xFF), packed >> 16, packed >> 8 & 0xFF)
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a folder; the functions get the world and the folder's subject."""
+
+    name: str
+    text: str
+    read: Callable[[World, Any], object] | None = None
+    write: Callable[[World, Any, str], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What stat(2) shows. ``timeout``: seconds that the kernel may keep it."""
+
+    mode: int
+    uid: int
+    timeout: float
+
+
+SELF_LINK = Place(Folder.ROOT, file=1)
+
+
+def _json_line(fields: dict[str, object]) -> str:
+    return _json.encode(fields).decode()
+
+
+def fields_of(message: msgspec.Struct) -> dict[str, Any]:
+    """Names and values of a message, nested ones too."""
+    return {
+        name: fields_of(value) if isinstance(value := getattr(message, name), msgspec.Struct) else value
+        for name in message.__struct_fields__
+    }
+
+
+# --------------------------------------------------------------------------- programs
+
+
+def _migrate(world: World, program: Program, text: str) -> None:
+    word = text.strip()
+    value = 0 if word == "home" else as_unsigned(word) if "." in word else parse(BY_NAME["migrate"], word)
+    world.move(program, value)
+
+
+def _control(row: ControlFile) -> File:
+    """The file for a row of the table."""
+
+    def show(world: World, program: Program) -> object:
+        fact = _PROGRAM_FACTS.get(row.name)
+        return fact(world, program) if fact else settings_shown(program.state)[row.name]
+
+    def change(world: World, program: Program, text: str) -> None:
+        world.set(program, row.name, parse(row, text))
+
+    change = _migrate if row.name == "migrate" else change
+    return File(row.name, row.text, show if row.access.reads else None, change if row.access.writes else None)
+
+
+_PROGRAM_FACTS: dict[str, Callable[[World, Program], object]] = {
+    "whereami": lambda world, program: world.whereami(program.state.where),
+    "nmigs": lambda _, program: program.state.nmigs,
+}
+
+
+def _where(world: World, program: Program) -> str:
+    """The WHERE column of mosps(1)."""
+    state = program.state
+    if state.where:
+        return world.shown(state.where)
+    return state.state if state.state in ("starting", "leaving") else "here"
+
+
+def _move(world: World, program: Program) -> str:
+    seq, target, result = program.last_move()
+    return f"{seq} {world.shown(target) if target else 'home'} {result}"
+
+
+PROGRAM_FILES = (
+    *map(_control, CONTROL_FILES),
+    File("where", "here, leaving, starting, or the number or IP of the node", _where),
+    File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
+    File("why", "the reason why it does not move, empty if it can", lambda _, p: p.state.why),
+    File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
+    File("stat", "everything above as JSON", lambda _, p: _json_line(fields_of(p.state))),
+)
+
+# --------------------------------------------------------------------------- guests
+
+
+def _send_out(_: World, guest: Guest, text: str) -> None:
+    if text.strip() not in ("out", "home"):
+        raise ValueError("out")
+    guest.send(Command(guest.state.pid, "out", ""))
+
+
+GUEST_FILES = (
+    File("from", "number or IP of its home-node", lambda w, g: w.shown(g.state.home)),
+    File("origpid", "process ID at home", lambda _, g: g.state.origpid),
+    File("uid", "user ID at home", lambda _, g: g.state.uid),
+    File("pid", "process ID of the body on this node", lambda _, g: g.state.pid),
+    File("comm", "name of the program", lambda _, g: g.state.comm),
+    File("migrate", "out asks its home-node to take it back", write=_send_out),
+    File("stat", "everything above as JSON", lambda _, g: _json_line(fields_of(g.state))),
+)
+
+# --------------------------------------------------------------------------- nodes
+
+
+def _status(world: World, node: Node) -> str:
+    if node.status is None:
+        return "unknown"
+    if node.ip != world.ip and not node.alive(world.clock()):
+        return "dead"
+    return "blocked" if node.status.blocked else "alive"
+
+
+def _age(world: World, node: Node) -> float | None:
+    return None if node.status is None else round(max(0.0, world.clock() - node.heard), 1)
+
+
+def _fact(name: str) -> Callable[[World, Node], object]:
+    return lambda _, node: UNKNOWN if node.status is None else getattr(node.status, name)
+
+
+def _memory(_: World, node: Node) -> str:
+    return UNKNOWN if node.status is None else f"{node.status.mem_free} {node.status.mem_total}"
+
+
+def _number(world: World, node: Node) -> object:
+    return UNKNOWN if (number := world.map.number_of(node.ip)) is None else number
+
+
+def _node_stat(world: World, node: Node) -> str:
+    known = {} if node.status is None else fields_of(node.status)
+    version = node.hello.version if node.hello else None
+    return _json_line({
+        "ip": node.ip, "number": world.map.number_of(node.ip), "near": world.map.near(node.ip),
+        "status": _status(world, node), "age": _age(world, node), "version": version, **known,
+    })
+
+
+_ABOUT_NODES = (
+    File("load", "100 = one runnable process for each processor of standard speed", _fact("load")),
+    File("speed", "10000 = a standard processor", _fact("speed")),
+    File("ncpus", "number of processors", _fact("ncpus")),
+    File("memory", "free and total memory in megabytes", _memory),
+    File("guests", "number of guests there", _fact("guests")),
+    File("number", "node-number, - for none", _number),
+    File("stat", "everything above as JSON", _node_stat),
+)
+
+NODE_FILES = (
+    *_ABOUT_NODES,
+    File("status", "alive, blocked, dead, or unknown", _status),
+    File("age", "seconds since its last sign of life", lambda w, n: UNKNOWN if (age := _age(w, n)) is None else age),
+)
+
+
+def _block(world: World, _: Node, text: str) -> None:
+    if text.strip() not in ("0", "1"):
+        raise ValueError("block")
+    world.blocked = text.strip() == "1"
+    if world.me.status is not None:
+        world.me.status = msgspec.structs.replace(world.me.status, blocked=world.blocked)
+
+
+def _expel(world: World, _: Node, text: str) -> None:
+    if text.strip() != "1":
+        raise ValueError("expel")
+    for guest in world.guests.values():
+        with suppress(ConnectionError):
+            guest.send(Command(guest.state.pid, "out", ""))
+
+
+def _bring(world: World, _: Node, text: str) -> None:
+    if text.strip() != "1":
+        raise ValueError("bring")
+    for program in world.programs.values():
+        if program.state.where:
+            with suppress(ConnectionError):
+                world.move_to(program, "")
+
+
+OWN_FILES = (
+    *_ABOUT_NODES,
+    File("ip", "IP address of this node", lambda w, _: w.ip),
+    File("version", "version of the software", lambda w, _: w.version),
+    File("port", "TCP port for migrations", lambda w, _: w.port),
+    File("pid", "process ID of mosd", lambda w, _: w.pid),
+    File("programs", "number of programs whose home-node this is", lambda w, _: len(w.programs)),
+    File("block", "1 lets no guests in", lambda w, _: int(w.blocked), _block),
+    File("expel", "1 sends all guests away", write=_expel),
+    File("bring", "1 brings all programs of this node home", write=_bring),
+)
+
+# --------------------------------------------------------------------------- folders
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A kind of folder: files, subject (None: it is gone), ``private`` = for the owner and root only."""
+
+    files: tuple[File, ...]
+    subject: Callable[[World, int], Any]
+    private: bool = False
+    timeout: float = 0.0
+
+
+def _node(world: World, key: int) -> Node | None:
+    ip = from_unsigned(key)
+    return (world.nodes.get(ip) or Node(ip)) if world.map.contains(ip) else None
+
+
+SPECS = {
+    Folder.ROOT: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.PROC: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.PROGRAM: Spec(PROGRAM_FILES, lambda world, key: world.programs.get(key), private=True),
+    Folder.GUESTS: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.GUEST: Spec(GUEST_FILES, lambda world, key: world.guests.get(key)),
+    Folder.NODES: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.NODE: Spec(NODE_FILES, _node),
+    Folder.OWN: Spec(OWN_FILES, lambda world, _: world.me),
+}
+
+_TOP = {"proc": Folder.PROC, "guests": Folder.GUESTS, "nodes": Folder.NODES, "node": Folder.OWN}
+_INSIDE = {Folder.PROC: Folder.PROGRAM, Folder.GUESTS: Folder.GUEST, Folder.NODES: Folder.NODE}
+
+
+def _error(number: int) -> OSError:
+    return OSError(number, "")
+
+
+class Tree:
+    """The tree over ``world``. ``admin`` is the uid that counts as root besides 0: the one that mosd runs as."""
+
+    def __init__(self, world: World, admin: int) -> None:
+        self.world = world
+        self.admin = admin
+
+    def subject(self, place: Place) -> Any:
+        """What the folder of ``place`` is about; ENOENT when it is gone."""
+        found = SPECS[place.folder].subject(self.world, place.key)
+        if found is None:
+            raise _error(errno.ENOENT)
+        return found
+
+    def attributes(self, place: Place) -> Attributes:
+        subject = self.subject(place)
+        spec = SPECS[place.folder]
+        owner = subject.state.uid if isinstance(subject, Program) else self.admin
+        if place == SELF_LINK:
+            return Attributes(stat.S_IFLNK | 0o777, owner, 0.0)
+        if not place.file:
+            return Attributes(stat.S_IFDIR | (0o500 if spec.private else 0o555), owner, spec.timeout)
+        file = self._file(place)
+        reading = (0o400 if spec.private else 0o444) if file.read else 0
+        writing = 0o200 if file.write else 0
+        return Attributes(stat.S_IFREG | reading | writing, owner, spec.timeout)
+
+    def check(self, place: Place, uid: int, bits: int) -> None:
+        """EACCES unless ``uid`` may do what ``bits`` say (R_OK, W_OK, X_OK); root may whatever anyone may."""
+        attributes = self.attributes(place)
+        mode = attributes.mode & 0o777
+        owner, others = mode >> 6, mode & 7
+        granted = owner if uid in (0, self.admin, attributes.uid) else others
+        if bits & ~granted:
+            raise _error(errno.EACCES)
+
+    def lookup(self, folder: Place, name: str, uid: int, pid: int) -> Place:
+        """The place called ``name`` in ``folder``, for a caller with this uid and PID."""
+        self.check(folder, uid, 1)
+        if folder.file:
+            raise _error(errno.ENOTDIR)
+        if folder.folder in _INSIDE:
+            place = Place(_INSIDE[folder.folder], _key(folder.folder, name))
+            self.subject(place)
+            return place
+        for found, place in self.children(folder, pid):
+            if found == name:
+                return place
+        raise _error(errno.ENOENT)
+
+    def children(self, folder: Place, pid: int) -> Iterator[tuple[str, Place]]:
+        """Names and places in a folder as process ``pid`` sees it, in a stable order."""
+        world = self.world
+        match folder.folder:
+            case Folder.ROOT:
+                yield from ((name, Place(kind)) for name, kind in _TOP.items())
+                if pid in world.programs:
+                    yield SELF, SELF_LINK
+            case Folder.PROC:
+                yield from ((str(key), Place(Folder.PROGRAM, key)) for key in sorted(world.programs))
+            case Folder.GUESTS:
+                yield from ((str(key), Place(Folder.GUEST, key)) for key in sorted(world.guests))
+            case Folder.NODES:
+                keys = sorted(map(as_unsigned, self._listed_nodes()))
+                yield from ((from_unsigned(key), Place(Folder.NODE, key)) for key in keys)
+            case _:
+                self.subject(folder)
+                files = SPECS[folder.folder].files
+                yield from ((file.name, folder._replace(file=n)) for n, file in enumerate(files, 1))
+
+    def _listed_nodes(self) -> set[str]:
+        known = {ip for ip in self.world.nodes if self.world.map.contains(ip)}
+        listed = list(islice(self.world.map.nodes(), LISTED_MAP + 1))
+        return known if len(listed) > LISTED_MAP else known.union(listed)
+
+    def link(self, pid: int) -> str:
+        """Where self/ leads for process ``pid``; ENOENT outside mosrun."""
+        if pid not in self.world.programs:
+            raise _error(errno.ENOENT)
+        return f"proc/{pid}"
+
+    def read(self, place: Place) -> bytes:
+        file = self._file(place)
+        if file.read is None:
+            raise _error(errno.EACCES)
+        return f"{file.read(self.world, self.subject(place))}\n".encode()
+
+    def write(self, place: Place, data: bytes) -> None:
+        file = self._file(place)
+        if file.write is None:
+            raise _error(errno.EACCES)
+        try:
+            file.write(self.world, self.subject(place), data.decode("ascii"))
+        except NotInMap:
+            raise _error(errno.EHOSTUNREACH) from None
+        except ConnectionError:
+            raise _error(errno.EAGAIN) from None
+        except ValueError:
+            raise _error(errno.EINVAL) from None
+
+    def _file(self, place: Place) -> File:
+        files = SPECS[place.folder].files
+        if not 0 < place.file <= len(files):
+            raise _error(errno.EISDIR if not place.file else errno.ENOENT)
+        return files[place.file - 1]
+
+
+def _key(folder: Folder, name: str) -> int:
+    """The key of the subfolder ``name``; ENOENT unless the name is exactly as `Tree.children` writes it."""
+    try:
+        key = as_unsigned(name) if folder is Folder.NODES else int(name)
+    except ValueError:
+        raise _error(errno.ENOENT) from None
+    if key < 0 or name != (from_unsigned(key) if folder is Folder.NODES else str(key)):
+        raise _error(errno.ENOENT)
+    return key

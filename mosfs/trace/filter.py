@@ -1,0 +1,213 @@
+"""The two seccomp programs, compiled from the table of system calls (`mosfs.abi.syscalls`).
+
+Home: everything that needs no decision is allowed *before* anything but the number is looked at, because the kernel (5.11 and later)
+remembers such numbers in a bitmap and does not run the program for them at all. What is left is trapped, unless the call comes from
+the stub page. Guest: only memory calls on anonymous memory pass; everything else is trapped, wherever it comes from.
+
+A 32-bit call is allowed at home: such programs run natively (mosrun(1), LIMITATIONS).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mosfs.abi.syscalls import BY_NR, Home
+from mosfs.trace import layout
+
+ALLOW, TRACE, KILL = 0x7FFF0000, 0x7FF00000, 0x80000000
+AUDIT_ARCH_X86_64 = 0xC000003E
+_LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
+_NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
+
+#: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
+GUEST_FREE = frozenset({10, 11, 12, 15, 24, 25, 27, 28})  # mprotect munmap brk rt_sigreturn sched_yield mremap mincore madvise
+_MMAP, _MAP_SHARED, _MAP_ANONYMOUS = 9, 1, 0x20
+
+#: (argument index, mask, value): true when argument & mask == value
+Test = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Insn:
+    """struct sock_filter (linux/filter.h)."""
+
+    code: int
+    jt: int
+    jf: int
+    k: int
+
+    def pack(self) -> bytes:
+        return struct.pack("<HBBI", self.code, self.jt, self.jf, self.k)
+
+
+class Assembler:
+    """Instructions with labels; conditional jumps reach any distance through an unconditional one."""
+
+    def __init__(self) -> None:
+        self.code: list[tuple[int, int, str | None]] = []
+        self.labels: dict[str, int] = {}
+
+    def label(self, name: str) -> None:
+        self.labels[name] = len(self.code)
+
+    def load(self, offset: int) -> None:
+        self.code.append((_LD, offset, None))
+
+    def mask(self, value: int) -> None:
+        self.code.append((_AND, value, None))
+
+    def ret(self, value: int) -> None:
+        self.code.append((_RET, value, None))
+
+    def goto(self, target: str) -> None:
+        self.code.append((_JA, 0, target))
+
+    def unless(self, op: int, value: int, target: str) -> None:
+        """Go on when the accumulator ``op`` value holds, else jump to target."""
+        self.code.append((op | 0x10000, value, target))
+
+    def when(self, op: int, value: int, target: str) -> None:
+        self.code.append((op | 0x20000, value, target))
+
+    def assemble(self) -> list[Insn]:
+        positions: list[int] = []
+        at = 0
+        for op, _, _ in self.code:
+            positions.append(at)
+            at += 2 if op >> 16 else 1
+        positions.append(at)
+        out: list[Insn] = []
+        for op, value, target in self.code:
+            if op >> 16:
+                jt, jf = (1, 0) if op >> 16 == 1 else (0, 1)  # skip the jump that follows, or fall into it
+                out.append(Insn(op & 0xFFFF, jt, jf, value))
+            if target is not None:
+                out.append(Insn(_JA, 0, 0, positions[self.labels[target]] - len(out) - 1))
+            elif not op >> 16:
+                out.append(Insn(op, 0, 0, value))
+        return out
+
+
+def _test(asm: Assembler, tests: Sequence[Sequence[Test]], number: int) -> None:
+    """Jump to ``trap`` if any alternative holds, else to ``allow``."""
+    for i, alternative in enumerate(tests):
+        failed = f"{number}.{i}"
+        for index, mask, value in alternative:
+            for half in (0, 32):
+                part = mask >> half & 0xFFFFFFFF
+                if part:
+                    asm.load(_ARGS + 8 * index + half // 8)
+                    if part != 0xFFFFFFFF:
+                        asm.mask(part)
+                    asm.unless(_JEQ, value >> half & 0xFFFFFFFF, failed)
+        asm.goto("trap")
+        asm.label(failed)
+    asm.goto("allow")
+
+
+def _search(asm: Assembler, segments: Sequence[tuple[int, str]], path: str = "s") -> None:
+    """Binary search over sorted (first number, label): the label of the last segment that starts at or below the number."""
+    if len(segments) == 1:
+        asm.goto(segments[0][1])
+        return
+    middle = len(segments) // 2
+    right = path + "r"
+    asm.when(_JGE, segments[middle][0], right)
+    _search(asm, segments[:middle], path + "l")
+    asm.label(right)
+    _search(asm, segments[middle:], right)
+
+
+def _segments(action: Callable[[int], str], top: int) -> list[tuple[int, str]]:
+    found: list[tuple[int, str]] = []
+    for number in range(top):
+        name = action(number)
+        if not found or found[-1][1] != name:
+            found.append((number, name))
+    return found
+
+
+@lru_cache(maxsize=1)
+def home_filter() -> bytes:
+    """struct sock_filter[] for a program at home."""
+    asm = Assembler()
+    tested: dict[int, Sequence[Sequence[Test]]] = {
+        nr: row.tests for nr, row in BY_NR.items() if row.home is Home.TEST and row.tests
+    }
+
+    def action(number: int) -> str:
+        row = BY_NR.get(number)
+        if number == layout.MAGIC:
+            return "trace"
+        if row is None or row.home in (Home.NATIVE,):
+            return "allow"
+        return f"test{number}" if number in tested else "trap"
+
+    top = max(max(BY_NR), layout.MAGIC) + 1
+    asm.load(_ARCH)
+    asm.unless(_JEQ, AUDIT_ARCH_X86_64, "allow")
+    asm.load(_NR)
+    _search(asm, [*_segments(action, top), (top, "allow")])
+    for number, tests in tested.items():
+        asm.label(f"test{number}")
+        _test(asm, tests, number)
+    asm.label("trap")
+    asm.load(_IP)
+    asm.unless(_JEQ, layout.STUB_AFTER, "trace")
+    asm.load(_IP + 4)
+    asm.unless(_JEQ, 0, "trace")
+    asm.label("allow")
+    asm.ret(ALLOW)
+    asm.label("trace")
+    asm.ret(TRACE)
+    return b"".join(i.pack() for i in asm.assemble())
+
+
+@lru_cache(maxsize=1)
+def guest_filter() -> bytes:
+    """struct sock_filter[] for a guest's body."""
+    asm = Assembler()
+    asm.load(_ARCH)
+    asm.unless(_JEQ, AUDIT_ARCH_X86_64, "kill")
+    asm.load(_NR)
+    for number in sorted(GUEST_FREE):
+        asm.when(_JEQ, number, "allow")
+    asm.unless(_JEQ, _MMAP, "trace")
+    asm.load(_ARGS + 8 * 3)
+    asm.mask(_MAP_SHARED | _MAP_ANONYMOUS)
+    asm.unless(_JEQ, _MAP_ANONYMOUS, "trace")
+    asm.label("allow")
+    asm.ret(ALLOW)
+    asm.label("trace")
+    asm.ret(TRACE)
+    asm.label("kill")
+    asm.ret(KILL)
+    return b"".join(i.pack() for i in asm.assemble())
+
+
+def run(program: bytes, number: int, *, ip: int = 0x400000, args: Sequence[int] = (), arch: int = AUDIT_ARCH_X86_64) -> int:
+    """Interpret a program on one struct seccomp_data: the verdict. For tests, and for `why` a call was trapped."""
+    values = [*args, *([0] * (6 - len(args)))]
+    data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, arch, ip, *(v & 0xFFFF_FFFF_FFFF_FFFF for v in values))
+    accumulator = 0
+    at = 0
+    while True:
+        code, jt, jf, k = struct.unpack_from("<HBBI", program, at * 8)
+        at += 1
+        if code == _LD:
+            accumulator = int.from_bytes(data[k : k + 4], "little")
+        elif code == _AND:
+            accumulator &= k
+        elif code == _JEQ:
+            at += jt if accumulator == k else jf
+        elif code == _JGE:
+            at += jt if accumulator >= k else jf
+        elif code == _JA:
+            at += k
+        elif code == _RET:
+            return int(k)
+        else:
+            raise ValueError(f"instruction {code:#x}")

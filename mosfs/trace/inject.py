@@ -1,0 +1,84 @@
+"""System calls made inside a stopped task, through its stub page (`layout`), at 6 us each.
+
+A session blocks all signals of the task, so that none is delivered while its registers are borrowed, and puts the mask back at
+its end. It does not put the registers back: who stopped the task knows how it goes on, and says so with `resume_at`.
+
+Signals that cannot be blocked: SIGKILL ends the session with TaskGone; a stop by SIGSTOP is kept for the end of the session.
+"""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import Any
+
+from mosfs.native import ffi, lib
+from mosfs.trace import layout, stops
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs
+
+
+class Calls:
+    """``with Calls(task) as call: fd = call(SYS_open, ...)``. Results are the kernel's: negative errno on failure."""
+
+    __slots__ = ("_result", "_status", "base", "mask", "stopped_by", "task")
+
+    def __init__(self, task: Task, base: Any | None = None, mask: int | None = None) -> None:
+        """``base``: registers to borrow (default: the current ones); ``mask``: what to put back (default: the current one)."""
+        self.task = task
+        self.base = copy_regs(base if base is not None else task.peek_regs())
+        self.mask = task.peek_mask() if mask is None else mask
+        self._result = ffi.new("long *")
+        self._status = ffi.new("int *")
+        self.stopped_by = 0
+
+    def __enter__(self) -> Calls:
+        self.task.set_mask(ALL_SIGNALS)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None and issubclass(kind, TaskGone):
+            return
+        self.task.set_mask(self.mask)
+        if self.stopped_by:
+            os.kill(self.task.pid, self.stopped_by)
+
+    def __call__(self, nr: int, a0: int = 0, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
+        task = self.task
+        args = [_signed(a) for a in (a0, a1, a2, a3, a4, a5)]
+        outcome = lib.mos_inject(task.pid, self.base, task.guest, nr, *args, self._result, self._status)
+        while outcome == 1:
+            status = int(self._status[0])
+            stop = stops.decode(status)
+            if stop.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
+                raise TaskGone(task.pid, status)
+            if stop.stop is stops.Stop.SIGNAL and stop.value in (19,):
+                self.stopped_by = stop.value
+                task.cont()
+            elif stop.stop in (stops.Stop.GROUP, stops.Stop.TRAP):
+                task.cont()
+            else:
+                raise RuntimeError(f"injected call {nr} in process {task.pid} met {stop}")
+            outcome = self._finish(nr)
+        check(outcome, "injected call", task.pid)
+        return int(self._result[0])
+
+    def _finish(self, nr: int) -> int:
+        status = self.task.wait()
+        regs = self.task.peek_regs() if status >> 8 == (5 | 7 << 8) else None
+        if regs is not None and regs.orig_rax == layout.MAGIC:
+            self._result[0] = _signed(regs.rdi)
+            return 0
+        self._status[0] = status
+        return 1
+
+    def must(self, nr: int, *args: int) -> int:
+        """The result; OSError when the call failed."""
+        result = self(nr, *args)
+        if -4096 < result < 0:
+            raise OSError(-result, f"injected call {nr}: {os.strerror(-result)}")
+        return result
+
+
+def _signed(value: int) -> int:
+    value &= 0xFFFF_FFFF_FFFF_FFFF
+    return value - (1 << 64) if value >> 63 else value

@@ -1,0 +1,28 @@
+"""The low region every program carries from exec on: stub, clock, vDSO and scratch. Addresses are fixed and part of the image format.
+
+::
+
+    0x10000  stub       syscall; mov %rax,%rdi; mov $MAGIC,%eax; syscall         r-x
+    0x11000  data page  of the vDSO: home time as a function of the TSC          r-x (the tracer writes it)
+    0x12000  vDSO       our own image                                            r-x
+    0x18000  scratch    arguments and results of injected calls                  rw-
+
+The seccomp filter allows a trapped call whose instruction pointer is `STUB_AFTER` (only at home: a guest's filter has no such
+rule, `architecture.md`), and traps the number `MAGIC`, which no system call has, always: that stop is the end of an injected call.
+"""
+
+STUB = 0x10000
+STUB_AFTER = STUB + 2
+MAGIC = 0x1FF
+CLOCK_PAGE = 0x11000
+VDSO = 0x12000
+VDSO_END = 0x18000
+SCRATCH = 0x18000
+SCRATCH_SIZE = 0x1E8000
+END = SCRATCH + SCRATCH_SIZE
+PAGE = 4096
+
+STUB_CODE = b"\x0f\x05" + b"\x48\x89\xc7" + b"\xb8" + MAGIC.to_bytes(4, "little") + b"\x0f\x05" + b"\xf4"
+
+#: Where user space ends on x86_64 with four-level page tables; the gate (vsyscall) lies above.
+USER_END = 0x7FFFFFFFF000

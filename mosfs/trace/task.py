@@ -1,0 +1,229 @@
+"""One traced process. Methods are single kernel requests; names tell what they need (a stop) and what they may do (fault, die)."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterable
+from typing import Any, NewType
+
+from mosfs.native import ffi, lib
+
+RemotePtr = NewType("RemotePtr", int)
+LocalPid = NewType("LocalPid", int)
+
+# ptrace(2) requests and options that python-ptrace does not know
+CONT, SINGLESTEP, SYSCALL = 7, 9, 24
+SEIZE, INTERRUPT, LISTEN, GETEVENTMSG, DETACH = 0x4206, 0x4207, 0x4208, 0x4201, 17
+O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_SECCOMP = 1, 2, 4, 8, 16, 0x80
+O_EXITKILL, O_SUSPEND_SECCOMP, SETOPTIONS = 0x100000, 0x200000, 0x4200
+OPTIONS = O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC | O_SECCOMP
+
+NT_X86_XSTATE = 0x202
+SIGINFO_SIZE = 128
+ALL_SIGNALS = 0xFFFF_FFFF_FFFF_FFFF
+
+_READ_MAX = 1 << 30
+
+
+class TaskGone(Exception):
+    """The task died or left while it was being worked on; its wait status follows in the event loop, or is ``status``."""
+
+    def __init__(self, pid: int, status: int | None = None) -> None:
+        super().__init__(f"process {pid} is gone")
+        self.pid = pid
+        self.status = status
+
+
+def check(result: int, what: str, pid: int) -> int:
+    """``result`` unless it is a negative errno value: ESRCH becomes TaskGone, others OSError."""
+    if result >= 0:
+        return result
+    if result == -errno.ESRCH:
+        raise TaskGone(pid)
+    raise OSError(-result, f"{what} of process {pid}: {os.strerror(-result)}")
+
+
+class Task:
+    """A seized process. ``guest``: it is a body under the strict filter (no rule by instruction pointer)."""
+
+    __slots__ = ("guest", "pid", "regs")
+
+    def __init__(self, pid: int, *, guest: bool = False) -> None:
+        self.pid = pid
+        self.guest = guest
+        self.regs: Any = ffi.new("struct mos_regs *")
+
+    # ------------------------------------------------------------------ control
+
+    def seize(self, options: int = OPTIONS) -> None:
+        check(lib.mos_ptrace(SEIZE, self.pid, 0, options), "seize", self.pid)
+
+    def interrupt(self) -> None:
+        check(lib.mos_ptrace(INTERRUPT, self.pid, 0, 0), "interrupt", self.pid)
+
+    def cont(self, sig: int = 0, request: int = CONT) -> None:
+        check(lib.mos_ptrace(request, self.pid, 0, sig), "resume", self.pid)
+
+    def listen(self) -> None:
+        check(lib.mos_ptrace(LISTEN, self.pid, 0, 0), "listen", self.pid)
+
+    def detach(self, sig: int = 0) -> None:
+        check(lib.mos_ptrace(DETACH, self.pid, 0, sig), "detach", self.pid)
+
+    def set_options(self, options: int) -> None:
+        check(lib.mos_ptrace(SETOPTIONS, self.pid, 0, options), "options", self.pid)
+
+    def event_message(self) -> int:
+        value = ffi.new("unsigned long *")
+        check(lib.mos_ptrace(GETEVENTMSG, self.pid, 0, int(ffi.cast("unsigned long", value))), "event", self.pid)
+        return int(value[0])
+
+    def wait(self, options: int = 0x40000000) -> int:
+        """Block until this task reports; its wait status."""
+        status = ffi.new("int *")
+        result = lib.mos_waitpid(self.pid, status, options)
+        if result < 0:
+            raise TaskGone(self.pid)
+        return int(status[0])
+
+    # ------------------------------------------------------------------ state of a stopped task
+
+    def peek_regs(self) -> Any:
+        """The registers, fetched anew into ``self.regs``."""
+        check(lib.mos_getregs(self.pid, self.regs), "registers", self.pid)
+        return self.regs
+
+    def set_regs(self, regs: Any) -> None:
+        check(lib.mos_setregs(self.pid, regs), "registers", self.pid)
+
+    def peek_xstate(self) -> bytes:
+        """NT_X86_XSTATE as the kernel gives it: FPU, SSE, AVX, AVX-512, PKRU."""
+        size = 16384
+        buffer = bytearray(size)
+        got = check(lib.mos_getregset(self.pid, NT_X86_XSTATE, ffi.from_buffer(buffer), size), "xstate", self.pid)
+        return bytes(buffer[:got])
+
+    def set_xstate(self, data: bytes) -> None:
+        check(lib.mos_setregset(self.pid, NT_X86_XSTATE, ffi.from_buffer(data), len(data)), "xstate", self.pid)
+
+    def peek_mask(self) -> int:
+        value = ffi.new("unsigned long *")
+        check(lib.mos_getsigmask(self.pid, value), "signal mask", self.pid)
+        return int(value[0])
+
+    def set_mask(self, mask: int) -> None:
+        check(lib.mos_setsigmask(self.pid, mask), "signal mask", self.pid)
+
+    def peek_siginfo(self) -> bytes:
+        buffer = bytearray(SIGINFO_SIZE)
+        check(lib.mos_getsiginfo(self.pid, ffi.from_buffer(buffer)), "siginfo", self.pid)
+        return bytes(buffer)
+
+    def set_siginfo(self, info: bytes) -> None:
+        check(lib.mos_setsiginfo(self.pid, ffi.from_buffer(info)), "siginfo", self.pid)
+
+    def peek_pending(self) -> list[tuple[bool, bytes]]:
+        """Queued signals as (sent to the whole process?, siginfo), in order."""
+        found: list[tuple[bool, bytes]] = []
+        for shared in (False, True):
+            buffer = bytearray(SIGINFO_SIZE * 32)
+            offset = 0
+            while True:
+                count = lib.mos_peeksiginfo(self.pid, offset, shared, 32, ffi.from_buffer(buffer))
+                if count <= 0:
+                    break
+                found += [(shared, bytes(buffer[i * SIGINFO_SIZE : (i + 1) * SIGINFO_SIZE])) for i in range(count)]
+                offset += count
+        return found
+
+    def peek_rseq(self) -> tuple[int, int, int]:
+        """(pointer, size, signature) of the registered rseq area; pointer 0 if there is none."""
+        pointer, size, sig = ffi.new("unsigned long *"), ffi.new("unsigned int *"), ffi.new("unsigned int *")
+        if lib.mos_rseq(self.pid, pointer, size, sig) < 0:
+            return (0, 0, 0)
+        return (int(pointer[0]), int(size[0]), int(sig[0]))
+
+    # ------------------------------------------------------------------ memory (also while it runs)
+
+    def read(self, addr: int, size: int) -> bytes:
+        """``size`` bytes; OSError(EFAULT) when fewer are readable."""
+        buffer = bytearray(size)
+        if self.read_into(addr, buffer) != size:
+            raise OSError(errno.EFAULT, f"short read at {addr:#x} of process {self.pid}")
+        return bytes(buffer)
+
+    def read_into(self, addr: int, buffer: bytearray | memoryview) -> int:
+        """How many bytes from ``addr`` on could be read into ``buffer``."""
+        size = len(buffer)
+        if not size:
+            return 0
+        result = lib.mos_read(self.pid, addr, ffi.from_buffer(buffer), size)
+        if result == -errno.ESRCH:
+            raise TaskGone(self.pid)
+        return int(max(result, 0))
+
+    def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
+        size = len(data)
+        if size and check(lib.mos_write(self.pid, addr, ffi.from_buffer(data), size), "write", self.pid) != size:
+            raise OSError(errno.EFAULT, f"short write at {addr:#x} of process {self.pid}")
+
+    def poke(self, addr: int, data: bytes) -> None:
+        """Write past page protections (private pages are copied), through /proc/PID/mem."""
+        fd = os.open(f"/proc/{self.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.pwrite(fd, data, addr)
+        finally:
+            os.close(fd)
+
+    def read_string(self, addr: int, limit: int = 4097) -> bytes:
+        """The NUL-terminated string at ``addr``: OSError EFAULT or ENAMETOOLONG."""
+        buffer = bytearray(limit)
+        n = lib.mos_read_string(self.pid, addr, ffi.from_buffer(buffer), limit)
+        if n < 0:
+            raise OSError(-n, os.strerror(-n))
+        return bytes(buffer[:n])
+
+    def read_words(self, addr: int, count: int) -> tuple[int, ...]:
+        return struct.unpack(f"<{count}Q", self.read(addr, 8 * count))
+
+
+def copy_regs(regs: Any) -> Any:
+    """A copy of a register set."""
+    return ffi.new("struct mos_regs *", regs[0])
+
+
+REG_NAMES: tuple[str, ...] = (
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs",
+    "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
+)  # fmt: skip
+
+
+def regs_bytes(regs: Any) -> bytes:
+    return bytes(ffi.buffer(regs))
+
+
+def regs_from(data: bytes) -> Any:
+    regs = ffi.new("struct mos_regs *")
+    ffi.buffer(regs)[:] = data
+    return regs
+
+
+def status_sets(pid: int) -> dict[str, int]:
+    """The signal sets of /proc/PID/status: SigQ is left out; SigPnd ShdPnd SigBlk SigIgn SigCgt as bit masks (bit 0 = signal 1)."""
+    found: dict[str, int] = {}
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            text = status.read()
+    except OSError as error:
+        raise TaskGone(pid) from error
+    for line in _signal_lines(text):
+        name, _, value = line.partition(b":\t")
+        found[name.decode()] = int(value, 16)
+    return found
+
+
+def _signal_lines(text: bytes) -> Iterable[bytes]:
+    wanted = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
+    return (line for line in text.split(b"\n") if line.startswith(wanted))

@@ -1,0 +1,159 @@
+"""The data channel between a tracer and a host (or two hosts, for one image): frames over TCP under AES-256-GCM.
+
+Each side encrypts with a nonce of direction and counter, and authenticates the header as associated data: a frame that is changed,
+repeated, dropped or moved makes the channel fail (`ChannelLost`). Keys are fresh for each channel (`protocols.md`).
+
+Sending never blocks for ever on a peer that is itself sending: while the socket is full, what arrives is read and queued.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame
+
+TAG = 16
+#: A peer that takes no byte for so long is lost, seconds.
+PATIENCE = 20.0
+
+
+class ChannelLost(Exception):
+    """The connection closed, timed out, or carried something that is not ours."""
+
+
+class Channel:
+    """``opener`` is the side that connected (it uses direction 0 for its nonces)."""
+
+    def __init__(self, sock: socket.socket, key: bytes, *, opener: bool) -> None:
+        self.sock = sock
+        sock.setblocking(False)
+        if sock.family == socket.AF_INET:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._cipher = AESGCM(key)
+        self._send_prefix = b"\0\0\0\0" if opener else b"\1\0\0\0"
+        self._receive_prefix = b"\1\0\0\0" if opener else b"\0\0\0\0"
+        self._sent = 0
+        self._received = 0
+        self._buffer = bytearray(1 << 20)
+        self._start = 0
+        self._end = 0
+        self._queue: deque[Frame] = deque()
+        self.lost = False
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.lost = True
+        self.sock.close()
+
+    # ------------------------------------------------------------------ sending
+
+    def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
+        """One frame; ChannelLost when the peer is gone."""
+        header = HEADER.pack(len(payload), kind, flags, pair)
+        nonce = self._send_prefix + self._sent.to_bytes(8, "little")
+        self._sent += 1
+        data: Any = header + self._cipher.encrypt(nonce, payload, header)
+        try:
+            done = self.sock.send(data)
+        except BlockingIOError:
+            done = 0
+        except OSError as error:
+            raise self._fail(str(error)) from error
+        if done != len(data):
+            self._send_rest(memoryview(data)[done:])
+
+    def _send_rest(self, rest: memoryview) -> None:
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN | select.POLLOUT)
+        while rest:
+            events = poll.poll(PATIENCE * 1000)
+            if not events:
+                raise self._fail("no progress")
+            if events[0][1] & select.POLLIN:
+                self._fill()
+            if events[0][1] & (select.POLLOUT | select.POLLERR | select.POLLHUP):
+                try:
+                    rest = rest[self.sock.send(rest) :]
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise self._fail(str(error)) from error
+
+    # ------------------------------------------------------------------ receiving
+
+    def frames(self) -> Iterator[Frame]:
+        """Frames that are here after one read of the socket."""
+        if not self._queue:
+            self._fill()
+        while self._queue:
+            yield self._queue.popleft()
+
+    def pending(self) -> bool:
+        """Frames were queued while sending: the socket may stay silent about them."""
+        return bool(self._queue)
+
+    def receive(self, timeout: float = PATIENCE) -> Frame:
+        """Block for the next frame."""
+        while not self._queue:
+            ready, _, _ = select.select([self.sock], [], [], timeout)
+            if not ready:
+                raise self._fail("timeout")
+            self._fill()
+        return self._queue.popleft()
+
+    def _fill(self) -> None:
+        """Read once and queue the whole frames."""
+        if self._end == len(self._buffer):
+            self._make_room()
+        try:
+            got = self.sock.recv_into(memoryview(self._buffer)[self._end :])
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise self._fail(str(error)) from error
+        if not got:
+            raise self._fail("closed")
+        self._end += got
+        while self._end - self._start >= HEADER.size:
+            length, kind, flags, pair = HEADER.unpack_from(self._buffer, self._start)
+            if length > MAX_PAYLOAD:
+                raise self._fail("frame too long")
+            whole = HEADER.size + length + TAG
+            if self._end - self._start < whole:
+                if whole > len(self._buffer) - self._start:
+                    self._make_room(whole)
+                break
+            body = self._start + HEADER.size
+            view = memoryview(self._buffer)
+            nonce = self._receive_prefix + self._received.to_bytes(8, "little")
+            try:
+                payload = self._cipher.decrypt(
+                    nonce, view[body : body + length + TAG], bytes(view[self._start : body])
+                )
+            except InvalidTag:
+                raise self._fail("not authentic") from None
+            self._received += 1
+            self._queue.append(Frame(kind, flags, pair, payload))
+            self._start += whole
+        if self._start == self._end:
+            self._start = self._end = 0
+
+    def _make_room(self, whole: int = 0) -> None:
+        rest = self._buffer[self._start : self._end]
+        if max(whole, len(rest) + 1) > len(self._buffer):
+            self._buffer = bytearray(max(whole + 4096, 2 * len(self._buffer)))
+        self._buffer[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+
+    def _fail(self, text: str) -> ChannelLost:
+        self.lost = True
+        return ChannelLost(text)

@@ -1,0 +1,107 @@
+"""The control socket as tracers and hosts use it: one message a datagram, sockets beside it, and patience with a mosd that restarts."""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import socket
+import time
+from typing import Any
+
+import msgspec
+
+from mosfs.wire.messages import MAX_CONTROL, Msg, decode_control, encode
+
+#: Seconds between attempts to reach a mosd that is away.
+RETRY = 0.3
+
+
+class ControlLink:
+    """Messages that cannot be delivered are dropped: after a reconnect the owner says Hello and its full state again."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.sock: socket.socket | None = None
+        self._next_try = 0.0
+
+    def fileno(self) -> int:
+        return self.sock.fileno() if self.sock is not None else -1
+
+    def connect(self) -> bool:
+        """Try to connect if it is time to; True when a new connection stands."""
+        if self.sock is not None or time.monotonic() < self._next_try:
+            return False
+        self._next_try = time.monotonic() + RETRY
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
+        try:
+            sock.connect(self.path)
+        except OSError:
+            sock.close()
+            return False
+        sock.setblocking(False)
+        self.sock = sock
+        return True
+
+    def send(self, message: Msg) -> bool:
+        if self.sock is None:
+            return False
+        try:
+            self.sock.send(encode(message))
+        except BlockingIOError:
+            return self._send_patiently(message)
+        except OSError:
+            self.close()
+            return False
+        return True
+
+    def _send_patiently(self, message: Msg) -> bool:
+        assert self.sock is not None
+        try:
+            self.sock.settimeout(2.0)
+            self.sock.send(encode(message))
+            self.sock.setblocking(False)
+        except OSError:
+            self.close()
+            return False
+        return True
+
+    def receive(self) -> list[tuple[Any, socket.socket | None]]:
+        """What is there now: (message, socket that came with it). A closed link returns [] and is closed here too."""
+        found: list[tuple[Any, socket.socket | None]] = []
+        while self.sock is not None:
+            try:
+                data, ancillary, _flags, _addr = self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+                ancillary = []
+            if not data:
+                self.close()
+                break
+            passed = _passed(ancillary)
+            try:
+                message = decode_control(data)
+            except msgspec.DecodeError:
+                if passed is not None:
+                    passed.close()
+                continue
+            found.append((message, passed))
+        return found
+
+    def close(self) -> None:
+        if self.sock is not None:
+            with contextlib.suppress(OSError):
+                self.sock.close()
+            self.sock = None
+            self._next_try = time.monotonic() + RETRY / 3
+
+
+def _passed(ancillary: list[tuple[int, int, bytes]]) -> socket.socket | None:
+    fds = array.array("i")
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+    if not fds:
+        return None
+    return socket.socket(fileno=fds[0])

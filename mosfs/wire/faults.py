@@ -1,0 +1,66 @@
+"""Numbered fault points of a move. ``MOSIX_FAULT=N[:action][@where]`` makes point N fail, for tests of what follows.
+
+Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``refuse`` raises NoRoom-like
+OSError(ENOMEM). The environment is that of mosd; tracers and hosts inherit it through the fork server. Each process fails once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from enum import IntEnum
+
+from mosfs.wire.channel import Channel, ChannelLost
+
+
+class Point(IntEnum):
+    """Where. HOME_* in the tracer, NODE_* in a host. The order is that of a move."""
+
+    HOME_BEFORE_IMAGE = 1
+    HOME_IN_IMAGE = 2
+    HOME_BEFORE_END = 3
+    HOME_AFTER_IMAGE = 4
+    NODE_BEFORE_BODY = 5
+    NODE_MAPPED = 6
+    NODE_FILLED = 7
+    NODE_BEFORE_READY = 8
+    NODE_AFTER_READY = 9
+    HOME_BEFORE_COMMIT = 10
+    NODE_AFTER_GO = 11
+    NODE_BEFORE_RETURN = 12
+    NODE_IN_RETURN = 13
+    NODE_AFTER_RETURN = 14
+    HOME_BEFORE_RETURN = 15
+    HOME_RETURN_COMMITTED = 16
+    NODE_BEFORE_ONWARD = 17
+    NODE_IN_ONWARD = 18
+    NODE_AFTER_ONWARD = 19
+    HOME_ONWARD_COMMITTED = 20
+
+
+#: What must be seen afterwards: True = the program survives with its native result, False = it ends with the documented text.
+SURVIVES_CUT = {p: p not in (
+    Point.NODE_AFTER_GO, Point.NODE_BEFORE_RETURN, Point.NODE_IN_RETURN, Point.NODE_BEFORE_ONWARD, Point.NODE_IN_ONWARD,
+    Point.NODE_AFTER_ONWARD, Point.HOME_BEFORE_RETURN,
+) for p in Point}  # fmt: skip
+
+_spent: set[Point] = set()
+
+
+def fault(point: Point, channel: Channel | None = None) -> None:
+    """Fail here if the environment says so."""
+    wanted = os.environ.get("MOSIX_FAULT", "")
+    if not wanted:
+        return
+    number, _, action = wanted.partition(":")
+    if not number.isdigit() or int(number) != point or point in _spent:
+        return
+    _spent.add(point)
+    if action == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "refuse":
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if channel is not None:
+        channel.close()
+    raise ChannelLost(f"fault {point.name}")

@@ -1,0 +1,63 @@
+"""Frames of a data channel: a 16-byte header in the clear (authenticated), then a payload. Little-endian.
+
+========  ====  =====================================================
+length    u32   of the payload
+kind      u16   `Kind`
+flags     u16   of the kind
+pair      u64   home PID of the program the frame is about
+========  ====  =====================================================
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+HEADER = struct.Struct("<IHHQ")
+MAX_PAYLOAD = 64 << 20
+
+
+class Kind(IntEnum):
+    """Who sends it, and when (states: `docs/design/migration.md`)."""
+
+    # image, in either direction
+    IMAGE = 1  # ImageMeta; what follows until IMAGE_END belongs to it
+    PAGES = 2  # PAGES header and raw pages
+    IMAGE_END = 3  # number of PAGES frames
+    READY = 4  # receiver: the body stands complete
+    FAIL = 5  # receiver: it cannot be built, reason as text
+    # tracer -> host
+    GO = 16  # after READY: run
+    REPLY = 17  # outcome of CALL
+    SIGNAL = 18  # siginfo for a handler of the body
+    STOP = 19  # group stop: do not run
+    CONT = 20
+    RECALL = 21  # send the image home
+    MOVE_TO = 22  # send the image to another host
+    RESUME = 23  # the move failed: go on here
+    DROP = 24  # the body is not wanted any more
+    FORK_REPLY = 25
+    CLOCK = 26  # home time
+    SETTINGS = 27
+    EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
+    MMAP_DATA = 29
+    # host -> tracer
+    CALL = 48
+    FORK = 49
+    EXEC = 50
+    DIED = 51  # the body died here: wait status
+    CANNOT = 52  # RECALL or MOVE_TO cannot be served: reason; the body goes on
+    STEP_OUT = 53  # this node wants the guest to leave
+    SENT = 54  # MOVE_TO: the image was sent
+    MMAP = 55
+    NOTE = 56  # statistics
+    FORKED = 57  # the child body stands
+    MASK = 58
+
+
+class Frame(NamedTuple):
+    kind: int
+    flags: int
+    pair: int
+    payload: bytes

@@ -1,0 +1,309 @@
+"""The messages of the control socket and of the peer links: one struct a message, one table a conversation.
+
+Both are msgspec structs, array-like with an integer tag, so that a message costs well under a microsecond and a wrong
+type is refused at the edge ("Expected `int`, got `str` - at `$[1]`"). Fields are only ever appended; a removed one keeps its
+place. ``WIRE_VERSION`` changes when an old peer could misunderstand a new message.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+WIRE_VERSION = 1
+
+#: Manual, section 4.2.2: nodes work together when the first two digits of their versions agree.
+MAX_CONTROL = 64 * 1024
+
+
+class Msg(msgspec.Struct, array_like=True):
+    """Base of every message."""
+
+
+class Settings(Msg):
+    """What mosrun was told about a program (mosrun(1)); inherited over fork and by recursive mosrun.
+
+    ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
+    ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given".
+    """
+
+    unsupported: int = -1
+    lock: int = -1
+    freezable: int = -1
+    needmem: int = -1
+    cpujob: int = -1
+    decay: int = -1
+
+
+class Start(Msg):
+    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F."""
+
+    node: str = ""
+    force: bool = False
+    shown: str = ""  #: what the user typed, for error texts
+
+
+# --------------------------------------------------------------------------- control socket: to mosd
+
+
+class HelloTracer(Msg, tag=1):
+    """First message of a tracer, also after it reconnects to a restarted mosd. ``root_pid``: the process mosrun became."""
+
+    pid: int
+    root_pid: int
+    uid: int
+
+
+class HelloHost(Msg, tag=2):
+    """First message of a host. ``token`` is the one of its data channel, ``home`` the home-node's IP."""
+
+    pid: int
+    home: str
+    token: bytes
+
+
+class ProcState(Msg, tag=3):
+    """Everything mosd shows of one home process; sent whenever a field changes. ``where`` is an IP, "" at home.
+
+    ``state``: "starting", "here", "leaving", "away", "returning". ``why`` is the reason why it does not move ("" if it can).
+    ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
+    """
+
+    pid: int
+    uid: int
+    where: str
+    state: str
+    nmigs: int
+    settings: Settings
+    why: str = ""
+    frozen: str = "-"
+    move_seq: int = 0
+    move_target: str = ""
+    move_result: str = "ok"
+    comm: str = ""
+    sigmig: int = 0
+
+
+class ProcGone(Msg, tag=4):
+    pid: int
+
+
+class GuestState(Msg, tag=5):
+    """A guest body on this node. ``pid`` is the body's local PID, ``origpid`` the one its home knows."""
+
+    pid: int
+    origpid: int
+    home: str
+    uid: int
+    comm: str
+    since: float
+
+
+class GuestGone(Msg, tag=6):
+    pid: int
+
+
+class OpenChannel(Msg, tag=7):
+    """A tracer asks for a data channel to a new host on ``target`` (an IP). Answered by ChannelReady or ChannelFailed.
+
+    ``direct``: the image will come from another host, so a second token and key are wanted for that connection.
+    ``features``: CPU features the image has used (`abi.cpu`), checked by the target.
+    """
+
+    req: int
+    target: str
+    pid: int
+    uid: int
+    comm: str
+    need_mb: int
+    features: str
+    direct: bool = False
+
+
+class Report(Msg, tag=8):
+    """A line for the node's log. ``level`` as in logging."""
+
+    level: int
+    text: str
+
+
+class Adjusted(Msg, tag=9):
+    """Tracer's answer to Adjust: "" or the reason of the refusal."""
+
+    req: int
+    error: str
+
+
+# --------------------------------------------------------------------------- control socket: from mosd
+
+
+class ChannelReady(Msg, tag=32):
+    """The data channel's TCP socket travels beside this message (SCM_RIGHTS). Keys are 32 random bytes.
+
+    ``direct_token`` and ``direct_key`` (if asked for) let another host connect to ``target``:``port`` and send the image.
+    ``near``: no compression (mosix.map, letter p).
+    """
+
+    req: int
+    key: bytes
+    target: str
+    port: int
+    near: bool
+    direct_token: bytes = b""
+    direct_key: bytes = b""
+
+
+class ChannelFailed(Msg, tag=33):
+    """``reason`` in the words of the manual, section 10.5: "not in map", "no response", "other node refused", ..."""
+
+    req: int
+    reason: str
+
+
+class Command(Msg, tag=34):
+    """Set ``name`` of process ``pid`` to ``value`` (a row of `procfs.table`); "migrate" takes an IP, "" for home.
+
+    To a host: ``pid`` is the guest's local PID and ``name`` is "out": ask the home-node to take the guest back.
+    """
+
+    pid: int
+    name: str
+    value: str
+    seq: int = 0
+
+
+class Adjust(Msg, tag=35):
+    """mosrun or mosnative was run inside a MOSIX program: apply these to ``pid`` at its next exec. Answered by Adjusted."""
+
+    req: int
+    pid: int
+    settings: Settings
+    start: Start
+    native: bool = False
+
+
+class DirectImage(Msg, tag=36):
+    """To a host: the connection (SCM_RIGHTS) over which another host will send the image."""
+
+    key: bytes
+
+
+class Config(Msg, tag=37):
+    """This node's facts that tracers and hosts need: sent after a Hello and whenever one changes. ``userview``: IP -> number."""
+
+    ip: str
+    port: int
+    userview: dict[str, int]
+    speed: int = 10000
+
+
+# --------------------------------------------------------------------------- mosd -> fork server (spawn requests)
+
+
+class SpawnTracer(Msg, tag=48):
+    """Fork a tracer for ``pid``; the launcher's connection travels beside it, and the tracer answers b"OK" there."""
+
+    pid: int
+    uid: int
+    gid: int
+    settings: Settings
+    start: Start
+    socket: str
+
+
+class SpawnHost(Msg, tag=49):
+    """Fork a host; the data channel's TCP socket travels beside it."""
+
+    home: str
+    uid: int
+    comm: str
+    key: bytes
+    token: bytes
+    near: bool
+    socket: str
+
+
+class AdoptTracer(Msg, tag=50):
+    """A tracer died: fork another that seizes these processes, which are all at home."""
+
+    pids: list[int]
+    uid: int
+    states: list[ProcState]
+    socket: str
+
+
+# --------------------------------------------------------------------------- peer links (mosd <-> mosd)
+
+
+class PeerHello(Msg, tag=64):
+    """First message in each direction. ``features`` is `abi.cpu.features()` of the node."""
+
+    wire: int
+    version: str
+    ip: str
+    features: str
+    kernel: str
+    speed: int
+    ncpus: int
+
+
+class PeerStatus(Msg, tag=65):
+    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes."""
+
+    load: int
+    speed: int
+    ncpus: int
+    mem_free: int
+    mem_total: int
+    guests: int
+    blocked: bool
+
+
+class GuestRequest(Msg, tag=66):
+    """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``."""
+
+    req: int
+    pid: int
+    uid: int
+    comm: str
+    need_mb: int
+    features: str
+    token: bytes
+    key: bytes
+    near: bool
+    direct_token: bytes = b""
+    direct_key: bytes = b""
+
+
+class GuestAccept(Msg, tag=67):
+    req: int
+
+
+class GuestRefuse(Msg, tag=68):
+    req: int
+    reason: str
+
+
+Control = (
+    HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted
+    | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
+)
+Peer = PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
+
+_encoder = msgspec.msgpack.Encoder()
+_control = msgspec.msgpack.Decoder(Control)
+_peer = msgspec.msgpack.Decoder(Peer)
+
+
+def encode(message: Msg) -> bytes:
+    return _encoder.encode(message)
+
+
+def decode_control(data: bytes) -> Any:
+    """The message in ``data``; msgspec.DecodeError when it is not one of `Control`."""
+    return _control.decode(data)
+
+
+def decode_peer(data: bytes) -> Any:
+    return _peer.decode(data)

@@ -1,0 +1,192 @@
+"""A live cluster for a test: nodes with daemons and mounts of their own, and a look at the end whether anything stayed.
+
+    with cluster.lab(tmp_path, 3) as nodes:
+        done = nodes.run(1, "mosrun", "-2", "echo", "hello")
+
+Not a conftest: what needs a cluster says so by importing it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mosfs
+from mosfs.tools import install_launchers
+from mosfs.tools import lab as labs
+from mosfs.tools.tree import Process, Tree
+
+T = TypeVar("T")
+
+SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(mosfs.__file__)))
+MOSLAB = [
+    sys.executable, "-c",
+    f"import sys; sys.path.insert(0, {SOURCE!r}); from mosfs.tools.moslab import main; sys.exit(main())",
+]
+TIMEOUT = 30.0
+
+_labs = itertools.count()
+
+
+def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
+    """The first true value of ``condition``; AssertionError when there is none within ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
+        time.sleep(0.01)
+    return value
+
+
+def own_block() -> str:
+    """The address of node 1 of a lab: a block that no other test process and no other lab of this one has."""
+    pid = os.getpid()
+    return f"127.{16 + pid // 250 % 230}.{1 + pid % 250}.{1 + next(_labs) % 5 * 50}"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A running lab. Nodes are numbered from 1."""
+
+    plan: labs.Plan
+    environ: Mapping[str, str]
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def moslab(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run moslab for this lab to its end; stdout and stderr as text. ``options`` are those of subprocess.run."""
+        given: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "timeout": 120, **options}
+        return subprocess.run([*MOSLAB, *argv], env=self.environ, **given)
+
+    def run(self, number: int, *command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command as on node ``number`` to its end."""
+        return self.moslab("run", str(number), *command, **options)
+
+    def start(self, number: int, *command: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command as on node ``number``; its PID is the Popen's. What runs when the lab ends is killed."""
+        return self.start_moslab("run", str(number), *command, **options)
+
+    def start_moslab(self, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
+        """Start moslab itself, for a storm."""
+        process = subprocess.Popen([*MOSLAB, *argv], env=self.environ, **options)
+        self.started.append(process)
+        return process
+
+    def reap(self) -> None:
+        for process in self.started:
+            process.kill()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                with suppress(OSError):  # what was written last finds nobody
+                    if pipe:
+                        pipe.close()
+            process.wait()
+
+    def storm(self, *command: str, every: float = 0.2, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a command as on node 1 in a storm of moves."""
+        return self.moslab("storm", "--every", str(every), "--", *command, **options)
+
+    def node(self, number: int) -> labs.Node:
+        return self.plan.node(number)
+
+    def tree(self, number: int) -> Tree:
+        return Tree(self.node(number).paths)
+
+    def process(self, pid: int, number: int = 1) -> Process:
+        """The MOSIX process ``pid`` of node ``number``, as soon as there is one that has started."""
+        def started() -> Process | None:
+            found = self.tree(number).process(pid)
+            return found if found and found.state != "starting" else None
+
+        found = wait_until(started)
+        assert found
+        return found
+
+    def mosd(self, number: int) -> int:
+        """PID of the node's mosd."""
+        return int(Path(self.node(number).paths.pid).read_text())
+
+    def kill_mosd(self, number: int) -> None:
+        """kill -9; returns when it is gone."""
+        pidfd = os.pidfd_open(self.mosd(number))
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        labs._still({pidfd}, TIMEOUT)
+        os.close(pidfd)
+
+    def start_mosd(self, number: int) -> None:
+        """Start it (again) and wait until it answers."""
+        node = self.node(number)
+        with labs.start(node) as process:  # goes to the background
+            process.wait()
+        wait_until(lambda: labs.answers(node))
+
+    def logs(self) -> str:
+        texts = []
+        for node in self.plan.nodes():
+            with suppress(OSError):
+                text = Path(node.paths.log).read_text(errors="replace")
+                texts.append(f"--- node {node.number} ({node.ip})\n{text}")
+        return "\n".join(texts)
+
+
+@contextmanager
+def lab(tmp_path: Path, count: int, *, netns: bool = False) -> Iterator[Lab]:
+    """A lab of ``count`` nodes. At the end it is taken down, and whatever is left then is a failure.
+
+    When the test fails, the logs of all nodes go to its output and to ``tmp_path``/logs. The lab lives elsewhere: in a
+    folder with a short name (for its sockets) that other users can enter.
+    """
+    with tempfile.TemporaryDirectory(prefix="mosfs-", dir="/tmp") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        scripts = folder / "bin"
+        scripts.mkdir()
+        install_launchers.install(str(scripts))
+        plan = labs.Plan.make(str(folder / "lab"), count, own_block(), netns)
+        environ = {**os.environ, "MOSLAB_ROOT": plan.root, "PATH": f"{scripts}:{os.environ['PATH']}"}
+        labs.up(plan)
+        running = Lab(plan, environ)
+        try:
+            yield running
+        except BaseException:
+            print(running.logs())
+            (tmp_path / "logs").write_text(running.logs())
+            raise
+        finally:
+            logs = running.logs()
+            running.reap()
+            labs.down(plan.root)
+            left = leftovers(plan)
+            for pid in left.processes:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        assert not left, f"{left}\n{logs}"
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What a lab left behind: nothing, if it is good."""
+
+    processes: dict[int, str]
+    mounts: list[str]
+    files: list[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.processes or self.mounts or self.files)
+
+
+def leftovers(plan: labs.Plan) -> Leftovers:
+    """Processes that name the lab's roots in their environment, mounts below it, and its files."""
+    mark = f"MOSIX_ROOT={plan.root}/".encode()
+    processes = {}
+    for pid in labs.all_pids():
+        if pid != os.getpid() and any(word.startswith(mark) for word in labs._nul_list(pid, "environ")):
+            processes[pid] = b" ".join(labs._nul_list(pid, "cmdline")).decode(errors="replace")
+    return Leftovers(processes, labs.mounts(plan.root), [str(path) for path in Path(plan.root).rglob("*")])

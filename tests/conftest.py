@@ -1,0 +1,25 @@
+"""What every test gets. The level of a file is in its name: t0 pure, t1 with fakes, ... t6 namespaces and long."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# Machines are noisy: an example that takes long once is not a failure. No data base: a test leaves nothing behind.
+settings.register_profile("mosfs", deadline=None, database=None)
+settings.load_profile("mosfs")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("python_files", "t[0-9]_*.py")
+    config.addinivalue_line("markers", "lint: ruff and mypy as tests; `make test` runs them by themselves first")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() == 0:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason="needs root"))

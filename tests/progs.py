@@ -1,0 +1,253 @@
+"""The test programs: how they are built, how they are run at each place, and what they must give (tests/README.md).
+
+    python -m tests.progs native|home|away|motion [name...]      one line a program, for the lab that is up
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from tests.cluster import MOSLAB
+
+REPO = Path(__file__).resolve().parent.parent
+SOURCES = REPO / "tests" / "programs"
+BUILT = REPO / "build" / "programs"
+CFLAGS = (
+    "-O1", "-g", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror",
+    # Wrong arguments on purpose, to see them refused.
+    "-Wno-stringop-overflow", "-Wno-stringop-overread", "-Wno-nonnull", "-Wno-array-bounds",
+)
+TIMEOUT = 20.0  #: seconds after which a program hangs
+PAUSE = "0.2"  #: seconds between two moves of a program in motion
+QUICK, LONG = "0.05", "1.5"  #: seconds a program works: where nothing is moved, and in motion
+
+
+class Place(StrEnum):
+    NATIVE = "native"
+    HOME = "home"
+    AWAY = "away"
+    MOTION = "motion"
+
+
+@dataclass(frozen=True)
+class Program:
+    """A row of PROGRAMS. ``source``: the file in tests/programs, by default the name and ".c".
+
+    ``environment`` is given to runs in motion only.
+    """
+
+    name: str
+    source: str = ""
+    static: bool = False
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return SOURCES / (self.source or f"{self.name}.c")
+
+
+PROGRAMS = (
+    Program("counter"),
+    Program("counter-static", "counter.c", static=True),
+    Program("clocks"),
+    Program("clocks-static", "clocks.c", static=True),
+    Program("registers"),
+    Program("memory"),
+    Program("memory-static", "memory.c", static=True),
+    Program("big_image", environment=(("MOS_MB", "128"),)),
+    Program("identity"),
+    Program("files"),
+    Program("descriptors"),
+    Program("events"),
+    Program("big_io"),
+    Program("sleeps"),
+    Program("waits"),
+    Program("cpu_timers"),
+    Program("sigs"),
+    Program("children"),
+    Program("execs"),
+    Program("spawns"),
+    Program("terminal"),
+    Program("sockets"),
+    Program("sysv_ipc"),
+    Program("shell", "shell.sh"),
+    Program("script", "script.py"),
+    Program("oneliners", "oneliners.sh"),
+)
+BY_NAME = {program.name: program for program in PROGRAMS}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. ``status`` as in Popen.returncode; ``left``: what it left in its scratch directory.
+
+    ``moves``: of a run in motion, how many succeeded; ``reasons``: those of the moves that failed, with their counts.
+    """
+
+    status: int
+    stdout: str
+    stderr: str = ""
+    left: tuple[str, ...] = ()
+    seconds: float = 0.0
+    moves: int = 0
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    def difference(self, native: Outcome) -> str:
+        """Why this is not what ``native`` was; "" if it is."""
+        if self.status == native.status and self.stdout == native.stdout and self.left == native.left:
+            return ""
+        lines = [f"status {self.status}, natively {native.status}"] if self.status != native.status else []
+        if self.stdout != native.stdout:
+            lines.append(f"stdout {self.stdout[-600:]!r}, natively {native.stdout[-600:]!r}")
+        if self.left != native.left:
+            lines.append(f"left behind {', '.join(self.left)}")
+        if self.stderr:
+            lines.append(f"stderr {self.stderr[-600:]!r}")
+        return "; ".join(lines)
+
+
+def built(program: Program) -> Path:
+    """What to execute: a script itself, or the binary, compiled if it is older than its source."""
+    if program.path.suffix != ".c":
+        return program.path
+    BUILT.mkdir(parents=True, exist_ok=True)
+    binary = BUILT / program.name
+    newest = max(path.stat().st_mtime for path in (program.path, SOURCES / "mos.h", Path(__file__)))
+    if not binary.exists() or binary.stat().st_mtime < newest:
+        compile_c(program.path, binary, CFLAGS + (("-static",) if program.static else ()))
+    return binary
+
+
+def compile_c(source: Path, binary: Path, flags: Sequence[str]) -> None:
+    """Compile to ``binary``, which other processes may be about to do as well. RuntimeError with what gcc says."""
+    draft = binary.with_name(f"{binary.name}.{os.getpid()}")
+    done = subprocess.run(["gcc", *flags, str(source), "-o", str(draft)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{source.name}: {done.stderr}")
+    draft.replace(binary)
+
+
+def at(place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE) -> list[str]:
+    """``command`` as it is run at ``place`` of the lab below ``root`` ("": moslab's default lab)."""
+    rooted = ["--root", root] if root else []
+    match place:
+        case Place.NATIVE:
+            return list(command)
+        case Place.HOME:
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *command]
+        case Place.AWAY:
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *command]
+        case Place.MOTION:
+            told = ["--stats", stats] if stats else []
+            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *command]
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A temporary directory that every user may enter."""
+    with tempfile.TemporaryDirectory(prefix="mosfs-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+def execute(
+    place: Place, command: Sequence[str], *, cwd: Path, root: str = "", environment: Mapping[str, str] | None = None,
+    stdin: bytes = b"", timeout: float = TIMEOUT, pause: str = PAUSE,
+) -> Outcome:
+    """Run ``command`` at ``place`` in a session of its own, in ``cwd``, which is its TMPDIR too.
+
+    One that takes longer than ``timeout`` seconds is killed with its group, and its stderr says so.
+    """
+    with scratch() as aside:
+        stats = aside / "stats"
+        env = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
+        began = time.monotonic()
+        with subprocess.Popen(
+            at(place, command, root, str(stats), pause), cwd=cwd, env=env, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as child:
+            late = ""
+            try:
+                out, err = child.communicate(stdin, timeout)
+            except subprocess.TimeoutExpired:
+                late = f"still running after {timeout:.0f} s\n"
+                os.killpg(child.pid, signal.SIGKILL)
+                out, err = child.communicate()
+        took = time.monotonic() - began
+        told = json.loads(stats.read_text()) if stats.exists() else {}
+    return Outcome(
+        child.returncode, out.decode(errors="replace"), late + err.decode(errors="replace"), (), took,
+        told.get("moves", 0), told.get("reasons", {}),
+    )
+
+
+def run(program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE) -> Outcome:
+    """One run of a test program in a scratch directory of its own."""
+    working = seconds or (LONG if place is Place.MOTION else QUICK)
+    with scratch() as cwd:
+        outcome = execute(
+            place, [str(built(program)), working], cwd=cwd, root=root, pause=pause,
+            environment=dict(program.environment) if place is Place.MOTION else None,
+        )
+        left = tuple(sorted(entry.name for entry in cwd.iterdir()))
+    return Outcome(
+        outcome.status, outcome.stdout, outcome.stderr, left, outcome.seconds, outcome.moves, outcome.reasons,
+    )
+
+
+def passed(outcome: Outcome) -> bool:
+    return outcome.status == 0 and outcome.stdout.endswith("PASS\n") and not outcome.left
+
+
+def verdict(
+    program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE,
+) -> tuple[Outcome, str]:
+    """The outcome at ``place``, and what is wrong with it compared with a native run ("" if nothing)."""
+    outcome = run(program, place, root=root, seconds=seconds, pause=pause)
+    native = outcome if place is Place.NATIVE else run(program, Place.NATIVE)
+    if not passed(native):
+        return outcome, f"fails natively: {native.stdout[-600:]}{native.stderr[-600:]}"
+    return outcome, outcome.difference(native)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.progs", description="run the test programs, one line each")
+    parser.add_argument("place", type=Place, choices=list(Place), metavar="native|home|away|motion")
+    parser.add_argument("name", nargs="*", help="programs (default: all): " + " ".join(BY_NAME))
+    parser.add_argument("--root", default="", help="the lab (default: moslab's)")
+    parser.add_argument("--seconds", default="", help="how long each works")
+    parser.add_argument("--every", default=PAUSE, help="seconds between two moves")
+    options = parser.parse_intermixed_args()
+    if unknown := [name for name in options.name if name not in BY_NAME]:
+        parser.error(f"no such program: {' '.join(unknown)}")
+    if shutil.which("gcc") is None:
+        parser.error("gcc is not installed")
+    failures = 0
+    for program in [BY_NAME[name] for name in options.name] or PROGRAMS:
+        outcome, wrong = verdict(
+            program, options.place, root=options.root, seconds=options.seconds, pause=options.every,
+        )
+        moves = f" {outcome.moves:3} moves" if options.place is Place.MOTION else ""
+        refused = "".join(f", {count} x {reason}" for reason, count in outcome.reasons.items())
+        result = f"{'FAIL' if wrong else 'ok':4} {program.name:16} {outcome.seconds:6.2f} s{moves}{refused}"
+        print(result, wrong, flush=True)
+        failures += bool(wrong)
+    return min(failures, 100)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

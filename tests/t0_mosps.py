@@ -1,0 +1,191 @@
+"""mosps: which processes, which columns, how they look. Pure functions, and a tree made of plain files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosfs.cluster.paths import NodePaths
+from mosfs.tools import mosps
+from mosfs.tools.mosps import MOSPS, Caller, View, columns, forest, render, select
+from mosfs.tools.options import UserError
+from mosfs.tools.tree import Linux, Process, read_linux, tty_name
+
+ME = Caller(1000, "pts/1")
+VIEW = View(lambda ip: ip.rpartition(".")[2], lambda uid: f"user{uid}")
+
+HERE = Process(100, 1000, linux=Linux(1, 100, 50, "pts/1", 7, 1, "one", "one -x"))
+AWAY = Process(101, 1000, where="10.0.0.3", state="away", nmigs=4,
+               linux=Linux(100, 100, 50, "pts/1", 7, 1, "two", "two"))
+LEAVING = Process(102, 1000, where="10.0.0.3", state="leaving", frozen="M",
+                  linux=Linux(101, 102, 102, "?", 8, 1, "three", "three"))
+OTHERS = Process(103, 1001, state="", linux=Linux(1, 103, 103, "pts/2", 8, 1, "four", "four"))
+GUEST = Process(104, 1000, home="10.0.0.2", origpid=77, state="guest", linux=Linux(comm="five", command="five"))
+ALL = [HERE, AWAY, LEAVING, OTHERS, GUEST]
+
+
+@pytest.mark.parametrize(("argv", "pids"), [
+    ([], [100, 101]),
+    (["x"], [100, 101, 102]),
+    (["a"], [100, 101, 103]),
+    (["ax"], [100, 101, 102, 103, 104]),
+    (["-A"], [100, 101, 102, 103, 104]),
+    (["-e"], [100, 101, 102, 103, 104]),
+    (["-a"], [100, 101]),
+    (["-d"], [100, 101, 104]),
+    (["T"], [100, 101]),
+    (["-V"], [104]),
+    (["-AL"], [100, 101, 102, 103]),
+    (["-AO"], [101, 102]),
+    (["-p", "101,104"], [101, 104]),
+    (["103"], [103]),
+    (["p100", "-p102"], [100, 102]),
+    (["-t", "pts/2", "-U1000"], [100, 101, 102, 103, 104]),
+    (["-t-"], [102, 104]),
+    (["-g50"], [100, 101]),
+    (["-G", "8"], [102, 103]),
+    (["-V", "-p100"], []),
+])
+def test_selection(argv: list[str], pids: list[int]) -> None:
+    assert [process.pid for process in select(ALL, MOSPS.parse(argv), ME)] == pids
+
+
+@pytest.mark.parametrize("argv", [["-p", "x"], ["-U", "no-such-user"], ["-G", "no-such-group"], ["-gx"], ["-p1,y"]])
+def test_bad_lists_are_user_errors(argv: list[str]) -> None:
+    with pytest.raises(UserError):
+        select(ALL, MOSPS.parse(argv), ME)
+
+
+def table(argv: list[str], processes: list[Process]) -> list[list[str]]:
+    options = MOSPS.parse(argv)
+    return [line.split() for line in render([(0, process) for process in processes], columns(options), VIEW)]
+
+
+def test_columns_of_the_manual() -> None:
+    assert table(["-nP"], ALL) == [
+        ["PID", "TTY", "WHERE", "FROM", "ORIGPID", "FRZ", "NMIGS", "CMD"],
+        ["100", "pts/1", "here", "here", "N/A", "-", "0", "one", "-x"],
+        ["101", "pts/1", "3", "here", "N/A", "-", "4", "two"],
+        ["102", "?", "leaving", "here", "N/A", "M", "0", "three"],
+        ["103", "pts/2", "?", "here", "N/A", "-", "0", "four"],
+        ["104", "?", "here", "2", "77", "N/A", "N/A", "five"],
+    ]
+
+
+def test_guests_have_neither_where_nor_frz() -> None:
+    assert table(["-V"], [GUEST]) == [["PID", "TTY", "FROM", "ORIGPID", "CMD"], ["104", "?", "2", "77", "five"]]
+
+
+@pytest.mark.parametrize(("argv", "titles"), [
+    (["-f"], ["USER", "PID", "PPID", "TTY"]), (["-l"], ["UID", "PID", "PPID", "TTY"]),
+    (["j"], ["PPID", "PID", "PGID", "SID", "TTY"]), (["u"], ["USER", "PID", "TTY"]), ([], ["PID", "TTY"]),
+])
+def test_formats(argv: list[str], titles: list[str]) -> None:
+    assert table(argv, [])[0] == [*titles, "WHERE", "FROM", "FRZ", "CMD"]
+
+
+@given(st.lists(st.sampled_from(ALL)), st.integers(1, 200))
+def test_lines_are_as_wide_as_asked(processes: list[Process], width: int) -> None:
+    rows = [(0, process) for process in processes]
+    shown = columns(MOSPS.parse(["-fnP"]))
+    assert [line[:width] for line in render(rows, shown, VIEW)] == render(rows, shown, VIEW, width)
+
+
+@given(st.lists(st.tuples(st.integers(2, 30), st.integers(1, 30)), unique_by=lambda pair: pair[0]))
+def test_a_forest_has_every_tree_once_and_parents_first(pairs: list[tuple[int, int]]) -> None:
+    family = [Process(pid, 0, linux=Linux(ppid=ppid)) for pid, ppid in pairs if ppid < pid]
+    seen: dict[int, int] = {}
+    for depth, process in forest(family):
+        parent = seen.get(process.linux.ppid)
+        assert depth == (0 if parent is None else parent + 1)
+        seen[process.pid] = depth
+    assert seen.keys() == {process.pid for process in family}
+
+
+def test_forest_shows_depth() -> None:
+    lines = render(forest([HERE, AWAY, LEAVING]), [], VIEW)
+    assert lines == [" CMD".strip(), "one -x", " \\_ two", "     \\_ three"]
+
+
+@pytest.mark.parametrize(("device", "name"), [
+    (os.makedev(136, 3), "pts/3"), (os.makedev(137, 1), "pts/257"), (os.makedev(4, 1), "tty1"),
+    (os.makedev(4, 64), "ttyS0"), (0, "?"), (os.makedev(5, 1), "5:1"),
+])
+def test_names_of_terminals(device: int, name: str) -> None:
+    assert tty_name(device) == name
+
+
+def test_linux_facts_of_this_process() -> None:
+    linux = read_linux(os.getpid())
+    assert linux is not None
+    assert (linux.ppid, linux.pgid, linux.sid) == (os.getppid(), os.getpgid(0), os.getsid(0))
+    assert read_linux(2**22 + 1) is None
+
+
+STATE = {"pid": 0, "uid": 0, "where": "", "state": "here", "nmigs": 2, "settings": {}, "why": "", "frozen": "-",
+         "move_seq": 1, "move_target": "", "move_result": "ok", "comm": "prog", "sigmig": 0}
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree of plain files: this process, a process away that is our parent, and a guest."""
+    mount = Path(NodePaths(str(tmp_path)).mount)
+    for pid, facts in ((os.getpid(), {}), (os.getppid(), {"where": "127.0.1.2", "state": "away"})):
+        (mount / f"proc/{pid}").mkdir(parents=True)
+        (mount / f"proc/{pid}/stat").write_text(json.dumps({**STATE, "pid": pid, "uid": os.geteuid(), **facts}) + "\n")
+    guest = {"pid": 9, "origpid": 8, "home": "127.0.1.3", "uid": 5, "comm": "guest", "since": 1.5}
+    (mount / "guests/9").mkdir(parents=True)
+    (mount / "guests/9/stat").write_text(json.dumps(guest))
+    for ip, number in (("127.0.1.2", "2"), ("127.0.1.3", "-")):
+        (mount / f"nodes/{ip}").mkdir(parents=True)
+        (mount / f"nodes/{ip}/number").write_text(f"{number}\n")
+    monkeypatch.setenv("MOSIX_ROOT", str(tmp_path))
+    return tmp_path
+
+
+def test_the_command_reads_the_tree(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mosps.main(["ax", "-n"]) == 0
+    lines = {line.split()[0]: line.split()[2:6] for line in capsys.readouterr().out.splitlines()}
+    assert lines["PID"] == ["WHERE", "FROM", "FRZ", "NMIGS"]
+    assert lines[str(os.getpid())] == ["here", "here", "-", "2"]
+    assert lines[str(os.getppid())] == ["2", "here", "-", "2"]
+    assert lines["9"] == ["here", "127.0.1.3", "N/A", "N/A"]
+
+
+def test_json_has_stable_keys(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mosps.main(["-A", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    keys = {"pid", "ppid", "pgid", "sid", "uid", "user", "tty", "where", "state", "from", "origpid", "frozen", "nmigs",
+            "comm", "command"}
+    assert all(row.keys() == keys for row in rows)
+    assert {row["pid"]: row["where"] for row in rows} == {os.getpid(): "", os.getppid(): "127.0.1.2", 9: ""}
+
+
+def test_addresses_instead_of_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mosps.main(["-O", "ax", "-I"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[2] == "127.0.1.2"
+
+
+def test_nothing_found_is_status_1(root: Path) -> None:
+    assert mosps.main(["-p", "1"]) == 1
+
+
+def test_no_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MOSIX_ROOT", str(tmp_path))
+    assert mosps.main([]) == 1
+    assert capsys.readouterr().err.startswith("mosps: MOSIX is not running on this computer")
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    with subprocess.Popen(["sh", "-c", "read line", "evil\x1b[2J"], stdin=subprocess.PIPE) as process:
+        linux = read_linux(process.pid)
+        while linux and "evil" not in linux.command:  # until the exec
+            linux = read_linux(process.pid)
+        process.communicate(b"\n")
+    assert linux is not None and linux.command == "sh -c read line evil?[2J"

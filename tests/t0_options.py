@@ -1,0 +1,247 @@
+"""The option grammar: whatever may be written is read back as it was meant; all else is one line and status 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosfs.cluster.paths import NodePaths
+from mosfs.tools import mosmigrate, mosps
+from mosfs.tools.moslab import VERBS
+from mosfs.tools.mosrun import MOSENV, MOSRUN, SOCKET, TABLE, request
+from mosfs.tools.options import (
+    FLAG,
+    INT,
+    LIST,
+    NODE,
+    REAL,
+    TEXT,
+    Command,
+    Option,
+    UsageError,
+    UserError,
+    completion,
+    is_ip,
+)
+
+COMMANDS = [MOSRUN, MOSENV, mosps.MOSPS, mosmigrate.MOSMIGRATE, *(command for command, _ in VERBS.values())]
+
+texts = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1, max_size=8)
+ips = st.tuples(*[st.integers(0, 255)] * 4).map(lambda parts: ".".join(map(str, parts)))
+
+
+def values(row: Option) -> st.SearchStrategy[str]:
+    """Any value that fits ``row``, in canonical form."""
+    if row.kind == INT:
+        return st.integers(int(row.low), int(row.high)).map(str)
+    if row.kind == REAL:
+        return st.floats(row.low, row.high).map(repr)
+    if row.kind == NODE:
+        return st.integers(1, 65535).map(str) | ips
+    return st.just(row.value) if row.kind == FLAG else texts
+
+
+Written = tuple[Option, str, list[str]]
+
+
+@st.composite
+def written(draw: st.DrawFn, table: tuple[Option, ...]) -> Written:
+    """A row, a value for it, and one of the ways to write it."""
+    row = draw(st.sampled_from(table))
+    value = draw(values(row))
+    name = draw(st.sampled_from(row.names))
+    if row.kind == FLAG:
+        return row, value, [name]
+    if row.kind == NODE:
+        return row, value, [f"-{value}"]
+    if draw(st.booleans()):
+        return row, value, [name, value]
+    return row, value, [f"{name}={value}" if name.startswith("--") else name + value]
+
+
+def meaning(given: list[Written]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    single = {row.key: value for row, value, _ in given if row.kind != LIST}
+    lists: dict[str, list[str]] = {}
+    for row, value, _ in given:
+        if row.kind == LIST:
+            lists.setdefault(row.key, []).append(value)
+    return single, lists
+
+
+programs = st.lists(texts, max_size=4).map(lambda rest: ["prog", *rest])
+
+
+@given(st.lists(written(TABLE), max_size=6), programs)
+def test_every_way_of_writing_is_read_back(options: list[Written], program: list[str]) -> None:
+    parsed = MOSRUN.parse([word for _, _, words in options for word in words] + program)
+    assert (parsed.values, parsed.lists) == meaning(options)
+    assert parsed.rest == program
+
+
+SINGLE = tuple(row for row in TABLE if row.kind == FLAG and len(row.names[0]) == 2)
+VALUED = tuple(row for row in TABLE if row.kind in (TEXT, INT, NODE))
+
+
+@given(st.lists(st.sampled_from(SINGLE), min_size=1, max_size=4), st.sampled_from(VALUED).flatmap(
+    lambda row: st.tuples(st.just(row), values(row))), st.booleans(), programs)
+def test_letters_in_one_word(flags: list[Option], last: tuple[Option, str], glued: bool, program: list[str]) -> None:
+    row, value = last
+    word = "-" + "".join(flag.names[0][1] for flag in flags) + ("" if row.kind == NODE else row.names[0][1])
+    argv = [word + value] if glued or row.kind == NODE else [word, value]
+    parsed = MOSRUN.parse(argv + program)
+    expected = {flag.key: flag.value for flag in flags}
+    assert parsed.values == {**expected, row.key: value}
+    assert parsed.rest == program
+
+
+@given(st.lists(texts, max_size=6), st.sampled_from(COMMANDS))
+def test_nonsense_is_a_usage_error_or_parsed(argv: list[str], command: Command) -> None:
+    try:
+        parsed = command.parse(argv)
+    except UsageError as error:
+        assert error.status == 2 and error.text
+    else:
+        assert len(parsed.rest) <= len(argv)
+
+
+@given(texts)
+def test_a_program_keeps_its_own_options(word: str) -> None:
+    assert MOSRUN.parse(["-3", "prog", "-m400", "--help", word]).rest == ["prog", "-m400", "--help", word]
+    assert MOSRUN.parse(["--", "-prog", word]).rest == ["-prog", word]
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["-b"], b"RUN\0node=best"),
+    (["-3"], b"RUN\0node=3"),
+    (["-10.1.2.3"], b"RUN\0node=10.1.2.3"),
+    (["-r", "alpha"], b"RUN\0node=alpha"),
+    (["-ralpha", "-F"], b"RUN\0node=alpha\0force=1"),
+    (["-bm400"], b"RUN\0needmem=400\0node=best"),
+    (["-m", "0400", "-h"], b"RUN\0needmem=400\0node=home"),
+    (["-Leg", "-d9976", "-c"], b"RUN\0unsupported=1\0lock=1\0freezable=0\0cpujob=1\0decay=9976"),
+    (["-lwG", "-n"], b"RUN\0unsupported=2\0lock=0\0freezable=1\0cpujob=0"),
+    (["-e", "-u"], b"RUN\0unsupported=0"),
+    (["--stay-home"], b"RUN\0unsupported=3"),
+    (["-ptTz"], b"RUN"),
+    (["-e3"], b"RUN\0unsupported=1\0node=3"),
+])
+def test_the_launchers_request(argv: list[str], message: bytes) -> None:
+    assert request(MOSRUN.parse([*argv, "prog"])) == message
+
+
+@pytest.mark.parametrize("argv", [
+    ["-q"], ["-m"], ["-mx"], ["-m", "-1"], ["-m262144"], ["-d10001"], ["-0"], ["-65536"], ["-1.2.3"], ["-1.2.3.256"],
+    ["-3x"], ["-r"], ["--nonsense"], ["--stay-home=1"], ["-S0"], ["-S30001"], ["-²"], ["-m²"],
+])
+def test_refused(argv: list[str]) -> None:
+    with pytest.raises(UsageError):
+        MOSRUN.parse([*argv, "prog"] if len(argv[0]) > 2 else argv)
+
+
+@pytest.mark.parametrize("option", ["-S3", "-Rf", "-O1=f", "-If", "-A5", "-Cf", "-N2", "-X/tmp"])
+def test_later_options_are_refused_in_one_line(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert MOSRUN.run(lambda parsed: 0, [option, "prog"]) == 125
+    assert capsys.readouterr().err == f"mosrun: {option[:2]} is not available yet\n"
+
+
+def test_unknown_option_is_a_line_and_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert MOSRUN.run(lambda parsed: 0, ["-q", "prog"]) == 2
+    first, second, *_ = capsys.readouterr().err.splitlines()
+    assert first == "mosrun: unknown option -q"
+    assert second.startswith("usage: mosrun ")
+
+
+def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(_: object) -> int:
+        raise UserError("it cannot be", 7)
+
+    assert MOSRUN.run(body, ["prog"]) == 7
+    assert capsys.readouterr().err == "mosrun: it cannot be\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.synopsis.split("[")[0].strip())
+def test_help_and_completion_name_every_option(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.run(lambda parsed: 1, ["--help"]) == 0
+    text = capsys.readouterr().out
+    completed = completion(command)
+    for row in command.table:
+        assert row.text in text
+        assert all(name in text for name in row.names)
+        assert all(name in completed for name in row.names if len(name) > 1)
+
+
+def test_no_option_is_in_a_table_twice() -> None:
+    for command in COMMANDS:
+        names = [name for row in command.table for name in row.names]
+        assert len(names) == len(set(names))
+
+
+def test_version_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    import mosfs
+
+    assert MOSRUN.run(lambda parsed: 1, ["--version"]) == 0
+    assert capsys.readouterr().out == f"mosrun (mosfs) {mosfs.__version__}\n"
+
+
+@given(ips)
+def test_ips(ip: str) -> None:
+    assert is_ip(ip)
+    assert not is_ip(ip + ".1") and not is_ip(ip.rpartition(".")[0]) and not is_ip(ip + "6789")
+
+
+def test_ps_letters_need_no_dash() -> None:
+    parsed = mosps.MOSPS.parse(["aux", "-n", "p", "12,13", "14"])
+    assert {"everybody", "detached", "users", "nmigs"} <= parsed.values.keys()
+    assert parsed.lists == {"pid": ["12,13"]} and parsed.rest == ["14"]
+
+
+def test_the_launcher_knows_where_the_socket_is() -> None:
+    assert NodePaths("/some/root").socket == f"/some/root/{SOCKET}"
+
+
+#: What mosrun and mosnative may load: the interpreter's own modules, and these.
+LAUNCHER_MODULES = {"mosfs", "mosfs.tools", "mosfs.tools.mosrun", "mosfs.tools.mosnative", "mosfs.tools.options"}
+
+
+def test_the_launcher_imports_nothing_but_built_in_modules() -> None:
+    code = (
+        "import sys; before = set(sys.modules); sys.path.insert(0, sys.argv[1]);"
+        "import mosfs.tools.mosnative, _socket, _signal;"
+        "print(*sorted(set(sys.modules) - before - set(sys.builtin_module_names)))"
+    )
+    import mosfs
+
+    source = mosfs.__file__.rsplit("/", 2)[0]
+    command = [sys.executable, "-I", "-S", "-c", code, source]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert set(loaded.split()) == LAUNCHER_MODULES
+
+
+def test_the_installed_completion_is_the_tables() -> None:
+    from mosfs.tools.completions import text
+
+    installed = Path(__file__).parent.parent / "etc/completions/mosfs.bash"
+    assert installed.read_text() == text()
+
+
+@pytest.mark.parametrize(("line", "expected"), [
+    (["mosrun", "--stay"], {"--stay-home"}), (["moslab", "st"], {"status", "storm"}),
+    (["mosmigrate", "12"], {"12", "123"}), (["mosmigrate", "12", ""], {"home", "1", "2"}), (["mosps", "4"], {"45"}),
+])
+def test_completion_in_bash(tmp_path: Path, line: list[str], expected: set[str]) -> None:
+    for pid in (12, 123, 45):
+        (tmp_path / f"run/mosix/proc/{pid}").mkdir(parents=True)
+    (tmp_path / "etc/mosix").mkdir(parents=True)
+    (tmp_path / "etc/mosix/userview.map").write_text("1 127.0.1.1 1\n2 127.0.1.2 1\n# 3 4 5\n")
+    script = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_$1"; printf "%s\\n" "${COMPREPLY[@]}"'
+    installed = Path(__file__).parent.parent / "etc/completions/mosfs.bash"
+    environ = {"MOSIX_ROOT": str(tmp_path), "PATH": os.environ["PATH"]}
+    command = ["bash", "-c", script, str(installed), *line]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == expected

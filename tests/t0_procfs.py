@@ -1,0 +1,298 @@
+"""The table of control files, the world and the tree, without a file system."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from mosfs.procfs.table import BY_NAME, CONTROL_FILES, Access, as_unsigned, from_unsigned, parse
+from mosfs.procfs.tree import SPECS, Folder, Place, Tree
+from mosfs.procfs.world import Guest, Node, Program, World, settings_shown
+from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings
+from tests.fake_map import FakeMap
+
+HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+ROOT, ANN, BOB = 0, 1001, 1002
+
+
+def state(pid: int = 100, **fields: object) -> ProcState:
+    start = ProcState(pid, ANN, "", "here", 0, Settings(), comm="prog")
+    return replace(start, **fields)
+
+
+def status(load: int, free: int = 1000, *, blocked: bool = False) -> PeerStatus:
+    return PeerStatus(load, 10000, 1, free, 2000, 0, blocked)
+
+
+@pytest.fixture
+def sent() -> list[Command]:
+    return []
+
+
+@pytest.fixture
+def world(sent: list[Command]) -> World:
+    nodes = FakeMap(HOME, NEAR, FAR, numbers={HOME: 1, NEAR: 2, "10.9.9.9": 9}, far=[FAR])
+    made = World(ip=HOME, map=nodes, clock=lambda: 100.0, version="0.1.0", speed=10000, port=253, pid=42)
+    made.me.status, made.me.heard = status(100), 100.0
+    made.programs[100] = Program(state(), sent.append)
+    made.guests[200] = Guest(GuestState(200, 77, FAR, BOB, "theirs", 1.5), sent.append)
+    return made
+
+
+@pytest.fixture
+def tree(world: World) -> Tree:
+    return Tree(world, ROOT)
+
+
+def walk(tree: Tree, path: str, uid: int = ROOT, pid: int = 1) -> Place:
+    place = Place(Folder.ROOT)
+    for name in path.split("/"):
+        place = tree.lookup(place, name, uid, pid)
+    return place
+
+
+def read(tree: Tree, path: str) -> str:
+    return tree.read(walk(tree, path)).decode()
+
+
+def fails(number: int, action: Callable[[], object]) -> None:
+    with pytest.raises(OSError) as caught:
+        action()
+    assert caught.value.errno == number
+
+
+# --------------------------------------------------------------------------- table
+
+
+def test_table_is_the_manuals() -> None:
+    """mosix(7), INTERFACE FOR PROGRAMS."""
+    directions = {row.name: row.access.value for row in CONTROL_FILES}
+    assert directions == {
+        "migrate": "w", "lock": "rw", "freezable": "rw", "whereami": "r", "nmigs": "r", "sigmig": "rw", "needmem": "rw",
+        "unsupportok": "rw", "clear": "w", "cpujob": "rw", "decayrate": "rw",
+    }
+    assert (BY_NAME["needmem"].hi, BY_NAME["sigmig"].hi, BY_NAME["decayrate"].default) == (262143, 64, 9976)
+
+
+@given(st.sampled_from(CONTROL_FILES), st.integers(-(2**33), 2**33))
+def test_parse_keeps_the_range(row: object, value: int) -> None:
+    assert isinstance(row, type(CONTROL_FILES[0]))
+    if row.access is not Access.READ and row.lo <= value <= row.hi:
+        assert parse(row, f"{value}\n") == value
+    else:
+        with pytest.raises(ValueError, match=row.name):
+            parse(row, str(value))
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "--1", "1 2", "٣", "0x1"])
+def test_parse_refuses_what_is_no_integer(text: str) -> None:
+    with pytest.raises(ValueError, match="not an integer"):
+        parse(BY_NAME["needmem"], text)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_unsigned_addresses_round_trip(value: int) -> None:
+    assert as_unsigned(from_unsigned(value)) == value
+
+
+@given(st.sampled_from(Folder), st.integers(0, 2**32 - 1), st.integers(0, 255))
+def test_places_round_trip(folder: Folder, key: int, file: int) -> None:
+    place = Place(folder, key, file)
+    assert Place.of(place.inode) == place
+
+
+def test_root_has_the_inode_that_fuse_wants() -> None:
+    assert Place(Folder.ROOT).inode == 1
+
+
+def test_every_file_has_a_text_and_a_direction() -> None:
+    for spec in SPECS.values():
+        assert len(spec.files) < 256
+        assert len({file.name for file in spec.files}) == len(spec.files)
+        for file in spec.files:
+            assert file.text and (file.read or file.write)
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def test_defaults_are_shown_for_what_is_not_given(world: World) -> None:
+    shown = settings_shown(world.programs[100].state)
+    assert shown == {
+        "lock": 0, "freezable": 1, "needmem": 0, "unsupportok": 0, "cpujob": 0, "decayrate": 9976, "sigmig": 0,
+    }
+
+
+@pytest.mark.parametrize(("where", "state_name", "whereami", "shown"), [
+    ("", "here", "0", "here"), ("", "starting", "0", "starting"), ("", "leaving", "0", "leaving"),
+    (NEAR, "away", "2", "2"), (NEAR, "leaving", "2", "2"), (FAR, "away", str(as_unsigned(FAR)), FAR),
+    (FAR, "returning", str(as_unsigned(FAR)), FAR),
+])
+def test_where_a_program_is(world: World, tree: Tree, where: str, state_name: str, whereami: str, shown: str) -> None:
+    world.programs[100].state = state(where=where, state=state_name)
+    assert read(tree, "proc/100/whereami") == f"{whereami}\n"
+    assert read(tree, "proc/100/where") == f"{shown}\n"
+
+
+def test_stat_of_a_program_has_every_field(tree: Tree) -> None:
+    shown = json.loads(read(tree, "proc/100/stat"))
+    assert set(shown) == set(ProcState.__struct_fields__)
+    assert shown["settings"]["decay"] == -1
+
+
+def test_guests(tree: Tree, sent: list[Command]) -> None:
+    assert [read(tree, f"guests/200/{name}") for name in ("from", "origpid", "uid", "pid", "comm")] == [
+        f"{FAR}\n", "77\n", f"{BOB}\n", "200\n", "theirs\n",
+    ]
+    tree.write(walk(tree, "guests/200/migrate"), b"out\n")
+    assert sent == [Command(200, "out", "")]
+    fails(errno.EINVAL, lambda: tree.write(walk(tree, "guests/200/migrate"), b"3"))
+    fails(errno.EACCES, lambda: tree.check(walk(tree, "guests/200/migrate"), BOB, os.W_OK))
+
+
+def test_nodes(world: World, tree: Tree) -> None:
+    assert [name for name, _ in tree.children(Place(Folder.NODES), 1)] == [HOME, NEAR, FAR]
+    assert read(tree, f"nodes/{NEAR}/status") == "unknown\n"
+    assert read(tree, f"nodes/{NEAR}/load") == "-\n"
+    world.nodes[NEAR] = Node(NEAR, status=status(250), heard=98.0, links=1)
+    assert [read(tree, f"nodes/{NEAR}/{name}") for name in ("status", "load", "age", "number", "memory")] == [
+        "alive\n", "250\n", "2.0\n", "2\n", "1000 2000\n",
+    ]
+    world.nodes[NEAR].heard = 90.0
+    assert read(tree, f"nodes/{NEAR}/status") == "dead\n"
+    assert json.loads(read(tree, f"nodes/{NEAR}/stat"))["near"] is True
+    fails(errno.ENOENT, lambda: walk(tree, "nodes/10.0.0.9"))
+    fails(errno.ENOENT, lambda: walk(tree, "nodes/10.0.0.02"))
+
+
+def test_self_leads_to_the_caller(tree: Tree) -> None:
+    assert tree.link(100) == "proc/100"
+    assert walk(tree, "self", pid=100).file
+    fails(errno.ENOENT, lambda: tree.link(101))
+    fails(errno.ENOENT, lambda: walk(tree, "self", pid=101))
+    assert [name for name, _ in tree.children(Place(Folder.ROOT), 101)] == ["proc", "guests", "nodes", "node"]
+
+
+# --------------------------------------------------------------------------- rights
+
+
+def test_only_the_owner_and_root_look_inside(tree: Tree) -> None:
+    assert tree.attributes(walk(tree, "proc/100")).uid == ANN
+    for uid in (ANN, ROOT):
+        assert tree.read(walk(tree, "proc/100/lock", uid)) == b"0\n"
+    fails(errno.EACCES, lambda: walk(tree, "proc/100/lock", BOB))
+    fails(errno.EACCES, lambda: tree.check(walk(tree, "proc/100/whereami"), ROOT, os.W_OK))
+    fails(errno.EACCES, lambda: tree.check(walk(tree, "proc/100/migrate"), ANN, os.R_OK))
+    fails(errno.EACCES, lambda: tree.check(walk(tree, "node/block"), ANN, os.W_OK))
+
+
+def test_what_is_gone_is_gone(world: World, tree: Tree) -> None:
+    place = walk(tree, "proc/100/lock")
+    del world.programs[100]
+    fails(errno.ENOENT, lambda: tree.read(place))
+    fails(errno.ENOENT, lambda: tree.write(place, b"1"))
+    fails(errno.ENOENT, lambda: walk(tree, "proc/100"))
+
+
+# --------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize(("text", "target"), [
+    (b"home\n", ""), (b"0", ""), (b"1\n", ""), (b"2\n", NEAR), (b"10.0.0.3\n", FAR),
+    (str(as_unsigned(FAR)).encode(), FAR),
+])
+def test_migrate_targets(tree: Tree, sent: list[Command], text: bytes, target: str) -> None:
+    tree.write(walk(tree, "proc/100/migrate"), text)
+    assert sent == [Command(100, "migrate", target, 1)]
+
+
+@pytest.mark.parametrize(("text", "number"), [
+    (b"nonsense", errno.EINVAL), (b"", errno.EINVAL), (b"10.0.0", errno.EINVAL), (b"10.0.0.256", errno.EINVAL),
+    (b"-2", errno.EINVAL), (b"\xff", errno.EINVAL), (b"3", errno.EHOSTUNREACH), (b"9", errno.EHOSTUNREACH),
+    (b"10.0.0.9", errno.EHOSTUNREACH), (b"4294967295", errno.EHOSTUNREACH),
+])
+def test_migrate_refuses(tree: Tree, sent: list[Command], text: bytes, number: int) -> None:
+    fails(number, lambda: tree.write(walk(tree, "proc/100/migrate"), text))
+    assert sent == []
+
+
+def test_move_shows_the_last_request_until_the_tracer_answers(world: World, tree: Tree) -> None:
+    assert read(tree, "proc/100/move") == "0 home ok\n"
+    tree.write(walk(tree, "proc/100/migrate"), b"2")
+    tree.write(walk(tree, "proc/100/migrate"), b"10.0.0.3")
+    assert read(tree, "proc/100/move") == f"2 {FAR} ...\n"
+    program = world.programs[100]
+    program.state = state(move_seq=1, move_target=NEAR, move_result="no response")
+    assert read(tree, "proc/100/move") == f"2 {FAR} ...\n"
+    program.state = state(move_seq=2, move_target=FAR, move_result="")
+    assert read(tree, "proc/100/move") == f"2 {FAR} ...\n"
+    program.state = state(move_seq=2, move_target=FAR, move_result="other node refused")
+    assert read(tree, "proc/100/move") == f"2 {FAR} other node refused\n"
+
+
+def test_numbers_of_moves_go_on_after_a_restart(world: World, tree: Tree, sent: list[Command]) -> None:
+    world.programs[100].state = state(move_seq=7)
+    tree.write(walk(tree, "proc/100/migrate"), b"2")
+    assert sent[-1].seq == 8
+
+
+def test_settings_are_shown_at_once_and_sent(tree: Tree, sent: list[Command]) -> None:
+    for name, value in (("lock", 1), ("needmem", 300), ("sigmig", 12), ("decayrate", 0), ("freezable", 0)):
+        tree.write(walk(tree, f"proc/100/{name}"), f"{value}\n".encode())
+        assert read(tree, f"proc/100/{name}") == f"{value}\n"
+        assert sent[-1] == Command(100, name, str(value))
+    fails(errno.EINVAL, lambda: tree.write(walk(tree, "proc/100/lock"), b"2"))
+
+
+def test_without_a_tracer_writes_say_try_again(world: World, tree: Tree) -> None:
+    world.programs[100].send = None
+    fails(errno.EAGAIN, lambda: tree.write(walk(tree, "proc/100/lock"), b"1"))
+    assert read(tree, "proc/100/lock") == "0\n"
+
+
+def test_switches(world: World, tree: Tree, sent: list[Command]) -> None:
+    tree.write(walk(tree, "node/block"), b"1\n")
+    assert world.blocked and world.me.status and world.me.status.blocked
+    fails(errno.EINVAL, lambda: tree.write(walk(tree, "node/block"), b"yes"))
+    tree.write(walk(tree, "node/expel"), b"1")
+    world.programs[100].state = state(where=NEAR, state="away")
+    tree.write(walk(tree, "node/bring"), b"1")
+    assert sent == [Command(200, "out", ""), Command(100, "migrate", "", 1)]
+
+
+# --------------------------------------------------------------------------- best
+
+
+def test_best_is_the_least_loaded_that_fits(world: World) -> None:
+    world.nodes[NEAR] = Node(NEAR, status=status(0, free=100), heard=99.0, links=1)
+    world.nodes[FAR] = Node(FAR, status=status(30), heard=99.0, links=1)
+    assert world.best(0) == NEAR
+    assert world.best(500) == FAR
+    assert world.best(5000) == ""
+    world.nodes[FAR].status = status(30, blocked=True)
+    assert world.best(500) == ""
+
+
+def test_best_forgets_the_dead(world: World) -> None:
+    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0, links=1)
+    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, links=0)
+    assert world.best(0) == ""
+
+
+def test_a_burst_does_not_pile_up(world: World) -> None:
+    world.nodes[NEAR] = Node(NEAR, status=status(100), heard=99.0, links=1)
+    world.nodes[FAR] = Node(FAR, status=status(100), heard=99.0, links=1)
+    assert {world.best(0) or HOME for _ in range(3)} == {HOME, NEAR, FAR}
+
+
+def test_minus_one_considers(world: World, tree: Tree, sent: list[Command]) -> None:
+    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=99.0, links=1)
+    tree.write(walk(tree, "proc/100/migrate"), b"-1")
+    assert sent == [Command(100, "migrate", NEAR, 1)]

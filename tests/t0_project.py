@@ -1,0 +1,227 @@
+"""The project itself: import law, linters, licence, size of files, entry points, documents that tell the truth."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosfs.cluster.load import ClusterMap
+from mosfs.cluster.mosix_map import parse_map, validate_map
+from mosfs.cluster.scalars import DEFAULT_SPEED, parse_mosip, parse_speed
+from mosfs.cluster.userview import parse_userview, validate_userview
+from mosfs.tools import check_imports
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+NOT_OURS = re.compile(r"\.(?!ci$).*|__pycache__|build|results|.*\.egg-info")
+MAX_LINES = 700
+
+
+def files(*suffixes: str) -> Iterator[Path]:
+    """Our files with one of ``suffixes`` (all without): no environment, no build products; links are not followed."""
+    for directory, folders, names in os.walk(ROOT):
+        folders[:] = [folder for folder in folders if not NOT_OURS.fullmatch(folder)]
+        ours = (name for name in names if not name.endswith((".so", ".o")))
+        yield from (Path(directory, name) for name in ours if name.endswith(suffixes or ""))
+
+
+def shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+# ------------------------------------------------------------------------------------------------- import law
+
+
+def test_the_import_law_holds() -> None:
+    assert list(check_imports.law_broken(check_imports.read_modules(str(ROOT)))) == []
+
+
+def test_small_starts_stay_small() -> None:
+    assert list(check_imports.heavy_starts(check_imports.read_modules(str(ROOT)))) == []
+
+
+def modules(folder: Path, sources: dict[str, str]) -> dict[str, check_imports.Module]:
+    """A little mosfs below ``folder``."""
+    for name, text in [("__init__.py", ""), *sources.items()]:
+        path = folder / "mosfs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return check_imports.read_modules(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("importer", "statement", "verdict"),
+    [
+        ("wire/a.py", "from mosfs.abi import flags", ""),
+        ("wire/a.py", "import mosfs.abi.flags as f, os, trio", ""),
+        ("trace/a.py", "from mosfs._native import lib", ""),
+        ("native/__init__.py", "from mosfs._native import lib", ""),
+        ("wire/a.py", "from . import b\nfrom .b import c", ""),
+        ("home/a.py", "from mosfs import __version__", ""),
+        ("home/a.py", "from mosfs.migrate.image import Vma", ""),
+        ("abi/a.py", "from mosfs import native", ":1: mosfs.abi must not import mosfs.native"),
+        ("abi/a.py", "x = 1\nfrom mosfs.wire.b import c", ":2: mosfs.abi must not import mosfs.wire"),
+        ("abi/a.py", "def f():\n    from ..wire import b", ":2: mosfs.abi must not import mosfs.wire"),
+        ("calls/a.py", "if TYPE_CHECKING:\n    import mosfs.home.tracer", ":2: mosfs.calls must not import mosfs.home"),
+        ("trace/a.py", "import mosfs.cluster", ":1: mosfs.trace must not import mosfs.cluster"),
+        ("home/a.py", "from mosfs.guest import b", ":1: mosfs.home must not import mosfs.guest"),
+        ("daemon/a.py", "import mosfs.tools.mosrun", ":1: mosfs.daemon must not import mosfs.tools"),
+        ("tools/a.py", "import mosfs.elsewhere", ":1: mosfs.tools must not import mosfs.elsewhere"),
+        ("elsewhere/a.py", "", ":1: the import law does not know mosfs.elsewhere"),
+    ],
+)
+def test_the_law_is_enforced(tmp_path: Path, importer: str, statement: str, verdict: str) -> None:
+    sources = {"native/__init__.py": "", "wire/__init__.py": "", "wire/b.py": "", importer: statement}
+    found = list(check_imports.law_broken(modules(tmp_path, sources)))
+    assert found == ([f"{tmp_path}/mosfs/{importer}{verdict}"] if verdict else [])
+
+
+def test_heavy_imports_are_found_through_other_modules(tmp_path: Path) -> None:
+    sources = {name.removeprefix("mosfs.").replace(".", "/") + ".py": "" for name, _ in check_imports.START_SMALL}
+    assert list(check_imports.heavy_starts(modules(tmp_path, sources))) == []
+    sources |= {
+        "tools/mosrun.py": "import os\nfrom mosfs.tools.b import x",
+        "tools/b.py": "def f():\n    from mosfs.wire import c",
+        "wire/__init__.py": "import json.decoder",
+        "wire/c.py": "if TYPE_CHECKING:\n    import pyfuse3\nelse:\n    import msgspec.json",
+        "home/tracer.py": "import cffi\nimport mosfs.wire.d",
+        "wire/d.py": "import trio.lowlevel",
+        "guest/host.py": "if typing.TYPE_CHECKING:\n    import trio",
+        "tools/mosnative.py": "from mosfs._native import lib",
+    }
+    assert list(check_imports.heavy_starts(modules(tmp_path, sources))) == [
+        f"{tmp_path}/mosfs/tools/mosrun.py:1: mosfs.tools.mosrun must not import msgspec, but does: "
+        "mosfs.tools.mosrun -> mosfs.tools.b -> mosfs.wire.c -> msgspec",
+        f"{tmp_path}/mosfs/tools/mosnative.py:1: mosfs.tools.mosnative must not import cffi, but does: "
+        "mosfs.tools.mosnative -> mosfs._native -> cffi",
+        f"{tmp_path}/mosfs/home/tracer.py:1: mosfs.home.tracer must not import trio, but does: "
+        "mosfs.home.tracer -> mosfs.wire.d -> trio",
+    ]
+
+
+def test_a_package_counts_when_its_module_is_imported(tmp_path: Path) -> None:
+    sources = {name.removeprefix("mosfs.").replace(".", "/") + ".py": "" for name, _ in check_imports.START_SMALL}
+    sources |= {"tools/mosps.py": "import mosfs.wire.b", "wire/b.py": "", "wire/__init__.py": "import trio"}
+    (found,) = check_imports.heavy_starts(modules(tmp_path, sources))
+    assert found.endswith("mosfs.tools.mosps -> mosfs.wire.b -> mosfs.wire -> trio")
+
+
+def test_the_check_as_a_command(tmp_path: Path) -> None:
+    modules(tmp_path, {"abi/a.py": "import mosfs.tools"})
+    command = [sys.executable, "-m", "mosfs.tools.check_imports"]
+    broken = subprocess.run([*command, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert broken.returncode == 1
+    assert broken.stdout.startswith(f"{tmp_path}/mosfs/abi/a.py:1: mosfs.abi must not import mosfs.tools\n")
+    empty = subprocess.run([*command, str(tmp_path / "abi")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (empty.returncode, empty.stdout, len(empty.stderr.splitlines())) == (2, "", 1)
+
+
+# ------------------------------------------------------------------------------------------------- linters
+
+
+@pytest.mark.lint
+@pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"]], ids=lambda command: command[0])
+def test_linter(command: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# ------------------------------------------------------------------------------------------------- sources
+
+
+def test_every_package_says_what_it_is() -> None:
+    folders = {path.parent for path in files(".py") if path.parts[len(ROOT.parts)] in ("mosfs", "tools")}
+    assert [shown(folder) for folder in sorted(folders) if not _docstring(folder / "__init__.py")] == []
+
+
+def _docstring(path: Path) -> str | None:
+    return ast.get_docstring(ast.parse(path.read_text())) if path.is_file() else None
+
+
+def test_no_file_is_too_long() -> None:
+    lengths = {shown(path): len(path.read_text().splitlines()) for path in files(".py", ".c", ".h")}
+    assert {name: lines for name, lines in lengths.items() if lines > MAX_LINES} == {}
+
+
+def test_no_paths_of_a_developers_machine() -> None:
+    machine = re.compile(rb"(^|[^A-Za-z0-9_])/(work|farm)/", re.MULTILINE)
+    assert [shown(path) for path in files() if machine.search(path.read_bytes())] == []
+
+
+# ------------------------------------------------------------------------------------------------- outer shape
+
+
+def test_licence() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert text.split()[:7] == ["GNU", "GENERAL", "PUBLIC", "LICENSE", "Version", "2,", "June"]
+    assert "END OF TERMS AND CONDITIONS" in text
+    assert PROJECT["license"] == "GPL-2.0-or-later"
+    assert "any later version" in (ROOT / "README.md").read_text()
+
+
+def test_every_command_has_its_function() -> None:
+    missing = []
+    for command, target in PROJECT["scripts"].items():
+        module, function = target.split(":")
+        path = ROOT / (module.replace(".", "/") + ".py")
+        source = ast.parse(path.read_text()) if path.is_file() else ast.Module([], [])
+        defined = {node.name for node in source.body if isinstance(node, ast.FunctionDef)}
+        imported = {a.asname or a.name for n in source.body if isinstance(n, ast.ImportFrom) for a in n.names}
+        if function not in defined | imported:
+            missing.append(f"{command}: {target}")
+    assert missing == []
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert [line.split()[0] for line in listed.splitlines()] == phony[1].split()
+    assert all(len(line.split()) > 2 for line in listed.splitlines())
+
+
+def test_ci_runs_make_test() -> None:
+    ci = ROOT / ".ci/run"
+    assert os.access(ci, os.X_OK)
+    assert ci.read_text().startswith("#!/usr/bin/env bash\n")
+    assert ci.read_text().rstrip().endswith("exec make test")
+
+
+def test_readme_has_the_two_commands_and_documents_have_no_dead_links() -> None:
+    assert {"make demo", "make test"} <= set(re.findall(r"make \w+", (ROOT / "README.md").read_text()))
+    dead = []
+    for page in files(".md"):
+        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+            if "://" not in link and not (page.parent / link).exists():
+                dead.append(f"{shown(page)}: {link}")
+    assert dead == []
+
+
+def test_layout_page_and_check_know_the_same_law() -> None:
+    groups = ["{" + ", ".join(packages) + "}" if len(packages) > 1 else packages[0] for packages in check_imports.LAW]
+    assert " -> ".join(groups) in (ROOT / "docs/design/layout.md").read_text()
+
+
+def test_version_is_the_same_in_both_places() -> None:
+    source = (ROOT / "mosfs/__init__.py").read_text()
+    assert f'__version__ = "{PROJECT["version"]}"' in source
+
+
+def test_examples_for_etc_are_right() -> None:
+    etc = ROOT / "etc/mosix"
+    table = validate_map(parse_map((etc / "mosix.map").read_text()), lambda name: None)
+    view = validate_userview(parse_userview((etc / "userview.map").read_text()), lambda name: None)
+    nodes = ClusterMap(table, view)
+    assert all(nodes.contains(ip) for ip, _ in view.numbers())
+    assert nodes.contains(parse_mosip((etc / "mosip").read_text()))
+    assert parse_speed((etc / "speed").read_text()) == DEFAULT_SPEED
+    assert not (etc / "secret").exists()

@@ -1,0 +1,297 @@
+"""The control socket, with tracers and launchers that are only clients of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+
+import mosfs
+from mosfs.daemon import launch
+from mosfs.daemon.channels import Channels, refusal
+from mosfs.daemon.control import Control, tracer_of
+from mosfs.daemon.service import accept, listen_control
+from mosfs.procfs.world import World
+from mosfs.wire.messages import (
+    Adjust,
+    Adjusted,
+    AdoptTracer,
+    ChannelFailed,
+    Command,
+    Config,
+    GuestRequest,
+    GuestState,
+    HelloHost,
+    HelloTracer,
+    Msg,
+    OpenChannel,
+    ProcGone,
+    ProcState,
+    Settings,
+    SpawnHost,
+    SpawnTracer,
+    Start,
+    decode_control,
+    encode,
+)
+from tests.fake_map import FakeMap
+from tests.waiting import until
+
+HOME, OTHER = "127.0.9.1", "127.0.9.2"
+
+
+class Spawns:
+    """A spawner that remembers; the launcher's socket is answered at once."""
+
+    def __init__(self) -> None:
+        self.requests: list[SpawnTracer | SpawnHost | AdoptTracer] = []
+
+    def spawn(self, request: SpawnTracer | SpawnHost | AdoptTracer, beside: socket.socket | None = None) -> None:
+        self.requests.append(request)
+        if beside is not None:
+            with beside:
+                beside.send(b"OK from tracer")
+
+
+async def nobody(ip: str, request: GuestRequest) -> None:
+    raise launch.Refused("not asked in this test")
+
+
+class Node:
+    """The service and what is around it."""
+
+    def __init__(self, path: str, nursery: trio.Nursery) -> None:
+        self.path = path
+        self.world = World(
+            ip=HOME, map=FakeMap(HOME, OTHER), clock=trio.current_time, version="0.1.0", speed=10000, port=253, pid=1
+        )
+        self.spawns = Spawns()
+        channels = Channels(self.world, self.spawns, nobody, "", path)  # type: ignore[arg-type]
+        self.control = Control(
+            self.world, channels, self.spawns, {"other": OTHER}.get,  # type: ignore[arg-type]
+            lambda: Config(HOME, 253, {}), path, nursery,
+        )
+
+    async def client(self, *messages: bytes | Msg) -> trio.socket.SocketType:
+        sock = trio.socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        await sock.connect(self.path)
+        for message in messages:
+            await sock.send(message if isinstance(message, bytes) else encode(message))
+        return sock
+
+    async def ask(self, request: bytes) -> bytes:
+        with await self.client(request) as sock:
+            return await sock.recv(1000)
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Node]:
+    path = str(tmp_path / "sock")
+    async with trio.open_nursery() as nursery:
+        with listen_control(path) as listener:
+            made = Node(path, nursery)
+            nursery.start_soon(accept, listener, made.control.client)
+            yield made
+            nursery.cancel_scope.cancel()
+    assert os.listdir(tmp_path) == []
+
+
+def state(pid: int, where: str = "", name: str = "here") -> ProcState:
+    return ProcState(pid, os.getuid(), where, name, 0, Settings(), comm="x")
+
+
+# --------------------------------------------------------------------------- launchers
+
+
+async def test_launcher_gets_a_tracer(node: Node) -> None:
+    assert await node.ask(b"RUN\0needmem=5\0unsupported=2\0node=other\0force=1") == b"OK from tracer"
+    settings, start = Settings(unsupported=2, needmem=5), Start(OTHER, True, "other")
+    assert node.spawns.requests == [
+        SpawnTracer(os.getpid(), os.getuid(), os.getgid(), settings, start, node.path)
+    ]
+
+
+async def test_unknown_nodes(node: Node) -> None:
+    assert await node.ask(b"RUN\0node=mars") == b"ERR\0failed migrating to mars: not in map"
+    assert await node.ask(b"RUN\0node=mars\0force=1") == b"OK from tracer"
+    [request] = node.spawns.requests
+    assert isinstance(request, SpawnTracer) and request.start == Start("", True, "mars")
+
+
+async def test_home_and_best(node: Node) -> None:
+    for name in (b"", b"home", b"0", b"best"):
+        assert await node.ask(b"RUN\0node=" + name) == b"OK from tracer"
+    assert [request.start.node for request in node.spawns.requests if isinstance(request, SpawnTracer)] == [""] * 4
+
+
+async def test_native_outside_of_any_tree(node: Node) -> None:
+    assert await node.ask(b"NATIVE\0") == b"OK"
+
+
+@pytest.mark.parametrize("request_", [b"RUN\0what=1", b"RUN\0needmem=x", b"RUN\0\xff=1"])
+async def test_bad_requests(node: Node, request_: bytes) -> None:
+    assert (await node.ask(request_)).startswith(b"ERR\0mosd does not understand")
+    assert node.spawns.requests == []
+
+
+@pytest.mark.parametrize("request_", [b"nonsense", encode(ProcGone(1)), encode(Config("", 1, {}))])
+async def test_who_does_not_say_hello_is_left(node: Node, request_: bytes) -> None:
+    assert await node.ask(request_) == b""
+
+
+async def test_recursive_mosrun_asks_its_tracer(node: Node) -> None:
+    with await node.client(HelloTracer(os.getpid(), os.getpid(), os.getuid()), state(os.getpid())) as tracer:
+        assert decode_control(await tracer.recv(1000)) == Config(HOME, 253, {})
+        await until(lambda: os.getpid() in node.world.programs)
+        for request, native, error, answer in (
+            (b"RUN\0lock=1", False, "", b"OK"), (b"NATIVE\0", True, "no", b"ERR\0no"),
+        ):
+            with await node.client(request) as launcher:
+                adjust = decode_control(await tracer.recv(1000))
+                assert isinstance(adjust, Adjust)
+                assert (adjust.pid, adjust.native) == (os.getpid(), native)
+                await tracer.send(encode(Adjusted(adjust.req, error)))
+                assert await launcher.recv(1000) == answer
+    assert node.spawns.requests == []
+
+
+# --------------------------------------------------------------------------- tracers and hosts
+
+
+async def test_programs_come_and_go(node: Node) -> None:
+    with await node.client(HelloTracer(os.getpid(), 1, os.getuid()), state(os.getpid())) as tracer:
+        await tracer.recv(1000)
+        await until(lambda: os.getpid() in node.world.programs)
+        node.world.move(node.world.programs[os.getpid()], 0)
+        assert decode_control(await tracer.recv(1000)) == Command(os.getpid(), "migrate", "", 1)
+        await tracer.send(b"\x00 nonsense")  # is logged, and nothing else
+        await tracer.send(encode(ProcGone(os.getpid())))
+        await until(lambda: not node.world.programs)
+
+
+async def test_a_tracer_that_comes_back_is_the_same(node: Node) -> None:
+    hello = HelloTracer(os.getpid(), 1, os.getuid())
+    with await node.client(hello, state(os.getpid())):
+        await until(lambda: os.getpid() in node.world.programs)
+    program = node.world.programs[os.getpid()]
+    await until(lambda: program.send is None)
+    with await node.client(hello, state(os.getpid(), OTHER, "away")) as again:
+        await until(lambda: program.send is not None)
+        assert node.world.programs[os.getpid()] is program
+        assert program.state.where == OTHER
+        assert len(node.control.tracers) == 1
+        await again.send(encode(ProcGone(os.getpid())))
+        await until(lambda: not node.world.programs)
+
+
+async def test_channels_outside_of_the_map(node: Node) -> None:
+    with await node.client(HelloTracer(os.getpid(), 1, os.getuid())) as tracer:
+        await tracer.recv(1000)
+        for target, reason in (("127.0.9.9", "not in map"), (HOME, "other node refused")):
+            await tracer.send(encode(OpenChannel(5, target, 1, 0, "x", 0, "")))
+            assert decode_control(await tracer.recv(1000)) == ChannelFailed(5, reason)
+
+
+async def test_guests(node: Node) -> None:
+    with await node.client(HelloHost(os.getpid(), OTHER, b"t" * 16)) as host:
+        await host.recv(1000)
+        await host.send(encode(GuestState(55, 44, OTHER, 0, "x", 0.0)))
+        await until(lambda: 55 in node.world.guests)
+        assert list(node.control.channels.hosts) == [b"t" * 16]
+        node.world.guests[55].send(Command(55, "out", ""))
+        assert decode_control(await host.recv(1000)) == Command(55, "out", "")
+    await until(lambda: not node.control.channels.hosts)
+
+
+TRACER = """
+import os, socket, sys
+from mosfs.wire.messages import HelloTracer, ProcState, Settings, encode
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+sock.connect(sys.argv[1])
+sock.send(encode(HelloTracer(os.getpid(), 1, os.getuid())))
+for word in sys.argv[2:]:
+    pid, where = word.split(":")
+    sock.send(encode(ProcState(int(pid), os.getuid(), where, "away" if where else "here", 0, Settings())))
+while sock.recv(1000):
+    pass
+"""
+
+
+HOST = """
+import os, socket, sys
+from mosfs.wire.messages import GuestState, HelloHost, encode
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+sock.connect(sys.argv[1])
+pid, home = sys.argv[2].split(":")
+sock.send(encode(HelloHost(os.getpid(), home, b"t" * 16)))
+sock.send(encode(GuestState(int(pid), 1, home, 0, "x", 0.0)))
+while sock.recv(1000):
+    pass
+"""
+
+
+@contextlib.contextmanager
+def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    source = str(Path(mosfs.__file__).parent.parent)
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": source}) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+async def test_death_of_a_tracer(node: Node) -> None:
+    """Who is away loses its body and must die; who is at home gets another tracer."""
+    with process("sleep", "60") as away, process("sleep", "60") as here:
+        words = [f"{away.pid}:{OTHER}", f"{here.pid}:"]
+        with process(sys.executable, "-c", TRACER, node.path, *words) as tracer:
+            await until(lambda: node.world.programs.keys() == {away.pid, here.pid})
+            before = node.world.programs[here.pid].state
+            tracer.kill()
+            await until(lambda: node.spawns.requests)
+        assert node.spawns.requests == [AdoptTracer([here.pid], os.getuid(), [before], node.path)]
+        await until(lambda: away.poll() is not None)
+        assert away.returncode == -9
+        assert here.poll() is None
+        assert list(node.world.programs) == [here.pid]
+        assert node.control.tracers == {}
+
+
+async def test_end_of_a_host(node: Node) -> None:
+    with process(sys.executable, "-c", HOST, node.path, f"77:{OTHER}") as host:
+        await until(lambda: 77 in node.world.guests)
+        host.kill()
+        await until(lambda: not node.world.guests)
+
+
+def test_tracer_of_is_the_kernels_word() -> None:
+    assert tracer_of(os.getpid()) == 0
+    assert tracer_of(2**22 + 1) == 0
+
+
+# --------------------------------------------------------------------------- admission
+
+
+GUEST = GuestRequest(1, 2, 3, "x", 100, "", b"t" * 16, b"k" * 32, True)
+
+
+def test_who_is_admitted() -> None:
+    assert refusal(GUEST, known=True, blocked=False, free_mb=100, features="", pending=0) == ""
+
+
+@pytest.mark.parametrize(("why", "request_", "known", "blocked", "free"), [
+    ("map", GUEST, False, False, 100), ("blocked", GUEST, True, True, 100), ("needs 100 MB", GUEST, True, False, 99),
+    ("token", GuestRequest(1, 2, 3, "x", 0, "", b"", b"k" * 32, True), True, False, 100),
+    ("no sense", GuestRequest(1, 2, 3, "x", 0, "xcr0=?", b"t" * 16, b"k" * 32, True), True, False, 100),
+    ("processor", GuestRequest(1, 2, 3, "x", 0, "avx9", b"t" * 16, b"k" * 32, True), True, False, 100),
+    ("direct", GuestRequest(1, 2, 3, "x", 0, "", b"t" * 16, b"k" * 32, True, b"d"), True, False, 100),
+])
+def test_who_is_refused(why: str, request_: GuestRequest, known: bool, blocked: bool, free: int) -> None:
+    assert why in refusal(request_, known=known, blocked=blocked, free_mb=free, features="", pending=0)

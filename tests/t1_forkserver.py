@@ -1,0 +1,128 @@
+"""The fork server as mosd uses it, with fake modules of tracer and host."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from mosfs.daemon import spawner
+from mosfs.daemon.connection import Connection
+from mosfs.daemon.forkserver import close_all_but, job_for
+from mosfs.daemon.spawner import Engine, Running
+from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
+
+ENGINE = '''
+import os, signal, sys
+
+def main(spawn, sock):
+    fds = sorted(int(n) for n in os.listdir("/proc/self/fd"))
+    modules = [m for m in ("trio", "pyfuse3") if m in sys.modules]
+    facts = [type(spawn).__name__, os.getsid(0) == os.getpid(), os.getppid(), fds[:3] == [0, 1, 2] and len(fds) == 5,
+             signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, modules]
+    sock.send(repr(facts).encode())
+    if spawn.uid == 99:
+        raise RuntimeError("told to fail")
+    sock.recv(1)
+    return 0
+
+def adopt(spawn):
+    os.write(2, b"adopts %d\\n" % spawn.pids[0])
+    return 0
+'''
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the fork server's stderr goes; the fake engine can be imported by it."""
+    (tmp_path / "engine.py").write_text(ENGINE)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    path = tmp_path / "log"
+    with path.open("w") as file:
+        monkeypatch.setattr(sys, "stderr", file)
+        yield path
+
+
+@pytest.fixture
+def server(log: Path) -> Iterator[Running]:
+    running = spawner.start(Engine("engine", "engine"))
+    yield running
+    running.sock.close()
+    assert running.process.wait(timeout=10) == 0
+
+
+async def ask(server: Running, request: SpawnTracer | SpawnHost | AdoptTracer, *, beside: bool = True) -> socket.socket:
+    """Our end of the socket that went to the child."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = Connection(trio.socket.from_stdlib_socket(server.sock.dup()))
+    connection.post(request, theirs if beside else None)
+    if not beside:
+        theirs.close()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.pump)
+        await trio.testing.wait_all_tasks_blocked()
+        connection.close()
+        nursery.cancel_scope.cancel()
+    ours.settimeout(10)
+    return ours
+
+
+TRACER = SpawnTracer(1, 0, 0, Settings(), Start(), "")
+HOST = SpawnHost("127.0.0.1", 0, "x", b"", b"", False, "")
+
+
+@pytest.mark.parametrize("request_", [TRACER, HOST])
+async def test_children_are_daemons_of_their_own(server: Running, request_: SpawnTracer | SpawnHost) -> None:
+    with await ask(server, request_) as ours:
+        kind, leads, parent, clean, sigchld, modules = eval(ours.recv(1000))
+        assert (kind, leads, parent) == (type(request_).__name__, True, server.process.pid)
+        assert clean and sigchld
+        assert modules == []
+
+
+async def test_children_outlive_the_server(log: Path) -> None:
+    running = spawner.start(Engine("engine", "engine"))
+    with await ask(running, TRACER) as ours:
+        ours.recv(1000)
+        running.sock.close()
+        assert running.process.wait(timeout=10) == 0
+        ours.send(b"x")  # the child takes it and ends
+        assert ours.recv(1) == b""
+
+
+async def test_failures_and_adoptions_are_logged(server: Running, log: Path) -> None:
+    with await ask(server, SpawnTracer(1, 99, 0, Settings(), Start(), "")) as ours:
+        ours.recv(1000)
+        assert ours.recv(1000) == b""  # its end: the child is gone
+    (await ask(server, AdoptTracer([4711], 0, [], ""), beside=False)).close()
+    with await ask(server, TRACER) as ours:
+        ours.recv(1000)
+    text = await trio.Path(log).read_text()
+    assert "RuntimeError: told to fail" in text
+    assert "mos-tracer" in text
+
+
+def test_only_requests_are_jobs() -> None:
+    with pytest.raises(ValueError, match="Config"):
+        job_for(Config("", 0, {}), None, os, os)
+    with pytest.raises(ValueError, match="SpawnTracer"):
+        job_for(TRACER, None, os, os)
+
+
+def test_close_all_but_keeps_what_it_shall() -> None:
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        close_all_but([writer])
+        os.write(writer, str(len(os.listdir("/proc/self/fd"))).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        assert answer.read() == "5"  # 0, 1, 2, the pipe, and the directory itself
+    os.waitpid(child, 0)

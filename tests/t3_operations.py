@@ -1,0 +1,204 @@
+"""The FUSE handlers, called as pyfuse3 calls them, without a mount."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyfuse3
+import pytest
+
+from mosfs.fuse.operations import Operations
+from mosfs.procfs.tree import Folder, Place, Tree
+from mosfs.procfs.world import Program, World
+from mosfs.wire.messages import Command, PeerStatus, ProcState, Settings
+from tests.fake_map import FakeMap
+
+HOME, OTHER = "10.0.0.1", "10.0.0.2"
+
+
+@dataclass
+class Caller:
+    uid: int = 0
+    pid: int = 1
+    gid: int = 0
+    umask: int = 0o022
+
+
+ROOT, ANN, BOB = Caller(), Caller(1001, 100), Caller(1002)
+
+
+@dataclass
+class Fields:
+    """pyfuse3.SetattrFields cannot be made from Python with anything set."""
+
+    update_size: bool = False
+    update_mode: bool = False
+    update_uid: bool = False
+    update_gid: bool = False
+
+
+@dataclass
+class Mounted:
+    world: World
+    ops: Operations
+    sent: list[Command] = field(default_factory=list)
+
+    async def walk(self, path: str, ctx: Any = ROOT) -> Any:
+        inode: Any = pyfuse3.ROOT_INODE
+        for name in path.split("/"):
+            inode = (await self.ops.lookup(inode, pyfuse3.FileNameT(name.encode()), ctx)).st_ino
+        return inode
+
+    async def open(self, path: str, flags: int, ctx: Any = ROOT) -> Any:
+        return (await self.ops.open(await self.walk(path, ctx), pyfuse3.FlagT(flags), ctx)).fh
+
+
+@pytest.fixture
+def node() -> Mounted:
+    world = World(ip=HOME, map=FakeMap(HOME, OTHER), clock=lambda: 1.0, version="0.1.0", speed=10000, port=253, pid=42)
+    world.me.status = PeerStatus(1, 10000, 1, 1, 2, 0, False)
+    made = Mounted(world, Operations(Tree(world, 0)))
+    state = ProcState(100, ANN.uid, "", "here", 3, Settings(), comm="x")
+    world.programs[100] = Program(state, made.sent.append)
+    return made
+
+
+async def fails(number: int, action: Awaitable[object]) -> None:
+    with pytest.raises(pyfuse3.FUSEError) as caught:
+        await action
+    assert caught.value.errno == number
+
+
+@pytest.fixture
+def listing(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Names and next positions that readdir replied; a reply has room for four entries."""
+    names: list[tuple[str, int]] = []
+    room = 4
+
+    def reply(token: list[int], name: bytes, attributes: pyfuse3.EntryAttributes, next_id: int) -> bool:
+        if len(token) == room:
+            return False
+        token.append(next_id)
+        names.append((name.decode(), next_id))
+        assert attributes.st_mode
+        return True
+
+    monkeypatch.setattr(pyfuse3, "readdir_reply", reply)
+    return names
+
+
+async def test_attributes(node: Mounted) -> None:
+    entry = await node.ops.getattr(await node.walk("proc/100"), BOB)
+    assert (stat.filemode(entry.st_mode), entry.st_uid) == ("dr-x------", 1001)
+    assert (entry.entry_timeout, entry.attr_timeout) == (0, 0)
+    for name, mode in (("whereami", "-r--------"), ("migrate", "--w-------"), ("lock", "-rw-------")):
+        entry = await node.ops.getattr(await node.walk(f"proc/100/{name}"), ANN)
+        assert (stat.filemode(entry.st_mode), entry.st_size) == (mode, 0)
+
+
+async def test_lookup(node: Mounted) -> None:
+    await fails(errno.ENOENT, node.walk("nothing"))
+    await fails(errno.ENOENT, node.walk("proc/101"))
+    await fails(errno.ENOENT, node.walk("proc/0100"))
+    await fails(errno.ENOENT, node.walk("proc/self"))
+    await fails(errno.EACCES, node.walk("proc/100/lock", BOB))
+
+
+async def test_reading(node: Mounted) -> None:
+    handle = await node.open("proc/100/nmigs", os.O_RDONLY, ANN)
+    assert await node.ops.read(handle, 0, 4096) == b"3\n"
+    assert await node.ops.read(handle, 2, 4096) == b""
+    assert await node.ops.read(handle, 0, 1) == b"3"
+    assert await node.ops.read(handle, 1, 1) == b"\n"
+    await node.ops.release(handle)
+    assert node.ops.handles.open == {}
+
+
+async def test_writing(node: Mounted) -> None:
+    handle = await node.open("proc/100/migrate", os.O_WRONLY | os.O_TRUNC, ANN)
+    assert await node.ops.write(handle, 0, b"10.0.0.2\n") == 9
+    assert node.sent == [Command(100, "migrate", OTHER, 1)]
+    await fails(errno.EINVAL, node.ops.write(handle, 0, b"there"))
+    await fails(errno.EHOSTUNREACH, node.ops.write(handle, 0, b"10.0.0.3"))
+
+
+async def test_rights(node: Mounted) -> None:
+    inode = await node.walk("proc/100/lock")
+    await fails(errno.EACCES, node.ops.open(inode, pyfuse3.FlagT(os.O_RDONLY), BOB))
+    await fails(errno.EACCES, node.open("proc/100/nmigs", os.O_RDWR, ROOT))
+    await fails(errno.EACCES, node.open("node/block", os.O_WRONLY, ANN))
+    assert await node.ops.access(inode, pyfuse3.ModeT(os.R_OK | os.W_OK), ANN)
+    assert not await node.ops.access(inode, pyfuse3.ModeT(os.X_OK), ANN)
+    assert not await node.ops.access(inode, pyfuse3.ModeT(os.R_OK), BOB)
+    await fails(errno.EACCES, node.ops.opendir(await node.walk("proc/100"), BOB))
+
+
+async def test_setattr(node: Mounted) -> None:
+    inode = await node.walk("proc/100/lock")
+    attributes: Any = pyfuse3.EntryAttributes()
+    truncate: Any = Fields(update_size=True)
+    assert (await node.ops.setattr(inode, attributes, truncate, None, ANN)).st_size == 0
+    await fails(errno.EACCES, node.ops.setattr(inode, attributes, truncate, None, BOB))
+    chmod: Any = Fields(update_mode=True)
+    await fails(errno.EPERM, node.ops.setattr(inode, attributes, chmod, None, ANN))
+
+
+async def test_another_process_with_the_same_number(node: Mounted) -> None:
+    reader = await node.open("proc/100/lock", os.O_RDWR, ANN)
+    node.world.programs[100] = Program(node.world.programs[100].state, node.sent.append)
+    await fails(errno.ENOENT, node.ops.read(reader, 0, 100))
+    await fails(errno.ENOENT, node.ops.write(reader, 0, b"1"))
+    assert node.sent == []
+
+
+async def test_nodes_known_only_from_the_map_stay_the_same(node: Mounted) -> None:
+    handle = await node.open(f"nodes/{OTHER}/status", os.O_RDONLY)
+    assert await node.ops.read(handle, 0, 100) == b"unknown\n"
+
+
+async def test_self(node: Mounted) -> None:
+    link = await node.walk("self", ANN)
+    assert await node.ops.readlink(link, ANN) == b"proc/100"
+    await fails(errno.ENOENT, node.ops.readlink(link, BOB))
+    await fails(errno.EINVAL, node.ops.readlink(await node.walk("proc"), ANN))
+    await fails(errno.ENOENT, node.walk("self", BOB))
+
+
+async def test_listing_in_pieces(node: Mounted, listing: list[tuple[str, int]]) -> None:
+    handle = await node.ops.opendir(await node.walk("proc/100"), ANN)
+    position = 0
+    while True:
+        token: Any = []
+        await node.ops.readdir(handle, position, token)
+        if not token:
+            break
+        position = token[-1]
+    await node.ops.releasedir(handle)
+    names = [name for name, _ in listing]
+    assert len(names) == len(set(names))
+    assert {"migrate", "lock", "where", "why", "move", "stat"} <= set(names)
+    assert [position for _, position in listing] == list(range(1, len(names) + 1))
+    assert node.ops.handles.listings == {}
+
+
+async def test_listing_while_programs_end(node: Mounted, listing: list[tuple[str, int]]) -> None:
+    handle = await node.ops.opendir(await node.walk("proc"), ROOT)
+    node.world.programs.clear()
+    token: Any = []
+    await node.ops.readdir(handle, 0, token)
+    assert listing == []
+
+
+async def test_statfs(node: Mounted) -> None:
+    data = await node.ops.statfs(ROOT)
+    assert data.f_namemax == 255
+    assert data.f_blocks == 0
+
+
+async def test_root_inode_is_the_root(node: Mounted) -> None:
+    assert Place.of(pyfuse3.ROOT_INODE) == Place(Folder.ROOT)

@@ -1,0 +1,281 @@
+"""The commands on a live cluster: moslab, mosrun, mosps, mosmigrate, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosfs.tools import lab as labs
+from tests import cluster
+from tests.cluster import Lab, leftovers, wait_until
+
+pytestmark = pytest.mark.root
+
+#: Says READY, then answers each line with its number: a program to move about.
+ECHO = "i=0; echo READY; while read line; do i=$((i+1)); echo $i $line; done"
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with cluster.lab(tmp_path_factory.mktemp("t5"), 3) as running:
+        yield running
+
+
+def own(nodes: Lab, name: str) -> str:
+    """A control file of whoever opens it, on node 1."""
+    return f"{nodes.node(1).paths.mount}/self/{name}"
+
+
+class Echo:
+    """`ECHO` under mosrun on node 1, talked to through pipes."""
+
+    def __init__(self, nodes: Lab, *options: str) -> None:
+        pipe = subprocess.PIPE
+        self.process = nodes.start(1, "mosrun", *options, "sh", "-c", ECHO, stdin=pipe, stdout=pipe)
+        assert self.process.stdin and self.process.stdout
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+        self.asked = 0
+        assert self.stdout.readline() == b"READY\n"
+
+    @property
+    def pid(self) -> str:
+        return str(self.process.pid)
+
+    def is_alive(self) -> bool:
+        """It answers with the next number: nothing was lost or done twice."""
+        self.asked += 1
+        self.stdin.write(b"hello\n")
+        self.stdin.flush()
+        return self.stdout.readline() == f"{self.asked} hello\n".encode()
+
+    def __enter__(self) -> Echo:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+# --------------------------------------------------------------------------- moslab
+
+
+def test_up_twice_is_one_line_and_changes_nothing(nodes: Lab) -> None:
+    before = [nodes.mosd(n) for n in (1, 2, 3)]
+    done = nodes.moslab("up", "-n", "2")
+    assert done.returncode == 1
+    assert done.stderr == f"moslab: a lab is up already below {nodes.plan.root} (moslab down ends it)\n"
+    assert [nodes.mosd(n) for n in (1, 2, 3)] == before
+
+
+def test_status(nodes: Lab) -> None:
+    rows = json.loads(nodes.moslab("status", "--json").stdout)
+    assert [(row["node"], row["state"]) for row in rows] == [(1, "up"), (2, "up"), (3, "up")]
+
+
+def test_run_passes_everything_through(nodes: Lab, tmp_path: Path) -> None:
+    script = "cat; pwd; echo $MOSIX_ROOT $MOUNT; echo err >&2; exit 5"
+    done = nodes.run(2, "sh", "-c", script, input="in\n", cwd=tmp_path)
+    paths = nodes.node(2).paths
+    assert (done.returncode, done.stderr) == (5, "err\n")
+    assert done.stdout == f"in\n{tmp_path}\n{paths.root} {paths.mount}\n"
+    assert nodes.run(1, "no-such-program").returncode == 127
+    assert nodes.run(1, "/").returncode == 126
+    assert nodes.run(4, "true").stderr == "moslab: no node 4: this lab has nodes 1 to 3\n"
+
+
+def test_down_leaves_nothing(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 2) as running:
+        stopped = running.start(1, "mosrun", "sh", "-c", "trap '' TERM; kill -TSTP $$; sleep 100 & wait")
+        away = running.start(1, "mosrun", "-2", "sh", "-c", "sleep 100 & wait")
+        wait_until(lambda: len(running.tree(1).pids("proc")) >= 3)
+        assert running.moslab("down").returncode == 0
+        assert stopped.wait() in (-signal.SIGTERM, -signal.SIGKILL) and away.wait() == -signal.SIGTERM
+        assert not leftovers(running.plan)
+        assert running.moslab("down").returncode == 0
+
+
+def test_down_after_every_mosd_was_killed(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 2) as running:
+        program = running.start(1, "mosrun", "-2", "sleep", "100")
+        wait_until(lambda: running.tree(2).pids("guests"))
+        running.kill_mosd(1)
+        running.kill_mosd(2)
+        assert running.moslab("down").returncode == 0
+        assert program.wait() == -signal.SIGKILL
+
+
+def test_a_node_that_cannot_start_takes_all_down(tmp_path: Path, nodes: Lab) -> None:
+    done = subprocess.run(
+        [*cluster.MOSLAB, "up", "-n", "3", "--base", nodes.plan.base, "--root", str(tmp_path / "second")],
+        capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("moslab: node ") and "did not start" in done.stderr
+    assert not (tmp_path / "second").exists()
+    assert nodes.moslab("status").returncode == 0
+
+
+def test_nodes_with_networks_of_their_own(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 2, netns=True) as running:
+        assert running.node(2).ip == "10.77.0.2"
+        ours, theirs = (running.run(n, "readlink", "/proc/self/ns/net").stdout for n in (1, 2))
+        assert ours and theirs and ours != theirs
+        done = running.run(1, "mosrun", "-2", "cat", own(running, "whereami"))
+        assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)
+
+
+# --------------------------------------------------------------------------- mosrun
+
+
+@pytest.mark.parametrize(("option", "where"), [("-h", "0"), ("-2", "2"), ("-r3", "3")])
+def test_where_a_program_starts(nodes: Lab, option: str, where: str) -> None:
+    if option == "-r3":
+        option = f"-r{nodes.node(3).ip}"
+    done = nodes.run(1, "mosrun", option, "cat", own(nodes, "whereami"))
+    assert (done.stdout, done.stderr, done.returncode) == (f"{where}\n", "", 0)
+
+
+def test_best_node_is_one_of_them(nodes: Lab) -> None:
+    assert nodes.run(1, "mosrun", "-b", "cat", own(nodes, "whereami")).stdout in ("0\n", "2\n", "3\n")
+
+
+@pytest.mark.parametrize(("option", "computer"), [
+    ("-9", "9"), ("-10.1.2.3", "10.1.2.3"), ("-rno.such.invalid", "no.such.invalid"),
+])
+def test_a_node_that_is_not_in_the_map(nodes: Lab, option: str, computer: str) -> None:
+    done = nodes.run(1, "mosrun", option, "echo", "never")
+    assert (done.stdout, done.stderr) == ("", f"mosrun: failed migrating to {computer}: not in map\n")
+    assert done.returncode != 0
+    assert nodes.run(1, "mosrun", option, "-F", "echo", "always").stdout == "always\n"
+
+
+@pytest.mark.parametrize(("options", "files"), [
+    (["-L", "-m400", "-e"], {"lock": "1", "needmem": "400", "unsupportok": "1"}),
+    (["-l", "-g", "-w"], {"lock": "0", "freezable": "0", "unsupportok": "2"}),
+    (["-c", "-d", "100"], {"cpujob": "1", "decayrate": "100"}),
+    ([], {"lock": "0", "freezable": "1", "needmem": "0", "unsupportok": "0", "cpujob": "0", "decayrate": "9976"}),
+])
+def test_options_arrive(nodes: Lab, options: list[str], files: dict[str, str]) -> None:
+    done = nodes.run(1, "mosrun", *options, "cat", *(own(nodes, name) for name in files))
+    assert done.stdout.split() == list(files.values())
+
+
+def test_recursive_mosrun_inherits(nodes: Lab) -> None:
+    show = f"cat {own(nodes, 'lock')} {own(nodes, 'needmem')}"
+    assert nodes.run(1, "mosrun", "-Lm300", "mosrun", "sh", "-c", show).stdout == "1\n300\n"
+    both = f"mosrun -lm200 sh -c '{show}'; {show}"
+    assert nodes.run(1, "mosrun", "-Lm300", "sh", "-c", both).stdout == "0\n200\n1\n300\n"
+
+
+def test_native_programs_are_outside(nodes: Lab) -> None:
+    done = nodes.run(1, "mosrun", "mosnative", "sh", "-c", "cat; cat /proc/self/lock", input="in\n")
+    assert done.stdout == "in\n" and done.returncode == 1
+    assert "/proc/self/lock: No such file or directory" in done.stderr
+
+
+# --------------------------------------------------------------------------- mosps, mosmigrate
+
+
+def test_a_process_is_moved_about(nodes: Lab) -> None:
+    with Echo(nodes) as echo:
+        ip = nodes.node(2).ip
+        for target, where in (("2", "2"), ("3", "3"), (ip, "2"), ("home", "here"), ("home", "here"), ("3", "3")):
+            done = nodes.run(1, "mosmigrate", echo.pid, target)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+            row = nodes.run(1, "mosps", echo.pid).stdout.splitlines()[1].split()
+            assert (row[0], row[2], row[3]) == (echo.pid, where, "here")
+            assert echo.is_alive()
+        (row,) = json.loads(nodes.run(1, "mosps", "--json", echo.pid).stdout)
+        assert (row["where"], row["nmigs"], row["state"]) == (nodes.node(3).ip, 5, "away")
+        guest = nodes.run(3, "mosps", "-V").stdout.splitlines()
+        assert guest[0].split() == ["PID", "TTY", "FROM", "ORIGPID", "CMD"]
+        assert guest[1].split()[2:4] == ["1", echo.pid]
+
+
+def test_the_same_by_file(nodes: Lab) -> None:
+    with Echo(nodes) as echo:
+        nodes.run(1, "sh", "-c", f"echo 2 > $MOUNT/proc/{echo.pid}/migrate")
+        wait_until(lambda: nodes.run(1, "sh", "-c", f"cat $MOUNT/proc/{echo.pid}/whereami").stdout == "2\n")
+        assert echo.is_alive()
+
+
+def test_out_sends_a_guest_home(nodes: Lab) -> None:
+    with Echo(nodes, "-2") as echo:
+        (guest,) = nodes.tree(2).pids("guests")
+        assert nodes.run(2, "mosmigrate", str(guest), "out").returncode == 0
+        assert nodes.tree(2).pids("guests") == []
+        wait_until(lambda: nodes.process(echo.process.pid).state == "here")
+        assert echo.is_alive()
+
+
+def test_bad_moves_are_one_line(nodes: Lab) -> None:
+    with Echo(nodes) as echo:
+        for target in ("9", "10.1.2.3", "no.such.invalid"):
+            done = nodes.run(1, "mosmigrate", echo.pid, target)
+            assert (done.returncode, done.stderr) == (1, f"mosmigrate: failed migrating to {target}: not in map\n")
+        assert nodes.run(1, "mosmigrate", echo.pid, "freeze").returncode == 125
+        assert echo.is_alive()
+    done = nodes.run(1, "mosmigrate", str(os.getpid()), "2")
+    assert (done.returncode, done.stderr) == (1, f"mosmigrate: {os.getpid()}: no such MOSIX process\n")
+
+
+def test_other_peoples_processes(nodes: Lab) -> None:
+    with Echo(nodes) as echo:
+        done = nodes.run(1, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "mosmigrate", echo.pid, "2")
+        assert (done.returncode, done.stderr) == (1, f"mosmigrate: {echo.pid}: Permission denied\n")
+        assert echo.is_alive() and nodes.process(echo.process.pid).nmigs == 0
+
+
+def test_a_node_that_is_down(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 2) as running, Echo(running) as echo:
+        running.kill_mosd(2)
+        done = running.run(1, "mosmigrate", echo.pid, "2")
+        assert (done.returncode, done.stderr) == (1, "mosmigrate: failed migrating to 2: no response\n")
+        assert echo.is_alive()
+        assert running.run(1, "mosrun", "-F", "-2", "echo", "anyway").stdout == "anyway\n"
+        running.start_mosd(2)
+        assert running.run(1, "mosmigrate", echo.pid, "2").returncode == 0
+        assert echo.is_alive()
+
+
+# --------------------------------------------------------------------------- storm
+
+
+def test_a_storm_changes_nothing_but_the_place(nodes: Lab, tmp_path: Path) -> None:
+    script = "for i in $(seq 60); do echo $i; sleep 0.03; done | sort -n | tail -3; echo err >&2; exit 9"
+    stats = tmp_path / "stats"
+    options = ["--every", "0.1", "--stats", str(stats), "--seed", "1"]
+    done = nodes.moslab("storm", *options, "--", "mosrun", "bash", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (9, "58\n59\n60\n", "err\n")
+    counts = json.loads(stats.read_text())
+    assert counts["moves"] > 3 and counts["failed"] == 0, counts
+
+
+def test_a_storm_dies_as_its_command(nodes: Lab) -> None:
+    assert nodes.storm("mosrun", "sh", "-c", "kill -SEGV $$").returncode == -signal.SIGSEGV
+    assert nodes.storm("no-such-program").returncode == 127
+
+
+def test_what_a_program_says_in_a_storm_arrives_at_once(nodes: Lab) -> None:
+    pipe = subprocess.PIPE
+    storm = nodes.start_moslab("storm", "--every", "0.05", "--", "mosrun", "sh", "-c", ECHO, stdin=pipe, stdout=pipe)
+    assert storm.stdin and storm.stdout and storm.stdout.readline() == b"READY\n"
+    for number in range(1, 40):
+        storm.stdin.write(b"x\n")
+        storm.stdin.flush()
+        assert storm.stdout.readline() == f"{number} x\n".encode()
+        time.sleep(0.02)
+    storm.stdin.close()
+    assert storm.wait() == 0
+
+
+def test_python_is_found(nodes: Lab) -> None:
+    assert nodes.run(1, "mosrun", sys.executable, "-c", "print(6 * 7)").stdout == "42\n"
+    assert labs.answers(nodes.node(1))

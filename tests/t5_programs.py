@@ -1,0 +1,69 @@
+"""The test programs at home, away, and while being moved, give what they give natively.
+
+All share one lab. Those in motion run a few at a time, beside the tests that wait for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from tests.cluster import lab
+from tests.progs import PROGRAMS, Outcome, Place, Program, verdict
+
+WORKERS = 3
+NODES = 3
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the lab of this module is."""
+    with lab(tmp_path_factory.mktemp("lab"), NODES) as nodes, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", nodes.environ["PATH"])
+        yield nodes.plan.root
+
+
+@pytest.fixture(scope="module")
+def in_motion(request: pytest.FixtureRequest, root: str) -> Iterator[dict[str, Future[tuple[Outcome, str]]]]:
+    """The runs in motion that this session wants, all started when the first of them is asked for."""
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    names = {item.name for item in functions if item.originalname == test_in_motion.__name__}
+    wanted = [program for program in PROGRAMS if f"{test_in_motion.__name__}[{program.name}]" in names]
+    pool = ThreadPoolExecutor(WORKERS)
+    try:
+        yield {program.name: pool.submit(verdict, program, Place.MOTION, root=root) for program in wanted}
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def named(program: Program) -> str:
+    return program.name
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
+def test_at_home(program: Program, root: str) -> None:
+    _, wrong = verdict(program, Place.HOME, root=root)
+    assert wrong == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
+def test_away(program: Program, root: str) -> None:
+    _, wrong = verdict(program, Place.AWAY, root=root)
+    assert wrong == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
+def test_in_motion(program: Program, in_motion: dict[str, Future[tuple[Outcome, str]]]) -> None:
+    outcome, wrong = in_motion[program.name].result()
+    assert wrong == ""
+    assert outcome.moves > 0, f"it was never moved: {dict(outcome.reasons)}"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
+def test_in_long_motion(program: Program, root: str) -> None:
+    outcome, wrong = verdict(program, Place.MOTION, root=root, seconds="10", pause="0.05")
+    assert wrong == ""
+    assert outcome.moves > 10, f"it was moved {outcome.moves} times: {dict(outcome.reasons)}"

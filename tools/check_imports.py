@@ -1,0 +1,188 @@
+"""Check the import law of docs/design/layout.md on the sources: ``python -m mosfs.tools.check_imports [FOLDER]``.
+
+A package may import what stands left of it in `LAW`, and itself. Packages that stand together do not see each other.
+Imports inside functions and those for the type checker alone count too. `START_SMALL` names modules whose whole import
+closure (over our modules, without what is for the type checker alone) must stay clear of heavy libraries.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+
+ROOT = "mosfs"
+C_MODULE = "mosfs._native"  #: built, so there is no source to read; part of `native`
+
+#: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts.
+LAW = (
+    ("abi",),
+    ("native",),
+    ("wire",),
+    ("trace", "cluster", "balance"),
+    ("calls",),
+    ("migrate", "procfs", "mbox", "ptf"),
+    ("home", "guest", "fuse"),
+    ("daemon",),
+    ("tools",),
+)
+
+RANK = {package: rank for rank, packages in enumerate(LAW) for package in packages}
+
+
+def event_loop(library: str) -> bool:
+    """ptrace belongs to processes, trio and FUSE to the daemon: the two never share one."""
+    return library in ("trio", "pyfuse3")
+
+
+def not_standard(library: str) -> bool:
+    """Short commands start without site-packages (`mosfs.tools.install_launchers`)."""
+    return library not in sys.stdlib_module_names
+
+
+#: Module and what it must not reach.
+START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("mosfs.tools.mosrun", not_standard),
+    ("mosfs.tools.mosnative", not_standard),
+    ("mosfs.tools.mosps", not_standard),
+    ("mosfs.tools.mosmigrate", not_standard),
+    ("mosfs.daemon.forkserver", event_loop),
+    ("mosfs.home.tracer", event_loop),
+    ("mosfs.guest.host", event_loop),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """``target``: a module of ours in full, or the first part of a library's name. ``typing_only``: not at run time."""
+
+    target: str
+    line: int
+    typing_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    name: str
+    path: str
+    imports: tuple[Import, ...]
+
+
+def read_modules(folder: str) -> dict[str, Module]:
+    """Every module below ``folder``/mosfs by its dotted name (mosfs/tools is a link there). SyntaxError as it comes."""
+    files = dict(_files(folder))
+    return {name: Module(name, path, tuple(_imports(name, path, files.keys()))) for name, path in files.items()}
+
+
+def law_broken(modules: Mapping[str, Module]) -> Iterator[str]:
+    """One line, with file and line number, for each import against the law."""
+    for module in modules.values():
+        package = _package(module.name)
+        if package and package not in RANK:
+            yield f"{module.path}:1: the import law does not know mosfs.{package}"
+        for imported in module.imports:
+            other = _package(imported.target) if _ours(imported.target) else ""
+            if package and other and other != package and RANK.get(other, len(LAW)) >= RANK.get(package, len(LAW)):
+                yield f"{module.path}:{imported.line}: mosfs.{package} must not import mosfs.{other}"
+
+
+def heavy_starts(modules: Mapping[str, Module]) -> Iterator[str]:
+    """One line for each module of `START_SMALL` that is not there, and for each library that one must not reach."""
+    for start, forbidden in START_SMALL:
+        if start not in modules:
+            yield f"{start}: there is no such module, but START_SMALL names it"
+            continue
+        for library, chain in _reached(modules, start).items():
+            if forbidden(library):
+                yield f"{modules[start].path}:1: {start} must not import {library}, but does: {' -> '.join(chain)}"
+
+
+def _reached(modules: Mapping[str, Module], start: str) -> dict[str, tuple[str, ...]]:
+    """Libraries that importing ``start`` may load, each with the shortest chain to it."""
+    chains: dict[str, tuple[str, ...]] = {start: (start,)}
+    libraries: dict[str, tuple[str, ...]] = {}
+    waiting = [start]
+    for name in waiting:
+        parents = (Import(parent, 1, False) for parent in _parents(name))
+        for imported in (*parents, *modules[name].imports):
+            target = imported.target
+            if imported.typing_only or target in chains:
+                continue
+            if target in modules:
+                chains[target] = (*chains[name], target)
+                waiting.append(target)
+            elif not _ours(target):
+                libraries.setdefault(target, (*chains[name], target))
+            elif target == C_MODULE:
+                libraries.setdefault("cffi", (*chains[name], target, "cffi"))
+    return libraries
+
+
+def _files(folder: str) -> Iterator[tuple[str, str]]:
+    for directory, _, names in os.walk(os.path.join(folder, ROOT), followlinks=True):
+        for name in names:
+            if name.endswith(".py"):
+                path = os.path.normpath(os.path.join(directory, name))
+                module = os.path.relpath(path, folder).removesuffix(".py").removesuffix("/__init__")
+                yield module.replace("/", "."), path
+
+
+def _imports(name: str, path: str, known: Container[str]) -> Iterator[Import]:
+    with open(path, encoding="utf-8") as source:
+        tree = ast.parse(source.read(), path)
+    package = name if path.endswith("/__init__.py") else name.rpartition(".")[0]
+    for node, typing_only in _import_statements(tree, False):
+        for target in _targets(node, package, known):
+            yield Import(target if _ours(target) else target.split(".")[0], node.lineno, typing_only)
+
+
+def _import_statements(node: ast.AST, typing_only: bool) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node, typing_only
+        return
+    guarded = node.body if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING") else []
+    for child in ast.iter_child_nodes(node):
+        yield from _import_statements(child, typing_only or child in guarded)
+
+
+def _targets(node: ast.Import | ast.ImportFrom, package: str, known: Container[str]) -> list[str]:
+    """The modules that one statement names: of ``from a import b``, a.b when that is a module, else a."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    base = node.module or ""
+    if node.level:
+        parts = package.split(".")
+        base = ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [base])])
+    inner = (f"{base}.{alias.name}" for alias in node.names)
+    return [name if name in known else base for name in inner]
+
+
+def _ours(name: str) -> bool:
+    return name == ROOT or name.startswith(ROOT + ".")
+
+
+def _package(name: str) -> str:
+    """The package directly below mosfs in a dotted name; "" for mosfs itself."""
+    return name.split(".")[1].lstrip("_") if "." in name else ""
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts))]
+
+
+def main() -> int:
+    folder = sys.argv[1] if len(sys.argv) > 1 else "."
+    modules = read_modules(folder)
+    if ROOT not in modules:
+        sys.stderr.write(f"check_imports: {folder}: there is no {ROOT}/__init__.py in it\n")
+        return 2
+    faults = [*law_broken(modules), *heavy_starts(modules)]
+    sys.stdout.writelines(f"{fault}\n" for fault in faults)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

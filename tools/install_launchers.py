@@ -1,0 +1,70 @@
+"""Replace pip's entry points of the short commands by scripts that start in no more than the interpreter's own time.
+
+An entry point made by pip starts Python with site-packages, which costs more than all of ``mosrun``. These scripts say
+``#!{python} -IS`` instead: isolated (nothing in the caller's environment or directory changes which code runs) and
+without ``site``, with the one folder that holds ``mosfs`` put on the path. The commands named here import nothing but
+the standard library; a test sees to that.
+
+    python -m mosfs.tools.install_launchers [DIRECTORY]      (default: where this Python's own scripts are)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import mosfs
+
+#: Command to "module:function"; mosd needs site-packages, so it keeps the entry point of pip.
+LAUNCHERS = {
+    "mosrun": "mosrun:main",
+    "mosenv": "mosrun:main_env",
+    "mosnative": "mosnative:main",
+    "mosps": "mosps:main",
+    "mosmigrate": "mosmigrate:main",
+}
+SHEBANG_LIMIT = 120  #: kernels before 5.1 cut the first line of a script here
+
+SCRIPT = """#!{python} -IS
+import sys
+sys.path.insert(0, {folder!r})
+from mosfs.tools.{module} import {function}
+sys.exit({function}())
+"""
+
+
+def script(target: str, python: str, folder: str) -> str:
+    """Text of the launcher for ``target`` ("module:function"); ValueError when ``python`` cannot stand in ``#!``."""
+    if len(python) > SHEBANG_LIMIT or any(c.isspace() for c in python):
+        raise ValueError(f"{python}: too long or with blanks, so it cannot stand in the first line of a script")
+    module, _, function = target.partition(":")
+    return SCRIPT.format(python=python, folder=folder, module=module, function=function)
+
+
+def install(directory: str) -> list[str]:
+    """Write all launchers to ``directory``, each in one step; their paths."""
+    python = os.path.realpath(sys.executable)
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(mosfs.__file__)))
+    written = []
+    for name, target in LAUNCHERS.items():
+        path = os.path.join(directory, name)
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write(script(target, python, folder))
+            os.fchmod(file.fileno(), 0o755)
+        os.replace(f"{path}.new", path)
+        written.append(path)
+    return written
+
+
+def main() -> int:
+    directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(sys.executable))
+    try:
+        install(directory)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"install_launchers: {error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""mosd(8): the MOSIX daemon of this node."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from mosfs.tools.options import TEXT, Command, Option, Parsed, UserError
+
+MOSD = Command("mosd", "mosd [--root {dir}] [--foreground]", "the MOSIX daemon of this node", (
+    Option("--root", "root", "use the files below this directory (default: MOSIX_ROOT, or /)", TEXT, metavar="dir"),
+    Option("--foreground", "foreground", "stay in the foreground"),
+    Option("--tracer", "tracer", "module of the tracer, for tests", TEXT, metavar="module"),
+    Option("--host", "host", "module of the guests' host, for tests", TEXT, metavar="module"),
+))
+
+
+def serve(parsed: Parsed) -> int:
+    """0 when it is up (in the background) or has ended as told; one line and 1 when it cannot run."""
+
+    from mosfs.cluster.errors import ConfigError
+    from mosfs.cluster.paths import NodePaths, Ports
+    from mosfs.daemon.lifecycle import in_background
+
+    paths = NodePaths(parsed.get("root") or os.environ.get("MOSIX_ROOT", ""))
+    # Tracers and hosts look here; it must be right for them whatever mosd was told
+    os.environ["MOSIX_ROOT"] = paths.root
+    try:
+        ports = Ports.from_env()
+    except ConfigError as error:
+        raise UserError(str(error)) from None
+
+    def complain(why: str) -> None:
+        if why:
+            os.write(terminal, f"mosd: {why}\n".encode())
+
+    def work(report: Callable[[str], None]) -> int:
+        from mosfs.daemon.service import Options, run
+        from mosfs.daemon.spawner import Engine
+
+        engine = Engine()
+        engine = Engine(parsed.get("tracer", engine.tracer), parsed.get("host", engine.host))
+        os.chdir("/")
+        os.umask(0o022)
+        return run(Options(paths, ports, engine), report)
+
+    if "foreground" not in parsed:
+        return in_background(work)
+    terminal = os.dup(2)  # the log takes over stderr
+    return work(complain)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return MOSD.run(serve, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

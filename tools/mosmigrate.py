@@ -1,0 +1,110 @@
+"""mosmigrate(1): move a process by hand. A write to the tree starts the move; the outcome is awaited in the tree.
+
+The manual's mosmigrate does not wait; ours does, so that the user learns of a failure. Ctrl-C stops the waiting,
+not the move.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+
+from mosfs.cluster.paths import NodePaths
+from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
+from mosfs.tools.text import ENDED, FAILED_MIGRATING, LATER, NO_SUCH_PROCESS, NOT_IN_MAP
+from mosfs.tools.tree import Tree, refusal
+
+LATER_WORDS = ("freeze", "continue", "checkpoint", "chkstop", "chkexit")
+POLL = 0.01  #: seconds between two looks at the outcome
+RUNNING = "..."
+
+SYNOPSIS = """
+mosmigrate [--no-wait] {pid} {node-number | IP-address | host}
+mosmigrate [--no-wait] {pid} home
+mosmigrate [--no-wait] {pid} out
+mosmigrate {pid} {freeze | continue | checkpoint | chkstop | chkexit}
+"""
+
+MOSMIGRATE = Command("mosmigrate", SYNOPSIS, "manual control of running MOSIX processes",
+                     (Option("--no-wait", "nowait", "return at once, as soon as the move is requested"),), permute=True)
+
+
+def resolve(target: str) -> str:
+    """What is written for ``target``: "home", a node-number or an IP. UserError for a host that nobody knows."""
+    if target == "home" or target.isdigit() or is_ip(target):
+        return target
+    import socket
+
+    try:
+        return socket.gethostbyname(target)
+    except (OSError, UnicodeError):
+        raise UserError(FAILED_MIGRATING.format(computer=target, reason=NOT_IN_MAP)) from None
+
+
+def last_move(tree: Tree, pid: str) -> tuple[int, str]:
+    """Number and result of the last move that was asked for (the file ``move``: "SEQ TARGET RESULT")."""
+    fields = tree.read(f"proc/{pid}/move").split(" ", 2)
+    return int(fields[0]), fields[2] if len(fields) > 2 else ""
+
+
+def await_move(tree: Tree, pid: str, before: int, target: str) -> None:
+    """Return when a move after number ``before`` has succeeded; UserError with its reason when it failed."""
+    while True:
+        try:
+            number, result = last_move(tree, pid)
+        except OSError as error:
+            raise UserError(ENDED.format(pid=pid)) from error
+        if number > before and result != RUNNING:
+            break
+        time.sleep(POLL)
+    if result != "ok":
+        raise UserError(FAILED_MIGRATING.format(computer=target, reason=result))
+
+
+def migrate(tree: Tree, pid: str, target: str, *, wait: bool) -> None:
+    value = resolve(target)
+    try:
+        before, _ = last_move(tree, pid)
+        tree.write(f"proc/{pid}/migrate", value)
+    except OSError as error:
+        if error.errno in (errno.EHOSTUNREACH, errno.EINVAL):
+            raise UserError(FAILED_MIGRATING.format(computer=target, reason=NOT_IN_MAP)) from error
+        raise refusal(pid, error) from error
+    if wait:
+        await_move(tree, pid, before, target)
+
+
+def send_out(tree: Tree, pid: str, *, wait: bool) -> None:
+    """Super-User only: a guest leaves this node. It has left when its folder is gone."""
+    try:
+        tree.write(f"guests/{pid}/migrate", "out")
+    except OSError as error:
+        raise refusal(pid, error) from error
+    while wait and int(pid) in tree.pids("guests"):
+        time.sleep(POLL)
+
+
+def body(options: Parsed) -> int:
+    if len(options.rest) != 2:
+        raise UsageError("a process ID and a target are needed")
+    pid, target = options.rest
+    if not (pid.isascii() and pid.isdigit()):
+        raise UserError(NO_SUCH_PROCESS.format(pid=pid))
+    if target in LATER_WORDS:
+        raise UserError(LATER.format(what=target), 125)
+    tree = Tree(NodePaths.from_env())
+    tree.pids("proc")  # "not running" comes before "no such process"
+    if target == "out":
+        send_out(tree, pid, wait="nowait" not in options)
+    else:
+        migrate(tree, pid, target, wait="nowait" not in options)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    return MOSMIGRATE.run(body, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""mosrun(1) and mosenv: start a program that may run, and move, anywhere in the cluster.
+
+The launcher asks mosd for a tracer, which seizes this very process; then it execs the program. So the program is the
+shell's own child, with the PID, terminal, process group and exit status that the shell expects. All a start costs
+beyond the interpreter is paid in this file, which therefore imports only modules built into the interpreter;
+`install_launchers` starts it without site-packages.
+"""
+
+import posix
+import sys
+
+from mosfs.tools.options import INT, LIST, NODE, TEXT, Command, Option, Parsed, UsageError, UserError
+
+FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  #: as env(1), timeout(1) and the shell have it
+MAX_FILES = 1024
+#: Below MOSIX_ROOT. `mosfs.cluster.paths` knows it too, but costs more than all of this file; a test compares the two.
+SOCKET = "run/mosd/sock"
+SUN_PATH = 107
+ENOENT, EACCES, ENOTDIR, ENOEXEC = 2, 13, 20, 8
+
+#: Rows whose values go to mosd under their own key; the others are the launcher's business.
+KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force")
+
+TABLE = (
+    Option("-b", "node", "start on the best available node", value="best"),
+    Option("-r", "node", "start on this host", TEXT, metavar="host"),
+    Option("-", "node", "start on this node: its number, or its IP (a.b.c.d)", NODE, metavar="n"),
+    Option("-h", "node", "start in the home-node", value="home"),
+    Option("-F", "force", "run the program even if that node is unavailable"),
+    Option("-L", "lock", "do not migrate the program automatically", value="1"),
+    Option("-l", "lock", "reverse the effect of -L", value="0"),
+    Option("-g", "freezable", "do not freeze the program automatically", value="0"),
+    Option("-G", "freezable", "reverse the effect of -g", value="1"),
+    Option("-m", "needmem", "memory that the program needs, in megabytes", INT, metavar="mb", high=262143),
+    Option("-e", "unsupported", "unsupported system calls fail with ENOSYS instead of ending the program", value="1"),
+    Option("-w", "unsupported", "as -e, with a line on standard error for each", value="2"),
+    Option("-u", "unsupported", "reverse the effect of -e and -w", value="0"),
+    Option("--stay-home", "unsupported", "unsupported system calls keep the program at home, and work", value="3"),
+    Option("-z", "argv0", "the program's arguments begin at argument #0"),
+    Option("-c", "cpujob", "leave system calls and I/O out of migration considerations", value="1"),
+    Option("-n", "cpujob", "reverse the effect of -c", value="0"),
+    Option("-d", "decay", "share of 10000 of its statistics kept each second", INT, metavar="decay", high=10000),
+    Option("-p", "wrapper", "called by a setgid wrapper: run the program with the real group"),
+    Option("-t -T", "ignored", "ignored: options of older releases"),
+    Option("-S", "queue", "run the lines of a commands-file, so many at a time", INT, metavar="maxjobs", low=1,
+           high=30000, later=True),
+    Option("-R", "restart", "continue from a checkpoint file", TEXT, metavar="file", later=True),
+    Option("-O", "reopen", "with -R: other files for these descriptors", LIST, metavar="fd=file", later=True),
+    Option("-I", "inspect", "inspect a checkpoint file", TEXT, metavar="file", later=True),
+    Option("-A", "interval", "checkpoint every so many minutes", INT, metavar="minutes", high=10000000, later=True),
+    Option("-C", "checkpoint", "base name of checkpoint files", TEXT, metavar="file", later=True),
+    Option("-N", "keep", "checkpoint files before they are recycled", INT, metavar="max", high=10000000, later=True),
+    Option("-X", "private", "a directory of private temporary files", LIST, metavar="/directory", later=True),
+)
+
+SYNOPSIS = """
+{0} [location options] [program options] program [args]...
+{0} -S{{maxjobs}} [location options] [program options] {{commands-file}}[,{{failed-file}}]
+{0} -R{{file}} [-O{{fd=file}}[,{{fd2=file2}}]]... [location options]
+{0} -I{{file}}
+"""
+
+MOSRUN = Command("mosrun", SYNOPSIS.format("mosrun"), "run a program that can migrate", TABLE)
+MOSENV = Command("mosenv", SYNOPSIS.format("mosenv"), "mosrun for programs that need LD_LIBRARY_PATH", TABLE)
+
+
+def request(parsed: Parsed) -> bytes:
+    """The launcher's one message (docs/design/protocols.md): ``RUN`` and what was given, as key=value."""
+    fields = [f"{key}={parsed.values[key]}" for key in KEYS if key in parsed.values]
+    return "\0".join(["RUN", *fields]).encode("utf-8", "surrogateescape")
+
+
+def ask(message: bytes) -> None:
+    """Send ``message`` to this node's mosd and wait for its OK; UserError with its text otherwise.
+
+    The socket is close-on-exec and stays open until then: mosd and the tracer see its end as the exec.
+    """
+    import _socket
+
+    path = root_path(SOCKET)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        if len(path.encode(errors="surrogateescape")) > SUN_PATH:  # through its folder's descriptor any length will do
+            folder = posix.open(path.rpartition("/")[0], posix.O_PATH | posix.O_CLOEXEC)
+            path = f"/proc/self/fd/{folder}/sock"
+        connection.connect(path)
+    except OSError as error:
+        from mosfs.tools.text import NOT_RUNNING
+
+        raise UserError(NOT_RUNNING.format(socket=root_path(SOCKET)), FAILED) from error
+    try:
+        connection.send(message)
+        answer = connection.recv(65536)
+    except OSError:
+        answer = b""
+    if answer != b"OK":
+        from mosfs.tools.text import NO_ANSWER
+
+        raise UserError(answer.removeprefix(b"ERR\0").decode("utf-8", "replace") or NO_ANSWER, FAILED)
+    _held.append(connection)
+
+
+_held: list[object] = []  # keeps the connection from being collected, and thereby closed, before the exec
+
+
+def root_path(name: str) -> str:
+    root = posix.environ.get(b"MOSIX_ROOT", b"") or b"/"
+    return posix_decode(root).rstrip("/") + "/" + name
+
+
+def posix_decode(name: bytes) -> str:
+    return name.decode(sys.getfilesystemencoding(), "surrogateescape")
+
+
+def find(program: str, environ: dict[bytes, bytes]) -> str:
+    """Path of ``program`` as execvp(3) would find it; UserError 127 if there is none, 126 if it cannot be executed."""
+    found = ENOENT
+    folders = [""] if "/" in program else posix_decode(environ.get(b"PATH", b"/bin:/usr/bin")).split(":")
+    for folder in folders:
+        path = program if "/" in program else f"{folder or '.'}/{program}"
+        try:
+            mode = posix.stat(path).st_mode
+        except OSError as error:
+            if error.errno not in (ENOENT, ENOTDIR) or "/" in program:
+                found = error.errno or ENOENT
+            continue
+        if mode & 0o170000 == 0o100000 and posix.access(path, posix.X_OK):
+            return path
+        found = EACCES
+    raise UserError(f"{program}: {posix.strerror(found)}", NOT_FOUND if found in (ENOENT, ENOTDIR) else NOT_EXECUTABLE)
+
+
+def is_32bit(path: str) -> bool:
+    """Whether ``path`` is an ELF file of class 32; False for what cannot be read or is a script."""
+    try:
+        file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return posix.read(file, 5) == b"\x7fELF\x01"
+    except OSError:
+        return False
+    finally:
+        posix.close(file)
+
+
+def first_environment() -> dict[bytes, bytes]:
+    """The environment this process was started with.
+
+    Python adds LC_CTYPE to its own when the locale is C (PEP 538); the program must not see that. The kernel still has
+    the original.
+    """
+    if posix.environ.get(b"LC_CTYPE") != b"C.UTF-8":
+        return posix.environ
+    try:
+        file = posix.open("/proc/self/environ", posix.O_RDONLY | posix.O_CLOEXEC)
+    except OSError:
+        return posix.environ
+    parts = []
+    while part := posix.read(file, 1 << 20):
+        parts.append(part)
+    posix.close(file)
+    original = [entry.partition(b"=") for entry in b"".join(parts).split(b"\0")]
+    return {name: value for name, equals, value in original if equals} or posix.environ
+
+
+def check_descriptors() -> None:
+    """mosrun(1), LIMITATIONS: a program has 1024 files at most, so none beyond may be open."""
+    for name in posix.listdir("/proc/self/fd"):
+        if int(name) >= MAX_FILES:
+            from mosfs.tools.text import FILE_DESCRIPTOR
+
+            raise UserError(FILE_DESCRIPTOR.format(number=name), FAILED)
+
+
+def execute(path: str, argv: list[str], environ: dict[bytes, bytes]) -> None:
+    """Become the program; returns only by UserError. A text file without ``#!`` is the shell's, as in execvp(3)."""
+    import _signal  # type: ignore[import-not-found]
+
+    # The interpreter ignores these two for itself, and an ignored signal stays ignored over exec.
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+    try:
+        posix.execve(path, argv, environ)
+    except OSError as error:
+        failure = error
+    if failure.errno == ENOEXEC:
+        try:
+            posix.execve("/bin/sh", ["/bin/sh", path, *argv[1:]], environ)
+        except OSError as error:
+            failure = error
+    status = NOT_FOUND if failure.errno in (ENOENT, ENOTDIR) else NOT_EXECUTABLE
+    raise UserError(f"{path}: {failure.strerror}", status)
+
+
+def launch(parsed: Parsed) -> int:
+    """The whole of mosrun: returns only by UserError."""
+    import _signal
+
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    if not parsed.rest:
+        from mosfs.tools.text import NO_PROGRAM
+
+        raise UsageError(NO_PROGRAM)
+    environ = first_environment()
+    if "wrapper" in parsed:
+        posix.setegid(posix.getgid())
+    path = find(parsed.rest[0], environ)
+    argv = parsed.rest
+    if "argv0" in parsed:
+        argv = argv[1:] or argv
+    check_descriptors()
+    if is_32bit(path):
+        from mosfs.tools.text import PROGRAM_32BIT
+
+        posix.write(2, f"mosrun: {PROGRAM_32BIT.format(program=parsed.rest[0])}\n".encode(errors="surrogateescape"))
+        go_native()
+    else:
+        ask(request(parsed))
+    execute(path, argv, environ)
+    return FAILED
+
+
+def go_native() -> None:
+    """Leave MOSIX with the next exec. Outside of mosrun there is nothing to leave, and mosd need not even run.
+
+    A process without a tracer is no MOSIX process. For others mosd knows: they may belong to a debugger.
+    """
+    if traced():
+        ask(b"NATIVE\0")
+
+
+def traced() -> bool:
+    """Whether somebody traces this process.
+
+    A MOSIX program would know by open("/proc/self/nmigs"), but posix.open takes the answer for a descriptor and marks
+    that close-on-exec.
+    """
+    file = posix.open("/proc/self/status", posix.O_RDONLY | posix.O_CLOEXEC)
+    try:
+        return b"\nTracerPid:\t0\n" not in posix.read(file, 4096)
+    finally:
+        posix.close(file)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return MOSRUN.run(launch, sys.argv[1:] if argv is None else argv)
+
+
+def main_env(argv: list[str] | None = None) -> int:
+    return MOSENV.run(launch, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""The option grammar of every mos* command: one table of rows gives parsing, --help, --version and completion.
+
+getopt(3) with what mosrun(1) needs beyond it: a dash directly followed by a node number or an IP (``-3``,
+``-10.1.2.3``), values glued or separate (``-m400``, ``-m 400``), letters in one word (``-bm400``), a program's own
+arguments left alone. argparse cannot: it takes ``-3`` for the program and refuses ``-10.1.2.3``.
+
+This module is on the way of every ``mosrun``: it imports nothing (``typing`` alone would cost more than the parsing).
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+FLAG, TEXT, INT, REAL, LIST, NODE = range(6)
+DIGITS = "0123456789"
+MAX_NODE = 65535
+
+
+class UserError(Exception):
+    """What the user did wrong or cannot have: printed as one line ``command: text``, never with a traceback."""
+
+    def __init__(self, text: str, status: int = 1) -> None:
+        super().__init__(text)
+        self.text = text
+        self.status = status
+
+
+class UsageError(UserError):
+    """A command line that is not in the synopsis: the line is followed by the usage, exit status 2."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, 2)
+
+
+class Option:
+    """One row. ``names``: "-m", "--json", "-v --verbose", or "a" for a ps(1) letter without dash; "-" is the node row
+    (``-3``).
+
+    ``key``: where the value is stored. ``value``: what a FLAG stores. ``low``, ``high``: limits of INT and REAL, both
+    inclusive. ``later``: parsed, but the feature is announced and not there yet.
+    """
+
+    __slots__ = ("high", "key", "kind", "later", "low", "metavar", "names", "text", "value")
+
+    def __init__(self, names: str, key: str, text: str, kind: int = FLAG, *, value: str = "1", metavar: str = "",
+                 low: float = 0, high: float = 0, later: bool = False) -> None:
+        self.names = names.split()
+        self.key = key
+        self.text = text
+        self.kind = kind
+        self.value = value
+        self.metavar = metavar
+        self.low = low
+        self.high = high
+        self.later = later
+
+
+class Parsed:
+    """``values``: key to text (numbers in canonical form), the last one given wins. ``lists``: keys of LIST rows.
+
+    ``rest``: the words that are no options. ``later``: the first option used that is not available yet, or "".
+    """
+
+    __slots__ = ("later", "lists", "rest", "values")
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.lists: dict[str, list[str]] = {}
+        self.rest: list[str] = []
+        self.later = ""
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.values or key in self.lists
+
+    def get(self, key: str, default: str = "") -> str:
+        return self.values.get(key, default)
+
+
+STANDARD = (
+    Option("--help", "help", "print this and exit"),
+    Option("--version", "version", "print the version and exit"),
+)
+
+
+class Command:
+    """A command's name, synopsis lines, one line about it, and its rows.
+
+    ``permute``: options may follow other words (mosmigrate, mosps); otherwise the first other word ends them (mosrun).
+    """
+
+    __slots__ = ("by_name", "name", "permute", "summary", "synopsis", "table")
+
+    def __init__(self, name: str, synopsis: str, summary: str, table: "Sequence[Option]", *,
+                 permute: bool = False) -> None:
+        self.name = name
+        self.synopsis = synopsis
+        self.summary = summary
+        self.table = (*table, *STANDARD)
+        self.permute = permute
+        self.by_name = {name: row for row in self.table for name in row.names}
+
+    def parse(self, argv: "Sequence[str]") -> Parsed:
+        """Split ``argv`` (without the command's name). UsageError when it is not in the grammar."""
+        parsed = Parsed()
+        words = list(argv)
+        words.reverse()
+        bare = any(name[0] != "-" for name in self.by_name)
+        while words:
+            word = words.pop()
+            if word == "--":
+                break
+            if word.startswith("--"):
+                self._long(parsed, word, words)
+            elif word.startswith("-") and word != "-":
+                self._letters(parsed, word[1:], "-", words)
+            elif bare and word and word[0] not in DIGITS:
+                self._letters(parsed, word, "", words)
+            else:
+                parsed.rest.append(word)
+                if not self.permute:
+                    break
+        words.reverse()
+        parsed.rest += words
+        return parsed
+
+    def _long(self, parsed: Parsed, word: str, words: list[str]) -> None:
+        name, glued, value = word.partition("=")
+        row = self.by_name.get(name)
+        if row is None:
+            raise UsageError(f"unknown option {name}")
+        if row.kind == FLAG:
+            if glued:
+                raise UsageError(f"{name} takes no value")
+            value = row.value
+        elif not glued:
+            value = self._next(name, words)
+        self._store(parsed, row, name, value)
+
+    def _letters(self, parsed: Parsed, letters: str, dash: str, words: list[str]) -> None:
+        for at, letter in enumerate(letters):
+            if letter in DIGITS and dash and "-" in self.by_name:
+                self._store(parsed, self.by_name["-"], "-", letters[at:])
+                return
+            name = dash + letter
+            row = self.by_name.get(name)
+            if row is None:
+                raise UsageError(f"unknown option {name}")
+            if row.kind != FLAG:
+                self._store(parsed, row, name, letters[at + 1:] or self._next(name, words))
+                return
+            self._store(parsed, row, name, row.value)
+
+    @staticmethod
+    def _next(name: str, words: list[str]) -> str:
+        if not words:
+            raise UsageError(f"{name} needs a value")
+        return words.pop()
+
+    @staticmethod
+    def _store(parsed: Parsed, row: Option, name: str, value: str) -> None:
+        if row.later:
+            parsed.later = parsed.later or name
+        if row.kind == LIST:
+            parsed.lists.setdefault(row.key, []).append(value)
+        else:
+            parsed.values[row.key] = _check(row, name, value)
+
+    def usage(self) -> str:
+        """The synopsis, one line a form, and where to read more."""
+        forms = self.synopsis.strip().splitlines()
+        lines = [f"{'usage:' if at == 0 else '      '} {form.strip()}" for at, form in enumerate(forms)]
+        return "\n".join([*lines, f"       {self.name} --help tells more"]) + "\n"
+
+    def help(self) -> str:
+        forms = "\n".join(f"  {form.strip()}" for form in self.synopsis.strip().splitlines())
+        rows = [(", ".join(shown(row, name) for name in row.names), row) for row in self.table]
+        width = min(24, max(len(left) for left, _ in rows))
+        lines = [f"  {left:{width}}  {row.text}{' (not available yet)' if row.later else ''}" for left, row in rows]
+        return f"{self.name} - {self.summary}\n\n{forms}\n\n" + "\n".join(lines) + "\n"
+
+    def run(self, body: "Callable[[Parsed], int]", argv: "Sequence[str]") -> int:
+        """The exit status of ``body``. Answers --help and --version; UserError becomes one line on stderr."""
+        import sys
+
+        try:
+            parsed = self.parse(argv)
+            if "help" in parsed:
+                sys.stdout.write(self.help())
+                return 0
+            if "version" in parsed:
+                from mosfs import __version__
+
+                sys.stdout.write(f"{self.name} (mosfs) {__version__}\n")
+                return 0
+            if parsed.later:
+                raise UserError(f"{parsed.later} is not available yet", 125)
+            return body(parsed)
+        except UserError as error:
+            hint = self.usage() if isinstance(error, UsageError) else ""
+            sys.stderr.write(f"{self.name}: {error.text}\n{hint}")
+            return error.status
+        except KeyboardInterrupt:
+            return 130
+
+
+def shown(row: Option, name: str) -> str:
+    """How a name is written with its value: ``-m{mb}``, ``--root {dir}``, ``-{n}``."""
+    if row.kind == FLAG:
+        return name
+    value = "{" + (row.metavar or row.key) + "}"
+    return f"{name} {value}" if name.startswith("--") else name + value
+
+
+def is_ip(text: str) -> bool:
+    """Four decimal numbers from 0 to 255: an IPv4 address as the manual writes it (a.b.c.d)."""
+    parts = text.split(".")
+    return len(parts) == 4 and all(p.isascii() and p.isdigit() and len(p) < 4 and int(p) < 256 for p in parts)
+
+
+def _check(row: Option, name: str, value: str) -> str:
+    """``value`` in canonical form; UsageError when it does not fit the row."""
+    if row.kind == INT:
+        digits = value[1:] if value.startswith("-") else value
+        if not (digits.isascii() and digits.isdigit()) or not row.low <= int(value) <= row.high:
+            raise UsageError(f"{name}: {value} is not a number from {row.low:g} to {row.high:.0f}")
+        return str(int(value))
+    if row.kind == REAL:
+        try:
+            number = float(value)
+        except ValueError:
+            number = row.low - 1
+        if not row.low <= number <= row.high:
+            raise UsageError(f"{name}: {value} is not a number from {row.low:g} to {row.high:g}")
+        return repr(number)
+    if row.kind == NODE:
+        if value.isascii() and value.isdigit() and 0 < int(value) <= MAX_NODE:
+            return str(int(value))
+        if not is_ip(value):
+            raise UsageError(f"-{value} is neither a node-number from 1 to {MAX_NODE} nor an IP address")
+    return value
+
+
+def completion(command: Command, words: str = "") -> str:
+    """A bash completion function for ``command``: options from the table, for the rest what ``words`` expands to.
+
+    Without ``words`` it is file names, and commands for what runs programs.
+    """
+    names = " ".join(name for row in command.table for name in row.names if len(name) > 1)
+    rest = f'-W "{words}"' if words else "-f" if command.permute else "-f -A command"
+    return (
+        f"_{command.name}() {{\n"
+        '    local word="${COMP_WORDS[COMP_CWORD]}"\n'
+        f'    case "$word" in\n    -*) COMPREPLY=($(compgen -W "{names}" -- "$word")) ;;\n'
+        f'    *) COMPREPLY=($(compgen {rest} -- "$word")) ;;\n    esac\n}}\n'
+        f"complete -o default -F _{command.name} {command.name}\n"
+    )

@@ -1,0 +1,19 @@
+"""What the commands say: the manual's own words where it has them (chapter 10.5), one place for all of them.
+
+Fields in braces are filled in by the caller with str.format. Imported only on the way to a message, so that a normal
+start does not pay for it.
+"""
+
+FILE_DESCRIPTOR = "File-descriptor #{number} is open (only 1024 files supported under MOSIX)"
+PROGRAM_32BIT = "{program} is a 32-bit program - will run in native Linux mode"
+FAILED_MIGRATING = "failed migrating to {computer}: {reason}"
+NOT_IN_MAP = "not in map"
+
+# Ours: the manual is silent.
+NOT_RUNNING = "MOSIX is not running on this computer (no mosd answers at {socket})"
+NO_ANSWER = "mosd went away before it answered"
+NO_PROGRAM = "which program?"
+NO_SUCH_PROCESS = "{pid}: no such MOSIX process"
+PERMISSION = "{pid}: Permission denied"
+ENDED = "{pid}: the process ended before it moved"
+LATER = "{what} is not available yet"
