@@ -30,7 +30,7 @@ CFLAGS = (
     # Wrong arguments on purpose, to see them refused.
     "-Wno-stringop-overflow", "-Wno-stringop-overread", "-Wno-nonnull", "-Wno-array-bounds",
 )
-TIMEOUT = 20.0  #: seconds after which a program hangs
+TIMEOUT = float(os.environ.get("MOSIX_TEST_TIMEOUT", "120"))  #: seconds after which a program hangs
 PAUSE = "0.2"  #: seconds between two moves of a program in motion
 QUICK, LONG = "0.05", "1.5"  #: seconds a program works: where nothing is moved, and in motion
 
@@ -187,6 +187,9 @@ def execute(
                 late = f"still running after {timeout:.0f} s\n"
                 os.killpg(child.pid, signal.SIGKILL)
                 out, err = child.communicate()
+            except BaseException:
+                os.killpg(child.pid, signal.SIGKILL)
+                raise
         took = time.monotonic() - began
         told = json.loads(stats.read_text()) if stats.exists() else {}
     return Outcome(
@@ -195,12 +198,14 @@ def execute(
     )
 
 
-def run(program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE) -> Outcome:
+def run(
+    program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE, timeout: float = TIMEOUT,
+) -> Outcome:
     """One run of a test program in a scratch directory of its own."""
     working = seconds or (LONG if place is Place.MOTION else QUICK)
     with scratch() as cwd:
         outcome = execute(
-            place, [str(built(program)), working], cwd=cwd, root=root, pause=pause,
+            place, [str(built(program)), working], cwd=cwd, root=root, pause=pause, timeout=timeout,
             environment=dict(program.environment) if place is Place.MOTION else None,
         )
         left = tuple(sorted(entry.name for entry in cwd.iterdir()))
@@ -214,10 +219,10 @@ def passed(outcome: Outcome) -> bool:
 
 
 def verdict(
-    program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE,
+    program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE, timeout: float = TIMEOUT,
 ) -> tuple[Outcome, str]:
     """The outcome at ``place``, and what is wrong with it compared with a native run ("" if nothing)."""
-    outcome = run(program, place, root=root, seconds=seconds, pause=pause)
+    outcome = run(program, place, root=root, seconds=seconds, pause=pause, timeout=timeout)
     native = outcome if place is Place.NATIVE else run(program, Place.NATIVE)
     if not passed(native):
         return outcome, f"fails natively: {native.stdout[-600:]}{native.stderr[-600:]}"
@@ -230,16 +235,19 @@ def main() -> int:
     parser.add_argument("name", nargs="*", help="programs (default: all): " + " ".join(BY_NAME))
     parser.add_argument("--root", default="", help="the lab (default: moslab's)")
     parser.add_argument("--seconds", default="", help="how long each works")
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds after which one hangs")
     parser.add_argument("--every", default=PAUSE, help="seconds between two moves")
     options = parser.parse_intermixed_args()
     if unknown := [name for name in options.name if name not in BY_NAME]:
         parser.error(f"no such program: {' '.join(unknown)}")
     if shutil.which("gcc") is None:
         parser.error("gcc is not installed")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended and its files removed
     failures = 0
     for program in [BY_NAME[name] for name in options.name] or PROGRAMS:
         outcome, wrong = verdict(
             program, options.place, root=options.root, seconds=options.seconds, pause=options.every,
+            timeout=options.timeout,
         )
         moves = f" {outcome.moves:3} moves" if options.place is Place.MOTION else ""
         refused = "".join(f", {count} x {reason}" for reason, count in outcome.reasons.items())

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,9 @@ def own(nodes: Lab, name: str) -> str:
 class Echo:
     """`ECHO` under mosrun on node 1, talked to through pipes."""
 
-    def __init__(self, nodes: Lab, *options: str) -> None:
+    def __init__(self, nodes: Lab, *options: str, before: Sequence[str] = ()) -> None:
         pipe = subprocess.PIPE
-        self.process = nodes.start(1, "mosrun", *options, "sh", "-c", ECHO, stdin=pipe, stdout=pipe)
+        self.process = nodes.start(1, *before, "mosrun", *options, "sh", "-c", ECHO, stdin=pipe, stdout=pipe)
         assert self.process.stdin and self.process.stdout
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
         self.asked = 0
@@ -226,9 +226,24 @@ def test_bad_moves_are_one_line(nodes: Lab) -> None:
     assert (done.returncode, done.stderr) == (1, f"mosmigrate: {os.getpid()}: no such MOSIX process\n")
 
 
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def test_ordinary_users_and_their_own_processes(nodes: Lab) -> None:
+    with Echo(nodes, before=NOBODY) as echo:
+        (row,) = json.loads(nodes.run(1, *NOBODY, "mosps", "--json", "x").stdout)
+        assert (row["pid"], row["uid"], row["state"]) == (echo.process.pid, 65534, "here")
+        assert nodes.run(1, *NOBODY, "mosmigrate", echo.pid, "2").returncode == 0
+        assert echo.is_alive()
+        assert nodes.run(1, "mosmigrate", echo.pid, "home").returncode == 0  # root may
+        assert echo.is_alive()
+
+
 def test_other_peoples_processes(nodes: Lab) -> None:
     with Echo(nodes) as echo:
-        done = nodes.run(1, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "mosmigrate", echo.pid, "2")
+        (row,) = json.loads(nodes.run(1, *NOBODY, "mosps", "--json", echo.pid).stdout)
+        assert (row["uid"], row["state"], row["where"]) == (os.getuid(), "", "")
+        done = nodes.run(1, *NOBODY, "mosmigrate", echo.pid, "2")
         assert (done.returncode, done.stderr) == (1, f"mosmigrate: {echo.pid}: Permission denied\n")
         assert echo.is_alive() and nodes.process(echo.process.pid).nmigs == 0
 

@@ -11,10 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.cluster import lab
-from tests.progs import PROGRAMS, Outcome, Place, Program, verdict
+from tests.progs import PROGRAMS, Outcome, Place, Program, execute, scratch, verdict
 
 WORKERS = 3
 NODES = 3
+#: With nothing but what bash has built in, so that it is bash itself that is asked.
+WHERE_AM_I = """
+read -r where < "$MOUNT/self/whereami"; echo "$where"
+read -r moves < "$MOUNT/self/nmigs"; echo "$moves"
+while read -r name value; do
+    [ "$name" = TracerPid: ] && [ "$value" != 0 ] && echo traced
+done < /proc/self/status
+"""
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +48,14 @@ def in_motion(request: pytest.FixtureRequest, root: str) -> Iterator[dict[str, F
 
 def named(program: Program) -> str:
     return program.name
+
+
+@pytest.mark.parametrize(("place", "number"), [(Place.HOME, "0"), (Place.AWAY, "2")])
+def test_places_are_what_they_say(place: Place, number: str, root: str) -> None:
+    """Else everything below would prove nothing: the program is traced, and its tree tells where it is."""
+    with scratch() as cwd:
+        outcome = execute(place, ["bash", "-c", WHERE_AM_I], cwd=cwd, root=root)
+    assert (outcome.stdout, outcome.stderr) == (f"{number}\n{int(place is Place.AWAY)}\ntraced\n", "")
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=named)

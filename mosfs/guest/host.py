@@ -32,7 +32,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import TaskGone, copy_regs, status_sets
+from mosfs.trace.task import CONT, SINGLESTEP, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
@@ -44,6 +44,9 @@ _NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
+#: Offset of uc_sigmask in struct ucontext of x86_64, whose address a handler gets in rdx.
+UC_SIGMASK = 296
+SIGTRAP = 5
 _SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 31})  # ILL TRAP BUS FPE SEGV SYS
 
 
@@ -424,10 +427,13 @@ class Host:
             body.restart = None
             regs.orig_rax, regs.rax = number, result & _NOTHING
             body.task.set_regs(regs)
-            if body.saved_mask is not None:
-                body.task.set_mask(body.saved_mask)
-                body.saved_mask = None
-            body.task.cont(sig)
+            # with a temporary mask in force one step more is needed: into the handler, to correct what its frame restores
+            body.task.cont(sig, CONT if body.saved_mask is None else SINGLESTEP)
+            return
+        if sig == SIGTRAP and body.saved_mask is not None:
+            body.task.write(regs.rdx + UC_SIGMASK, body.saved_mask.to_bytes(8, "little"))
+            body.saved_mask = None
+            body.task.cont()
             return
         if status_sets(body.pid)["SigCgt"] >> (sig - 1) & 1:
             body.task.cont(sig)
@@ -489,7 +495,7 @@ class Host:
 
     def _interrupted(self, body: Body, result: int) -> None:
         """The deputy's call was broken off: by a signal whose handler is the body's, or by nothing that the program should see."""
-        mask = body.saved_mask if body.saved_mask is not None else body.task.peek_mask()
+        mask = body.task.peek_mask()
         temporary = self.serve.temporary_mask(body)
         effective = mask if temporary is None else temporary
         deliverable = any(not effective >> (int.from_bytes(i[:4], "little") - 1) & 1 for i in body.infos)

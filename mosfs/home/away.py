@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ _OPENS = frozenset({2, 85, 257, 437})
 _NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
+TRACE = bool(os.environ.get("MOSIX_TRACE"))
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
 
 
@@ -324,6 +326,8 @@ class Away:
             self._became_ready(p, deputy)
             return
         flight, outs = deputy.finish(result)
+        if TRACE:
+            self._trace(p, flight.request, result)
         deputy.state = State.READY
         deputy.interrupting = False
         if p.sleeping is not None:
@@ -338,6 +342,16 @@ class Away:
             deputy.became_ready()
         if deputy.state is State.READY:
             self._ready[p.pid] = p
+
+    def _trace(self, p: Program, request: Request, result: int) -> None:
+        """One line a forwarded call, by the table (MOSIX_TRACE=1 in mosd's environment)."""
+        row = BY_NR.get(request.nr)
+        name = row.name if row is not None else f"#{request.nr}"
+        count = len(row.args) if row is not None else 6
+        strings = [bytes(b.data or b"")[:60].decode("latin-1") for b in request.blobs if b.data]
+        args = ", ".join(f"{a:#x}" for a in request.args[:count])
+        sys.stderr.write(f"{time.monotonic():.6f} {p.pid} {name}({args}) = {result} {strings}\n")
+        sys.stderr.flush()
 
     def _woke(self, p: Program, deputy: Deputy, result: int, outs: list[tuple[int, bytes]]) -> None:
         """A sleep that began away ends at home."""

@@ -86,6 +86,7 @@ class Tracer:
         self.policy = Policy(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
+        self.pump.pass_opens = 1
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
         self.timers: list[tuple[float, int]] = []

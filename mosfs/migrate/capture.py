@@ -24,8 +24,6 @@ RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_
 #: Calls that return EINTR for any interruption, even one that no program should see (signal(7)): made again instead.
 EINTR_ALWAYS = frozenset({232, 281, 441, 65, 220, 208, 128, 71})
 
-_LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_AS, resource.RLIMIT_DATA)
-
 
 def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
@@ -135,18 +133,34 @@ def capture(
         mm=mm_addresses(task.pid, brk),
         auxv=aux,
         vmas=vmas,
-        limits={which: _limit(task.pid, which) for which in _LIMITS},
+        limits=limits_of(task.pid),
         shown=shown,
         home=home,
         dumpable=dumpable,
     )
 
 
-def _limit(pid: int, which: int) -> tuple[int, int]:
+_LIMIT_NAMES = {
+    b"Max stack size": resource.RLIMIT_STACK,
+    b"Max address space": resource.RLIMIT_AS,
+    b"Max data size": resource.RLIMIT_DATA,
+}
+
+
+def limits_of(pid: int) -> dict[int, tuple[int, int]]:
+    """The limits that shape memory; read from /proc, because prlimit(2) of another user's process needs CAP_SYS_RESOURCE."""
     try:
-        return resource.prlimit(pid, which)
-    except ProcessLookupError as error:
+        with open(f"/proc/{pid}/limits", "rb") as text:
+            lines = text.read().splitlines()
+    except OSError as error:
         raise TaskGone(pid) from error
+    found = {}
+    for line in lines:
+        which = _LIMIT_NAMES.get(line[:25].rstrip())
+        if which is not None:
+            soft, hard = (-1 if word == b"unlimited" else int(word) for word in line[25:].split()[:2])
+            found[which] = (soft, hard)
+    return found
 
 
 def uid_of(pid: int) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import struct
 from typing import Any
 
@@ -21,10 +20,10 @@ from mosfs.migrate.maps import complement, protections, spans
 from mosfs.migrate.pages import unpack
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import Task, TaskGone, regs_from
+from mosfs.trace.task import Task, regs_from
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 9, 10, 11, 13, 131, 157
-SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQUEUEINFO = 218, 273, 334, 297
+SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQUEUEINFO = 160, 218, 273, 334, 297
 MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE = 0x02, 0x10, 0x20, 0x100, 0x4000
 PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
 RSEQ_FLAG_UNREGISTER = 1
@@ -80,12 +79,9 @@ class Rebuild:
                 raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
 
     def _limit(self, which: int, limit: tuple[int, int]) -> None:
-        try:
-            resource.prlimit(self.task.pid, which, limit)
-        except ProcessLookupError as error:
-            raise TaskGone(self.task.pid) from error
-        except (PermissionError, ValueError):
-            pass  # a hard limit lower than the program's own: allocations will fail later as they would there
+        """Set by the body itself. A limit higher than it may set stays: allocations fail later, as they would there."""
+        self.task.write(layout.SCRATCH, struct.pack("<2Q", *(value & 0xFFFF_FFFF_FFFF_FFFF for value in limit)))
+        self.call(SYS_SETRLIMIT, which, layout.SCRATCH)
 
     # ------------------------------------------------------------------ stage 3
 

@@ -22,7 +22,7 @@ struct mos_pump {
     int stops;
     int cpu;
     int fair;
-    unsigned long opens;        /* opens that passed without waking Python */
+    int pass_opens;             /* 1 (a tracer only): opens of ordinary paths go on without waking Python */
 };
 
 int mos_setup_signals(void);

@@ -148,8 +148,7 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
                     p->stops = 0;
                     mos_follow(p, pid);
                 }
-                if (status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && ordinary_open(pid)) {
-                    p->opens++;
+                if (p->pass_opens && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && ordinary_open(pid)) {
                     ptrace(PTRACE_CONT, pid, 0, 0);
                     continue;
                 }
@@ -442,7 +441,7 @@ int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, in
     }
     close(sync[0]);
     if (ptrace(PTRACE_SEIZE, pid, 0,
-               PTRACE_O_EXITKILL | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
+               PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
                    PTRACE_O_TRACEEXEC)) {
         int e = errno;
         close(sync[1]);
