@@ -1,1 +1,1 @@
-"""Facts about the kernel's interface: numbers, flags, structure layouts, texts. No behaviour; imports nothing of ours."""
+"""Facts about the kernel's interface: numbers, flags, structure layouts, texts. No behaviour, no imports of ours."""

@@ -1,7 +1,8 @@
 """Arguments that the table's notation cannot describe: vectors, message headers, ioctl, fcntl and friends.
 
-A handler adds blobs, relocations and ranges to the request: ``handler(request, index, values, task)``, where ``index`` is its argument
-and ``values`` are all six as the kernel understands them. What cannot be read is left out, as in `marshal`.
+A handler adds blobs, relocations and ranges to the request: ``handler(request, index, values, task)``, where ``index``
+is its argument and ``values`` are all six as the kernel understands them. What cannot be read is left out, as in
+`marshal`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,10 @@ def _fixed(request: Request, index: int, task: Task, size: int, *, goes: bool, c
 # --------------------------------------------------------------------------- vectors and messages
 
 
-def _vector(request: Request, task: Task, addr: int, count: int, *, out: bool, index: int = NO_ARG, comes: Comes = Comes.SEQUENCE) -> int:
+def _vector(
+    request: Request, task: Task, addr: int, count: int, *,
+    out: bool, index: int = NO_ARG, comes: Comes = Comes.SEQUENCE,
+) -> int:
     """An iovec array and the memory behind it; its blob number, -1 if it cannot be read."""
     if not 0 < count <= IOV_MAX:
         return -1
@@ -193,7 +197,9 @@ def _sigevent(request: Request, index: int, values: Sequence[int], task: Task) -
             request.blobs.append(Blob(value, 32, data))
 
 
-_SEM_STRUCT = {2: Comes.SUCCESS, 1: Comes.NOTHING, 18: Comes.SUCCESS, 20: Comes.SUCCESS, 3: Comes.SUCCESS, 19: Comes.SUCCESS}
+_SEM_STRUCT = {
+    2: Comes.SUCCESS, 1: Comes.NOTHING, 18: Comes.SUCCESS, 20: Comes.SUCCESS, 3: Comes.SUCCESS, 19: Comes.SUCCESS,
+}  # fmt: skip
 _SEM_ARRAYS = {13: Comes.SUCCESS, 17: Comes.NOTHING}  # GETALL, SETALL
 _IPC_64 = 0x100
 
@@ -203,7 +209,7 @@ def _semctl(request: Request, index: int, values: Sequence[int], task: Task) -> 
     if command in _SEM_STRUCT:
         _fixed(request, index, task, 36 if command in (3, 19) else 104, goes=True, comes=_SEM_STRUCT[command])
     elif command in _SEM_ARRAYS:
-        # the number of semaphores is known only at home: as many as the system allows in one set, cut at the end of the memory
+        # the number of semaphores is known only at home: as many as one set may have, cut at the end of the memory
         addr = request.args[index]
         data = bytearray(2 * 4096)
         got = task.read_into(addr, data) if addr else 0

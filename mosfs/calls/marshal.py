@@ -1,11 +1,12 @@
 """A stopped call becomes a `Request`, by the table's notation of its arguments.
 
-Memory that cannot be read is left out: the deputy then passes the program's own address, which is not mapped there, and the home
-kernel answers EFAULT as it would natively.
+Memory that cannot be read is left out: the deputy then passes the program's own address, which is not mapped there, and
+the home kernel answers EFAULT as it would natively.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
@@ -63,8 +64,10 @@ def _peek(task: Task) -> Callable[[int], int]:
 def add_string(request: Request, index: int, addr: int, task: Task, limit: int = 4097) -> None:
     try:
         text = task.read_string(addr, limit)
-    except OSError:
-        return
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            return
+        text = task.read(addr, limit)  # the home kernel shall say so
     request.blobs.append(Blob(addr, len(text) + 1, text + b"\0", index))
 
 

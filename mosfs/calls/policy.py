@@ -1,6 +1,7 @@
 """The manual's limits as one pure decision: what becomes of a call that the filter sent to us (mosrun(1), LIMITATIONS).
 
-The readings come first (`modern programs must run`): what can be served transparently is served, and refused only if it cannot.
+The readings come first (`modern programs must run`): what can be served transparently is served, and refused only if it
+cannot.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@
            the sent bytes of all blobs
     REPLY  result i64, outs u16, flags u16, pad u32;  per out: address u64, size u32;  their bytes
 
-The deputy's side places the blobs in its scratch memory, turns the pointers, makes the call, and returns what the rules say to the
-addresses the program used. Little-endian, no padding.
+The deputy's side places the blobs in its scratch memory, turns the pointers, makes the call, and returns what the rules
+say to the addresses the program used. Little-endian, no padding.
 """
 
 from __future__ import annotations

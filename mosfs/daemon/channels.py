@@ -151,7 +151,7 @@ class Channels:
     def host_ready(self, token: bytes, connection: Connection) -> None:
         """The host with this token said Hello."""
         self.hosts[token] = connection
-        if event := self._waiting.get(token):
+        if (event := self._waiting.get(token)) is not None:
             event.set()
 
     def host_gone(self, token: bytes, connection: Connection) -> None:

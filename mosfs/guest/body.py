@@ -9,6 +9,7 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
+from mosfs.calls.partial import Carry
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.maps import complement
 from mosfs.migrate.rebuild import NoRoom
@@ -57,7 +58,11 @@ class Body:
     map_request: Any = None
     comm: str = ""
     since: float = 0.0
-    step: Any = None
+    carry: Carry | None = None  # it is in the middle of a transfer that a move cut short
+    seq: int = 0  # number of the call it waits in
+    shares: bool = False  # a vfork child: its memory is its parent's
+    step: int | None = None
+    oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
 
     @property
     def pid(self) -> int:

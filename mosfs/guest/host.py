@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 
 from mosfs.abi import cpu
+from mosfs.calls import partial
+from mosfs.calls.partial import Carry
 from mosfs.calls.request import BadRequest, Request, unpack_reply
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
@@ -183,7 +185,7 @@ class Host:
         body = self.bodies.get(frame.pair)
         if kind == Kind.REPLY:
             if body is not None:
-                self.reply(body, frame.payload)
+                self.reply(body, frame.payload, frame.flags >> 1)
         elif kind == Kind.IMAGE:
             self._image(frame)
         elif kind == Kind.CLOCK:
@@ -282,6 +284,10 @@ class Host:
         self.bodies[body.pair] = body
         self.by_pid[body.pid] = body
         self.had_bodies = True
+        assert body.meta is not None
+        body.seq = body.meta.seq
+        body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
+        body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.ready_at = time.monotonic()
         self.channel.send(Kind.READY, body.pair)
@@ -353,6 +359,10 @@ class Host:
         stop = status.stop
         if stop is Stop.SECCOMP:
             self.serve.trapped(body)
+            if body.wanted is not None and body.state is not State.RUNNING:
+                # it went into a call before it saw our interrupt: it can leave from there
+                order, body.wanted = body.wanted, None
+                self.onward.request(body, order)
         elif stop in (Stop.EXITED, Stop.KILLED):
             self.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
@@ -386,6 +396,9 @@ class Host:
 
     def stopped(self, body: Body, stop: Stop) -> None:
         """A running body has stopped because we asked: deliver what waits, then move it or let it go on."""
+        if body.restart is not None:  # first the signal that its broken call waits for (`_signal_stop`)
+            body.task.cont()
+            return
         if body.infos and body.state is State.RUNNING:
             self.deliver(body, stop)
         if body.wanted is not None:
@@ -427,6 +440,10 @@ class Host:
             body.restart = None
             regs.orig_rax, regs.rax = number, result & _NOTHING
             body.task.set_regs(regs)
+            self._handler_called(body, sig)
+            if body.wanted is not None or body.infos:
+                body.interrupting = True
+                body.task.interrupt()
             # with a temporary mask in force one step more is needed: into the handler, to correct what its frame restores
             body.task.cont(sig, CONT if body.saved_mask is None else SINGLESTEP)
             return
@@ -436,6 +453,7 @@ class Host:
             body.task.cont()
             return
         if status_sets(body.pid)["SigCgt"] >> (sig - 1) & 1:
+            self._handler_called(body, sig)
             body.task.cont(sig)
             return
         if sig in _SYNCHRONOUS:
@@ -445,16 +463,23 @@ class Host:
             return
         body.task.cont()  # nothing of this node may act on the program
 
+    def _handler_called(self, body: Body, sig: int) -> None:
+        """SA_RESETHAND: the kernel resets the handler here; home must do the same."""
+        if sig in body.oneshot:
+            body.oneshot.discard(sig)
+            self.channel.send(Kind.RESET, body.pair, struct.pack("<i", sig))
+
     # ------------------------------------------------------------------ answers
 
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
         body.state = State.WAITING
-        self.channel.send(Kind.CALL, body.pair, request.pack(), flags)
+        body.seq = body.seq + 1 & 0x7FFF
+        self.channel.send(Kind.CALL, body.pair, request.pack(), body.seq << 1 | flags)
 
-    def reply(self, body: Body, payload: bytes) -> None:
-        """REPLY: the call that the body waits in has an outcome."""
-        if body.state not in (State.WAITING, State.EXECING):
+    def reply(self, body: Body, payload: bytes, seq: int) -> None:
+        """REPLY: the call that the body waits in has an outcome. One to an earlier call, made again since, is stale."""
+        if body.state not in (State.WAITING, State.EXECING) or seq != body.seq:
             return
         try:
             result, _flags, outs = unpack_reply(payload)
@@ -472,13 +497,17 @@ class Host:
 
     def finish_call(self, body: Body, result: int) -> None:
         """Let the body go on behind its call."""
-        if result in RESTARTS or (result == -_EINTR and body.infos):
+        if (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos):
             self._interrupted(body, result)
             return
         if self.serve.finish_both(body, result):
             return
         body.state = State.RUNNING
         regs = body.regs
+        if body.carry is not None and partial.concerns(body.carry, body.nr, regs):
+            result = partial.total(result, body.carry)
+            partial.put_back(regs, body.carry)
+            body.carry = None
         regs.rax = result & _NOTHING
         regs.orig_rax = _NOTHING
         self._go_on(body, regs)

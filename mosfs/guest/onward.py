@@ -40,8 +40,13 @@ class Onward:
 
     def request(self, body: Body, order: MoveOrder | None) -> None:
         """RECALL (order None) or MOVE_TO."""
-        if body.state is State.WAITING and body.map_request is None:
-            self._capture(body, order, _before(body), waiting=True)
+        order = None if order is _HOME else order
+        if body.shares:
+            self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
+        elif body.state is State.WAITING and body.map_request is None:
+            # a call that home and body both make can be made again as a whole: its answer is not waited for
+            both = self.host.serve.forget_both(body)
+            self._capture(body, order, _before(body), waiting=not both)
         elif body.state is State.RUNNING and body.paused:
             self.capture_running(body, order or _HOME)
         elif body.state is State.RUNNING:
@@ -62,6 +67,7 @@ class Onward:
         host = self.host
         fault(Point.NODE_BEFORE_RETURN if order is None else Point.NODE_BEFORE_ONWARD, host.channel)
         body.was_waiting = waiting
+        body.interrupting = False
         if not waiting:
             body.regs = regs
         try:
@@ -76,6 +82,7 @@ class Onward:
                     shown=Timer(shown.realtime, shown.monotonic), pending=True,
                 )  # fmt: skip
             meta.waiting = waiting
+            meta.carry, meta.seq = body.carry, body.seq
             meta.pending += [(True, info) for info in body.infos]
             body.state = State.LEAVING
             if order is None:

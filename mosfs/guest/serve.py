@@ -30,11 +30,14 @@ if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
 SYS_MMAP, SYS_MPROTECT, SYS_SIGPROCMASK, SYS_GETPID, SYS_PRCTL = 9, 10, 14, 39, 157
-SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 219, 218, 322
+SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
 _PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
-CLONE_CHILD_SETTID, CLONE_PARENT_SETTID = 0x01000000, 0x00100000
+CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x00100000, 0x8000, 0x100
+#: fork and vfork as flags of clone
+_BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
+SA_RESETHAND = 0x80000000
 _NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
 MAX_STRINGS = 1 << 20
@@ -57,7 +60,7 @@ class Serve:
         self._both: set[int] = set()
         self._special: dict[int, Callable[[Body, tuple[int, ...]], None]] = {
             9: self._mmap,
-            13: self._forward_both,
+            13: self._sigaction,
             14: self._sigprocmask,
             39: self._own_pid,
             56: self._clone,
@@ -161,6 +164,17 @@ class Serve:
             self.host.channel.send(Kind.MASK, body.pair, struct.pack("<Q", new))
         body.task.cont()
 
+    def _sigaction(self, body: Body, args: tuple[int, ...]) -> None:
+        """Both: the handler runs in the body, but what is not handled is the deputy's business."""
+        sig = args[0] & 0xFFFFFFFF
+        try:
+            flags = body.task.read_words(args[1] + 8, 1)[0] if args[1] else None
+        except OSError:
+            flags = None
+        if flags is not None:
+            (body.oneshot.add if flags & SA_RESETHAND else body.oneshot.discard)(sig)
+        self._forward_both(body, args)
+
     def _set_tid_address(self, body: Body, args: tuple[int, ...]) -> None:
         with Calls(body.task) as call:
             call(SYS_SET_TID_ADDRESS, args[0])
@@ -205,16 +219,32 @@ class Serve:
             self.answer(body, result)
             return
         body.child = result
+        # a clone that makes the child ours, not the body's: nobody here must wait for it but the host
+        regs = copy_regs(body.regs)
+        if body.nr != SYS_CLONE:
+            regs.orig_rax, regs.rsi, regs.rdx, regs.r10, regs.r8 = SYS_CLONE, 0, 0, 0, 0
+        regs.rdi = _BODY_FLAGS.get(body.nr, regs.rdi & ~0xFF) | CLONE_PARENT
+        body.task.set_regs(regs)
         body.task.cont(request=SYSCALL)
+
+    def _restore_arguments(self, task: Task, before: Any, result: int) -> None:
+        """The registers behind a clone whose arguments were changed: the program must find its own."""
+        regs = task.peek_regs()
+        regs.rax = result & _NOTHING
+        regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8 = before.rdi, before.rsi, before.rdx, before.r10, before.r8
+        regs.orig_rax = _NOTHING
+        task.set_regs(regs)
 
     def forked(self, body: Body) -> None:
         local = body.task.event_message()
         child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
         child.clock_page = body.clock_page
+        child.oneshot = set(body.oneshot)
         child.regs = copy_regs(body.regs)
+        child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
         self.host.bodies[child.pair] = child
         self.host.by_pid[local] = child
-        child.step = self._settid_address(body)
+        child.step = self._settid_address(body)  # its first stop has something to do, even if this is 0
         body.task.cont(request=SYSCALL)
         self.host.announce(child)
         early = self.host.early.pop(local, None)
@@ -228,6 +258,7 @@ class Serve:
     def first_stop(self, child: Body) -> None:
         """A child's very first stop: its PID is the one at home."""
         at, child.step = child.step, None
+        self._restore_arguments(child.task, child.regs, 0)
         if at:
             child.task.write(at, struct.pack("<i", child.pair))
 
@@ -236,11 +267,12 @@ class Serve:
         regs = body.task.peek_regs()
         if body.state is State.FORKING:
             body.state = State.RUNNING
-            if signed(regs.rax) > 0:
-                regs.rax = body.child
-                if body.nr == 56 and body.regs.rdi & CLONE_PARENT_SETTID and body.regs.rdx:
+            result = signed(regs.rax)
+            if result > 0:
+                result = body.child
+                if body.nr == SYS_CLONE and body.regs.rdi & CLONE_PARENT_SETTID and body.regs.rdx:
                     body.task.write(body.regs.rdx, struct.pack("<i", body.child))
-                body.task.set_regs(regs)
+            self._restore_arguments(body.task, body.regs, result)
         if body.held:
             body.paused = True
         elif body.infos:
@@ -261,12 +293,16 @@ class Serve:
         try:
             argv = _vector(task, args[at + 1])
             envp = _vector(task, args[at + 2])
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.E2BIG):
+                self.answer(body, -errno.E2BIG)
+                return
             fault = True
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
         order = ExecOrder(body.nr, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
         body.state = State.EXECING
-        self.host.channel.send(Kind.EXEC, body.pair, msgspec.msgpack.encode(order))
+        body.seq = body.seq + 1 & 0x7FFF
+        self.host.channel.send(Kind.EXEC, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
 
     # ------------------------------------------------------------------ files as memory
 
@@ -286,8 +322,9 @@ class Serve:
         whole = (length + 4095) & ~4095
         body.map_request = MapRequest(addr, whole, prot & 7, flags)
         body.state = State.WAITING
+        body.seq = body.seq + 1 & 0x7FFF
         order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask())
-        self.host.channel.send(Kind.MMAP, body.pair, msgspec.msgpack.encode(order))
+        self.host.channel.send(Kind.MMAP, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
 
     def mmap_data(self, body: Body, payload: bytes) -> None:
         if body.map_request is not None:
@@ -310,6 +347,12 @@ class Serve:
         self.answer(body, result)
 
     # ------------------------------------------------------------------ both
+
+    def forget_both(self, body: Body) -> bool:
+        """The body leaves; True if it was in a call that is made on both sides."""
+        found = body.pair in self._both
+        self._both.discard(body.pair)
+        return found
 
     def finish_both(self, body: Body, result: int) -> bool:
         """Home has served a call that the body must make too; True if it goes on by itself."""

@@ -101,10 +101,10 @@ class Away:
             deputy.when_ready(lambda: self._fork(p, deputy, order))
         elif kind == Kind.EXEC:
             exec_order = msgspec.msgpack.decode(frame.payload, type=ExecOrder)
-            deputy.when_ready(lambda: self._exec(p, deputy, exec_order))
+            deputy.when_ready(lambda: self._exec(p, deputy, exec_order, frame.flags))
         elif kind == Kind.MMAP:
             mmap_order = msgspec.msgpack.decode(frame.payload, type=MmapOrder)
-            deputy.when_ready(lambda: self._mmap(p, deputy, mmap_order))
+            deputy.when_ready(lambda: self._mmap(p, deputy, mmap_order, frame.flags))
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
                 self.tracer.moves.arriving(p, link, frame.payload)
@@ -116,29 +116,38 @@ class Away:
         elif kind == Kind.MASK:
             mask = struct.unpack("<Q", frame.payload)[0]
             deputy.when_ready(lambda: self._mask(p, deputy, mask))
+        elif kind == Kind.RESET:
+            sig = struct.unpack("<i", frame.payload)[0]
+            deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
         elif kind == Kind.STEP_OUT and p.move is None:
             self.tracer.moves.request(p, Move("", "home"))
 
     def send(self, p: Program, kind: int, payload: bytes) -> None:
         """A frame for the body's host; kept back while the body moves."""
+        flags = p.seq << 1 if kind == Kind.REPLY else 0
         if p.answer is not None:
-            p.answer.append((kind, payload))
+            p.answer.append((kind, payload, flags))
             return
         if p.link is None:
             return
         try:
-            p.link.channel.send(kind, p.pid, payload)
+            p.link.channel.send(kind, p.pid, payload, flags)
         except ChannelLost:
             self.link_lost(p.link)
 
     def release_answers(self, p: Program) -> None:
         kept, p.answer = p.answer or [], None
-        for kind, payload in kept:
-            self.send(p, kind, payload)
+        try:
+            for kind, payload, flags in kept:
+                if p.link is not None:
+                    p.link.channel.send(kind, p.pid, payload, flags)
+        except ChannelLost:
+            self.link_lost(p.link)
 
     # ------------------------------------------------------------------ what a body asks for
 
     def _call(self, p: Program, deputy: Deputy, request: Request, flags: int) -> None:
+        p.seq = flags >> 1
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
             row = BY_NR.get(request.nr)
@@ -189,8 +198,9 @@ class Away:
         self.tracer.announce(q)
         self.tracer.meet(q)
 
-    def _exec(self, p: Program, deputy: Deputy, order: ExecOrder) -> None:
+    def _exec(self, p: Program, deputy: Deputy, order: ExecOrder, flags: int) -> None:
         """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""
+        p.seq = flags >> 1
         data = bytearray()
         pointers: list[tuple[int, int]] = []  # (offset of a pointer, offset it points to)
 
@@ -231,8 +241,9 @@ class Away:
         assert deputy.flight is not None
         deputy.flight.big = big
 
-    def _mmap(self, p: Program, deputy: Deputy, order: MmapOrder) -> None:
+    def _mmap(self, p: Program, deputy: Deputy, order: MmapOrder, flags: int) -> None:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
+        p.seq = flags >> 1
         deputy.set_mask(order.mask)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
@@ -258,13 +269,18 @@ class Away:
             if got < size:
                 return  # past the end of the file
 
+    def _reset_handler(self, p: Program, deputy: Deputy, sig: int) -> None:
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            p.task.write(layout.SCRATCH, bytes(32))
+            call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+        self._ready[p.pid] = p
+
     def _die(self, p: Program, deputy: Deputy, status: int) -> None:
         """The body died of a signal of its own making: the program dies of it at home."""
         sig = status & 0x7F or signal.SIGKILL
         if sig != signal.SIGKILL:
-            with Calls(p.task, base=deputy.base, mask=0) as call:
-                p.task.write(layout.SCRATCH, bytes(32))
-                call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+            self._reset_handler(p, deputy, sig)
+            deputy.set_mask(0)
             os.kill(p.pid, sig)
             deputy.park()
         else:

@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mosfs.abi.texts import Reason, Text, text
+from mosfs.calls import partial
+from mosfs.calls.partial import Carry
+from mosfs.calls.request import unpack_reply
 from mosfs.home.deputy import Deputy, Kept, State, interrupted, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate import image
@@ -274,6 +277,7 @@ class Moves:
         elif p.deputy is not None:  # a sleep that began away is being finished at home
             p.deputy.interrupt()
         elif not p.halted:
+            p.interrupted = True
             p.task.interrupt()
         else:
             self._abandon(p, "stopped by a signal")
@@ -285,7 +289,7 @@ class Moves:
         """A program at home has stopped; True if a move took it over."""
         if p.move is None or p.move.phase is not Phase.STOPPING or p.place is not Place.HOME:
             return False
-        if p.obstacle() or self._deliverable(p):
+        if p.obstacle() or self.deliverable(p):
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
             if not self.retry_later(p):
                 self._abandon(p, "signals do not cease")
@@ -293,7 +297,7 @@ class Moves:
         self.depart(p, stop)
         return True
 
-    def _deliverable(self, p: Program) -> bool:
+    def deliverable(self, p: Program) -> bool:
         sets = status_sets(p.pid)
         return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"])
 
@@ -314,6 +318,7 @@ class Moves:
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             meta.waiting = move.waiting
+            meta.carry = p.carry
             self._send(p, link, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING
@@ -397,7 +402,7 @@ class Moves:
             p.deputy.resume_sleep()
         elif not p.held:
             p.task.set_regs(regs)
-            p.task.cont()
+            self.tracer.go_on(p)
         else:  # in its own control call: behind it; or before its first instruction
             p.task.set_regs(_behind(regs, 0) if move.waiting else regs)
         self.finish(p, reason)
@@ -438,7 +443,7 @@ class Moves:
             unregister_rseq(call, p.task.peek_rseq())
             clear(call, _merge(mm_stack))
         p.deputy = deputy
-        p.sleeping = None
+        p.sleeping = p.carry = None
         if asleep is not None:
             deputy.resume_sleep()
         else:
@@ -513,6 +518,7 @@ class Moves:
         assert p.move is not None and p.link is not None
         p.move.phase = Phase.RECALL
         p.move.frozen_at = time.monotonic()
+        p.answer = p.answer if p.answer is not None else []
         try:
             p.link.channel.send(Kind.RECALL, p.pid)
         except ChannelLost:
@@ -554,11 +560,12 @@ class Moves:
         p.place, p.link, p.answer = Place.HOME, None, None
         self._drop(p, link)
         p.deputy = None
+        p.carry = Carry(*meta.carry) if meta.carry is not None else None
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
         else:
             p.task.set_regs(regs)
-            p.task.cont()
+            self.tracer.go_on(p)
         self.finish(p, "")
         self.tracer.announce(p)
 
@@ -569,9 +576,10 @@ class Moves:
                 p.task.set_regs(_behind(regs, 0))
                 return
             p.task.set_regs(regs)  # the call is made again, here
-            p.task.cont()
+            self.tracer.go_on(p)
             return
         nr, result, outs, flight = outcome
+        nr = signed(regs.rax) if nr < 0 else nr
         for addr, data in outs:
             p.task.write(addr, data)
         if is_sleep(result) and not signalled:
@@ -582,16 +590,25 @@ class Moves:
             deputy.resume_sleep()
             return
         if interrupted(result):
-            if not signalled:
+            # a signal that only the call's own temporary mask lets in will meet the call when it is made again
+            if not signalled or not self.deliverable(p):
                 p.task.set_regs(regs)
             else:
                 p.restart = (nr, result)
                 p.task.set_regs(_behind(regs, result))
         elif result == -_EINTR and nr in EINTR_ALWAYS and not signalled:
             p.task.set_regs(_with_time_left(regs, nr, flight))
+        elif partial.cut_short(nr, regs, result) and not signalled:
+            rest, p.carry = partial.remainder(regs, result, p.carry)
+            p.task.set_regs(rest)
         else:
-            p.task.set_regs(_behind(regs, result))
-        p.task.cont()
+            after = _behind(regs, result)
+            if p.carry is not None:
+                after.rax = partial.total(result, p.carry)
+                partial.put_back(after, p.carry)
+                p.carry = None
+            p.task.set_regs(after)
+        self.tracer.go_on(p)
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:
         """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
@@ -634,7 +651,7 @@ class Moves:
         """((call, result, outs, flight) of a call in flight, or None; signals for handlers that came meanwhile)."""
         infos: list[bytes] = []
         if deputy.state is State.READY:
-            return None, infos
+            return self._held_outcome(p, infos)
         busy = deputy.state is State.BUSY
         result = 0
         while True:
@@ -665,17 +682,34 @@ class Moves:
         deputy.state = State.READY
         deputy.interrupting = False
         if not busy or deputy.flight is None:
-            return None, infos
+            return self._held_outcome(p, infos)
         flight = deputy.flight
         outs = flight.outs(p.task, result)
         deputy.flight = None
         return (flight.request.nr, result, outs, flight), infos
+
+    def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
+        """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
+        outcome = None
+        held, p.answer = p.answer or [], None
+        early = []
+        for kind, payload, _seq in held:
+            if kind == Kind.SIGNAL:
+                early.append(payload)
+            elif kind == Kind.REPLY:
+                result, _flags, outs = unpack_reply(payload)
+                outcome = (-1, result, outs, None)
+        return outcome, [*early, *infos]
 
     # ------------------------------------------------------------------ exec away
 
     def resume_away(self, p: Program) -> bool:
         """After an exec away the new program goes back to the node where the old one was; True if it is on its way."""
         link, p.link = p.link, None
+        p.answer = None
+        move = p.move
+        if move is not None and link is not None:
+            return self._exec_on_the_way(p, link, move)
         if link is None or id(link) not in self.channels or p.bound or p.native:
             if link is not None:
                 self._drop(p, link)
@@ -688,6 +722,16 @@ class Moves:
         p.nmigs -= 1  # it has not moved: it is where it was
         self.depart(p, Stop.OTHER)
         return True
+
+    def _exec_on_the_way(self, p: Program, link: Link, move: Move) -> bool:
+        """It was leaving its node when it made exec, which has brought it home: go on from here."""
+        self._drop(p, link)
+        if move.phase is Phase.RECALL:
+            self.finish(p, "")
+        elif move.phase is Phase.SENT and move.link is not None:
+            self.depart(p, Stop.OTHER)
+            return True
+        return False
 
 
 def _behind(regs: Any, result: int) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
@@ -82,9 +83,12 @@ class Program:
     why: str = ""  # why the last attempt to move it failed
     vforking: int = 0  # children that still use its memory
     vfork_parent: int = 0
-    answer: list[tuple[int, bytes]] | None = None  # frames for the host, kept back while the body moves
+    seq: int = 0  # number of the call that the body waits in, echoed in its answer
+    answer: list[tuple[int, bytes, int]] | None = None  # frames for the host, kept back while the body moves
     sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
+    carry: Carry | None = None  # it is in the middle of a transfer that we cut short
+    interrupted: bool = False  # we have asked it to stop
     restart: tuple[int, int] | None = None  # (call, result) for the kernel's restart logic at the next delivery
     clock_page: bytes = b""
     last_move: tuple[int, str, str] = (0, "", "ok")
@@ -123,6 +127,7 @@ class Program:
             move_result=result,
             comm=self.comm,
             sigmig=self.sigmig,
+            freeze_ms=round(self.freeze_ms, 3),
         )
 
     def obstacle(self) -> str:

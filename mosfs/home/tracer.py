@@ -19,21 +19,22 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
+from mosfs.calls import partial
 from mosfs.calls.request import pack_reply
 from mosfs.home import control_calls
-from mosfs.home.away import Away
+from mosfs.home.away import TRACE, Away
 from mosfs.home.control_calls import Redirect, Special
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Move, Place, Program
 from mosfs.home.settings import get, inherit, put
-from mosfs.migrate.capture import EINTR_ALWAYS, comm_of, signed, uid_of
+from mosfs.migrate.capture import EINTR_ALWAYS, RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, status_sets
+from mosfs.trace.task import CONT, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.frames import Kind
@@ -257,6 +258,8 @@ class Tracer:
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
+        if TRACE:
+            sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
         self.moves.gone(p)
         self.control.send(ProcGone(p.pid))
@@ -293,8 +296,12 @@ class Tracer:
             self._signal(p, status.value)
         elif stop is Stop.TRAP:
             p.halted = False
+            if p.interrupted:
+                self._mend_transfer(p)
             if not self.moves.stopped(p, Stop.TRAP):
-                p.task.cont()
+                self.go_on(p)
+        elif stop is Stop.SYSCALL:
+            self._syscall_stop(p)
         elif stop is Stop.GROUP:
             p.halted = True
             p.task.listen()
@@ -366,6 +373,45 @@ class Tracer:
         p.held = False
         p.task.cont(sig)
 
+    # ------------------------------------------------------------------ transfers that we cut short
+
+    def go_on(self, p: Program) -> None:
+        """Resume a program at home; the end of a transfer that we cut short is watched."""
+        p.task.cont(request=SYSCALL if p.carry is not None else CONT)
+
+    def _mend_transfer(self, p: Program, *, again: bool = False) -> None:
+        """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
+        p.interrupted = again
+        regs = p.task.peek_regs()
+        nr, result = signed(regs.orig_rax), signed(regs.rax)
+        if partial.cut_short(nr, regs, result):
+            before = copy_regs(regs)
+            before.rip -= 2
+            before.rax, before.orig_rax = nr, _NOTHING
+            rest, p.carry = partial.remainder(before, result, p.carry)
+            p.task.set_regs(rest)
+
+    def _syscall_stop(self, p: Program) -> None:
+        """Entry or exit of the rest of a transfer."""
+        if p.carry is None:
+            p.task.cont()
+            return
+        regs = p.task.peek_regs()
+        result = signed(regs.rax)
+        if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
+            p.task.cont(request=SYSCALL)  # the entry, or a handler's call
+        elif result in RESTARTS and not self.moves.deliverable(p):
+            p.task.cont(request=SYSCALL)
+        elif p.interrupted and partial.cut_short(signed(regs.orig_rax), regs, result):
+            self._mend_transfer(p, again=True)
+            p.task.cont(request=SYSCALL)
+        else:
+            regs.rax = partial.total(result, p.carry)
+            partial.put_back(regs, p.carry)
+            p.carry = None
+            p.task.set_regs(regs)
+            p.task.cont()
+
     # ------------------------------------------------------------------ stops at home
 
     def _signal(self, p: Program, sig: int) -> None:
@@ -377,7 +423,7 @@ class Tracer:
             p.task.set_regs(regs)
         else:
             self.spare_interruption(p.task, regs, sig)
-        p.task.cont(sig)
+        p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
 
     def spare_interruption(self, task: Task, regs: Any, sig: int) -> None:
         """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all."""

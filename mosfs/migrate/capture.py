@@ -1,7 +1,7 @@
 """Everything of a stopped program but its memory contents, read off the task by ptrace, /proc and a few injected calls.
 
-Preconditions: the task is in a ptrace stop, and `Stop` is how it got there. Postconditions: it still is (in the stub), its memory and
-kernel state unchanged; the caller resumes it with the registers of the image, or gives it away.
+Preconditions: the task is in a ptrace stop, and `Stop` is how it got there. Postconditions: it still is (in the stub),
+its memory and kernel state unchanged; the caller resumes it with the registers of the image, or gives it away.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def signed(value: int) -> int:
 
 
 def user_regs(regs: Any, stop: Stop) -> Any:
-    """The registers as they stand before the next user instruction: a trapped or interrupted call is rewound to be made again.
+    """The registers as they stand before the next user instruction: an interrupted call is rewound to be made again.
 
     The kernel does the same for ERESTART* results (arch/x86/kernel/signal.c); a sleep with a restart block goes on by
     restart_syscall(2), which the home process can still make, because the block lives in its kernel task.
@@ -78,7 +78,8 @@ def mm_addresses(pid: int, brk: int) -> list[int]:
         return int(f[n - 3])
 
     return [
-        field(26), field(27), field(45), field(46), field(47), brk, field(28), field(48), field(49), field(50), field(51),
+        field(26), field(27), field(45), field(46), field(47), brk,
+        field(28), field(48), field(49), field(50), field(51),
     ]  # fmt: skip
 
 
@@ -93,11 +94,12 @@ def actions(call: Calls, caught: int) -> list[tuple[int, bytes]]:
 
 
 def capture(
-    call: Calls, regs: Any, vmas: list[Vma], *, pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool
+    call: Calls, regs: Any, vmas: list[Vma], *,
+    pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool,
 ) -> ImageMeta:
     """The head of the image. ``call`` is an open session in the stub, ``regs`` from `user_regs`.
 
-    ``pending``: take queued signals along (a body does; at home they stay queued in the process, which becomes the deputy).
+    ``pending``: take queued signals along (a body does; at home they stay with the process, which becomes the deputy).
     """
     task: Task = call.task
     sets = status_sets(task.pid)
@@ -148,7 +150,7 @@ _LIMIT_NAMES = {
 
 
 def limits_of(pid: int) -> dict[int, tuple[int, int]]:
-    """The limits that shape memory; read from /proc, because prlimit(2) of another user's process needs CAP_SYS_RESOURCE."""
+    """The limits that shape memory, from /proc: prlimit(2) on another user's process needs CAP_SYS_RESOURCE."""
     try:
         with open(f"/proc/{pid}/limits", "rb") as text:
             lines = text.read().splitlines()

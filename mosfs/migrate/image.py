@@ -1,7 +1,7 @@
 """The image format, version 1: one `ImageMeta` (msgpack), then PAGES frames, then IMAGE_END with their number.
 
-Register sets are the kernel's own structures (user_regs_struct, NT_X86_XSTATE), always in the state "about to execute a user
-instruction": a call that was interrupted is rewound so that it is made again (`capture.user_regs`).
+Register sets are the kernel's own structures (user_regs_struct, NT_X86_XSTATE), always in the state "about to execute a
+user instruction": a call that was interrupted is rewound so that it is made again (`capture.user_regs`).
 
 Bump `VERSION` when a reader of the old version could misunderstand a new image; fields are only appended.
 """
@@ -43,7 +43,8 @@ class Timer(msgspec.Struct, array_like=True, frozen=True):
 class ImageMeta(msgspec.Struct, array_like=True):
     """Everything but the pages. ``mm`` are the eleven addresses of struct prctl_mm_map, in its order.
 
-    ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before that call.
+    ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before it.
+    ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -71,6 +72,8 @@ class ImageMeta(msgspec.Struct, array_like=True):
     home: str = ""
     waiting: bool = False
     dumpable: int = 1
+    carry: tuple[int, int, int] | None = None
+    seq: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -35,7 +35,8 @@ def parse_line(line: str) -> Mapping:
     span, perms, offset, _device, inode, *name = line.rstrip("\n").split(None, 5)
     start, _, end = span.partition("-")
     prot = sum(_BITS.get(c, 0) for c in perms[:3])
-    return Mapping(int(start, 16), int(end, 16), prot, perms[3] == "s", int(offset, 16), int(inode), name[0] if name else "")
+    path = name[0] if name else ""
+    return Mapping(int(start, 16), int(end, 16), prot, perms[3] == "s", int(offset, 16), int(inode), path)
 
 
 def read_maps(pid: int) -> list[Mapping]:
@@ -53,7 +54,7 @@ def travelling(mappings: list[Mapping], stack: int) -> list[Vma]:
     """
     vmas: list[Vma] = []
     for m in mappings:
-        if m.name in KERNEL or (layout.STUB <= m.start and m.end <= layout.END):
+        if m.name in KERNEL or (m.start >= layout.STUB and m.end <= layout.END):
             continue
         if m.shared and m.prot & PROT_WRITE:
             raise CannotMove(f"writable shared memory ({m.name or 'anonymous'})")
@@ -98,7 +99,7 @@ def spans(vmas: list[Vma]) -> list[Span]:
 
 
 def protections(vmas: list[Vma]) -> list[tuple[int, int, int]]:
-    """The mprotect calls (start, length, prot) that make `spans` what `vmas` says; neighbours with equal rights join."""
+    """The mprotect calls (start, length, prot) that make `spans` what `vmas` says; equal neighbours join."""
     calls: list[tuple[int, int, int]] = []
     for vma in vmas:
         first = 0 if vma.prot == 0 and vma.anonymous else PROT_READ | PROT_WRITE

@@ -1,4 +1,4 @@
-"""Memory as PAGES frames: what has content is read in chunks of 256 KB, zero pages are left out, each run has its xxh3 checksum.
+"""Memory as PAGES frames: read in chunks of 256 KB, without zero pages, each run with its xxh3 checksum.
 
 256 KB and process_vm_readv were the best general path in trials (`docs/design/migration.md`).
 """
@@ -81,7 +81,7 @@ class PageSender:
             first = flags.find(0, last)
 
     def _read_slowly(self, at: int, view: memoryview, got: int) -> None:
-        """Pages that process_vm_readv refuses: without read permission (the mem file reads them), or past the end of a file (zeros)."""
+        """What process_vm_readv refuses: pages without read permission, and past the end of a file (zeros)."""
         got -= got % PAGE
         for offset in range(got, len(view), PAGE):
             try:

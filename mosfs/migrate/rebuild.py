@@ -1,6 +1,6 @@
 """A task becomes the program of an image.
 
-Stages; what is true after each, so that a failure can be undone (the receiver still says FAIL, the sender still has the program):
+Stages; what is true after each, so that a failure can be undone (the receiver says FAIL, the sender has the program):
 
 1. ``empty``  nothing is mapped but the stub region (a fresh body), or what a deputy keeps
 2. ``mapped`` every mapping stands, readable and writable, filled with zeros
@@ -159,7 +159,7 @@ class Rebuild:
 
 
 def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
-    """Make the task send itself the signal of ``info``: a process may queue any siginfo for itself (rt_sigqueueinfo(2))."""
+    """Make the task send itself the signal of ``info``: it may queue any siginfo for itself."""
     task = call.task
     sig = int.from_bytes(info[:4], "little")
     task.write(layout.SCRATCH, info)
@@ -170,7 +170,7 @@ def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
 
 
 def kept_at_home(pid: int, mm: list[int]) -> list[tuple[int, int]]:
-    """What a deputy keeps: the stub region, and the page(s) of arguments and environment, so that ps shows the command line."""
+    """What a deputy keeps: the stub region, and arguments and environment, so that ps shows the command line."""
     keep = [(layout.STUB, layout.END)]
     low, high = mm[7], mm[10]
     if 0 < low < high:

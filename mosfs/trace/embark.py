@@ -1,8 +1,9 @@
 """Setting up a program at exec: stub page, vDSO and clock, and the filter when the tree begins. 0.2 ms in all.
 
-Called at PTRACE_EVENT_EXEC. The value of execve still overwrites rax there, so the task first goes on to the exit of the call. The
-very first calls are made by single-stepping a syscall instruction of the kernel's own vDSO: nothing of the program is touched.
-The program learns of our vDSO by the auxiliary vector (AT_SYSINFO_EHDR); libc then takes its time calls from there.
+Called at PTRACE_EVENT_EXEC. The value of execve still overwrites rax there, so the task first goes on to the exit of
+the call. The very first calls are made by single-stepping a syscall instruction of the kernel's own vDSO: nothing of
+the program is touched. The program learns of our vDSO by the auxiliary vector (AT_SYSINFO_EHDR); libc then takes its
+time calls from there.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _install(call: _Stepper, task: Task, *, privileged: bool) -> None:
 
 
 def _find_vdso(task: Task, stack: int) -> tuple[int, int]:
-    """(address of the value of AT_SYSINFO_EHDR, the value), by argc, argv, envp and auxv from the initial stack pointer on; (0, 0): none."""
+    """(address of the value of AT_SYSINFO_EHDR, the value), found above the initial stack pointer; (0, 0): none."""
     size = 16384
     while size <= 16 << 20:
         view = bytearray(size)

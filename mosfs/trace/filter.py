@@ -1,8 +1,9 @@
 """The two seccomp programs, compiled from the table of system calls (`mosfs.abi.syscalls`).
 
-Home: everything that needs no decision is allowed *before* anything but the number is looked at, because the kernel (5.11 and later)
-remembers such numbers in a bitmap and does not run the program for them at all. What is left is trapped, unless the call comes from
-the stub page. Guest: only memory calls on anonymous memory pass; everything else is trapped, wherever it comes from.
+Home: everything that needs no decision is allowed *before* anything but the number is looked at, because the kernel
+(5.11 and later) remembers such numbers in a bitmap and does not run the program for them at all. What is left is
+trapped, unless the call comes from the stub page. Guest: only memory calls on anonymous memory pass; everything else is
+trapped, wherever it comes from.
 
 A 32-bit call is allowed at home: such programs run natively (mosrun(1), LIMITATIONS).
 """
@@ -23,7 +24,8 @@ _LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
 _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 
 #: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
-GUEST_FREE = frozenset({10, 11, 12, 15, 24, 25, 27, 28})  # mprotect munmap brk rt_sigreturn sched_yield mremap mincore madvise
+#: mprotect munmap brk rt_sigreturn sched_yield mremap mincore madvise.
+GUEST_FREE = frozenset({10, 11, 12, 15, 24, 25, 27, 28})
 _MMAP, _MAP_SHARED, _MAP_ANONYMOUS = 9, 1, 0x20
 
 #: (argument index, mask, value): true when argument & mask == value
@@ -109,7 +111,7 @@ def _test(asm: Assembler, tests: Sequence[Sequence[Test]], number: int) -> None:
 
 
 def _search(asm: Assembler, segments: Sequence[tuple[int, str]], path: str = "s") -> None:
-    """Binary search over sorted (first number, label): the label of the last segment that starts at or below the number."""
+    """Binary search over sorted (first number, label): the last one that starts at or below the number."""
     if len(segments) == 1:
         asm.goto(segments[0][1])
         return
@@ -188,7 +190,9 @@ def guest_filter() -> bytes:
     return b"".join(i.pack() for i in asm.assemble())
 
 
-def run(program: bytes, number: int, *, ip: int = 0x400000, args: Sequence[int] = (), arch: int = AUDIT_ARCH_X86_64) -> int:
+def run(
+    program: bytes, number: int, *, ip: int = 0x400000, args: Sequence[int] = (), arch: int = AUDIT_ARCH_X86_64
+) -> int:
     """Interpret a program on one struct seccomp_data: the verdict. For tests, and for `why` a call was trapped."""
     values = [*args, *([0] * (6 - len(args)))]
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, arch, ip, *(v & 0xFFFF_FFFF_FFFF_FFFF for v in values))

@@ -1,9 +1,11 @@
 """System calls made inside a stopped task, through its stub page (`layout`), at 6 us each.
 
-A session blocks all signals of the task, so that none is delivered while its registers are borrowed, and puts the mask back at
-its end. It does not put the registers back: who stopped the task knows how it goes on, and says so with `resume_at`.
+A session blocks all signals of the task, so that none is delivered while its registers are borrowed, and puts the mask
+back at its end. It does not put the registers back: who stopped the task knows how it goes on, and says so with
+`resume_at`.
 
-Signals that cannot be blocked: SIGKILL ends the session with TaskGone; a stop by SIGSTOP is kept for the end of the session.
+Signals that cannot be blocked: SIGKILL ends the session with TaskGone; a stop by SIGSTOP is kept for the end of the
+session.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ class Calls:
     __slots__ = ("_result", "_status", "base", "mask", "stopped_by", "task")
 
     def __init__(self, task: Task, base: Any | None = None, mask: int | None = None) -> None:
-        """``base``: registers to borrow (default: the current ones); ``mask``: what to put back (default: the current one)."""
+        """``base``: registers to borrow; ``mask``: what to put back (default for both: the current one)."""
         self.task = task
         self.base = copy_regs(base if base is not None else task.peek_regs())
         self.mask = task.peek_mask() if mask is None else mask
@@ -35,7 +37,9 @@ class Calls:
         self.task.set_mask(ALL_SIGNALS)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None and issubclass(kind, TaskGone):
             return
         self.task.set_mask(self.mask)

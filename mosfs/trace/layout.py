@@ -1,4 +1,4 @@
-"""The low region every program carries from exec on: stub, clock, vDSO and scratch. Addresses are fixed and part of the image format.
+"""The low region of every program from exec on: stub, clock, vDSO, scratch. Its addresses belong to the image format.
 
 ::
 
@@ -7,8 +7,9 @@
     0x12000  vDSO       our own image                                            r-x
     0x18000  scratch    arguments and results of injected calls                  rw-
 
-The seccomp filter allows a trapped call whose instruction pointer is `STUB_AFTER` (only at home: a guest's filter has no such
-rule, `architecture.md`), and traps the number `MAGIC`, which no system call has, always: that stop is the end of an injected call.
+The seccomp filter allows a trapped call whose instruction pointer is `STUB_AFTER` (only at home: a guest's filter has
+no such rule), and traps the number `MAGIC`, which no system call has, always: that stop is the end
+of an injected call.
 """
 
 STUB = 0x10000

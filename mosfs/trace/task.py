@@ -1,4 +1,4 @@
-"""One traced process. Methods are single kernel requests; names tell what they need (a stop) and what they may do (fault, die)."""
+"""One traced process. Methods are single kernel requests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _READ_MAX = 1 << 30
 
 
 class TaskGone(Exception):
-    """The task died or left while it was being worked on; its wait status follows in the event loop, or is ``status``."""
+    """The task died or left while it was being worked on; its wait status is ``status``, or follows."""
 
     def __init__(self, pid: int, status: int | None = None) -> None:
         super().__init__(f"process {pid} is gone")
@@ -195,7 +195,8 @@ def copy_regs(regs: Any) -> Any:
 
 
 REG_NAMES: tuple[str, ...] = (
-    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs",
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
+    "orig_rax", "rip", "cs",
     "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 )  # fmt: skip
 
@@ -211,7 +212,7 @@ def regs_from(data: bytes) -> Any:
 
 
 def status_sets(pid: int) -> dict[str, int]:
-    """The signal sets of /proc/PID/status: SigQ is left out; SigPnd ShdPnd SigBlk SigIgn SigCgt as bit masks (bit 0 = signal 1)."""
+    """SigPnd ShdPnd SigBlk SigIgn SigCgt of /proc/PID/status as bit masks (bit 0 = signal 1)."""
     found: dict[str, int] = {}
     try:
         with open(f"/proc/{pid}/status", "rb") as status:

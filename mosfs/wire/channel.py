@@ -1,9 +1,11 @@
 """The data channel between a tracer and a host (or two hosts, for one image): frames over TCP under AES-256-GCM.
 
-Each side encrypts with a nonce of direction and counter, and authenticates the header as associated data: a frame that is changed,
-repeated, dropped or moved makes the channel fail (`ChannelLost`). Keys are fresh for each channel (`protocols.md`).
+Each side encrypts with a nonce of direction and counter, and authenticates the header as associated data: a frame that
+is changed, repeated, dropped or moved makes the channel fail (`ChannelLost`). Keys are fresh for each channel
+(`protocols.md`).
 
-Sending never blocks for ever on a peer that is itself sending: while the socket is full, what arrives is read and queued.
+Sending never blocks for ever on a peer that is itself sending: while the socket is full, what arrives is read and
+queued.
 """
 
 from __future__ import annotations

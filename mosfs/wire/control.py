@@ -1,4 +1,4 @@
-"""The control socket as tracers and hosts use it: one message a datagram, sockets beside it, and patience with a mosd that restarts."""
+"""The control socket as tracers and hosts use it: one message a datagram, and patience with a restarting mosd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RETRY = 0.3
 
 
 class ControlLink:
-    """Messages that cannot be delivered are dropped: after a reconnect the owner says Hello and its full state again."""
+    """Messages that cannot be delivered are dropped: after a reconnect the owner says Hello and its state again."""
 
     def __init__(self, path: str) -> None:
         self.path = path

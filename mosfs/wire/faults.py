@@ -1,7 +1,8 @@
 """Numbered fault points of a move. ``MOSIX_FAULT=N[:action][@where]`` makes point N fail, for tests of what follows.
 
-Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``refuse`` raises NoRoom-like
-OSError(ENOMEM). The environment is that of mosd; tracers and hosts inherit it through the fork server. Each process fails once.
+Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``refuse``
+raises NoRoom-like OSError(ENOMEM). The environment is that of mosd; tracers and hosts inherit it through the fork
+server. Each process fails once.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Point(IntEnum):
     HOME_ONWARD_COMMITTED = 20
 
 
-#: What must be seen afterwards: True = the program survives with its native result, False = it ends with the documented text.
+#: What must be seen afterwards. True: the program survives with its native result; False: it ends as the manual says.
 SURVIVES_CUT = {p: p not in (
     Point.NODE_AFTER_GO, Point.NODE_BEFORE_RETURN, Point.NODE_IN_RETURN, Point.NODE_BEFORE_ONWARD, Point.NODE_IN_ONWARD,
     Point.NODE_AFTER_ONWARD, Point.HOME_BEFORE_RETURN,

@@ -53,7 +53,8 @@ class Kind(IntEnum):
     MMAP = 55
     NOTE = 56  # statistics
     FORKED = 57  # the child body stands
-    MASK = 58
+    MASK = 58  # the body has blocked signals: its mask
+    RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
 
 class Frame(NamedTuple):

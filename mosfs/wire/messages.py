@@ -1,8 +1,8 @@
 """The messages of the control socket and of the peer links: one struct a message, one table a conversation.
 
 Both are msgspec structs, array-like with an integer tag, so that a message costs well under a microsecond and a wrong
-type is refused at the edge ("Expected `int`, got `str` - at `$[1]`"). Fields are only ever appended; a removed one keeps its
-place. ``WIRE_VERSION`` changes when an old peer could misunderstand a new message.
+type is refused at the edge ("Expected `int`, got `str` - at `$[1]`"). Fields are only ever appended; a removed one
+keeps its place. ``WIRE_VERSION`` changes when an old peer could misunderstand a new message.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Start(Msg):
 
 
 class HelloTracer(Msg, tag=1):
-    """First message of a tracer, also after it reconnects to a restarted mosd. ``root_pid``: the process mosrun became."""
+    """First message of a tracer, also to a mosd that restarted. ``root_pid``: the process mosrun became."""
 
     pid: int
     root_pid: int
@@ -66,7 +66,7 @@ class HelloHost(Msg, tag=2):
 class ProcState(Msg, tag=3):
     """Everything mosd shows of one home process; sent whenever a field changes. ``where`` is an IP, "" at home.
 
-    ``state``: "starting", "here", "leaving", "away", "returning". ``why`` is the reason why it does not move ("" if it can).
+    ``state``: "starting", "here", "leaving", "away", "returning". ``why``: the reason why it does not move, or "".
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
     """
 
@@ -83,6 +83,7 @@ class ProcState(Msg, tag=3):
     move_result: str = "ok"
     comm: str = ""
     sigmig: int = 0
+    freeze_ms: float = 0.0
 
 
 class ProcGone(Msg, tag=4):
@@ -141,7 +142,7 @@ class Adjusted(Msg, tag=9):
 class ChannelReady(Msg, tag=32):
     """The data channel's TCP socket travels beside this message (SCM_RIGHTS). Keys are 32 random bytes.
 
-    ``direct_token`` and ``direct_key`` (if asked for) let another host connect to ``target``:``port`` and send the image.
+    ``direct_token`` and ``direct_key`` (if asked for) let another host send the image to ``target``:``port``.
     ``near``: no compression (mosix.map, letter p).
     """
 
@@ -174,7 +175,7 @@ class Command(Msg, tag=34):
 
 
 class Adjust(Msg, tag=35):
-    """mosrun or mosnative was run inside a MOSIX program: apply these to ``pid`` at its next exec. Answered by Adjusted."""
+    """mosrun or mosnative was run inside a MOSIX program: for ``pid`` from its next exec on. Answered by Adjusted."""
 
     req: int
     pid: int
@@ -190,7 +191,7 @@ class DirectImage(Msg, tag=36):
 
 
 class Config(Msg, tag=37):
-    """This node's facts that tracers and hosts need: sent after a Hello and whenever one changes. ``userview``: IP -> number."""
+    """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number."""
 
     ip: str
     port: int

@@ -1,4 +1,4 @@
-"""Payloads of the data channel that are structures (msgpack); the hot ones, CALL and REPLY, are in `mosfs.calls.request`."""
+"""Payloads of the data channel that are structures (msgpack); CALL and REPLY are in `mosfs.calls.request`."""
 
 from __future__ import annotations
 

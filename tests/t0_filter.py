@@ -1,0 +1,150 @@
+"""The two seccomp programs: what the interpreter says of every call is what the table says."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mosfs.abi.syscalls import BY_NAME, BY_NR, Home, Syscall
+from mosfs.trace import layout
+from mosfs.trace.filter import ALLOW, KILL, TRACE, guest_filter, home_filter, run
+
+I386 = 0x40000003
+ELSEWHERE = 0x401000
+NUMBERS = range(1101)
+#: What a guest's own kernel may do without a stop. Written down again on purpose: this list is the sandbox.
+FREE = {"mprotect", "munmap", "brk", "rt_sigreturn", "sched_yield", "mremap", "mincore", "madvise"}
+FREE_NUMBERS = {BY_NAME[name].nr for name in FREE}
+MMAP = BY_NAME["mmap"].nr
+PROGRAMS = {"home": home_filter(), "guest": guest_filter()}
+
+words = st.integers(0, 2**64 - 1)
+addresses = st.sampled_from([0, ELSEWHERE, layout.STUB, layout.STUB_AFTER, layout.STUB_AFTER + 2**32, 2**63]) | words
+
+
+def interesting() -> list[int]:
+    """Values that some test of the table looks for, and their neighbours."""
+    tested = {value for row in BY_NR.values() for one in row.tests for _, _, value in one}
+    return sorted({(v + d) % 2**64 for v in tested for d in (-1, 0, 1, 2**32)} | {0, 2**32 - 1, 2**64 - 1})
+
+
+arguments = st.tuples(*[st.sampled_from(interesting()) | words] * 6)
+
+
+def expected_at_home(nr: int, args: tuple[int, ...], ip: int) -> int:
+    row = BY_NR.get(nr)
+    if nr == layout.MAGIC:
+        return TRACE
+    if row is None or not row.stops(args) or ip == layout.STUB_AFTER:
+        return ALLOW
+    return TRACE
+
+
+@settings(max_examples=15)
+@given(arguments, addresses)
+def test_home_is_the_table(args: tuple[int, ...], ip: int) -> None:
+    for nr in NUMBERS:
+        verdict = run(home_filter(), nr, ip=ip, args=args)
+        assert verdict == expected_at_home(nr, args, ip), f"call {nr}"
+
+
+def alternatives() -> list[tuple[Syscall, tuple[tuple[int, int, int], ...]]]:
+    return [(row, one) for row in BY_NR.values() if row.home is Home.TEST for one in row.tests]
+
+
+@given(st.data())
+def test_home_traps_each_alternative_whatever_else_the_arguments_are(data: st.DataObject) -> None:
+    row, one = data.draw(st.sampled_from(alternatives()))
+    args = list(data.draw(arguments))
+    for index, mask, value in one:
+        args[index] = args[index] & ~mask | value
+    assert row.stops(tuple(args))
+    assert run(home_filter(), row.nr, args=args) == TRACE
+    assert run(home_filter(), row.nr, args=args, ip=layout.STUB_AFTER) == ALLOW
+
+
+@given(words, addresses, arguments)
+def test_numbers_beyond_the_table_are_the_kernels(number: int, ip: int, args: tuple[int, ...]) -> None:
+    nr = max(max(BY_NR), layout.MAGIC) + 1 + number % 2**31
+    assert run(home_filter(), nr, ip=ip, args=args) == ALLOW
+
+
+@pytest.mark.parametrize("ip", [ELSEWHERE, layout.STUB_AFTER, layout.STUB_AFTER + 8])
+def test_the_end_of_an_injected_call_always_stops(ip: int) -> None:
+    assert run(home_filter(), layout.MAGIC, ip=ip) == TRACE
+    assert run(guest_filter(), layout.MAGIC, ip=ip) == TRACE
+    assert layout.MAGIC not in BY_NR
+
+
+def test_32_bit_calls_are_native_at_home_and_death_in_a_guest() -> None:
+    for nr in [*NUMBERS, 2**31, 2**32 - 1]:
+        assert run(home_filter(), nr, arch=I386) == ALLOW
+        assert run(guest_filter(), nr, arch=I386) == KILL
+
+
+@settings(max_examples=15)
+@given(arguments, addresses)
+def test_a_guest_may_do_nothing_but_its_list(args: tuple[int, ...], ip: int) -> None:
+    for nr in NUMBERS:
+        verdict = run(guest_filter(), nr, ip=ip, args=args)
+        private_memory = nr == MMAP and args[3] & 0x21 == 0x20
+        assert verdict == (ALLOW if nr in FREE_NUMBERS or private_memory else TRACE), f"call {nr}"
+
+
+@given(st.integers(max(NUMBERS) + 1, 2**32 - 1), addresses)
+def test_no_other_number_passes_in_a_guest(nr: int, ip: int) -> None:
+    assert run(guest_filter(), nr, ip=ip) == TRACE
+
+
+@pytest.mark.parametrize(
+    ("flags", "verdict"), [(0x22, ALLOW), (0x32, ALLOW), (0x21, TRACE), (0x23, TRACE), (0x02, TRACE), (0x01, TRACE)]
+)
+def test_a_guest_maps_only_private_anonymous_memory(flags: int, verdict: int) -> None:
+    assert run(guest_filter(), MMAP, args=[0, 4096, 3, flags]) == verdict
+
+
+# --------------------------------------------------------------------------- the programs as the kernel sees them
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_the_kernel_would_take_it(program: bytes) -> None:
+    """At most BPF_MAXINSNS instructions, known ones, all jumps inside, a return at the end (kernel/seccomp.c)."""
+    assert len(program) % 8 == 0 and 0 < len(program) // 8 <= 4096
+    code = list(struct.iter_unpack("<HBBI", program))
+    for at, (op, jt, jf, k) in enumerate(code):
+        assert op in (0x20, 0x15, 0x35, 0x54, 0x05, 0x06)
+        far = k if op == 0x05 else max(jt, jf)
+        assert at + 1 + far < len(code) or op == 0x06
+        assert op != 0x20 or (k % 4 == 0 and k < 64)
+    assert code[-1][0] == 0x06
+
+
+def decided_by_number(program: bytes, nr: int) -> int | None:
+    """The verdict if the program looks at nothing but architecture and number: the kernel caches only such ones."""
+    at, accumulator = 0, 0
+    while True:
+        op, jt, jf, k = struct.unpack_from("<HBBI", program, at * 8)
+        at += 1
+        match op:
+            case 0x20 if k in (0, 4):
+                accumulator = nr if k == 0 else 0xC000003E
+            case 0x15:
+                at += jt if accumulator == k else jf
+            case 0x35:
+                at += jt if accumulator >= k else jf
+            case 0x05:
+                at += k
+            case 0x06:
+                return int(k)
+            case _:
+                return None
+
+
+def test_native_calls_are_allowed_by_their_number_alone() -> None:
+    native = [row.nr for row in BY_NR.values() if row.home is Home.NATIVE]
+    assert [nr for nr in native if decided_by_number(home_filter(), nr) != ALLOW] == []
+    assert decided_by_number(home_filter(), BY_NAME["openat"].nr) is None
+    assert [nr for nr in FREE_NUMBERS if decided_by_number(guest_filter(), nr) != ALLOW] == []

@@ -1,0 +1,170 @@
+"""The image format: a head comes out as it went in, pages too, and anything else is a BadImage."""
+
+from __future__ import annotations
+
+import random
+import struct
+import zlib
+
+import msgspec
+import pytest
+import xxhash
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, BadImage, ImageMeta, Timer, Vma, decode, encode
+from mosfs.migrate.pages import unpack
+
+PAGE = 4096
+u64 = st.integers(0, 2**64 - 1)
+small = st.integers(0, 2**31 - 1)
+siginfo = st.binary(min_size=128, max_size=128)
+
+
+@st.composite
+def vmas(draw: st.DrawFn) -> list[Vma]:
+    """Mappings as /proc/PID/maps lists them: page-aligned, in order, apart or touching."""
+    found, at = [], 16
+    for _ in range(draw(st.integers(0, 8))):
+        start = at + draw(st.integers(0, 2**20))
+        at = start + draw(st.integers(1, 2**20))
+        found.append(Vma(start * PAGE, at * PAGE, draw(st.integers(0, 7)), draw(st.booleans()), draw(st.booleans()),
+                         draw(st.text(max_size=20)), draw(small) * PAGE))  # fmt: skip
+    return found
+
+
+metas = st.builds(
+    ImageMeta,
+    version=st.just(VERSION), pid=small, uid=small, comm=st.text(max_size=15), features=st.text(max_size=30),
+    regs=st.binary(min_size=216, max_size=216), xstate=st.binary(max_size=900), mask=u64,
+    actions=st.lists(st.tuples(st.integers(1, 64), st.binary(min_size=32, max_size=32)), max_size=4), ignored=u64,
+    altstack=st.binary(min_size=24, max_size=24), pending=st.lists(st.tuples(st.booleans(), siginfo), max_size=3),
+    rseq=st.tuples(u64, small, small), tid_address=u64, robust=st.tuples(u64, u64),
+    mm=st.lists(u64, min_size=11, max_size=11), auxv=st.binary(max_size=400), vmas=vmas(),
+    limits=st.dictionaries(st.integers(0, 15), st.tuples(st.integers(-1, 2**63 - 1), st.integers(-1, 2**63 - 1))),
+    shown=st.builds(Timer, u64, u64), home=st.text(max_size=15), waiting=st.booleans(), dumpable=st.integers(0, 2),
+)  # fmt: skip
+
+
+@given(metas)
+def test_round_trip(meta: ImageMeta) -> None:
+    assert decode(encode(meta)) == meta
+
+
+@given(metas, st.data())
+def test_a_part_of_a_head_is_a_bad_image(meta: ImageMeta, data: st.DataObject) -> None:
+    whole = encode(meta)
+    with pytest.raises(BadImage):
+        decode(whole[: data.draw(st.integers(0, len(whole) - 1))])
+
+
+@pytest.mark.xfail(strict=False, raises=UnicodeDecodeError, reason="not caught: a string that is not UTF-8")
+@settings(phases=[Phase.generate])
+@given(metas, st.data())
+def test_damage_is_a_bad_image_or_a_sound_one(meta: ImageMeta, data: st.DataObject) -> None:
+    whole = bytearray(encode(meta))
+    whole[data.draw(st.integers(0, len(whole) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        found = decode(bytes(whole))
+    except BadImage:
+        return
+    ends = [0, *(end for v in found.vmas for end in (v.start, v.end))]
+    assert ends == sorted(ends) and all(end % PAGE == 0 for end in ends)
+    assert (found.version, len(found.mm), len(found.regs)) == (VERSION, 11, 216)
+
+
+def meta(**changes: object) -> ImageMeta:
+    plain = ImageMeta(
+        version=VERSION, pid=1, uid=0, comm="c", features="", regs=bytes(216), xstate=b"", mask=0, actions=[],
+        ignored=0, altstack=bytes(24), pending=[], rseq=(0, 0, 0), tid_address=0, robust=(0, 0), mm=[0] * 11, auxv=b"",
+        vmas=[Vma(0x400000, 0x401000, 5)], limits={}, shown=Timer(),
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **changes)
+
+
+def test_fields_that_a_newer_version_appended_are_ignored() -> None:
+    fields = msgspec.msgpack.decode(encode(meta()))
+    assert decode(msgspec.msgpack.encode([*fields, "new"])) == meta()
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (meta(version=VERSION + 1), f"image version {VERSION + 1}, expected {VERSION}"),
+        (meta(vmas=[Vma(0x2000, 0x3000, 3), Vma(0x1000, 0x2000, 3)]), "mapping 0x1000-0x2000 is out of order"),
+        (meta(vmas=[Vma(0x1000, 0x3000, 3), Vma(0x2000, 0x4000, 3)]), "mapping 0x2000-0x4000 is out of order"),
+        (meta(vmas=[Vma(0x1000, 0x1000, 3)]), "mapping 0x1000-0x1000 is out of order"),
+        (meta(vmas=[Vma(0x3000, 0x1000, 3)]), "mapping 0x3000-0x1000 is out of order"),
+        (meta(vmas=[Vma(0x1001, 0x2000, 3)]), "mapping 0x1001-0x2000 is out of order"),
+        (meta(vmas=[Vma(0x1000, 0x1800, 3)]), "mapping 0x1000-0x1800 is out of order"),
+        (meta(mm=[0] * 10), "wrong structure sizes"),
+        (meta(regs=bytes(208)), "wrong structure sizes"),
+    ],
+)
+def test_what_cannot_be_rebuilt_says_why(bad: ImageMeta, why: str) -> None:
+    with pytest.raises(BadImage) as error:
+        decode(encode(bad))
+    assert str(error.value) == why
+
+
+@pytest.mark.parametrize("noise", [b"", b"\xc1", b"\x90", b"\x01", bytes(100), b"\xff" * 100, b"\xdd\xff\xff\xff\xff"])
+def test_noise_is_malformed(noise: bytes) -> None:
+    with pytest.raises(BadImage, match="malformed image"):
+        decode(noise)
+
+
+# --------------------------------------------------------------------------- pages
+
+
+def frame(addr: int, raw: bytes, *, pages: int = -1, packed: bool = False, digest: int = -1) -> bytes:
+    """A PAGES frame as the format's description has it."""
+    count = len(raw) // PAGE if pages < 0 else pages
+    checksum = xxhash.xxh3_64_intdigest(raw) if digest < 0 else digest
+    header = PAGES_HEADER.pack(addr, count, COMPRESSED if packed else 0, checksum)
+    return header + (zlib.compress(raw, 1) if packed else raw)
+
+
+@given(u64, st.integers(1, 5), st.integers(0, 2**32), st.booleans())
+def test_pages_round_trip(addr: int, count: int, seed: int, packed: bool) -> None:
+    raw = random.Random(seed).randbytes(count * PAGE)
+    found, content = unpack(frame(addr, raw, packed=packed))
+    assert (found, bytes(content)) == (addr, raw)
+
+
+RAW = random.Random(1).randbytes(2 * PAGE)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        frame(0, RAW, digest=1),
+        frame(0, RAW, pages=1),
+        frame(0, RAW, pages=3),
+        frame(0, RAW, pages=0),
+        frame(0, RAW)[:-1],
+        frame(0, RAW) + b"x",
+        frame(0, RAW, packed=True, pages=1),
+        frame(0, RAW, packed=True, pages=3),
+        frame(0, RAW, packed=True)[:-40],
+    ],
+)
+def test_damaged_pages(payload: bytes) -> None:
+    with pytest.raises(BadImage, match="are damaged"):
+        unpack(payload)
+
+
+def test_a_bomb_is_not_inflated_beyond_what_was_announced() -> None:
+    bomb = frame(0, bytes(64 << 20), packed=True, pages=1)
+    assert len(bomb) < 1 << 20
+    with pytest.raises(BadImage):
+        unpack(bomb)
+
+
+JUNK = PAGES_HEADER.pack(0, 1, COMPRESSED, 0) + b"junk"
+
+
+@pytest.mark.xfail(strict=True, raises=(struct.error, zlib.error), reason="not caught: what struct and zlib raise")
+@pytest.mark.parametrize("payload", [b"", bytes(PAGES_HEADER.size - 1), JUNK])
+def test_malformed_pages(payload: bytes) -> None:
+    with pytest.raises(BadImage):
+        unpack(payload)

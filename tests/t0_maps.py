@@ -1,0 +1,205 @@
+"""/proc/PID/maps as data: what travels, and that few mmap and mprotect calls make exactly the mappings that were."""
+
+from __future__ import annotations
+
+import itertools
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosfs.migrate.image import Vma
+from mosfs.migrate.maps import (
+    KERNEL,
+    CannotMove,
+    Mapping,
+    complement,
+    parse_line,
+    protections,
+    read_maps,
+    spans,
+    travelling,
+)
+from mosfs.trace import layout
+
+PAGE = 4096
+
+LINES = {
+    "00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/dbus-daemon\n":
+        Mapping(0x400000, 0x452000, 5, False, 0x1000, 173521, "/usr/bin/dbus-daemon"),
+    "7ffc2d1e6000-7ffc2d207000 rw-p 00000000 00:00 0                          [stack]\n":
+        Mapping(0x7FFC2D1E6000, 0x7FFC2D207000, 3, False, 0, 0, "[stack]"),
+    "35b1a21000-35b1a22000 rw-s 00000000 00:00 0 \n": Mapping(0x35B1A21000, 0x35B1A22000, 3, True, 0, 0, ""),
+    "35b1a21000-35b1a22000 ---p 00000000 00:00 0": Mapping(0x35B1A21000, 0x35B1A22000, 0, False, 0, 0, ""),
+    "7f0000000000-7f0000001000 r--s 00000000 00:1a 7   /tmp/a name  with blanks (deleted)\n":
+        Mapping(0x7F0000000000, 0x7F0000001000, 1, True, 0, 7, "/tmp/a name  with blanks (deleted)"),
+    "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n":
+        Mapping(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, 4, False, 0, 0, "[vsyscall]"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_parse_line(line: str) -> None:
+    assert parse_line(line) == LINES[line]
+
+
+def test_our_own_maps() -> None:
+    found = read_maps(os.getpid())
+    ends = [end for m in found for end in (m.start, m.end)]
+    assert ends == sorted(ends)
+    assert {"[stack]", "[vdso]"} <= {m.name for m in found}
+
+
+# --------------------------------------------------------------------------- what travels
+
+
+def mapping(
+    page: int, pages: int = 1, prot: int = 3, *, shared: bool = False, inode: int = 0, name: str = ""
+) -> Mapping:
+    return Mapping(page * PAGE, (page + pages) * PAGE, prot, shared, 0, inode, name)
+
+
+STACK = mapping(0x7FFFF000, 16, name="[stack]")
+
+
+def test_everything_of_the_program_travels_in_order() -> None:
+    program = mapping(0x400, 8, 5, inode=9, name="/bin/x")
+    heap, reserve = mapping(0x500, 4, name="[heap]"), mapping(0x600, 100, 0)
+    library = mapping(0x700, 2, 1, shared=True, inode=3, name="/usr/lib/cache")
+    found = travelling([program, heap, reserve, library, STACK], STACK.end - 8)
+    assert found == [
+        Vma(program.start, program.end, 5, anonymous=False, name="/bin/x"),
+        Vma(heap.start, heap.end, 3, name="[heap]"),
+        Vma(reserve.start, reserve.end, 0),
+        Vma(library.start, library.end, 1, anonymous=False, name="/usr/lib/cache"),
+        Vma(STACK.start, STACK.end, 3, grows_down=True, name="[stack]"),
+    ]
+
+
+def test_what_each_node_has_of_its_own_stays() -> None:
+    borders = (layout.STUB, layout.SCRATCH, layout.END)
+    own = [Mapping(start, end, 3, False, 0, 0, "") for start, end in itertools.pairwise(borders)]
+    kernel = [mapping(0x7FFFF800 + 16 * i, 2, 1, name=name) for i, name in enumerate(KERNEL)]
+    assert travelling([*own, *kernel], 0) == []
+
+
+@given(st.integers(STACK.start, STACK.end - 1))
+def test_only_the_mapping_of_the_stack_pointer_grows(pointer: int) -> None:
+    other = mapping(0x7FFF0000, 16)
+    assert [v.grows_down for v in travelling([other, STACK], pointer)] == [False, True]
+    assert not any(v.grows_down for v in travelling([other, STACK], STACK.end))
+
+
+@pytest.mark.parametrize(
+    ("hindrance", "why"),
+    [
+        (mapping(0x500, shared=True), "writable shared memory (anonymous)"),
+        (mapping(0x500, shared=True, inode=5, name="/dev/shm/x"), "writable shared memory (/dev/shm/x)"),
+        (mapping(0x500, shared=True, prot=2, inode=5, name="/a b"), "writable shared memory (/a b)"),
+        (mapping(0x500, prot=1, inode=5, name="/dev/fb0"), "maps a device (/dev/fb0)"),
+        (mapping(0x500, prot=1, shared=True, inode=5, name="/dev/mem"), "maps a device (/dev/mem)"),
+    ],
+)
+def test_what_hinders(hindrance: Mapping, why: str) -> None:
+    with pytest.raises(CannotMove) as error:
+        travelling([mapping(0x400), hindrance, STACK], STACK.start)
+    assert str(error.value) == why
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/shm/x"])
+def test_files_that_only_look_like_devices_travel(name: str) -> None:
+    assert travelling([mapping(0x500, 1, 1, shared=True, inode=5, name=name)], 0)[0].name == name
+
+
+@given(st.binary(min_size=1, max_size=30).filter(lambda raw: not set(raw) & set(b"\0\n")))
+def test_a_name_of_any_bytes_can_be_sent(raw: bytes) -> None:
+    """Names of files need not be UTF-8; an image is."""
+    name = (b"/" + raw).decode("utf-8", "surrogateescape")
+    vma = travelling([mapping(0x500, 1, 1, inode=5, name=name)], 0)[0]
+    assert vma.name.encode("utf-8")
+    assert not vma.anonymous
+
+
+# --------------------------------------------------------------------------- few calls for many mappings
+
+
+@st.composite
+def vma_lists(draw: st.DrawFn) -> list[Vma]:
+    """Sorted mappings of few pages, most of them touching; at most one is the stack."""
+    found: list[Vma] = []
+    at = 16
+    stack = draw(st.integers(-1, 12))
+    for number in range(draw(st.integers(0, 12))):
+        start = at + draw(st.sampled_from([0, 0, 0, 1, 3]))
+        at = start + draw(st.integers(1, 4))
+        prot, anonymous = draw(st.sampled_from([0, 0, 1, 3, 3, 5, 7])), draw(st.booleans())
+        found.append(Vma(start * PAGE, at * PAGE, prot, number == stack, anonymous))
+    return found
+
+
+@given(vma_lists())
+def test_spans_and_protections_make_what_was(vmas: list[Vma]) -> None:
+    space: dict[int, tuple[int, bool]] = {}
+    for span in spans(vmas):
+        for page in range(span.start, span.end, PAGE):
+            assert page not in space, "mapped twice"
+            space[page] = (span.prot, span.grows_down)
+    for start, length, prot in protections(vmas):
+        for page in range(start, start + length, PAGE):
+            space[page] = (prot, space[page][1])  # KeyError: mprotect of what is not mapped fails
+    assert space == {page: (v.prot, v.grows_down) for v in vmas for page in range(v.start, v.end, PAGE)}
+
+
+@given(vma_lists())
+def test_what_will_be_filled_can_be_written_first(vmas: list[Vma]) -> None:
+    """All but reserves that nobody can touch; those are not even charged."""
+    first = {page: s.prot for s in spans(vmas) for page in range(s.start, s.end, PAGE)}
+    for vma in vmas:
+        reserve = vma.prot == 0 and vma.anonymous
+        assert {first[page] for page in range(vma.start, vma.end, PAGE)} == {0 if reserve else 3}
+
+
+@given(vma_lists())
+def test_neighbours_never_need_two_calls(vmas: list[Vma]) -> None:
+    found = spans(vmas)
+    for a, b in itertools.pairwise(found):
+        assert a.end < b.start or a.prot != b.prot or a.grows_down or b.grows_down
+    calls = protections(vmas)
+    for (start, length, prot), (next_, _, other) in itertools.pairwise(calls):
+        assert start + length < next_ or prot != other
+
+
+# --------------------------------------------------------------------------- complement
+
+
+@st.composite
+def disjoint(draw: st.DrawFn) -> list[tuple[int, int]]:
+    edges = sorted(draw(st.sets(st.integers(0, 60), max_size=12)))
+    return list(zip(edges[::2], edges[1::2]))
+
+
+@given(disjoint(), st.integers(0, 60), st.integers(61, 70))
+def test_complement_in_a_wide_range(keep: list[tuple[int, int]], low: int, high: int) -> None:
+    expect_complement(keep, low, high)
+
+
+@pytest.mark.xfail(strict=True, reason="ranges to keep that begin beyond the end give gaps of negative size")
+@pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 2), (3, 4)])
+def test_complement_in_a_narrow_range(low: int, high: int) -> None:
+    expect_complement([(1, 2), (4, 5), (6, 8)], low, high)
+
+
+def expect_complement(keep: list[tuple[int, int]], low: int, high: int) -> None:
+    kept = {x for start, end in keep for x in range(start, end)}
+    gaps = complement(keep, low, high)
+    assert all(start < end for start, end in gaps)
+    listed = [x for start, end in gaps for x in range(start, end)]
+    assert listed == [x for x in range(low, high) if x not in kept]
+
+
+@given(disjoint())
+def test_complement_of_the_complement(keep: list[tuple[int, int]]) -> None:
+    gaps = complement(keep, 0, 61)
+    again = complement(gaps, 0, 61)
+    assert complement(again, 0, 61) == gaps

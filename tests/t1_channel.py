@@ -1,0 +1,283 @@
+"""Two ends of a data channel: everything arrives in order, nobody waits for ever, and what was touched is refused."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosfs.wire import channel
+from mosfs.wire.channel import TAG, Channel, ChannelLost
+from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame, Kind
+
+KEY, OTHER_KEY = bytes(range(32)), bytes(32)
+MB = 1 << 20
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+def tcp() -> Pair:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        near = socket.create_connection(server.getsockname())
+        return near, server.accept()[0]
+
+
+WIRES: dict[str, Callable[[], Pair]] = {"unix": socket.socketpair, "tcp": tcp}
+
+
+@contextmanager
+def ends(make: Callable[[], Pair] = socket.socketpair, keys: tuple[bytes, bytes] = (KEY, KEY)) -> Iterator[tuple[Channel, Channel]]:
+    """Opener and other end."""
+    near, far = make()
+    with near, far:
+        yield Channel(near, keys[0], opener=True), Channel(far, keys[1], opener=False)
+
+
+@pytest.fixture(params=WIRES.values(), ids=WIRES)
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Channel, Channel]]:
+    with ends(request.param) as both:
+        yield both
+
+
+def contents(size: int, seed: int) -> bytes:
+    """Bytes that differ from those of every other seed and from themselves when shifted."""
+    return b"".join(((seed << 32) + i).to_bytes(8, "little") for i in range(size // 8 + 1))[:size]
+
+
+# --------------------------------------------------------------------------- what arrives
+
+
+def test_frames_arrive_as_they_were_sent_in_both_directions(pair: tuple[Channel, Channel]) -> None:
+    for sender, receiver in (pair, pair[::-1]):
+        for number in range(50):
+            sender.send(Kind.CALL, number, b"x" * number, number)
+        assert [receiver.receive() for _ in range(50)] == [Frame(Kind.CALL, n, n, b"x" * n) for n in range(50)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1), st.binary(max_size=300), st.integers(0, 2**16 - 1)),
+                max_size=20))  # fmt: skip
+def test_any_frames(sent: list[tuple[int, int, bytes, int]]) -> None:
+    with ends() as (near, far):
+        for frame in sent:
+            near.send(*frame)
+        near.send(Kind.DROP, 0)
+        found: list[Frame] = []
+        while not found or found[-1].kind != Kind.DROP or len(found) <= len(sent):
+            found += far.frames()
+        assert [(f.kind, f.pair, f.payload, f.flags) for f in found[:-1]] == sent
+
+
+@pytest.mark.parametrize("size", [0, 1, MB - 32, MB - 31, MB, MB + 1, 5 * MB])
+def test_frames_around_the_size_of_the_buffer(pair: tuple[Channel, Channel], size: int) -> None:
+    near, far = pair
+    sizes = [10, size, 3, size, size]
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(lambda: [near.send(Kind.PAGES, i, contents(n, i)) for i, n in enumerate(sizes)])
+        for number, length in enumerate(sizes):
+            assert far.receive() == Frame(Kind.PAGES, 0, number, contents(length, number))
+        sending.result()
+
+
+def test_payloads_of_any_kind_of_buffer(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    for payload in (b"abc", bytearray(b"abc"), memoryview(b"xabcx")[1:4]):
+        near.send(Kind.PAGES, 1, payload)
+        assert far.receive().payload == b"abc"
+
+
+def test_many_small_frames_come_out_of_one_read(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    for number in range(100):
+        near.send(Kind.NOTE, number)
+    found: list[int] = []
+    while len(found) < 100:
+        found += [frame.pair for frame in far.frames()]
+    assert found == list(range(100))
+    assert not far.pending()
+
+
+def test_both_send_much_at_once(pair: tuple[Channel, Channel]) -> None:
+    """20 MB each way, far more than sockets hold, and nobody reads until all of its own is sent."""
+    blocks = [contents(MB, seed) for seed in range(20)]
+
+    def talk(end: Channel, order: Iterable[int]) -> list[int]:
+        for number in order:
+            end.send(Kind.PAGES, number, blocks[number])
+        found = []
+        for _ in blocks:
+            frame = end.receive()
+            assert frame.payload == blocks[frame.pair]
+            found.append(frame.pair)
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        near = pool.submit(talk, pair[0], range(20))
+        far = pool.submit(talk, pair[1], range(19, -1, -1))
+        assert near.result() == list(range(19, -1, -1))
+        assert far.result() == list(range(20))
+
+
+def test_what_came_while_sending_is_pending(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    far.send(Kind.REPLY, 7, b"first")
+    begun = threading.Event()
+
+    def drain() -> None:
+        begun.wait()
+        while far.receive().kind != Kind.DROP:
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(drain)
+        while not near.pending():  # the socket must be full before the sender looks at what has come
+            begun.set()
+            near.send(Kind.PAGES, 1, bytes(8 * MB))
+        near.send(Kind.DROP, 1)
+        reading.result()
+    assert list(near.frames()) == [Frame(Kind.REPLY, 0, 7, b"first")]
+
+
+# --------------------------------------------------------------------------- losses
+
+
+def test_the_end_of_the_connection(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    near.send(Kind.GO, 1)
+    near.close()
+    assert near.lost and far.receive().kind == Kind.GO
+    assert not far.lost
+    with pytest.raises(ChannelLost, match="closed"):
+        far.receive()
+    assert far.lost
+
+
+def test_sending_to_nobody(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    far.close()
+    with pytest.raises(ChannelLost):
+        for _ in range(100):  # TCP tells only later
+            near.send(Kind.PAGES, 1, bytes(MB))
+    assert near.lost
+
+
+def test_sending_on_a_channel_that_was_closed_here(pair: tuple[Channel, Channel]) -> None:
+    near, _ = pair
+    near.close()
+    with pytest.raises(ChannelLost):
+        near.send(Kind.GO, 1)
+
+
+def test_silence(pair: tuple[Channel, Channel]) -> None:
+    with pytest.raises(ChannelLost, match="timeout"):
+        pair[1].receive(timeout=0.01)
+    assert pair[1].lost
+
+
+def test_a_peer_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PATIENCE", 0.01)
+    with ends() as (near, _), pytest.raises(ChannelLost, match="no progress"):
+        near.send(Kind.PAGES, 1, bytes(8 * MB))
+
+
+# --------------------------------------------------------------------------- what was touched
+
+SENT = [Frame(Kind.GO, 0, 1, b""), Frame(Kind.CALL, 3, 2, b"payload"), Frame(Kind.REPLY, 0, 3, b"\0" * 40)]
+
+
+def packets(frames: Iterable[Frame], key: bytes = KEY, *, opener: bool = True) -> list[bytes]:
+    """Each frame as it goes over the wire."""
+    found = []
+    near, far = socket.socketpair()
+    with near, far:
+        end = Channel(near, key, opener=opener)
+        for frame in frames:
+            end.send(frame.kind, frame.pair, frame.payload, frame.flags)
+            found.append(far.recv(4096))
+    return found
+
+
+def heard(wire: bytes, key: bytes = KEY) -> tuple[list[Frame], str]:
+    """What the other end makes of these bytes and the end of the connection: frames, and why the channel was lost."""
+    near, far = socket.socketpair()
+    with near, far:
+        end = Channel(far, key, opener=False)
+        near.sendall(wire)
+        near.close()
+        found: list[Frame] = []
+        try:
+            while True:
+                found.append(end.receive())
+        except ChannelLost as lost:
+            assert end.lost
+            return found + list(end._queue), str(lost)
+
+
+def test_untouched() -> None:
+    wire = packets(SENT)
+    assert [len(packet) for packet in wire] == [HEADER.size + len(frame.payload) + TAG for frame in SENT]
+    assert heard(b"".join(wire)) == (SENT, "closed")
+
+
+@pytest.mark.parametrize("at", range(2 * (HEADER.size + TAG) + 7))
+def test_every_byte_counts(at: int) -> None:
+    wire = bytearray(b"".join(packets(SENT)))
+    wire[at] ^= 0x10
+    found, why = heard(bytes(wire))
+    assert found == SENT[: at // (HEADER.size + TAG)][:1]
+    # a longer length makes the end wait for bytes that never come
+    assert why in ("not authentic", "frame too long", "closed")
+
+
+@given(st.integers(0, 3 * (HEADER.size + TAG) + 46))
+def test_truncated(length: int) -> None:
+    wire = packets(SENT)
+    ends_at = [sum(map(len, wire[: i + 1])) for i in range(3)]
+    assert heard(b"".join(wire)[:length]) == (SENT[: sum(end <= length for end in ends_at)], "closed")
+
+
+@pytest.mark.parametrize(
+    ("order", "good"),
+    [((0, 0), 1), ((0, 1, 0), 2), ((0, 1, 1, 2), 2), ((1, 0), 0), ((0, 2), 1), ((1, 2), 0), ((0, 2, 1), 1)],
+    ids=["repeated", "repeated later", "second repeated", "swapped", "one left out", "first left out", "last swapped"],
+)
+def test_replayed_dropped_or_moved(order: tuple[int, ...], good: int) -> None:
+    wire = packets(SENT)
+    assert heard(b"".join(wire[i] for i in order)) == (SENT[:good], "not authentic")
+
+
+def test_what_an_end_has_sent_cannot_be_given_back_to_it() -> None:
+    """Both directions have nonces of their own, or counters would meet."""
+    assert heard(b"".join(packets(SENT, opener=False))) == ([], "not authentic")
+
+
+def test_frames_of_another_key() -> None:
+    assert heard(b"".join(packets(SENT, OTHER_KEY))) == ([], "not authentic")
+    with ends(keys=(KEY, OTHER_KEY)) as (near, far):
+        for sender, receiver in ((near, far), (far, near)):
+            sender.send(Kind.GO, 1)
+            with pytest.raises(ChannelLost, match="not authentic"):
+                receiver.receive()
+
+
+def test_the_same_frame_never_looks_the_same() -> None:
+    first, second = packets([SENT[1], SENT[1]])
+    assert first[: HEADER.size] == second[: HEADER.size]
+    assert first[HEADER.size :] != second[HEADER.size :]
+    assert b"payload" not in first
+
+
+def test_a_length_beyond_the_limit_is_refused_before_memory_is_taken() -> None:
+    assert heard(HEADER.pack(MAX_PAYLOAD + 1, Kind.PAGES, 0, 1)) == ([], "frame too long")
+    assert heard(HEADER.pack(MAX_PAYLOAD, Kind.PAGES, 0, 1)) == ([], "closed")
+
+
+@given(st.binary(max_size=200))
+def test_noise(noise: bytes) -> None:
+    found, why = heard(noise)
+    assert found == [] and why in ("not authentic", "frame too long", "closed")
