@@ -32,16 +32,18 @@ WIRES: dict[str, Callable[[], Pair]] = {"unix": socket.socketpair, "tcp": tcp}
 
 
 @contextmanager
-def ends(make: Callable[[], Pair] = socket.socketpair, keys: tuple[bytes, bytes] = (KEY, KEY)) -> Iterator[tuple[Channel, Channel]]:
+def ends(
+    make: Callable[[], Pair] = socket.socketpair, keys: tuple[bytes, bytes] = (KEY, KEY)
+) -> Iterator[tuple[Channel, Channel]]:
     """Opener and other end."""
     near, far = make()
     with near, far:
         yield Channel(near, keys[0], opener=True), Channel(far, keys[1], opener=False)
 
 
-@pytest.fixture(params=WIRES.values(), ids=WIRES)
+@pytest.fixture(params=list(WIRES))
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Channel, Channel]]:
-    with ends(request.param) as both:
+    with ends(WIRES[request.param]) as both:
         yield both
 
 
@@ -60,8 +62,10 @@ def test_frames_arrive_as_they_were_sent_in_both_directions(pair: tuple[Channel,
         assert [receiver.receive() for _ in range(50)] == [Frame(Kind.CALL, n, n, b"x" * n) for n in range(50)]
 
 
-@given(st.lists(st.tuples(st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1), st.binary(max_size=300), st.integers(0, 2**16 - 1)),
-                max_size=20))  # fmt: skip
+u16, u64 = st.integers(0, 2**16 - 1), st.integers(0, 2**64 - 1)
+
+
+@given(st.lists(st.tuples(u16, u64, st.binary(max_size=300), u16), max_size=20))
 def test_any_frames(sent: list[tuple[int, int, bytes, int]]) -> None:
     with ends() as (near, far):
         for frame in sent:
@@ -77,8 +81,13 @@ def test_any_frames(sent: list[tuple[int, int, bytes, int]]) -> None:
 def test_frames_around_the_size_of_the_buffer(pair: tuple[Channel, Channel], size: int) -> None:
     near, far = pair
     sizes = [10, size, 3, size, size]
+
+    def send() -> None:
+        for number, length in enumerate(sizes):
+            near.send(Kind.PAGES, number, contents(length, number))
+
     with ThreadPoolExecutor(1) as pool:
-        sending = pool.submit(lambda: [near.send(Kind.PAGES, i, contents(n, i)) for i, n in enumerate(sizes)])
+        sending = pool.submit(send)
         for number, length in enumerate(sizes):
             assert far.receive() == Frame(Kind.PAGES, 0, number, contents(length, number))
         sending.result()

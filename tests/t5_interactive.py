@@ -14,7 +14,7 @@ from pathlib import Path
 import pexpect  # type: ignore[import-untyped]
 import pytest
 
-from tests.cluster import lab
+from tests.cluster import lab, wait_until
 from tests.progs import Place, at
 
 NODES = 2
@@ -76,6 +76,14 @@ def bash(terminal: Terminal, place: Place) -> pexpect.spawn:
     child = terminal(place, *BASH)
     child.expect_exact(PROMPT)
     return child
+
+
+def foreground(child: pexpect.spawn, line: str, shown: str) -> None:
+    """Type ``line``, see ``shown``, and wait until the job has the terminal: keys typed before that are the shell's."""
+    before = os.tcgetpgrp(child.child_fd)
+    child.sendline(line)
+    child.expect_exact(shown)
+    wait_until(lambda: os.tcgetpgrp(child.child_fd) != before, 20)
 
 
 def begin(child: pexpect.spawn, job: str) -> None:
@@ -154,8 +162,7 @@ def test_job_control(place: Place, terminal: Terminal) -> None:
     child.sendline("jobs")
     child.expect(r"\[1\]\+ +Running +" + SLEEP)
     child.expect_exact(PROMPT)
-    child.sendline("fg")
-    child.expect_exact(f"\n{SLEEP}\r\n")
+    foreground(child, "fg", f"\n{SLEEP}\r\n")
     child.sendintr()
     child.expect_exact(PROMPT)
     ask(child, "echo status $?", "status 130")
@@ -165,8 +172,7 @@ def test_job_control(place: Place, terminal: Terminal) -> None:
     child.send("\x1a")
     child.expect_exact("Stopped")
     child.expect_exact(PROMPT)
-    child.sendline("fg")
-    child.expect_exact(f"\n{CAT}\r\n")
+    foreground(child, "fg", f"\n{CAT}\r\n")
     child.sendline("second")
     child.expect_exact("second\r\nsecond\r\n")
     child.sendeof()

@@ -2,7 +2,7 @@
 
 ::
 
-    CALL   nr i32, blobs u8, relocations u8, ranges u16, args 6 x u64, mask u64
+    CALL   nr i32, blobs u8, relocations u8, ranges u16, signals seen u32, args 6 x u64, mask u64
            per blob: address u64, size u32, bytes sent u32, argument u8 (255: none), rule u8, factor u16, plus u32
            per relocation: blob u16, target blob u16, offset u32      a pointer inside a blob
            per range: blob u16, length u16, offset u32                only these parts of the blob come back
@@ -19,7 +19,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-CALL_HEAD = struct.Struct("<iBBH7Q")
+CALL_HEAD = struct.Struct("<iBBHI7Q")
 BLOB = struct.Struct("<QIIBBHI")
 RELOCATION = struct.Struct("<HHI")
 RANGE = struct.Struct("<HHI")
@@ -65,10 +65,10 @@ class Request:
     relocations: list[tuple[int, int, int]] = field(default_factory=list)
     ranges: list[tuple[int, int, int]] = field(default_factory=list)
 
-    def pack(self) -> bytes:
-        parts = [
-            CALL_HEAD.pack(self.nr, len(self.blobs), len(self.relocations), len(self.ranges), *self.args, self.mask)
-        ]
+    def pack(self, seen: int = 0) -> bytes:
+        """``seen``: how many SIGNAL frames the body's host had received when the call was made."""
+        counts = (len(self.blobs), len(self.relocations), len(self.ranges), seen & 0xFFFFFFFF)
+        parts = [CALL_HEAD.pack(self.nr, *counts, *self.args, self.mask)]
         data: list[bytes | bytearray] = []
         for b in self.blobs:
             sent = 0
@@ -85,10 +85,17 @@ class BadRequest(Exception):
     """A peer sent something that is no call."""
 
 
+def signals_seen(payload: bytes) -> int:
+    """The number given to `Request.pack`."""
+    if len(payload) < CALL_HEAD.size:
+        raise BadRequest("length")
+    return int.from_bytes(payload[8:12], "little")
+
+
 def unpack(payload: bytes) -> Request:
     """The inverse of `Request.pack`; BadRequest when lengths do not fit."""
     try:
-        nr, blobs, relocations, ranges, *rest = CALL_HEAD.unpack_from(payload)
+        nr, blobs, relocations, ranges, _seen, *rest = CALL_HEAD.unpack_from(payload)
         at = CALL_HEAD.size
         heads = []
         for _ in range(blobs):

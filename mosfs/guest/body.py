@@ -59,6 +59,7 @@ class Body:
     comm: str = ""
     since: float = 0.0
     carry: Carry | None = None  # it is in the middle of a transfer that a move cut short
+    seen: int = 0  # SIGNAL frames received
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None

@@ -34,7 +34,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, SINGLESTEP, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import CONT, SINGLESTEP, SYSCALL, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
@@ -285,7 +285,7 @@ class Host:
         self.by_pid[body.pid] = body
         self.had_bodies = True
         assert body.meta is not None
-        body.seq = body.meta.seq
+        body.seq, body.seen = body.meta.seq, body.meta.seen
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
@@ -387,7 +387,9 @@ class Host:
         if body.step is not None:
             self.serve.first_stop(body)
         body.interrupting = False
-        if body.wanted is not None or body.infos:
+        if body.state is State.FORKING:
+            body.task.cont(request=SYSCALL)
+        elif body.wanted is not None or body.infos:
             self.stopped(body, Stop.TRAP)
         elif body.held:
             body.paused = True
@@ -414,6 +416,7 @@ class Host:
     def signal(self, body: Body, info: bytes) -> None:
         """A signal for a handler: queue it in the body, whose own kernel calls the handler."""
         body.infos.append(info)
+        body.seen += 1
         if body.state is State.RUNNING and not body.interrupting and not body.paused:
             body.interrupting = True
             body.task.interrupt()
@@ -475,7 +478,7 @@ class Host:
         """Send a call home; the body waits in it."""
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
-        self.channel.send(Kind.CALL, body.pair, request.pack(), body.seq << 1 | flags)
+        self.channel.send(Kind.CALL, body.pair, request.pack(body.seen), body.seq << 1 | flags)
 
     def reply(self, body: Body, payload: bytes, seq: int) -> None:
         """REPLY: the call that the body waits in has an outcome. One to an earlier call, made again since, is stale."""
@@ -498,7 +501,7 @@ class Host:
     def finish_call(self, body: Body, result: int) -> None:
         """Let the body go on behind its call."""
         if (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos):
-            self._interrupted(body, result)
+            self.interrupted(body, result)
             return
         if self.serve.finish_both(body, result):
             return
@@ -522,7 +525,7 @@ class Host:
         else:
             body.task.cont()
 
-    def _interrupted(self, body: Body, result: int) -> None:
+    def interrupted(self, body: Body, result: int) -> None:
         """The deputy's call was broken off: by a signal whose handler is the body's, or by nothing that the program should see."""
         mask = body.task.peek_mask()
         temporary = self.serve.temporary_mask(body)

@@ -19,7 +19,7 @@ from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, stays_in_body
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
-from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, signed
+from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import CONT, SYSCALL, Task, copy_regs
@@ -37,6 +37,7 @@ CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
+_EXITS = frozenset({60, 231})
 SA_RESETHAND = 0x80000000
 _NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
@@ -83,6 +84,9 @@ class Serve:
 
     def trapped(self, body: Body) -> None:
         regs = body.task.peek_regs()
+        if body.state is State.FORKING:
+            body.task.cont(request=SYSCALL)
+            return
         nr = signed(regs.orig_rax)
         body.nr = nr
         body.regs = copy_regs(regs)
@@ -90,6 +94,10 @@ class Serve:
         row = BY_NR.get(nr)
         if row is None or judge(row, args).do is not Do.SERVE:
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
+            return
+        if body.infos and nr not in _EXITS:
+            # a signal came before the call: its handler runs first
+            self.host.interrupted(body, -ERESTARTNOINTR)
             return
         special = self._special.get(nr)
         if special is not None:
@@ -129,7 +137,8 @@ class Serve:
             self.host.forward(body, Request(SYS_RESTART, (0,) * 6, body.task.peek_mask()))
             return
         r = body.regs
-        self._send(body, BY_NR[body.nr], (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9))
+        args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
+        self._special.get(body.nr, self._plain)(body, args)
 
     def temporary_mask(self, body: Body) -> int | None:
         """The mask that holds while the call waits (sigsuspend, ppoll, pselect6, epoll_pwait), if it has one."""
@@ -202,7 +211,7 @@ class Serve:
         """The deputy exits; DROP follows."""
         body.state = State.LEAVING
         request = Request(231, (args[0], 0, 0, 0, 0, 0), body.task.peek_mask())
-        self.host.channel.send(Kind.CALL, body.pair, request.pack())
+        self.host.channel.send(Kind.CALL, body.pair, request.pack(body.seen))
 
     def _clone(self, body: Body, args: tuple[int, ...]) -> None:
         body.state = State.FORKING
@@ -213,6 +222,9 @@ class Serve:
     def fork_reply(self, body: Body, result: int) -> None:
         """The deputy has forked: now the body does, and both children belong together."""
         if body.state is not State.FORKING:
+            return
+        if result in RESTARTS:  # a signal came first: its handler runs, then the fork is made again
+            self.host.interrupted(body, result)
             return
         if result < 0:
             body.state = State.RUNNING
@@ -266,8 +278,11 @@ class Serve:
         """The body's own clone has returned: its result is the child's PID at home."""
         regs = body.task.peek_regs()
         if body.state is State.FORKING:
-            body.state = State.RUNNING
             result = signed(regs.rax)
+            if result in RESTARTS:  # an interrupt of ours came between: the kernel makes the clone again
+                body.task.cont(request=SYSCALL)
+                return
+            body.state = State.RUNNING
             if result > 0:
                 result = body.child
                 if body.nr == SYS_CLONE and body.regs.rdi & CLONE_PARENT_SETTID and body.regs.rdx:

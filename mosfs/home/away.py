@@ -17,11 +17,11 @@ import msgspec
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
-from mosfs.calls.request import BadRequest, Request, pack_reply, unpack
+from mosfs.calls.request import BadRequest, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
-from mosfs.migrate.capture import signed
+from mosfs.migrate.capture import ERESTARTNOINTR, signed
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
@@ -92,6 +92,11 @@ class Away:
             return
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
+            if signals_seen(frame.payload) != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP:
+                # a signal is on its way to the body: its handler runs first, then the call is made again
+                p.seq = frame.flags >> 1
+                self._answer(p, -ERESTARTNOINTR)
+                return
             if deputy.state is State.READY and not deputy.todo:
                 self._call(p, deputy, request, frame.flags)
             else:
@@ -398,6 +403,7 @@ class Away:
         if p.sleeping is not None:
             p.infos.append(info)
         else:
+            p.signals += 1
             self.send(p, Kind.SIGNAL, info)
         if deputy.state is State.BUSY:
             # without a restart the interrupted call's result falls through to the end of the stub

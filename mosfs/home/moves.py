@@ -426,6 +426,7 @@ class Moves:
 
     def _commit_departure(self, p: Program, link: Link, move: Move) -> None:
         regs, sleep = move.regs
+        p.signals = 0
         try:
             link.channel.send(Kind.GO, p.pid, self._times())
         except ChannelLost:

@@ -83,6 +83,7 @@ class Program:
     why: str = ""  # why the last attempt to move it failed
     vforking: int = 0  # children that still use its memory
     vfork_parent: int = 0
+    signals: int = 0  # SIGNAL frames sent to its host
     seq: int = 0  # number of the call that the body waits in, echoed in its answer
     answer: list[tuple[int, bytes, int]] | None = None  # frames for the host, kept back while the body moves
     sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home

@@ -74,6 +74,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     dumpable: int = 1
     carry: tuple[int, int, int] | None = None
     seq: int = 0
+    seen: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -339,7 +339,8 @@ int mos_step_call(int pid, struct mos_regs *base, unsigned long at, long nr, lon
 
 /*
  * One system call in a stopped task, start to end. 0: done, *result holds its value and the task stands in the stub.
- * 1: something else happened, *status is the wait status (death, a stop signal); the caller decides.
+ * 1: something else happened, *status is the wait status (death, a stop signal); the caller decides. With 0 *status is not 0 when
+ * an earlier PTRACE_INTERRUPT took effect meanwhile: its stop is used up.
  * In a guest the call itself stops too (no rule by instruction pointer there): exactly this one stop is let through.
  */
 int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
@@ -347,6 +348,7 @@ int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long
 {
     struct user_regs_struct r;
     int e = mos_run_call(pid, base, nr, a0, a1, a2, a3, a4, a5), st;
+    *status = 0;
     if (e)
         return e;
     for (;;) {
@@ -369,7 +371,8 @@ int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long
             *status = st;
             return 1;
         }
-        if (WIFSTOPPED(st) && st >> 16 == 128 && (st >> 8 & 0xff) == SIGTRAP) { /* a left-over INTERRUPT */
+        if (WIFSTOPPED(st) && st >> 16 == 128 && (st >> 8 & 0xff) == SIGTRAP) { /* a left-over INTERRUPT: told by *status */
+            *status = st;
             if (ptrace(PTRACE_CONT, pid, 0, 0))
                 return -errno;
             continue;

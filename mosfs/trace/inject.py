@@ -22,7 +22,7 @@ from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs
 class Calls:
     """``with Calls(task) as call: fd = call(SYS_open, ...)``. Results are the kernel's: negative errno on failure."""
 
-    __slots__ = ("_result", "_status", "base", "mask", "stopped_by", "task")
+    __slots__ = ("_result", "_status", "base", "mask", "stopped_by", "task", "used_up")
 
     def __init__(self, task: Task, base: Any | None = None, mask: int | None = None) -> None:
         """``base``: registers to borrow; ``mask``: what to put back (default for both: the current one)."""
@@ -32,6 +32,7 @@ class Calls:
         self._result = ffi.new("long *")
         self._status = ffi.new("int *")
         self.stopped_by = 0
+        self.used_up = False  # an interrupt that somebody waits for took effect here
 
     def __enter__(self) -> Calls:
         self.task.set_mask(ALL_SIGNALS)
@@ -43,6 +44,8 @@ class Calls:
         if kind is not None and issubclass(kind, TaskGone):
             return
         self.task.set_mask(self.mask)
+        if self.used_up and self.task.guest:
+            self.task.interrupt()
         if self.stopped_by:
             os.kill(self.task.pid, self.stopped_by)
 
@@ -64,6 +67,8 @@ class Calls:
                 raise RuntimeError(f"injected call {nr} in process {task.pid} met {stop}")
             outcome = self._finish(nr)
         check(outcome, "injected call", task.pid)
+        if self._status[0]:
+            self.used_up = True
         return int(self._result[0])
 
     def _finish(self, nr: int) -> int:

@@ -40,10 +40,11 @@ class Point(IntEnum):
     HOME_ONWARD_COMMITTED = 20
 
 
-#: What must be seen afterwards. True: the program survives with its native result; False: it ends as the manual says.
+#: What must be seen after a cut. True: the program survives with its native result, because a copy of it is whole;
+#: False: it may end as the manual says. Between READY and GO nobody can know: home gives its memory up when it says GO.
 SURVIVES_CUT = {p: p not in (
-    Point.NODE_AFTER_GO, Point.NODE_BEFORE_RETURN, Point.NODE_IN_RETURN, Point.NODE_BEFORE_ONWARD, Point.NODE_IN_ONWARD,
-    Point.NODE_AFTER_ONWARD, Point.HOME_BEFORE_RETURN,
+    Point.NODE_AFTER_READY, Point.NODE_AFTER_GO, Point.NODE_BEFORE_RETURN, Point.NODE_IN_RETURN,
+    Point.HOME_BEFORE_RETURN, Point.NODE_BEFORE_ONWARD,
 ) for p in Point}  # fmt: skip
 
 _spent: set[Point] = set()

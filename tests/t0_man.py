@@ -1,0 +1,103 @@
+"""The man pages: every option and control file has its item, refused calls are listed, mandoc finds nothing to say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from mosfs.abi.syscalls import BY_NR, Home
+from mosfs.procfs.table import CONTROL_FILES
+from mosfs.tools.mosd import MOSD
+from mosfs.tools.moslab import MOSLAB, VERBS
+from mosfs.tools.mosmigrate import MOSMIGRATE
+from mosfs.tools.mosnative import MOSNATIVE
+from mosfs.tools.mosps import MOSPS
+from mosfs.tools.mosrun import MOSENV, MOSRUN
+from mosfs.tools.options import Command
+
+MAN = Path(__file__).parent.parent / "docs/man"
+PAGES = sorted(MAN.glob("*.[178]"))
+#: Page: the commands whose options it explains.
+COMMANDS: dict[str, tuple[Command, ...]] = {
+    "mosrun.1": (MOSRUN, MOSENV, MOSNATIVE),
+    "mosmigrate.1": (MOSMIGRATE,),
+    "mosps.1": (MOSPS,),
+    "moslab.1": (MOSLAB, *(command for command, _ in VERBS.values())),
+    "mosd.8": (MOSD,),
+}
+needs_mandoc = pytest.mark.skipif(shutil.which("mandoc") is None, reason="needs mandoc")
+
+
+def explained(page: str) -> Iterator[str]:
+    """The options that have an item in a page, as they are typed: ``.It Fl p Ar list , Cm p Ar list`` is -p and p."""
+    for line in (MAN / page).read_text().splitlines():
+        words = line.split()
+        if words[:1] != [".It"]:
+            continue
+        for macro, word in pairwise(words):
+            if macro == "Fl":
+                yield "-" if word == "Ns" else f"-{word}"
+            elif macro == "Cm":
+                yield word
+
+
+def section(page: str, title: str) -> str:
+    _, _, rest = (MAN / page).read_text().partition(f".Sh {title}\n")
+    return rest.partition("\n.Sh ")[0]
+
+
+def test_every_page_is_known() -> None:
+    assert {page.name for page in PAGES} == {*COMMANDS, "mosix.7"}
+
+
+@pytest.mark.parametrize("page", COMMANDS)
+def test_every_option_is_explained_and_no_other(page: str) -> None:
+    names = {name for command in COMMANDS[page] for row in command.table for name in row.names}
+    verbs = set(VERBS) if page == "moslab.1" else set()
+    assert set(explained(page)) == names | verbs
+
+
+@pytest.mark.parametrize("page", COMMANDS)
+def test_what_is_not_there_yet_is_said_to_be_announced(page: str) -> None:
+    later = {name for command in COMMANDS[page] for row in command.table if row.later for name in row.names}
+    text = (MAN / page).read_text()
+    assert not later or "announced" in text.lower()
+
+
+def test_every_control_file_is_explained() -> None:
+    interface = section("mosix.7", "INTERFACE FOR PROGRAMS")
+    items = dict(re.findall(r"^\.It Pa (\w+) Pq (\w+)$", interface, re.MULTILINE))
+    assert items == {row.name: row.access.value for row in CONTROL_FILES}
+
+
+def test_the_limitations_list_what_the_table_refuses() -> None:
+    listed = re.search(r"not supported:\n\.Bd.*\n((?:[^.].*\n)+)\.Ed", section("mosrun.1", "LIMITATIONS"))
+    assert listed is not None
+    names = listed[1].replace("\n", " ").strip().removesuffix(".").split(", ")
+    assert names == sorted(row.name for row in BY_NR.values() if row.home is Home.REFUSE)
+
+
+@needs_mandoc
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_mandoc_finds_nothing(page: Path) -> None:
+    """But for references to manuals that are not installed here."""
+    done = subprocess.run(["mandoc", "-T", "lint", page], capture_output=True, text=True, check=False)
+    assert [line for line in done.stdout.splitlines() if "referenced manual not found" not in line] == []
+
+
+@needs_mandoc
+def test_the_limitations_can_be_cut_out() -> None:
+    """The recipe of the MOSIX manual: man mosrun | sed ..."""
+    shown = subprocess.run(["mandoc", "-T", "ascii", MAN / "mosrun.1"], capture_output=True, check=True).stdout
+    plain = re.sub(rb".\x08", b"", shown)
+    recipe = ["sed", "-e", "1,/^LIMITATIONS/d", "-e", "/^SEE ALSO/,$d"]
+    cut = subprocess.run(recipe, input=plain, capture_output=True, check=True).stdout
+    assert b"No threads" in cut
+    assert b"vmsplice" in cut
+    assert b"moslab(1)" not in cut

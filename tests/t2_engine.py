@@ -1,0 +1,336 @@
+"""The engine on real processes of this node: what embarking makes of a program, injected calls, a fresh body."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mosfs.abi.syscalls import BY_NAME
+from mosfs.guest import body
+from mosfs.migrate.maps import read_maps
+from mosfs.trace import layout
+from mosfs.trace.clock import HomeClock
+from mosfs.trace.embark import embark
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Status, Stop, decode
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, regs_bytes
+
+pytestmark = pytest.mark.root
+
+REPO = Path(__file__).parent.parent
+WAIT = 20.0  #: seconds until something that must happen counts as lost
+NOTHING = 0xFFFF_FFFF_FFFF_FFFF
+ENDS = (Stop.EXITED, Stop.KILLED)
+
+
+def nr(name: str) -> int:
+    return BY_NAME[name].nr
+
+
+@dataclass
+class Seized:
+    """A program in its PTRACE_EVENT_EXEC stop. ``output``: read end of what it writes."""
+
+    task: Task
+    output: int
+
+    def embark(self) -> None:
+        embark(self.task, HomeClock().page(0), first=True, privileged=True)
+
+    def go_on(self) -> tuple[Status, list[int]]:
+        """Let it run to its end, every trapped call too: how it ended, and the trapped numbers."""
+        trapped: list[int] = []
+        while True:
+            self.task.cont()
+            status = decode(self.task.wait())
+            if status.stop in ENDS:
+                return status, trapped
+            if status.stop is Stop.SECCOMP:
+                trapped.append(self.task.peek_regs().orig_rax)
+
+    def said(self) -> str:
+        """All it wrote; it must have ended."""
+        with open(self.output, closefd=False) as file:
+            return file.read()
+
+
+@contextmanager
+def seized(*command: str, **environ: str) -> Iterator[Seized]:
+    """``command`` as it stands at its exec: a shell that waits for us becomes it."""
+    go, let_go = os.pipe()
+    output, write = os.pipe()
+    files = [(os.POSIX_SPAWN_DUP2, go, 0), (os.POSIX_SPAWN_DUP2, write, 1)]
+    script = 'echo ready; read x; exec "$@"'
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", script, "sh", *command], environ, file_actions=files)
+    os.close(go)
+    os.close(write)
+    task = Task(pid)
+    try:
+        said = b""
+        while not said.endswith(b"ready\n"):  # or its own exec might be the one we see
+            said += os.read(output, 4096)
+        task.seize()
+        os.write(let_go, b"\n")
+        while decode(task.wait()).stop is not Stop.EXEC:
+            task.cont()
+        yield Seized(task, output)
+    finally:
+        os.close(let_go)
+        os.close(output)
+        body.discard(task)
+
+
+def status_of(pid: int, name: str) -> str:
+    with open(f"/proc/{pid}/status", encoding="ascii") as lines:
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{name}:"))
+
+
+def rights(pid: int, end: int = layout.USER_END) -> list[tuple[int, int, int]]:
+    """(start, end, protection) of what is mapped below ``end``; neighbours of equal rights as one."""
+    found: list[tuple[int, int, int]] = []
+    for m in read_maps(pid):
+        if m.start < end:
+            joins = bool(found) and found[-1][1:] == (m.start, m.prot)
+            start = found.pop()[0] if joins else m.start
+            found.append((start, m.end, m.prot))
+    return found
+
+
+LOW = [(layout.STUB, layout.SCRATCH, 5), (layout.SCRATCH, layout.END, 3)]
+
+
+# --------------------------------------------------------------------------- embarking
+
+
+def test_embarking_adds_the_low_region_and_the_filter_and_nothing_else() -> None:
+    with seized("/bin/true") as program:
+        pid = program.task.pid
+        before = {(m.start, m.end, m.prot, m.name) for m in read_maps(pid)}
+        program.embark()
+        after = {(m.start, m.end, m.prot, m.name) for m in read_maps(pid)}
+        assert rights(pid, layout.END) == LOW
+        assert before == {m for m in after if m[0] >= layout.END}
+        assert (status_of(pid, "Seccomp"), status_of(pid, "NoNewPrivs")) == ("2", "0")
+        assert program.task.read(layout.STUB, len(layout.STUB_CODE)) == layout.STUB_CODE
+        assert program.task.read(layout.VDSO, 4) == b"\x7fELF"
+        assert program.go_on()[0] == Status(Stop.EXITED, 0)
+
+
+def test_an_embarked_program_gives_what_it_gives_natively() -> None:
+    command = ["/bin/sh", "-c", "echo $0 $1; read line < /proc/self/comm; echo $line; exit 7", "a", "b"]
+    native = subprocess.run(command, capture_output=True, text=True, check=False)
+    with seized(*command) as program:
+        program.embark()
+        end, trapped = program.go_on()
+        assert (end, program.said()) == (Status(Stop.EXITED, native.returncode), native.stdout)
+        assert set(trapped) <= {nr("open"), nr("openat")} and trapped, "only opens stop"
+
+
+def test_the_program_finds_our_vdso() -> None:
+    with seized("/bin/true", LD_SHOW_AUXV="1") as program:
+        program.embark()
+        assert program.go_on()[0] == Status(Stop.EXITED, 0)
+        vdso = [line.split()[1] for line in program.said().splitlines() if line.startswith("AT_SYSINFO_EHDR")]
+        assert vdso == [hex(layout.VDSO)]
+
+
+def test_without_privileges_the_filter_needs_no_new_privs() -> None:
+    with seized("/bin/true") as program:
+        embark(program.task, HomeClock().page(0), first=True, privileged=False)
+        assert status_of(program.task.pid, "NoNewPrivs") == "1"
+
+
+def test_a_second_program_of_a_tree_has_its_filter_already() -> None:
+    with seized("/bin/true") as program:
+        embark(program.task, HomeClock().page(0), first=False, privileged=True)
+        assert status_of(program.task.pid, "Seccomp") == "0"
+        assert rights(program.task.pid, layout.END) == LOW
+
+
+def test_registers_and_mask_are_those_of_the_start() -> None:
+    with seized("/bin/true") as program:
+        entry = program.task.peek_regs()
+        pointer, start = entry.rsp, entry.rip
+        program.embark()
+        regs = program.task.peek_regs()
+        assert (regs.rsp, regs.rip, regs.rax, regs.orig_rax) == (pointer, start, 0, NOTHING)
+        assert program.task.peek_mask() == 0
+
+
+# --------------------------------------------------------------------------- injected calls
+
+
+def test_injected_calls_give_the_kernels_results() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            assert call(nr("getpid")) == task.pid
+            assert call(nr("getppid")) == os.getpid()
+            assert call(nr("close"), 99) == -errno.EBADF
+            assert call(nr("lseek"), -1, 0, 0) == -errno.EBADF
+            with pytest.raises(OSError, match=os.strerror(errno.EBADF)) as error:
+                call.must(nr("fchdir"), 99)
+            assert error.value.errno == errno.EBADF
+            at = call.must(nr("mmap"), 0, mmap.PAGESIZE, 3, 0x22, -1, 0)
+            task.write(at, b"hello")
+            assert call.must(nr("write"), 1, at, 5) == 5
+            # calls that the filter sends to us do not stop when they come from the stub
+            assert call(nr("ptrace"), 99, 0, 0, 0) < 0
+            task.write(layout.SCRATCH, b"/dev/null\0")
+            descriptor = call.must(nr("open"), layout.SCRATCH, 0, 0)
+            assert os.readlink(f"/proc/{task.pid}/fd/{descriptor}") == "/dev/null"
+            call.must(nr("munmap"), at, mmap.PAGESIZE)
+        task.set_regs(call.base)
+        assert program.go_on()[0] == Status(Stop.EXITED, 0)
+        assert program.said() == "hello"
+
+
+def test_all_six_arguments_arrive() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        with Calls(program.task) as call, open("/etc/passwd", "rb") as file:
+            program.task.write(layout.SCRATCH, b"/etc/passwd\0")
+            descriptor = call.must(nr("open"), layout.SCRATCH, 0)
+            where = 0x5000_0000
+            assert call.must(nr("mmap"), where, mmap.PAGESIZE, 1, 0x100002, descriptor, 0) == where
+            head = file.read(64)
+            assert program.task.read(where, len(head)) == head
+
+
+def test_a_session_blocks_signals_and_puts_everything_back() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        task = program.task
+        mask = 1 << (signal.SIGUSR2 - 1)
+        task.set_mask(mask)
+        before = regs_bytes(task.peek_regs()), task.peek_xstate()
+        with Calls(task) as call:
+            assert task.peek_mask() == ALL_SIGNALS & ~(1 << (signal.SIGKILL - 1) | 1 << (signal.SIGSTOP - 1))
+            os.kill(task.pid, signal.SIGUSR2)
+            os.kill(task.pid, signal.SIGTERM)
+            assert [call(nr("getpid")) for _ in range(3)] == [task.pid] * 3
+        assert task.peek_mask() == mask
+        task.set_regs(call.base)
+        assert (regs_bytes(task.peek_regs()), task.peek_xstate()) == before
+        task.cont()
+        status = decode(task.wait())  # what waited comes now, and SIGUSR2 stays blocked
+        assert status == Status(Stop.SIGNAL, signal.SIGTERM)
+        task.cont(signal.SIGTERM)
+        assert decode(task.wait()) == Status(Stop.KILLED, signal.SIGTERM)
+
+
+def test_a_kill_ends_the_session() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        with pytest.raises(TaskGone), Calls(program.task) as call:
+            os.kill(program.task.pid, signal.SIGKILL)
+            for _ in range(1000):
+                call(nr("getpid"))
+
+
+def test_a_stop_is_kept_for_the_end_of_the_session() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            os.kill(task.pid, signal.SIGSTOP)
+            assert [call(nr("getpid")) for _ in range(3)] == [task.pid] * 3
+            assert call.stopped_by == signal.SIGSTOP
+        task.set_regs(call.base)
+        task.cont()
+        assert decode(task.wait()) == Status(Stop.SIGNAL, signal.SIGSTOP)
+        task.cont(signal.SIGSTOP)
+        assert decode(task.wait()).stop is Stop.GROUP
+        os.kill(task.pid, signal.SIGCONT)
+        assert program.go_on()[0] == Status(Stop.EXITED, 0)
+
+
+# --------------------------------------------------------------------------- a guest's body
+
+
+@contextmanager
+def fresh_body() -> Iterator[Task]:
+    task = body.spawn()
+    try:
+        yield task
+    finally:
+        body.discard(task)
+
+
+def test_a_body_is_nothing_but_the_low_region() -> None:
+    with fresh_body() as task:
+        assert rights(task.pid) == LOW
+        assert task.read(layout.STUB, len(layout.STUB_CODE)) == layout.STUB_CODE
+
+
+def test_a_body_has_no_rights() -> None:
+    with fresh_body() as task:
+        names = ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapAmb")
+        facts = {name: status_of(task.pid, name).split() for name in names}
+        nobody = [str(body.GUEST_UID)] * 4
+        nothing = ["0" * 16]
+        assert facts == {
+            "Uid": nobody, "Gid": nobody, "Groups": [], "CapEff": nothing, "CapPrm": nothing, "CapAmb": nothing,
+        }  # fmt: skip
+        assert (status_of(task.pid, "Seccomp"), status_of(task.pid, "NoNewPrivs")) == ("2", "1")
+        assert os.listdir(f"/proc/{task.pid}/fd") == []
+        assert os.getsid(task.pid) == task.pid
+
+
+def test_the_host_may_make_any_call_in_a_body() -> None:
+    with fresh_body() as task:
+        with Calls(task, mask=0) as call:
+            assert call(nr("getpid")) == task.pid
+            assert call(nr("getuid")) == body.GUEST_UID
+            assert call(nr("mmap"), 0x70000000, 8192, 3, 0x32, -1, 0) == 0x70000000
+            assert call(nr("setuid"), 0) == -errno.EPERM
+        task.write(0x70000000, b"x" * 8192)
+        assert task.read(0x70001FFF, 1) == b"x"
+
+
+@pytest.mark.parametrize("name", ["getpid", "open", "kill", "socket", "execve", "exit_group"])
+def test_the_stub_gives_a_body_no_way_out(name: str) -> None:
+    """A hostile program may jump there: its call must stop, and not have been made."""
+    with fresh_body() as task:
+        regs = task.peek_regs()
+        regs.rip, regs.rax, regs.orig_rax = layout.STUB, nr(name), NOTHING
+        regs.rdi, regs.rsi, regs.rdx = os.getpid(), 0, 0
+        task.set_regs(regs)
+        task.cont()
+        assert decode(task.wait()).stop is Stop.SECCOMP
+        stopped = task.peek_regs()
+        assert (stopped.orig_rax, stopped.rip) == (nr(name), layout.STUB_AFTER)
+
+
+def test_a_body_dies_with_its_host() -> None:
+    code = "from mosfs.guest import body; import time; print(body.spawn().pid, flush=True); time.sleep(1000)"
+    host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPO)
+    with host:
+        try:
+            assert host.stdout
+            pidfd = os.pidfd_open(int(host.stdout.readline()))
+        finally:
+            host.kill()
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    assert poller.poll(WAIT * 1000), "the body outlived its host"
+    os.close(pidfd)
+
+
+def test_discard_leaves_nothing() -> None:
+    task = body.spawn()
+    body.discard(task)
+    assert not Path(f"/proc/{task.pid}").exists()
+    body.discard(task)  # twice is harmless
