@@ -198,8 +198,7 @@ class Case:
         return self.action == "die" and self.point.name.startswith("HOME")
 
 
-#: The same for the death of the process: with a host its guest dies, and nobody is left to send it on; with a tracer
-#: all its programs die that are away, for a moment longer than necessary.
+#: The same when the process dies there: with a host its guest dies, with a tracer all its programs that count as away.
 SURVIVES_DEATH = {**SURVIVES_CUT, Point.HOME_RETURN_COMMITTED: False, Point.HOME_ONWARD_COMMITTED: False,
                   Point.NODE_IN_ONWARD: False, Point.NODE_AFTER_ONWARD: False}  # fmt: skip
 
@@ -216,17 +215,15 @@ def places(point: Point) -> tuple[int, ...]:
 #: Run by default: one for each kind of outcome.
 QUICK = {
     "HOME_IN_IMAGE-cut-1", "HOME_BEFORE_COMMIT-cut-1", "NODE_MAPPED-die-2", "NODE_BEFORE_READY-cut-3",
-    "NODE_AFTER_GO-cut-2", "NODE_IN_RETURN-die-3", "NODE_AFTER_RETURN-cut-3", "NODE_BEFORE_ONWARD-die-2",
-    "HOME_ONWARD_COMMITTED-cut-1",
+    "NODE_AFTER_GO-cut-3", "NODE_IN_RETURN-die-3", "NODE_AFTER_RETURN-cut-3", "NODE_BEFORE_ONWARD-die-2",
+    "NODE_IN_ONWARD-cut-2",
 }  # fmt: skip
 
-_RELEASED = "CANNOT releases the kept answers before RESUME: the reply is dropped, the body waits for ever"
 _STUB = "a program whose tracer dies while its image is sent stands in the stub: it goes on there, into SIGSEGV"
 _ORPHAN = "without its tracer a deputy runs to the end of the stub, into SIGSEGV"
 KNOWN = {
     "HOME_RETURN_COMMITTED-cut-1": "the loss of a channel that is not needed any more kills a program that is home",
-    "NODE_IN_ONWARD-cut-2": _RELEASED,
-    "NODE_AFTER_ONWARD-cut-2": _RELEASED,
+    "HOME_ONWARD_COMMITTED-cut-1": "lost right after the commit it says: from 3 to 3",
     "HOME_BEFORE_IMAGE-die-1": _STUB,
     "HOME_IN_IMAGE-die-1": _STUB,
     "HOME_BEFORE_END-die-1": _STUB,
@@ -235,16 +232,9 @@ KNOWN = {
 }
 #: Bugs that are a matter of luck.
 SOMETIMES = {
-    "NODE_BEFORE_BODY-die-3": _RELEASED,
-    "NODE_MAPPED-die-3": _RELEASED,
-    "NODE_FILLED-die-3": _RELEASED,
-    "NODE_BEFORE_READY-die-3": _RELEASED,
-    "NODE_BEFORE_BODY-cut-3": _RELEASED,
-    "NODE_MAPPED-cut-3": _RELEASED,
     "HOME_BEFORE_RETURN-die-1": _ORPHAN,
     "HOME_RETURN_COMMITTED-die-1": _ORPHAN,
     "HOME_ONWARD_COMMITTED-die-1": _ORPHAN,
-    "NODE_AFTER_READY-cut-3": "lost right after the commit it says: from 3 to 3",
 }
 
 

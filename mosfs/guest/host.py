@@ -306,6 +306,7 @@ class Host:
                                clocks.Shown(shown.realtime, shown.monotonic))  # fmt: skip
         body.task.poke(layout.CLOCK_PAGE, page)
         body.clock_page = page
+        self.channel.send(Kind.RUNNING, body.pair)
         if body.meta.waiting:
             body.state = State.WAITING
             body.nr = signed(body.regs.rax)

@@ -92,6 +92,8 @@ class Serve:
         body.regs = copy_regs(regs)
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         row = BY_NR.get(nr)
+        if row is None:
+            self.host.log(f"origpid={body.pair} illegal call {nr} at {regs.rip:#x} (restart {body.restart}, {body.state})", 30)
         if row is None or judge(row, args).do is not Do.SERVE:
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
             return

@@ -21,7 +21,7 @@ from mosfs.calls.request import BadRequest, Request, pack_reply, signals_seen, u
 from mosfs.home import control_calls
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
-from mosfs.migrate.capture import ERESTARTNOINTR, signed
+from mosfs.migrate.capture import signed
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
@@ -86,21 +86,19 @@ class Away:
         deputy = p.deputy
         if kind == Kind.READY:
             self.tracer.moves.ready(p, link)
+        elif kind == Kind.RUNNING:
+            self.tracer.moves.running(p, link)
         elif kind == Kind.FAIL:
             self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
         elif p.link is not link or deputy is None:
             return
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
-            if signals_seen(frame.payload) != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP:
-                # a signal is on its way to the body: its handler runs first, then the call is made again
-                p.seq = frame.flags >> 1
-                self._answer(p, -ERESTARTNOINTR)
-                return
             if deputy.state is State.READY and not deputy.todo:
-                self._call(p, deputy, request, frame.flags)
+                self._call(p, deputy, request, frame.flags, signals_seen(frame.payload))
             else:
-                deputy.when_ready(lambda: self._call(p, deputy, request, frame.flags))
+                seen = signals_seen(frame.payload)
+                deputy.when_ready(lambda: self._call(p, deputy, request, frame.flags, seen))
         elif kind == Kind.FORK:
             order = msgspec.msgpack.decode(frame.payload, type=ForkOrder)
             deputy.when_ready(lambda: self._fork(p, deputy, order))
@@ -112,7 +110,7 @@ class Away:
             deputy.when_ready(lambda: self._mmap(p, deputy, mmap_order, frame.flags))
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
-                self.tracer.moves.arriving(p, link, frame.payload)
+                self.tracer.moves.arrival.arriving(p, link, frame.payload)
         elif kind == Kind.CANNOT:
             self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
         elif kind == Kind.DIED:
@@ -151,7 +149,7 @@ class Away:
 
     # ------------------------------------------------------------------ what a body asks for
 
-    def _call(self, p: Program, deputy: Deputy, request: Request, flags: int) -> None:
+    def _call(self, p: Program, deputy: Deputy, request: Request, flags: int, seen: int) -> None:
         p.seq = flags >> 1
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
@@ -160,7 +158,8 @@ class Away:
                 return
         elif request.nr in _OPENS and self._control(p, request):
             return
-        deputy.start(request)
+        # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
+        deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
     def _answer(self, p: Program, result: int) -> None:
         self.send(p, Kind.REPLY, pack_reply(result, []))
@@ -317,10 +316,12 @@ class Away:
         elif stop is Stop.EXEC:
             p.deputy = None
             self.tracer.exec_done(p)
-        else:
+        elif stop is not Stop.SYSCALL or not deputy.hastened():
             p.task.cont()
 
     def _trap(self, p: Program, deputy: Deputy) -> None:
+        if deputy.state is State.BUSY and not p.halted and deputy.hastened():
+            return
         if p.halted:
             p.halted = False
             self.send(p, Kind.CONT, b"")
@@ -331,7 +332,7 @@ class Away:
         elif deputy.interrupting and deputy.state is State.PARKED:
             self._became_ready(p, deputy)
         elif deputy.interrupting and p.sleeping is not None and p.move is not None and p.move.phase is Phase.STOPPING:
-            self.tracer.moves.depart_sleeping(p, deputy)
+            self.tracer.moves.departure.depart_sleeping(p, deputy)
         else:
             deputy.interrupting = False
             p.task.cont()
@@ -409,7 +410,8 @@ class Away:
             # without a restart the interrupted call's result falls through to the end of the stub
             regs.orig_rax = _NOTHING
             p.task.set_regs(regs)
-            p.task.cont()
+            if regs.rip != layout.STUB or not deputy.hasten():
+                p.task.cont()
         else:
             self._became_ready(p, deputy)
 
@@ -466,7 +468,7 @@ class Away:
     def _lost(self, p: Program, link: Link) -> None:
         """The manual: "Unfortunately this means that the program had to be killed"."""
         message = text(Text.LOST, computer=link.ip)
-        if p.move is not None and p.move.phase is Phase.SENT and p.move.link is not None:
+        if p.move is not None and p.move.phase in (Phase.SENT, Phase.GO) and p.move.link is not None:
             message = text(Text.KILLED_MIGRATING, computer1=link.ip, computer2=p.move.link.ip)
         self.tracer.log(f"pid={p.pid} {message}", 30)
         deputy = p.deputy

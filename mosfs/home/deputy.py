@@ -24,7 +24,7 @@ from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, RESTARTS, signed
 from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import Task, check, copy_regs
+from mosfs.trace.task import SYSCALL, Task, check, copy_regs
 
 SYS_MMAP, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART = 9, 11, 34, 219
 #: Seconds a deputy stays stopped after an answer before it is parked: a signal that comes meanwhile waits so long.
@@ -43,6 +43,17 @@ class State(Enum):
     GONE = auto()
 
 
+class Hasten(Enum):
+    """A call that the body entered while a signal was already on its way to it must not block: it is interrupted at once.
+
+    The interrupt is set between the entry of the call and its work, so the kernel decides what an interrupted call returns.
+    """
+
+    NO = auto()
+    ENTERING = auto()  # runs to the stop at the call's entry
+    INTERRUPTED = auto()  # runs to the stop of our interrupt, behind the call's work
+
+
 @dataclass(slots=True)
 class Flight:
     """A forwarded call that the deputy is making. ``places`` are the scratch addresses of the request's blobs."""
@@ -52,6 +63,7 @@ class Flight:
     places: list[int]
     big: tuple[int, int] | None = None
     started: float = 0.0
+    hasten: Hasten = Hasten.NO
     done: Callable[[int], None] | None = None
 
     def outs(self, task: Task, result: int) -> list[tuple[int, bytes]]:
@@ -131,13 +143,47 @@ class Deputy:
         padded = [signed(a) for a in args] + [0] * (6 - len(args))
         check(lib.mos_run_call(self.task.pid, self.base, nr, *padded), "deputy", self.task.pid)
 
-    def start(self, request: Request, done: Callable[[int], None] | None = None) -> None:
-        """READY -> BUSY: make the call; ``done(result)`` is called by `finish` instead of the default answer."""
+    def start(
+        self, request: Request, done: Callable[[int], None] | None = None, *, hasten: bool = False
+    ) -> None:
+        """READY -> BUSY: make the call; ``done(result)`` is called at its end instead of the default answer."""
         self.set_mask(request.mask)
         self.flight = self._place(request)
         self.flight.done = done
-        self._run(request.nr, self.flight.args)
         self.state = State.BUSY
+        if not hasten:
+            self._run(request.nr, self.flight.args)
+            return
+        self.flight.hasten = Hasten.ENTERING
+        regs = copy_regs(self.base)
+        regs.rax, regs.rip = request.nr, layout.STUB
+        regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 = self.flight.args
+        self.task.set_regs(regs)
+        self.task.cont(request=SYSCALL)
+
+    def hasten(self) -> bool:
+        """A signal came when the call was not yet entered; False if there is no call that could block."""
+        if self.flight is None:
+            return False
+        self.flight.hasten = Hasten.ENTERING
+        self.task.cont(request=SYSCALL)
+        return True
+
+    def hastened(self) -> bool:
+        """At a stop of a hastened call: take the next step; False if there is none."""
+        flight = self.flight
+        if flight is None or flight.hasten is Hasten.NO:
+            return False
+        if flight.hasten is Hasten.ENTERING:
+            flight.hasten = Hasten.INTERRUPTED
+            self.task.interrupt()
+        else:
+            flight.hasten = Hasten.NO
+            regs = self.task.peek_regs()
+            regs.orig_rax = 0xFFFF_FFFF_FFFF_FFFF
+            self.task.set_regs(regs)
+        self.task.cont()
+        return True
 
     def _place(self, request: Request) -> Flight:
         if not request.blobs:

@@ -31,6 +31,7 @@ class Phase(StrEnum):
     CHANNEL = "channel"  # mosd is asked for a data channel
     STOPPING = "stopping"  # the program is interrupted to be captured
     SENT = "sent"  # the image is on its way to the new host; READY or FAIL follows
+    GO = "go"  # the body may run; it has not said so yet
     RECALL = "recall"  # the host is asked to send the image home
 
 

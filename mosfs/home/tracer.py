@@ -28,7 +28,7 @@ from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Move, Place, Program
 from mosfs.home.settings import get, inherit, put
-from mosfs.migrate.capture import EINTR_ALWAYS, RESTARTS, comm_of, signed, uid_of
+from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
 from mosfs.trace import embark, layout
@@ -298,7 +298,7 @@ class Tracer:
             p.halted = False
             if p.interrupted:
                 self._mend_transfer(p)
-            if not self.moves.stopped(p, Stop.TRAP):
+            if not self.moves.departure.stopped(p, Stop.TRAP):
                 self.go_on(p)
         elif stop is Stop.SYSCALL:
             self._syscall_stop(p)
@@ -400,7 +400,7 @@ class Tracer:
         result = signed(regs.rax)
         if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.moves.deliverable(p):
+        elif result in RESTARTS and not self.moves.departure.deliverable(p):
             p.task.cont(request=SYSCALL)
         elif p.interrupted and partial.cut_short(signed(regs.orig_rax), regs, result):
             self._mend_transfer(p, again=True)
@@ -427,7 +427,7 @@ class Tracer:
 
     def spare_interruption(self, task: Task, regs: Any, sig: int) -> None:
         """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all."""
-        if signed(regs.rax) != -errno.EINTR or signed(regs.orig_rax) not in EINTR_ALWAYS:
+        if signed(regs.rax) != -errno.EINTR or signed(regs.orig_rax) < 0:
             return
         sets = status_sets(task.pid)
         bit = 1 << (sig - 1)

@@ -6,6 +6,7 @@ its memory and kernel state unchanged; the caller resumes it with the registers 
 
 from __future__ import annotations
 
+import errno
 import resource
 from typing import Any
 
@@ -21,8 +22,6 @@ PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
 
 ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
 RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
-#: Calls that return EINTR for any interruption, even one that no program should see (signal(7)): made again instead.
-EINTR_ALWAYS = frozenset({232, 281, 441, 65, 220, 208, 128, 71})
 
 
 def signed(value: int) -> int:
@@ -32,7 +31,8 @@ def signed(value: int) -> int:
 def user_regs(regs: Any, stop: Stop) -> Any:
     """The registers as they stand before the next user instruction: an interrupted call is rewound to be made again.
 
-    The kernel does the same for ERESTART* results (arch/x86/kernel/signal.c); a sleep with a restart block goes on by
+    EINTR at a TRAP stop is our doing, since a signal would have stopped the task first (some calls return it for any interruption,
+    signal(7)). The kernel does the same for ERESTART* results (arch/x86/kernel/signal.c); a sleep with a restart block goes on by
     restart_syscall(2), which the home process can still make, because the block lives in its kernel task.
     """
     r = copy_regs(regs)
@@ -45,7 +45,7 @@ def user_regs(regs: Any, stop: Stop) -> Any:
         if result == -ERESTART_RESTARTBLOCK:
             r.rip -= 2
             r.rax = SYS_RESTART_SYSCALL
-        elif result in RESTARTS or (result == -4 and number in EINTR_ALWAYS):
+        elif result in RESTARTS or (result == -errno.EINTR and stop is Stop.TRAP):
             r.rip -= 2
             r.rax = number
     r.orig_rax = 0xFFFF_FFFF_FFFF_FFFF

@@ -124,3 +124,14 @@ def complement(keep: list[tuple[int, int]], low: int, high: int) -> list[tuple[i
     if at < high:
         gaps.append((at, high))
     return gaps
+
+
+def merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted and disjoint, as `complement` wants them."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+        else:
+            merged.append((start, end))
+    return merged

@@ -169,7 +169,7 @@ def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
         call(SYS_RT_TGSIGQUEUEINFO, task.pid, task.pid, sig, layout.SCRATCH)
 
 
-def kept_at_home(pid: int, mm: list[int]) -> list[tuple[int, int]]:
+def kept_at_home(mm: list[int]) -> list[tuple[int, int]]:
     """What a deputy keeps: the stub region, and arguments and environment, so that ps shows the command line."""
     keep = [(layout.STUB, layout.END)]
     low, high = mm[7], mm[10]

@@ -40,11 +40,11 @@ class Point(IntEnum):
     HOME_ONWARD_COMMITTED = 20
 
 
-#: What must be seen after a cut. True: the program survives with its native result, because a copy of it is whole;
-#: False: it may end as the manual says. Between READY and GO nobody can know: home gives its memory up when it says GO.
+#: What must be seen after a cut. True: the program survives with its native result, because home or the old node has a
+#: whole copy of it and nothing else has run; False: it may end as the manual says.
 SURVIVES_CUT = {p: p not in (
-    Point.NODE_AFTER_READY, Point.NODE_AFTER_GO, Point.NODE_BEFORE_RETURN, Point.NODE_IN_RETURN,
-    Point.HOME_BEFORE_RETURN, Point.NODE_BEFORE_ONWARD,
+    Point.NODE_BEFORE_RETURN, Point.NODE_IN_RETURN, Point.HOME_BEFORE_RETURN, Point.NODE_BEFORE_ONWARD,
+    Point.HOME_ONWARD_COMMITTED,
 ) for p in Point}  # fmt: skip
 
 _spent: set[Point] = set()

@@ -53,6 +53,7 @@ class Kind(IntEnum):
     MMAP = 55
     NOTE = 56  # statistics
     FORKED = 57  # the child body stands
+    RUNNING = 60  # after GO: the body runs, the move is committed
     MASK = 58  # the body has blocked signals: its mask
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 

@@ -1,0 +1,244 @@
+"""Coming home: the host sends the image, the deputy becomes the program again.
+
+The deputy may be in the middle of the body's call: what the call has come to (`_outcome`) is settled with the registers of the image
+(`_settle`), so that no call is lost and none is made twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Any
+
+from mosfs.abi.texts import Reason
+from mosfs.calls import partial
+from mosfs.calls.partial import Carry
+from mosfs.calls.request import unpack_reply
+from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
+from mosfs.home.program import Link, Phase, Place, Program
+from mosfs.home.registers import NOTHING, behind, result_at, with_time_left
+from mosfs.migrate import image
+from mosfs.migrate.capture import signed
+from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal
+from mosfs.native import lib
+from mosfs.trace import clock as clocks
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Stop, decode
+from mosfs.trace.task import TaskGone, status_sets
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.faults import Point, fault
+from mosfs.wire.frames import Kind
+
+if TYPE_CHECKING:
+    from mosfs.home.moves import Moves
+
+
+class Arrival:
+    def __init__(self, moves: Moves) -> None:
+        self.moves = moves
+        self.tracer = moves.tracer
+
+    def recall(self, p: Program) -> None:
+        assert p.move is not None and p.link is not None
+        p.move.phase = Phase.RECALL
+        p.move.frozen_at = time.monotonic()
+        p.answer = p.answer if p.answer is not None else []
+        try:
+            p.link.channel.send(Kind.RECALL, p.pid)
+        except ChannelLost:
+            self.tracer.away.link_lost(p.link)
+
+
+    def arriving(self, p: Program, link: Link, head: bytes) -> None:
+        """IMAGE of a program that comes home: receive it to the end, and make the deputy the program again."""
+        deputy = p.deputy
+        assert deputy is not None and p.move is not None
+        try:
+            meta = image.decode(head)
+            self._halt(p, deputy)
+            lib.mos_unfollow(self.tracer.pump)
+            flight_result, infos = self._outcome(p, deputy)
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                clear(call, [(layout.STUB, layout.END)])
+                rebuild = Rebuild(call, meta)
+                rebuild.map(home=True)
+                frames = self._receive(p, link, rebuild)
+                fault(Point.HOME_BEFORE_RETURN, link.channel)
+                regs = rebuild.finish(frames, home=True)
+                for info in [*infos, *p.infos]:
+                    queue_signal(call, info, shared=True)
+                p.infos.clear()
+        except (NoRoom, BadImage) as error:
+            self._send_back(p, link, deputy, str(error))
+            return
+        fault(Point.HOME_RETURN_COMMITTED, link.channel)
+        self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos))
+
+
+    def _came_home(
+        self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool
+    ) -> None:
+        seen = clocks.Shown(meta.shown.realtime, meta.shown.monotonic)
+        page = self.tracer.clock.page(clocks.following(p.clock_page) if p.clock_page else 0, None, seen)
+        p.task.poke(layout.CLOCK_PAGE, page)
+        p.clock_page = page
+        p.place, p.link, p.answer = Place.HOME, None, None
+        try:
+            fault(Point.HOME_RETURN_COMMITTED, link.channel)
+        except ChannelLost:
+            pass  # the program is whole here: the host is not needed any more
+        self.moves.drop(p, link)
+        p.deputy = None
+        p.carry = Carry(*meta.carry) if meta.carry is not None else None
+        if meta.waiting:
+            self._settle(p, deputy, regs, outcome, signalled)
+        else:
+            p.task.set_regs(regs)
+            self.tracer.go_on(p)
+        self.moves.finish(p, "")
+        self.tracer.announce(p)
+
+
+    def _settle(self, p: Program, deputy: Deputy, regs: Any, outcome: Any, signalled: bool) -> None:
+        """The program came home inside a forwarded call."""
+        if outcome is None:
+            if p.held:  # its own migration request: `Move.done` answers it
+                p.task.set_regs(behind(regs, 0))
+                return
+            p.task.set_regs(regs)  # the call is made again, here
+            self.tracer.go_on(p)
+            return
+        nr, result, outs, flight = outcome
+        nr = signed(regs.rax) if nr < 0 else nr
+        for addr, data in outs:
+            p.task.write(addr, data)
+        if is_sleep(result) and not signalled:
+            # the restart block points into scratch: the sleep is finished in the stub, then its outcome is carried over
+            deputy.flight = flight
+            p.deputy = deputy
+            p.sleeping = regs
+            deputy.resume_sleep()
+            return
+        if interrupted(result):
+            # a signal that only the call's own temporary mask lets in will meet the call when it is made again
+            if not signalled or not self.moves.departure.deliverable(p):
+                p.task.set_regs(regs)
+            else:
+                p.restart = (nr, result)
+                p.task.set_regs(behind(regs, result))
+        elif result == -errno.EINTR and flight is not None and not signalled:
+            p.task.set_regs(with_time_left(regs, nr, flight))
+        elif partial.cut_short(nr, regs, result) and not signalled:
+            rest, p.carry = partial.remainder(regs, result, p.carry)
+            p.task.set_regs(rest)
+        else:
+            after = behind(regs, result)
+            if p.carry is not None:
+                after.rax = partial.total(result, p.carry)
+                partial.put_back(after, p.carry)
+                p.carry = None
+            p.task.set_regs(after)
+        self.tracer.go_on(p)
+
+
+    def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:
+        """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
+        while True:
+            frame = link.channel.receive()
+            if frame.pair != p.pid:
+                self.tracer.away.backlog(link, frame)
+            elif frame.kind == Kind.PAGES:
+                rebuild.pages(frame.payload)
+            elif frame.kind == Kind.IMAGE_END:
+                return int.from_bytes(frame.payload, "little")
+            elif frame.kind != Kind.NOTE:
+                raise BadImage(f"frame {frame.kind} within an image")
+
+
+    def _send_back(self, p: Program, link: Link, deputy: Deputy, reason: str) -> None:
+        """It does not fit at home: the body goes on where it is."""
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            clear(call, [(layout.STUB, layout.END)])
+        while True:
+            frame = link.channel.receive()
+            if frame.pair != p.pid:
+                self.tracer.away.backlog(link, frame)
+            elif frame.kind == Kind.IMAGE_END:
+                break
+        link.channel.send(Kind.RESUME, p.pid)
+        if deputy.flight is not None:
+            deputy.rerun()
+        else:
+            deputy.became_ready()
+        self.moves.finish(p, f"{Reason.INCOMPLETE} ({reason})")
+
+
+    def _halt(self, p: Program, deputy: Deputy) -> None:
+        """Stop the deputy wherever it is."""
+        if deputy.state in (State.PARKED, State.BUSY, State.HALTED):
+            if not deputy.interrupting:
+                p.task.interrupt()
+            deputy.interrupting = True
+
+
+    def _outcome(self, p: Program, deputy: Deputy) -> tuple[Any, list[bytes]]:
+        """((call, result, outs, flight) of a call in flight, or None; signals for handlers that came meanwhile)."""
+        infos: list[bytes] = []
+        if deputy.state is State.READY:
+            return self._held_outcome(p, infos)
+        busy = deputy.state is State.BUSY
+        result = 0
+        while True:
+            raw = p.task.wait()
+            status = decode(raw)
+            if status.stop in (Stop.EXITED, Stop.KILLED):
+                raise TaskGone(p.pid, raw)
+            regs = p.task.peek_regs()
+            if status.stop is Stop.SECCOMP and regs.orig_rax == layout.MAGIC:
+                result = signed(regs.rdi)
+                break
+            if status.stop in (Stop.TRAP, Stop.GROUP):
+                result = result_at(regs)
+                if status.stop is Stop.GROUP:
+                    p.infos.append(_stop_info(status.value))
+                break
+            if status.stop is Stop.SIGNAL:
+                if status_sets(p.pid)["SigCgt"] >> (status.value - 1) & 1:
+                    infos.append(p.task.peek_siginfo())
+                    result = result_at(regs)
+                    regs.orig_rax = NOTHING
+                    p.task.set_regs(regs)
+                    break
+                self.tracer.spare_interruption(p.task, regs, status.value)
+                p.task.cont(status.value)
+                continue
+            p.task.cont()
+        deputy.state = State.READY
+        deputy.interrupting = False
+        if not busy or deputy.flight is None:
+            return self._held_outcome(p, infos)
+        flight = deputy.flight
+        outs = flight.outs(p.task, result)
+        deputy.flight = None
+        return (flight.request.nr, result, outs, flight), infos
+
+
+    def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
+        """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
+        outcome = None
+        held, p.answer = p.answer or [], None
+        early = []
+        for kind, payload, _seq in held:
+            if kind == Kind.SIGNAL:
+                early.append(payload)
+            elif kind == Kind.REPLY:
+                result, _flags, outs = unpack_reply(payload)
+                outcome = (-1, result, outs, None)
+        return outcome, [*early, *infos]
+
+
+def _stop_info(sig: int) -> bytes:
+    """A siginfo as the kernel makes it for a terminal's stop key."""
+    return int(sig).to_bytes(4, "little") + bytes(4) + (0x80).to_bytes(4, "little") + bytes(116)

@@ -1,0 +1,211 @@
+"""Leaving home: a program is interrupted, captured, sent, and becomes its own deputy.
+
+Preconditions and postconditions of each step are in `moves`; until `Departure.commit` the program is whole here and can go on (`stay`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from mosfs.abi.texts import Reason
+from mosfs.home.deputy import Deputy, Kept, is_sleep
+from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.home.registers import behind
+from mosfs.migrate import image
+from mosfs.migrate.capture import capture, mm_addresses, signed, user_regs
+from mosfs.migrate.image import ImageMeta, Timer
+from mosfs.migrate.maps import CannotMove, merge, read_maps, travelling
+from mosfs.migrate.pages import PageSender, content
+from mosfs.migrate.rebuild import clear, kept_at_home, unregister_rseq
+from mosfs.native import lib
+from mosfs.trace import clock as clocks
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Stop
+from mosfs.trace.task import copy_regs, status_sets
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.faults import Point, fault
+from mosfs.wire.frames import Kind
+
+if TYPE_CHECKING:
+    from mosfs.home.moves import Moves
+
+
+class Departure:
+    def __init__(self, moves: Moves) -> None:
+        self.moves = moves
+        self.tracer = moves.tracer
+
+    def stop(self, p: Program) -> None:
+        if p.obstacle():
+            if not self.moves.retry_later(p):
+                self.moves.abandon(p, p.obstacle())
+            return
+        if p.held:
+            self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
+        elif p.deputy is not None:  # a sleep that began away is being finished at home
+            p.deputy.interrupt()
+        elif not p.halted:
+            p.interrupted = True
+            p.task.interrupt()
+        else:
+            self.moves.abandon(p, "stopped by a signal")
+
+
+    def _in_trap(self, p: Program) -> bool:
+        return signed(p.task.peek_regs().orig_rax) >= 0
+
+
+    def stopped(self, p: Program, stop: Stop) -> bool:
+        """A program at home has stopped; True if a move took it over."""
+        if p.move is None or p.move.phase is not Phase.STOPPING or p.place is not Place.HOME:
+            return False
+        if p.obstacle() or self.deliverable(p):
+            # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
+            if not self.moves.retry_later(p):
+                self.moves.abandon(p, "signals do not cease")
+            return False
+        self.depart(p, stop)
+        return True
+
+
+    def deliverable(self, p: Program) -> bool:
+        sets = status_sets(p.pid)
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"])
+
+
+    def depart(self, p: Program, stop: Stop) -> None:
+        """Capture a stopped program at home and send it. On failure it goes on here."""
+        move = p.move
+        assert move is not None and move.link is not None
+        link = move.link
+        move.frozen_at = time.monotonic()
+        regs = p.task.peek_regs()
+        original = copy_regs(regs)
+        stay = user_regs(regs, stop)
+        sleep = self._sleep_of(regs, stop)
+        move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
+        move.regs = stay
+        try:
+            vmas = travelling(read_maps(p.pid), stay.rsp)
+            with Calls(p.task, base=original) as call:
+                meta = self._capture(p, call, stay, vmas)
+            meta.waiting = move.waiting
+            meta.carry = p.carry
+            self._send(p, link, meta)
+            move.phase = Phase.SENT
+            p.place = Place.LEAVING
+            move.regs = (stay, sleep)
+            self.tracer.announce(p)
+        except CannotMove as reason:
+            self.stay(p, stay, str(reason))
+        except ChannelLost:
+            self.stay(p, stay, Reason.INCOMPLETE)
+        except OSError as error:
+            self.stay(p, stay, f"{Reason.INCOMPLETE} ({error.strerror})")
+
+
+    def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
+        """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
+        move = p.move
+        assert move is not None and move.link is not None
+        move.frozen_at = time.monotonic()
+        deputy.interrupting = False
+        try:
+            vmas = travelling(read_maps(p.pid), p.sleeping.rsp)
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                meta = self._capture(p, call, p.sleeping, vmas)
+            meta.waiting = True
+            self._send(p, move.link, meta)
+            move.phase = Phase.SENT
+            p.place = Place.LEAVING
+            move.regs = (p.sleeping, None)
+            self.tracer.announce(p)
+        except CannotMove as reason:
+            self.stay(p, p.sleeping, str(reason))
+        except (ChannelLost, OSError):
+            self.stay(p, p.sleeping, Reason.INCOMPLETE)
+
+
+    def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[image.Vma]) -> ImageMeta:
+        shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
+        return capture(
+            call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
+            shown=Timer(shown.realtime, shown.monotonic), pending=False,
+        )  # fmt: skip
+
+
+    def _send(self, p: Program, link: Link, meta: ImageMeta) -> None:
+        fault(Point.HOME_BEFORE_IMAGE, link.channel)
+        link.channel.send(Kind.IMAGE, p.pid, image.encode(meta))
+        lib.mos_unfollow(self.tracer.pump)
+        sender = PageSender(p.task, link.channel, p.pid, near=link.near)
+        try:
+            fault(Point.HOME_IN_IMAGE, link.channel)
+            for vma in meta.vmas:
+                for start, end in content(p.pid, vma):
+                    sender.send(start, end)
+        finally:
+            sender.close()
+        fault(Point.HOME_BEFORE_END, link.channel)
+        link.channel.send(Kind.IMAGE_END, p.pid, sender.frames.to_bytes(8, "little"))
+        fault(Point.HOME_AFTER_IMAGE, link.channel)
+
+
+    def _sleep_of(self, regs: Any, stop: Stop) -> Kept | None:
+        """The pages of an interrupted sleep whose restart block points into the program's memory."""
+        if stop is Stop.SECCOMP or signed(regs.orig_rax) < 0 or not is_sleep(signed(regs.rax)):
+            return None
+        nr = signed(regs.orig_rax)
+        reach = {
+            7: (regs.rdi, 8 * (regs.rsi & 0xFFFFFFFF)),
+            35: (regs.rsi, 16),
+            230: (regs.r10, 16),
+            202: (regs.rdi, 4),
+        }.get(nr)
+        if reach is None or not reach[0] or not reach[1]:
+            return Kept()
+        addr, size = reach
+        return Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)])
+
+
+    def stay(self, p: Program, regs: Any, reason: str) -> None:
+        """The departure failed before the commit point: go on at home."""
+        move = p.move
+        assert move is not None
+        p.place = Place.HOME
+        if move.link is not None:
+            self.moves.drop(p, move.link)
+        if p.sleeping is not None and p.deputy is not None:
+            p.deputy.resume_sleep()
+        elif not p.held:
+            p.task.set_regs(regs)
+            self.tracer.go_on(p)
+        else:  # in its own control call: behind it; or before its first instruction
+            p.task.set_regs(behind(regs, 0) if move.waiting else regs)
+        self.moves.finish(p, reason)
+
+
+    def commit(self, p: Program, link: Link, move: Move) -> None:
+        """RUNNING: the body has begun. What is left here becomes the deputy."""
+        _regs, sleep = move.regs
+        p.signals = 0
+        p.link, p.place, p.held = link, Place.AWAY, False
+        p.answer = None
+        asleep = p.deputy if p.sleeping is not None else None
+        deputy = asleep or Deputy(p.task, p.task.peek_mask())
+        keep = kept_at_home(mm_addresses(p.pid, 0))
+        if sleep is not None:
+            deputy.kept = sleep
+            keep += sleep.pages
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            unregister_rseq(call, p.task.peek_rseq())
+            clear(call, merge(keep))
+        p.deputy = deputy
+        p.sleeping = p.carry = None
+        if asleep is not None:
+            deputy.resume_sleep()
+        else:
+            deputy.became_ready()
+            self.tracer.away.watch(p)
+        self.moves.finish(p, "")
