@@ -39,7 +39,7 @@ class Verdict:
 
 SERVE = Verdict(Do.SERVE)
 
-_KILLS = frozenset({62, 200, 234, 129, 297})
+_KILLS = frozenset({62, 200, 234, 129, 297, 424})
 _LIMITS = frozenset({160, 302})
 SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_PRCTL, SYS_CLONE = 9, 16, 30, 157, 56
 

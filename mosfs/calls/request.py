@@ -2,7 +2,7 @@
 
 ::
 
-    CALL   nr i32, blobs u8, relocations u8, ranges u16, signals seen u32, args 6 x u64, mask u64
+    CALL   nr i32, blobs u16, relocations u16, ranges u16, 0 u16, signals seen u32, args 6 x u64, mask u64
            per blob: address u64, size u32, bytes sent u32, argument u8 (255: none), rule u8, factor u16, plus u32
            per relocation: blob u16, target blob u16, offset u32      a pointer inside a blob
            per range: blob u16, length u16, offset u32                only these parts of the blob come back
@@ -19,7 +19,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-CALL_HEAD = struct.Struct("<iBBHI7Q")
+CALL_HEAD = struct.Struct("<i4HI7Q")
 BLOB = struct.Struct("<QIIBBHI")
 RELOCATION = struct.Struct("<HHI")
 RANGE = struct.Struct("<HHI")
@@ -67,7 +67,7 @@ class Request:
 
     def pack(self, seen: int = 0) -> bytes:
         """``seen``: how many SIGNAL frames the body's host had received when the call was made."""
-        counts = (len(self.blobs), len(self.relocations), len(self.ranges), seen & 0xFFFFFFFF)
+        counts = (len(self.blobs), len(self.relocations), len(self.ranges), 0, seen & 0xFFFFFFFF)
         parts = [CALL_HEAD.pack(self.nr, *counts, *self.args, self.mask)]
         data: list[bytes | bytearray] = []
         for b in self.blobs:
@@ -89,13 +89,13 @@ def signals_seen(payload: bytes) -> int:
     """The number given to `Request.pack`."""
     if len(payload) < CALL_HEAD.size:
         raise BadRequest("length")
-    return int.from_bytes(payload[8:12], "little")
+    return int.from_bytes(payload[12:16], "little")
 
 
 def unpack(payload: bytes) -> Request:
     """The inverse of `Request.pack`; BadRequest when lengths do not fit."""
     try:
-        nr, blobs, relocations, ranges, _seen, *rest = CALL_HEAD.unpack_from(payload)
+        nr, blobs, relocations, ranges, _zero, _seen, *rest = CALL_HEAD.unpack_from(payload)
         at = CALL_HEAD.size
         heads = []
         for _ in range(blobs):
@@ -139,17 +139,20 @@ def pack_reply(result: int, outs: list[tuple[int, bytes]], flags: int = 0) -> by
 
 
 def unpack_reply(payload: bytes) -> tuple[int, int, list[tuple[int, bytes]]]:
-    """(result, flags, [(address, bytes)])."""
-    result, count, flags, _ = REPLY_HEAD.unpack_from(payload)
-    if not count:
-        return result, flags, []
-    at = REPLY_HEAD.size
-    heads = [OUT.unpack_from(payload, at + i * OUT.size) for i in range(count)]
+    """(result, flags, [(address, bytes)]); BadRequest when lengths do not fit."""
+    try:
+        result, count, flags, _ = REPLY_HEAD.unpack_from(payload)
+        at = REPLY_HEAD.size
+        heads = [OUT.unpack_from(payload, at + i * OUT.size) for i in range(count)]
+    except struct.error as error:
+        raise BadRequest(str(error)) from error
     at += count * OUT.size
     outs = []
     for addr, size in heads:
         outs.append((addr, payload[at : at + size]))
         at += size
+    if at != len(payload):
+        raise BadRequest("length")
     return result, flags, outs
 
 

@@ -22,7 +22,7 @@ from mosfs.guest.body import Body, State
 from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import CONT, SYSCALL, Task, copy_regs
+from mosfs.trace.task import ALL_SIGNALS, CONT, SYSCALL, Task, copy_regs
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 
@@ -233,6 +233,9 @@ class Serve:
             self.answer(body, result)
             return
         body.child = result
+        # no signal may break the clone: its deputy has a child already
+        body.fork_mask = body.task.peek_mask()
+        body.task.set_mask(ALL_SIGNALS)
         # a clone that makes the child ours, not the body's: nobody here must wait for it but the host
         regs = copy_regs(body.regs)
         if body.nr != SYS_CLONE:
@@ -258,6 +261,7 @@ class Serve:
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
         self.host.bodies[child.pair] = child
         self.host.by_pid[local] = child
+        child.fork_mask = body.fork_mask
         child.step = self._settid_address(body)  # its first stop has something to do, even if this is 0
         body.task.cont(request=SYSCALL)
         self.host.announce(child)
@@ -273,6 +277,7 @@ class Serve:
         """A child's very first stop: its PID is the one at home."""
         at, child.step = child.step, None
         self._restore_arguments(child.task, child.regs, 0)
+        child.task.set_mask(child.fork_mask)
         if at:
             child.task.write(at, struct.pack("<i", child.pair))
 
@@ -290,6 +295,7 @@ class Serve:
                 if body.nr == SYS_CLONE and body.regs.rdi & CLONE_PARENT_SETTID and body.regs.rdx:
                     body.task.write(body.regs.rdx, struct.pack("<i", body.child))
             self._restore_arguments(body.task, body.regs, result)
+            body.task.set_mask(body.fork_mask)
         if body.held:
             body.paused = True
         elif body.infos:

@@ -73,7 +73,6 @@ class Arrival:
         except (NoRoom, BadImage) as error:
             self._send_back(p, link, deputy, str(error))
             return
-        fault(Point.HOME_RETURN_COMMITTED, link.channel)
         self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos))
 
 

@@ -468,7 +468,7 @@ class Away:
     def _lost(self, p: Program, link: Link) -> None:
         """The manual: "Unfortunately this means that the program had to be killed"."""
         message = text(Text.LOST, computer=link.ip)
-        if p.move is not None and p.move.phase in (Phase.SENT, Phase.GO) and p.move.link is not None:
+        if p.move is not None and p.move.link not in (None, link):
             message = text(Text.KILLED_MIGRATING, computer1=link.ip, computer2=p.move.link.ip)
         self.tracer.log(f"pid={p.pid} {message}", 30)
         deputy = p.deputy

@@ -5,6 +5,7 @@ Preconditions and postconditions of each step are in `moves`; until `Departure.c
 
 from __future__ import annotations
 
+import errno
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,8 @@ class Departure:
             vmas = travelling(read_maps(p.pid), stay.rsp)
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
+            # from here on it would go on by itself, should this process die
+            p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
             meta.waiting = move.waiting
             meta.carry = p.carry
             self._send(p, link, meta)

@@ -78,6 +78,7 @@ class Tracer:
         self.mount = os.path.join(os.path.dirname(os.path.dirname(control_path)), "mosix").encode()
         self.programs: dict[int, Program] = {}
         self.early: dict[int, int] = {}
+        self.lost: list[int] = []  # programs that could not be adopted
         self.config = Config("", 0, {})
         self.clock = HomeClock()
         self.features = cpu.features()
@@ -181,6 +182,8 @@ class Tracer:
     def connect(self) -> None:
         if self.control.connect():
             self.control.send(HelloTracer(os.getpid(), self.root_pid, self.uid))
+            for pid in self.lost:
+                self.control.send(ProcGone(pid))
             for p in self.programs.values():
                 p.announced = None
                 self.announce(p)
@@ -605,13 +608,18 @@ def adopt(spawn: AdoptTracer) -> int:
         try:
             task.seize()
         except (TaskGone, OSError):
+            tracer.lost.append(pid)
             continue
         state: ProcState | None = states.get(pid)
         p = tracer.adopt(task, state.settings if state else Settings())
         p.place = Place.HOME
         p.nmigs = state.nmigs if state else 0
         p.comm = comm_of(pid)
-    return _serve(tracer) if tracer.programs else 0
+    if not tracer.programs:
+        tracer.begun = True
+        tracer.connect()
+        return 0
+    return _serve(tracer)
 
 
 def _serve(tracer: Tracer) -> int:

@@ -93,7 +93,7 @@ def decode(data: bytes) -> ImageMeta:
     """The image's head, checked: `BadImage` otherwise."""
     try:
         meta = _decoder.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.MsgspecError, ValueError) as error:
         raise BadImage(f"malformed image: {error}") from error
     if meta.version != VERSION:
         raise BadImage(f"image version {meta.version}, expected {VERSION}")

@@ -118,7 +118,7 @@ def complement(keep: list[tuple[int, int]], low: int, high: int) -> list[tuple[i
     gaps: list[tuple[int, int]] = []
     at = low
     for start, end in keep:
-        if start > at:
+        if min(start, high) > at:
             gaps.append((at, min(start, high)))
         at = max(at, end)
     if at < high:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 
@@ -106,11 +107,13 @@ class PageSender:
 
 def unpack(payload: bytes) -> tuple[int, bytes | memoryview]:
     """(address, raw pages) of a PAGES frame; BadImage when the checksum or the size differs."""
-    addr, pages, flags, digest = PAGES_HEADER.unpack_from(payload)
-    raw: bytes | memoryview = memoryview(payload)[PAGES_HEADER.size :]
-    if flags & COMPRESSED:
-        inflater = zlib.decompressobj()
-        raw = inflater.decompress(raw, pages * PAGE)
+    try:
+        addr, pages, flags, digest = PAGES_HEADER.unpack_from(payload)
+        raw: bytes | memoryview = memoryview(payload)[PAGES_HEADER.size :]
+        if flags & COMPRESSED:
+            raw = zlib.decompressobj().decompress(raw, pages * PAGE)
+    except (struct.error, zlib.error) as error:
+        raise BadImage(f"malformed pages: {error}") from error
     if len(raw) != pages * PAGE or xxhash.xxh3_64_intdigest(raw) != digest:
         raise BadImage(f"pages at {addr:#x} are damaged")
     return addr, raw

@@ -23,7 +23,11 @@ SCRATCH_SIZE = 0x1E8000
 END = SCRATCH + SCRATCH_SIZE
 PAGE = 4096
 
-STUB_CODE = b"\x0f\x05" + b"\x48\x89\xc7" + b"\xb8" + MAGIC.to_bytes(4, "little") + b"\x0f\x05" + b"\xf4"
+#: Behind the stub a loop of pause(2): a deputy whose tracer has died waits there for its end.
+STUB_CODE = (
+    b"\x0f\x05" + b"\x48\x89\xc7" + b"\xb8" + MAGIC.to_bytes(4, "little") + b"\x0f\x05"
+    + b"\xb8\x22\x00\x00\x00\x0f\x05\xeb\xf7"
+)  # fmt: skip
 
 #: Where user space ends on x86_64 with four-level page tables; the gate (vsyscall) lies above.
 USER_END = 0x7FFFFFFFF000
