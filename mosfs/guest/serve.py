@@ -286,7 +286,8 @@ class Serve:
         regs = body.task.peek_regs()
         if body.state is State.FORKING:
             result = signed(regs.rax)
-            if result in RESTARTS:  # an interrupt of ours came between: the kernel makes the clone again
+            # an interrupt of ours came between: the kernel makes the clone again, which stops at its entry first
+            if result in RESTARTS or (result == -errno.ENOSYS and regs.orig_rax == SYS_CLONE):
                 body.task.cont(request=SYSCALL)
                 return
             body.state = State.RUNNING
