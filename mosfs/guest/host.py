@@ -34,7 +34,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, SINGLESTEP, SYSCALL, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import CONT, SINGLESTEP, SYSCALL, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
@@ -68,6 +68,7 @@ class Host:
         self.early: dict[int, int] = {}
         self.had_bodies = False
         self._image_ended = False
+        self.spare: Task | None = None
         self.started = time.monotonic()
         self.clock: GuestClock | None = None
         self.ready_at = 0.0
@@ -87,6 +88,7 @@ class Host:
     def run(self) -> None:
         """Until the last body has left or the channel breaks."""
         self._connect()
+        self._prepare()
         while self.bodies or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
             fds: list[Any] = [self.channel]
             if self.control.sock is not None:
@@ -112,6 +114,14 @@ class Host:
             if now >= self.next_clock:
                 self.next_clock = now + 1.0
                 self._housekeeping()
+
+    def _prepare(self) -> None:
+        """An empty body, made while the program still runs where it is."""
+        try:
+            self.spare = spawn()
+        except (NoRoom, OSError) as error:
+            self.log(f"no body can be made here: {error}", 30)
+        self.channel.send(Kind.PREPARED, 0)
 
     def _readable(self, source: Any) -> None:
         if source is self.channel:
@@ -250,7 +260,8 @@ class Host:
             raise NoRoom(f"CPU features {' '.join(lacking)}")
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
-        body = Body(head.pair, spawn(), meta=meta, comm=meta.comm, since=time.time())
+        task, self.spare = self.spare or spawn(), None
+        body = Body(head.pair, task, meta=meta, comm=meta.comm, since=time.time())
         try:
             with Calls(body.task, mask=0) as call:
                 rebuild = Rebuild(call, meta)
@@ -580,6 +591,8 @@ def main(order: SpawnHost, data: socket.socket) -> int:
         host.log(traceback.format_exc(), 40)
         raise
     finally:
+        if host.spare is not None:
+            discard(host.spare)
         for body in list(host.bodies.values()):
             discard(body.task)
             host.control.send(GuestGone(body.pid))

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 59, 322, 231
+SYS_SCHED_GETAFFINITY = 204
 _OPENS = frozenset({2, 85, 257, 437})
 _NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
@@ -66,6 +67,9 @@ class Away:
         self._backlog.append((link, frame))
 
     def _frame(self, link: Link, frame: Frame) -> None:
+        if frame.kind == Kind.PREPARED:
+            self.tracer.moves.prepared(link)
+            return
         p = self.tracer.programs.get(frame.pair)
         if p is None:
             return
@@ -158,6 +162,8 @@ class Away:
                 return
         elif request.nr in _OPENS and self._control(p, request):
             return
+        if request.nr == SYS_SCHED_GETAFFINITY:
+            lib.mos_unpin(self.tracer.pump)
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 

@@ -247,16 +247,22 @@ class Moves:
         move = p.move
         move.link = link
         link.programs.add(p.pid)
+        move.phase = Phase.PREPARING
         if p.away:
-            move.phase = Phase.SENT
-            order = MoveOrder(message.target, message.port, message.direct_token, message.direct_key, message.near)
-            p.answer = []
-            move.regs = order
-            self._order(p)
-        else:
-            move.phase = Phase.STOPPING
-            self.departure.stop(p)
+            move.order = MoveOrder(message.target, message.port, message.direct_token, message.direct_key, message.near)
 
+    def prepared(self, link: Link) -> None:
+        """PREPARED: the program needs to stand still only from now on."""
+        for p in [self.tracer.programs[pid] for pid in link.programs if pid in self.tracer.programs]:
+            move = p.move
+            if move is None or move.link is not link or move.phase is not Phase.PREPARING:
+                continue
+            if p.away:
+                move.phase = Phase.SENT
+                self._order(p)
+            else:
+                move.phase = Phase.STOPPING
+                self.departure.stop(p)
 
     def _order(self, p: Program) -> None:
         """Tell the old host to send the image to the new one."""
@@ -264,7 +270,7 @@ class Moves:
         p.move.frozen_at = time.monotonic()
         p.answer = p.answer if p.answer is not None else []
         try:
-            p.link.channel.send(Kind.MOVE_TO, p.pid, msgspec.msgpack.encode(p.move.regs))
+            p.link.channel.send(Kind.MOVE_TO, p.pid, msgspec.msgpack.encode(p.move.order))
         except ChannelLost:
             self.tracer.away.link_lost(p.link)
 

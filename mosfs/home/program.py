@@ -14,6 +14,7 @@ from mosfs.home.deputy import Deputy
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import ProcState, Settings
+from mosfs.wire.orders import MoveOrder
 
 
 class Place(StrEnum):
@@ -29,6 +30,7 @@ class Phase(StrEnum):
     """How far a move has come."""
 
     CHANNEL = "channel"  # mosd is asked for a data channel
+    PREPARING = "preparing"  # the new host makes an empty body; the program runs on
     STOPPING = "stopping"  # the program is interrupted to be captured
     SENT = "sent"  # the image is on its way to the new host; READY or FAIL follows
     GO = "go"  # the body may run; it has not said so yet
@@ -56,6 +58,7 @@ class Move:
     phase: Phase = Phase.CHANNEL
     link: Link | None = None
     regs: Any = None
+    order: MoveOrder | None = None  # for the old host, of a move between two nodes
     started: float = field(default_factory=time.monotonic)
     frozen_at: float = 0.0
     tries: int = 0

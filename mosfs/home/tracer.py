@@ -59,6 +59,7 @@ _IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH,
 _OPENS = frozenset({control_calls.SYS_OPEN, control_calls.SYS_OPENAT, control_calls.SYS_OPENAT2, control_calls.SYS_CREAT})
 _PATH_ARG = {control_calls.SYS_OPEN: 0, control_calls.SYS_CREAT: 0, control_calls.SYS_OPENAT: 1, control_calls.SYS_OPENAT2: 1}
 _NOTHING = 0xFFFF_FFFF_FFFF_FFFF
+SYS_SCHED_GETAFFINITY = 204
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
 
@@ -448,6 +449,8 @@ class Tracer:
             p.task.cont()
             return
         row = BY_NR.get(nr)
+        if nr == SYS_SCHED_GETAFFINITY:
+            lib.mos_unpin(self.pump)
         if nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:

@@ -22,12 +22,18 @@ struct mos_pump {
     int stops;
     int cpu;
     int fair;
+    int hot;                    /* the task that stopped last, how often in a row, and since when (ns) */
+    int hot_count;
+    unsigned long hot_since;
+    int pinned;                 /* the task that is held on our CPU while it stops often, 0 for none */
+    unsigned long allowed[16];  /* its own CPU set, to be put back */
     int pass_opens;             /* 1 (a tracer only): opens of ordinary paths go on without waking Python */
 };
 
 int mos_setup_signals(void);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 int mos_follow(struct mos_pump *p, int pid);
+int mos_unpin(struct mos_pump *p);
 int mos_unfollow(struct mos_pump *p);
 
 long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data);

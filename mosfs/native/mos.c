@@ -20,6 +20,7 @@
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <x86intrin.h>
 
@@ -92,8 +93,76 @@ int mos_follow(struct mos_pump *p, int pid)
     return 0;
 }
 
+static unsigned long now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000UL + t.tv_nsec;
+}
+
+#define HOT_STOPS 24            /* so many stops in a row ... */
+#define HOT_NS 5000000UL        /* ... within this time: hold the task on our CPU */
+#define COLD_US 3000            /* no stop for so long: let it go */
+
+/* Put the CPU set of the pinned task back. */
+int mos_unpin(struct mos_pump *p)
+{
+    int pid = p->pinned;
+    p->pinned = 0;
+    p->hot_count = 0;
+    if (!pid)
+        return 0;
+    return sched_setaffinity(pid, sizeof p->allowed, (cpu_set_t *)p->allowed) ? -errno : 0;
+}
+
+/*
+ * A tracee that is resumed is put on an idle CPU, because its tracer still runs; waking that CPU costs ten times the stop.
+ * So a task that stops again and again is held on the tracer's CPU, until it has computed for COLD_US without a stop.
+ */
+static void heat(struct mos_pump *p, int pid, int status)
+{
+    cpu_set_t one;
+    int cpu;
+    if (p->pinned == pid) {
+        int event = status >> 16;
+        if (event >= 1 && event <= 3) { /* a child must not inherit it */
+            unsigned long child = 0;
+            if (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) && child)
+                sched_setaffinity((int)child, sizeof p->allowed, (cpu_set_t *)p->allowed);
+        } else if (!WIFSTOPPED(status))
+            p->pinned = 0;
+        return;
+    }
+    if (p->hot != pid) {
+        p->hot = pid;
+        p->hot_count = 0;
+    }
+    if (p->hot_count++ == 0)
+        p->hot_since = now_ns();
+    if (p->hot_count < HOT_STOPS)
+        return;
+    if (now_ns() - p->hot_since > HOT_NS * 4) {
+        p->hot_count = 0;
+        return;
+    }
+    mos_unpin(p);
+    memset(p->allowed, 0, sizeof p->allowed);
+    cpu = sched_getcpu();
+    if (cpu < 0 || sched_getaffinity(pid, sizeof p->allowed, (cpu_set_t *)p->allowed) < 0 ||
+        !CPU_ISSET_S(cpu, sizeof p->allowed, (cpu_set_t *)p->allowed))
+        return;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one))
+        return;
+    p->cpu = cpu;
+    if (!sched_setaffinity(pid, sizeof one, &one))
+        p->pinned = pid;
+}
+
 int mos_unfollow(struct mos_pump *p)
 {
+    mos_unpin(p);
     cpu_set_t set;
     int i;
     CPU_ZERO(&set);
@@ -142,11 +211,16 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
     int i, n, pid, status;
     for (;;) {
         if (++p->fair < 64) {
+            if (p->pinned)
+                sched_yield(); /* it shares our CPU: it runs to its next stop now, and no wake-up is needed */
             pid = waitpid(-1, &status, __WALL | WNOHANG);
             if (pid > 0) {
-                if (p->follow && ++p->stops >= 64) {
-                    p->stops = 0;
-                    mos_follow(p, pid);
+                if (p->follow) {
+                    heat(p, pid, status);
+                    if (!p->pinned && ++p->stops >= 64) {
+                        p->stops = 0;
+                        mos_follow(p, pid);
+                    }
                 }
                 if (p->pass_opens && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && ordinary_open(pid)) {
                     ptrace(PTRACE_CONT, pid, 0, 0);
@@ -173,7 +247,15 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
             ts.tv_sec = ts.tv_nsec = 0;
             tp = &ts;
         }
-        n = ppoll(fds, p->nfds, tp, &mos_unblocked);
+        if (p->pinned && (!tp || ts.tv_sec || ts.tv_nsec > COLD_US * 1000L)) {
+            struct timespec cold = {0, COLD_US * 1000L};
+            n = ppoll(fds, p->nfds, &cold, &mos_unblocked);
+            if (n == 0) {
+                mos_unfollow(p);
+                continue;
+            }
+        } else
+            n = ppoll(fds, p->nfds, tp, &mos_unblocked);
         if (n < 0 && errno != EINTR)
             return -errno;
         if (n > 0)

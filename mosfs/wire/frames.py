@@ -53,6 +53,7 @@ class Kind(IntEnum):
     MMAP = 55
     NOTE = 56  # statistics
     FORKED = 57  # the child body stands
+    PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     RUNNING = 60  # after GO: the body runs, the move is committed
     MASK = 58  # the body has blocked signals: its mask
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
