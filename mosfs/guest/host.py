@@ -261,6 +261,7 @@ class Host:
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
         task, self.spare = self.spare or spawn(), None
+        lib.mos_pin(self.pump, task.pid)
         body = Body(head.pair, task, meta=meta, comm=meta.comm, since=time.time())
         try:
             with Calls(body.task, mask=0) as call:

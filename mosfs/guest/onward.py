@@ -67,6 +67,7 @@ class Onward:
         host = self.host
         fault(Point.NODE_BEFORE_RETURN if order is None else Point.NODE_BEFORE_ONWARD, host.channel)
         body.was_waiting = waiting
+        lib.mos_pin(host.pump, body.pid)
         body.interrupting = False
         if not waiting:
             body.regs = regs

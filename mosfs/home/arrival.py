@@ -59,6 +59,7 @@ class Arrival:
             meta = image.decode(head)
             self._halt(p, deputy)
             lib.mos_unfollow(self.tracer.pump)
+            lib.mos_pin(self.tracer.pump, p.pid)
             flight_result, infos = self._outcome(p, deputy)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 clear(call, [(layout.STUB, layout.END)])

@@ -33,6 +33,7 @@ struct mos_pump {
 int mos_setup_signals(void);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 int mos_follow(struct mos_pump *p, int pid);
+int mos_pin(struct mos_pump *p, int pid);
 int mos_unpin(struct mos_pump *p);
 int mos_unfollow(struct mos_pump *p);
 

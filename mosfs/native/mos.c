@@ -115,14 +115,33 @@ int mos_unpin(struct mos_pump *p)
     return sched_setaffinity(pid, sizeof p->allowed, (cpu_set_t *)p->allowed) ? -errno : 0;
 }
 
+/* Hold a task on our CPU: its stops cost a tenth there. */
+int mos_pin(struct mos_pump *p, int pid)
+{
+    cpu_set_t one;
+    int cpu = sched_getcpu();
+    mos_unpin(p);
+    memset(p->allowed, 0, sizeof p->allowed);
+    if (cpu < 0 || sched_getaffinity(pid, sizeof p->allowed, (cpu_set_t *)p->allowed) < 0 ||
+        !CPU_ISSET_S(cpu, sizeof p->allowed, (cpu_set_t *)p->allowed))
+        return -EINVAL;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one))
+        return -errno;
+    p->cpu = cpu;
+    if (sched_setaffinity(pid, sizeof one, &one))
+        return -errno;
+    p->pinned = pid;
+    return 0;
+}
+
 /*
  * A tracee that is resumed is put on an idle CPU, because its tracer still runs; waking that CPU costs ten times the stop.
  * So a task that stops again and again is held on the tracer's CPU, until it has computed for COLD_US without a stop.
  */
 static void heat(struct mos_pump *p, int pid, int status)
 {
-    cpu_set_t one;
-    int cpu;
     if (p->pinned == pid) {
         int event = status >> 16;
         if (event >= 1 && event <= 3) { /* a child must not inherit it */
@@ -145,19 +164,7 @@ static void heat(struct mos_pump *p, int pid, int status)
         p->hot_count = 0;
         return;
     }
-    mos_unpin(p);
-    memset(p->allowed, 0, sizeof p->allowed);
-    cpu = sched_getcpu();
-    if (cpu < 0 || sched_getaffinity(pid, sizeof p->allowed, (cpu_set_t *)p->allowed) < 0 ||
-        !CPU_ISSET_S(cpu, sizeof p->allowed, (cpu_set_t *)p->allowed))
-        return;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    if (sched_setaffinity(0, sizeof one, &one))
-        return;
-    p->cpu = cpu;
-    if (!sched_setaffinity(pid, sizeof one, &one))
-        p->pinned = pid;
+    mos_pin(p, pid);
 }
 
 int mos_unfollow(struct mos_pump *p)
