@@ -45,9 +45,7 @@ def test_each_row(row: Syscall) -> None:
 
 
 def rows_with_tests() -> list[object]:
-    bug = pytest.mark.xfail(strict=True, reason="SIGSTOP by pidfd_send_signal is refused, by kill it is not")
-    rows_ = [row for row in BY_NR.values() if row.home is Home.TEST]
-    return [pytest.param(row, marks=bug, id=row.name) if row.name == "pidfd_send_signal" else row for row in rows_]
+    return [row for row in BY_NR.values() if row.home is Home.TEST]
 
 
 @pytest.mark.parametrize("row", rows_with_tests(), ids=named)

@@ -219,31 +219,10 @@ QUICK = {
     "NODE_IN_ONWARD-cut-2",
 }  # fmt: skip
 
-_STUB = "a program whose tracer dies while its image is sent stands in the stub: it goes on there, into SIGSEGV"
-_ORPHAN = "without its tracer a deputy runs to the end of the stub, into SIGSEGV"
-KNOWN = {
-    "HOME_RETURN_COMMITTED-cut-1": "the loss of a channel that is not needed any more kills a program that is home",
-    "HOME_ONWARD_COMMITTED-cut-1": "lost right after the commit it says: from 3 to 3",
-    "HOME_BEFORE_IMAGE-die-1": _STUB,
-    "HOME_IN_IMAGE-die-1": _STUB,
-    "HOME_BEFORE_END-die-1": _STUB,
-    "HOME_AFTER_IMAGE-die-1": _STUB,
-    "HOME_BEFORE_COMMIT-die-1": _STUB,
-}
-#: Bugs that are a matter of luck.
-SOMETIMES = {
-    "HOME_BEFORE_RETURN-die-1": _ORPHAN,
-    "HOME_RETURN_COMMITTED-die-1": _ORPHAN,
-    "HOME_ONWARD_COMMITTED-die-1": _ORPHAN,
-}
-
-
 def cases() -> Iterator[object]:
     for case in (Case(p, action, n) for p in Point for action in ("cut", "die") for n in places(p)):
         name = str(case)
         marks = [] if name in QUICK else [pytest.mark.long]
-        if why := KNOWN.get(name) or SOMETIMES.get(name):
-            marks.append(pytest.mark.xfail(strict=name in KNOWN, reason=why))
         yield pytest.param(case, marks=marks, id=name)
 
 

@@ -107,7 +107,6 @@ def test_the_tracer_of_a_program_at_home_dies(nodes: Lab, tmp_path: Path) -> Non
         end([walk, other])
 
 
-@pytest.mark.xfail(strict=False, reason="without its tracer the deputy runs to the end of the stub, into SIGSEGV")
 def test_the_tracer_of_a_program_away_dies(nodes: Lab, tmp_path: Path) -> None:
     """The body dies with its channel, and nothing is left of the program, at home or there."""
     with Walk(nodes, tmp_path / "walk", "0.01") as walk, Walk(nodes, tmp_path / "other", "0.01") as other:

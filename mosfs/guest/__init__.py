@@ -7,6 +7,6 @@
                                                   +-- serve: which calls the body makes itself, which go home
 
 A host is one process with one event loop. It ends with its last body, or when the data channel breaks: then its bodies die with it
-(EXITKILL), because their home is lost. A guest's body can reach nothing but its own memory: every other call is trapped, wherever its
-instruction pointer is.
+(EXITKILL), because their home is lost. A guest's body can reach nothing but its own memory: every other call is trapped,
+wherever its instruction pointer is.
 """

@@ -1,7 +1,7 @@
-"""The host: builds guests from images, runs them, sends home what they ask for, sends their images on. See the package for the picture.
+"""The host: builds guests from images, runs them, sends home what they ask for, sends their images on (picture: the package).
 
-States of a body are in `body.State`; the tracer of the home-node coordinates (`docs/design/migration.md`). A host does what it is told
-in order: frames of one channel are never overtaken, so a REPLY that was sent before RECALL is applied before the capture.
+States of a body are in `body.State`; the tracer of the home-node coordinates (`docs/design/migration.md`). A host does what it is
+told in order: frames of one channel are never overtaken, so a REPLY that was sent before RECALL is applied before the capture.
 """
 
 from __future__ import annotations

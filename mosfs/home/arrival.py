@@ -1,7 +1,7 @@
 """Coming home: the host sends the image, the deputy becomes the program again.
 
-The deputy may be in the middle of the body's call: what the call has come to (`_outcome`) is settled with the registers of the image
-(`_settle`), so that no call is lost and none is made twice.
+The deputy may be in the middle of the body's call: what the call has come to (`_outcome`) is settled with the registers of the
+image (`_settle`), so that no call is lost and none is made twice.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Serving programs that are away: frames from their hosts, events of their deputies.
 
-Ordering: a deputy makes one call at a time. While its body moves between two nodes, answers are kept back (`Program.answer`) and given to
-the host that has the body in the end.
+Ordering: a deputy makes one call at a time. While its body moves between two nodes, answers are kept back (`Program.answer`)
+and given to the host that has the body in the end.
 """
 
 from __future__ import annotations

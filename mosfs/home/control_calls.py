@@ -19,7 +19,7 @@ _SPECIAL = re.compile(rb"/proc/(self|thread-self|\d+)/([a-z_]+)\Z")
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """An open that is a request. ``row`` None: in_cluster. ``reads`` and ``writes`` by the open mode; ``value`` the third argument."""
+    """An open that is a request. ``row`` None: in_cluster. ``reads``, ``writes``: the open mode; ``value``: the third argument."""
 
     name: str
     row: ControlFile | None

@@ -1,6 +1,6 @@
 """Leaving home: a program is interrupted, captured, sent, and becomes its own deputy.
 
-Preconditions and postconditions of each step are in `moves`; until `Departure.commit` the program is whole here and can go on (`stay`).
+The steps are those of `moves`; until `Departure.commit` the program is whole here and can go on (`stay`).
 """
 
 from __future__ import annotations

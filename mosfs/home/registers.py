@@ -1,4 +1,4 @@
-"""Register sets around a system call instruction, as pure functions. ``regs`` stand before the instruction unless said otherwise."""
+"""Register sets around a system call instruction, as pure functions. ``regs`` stand before it unless said otherwise."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The tracer: one process that owns one mosrun tree. Event loop, programs at home, conversation with mosd.
 
-Programs that are away are served by `away.Away`, moves are coordinated by `moves.Moves`. Single-threaded, no trio: ptrace belongs to
-one thread. All waiting is in `Tracer.run` (lib.mos_next), except while an image passes (`moves`) and for the microseconds of an
+Programs that are away are served by `away.Away`, moves are coordinated by `moves.Moves`. Single-threaded, no trio: ptrace belongs
+to one thread. All waiting is in `Tracer.run` (lib.mos_next), except while an image passes (`moves`) and for the microseconds of an
 injected call.
 """
 
