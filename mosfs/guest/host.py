@@ -49,7 +49,8 @@ IMAGE_PATIENCE = 30.0
 #: Offset of uc_sigmask in struct ucontext of x86_64, whose address a handler gets in rdx.
 UC_SIGMASK = 296
 SIGTRAP = 5
-_SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 31})  # ILL TRAP BUS FPE SEGV SYS
+#: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
+_SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
 
 
 class Host:

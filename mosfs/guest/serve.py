@@ -19,7 +19,7 @@ from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, stays_in_body
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
-from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
+from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import ALL_SIGNALS, CONT, SYSCALL, Task, copy_regs
@@ -37,6 +37,8 @@ CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
+#: RLIMIT_CPU, DATA, STACK, AS
+BODY_LIMITS = frozenset({0, 2, 3, 9})
 _EXITS = frozenset({60, 231})
 SA_RESETHAND = 0x80000000
 _NOTHING = 0xFFFF_FFFF_FFFF_FFFF
@@ -63,6 +65,8 @@ class Serve:
             9: self._mmap,
             13: self._sigaction,
             14: self._sigprocmask,
+            36: self._itimer,
+            38: self._itimer,
             39: self._own_pid,
             56: self._clone,
             57: self._clone,
@@ -74,6 +78,8 @@ class Serve:
             218: self._set_tid_address,
             219: self._plain,
             130: self._plain,
+            160: self._setrlimit,
+            302: self._setrlimit,
             231: self._exit,
             273: self._let,
             322: self._exec,
@@ -174,6 +180,21 @@ class Serve:
         if new != old:
             self.host.channel.send(Kind.MASK, body.pair, struct.pack("<Q", new))
         body.task.cont()
+
+    def _itimer(self, body: Body, args: tuple[int, ...]) -> None:
+        """Timers of CPU time run where the CPU is used."""
+        (self._let if args[0] & 0xFFFFFFFF in CPU_TIMERS else self._plain)(body, args)
+
+    def _setrlimit(self, body: Body, args: tuple[int, ...]) -> None:
+        """Limits that hold where the program computes are set on both sides."""
+        which, new, pid = (args[0], args[1], 0) if body.nr == 160 else (args[1], args[2], args[0] & 0xFFFFFFFF)
+        own = pid in (0, body.pair) and new and which in BODY_LIMITS
+        if own and body.nr == 302 and pid:
+            regs = copy_regs(body.regs)
+            regs.rdi = 0  # here it has another PID
+            body.task.set_regs(regs)
+            body.regs.rdi = 0
+        (self._forward_both if own else self._plain)(body, args)
 
     def _sigaction(self, body: Body, args: tuple[int, ...]) -> None:
         """Both: the handler runs in the body, but what is not handled is the deputy's business."""

@@ -18,7 +18,7 @@ from mosfs.migrate.capture import capture, mm_addresses, signed, user_regs
 from mosfs.migrate.image import ImageMeta, Timer
 from mosfs.migrate.maps import CannotMove, merge, read_maps, travelling
 from mosfs.migrate.pages import PageSender, content
-from mosfs.migrate.rebuild import clear, kept_at_home, unregister_rseq
+from mosfs.migrate.rebuild import clear, kept_at_home, stop_cpu_timers, unregister_rseq
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
@@ -203,6 +203,7 @@ class Departure:
             keep += sleep.pages
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             unregister_rseq(call, p.task.peek_rseq())
+            stop_cpu_timers(call)
             clear(call, merge(keep))
         p.deputy = deputy
         p.sleeping = p.carry = None

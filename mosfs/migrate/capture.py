@@ -18,7 +18,10 @@ from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes, status_sets
 
 SYS_BRK, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 12, 13, 131, 157
 SYS_RESTART_SYSCALL, SYS_GET_ROBUST_LIST = 219, 274
+SYS_GETITIMER = 36
 PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
+#: ITIMER_VIRTUAL and ITIMER_PROF
+CPU_TIMERS = (1, 2)
 
 ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
 RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
@@ -114,6 +117,10 @@ def capture(
         head, length = task.read_words(layout.SCRATCH, 2)
         robust = (head, length)
     dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
+    timers = []
+    for which in CPU_TIMERS:
+        call.must(SYS_GETITIMER, which, layout.SCRATCH)
+        timers.append(task.read(layout.SCRATCH, 32))
     with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
         aux = auxv.read()
     return ImageMeta(
@@ -139,10 +146,12 @@ def capture(
         shown=shown,
         home=home,
         dumpable=dumpable,
+        cpu_timers=timers,
     )
 
 
 _LIMIT_NAMES = {
+    b"Max cpu time": resource.RLIMIT_CPU,
     b"Max stack size": resource.RLIMIT_STACK,
     b"Max address space": resource.RLIMIT_AS,
     b"Max data size": resource.RLIMIT_DATA,

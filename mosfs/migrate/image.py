@@ -44,6 +44,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     """Everything but the pages. ``mm`` are the eleven addresses of struct prctl_mm_map, in its order.
 
     ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before it.
+    ``cpu_timers``: struct itimerval of ITIMER_VIRTUAL and ITIMER_PROF, which count where the program computes.
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
@@ -75,6 +76,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     carry: tuple[int, int, int] | None = None
     seq: int = 0
     seen: int = 0
+    cpu_timers: list[bytes] = []
 
 
 _encoder = msgspec.msgpack.Encoder()

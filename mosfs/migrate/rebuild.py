@@ -15,6 +15,7 @@ import os
 import struct
 from typing import Any
 
+from mosfs.migrate.capture import CPU_TIMERS
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.maps import complement, protections, spans
 from mosfs.migrate.pages import unpack
@@ -27,6 +28,7 @@ SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQ
 MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE = 0x02, 0x10, 0x20, 0x100, 0x4000
 PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
 RSEQ_FLAG_UNREGISTER = 1
+SYS_SETITIMER = 38
 
 
 class NoRoom(Exception):
@@ -37,6 +39,13 @@ def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
     """Unmap everything but ``keep`` (sorted ranges) and the kernel's gate page."""
     for start, end in complement(keep, layout.PAGE * 16, layout.USER_END):
         call.must(SYS_MUNMAP, start, end - start)
+
+
+def stop_cpu_timers(call: Calls) -> None:
+    """A deputy computes nothing for the program: these timers run in the body."""
+    call.task.write(layout.SCRATCH, bytes(32))
+    for which in CPU_TIMERS:
+        call(SYS_SETITIMER, which, layout.SCRATCH)
 
 
 def unregister_rseq(call: Calls, rseq: tuple[int, int, int]) -> None:
@@ -134,6 +143,9 @@ class Rebuild:
             call(SYS_SET_ROBUST_LIST, *meta.robust)
         if meta.rseq[0]:
             call(SYS_RSEQ, meta.rseq[0], meta.rseq[1], 0, meta.rseq[2])
+        for which, timer in zip(CPU_TIMERS, meta.cpu_timers):
+            self.task.write(layout.SCRATCH, timer)
+            call(SYS_SETITIMER, which, layout.SCRATCH)
         for shared, info in meta.pending:
             self.queue(info, shared=shared)
         regs = regs_from(meta.regs)
