@@ -131,8 +131,8 @@ _OURS = "names below /proc/self and /proc/mosix may be MOSIX's own"
 _LOCAL = "memory of the node where the program runs"
 _SAME = "never changes, wherever the program runs"
 _CPU_AWAY = "CPU time used away is not counted"
-_NO_STOP = "SIGSTOP to programs of mosrun is refused: use SIGTSTP"
-_NOFILE = "setting RLIMIT_NOFILE is ignored with a warning"
+_NO_STOP = "beyond the manual: SIGSTOP stops a program, at home and away"
+_NOFILE = "beyond the manual: any limit may be set, the number of open files too"
 _ADMIN = "administration of the node"
 _PLACING = "placing memory on one node's banks"
 _PRIORITY = "scheduling belongs to the node where the program runs"
@@ -205,9 +205,9 @@ _(32, "dup", "fd", NATIVE, FORWARD)
 _(33, "dup2", "fd, fd", NATIVE, FORWARD)
 _(34, "pause", "", NATIVE, FORWARD)
 _(35, "nanosleep", "in[16], inout[16]:always", NATIVE, FORWARD)
-_(36, "getitimer", "int, out[32]", NATIVE, FORWARD, f"virtual and profiling timers: {_CPU_AWAY}")
+_(36, "getitimer", "int, out[32]", NATIVE, FORWARD, "virtual and profiling timers count where the program computes")
 _(37, "alarm", "int", NATIVE, FORWARD)
-_(38, "setitimer", "int, in[32], out[32]", NATIVE, FORWARD, f"virtual and profiling timers: {_CPU_AWAY}")
+_(38, "setitimer", "int, in[32], out[32]", NATIVE, FORWARD, "virtual and profiling timers count where the program computes")
 _(39, "getpid", "", NATIVE, FORWARD, _SAME)
 _(40, "sendfile", "fd, fd, inout[8], size", NATIVE, FORWARD)
 _(41, "socket", "int, int, int", NATIVE, FORWARD)
