@@ -19,6 +19,7 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
+from mosfs.abi.texts import Reason
 from mosfs.calls import partial
 from mosfs.calls.request import pack_reply
 from mosfs.home import control_calls
@@ -616,7 +617,10 @@ def adopt(spawn: AdoptTracer) -> int:
         state: ProcState | None = states.get(pid)
         p = tracer.adopt(task, state.settings if state else Settings())
         p.place = Place.HOME
-        p.nmigs = state.nmigs if state else 0
+        if state is not None:
+            p.nmigs, p.sigmig = state.nmigs, state.sigmig
+            # a move that was under way has ended with the tracer that made it
+            p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)
     if not tracer.programs:
         tracer.begun = True
