@@ -34,7 +34,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, SINGLESTEP, SYSCALL, Task, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import CONT, SINGLESTEP, SYSCALL, Task, TaskGone, behind, copy_regs, status_sets
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
@@ -560,16 +560,6 @@ class Host:
             body.saved_mask = mask
         body.task.set_regs(regs)
         body.task.cont()
-
-
-def behind(regs: Any, result: int) -> Any:
-    """Registers behind a call, from those before it."""
-    r = copy_regs(regs)
-    r.rip += 2
-    r.rax = result & _NOTHING
-    r.rcx, r.r11 = r.rip, r.eflags
-    r.orig_rax = _NOTHING
-    return r
 
 
 def _boot_id() -> str:

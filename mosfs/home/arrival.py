@@ -16,7 +16,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import unpack_reply
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.program import Link, Phase, Place, Program
-from mosfs.home.registers import NOTHING, behind, result_at, with_time_left
+from mosfs.home.registers import result_at, with_time_left
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
@@ -26,7 +26,7 @@ from mosfs.trace import clock as clocks
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import TaskGone, status_sets
+from mosfs.trace.task import NOTHING, TaskGone, behind, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind

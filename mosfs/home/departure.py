@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from mosfs.abi.texts import Reason
 from mosfs.home.deputy import Deputy, Kept, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
-from mosfs.home.registers import behind
 from mosfs.migrate import image
 from mosfs.migrate.capture import capture, mm_addresses, signed, user_regs
 from mosfs.migrate.image import ImageMeta, Timer
@@ -23,7 +22,7 @@ from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import copy_regs, status_sets
+from mosfs.trace.task import behind, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind

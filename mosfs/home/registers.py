@@ -10,19 +10,6 @@ from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.task import copy_regs
 
-NOTHING = 0xFFFF_FFFF_FFFF_FFFF
-
-
-def behind(regs: Any, result: int) -> Any:
-    """Registers behind a system call instruction, ``result`` returned; ``regs`` stand before it."""
-    r = copy_regs(regs)
-    r.rip += 2
-    r.rax = result & NOTHING
-    r.rcx, r.r11 = r.rip, r.eflags
-    r.orig_rax = NOTHING
-    return r
-
-
 def with_time_left(regs: Any, nr: int, flight: Flight) -> Any:
     """epoll_wait(2) made again must not wait for its whole timeout again."""
     r = copy_regs(regs)

@@ -194,11 +194,18 @@ def copy_regs(regs: Any) -> Any:
     return ffi.new("struct mos_regs *", regs[0])
 
 
-REG_NAMES: tuple[str, ...] = (
-    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi",
-    "orig_rax", "rip", "cs",
-    "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
-)  # fmt: skip
+#: orig_rax of a task that is in no system call.
+NOTHING = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def behind(regs: Any, result: int) -> Any:
+    """Registers behind a system call instruction, ``result`` returned; ``regs`` stand before it."""
+    r = copy_regs(regs)
+    r.rip += 2
+    r.rax = result & NOTHING
+    r.rcx, r.r11 = r.rip, r.eflags
+    r.orig_rax = NOTHING
+    return r
 
 
 def regs_bytes(regs: Any) -> bytes:
