@@ -10,6 +10,7 @@ from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.task import copy_regs
 
+
 def with_time_left(regs: Any, nr: int, flight: Flight) -> Any:
     """epoll_wait(2) made again must not wait for its whole timeout again."""
     r = copy_regs(regs)
