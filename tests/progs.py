@@ -53,6 +53,7 @@ class Program:
     source: str = ""
     static: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
 
     @property
     def path(self) -> Path:
@@ -85,7 +86,7 @@ PROGRAMS = (
     Program("sysv_ipc"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
-    Program("oneliners", "oneliners.sh"),
+    Program("oneliners", "oneliners.sh", pause="0.04"),
 )
 BY_NAME = {program.name: program for program in PROGRAMS}
 
@@ -205,7 +206,7 @@ def run(
     working = seconds or (LONG if place is Place.MOTION else QUICK)
     with scratch() as cwd:
         outcome = execute(
-            place, [str(built(program)), working], cwd=cwd, root=root, pause=pause, timeout=timeout,
+            place, [str(built(program)), working], cwd=cwd, root=root, pause=min(pause, program.pause, key=float), timeout=timeout,
             environment=dict(program.environment) if place is Place.MOTION else None,
         )
         left = tuple(sorted(entry.name for entry in cwd.iterdir()))

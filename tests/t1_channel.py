@@ -103,7 +103,7 @@ def test_payloads_of_any_kind_of_buffer(pair: tuple[Channel, Channel]) -> None:
 def test_many_small_frames_come_out_of_one_read(pair: tuple[Channel, Channel]) -> None:
     near, far = pair
     for number in range(100):
-        near.send(Kind.NOTE, number)
+        near.send(Kind.CALL, number)
     found: list[int] = []
     while len(found) < 100:
         found += [frame.pair for frame in far.frames()]

@@ -34,7 +34,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, SINGLESTEP, SYSCALL, Task, TaskGone, behind, copy_regs, status_sets
+from mosfs.trace.task import CONT, NOTHING, SINGLESTEP, SYSCALL, Task, TaskGone, behind, copy_regs, status_sets
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
@@ -42,7 +42,6 @@ from mosfs.wire.frames import Frame, Kind
 from mosfs.wire.messages import Command, Config, DirectImage, GuestGone, GuestState, HelloHost, Report, SpawnHost
 from mosfs.wire.orders import GoTimes, MoveOrder
 
-_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
@@ -81,7 +80,7 @@ class Host:
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
         self.next_clock = time.monotonic() + 1.0
-        self._boot_id = _boot_id()
+        self._boot_id = clocks.boot_id()
         lib.mos_setup_signals()
 
     # ------------------------------------------------------------------ the loop
@@ -455,7 +454,7 @@ class Host:
         if body.restart is not None:
             number, result = body.restart
             body.restart = None
-            regs.orig_rax, regs.rax = number, result & _NOTHING
+            regs.orig_rax, regs.rax = number, result & NOTHING
             body.task.set_regs(regs)
             self._handler_called(body, sig)
             if body.wanted is not None or body.infos:
@@ -525,8 +524,8 @@ class Host:
             result = partial.total(result, body.carry)
             partial.put_back(regs, body.carry)
             body.carry = None
-        regs.rax = result & _NOTHING
-        regs.orig_rax = _NOTHING
+        regs.rax = result & NOTHING
+        regs.orig_rax = NOTHING
         self._go_on(body, regs)
 
     def _go_on(self, body: Body, regs: Any) -> None:
@@ -549,8 +548,8 @@ class Host:
             self.serve.again(body, result)
             return
         regs = body.regs
-        regs.rax = result & _NOTHING
-        regs.orig_rax = _NOTHING
+        regs.rax = result & NOTHING
+        regs.orig_rax = NOTHING
         body.state = State.RUNNING
         body.restart = (body.nr, result if result in RESTARTS else -_EINTR)
         base = copy_regs(regs)
@@ -560,11 +559,6 @@ class Host:
             body.saved_mask = mask
         body.task.set_regs(regs)
         body.task.cont()
-
-
-def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-        return boot.read().strip()
 
 
 def main(order: SpawnHost, data: socket.socket) -> int:
@@ -589,4 +583,3 @@ def main(order: SpawnHost, data: socket.socket) -> int:
             discard(body.task)
             host.control.send(GuestGone(body.pid))
     return 0
-

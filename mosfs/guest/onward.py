@@ -16,7 +16,7 @@ from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import copy_regs
+from mosfs.trace.task import NOTHING, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
 CONNECT_PATIENCE = 5.0
-_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class Onward:
@@ -138,7 +137,7 @@ class Onward:
             return
         body.state = State.RUNNING
         regs = copy_regs(body.regs)
-        regs.orig_rax = _NOTHING
+        regs.orig_rax = NOTHING
         if body.infos:
             with Calls(body.task, base=regs) as call:
                 self.host._queue(body, call)
@@ -175,6 +174,6 @@ def _before(body: Body) -> Any:
     """Registers before the call that the body waits in, so that it could be made again."""
     r = copy_regs(body.regs)
     r.rip -= 2
-    r.rax = body.nr & _NOTHING
-    r.orig_rax = _NOTHING
+    r.rax = body.nr & NOTHING
+    r.orig_rax = NOTHING
     return r

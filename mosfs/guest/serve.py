@@ -22,14 +22,14 @@ from mosfs.guest.body import Body, State
 from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import ALL_SIGNALS, CONT, SYSCALL, Task, copy_regs
+from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
-SYS_MMAP, SYS_MPROTECT, SYS_SIGPROCMASK, SYS_GETPID, SYS_PRCTL = 9, 10, 14, 39, 157
+SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL = 9, 10, 39, 157
 SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
 _PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
@@ -41,7 +41,6 @@ UNSUPPORTED = 1
 BODY_LIMITS = frozenset({0, 2, 3, 9})
 _EXITS = frozenset({60, 231})
 SA_RESETHAND = 0x80000000
-_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
 MAX_STRINGS = 1 << 20
 
@@ -268,9 +267,9 @@ class Serve:
     def _restore_arguments(self, task: Task, before: Any, result: int) -> None:
         """The registers behind a clone whose arguments were changed: the program must find its own."""
         regs = task.peek_regs()
-        regs.rax = result & _NOTHING
+        regs.rax = result & NOTHING
         regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8 = before.rdi, before.rsi, before.rdx, before.r10, before.r8
-        regs.orig_rax = _NOTHING
+        regs.orig_rax = NOTHING
         task.set_regs(regs)
 
     def forked(self, body: Body) -> None:

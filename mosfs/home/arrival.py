@@ -50,7 +50,6 @@ class Arrival:
         except ChannelLost:
             self.tracer.away.link_lost(p.link)
 
-
     def arriving(self, p: Program, link: Link, head: bytes) -> None:
         """IMAGE of a program that comes home: receive it to the end, and make the deputy the program again."""
         deputy = p.deputy
@@ -76,7 +75,6 @@ class Arrival:
             return
         self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos))
 
-
     def _came_home(
         self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool
     ) -> None:
@@ -99,7 +97,6 @@ class Arrival:
             self.tracer.go_on(p)
         self.moves.finish(p, "")
         self.tracer.announce(p)
-
 
     def _settle(self, p: Program, deputy: Deputy, regs: Any, outcome: Any, signalled: bool) -> None:
         """The program came home inside a forwarded call."""
@@ -142,7 +139,6 @@ class Arrival:
             p.task.set_regs(after)
         self.tracer.go_on(p)
 
-
     def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:
         """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
         while True:
@@ -153,9 +149,8 @@ class Arrival:
                 rebuild.pages(frame.payload)
             elif frame.kind == Kind.IMAGE_END:
                 return int.from_bytes(frame.payload, "little")
-            elif frame.kind != Kind.NOTE:
+            else:
                 raise BadImage(f"frame {frame.kind} within an image")
-
 
     def _send_back(self, p: Program, link: Link, deputy: Deputy, reason: str) -> None:
         """It does not fit at home: the body goes on where it is."""
@@ -174,14 +169,12 @@ class Arrival:
             deputy.became_ready()
         self.moves.finish(p, f"{Reason.INCOMPLETE} ({reason})")
 
-
     def _halt(self, p: Program, deputy: Deputy) -> None:
         """Stop the deputy wherever it is."""
         if deputy.state in (State.PARKED, State.BUSY, State.HALTED):
             if not deputy.interrupting:
                 p.task.interrupt()
             deputy.interrupting = True
-
 
     def _outcome(self, p: Program, deputy: Deputy) -> tuple[Any, list[bytes]]:
         """((call, result, outs, flight) of a call in flight, or None; signals for handlers that came meanwhile)."""
@@ -223,7 +216,6 @@ class Arrival:
         outs = flight.outs(p.task, result)
         deputy.flight = None
         return (flight.request.nr, result, outs, flight), infos
-
 
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""

@@ -27,7 +27,7 @@ from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
-from mosfs.trace.task import Task, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
@@ -35,10 +35,9 @@ from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 59, 322, 231
+SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
 SYS_SCHED_GETAFFINITY = 204
 _OPENS = frozenset({2, 85, 257, 437})
-_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
 TRACE = bool(os.environ.get("MOSIX_TRACE"))
@@ -394,8 +393,8 @@ class Away:
             p.infos.clear()
             result = -4 if result in (-516, -514) else result
         regs.rip += 2
-        regs.rax = result & _NOTHING
-        regs.rcx, regs.r11, regs.orig_rax = regs.rip, regs.eflags, _NOTHING
+        regs.rax = result & NOTHING
+        regs.rcx, regs.r11, regs.orig_rax = regs.rip, regs.eflags, NOTHING
         p.task.set_regs(regs)
         p.task.cont()
 
@@ -414,7 +413,7 @@ class Away:
             self.send(p, Kind.SIGNAL, info)
         if deputy.state is State.BUSY:
             # without a restart the interrupted call's result falls through to the end of the stub
-            regs.orig_rax = _NOTHING
+            regs.orig_rax = NOTHING
             p.task.set_regs(regs)
             if regs.rip != layout.STUB or not deputy.hasten():
                 p.task.cont()

@@ -51,10 +51,8 @@ class Departure:
         else:
             self.moves.abandon(p, "stopped by a signal")
 
-
     def _in_trap(self, p: Program) -> bool:
         return signed(p.task.peek_regs().orig_rax) >= 0
-
 
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a move took it over."""
@@ -68,11 +66,9 @@ class Departure:
         self.depart(p, stop)
         return True
 
-
     def deliverable(self, p: Program) -> bool:
         sets = status_sets(p.pid)
         return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"])
-
 
     def depart(self, p: Program, stop: Stop) -> None:
         """Capture a stopped program at home and send it. On failure it goes on here."""
@@ -106,7 +102,6 @@ class Departure:
         except OSError as error:
             self.stay(p, stay, f"{Reason.INCOMPLETE} ({error.strerror})")
 
-
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
         move = p.move
@@ -128,14 +123,12 @@ class Departure:
         except (ChannelLost, OSError):
             self.stay(p, p.sleeping, Reason.INCOMPLETE)
 
-
     def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[image.Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
         return capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
             shown=Timer(shown.realtime, shown.monotonic), pending=False,
         )  # fmt: skip
-
 
     def _send(self, p: Program, link: Link, meta: ImageMeta) -> None:
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
@@ -153,7 +146,6 @@ class Departure:
         link.channel.send(Kind.IMAGE_END, p.pid, sender.frames.to_bytes(8, "little"))
         fault(Point.HOME_AFTER_IMAGE, link.channel)
 
-
     def _sleep_of(self, regs: Any, stop: Stop) -> Kept | None:
         """The pages of an interrupted sleep whose restart block points into the program's memory."""
         if stop is Stop.SECCOMP or signed(regs.orig_rax) < 0 or not is_sleep(signed(regs.rax)):
@@ -170,7 +162,6 @@ class Departure:
         addr, size = reach
         return Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)])
 
-
     def stay(self, p: Program, regs: Any, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""
         move = p.move
@@ -186,7 +177,6 @@ class Departure:
         else:  # in its own control call: behind it; or before its first instruction
             p.task.set_regs(behind(regs, 0) if move.waiting else regs)
         self.moves.finish(p, reason)
-
 
     def commit(self, p: Program, link: Link, move: Move) -> None:
         """RUNNING: the body has begun. What is left here becomes the deputy."""

@@ -30,6 +30,7 @@ from mosfs.home.arrival import Arrival
 from mosfs.home.departure import Departure
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.native import lib
+from mosfs.trace import clock as clocks
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
@@ -54,10 +55,9 @@ class Moves:
         self.requests: dict[int, Program] = {}
         self._next_request = 1
         self._busy: list[Program] = []
-        self._boot_id = _boot_id()
+        self._boot_id = clocks.boot_id()
         self.departure = Departure(self)
         self.arrival = Arrival(self)
-
 
     def starter(self, start: Start) -> Callable[[Program], None]:
         """What a program does before its first instruction when mosrun named a node."""
@@ -79,10 +79,8 @@ class Moves:
 
         return begin
 
-
     def start_native(self, p: Program) -> None:
         self.tracer.resume(p)
-
 
     def request(self, p: Program, move: Move) -> None:
         """Begin a move, or remember it until the present one has ended."""
@@ -108,7 +106,6 @@ class Moves:
         else:
             self._open_channel(p, move)
 
-
     def _tell(self, p: Program, move: Move, reason: str) -> None:
         if move.seq:
             p.last_move = (move.seq, move.target, reason or "ok")
@@ -116,7 +113,6 @@ class Moves:
         if move.done is not None:
             move.done(reason)
         self.tracer.announce(p)
-
 
     def finish(self, p: Program, reason: str) -> None:
         """The move of ``p`` has ended: "" or why it failed."""
@@ -141,7 +137,6 @@ class Moves:
         if wanted is not None:
             self.request(p, wanted)
 
-
     def gone(self, p: Program) -> None:
         """The process has ended."""
         if p in self._busy:
@@ -155,7 +150,6 @@ class Moves:
             self.drop(p, p.link)
         p.link = None
 
-
     def drop(self, p: Program, link: Link) -> None:
         """Tell a host that the body of ``p`` is not wanted; the channel is closed with its last body."""
         link.programs.discard(p.pid)
@@ -166,11 +160,9 @@ class Moves:
         if not link.programs:
             self.close(link)
 
-
     def close(self, link: Link) -> None:
         self.channels.pop(id(link), None)
         link.channel.close()
-
 
     def retry_later(self, p: Program) -> bool:
         """Try the capture again soon; False when it was tried long enough."""
@@ -183,16 +175,13 @@ class Moves:
             self._busy.append(p)
         return True
 
-
     def next_retry(self) -> float | None:
         return min((p.retry_at for p in self._busy), default=None)
-
 
     def retry(self, now: float) -> None:
         for p in [p for p in self._busy if p.retry_at <= now]:
             self._busy.remove(p)
             self.again(p)
-
 
     def again(self, p: Program) -> None:
         """Go on with a move that had to wait."""
@@ -208,7 +197,6 @@ class Moves:
         except TaskGone:
             pass
 
-
     def _open_channel(self, p: Program, move: Move) -> None:
         number = self._next_request
         self._next_request += 1
@@ -222,18 +210,15 @@ class Moves:
             del self.requests[number]
             self.finish(p, Reason.NO_RESPONSE)
 
-
     def mosd_gone(self) -> None:
         waiting, self.requests = self.requests, {}
         for p in waiting.values():
             self.finish(p, Reason.NO_RESPONSE)
 
-
     def channel_failed(self, message: ChannelFailed) -> None:
         p = self.requests.pop(message.req, None)
         if p is not None:
             self.finish(p, message.reason)
-
 
     def channel_ready(self, message: ChannelReady, passed: socket.socket | None) -> None:
         p = self.requests.pop(message.req, None)
@@ -274,13 +259,11 @@ class Moves:
         except ChannelLost:
             self.tracer.away.link_lost(p.link)
 
-
     def abandon(self, p: Program, reason: str) -> None:
         move = p.move
         if move is not None and move.link is not None and move.link is not p.link:
             self.drop(p, move.link)
         self.finish(p, reason)
-
 
     def ready(self, p: Program, link: Link) -> None:
         """READY: the body stands complete. GO lets it run; until it says RUNNING the program is kept where it was."""
@@ -319,7 +302,6 @@ class Moves:
         else:
             self.abandon(p, reason)
 
-
     def _resume_old(self, p: Program, reason: str) -> None:
         move = p.move
         assert move is not None and p.link is not None
@@ -332,7 +314,6 @@ class Moves:
             self.tracer.away.link_lost(p.link)
             return
         self.finish(p, reason)
-
 
     def cannot(self, p: Program, reason: str) -> None:
         """CANNOT of the old host: "busy" if the body stands where it cannot be captured just now, else the image went nowhere."""
@@ -352,7 +333,6 @@ class Moves:
                 extras.coarse, extras.boot, extras.tai,
             )
         )  # fmt: skip
-
 
 
     def resume_away(self, p: Program) -> bool:
@@ -375,7 +355,6 @@ class Moves:
         self.departure.depart(p, Stop.OTHER)
         return True
 
-
     def _exec_on_the_way(self, p: Program, link: Link, move: Move) -> bool:
         """It was leaving its node when it made exec, which has brought it home: go on from here."""
         self.drop(p, link)
@@ -385,8 +364,3 @@ class Moves:
             self.departure.depart(p, Stop.OTHER)
             return True
         return False
-
-
-def _boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
-        return boot.read().strip()

@@ -35,7 +35,7 @@ from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.frames import Kind
@@ -59,7 +59,6 @@ from mosfs.wire.messages import (
 _IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
 _OPENS = frozenset({control_calls.SYS_OPEN, control_calls.SYS_OPENAT, control_calls.SYS_OPENAT2, control_calls.SYS_CREAT})
 _PATH_ARG = {control_calls.SYS_OPEN: 0, control_calls.SYS_CREAT: 0, control_calls.SYS_OPENAT: 1, control_calls.SYS_OPENAT2: 1}
-_NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 SYS_SCHED_GETAFFINITY = 204
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
@@ -392,7 +391,7 @@ class Tracer:
         if partial.cut_short(nr, regs, result):
             before = copy_regs(regs)
             before.rip -= 2
-            before.rax, before.orig_rax = nr, _NOTHING
+            before.rax, before.orig_rax = nr, NOTHING
             rest, p.carry = partial.remainder(before, result, p.carry)
             p.task.set_regs(rest)
 
@@ -424,7 +423,7 @@ class Tracer:
         if p.restart is not None:
             number, result = p.restart
             p.restart = None
-            regs.orig_rax, regs.rax = number, result & _NOTHING
+            regs.orig_rax, regs.rax = number, result & NOTHING
             p.task.set_regs(regs)
         else:
             self.spare_interruption(p.task, regs, sig)
@@ -439,7 +438,7 @@ class Tracer:
         if sets["SigIgn"] & bit or (sig in _IGNORED_BY_DEFAULT and not sets["SigCgt"] & bit):
             regs.rip -= 2
             regs.rax = regs.orig_rax
-            regs.orig_rax = _NOTHING
+            regs.orig_rax = NOTHING
             task.set_regs(regs)
 
     def _trapped(self, p: Program) -> None:
@@ -461,8 +460,8 @@ class Tracer:
 
     def answer(self, p: Program, regs: Any, result: int) -> None:
         """End a trapped call with ``result`` instead of making it."""
-        regs.orig_rax = _NOTHING
-        regs.rax = result & _NOTHING
+        regs.orig_rax = NOTHING
+        regs.rax = result & NOTHING
         p.task.set_regs(regs)
         p.task.cont()
 

@@ -429,3 +429,8 @@ def publish(write: Callable[[int, bytes], object], make: Callable[[int], bytes],
     write(_SEQ.size, page[_SEQ.size :])
     write(0, page[: _SEQ.size])
     return page
+
+
+def boot_id() -> str:
+    """Which kernel this is: nodes that share one share its clocks."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

@@ -17,14 +17,12 @@ LocalPid = NewType("LocalPid", int)
 CONT, SINGLESTEP, SYSCALL = 7, 9, 24
 SEIZE, INTERRUPT, LISTEN, GETEVENTMSG, DETACH = 0x4206, 0x4207, 0x4208, 0x4201, 17
 O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_SECCOMP = 1, 2, 4, 8, 16, 0x80
-O_EXITKILL, O_SUSPEND_SECCOMP, SETOPTIONS = 0x100000, 0x200000, 0x4200
+O_SUSPEND_SECCOMP, SETOPTIONS = 0x200000, 0x4200
 OPTIONS = O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC | O_SECCOMP
 
 NT_X86_XSTATE = 0x202
 SIGINFO_SIZE = 128
 ALL_SIGNALS = 0xFFFF_FFFF_FFFF_FFFF
-
-_READ_MAX = 1 << 30
 
 
 class TaskGone(Exception):
@@ -120,9 +118,6 @@ class Task:
         buffer = bytearray(SIGINFO_SIZE)
         check(lib.mos_getsiginfo(self.pid, ffi.from_buffer(buffer)), "siginfo", self.pid)
         return bytes(buffer)
-
-    def set_siginfo(self, info: bytes) -> None:
-        check(lib.mos_setsiginfo(self.pid, ffi.from_buffer(info)), "siginfo", self.pid)
 
     def peek_pending(self) -> list[tuple[bool, bytes]]:
         """Queued signals as (sent to the whole process?, siginfo), in order."""

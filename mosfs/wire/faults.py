@@ -1,4 +1,4 @@
-"""Numbered fault points of a move. ``MOSIX_FAULT=N[:action][@where]`` makes point N fail, for tests of what follows.
+"""Numbered fault points of a move. ``MOSIX_FAULT=N[:action]`` makes point N fail, for tests of what follows.
 
 Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``refuse``
 raises NoRoom-like OSError(ENOMEM). The environment is that of mosd; tracers and hosts inherit it through the fork

@@ -39,7 +39,6 @@ class Kind(IntEnum):
     DROP = 24  # the body is not wanted any more
     FORK_REPLY = 25
     CLOCK = 26  # home time
-    SETTINGS = 27
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
     # host -> tracer
@@ -49,10 +48,7 @@ class Kind(IntEnum):
     DIED = 51  # the body died here: wait status
     CANNOT = 52  # RECALL or MOVE_TO cannot be served: reason; the body goes on
     STEP_OUT = 53  # this node wants the guest to leave
-    SENT = 54  # MOVE_TO: the image was sent
     MMAP = 55
-    NOTE = 56  # statistics
-    FORKED = 57  # the child body stands
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     RUNNING = 60  # after GO: the body runs, the move is committed
     MASK = 58  # the body has blocked signals: its mask

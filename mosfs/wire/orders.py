@@ -55,10 +55,3 @@ class MmapOrder(msgspec.Struct, array_like=True):
     fd: int
     offset: int
     mask: int
-
-
-class Note(msgspec.Struct, array_like=True):
-    """NOTE: what a host tells of a body: microseconds of CPU used there, resident memory in pages."""
-
-    cpu_us: int
-    rss: int
