@@ -11,7 +11,7 @@ from typing import Any
 
 from mosfs.calls.partial import Carry
 from mosfs.migrate.image import ImageMeta
-from mosfs.migrate.maps import complement
+from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout, stops
@@ -122,7 +122,7 @@ def spawn(namespaces: bool = False) -> Task:
 
 def _strip(call: Calls) -> None:
     """Leave only the low region mapped."""
-    for start, end in complement([(layout.STUB, layout.STUB + layout.PAGE)], 16 * layout.PAGE, layout.USER_END):
+    for start, end in minus([(16 * layout.PAGE, layout.USER_END)], [(layout.STUB, layout.STUB + layout.PAGE)]):
         call.must(SYS_MUNMAP, start, end - start)
     low = layout.STUB + layout.PAGE
     call.must(SYS_MMAP, low, layout.END - low, 3, 0x32, -1, 0)

@@ -21,13 +21,14 @@ from mosfs.abi import cpu
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import BadRequest, Request, unpack_reply
+from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
 from mosfs.guest.serve import Serve
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
-from mosfs.migrate.rebuild import NoRoom, Rebuild, queue_signal
+from mosfs.migrate.rebuild import NoRoom, queue_signal
 from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -65,6 +66,7 @@ class Host:
         self.direct: Channel | None = None
         self.bodies: dict[int, Body] = {}
         self.by_pid: dict[int, Body] = {}
+        self.arriving: dict[int, Arriving] = {}
         self.early: dict[int, int] = {}
         self.had_bodies = False
         self._image_ended = False
@@ -89,7 +91,7 @@ class Host:
         """Until the last body has left or the channel breaks."""
         self._connect()
         self._prepare()
-        while self.bodies or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
+        while self.bodies or self.arriving or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
             fds: list[Any] = [self.channel]
             if self.control.sock is not None:
                 fds.append(self.control)
@@ -198,9 +200,13 @@ class Host:
                 self.reply(body, frame.payload, frame.flags >> 1)
         elif kind == Kind.IMAGE:
             self._image(frame)
+        elif kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+            self.onward.early(frame, self.channel)
         elif kind == Kind.CLOCK:
             self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
         elif body is None:
+            if kind == Kind.DROP and frame.pair in self.arriving:
+                self.arriving.pop(frame.pair).discard()
             if kind == Kind.RECALL or kind == Kind.MOVE_TO:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
@@ -260,35 +266,42 @@ class Host:
             raise NoRoom(f"CPU features {' '.join(lacking)}")
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
-        task, self.spare = self.spare or spawn(), None
-        lib.mos_pin(self.pump, task.pid)
-        body = Body(head.pair, task, meta=meta, comm=meta.comm, since=time.time())
+        arriving = self.expect(head.pair)
+        del self.arriving[head.pair]
+        lib.mos_pin(self.pump, arriving.task.pid)
+        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time())
         try:
-            with Calls(body.task, mask=0) as call:
-                rebuild = Rebuild(call, meta)
-                rebuild.map(home=False)
-                fault(Point.NODE_MAPPED, source)
-                while True:
-                    frame = source.receive()
-                    if frame.pair != head.pair:
-                        self.onward.backlog.append(frame)
-                    elif frame.kind == Kind.PAGES:
-                        rebuild.pages(frame.payload)
-                    elif frame.kind == Kind.IMAGE_END:
-                        break
-                    elif frame.kind == Kind.DROP:
-                        self._image_ended = True
-                        discard(body.task)
-                        return None
-                    else:
-                        raise BadImage(f"frame {frame.kind} within an image")
-                self._image_ended = True
-                fault(Point.NODE_FILLED, source)
-                body.regs = rebuild.finish(int.from_bytes(frame.payload, "little"), home=False)
+            arriving.map(meta)
+            fault(Point.NODE_MAPPED, source)
+            while True:
+                frame = source.receive()
+                if frame.pair != head.pair:
+                    self.onward.backlog.append(frame)
+                elif frame.kind == Kind.PAGES:
+                    arriving.frame(frame)
+                elif frame.kind == Kind.IMAGE_END:
+                    break
+                elif frame.kind == Kind.DROP:
+                    self._image_ended = True
+                    arriving.discard()
+                    return None
+                else:
+                    raise BadImage(f"frame {frame.kind} within an image")
+            self._image_ended = True
+            fault(Point.NODE_FILLED, source)
+            body.regs = arriving.finish(int.from_bytes(frame.payload, "little"))
         except BaseException:
-            discard(body.task)
+            arriving.discard()
             raise
         return body
+
+    def expect(self, pair: int) -> Arriving:
+        """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""
+        found = self.arriving.get(pair)
+        if found is None:
+            task, self.spare = self.spare or spawn(), None
+            found = self.arriving[pair] = Arriving(task)
+        return found
 
     def complete(self, body: Body) -> None:
         """The body stands: tell home, and wait for GO."""
@@ -579,6 +592,8 @@ def main(order: SpawnHost, data: socket.socket) -> int:
     finally:
         if host.spare is not None:
             discard(host.spare)
+        for arriving in host.arriving.values():
+            arriving.discard()
         for body in list(host.bodies.values()):
             discard(body.task)
             host.control.send(GuestGone(body.pid))

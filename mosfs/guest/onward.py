@@ -10,7 +10,7 @@ from mosfs.migrate import image
 from mosfs.migrate.capture import capture, user_regs
 from mosfs.migrate.image import BadImage, Timer
 from mosfs.migrate.maps import CannotMove, read_maps, travelling
-from mosfs.migrate.pages import PageSender, content
+from mosfs.migrate.pages import send_all
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -118,14 +118,8 @@ class Onward:
         lib.mos_unfollow(self.host.pump)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
-        sender = PageSender(body.task, channel, body.pair, near=near)
-        try:
-            for vma in meta.vmas:
-                for start, end in content(body.pid, vma):
-                    sender.send(start, end)
-        finally:
-            sender.close()
-        channel.send(Kind.IMAGE_END, body.pair, sender.frames.to_bytes(8, "little"))
+        frames = send_all(body.task, channel, body.pair, meta.vmas, near=near)
+        channel.send(Kind.IMAGE_END, body.pair, frames.to_bytes(8, "little"))
         fault(Point.NODE_AFTER_ONWARD if onward else Point.NODE_AFTER_RETURN, channel)
 
     def resume(self, body: Body) -> None:
@@ -146,6 +140,25 @@ class Onward:
             body.paused = True
         else:
             body.task.cont()
+
+    def early(self, frame: Frame, channel: Channel) -> None:
+        """Pre-copy: a program's memory comes while it still runs where it is. What does not fit is told at once."""
+        host = self.host
+        if frame.kind == Kind.ROUND:
+            fault(Point.NODE_COPYING, channel)
+            if frame.pair in host.arriving:
+                channel.send(Kind.ROUND, frame.pair)
+            return
+        if frame.kind == Kind.PAGES and frame.pair not in host.arriving:
+            return  # the rest of what did not fit
+        try:
+            host.expect(frame.pair).frame(frame)
+        except (NoRoom, BadImage, OSError) as error:
+            host.log(f"origpid={frame.pair} from={host.home} cannot be built: {error}", 30)
+            failed = host.arriving.pop(frame.pair, None)
+            if failed is not None:
+                failed.discard()
+            host.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
 
     def receive_direct(self, channel: Channel) -> None:
         """An image from another host. It is complete or it is not: home hears which."""

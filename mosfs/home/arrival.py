@@ -62,8 +62,8 @@ class Arrival:
             flight_result, infos = self._outcome(p, deputy)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 clear(call, [(layout.STUB, layout.END)])
-                rebuild = Rebuild(call, meta)
-                rebuild.map(home=True)
+                rebuild = Rebuild(call)
+                rebuild.map(meta, home=True)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)
                 regs = rebuild.finish(frames, home=True)

@@ -93,6 +93,9 @@ class Away:
             self.tracer.moves.running(p, link)
         elif kind == Kind.FAIL:
             self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
+        elif kind == Kind.ROUND:
+            if p.move is not None and p.move.link is link:
+                self.tracer.moves.copying.round_done(p)
         elif p.link is not link or deputy is None:
             return
         elif kind == Kind.CALL:

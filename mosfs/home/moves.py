@@ -3,6 +3,8 @@
 ::
 
     home -> node     CHANNEL  mosd opens a data channel; the program runs on
+                     ARMING   the program is interrupted for a moment, so that its memory can be followed
+                     COPYING  its memory is sent while it runs
                      STOPPING the program is interrupted, captured, its image sent
                      SENT     until READY or FAIL, or the channel breaks (it goes on at home)
                      GO       until RUNNING (commit: the memory at home is given up)
@@ -27,6 +29,7 @@ import msgspec
 
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.arrival import Arrival
+from mosfs.home.copying import Copying
 from mosfs.home.departure import Departure
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.native import lib
@@ -58,6 +61,7 @@ class Moves:
         self._boot_id = clocks.boot_id()
         self.departure = Departure(self)
         self.arrival = Arrival(self)
+        self.copying = Copying(self)
 
     def starter(self, start: Start) -> Callable[[Program], None]:
         """What a program does before its first instruction when mosrun named a node."""
@@ -120,6 +124,8 @@ class Moves:
         if move is None:
             return
         p.move = None
+        if move.copy is not None:
+            move.copy.close()
         if not reason:
             p.nmigs += 1
             if move.frozen_at:
@@ -142,6 +148,8 @@ class Moves:
         if p in self._busy:
             self._busy.remove(p)
         move, p.move = p.move, None
+        if move is not None and move.copy is not None:
+            move.copy.close()
         if move is not None:
             self.requests = {k: v for k, v in self.requests.items() if v is not p}
             if move.link is not None and move.link is not p.link:
@@ -188,7 +196,7 @@ class Moves:
         if p.move is None or p.pid not in self.tracer.programs:
             return
         try:
-            if p.move.phase is Phase.STOPPING:
+            if p.move.phase in (Phase.ARMING, Phase.STOPPING):
                 self.departure.stop(p)
             elif p.move.phase is Phase.RECALL:
                 self.arrival.recall(p)
@@ -246,7 +254,7 @@ class Moves:
                 move.phase = Phase.SENT
                 self._order(p)
             else:
-                move.phase = Phase.STOPPING
+                move.phase = Phase.ARMING if self.copying.wanted(p) else Phase.STOPPING
                 self.departure.stop(p)
 
     def _order(self, p: Program) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy
+from mosfs.migrate.precopy import Precopy
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import ProcState, Settings
@@ -31,6 +32,8 @@ class Phase(StrEnum):
 
     CHANNEL = "channel"  # mosd is asked for a data channel
     PREPARING = "preparing"  # the new host makes an empty body; the program runs on
+    ARMING = "arming"  # the program is interrupted so that its memory can be followed
+    COPYING = "copying"  # its memory is sent while it runs
     STOPPING = "stopping"  # the program is interrupted to be captured
     SENT = "sent"  # the image is on its way to the new host; READY or FAIL follows
     GO = "go"  # the body may run; it has not said so yet
@@ -62,6 +65,7 @@ class Move:
     started: float = field(default_factory=time.monotonic)
     frozen_at: float = 0.0
     tries: int = 0
+    copy: Precopy | None = None
     waiting: bool = False  # the program is inside its own migration request
 
 

@@ -130,6 +130,7 @@ class Tracer:
                 for link in sources:
                     if link.channel.pending():
                         self.away.channel_event(link)
+            self.moves.copying.step()
             self._housekeeping()
 
     def _watch(self, fd: int) -> None:
@@ -146,6 +147,9 @@ class Tracer:
         retry = self.moves.next_retry()
         if retry is not None:
             due = min(due, retry)
+        copying = self.moves.copying.timeout()
+        if copying is not None:
+            due = min(due, now + copying)
         if self.control.sock is None:
             due = min(due, now + 0.3)
         return max(0, int((due - now) * 1e6))
@@ -338,6 +342,7 @@ class Tracer:
         """PTRACE_EVENT_EXEC: a new program in the same process."""
         first = p.place is Place.STARTING
         self.release_vfork(p)
+        self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
         p.sleeping, p.restart = None, None
         p.infos.clear()

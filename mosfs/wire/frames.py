@@ -27,6 +27,8 @@ class Kind(IntEnum):
     IMAGE_END = 3  # number of PAGES frames
     READY = 4  # receiver: the body stands complete
     FAIL = 5  # receiver: it cannot be built, reason as text
+    EARLY = 6  # pre-copy: mappings to make, (start, end, grows down); none: forget all that was sent
+    ROUND = 7  # pre-copy: the end of a round; the receiver sends it back when it is done
     # tracer -> host
     GO = 16  # after READY: run
     REPLY = 17  # outcome of CALL
