@@ -123,6 +123,7 @@ class Host:
             self.spare = spawn()
         except (NoRoom, OSError) as error:
             self.log(f"no body can be made here: {error}", 30)
+        self.clock = GuestClock(0, 0)  # measures the counter now, not while the program stands still; GO sets it
         self.channel.send(Kind.PREPARED, 0)
 
     def _readable(self, source: Any) -> None:

@@ -104,13 +104,16 @@ class Precopy:
             self._sent = minus(self._sent, whole)
             try:
                 self.tracker.register(vma.start, vma.end)
-                dirty = self.tracker.written(vma.start, vma.end, protect=True)
+                self.tracker.written(vma.start, vma.end, protect=True)
+                # all of it: a scan that met the new mapping on its way has kept to itself what it had found before
+                dirty = self.tracker.present(vma.start, vma.end)
             except (OSError, Untracked):  # a mapping of a special kind, or it is gone again: left for the end
                 return []
         if vma.anonymous:
             return dirty
-        self._copies = merge([*self._copies, *self.tracker.private(vma.start, vma.end)])
-        dirty = merge([*dirty, *minus(whole, self._sent)])
+        private = self.tracker.private(vma.start, vma.end)
+        self._copies = merge([*self._copies, *private])
+        dirty = merge([*common(dirty, private), *minus(whole, self._sent)])
         self._sent = merge([*self._sent, *whole])
         return dirty
 
@@ -170,8 +173,9 @@ class Precopy:
                 self.sender.zero(start, end)
             todo = [*dirty, *common(left, present)] if known else present
         elif known:
-            reverted = minus(common(self._copies, [piece]), self.tracker.private(*piece))
-            todo = [*dirty, *common(left, [piece]), *minus([piece], self._sent), *reverted]
+            private = self.tracker.private(*piece)
+            reverted = minus(common(self._copies, [piece]), private)
+            todo = [*common(dirty, private), *common(left, [piece]), *minus([piece], self._sent), *reverted]
         else:
             todo = [piece]
         for start, end in merge(todo):
