@@ -86,6 +86,8 @@ class Program:
     sigmig: int = 0
     held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
     halted: bool = False  # it is in a group stop
+    leader: int = 0  # this is a thread of that process
+    threads: set[int] = field(default_factory=set)  # the others of this process
     native: bool = False  # mosnative: not ours any more but for the stops
     bound: str = ""  # why it can never leave (until its next exec)
     why: str = ""  # why the last attempt to move it failed

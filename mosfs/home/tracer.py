@@ -60,6 +60,7 @@ _IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH,
 _OPENS = frozenset({control_calls.SYS_OPEN, control_calls.SYS_OPENAT, control_calls.SYS_OPENAT2, control_calls.SYS_CREAT})
 _PATH_ARG = {control_calls.SYS_OPEN: 0, control_calls.SYS_CREAT: 0, control_calls.SYS_OPENAT: 1, control_calls.SYS_OPENAT2: 1}
 SYS_SCHED_GETAFFINITY = 204
+HAS_THREADS = "stays at home: has threads"
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
 
@@ -168,7 +169,7 @@ class Tracer:
 
     def _update_clocks(self) -> None:
         for p in self.programs.values():
-            if p.place is Place.HOME and p.clock_page and not p.native:
+            if p.place is Place.HOME and p.clock_page and not p.native and not p.leader:
                 try:
                     self._refresh_clock(p)
                 except (TaskGone, OSError):
@@ -199,6 +200,8 @@ class Tracer:
 
     def announce(self, p: Program) -> None:
         """Tell mosd if anything that it shows has changed."""
+        if p.leader:
+            return
         state = p.state()
         if state != p.announced:
             p.announced = state
@@ -263,6 +266,17 @@ class Tracer:
         self.begun = True
         return p
 
+    def process(self, p: Program) -> Program:
+        """The process that ``p`` is a thread of: settings, and what people see, are its."""
+        return self.programs.get(p.leader, p)
+
+    def _thread(self, q: Program, p: Program) -> None:
+        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
+        process = self.process(p)
+        q.leader = process.pid
+        process.threads.add(q.pid)
+        process.bound = process.bound or HAS_THREADS
+
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
@@ -270,7 +284,10 @@ class Tracer:
             sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
         self.moves.gone(p)
-        self.control.send(ProcGone(p.pid))
+        if p.leader:
+            self.process(p).threads.discard(p.pid)
+        else:
+            self.control.send(ProcGone(p.pid))
 
     def release_vfork(self, p: Program) -> None:
         parent = self.programs.get(p.vfork_parent)
@@ -326,8 +343,11 @@ class Tracer:
         if stop is Stop.VFORK:
             p.vforking += 1
             q.vfork_parent = p.pid
-        if stop is Stop.CLONE and _is_thread(child, p.pid):
-            p.bound = q.bound = "has threads"
+        if stop is Stop.CLONE and tgid_of(child) != child:
+            self._thread(q, p)
+            self.announce(self.process(p))
+        elif q.bound == HAS_THREADS:  # a child has only the thread that made it
+            q.bound = ""
         p.task.cont()
         self.announce(q)
         self.meet(q)
@@ -341,6 +361,7 @@ class Tracer:
     def exec_done(self, p: Program) -> None:
         """PTRACE_EVENT_EXEC: a new program in the same process."""
         first = p.place is Place.STARTING
+        self._alone(p)
         self.release_vfork(p)
         self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
@@ -368,6 +389,14 @@ class Tracer:
             start(p)
         elif not self.moves.resume_away(p):
             p.task.cont()
+
+    def _alone(self, p: Program) -> None:
+        """exec: the other threads are gone, and whichever made it has the process's ID now (ptrace(2), execve under ptrace)."""
+        self.programs.pop(p.task.event_message() if p.threads else p.pid, None)
+        for tid in p.threads:
+            self.programs.pop(tid, None)
+        p.threads.clear()
+        self.programs[p.pid] = p
 
     def make_native(self, p: Program) -> None:
         """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
@@ -477,7 +506,7 @@ class Tracer:
         except OSError:
             p.task.cont()
             return
-        meaning = control_calls.recognise(nr, args, path, p.pid, self.mount)
+        meaning = control_calls.recognise(nr, args, path, self.process(p).pid, self.mount)
         if meaning is None:
             p.task.cont()
         elif isinstance(meaning, Redirect):
@@ -516,6 +545,7 @@ class Tracer:
         if row.name == "migrate":
             self._migrate_self(p, special.value, done)
             return
+        p = self.process(p)
         before = self.value_of(p, row.name) if special.reads else 0
         if special.writes:
             if row.setting:
@@ -570,13 +600,13 @@ def _sign_extended(ip: int) -> int:
     return ip - (1 << 32) if ip >> 31 else ip
 
 
-def _is_thread(child: int, parent: int) -> bool:
+def tgid_of(pid: int) -> int:
+    """The process that thread ``pid`` belongs to; ``pid`` itself when it is gone."""
     try:
-        with open(f"/proc/{child}/status", encoding="latin-1") as status:
-            tgid = next(line for line in status if line.startswith("Tgid:")).split()[1]
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            return int(next(line for line in status if line.startswith("Tgid:")).split()[1])
     except (OSError, StopIteration):
-        return False
-    return int(tgid) != child
+        return pid
 
 
 def _has_sys_admin(pid: int) -> bool:
