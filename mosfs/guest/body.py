@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from mosfs.calls.partial import Carry
+from mosfs.guest.sending import Sending
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
@@ -18,6 +19,7 @@ from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.orders import MoveOrder
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
 #: Bodies run as nobody: they have no rights to lose.
@@ -48,6 +50,8 @@ class Body:
     held: bool = False  # the program is stopped by a signal at home
     paused: bool = False  # it has reached its stop for `held`
     wanted: Any = None  # RECALL or MOVE_TO that waits for its stop
+    arming: MoveOrder | None = None  # COPY that waits for its stop
+    copy: Sending | None = None
     interrupting: bool = False
     restart: tuple[int, int] | None = None
     saved_mask: int | None = None

@@ -97,12 +97,14 @@ class Host:
                 fds.append(self.control)
             if self.direct is not None:
                 fds.append(self.direct)
+            copied = self.onward.under_way()
+            fds += [body.copy.channel for body in copied if body.copy is not None]
             for i, source in enumerate(fds):
                 self.pump.fds[i] = source.fileno()
             self.pump.nfds = len(fds)
             pending = self.channel.pending()
             now = time.monotonic()
-            timeout = 0 if pending else max(0, int(min(self.next_clock - now, 1.0) * 1e6))
+            timeout = 0 if pending else max(0, int(min(self.next_clock - now, self.onward.pause(copied)) * 1e6))
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
                 raise OSError(-result, "wait")
@@ -113,6 +115,8 @@ class Host:
                 self._readable(fds[self.event.pid])
             elif pending:
                 self._readable(self.channel)
+            if copied:
+                self.onward.step()
             if now >= self.next_clock:
                 self.next_clock = now + 1.0
                 self._housekeeping()
@@ -130,15 +134,16 @@ class Host:
         if source is self.channel:
             for frame in self.channel.frames():
                 self.frame(frame)
-        elif self.direct is not None and source is self.direct:
-            try:
-                self.onward.receive_direct(self.direct)
-            finally:
-                self._close_direct()
-        else:
+        elif source is self.control:
             self._control_event()
+        elif self.direct is not None and source is self.direct:
+            self.onward.receive_direct(self.direct)
+        else:
+            for body in self.onward.under_way():
+                if body.copy is not None and body.copy.channel is source:
+                    self.onward.heard(body)
 
-    def _close_direct(self) -> None:
+    def close_direct(self) -> None:
         if self.direct is not None:
             self.direct.close()
             self.direct = None
@@ -181,7 +186,7 @@ class Host:
                 case Config():
                     self.config = message
                 case DirectImage() if passed is not None:
-                    self._close_direct()
+                    self.close_direct()
                     self.direct = Channel(passed, message.key, opener=False)
                 case Command() if message.name == "out":
                     for body in self.bodies.values():
@@ -202,6 +207,8 @@ class Host:
         elif kind == Kind.IMAGE:
             self._image(frame)
         elif kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+            if self.direct is not None:  # home sends the program itself, not the other host
+                self.close_direct()
             self.onward.early(frame, self.channel)
         elif kind == Kind.CLOCK:
             self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
@@ -217,7 +224,10 @@ class Host:
         elif kind == Kind.DROP:
             self.drop(body)
         elif kind == Kind.RECALL:
+            self.onward.forget(body)
             self.onward.request(body, None)
+        elif kind == Kind.COPY:
+            self.onward.copy(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
         elif kind == Kind.MOVE_TO:
             self.onward.request(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
         elif kind == Kind.RESUME:
@@ -363,6 +373,7 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
+        self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         discard(body.task)
@@ -390,6 +401,8 @@ class Host:
                 # it went into a call before it saw our interrupt: it can leave from there
                 order, body.wanted = body.wanted, None
                 self.onward.request(body, order)
+            elif body.arming is not None and body.state is not State.RUNNING:
+                self.onward.copy(body, body.arming)
         elif stop in (Stop.EXITED, Stop.KILLED):
             self.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
@@ -405,6 +418,7 @@ class Host:
 
     def died(self, body: Body, status: int) -> None:
         """The body's process is gone: killed for want of memory, or by an administrator."""
+        self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         self.control.send(GuestGone(body.pid))
@@ -416,7 +430,7 @@ class Host:
         body.interrupting = False
         if body.state is State.FORKING:
             body.task.cont(request=SYSCALL)
-        elif body.wanted is not None or body.infos:
+        elif body.wanted is not None or body.infos or body.arming is not None:
             self.stopped(body, Stop.TRAP)
         elif body.held:
             body.paused = True
@@ -430,6 +444,10 @@ class Host:
             return
         if body.infos and body.state is State.RUNNING:
             self.deliver(body, stop)
+        if body.arming is not None and body.state is State.RUNNING:
+            regs = user_regs(body.task.peek_regs(), stop)
+            self.onward.arm(body, body.arming, regs)
+            body.task.set_regs(regs)
         if body.wanted is not None:
             order, body.wanted = body.wanted, None
             self.onward.capture_running(body, order)

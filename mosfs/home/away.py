@@ -117,6 +117,8 @@ class Away:
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
                 self.tracer.moves.arrival.arriving(p, link, frame.payload)
+        elif kind == Kind.COPIED:
+            self.tracer.moves.copied(p)
         elif kind == Kind.CANNOT:
             self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
         elif kind == Kind.DIED:

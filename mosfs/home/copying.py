@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from typing import TYPE_CHECKING
 
 from mosfs.home.program import Phase, Program
@@ -65,10 +64,14 @@ class Copying:
 
     def timeout(self) -> float | None:
         """Seconds until `step` has something to do; None for never."""
-        sending = [p for p in self.under_way if p.move is not None and p.move.copy is not None and p.move.copy.next is Next.SEND]
+        sending = [
+            p.move.link.channel
+            for p in self.under_way
+            if p.move is not None and p.move.link is not None and p.move.copy is not None and p.move.copy.next is Next.SEND
+        ]
         if not sending:
             return None
-        return 0.0 if any(map(_takes_more, sending)) else FULL
+        return 0.0 if any(channel.takes_more() for channel in sending) else FULL
 
     def step(self) -> None:
         """One piece for each program that is being copied."""
@@ -77,9 +80,9 @@ class Copying:
             if move is None or move.copy is None or move.phase is not Phase.COPYING:
                 self.under_way.remove(p)
                 continue
-            if move.copy.next is not Next.SEND or not _takes_more(p):
-                continue
             assert move.link is not None
+            if move.copy.next is not Next.SEND or not move.link.channel.takes_more():
+                continue
             try:
                 fault(Point.HOME_COPYING, move.link.channel)
                 move.copy.step()
@@ -122,13 +125,3 @@ class Copying:
         copy.close()
         if move.phase is Phase.COPYING:
             self.stop(p)
-
-
-def _takes_more(p: Program) -> bool:
-    """The channel's socket has room: sending would not wait."""
-    assert p.move is not None and p.move.link is not None
-    if p.move.link.channel.lost:
-        return True  # let it fail
-    poll = select.poll()
-    poll.register(p.move.link.channel.sock, select.POLLOUT)
-    return bool(poll.poll(0))

@@ -10,6 +10,7 @@
                      GO       until RUNNING (commit: the memory at home is given up)
     node -> home     RECALL   the host sends the image; when it stands here: DROP (commit); if it cannot: RESUME
     node -> node     CHANNEL  to the new host, with a second token
+                     COPYING  the old host sends the memory while the program runs, until it says COPIED
                      SENT     MOVE_TO to the old host; READY from the new one
                      GO       to the new host; RUNNING: DROP to the old one (commit); else RESUME
 
@@ -32,6 +33,7 @@ from mosfs.home.arrival import Arrival
 from mosfs.home.copying import Copying
 from mosfs.home.departure import Departure
 from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.migrate.precopy import NOTHING_EARLY
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.stops import Stop
@@ -251,11 +253,25 @@ class Moves:
             if move is None or move.link is not link or move.phase is not Phase.PREPARING:
                 continue
             if p.away:
-                move.phase = Phase.SENT
-                self._order(p)
+                self._copy_onward(p, move)
             else:
                 move.phase = Phase.ARMING if self.copying.wanted(p) else Phase.STOPPING
                 self.departure.stop(p)
+
+    def _copy_onward(self, p: Program, move: Move) -> None:
+        """Have the old host send the memory to the new one while the program runs on."""
+        assert p.link is not None
+        move.phase = Phase.COPYING
+        try:
+            p.link.channel.send(Kind.COPY, p.pid, msgspec.msgpack.encode(move.order))
+        except ChannelLost:
+            self.tracer.away.link_lost(p.link)
+
+    def copied(self, p: Program) -> None:
+        """COPIED: the old host has sent enough ahead, or cannot. Now the program has to stand still."""
+        if p.move is not None and p.move.phase is Phase.COPYING and p.away:
+            p.move.phase = Phase.SENT
+            self._order(p)
 
     def _order(self, p: Program) -> None:
         """Tell the old host to send the image to the new one."""
@@ -305,7 +321,7 @@ class Moves:
         if p.place is Place.LEAVING:
             regs, _sleep = move.regs
             self.departure.stay(p, regs, reason)
-        elif p.away and move.phase in (Phase.SENT, Phase.GO):
+        elif p.away and move.phase in (Phase.COPYING, Phase.SENT, Phase.GO):
             self._resume_old(p, reason)
         else:
             self.abandon(p, reason)
@@ -368,7 +384,12 @@ class Moves:
         self.drop(p, link)
         if move.phase is Phase.RECALL:
             self.finish(p, "")
-        elif move.phase is Phase.SENT and move.link is not None:
+        elif move.phase in (Phase.COPYING, Phase.SENT) and move.link is not None:
+            try:
+                move.link.channel.send(Kind.EARLY, p.pid, NOTHING_EARLY)
+            except ChannelLost:
+                pass  # the image will meet the same
+            move.phase = Phase.STOPPING
             self.departure.depart(p, Stop.OTHER)
             return True
         return False

@@ -31,6 +31,10 @@ ROUNDS = 8
 PROGRESS = 0.8
 
 
+#: EARLY of no mappings: all that was sent is worth nothing.
+NOTHING_EARLY = msgspec.msgpack.encode([])
+
+
 class Next(Enum):
     """What the sender does now."""
 
@@ -76,7 +80,7 @@ class Precopy:
 
     def forget(self) -> None:
         """The task has made exec: the receiver shall forget everything."""
-        self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode([]))
+        self._channel.send(Kind.EARLY, self._pair, NOTHING_EARLY)
 
     def close(self) -> None:
         self.tracker.close()

@@ -43,6 +43,7 @@ class Kind(IntEnum):
     CLOCK = 26  # home time
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
+    COPY = 30  # pre-copy to the host of this MoveOrder
     # host -> tracer
     CALL = 48
     FORK = 49
@@ -53,6 +54,7 @@ class Kind(IntEnum):
     MMAP = 55
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     RUNNING = 60  # after GO: the body runs, the move is committed
+    COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
