@@ -18,7 +18,7 @@ C_MODULE = "mosfs._native"  #: built, so there is no source to read; part of `na
 
 #: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts.
 LAW = (
-    ("abi",),
+    ("abi", "api"),
     ("native",),
     ("wire",),
     ("trace", "cluster", "balance"),
@@ -44,6 +44,7 @@ def not_standard(library: str) -> bool:
 
 #: Module and what it must not reach.
 START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("mosfs.api", not_standard),
     ("mosfs.tools.mosrun", not_standard),
     ("mosfs.tools.mosnative", not_standard),
     ("mosfs.tools.mosps", not_standard),

@@ -34,6 +34,7 @@ from mosfs.wire.messages import (
     Adjusted,
     AdoptTracer,
     Config,
+    Consider,
     GuestGone,
     GuestState,
     HelloHost,
@@ -272,6 +273,10 @@ class Control:
                 if waiting := self._adjusting.get(req):
                     waiting[1][0] = message.error
                     waiting[0].set()
+            case Consider(pid=pid):
+                if program := world.programs.get(pid):
+                    with contextlib.suppress(LookupError, ConnectionError):
+                        world.move(program, -1)
             case Report(level=level, text=text):
                 log.log(level, "PID %d: %s", client.pid, text)
             case _:

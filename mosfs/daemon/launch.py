@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
+from msgspec.structs import replace
 
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.procfs.world import NotInMap, World
@@ -58,7 +59,7 @@ def parse(data: bytes) -> Request | None:
     try:
         pairs = dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair)
         node, force = pairs.pop("node", ""), pairs.pop("force", "0")
-        settings = Settings(**{_SETTINGS[key]: int(value) for key, value in pairs.items()})
+        settings = replace(Settings(), **{_SETTINGS[key]: int(value) for key, value in pairs.items()})
     except (KeyError, ValueError):
         raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
     return Request(False, settings, node, force == "1")

@@ -133,9 +133,11 @@ async def _node(
             )
             peers = Peers(world, keys, hello, channels.admit, nursery)
             userview = dict(cluster.userview.numbers())
+            table = cluster.map.table
+            ranges = [*((r.first, r.count) for r in table.ranges), *((alias, 1) for alias in table.aliases)]
             control = Control(
                 world, channels, forks, cluster.map.resolve,
-                lambda: Config(world.ip, world.port, userview, cluster.speed), options.paths.socket, nursery,
+                lambda: Config(world.ip, world.port, userview, cluster.speed, ranges), options.paths.socket, nursery,
             )
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))

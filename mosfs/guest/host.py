@@ -20,7 +20,7 @@ import msgspec
 from mosfs.abi import cpu
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
-from mosfs.calls.request import BadRequest, Request, unpack_reply
+from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
@@ -530,7 +530,7 @@ class Host:
         if body.state not in (State.WAITING, State.EXECING) or seq != body.seq:
             return
         try:
-            result, _flags, outs = unpack_reply(payload)
+            result, flags, outs = unpack_reply(payload)
         except (struct.error, BadRequest) as error:
             raise ChannelLost(str(error)) from error
         if body.map_request is not None:
@@ -541,11 +541,12 @@ class Host:
                 body.task.write(addr, data)
             except OSError:
                 result = -14
-        self.finish_call(body, result)
+        self.finish_call(body, result, value=bool(flags & VALUE))
 
-    def finish_call(self, body: Body, result: int) -> None:
-        """Let the body go on behind its call."""
-        if (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos):
+    def finish_call(self, body: Body, result: int, *, value: bool = False) -> None:
+        """Let the body go on behind its call. ``value``: the result never asks for the call to be made again."""
+        broken = (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos)
+        if broken and not value:
             self.interrupted(body, result)
             return
         if self.serve.finish_both(body, result):

@@ -17,9 +17,11 @@ from mosfs.abi import commands
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, stays_in_body
-from mosfs.calls.request import Request
+from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
+from mosfs.procfs.table import CONTROL_FILES
+from mosfs.procfs.table import Kind as Value
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
 SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL = 9, 10, 39, 157
+#: The opens, and which of their arguments are the path and the mode (-1: within struct open_how).
+OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
+#: How the paths of opens end that carry a name.
+NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
 SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
 _PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
@@ -61,6 +67,7 @@ class Serve:
         self.host = host
         self._both: set[int] = set()
         self._special: dict[int, Callable[[Body, tuple[int, ...]], None]] = {
+            **dict.fromkeys(OPENS, self._open),
             9: self._mmap,
             13: self._sigaction,
             14: self._sigprocmask,
@@ -121,6 +128,20 @@ class Serve:
 
     def _plain(self, body: Body, args: tuple[int, ...]) -> None:
         self._send(body, BY_NR[body.nr], args)
+
+    def _open(self, body: Body, args: tuple[int, ...]) -> None:
+        """An open whose third argument points to a name (`procfs.table.Kind.NAME`) takes that along."""
+        request = marshal(BY_NR[body.nr], args, body.task.peek_mask(), body.task)
+        memory = {blob.arg: bytes(blob.data) for blob in request.blobs if blob.data}
+        path_arg, value_arg = OPENS[body.nr]
+        if memory.get(path_arg, b"").endswith(NAMED):
+            at = args[value_arg] if value_arg >= 0 else int.from_bytes(memory.get(2, b"")[8:16], "little")
+            try:
+                name = body.task.read_string(at)
+                request.blobs.append(Blob(at, len(name) + 1, name + b"\0"))
+            except OSError:
+                pass  # home says EFAULT
+        self.host.forward(body, request)
 
     def _let(self, body: Body, args: tuple[int, ...]) -> None:
         """The body's own kernel does it."""

@@ -6,6 +6,7 @@ and given to the host that has the body in the end.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
@@ -17,8 +18,9 @@ import msgspec
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
-from mosfs.calls.request import BadRequest, Request, pack_reply, signals_seen, unpack
+from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls
+from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate.capture import signed
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
 SYS_SCHED_GETAFFINITY = 204
-_OPENS = frozenset({2, 85, 257, 437})
+_OPENS = frozenset(PATH_ARG)
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
 TRACE = bool(os.environ.get("MOSIX_TRACE"))
@@ -176,18 +178,27 @@ class Away:
 
     def _control(self, p: Program, request: Request) -> bool:
         """An open that may be a request to us; True if it was answered (or will be)."""
-        index = 0 if request.nr in (2, 85) else 1
-        blob = next((b for b in request.blobs if b.arg == index), None)
-        if blob is None or not blob.data or not blob.data.startswith(b"/proc/"):
+        blob = _argument(request, PATH_ARG[request.nr])
+        path = b"" if blob is None else bytes(blob.data or b"").partition(b"\0")[0]
+        if blob is None or not control_calls.perhaps_ours(path):
             return False
-        meaning = control_calls.recognise(request.nr, request.args, bytes(blob.data[:-1]), p.pid, self.tracer.mount)
+        how = _argument(request, 2) if request.nr == control_calls.SYS_OPENAT2 else None
+        opened = control_calls.opening(request.nr, request.args, path, bytes(how.data or b"") if how is not None else b"")
+        meaning = control_calls.recognise(opened, p.pid, self.tracer.mount, p.directory)
         if isinstance(meaning, control_calls.Redirect):
             blob.data = meaning.path + b"\0"
             blob.size = len(blob.data)
             return False
         if meaning is None:
             return False
-        self.tracer.special(p, meaning, lambda result: self.tracer.finish_special(p, result))
+
+        def read_name(at: int) -> bytes:
+            found = next((b for b in request.blobs if b.addr == at and b.arg == NO_ARG), None)
+            if found is None or not found.data:
+                raise OSError(errno.EFAULT, "the host could not read the name")
+            return bytes(found.data).partition(b"\0")[0]
+
+        self.tracer.controls.request(p, meaning, read_name, lambda result: self.tracer.finish_special(p, result))
         return True
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
@@ -498,6 +509,11 @@ class Away:
                 raise TaskGone(p.pid, status)
             deputy.state = State.READY
         self.tracer.policy.say(p, message)
+
+
+def _argument(request: Request, number: int) -> Blob | None:
+    """The memory that argument ``number`` points to."""
+    return next((blob for blob in request.blobs if blob.arg == number), None)
 
 
 def deputy_of_child(parent: Deputy, task: Task) -> Deputy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from mosfs.abi.flags import AT_FDCWD
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy
 from mosfs.migrate.precopy import Precopy
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
-from mosfs.wire.messages import ProcState, Settings
+from mosfs.wire.messages import LastMessage, ProcState, Settings
 from mosfs.wire.orders import MoveOrder
 
 
@@ -104,6 +106,8 @@ class Program:
     clock_page: bytes = b""
     last_move: tuple[int, str, str] = (0, "", "ok")
     freeze_ms: float = 0.0
+    next_checkpoint: int = 1
+    last_message: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
     start: Callable[[Program], None] | None = None  # what to do before the first instruction
     next_settings: Settings | None = None
     next_native: bool = False
@@ -139,7 +143,13 @@ class Program:
             comm=self.comm,
             sigmig=self.sigmig,
             freeze_ms=round(self.freeze_ms, 3),
+            next_checkpoint=self.next_checkpoint,
+            last_message=self.last_message,
         )
+
+    def directory(self, dirfd: int) -> bytes:
+        """Path of an open directory, or of the working directory (AT_FDCWD); OSError if it is none."""
+        return os.readlink(f"/proc/{self.pid}/{'cwd' if dirfd == AT_FDCWD else f'fd/{dirfd}'}".encode())
 
     def obstacle(self) -> str:
         """Why it cannot be captured right now; "" if it can."""

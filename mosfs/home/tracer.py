@@ -21,17 +21,17 @@ from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Reason
 from mosfs.calls import partial
-from mosfs.calls.request import pack_reply
+from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
 from mosfs.home.away import TRACE, Away
-from mosfs.home.control_calls import Redirect, Special
+from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
+from mosfs.home.controls import Controls
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
-from mosfs.home.program import Move, Place, Program
-from mosfs.home.settings import get, inherit, put
+from mosfs.home.program import Place, Program
+from mosfs.home.settings import inherit, of_child
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
-from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.stops import Status, Stop, decode
@@ -57,8 +57,7 @@ from mosfs.wire.messages import (
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
-_OPENS = frozenset({control_calls.SYS_OPEN, control_calls.SYS_OPENAT, control_calls.SYS_OPENAT2, control_calls.SYS_CREAT})
-_PATH_ARG = {control_calls.SYS_OPEN: 0, control_calls.SYS_CREAT: 0, control_calls.SYS_OPENAT: 1, control_calls.SYS_OPENAT2: 1}
+_OPENS = frozenset(PATH_ARG)
 SYS_SCHED_GETAFFINITY = 204
 HAS_THREADS = "stays at home: has threads"
 #: Seconds between corrections of the programs' clocks.
@@ -88,6 +87,7 @@ class Tracer:
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
+        self.controls = Controls(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -169,6 +169,8 @@ class Tracer:
 
     def _update_clocks(self) -> None:
         for p in self.programs.values():
+            if p.last_message is not None:
+                self.announce(p)
             if p.place is Place.HOME and p.clock_page and not p.native and not p.leader:
                 try:
                     self._refresh_clock(p)
@@ -228,15 +230,8 @@ class Tracer:
 
     def _command(self, message: Command) -> None:
         p = self.programs.get(message.pid)
-        if p is None:
-            return
-        if message.name == "migrate":
-            self.moves.request(p, Move(message.value, message.value, message.seq))
-        elif message.name == "sigmig":
-            p.sigmig = int(message.value)
-        elif message.name != "clear":
-            p.settings = put(p.settings, message.name, int(message.value))
-        self.announce(p)
+        if p is not None:
+            self.controls.command(p, message)
 
     def _adjust(self, message: Adjust, passed: socket.socket | None) -> None:
         """mosrun or mosnative inside the tree: what it asks holds from the caller's next exec on."""
@@ -257,7 +252,7 @@ class Tracer:
     # ------------------------------------------------------------------ programs
 
     def adopt(self, task: Task, settings: Settings, parent: Program | None = None) -> Program:
-        p = Program(task, uid_of(task.pid), settings)
+        p = Program(task, uid_of(task.pid), settings if parent is None else of_child(settings))
         if parent is not None:
             p.place, p.link = parent.place, parent.link
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
@@ -502,22 +497,24 @@ class Tracer:
     def _open(self, p: Program, regs: Any, nr: int) -> None:
         args = arguments(regs)
         try:
-            path = p.task.read_string(args[_PATH_ARG[nr]])
+            path = p.task.read_string(args[PATH_ARG[nr]])
+            how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
         except OSError:
             p.task.cont()
             return
-        meaning = control_calls.recognise(nr, args, path, self.process(p).pid, self.mount)
+        opened = control_calls.opening(nr, args, path, how)
+        meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
         if meaning is None:
             p.task.cont()
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
         else:
-            self.special(p, meaning, lambda result: self.finish_special(p, result))
+            self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
 
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, which lies in the low region meanwhile."""
         p.task.write(layout.SCRATCH, path + b"\0")
-        name = ("rdi", "rsi")[_PATH_ARG[nr]]
+        name = ("rdi", "rsi")[PATH_ARG[nr]]
         before = getattr(regs, name)
         setattr(regs, name, layout.SCRATCH)
         p.task.set_regs(regs)
@@ -532,72 +529,13 @@ class Tracer:
         else:
             self._task_event(p.pid, status)
 
-    def special(self, p: Program, special: Special, done: Any) -> None:
-        """Carry out an open that is a request; ``done(result)`` is called once, at once but for a migration."""
-        error = control_calls.refused(special)
-        if error:
-            done(-error)
-            return
-        row = special.row
-        if row is None:
-            done(self._in_cluster(special.value))
-            return
-        if row.name == "migrate":
-            self._migrate_self(p, special.value, done)
-            return
-        p = self.process(p)
-        before = self.value_of(p, row.name) if special.reads else 0
-        if special.writes:
-            if row.setting:
-                p.settings = put(p.settings, row.name, special.value & 0xFFFFFFFF)
-            elif row.name == "sigmig":
-                p.sigmig = special.value & 0xFF
-            self.announce(p)
-        done(before)
-
     def finish_special(self, p: Program, result: int) -> None:
         """The answer to an open that was a request, wherever the program is now."""
         p.held = False
         if p.away:
-            self.away.send(p, Kind.REPLY, pack_reply(result, []))
+            self.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
         else:
             self.answer(p, p.task.peek_regs(), result)
-
-    def value_of(self, p: Program, name: str) -> int:
-        """What reading the control file ``name`` gives."""
-        if name == "whereami":
-            if not p.away or p.link is None:
-                return 0
-            number = self.config.userview.get(p.link.ip)
-            return number if number is not None else _sign_extended(as_unsigned(p.link.ip))
-        if name == "nmigs":
-            return p.nmigs
-        if name == "sigmig":
-            return p.sigmig
-        return get(p.settings, BY_NAME[name])
-
-    def _in_cluster(self, value: int) -> int:
-        ip = self._node(value & 0xFFFFFFFF)
-        return int(ip in self.config.userview or ip == self.config.ip)
-
-    def _node(self, value: int) -> str:
-        """IP of a node number, or of an unsigned IP."""
-        by_number = {number: ip for ip, number in self.config.userview.items()}
-        return by_number.get(value) or from_unsigned(value)
-
-    def _migrate_self(self, p: Program, value: int, done: Any) -> None:
-        value &= 0xFFFFFFFF
-        if value == 0xFFFFFFFF:  # -1: consider it; automatic decisions come with the balancer
-            done(0)
-            return
-        target = self._node(value) if value else ""
-        p.held = True
-        self.moves.request(p, Move(target, target or "home", done=lambda reason: done(-errno.EAGAIN if reason else 0)))
-
-
-def _sign_extended(ip: int) -> int:
-    """An address as open() returns it: a C int, so that GET_IP works (readings, row 18)."""
-    return ip - (1 << 32) if ip >> 31 else ip
 
 
 def tgid_of(pid: int) -> int:
@@ -652,7 +590,7 @@ def adopt(spawn: AdoptTracer) -> int:
         p = tracer.adopt(task, state.settings if state else Settings())
         p.place = Place.HOME
         if state is not None:
-            p.nmigs, p.sigmig = state.nmigs, state.sigmig
+            p.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
             # a move that was under way has ended with the tracer that made it
             p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)

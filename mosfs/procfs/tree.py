@@ -3,7 +3,8 @@
 A place is three small numbers (which folder, whose, which file), and packs into an inode number. So there is nothing to
 count and nothing to forget: a place is valid as long as its subject exists. All functions answer at once and raise
 OSError with the errno that the caller shall see: ENOENT for what is gone, EACCES for others' programs, EINVAL for
-nonsense, EHOSTUNREACH for nodes that are not in the map, EAGAIN while a program's tracer is not connected.
+nonsense, ERANGE for a number that is too small or too big, EHOSTUNREACH for nodes that are not in the map, EAGAIN while
+a program's tracer is not connected.
 """
 
 from __future__ import annotations
@@ -19,7 +20,18 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mosfs.procfs.table import BY_NAME, CONTROL_FILES, ControlFile, as_unsigned, from_unsigned, parse
+from mosfs.procfs.table import (
+    BY_NAME,
+    CONTROL_FILES,
+    Access,
+    ControlFile,
+    Kind,
+    NotInRange,
+    as_unsigned,
+    from_unsigned,
+    name_of_checkpoints,
+    parse,
+)
 from mosfs.procfs.world import Guest, Node, NotInMap, Program, World, settings_shown
 from mosfs.wire.messages import Command
 
@@ -79,7 +91,7 @@ class Attributes:
     timeout: float
 
 
-SELF_LINK = Place(Folder.ROOT, file=1)
+SELF_LINK = Place(Folder.ROOT, file=0xFF)
 
 
 def _json_line(fields: dict[str, object]) -> str:
@@ -103,6 +115,22 @@ def _migrate(world: World, program: Program, text: str) -> None:
     world.move(program, value)
 
 
+def _ask(world: World, _: Program, text: str) -> None:
+    """A question has no place for its answer in a write but success: EHOSTUNREACH says no."""
+    word = text.strip()
+    value = as_unsigned(word) if "." in word else parse(_NODE, word)
+    if not world.in_cluster(value):
+        raise NotInMap(word)
+
+
+_NODE = ControlFile("node", Access.WRITE, 1, 2**32 - 1, "a node number or IP")
+
+
+def _checkpoint(_: World, __: Program, text: str) -> None:
+    parse(BY_NAME["checkpoint"], text)
+    raise _error(errno.EOPNOTSUPP)
+
+
 def _control(row: ControlFile) -> File:
     """The file for a row of the table."""
 
@@ -111,15 +139,36 @@ def _control(row: ControlFile) -> File:
         return fact(world, program) if fact else settings_shown(program.state)[row.name]
 
     def change(world: World, program: Program, text: str) -> None:
-        world.set(program, row.name, parse(row, text))
+        world.set(program, row, name_of_checkpoints(text) if row.kind is Kind.NAME else parse(row, text))
 
-    change = _migrate if row.name == "migrate" else change
-    return File(row.name, row.text, show if row.access.reads else None, change if row.access.writes else None)
+    write = {"migrate": _migrate, "checkpoint": _checkpoint, "in_cluster": _ask}.get(row.name, change)
+    return File(row.name, row.text, show if row.file_reads else None, write if row.file_writes else None)
+
+
+def _last(field: str) -> Callable[[World, Program], object]:
+    """About the last message that the program read; IPs as unsigned numbers, as `whereami` shows them."""
+
+    def show(_: World, program: Program) -> object:
+        last = program.state.last_message
+        if last is None:
+            return UNKNOWN
+        value = getattr(last, field)
+        return as_unsigned(value) if isinstance(value, str) else value
+
+    return show
 
 
 _PROGRAM_FACTS: dict[str, Callable[[World, Program], object]] = {
     "whereami": lambda world, program: world.whereami(program.state.where),
     "nmigs": lambda _, program: program.state.nmigs,
+    "sigmig": lambda _, program: program.state.sigmig,
+    "checkpoint": lambda _, program: program.state.next_checkpoint,
+    "checkpointfile": lambda _, program: program.state.settings.checkpoint_file or f"ckpt.{program.state.pid}",
+    "in_cluster": lambda world, program: int(world.map.contains(program.state.where or world.ip)),
+    "sender_home": _last("home"),
+    "sender_pid": _last("pid"),
+    "sender_location": _last("location"),
+    "message_length": _last("length"),
 }
 
 
@@ -254,6 +303,11 @@ OWN_FILES = (
     File("bring", "1 brings all programs of this node home", write=_bring),
 )
 
+ROOT_FILES = (
+    File("priority", "priority of the MOSIX processes that run here: 0 is our own cluster, 65535 if there are none",
+         lambda world, _: world.priority()),
+)
+
 # --------------------------------------------------------------------------- folders
 
 
@@ -273,7 +327,7 @@ def _node(world: World, key: int) -> Node | None:
 
 
 SPECS = {
-    Folder.ROOT: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.ROOT: Spec(ROOT_FILES, lambda world, _: world, timeout=60.0),
     Folder.PROC: Spec((), lambda world, _: world, timeout=60.0),
     Folder.PROGRAM: Spec(PROGRAM_FILES, lambda world, key: world.programs.get(key), private=True),
     Folder.GUESTS: Spec((), lambda world, _: world, timeout=60.0),
@@ -347,6 +401,7 @@ class Tree:
         match folder.folder:
             case Folder.ROOT:
                 yield from ((name, Place(kind)) for name, kind in _TOP.items())
+                yield from ((file.name, folder._replace(file=n)) for n, file in enumerate(ROOT_FILES, 1))
                 if pid in world.programs:
                     yield SELF, SELF_LINK
             case Folder.PROC:
@@ -383,9 +438,11 @@ class Tree:
         if file.write is None:
             raise _error(errno.EACCES)
         try:
-            file.write(self.world, self.subject(place), data.decode("ascii"))
+            file.write(self.world, self.subject(place), data.decode())
         except NotInMap:
             raise _error(errno.EHOSTUNREACH) from None
+        except NotInRange:
+            raise _error(errno.ERANGE) from None
         except ConnectionError:
             raise _error(errno.EAGAIN) from None
         except ValueError:

@@ -10,13 +10,16 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from mosfs.balance.best import Candidate, best_node
-from mosfs.procfs.table import BY_NAME, from_unsigned
+from mosfs.procfs.table import BY_NAME, ControlFile, Kind, from_unsigned
 from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState
 
 #: Seconds without a sign of life after which a node counts as dead.
 DEAD_AFTER = 5.0
 #: A recent assignment is counted as load for this long, so that a burst does not pile up on one node.
 RESERVED_FOR = 3.0
+
+#: Priorities are 0-65535, lower is better.
+LOWEST_PRIORITY = 65535
 
 Send = Callable[[Command], None]
 
@@ -120,6 +123,16 @@ class World:
         ip = self.map.ip_of(value) if value <= 65535 else from_unsigned(value)
         return self.target(ip or "?")
 
+    def in_cluster(self, value: int) -> bool:
+        """Is the node with this number or unsigned IP one of our cluster?"""
+        ip = self.map.ip_of(value) if value <= 65535 else from_unsigned(value)
+        return ip is not None and self.map.contains(ip)
+
+    def priority(self) -> int:
+        """Of the MOSIX processes that run here: 0 for our own cluster's, 65535 if there are none (mosix(7), CONFIGURATION)."""
+        here = self.guests or any(not program.state.where for program in self.programs.values())
+        return 0 if here else LOWEST_PRIORITY
+
     def target(self, ip: str) -> str:
         """``ip`` as the target of a move: "" for this node itself; `NotInMap` when it is not one of ours."""
         if ip == self.ip:
@@ -160,13 +173,14 @@ class World:
         self._send(program, Command(program.state.pid, "migrate", ip, seq))
         program.asked, program.asked_target = seq, ip
 
-    def set(self, program: Program, name: str, value: int) -> None:
-        """Write the control file ``name`` and show the new value at once; the tracer's next state has the last word."""
-        self._send(program, Command(program.state.pid, name, str(value)))
-        if setting := BY_NAME[name].setting:
-            program.state = replace(program.state, settings=replace(program.state.settings, **{setting: value}))
-        elif name == "sigmig":
-            program.state = replace(program.state, sigmig=value)
+    def set(self, program: Program, row: ControlFile, value: int | str) -> None:
+        """Write a control file and show the new value at once; the tracer's next state has the last word."""
+        self._send(program, Command(program.state.pid, row.name, str(value)))
+        state = program.state
+        if row.setting:
+            program.state = replace(state, settings=replace(state.settings, **{row.setting: value}))
+        elif row.name == "sigmig" and isinstance(value, int):
+            program.state = replace(state, sigmig=value)
 
     @staticmethod
     def _send(program: Program, command: Command) -> None:
@@ -176,10 +190,9 @@ class World:
 
 
 def settings_shown(state: ProcState) -> Mapping[str, int]:
-    """Current value of every setting, defaults in the place of "not given"; keys are names of control files."""
-    values = {
+    """Current value of every setting that is a number, defaults in the place of "not given"; keys are names of control files."""
+    return {
         row.name: row.default if (value := getattr(state.settings, row.setting)) < 0 else value
         for row in BY_NAME.values()
-        if row.setting
+        if row.setting and row.kind is Kind.NUMBER
     }
-    return {**values, "sigmig": state.sigmig}

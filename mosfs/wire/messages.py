@@ -25,7 +25,8 @@ class Settings(Msg):
     """What mosrun was told about a program (mosrun(1)); inherited over fork and by recursive mosrun.
 
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
-    ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given".
+    ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given". The three about
+    checkpoints (-C, -N, -A) are one program's own and not inherited.
     """
 
     unsupported: int = -1
@@ -34,6 +35,9 @@ class Settings(Msg):
     needmem: int = -1
     cpujob: int = -1
     decay: int = -1
+    checkpoint_file: str = ""
+    checkpoint_limit: int = -1
+    checkpoint_interval: int = -1
 
 
 class Start(Msg):
@@ -42,6 +46,15 @@ class Start(Msg):
     node: str = ""
     force: bool = False
     shown: str = ""  #: what the user typed, for error texts
+
+
+class LastMessage(msgspec.Struct, array_like=True, frozen=True):
+    """What a program may ask about the last message it read (direct_communication(7)): IPs, PID, bytes before truncation."""
+
+    home: str
+    pid: int
+    location: str
+    length: int
 
 
 # --------------------------------------------------------------------------- control socket: to mosd
@@ -84,6 +97,8 @@ class ProcState(Msg, tag=3):
     comm: str = ""
     sigmig: int = 0
     freeze_ms: float = 0.0
+    next_checkpoint: int = 1
+    last_message: LastMessage | None = None
 
 
 class ProcGone(Msg, tag=4):
@@ -134,6 +149,12 @@ class Adjusted(Msg, tag=9):
 
     req: int
     error: str
+
+
+class Consider(Msg, tag=20):
+    """The program wrote -1 to its migrate file: shall it move, and where? A Command follows if it shall."""
+
+    pid: int
 
 
 # --------------------------------------------------------------------------- control socket: from mosd
@@ -191,12 +212,16 @@ class DirectImage(Msg, tag=36):
 
 
 class Config(Msg, tag=37):
-    """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number."""
+    """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number.
+
+    ``cluster``: (first address as an unsigned integer, how many) of the ranges and aliases that are this cluster.
+    """
 
     ip: str
     port: int
     userview: dict[str, int]
     speed: int = 10000
+    cluster: list[tuple[int, int]] = []
 
 
 # --------------------------------------------------------------------------- mosd -> fork server (spawn requests)
@@ -287,7 +312,7 @@ class GuestRefuse(Msg, tag=68):
 
 
 Control = (
-    HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted
+    HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted | Consider
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
 )
 Peer = PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
