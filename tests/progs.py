@@ -84,6 +84,8 @@ PROGRAMS = (
     Program("terminal"),
     Program("sockets"),
     Program("sysv_ipc"),
+    Program("old_calls"),
+    Program("vectors"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),

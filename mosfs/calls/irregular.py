@@ -52,15 +52,19 @@ def _vector(
         return -1
     entries = list(struct.iter_unpack("<QQ", raw))
     left = MAX_TRANSFER
+    if any(length >> 63 for _, length in entries):
+        left = 0  # EINVAL, whatever the rest says: the array goes as it is
     array = bytearray(raw)
     number = len(request.blobs)
     request.blobs.append(Blob(addr, len(raw), array, index))
     for i, (base, length) in enumerate(entries):
         size = min(length, left)
         left -= size
-        if size != length:
+        if size != length and not length >> 63:
             struct.pack_into("<Q", array, 16 * i + 8, size)
         if not size:
+            continue
+        if out and task.reach(base, size) != size:
             continue
         data: bytearray | None = None
         if not out or comes is not Comes.SEQUENCE:
