@@ -220,6 +220,8 @@ class Arrival:
         if not busy or deputy.flight is None:
             return self._held_outcome(p, infos)
         flight = deputy.flight
+        if flight.carry is not None:
+            result = partial.total(result, flight.carry)
         outs = flight.outs(p.task, result)
         deputy.flight = None
         return (flight.request.nr, result, outs, flight), infos
