@@ -248,6 +248,13 @@ def _file_handle(request: Request, index: int, values: Sequence[int], task: Task
         _fixed(request, index, task, size, goes=True, comes=Comes.ALWAYS)
 
 
+def _futex(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    """A waiting futex: a copy of its word, which nobody changes meanwhile, and the timeout."""
+    if request.args[0] % 4 == 0:
+        _fixed(request, 0, task, 4, goes=True)
+    _fixed(request, 3, task, 16, goes=True)
+
+
 def _nothing(request: Request, index: int, values: Sequence[int], task: Task) -> None:
     """The argument stays an address (or is served elsewhere)."""
 
@@ -263,7 +270,7 @@ HANDLERS: dict[str, Handler] = {
     "ioctl": _ioctl,
     "fcntl": _fcntl,
     "prctl": _prctl,
-    "futex": _nothing,
+    "futex": _futex,
     "sigmask": _sigmask,
     "pselect_mask": _pselect_mask,
     "sigevent": _sigevent,
