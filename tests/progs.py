@@ -90,6 +90,8 @@ PROGRAMS = (
     Program("mqueues"),
     Program("credentials"),
     Program("paging"),
+    Program("machine"),
+    Program("notices"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),

@@ -214,8 +214,8 @@ class Serve:
         self.answer(body, body.pair)
 
     def _futex(self, body: Body, args: tuple[int, ...]) -> None:
-        """Of the only thread: there is nobody to wake it, so waiting is sleeping until the timeout, or a signal. That is done at
-        home, where signals come, on a copy of the word. PI locks hold this node's thread ids in their words: nobody contends for them."""
+        """Of the only thread: nobody can wake it, so waiting is sleeping until the timeout or a signal, and that is done at home on a
+        copy of the word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
         operation = args[1] & 127
         if operation in _FUTEX_WAITS:
             self._send(body, BY_NR[body.nr], args)
