@@ -92,6 +92,8 @@ PROGRAMS = (
     Program("paging"),
     Program("machine"),
     Program("notices"),
+    Program("actions"),
+    Program("daemons"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),
