@@ -323,6 +323,7 @@ class Host:
         assert body.meta is not None
         body.seq, body.seen = body.meta.seq, body.meta.seen
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
+        partial.restore(body.task, signed(body.regs.rax), body.carry)
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.ready_at = time.monotonic()

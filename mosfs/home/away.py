@@ -368,6 +368,10 @@ class Away:
         if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
             self._became_ready(p, deputy)
             return
+        whole = deputy.whole(result)
+        if whole is None:
+            return
+        result = whole
         flight, outs = deputy.finish(result)
         if TRACE:
             self._trace(p, flight.request, result)
@@ -418,7 +422,8 @@ class Away:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
-            self.tracer.spare_interruption(p.task, regs, sig)
+            if self.tracer.spare_interruption(p.task, regs, sig) and deputy.flight is not None:
+                deputy.flight.spared = True
             p.task.cont(sig)
             return
         info = p.task.peek_siginfo()

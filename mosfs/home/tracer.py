@@ -56,7 +56,7 @@ from mosfs.wire.messages import (
 )
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
-_IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
+_IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
 SYS_SCHED_GETAFFINITY = 204
 HAS_THREADS = "stays at home: has threads"
@@ -417,11 +417,11 @@ class Tracer:
         p.interrupted = again
         regs = p.task.peek_regs()
         nr, result = signed(regs.orig_rax), signed(regs.rax)
-        if partial.cut_short(nr, regs, result):
+        if partial.cut_short(p.task, nr, regs, result):
             before = copy_regs(regs)
             before.rip -= 2
             before.rax, before.orig_rax = nr, NOTHING
-            rest, p.carry = partial.remainder(before, result, p.carry)
+            rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
@@ -433,9 +433,9 @@ class Tracer:
         result = signed(regs.rax)
         if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.moves.departure.deliverable(p):
+        elif result in RESTARTS and not self._heard(p):
             p.task.cont(request=SYSCALL)
-        elif p.interrupted and partial.cut_short(signed(regs.orig_rax), regs, result):
+        elif (p.interrupted or not self._heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
             self._mend_transfer(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
@@ -444,6 +444,11 @@ class Tracer:
             p.carry = None
             p.task.set_regs(regs)
             p.task.cont()
+
+    def _heard(self, p: Program) -> bool:
+        """A signal is about to be delivered, and it does something."""
+        sets = status_sets(p.pid)
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
 
     # ------------------------------------------------------------------ stops at home
 
@@ -454,21 +459,25 @@ class Tracer:
             p.restart = None
             regs.orig_rax, regs.rax = number, result & NOTHING
             p.task.set_regs(regs)
-        else:
-            self.spare_interruption(p.task, regs, sig)
+        elif self.spare_interruption(p.task, regs, sig):
+            self._mend_transfer(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
 
-    def spare_interruption(self, task: Task, regs: Any, sig: int) -> None:
-        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all."""
-        if signed(regs.rax) != -errno.EINTR or signed(regs.orig_rax) < 0:
-            return
-        sets = status_sets(task.pid)
-        bit = 1 << (sig - 1)
-        if sets["SigIgn"] & bit or (sig in _IGNORED_BY_DEFAULT and not sets["SigCgt"] & bit):
+    def spare_interruption(self, task: Task, regs: Any, sig: int) -> bool:
+        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
+
+        True if it may have cut a transfer short (`calls.partial`)."""
+        result, number = signed(regs.rax), signed(regs.orig_rax)
+        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
+            return False
+        if not _unheard(status_sets(task.pid)) >> (sig - 1) & 1:
+            return False
+        if result == -errno.EINTR:
             regs.rip -= 2
             regs.rax = regs.orig_rax
             regs.orig_rax = NOTHING
             task.set_regs(regs)
+        return result > 0
 
     def _trapped(self, p: Program) -> None:
         """A call that the filter sent to us."""
@@ -536,6 +545,11 @@ class Tracer:
             self.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
         else:
             self.answer(p, p.task.peek_regs(), result)
+
+
+def _unheard(sets: dict[str, int]) -> int:
+    """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
+    return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]
 
 
 def tgid_of(pid: int) -> int:

@@ -52,6 +52,7 @@ int mos_waitpid(int pid, int *status, int options);
 
 long mos_read(int pid, unsigned long addr, void *buf, unsigned long len);
 long mos_write(int pid, unsigned long addr, void *buf, unsigned long len);
+long mos_reach(int pid, unsigned long addr, unsigned long len);
 long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max);
 
 int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,

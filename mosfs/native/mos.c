@@ -357,6 +357,40 @@ long mos_write(int pid, unsigned long addr, void *buf, unsigned long len)
     return n < 0 ? -errno : n;
 }
 
+/*
+ * How many of len bytes from addr on the task could have filled by a call of its own: the first page is tried by writing a byte back,
+ * the others (which the call may not reach) by reading.
+ */
+long mos_reach(int pid, unsigned long addr, unsigned long len)
+{
+    char bytes[64];
+    struct iovec l, m[64];
+    unsigned long at, end = addr + len;
+    long n;
+    int i;
+    if (!len)
+        return 0;
+    n = mos_read(pid, addr, bytes, 1);
+    if (n == 1)
+        n = mos_write(pid, addr, bytes, 1);
+    if (n != 1)
+        return n == -ESRCH ? n : 0;
+    at = (addr & ~4095UL) + 4096;
+    while (at < end && at > addr) {
+        for (i = 0; i < 64 && at + i * 4096UL < end; i++) {
+            m[i].iov_base = (void *)(at + i * 4096UL);
+            m[i].iov_len = 1;
+        }
+        l.iov_base = bytes;
+        l.iov_len = i;
+        n = process_vm_readv(pid, &l, 1, m, i, 0);
+        at += (n > 0 ? n : 0) * 4096UL;
+        if (n != i)
+            return (at < end ? at : end) - addr;
+    }
+    return len;
+}
+
 /* Length of the string at addr without its NUL; -ENAMETOOLONG when there is none within max bytes. Never crosses into a page before it must. */
 long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max)
 {
