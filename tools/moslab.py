@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from mosfs.tools import lab, netns, storm
+from mosfs.tools.mosrun import first_environment
 from mosfs.tools.options import INT, REAL, TEXT, Command, Option, Parsed, UsageError
 from mosfs.tools.tree import Tree
 
@@ -91,13 +92,21 @@ def node_of(options: Parsed) -> lab.Node:
     return lab.require(root_of(options)).node(int(number))
 
 
+def environment(node: lab.Node) -> dict[str, str]:
+    """What a command finds as on ``node``; of ours nothing that Python itself has put there."""
+    given = dict(os.environ)
+    if b"LC_CTYPE" not in first_environment():
+        given.pop("LC_CTYPE", None)
+    return lab.environment(node, given)
+
+
 def become(node: lab.Node, command: list[str]) -> int:
     """Exec ``command`` with the environment, and for --netns in the network, of ``node``. Returns only by UserError."""
     if node.namespace:
         netns.enter(node.namespace)
     sys.stdout.flush()
     try:
-        os.execvpe(command[0], command, lab.environment(node))
+        os.execvpe(command[0], command, environment(node))
     except OSError as error:
         raise storm.not_started(command[0], error) from error
 
@@ -123,7 +132,7 @@ def storming(options: Parsed) -> int:
         netns.enter(node.namespace)
     places = [storm.HOME, *(str(number) for number in range(2, plan.count + 1))]
     moves = storm.Storm(Tree(node.paths), places, storm.seeded(options.get("seed")), "home" in options)
-    environ = lab.environment(node)
+    environ = environment(node)
     os.environ["PATH"] = environ["PATH"]  # where the command is looked for
     result = storm.run(options.rest, environ, moves, float(options.get("every", "0.2")))
     if "stats" in options:

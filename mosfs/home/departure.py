@@ -199,10 +199,9 @@ class Departure:
         p.answer = None
         asleep = p.deputy if p.sleeping is not None else None
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
-        keep = kept_at_home(mm_addresses(p.pid, 0))
         if sleep is not None:
             deputy.kept = sleep
-            keep += sleep.pages
+        keep = kept_at_home(mm_addresses(p.pid, 0)) + deputy.kept.pages
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             unregister_rseq(call, p.task.peek_rseq())
             stop_cpu_timers(call)

@@ -242,6 +242,8 @@ class Deputy:
         outs = flight.outs(self.task, result)
         if flight.request.nr == SYS_RESTART and self.kept.outs:
             outs += [(addr, self.task.read(addr, size)) for addr, size in self.kept.outs]
+            if result not in RESTARTS:  # over: the next sleep is another one
+                self.kept = Kept()
         if flight.big is not None:
             with Calls(self.task, base=self.base, mask=self.mask) as call:
                 call(SYS_MUNMAP, *flight.big)
