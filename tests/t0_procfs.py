@@ -117,7 +117,7 @@ def test_every_file_has_a_text_and_a_direction() -> None:
         assert len(spec.files) < 256
         assert len({file.name for file in spec.files}) == len(spec.files)
         for file in spec.files:
-            assert file.text and (file.read or file.write)
+            assert file.text and (file.read or file.write or file.ask)
 
 
 # --------------------------------------------------------------------------- reading

@@ -65,6 +65,10 @@ class ClusterMap:
         ip = self.view.ip_of(number)
         return None if ip is None else self.canonical(ip)
 
+    def numbers(self) -> Iterator[tuple[str, int]]:
+        """Every (IP, node number) of userview.map, in the order of numbers; other clusters' nodes too."""
+        return self.view.numbers()
+
     def resolve(self, text: str) -> str | None:
         """The node that a user means by a node number, an IP or a host name; None: "not in map" (manual, section 10.5).
 

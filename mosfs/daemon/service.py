@@ -31,6 +31,7 @@ from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.daemon import forkserver, lifecycle, spawner
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
+from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.peers import Peers
 from mosfs.daemon.spawner import Engine, Spawner
@@ -141,6 +142,7 @@ async def _node(
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
             nursery.start_soon(keep_publishing, world, probe)
             nursery.start_soon(serve_files, scope)
+            nursery.start_soon(end_when_asked, world, scope)
             peers.start()
             log.info("node %s is up, PID %d", world.ip, world.pid)
             report("")
@@ -156,6 +158,7 @@ async def serve_files(scope: trio.CancelScope) -> None:
 def publish(world: World, probe: Probe) -> None:
     load_now, free, total = probe.read()
     world.me.status = PeerStatus(load_now, probe.speed, probe.ncpus, free, total, len(world.guests), world.blocked)
+    world.me.status = world.counted(world.me.status)
     world.me.heard = world.clock()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -21,6 +22,31 @@ RESERVED_FOR = 3.0
 Send = Callable[[Command], None]
 
 
+class Bit(IntFlag):
+    """Bits of a node's status, with the manual's values (mosctl(1), rstatus)."""
+
+    OURS = 1
+    KNOWN = 2
+    STAY = 4
+    LSTAY = 8
+    BLOCK = 16
+    WELCOME = 32
+    FRESH = 512
+    PREFERS_US = 1024
+
+
+class Availability(IntEnum):
+    """Extremes of whom a node is available to (mosctl(1), rstatus)."""
+
+    OWN_CLUSTER = 0
+    ALL = 65535
+
+
+def away(state: ProcState) -> bool:
+    """Is the program's memory on another node, or on its way there?"""
+    return bool(state.where) or state.state in ("leaving", "away", "returning")
+
+
 class NodeMap(Protocol):
     """The part of `cluster.ClusterMap` that is needed here."""
 
@@ -30,6 +56,7 @@ class NodeMap(Protocol):
     def nodes(self) -> Iterable[str]: ...
     def number_of(self, ip: str) -> int | None: ...
     def ip_of(self, number: int) -> str | None: ...
+    def numbers(self) -> Iterable[tuple[str, int]]: ...
 
 
 class NotInMap(LookupError):
@@ -82,7 +109,11 @@ class Node:
 
 @dataclass(slots=True)
 class World:
-    """Everything the tree shows. ``clock`` returns monotonic seconds."""
+    """Everything the tree shows. ``clock`` returns monotonic seconds.
+
+    ``stay``, ``lstay``, ``blocked``: the switches of mosctl(1). ``ending``: MOSIX is being shut down here; whoever writes
+    it calls ``on_ending``.
+    """
 
     ip: str
     map: NodeMap
@@ -95,11 +126,26 @@ class World:
     guests: dict[int, Guest] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     blocked: bool = False
+    stay: bool = False
+    lstay: bool = False
+    ending: bool = False
+    on_ending: Callable[[], None] = lambda: None
     reserved: list[tuple[float, str]] = field(default_factory=list)
 
     @property
     def me(self) -> Node:
         return self.nodes.setdefault(self.ip, Node(self.ip))
+
+    def counted(self, status: PeerStatus) -> PeerStatus:
+        """``status`` with what this world knows better than any probe: the switches, and how many programs are here."""
+        here = sum(not away(program.state) for program in self.programs.values())
+        bits = Bit.STAY * self.stay | Bit.LSTAY * self.lstay | Bit.BLOCK * self.blocked
+        processes = here + len(self.guests)
+        return replace(
+            status, guests=len(self.guests), blocked=self.blocked, bits=int(bits), processes=processes,
+            frozen=sum(program.state.frozen != "-" for program in self.programs.values()),
+            level=0 if processes else Availability.ALL,
+        )
 
     def shown(self, ip: str) -> str:
         """A node as people see it: its number if it has one, else its IP."""
@@ -131,6 +177,11 @@ class World:
 
     def best(self, need_mb: int) -> str:
         """The least loaded node that fits, counted as busier for a while; "" for this node, also when none fits."""
+        chosen = self.choose(need_mb, reserve=True)
+        return "" if chosen in (None, self.ip) else chosen
+
+    def choose(self, need_mb: int, *, reserve: bool) -> str | None:
+        """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while."""
         now = self.clock()
         self.reserved = [(when, ip) for when, ip in self.reserved if now - when < RESERVED_FOR]
         candidates = [
@@ -142,10 +193,9 @@ class World:
             if (status := node.status) and (node.ip == self.ip or self._usable(node, now))
         ]
         chosen = best_node(candidates, need_mb, random.choice)
-        if chosen is None:
-            return ""
-        self.reserved.append((now, chosen))
-        return "" if chosen == self.ip else chosen
+        if chosen is not None and reserve:
+            self.reserved.append((now, chosen))
+        return chosen
 
     def _usable(self, node: Node, now: float) -> bool:
         return node.alive(now) and node.status is not None and not node.status.blocked and self.map.contains(node.ip)

@@ -250,7 +250,12 @@ class PeerHello(Msg, tag=64):
 
 
 class PeerStatus(Msg, tag=65):
-    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes."""
+    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes.
+
+    ``frozen``: frozen programs; ``bits``: those of rstatus (mosctl(1)) that a node knows of itself: 4 stay, 8 lstay,
+    16 block; ``level``: 0 while programs of its own cluster run there, 65535 when it is free for all ("availability");
+    ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there.
+    """
 
     load: int
     speed: int
@@ -259,6 +264,13 @@ class PeerStatus(Msg, tag=65):
     mem_total: int
     guests: int
     blocked: bool
+    swap_free: int = 0
+    swap_total: int = 0
+    frozen: int = 0
+    bits: int = 0
+    level: int = 0
+    paging: int = 0
+    processes: int = 0
 
 
 class GuestRequest(Msg, tag=66):
