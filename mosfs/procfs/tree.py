@@ -188,6 +188,10 @@ def _swap(_: World, node: Node) -> str:
     return UNKNOWN if node.status is None else f"{node.status.swap_free} {node.status.swap_total}"
 
 
+def _version(node: Node) -> str:
+    return node.version or (node.hello.version if node.hello else "")
+
+
 def _flag(field: str) -> Callable[[World, Node], object]:
     return lambda world, _: int(getattr(world, field))
 
@@ -198,7 +202,7 @@ def _number(world: World, node: Node) -> object:
 
 def _node_stat(world: World, node: Node) -> str:
     known = {} if node.status is None else fields_of(node.status)
-    version = node.hello.version if node.hello else None
+    version = _version(node) or None
     return _json_line({
         "ip": node.ip, "number": world.map.number_of(node.ip), "near": world.map.near(node.ip),
         "status": node_folder.condition(world, node), "age": _age(world, node), "version": version, **known,
@@ -223,7 +227,7 @@ _ABOUT_NODES = (
 NODE_FILES = (
     *_ABOUT_NODES,
     File("status", "alive, blocked, dead, or unknown", node_folder.condition),
-    File("version", "version of its software", lambda _, n: n.hello.version if n.hello else UNKNOWN),
+    File("version", "version of its software", lambda _, n: _version(n) or UNKNOWN),
     File("age", "seconds since its last sign of life", lambda w, n: UNKNOWN if (age := _age(w, n)) is None else age),
 )
 
@@ -245,6 +249,7 @@ OWN_FILES = (
     File("best", "the best node for one more program: write mem=MB, reserve; read IP, or 0", ask=node_folder.best),
     File("whois", "write a number or IP; read IP and number", ask=node_folder.whois),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
+    File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.gossip))),
 )
 
 # --------------------------------------------------------------------------- folders
