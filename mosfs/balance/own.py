@@ -1,18 +1,18 @@
-"""The load that belongs to one node of several on a machine: its programs that are here, and its guests."""
+"""The load of one node of several on a machine: its programs that are here, and its guests."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mosfs.balance.source import Memory, Pids, Proc, running
+from mosfs.balance.source import Count, Memory, Proc
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """``pids``: who is counted. Processors and memory are the machine's."""
+    """Processors and memory are the machine's."""
 
     machine: Proc
-    pids: Pids
+    count: Count
 
     @property
     def speed(self) -> int:
@@ -22,8 +22,8 @@ class Own:
     def ncpus(self) -> int:
         return self.machine.ncpus
 
-    def runnable(self) -> int:
-        return running(self.pids())
+    def runnable(self) -> float:
+        return self.count()
 
     def memory(self) -> Memory:
         return self.machine.memory()

@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-Pids = Callable[[], Iterable[int]]
+#: Counts processes that run or could.
+Count = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Source(Protocol):
     @property
     def speed(self) -> int: ...
 
-    def runnable(self) -> int:
+    def runnable(self) -> float:
         """Processes that run or could, now."""
 
     def memory(self) -> Memory: ...

@@ -25,6 +25,7 @@ import trio
 import mosfs
 from mosfs.abi import cpu
 from mosfs.balance.probe import Probe, source_of
+from mosfs.balance.source import running
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner
@@ -118,7 +119,11 @@ async def _node(
         ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
         port=options.ports.migrate, pid=os.getpid(),
     )
-    probe = Probe(source_of(configuration.probe, cluster.speed, world.here), configuration.probe)
+
+    def own() -> float:
+        return running(world.here())
+
+    probe = Probe(source_of(configuration.probe, cluster.speed, own), configuration.probe)
     publish(world, probe)
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))
@@ -149,7 +154,7 @@ async def _node(
                     peers.identity = await trio.to_thread.run_sync(identity, new.cluster.secret, world.ip)
                     information.exchange.key = peers.identity.gossip
                 world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
-                probe.source, probe.spec = source_of(new.probe, new.cluster.speed, world.here), new.probe
+                probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
                 information.follow(ranges_of(new))
                 control.tell_all(told)
 
@@ -191,7 +196,7 @@ def publish(world: World, probe: Probe) -> None:
         reading.load, reading.speed, reading.ncpus, memory.free, memory.total, len(world.guests), world.blocked,
         memory.swap_free, memory.swap_total, paging=reading.paging,
     )
-    world.me.status, world.me.heard, world.mean_load = world.counted(status), now, reading.mean
+    world.me.status, world.me.heard, world.local_load = world.counted(status), now, reading.local
 
 
 async def keep_publishing(world: World, probe: Probe) -> None:

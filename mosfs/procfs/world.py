@@ -134,8 +134,8 @@ class World:
     ending: bool = False
     on_ending: Callable[[], None] = lambda: None
     reserved: list[tuple[float, str]] = field(default_factory=list)
-    #: Load of this node for its own decisions: falls at once, rises slowly. Others see ``me.status.load``.
-    mean_load: int = 0
+    #: load now, not smoothed for others as in the status; None: not known
+    local_load: int | None = None
     gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
 
     @property
