@@ -15,6 +15,7 @@ from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import UserError
 from mosfs.tools.text import NOT_RUNNING
 
+ANSWER = 4096  #: no answer to a question is longer
 PTS_MAJORS = range(136, 144)
 
 
@@ -104,6 +105,23 @@ class Tree:
         finally:
             os.close(descriptor)
 
+    def fact(self, name: str) -> str:
+        """Text of a file of ``node/``, this node's own folder. UserError when MOSIX is not running."""
+        try:
+            return self.read(f"node/{name}")
+        except OSError as error:
+            raise UserError(NOT_RUNNING.format(socket=self.paths.socket)) from error
+
+    def ask(self, name: str, question: str) -> str:
+        """The answer of the file ``name`` of ``node/`` to ``question``; OSError as the tree refuses it."""
+        self.fact("pid")
+        descriptor = os.open(f"{self.mount}/node/{name}", os.O_RDWR)
+        try:
+            os.write(descriptor, question.encode() + b"\n")
+            return os.pread(descriptor, ANSWER, 0).decode().removesuffix("\n")
+        finally:
+            os.close(descriptor)
+
     def pids(self, folder: str) -> list[int]:
         """The PIDs below ``proc`` or ``guests``, sorted."""
         try:
@@ -147,17 +165,13 @@ class Tree:
     def guests(self) -> Iterator[Process]:
         yield from filter(None, map(self.guest, self.pids("guests")))
 
-    def numbers(self) -> dict[str, str]:
-        """IP to node-number of the nodes that have one (userview.map)."""
-        known = {}
-        for ip in self.nodes():
-            try:
-                number = self.read(f"nodes/{ip}/number")
-            except OSError:
-                continue
-            if number not in ("", "0", "-"):
-                known[ip] = number
-        return known
+    def number(self, ip: str) -> str:
+        """The node-number of an IP (userview.map); "" when it has none, or is no node."""
+        try:
+            number = self.read(f"nodes/{ip}/number")
+        except OSError:
+            return ""
+        return number if number.isdigit() else ""
 
     def nodes(self) -> list[str]:
         """The IPs of the map."""

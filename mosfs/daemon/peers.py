@@ -55,17 +55,19 @@ class Peers:
     admit: Admit
     nursery: trio.Nursery
     _links: dict[str, list[PeerLink]] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set)
     _dialing: dict[str, trio.Lock] = field(default_factory=dict)
     _questions: dict[int, Question] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _complaints: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Keep a link to each node of a small map. Of two nodes the one with the lower address calls."""
+        """Keep a link to each node of a small map, again after the map has changed. The lower address calls the higher one."""
         others = [ip for ip in islice(self.world.map.nodes(), STANDING_LINKS + 1) if ip != self.world.ip]
         if len(others) <= STANDING_LINKS:
             for ip in others:
-                if as_unsigned(self.world.ip) < as_unsigned(ip):
+                if as_unsigned(self.world.ip) < as_unsigned(ip) and ip not in self._kept:
+                    self._kept.add(ip)
                     self.nursery.start_soon(guarded, self._keep, ip)
 
     async def ask(self, ip: str, request: GuestRequest) -> None:
@@ -110,13 +112,14 @@ class Peers:
 
     async def _keep(self, ip: str) -> None:
         pause = FIRST_PAUSE
-        while True:
+        while self.world.map.contains(ip):
             try:
                 await (await self._link(ip)).ended.wait()
                 pause = FIRST_PAUSE
             except LinkError:
                 pause = min(pause * 2, LAST_PAUSE)
             await trio.sleep(pause)
+        self._kept.discard(ip)
 
     def _complain(self, ip: str, error: LinkError) -> None:
         """Log a reason once, not at every attempt."""

@@ -34,6 +34,7 @@ from mosfs.daemon.control import Control
 from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.peers import Peers
+from mosfs.daemon.reload import Reload
 from mosfs.daemon.spawner import Engine, Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.fuse.mount import mounted
@@ -133,16 +134,22 @@ async def _node(
                 world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket
             )
             peers = Peers(world, keys, hello, channels.admit, nursery)
-            userview = dict(cluster.userview.numbers())
+            reload = Reload(world, options.paths, cluster.map)
             control = Control(
-                world, channels, forks, cluster.map.resolve,
-                lambda: Config(world.ip, world.port, userview, cluster.speed), options.paths.socket, nursery,
+                world, channels, forks, lambda name: reload.map.resolve(name),
+                lambda: Config(world.ip, world.port, dict(world.map.numbers()), cluster.speed), options.paths.socket, nursery,
             )
+
+            def map_changed() -> None:
+                peers.start()
+                control.reconfigure()
+
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
             nursery.start_soon(keep_publishing, world, probe)
             nursery.start_soon(serve_files, scope)
             nursery.start_soon(end_when_asked, world, scope)
+            nursery.start_soon(reload.run, map_changed)
             peers.start()
             log.info("node %s is up, PID %d", world.ip, world.pid)
             report("")

@@ -244,6 +244,11 @@ OWN_FILES = (
     File("shutdown", "1 expels, brings, and ends mosd; 1 while it does", _flag("ending"), node_folder.shutdown),
     File("best", "the best node for one more program: write mem=MB, reserve; read IP, or 0", ask=node_folder.best),
     File("whois", "write a number or IP; read IP and number", ask=node_folder.whois),
+    File("map", "the IPs of all nodes of the map", lambda w, _: "\n".join(w.map.nodes())),
+    File("reload", "a path or nothing reads the configuration again; number and result (..., ok, or why not) of the last time",
+         lambda w, _: f"{w.reloads} {w.reloaded}", node_folder.reload),
+    File("misplaced", "programs and guests that are where the map does not allow them",
+         lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
 )
 

@@ -112,7 +112,8 @@ class World:
     """Everything the tree shows. ``clock`` returns monotonic seconds.
 
     ``stay``, ``lstay``, ``blocked``: the switches of mosctl(1). ``ending``: MOSIX is being shut down here; whoever writes
-    it calls ``on_ending``.
+    it calls ``on_ending``. ``reloads``, ``reloaded``: number and result of the last reading of the configuration ("..." while
+    it goes on); ``on_reload`` gets the path of another mosix.map, or "".
     """
 
     ip: str
@@ -130,6 +131,9 @@ class World:
     lstay: bool = False
     ending: bool = False
     on_ending: Callable[[], None] = lambda: None
+    reloads: int = 0
+    reloaded: str = "ok"
+    on_reload: Callable[[str], None] = lambda path: None
     reserved: list[tuple[float, str]] = field(default_factory=list)
 
     @property
