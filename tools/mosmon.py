@@ -55,8 +55,8 @@ def read_nodes(text: str) -> list[Node]:
     """The nodes in the file ``node/cluster``. Numbers that are not known are 0."""
     table = json.loads(text)
     fields: Sequence[str] = table["fields"]
-    wanted = [(name, fields.index(name)) for name in Node.__slots__]
-    return [Node(**{name: 0 if row[at] is None else row[at] for name, at in wanted}) for row in table["nodes"]]
+    order = [fields.index(name) for name in Node.__slots__]
+    return [Node(*(row[at] or 0 for at in order)) for row in table["nodes"]]
 
 
 def as_json(text: str) -> str:

@@ -196,12 +196,15 @@ def _number(world: World, node: Node) -> object:
     return UNKNOWN if (number := world.map.number_of(node.ip)) is None else number
 
 
+def _version(world: World, node: Node) -> str | None:
+    return world.version if node.ip == world.ip else node.hello.version if node.hello else None
+
+
 def _node_stat(world: World, node: Node) -> str:
     known = {} if node.status is None else fields_of(node.status)
-    version = node.hello.version if node.hello else None
     return _json_line({
         "ip": node.ip, "number": world.map.number_of(node.ip), "near": world.map.near(node.ip),
-        "status": node_folder.condition(world, node), "age": _age(world, node), "version": version, **known,
+        "status": node_folder.condition(world, node), "age": _age(world, node), "version": _version(world, node), **known,
     })
 
 
@@ -223,7 +226,7 @@ _ABOUT_NODES = (
 NODE_FILES = (
     *_ABOUT_NODES,
     File("status", "alive, blocked, dead, or unknown", node_folder.condition),
-    File("version", "version of its software", lambda _, n: n.hello.version if n.hello else UNKNOWN),
+    File("version", "version of its software", lambda w, n: _version(w, n) or UNKNOWN),
     File("age", "seconds since its last sign of life", lambda w, n: UNKNOWN if (age := _age(w, n)) is None else age),
 )
 
