@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.mosmon_view import ENTER, LEFT, RIGHT, Node, Numbering, Show, Size, View, frame, press
@@ -56,7 +56,8 @@ def read_nodes(text: str) -> list[Node]:
     table = json.loads(text)
     fields: Sequence[str] = table["fields"]
     order = [fields.index(name) for name in Node.__slots__]
-    return [Node(*(row[at] or 0 for at in order)) for row in table["nodes"]]
+    rows: list[list[Any]] = [[row[at] or 0 for at in order] for row in table["nodes"]]
+    return [Node(*row) for row in rows]
 
 
 def as_json(text: str) -> str:

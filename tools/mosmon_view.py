@@ -154,10 +154,10 @@ def frame(nodes: Sequence[Node], view: View, size: Size, notice: str = "") -> li
     rows, columns = size
     if view.help:
         lines = HELP
-    elif rows < SMALLEST[0] or columns < SMALLEST[1]:
-        lines = ["window too small"]
     elif not nodes:
         lines = [notice or "no node has a node-number (userview.map)"]
+    elif rows < SMALLEST[0] or columns < SMALLEST[1]:
+        lines = ["window too small"]
     else:
         lines = _chart(nodes, view, size, notice)
     padded = [*lines[:rows], *[""] * (rows - len(lines))]
@@ -173,7 +173,7 @@ def _chart(everything: Sequence[Node], view: View, size: Size, notice: str) -> l
     width = cell(nodes, way)
     labels = list(_labels(visible, way, width, digits(nodes)))
     if view.show is Show.SPEED and way is Numbering.HORIZONTAL:
-        labels.append("".join((f"x{node.ncpus}" if node.up and node.ncpus > 1 else "").center(width) for node in visible))
+        labels.append("".join((f"x{node.ncpus}" if node.up and node.ncpus > 1 else "").center(width - 1) + " " for node in visible))
     space = rows - 2 - len(labels)
     bar_rows = max(1, space // QUARTERS) * QUARTERS if space >= QUARTERS else max(1, space)
     subject = view.show.value
