@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 
-from mosfs.balance import best, choose, cost
+from mosfs.balance import best, choose
 from mosfs.balance.cost import Candidate, Network, load_of
 from mosfs.balance.probe import smooth
 

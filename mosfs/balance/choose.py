@@ -124,8 +124,9 @@ def offer(
     now = cost(here) + (process.pull(link) if process.home else 0.0)
     prices: dict[Candidate, float] = {}
     for node in others:
-        if node.ip not in process.refused and node.mem_free >= process.needs:
-            away = 0.0 if node.ip == process.home else process.pull(network(node.ip))
+        at_home = node.ip == process.home
+        if (node.open or at_home) and node.ip not in process.refused and node.mem_free >= process.needs:
+            away = 0.0 if at_home else process.pull(network(node.ip))
             prices[node] = cost(node, 1, process.size_mb) + away
     if not prices:
         return Offer("no other node has room for it")

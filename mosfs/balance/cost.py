@@ -22,7 +22,8 @@ THRASHING = 10.0
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A node that would take a program. ``load``: 100 = one runnable process a standard CPU; memory in megabytes, ``mem_total``
-    0 = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet."""
+    0 = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet; ``open``: it takes
+    guests, and not only its own programs back."""
 
     ip: str
     load: int
@@ -31,7 +32,7 @@ class Candidate:
     mem_free: int
     arriving: int = 0
     mem_total: int = 0
-    near: bool = True
+    open: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,13 +136,42 @@ def _move(world: World, program: Program) -> str:
     return f"{seq} {world.shown(target) if target else 'home'} {result}"
 
 
+def _why(_: World, program: Program) -> str:
+    """Away: why it was sent there. Here: what holds it, what the last round of decisions said, or why the last move failed."""
+    state = program.state
+    return state.because if state.where else state.barred or program.balanced.verdict or state.why
+
+
+def _history(world: World, subject: Program | Guest) -> dict[str, object]:
+    """What decisions know of a program: seconds of CPU, megabytes, and rates a second over the remembered past."""
+    settings = subject.state.settings
+    decay = settings.decay if settings else -1
+    usage, history = subject.balanced.usage, subject.balanced.history(world.clock(), decay)
+    if usage is None:
+        return {}
+    seconds = max(history.wall, 1e-9)
+    return {
+        "age": usage.age, "here": usage.here, "demand": usage.demand, "size_mb": usage.size_mb,
+        "cpu": round(history.share, 4), "calls": round(history.call_rate, 1), "received": round(history.received / seconds),
+        "sent": round(history.sent / seconds), "seconds": round(history.wall, 1),
+    }
+
+
+def _everything(world: World, subject: Program | Guest) -> str:
+    return _json_line({**fields_of(subject.state), "history": _history(world, subject)})
+
+
+_HISTORY = File("history", "what it used, as JSON: CPU seconds, memory, rates of calls and bytes, fading by decayrate",
+                lambda w, s: _json_line(_history(w, s)))
+
 PROGRAM_FILES = (
     *map(_control, CONTROL_FILES),
     File("where", "here, leaving, starting, or the number or IP of the node", _where),
     File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
-    File("why", "the reason why it does not move, empty if it can", lambda _, p: p.state.why),
+    File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
-    File("stat", "everything above as JSON", lambda _, p: _json_line(fields_of(p.state))),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
 )
 
 # --------------------------------------------------------------------------- guests
@@ -161,7 +190,9 @@ GUEST_FILES = (
     File("pid", "process ID of the body on this node", lambda _, g: g.state.pid),
     File("comm", "name of the program", lambda _, g: g.state.comm),
     File("migrate", "out asks its home-node to take it back", write=_send_out),
-    File("stat", "everything above as JSON", lambda _, g: _json_line(fields_of(g.state))),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
+    File("why", "why it stays on this node", lambda _, g: g.balanced.verdict),
 )
 
 # --------------------------------------------------------------------------- nodes
@@ -225,6 +256,17 @@ def _block(world: World, _: Node, text: str) -> None:
         world.me.status = msgspec.structs.replace(world.me.status, blocked=world.blocked)
 
 
+def _switch(name: str, text: str) -> File:
+    """A field of the world that is 0 or 1."""
+
+    def change(world: World, _: Node, value: str) -> None:
+        if value.strip() not in ("0", "1"):
+            raise ValueError(name)
+        setattr(world, name, value.strip() == "1")
+
+    return File(name, text, lambda world, _: int(getattr(world, name)), change)
+
+
 def _expel(world: World, _: Node, text: str) -> None:
     if text.strip() != "1":
         raise ValueError("expel")
@@ -252,6 +294,9 @@ OWN_FILES = (
     File("block", "1 lets no guests in", lambda w, _: int(w.blocked), _block),
     File("expel", "1 sends all guests away", write=_expel),
     File("bring", "1 brings all programs of this node home", write=_bring),
+    _switch("stay", "1 lets nobody leave automatically"),
+    _switch("lstay", "1 lets no program of this node leave automatically; guests may"),
+    File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
 )
 
 # --------------------------------------------------------------------------- folders
