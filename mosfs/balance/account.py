@@ -102,6 +102,10 @@ class Account:
         self.at = now
         self.calls = self.received = self.sent = 0
 
+    def start(self, pid: int, now: float) -> None:
+        """A program begins in the process ``pid``: what another one used in it before is not its own."""
+        self.last, self.at = read(pid, io=True), now
+
     def leave(self) -> None:
         """It computes elsewhere now: what its process here uses is not its own until it is back, when it has just come."""
         self.last, self.here, self.demand = None, 0.0, 0.0

@@ -363,6 +363,8 @@ class Tracer:
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
+            if first:
+                self.statistics.began(p)
         except embark.CannotEmbark as error:
             p.native = True
             p.bound = f"cannot be migrated: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -28,6 +29,13 @@ def about(settings: Settings, account: Account) -> bytes:
 class Statistics:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
+
+    def began(self, p: Program) -> None:
+        """The launcher has become the program."""
+        try:
+            p.account.start(p.pid, time.monotonic())
+        except OSError:
+            return
 
     def tick(self, now: float) -> None:
         """Once a second: bring every account up to date and tell mosd the news."""
