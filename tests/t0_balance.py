@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.balance.best import TIE, Candidate, best_node, load_after, load_of
+from mosfs.balance.best import SAME_COST, TIE, Candidate, best_node, load_after, load_of
+from mosfs.balance.cost import cost
 from mosfs.balance.probe import Probe, memory, runnable, smooth
 
 candidates = st.lists(
@@ -21,14 +22,16 @@ candidates = st.lists(
 
 
 @given(candidates, st.integers(0, 4000), st.randoms())
-def test_best_fits_and_is_least_loaded(nodes: Sequence[Candidate], need: int, random: object) -> None:
+def test_best_fits_and_costs_least(nodes: Sequence[Candidate], need: int, random: object) -> None:
     chosen = best_node(nodes, need, random.choice)  # type: ignore[attr-defined]
     fitting = [node for node in nodes if node.mem_free >= need]
     if not fitting:
         assert chosen is None
         return
     node = next(node for node in fitting if node.ip == chosen)
-    assert load_after(node) <= min(map(load_after, fitting)) + TIE
+    price = cost(node, 1, need)
+    assert price <= min(cost(other, 1, need) for other in fitting) * SAME_COST
+    assert all(load_after(node) <= load_after(other) + TIE for other in fitting if cost(other, 1, need) <= price / SAME_COST)
 
 
 def test_ties_are_left_to_chance() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mosfs.balance.best import load_of
+from mosfs.balance.cost import load_of
 
 
 def runnable(stat: str) -> int:
@@ -27,19 +28,23 @@ def smooth(exported: float, sample: float) -> float:
 
 @dataclass(slots=True)
 class Probe:
-    """Samples of one node. `sample` several times a second, `read` once a second."""
+    """Samples of one node. `sample` several times a second, `read` once a second. ``count``: where runnable programs are counted;
+    ``local``: their mean in the last second."""
 
     speed: int
+    count: Callable[[], float] = lambda: runnable(Path("/proc/stat").read_text())
     ncpus: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    _samples: list[int] = field(default_factory=list)
+    local: float = 0.0
+    _samples: list[float] = field(default_factory=list)
     _exported: float = 0.0
 
     def sample(self) -> None:
-        self._samples.append(runnable(Path("/proc/stat").read_text()))
+        self._samples.append(self.count())
 
     def read(self) -> tuple[int, int, int]:
         """(load, free MB, total MB); forgets the samples taken since the last call."""
         if self._samples:
-            self._exported = smooth(self._exported, sum(self._samples) / len(self._samples))
+            self.local = sum(self._samples) / len(self._samples)
+            self._exported = smooth(self._exported, self.local)
             self._samples.clear()
         return load_of(self._exported, self.ncpus, self.speed), *memory(Path("/proc/meminfo").read_text())

@@ -24,11 +24,13 @@ import trio
 
 import mosfs
 from mosfs.abi import cpu
+from mosfs.balance.cost import load_of
 from mosfs.balance.probe import Probe
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import Cluster, load
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.daemon import forkserver, lifecycle, spawner
+from mosfs.daemon.balancer import Balancer, own_runnable
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
 from mosfs.daemon.ending import end_when_asked
@@ -117,8 +119,10 @@ async def _node(
         ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
         port=options.ports.migrate, pid=os.getpid(),
     )
-    probe = Probe(cluster.speed)
+    own = os.environ.get("MOSIX_PROBE") == "own"
+    probe = Probe(cluster.speed, lambda: own_runnable(world)) if own else Probe(cluster.speed)
     publish(world, probe)
+    balancer = Balancer(world, automatic=os.environ.get("MOSIX_BALANCE") != "off")
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))
         port = stack.enter_context(listen_port(world.ip, world.port))
@@ -138,12 +142,14 @@ async def _node(
             control = Control(
                 world, channels, forks, lambda name: reload.map.resolve(name),
                 lambda: Config(world.ip, world.port, dict(world.map.numbers()), cluster.speed), options.paths.socket, nursery,
+                balancer.heard, balancer.stayed,
             )
 
             def map_changed() -> None:
                 peers.start()
                 control.reconfigure()
 
+            nursery.start_soon(balancer.run)
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
             nursery.start_soon(keep_publishing, world, probe)
@@ -167,6 +173,7 @@ def publish(world: World, probe: Probe) -> None:
     world.me.status = PeerStatus(load_now, probe.speed, probe.ncpus, free, total, len(world.guests), world.blocked)
     world.me.status = world.counted(world.me.status)
     world.me.heard = world.clock()
+    world.local_load = load_of(probe.local, probe.ncpus, probe.speed)
 
 
 async def keep_publishing(world: World, probe: Probe) -> None:

@@ -141,13 +141,42 @@ def _move(world: World, program: Program) -> str:
     return f"{seq} {world.shown(target) if target else 'home'} {result}"
 
 
+def _why(_: World, program: Program) -> str:
+    """Away: why it was sent there. Here: what holds it, what the last round of decisions said, or why the last move failed."""
+    state = program.state
+    return state.because if state.where else state.barred or program.balanced.verdict or state.why
+
+
+def _history(world: World, subject: Program | Guest) -> dict[str, object]:
+    """What decisions know of a program: seconds of CPU, megabytes, and rates a second over the remembered past."""
+    settings = subject.state.settings
+    decay = settings.decay if settings else -1
+    usage, history = subject.balanced.usage, subject.balanced.history(world.clock(), decay)
+    if usage is None:
+        return {}
+    seconds = max(history.wall, 1e-9)
+    return {
+        "age": usage.age, "here": usage.here, "demand": usage.demand, "size_mb": usage.size_mb,
+        "cpu": round(history.share, 4), "calls": round(history.call_rate, 1), "received": round(history.received / seconds),
+        "sent": round(history.sent / seconds), "seconds": round(history.wall, 1),
+    }
+
+
+def _everything(world: World, subject: Program | Guest) -> str:
+    return _json_line({**fields_of(subject.state), "history": _history(world, subject)})
+
+
+_HISTORY = File("history", "what it used, as JSON: CPU seconds, memory, rates of calls and bytes, fading by decayrate",
+                lambda w, s: _json_line(_history(w, s)))
+
 PROGRAM_FILES = (
     *map(_control, CONTROL_FILES),
     File("where", "here, leaving, starting, or the number or IP of the node", _where),
     File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
-    File("why", "the reason why it does not move, empty if it can", lambda _, p: p.state.why),
+    File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
-    File("stat", "everything above as JSON", lambda _, p: _json_line(fields_of(p.state))),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
 )
 
 # --------------------------------------------------------------------------- guests
@@ -166,7 +195,9 @@ GUEST_FILES = (
     File("pid", "process ID of the body on this node", lambda _, g: g.state.pid),
     File("comm", "name of the program", lambda _, g: g.state.comm),
     File("migrate", "out asks its home-node to take it back", write=_send_out),
-    File("stat", "everything above as JSON", lambda _, g: _json_line(fields_of(g.state))),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
+    File("why", "why it stays on this node", lambda _, g: g.balanced.verdict),
 )
 
 # --------------------------------------------------------------------------- nodes
@@ -253,6 +284,7 @@ OWN_FILES = (
     File("misplaced", "programs and guests that are where the map does not allow them",
          lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
+    File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
 )
 
 # --------------------------------------------------------------------------- folders
