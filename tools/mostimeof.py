@@ -8,7 +8,7 @@ import sys
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError
 from mosfs.tools.text import NO_SUCH_PROCESS
-from mosfs.tools.tree import Tree, refusal
+from mosfs.tools.tree import Tree, read_linux, refusal
 
 MOSTIMEOF = Command("mostimeof", "mostimeof {pid}... [--json]", "report CPU usage of migratable processes", (
     Option("--json", "json", "a JSON list of objects: pid and seconds"),
@@ -16,13 +16,20 @@ MOSTIMEOF = Command("mostimeof", "mostimeof {pid}... [--json]", "report CPU usag
 
 
 def user_time(tree: Tree, pid: str) -> float:
-    """Seconds of user-level CPU time of a MOSIX process of this node. UserError when it is none, or not ours to see."""
+    """Seconds of user-level CPU time of a MOSIX process of this node: here, as the kernel counts, and elsewhere.
+
+    UserError when it is none, or not ours to see.
+    """
     if not (pid.isascii() and pid.isdigit()):
         raise UserError(NO_SUCH_PROCESS.format(pid=pid))
     try:
-        return float(tree.read(f"proc/{pid}/usertime"))
+        away = float(tree.read(f"proc/{pid}/awaytime"))
+        linux = read_linux(int(pid))
     except OSError as error:
         raise refusal(pid, error) from error
+    if linux is None:
+        raise UserError(NO_SUCH_PROCESS.format(pid=pid))
+    return linux.user + away
 
 
 def body(options: Parsed) -> int:

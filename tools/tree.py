@@ -15,13 +15,15 @@ from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import UserError
 from mosfs.tools.text import NOT_RUNNING
 
+TICKS = os.sysconf("SC_CLK_TCK")
 ANSWER = 4096  #: no answer to a question is longer
 PTS_MAJORS = range(136, 144)
 
 
 @dataclass(frozen=True)
 class Linux:
-    """What proc(5) says of a process. ``tty``: "pts/3", "tty1", or "?" for none. ``start``: clock ticks since boot."""
+    """What proc(5) says of a process. ``tty``: "pts/3", "tty1", or "?" for none. ``start``: clock ticks since boot;
+    ``user``: seconds of CPU time outside of the kernel."""
 
     ppid: int = 0
     pgid: int = 0
@@ -31,6 +33,7 @@ class Linux:
     start: int = 0
     comm: str = ""
     command: str = ""
+    user: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def read_linux(pid: int) -> Linux | None:
     numbers = tail.split()
     command = arguments.decode(errors="replace").translate(_CONTROL) or f"[{comm}]"
     ppid, pgid, sid, tty = map(int, numbers[1:5])
-    return Linux(ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command)
+    return Linux(ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command, int(numbers[11]) / TICKS)
 
 
 _CONTROL = dict.fromkeys([*range(32), 127], "?")

@@ -175,6 +175,8 @@ PROGRAM_FILES = (
     File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
     File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
+    File("awaytime", "CPU seconds of user level that were used on other nodes",
+         lambda _, p: p.balanced.usage.user_away if p.balanced.usage else 0.0),
     File("stat", "everything above as JSON", _everything),
     _HISTORY,
 )

@@ -149,7 +149,8 @@ class Usage(Msg):
     """What one program or guest has used. CPU in seconds: ``age`` since its start, ``here`` since it came to this node.
 
     ``demand``: share of the last second in which it ran or wanted to; ``size_mb``: resident memory. The rest are the decayed sums
-    of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them.
+    of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them. ``user_away``: CPU seconds of user level
+    that were used away from home.
     """
 
     pid: int
@@ -162,6 +163,7 @@ class Usage(Msg):
     calls: float
     received: float
     sent: float
+    user_away: float = 0.0
 
 
 class UsageReport(Msg, tag=16):
