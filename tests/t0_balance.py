@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.balance.best import TIE, Candidate, best_node, load_after, load_of
+from mosfs.balance.best import SAME_COST, TIE, Candidate, best_node, load_after, load_of
 from mosfs.balance.cgroup import Group, Place, limited, place, quota
+from mosfs.balance.cost import cost
 from mosfs.balance.probe import Probe, Reading, exported, source_of
 from mosfs.balance.source import (
     NAMES,
@@ -41,14 +42,16 @@ candidates = st.lists(
 
 
 @given(candidates, st.integers(0, 4000), st.randoms())
-def test_best_fits_and_is_least_loaded(nodes: Sequence[Candidate], need: int, random: object) -> None:
+def test_best_fits_and_costs_least(nodes: Sequence[Candidate], need: int, random: object) -> None:
     chosen = best_node(nodes, need, random.choice)  # type: ignore[attr-defined]
     fitting = [node for node in nodes if node.mem_free >= need]
     if not fitting:
         assert chosen is None
         return
     node = next(node for node in fitting if node.ip == chosen)
-    assert load_after(node) <= min(map(load_after, fitting)) + TIE
+    price = cost(node, 1, need)
+    assert price <= min(cost(other, 1, need) for other in fitting) * SAME_COST
+    assert all(load_after(node) <= load_after(other) + TIE for other in fitting if cost(other, 1, need) <= price / SAME_COST)
 
 
 def test_ties_are_left_to_chance() -> None:
@@ -126,7 +129,8 @@ def test_specifications_that_are_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "spec"), [
-    ("", Spec()), ("own", Spec("own")), (" fixed:load=5 \n", Spec("fixed", (("load", 5),))), (":speed=3", Spec("proc", (("speed", 3),))),
+    ("", Spec()), ("own", Spec("own")), (" fixed:load=5 \n", Spec("fixed", (("load", 5),))),
+    (":speed=3", Spec("proc", (("speed", 3),))),
 ])
 def test_specifications(text: str, spec: Spec) -> None:
     assert parse_spec(text) == spec
@@ -185,7 +189,9 @@ def test_quota(tmp_path: Path) -> None:
     assert quota(group(tmp_path / "5", 1, cpu_cfs_quota_us="25000", cpu_cfs_period_us="100000")) == 0.25
 
 
-@pytest.mark.parametrize(("limit", "ncpus", "speed"), [("50000", 1, 5000), ("100000", 1, 10000), ("150000", 2, 7500), ("max", 8, 10000)])
+@pytest.mark.parametrize(("limit", "ncpus", "speed"), [
+    ("50000", 1, 5000), ("100000", 1, 10000), ("150000", 2, 7500), ("max", 8, 10000),
+])
 def test_a_quota_is_processors_and_speed(tmp_path: Path, limit: str, ncpus: int, speed: int) -> None:
     node = Group(Proc(10000, 8), group(tmp_path, 2, cpu_max=f"{limit} 100000"), None)
     assert (node.ncpus, node.speed) == (ncpus, speed)

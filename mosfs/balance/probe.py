@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mosfs.balance.best import load_of
 from mosfs.balance.cgroup import Group
+from mosfs.balance.cost import load_of
 from mosfs.balance.own import Own
 from mosfs.balance.source import Count, Fixed, Memory, Proc, Source, Spec, replaced
 

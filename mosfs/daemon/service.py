@@ -25,10 +25,10 @@ import trio
 import mosfs
 from mosfs.abi import cpu
 from mosfs.balance.probe import Probe, source_of
-from mosfs.balance.source import running
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner
+from mosfs.daemon.balancer import Balancer, own_runnable
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
 from mosfs.daemon.ending import end_when_asked
@@ -121,10 +121,11 @@ async def _node(
     )
 
     def own() -> float:
-        return running(world.here())
+        return own_runnable(world)
 
     probe = Probe(source_of(configuration.probe, cluster.speed, own), configuration.probe)
     publish(world, probe)
+    balancer = Balancer(world, automatic=os.environ.get("MOSIX_BALANCE") != "off")
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))
         port = stack.enter_context(listen_port(world.ip, world.port))
@@ -144,7 +145,7 @@ async def _node(
             told = config_of(world, configuration)
             control = Control(
                 world, channels, forks, lambda text: reloading.current.cluster.map.resolve(text), lambda: told,
-                options.paths.socket, nursery,
+                options.paths.socket, nursery, balancer.heard, balancer.stayed,
             )
             information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
 
@@ -156,9 +157,10 @@ async def _node(
                 world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
                 probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
                 information.follow(ranges_of(new))
-                control.tell_all(told)
+                control.reconfigure()
 
-            reloading = Reload(options.paths, configuration, world, apply)
+            reloading = Reload(world, options.paths, configuration, apply)
+            nursery.start_soon(balancer.run)
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
             nursery.start_soon(keep_publishing, world, probe)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from mosfs.balance.account import Account
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy
 from mosfs.trace.task import Task
@@ -63,6 +64,8 @@ class Move:
     frozen_at: float = 0.0
     tries: int = 0
     waiting: bool = False  # the program is inside its own migration request
+    below: int = 0  # the target takes it only while its load stays below this
+    why: str = ""  # why it is moved, "" if somebody wishes it
 
 
 @dataclass(slots=True)
@@ -104,6 +107,8 @@ class Program:
     retry_at: float = 0.0
     launcher: socket.socket | None = None
     announced: ProcState | None = None
+    because: str = ""  # why it was moved where it is
+    account: Account = field(default_factory=lambda: Account(time.monotonic()))
 
     @property
     def pid(self) -> int:
@@ -133,6 +138,8 @@ class Program:
             comm=self.comm,
             sigmig=self.sigmig,
             freeze_ms=round(self.freeze_ms, 3),
+            barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
+            because=self.because,
         )
 
     def obstacle(self) -> str:

@@ -29,6 +29,7 @@ from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Move, Place, Program
 from mosfs.home.settings import get, inherit, put
+from mosfs.home.usage import Statistics
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
@@ -47,6 +48,7 @@ from mosfs.wire.messages import (
     ChannelReady,
     Command,
     Config,
+    Consider,
     HelloTracer,
     ProcGone,
     ProcState,
@@ -87,6 +89,7 @@ class Tracer:
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
+        self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -157,6 +160,7 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            self.statistics.tick(now)
             if self.control.sock is None:
                 self.connect()
         elif self.control.sock is None:
@@ -187,6 +191,7 @@ class Tracer:
                 self.control.send(ProcGone(pid))
             for p in self.programs.values():
                 p.announced = None
+                p.account.news = True
                 self.announce(p)
 
     def log(self, text: str, level: int = 20) -> None:
@@ -224,12 +229,19 @@ class Tracer:
         if p is None:
             return
         if message.name == "migrate":
-            self.moves.request(p, Move(message.value, message.value, message.seq))
+            self.moves.request(p, Move(message.value, message.value, message.seq, below=message.below, why=message.why))
         elif message.name == "sigmig":
             p.sigmig = int(message.value)
-        elif message.name != "clear":
+        elif message.name == "clear":
+            self._clear(p)
+        else:
             p.settings = put(p.settings, message.name, int(message.value))
+            self.statistics.tell(p)
         self.announce(p)
+
+    def _clear(self, p: Program) -> None:
+        p.account.clear()
+        self.statistics.tell(p)
 
     def _adjust(self, message: Adjust, passed: socket.socket | None) -> None:
         """mosrun or mosnative inside the tree: what it asks holds from the caller's next exec on."""
@@ -351,6 +363,8 @@ class Tracer:
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
+            if first:
+                self.statistics.began(p)
         except embark.CannotEmbark as error:
             p.native = True
             p.bound = f"cannot be migrated: {error}"
@@ -515,6 +529,9 @@ class Tracer:
         if special.writes:
             if row.setting:
                 p.settings = put(p.settings, row.name, special.value & 0xFFFFFFFF)
+                self.statistics.tell(p)
+            elif row.name == "clear":
+                self._clear(p)
             elif row.name == "sigmig":
                 p.sigmig = special.value & 0xFF
             self.announce(p)
@@ -552,7 +569,8 @@ class Tracer:
 
     def _migrate_self(self, p: Program, value: int, done: Any) -> None:
         value &= 0xFFFFFFFF
-        if value == 0xFFFFFFFF:  # -1: consider it; automatic decisions come with the balancer
+        if value == 0xFFFFFFFF:  # -1: consider it
+            self.control.send(Consider(p.pid))
             done(0)
             return
         target = self._node(value) if value else ""

@@ -1,19 +1,19 @@
 """The folder ``node/`` beyond plain facts: what root switches, what anyone may ask, and a node's facts in raw numbers.
 
-    switches    stay lstay block expel bring shutdown       a write does it, or begins it
-    questions   best whois                                  written, then read back on the same open file
-    tables      rstatus cluster                             made anew at each read
+    switches    stay lstay block expel bring shutdown reload    a write does it, or begins it
+    questions   best whois                                      written, then read back on the same open file
+    tables      rstatus cluster map                             made anew at each read
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
 import msgspec
 
 from mosfs.procfs.table import as_unsigned
-from mosfs.procfs.world import Bit, Node, NotInMap, World, away
+from mosfs.procfs.world import Bit, Guest, Node, NotInMap, Program, World, away
 from mosfs.wire.messages import Command, PeerStatus
 
 PAGES_IN_MB = 256
@@ -131,16 +131,41 @@ def shutdown(world: World, _: Node, text: str) -> None:
     world.on_ending()
 
 
-def send_guests_out(world: World) -> None:
-    """Ask every guest's home-node to take it back. To be repeated: one that is moving just now hears nothing."""
-    for guest in world.guests.values():
+def reload(world: World, _: Node, text: str) -> None:
+    """Read the configuration again; ``text``: the path of another mosix.map, or nothing."""
+    path = text.strip()
+    if path and not path.startswith("/"):
+        raise ValueError(path)
+    world.reloads += 1
+    world.reloaded = "..."
+    world.on_reload(path)
+
+
+def misplaced(world: World) -> tuple[list[Program], list[Guest]]:
+    """Programs of this node on nodes that are not in the map any more, and guests from such nodes (mossetpe(1))."""
+
+    def strange(ip: str) -> bool:
+        return bool(ip) and not world.map.contains(ip)
+
+    programs = [program for program in world.programs.values() if strange(program.state.where)]
+    return programs, [guest for guest in world.guests.values() if strange(guest.state.home)]
+
+
+def count_misplaced(world: World) -> int:
+    programs, guests = misplaced(world)
+    return len(programs) + len(guests)
+
+
+def send_guests_out(world: World, guests: Iterable[Guest] | None = None) -> None:
+    """Ask the guests' (all guests') home-nodes to take them back. To be repeated: one that moves just now hears nothing."""
+    for guest in world.guests.values() if guests is None else guests:
         with suppress(ConnectionError):
             guest.send(Command(guest.state.pid, "out", ""))
 
 
-def bring_programs_home(world: World) -> None:
-    """Order home what is away and not on its way home already. To be repeated, like `send_guests_out`."""
-    for program in world.programs.values():
+def bring_programs_home(world: World, programs: Iterable[Program] | None = None) -> None:
+    """Order home those (of all) that are away and not on their way home already. To be repeated, like `send_guests_out`."""
+    for program in world.programs.values() if programs is None else programs:
         if away(program.state) and not (program.moving and not program.last_move()[1]):
             with suppress(ConnectionError):
                 world.move_to(program, "")
@@ -160,7 +185,7 @@ def best(world: World, _: Node, text: str) -> str:
     """
     need, reserve = 0, False
     for word in text.split():
-        key, _, value = word.partition("=")
+        key, _equals, value = word.partition("=")
         if word == "reserve":
             reserve = True
         elif key == "mem" and value.isdecimal():

@@ -141,13 +141,44 @@ def _move(world: World, program: Program) -> str:
     return f"{seq} {world.shown(target) if target else 'home'} {result}"
 
 
+def _why(_: World, program: Program) -> str:
+    """Away: why it was sent there. Here: what holds it, what the last round of decisions said, or why the last move failed."""
+    state = program.state
+    return state.because if state.where else state.barred or program.balanced.verdict or state.why
+
+
+def _history(world: World, subject: Program | Guest) -> dict[str, object]:
+    """What decisions know of a program: seconds of CPU, megabytes, and rates a second over the remembered past."""
+    settings = subject.state.settings
+    decay = settings.decay if settings else -1
+    usage, history = subject.balanced.usage, subject.balanced.history(world.clock(), decay)
+    if usage is None:
+        return {}
+    seconds = max(history.wall, 1e-9)
+    return {
+        "age": usage.age, "here": usage.here, "demand": usage.demand, "size_mb": usage.size_mb,
+        "cpu": round(history.share, 4), "calls": round(history.call_rate, 1), "received": round(history.received / seconds),
+        "sent": round(history.sent / seconds), "seconds": round(history.wall, 1),
+    }
+
+
+def _everything(world: World, subject: Program | Guest) -> str:
+    return _json_line({**fields_of(subject.state), "history": _history(world, subject)})
+
+
+_HISTORY = File("history", "what it used, as JSON: CPU seconds, memory, rates of calls and bytes, fading by decayrate",
+                lambda w, s: _json_line(_history(w, s)))
+
 PROGRAM_FILES = (
     *map(_control, CONTROL_FILES),
     File("where", "here, leaving, starting, or the number or IP of the node", _where),
     File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
-    File("why", "the reason why it does not move, empty if it can", lambda _, p: p.state.why),
+    File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
-    File("stat", "everything above as JSON", lambda _, p: _json_line(fields_of(p.state))),
+    File("awaytime", "CPU seconds of user level that were used on other nodes",
+         lambda _, p: p.balanced.usage.user_away if p.balanced.usage else 0.0),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
 )
 
 # --------------------------------------------------------------------------- guests
@@ -166,7 +197,9 @@ GUEST_FILES = (
     File("pid", "process ID of the body on this node", lambda _, g: g.state.pid),
     File("comm", "name of the program", lambda _, g: g.state.comm),
     File("migrate", "out asks its home-node to take it back", write=_send_out),
-    File("stat", "everything above as JSON", lambda _, g: _json_line(fields_of(g.state))),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
+    File("why", "why it stays on this node", lambda _, g: g.balanced.verdict),
 )
 
 # --------------------------------------------------------------------------- nodes
@@ -188,10 +221,6 @@ def _swap(_: World, node: Node) -> str:
     return UNKNOWN if node.status is None else f"{node.status.swap_free} {node.status.swap_total}"
 
 
-def _version(node: Node) -> str:
-    return node.version or (node.hello.version if node.hello else "")
-
-
 def _flag(field: str) -> Callable[[World, Node], object]:
     return lambda world, _: int(getattr(world, field))
 
@@ -200,12 +229,17 @@ def _number(world: World, node: Node) -> object:
     return UNKNOWN if (number := world.map.number_of(node.ip)) is None else number
 
 
+def _version(world: World, node: Node) -> str | None:
+    if node.ip == world.ip:
+        return world.version
+    return node.version or (node.hello.version if node.hello else None)
+
+
 def _node_stat(world: World, node: Node) -> str:
     known = {} if node.status is None else fields_of(node.status)
-    version = _version(node) or None
     return _json_line({
         "ip": node.ip, "number": world.map.number_of(node.ip), "near": world.map.near(node.ip),
-        "status": node_folder.condition(world, node), "age": _age(world, node), "version": version, **known,
+        "status": node_folder.condition(world, node), "age": _age(world, node), "version": _version(world, node), **known,
     })
 
 
@@ -227,7 +261,7 @@ _ABOUT_NODES = (
 NODE_FILES = (
     *_ABOUT_NODES,
     File("status", "alive, blocked, dead, or unknown", node_folder.condition),
-    File("version", "version of its software", lambda _, n: _version(n) or UNKNOWN),
+    File("version", "version of its software", lambda w, n: _version(w, n) or UNKNOWN),
     File("age", "seconds since its last sign of life", lambda w, n: UNKNOWN if (age := _age(w, n)) is None else age),
 )
 
@@ -248,8 +282,14 @@ OWN_FILES = (
     File("shutdown", "1 expels, brings, and ends mosd; 1 while it does", _flag("ending"), node_folder.shutdown),
     File("best", "the best node for one more program: write mem=MB, reserve; read IP, or 0", ask=node_folder.best),
     File("whois", "write a number or IP; read IP and number", ask=node_folder.whois),
+    File("map", "the IPs of all nodes of the map", lambda w, _: "\n".join(w.map.nodes())),
+    File("reload", "a path or nothing reads the configuration again; number and result (..., ok, or why not) of the last time",
+         lambda w, _: f"{w.reloads} {w.reloaded}", node_folder.reload),
+    File("misplaced", "programs and guests that are where the map does not allow them",
+         lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
     File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.gossip))),
+    File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
 )
 
 # --------------------------------------------------------------------------- folders

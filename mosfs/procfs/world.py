@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
@@ -11,13 +12,17 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from mosfs.balance.best import Candidate, best_node
+from mosfs.balance.history import History
 from mosfs.procfs.table import BY_NAME, from_unsigned
-from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState
+from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState, Usage
 
 #: Seconds without a sign of life after which a node counts as dead.
 DEAD_AFTER = 5.0
 #: A recent assignment is counted as load for this long, so that a burst does not pile up on one node.
 RESERVED_FOR = 3.0
+
+#: Lines of the decision log that are kept.
+DECISIONS = 200
 
 Send = Callable[[Command], None]
 
@@ -63,6 +68,32 @@ class NotInMap(LookupError):
     """The manual's "not in map"."""
 
 
+@dataclass(slots=True)
+class Balanced:
+    """What deciding about a program or guest needs and leaves. ``usage``: None before the first report, which came at ``reported``.
+
+    ``verdict``: why it stays, or why it was sent away; ``refused``: nodes that did not take it, and until when they are not
+    asked again; ``held``: until when it is left alone; ``sent``: an automatic move to this IP ("" = home) is under way, since
+    ``sent_at``; ``considered``: it has asked to be considered.
+    """
+
+    usage: Usage | None = None
+    reported: float = 0.0
+    verdict: str = ""
+    refused: dict[str, float] = field(default_factory=dict)
+    held: float = float("-inf")
+    sent: str | None = None
+    sent_at: float = 0.0
+    considered: bool = False
+
+    def history(self, now: float, decay: int) -> History:
+        """As of ``now``: nothing is reported of an idle program, whose history fades nevertheless."""
+        if (u := self.usage) is None:
+            return History()
+        seconds = max(0.0, now - self.reported - 1.0)
+        return History(u.wall, u.cpu, u.calls, u.received, u.sent).plus(seconds, decay, History(wall=seconds))
+
+
 @dataclass(slots=True, eq=False)
 class Program:
     """A home program. ``send`` is None while its tracer is not connected. ``asked``: number of the last move wanted."""
@@ -71,6 +102,7 @@ class Program:
     send: Send | None
     asked: int = 0
     asked_target: str = ""
+    balanced: Balanced = field(default_factory=Balanced)
 
     @property
     def moving(self) -> bool:
@@ -90,6 +122,7 @@ class Guest:
 
     state: GuestState
     send: Send
+    balanced: Balanced = field(default_factory=Balanced)
 
 
 @dataclass(slots=True, eq=False)
@@ -115,7 +148,8 @@ class World:
     """Everything the tree shows. ``clock`` returns monotonic seconds.
 
     ``stay``, ``lstay``, ``blocked``: the switches of mosctl(1). ``ending``: MOSIX is being shut down here; whoever writes
-    it calls ``on_ending``.
+    it calls ``on_ending``. ``reloads``, ``reloaded``: number and result of the last reading of the configuration ("..." while
+    it goes on); ``on_reload`` gets the path of another mosix.map, or "".
     """
 
     ip: str
@@ -133,9 +167,13 @@ class World:
     lstay: bool = False
     ending: bool = False
     on_ending: Callable[[], None] = lambda: None
-    reserved: list[tuple[float, str]] = field(default_factory=list)
+    reloads: int = 0
+    reloaded: str = "ok"
+    on_reload: Callable[[str], None] = lambda path: None
     #: load now, not smoothed for others as in the status; None: not known
     local_load: int | None = None
+    reserved: list[tuple[float, str]] = field(default_factory=list)
+    decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
     gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
 
     @property
@@ -152,10 +190,6 @@ class World:
             frozen=sum(program.state.frozen != "-" for program in self.programs.values()),
             level=0 if processes else Availability.ALL,
         )
-
-    def here(self) -> list[int]:
-        """PIDs of what runs on this node: programs of ours that are not away, and bodies of guests."""
-        return [*(pid for pid, program in self.programs.items() if not away(program.state)), *self.guests]
 
     def shown(self, ip: str) -> str:
         """A node as people see it: its number if it has one, else its IP."""
@@ -192,32 +226,44 @@ class World:
 
     def choose(self, need_mb: int, *, reserve: bool) -> str | None:
         """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while."""
+        candidates = [node for node in self.candidates() if node.open or node.ip == self.ip]
+        chosen = best_node(candidates, need_mb, random.choice)
+        if chosen is not None and reserve:
+            self.reserve(chosen)
+        return chosen
+
+    def candidates(self) -> list[Candidate]:
+        """This node and all others that are known to live, with what was sent there lately."""
         now = self.clock()
         self.reserved = [(when, ip) for when, ip in self.reserved if now - when < RESERVED_FOR]
-        candidates = [
+        return [
             Candidate(
                 ip=node.ip, load=status.load, speed=status.speed, ncpus=status.ncpus, mem_free=status.mem_free,
-                arriving=sum(ip == node.ip for _, ip in self.reserved),
+                arriving=sum(ip == node.ip for _, ip in self.reserved), mem_total=status.mem_total,
+                open=not status.blocked,
             )
             for node in self.nodes.values()
             if (status := node.status) and (node.ip == self.ip or self._usable(node, now))
         ]
-        chosen = best_node(candidates, need_mb, random.choice)
-        if chosen is not None and reserve:
-            self.reserved.append((now, chosen))
-        return chosen
+
+    def reserve(self, ip: str) -> None:
+        """A program was just sent to ``ip``."""
+        self.reserved.append((self.clock(), ip))
 
     def _usable(self, node: Node, now: float) -> bool:
-        return node.alive(now) and node.status is not None and not node.status.blocked and self.map.contains(node.ip)
+        return node.alive(now) and self.map.contains(node.ip)
 
     def move(self, program: Program, value: int) -> None:
         """Ask for a move; ``value`` as in `table`. `NotInMap` or `ConnectionError` (its tracer is not connected)."""
-        need = max(program.state.settings.needmem, 0)
-        self.move_to(program, self.best(need) if value == -1 else self.node_of(value))
+        if value == -1:
+            program.balanced.considered = True
+        else:
+            self.move_to(program, self.node_of(value))
 
-    def move_to(self, program: Program, ip: str) -> None:
+    def move_to(self, program: Program, ip: str, below: int = 0, why: str = "") -> None:
+        """``below`` and ``why`` of an automatic move: as in `Command`."""
         seq = max(program.asked, program.state.move_seq) + 1
-        self._send(program, Command(program.state.pid, "migrate", ip, seq))
+        self._send(program, Command(program.state.pid, "migrate", ip, seq, below, why))
         program.asked, program.asked_target = seq, ip
 
     def set(self, program: Program, name: str, value: int) -> None:
