@@ -16,11 +16,12 @@ ROOT = Option("--root", "root", "state, logs and mounts go below it (default: MO
               TEXT, metavar="dir")
 VERBOSE = Option("-v --verbose", "verbose", "say what is being done")
 
-UP = Command("moslab", "moslab up [-n N] [--netns] [--base IP] [--root DIR] [-v]", "start a cluster of N nodes", (
+UP = Command("moslab", "moslab up [-n N] [--netns] [--balance] [--base IP] [--root DIR] [-v]", "start a cluster of N nodes", (
     ROOT, VERBOSE,
     Option("-n", "count", "number of nodes (default 3)", INT, metavar="N", low=1, high=lab.MAX_NODES),
     Option("--base", "base", "loopback address of node 1 (default 127.0.1.1); the others follow", TEXT, metavar="ip"),
     Option("--netns", "netns", "each node in a network namespace of its own (10.77.0.N), joined by a bridge"),
+    Option("--balance", "balance", "let programs move by themselves, as on real nodes"),
 ), permute=True)
 DOWN = Command("moslab", "moslab down [--keep] [--root DIR]", "end the cluster and every MOSIX process of it", (
     ROOT, VERBOSE, Option("--keep", "keep", "keep the logs"),
@@ -52,7 +53,7 @@ def no_rest(options: Parsed) -> None:
 def up(options: Parsed) -> int:
     no_rest(options)
     count, base = int(options.get("count", "3")), options.get("base", "127.0.1.1")
-    plan = lab.Plan.make(root_of(options), count, base, "netns" in options)
+    plan = lab.Plan.make(root_of(options), count, base, "netns" in options, "balance" in options)
     shown = "verbose" in options or sys.stderr.isatty()
     lab.up(plan, (lambda text: print(text, file=sys.stderr)) if shown else (lambda text: None))
     return 0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
+from mosfs.balance.account import Account
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
 from mosfs.migrate.image import ImageMeta
@@ -19,6 +21,7 @@ from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.messages import Settings
 from mosfs.wire.orders import MoveOrder
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
@@ -69,6 +72,10 @@ class Body:
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
+    settings: Settings | None = None  # as far as they concern this node, once home has told
+    account: Account = field(default_factory=lambda: Account(time.monotonic()))
+    unsaid: float = 0.0  # CPU seconds that home has not been told of
+    said_user: float = 0.0  # those of user level that it has
 
     @property
     def pid(self) -> int:

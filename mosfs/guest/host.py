@@ -25,6 +25,7 @@ from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
 from mosfs.guest.serve import Serve
+from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
@@ -40,8 +41,18 @@ from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.messages import Command, Config, DirectImage, GuestGone, GuestState, HelloHost, Report, SpawnHost
-from mosfs.wire.orders import GoTimes, MoveOrder
+from mosfs.wire.messages import (
+    Command,
+    Config,
+    DirectImage,
+    GuestGone,
+    GuestState,
+    GuestStayed,
+    HelloHost,
+    Report,
+    SpawnHost,
+)
+from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 
 _EINTR = 4
 #: A body waits for its image so long, seconds.
@@ -77,6 +88,7 @@ class Host:
         self.features = cpu.features()
         self.serve = Serve(self)
         self.onward = Onward(self)
+        self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.cpu = -1
@@ -151,6 +163,7 @@ class Host:
     def _housekeeping(self) -> None:
         if self.control.sock is None:
             self._connect()
+        self.statistics.tick(time.monotonic())
         for body in self.bodies.values():
             if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
                 try:
@@ -171,10 +184,13 @@ class Host:
         if self.control.connect():
             self.control.send(HelloHost(os.getpid(), self.home, self.token))
             for body in self.bodies.values():
+                body.account.news = True
                 self.announce(body)
 
     def announce(self, body: Body) -> None:
-        self.control.send(GuestState(body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since))
+        self.control.send(GuestState(
+            body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings
+        ))
 
     def log(self, text: str, level: int = 20) -> None:
         if not self.control.send(Report(level, text)):
@@ -191,7 +207,8 @@ class Host:
                 case Command() if message.name == "out":
                     for body in self.bodies.values():
                         if message.pid in (0, body.pid):
-                            self.channel.send(Kind.STEP_OUT, body.pair)
+                            order = OutOrder(message.value, message.below, message.why)
+                            self.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
                 case _:
                     if passed is not None:
                         passed.close()
@@ -236,6 +253,10 @@ class Host:
             self.serve.fork_reply(body, struct.unpack("<q", frame.payload)[0])
         elif kind == Kind.MMAP_DATA:
             self.serve.mmap_data(body, frame.payload)
+        elif kind == Kind.ABOUT:
+            self.statistics.about(body, frame.payload)
+        elif kind == Kind.STAYED:
+            self.control.send(GuestStayed(body.pid, frame.payload.decode("utf-8", "replace")))
         elif kind == Kind.STOP:
             body.held = True
             if body.state is State.RUNNING and not body.interrupting:
@@ -247,6 +268,7 @@ class Host:
                 body.paused = False
                 body.task.cont()
         elif kind == Kind.EXECED:
+            self.statistics.leaves(body)
             self.drop(body, last=False)
 
     def _image(self, frame: Frame) -> None:
@@ -524,12 +546,16 @@ class Host:
         """Send a call home; the body waits in it."""
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
-        self.channel.send(Kind.CALL, body.pair, request.pack(body.seen), body.seq << 1 | flags)
+        payload = request.pack(body.seen)
+        body.account.calls += 1
+        body.account.sent += len(payload)
+        self.channel.send(Kind.CALL, body.pair, payload, body.seq << 1 | flags)
 
     def reply(self, body: Body, payload: bytes, seq: int) -> None:
         """REPLY: the call that the body waits in has an outcome. One to an earlier call, made again since, is stale."""
         if body.state not in (State.WAITING, State.EXECING) or seq != body.seq:
             return
+        body.account.received += len(payload)
         try:
             result, flags, outs = unpack_reply(payload)
         except (struct.error, BadRequest) as error:

@@ -193,6 +193,7 @@ class Onward:
         onward = channel is not self.host.channel
         precopy = body.copy.precopy if body.copy is not None and onward else None
         lib.mos_unfollow(self.host.pump)
+        self.host.statistics.leaves(body)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
         if precopy is not None:

@@ -295,6 +295,7 @@ class Serve:
         child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
+        child.settings, child.account.decay = body.settings, body.account.decay
         child.regs = copy_regs(body.regs)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
         self.host.bodies[child.pair] = child

@@ -32,7 +32,7 @@ from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
+from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, OutOrder
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -102,6 +102,8 @@ class Away:
             return
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
+            p.account.calls += 1
+            p.account.sent += len(frame.payload)
             if deputy.state is State.READY and not deputy.todo:
                 self._call(p, deputy, request, frame.flags, signals_seen(frame.payload))
             else:
@@ -132,12 +134,30 @@ class Away:
         elif kind == Kind.RESET:
             sig = struct.unpack("<i", frame.payload)[0]
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
-        elif kind == Kind.STEP_OUT and p.move is None:
-            self.tracer.moves.request(p, Move("", "home"))
+        elif kind == Kind.USED:
+            self.tracer.statistics.used(p, frame.payload)
+        elif kind == Kind.STEP_OUT:
+            self._step_out(p, link, frame.payload)
+
+    def _step_out(self, p: Program, link: Link, payload: bytes) -> None:
+        """The body's node wants it to leave, or thinks that it would be better off elsewhere."""
+        order = msgspec.msgpack.decode(payload, type=OutOrder) if payload else OutOrder("")
+
+        def done(reason: str) -> None:
+            if reason and p.link is link:
+                self.send(p, Kind.STAYED, reason.encode())
+
+        if p.move is not None:
+            done("another move is under way")
+        elif order.why and p.settings.lock == 1:
+            done("it is locked (mosrun -L)")
+        else:
+            self.tracer.moves.request(p, Move(order.target, order.target or "home", done=done, below=order.below, why=order.why))
 
     def send(self, p: Program, kind: int, payload: bytes) -> None:
         """A frame for the body's host; kept back while the body moves."""
         flags = p.seq << 1 if kind == Kind.REPLY else 0
+        p.account.received += len(payload)
         if p.answer is not None:
             p.answer.append((kind, payload, flags))
             return

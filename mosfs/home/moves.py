@@ -130,6 +130,8 @@ class Moves:
             move.copy.close()
         if not reason:
             p.nmigs += 1
+            p.because = move.why
+            self.tracer.statistics.tell(p)
             if move.frozen_at:
                 p.freeze_ms = (time.monotonic() - move.frozen_at) * 1000
             self.tracer.log(
@@ -214,7 +216,7 @@ class Moves:
         self.requests[number] = p
         need = max(p.settings.needmem, 0)
         asked = self.tracer.control.send(
-            OpenChannel(number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away)
+            OpenChannel(number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away, move.below)
         )
         if not asked:
             del self.requests[number]

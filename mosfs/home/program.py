@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from mosfs.abi.flags import AT_FDCWD
+from mosfs.balance.account import Account
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy
 from mosfs.migrate.precopy import Precopy
@@ -69,6 +70,8 @@ class Move:
     tries: int = 0
     copy: Precopy | None = None
     waiting: bool = False  # the program is inside its own migration request
+    below: int = 0  # the target takes it only while its load stays below this
+    why: str = ""  # why it is moved, "" if somebody wishes it
 
 
 @dataclass(slots=True)
@@ -114,6 +117,8 @@ class Program:
     retry_at: float = 0.0
     launcher: socket.socket | None = None
     announced: ProcState | None = None
+    because: str = ""  # why it was moved where it is
+    account: Account = field(default_factory=lambda: Account(time.monotonic()))
 
     @property
     def pid(self) -> int:
@@ -145,6 +150,8 @@ class Program:
             freeze_ms=round(self.freeze_ms, 3),
             next_checkpoint=self.next_checkpoint,
             last_message=self.last_message,
+            barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
+            because=self.because,
         )
 
     def directory(self, dirfd: int) -> bytes:

@@ -30,6 +30,7 @@ from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
 from mosfs.home.settings import inherit, of_child
+from mosfs.home.usage import Statistics
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
@@ -88,6 +89,7 @@ class Tracer:
         self.moves = Moves(self)
         self.policy = Policy(self)
         self.controls = Controls(self)
+        self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -162,6 +164,7 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            self.statistics.tick(now)
             if self.control.sock is None:
                 self.connect()
         elif self.control.sock is None:
@@ -194,6 +197,7 @@ class Tracer:
                 self.control.send(ProcGone(pid))
             for p in self.programs.values():
                 p.announced = None
+                p.account.news = True
                 self.announce(p)
 
     def log(self, text: str, level: int = 20) -> None:
@@ -372,6 +376,8 @@ class Tracer:
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
+            if first:
+                self.statistics.began(p)
         except embark.CannotEmbark as error:
             p.native = True
             p.bound = f"cannot be migrated: {error}"
