@@ -465,8 +465,10 @@ class Tracer:
             p.restart = None
             regs.orig_rax, regs.rax = number, result & NOTHING
             p.task.set_regs(regs)
-        elif self.spare_interruption(p.task, regs, sig):
-            self._mend_transfer(p, again=p.interrupted)
+        else:
+            self.moves.departure.note_sleep(p, regs)
+            if self.spare_interruption(p.task, regs, sig):
+                self._mend_transfer(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
 
     def spare_interruption(self, task: Task, regs: Any, sig: int) -> bool:
