@@ -17,7 +17,7 @@ from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import Task, TaskGone
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
 #: Bodies run as nobody: they have no rights to lose.
@@ -64,6 +64,7 @@ class Body:
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
+    told_mask: int = ALL_SIGNALS  # what home believes to be blocked
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
 
     @property

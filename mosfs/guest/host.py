@@ -23,7 +23,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import BadRequest, Request, unpack_reply
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
-from mosfs.guest.serve import Serve
+from mosfs.guest.serve import UC_SIGMASK, Serve
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
@@ -45,8 +45,6 @@ from mosfs.wire.orders import GoTimes, MoveOrder
 _EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
-#: Offset of uc_sigmask in struct ucontext of x86_64, whose address a handler gets in rdx.
-UC_SIGMASK = 296
 SIGTRAP = 5
 #: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
 _SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
@@ -492,6 +490,7 @@ class Host:
         """Send a call home; the body waits in it."""
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
+        body.told_mask = request.mask
         self.channel.send(Kind.CALL, body.pair, request.pack(body.seen), body.seq << 1 | flags)
 
     def reply(self, body: Body, payload: bytes, seq: int) -> None:

@@ -29,7 +29,9 @@ from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
-SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL = 9, 10, 39, 157
+SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL, SYS_RT_SIGRETURN = 9, 10, 39, 157, 15
+#: Offset of uc_sigmask in struct ucontext of x86_64: its address is in rdx at the start of a handler, in rsp at rt_sigreturn.
+UC_SIGMASK = 296
 SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
 _PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
@@ -66,6 +68,7 @@ class Serve:
             9: self._mmap,
             13: self._sigaction,
             14: self._sigprocmask,
+            15: self._sigreturn,
             36: self._itimer,
             38: self._itimer,
             39: self._own_pid,
@@ -104,7 +107,7 @@ class Serve:
         if row is None or judge(row, args).do is not Do.SERVE:
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
-        if body.infos and nr not in _EXITS:
+        if body.infos and nr not in _EXITS and nr != SYS_RT_SIGRETURN:
             # a signal came before the call: its handler runs first
             self.host.interrupted(body, -ERESTARTNOINTR)
             return
@@ -179,8 +182,21 @@ class Serve:
             self.host.forward(body, Request(SYS_GETPID, (0,) * 6, new))
             return
         if new != old:
+            body.told_mask = new
             self.host.channel.send(Kind.MASK, body.pair, struct.pack("<Q", new))
         body.task.cont()
+
+    def _sigreturn(self, body: Body, args: tuple[int, ...]) -> None:
+        """A handler ends. What home blocks because of calls that it made must be unblocked there, or it would stay pending."""
+        try:
+            new = body.task.read_words(body.regs.rsp + UC_SIGMASK, 1)[0] & ~_KILL_STOP
+        except OSError:
+            new = body.told_mask
+        if body.told_mask & ~new:
+            self._both.add(body.pair)
+            self.host.forward(body, Request(SYS_GETPID, (0,) * 6, new))
+        else:
+            body.task.cont()
 
     def _itimer(self, body: Body, args: tuple[int, ...]) -> None:
         """Timers of CPU time run where the CPU is used."""
@@ -274,6 +290,7 @@ class Serve:
         child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
+        child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
         self.host.bodies[child.pair] = child

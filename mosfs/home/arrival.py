@@ -20,7 +20,7 @@ from mosfs.home.registers import result_at, with_time_left
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
-from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal, take_pending
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -66,9 +66,11 @@ class Arrival:
                 rebuild.map(home=True)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)
+                older = [*infos, *p.infos]
+                newer = take_pending(call, {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]})
                 regs = rebuild.finish(frames, home=True)
-                for info in [*infos, *p.infos]:
-                    queue_signal(call, info, shared=True)
+                for shared, info in [*((True, info) for info in older), *newer]:
+                    queue_signal(call, info, shared=shared)
                 p.infos.clear()
         except (NoRoom, BadImage) as error:
             self._send_back(p, link, deputy, str(error))
@@ -224,7 +226,8 @@ class Arrival:
             result = partial.total(result, flight.carry)
         outs = flight.outs(p.task, result)
         deputy.flight = None
-        return (flight.request.nr, result, outs, flight), infos
+        early = [payload for kind, payload, _ in p.answer or [] if kind == Kind.SIGNAL]
+        return (flight.request.nr, result, outs, flight), [*early, *infos]
 
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""

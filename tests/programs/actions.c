@@ -396,6 +396,27 @@ static void broken_pipes(void)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+static void asks(int sig)
+{
+	count[sig] += getppid() != 0;
+}
+
+/* Handlers that make calls, in a program that makes none: each must unblock the next. */
+static void while_computing(void)
+{
+	struct sigaction sa = { .sa_handler = asks };
+	struct itimerval every = { { 0, 2000 }, { 0, 2000 } }, never = { { 0, 0 }, { 0, 0 } };
+	volatile uint64_t steps = 0;
+
+	count[SIGALRM] = 0;
+	ok(sigaction(SIGALRM, &sa, NULL));
+	ok(setitimer(ITIMER_REAL, &every, NULL));
+	while (count[SIGALRM] < 10)
+		steps++;
+	ok(setitimer(ITIMER_REAL, &never, NULL));
+	signal(SIGALRM, SIG_DFL);
+}
+
 static sigjmp_buf away_from_here;
 
 static void jumps(int sig UNUSED)
@@ -491,4 +512,4 @@ static void on_the_terminal(void)
 }
 
 PROGRAM(PART(defaults), PART(senders), PART(in_order), PART(masks_in_handlers), PART(broken_off), PART(children_tell), PART(broken_pipes),
-	PART(jumped_out), PART(on_the_terminal))
+	PART(while_computing), PART(jumped_out), PART(on_the_terminal))
