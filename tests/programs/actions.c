@@ -169,6 +169,8 @@ static void in_order(void)
 	}
 	equal(count[SIGUSR1], 1);
 	equal(count[SIGUSR2], 1);
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
 	refused(sigtimedwait(&wanted, NULL, (void *)8), EFAULT);
 	refused(syscall(SYS_rt_sigtimedwait, &wanted, NULL, &zero, 4), EINVAL);
 }
@@ -263,6 +265,8 @@ static void broken_off(void)
 
 	ok(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 	sysv_sem = ok(semget(IPC_PRIVATE, 1, 0600));
+	ok(syscall(SYS_semop, sysv_sem, &(struct sembuf){ 0, 1, 0 }, 1));
+	equal(blocking_call(12), 0);
 	sysv_queue = ok(msgget(IPC_PRIVATE, 0600));
 	int holder = ok(open("locked", O_RDWR | O_CREAT, 0600));
 	locked_file = ok(open("locked", O_RDWR));
@@ -285,9 +289,14 @@ static void broken_off(void)
 	pid_t giver = ok(fork());
 	if (giver == 0) {
 		static const long one[2] = { 1, 0 };
+		int left;
 		rest_ms(8);
 		write_all(pair[1], "r", 1);
-		rest_ms(8);
+		do {
+			rest_ms(8);
+			if (ioctl(pair[0], FIONREAD, &left) < 0)
+				_exit(3);
+		} while (left);
 		write_all(pair[1], "m", 1);
 		rest_ms(8);
 		if (flock(holder, LOCK_UN) < 0)
