@@ -1,7 +1,7 @@
 """The table of system calls against the test programs: every supported call is made by one of them, and succeeds there.
 
-Each program passes natively, at home, away and in motion (`t2_programs_native.py`, `t5_programs.py`); here it runs once more under a
-plain tracer (`calls.c`) that notes which calls it makes. What no program makes is in tests/programs/UNTESTED, with the reason.
+Each program passes natively, at home, away and in motion (`t2_programs_native.py`, `t5_programs.py`); here it runs once more under
+a plain tracer (`calls.c`) that notes which calls it makes. What no program makes is in tests/programs/UNTESTED, with the reason.
 """
 
 from __future__ import annotations

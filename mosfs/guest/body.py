@@ -9,7 +9,9 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
+from mosfs.calls import usage
 from mosfs.calls.partial import Carry
+from mosfs.calls.usage import Used
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.maps import complement
 from mosfs.migrate.rebuild import NoRoom
@@ -64,12 +66,18 @@ class Body:
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
+    used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
+    used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
 
     @property
     def pid(self) -> int:
         return self.task.pid
+
+    def used(self) -> Used:
+        """CPU time of the program away from home, in all."""
+        return self.used_before.plus(usage.of_process(self.pid).minus(self.used_to_build))
 
 
 @lru_cache(maxsize=1)

@@ -18,9 +18,10 @@ from typing import Any
 import msgspec
 
 from mosfs.abi import cpu
-from mosfs.calls import partial
+from mosfs.calls import partial, usage
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import BadRequest, Request, unpack_reply
+from mosfs.calls.usage import Used
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
 from mosfs.guest.serve import UC_SIGMASK, Serve
@@ -142,6 +143,8 @@ class Host:
         if self.control.sock is None:
             self._connect()
         for body in self.bodies.values():
+            if body.state is State.RUNNING:
+                self.tell_used(body)
             if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
                 try:
                     self._refresh_clock(body, self.clock)
@@ -317,6 +320,7 @@ class Host:
                                clocks.Shown(shown.realtime, shown.monotonic))  # fmt: skip
         body.task.poke(layout.CLOCK_PAGE, page)
         body.clock_page = page
+        body.used_before, body.used_to_build = Used(*body.meta.used), usage.of_process(body.pid)
         self.channel.send(Kind.RUNNING, body.pair)
         if body.meta.waiting:
             body.state = State.WAITING
@@ -486,8 +490,14 @@ class Host:
 
     # ------------------------------------------------------------------ answers
 
+    def tell_used(self, body: Body) -> None:
+        """USED: what the body has computed."""
+        self.channel.send(Kind.USED, body.pair, usage.FRAME.pack(*body.used()))
+
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
+        if request.nr in usage.CALLS and usage.place(request.nr, request.args) >= 0:
+            self.tell_used(body)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
         body.told_mask = request.mask

@@ -230,8 +230,8 @@ class Serve:
         self.answer(body, body.pair)
 
     def _futex(self, body: Body, args: tuple[int, ...]) -> None:
-        """Of the only thread: nobody can wake it, so waiting is sleeping until the timeout or a signal, and that is done at home on a
-        copy of the word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
+        """Of the only thread: nobody can wake it, so waiting is sleeping until the timeout or a signal: at home, on a copy of the word.
+        Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
         operation = args[1] & 127
         if operation in _FUTEX_WAITS:
             self._send(body, BY_NR[body.nr], args)
@@ -245,6 +245,7 @@ class Serve:
     def _exit(self, body: Body, args: tuple[int, ...]) -> None:
         """The deputy exits; DROP follows."""
         body.state = State.LEAVING
+        self.host.tell_used(body)
         request = Request(231, (args[0], 0, 0, 0, 0, 0), body.task.peek_mask())
         self.host.channel.send(Kind.CALL, body.pair, request.pack(body.seen))
 
@@ -359,6 +360,7 @@ class Serve:
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
         order = ExecOrder(body.nr, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
         body.state = State.EXECING
+        self.host.tell_used(body)
         body.seq = body.seq + 1 & 0x7FFF
         self.host.channel.send(Kind.EXEC, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
 

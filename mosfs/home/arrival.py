@@ -14,6 +14,7 @@ from mosfs.abi.texts import Reason
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import unpack_reply
+from mosfs.calls.usage import Used
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.program import Link, Phase, Place, Program
 from mosfs.home.registers import result_at, with_time_left
@@ -92,6 +93,7 @@ class Arrival:
         self.moves.drop(p, link)
         p.deputy = None
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
+        p.used = Used(*meta.used)
         partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
@@ -224,7 +226,7 @@ class Arrival:
         flight = deputy.flight
         if flight.carry is not None:
             result = partial.total(result, flight.carry)
-        outs = flight.outs(p.task, result)
+        outs = self.tracer.usage.outs(p, flight.request, result, flight.outs(p.task, result))
         deputy.flight = None
         early = [payload for kind, payload, _ in p.answer or [] if kind == Kind.SIGNAL]
         return (flight.request.nr, result, outs, flight), [*early, *infos]

@@ -182,7 +182,7 @@ def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
 
 
 def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:
-    """Take these signals out of the task's queue, as (sent to the whole process?, siginfo), so that older ones can come before them."""
+    """Take these signals out of the task's queue, as (sent to the process?, siginfo), so that older ones can come before."""
     task = call.task
     found = [(shared, info) for shared, info in task.peek_pending() if int.from_bytes(info[:4], "little") in signals]
     wanted = sum(1 << (sig - 1) for sig in signals)
