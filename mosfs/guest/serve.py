@@ -230,8 +230,8 @@ class Serve:
         self.answer(body, body.pair)
 
     def _futex(self, body: Body, args: tuple[int, ...]) -> None:
-        """Of the only thread: nobody can wake it, so waiting is sleeping until the timeout or a signal: at home, on a copy of the word.
-        Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
+        """Of the only thread, which nobody can wake: waiting is sleeping until the timeout or a signal, at home, on a copy of the
+        word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
         operation = args[1] & 127
         if operation in _FUTEX_WAITS:
             self._send(body, BY_NR[body.nr], args)
