@@ -9,9 +9,9 @@ from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
-from mosfs.calls import usage
+from mosfs.calls import cputime
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
-from mosfs.calls.usage import Used
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.maps import complement
 from mosfs.migrate.rebuild import NoRoom
@@ -77,7 +77,7 @@ class Body:
 
     def used(self) -> Used:
         """CPU time of the program away from home, in all."""
-        return self.used_before.plus(usage.of_process(self.pid).minus(self.used_to_build))
+        return self.used_before.plus(cputime.of_process(self.pid).minus(self.used_to_build))
 
 
 @lru_cache(maxsize=1)

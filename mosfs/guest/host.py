@@ -18,10 +18,10 @@ from typing import Any
 import msgspec
 
 from mosfs.abi import cpu
-from mosfs.calls import partial, usage
+from mosfs.calls import cputime, partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import BadRequest, Request, unpack_reply
-from mosfs.calls.usage import Used
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
 from mosfs.guest.serve import UC_SIGMASK, Serve
@@ -320,7 +320,7 @@ class Host:
                                clocks.Shown(shown.realtime, shown.monotonic))  # fmt: skip
         body.task.poke(layout.CLOCK_PAGE, page)
         body.clock_page = page
-        body.used_before, body.used_to_build = Used(*body.meta.used), usage.of_process(body.pid)
+        body.used_before, body.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
         self.channel.send(Kind.RUNNING, body.pair)
         if body.meta.waiting:
             body.state = State.WAITING
@@ -492,11 +492,11 @@ class Host:
 
     def tell_used(self, body: Body) -> None:
         """USED: what the body has computed."""
-        self.channel.send(Kind.USED, body.pair, usage.FRAME.pack(*body.used()))
+        self.channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.used()))
 
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
-        if request.nr in usage.CALLS and usage.place(request.nr, request.args) >= 0:
+        if request.nr in cputime.CALLS and cputime.place(request.nr, request.args) >= 0:
             self.tell_used(body)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF

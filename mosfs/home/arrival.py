@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.texts import Reason
 from mosfs.calls import partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import unpack_reply
-from mosfs.calls.usage import Used
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.program import Link, Phase, Place, Program
 from mosfs.home.registers import result_at, with_time_left
@@ -226,7 +226,7 @@ class Arrival:
         flight = deputy.flight
         if flight.carry is not None:
             result = partial.total(result, flight.carry)
-        outs = self.tracer.usage.outs(p, flight.request, result, flight.outs(p.task, result))
+        outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))
         deputy.flight = None
         early = [payload for kind, payload, _ in p.answer or [] if kind == Kind.SIGNAL]
         return (flight.request.nr, result, outs, flight), [*early, *infos]

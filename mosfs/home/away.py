@@ -17,9 +17,9 @@ import msgspec
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
-from mosfs.calls import usage
+from mosfs.calls import cputime
+from mosfs.calls.cputime import Used
 from mosfs.calls.request import BadRequest, Request, pack_reply, signals_seen, unpack
-from mosfs.calls.usage import Used
 from mosfs.home import control_calls
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
@@ -127,8 +127,8 @@ class Away:
         elif kind == Kind.RESET:
             sig = struct.unpack("<i", frame.payload)[0]
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
-        elif kind == Kind.USED:
-            p.used = Used(*usage.FRAME.unpack(frame.payload))
+        elif kind == Kind.CPU_TIME:
+            p.used = Used(*cputime.FRAME.unpack(frame.payload))
         elif kind == Kind.STEP_OUT and p.move is None:
             self.tracer.moves.request(p, Move("", "home"))
 
@@ -363,7 +363,7 @@ class Away:
         flight, outs = deputy.finish(result)
         if TRACE:
             self._trace(p, flight.request, result)
-        outs = self.tracer.usage.outs(p, flight.request, result, outs)
+        outs = self.tracer.cputime.outs(p, flight.request, result, outs)
         deputy.state = State.READY
         deputy.interrupting = False
         if p.sleeping is not None:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
-from mosfs.calls.usage import Used
 from mosfs.home.deputy import Deputy
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
@@ -98,7 +98,7 @@ class Program:
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
     parent: int = 0
-    watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.usage`
+    watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
     interrupted: bool = False  # we have asked it to stop
     restart: tuple[int, int] | None = None  # (call, result) for the kernel's restart logic at the next delivery
     clock_page: bytes = b""

@@ -20,16 +20,16 @@ from typing import Any
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Reason
-from mosfs.calls import partial, usage
+from mosfs.calls import cputime, partial
 from mosfs.calls.request import pack_reply
 from mosfs.home import control_calls
 from mosfs.home.away import TRACE, Away
 from mosfs.home.control_calls import Redirect, Special
+from mosfs.home.cputime import CpuTime
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Move, Place, Program
 from mosfs.home.settings import get, inherit, put
-from mosfs.home.usage import Usage
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
@@ -88,7 +88,7 @@ class Tracer:
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
-        self.usage = Usage(self.programs)
+        self.cputime = CpuTime(self.programs)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -268,7 +268,7 @@ class Tracer:
         if TRACE:
             sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
-        self.usage.ended(p)
+        self.cputime.ended(p)
         self.moves.gone(p)
         self.control.send(ProcGone(p.pid))
 
@@ -402,7 +402,7 @@ class Tracer:
     def _syscall_stop(self, p: Program) -> None:
         """Entry or exit of the rest of a transfer, or the end of a call about CPU time."""
         if p.watched:
-            self.usage.complete(p, p.task.peek_regs())
+            self.cputime.complete(p, p.task.peek_regs())
         if p.carry is None:
             p.task.cont()
             return
@@ -466,8 +466,8 @@ class Tracer:
         row = BY_NR.get(nr)
         if nr == SYS_SCHED_GETAFFINITY:
             lib.mos_unpin(self.pump)
-        if nr in usage.CALLS:
-            self.usage.watch(p, nr)
+        if nr in cputime.CALLS:
+            self.cputime.watch(p, nr)
         elif nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mosfs.calls import usage
+from mosfs.calls import cputime
+from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.request import Request
-from mosfs.calls.usage import Account, Used
 from mosfs.home.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.trace.task import SYSCALL
@@ -15,7 +15,7 @@ from mosfs.trace.task import SYSCALL
 MOST_DEAD = 1000
 
 
-class Usage:
+class CpuTime:
     """``programs`` is the tracer's table."""
 
     def __init__(self, programs: dict[int, Program]) -> None:
@@ -32,26 +32,26 @@ class Usage:
             parent.dead.clear()
         parent.dead[p.pid] = total
 
-    def _account(self, p: Program, nr: int, result: int) -> Account:
-        waited = p.dead.pop(result, Used()) if nr == usage.WAIT4 else Used()
-        return Account(p.used, p.children_used, waited)
+    def _account(self, p: Program, nr: int, result: int) -> Totals:
+        waited = p.dead.pop(result, Used()) if nr == cputime.WAIT4 else Used()
+        return Totals(p.used, p.children_used, waited)
 
     def outs(self, p: Program, request: Request, result: int, outs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """What a deputy's call brings back, completed."""
         nr = request.nr
-        if nr not in usage.CALLS or result < 0:
+        if nr not in cputime.CALLS or result < 0:
             return outs
-        index = usage.place(nr, request.args)
+        index = cputime.place(nr, request.args)
         wanted = request.args[index] if index >= 0 else 0
         account = self._account(p, nr, result)
-        size = usage.size(nr)
+        size = cputime.size(nr)
         return [
-            (at, usage.completed(nr, request.args, data, account) + data[size:] if at == wanted else data) for at, data in outs
+            (at, cputime.completed(nr, request.args, data, account) + data[size:] if at == wanted else data) for at, data in outs
         ]
 
     def watch(self, p: Program, nr: int) -> None:
         """At the entry of such a call at home: stop at its end, if there may be something to add."""
-        p.watched = nr == usage.WAIT4 or any(p.used) or any(p.children_used)
+        p.watched = nr == cputime.WAIT4 or any(p.used) or any(p.children_used)
         if p.watched:
             p.task.cont(request=SYSCALL)
         else:
@@ -62,8 +62,8 @@ class Usage:
         p.watched = False
         nr, result = signed(regs.orig_rax), signed(regs.rax)
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
-        index = usage.place(nr, args)
-        if result < 0 or index < 0 or not args[index] or (nr == usage.WAIT4 and not result):
+        index = cputime.place(nr, args)
+        if result < 0 or index < 0 or not args[index] or (nr == cputime.WAIT4 and not result):
             return
         account = self._account(p, nr, result)
-        p.task.write(args[index], usage.completed(nr, args, p.task.read(args[index], usage.size(nr)), account))
+        p.task.write(args[index], cputime.completed(nr, args, p.task.read(args[index], cputime.size(nr)), account))

@@ -33,7 +33,7 @@ class Used(NamedTuple):
         return Used(max(self.user - other.user, 0), max(self.system - other.system, 0))
 
 
-class Account(NamedTuple):
+class Totals(NamedTuple):
     """``own`` and ``children``: used away; ``waited``: the same of the child that wait4 has just returned."""
 
     own: Used
@@ -67,7 +67,7 @@ def size(nr: int) -> int:
     return 16 if nr == CLOCK_GETTIME else 32
 
 
-def completed(nr: int, args: tuple[int, ...], data: bytes, account: Account) -> bytes:
+def completed(nr: int, args: tuple[int, ...], data: bytes, account: Totals) -> bytes:
     """The first bytes of the kernel's answer, with ``account`` added."""
     if nr == CLOCK_GETTIME:
         seconds, ns = struct.unpack_from("<2q", data)
