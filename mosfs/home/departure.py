@@ -102,6 +102,8 @@ class Departure:
             p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
             meta.waiting = move.waiting
             meta.carry = p.carry
+            meta.used = p.used
+            p.watched = False
             self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING
@@ -125,6 +127,7 @@ class Departure:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
+            meta.used = p.used
             self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING

@@ -20,12 +20,13 @@ from typing import Any
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Reason
-from mosfs.calls import partial
+from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
 from mosfs.home.away import TRACE, Away
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
+from mosfs.home.cputime import CpuTime
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
@@ -90,6 +91,7 @@ class Tracer:
         self.policy = Policy(self)
         self.controls = Controls(self)
         self.statistics = Statistics(self)
+        self.cputime = CpuTime(self.programs)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -260,6 +262,7 @@ class Tracer:
         if parent is not None:
             p.place, p.link = parent.place, parent.link
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
+            p.parent = parent.pid
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
         self.programs[task.pid] = p
         self.begun = True
@@ -282,6 +285,7 @@ class Tracer:
         if TRACE:
             sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
+        self.cputime.ended(p)
         self.moves.gone(p)
         if p.leader:
             self.process(p).threads.discard(p.pid)
@@ -416,7 +420,7 @@ class Tracer:
 
     def go_on(self, p: Program) -> None:
         """Resume a program at home; the end of a transfer that we cut short is watched."""
-        p.task.cont(request=SYSCALL if p.carry is not None else CONT)
+        p.task.cont(request=SYSCALL if p.carry is not None or p.watched else CONT)
 
     def _mend_transfer(self, p: Program, *, again: bool = False) -> None:
         """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
@@ -431,7 +435,9 @@ class Tracer:
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
-        """Entry or exit of the rest of a transfer."""
+        """Entry or exit of the rest of a transfer, or the end of a call about CPU time."""
+        if p.watched:
+            self.cputime.complete(p, p.task.peek_regs())
         if p.carry is None:
             p.task.cont()
             return
@@ -497,7 +503,9 @@ class Tracer:
         row = BY_NR.get(nr)
         if nr == SYS_SCHED_GETAFFINITY:
             lib.mos_unpin(self.pump)
-        if nr in _OPENS:
+        if nr in cputime.CALLS:
+            self.cputime.watch(p, nr)
+        elif nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:
             self.policy.illegal(p, regs, nr)
