@@ -53,21 +53,25 @@ class Node:
     ip: str
     paths: NodePaths
     namespace: str = ""
+    balance: bool = False
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a lab consists of. ``base`` is the IP of node 1; the others follow."""
+    """What a lab consists of. ``base`` is the IP of node 1; the others follow. ``balance``: programs move by themselves; the nodes
+    share a machine, so the load of each is what its own programs and guests want."""
 
     root: str
     count: int
     base: str = "127.0.1.1"
     netns: bool = False
+    balance: bool = False
 
     def nodes(self) -> list[Node]:
         prefix, _, first = self.base.rpartition(".")
         return [
-            Node(n, f"{prefix}.{int(first) + n - 1}", NodePaths(f"{self.root}/node{n}"), self.namespace(f"node{n}"))
+            Node(n, f"{prefix}.{int(first) + n - 1}", NodePaths(f"{self.root}/node{n}"), self.namespace(f"node{n}"),
+                 self.balance)
             for n in range(1, self.count + 1)
         ]
 
@@ -81,7 +85,7 @@ class Plan:
         return self.nodes()[number - 1]
 
     @classmethod
-    def make(cls, root: str, count: int, base: str, netns: bool) -> Plan:
+    def make(cls, root: str, count: int, base: str, netns: bool, balance: bool = False) -> Plan:
         """UserError for what cannot be: too many nodes, or addresses outside of the loopback network."""
         if netns:
             base = NETNS_BASE
@@ -91,7 +95,7 @@ class Plan:
             raise UserError(f"--base {base}: not an address of the loopback network (127.x.y.z)")
         if count > MAX_NODES or int(base.rpartition(".")[2]) + count > 255:
             raise UserError(f"{count} nodes do not fit from {base} on")
-        return cls(os.path.abspath(root), count, base, netns)
+        return cls(os.path.abspath(root), count, base, netns, balance)
 
 
 def default_root(environ: Mapping[str, str] = os.environ) -> str:
@@ -141,7 +145,8 @@ def environment(node: Node, inherited: Mapping[str, str] = os.environ) -> dict[s
     if path.split(":")[0] != scripts:
         path = f"{scripts}:{path}"
     ports = {} if os.geteuid() == 0 else USER_PORTS
-    return {**inherited, **ports, "MOSIX_ROOT": node.paths.root, "MOUNT": node.paths.mount, "PATH": path}
+    balance = {"MOSIX_BALANCE": "on", "MOSIX_PROBE": "own"} if node.balance else {"MOSIX_BALANCE": "off"}
+    return {**inherited, **ports, **balance, "MOSIX_ROOT": node.paths.root, "MOUNT": node.paths.mount, "PATH": path}
 
 
 # --------------------------------------------------------------------------- coming up

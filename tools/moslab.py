@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 
 from mosfs.tools import lab, netns, storm
+from mosfs.tools.mosrun import first_environment
 from mosfs.tools.options import INT, REAL, TEXT, Command, Option, Parsed, UsageError
 from mosfs.tools.tree import Tree
 
@@ -15,11 +16,12 @@ ROOT = Option("--root", "root", "state, logs and mounts go below it (default: MO
               TEXT, metavar="dir")
 VERBOSE = Option("-v --verbose", "verbose", "say what is being done")
 
-UP = Command("moslab", "moslab up [-n N] [--netns] [--base IP] [--root DIR] [-v]", "start a cluster of N nodes", (
+UP = Command("moslab", "moslab up [-n N] [--netns] [--balance] [--base IP] [--root DIR] [-v]", "start a cluster of N nodes", (
     ROOT, VERBOSE,
     Option("-n", "count", "number of nodes (default 3)", INT, metavar="N", low=1, high=lab.MAX_NODES),
     Option("--base", "base", "loopback address of node 1 (default 127.0.1.1); the others follow", TEXT, metavar="ip"),
     Option("--netns", "netns", "each node in a network namespace of its own (10.77.0.N), joined by a bridge"),
+    Option("--balance", "balance", "let programs move by themselves, as on real nodes"),
 ), permute=True)
 DOWN = Command("moslab", "moslab down [--keep] [--root DIR]", "end the cluster and every MOSIX process of it", (
     ROOT, VERBOSE, Option("--keep", "keep", "keep the logs"),
@@ -51,7 +53,7 @@ def no_rest(options: Parsed) -> None:
 def up(options: Parsed) -> int:
     no_rest(options)
     count, base = int(options.get("count", "3")), options.get("base", "127.0.1.1")
-    plan = lab.Plan.make(root_of(options), count, base, "netns" in options)
+    plan = lab.Plan.make(root_of(options), count, base, "netns" in options, "balance" in options)
     shown = "verbose" in options or sys.stderr.isatty()
     lab.up(plan, (lambda text: print(text, file=sys.stderr)) if shown else (lambda text: None))
     return 0
@@ -91,13 +93,21 @@ def node_of(options: Parsed) -> lab.Node:
     return lab.require(root_of(options)).node(int(number))
 
 
+def environment(node: lab.Node) -> dict[str, str]:
+    """What a command finds as on ``node``; of ours nothing that Python itself has put there."""
+    given = dict(os.environ)
+    if b"LC_CTYPE" not in first_environment():
+        given.pop("LC_CTYPE", None)
+    return lab.environment(node, given)
+
+
 def become(node: lab.Node, command: list[str]) -> int:
     """Exec ``command`` with the environment, and for --netns in the network, of ``node``. Returns only by UserError."""
     if node.namespace:
         netns.enter(node.namespace)
     sys.stdout.flush()
     try:
-        os.execvpe(command[0], command, lab.environment(node))
+        os.execvpe(command[0], command, environment(node))
     except OSError as error:
         raise storm.not_started(command[0], error) from error
 
@@ -123,7 +133,7 @@ def storming(options: Parsed) -> int:
         netns.enter(node.namespace)
     places = [storm.HOME, *(str(number) for number in range(2, plan.count + 1))]
     moves = storm.Storm(Tree(node.paths), places, storm.seeded(options.get("seed")), "home" in options)
-    environ = lab.environment(node)
+    environ = environment(node)
     os.environ["PATH"] = environ["PATH"]  # where the command is looked for
     result = storm.run(options.rest, environ, moves, float(options.get("every", "0.2")))
     if "stats" in options:

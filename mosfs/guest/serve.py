@@ -43,6 +43,8 @@ CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
+_FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
+_FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
 #: RLIMIT_CPU, DATA, STACK, AS
 BODY_LIMITS = frozenset({0, 2, 3, 9})
 _EXITS = frozenset({60, 231})
@@ -233,20 +235,15 @@ class Serve:
         self.answer(body, body.pair)
 
     def _futex(self, body: Body, args: tuple[int, ...]) -> None:
-        """Of the only thread: there is nobody to wake, and waiting for somebody is waiting for ever."""
+        """Of the only thread: nobody can wake it, so waiting is sleeping until the timeout or a signal, and that is done at home on
+        a copy of the word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
         operation = args[1] & 127
-        if operation in (0, 9):  # FUTEX_WAIT, FUTEX_WAIT_BITSET
-            try:
-                value = int.from_bytes(body.task.read(args[0], 4), "little")
-            except OSError:
-                self.answer(body, -errno.EFAULT)
-                return
-            if value != args[2] & 0xFFFFFFFF:
-                self.answer(body, -errno.EAGAIN)
-                return
-            self.host.forward(body, Request(body.nr, args, body.task.peek_mask()), UNSUPPORTED)
-        else:
+        if operation in _FUTEX_WAITS:
+            self._send(body, BY_NR[body.nr], args)
+        elif operation in _FUTEX_PI:
             self.answer(body, 0)
+        else:
+            body.task.cont()
 
     # ------------------------------------------------------------------ processes
 
@@ -298,6 +295,7 @@ class Serve:
         child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
+        child.settings, child.account.decay = body.settings, body.account.decay
         child.regs = copy_regs(body.regs)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
         self.host.bodies[child.pair] = child

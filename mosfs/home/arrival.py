@@ -62,8 +62,8 @@ class Arrival:
             flight_result, infos = self._outcome(p, deputy)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 clear(call, [(layout.STUB, layout.END)])
-                rebuild = Rebuild(call, meta)
-                rebuild.map(home=True)
+                rebuild = Rebuild(call)
+                rebuild.map(meta, home=True)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)
                 regs = rebuild.finish(frames, home=True)
@@ -90,6 +90,7 @@ class Arrival:
         self.moves.drop(p, link)
         p.deputy = None
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
+        partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
         else:
@@ -122,22 +123,28 @@ class Arrival:
             # a signal that only the call's own temporary mask lets in will meet the call when it is made again
             if not signalled or not self.moves.departure.deliverable(p):
                 p.task.set_regs(regs)
+            elif p.carry is not None:
+                p.task.set_regs(self._carried(p, regs, 0))
             else:
                 p.restart = (nr, result)
                 p.task.set_regs(behind(regs, result))
         elif result == -errno.EINTR and flight is not None and not signalled:
             p.task.set_regs(with_time_left(regs, nr, flight))
-        elif partial.cut_short(nr, regs, result) and not signalled:
-            rest, p.carry = partial.remainder(regs, result, p.carry)
+        elif partial.cut_short(p.task, nr, regs, result) and not signalled:
+            rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)
             p.task.set_regs(rest)
         else:
-            after = behind(regs, result)
-            if p.carry is not None:
-                after.rax = partial.total(result, p.carry)
-                partial.put_back(after, p.carry)
-                p.carry = None
-            p.task.set_regs(after)
+            p.task.set_regs(self._carried(p, regs, result))
         self.tracer.go_on(p)
+
+    def _carried(self, p: Program, regs: Any, result: int) -> Any:
+        """Registers behind the call in ``regs``, with the sum of all its parts if it was cut short."""
+        after = behind(regs, result)
+        if p.carry is not None:
+            after.rax = partial.total(result, p.carry)
+            partial.put_back(after, p.carry)
+            p.carry = None
+        return after
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:
         """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
@@ -213,6 +220,8 @@ class Arrival:
         if not busy or deputy.flight is None:
             return self._held_outcome(p, infos)
         flight = deputy.flight
+        if flight.carry is not None:
+            result = partial.total(result, flight.carry)
         outs = flight.outs(p.task, result)
         deputy.flight = None
         return (flight.request.nr, result, outs, flight), infos

@@ -32,7 +32,7 @@ from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
+from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, OutOrder
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -95,10 +95,15 @@ class Away:
             self.tracer.moves.running(p, link)
         elif kind == Kind.FAIL:
             self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
+        elif kind == Kind.ROUND:
+            if p.move is not None and p.move.link is link:
+                self.tracer.moves.copying.round_done(p)
         elif p.link is not link or deputy is None:
             return
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
+            p.account.calls += 1
+            p.account.sent += len(frame.payload)
             if deputy.state is State.READY and not deputy.todo:
                 self._call(p, deputy, request, frame.flags, signals_seen(frame.payload))
             else:
@@ -116,6 +121,8 @@ class Away:
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
                 self.tracer.moves.arrival.arriving(p, link, frame.payload)
+        elif kind == Kind.COPIED:
+            self.tracer.moves.copied(p)
         elif kind == Kind.CANNOT:
             self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
         elif kind == Kind.DIED:
@@ -127,12 +134,30 @@ class Away:
         elif kind == Kind.RESET:
             sig = struct.unpack("<i", frame.payload)[0]
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
-        elif kind == Kind.STEP_OUT and p.move is None:
-            self.tracer.moves.request(p, Move("", "home"))
+        elif kind == Kind.USED:
+            self.tracer.statistics.used(p, frame.payload)
+        elif kind == Kind.STEP_OUT:
+            self._step_out(p, link, frame.payload)
+
+    def _step_out(self, p: Program, link: Link, payload: bytes) -> None:
+        """The body's node wants it to leave, or thinks that it would be better off elsewhere."""
+        order = msgspec.msgpack.decode(payload, type=OutOrder) if payload else OutOrder("")
+
+        def done(reason: str) -> None:
+            if reason and p.link is link:
+                self.send(p, Kind.STAYED, reason.encode())
+
+        if p.move is not None:
+            done("another move is under way")
+        elif order.why and p.settings.lock == 1:
+            done("it is locked (mosrun -L)")
+        else:
+            self.tracer.moves.request(p, Move(order.target, order.target or "home", done=done, below=order.below, why=order.why))
 
     def send(self, p: Program, kind: int, payload: bytes) -> None:
         """A frame for the body's host; kept back while the body moves."""
         flags = p.seq << 1 if kind == Kind.REPLY else 0
+        p.account.received += len(payload)
         if p.answer is not None:
             p.answer.append((kind, payload, flags))
             return
@@ -363,6 +388,10 @@ class Away:
         if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
             self._became_ready(p, deputy)
             return
+        whole = deputy.whole(result)
+        if whole is None:
+            return
+        result = whole
         flight, outs = deputy.finish(result)
         if TRACE:
             self._trace(p, flight.request, result)
@@ -413,7 +442,8 @@ class Away:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
-            self.tracer.spare_interruption(p.task, regs, sig)
+            if self.tracer.spare_interruption(p.task, regs, sig) and deputy.flight is not None:
+                deputy.flight.spared = True
             p.task.cont(sig)
             return
         info = p.task.peek_siginfo()

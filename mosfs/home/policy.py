@@ -27,7 +27,7 @@ class Policy:
         self.tracer = tracer
 
     def mode(self, p: Program) -> Unsupported:
-        return Unsupported(max(p.settings.unsupported, 0))
+        return Unsupported(max(self.tracer.process(p).settings.unsupported, 0))
 
     def trapped(self, p: Program, row: Syscall, regs: Any) -> None:
         """A trapped call at home, other than an open."""
@@ -48,8 +48,9 @@ class Policy:
 
     def bind(self, p: Program, message: str) -> None:
         """From now on the program stays at home, until it executes another."""
-        p.bound = message
-        self.tracer.announce(p)
+        process = self.tracer.process(p)
+        process.bound = f"stays at home: {message}"
+        self.tracer.announce(process)
 
     def _refuse_at_home(self, p: Program, regs: Any, message: str) -> None:
         mode = self.mode(p)

@@ -11,8 +11,10 @@ from enum import StrEnum
 from typing import Any
 
 from mosfs.abi.flags import AT_FDCWD
+from mosfs.balance.account import Account
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy
+from mosfs.migrate.precopy import Precopy
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import LastMessage, ProcState, Settings
@@ -33,6 +35,8 @@ class Phase(StrEnum):
 
     CHANNEL = "channel"  # mosd is asked for a data channel
     PREPARING = "preparing"  # the new host makes an empty body; the program runs on
+    ARMING = "arming"  # the program is interrupted so that its memory can be followed
+    COPYING = "copying"  # its memory is sent while it runs
     STOPPING = "stopping"  # the program is interrupted to be captured
     SENT = "sent"  # the image is on its way to the new host; READY or FAIL follows
     GO = "go"  # the body may run; it has not said so yet
@@ -64,7 +68,10 @@ class Move:
     started: float = field(default_factory=time.monotonic)
     frozen_at: float = 0.0
     tries: int = 0
+    copy: Precopy | None = None
     waiting: bool = False  # the program is inside its own migration request
+    below: int = 0  # the target takes it only while its load stays below this
+    why: str = ""  # why it is moved, "" if somebody wishes it
 
 
 @dataclass(slots=True)
@@ -84,6 +91,8 @@ class Program:
     sigmig: int = 0
     held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
     halted: bool = False  # it is in a group stop
+    leader: int = 0  # this is a thread of that process
+    threads: set[int] = field(default_factory=set)  # the others of this process
     native: bool = False  # mosnative: not ours any more but for the stops
     bound: str = ""  # why it can never leave (until its next exec)
     why: str = ""  # why the last attempt to move it failed
@@ -108,6 +117,8 @@ class Program:
     retry_at: float = 0.0
     launcher: socket.socket | None = None
     announced: ProcState | None = None
+    because: str = ""  # why it was moved where it is
+    account: Account = field(default_factory=lambda: Account(time.monotonic()))
 
     @property
     def pid(self) -> int:
@@ -139,6 +150,8 @@ class Program:
             freeze_ms=round(self.freeze_ms, 3),
             next_checkpoint=self.next_checkpoint,
             last_message=self.last_message,
+            barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
+            because=self.because,
         )
 
     def directory(self, dirfd: int) -> bytes:

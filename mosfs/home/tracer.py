@@ -30,6 +30,7 @@ from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
 from mosfs.home.settings import inherit, of_child
+from mosfs.home.usage import Statistics
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
@@ -56,9 +57,10 @@ from mosfs.wire.messages import (
 )
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
-_IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
+_IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
 SYS_SCHED_GETAFFINITY = 204
+HAS_THREADS = "stays at home: has threads"
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
 
@@ -87,6 +89,7 @@ class Tracer:
         self.moves = Moves(self)
         self.policy = Policy(self)
         self.controls = Controls(self)
+        self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -130,6 +133,7 @@ class Tracer:
                 for link in sources:
                     if link.channel.pending():
                         self.away.channel_event(link)
+            self.moves.copying.step()
             self._housekeeping()
 
     def _watch(self, fd: int) -> None:
@@ -146,6 +150,9 @@ class Tracer:
         retry = self.moves.next_retry()
         if retry is not None:
             due = min(due, retry)
+        copying = self.moves.copying.timeout()
+        if copying is not None:
+            due = min(due, now + copying)
         if self.control.sock is None:
             due = min(due, now + 0.3)
         return max(0, int((due - now) * 1e6))
@@ -157,6 +164,7 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            self.statistics.tick(now)
             if self.control.sock is None:
                 self.connect()
         elif self.control.sock is None:
@@ -166,7 +174,7 @@ class Tracer:
         for p in self.programs.values():
             if p.last_message is not None:
                 self.announce(p)
-            if p.place is Place.HOME and p.clock_page and not p.native:
+            if p.place is Place.HOME and p.clock_page and not p.native and not p.leader:
                 try:
                     self._refresh_clock(p)
                 except (TaskGone, OSError):
@@ -189,6 +197,7 @@ class Tracer:
                 self.control.send(ProcGone(pid))
             for p in self.programs.values():
                 p.announced = None
+                p.account.news = True
                 self.announce(p)
 
     def log(self, text: str, level: int = 20) -> None:
@@ -197,6 +206,8 @@ class Tracer:
 
     def announce(self, p: Program) -> None:
         """Tell mosd if anything that it shows has changed."""
+        if p.leader:
+            return
         state = p.state()
         if state != p.announced:
             p.announced = state
@@ -254,6 +265,17 @@ class Tracer:
         self.begun = True
         return p
 
+    def process(self, p: Program) -> Program:
+        """The process that ``p`` is a thread of: settings, and what people see, are its."""
+        return self.programs.get(p.leader, p)
+
+    def _thread(self, q: Program, p: Program) -> None:
+        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
+        process = self.process(p)
+        q.leader = process.pid
+        process.threads.add(q.pid)
+        process.bound = process.bound or HAS_THREADS
+
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
@@ -261,7 +283,10 @@ class Tracer:
             sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
         self.moves.gone(p)
-        self.control.send(ProcGone(p.pid))
+        if p.leader:
+            self.process(p).threads.discard(p.pid)
+        else:
+            self.control.send(ProcGone(p.pid))
 
     def release_vfork(self, p: Program) -> None:
         parent = self.programs.get(p.vfork_parent)
@@ -317,8 +342,11 @@ class Tracer:
         if stop is Stop.VFORK:
             p.vforking += 1
             q.vfork_parent = p.pid
-        if stop is Stop.CLONE and _is_thread(child, p.pid):
-            p.bound = q.bound = "has threads"
+        if stop is Stop.CLONE and tgid_of(child) != child:
+            self._thread(q, p)
+            self.announce(self.process(p))
+        elif q.bound == HAS_THREADS:  # a child has only the thread that made it
+            q.bound = ""
         p.task.cont()
         self.announce(q)
         self.meet(q)
@@ -332,7 +360,9 @@ class Tracer:
     def exec_done(self, p: Program) -> None:
         """PTRACE_EVENT_EXEC: a new program in the same process."""
         first = p.place is Place.STARTING
+        self._alone(p)
         self.release_vfork(p)
+        self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
         p.sleeping, p.restart = None, None
         p.infos.clear()
@@ -346,6 +376,8 @@ class Tracer:
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
+            if first:
+                self.statistics.began(p)
         except embark.CannotEmbark as error:
             p.native = True
             p.bound = f"cannot be migrated: {error}"
@@ -358,6 +390,14 @@ class Tracer:
             start(p)
         elif not self.moves.resume_away(p):
             p.task.cont()
+
+    def _alone(self, p: Program) -> None:
+        """exec: the other threads are gone, and whichever made it has the process's ID now (ptrace(2), execve under ptrace)."""
+        self.programs.pop(p.task.event_message() if p.threads else p.pid, None)
+        for tid in p.threads:
+            self.programs.pop(tid, None)
+        p.threads.clear()
+        self.programs[p.pid] = p
 
     def make_native(self, p: Program) -> None:
         """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
@@ -383,11 +423,11 @@ class Tracer:
         p.interrupted = again
         regs = p.task.peek_regs()
         nr, result = signed(regs.orig_rax), signed(regs.rax)
-        if partial.cut_short(nr, regs, result):
+        if partial.cut_short(p.task, nr, regs, result):
             before = copy_regs(regs)
             before.rip -= 2
             before.rax, before.orig_rax = nr, NOTHING
-            rest, p.carry = partial.remainder(before, result, p.carry)
+            rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
@@ -399,9 +439,9 @@ class Tracer:
         result = signed(regs.rax)
         if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.moves.departure.deliverable(p):
+        elif result in RESTARTS and not self._heard(p):
             p.task.cont(request=SYSCALL)
-        elif p.interrupted and partial.cut_short(signed(regs.orig_rax), regs, result):
+        elif (p.interrupted or not self._heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
             self._mend_transfer(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
@@ -410,6 +450,11 @@ class Tracer:
             p.carry = None
             p.task.set_regs(regs)
             p.task.cont()
+
+    def _heard(self, p: Program) -> bool:
+        """A signal is about to be delivered, and it does something."""
+        sets = status_sets(p.pid)
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
 
     # ------------------------------------------------------------------ stops at home
 
@@ -420,21 +465,25 @@ class Tracer:
             p.restart = None
             regs.orig_rax, regs.rax = number, result & NOTHING
             p.task.set_regs(regs)
-        else:
-            self.spare_interruption(p.task, regs, sig)
+        elif self.spare_interruption(p.task, regs, sig):
+            self._mend_transfer(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
 
-    def spare_interruption(self, task: Task, regs: Any, sig: int) -> None:
-        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all."""
-        if signed(regs.rax) != -errno.EINTR or signed(regs.orig_rax) < 0:
-            return
-        sets = status_sets(task.pid)
-        bit = 1 << (sig - 1)
-        if sets["SigIgn"] & bit or (sig in _IGNORED_BY_DEFAULT and not sets["SigCgt"] & bit):
+    def spare_interruption(self, task: Task, regs: Any, sig: int) -> bool:
+        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
+
+        True if it may have cut a transfer short (`calls.partial`)."""
+        result, number = signed(regs.rax), signed(regs.orig_rax)
+        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
+            return False
+        if not _unheard(status_sets(task.pid)) >> (sig - 1) & 1:
+            return False
+        if result == -errno.EINTR:
             regs.rip -= 2
             regs.rax = regs.orig_rax
             regs.orig_rax = NOTHING
             task.set_regs(regs)
+        return result > 0
 
     def _trapped(self, p: Program) -> None:
         """A call that the filter sent to us."""
@@ -469,13 +518,13 @@ class Tracer:
             p.task.cont()
             return
         opened = control_calls.opening(nr, args, path, how)
-        meaning = control_calls.recognise(opened, p.pid, self.mount, p.directory)
+        meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
         if meaning is None:
             p.task.cont()
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
         else:
-            self.controls.request(p, meaning, p.task.read_string, lambda result: self.finish_special(p, result))
+            self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
 
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, which lies in the low region meanwhile."""
@@ -504,13 +553,18 @@ class Tracer:
             self.answer(p, p.task.peek_regs(), result)
 
 
-def _is_thread(child: int, parent: int) -> bool:
+def _unheard(sets: dict[str, int]) -> int:
+    """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
+    return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]
+
+
+def tgid_of(pid: int) -> int:
+    """The process that thread ``pid`` belongs to; ``pid`` itself when it is gone."""
     try:
-        with open(f"/proc/{child}/status", encoding="latin-1") as status:
-            tgid = next(line for line in status if line.startswith("Tgid:")).split()[1]
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            return int(next(line for line in status if line.startswith("Tgid:")).split()[1])
     except (OSError, StopIteration):
-        return False
-    return int(tgid) != child
+        return pid
 
 
 def _has_sys_admin(pid: int) -> bool:

@@ -14,9 +14,10 @@ import msgspec
 
 VERSION = 1
 
-#: addr u64, pages u32, flags u32 (COMPRESSED), xxh3_64 of the raw pages u64
+#: addr u64, pages u32, flags u32 (COMPRESSED, ZERO), xxh3_64 of the raw pages u64
 PAGES_HEADER = struct.Struct("<QIIQ")
 COMPRESSED = 1
+ZERO = 2  # no data: the pages are empty again
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 
@@ -73,7 +74,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     home: str = ""
     waiting: bool = False
     dumpable: int = 1
-    carry: tuple[int, int, int] | None = None
+    carry: tuple[int, int, int, int] | None = None
     seq: int = 0
     seen: int = 0
     cpu_timers: list[bytes] = []

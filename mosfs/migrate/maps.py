@@ -111,27 +111,3 @@ def protections(vmas: list[Vma]) -> list[tuple[int, int, int]]:
         else:
             calls.append((vma.start, vma.end - vma.start, vma.prot))
     return calls
-
-
-def complement(keep: list[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:
-    """What is left of [low, high) without the ranges of ``keep`` (sorted, disjoint)."""
-    gaps: list[tuple[int, int]] = []
-    at = low
-    for start, end in keep:
-        if min(start, high) > at:
-            gaps.append((at, min(start, high)))
-        at = max(at, end)
-    if at < high:
-        gaps.append((at, high))
-    return gaps
-
-
-def merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted and disjoint, as `complement` wants them."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged

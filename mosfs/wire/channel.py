@@ -90,6 +90,14 @@ class Channel:
                 except OSError as error:
                     raise self._fail(str(error)) from error
 
+    def takes_more(self) -> bool:
+        """The socket has room, so that a frame would not wait for the peer; true of a lost one, so that it is noticed."""
+        if self.lost:
+            return True
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        return bool(poll.poll(0))
+
     # ------------------------------------------------------------------ receiving
 
     def frames(self) -> Iterator[Frame]:
