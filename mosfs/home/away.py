@@ -26,6 +26,7 @@ from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate.capture import signed
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
+from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
-SYS_SCHED_GETAFFINITY = 204
+#: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
+AFFINITY = frozenset({203, 204})
 _OPENS = frozenset(PATH_ARG)
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
@@ -188,7 +190,7 @@ class Away:
                 return
         elif request.nr in _OPENS and self._control(p, request):
             return
-        if request.nr == SYS_SCHED_GETAFFINITY:
+        if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
@@ -290,6 +292,10 @@ class Away:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
+        if self.tracer.policy.refuse_device(p, as_c_int(order.fd), lambda result: self._answer(p, result)):
+            deputy.ready_since = time.monotonic()
+            self._ready[p.pid] = p
+            return
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
             if not -4096 < result < 0:

@@ -23,7 +23,7 @@ from mosfs.abi.texts import Reason
 from mosfs.calls import partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
-from mosfs.home.away import TRACE, Away
+from mosfs.home.away import AFFINITY, TRACE, Away
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.moves import Moves
@@ -59,7 +59,6 @@ from mosfs.wire.messages import (
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
-SYS_SCHED_GETAFFINITY = 204
 HAS_THREADS = "stays at home: has threads"
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
@@ -493,7 +492,7 @@ class Tracer:
             p.task.cont()
             return
         row = BY_NR.get(nr)
-        if nr == SYS_SCHED_GETAFFINITY:
+        if nr in AFFINITY:
             lib.mos_unpin(self.pump)
         if nr in _OPENS:
             self._open(p, regs, nr)
@@ -529,9 +528,12 @@ class Tracer:
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, which lies in the low region meanwhile."""
         p.task.write(layout.SCRATCH, path + b"\0")
-        name = ("rdi", "rsi")[PATH_ARG[nr]]
+        self.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
+
+    def make_with(self, p: Program, regs: Any, name: str, value: int) -> None:
+        """Make a trapped call with another value in the register ``name``, of which the program sees nothing."""
         before = getattr(regs, name)
-        setattr(regs, name, layout.SCRATCH)
+        setattr(regs, name, value)
         p.task.set_regs(regs)
         p.task.cont(request=SYSCALL)
         status = p.task.wait()
