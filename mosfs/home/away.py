@@ -62,7 +62,9 @@ class Away:
                 self._frame(link, frame)
                 while self._backlog:
                     self._frame(*self._backlog.pop(0))
-        except ChannelLost:
+        except ChannelLost as lost:
+            if str(lost) == text(Text.COMPROMISED):
+                self.tracer.log(f"{lost} ({link.ip})", 40)
             self.link_lost(link)
 
     def backlog(self, link: Link, frame: Frame) -> None:
@@ -292,19 +294,20 @@ class Away:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
-        if self.tracer.policy.refuse_device(p, as_c_int(order.fd), lambda result: self._answer(p, result)):
-            deputy.ready_since = time.monotonic()
-            self._ready[p.pid] = p
-            return
+        device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
             if not -4096 < result < 0:
-                self._send_file(p, result, order.length)
+                if not (device := p.has_device(as_c_int(order.fd))):
+                    self._send_file(p, result, order.length)
                 call(SYS_MUNMAP, result, order.length)
                 result = 0
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
-        self._answer(p, result)
+        if device:
+            self.tracer.policy.refuse_device(p, lambda error: self._answer(p, error))
+        else:
+            self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
         buffer = bytearray(CHUNK)

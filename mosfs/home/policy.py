@@ -39,8 +39,9 @@ class Policy:
             p.task.cont()
         elif verdict.do is Do.ANSWER:
             self.tracer.answer(p, regs, verdict.result)
-        elif self.mode(p) is Unsupported.STAY_HOME and verdict.message:
-            self.bind(p, verdict.message)
+        elif self.mode(p) is Unsupported.STAY_HOME:
+            if verdict.message:
+                self.bind(p, verdict.message)
             p.task.cont()
         elif verdict.do is Do.PRIVATE and (not verdict.message or self.mode(p) is not Unsupported.KILL):
             self.tracer.make_with(p, regs, "r10", private(regs.r10))
@@ -86,9 +87,9 @@ class Policy:
             return True
         return self._refuse_away(p, self._device(p, row, args) or verdict.message, done, advice(row, args))
 
-    def refuse_device(self, p: Program, fd: int, done: Callable[[int], None]) -> bool:
-        """Whether a private mapping away was refused, because the memory of a device cannot be there."""
-        return p.has_device(fd) and self._refuse_away(p, text(Text.MAP_DEVICE), done)
+    def refuse_device(self, p: Program, done: Callable[[int], None]) -> None:
+        """A private mapping away of a device, whose memory cannot be there."""
+        self._refuse_away(p, text(Text.MAP_DEVICE), done)
 
     def _refuse_away(self, p: Program, message: str, done: Callable[[int], None], hint: str = "") -> bool:
         mode = self.mode(p)

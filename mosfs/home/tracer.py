@@ -19,7 +19,7 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.abi.texts import Reason
+from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
@@ -199,9 +199,9 @@ class Tracer:
                 p.account.news = True
                 self.announce(p)
 
-    def log(self, text: str, level: int = 20) -> None:
-        if not self.control.send(Report(level, text)):
-            sys.stderr.write(f"tracer {os.getpid()}: {text}\n")
+    def log(self, line: str, level: int = 20) -> None:
+        if not self.control.send(Report(level, line)):
+            sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
 
     def announce(self, p: Program) -> None:
         """Tell mosd if anything that it shows has changed."""
@@ -573,11 +573,21 @@ def _has_sys_admin(pid: int) -> bool:
     """May install a filter without no_new_privs (seccomp(2))."""
     try:
         with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            text = status.read()
+            lines = status.read()
     except OSError as error:
         raise TaskGone(pid) from error
-    effective = int(text[text.index("CapEff:") + 8 :].split(None, 1)[0], 16)
+    effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
     return bool(effective >> 21 & 1)
+
+
+def _why_not_seized(error: Exception) -> str:
+    """In the manual's words (section 10.5) where it has some: ptrace(2), PTRACE_SEIZE, and what a security module may add."""
+    texts = {
+        errno.EIO: Text.NO_PTRACE, errno.EINVAL: Text.NO_PTRACE, errno.EPERM: Text.TOO_SECURE, errno.EACCES: Text.TOO_SECURE,
+        errno.ENOMEM: Text.NO_MEMORY,
+    }  # fmt: skip
+    found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
+    return text(found) if found is not None else str(error)
 
 
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
@@ -587,8 +597,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     try:
         task.seize()
     except (TaskGone, OSError) as error:
-        reason = "kernel does not support full ptrace options" if getattr(error, "errno", 0) == errno.EIO else str(error)
-        launcher.send(b"ERR\0" + reason.encode())
+        launcher.send(b"ERR\0" + _why_not_seized(error).encode())
         return 1
     p = tracer.adopt(task, spawn.settings)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
