@@ -16,7 +16,7 @@ from dataclasses import dataclass
 ROOT = "mosfs"
 C_MODULE = "mosfs._native"  #: built, so there is no source to read; part of `native`
 
-#: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts.
+#: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts, `api` nothing at all.
 LAW = (
     ("abi", "api"),
     ("native",),

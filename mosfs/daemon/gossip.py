@@ -14,6 +14,7 @@ from random import Random
 
 import trio
 
+from mosfs.abi.texts import Text, text
 from mosfs.balance import ages
 from mosfs.balance.exchange import Exchange, Outgoing
 from mosfs.balance.gossip import Entry, Gossip
@@ -160,7 +161,7 @@ class Service:
         number = as_unsigned(source)
         if fault is Fault.FORGED and number in self.exchange.members and number not in self.complained:
             if len(self.complained) < MAX_COMPLAINTS:
-                log.error("Authentication violation with %s", source)
+                log.error(text(Text.AUTHENTICATION, computer=source))
             self.complained.add(number)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from mosfs.abi import cpu
+from mosfs.abi.texts import Text, text
 from mosfs.calls import cputime, partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
@@ -641,7 +642,7 @@ def main(order: SpawnHost, data: socket.socket) -> int:
     except ChannelLost as lost:
         # home is lost (or has nothing for us any more): the bodies die with us
         if host.bodies:
-            host.log(f"remote-site ({host.home}) seems to be dead: {len(host.bodies)} guest(s) ended ({lost})", 30)
+            host.log(f"{text(Text.SEEMS_DEAD, computer=host.home)}: {len(host.bodies)} guest(s) ended ({lost})", 30)
     except Exception:
         host.log(traceback.format_exc(), 40)
         raise

@@ -16,7 +16,7 @@ import msgspec
 from mosfs.abi import commands
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
 from mosfs.calls.marshal import marshal
-from mosfs.calls.policy import Do, judge, stays_in_body
+from mosfs.calls.policy import Do, judge, private, stays_in_body
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
@@ -111,7 +111,7 @@ class Serve:
         row = BY_NR.get(nr)
         if row is None:
             self.host.log(f"origpid={body.pair} illegal call {nr} at {regs.rip:#x} (restart {body.restart}, {body.state})", 30)
-        if row is None or judge(row, args).do is not Do.SERVE:
+        if row is None or judge(row, args).do not in (Do.SERVE, Do.PRIVATE):
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
         if body.infos and nr not in _EXITS and nr != SYS_RT_SIGRETURN:
@@ -391,12 +391,9 @@ class Serve:
     def _mmap(self, body: Body, args: tuple[int, ...]) -> None:
         addr, length, prot, flags, fd, offset = args
         if flags & MAP_ANONYMOUS:
-            # shared, but never written: nobody can tell it from private memory
-            regs = copy_regs(body.regs)
-            regs.r10 = flags & ~0xF | MAP_PRIVATE
-            body.task.set_regs(regs)
-            body.task.cont(request=SYSCALL)
-            body.state = State.RUNNING
+            # shared, and not to be written: home knows whether that may be private (`calls.policy.Do.PRIVATE`)
+            self._both.add(body.pair)
+            self.host.forward(body, Request(body.nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
         if not length or offset & 4095:
             self.answer(body, -errno.EINVAL)
@@ -449,6 +446,8 @@ class Serve:
             body.task.interrupt()
         regs = copy_regs(body.regs)
         regs.orig_rax = body.nr
+        if body.nr == SYS_MMAP:
+            regs.r10 = private(regs.r10)
         body.task.set_regs(regs)
         body.task.cont()
         return True

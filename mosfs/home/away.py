@@ -28,6 +28,7 @@ from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate.capture import signed
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
+from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
-SYS_SCHED_GETAFFINITY = 204
+#: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
+AFFINITY = frozenset({203, 204})
 _OPENS = frozenset(PATH_ARG)
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
@@ -62,7 +64,9 @@ class Away:
                 self._frame(link, frame)
                 while self._backlog:
                     self._frame(*self._backlog.pop(0))
-        except ChannelLost:
+        except ChannelLost as lost:
+            if str(lost) == text(Text.COMPROMISED):
+                self.tracer.log(f"{lost} ({link.ip})", 40)
             self.link_lost(link)
 
     def backlog(self, link: Link, frame: Frame) -> None:
@@ -192,7 +196,7 @@ class Away:
                 return
         elif request.nr in _OPENS and self._control(p, request):
             return
-        if request.nr == SYS_SCHED_GETAFFINITY:
+        if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
@@ -294,15 +298,20 @@ class Away:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
+        device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
             if not -4096 < result < 0:
-                self._send_file(p, result, order.length)
+                if not (device := p.has_device(as_c_int(order.fd))):
+                    self._send_file(p, result, order.length)
                 call(SYS_MUNMAP, result, order.length)
                 result = 0
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
-        self._answer(p, result)
+        if device:
+            self.tracer.policy.refuse_device(p, lambda error: self._answer(p, error))
+        else:
+            self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
         buffer = bytearray(CHUNK)

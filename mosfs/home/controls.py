@@ -45,7 +45,8 @@ class Controls:
     # ------------------------------------------------------------------ from a program
 
     def request(self, p: Program, special: Special, read_name: ReadName, done: Done) -> None:
-        """Carry out an open that is a request."""
+        """Carry out an open that is a request. What one thread sets holds for its process."""
+        p = self.tracer.process(p)
         row = special.row
         error = refused(special)
         if error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import LastMessage, ProcState, Settings
 from mosfs.wire.orders import MoveOrder
+
+_DEV_ZERO = os.makedev(1, 5)
 
 
 class Place(StrEnum):
@@ -117,6 +120,7 @@ class Program:
     last_move: tuple[int, str, str] = (0, "", "ok")
     freeze_ms: float = 0.0
     next_checkpoint: int = 1
+    advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
     last_message: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
     start: Callable[[Program], None] | None = None  # what to do before the first instruction
     next_settings: Settings | None = None
@@ -160,6 +164,14 @@ class Program:
             barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
             because=self.because,
         )
+
+    def has_device(self, fd: int) -> bool:
+        """Whether a descriptor is a character device whose memory is not just zeros (/dev/zero)."""
+        try:
+            found = os.stat(f"/proc/{self.pid}/fd/{fd}")
+        except OSError:
+            return False
+        return stat.S_ISCHR(found.st_mode) and found.st_rdev != _DEV_ZERO
 
     def directory(self, dirfd: int) -> bytes:
         """Path of an open directory, or of the working directory (AT_FDCWD); OSError if it is none."""

@@ -19,11 +19,11 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.abi.texts import Reason
+from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
-from mosfs.home.away import TRACE, Away
+from mosfs.home.away import AFFINITY, TRACE, Away
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
@@ -60,7 +60,6 @@ from mosfs.wire.messages import (
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
-SYS_SCHED_GETAFFINITY = 204
 HAS_THREADS = "stays at home: has threads"
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
@@ -202,9 +201,9 @@ class Tracer:
                 p.account.news = True
                 self.announce(p)
 
-    def log(self, text: str, level: int = 20) -> None:
-        if not self.control.send(Report(level, text)):
-            sys.stderr.write(f"tracer {os.getpid()}: {text}\n")
+    def log(self, line: str, level: int = 20) -> None:
+        if not self.control.send(Report(level, line)):
+            sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
 
     def announce(self, p: Program) -> None:
         """Tell mosd if anything that it shows has changed."""
@@ -501,7 +500,7 @@ class Tracer:
             p.task.cont()
             return
         row = BY_NR.get(nr)
-        if nr == SYS_SCHED_GETAFFINITY:
+        if nr in AFFINITY:
             lib.mos_unpin(self.pump)
         if nr in cputime.CALLS:
             self.cputime.watch(p, nr)
@@ -539,9 +538,12 @@ class Tracer:
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, which lies in the low region meanwhile."""
         p.task.write(layout.SCRATCH, path + b"\0")
-        name = ("rdi", "rsi")[PATH_ARG[nr]]
+        self.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
+
+    def make_with(self, p: Program, regs: Any, name: str, value: int) -> None:
+        """Make a trapped call with another value in the register ``name``, of which the program sees nothing."""
         before = getattr(regs, name)
-        setattr(regs, name, layout.SCRATCH)
+        setattr(regs, name, value)
         p.task.set_regs(regs)
         p.task.cont(request=SYSCALL)
         status = p.task.wait()
@@ -581,11 +583,21 @@ def _has_sys_admin(pid: int) -> bool:
     """May install a filter without no_new_privs (seccomp(2))."""
     try:
         with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            text = status.read()
+            lines = status.read()
     except OSError as error:
         raise TaskGone(pid) from error
-    effective = int(text[text.index("CapEff:") + 8 :].split(None, 1)[0], 16)
+    effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
     return bool(effective >> 21 & 1)
+
+
+def _why_not_seized(error: Exception) -> str:
+    """In the manual's words (section 10.5) where it has some: ptrace(2), PTRACE_SEIZE, and what a security module may add."""
+    texts = {
+        errno.EIO: Text.NO_PTRACE, errno.EINVAL: Text.NO_PTRACE, errno.EPERM: Text.TOO_SECURE, errno.EACCES: Text.TOO_SECURE,
+        errno.ENOMEM: Text.NO_MEMORY,
+    }  # fmt: skip
+    found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
+    return text(found) if found is not None else str(error)
 
 
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
@@ -595,8 +607,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     try:
         task.seize()
     except (TaskGone, OSError) as error:
-        reason = "kernel does not support full ptrace options" if getattr(error, "errno", 0) == errno.EIO else str(error)
-        launcher.send(b"ERR\0" + reason.encode())
+        launcher.send(b"ERR\0" + _why_not_seized(error).encode())
         return 1
     p = tracer.adopt(task, spawn.settings)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
+from mosfs.abi.texts import Text, text
 from mosfs.migrate.image import PROT_EXEC, PROT_READ, PROT_WRITE, Vma
 from mosfs.trace import layout
 from mosfs.trace.task import TaskGone
@@ -44,7 +46,9 @@ def read_maps(pid: int) -> list[Mapping]:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
             return [parse_line(line) for line in lines]
     except OSError as error:
-        raise TaskGone(pid) from error
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            raise TaskGone(pid) from error
+        raise CannotMove(f"{text(Text.NO_MAPS)} ({error.strerror})") from error
 
 
 def travelling(mappings: list[Mapping], stack: int) -> list[Vma]:

@@ -8,11 +8,13 @@ time calls from there.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
 from functools import lru_cache
 
+from mosfs.abi.texts import Text, text
 from mosfs.native import ffi, lib
 from mosfs.trace import filter as seccomp
 from mosfs.trace import layout, stops
@@ -87,7 +89,7 @@ class _Stepper:
     def must(self, what: str, nr: int, *args: int) -> None:
         result = self(nr, *args)
         if -4096 < result < 0:
-            raise CannotEmbark(f"{what}: {os.strerror(-result)}")
+            raise CannotEmbark(text(Text.NO_MEMORY) if result == -errno.ENOMEM else f"{what}: {os.strerror(-result)}")
 
 
 def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mosfs.abi.texts import Text, text
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame
 
 TAG = 16
@@ -150,7 +151,7 @@ class Channel:
                     nonce, view[body : body + length + TAG], bytes(view[self._start : body])
                 )
             except InvalidTag:
-                raise self._fail("not authentic") from None
+                raise self._fail(text(Text.COMPROMISED)) from None
             self._received += 1
             self._queue.append(Frame(kind, flags, pair, payload))
             self._start += whole
