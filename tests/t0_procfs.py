@@ -281,8 +281,8 @@ def test_best_is_the_least_loaded_that_fits(world: World) -> None:
 
 
 def test_best_forgets_the_dead(world: World) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0, links=1)
-    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, links=0)
+    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0)
+    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, dead=True)
     assert world.best(0) == ""
 
 

@@ -98,12 +98,14 @@ def load(
     paths: NodePaths,
     resolver: Resolver = system_resolver,
     local: Callable[[], Sequence[str]] = local_addresses,
+    mosix_map: str = "",
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip.
 
-    ``local`` lists the machine's addresses, asked only when there is no mosip. ConfigError at the first thing wrong.
+    ``mosix_map``: the path of another map. ``local`` lists the machine's addresses, asked only when there is no mosip.
+    ConfigError at the first thing wrong.
     """
-    nodes = load_map(paths, "", resolver)
+    nodes = load_map(paths, mosix_map, resolver)
     try:
         secret = read_secret(paths.secret)
     except OSError as error:

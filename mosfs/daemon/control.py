@@ -151,6 +151,13 @@ class Control:
         except (msgspec.DecodeError, OSError) as error:
             log.warning("PID %d: %s", who.pid, error)
 
+    def tell_all(self, message: Config) -> None:
+        """``message`` to every tracer and host that is connected."""
+        for client in [*self.tracers.values(), *self.hosts.values()]:
+            if client.connection is not None:
+                with contextlib.suppress(ConnectionError):
+                    client.connection.post(message)
+
     # ------------------------------------------------------------------- launchers
 
     async def _launch(self, sock: trio.socket.SocketType, who: Credentials, request: launch.Request) -> None:
@@ -229,13 +236,6 @@ class Control:
                 if program := self.world.programs.get(pid):
                     program.send = None
             await self._await_end(client, clients)
-
-    def reconfigure(self) -> None:
-        """The map has changed: tell every tracer and host that is connected."""
-        for client in (*self.tracers.values(), *self.hosts.values()):
-            if client.connection is not None:
-                with contextlib.suppress(ConnectionError):
-                    client.connection.post(self.config())
 
     async def _await_end(self, client: Client, clients: dict[int, Client]) -> None:
         """Until the process ends; a new Hello of it takes over and cancels this."""

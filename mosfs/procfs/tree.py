@@ -221,6 +221,7 @@ def _swap(_: World, node: Node) -> str:
     return UNKNOWN if node.status is None else f"{node.status.swap_free} {node.status.swap_total}"
 
 
+
 def _flag(field: str) -> Callable[[World, Node], object]:
     return lambda world, _: int(getattr(world, field))
 
@@ -230,7 +231,9 @@ def _number(world: World, node: Node) -> object:
 
 
 def _version(world: World, node: Node) -> str | None:
-    return world.version if node.ip == world.ip else node.hello.version if node.hello else None
+    if node.ip == world.ip:
+        return world.version
+    return node.version or (node.hello.version if node.hello else None)
 
 
 def _node_stat(world: World, node: Node) -> str:
@@ -287,6 +290,7 @@ OWN_FILES = (
          lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
     File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
+    File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.gossip))),
 )
 
 # --------------------------------------------------------------------------- folders

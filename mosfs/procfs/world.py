@@ -127,17 +127,20 @@ class Guest:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """What is known of a node. ``heard``: when its status came (our monotonic clock, in seconds); ``links``: how many
-    links to it are open."""
+    """What is known of a node. ``heard``: when its status was true (our monotonic clock, in seconds); ``links``: how many
+    links to it are open; ``dead``: it did not answer; ``max_age``: seconds after which it counts as dead anyway."""
 
     ip: str
     hello: PeerHello | None = None
     status: PeerStatus | None = None
     heard: float = float("-inf")
     links: int = 0
+    version: str = ""
+    dead: bool = False
+    max_age: float = DEAD_AFTER
 
     def alive(self, now: float) -> bool:
-        return self.links > 0 and self.status is not None and now - self.heard < DEAD_AFTER
+        return not self.dead and self.status is not None and now - self.heard < self.max_age
 
 
 @dataclass(slots=True)
@@ -171,6 +174,7 @@ class World:
     local_load: int | None = None
     reserved: list[tuple[float, str]] = field(default_factory=list)
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
+    gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
 
     @property
     def me(self) -> Node:
@@ -186,6 +190,10 @@ class World:
             frozen=sum(program.state.frozen != "-" for program in self.programs.values()),
             level=0 if processes else Availability.ALL,
         )
+
+    def here(self) -> list[int]:
+        """PIDs of what runs on this node: programs of ours that are not away, and bodies of guests."""
+        return [*(pid for pid, program in self.programs.items() if not away(program.state)), *self.guests]
 
     def shown(self, ip: str) -> str:
         """A node as people see it: its number if it has one, else its IP."""
