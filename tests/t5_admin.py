@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,11 +222,11 @@ def test_users_signal_their_own(nodes: Lab) -> None:
 
 
 def test_stop_becomes_tstp(nodes: Lab) -> None:
-    ready = "trap 'echo TSTP; exit 3' TSTP; echo READY; while :; do sleep 0.1; done"
-    process = nodes.start(1, "mosrun", "sh", "-c", ready, stdout=subprocess.PIPE)
+    ready = "import signal, sys; signal.signal(20, lambda *_: sys.exit(3)); print('READY', flush=True); signal.pause()"
+    process = nodes.start(1, "mosrun", sys.executable, "-c", ready, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"READY\n"
     says(nodes, "moskillall", "-STOP")
-    assert process.stdout.readline() == b"TSTP\n" and process.wait() == 3
+    assert process.wait(60) == 3
 
 
 def seconds(nodes: Lab, pid: int) -> float:
