@@ -117,7 +117,7 @@ def test_every_file_has_a_text_and_a_direction() -> None:
         assert len(spec.files) < 256
         assert len({file.name for file in spec.files}) == len(spec.files)
         for file in spec.files:
-            assert file.text and (file.read or file.write)
+            assert file.text and (file.read or file.write or file.ask)
 
 
 # --------------------------------------------------------------------------- reading
@@ -284,8 +284,8 @@ def test_best_is_the_least_loaded_that_fits(world: World) -> None:
 
 
 def test_best_forgets_the_dead(world: World) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0, links=1)
-    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, links=0)
+    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0)
+    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, dead=True)
     assert world.best(0) == ""
 
 

@@ -22,13 +22,15 @@ NOTICEABLE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Counters of the kernel since the process was made. ``ran``, ``waited``, ``kernel``: seconds; ``io``: calls, bytes in, out."""
+    """Counters of the kernel since the process was made. ``ran``, ``waited``, ``kernel``, ``user``: seconds. ``io``: calls, bytes
+    in and out."""
 
     ran: float = 0.0
     waited: float = 0.0
     kernel: float = 0.0
     size_mb: int = 0
     io: tuple[int, int, int] = (0, 0, 0)
+    user: float = 0.0
 
 
 def read(pid: int, *, io: bool) -> Reading:
@@ -38,7 +40,8 @@ def read(pid: int, *, io: bool) -> Reading:
     with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
         stat = file.read().rpartition(")")[2].split()
     return Reading(
-        int(ran) / 1e9, int(waited) / 1e9, int(stat[12]) / TICKS, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0)
+        int(ran) / 1e9, int(waited) / 1e9, int(stat[12]) / TICKS, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0),
+        int(stat[11]) / TICKS,
     )
 
 
@@ -56,6 +59,7 @@ def _io(pid: int) -> tuple[int, int, int]:
 class Account:
     """The statistics of one process. ``calls``, ``received``, ``sent``: counted by whoever sees them, taken up by `settle`.
 
+    ``user_away``: seconds of user level that it was away; the home-node's kernel counts the others.
     ``news``: something happened that mosd has not been told.
     """
 
@@ -69,6 +73,7 @@ class Account:
     calls: int = 0
     received: int = 0
     sent: int = 0
+    user_away: float = 0.0
     news: bool = True
     last: Reading | None = field(default_factory=Reading)
 

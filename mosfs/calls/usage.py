@@ -14,7 +14,8 @@ def row(pid: int, account: Account) -> Usage:
     """What mosd is told of ``account``."""
     h = account.history
     return Usage(
-        pid, round(account.age, 3), round(account.here, 3), round(account.demand, 3), account.size_mb, *sums(h)
+        pid, round(account.age, 3), round(account.here, 3), round(account.demand, 3), account.size_mb, *sums(h),
+        round(account.user_away, 2),
     )
 
 

@@ -71,6 +71,7 @@ class Body:
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
     unsaid: float = 0.0  # CPU seconds that home has not been told of
+    said_user: float = 0.0  # those of user level that it has
 
     @property
     def pid(self) -> int:

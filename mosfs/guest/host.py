@@ -251,6 +251,7 @@ class Host:
                 body.paused = False
                 body.task.cont()
         elif kind == Kind.EXECED:
+            self.statistics.leaves(body)
             self.drop(body, last=False)
 
     def _image(self, frame: Frame) -> None:

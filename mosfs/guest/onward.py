@@ -116,6 +116,7 @@ class Onward:
     def _send(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> None:
         onward = channel is not self.host.channel
         lib.mos_unfollow(self.host.pump)
+        self.host.statistics.leaves(body)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
         sender = PageSender(body.task, channel, body.pair, near=near)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -36,12 +37,23 @@ class Statistics:
                 continue
             accounts[body.pid] = body.account
             if body.unsaid > NOTICEABLE:
-                self.host.channel.send(
-                    Kind.USED, body.pair, msgspec.msgpack.encode(Used(round(body.unsaid, 6), body.account.size_mb))
-                )
-                body.unsaid = 0.0
+                self._say(body)
         for report in reports(accounts):
             self.host.control.send(report)
+
+    def leaves(self, body: Body) -> None:
+        """Before the body goes: home hears what it used since the last second began."""
+        try:
+            body.unsaid += body.account.measure(body.pid, time.monotonic(), io=False)
+        except OSError:
+            return
+        self._say(body)
+
+    def _say(self, body: Body) -> None:
+        user = body.account.last.user if body.account.last else 0.0
+        used = Used(round(body.unsaid, 6), body.account.size_mb, round(user - body.said_user, 2))
+        self.host.channel.send(Kind.USED, body.pair, msgspec.msgpack.encode(used))
+        body.unsaid, body.said_user = 0.0, user
 
     def about(self, body: Body, payload: bytes) -> None:
         """ABOUT: what home knows of the program."""

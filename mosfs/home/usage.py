@@ -62,6 +62,7 @@ class Statistics:
         account = p.account
         account.size_mb = used.size_mb
         account.age += used.cpu
+        account.user_away += used.user
         account.history = account.history.plus(0.0, 0, History(cpu=used.cpu))
         account.news = True
 

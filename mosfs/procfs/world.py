@@ -6,6 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -26,6 +27,31 @@ DECISIONS = 200
 Send = Callable[[Command], None]
 
 
+class Bit(IntFlag):
+    """Bits of a node's status, with the manual's values (mosctl(1), rstatus)."""
+
+    OURS = 1
+    KNOWN = 2
+    STAY = 4
+    LSTAY = 8
+    BLOCK = 16
+    WELCOME = 32
+    FRESH = 512
+    PREFERS_US = 1024
+
+
+class Availability(IntEnum):
+    """Extremes of whom a node is available to (mosctl(1), rstatus)."""
+
+    OWN_CLUSTER = 0
+    ALL = 65535
+
+
+def away(state: ProcState) -> bool:
+    """Is the program's memory on another node, or on its way there?"""
+    return bool(state.where) or state.state in ("leaving", "away", "returning")
+
+
 class NodeMap(Protocol):
     """The part of `cluster.ClusterMap` that is needed here."""
 
@@ -35,6 +61,7 @@ class NodeMap(Protocol):
     def nodes(self) -> Iterable[str]: ...
     def number_of(self, ip: str) -> int | None: ...
     def ip_of(self, number: int) -> str | None: ...
+    def numbers(self) -> Iterable[tuple[str, int]]: ...
 
 
 class NotInMap(LookupError):
@@ -100,22 +127,30 @@ class Guest:
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """What is known of a node. ``heard``: when its status came (our monotonic clock, in seconds); ``links``: how many
-    links to it are open."""
+    """What is known of a node. ``heard``: when its status was true (our monotonic clock, in seconds); ``links``: how many
+    links to it are open; ``dead``: it did not answer; ``max_age``: seconds after which it counts as dead anyway."""
 
     ip: str
     hello: PeerHello | None = None
     status: PeerStatus | None = None
     heard: float = float("-inf")
     links: int = 0
+    version: str = ""
+    dead: bool = False
+    max_age: float = DEAD_AFTER
 
     def alive(self, now: float) -> bool:
-        return self.links > 0 and self.status is not None and now - self.heard < DEAD_AFTER
+        return not self.dead and self.status is not None and now - self.heard < self.max_age
 
 
 @dataclass(slots=True)
 class World:
-    """Everything the tree shows. ``clock`` returns monotonic seconds."""
+    """Everything the tree shows. ``clock`` returns monotonic seconds.
+
+    ``stay``, ``lstay``, ``blocked``: the switches of mosctl(1). ``ending``: MOSIX is being shut down here; whoever writes
+    it calls ``on_ending``. ``reloads``, ``reloaded``: number and result of the last reading of the configuration ("..." while
+    it goes on); ``on_reload`` gets the path of another mosix.map, or "".
+    """
 
     ip: str
     map: NodeMap
@@ -130,14 +165,31 @@ class World:
     blocked: bool = False
     stay: bool = False
     lstay: bool = False
+    ending: bool = False
+    on_ending: Callable[[], None] = lambda: None
+    reloads: int = 0
+    reloaded: str = "ok"
+    on_reload: Callable[[str], None] = lambda path: None
     #: load now, not smoothed for others as in the status; None: not known
     local_load: int | None = None
     reserved: list[tuple[float, str]] = field(default_factory=list)
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
+    gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
 
     @property
     def me(self) -> Node:
         return self.nodes.setdefault(self.ip, Node(self.ip))
+
+    def counted(self, status: PeerStatus) -> PeerStatus:
+        """``status`` with what this world knows better than any probe: the switches, and how many programs are here."""
+        here = sum(not away(program.state) for program in self.programs.values())
+        bits = Bit.STAY * self.stay | Bit.LSTAY * self.lstay | Bit.BLOCK * self.blocked
+        processes = here + len(self.guests)
+        return replace(
+            status, guests=len(self.guests), blocked=self.blocked, bits=int(bits), processes=processes,
+            frozen=sum(program.state.frozen != "-" for program in self.programs.values()),
+            level=0 if processes else Availability.ALL,
+        )
 
     def shown(self, ip: str) -> str:
         """A node as people see it: its number if it has one, else its IP."""
@@ -169,12 +221,16 @@ class World:
 
     def best(self, need_mb: int) -> str:
         """The least loaded node that fits, counted as busier for a while; "" for this node, also when none fits."""
+        chosen = self.choose(need_mb, reserve=True)
+        return "" if chosen in (None, self.ip) else chosen
+
+    def choose(self, need_mb: int, *, reserve: bool) -> str | None:
+        """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while."""
         candidates = [node for node in self.candidates() if node.open or node.ip == self.ip]
         chosen = best_node(candidates, need_mb, random.choice)
-        if chosen is None:
-            return ""
-        self.reserve(chosen)
-        return "" if chosen == self.ip else chosen
+        if chosen is not None and reserve:
+            self.reserve(chosen)
+        return chosen
 
     def candidates(self) -> list[Candidate]:
         """This node and all others that are known to live, with what was sent there lately."""

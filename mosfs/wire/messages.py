@@ -149,7 +149,8 @@ class Usage(Msg):
     """What one program or guest has used. CPU in seconds: ``age`` since its start, ``here`` since it came to this node.
 
     ``demand``: share of the last second in which it ran or wanted to; ``size_mb``: resident memory. The rest are the decayed sums
-    of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them.
+    of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them. ``user_away``: CPU seconds of user level
+    that were used away from home.
     """
 
     pid: int
@@ -162,6 +163,7 @@ class Usage(Msg):
     calls: float
     received: float
     sent: float
+    user_away: float = 0.0
 
 
 class UsageReport(Msg, tag=16):
@@ -300,7 +302,12 @@ class PeerHello(Msg, tag=64):
 
 
 class PeerStatus(Msg, tag=65):
-    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes."""
+    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes.
+
+    ``frozen``: frozen programs; ``bits``: those of rstatus (mosctl(1)) that a node knows of itself: 4 stay, 8 lstay,
+    16 block; ``level``: 0 while programs of its own cluster run there, 65535 when it is free for all ("availability");
+    ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there.
+    """
 
     load: int
     speed: int
@@ -309,6 +316,13 @@ class PeerStatus(Msg, tag=65):
     mem_total: int
     guests: int
     blocked: bool
+    swap_free: int = 0
+    swap_total: int = 0
+    frozen: int = 0
+    bits: int = 0
+    level: int = 0
+    paging: int = 0
+    processes: int = 0
 
 
 class GuestRequest(Msg, tag=66):

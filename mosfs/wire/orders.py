@@ -70,10 +70,11 @@ class About(msgspec.Struct, array_like=True):
 
 
 class Used(msgspec.Struct, array_like=True):
-    """USED: CPU seconds since the last one, resident megabytes."""
+    """USED: CPU seconds since the last one, resident megabytes; ``user``: those of the seconds that were not the kernel's."""
 
     cpu: float
     size_mb: int
+    user: float = 0.0
 
 
 class OutOrder(msgspec.Struct, array_like=True):
