@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from mosfs.balance import best, choose
 from mosfs.balance.cost import Candidate, Network, load_of
-from mosfs.balance.probe import smooth
+from mosfs.balance.probe import exported
 
 THRASH = 10.0  #: a node with more memory in use than it has is so much slower
 FAST_ETHERNET = Network(bandwidth=10.0, call=3e-4, setup=0.05)
@@ -166,7 +166,7 @@ class Cluster:
         alive = [node for node in self.nodes if node.alive]
         for node in alive:
             node.local, node.busy = node.busy / TICK, 0.0
-            node.exported = smooth(node.exported, node.local)
+            node.exported = exported(node.exported, node.local)
             node.known[node.number] = Known(
                 load_of(node.exported, node.machine.ncpus, node.machine.speed), node.machine.memory - node.used, self.now
             )
