@@ -6,9 +6,10 @@ import argparse
 import json
 import os
 import sys
+from contextlib import nullcontext
 
 from bench.bed import BenchError, bed
-from bench.figures import FIGURES
+from bench.figures import FIGURES, SIMULATED
 from bench.measure import Result, table
 from mosfs.tools.options import UserError
 
@@ -27,7 +28,7 @@ def main() -> int:
     results: list[Result] = []
     failures: dict[str, str] = {}
     try:
-        with bed() as where:
+        with nullcontext() if SIMULATED.issuperset(wanted) else bed() as where:
             for name in wanted:
                 print(f"{name} ...", file=sys.stderr, flush=True)
                 try:

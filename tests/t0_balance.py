@@ -129,7 +129,8 @@ def test_specifications_that_are_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "spec"), [
-    ("", Spec()), ("own", Spec("own")), (" fixed:load=5 \n", Spec("fixed", (("load", 5),))), (":speed=3", Spec("proc", (("speed", 3),))),
+    ("", Spec()), ("own", Spec("own")), (" fixed:load=5 \n", Spec("fixed", (("load", 5),))),
+    (":speed=3", Spec("proc", (("speed", 3),))),
 ])
 def test_specifications(text: str, spec: Spec) -> None:
     assert parse_spec(text) == spec
@@ -188,7 +189,9 @@ def test_quota(tmp_path: Path) -> None:
     assert quota(group(tmp_path / "5", 1, cpu_cfs_quota_us="25000", cpu_cfs_period_us="100000")) == 0.25
 
 
-@pytest.mark.parametrize(("limit", "ncpus", "speed"), [("50000", 1, 5000), ("100000", 1, 10000), ("150000", 2, 7500), ("max", 8, 10000)])
+@pytest.mark.parametrize(("limit", "ncpus", "speed"), [
+    ("50000", 1, 5000), ("100000", 1, 10000), ("150000", 2, 7500), ("max", 8, 10000),
+])
 def test_a_quota_is_processors_and_speed(tmp_path: Path, limit: str, ncpus: int, speed: int) -> None:
     node = Group(Proc(10000, 8), group(tmp_path, 2, cpu_max=f"{limit} 100000"), None)
     assert (node.ncpus, node.speed) == (ncpus, speed)

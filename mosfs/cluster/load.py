@@ -102,8 +102,8 @@ def load(
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip.
 
-    ``mosix_map``: the path of another map. ``local`` lists the machine's addresses, asked only when there is no mosip.
-    ConfigError at the first thing wrong.
+    ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
+    the first thing wrong.
     """
     nodes = load_map(paths, mosix_map, resolver)
     try:

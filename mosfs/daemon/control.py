@@ -151,13 +151,6 @@ class Control:
         except (msgspec.DecodeError, OSError) as error:
             log.warning("PID %d: %s", who.pid, error)
 
-    def tell_all(self, message: Config) -> None:
-        """``message`` to every tracer and host that is connected."""
-        for client in [*self.tracers.values(), *self.hosts.values()]:
-            if client.connection is not None:
-                with contextlib.suppress(ConnectionError):
-                    client.connection.post(message)
-
     # ------------------------------------------------------------------- launchers
 
     async def _launch(self, sock: trio.socket.SocketType, who: Credentials, request: launch.Request) -> None:

@@ -83,7 +83,6 @@ class Service:
         )
         service = cls(world, Exchange(gossip, members, key, lambda entries: service.learn(entries)), max_age, port, set())
         world.gossip = service.exchange.counters
-        world.me.version = world.version
         return service
 
     async def run(self, sock: trio.socket.SocketType) -> None:

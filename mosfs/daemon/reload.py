@@ -1,4 +1,4 @@
-"""The administrator's files, read again when they change or mossetpe says so: a bad one leaves everything as it was.
+"""The administrator's files, read again when they change: a bad one leaves everything as it was.
 
 A map that shrinks brings programs home from nodes that left, and sends their guests out.
 """
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks; SIGHUP makes one at once.
 PERIOD = 2.0
+#: Seconds between two requests to what has not moved yet.
+AGAIN = 0.5
 MAX_SPEC = 1000
 
 PROBE_VARIABLE = "MOSIX_PROBE"
@@ -40,7 +42,10 @@ class Configuration:
 
 
 def read(paths: NodePaths, mosix_map: str = "") -> Configuration:
-    """ConfigError at the first thing wrong. May wait for a name server. ``mosix_map``: the path of another map."""
+    """The files, with another one as mosix.map if it is given. ConfigError at the first thing wrong.
+
+    May wait for a name server.
+    """
     return Configuration(load(paths, mosix_map=mosix_map), probe_spec(paths))
 
 
@@ -57,10 +62,10 @@ def probe_spec(paths: NodePaths) -> Spec:
         raise ConfigError(where, str(error), line=1) from None
 
 
-def signature(paths: NodePaths) -> tuple[object, ...]:
+def signature(paths: NodePaths, mosix_map: str = "") -> tuple[object, ...]:
     """Changes when one of the files does."""
     return tuple(_signature(file) for file in (
-        paths.mosix_map, paths.userview_map, paths.secret, paths.speed, paths.mosip, paths.probe,
+        mosix_map or paths.mosix_map, paths.userview_map, paths.secret, paths.speed, paths.mosip, paths.probe,
     ))
 
 
@@ -72,67 +77,63 @@ def _signature(file: str) -> tuple[int, ...] | None:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
-def send_home(world: World) -> None:
-    """Programs on nodes that are not in the map come home, guests of such nodes leave. To be repeated: some are busy."""
-    programs, guests = misplaced(world)
-    for program in programs:
-        log.info("PID %d comes home: %s is not in the map any more", program.state.pid, program.state.where)
-    for guest in guests:
-        log.info("guest %d leaves: %s is not in the map any more", guest.state.pid, guest.state.home)
-    bring_programs_home(world, programs)
-    send_guests_out(world, guests)
-
-
 @dataclass(slots=True)
 class Reload:
-    """Watches the files, and reads them when it is told to. ``apply`` puts a new configuration in force; ``current`` is the one
-    that is."""
+    """``apply`` puts a new configuration in force; ``current`` is the one that is. ``mosix_map``: see mossetpe(1), -m."""
 
+    world: World
     paths: NodePaths
     current: Configuration
-    world: World
     apply: Callable[[Configuration], Awaitable[None]]
+    mosix_map: str = ""
     _known: tuple[object, ...] = field(default=())
-    _reading: trio.Lock = field(default_factory=trio.Lock)
 
     def __post_init__(self) -> None:
-        self._known = signature(self.paths)
+        self._known = signature(self.paths, self.mosix_map)
 
     async def run(self) -> None:
-        send, receive = trio.open_memory_channel[str](math.inf)
+        """Look now and then, at SIGHUP, and when somebody writes to node/reload."""
+        send, receive = trio.open_memory_channel[str | None](math.inf)
         self.world.on_reload = send.send_nowait
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch)
-            async for path in receive:
-                self.world.reloaded = await self.read(path) or "ok"
-                send_home(self.world)
+            nursery.start_soon(self._tick, send)
+            nursery.start_soon(self._clear)
+            async for mosix_map in receive:
+                if mosix_map is not None:
+                    self.mosix_map = mosix_map
+                    await self._read()
+                elif signature(self.paths, self.mosix_map) != self._known:
+                    await self._read()
 
-    async def _watch(self) -> None:
+    async def _tick(self, look: trio.MemorySendChannel[str | None]) -> None:
         with trio.open_signal_receiver(signal.SIGHUP) as hangups:
             while True:
+                again: str | None = None
                 with trio.move_on_after(PERIOD):
                     await anext(hangups)
-                    self._known = ()
-                await self.look()
-                send_home(self.world)
+                    again = self.mosix_map
+                await look.send(again)
 
-    async def look(self) -> None:
-        """Once: read the files if they changed."""
-        if signature(self.paths) != self._known:
-            await self.read()
+    async def _read(self) -> None:
+        """Read the files and put them in force if they are good."""
+        self._known = signature(self.paths, self.mosix_map)
+        try:
+            new = await trio.to_thread.run_sync(read, self.paths, self.mosix_map)
+            if new.cluster.my_ip != self.world.ip:
+                raise ConfigError(self.paths.mosip, "our address cannot change while mosd runs", value=new.cluster.my_ip)
+        except ConfigError as error:
+            log.error("the configuration stays as it was: %s", error)
+            self.world.reloaded = str(error)
+            return
+        await self.apply(new)
+        self.current = new
+        self.world.reloaded = "ok"
+        log.info("new configuration: %d nodes", len(new.cluster.map))
 
-    async def read(self, mosix_map: str = "") -> str:
-        """Read the files, or another map in the place of theirs, and put them in force if they are good; else why not."""
-        async with self._reading:
-            self._known = signature(self.paths)
-            try:
-                new = await trio.to_thread.run_sync(read, self.paths, mosix_map)
-                if new.cluster.my_ip != self.world.ip:
-                    raise ConfigError(self.paths.mosip, "our address cannot change while mosd runs", value=new.cluster.my_ip)
-            except ConfigError as error:
-                log.error("%s; the configuration stays as it was", error)
-                return str(error)
-            await self.apply(new)
-            self.current = new
-            log.info("new configuration: %d nodes in the map", len(new.cluster.map))
-            return ""
+    async def _clear(self) -> None:
+        """What is where the map does not allow it any more comes home or is sent away. Asked again: some are busy."""
+        while True:
+            programs, guests = misplaced(self.world)
+            bring_programs_home(self.world, programs)
+            send_guests_out(self.world, guests)
+            await trio.sleep(AGAIN if programs or guests else PERIOD)

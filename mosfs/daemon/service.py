@@ -147,7 +147,6 @@ async def _node(
                 world, channels, forks, lambda text: reloading.current.cluster.map.resolve(text), lambda: told,
                 options.paths.socket, nursery, balancer.heard, balancer.stayed,
             )
-            nursery.start_soon(balancer.run)
             information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
 
             async def apply(new: Configuration) -> None:
@@ -158,9 +157,10 @@ async def _node(
                 world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
                 probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
                 information.follow(ranges_of(new))
-                control.tell_all(told)
+                control.reconfigure()
 
-            reloading = Reload(options.paths, configuration, world, apply)
+            reloading = Reload(world, options.paths, configuration, apply)
+            nursery.start_soon(balancer.run)
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
             nursery.start_soon(keep_publishing, world, probe)

@@ -221,7 +221,6 @@ def _swap(_: World, node: Node) -> str:
     return UNKNOWN if node.status is None else f"{node.status.swap_free} {node.status.swap_total}"
 
 
-
 def _flag(field: str) -> Callable[[World, Node], object]:
     return lambda world, _: int(getattr(world, field))
 
@@ -289,8 +288,8 @@ OWN_FILES = (
     File("misplaced", "programs and guests that are where the map does not allow them",
          lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
-    File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
     File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.gossip))),
+    File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
 )
 
 # --------------------------------------------------------------------------- folders

@@ -191,10 +191,6 @@ class World:
             level=0 if processes else Availability.ALL,
         )
 
-    def here(self) -> list[int]:
-        """PIDs of what runs on this node: programs of ours that are not away, and bodies of guests."""
-        return [*(pid for pid, program in self.programs.items() if not away(program.state)), *self.guests]
-
     def shown(self, ip: str) -> str:
         """A node as people see it: its number if it has one, else its IP."""
         number = self.map.number_of(ip)
