@@ -366,8 +366,8 @@ class Monitor:
 
 
 def numbers_below(lines: list[str]) -> list[str]:
-    """What stands below the line of the chart."""
-    at = next(n for n, line in enumerate(lines) if "+---" in line)
+    """What stands below the line of the chart; nothing while that is not drawn yet."""
+    at = next((n for n, line in enumerate(lines) if "+---" in line), len(lines))
     return [line for line in lines[at + 1 :] if line]
 
 
@@ -377,13 +377,13 @@ def test_every_view_by_its_key(nodes: Lab) -> None:
         assert numbers_below(first) == ["         1   2   3"]
         for key, title in (("s", "CPU speed"), ("m", "memory, used"), ("m", "swap space"), ("f", "frozen"), ("c", "cores"),
                            ("l", "load")):
-            lines = monitor.press(key, title)
-            assert numbers_below(lines)[0] == "         1   2   3"
+            monitor.press(key, title)
+            monitor.until(lambda lines: numbers_below(lines)[:1] == ["         1   2   3"])
         assert "3 nodes up" in monitor.press("t", "nodes up")[0]
         monitor.child.send("t")
         monitor.until(lambda lines: "nodes up" not in lines[0])
         monitor.child.send("V")
-        assert numbers_below(monitor.until(lambda lines: "        123" in lines))
+        monitor.until(lambda lines: "        123" in lines)
         monitor.child.send("v")
         monitor.until(lambda lines: "        1 2 3" in lines)
         monitor.child.send("w")
