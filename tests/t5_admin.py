@@ -307,7 +307,8 @@ def test_a_wrong_map_changes_nothing(nodes: Lab, tmp_path: Path) -> None:
     assert done.returncode == 1 and "started again" in done.stderr
     assert len(says(nodes, "mossetpe", "-r").split()) == 3
     denied = nodes.run(1, *NOBODY, "mossetpe")
-    assert (denied.returncode, denied.stderr) == (1, "mossetpe: mossetpe: only for the Super-User\n")
+    assert (denied.returncode, denied.stderr) == (1, "mossetpe: the configuration: only for the Super-User\n")
+    assert nodes.run(1, *NOBODY, "mossetpe", "-off").stderr == "mossetpe: -off: only for the Super-User\n"
 
 
 def test_a_map_that_shrinks_brings_everybody_home(nodes: Lab, tmp_path: Path) -> None:
@@ -414,6 +415,28 @@ def test_a_dead_node_and_a_smaller_window(tmp_path: Path) -> None:
         running.start_mosd(1)
         monitor.press("", "MOSIX load")
         running.start_mosd(2)
+
+
+def test_a_map_of_ten_thousand_nodes(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 1) as running:
+        node = running.node(1)
+        Path(node.paths.mosix_map).write_text(f"{node.ip} 10000\n")
+        Path(node.paths.userview_map).write_text(f"1 {node.ip} 10000\n")
+        assert says(running, "mossetpe") == ""
+        ips = says(running, "mossetpe", "-r").split()
+        assert len(ips) == 10000
+        assert says(running, "mosctl", "whois", "10000") == ips[-1]
+        assert says(running, "mosctl", "whois", ips[4711]) == "4712"
+        assert says(running, "mosctl", "rstatus", "10000") == "1 0 0 0 0 0 0 0 0 0 0 0"
+        assert says(running, "mosbestnode", "-u") == "1"
+        assert len(monitor(running)) == 10000
+        with Monitor(running, "-d", "-t") as screen:
+            screen.until(lambda lines: "1 node up" in lines[0] and "1-12 of 10000" in lines[0])
+            screen.press("n", "13-24 of 10000")
+            screen.press("V", "13-84 of 10000")
+            screen.press("D", "MOSIX load  1 node up")
+            screen.child.send("q")
+            screen.child.expect(pexpect.EOF)
 
 
 def test_one_frame_for_scripts(nodes: Lab) -> None:

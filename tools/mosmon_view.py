@@ -67,7 +67,7 @@ class Subject:
 
 class Show(Enum):
     LOAD = Subject("load", lambda n: n.load / 100, digits=2, steps=(1, 2, 2.5, 5), least=0.25)
-    SPEED = Subject("CPU speed (10000 = a standard processor)", lambda n: n.speed)
+    SPEED = Subject("CPU speed (10000 = standard)", lambda n: n.speed)
     MEMORY = Subject("memory, used and total (MB)", lambda n: n.mem_total - n.mem_free, lambda n: n.mem_total)
     SWAP = Subject("swap space, used and total (GB)", lambda n: (n.swap_total - n.swap_free) / 1024,
                    lambda n: n.swap_total / 1024, digits=1, steps=(1, 2, 5), least=0.1)
