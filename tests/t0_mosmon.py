@@ -154,7 +154,7 @@ def test_keys_never_scroll_past_the_ends(nodes: list[Node], view: View, size: tu
         assert after is None
         return
     assert after is not None
-    if not view.help and key not in ("s", "m", "f", "c", "l"):
+    if not view.help and key not in ("s", "m", "f", "c", "g", "l"):
         seen = shown(nodes, after)
         assert 0 <= after.first <= max(0, len(seen) - fitting(seen, after, size))
 
@@ -171,7 +171,8 @@ def keys(view: View, typed: list[str], nodes: list[Node], size: tuple[int, int] 
     (["v"], View(numbering=Numbering.VERTICAL)), (["V"], View(numbering=Numbering.TIGHT)),
     (["w"], View(numbering=Numbering.HORIZONTAL)), (["w", "a"], View()),
     (["s"], View(Show.SPEED)), (["m"], View(Show.MEMORY)), (["m", "m"], View(Show.SWAP)), (["m", "m", "m"], View(Show.MEMORY)),
-    (["m", "f", "m"], View(Show.MEMORY)), (["f"], View(Show.FROZEN)), (["c"], View(Show.CORES)), (["f", "l"], View()),
+    (["m", "f", "m"], View(Show.MEMORY)), (["f"], View(Show.FROZEN)), (["c"], View(Show.CORES)), (["g"], View(Show.PAGING)),
+    (["f", "l"], View()),
     (["d"], View(dead=True)), (["d", "D"], View()), (["t"], View(count=True)), (["t", "t"], View()),
     (["h"], View(help=True)), (["h", "m"], View()), ([RIGHT], View()), (["n"], View()), (["z"], View()),
 ])
@@ -217,7 +218,7 @@ def test_bars(value: float, top: float, rows: int) -> None:
     ([], View()), (["-w"], View(numbering=Numbering.HORIZONTAL)), (["-v"], View(numbering=Numbering.VERTICAL)),
     (["-V"], View(numbering=Numbering.TIGHT)), (["-t"], View(count=True)), (["-d"], View(dead=True)),
     (["-s"], View(Show.SPEED)), (["-m"], View(Show.MEMORY)), (["-m", "-m"], View(Show.SWAP)), (["-mm"], View(Show.SWAP)),
-    (["-f"], View(Show.FROZEN)), (["-c"], View(Show.CORES)), (["-l"], View()),
+    (["-f"], View(Show.FROZEN)), (["-c"], View(Show.CORES)), (["--paging"], View(Show.PAGING)), (["-l"], View()),
     (["-dtv"], View(Show.LOAD, Numbering.VERTICAL, True, True)),
 ])
 def test_options(argv: list[str], expected: View) -> None:

@@ -377,7 +377,7 @@ def test_every_view_by_its_key(nodes: Lab) -> None:
         first = monitor.until(lambda lines: "MOSIX load" in lines[0] and len(numbers_below(lines)) == 1)
         assert numbers_below(first) == ["         1   2   3"]
         for key, title in (("s", "CPU speed"), ("m", "memory, used"), ("m", "swap space"), ("f", "frozen"), ("c", "cores"),
-                           ("l", "load")):
+                           ("g", "paging"), ("l", "load")):
             monitor.press(key, title)
             monitor.until(lambda lines: numbers_below(lines)[:1] == ["         1   2   3"])
         assert "3 nodes up" in monitor.press("t", "nodes up")[0]
