@@ -193,6 +193,19 @@ def test_a_big_map_is_scrolled_through() -> None:
     assert fitting(many, tight, (24, 80)) == 80 - SCALE
 
 
+def test_two_hundred_nodes_can_all_be_seen_at_80_by_24() -> None:
+    many, size = cluster(200, load=100), (24, 80)
+    view, seen = View(), []
+    while True:
+        at = [line for line in frame(many, view, size) if line][-1]
+        seen += [int(word) for word in at.split() if int(word) not in seen]
+        after = press(view, "n", many, size)
+        if after == view or after is None:
+            break
+        view = after
+    assert seen == list(range(1, 201))
+
+
 def test_help_names_every_key() -> None:
     text = "\n".join(frame(THREE, View(help=True), (24, 80)))
     assert all(f"  {key} " in text for key in KEYS)

@@ -380,6 +380,11 @@ def test_every_view_by_its_key(nodes: Lab) -> None:
                            ("g", "paging"), ("l", "load")):
             monitor.press(key, title)
             monitor.until(lambda lines: numbers_below(lines)[:1] == ["         1   2   3"])
+        for key, option in (("c", "-c"), ("s", "-s"), ("f", "-f")):
+            expected = nodes.run(1, "env", "LINES=24", "COLUMNS=80", "mosmon", "--once", option).stdout.split("\n")[:24]
+            monitor.child.send(key)
+            monitor.until(lambda lines, expected=expected: lines == expected)
+        monitor.press("l", "load")
         assert "3 nodes up" in monitor.press("t", "nodes up")[0]
         monitor.child.send("t")
         monitor.until(lambda lines: "nodes up" not in lines[0])
