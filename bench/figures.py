@@ -12,6 +12,7 @@ from typing import Any
 from bench import sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError
 from bench.measure import Result, Spread, interleave
+from bench.spread import l2
 
 HEADER, ANSWER = 56, 16  #: bytes of a forwarded call's frames without data
 CHUNK = 1 << 18
@@ -226,7 +227,9 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
     "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
-    "L1": l1,
+    "L1": l1, "L2": l2,
 }
-#: Figures that need no lab.
-SIMULATED = frozenset({"L1"})
+#: Figures that need no lab, or make one of their own.
+WITHOUT_BED = frozenset({"L1", "L2"})
+#: Figures that take many minutes: only when named, or with --all.
+LONG = frozenset({"L2"})
