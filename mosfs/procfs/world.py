@@ -232,8 +232,9 @@ class World:
             self.reserve(chosen)
         return chosen
 
-    def candidates(self) -> list[Candidate]:
-        """This node and all others that are known to live, with what was sent there lately."""
+    def candidates(self, within: float = float("inf")) -> list[Candidate]:
+        """This node and all others that are known to live, with what was sent there lately; ``within``: no news older than so
+        many seconds."""
         now = self.clock()
         self.reserved = [(when, ip) for when, ip in self.reserved if now - when < RESERVED_FOR]
         return [
@@ -243,7 +244,8 @@ class World:
                 open=not status.blocked,
             )
             for node in self.nodes.values()
-            if (status := node.status) and (node.ip == self.ip or self._usable(node, now))
+            if (status := node.status)
+            and (node.ip == self.ip or (now - node.heard <= within and self._usable(node, now)))
         ]
 
     def reserve(self, ip: str) -> None:
