@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bench import information
 from bench.bed import AWAY, HOME, Bed, BenchError
 from bench.measure import Result, interleave
 
@@ -212,4 +213,7 @@ FIGURES: dict[str, Callable[[Bed, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
     "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
+    **information.SHORT,
 }
+#: Figures that take many minutes.
+LONG: dict[str, Callable[[Bed, int], Iterator[Result]]] = {**information.LONG}
