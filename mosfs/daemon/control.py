@@ -230,6 +230,13 @@ class Control:
                     program.send = None
             await self._await_end(client, clients)
 
+    def reconfigure(self) -> None:
+        """The map has changed: tell every tracer and host that is connected."""
+        for client in (*self.tracers.values(), *self.hosts.values()):
+            if client.connection is not None:
+                with contextlib.suppress(ConnectionError):
+                    client.connection.post(self.config())
+
     async def _await_end(self, client: Client, clients: dict[int, Client]) -> None:
         """Until the process ends; a new Hello of it takes over and cancels this."""
         with trio.CancelScope() as client.waiting:
