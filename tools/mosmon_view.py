@@ -229,7 +229,7 @@ def _title(everything: Sequence[Node], nodes: Sequence[Node], visible: Sequence[
     parts = [f"MOSIX {view.show.value.title}"]
     if view.count:
         up = [node for node in everything if node.up]
-        parts.append(f"{len(up)} nodes up, {sum(node.ncpus for node in up)} CPUs")
+        parts.append(f"{len(up)} node{'s' * (len(up) != 1)} up, {sum(node.ncpus for node in up)} CPUs")
     if not nodes:
         parts.append("no node responds")
     elif len(visible) < len(nodes):
