@@ -32,7 +32,8 @@ test-all: check ## check, then every test
 bench: $(STAMP) ## the figures of the targets, each as a ratio to a reference of the same run
 	$(BIN)/python -m bench
 
-bench-all: bench ## the same, and every simulated workload with many seeds
+bench-all: $(STAMP) ## bench, the figures that take many minutes, and every simulated workload with many seeds
+	$(BIN)/python -m bench --all
 	$(BIN)/python -m bench.sim_jobs --runs 100
 
 check: $(STAMP) ## ruff, mypy --strict, and the import law

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import sim_jobs
+from bench import information, sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError
 from bench.measure import Result, Spread, interleave
+from bench.spread import l2
 
 HEADER, ANSWER = 56, 16  #: bytes of a forwarded call's frames without data
 CHUNK = 1 << 18
@@ -227,6 +228,9 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
     "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
     "L1": l1,
+    **information.SHORT,
 }
-#: Figures that need no lab.
-SIMULATED = frozenset({"L1"})
+#: Figures that take many minutes.
+LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, **information.LONG}
+#: Figures that need no lab, or make one of their own.
+SIMULATED = frozenset({"L1", "L2", *information.SHORT, *information.LONG})
