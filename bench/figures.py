@@ -12,6 +12,7 @@ from typing import Any
 from bench import information, sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError
 from bench.measure import Result, Spread, interleave
+from bench.spread import l2
 
 HEADER, ANSWER = 56, 16  #: bytes of a forwarded call's frames without data
 CHUNK = 1 << 18
@@ -230,6 +231,6 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     **information.SHORT,
 }
 #: Figures that take many minutes.
-LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {**information.LONG}
-#: Figures that need no lab.
-SIMULATED = frozenset({"L1", *information.SHORT, *information.LONG})
+LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, **information.LONG}
+#: Figures that need no lab, or make one of their own.
+SIMULATED = frozenset({"L1", "L2", *information.SHORT, *information.LONG})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from mosfs.daemon.balancer import ECHO, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
+from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
 from mosfs.procfs.world import Guest, Node, Program, World
 from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings, Usage
 from tests.fake_map import FakeMap
@@ -171,6 +171,12 @@ def test_a_guest_nobody_has_told_about_is_left_alone(node: Bench) -> None:
     node.world.programs.clear()
     guest = node.world.guests[11] = Guest(GuestState(11, 77, FAR, 0, "theirs", 0.0), node.sent.append)
     node.use(guest)
+    node.balancer.round()
+    assert node.sent == []
+
+
+def test_old_news_are_not_decided_with(node: Bench) -> None:
+    node.world.nodes[NEAR].heard = node.now - FRESH - 0.1
     node.balancer.round()
     assert node.sent == []
 

@@ -235,8 +235,9 @@ class World:
             self.reserve(chosen)
         return chosen
 
-    def candidates(self) -> list[Candidate]:
-        """This node and all others that are known to live, with what was sent there lately.
+    def candidates(self, within: float = float("inf")) -> list[Candidate]:
+        """This node and all others that are known to live, with what was sent there lately; ``within``: no news older than so
+        many seconds.
 
         In a big cluster only those that we know best: a fresh sample is worth more than all with old facts, and costs the same
         whatever the size (docs/design/information.md).
@@ -253,7 +254,8 @@ class World:
                 open=not status.blocked,
             )
             for node in nodes
-            if (status := node.status) and (node.ip == self.ip or self._usable(node, now))
+            if (status := node.status)
+            and (node.ip == self.ip or (now - node.heard <= within and self._usable(node, now)))
         ]
 
     def reserve(self, ip: str) -> None:
