@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mosfs.cluster.paths import NodePaths
 from mosfs.tools import mosbestnode, mosctl, moskillall, mostestload
 from mosfs.tools.mosbestnode import MOSBESTNODE
+from mosfs.tools.mosctl import MOSCTL
 from mosfs.tools.moskillall import MOSKILLALL, signal_of
 from mosfs.tools.mostestload import MOSTESTLOAD, Chunk, Done, older_style
 from mosfs.tools.options import COUNT, MAYBE, WORD, Command, Option, UsageError
-from mosfs.tools.tree import Process
+from mosfs.tools.tree import Process, Tree
 
 # --------------------------------------------------------------------------- the kinds of options that they brought
 
@@ -94,6 +96,23 @@ def test_status_in_words() -> None:
 def test_status_of_a_node_that_was_never_heard() -> None:
     unknown = {"ip": "10.0.0.2", "number": 2, "status": "unknown", "age": None, "version": None, "bits": 1}
     assert list(mosctl.describe(unknown)) == [("Node", "2 (10.0.0.2)"), ("Status", "unknown")]
+
+
+class Asked(Tree):
+    """A tree that knows one node."""
+
+    def ask(self, name: str, question: str) -> str:
+        if (name, question) not in (("whois", ""), ("whois", "2"), ("whois", "10.0.0.2")):
+            raise OSError
+        return "10.0.0.2 2"
+
+
+@pytest.mark.parametrize("word", ["", "2", "10.0.0.2", "node2.example.org"])
+def test_names_of_a_node(word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("socket.gethostbyname", {"node2.example.org": "10.0.0.2"}.__getitem__)
+    assert mosctl.find(Asked(NodePaths()), word) == ("10.0.0.2", "2")
+    assert mosctl.whois(Asked(NodePaths()), word, MOSCTL.parse(["whois"])) == 0
+    assert capsys.readouterr().out == ("10.0.0.2\n" if word == "2" else "2\n")
 
 
 def test_verbs_are_the_manuals() -> None:

@@ -307,7 +307,8 @@ def test_a_wrong_map_changes_nothing(nodes: Lab, tmp_path: Path) -> None:
     assert done.returncode == 1 and "started again" in done.stderr
     assert len(says(nodes, "mossetpe", "-r").split()) == 3
     denied = nodes.run(1, *NOBODY, "mossetpe")
-    assert (denied.returncode, denied.stderr) == (1, "mossetpe: mossetpe: only for the Super-User\n")
+    assert (denied.returncode, denied.stderr) == (1, "mossetpe: the configuration: only for the Super-User\n")
+    assert nodes.run(1, *NOBODY, "mossetpe", "-off").stderr == "mossetpe: -off: only for the Super-User\n"
 
 
 def test_a_map_that_shrinks_brings_everybody_home(nodes: Lab, tmp_path: Path) -> None:
@@ -366,8 +367,8 @@ class Monitor:
 
 
 def numbers_below(lines: list[str]) -> list[str]:
-    """What stands below the line of the chart."""
-    at = next(n for n, line in enumerate(lines) if "+---" in line)
+    """What stands below the line of the chart; nothing while that is not drawn yet."""
+    at = next((n for n, line in enumerate(lines) if "+---" in line), len(lines))
     return [line for line in lines[at + 1 :] if line]
 
 
@@ -376,14 +377,19 @@ def test_every_view_by_its_key(nodes: Lab) -> None:
         first = monitor.until(lambda lines: "MOSIX load" in lines[0] and len(numbers_below(lines)) == 1)
         assert numbers_below(first) == ["         1   2   3"]
         for key, title in (("s", "CPU speed"), ("m", "memory, used"), ("m", "swap space"), ("f", "frozen"), ("c", "cores"),
-                           ("l", "load")):
-            lines = monitor.press(key, title)
-            assert numbers_below(lines)[0] == "         1   2   3"
+                           ("g", "paging"), ("l", "load")):
+            monitor.press(key, title)
+            monitor.until(lambda lines: numbers_below(lines)[:1] == ["         1   2   3"])
+        for key, option in (("c", "-c"), ("s", "-s"), ("f", "-f")):
+            expected = nodes.run(1, "env", "LINES=24", "COLUMNS=80", "mosmon", "--once", option).stdout.split("\n")[:24]
+            monitor.child.send(key)
+            monitor.until(lambda lines, expected=expected: lines == expected)
+        monitor.press("l", "load")
         assert "3 nodes up" in monitor.press("t", "nodes up")[0]
         monitor.child.send("t")
         monitor.until(lambda lines: "nodes up" not in lines[0])
         monitor.child.send("V")
-        assert numbers_below(monitor.until(lambda lines: "        123" in lines))
+        monitor.until(lambda lines: "        123" in lines)
         monitor.child.send("v")
         monitor.until(lambda lines: "        1 2 3" in lines)
         monitor.child.send("w")
@@ -414,6 +420,28 @@ def test_a_dead_node_and_a_smaller_window(tmp_path: Path) -> None:
         running.start_mosd(1)
         monitor.press("", "MOSIX load")
         running.start_mosd(2)
+
+
+def test_a_map_of_ten_thousand_nodes(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 1) as running:
+        node = running.node(1)
+        Path(node.paths.mosix_map).write_text(f"{node.ip} 10000\n")
+        Path(node.paths.userview_map).write_text(f"1 {node.ip} 10000\n")
+        assert says(running, "mossetpe") == ""
+        ips = says(running, "mossetpe", "-r").split()
+        assert len(ips) == 10000
+        assert says(running, "mosctl", "whois", "10000") == ips[-1]
+        assert says(running, "mosctl", "whois", ips[4711]) == "4712"
+        assert says(running, "mosctl", "rstatus", "10000") == "1 0 0 0 0 0 0 0 0 0 0 0"
+        assert says(running, "mosbestnode", "-u") == "1"
+        assert len(monitor(running)) == 10000
+        with Monitor(running, "-d", "-t") as screen:
+            screen.until(lambda lines: "1 node up" in lines[0] and "1-12 of 10000" in lines[0])
+            screen.press("n", "13-24 of 10000")
+            screen.press("V", "13-84 of 10000")
+            screen.press("D", "MOSIX load  1 node up")
+            screen.child.send("q")
+            screen.child.expect(pexpect.EOF)
 
 
 def test_one_frame_for_scripts(nodes: Lab) -> None:
