@@ -253,10 +253,11 @@ def on_best(cluster: Cluster, job: Job) -> int:
     node = cluster.nodes[job.home]
     own = cluster.here(node, max(node.exported, len(node.jobs)))
     chosen = best.best_node([own, *cluster.candidates(node)], job.size, cluster.random.choice)
-    number = node.number if chosen is None else int(chosen)
-    if number != node.number:
-        node.reserved.append((cluster.now, number))
-    return number
+    target = node if chosen is None else cluster.nodes[int(chosen)]
+    if target is not node:
+        node.reserved.append((cluster.now, target.number))
+    room = target.alive and target.machine.memory - target.used >= job.size
+    return target.number if room else node.number  # mosrun -F
 
 
 def opportunity_cost(cluster: Cluster, job: Job) -> int:

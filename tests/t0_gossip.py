@@ -297,6 +297,7 @@ class Net:
 
     count: int
     step: int = 500
+    members: int = 0
     now: int = 0
     exchanges: dict[int, Exchange] = field(default_factory=dict)
     news: dict[int, list[Entry]] = field(default_factory=dict)
@@ -310,7 +311,7 @@ class Net:
             self.start(node)
 
     def start(self, node: int, key: bytes = KEY) -> None:
-        members, random = Ranges([(1, self.count)]), Random(node + self.now)
+        members, random = Ranges([(1, self.members or self.count)]), Random(node + self.now)
         core = Gossip(node, 8, 10**7, lambda: members.pick(random), random)
         heard = self.news[node] = []
         self.exchanges[node] = Exchange(core, members, key, heard.extend, Random(node * 7 + self.now))
@@ -383,6 +384,12 @@ def test_a_node_that_slept_blames_nobody() -> None:
     net.now += 100 * ANSWER_TIME
     net.run(4)
     assert net.exchanges[1].counters["lost"] == 0
+
+
+def test_neighbours_find_each_other_in_a_big_map() -> None:
+    net = Net(3, members=50_000)
+    net.run(6)
+    assert [net.alive(node) for node in (1, 2, 3)] == [{2, 3}, {1, 3}, {1, 2}]
 
 
 def test_farewell() -> None:
@@ -466,6 +473,10 @@ def test_ranges_of_a_map(pairs: list[tuple[int, int]], random: Random) -> None:
     assert len(ranges) == len(nodes)
     assert {node for node in range(end + 2) if node in ranges} == nodes
     assert all(ranges.pick(random) in nodes for _ in range(50))
+    ordered = sorted(nodes)
+    for at in {0, len(ordered) // 2, len(ordered) - 1}:
+        for distance in (-2, -1, 0, 1, len(ordered)):
+            assert ranges.neighbour(ordered[at], distance) == ordered[(at + distance) % len(ordered)]
 
 
 def test_of_many_nodes_only_the_recent_are_candidates() -> None:

@@ -117,6 +117,40 @@ def test_clear_and_decay(nodes: Lab, spin: str) -> None:
         assert after["age"] >= before["age"]
 
 
+#: Takes 3 MB at a time and computes in between, until it has 360 MB, more than its node.
+GROW = """
+kept = []
+while len(kept) < 120:
+    kept.append(bytearray(b"x" * (3 << 20)))
+    for _ in range(2_000_000):
+        pass
+print("grown", sum(block[-1] for block in kept))
+"""
+
+
+def memory_groups() -> bool:
+    """Whether this machine lets us limit the memory of a node."""
+    return any(os.access(path, os.W_OK) for path in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/cgroup.subtree_control"))
+
+
+@pytest.mark.skipif(not memory_groups(), reason="no control groups for memory here")
+def test_a_growing_program_leaves_before_its_node_is_full(tmp_path: Path) -> None:
+    """Another needs more than the other node has (mosrun -m), and stays."""
+    with cluster.lab(tmp_path, 2, balance=True, memory=(340, 900)) as nodes:
+        pipe = subprocess.PIPE
+        growing = nodes.start(1, "mosrun", "python3", "-c", GROW, stdout=pipe)
+        spin = ("python3", "-c", "while True: pass")
+        needy = nodes.start(1, "mosrun", "-m5000", *spin)
+        for process in (growing, needy):
+            nodes.process(process.pid)
+        wait_until(lambda: where(nodes, growing.pid) == "2", PATIENCE)
+        assert growing.stdout and growing.stdout.read() == b"grown 14400\n"
+        assert growing.wait() == 0
+        assert f"(PID {growing.pid}) to 2" in nodes.tree(1).read("node/decisions")
+        wait_until(lambda: "room" in nodes.tree(1).read(f"proc/{needy.pid}/why"))
+        assert where(nodes, needy.pid) == "here"
+
+
 def test_balancing_is_off_in_an_ordinary_lab(tmp_path: Path, spin: str) -> None:
     with cluster.lab(tmp_path, 2) as plain:
         processes = [plain.start(1, "mosrun", spin) for _ in range(2 * (os.cpu_count() or 1))]

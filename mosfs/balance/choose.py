@@ -21,8 +21,9 @@ from mosfs.balance.usher import pick
 
 #: There must be so much better than here: what is known of others is a second or two old, and they decide at the same time.
 HYSTERESIS = 1.2
-#: So many programs leave in one round at most.
-MOVES = 4
+#: So many programs leave in one round at most, and no more than can be sent until the next, in seconds.
+MOVES = 8
+SENDING = 1.0
 #: A program that wants less of a CPU, and spends less time in calls, is idle.
 IDLE_DEMAND, IDLE_CALLS = 0.1, 0.02
 #: Of a program with hardly any CPU time this share of the time counts as computing, when rates are divided by it.
@@ -96,6 +97,7 @@ class Offer:
     target: Candidate | None = None
     gain: float = 0.0
     below: int = 0
+    transfer: float = 0.0
 
 
 def hindrance(process: Process, switches: Switches, network: Network) -> str:
@@ -144,7 +146,7 @@ def offer(
         return Offer(f"no better node: {costs}")
     beside_load = price - cost(target, 1, process.size_mb)
     below = (limit - beside_load) / pressure(target.mem_free - process.size_mb, target.mem_total) * ONE_PROCESS
-    return Offer(costs, target, (now - price) * life - transfer, int(below))
+    return Offer(costs, target, (now - price) * life - transfer, int(below), transfer)
 
 
 def decide(
@@ -169,14 +171,16 @@ def decide(
         verdicts[process.pid] = Verdict(process.pid, why, target.ip)
         nodes[target.ip] = arrived(target, process)
         here = departed(here, process)
+    sending = 0.0
     for _ in range(MOVES):
         offers = [(process, offer(process, here, list(nodes.values()), network, choose)) for process in free]
         verdicts |= {process.pid: Verdict(process.pid, found.why) for process, found in offers}
         good = [(process, found) for process, found in offers if found.target]
-        if not good:
+        if not good or sending >= SENDING:
             break
         process, best = max(good, key=lambda pair: pair[1].gain)
         assert best.target is not None
+        sending += best.transfer
         verdicts[process.pid] = Verdict(process.pid, best.why, best.target.ip, best.below)
         free.remove(process)
         nodes[best.target.ip] = arrived(nodes[best.target.ip], process)

@@ -37,6 +37,8 @@ class Members(Protocol):
     def __contains__(self, node: object, /) -> bool: ...
     def __len__(self) -> int: ...
     def pick(self, random: Random) -> int: ...
+    def neighbour(self, node: int, distance: int) -> int:
+        """The node that stands so far behind (negative: before) ``node`` in the map, around its ends."""
 
 
 @dataclass(slots=True)
@@ -77,6 +79,7 @@ class Exchange:
     _seen: dict[int, Seen] = field(default_factory=dict)
     _held: dict[int, Held] = field(default_factory=dict)
     _last_step: int = 0
+    _looked: int = 0
 
     def __post_init__(self) -> None:
         self.epoch = self.epoch or self._number()
@@ -99,13 +102,20 @@ class Exchange:
             contact = gossip.contact()
             if contact and contact.node not in self._asked:
                 self._ask(now, contact.node, Flag.WANTS_WINDOW if contact.pull else Flag.NONE, out)
+            self._looked = 0
         else:
-            for _ in range(min(LONELY, len(self.members))):
-                node = self.members.pick(gossip.random)
-                if node != gossip.me and node not in self._asked:
-                    self._ask(now, node, Flag.WANTS_WINDOW, out)
+            for node in set(self._strangers()) - self._asked.keys() - {gossip.me}:
+                self._ask(now, node, Flag.WANTS_WINDOW, out)
         self._last_step = now
         return out
+
+    def _strangers(self) -> Iterator[int]:
+        """Whom to ask while nobody is known: nodes of the map that are ever farther from us, and as many at random."""
+        for _ in range(LONELY // 2):
+            self._looked += 1
+            distance = (self._looked + 1) // 2
+            yield self.members.neighbour(self.gossip.me, distance if self._looked % 2 else -distance)
+            yield self.members.pick(self.gossip.random)
 
     def farewell(self, now: int) -> list[Outgoing]:
         """Our own death, for a few nodes that will pass it on."""

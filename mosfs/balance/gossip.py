@@ -120,11 +120,24 @@ class Gossip:
         self.alive = Alive() if alive is None else alive
         self.births[me] = _ALWAYS_NEWER
         self.own: Entry = (0, me, DEAD)
-        self.window: list[Entry] = []  # newest first, without our own
+        self._window: list[Entry] = []
+        self._news: list[Entry] = []  # since the window was made
+        self._expires = NEVER  # nothing is too old before
         self.urgent: dict[int, int] = {}
         self._eldest: list[tuple[int, int]] = []  # (birth, node), youngest first; what is outdated is skipped
         self._odd = False
         self._now = NEVER
+
+    @property
+    def window(self) -> list[Entry]:
+        """The newest entries, newest first, without our own. Made when it is wanted: that is once a step, news come twice."""
+        if self._news:
+            births = self.births
+            window = [entry for entry in self._window + self._news if births[entry[1]] == entry[0]]
+            window.sort(key=_birth, reverse=True)
+            del window[self.width - 1:]
+            self._window, self._news = window, []
+        return self._window
 
     # ------------------------------------------------------------------- a step
 
@@ -179,11 +192,7 @@ class Gossip:
             for _, node, _ in fresh:
                 if urgent.get(node, 0) > 1:
                     self.urgent[node] = urgent[node] - 1
-        window = [entry for entry in self.window if births[entry[1]] == entry[0]]
-        window += fresh
-        window.sort(key=_birth, reverse=True)
-        del window[self.width - 1:]
-        self.window = window
+        self._news += fresh
         return fresh
 
     def _changed(self, node: int, facts: bytes) -> None:
@@ -206,7 +215,7 @@ class Gossip:
             self.alive.discard(node)
             self.births[node] = NEVER
             self.urgent.pop(node, None)
-        self.window = [entry for entry in self.window if entry[1] not in gone]
+        self._window, self._news = [entry for entry in self.window if entry[1] not in gone], []
 
     # ------------------------------------------------------------------- inside
 
@@ -245,7 +254,12 @@ class Gossip:
 
     def _expire(self, now: int) -> list[int]:
         expired: list[int] = []
-        while len(expired) < _MAX_EXPIRED and (oldest := self._oldest()) and now - oldest[0] > self.max_age:
+        if now <= self._expires:
+            return expired
+        while len(expired) < _MAX_EXPIRED and (oldest := self._oldest()):
+            self._expires = oldest[0] + self.max_age
+            if now <= self._expires:
+                break
             self._eldest.pop()
             self.alive.discard(oldest[1])
             expired.append(oldest[1])
@@ -255,5 +269,5 @@ class Gossip:
         for node in list(self.alive.nodes):
             self.births[node] = NEVER
             self.alive.discard(node)
-        self.window, self._eldest = [], []
+        self._window, self._news, self._eldest, self._expires = [], [], [], NEVER
         self.urgent.clear()

@@ -15,8 +15,12 @@ from mosfs.balance.source import Count, Fixed, Memory, Proc, Source, Spec, repla
 
 
 def exported(before: float, sample: float) -> float:
-    """What others see: rises at once, falls by an eighth of the difference each time."""
-    return sample if sample >= before else (before * 7 + sample) / 8
+    """What others see: rises at once, falls by half of the difference each time.
+
+    MOSIX let it fall by an eighth. Here a target refuses when a move would not pay any more, so nobody needs to be kept off a node
+    that is free again (docs/design/decisions.md gives the figures).
+    """
+    return sample if sample >= before else (before + sample) / 2
 
 
 @dataclass(frozen=True, slots=True)

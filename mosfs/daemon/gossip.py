@@ -53,7 +53,15 @@ class Ranges:
         return at >= 0 and node < self._firsts[at] + self._counts[at]
 
     def pick(self, random: Random) -> int:
-        number = int(random.random() * len(self))
+        return self._numbered(int(random.random() * len(self)))
+
+    def neighbour(self, node: int, distance: int) -> int:
+        at = max(0, bisect_right(self._firsts, node) - 1)
+        number = self._ends[at] - self._counts[at] + node - self._firsts[at]
+        return self._numbered((number + distance) % len(self))
+
+    def _numbered(self, number: int) -> int:
+        """The node with this number, counted from 0 through all ranges."""
         at = bisect_right(self._ends, number)
         return self._firsts[at] + number - (self._ends[at] - self._counts[at])
 
