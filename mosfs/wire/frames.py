@@ -50,6 +50,8 @@ class Kind(IntEnum):
     STEP_OUT = 53  # this node wants the guest to leave
     MMAP = 55
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
+    MMAP_NAME = 54  # tracer -> host, before the REPLY to MMAP: which file it was
+    SHOWN = 56  # text of a file in /proc about the body's memory, of which an open follows
     USED = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
     RUNNING = 60  # after GO: the body runs, the move is committed
     MASK = 58  # the body has blocked signals: its mask
