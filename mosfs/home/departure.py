@@ -129,10 +129,12 @@ class Departure:
 
     def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[image.Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
-        return capture(
+        meta = capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
             shown=Timer(shown.realtime, shown.monotonic), pending=False,
         )  # fmt: skip
+        meta.seq = p.seq  # what it waits for will be answered with this number
+        return meta
 
     def _send(self, p: Program, link: Link, meta: ImageMeta) -> None:
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
