@@ -51,6 +51,8 @@ class Kind(IntEnum):
     MMAP = 55
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
+    MMAP_NAME = 54  # tracer -> host, before the REPLY to MMAP: which file it was
+    SHOWN = 64  # text of a file in /proc about the body's memory, of which an open follows
     RUNNING = 60  # after GO: the body runs, the move is committed
     MASK = 58  # the body has blocked signals: its mask
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
