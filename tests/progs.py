@@ -101,6 +101,7 @@ PROGRAMS = (
     Program("actions"),
     Program("daemons"),
     Program("usage"),
+    Program("proc_self"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),

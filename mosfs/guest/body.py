@@ -15,7 +15,7 @@ from mosfs.calls import cputime
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
-from mosfs.migrate.image import ImageMeta
+from mosfs.migrate.image import ImageMeta, Vma
 from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import ffi, lib
@@ -73,6 +73,7 @@ class Body:
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
+    names: list[Vma] = field(default_factory=list)  # the files that its memory shows, as home knows them
     used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked

@@ -32,6 +32,7 @@ from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.rebuild import NoRoom, queue_signal
+from mosfs.migrate.shown import named
 from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -257,6 +258,8 @@ class Host:
             self.onward.resume(body)
         elif kind == Kind.FORK_REPLY:
             self.serve.fork_reply(body, struct.unpack("<q", frame.payload)[0])
+        elif kind == Kind.MMAP_NAME:
+            self.serve.mmap_name(body, frame.payload)
         elif kind == Kind.MMAP_DATA:
             self.serve.mmap_data(body, frame.payload)
         elif kind == Kind.ABOUT:
@@ -352,6 +355,7 @@ class Host:
         body.seq, body.seen = body.meta.seq, body.meta.seen
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
         partial.restore(body.task, signed(body.regs.rax), body.carry)
+        body.names = named(body.meta.vmas)
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.ready_at = time.monotonic()

@@ -12,6 +12,7 @@ from mosfs.migrate.image import BadImage, Timer
 from mosfs.migrate.maps import CannotMove, read_maps, travelling
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.rebuild import NoRoom
+from mosfs.migrate.shown import overlaid
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
@@ -165,7 +166,7 @@ class Onward:
         if not waiting:
             body.regs = regs
         try:
-            vmas = travelling(read_maps(body.pid), regs.rsp)
+            vmas = overlaid(travelling(read_maps(body.pid), regs.rsp), body.names)
             page = body.clock_page
             shown = clocks.Shown(0, 0)
             if page and host.clock is not None:

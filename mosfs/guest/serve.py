@@ -19,7 +19,9 @@ from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, private, stays_in_body
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
+from mosfs.migrate import shown
 from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
+from mosfs.migrate.image import Vma
 from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.table import Kind as Value
 from mosfs.trace.inject import Calls
@@ -49,6 +51,7 @@ _FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
 _FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
 #: RLIMIT_CPU, DATA, STACK, AS
 BODY_LIMITS = frozenset({0, 2, 3, 9})
+_OPENS = frozenset({2, 257, 437})
 _EXITS = frozenset({60, 231})
 SA_RESETHAND = 0x80000000
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
@@ -63,6 +66,8 @@ class MapRequest:
     length: int
     prot: int
     flags: int
+    offset: int = 0
+    name: str = ""
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
 
 
@@ -129,7 +134,17 @@ class Serve:
             self._send(body, row, args)
 
     def _send(self, body: Body, row: Syscall, args: tuple[int, ...]) -> None:
-        self.host.forward(body, marshal(row, args, body.task.peek_mask(), body.task))
+        request = marshal(row, args, body.task.peek_mask(), body.task)
+        if row.nr in _OPENS:
+            self._show(body, request)
+        self.host.forward(body, request)
+
+    def _show(self, body: Body, request: Request) -> None:
+        """An open of a file in /proc about its own memory: home has nothing to show there, so it is told what we see."""
+        path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
+        name = shown.recognise(path, body.pair) if path.startswith(b"/proc/") else ""
+        if name:
+            self.host.channel.send(Kind.SHOWN, body.pair, shown.text(body.pid, name, body.names))
 
     def _plain(self, body: Body, args: tuple[int, ...]) -> None:
         self._send(body, BY_NR[body.nr], args)
@@ -313,6 +328,7 @@ class Serve:
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
         child.settings, child.account.decay = body.settings, body.account.decay
+        child.names = body.names
         child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
@@ -399,11 +415,15 @@ class Serve:
             self.answer(body, -errno.EINVAL)
             return
         whole = (length + 4095) & ~4095
-        body.map_request = MapRequest(addr, whole, prot & 7, flags)
+        body.map_request = MapRequest(addr, whole, prot & 7, flags, offset)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
         order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask())
         self.host.channel.send(Kind.MMAP, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
+
+    def mmap_name(self, body: Body, payload: bytes) -> None:
+        if body.map_request is not None:
+            body.map_request.name = payload.decode("latin-1")
 
     def mmap_data(self, body: Body, payload: bytes) -> None:
         if body.map_request is not None:
@@ -423,6 +443,9 @@ class Serve:
                         body.task.write(result + offset, data)
                     if request.prot != 3:
                         call(SYS_MPROTECT, result, request.length, request.prot)
+                    if request.name:
+                        new = Vma(result, result + request.length, request.prot, name=request.name, offset=request.offset)
+                        body.names = shown.with_mapping(body.names, new)
         self.answer(body, result)
 
     # ------------------------------------------------------------------ both

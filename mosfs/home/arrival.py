@@ -23,6 +23,7 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal, take_pending
+from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -96,6 +97,7 @@ class Arrival:
         p.deputy = None
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
         p.used = Used(*meta.used)
+        p.names = named(meta.vmas)
         partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)

@@ -21,7 +21,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.calls import cputime
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
-from mosfs.home import control_calls
+from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
@@ -148,6 +148,8 @@ class Away:
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
         elif kind == Kind.CPU_TIME:
             p.used = Used(*cputime.FRAME.unpack(frame.payload))
+        elif kind == Kind.SHOWN:
+            p.shown = frame.payload
         elif kind == Kind.USED:
             self.tracer.statistics.used(p, frame.payload)
         elif kind == Kind.STEP_OUT:
@@ -200,7 +202,7 @@ class Away:
             row = BY_NR.get(request.nr)
             if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self._answer(p, r)):
                 return
-        elif request.nr in _OPENS and self._control(p, request):
+        elif request.nr in _OPENS and (self._control(p, request) or self._show(p, deputy, request)):
             return
         if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)
@@ -233,6 +235,21 @@ class Away:
             return bytes(found.data).partition(b"\0")[0]
 
         self.tracer.controls.request(p, meaning, read_name, lambda result: self.tracer.finish_special(p, result))
+        return True
+
+    def _show(self, p: Program, deputy: Deputy, request: Request) -> bool:
+        """An open of a file in /proc about the program's memory, whose text the host has sent (SHOWN). True if it was answered."""
+        body, p.shown = p.shown, None
+        path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
+        name = own_files.wanted(p.pid, path, request.nr, request.args) if body is not None else ""
+        if body is None or not name:
+            return False
+        deputy.set_mask(request.mask)
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            result = own_files.opened(call, p.pid, name, request.nr, request.args, body)
+        deputy.ready_since = time.monotonic()
+        self._ready[p.pid] = p
+        self._answer(p, result)
         return True
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
@@ -310,6 +327,7 @@ class Away:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
             if not -4096 < result < 0:
                 if not (device := p.has_device(as_c_int(order.fd))):
+                    self.send(p, Kind.MMAP_NAME, own_files.name_of(p.pid, order.fd))
                     self._send_file(p, result, order.length)
                 call(SYS_MUNMAP, result, order.length)
                 result = 0

@@ -20,6 +20,7 @@ from mosfs.migrate.pages import send_all
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import clear, kept_at_home, stop_cpu_timers, unregister_rseq
+from mosfs.migrate.shown import overlaid
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
@@ -95,7 +96,7 @@ class Departure:
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.regs = stay
         try:
-            vmas = travelling(read_maps(p.pid), stay.rsp)
+            vmas = overlaid(travelling(read_maps(p.pid), stay.rsp), p.names)
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
@@ -123,7 +124,7 @@ class Departure:
         move.frozen_at = time.monotonic()
         deputy.interrupting = False
         try:
-            vmas = travelling(read_maps(p.pid), p.sleeping.rsp)
+            vmas = overlaid(travelling(read_maps(p.pid), p.sleeping.rsp), p.names)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
@@ -140,10 +141,12 @@ class Departure:
 
     def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
-        return capture(
+        meta = capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
             shown=Timer(shown.realtime, shown.monotonic), pending=False,
         )  # fmt: skip
+        meta.seq = p.seq  # what it waits for will be answered with this number
+        return meta
 
     def _send(self, p: Program, move: Move, meta: ImageMeta) -> None:
         link = move.link

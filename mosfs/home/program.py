@@ -16,6 +16,7 @@ from mosfs.balance.account import Account
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy, Kept
+from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace.task import Task
@@ -114,6 +115,8 @@ class Program:
     used: Used = field(default_factory=Used)  # CPU time away, in all
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
+    names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled
+    shown: bytes | None = None  # what its body's memory looks like in the file of /proc that it is about to open
     parent: int = 0
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
     interrupted: bool = False  # we have asked it to stop

@@ -22,7 +22,7 @@ from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
-from mosfs.home import control_calls
+from mosfs.home import control_calls, own_files
 from mosfs.home.away import AFFINITY, TRACE, Away
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
@@ -36,6 +36,7 @@ from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
+from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
@@ -261,7 +262,7 @@ class Tracer:
         if parent is not None:
             p.place, p.link = parent.place, parent.link
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
-            p.parent = parent.pid
+            p.parent, p.names = parent.pid, parent.names
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
         self.programs[task.pid] = p
         self.begun = True
@@ -367,6 +368,7 @@ class Tracer:
         self.release_vfork(p)
         self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
+        p.names = []
         p.sleeping, p.restart = None, None
         p.infos.clear()
         p.comm = comm_of(p.pid)
@@ -529,11 +531,22 @@ class Tracer:
         opened = control_calls.opening(nr, args, path, how)
         meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
         if meaning is None:
-            p.task.cont()
+            self._open_own(p, regs, path, nr)
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
         else:
             self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
+
+    def _open_own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
+        """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
+        name = own_files.wanted(p.pid, path, nr, arguments(regs))
+        if name not in ("maps", "smaps"):
+            p.task.cont()
+            return
+        kept = copy_regs(regs)
+        with Calls(p.task) as call:
+            result = own_files.opened_at_home(call, p.pid, name, nr, arguments(kept), p.names)
+        self.answer(p, kept, result)
 
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, which lies in the low region meanwhile."""
