@@ -138,9 +138,11 @@ class Moves:
                 f"pid={p.pid} moved to={move.target or 'home'} freeze_ms={p.freeze_ms:.1f} "
                 f"total_ms={(time.monotonic() - move.started) * 1000:.1f}"
             )
+            self.tracer.told(p, "has moved")
             if p.sigmig:
                 os.kill(p.pid, p.sigmig)
         else:
+            self.tracer.told(p, f"failed migrating to {move.target or 'home'}: {reason}")
             self.tracer.log(f"pid={p.pid} failed migrating to {move.target or 'home'}: {reason}")
         self._tell(p, move, reason)
         wanted, p.wanted = p.wanted, None

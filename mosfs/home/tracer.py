@@ -18,12 +18,14 @@ import traceback
 from typing import Any
 
 from mosfs.abi import cpu
+from mosfs.abi.args import Kind as ArgKind
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Reason, Text, text
-from mosfs.calls import partial
+from mosfs.calls import partial, show
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
-from mosfs.home.away import AFFINITY, TRACE, Away
+from mosfs.home.away import AFFINITY, Away
+from mosfs.home.calltrace import PATIENCE, CallTrace
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.moves import Moves
@@ -69,6 +71,19 @@ def arguments(regs: Any) -> tuple[int, ...]:
     return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
 
 
+def memory_of(task: Task, nr: int, args: tuple[int, ...]) -> show.Memory:
+    """What the arguments of a call at home point to: strings only."""
+    row = BY_NR.get(nr)
+
+    def read(index: int) -> bytes | None:
+        try:
+            return task.read_string(args[index]) if row is not None and row.args[index].kind is ArgKind.STR else None
+        except OSError:
+            return None
+
+    return read
+
+
 class Tracer:
     """``root_pid`` is the process that mosrun became."""
 
@@ -95,6 +110,8 @@ class Tracer:
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
         self.timers: list[tuple[float, int]] = []
+        self.traces: list[CallTrace] = []
+        self.trace_all = self._traced_to(CallTrace(os.dup(2))) if os.environ.get("MOSIX_TRACE") else None
         self.begun = False
         lib.mos_setup_signals()
 
@@ -163,6 +180,8 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            for trace in self.traces:
+                trace.flush()
             self.statistics.tick(now)
             if self.control.sock is None:
                 self.connect()
@@ -249,6 +268,7 @@ class Tracer:
             p.start = self.moves.start_native
         else:
             p.next_settings = inherit(p.settings, message.settings)
+            p.next_trace = self.trace_of(p.pid, message.start.trace)
             p.start = self.moves.starter(message.start) if message.start.node or message.start.shown else None
         self.control.send(Adjusted(message.req, ""))
 
@@ -258,8 +278,11 @@ class Tracer:
         p = Program(task, uid_of(task.pid), settings if parent is None else of_child(settings))
         if parent is not None:
             p.place, p.link = parent.place, parent.link
+            p.trace = parent.trace
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
+        else:
+            p.trace = self.trace_all
         self.programs[task.pid] = p
         self.begun = True
         return p
@@ -278,8 +301,7 @@ class Tracer:
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
-        if TRACE:
-            sys.stderr.write(f"forget {p.pid} {p.place}\n")
+        self.returned(p, None, "not back")
         self.release_vfork(p)
         self.moves.gone(p)
         if p.leader:
@@ -368,6 +390,9 @@ class Tracer:
         p.comm = comm_of(p.pid)
         if p.next_settings is not None:
             p.settings, p.next_settings = p.next_settings, None
+        if p.next_trace is not None:
+            p.trace, p.next_trace = p.next_trace, None
+        self.returned(p, 0, "home")
         if p.next_native:
             p.native, p.next_native = True, False
         p.place = Place.HOME
@@ -430,7 +455,9 @@ class Tracer:
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
-        """Entry or exit of the rest of a transfer."""
+        """Entry or exit of the rest of a transfer, or the exit of a call that is told."""
+        if p.called is not None:
+            self.returned(p, signed(p.task.peek_regs().rax), "home")
         if p.carry is None:
             p.task.cont()
             return
@@ -494,6 +521,8 @@ class Tracer:
         row = BY_NR.get(nr)
         if nr in AFFINITY:
             lib.mos_unpin(self.pump)
+        if p.trace is not None:
+            self.entered(p, nr, arguments(regs), memory_of(p.task, nr, arguments(regs)))
         if nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:
@@ -501,8 +530,48 @@ class Tracer:
         else:
             self.policy.trapped(p, row, regs)
 
+    # ------------------------------------------------------------------ telling calls (mosrun --trace)
+
+    def trace_of(self, pid: int, fd: int) -> CallTrace | None:
+        """A trace to the descriptor of a launcher; None for -1."""
+        trace = CallTrace.of(pid, fd) if fd >= 0 else None
+        return None if trace is None else self._traced_to(trace)
+
+    def _traced_to(self, trace: CallTrace) -> CallTrace:
+        self.pump.pass_opens = 0
+        self.traces.append(trace)
+        return trace
+
+    def entered(self, p: Program, nr: int, args: tuple[int, ...], memory: show.Memory) -> None:
+        """The program is in a call that we see."""
+        if p.trace is not None:
+            self.returned(p, None, "?")
+            p.called = nr, show.call(nr, args, memory)
+
+    def returned(self, p: Program, result: int | None, server: str) -> None:
+        """It was served, by ``server``."""
+        if p.trace is not None and p.called is not None:
+            nr, said = p.called
+            p.called = None
+            p.trace.call(p.pid, self._place_of(p), said, nr, result, server)
+
+    def told(self, p: Program, said: str) -> None:
+        """Something else happened to it."""
+        if p.trace is not None:
+            p.trace.line(p.pid, self._place_of(p), said)
+
+    def _place_of(self, p: Program) -> str:
+        if not p.away or p.link is None:
+            return "home"
+        return str(self.config.userview.get(p.link.ip, p.link.ip))
+
+    def serve(self, p: Program) -> None:
+        """Let a trapped call be made."""
+        p.task.cont(request=SYSCALL if p.called is not None else CONT)
+
     def answer(self, p: Program, regs: Any, result: int) -> None:
         """End a trapped call with ``result`` instead of making it."""
+        self.returned(p, result, "MOSIX")
         regs.orig_rax = NOTHING
         regs.rax = result & NOTHING
         p.task.set_regs(regs)
@@ -514,12 +583,12 @@ class Tracer:
             path = p.task.read_string(args[PATH_ARG[nr]])
             how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
         except OSError:
-            p.task.cont()
+            self.serve(p)
             return
         opened = control_calls.opening(nr, args, path, how)
         meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
         if meaning is None:
-            p.task.cont()
+            self.serve(p)
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
         else:
@@ -542,6 +611,7 @@ class Tracer:
             regs = p.task.peek_regs()
             setattr(regs, name, before)
             p.task.set_regs(regs)
+            self.returned(p, signed(regs.rax), "home")
             p.task.cont(request=CONT)
         else:
             self._task_event(p.pid, status)
@@ -550,6 +620,7 @@ class Tracer:
         """The answer to an open that was a request, wherever the program is now."""
         p.held = False
         if p.away:
+            self.returned(p, result, "MOSIX")
             self.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
         else:
             self.answer(p, p.task.peek_regs(), result)
@@ -601,6 +672,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
         return 1
     p = tracer.adopt(task, spawn.settings)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
+    p.next_trace = tracer.trace_of(spawn.pid, spawn.start.trace)
     launcher.send(b"OK")
     launcher.close()
     return _serve(tracer)
@@ -638,6 +710,8 @@ def _serve(tracer: Tracer) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         tracer.run()
+        for trace in tracer.traces:
+            trace.flush(PATIENCE)
     except Exception:
         tracer.log(traceback.format_exc(), 40)
         raise
