@@ -142,8 +142,9 @@ class Moves:
             if p.sigmig:
                 os.kill(p.pid, p.sigmig)
         else:
-            self.tracer.told(p, f"failed migrating to {move.target or 'home'}: {reason}")
-            self.tracer.log(f"pid={p.pid} failed migrating to {move.target or 'home'}: {reason}")
+            failed = text(Text.MIGRATE_FAILED, computer=move.target or "home", reason=reason)
+            self.tracer.told(p, failed)
+            self.tracer.log(f"pid={p.pid} {failed}")
         self._tell(p, move, reason)
         wanted, p.wanted = p.wanted, None
         if wanted is not None:
