@@ -1,309 +1,33 @@
-"""Simulated clusters: the production decisions under a virtual clock.
+"""Workloads on simulated clusters (`bench.sim_cluster`), and what becomes of them under several policies.
 
-Nodes share their CPUs among their programs, and a node whose memory is full is slowed by a constant factor. Each node decides once
-a second with `balance.choose.decide`, and knows of the others what gossip has told it: each second it sends its own entry and the
-newest it knows to one other node, so what it decides with is old, and may be wrong.
-
-The main workload is that of Amir, Awerbuch, Barak, Borgstrom, Keren, "An opportunity cost approach for job assignment in a scalable
+The main one is that of Amir, Awerbuch, Barak, Borgstrom, Keren, "An opportunity cost approach for job assignment in a scalable
 computing cluster" (PDCS 1998; TPDS 11(7), 2000): six machines of three speeds, an arrival each 10 s for 1000 s, heavy-tailed needs.
-Speeds, memory sizes and the thrashing factor are not all in the paper; ours are in `OCJA_MACHINES` and `THRASH`.
+Speeds, memory sizes and the thrashing factor are not all in the paper; ours are in `OCJA_MACHINES` and `sim_cluster.THRASH`.
 """
 
 from __future__ import annotations
 
 import argparse
-import heapq
-import itertools
 import json
 import random
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import mean
 
-from mosfs.balance import best, choose
-from mosfs.balance.cost import Candidate, Network, load_of
-from mosfs.balance.probe import smooth
-
-THRASH = 10.0  #: a node with more memory in use than it has is so much slower
-FAST_ETHERNET = Network(bandwidth=10.0, call=3e-4, setup=0.05)
-RESERVED_FOR = 3.0
-TICK = 1.0
-FRESH = 5.0  #: seconds; older entries are not decided with
-
-
-@dataclass(frozen=True)
-class Machine:
-    """``speed``: 10000 = the unit of what jobs need; ``memory`` in megabytes."""
-
-    speed: int
-    memory: int
-    ncpus: int = 1
-
-
-@dataclass(eq=False)
-class Job:
-    """A program. ``need``: CPU seconds of a machine of speed 10000; ``home``: where the user starts it; ``group``: the parallel job
-    that it is a part of."""
-
-    number: int
-    arrival: float
-    need: float
-    size: int
-    home: int
-    group: int
-    done: float = 0.0
-    came: float = 0.0  # CPU seconds when it came to its node
-    finished: float = 0.0
-    moves: int = 0
-
-
-@dataclass
-class Known:
-    """What one node knows of another, and when it was true."""
-
-    load: int
-    free: int
-    at: float
-
-
-@dataclass(eq=False)
-class Node:
-    number: int
-    machine: Machine
-    jobs: list[Job] = field(default_factory=list)
-    exported: float = 0.0
-    busy: float = 0.0  # runnable programs, integrated over the present tick
-    local: float = 0.0  # their mean over the last tick
-    known: dict[int, Known] = field(default_factory=dict)
-    reserved: list[tuple[float, int]] = field(default_factory=list)
-    leaving: list[tuple[float, Job]] = field(default_factory=list)
-    coming: int = 0  # megabytes
-    alive: bool = True
-
-    @property
-    def used(self) -> int:
-        return sum(job.size for job in self.jobs) + self.coming
-
-    def rate(self) -> float:
-        """CPU seconds of a standard machine that each job gets in a second."""
-        if not self.jobs:
-            return 0.0
-        share = min(1.0, self.machine.ncpus / len(self.jobs))
-        slow = THRASH if self.used > self.machine.memory else 1.0
-        return share * self.machine.speed / 10000 / slow
-
-
-Place = Callable[["Cluster", Job], int]
-
-
-class Cluster:
-    """One run. ``place`` says where a job begins; ``migrate``: whether it may move later."""
-
-    def __init__(self, machines: Sequence[Machine], place: Place, *, migrate: bool, seed: int, window: int = 16,
-                 network: Network = FAST_ETHERNET) -> None:
-        self.nodes = [Node(number, machine) for number, machine in enumerate(machines)]
-        self.place, self.migrate, self.window, self.network = place, migrate, window, network
-        self.random = random.Random(seed)
-        self.now = 0.0
-        self.finished: list[Job] = []
-        self.lost: list[Job] = []
-        self.moves = 0
-        self.refused = 0
-        self.cursor = itertools.count()
-        self.transit: list[tuple[float, int, Job, Node]] = []
-        self.trace: list[tuple[float, list[int]]] = []
-
-    # ------------------------------------------------------------------ the world
-
-    def run(self, jobs: Sequence[Job], until: float = float("inf"), fail: Sequence[tuple[float, int]] = ()) -> Cluster:
-        """All ``jobs`` to their ends. ``fail``: (time, node): from then on it is dead, with what was on it."""
-        arrivals = sorted(jobs, key=lambda job: job.arrival)
-        failures = sorted(fail)
-        at = 0
-        tick = TICK
-        while self.now < until and (at < len(arrivals) or self.transit or any(node.jobs for node in self.nodes)):
-            upcoming = min(
-                tick,
-                arrivals[at].arrival if at < len(arrivals) else tick,
-                self.transit[0][0] if self.transit else tick,
-                failures[0][0] if failures else tick,
-                min((self.now + min(job.need - job.done for job in node.jobs) / node.rate()
-                     for node in self.nodes if node.jobs), default=tick),
-            )
-            self.advance(max(upcoming, self.now))
-            while at < len(arrivals) and arrivals[at].arrival <= self.now:
-                job = arrivals[at]
-                at += 1
-                self.nodes[self.place(self, job)].jobs.append(job)
-            while self.transit and self.transit[0][0] <= self.now:
-                _, _, job, node = heapq.heappop(self.transit)
-                node.coming -= job.size
-                (node.jobs if node.alive else self.lost).append(job)
-            while failures and failures[0][0] <= self.now:
-                node = self.nodes[failures.pop(0)[1]]
-                node.alive = False
-                self.lost += node.jobs
-                node.jobs.clear()
-            if self.now >= tick:
-                tick += TICK
-                self.beat()
-        return self
-
-    def advance(self, to: float) -> None:
-        seconds = to - self.now
-        for node in self.nodes:
-            if not node.jobs:
-                continue
-            rate = node.rate()
-            node.busy += len(node.jobs) * seconds
-            ended = False
-            for job in node.jobs:
-                job.done += rate * seconds
-                if job.done >= job.need - 1e-9:
-                    job.finished = to
-                    ended = True
-            if ended:
-                self.finished += [job for job in node.jobs if job.finished]
-                node.jobs = [job for job in node.jobs if not job.finished]
-        self.now = to
-
-    # ------------------------------------------------------------------ what a node knows and does each second
-
-    def beat(self) -> None:
-        alive = [node for node in self.nodes if node.alive]
-        for node in alive:
-            node.local, node.busy = node.busy / TICK, 0.0
-            node.exported = smooth(node.exported, node.local)
-            node.known[node.number] = Known(
-                load_of(node.exported, node.machine.ncpus, node.machine.speed), node.machine.memory - node.used, self.now
-            )
-        for node in alive:
-            self.gossip(node)
-        if self.migrate:
-            for node in self.random.sample(alive, len(alive)):
-                if node.jobs:
-                    self.balance(node)
-        self.trace.append((self.now, [len(node.jobs) for node in self.nodes]))
-
-    def gossip(self, node: Node) -> None:
-        """Own entry and the newest others to one node (docs: Amar, Barak, Drezner, Okun, CCPE 21, 2009)."""
-        target = self.random.choice(self.nodes)
-        if target is node or not target.alive:
-            return
-        newest = sorted(node.known.items(), key=lambda pair: -pair[1].at)[:self.window]
-        for number, entry in newest:
-            if number != target.number and (number not in target.known or target.known[number].at < entry.at):
-                target.known[number] = entry
-
-    def candidates(self, node: Node) -> list[Candidate]:
-        """The others as ``node`` knows them."""
-        node.reserved = [(at, ip) for at, ip in node.reserved if self.now - at < RESERVED_FOR]
-        found = []
-        for number, entry in node.known.items():
-            if number != node.number and self.now - entry.at < FRESH:
-                machine = self.nodes[number].machine
-                found.append(Candidate(str(number), entry.load, machine.speed, machine.ncpus, entry.free,
-                                       sum(ip == number for _, ip in node.reserved), machine.memory))
-        return found
-
-    def here(self, node: Node, runnable: float) -> Candidate:
-        machine = node.machine
-        load = load_of(runnable, machine.ncpus, machine.speed)
-        return Candidate(str(node.number), load, machine.speed, machine.ncpus, machine.memory - node.used, 0, machine.memory)
-
-    def balance(self, node: Node) -> None:
-        processes = [
-            choose.Process(job.number, "job", "", job.done, job.done - job.came, 1.0, job.size) for job in node.jobs
-        ]
-        by_number = {job.number: job for job in node.jobs}
-        verdicts = choose.decide(self.here(node, len(node.jobs)), self.candidates(node), processes, choose.Switches(),
-                                 lambda ip: self.network, self.random.choice)
-        for verdict in verdicts:
-            if verdict.target is not None:
-                self.move(node, self.nodes[int(verdict.target)], by_number[verdict.pid], verdict.below)
-
-    def move(self, node: Node, target: Node, job: Job, below: int) -> None:
-        """The target has the last word: it is dead, full, or busier than the sender thought."""
-        machine = target.machine
-        coming = sum(there is target for _, _, _, there in self.transit)
-        load = load_of(len(target.jobs) + coming + 1, machine.ncpus, machine.speed)
-        if not target.alive or machine.memory - target.used < job.size or (below and load > below):
-            self.refused += 1
-            node.known.pop(target.number, None)
-            return
-        node.jobs.remove(job)
-        node.reserved.append((self.now, target.number))
-        target.coming += job.size
-        job.came = job.done
-        job.moves += 1
-        self.moves += 1
-        arrival = self.now + self.network.transfer(job.size)
-        heapq.heappush(self.transit, (arrival, next(self.cursor), job, target))
-
-
-# --------------------------------------------------------------------------- where jobs begin
-
-
-def round_robin(cluster: Cluster, job: Job) -> int:
-    """As PVM does: one machine after the other."""
-    alive = [node.number for node in cluster.nodes if node.alive]
-    return alive[next(cluster.cursor) % len(alive)]
-
-
-def at_home(cluster: Cluster, job: Job) -> int:
-    """mosrun without a location: where the user is."""
-    return job.home
-
-
-def on_best(cluster: Cluster, job: Job) -> int:
-    """mosrun -b at the user's node."""
-    node = cluster.nodes[job.home]
-    own = cluster.here(node, max(node.exported, len(node.jobs)))
-    chosen = best.best_node([own, *cluster.candidates(node)], job.size, cluster.random.choice)
-    number = node.number if chosen is None else int(chosen)
-    if number != node.number:
-        node.reserved.append((cluster.now, number))
-    return number
-
-
-def opportunity_cost(cluster: Cluster, job: Job) -> int:
-    """The paper's assignment: least n^memory + n^(load/L), marginal, with true and present information."""
-    n = len(cluster.nodes)
-    loads = {node: len(node.jobs) * 10000 / node.machine.speed / node.machine.ncpus for node in cluster.nodes}
-    top = 1
-    while top < max(loads.values()) + 1:
-        top *= 2
-
-    def marginal(node: Node) -> float:
-        used, memory, load = node.used, node.machine.memory, loads[node]
-        after = load + 10000 / node.machine.speed / node.machine.ncpus
-        return float(n ** ((used + job.size) / memory) - n ** (used / memory) + n ** (after / top) - n ** (load / top))
-
-    return min((node for node in cluster.nodes if node.alive), key=marginal).number
-
-
-POLICIES: dict[str, tuple[Place, bool]] = {
-    "round robin": (round_robin, False),
-    "opportunity cost": (opportunity_cost, False),
-    "mosrun -b, no moves": (on_best, False),
-    "mosrun, moves": (at_home, True),
-    "mosrun -b, moves": (on_best, True),
-}
-
-# --------------------------------------------------------------------------- workloads
+from bench.sim_cluster import POLICIES, Cluster, Job, Machine
 
 OCJA_MACHINES = (
     Machine(5000, 64), Machine(5000, 64), Machine(7500, 64), Machine(7500, 128), Machine(10000, 128), Machine(10000, 128),
 )
 
 
-def ocja(rng: random.Random, machines: Sequence[Machine] = OCJA_MACHINES) -> list[Job]:
+def ocja(rng: random.Random, machines: Sequence[Machine] = OCJA_MACHINES, every: float = 10) -> list[Job]:
     """2/r seconds on the fastest machine and (1/m) % of the largest memory; 5 % of the jobs 20/r seconds in 1 to 20 parts."""
     largest = max(machine.memory for machine in machines)
     jobs: list[Job] = []
     at = 0.0
-    while (at := at + rng.expovariate(1 / 10)) < 1000:
+    while (at := at + rng.expovariate(1 / every)) < 1000:
         r, m = 1 - rng.random(), 1 - rng.random()
         parts = rng.randint(1, 20) if rng.random() < 0.05 else 0
         need = (20 / r / parts) if parts else 2 / r
@@ -314,9 +38,54 @@ def ocja(rng: random.Random, machines: Sequence[Machine] = OCJA_MACHINES) -> lis
     return jobs
 
 
-def run_ocja(policy: str, seed: int) -> Cluster:
-    place, migrate = POLICIES[policy]
-    return Cluster(OCJA_MACHINES, place, migrate=migrate, seed=seed).run(ocja(random.Random(seed)))
+def heavy_tailed(rng: random.Random, count: int, shortest: float, longest: float) -> list[float]:
+    """P(life > t) = shortest / t, as Harchol-Balter and Downey measured (TOCS 15(3), 1997), cut at ``longest``."""
+    return [min(shortest / (1 - rng.random()), longest) for _ in range(count)]
+
+
+def burst(rng: random.Random, machines: Sequence[Machine], count: int = 24) -> list[Job]:
+    """``count`` programs started at once at node 0."""
+    needs = heavy_tailed(rng, count, 5, 300)
+    return [Job(k, 0.0, need, 1, 0, k) for k, need in enumerate(needs)]
+
+
+def stream(rng: random.Random, machines: Sequence[Machine], seconds: float = 200, use: float = 0.7) -> list[Job]:
+    """Arrivals everywhere, on one node in five four times as often, that together want ``use`` of all CPUs."""
+    mean_need = mean(heavy_tailed(random.Random(0), 10000, 1, 300))
+    capacity = sum(machine.speed / 10000 * machine.ncpus for machine in machines)
+    busy = [4 if k % 5 == 0 else 1 for k in range(len(machines))]
+    jobs: list[Job] = []
+    at = 0.0
+    while (at := at + rng.expovariate(use * capacity / mean_need)) < seconds:
+        home = rng.choices(range(len(machines)), busy)[0]
+        jobs.append(Job(len(jobs), at, heavy_tailed(rng, 1, 1, 300)[0], rng.randint(1, 20), home, len(jobs)))
+    return jobs
+
+
+@dataclass(frozen=True)
+class Workload:
+    """``fail``: (seconds, node) of nodes that die, with what runs there."""
+
+    title: str
+    machines: Sequence[Machine]
+    jobs: Callable[[random.Random, Sequence[Machine]], list[Job]]
+    fail: Sequence[tuple[float, int]] = ()
+
+    def run(self, policy: str, seed: int) -> Cluster:
+        place, migrate = POLICIES[policy]
+        cluster = Cluster(self.machines, place, migrate=migrate, seed=seed)
+        return cluster.run(self.jobs(random.Random(seed), self.machines), fail=self.fail)
+
+
+QUOTAS = (Machine(8000, 1000), Machine(4000, 1000), Machine(2000, 1000), Machine(1000, 1000))
+TWENTY = tuple(Machine((5000, 10000, 20000)[k % 3], 2000, 2) for k in range(20))
+WORKLOADS = {
+    "ocja": Workload("OCJA-98", OCJA_MACHINES, ocja),
+    "ocja2": Workload("OCJA-98, twice the arrivals", OCJA_MACHINES, lambda rng, machines: ocja(rng, machines, 5)),
+    "burst": Workload("24 programs on one of 4 unequal nodes", QUOTAS, burst),
+    "stream": Workload("arrivals at 20 nodes, 70 % busy", TWENTY, stream),
+    "failures": Workload("the same, 3 nodes die", TWENTY, stream, [(50, 3), (100, 10), (150, 15)]),
+}
 
 
 def slowdowns(jobs: Sequence[Job]) -> list[float]:
@@ -327,21 +96,83 @@ def slowdowns(jobs: Sequence[Job]) -> list[float]:
     return [(max(job.finished for job in group) - group[0].arrival) / group[0].need for group in groups.values()]
 
 
+@dataclass(frozen=True)
+class Summary:
+    """Means over the runs: slowdown over all jobs, over the runs' means; last end; moves a program; programs lost."""
+
+    by_job: float
+    by_execution: float
+    makespan: float
+    moves: float
+    lost: float
+
+
+def summary(workload: Workload, policy: str, seeds: Sequence[int]) -> Summary:
+    runs = [workload.run(policy, seed) for seed in seeds]
+    slow = [slowdowns(run.finished) for run in runs]
+    return Summary(
+        mean(x for run in slow for x in run), mean(map(mean, slow)),
+        mean(max(job.finished for job in run.finished) for run in runs),
+        mean(run.moves / len(run.finished) for run in runs), mean(len(run.lost) for run in runs),
+    )
+
+
+# --------------------------------------------------------------------------- pictures
+
+
+def chart(cluster: Cluster, title: str, width: int = 640, height: int = 240) -> str:
+    """SVG: programs on each node over time."""
+    colours = ("#1b6ca8", "#d1495b", "#3a7d44", "#e0a030")
+    end, top = cluster.trace[-1][0], max(max(counts) for _, counts in cluster.trace)
+    lines = []
+    for number, node in enumerate(cluster.nodes[: len(colours)]):
+        points = " ".join(
+            f"{40 + at / end * (width - 50):.1f},{height - 30 - counts[number] / top * (height - 60):.1f}"
+            for at, counts in cluster.trace
+        )
+        lines.append(f'<polyline points="{points}" fill="none" stroke="{colours[number]}" stroke-width="1.5"/>')
+        lines.append(f'<text x="{width - 150}" y="{40 + 16 * number}" fill="{colours[number]}">node {number + 1}, speed '
+                     f"{node.machine.speed}</text>")
+    axes = "".join(
+        f'<text x="{40 + share * (width - 50):.0f}" y="{height - 12}">{share * end:.0f} s</text>' for share in (0, 0.25, 0.5, 0.75)
+    ) + f'<text x="6" y="34">{top}</text><text x="6" y="{height - 26}">0</text>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" font-size="12">'
+        f'<rect width="100%" height="100%" fill="white"/><text x="40" y="18">{title}</text>'
+        f'<path d="M40 30V{height - 30}H{width - 10}" fill="none" stroke="black"/>{axes}{"".join(lines)}</svg>\n'
+    )
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.sim_jobs", description=__doc__)
-    parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--json", action="store_true")
+    parser = argparse.ArgumentParser(prog="python -m bench.sim_jobs", description="decisions under a virtual clock")
+    parser.add_argument("--only", default="", metavar="ocja,burst", help=f"some of {' '.join(WORKLOADS)}")
+    parser.add_argument("--runs", type=int, default=20, help="seeds of each workload and policy (default 20)")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--svg", metavar="file", help="draw one burst instead")
     options = parser.parse_args()
-    rows = {}
-    for policy in POLICIES:
-        runs = [slowdowns(run_ocja(policy, seed).finished) for seed in range(options.runs)]
-        rows[policy] = (mean(x for run in runs for x in run), mean(mean(run) for run in runs))
-        print(f"{policy:22} by job {rows[policy][0]:7.2f}  by execution {rows[policy][1]:7.2f}  "
-              f"ratio {rows['round robin'][0] / rows[policy][0]:.2f} {rows['round robin'][1] / rows[policy][1]:.2f}",
-              file=sys.stderr)
+    if options.svg:
+        with open(options.svg, "w", encoding="utf-8") as file:
+            file.write(chart(WORKLOADS["burst"].run("mosrun, moves", 1), "24 programs started on node 1: programs on each node"))
+        return 0
+    names = [name for name in options.only.split(",") if name] or list(WORKLOADS)
+    if unknown := [name for name in names if name not in WORKLOADS]:
+        parser.error(f"no such workload: {' '.join(unknown)}")
+    found: dict[str, dict[str, Summary]] = {}
+    for name in names:
+        found[name] = {policy: summary(WORKLOADS[name], policy, range(options.runs)) for policy in POLICIES}
+        if not options.json:
+            report(WORKLOADS[name].title, found[name])
     if options.json:
-        print(json.dumps(rows))
+        print(json.dumps({name: {policy: asdict(row) for policy, row in rows.items()} for name, rows in found.items()}))
     return 0
+
+
+def report(title: str, rows: dict[str, Summary]) -> None:
+    print(f"{title}\n{'':22}{'slowdown by job':>16}{'by execution':>14}{'ratio':>7}{'makespan':>10}{'moves':>7}{'lost':>6}")
+    for policy, row in rows.items():
+        ratio = rows["round robin"].by_job / row.by_job
+        print(f"{policy:22}{row.by_job:16.2f}{row.by_execution:14.2f}{ratio:7.2f}{row.makespan:10.0f}{row.moves:7.2f}{row.lost:6.1f}",
+              flush=True)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ PROGRAMS = (
     Program("notices"),
     Program("actions"),
     Program("daemons"),
+    Program("usage"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),

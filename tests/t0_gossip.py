@@ -14,6 +14,7 @@ from mosfs.balance import ages
 from mosfs.balance.exchange import ANSWER_TIME, TRIES, Exchange
 from mosfs.balance.gossip import DEAD, NEVER, Entry, Gossip, priority_of_death
 from mosfs.daemon.gossip import Ranges
+from mosfs.procfs.world import Node, World
 from mosfs.wire.datagram import (
     MAX_DATAGRAM,
     MAX_ENTRIES,
@@ -28,6 +29,7 @@ from mosfs.wire.datagram import (
     unseal,
 )
 from mosfs.wire.messages import PeerStatus
+from tests.fake_map import FakeMap
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 FACTS = pack_facts(PeerStatus(100, 10000, 2, 10, 20, 0, False), "0.1.0")
@@ -65,9 +67,8 @@ def test_the_newest_wins_and_the_window_is_the_newest(messages: list[list[Entry]
         node.merge(message)  # again: nothing changes
     known = newest(*messages)
     assert {n: node.births[n] for n in known} == known
-    window = [(birth, n) for birth, n, _ in node.window]
-    assert window == sorted(window, reverse=True)
-    assert [birth for birth, _ in window] == sorted(known.values(), reverse=True)[: node.width - 1]
+    assert all(node.births[n] == birth for birth, n, _ in node.window)
+    assert [birth for birth, _, _ in node.window] == sorted(known.values(), reverse=True)[: node.width - 1]
 
 
 @given(st.lists(entries, max_size=5), st.randoms())
@@ -465,3 +466,16 @@ def test_ranges_of_a_map(pairs: list[tuple[int, int]], random: Random) -> None:
     assert len(ranges) == len(nodes)
     assert {node for node in range(end + 2) if node in ranges} == nodes
     assert all(ranges.pick(random) in nodes for _ in range(50))
+
+
+def test_of_many_nodes_only_the_recent_are_candidates() -> None:
+    ips = [f"10.0.{n // 250}.{n % 250 + 1}" for n in range(100)]
+    world = World(ip=ips[0], map=FakeMap(*ips), clock=lambda: 1.0, version="0.1.0", speed=10000, port=1, pid=1)
+    for ip in ips:
+        world.nodes[ip] = Node(ip, status=PeerStatus(5, 10000, 1, 10, 20, 0, False), heard=0.5)
+    assert len(world.candidates()) == 100  # nothing is known about what is recent
+    world.recent = lambda: ["10.0.0.7", "10.0.0.9", "10.9.9.9"]
+    assert {node.ip for node in world.candidates()} == {ips[0], "10.0.0.7", "10.0.0.9"}
+    for ip in ips[60:]:
+        del world.nodes[ip]
+    assert len(world.candidates()) == 60

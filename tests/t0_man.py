@@ -13,6 +13,7 @@ import pytest
 
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.procfs.table import CONTROL_FILES
+from mosfs.procfs.tree import NODE_FILES, OWN_FILES
 from mosfs.tools.mosbestnode import MOSBESTNODE
 from mosfs.tools.mosctl import MOSCTL
 from mosfs.tools.mosctl import VERBS as FUNCTIONS
@@ -101,6 +102,12 @@ def test_every_control_file_is_explained() -> None:
     interface = section("mosix.7", "INTERFACE FOR PROGRAMS")
     items = dict(re.findall(r"^\.It Pa (\w+) Pq (\w+)$", interface, re.MULTILINE))
     assert items == {row.name: row.access.value for row in CONTROL_FILES}
+
+
+@pytest.mark.parametrize("file", sorted({file.name for file in (*NODE_FILES, *OWN_FILES)}))
+def test_every_file_about_nodes_is_named(file: str) -> None:
+    listed = section("mosix.7", "FILES").partition(".It Pa nodes/")[2]
+    assert file in {word for line in listed.splitlines() if line.startswith(".Pa") for word in line.split()}
 
 
 def test_the_limitations_list_what_the_table_refuses() -> None:

@@ -154,7 +154,7 @@ def test_keys_never_scroll_past_the_ends(nodes: list[Node], view: View, size: tu
         assert after is None
         return
     assert after is not None
-    if not view.help and key not in ("s", "m", "f", "c", "l"):
+    if not view.help and key not in ("s", "m", "f", "c", "g", "l"):
         seen = shown(nodes, after)
         assert 0 <= after.first <= max(0, len(seen) - fitting(seen, after, size))
 
@@ -171,7 +171,8 @@ def keys(view: View, typed: list[str], nodes: list[Node], size: tuple[int, int] 
     (["v"], View(numbering=Numbering.VERTICAL)), (["V"], View(numbering=Numbering.TIGHT)),
     (["w"], View(numbering=Numbering.HORIZONTAL)), (["w", "a"], View()),
     (["s"], View(Show.SPEED)), (["m"], View(Show.MEMORY)), (["m", "m"], View(Show.SWAP)), (["m", "m", "m"], View(Show.MEMORY)),
-    (["m", "f", "m"], View(Show.MEMORY)), (["f"], View(Show.FROZEN)), (["c"], View(Show.CORES)), (["f", "l"], View()),
+    (["m", "f", "m"], View(Show.MEMORY)), (["f"], View(Show.FROZEN)), (["c"], View(Show.CORES)), (["g"], View(Show.PAGING)),
+    (["f", "l"], View()),
     (["d"], View(dead=True)), (["d", "D"], View()), (["t"], View(count=True)), (["t", "t"], View()),
     (["h"], View(help=True)), (["h", "m"], View()), ([RIGHT], View()), (["n"], View()), (["z"], View()),
 ])
@@ -190,6 +191,19 @@ def test_a_big_map_is_scrolled_through() -> None:
     assert frame(many, keys(View(), ["n"], many), (24, 80))[0] == f"MOSIX load  {page + 1}-{2 * page} of 10000"
     tight = keys(View(), ["V"], many)
     assert fitting(many, tight, (24, 80)) == 80 - SCALE
+
+
+def test_two_hundred_nodes_can_all_be_seen_at_80_by_24() -> None:
+    many, size = cluster(200, load=100), (24, 80)
+    view, seen = View(), []
+    while True:
+        at = [line for line in frame(many, view, size) if line][-1]
+        seen += [int(word) for word in at.split() if int(word) not in seen]
+        after = press(view, "n", many, size)
+        if after == view or after is None:
+            break
+        view = after
+    assert seen == list(range(1, 201))
 
 
 def test_help_names_every_key() -> None:
@@ -217,7 +231,7 @@ def test_bars(value: float, top: float, rows: int) -> None:
     ([], View()), (["-w"], View(numbering=Numbering.HORIZONTAL)), (["-v"], View(numbering=Numbering.VERTICAL)),
     (["-V"], View(numbering=Numbering.TIGHT)), (["-t"], View(count=True)), (["-d"], View(dead=True)),
     (["-s"], View(Show.SPEED)), (["-m"], View(Show.MEMORY)), (["-m", "-m"], View(Show.SWAP)), (["-mm"], View(Show.SWAP)),
-    (["-f"], View(Show.FROZEN)), (["-c"], View(Show.CORES)), (["-l"], View()),
+    (["-f"], View(Show.FROZEN)), (["-c"], View(Show.CORES)), (["--paging"], View(Show.PAGING)), (["-l"], View()),
     (["-dtv"], View(Show.LOAD, Numbering.VERTICAL, True, True)),
 ])
 def test_options(argv: list[str], expected: View) -> None:

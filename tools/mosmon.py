@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     import curses
 
 PERIOD = 1.0  #: seconds between two looks at the cluster
+A_SECOND = 5000  #: nodes; in a bigger cluster the looks are rarer, so that the whole costs mosd a few per cent at most
 ESCAPE_MS = 25  #: how long the rest of an arrow key may take
 
-MOSMON = Command("mosmon", "mosmon [-v | -V | -w] [-t] [-d] [-s | -m | -m -m | -f | -c | -l] [--once] [--json]", "MOSIX monitor", (
+SYNOPSIS = "mosmon [-v | -V | -w] [-t] [-d] [-s | -m | -m -m | -f | -c | -l | --paging] [--once] [--json]"
+
+MOSMON = Command("mosmon", SYNOPSIS, "MOSIX monitor", (
     Option("-w", "numbering", "horizontal numbering: better display, fewer nodes", value="w"),
     Option("-v", "numbering", "vertical numbering: more nodes, denser display", value="v"),
     Option("-V", "numbering", "tight vertical numbering: most nodes, densest display", value="V"),
@@ -31,12 +34,13 @@ MOSMON = Command("mosmon", "mosmon [-v | -V | -w] [-t] [-d] [-s | -m | -m -m | -
     Option("-m", "memory", "display used and total memory; twice: swap space", COUNT),
     Option("-f", "frozen", "display the number of frozen processes"),
     Option("-c", "cores", "display the number of cores"),
+    Option("--paging", "paging", "display how much is read from and written to swap"),
     Option("-l", "load", "display the load (default)"),
     Option("--once", "once", "print one frame and exit; COLUMNS and LINES give its size"),
     Option("--json", "json", "print the nodes as a JSON list of objects and exit"),
 ), permute=True)
 
-SHOWS = {"speed": Show.SPEED, "frozen": Show.FROZEN, "cores": Show.CORES, "load": Show.LOAD}
+SHOWS = {"speed": Show.SPEED, "frozen": Show.FROZEN, "cores": Show.CORES, "paging": Show.PAGING, "load": Show.LOAD}
 NO_TERMINAL = "standard output is not a terminal (--once prints one frame)"
 
 
@@ -46,7 +50,7 @@ def first_view(options: Parsed) -> View:
     if "memory" in options:
         wanted.append(Show.MEMORY if options.get("memory") == "1" else Show.SWAP)
     if len(wanted) > 1:
-        raise UsageError("only one of -s, -m, -f, -c and -l")
+        raise UsageError("only one of -s, -m, -f, -c, -l and --paging")
     numbering = Numbering(options.get("numbering", "a"))
     return View(wanted[0] if wanted else Show.LOAD, numbering, dead="dead" in options, count="count" in options)
 
@@ -71,6 +75,11 @@ def key_of(code: int, names: Mapping[int, str]) -> str:
     return names.get(code, chr(code) if 0 < code < 128 else "")
 
 
+def period(nodes: int) -> float:
+    """Seconds between two looks at so many nodes."""
+    return max(PERIOD, nodes / A_SECOND)
+
+
 def watch(screen: curses.window, tree: Tree, view: View) -> int:
     import curses
 
@@ -80,7 +89,8 @@ def watch(screen: curses.window, tree: Tree, view: View) -> int:
     except curses.error:  # a terminal without that
         pass
     screen.keypad(True)
-    nodes, notice, due = read_nodes(tree.fact("cluster")), "", time.monotonic() + PERIOD
+    nodes, notice = read_nodes(tree.fact("cluster")), ""
+    due = time.monotonic() + period(len(nodes))
     while True:
         size: Size = screen.getmaxyx()
         draw(screen, frame(nodes, view, size, notice))
@@ -94,7 +104,7 @@ def watch(screen: curses.window, tree: Tree, view: View) -> int:
                 return 0
             view = changed
         if time.monotonic() >= due:
-            due = time.monotonic() + PERIOD
+            due = time.monotonic() + period(len(nodes))
             try:
                 nodes, notice = read_nodes(tree.fact("cluster")), ""
             except UserError as error:  # it may be restarted: what was known last stays on the screen

@@ -67,12 +67,13 @@ class Subject:
 
 class Show(Enum):
     LOAD = Subject("load", lambda n: n.load / 100, digits=2, steps=(1, 2, 2.5, 5), least=0.25)
-    SPEED = Subject("CPU speed (10000 = a standard processor)", lambda n: n.speed)
+    SPEED = Subject("CPU speed (10000 = standard)", lambda n: n.speed)
     MEMORY = Subject("memory, used and total (MB)", lambda n: n.mem_total - n.mem_free, lambda n: n.mem_total)
     SWAP = Subject("swap space, used and total (GB)", lambda n: (n.swap_total - n.swap_free) / 1024,
                    lambda n: n.swap_total / 1024, digits=1, steps=(1, 2, 5), least=0.1)
     FROZEN = Subject("frozen processes", lambda n: n.frozen)
     CORES = Subject("cores", lambda n: n.ncpus)
+    PAGING = Subject("paging (pages a second from and to swap)", lambda n: n.paging)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ def _title(everything: Sequence[Node], nodes: Sequence[Node], visible: Sequence[
     parts = [f"MOSIX {view.show.value.title}"]
     if view.count:
         up = [node for node in everything if node.up]
-        parts.append(f"{len(up)} nodes up, {sum(node.ncpus for node in up)} CPUs")
+        parts.append(f"{len(up)} node{'s' * (len(up) != 1)} up, {sum(node.ncpus for node in up)} CPUs")
     if not nodes:
         parts.append("no node responds")
     elif len(visible) < len(nodes):
@@ -251,6 +252,7 @@ KEYS: Mapping[str, str] = {
     "m": "used and total memory; again: swap space",
     "f": "number of frozen processes",
     "c": "number of cores",
+    "g": "paging: pages a second from and to swap (not in the MOSIX manual)",
     "l": "load",
     "d": "dead nodes too",
     "D": "no dead nodes",
@@ -265,7 +267,7 @@ KEYS: Mapping[str, str] = {
 }
 HELP = ["mosmon - MOSIX monitor", "", *(f"  {key:6} {text}" for key, text in KEYS.items()), "", "press a key to go on"]
 
-_SHOWS = {"s": Show.SPEED, "m": Show.MEMORY, "f": Show.FROZEN, "c": Show.CORES, "l": Show.LOAD}
+_SHOWS = {"s": Show.SPEED, "m": Show.MEMORY, "f": Show.FROZEN, "c": Show.CORES, "g": Show.PAGING, "l": Show.LOAD}
 
 
 def press(view: View, key: str, nodes: Sequence[Node], size: Size) -> View | None:

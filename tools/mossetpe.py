@@ -66,7 +66,7 @@ def check(tree: Tree, mapfile: str, ip: str) -> None:
 def configure(tree: Tree, mapfile: str, *, wait: bool) -> None:
     """mosd reads the map; returns when it has, and if ``wait`` is set, when everything is where the map allows it."""
     before = int(tree.fact("reload").split()[0])
-    write(tree, "mossetpe", "reload", mapfile)
+    write(tree, "the configuration", "reload", mapfile)
     while True:
         number, _, result = tree.fact("reload").partition(" ")
         if int(number) > before and result != RUNNING:
@@ -86,7 +86,7 @@ def body(options: Parsed) -> int:
     if "cluster" in options or "all" in options:
         return list_nodes(tree, options)
     if "off" in options:
-        shut_down(tree, "mossetpe", wait=wait)
+        shut_down(tree, "-off", wait=wait)
         return 0
     mapfile = os.path.abspath(options.get("map")) if "map" in options else ""
     check(tree, mapfile, options.get("ip"))

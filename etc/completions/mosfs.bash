@@ -84,7 +84,7 @@ complete -o default -F _moskillall moskillall
 _mosmon() {
     local word="${COMP_WORDS[COMP_CWORD]}"
     case "$word" in
-    -*) COMPREPLY=($(compgen -W "-w -v -V -t -d -s -m -f -c -l --once --json --help --version" -- "$word")) ;;
+    -*) COMPREPLY=($(compgen -W "-w -v -V -t -d -s -m -f -c --paging -l --once --json --help --version" -- "$word")) ;;
     *) COMPREPLY=($(compgen -W " " -- "$word")) ;;
     esac
 }

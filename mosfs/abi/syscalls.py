@@ -122,6 +122,11 @@ _SECCOMP = _is(0, SECCOMP_SET_MODE_STRICT, SECCOMP_SET_MODE_FILTER)
 _STOP_SECOND, _STOP_THIRD = _is(1, SIGSTOP), _is(2, SIGSTOP)
 _NOFILE_FIRST, _NOFILE_SECOND = _is(0, RLIMIT_NOFILE), _is(1, RLIMIT_NOFILE)
 
+#: A pointer that is not NULL: on the stack, in a mapping or a heap (bit 46), or in the data of a program at a fixed place.
+_POINTER_FOURTH = _any_bit(3, 1 << 46, *(1 << bit for bit in range(12, 36)))
+#: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and what clock_getcpuclockid(3) makes of them.
+_CPU_CLOCK = _is(0, 2, 3, -6 & _INT, -2 & _INT)
+
 NATIVE, TRAP, TEST = Home.NATIVE, Home.TRAP, Home.TEST
 FORWARD, BODY, BOTH, PAIR, SPECIAL = Away.FORWARD, Away.BODY, Away.BOTH, Away.PAIR, Away.SPECIAL
 
@@ -130,6 +135,7 @@ _OURS = "names below /proc/self and /proc/mosix may be MOSIX's own"
 _LOCAL = "memory of the node where the program runs"
 _SAME = "never changes, wherever the program runs"
 _CPU_AWAY = "CPU time used away is not counted"
+_CPU_TOO = "CPU time used away is counted too"
 _NO_STOP = "beyond the manual: SIGSTOP stops a program, at home and away"
 _NOFILE = "beyond the manual: any limit may be set, the number of open files too"
 _ADMIN = "administration of the node"
@@ -231,7 +237,7 @@ _(57, "fork", "", NATIVE, PAIR, "the child runs where its parent runs")
 _(58, "vfork", "", NATIVE, PAIR, "the child runs where its parent runs")
 _(59, "execve", "path, @argv, @argv", NATIVE, SPECIAL, "32-bit programs run in native mode")
 _(60, "exit", "int", NATIVE, SPECIAL, "ends body and deputy")
-_(61, "wait4", "pid, inout[4], flags, inout[144]", NATIVE, FORWARD, f"resource usage: {_CPU_AWAY}")
+_(61, "wait4", "pid, inout[4], flags, inout[144]", TEST, FORWARD, _CPU_TOO, _POINTER_FOURTH)
 _(62, "kill", "pid, sig", TEST, FORWARD, _NO_STOP, _STOP_SECOND)
 _(63, "uname", "out[390]", NATIVE, FORWARD)
 _(64, "semget", "int, int, flags", NATIVE, FORWARD)
@@ -268,9 +274,9 @@ _(94, "lchown", "path, int, int", NATIVE, FORWARD)
 _(95, "umask", "mode", NATIVE, FORWARD)
 _(96, "gettimeofday", "out[16], out[8]", NATIVE, FORWARD)
 _(97, "getrlimit", "int, out[16]", NATIVE, FORWARD)
-_(98, "getrusage", "int, out[144]", NATIVE, FORWARD, _CPU_AWAY)
+_(98, "getrusage", "int, out[144]", TRAP, FORWARD, _CPU_TOO)
 _(99, "sysinfo", "out[112]", NATIVE, FORWARD)
-_(100, "times", "out[32]", NATIVE, FORWARD, _CPU_AWAY)
+_(100, "times", "out[32]", TRAP, FORWARD, _CPU_TOO)
 _refuse(101, "ptrace", "int, pid, ptr, ptr", "tracing")
 _(102, "getuid", "", NATIVE, FORWARD)
 _refuse(103, "syslog", "int, out[a2]:ret, int", _ADMIN)
@@ -398,7 +404,7 @@ _(224, "timer_gettime", "int, out[32]", NATIVE, FORWARD)
 _(225, "timer_getoverrun", "int", NATIVE, FORWARD)
 _(226, "timer_delete", "int", NATIVE, FORWARD)
 _refuse(227, "clock_settime", "int, in[16]", _ADMIN)
-_(228, "clock_gettime", "int, out[16]", NATIVE, FORWARD, f"clocks of CPU time: {_CPU_AWAY}")
+_(228, "clock_gettime", "int, out[16]", TEST, FORWARD, f"clocks of CPU time: {_CPU_TOO}", _CPU_CLOCK)
 _(229, "clock_getres", "int, out[16]", NATIVE, FORWARD)
 _(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", NATIVE, FORWARD)
 _(231, "exit_group", "int", NATIVE, SPECIAL, "ends body and deputy")

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log
+from operator import itemgetter
 from random import Random
 from typing import Protocol
 
@@ -35,6 +36,7 @@ _ALWAYS_NEWER = 1 << 62
 #: Entries and the priorities of those among them that are urgent.
 Message = tuple[list[Entry], Mapping[int, int]]
 _NOTHING_URGENT: Mapping[int, int] = {}
+_birth = itemgetter(0)
 
 #: The oldest eighth of what is known is sorted at a time, below a limit that a sample of this many entries shows.
 _SAMPLE, _SHARE = 32, 8
@@ -57,32 +59,32 @@ class Known(dict[int, int]):
 
 
 class Alive:
-    """A set of nodes from which one can be drawn at random, all in constant time."""
+    """A set of nodes from which one can be drawn at random, all in constant time. ``places``: where each stands in ``nodes``."""
 
-    __slots__ = ("_place", "nodes")
+    __slots__ = ("nodes", "places")
 
     def __init__(self, nodes: Iterable[int] = ()) -> None:
         self.nodes = list(nodes)
-        self._place = {node: at for at, node in enumerate(self.nodes)}
+        self.places = {node: at for at, node in enumerate(self.nodes)}
 
     def __len__(self) -> int:
         return len(self.nodes)
 
     def __contains__(self, node: int) -> bool:
-        return node in self._place
+        return node in self.places
 
     def add(self, node: int) -> None:
-        if node not in self._place:
-            self._place[node] = len(self.nodes)
+        if node not in self.places:
+            self.places[node] = len(self.nodes)
             self.nodes.append(node)
 
     def discard(self, node: int) -> None:
-        at = self._place.pop(node, None)
+        at = self.places.pop(node, None)
         if at is not None:
             last = self.nodes.pop()
             if last != node:
                 self.nodes[at] = last
-                self._place[last] = at
+                self.places[last] = at
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,27 +167,27 @@ class Gossip:
 
     def merge(self, entries: Sequence[Entry], urgent: Mapping[int, int] = _NOTHING_URGENT) -> list[Entry]:
         """Learn from a message, in which no node stands twice; returns what was new. Nothing may be born after now."""
-        births, alive = self.births, self.alive
+        births, alive = self.births, self.alive.places
         fresh = [entry for entry in entries if entry[0] > births[entry[1]]]
         if not fresh:
             return fresh
         for birth, node, facts in fresh:
             births[node] = birth
-            if (node in alive) is not (facts != DEAD):
-                self._changed(node, facts != DEAD)
+            if node not in alive or not facts:
+                self._changed(node, facts)
         if urgent:
             for _, node, _ in fresh:
                 if urgent.get(node, 0) > 1:
                     self.urgent[node] = urgent[node] - 1
         window = [entry for entry in self.window if births[entry[1]] == entry[0]]
         window += fresh
-        window.sort(reverse=True)
+        window.sort(key=_birth, reverse=True)
         del window[self.width - 1:]
         self.window = window
         return fresh
 
-    def _changed(self, node: int, lives: bool) -> None:
-        (self.alive.add if lives else self.alive.discard)(node)
+    def _changed(self, node: int, facts: bytes) -> None:
+        (self.alive.add if facts else self.alive.discard)(node)
         self.urgent.pop(node, None)
 
     def lost(self, node: int, now: int) -> list[Entry]:

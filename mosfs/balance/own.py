@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mosfs.balance.source import Count, Memory, Proc
+from mosfs.balance.source import Count, Memory, Source
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """Processors and memory are the machine's."""
+    """Processors and memory are those of mosd's control group, the machine's if it has no limits."""
 
-    machine: Proc
+    machine: Source
     count: Count
 
     @property

@@ -39,7 +39,7 @@ def source_of(spec: Spec, speed: int, own: Count) -> Source:
         case "cgroup":
             return Group.ours(machine)
         case "own":
-            return Own(machine, own)
+            return Own(Group.ours(machine), own)
         case "fixed":
             return Fixed(machine)
         case _:

@@ -23,6 +23,8 @@ from mosfs.wire.messages import Command, ProcState, Settings
 log = logging.getLogger(__name__)
 
 PERIOD = 1.0
+#: Decisions use no older news, seconds: in any cluster the newest of what gossip brings, which are a sample of it.
+FRESH = 5.0
 #: Seconds that a node which refused a program is not asked again for it.
 REFUSED_FOR = 10.0
 #: Seconds that a program which could not be moved, wherever to, is left alone.
@@ -77,7 +79,7 @@ class Balancer:
                 process = process_of(subject, now)
                 subjects[process.pid] = subject
                 processes.append(process)
-        candidates = world.candidates()
+        candidates = world.candidates(FRESH)
         me = next((node for node in candidates if node.ip == world.ip), None)
         if me is None or not processes:
             return []

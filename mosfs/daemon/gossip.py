@@ -83,7 +83,7 @@ class Service:
             as_unsigned(world.ip), WINDOW, round(max_age * 1000), lambda: members.pick(random), random
         )
         service = cls(world, Exchange(gossip, members, key, lambda entries: service.learn(entries)), max_age, port, set())
-        world.gossip = service.exchange.counters
+        world.gossip, world.recent = service.exchange.counters, service.recent
         return service
 
     async def run(self, sock: trio.socket.SocketType) -> None:
@@ -96,6 +96,10 @@ class Service:
         finally:
             with trio.move_on_after(0.2, shield=True):
                 await self._send(sock, self.exchange.farewell(milliseconds()))
+
+    def recent(self) -> list[str]:
+        """The nodes of the window."""
+        return [from_unsigned(node) for _, node, facts in self.exchange.gossip.window if facts]
 
     def learn(self, entries: Sequence[Entry]) -> None:
         """What was new, into the World."""

@@ -11,6 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from mosfs.balance.account import Account
+from mosfs.calls import cputime
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
 from mosfs.migrate.image import ImageMeta
@@ -20,7 +22,7 @@ from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import Task, TaskGone
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone
 from mosfs.wire.messages import Settings
 from mosfs.wire.orders import MoveOrder
 
@@ -71,6 +73,9 @@ class Body:
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
+    used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
+    used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
+    told_mask: int = ALL_SIGNALS  # what home believes to be blocked
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
@@ -80,6 +85,10 @@ class Body:
     @property
     def pid(self) -> int:
         return self.task.pid
+
+    def used(self) -> Used:
+        """CPU time of the program away from home, in all."""
+        return self.used_before.plus(cputime.of_process(self.pid).minus(self.used_to_build))
 
 
 @lru_cache(maxsize=1)

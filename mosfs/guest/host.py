@@ -19,13 +19,14 @@ import msgspec
 
 from mosfs.abi import cpu
 from mosfs.abi.texts import Text, text
-from mosfs.calls import partial
+from mosfs.calls import cputime, partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
-from mosfs.guest.serve import Serve
+from mosfs.guest.serve import UC_SIGMASK, Serve
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
@@ -58,8 +59,6 @@ from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 _EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
-#: Offset of uc_sigmask in struct ucontext of x86_64, whose address a handler gets in rdx.
-UC_SIGMASK = 296
 SIGTRAP = 5
 #: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
 _SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
@@ -166,6 +165,8 @@ class Host:
             self._connect()
         self.statistics.tick(time.monotonic())
         for body in self.bodies.values():
+            if body.state is State.RUNNING:
+                self.tell_used(body)
             if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
                 try:
                     self._refresh_clock(body, self.clock)
@@ -366,6 +367,7 @@ class Host:
                                clocks.Shown(shown.realtime, shown.monotonic))  # fmt: skip
         body.task.poke(layout.CLOCK_PAGE, page)
         body.clock_page = page
+        body.used_before, body.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
         self.channel.send(Kind.RUNNING, body.pair)
         if body.meta.waiting:
             body.state = State.WAITING
@@ -543,13 +545,20 @@ class Host:
 
     # ------------------------------------------------------------------ answers
 
+    def tell_used(self, body: Body) -> None:
+        """CPU_TIME: what the body has computed."""
+        self.channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.used()))
+
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
+        if request.nr in cputime.CALLS and cputime.place(request.nr, request.args) >= 0:
+            self.tell_used(body)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
         payload = request.pack(body.seen)
         body.account.calls += 1
         body.account.sent += len(payload)
+        body.told_mask = request.mask
         self.channel.send(Kind.CALL, body.pair, payload, body.seq << 1 | flags)
 
     def reply(self, body: Body, payload: bytes, seq: int) -> None:

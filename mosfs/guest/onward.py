@@ -161,7 +161,7 @@ class Onward:
                     shown=Timer(shown.realtime, shown.monotonic), pending=True,
                 )  # fmt: skip
             meta.waiting = waiting
-            meta.carry, meta.seq, meta.seen = body.carry, body.seq, body.seen
+            meta.carry, meta.seq, meta.seen, meta.used = body.carry, body.seq, body.seen, body.used()
             meta.pending += [(True, info) for info in body.infos]
             body.state = State.LEAVING
             if order is None:

@@ -31,11 +31,13 @@ from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
-SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL = 9, 10, 39, 157
 #: The opens, and which of their arguments are the path and the mode (-1: within struct open_how).
 OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
 #: How the paths of opens end that carry a name.
 NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
+SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL, SYS_RT_SIGRETURN = 9, 10, 39, 157, 15
+#: Offset of uc_sigmask in struct ucontext of x86_64: its address is in rdx at the start of a handler, in rsp at rt_sigreturn.
+UC_SIGMASK = 296
 SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
 _PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
@@ -73,6 +75,7 @@ class Serve:
             9: self._mmap,
             13: self._sigaction,
             14: self._sigprocmask,
+            15: self._sigreturn,
             36: self._itimer,
             38: self._itimer,
             39: self._own_pid,
@@ -111,7 +114,7 @@ class Serve:
         if row is None or judge(row, args).do not in (Do.SERVE, Do.PRIVATE):
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
-        if body.infos and nr not in _EXITS:
+        if body.infos and nr not in _EXITS and nr != SYS_RT_SIGRETURN:
             # a signal came before the call: its handler runs first
             self.host.interrupted(body, -ERESTARTNOINTR)
             return
@@ -200,8 +203,21 @@ class Serve:
             self.host.forward(body, Request(SYS_GETPID, (0,) * 6, new))
             return
         if new != old:
+            body.told_mask = new
             self.host.channel.send(Kind.MASK, body.pair, struct.pack("<Q", new))
         body.task.cont()
+
+    def _sigreturn(self, body: Body, args: tuple[int, ...]) -> None:
+        """A handler ends. What home blocks because of calls that it made must be unblocked there, or it would stay pending."""
+        try:
+            new = body.task.read_words(body.regs.rsp + UC_SIGMASK, 1)[0] & ~_KILL_STOP
+        except OSError:
+            new = body.told_mask
+        if body.told_mask & ~new:
+            self._both.add(body.pair)
+            self.host.forward(body, Request(SYS_GETPID, (0,) * 6, new))
+        else:
+            body.task.cont()
 
     def _itimer(self, body: Body, args: tuple[int, ...]) -> None:
         """Timers of CPU time run where the CPU is used."""
@@ -235,8 +251,8 @@ class Serve:
         self.answer(body, body.pair)
 
     def _futex(self, body: Body, args: tuple[int, ...]) -> None:
-        """Of the only thread: nobody can wake it, so waiting is sleeping until the timeout or a signal, and that is done at home on
-        a copy of the word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
+        """Of the only thread, which nobody can wake: waiting is sleeping until the timeout or a signal, at home, on a copy of the
+        word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
         operation = args[1] & 127
         if operation in _FUTEX_WAITS:
             self._send(body, BY_NR[body.nr], args)
@@ -250,6 +266,7 @@ class Serve:
     def _exit(self, body: Body, args: tuple[int, ...]) -> None:
         """The deputy exits; DROP follows."""
         body.state = State.LEAVING
+        self.host.tell_used(body)
         request = Request(231, (args[0], 0, 0, 0, 0, 0), body.task.peek_mask())
         self.host.channel.send(Kind.CALL, body.pair, request.pack(body.seen))
 
@@ -296,6 +313,7 @@ class Serve:
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
         child.settings, child.account.decay = body.settings, body.account.decay
+        child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
         self.host.bodies[child.pair] = child
@@ -364,6 +382,7 @@ class Serve:
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
         order = ExecOrder(body.nr, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
         body.state = State.EXECING
+        self.host.tell_used(body)
         body.seq = body.seq + 1 & 0x7FFF
         self.host.channel.send(Kind.EXEC, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.texts import Reason
 from mosfs.calls import partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import unpack_reply
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
@@ -20,7 +21,7 @@ from mosfs.home.registers import result_at, with_time_left
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
-from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal, take_pending
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -66,9 +67,11 @@ class Arrival:
                 rebuild.map(meta, home=True)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)
+                older = [*infos, *p.infos]
+                newer = take_pending(call, {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]})
                 regs = rebuild.finish(frames, home=True)
-                for info in [*infos, *p.infos]:
-                    queue_signal(call, info, shared=True)
+                for shared, info in [*((True, info) for info in older), *newer]:
+                    queue_signal(call, info, shared=shared)
                 p.infos.clear()
         except (NoRoom, BadImage) as error:
             self._send_back(p, link, deputy, str(error))
@@ -90,6 +93,7 @@ class Arrival:
         self.moves.drop(p, link)
         p.deputy = None
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
+        p.used = Used(*meta.used)
         partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
@@ -222,9 +226,10 @@ class Arrival:
         flight = deputy.flight
         if flight.carry is not None:
             result = partial.total(result, flight.carry)
-        outs = flight.outs(p.task, result)
+        outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))
         deputy.flight = None
-        return (flight.request.nr, result, outs, flight), infos
+        early = [payload for kind, payload, _ in p.answer or [] if kind == Kind.SIGNAL]
+        return (flight.request.nr, result, outs, flight), [*early, *infos]
 
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""

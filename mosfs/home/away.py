@@ -17,7 +17,8 @@ import msgspec
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
-from mosfs.calls import show
+from mosfs.calls import cputime, show
+from mosfs.calls.cputime import Used
 from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls
 from mosfs.home.control_calls import PATH_ARG
@@ -137,6 +138,8 @@ class Away:
         elif kind == Kind.RESET:
             sig = struct.unpack("<i", frame.payload)[0]
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
+        elif kind == Kind.CPU_TIME:
+            p.used = Used(*cputime.FRAME.unpack(frame.payload))
         elif kind == Kind.USED:
             self.tracer.statistics.used(p, frame.payload)
         elif kind == Kind.STEP_OUT:
@@ -410,6 +413,7 @@ class Away:
         result = whole
         flight, outs = deputy.finish(result)
         self.tracer.returned(p, result, "home")
+        outs = self.tracer.cputime.outs(p, flight.request, result, outs)
         deputy.state = State.READY
         deputy.interrupting = False
         if p.sleeping is not None:

@@ -13,7 +13,7 @@ from mosfs.abi.texts import Reason
 from mosfs.home.deputy import Deputy, Kept, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate import image
-from mosfs.migrate.capture import capture, mm_addresses, signed, user_regs
+from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mm_addresses, signed, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove, read_maps, travelling
 from mosfs.migrate.pages import send_all
@@ -64,6 +64,7 @@ class Departure:
 
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a move took it over."""
+        self.note_sleep(p, p.task.peek_regs())
         if p.move is None or p.move.phase not in (Phase.ARMING, Phase.STOPPING) or p.place is not Place.HOME:
             return False
         if p.obstacle() or self.deliverable(p):
@@ -89,7 +90,8 @@ class Departure:
         regs = p.task.peek_regs()
         original = copy_regs(regs)
         stay = user_regs(regs, stop)
-        sleep = self._sleep_of(regs, stop)
+        self.note_sleep(p, regs)
+        sleep = p.asleep if stop is not Stop.SECCOMP else None
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.regs = stay
         try:
@@ -100,6 +102,8 @@ class Departure:
             p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
             meta.waiting = move.waiting
             meta.carry = p.carry
+            meta.used = p.used
+            p.watched = False
             self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING
@@ -123,6 +127,7 @@ class Departure:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
+            meta.used = p.used
             self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING
@@ -159,21 +164,23 @@ class Departure:
         copy.rest(vmas)
         return copy.sender.frames
 
-    def _sleep_of(self, regs: Any, stop: Stop) -> Kept | None:
-        """The pages of an interrupted sleep whose restart block points into the program's memory."""
-        if stop is Stop.SECCOMP or signed(regs.orig_rax) < 0 or not is_sleep(signed(regs.rax)):
-            return None
+    def note_sleep(self, p: Program, regs: Any) -> None:
+        """At a stop at home: is the program in a sleep that goes on by restart_syscall(2)? Then note what that needs of its memory.
+
+        The restart block points there, and the sleep's arguments are seen only when it is interrupted for the first time.
+        """
         nr = signed(regs.orig_rax)
-        reach = {
-            7: (regs.rdi, 8 * (regs.rsi & 0xFFFFFFFF)),
-            35: (regs.rsi, 16),
-            230: (regs.r10, 16),
-            202: (regs.rdi, 4),
-        }.get(nr)
-        if reach is None or not reach[0] or not reach[1]:
-            return Kept()
-        addr, size = reach
-        return Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)])
+        if nr < 0 or not is_sleep(signed(regs.rax)):
+            p.asleep = None
+        elif nr != SYS_RESTART_SYSCALL:
+            addr, size = {
+                7: (regs.rdi, 8 * (regs.rsi & 0xFFFFFFFF)),
+                35: (regs.rsi, 16),
+                230: (regs.r10, 16),
+                202: (regs.rdi, 4),
+            }.get(nr, (0, 0))
+            kept = addr and size
+            p.asleep = Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else Kept()
 
     def stay(self, p: Program, regs: Any, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""

@@ -13,9 +13,10 @@ from typing import Any
 
 from mosfs.abi.flags import AT_FDCWD
 from mosfs.balance.account import Account
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.home.calltrace import CallTrace
-from mosfs.home.deputy import Deputy
+from mosfs.home.deputy import Deputy, Kept
 from mosfs.migrate.precopy import Precopy
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
@@ -105,9 +106,15 @@ class Program:
     signals: int = 0  # SIGNAL frames sent to its host
     seq: int = 0  # number of the call that the body waits in, echoed in its answer
     answer: list[tuple[int, bytes, int]] | None = None  # frames for the host, kept back while the body moves
+    asleep: Kept | None = None  # it is in a sleep at home that was interrupted: what that needs of its memory
     sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
     carry: Carry | None = None  # it is in the middle of a transfer that we cut short
+    used: Used = field(default_factory=Used)  # CPU time away, in all
+    children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
+    dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
+    parent: int = 0
+    watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
     interrupted: bool = False  # we have asked it to stop
     restart: tuple[int, int] | None = None  # (call, result) for the kernel's restart logic at the next delivery
     clock_page: bytes = b""

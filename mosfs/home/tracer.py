@@ -21,13 +21,14 @@ from mosfs.abi import cpu
 from mosfs.abi.args import Kind as ArgKind
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Reason, Text, text
-from mosfs.calls import partial, show
+from mosfs.calls import cputime, partial, show
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
 from mosfs.home.away import AFFINITY, Away
 from mosfs.home.calltrace import PATIENCE, CallTrace
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
+from mosfs.home.cputime import CpuTime
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
@@ -104,6 +105,7 @@ class Tracer:
         self.policy = Policy(self)
         self.controls = Controls(self)
         self.statistics = Statistics(self)
+        self.cputime = CpuTime(self.programs)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -280,6 +282,7 @@ class Tracer:
             p.place, p.link = parent.place, parent.link
             p.trace = parent.trace
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
+            p.parent = parent.pid
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
         else:
             p.trace = self.trace_all
@@ -303,6 +306,7 @@ class Tracer:
         self.programs.pop(p.pid, None)
         self.returned(p, None, "not back")
         self.release_vfork(p)
+        self.cputime.ended(p)
         self.moves.gone(p)
         if p.leader:
             self.process(p).threads.discard(p.pid)
@@ -440,7 +444,7 @@ class Tracer:
 
     def go_on(self, p: Program) -> None:
         """Resume a program at home; the end of a transfer that we cut short is watched."""
-        p.task.cont(request=SYSCALL if p.carry is not None else CONT)
+        p.task.cont(request=SYSCALL if p.carry is not None or p.watched else CONT)
 
     def _mend_transfer(self, p: Program, *, again: bool = False) -> None:
         """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
@@ -455,9 +459,11 @@ class Tracer:
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
-        """Entry or exit of the rest of a transfer, or the exit of a call that is told."""
+        """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
         if p.called is not None:
             self.returned(p, signed(p.task.peek_regs().rax), "home")
+        if p.watched:
+            self.cputime.complete(p, p.task.peek_regs())
         if p.carry is None:
             p.task.cont()
             return
@@ -491,8 +497,10 @@ class Tracer:
             p.restart = None
             regs.orig_rax, regs.rax = number, result & NOTHING
             p.task.set_regs(regs)
-        elif self.spare_interruption(p.task, regs, sig):
-            self._mend_transfer(p, again=p.interrupted)
+        else:
+            self.moves.departure.note_sleep(p, regs)
+            if self.spare_interruption(p.task, regs, sig):
+                self._mend_transfer(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
 
     def spare_interruption(self, task: Task, regs: Any, sig: int) -> bool:
@@ -523,7 +531,9 @@ class Tracer:
             lib.mos_unpin(self.pump)
         if p.trace is not None:
             self.entered(p, nr, arguments(regs), memory_of(p.task, nr, arguments(regs)))
-        if nr in _OPENS:
+        if nr in cputime.CALLS:
+            self.cputime.watch(p, nr)
+        elif nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:
             self.policy.illegal(p, regs, nr)

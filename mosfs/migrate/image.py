@@ -47,6 +47,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before it.
     ``cpu_timers``: struct itimerval of ITIMER_VIRTUAL and ITIMER_PROF, which count where the program computes.
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
+    ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -78,6 +79,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     seq: int = 0
     seen: int = 0
     cpu_timers: list[bytes] = []
+    used: tuple[int, int] = (0, 0)
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -30,6 +30,7 @@ MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE = 0x02, 0x10
 PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
 RSEQ_FLAG_UNREGISTER = 1
 SYS_SETITIMER, SYS_MADVISE, MADV_DONTNEED = 38, 28, 4
+SYS_SETITIMER, SYS_RT_SIGTIMEDWAIT = 38, 128
 
 
 class NoRoom(Exception):
@@ -213,6 +214,17 @@ def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
         call(129, task.pid, sig, layout.SCRATCH)
     else:
         call(SYS_RT_TGSIGQUEUEINFO, task.pid, task.pid, sig, layout.SCRATCH)
+
+
+def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:
+    """Take these signals out of the task's queue, as (sent to the process?, siginfo), so that older ones can come before."""
+    task = call.task
+    found = [(shared, info) for shared, info in task.peek_pending() if int.from_bytes(info[:4], "little") in signals]
+    wanted = sum(1 << (sig - 1) for sig in signals)
+    for _ in found:
+        task.write(layout.SCRATCH, struct.pack("<3Q", wanted, 0, 0))
+        call(SYS_RT_SIGTIMEDWAIT, layout.SCRATCH, 0, layout.SCRATCH + 8, 8)
+    return found
 
 
 def kept_at_home(mm: list[int]) -> list[tuple[int, int]]:

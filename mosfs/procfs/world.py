@@ -18,6 +18,8 @@ from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, Proc
 
 #: Seconds without a sign of life after which a node counts as dead.
 DEAD_AFTER = 5.0
+#: When more nodes are known, only the recent ones are considered for a program.
+ALL_CANDIDATES = 64
 #: A recent assignment is counted as load for this long, so that a burst does not pile up on one node.
 RESERVED_FOR = 3.0
 
@@ -177,6 +179,7 @@ class World:
     reserved: list[tuple[float, str]] = field(default_factory=list)
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
     gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
+    recent: Callable[[], Iterable[str]] = tuple  #: the nodes of which we know newest
 
     @property
     def me(self) -> Node:
@@ -244,9 +247,17 @@ class World:
             self.reserve(chosen)
         return chosen
 
-    def candidates(self) -> list[Candidate]:
-        """This node and all others that are known to live, with what was sent there lately."""
+    def candidates(self, within: float = float("inf")) -> list[Candidate]:
+        """This node and all others that are known to live, with what was sent there lately; ``within``: no news older than so
+        many seconds.
+
+        In a big cluster only those that we know best: a fresh sample is worth more than all with old facts, and costs the same
+        whatever the size (docs/design/information.md).
+        """
         now = self.clock()
+        nodes: Iterable[Node] = self.nodes.values()
+        if len(self.nodes) > ALL_CANDIDATES and (recent := {self.ip, *self.recent()}) != {self.ip}:
+            nodes = [self.nodes[ip] for ip in recent if ip in self.nodes]
         self.reserved = [(when, ip) for when, ip in self.reserved if now - when < RESERVED_FOR]
         return [
             Candidate(
@@ -254,8 +265,9 @@ class World:
                 arriving=sum(ip == node.ip for _, ip in self.reserved), mem_total=status.mem_total,
                 open=not status.blocked,
             )
-            for node in self.nodes.values()
-            if (status := node.status) and (node.ip == self.ip or self._usable(node, now))
+            for node in nodes
+            if (status := node.status)
+            and (node.ip == self.ip or (now - node.heard <= within and self._usable(node, now)))
         ]
 
     def reserve(self, ip: str) -> None:

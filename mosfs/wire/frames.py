@@ -56,6 +56,7 @@ class Kind(IntEnum):
     MMAP = 55
     USED = 56  # CPU time and memory, once a second while there is any
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
+    CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
     RUNNING = 60  # after GO: the body runs, the move is committed
     COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask

@@ -169,6 +169,8 @@ static void in_order(void)
 	}
 	equal(count[SIGUSR1], 1);
 	equal(count[SIGUSR2], 1);
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
 	refused(sigtimedwait(&wanted, NULL, (void *)8), EFAULT);
 	refused(syscall(SYS_rt_sigtimedwait, &wanted, NULL, &zero, 4), EINVAL);
 }
@@ -263,6 +265,8 @@ static void broken_off(void)
 
 	ok(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 	sysv_sem = ok(semget(IPC_PRIVATE, 1, 0600));
+	ok(syscall(SYS_semop, sysv_sem, &(struct sembuf){ 0, 1, 0 }, 1));
+	equal(blocking_call(12), 0);
 	sysv_queue = ok(msgget(IPC_PRIVATE, 0600));
 	int holder = ok(open("locked", O_RDWR | O_CREAT, 0600));
 	locked_file = ok(open("locked", O_RDWR));
@@ -285,9 +289,14 @@ static void broken_off(void)
 	pid_t giver = ok(fork());
 	if (giver == 0) {
 		static const long one[2] = { 1, 0 };
+		int left;
 		rest_ms(8);
 		write_all(pair[1], "r", 1);
-		rest_ms(8);
+		do {
+			rest_ms(8);
+			if (ioctl(pair[0], FIONREAD, &left) < 0)
+				_exit(3);
+		} while (left);
 		write_all(pair[1], "m", 1);
 		rest_ms(8);
 		if (flock(holder, LOCK_UN) < 0)
@@ -396,6 +405,27 @@ static void broken_pipes(void)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+static void asks(int sig)
+{
+	count[sig] += getppid() != 0;
+}
+
+/* Handlers that make calls, in a program that makes none: each must unblock the next. */
+static void while_computing(void)
+{
+	struct sigaction sa = { .sa_handler = asks };
+	struct itimerval every = { { 0, 2000 }, { 0, 2000 } }, never = { { 0, 0 }, { 0, 0 } };
+	volatile uint64_t steps = 0;
+
+	count[SIGALRM] = 0;
+	ok(sigaction(SIGALRM, &sa, NULL));
+	ok(setitimer(ITIMER_REAL, &every, NULL));
+	while (count[SIGALRM] < 10)
+		steps++;
+	ok(setitimer(ITIMER_REAL, &never, NULL));
+	signal(SIGALRM, SIG_DFL);
+}
+
 static sigjmp_buf away_from_here;
 
 static void jumps(int sig UNUSED)
@@ -491,4 +521,4 @@ static void on_the_terminal(void)
 }
 
 PROGRAM(PART(defaults), PART(senders), PART(in_order), PART(masks_in_handlers), PART(broken_off), PART(children_tell), PART(broken_pipes),
-	PART(jumped_out), PART(on_the_terminal))
+	PART(while_computing), PART(jumped_out), PART(on_the_terminal))
