@@ -187,8 +187,7 @@ class Away:
 
     def _call(self, p: Program, deputy: Deputy, request: Request, flags: int, seen: int) -> None:
         p.seq = flags >> 1
-        if p.trace is not None:
-            self.tracer.entered(p, request.nr, request.args, _memory(request))
+        self.tracer.traces.entered(p, request.nr, request.args, _memory(request))
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
             row = BY_NR.get(request.nr)
@@ -202,7 +201,7 @@ class Away:
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
     def _answer(self, p: Program, result: int) -> None:
-        self.tracer.returned(p, result, "MOSIX")
+        self.tracer.traces.returned(p, result, "MOSIX")
         self.send(p, Kind.REPLY, pack_reply(result, []))
 
     def _control(self, p: Program, request: Request) -> bool:
@@ -232,7 +231,7 @@ class Away:
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
-        self.tracer.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), _memory(request))
+        self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), _memory(request))
         deputy.start(request, lambda result: self.send(p, Kind.FORK_REPLY, struct.pack("<q", result)))
 
     def _mask(self, p: Program, deputy: Deputy, mask: int) -> None:
@@ -302,7 +301,7 @@ class Away:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
-        self.tracer.entered(p, SYS_MMAP, (0, order.length, order.prot, order.flags, order.fd, order.offset), lambda _: None)
+        self.tracer.traces.entered(p, SYS_MMAP, (0, order.length, order.prot, order.flags, order.fd, order.offset), lambda _: None)
         device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
@@ -316,7 +315,7 @@ class Away:
         if device:
             self.tracer.policy.refuse_device(p, lambda error: self._answer(p, error))
         else:
-            self.tracer.returned(p, result, "both")
+            self.tracer.traces.returned(p, result, "both")
             self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
@@ -412,7 +411,7 @@ class Away:
             return
         result = whole
         flight, outs = deputy.finish(result)
-        self.tracer.returned(p, result, "home")
+        self.tracer.traces.returned(p, result, "home")
         outs = self.tracer.cputime.outs(p, flight.request, result, outs)
         deputy.state = State.READY
         deputy.interrupting = False

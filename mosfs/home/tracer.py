@@ -18,14 +18,12 @@ import traceback
 from typing import Any
 
 from mosfs.abi import cpu
-from mosfs.abi.args import Kind as ArgKind
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Reason, Text, text
-from mosfs.calls import cputime, partial, show
+from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
 from mosfs.home.away import AFFINITY, Away
-from mosfs.home.calltrace import PATIENCE, CallTrace
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
@@ -33,6 +31,7 @@ from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
 from mosfs.home.settings import inherit, of_child
+from mosfs.home.tracing import Traces
 from mosfs.home.usage import Statistics
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
@@ -72,19 +71,6 @@ def arguments(regs: Any) -> tuple[int, ...]:
     return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
 
 
-def memory_of(task: Task, nr: int, args: tuple[int, ...]) -> show.Memory:
-    """What the arguments of a call at home point to: strings only."""
-    row = BY_NR.get(nr)
-
-    def read(index: int) -> bytes | None:
-        try:
-            return task.read_string(args[index]) if row is not None and row.args[index].kind is ArgKind.STR else None
-        except OSError:
-            return None
-
-    return read
-
-
 class Tracer:
     """``root_pid`` is the process that mosrun became."""
 
@@ -112,8 +98,7 @@ class Tracer:
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
         self.timers: list[tuple[float, int]] = []
-        self.traces: list[CallTrace] = []
-        self.trace_all = self._traced_to(CallTrace(os.dup(2))) if os.environ.get("MOSIX_TRACE") else None
+        self.traces = Traces(self)
         self.begun = False
         lib.mos_setup_signals()
 
@@ -182,8 +167,7 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
-            for trace in self.traces:
-                trace.flush()
+            self.traces.flush()
             self.statistics.tick(now)
             if self.control.sock is None:
                 self.connect()
@@ -270,7 +254,7 @@ class Tracer:
             p.start = self.moves.start_native
         else:
             p.next_settings = inherit(p.settings, message.settings)
-            p.next_trace = self.trace_of(p.pid, message.start.trace)
+            p.next_trace = self.traces.of(p.pid, message.start.trace)
             p.start = self.moves.starter(message.start) if message.start.node or message.start.shown else None
         self.control.send(Adjusted(message.req, ""))
 
@@ -285,7 +269,7 @@ class Tracer:
             p.parent = parent.pid
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
         else:
-            p.trace = self.trace_all
+            p.trace = self.traces.everything
         self.programs[task.pid] = p
         self.begun = True
         return p
@@ -304,7 +288,7 @@ class Tracer:
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
-        self.returned(p, None, "not back")
+        self.traces.returned(p, None, "not back")
         self.release_vfork(p)
         self.cputime.ended(p)
         self.moves.gone(p)
@@ -396,7 +380,7 @@ class Tracer:
             p.settings, p.next_settings = p.next_settings, None
         if p.next_trace is not None:
             p.trace, p.next_trace = p.next_trace, None
-        self.returned(p, 0, "home")
+        self.traces.returned(p, 0, "home")
         if p.next_native:
             p.native, p.next_native = True, False
         p.place = Place.HOME
@@ -461,7 +445,7 @@ class Tracer:
     def _syscall_stop(self, p: Program) -> None:
         """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
         if p.called is not None:
-            self.returned(p, signed(p.task.peek_regs().rax), "home")
+            self.traces.returned(p, signed(p.task.peek_regs().rax), "home")
         if p.watched:
             self.cputime.complete(p, p.task.peek_regs())
         if p.carry is None:
@@ -529,8 +513,7 @@ class Tracer:
         row = BY_NR.get(nr)
         if nr in AFFINITY:
             lib.mos_unpin(self.pump)
-        if p.trace is not None:
-            self.entered(p, nr, arguments(regs), memory_of(p.task, nr, arguments(regs)))
+        self.traces.at_home(p, nr, arguments(regs))
         if nr in cputime.CALLS:
             self.cputime.watch(p, nr)
         elif nr in _OPENS:
@@ -540,48 +523,13 @@ class Tracer:
         else:
             self.policy.trapped(p, row, regs)
 
-    # ------------------------------------------------------------------ telling calls (mosrun --trace)
-
-    def trace_of(self, pid: int, fd: int) -> CallTrace | None:
-        """A trace to the descriptor of a launcher; None for -1."""
-        trace = CallTrace.of(pid, fd) if fd >= 0 else None
-        return None if trace is None else self._traced_to(trace)
-
-    def _traced_to(self, trace: CallTrace) -> CallTrace:
-        self.pump.pass_opens = 0
-        self.traces.append(trace)
-        return trace
-
-    def entered(self, p: Program, nr: int, args: tuple[int, ...], memory: show.Memory) -> None:
-        """The program is in a call that we see."""
-        if p.trace is not None:
-            self.returned(p, None, "?")
-            p.called = nr, show.call(nr, args, memory)
-
-    def returned(self, p: Program, result: int | None, server: str) -> None:
-        """It was served, by ``server``."""
-        if p.trace is not None and p.called is not None:
-            nr, said = p.called
-            p.called = None
-            p.trace.call(p.pid, self._place_of(p), said, nr, result, server)
-
-    def told(self, p: Program, said: str) -> None:
-        """Something else happened to it."""
-        if p.trace is not None:
-            p.trace.line(p.pid, self._place_of(p), said)
-
-    def _place_of(self, p: Program) -> str:
-        if not p.away or p.link is None:
-            return "home"
-        return str(self.config.userview.get(p.link.ip, p.link.ip))
-
     def serve(self, p: Program) -> None:
         """Let a trapped call be made."""
         p.task.cont(request=SYSCALL if p.called is not None else CONT)
 
     def answer(self, p: Program, regs: Any, result: int) -> None:
         """End a trapped call with ``result`` instead of making it."""
-        self.returned(p, result, "MOSIX")
+        self.traces.returned(p, result, "MOSIX")
         regs.orig_rax = NOTHING
         regs.rax = result & NOTHING
         p.task.set_regs(regs)
@@ -621,7 +569,7 @@ class Tracer:
             regs = p.task.peek_regs()
             setattr(regs, name, before)
             p.task.set_regs(regs)
-            self.returned(p, signed(regs.rax), "home")
+            self.traces.returned(p, signed(regs.rax), "home")
             p.task.cont(request=CONT)
         else:
             self._task_event(p.pid, status)
@@ -630,7 +578,7 @@ class Tracer:
         """The answer to an open that was a request, wherever the program is now."""
         p.held = False
         if p.away:
-            self.returned(p, result, "MOSIX")
+            self.traces.returned(p, result, "MOSIX")
             self.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
         else:
             self.answer(p, p.task.peek_regs(), result)
@@ -682,7 +630,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
         return 1
     p = tracer.adopt(task, spawn.settings)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
-    p.next_trace = tracer.trace_of(spawn.pid, spawn.start.trace)
+    p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
     launcher.send(b"OK")
     launcher.close()
     return _serve(tracer)
@@ -720,8 +668,7 @@ def _serve(tracer: Tracer) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         tracer.run()
-        for trace in tracer.traces:
-            trace.flush(PATIENCE)
+        tracer.traces.end()
     except Exception:
         tracer.log(traceback.format_exc(), 40)
         raise
