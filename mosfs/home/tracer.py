@@ -347,6 +347,7 @@ class Tracer:
 
     def _forked(self, p: Program, stop: Stop) -> None:
         child = p.task.event_message()
+        self.traces.returned(p, child, "home")
         q = self.adopt(Task(child), p.settings, parent=p)
         if stop is Stop.VFORK:
             p.vforking += 1
