@@ -17,6 +17,7 @@ from mosfs.tools.moslab import VERBS
 from mosfs.tools.mosrun import MOSENV, MOSRUN, SOCKET, TABLE, request
 from mosfs.tools.options import (
     FLAG,
+    GLUED,
     INT,
     LIST,
     NODE,
@@ -63,7 +64,9 @@ def written(draw: st.DrawFn, table: tuple[Option, ...]) -> Written:
         return row, value, [name]
     if row.kind == NODE:
         return row, value, [f"-{value}"]
-    if draw(st.booleans()):
+    if row.kind == GLUED and draw(st.booleans()):
+        return row, "", [name]
+    if row.kind != GLUED and draw(st.booleans()):
         return row, value, [name, value]
     return row, value, [f"{name}={value}" if name.startswith("--") else name + value]
 

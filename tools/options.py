@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-FLAG, TEXT, INT, REAL, LIST, NODE, COUNT, WORD, MAYBE = range(9)
+FLAG, TEXT, INT, REAL, LIST, NODE, COUNT, WORD, MAYBE, GLUED = range(10)
 DIGITS = "0123456789"
 MAX_NODE = 65535
 
@@ -37,7 +37,8 @@ class Option:
     (``-3``).
 
     ``key``: where the value is stored. ``value``: what a FLAG stores; a COUNT stores how often it was given, a WORD its
-    own name without dashes (``-HUP``), a MAYBE its value or "" (``--read``, ``--read=4``, ``--read 4``).
+    own name without dashes (``-HUP``), a MAYBE its value or "" (``--read``, ``--read=4``, ``--read 4``), a GLUED
+    too, but only after "=" (``--trace``, ``--trace=x``).
     ``low``, ``high``: limits of INT and REAL, both
     inclusive. ``later``: parsed, but the feature is announced and not there yet.
     """
@@ -139,7 +140,7 @@ class Command:
             value = row.value
         elif row.kind == MAYBE:
             value = value if glued or not words or words[-1][:1] not in DIGITS else words.pop()
-        elif not glued:
+        elif not glued and row.kind != GLUED:
             value = self._next(name, words)
         self._store(parsed, row, name, value)
 
@@ -218,7 +219,7 @@ def shown(row: Option, name: str) -> str:
     """How a name is written with its value: ``-m{mb}``, ``--root {dir}``, ``-{n}``."""
     if row.kind in (FLAG, COUNT, WORD):
         return name
-    if row.kind == MAYBE:
+    if row.kind in (MAYBE, GLUED):
         return f"{name}[={{{row.metavar or row.key}}}]"
     value = "{" + (row.metavar or row.key) + "}"
     return f"{name} {value}" if name.startswith("--") else name + value

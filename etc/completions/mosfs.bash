@@ -3,7 +3,7 @@
 _mosrun() {
     local word="${COMP_WORDS[COMP_CWORD]}"
     case "$word" in
-    -*) COMPREPLY=($(compgen -W "-b -r -h -F -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
+    -*) COMPREPLY=($(compgen -W "-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
     esac
 }
@@ -12,7 +12,7 @@ complete -o default -F _mosrun mosrun
 _mosenv() {
     local word="${COMP_WORDS[COMP_CWORD]}"
     case "$word" in
-    -*) COMPREPLY=($(compgen -W "-b -r -h -F -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
+    -*) COMPREPLY=($(compgen -W "-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
     esac
 }

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
@@ -158,7 +159,7 @@ class Control:
         if tracer is None and request.native:
             await sock.send(launch.OK)
             return
-        start = await launch.place(self.world, request, self.resolve)
+        start = replace(await launch.place(self.world, request, self.resolve), trace=request.trace)
         if tracer is not None:
             error = await self._adjust(tracer, Adjust(
                 next(self._numbers), who.pid, request.settings, start, request.native

@@ -42,12 +42,13 @@ def refused(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A launcher's request. ``node`` is as the user typed it, "" = not given."""
+    """A launcher's request. ``node`` is as the user typed it, "" = not given; ``trace``: see `Start`."""
 
     native: bool
     settings: Settings = field(default_factory=Settings)
     node: str = ""
     force: bool = False
+    trace: int = -1
 
 
 def parse(data: bytes) -> Request | None:
@@ -59,11 +60,11 @@ def parse(data: bytes) -> Request | None:
         return None
     try:
         pairs = dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair)
-        node, force = pairs.pop("node", ""), pairs.pop("force", "0")
+        node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), int(pairs.pop("trace", "-1"))
         settings = replace(Settings(), **{_SETTINGS[key]: int(value) for key, value in pairs.items()})
     except (KeyError, ValueError):
         raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
-    return Request(False, settings, node, force == "1")
+    return Request(False, settings, node, force == "1", trace)
 
 
 async def place(world: World, request: Request, resolve: Resolve) -> Start:

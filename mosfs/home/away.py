@@ -10,7 +10,6 @@ import errno
 import os
 import signal
 import struct
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ import msgspec
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
-from mosfs.calls import cputime
+from mosfs.calls import cputime, show
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls, own_files
@@ -47,7 +46,6 @@ AFFINITY = frozenset({203, 204})
 _OPENS = frozenset(PATH_ARG)
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
-TRACE = bool(os.environ.get("MOSIX_TRACE"))
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
 
 
@@ -197,6 +195,7 @@ class Away:
 
     def _call(self, p: Program, deputy: Deputy, request: Request, flags: int, seen: int) -> None:
         p.seq = flags >> 1
+        self.tracer.traces.entered(p, request.nr, request.args, _memory(request))
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
             row = BY_NR.get(request.nr)
@@ -210,6 +209,7 @@ class Away:
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
     def _answer(self, p: Program, result: int) -> None:
+        self.tracer.traces.returned(p, result, "MOSIX")
         self.send(p, Kind.REPLY, pack_reply(result, []))
 
     def _control(self, p: Program, request: Request) -> bool:
@@ -254,6 +254,7 @@ class Away:
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
+        self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), _memory(request))
         deputy.start(request, lambda result: self.send(p, Kind.FORK_REPLY, struct.pack("<q", result)))
 
     def _mask(self, p: Program, deputy: Deputy, mask: int) -> None:
@@ -278,6 +279,8 @@ class Away:
     def _exec(self, p: Program, deputy: Deputy, order: ExecOrder, flags: int) -> None:
         """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""
         p.seq = flags >> 1
+        if p.trace is not None:
+            p.called = order.nr, show.program(order.nr, order.path, order.argv)
         data = bytearray()
         pointers: list[tuple[int, int]] = []  # (offset of a pointer, offset it points to)
 
@@ -322,6 +325,7 @@ class Away:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
+        self.tracer.traces.entered(p, SYS_MMAP, (0, order.length, order.prot, order.flags, order.fd, order.offset), lambda _: None)
         device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
@@ -336,6 +340,7 @@ class Away:
         if device:
             self.tracer.policy.refuse_device(p, lambda error: self._answer(p, error))
         else:
+            self.tracer.traces.returned(p, result, "both")
             self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
@@ -431,8 +436,7 @@ class Away:
             return
         result = whole
         flight, outs = deputy.finish(result)
-        if TRACE:
-            self._trace(p, flight.request, result)
+        self.tracer.traces.returned(p, result, "home")
         outs = self.tracer.cputime.outs(p, flight.request, result, outs)
         deputy.state = State.READY
         deputy.interrupting = False
@@ -448,16 +452,6 @@ class Away:
             deputy.became_ready()
         if deputy.state is State.READY:
             self._ready[p.pid] = p
-
-    def _trace(self, p: Program, request: Request, result: int) -> None:
-        """One line a forwarded call, by the table (MOSIX_TRACE=1 in mosd's environment)."""
-        row = BY_NR.get(request.nr)
-        name = row.name if row is not None else f"#{request.nr}"
-        count = len(row.args) if row is not None else 6
-        strings = [bytes(b.data or b"")[:60].decode("latin-1") for b in request.blobs if b.data]
-        args = ", ".join(f"{a:#x}" for a in request.args[:count])
-        sys.stderr.write(f"{time.monotonic():.6f} {p.pid} {name}({args}) = {result} {strings}\n")
-        sys.stderr.flush()
 
     def _woke(self, p: Program, deputy: Deputy, result: int, outs: list[tuple[int, bytes]]) -> None:
         """A sleep that began away ends at home."""
@@ -573,6 +567,16 @@ class Away:
                 raise TaskGone(p.pid, status)
             deputy.state = State.READY
         self.tracer.policy.say(p, message)
+
+
+def _memory(request: Request) -> show.Memory:
+    """What is known of what the arguments point to: what goes to the kernel."""
+
+    def read(index: int) -> bytes | None:
+        blob = _argument(request, index)
+        return None if blob is None or blob.data is None else bytes(blob.data)
+
+    return read
 
 
 def _argument(request: Request, number: int) -> Blob | None:

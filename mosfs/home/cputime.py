@@ -9,7 +9,7 @@ from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.request import Request
 from mosfs.home.program import Program
 from mosfs.migrate.capture import signed
-from mosfs.trace.task import SYSCALL
+from mosfs.trace.task import CONT, SYSCALL
 
 #: Children that nobody waits for are forgotten when there are so many.
 MOST_DEAD = 1000
@@ -52,10 +52,7 @@ class CpuTime:
     def watch(self, p: Program, nr: int) -> None:
         """At the entry of such a call at home: stop at its end, if there may be something to add."""
         p.watched = nr == cputime.WAIT4 or any(p.used) or any(p.children_used)
-        if p.watched:
-            p.task.cont(request=SYSCALL)
-        else:
-            p.task.cont()
+        p.task.cont(request=SYSCALL if p.watched or p.called is not None else CONT)
 
     def complete(self, p: Program, regs: Any) -> None:
         """At the end of a watched call."""

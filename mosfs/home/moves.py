@@ -145,10 +145,13 @@ class Moves:
                 f"pid={p.pid} moved to={move.target or 'home'} freeze_ms={p.freeze_ms:.1f} "
                 f"total_ms={(time.monotonic() - move.started) * 1000:.1f}"
             )
+            self.tracer.traces.told(p, "has moved")
             if p.sigmig:
                 os.kill(p.pid, p.sigmig)
         else:
-            self.tracer.log(f"pid={p.pid} failed migrating to {move.target or 'home'}: {reason}")
+            failed = text(Text.MIGRATE_FAILED, computer=move.target or "home", reason=reason)
+            self.tracer.traces.told(p, failed)
+            self.tracer.log(f"pid={p.pid} {failed}")
         self._tell(p, move, reason)
         wanted, p.wanted = p.wanted, None
         if wanted is not None:

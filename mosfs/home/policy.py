@@ -36,13 +36,13 @@ class Policy:
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         verdict = judge(row, args)
         if verdict.do is Do.SERVE:
-            p.task.cont()
+            self.tracer.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.answer(p, regs, verdict.result)
         elif self.mode(p) is Unsupported.STAY_HOME:
             if verdict.message:
                 self.bind(p, verdict.message)
-            p.task.cont()
+            self.tracer.serve(p)
         elif verdict.do is Do.PRIVATE and (not verdict.message or self.mode(p) is not Unsupported.KILL):
             self.tracer.make_with(p, regs, "r10", private(regs.r10))
         else:

@@ -15,6 +15,7 @@ from mosfs.abi.flags import AT_FDCWD
 from mosfs.balance.account import Account
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
+from mosfs.home.calltrace import CallTrace
 from mosfs.home.deputy import Deputy, Kept
 from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
@@ -125,6 +126,9 @@ class Program:
     last_move: tuple[int, str, str] = (0, "", "ok")
     freeze_ms: float = 0.0
     next_checkpoint: int = 1
+    trace: CallTrace | None = None  # where its calls are told (mosrun --trace)
+    next_trace: CallTrace | None = None
+    called: tuple[int, str] | None = None  # with a trace: number and text of the call that it is in
     advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
     last_message: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
     start: Callable[[Program], None] | None = None  # what to do before the first instruction

@@ -23,7 +23,7 @@ from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls, own_files
-from mosfs.home.away import AFFINITY, TRACE, Away
+from mosfs.home.away import AFFINITY, Away
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
@@ -31,6 +31,7 @@ from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
 from mosfs.home.settings import inherit, of_child
+from mosfs.home.tracing import Traces
 from mosfs.home.usage import Statistics
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
@@ -98,6 +99,7 @@ class Tracer:
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
         self.timers: list[tuple[float, int]] = []
+        self.traces = Traces(self)
         self.begun = False
         lib.mos_setup_signals()
 
@@ -166,6 +168,7 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            self.traces.flush()
             self.statistics.tick(now)
             if self.control.sock is None:
                 self.connect()
@@ -252,6 +255,7 @@ class Tracer:
             p.start = self.moves.start_native
         else:
             p.next_settings = inherit(p.settings, message.settings)
+            p.next_trace = self.traces.of(p.pid, message.start.trace)
             p.start = self.moves.starter(message.start) if message.start.node or message.start.shown else None
         self.control.send(Adjusted(message.req, ""))
 
@@ -261,9 +265,12 @@ class Tracer:
         p = Program(task, uid_of(task.pid), settings if parent is None else of_child(settings))
         if parent is not None:
             p.place, p.link = parent.place, parent.link
+            p.trace = parent.trace
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
             p.parent, p.names = parent.pid, parent.names
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
+        else:
+            p.trace = self.traces.everything
         self.programs[task.pid] = p
         self.begun = True
         return p
@@ -282,8 +289,7 @@ class Tracer:
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
-        if TRACE:
-            sys.stderr.write(f"forget {p.pid} {p.place}\n")
+        self.traces.returned(p, None, "not back")
         self.release_vfork(p)
         self.cputime.ended(p)
         self.moves.gone(p)
@@ -342,6 +348,7 @@ class Tracer:
 
     def _forked(self, p: Program, stop: Stop) -> None:
         child = p.task.event_message()
+        self.traces.returned(p, child, "home")
         q = self.adopt(Task(child), p.settings, parent=p)
         if stop is Stop.VFORK:
             p.vforking += 1
@@ -374,6 +381,9 @@ class Tracer:
         p.comm = comm_of(p.pid)
         if p.next_settings is not None:
             p.settings, p.next_settings = p.next_settings, None
+        if p.next_trace is not None:
+            p.trace, p.next_trace = p.next_trace, None
+        self.traces.returned(p, 0, "home")
         if p.next_native:
             p.native, p.next_native = True, False
         p.place = Place.HOME
@@ -436,7 +446,9 @@ class Tracer:
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
-        """Entry or exit of the rest of a transfer, or the end of a call about CPU time."""
+        """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
+        if p.called is not None:
+            self.traces.returned(p, signed(p.task.peek_regs().rax), "home")
         if p.watched:
             self.cputime.complete(p, p.task.peek_regs())
         if p.carry is None:
@@ -504,6 +516,7 @@ class Tracer:
         row = BY_NR.get(nr)
         if nr in AFFINITY:
             lib.mos_unpin(self.pump)
+        self.traces.at_home(p, nr, arguments(regs))
         if nr in cputime.CALLS:
             self.cputime.watch(p, nr)
         elif nr in _OPENS:
@@ -513,8 +526,13 @@ class Tracer:
         else:
             self.policy.trapped(p, row, regs)
 
+    def serve(self, p: Program) -> None:
+        """Let a trapped call be made."""
+        p.task.cont(request=SYSCALL if p.called is not None else CONT)
+
     def answer(self, p: Program, regs: Any, result: int) -> None:
         """End a trapped call with ``result`` instead of making it."""
+        self.traces.returned(p, result, "MOSIX")
         regs.orig_rax = NOTHING
         regs.rax = result & NOTHING
         p.task.set_regs(regs)
@@ -526,7 +544,7 @@ class Tracer:
             path = p.task.read_string(args[PATH_ARG[nr]])
             how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
         except OSError:
-            p.task.cont()
+            self.serve(p)
             return
         opened = control_calls.opening(nr, args, path, how)
         meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
@@ -541,7 +559,7 @@ class Tracer:
         """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
         name = own_files.wanted(p.pid, path, nr, arguments(regs))
         if name not in ("maps", "smaps"):
-            p.task.cont()
+            self.serve(p)
             return
         kept = copy_regs(regs)
         with Calls(p.task) as call:
@@ -565,6 +583,7 @@ class Tracer:
             regs = p.task.peek_regs()
             setattr(regs, name, before)
             p.task.set_regs(regs)
+            self.traces.returned(p, signed(regs.rax), "home")
             p.task.cont(request=CONT)
         else:
             self._task_event(p.pid, status)
@@ -573,6 +592,7 @@ class Tracer:
         """The answer to an open that was a request, wherever the program is now."""
         p.held = False
         if p.away:
+            self.traces.returned(p, result, "MOSIX")
             self.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
         else:
             self.answer(p, p.task.peek_regs(), result)
@@ -624,6 +644,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
         return 1
     p = tracer.adopt(task, spawn.settings)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
+    p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
     launcher.send(b"OK")
     launcher.close()
     return _serve(tracer)
@@ -661,6 +682,7 @@ def _serve(tracer: Tracer) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         tracer.run()
+        tracer.traces.end()
     except Exception:
         tracer.log(traceback.format_exc(), 40)
         raise

@@ -41,11 +41,15 @@ class Settings(Msg):
 
 
 class Start(Msg):
-    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F."""
+    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F.
+
+    ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
+    """
 
     node: str = ""
     force: bool = False
     shown: str = ""  #: what the user typed, for error texts
+    trace: int = -1
 
 
 class LastMessage(msgspec.Struct, array_like=True, frozen=True):
