@@ -24,6 +24,7 @@ import trio
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, Credentials, credentials
+from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.procfs.world import Guest, Program, World
@@ -39,6 +40,11 @@ from mosfs.wire.messages import (
     GuestState,
     HelloHost,
     HelloTracer,
+    MailClose,
+    MailFilters,
+    MailOpen,
+    MailPut,
+    MailTake,
     OpenChannel,
     ProcGone,
     ProcState,
@@ -110,6 +116,7 @@ class Control:
     """The service. ``config``: the facts that tracers and hosts need; ``resolve``: what a user typed as an IP."""
 
     world: World
+    office: Office
     channels: Channels
     spawner: Spawner
     resolve: launch.Resolve
@@ -261,6 +268,7 @@ class Control:
             case ProcGone(pid=pid):
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
+                self.office.ended(pid)
             case GuestState(pid=pid):
                 client.members.setdefault(pid, -1)
                 world.guests[pid] = Guest(message, connection.post)
@@ -273,6 +281,8 @@ class Control:
                 if waiting := self._adjusting.get(req):
                     waiting[1][0] = message.error
                     waiting[0].set()
+            case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose():
+                self.office.request(connection, message, connection.take_beside())
             case Consider(pid=pid):
                 if program := world.programs.get(pid):
                     with contextlib.suppress(LookupError, ConnectionError):
@@ -307,6 +317,7 @@ class Control:
         states = [state for state, _ in orphans]
         for pid in tracer.members.keys() - {state.pid for state in states}:
             self.world.programs.pop(pid, None)
+            self.office.ended(pid)
         if states:
             log.error("tracer %d died: another one takes %d of its programs", tracer.pid, len(states))
             try:

@@ -32,7 +32,9 @@ from mosfs.daemon import forkserver, lifecycle, spawner
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
 from mosfs.daemon.lifecycle import StartError
+from mosfs.daemon.office import Office
 from mosfs.daemon.peers import Peers
+from mosfs.daemon.post import Post
 from mosfs.daemon.spawner import Engine, Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.fuse.mount import mounted
@@ -120,6 +122,7 @@ async def _node(
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))
         port = stack.enter_context(listen_port(world.ip, world.port))
+        post_port = stack.enter_context(listen_port(world.ip, options.ports.post))
         operations = Operations(Tree(world, os.geteuid()))
         stack.enter_context(mounted(operations, options.paths.mount))
         async with trio.open_nursery() as nursery:
@@ -135,12 +138,16 @@ async def _node(
             userview = dict(cluster.userview.numbers())
             table = cluster.map.table
             ranges = [*((r.first, r.count) for r in table.ranges), *((alias, 1) for alias in table.aliases)]
+            office = Office(world, nursery)
+            post = Post(office, keys, hello, options.ports.post)
+            office.way = post
             control = Control(
-                world, channels, forks, cluster.map.resolve,
+                world, office, channels, forks, cluster.map.resolve,
                 lambda: Config(world.ip, world.port, userview, cluster.speed, ranges), options.paths.socket, nursery,
             )
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
+            nursery.start_soon(accept, post_port, post.incoming)
             nursery.start_soon(keep_publishing, world, probe)
             nursery.start_soon(serve_files, scope)
             peers.start()

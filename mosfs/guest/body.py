@@ -30,6 +30,8 @@ class State(Enum):
     COMPLETE = auto()  # READY was said, GO is awaited
     RUNNING = auto()
     WAITING = auto()  # inside a call that was forwarded
+    MAIL = auto()  # inside a call that this node's post office will answer
+    POST = auto()  # inside such a call, waiting for MailWake
     FORKING = auto()  # FORK was sent, or its own clone is under way
     EXECING = auto()  # EXEC was sent
     LEAVING = auto()  # its image was sent, DROP or RESUME is awaited
@@ -64,6 +66,7 @@ class Body:
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
+    mail: Any = None  # its part in direct communication (`guest.mail.Mail`)
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
 
     @property

@@ -22,6 +22,7 @@ from mosfs.calls import partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.guest.body import Body, State, discard, spawn
+from mosfs.guest.mail import Mails
 from mosfs.guest.onward import Onward
 from mosfs.guest.serve import Serve
 from mosfs.migrate import image
@@ -39,7 +40,18 @@ from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.messages import Command, Config, DirectImage, GuestGone, GuestState, HelloHost, Report, SpawnHost
+from mosfs.wire.messages import (
+    Command,
+    Config,
+    DirectImage,
+    GuestGone,
+    GuestState,
+    HelloHost,
+    MailAnswer,
+    MailWake,
+    Report,
+    SpawnHost,
+)
 from mosfs.wire.orders import GoTimes, MoveOrder
 
 _EINTR = 4
@@ -74,6 +86,7 @@ class Host:
         self.ready_at = 0.0
         self.features = cpu.features()
         self.serve = Serve(self)
+        self.mails = Mails(self)
         self.onward = Onward(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
@@ -177,6 +190,8 @@ class Host:
             match message:
                 case Config():
                     self.config = message
+                case MailAnswer() | MailWake():
+                    self.mails.message(message, passed)
                 case DirectImage() if passed is not None:
                     self._close_direct()
                     self.direct = Channel(passed, message.key, opener=False)
@@ -187,6 +202,8 @@ class Host:
                 case _:
                     if passed is not None:
                         passed.close()
+        if self.control.sock is None:
+            self.mails.desk.lost()
 
     # ------------------------------------------------------------------ frames from home
 
@@ -205,6 +222,8 @@ class Host:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
             self._go(body, frame.payload)
+        elif kind == Kind.MAIL_TABLE:
+            self.mails.told(body, frame.payload)
         elif kind == Kind.SIGNAL:
             self.signal(body, frame.payload)
         elif kind == Kind.DROP:
@@ -349,6 +368,7 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
+        self.mails.leave(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         discard(body.task)
@@ -391,6 +411,8 @@ class Host:
 
     def died(self, body: Body, status: int) -> None:
         """The body's process is gone: killed for want of memory, or by an administrator."""
+        self.mails.leave(body)
+        body.state = State.LEAVING
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         self.control.send(GuestGone(body.pid))
@@ -435,6 +457,8 @@ class Host:
             body.task.interrupt()
         elif body.paused:
             self.deliver(body, Stop.TRAP)
+        elif body.state is State.POST:
+            self.mails.signalled(body)
 
     def deliver(self, body: Body, stop: Stop) -> None:
         """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""

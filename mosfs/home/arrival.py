@@ -89,6 +89,8 @@ class Arrival:
             pass  # the program is whole here: the host is not needed any more
         self.moves.drop(p, link)
         p.deputy = None
+        if meta.mail is not None:
+            self.tracer.mails.seen(p, *meta.mail)
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)

@@ -32,7 +32,7 @@ from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
+from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -127,6 +127,9 @@ class Away:
         elif kind == Kind.RESET:
             sig = struct.unpack("<i", frame.payload)[0]
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
+        elif kind == Kind.MAIL_SEEN:
+            news = msgspec.msgpack.decode(frame.payload, type=MailSeen)
+            self.tracer.mails.seen(p, news.filter_at, news.last)
         elif kind == Kind.STEP_OUT and p.move is None:
             self.tracer.moves.request(p, Move("", "home"))
 
@@ -186,6 +189,9 @@ class Away:
             return False
         if meaning is None:
             return False
+        if isinstance(meaning, control_calls.Letters):
+            self.tracer.mails.opened_away(p, meaning, request.mask)
+            return True
 
         def read_name(at: int) -> bytes:
             found = next((b for b in request.blobs if b.addr == at and b.arg == NO_ARG), None)
@@ -214,6 +220,11 @@ class Away:
         q.deputy = deputy_of_child(deputy, q.task)
         if q.link is not None:
             q.link.programs.add(child)
+        if closing := self.tracer.mails.inherited(p, q):
+            newborn = q.deputy
+            newborn.todo.append(
+                lambda: self.tracer.mails.disinherit(q.task, closing, base=newborn.base, mask=newborn.mask)
+            )
         p.task.cont()
         self.tracer.announce(q)
         self.tracer.meet(q)
@@ -371,6 +382,7 @@ class Away:
         if p.sleeping is not None:
             self._woke(p, deputy, result, outs)
             return
+        self.tracer.mails.changed(p, flight.request.nr)
         if flight.done is not None:
             flight.done(result)
         else:

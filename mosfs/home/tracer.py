@@ -24,12 +24,14 @@ from mosfs.calls import partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
 from mosfs.home.away import TRACE, Away
-from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
+from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.controls import Controls
+from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
 from mosfs.home.settings import inherit, of_child
+from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
@@ -48,6 +50,8 @@ from mosfs.wire.messages import (
     Command,
     Config,
     HelloTracer,
+    MailAnswer,
+    MailWake,
     ProcGone,
     ProcState,
     Report,
@@ -83,6 +87,7 @@ class Tracer:
         self.clock = HomeClock()
         self.features = cpu.features()
         self.next_clock = time.monotonic() + CLOCK_PERIOD
+        self.mails = Mails(self)
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
@@ -211,6 +216,11 @@ class Tracer:
                     self._command(message)
                 case Adjust():
                     self._adjust(message, passed)
+                case MailAnswer() | MailWake():
+                    try:
+                        self.mails.desk.message(message, passed)
+                    except TaskGone:
+                        continue  # its end follows
                 case ChannelReady():
                     self.moves.channel_ready(message, passed)
                 case ChannelFailed():
@@ -220,6 +230,7 @@ class Tracer:
                         passed.close()
         if self.control.sock is None:
             self.moves.mosd_gone()
+            self.mails.desk.lost()
 
     def _command(self, message: Command) -> None:
         p = self.programs.get(message.pid)
@@ -233,6 +244,9 @@ class Tracer:
         p = self.programs.get(message.pid)
         if p is None:
             self.control.send(Adjusted(message.req, "no such MOSIX process"))
+            return
+        if self.mails.involved(p):
+            self.control.send(Adjusted(message.req, "Too many open files"))
             return
         if message.native:
             p.next_native = True
@@ -260,6 +274,7 @@ class Tracer:
         if TRACE:
             sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
+        self.mails.gone(p)
         self.moves.gone(p)
         self.control.send(ProcGone(p.pid))
 
@@ -285,6 +300,7 @@ class Tracer:
 
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
+        self.mails.stopped(p, status)
         if stop in (Stop.EXITED, Stop.KILLED):
             self.forget(p)
         elif p.deputy is not None:
@@ -295,6 +311,9 @@ class Tracer:
             self._signal(p, status.value)
         elif stop is Stop.TRAP:
             p.halted = False
+            if p.disinherits:
+                self.mails.disinherit(p.task, p.disinherits)
+                p.disinherits = []
             if p.interrupted:
                 self._mend_transfer(p)
             if not self.moves.departure.stopped(p, Stop.TRAP):
@@ -319,6 +338,8 @@ class Tracer:
             q.vfork_parent = p.pid
         if stop is Stop.CLONE and _is_thread(child, p.pid):
             p.bound = q.bound = "has threads"
+        else:
+            q.disinherits = self.mails.inherited(p, q)
         p.task.cont()
         self.announce(q)
         self.meet(q)
@@ -336,6 +357,7 @@ class Tracer:
         p.bound = p.why = ""
         p.sleeping, p.restart = None, None
         p.infos.clear()
+        self.mails.exec_done(p)
         p.comm = comm_of(p.pid)
         if p.next_settings is not None:
             p.settings, p.next_settings = p.next_settings, None
@@ -446,6 +468,8 @@ class Tracer:
         row = BY_NR.get(nr)
         if nr == SYS_SCHED_GETAFFINITY:
             lib.mos_unpin(self.pump)
+        if nr in CAUGHT and self.mails.trapped(p, regs, nr):
+            return
         if nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:
@@ -474,6 +498,8 @@ class Tracer:
             p.task.cont()
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
+        elif isinstance(meaning, Letters):
+            self.mails.opened_at_home(p, meaning, regs)
         else:
             self.controls.request(p, meaning, p.task.read_string, lambda result: self.finish_special(p, result))
 

@@ -41,6 +41,7 @@ class Kind(IntEnum):
     CLOCK = 26  # home time
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
+    MAIL_TABLE = 40  # the program's descriptors for direct communication
     # host -> tracer
     CALL = 48
     FORK = 49
@@ -52,6 +53,7 @@ class Kind(IntEnum):
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     RUNNING = 60  # after GO: the body runs, the move is committed
     MASK = 58  # the body has blocked signals: its mask
+    MAIL_SEEN = 72  # what the program's calls on its mailbox have changed, before it matters at home
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
 

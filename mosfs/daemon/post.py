@@ -1,0 +1,347 @@
+"""Mailboxes between nodes: TCP 252, TLS, one question at a time on a connection (docs/design/mailboxes.md).
+
+A pool of connections for each node: whoever asks takes an idle one or opens another. So a long message delays neither other
+messages nor heart-beats, and there is no ordering to keep: a program has one message under way at most.
+
+A question may be asked again when its connection breaks: a message has a name that its receiver remembers, the rest is idempotent.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import trio
+
+from mosfs.daemon.office import ELSEWHERE, Key, Office
+from mosfs.mbox.body import INLINE, Body
+from mosfs.mbox.filters import MAX_MESSAGE, unpack_stored
+from mosfs.mbox.model import MAX_UNREAD, Flag, Mailbox, Message, Sender
+from mosfs.procfs.table import as_unsigned, from_unsigned
+from mosfs.wire import links
+from mosfs.wire.links import AuthenticationViolation, LinkError, PeerLink
+from mosfs.wire.messages import (
+    Msg,
+    PeerHello,
+    PostAnswer,
+    PostClaim,
+    PostClaimed,
+    PostDeliver,
+    PostFetch,
+    PostFetched,
+    PostSignal,
+    PostWhere,
+)
+from mosfs.wire.security import Identity
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the answer to a question, and for each piece of a body.
+ANSWER_TIMEOUT = 10.0
+CHUNK = 256 * 1024
+#: Idle connections kept to one node.
+KEPT = 8
+#: Attempts to bring a mailbox here.
+TRIES = 5
+_LOST = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, LinkError)
+
+
+class BoxState(msgspec.Struct, array_like=True):
+    """A mailbox on its way. ``messages``: home, pid, location, length, bytes already read of each; the bodies follow in order."""
+
+    uid: int
+    gid: int
+    flags: int
+    ended: bool
+    stored: bytes
+    latest: list[tuple[int, int, bytes]]
+    messages: list[tuple[int, int, int, int, int]]
+
+
+def pack(box: Mailbox) -> bytes:
+    return msgspec.msgpack.encode(BoxState(
+        box.uid, box.gid, box.flags, box.ended, b"".join(stored.pack() for stored in box.stored),
+        [(*sender, name) for sender, name in box.latest.items()],
+        [(m.home, m.pid, m.location, m.length, m.start) for m in box.queue],
+    ))  # fmt: skip
+
+
+def errno_of(error: Exception) -> int:
+    """What the manual calls a failure to reach another node's office (readings, row 41)."""
+    if isinstance(error, AuthenticationViolation) or (isinstance(error, LinkError) and error.reason == links.INCOMPATIBLE):
+        return errno.ECONNREFUSED
+    cause = error.__context__
+    if isinstance(error, LinkError) and isinstance(cause, OSError):
+        return errno.ENETUNREACH
+    if isinstance(error, LinkError):
+        return errno.ETIMEDOUT
+    return errno.EIO
+
+
+@dataclass(slots=True)
+class Post:
+    """Both sides: asks the offices of other nodes, and answers for ``office``."""
+
+    office: Office
+    identity: Identity
+    hello: PeerHello
+    port: int
+    _idle: dict[str, list[PeerLink]] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ asking
+
+    @asynccontextmanager
+    async def _line(self, node: str, *, fresh: bool) -> AsyncIterator[PeerLink]:
+        """A connection to a node, for one conversation; it is closed if that fails."""
+        idle = self._idle.setdefault(node, [])
+        while fresh and idle:
+            await idle.pop().close()
+        if idle:
+            link = idle.pop()
+        else:
+            link, _ = await links.dial(self.office.world.ip, node, self.port, self.identity, self.hello)
+        try:
+            yield link
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await link.close()
+            raise
+        if len(idle) < KEPT:
+            idle.append(link)
+        else:
+            await link.close()
+
+    async def _ask(self, node: str, message: Msg, body: Body | None = None) -> PostAnswer:
+        """The answer; OSError with the manual's errno."""
+        for fresh in (False, True):
+            try:
+                async with self._line(node, fresh=fresh) as link:
+                    return await _question(link, message, body)
+            except _LOST as error:
+                if fresh:
+                    raise OSError(errno_of(error), f"{node}: {error}") from error
+        raise AssertionError
+
+    async def where(self, node: str, pid: int) -> str:
+        answer = await self._ask(node, PostWhere(pid))
+        if answer.result:
+            raise OSError(answer.result, "no mailbox")
+        return answer.node
+
+    async def deliver(self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int:
+        message = PostDeliver(name, sender.home, sender.pid, sender.uid, sender.gid, *to, size, body is None)
+        return (await self._ask(node, message, body)).result
+
+    async def drop(self, node: str, key: Key) -> None:
+        await self._ask(node, PostFetched(*key))
+
+    async def signal(self, node: str, pid: int) -> None:
+        await self._ask(node, PostSignal(pid))
+
+    async def fetch(self, key: Key) -> Mailbox | None:
+        """Bring a mailbox here, as its home-node allows; None if it is lost."""
+        if key[0] == self.office.me:
+            async with self.office.claims.setdefault(key[1], trio.Lock()):
+                holder = self.office.at.get(key[1])
+                return None if holder is None else await self._bring(key, holder)
+        home = from_unsigned(key[0])
+        for attempt in range(TRIES):
+            try:
+                async with self._line(home, fresh=attempt > 0) as link:
+                    return await self._claim(link, key)
+            except _LOST as error:
+                log.info("mailbox of PID %d of %s: %s", key[1], home, error)
+                await trio.sleep(0.05 * 2**attempt)
+        raise OSError(errno.ECONNRESET, home)
+
+    async def _claim(self, link: PeerLink, key: Key) -> Mailbox | None:
+        answer = await _question(link, PostClaim(key[1]))
+        box = self.office.boxes.get(key)
+        if box is None and answer.result == 0 and answer.node:
+            box = await self._bring(key, answer.node)
+        await _question(link, PostClaimed(key[1], box is not None, gone=box is None and bool(answer.node)))
+        return box
+
+    async def _bring(self, key: Key, holder: str) -> Mailbox | None:
+        """From its holder; None if it is lost there."""
+        for attempt in range(TRIES):
+            try:
+                async with self._line(holder, fresh=attempt > 0) as link:
+                    answer = await _question(link, PostFetch(*key))
+                    if answer.result:
+                        return None
+                    box = await _receive(link, key)
+                    self.office.accept(key, box)
+                    await _question(link, PostFetched(*key))
+                    return box
+            except _LOST as error:
+                log.info("mailbox of PID %d at %s: %s", key[1], holder, error)
+                if key in self.office.boxes:
+                    return self.office.boxes[key]
+                await trio.sleep(0.05 * 2**attempt)
+        return None
+
+    # ------------------------------------------------------------------ answering
+
+    async def incoming(self, sock: trio.socket.SocketType) -> None:
+        """Serve a connection until it ends."""
+        try:
+            link, _ = await links.answer(sock, self.identity, self.hello)
+        except LinkError as error:
+            log.info("post from %s: %s", sock.getpeername()[0], error.reason)
+            return
+        claimed: trio.Lock | None = None
+        try:
+            while (message := await link.receive()) is not None:
+                if isinstance(message, PostClaim):
+                    if claimed is None:
+                        claimed = self.office.claims.setdefault(message.pid, trio.Lock())
+                        await claimed.acquire()
+                    await link.send(self._holder(message.pid))
+                elif isinstance(message, PostClaimed) and claimed is not None:
+                    self._claimed(message, link.ip)
+                    claimed.release()
+                    claimed = None
+                    await link.send(PostAnswer())
+                else:
+                    await self._serve(link, message)
+        finally:
+            if claimed is not None:
+                claimed.release()
+            with trio.CancelScope(shield=True):
+                await link.close()
+
+    def _holder(self, pid: int) -> PostAnswer:
+        try:
+            return PostAnswer(node=self.office.where(pid))
+        except OSError as error:
+            return PostAnswer(error.errno or errno.ESRCH)
+
+    def _claimed(self, message: PostClaimed, node: str) -> None:
+        key = (self.office.me, message.pid)
+        if message.here and message.pid in self.office.world.programs:
+            self.office.at[message.pid] = node
+            self.office.given(key)
+        elif message.gone:
+            self.office.at.pop(message.pid, None)
+
+    async def _serve(self, link: PeerLink, message: object) -> None:
+        office = self.office
+        match message:
+            case PostDeliver():
+                await link.send(PostAnswer(await self._delivered(link, message)))
+            case PostWhere(pid=pid):
+                await link.send(self._holder(pid))
+            case PostFetch(home=home, pid=pid):
+                box = office.give_away((home, pid))
+                if box is None:
+                    await link.send(PostAnswer(errno.ESRCH))
+                else:
+                    await link.send(PostAnswer())
+                    await _send_box(link, box)
+            case PostFetched(home=home, pid=pid):
+                office.given((home, pid))
+                await link.send(PostAnswer())
+            case PostSignal(pid=pid):
+                office.signal(pid)
+                await link.send(PostAnswer())
+            case _:
+                raise LinkError(f"{type(message).__name__} out of place")
+
+    async def _delivered(self, link: PeerLink, message: PostDeliver) -> int:
+        if not 0 <= message.size <= MAX_MESSAGE:
+            raise LinkError("message too long")
+        body = None if message.probe else await _receive_body(link, message.size)
+        key = (message.to_home, message.to_pid)
+        sender = Sender(message.home, message.pid, message.uid, message.gid, as_unsigned(link.ip))
+        box = self.office.boxes.get(key)
+        if box is None:
+            result = ELSEWHERE
+        elif body is None:
+            return self.office.probe(box, sender, message.size)
+        else:
+            result = self.office.deliver(box, sender, message.name, body)
+        if result and body is not None:
+            body.close()
+        return result
+
+
+# --------------------------------------------------------------------------- conversation
+
+
+async def _question(link: PeerLink, message: Msg, body: Body | None = None) -> PostAnswer:
+    with trio.fail_after(ANSWER_TIMEOUT):
+        await link.send(message)
+        if body is not None:
+            await _send_body(link, body)
+        answer = await link.receive()
+    if not isinstance(answer, PostAnswer):
+        raise LinkError(links.NO_RESPONSE)
+    return answer
+
+
+async def _send_body(link: PeerLink, body: Body) -> None:
+    with body.view() as view:
+        for at in range(0, len(view), CHUNK):
+            with trio.fail_after(ANSWER_TIMEOUT), view[at : at + CHUNK] as piece:
+                await link.send_raw(piece)
+
+
+async def _receive_body(link: PeerLink, size: int) -> Body:
+    """``size`` raw bytes; LinkError at the end of the link."""
+    if size <= INLINE:
+        data = await link.receive_raw(size)
+        return Body(bytes(data))
+    body = Body.empty(size)
+    try:
+        with body.view() as view:
+            at = 0
+            while at < size:
+                with trio.fail_after(ANSWER_TIMEOUT):
+                    data = await link.receive_raw(min(CHUNK, size - at))
+                view[at : at + len(data)] = data
+                at += len(data)
+    except BaseException:
+        body.close()
+        raise
+    return body
+
+
+async def _send_box(link: PeerLink, box: Mailbox) -> None:
+    """Its state, which may be longer than a message of the link, then the bodies."""
+    state = pack(box)
+    with trio.fail_after(ANSWER_TIMEOUT):
+        await link.send_raw(len(state).to_bytes(4, "big") + state)
+    for message in list(box.queue):
+        assert isinstance(message.body, Body)
+        await _send_body(link, message.body)
+
+
+async def _receive(link: PeerLink, key: Key) -> Mailbox:
+    with trio.fail_after(ANSWER_TIMEOUT):
+        size = int.from_bytes(await link.receive_raw(4), "big")
+        try:
+            state = msgspec.msgpack.decode(await link.receive_raw(size), type=BoxState)
+            stored = unpack_stored(state.stored)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise LinkError(f"bad mailbox: {error}") from error
+    box = Mailbox(*key, state.uid, state.gid, Flag(state.flags), stored=stored, ended=state.ended)
+    box.latest = {(home, pid): name for home, pid, name in state.latest}
+    if len(state.messages) > MAX_UNREAD:
+        raise LinkError("too many messages")
+    try:
+        for home, pid, location, length, start in state.messages:
+            if not 0 <= start <= length <= MAX_MESSAGE - box.size:
+                raise LinkError("bad mailbox")
+            box.queue.append(Message(home, pid, location, await _receive_body(link, length), start))
+            box.size += length
+    except BaseException:
+        for message in box.queue:
+            assert isinstance(message.body, Body)
+            message.body.close()
+        raise
+    return box
