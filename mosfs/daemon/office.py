@@ -59,8 +59,18 @@ class Way(Protocol):
     async def where(self, node: str, pid: int) -> str: ...
     async def deliver(self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int: ...
     async def fetch(self, key: Key) -> Mailbox | None: ...
-    async def drop(self, node: str, key: Key) -> None: ...
+    async def drop(self, node: str, key: Key) -> None:
+        """Its program has closed the mailbox."""
+
     async def signal(self, node: str, pid: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A mailbox that another node has asked for; kept until it says that all of it has arrived."""
+
+    box: Mailbox
+    serial: int
 
 
 @dataclass(slots=True)
@@ -74,7 +84,7 @@ class Office:
     nursery: trio.Nursery
     boxes: dict[Key, Mailbox] = field(default_factory=dict)
     at: dict[int, str] = field(default_factory=dict)
-    leaving: dict[Key, Mailbox] = field(default_factory=dict)
+    leaving: dict[Key, Given] = field(default_factory=dict)
     lines: dict[Key, Connection] = field(default_factory=dict)
     readers: set[Key] = field(default_factory=set)
     writers: dict[Key, set[Key]] = field(default_factory=dict)
@@ -83,6 +93,7 @@ class Office:
     way: Way | None = None
     _ensuring: dict[Key, trio.Lock] = field(default_factory=dict)
     _names: itertools.count[int] = field(default_factory=itertools.count)
+    _serials: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _prefix: bytes = field(default_factory=lambda: os.urandom(8))
 
     @property
@@ -300,32 +311,35 @@ class Office:
     def accept(self, key: Key, box: Mailbox) -> None:
         """It came from another node."""
         self.boxes[key] = box
-        self.leaving.pop(key, None)
+        if (old := self.leaving.pop(key, None)) is not None:
+            _destroy(old.box)
         if key[0] == self.me:
             self.at.pop(key[1], None)
 
-    def give_away(self, key: Key) -> Mailbox | None:
+    def give_away(self, key: Key) -> Given | None:
         """For another node; asked again until it is acknowledged, the same is given again."""
         box = self.boxes.pop(key, None)
-        if box is None:
-            return self.leaving.get(key)
-        self.leaving[key] = box
-        self.readers.discard(key)
-        self._room(key)
-        return box
+        if box is not None:
+            self.leaving[key] = Given(box, next(self._serials))
+            self.readers.discard(key)
+            self._room(key)
+        return self.leaving.get(key)
 
-    def given(self, key: Key) -> None:
-        """It has arrived at another node, or nobody wants it."""
-        for box in (self.leaving.pop(key, None), self.boxes.pop(key, None)):
-            if box is not None:
+    def given(self, key: Key, serial: int) -> None:
+        """It has arrived at another node; ``serial`` 0: whatever is here of it, nobody wants it."""
+        left = self.leaving.get(key)
+        if left is not None and serial in (0, left.serial):
+            _destroy(self.leaving.pop(key).box)
+        if not serial:
+            if (box := self.boxes.pop(key, None)) is not None:
                 _destroy(box)
-        self.readers.discard(key)
-        self._room(key)
+            self.readers.discard(key)
+            self._room(key)
 
     async def discard(self, key: Key) -> None:
         """A home program has closed its mailbox, or has ended."""
         holder = self.at.pop(key[1], None)
-        self.given(key)
+        self.given(key, 0)
         if holder is not None and self.way is not None:
             with contextlib.suppress(OSError):
                 await self.way.drop(holder, key)

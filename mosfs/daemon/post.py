@@ -8,6 +8,7 @@ A question may be asked again when its connection breaks: a message has a name t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import AsyncIterator
@@ -45,8 +46,8 @@ ANSWER_TIMEOUT = 10.0
 CHUNK = 256 * 1024
 #: Idle connections kept to one node.
 KEPT = 8
-#: Attempts to bring a mailbox here.
-TRIES = 5
+#: Attempts to bring a mailbox here, and seconds before the second; each pause is twice the one before.
+TRIES, FIRST_RETRY = 5, 0.05
 _LOST = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, LinkError)
 
 
@@ -136,8 +137,8 @@ class Post:
         message = PostDeliver(name, sender.home, sender.pid, sender.uid, sender.gid, *to, size, body is None)
         return (await self._ask(node, message, body)).result
 
-    async def drop(self, node: str, key: Key) -> None:
-        await self._ask(node, PostFetched(*key))
+    async def drop(self, node: str, key: Key, serial: int = 0) -> None:
+        await self._ask(node, PostFetched(*key, serial))
 
     async def signal(self, node: str, pid: int) -> None:
         await self._ask(node, PostSignal(pid))
@@ -147,43 +148,59 @@ class Post:
         if key[0] == self.office.me:
             async with self.office.claims.setdefault(key[1], trio.Lock()):
                 holder = self.office.at.get(key[1])
-                return None if holder is None else await self._bring(key, holder)
+                if holder is None:
+                    return None
+                serial = await self._bring(key, holder)
+            await self._acknowledge(holder, key, serial)
+            return self.office.boxes.get(key)
         home = from_unsigned(key[0])
         for attempt in range(TRIES):
             try:
                 async with self._line(home, fresh=attempt > 0) as link:
-                    return await self._claim(link, key)
+                    holder, serial = await self._claim(link, key)
+                if holder != home:
+                    await self._acknowledge(holder, key, serial)
+                return self.office.boxes.get(key)
             except _LOST as error:
                 log.info("mailbox of PID %d of %s: %s", key[1], home, error)
-                await trio.sleep(0.05 * 2**attempt)
+                await trio.sleep(FIRST_RETRY * 2**attempt)
         raise OSError(errno.ECONNRESET, home)
 
-    async def _claim(self, link: PeerLink, key: Key) -> Mailbox | None:
-        answer = await _question(link, PostClaim(key[1]))
-        box = self.office.boxes.get(key)
-        if box is None and answer.result == 0 and answer.node:
-            box = await self._bring(key, answer.node)
-        await _question(link, PostClaimed(key[1], box is not None, gone=box is None and bool(answer.node)))
-        return box
+    async def _acknowledge(self, holder: str, key: Key, serial: int) -> None:
+        """The old holder may forget it: whoever looks for it is told the new one from now on."""
+        if serial:
+            with contextlib.suppress(OSError):
+                await self.drop(holder, key, serial)
 
-    async def _bring(self, key: Key, holder: str) -> Mailbox | None:
-        """From its holder; None if it is lost there."""
+    async def _claim(self, link: PeerLink, key: Key) -> tuple[str, int]:
+        """Who had the mailbox that is now in ``office.boxes``, and its serial there (0: nothing was brought).
+
+        To the home-node PostClaimed is the acknowledgement, if that was the holder.
+        """
+        answer = await _question(link, PostClaim(key[1]))
+        holder = "" if answer.result else answer.node
+        serial = 0
+        if holder and key not in self.office.boxes:
+            serial = await self._bring(key, holder)
+        here = key in self.office.boxes
+        await _question(link, PostClaimed(key[1], here, gone=bool(holder) and not here))
+        return holder, serial
+
+    async def _bring(self, key: Key, holder: str) -> int:
+        """From its holder into ``office.boxes``: its serial there, 0 if it is lost."""
         for attempt in range(TRIES):
             try:
                 async with self._line(holder, fresh=attempt > 0) as link:
                     answer = await _question(link, PostFetch(*key))
                     if answer.result:
-                        return None
+                        return 0
                     box = await _receive(link, key)
-                    self.office.accept(key, box)
-                    await _question(link, PostFetched(*key))
-                    return box
+                self.office.accept(key, box)
+                return answer.serial
             except _LOST as error:
                 log.info("mailbox of PID %d at %s: %s", key[1], holder, error)
-                if key in self.office.boxes:
-                    return self.office.boxes[key]
-                await trio.sleep(0.05 * 2**attempt)
-        return None
+                await trio.sleep(FIRST_RETRY * 2**attempt)
+        return 0
 
     # ------------------------------------------------------------------ answering
 
@@ -225,7 +242,7 @@ class Post:
         key = (self.office.me, message.pid)
         if message.here and message.pid in self.office.world.programs:
             self.office.at[message.pid] = node
-            self.office.given(key)
+            self.office.given(key, 0)
         elif message.gone:
             self.office.at.pop(message.pid, None)
 
@@ -237,14 +254,14 @@ class Post:
             case PostWhere(pid=pid):
                 await link.send(self._holder(pid))
             case PostFetch(home=home, pid=pid):
-                box = office.give_away((home, pid))
-                if box is None:
+                given = office.give_away((home, pid))
+                if given is None:
                     await link.send(PostAnswer(errno.ESRCH))
                 else:
-                    await link.send(PostAnswer())
-                    await _send_box(link, box)
-            case PostFetched(home=home, pid=pid):
-                office.given((home, pid))
+                    await link.send(PostAnswer(serial=given.serial))
+                    await _send_box(link, given.box)
+            case PostFetched(home=home, pid=pid, serial=serial):
+                office.given((home, pid), serial)
                 await link.send(PostAnswer())
             case PostSignal(pid=pid):
                 office.signal(pid)

@@ -23,6 +23,7 @@ from mosfs.home import control_calls
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
@@ -168,6 +169,8 @@ class Away:
             return
         if request.nr == SYS_SCHED_GETAFFINITY:
             lib.mos_unpin(self.tracer.pump)
+        if request.nr in CLOSING and self.tracer.mails.closing_away(p, deputy, request):
+            return
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 

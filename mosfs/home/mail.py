@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mosfs.abi.flags import O_CREAT
-from mosfs.calls.request import pack_reply
+from mosfs.calls.request import Request, pack_reply
 from mosfs.home.control_calls import Letters
+from mosfs.home.deputy import Deputy
 from mosfs.home.program import Program
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
@@ -156,6 +157,9 @@ class Mails:
         done: Callable[[int], None],
     ) -> None:  # fmt: skip
         """Serve an open. ``session`` is for calls in the program, when it is ``ready``; ``done`` gets the result, once."""
+        if not self.tracer.configured():
+            done(-errno.ENETUNREACH)
+            return
         if asked.receiver is None:
             self._open_own(p, asked, session, ready, done)
             return
@@ -324,14 +328,25 @@ class Mails:
     # ------------------------------------------------------------------ away
 
     def changed(self, p: Program, nr: int) -> None:
-        """A forwarded call of `calls.CHANGING` has been made: close the mailbox if it was the last, tell the host."""
+        """A forwarded call of `calls.CHANGING` has been made: tell the host."""
+        if p.mail is not None and nr in calls.CHANGING:
+            self.tell(p)
+
+    def closing_away(self, p: Program, deputy: Deputy, request: Request) -> bool:
+        """As `_closing`: True if the deputy makes the call later, when the office has answered."""
         mail = p.mail
-        if mail is None or nr not in calls.CHANGING:
-            return
-        if mail.own_fd >= 0 and not self._own_descriptors(p):
-            mail.own_fd = -1
-            self.desk.close(mail, lambda: None)
-        self.tell(p)
+        if mail is None or mail.own_fd < 0 or not self._will_close(p, request.nr, request.args):
+            return False
+        mail.own_fd = -1
+
+        def closed() -> None:
+            # a program that came home meanwhile makes the call again, there
+            if p.deputy is deputy:
+                deputy.when_ready(lambda: deputy.start(request))
+
+        self.desk.close(mail, closed)
+        self.tracer.away.watch(p)
+        return True
 
     def tell(self, p: Program, link: Any = None) -> None:
         """Give the host the table of the program's descriptors, if it has another one. ``link``: a new host."""

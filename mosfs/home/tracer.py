@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -63,6 +64,8 @@ from mosfs.wire.messages import (
 _IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
 _OPENS = frozenset(PATH_ARG)
 SYS_SCHED_GETAFFINITY = 204
+#: Seconds that mosd may take for its first message.
+CONFIG_PATIENCE = 5.0
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
 
@@ -195,6 +198,14 @@ class Tracer:
             for p in self.programs.values():
                 p.announced = None
                 self.announce(p)
+
+    def configured(self) -> bool:
+        """mosd has told us about this node. A program may ask in its first instructions, before that has come."""
+        until = time.monotonic() + CONFIG_PATIENCE
+        while not self.config.ip and self.control.sock is not None and time.monotonic() < until:
+            select.select([self.control.sock], [], [], CONFIG_PATIENCE)
+            self._control_event()
+        return bool(self.config.ip)
 
     def log(self, text: str, level: int = 20) -> None:
         if not self.control.send(Report(level, text)):

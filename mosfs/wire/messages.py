@@ -394,10 +394,11 @@ class GuestRefuse(Msg, tag=68):
 
 
 class PostAnswer(Msg, tag=72):
-    """``result`` 0 or an errno value; EXDEV: the mailbox is not here. ``node``: an IP."""
+    """``result`` 0 or an errno value; EXDEV: the mailbox is not here. ``node``: an IP; ``serial``: of what is given away."""
 
     result: int = 0
     node: str = ""
+    serial: int = 0
 
 
 class PostDeliver(Msg, tag=73):
@@ -442,10 +443,11 @@ class PostFetch(Msg, tag=77):
 
 
 class PostFetched(Msg, tag=78):
-    """To the old holder: it has arrived whole (or it is not wanted any more)."""
+    """To the old holder: what it gave away as ``serial`` has arrived whole. 0: its program has closed the mailbox."""
 
     home: int
     pid: int
+    serial: int
 
 
 class PostSignal(Msg, tag=79):
