@@ -10,6 +10,7 @@ import sys
 from mosfs.tools import mosmigrate, mosps
 from mosfs.tools.moslab import MOSLAB, VERBS
 from mosfs.tools.mosnative import MOSNATIVE
+from mosfs.tools.mospipe import MOSPIPE
 from mosfs.tools.mosrun import MOSENV, MOSRUN
 from mosfs.tools.options import completion
 
@@ -20,7 +21,7 @@ NODES = "home $(sed -n 's/^\\([1-9][0-9]*\\)[ \\t].*/\\1/p' ${MOSIX_ROOT%/}/etc/
 
 def text() -> str:
     parts = [
-        completion(MOSRUN), completion(MOSENV), completion(MOSNATIVE), completion(mosps.MOSPS, PIDS),
+        completion(MOSRUN), completion(MOSENV), completion(MOSNATIVE), completion(MOSPIPE), completion(mosps.MOSPS, PIDS),
         completion(mosmigrate.MOSMIGRATE, f"$([ $COMP_CWORD = 1 ] && echo {PIDS} || echo {NODES})"),
         completion(MOSLAB, " ".join(VERBS)),
     ]

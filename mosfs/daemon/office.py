@@ -17,6 +17,7 @@ import itertools
 import logging
 import os
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -48,6 +49,7 @@ Request = MailOpen | MailTake | MailPut | MailFilters | MailClose
 
 #: Seconds that a message may look for a mailbox that is on its way.
 PATIENCE = 15.0
+OUTSIDER_PATIENCE = 5.0  #: of somebody who writes to a file of mbox/
 FIRST_PAUSE, LAST_PAUSE = 0.001, 0.02
 #: Ends of the search for a receiver: no such process, it lets nobody send, its node is not one of ours.
 ELSEWHERE = errno.EXDEV
@@ -296,6 +298,34 @@ class Office:
         if pid in self.world.programs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGIO)
+
+    # ------------------------------------------------------------------ for the tree (`procfs.letters.Letters`)
+
+    def homes(self) -> Iterable[int]:
+        return {home for home, _ in self.boxes}
+
+    def pids(self, home: int) -> Iterable[int]:
+        return [pid for found, pid in self.boxes if found == (home or self.me)]
+
+    def owner(self, home: int, pid: int) -> int | None:
+        box = self.boxes.get((home or self.me, pid))
+        return None if box is None else box.uid
+
+    def show(self, home: int, pid: int) -> str:
+        """One line about the mailbox, then one a message: its sender's home and PID, where it was sent, and its length."""
+        box = self.boxes.get((home or self.me, pid))
+        if box is None:
+            raise OSError(errno.ENOENT, "not here")
+        shown = (f"{from_unsigned(m.home)} {m.pid} {from_unsigned(m.location)} {m.length}\n" for m in box.queue)
+        return f"messages {len(box.queue)} bytes {box.size} flags {int(box.flags)} filters {len(box.stored)}\n" + "".join(shown)
+
+    async def post(self, uid: int, gid: int, writer: int, home: int, pid: int, data: bytes) -> int:
+        """A message of a process that need not be ours. Its write(2) cannot be interrupted, so it never waits for room."""
+        to = (home or self.me, pid)
+        with trio.move_on_after(OUTSIDER_PATIENCE):
+            result = await self.send(Sender(self.me, writer, uid, gid, self.me), to, self.name(), len(data), Body(data))
+            return errno.ENOSPC if result == errno.EAGAIN else result
+        return errno.ETIMEDOUT
 
     # ------------------------------------------------------------------ where mailboxes are
 

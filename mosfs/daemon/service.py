@@ -139,6 +139,7 @@ async def _node(
             table = cluster.map.table
             ranges = [*((r.first, r.count) for r in table.ranges), *((alias, 1) for alias in table.aliases)]
             office = Office(world, nursery)
+            world.letters = office
             post = Post(office, keys, hello, options.ports.post)
             office.way = post
             control = Control(

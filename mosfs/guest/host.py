@@ -533,6 +533,7 @@ class Host:
                 body.task.write(addr, data)
             except OSError:
                 result = -14
+        result = self.mails.result_of(body, result)
         self.finish_call(body, result, value=bool(flags & VALUE))
 
     def finish_call(self, body: Body, result: int, *, value: bool = False) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
@@ -20,6 +23,7 @@ from mosfs.wire.orders import MailSeen, MailTable
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
+SYS_KILL = 62
 #: A program asks for its last message by opens.
 _OPENS = frozenset({2, 257, 437})
 
@@ -35,6 +39,7 @@ class Mail:
         self.filter_at = told.filter_at
         self.last: LastMessage | None = None
         self.news = False
+        self.ends_with = 0  # what the program hears of the call that was made at home instead
 
     @property
     def key(self) -> tuple[int, int]:
@@ -51,6 +56,14 @@ class Mail:
     def finish(self, result: int) -> None:
         if self.body.state is State.MAIL:
             self.mails.host.finish_call(self.body, result)
+
+    def break_pipe(self) -> None:
+        """The signal must arise at home: the program's call becomes that kill(2), whose result it will not see."""
+        body = self.body
+        if body.state is State.MAIL:
+            self.ends_with = -errno.EPIPE
+            args = (body.pair, signal.SIGPIPE, 0, 0, 0, 0)
+            self.mails.host.forward(body, Request(SYS_KILL, args, body.task.peek_mask()))
 
     def wait(self) -> None:
         body = self.body
@@ -70,7 +83,7 @@ class Mail:
 
 
 def _table(told: MailTable) -> dict[int, Descriptor]:
-    return {fd: Descriptor(Place(home, pid, own), slow) for fd, home, pid, own, slow in told.entries}
+    return {fd: Descriptor(Place(home, pid, own, pipe), slow) for fd, home, pid, own, pipe, slow in told.entries}
 
 
 class Mails:
@@ -129,6 +142,13 @@ class Mails:
             mail.news = False
             seen = MailSeen(mail.filter_at, mail.last)
             self.host.channel.send(Kind.MAIL_SEEN, mail.body.pair, msgspec.msgpack.encode(seen))
+
+    def result_of(self, body: Body, result: int) -> int:
+        """What the program hears of an answer from home."""
+        if body.mail is None or not body.mail.ends_with:
+            return result
+        result, body.mail.ends_with = body.mail.ends_with, 0
+        return result
 
     def forked(self, body: Body, child: Body) -> None:
         """The child has its parent's senders; the mailbox is not its own."""

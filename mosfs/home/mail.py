@@ -7,8 +7,10 @@ in a filter of their own and are served by the desk. Away the host serves them: 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -78,6 +80,11 @@ class Mail:
         regs, self.regs, self.asked = self.regs, None, False
         if regs is not None and self.p.pid in self.mails.tracer.programs:
             self.mails.tracer.answer(self.p, regs, result)
+
+    def break_pipe(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.p.pid, signal.SIGPIPE)
+        self.finish(-errno.EPIPE)
 
     def wait(self) -> None:
         """Let it wait in a call that signals and our interrupt end; `leave_wait` puts the real one in its place."""
@@ -171,6 +178,7 @@ class Mails:
         elif sum(not found.place.own for found in self.table(p.pid).values()) >= calls.MAX_SENDERS:
             done(-errno.EMFILE)
         else:
+            place = place._replace(pipe=bool(asked.flags & calls.O_APPEND))
             done(self._make(p, place, asked.flags & (calls.O_CLOEXEC | calls.O_NONBLOCK), session))
 
     def _receiver(self, address: bytes, number: int) -> Place | int:

@@ -30,18 +30,20 @@ CHANGING = CLOSING | {2, 16, 32, 41, 47, 72, 85, 257, 299, 437, 438}
 MAX_SENDERS = 128
 IOV_MAX = 1024
 _CLOSE_RANGE_CLOEXEC = 4
-O_NONBLOCK, O_CLOEXEC = 0o4000, 0o2000000
+O_APPEND, O_NONBLOCK, O_CLOEXEC = 0o2000, 0o4000, 0o2000000
 
 
 class Place(NamedTuple):
     """What a descriptor is for: sending to process ``pid`` of ``home``, or (``own``) that process's mailbox.
 
-    ``home`` is an address as an unsigned integer in host order.
+    ``home`` is an address as an unsigned integer in host order. ``pipe``: opened with O_APPEND, as mospipe does: if nobody
+    receives, the sender gets SIGPIPE and EPIPE, and a longer write than a message may be is short.
     """
 
     home: int
     pid: int
     own: bool = False
+    pipe: bool = False
 
 
 class Descriptor(NamedTuple):
@@ -114,14 +116,16 @@ def vectors(task: Task, nr: int, args: Sequence[int]) -> list[tuple[int, int]]:
     return list(zip(words[::2], words[1::2]))
 
 
-def total(pieces: Iterable[tuple[int, int]]) -> int:
-    """Bytes of all pieces; OSError EINVAL when negative or more than a message may have."""
-    found = 0
-    for _, size in pieces:
-        found += size
-        if size > MAX_MESSAGE or found > MAX_MESSAGE:
+def message_of(pieces: Iterable[tuple[int, int]], *, cut: bool) -> tuple[list[tuple[int, int]], int]:
+    """What becomes one message, and its length; OSError EINVAL when that is negative, or too long and not to be ``cut``."""
+    kept, found = [], 0
+    for at, size in pieces:
+        if size >> 63 or (found + size > MAX_MESSAGE and not cut):
             raise OSError(errno.EINVAL, "length")
-    return found
+        size = min(size, MAX_MESSAGE - found)
+        kept.append((at, size))
+        found += size
+    return kept, found
 
 
 def gather(task: Task, pieces: Iterable[tuple[int, int]], into: memoryview) -> None:

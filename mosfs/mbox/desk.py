@@ -65,6 +65,9 @@ class Customer(Protocol):
     def finish(self, result: int) -> None:
         """The call is over."""
 
+    def break_pipe(self) -> None:
+        """The call ends with EPIPE, and SIGPIPE (pipe(7))."""
+
     def wait(self) -> None:
         """The call must wait for `again`."""
 
@@ -202,10 +205,9 @@ class Desk:
         self.ask(lambda n: MailTake(n, home, pid, count, chosen), done)
 
     def _put(self, customer: Customer, descriptor: Descriptor, nr: int, args: Sequence[int]) -> None:
-        pieces = calls.vectors(customer.task, nr, args)
-        size = calls.total(pieces)
-        (home, pid), (uid, gid) = customer.key, customer.owner
         to = descriptor.place
+        pieces, size = calls.message_of(calls.vectors(customer.task, nr, args), cut=to.pipe)
+        (home, pid), (uid, gid) = customer.key, customer.owner
 
         def done(answer: MailAnswer | None, _: Body) -> None:
             if answer is not None and answer.wait:
@@ -215,7 +217,10 @@ class Desk:
                 customer.finish(-errno.ENOSPC)
             else:
                 result = _result(answer, errno.EIO)
-                customer.finish(size if result == 0 else result)
+                if to.pipe and result in (-errno.ESRCH, -errno.EACCES):
+                    customer.break_pipe()
+                else:
+                    customer.finish(size if result == 0 else result)
 
         def make(number: int) -> Msg:
             return MailPut(number, home, pid, uid, gid, to.home, to.pid, size, data)

@@ -10,6 +10,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from mosfs.balance.best import Candidate, best_node
+from mosfs.procfs.letters import Letters
 from mosfs.procfs.table import BY_NAME, ControlFile, Kind, from_unsigned
 from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState
 
@@ -99,6 +100,7 @@ class World:
     nodes: dict[str, Node] = field(default_factory=dict)
     blocked: bool = False
     reserved: list[tuple[float, str]] = field(default_factory=list)
+    letters: Letters | None = None
 
     @property
     def me(self) -> Node:

@@ -60,10 +60,10 @@ class MmapOrder(msgspec.Struct, array_like=True):
 
 
 class MailTable(msgspec.Struct, array_like=True):
-    """MAIL_TABLE: ``entries`` are (descriptor, home, pid, own, nonblocking) as in `mbox.calls`; the rest is the program's:
+    """MAIL_TABLE: ``entries`` are (descriptor, home, pid, own, pipe, nonblocking) as in `mbox.calls`; the rest is the program's:
     its home-node as an unsigned integer, effective user and group, address of its struct interested."""
 
-    entries: list[tuple[int, int, int, bool, bool]]
+    entries: list[tuple[int, int, int, bool, bool, bool]]
     home: int
     uid: int
     gid: int
