@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import msgspec
 import trio
@@ -328,14 +329,35 @@ async def _receive_body(link: PeerLink, size: int) -> Body:
     return body
 
 
+def groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """How the bodies of a mailbox travel: (first, end) of those that are sent in one piece, long ones each alone."""
+    first = size = 0
+    for number, length in enumerate(lengths):
+        if length > INLINE or size > CHUNK:
+            if number > first:
+                yield first, number
+            first, size = number, 0
+        if length > INLINE:
+            yield number, number + 1
+            first = number + 1
+        else:
+            size += length
+    if first < len(lengths):
+        yield first, len(lengths)
+
+
 async def _send_box(link: PeerLink, box: Mailbox) -> None:
     """Its state, which may be longer than a message of the link, then the bodies."""
     state = pack(box)
     with trio.fail_after(ANSWER_TIMEOUT):
         await link.send_raw(len(state).to_bytes(4, "big") + state)
-    for message in list(box.queue):
-        assert isinstance(message.body, Body)
-        await _send_body(link, message.body)
+    bodies = [message.body for message in box.queue]
+    for first, end in groups([len(body) for body in bodies]):
+        body = bodies[first]
+        assert isinstance(body, Body)
+        if len(body) <= INLINE:
+            body = Body(b"".join(body.part(0, len(body)) for body in bodies[first:end]))
+        await _send_body(link, body)
 
 
 async def _receive(link: PeerLink, key: Key) -> Mailbox:
@@ -348,14 +370,21 @@ async def _receive(link: PeerLink, key: Key) -> Mailbox:
             raise LinkError(f"bad mailbox: {error}") from error
     box = Mailbox(*key, state.uid, state.gid, Flag(state.flags), stored=stored, ended=state.ended)
     box.latest = {(home, pid): name for home, pid, name in state.latest}
-    if len(state.messages) > MAX_UNREAD:
-        raise LinkError("too many messages")
+    lengths = [length for _, _, _, length, _ in state.messages]
+    if len(lengths) > MAX_UNREAD or min(lengths, default=0) < 0 or sum(lengths) > MAX_MESSAGE:
+        raise LinkError("bad mailbox")
+    box.size = sum(lengths)
     try:
-        for home, pid, location, length, start in state.messages:
-            if not 0 <= start <= length <= MAX_MESSAGE - box.size:
-                raise LinkError("bad mailbox")
-            box.queue.append(Message(home, pid, location, await _receive_body(link, length), start))
-            box.size += length
+        for first, end in groups(lengths):
+            if lengths[first] > INLINE:
+                bodies = [await _receive_body(link, lengths[first])]
+            else:
+                with trio.fail_after(ANSWER_TIMEOUT):
+                    joined = memoryview(await link.receive_raw(sum(lengths[first:end])))
+                ends = list(accumulate(lengths[first:end]))
+                bodies = [Body(bytes(joined[at - size : at])) for at, size in zip(ends, lengths[first:end])]
+            for body, (home, pid, location, _, start) in zip(bodies, state.messages[first:end]):
+                box.queue.append(Message(home, pid, location, body, min(max(start, 0), len(body))))
     except BaseException:
         for message in box.queue:
             assert isinstance(message.body, Body)
