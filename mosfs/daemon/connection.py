@@ -42,11 +42,27 @@ class Connection:
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self.sock = sock
+        self._plain = socket.socket(fileno=os.dup(sock.fileno()))
+        self._queued = 0
         self._beside = -1
         self._post, self._queue = trio.open_memory_channel[tuple[Msg, Passed | None]](BACKLOG)
 
     def post(self, message: Msg, beside: Passed | None = None) -> None:
-        """Queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads."""
+        """Send or queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads."""
+        if not self._queued:
+            try:
+                self._plain.sendmsg([encode(message)], _ancillary(beside), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                if beside is not None:
+                    beside.close()
+                raise ConnectionError("not connected") from None
+            else:
+                if beside is not None:
+                    beside.close()
+                return
+        self._queued += 1
         try:
             self._post.send_nowait((message, beside))
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -59,9 +75,8 @@ class Connection:
         with contextlib.suppress(OSError, trio.ClosedResourceError):
             async for message, beside in self._queue:
                 with beside or contextlib.nullcontext():
-                    rights = array.array("i", [beside.fileno()] if beside else [])
-                    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
-                    await self.sock.sendmsg([encode(message)], ancillary)
+                    await self.sock.sendmsg([encode(message)], _ancillary(beside))
+                    self._queued -= 1
 
     async def datagrams(self) -> AsyncIterator[bytes]:
         """What the other side sends, until it closes or dies. A descriptor that came beside is for `take_beside`."""
@@ -98,4 +113,11 @@ class Connection:
                 if beside is not None:
                     beside.close()
         self._queue.close()
+        self._plain.close()
         self.sock.close()
+
+
+def _ancillary(beside: Passed | None) -> list[tuple[int, int, array.array[int]]]:
+    if beside is None:
+        return []
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [beside.fileno()]))]

@@ -53,6 +53,9 @@ class Mail:
     def task(self) -> Task:
         return self.body.task
 
+    def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
+        return descriptor.nonblocking
+
     def finish(self, result: int) -> None:
         if self.body.state is State.MAIL:
             self.mails.host.finish_call(self.body, result)

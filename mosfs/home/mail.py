@@ -58,6 +58,7 @@ class Mail:
         self.opening: object | None = None  # the open of the mailbox that is under way
         self.filtered = False
         self.told: MailTable | None = None
+        self._owner: tuple[int, int] | None = None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -65,7 +66,16 @@ class Mail:
 
     @property
     def owner(self) -> tuple[int, int]:
-        return _owner(self.p.pid)
+        """Who it was when it opened its first descriptor, or executed its program."""
+        if self._owner is None:
+            self._owner = _owner(self.p.pid)
+        return self._owner
+
+    def changed_program(self) -> None:
+        self.filter_at, self.told, self._owner = 0, None, None
+
+    def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
+        return calls.nonblocking(self.p.pid, fd)
 
     @property
     def task(self) -> Task:
@@ -259,8 +269,7 @@ class Mails:
             return False
         mail = self._mail(p)
         mail.regs, mail.asked = copy_regs(regs), True
-        slow = nr in (calls.WRITE, calls.WRITEV) and calls.nonblocking(p.pid, fd)
-        if self.desk.call(mail, Descriptor(place, slow), nr, args):
+        if self.desk.call(mail, Descriptor(place), nr, args):
             return True
         mail.regs, mail.asked = None, False
         return False
@@ -323,8 +332,7 @@ class Mails:
         mail = p.mail
         if mail is None:
             return
-        mail.filter_at = 0
-        mail.told = None
+        mail.changed_program()
         if mail.own_fd >= 0 and not self._own_descriptors(p):
             mail.own_fd = -1
             self.desk.close(mail, lambda: None)

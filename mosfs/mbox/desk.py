@@ -62,6 +62,10 @@ class Customer(Protocol):
 
     @property
     def task(self) -> Task: ...
+    def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
+        """O_NONBLOCK of a descriptor."""
+        ...
+
     def finish(self, result: int) -> None:
         """The call is over."""
 
@@ -211,7 +215,7 @@ class Desk:
 
         def done(answer: MailAnswer | None, _: Body) -> None:
             if answer is not None and answer.wait:
-                if not descriptor.nonblocking:
+                if not customer.nonblocking(descriptor, args[0] & 0xFFFFFFFF):
                     self._wait(customer)
                     return
                 customer.finish(-errno.ENOSPC)
