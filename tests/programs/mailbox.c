@@ -362,6 +362,38 @@ static void room(void)
 	ok(close(mine));
 }
 
+static int as_other(void *what)
+{
+	int *expected = what, fd;
+
+	if (setgid(expected[1]) || setuid(65534))
+		return 9;
+	fd = sender(getppid());
+	if (write(fd, "x", 1) == 1)
+		return expected[0] ? 2 : 0;
+	return errno == expected[0] ? 0 : 3;
+}
+
+/* "Allow receiving messages from other users of the same group", "from all other users"; EACCES (only root can test it) */
+static void rights(void)
+{
+	int mine = box(0), no_one[2] = { EACCES, 65534 }, same_group[2] = { 0, 0 }, other_group[2] = { EACCES, 65534 };
+	int anybody[2] = { 0, 65534 };
+
+	if (!getuid() && !getgid()) {
+		reaped(forked(as_other, no_one), 0);
+		equal(box(1), mine);
+		reaped(forked(as_other, other_group), 0);
+		reaped(forked(as_other, same_group), 0);
+		equal(box(2), mine);
+		reaped(forked(as_other, anybody), 0);
+		equal(box(0), mine);
+		equal(read(mine, text, 10), 1);
+		equal(read(mine, text, 10), 1);
+	}
+	ok(close(mine));
+}
+
 struct letter {
 	int from, number;
 	char filler[];
@@ -448,4 +480,4 @@ static void order(void)
 	}
 }
 
-PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(blocking), PART(room), PART(order))
+PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(blocking), PART(rights), PART(room), PART(order))
