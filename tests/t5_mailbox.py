@@ -1,4 +1,4 @@
-"""Direct communication in a lab: the test program at each place, order in motion, the model against the mount, failures, mospipe."""
+"""Direct communication in a lab: the test program at each place, order in motion, the model against it, failures, mospipe."""
 
 from __future__ import annotations
 
@@ -33,9 +33,12 @@ LETTERS, MANY_LETTERS = "250", "8334"  #: of each of 4 to each of 3: 3,000 and 1
 
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with lab(tmp_path_factory.mktemp("lab"), 3) as running, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", running.environ["PATH"])
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LC_ALL", "C")
+        patch.setenv("PYTHONPATH", str(REPO))  # for the examples
+        with lab(tmp_path_factory.mktemp("lab"), 3) as running:
+            patch.setenv("PATH", running.environ["PATH"])
+            yield running
 
 
 def run(nodes: Lab, place: Place, *arguments: str, timeout: float = 200, **environment: str) -> Outcome:
@@ -360,12 +363,12 @@ def test_the_death_of_a_node(nodes: Lab) -> None:
         (["echo hello world", "-2", "-L", "bzip2", "-2", "-L", "bzip2 -d", "tr [a-z] [A-Z]"], "HELLO WORLD\n"),
         (["-2", "-L", "echo hello world", "-{ip3}", "-l", "-g", "bzip2", "-r{ip3}", "-G", "-m5", "bzip2 -d", "-h", "cat"],
          "hello world\n"),
-        ([r"printf a\ b\\c", "cat"], "a b\\c"),
+        ([r"echo a\ b\\c", "cat"], "a b\\c\n"),
     ],
 )  # fmt: skip
 def test_the_manuals_pipelines(nodes: Lab, arguments: list[str], output: str | None) -> None:
     words = [word.replace("{ip3}", nodes.node(3).ip) for word in arguments]
-    done = nodes.run(1, "mospipe", *words, env={**nodes.environ, "LC_ALL": "C"})
+    done = nodes.run(1, "mospipe", *words)
     if output is None:  # the text is that of today's ls
         output = subprocess.run(
             ["bash", "-c", "LC_ALL=C ls /no-such-file |& tr '[a-z ]' '[A-Z+]'"], capture_output=True, text=True, check=False
@@ -423,6 +426,5 @@ def test_examples(nodes: Lab, tmp_path: Path) -> None:
     subprocess.run(["gcc", "-Wall", "-Wextra", "-Werror", f"-I{REPO}/include", str(source), "-o", str(program)], check=True)
     done = nodes.run(1, "mosrun", str(program), "2", "3")
     assert (done.stdout, done.stderr, done.returncode) == ("500000500000\n", "", 0)
-    environment = {**nodes.environ, "PYTHONPATH": str(REPO)}
-    done = nodes.run(1, "mosrun", sys.executable, str(REPO / "examples/mailbox.py"), "2", env=environment)
+    done = nodes.run(1, "mosrun", sys.executable, str(REPO / "examples/mailbox.py"), "2")
     assert (done.stdout, done.stderr, done.returncode) == ("HELLO on node 2\nWORLD on node 2\n", "", 0)
