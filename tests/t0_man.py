@@ -17,6 +17,7 @@ from mosfs.tools.mosd import MOSD
 from mosfs.tools.moslab import MOSLAB, VERBS
 from mosfs.tools.mosmigrate import MOSMIGRATE
 from mosfs.tools.mosnative import MOSNATIVE
+from mosfs.tools.mospipe import MOSPIPE
 from mosfs.tools.mosps import MOSPS
 from mosfs.tools.mosrun import MOSENV, MOSRUN
 from mosfs.tools.options import Command
@@ -27,6 +28,7 @@ PAGES = sorted(MAN.glob("*.[178]"))
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "mosrun.1": (MOSRUN, MOSENV, MOSNATIVE),
     "mosmigrate.1": (MOSMIGRATE,),
+    "mospipe.1": (MOSPIPE,),
     "mosps.1": (MOSPS,),
     "moslab.1": (MOSLAB, *(command for command, _ in VERBS.values())),
     "mosd.8": (MOSD,),
@@ -53,7 +55,7 @@ def section(page: str, title: str) -> str:
 
 
 def test_every_page_is_known() -> None:
-    assert {page.name for page in PAGES} == {*COMMANDS, "mosix.7"}
+    assert {page.name for page in PAGES} == {*COMMANDS, "mosix.7", "direct_communication.7"}
 
 
 @pytest.mark.parametrize("page", COMMANDS)
