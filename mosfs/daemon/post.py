@@ -303,10 +303,9 @@ async def _question(link: PeerLink, message: Msg, body: Body | None = None) -> P
 
 
 async def _send_body(link: PeerLink, body: Body) -> None:
-    with body.view() as view:
-        for at in range(0, len(view), CHUNK):
-            with trio.fail_after(ANSWER_TIMEOUT), view[at : at + CHUNK] as piece:
-                await link.send_raw(piece)
+    for at in range(0, len(body), CHUNK):
+        with trio.fail_after(ANSWER_TIMEOUT):
+            await link.send_raw(body.part(at, CHUNK))
 
 
 async def _receive_body(link: PeerLink, size: int) -> Body:
@@ -314,15 +313,11 @@ async def _receive_body(link: PeerLink, size: int) -> Body:
     if size <= INLINE:
         data = await link.receive_raw(size)
         return Body(bytes(data))
-    body = Body.empty(size)
+    body = Body.file()
     try:
-        with body.view() as view:
-            at = 0
-            while at < size:
-                with trio.fail_after(ANSWER_TIMEOUT):
-                    data = await link.receive_raw(min(CHUNK, size - at))
-                view[at : at + len(data)] = data
-                at += len(data)
+        while len(body) < size:
+            with trio.fail_after(ANSWER_TIMEOUT):
+                body.append(await link.receive_raw(min(CHUNK, size - len(body))))
     except BaseException:
         body.close()
         raise

@@ -3,7 +3,7 @@ so that on one node they are copied twice only: out of the sender's memory and i
 
 from __future__ import annotations
 
-import mmap
+import errno
 import os
 
 #: Longer messages travel in a memory file: a datagram of the control socket has room for 64 KB.
@@ -13,24 +13,17 @@ INLINE = 32 * 1024
 class Body:
     """Exactly one of bytes and memory file. Whoever has it last closes it."""
 
-    __slots__ = ("_map", "data", "fd", "size")
+    __slots__ = ("data", "fd", "size")
 
     def __init__(self, data: bytes = b"", fd: int = -1, size: int = 0) -> None:
         self.data = data
         self.fd = fd
         self.size = size if fd >= 0 else len(data)
-        self._map: mmap.mmap | None = None
 
     @classmethod
-    def empty(cls, size: int) -> Body:
-        """A memory file of ``size`` bytes to be filled through `view`. OSError when there is no memory."""
-        fd = os.memfd_create("message", os.MFD_CLOEXEC)
-        try:
-            os.ftruncate(fd, size)
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd=fd, size=size)
+    def file(cls) -> Body:
+        """A memory file to be filled by `append`. OSError when there is no memory."""
+        return cls(fd=os.memfd_create("message", os.MFD_CLOEXEC))
 
     @classmethod
     def received(cls, fd: int, size: int) -> Body:
@@ -42,22 +35,32 @@ class Body:
     def __len__(self) -> int:
         return self.size
 
-    def view(self) -> memoryview:
-        """All bytes; writable for a memory file. Release it before `close`."""
+    def append(self, data: bytes | bytearray | memoryview) -> None:
+        """Add to a memory file. Its pages are made by write(2): half as dear as by touching a mapping."""
+        left = memoryview(data)
+        while left:
+            left = left[os.write(self.fd, left) :]
+        self.size += len(data)
+
+    def read_into(self, offset: int, room: memoryview) -> None:
+        """Fill ``room`` from ``offset`` on; OSError when the message ends before."""
         if self.fd < 0:
-            return memoryview(self.data)
-        if self._map is None:
-            self._map = mmap.mmap(self.fd, self.size)
-        return memoryview(self._map)
+            room[:] = self.data[offset : offset + len(room)]
+            return
+        while room:
+            got = os.preadv(self.fd, [room], offset)
+            if not got:
+                raise OSError(errno.EIO, "the memory file is too short")
+            offset += got
+            room = room[got:]
 
     def part(self, offset: int, size: int) -> bytes:
-        with self.view() as view:
-            return bytes(view[offset : offset + size])
+        """``size`` bytes from ``offset`` on, fewer at the end of the message."""
+        if self.fd < 0:
+            return self.data[offset : offset + size]
+        return os.pread(self.fd, max(0, min(size, self.size - offset)), offset)
 
     def close(self) -> None:
-        if self._map is not None:
-            self._map.close()
-            self._map = None
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -10,10 +10,11 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE
 from mosfs.trace import layout
 from mosfs.trace.filter import ALLOW, AUDIT_ARCH_X86_64, TRACE, Assembler
@@ -128,24 +129,53 @@ def message_of(pieces: Iterable[tuple[int, int]], *, cut: bool) -> tuple[list[tu
     return kept, found
 
 
-def gather(task: Task, pieces: Iterable[tuple[int, int]], into: memoryview) -> None:
-    """Copy what a program writes; OSError EFAULT."""
-    at = 0
-    for address, size in pieces:
-        if task.read_into(address, into[at : at + size]) != size:
-            raise OSError(errno.EFAULT, "short read")
-        at += size
+def chunks(pieces: Iterable[tuple[int, int]], size: int, most: int) -> Iterator[tuple[int, int, int]]:
+    """(address, offset, bytes) of the first ``size`` bytes of ``pieces``, ``most`` at a time."""
+    offset = 0
+    for address, length in pieces:
+        end = min(offset + length, size)
+        start = offset
+        while offset < end:
+            part = min(most, end - offset)
+            yield address + offset - start, offset, part
+            offset += part
 
 
-def scatter(task: Task, pieces: Iterable[tuple[int, int]], data: memoryview) -> None:
-    """Copy to where a program reads; OSError EFAULT."""
-    at = 0
-    for address, size in pieces:
-        part = data[at : at + size]
-        task.write(address, part)
-        at += len(part)
-        if at >= len(data):
-            return
+def gather(task: Task, pieces: Iterable[tuple[int, int]], size: int) -> Body:
+    """What a program writes, as a message; OSError EFAULT."""
+    if size <= INLINE:
+        short = bytearray(size)
+        room = memoryview(short)
+        for address, offset, part in chunks(pieces, size, size):
+            _read(task, address, room[offset : offset + part])
+        return Body(bytes(short))
+    body = Body.file()
+    try:
+        for address, _, part in chunks(pieces, size, len(_room)):
+            room = memoryview(_room)[:part]
+            _read(task, address, room)
+            body.append(room)
+    except BaseException:
+        body.close()
+        raise
+    return body
+
+
+def scatter(task: Task, pieces: Iterable[tuple[int, int]], body: Body, offset: int, size: int) -> None:
+    """``size`` bytes of a message from ``offset`` on, to where a program reads; OSError EFAULT."""
+    for address, at, part in chunks(pieces, size, len(_room)):
+        room = memoryview(_room)[:part]
+        body.read_into(offset + at, room)
+        task.write(address, room)
+
+
+def _read(task: Task, address: int, room: memoryview) -> None:
+    if task.read_into(address, room) != len(room):
+        raise OSError(errno.EFAULT, "short read")
+
+
+#: Between the memory of a program and a memory file; used again and again, so it stays in the cache.
+_room = bytearray(256 * 1024)
 
 
 # --------------------------------------------------------------------------- the filter

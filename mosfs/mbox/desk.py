@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from mosfs.mbox import calls
-from mosfs.mbox.body import INLINE, Body
+from mosfs.mbox.body import Body
 from mosfs.mbox.calls import Descriptor
 from mosfs.mbox.filters import (
     INTERESTS,
@@ -199,11 +199,10 @@ class Desk:
                 if answer.last is not None:
                     customer.remember(answer.last)
                 if result > 0 and pieces:
-                    with body.view() as view:
-                        try:
-                            calls.scatter(customer.task, pieces, view[answer.offset : answer.offset + result])
-                        except OSError:
-                            result = -errno.EFAULT
+                    try:
+                        calls.scatter(customer.task, pieces, body, answer.offset, result)
+                    except OSError:
+                        result = -errno.EFAULT
             customer.finish(result)
 
         self.ask(lambda n: MailTake(n, home, pid, count, chosen), done)
@@ -226,21 +225,9 @@ class Desk:
                 else:
                     customer.finish(size if result == 0 else result)
 
-        def make(number: int) -> Msg:
-            return MailPut(number, home, pid, uid, gid, to.home, to.pid, size, data)
-
-        if size <= INLINE:
-            short = bytearray(size)
-            calls.gather(customer.task, pieces, memoryview(short))
-            data = bytes(short)
-            self.ask(make, done)
-            return
-        data = b""
-        body = Body.empty(size)
+        body = calls.gather(customer.task, pieces, size)
         try:
-            with body.view() as view:
-                calls.gather(customer.task, pieces, view)
-            self.ask(make, done, body.fd)
+            self.ask(lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data), done, body.fd)
         finally:
             body.close()
 
