@@ -1,4 +1,4 @@
-"""Mailboxes between nodes: TCP 252, TLS, one question at a time on a connection (docs/design/mailboxes.md).
+"""Mailboxes between nodes: TCP 252, sealed, one question at a time on a connection (docs/design/mailboxes.md).
 
 A pool of connections for each node: whoever asks takes an idle one or opens another. So a long message delays neither other
 messages nor heart-beats, and there is no ordering to keep: a program has one message under way at most.
@@ -25,7 +25,7 @@ from mosfs.mbox.filters import MAX_MESSAGE, unpack_stored
 from mosfs.mbox.model import MAX_UNREAD, Flag, Mailbox, Message, Sender
 from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.wire import links
-from mosfs.wire.links import AuthenticationViolation, LinkError, PeerLink
+from mosfs.wire.links import AuthenticationViolation, LinkError
 from mosfs.wire.messages import (
     Msg,
     PeerHello,
@@ -38,6 +38,7 @@ from mosfs.wire.messages import (
     PostSignal,
     PostWhere,
 )
+from mosfs.wire.sealed import SealedLink, seal
 from mosfs.wire.security import Identity
 
 log = logging.getLogger(__name__)
@@ -92,12 +93,12 @@ class Post:
     identity: Identity
     hello: PeerHello
     port: int
-    _idle: dict[str, list[PeerLink]] = field(default_factory=dict)
+    _idle: dict[str, list[SealedLink]] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ asking
 
     @asynccontextmanager
-    async def _line(self, node: str, *, fresh: bool) -> AsyncIterator[PeerLink]:
+    async def _line(self, node: str, *, fresh: bool) -> AsyncIterator[SealedLink]:
         """A connection to a node, for one conversation; it is closed if that fails."""
         idle = self._idle.setdefault(node, [])
         while fresh and idle:
@@ -105,7 +106,8 @@ class Post:
         if idle:
             link = idle.pop()
         else:
-            link, _ = await links.dial(self.office.world.ip, node, self.port, self.identity, self.hello)
+            opened, _ = await links.dial(self.office.world.ip, node, self.port, self.identity, self.hello)
+            link = await seal(opened, caller=True)
         try:
             yield link
         except BaseException:
@@ -173,7 +175,7 @@ class Post:
             with contextlib.suppress(OSError):
                 await self.drop(holder, key, serial)
 
-    async def _claim(self, link: PeerLink, key: Key) -> tuple[str, int]:
+    async def _claim(self, link: SealedLink, key: Key) -> tuple[str, int]:
         """Who had the mailbox that is now in ``office.boxes``, and its serial there (0: nothing was brought).
 
         To the home-node PostClaimed is the acknowledgement, if that was the holder.
@@ -208,7 +210,8 @@ class Post:
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """Serve a connection until it ends."""
         try:
-            link, _ = await links.answer(sock, self.identity, self.hello)
+            greeted, _ = await links.answer(sock, self.identity, self.hello)
+            link = await seal(greeted, caller=False)
         except LinkError as error:
             log.info("post from %s: %s", sock.getpeername()[0], error.reason)
             return
@@ -247,7 +250,7 @@ class Post:
         elif message.gone:
             self.office.at.pop(message.pid, None)
 
-    async def _serve(self, link: PeerLink, message: object) -> None:
+    async def _serve(self, link: SealedLink, message: object) -> None:
         office = self.office
         match message:
             case PostDeliver():
@@ -270,7 +273,7 @@ class Post:
             case _:
                 raise LinkError(f"{type(message).__name__} out of place")
 
-    async def _delivered(self, link: PeerLink, message: PostDeliver) -> int:
+    async def _delivered(self, link: SealedLink, message: PostDeliver) -> int:
         if not 0 <= message.size <= MAX_MESSAGE:
             raise LinkError("message too long")
         body = None if message.probe else await _receive_body(link, message.size)
@@ -291,10 +294,12 @@ class Post:
 # --------------------------------------------------------------------------- conversation
 
 
-async def _question(link: PeerLink, message: Msg, body: Body | None = None) -> PostAnswer:
+async def _question(link: SealedLink, message: Msg, body: Body | None = None) -> PostAnswer:
     with trio.fail_after(ANSWER_TIMEOUT):
-        await link.send(message)
-        if body is not None:
+        if body is None or body.fd < 0:
+            await link.send(message, b"" if body is None else body.data)
+        else:
+            await link.send(message)
             await _send_body(link, body)
         answer = await link.receive()
     if not isinstance(answer, PostAnswer):
@@ -302,13 +307,13 @@ async def _question(link: PeerLink, message: Msg, body: Body | None = None) -> P
     return answer
 
 
-async def _send_body(link: PeerLink, body: Body) -> None:
+async def _send_body(link: SealedLink, body: Body) -> None:
     for at in range(0, len(body), CHUNK):
         with trio.fail_after(ANSWER_TIMEOUT):
             await link.send_raw(body.part(at, CHUNK))
 
 
-async def _receive_body(link: PeerLink, size: int) -> Body:
+async def _receive_body(link: SealedLink, size: int) -> Body:
     """``size`` raw bytes; LinkError at the end of the link."""
     if size <= INLINE:
         data = await link.receive_raw(size)
@@ -341,7 +346,7 @@ def groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
         yield first, len(lengths)
 
 
-async def _send_box(link: PeerLink, box: Mailbox) -> None:
+async def _send_box(link: SealedLink, box: Mailbox) -> None:
     """Its state, which may be longer than a message of the link, then the bodies."""
     state = pack(box)
     with trio.fail_after(ANSWER_TIMEOUT):
@@ -355,7 +360,7 @@ async def _send_box(link: PeerLink, box: Mailbox) -> None:
         await _send_body(link, body)
 
 
-async def _receive(link: PeerLink, key: Key) -> Mailbox:
+async def _receive(link: SealedLink, key: Key) -> Mailbox:
     with trio.fail_after(ANSWER_TIMEOUT):
         size = int.from_bytes(await link.receive_raw(4), "big")
         try:

@@ -99,6 +99,12 @@ class PeerLink:
             parts += chunk
         return bytes(parts)
 
+    async def unwrap(self) -> tuple[trio.SocketStream, bytes]:
+        """End TLS, not the connection; both sides do. The bytes are what the peer has sent behind its end of TLS already."""
+        stream, left = await self._stream.unwrap()
+        assert isinstance(stream, trio.SocketStream)
+        return stream, bytes(left)
+
     def certificate(self) -> dict[str, object] | None:
         found: dict[str, object] | None = self._stream.getpeercert()
         return found
