@@ -137,7 +137,7 @@ class Lab:
 
 
 @contextmanager
-def lab(tmp_path: Path, count: int, *, netns: bool = False) -> Iterator[Lab]:
+def lab(tmp_path: Path, count: int, *, netns: bool = False, balance: bool = False) -> Iterator[Lab]:
     """A lab of ``count`` nodes. At the end it is taken down, and whatever is left then is a failure.
 
     When the test fails, the logs of all nodes go to its output and to ``tmp_path``/logs. The lab lives elsewhere: in a
@@ -149,7 +149,7 @@ def lab(tmp_path: Path, count: int, *, netns: bool = False) -> Iterator[Lab]:
         scripts = folder / "bin"
         scripts.mkdir()
         install_launchers.install(str(scripts))
-        plan = labs.Plan.make(str(folder / "lab"), count, own_block(), netns)
+        plan = labs.Plan.make(str(folder / "lab"), count, own_block(), netns, balance)
         environ = {**os.environ, "MOSLAB_ROOT": plan.root, "PATH": f"{scripts}:{os.environ['PATH']}"}
         labs.up(plan)
         running = Lab(plan, environ)

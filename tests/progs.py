@@ -54,6 +54,12 @@ class Program:
     static: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
+    options: tuple[str, ...] = ()  #: of mosrun
+
+    @property
+    def stays(self) -> bool:
+        """It does what cannot be done away from home."""
+        return "--stay-home" in self.options
 
     @property
     def path(self) -> Path:
@@ -84,9 +90,21 @@ PROGRAMS = (
     Program("terminal"),
     Program("sockets"),
     Program("sysv_ipc"),
+    Program("old_calls"),
+    Program("vectors"),
+    Program("attributes"),
+    Program("mqueues"),
+    Program("credentials"),
+    Program("paging"),
+    Program("machine"),
+    Program("notices"),
+    Program("actions"),
+    Program("daemons"),
+    Program("usage"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),
+    Program("threads", options=("--stay-home",)),
 )
 BY_NAME = {program.name: program for program in PROGRAMS}
 
@@ -141,19 +159,21 @@ def compile_c(source: Path, binary: Path, flags: Sequence[str]) -> None:
     draft.replace(binary)
 
 
-def at(place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE) -> list[str]:
+def at(
+    place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE, options: Sequence[str] = (),
+) -> list[str]:
     """``command`` as it is run at ``place`` of the lab below ``root`` ("": moslab's default lab)."""
     rooted = ["--root", root] if root else []
     match place:
         case Place.NATIVE:
             return list(command)
         case Place.HOME:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *command]
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *options, *command]
         case Place.AWAY:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *command]
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *options, *command]
         case Place.MOTION:
             told = ["--stats", stats] if stats else []
-            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *command]
+            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *options, *command]
 
 
 @contextmanager
@@ -167,7 +187,7 @@ def scratch() -> Iterator[Path]:
 
 def execute(
     place: Place, command: Sequence[str], *, cwd: Path, root: str = "", environment: Mapping[str, str] | None = None,
-    stdin: bytes = b"", timeout: float = TIMEOUT, pause: str = PAUSE,
+    stdin: bytes = b"", timeout: float = TIMEOUT, pause: str = PAUSE, options: Sequence[str] = (),
 ) -> Outcome:
     """Run ``command`` at ``place`` in a session of its own, in ``cwd``, which is its TMPDIR too.
 
@@ -178,7 +198,7 @@ def execute(
         env = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
         began = time.monotonic()
         with subprocess.Popen(
-            at(place, command, root, str(stats), pause), cwd=cwd, env=env, start_new_session=True,
+            at(place, command, root, str(stats), pause, options), cwd=cwd, env=env, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as child:
             late = ""
@@ -207,7 +227,7 @@ def run(
     with scratch() as cwd:
         outcome = execute(
             place, [str(built(program)), working], cwd=cwd, root=root, pause=min(pause, program.pause, key=float), timeout=timeout,
-            environment=dict(program.environment) if place is Place.MOTION else None,
+            environment=dict(program.environment) if place is Place.MOTION else None, options=program.options,
         )
         left = tuple(sorted(entry.name for entry in cwd.iterdir()))
     return Outcome(

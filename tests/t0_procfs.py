@@ -26,7 +26,7 @@ from mosfs.procfs.table import (
 )
 from mosfs.procfs.tree import SPECS, Folder, Place, Tree
 from mosfs.procfs.world import Guest, Node, Program, World, settings_shown
-from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Settings
+from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Settings, Usage
 from tests.fake_map import FakeMap
 
 HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -151,7 +151,7 @@ def test_every_file_has_a_text_and_a_direction() -> None:
         assert len(spec.files) < 256
         assert len({file.name for file in spec.files}) == len(spec.files)
         for file in spec.files:
-            assert file.text and (file.read or file.write)
+            assert file.text and (file.read or file.write or file.ask)
 
 
 # --------------------------------------------------------------------------- reading
@@ -178,7 +178,7 @@ def test_where_a_program_is(world: World, tree: Tree, where: str, state_name: st
 
 def test_stat_of_a_program_has_every_field(tree: Tree) -> None:
     shown = json.loads(read(tree, "proc/100/stat"))
-    assert set(shown) == set(ProcState.__struct_fields__)
+    assert set(shown) == {*ProcState.__struct_fields__, "history"}
     assert shown["settings"]["decay"] == -1
 
 
@@ -356,9 +356,12 @@ def test_switches(world: World, tree: Tree, sent: list[Command]) -> None:
 
 
 def test_best_is_the_least_loaded_that_fits(world: World) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0, free=100), heard=99.0, links=1)
+    world.nodes[NEAR] = Node(NEAR, status=status(0, free=400), heard=99.0, links=1)
     world.nodes[FAR] = Node(FAR, status=status(30), heard=99.0, links=1)
     assert world.best(0) == NEAR
+    world.nodes[NEAR].status = status(0, free=50)
+    assert world.best(0) == FAR, "its memory is all but full"
+    world.reserved.clear()
     assert world.best(500) == FAR
     assert world.best(5000) == ""
     world.nodes[FAR].status = status(30, blocked=True)
@@ -366,8 +369,8 @@ def test_best_is_the_least_loaded_that_fits(world: World) -> None:
 
 
 def test_best_forgets_the_dead(world: World) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0, links=1)
-    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, links=0)
+    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0)
+    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, dead=True)
     assert world.best(0) == ""
 
 
@@ -378,6 +381,55 @@ def test_a_burst_does_not_pile_up(world: World) -> None:
 
 
 def test_minus_one_considers(world: World, tree: Tree, sent: list[Command]) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=99.0, links=1)
+    """mosix(7), migrate: "writing -1 causes a migration consideration"; the next round of decisions sees to it."""
     tree.write(walk(tree, "proc/100/migrate"), b"-1")
-    assert sent == [Command(100, "migrate", NEAR, 1)]
+    assert world.programs[100].balanced.considered
+    assert sent == []
+
+
+# --------------------------------------------------------------------------- decisions
+
+
+def test_stay_and_lstay_are_switches(world: World, tree: Tree) -> None:
+    for name in ("stay", "lstay"):
+        assert read(tree, f"node/{name}") == "0\n"
+        tree.write(walk(tree, f"node/{name}"), b"1\n")
+        assert read(tree, f"node/{name}") == "1\n"
+        assert getattr(world, name) is True
+        fails(errno.EINVAL, lambda name=name: tree.write(walk(tree, f"node/{name}"), b"2"))  # type: ignore[misc]
+        fails(errno.EACCES, lambda name=name: tree.check(walk(tree, f"node/{name}"), ANN, os.W_OK))  # type: ignore[misc]
+
+
+def test_why_tells_the_latest_reason(world: World, tree: Tree) -> None:
+    program = world.programs[100]
+    program.state = state(why="other node refused")
+    assert read(tree, "proc/100/why") == "other node refused\n"
+    program.balanced.verdict = "it is idle"
+    assert read(tree, "proc/100/why") == "it is idle\n"
+    program.state = state(why="has threads", barred="has threads")
+    assert read(tree, "proc/100/why") == "has threads\n"
+    program.state = state(where=NEAR, state="away", because="faster there")
+    assert read(tree, "proc/100/why") == "faster there\n"
+    world.guests[200].balanced.verdict = "it came just now"
+    assert read(tree, "guests/200/why") == "it came just now\n"
+
+
+def test_history_fades(world: World, tree: Tree) -> None:
+    assert json.loads(read(tree, "proc/100/history")) == {}
+    for subject, path in ((world.programs[100], "proc/100"), (world.guests[200], "guests/200")):
+        subject.balanced.usage = Usage(100, 12.5, 3.0, 1.0, 64, 50.0, 40.0, 500.0, 1000.0, 2000.0)
+        subject.balanced.reported = 99.0
+        shown = json.loads(read(tree, f"{path}/history"))
+        assert shown == json.loads(read(tree, f"{path}/stat"))["history"]
+        assert (shown["age"], shown["size_mb"], shown["cpu"], shown["calls"], shown["sent"]) == (12.5, 64, 0.8, 10.0, 40)
+        subject.balanced.reported = 49.0  # nothing was reported since: it has been idle
+        faded = json.loads(read(tree, f"{path}/history"))
+        assert faded["cpu"] < 0.5 < shown["cpu"]
+        assert faded["age"] == 12.5
+
+
+def test_decision_log_is_for_everybody(world: World, tree: Tree) -> None:
+    world.decisions += ["one", "two"]
+    place = walk(tree, "node/decisions", BOB)
+    tree.check(place, BOB, os.R_OK)
+    assert tree.read(place) == b"one\ntwo\n"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 ROOT = "mosfs"
 C_MODULE = "mosfs._native"  #: built, so there is no source to read; part of `native`
 
-#: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts.
+#: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts, `api` nothing at all.
 LAW = (
     ("abi", "api"),
     ("native",),
@@ -50,6 +50,13 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("mosfs.tools.mospipe", not_standard),
     ("mosfs.tools.mosps", not_standard),
     ("mosfs.tools.mosmigrate", not_standard),
+    ("mosfs.tools.mosbestnode", not_standard),
+    ("mosfs.tools.mosctl", not_standard),
+    ("mosfs.tools.moskillall", not_standard),
+    ("mosfs.tools.mosmon", not_standard),
+    ("mosfs.tools.mossetpe", not_standard),
+    ("mosfs.tools.mostestload", not_standard),
+    ("mosfs.tools.mostimeof", not_standard),
     ("mosfs.daemon.forkserver", event_loop),
     ("mosfs.home.tracer", event_loop),
     ("mosfs.guest.host", event_loop),

@@ -45,11 +45,13 @@ def errors() -> Iterator[None]:
 
 @dataclass(slots=True)
 class OpenFile:
-    """``subject`` is compared at each use: the PID may have come again. ``text``: what a reader is in the middle of."""
+    """``subject`` is compared at each use: the PID may have come again. ``text``: what a reader is in the middle of;
+    ``answer``: to the question written last, for files that are questions."""
 
     place: Place
     subject: Any
     text: bytes = b""
+    answer: bytes | None = None
     writer: tuple[int, int, int] = (-1, -1, 0)  # uid, gid and PID of whoever opened it
 
 
@@ -144,7 +146,7 @@ class Operations(pyfuse3.Operations):
         with errors():
             if off == 0:
                 self._same(file)
-                file.text = self.tree.read(file.place)
+                file.text = self.tree.read(file.place) if file.answer is None else file.answer
             return file.text[off : off + size]
 
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
@@ -156,7 +158,7 @@ class Operations(pyfuse3.Operations):
                 if number:
                     raise OSError(number, "")
             else:
-                self.tree.write(file.place, bytes(buf))
+                file.answer = self.tree.write(file.place, bytes(buf))
         return len(buf)
 
     async def release(self, fh: pyfuse3.FileHandleT) -> None:

@@ -18,17 +18,21 @@ from typing import Any
 import msgspec
 
 from mosfs.abi import cpu
-from mosfs.calls import partial
+from mosfs.abi.texts import Text, text
+from mosfs.calls import cputime, partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
+from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.mail import Mails
 from mosfs.guest.onward import Onward
-from mosfs.guest.serve import Serve
+from mosfs.guest.serve import UC_SIGMASK, Serve
+from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
-from mosfs.migrate.rebuild import NoRoom, Rebuild, queue_signal
+from mosfs.migrate.rebuild import NoRoom, queue_signal
 from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -46,19 +50,18 @@ from mosfs.wire.messages import (
     DirectImage,
     GuestGone,
     GuestState,
+    GuestStayed,
     HelloHost,
     MailAnswer,
     MailWake,
     Report,
     SpawnHost,
 )
-from mosfs.wire.orders import GoTimes, MoveOrder
+from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 
 _EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
-#: Offset of uc_sigmask in struct ucontext of x86_64, whose address a handler gets in rdx.
-UC_SIGMASK = 296
 SIGTRAP = 5
 #: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
 _SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
@@ -77,6 +80,7 @@ class Host:
         self.direct: Channel | None = None
         self.bodies: dict[int, Body] = {}
         self.by_pid: dict[int, Body] = {}
+        self.arriving: dict[int, Arriving] = {}
         self.early: dict[int, int] = {}
         self.had_bodies = False
         self._image_ended = False
@@ -88,6 +92,7 @@ class Host:
         self.serve = Serve(self)
         self.mails = Mails(self)
         self.onward = Onward(self)
+        self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.cpu = -1
@@ -102,18 +107,20 @@ class Host:
         """Until the last body has left or the channel breaks."""
         self._connect()
         self._prepare()
-        while self.bodies or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
+        while self.bodies or self.arriving or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
             fds: list[Any] = [self.channel]
             if self.control.sock is not None:
                 fds.append(self.control)
             if self.direct is not None:
                 fds.append(self.direct)
+            copied = self.onward.under_way()
+            fds += [body.copy.channel for body in copied if body.copy is not None]
             for i, source in enumerate(fds):
                 self.pump.fds[i] = source.fileno()
             self.pump.nfds = len(fds)
             pending = self.channel.pending()
             now = time.monotonic()
-            timeout = 0 if pending else max(0, int(min(self.next_clock - now, 1.0) * 1e6))
+            timeout = 0 if pending else max(0, int(min(self.next_clock - now, self.onward.pause(copied)) * 1e6))
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
                 raise OSError(-result, "wait")
@@ -124,6 +131,8 @@ class Host:
                 self._readable(fds[self.event.pid])
             elif pending:
                 self._readable(self.channel)
+            if copied:
+                self.onward.step()
             if now >= self.next_clock:
                 self.next_clock = now + 1.0
                 self._housekeeping()
@@ -134,21 +143,23 @@ class Host:
             self.spare = spawn()
         except (NoRoom, OSError) as error:
             self.log(f"no body can be made here: {error}", 30)
+        self.clock = GuestClock(0, 0)  # measures the counter now, not while the program stands still; GO sets it
         self.channel.send(Kind.PREPARED, 0)
 
     def _readable(self, source: Any) -> None:
         if source is self.channel:
             for frame in self.channel.frames():
                 self.frame(frame)
-        elif self.direct is not None and source is self.direct:
-            try:
-                self.onward.receive_direct(self.direct)
-            finally:
-                self._close_direct()
-        else:
+        elif source is self.control:
             self._control_event()
+        elif self.direct is not None and source is self.direct:
+            self.onward.receive_direct(self.direct)
+        else:
+            for body in self.onward.under_way():
+                if body.copy is not None and body.copy.channel is source:
+                    self.onward.heard(body)
 
-    def _close_direct(self) -> None:
+    def close_direct(self) -> None:
         if self.direct is not None:
             self.direct.close()
             self.direct = None
@@ -156,7 +167,10 @@ class Host:
     def _housekeeping(self) -> None:
         if self.control.sock is None:
             self._connect()
+        self.statistics.tick(time.monotonic())
         for body in self.bodies.values():
+            if body.state is State.RUNNING:
+                self.tell_used(body)
             if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
                 try:
                     self._refresh_clock(body, self.clock)
@@ -176,10 +190,13 @@ class Host:
         if self.control.connect():
             self.control.send(HelloHost(os.getpid(), self.home, self.token))
             for body in self.bodies.values():
+                body.account.news = True
                 self.announce(body)
 
     def announce(self, body: Body) -> None:
-        self.control.send(GuestState(body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since))
+        self.control.send(GuestState(
+            body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings
+        ))
 
     def log(self, text: str, level: int = 20) -> None:
         if not self.control.send(Report(level, text)):
@@ -193,12 +210,13 @@ class Host:
                 case MailAnswer() | MailWake():
                     self.mails.message(message, passed)
                 case DirectImage() if passed is not None:
-                    self._close_direct()
+                    self.close_direct()
                     self.direct = Channel(passed, message.key, opener=False)
                 case Command() if message.name == "out":
                     for body in self.bodies.values():
                         if message.pid in (0, body.pid):
-                            self.channel.send(Kind.STEP_OUT, body.pair)
+                            order = OutOrder(message.value, message.below, message.why)
+                            self.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
                 case _:
                     if passed is not None:
                         passed.close()
@@ -215,9 +233,15 @@ class Host:
                 self.reply(body, frame.payload, frame.flags >> 1)
         elif kind == Kind.IMAGE:
             self._image(frame)
+        elif kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+            if self.direct is not None:  # home sends the program itself, not the other host
+                self.close_direct()
+            self.onward.early(frame, self.channel)
         elif kind == Kind.CLOCK:
             self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
         elif body is None:
+            if kind == Kind.DROP and frame.pair in self.arriving:
+                self.arriving.pop(frame.pair).discard()
             if kind == Kind.RECALL or kind == Kind.MOVE_TO:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
@@ -229,7 +253,10 @@ class Host:
         elif kind == Kind.DROP:
             self.drop(body)
         elif kind == Kind.RECALL:
+            self.onward.forget(body)
             self.onward.request(body, None)
+        elif kind == Kind.COPY:
+            self.onward.copy(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
         elif kind == Kind.MOVE_TO:
             self.onward.request(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
         elif kind == Kind.RESUME:
@@ -238,6 +265,10 @@ class Host:
             self.serve.fork_reply(body, struct.unpack("<q", frame.payload)[0])
         elif kind == Kind.MMAP_DATA:
             self.serve.mmap_data(body, frame.payload)
+        elif kind == Kind.ABOUT:
+            self.statistics.about(body, frame.payload)
+        elif kind == Kind.STAYED:
+            self.control.send(GuestStayed(body.pid, frame.payload.decode("utf-8", "replace")))
         elif kind == Kind.STOP:
             body.held = True
             if body.state is State.RUNNING and not body.interrupting:
@@ -249,6 +280,7 @@ class Host:
                 body.paused = False
                 body.task.cont()
         elif kind == Kind.EXECED:
+            self.statistics.leaves(body)
             self.drop(body, last=False)
 
     def _image(self, frame: Frame) -> None:
@@ -279,35 +311,42 @@ class Host:
             raise NoRoom(f"CPU features {' '.join(lacking)}")
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
-        task, self.spare = self.spare or spawn(), None
-        lib.mos_pin(self.pump, task.pid)
-        body = Body(head.pair, task, meta=meta, comm=meta.comm, since=time.time())
+        arriving = self.expect(head.pair)
+        del self.arriving[head.pair]
+        lib.mos_pin(self.pump, arriving.task.pid)
+        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time())
         try:
-            with Calls(body.task, mask=0) as call:
-                rebuild = Rebuild(call, meta)
-                rebuild.map(home=False)
-                fault(Point.NODE_MAPPED, source)
-                while True:
-                    frame = source.receive()
-                    if frame.pair != head.pair:
-                        self.onward.backlog.append(frame)
-                    elif frame.kind == Kind.PAGES:
-                        rebuild.pages(frame.payload)
-                    elif frame.kind == Kind.IMAGE_END:
-                        break
-                    elif frame.kind == Kind.DROP:
-                        self._image_ended = True
-                        discard(body.task)
-                        return None
-                    else:
-                        raise BadImage(f"frame {frame.kind} within an image")
-                self._image_ended = True
-                fault(Point.NODE_FILLED, source)
-                body.regs = rebuild.finish(int.from_bytes(frame.payload, "little"), home=False)
+            arriving.map(meta)
+            fault(Point.NODE_MAPPED, source)
+            while True:
+                frame = source.receive()
+                if frame.pair != head.pair:
+                    self.onward.backlog.append(frame)
+                elif frame.kind == Kind.PAGES:
+                    arriving.frame(frame)
+                elif frame.kind == Kind.IMAGE_END:
+                    break
+                elif frame.kind == Kind.DROP:
+                    self._image_ended = True
+                    arriving.discard()
+                    return None
+                else:
+                    raise BadImage(f"frame {frame.kind} within an image")
+            self._image_ended = True
+            fault(Point.NODE_FILLED, source)
+            body.regs = arriving.finish(int.from_bytes(frame.payload, "little"))
         except BaseException:
-            discard(body.task)
+            arriving.discard()
             raise
         return body
+
+    def expect(self, pair: int) -> Arriving:
+        """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""
+        found = self.arriving.get(pair)
+        if found is None:
+            task, self.spare = self.spare or spawn(), None
+            found = self.arriving[pair] = Arriving(task)
+        return found
 
     def complete(self, body: Body) -> None:
         """The body stands: tell home, and wait for GO."""
@@ -318,6 +357,7 @@ class Host:
         assert body.meta is not None
         body.seq, body.seen = body.meta.seq, body.meta.seen
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
+        partial.restore(body.task, signed(body.regs.rax), body.carry)
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.ready_at = time.monotonic()
@@ -337,6 +377,7 @@ class Host:
                                clocks.Shown(shown.realtime, shown.monotonic))  # fmt: skip
         body.task.poke(layout.CLOCK_PAGE, page)
         body.clock_page = page
+        body.used_before, body.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
         self.channel.send(Kind.RUNNING, body.pair)
         if body.meta.waiting:
             body.state = State.WAITING
@@ -369,6 +410,7 @@ class Host:
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
         self.mails.leave(body)
+        self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         discard(body.task)
@@ -396,6 +438,8 @@ class Host:
                 # it went into a call before it saw our interrupt: it can leave from there
                 order, body.wanted = body.wanted, None
                 self.onward.request(body, order)
+            elif body.arming is not None and body.state is not State.RUNNING:
+                self.onward.copy(body, body.arming)
         elif stop in (Stop.EXITED, Stop.KILLED):
             self.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
@@ -413,6 +457,7 @@ class Host:
         """The body's process is gone: killed for want of memory, or by an administrator."""
         self.mails.leave(body)
         body.state = State.LEAVING
+        self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         self.control.send(GuestGone(body.pid))
@@ -424,7 +469,7 @@ class Host:
         body.interrupting = False
         if body.state is State.FORKING:
             body.task.cont(request=SYSCALL)
-        elif body.wanted is not None or body.infos:
+        elif body.wanted is not None or body.infos or body.arming is not None:
             self.stopped(body, Stop.TRAP)
         elif body.held:
             body.paused = True
@@ -438,6 +483,10 @@ class Host:
             return
         if body.infos and body.state is State.RUNNING:
             self.deliver(body, stop)
+        if body.arming is not None and body.state is State.RUNNING:
+            regs = user_regs(body.task.peek_regs(), stop)
+            self.onward.arm(body, body.arming, regs)
+            body.task.set_regs(regs)
         if body.wanted is not None:
             order, body.wanted = body.wanted, None
             self.onward.capture_running(body, order)
@@ -511,16 +560,27 @@ class Host:
 
     # ------------------------------------------------------------------ answers
 
+    def tell_used(self, body: Body) -> None:
+        """CPU_TIME: what the body has computed."""
+        self.channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.used()))
+
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
+        if request.nr in cputime.CALLS and cputime.place(request.nr, request.args) >= 0:
+            self.tell_used(body)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
-        self.channel.send(Kind.CALL, body.pair, request.pack(body.seen), body.seq << 1 | flags)
+        payload = request.pack(body.seen)
+        body.account.calls += 1
+        body.account.sent += len(payload)
+        body.told_mask = request.mask
+        self.channel.send(Kind.CALL, body.pair, payload, body.seq << 1 | flags)
 
     def reply(self, body: Body, payload: bytes, seq: int) -> None:
         """REPLY: the call that the body waits in has an outcome. One to an earlier call, made again since, is stale."""
         if body.state not in (State.WAITING, State.EXECING) or seq != body.seq:
             return
+        body.account.received += len(payload)
         try:
             result, flags, outs = unpack_reply(payload)
         except (struct.error, BadRequest) as error:
@@ -598,13 +658,15 @@ def main(order: SpawnHost, data: socket.socket) -> int:
     except ChannelLost as lost:
         # home is lost (or has nothing for us any more): the bodies die with us
         if host.bodies:
-            host.log(f"remote-site ({host.home}) seems to be dead: {len(host.bodies)} guest(s) ended ({lost})", 30)
+            host.log(f"{text(Text.SEEMS_DEAD, computer=host.home)}: {len(host.bodies)} guest(s) ended ({lost})", 30)
     except Exception:
         host.log(traceback.format_exc(), 40)
         raise
     finally:
         if host.spare is not None:
             discard(host.spare)
+        for arriving in host.arriving.values():
+            arriving.discard()
         for body in list(host.bodies.values()):
             discard(body.task)
             host.control.send(GuestGone(body.pid))

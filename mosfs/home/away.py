@@ -18,6 +18,8 @@ import msgspec
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
+from mosfs.calls import cputime
+from mosfs.calls.cputime import Used
 from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls
 from mosfs.home.control_calls import PATH_ARG
@@ -27,19 +29,21 @@ from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
+from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder
+from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder, OutOrder
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
-SYS_SCHED_GETAFFINITY = 204
+#: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
+AFFINITY = frozenset({203, 204})
 _OPENS = frozenset(PATH_ARG)
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
@@ -61,7 +65,9 @@ class Away:
                 self._frame(link, frame)
                 while self._backlog:
                     self._frame(*self._backlog.pop(0))
-        except ChannelLost:
+        except ChannelLost as lost:
+            if str(lost) == text(Text.COMPROMISED):
+                self.tracer.log(f"{lost} ({link.ip})", 40)
             self.link_lost(link)
 
     def backlog(self, link: Link, frame: Frame) -> None:
@@ -96,10 +102,15 @@ class Away:
             self.tracer.moves.running(p, link)
         elif kind == Kind.FAIL:
             self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
+        elif kind == Kind.ROUND:
+            if p.move is not None and p.move.link is link:
+                self.tracer.moves.copying.round_done(p)
         elif p.link is not link or deputy is None:
             return
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
+            p.account.calls += 1
+            p.account.sent += len(frame.payload)
             if deputy.state is State.READY and not deputy.todo:
                 self._call(p, deputy, request, frame.flags, signals_seen(frame.payload))
             else:
@@ -117,6 +128,8 @@ class Away:
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
                 self.tracer.moves.arrival.arriving(p, link, frame.payload)
+        elif kind == Kind.COPIED:
+            self.tracer.moves.copied(p)
         elif kind == Kind.CANNOT:
             self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
         elif kind == Kind.DIED:
@@ -131,12 +144,32 @@ class Away:
         elif kind == Kind.MAIL_SEEN:
             news = msgspec.msgpack.decode(frame.payload, type=MailSeen)
             self.tracer.mails.seen(p, news.filter_at, news.last)
-        elif kind == Kind.STEP_OUT and p.move is None:
-            self.tracer.moves.request(p, Move("", "home"))
+        elif kind == Kind.CPU_TIME:
+            p.used = Used(*cputime.FRAME.unpack(frame.payload))
+        elif kind == Kind.USED:
+            self.tracer.statistics.used(p, frame.payload)
+        elif kind == Kind.STEP_OUT:
+            self._step_out(p, link, frame.payload)
+
+    def _step_out(self, p: Program, link: Link, payload: bytes) -> None:
+        """The body's node wants it to leave, or thinks that it would be better off elsewhere."""
+        order = msgspec.msgpack.decode(payload, type=OutOrder) if payload else OutOrder("")
+
+        def done(reason: str) -> None:
+            if reason and p.link is link:
+                self.send(p, Kind.STAYED, reason.encode())
+
+        if p.move is not None:
+            done("another move is under way")
+        elif order.why and p.settings.lock == 1:
+            done("it is locked (mosrun -L)")
+        else:
+            self.tracer.moves.request(p, Move(order.target, order.target or "home", done=done, below=order.below, why=order.why))
 
     def send(self, p: Program, kind: int, payload: bytes) -> None:
         """A frame for the body's host; kept back while the body moves."""
         flags = p.seq << 1 if kind == Kind.REPLY else 0
+        p.account.received += len(payload)
         if p.answer is not None:
             p.answer.append((kind, payload, flags))
             return
@@ -167,7 +200,7 @@ class Away:
                 return
         elif request.nr in _OPENS and self._control(p, request):
             return
-        if request.nr == SYS_SCHED_GETAFFINITY:
+        if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)
         if request.nr in CLOSING and self.tracer.mails.closing_away(p, deputy, request):
             return
@@ -279,15 +312,20 @@ class Away:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
+        device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
             if not -4096 < result < 0:
-                self._send_file(p, result, order.length)
+                if not (device := p.has_device(as_c_int(order.fd))):
+                    self._send_file(p, result, order.length)
                 call(SYS_MUNMAP, result, order.length)
                 result = 0
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
-        self._answer(p, result)
+        if device:
+            self.tracer.policy.refuse_device(p, lambda error: self._answer(p, error))
+        else:
+            self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
         buffer = bytearray(CHUNK)
@@ -377,9 +415,14 @@ class Away:
         if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
             self._became_ready(p, deputy)
             return
+        whole = deputy.whole(result)
+        if whole is None:
+            return
+        result = whole
         flight, outs = deputy.finish(result)
         if TRACE:
             self._trace(p, flight.request, result)
+        outs = self.tracer.cputime.outs(p, flight.request, result, outs)
         deputy.state = State.READY
         deputy.interrupting = False
         if p.sleeping is not None:
@@ -428,7 +471,8 @@ class Away:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
-            self.tracer.spare_interruption(p.task, regs, sig)
+            if self.tracer.spare_interruption(p.task, regs, sig) and deputy.flight is not None:
+                deputy.flight.spared = True
             p.task.cont(sig)
             return
         info = p.task.peek_siginfo()

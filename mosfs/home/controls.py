@@ -45,7 +45,8 @@ class Controls:
     # ------------------------------------------------------------------ from a program
 
     def request(self, p: Program, special: Special, read_name: ReadName, done: Done) -> None:
-        """Carry out an open that is a request."""
+        """Carry out an open that is a request. What one thread sets holds for its process."""
+        p = self.tracer.process(p)
         row = special.row
         error = refused(special)
         if error:
@@ -139,7 +140,7 @@ class Controls:
         """mosd has checked the value by the same table."""
         row = BY_NAME[message.name]
         if row.name == "migrate":
-            self.tracer.moves.request(p, Move(message.value, message.value, message.seq))
+            self.tracer.moves.request(p, Move(message.value, message.value, message.seq, below=message.below, why=message.why))
         elif row.kind is Kind.NAME:
             self._name(p, message.value)
         else:
@@ -151,10 +152,13 @@ class Controls:
     def _write(self, p: Program, row: ControlFile, value: int) -> None:
         if row.setting:
             p.settings = put(p.settings, row, value)
+            self.tracer.statistics.tell(p)
         elif row.name == "sigmig":
             p.sigmig = value
         elif row.name == "clear":
             p.freeze_ms = 0.0
+            p.account.clear()
+            self.tracer.statistics.tell(p)
 
     def _name(self, p: Program, name: str) -> None:
         p.settings = put(p.settings, BY_NAME["checkpointfile"], name)

@@ -62,7 +62,7 @@ class Mail:
 
     @property
     def key(self) -> tuple[int, int]:
-        return (self.mails.home, self.p.pid)
+        return (self.mails.home, self.mails.tracer.process(self.p).pid)
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -296,7 +296,7 @@ class Mails:
         return bool(mine) and not calls.survivors(nr, args, mine, is_open)
 
     def _own_descriptors(self, p: Program) -> list[int]:
-        own = Place(self.home, p.pid, own=True)
+        own = Place(*self._mail(p).key, own=True)
         return [fd for fd, found in self.table(p.pid).items() if found.place == own]
 
     def stopped(self, p: Program, status: Status) -> None:

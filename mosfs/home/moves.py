@@ -3,11 +3,14 @@
 ::
 
     home -> node     CHANNEL  mosd opens a data channel; the program runs on
+                     ARMING   the program is interrupted for a moment, so that its memory can be followed
+                     COPYING  its memory is sent while it runs
                      STOPPING the program is interrupted, captured, its image sent
                      SENT     until READY or FAIL, or the channel breaks (it goes on at home)
                      GO       until RUNNING (commit: the memory at home is given up)
     node -> home     RECALL   the host sends the image; when it stands here: DROP (commit); if it cannot: RESUME
     node -> node     CHANNEL  to the new host, with a second token
+                     COPYING  the old host sends the memory while the program runs, until it says COPIED
                      SENT     MOVE_TO to the old host; READY from the new one
                      GO       to the new host; RUNNING: DROP to the old one (commit); else RESUME
 
@@ -27,8 +30,10 @@ import msgspec
 
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.arrival import Arrival
+from mosfs.home.copying import Copying
 from mosfs.home.departure import Departure
 from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.migrate.precopy import NOTHING_EARLY
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.stops import Stop
@@ -58,6 +63,7 @@ class Moves:
         self._boot_id = clocks.boot_id()
         self.departure = Departure(self)
         self.arrival = Arrival(self)
+        self.copying = Copying(self)
 
     def starter(self, start: Start) -> Callable[[Program], None]:
         """What a program does before its first instruction when mosrun named a node."""
@@ -120,8 +126,12 @@ class Moves:
         if move is None:
             return
         p.move = None
+        if move.copy is not None:
+            move.copy.close()
         if not reason:
             p.nmigs += 1
+            p.because = move.why
+            self.tracer.statistics.tell(p)
             if move.frozen_at:
                 p.freeze_ms = (time.monotonic() - move.frozen_at) * 1000
             self.tracer.log(
@@ -142,6 +152,8 @@ class Moves:
         if p in self._busy:
             self._busy.remove(p)
         move, p.move = p.move, None
+        if move is not None and move.copy is not None:
+            move.copy.close()
         if move is not None:
             self.requests = {k: v for k, v in self.requests.items() if v is not p}
             if move.link is not None and move.link is not p.link:
@@ -188,7 +200,7 @@ class Moves:
         if p.move is None or p.pid not in self.tracer.programs:
             return
         try:
-            if p.move.phase is Phase.STOPPING:
+            if p.move.phase in (Phase.ARMING, Phase.STOPPING):
                 self.departure.stop(p)
             elif p.move.phase is Phase.RECALL:
                 self.arrival.recall(p)
@@ -204,7 +216,7 @@ class Moves:
         self.requests[number] = p
         need = max(p.settings.needmem, 0)
         asked = self.tracer.control.send(
-            OpenChannel(number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away)
+            OpenChannel(number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away, move.below)
         )
         if not asked:
             del self.requests[number]
@@ -243,11 +255,25 @@ class Moves:
             if move is None or move.link is not link or move.phase is not Phase.PREPARING:
                 continue
             if p.away:
-                move.phase = Phase.SENT
-                self._order(p)
+                self._copy_onward(p, move)
             else:
-                move.phase = Phase.STOPPING
+                move.phase = Phase.ARMING if self.copying.wanted(p) else Phase.STOPPING
                 self.departure.stop(p)
+
+    def _copy_onward(self, p: Program, move: Move) -> None:
+        """Have the old host send the memory to the new one while the program runs on."""
+        assert p.link is not None
+        move.phase = Phase.COPYING
+        try:
+            p.link.channel.send(Kind.COPY, p.pid, msgspec.msgpack.encode(move.order))
+        except ChannelLost:
+            self.tracer.away.link_lost(p.link)
+
+    def copied(self, p: Program) -> None:
+        """COPIED: the old host has sent enough ahead, or cannot. Now the program has to stand still."""
+        if p.move is not None and p.move.phase is Phase.COPYING and p.away:
+            p.move.phase = Phase.SENT
+            self._order(p)
 
     def _order(self, p: Program) -> None:
         """Tell the old host to send the image to the new one."""
@@ -298,7 +324,7 @@ class Moves:
         if p.place is Place.LEAVING:
             regs, _sleep = move.regs
             self.departure.stay(p, regs, reason)
-        elif p.away and move.phase in (Phase.SENT, Phase.GO):
+        elif p.away and move.phase in (Phase.COPYING, Phase.SENT, Phase.GO):
             self._resume_old(p, reason)
         else:
             self.abandon(p, reason)
@@ -361,7 +387,12 @@ class Moves:
         self.drop(p, link)
         if move.phase is Phase.RECALL:
             self.finish(p, "")
-        elif move.phase is Phase.SENT and move.link is not None:
+        elif move.phase in (Phase.COPYING, Phase.SENT) and move.link is not None:
+            try:
+                move.link.channel.send(Kind.EARLY, p.pid, NOTHING_EARLY)
+            except ChannelLost:
+                pass  # the image will meet the same
+            move.phase = Phase.STOPPING
             self.departure.depart(p, Stop.OTHER)
             return True
         return False

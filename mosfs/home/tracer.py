@@ -20,18 +20,20 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.abi.texts import Reason
-from mosfs.calls import partial
+from mosfs.abi.texts import Reason, Text, text
+from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls
-from mosfs.home.away import TRACE, Away
+from mosfs.home.away import AFFINITY, TRACE, Away
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.controls import Controls
+from mosfs.home.cputime import CpuTime
 from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
 from mosfs.home.settings import inherit, of_child
+from mosfs.home.usage import Statistics
 from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
@@ -61,9 +63,9 @@ from mosfs.wire.messages import (
 )
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
-_IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
+_IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
-SYS_SCHED_GETAFFINITY = 204
+HAS_THREADS = "stays at home: has threads"
 #: Seconds that mosd may take for its first message.
 CONFIG_PATIENCE = 5.0
 #: Seconds between corrections of the programs' clocks.
@@ -95,6 +97,8 @@ class Tracer:
         self.moves = Moves(self)
         self.policy = Policy(self)
         self.controls = Controls(self)
+        self.statistics = Statistics(self)
+        self.cputime = CpuTime(self.programs)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -138,6 +142,7 @@ class Tracer:
                 for link in sources:
                     if link.channel.pending():
                         self.away.channel_event(link)
+            self.moves.copying.step()
             self._housekeeping()
 
     def _watch(self, fd: int) -> None:
@@ -154,6 +159,9 @@ class Tracer:
         retry = self.moves.next_retry()
         if retry is not None:
             due = min(due, retry)
+        copying = self.moves.copying.timeout()
+        if copying is not None:
+            due = min(due, now + copying)
         if self.control.sock is None:
             due = min(due, now + 0.3)
         return max(0, int((due - now) * 1e6))
@@ -165,6 +173,7 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            self.statistics.tick(now)
             if self.control.sock is None:
                 self.connect()
         elif self.control.sock is None:
@@ -174,7 +183,7 @@ class Tracer:
         for p in self.programs.values():
             if p.last_message is not None:
                 self.announce(p)
-            if p.place is Place.HOME and p.clock_page and not p.native:
+            if p.place is Place.HOME and p.clock_page and not p.native and not p.leader:
                 try:
                     self._refresh_clock(p)
                 except (TaskGone, OSError):
@@ -197,6 +206,7 @@ class Tracer:
                 self.control.send(ProcGone(pid))
             for p in self.programs.values():
                 p.announced = None
+                p.account.news = True
                 self.announce(p)
 
     def configured(self) -> bool:
@@ -207,12 +217,14 @@ class Tracer:
             self._control_event()
         return bool(self.config.ip)
 
-    def log(self, text: str, level: int = 20) -> None:
-        if not self.control.send(Report(level, text)):
-            sys.stderr.write(f"tracer {os.getpid()}: {text}\n")
+    def log(self, line: str, level: int = 20) -> None:
+        if not self.control.send(Report(level, line)):
+            sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
 
     def announce(self, p: Program) -> None:
         """Tell mosd if anything that it shows has changed."""
+        if p.leader:
+            return
         state = p.state()
         if state != p.announced:
             p.announced = state
@@ -274,10 +286,22 @@ class Tracer:
         if parent is not None:
             p.place, p.link = parent.place, parent.link
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
+            p.parent = parent.pid
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
         self.programs[task.pid] = p
         self.begun = True
         return p
+
+    def process(self, p: Program) -> Program:
+        """The process that ``p`` is a thread of: settings, and what people see, are its."""
+        return self.programs.get(p.leader, p)
+
+    def _thread(self, q: Program, p: Program) -> None:
+        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
+        process = self.process(p)
+        q.leader = process.pid
+        process.threads.add(q.pid)
+        process.bound = process.bound or HAS_THREADS
 
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
@@ -286,8 +310,12 @@ class Tracer:
             sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
         self.mails.gone(p)
+        self.cputime.ended(p)
         self.moves.gone(p)
-        self.control.send(ProcGone(p.pid))
+        if p.leader:
+            self.process(p).threads.discard(p.pid)
+        else:
+            self.control.send(ProcGone(p.pid))
 
     def release_vfork(self, p: Program) -> None:
         parent = self.programs.get(p.vfork_parent)
@@ -347,9 +375,12 @@ class Tracer:
         if stop is Stop.VFORK:
             p.vforking += 1
             q.vfork_parent = p.pid
-        if stop is Stop.CLONE and _is_thread(child, p.pid):
-            p.bound = q.bound = "has threads"
+        if stop is Stop.CLONE and tgid_of(child) != child:
+            self._thread(q, p)
+            self.announce(self.process(p))
         else:
+            if q.bound == HAS_THREADS:  # a child has only the thread that made it
+                q.bound = ""
             q.disinherits = self.mails.inherited(p, q)
         p.task.cont()
         self.announce(q)
@@ -364,7 +395,9 @@ class Tracer:
     def exec_done(self, p: Program) -> None:
         """PTRACE_EVENT_EXEC: a new program in the same process."""
         first = p.place is Place.STARTING
+        self._alone(p)
         self.release_vfork(p)
+        self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
         p.sleeping, p.restart = None, None
         p.infos.clear()
@@ -379,6 +412,8 @@ class Tracer:
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
+            if first:
+                self.statistics.began(p)
         except embark.CannotEmbark as error:
             p.native = True
             p.bound = f"cannot be migrated: {error}"
@@ -391,6 +426,14 @@ class Tracer:
             start(p)
         elif not self.moves.resume_away(p):
             p.task.cont()
+
+    def _alone(self, p: Program) -> None:
+        """exec: the other threads are gone, and whichever made it has the process's ID now (ptrace(2), execve under ptrace)."""
+        self.programs.pop(p.task.event_message() if p.threads else p.pid, None)
+        for tid in p.threads:
+            self.programs.pop(tid, None)
+        p.threads.clear()
+        self.programs[p.pid] = p
 
     def make_native(self, p: Program) -> None:
         """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
@@ -409,22 +452,24 @@ class Tracer:
 
     def go_on(self, p: Program) -> None:
         """Resume a program at home; the end of a transfer that we cut short is watched."""
-        p.task.cont(request=SYSCALL if p.carry is not None else CONT)
+        p.task.cont(request=SYSCALL if p.carry is not None or p.watched else CONT)
 
     def _mend_transfer(self, p: Program, *, again: bool = False) -> None:
         """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
         p.interrupted = again
         regs = p.task.peek_regs()
         nr, result = signed(regs.orig_rax), signed(regs.rax)
-        if partial.cut_short(nr, regs, result):
+        if partial.cut_short(p.task, nr, regs, result):
             before = copy_regs(regs)
             before.rip -= 2
             before.rax, before.orig_rax = nr, NOTHING
-            rest, p.carry = partial.remainder(before, result, p.carry)
+            rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
-        """Entry or exit of the rest of a transfer."""
+        """Entry or exit of the rest of a transfer, or the end of a call about CPU time."""
+        if p.watched:
+            self.cputime.complete(p, p.task.peek_regs())
         if p.carry is None:
             p.task.cont()
             return
@@ -432,9 +477,9 @@ class Tracer:
         result = signed(regs.rax)
         if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.moves.departure.deliverable(p):
+        elif result in RESTARTS and not self._heard(p):
             p.task.cont(request=SYSCALL)
-        elif p.interrupted and partial.cut_short(signed(regs.orig_rax), regs, result):
+        elif (p.interrupted or not self._heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
             self._mend_transfer(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
@@ -443,6 +488,11 @@ class Tracer:
             p.carry = None
             p.task.set_regs(regs)
             p.task.cont()
+
+    def _heard(self, p: Program) -> bool:
+        """A signal is about to be delivered, and it does something."""
+        sets = status_sets(p.pid)
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
 
     # ------------------------------------------------------------------ stops at home
 
@@ -454,20 +504,26 @@ class Tracer:
             regs.orig_rax, regs.rax = number, result & NOTHING
             p.task.set_regs(regs)
         else:
-            self.spare_interruption(p.task, regs, sig)
+            self.moves.departure.note_sleep(p, regs)
+            if self.spare_interruption(p.task, regs, sig):
+                self._mend_transfer(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
 
-    def spare_interruption(self, task: Task, regs: Any, sig: int) -> None:
-        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all."""
-        if signed(regs.rax) != -errno.EINTR or signed(regs.orig_rax) < 0:
-            return
-        sets = status_sets(task.pid)
-        bit = 1 << (sig - 1)
-        if sets["SigIgn"] & bit or (sig in _IGNORED_BY_DEFAULT and not sets["SigCgt"] & bit):
+    def spare_interruption(self, task: Task, regs: Any, sig: int) -> bool:
+        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
+
+        True if it may have cut a transfer short (`calls.partial`)."""
+        result, number = signed(regs.rax), signed(regs.orig_rax)
+        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
+            return False
+        if not _unheard(status_sets(task.pid)) >> (sig - 1) & 1:
+            return False
+        if result == -errno.EINTR:
             regs.rip -= 2
             regs.rax = regs.orig_rax
             regs.orig_rax = NOTHING
             task.set_regs(regs)
+        return result > 0
 
     def _trapped(self, p: Program) -> None:
         """A call that the filter sent to us."""
@@ -477,11 +533,13 @@ class Tracer:
             p.task.cont()
             return
         row = BY_NR.get(nr)
-        if nr == SYS_SCHED_GETAFFINITY:
+        if nr in AFFINITY:
             lib.mos_unpin(self.pump)
         if nr in CAUGHT and self.mails.trapped(p, regs, nr):
             return
-        if nr in _OPENS:
+        if nr in cputime.CALLS:
+            self.cputime.watch(p, nr)
+        elif nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:
             self.policy.illegal(p, regs, nr)
@@ -504,7 +562,7 @@ class Tracer:
             p.task.cont()
             return
         opened = control_calls.opening(nr, args, path, how)
-        meaning = control_calls.recognise(opened, p.pid, self.mount, p.directory)
+        meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
         if meaning is None:
             p.task.cont()
         elif isinstance(meaning, Redirect):
@@ -512,14 +570,17 @@ class Tracer:
         elif isinstance(meaning, Letters):
             self.mails.opened_at_home(p, meaning, regs)
         else:
-            self.controls.request(p, meaning, p.task.read_string, lambda result: self.finish_special(p, result))
+            self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
 
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, which lies in the low region meanwhile."""
         p.task.write(layout.SCRATCH, path + b"\0")
-        name = ("rdi", "rsi")[PATH_ARG[nr]]
+        self.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
+
+    def make_with(self, p: Program, regs: Any, name: str, value: int) -> None:
+        """Make a trapped call with another value in the register ``name``, of which the program sees nothing."""
         before = getattr(regs, name)
-        setattr(regs, name, layout.SCRATCH)
+        setattr(regs, name, value)
         p.task.set_regs(regs)
         p.task.cont(request=SYSCALL)
         status = p.task.wait()
@@ -541,24 +602,39 @@ class Tracer:
             self.answer(p, p.task.peek_regs(), result)
 
 
-def _is_thread(child: int, parent: int) -> bool:
+def _unheard(sets: dict[str, int]) -> int:
+    """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
+    return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]
+
+
+def tgid_of(pid: int) -> int:
+    """The process that thread ``pid`` belongs to; ``pid`` itself when it is gone."""
     try:
-        with open(f"/proc/{child}/status", encoding="latin-1") as status:
-            tgid = next(line for line in status if line.startswith("Tgid:")).split()[1]
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            return int(next(line for line in status if line.startswith("Tgid:")).split()[1])
     except (OSError, StopIteration):
-        return False
-    return int(tgid) != child
+        return pid
 
 
 def _has_sys_admin(pid: int) -> bool:
     """May install a filter without no_new_privs (seccomp(2))."""
     try:
         with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            text = status.read()
+            lines = status.read()
     except OSError as error:
         raise TaskGone(pid) from error
-    effective = int(text[text.index("CapEff:") + 8 :].split(None, 1)[0], 16)
+    effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
     return bool(effective >> 21 & 1)
+
+
+def _why_not_seized(error: Exception) -> str:
+    """In the manual's words (section 10.5) where it has some: ptrace(2), PTRACE_SEIZE, and what a security module may add."""
+    texts = {
+        errno.EIO: Text.NO_PTRACE, errno.EINVAL: Text.NO_PTRACE, errno.EPERM: Text.TOO_SECURE, errno.EACCES: Text.TOO_SECURE,
+        errno.ENOMEM: Text.NO_MEMORY,
+    }  # fmt: skip
+    found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
+    return text(found) if found is not None else str(error)
 
 
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
@@ -568,8 +644,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     try:
         task.seize()
     except (TaskGone, OSError) as error:
-        reason = "kernel does not support full ptrace options" if getattr(error, "errno", 0) == errno.EIO else str(error)
-        launcher.send(b"ERR\0" + reason.encode())
+        launcher.send(b"ERR\0" + _why_not_seized(error).encode())
         return 1
     p = tracer.adopt(task, spawn.settings)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None

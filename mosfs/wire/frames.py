@@ -27,6 +27,8 @@ class Kind(IntEnum):
     IMAGE_END = 3  # number of PAGES frames
     READY = 4  # receiver: the body stands complete
     FAIL = 5  # receiver: it cannot be built, reason as text
+    EARLY = 6  # pre-copy: mappings to make, (start, end, grows down); none: forget all that was sent
+    ROUND = 7  # pre-copy: the end of a round; the receiver sends it back when it is done
     # tracer -> host
     GO = 16  # after READY: run
     REPLY = 17  # outcome of CALL
@@ -39,19 +41,25 @@ class Kind(IntEnum):
     DROP = 24  # the body is not wanted any more
     FORK_REPLY = 25
     CLOCK = 26  # home time
+    ABOUT = 27  # settings and statistics of the program
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
     MAIL_TABLE = 40  # the program's descriptors for direct communication
+    COPY = 30  # pre-copy to the host of this MoveOrder
+    STAYED = 31  # STEP_OUT is not followed: reason
     # host -> tracer
     CALL = 48
     FORK = 49
     EXEC = 50
     DIED = 51  # the body died here: wait status
     CANNOT = 52  # RECALL or MOVE_TO cannot be served: reason; the body goes on
-    STEP_OUT = 53  # this node wants the guest to leave
+    STEP_OUT = 53  # this node wants the guest to leave: where to and why, nothing for home
     MMAP = 55
+    USED = 56  # CPU time and memory, once a second while there is any
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
+    CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
     RUNNING = 60  # after GO: the body runs, the move is committed
+    COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask
     MAIL_SEEN = 72  # what the program's calls on its mailbox have changed, before it matters at home
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
