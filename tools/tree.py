@@ -176,13 +176,6 @@ class Tree:
             return ""
         return number if number.isdigit() else ""
 
-    def nodes(self) -> list[str]:
-        """The IPs of the map."""
-        try:
-            return os.listdir(f"{self.mount}/nodes")
-        except OSError:
-            return []
-
 
 def refusal(pid: int | str, error: OSError) -> UserError:
     """What a command says when the tree refused something about process ``pid``."""

@@ -16,6 +16,7 @@ from mosfs.abi.commands import REFUSED_PRCTLS
 from mosfs.abi.flags import (
     ARCH_SET_CPUID,
     ARCH_SHSTK_ENABLE,
+    AT_FDCWD,
     CLONE_FILES,
     CLONE_FS,
     CLONE_IO,
@@ -36,6 +37,8 @@ from mosfs.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
     MAP_SHARED,
+    O_DIRECTORY,
+    O_NOFOLLOW,
     RLIMIT_NOFILE,
     SECCOMP_SET_MODE_FILTER,
     SECCOMP_SET_MODE_STRICT,
@@ -120,6 +123,8 @@ _PRCTL = _is(0, *REFUSED_PRCTLS)
 _ARCH_PRCTL = _is(0, ARCH_SHSTK_ENABLE, ARCH_SET_CPUID)
 _SECCOMP = _is(0, SECCOMP_SET_MODE_STRICT, SECCOMP_SET_MODE_FILTER)
 _STOP_SECOND, _STOP_THIRD = _is(1, SIGSTOP), _is(2, SIGSTOP)
+#: What walks a directory tree step by step cannot come upon a file of ours, and makes many opens.
+_OPENAT = (*_is(0, AT_FDCWD & 0xFFFFFFFF), ((2, O_DIRECTORY | O_NOFOLLOW, 0),))
 _NOFILE_FIRST, _NOFILE_SECOND = _is(0, RLIMIT_NOFILE), _is(1, RLIMIT_NOFILE)
 
 #: A pointer that is not NULL: on the stack, in a mapping or a heap (bit 46), or in the data of a program at a fixed place.
@@ -433,7 +438,7 @@ _(253, "inotify_init", "", NATIVE, FORWARD)
 _(254, "inotify_add_watch", "fd, path, flags", NATIVE, FORWARD)
 _(255, "inotify_rm_watch", "fd, int", NATIVE, FORWARD)
 _refuse(256, "migrate_pages", "pid, size, in[fds(a1)], in[fds(a1)]", _PLACING)
-_(257, "openat", "fd, path, flags, mode", TRAP, FORWARD, _OURS)
+_(257, "openat", "fd, path, flags, mode", TEST, FORWARD, _OURS, _OPENAT)
 _(258, "mkdirat", "fd, path, mode", NATIVE, FORWARD)
 _(259, "mknodat", "fd, path, mode, int", NATIVE, FORWARD)
 _(260, "fchownat", "fd, path, int, int, flags", NATIVE, FORWARD)

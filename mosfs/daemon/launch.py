@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import trio
 from msgspec.structs import replace
 
+from mosfs.abi.texts import Text, text
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.procfs.world import NotInMap, World
 from mosfs.wire.messages import Settings, Start
@@ -79,4 +80,4 @@ async def place(world: World, request: Request, resolve: Resolve) -> Start:
     except NotInMap:
         if request.force:
             return Start("", request.force, request.node)
-        raise Refused(f"failed migrating to {request.node}: {NOT_IN_MAP}") from None
+        raise Refused(text(Text.MIGRATE_FAILED, computer=request.node, reason=NOT_IN_MAP)) from None

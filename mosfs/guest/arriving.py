@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from mosfs.guest.body import discard
-from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.image import ImageMeta
+from mosfs.migrate.precopy import mappings
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task
 from mosfs.wire.frames import Frame, Kind
-
-_early = msgspec.msgpack.Decoder(list[tuple[int, int, bool]])
 
 
 class Arriving:
@@ -29,12 +26,8 @@ class Arriving:
         """EARLY or PAGES."""
         if frame.kind == Kind.PAGES:
             self.rebuild.pages(frame.payload)
-            return
-        try:
-            ranges = _early.decode(frame.payload)
-        except msgspec.DecodeError as error:
-            raise BadImage(f"malformed mappings: {error}") from error
-        self.rebuild.early(ranges)
+        else:
+            self.rebuild.early(mappings(frame.payload))
 
     def map(self, meta: ImageMeta) -> None:
         """IMAGE: all its mappings."""

@@ -114,7 +114,7 @@ class Host:
             if self.direct is not None:
                 fds.append(self.direct)
             copied = self.onward.under_way()
-            fds += [body.copy.channel for body in copied if body.copy is not None]
+            fds += [body.copy.channel for body in copied if body.copy is not None and not body.copy.home]
             for i, source in enumerate(fds):
                 self.pump.fds[i] = source.fileno()
             self.pump.nfds = len(fds)
@@ -233,6 +233,9 @@ class Host:
                 self.reply(body, frame.payload, frame.flags >> 1)
         elif kind == Kind.IMAGE:
             self._image(frame)
+        elif kind == Kind.ROUND and body is not None:
+            if body.copy is not None and body.copy.home:
+                self.onward.answered(body, bool(frame.flags))
         elif kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
             if self.direct is not None:  # home sends the program itself, not the other host
                 self.close_direct()
@@ -253,7 +256,8 @@ class Host:
         elif kind == Kind.DROP:
             self.drop(body)
         elif kind == Kind.RECALL:
-            self.onward.forget(body)
+            if body.copy is not None and not body.copy.home:
+                self.onward.forget(body)
             self.onward.request(body, None)
         elif kind == Kind.COPY:
             self.onward.copy(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))

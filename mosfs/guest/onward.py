@@ -41,7 +41,7 @@ class Onward:
     # ------------------------------------------------------------------ ahead of the program
 
     def copy(self, body: Body, order: MoveOrder) -> None:
-        """COPY: send what can be sent while the program runs."""
+        """COPY: send what can be sent while the program runs; to home if the order names nobody."""
         if body.copy is not None:
             self.forget(body)
         if body.shares or body.paused or body.held:
@@ -61,12 +61,14 @@ class Onward:
         host = self.host
         body.arming = None
         try:
-            body.copy = Sending(connect(order, host.config.ip))
+            home = not order.ip
+            body.copy = Sending(host.channel if home else connect(order, host.config.ip), home)
             with Calls(body.task, base=copy_regs(regs)) as call:
-                body.copy.begin(call, body.pair, regs.rsp, near=order.near)
+                body.copy.begin(call, body.pair, regs.rsp, near=host.near if home else order.near)
             lib.mos_unfollow(host.pump)
         except (OSError, ChannelLost, CannotMove) as error:
             host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
+            self.forget(body)
             self._copied(body)
 
     def _copied(self, body: Body) -> None:
@@ -100,6 +102,19 @@ class Onward:
             if body.copy.heard():
                 self._copied(body)
         except (ChannelLost, CannotMove) as error:
+            self._copy_lost(body, str(error))
+
+    def answered(self, body: Body, refused: bool) -> None:
+        """ROUND from home, where the body's memory goes; ``refused``: what was sent ahead is not kept there."""
+        assert body.copy is not None
+        try:
+            if refused:
+                self._copy_lost(body, "home is busy with its calls")
+                return
+            body.copy.caught_up()
+            if body.copy.done:
+                self._copied(body)
+        except CannotMove as error:
             self._copy_lost(body, str(error))
 
     def _copy_lost(self, body: Body, reason: str) -> None:
@@ -184,7 +199,7 @@ class Onward:
         host = self.host
         try:
             if body.copy is None:
-                body.copy = Sending(connect(order, host.config.ip))
+                body.copy = Sending(connect(order, host.config.ip), home=False)
             self._send(body, meta, body.copy.channel, near=order.near)
         except (OSError, ChannelLost) as error:
             if host.channel.lost:
@@ -197,7 +212,7 @@ class Onward:
 
     def _send(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> None:
         onward = channel is not self.host.channel
-        precopy = body.copy.precopy if body.copy is not None and onward else None
+        precopy = body.copy.precopy if body.copy is not None and body.copy.home is not onward else None
         lib.mos_unfollow(self.host.pump)
         self.host.statistics.leaves(body)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
@@ -208,6 +223,8 @@ class Onward:
         else:
             frames = send_all(body.task, channel, body.pair, meta.vmas, near=near)
         channel.send(Kind.IMAGE_END, body.pair, frames.to_bytes(8, "little"))
+        if not onward:
+            self.forget(body)
         fault(Point.NODE_AFTER_ONWARD if onward else Point.NODE_AFTER_RETURN, channel)
 
     def resume(self, body: Body) -> None:

@@ -27,14 +27,18 @@ def connect(order: MoveOrder, own_ip: str) -> Channel:
 
 @dataclass(slots=True, eq=False)
 class Sending:
-    """A pre-copy under way, on a connection of its own. ``precopy`` is None when this kernel cannot follow the memory."""
+    """A pre-copy under way, to another host on a connection of its own, or to home on the channel that is there (``home``).
+
+    ``precopy`` is None when this kernel cannot follow the memory.
+    """
 
     channel: Channel
+    home: bool
     precopy: Precopy | None = None
 
     def begin(self, call: Calls, pair: int, stack: int, *, near: bool) -> None:
         """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
-        self.precopy = Precopy.begin(call, self.channel, near=near, pair=pair, stack=stack)
+        self.precopy = Precopy.begin(call, self.channel, near=near, pair=pair, stack=stack, asks=self.home)
 
     @property
     def sends(self) -> bool:
@@ -44,11 +48,21 @@ class Sending:
     def heard(self) -> bool:
         """What the next host said; True if the program should be stopped now."""
         for frame in self.channel.frames():
-            if frame.kind == Kind.ROUND and self.precopy is not None:
-                self.precopy.caught_up()
+            if frame.kind == Kind.ROUND:
+                self.caught_up()
+        return self.done
+
+    def caught_up(self) -> None:
+        if self.precopy is not None:
+            self.precopy.caught_up()
+
+    @property
+    def done(self) -> bool:
+        """The program should be stopped now."""
         return self.precopy is not None and self.precopy.next is Next.STOP
 
     def close(self) -> None:
         if self.precopy is not None:
             self.precopy.close()
-        self.channel.close()
+        if not self.home:
+            self.channel.close()

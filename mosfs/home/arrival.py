@@ -21,6 +21,7 @@ from mosfs.home.registers import result_at, with_time_left
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal, take_pending
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -62,8 +63,9 @@ class Arrival:
             lib.mos_pin(self.tracer.pump, p.pid)
             flight_result, infos = self._outcome(p, deputy)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                clear(call, [(layout.STUB, layout.END)])
-                rebuild = Rebuild(call)
+                rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
+                rebuild.resume(call)
+                clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead]))
                 rebuild.map(meta, home=True)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)

@@ -27,6 +27,7 @@ from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, S
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
+from mosfs.migrate.image import BadImage
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
 from mosfs.procfs.table import as_c_int
@@ -85,7 +86,7 @@ class Away:
             self._dispatch(p, link, frame)
         except TaskGone as gone:
             self._task_gone(p, gone)
-        except (BadRequest, msgspec.DecodeError) as error:
+        except (BadRequest, BadImage, msgspec.DecodeError) as error:
             self.tracer.log(f"pid={p.pid} malformed frame {frame.kind}: {error}", 40)
             raise ChannelLost(str(error)) from error
 
@@ -102,9 +103,8 @@ class Away:
             self.tracer.moves.running(p, link)
         elif kind == Kind.FAIL:
             self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
-        elif kind == Kind.ROUND:
-            if p.move is not None and p.move.link is link:
-                self.tracer.moves.copying.round_done(p)
+        elif kind == Kind.ROUND and p.move is not None and p.move.link is link:
+            self.tracer.moves.copying.round_done(p)
         elif p.link is not link or deputy is None:
             return
         elif kind == Kind.CALL:
@@ -128,6 +128,12 @@ class Away:
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
                 self.tracer.moves.arrival.arriving(p, link, frame.payload)
+        elif kind == Kind.EARLY:
+            self.tracer.moves.copying.early(p, deputy, frame.payload)
+        elif kind == Kind.PAGES:
+            self.tracer.moves.copying.pages(p, frame.payload)
+        elif kind == Kind.ROUND:
+            self.tracer.moves.copying.round(p, link, deputy)
         elif kind == Kind.COPIED:
             self.tracer.moves.copied(p)
         elif kind == Kind.CANNOT:
@@ -254,6 +260,7 @@ class Away:
         q.place = Place.AWAY
         q.link = p.link
         q.deputy = deputy_of_child(deputy, q.task)
+        self.tracer.moves.copying.of_child(p, q)
         if q.link is not None:
             q.link.programs.add(child)
         if closing := self.tracer.mails.inherited(p, q):

@@ -1,20 +1,27 @@
-"""Pre-copy at home: the tracer sends a program's memory piece by piece, between the events of its tree, while it runs."""
+"""Pre-copy at home: the tracer sends a program's memory piece by piece, between the events of its tree, while it runs.
+
+On its way home a program's memory comes ahead of it into the deputy, which goes on making the program's calls meanwhile: mappings
+can be made only while it is READY, pages can be filled at any time.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from mosfs.home.program import Phase, Program
+from mosfs.home.deputy import Deputy, State
+from mosfs.home.program import Link, Phase, Program
 from mosfs.migrate.capture import user_regs
 from mosfs.migrate.maps import CannotMove
-from mosfs.migrate.precopy import Next, Precopy
+from mosfs.migrate.precopy import Next, Precopy, mappings
+from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
+from mosfs.wire.frames import Kind
 
 if TYPE_CHECKING:
     from mosfs.home.moves import Moves
@@ -112,9 +119,86 @@ class Copying:
         p.move.phase = Phase.STOPPING
         self.moves.departure.stop(p)
 
+    # ------------------------------------------------------------------ on the way home
+
+    def comes_ahead(self, p: Program) -> bool:
+        """May memory come into the deputy? Not while it may be in a call for long."""
+        return self.possible and p.deputy is not None and p.deputy.state in (State.READY, State.PARKED)
+
+    def early(self, p: Program, deputy: Deputy, payload: bytes) -> None:
+        """EARLY: map as soon as the deputy stands where that can be done."""
+        ranges = mappings(payload)
+
+        def make() -> None:
+            if p.move is None or p.move.phase is not Phase.COPYING or p.move.target:
+                return
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                rebuild = Rebuild(call)
+                try:
+                    rebuild.early(ranges)
+                except NoRoom:
+                    return
+                p.move.rebuild = rebuild
+            rebuild.leave()
+
+        if deputy.state is not State.BUSY:
+            deputy.when_ready(make)
+            self.tracer.away.watch(p)
+
+    def pages(self, p: Program, payload: bytes) -> None:
+        rebuild = p.move.rebuild if p.move is not None else None
+        if p.move is None or rebuild is None:
+            return
+        try:
+            rebuild.pages(payload)
+        except NoRoom:
+            p.move.rebuild = None
+            self.give_up_memory(p, rebuild)
+
+    def round(self, p: Program, link: Link, deputy: Deputy) -> None:
+        """ROUND: all of it is done, or (flag 1) nothing of it is kept."""
+
+        def answer() -> None:
+            kept = p.move is not None and p.move.rebuild is not None
+            link.channel.send(Kind.ROUND, p.pid, flags=0 if kept else 1)
+
+        if deputy.todo:
+            deputy.when_ready(answer)
+        else:
+            answer()
+
+    def give_up_memory(self, p: Program, rebuild: Rebuild) -> None:
+        """The program does not come: the deputy shall be without its memory again."""
+        deputy = p.deputy
+        assert deputy is not None
+
+        def clear() -> None:
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                rebuild.resume(call)
+                rebuild.early([])
+
+        deputy.when_ready(clear)
+        self.tracer.away.watch(p)
+
+    def of_child(self, p: Program, q: Program) -> None:
+        """The deputy of a child is a copy of its parent's, with all that has come into it."""
+        if p.move is None or p.move.rebuild is None or q.deputy is None:
+            return
+        deputy, ranges = q.deputy, p.move.rebuild.ahead
+
+        def clear() -> None:
+            with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
+                for start, end in ranges:
+                    call.must(SYS_MUNMAP, start, end - start)
+
+        deputy.when_ready(clear)
+        self.tracer.away.watch(q)
+
     def memory_gone(self, p: Program) -> None:
         """exec: what was sent belongs to a program that is no more."""
         move = p.move
+        if move is not None:
+            move.rebuild = None
         if move is None or move.copy is None:
             return
         copy, move.copy = move.copy, None

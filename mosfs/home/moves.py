@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 RETRY_BUSY = 0.005
+#: COPY with it means home.
+ALL_HOME = MoveOrder("", 0, b"", b"", True)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
 MAX_TRIES = 2000
 SYS_EXIT_GROUP = 231
@@ -107,10 +109,13 @@ class Moves:
             return
         p.move = move
         self.tracer.announce(p)
-        if not move.target:
-            self.arrival.recall(p)
-        else:
+        if move.target:
             self._open_channel(p, move)
+        elif self.copying.comes_ahead(p):
+            move.order = ALL_HOME
+            self._copy_onward(p, move)
+        else:
+            self.arrival.recall(p)
 
     def _tell(self, p: Program, move: Move, reason: str) -> None:
         if move.seq:
@@ -128,6 +133,8 @@ class Moves:
         p.move = None
         if move.copy is not None:
             move.copy.close()
+        if move.rebuild is not None and p.away:
+            self.copying.give_up_memory(p, move.rebuild)
         if not reason:
             p.nmigs += 1
             p.because = move.why
@@ -271,7 +278,11 @@ class Moves:
 
     def copied(self, p: Program) -> None:
         """COPIED: the old host has sent enough ahead, or cannot. Now the program has to stand still."""
-        if p.move is not None and p.move.phase is Phase.COPYING and p.away:
+        if p.move is None or p.move.phase is not Phase.COPYING or not p.away:
+            return
+        if not p.move.target:
+            self.arrival.recall(p)
+        else:
             p.move.phase = Phase.SENT
             self._order(p)
 
@@ -385,7 +396,7 @@ class Moves:
     def _exec_on_the_way(self, p: Program, link: Link, move: Move) -> bool:
         """It was leaving its node when it made exec, which has brought it home: go on from here."""
         self.drop(p, link)
-        if move.phase is Phase.RECALL:
+        if not move.target:
             self.finish(p, "")
         elif move.phase in (Phase.COPYING, Phase.SENT) and move.link is not None:
             try:

@@ -17,6 +17,7 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy, Kept
 from mosfs.migrate.precopy import Precopy
+from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import LastMessage, ProcState, Settings
@@ -73,6 +74,7 @@ class Move:
     frozen_at: float = 0.0
     tries: int = 0
     copy: Precopy | None = None
+    rebuild: Rebuild | None = None  # on the way home: the deputy with what has come ahead
     waiting: bool = False  # the program is inside its own migration request
     below: int = 0  # the target takes it only while its load stays below this
     why: str = ""  # why it is moved, "" if somebody wishes it

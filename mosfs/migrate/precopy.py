@@ -17,7 +17,7 @@ from enum import Enum, auto
 import msgspec
 
 from mosfs.migrate.dirty import Tracker, Untracked
-from mosfs.migrate.image import PROT_WRITE, Vma
+from mosfs.migrate.image import PROT_WRITE, BadImage, Vma
 from mosfs.migrate.maps import read_maps, travelling
 from mosfs.migrate.pages import CHUNK, PageSender, content
 from mosfs.migrate.ranges import Range, common, merge, minus, size
@@ -33,6 +33,17 @@ PROGRESS = 0.8
 
 #: EARLY of no mappings: all that was sent is worth nothing.
 NOTHING_EARLY = msgspec.msgpack.encode([])
+
+
+_mappings = msgspec.msgpack.Decoder(list[tuple[int, int, bool]])
+
+
+def mappings(payload: bytes) -> list[tuple[int, int, bool]]:
+    """What EARLY says: (start, end, grows down). BadImage when it says nothing sensible."""
+    try:
+        return _mappings.decode(payload)
+    except msgspec.DecodeError as error:
+        raise BadImage(f"malformed mappings: {error}") from error
 
 
 class Next(Enum):
@@ -51,7 +62,7 @@ def enough(left: int, before: int, rounds: int) -> bool:
 class Precopy:
     """The sender's side for one task."""
 
-    def __init__(self, tracker: Tracker, sender: PageSender, channel: Channel, pair: int, stack: int) -> None:
+    def __init__(self, tracker: Tracker, sender: PageSender, channel: Channel, pair: int, stack: int, asks: bool) -> None:
         self.tracker = tracker
         self.sender = sender
         self.next = Next.SEND
@@ -65,14 +76,21 @@ class Precopy:
         self._left: deque[Range] = deque()
         self._bytes = 0
         self._rounds = 0
+        self._asks = asks
 
     @classmethod
-    def begin(cls, call: Calls, channel: Channel, *, near: bool, pair: int, stack: int) -> Precopy:
-        """For a stopped task, which goes on afterwards. OSError when the kernel cannot follow it, CannotMove if it may not go."""
+    def begin(cls, call: Calls, channel: Channel, *, near: bool, pair: int, stack: int, asks: bool = False) -> Precopy:
+        """For a stopped task, which goes on afterwards. OSError when the kernel cannot follow it, CannotMove if it may not go.
+
+        ``asks``: the receiver makes mappings once only, and says when it has: nothing is sent before.
+        """
         tracker = Tracker.begin(call)
         try:
-            copy = cls(tracker, PageSender(call.task, channel, pair, near=near), channel, pair, stack)
+            copy = cls(tracker, PageSender(call.task, channel, pair, near=near), channel, pair, stack, asks)
             copy._plan()
+            if asks:
+                channel.send(Kind.ROUND, pair)
+                copy.next = Next.WAIT
         except BaseException:
             tracker.close()
             raise
@@ -92,7 +110,9 @@ class Precopy:
         """Begin a round: what was written, and what was mapped, since the last one."""
         vmas = [v for v in travelling(read_maps(self.sender.task.pid), self._stack) if _early(v)]
         new = [v for v in vmas if minus([(v.start, v.end)], self._mapped)]
-        if new:
+        if self._asks and self._mapped:
+            vmas = [v for v in vmas if v not in new]
+        elif new:
             ranges = [(*piece, v.grows_down) for v in new for piece in minus([(v.start, v.end)], self._mapped)]
             self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(ranges))
             self._mapped = merge([*self._mapped, *((start, end) for start, end, _ in ranges)])
@@ -145,6 +165,9 @@ class Precopy:
 
     def caught_up(self) -> None:
         """The receiver has done the round: plan the next, or have the program stopped."""
+        if self._asks and not self._rounds:
+            self.next = Next.SEND
+            return
         before = self._bytes
         self._plan()
         if enough(self._bytes, before, self._rounds):

@@ -33,6 +33,9 @@ SYS_SETITIMER, SYS_MADVISE, MADV_DONTNEED = 38, 28, 4
 SYS_SETITIMER, SYS_RT_SIGTIMEDWAIT = 38, 128
 
 
+_NOTHING = bytes(256 * 1024)
+
+
 class NoRoom(Exception):
     """The image does not fit here ("did not complete (no memory there?)")."""
 
@@ -63,12 +66,22 @@ class Rebuild:
 
     def __init__(self, call: Calls) -> None:
         self.call = call
+        self._session = True
         self.task: Task = call.task
         self.frames = 0
         self._mem = -1
         self._early: list[Range] = []
         self._places: list[Range] = []
         self._guarded: list[Range] = []
+
+    @property
+    def ahead(self) -> list[Range]:
+        """What `early` has mapped."""
+        return self._early
+
+    def leave(self) -> None:
+        """The session ends before the image has begun; pages may come all the same. Another one is put into ``call``."""
+        self._session = False
 
     def close(self) -> None:
         if self._mem >= 0:
@@ -93,6 +106,10 @@ class Rebuild:
         self._early = self._places = merge([*self._early, *((start, end) for start, end, _ in ranges)])
 
     # ------------------------------------------------------------------ stage 2
+
+    def resume(self, call: Calls) -> None:
+        """A session again."""
+        self.call, self._session = call, True
 
     def map(self, meta: ImageMeta, *, home: bool) -> None:
         """Stage 2. ``home``: the program's own limits already hold there, so they are not set."""
@@ -132,8 +149,11 @@ class Rebuild:
         addr, length, raw = unpack(payload)
         if not any(start <= addr and addr + length <= end for start, end in self._places):
             raise BadImage(f"pages at {addr:#x} belong to no mapping")
-        if raw is None:
+        if raw is None and self._session:
             self.call.must(SYS_MADVISE, addr, length, MADV_DONTNEED)
+        elif raw is None:
+            for at in range(addr, addr + length, len(_NOTHING)):
+                self.task.write(at, _NOTHING[: addr + length - at])
         elif any(start <= addr < end for start, end in self._guarded):
             if self._mem < 0:
                 self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)

@@ -52,6 +52,45 @@ static void schedulers(void)
 	refused(syscall(SYS_getcpu, nowhere, NULL, NULL), EFAULT);
 }
 
+/* In a child: what it changes is its own. */
+static int schedules_itself(void *arg UNUSED)
+{
+	struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t a, b, c; } attr;
+	struct sched_param p = { 0 };
+	cpu_set_t all, one;
+	int cpu = 0;
+
+	ok(sched_getaffinity(0, sizeof(all), &all));
+	while (!CPU_ISSET(cpu, &all))
+		cpu++;
+	CPU_ZERO(&one);
+	CPU_SET(cpu, &one);
+	ok(sched_setaffinity(0, sizeof(one), &one));
+	CPU_ZERO(&all);
+	ok(sched_getaffinity(getpid(), sizeof(all), &all));
+	check(CPU_EQUAL(&all, &one));
+	CPU_ZERO(&one);
+	refused(sched_setaffinity(0, sizeof(one), &one), EINVAL);
+	ok(sched_setparam(0, &p));
+	p.sched_priority = 5;
+	refused(sched_setparam(0, &p), EINVAL);
+	p.sched_priority = 0;
+	ok(sched_setscheduler(0, SCHED_BATCH, &p));
+	equal(sched_getscheduler(0), SCHED_BATCH);
+	memset(&attr, 0, sizeof(attr));
+	attr.size = sizeof(attr);
+	attr.policy = SCHED_OTHER;
+	attr.nice = getpriority(PRIO_PROCESS, 0);
+	ok(syscall(SYS_sched_setattr, 0, &attr, 0));
+	equal(sched_getscheduler(0), SCHED_OTHER);
+	return 72;
+}
+
+static void scheduling(void)
+{
+	reaped(forked(schedules_itself, NULL), 72);
+}
+
 static int priorities_changed(void *arg UNUSED)
 {
 	int now = getpriority(PRIO_PROCESS, 0);
@@ -269,4 +308,4 @@ static void modules(void)
 	check(syscall(NR_lsm_set_self_attr, 100, attrs, 32, 0) == -1);
 }
 
-PROGRAM(PART(schedulers), PART(priorities), PART(persona), PART(limits), PART(settings), PART(processes), PART(fences), PART(modules))
+PROGRAM(PART(schedulers), PART(scheduling), PART(priorities), PART(persona), PART(limits), PART(settings), PART(processes), PART(fences), PART(modules))
