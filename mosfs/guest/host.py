@@ -25,6 +25,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
+from mosfs.guest.mail import Mails
 from mosfs.guest.onward import Onward
 from mosfs.guest.serve import UC_SIGMASK, Serve
 from mosfs.guest.usage import Statistics
@@ -52,6 +53,8 @@ from mosfs.wire.messages import (
     GuestState,
     GuestStayed,
     HelloHost,
+    MailAnswer,
+    MailWake,
     Report,
     SpawnHost,
 )
@@ -88,6 +91,7 @@ class Host:
         self.ready_at = 0.0
         self.features = cpu.features()
         self.serve = Serve(self)
+        self.mails = Mails(self)
         self.onward = Onward(self)
         self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
@@ -204,6 +208,8 @@ class Host:
             match message:
                 case Config():
                     self.config = message
+                case MailAnswer() | MailWake():
+                    self.mails.message(message, passed)
                 case DirectImage() if passed is not None:
                     self.close_direct()
                     self.direct = Channel(passed, message.key, opener=False)
@@ -215,6 +221,8 @@ class Host:
                 case _:
                     if passed is not None:
                         passed.close()
+        if self.control.sock is None:
+            self.mails.desk.lost()
 
     # ------------------------------------------------------------------ frames from home
 
@@ -242,6 +250,8 @@ class Host:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
             self._go(body, frame.payload)
+        elif kind == Kind.MAIL_TABLE:
+            self.mails.told(body, frame.payload)
         elif kind == Kind.SIGNAL:
             self.signal(body, frame.payload)
         elif kind == Kind.DROP:
@@ -407,6 +417,7 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
+        self.mails.leave(body)
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
@@ -452,6 +463,8 @@ class Host:
 
     def died(self, body: Body, status: int) -> None:
         """The body's process is gone: killed for want of memory, or by an administrator."""
+        self.mails.leave(body)
+        body.state = State.LEAVING
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
@@ -501,6 +514,8 @@ class Host:
             body.task.interrupt()
         elif body.paused:
             self.deliver(body, Stop.TRAP)
+        elif body.state is State.POST:
+            self.mails.signalled(body)
 
     def deliver(self, body: Body, stop: Stop) -> None:
         """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""
@@ -586,6 +601,7 @@ class Host:
                 body.task.write(addr, data)
             except OSError:
                 result = -14
+        result = self.mails.result_of(body, result)
         self.finish_call(body, result, value=bool(flags & VALUE))
 
     def finish_call(self, body: Body, result: int, *, value: bool = False) -> None:

@@ -141,6 +141,10 @@ class Onward:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
             both = self.host.serve.forget_both(body)
             self._capture(body, order, _before(body), waiting=not both)
+        elif body.state is State.POST:
+            # it waits for a message: it will ask again where it comes to
+            self.host.mails.leave(body)
+            self._capture(body, order, _before(body), waiting=False)
         elif body.state is State.RUNNING and body.paused:
             self.capture_running(body, order or _HOME)
         elif body.state is State.RUNNING:
@@ -178,6 +182,8 @@ class Onward:
                 )  # fmt: skip
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.carry, body.seq, body.seen, body.used()
+            if body.mail is not None:
+                meta.mail = (body.mail.filter_at, body.mail.last)
             meta.pending += [(True, info) for info in body.infos]
             body.state = State.LEAVING
             if order is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import resource
+import select
 import signal
 import socket
 import sys
@@ -24,15 +25,17 @@ from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls, own_files
 from mosfs.home.away import AFFINITY, Away
-from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
+from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
+from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.program import Place, Program
 from mosfs.home.settings import inherit, of_child
 from mosfs.home.tracing import Traces
 from mosfs.home.usage import Statistics
+from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
@@ -52,6 +55,8 @@ from mosfs.wire.messages import (
     Command,
     Config,
     HelloTracer,
+    MailAnswer,
+    MailWake,
     ProcGone,
     ProcState,
     Report,
@@ -63,6 +68,8 @@ from mosfs.wire.messages import (
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
 HAS_THREADS = "stays at home: has threads"
+#: Seconds that mosd may take for its first message.
+CONFIG_PATIENCE = 5.0
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
 
@@ -87,6 +94,7 @@ class Tracer:
         self.clock = HomeClock()
         self.features = cpu.features()
         self.next_clock = time.monotonic() + CLOCK_PERIOD
+        self.mails = Mails(self)
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
@@ -205,6 +213,14 @@ class Tracer:
                 p.account.news = True
                 self.announce(p)
 
+    def configured(self) -> bool:
+        """mosd has told us about this node. A program may ask in its first instructions, before that has come."""
+        until = time.monotonic() + CONFIG_PATIENCE
+        while not self.config.ip and self.control.sock is not None and time.monotonic() < until:
+            select.select([self.control.sock], [], [], CONFIG_PATIENCE)
+            self._control_event()
+        return bool(self.config.ip)
+
     def log(self, line: str, level: int = 20) -> None:
         if not self.control.send(Report(level, line)):
             sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
@@ -227,6 +243,11 @@ class Tracer:
                     self._command(message)
                 case Adjust():
                     self._adjust(message, passed)
+                case MailAnswer() | MailWake():
+                    try:
+                        self.mails.desk.message(message, passed)
+                    except TaskGone:
+                        continue  # its end follows
                 case ChannelReady():
                     self.moves.channel_ready(message, passed)
                 case ChannelFailed():
@@ -236,6 +257,7 @@ class Tracer:
                         passed.close()
         if self.control.sock is None:
             self.moves.mosd_gone()
+            self.mails.desk.lost()
 
     def _command(self, message: Command) -> None:
         p = self.programs.get(message.pid)
@@ -249,6 +271,9 @@ class Tracer:
         p = self.programs.get(message.pid)
         if p is None:
             self.control.send(Adjusted(message.req, "no such MOSIX process"))
+            return
+        if self.mails.involved(p):
+            self.control.send(Adjusted(message.req, "Too many open files"))
             return
         if message.native:
             p.next_native = True
@@ -291,6 +316,7 @@ class Tracer:
         self.programs.pop(p.pid, None)
         self.traces.returned(p, None, "not back")
         self.release_vfork(p)
+        self.mails.gone(p)
         self.cputime.ended(p)
         self.moves.gone(p)
         if p.leader:
@@ -320,6 +346,7 @@ class Tracer:
 
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
+        self.mails.stopped(p, status)
         if stop in (Stop.EXITED, Stop.KILLED):
             self.forget(p)
         elif p.deputy is not None:
@@ -330,6 +357,9 @@ class Tracer:
             self._signal(p, status.value)
         elif stop is Stop.TRAP:
             p.halted = False
+            if p.disinherits:
+                self.mails.disinherit(p.task, p.disinherits)
+                p.disinherits = []
             if p.interrupted:
                 self._mend_transfer(p)
             if not self.moves.departure.stopped(p, Stop.TRAP):
@@ -356,8 +386,10 @@ class Tracer:
         if stop is Stop.CLONE and tgid_of(child) != child:
             self._thread(q, p)
             self.announce(self.process(p))
-        elif q.bound == HAS_THREADS:  # a child has only the thread that made it
-            q.bound = ""
+        else:
+            if q.bound == HAS_THREADS:  # a child has only the thread that made it
+                q.bound = ""
+            q.disinherits = self.mails.inherited(p, q)
         p.task.cont()
         self.announce(q)
         self.meet(q)
@@ -378,6 +410,7 @@ class Tracer:
         p.names = []
         p.sleeping, p.restart = None, None
         p.infos.clear()
+        self.mails.exec_done(p)
         p.comm = comm_of(p.pid)
         if p.next_settings is not None:
             p.settings, p.next_settings = p.next_settings, None
@@ -517,6 +550,8 @@ class Tracer:
         if nr in AFFINITY:
             lib.mos_unpin(self.pump)
         self.traces.at_home(p, nr, arguments(regs))
+        if nr in CAUGHT and self.mails.trapped(p, regs, nr):
+            return
         if nr in cputime.CALLS:
             self.cputime.watch(p, nr)
         elif nr in _OPENS:
@@ -552,6 +587,8 @@ class Tracer:
             self._open_own(p, regs, path, nr)
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
+        elif isinstance(meaning, Letters):
+            self.mails.opened_at_home(p, meaning, regs)
         else:
             self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
 

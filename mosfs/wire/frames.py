@@ -44,6 +44,7 @@ class Kind(IntEnum):
     ABOUT = 27  # settings and statistics of the program
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
+    MAIL_TABLE = 40  # the program's descriptors for direct communication
     COPY = 30  # pre-copy to the host of this MoveOrder
     STAYED = 31  # STEP_OUT is not followed: reason
     # host -> tracer
@@ -62,6 +63,7 @@ class Kind(IntEnum):
     RUNNING = 60  # after GO: the body runs, the move is committed
     COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask
+    MAIL_SEEN = 72  # what the program's calls on its mailbox have changed, before it matters at home
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
 
