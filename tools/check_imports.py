@@ -58,7 +58,7 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("mosfs.tools.mostestload", not_standard),
     ("mosfs.tools.mostimeof", not_standard),
     ("mosfs.daemon.forkserver", event_loop),
-    ("mosfs.home.tracer", event_loop),
+    ("mosfs.home.start", event_loop),
     ("mosfs.guest.host", event_loop),
 )
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import select
 import signal
 import socket
 import sys
 import time
-import traceback
 from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls, own_files
@@ -49,7 +46,6 @@ from mosfs.wire.frames import Kind
 from mosfs.wire.messages import (
     Adjust,
     Adjusted,
-    AdoptTracer,
     ChannelFailed,
     ChannelReady,
     Command,
@@ -58,10 +54,8 @@ from mosfs.wire.messages import (
     MailAnswer,
     MailWake,
     ProcGone,
-    ProcState,
     Report,
     Settings,
-    SpawnTracer,
 )
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
@@ -304,7 +298,7 @@ class Tracer:
         """The process that ``p`` is a thread of: settings, and what people see, are its."""
         return self.programs.get(p.leader, p)
 
-    def _thread(self, q: Program, p: Program) -> None:
+    def new_thread(self, q: Program, p: Program) -> None:
         """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
         process = self.process(p)
         q.leader = process.pid
@@ -384,7 +378,7 @@ class Tracer:
             p.vforking += 1
             q.vfork_parent = p.pid
         if stop is Stop.CLONE and tgid_of(child) != child:
-            self._thread(q, p)
+            self.new_thread(q, p)
             self.announce(self.process(p))
         else:
             if q.bound == HAS_THREADS:  # a child has only the thread that made it
@@ -658,70 +652,3 @@ def _has_sys_admin(pid: int) -> bool:
         raise TaskGone(pid) from error
     effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
     return bool(effective >> 21 & 1)
-
-
-def _why_not_seized(error: Exception) -> str:
-    """In the manual's words (section 10.5) where it has some: ptrace(2), PTRACE_SEIZE, and what a security module may add."""
-    texts = {
-        errno.EIO: Text.NO_PTRACE, errno.EINVAL: Text.NO_PTRACE, errno.EPERM: Text.TOO_SECURE, errno.EACCES: Text.TOO_SECURE,
-        errno.ENOMEM: Text.NO_MEMORY,
-    }  # fmt: skip
-    found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
-    return text(found) if found is not None else str(error)
-
-
-def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
-    """Seize the launcher, answer it, and own its tree until it is empty."""
-    tracer = Tracer(spawn.pid, spawn.uid, spawn.socket)
-    task = Task(spawn.pid)
-    try:
-        task.seize()
-    except (TaskGone, OSError) as error:
-        launcher.send(b"ERR\0" + _why_not_seized(error).encode())
-        return 1
-    p = tracer.adopt(task, spawn.settings)
-    p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
-    p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
-    launcher.send(b"OK")
-    launcher.close()
-    return _serve(tracer)
-
-
-def adopt(spawn: AdoptTracer) -> int:
-    """Take over programs at home whose tracer died."""
-    tracer = Tracer(spawn.pids[0] if spawn.pids else 0, spawn.uid, spawn.socket)
-    states = {state.pid: state for state in spawn.states}
-    for pid in spawn.pids:
-        task = Task(pid)
-        try:
-            task.seize()
-        except (TaskGone, OSError):
-            tracer.lost.append(pid)
-            continue
-        state: ProcState | None = states.get(pid)
-        p = tracer.adopt(task, state.settings if state else Settings())
-        p.place = Place.HOME
-        if state is not None:
-            p.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
-            # a move that was under way has ended with the tracer that made it
-            p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
-        p.comm = comm_of(pid)
-    if not tracer.programs:
-        tracer.begun = True
-        tracer.connect()
-        return 0
-    return _serve(tracer)
-
-
-def _serve(tracer: Tracer) -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        tracer.run()
-        tracer.traces.end()
-    except Exception:
-        tracer.log(traceback.format_exc(), 40)
-        raise
-    return 0
-
