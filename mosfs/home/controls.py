@@ -116,6 +116,7 @@ class Controls:
             sent = self.tracer.control.send(Consider(p.pid))
             done(0 if sent else -_ERRNO_OF[Reason.NO_RESPONSE])
             return
+        self.tracer.configured()
         target = self._node(value) if value else ""
         p.held = True
 
@@ -125,6 +126,7 @@ class Controls:
         self.tracer.moves.request(p, Move(target, target or "home", done=ended))
 
     def _in_cluster(self, value: int) -> bool:
+        self.tracer.configured()
         address = as_unsigned(self._node(value))
         config = self.tracer.config
         return any(first <= address < first + count for first, count in config.cluster)

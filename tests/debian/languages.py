@@ -113,11 +113,14 @@ print(tarfile.open("t.tar.xz").getnames(), decimal.Decimal(2).sqrt(), fractions.
         print(os.execute("exit 4")) local c = coroutine.wrap(function() for i = 1, 3 do coroutine.yield(i) end end) print(c(), c())' """, "lua5.4"),
     Case("tcl", """tclsh << 'END'
         set f [open |[list sort -n] r+]; foreach i {3 1 2} { puts $f $i }; close $f write; puts [read $f]; close $f
-        after 50 { set done 1 }; vwait done; puts [exec echo sub | tr a-z A-Z]
+        after 50; puts [exec echo sub | tr a-z A-Z]
         proc fib n { expr {$n < 2 ? $n : [fib [expr {$n - 1}]] + [fib [expr {$n - 2}]]} }; puts [fib 18]
+END""", "tcl", "tclsh"),
+    Case("tcl events", """tclsh << 'END'
+        after 50 { set done 1 }; vwait done
         set s [socket -server accept -myaddr 127.0.0.1 0]; proc accept {c a p} { puts $c hello; close $c; set ::ok 1 }
         set c [socket 127.0.0.1 [lindex [fconfigure $s -sockname] 2]]; vwait ok; puts [gets $c]
-END""", "tcl", "tclsh"),
+END""", "tcl", "tclsh", flags=("--stay-home",)),
     Case("ruby", """ruby --disable-gems -e 'puts (1..20).map { |n| n ** 2 }.sum; puts [3, 1, 2].sort.inspect; puts 2 ** 200' """, "ruby",
          flags=("--stay-home",)),
     Case("php", """php -n -r 'echo array_sum(range(1, 1000)), "\\n", md5_file("noise"), "\\n", shell_exec("echo sub"); $p = proc_open(["sort"],
@@ -137,6 +140,6 @@ END""", "tcl", "tclsh"),
         git init -q -b main . && git add words && git commit -qm one && git checkout -q -b side && sed -i 's/alpha/side/' words && git commit -qam two
         git checkout -q main && seq 10 > new && git add new && git commit -qm three && git merge -q side -m merge && git log --graph --oneline --no-abbrev
         git rebase -q HEAD~1 2>&1 | head -n 3; git stash list; echo change >> new; git stash -q; git stash pop -q; git diff --stat; git clone -q . ../clone$$
-        git -C ../clone$$ log --oneline | wc -l; rm -rf ../clone$$; git grep -c gamma; git bundle create -q b HEAD; git bundle verify -q b 2>&1 | head -n 1
-        git archive HEAD | tar -t; git blame -s new | tail -n 2; git repack -adq; git fsck 2>&1; rm b; rm -rf .git""", quick=True),
+        git -C ../clone$$ log --oneline | wc -l; rm -rf ../clone$$; git grep --threads=1 -c gamma; git bundle create -q b HEAD; git bundle verify -q b 2>&1 | head -n 1
+        git archive HEAD | tar -t; git blame -s new | tail -n 2; git repack -adq; git fsck --no-dangling 2>&1; rm b; rm -rf .git""", quick=True),
 )
