@@ -23,3 +23,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The run times of Debian programs, if any ran."""
+    from tests.debian.compare import RATIOS
+
+    if lines := RATIOS.lines():
+        terminalreporter.section("run times of Debian programs, compared with native ones")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -6,6 +6,7 @@
 #include <sys/file.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 static pid_t me;
@@ -206,6 +207,41 @@ static int lock_and_hold(void *arg)
 	return 0;
 }
 
+static void on_alarm(int sig UNUSED)
+{
+}
+
+/* One signal ends each kind of waiting, whatever moves it met before: none of them may go on to its own end. */
+static void one_alarm_is_enough(void)
+{
+	int p[2], ep = ok(epoll_create1(0));
+	char c;
+
+	ok(pipe(p));
+	struct epoll_event e = { EPOLLIN, { .fd = p[0] } };
+	ok(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &e));
+	struct sigaction sa = { .sa_handler = on_alarm }, old;
+	ok(sigaction(SIGALRM, &sa, &old));
+	for (int how = 0; how < 5; how++) {
+		struct pollfd f = { p[0], POLLIN, 0 };
+		struct timeval tv = { 30, 0 };
+		struct timespec ts = { 30, 0 };
+		struct itimerval timer = { { 0, 0 }, { delay() / 1000, delay() % 1000 * 1000 } };
+		fd_set r;
+
+		FD_ZERO(&r);
+		FD_SET(p[0], &r);
+		ok(setitimer(ITIMER_REAL, &timer, NULL));
+		equal(how == 0 ? poll(&f, 1, 30000) : how == 1 ? select(p[0] + 1, &r, NULL, NULL, &tv) :
+			how == 2 ? epoll_wait(ep, &e, 1, 30000) : how == 3 ? nanosleep(&ts, NULL) : read(p[0], &c, 1), -1);
+		equal(errno, EINTR);
+	}
+	ok(sigaction(SIGALRM, &old, NULL));
+	ok(close(ep));
+	ok(close(p[0]));
+	ok(close(p[1]));
+}
+
 static void wait_for_locks(void)
 {
 	struct flock l = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -287,5 +323,5 @@ static void vfork_waits(void)
 	reaped(pid, 23);
 }
 
-PROGRAM(PART(read_a_pipe), PART(write_a_pipe), PART(poll_of_the_heap), PART(poll_select_epoll), PART(wait_for_a_child), PART(wait_for_a_signal),
+PROGRAM(PART(read_a_pipe), PART(write_a_pipe), PART(poll_of_the_heap), PART(poll_select_epoll), PART(wait_for_a_child), PART(wait_for_a_signal), PART(one_alarm_is_enough),
 	PART(wait_for_locks), PART(open_a_fifo), PART(accept_and_receive), PART(vfork_waits))
