@@ -26,7 +26,7 @@ from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, Credentials, credentials
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
-from mosfs.procfs.world import Guest, Program, World
+from mosfs.procfs.world import Guest, PrivateNames, Program, World
 from mosfs.wire.links import for_another_process
 from mosfs.wire.messages import (
     MAX_CONTROL,
@@ -39,6 +39,8 @@ from mosfs.wire.messages import (
     HelloHost,
     HelloTracer,
     OpenChannel,
+    PrivateFile,
+    PrivateGone,
     ProcGone,
     ProcState,
     Report,
@@ -260,12 +262,18 @@ class Control:
             case ProcGone(pid=pid):
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
+                world.private.pop(pid, None)
             case GuestState(pid=pid):
                 client.members.setdefault(pid, -1)
                 world.guests[pid] = Guest(message, connection.post)
             case GuestGone(pid=pid):
                 self._leave(client, pid)
                 world.guests.pop(pid, None)
+                world.private.pop(pid, None)
+            case PrivateFile(pid=pid):
+                world.private.setdefault(pid, PrivateNames(client.pid)).set(message.name, message.fd)
+            case PrivateGone(pid=pid):
+                world.private.pop(pid, None)
             case OpenChannel():
                 self.nursery.start_soon(guarded, self._open_channel, message, connection)
             case Adjusted(req=req):

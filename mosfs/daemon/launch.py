@@ -9,6 +9,7 @@ import trio
 
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.procfs.world import NotInMap, World
+from mosfs.ptf import directories
 from mosfs.wire.messages import Settings, Start
 
 OK = b"OK"
@@ -58,7 +59,10 @@ def parse(data: bytes) -> Request | None:
     try:
         pairs = dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair)
         node, force = pairs.pop("node", ""), pairs.pop("force", "0")
-        settings = Settings(**{_SETTINGS[key]: int(value) for key, value in pairs.items()})
+        private = pairs.pop("private", "")
+        if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
+            raise Refused(reason)
+        settings = Settings(**{_SETTINGS[key]: int(value) for key, value in pairs.items()}, private=private)
     except (KeyError, ValueError):
         raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
     return Request(False, settings, node, force == "1")

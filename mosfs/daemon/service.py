@@ -133,9 +133,10 @@ async def _node(
             )
             peers = Peers(world, keys, hello, channels.admit, nursery)
             userview = dict(cluster.userview.numbers())
+            private = {owner.value: (space.directory, space.megabytes) for owner, space in cluster.private.items()}
             control = Control(
                 world, channels, forks, cluster.map.resolve,
-                lambda: Config(world.ip, world.port, userview, cluster.speed), options.paths.socket, nursery,
+                lambda: Config(world.ip, world.port, userview, cluster.speed, private), options.paths.socket, nursery,
             )
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))

@@ -14,10 +14,13 @@ from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.maps import complement
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import ffi, lib
+from mosfs.ptf.store import Store
+from mosfs.ptf.travel import Opening, Sender
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.channel import Channel
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
 #: Bodies run as nobody: they have no rights to lose.
@@ -64,6 +67,10 @@ class Body:
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
+    private: Store | None = None
+    opening: Opening | None = None  # the private file that it is opening
+    sender: Sender | None = None  # of its private files, while it is about to leave
+    onward: Channel | None = None  # to the host where it goes, if files were sent there already
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
 
     @property

@@ -23,6 +23,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import BadRequest, Request, unpack_reply
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
+from mosfs.guest.private import Private
 from mosfs.guest.serve import Serve
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
@@ -59,6 +60,7 @@ class Host:
         self.comm = spawn_order.comm
         self.near = spawn_order.near
         self.token = spawn_order.token
+        self.own_cluster = spawn_order.own_cluster
         self.channel = Channel(data, spawn_order.key, opener=False)
         self.control = ControlLink(spawn_order.socket)
         self.config = Config("", 0, {})
@@ -75,6 +77,7 @@ class Host:
         self.features = cpu.features()
         self.serve = Serve(self)
         self.onward = Onward(self)
+        self.private = Private(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.cpu = -1
@@ -164,6 +167,7 @@ class Host:
             self.control.send(HelloHost(os.getpid(), self.home, self.token))
             for body in self.bodies.values():
                 self.announce(body)
+                self.private.announce_all(body)
 
     def announce(self, body: Body) -> None:
         self.control.send(GuestState(body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since))
@@ -198,6 +202,8 @@ class Host:
                 self.reply(body, frame.payload, frame.flags >> 1)
         elif kind == Kind.IMAGE:
             self._image(frame)
+        elif kind == Kind.PRIVATE:
+            self.private.feed(frame.pair, frame.payload)
         elif kind == Kind.CLOCK:
             self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
         elif body is None:
@@ -229,6 +235,8 @@ class Host:
             if body.paused:
                 body.paused = False
                 body.task.cont()
+        elif kind == Kind.FETCH:
+            self.private.fetched(body)
         elif kind == Kind.EXECED:
             self.drop(body, last=False)
 
@@ -258,11 +266,12 @@ class Host:
         lacking = cpu.missing(meta.features, self.features)
         if lacking:
             raise NoRoom(f"CPU features {' '.join(lacking)}")
+        private, opening = self.private.settle(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
         task, self.spare = self.spare or spawn(), None
         lib.mos_pin(self.pump, task.pid)
-        body = Body(head.pair, task, meta=meta, comm=meta.comm, since=time.time())
+        body = Body(head.pair, task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
         try:
             with Calls(body.task, mask=0) as call:
                 rebuild = Rebuild(call, meta)
@@ -278,6 +287,7 @@ class Host:
                         break
                     elif frame.kind == Kind.DROP:
                         self._image_ended = True
+                        self.private.forget(body)
                         discard(body.task)
                         return None
                     else:
@@ -286,6 +296,7 @@ class Host:
                 fault(Point.NODE_FILLED, source)
                 body.regs = rebuild.finish(int.from_bytes(frame.payload, "little"), home=False)
         except BaseException:
+            self.private.forget(body)
             discard(body.task)
             raise
         return body
@@ -329,6 +340,7 @@ class Host:
             body.task.cont()
         body.meta = None
         self.announce(body)
+        self.private.announce_all(body)
 
     def _adjust_clock(self, times: GoTimes) -> None:
         """Home's clocks against ours. On the same kernel they are the same; else the frame left home while we waited for it."""
@@ -352,6 +364,7 @@ class Host:
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         discard(body.task)
+        self.private.forget(body)
         self.control.send(GuestGone(body.pid))
         if not last:
             self.had_bodies = self.had_bodies and bool(self.bodies)
@@ -393,6 +406,7 @@ class Host:
         """The body's process is gone: killed for want of memory, or by an administrator."""
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
+        self.private.forget(body)
         self.control.send(GuestGone(body.pid))
         self.channel.send(Kind.DIED, body.pair, struct.pack("<i", status or 9))
 
@@ -513,6 +527,8 @@ class Host:
 
     def finish_call(self, body: Body, result: int) -> None:
         """Let the body go on behind its call."""
+        if body.private is not None:
+            self.private.replied(body, result)
         if (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos):
             self.interrupted(body, result)
             return

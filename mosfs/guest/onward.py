@@ -42,6 +42,8 @@ class Onward:
         order = None if order is _HOME else order
         if body.shares:
             self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
+        elif body.state in (State.WAITING, State.RUNNING) and not self._files_ahead(body, order):
+            self.host.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
         elif body.state is State.WAITING and body.map_request is None:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
             both = self.host.serve.forget_both(body)
@@ -55,6 +57,29 @@ class Onward:
                 body.task.interrupt()
         else:
             self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
+
+    def _files_ahead(self, body: Body, order: MoveOrder | None) -> bool:
+        """Private files go first, while the body can still run; False if the other host is not to be reached."""
+        if body.private is None or not body.private.files or body.sender is not None:
+            return True
+        try:
+            if order is None:
+                self.host.private.ahead(body, self.host.channel)
+            else:
+                body.onward = self._connect(order)
+                self.host.private.ahead(body, body.onward)
+        except (OSError, ChannelLost) as error:
+            if self.host.channel.lost:
+                raise
+            self.host.log(f"origpid={body.pair} private files: {error}", 30)
+            self.host.private.drop_ahead(body)
+            return False
+        return True
+
+    def _connect(self, order: MoveOrder) -> Channel:
+        sock = socket.create_connection((order.ip, order.port), CONNECT_PATIENCE, (self.host.config.ip or "", 0))
+        sock.sendall(b"MOSDATA1" + order.token)
+        return Channel(sock, order.key, opener=True)
 
     def capture_running(self, body: Body, order: Any) -> None:
         """The body stands in a stop between two instructions."""
@@ -84,6 +109,7 @@ class Onward:
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen = body.carry, body.seq, body.seen
             meta.pending += [(True, info) for info in body.infos]
+            meta.private = host.private.manifest(body)
             body.state = State.LEAVING
             if order is None:
                 self._send(body, meta, host.channel, near=host.near)
@@ -99,9 +125,7 @@ class Onward:
         host = self.host
         channel = None
         try:
-            sock = socket.create_connection((order.ip, order.port), CONNECT_PATIENCE, (host.config.ip or "", 0))
-            sock.sendall(b"MOSDATA1" + order.token)
-            channel = Channel(sock, order.key, opener=True)
+            channel = body.onward or self._connect(order)
             self._send(body, meta, channel, near=order.near)
         except (OSError, ChannelLost) as error:
             if host.channel.lost:
@@ -112,10 +136,12 @@ class Onward:
         finally:
             if channel is not None:
                 channel.close()
+            body.onward = None
 
     def _send(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> None:
         onward = channel is not self.host.channel
         lib.mos_unfollow(self.host.pump)
+        self.host.private.rest(body, channel)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
         sender = PageSender(body.task, channel, body.pair, near=near)
@@ -130,6 +156,7 @@ class Onward:
 
     def resume(self, body: Body) -> None:
         """RESUME: the move failed, the body goes on here."""
+        self.host.private.drop_ahead(body)
         if body.state is not State.LEAVING:
             return
         if body.was_waiting:
@@ -152,6 +179,9 @@ class Onward:
         host = self.host
         try:
             head = channel.receive()
+            while head.kind == Kind.PRIVATE:
+                host.private.feed(head.pair, head.payload)
+                head = channel.receive()
             if head.kind != Kind.IMAGE:
                 raise BadImage(f"frame {head.kind} where an image should begin")
         except (ChannelLost, BadImage) as error:

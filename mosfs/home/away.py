@@ -30,7 +30,7 @@ from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
+from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, PrivateOpen
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -60,6 +60,15 @@ class Away:
                     self._frame(*self._backlog.pop(0))
         except ChannelLost:
             self.link_lost(link)
+
+    def run_backlog(self) -> None:
+        """Frames that came while an exec fetched private files."""
+        while self._backlog:
+            link, frame = self._backlog.pop(0)
+            try:
+                self._frame(link, frame)
+            except ChannelLost:
+                self.link_lost(link)
 
     def backlog(self, link: Link, frame: Frame) -> None:
         """A frame of another program that came within an image."""
@@ -95,6 +104,14 @@ class Away:
             self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
         elif p.link is not link or deputy is None:
             return
+        elif kind == Kind.PRIVATE:
+            self.tracer.private.feed(p, frame.payload)
+        elif kind == Kind.PRIVATE_OPEN:
+            open_order = msgspec.msgpack.decode(frame.payload, type=PrivateOpen)
+            deputy.when_ready(lambda: self._private_open(p, deputy, open_order, frame.flags))
+        elif kind == Kind.PRIVATE_FULL:
+            p.seq = frame.flags >> 1
+            self.tracer.private.full(p)
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
             if deputy.state is State.READY and not deputy.todo:
@@ -157,7 +174,7 @@ class Away:
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
             row = BY_NR.get(request.nr)
-            if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self._answer(p, r)):
+            if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self.answer(p, r)):
                 return
         elif request.nr in _OPENS and self._control(p, request):
             return
@@ -166,7 +183,7 @@ class Away:
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
-    def _answer(self, p: Program, result: int) -> None:
+    def answer(self, p: Program, result: int) -> None:
         self.send(p, Kind.REPLY, pack_reply(result, []))
 
     def _control(self, p: Program, request: Request) -> bool:
@@ -200,9 +217,12 @@ class Away:
         q = self.tracer.adopt(Task(child), p.settings, parent=p)
         q.place = Place.AWAY
         q.link = p.link
-        q.deputy = deputy_of_child(deputy, q.task)
+        newborn = q.deputy = deputy_of_child(deputy, q.task)
         if q.link is not None:
             q.link.programs.add(child)
+        self.tracer.private.forked(p, q, thread=False)
+        if q.inherited:
+            newborn.todo.append(lambda: self.tracer.private.born_away(q, newborn))
         p.task.cont()
         self.tracer.announce(q)
         self.tracer.meet(q)
@@ -262,7 +282,7 @@ class Away:
                 result = 0
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
-        self._answer(p, result)
+        self.answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
         buffer = bytearray(CHUNK)
@@ -277,6 +297,13 @@ class Away:
                     self.send(p, Kind.MMAP_DATA, struct.pack("<Q", offset) + bytes(view[:got]))
             if got < size:
                 return  # past the end of the file
+
+    def _private_open(self, p: Program, deputy: Deputy, order: PrivateOpen, flags: int) -> None:
+        p.seq = flags >> 1
+        result = self.tracer.private.stand_in(p, deputy, order)
+        deputy.ready_since = time.monotonic()
+        self._ready[p.pid] = p
+        self.answer(p, result)
 
     def _reset_handler(self, p: Program, deputy: Deputy, sig: int) -> None:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:

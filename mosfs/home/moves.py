@@ -120,6 +120,7 @@ class Moves:
         if move is None:
             return
         p.move = None
+        self.tracer.private.ended(p)
         if not reason:
             p.nmigs += 1
             if move.frozen_at:
@@ -245,9 +246,14 @@ class Moves:
             if p.away:
                 move.phase = Phase.SENT
                 self._order(p)
-            else:
-                move.phase = Phase.STOPPING
-                self.departure.stop(p)
+            elif not self.tracer.private.send_ahead(p, link):
+                self.sent_ahead(p)
+
+    def sent_ahead(self, p: Program) -> None:
+        """What can be sent of a program that runs has been sent."""
+        if p.move is not None and p.move.phase is Phase.PREPARING:
+            p.move.phase = Phase.STOPPING
+            self.departure.stop(p)
 
     def _order(self, p: Program) -> None:
         """Tell the old host to send the image to the new one."""

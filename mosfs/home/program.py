@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 
 from mosfs.calls.partial import Carry
 from mosfs.home.deputy import Deputy
+from mosfs.ptf.store import Inode, Store
+from mosfs.ptf.travel import Sender, Spool
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import ProcState, Settings
@@ -45,6 +48,32 @@ class Link:
     ip: str
     near: bool
     programs: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Holdings:
+    """The private files of one process. ``inodes``: of its files, also those that stand for files while it is away."""
+
+    store: Store
+    inodes: dict[Inode, int] = field(default_factory=dict)
+    away: bool = False
+    stand_in: int = -1  # a memfd of ours for descriptors opened while it is away
+    sender: Sender | None = None
+    link: Link | None = None  # that the sender sends to
+    spool: Spool | None = None
+
+    def close(self) -> None:
+        self.store.close()
+        self.drop_spool()
+        self.inodes.clear()
+        if self.stand_in >= 0:
+            os.close(self.stand_in)
+            self.stand_in = -1
+
+    def drop_spool(self) -> None:
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
 
 
 @dataclass(slots=True)
@@ -104,6 +133,9 @@ class Program:
     retry_at: float = 0.0
     launcher: socket.socket | None = None
     announced: ProcState | None = None
+    private: Holdings | None = None
+    filters: int = 0  # of `home.private` that are installed in it
+    inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
 
     @property
     def pid(self) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from mosfs.procfs.table import BY_NAME, ControlFile
 from mosfs.wire.messages import Settings
+
+_INHERITED = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay")
 
 
 def inherit(parent: Settings, child: Settings) -> Settings:
     """Recursive mosrun: what is not given explicitly comes from the parent (mosrun(1), RECURSIVE MOSRUN)."""
-    return Settings(
-        *(c if c != -1 else p for c, p in zip(_values(child), _values(parent)))
-    )
-
-
-def _values(s: Settings) -> tuple[int, ...]:
-    return (s.unsupported, s.lock, s.freezable, s.needmem, s.cpujob, s.decay)
+    missing = {name: getattr(parent, name) for name in _INHERITED if getattr(child, name) == -1}
+    return msgspec.structs.replace(child, **missing)
 
 
 def get(settings: Settings, row: ControlFile) -> int:

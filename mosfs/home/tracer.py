@@ -27,7 +27,9 @@ from mosfs.home.away import TRACE, Away
 from mosfs.home.control_calls import Redirect, Special
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
+from mosfs.home.private import Private
 from mosfs.home.program import Move, Place, Program
+from mosfs.home.registers import arguments
 from mosfs.home.settings import get, inherit, put
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
@@ -64,11 +66,6 @@ SYS_SCHED_GETAFFINITY = 204
 CLOCK_PERIOD = 1.0
 
 
-def arguments(regs: Any) -> tuple[int, ...]:
-    """The six argument registers of a system call."""
-    return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
-
-
 class Tracer:
     """``root_pid`` is the process that mosrun became."""
 
@@ -92,6 +89,7 @@ class Tracer:
         self.pump.pass_opens = 1
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
+        self.private = Private(self)
         self.timers: list[tuple[float, int]] = []
         self.begun = False
         lib.mos_setup_signals()
@@ -106,7 +104,7 @@ class Tracer:
             self.pump.nfds = 0
             if self.control.sock is not None:
                 self._watch(self.control.fileno())
-            busy = False
+            busy = bool(self.private.sending)
             for link in sources:
                 if link.channel.pending():
                     busy = True
@@ -154,9 +152,12 @@ class Tracer:
         now = time.monotonic()
         self.away.park_idle(now)
         self.moves.retry(now)
+        self.private.step()
+        self.away.run_backlog()
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            self.private.reap_all()
             if self.control.sock is None:
                 self.connect()
         elif self.control.sock is None:
@@ -188,6 +189,7 @@ class Tracer:
             for p in self.programs.values():
                 p.announced = None
                 self.announce(p)
+                self.private.announce_all(p)
 
     def log(self, text: str, level: int = 20) -> None:
         if not self.control.send(Report(level, text)):
@@ -266,6 +268,7 @@ class Tracer:
             sys.stderr.write(f"forget {p.pid} {p.place}\n")
         self.release_vfork(p)
         self.moves.gone(p)
+        self.private.forget(p)
         self.control.send(ProcGone(p.pid))
 
     def release_vfork(self, p: Program) -> None:
@@ -300,6 +303,8 @@ class Tracer:
             self._signal(p, status.value)
         elif stop is Stop.TRAP:
             p.halted = False
+            if p.inherited is not None:
+                self.private.born(p)
             if p.interrupted:
                 self._mend_transfer(p)
             if not self.moves.departure.stopped(p, Stop.TRAP):
@@ -322,8 +327,10 @@ class Tracer:
         if stop is Stop.VFORK:
             p.vforking += 1
             q.vfork_parent = p.pid
-        if stop is Stop.CLONE and _is_thread(child, p.pid):
+        thread = stop is Stop.CLONE and _is_thread(child, p.pid)
+        if thread:
             p.bound = q.bound = "has threads"
+        self.private.forked(p, q, thread=thread)
         p.task.cont()
         self.announce(q)
         self.meet(q)
@@ -348,14 +355,17 @@ class Tracer:
             p.native, p.next_native = True, False
         p.place = Place.HOME
         page = self.clock.page(0)
+        files = self._fetch_private(p)
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
+            self.private.embarked(p, files)
         except embark.CannotEmbark as error:
             p.native = True
             p.bound = f"cannot be migrated: {error}"
         if p.native:
             self.make_native(p)
+        self.private.exec_done(p)
         self.announce(p)
         start, p.start = p.start, None
         if start is not None and not p.native:
@@ -363,6 +373,14 @@ class Tracer:
             start(p)
         elif not self.moves.resume_away(p):
             p.task.cont()
+
+    def _fetch_private(self, p: Program) -> bytes:
+        """The private files of a program that exec away has brought home; without them it is lost, as with its host."""
+        try:
+            return self.private.fetch(p)
+        except ChannelLost:
+            os.kill(p.pid, signal.SIGKILL)
+            return b""
 
     def make_native(self, p: Program) -> None:
         """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
@@ -451,6 +469,8 @@ class Tracer:
         row = BY_NR.get(nr)
         if nr == SYS_SCHED_GETAFFINITY:
             lib.mos_unpin(self.pump)
+        if p.private is not None and self.private.trapped(p, regs, nr):
+            return
         if nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:
@@ -616,6 +636,7 @@ def adopt(spawn: AdoptTracer) -> int:
         state: ProcState | None = states.get(pid)
         p = tracer.adopt(task, state.settings if state else Settings())
         p.place = Place.HOME
+        p.filters = 2 * bool(p.settings.private)
         if state is not None:
             p.nmigs, p.sigmig = state.nmigs, state.sigmig
             # a move that was under way has ended with the tracer that made it

@@ -46,6 +46,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before it.
     ``cpu_timers``: struct itimerval of ITIMER_VIRTUAL and ITIMER_PROF, which count where the program computes.
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
+    ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -77,6 +78,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     seq: int = 0
     seen: int = 0
     cpu_timers: list[bytes] = []
+    private: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()

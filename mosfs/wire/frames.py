@@ -27,6 +27,7 @@ class Kind(IntEnum):
     IMAGE_END = 3  # number of PAGES frames
     READY = 4  # receiver: the body stands complete
     FAIL = 5  # receiver: it cannot be built, reason as text
+    PRIVATE = 70  # contents of a private file (`ptf.travel`), before the image
     # tracer -> host
     GO = 16  # after READY: run
     REPLY = 17  # outcome of CALL
@@ -41,6 +42,7 @@ class Kind(IntEnum):
     CLOCK = 26  # home time
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
+    FETCH = 71  # before EXECED: send the private files home
     # host -> tracer
     CALL = 48
     FORK = 49
@@ -52,6 +54,9 @@ class Kind(IntEnum):
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     RUNNING = 60  # after GO: the body runs, the move is committed
     MASK = 58  # the body has blocked signals: its mask
+    MANIFEST = 72  # after FETCH and the files: what they are
+    PRIVATE_OPEN = 73  # a descriptor for a private file is wanted (`orders.PrivateOpen`)
+    PRIVATE_FULL = 74  # a write to a private file does not fit here: the body waits in it, to make it at home
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
 

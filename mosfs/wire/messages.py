@@ -26,6 +26,7 @@ class Settings(Msg):
 
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
     ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given".
+    ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun.
     """
 
     unsupported: int = -1
@@ -34,6 +35,7 @@ class Settings(Msg):
     needmem: int = -1
     cpujob: int = -1
     decay: int = -1
+    private: str = ""
 
 
 class Start(Msg):
@@ -136,6 +138,20 @@ class Adjusted(Msg, tag=9):
     error: str
 
 
+class PrivateFile(Msg, tag=26):
+    """A private file of ``pid`` (a program here, or a guest's local PID): our descriptor ``fd``; -1: the name is gone."""
+
+    pid: int
+    name: bytes
+    fd: int
+
+
+class PrivateGone(Msg, tag=27):
+    """The private files of ``pid`` are not on this node any more."""
+
+    pid: int
+
+
 # --------------------------------------------------------------------------- control socket: from mosd
 
 
@@ -191,12 +207,16 @@ class DirectImage(Msg, tag=36):
 
 
 class Config(Msg, tag=37):
-    """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number."""
+    """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number.
+
+    ``private``: by letter of private.conf, (directory, megabytes).
+    """
 
     ip: str
     port: int
     userview: dict[str, int]
     speed: int = 10000
+    private: dict[str, tuple[str, int]] = {}
 
 
 # --------------------------------------------------------------------------- mosd -> fork server (spawn requests)
@@ -223,6 +243,7 @@ class SpawnHost(Msg, tag=49):
     token: bytes
     near: bool
     socket: str
+    own_cluster: bool = True  #: its home-node belongs to our cluster (private.conf, C or G)
 
 
 class AdoptTracer(Msg, tag=50):
@@ -288,6 +309,7 @@ class GuestRefuse(Msg, tag=68):
 
 Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted
+    | PrivateFile | PrivateGone
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
 )
 Peer = PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse

@@ -55,3 +55,10 @@ class MmapOrder(msgspec.Struct, array_like=True):
     fd: int
     offset: int
     mask: int
+
+
+class PrivateOpen(msgspec.Struct, array_like=True):
+    """PRIVATE_OPEN: status flags for a descriptor that stands for a private file of the body."""
+
+    flags: int
+    mask: int
