@@ -53,6 +53,7 @@ class Program:
     source: str = ""
     static: bool = False
     environment: tuple[tuple[str, str], ...] = ()
+    options: tuple[str, ...] = ()  #: for mosrun; {cwd} is the scratch directory
     pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
 
     @property
@@ -74,6 +75,7 @@ PROGRAMS = (
     Program("descriptors"),
     Program("events"),
     Program("big_io"),
+    Program("private", options=("-X", "{cwd}/p")),
     Program("sleeps"),
     Program("waits"),
     Program("cpu_timers"),
@@ -141,19 +143,21 @@ def compile_c(source: Path, binary: Path, flags: Sequence[str]) -> None:
     draft.replace(binary)
 
 
-def at(place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE) -> list[str]:
-    """``command`` as it is run at ``place`` of the lab below ``root`` ("": moslab's default lab)."""
+def at(
+    place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE, given: Sequence[str] = (),
+) -> list[str]:
+    """``command`` as it is run at ``place`` of the lab below ``root`` ("": moslab's default lab); ``given``: to mosrun."""
     rooted = ["--root", root] if root else []
     match place:
         case Place.NATIVE:
             return list(command)
         case Place.HOME:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *command]
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *given, *command]
         case Place.AWAY:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *command]
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *given, *command]
         case Place.MOTION:
             told = ["--stats", stats] if stats else []
-            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *command]
+            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *given, *command]
 
 
 @contextmanager
@@ -167,7 +171,7 @@ def scratch() -> Iterator[Path]:
 
 def execute(
     place: Place, command: Sequence[str], *, cwd: Path, root: str = "", environment: Mapping[str, str] | None = None,
-    stdin: bytes = b"", timeout: float = TIMEOUT, pause: str = PAUSE,
+    stdin: bytes = b"", timeout: float = TIMEOUT, pause: str = PAUSE, options: Sequence[str] = (),
 ) -> Outcome:
     """Run ``command`` at ``place`` in a session of its own, in ``cwd``, which is its TMPDIR too.
 
@@ -178,7 +182,7 @@ def execute(
         env = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
         began = time.monotonic()
         with subprocess.Popen(
-            at(place, command, root, str(stats), pause), cwd=cwd, env=env, start_new_session=True,
+            at(place, command, root, str(stats), pause, [o.format(cwd=cwd) for o in options]), cwd=cwd, env=env, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as child:
             late = ""
@@ -207,7 +211,7 @@ def run(
     with scratch() as cwd:
         outcome = execute(
             place, [str(built(program)), working], cwd=cwd, root=root, pause=min(pause, program.pause, key=float), timeout=timeout,
-            environment=dict(program.environment) if place is Place.MOTION else None,
+            environment=dict(program.environment) if place is Place.MOTION else None, options=program.options,
         )
         left = tuple(sorted(entry.name for entry in cwd.iterdir()))
     return Outcome(

@@ -23,7 +23,7 @@ from mosfs.home.program import Holdings, Link, Move, Program
 from mosfs.home.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.migrate.rebuild import NoRoom
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.ptf import directories, service, travel
 from mosfs.ptf.descriptors import follow
 from mosfs.ptf.rules import FD_CALLS, MAP_ANONYMOUS, OPENS, PATH_CALLS, RULES, Act, Rule, descriptor
@@ -110,7 +110,7 @@ class Private:
         pump = self.tracer.pump
         for name in wanted:
             prefix = name[:63]
-            known = [bytes(bytearray(pump.dirs[i])).split(b"\0")[0] for i in range(pump.ndirs)]
+            known = [ffi.string(pump.dirs[i]) for i in range(pump.ndirs)]
             if prefix in known:
                 continue
             if pump.ndirs == len(pump.dirs):
@@ -433,10 +433,10 @@ class Private:
         deputy.set_mask(order.mask)
         if own.stand_in < 0:
             own.stand_in = os.memfd_create("private", os.MFD_CLOEXEC)
-            found = os.fstat(own.stand_in)
-            own.inodes[found.st_dev, found.st_ino] = 0
+        file = File(0, own.stand_in, 0, None)
+        own.inodes[file.inode] = 0
         try:
-            ours = reopened(File(0, own.stand_in, 0, None), order.flags, 0)
+            ours = reopened(file, order.flags, 0)
             try:
                 with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                     return hand_over(call, ours, cloexec=bool(order.flags & os.O_CLOEXEC))
