@@ -181,8 +181,9 @@ def execute(
         stats = aside / "stats"
         env = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
         began = time.monotonic()
+        given = [option.format(cwd=cwd) for option in options]
         with subprocess.Popen(
-            at(place, command, root, str(stats), pause, [o.format(cwd=cwd) for o in options]), cwd=cwd, env=env, start_new_session=True,
+            at(place, command, root, str(stats), pause, given), cwd=cwd, env=env, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as child:
             late = ""

@@ -173,6 +173,7 @@ class Arrival:
             elif frame.kind == Kind.IMAGE_END:
                 break
         link.channel.send(Kind.RESUME, p.pid)
+        self.tracer.away.release_answers(p)
         for info in infos:
             p.signals += 1
             link.channel.send(Kind.SIGNAL, p.pid, info)
