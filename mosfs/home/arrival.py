@@ -14,8 +14,8 @@ from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
+from mosfs.home.carrier import NoPrivateSpace
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
-from mosfs.home.private import NoPrivateSpace
 from mosfs.home.program import Link, Phase, Place, Program
 from mosfs.home.registers import arguments, result_at, with_time_left
 from mosfs.migrate import image
@@ -65,7 +65,7 @@ class Arrival:
             flight_result, infos = self._outcome(p, deputy)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 clear(call, [(layout.STUB, layout.END)])
-                self.tracer.private.arrive(call, p, meta.private, _inflight(meta, flight_result))
+                self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, flight_result))
                 rebuild = Rebuild(call, meta)
                 rebuild.map(home=True)
                 frames = self._receive(p, link, rebuild)
@@ -77,7 +77,7 @@ class Arrival:
         except (NoRoom, BadImage) as error:
             if isinstance(error, NoPrivateSpace):
                 self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
-            self.tracer.private.sent_back(p)
+            self.tracer.private.carrier.sent_back(p)
             self._send_back(p, link, deputy, str(error), flight_result, infos)
             return
         self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos))
@@ -90,7 +90,7 @@ class Arrival:
         p.task.poke(layout.CLOCK_PAGE, page)
         p.clock_page = page
         p.place, p.link, p.answer = Place.HOME, None, None
-        self.tracer.private.arrived(p)
+        self.tracer.private.carrier.arrived(p)
         try:
             fault(Point.HOME_RETURN_COMMITTED, link.channel)
         except ChannelLost:

@@ -105,13 +105,13 @@ class Away:
         elif p.link is not link or deputy is None:
             return
         elif kind == Kind.PRIVATE:
-            self.tracer.private.feed(p, frame.payload)
+            self.tracer.private.carrier.feed(p, frame.payload)
         elif kind == Kind.PRIVATE_OPEN:
             open_order = msgspec.msgpack.decode(frame.payload, type=PrivateOpen)
             deputy.when_ready(lambda: self._private_open(p, deputy, open_order, frame.flags))
         elif kind == Kind.PRIVATE_FULL:
             p.seq = frame.flags >> 1
-            self.tracer.private.full(p)
+            self.tracer.private.carrier.full(p)
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
             if deputy.state is State.READY and not deputy.todo:
@@ -300,7 +300,7 @@ class Away:
 
     def _private_open(self, p: Program, deputy: Deputy, order: PrivateOpen, flags: int) -> None:
         p.seq = flags >> 1
-        result = self.tracer.private.stand_in(p, deputy, order)
+        result = self.tracer.private.carrier.stand_in(p, deputy, order)
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
         self.answer(p, result)

@@ -129,11 +129,11 @@ class Departure:
             call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
             shown=Timer(shown.realtime, shown.monotonic), pending=False,
         )  # fmt: skip
-        meta.private = self.tracer.private.manifest(p)
+        meta.private = self.tracer.private.carrier.manifest(p)
         return meta
 
     def _send(self, p: Program, link: Link, meta: ImageMeta) -> None:
-        self.tracer.private.send_rest(p, link)
+        self.tracer.private.carrier.send_rest(p, link)
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
         link.channel.send(Kind.IMAGE, p.pid, image.encode(meta))
         lib.mos_unfollow(self.tracer.pump)
@@ -197,7 +197,7 @@ class Departure:
             unregister_rseq(call, p.task.peek_rseq())
             stop_cpu_timers(call)
             clear(call, merge(keep))
-        self.tracer.private.left(p)
+        self.tracer.private.carrier.left(p)
         p.deputy = deputy
         p.sleeping = p.carry = None
         if asleep is not None:

@@ -120,7 +120,7 @@ class Moves:
         if move is None:
             return
         p.move = None
-        self.tracer.private.ended(p)
+        self.tracer.private.carrier.ended(p)
         if not reason:
             p.nmigs += 1
             if move.frozen_at:
@@ -246,7 +246,7 @@ class Moves:
             if p.away:
                 move.phase = Phase.SENT
                 self._order(p)
-            elif not self.tracer.private.send_ahead(p, link):
+            elif not self.tracer.private.carrier.send_ahead(p, link):
                 self.sent_ahead(p)
 
     def sent_ahead(self, p: Program) -> None:

@@ -104,7 +104,7 @@ class Tracer:
             self.pump.nfds = 0
             if self.control.sock is not None:
                 self._watch(self.control.fileno())
-            busy = bool(self.private.sending)
+            busy = bool(self.private.carrier.sending)
             for link in sources:
                 if link.channel.pending():
                     busy = True
@@ -152,7 +152,7 @@ class Tracer:
         now = time.monotonic()
         self.away.park_idle(now)
         self.moves.retry(now)
-        self.private.step()
+        self.private.carrier.step()
         self.away.run_backlog()
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
@@ -377,7 +377,7 @@ class Tracer:
     def _fetch_private(self, p: Program) -> bytes:
         """The private files of a program that exec away has brought home; without them it is lost, as with its host."""
         try:
-            return self.private.fetch(p)
+            return self.private.carrier.fetch(p)
         except ChannelLost:
             os.kill(p.pid, signal.SIGKILL)
             return b""
