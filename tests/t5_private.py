@@ -175,6 +175,64 @@ print(where(), os.stat(private("f")).st_size)
     assert err == b"mosrun: Insufficient disk-space for private files\n"
 
 
+#: A file that is written, replaced and unlinked as it is told by lines on stdin.
+SHOW = PRELUDE + """
+print("ready", flush=True)
+for line in sys.stdin:
+    name, text = line.split()
+    if text == "-":
+        os.unlink(private(name))
+    else:
+        with open(private(name), "w") as file:
+            file.write(text)
+    print("done", flush=True)
+"""
+
+
+def shown(nodes: Lab, number: int) -> dict[str, str]:
+    """Every file below ptf/ of a node: path to text."""
+    root = Path(nodes.node(number).paths.mount, "ptf")
+    return {
+        os.path.join(folder, name).removeprefix(f"{root}/"): Path(folder, name).read_text()
+        for folder, _, names in os.walk(root) for name in names
+    }
+
+
+def test_the_owner_can_look_where_the_files_are(nodes: Lab) -> None:
+    child = nodes.start(1, "mosrun", "-h", "-X", DIRECTORY, "-X", DIRECTORY + "/sub", PYTHON, "-c", SHOW, DIRECTORY,
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    stdin, stdout = child.stdin, child.stdout
+    assert stdin and stdout and stdout.readline() == b"ready\n"
+
+    def tell(line: str) -> None:
+        stdin.write(line.encode() + b"\n")
+        stdin.flush()
+        assert stdout.readline() == b"done\n"
+
+    own = f"{child.pid}{DIRECTORY}"
+    tell("a seen")
+    tell("sub/b below")
+    wait_until(lambda: shown(nodes, 1) == {f"{own}/a": "seen", f"{own}/sub/b": "below"})
+    folder = Path(nodes.node(1).paths.mount, "ptf", own)
+    assert folder.joinpath("a").stat().st_size == 4
+    with pytest.raises(OSError, match="denied"):
+        folder.joinpath("a").open("w")
+    assert subprocess.run(["ls", folder.parent], user=65534, capture_output=True, check=False).returncode != 0
+    tell("a more")
+    assert folder.joinpath("a").read_text() == "more"
+    tell("sub/b -")
+    wait_until(lambda: shown(nodes, 1) == {f"{own}/a": "more"})
+    assert nodes.run(1, "mosmigrate", str(child.pid), "2").returncode == 0
+    wait_until(lambda: list(shown(nodes, 2).values()) == ["more"])
+    assert shown(nodes, 1) == {}
+    tell("c away")
+    wait_until(lambda: sorted(shown(nodes, 2).values()) == ["away", "more"])
+    assert nodes.run(1, "mosmigrate", str(child.pid), "home").returncode == 0
+    wait_until(lambda: shown(nodes, 1) == {f"{own}/a": "more", f"{own}/c": "away"})
+    child.communicate(timeout=30)
+    wait_until(lambda: not shown(nodes, 1) and not shown(nodes, 2))
+
+
 #: Keeps files of so many megabytes and checks them again and again, until it is told to end.
 KEEP = PRELUDE + """
 import select
