@@ -208,8 +208,19 @@ def m3(bed: Bed, rounds: int) -> Iterator[Result]:
     yield gaps("M3", "downtime, 4 MB", bed, rounds, 4, 0, 8.0)
 
 
+def p1(bed: Bed) -> list[Line]:
+    """Private temporary files: what `loops` makes in /tmp is private under -X /tmp."""
+    places = {"home": HOME, "away": AWAY}
+    sizes = {"1 MB": (1 << 20, 500, 2.0), "64 B": (64, 20_000, None)}
+    return [
+        Line(f"private file, write of {what}, {name}", loop(bed, "append", count, size), [*where, "-X", "/tmp"], target)
+        for what, (size, count, target) in sizes.items() for name, where in places.items()
+    ]
+
+
 FIGURES: dict[str, Callable[[Bed, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
     "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
+    "P1": compared("P1", p1),
 }
