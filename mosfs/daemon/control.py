@@ -232,6 +232,8 @@ class Control:
             if client.pidfd >= 0:
                 await trio.lowlevel.wait_readable(client.pidfd)
             del clients[client.pid]
+            for pid in client.members:
+                self.world.private.pop(pid, None)
             try:
                 if clients is self.tracers:
                     self._orphans(client)

@@ -174,7 +174,7 @@ class Away:
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
             row = BY_NR.get(request.nr)
-            if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self.answer(p, r)):
+            if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self._answer(p, r)):
                 return
         elif request.nr in _OPENS and self._control(p, request):
             return
@@ -183,7 +183,7 @@ class Away:
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
-    def answer(self, p: Program, result: int) -> None:
+    def _answer(self, p: Program, result: int) -> None:
         self.send(p, Kind.REPLY, pack_reply(result, []))
 
     def _control(self, p: Program, request: Request) -> bool:
@@ -282,7 +282,7 @@ class Away:
                 result = 0
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
-        self.answer(p, result)
+        self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
         buffer = bytearray(CHUNK)
@@ -303,7 +303,7 @@ class Away:
         result = self.tracer.private.carrier.stand_in(p, deputy, order)
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
-        self.answer(p, result)
+        self._answer(p, result)
 
     def _reset_handler(self, p: Program, deputy: Deputy, sig: int) -> None:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:

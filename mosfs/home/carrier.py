@@ -154,7 +154,7 @@ class Carrier:
             if reason == "superseded by another request":
                 self.full(p)
             else:
-                self.tracer.away.answer(p, -errno.ENOSPC)
+                self.tracer.away._answer(p, -errno.ENOSPC)
 
         self.tracer.moves.request(p, Move("", "home", done=done))
 

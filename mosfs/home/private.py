@@ -97,6 +97,12 @@ class Private:
         self.announce(p, own)
         self.grant(p, own)
 
+    def adopted(self, p: Program) -> None:
+        """From a tracer that died, which knew the names: what is open stays open, but is an ordinary file now."""
+        if p.settings.private:
+            p.filters = DESCRIPTORS
+            self.exec_done(p)
+
     def _watch_directories(self, wanted: tuple[bytes, ...]) -> None:
         """In C, calls on names below these are not ordinary any more. When there is no room in the table, no call is."""
         pump = self.tracer.pump

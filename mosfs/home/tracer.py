@@ -636,7 +636,7 @@ def adopt(spawn: AdoptTracer) -> int:
         state: ProcState | None = states.get(pid)
         p = tracer.adopt(task, state.settings if state else Settings())
         p.place = Place.HOME
-        p.filters = 2 * bool(p.settings.private)
+        tracer.private.adopted(p)
         if state is not None:
             p.nmigs, p.sigmig = state.nmigs, state.sigmig
             # a move that was under way has ended with the tracer that made it

@@ -199,17 +199,22 @@ static void growth(void)
 	static unsigned char block[MB + 777];
 	struct stat st;
 	uint64_t sum;
-	int fd, small;
+	int fd, small, two;
 
 	enter();
 	small = ok(open(name("small"), O_RDWR | O_CREAT, 0600));
 	equal(write(small, "small", 5), 5);
 	fd = ok(open(name("big"), O_RDWR | O_CREAT, 0600));
 	sum = datagen(block, sizeof(block), 5);
+	two = ok(fcntl(fd, F_DUPFD_CLOEXEC, 50));
 	for (int i = 0; i < 12; i++) {
-		write_all(fd, block, 700);
+		write_all(i % 2 ? two : fd, block, 700);
 		write_all(fd, block + 700, sizeof(block) - 700);
 	}
+	equal(fcntl(two, F_GETFD), FD_CLOEXEC);
+	equal(fcntl(fd, F_GETFD), 0);
+	equal(lseek(two, 0, SEEK_CUR), 12LL * sizeof(block));
+	ok(close(two));
 	ok(fstat(fd, &st));
 	equal(st.st_size, 12LL * sizeof(block));
 	for (int i = 11; i >= 0; i--) {
