@@ -6,12 +6,14 @@ Ordinary work with private files is the test program `private` (t5_programs).
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mosfs.daemon.control import tracer_of
 from tests.cluster import Lab, lab, wait_until
 
 #: Below /private-of-nobody nothing exists: only private files can be there.
@@ -310,6 +312,33 @@ def open_files(nodes: Lab, number: int) -> int:
         except OSError:
             continue
     return count
+
+
+def test_after_the_death_of_its_tracer(nodes: Lab) -> None:
+    """Open files stay, names are lost, and the directory is still private."""
+    script = PRELUDE + """
+fd = os.open(private("old"), os.O_RDWR | os.O_CREAT)
+os.write(fd, b"kept")
+print("ready", flush=True)
+sys.stdin.readline()
+assert os.pread(fd, 9, 0) == b"kept" and not os.path.exists(private("old"))
+with open(private("new"), "w") as file:
+    file.write("new")
+sys.stdin.readline()
+assert os.pread(fd, 9, 0) == b"kept"
+print(where(), open(private("new")).read())
+"""
+    child = nodes.start(1, "mosrun", "-h", "-X", DIRECTORY, PYTHON, "-c", script, DIRECTORY,
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdin and child.stdout and child.stdout.readline() == b"ready\n"
+    tracer = tracer_of(child.pid)
+    os.kill(tracer, signal.SIGKILL)
+    wait_until(lambda: tracer_of(child.pid) not in (0, tracer))
+    child.stdin.write(b"\n")
+    child.stdin.flush()
+    wait_until(lambda: nodes.run(1, "mosmigrate", str(child.pid), "2").returncode == 0)
+    out, _ = child.communicate(b"\n", timeout=30)
+    assert out == b"2 new\n"
 
 
 @pytest.mark.parametrize(
