@@ -176,17 +176,18 @@ class Carrier:
         own = p.private
         if own is None or not data:
             return
-        manifest = travel.decode(data)
         spool, own.spool = own.spool or Spool(self.private.quota()), None
         try:
+            manifest = travel.decode(data)
+            manifest.directories = list(own.store.directories)
             store = spool.finish(manifest, descriptors=True)
+            _opening(store, manifest, inflight)
+            if inflight is not None:
+                follow(store, *inflight)
+            self._take(call, p, own, store)
         except (travel.NoSpace, travel.BadFiles, OSError) as error:
             spool.close()
             raise NoPrivateSpace(str(error)) from error
-        _opening(store, manifest, inflight)
-        if inflight is not None:
-            follow(store, *inflight)
-        self._take(call, p, own, store)
 
     def _take(self, call: Calls, p: Program, own: Holdings, store: Store) -> None:
         there = descriptors_of(p.pid, own.inodes)

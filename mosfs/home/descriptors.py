@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from mosfs.native import lib
 from mosfs.ptf import travel
@@ -102,6 +105,27 @@ def hand_over(call: Calls, ours: int, *, cloexec: bool) -> int:
 
     By a message to itself: it makes a pair of sockets, we put the descriptor into one of them.
     """
+    with _spare(call.task.pid) as limit:
+        return _hand_over(call, ours, limit, cloexec=cloexec)
+
+
+@contextmanager
+def _spare(pid: int) -> Iterator[int]:
+    """Room for a few more descriptors than the process may have, if we may give it; its own limit."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    more = soft + 4 if soft >= 0 else soft
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (more, hard if hard < 0 else max(hard, more)))
+    except (PermissionError, ValueError):
+        pass
+    try:
+        yield soft
+    finally:
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _hand_over(call: Calls, ours: int, limit: int, *, cloexec: bool) -> int:
     task = call.task
     at = layout.SCRATCH
     lowest: int
@@ -110,6 +134,8 @@ def hand_over(call: Calls, ours: int, *, cloexec: bool) -> int:
     lowest, other = struct.unpack("<2i", task.read(at, 8))
     got = -1
     try:
+        if 0 <= limit <= lowest:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         peer = lib.mos_getfd(task.pid, other)
         if peer < 0:
             raise OSError(-peer, os.strerror(-peer))

@@ -12,10 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import select
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from mosfs.home.carrier import Carrier
+from mosfs.abi.texts import Text, text
+from mosfs.home.carrier import Carrier, NoPrivateSpace
 from mosfs.home.deputy import Deputy
 from mosfs.home.descriptors import (
     description_of,
@@ -71,12 +73,16 @@ class Private:
         if not fetched and (not p.settings.private or p.native or p.filters):
             return
         stay = copy_regs(p.task.peek_regs())
-        with Calls(p.task) as call:
-            if not p.filters:
-                install_filter(call, path_filter())
-                p.filters = PATHS
-            if fetched:
-                self.carrier.arrive(call, p, fetched, None)
+        try:
+            with Calls(p.task) as call:
+                if not p.filters:
+                    install_filter(call, path_filter())
+                    p.filters = PATHS
+                if fetched:
+                    self.carrier.arrive(call, p, fetched, None)
+        except NoPrivateSpace:
+            self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
+            os.kill(p.pid, signal.SIGKILL)
         p.task.set_regs(stay)
         if fetched:
             self.carrier.arrived(p)

@@ -26,6 +26,8 @@ from mosfs.ptf.store import Description, File, Quota, Room, Store, extents, reop
 CHUNK = 256 * 1024
 HEADER = struct.Struct("<QQIIQ")
 FIRST = 1
+#: No size, position or time is so big.
+LARGEST = 1 << 62
 #: A file whose last change is not older than this may be changed again without a new time of modification, ns.
 GRAIN = 50_000_000
 
@@ -88,10 +90,19 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes) -> Manifest:
+    """The manifest, checked: `BadFiles` otherwise."""
     try:
-        return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
+        manifest = _decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise BadFiles(f"malformed manifest: {error}") from error
+    numbers = [manifest.limit, manifest.umask, manifest.next_number]
+    for file in manifest.files:
+        numbers += [file.number, file.mode, file.size, file.accessed, file.modified]
+    for entry in manifest.opened:
+        numbers += [entry.number, entry.flags, entry.position, *entry.fds]
+    if not all(0 <= number < LARGEST for number in numbers):
+        raise BadFiles("a number in the manifest is out of range")
+    return manifest
 
 
 def manifest_of(store: Store, opened: list[OpenRecord], limit: int, opening: Opening | None = None) -> Manifest:
@@ -196,7 +207,7 @@ class Spool:
             raise BadFiles("malformed chunk")
         number, offset, flags, _, digest = HEADER.unpack_from(payload)
         data = memoryview(payload)[HEADER.size :]
-        if xxhash.xxh3_64_intdigest(data) != digest or offset + len(data) >= 1 << 62:
+        if xxhash.xxh3_64_intdigest(data) != digest or offset + len(data) >= LARGEST:
             raise BadFiles(f"private file {number} is damaged")
         if flags & FIRST:
             self._begin(number)

@@ -1,6 +1,7 @@
 /* Private temporary files (mosrun -X $TMPDIR/p). Natively the same files lie in an ordinary directory. */
 #include "mos.h"
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 
@@ -338,6 +339,38 @@ static void execs(void)
 	leave();
 }
 
+/* The limit of descriptors is the program's own, neither higher nor lower than natively. */
+static void limits(void)
+{
+	struct rlimit old, low;
+	int first, fds[8], count = 0;
+
+	enter();
+	first = ok(dup(1));
+	ok(close(first));
+	ok(getrlimit(RLIMIT_NOFILE, &old));
+	low = (struct rlimit){ first + 3, old.rlim_max };
+	ok(prlimit(0, RLIMIT_NOFILE, &low, NULL));
+	while (count < 8) {
+		fds[count] = open(name("limits"), O_RDWR | O_CREAT, 0600);
+		if (fds[count] == -1)
+			break;
+		equal(fds[count], first + count);
+		count++;
+	}
+	equal(count, 3);
+	equal(errno, EMFILE);
+	ok(getrlimit(RLIMIT_NOFILE, &low));
+	equal(low.rlim_cur, first + 3);
+	equal(write(fds[2], "last", 4), 4);
+	equal(lseek(fds[1], 0, SEEK_END), 4);
+	ok(prlimit(0, RLIMIT_NOFILE, &old, NULL));
+	while (count)
+		ok(close(fds[--count]));
+	ok(unlink(name("limits")));
+	leave();
+}
+
 static void refusals(void)
 {
 	struct timespec times[2] = { { 0, 0 }, { 0, 0 } };
@@ -372,4 +405,4 @@ static void refusals(void)
 	leave();
 }
 
-PROGRAM(PART(names), PART(descriptors), PART(many), PART(growth), PART(streams), PART(forks), PART(execs), PART(refusals))
+PROGRAM(PART(names), PART(descriptors), PART(many), PART(growth), PART(streams), PART(forks), PART(execs), PART(limits), PART(refusals))
