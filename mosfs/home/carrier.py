@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mosfs.home.deputy import Deputy
 from mosfs.home.descriptors import descriptors_of, hand_over, opened_of, put, umask_of
-from mosfs.home.program import Holdings, Link, Move, Program
+from mosfs.home.program import Holdings, Link, Move, Phase, Program
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.ptf import travel
 from mosfs.ptf.descriptors import follow
@@ -44,6 +45,7 @@ class Carrier:
         self.private = private
         self.tracer = private.tracer
         self.sending: dict[int, tuple[Iterator[int], Move, Link]] = {}
+        self.retired: list[Store] = []  # contents that have left; to be freed when nobody waits
 
     def send_ahead(self, p: Program, link: Link) -> bool:
         """Begin to send the files of a program that shall leave, while it runs; `step` goes on. False: there are none."""
@@ -72,7 +74,10 @@ class Carrier:
             yield from sender.step(files)
 
     def step(self) -> None:
-        """A turn of sending ahead."""
+        """A turn of sending ahead, and of freeing what has left."""
+        if self.retired:
+            for file in self.retired.pop().files.values():
+                os.ftruncate(file.fd, 0)
         for pid, (sending, move, link) in list(self.sending.items()):
             p = self.tracer.programs.get(pid)
             if p is None or p.move is not move:
@@ -110,12 +115,17 @@ class Carrier:
         own = p.private
         if own is None:
             return
-        for file in own.store.files.values():
-            os.ftruncate(file.fd, 0)
-        own.store = Store(own.store.directories, on_disk=False, files=_closed(own.store))
+        self._retire(own)
         own.away = True
         self.ended(p)
         self.tracer.control.send(PrivateGone(p.pid))
+
+    def _retire(self, own: Holdings) -> None:
+        """The contents are not needed here. The files stay, so that no other file gets their inodes while `inodes` has them."""
+        if own.store.files:
+            self.retired.append(own.store)
+            own.held.append(own.store)
+        own.store = Store(own.store.directories)
 
     def ended(self, p: Program) -> None:
         """A move has ended, well or not."""
@@ -167,6 +177,8 @@ class Carrier:
         if own.spool is None:
             own.spool = Spool(self.private.quota())
         own.spool.feed(payload)
+        if p.move is not None and p.move.phase is Phase.RECALL:
+            p.move.frozen_at = time.monotonic()  # so far it runs on
 
     def arrive(self, call: Calls, p: Program, data: bytes, inflight: Made | None) -> None:
         """The files have come: NoPrivateSpace if they do not fit, else the program's descriptors are of these files now.
@@ -208,6 +220,7 @@ class Carrier:
             return
         own.away = False
         own.inodes = {file.inode: file.number for file in own.store.files.values()}
+        own.let_go()
         self.private.reap(p, own)
         self.private.announce(p, own)
         self.private.grant(p, own)
@@ -216,10 +229,7 @@ class Carrier:
     def sent_back(self, p: Program) -> None:
         """It did not come home after all: what it brought is with its host."""
         if p.private is not None:
-            own = p.private
-            for file in own.store.files.values():
-                os.ftruncate(file.fd, 0)
-            own.store = Store(own.store.directories, files=_closed(own.store))
+            self._retire(p.private)
             self.ended(p)
 
     # ------------------------------------------------------------------ exec away
@@ -238,12 +248,6 @@ class Carrier:
                 self.feed(p, frame.payload)
             elif frame.kind == Kind.MANIFEST:
                 return frame.payload
-
-
-def _closed(store: Store) -> dict[int, File]:
-    """Close a store; it has no files any more."""
-    store.close()
-    return {}
 
 
 def _opening(store: Store, manifest: Manifest, inflight: Made | None) -> None:

@@ -61,9 +61,17 @@ class Holdings:
     sender: Sender | None = None
     link: Link | None = None  # that the sender sends to
     spool: Spool | None = None
+    held: list[Store] = field(default_factory=list)
+
+    def let_go(self) -> None:
+        """What is held for the sake of its inodes only."""
+        for store in self.held:
+            store.close()
+        self.held.clear()
 
     def close(self) -> None:
         self.store.close()
+        self.let_go()
         self.drop_spool()
         self.inodes.clear()
         if self.stand_in >= 0:

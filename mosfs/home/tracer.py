@@ -104,7 +104,7 @@ class Tracer:
             self.pump.nfds = 0
             if self.control.sock is not None:
                 self._watch(self.control.fileno())
-            busy = bool(self.private.carrier.sending)
+            busy = bool(self.private.carrier.sending or self.private.carrier.retired)
             for link in sources:
                 if link.channel.pending():
                     busy = True
