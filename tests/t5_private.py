@@ -109,6 +109,15 @@ def test_a_guest_beyond_its_limit_goes_home_and_goes_on(nodes: Lab) -> None:
     assert write(nodes, "-2", 20) == "20 [2, 0] 0"
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(("place", "said"), [("-h", "12 [0] 0"), ("-2", "12 [2] 0")])
+def test_an_ordinary_user(nodes: Lab, place: str, said: str) -> None:
+    """Nothing needs more rights than the program itself has."""
+    user = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    done = nodes.run(1, *user, "mosrun", place, "-X", DIRECTORY, PYTHON, "-c", WRITE, DIRECTORY, "12")
+    assert (done.stdout.strip(), done.stderr) == (said, "")
+
+
 def test_the_limit_of_home_holds_for_guests_that_came_home(nodes: Lab) -> None:
     assert write(nodes, "-2", 40) == "30 [2, 0] 28"
 

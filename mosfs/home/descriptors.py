@@ -8,7 +8,7 @@ import resource
 import socket
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from mosfs.native import lib
 from mosfs.ptf import travel
@@ -18,8 +18,10 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, TaskGone
 
-SYS_CLOSE, SYS_RECVMSG, SYS_SOCKETPAIR, SYS_PRCTL, SYS_DUP3, SYS_SECCOMP = 3, 47, 53, 157, 292, 317
+SYS_CLOSE, SYS_RECVMSG, SYS_SOCKETPAIR, SYS_PRCTL, SYS_DUP3, SYS_PRLIMIT, SYS_SECCOMP = 3, 47, 53, 157, 292, 302, 317
 AF_UNIX, SOCK_DGRAM, MSG_DONTWAIT, MSG_CMSG_CLOEXEC = 1, 2, 0x40, 0x40000000
+#: Descriptors that are needed for a moment, and what is no limit.
+SPARE, MAX_LIMIT = 4, (1 << 64) - 1
 SET_MODE_FILTER, FLAG_SPEC_ALLOW, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
@@ -105,24 +107,28 @@ def hand_over(call: Calls, ours: int, *, cloexec: bool) -> int:
 
     By a message to itself: it makes a pair of sockets, we put the descriptor into one of them.
     """
-    with _spare(call.task.pid) as limit:
+    with _spare(call) as limit:
         return _hand_over(call, ours, limit, cloexec=cloexec)
 
 
 @contextmanager
-def _spare(pid: int) -> Iterator[int]:
-    """Room for a few more descriptors than the process may have, if we may give it; its own limit."""
-    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    more = soft + 4 if soft >= 0 else soft
-    try:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (more, hard if hard < 0 else max(hard, more)))
-    except (PermissionError, ValueError):
-        pass
+def _spare(call: Calls) -> Iterator[int]:
+    """Room for a few more descriptors than the process may have, if it may have them; its own limit.
+
+    It sets the limit itself: for another user's process prlimit(2) needs CAP_SYS_RESOURCE.
+    """
+    at = layout.SCRATCH
+    call.must(SYS_PRLIMIT, 0, resource.RLIMIT_NOFILE, 0, at)
+    soft, hard = struct.unpack("<2Q", call.task.read(at, 16))
+    more = min(soft + SPARE, MAX_LIMIT)
+    call.task.write(at, struct.pack("<2Q", more, max(hard, more)))
+    raised = call(SYS_PRLIMIT, 0, resource.RLIMIT_NOFILE, at, 0) == 0
     try:
         yield soft
     finally:
-        with suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+        if raised:
+            call.task.write(at, struct.pack("<2Q", soft, hard))
+            call(SYS_PRLIMIT, 0, resource.RLIMIT_NOFILE, at, 0)
 
 
 def _hand_over(call: Calls, ours: int, limit: int, *, cloexec: bool) -> int:
@@ -134,7 +140,7 @@ def _hand_over(call: Calls, ours: int, limit: int, *, cloexec: bool) -> int:
     lowest, other = struct.unpack("<2i", task.read(at, 8))
     got = -1
     try:
-        if 0 <= limit <= lowest:
+        if limit <= lowest:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         peer = lib.mos_getfd(task.pid, other)
         if peer < 0:
