@@ -13,7 +13,7 @@ STAMP := .venv/.mosfs
 PACKAGES := python3 python3-venv python3-dev gcc libc6-dev pkg-config libfuse3-dev fuse3 \
             bash bzip2 gawk iproute2 make procps sqlite3 xz-utils
 
-.PHONY: help setup demo test test-all bench check clean
+.PHONY: help setup demo test test-all bench bench-all check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -31,6 +31,10 @@ test-all: check ## check, then every test
 
 bench: $(STAMP) ## the figures of the targets, each as a ratio to a reference of the same run
 	$(BIN)/python -m bench
+
+bench-all: $(STAMP) ## bench, the figures that take many minutes, and every simulated workload with many seeds
+	$(BIN)/python -m bench --all
+	$(BIN)/python -m bench.sim_jobs --runs 100
 
 check: $(STAMP) ## ruff, mypy --strict, and the import law
 	$(BIN)/ruff check .

@@ -7,9 +7,12 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from bench import information, sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError
-from bench.measure import Result, interleave
+from bench.measure import Result, Spread, interleave
+from bench.spread import l2
 
 HEADER, ANSWER = 56, 16  #: bytes of a forwarded call's frames without data
 CHUNK = 1 << 18
@@ -218,9 +221,27 @@ def p1(bed: Bed) -> list[Line]:
     ]
 
 
-FIGURES: dict[str, Callable[[Bed, int], Iterator[Result]]] = {
+def l1(bed: Bed | None, rounds: int) -> Iterator[Result]:
+    """Simulated: the same seeds for both sides, four runs a measurement."""
+    for name in ("ocja", "ocja2"):
+        workload = sim_jobs.WORKLOADS[name]
+        groups = [range(4 * k, 4 * k + 4) for k in range(rounds)]
+        sides = [
+            Spread(tuple(sim_jobs.summary(workload, policy, seeds).by_job for seeds in groups))
+            for policy in ("mosrun, moves", "round robin")
+        ]
+        yield Result("L1", f"mean slowdown, {workload.title}", "", "round robin, no moves", *sides, 0.5)
+
+
+FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
     "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
+    "L1": l1,
     "P1": compared("P1", p1),
+    **information.SHORT,
 }
+#: Figures that take many minutes.
+LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, **information.LONG}
+#: Figures that need no lab, or make one of their own.
+SIMULATED = frozenset({"L1", "L2", *information.SHORT, *information.LONG})

@@ -15,9 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -137,8 +137,11 @@ class Lab:
 
 
 @contextmanager
-def lab(tmp_path: Path, count: int, *, netns: bool = False) -> Iterator[Lab]:
-    """A lab of ``count`` nodes. At the end it is taken down, and whatever is left then is a failure.
+def lab(
+    tmp_path: Path, count: int, *, netns: bool = False, balance: bool = False, memory: Sequence[float] = ()
+) -> Iterator[Lab]:
+    """A lab of ``count`` nodes; ``memory``: megabytes that each may use. At the end it is taken down, and whatever is left then
+    is a failure.
 
     When the test fails, the logs of all nodes go to its output and to ``tmp_path``/logs. The lab lives elsewhere: in a
     folder with a short name (for its sockets) that other users can enter.
@@ -149,7 +152,8 @@ def lab(tmp_path: Path, count: int, *, netns: bool = False) -> Iterator[Lab]:
         scripts = folder / "bin"
         scripts.mkdir()
         install_launchers.install(str(scripts))
-        plan = labs.Plan.make(str(folder / "lab"), count, own_block(), netns)
+        plan = labs.Plan.make(str(folder / "lab"), count, own_block(), netns, balance)
+        plan = replace(plan, memory=memory).limited()
         environ = {**os.environ, "MOSLAB_ROOT": plan.root, "PATH": f"{scripts}:{os.environ['PATH']}"}
         labs.up(plan)
         running = Lab(plan, environ)

@@ -10,7 +10,7 @@ class FakeMap:
 
     def __init__(self, *ips: str, numbers: Mapping[str, int] | None = None, far: Sequence[str] = ()) -> None:
         self.ips = ips
-        self.numbers = dict(numbers or {})
+        self.numbered = dict(numbers or {})
         self.far = far
 
     def contains(self, ip: str) -> bool:
@@ -26,7 +26,10 @@ class FakeMap:
         return self.ips
 
     def number_of(self, ip: str) -> int | None:
-        return self.numbers.get(ip)
+        return self.numbered.get(ip)
+
+    def numbers(self) -> Sequence[tuple[str, int]]:
+        return list(self.numbered.items())
 
     def ip_of(self, number: int) -> str | None:
-        return next((ip for ip, known in self.numbers.items() if known == number), None)
+        return next((ip for ip, known in self.numbered.items() if known == number), None)

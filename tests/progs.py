@@ -53,8 +53,13 @@ class Program:
     source: str = ""
     static: bool = False
     environment: tuple[tuple[str, str], ...] = ()
-    options: tuple[str, ...] = ()  #: for mosrun; {cwd} is the scratch directory
     pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
+    options: tuple[str, ...] = ()  #: of mosrun; {cwd} is the scratch directory
+
+    @property
+    def stays(self) -> bool:
+        """It does what cannot be done away from home."""
+        return "--stay-home" in self.options
 
     @property
     def path(self) -> Path:
@@ -86,9 +91,22 @@ PROGRAMS = (
     Program("terminal"),
     Program("sockets"),
     Program("sysv_ipc"),
+    Program("old_calls"),
+    Program("vectors"),
+    Program("attributes"),
+    Program("mqueues"),
+    Program("credentials"),
+    Program("paging"),
+    Program("machine"),
+    Program("notices"),
+    Program("actions"),
+    Program("daemons"),
+    Program("usage"),
+    Program("proc_self"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),
+    Program("threads", options=("--stay-home",)),
 )
 BY_NAME = {program.name: program for program in PROGRAMS}
 
@@ -144,20 +162,20 @@ def compile_c(source: Path, binary: Path, flags: Sequence[str]) -> None:
 
 
 def at(
-    place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE, given: Sequence[str] = (),
+    place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE, options: Sequence[str] = (),
 ) -> list[str]:
-    """``command`` as it is run at ``place`` of the lab below ``root`` ("": moslab's default lab); ``given``: to mosrun."""
+    """``command`` as it is run at ``place`` of the lab below ``root`` ("": moslab's default lab)."""
     rooted = ["--root", root] if root else []
     match place:
         case Place.NATIVE:
             return list(command)
         case Place.HOME:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *given, *command]
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *options, *command]
         case Place.AWAY:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *given, *command]
+            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *options, *command]
         case Place.MOTION:
             told = ["--stats", stats] if stats else []
-            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *given, *command]
+            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *options, *command]
 
 
 @contextmanager

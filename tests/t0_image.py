@@ -11,7 +11,7 @@ import xxhash
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, BadImage, ImageMeta, Timer, Vma, decode, encode
+from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, ZERO, BadImage, ImageMeta, Timer, Vma, decode, encode
 from mosfs.migrate.pages import unpack
 
 PAGE = 4096
@@ -125,8 +125,13 @@ def frame(addr: int, raw: bytes, *, pages: int = -1, packed: bool = False, diges
 @given(u64, st.integers(1, 5), st.integers(0, 2**32), st.booleans())
 def test_pages_round_trip(addr: int, count: int, seed: int, packed: bool) -> None:
     raw = random.Random(seed).randbytes(count * PAGE)
-    found, content = unpack(frame(addr, raw, packed=packed))
-    assert (found, bytes(content)) == (addr, raw)
+    found, size, content = unpack(frame(addr, raw, packed=packed))
+    assert content is not None
+    assert (found, size, bytes(content)) == (addr, len(raw), raw)
+
+
+def test_empty_pages_need_no_data() -> None:
+    assert unpack(PAGES_HEADER.pack(PAGE, 3, ZERO, 0)) == (PAGE, 3 * PAGE, None)
 
 
 RAW = random.Random(1).randbytes(2 * PAGE)

@@ -13,12 +13,22 @@ import pytest
 
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.procfs.table import CONTROL_FILES
+from mosfs.procfs.tree import NODE_FILES, OWN_FILES
+from mosfs.tools.mosbestnode import MOSBESTNODE
+from mosfs.tools.mosctl import MOSCTL
+from mosfs.tools.mosctl import VERBS as FUNCTIONS
 from mosfs.tools.mosd import MOSD
+from mosfs.tools.moskillall import MOSKILLALL
 from mosfs.tools.moslab import MOSLAB, VERBS
 from mosfs.tools.mosmigrate import MOSMIGRATE
+from mosfs.tools.mosmon import MOSMON
+from mosfs.tools.mosmon_view import KEYS
 from mosfs.tools.mosnative import MOSNATIVE
 from mosfs.tools.mosps import MOSPS
 from mosfs.tools.mosrun import MOSENV, MOSRUN
+from mosfs.tools.mossetpe import MOSSETPE
+from mosfs.tools.mostestload import MOSTESTLOAD
+from mosfs.tools.mostimeof import MOSTIMEOF
 from mosfs.tools.options import Command
 
 MAN = Path(__file__).parent.parent / "docs/man"
@@ -28,9 +38,18 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "mosrun.1": (MOSRUN, MOSENV, MOSNATIVE),
     "mosmigrate.1": (MOSMIGRATE,),
     "mosps.1": (MOSPS,),
+    "mosbestnode.1": (MOSBESTNODE,),
+    "mosctl.1": (MOSCTL,),
+    "moskillall.1": (MOSKILLALL,),
+    "mosmon.1": (MOSMON,),
+    "mossetpe.1": (MOSSETPE,),
+    "mostestload.1": (MOSTESTLOAD,),
+    "mostimeof.1": (MOSTIMEOF,),
     "moslab.1": (MOSLAB, *(command for command, _ in VERBS.values())),
     "mosd.8": (MOSD,),
 }
+#: Page: the words that it explains besides.
+WORDS = {"moslab.1": set(VERBS), "mosctl.1": {verb.name for verb in FUNCTIONS}}
 needs_mandoc = pytest.mark.skipif(shutil.which("mandoc") is None, reason="needs mandoc")
 
 
@@ -59,8 +78,7 @@ def test_every_page_is_known() -> None:
 @pytest.mark.parametrize("page", COMMANDS)
 def test_every_option_is_explained_and_no_other(page: str) -> None:
     names = {name for command in COMMANDS[page] for row in command.table for name in row.names}
-    verbs = set(VERBS) if page == "moslab.1" else set()
-    assert set(explained(page)) == names | verbs
+    assert set(explained(page)) == names | WORDS.get(page, set())
 
 
 @pytest.mark.parametrize("page", COMMANDS)
@@ -70,10 +88,26 @@ def test_what_is_not_there_yet_is_said_to_be_announced(page: str) -> None:
     assert not later or "announced" in text.lower()
 
 
+def test_functions_of_mosctl_that_are_not_there_yet_are_said_to_be_announced() -> None:
+    (item,) = re.findall(r"^\.It (Cm isolate.*)$", (MAN / "mosctl.1").read_text(), re.MULTILINE)
+    assert set(re.findall(r"Cm (\w+)", item)) == {verb.name for verb in FUNCTIONS if verb.act is None}
+
+
+def test_every_key_of_mosmon_is_explained() -> None:
+    items = re.findall(r"^\.It Ic (.*)$", section("mosmon.1", "DESCRIPTION"), re.MULTILINE)
+    assert {key for item in items for key in item.split(" , ")} == set(KEYS)
+
+
 def test_every_control_file_is_explained() -> None:
     interface = section("mosix.7", "INTERFACE FOR PROGRAMS")
     items = dict(re.findall(r"^\.It Pa (\w+) Pq (\w+)$", interface, re.MULTILINE))
     assert items == {row.name: row.access.value for row in CONTROL_FILES}
+
+
+@pytest.mark.parametrize("file", sorted({file.name for file in (*NODE_FILES, *OWN_FILES)}))
+def test_every_file_about_nodes_is_named(file: str) -> None:
+    listed = section("mosix.7", "FILES").partition(".It Pa nodes/")[2]
+    assert file in {word for line in listed.splitlines() if line.startswith(".Pa") for word in line.split()}
 
 
 def test_the_limitations_list_what_the_table_refuses() -> None:

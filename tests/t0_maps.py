@@ -14,7 +14,6 @@ from mosfs.migrate.maps import (
     KERNEL,
     CannotMove,
     Mapping,
-    complement,
     parse_line,
     protections,
     read_maps,
@@ -168,37 +167,3 @@ def test_neighbours_never_need_two_calls(vmas: list[Vma]) -> None:
     calls = protections(vmas)
     for (start, length, prot), (next_, _, other) in itertools.pairwise(calls):
         assert start + length < next_ or prot != other
-
-
-# --------------------------------------------------------------------------- complement
-
-
-@st.composite
-def disjoint(draw: st.DrawFn) -> list[tuple[int, int]]:
-    edges = sorted(draw(st.sets(st.integers(0, 60), max_size=12)))
-    return list(zip(edges[::2], edges[1::2]))
-
-
-@given(disjoint(), st.integers(0, 60), st.integers(61, 70))
-def test_complement_in_a_wide_range(keep: list[tuple[int, int]], low: int, high: int) -> None:
-    expect_complement(keep, low, high)
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 0), (0, 2), (3, 4)])
-def test_complement_in_a_narrow_range(low: int, high: int) -> None:
-    expect_complement([(1, 2), (4, 5), (6, 8)], low, high)
-
-
-def expect_complement(keep: list[tuple[int, int]], low: int, high: int) -> None:
-    kept = {x for start, end in keep for x in range(start, end)}
-    gaps = complement(keep, low, high)
-    assert all(start < end for start, end in gaps)
-    listed = [x for start, end in gaps for x in range(start, end)]
-    assert listed == [x for x in range(low, high) if x not in kept]
-
-
-@given(disjoint())
-def test_complement_of_the_complement(keep: list[tuple[int, int]]) -> None:
-    gaps = complement(keep, 0, 61)
-    again = complement(gaps, 0, 61)
-    assert complement(again, 0, 61) == gaps

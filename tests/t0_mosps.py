@@ -189,3 +189,60 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
             linux = read_linux(process.pid)
         process.communicate(b"\n")
     assert linux is not None and linux.command == "sh -c read line evil?[2J"
+
+
+@pytest.mark.parametrize(("title", "values"), [
+    ("USER", ["user1000", "user1000", "user1000", "user1001", "user1000"]),
+    ("UID", ["1000", "1000", "1000", "1001", "1000"]),
+    ("PID", ["100", "101", "102", "103", "104"]),
+    ("PPID", ["1", "100", "101", "1", "0"]),
+    ("PGID", ["100", "100", "102", "103", "0"]),
+    ("SID", ["50", "50", "102", "103", "0"]),
+    ("TTY", ["pts/1", "pts/1", "?", "pts/2", "?"]),
+    ("WHERE", ["here", "3", "leaving", "?", "here"]),
+    ("FROM", ["here", "here", "here", "here", "2"]),
+    ("ORIGPID", ["N/A", "N/A", "N/A", "N/A", "77"]),
+    ("FRZ", ["-", "-", "M", "-", "N/A"]),
+    ("NMIGS", ["0", "4", "0", "0", "N/A"]),
+])
+def test_every_column(title: str, values: list[str]) -> None:
+    column = mosps.COLUMNS[title]
+    assert [column.value(process, VIEW) for process in ALL] == values
+    assert column.title == title
+
+
+def test_every_column_is_tested() -> None:
+    (mark,) = test_every_column.pytestmark  # type: ignore[attr-defined]
+    assert {title for title, _ in mark.args[1]} == set(mosps.COLUMNS)
+
+
+@pytest.mark.parametrize(("state", "shown"), [("starting", "starting"), ("leaving", "leaving"), ("here", "here")])
+def test_where_has_the_manuals_words(state: str, shown: str) -> None:
+    assert mosps.where(Process(1, 0, state=state), VIEW) == shown
+
+
+@pytest.mark.parametrize("frozen", ["-", "A", "P", "M"])
+def test_frz_has_the_manuals_letters(frozen: str) -> None:
+    assert mosps.COLUMNS["FRZ"].value(Process(1, 0, frozen=frozen), VIEW) == frozen
+
+
+def test_the_letters_of_the_manual_are_accepted() -> None:
+    """mosps(1), "Supported ps(1) options"."""
+    assert set("TUacefgjlmnptuw") <= MOSPS.by_name.keys()
+    assert {f"-{letter}" for letter in "AGHNTUadefgjlmptuw"} <= MOSPS.by_name.keys()
+    assert {f"-{letter}" for letter in "IhMLOnPVS"} <= MOSPS.by_name.keys()
+
+
+@pytest.mark.parametrize(("style", "shown"), [
+    ("", ["7", "10.0.0.2"]), ("ip", ["10.0.0.1", "10.0.0.2"]), ("host", ["seven.example.org", "10.0.0.2"]),
+    ("short", ["seven", "10.0.0.2"]),
+])
+def test_names_of_nodes(style: str, shown: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(ip: str) -> tuple[str, list[str], list[str]]:
+        if ip != "10.0.0.1":
+            raise OSError
+        return "seven.example.org", [], [ip]
+
+    monkeypatch.setattr("socket.gethostbyaddr", known)
+    name = mosps.node_namer(style, {"10.0.0.1": "7", "10.0.0.2": ""}.__getitem__)
+    assert [name("10.0.0.1"), name("10.0.0.2")] == shown

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools import mosmigrate, mosps
+from mosfs.tools import mosbestnode, mosctl, moskillall, mosmigrate, mosmon, mosps, mossetpe, mostestload, mostimeof
 from mosfs.tools.moslab import VERBS
 from mosfs.tools.mosrun import MOSENV, MOSRUN, SOCKET, TABLE, request
 from mosfs.tools.options import (
     FLAG,
+    GLUED,
     INT,
     LIST,
     NODE,
@@ -30,7 +31,10 @@ from mosfs.tools.options import (
     is_ip,
 )
 
-COMMANDS = [MOSRUN, MOSENV, mosps.MOSPS, mosmigrate.MOSMIGRATE, *(command for command, _ in VERBS.values())]
+COMMANDS = [
+    MOSRUN, MOSENV, mosps.MOSPS, mosmigrate.MOSMIGRATE, mosbestnode.MOSBESTNODE, mosctl.MOSCTL, moskillall.MOSKILLALL,
+    mosmon.MOSMON, mossetpe.MOSSETPE, mostestload.MOSTESTLOAD, mostimeof.MOSTIMEOF, *(command for command, _ in VERBS.values()),
+]
 
 texts = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), min_size=1, max_size=8)
 ips = st.tuples(*[st.integers(0, 255)] * 4).map(lambda parts: ".".join(map(str, parts)))
@@ -60,7 +64,9 @@ def written(draw: st.DrawFn, table: tuple[Option, ...]) -> Written:
         return row, value, [name]
     if row.kind == NODE:
         return row, value, [f"-{value}"]
-    if draw(st.booleans()):
+    if row.kind == GLUED and draw(st.booleans()):
+        return row, "", [name]
+    if row.kind != GLUED and draw(st.booleans()):
         return row, value, [name, value]
     return row, value, [f"{name}={value}" if name.startswith("--") else name + value]
 

@@ -12,10 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mosfs.procfs.table import BY_NAME, CONTROL_FILES, Access, as_unsigned, from_unsigned, parse
+from mosfs.procfs.table import (
+    BY_NAME,
+    CONTROL_FILES,
+    Access,
+    NotInRange,
+    as_c_int,
+    as_unsigned,
+    checkpoint_number,
+    from_unsigned,
+    name_of_checkpoints,
+    parse,
+)
 from mosfs.procfs.tree import SPECS, Folder, Place, Tree
 from mosfs.procfs.world import Guest, Node, Program, World, settings_shown
-from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings
+from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Settings, Usage
 from tests.fake_map import FakeMap
 
 HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -76,9 +87,32 @@ def test_table_is_the_manuals() -> None:
     directions = {row.name: row.access.value for row in CONTROL_FILES}
     assert directions == {
         "migrate": "w", "lock": "rw", "freezable": "rw", "whereami": "r", "nmigs": "r", "sigmig": "rw", "needmem": "rw",
-        "unsupportok": "rw", "clear": "w", "cpujob": "rw", "decayrate": "rw",
+        "unsupportok": "rw", "clear": "w", "cpujob": "rw", "decayrate": "rw", "checkpoint": "rw", "checkpointfile": "w",
+        "checkpointlimit": "rw", "checkpointinterval": "rw", "in_cluster": "r", "sender_home": "r", "sender_pid": "r",
+        "sender_location": "r", "message_length": "r",
     }
     assert (BY_NAME["needmem"].hi, BY_NAME["sigmig"].hi, BY_NAME["decayrate"].default) == (262143, 64, 9976)
+    assert BY_NAME["checkpointlimit"].hi == BY_NAME["checkpointinterval"].hi == 10000000
+
+
+@pytest.mark.parametrize(("name", "number"), [
+    ("save", 1), ("save.4", 4), ("/tmp/a.b/save", 1), ("save.", 1), ("save.x", 1), ("save.4x", 1), ("a.1.22", 22), (".7", 7),
+])
+def test_first_checkpoint(name: str, number: int) -> None:
+    """mosrun(1), CHECKPOINTS: -Cmysave gives mysave.1, -Csave.4 gives save.4."""
+    assert checkpoint_number(name) == number
+
+
+def test_names_of_checkpoints() -> None:
+    assert name_of_checkpoints("a b\n") == "a b"
+    for text, error in (("", ValueError), ("\n", ValueError), ("a\0b", ValueError), ("x" * 4081, NotInRange)):
+        with pytest.raises(error):
+            name_of_checkpoints(text)
+
+
+@given(st.integers(-(2**40), 2**40))
+def test_a_c_int_keeps_the_low_bits(value: int) -> None:
+    assert -(2**31) <= as_c_int(value) < 2**31 and (as_c_int(value) - value) % 2**32 == 0
 
 
 @given(st.sampled_from(CONTROL_FILES), st.integers(-(2**33), 2**33))
@@ -117,7 +151,7 @@ def test_every_file_has_a_text_and_a_direction() -> None:
         assert len(spec.files) < 256
         assert len({file.name for file in spec.files}) == len(spec.files)
         for file in spec.files:
-            assert file.text and (file.read or file.write)
+            assert file.text and (file.read or file.write or file.ask)
 
 
 # --------------------------------------------------------------------------- reading
@@ -126,7 +160,8 @@ def test_every_file_has_a_text_and_a_direction() -> None:
 def test_defaults_are_shown_for_what_is_not_given(world: World) -> None:
     shown = settings_shown(world.programs[100].state)
     assert shown == {
-        "lock": 0, "freezable": 1, "needmem": 0, "unsupportok": 0, "cpujob": 0, "decayrate": 9976, "sigmig": 0,
+        "lock": 0, "freezable": 1, "needmem": 0, "unsupportok": 0, "cpujob": 0, "decayrate": 9976, "checkpointlimit": 0,
+        "checkpointinterval": 0,
     }
 
 
@@ -143,7 +178,7 @@ def test_where_a_program_is(world: World, tree: Tree, where: str, state_name: st
 
 def test_stat_of_a_program_has_every_field(tree: Tree) -> None:
     shown = json.loads(read(tree, "proc/100/stat"))
-    assert set(shown) == set(ProcState.__struct_fields__)
+    assert set(shown) == {*ProcState.__struct_fields__, "history"}
     assert shown["settings"]["decay"] == -1
 
 
@@ -177,7 +212,9 @@ def test_self_leads_to_the_caller(tree: Tree) -> None:
     assert walk(tree, "self", pid=100).file
     fails(errno.ENOENT, lambda: tree.link(101))
     fails(errno.ENOENT, lambda: walk(tree, "self", pid=101))
-    assert [name for name, _ in tree.children(Place(Folder.ROOT), 101)] == ["proc", "guests", "nodes", "node"]
+    assert [name for name, _ in tree.children(Place(Folder.ROOT), 101)] == [
+        "proc", "guests", "nodes", "node", "priority",
+    ]
 
 
 # --------------------------------------------------------------------------- rights
@@ -215,7 +252,7 @@ def test_migrate_targets(tree: Tree, sent: list[Command], text: bytes, target: s
 
 @pytest.mark.parametrize(("text", "number"), [
     (b"nonsense", errno.EINVAL), (b"", errno.EINVAL), (b"10.0.0", errno.EINVAL), (b"10.0.0.256", errno.EINVAL),
-    (b"-2", errno.EINVAL), (b"\xff", errno.EINVAL), (b"3", errno.EHOSTUNREACH), (b"9", errno.EHOSTUNREACH),
+    (b"-2", errno.ERANGE), (b"\xff", errno.EINVAL), (b"3", errno.EHOSTUNREACH), (b"9", errno.EHOSTUNREACH),
     (b"10.0.0.9", errno.EHOSTUNREACH), (b"4294967295", errno.EHOSTUNREACH),
 ])
 def test_migrate_refuses(tree: Tree, sent: list[Command], text: bytes, number: int) -> None:
@@ -248,7 +285,55 @@ def test_settings_are_shown_at_once_and_sent(tree: Tree, sent: list[Command]) ->
         tree.write(walk(tree, f"proc/100/{name}"), f"{value}\n".encode())
         assert read(tree, f"proc/100/{name}") == f"{value}\n"
         assert sent[-1] == Command(100, name, str(value))
-    fails(errno.EINVAL, lambda: tree.write(walk(tree, "proc/100/lock"), b"2"))
+    fails(errno.ERANGE, lambda: tree.write(walk(tree, "proc/100/lock"), b"2"))
+    fails(errno.EINVAL, lambda: tree.write(walk(tree, "proc/100/lock"), b"yes"))
+
+
+def test_a_name_is_text(tree: Tree, sent: list[Command]) -> None:
+    place = walk(tree, "proc/100/checkpointfile")
+    assert tree.read(place) == b"ckpt.100\n"
+    tree.write(place, "müll.4\n".encode())
+    assert tree.read(place).decode() == "müll.4\n"
+    assert sent == [Command(100, "checkpointfile", "müll.4")]
+    fails(errno.EINVAL, lambda: tree.write(place, b"\n"))
+    fails(errno.EINVAL, lambda: tree.write(place, b"\xff"))
+    fails(errno.ERANGE, lambda: tree.write(place, b"x" * 4081))
+
+
+def test_checkpoints_are_not_there_yet(world: World, tree: Tree, sent: list[Command]) -> None:
+    world.programs[100].state = state(next_checkpoint=5)
+    assert read(tree, "proc/100/checkpoint") == "5\n"
+    fails(errno.EOPNOTSUPP, lambda: tree.write(walk(tree, "proc/100/checkpoint"), b"1"))
+    assert sent == []
+
+
+def test_in_cluster_answers_a_write_by_success(world: World, tree: Tree, sent: list[Command]) -> None:
+    place = walk(tree, "proc/100/in_cluster")
+    for text in (b"1\n", b"2", FAR.encode(), str(as_unsigned(FAR)).encode()):
+        tree.write(place, text)
+    for text, number in ((b"3", errno.EHOSTUNREACH), (b"10.0.0.9", errno.EHOSTUNREACH), (b"0", errno.ERANGE), (b"x", errno.EINVAL)):
+        fails(number, lambda text=text: tree.write(place, text))
+    assert sent == []
+    assert read(tree, "proc/100/in_cluster") == "1\n"
+    world.programs[100].state = state(where="10.9.9.9")
+    assert read(tree, "proc/100/in_cluster") == "0\n"
+
+
+def test_the_last_message(world: World, tree: Tree) -> None:
+    names = ("sender_home", "sender_pid", "sender_location", "message_length")
+    assert [read(tree, f"proc/100/{name}") for name in names] == ["-\n"] * 4
+    world.programs[100].state = state(last_message=LastMessage(HOME, 7, FAR, 1000))
+    assert [read(tree, f"proc/100/{name}") for name in names] == [
+        f"{as_unsigned(HOME)}\n", "7\n", f"{as_unsigned(FAR)}\n", "1000\n",
+    ]
+
+
+def test_priority_of_what_runs_here(world: World, tree: Tree) -> None:
+    assert read(tree, "priority") == "0\n"
+    world.guests.clear()
+    assert read(tree, "priority") == "0\n"
+    world.programs[100].state = state(where=NEAR)
+    assert read(tree, "priority") == "65535\n"
 
 
 def test_without_a_tracer_writes_say_try_again(world: World, tree: Tree) -> None:
@@ -271,9 +356,12 @@ def test_switches(world: World, tree: Tree, sent: list[Command]) -> None:
 
 
 def test_best_is_the_least_loaded_that_fits(world: World) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0, free=100), heard=99.0, links=1)
+    world.nodes[NEAR] = Node(NEAR, status=status(0, free=400), heard=99.0, links=1)
     world.nodes[FAR] = Node(FAR, status=status(30), heard=99.0, links=1)
     assert world.best(0) == NEAR
+    world.nodes[NEAR].status = status(0, free=50)
+    assert world.best(0) == FAR, "its memory is all but full"
+    world.reserved.clear()
     assert world.best(500) == FAR
     assert world.best(5000) == ""
     world.nodes[FAR].status = status(30, blocked=True)
@@ -281,8 +369,8 @@ def test_best_is_the_least_loaded_that_fits(world: World) -> None:
 
 
 def test_best_forgets_the_dead(world: World) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0, links=1)
-    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, links=0)
+    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0)
+    world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, dead=True)
     assert world.best(0) == ""
 
 
@@ -293,6 +381,55 @@ def test_a_burst_does_not_pile_up(world: World) -> None:
 
 
 def test_minus_one_considers(world: World, tree: Tree, sent: list[Command]) -> None:
-    world.nodes[NEAR] = Node(NEAR, status=status(0), heard=99.0, links=1)
+    """mosix(7), migrate: "writing -1 causes a migration consideration"; the next round of decisions sees to it."""
     tree.write(walk(tree, "proc/100/migrate"), b"-1")
-    assert sent == [Command(100, "migrate", NEAR, 1)]
+    assert world.programs[100].balanced.considered
+    assert sent == []
+
+
+# --------------------------------------------------------------------------- decisions
+
+
+def test_stay_and_lstay_are_switches(world: World, tree: Tree) -> None:
+    for name in ("stay", "lstay"):
+        assert read(tree, f"node/{name}") == "0\n"
+        tree.write(walk(tree, f"node/{name}"), b"1\n")
+        assert read(tree, f"node/{name}") == "1\n"
+        assert getattr(world, name) is True
+        fails(errno.EINVAL, lambda name=name: tree.write(walk(tree, f"node/{name}"), b"2"))  # type: ignore[misc]
+        fails(errno.EACCES, lambda name=name: tree.check(walk(tree, f"node/{name}"), ANN, os.W_OK))  # type: ignore[misc]
+
+
+def test_why_tells_the_latest_reason(world: World, tree: Tree) -> None:
+    program = world.programs[100]
+    program.state = state(why="other node refused")
+    assert read(tree, "proc/100/why") == "other node refused\n"
+    program.balanced.verdict = "it is idle"
+    assert read(tree, "proc/100/why") == "it is idle\n"
+    program.state = state(why="has threads", barred="has threads")
+    assert read(tree, "proc/100/why") == "has threads\n"
+    program.state = state(where=NEAR, state="away", because="faster there")
+    assert read(tree, "proc/100/why") == "faster there\n"
+    world.guests[200].balanced.verdict = "it came just now"
+    assert read(tree, "guests/200/why") == "it came just now\n"
+
+
+def test_history_fades(world: World, tree: Tree) -> None:
+    assert json.loads(read(tree, "proc/100/history")) == {}
+    for subject, path in ((world.programs[100], "proc/100"), (world.guests[200], "guests/200")):
+        subject.balanced.usage = Usage(100, 12.5, 3.0, 1.0, 64, 50.0, 40.0, 500.0, 1000.0, 2000.0)
+        subject.balanced.reported = 99.0
+        shown = json.loads(read(tree, f"{path}/history"))
+        assert shown == json.loads(read(tree, f"{path}/stat"))["history"]
+        assert (shown["age"], shown["size_mb"], shown["cpu"], shown["calls"], shown["sent"]) == (12.5, 64, 0.8, 10.0, 40)
+        subject.balanced.reported = 49.0  # nothing was reported since: it has been idle
+        faded = json.loads(read(tree, f"{path}/history"))
+        assert faded["cpu"] < 0.5 < shown["cpu"]
+        assert faded["age"] == 12.5
+
+
+def test_decision_log_is_for_everybody(world: World, tree: Tree) -> None:
+    world.decisions += ["one", "two"]
+    place = walk(tree, "node/decisions", BOB)
+    tree.check(place, BOB, os.R_OK)
+    assert tree.read(place) == b"one\ntwo\n"

@@ -240,7 +240,7 @@ def test_every_byte_counts(at: int) -> None:
     found, why = heard(bytes(wire))
     assert found == SENT[: at // (HEADER.size + TAG)][:1]
     # a longer length makes the end wait for bytes that never come
-    assert why in ("not authentic", "frame too long", "closed")
+    assert why in ("Security Compromised", "frame too long", "closed")
 
 
 @given(st.integers(0, 3 * (HEADER.size + TAG) + 46))
@@ -257,20 +257,20 @@ def test_truncated(length: int) -> None:
 )
 def test_replayed_dropped_or_moved(order: tuple[int, ...], good: int) -> None:
     wire = packets(SENT)
-    assert heard(b"".join(wire[i] for i in order)) == (SENT[:good], "not authentic")
+    assert heard(b"".join(wire[i] for i in order)) == (SENT[:good], "Security Compromised")
 
 
 def test_what_an_end_has_sent_cannot_be_given_back_to_it() -> None:
     """Both directions have nonces of their own, or counters would meet."""
-    assert heard(b"".join(packets(SENT, opener=False))) == ([], "not authentic")
+    assert heard(b"".join(packets(SENT, opener=False))) == ([], "Security Compromised")
 
 
 def test_frames_of_another_key() -> None:
-    assert heard(b"".join(packets(SENT, OTHER_KEY))) == ([], "not authentic")
+    assert heard(b"".join(packets(SENT, OTHER_KEY))) == ([], "Security Compromised")
     with ends(keys=(KEY, OTHER_KEY)) as (near, far):
         for sender, receiver in ((near, far), (far, near)):
             sender.send(Kind.GO, 1)
-            with pytest.raises(ChannelLost, match="not authentic"):
+            with pytest.raises(ChannelLost, match="Security Compromised"):
                 receiver.receive()
 
 
@@ -289,4 +289,4 @@ def test_a_length_beyond_the_limit_is_refused_before_memory_is_taken() -> None:
 @given(st.binary(max_size=200))
 def test_noise(noise: bytes) -> None:
     found, why = heard(noise)
-    assert found == [] and why in ("not authentic", "frame too long", "closed")
+    assert found == [] and why in ("Security Compromised", "frame too long", "closed")

@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 import mosfs
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels, refusal
 from mosfs.daemon.control import Control, tracer_of
 from mosfs.daemon.service import accept, listen_control
-from mosfs.procfs.world import World
+from mosfs.procfs.world import Program, World
 from mosfs.wire.messages import (
     Adjust,
     Adjusted,
@@ -26,8 +27,10 @@ from mosfs.wire.messages import (
     ChannelFailed,
     Command,
     Config,
+    Consider,
     GuestRequest,
     GuestState,
+    GuestStayed,
     HelloHost,
     HelloTracer,
     Msg,
@@ -38,6 +41,8 @@ from mosfs.wire.messages import (
     SpawnHost,
     SpawnTracer,
     Start,
+    Usage,
+    UsageReport,
     decode_control,
     encode,
 )
@@ -191,6 +196,41 @@ async def test_a_tracer_that_comes_back_is_the_same(node: Node) -> None:
         await until(lambda: not node.world.programs)
 
 
+def usage(pid: int) -> Usage:
+    return Usage(pid, 2.0, 1.0, 0.5, 10, 4.0, 2.0, 100.0, 1.0, 1.0)
+
+
+async def test_statistics_of_own_programs_only(node: Node) -> None:
+    """A tracer reports what is its own; a host the same of its guests."""
+    with await node.client(HelloTracer(os.getpid(), 1, os.getuid()), state(os.getpid())) as tracer:
+        await until(lambda: os.getpid() in node.world.programs)
+        node.world.programs[5] = Program(state(5), None)
+        await tracer.send(encode(UsageReport([usage(os.getpid()), usage(5), usage(6)])))
+        program = node.world.programs[os.getpid()].balanced
+        await until(lambda: program.usage)
+        assert program.usage == usage(os.getpid())
+        assert node.world.programs.pop(5).balanced.usage is None
+        await tracer.send(encode(Consider(os.getpid())))
+        await until(lambda: program.considered)
+        await tracer.send(encode(ProcGone(os.getpid())))
+        await until(lambda: not node.world.programs)
+
+
+async def test_guests_are_the_same_after_every_state(node: Node) -> None:
+    stayed: list[tuple[int, str]] = []
+    node.control.stayed = lambda guest, reason: stayed.append((guest.state.pid, reason))
+    with await node.client(HelloHost(os.getpid(), OTHER, b"t" * 16), GuestState(55, 44, OTHER, 0, "x", 0.0)) as host:
+        await until(lambda: 55 in node.world.guests)
+        guest = node.world.guests[55]
+        await host.send(encode(UsageReport([usage(55)])))
+        await host.send(encode(GuestState(55, 44, OTHER, 0, "x", 0.0, Settings(lock=1))))
+        await host.send(encode(GuestStayed(55, "locked")))
+        await until(lambda: stayed)
+        assert node.world.guests[55] is guest
+        assert (guest.balanced.usage, guest.state.settings) == (usage(55), Settings(lock=1))
+        assert stayed == [(55, "locked")]
+
+
 async def test_channels_outside_of_the_map(node: Node) -> None:
     with await node.client(HelloTracer(os.getpid(), 1, os.getuid())) as tracer:
         await tracer.recv(1000)
@@ -284,6 +324,10 @@ GUEST = GuestRequest(1, 2, 3, "x", 100, "", b"t" * 16, b"k" * 32, True)
 
 def test_who_is_admitted() -> None:
     assert refusal(GUEST, known=True, blocked=False, free_mb=100, features="", pending=0) == ""
+    choosy = replace(GUEST, below=200)
+    assert refusal(choosy, known=True, blocked=False, free_mb=100, features="", pending=0, load=200) == ""
+    assert "pays" in refusal(choosy, known=True, blocked=False, free_mb=100, features="", pending=0, load=201)
+    assert refusal(GUEST, known=True, blocked=False, free_mb=100, features="", pending=0, load=9999) == ""
 
 
 @pytest.mark.parametrize(("why", "request_", "known", "blocked", "free"), [

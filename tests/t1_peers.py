@@ -48,7 +48,7 @@ async def start() -> AsyncIterator[Start]:
     async with trio.open_nursery() as nursery:
 
         async def start(
-            ip: str, port: int, secret: bytes = b"one secret", version: str = "0.1.0", refuse: str = ""
+            ip: str, port: int, secret: bytes = b"one secret", version: str = "0.1.0", refuse: str = "", idle: float = 60
         ) -> Node:
             world = World(
                 ip=ip, map=FakeMap(A, B), clock=trio.current_time, version=version, speed=10000, port=port, pid=1
@@ -70,10 +70,9 @@ async def start() -> AsyncIterator[Start]:
                         task_status.started()
                         node.peers.nursery = inner
                         inner.start_soon(accept, listener, by_first_byte(node.peers.accept, data))
-                        node.peers.start()
                         await trio.sleep_forever()
 
-            node = Node(world, Peers(world, identity(secret, ip), hello, admit, nursery), scope, tokens)
+            node = Node(world, Peers(world, identity(secret, ip), hello, admit, nursery, idle=idle), scope, tokens)
             await nursery.start(serve)
             return node
 
@@ -92,8 +91,9 @@ def port() -> int:
     return found
 
 
-async def test_nodes_find_each_other(start: Start, port: int) -> None:
+async def test_heart_beats_of_both(start: Start, port: int) -> None:
     a, b = await start(A, port), await start(B, port)
+    await a.peers.ask(B, REQUEST)
     await until(lambda: B in a.world.nodes and a.world.nodes[B].alive(trio.current_time()))
     await until(lambda: A in b.world.nodes and b.world.nodes[A].alive(trio.current_time()))
     assert a.world.nodes[B].status == b.world.me.status
@@ -102,7 +102,6 @@ async def test_nodes_find_each_other(start: Start, port: int) -> None:
 
 async def test_requests_both_ways_over_one_link(start: Start, port: int) -> None:
     a, b = await start(A, port, refuse="other node refused"), await start(B, port)
-    await until(lambda: A in b.world.nodes and b.world.nodes[A].links)
     await a.peers.ask(B, REQUEST)
     with pytest.raises(LinkError, match="other node refused"):
         await b.peers.ask(A, REQUEST)
@@ -117,12 +116,24 @@ async def test_the_higher_address_may_call_too(start: Start, port: int) -> None:
 
 async def test_lost_and_found_again(start: Start, port: int) -> None:
     a, b = await start(A, port), await start(B, port)
-    await until(lambda: B in a.world.nodes and a.world.nodes[B].links)
+    await a.peers.ask(B, REQUEST)
+    assert a.world.nodes[B].links
     b.scope.cancel()
     await until(lambda: not a.world.nodes[B].links)
-    assert not a.world.nodes[B].alive(trio.current_time())
     await start(B, port)
-    await until(lambda: a.world.nodes[B].alive(trio.current_time()))
+    await a.peers.ask(B, REQUEST)
+
+
+async def test_links_are_opened_by_requests_and_closed_when_idle(start: Start, port: int) -> None:
+    a, b = await start(A, port, idle=0.0), await start(B, port, idle=0.0)
+    assert not a.world.nodes.keys() & {B}
+    await a.peers.ask(B, REQUEST)
+    assert (a.world.nodes[B].links, b.world.nodes[A].links) == (1, 1)
+    await until(lambda: not a.world.nodes[B].links and not b.world.nodes[A].links)
+    for _ in range(3):  # also when one is about to be closed
+        await a.peers.ask(B, REQUEST)
+        await b.peers.ask(A, REQUEST)
+        await trio.sleep(0.4)
 
 
 async def test_nobody_there(start: Start, port: int) -> None:

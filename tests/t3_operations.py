@@ -161,6 +161,18 @@ async def test_nodes_known_only_from_the_map_stay_the_same(node: Mounted) -> Non
     assert await node.ops.read(handle, 0, 100) == b"unknown\n"
 
 
+async def test_a_question_is_answered_on_the_same_open_file(node: Mounted) -> None:
+    one = await node.open("node/whois", os.O_RDWR, BOB)
+    other = await node.open("node/whois", os.O_RDWR, ANN)
+    assert await node.ops.write(one, 0, OTHER.encode()) == len(OTHER)
+    assert await node.ops.read(other, 0, 100) == f"{HOME} -\n".encode()
+    for offset, text in ((0, f"{OTHER} -\n".encode()), (4, f"{OTHER} -\n".encode()[4:]), (100, b"")):
+        assert await node.ops.read(one, offset, 100) == text
+    await fails(errno.EHOSTUNREACH, node.ops.write(one, 0, b"3"))
+    await fails(errno.EINVAL, node.ops.write(one, 0, b"nonsense"))
+    await fails(errno.EACCES, node.open("node/stay", os.O_RDWR, BOB))
+
+
 async def test_self(node: Mounted) -> None:
     link = await node.walk("self", ANN)
     assert await node.ops.readlink(link, ANN) == b"proc/100"

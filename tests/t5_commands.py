@@ -183,6 +183,31 @@ def test_native_programs_are_outside(nodes: Lab) -> None:
 # --------------------------------------------------------------------------- mosps, mosmigrate
 
 
+THREADS = """
+import threading, time
+thread = threading.Thread(target=input)
+thread.start()
+print("READY", flush=True)
+thread.join()
+"""
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_with_stay_home_a_program_may_have_threads(nodes: Lab, place: str) -> None:
+    pipe = subprocess.PIPE
+    with nodes.start(1, "mosrun", place, "--stay-home", "python3", "-c", THREADS, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None and process.stdout is not None
+        assert process.stdout.readline() == b"READY\n"
+        mount = Path(nodes.node(1).paths.mount)
+        assert [entry.name for entry in (mount / "proc").iterdir()] == [str(process.pid)]
+        why = "stays at home: system-call 'clone' not supported under MOSIX"
+        assert (mount / "proc" / str(process.pid) / "why").read_text() == f"{why}\n"
+        done = nodes.run(1, "mosmigrate", str(process.pid), "3")
+        assert (done.returncode, done.stderr) == (1, f"mosmigrate: failed migrating to 3: {why}\n")
+        process.communicate(b"\n")
+        assert process.returncode == 0
+
+
 def test_a_process_is_moved_about(nodes: Lab) -> None:
     with Echo(nodes) as echo:
         ip = nodes.node(2).ip

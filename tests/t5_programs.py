@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from tests.cluster import lab
-from tests.progs import PROGRAMS, Outcome, Place, Program, execute, scratch, verdict
+from tests.progs import BY_NAME, PROGRAMS, Outcome, Place, Program, execute, scratch, verdict
 
 WORKERS = 3
 NODES = 3
@@ -74,7 +75,10 @@ def test_away(program: Program, root: str) -> None:
 def test_in_motion(program: Program, in_motion: dict[str, Future[tuple[Outcome, str]]]) -> None:
     outcome, wrong = in_motion[program.name].result()
     assert wrong == ""
-    assert outcome.moves > 0, f"it was never moved: {dict(outcome.reasons)}"
+    if program.stays:
+        assert all(reason.startswith("stays at home: ") for reason in outcome.reasons)
+    else:
+        assert outcome.moves > 0, f"it was never moved: {dict(outcome.reasons)}"
 
 
 @pytest.mark.long
@@ -82,4 +86,12 @@ def test_in_motion(program: Program, in_motion: dict[str, Future[tuple[Outcome, 
 def test_in_long_motion(program: Program, root: str) -> None:
     outcome, wrong = verdict(program, Place.MOTION, root=root, seconds="10", pause="0.05")
     assert wrong == ""
-    assert outcome.moves > 10, f"it was moved {outcome.moves} times: {dict(outcome.reasons)}"
+    assert program.stays or outcome.moves > 10, f"it was moved {outcome.moves} times: {dict(outcome.reasons)}"
+
+
+@pytest.mark.long
+def test_a_gigabyte_in_motion(root: str) -> None:
+    huge = replace(BY_NAME["big_image"], environment=(("MOS_MB", "1024"),), pause="2")
+    outcome, wrong = verdict(huge, Place.MOTION, root=root, seconds="40", pause="2", timeout=300)
+    assert wrong == ""
+    assert outcome.moves > 3, f"it was moved {outcome.moves} times: {dict(outcome.reasons)}"

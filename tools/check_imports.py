@@ -16,9 +16,9 @@ from dataclasses import dataclass
 ROOT = "mosfs"
 C_MODULE = "mosfs._native"  #: built, so there is no source to read; part of `native`
 
-#: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts.
+#: Nothing imports what stands right of it. `native` with its C module knows nothing of ours but facts, `api` nothing at all.
 LAW = (
-    ("abi",),
+    ("abi", "api"),
     ("native",),
     ("wire",),
     ("trace", "cluster", "balance"),
@@ -44,10 +44,18 @@ def not_standard(library: str) -> bool:
 
 #: Module and what it must not reach.
 START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("mosfs.api", not_standard),
     ("mosfs.tools.mosrun", not_standard),
     ("mosfs.tools.mosnative", not_standard),
     ("mosfs.tools.mosps", not_standard),
     ("mosfs.tools.mosmigrate", not_standard),
+    ("mosfs.tools.mosbestnode", not_standard),
+    ("mosfs.tools.mosctl", not_standard),
+    ("mosfs.tools.moskillall", not_standard),
+    ("mosfs.tools.mosmon", not_standard),
+    ("mosfs.tools.mossetpe", not_standard),
+    ("mosfs.tools.mostestload", not_standard),
+    ("mosfs.tools.mostimeof", not_standard),
     ("mosfs.daemon.forkserver", event_loop),
     ("mosfs.home.tracer", event_loop),
     ("mosfs.guest.host", event_loop),

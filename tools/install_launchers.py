@@ -22,6 +22,13 @@ LAUNCHERS = {
     "mosnative": "mosnative:main",
     "mosps": "mosps:main",
     "mosmigrate": "mosmigrate:main",
+    "mosbestnode": "mosbestnode:main",
+    "mosctl": "mosctl:main",
+    "moskillall": "moskillall:main",
+    "mosmon": "mosmon:main",
+    "mossetpe": "mossetpe:main",
+    "mostestload": "mostestload:main",
+    "mostimeof": "mostimeof:main",
 }
 SHEBANG_LIMIT = 120  #: kernels before 5.1 cut the first line of a script here
 

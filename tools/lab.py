@@ -21,13 +21,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
 
 import mosfs
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools import netns
+from mosfs.tools import cgroups, netns
 from mosfs.tools.options import UserError, is_ip
 
 START_SECONDS = 20.0  #: a node that has not answered by then has failed
@@ -47,29 +48,60 @@ NETNS_BASE = "10.77.0.1"
 
 @dataclass(frozen=True)
 class Node:
-    """One node. ``namespace``: file of its network namespace, "" for the machine's own."""
+    """One node. ``namespace``: file of its network namespace, "" for the machine's own. ``groups``: the lab's control groups,
+    by controller; the node's own ones are in them, by its name."""
 
     number: int
     ip: str
     paths: NodePaths
     namespace: str = ""
+    balance: bool = False
+    groups: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        return f"node{self.number}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a lab consists of. ``base`` is the IP of node 1; the others follow."""
+    """What a lab consists of. ``base`` is the IP of node 1; the others follow. ``balance``: programs move by themselves; the nodes
+    share a machine, so the load of each is what its own programs and guests want.
+
+    ``speeds``: of the nodes in turn, from the first again when there are more nodes. ``cpus`` and ``memory``, the same: how many
+    processors, and megabytes, a node may use. ``groups``: controller to folder of the control groups that see to it.
+    """
 
     root: str
     count: int
     base: str = "127.0.1.1"
     netns: bool = False
+    balance: bool = False
+    speeds: Sequence[int] = ()
+    cpus: Sequence[float] = ()
+    memory: Sequence[float] = ()
+    groups: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def nodes(self) -> list[Node]:
         prefix, _, first = self.base.rpartition(".")
         return [
-            Node(n, f"{prefix}.{int(first) + n - 1}", NodePaths(f"{self.root}/node{n}"), self.namespace(f"node{n}"))
+            Node(n, f"{prefix}.{int(first) + n - 1}", NodePaths(f"{self.root}/node{n}"), self.namespace(f"node{n}"),
+                 self.balance, self.groups)
             for n in range(1, self.count + 1)
         ]
+
+    def speed(self, number: int) -> int:
+        return self.speeds[(number - 1) % len(self.speeds)] if self.speeds else 10000
+
+    def limits(self, number: int) -> dict[str, float]:
+        """Controller to what the node may use."""
+        given = {"cpu": self.cpus, "memory": self.memory}
+        return {controller: values[(number - 1) % len(values)] for controller, values in given.items() if values}
+
+    def limited(self) -> Plan:
+        """This plan with the control groups that it needs. UserError when this machine has none."""
+        name = f"moslab-{blake2b(self.root.encode(), digest_size=6).hexdigest()}"
+        return replace(self, groups={controller: cgroups.lab_group(controller, name) for controller in self.limits(1)})
 
     def namespace(self, name: str) -> str:
         return f"{self.root}/net/{name}" if self.netns else ""
@@ -81,7 +113,7 @@ class Plan:
         return self.nodes()[number - 1]
 
     @classmethod
-    def make(cls, root: str, count: int, base: str, netns: bool) -> Plan:
+    def make(cls, root: str, count: int, base: str, netns: bool, balance: bool = False) -> Plan:
         """UserError for what cannot be: too many nodes, or addresses outside of the loopback network."""
         if netns:
             base = NETNS_BASE
@@ -91,7 +123,7 @@ class Plan:
             raise UserError(f"--base {base}: not an address of the loopback network (127.x.y.z)")
         if count > MAX_NODES or int(base.rpartition(".")[2]) + count > 255:
             raise UserError(f"{count} nodes do not fit from {base} on")
-        return cls(os.path.abspath(root), count, base, netns)
+        return cls(os.path.abspath(root), count, base, netns, balance)
 
 
 def default_root(environ: Mapping[str, str] = os.environ) -> str:
@@ -129,7 +161,7 @@ def node_files(plan: Plan, node: Node, secret: str) -> dict[str, tuple[str, int]
         node.paths.mosix_map: (f"{plan.base} {plan.count} p\n", 0o644),
         node.paths.userview_map: (views, 0o644),
         node.paths.mosip: (f"{node.ip}\n", 0o644),
-        node.paths.speed: ("10000\n", 0o644),
+        node.paths.speed: (f"{plan.speed(node.number)}\n", 0o644),
         node.paths.secret: (f"{secret}\n", 0o600),
     }
 
@@ -141,7 +173,10 @@ def environment(node: Node, inherited: Mapping[str, str] = os.environ) -> dict[s
     if path.split(":")[0] != scripts:
         path = f"{scripts}:{path}"
     ports = {} if os.geteuid() == 0 else USER_PORTS
-    return {**inherited, **ports, "MOSIX_ROOT": node.paths.root, "MOUNT": node.paths.mount, "PATH": path}
+    balance = {"MOSIX_BALANCE": "on" if node.balance else "off"}
+    if node.balance or node.groups:
+        balance["MOSIX_PROBE"] = "own"
+    return {**inherited, **ports, **balance, "MOSIX_ROOT": node.paths.root, "MOUNT": node.paths.mount, "PATH": path}
 
 
 # --------------------------------------------------------------------------- coming up
@@ -192,6 +227,7 @@ def prepare(plan: Plan) -> None:
     if plan.netns:
         os.makedirs(f"{plan.root}/net", exist_ok=True)
         netns.make(plan.namespace("bridge"), {node.namespace: node.ip for node in plan.nodes()})
+    cgroups.make(plan.groups, {node.name: plan.limits(node.number) for node in plan.nodes()})
 
 
 def start(node: Node) -> subprocess.Popen[bytes]:
@@ -199,7 +235,8 @@ def start(node: Node) -> subprocess.Popen[bytes]:
     source = os.path.dirname(os.path.dirname(os.path.abspath(mosfs.__file__)))
     environ = environment(node)
     environ["PYTHONPATH"] = f"{source}:{environ['PYTHONPATH']}" if environ.get("PYTHONPATH") else source
-    enter = ["nsenter", f"--net={node.namespace}"] if node.namespace else []
+    enter = cgroups.entering(node.groups, node.name)
+    enter += ["nsenter", f"--net={node.namespace}"] if node.namespace else []
     with open(node.paths.log, "ab") as log:
         return subprocess.Popen([*enter, sys.executable, "-m", MOSD], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                 cwd="/", env=environ, start_new_session=True)
@@ -255,6 +292,7 @@ def down(root: str, *, keep: bool = False) -> None:
     end(lambda: daemons(plan), (signal.SIGTERM, signal.SIGCONT), PROGRAM_SECONDS)
     for mount in sorted(mounts(plan.root), key=len, reverse=True):
         unmount(mount)
+    cgroups.remove(plan.groups.values())
     remove(plan, keep=keep)
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
-from mosfs.tools import lab, netns, storm
+from mosfs.tools import cgroups, lab, netns, storm
+from mosfs.tools.mosrun import first_environment
 from mosfs.tools.options import INT, REAL, TEXT, Command, Option, Parsed, UsageError
 from mosfs.tools.tree import Tree
 
@@ -15,11 +17,20 @@ ROOT = Option("--root", "root", "state, logs and mounts go below it (default: MO
               TEXT, metavar="dir")
 VERBOSE = Option("-v --verbose", "verbose", "say what is being done")
 
-UP = Command("moslab", "moslab up [-n N] [--netns] [--base IP] [--root DIR] [-v]", "start a cluster of N nodes", (
+UP_SYNOPSIS = (
+    "moslab up [-n N] [--netns] [--balance] [--speeds S,...] [--cpus C,...] [--memory MB,...] [--base IP]"
+    " [--root DIR] [-v]"
+)
+UP = Command("moslab", UP_SYNOPSIS, "start a cluster of N nodes", (
     ROOT, VERBOSE,
     Option("-n", "count", "number of nodes (default 3)", INT, metavar="N", low=1, high=lab.MAX_NODES),
     Option("--base", "base", "loopback address of node 1 (default 127.0.1.1); the others follow", TEXT, metavar="ip"),
     Option("--netns", "netns", "each node in a network namespace of its own (10.77.0.N), joined by a bridge"),
+    Option("--balance", "balance", "let programs move by themselves, as on real nodes"),
+    Option("--speeds", "speeds", "what the nodes say of their speed, in turn (10000 = standard)", TEXT, metavar="S,..."),
+    Option("--cpus", "cpus", "how many processors each node may use, in turn (0.5 = half of one); needs control groups",
+           TEXT, metavar="C,..."),
+    Option("--memory", "memory", "megabytes that each node may use, in turn; needs control groups", TEXT, metavar="MB,..."),
 ), permute=True)
 DOWN = Command("moslab", "moslab down [--keep] [--root DIR]", "end the cluster and every MOSIX process of it", (
     ROOT, VERBOSE, Option("--keep", "keep", "keep the logs"),
@@ -43,6 +54,19 @@ def root_of(options: Parsed) -> str:
     return os.path.abspath(options.get("root") or lab.default_root())
 
 
+def numbers(options: Parsed, key: str, low: float, high: float) -> list[float]:
+    """The numbers of a list with commas; UsageError for what is none, or not of ``low`` to ``high``."""
+    found = []
+    for word in options.get(key).split(",") if key in options else ():
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise UsageError(f"--{key}: {word!r} is not a number") from None
+        if not low <= found[-1] <= high:
+            raise UsageError(f"--{key}: {word} is not {low:g} to {high:g}")
+    return found
+
+
 def no_rest(options: Parsed) -> None:
     if options.rest:
         raise UsageError(f"{options.rest[0]}: too much")
@@ -51,7 +75,11 @@ def no_rest(options: Parsed) -> None:
 def up(options: Parsed) -> int:
     no_rest(options)
     count, base = int(options.get("count", "3")), options.get("base", "127.0.1.1")
-    plan = lab.Plan.make(root_of(options), count, base, "netns" in options)
+    plan = lab.Plan.make(root_of(options), count, base, "netns" in options, "balance" in options)
+    plan = replace(
+        plan, speeds=[int(speed) for speed in numbers(options, "speeds", 1, 10_000_000)],
+        cpus=numbers(options, "cpus", 0.01, 1024), memory=numbers(options, "memory", 16, 1 << 30),
+    ).limited()
     shown = "verbose" in options or sys.stderr.isatty()
     lab.up(plan, (lambda text: print(text, file=sys.stderr)) if shown else (lambda text: None))
     return 0
@@ -91,13 +119,27 @@ def node_of(options: Parsed) -> lab.Node:
     return lab.require(root_of(options)).node(int(number))
 
 
-def become(node: lab.Node, command: list[str]) -> int:
-    """Exec ``command`` with the environment, and for --netns in the network, of ``node``. Returns only by UserError."""
+def environment(node: lab.Node) -> dict[str, str]:
+    """What a command finds as on ``node``; of ours nothing that Python itself has put there."""
+    given = dict(os.environ)
+    if b"LC_CTYPE" not in first_environment():
+        given.pop("LC_CTYPE", None)
+    return lab.environment(node, given)
+
+
+def enter(node: lab.Node) -> None:
+    """Be where the node is: in its control groups and its network."""
+    cgroups.enter(node.groups, node.name)
     if node.namespace:
         netns.enter(node.namespace)
+
+
+def become(node: lab.Node, command: list[str]) -> int:
+    """Exec ``command`` with the environment, and for --netns in the network, of ``node``. Returns only by UserError."""
+    enter(node)
     sys.stdout.flush()
     try:
-        os.execvpe(command[0], command, lab.environment(node))
+        os.execvpe(command[0], command, environment(node))
     except OSError as error:
         raise storm.not_started(command[0], error) from error
 
@@ -119,11 +161,10 @@ def storming(options: Parsed) -> int:
         raise UsageError("which command?")
     plan = lab.require(root_of(options))
     node = plan.node(1)
-    if node.namespace:
-        netns.enter(node.namespace)
+    enter(node)
     places = [storm.HOME, *(str(number) for number in range(2, plan.count + 1))]
     moves = storm.Storm(Tree(node.paths), places, storm.seeded(options.get("seed")), "home" in options)
-    environ = lab.environment(node)
+    environ = environment(node)
     os.environ["PATH"] = environ["PATH"]  # where the command is looked for
     result = storm.run(options.rest, environ, moves, float(options.get("every", "0.2")))
     if "stats" in options:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import LIST, Command, Option, Parsed, UserError
@@ -259,10 +260,10 @@ def as_json(process: Process, view: View) -> dict[str, object]:
 # --------------------------------------------------------------------------- the command
 
 
-def node_namer(style: str, numbers: Mapping[str, str]) -> Callable[[str], str]:
-    """How an IP is shown: "" by userview.map's number, "ip", "host" or "short"."""
+def node_namer(style: str, number: Callable[[str], str]) -> Callable[[str], str]:
+    """How an IP is shown: "" by userview.map's number ("" = it has none), "ip", "host" or "short"."""
     if style == "":
-        return lambda ip: numbers.get(ip, ip)
+        return cache(lambda ip: number(ip) or ip)
     if style == "ip":
         return lambda ip: ip
 
@@ -296,7 +297,7 @@ def body(options: Parsed) -> int:
     caller = Caller(os.geteuid(), me.tty if me else "?")
     chosen = select([*tree.processes(), *tree.guests()], options, caller)
     style = options.get("names")
-    nodes = node_namer(style, tree.numbers() if not style else {})
+    nodes = node_namer(style, tree.number)
     view = View(nodes, user_namer("numeric" in options), "comm" in options)
     if "json" in options:
         print(json.dumps([as_json(process, view) for process in chosen], indent=1))

@@ -9,7 +9,7 @@ beyond the interpreter is paid in this file, which therefore imports only module
 import posix
 import sys
 
-from mosfs.tools.options import INT, LIST, NODE, TEXT, Command, Option, Parsed, UsageError, UserError
+from mosfs.tools.options import GLUED, INT, LIST, NODE, TEXT, Command, Option, Parsed, UsageError, UserError
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  #: as env(1), timeout(1) and the shell have it
 MAX_FILES = 1024
@@ -19,7 +19,7 @@ SUN_PATH = 107
 ENOENT, EACCES, ENOTDIR, ENOEXEC = 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
-KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force")
+KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace")
 
 TABLE = (
     Option("-b", "node", "start on the best available node", value="best"),
@@ -27,6 +27,7 @@ TABLE = (
     Option("-", "node", "start on this node: its number, or its IP (a.b.c.d)", NODE, metavar="n"),
     Option("-h", "node", "start in the home-node", value="home"),
     Option("-F", "force", "run the program even if that node is unavailable"),
+    Option("--trace", "trace", "tell the system calls that MOSIX serves, on standard error or to a file", GLUED, metavar="file"),
     Option("-L", "lock", "do not migrate the program automatically", value="1"),
     Option("-l", "lock", "reverse the effect of -L", value="0"),
     Option("-g", "freezable", "do not freeze the program automatically", value="0"),
@@ -155,6 +156,16 @@ def is_32bit(path: str) -> bool:
         posix.close(file)
 
 
+def open_trace(path: str) -> int:
+    """The descriptor of this process where the calls shall be told, which the tracer copies: of the file, or standard error."""
+    if not path:
+        return 2
+    try:
+        return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND | posix.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}", FAILED) from error
+
+
 def first_environment() -> dict[bytes, bytes]:
     """The environment this process was started with.
 
@@ -228,6 +239,8 @@ def launch(parsed: Parsed) -> int:
         posix.write(2, f"mosrun: {PROGRAM_32BIT.format(program=parsed.rest[0])}\n".encode(errors="surrogateescape"))
         go_native()
     else:
+        if "trace" in parsed:
+            parsed.values["trace"] = str(open_trace(parsed.values["trace"]))
         ask(request(parsed))
     execute(path, argv, environ)
     return FAILED

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-FLAG, TEXT, INT, REAL, LIST, NODE = range(6)
+FLAG, TEXT, INT, REAL, LIST, NODE, COUNT, WORD, MAYBE, GLUED = range(10)
 DIGITS = "0123456789"
 MAX_NODE = 65535
 
@@ -36,7 +36,10 @@ class Option:
     """One row. ``names``: "-m", "--json", "-v --verbose", or "a" for a ps(1) letter without dash; "-" is the node row
     (``-3``).
 
-    ``key``: where the value is stored. ``value``: what a FLAG stores. ``low``, ``high``: limits of INT and REAL, both
+    ``key``: where the value is stored. ``value``: what a FLAG stores; a COUNT stores how often it was given, a WORD its
+    own name without dashes (``-HUP``), a MAYBE its value or "" (``--read``, ``--read=4``, ``--read 4``), a GLUED
+    too, but only after "=" (``--trace``, ``--trace=x``).
+    ``low``, ``high``: limits of INT and REAL, both
     inclusive. ``later``: parsed, but the feature is announced and not there yet.
     """
 
@@ -111,6 +114,9 @@ class Command:
                 break
             if word.startswith("--"):
                 self._long(parsed, word, words)
+            elif len(word) > 2 and word in self.by_name:
+                row = self.by_name[word]
+                self._store(parsed, row, word, row.value)
             elif word.startswith("-") and word != "-":
                 self._letters(parsed, word[1:], "-", words)
             elif bare and word and word[0] not in DIGITS:
@@ -132,7 +138,9 @@ class Command:
             if glued:
                 raise UsageError(f"{name} takes no value")
             value = row.value
-        elif not glued:
+        elif row.kind == MAYBE:
+            value = value if glued or not words or words[-1][:1] not in DIGITS else words.pop()
+        elif not glued and row.kind != GLUED:
             value = self._next(name, words)
         self._store(parsed, row, name, value)
 
@@ -145,7 +153,7 @@ class Command:
             row = self.by_name.get(name)
             if row is None:
                 raise UsageError(f"unknown option {name}")
-            if row.kind != FLAG:
+            if row.kind not in (FLAG, COUNT):
                 self._store(parsed, row, name, letters[at + 1:] or self._next(name, words))
                 return
             self._store(parsed, row, name, row.value)
@@ -162,6 +170,10 @@ class Command:
             parsed.later = parsed.later or name
         if row.kind == LIST:
             parsed.lists.setdefault(row.key, []).append(value)
+        elif row.kind == COUNT:
+            parsed.values[row.key] = str(int(parsed.get(row.key, "0")) + 1)
+        elif row.kind == WORD:
+            parsed.values[row.key] = name.lstrip("-")
         else:
             parsed.values[row.key] = _check(row, name, value)
 
@@ -205,8 +217,10 @@ class Command:
 
 def shown(row: Option, name: str) -> str:
     """How a name is written with its value: ``-m{mb}``, ``--root {dir}``, ``-{n}``."""
-    if row.kind == FLAG:
+    if row.kind in (FLAG, COUNT, WORD):
         return name
+    if row.kind in (MAYBE, GLUED):
+        return f"{name}[={{{row.metavar or row.key}}}]"
     value = "{" + (row.metavar or row.key) + "}"
     return f"{name} {value}" if name.startswith("--") else name + value
 

@@ -15,12 +15,15 @@ from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import UserError
 from mosfs.tools.text import NOT_RUNNING
 
+TICKS = os.sysconf("SC_CLK_TCK")
+ANSWER = 4096  #: no answer to a question is longer
 PTS_MAJORS = range(136, 144)
 
 
 @dataclass(frozen=True)
 class Linux:
-    """What proc(5) says of a process. ``tty``: "pts/3", "tty1", or "?" for none. ``start``: clock ticks since boot."""
+    """What proc(5) says of a process. ``tty``: "pts/3", "tty1", or "?" for none. ``start``: clock ticks since boot;
+    ``user``: seconds of CPU time outside of the kernel."""
 
     ppid: int = 0
     pgid: int = 0
@@ -30,6 +33,7 @@ class Linux:
     start: int = 0
     comm: str = ""
     command: str = ""
+    user: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ def read_linux(pid: int) -> Linux | None:
     numbers = tail.split()
     command = arguments.decode(errors="replace").translate(_CONTROL) or f"[{comm}]"
     ppid, pgid, sid, tty = map(int, numbers[1:5])
-    return Linux(ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command)
+    return Linux(ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command, int(numbers[11]) / TICKS)
 
 
 _CONTROL = dict.fromkeys([*range(32), 127], "?")
@@ -101,6 +105,23 @@ class Tree:
         descriptor = os.open(f"{self.mount}/{name}", os.O_WRONLY)
         try:
             os.write(descriptor, value.encode() + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def fact(self, name: str) -> str:
+        """Text of a file of ``node/``, this node's own folder. UserError when MOSIX is not running."""
+        try:
+            return self.read(f"node/{name}")
+        except OSError as error:
+            raise UserError(NOT_RUNNING.format(socket=self.paths.socket)) from error
+
+    def ask(self, name: str, question: str) -> str:
+        """The answer of the file ``name`` of ``node/`` to ``question``; OSError as the tree refuses it."""
+        self.fact("pid")
+        descriptor = os.open(f"{self.mount}/node/{name}", os.O_RDWR)
+        try:
+            os.write(descriptor, question.encode() + b"\n")
+            return os.pread(descriptor, ANSWER, 0).decode().removesuffix("\n")
         finally:
             os.close(descriptor)
 
@@ -147,24 +168,13 @@ class Tree:
     def guests(self) -> Iterator[Process]:
         yield from filter(None, map(self.guest, self.pids("guests")))
 
-    def numbers(self) -> dict[str, str]:
-        """IP to node-number of the nodes that have one (userview.map)."""
-        known = {}
-        for ip in self.nodes():
-            try:
-                number = self.read(f"nodes/{ip}/number")
-            except OSError:
-                continue
-            if number not in ("", "0", "-"):
-                known[ip] = number
-        return known
-
-    def nodes(self) -> list[str]:
-        """The IPs of the map."""
+    def number(self, ip: str) -> str:
+        """The node-number of an IP (userview.map); "" when it has none, or is no node."""
         try:
-            return os.listdir(f"{self.mount}/nodes")
+            number = self.read(f"nodes/{ip}/number")
         except OSError:
-            return []
+            return ""
+        return number if number.isdigit() else ""
 
 
 def refusal(pid: int | str, error: OSError) -> UserError:

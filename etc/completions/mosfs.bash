@@ -3,7 +3,7 @@
 _mosrun() {
     local word="${COMP_WORDS[COMP_CWORD]}"
     case "$word" in
-    -*) COMPREPLY=($(compgen -W "-b -r -h -F -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
+    -*) COMPREPLY=($(compgen -W "-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
     esac
 }
@@ -12,7 +12,7 @@ complete -o default -F _mosrun mosrun
 _mosenv() {
     local word="${COMP_WORDS[COMP_CWORD]}"
     case "$word" in
-    -*) COMPREPLY=($(compgen -W "-b -r -h -F -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
+    -*) COMPREPLY=($(compgen -W "-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version" -- "$word")) ;;
     *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
     esac
 }
@@ -53,3 +53,66 @@ _moslab() {
     esac
 }
 complete -o default -F _moslab moslab
+
+_mosbestnode() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-u -n -w -m --json --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W " " -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosbestnode mosbestnode
+
+_mosctl() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "--json --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "$([ $COMP_CWORD = 1 ] && echo stay nostay lstay nolstay block noblock expel bring shutdown isolate rejoin maxguests openmulti closemulti cngpri whois status localstatus rstatus || echo $(sed -n 's/^\([1-9][0-9]*\)[ \t].*/\1/p' ${MOSIX_ROOT%/}/etc/mosix/userview.map 2>/dev/null))" -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosctl mosctl
+
+_moskillall() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-HUP -INT -QUIT -ILL -TRAP -ABRT -BUS -FPE -KILL -USR1 -SEGV -USR2 -PIPE -ALRM -TERM -STKFLT -CHLD -CONT -STOP -TSTP -TTIN -TTOU -URG -XCPU -XFSZ -VTALRM -PROF -WINCH -POLL -PWR -SYS --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W " " -- "$word")) ;;
+    esac
+}
+complete -o default -F _moskillall moskillall
+
+_mosmon() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-w -v -V -t -d -s -m -f -c --paging -l --once --json --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W " " -- "$word")) ;;
+    esac
+}
+complete -o default -F _mosmon mosmon
+
+_mossetpe() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-m -p -A -r -R -off --json --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -f -- "$word")) ;;
+    esac
+}
+complete -o default -F _mossetpe mossetpe
+
+_mostestload() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-t --time -l -m --mem --random-mem --cpu --read --write --noiosyscall -d --dir -f --file --maxiosize -v --verbose --report-migrations -r --report --sleep -h --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
+    esac
+}
+complete -o default -F _mostestload mostestload
+
+_mostimeof() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "--json --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -W "$(ls ${MOSIX_ROOT%/}/run/mosix/proc 2>/dev/null)" -- "$word")) ;;
+    esac
+}
+complete -o default -F _mostimeof mostimeof

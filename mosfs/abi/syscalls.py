@@ -16,6 +16,7 @@ from mosfs.abi.commands import REFUSED_PRCTLS
 from mosfs.abi.flags import (
     ARCH_SET_CPUID,
     ARCH_SHSTK_ENABLE,
+    AT_FDCWD,
     CLONE_FILES,
     CLONE_FS,
     CLONE_IO,
@@ -36,7 +37,8 @@ from mosfs.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
     MAP_SHARED,
-    PROT_WRITE,
+    O_DIRECTORY,
+    O_NOFOLLOW,
     RLIMIT_NOFILE,
     SECCOMP_SET_MODE_FILTER,
     SECCOMP_SET_MODE_STRICT,
@@ -115,13 +117,20 @@ _CLONE = (
     *_any_bit(0, CLONE_SETTLS, CLONE_UNTRACED, CLONE_IO, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC),
     *_any_bit(0, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET),
 )
-_SHARED_WRITABLE = (((2, PROT_WRITE, PROT_WRITE), (3, MAP_SHARED, MAP_SHARED)),)
+_SHARED = _any_bit(3, MAP_SHARED)
 _IOCTL = _is(1, *REFUSED_IOCTLS)
 _PRCTL = _is(0, *REFUSED_PRCTLS)
 _ARCH_PRCTL = _is(0, ARCH_SHSTK_ENABLE, ARCH_SET_CPUID)
 _SECCOMP = _is(0, SECCOMP_SET_MODE_STRICT, SECCOMP_SET_MODE_FILTER)
 _STOP_SECOND, _STOP_THIRD = _is(1, SIGSTOP), _is(2, SIGSTOP)
+#: What walks a directory tree step by step cannot come upon a file of ours, and makes many opens.
+_OPENAT = (*_is(0, AT_FDCWD & 0xFFFFFFFF), ((2, O_DIRECTORY | O_NOFOLLOW, 0),))
 _NOFILE_FIRST, _NOFILE_SECOND = _is(0, RLIMIT_NOFILE), _is(1, RLIMIT_NOFILE)
+
+#: A pointer that is not NULL: on the stack, in a mapping or a heap (bit 46), or in the data of a program at a fixed place.
+_POINTER_FOURTH = _any_bit(3, 1 << 46, *(1 << bit for bit in range(12, 36)))
+#: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and what clock_getcpuclockid(3) makes of them.
+_CPU_CLOCK = _is(0, 2, 3, -6 & _INT, -2 & _INT)
 
 NATIVE, TRAP, TEST = Home.NATIVE, Home.TRAP, Home.TEST
 FORWARD, BODY, BOTH, PAIR, SPECIAL = Away.FORWARD, Away.BODY, Away.BOTH, Away.PAIR, Away.SPECIAL
@@ -131,11 +140,14 @@ _OURS = "names below /proc/self and /proc/mosix may be MOSIX's own"
 _LOCAL = "memory of the node where the program runs"
 _SAME = "never changes, wherever the program runs"
 _CPU_AWAY = "CPU time used away is not counted"
+_CPU_TOO = "CPU time used away is counted too"
 _NO_STOP = "beyond the manual: SIGSTOP stops a program, at home and away"
 _NOFILE = "beyond the manual: any limit may be set, the number of open files too"
 _ADMIN = "administration of the node"
+_SHARING = "MAP_SHARED: refused if writable; of a file, private if not; of nothing, private only under -e and -w"
+_AFFINITY = "the home-node's CPUs: where the program is away it holds as soon as it is home"
 _PLACING = "placing memory on one node's banks"
-_PRIORITY = "scheduling belongs to the node where the program runs"
+_PRIORITY = "a program away keeps its priority until it is home"
 _NEVER = "no Linux kernel serves it on x86_64"
 _KEYS = "keys of the kernel"
 _NAMESPACES = "name spaces"
@@ -178,7 +190,7 @@ _(5, "fstat", "fd, out[144]", NATIVE, FORWARD)
 _(6, "lstat", "path, out[144]", NATIVE, FORWARD)
 _(7, "poll", "inout[a1*8]:always, int, int", NATIVE, FORWARD)
 _(8, "lseek", "fd, off, int", NATIVE, FORWARD)
-_(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, "writable MAP_SHARED is refused", _SHARED_WRITABLE)
+_(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, _SHARING, _SHARED)
 _(10, "mprotect", "ptr, size, int", NATIVE, BODY, _LOCAL)
 _(11, "munmap", "ptr, size", NATIVE, BODY, _LOCAL)
 _(12, "brk", "ptr", NATIVE, BODY, _LOCAL)
@@ -230,7 +242,7 @@ _(57, "fork", "", NATIVE, PAIR, "the child runs where its parent runs")
 _(58, "vfork", "", NATIVE, PAIR, "the child runs where its parent runs")
 _(59, "execve", "path, @argv, @argv", NATIVE, SPECIAL, "32-bit programs run in native mode")
 _(60, "exit", "int", NATIVE, SPECIAL, "ends body and deputy")
-_(61, "wait4", "pid, inout[4], flags, inout[144]", NATIVE, FORWARD, f"resource usage: {_CPU_AWAY}")
+_(61, "wait4", "pid, inout[4], flags, inout[144]", TEST, FORWARD, _CPU_TOO, _POINTER_FOURTH)
 _(62, "kill", "pid, sig", TEST, FORWARD, _NO_STOP, _STOP_SECOND)
 _(63, "uname", "out[390]", NATIVE, FORWARD)
 _(64, "semget", "int, int, flags", NATIVE, FORWARD)
@@ -267,9 +279,9 @@ _(94, "lchown", "path, int, int", NATIVE, FORWARD)
 _(95, "umask", "mode", NATIVE, FORWARD)
 _(96, "gettimeofday", "out[16], out[8]", NATIVE, FORWARD)
 _(97, "getrlimit", "int, out[16]", NATIVE, FORWARD)
-_(98, "getrusage", "int, out[144]", NATIVE, FORWARD, _CPU_AWAY)
+_(98, "getrusage", "int, out[144]", TRAP, FORWARD, _CPU_TOO)
 _(99, "sysinfo", "out[112]", NATIVE, FORWARD)
-_(100, "times", "out[32]", NATIVE, FORWARD, _CPU_AWAY)
+_(100, "times", "out[32]", TRAP, FORWARD, _CPU_TOO)
 _refuse(101, "ptrace", "int, pid, ptr, ptr", "tracing")
 _(102, "getuid", "", NATIVE, FORWARD)
 _refuse(103, "syslog", "int, out[a2]:ret, int", _ADMIN)
@@ -310,10 +322,10 @@ _(137, "statfs", "path, out[120]", NATIVE, FORWARD)
 _(138, "fstatfs", "fd, out[120]", NATIVE, FORWARD)
 _(139, "sysfs", "int, @sysfs, ptr", NATIVE, FORWARD)
 _(140, "getpriority", "int, int", NATIVE, FORWARD)
-_(141, "setpriority", "int, int, int", NATIVE, FORWARD, "a program away keeps its priority until it is home")
-_refuse(142, "sched_setparam", "pid, in[4]", _PRIORITY)
+_(141, "setpriority", "int, int, int", NATIVE, FORWARD, _PRIORITY)
+_(142, "sched_setparam", "pid, in[4]", NATIVE, FORWARD, _PRIORITY)
 _(143, "sched_getparam", "pid, out[4]", NATIVE, FORWARD)
-_refuse(144, "sched_setscheduler", "pid, int, in[4]", _PRIORITY)
+_(144, "sched_setscheduler", "pid, int, in[4]", NATIVE, FORWARD, _PRIORITY)
 _(145, "sched_getscheduler", "pid", NATIVE, FORWARD)
 _(146, "sched_get_priority_max", "int", NATIVE, FORWARD)
 _(147, "sched_get_priority_min", "int", NATIVE, FORWARD)
@@ -371,8 +383,8 @@ _(198, "lremovexattr", "path, str", NATIVE, FORWARD)
 _(199, "fremovexattr", "fd, str", NATIVE, FORWARD)
 _(200, "tkill", "pid, sig", TEST, FORWARD, _NO_STOP, _STOP_SECOND)
 _(201, "time", "out[8]", NATIVE, FORWARD)
-_(202, "futex", "@futex, int, int, ptr, ptr, int", NATIVE, SPECIAL, "processes have one thread: waking wakes nobody")
-_refuse(203, "sched_setaffinity", "pid, int, in[a1]", _PRIORITY)
+_(202, "futex", "@futex, int, int, ptr, ptr, int", NATIVE, SPECIAL, "the only thread waits until the timeout or a signal")
+_(203, "sched_setaffinity", "pid, int, in[a1]", TRAP, FORWARD, _AFFINITY)
 _(204, "sched_getaffinity", "pid, int, out[a1]:ret", TRAP, FORWARD, "the home-node's CPUs, whatever a tracer does meanwhile")
 _errno(205, "set_thread_area", "ptr", _NEVER)
 _refuse(206, "io_setup", "int, inout[8]", "results arrive in shared memory")
@@ -397,7 +409,7 @@ _(224, "timer_gettime", "int, out[32]", NATIVE, FORWARD)
 _(225, "timer_getoverrun", "int", NATIVE, FORWARD)
 _(226, "timer_delete", "int", NATIVE, FORWARD)
 _refuse(227, "clock_settime", "int, in[16]", _ADMIN)
-_(228, "clock_gettime", "int, out[16]", NATIVE, FORWARD, f"clocks of CPU time: {_CPU_AWAY}")
+_(228, "clock_gettime", "int, out[16]", TEST, FORWARD, f"clocks of CPU time: {_CPU_TOO}", _CPU_CLOCK)
 _(229, "clock_getres", "int, out[16]", NATIVE, FORWARD)
 _(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", NATIVE, FORWARD)
 _(231, "exit_group", "int", NATIVE, SPECIAL, "ends body and deputy")
@@ -407,7 +419,7 @@ _(234, "tgkill", "pid, pid, sig", TEST, FORWARD, _NO_STOP, _STOP_THIRD)
 _(235, "utimes", "path, in[32]", NATIVE, FORWARD)
 _errno(236, "vserver", "", _NEVER)
 _refuse(237, "mbind", "ptr, size, int, in[fds(a4)], size, flags", _PLACING)
-_refuse(238, "set_mempolicy", "int, in[fds(a2)], size", _PLACING)
+_(238, "set_mempolicy", "int, in[fds(a2)], size", NATIVE, FORWARD, "the policy of the home-node")
 _(239, "get_mempolicy", "out[4], inout[fds(a2)], size, ptr, flags", NATIVE, FORWARD, "the policy of the home-node")
 _(240, "mq_open", "str, flags, mode, in[64]", NATIVE, FORWARD)
 _(241, "mq_unlink", "str", NATIVE, FORWARD)
@@ -426,7 +438,7 @@ _(253, "inotify_init", "", NATIVE, FORWARD)
 _(254, "inotify_add_watch", "fd, path, flags", NATIVE, FORWARD)
 _(255, "inotify_rm_watch", "fd, int", NATIVE, FORWARD)
 _refuse(256, "migrate_pages", "pid, size, in[fds(a1)], in[fds(a1)]", _PLACING)
-_(257, "openat", "fd, path, flags, mode", TRAP, FORWARD, _OURS)
+_(257, "openat", "fd, path, flags, mode", TEST, FORWARD, _OURS, _OPENAT)
 _(258, "mkdirat", "fd, path, mode", NATIVE, FORWARD)
 _(259, "mknodat", "fd, path, mode, int", NATIVE, FORWARD)
 _(260, "fchownat", "fd, path, int, int, flags", NATIVE, FORWARD)
@@ -483,7 +495,7 @@ _refuse(310, "process_vm_readv", "pid, ptr, size, ptr, size, flags", "memory of 
 _refuse(311, "process_vm_writev", "pid, ptr, size, ptr, size, flags", "memory of other processes")
 _(312, "kcmp", "pid, pid, int, size, size", NATIVE, FORWARD)
 _refuse(313, "finit_module", "fd, str, flags", _ADMIN)
-_refuse(314, "sched_setattr", "pid, in[*a1], flags", _PRIORITY)
+_(314, "sched_setattr", "pid, in[*a1], flags", NATIVE, FORWARD, _PRIORITY)
 _(315, "sched_getattr", "pid, inout[a2], int, flags", NATIVE, FORWARD)
 _(316, "renameat2", "fd, path, fd, path, flags", NATIVE, FORWARD)
 _(317, "seccomp", "int, flags, inout[6]", TEST, FORWARD, "filters of a program's own are refused", _SECCOMP)

@@ -90,6 +90,14 @@ class Text(Enum):
         return frozenset(name for _, name, _, _ in Formatter().parse(self.format_string) if name)
 
 
+#: Ours: what to do about the commonest refusals, said under -w once a program.
+THREADS_ADVICE = (
+    "many programs do without threads if OMP_NUM_THREADS=1, OPENBLAS_NUM_THREADS=1 and MKL_NUM_THREADS=1 are set; "
+    "with --stay-home they work, at home"
+)
+SHARED_ADVICE = "with --stay-home shared memory works, at home"
+
+
 class Reason(StrEnum):
     """Why `Text.MIGRATE_FAILED`; also what a `ChannelFailed` message and the file ``move`` say."""
 

@@ -52,15 +52,19 @@ def _vector(
         return -1
     entries = list(struct.iter_unpack("<QQ", raw))
     left = MAX_TRANSFER
+    if any(length >> 63 for _, length in entries):
+        left = 0  # EINVAL, whatever the rest says: the array goes as it is
     array = bytearray(raw)
     number = len(request.blobs)
     request.blobs.append(Blob(addr, len(raw), array, index))
     for i, (base, length) in enumerate(entries):
         size = min(length, left)
         left -= size
-        if size != length:
+        if size != length and not length >> 63:
             struct.pack_into("<Q", array, 16 * i + 8, size)
         if not size:
+            continue
+        if out and task.reach(base, size) != size:
             continue
         data: bytearray | None = None
         if not out or comes is not Comes.SEQUENCE:
@@ -244,6 +248,13 @@ def _file_handle(request: Request, index: int, values: Sequence[int], task: Task
         _fixed(request, index, task, size, goes=True, comes=Comes.ALWAYS)
 
 
+def _futex(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    """A waiting futex: a copy of its word, which nobody changes meanwhile, and the timeout."""
+    if request.args[0] % 4 == 0:
+        _fixed(request, 0, task, 4, goes=True)
+    _fixed(request, 3, task, 16, goes=True)
+
+
 def _nothing(request: Request, index: int, values: Sequence[int], task: Task) -> None:
     """The argument stays an address (or is served elsewhere)."""
 
@@ -259,7 +270,7 @@ HANDLERS: dict[str, Handler] = {
     "ioctl": _ioctl,
     "fcntl": _fcntl,
     "prctl": _prctl,
-    "futex": _nothing,
+    "futex": _futex,
     "sigmask": _sigmask,
     "pselect_mask": _pselect_mask,
     "sigevent": _sigevent,

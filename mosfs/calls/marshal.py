@@ -18,7 +18,7 @@ from mosfs.trace.task import Task
 
 _RULES = {Rule.SUCCESS: Comes.SUCCESS, Rule.RETURNED: Comes.RETURNED, Rule.ALWAYS: Comes.ALWAYS}
 #: Calls whose data may be cut: the kernel is allowed to transfer less.
-_COUNT_ARG = {0: 2, 1: 2, 17: 2, 18: 2}
+_COUNT_ARG = {0: 2, 1: 2, 17: 2, 18: 2, 45: 2, 78: 2, 217: 2}
 
 
 @lru_cache(maxsize=1024)
@@ -77,6 +77,16 @@ def add_memory(request: Request, index: int, arg: Arg, size: int, task: Task) ->
     if size <= 0 or size > 2 * MAX_TRANSFER:
         return
     data: bytearray | None = None
+    if arg.direction is Direction.OUT:
+        # what cannot be stored must not be taken from where it comes
+        reach = task.reach(addr, size)
+        if not reach:
+            return
+        if reach < size and arg.rule is not Rule.RETURNED:
+            return
+        if reach < size and _COUNT_ARG.get(request.nr) is not None:
+            _cut(request, reach)
+            size = reach
     if arg.direction & Direction.IN:
         data = bytearray(size)
         got = task.read_into(addr, data)
@@ -86,11 +96,15 @@ def add_memory(request: Request, index: int, arg: Arg, size: int, task: Task) ->
             # the readable beginning goes: write(2) transfers what it can reach
             del data[got:]
             size = got
-            count = _COUNT_ARG.get(request.nr)
-            if count is None:
+            if _COUNT_ARG.get(request.nr) is None:
                 return
-            registers = list(request.args)
-            registers[count] = got
-            request.args = tuple(registers)
+            _cut(request, got)
     comes = _RULES[arg.rule] if arg.direction & Direction.OUT else Comes.NOTHING
     request.blobs.append(Blob(addr, size, data, index, comes, arg.ret_factor, arg.ret_plus))
+
+
+def _cut(request: Request, size: int) -> None:
+    """Transfer no more than ``size`` bytes."""
+    registers = list(request.args)
+    registers[_COUNT_ARG[request.nr]] = size
+    request.args = tuple(registers)

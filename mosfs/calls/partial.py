@@ -1,46 +1,149 @@
 """Transfers that a move cut short: the rest is transferred before the program hears of it.
 
-A blocking write(2) or sendto(2) to a pipe or socket that our interruption stopped half-way returns a partial count,
-which no program would see natively without a signal. Its registers are set to the remaining bytes, the call is made
-again, and the sum is returned. Regular files are not concerned (their transfers are not interrupted), reads neither:
-they return what there is.
+A blocking write(2), writev(2), sendmsg(2), ... to a pipe or socket that our interruption stopped half-way returns a partial count,
+which no program would see natively without a signal; the same goes for reading with MSG_WAITALL. Its registers are set to what
+remains, the call is made again, and the sum is returned. Where they point to a vector, the rest of it is laid out in `AREA` of the
+low region, which no image contains: `restore` does it again on arrival, from the program's own vector. Regular files are not
+concerned (their transfers are not interrupted), other reads neither: they return what there is.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+from enum import Enum, auto
 from typing import Any, NamedTuple
 
-from mosfs.trace.task import copy_regs
+from mosfs.trace import layout
+from mosfs.trace.task import Task, copy_regs
 
-#: Calls with the buffer in rsi and its length in rdx that transfer everything unless a signal comes.
-WHOLE = frozenset({1, 44})
+AREA = layout.END - layout.CARRY_SIZE
+IOV_MAX = 1024
+MSG_WAITALL = 0x100
+#: struct msghdr: name, its size, vector, its count, control, its size, flags
+_MSGHDR = struct.Struct("<QIxxxxQQQQixxxx")
+
+
+class Shape(Enum):
+    """Where a call says how much it transfers."""
+
+    BYTES = auto()  # rsi: memory, rdx: its size
+    VECTOR = auto()  # rsi: struct iovec[], rdx: how many
+    MESSAGE = auto()  # rsi: struct msghdr
+    MESSAGES = auto()  # rsi: struct mmsghdr[], rdx: how many; the result counts them
+    COUNT = auto()  # r10: how much; positions move along by themselves
+
+
+#: Calls that transfer everything unless a signal comes: write sendto writev sendmsg sendmmsg sendfile.
+_WHOLE = {
+    1: Shape.BYTES, 44: Shape.BYTES, 20: Shape.VECTOR, 46: Shape.MESSAGE, 307: Shape.MESSAGES, 40: Shape.COUNT,
+}  # fmt: skip
+#: The same when asked by MSG_WAITALL: recvfrom (flags in r10), recvmsg (flags in rdx).
+_WAITALL = {45: (Shape.BYTES, 2), 47: (Shape.MESSAGE, 1)}
+#: Calls whose result may have to be completed.
+CALLS = frozenset({*_WHOLE, *_WAITALL})
 
 
 class Carry(NamedTuple):
-    """``done`` bytes are transferred; rsi and rdx are what the program passed."""
+    """``done`` bytes (messages, of `Shape.MESSAGES`) are transferred; the others are what the program passed."""
 
     done: int
     rsi: int
     rdx: int
+    r10: int
 
 
-def cut_short(nr: int, regs: Any, result: int) -> bool:
+def _shape(nr: int, rdx: int, r10: int) -> Shape | None:
+    if nr in _WAITALL:
+        shape, at = _WAITALL[nr]
+        return shape if (0, rdx, r10)[at] & MSG_WAITALL else None
+    return _WHOLE.get(nr)
+
+
+def _vector(task: Task, at: int, count: int) -> list[tuple[int, int]]:
+    return list(struct.iter_unpack("<QQ", task.read(at, 16 * count))) if 0 < count <= IOV_MAX else []
+
+
+def _asked(task: Task, shape: Shape, rsi: int, rdx: int, r10: int) -> int:
+    try:
+        if shape is Shape.MESSAGE:
+            fields = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
+            rsi, rdx, shape = fields[2], fields[3], Shape.VECTOR
+        if shape is Shape.VECTOR:
+            return sum(length for _, length in _vector(task, rsi, rdx))
+    except OSError:
+        return 0
+    return r10 if shape is Shape.COUNT else rdx
+
+
+def cut_short(task: Task, nr: int, regs: Any, result: int) -> bool:
     """``result`` of the call in ``regs`` is less than the program asked for."""
-    return nr in WHOLE and 0 < result < regs.rdx
+    if nr not in CALLS or result <= 0:
+        return False
+    shape = _shape(nr, regs.rdx, regs.r10)
+    return shape is not None and result < _asked(task, shape, regs.rsi, regs.rdx, regs.r10)
 
 
-def remainder(before: Any, result: int, carry: Carry | None) -> tuple[Any, Carry]:
+def remainder(task: Task, nr: int, before: Any, result: int, carry: Carry | None) -> tuple[Any, Carry]:
     """Registers before the call for the rest, and what to remember. ``before`` are those that led to ``result``."""
-    r = copy_regs(before)
-    first = carry or Carry(0, r.rsi, r.rdx)
-    r.rsi += result
-    r.rdx -= result
-    return r, Carry(first.done + result, first.rsi, first.rdx)
+    first = carry or Carry(0, before.rsi, before.rdx, before.r10)
+    after = first._replace(done=first.done + result)
+    regs = copy_regs(before)
+    regs.rsi, regs.rdx, regs.r10 = rest(task, nr, after)
+    return regs, after
+
+
+def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
+    """rsi, rdx and r10 for what remains; vectors are laid out in `AREA`."""
+    done, rsi, rdx, r10 = carry
+    match _shape(nr, rdx, r10):
+        case Shape.BYTES:
+            return rsi + done, rdx - done, r10
+        case Shape.MESSAGES:
+            return rsi + 64 * done, rdx - done, r10
+        case Shape.COUNT:
+            return rsi, rdx, r10 - done
+        case Shape.VECTOR:
+            return AREA, _lay_out(task, AREA, _vector(task, rsi, rdx), done), r10
+        case Shape.MESSAGE:
+            _name, _size, vector, count, _control, _room, flags = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
+            left = _lay_out(task, AREA + _MSGHDR.size, _vector(task, vector, count), done)
+            # names and control data belong to the first part
+            task.write(AREA, _MSGHDR.pack(0, 0, AREA + _MSGHDR.size, left, 0, 0, flags))
+            return AREA, rdx, r10
+    return rsi, rdx, r10
+
+
+def _lay_out(task: Task, at: int, vector: Sequence[tuple[int, int]], done: int) -> int:
+    """Write what remains of ``vector`` behind its first ``done`` bytes; how many entries that are."""
+    left = []
+    for base, length in vector:
+        skipped = min(done, length)
+        done -= skipped
+        if length > skipped:
+            left.append(struct.pack("<QQ", base + skipped, length - skipped))
+    task.write(at, b"".join(left))
+    return len(left)
+
+
+def restore(task: Task, nr: int, carry: Carry | None) -> None:
+    """The program has arrived with call ``nr`` to be made again: its `AREA` is laid out."""
+    if carry is not None:
+        rest(task, nr, carry)
 
 
 def concerns(carry: Carry, nr: int, regs: Any) -> bool:
     """The call in ``regs`` is the one that was cut short (and not one that a signal handler makes meanwhile)."""
-    return nr in WHOLE and bool(regs.rsi == carry.rsi + carry.done)
+    match _shape(nr, carry.rdx, carry.r10):
+        case Shape.BYTES:
+            return bool(regs.rsi == carry.rsi + carry.done)
+        case Shape.MESSAGES:
+            return bool(regs.rsi == carry.rsi + 64 * carry.done)
+        case Shape.COUNT:
+            return bool(regs.rsi == carry.rsi and regs.r10 == carry.r10 - carry.done)
+        case Shape.VECTOR | Shape.MESSAGE:
+            return bool(regs.rsi == AREA)
+    return False
 
 
 def total(result: int, carry: Carry) -> int:
@@ -50,4 +153,4 @@ def total(result: int, carry: Carry) -> int:
 
 def put_back(regs: Any, carry: Carry) -> None:
     """The arguments as the program passed them."""
-    regs.rsi, regs.rdx = carry.rsi, carry.rdx
+    regs.rsi, regs.rdx, regs.r10 = carry.rsi, carry.rdx, carry.r10

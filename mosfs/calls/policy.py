@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from mosfs.abi import commands, ioctls
+from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_PRIVATE, MAP_TYPE, PROT_WRITE
 from mosfs.abi.syscalls import Away, Home, Syscall
-from mosfs.abi.texts import Text, text
+from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 
 
 class Do(Enum):
     SERVE = auto()  # let the call be made as usual
+    PRIVATE = auto()  # mmap: as usual, but with MAP_PRIVATE; if there is a ``message``, only under -e and -w, else as REFUSE
     ANSWER = auto()  # return ``result`` without making it
     REFUSE = auto()  # unsupported: killed with ``message``, or ENOSYS (-e), plus the message (-w), or stay home
 
@@ -41,6 +43,8 @@ SERVE = Verdict(Do.SERVE)
 
 _KILLS = frozenset({62, 200, 234, 129, 297, 424})
 _LIMITS = frozenset({160, 302})
+_LOOKED_AT = frozenset({61, 228, 257})
+_SERVED = _KILLS | _LIMITS | _LOOKED_AT
 SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_PRCTL, SYS_CLONE = 9, 16, 30, 157, 56
 
 
@@ -48,11 +52,13 @@ def judge(row: Syscall, args: Sequence[int]) -> Verdict:
     """What becomes of a call of ``row`` with these argument registers, at home or away."""
     if row.home is Home.ERRNO or row.away is Away.ERRNO:
         return Verdict(Do.ANSWER, -row.errno)
-    # the PID stays the program's own and the limit is the kernel's: both work as natively
-    if row.nr in _KILLS or row.nr in _LIMITS:
+    # the PID stays the program's own and the limit is the kernel's: both work as natively; and some are only looked at
+    if row.nr in _SERVED:
         return SERVE
     if row.home is Home.TEST and not row.stops(tuple(args)):
         return SERVE
+    if row.nr == SYS_MMAP and not args[2] & PROT_WRITE:
+        return Verdict(Do.PRIVATE, message=text(Text.MAP_SHARED) if args[3] & MAP_ANONYMOUS else "")
     if row.home in (Home.TEST, Home.REFUSE) or row.away is Away.REFUSE:
         return Verdict(Do.REFUSE, message=_message(row, args))
     return SERVE
@@ -68,6 +74,20 @@ def _message(row: Syscall, args: Sequence[int]) -> str:
     if row.nr == SYS_IOCTL and args[1] & 0xFFFFFFFF in ioctls.REFUSED:
         return text(Text.IOCTL, number=args[1] & 0xFFFFFFFF)
     return text(Text.SYSCALL, name=row.name)
+
+
+def advice(row: Syscall, args: Sequence[int]) -> str:
+    """What -w tells beside a refusal; "" if there is nothing to advise."""
+    if row.nr == SYS_CLONE and args[0] & CLONE_THREAD:
+        return THREADS_ADVICE
+    if row.nr in (SYS_MMAP, SYS_SHMAT):
+        return SHARED_ADVICE
+    return ""
+
+
+def private(flags: int) -> int:
+    """Flags of mmap with MAP_PRIVATE in the place of MAP_SHARED or MAP_SHARED_VALIDATE."""
+    return flags & ~MAP_TYPE | MAP_PRIVATE
 
 
 def stays_in_body(row: Syscall, args: Sequence[int]) -> bool:

@@ -26,6 +26,8 @@ RANGE = struct.Struct("<HHI")
 REPLY_HEAD = struct.Struct("<qHHI")
 OUT = struct.Struct("<QI")
 NO_ARG = 255
+#: Flag of REPLY: the result is a value, even if it looks like one of the kernel's requests to make the call again.
+VALUE = 1
 
 #: Longest transfer of one forwarded call; longer reads and writes are short, as the kernel's own limit makes them.
 MAX_TRANSFER = 32 << 20

@@ -66,6 +66,10 @@ class ClusterMap:
         ip = self.view.ip_of(number)
         return None if ip is None else self.canonical(ip)
 
+    def numbers(self) -> Iterator[tuple[str, int]]:
+        """Every (IP, node number) of userview.map, in the order of numbers; other clusters' nodes too."""
+        return self.view.numbers()
+
     def resolve(self, text: str) -> str | None:
         """The node that a user means by a node number, an IP or a host name; None: "not in map" (manual, section 10.5).
 
@@ -96,15 +100,15 @@ def load(
     paths: NodePaths,
     resolver: Resolver = system_resolver,
     local: Callable[[], Sequence[str]] = local_addresses,
+    mosix_map: str = "",
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip,
     private.conf.
 
-    ``local`` lists the machine's addresses, asked only when there is no mosip. ConfigError at the first thing wrong.
+    ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
+    the first thing wrong.
     """
-    table = validate_map(parse_map(_read(paths.mosix_map), paths.mosix_map), resolver, paths.mosix_map)
-    view_text = _read_optional(paths.userview_map) or ""
-    view = validate_userview(parse_userview(view_text, paths.userview_map), resolver, paths.userview_map)
+    nodes = load_map(paths, mosix_map, resolver)
     try:
         secret = read_secret(paths.secret)
     except OSError as error:
@@ -112,8 +116,8 @@ def load(
     speed_text = _read_optional(paths.speed)
     speed = DEFAULT_SPEED if speed_text is None else parse_speed(speed_text, paths.speed)
     mosip_text = _read_optional(paths.mosip)
-    my_ip = own_address(table, mosip_text, local, paths.mosip)
-    return Cluster(ClusterMap(table, view, resolver), view, secret, speed, my_ip, load_private(paths))
+    my_ip = own_address(nodes.table, mosip_text, local, paths.mosip)
+    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths))
 
 
 def load_private(paths: NodePaths) -> Spaces:
@@ -122,6 +126,15 @@ def load_private(paths: NodePaths) -> Spaces:
     if text is None:
         return default_spaces(paths.private, os.path.isdir)
     return validate_private(parse_private(text, paths.private_conf), paths.private_conf)
+
+
+def load_map(paths: NodePaths, mosix_map: str = "", resolver: Resolver = system_resolver) -> ClusterMap:
+    """Read and check userview.map and mosix.map, or the file ``mosix_map`` in its place. ConfigError."""
+    file = mosix_map or paths.mosix_map
+    table = validate_map(parse_map(_read(file), file), resolver, file)
+    view_text = _read_optional(paths.userview_map) or ""
+    view = validate_userview(parse_userview(view_text, paths.userview_map), resolver, paths.userview_map)
+    return ClusterMap(table, view, resolver)
 
 
 def own_address(table: Nodes, mosip_text: str | None, local: Callable[[], Sequence[str]], file: str = "mosip") -> str:

@@ -52,6 +52,11 @@ class NodePaths:
         return self._below("etc/mosix/speed")
 
     @property
+    def probe(self) -> str:
+        """How load and memory are measured, when not as usual (`mosfs.balance.probe`); for labs and tests."""
+        return self._below("etc/mosix/probe")
+
+    @property
     def mosip(self) -> str:
         return self._below("etc/mosix/mosip")
 

@@ -6,6 +6,7 @@
     peers.py       links to the other nodes, heart-beats        channels.py    opening data channels, admitting guests
     connection.py  one SEQPACKET conversation                   spawner.py     the fork server seen from mosd
     forkserver.py  the fork server itself (a process of its own, without trio)
+    balancer.py    automatic moves
 
 Rules: `World` is changed only between two awaits, so that FUSE handlers see it whole. Nothing that a tracer, a host, a
 launcher or a peer says may end mosd: each conversation is a task that logs its failure and closes its socket.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import trio
 
 from mosfs.abi.cpu import missing
+from mosfs.balance.cost import load_of
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.spawner import Spawner
 from mosfs.procfs.world import NotInMap, World
@@ -33,13 +34,17 @@ REFUSED = "other node refused"
 #: Seconds that a token is good for, and that a second connection waits for its host to say Hello.
 TOKEN_LIFE = 10.0
 MAX_PENDING = 1024
+#: Seconds until a guest that was let in shows in the load.
+UNSEEN = 1.5
 KEY_SIZE = 32
 
 Ask = Callable[[str, GuestRequest], Coroutine[None, None, None]]
 
 
-def refusal(request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, features: str, pending: int) -> str:
-    """Why this node does not take the guest, for its log; "" if it does."""
+def refusal(
+    request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, features: str, pending: int, load: int = 0
+) -> str:
+    """Why this node does not take the guest, for its log; "" if it does. ``load``: of this node with it."""
     try:
         lacking = missing(request.features, features)
     except ValueError:
@@ -51,6 +56,7 @@ def refusal(request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, 
         f"needs {request.need_mb} MB, {free_mb} MB are free": request.need_mb > free_mb,
         f"uses processor features that are not here: {' '.join(lacking)}": bool(lacking),
         "too many guests are arriving": pending >= MAX_PENDING,
+        f"it pays below a load of {request.below}, and here it would be {load}": 0 < request.below < load,
         "bad token or key": len(request.token) != TOKEN_SIZE or len(request.key) != KEY_SIZE,
         "bad direct token or key": direct not in ((0, 0), (TOKEN_SIZE, KEY_SIZE)),
     }
@@ -82,6 +88,7 @@ class Channels:
     expected: dict[bytes, Expected] = field(default_factory=dict)
     hosts: dict[bytes, Connection] = field(default_factory=dict)
     _waiting: dict[bytes, trio.Event] = field(default_factory=dict)
+    _admitted: list[float] = field(default_factory=list)
 
     # ------------------------------------------------------------------- home side
 
@@ -105,7 +112,7 @@ class Channels:
         near = self.world.map.near(target)
         await self.ask(target, GuestRequest(
             request.req, request.pid, request.uid, request.comm, request.need_mb, request.features, token, key, near,
-            direct_token, direct_key,
+            direct_token, direct_key, request.below,
         ))
         sock = await connect_data(self.world.ip, target, self.world.port, token)
         ready = ChannelReady(request.req, key, target, self.world.port, near, direct_token, direct_key)
@@ -120,15 +127,24 @@ class Channels:
         status = self.world.me.status
         reason = refusal(
             request, known=self.world.map.contains(home), blocked=self.world.blocked, features=self.features,
-            free_mb=status.mem_free if status else 0, pending=len(self.expected),
+            free_mb=status.mem_free if status else 0, pending=len(self.expected), load=self._load_with_one_more(now),
         )
         if reason:
             log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
             return GuestRefuse(request.req, REFUSED)
+        self._admitted.append(now)
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
             self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
         return GuestAccept(request.req)
+
+    def _load_with_one_more(self, now: float) -> int:
+        """The load with another guest and with those that came so recently that it does not show them yet."""
+        if (status := self.world.me.status) is None:
+            return 0
+        self._admitted = [when for when in self._admitted if now - when < UNSEEN]
+        load = status.load if self.world.local_load is None else self.world.local_load
+        return load + load_of(len(self._admitted) + 1, status.ncpus, status.speed)
 
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """A connection that starts with a preamble; one with an unknown or old token is closed."""

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
@@ -34,8 +35,10 @@ from mosfs.wire.messages import (
     Adjusted,
     AdoptTracer,
     Config,
+    Consider,
     GuestGone,
     GuestState,
+    GuestStayed,
     HelloHost,
     HelloTracer,
     OpenChannel,
@@ -45,6 +48,7 @@ from mosfs.wire.messages import (
     ProcState,
     Report,
     SpawnTracer,
+    UsageReport,
     decode_control,
 )
 
@@ -108,7 +112,8 @@ def open_pidfd(pid: int) -> int:
 
 @dataclass(slots=True)
 class Control:
-    """The service. ``config``: the facts that tracers and hosts need; ``resolve``: what a user typed as an IP."""
+    """The service. ``config``: the facts that tracers and hosts need; ``resolve``: what a user typed as an IP; ``heard`` and
+    ``stayed``: how moves end, for who decided them."""
 
     world: World
     channels: Channels
@@ -117,6 +122,8 @@ class Control:
     config: Callable[[], Config]
     socket_path: str
     nursery: trio.Nursery
+    heard: Callable[[Program, ProcState], None] = lambda program, state: None
+    stayed: Callable[[Guest, str], None] = lambda guest, reason: None
     tracers: dict[int, Client] = field(default_factory=dict)
     hosts: dict[int, Client] = field(default_factory=dict)
     _adjusting: dict[int, tuple[trio.Event, list[str]]] = field(default_factory=dict)
@@ -154,7 +161,7 @@ class Control:
         if tracer is None and request.native:
             await sock.send(launch.OK)
             return
-        start = await launch.place(self.world, request, self.resolve)
+        start = replace(await launch.place(self.world, request, self.resolve), trace=request.trace)
         if tracer is not None:
             error = await self._adjust(tracer, Adjust(
                 next(self._numbers), who.pid, request.settings, start, request.native
@@ -226,6 +233,13 @@ class Control:
                     program.send = None
             await self._await_end(client, clients)
 
+    def reconfigure(self) -> None:
+        """The map has changed: tell every tracer and host that is connected."""
+        for client in (*self.tracers.values(), *self.hosts.values()):
+            if client.connection is not None:
+                with contextlib.suppress(ConnectionError):
+                    client.connection.post(self.config())
+
     async def _await_end(self, client: Client, clients: dict[int, Client]) -> None:
         """Until the process ends; a new Hello of it takes over and cancels this."""
         with trio.CancelScope() as client.waiting:
@@ -258,6 +272,7 @@ class Control:
                 if client.members[pid] < 0:
                     client.members[pid] = open_pidfd(pid)
                 if program := world.programs.get(pid):
+                    self.heard(program, message)
                     program.state, program.send = message, connection.post
                 else:
                     world.programs[pid] = Program(message, connection.post)
@@ -267,7 +282,10 @@ class Control:
                 world.private.pop(pid, None)
             case GuestState(pid=pid):
                 client.members.setdefault(pid, -1)
-                world.guests[pid] = Guest(message, connection.post)
+                if guest := world.guests.get(pid):
+                    guest.state, guest.send = message, connection.post
+                else:
+                    world.guests[pid] = Guest(message, connection.post)
             case GuestGone(pid=pid):
                 self._leave(client, pid)
                 world.guests.pop(pid, None)
@@ -276,6 +294,18 @@ class Control:
                 world.private.setdefault(pid, PrivateNames(client.pid)).set(message.name, message.fd)
             case PrivateGone(pid=pid):
                 world.private.pop(pid, None)
+            case UsageReport(rows=rows):
+                now = world.clock()
+                for row in rows:
+                    owner = world.programs.get(row.pid) if client.pid in self.tracers else world.guests.get(row.pid)
+                    if owner is not None and row.pid in client.members:
+                        owner.balanced.usage, owner.balanced.reported = row, now
+            case GuestStayed(pid=pid, reason=reason):
+                if (guest := world.guests.get(pid)) and pid in client.members:
+                    self.stayed(guest, reason)
+            case Consider(pid=pid):
+                if (program := world.programs.get(pid)) and pid in client.members:
+                    world.move(program, -1)
             case OpenChannel():
                 self.nursery.start_soon(guarded, self._open_channel, message, connection)
             case Adjusted(req=req):

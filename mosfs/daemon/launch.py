@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
+from msgspec.structs import replace
 
+from mosfs.abi.texts import Text, text
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.procfs.world import NotInMap, World
 from mosfs.ptf import directories
@@ -41,12 +43,13 @@ def refused(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A launcher's request. ``node`` is as the user typed it, "" = not given."""
+    """A launcher's request. ``node`` is as the user typed it, "" = not given; ``trace``: see `Start`."""
 
     native: bool
     settings: Settings = field(default_factory=Settings)
     node: str = ""
     force: bool = False
+    trace: int = -1
 
 
 def parse(data: bytes) -> Request | None:
@@ -58,14 +61,14 @@ def parse(data: bytes) -> Request | None:
         return None
     try:
         pairs = dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair)
-        node, force = pairs.pop("node", ""), pairs.pop("force", "0")
+        node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), int(pairs.pop("trace", "-1"))
         private = pairs.pop("private", "")
         if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
             raise Refused(reason)
-        settings = Settings(**{_SETTINGS[key]: int(value) for key, value in pairs.items()}, private=private)
+        settings = replace(Settings(private=private), **{_SETTINGS[key]: int(value) for key, value in pairs.items()})
     except (KeyError, ValueError):
         raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
-    return Request(False, settings, node, force == "1")
+    return Request(False, settings, node, force == "1", trace)
 
 
 async def place(world: World, request: Request, resolve: Resolve) -> Start:
@@ -82,4 +85,4 @@ async def place(world: World, request: Request, resolve: Resolve) -> Start:
     except NotInMap:
         if request.force:
             return Start("", request.force, request.node)
-        raise Refused(f"failed migrating to {request.node}: {NOT_IN_MAP}") from None
+        raise Refused(text(Text.MIGRATE_FAILED, computer=request.node, reason=NOT_IN_MAP)) from None

@@ -1,4 +1,4 @@
-"""Links to the other nodes: opened when needed, kept open, a PeerStatus each second, dead after five silent seconds."""
+"""Links to the other nodes: opened when needed, a PeerStatus each second, closed when idle or silent for five seconds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import count
 
 import trio
 from msgspec.structs import replace
 
 from mosfs.daemon.tasks import guarded
-from mosfs.procfs.table import as_unsigned
 from mosfs.procfs.world import DEAD_AFTER, Node, World
 from mosfs.wire import links
 from mosfs.wire.links import NO_RESPONSE, AuthenticationViolation, LinkError, PeerLink
@@ -28,10 +27,10 @@ from mosfs.wire.security import Identity
 log = logging.getLogger(__name__)
 
 HEARTBEAT = 1.0
-#: A node has a standing link to every other one in a map of up to so many; in a bigger one only to those it needs.
-STANDING_LINKS = 64
-#: Seconds between attempts to reach a node that does not answer.
-FIRST_PAUSE, LAST_PAUSE = 0.1, 2.0
+#: Seconds without a request after which the node that opened a link closes it.
+IDLE = 10.0
+#: A refusal that only says that the link ended.
+LOST = "link lost"
 
 Admit = Callable[[str, GuestRequest], GuestAccept | GuestRefuse]
 
@@ -47,30 +46,37 @@ class Question:
 
 @dataclass(slots=True)
 class Peers:
-    """All links of this node. ``admit`` decides about programs that other nodes want to send here."""
+    """All links of this node. ``admit`` decides about programs that other nodes want to send here.
+
+    ``idle``: seconds without a request that an unused link of ours lives.
+    """
 
     world: World
     identity: Identity
     hello: PeerHello
     admit: Admit
     nursery: trio.Nursery
+    idle: float = IDLE
     _links: dict[str, list[PeerLink]] = field(default_factory=dict)
+    _used: dict[PeerLink, float] = field(default_factory=dict)
     _dialing: dict[str, trio.Lock] = field(default_factory=dict)
     _questions: dict[int, Question] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _complaints: dict[str, str] = field(default_factory=dict)
 
-    def start(self) -> None:
-        """Keep a link to each node of a small map. Of two nodes the one with the lower address calls."""
-        others = [ip for ip in islice(self.world.map.nodes(), STANDING_LINKS + 1) if ip != self.world.ip]
-        if len(others) <= STANDING_LINKS:
-            for ip in others:
-                if as_unsigned(self.world.ip) < as_unsigned(ip):
-                    self.nursery.start_soon(guarded, self._keep, ip)
-
     async def ask(self, ip: str, request: GuestRequest) -> None:
         """Returns when the node accepts ``request``; LinkError with the manual's reason when it does not."""
         link = await self._link(ip)
+        refusal = await self._ask(link, request)
+        if refusal == LOST:
+            # The other side may close an idle link at the very moment when we ask on it
+            refusal = await self._ask(await self._link(ip), request)
+        if refusal:
+            raise LinkError(NO_RESPONSE if refusal == LOST else refusal)
+
+    async def _ask(self, link: PeerLink, request: GuestRequest) -> str:
+        """"" when the node at the other end accepts ``request``, else why not; `LOST` when the link ended before."""
+        self._used[link] = trio.current_time()
         number = next(self._numbers)
         question = self._questions[number] = Question(link)
         try:
@@ -78,11 +84,10 @@ class Peers:
                 await link.send(replace(request, req=number))
                 await question.answered.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+            question.refusal = LOST
         finally:
             del self._questions[number]
-        if question.refusal:
-            raise LinkError(question.refusal)
+        return question.refusal
 
     async def accept(self, sock: trio.socket.SocketType) -> None:
         """Serve a connection that starts like TLS, until it ends."""
@@ -104,19 +109,10 @@ class Peers:
             except LinkError as error:
                 self._complain(ip, error)
                 raise
+            self._used[link] = trio.current_time()
             self._opened(link, hello)
             self.nursery.start_soon(guarded, self._serve, link, hello)
             return link
-
-    async def _keep(self, ip: str) -> None:
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                await (await self._link(ip)).ended.wait()
-                pause = FIRST_PAUSE
-            except LinkError:
-                pause = min(pause * 2, LAST_PAUSE)
-            await trio.sleep(pause)
 
     def _complain(self, ip: str, error: LinkError) -> None:
         """Log a reason once, not at every attempt."""
@@ -141,9 +137,12 @@ class Peers:
     def _closed(self, link: PeerLink) -> None:
         open_ones = self._links[link.ip]
         open_ones.remove(link)
-        self.world.nodes[link.ip].links = len(open_ones)
+        self._used.pop(link, None)
+        if node := self.world.nodes.get(link.ip):
+            node.links = len(open_ones)
         for question in self._questions.values():
-            if question.link is link:
+            if question.link is link and not question.answered.is_set():
+                question.refusal = LOST
                 question.answered.set()
         log.info("link to %s closed", link.ip)
 
@@ -168,8 +167,15 @@ class Peers:
                     with trio.fail_after(DEAD_AFTER):
                         await link.send(status)
                 await trio.sleep(HEARTBEAT)
+                if self._unused(link):
+                    scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             scope.cancel()
+
+    def _unused(self, link: PeerLink) -> bool:
+        """Was it opened from here, and nobody asked anything for a while? The other side cannot know when we ask."""
+        asking = any(question.link is link for question in self._questions.values())
+        return not asking and trio.current_time() - self._used.get(link, float("inf")) > self.idle
 
     async def _listen(self, link: PeerLink) -> None:
         while True:
@@ -184,7 +190,7 @@ class Peers:
                     return
                 case PeerStatus():
                     node = self.world.nodes[link.ip]
-                    node.status, node.heard = message, self.world.clock()
+                    node.status, node.heard, node.dead = message, self.world.clock(), False
                 case GuestRequest():
                     await link.send(self.admit(link.ip, message))
                 case GuestAccept(req=req) | GuestRefuse(req=req):

@@ -24,15 +24,17 @@ import trio
 
 import mosfs
 from mosfs.abi import cpu
-from mosfs.balance.probe import Probe
+from mosfs.balance.probe import Probe, source_of
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.load import Cluster, load
 from mosfs.cluster.paths import NodePaths, Ports
-from mosfs.daemon import forkserver, lifecycle, spawner
+from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner
+from mosfs.daemon.balancer import Balancer, own_runnable
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
+from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.peers import Peers
+from mosfs.daemon.reload import Configuration, Reload
 from mosfs.daemon.spawner import Engine, Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.fuse.mount import mounted
@@ -65,14 +67,14 @@ class Options:
 def run(options: Options, report: Callable[[str], None]) -> int:
     """The daemon from start to end; its exit status. ``report("")`` when it is up, ``report(why)`` if it cannot be."""
     try:
-        cluster = load(options.paths)
+        configuration = reload.read(options.paths)
         for directory in (options.paths.run, options.paths.state):
             os.makedirs(directory, exist_ok=True)
         with lifecycle.pid_file(options.paths.pid):
             lifecycle.log_to(options.paths.log)
             forkserver.rename("mosd")
             _allow_many_descriptors()
-            trio.run(_main, options, cluster, report)
+            trio.run(_main, options, configuration, report)
     except Exception as failure:
         error = _innermost(failure)
         if not isinstance(error, StartError | ConfigError):
@@ -95,13 +97,13 @@ def _allow_many_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-async def _main(options: Options, cluster: Cluster, report: Callable[[str], None]) -> None:
+async def _main(options: Options, configuration: Configuration, report: Callable[[str], None]) -> None:
     forks = Spawner(options.engine, spawner.start(options.engine))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         lifecycle.dump_on_signal()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(forks.run)
-            nursery.start_soon(_node, options, cluster, forks, report, nursery.cancel_scope)
+            nursery.start_soon(_node, options, configuration, forks, report, nursery.cancel_scope)
             async for number in signals:
                 log.info("%s: ending", signal.Signals(number).name)
                 break
@@ -109,40 +111,63 @@ async def _main(options: Options, cluster: Cluster, report: Callable[[str], None
 
 
 async def _node(
-    options: Options, cluster: Cluster, forks: Spawner, report: Callable[[str], None], scope: trio.CancelScope
+    options: Options, configuration: Configuration, forks: Spawner, report: Callable[[str], None],
+    scope: trio.CancelScope,
 ) -> None:
+    cluster = configuration.cluster
     world = World(
         ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
         port=options.ports.migrate, pid=os.getpid(),
     )
-    probe = Probe(cluster.speed)
+
+    def own() -> float:
+        return own_runnable(world)
+
+    probe = Probe(source_of(configuration.probe, cluster.speed, own), configuration.probe)
     publish(world, probe)
+    balancer = Balancer(world, automatic=os.environ.get("MOSIX_BALANCE") != "off")
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))
         port = stack.enter_context(listen_port(world.ip, world.port))
+        datagrams = stack.enter_context(gossip.listen_gossip(world.ip, options.ports.gossip))
         operations = Operations(Tree(world, os.geteuid()))
         stack.enter_context(mounted(operations, options.paths.mount))
         async with trio.open_nursery() as nursery:
             features = cpu.features()
             hello = PeerHello(
-                WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.ncpus
+                WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.source.ncpus
             )
             keys = await trio.to_thread.run_sync(identity, cluster.secret, world.ip)
             channels = Channels(
                 world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket
             )
             peers = Peers(world, keys, hello, channels.admit, nursery)
-            userview = dict(cluster.userview.numbers())
-            private = {owner.value: (space.directory, space.megabytes) for owner, space in cluster.private.items()}
+            told = config_of(world, configuration)
             control = Control(
-                world, channels, forks, cluster.map.resolve,
-                lambda: Config(world.ip, world.port, userview, cluster.speed, private), options.paths.socket, nursery,
+                world, channels, forks, lambda text: reloading.current.cluster.map.resolve(text), lambda: told,
+                options.paths.socket, nursery, balancer.heard, balancer.stayed,
             )
+            information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
+
+            async def apply(new: Configuration) -> None:
+                nonlocal told
+                if new.cluster.secret != reloading.current.cluster.secret:
+                    peers.identity = await trio.to_thread.run_sync(identity, new.cluster.secret, world.ip)
+                    information.exchange.key = peers.identity.gossip
+                world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
+                probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
+                information.follow(ranges_of(new))
+                control.reconfigure()
+
+            reloading = Reload(world, options.paths, configuration, apply)
+            nursery.start_soon(balancer.run)
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
             nursery.start_soon(keep_publishing, world, probe)
             nursery.start_soon(serve_files, scope)
-            peers.start()
+            nursery.start_soon(end_when_asked, world, scope)
+            nursery.start_soon(information.run, datagrams)
+            nursery.start_soon(reloading.run)
             log.info("node %s is up, PID %d", world.ip, world.pid)
             report("")
 
@@ -154,10 +179,29 @@ async def serve_files(scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
+def config_of(world: World, configuration: Configuration) -> Config:
+    """What tracers and hosts need to know of it."""
+    cluster = configuration.cluster
+    table = cluster.map.table
+    ours = [*((r.first, r.count) for r in table.ranges), *((alias, 1) for alias in table.aliases)]
+    private = {owner.value: (space.directory, space.megabytes) for owner, space in cluster.private.items()}
+    return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours, private)
+
+
+def ranges_of(configuration: Configuration) -> list[tuple[int, int]]:
+    """First address and number of nodes of each range of the map."""
+    return [(found.first, found.count) for found in configuration.cluster.map.table.ranges]
+
+
 def publish(world: World, probe: Probe) -> None:
-    load_now, free, total = probe.read()
-    world.me.status = PeerStatus(load_now, probe.speed, probe.ncpus, free, total, len(world.guests), world.blocked)
-    world.me.heard = world.clock()
+    now = world.clock()
+    reading = probe.read(now)
+    memory = reading.memory
+    status = PeerStatus(
+        reading.load, reading.speed, reading.ncpus, memory.free, memory.total, len(world.guests), world.blocked,
+        memory.swap_free, memory.swap_total, paging=reading.paging,
+    )
+    world.me.status, world.me.heard, world.local_load = world.counted(status), now, reading.local
 
 
 async def keep_publishing(world: World, probe: Probe) -> None:

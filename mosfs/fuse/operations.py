@@ -44,11 +44,13 @@ def errors() -> Iterator[None]:
 
 @dataclass(slots=True)
 class OpenFile:
-    """``subject`` is compared at each use: the PID may have come again. ``text``: what a reader is in the middle of."""
+    """``subject`` is compared at each use: the PID may have come again. ``text``: what a reader is in the middle of;
+    ``answer``: to the question written last, for files that are questions."""
 
     place: Place
     subject: Any
     text: bytes = b""
+    answer: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -163,14 +165,14 @@ class Operations(pyfuse3.Operations):
         with errors():
             if off == 0:
                 self._same(file)
-                file.text = self.tree.read(file.place)
+                file.text = self.tree.read(file.place) if file.answer is None else file.answer
             return file.text[off : off + size]
 
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
         file = self.handles.open[fh]
         with errors():
             self._same(file)
-            self.tree.write(file.place, bytes(buf))
+            file.answer = self.tree.write(file.place, bytes(buf))
         return len(buf)
 
     async def release(self, fh: pyfuse3.FileHandleT) -> None:

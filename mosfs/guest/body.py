@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import lru_cache
 from typing import Any
 
+from mosfs.balance.account import Account
+from mosfs.calls import cputime
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
-from mosfs.migrate.image import ImageMeta
-from mosfs.migrate.maps import complement
+from mosfs.guest.sending import Sending
+from mosfs.migrate.image import ImageMeta, Vma
+from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import ffi, lib
 from mosfs.ptf.store import Store
@@ -19,8 +24,9 @@ from mosfs.ptf.travel import Opening, Sender
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import Task, TaskGone
-from mosfs.wire.channel import Channel
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone
+from mosfs.wire.messages import Settings
+from mosfs.wire.orders import MoveOrder
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
 #: Bodies run as nobody: they have no rights to lose.
@@ -51,6 +57,8 @@ class Body:
     held: bool = False  # the program is stopped by a signal at home
     paused: bool = False  # it has reached its stop for `held`
     wanted: Any = None  # RECALL or MOVE_TO that waits for its stop
+    arming: MoveOrder | None = None  # COPY that waits for its stop
+    copy: Sending | None = None
     interrupting: bool = False
     restart: tuple[int, int] | None = None
     saved_mask: int | None = None
@@ -67,15 +75,26 @@ class Body:
     seq: int = 0  # number of the call it waits in
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
+    names: list[Vma] = field(default_factory=list)  # the files that its memory shows, as home knows them
+    used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
+    used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
+    told_mask: int = ALL_SIGNALS  # what home believes to be blocked
     private: Store | None = None
     opening: Opening | None = None  # the private file that it is opening
     sender: Sender | None = None  # of its private files, while it is about to leave
-    onward: Channel | None = None  # to the host where it goes, if files were sent there already
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
+    settings: Settings | None = None  # as far as they concern this node, once home has told
+    account: Account = field(default_factory=lambda: Account(time.monotonic()))
+    unsaid: float = 0.0  # CPU seconds that home has not been told of
+    said_user: float = 0.0  # those of user level that it has
 
     @property
     def pid(self) -> int:
         return self.task.pid
+
+    def used(self) -> Used:
+        """CPU time of the program away from home, in all."""
+        return self.used_before.plus(cputime.of_process(self.pid).minus(self.used_to_build))
 
 
 @lru_cache(maxsize=1)
@@ -129,7 +148,7 @@ def spawn(namespaces: bool = False) -> Task:
 
 def _strip(call: Calls) -> None:
     """Leave only the low region mapped."""
-    for start, end in complement([(layout.STUB, layout.STUB + layout.PAGE)], 16 * layout.PAGE, layout.USER_END):
+    for start, end in minus([(16 * layout.PAGE, layout.USER_END)], [(layout.STUB, layout.STUB + layout.PAGE)]):
         call.must(SYS_MUNMAP, start, end - start)
     low = layout.STUB + layout.PAGE
     call.must(SYS_MMAP, low, layout.END - low, 3, 0x32, -1, 0)

@@ -18,17 +18,22 @@ from typing import Any
 import msgspec
 
 from mosfs.abi import cpu
-from mosfs.calls import partial
+from mosfs.abi.texts import Text, text
+from mosfs.calls import cputime, partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
-from mosfs.calls.request import BadRequest, Request, unpack_reply
+from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
+from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.onward import Onward
 from mosfs.guest.private import Private
-from mosfs.guest.serve import Serve
+from mosfs.guest.serve import UC_SIGMASK, Serve
+from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
-from mosfs.migrate.rebuild import NoRoom, Rebuild, queue_signal
+from mosfs.migrate.rebuild import NoRoom, queue_signal
+from mosfs.migrate.shown import named
 from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -40,14 +45,22 @@ from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.messages import Command, Config, DirectImage, GuestGone, GuestState, HelloHost, Report, SpawnHost
-from mosfs.wire.orders import GoTimes, MoveOrder
+from mosfs.wire.messages import (
+    Command,
+    Config,
+    DirectImage,
+    GuestGone,
+    GuestState,
+    GuestStayed,
+    HelloHost,
+    Report,
+    SpawnHost,
+)
+from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 
 _EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
-#: Offset of uc_sigmask in struct ucontext of x86_64, whose address a handler gets in rdx.
-UC_SIGMASK = 296
 SIGTRAP = 5
 #: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
 _SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
@@ -67,6 +80,7 @@ class Host:
         self.direct: Channel | None = None
         self.bodies: dict[int, Body] = {}
         self.by_pid: dict[int, Body] = {}
+        self.arriving: dict[int, Arriving] = {}
         self.early: dict[int, int] = {}
         self.had_bodies = False
         self._image_ended = False
@@ -78,6 +92,7 @@ class Host:
         self.serve = Serve(self)
         self.onward = Onward(self)
         self.private = Private(self)
+        self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.cpu = -1
@@ -92,18 +107,20 @@ class Host:
         """Until the last body has left or the channel breaks."""
         self._connect()
         self._prepare()
-        while self.bodies or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
+        while self.bodies or self._expecting():
             fds: list[Any] = [self.channel]
             if self.control.sock is not None:
                 fds.append(self.control)
             if self.direct is not None:
                 fds.append(self.direct)
+            copied = self.onward.under_way()
+            fds += [body.copy.channel for body in copied if body.copy is not None and not body.copy.home]
             for i, source in enumerate(fds):
                 self.pump.fds[i] = source.fileno()
             self.pump.nfds = len(fds)
             pending = self.channel.pending()
             now = time.monotonic()
-            timeout = 0 if pending else max(0, int(min(self.next_clock - now, 1.0) * 1e6))
+            timeout = 0 if pending else max(0, int(min(self.next_clock - now, self.onward.pause(copied)) * 1e6))
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
                 raise OSError(-result, "wait")
@@ -114,9 +131,16 @@ class Host:
                 self._readable(fds[self.event.pid])
             elif pending:
                 self._readable(self.channel)
+            if copied:
+                self.onward.step()
             if now >= self.next_clock:
                 self.next_clock = now + 1.0
                 self._housekeeping()
+
+    def _expecting(self) -> bool:
+        """A program is coming, or may come yet."""
+        coming = bool(self.arriving or self.private.spools)
+        return coming or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE)
 
     def _prepare(self) -> None:
         """An empty body, made while the program still runs where it is."""
@@ -124,21 +148,23 @@ class Host:
             self.spare = spawn()
         except (NoRoom, OSError) as error:
             self.log(f"no body can be made here: {error}", 30)
+        self.clock = GuestClock(0, 0)  # measures the counter now, not while the program stands still; GO sets it
         self.channel.send(Kind.PREPARED, 0)
 
     def _readable(self, source: Any) -> None:
         if source is self.channel:
             for frame in self.channel.frames():
                 self.frame(frame)
-        elif self.direct is not None and source is self.direct:
-            try:
-                self.onward.receive_direct(self.direct)
-            finally:
-                self._close_direct()
-        else:
+        elif source is self.control:
             self._control_event()
+        elif self.direct is not None and source is self.direct:
+            self.onward.receive_direct(self.direct)
+        else:
+            for body in self.onward.under_way():
+                if body.copy is not None and body.copy.channel is source:
+                    self.onward.heard(body)
 
-    def _close_direct(self) -> None:
+    def close_direct(self) -> None:
         if self.direct is not None:
             self.direct.close()
             self.direct = None
@@ -146,7 +172,10 @@ class Host:
     def _housekeeping(self) -> None:
         if self.control.sock is None:
             self._connect()
+        self.statistics.tick(time.monotonic())
         for body in self.bodies.values():
+            if body.state is State.RUNNING:
+                self.tell_used(body)
             if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
                 try:
                     self._refresh_clock(body, self.clock)
@@ -166,11 +195,14 @@ class Host:
         if self.control.connect():
             self.control.send(HelloHost(os.getpid(), self.home, self.token))
             for body in self.bodies.values():
+                body.account.news = True
                 self.announce(body)
                 self.private.announce_all(body)
 
     def announce(self, body: Body) -> None:
-        self.control.send(GuestState(body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since))
+        self.control.send(GuestState(
+            body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings
+        ))
 
     def log(self, text: str, level: int = 20) -> None:
         if not self.control.send(Report(level, text)):
@@ -182,12 +214,13 @@ class Host:
                 case Config():
                     self.config = message
                 case DirectImage() if passed is not None:
-                    self._close_direct()
+                    self.close_direct()
                     self.direct = Channel(passed, message.key, opener=False)
                 case Command() if message.name == "out":
                     for body in self.bodies.values():
                         if message.pid in (0, body.pid):
-                            self.channel.send(Kind.STEP_OUT, body.pair)
+                            order = OutOrder(message.value, message.below, message.why)
+                            self.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
                 case _:
                     if passed is not None:
                         passed.close()
@@ -203,10 +236,23 @@ class Host:
         elif kind == Kind.IMAGE:
             self._image(frame)
         elif kind == Kind.PRIVATE:
+            if self.direct is not None:
+                self.close_direct()
             self.private.feed(frame.pair, frame.payload)
+        elif kind == Kind.ROUND and body is not None:
+            if body.copy is not None and body.copy.home:
+                self.onward.answered(body, bool(frame.flags))
+        elif kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+            if self.direct is not None:  # home sends the program itself, not the other host
+                self.close_direct()
+            self.onward.early(frame, self.channel)
         elif kind == Kind.CLOCK:
             self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
         elif body is None:
+            if kind == Kind.DROP and frame.pair in self.arriving:
+                self.arriving.pop(frame.pair).discard()
+            if kind == Kind.DROP:
+                self.private.forget_ahead(frame.pair)
             if kind == Kind.RECALL or kind == Kind.MOVE_TO:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
@@ -216,15 +262,25 @@ class Host:
         elif kind == Kind.DROP:
             self.drop(body)
         elif kind == Kind.RECALL:
+            if body.copy is not None and not body.copy.home:
+                self.onward.forget(body)
             self.onward.request(body, None)
+        elif kind == Kind.COPY:
+            self.onward.copy(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
         elif kind == Kind.MOVE_TO:
             self.onward.request(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
         elif kind == Kind.RESUME:
             self.onward.resume(body)
         elif kind == Kind.FORK_REPLY:
             self.serve.fork_reply(body, struct.unpack("<q", frame.payload)[0])
+        elif kind == Kind.MMAP_NAME:
+            self.serve.mmap_name(body, frame.payload)
         elif kind == Kind.MMAP_DATA:
             self.serve.mmap_data(body, frame.payload)
+        elif kind == Kind.ABOUT:
+            self.statistics.about(body, frame.payload)
+        elif kind == Kind.STAYED:
+            self.control.send(GuestStayed(body.pid, frame.payload.decode("utf-8", "replace")))
         elif kind == Kind.STOP:
             body.held = True
             if body.state is State.RUNNING and not body.interrupting:
@@ -238,6 +294,7 @@ class Host:
         elif kind == Kind.FETCH:
             self.private.fetched(body)
         elif kind == Kind.EXECED:
+            self.statistics.leaves(body)
             self.drop(body, last=False)
 
     def _image(self, frame: Frame) -> None:
@@ -269,37 +326,44 @@ class Host:
         private, opening = self.private.settle(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
-        task, self.spare = self.spare or spawn(), None
-        lib.mos_pin(self.pump, task.pid)
-        body = Body(head.pair, task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
+        arriving = self.expect(head.pair)
+        del self.arriving[head.pair]
+        lib.mos_pin(self.pump, arriving.task.pid)
+        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
         try:
-            with Calls(body.task, mask=0) as call:
-                rebuild = Rebuild(call, meta)
-                rebuild.map(home=False)
-                fault(Point.NODE_MAPPED, source)
-                while True:
-                    frame = source.receive()
-                    if frame.pair != head.pair:
-                        self.onward.backlog.append(frame)
-                    elif frame.kind == Kind.PAGES:
-                        rebuild.pages(frame.payload)
-                    elif frame.kind == Kind.IMAGE_END:
-                        break
-                    elif frame.kind == Kind.DROP:
-                        self._image_ended = True
-                        self.private.forget(body)
-                        discard(body.task)
-                        return None
-                    else:
-                        raise BadImage(f"frame {frame.kind} within an image")
-                self._image_ended = True
-                fault(Point.NODE_FILLED, source)
-                body.regs = rebuild.finish(int.from_bytes(frame.payload, "little"), home=False)
+            arriving.map(meta)
+            fault(Point.NODE_MAPPED, source)
+            while True:
+                frame = source.receive()
+                if frame.pair != head.pair:
+                    self.onward.backlog.append(frame)
+                elif frame.kind == Kind.PAGES:
+                    arriving.frame(frame)
+                elif frame.kind == Kind.IMAGE_END:
+                    break
+                elif frame.kind == Kind.DROP:
+                    self._image_ended = True
+                    self.private.forget(body)
+                    arriving.discard()
+                    return None
+                else:
+                    raise BadImage(f"frame {frame.kind} within an image")
+            self._image_ended = True
+            fault(Point.NODE_FILLED, source)
+            body.regs = arriving.finish(int.from_bytes(frame.payload, "little"))
         except BaseException:
             self.private.forget(body)
-            discard(body.task)
+            arriving.discard()
             raise
         return body
+
+    def expect(self, pair: int) -> Arriving:
+        """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""
+        found = self.arriving.get(pair)
+        if found is None:
+            task, self.spare = self.spare or spawn(), None
+            found = self.arriving[pair] = Arriving(task)
+        return found
 
     def complete(self, body: Body) -> None:
         """The body stands: tell home, and wait for GO."""
@@ -310,6 +374,8 @@ class Host:
         assert body.meta is not None
         body.seq, body.seen = body.meta.seq, body.meta.seen
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
+        partial.restore(body.task, signed(body.regs.rax), body.carry)
+        body.names = named(body.meta.vmas)
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.ready_at = time.monotonic()
@@ -329,6 +395,7 @@ class Host:
                                clocks.Shown(shown.realtime, shown.monotonic))  # fmt: skip
         body.task.poke(layout.CLOCK_PAGE, page)
         body.clock_page = page
+        body.used_before, body.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
         self.channel.send(Kind.RUNNING, body.pair)
         if body.meta.waiting:
             body.state = State.WAITING
@@ -361,6 +428,7 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
+        self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         discard(body.task)
@@ -389,6 +457,8 @@ class Host:
                 # it went into a call before it saw our interrupt: it can leave from there
                 order, body.wanted = body.wanted, None
                 self.onward.request(body, order)
+            elif body.arming is not None and body.state is not State.RUNNING:
+                self.onward.copy_memory(body, body.arming)
         elif stop in (Stop.EXITED, Stop.KILLED):
             self.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
@@ -404,6 +474,7 @@ class Host:
 
     def died(self, body: Body, status: int) -> None:
         """The body's process is gone: killed for want of memory, or by an administrator."""
+        self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         self.private.forget(body)
@@ -416,7 +487,7 @@ class Host:
         body.interrupting = False
         if body.state is State.FORKING:
             body.task.cont(request=SYSCALL)
-        elif body.wanted is not None or body.infos:
+        elif body.wanted is not None or body.infos or body.arming is not None:
             self.stopped(body, Stop.TRAP)
         elif body.held:
             body.paused = True
@@ -430,6 +501,10 @@ class Host:
             return
         if body.infos and body.state is State.RUNNING:
             self.deliver(body, stop)
+        if body.arming is not None and body.state is State.RUNNING:
+            regs = user_regs(body.task.peek_regs(), stop)
+            self.onward.arm(body, body.arming, regs)
+            body.task.set_regs(regs)
         if body.wanted is not None:
             order, body.wanted = body.wanted, None
             self.onward.capture_running(body, order)
@@ -501,18 +576,29 @@ class Host:
 
     # ------------------------------------------------------------------ answers
 
+    def tell_used(self, body: Body) -> None:
+        """CPU_TIME: what the body has computed."""
+        self.channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.used()))
+
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
+        if request.nr in cputime.CALLS and cputime.place(request.nr, request.args) >= 0:
+            self.tell_used(body)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
-        self.channel.send(Kind.CALL, body.pair, request.pack(body.seen), body.seq << 1 | flags)
+        payload = request.pack(body.seen)
+        body.account.calls += 1
+        body.account.sent += len(payload)
+        body.told_mask = request.mask
+        self.channel.send(Kind.CALL, body.pair, payload, body.seq << 1 | flags)
 
     def reply(self, body: Body, payload: bytes, seq: int) -> None:
         """REPLY: the call that the body waits in has an outcome. One to an earlier call, made again since, is stale."""
         if body.state not in (State.WAITING, State.EXECING) or seq != body.seq:
             return
+        body.account.received += len(payload)
         try:
-            result, _flags, outs = unpack_reply(payload)
+            result, flags, outs = unpack_reply(payload)
         except (struct.error, BadRequest) as error:
             raise ChannelLost(str(error)) from error
         if body.map_request is not None:
@@ -523,13 +609,14 @@ class Host:
                 body.task.write(addr, data)
             except OSError:
                 result = -14
-        self.finish_call(body, result)
+        self.finish_call(body, result, value=bool(flags & VALUE))
 
-    def finish_call(self, body: Body, result: int) -> None:
-        """Let the body go on behind its call."""
+    def finish_call(self, body: Body, result: int, *, value: bool = False) -> None:
+        """Let the body go on behind its call. ``value``: the result never asks for the call to be made again."""
         if body.private is not None:
             self.private.replied(body, result)
-        if (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos):
+        broken = (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos)
+        if broken and not value:
             self.interrupted(body, result)
             return
         if self.serve.finish_both(body, result):
@@ -588,13 +675,15 @@ def main(order: SpawnHost, data: socket.socket) -> int:
     except ChannelLost as lost:
         # home is lost (or has nothing for us any more): the bodies die with us
         if host.bodies:
-            host.log(f"remote-site ({host.home}) seems to be dead: {len(host.bodies)} guest(s) ended ({lost})", 30)
+            host.log(f"{text(Text.SEEMS_DEAD, computer=host.home)}: {len(host.bodies)} guest(s) ended ({lost})", 30)
     except Exception:
         host.log(traceback.format_exc(), 40)
         raise
     finally:
         if host.spare is not None:
             discard(host.spare)
+        for arriving in host.arriving.values():
+            arriving.discard()
         for body in list(host.bodies.values()):
             discard(body.task)
             host.control.send(GuestGone(body.pid))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Any
 
 from mosfs.guest.body import Body, State
+from mosfs.guest.sending import Sending, connect
 from mosfs.migrate import image
 from mosfs.migrate.capture import capture, user_regs
 from mosfs.migrate.image import BadImage, Timer
 from mosfs.migrate.maps import CannotMove, read_maps, travelling
-from mosfs.migrate.pages import PageSender, content
+from mosfs.migrate.pages import send_all
 from mosfs.migrate.rebuild import NoRoom
+from mosfs.migrate.shown import overlaid
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
@@ -25,7 +26,8 @@ from mosfs.wire.orders import MoveOrder
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
-CONNECT_PATIENCE = 5.0
+#: Seconds until we look again whether a full socket takes more.
+FULL = 0.001
 
 
 class Onward:
@@ -36,6 +38,126 @@ class Onward:
     def take_backlog(self) -> list[Frame]:
         found, self.backlog = self.backlog, []
         return found
+
+    # ------------------------------------------------------------------ ahead of the program
+
+    def copy(self, body: Body, order: MoveOrder) -> None:
+        """COPY: send what can be sent while the program runs; to home if the order names nobody."""
+        self.forget(body)
+        body.sender = None
+        if body.private is not None and body.private.files:
+            try:
+                body.copy = self._sending(order)
+            except OSError as error:
+                self._copy_lost(body, str(error))
+                return
+            body.copy.files, body.copy.order = self.host.private.rounds(body, body.copy.channel), order
+        else:
+            self.copy_memory(body, order)
+
+    def _sending(self, order: MoveOrder) -> Sending:
+        home = not order.ip
+        return Sending(self.host.channel if home else connect(order, self.host.config.ip), home)
+
+    def copy_memory(self, body: Body, order: MoveOrder) -> None:
+        if body.shares or body.paused or body.held:
+            self._copied(body)
+        elif body.state is State.WAITING and body.map_request is None:
+            self.arm(body, order, _before(body))
+        elif body.state is State.RUNNING:
+            body.arming = order
+            if not body.interrupting:
+                body.interrupting = True
+                body.task.interrupt()
+        else:
+            self._copied(body)
+
+    def arm(self, body: Body, order: MoveOrder, regs: Any) -> None:
+        """The body stands still for a moment: follow its memory from here on."""
+        host = self.host
+        body.arming = None
+        try:
+            copy = body.copy = body.copy or self._sending(order)
+            with Calls(body.task, base=copy_regs(regs)) as call:
+                copy.begin(call, body.pair, regs.rsp, near=host.near if copy.home else order.near)
+            lib.mos_unfollow(host.pump)
+        except OSError as error:  # its files may have gone over this connection, and its image will
+            host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
+            self._copied(body)
+        except (ChannelLost, CannotMove) as error:
+            host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
+            self.forget(body)
+            self._copied(body)
+
+    def _copied(self, body: Body) -> None:
+        self.host.channel.send(Kind.COPIED, body.pair)
+
+    def under_way(self) -> list[Body]:
+        return [body for body in self.host.bodies.values() if body.copy is not None and body.state is not State.LEAVING]
+
+    def pause(self, bodies: list[Body]) -> float:
+        """Seconds until `step` has something to do, at most 1."""
+        sending = [body.copy for body in bodies if body.copy is not None and body.copy.sends]
+        if not sending:
+            return 1.0
+        return 0.0 if any(copy.channel.takes_more() for copy in sending) else FULL
+
+    def step(self) -> None:
+        """A piece of each memory that is being sent ahead."""
+        for body in self.under_way():
+            assert body.copy is not None
+            if body.copy.sends and body.copy.channel.takes_more():
+                try:
+                    self._piece(body, body.copy)
+                except ChannelLost as lost:
+                    self._copy_lost(body, str(lost))
+
+    def _piece(self, body: Body, copy: Sending) -> None:
+        if copy.files is None:
+            assert copy.precopy is not None
+            copy.precopy.step()
+        elif next(copy.files, None) is None:
+            copy.files = None
+            assert copy.order is not None
+            self.copy_memory(body, copy.order)
+
+    def heard(self, body: Body) -> None:
+        """The next host has said something about a pre-copy."""
+        assert body.copy is not None
+        try:
+            if body.copy.heard():
+                self._copied(body)
+        except (ChannelLost, CannotMove) as error:
+            self._copy_lost(body, str(error))
+
+    def answered(self, body: Body, refused: bool) -> None:
+        """ROUND from home, where the body's memory goes; ``refused``: what was sent ahead is not kept there."""
+        assert body.copy is not None
+        try:
+            if refused:
+                self._copy_lost(body, "home is busy with its calls")
+                return
+            body.copy.caught_up()
+            if body.copy.done:
+                self._copied(body)
+        except CannotMove as error:
+            self._copy_lost(body, str(error))
+
+    def _copy_lost(self, body: Body, reason: str) -> None:
+        self.host.log(f"origpid={body.pair} memory is not sent ahead: {reason}", 30)
+        self.forget(body)
+        self._copied(body)
+
+    def forget(self, body: Body) -> None:
+        """No pre-copy any more."""
+        copy, body.copy = body.copy, None
+        body.arming = None
+        if copy is not None:
+            copy.close()
+            if not copy.home:
+                body.sender = None
+
+    # ------------------------------------------------------------------ the program itself
 
     def request(self, body: Body, order: MoveOrder | None) -> None:
         """RECALL (order None) or MOVE_TO."""
@@ -64,22 +186,17 @@ class Onward:
             return True
         try:
             if order is None:
-                self.host.private.ahead(body, self.host.channel)
+                self.host.private.rest(body, self.host.channel)
             else:
-                body.onward = self._connect(order)
-                self.host.private.ahead(body, body.onward)
+                body.copy = body.copy or self._sending(order)
+                self.host.private.rest(body, body.copy.channel)
         except (OSError, ChannelLost) as error:
             if self.host.channel.lost:
                 raise
             self.host.log(f"origpid={body.pair} private files: {error}", 30)
-            self.host.private.drop_ahead(body)
+            self.forget(body)
             return False
         return True
-
-    def _connect(self, order: MoveOrder) -> Channel:
-        sock = socket.create_connection((order.ip, order.port), CONNECT_PATIENCE, (self.host.config.ip or "", 0))
-        sock.sendall(b"MOSDATA1" + order.token)
-        return Channel(sock, order.key, opener=True)
 
     def capture_running(self, body: Body, order: Any) -> None:
         """The body stands in a stop between two instructions."""
@@ -96,7 +213,7 @@ class Onward:
         if not waiting:
             body.regs = regs
         try:
-            vmas = travelling(read_maps(body.pid), regs.rsp)
+            vmas = overlaid(travelling(read_maps(body.pid), regs.rsp), body.names)
             page = body.clock_page
             shown = clocks.Shown(0, 0)
             if page and host.clock is not None:
@@ -107,7 +224,7 @@ class Onward:
                     shown=Timer(shown.realtime, shown.monotonic), pending=True,
                 )  # fmt: skip
             meta.waiting = waiting
-            meta.carry, meta.seq, meta.seen = body.carry, body.seq, body.seen
+            meta.carry, meta.seq, meta.seen, meta.used = body.carry, body.seq, body.seen, body.used()
             meta.pending += [(True, info) for info in body.infos]
             meta.private = host.private.manifest(body)
             body.state = State.LEAVING
@@ -123,10 +240,9 @@ class Onward:
     def _send_onward(self, body: Body, meta: image.ImageMeta, order: MoveOrder) -> None:
         """Over a connection of its own; a failure is told to home, which says RESUME."""
         host = self.host
-        channel = None
         try:
-            channel = body.onward or self._connect(order)
-            self._send(body, meta, channel, near=order.near)
+            body.copy = body.copy or self._sending(order)
+            self._send(body, meta, body.copy.channel, near=order.near)
         except (OSError, ChannelLost) as error:
             if host.channel.lost:
                 raise
@@ -134,29 +250,30 @@ class Onward:
             host.channel.send(Kind.FAIL, body.pair, b"did not complete (no memory there?)")
             host.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
         finally:
-            if channel is not None:
-                channel.close()
-            body.onward = None
+            self.forget(body)
 
     def _send(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> None:
         onward = channel is not self.host.channel
+        precopy = body.copy.precopy if body.copy is not None and body.copy.home is not onward else None
         lib.mos_unfollow(self.host.pump)
+        self.host.statistics.leaves(body)
         self.host.private.rest(body, channel)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
-        sender = PageSender(body.task, channel, body.pair, near=near)
-        try:
-            for vma in meta.vmas:
-                for start, end in content(body.pid, vma):
-                    sender.send(start, end)
-        finally:
-            sender.close()
-        channel.send(Kind.IMAGE_END, body.pair, sender.frames.to_bytes(8, "little"))
+        if precopy is not None:
+            precopy.rest(meta.vmas)
+            frames = precopy.sender.frames
+        else:
+            frames = send_all(body.task, channel, body.pair, meta.vmas, near=near)
+        channel.send(Kind.IMAGE_END, body.pair, frames.to_bytes(8, "little"))
+        if not onward:
+            self.forget(body)
         fault(Point.NODE_AFTER_ONWARD if onward else Point.NODE_AFTER_RETURN, channel)
 
     def resume(self, body: Body) -> None:
         """RESUME: the move failed, the body goes on here."""
-        self.host.private.drop_ahead(body)
+        self.forget(body)
+        body.sender = None
         if body.state is not State.LEAVING:
             return
         if body.was_waiting:
@@ -174,19 +291,49 @@ class Onward:
         else:
             body.task.cont()
 
+    def early(self, frame: Frame, channel: Channel) -> None:
+        """Pre-copy: a program's memory comes while it still runs where it is. What does not fit is told at once."""
+        host = self.host
+        if frame.kind == Kind.ROUND:
+            fault(Point.NODE_COPYING, channel)
+            if frame.pair in host.arriving:
+                channel.send(Kind.ROUND, frame.pair)
+            return
+        if frame.kind == Kind.PAGES and frame.pair not in host.arriving:
+            return  # the rest of what did not fit
+        try:
+            host.expect(frame.pair).frame(frame)
+        except (NoRoom, BadImage, OSError) as error:
+            host.log(f"origpid={frame.pair} from={host.home} cannot be built: {error}", 30)
+            failed = host.arriving.pop(frame.pair, None)
+            if failed is not None:
+                failed.discard()
+            host.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
+
     def receive_direct(self, channel: Channel) -> None:
-        """An image from another host. It is complete or it is not: home hears which."""
+        """An image from another host, or what goes ahead of it. It is complete or it is not: home hears which."""
         host = self.host
         try:
-            head = channel.receive()
-            while head.kind == Kind.PRIVATE:
-                host.private.feed(head.pair, head.payload)
-                head = channel.receive()
-            if head.kind != Kind.IMAGE:
-                raise BadImage(f"frame {head.kind} where an image should begin")
+            for head in channel.frames():
+                if head.kind == Kind.IMAGE:
+                    self._image(head, channel)
+                    host.close_direct()
+                    return
+                if head.kind == Kind.PRIVATE:
+                    host.private.feed(head.pair, head.payload)
+                elif head.kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+                    self.early(head, channel)
+                else:
+                    raise BadImage(f"frame {head.kind} where an image should begin")
         except (ChannelLost, BadImage) as error:
             host.log(f"image from another node: {error}", 30)
-            return
+            host.close_direct()
+            for pair in list(host.arriving):
+                host.arriving.pop(pair).discard()
+                host.channel.send(Kind.FAIL, pair, b"did not complete (no memory there?)")
+
+    def _image(self, head: Frame, channel: Channel) -> None:
+        host = self.host
         try:
             body = host.build(head, channel)
         except (NoRoom, BadImage, OSError, ChannelLost) as error:

@@ -11,6 +11,7 @@ import os
 import select
 import struct
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -86,6 +87,11 @@ class Private:
             raise NoRoom(f"private files: {error}") from error
         return store, manifest.opening
 
+    def forget_ahead(self, pair: int) -> None:
+        spool = self.spools.pop(pair, None)
+        if spool is not None:
+            spool.close()
+
     def announce(self, body: Body) -> None:
         store = body.private
         if store is not None and store.log:
@@ -111,7 +117,7 @@ class Private:
             if store.names:
                 self.host.control.send(PrivateGone(body.pid))
             store.close()
-        self.drop_ahead(body)
+        body.sender = None
 
     # ------------------------------------------------------------------ calls
 
@@ -272,10 +278,9 @@ class Private:
 
     # ------------------------------------------------------------------ leaving
 
-    def ahead(self, body: Body, channel: Channel) -> None:
-        """Send the files over ``channel`` while the body still runs; `rest` sends what changes meanwhile."""
-        if body.private is not None and body.private.files:
-            self._sender(body, channel).rest()
+    def rounds(self, body: Body, channel: Channel) -> Iterator[int]:
+        """Sends the files over ``channel`` while the body still runs; `rest` sends what changes meanwhile."""
+        return self._sender(body, channel).rounds()
 
     def _sender(self, body: Body, channel: Channel) -> Sender:
         if body.sender is None:
@@ -284,6 +289,7 @@ class Private:
         return body.sender
 
     def rest(self, body: Body, channel: Channel) -> None:
+        """Send what the other side does not have yet."""
         if body.private is not None:
             self._sender(body, channel).rest()
 
@@ -293,16 +299,11 @@ class Private:
             return b""
         return travel.encode(travel.manifest_of(store, travel.records(store), store.quota.limit, body.opening))
 
-    def drop_ahead(self, body: Body) -> None:
-        """The move has ended; what was sent of the files counts no more."""
-        body.sender = None
-        if body.onward is not None:
-            body.onward.close()
-            body.onward = None
-
     def fetched(self, body: Body) -> None:
         """FETCH: home has made exec for the body; its files go there."""
         body.sender = None
+        if body.copy is not None:
+            body.copy.files = None
         self.rest(body, self.host.channel)
         self.host.channel.send(Kind.MANIFEST, body.pair, self.manifest(body))
         body.sender = None

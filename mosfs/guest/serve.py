@@ -16,10 +16,14 @@ import msgspec
 from mosfs.abi import commands
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
 from mosfs.calls.marshal import marshal
-from mosfs.calls.policy import Do, judge, stays_in_body
-from mosfs.calls.request import Request
+from mosfs.calls.policy import Do, judge, private, stays_in_body
+from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
+from mosfs.migrate import shown
 from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
+from mosfs.migrate.image import Vma
+from mosfs.procfs.table import CONTROL_FILES
+from mosfs.procfs.table import Kind as Value
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
@@ -29,7 +33,13 @@ from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
-SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL = 9, 10, 39, 157
+#: The opens, and which of their arguments are the path and the mode (-1: within struct open_how).
+OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
+#: How the paths of opens end that carry a name.
+NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
+SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL, SYS_RT_SIGRETURN = 9, 10, 39, 157, 15
+#: Offset of uc_sigmask in struct ucontext of x86_64: its address is in rdx at the start of a handler, in rsp at rt_sigreturn.
+UC_SIGMASK = 296
 SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
 _PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
@@ -37,8 +47,11 @@ CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
+_FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
+_FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
 #: RLIMIT_CPU, DATA, STACK, AS
 BODY_LIMITS = frozenset({0, 2, 3, 9})
+_OPENS = frozenset({2, 257, 437})
 _EXITS = frozenset({60, 231})
 SA_RESETHAND = 0x80000000
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
@@ -53,6 +66,8 @@ class MapRequest:
     length: int
     prot: int
     flags: int
+    offset: int = 0
+    name: str = ""
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
 
 
@@ -61,9 +76,11 @@ class Serve:
         self.host = host
         self._both: set[int] = set()
         self._special: dict[int, Callable[[Body, tuple[int, ...]], None]] = {
+            **dict.fromkeys(OPENS, self._open),
             9: self._mmap,
             13: self._sigaction,
             14: self._sigprocmask,
+            15: self._sigreturn,
             36: self._itimer,
             38: self._itimer,
             39: self._own_pid,
@@ -101,10 +118,10 @@ class Serve:
         row = BY_NR.get(nr)
         if row is None:
             self.host.log(f"origpid={body.pair} illegal call {nr} at {regs.rip:#x} (restart {body.restart}, {body.state})", 30)
-        if row is None or judge(row, args).do is not Do.SERVE:
+        if row is None or judge(row, args).do not in (Do.SERVE, Do.PRIVATE):
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
-        if body.infos and nr not in _EXITS:
+        if body.infos and nr not in _EXITS and nr != SYS_RT_SIGRETURN:
             # a signal came before the call: its handler runs first
             self.host.interrupted(body, -ERESTARTNOINTR)
             return
@@ -119,10 +136,34 @@ class Serve:
             self._send(body, row, args)
 
     def _send(self, body: Body, row: Syscall, args: tuple[int, ...]) -> None:
-        self.host.forward(body, marshal(row, args, body.task.peek_mask(), body.task))
+        request = marshal(row, args, body.task.peek_mask(), body.task)
+        if row.nr in _OPENS:
+            self._show(body, request)
+        self.host.forward(body, request)
+
+    def _show(self, body: Body, request: Request) -> None:
+        """An open of a file in /proc about its own memory: home has nothing to show there, so it is told what we see."""
+        path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
+        name = shown.recognise(path, body.pair) if path.startswith(b"/proc/") else ""
+        if name:
+            self.host.channel.send(Kind.SHOWN, body.pair, shown.text(body.pid, name, body.names))
 
     def _plain(self, body: Body, args: tuple[int, ...]) -> None:
         self._send(body, BY_NR[body.nr], args)
+
+    def _open(self, body: Body, args: tuple[int, ...]) -> None:
+        """An open whose third argument points to a name (`procfs.table.Kind.NAME`) takes that along."""
+        request = marshal(BY_NR[body.nr], args, body.task.peek_mask(), body.task)
+        memory = {blob.arg: bytes(blob.data) for blob in request.blobs if blob.data}
+        path_arg, value_arg = OPENS[body.nr]
+        if memory.get(path_arg, b"").endswith(NAMED):
+            at = args[value_arg] if value_arg >= 0 else int.from_bytes(memory.get(2, b"")[8:16], "little")
+            try:
+                name = body.task.read_string(at)
+                request.blobs.append(Blob(at, len(name) + 1, name + b"\0"))
+            except OSError:
+                pass  # home says EFAULT
+        self.host.forward(body, request)
 
     def _let(self, body: Body, args: tuple[int, ...]) -> None:
         """The body's own kernel does it."""
@@ -180,8 +221,21 @@ class Serve:
             self.host.forward(body, Request(SYS_GETPID, (0,) * 6, new))
             return
         if new != old:
+            body.told_mask = new
             self.host.channel.send(Kind.MASK, body.pair, struct.pack("<Q", new))
         body.task.cont()
+
+    def _sigreturn(self, body: Body, args: tuple[int, ...]) -> None:
+        """A handler ends. What home blocks because of calls that it made must be unblocked there, or it would stay pending."""
+        try:
+            new = body.task.read_words(body.regs.rsp + UC_SIGMASK, 1)[0] & ~_KILL_STOP
+        except OSError:
+            new = body.told_mask
+        if body.told_mask & ~new:
+            self._both.add(body.pair)
+            self.host.forward(body, Request(SYS_GETPID, (0,) * 6, new))
+        else:
+            body.task.cont()
 
     def _itimer(self, body: Body, args: tuple[int, ...]) -> None:
         """Timers of CPU time run where the CPU is used."""
@@ -215,26 +269,22 @@ class Serve:
         self.answer(body, body.pair)
 
     def _futex(self, body: Body, args: tuple[int, ...]) -> None:
-        """Of the only thread: there is nobody to wake, and waiting for somebody is waiting for ever."""
+        """Of the only thread, which nobody can wake: waiting is sleeping until the timeout or a signal, at home, on a copy of the
+        word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
         operation = args[1] & 127
-        if operation in (0, 9):  # FUTEX_WAIT, FUTEX_WAIT_BITSET
-            try:
-                value = int.from_bytes(body.task.read(args[0], 4), "little")
-            except OSError:
-                self.answer(body, -errno.EFAULT)
-                return
-            if value != args[2] & 0xFFFFFFFF:
-                self.answer(body, -errno.EAGAIN)
-                return
-            self.host.forward(body, Request(body.nr, args, body.task.peek_mask()), UNSUPPORTED)
-        else:
+        if operation in _FUTEX_WAITS:
+            self._send(body, BY_NR[body.nr], args)
+        elif operation in _FUTEX_PI:
             self.answer(body, 0)
+        else:
+            body.task.cont()
 
     # ------------------------------------------------------------------ processes
 
     def _exit(self, body: Body, args: tuple[int, ...]) -> None:
         """The deputy exits; DROP follows."""
         body.state = State.LEAVING
+        self.host.tell_used(body)
         request = Request(231, (args[0], 0, 0, 0, 0, 0), body.task.peek_mask())
         self.host.channel.send(Kind.CALL, body.pair, request.pack(body.seen))
 
@@ -280,6 +330,9 @@ class Serve:
         child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
+        child.settings, child.account.decay = body.settings, body.account.decay
+        child.names = body.names
+        child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
         self.host.private.forked(body, child)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
@@ -349,6 +402,7 @@ class Serve:
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
         order = ExecOrder(body.nr, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
         body.state = State.EXECING
+        self.host.tell_used(body)
         body.seq = body.seq + 1 & 0x7FFF
         self.host.channel.send(Kind.EXEC, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
 
@@ -357,22 +411,23 @@ class Serve:
     def _mmap(self, body: Body, args: tuple[int, ...]) -> None:
         addr, length, prot, flags, fd, offset = args
         if flags & MAP_ANONYMOUS:
-            # shared, but never written: nobody can tell it from private memory
-            regs = copy_regs(body.regs)
-            regs.r10 = flags & ~0xF | MAP_PRIVATE
-            body.task.set_regs(regs)
-            body.task.cont(request=SYSCALL)
-            body.state = State.RUNNING
+            # shared, and not to be written: home knows whether that may be private (`calls.policy.Do.PRIVATE`)
+            self._both.add(body.pair)
+            self.host.forward(body, Request(body.nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
         if not length or offset & 4095:
             self.answer(body, -errno.EINVAL)
             return
         whole = (length + 4095) & ~4095
-        body.map_request = MapRequest(addr, whole, prot & 7, flags)
+        body.map_request = MapRequest(addr, whole, prot & 7, flags, offset)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
         order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask())
         self.host.channel.send(Kind.MMAP, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
+
+    def mmap_name(self, body: Body, payload: bytes) -> None:
+        if body.map_request is not None:
+            body.map_request.name = payload.decode("latin-1")
 
     def mmap_data(self, body: Body, payload: bytes) -> None:
         if body.map_request is not None:
@@ -392,6 +447,9 @@ class Serve:
                         body.task.write(result + offset, data)
                     if request.prot != 3:
                         call(SYS_MPROTECT, result, request.length, request.prot)
+                    if request.name:
+                        new = Vma(result, result + request.length, request.prot, name=request.name, offset=request.offset)
+                        body.names = shown.with_mapping(body.names, new)
         self.answer(body, result)
 
     # ------------------------------------------------------------------ both
@@ -415,6 +473,8 @@ class Serve:
             body.task.interrupt()
         regs = copy_regs(body.regs)
         regs.orig_rax = body.nr
+        if body.nr == SYS_MMAP:
+            regs.r10 = private(regs.r10)
         body.task.set_regs(regs)
         body.task.cont()
         return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
 from mosfs.home.carrier import NoPrivateSpace
@@ -21,7 +22,9 @@ from mosfs.home.registers import arguments, result_at, with_time_left
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
-from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal
+from mosfs.migrate.ranges import merge
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal, take_pending
+from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
@@ -64,15 +67,18 @@ class Arrival:
             lib.mos_pin(self.tracer.pump, p.pid)
             flight_result, infos = self._outcome(p, deputy)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                clear(call, [(layout.STUB, layout.END)])
+                rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
+                rebuild.resume(call)
+                clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead]))
                 self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, flight_result))
-                rebuild = Rebuild(call, meta)
-                rebuild.map(home=True)
+                rebuild.map(meta, home=True)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)
+                older = [*infos, *p.infos]
+                newer = take_pending(call, {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]})
                 regs = rebuild.finish(frames, home=True)
-                for info in [*infos, *p.infos]:
-                    queue_signal(call, info, shared=True)
+                for shared, info in [*((True, info) for info in older), *newer]:
+                    queue_signal(call, info, shared=shared)
                 p.infos.clear()
         except (NoRoom, BadImage) as error:
             if isinstance(error, NoPrivateSpace):
@@ -98,6 +104,9 @@ class Arrival:
         self.moves.drop(p, link)
         p.deputy = None
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
+        p.used = Used(*meta.used)
+        p.names = named(meta.vmas)
+        partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
         else:
@@ -130,22 +139,28 @@ class Arrival:
             # a signal that only the call's own temporary mask lets in will meet the call when it is made again
             if not signalled or not self.moves.departure.deliverable(p):
                 p.task.set_regs(regs)
+            elif p.carry is not None:
+                p.task.set_regs(self._carried(p, regs, 0))
             else:
                 p.restart = (nr, result)
                 p.task.set_regs(behind(regs, result))
         elif result == -errno.EINTR and flight is not None and not signalled:
             p.task.set_regs(with_time_left(regs, nr, flight))
-        elif partial.cut_short(nr, regs, result) and not signalled:
-            rest, p.carry = partial.remainder(regs, result, p.carry)
+        elif partial.cut_short(p.task, nr, regs, result) and not signalled:
+            rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)
             p.task.set_regs(rest)
         else:
-            after = behind(regs, result)
-            if p.carry is not None:
-                after.rax = partial.total(result, p.carry)
-                partial.put_back(after, p.carry)
-                p.carry = None
-            p.task.set_regs(after)
+            p.task.set_regs(self._carried(p, regs, result))
         self.tracer.go_on(p)
+
+    def _carried(self, p: Program, regs: Any, result: int) -> Any:
+        """Registers behind the call in ``regs``, with the sum of all its parts if it was cut short."""
+        after = behind(regs, result)
+        if p.carry is not None:
+            after.rax = partial.total(result, p.carry)
+            partial.put_back(after, p.carry)
+            p.carry = None
+        return after
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:
         """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
@@ -233,9 +248,12 @@ class Arrival:
         if not busy or deputy.flight is None:
             return self._held_outcome(p, infos)
         flight = deputy.flight
-        outs = flight.outs(p.task, result)
+        if flight.carry is not None:
+            result = partial.total(result, flight.carry)
+        outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))
         deputy.flight = None
-        return (flight.request.nr, result, outs, flight), infos
+        early = [payload for kind, payload, _ in p.answer or [] if kind == Kind.SIGNAL]
+        return (flight.request.nr, result, outs, flight), [*early, *infos]
 
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""

@@ -6,10 +6,10 @@ and given to the host that has the body in the end.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -17,30 +17,35 @@ import msgspec
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
-from mosfs.calls.request import BadRequest, Request, pack_reply, signals_seen, unpack
-from mosfs.home import control_calls
+from mosfs.calls import cputime, show
+from mosfs.calls.cputime import Used
+from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
+from mosfs.home import control_calls, own_files
+from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate.capture import signed
+from mosfs.migrate.image import BadImage
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
+from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, PrivateOpen
+from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, OutOrder, PrivateOpen
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
-SYS_SCHED_GETAFFINITY = 204
-_OPENS = frozenset({2, 85, 257, 437})
+#: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
+AFFINITY = frozenset({203, 204})
+_OPENS = frozenset(PATH_ARG)
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
-TRACE = bool(os.environ.get("MOSIX_TRACE"))
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
 
 
@@ -58,7 +63,9 @@ class Away:
                 self._frame(link, frame)
                 while self._backlog:
                     self._frame(*self._backlog.pop(0))
-        except ChannelLost:
+        except ChannelLost as lost:
+            if str(lost) == text(Text.COMPROMISED):
+                self.tracer.log(f"{lost} ({link.ip})", 40)
             self.link_lost(link)
 
     def run_backlog(self) -> None:
@@ -85,7 +92,7 @@ class Away:
             self._dispatch(p, link, frame)
         except TaskGone as gone:
             self._task_gone(p, gone)
-        except (BadRequest, msgspec.DecodeError) as error:
+        except (BadRequest, BadImage, msgspec.DecodeError) as error:
             self.tracer.log(f"pid={p.pid} malformed frame {frame.kind}: {error}", 40)
             raise ChannelLost(str(error)) from error
 
@@ -102,6 +109,8 @@ class Away:
             self.tracer.moves.running(p, link)
         elif kind == Kind.FAIL:
             self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
+        elif kind == Kind.ROUND and p.move is not None and p.move.link is link:
+            self.tracer.moves.copying.round_done(p)
         elif p.link is not link or deputy is None:
             return
         elif kind == Kind.PRIVATE:
@@ -114,6 +123,8 @@ class Away:
             self.tracer.private.carrier.full(p)
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
+            p.account.calls += 1
+            p.account.sent += len(frame.payload)
             if deputy.state is State.READY and not deputy.todo:
                 self._call(p, deputy, request, frame.flags, signals_seen(frame.payload))
             else:
@@ -131,6 +142,14 @@ class Away:
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
                 self.tracer.moves.arrival.arriving(p, link, frame.payload)
+        elif kind == Kind.EARLY:
+            self.tracer.moves.copying.early(p, deputy, frame.payload)
+        elif kind == Kind.PAGES:
+            self.tracer.moves.copying.pages(p, frame.payload)
+        elif kind == Kind.ROUND:
+            self.tracer.moves.copying.round(p, link, deputy)
+        elif kind == Kind.COPIED:
+            self.tracer.moves.copied(p)
         elif kind == Kind.CANNOT:
             self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
         elif kind == Kind.DIED:
@@ -142,12 +161,34 @@ class Away:
         elif kind == Kind.RESET:
             sig = struct.unpack("<i", frame.payload)[0]
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
-        elif kind == Kind.STEP_OUT and p.move is None:
-            self.tracer.moves.request(p, Move("", "home"))
+        elif kind == Kind.CPU_TIME:
+            p.used = Used(*cputime.FRAME.unpack(frame.payload))
+        elif kind == Kind.SHOWN:
+            p.shown = frame.payload
+        elif kind == Kind.USED:
+            self.tracer.statistics.used(p, frame.payload)
+        elif kind == Kind.STEP_OUT:
+            self._step_out(p, link, frame.payload)
+
+    def _step_out(self, p: Program, link: Link, payload: bytes) -> None:
+        """The body's node wants it to leave, or thinks that it would be better off elsewhere."""
+        order = msgspec.msgpack.decode(payload, type=OutOrder) if payload else OutOrder("")
+
+        def done(reason: str) -> None:
+            if reason and p.link is link:
+                self.send(p, Kind.STAYED, reason.encode())
+
+        if p.move is not None:
+            done("another move is under way")
+        elif order.why and p.settings.lock == 1:
+            done("it is locked (mosrun -L)")
+        else:
+            self.tracer.moves.request(p, Move(order.target, order.target or "home", done=done, below=order.below, why=order.why))
 
     def send(self, p: Program, kind: int, payload: bytes) -> None:
         """A frame for the body's host; kept back while the body moves."""
         flags = p.seq << 1 if kind == Kind.REPLY else 0
+        p.account.received += len(payload)
         if p.answer is not None:
             p.answer.append((kind, payload, flags))
             return
@@ -171,39 +212,66 @@ class Away:
 
     def _call(self, p: Program, deputy: Deputy, request: Request, flags: int, seen: int) -> None:
         p.seq = flags >> 1
+        self.tracer.traces.entered(p, request.nr, request.args, _memory(request))
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
             row = BY_NR.get(request.nr)
             if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self._answer(p, r)):
                 return
-        elif request.nr in _OPENS and self._control(p, request):
+        elif request.nr in _OPENS and (self._control(p, request) or self._show(p, deputy, request)):
             return
-        if request.nr == SYS_SCHED_GETAFFINITY:
+        if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
     def _answer(self, p: Program, result: int) -> None:
+        self.tracer.traces.returned(p, result, "MOSIX")
         self.send(p, Kind.REPLY, pack_reply(result, []))
 
     def _control(self, p: Program, request: Request) -> bool:
         """An open that may be a request to us; True if it was answered (or will be)."""
-        index = 0 if request.nr in (2, 85) else 1
-        blob = next((b for b in request.blobs if b.arg == index), None)
-        if blob is None or not blob.data or not blob.data.startswith(b"/proc/"):
+        blob = _argument(request, PATH_ARG[request.nr])
+        path = b"" if blob is None else bytes(blob.data or b"").partition(b"\0")[0]
+        if blob is None or not control_calls.perhaps_ours(path):
             return False
-        meaning = control_calls.recognise(request.nr, request.args, bytes(blob.data[:-1]), p.pid, self.tracer.mount)
+        how = _argument(request, 2) if request.nr == control_calls.SYS_OPENAT2 else None
+        opened = control_calls.opening(request.nr, request.args, path, bytes(how.data or b"") if how is not None else b"")
+        meaning = control_calls.recognise(opened, p.pid, self.tracer.mount, p.directory)
         if isinstance(meaning, control_calls.Redirect):
             blob.data = meaning.path + b"\0"
             blob.size = len(blob.data)
             return False
         if meaning is None:
             return False
-        self.tracer.special(p, meaning, lambda result: self.tracer.finish_special(p, result))
+
+        def read_name(at: int) -> bytes:
+            found = next((b for b in request.blobs if b.addr == at and b.arg == NO_ARG), None)
+            if found is None or not found.data:
+                raise OSError(errno.EFAULT, "the host could not read the name")
+            return bytes(found.data).partition(b"\0")[0]
+
+        self.tracer.controls.request(p, meaning, read_name, lambda result: self.tracer.finish_special(p, result))
+        return True
+
+    def _show(self, p: Program, deputy: Deputy, request: Request) -> bool:
+        """An open of a file in /proc about the program's memory, whose text the host has sent (SHOWN). True if it was answered."""
+        body, p.shown = p.shown, None
+        path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
+        name = own_files.wanted(p.pid, path, request.nr, request.args) if body is not None else ""
+        if body is None or not name:
+            return False
+        deputy.set_mask(request.mask)
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            result = own_files.opened(call, p.pid, name, request.nr, request.args, body)
+        deputy.ready_since = time.monotonic()
+        self._ready[p.pid] = p
+        self._answer(p, result)
         return True
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
+        self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), _memory(request))
         deputy.start(request, lambda result: self.send(p, Kind.FORK_REPLY, struct.pack("<q", result)))
 
     def _mask(self, p: Program, deputy: Deputy, mask: int) -> None:
@@ -218,6 +286,7 @@ class Away:
         q.place = Place.AWAY
         q.link = p.link
         newborn = q.deputy = deputy_of_child(deputy, q.task)
+        self.tracer.moves.copying.of_child(p, q)
         if q.link is not None:
             q.link.programs.add(child)
         self.tracer.private.forked(p, q, thread=False)
@@ -230,6 +299,8 @@ class Away:
     def _exec(self, p: Program, deputy: Deputy, order: ExecOrder, flags: int) -> None:
         """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""
         p.seq = flags >> 1
+        if p.trace is not None:
+            p.called = order.nr, show.program(order.nr, order.path, order.argv)
         data = bytearray()
         pointers: list[tuple[int, int]] = []  # (offset of a pointer, offset it points to)
 
@@ -274,15 +345,23 @@ class Away:
         """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
+        self.tracer.traces.entered(p, SYS_MMAP, (0, order.length, order.prot, order.flags, order.fd, order.offset), lambda _: None)
+        device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
             if not -4096 < result < 0:
-                self._send_file(p, result, order.length)
+                if not (device := p.has_device(as_c_int(order.fd))):
+                    self.send(p, Kind.MMAP_NAME, own_files.name_of(p.pid, order.fd))
+                    self._send_file(p, result, order.length)
                 call(SYS_MUNMAP, result, order.length)
                 result = 0
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
-        self._answer(p, result)
+        if device:
+            self.tracer.policy.refuse_device(p, lambda error: self._answer(p, error))
+        else:
+            self.tracer.traces.returned(p, result, "both")
+            self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
         buffer = bytearray(CHUNK)
@@ -379,9 +458,13 @@ class Away:
         if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
             self._became_ready(p, deputy)
             return
+        whole = deputy.whole(result)
+        if whole is None:
+            return
+        result = whole
         flight, outs = deputy.finish(result)
-        if TRACE:
-            self._trace(p, flight.request, result)
+        self.tracer.traces.returned(p, result, "home")
+        outs = self.tracer.cputime.outs(p, flight.request, result, outs)
         deputy.state = State.READY
         deputy.interrupting = False
         if p.sleeping is not None:
@@ -396,16 +479,6 @@ class Away:
             deputy.became_ready()
         if deputy.state is State.READY:
             self._ready[p.pid] = p
-
-    def _trace(self, p: Program, request: Request, result: int) -> None:
-        """One line a forwarded call, by the table (MOSIX_TRACE=1 in mosd's environment)."""
-        row = BY_NR.get(request.nr)
-        name = row.name if row is not None else f"#{request.nr}"
-        count = len(row.args) if row is not None else 6
-        strings = [bytes(b.data or b"")[:60].decode("latin-1") for b in request.blobs if b.data]
-        args = ", ".join(f"{a:#x}" for a in request.args[:count])
-        sys.stderr.write(f"{time.monotonic():.6f} {p.pid} {name}({args}) = {result} {strings}\n")
-        sys.stderr.flush()
 
     def _woke(self, p: Program, deputy: Deputy, result: int, outs: list[tuple[int, bytes]]) -> None:
         """A sleep that began away ends at home."""
@@ -429,7 +502,8 @@ class Away:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
-            self.tracer.spare_interruption(p.task, regs, sig)
+            if self.tracer.spare_interruption(p.task, regs, sig) and deputy.flight is not None:
+                deputy.flight.spared = True
             p.task.cont(sig)
             return
         info = p.task.peek_siginfo()
@@ -520,6 +594,21 @@ class Away:
                 raise TaskGone(p.pid, status)
             deputy.state = State.READY
         self.tracer.policy.say(p, message)
+
+
+def _memory(request: Request) -> show.Memory:
+    """What is known of what the arguments point to: what goes to the kernel."""
+
+    def read(index: int) -> bytes | None:
+        blob = _argument(request, index)
+        return None if blob is None or blob.data is None else bytes(blob.data)
+
+    return read
+
+
+def _argument(request: Request, number: int) -> Blob | None:
+    """The memory that argument ``number`` points to."""
+    return next((blob for blob in request.blobs if blob.arg == number), None)
 
 
 def deputy_of_child(parent: Deputy, task: Task) -> Deputy:

@@ -28,16 +28,17 @@ from mosfs.wire.orders import PrivateOpen
 if TYPE_CHECKING:
     from mosfs.home.private import Private
 
-#: Bytes of files sent in one turn of the loop, while the program still runs; and when little enough is left to stop it.
-TURN, LITTLE = 4 << 20, 8 << 20
-ROUNDS = 3
+#: Bytes of files sent in one turn of the loop, while the program still runs.
+TURN = 4 << 20
+#: Seconds until we look again whether a full socket takes more.
+FULL = 0.001
 
 #: A call that a body waits in: number, arguments, result.
 Made = tuple[int, tuple[int, ...], int]
 
 
 class NoPrivateSpace(NoRoom):
-    """The manual's "Insufficient disk-space for private files"."""
+    """`Text.NO_PRIVATE_SPACE`."""
 
 
 class Carrier:
@@ -56,7 +57,7 @@ class Carrier:
         if not own.store.files:
             return False
         sender = self._sender(p, own, link)
-        self.sending[p.pid] = (self._rounds(sender), p.move, link)
+        self.sending[p.pid] = (sender.rounds(), p.move, link)
         return True
 
     def _sender(self, p: Program, own: Holdings, link: Link) -> Sender:
@@ -65,13 +66,11 @@ class Carrier:
             own.link = link
         return own.sender
 
-    @staticmethod
-    def _rounds(sender: Sender) -> Iterator[int]:
-        for _ in range(ROUNDS):
-            files = sender.unsent()
-            if sum(file.used() for file in files) < LITTLE:
-                return
-            yield from sender.step(files)
+    def timeout(self) -> float | None:
+        """Seconds until `step` has something to do; None for never."""
+        if self.retired or any(link.channel.takes_more() for _, _, link in self.sending.values()):
+            return 0.0
+        return FULL if self.sending else None
 
     def step(self) -> None:
         """A turn of sending ahead, and of freeing what has left."""
@@ -83,15 +82,17 @@ class Carrier:
             if p is None or p.move is not move:
                 del self.sending[pid]
                 continue
+            if not link.channel.takes_more():
+                continue
             sent = 0
             try:
                 for size in sending:
                     sent += size
-                    if sent >= TURN:
+                    if sent >= TURN or not link.channel.takes_more():
                         break
                 else:
                     del self.sending[pid]
-                    self.tracer.moves.sent_ahead(p)
+                    self.tracer.moves.files_sent(p)
             except ChannelLost:
                 self.sending.pop(pid, None)
                 self.tracer.away.link_lost(link)
@@ -175,6 +176,8 @@ class Carrier:
         if own is None or not own.away:
             return
         if own.spool is None:
+            if not travel.begins(payload):
+                return  # the rest of a file of a move that has ended
             own.spool = Spool(self.private.quota())
         own.spool.feed(payload)
         if p.move is not None and p.move.phase is Phase.RECALL:
@@ -239,6 +242,7 @@ class Carrier:
         own, link = p.private, p.link
         if own is None or not own.away or link is None:
             return b""
+        own.drop_spool()
         link.channel.send(Kind.FETCH, p.pid)
         while True:
             frame = link.channel.receive()

@@ -1,28 +1,48 @@
 """``open("/proc/self/{special}", ...)``: the manual's open-as-a-call interface (mosix(7), INTERFACE FOR PROGRAMS).
 
-Pure: says what an open of a path means; the tracer carries it out.
+Pure: says what an open of a path means; `home.controls` carries it out.
 """
 
 from __future__ import annotations
 
 import errno
+import posixpath
 import re
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from mosfs.procfs.table import BY_NAME, ControlFile
+from mosfs.abi.flags import AT_FDCWD, O_ACCMODE, O_CREAT, O_RDWR, O_TRUNC, O_WRONLY
+from mosfs.procfs.table import BY_NAME, ControlFile, Kind, as_c_int
 
 SYS_OPEN, SYS_CREAT, SYS_OPENAT, SYS_OPENAT2 = 2, 85, 257, 437
-O_ACCMODE = 3
+#: Argument of each open that is its path.
+PATH_ARG = {SYS_OPEN: 0, SYS_CREAT: 0, SYS_OPENAT: 1, SYS_OPENAT2: 1}
+#: struct open_how: flags, mode, resolve (openat2(2)).
+OPEN_HOW = struct.Struct("<3Q")
 
 _SPECIAL = re.compile(rb"/proc/(self|thread-self|\d+)/([a-z_]+)\Z")
+_TREE = b"/proc/mosix"
+_REPEATED = re.compile(rb"/(?:\.?/)+")
+#: A relative path that may be ours, if its directory is: anything else is not worth asking for the directory.
+_RELATIVE = re.compile(rb"(?:.*/)?(?:" + b"|".join(name.encode() for name in BY_NAME) + rb")\Z|(?:.*/)?mosix(?:/.*)?\Z", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An open by any of the four calls. ``value`` is the third argument of open(2): the mode, here what is written."""
+
+    path: bytes
+    dirfd: int
+    flags: int
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """An open that is a request. ``row`` None: in_cluster. ``reads``, ``writes``: the open mode; ``value``: the third argument."""
+    """An open that is a request. ``reads``, ``writes``: the open mode (both False: it is none); ``value``: what is written."""
 
-    name: str
-    row: ControlFile | None
+    row: ControlFile
     reads: bool
     writes: bool
     value: int
@@ -35,33 +55,67 @@ class Redirect:
     path: bytes
 
 
-def recognise(nr: int, args: tuple[int, ...], path: bytes, pid: int, mount: bytes) -> Special | Redirect | None:
-    """What the open of ``path`` means for the program ``pid``; None: an ordinary open."""
-    if path.startswith(b"/proc/mosix/") or path == b"/proc/mosix":
-        return Redirect(mount + path[len(b"/proc/mosix") :])
+def opening(nr: int, args: tuple[int, ...], path: bytes, how: bytes = b"") -> Opening:
+    """What the call ``nr`` opens; ``how`` is the beginning of openat2's struct open_how (shorter: as if zeros followed)."""
+    if nr == SYS_OPEN:
+        return Opening(path, AT_FDCWD, args[1], args[2])
+    if nr == SYS_CREAT:
+        return Opening(path, AT_FDCWD, O_CREAT | O_WRONLY | O_TRUNC, args[1])
+    dirfd = as_c_int(args[0])
+    if nr == SYS_OPENAT:
+        return Opening(path, dirfd, args[2], args[3])
+    flags, value, _ = OPEN_HOW.unpack(how[: OPEN_HOW.size].ljust(OPEN_HOW.size, b"\0"))
+    return Opening(path, dirfd, flags, value)
+
+
+def perhaps_ours(path: bytes) -> bool:
+    """Whether `recognise` can find anything in ``path``, wherever it is relative to; cheap."""
+    return path.startswith(b"/proc/") or (not path.startswith(b"/") and _RELATIVE.match(path) is not None)
+
+
+def recognise(opened: Opening, pid: int, mount: bytes, directory: Callable[[int], bytes]) -> Special | Redirect | None:
+    """What an open means for the program ``pid``; None: it is an ordinary one.
+
+    ``directory`` gives the path of a directory descriptor or AT_FDCWD, and is asked only if it matters; OSError if it is none.
+    """
+    path = opened.path
+    if not perhaps_ours(path):
+        return None
+    if not path.startswith(b"/"):
+        try:
+            base = directory(opened.dirfd)
+        except OSError:
+            return None
+        if base != b"/proc" and not base.startswith(b"/proc/"):
+            return None
+        path = base + b"/" + path
+    path = _REPEATED.sub(b"/", path)
+    if path == _TREE or path.startswith(_TREE + b"/"):
+        if b"/.." in path:  # by the letter: there is no such directory in which the kernel could go back
+            path = posixpath.normpath(path)
+        inside = path == _TREE or path.startswith(_TREE + b"/")
+        return Redirect(mount + path[len(_TREE) :] if inside else path)
     found = _SPECIAL.match(path)
-    if found is None or nr in (SYS_CREAT, SYS_OPENAT2):
+    if found is None or (found[1].isdigit() and int(found[1]) != pid):
         return None
-    owner, name = found[1], found[2].decode("ascii")
-    if owner.isdigit() and int(owner) != pid:
+    row = BY_NAME.get(found[2].decode("ascii"))
+    if row is None:
         return None
-    row = BY_NAME.get(name)
-    if row is None and name != "in_cluster":
-        return None
-    flags, value = (args[1], args[2]) if nr == SYS_OPEN else (args[2], args[3])
-    mode = flags & O_ACCMODE
-    if name == "in_cluster":
-        return Special(name, None, True, False, value)
-    return Special(name, row, mode != 1, mode != 0, value)
+    if row.kind is Kind.QUESTION:
+        return Special(row, True, False, opened.value)
+    mode = opened.flags & O_ACCMODE
+    return Special(row, mode in (0, O_RDWR), mode in (O_WRONLY, O_RDWR), opened.value)
 
 
 def refused(special: Special) -> int:
-    """The errno of a request that cannot be meant, 0 if it can."""
+    """The errno of a request that cannot be meant, 0 if it can. Values are C ints, as open(2) takes them."""
     row = special.row
-    if row is None:
+    if not special.reads and not special.writes:
+        return errno.EINVAL
+    if row.kind is Kind.QUESTION:
         return 0
     if (special.reads and not row.access.reads) or (special.writes and not row.access.writes):
         return errno.EPERM
-    if special.writes and row.name != "migrate" and not row.accepts(special.value & 0xFFFFFFFF):
-        return errno.EINVAL
+    if special.writes and row.kind is Kind.NUMBER and not row.accepts(as_c_int(special.value)):
+        return errno.ERANGE
     return 0

@@ -13,11 +13,14 @@ from mosfs.abi.texts import Reason
 from mosfs.home.deputy import Deputy, Kept, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate import image
-from mosfs.migrate.capture import capture, mm_addresses, signed, user_regs
-from mosfs.migrate.image import ImageMeta, Timer
-from mosfs.migrate.maps import CannotMove, merge, read_maps, travelling
-from mosfs.migrate.pages import PageSender, content
+from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mm_addresses, signed, user_regs
+from mosfs.migrate.image import ImageMeta, Timer, Vma
+from mosfs.migrate.maps import CannotMove, read_maps, travelling
+from mosfs.migrate.pages import send_all
+from mosfs.migrate.precopy import Precopy
+from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import clear, kept_at_home, stop_cpu_timers, unregister_rseq
+from mosfs.migrate.shown import overlaid
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
@@ -37,13 +40,19 @@ class Departure:
         self.tracer = moves.tracer
 
     def stop(self, p: Program) -> None:
+        assert p.move is not None
+        if p.bound:
+            self.moves.abandon(p, p.bound)
+            return
         if p.obstacle():
             if not self.moves.retry_later(p):
                 self.moves.abandon(p, p.obstacle())
             return
         if p.held:
+            p.move.phase = Phase.STOPPING
             self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
         elif p.deputy is not None:  # a sleep that began away is being finished at home
+            p.move.phase = Phase.STOPPING
             p.deputy.interrupt()
         elif not p.halted:
             p.interrupted = True
@@ -56,14 +65,18 @@ class Departure:
 
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a move took it over."""
-        if p.move is None or p.move.phase is not Phase.STOPPING or p.place is not Place.HOME:
+        self.note_sleep(p, p.task.peek_regs())
+        if p.move is None or p.move.phase not in (Phase.ARMING, Phase.STOPPING) or p.place is not Place.HOME:
             return False
         if p.obstacle() or self.deliverable(p):
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
             if not self.moves.retry_later(p):
                 self.moves.abandon(p, "signals do not cease")
             return False
-        self.depart(p, stop)
+        if p.move.phase is Phase.ARMING:
+            self.moves.copying.arm(p, stop)
+        else:
+            self.depart(p, stop)
         return True
 
     def deliverable(self, p: Program) -> bool:
@@ -74,23 +87,25 @@ class Departure:
         """Capture a stopped program at home and send it. On failure it goes on here."""
         move = p.move
         assert move is not None and move.link is not None
-        link = move.link
         move.frozen_at = time.monotonic()
         regs = p.task.peek_regs()
         original = copy_regs(regs)
         stay = user_regs(regs, stop)
-        sleep = self._sleep_of(regs, stop)
+        self.note_sleep(p, regs)
+        sleep = p.asleep if stop is not Stop.SECCOMP else None
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.regs = stay
         try:
-            vmas = travelling(read_maps(p.pid), stay.rsp)
+            vmas = overlaid(travelling(read_maps(p.pid), stay.rsp), p.names)
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
             p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
             meta.waiting = move.waiting
             meta.carry = p.carry
-            self._send(p, link, meta)
+            meta.used = p.used
+            p.watched = False
+            self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING
             move.regs = (stay, sleep)
@@ -109,11 +124,12 @@ class Departure:
         move.frozen_at = time.monotonic()
         deputy.interrupting = False
         try:
-            vmas = travelling(read_maps(p.pid), p.sleeping.rsp)
+            vmas = overlaid(travelling(read_maps(p.pid), p.sleeping.rsp), p.names)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
-            self._send(p, move.link, meta)
+            meta.used = p.used
+            self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING
             move.regs = (p.sleeping, None)
@@ -123,47 +139,53 @@ class Departure:
         except (ChannelLost, OSError):
             self.stay(p, p.sleeping, Reason.INCOMPLETE)
 
-    def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[image.Vma]) -> ImageMeta:
+    def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
         meta = capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
             shown=Timer(shown.realtime, shown.monotonic), pending=False,
         )  # fmt: skip
+        meta.seq = p.seq  # what it waits for will be answered with this number
         meta.private = self.tracer.private.carrier.manifest(p)
         return meta
 
-    def _send(self, p: Program, link: Link, meta: ImageMeta) -> None:
+    def _send(self, p: Program, move: Move, meta: ImageMeta) -> None:
+        link = move.link
+        assert link is not None
         self.tracer.private.carrier.send_rest(p, link)
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
         link.channel.send(Kind.IMAGE, p.pid, image.encode(meta))
         lib.mos_unfollow(self.tracer.pump)
-        sender = PageSender(p.task, link.channel, p.pid, near=link.near)
-        try:
-            fault(Point.HOME_IN_IMAGE, link.channel)
-            for vma in meta.vmas:
-                for start, end in content(p.pid, vma):
-                    sender.send(start, end)
-        finally:
-            sender.close()
+        fault(Point.HOME_IN_IMAGE, link.channel)
+        frames = self._pages(p, link, move.copy, meta.vmas)
         fault(Point.HOME_BEFORE_END, link.channel)
-        link.channel.send(Kind.IMAGE_END, p.pid, sender.frames.to_bytes(8, "little"))
+        link.channel.send(Kind.IMAGE_END, p.pid, frames.to_bytes(8, "little"))
         fault(Point.HOME_AFTER_IMAGE, link.channel)
 
-    def _sleep_of(self, regs: Any, stop: Stop) -> Kept | None:
-        """The pages of an interrupted sleep whose restart block points into the program's memory."""
-        if stop is Stop.SECCOMP or signed(regs.orig_rax) < 0 or not is_sleep(signed(regs.rax)):
-            return None
+    def _pages(self, p: Program, link: Link, copy: Precopy | None, vmas: list[Vma]) -> int:
+        """Send the memory, or what is left of it after `copying`; the number of PAGES frames in all."""
+        if copy is None:
+            return send_all(p.task, link.channel, p.pid, vmas, near=link.near)
+        copy.rest(vmas)
+        return copy.sender.frames
+
+    def note_sleep(self, p: Program, regs: Any) -> None:
+        """At a stop at home: is the program in a sleep that goes on by restart_syscall(2)? Then note what that needs of its memory.
+
+        The restart block points there, and the sleep's arguments are seen only when it is interrupted for the first time.
+        """
         nr = signed(regs.orig_rax)
-        reach = {
-            7: (regs.rdi, 8 * (regs.rsi & 0xFFFFFFFF)),
-            35: (regs.rsi, 16),
-            230: (regs.r10, 16),
-            202: (regs.rdi, 4),
-        }.get(nr)
-        if reach is None or not reach[0] or not reach[1]:
-            return Kept()
-        addr, size = reach
-        return Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)])
+        if nr < 0 or not is_sleep(signed(regs.rax)):
+            p.asleep = None
+        elif nr != SYS_RESTART_SYSCALL:
+            addr, size = {
+                7: (regs.rdi, 8 * (regs.rsi & 0xFFFFFFFF)),
+                35: (regs.rsi, 16),
+                230: (regs.r10, 16),
+                202: (regs.rdi, 4),
+            }.get(nr, (0, 0))
+            kept = addr and size
+            p.asleep = Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else Kept()
 
     def stay(self, p: Program, regs: Any, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""
@@ -184,15 +206,14 @@ class Departure:
     def commit(self, p: Program, link: Link, move: Move) -> None:
         """RUNNING: the body has begun. What is left here becomes the deputy."""
         _regs, sleep = move.regs
-        p.signals = 0
+        p.signals = p.seq = 0  # as in the image
         p.link, p.place, p.held = link, Place.AWAY, False
         p.answer = None
         asleep = p.deputy if p.sleeping is not None else None
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
-        keep = kept_at_home(mm_addresses(p.pid, 0))
         if sleep is not None:
             deputy.kept = sleep
-            keep += sleep.pages
+        keep = kept_at_home(mm_addresses(p.pid, 0)) + deputy.kept.pages
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             unregister_rseq(call, p.task.peek_rseq())
             stop_cpu_timers(call)

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from mosfs.calls import partial
+from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, returned
 from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, RESTARTS, signed
 from mosfs.native import lib
@@ -32,7 +34,7 @@ PARK_AFTER = 0.0005
 
 #: Injected helper calls use the first page of scratch, flights the rest.
 FLIGHT_SCRATCH = layout.SCRATCH + layout.PAGE
-FLIGHT_ROOM = layout.SCRATCH_SIZE - layout.PAGE
+FLIGHT_ROOM = layout.SCRATCH_SIZE - layout.PAGE - layout.CARRY_SIZE
 
 
 class State(Enum):
@@ -65,6 +67,8 @@ class Flight:
     started: float = 0.0
     hasten: Hasten = Hasten.NO
     done: Callable[[int], None] | None = None
+    spared: bool = False  # a signal that nobody hears has interrupted it
+    carry: Carry | None = None
 
     def outs(self, task: Task, result: int) -> list[tuple[int, bytes]]:
         """(program address, bytes) of what the call brings back."""
@@ -215,6 +219,22 @@ class Deputy:
                 self.task.write(place, blob.data)
         return Flight(request, tuple(args), places, big, time.monotonic())
 
+    def whole(self, result: int) -> int | None:
+        """The result of the flight; None if it goes on, because a signal that nobody hears has cut its transfer short."""
+        flight = self.flight
+        assert flight is not None, "a call ended that was never started"
+        nr = flight.request.nr
+        if flight.spared and nr in partial.CALLS:
+            flight.spared = False
+            regs = copy_regs(self.base)
+            regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 = flight.args
+            if partial.cut_short(self.task, nr, regs, result):
+                left, flight.carry = partial.remainder(self.task, nr, regs, result, flight.carry)
+                flight.args = (left.rdi, left.rsi, left.rdx, left.r10, left.r8, left.r9)
+                self._run(nr, flight.args)
+                return None
+        return result if flight.carry is None else partial.total(result, flight.carry)
+
     def finish(self, result: int) -> tuple[Flight, list[tuple[int, bytes]]]:
         """BUSY -> READY at the end of the flight: what it brought back."""
         flight = self.flight
@@ -222,6 +242,8 @@ class Deputy:
         outs = flight.outs(self.task, result)
         if flight.request.nr == SYS_RESTART and self.kept.outs:
             outs += [(addr, self.task.read(addr, size)) for addr, size in self.kept.outs]
+            if result not in RESTARTS:  # over: the next sleep is another one
+                self.kept = Kept()
         if flight.big is not None:
             with Calls(self.task, base=self.base, mask=self.mask) as call:
                 call(SYS_MUNMAP, *flight.big)

@@ -3,11 +3,14 @@
 ::
 
     home -> node     CHANNEL  mosd opens a data channel; the program runs on
+                     ARMING   the program is interrupted for a moment, so that its memory can be followed
+                     COPYING  its memory is sent while it runs
                      STOPPING the program is interrupted, captured, its image sent
                      SENT     until READY or FAIL, or the channel breaks (it goes on at home)
                      GO       until RUNNING (commit: the memory at home is given up)
     node -> home     RECALL   the host sends the image; when it stands here: DROP (commit); if it cannot: RESUME
     node -> node     CHANNEL  to the new host, with a second token
+                     COPYING  the old host sends the memory while the program runs, until it says COPIED
                      SENT     MOVE_TO to the old host; READY from the new one
                      GO       to the new host; RUNNING: DROP to the old one (commit); else RESUME
 
@@ -27,8 +30,10 @@ import msgspec
 
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.arrival import Arrival
+from mosfs.home.copying import Copying
 from mosfs.home.departure import Departure
 from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.migrate.precopy import NOTHING_EARLY
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.stops import Stop
@@ -43,6 +48,8 @@ if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 RETRY_BUSY = 0.005
+#: COPY with it means home.
+ALL_HOME = MoveOrder("", 0, b"", b"", True)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
 MAX_TRIES = 2000
 SYS_EXIT_GROUP = 231
@@ -58,6 +65,7 @@ class Moves:
         self._boot_id = clocks.boot_id()
         self.departure = Departure(self)
         self.arrival = Arrival(self)
+        self.copying = Copying(self)
 
     def starter(self, start: Start) -> Callable[[Program], None]:
         """What a program does before its first instruction when mosrun named a node."""
@@ -101,10 +109,13 @@ class Moves:
             return
         p.move = move
         self.tracer.announce(p)
-        if not move.target:
-            self.arrival.recall(p)
-        else:
+        if move.target:
             self._open_channel(p, move)
+        elif self.copying.comes_ahead(p):
+            move.order = ALL_HOME
+            self._copy_onward(p, move)
+        else:
+            self.arrival.recall(p)
 
     def _tell(self, p: Program, move: Move, reason: str) -> None:
         if move.seq:
@@ -121,18 +132,27 @@ class Moves:
             return
         p.move = None
         self.tracer.private.carrier.ended(p)
+        if move.copy is not None:
+            move.copy.close()
+        if move.rebuild is not None and p.away:
+            self.copying.give_up_memory(p, move.rebuild)
         if not reason:
             p.nmigs += 1
+            p.because = move.why
+            self.tracer.statistics.tell(p)
             if move.frozen_at:
                 p.freeze_ms = (time.monotonic() - move.frozen_at) * 1000
             self.tracer.log(
                 f"pid={p.pid} moved to={move.target or 'home'} freeze_ms={p.freeze_ms:.1f} "
                 f"total_ms={(time.monotonic() - move.started) * 1000:.1f}"
             )
+            self.tracer.traces.told(p, "has moved")
             if p.sigmig:
                 os.kill(p.pid, p.sigmig)
         else:
-            self.tracer.log(f"pid={p.pid} failed migrating to {move.target or 'home'}: {reason}")
+            failed = text(Text.MIGRATE_FAILED, computer=move.target or "home", reason=reason)
+            self.tracer.traces.told(p, failed)
+            self.tracer.log(f"pid={p.pid} {failed}")
         self._tell(p, move, reason)
         wanted, p.wanted = p.wanted, None
         if wanted is not None:
@@ -143,6 +163,8 @@ class Moves:
         if p in self._busy:
             self._busy.remove(p)
         move, p.move = p.move, None
+        if move is not None and move.copy is not None:
+            move.copy.close()
         if move is not None:
             self.requests = {k: v for k, v in self.requests.items() if v is not p}
             if move.link is not None and move.link is not p.link:
@@ -189,7 +211,7 @@ class Moves:
         if p.move is None or p.pid not in self.tracer.programs:
             return
         try:
-            if p.move.phase is Phase.STOPPING:
+            if p.move.phase in (Phase.ARMING, Phase.STOPPING):
                 self.departure.stop(p)
             elif p.move.phase is Phase.RECALL:
                 self.arrival.recall(p)
@@ -205,7 +227,7 @@ class Moves:
         self.requests[number] = p
         need = max(p.settings.needmem, 0)
         asked = self.tracer.control.send(
-            OpenChannel(number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away)
+            OpenChannel(number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away, move.below)
         )
         if not asked:
             del self.requests[number]
@@ -244,16 +266,34 @@ class Moves:
             if move is None or move.link is not link or move.phase is not Phase.PREPARING:
                 continue
             if p.away:
-                move.phase = Phase.SENT
-                self._order(p)
+                self._copy_onward(p, move)
             elif not self.tracer.private.carrier.send_ahead(p, link):
-                self.sent_ahead(p)
+                self.files_sent(p)
 
-    def sent_ahead(self, p: Program) -> None:
-        """What can be sent of a program that runs has been sent."""
+    def files_sent(self, p: Program) -> None:
+        """The private files of a program at home have gone ahead: now its memory."""
         if p.move is not None and p.move.phase is Phase.PREPARING:
-            p.move.phase = Phase.STOPPING
+            p.move.phase = Phase.ARMING if self.copying.wanted(p) else Phase.STOPPING
             self.departure.stop(p)
+
+    def _copy_onward(self, p: Program, move: Move) -> None:
+        """Have the old host send the memory to the new one while the program runs on."""
+        assert p.link is not None
+        move.phase = Phase.COPYING
+        try:
+            p.link.channel.send(Kind.COPY, p.pid, msgspec.msgpack.encode(move.order))
+        except ChannelLost:
+            self.tracer.away.link_lost(p.link)
+
+    def copied(self, p: Program) -> None:
+        """COPIED: the old host has sent enough ahead, or cannot. Now the program has to stand still."""
+        if p.move is None or p.move.phase is not Phase.COPYING or not p.away:
+            return
+        if not p.move.target:
+            self.arrival.recall(p)
+        else:
+            p.move.phase = Phase.SENT
+            self._order(p)
 
     def _order(self, p: Program) -> None:
         """Tell the old host to send the image to the new one."""
@@ -303,7 +343,7 @@ class Moves:
         if p.place is Place.LEAVING:
             regs, _sleep = move.regs
             self.departure.stay(p, regs, reason)
-        elif p.away and move.phase in (Phase.SENT, Phase.GO):
+        elif p.away and move.phase in (Phase.COPYING, Phase.SENT, Phase.GO):
             self._resume_old(p, reason)
         else:
             self.abandon(p, reason)
@@ -364,9 +404,14 @@ class Moves:
     def _exec_on_the_way(self, p: Program, link: Link, move: Move) -> bool:
         """It was leaving its node when it made exec, which has brought it home: go on from here."""
         self.drop(p, link)
-        if move.phase is Phase.RECALL:
+        if not move.target:
             self.finish(p, "")
-        elif move.phase is Phase.SENT and move.link is not None:
+        elif move.phase in (Phase.COPYING, Phase.SENT) and move.link is not None:
+            try:
+                move.link.channel.send(Kind.EARLY, p.pid, NOTHING_EARLY)
+            except ChannelLost:
+                pass  # the image will meet the same
+            move.phase = Phase.STOPPING
             self.departure.depart(p, Stop.OTHER)
             return True
         return False

@@ -8,10 +8,12 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
-from mosfs.calls.policy import Do, Unsupported, judge
+from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, private
 from mosfs.home.program import Move, Program
+from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
@@ -27,35 +29,44 @@ class Policy:
         self.tracer = tracer
 
     def mode(self, p: Program) -> Unsupported:
-        return Unsupported(max(p.settings.unsupported, 0))
+        return Unsupported(max(self.tracer.process(p).settings.unsupported, 0))
 
     def trapped(self, p: Program, row: Syscall, regs: Any) -> None:
         """A trapped call at home, other than an open."""
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         verdict = judge(row, args)
         if verdict.do is Do.SERVE:
-            p.task.cont()
+            self.tracer.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.answer(p, regs, verdict.result)
         elif self.mode(p) is Unsupported.STAY_HOME:
-            self.bind(p, verdict.message)
-            p.task.cont()
+            if verdict.message:
+                self.bind(p, verdict.message)
+            self.tracer.serve(p)
+        elif verdict.do is Do.PRIVATE and (not verdict.message or self.mode(p) is not Unsupported.KILL):
+            self.tracer.make_with(p, regs, "r10", private(regs.r10))
         else:
-            self._refuse_at_home(p, regs, verdict.message)
+            self._refuse_at_home(p, regs, self._device(p, row, args) or verdict.message, advice(row, args))
 
     def illegal(self, p: Program, regs: Any, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
 
     def bind(self, p: Program, message: str) -> None:
         """From now on the program stays at home, until it executes another."""
-        p.bound = message
-        self.tracer.announce(p)
+        process = self.tracer.process(p)
+        process.bound = f"stays at home: {message}"
+        self.tracer.announce(process)
 
-    def _refuse_at_home(self, p: Program, regs: Any, message: str) -> None:
+    def _device(self, p: Program, row: Syscall, args: tuple[int, ...]) -> str:
+        """The text for mapping a device; "" if that is not what the call does."""
+        of_file = row.nr == SYS_MMAP and not args[3] & MAP_ANONYMOUS
+        return text(Text.MAP_DEVICE) if of_file and p.has_device(as_c_int(args[4])) else ""
+
+    def _refuse_at_home(self, p: Program, regs: Any, message: str, hint: str = "") -> None:
         mode = self.mode(p)
         kept = copy_regs(regs)
         if mode is not Unsupported.QUIET:
-            self.say(p, message)
+            self._tell(p, mode, message, hint)
         if mode is Unsupported.KILL:
             os.kill(p.pid, signal.SIGKILL)
             return
@@ -71,21 +82,35 @@ class Policy:
         if verdict.do is Do.ANSWER:
             done(verdict.result)
             return True
-        return self._refuse_away(p, verdict.message, done)
+        if verdict.do is Do.PRIVATE and self.mode(p) in (Unsupported.QUIET, Unsupported.WARN):
+            done(0)  # the host maps it
+            return True
+        return self._refuse_away(p, self._device(p, row, args) or verdict.message, done, advice(row, args))
 
-    def _refuse_away(self, p: Program, message: str, done: Callable[[int], None]) -> bool:
+    def refuse_device(self, p: Program, done: Callable[[int], None]) -> None:
+        """A private mapping away of a device, whose memory cannot be there."""
+        self._refuse_away(p, text(Text.MAP_DEVICE), done)
+
+    def _refuse_away(self, p: Program, message: str, done: Callable[[int], None], hint: str = "") -> bool:
         mode = self.mode(p)
         if mode is Unsupported.STAY_HOME:
             # it comes home with this call still to be made, makes it there, and is bound by `trapped`
             self.tracer.moves.request(p, Move("", "home"))
             return True
         if mode is not Unsupported.QUIET:
-            self.say(p, message)
+            self._tell(p, mode, message, hint)
         if mode is Unsupported.KILL:
             os.kill(p.pid, signal.SIGKILL)
         else:
             done(-errno.ENOSYS)
         return True
+
+    def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:
+        """The message; under -w, once a program and hint, also what to do about it."""
+        self.say(p, message)
+        if mode is Unsupported.WARN and hint and hint not in p.advised:
+            p.advised = p.advised | {hint}
+            self.say(p, hint)
 
     def say(self, p: Program, message: str) -> None:
         """A line on the program's own standard error. Precondition: its task at home is stopped."""

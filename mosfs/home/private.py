@@ -162,12 +162,12 @@ class Private:
 
     def announce(self, p: Program, own: Holdings) -> None:
         for name, fd in own.store.log:
-            self.tracer.control.send(PrivateFile(p.pid, name, fd))
+            self.tracer.control.send(PrivateFile(self.tracer.process(p).pid, name, fd))
         own.store.log.clear()
 
     def announce_all(self, p: Program) -> None:
         """To a mosd that knows nothing yet."""
-        if p.private is not None:
+        if p.private is not None and not p.leader:
             p.private.store.log.clear()
             for name, file in p.private.store.names.items():
                 self.tracer.control.send(PrivateFile(p.pid, name, file.fd))

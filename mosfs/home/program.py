@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from mosfs.abi.flags import AT_FDCWD
+from mosfs.balance.account import Account
+from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
-from mosfs.home.deputy import Deputy
+from mosfs.home.calltrace import CallTrace
+from mosfs.home.deputy import Deputy, Kept
+from mosfs.migrate.image import Vma
+from mosfs.migrate.precopy import Precopy
+from mosfs.migrate.rebuild import Rebuild
 from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import Sender, Spool
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
-from mosfs.wire.messages import ProcState, Settings
+from mosfs.wire.messages import LastMessage, ProcState, Settings
 from mosfs.wire.orders import MoveOrder
+
+_DEV_ZERO = os.makedev(1, 5)
 
 
 class Place(StrEnum):
@@ -34,6 +44,8 @@ class Phase(StrEnum):
 
     CHANNEL = "channel"  # mosd is asked for a data channel
     PREPARING = "preparing"  # the new host makes an empty body; the program runs on
+    ARMING = "arming"  # the program is interrupted so that its memory can be followed
+    COPYING = "copying"  # its memory is sent while it runs
     STOPPING = "stopping"  # the program is interrupted to be captured
     SENT = "sent"  # the image is on its way to the new host; READY or FAIL follows
     GO = "go"  # the body may run; it has not said so yet
@@ -99,7 +111,11 @@ class Move:
     started: float = field(default_factory=time.monotonic)
     frozen_at: float = 0.0
     tries: int = 0
+    copy: Precopy | None = None
+    rebuild: Rebuild | None = None  # on the way home: the deputy with what has come ahead
     waiting: bool = False  # the program is inside its own migration request
+    below: int = 0  # the target takes it only while its load stays below this
+    why: str = ""  # why it is moved, "" if somebody wishes it
 
 
 @dataclass(slots=True)
@@ -119,6 +135,8 @@ class Program:
     sigmig: int = 0
     held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
     halted: bool = False  # it is in a group stop
+    leader: int = 0  # this is a thread of that process
+    threads: set[int] = field(default_factory=set)  # the others of this process
     native: bool = False  # mosnative: not ours any more but for the stops
     bound: str = ""  # why it can never leave (until its next exec)
     why: str = ""  # why the last attempt to move it failed
@@ -127,20 +145,36 @@ class Program:
     signals: int = 0  # SIGNAL frames sent to its host
     seq: int = 0  # number of the call that the body waits in, echoed in its answer
     answer: list[tuple[int, bytes, int]] | None = None  # frames for the host, kept back while the body moves
+    asleep: Kept | None = None  # it is in a sleep at home that was interrupted: what that needs of its memory
     sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
     carry: Carry | None = None  # it is in the middle of a transfer that we cut short
+    used: Used = field(default_factory=Used)  # CPU time away, in all
+    children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
+    dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
+    names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled
+    shown: bytes | None = None  # what its body's memory looks like in the file of /proc that it is about to open
+    parent: int = 0
+    watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
     interrupted: bool = False  # we have asked it to stop
     restart: tuple[int, int] | None = None  # (call, result) for the kernel's restart logic at the next delivery
     clock_page: bytes = b""
     last_move: tuple[int, str, str] = (0, "", "ok")
     freeze_ms: float = 0.0
+    next_checkpoint: int = 1
+    trace: CallTrace | None = None  # where its calls are told (mosrun --trace)
+    next_trace: CallTrace | None = None
+    called: tuple[int, str] | None = None  # with a trace: number and text of the call that it is in
+    advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
+    last_message: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
     start: Callable[[Program], None] | None = None  # what to do before the first instruction
     next_settings: Settings | None = None
     next_native: bool = False
     retry_at: float = 0.0
     launcher: socket.socket | None = None
     announced: ProcState | None = None
+    because: str = ""  # why it was moved where it is
+    account: Account = field(default_factory=lambda: Account(time.monotonic()))
     private: Holdings | None = None
     filters: int = 0  # of `home.private` that are installed in it
     inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
@@ -173,7 +207,23 @@ class Program:
             comm=self.comm,
             sigmig=self.sigmig,
             freeze_ms=round(self.freeze_ms, 3),
+            next_checkpoint=self.next_checkpoint,
+            last_message=self.last_message,
+            barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
+            because=self.because,
         )
+
+    def has_device(self, fd: int) -> bool:
+        """Whether a descriptor is a character device whose memory is not just zeros (/dev/zero)."""
+        try:
+            found = os.stat(f"/proc/{self.pid}/fd/{fd}")
+        except OSError:
+            return False
+        return stat.S_ISCHR(found.st_mode) and found.st_rdev != _DEV_ZERO
+
+    def directory(self, dirfd: int) -> bytes:
+        """Path of an open directory, or of the working directory (AT_FDCWD); OSError if it is none."""
+        return os.readlink(f"/proc/{self.pid}/{'cwd' if dirfd == AT_FDCWD else f'fd/{dirfd}'}".encode())
 
     def obstacle(self) -> str:
         """Why it cannot be captured right now; "" if it can."""

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-import msgspec
+from msgspec.structs import replace
 
-from mosfs.procfs.table import BY_NAME, ControlFile
+from mosfs.procfs.table import ControlFile
 from mosfs.wire.messages import Settings
 
+#: mosrun(1), RECURSIVE MOSRUN: only these are inherited.
 _INHERITED = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay")
+_NOT_GIVEN = Settings()
 
 
 def inherit(parent: Settings, child: Settings) -> Settings:
     """Recursive mosrun: what is not given explicitly comes from the parent (mosrun(1), RECURSIVE MOSRUN)."""
-    missing = {name: getattr(parent, name) for name in _INHERITED if getattr(child, name) == -1}
-    return msgspec.structs.replace(child, **missing)
+    given = {name: getattr(child, name) for name in _INHERITED}
+    return replace(child, **{name: getattr(parent, name) for name, value in given.items() if value == -1})
+
+
+def of_child(parent: Settings) -> Settings:
+    """After fork: -C, -N and -A are not inherited (mosrun(1), CHECKPOINTS)."""
+    return replace(
+        parent, checkpoint_file=_NOT_GIVEN.checkpoint_file, checkpoint_limit=_NOT_GIVEN.checkpoint_limit,
+        checkpoint_interval=_NOT_GIVEN.checkpoint_interval,
+    )  # fmt: skip
 
 
 def get(settings: Settings, row: ControlFile) -> int:
+    """The number that the control file ``row`` shows."""
     value: int = getattr(settings, row.setting)
     return row.default if value == -1 else value
 
 
-def put(settings: Settings, name: str, value: int) -> Settings:
-    """``settings`` with the control file ``name`` set."""
-    fields = {f: getattr(settings, f) for f in settings.__struct_fields__}
-    fields[BY_NAME[name].setting] = value
-    return Settings(**fields)
+def put(settings: Settings, row: ControlFile, value: int | str) -> Settings:
+    """``settings`` with the control file ``row`` set; text for `Kind.NAME`, else a number."""
+    return replace(settings, **{row.setting: value})

@@ -19,23 +19,27 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.abi.texts import Reason
-from mosfs.calls import partial
-from mosfs.calls.request import pack_reply
-from mosfs.home import control_calls
-from mosfs.home.away import TRACE, Away
-from mosfs.home.control_calls import Redirect, Special
+from mosfs.abi.texts import Reason, Text, text
+from mosfs.calls import cputime, partial
+from mosfs.calls.request import VALUE, pack_reply
+from mosfs.home import control_calls, own_files
+from mosfs.home.away import AFFINITY, Away
+from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
+from mosfs.home.controls import Controls
+from mosfs.home.cputime import CpuTime
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.private import Private
-from mosfs.home.program import Move, Place, Program
+from mosfs.home.program import Place, Program
 from mosfs.home.registers import arguments
-from mosfs.home.settings import get, inherit, put
+from mosfs.home.settings import inherit, of_child
+from mosfs.home.tracing import Traces
+from mosfs.home.usage import Statistics
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
-from mosfs.procfs.table import BY_NAME, as_unsigned, from_unsigned
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
+from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
@@ -58,10 +62,9 @@ from mosfs.wire.messages import (
 )
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
-_IGNORED_BY_DEFAULT = frozenset({signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT})
-_OPENS = frozenset({control_calls.SYS_OPEN, control_calls.SYS_OPENAT, control_calls.SYS_OPENAT2, control_calls.SYS_CREAT})
-_PATH_ARG = {control_calls.SYS_OPEN: 0, control_calls.SYS_CREAT: 0, control_calls.SYS_OPENAT: 1, control_calls.SYS_OPENAT2: 1}
-SYS_SCHED_GETAFFINITY = 204
+_IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
+_OPENS = frozenset(PATH_ARG)
+HAS_THREADS = "stays at home: has threads"
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
 
@@ -84,6 +87,9 @@ class Tracer:
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
+        self.controls = Controls(self)
+        self.statistics = Statistics(self)
+        self.cputime = CpuTime(self.programs)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.pass_opens = 1
@@ -91,6 +97,7 @@ class Tracer:
         self.event = ffi.new("struct mos_event *")
         self.private = Private(self)
         self.timers: list[tuple[float, int]] = []
+        self.traces = Traces(self)
         self.begun = False
         lib.mos_setup_signals()
 
@@ -104,7 +111,7 @@ class Tracer:
             self.pump.nfds = 0
             if self.control.sock is not None:
                 self._watch(self.control.fileno())
-            busy = bool(self.private.carrier.sending or self.private.carrier.retired)
+            busy = False
             for link in sources:
                 if link.channel.pending():
                     busy = True
@@ -128,6 +135,7 @@ class Tracer:
                 for link in sources:
                     if link.channel.pending():
                         self.away.channel_event(link)
+            self.moves.copying.step()
             self._housekeeping()
 
     def _watch(self, fd: int) -> None:
@@ -144,6 +152,9 @@ class Tracer:
         retry = self.moves.next_retry()
         if retry is not None:
             due = min(due, retry)
+        for sending in (self.moves.copying.timeout(), self.private.carrier.timeout()):
+            if sending is not None:
+                due = min(due, now + sending)
         if self.control.sock is None:
             due = min(due, now + 0.3)
         return max(0, int((due - now) * 1e6))
@@ -157,6 +168,8 @@ class Tracer:
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
+            self.traces.flush()
+            self.statistics.tick(now)
             self.private.reap_all()
             if self.control.sock is None:
                 self.connect()
@@ -165,7 +178,9 @@ class Tracer:
 
     def _update_clocks(self) -> None:
         for p in self.programs.values():
-            if p.place is Place.HOME and p.clock_page and not p.native:
+            if p.last_message is not None:
+                self.announce(p)
+            if p.place is Place.HOME and p.clock_page and not p.native and not p.leader:
                 try:
                     self._refresh_clock(p)
                 except (TaskGone, OSError):
@@ -188,15 +203,18 @@ class Tracer:
                 self.control.send(ProcGone(pid))
             for p in self.programs.values():
                 p.announced = None
+                p.account.news = True
                 self.announce(p)
                 self.private.announce_all(p)
 
-    def log(self, text: str, level: int = 20) -> None:
-        if not self.control.send(Report(level, text)):
-            sys.stderr.write(f"tracer {os.getpid()}: {text}\n")
+    def log(self, line: str, level: int = 20) -> None:
+        if not self.control.send(Report(level, line)):
+            sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
 
     def announce(self, p: Program) -> None:
         """Tell mosd if anything that it shows has changed."""
+        if p.leader:
+            return
         state = p.state()
         if state != p.announced:
             p.announced = state
@@ -223,15 +241,8 @@ class Tracer:
 
     def _command(self, message: Command) -> None:
         p = self.programs.get(message.pid)
-        if p is None:
-            return
-        if message.name == "migrate":
-            self.moves.request(p, Move(message.value, message.value, message.seq))
-        elif message.name == "sigmig":
-            p.sigmig = int(message.value)
-        elif message.name != "clear":
-            p.settings = put(p.settings, message.name, int(message.value))
-        self.announce(p)
+        if p is not None:
+            self.controls.command(p, message)
 
     def _adjust(self, message: Adjust, passed: socket.socket | None) -> None:
         """mosrun or mosnative inside the tree: what it asks holds from the caller's next exec on."""
@@ -246,30 +257,49 @@ class Tracer:
             p.start = self.moves.start_native
         else:
             p.next_settings = inherit(p.settings, message.settings)
+            p.next_trace = self.traces.of(p.pid, message.start.trace)
             p.start = self.moves.starter(message.start) if message.start.node or message.start.shown else None
         self.control.send(Adjusted(message.req, ""))
 
     # ------------------------------------------------------------------ programs
 
     def adopt(self, task: Task, settings: Settings, parent: Program | None = None) -> Program:
-        p = Program(task, uid_of(task.pid), settings)
+        p = Program(task, uid_of(task.pid), settings if parent is None else of_child(settings))
         if parent is not None:
             p.place, p.link = parent.place, parent.link
+            p.trace = parent.trace
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
+            p.parent, p.names = parent.pid, parent.names
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
+        else:
+            p.trace = self.traces.everything
         self.programs[task.pid] = p
         self.begun = True
         return p
 
+    def process(self, p: Program) -> Program:
+        """The process that ``p`` is a thread of: settings, and what people see, are its."""
+        return self.programs.get(p.leader, p)
+
+    def _thread(self, q: Program, p: Program) -> None:
+        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
+        process = self.process(p)
+        q.leader = process.pid
+        process.threads.add(q.pid)
+        process.bound = process.bound or HAS_THREADS
+
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
-        if TRACE:
-            sys.stderr.write(f"forget {p.pid} {p.place}\n")
+        self.traces.returned(p, None, "not back")
         self.release_vfork(p)
+        self.cputime.ended(p)
         self.moves.gone(p)
         self.private.forget(p)
-        self.control.send(ProcGone(p.pid))
+        if p.leader:
+            self.process(p).threads.discard(p.pid)
+        else:
+            self.control.send(ProcGone(p.pid))
 
     def release_vfork(self, p: Program) -> None:
         parent = self.programs.get(p.vfork_parent)
@@ -323,13 +353,17 @@ class Tracer:
 
     def _forked(self, p: Program, stop: Stop) -> None:
         child = p.task.event_message()
+        self.traces.returned(p, child, "home")
         q = self.adopt(Task(child), p.settings, parent=p)
         if stop is Stop.VFORK:
             p.vforking += 1
             q.vfork_parent = p.pid
-        thread = stop is Stop.CLONE and _is_thread(child, p.pid)
+        thread = stop is Stop.CLONE and tgid_of(child) != child
         if thread:
-            p.bound = q.bound = "has threads"
+            self._thread(q, p)
+            self.announce(self.process(p))
+        elif q.bound == HAS_THREADS:  # a child has only the thread that made it
+            q.bound = ""
         self.private.forked(p, q, thread=thread)
         p.task.cont()
         self.announce(q)
@@ -344,13 +378,19 @@ class Tracer:
     def exec_done(self, p: Program) -> None:
         """PTRACE_EVENT_EXEC: a new program in the same process."""
         first = p.place is Place.STARTING
+        self._alone(p)
         self.release_vfork(p)
+        self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
+        p.names = []
         p.sleeping, p.restart = None, None
         p.infos.clear()
         p.comm = comm_of(p.pid)
         if p.next_settings is not None:
             p.settings, p.next_settings = p.next_settings, None
+        if p.next_trace is not None:
+            p.trace, p.next_trace = p.next_trace, None
+        self.traces.returned(p, 0, "home")
         if p.next_native:
             p.native, p.next_native = True, False
         p.place = Place.HOME
@@ -359,6 +399,8 @@ class Tracer:
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
+            if first:
+                self.statistics.began(p)
             self.private.embarked(p, files)
         except embark.CannotEmbark as error:
             p.native = True
@@ -373,6 +415,14 @@ class Tracer:
             start(p)
         elif not self.moves.resume_away(p):
             p.task.cont()
+
+    def _alone(self, p: Program) -> None:
+        """exec: the other threads are gone, and whichever made it has the process's ID now (ptrace(2), execve under ptrace)."""
+        self.programs.pop(p.task.event_message() if p.threads else p.pid, None)
+        for tid in p.threads:
+            self.programs.pop(tid, None)
+        p.threads.clear()
+        self.programs[p.pid] = p
 
     def _fetch_private(self, p: Program) -> bytes:
         """The private files of a program that exec away has brought home; without them it is lost, as with its host."""
@@ -399,22 +449,26 @@ class Tracer:
 
     def go_on(self, p: Program) -> None:
         """Resume a program at home; the end of a transfer that we cut short is watched."""
-        p.task.cont(request=SYSCALL if p.carry is not None else CONT)
+        p.task.cont(request=SYSCALL if p.carry is not None or p.watched else CONT)
 
     def _mend_transfer(self, p: Program, *, again: bool = False) -> None:
         """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
         p.interrupted = again
         regs = p.task.peek_regs()
         nr, result = signed(regs.orig_rax), signed(regs.rax)
-        if partial.cut_short(nr, regs, result):
+        if partial.cut_short(p.task, nr, regs, result):
             before = copy_regs(regs)
             before.rip -= 2
             before.rax, before.orig_rax = nr, NOTHING
-            rest, p.carry = partial.remainder(before, result, p.carry)
+            rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
             p.task.set_regs(rest)
 
     def _syscall_stop(self, p: Program) -> None:
-        """Entry or exit of the rest of a transfer."""
+        """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
+        if p.called is not None:
+            self.traces.returned(p, signed(p.task.peek_regs().rax), "home")
+        if p.watched:
+            self.cputime.complete(p, p.task.peek_regs())
         if p.carry is None:
             p.task.cont()
             return
@@ -422,9 +476,9 @@ class Tracer:
         result = signed(regs.rax)
         if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.moves.departure.deliverable(p):
+        elif result in RESTARTS and not self._heard(p):
             p.task.cont(request=SYSCALL)
-        elif p.interrupted and partial.cut_short(signed(regs.orig_rax), regs, result):
+        elif (p.interrupted or not self._heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
             self._mend_transfer(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
@@ -433,6 +487,11 @@ class Tracer:
             p.carry = None
             p.task.set_regs(regs)
             p.task.cont()
+
+    def _heard(self, p: Program) -> bool:
+        """A signal is about to be delivered, and it does something."""
+        sets = status_sets(p.pid)
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
 
     # ------------------------------------------------------------------ stops at home
 
@@ -444,20 +503,26 @@ class Tracer:
             regs.orig_rax, regs.rax = number, result & NOTHING
             p.task.set_regs(regs)
         else:
-            self.spare_interruption(p.task, regs, sig)
+            self.moves.departure.note_sleep(p, regs)
+            if self.spare_interruption(p.task, regs, sig):
+                self._mend_transfer(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
 
-    def spare_interruption(self, task: Task, regs: Any, sig: int) -> None:
-        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all."""
-        if signed(regs.rax) != -errno.EINTR or signed(regs.orig_rax) < 0:
-            return
-        sets = status_sets(task.pid)
-        bit = 1 << (sig - 1)
-        if sets["SigIgn"] & bit or (sig in _IGNORED_BY_DEFAULT and not sets["SigCgt"] & bit):
+    def spare_interruption(self, task: Task, regs: Any, sig: int) -> bool:
+        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
+
+        True if it may have cut a transfer short (`calls.partial`)."""
+        result, number = signed(regs.rax), signed(regs.orig_rax)
+        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
+            return False
+        if not _unheard(status_sets(task.pid)) >> (sig - 1) & 1:
+            return False
+        if result == -errno.EINTR:
             regs.rip -= 2
             regs.rax = regs.orig_rax
             regs.orig_rax = NOTHING
             task.set_regs(regs)
+        return result > 0
 
     def _trapped(self, p: Program) -> None:
         """A call that the filter sent to us."""
@@ -467,19 +532,27 @@ class Tracer:
             p.task.cont()
             return
         row = BY_NR.get(nr)
-        if nr == SYS_SCHED_GETAFFINITY:
+        if nr in AFFINITY:
             lib.mos_unpin(self.pump)
+        self.traces.at_home(p, nr, arguments(regs))
         if p.private is not None and self.private.trapped(p, regs, nr):
             return
-        if nr in _OPENS:
+        if nr in cputime.CALLS:
+            self.cputime.watch(p, nr)
+        elif nr in _OPENS:
             self._open(p, regs, nr)
         elif row is None:
             self.policy.illegal(p, regs, nr)
         else:
             self.policy.trapped(p, row, regs)
 
+    def serve(self, p: Program) -> None:
+        """Let a trapped call be made."""
+        p.task.cont(request=SYSCALL if p.called is not None else CONT)
+
     def answer(self, p: Program, regs: Any, result: int) -> None:
         """End a trapped call with ``result`` instead of making it."""
+        self.traces.returned(p, result, "MOSIX")
         regs.orig_rax = NOTHING
         regs.rax = result & NOTHING
         p.task.set_regs(regs)
@@ -488,24 +561,40 @@ class Tracer:
     def _open(self, p: Program, regs: Any, nr: int) -> None:
         args = arguments(regs)
         try:
-            path = p.task.read_string(args[_PATH_ARG[nr]])
+            path = p.task.read_string(args[PATH_ARG[nr]])
+            how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
         except OSError:
-            p.task.cont()
+            self.serve(p)
             return
-        meaning = control_calls.recognise(nr, args, path, p.pid, self.mount)
+        opened = control_calls.opening(nr, args, path, how)
+        meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
         if meaning is None:
-            p.task.cont()
+            self._open_own(p, regs, path, nr)
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
         else:
-            self.special(p, meaning, lambda result: self.finish_special(p, result))
+            self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
+
+    def _open_own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
+        """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
+        name = own_files.wanted(p.pid, path, nr, arguments(regs))
+        if name not in ("maps", "smaps"):
+            self.serve(p)
+            return
+        kept = copy_regs(regs)
+        with Calls(p.task) as call:
+            result = own_files.opened_at_home(call, p.pid, name, nr, arguments(kept), p.names)
+        self.answer(p, kept, result)
 
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, which lies in the low region meanwhile."""
         p.task.write(layout.SCRATCH, path + b"\0")
-        name = ("rdi", "rsi")[_PATH_ARG[nr]]
+        self.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
+
+    def make_with(self, p: Program, regs: Any, name: str, value: int) -> None:
+        """Make a trapped call with another value in the register ``name``, of which the program sees nothing."""
         before = getattr(regs, name)
-        setattr(regs, name, layout.SCRATCH)
+        setattr(regs, name, value)
         p.task.set_regs(regs)
         p.task.cont(request=SYSCALL)
         status = p.task.wait()
@@ -514,95 +603,54 @@ class Tracer:
             regs = p.task.peek_regs()
             setattr(regs, name, before)
             p.task.set_regs(regs)
+            self.traces.returned(p, signed(regs.rax), "home")
             p.task.cont(request=CONT)
         else:
             self._task_event(p.pid, status)
-
-    def special(self, p: Program, special: Special, done: Any) -> None:
-        """Carry out an open that is a request; ``done(result)`` is called once, at once but for a migration."""
-        error = control_calls.refused(special)
-        if error:
-            done(-error)
-            return
-        row = special.row
-        if row is None:
-            done(self._in_cluster(special.value))
-            return
-        if row.name == "migrate":
-            self._migrate_self(p, special.value, done)
-            return
-        before = self.value_of(p, row.name) if special.reads else 0
-        if special.writes:
-            if row.setting:
-                p.settings = put(p.settings, row.name, special.value & 0xFFFFFFFF)
-            elif row.name == "sigmig":
-                p.sigmig = special.value & 0xFF
-            self.announce(p)
-        done(before)
 
     def finish_special(self, p: Program, result: int) -> None:
         """The answer to an open that was a request, wherever the program is now."""
         p.held = False
         if p.away:
-            self.away.send(p, Kind.REPLY, pack_reply(result, []))
+            self.traces.returned(p, result, "MOSIX")
+            self.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
         else:
             self.answer(p, p.task.peek_regs(), result)
 
-    def value_of(self, p: Program, name: str) -> int:
-        """What reading the control file ``name`` gives."""
-        if name == "whereami":
-            if not p.away or p.link is None:
-                return 0
-            number = self.config.userview.get(p.link.ip)
-            return number if number is not None else _sign_extended(as_unsigned(p.link.ip))
-        if name == "nmigs":
-            return p.nmigs
-        if name == "sigmig":
-            return p.sigmig
-        return get(p.settings, BY_NAME[name])
 
-    def _in_cluster(self, value: int) -> int:
-        ip = self._node(value & 0xFFFFFFFF)
-        return int(ip in self.config.userview or ip == self.config.ip)
-
-    def _node(self, value: int) -> str:
-        """IP of a node number, or of an unsigned IP."""
-        by_number = {number: ip for ip, number in self.config.userview.items()}
-        return by_number.get(value) or from_unsigned(value)
-
-    def _migrate_self(self, p: Program, value: int, done: Any) -> None:
-        value &= 0xFFFFFFFF
-        if value == 0xFFFFFFFF:  # -1: consider it; automatic decisions come with the balancer
-            done(0)
-            return
-        target = self._node(value) if value else ""
-        p.held = True
-        self.moves.request(p, Move(target, target or "home", done=lambda reason: done(-errno.EAGAIN if reason else 0)))
+def _unheard(sets: dict[str, int]) -> int:
+    """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
+    return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]
 
 
-def _sign_extended(ip: int) -> int:
-    """An address as open() returns it: a C int, so that GET_IP works (readings, row 18)."""
-    return ip - (1 << 32) if ip >> 31 else ip
-
-
-def _is_thread(child: int, parent: int) -> bool:
+def tgid_of(pid: int) -> int:
+    """The process that thread ``pid`` belongs to; ``pid`` itself when it is gone."""
     try:
-        with open(f"/proc/{child}/status", encoding="latin-1") as status:
-            tgid = next(line for line in status if line.startswith("Tgid:")).split()[1]
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            return int(next(line for line in status if line.startswith("Tgid:")).split()[1])
     except (OSError, StopIteration):
-        return False
-    return int(tgid) != child
+        return pid
 
 
 def _has_sys_admin(pid: int) -> bool:
     """May install a filter without no_new_privs (seccomp(2))."""
     try:
         with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            text = status.read()
+            lines = status.read()
     except OSError as error:
         raise TaskGone(pid) from error
-    effective = int(text[text.index("CapEff:") + 8 :].split(None, 1)[0], 16)
+    effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
     return bool(effective >> 21 & 1)
+
+
+def _why_not_seized(error: Exception) -> str:
+    """In the manual's words (section 10.5) where it has some: ptrace(2), PTRACE_SEIZE, and what a security module may add."""
+    texts = {
+        errno.EIO: Text.NO_PTRACE, errno.EINVAL: Text.NO_PTRACE, errno.EPERM: Text.TOO_SECURE, errno.EACCES: Text.TOO_SECURE,
+        errno.ENOMEM: Text.NO_MEMORY,
+    }  # fmt: skip
+    found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
+    return text(found) if found is not None else str(error)
 
 
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
@@ -612,11 +660,11 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     try:
         task.seize()
     except (TaskGone, OSError) as error:
-        reason = "kernel does not support full ptrace options" if getattr(error, "errno", 0) == errno.EIO else str(error)
-        launcher.send(b"ERR\0" + reason.encode())
+        launcher.send(b"ERR\0" + _why_not_seized(error).encode())
         return 1
     p = tracer.adopt(task, spawn.settings)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
+    p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
     launcher.send(b"OK")
     launcher.close()
     return _serve(tracer)
@@ -638,7 +686,7 @@ def adopt(spawn: AdoptTracer) -> int:
         p.place = Place.HOME
         tracer.private.adopted(p)
         if state is not None:
-            p.nmigs, p.sigmig = state.nmigs, state.sigmig
+            p.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
             # a move that was under way has ended with the tracer that made it
             p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)
@@ -655,6 +703,7 @@ def _serve(tracer: Tracer) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
         tracer.run()
+        tracer.traces.end()
     except Exception:
         tracer.log(traceback.format_exc(), 40)
         raise

@@ -14,9 +14,10 @@ import msgspec
 
 VERSION = 1
 
-#: addr u64, pages u32, flags u32 (COMPRESSED), xxh3_64 of the raw pages u64
+#: addr u64, pages u32, flags u32 (COMPRESSED, ZERO), xxh3_64 of the raw pages u64
 PAGES_HEADER = struct.Struct("<QIIQ")
 COMPRESSED = 1
+ZERO = 2  # no data: the pages are empty again
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 
@@ -46,6 +47,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before it.
     ``cpu_timers``: struct itimerval of ITIMER_VIRTUAL and ITIMER_PROF, which count where the program computes.
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
+    ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
@@ -74,10 +76,11 @@ class ImageMeta(msgspec.Struct, array_like=True):
     home: str = ""
     waiting: bool = False
     dumpable: int = 1
-    carry: tuple[int, int, int] | None = None
+    carry: tuple[int, int, int, int] | None = None
     seq: int = 0
     seen: int = 0
     cpu_timers: list[bytes] = []
+    used: tuple[int, int] = (0, 0)
     private: bytes = b""
 
 

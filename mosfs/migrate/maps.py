@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
+from mosfs.abi.texts import Text, text
 from mosfs.migrate.image import PROT_EXEC, PROT_READ, PROT_WRITE, Vma
 from mosfs.trace import layout
 from mosfs.trace.task import TaskGone
@@ -44,7 +46,9 @@ def read_maps(pid: int) -> list[Mapping]:
         with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
             return [parse_line(line) for line in lines]
     except OSError as error:
-        raise TaskGone(pid) from error
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            raise TaskGone(pid) from error
+        raise CannotMove(f"{text(Text.NO_MAPS)} ({error.strerror})") from error
 
 
 def travelling(mappings: list[Mapping], stack: int) -> list[Vma]:
@@ -111,27 +115,3 @@ def protections(vmas: list[Vma]) -> list[tuple[int, int, int]]:
         else:
             calls.append((vma.start, vma.end - vma.start, vma.prot))
     return calls
-
-
-def complement(keep: list[tuple[int, int]], low: int, high: int) -> list[tuple[int, int]]:
-    """What is left of [low, high) without the ranges of ``keep`` (sorted, disjoint)."""
-    gaps: list[tuple[int, int]] = []
-    at = low
-    for start, end in keep:
-        if min(start, high) > at:
-            gaps.append((at, min(start, high)))
-        at = max(at, end)
-    if at < high:
-        gaps.append((at, high))
-    return gaps
-
-
-def merge(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sorted and disjoint, as `complement` wants them."""
-    merged: list[tuple[int, int]] = []
-    for start, end in sorted(ranges):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-        else:
-            merged.append((start, end))
-    return merged

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import xxhash
 
-from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, BadImage, Vma
+from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, ZERO, BadImage, Vma
 from mosfs.native import ffi, lib
 from mosfs.trace.layout import PAGE
 from mosfs.trace.task import Task, TaskGone
@@ -20,6 +20,8 @@ from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
 
 CHUNK = 256 * 1024
+#: Pages of one empty range at most.
+MOST = 1 << 20
 
 
 def content(pid: int, vma: Vma) -> Iterator[tuple[int, int]]:
@@ -57,11 +59,19 @@ class PageSender:
     def close(self) -> None:
         os.close(self._mem)
 
-    def send(self, start: int, end: int) -> None:
+    def send(self, start: int, end: int, *, again: bool = False) -> None:
+        """``again``: the receiver has pages here already, so it must hear of empty ones too."""
         for at in range(start, end, CHUNK):
-            self._chunk(at, min(CHUNK, end - at))
+            self._chunk(at, min(CHUNK, end - at), again)
 
-    def _chunk(self, at: int, size: int) -> None:
+    def zero(self, start: int, end: int) -> None:
+        """The pages of this range are empty again."""
+        for at in range(start, end, MOST << 12):
+            pages = min(MOST, (end - at) // PAGE)
+            self.channel.send(Kind.PAGES, self.pair, PAGES_HEADER.pack(at, pages, ZERO, 0))
+            self.frames += 1
+
+    def _chunk(self, at: int, size: int, again: bool) -> None:
         view = memoryview(self._buffer)[:size]
         got = self.task.read_into(at, view)
         if got < size:
@@ -69,17 +79,18 @@ class PageSender:
         pages = size // PAGE
         zeros = lib.mos_zero_runs(ffi.from_buffer(view), size, ffi.from_buffer(self._zero))
         if zeros == pages:
+            if again:
+                self.zero(at, at + size)
             return
         if not zeros:
             self._run(at, view)
             return
         flags = bytes(self._zero[:pages])
-        first = flags.find(0)
-        while first >= 0:
-            last = flags.find(1, first)
-            last = pages if last < 0 else last
-            self._run(at + first * PAGE, view[first * PAGE : last * PAGE])
-            first = flags.find(0, last)
+        if again:
+            for start, end in _runs_of(flags, 1):
+                self.zero(at + start * PAGE, at + end * PAGE)
+        for start, end in _runs_of(flags, 0):
+            self._run(at + start * PAGE, view[start * PAGE : end * PAGE])
 
     def _read_slowly(self, at: int, view: memoryview, got: int) -> None:
         """What process_vm_readv refuses: pages without read permission, and past the end of a file (zeros)."""
@@ -105,10 +116,34 @@ class PageSender:
         self.bytes += len(raw)
 
 
-def unpack(payload: bytes) -> tuple[int, bytes | memoryview]:
-    """(address, raw pages) of a PAGES frame; BadImage when the checksum or the size differs."""
+def send_all(task: Task, channel: Channel, pair: int, vmas: list[Vma], *, near: bool) -> int:
+    """All memory of a stopped task; the number of PAGES frames."""
+    sender = PageSender(task, channel, pair, near=near)
+    try:
+        for vma in vmas:
+            for start, end in content(task.pid, vma):
+                sender.send(start, end)
+    finally:
+        sender.close()
+    return sender.frames
+
+
+def _runs_of(flags: bytes, value: int) -> Iterator[tuple[int, int]]:
+    """(first, end) of the runs of ``value`` in a string of the two bytes 0 and 1."""
+    first = flags.find(value)
+    while first >= 0:
+        end = flags.find(1 - value, first)
+        end = len(flags) if end < 0 else end
+        yield first, end
+        first = flags.find(value, end)
+
+
+def unpack(payload: bytes) -> tuple[int, int, bytes | memoryview | None]:
+    """(address, size, raw pages; None for empty ones) of a PAGES frame; BadImage when the checksum or the size differs."""
     try:
         addr, pages, flags, digest = PAGES_HEADER.unpack_from(payload)
+        if flags & ZERO:
+            return addr, pages * PAGE, None
         raw: bytes | memoryview = memoryview(payload)[PAGES_HEADER.size :]
         if flags & COMPRESSED:
             raw = zlib.decompressobj().decompress(raw, pages * PAGE)
@@ -116,4 +151,4 @@ def unpack(payload: bytes) -> tuple[int, bytes | memoryview]:
         raise BadImage(f"malformed pages: {error}") from error
     if len(raw) != pages * PAGE or xxhash.xxh3_64_intdigest(raw) != digest:
         raise BadImage(f"pages at {addr:#x} are damaged")
-    return addr, raw
+    return addr, len(raw), raw

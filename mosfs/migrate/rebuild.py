@@ -16,9 +16,10 @@ import struct
 from typing import Any
 
 from mosfs.migrate.capture import CPU_TIMERS
-from mosfs.migrate.image import BadImage, ImageMeta
-from mosfs.migrate.maps import complement, protections, spans
+from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta
+from mosfs.migrate.maps import Span, protections, spans
 from mosfs.migrate.pages import unpack
+from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, regs_from
@@ -28,7 +29,11 @@ SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQ
 MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE = 0x02, 0x10, 0x20, 0x100, 0x4000
 PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
 RSEQ_FLAG_UNREGISTER = 1
-SYS_SETITIMER = 38
+SYS_SETITIMER, SYS_MADVISE, MADV_DONTNEED = 38, 28, 4
+SYS_SETITIMER, SYS_RT_SIGTIMEDWAIT = 38, 128
+
+
+_NOTHING = bytes(256 * 1024)
 
 
 class NoRoom(Exception):
@@ -37,7 +42,7 @@ class NoRoom(Exception):
 
 def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
     """Unmap everything but ``keep`` (sorted ranges) and the kernel's gate page."""
-    for start, end in complement(keep, layout.PAGE * 16, layout.USER_END):
+    for start, end in minus([(layout.PAGE * 16, layout.USER_END)], keep):
         call.must(SYS_MUNMAP, start, end - start)
 
 
@@ -57,35 +62,80 @@ def unregister_rseq(call: Calls, rseq: tuple[int, int, int]) -> None:
 class Rebuild:
     """Drives one task through the stages. Preconditions: ``call`` is an open session in the stub of ``call.task``."""
 
-    def __init__(self, call: Calls, meta: ImageMeta) -> None:
+    meta: ImageMeta
+
+    def __init__(self, call: Calls) -> None:
         self.call = call
+        self._session = True
         self.task: Task = call.task
-        self.meta = meta
         self.frames = 0
         self._mem = -1
-        self._guarded = [(v.start, v.end) for v in meta.vmas if v.prot == 0 and v.anonymous]
+        self._early: list[Range] = []
+        self._places: list[Range] = []
+        self._guarded: list[Range] = []
+
+    @property
+    def ahead(self) -> list[Range]:
+        """What `early` has mapped."""
+        return self._early
+
+    def leave(self) -> None:
+        """The session ends before the image has begun; pages may come all the same. Another one is put into ``call``."""
+        self._session = False
 
     def close(self) -> None:
         if self._mem >= 0:
             os.close(self._mem)
             self._mem = -1
 
+    # ------------------------------------------------------------------ before the image
+
+    def early(self, ranges: list[tuple[int, int, bool]]) -> None:
+        """Pre-copy: mappings (start, end, grows down) whose pages come while the program still runs where it is.
+
+        An empty list: what came so far is worth nothing (the program has made another one of itself by exec).
+        """
+        if not ranges:
+            for start, end in self._early:
+                self.call.must(SYS_MUNMAP, start, end - start)
+            self._early, self._places, self.frames = [], [], 0
+        for start, end, grows_down in ranges:
+            if start < layout.END or end > layout.USER_END or end <= start or (start | end) & (layout.PAGE - 1):
+                raise BadImage(f"mapping {start:#x}-{end:#x} is out of place")
+            self._map(Span(start, end, PROT_READ | PROT_WRITE, grows_down))
+        self._early = self._places = merge([*self._early, *((start, end) for start, end, _ in ranges)])
+
     # ------------------------------------------------------------------ stage 2
 
-    def map(self, *, home: bool) -> None:
+    def resume(self, call: Calls) -> None:
+        """A session again."""
+        self.call, self._session = call, True
+
+    def map(self, meta: ImageMeta, *, home: bool) -> None:
         """Stage 2. ``home``: the program's own limits already hold there, so they are not set."""
+        self.meta = meta
+        self._guarded = [(v.start, v.end) for v in meta.vmas if v.prot == 0 and v.anonymous]
+        self._places = merge((v.start, v.end) for v in meta.vmas)
         if not home:
-            for which, limit in self.meta.limits.items():
+            for which, limit in meta.limits.items():
                 self._limit(which, limit)
-        for span in spans(self.meta.vmas):
-            flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-            if span.grows_down:
-                flags |= MAP_GROWSDOWN
-            if span.prot == 0:
-                flags |= MAP_NORESERVE
-            result = self.call(SYS_MMAP, span.start, span.end - span.start, span.prot, flags, -1, 0)
-            if result != span.start:
-                raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
+        wanted = spans(meta.vmas)
+        kept = common(self._early, merge((s.start, s.end) for s in wanted if s.prot))
+        for start, end in minus(self._early, kept):
+            self.call.must(SYS_MUNMAP, start, end - start)
+        for span in wanted:
+            for start, end in minus([(span.start, span.end)], kept):
+                self._map(Span(start, end, span.prot, span.grows_down))
+
+    def _map(self, span: Span) -> None:
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+        if span.grows_down:
+            flags |= MAP_GROWSDOWN
+        if span.prot == 0:
+            flags |= MAP_NORESERVE
+        result = self.call(SYS_MMAP, span.start, span.end - span.start, span.prot, flags, -1, 0)
+        if result != span.start:
+            raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
 
     def _limit(self, which: int, limit: tuple[int, int]) -> None:
         """Set by the body itself. A limit higher than it may set stays: allocations fail later, as they would there."""
@@ -96,10 +146,15 @@ class Rebuild:
 
     def pages(self, payload: bytes) -> None:
         """One PAGES frame."""
-        addr, raw = unpack(payload)
-        if not any(v.start <= addr and addr + len(raw) <= v.end for v in self.meta.vmas):
+        addr, length, raw = unpack(payload)
+        if not any(start <= addr and addr + length <= end for start, end in self._places):
             raise BadImage(f"pages at {addr:#x} belong to no mapping")
-        if any(start <= addr < end for start, end in self._guarded):
+        if raw is None and self._session:
+            self.call.must(SYS_MADVISE, addr, length, MADV_DONTNEED)
+        elif raw is None:
+            for at in range(addr, addr + length, len(_NOTHING)):
+                self.task.write(at, _NOTHING[: addr + length - at])
+        elif any(start <= addr < end for start, end in self._guarded):
             if self._mem < 0:
                 self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
             os.pwrite(self._mem, raw, addr)
@@ -179,6 +234,17 @@ def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
         call(129, task.pid, sig, layout.SCRATCH)
     else:
         call(SYS_RT_TGSIGQUEUEINFO, task.pid, task.pid, sig, layout.SCRATCH)
+
+
+def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:
+    """Take these signals out of the task's queue, as (sent to the process?, siginfo), so that older ones can come before."""
+    task = call.task
+    found = [(shared, info) for shared, info in task.peek_pending() if int.from_bytes(info[:4], "little") in signals]
+    wanted = sum(1 << (sig - 1) for sig in signals)
+    for _ in found:
+        task.write(layout.SCRATCH, struct.pack("<3Q", wanted, 0, 0))
+        call(SYS_RT_SIGTIMEDWAIT, layout.SCRATCH, 0, layout.SCRATCH + 8, 8)
+    return found
 
 
 def kept_at_home(mm: list[int]) -> list[tuple[int, int]]:

@@ -66,6 +66,7 @@ long mos_fetch(int pid, unsigned long addr, int fd, unsigned long off, unsigned 
 
 long mos_read(int pid, unsigned long addr, void *buf, unsigned long len);
 long mos_write(int pid, unsigned long addr, void *buf, unsigned long len);
+long mos_reach(int pid, unsigned long addr, unsigned long len);
 long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max);
 
 int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
@@ -77,6 +78,11 @@ int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long
 int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces);
 int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero);
 long mos_present(int pid, unsigned long start, unsigned long end, unsigned long *runs, long max, unsigned long *next);
+int mos_take_fd(int pid, int fd);
+int mos_uffd_begin(int fd);
+int mos_uffd_register(int fd, unsigned long start, unsigned long end);
+long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long flags, unsigned long inverted, unsigned long mask,
+              unsigned long anyof, unsigned long *runs, long max, unsigned long *next);
 int mos_queue(int tgid, int tid, int sig, void *info);
 unsigned long mos_rdtsc(void);
 unsigned long mos_xcr0(void);

@@ -313,41 +313,6 @@ int mos_waitpid(int pid, int *status, int options)
     return r < 0 ? -errno : r;
 }
 
-long mos_read(int pid, unsigned long addr, void *buf, unsigned long len)
-{
-    struct iovec l = {buf, len}, m = {(void *)addr, len};
-    long n = process_vm_readv(pid, &l, 1, &m, 1, 0);
-    return n < 0 ? -errno : n;
-}
-
-long mos_write(int pid, unsigned long addr, void *buf, unsigned long len)
-{
-    struct iovec l = {buf, len}, m = {(void *)addr, len};
-    long n = process_vm_writev(pid, &l, 1, &m, 1, 0);
-    return n < 0 ? -errno : n;
-}
-
-/* Length of the string at addr without its NUL; -ENAMETOOLONG when there is none within max bytes. Never crosses into a page before it must. */
-long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max)
-{
-    unsigned long done = 0, part;
-    long n;
-    char *end;
-    while (done < max) {
-        part = 4096 - ((addr + done) & 4095);
-        if (part > max - done)
-            part = max - done;
-        n = mos_read(pid, addr + done, buf + done, part);
-        if (n <= 0)
-            return n < 0 ? n : -EFAULT;
-        end = memchr(buf + done, 0, n);
-        if (end)
-            return end - buf;
-        done += n;
-    }
-    return -ENAMETOOLONG;
-}
-
 static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 {
     struct mos_regs r = *base;
@@ -513,82 +478,6 @@ int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, in
     }
     close(sync[1]);
     return pid;
-}
-
-/* zero[i] = 1 for every 4 KB page of buf that holds only zeros; returns how many. len is a multiple of 4096. */
-int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero)
-{
-    unsigned long i, n = len / 4096;
-    int count = 0;
-    for (i = 0; i < n; i++) {
-        const uint64_t *p = (const uint64_t *)((char *)buf + i * 4096);
-        /* memcmp with itself shifted is the fastest portable zero test */
-        int z = p[0] == 0 && memcmp(p, p + 1, 4096 - 8) == 0;
-        zero[i] = (unsigned char)z;
-        count += z;
-    }
-    return count;
-}
-
-struct scan_arg { uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, anyof, ret; };
-struct scan_run { uint64_t start, end, categories; };
-#define MOS_PAGEMAP_SCAN 0xc0606610UL
-
-/*
- * Pages of [start, end) that have content of their own (present or swapped), as pairs (start, end) in runs. Returns the number of
- * pairs; *next is where to go on (end when done). PAGEMAP_SCAN since Linux 6.7, before it the pagemap itself.
- */
-long mos_present(int pid, unsigned long start, unsigned long end, unsigned long *runs, long max, unsigned long *next)
-{
-    char path[40];
-    struct scan_run found[512];
-    long n, i, count = 0;
-    int fd;
-    snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    struct scan_arg a;
-    memset(&a, 0, sizeof a);
-    a.size = sizeof a;
-    a.start = start;
-    a.end = end;
-    a.vec = (uint64_t)(uintptr_t)found;
-    a.vec_len = max < 512 ? max : 512;
-    a.anyof = 1 << 3 | 1 << 4;
-    a.ret = 1 << 3 | 1 << 4;
-    n = syscall(SYS_ioctl, fd, MOS_PAGEMAP_SCAN, &a);
-    if (n >= 0) {
-        for (i = 0; i < n; i++) {
-            runs[2 * i] = found[i].start;
-            runs[2 * i + 1] = found[i].end;
-        }
-        *next = a.walk_end;
-        close(fd);
-        return n;
-    }
-    uint64_t entries[512];
-    while (start < end && count < max) {
-        unsigned long pages = (end - start) / 4096;
-        if (pages > 512)
-            pages = 512;
-        n = pread(fd, entries, pages * 8, start / 4096 * 8);
-        if (n <= 0)
-            break;
-        for (i = 0; i < n / 8 && count < max; i++, start += 4096)
-            if (entries[i] >> 62) {
-                if (count && runs[2 * count - 1] == start)
-                    runs[2 * count - 1] += 4096;
-                else {
-                    runs[2 * count] = start;
-                    runs[2 * count + 1] = start + 4096;
-                    count++;
-                }
-            }
-    }
-    *next = n <= 0 ? end : start;
-    close(fd);
-    return count;
 }
 
 int mos_queue(int tgid, int tid, int sig, void *info)

@@ -1,7 +1,48 @@
 /* Private temporary files: which stops do not concern them, and their contents to and from programs. Compiled behind mos.c. */
 
+#define NOT_OPENED -1000000
+
+/* Does a relative path, opened in the directory dirfd of the task, lead to something in /proc? */
+static int below_proc(int pid, int dirfd)
+{
+    char link[40], base[8];
+    long n;
+    if (dirfd == AT_FDCWD)
+        snprintf(link, sizeof link, "/proc/%d/cwd", pid);
+    else
+        snprintf(link, sizeof link, "/proc/%d/fd/%d", pid, dirfd);
+    n = readlink(link, base, 6);
+    return n >= 5 && !memcmp(base, "/proc", 5) && (n == 5 || base[5] == '/');
+}
+
+/*
+ * Of relative paths only those below /proc can be ours. Our names are made of small letters and '_'; so the directory of most of
+ * them need not be looked up.
+ */
+static int ordinary_relative(int pid, int dirfd, unsigned long at)
+{
+    char path[256], *last;
+    struct iovec l = {path, sizeof path - 1}, m = {(void *)at, 0};
+    long n;
+    /* not beyond the page, for the next one may not be there */
+    m.iov_len = 4096 - at % 4096 < sizeof path - 1 ? 4096 - at % 4096 : sizeof path - 1;
+    n = process_vm_readv(pid, &l, 1, &m, 1, 0);
+    if (n <= 0)
+        return 0;
+    path[n] = 0;
+    if ((long)strlen(path) == n && n < (long)sizeof path - 1)
+        return !below_proc(pid, dirfd); /* cut by the page's end */
+    if (!strstr(path, "mosix")) {
+        last = strrchr(path, '/');
+        last = last ? last + 1 : path;
+        if (last[strspn(last, "abcdefghijklmnopqrstuvwxyz_")])
+            return 1;
+    }
+    return !below_proc(pid, dirfd);
+}
+
 /* Can the path at addr not be one of ours? Those below /proc and below the private directories may be; "" is a descriptor's. */
-static int ordinary_path(struct mos_pump *p, int pid, unsigned long at)
+static int ordinary_path(struct mos_pump *p, int pid, unsigned long at, int dirfd)
 {
     char path[64];
     struct iovec l = {path, sizeof path}, m[2] = {{(void *)at, 4096 - (at & 4095)}, {NULL, 0}};
@@ -18,7 +59,7 @@ static int ordinary_path(struct mos_pump *p, int pid, unsigned long at)
     if (n <= 0 || !path[0])
         return 0;
     if (path[0] != '/')
-        return 1;
+        return dirfd == NOT_OPENED || ordinary_relative(pid, dirfd, at);
     if (n < (long)sizeof path && !memchr(path, 0, n))
         return 0;
     if (n > 1 && (path[1] == '/' || path[1] == '.'))
@@ -37,7 +78,7 @@ static int ordinary_call(struct mos_pump *p, int pid)
     struct user_regs_struct r;
     struct mos_grant *grant = &p->grants[pid & 63];
     unsigned long args[6];
-    int i, mask;
+    int i, mask, dirfd = NOT_OPENED;
     if (ptrace(PTRACE_GETREGS, pid, 0, &r) || r.orig_rax >= sizeof p->paths)
         return 0;
     mask = p->paths[r.orig_rax];
@@ -59,9 +100,13 @@ static int ordinary_call(struct mos_pump *p, int pid)
         }
         return 0;
     }
+    if (r.orig_rax == SYS_open || r.orig_rax == SYS_creat)
+        dirfd = AT_FDCWD;
+    else if (r.orig_rax == SYS_openat || r.orig_rax == SYS_openat2)
+        dirfd = (int)r.rdi;
     args[0] = r.rdi, args[1] = r.rsi, args[2] = r.rdx, args[3] = r.r10, args[4] = r.r8, args[5] = r.r9;
     for (i = 0; i < 6; i++)
-        if (mask >> i & 1 && !ordinary_path(p, pid, args[i])) {
+        if (mask >> i & 1 && !ordinary_path(p, pid, args[i], dirfd)) {
             /* fstat(3) is newfstatat(fd, "", buffer, AT_EMPTY_PATH) */
             char first = 1;
             struct iovec l = {&first, 1}, m = {(void *)args[i], 1};

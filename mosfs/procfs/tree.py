@@ -3,7 +3,8 @@
 A place is three small numbers (which folder, whose, which file), and packs into an inode number. So there is nothing to
 count and nothing to forget: a place is valid as long as its subject exists. All functions answer at once and raise
 OSError with the errno that the caller shall see: ENOENT for what is gone, EACCES for others' programs, EINVAL for
-nonsense, EHOSTUNREACH for nodes that are not in the map, EAGAIN while a program's tracer is not connected.
+nonsense, ERANGE for a number that is too small or too big, EHOSTUNREACH for nodes that are not in the map, EAGAIN while
+a program's tracer is not connected.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
@@ -19,7 +19,19 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mosfs.procfs.table import BY_NAME, CONTROL_FILES, ControlFile, as_unsigned, from_unsigned, parse
+from mosfs.procfs import node as node_folder
+from mosfs.procfs.table import (
+    BY_NAME,
+    CONTROL_FILES,
+    Access,
+    ControlFile,
+    Kind,
+    NotInRange,
+    as_unsigned,
+    from_unsigned,
+    name_of_checkpoints,
+    parse,
+)
 from mosfs.procfs.world import Guest, Node, NotInMap, Program, World, settings_shown
 from mosfs.wire.messages import Command
 
@@ -62,12 +74,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file of a folder; the functions get the world and the folder's subject."""
+    """One file of a folder; the functions get the world and the folder's subject.
+
+    ``ask`` makes a question of it: anyone may write, and reads the answer back on the same open file; who reads without
+    writing gets the answer to "".
+    """
 
     name: str
     text: str
     read: Callable[[World, Any], object] | None = None
     write: Callable[[World, Any, str], None] | None = None
+    ask: Callable[[World, Any, str], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +96,7 @@ class Attributes:
     timeout: float
 
 
-SELF_LINK = Place(Folder.ROOT, file=1)
+SELF_LINK = Place(Folder.ROOT, file=0xFF)
 
 
 def _json_line(fields: dict[str, object]) -> str:
@@ -103,6 +120,22 @@ def _migrate(world: World, program: Program, text: str) -> None:
     world.move(program, value)
 
 
+def _ask(world: World, _: Program, text: str) -> None:
+    """A question has no place for its answer in a write but success: EHOSTUNREACH says no."""
+    word = text.strip()
+    value = as_unsigned(word) if "." in word else parse(_NODE, word)
+    if not world.in_cluster(value):
+        raise NotInMap(word)
+
+
+_NODE = ControlFile("node", Access.WRITE, 1, 2**32 - 1, "a node number or IP")
+
+
+def _checkpoint(_: World, __: Program, text: str) -> None:
+    parse(BY_NAME["checkpoint"], text)
+    raise _error(errno.EOPNOTSUPP)
+
+
 def _control(row: ControlFile) -> File:
     """The file for a row of the table."""
 
@@ -111,15 +144,36 @@ def _control(row: ControlFile) -> File:
         return fact(world, program) if fact else settings_shown(program.state)[row.name]
 
     def change(world: World, program: Program, text: str) -> None:
-        world.set(program, row.name, parse(row, text))
+        world.set(program, row, name_of_checkpoints(text) if row.kind is Kind.NAME else parse(row, text))
 
-    change = _migrate if row.name == "migrate" else change
-    return File(row.name, row.text, show if row.access.reads else None, change if row.access.writes else None)
+    write = {"migrate": _migrate, "checkpoint": _checkpoint, "in_cluster": _ask}.get(row.name, change)
+    return File(row.name, row.text, show if row.file_reads else None, write if row.file_writes else None)
+
+
+def _last(field: str) -> Callable[[World, Program], object]:
+    """About the last message that the program read; IPs as unsigned numbers, as `whereami` shows them."""
+
+    def show(_: World, program: Program) -> object:
+        last = program.state.last_message
+        if last is None:
+            return UNKNOWN
+        value = getattr(last, field)
+        return as_unsigned(value) if isinstance(value, str) else value
+
+    return show
 
 
 _PROGRAM_FACTS: dict[str, Callable[[World, Program], object]] = {
     "whereami": lambda world, program: world.whereami(program.state.where),
     "nmigs": lambda _, program: program.state.nmigs,
+    "sigmig": lambda _, program: program.state.sigmig,
+    "checkpoint": lambda _, program: program.state.next_checkpoint,
+    "checkpointfile": lambda _, program: program.state.settings.checkpoint_file or f"ckpt.{program.state.pid}",
+    "in_cluster": lambda world, program: int(world.map.contains(program.state.where or world.ip)),
+    "sender_home": _last("home"),
+    "sender_pid": _last("pid"),
+    "sender_location": _last("location"),
+    "message_length": _last("length"),
 }
 
 
@@ -136,13 +190,44 @@ def _move(world: World, program: Program) -> str:
     return f"{seq} {world.shown(target) if target else 'home'} {result}"
 
 
+def _why(_: World, program: Program) -> str:
+    """Away: why it was sent there. Here: what holds it, what the last round of decisions said, or why the last move failed."""
+    state = program.state
+    return state.because if state.where else state.barred or program.balanced.verdict or state.why
+
+
+def _history(world: World, subject: Program | Guest) -> dict[str, object]:
+    """What decisions know of a program: seconds of CPU, megabytes, and rates a second over the remembered past."""
+    settings = subject.state.settings
+    decay = settings.decay if settings else -1
+    usage, history = subject.balanced.usage, subject.balanced.history(world.clock(), decay)
+    if usage is None:
+        return {}
+    seconds = max(history.wall, 1e-9)
+    return {
+        "age": usage.age, "here": usage.here, "demand": usage.demand, "size_mb": usage.size_mb,
+        "cpu": round(history.share, 4), "calls": round(history.call_rate, 1), "received": round(history.received / seconds),
+        "sent": round(history.sent / seconds), "seconds": round(history.wall, 1),
+    }
+
+
+def _everything(world: World, subject: Program | Guest) -> str:
+    return _json_line({**fields_of(subject.state), "history": _history(world, subject)})
+
+
+_HISTORY = File("history", "what it used, as JSON: CPU seconds, memory, rates of calls and bytes, fading by decayrate",
+                lambda w, s: _json_line(_history(w, s)))
+
 PROGRAM_FILES = (
     *map(_control, CONTROL_FILES),
     File("where", "here, leaving, starting, or the number or IP of the node", _where),
     File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
-    File("why", "the reason why it does not move, empty if it can", lambda _, p: p.state.why),
+    File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
-    File("stat", "everything above as JSON", lambda _, p: _json_line(fields_of(p.state))),
+    File("awaytime", "CPU seconds of user level that were used on other nodes",
+         lambda _, p: p.balanced.usage.user_away if p.balanced.usage else 0.0),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
 )
 
 # --------------------------------------------------------------------------- guests
@@ -161,18 +246,12 @@ GUEST_FILES = (
     File("pid", "process ID of the body on this node", lambda _, g: g.state.pid),
     File("comm", "name of the program", lambda _, g: g.state.comm),
     File("migrate", "out asks its home-node to take it back", write=_send_out),
-    File("stat", "everything above as JSON", lambda _, g: _json_line(fields_of(g.state))),
+    File("stat", "everything above as JSON", _everything),
+    _HISTORY,
+    File("why", "why it stays on this node", lambda _, g: g.balanced.verdict),
 )
 
 # --------------------------------------------------------------------------- nodes
-
-
-def _status(world: World, node: Node) -> str:
-    if node.status is None:
-        return "unknown"
-    if node.ip != world.ip and not node.alive(world.clock()):
-        return "dead"
-    return "blocked" if node.status.blocked else "alive"
 
 
 def _age(world: World, node: Node) -> float | None:
@@ -187,16 +266,29 @@ def _memory(_: World, node: Node) -> str:
     return UNKNOWN if node.status is None else f"{node.status.mem_free} {node.status.mem_total}"
 
 
+def _swap(_: World, node: Node) -> str:
+    return UNKNOWN if node.status is None else f"{node.status.swap_free} {node.status.swap_total}"
+
+
+def _flag(field: str) -> Callable[[World, Node], object]:
+    return lambda world, _: int(getattr(world, field))
+
+
 def _number(world: World, node: Node) -> object:
     return UNKNOWN if (number := world.map.number_of(node.ip)) is None else number
 
 
+def _version(world: World, node: Node) -> str | None:
+    if node.ip == world.ip:
+        return world.version
+    return node.version or (node.hello.version if node.hello else None)
+
+
 def _node_stat(world: World, node: Node) -> str:
     known = {} if node.status is None else fields_of(node.status)
-    version = node.hello.version if node.hello else None
     return _json_line({
         "ip": node.ip, "number": world.map.number_of(node.ip), "near": world.map.near(node.ip),
-        "status": _status(world, node), "age": _age(world, node), "version": version, **known,
+        "status": node_folder.condition(world, node), "age": _age(world, node), "version": _version(world, node), **known,
     })
 
 
@@ -205,41 +297,22 @@ _ABOUT_NODES = (
     File("speed", "10000 = a standard processor", _fact("speed")),
     File("ncpus", "number of processors", _fact("ncpus")),
     File("memory", "free and total memory in megabytes", _memory),
+    File("swap", "free and total swap space in megabytes", _swap),
+    File("frozen", "number of frozen programs", _fact("frozen")),
+    File("paging", "pages a second from and to swap", _fact("paging")),
     File("guests", "number of guests there", _fact("guests")),
+    File("processes", "number of MOSIX processes that run there", _fact("processes")),
+    File("rstatus", "the twelve integers of mosctl rstatus", node_folder.rstatus),
     File("number", "node-number, - for none", _number),
     File("stat", "everything above as JSON", _node_stat),
 )
 
 NODE_FILES = (
     *_ABOUT_NODES,
-    File("status", "alive, blocked, dead, or unknown", _status),
+    File("status", "alive, blocked, dead, or unknown", node_folder.condition),
+    File("version", "version of its software", lambda w, n: _version(w, n) or UNKNOWN),
     File("age", "seconds since its last sign of life", lambda w, n: UNKNOWN if (age := _age(w, n)) is None else age),
 )
-
-
-def _block(world: World, _: Node, text: str) -> None:
-    if text.strip() not in ("0", "1"):
-        raise ValueError("block")
-    world.blocked = text.strip() == "1"
-    if world.me.status is not None:
-        world.me.status = msgspec.structs.replace(world.me.status, blocked=world.blocked)
-
-
-def _expel(world: World, _: Node, text: str) -> None:
-    if text.strip() != "1":
-        raise ValueError("expel")
-    for guest in world.guests.values():
-        with suppress(ConnectionError):
-            guest.send(Command(guest.state.pid, "out", ""))
-
-
-def _bring(world: World, _: Node, text: str) -> None:
-    if text.strip() != "1":
-        raise ValueError("bring")
-    for program in world.programs.values():
-        if program.state.where:
-            with suppress(ConnectionError):
-                world.move_to(program, "")
 
 
 OWN_FILES = (
@@ -249,9 +322,28 @@ OWN_FILES = (
     File("port", "TCP port for migrations", lambda w, _: w.port),
     File("pid", "process ID of mosd", lambda w, _: w.pid),
     File("programs", "number of programs whose home-node this is", lambda w, _: len(w.programs)),
-    File("block", "1 lets no guests in", lambda w, _: int(w.blocked), _block),
-    File("expel", "1 sends all guests away", write=_expel),
-    File("bring", "1 brings all programs of this node home", write=_bring),
+    File("away", "number of programs of this node that are away", lambda w, _: node_folder.programs_away(w)),
+    File("stay", "1 keeps programs and guests from leaving automatically", _flag("stay"), node_folder.switch("stay")),
+    File("lstay", "1 keeps programs of this node from leaving automatically", _flag("lstay"), node_folder.switch("lstay")),
+    File("block", "1 lets no guests in", _flag("blocked"), node_folder.switch("blocked")),
+    File("expel", "1 sends all guests away", write=node_folder.expel),
+    File("bring", "1 brings all programs of this node home", write=node_folder.bring),
+    File("shutdown", "1 expels, brings, and ends mosd; 1 while it does", _flag("ending"), node_folder.shutdown),
+    File("best", "the best node for one more program: write mem=MB, reserve; read IP, or 0", ask=node_folder.best),
+    File("whois", "write a number or IP; read IP and number", ask=node_folder.whois),
+    File("map", "the IPs of all nodes of the map", lambda w, _: "\n".join(w.map.nodes())),
+    File("reload", "a path or nothing reads the configuration again; number and result (..., ok, or why not) of the last time",
+         lambda w, _: f"{w.reloads} {w.reloaded}", node_folder.reload),
+    File("misplaced", "programs and guests that are where the map does not allow them",
+         lambda w, _: node_folder.count_misplaced(w)),
+    File("cluster", "all numbered nodes as JSON", node_folder.cluster),
+    File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.gossip))),
+    File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
+)
+
+ROOT_FILES = (
+    File("priority", "priority of the MOSIX processes that run here: 0 is our own cluster, 65535 if there are none",
+         lambda world, _: world.priority()),
 )
 
 # --------------------------------------------------------------------------- folders
@@ -273,7 +365,7 @@ def _node(world: World, key: int) -> Node | None:
 
 
 SPECS = {
-    Folder.ROOT: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.ROOT: Spec(ROOT_FILES, lambda world, _: world, timeout=60.0),
     Folder.PROC: Spec((), lambda world, _: world, timeout=60.0),
     Folder.PROGRAM: Spec(PROGRAM_FILES, lambda world, key: world.programs.get(key), private=True),
     Folder.GUESTS: Spec((), lambda world, _: world, timeout=60.0),
@@ -314,6 +406,8 @@ class Tree:
         if not place.file:
             return Attributes(stat.S_IFDIR | (0o500 if spec.private else 0o555), owner, spec.timeout)
         file = self._file(place)
+        if file.ask:
+            return Attributes(stat.S_IFREG | 0o666, owner, spec.timeout)
         reading = (0o400 if spec.private else 0o444) if file.read else 0
         writing = 0o200 if file.write else 0
         return Attributes(stat.S_IFREG | reading | writing, owner, spec.timeout)
@@ -347,6 +441,7 @@ class Tree:
         match folder.folder:
             case Folder.ROOT:
                 yield from ((name, Place(kind)) for name, kind in _TOP.items())
+                yield from ((file.name, folder._replace(file=n)) for n, file in enumerate(ROOT_FILES, 1))
                 if pid in world.programs:
                     yield SELF, SELF_LINK
             case Folder.PROC:
@@ -374,18 +469,26 @@ class Tree:
 
     def read(self, place: Place) -> bytes:
         file = self._file(place)
+        if file.ask is not None:
+            return f"{file.ask(self.world, self.subject(place), '')}\n".encode()
         if file.read is None:
             raise _error(errno.EACCES)
         return f"{file.read(self.world, self.subject(place))}\n".encode()
 
-    def write(self, place: Place, data: bytes) -> None:
+    def write(self, place: Place, data: bytes) -> bytes | None:
+        """Do what ``data`` says; the answer that the same open file shall read, None when the file is no question."""
         file = self._file(place)
-        if file.write is None:
-            raise _error(errno.EACCES)
         try:
-            file.write(self.world, self.subject(place), data.decode("ascii"))
+            if file.ask is not None:
+                return f"{file.ask(self.world, self.subject(place), data.decode())}\n".encode()
+            if file.write is None:
+                raise _error(errno.EACCES)
+            file.write(self.world, self.subject(place), data.decode())
+            return None
         except NotInMap:
             raise _error(errno.EHOSTUNREACH) from None
+        except NotInRange:
+            raise _error(errno.ERANGE) from None
         except ConnectionError:
             raise _error(errno.EAGAIN) from None
         except ValueError:

@@ -3,22 +3,57 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from mosfs.balance.best import Candidate, best_node
-from mosfs.procfs.table import BY_NAME, from_unsigned
-from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState
+from mosfs.balance.history import History
+from mosfs.procfs.table import BY_NAME, ControlFile, Kind, from_unsigned
+from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState, Usage
 
 #: Seconds without a sign of life after which a node counts as dead.
 DEAD_AFTER = 5.0
+#: When more nodes are known, only the recent ones are considered for a program.
+ALL_CANDIDATES = 64
 #: A recent assignment is counted as load for this long, so that a burst does not pile up on one node.
 RESERVED_FOR = 3.0
 
+#: Priorities are 0-65535, lower is better.
+LOWEST_PRIORITY = 65535
+#: Lines of the decision log that are kept.
+DECISIONS = 200
+
 Send = Callable[[Command], None]
+
+
+class Bit(IntFlag):
+    """Bits of a node's status, with the manual's values (mosctl(1), rstatus)."""
+
+    OURS = 1
+    KNOWN = 2
+    STAY = 4
+    LSTAY = 8
+    BLOCK = 16
+    WELCOME = 32
+    FRESH = 512
+    PREFERS_US = 1024
+
+
+class Availability(IntEnum):
+    """Extremes of whom a node is available to (mosctl(1), rstatus)."""
+
+    OWN_CLUSTER = 0
+    ALL = 65535
+
+
+def away(state: ProcState) -> bool:
+    """Is the program's memory on another node, or on its way there?"""
+    return bool(state.where) or state.state in ("leaving", "away", "returning")
 
 
 class NodeMap(Protocol):
@@ -30,10 +65,37 @@ class NodeMap(Protocol):
     def nodes(self) -> Iterable[str]: ...
     def number_of(self, ip: str) -> int | None: ...
     def ip_of(self, number: int) -> str | None: ...
+    def numbers(self) -> Iterable[tuple[str, int]]: ...
 
 
 class NotInMap(LookupError):
     """The manual's "not in map"."""
+
+
+@dataclass(slots=True)
+class Balanced:
+    """What deciding about a program or guest needs and leaves. ``usage``: None before the first report, which came at ``reported``.
+
+    ``verdict``: why it stays, or why it was sent away; ``refused``: nodes that did not take it, and until when they are not
+    asked again; ``held``: until when it is left alone; ``sent``: an automatic move to this IP ("" = home) is under way, since
+    ``sent_at``; ``considered``: it has asked to be considered.
+    """
+
+    usage: Usage | None = None
+    reported: float = 0.0
+    verdict: str = ""
+    refused: dict[str, float] = field(default_factory=dict)
+    held: float = float("-inf")
+    sent: str | None = None
+    sent_at: float = 0.0
+    considered: bool = False
+
+    def history(self, now: float, decay: int) -> History:
+        """As of ``now``: nothing is reported of an idle program, whose history fades nevertheless."""
+        if (u := self.usage) is None:
+            return History()
+        seconds = max(0.0, now - self.reported - 1.0)
+        return History(u.wall, u.cpu, u.calls, u.received, u.sent).plus(seconds, decay, History(wall=seconds))
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +106,7 @@ class Program:
     send: Send | None
     asked: int = 0
     asked_target: str = ""
+    balanced: Balanced = field(default_factory=Balanced)
 
     @property
     def moving(self) -> bool:
@@ -63,21 +126,25 @@ class Guest:
 
     state: GuestState
     send: Send
+    balanced: Balanced = field(default_factory=Balanced)
 
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """What is known of a node. ``heard``: when its status came (our monotonic clock, in seconds); ``links``: how many
-    links to it are open."""
+    """What is known of a node. ``heard``: when its status was true (our monotonic clock, in seconds); ``links``: how many
+    links to it are open; ``dead``: it did not answer; ``max_age``: seconds after which it counts as dead anyway."""
 
     ip: str
     hello: PeerHello | None = None
     status: PeerStatus | None = None
     heard: float = float("-inf")
     links: int = 0
+    version: str = ""
+    dead: bool = False
+    max_age: float = DEAD_AFTER
 
     def alive(self, now: float) -> bool:
-        return self.links > 0 and self.status is not None and now - self.heard < DEAD_AFTER
+        return not self.dead and self.status is not None and now - self.heard < self.max_age
 
 
 @dataclass(slots=True)
@@ -97,7 +164,12 @@ class PrivateNames:
 
 @dataclass(slots=True)
 class World:
-    """Everything the tree shows. ``clock`` returns monotonic seconds."""
+    """Everything the tree shows. ``clock`` returns monotonic seconds.
+
+    ``stay``, ``lstay``, ``blocked``: the switches of mosctl(1). ``ending``: MOSIX is being shut down here; whoever writes
+    it calls ``on_ending``. ``reloads``, ``reloaded``: number and result of the last reading of the configuration ("..." while
+    it goes on); ``on_reload`` gets the path of another mosix.map, or "".
+    """
 
     ip: str
     map: NodeMap
@@ -110,12 +182,35 @@ class World:
     guests: dict[int, Guest] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
     blocked: bool = False
+    stay: bool = False
+    lstay: bool = False
+    ending: bool = False
+    on_ending: Callable[[], None] = lambda: None
+    reloads: int = 0
+    reloaded: str = "ok"
+    on_reload: Callable[[str], None] = lambda path: None
+    #: load now, not smoothed for others as in the status; None: not known
+    local_load: int | None = None
     reserved: list[tuple[float, str]] = field(default_factory=list)
+    decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
+    gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
+    recent: Callable[[], Iterable[str]] = tuple  #: the nodes of which we know newest
     private: dict[int, PrivateNames] = field(default_factory=dict)
 
     @property
     def me(self) -> Node:
         return self.nodes.setdefault(self.ip, Node(self.ip))
+
+    def counted(self, status: PeerStatus) -> PeerStatus:
+        """``status`` with what this world knows better than any probe: the switches, and how many programs are here."""
+        here = sum(not away(program.state) for program in self.programs.values())
+        bits = Bit.STAY * self.stay | Bit.LSTAY * self.lstay | Bit.BLOCK * self.blocked
+        processes = here + len(self.guests)
+        return replace(
+            status, guests=len(self.guests), blocked=self.blocked, bits=int(bits), processes=processes,
+            frozen=sum(program.state.frozen != "-" for program in self.programs.values()),
+            level=0 if processes else Availability.ALL,
+        )
 
     def shown(self, ip: str) -> str:
         """A node as people see it: its number if it has one, else its IP."""
@@ -136,6 +231,16 @@ class World:
         ip = self.map.ip_of(value) if value <= 65535 else from_unsigned(value)
         return self.target(ip or "?")
 
+    def in_cluster(self, value: int) -> bool:
+        """Is the node with this number or unsigned IP one of our cluster?"""
+        ip = self.map.ip_of(value) if value <= 65535 else from_unsigned(value)
+        return ip is not None and self.map.contains(ip)
+
+    def priority(self) -> int:
+        """Of the MOSIX processes that run here: 0 for our own cluster's, 65535 if there are none (mosix(7), CONFIGURATION)."""
+        here = self.guests or any(not program.state.where for program in self.programs.values())
+        return 0 if here else LOWEST_PRIORITY
+
     def target(self, ip: str) -> str:
         """``ip`` as the target of a move: "" for this node itself; `NotInMap` when it is not one of ours."""
         if ip == self.ip:
@@ -147,42 +252,68 @@ class World:
 
     def best(self, need_mb: int) -> str:
         """The least loaded node that fits, counted as busier for a while; "" for this node, also when none fits."""
+        chosen = self.choose(need_mb, reserve=True)
+        return "" if chosen in (None, self.ip) else chosen
+
+    def choose(self, need_mb: int, *, reserve: bool) -> str | None:
+        """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while."""
+        candidates = [node for node in self.candidates() if node.open or node.ip == self.ip]
+        chosen = best_node(candidates, need_mb, random.choice)
+        if chosen is not None and reserve:
+            self.reserve(chosen)
+        return chosen
+
+    def candidates(self, within: float = float("inf")) -> list[Candidate]:
+        """This node and all others that are known to live, with what was sent there lately; ``within``: no news older than so
+        many seconds.
+
+        In a big cluster only those that we know best: a fresh sample is worth more than all with old facts, and costs the same
+        whatever the size (docs/design/information.md).
+        """
         now = self.clock()
+        nodes: Iterable[Node] = self.nodes.values()
+        if len(self.nodes) > ALL_CANDIDATES and (recent := {self.ip, *self.recent()}) != {self.ip}:
+            nodes = [self.nodes[ip] for ip in recent if ip in self.nodes]
         self.reserved = [(when, ip) for when, ip in self.reserved if now - when < RESERVED_FOR]
-        candidates = [
+        return [
             Candidate(
                 ip=node.ip, load=status.load, speed=status.speed, ncpus=status.ncpus, mem_free=status.mem_free,
-                arriving=sum(ip == node.ip for _, ip in self.reserved),
+                arriving=sum(ip == node.ip for _, ip in self.reserved), mem_total=status.mem_total,
+                open=not status.blocked,
             )
-            for node in self.nodes.values()
-            if (status := node.status) and (node.ip == self.ip or self._usable(node, now))
+            for node in nodes
+            if (status := node.status)
+            and (node.ip == self.ip or (now - node.heard <= within and self._usable(node, now)))
         ]
-        chosen = best_node(candidates, need_mb, random.choice)
-        if chosen is None:
-            return ""
-        self.reserved.append((now, chosen))
-        return "" if chosen == self.ip else chosen
+
+    def reserve(self, ip: str) -> None:
+        """A program was just sent to ``ip``."""
+        self.reserved.append((self.clock(), ip))
 
     def _usable(self, node: Node, now: float) -> bool:
-        return node.alive(now) and node.status is not None and not node.status.blocked and self.map.contains(node.ip)
+        return node.alive(now) and self.map.contains(node.ip)
 
     def move(self, program: Program, value: int) -> None:
         """Ask for a move; ``value`` as in `table`. `NotInMap` or `ConnectionError` (its tracer is not connected)."""
-        need = max(program.state.settings.needmem, 0)
-        self.move_to(program, self.best(need) if value == -1 else self.node_of(value))
+        if value == -1:
+            program.balanced.considered = True
+        else:
+            self.move_to(program, self.node_of(value))
 
-    def move_to(self, program: Program, ip: str) -> None:
+    def move_to(self, program: Program, ip: str, below: int = 0, why: str = "") -> None:
+        """``below`` and ``why`` of an automatic move: as in `Command`."""
         seq = max(program.asked, program.state.move_seq) + 1
-        self._send(program, Command(program.state.pid, "migrate", ip, seq))
+        self._send(program, Command(program.state.pid, "migrate", ip, seq, below, why))
         program.asked, program.asked_target = seq, ip
 
-    def set(self, program: Program, name: str, value: int) -> None:
-        """Write the control file ``name`` and show the new value at once; the tracer's next state has the last word."""
-        self._send(program, Command(program.state.pid, name, str(value)))
-        if setting := BY_NAME[name].setting:
-            program.state = replace(program.state, settings=replace(program.state.settings, **{setting: value}))
-        elif name == "sigmig":
-            program.state = replace(program.state, sigmig=value)
+    def set(self, program: Program, row: ControlFile, value: int | str) -> None:
+        """Write a control file and show the new value at once; the tracer's next state has the last word."""
+        self._send(program, Command(program.state.pid, row.name, str(value)))
+        state = program.state
+        if row.setting:
+            program.state = replace(state, settings=replace(state.settings, **{row.setting: value}))
+        elif row.name == "sigmig" and isinstance(value, int):
+            program.state = replace(state, sigmig=value)
 
     @staticmethod
     def _send(program: Program, command: Command) -> None:
@@ -192,10 +323,9 @@ class World:
 
 
 def settings_shown(state: ProcState) -> Mapping[str, int]:
-    """Current value of every setting, defaults in the place of "not given"; keys are names of control files."""
-    values = {
+    """Current value of every setting that is a number, defaults in the place of "not given"; keys are names of control files."""
+    return {
         row.name: row.default if (value := getattr(state.settings, row.setting)) < 0 else value
         for row in BY_NAME.values()
-        if row.setting
+        if row.setting and row.kind is Kind.NUMBER
     }
-    return {**values, "sigmig": state.sigmig}

@@ -12,6 +12,8 @@ import errno
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from mosfs.abi.syscalls import BY_NR, Home
+
 AT_EMPTY_PATH = 0x1000
 MAP_ANONYMOUS = 0x20
 
@@ -116,8 +118,8 @@ WRITES = frozenset(rule.nr for rule in RULES.values() if rule.act is Act.WRITE)
 #: At home the kernel serves these on a private descriptor as on any other.
 NATIVE = frozenset(rule.nr for rule in RULES.values() if rule.act in (Act.READ, Act.SEEK)) | {77}
 
-#: What stops at home once a program has private directories; and once it has opened a private file. The opens always do.
-PATH_CALLS = frozenset(rule.nr for rule in RULES.values() if rule.paths) - OPENS
+#: What stops at home once a program has private directories; and once it has opened a private file. Most opens always do.
+PATH_CALLS = frozenset(rule.nr for rule in RULES.values() if rule.paths and BY_NR[rule.nr].home is not Home.TRAP)
 FD_CALLS = frozenset(rule.nr for rule in RULES.values() if not rule.paths) - NATIVE
 
 

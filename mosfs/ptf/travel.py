@@ -24,6 +24,8 @@ import xxhash
 from mosfs.ptf.store import Description, File, Quota, Room, Store, extents, reopened, room, write_all
 
 CHUNK = 256 * 1024
+#: Bytes of changed files that are little enough to stop the program, and the most rounds before that.
+LITTLE, ROUNDS = 8 << 20, 3
 HEADER = struct.Struct("<QQIIQ")
 FIRST = 1
 #: No size, position or time is so big.
@@ -166,6 +168,14 @@ class Sender:
             finally:
                 os.close(fd)
 
+    def rounds(self) -> Iterator[int]:
+        """Send while the program runs, until there is little left or no progress; as `step`."""
+        for _ in range(ROUNDS):
+            files = self.unsent()
+            if sum(file.used() for file in files) < LITTLE:
+                return
+            yield from self.step(files)
+
     def rest(self) -> None:
         """Send all that the other side does not have yet. Precondition: nothing changes meanwhile."""
         for _ in self.step(self.unsent()):
@@ -177,6 +187,11 @@ class Sender:
 
 
 # --------------------------------------------------------------------------- receiving
+
+
+def begins(payload: bytes) -> bool:
+    """Is this PRIVATE frame the first one of a file?"""
+    return len(payload) >= HEADER.size and bool(HEADER.unpack_from(payload)[2] & FIRST)
 
 
 class Spool:

@@ -8,14 +8,18 @@ time calls from there.
 
 from __future__ import annotations
 
+import errno
 import os
+import signal
 import struct
 from functools import lru_cache
 
+from mosfs.abi.texts import Text, text
 from mosfs.native import ffi, lib
 from mosfs.trace import filter as seccomp
 from mosfs.trace import layout, stops
-from mosfs.trace.task import ALL_SIGNALS, SYSCALL, Task, TaskGone, check, copy_regs
+from mosfs.trace.inject import stop_again
+from mosfs.trace.task import ALL_SIGNALS, SINGLESTEP, SYSCALL, Task, TaskGone, check, copy_regs
 
 SYS_MMAP, SYS_MPROTECT, SYS_PRCTL, SYS_SECCOMP = 9, 10, 157, 317
 AT_NULL, AT_SYSINFO_EHDR = 0, 33
@@ -54,7 +58,7 @@ def low_pages(clock_page: bytes) -> bytes:
 
 
 class _Stepper:
-    """Calls by single-stepping, all signals blocked."""
+    """Calls by single-stepping, all signals blocked (a SIGSTOP cannot be)."""
 
     def __init__(self, task: Task, at: int) -> None:
         self.task = task
@@ -62,19 +66,30 @@ class _Stepper:
         self.base = copy_regs(task.regs)
         self._result = ffi.new("long *")
         self._status = ffi.new("int *")
+        self.stopped = False  # by a SIGSTOP, which is put off
 
     def __call__(self, nr: int, *args: int) -> int:
         padded = [*args, *([0] * (6 - len(args)))]
-        outcome = lib.mos_step_call(self.task.pid, self.base, self.at, nr, *padded, self._result, self._status)
-        if outcome == 1:
-            raise TaskGone(self.task.pid, int(self._status[0]))
-        check(outcome, "stepped call", self.task.pid)
-        return int(self._result[0])
+        task = self.task
+        outcome = lib.mos_step_call(task.pid, self.base, self.at, nr, *padded, self._result, self._status)
+        check(outcome, "stepped call", task.pid)
+        if outcome == 0:
+            return int(self._result[0])
+        status = int(self._status[0])
+        while status >> 8 != signal.SIGTRAP:  # what cannot be blocked comes before the instruction is executed
+            stop = stops.decode(status)
+            if stop.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
+                raise TaskGone(task.pid, status)
+            if stop.stop is stops.Stop.SIGNAL:
+                self.stopped = True
+            task.cont(request=SINGLESTEP)
+            status = task.wait()
+        return int(ffi.cast("long", task.peek_regs().rax))
 
     def must(self, what: str, nr: int, *args: int) -> None:
         result = self(nr, *args)
         if -4096 < result < 0:
-            raise CannotEmbark(f"{what}: {os.strerror(-result)}")
+            raise CannotEmbark(text(Text.NO_MEMORY) if result == -errno.ENOMEM else f"{what}: {os.strerror(-result)}")
 
 
 def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> None:
@@ -84,9 +99,9 @@ def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> N
     CannotEmbark leaves it as natively started. The wait for the exit of execve is the only blocking step.
     """
     task.cont(request=SYSCALL)
-    status = stops.decode(task.wait())
-    if status.stop is not stops.Stop.SYSCALL:
-        raise TaskGone(task.pid)
+    status = task.wait()
+    if stops.decode(status).stop is not stops.Stop.SYSCALL:
+        raise TaskGone(task.pid, status)
     regs = task.peek_regs()
     if regs.cs != CS_64:
         raise CannotEmbark("32-bit")
@@ -106,6 +121,8 @@ def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> N
         call.must("protection", SYS_MPROTECT, layout.STUB, layout.VDSO_END - layout.STUB, 5)
         task.write(slot, struct.pack("<Q", layout.VDSO))
     finally:
+        if call.stopped:
+            stop_again(task, signal.SIGSTOP)
         task.set_regs(start)
         task.set_mask(mask)
 

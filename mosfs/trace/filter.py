@@ -24,8 +24,8 @@ _LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
 _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 
 #: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
-#: mprotect munmap brk rt_sigreturn sched_yield mremap mincore madvise.
-GUEST_FREE = frozenset({10, 11, 12, 15, 24, 25, 27, 28})
+#: mprotect munmap brk sched_yield mremap mincore madvise.
+GUEST_FREE = frozenset({10, 11, 12, 24, 25, 27, 28})
 _MMAP, _MAP_SHARED, _MAP_ANONYMOUS = 9, 1, 0x20
 
 #: (argument index, mask, value): true when argument & mask == value

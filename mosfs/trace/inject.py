@@ -11,12 +11,13 @@ session.
 from __future__ import annotations
 
 import os
+import signal
 from types import TracebackType
 from typing import Any
 
 from mosfs.native import ffi, lib
 from mosfs.trace import layout, stops
-from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, status_sets
 
 
 class Calls:
@@ -43,11 +44,11 @@ class Calls:
     ) -> None:
         if kind is not None and issubclass(kind, TaskGone):
             return
+        if self.stopped_by:
+            stop_again(self.task, self.stopped_by)
         self.task.set_mask(self.mask)
         if self.used_up and self.task.guest:
             self.task.interrupt()
-        if self.stopped_by:
-            os.kill(self.task.pid, self.stopped_by)
 
     def __call__(self, nr: int, a0: int = 0, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
         task = self.task
@@ -86,6 +87,13 @@ class Calls:
         if -4096 < result < 0:
             raise OSError(-result, f"injected call {nr}: {os.strerror(-result)}")
         return result
+
+
+def stop_again(task: Task, sig: int) -> None:
+    """Repeat a stop signal that was put off, unless a SIGCONT came since: it is pending, because it was blocked too."""
+    sets = status_sets(task.pid)
+    if not (sets["SigPnd"] | sets["ShdPnd"]) >> (signal.SIGCONT - 1) & 1:
+        os.kill(task.pid, sig)
 
 
 def _signed(value: int) -> int:

@@ -21,6 +21,8 @@ VDSO_END = 0x18000
 SCRATCH = 0x18000
 SCRATCH_SIZE = 0x1E8000
 END = SCRATCH + SCRATCH_SIZE
+#: The end of the scratch, where `calls.partial` lays out what remains of a vector: 1024 entries and a header.
+CARRY_SIZE = 0x5000
 PAGE = 4096
 
 #: Behind the stub a loop of pause(2): a deputy whose tracer has died waits there for its end.

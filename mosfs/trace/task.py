@@ -159,6 +159,28 @@ class Task:
             raise TaskGone(self.pid)
         return int(max(result, 0))
 
+    def reach(self, addr: int, size: int) -> int:
+        """How many bytes from ``addr`` on a call of the task's own could fill; its stack grows for that, as it would then."""
+        result = lib.mos_reach(self.pid, addr, size)
+        if result < size and self._grow_stack(addr):
+            result = lib.mos_reach(self.pid, addr, size)
+        if result < 0:
+            raise TaskGone(self.pid)
+        return int(result)
+
+    def _grow_stack(self, addr: int) -> bool:
+        """Touch ``addr``; the kernel extends a stack for /proc/PID/mem, but not for process_vm_readv(2) (since Linux 6.5)."""
+        try:
+            fd = os.open(f"/proc/{self.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            return len(os.pread(fd, 1, addr)) == 1
+        except (OSError, OverflowError):
+            return False
+        finally:
+            os.close(fd)
+
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
         size = len(data)
         if size and check(lib.mos_write(self.pid, addr, ffi.from_buffer(data), size), "write", self.pid) != size:

@@ -19,6 +19,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from mosfs.abi.texts import Text, text
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame
 
 TAG = 16
@@ -90,6 +91,14 @@ class Channel:
                 except OSError as error:
                     raise self._fail(str(error)) from error
 
+    def takes_more(self) -> bool:
+        """The socket has room, so that a frame would not wait for the peer; true of a lost one, so that it is noticed."""
+        if self.lost:
+            return True
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        return bool(poll.poll(0))
+
     # ------------------------------------------------------------------ receiving
 
     def frames(self) -> Iterator[Frame]:
@@ -142,7 +151,7 @@ class Channel:
                     nonce, view[body : body + length + TAG], bytes(view[self._start : body])
                 )
             except InvalidTag:
-                raise self._fail("not authentic") from None
+                raise self._fail(text(Text.COMPROMISED)) from None
             self._received += 1
             self._queue.append(Frame(kind, flags, pair, payload))
             self._start += whole

@@ -38,6 +38,8 @@ class Point(IntEnum):
     NODE_IN_ONWARD = 18
     NODE_AFTER_ONWARD = 19
     HOME_ONWARD_COMMITTED = 20
+    HOME_COPYING = 21
+    NODE_COPYING = 22
 
 
 #: What must be seen after a cut. True: the program survives with its native result, because home or the old node has a

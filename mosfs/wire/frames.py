@@ -27,6 +27,8 @@ class Kind(IntEnum):
     IMAGE_END = 3  # number of PAGES frames
     READY = 4  # receiver: the body stands complete
     FAIL = 5  # receiver: it cannot be built, reason as text
+    EARLY = 6  # pre-copy: mappings to make, (start, end, grows down); none: forget all that was sent
+    ROUND = 7  # pre-copy: the end of a round; the receiver sends it back when it is done
     PRIVATE = 70  # contents of a private file (`ptf.travel`), before the image
     # tracer -> host
     GO = 16  # after READY: run
@@ -40,8 +42,11 @@ class Kind(IntEnum):
     DROP = 24  # the body is not wanted any more
     FORK_REPLY = 25
     CLOCK = 26  # home time
+    ABOUT = 27  # settings and statistics of the program
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
+    COPY = 30  # pre-copy to the host of this MoveOrder
+    STAYED = 31  # STEP_OUT is not followed: reason
     FETCH = 71  # before EXECED: send the private files home
     # host -> tracer
     CALL = 48
@@ -49,10 +54,15 @@ class Kind(IntEnum):
     EXEC = 50
     DIED = 51  # the body died here: wait status
     CANNOT = 52  # RECALL or MOVE_TO cannot be served: reason; the body goes on
-    STEP_OUT = 53  # this node wants the guest to leave
+    STEP_OUT = 53  # this node wants the guest to leave: where to and why, nothing for home
     MMAP = 55
+    USED = 56  # CPU time and memory, once a second while there is any
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
+    CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
+    MMAP_NAME = 54  # tracer -> host, before the REPLY to MMAP: which file it was
+    SHOWN = 64  # text of a file in /proc about the body's memory, of which an open follows
     RUNNING = 60  # after GO: the body runs, the move is committed
+    COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask
     MANIFEST = 72  # after FETCH and the files: what they are
     PRIVATE_OPEN = 73  # a descriptor for a private file is wanted (`orders.PrivateOpen`)

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import trio
 
+from mosfs.abi.texts import Reason, Text, text
 from mosfs.wire import messages
 from mosfs.wire.messages import PeerHello
 from mosfs.wire.security import Identity, is_violation, names
@@ -33,13 +34,13 @@ class LinkError(Exception):
         self.reason = reason
 
 
-NO_RESPONSE = "no response"
-INCOMPATIBLE = "Target node runs an incompatible version"
+NO_RESPONSE = Reason.NO_RESPONSE
+INCOMPATIBLE = text(Text.INCOMPATIBLE)
 
 
 class AuthenticationViolation(LinkError):
     def __init__(self, ip: str) -> None:
-        super().__init__(f"Authentication violation with {ip}")
+        super().__init__(text(Text.AUTHENTICATION, computer=ip))
 
 
 def compatible(version: str, other: str) -> bool:

@@ -25,7 +25,8 @@ class Settings(Msg):
     """What mosrun was told about a program (mosrun(1)); inherited over fork and by recursive mosrun.
 
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
-    ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given".
+    ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given". The three about
+    checkpoints (-C, -N, -A) are one program's own and not inherited.
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun.
     """
 
@@ -35,15 +36,31 @@ class Settings(Msg):
     needmem: int = -1
     cpujob: int = -1
     decay: int = -1
+    checkpoint_file: str = ""
+    checkpoint_limit: int = -1
+    checkpoint_interval: int = -1
     private: str = ""
 
 
 class Start(Msg):
-    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F."""
+    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F.
+
+    ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
+    """
 
     node: str = ""
     force: bool = False
     shown: str = ""  #: what the user typed, for error texts
+    trace: int = -1
+
+
+class LastMessage(msgspec.Struct, array_like=True, frozen=True):
+    """What a program may ask about the last message it read (direct_communication(7)): IPs, PID, bytes before truncation."""
+
+    home: str
+    pid: int
+    location: str
+    length: int
 
 
 # --------------------------------------------------------------------------- control socket: to mosd
@@ -70,6 +87,7 @@ class ProcState(Msg, tag=3):
 
     ``state``: "starting", "here", "leaving", "away", "returning". ``why``: the reason why it does not move, or "".
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
+    ``barred``: why no move can be tried, "" if one can; ``because``: why it was moved where it is, "" if somebody wished it.
     """
 
     pid: int
@@ -86,6 +104,10 @@ class ProcState(Msg, tag=3):
     comm: str = ""
     sigmig: int = 0
     freeze_ms: float = 0.0
+    next_checkpoint: int = 1
+    last_message: LastMessage | None = None
+    barred: str = ""
+    because: str = ""
 
 
 class ProcGone(Msg, tag=4):
@@ -93,7 +115,10 @@ class ProcGone(Msg, tag=4):
 
 
 class GuestState(Msg, tag=5):
-    """A guest body on this node. ``pid`` is the body's local PID, ``origpid`` the one its home knows."""
+    """A guest body on this node. ``pid`` is the body's local PID, ``origpid`` the one its home knows.
+
+    ``settings``: as its home told, None while it has not.
+    """
 
     pid: int
     origpid: int
@@ -101,6 +126,7 @@ class GuestState(Msg, tag=5):
     uid: int
     comm: str
     since: float
+    settings: Settings | None = None
 
 
 class GuestGone(Msg, tag=6):
@@ -111,7 +137,8 @@ class OpenChannel(Msg, tag=7):
     """A tracer asks for a data channel to a new host on ``target`` (an IP). Answered by ChannelReady or ChannelFailed.
 
     ``direct``: the image will come from another host, so a second token and key are wanted for that connection.
-    ``features``: CPU features the image has used (`abi.cpu`), checked by the target.
+    ``features``: CPU features the image has used (`abi.cpu`), checked by the target. ``below``: it takes the program only while
+    its load with it is below this (0: whatever its load).
     """
 
     req: int
@@ -122,6 +149,7 @@ class OpenChannel(Msg, tag=7):
     need_mb: int
     features: str
     direct: bool = False
+    below: int = 0
 
 
 class Report(Msg, tag=8):
@@ -148,6 +176,46 @@ class PrivateFile(Msg, tag=26):
 
 class PrivateGone(Msg, tag=27):
     """The private files of ``pid`` are not on this node any more."""
+
+    pid: int
+
+
+class Usage(Msg):
+    """What one program or guest has used. CPU in seconds: ``age`` since its start, ``here`` since it came to this node.
+
+    ``demand``: share of the last second in which it ran or wanted to; ``size_mb``: resident memory. The rest are the decayed sums
+    of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them. ``user_away``: CPU seconds of user level
+    that were used away from home.
+    """
+
+    pid: int
+    age: float
+    here: float
+    demand: float
+    size_mb: int
+    wall: float
+    cpu: float
+    calls: float
+    received: float
+    sent: float
+    user_away: float = 0.0
+
+
+class UsageReport(Msg, tag=16):
+    """Of a tracer or host, once a second at most: a row for each program that has used anything since the last one."""
+
+    rows: list[Usage]
+
+
+class GuestStayed(Msg, tag=17):
+    """A guest that was asked to leave goes on here; ``reason`` as in ProcState."""
+
+    pid: int
+    reason: str
+
+
+class Consider(Msg, tag=18):
+    """A program asks to be considered for a move (mosix(7): it wrote -1 to migrate)."""
 
     pid: int
 
@@ -181,13 +249,16 @@ class ChannelFailed(Msg, tag=33):
 class Command(Msg, tag=34):
     """Set ``name`` of process ``pid`` to ``value`` (a row of `procfs.table`); "migrate" takes an IP, "" for home.
 
-    To a host: ``pid`` is the guest's local PID and ``name`` is "out": ask the home-node to take the guest back.
+    To a host: ``pid`` is the guest's local PID and ``name`` is "out": ask the home-node to take the guest back, or, when ``value``
+    is an IP, to move it there. ``below`` as in OpenChannel. ``why``: the reason of an automatic move, "" when somebody wished it.
     """
 
     pid: int
     name: str
     value: str
     seq: int = 0
+    below: int = 0
+    why: str = ""
 
 
 class Adjust(Msg, tag=35):
@@ -209,6 +280,7 @@ class DirectImage(Msg, tag=36):
 class Config(Msg, tag=37):
     """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number.
 
+    ``cluster``: (first address as an unsigned integer, how many) of the ranges and aliases that are this cluster.
     ``private``: by letter of private.conf, (directory, megabytes).
     """
 
@@ -216,6 +288,7 @@ class Config(Msg, tag=37):
     port: int
     userview: dict[str, int]
     speed: int = 10000
+    cluster: list[tuple[int, int]] = []
     private: dict[str, tuple[str, int]] = {}
 
 
@@ -271,7 +344,12 @@ class PeerHello(Msg, tag=64):
 
 
 class PeerStatus(Msg, tag=65):
-    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes."""
+    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes.
+
+    ``frozen``: frozen programs; ``bits``: those of rstatus (mosctl(1)) that a node knows of itself: 4 stay, 8 lstay,
+    16 block; ``level``: 0 while programs of its own cluster run there, 65535 when it is free for all ("availability");
+    ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there.
+    """
 
     load: int
     speed: int
@@ -280,10 +358,17 @@ class PeerStatus(Msg, tag=65):
     mem_total: int
     guests: int
     blocked: bool
+    swap_free: int = 0
+    swap_total: int = 0
+    frozen: int = 0
+    bits: int = 0
+    level: int = 0
+    paging: int = 0
+    processes: int = 0
 
 
 class GuestRequest(Msg, tag=66):
-    """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``."""
+    """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``. ``below`` as in OpenChannel."""
 
     req: int
     pid: int
@@ -296,6 +381,7 @@ class GuestRequest(Msg, tag=66):
     near: bool
     direct_token: bytes = b""
     direct_key: bytes = b""
+    below: int = 0
 
 
 class GuestAccept(Msg, tag=67):
@@ -311,6 +397,7 @@ Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted
     | PrivateFile | PrivateGone
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
+    | UsageReport | GuestStayed | Consider
 )
 Peer = PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
 

@@ -62,3 +62,32 @@ class PrivateOpen(msgspec.Struct, array_like=True):
 
     flags: int
     mask: int
+
+
+class About(msgspec.Struct, array_like=True):
+    """ABOUT: what the body's node needs to decide about it. Settings as in `messages.Settings`; ``age``: CPU seconds since its
+    start; ``history``: the sums of `balance.history.History`, in its order."""
+
+    lock: int
+    needmem: int
+    cpujob: int
+    decay: int
+    age: float
+    history: tuple[float, float, float, float, float]
+
+
+class Used(msgspec.Struct, array_like=True):
+    """USED: CPU seconds since the last one, resident megabytes; ``user``: those of the seconds that were not the kernel's."""
+
+    cpu: float
+    size_mb: int
+    user: float = 0.0
+
+
+class OutOrder(msgspec.Struct, array_like=True):
+    """STEP_OUT: the body's node would rather have it at ``target`` (an IP, "" = home). ``below`` and ``why`` as in
+    `messages.Command`; with a reason it is a wish, which a locked program does not follow; without one an order."""
+
+    target: str
+    below: int = 0
+    why: str = ""

@@ -37,16 +37,28 @@ _AUTHORITY = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mosfs cluster")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Contexts for the two ends of a link: ``client`` checks that the peer's certificate names the IP it asked for."""
+    """Contexts for the two ends of a link: ``client`` checks that the peer's certificate names the IP it asked for.
+
+    ``gossip``: the key of datagrams (`wire.datagram`), 32 bytes.
+    """
 
     client: ssl.SSLContext
     server: ssl.SSLContext
+    gossip: bytes
+
+
+def _stretched(secret: bytes) -> bytes:
+    """32 bytes from which all keys are made; takes about 40 ms."""
+    return hashlib.scrypt(secret, salt=_SALT, dklen=32, **_SCRYPT)
 
 
 def authority_key(secret: bytes) -> Ed25519PrivateKey:
     """The authority's key that ``secret`` means; takes about 40 ms."""
-    seed = hashlib.scrypt(secret, salt=_SALT, dklen=32, **_SCRYPT)
-    return Ed25519PrivateKey.from_private_bytes(seed)
+    return Ed25519PrivateKey.from_private_bytes(_stretched(secret))
+
+
+def _gossip_key(stretched: bytes) -> bytes:
+    return hashlib.blake2b(b"gossip", key=stretched, digest_size=32).digest()
 
 
 def _certificate(
@@ -78,8 +90,9 @@ def node_certificate(authority: Ed25519PrivateKey, key: Ed25519PrivateKey, ip: s
 
 
 def identity(secret: bytes, ip: str) -> Identity:
-    """Both contexts of the node ``ip``."""
-    authority, own = authority_key(secret), Ed25519PrivateKey.generate()
+    """All that the node ``ip`` needs to talk to others."""
+    stretched = _stretched(secret)
+    authority, own = Ed25519PrivateKey.from_private_bytes(stretched), Ed25519PrivateKey.generate()
     trusted = _pem(authority_certificate(authority))
     chain = _pem(node_certificate(authority, own, ip)) + own.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -92,7 +105,7 @@ def identity(secret: bytes, ip: str) -> Identity:
         _load_chain(context, chain)
     # Tickets are written before the client reads: with both sides writing first, that can dead-lock (trio issue 819)
     server.num_tickets = 0
-    return Identity(client, server)
+    return Identity(client, server, _gossip_key(stretched))
 
 
 def _pem(certificate: x509.Certificate) -> bytes:

@@ -145,6 +145,28 @@ static void what_survives(void)
 	ok(unlink("kept"));
 }
 
+/* Stopped somewhere in its fork, its exec or its first instructions, and continued at once or a little later. */
+static void stopped_on_the_way(void)
+{
+	char *argv[] = { self, "@argv", NULL };
+	int status;
+
+	for (int i = 0; i < 12; i++) {
+		pid_t pid = spawn("/bin/true", argv, environ);
+		for (volatile int spin = 0; spin < i * 20000; spin++)
+			;
+		ok(kill(pid, SIGSTOP));
+		if (i % 2) {
+			equal(waitpid(pid, &status, WUNTRACED), pid);
+			if (WIFEXITED(status)) /* before the stop */
+				continue;
+			check(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+		}
+		ok(kill(pid, SIGCONT));
+		reaped(pid, 0);
+	}
+}
+
 static void chain(void)
 {
 	char pid_text[16], count[16] = "25", *argv[] = { self, "@chain", count, pid_text, NULL };
@@ -228,7 +250,7 @@ int main(int argc, char **argv)
 {
 	static const struct part parts[] = {
 		PART(arguments), PART(many_arguments), PART(failing), PART(scripts), PART(by_descriptor),
-		PART(what_survives), PART(chain), PART(path_search),
+		PART(what_survives), PART(stopped_on_the_way), PART(chain), PART(path_search),
 	};
 
 	check(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);

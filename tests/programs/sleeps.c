@@ -125,7 +125,8 @@ static void cut_short(void)
 	ok(setitimer(ITIMER_REAL, &off, NULL));
 	slept(5000000);
 	int64_t rest = left.tv_sec * 1000000000LL + left.tv_nsec;
-	check(alarms >= 1 && rest > 0 && rest < 5000000000LL);
+	/* interrupted at once, the kernel counts the timer's slack (50 us) in */
+	check(alarms >= 1 && rest > 0 && rest < 5000100000LL);
 	check(rest + (now_ns(CLOCK_MONOTONIC) - began) >= 4990000000LL);
 }
 

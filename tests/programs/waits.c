@@ -1,6 +1,7 @@
 /* Waiting inside one system call while the program is moved: each call must end for its own reason, with its own result, and not before. */
 #include "mos.h"
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/select.h>
@@ -84,6 +85,32 @@ static void write_a_pipe(void)
 	pid_t pid = later(read_later, p);
 	equal(write(p[1], data, 1000), 1000);
 	done(pid);
+	ok(close(p[0]));
+	ok(close(p[1]));
+}
+
+/* Far from everything else: what the kernel remembers of an interrupted poll is the address of the array. */
+static void poll_of_the_heap(void)
+{
+	int p[2];
+	char c;
+	struct pollfd *f = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	check(f != MAP_FAILED);
+	ok(pipe(p));
+	for (int last = 0; last < 20000; last += 9999) {
+		f[last] = (struct pollfd){ p[0], POLLIN, 0 };
+		pid_t pid = later(write_later, p);
+		equal(poll(&f[last], 1, -1), 1);
+		equal(f[last].revents, POLLIN);
+		done(pid);
+		equal(read(p[0], &c, 1), 1);
+		ok(close(p[0]));
+		ok(close(p[1]));
+		ok(pipe(p));
+		equal(poll(&f[last], 0, 1), 0);
+	}
+	ok(munmap(f, 1 << 20));
 	ok(close(p[0]));
 	ok(close(p[1]));
 }
@@ -260,5 +287,5 @@ static void vfork_waits(void)
 	reaped(pid, 23);
 }
 
-PROGRAM(PART(read_a_pipe), PART(write_a_pipe), PART(poll_select_epoll), PART(wait_for_a_child), PART(wait_for_a_signal),
+PROGRAM(PART(read_a_pipe), PART(write_a_pipe), PART(poll_of_the_heap), PART(poll_select_epoll), PART(wait_for_a_child), PART(wait_for_a_signal),
 	PART(wait_for_locks), PART(open_a_fifo), PART(accept_and_receive), PART(vfork_waits))

@@ -1,0 +1,122 @@
+"""What a process uses, measured where it runs: CPU time and demand, memory, calls and bytes.
+
+At home calls are native and not counted one by one: reads and writes are in /proc/PID/io (proc(5)), and of all others the kernel's
+share of the CPU time tells. Away every call passes the tracer and the host, which count into `calls`, `received` and `sent`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+from mosfs.balance.history import History
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+#: A call that is not I/O counts for so many seconds in the kernel: many cheap ones look like few, the page faults of a program
+#: that fills its memory like hardly any.
+KERNEL_TIME_OF_A_CALL = 20e-6
+#: Less CPU time than this in a second is none: ticks and wake-ups.
+NOTICEABLE = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Counters of the kernel since the process was made. ``ran``, ``waited``, ``kernel``, ``user``: seconds. ``io``: calls, bytes
+    in and out."""
+
+    ran: float = 0.0
+    waited: float = 0.0
+    kernel: float = 0.0
+    size_mb: int = 0
+    io: tuple[int, int, int] = (0, 0, 0)
+    user: float = 0.0
+
+
+def read(pid: int, *, io: bool) -> Reading:
+    """The counters of ``pid``; OSError when it is gone."""
+    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+        ran, waited, _ = file.read().split()
+    with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
+        stat = file.read().rpartition(")")[2].split()
+    return Reading(
+        int(ran) / 1e9, int(waited) / 1e9, int(stat[12]) / TICKS, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0),
+        int(stat[11]) / TICKS,
+    )
+
+
+def _io(pid: int) -> tuple[int, int, int]:
+    """Calls, bytes read, bytes written; zeros where the kernel does not say (it needs CONFIG_TASK_IO_ACCOUNTING)."""
+    try:
+        with open(f"/proc/{pid}/io", encoding="ascii") as file:
+            received, sent, reads, writes = (int(line.split()[1]) for line, _ in zip(file, range(4)))
+    except OSError:
+        return 0, 0, 0
+    return reads + writes, received, sent
+
+
+@dataclass(slots=True)
+class Account:
+    """The statistics of one process. ``calls``, ``received``, ``sent``: counted by whoever sees them, taken up by `settle`.
+
+    ``user_away``: seconds of user level that it was away; the home-node's kernel counts the others.
+    ``news``: something happened that mosd has not been told.
+    """
+
+    at: float  #: monotonic seconds when it was settled
+    decay: int = -1
+    age: float = 0.0
+    here: float = 0.0
+    demand: float = 0.0
+    size_mb: int = 0
+    history: History = field(default_factory=History)
+    calls: int = 0
+    received: int = 0
+    sent: int = 0
+    user_away: float = 0.0
+    news: bool = True
+    last: Reading | None = field(default_factory=Reading)
+
+    def measure(self, pid: int, now: float, *, io: bool) -> float:
+        """Take up what ``pid`` has used since the last time; its CPU seconds. ``io``: it makes its calls itself."""
+        reading = read(pid, io=io)
+        last, self.last = self.last, reading
+        self.size_mb = reading.size_mb
+        if last is None:
+            last = reading
+        ran = reading.ran - last.ran
+        if io:
+            calls, received, sent = (now - then for now, then in zip(reading.io, last.io))
+            self.calls += max(calls, int((reading.kernel - last.kernel) / KERNEL_TIME_OF_A_CALL))
+            self.received += received
+            self.sent += sent
+        seconds = now - self.at
+        wanted = min(1.0, (ran + reading.waited - last.waited) / seconds) if seconds > 0 else 0.0
+        self.news = self.news or (wanted < NOTICEABLE) != (self.demand < NOTICEABLE)
+        self.demand = wanted
+        self.here += ran
+        self.settle(now, ran)
+        return ran
+
+    def settle(self, now: float, cpu: float = 0.0) -> None:
+        """Put what was counted, and ``cpu`` seconds, into the history."""
+        new = History(now - self.at, cpu, self.calls, self.received, self.sent)
+        self.news = self.news or cpu > NOTICEABLE or self.calls > 0
+        self.history = self.history.plus(now - self.at, self.decay, new)
+        self.age += cpu
+        self.at = now
+        self.calls = self.received = self.sent = 0
+
+    def start(self, pid: int, now: float) -> None:
+        """A program begins in the process ``pid``: what another one used in it before is not its own."""
+        self.last, self.at = read(pid, io=True), now
+
+    def leave(self) -> None:
+        """It computes elsewhere now: what its process here uses is not its own until it is back, when it has just come."""
+        self.last, self.here, self.demand = None, 0.0, 0.0
+
+    def clear(self) -> None:
+        """mosix(7), clear. The age stays: it is no statistics but a fact."""
+        self.history = History()
+        self.calls = self.received = self.sent = 0
+        self.news = True

@@ -1,0 +1,199 @@
+"""Which programs leave this node, and for where: one `Verdict` for each program that runs here, with its reason.
+
+A program moves when, over the rest of its life, it gets its CPU time so much earlier elsewhere that the move pays::
+
+    (cost there + transfer / life) * HYSTERESIS < cost here
+
+``cost`` is `balance.cost`: seconds for a second of CPU. Away from home the pull of calls and I/O is added to it (mosrun(1), -c).
+``life``: what is left of it, for which its age is the best guess when P(life > t) ~ 1/t (Harchol-Balter, Downey, TOCS 15(3), 1997).
+Whoever saves most goes first, and the plan for the next one counts it as gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from mosfs.balance.best import SAME_COST
+from mosfs.balance.cost import ONE_PROCESS, Candidate, Network, cost, load_of, pressure
+from mosfs.balance.history import History
+from mosfs.balance.usher import pick
+
+#: There must be so much better than here: what is known of others is a second or two old, and they decide at the same time.
+HYSTERESIS = 1.2
+#: So many programs leave in one round at most, and no more than can be sent until the next, in seconds.
+MOVES = 8
+SENDING = 1.0
+#: A program that wants less of a CPU, and spends less time in calls, is idle.
+IDLE_DEMAND, IDLE_CALLS = 0.1, 0.02
+#: Of a program with hardly any CPU time this share of the time counts as computing, when rates are divided by it.
+LEAST_SHARE = 0.01
+
+Choose = Callable[[Sequence[str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A program that runs here, its own or a guest. ``home``: IP of its home-node, "" when that is here.
+
+    ``age``: CPU seconds since it was started; ``here``: since it came; ``demand``: share of the last second in which it ran or
+    wanted to; ``barred``: why it cannot move at all, "" if it can; ``refused``: nodes that did not take it lately;
+    ``asked``: it has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle.
+    """
+
+    pid: int
+    name: str
+    home: str
+    age: float
+    here: float
+    demand: float
+    size_mb: int
+    history: History = field(default_factory=History)
+    need_mb: int = 0
+    locked: bool = False
+    cpujob: bool = False
+    barred: str = ""
+    moving: bool = False
+    asked: bool = False
+    refused: frozenset[str] = frozenset()
+
+    @property
+    def needs(self) -> int:
+        """Megabytes that a node must have free for it."""
+        return max(self.size_mb, self.need_mb)
+
+    def pull(self, network: Network) -> float:
+        """Seconds that calls and I/O add to a second of its CPU time when it is away."""
+        if self.cpujob:
+            return 0.0
+        share = max(self.history.share, LEAST_SHARE)
+        return network.pull(self.history.call_rate / share, self.history.traffic / share)
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """mosctl(1): ``stay`` keeps every program here, ``lstay`` those whose home this is."""
+
+    stay: bool = False
+    lstay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``target``: IP of the node it leaves for, None when it stays. ``below``: the move pays only while the load there is below
+    this after its arrival (0: whatever the load)."""
+
+    pid: int
+    why: str
+    target: str | None = None
+    below: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The best of the other nodes for one program, or why there is none. ``gain``: seconds saved over its life."""
+
+    why: str
+    target: Candidate | None = None
+    gain: float = 0.0
+    below: int = 0
+    transfer: float = 0.0
+
+
+def hindrance(process: Process, switches: Switches, network: Network) -> str:
+    """Why the program may not be chosen, whatever the loads are; "" if it may."""
+    history = process.history
+    if process.locked:
+        return "it is locked (mosrun -L)"
+    if process.barred:
+        return process.barred
+    if switches.stay:
+        return "this node is in stay mode"
+    if switches.lstay and not process.home:
+        return "this node is in lstay mode"
+    if process.moving:
+        return "a move is under way"
+    if not process.asked and process.demand < IDLE_DEMAND and history.call_rate * network.call < IDLE_CALLS:
+        return "it is idle"
+    return ""
+
+
+def offer(
+    process: Process, here: Candidate, others: Sequence[Candidate], network: Callable[[str], Network], choose: Choose
+) -> Offer:
+    """The node where ``process`` costs least, if going there pays."""
+    link = network(process.home or here.ip)
+    now = cost(here) + (process.pull(link) if process.home else 0.0)
+    prices: dict[Candidate, float] = {}
+    for node in others:
+        at_home = node.ip == process.home
+        if (node.open or at_home) and node.ip not in process.refused and node.mem_free >= process.needs:
+            away = 0.0 if at_home else process.pull(network(node.ip))
+            prices[node] = cost(node, 1, process.size_mb) + away
+    if not prices:
+        return Offer("no other node has room for it")
+    least = min(prices.values())
+    by_ip = {node.ip: node for node, price in prices.items() if price <= least * SAME_COST}
+    target = by_ip[choose(sorted(by_ip))]
+    price, network_there = prices[target], network(target.ip)
+    transfer = network_there.transfer(process.size_mb)
+    if process.here < transfer and not process.asked:
+        return Offer(f"it came {process.here:.1f} CPU seconds ago, and a move takes {transfer:.1f} s")
+    life = max(process.age, transfer)
+    limit = now / HYSTERESIS - transfer / life
+    costs = f"a CPU second takes {now:.2f} s here, {price:.2f} s there, the move {transfer:.2f} s"
+    if price >= limit:
+        return Offer(f"no better node: {costs}")
+    beside_load = price - cost(target, 1, process.size_mb)
+    below = (limit - beside_load) / pressure(target.mem_free - process.size_mb, target.mem_total) * ONE_PROCESS
+    return Offer(costs, target, (now - price) * life - transfer, int(below), transfer)
+
+
+def decide(
+    here: Candidate, others: Sequence[Candidate], processes: Sequence[Process], switches: Switches,
+    network: Callable[[str], Network], choose: Choose,
+) -> list[Verdict]:
+    """A verdict for each of ``processes``, all of which run on ``here``; ``others`` are the nodes that take programs now."""
+    verdicts: dict[int, Verdict] = {}
+    free = []
+    for process in processes:
+        if reason := hindrance(process, switches, network(process.home or here.ip)):
+            verdicts[process.pid] = Verdict(process.pid, reason)
+        else:
+            free.append(process)
+    nodes = {node.ip: node for node in others}
+    for process in processes:
+        if process.moving:
+            here = departed(here, process)
+    while found := pick(here, free, list(nodes.values())):
+        process, target, why = found
+        free.remove(process)
+        verdicts[process.pid] = Verdict(process.pid, why, target.ip)
+        nodes[target.ip] = arrived(target, process)
+        here = departed(here, process)
+    sending = 0.0
+    for _ in range(MOVES):
+        offers = [(process, offer(process, here, list(nodes.values()), network, choose)) for process in free]
+        verdicts |= {process.pid: Verdict(process.pid, found.why) for process, found in offers}
+        good = [(process, found) for process, found in offers if found.target]
+        if not good or sending >= SENDING:
+            break
+        process, best = max(good, key=lambda pair: pair[1].gain)
+        assert best.target is not None
+        sending += best.transfer
+        verdicts[process.pid] = Verdict(process.pid, best.why, best.target.ip, best.below)
+        free.remove(process)
+        nodes[best.target.ip] = arrived(nodes[best.target.ip], process)
+        here = departed(here, process)
+    return [verdicts[process.pid] for process in processes]
+
+
+def arrived(node: Candidate, process: Process) -> Candidate:
+    """``node`` as it will be with ``process``."""
+    return replace(node, arriving=node.arriving + 1, mem_free=node.mem_free - process.size_mb)
+
+
+def departed(node: Candidate, process: Process) -> Candidate:
+    """``node`` as it will be without ``process``."""
+    load = max(0, node.load - load_of(process.demand, node.ncpus, node.speed))
+    return replace(node, load=load, mem_free=node.mem_free + process.size_mb)

@@ -1,0 +1,86 @@
+"""What it costs to compute on a node, and to get there.
+
+The cost of a node is the wall-clock time in which a program there gets one second of a standard CPU: processor sharing gives
+``stretch``, a memory that is nearly full multiplies it (`pressure`). So load, speed, number of CPUs, memory and the price of a
+move are all seconds, can be added and compared, and can be told to people. What a program would cost on another node is the
+marginal cost of Amir, Awerbuch, Barak, Borgstrom, Keren, "An opportunity cost approach for job assignment in a scalable
+computing cluster" (TPDS 11(7), 2000) for the program that moves; docs/design/decisions.md says why not their exponential form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STANDARD_SPEED = 10000
+ONE_PROCESS = 100
+
+#: Memory in use up to this share costs nothing; from there to a full memory the cost rises to `THRASHING` times.
+COMFORT = 0.85
+THRASHING = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that would take a program. ``load``: 100 = one runnable process a standard CPU; memory in megabytes, ``mem_total``
+    0 = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet; ``open``: it takes
+    guests, and not only its own programs back."""
+
+    ip: str
+    load: int
+    speed: int
+    ncpus: int
+    mem_free: int
+    arriving: int = 0
+    mem_total: int = 0
+    open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The way between two nodes. ``bandwidth``: megabytes of image a second; ``call``: seconds that a forwarded call takes
+    longer than one at home; ``setup``: seconds for the smallest move."""
+
+    bandwidth: float
+    call: float
+    setup: float
+
+    def transfer(self, size_mb: float) -> float:
+        """Seconds that a program of ``size_mb`` megabytes is on its way."""
+        return self.setup + size_mb / self.bandwidth
+
+    def pull(self, calls: float, traffic: float) -> float:
+        """Seconds a second for a program away that makes ``calls`` calls and moves ``traffic`` bytes in that time."""
+        return calls * self.call + traffic / 1e6 / self.bandwidth
+
+
+#: mosix.map(5), letter p: near nodes. Measured moves correct the bandwidth (`daemon.balancer`).
+NEAR = Network(bandwidth=200.0, call=1e-4, setup=0.02)
+DISTANT = Network(bandwidth=20.0, call=1e-3, setup=0.1)
+
+
+def load_of(runnable: float, ncpus: int, speed: int) -> int:
+    """Load in the manual's unit (mosctl(1), rstatus): 100 = one runnable process for each CPU of standard speed."""
+    return round(runnable * ONE_PROCESS / max(ncpus, 1) * STANDARD_SPEED / max(speed, 1))
+
+
+def runnable_on(node: Candidate) -> float:
+    """Inverse of `load_of`: programs that want a CPU there, those about to arrive included."""
+    return node.load / ONE_PROCESS * max(node.ncpus, 1) * max(node.speed, 1) / STANDARD_SPEED + node.arriving
+
+
+def stretch(runnable: float, ncpus: int, speed: int) -> float:
+    """Wall-clock seconds for a standard CPU second under processor sharing with ``runnable`` programs in all."""
+    return max(1.0, runnable / max(ncpus, 1)) * STANDARD_SPEED / max(speed, 1)
+
+
+def pressure(free_mb: float, total_mb: float) -> float:
+    """Factor for a memory with so much free: 1 while there is room, `THRASHING` when there is none."""
+    if total_mb <= 0:
+        return 1.0
+    over = (1 - free_mb / total_mb - COMFORT) / (1 - COMFORT)
+    return 1 + (THRASHING - 1) * min(max(over, 0.0), 1.0)
+
+
+def cost(node: Candidate, more: float = 0.0, more_mb: float = 0.0) -> float:
+    """Seconds for a standard CPU second on ``node`` when ``more`` programs with ``more_mb`` megabytes have come (< 0: left)."""
+    return stretch(runnable_on(node) + more, node.ncpus, node.speed) * pressure(node.mem_free - more_mb, node.mem_total)

@@ -1,0 +1,252 @@
+"""Gossip between real nodes: which datagrams a step sends and what each one that comes changes. No clock, no socket.
+
+A step sends one question: our message (push), or the wish for the other's (pull). The answer has the other's own entry,
+or its message, and shows that it lives; no answer after a few tries means that it is dead. Whoever is asked by a sender
+whose epoch it does not know, answers with a question of its own, and puts what it heard aside until that is answered.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random, SystemRandom
+from typing import Protocol
+
+from mosfs.balance.gossip import DEAD, Entry, Gossip
+from mosfs.wire.datagram import BadDatagram, Datagram, Fault, Flag, Item, Seen, parts, seal, unseal
+
+#: Milliseconds to the next try of a question, and tries before the node is dead.
+ANSWER_TIME = 1000
+TRIES = 3
+#: Milliseconds that a datagram of an unknown epoch waits for its proof; senders and datagrams that may wait.
+HELD_FOR = 2000
+MAX_HELD, MAX_HELD_EACH = 256, 16
+#: Nodes that are asked in a step while no other is known.
+LONELY = 16
+#: Who is told by a node that ends.
+FAREWELLS = 4
+
+Outgoing = tuple[int, bytes]
+"""Address and datagram."""
+
+
+class Members(Protocol):
+    """The nodes of the map; addresses are numbers."""
+
+    def __contains__(self, node: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def pick(self, random: Random) -> int: ...
+    def neighbour(self, node: int, distance: int) -> int:
+        """The node that stands so far behind (negative: before) ``node`` in the map, around its ends."""
+
+
+@dataclass(slots=True)
+class Question:
+    """What a node was asked, and when (ms) last."""
+
+    number: int
+    asked: int
+    flags: Flag
+    tries: int = 1
+
+
+@dataclass(slots=True)
+class Held:
+    """Datagrams of an unproved epoch, and the question that proves it."""
+
+    question: int
+    since: int
+    datagrams: list[Datagram] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One node's side of all exchanges. ``news`` gets what was new, with our clock's births.
+
+    ``counters``: sent, received, bytes of both, and for each `Fault` how often it came.
+    """
+
+    gossip: Gossip
+    members: Members
+    key: bytes
+    news: Callable[[Sequence[Entry]], None]
+    secrets: Random = field(default_factory=SystemRandom)
+    counters: Counter[str] = field(default_factory=Counter)
+    epoch: int = 0
+    _counter: int = 0
+    _asked: dict[int, Question] = field(default_factory=dict)
+    _seen: dict[int, Seen] = field(default_factory=dict)
+    _held: dict[int, Held] = field(default_factory=dict)
+    _last_step: int = 0
+    _looked: int = 0
+
+    def __post_init__(self) -> None:
+        self.epoch = self.epoch or self._number()
+
+    # ------------------------------------------------------------------- sending
+
+    def refresh(self, now: int, facts: bytes) -> None:
+        """What is true of us now. To be called before anything else."""
+        if dead := self.gossip.refresh(now, facts):
+            self.news([(self.gossip.births[node], node, DEAD) for node in dead])
+
+    def step(self, now: int) -> list[Outgoing]:
+        """Once a step, after `refresh`: questions again that were not answered, and one new one."""
+        gossip = self.gossip
+        out: list[Outgoing] = []
+        self._again(now, out)
+        for node in [node for node, held in self._held.items() if now - held.since > HELD_FOR]:
+            del self._held[node]
+        if gossip.alive:
+            contact = gossip.contact()
+            if contact and contact.node not in self._asked:
+                self._ask(now, contact.node, Flag.WANTS_WINDOW if contact.pull else Flag.NONE, out)
+            self._looked = 0
+        else:
+            for node in set(self._strangers()) - self._asked.keys() - {gossip.me}:
+                self._ask(now, node, Flag.WANTS_WINDOW, out)
+        self._last_step = now
+        return out
+
+    def _strangers(self) -> Iterator[int]:
+        """Whom to ask while nobody is known: nodes of the map that are ever farther from us, and as many at random."""
+        for _ in range(LONELY // 2):
+            self._looked += 1
+            distance = (self._looked + 1) // 2
+            yield self.members.neighbour(self.gossip.me, distance if self._looked % 2 else -distance)
+            yield self.members.pick(self.gossip.random)
+
+    def farewell(self, now: int) -> list[Outgoing]:
+        """Our own death, for a few nodes that will pass it on."""
+        gossip = self.gossip
+        items = [(gossip.me, 0, 2 * FAREWELLS, DEAD)]
+        nodes = gossip.random.sample(gossip.alive.nodes, min(FAREWELLS, len(gossip.alive)))
+        return [self._outgoing(node, items) for node in nodes]
+
+    def _again(self, now: int, out: list[Outgoing]) -> None:
+        """Unanswered questions: asked again, or the node is dead. After a pause of our own nobody else is to blame."""
+        paused = now - self._last_step > 2 * ANSWER_TIME
+        for node, question in list(self._asked.items()):
+            if paused:
+                question.asked = now
+            elif now - question.asked >= ANSWER_TIME:
+                if node not in self.gossip.alive:
+                    del self._asked[node]
+                elif question.tries < TRIES:
+                    question.asked, question.tries = now, question.tries + 1
+                    out.append(self._outgoing(node, self._own(now), question=question.number, flags=question.flags))
+                else:
+                    del self._asked[node]
+                    self.counters["lost"] += 1
+                    self.news(self.gossip.lost(node, now))
+
+    def _ask(self, now: int, node: int, flags: Flag, out: list[Outgoing]) -> None:
+        question = self._asked[node] = Question(self._number(), now, flags)
+        items = self._own(now) if flags else self._message(now)
+        for at, part in enumerate(parts(items)):
+            out.append(self._outgoing(node, part, question=0 if at else question.number, flags=flags))
+
+    def _outgoing(
+        self, node: int, items: Sequence[Item], *, question: int = 0, echo: int = 0, flags: Flag = Flag.NONE
+    ) -> Outgoing:
+        self._counter += 1
+        data = seal(Datagram(self.gossip.me, self.epoch, self._counter, question, echo, flags, items), self.key)
+        self.counters["sent"] += 1
+        self.counters["bytes_sent"] += len(data)
+        return node, data
+
+    def _own(self, now: int) -> list[Item]:
+        birth, me, facts = self.gossip.own
+        return [(me, now - birth, 0, facts)]
+
+    def _message(self, now: int) -> list[Item]:
+        entries, urgent = self.gossip.message()
+        return [(node, now - birth, urgent.get(node, 0), facts) for birth, node, facts in entries]
+
+    def _number(self) -> int:
+        return self.secrets.getrandbits(64) or 1
+
+    # ------------------------------------------------------------------- receiving
+
+    def receive(self, now: int, source: int, data: bytes) -> list[Outgoing]:
+        """One datagram from the address ``source``, an alias turned into its node; returns the answer.
+
+        `BadDatagram` for one that changes nothing; it is counted already.
+        """
+        self.counters["received"] += 1
+        self.counters["bytes_received"] += len(data)
+        try:
+            datagram = unseal(data, self.key)
+            sender = datagram.sender
+            if sender != source or sender == self.gossip.me or sender not in self.members:
+                raise BadDatagram(Fault.STRANGER)
+            proven = self._proven(sender, datagram)
+            if not proven and not self._hold(now, datagram):
+                raise BadDatagram(Fault.UNPROVEN)
+        except BadDatagram as error:
+            self.counters[error.fault.value] += 1
+            raise
+        if proven:
+            for late in self._released(sender, datagram.epoch):
+                self._learn(now, late)
+            self._learn(now, datagram)
+        return list(self._answer(now, datagram, proven))
+
+    def _proven(self, sender: int, datagram: Datagram) -> bool:
+        """Is it certainly new? False: we do not know its epoch. `BadDatagram` when it came before."""
+        asked, held, seen = self._asked.get(sender), self._held.get(sender), self._seen.get(sender)
+        if datagram.echo and (
+            (asked and asked.number == datagram.echo) or (held and held.question == datagram.echo)
+        ):
+            if asked and asked.number == datagram.echo:
+                del self._asked[sender]
+            if seen is None or seen.epoch != datagram.epoch:
+                self._seen[sender] = Seen(datagram.epoch, datagram.counter)
+                return True
+        if seen is None or seen.epoch != datagram.epoch:
+            return False
+        if not seen.take(datagram.counter):
+            raise BadDatagram(Fault.REPLAYED)
+        return True
+
+    def _hold(self, now: int, datagram: Datagram) -> bool:
+        """Put it aside until its epoch is proved; False when there is no room."""
+        held = self._held.get(datagram.sender)
+        if held is None:
+            if len(self._held) >= MAX_HELD or not datagram.question:
+                return False
+            held = self._held[datagram.sender] = Held(self._number(), now)
+        if len(held.datagrams) >= MAX_HELD_EACH:
+            return False
+        held.datagrams.append(datagram)
+        return True
+
+    def _released(self, sender: int, epoch: int) -> Iterator[Datagram]:
+        """What was put aside of an epoch that is proved now."""
+        held = self._held.pop(sender, None)
+        for datagram in held.datagrams if held else ():
+            if datagram.epoch == epoch and self._seen[sender].take(datagram.counter):
+                yield datagram
+
+    def _learn(self, now: int, datagram: Datagram) -> None:
+        entries, urgent = [], {}
+        for node, age, priority, facts in datagram.items:
+            if age < 0:
+                self.counters[Fault.FUTURE.value] += 1
+            elif node in self.members:
+                entries.append((now - age, node, facts))
+                if priority:
+                    urgent[node] = priority
+        if fresh := self.gossip.merge(entries, urgent):
+            self.news(fresh)
+
+    def _answer(self, now: int, datagram: Datagram, proven: bool) -> Iterator[Outgoing]:
+        """To a question: our entry or our message; to one that is not proved, a question as well."""
+        if not datagram.question:
+            return
+        held = None if proven else self._held[datagram.sender]
+        items = self._message(now) if Flag.WANTS_WINDOW in datagram.flags else self._own(now)
+        for at, part in enumerate(parts(items)):
+            question = held.question if held and not at else 0
+            yield self._outgoing(datagram.sender, part, question=question, echo=datagram.question)

@@ -1,0 +1,273 @@
+"""What nodes tell each other about nodes: each knows a little of everybody, and the newest of a few very well.
+
+Every step a node refreshes its own entry and exchanges one message with one node: its own entry and its *window*, the
+newest entries it knows. A message costs the same in a cluster of ten nodes and of ten thousand. Sources: the algorithms
+of MOSIX's infod and Amar, Barak, Drezner, Okun, "Randomized gossip algorithms ..." (CCPE 21, 2009).
+
+* Odd steps push to a random live node, even steps pull from the live node of which we know the oldest. That leaves the
+  mean age as it is and halves the largest one.
+* With probability 1/max(5, live) a push tries any node: about one message a step in the whole cluster finds nodes that
+  came (back).
+* A node that does not answer is dead: urgent news. They go before the window; every sending lowers their priority by
+  one and who hears them inherits it, so they spread like an epidemic and then stop.
+* Whatever is newer wins. So a newer entry of a dead node revives it, and the order of messages does not matter.
+
+No clock and no I/O: ``now`` and births are integers of the caller's clock (the daemon's: milliseconds). Ages travel, not
+times (`mosfs.wire.datagram`), so no two clocks need to agree. ``facts`` are opaque bytes; b"" means dead. Python only
+touches what is news, so a step costs about 0.2 us for each entry of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from operator import itemgetter
+from random import Random
+from typing import Protocol
+
+#: (birth, node, facts): what was true of ``node`` at ``birth``. Facts b"": it was found dead then.
+Entry = tuple[int, int, bytes]
+
+DEAD = b""
+NEVER = -(1 << 62)
+_ALWAYS_NEWER = 1 << 62
+
+#: Entries and the priorities of those among them that are urgent.
+Message = tuple[list[Entry], Mapping[int, int]]
+_NOTHING_URGENT: Mapping[int, int] = {}
+_birth = itemgetter(0)
+
+#: The oldest eighth of what is known is sorted at a time, below a limit that a sample of this many entries shows.
+_SAMPLE, _SHARE = 32, 8
+#: Most entries that become too old in one step; more of them are a sign of our own absence.
+_MAX_EXPIRED = 64
+
+
+class Births(Protocol):
+    """The birth of the newest entry of each node; `NEVER` for a node that is not known."""
+
+    def __getitem__(self, node: int, /) -> int: ...
+    def __setitem__(self, node: int, birth: int, /) -> None: ...
+
+
+class Known(dict[int, int]):
+    """The births of a daemon, which may know few nodes of a big map."""
+
+    def __missing__(self, node: int) -> int:
+        return NEVER
+
+
+class Alive:
+    """A set of nodes from which one can be drawn at random, all in constant time. ``places``: where each stands in ``nodes``."""
+
+    __slots__ = ("nodes", "places")
+
+    def __init__(self, nodes: Iterable[int] = ()) -> None:
+        self.nodes = list(nodes)
+        self.places = {node: at for at, node in enumerate(self.nodes)}
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __contains__(self, node: int) -> bool:
+        return node in self.places
+
+    def add(self, node: int) -> None:
+        if node not in self.places:
+            self.places[node] = len(self.nodes)
+            self.nodes.append(node)
+
+    def discard(self, node: int) -> None:
+        at = self.places.pop(node, None)
+        if at is not None:
+            last = self.nodes.pop()
+            if last != node:
+                self.nodes[at] = last
+                self.places[last] = at
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Whom to address in a step: ``pull`` asks for its message, else it gets ours."""
+
+    node: int
+    pull: bool
+
+
+def priority_of_death(live: int) -> int:
+    """How often the news of a death are passed on along one path: floor(2 ln n)."""
+    return int(2 * log(max(live, 2)))
+
+
+class Gossip:
+    """What one node knows.
+
+    ``width``: entries in a message, the own one among them. ``max_age``: an entry older than this counts as dead.
+    ``anyone`` draws a node of the map, dead or alive.
+    """
+
+    def __init__(
+        self, me: int, width: int, max_age: int, anyone: Callable[[], int], random: Random,
+        births: Births | None = None, alive: Alive | None = None,
+    ) -> None:
+        self.me = me
+        self.width = width
+        self.max_age = max_age
+        self.anyone = anyone
+        self.random = random
+        self.births: Births = Known() if births is None else births
+        self.alive = Alive() if alive is None else alive
+        self.births[me] = _ALWAYS_NEWER
+        self.own: Entry = (0, me, DEAD)
+        self._window: list[Entry] = []
+        self._news: list[Entry] = []  # since the window was made
+        self._expires = NEVER  # nothing is too old before
+        self.urgent: dict[int, int] = {}
+        self._eldest: list[tuple[int, int]] = []  # (birth, node), youngest first; what is outdated is skipped
+        self._odd = False
+        self._now = NEVER
+
+    @property
+    def window(self) -> list[Entry]:
+        """The newest entries, newest first, without our own. Made when it is wanted: that is once a step, news come twice."""
+        if self._news:
+            births = self.births
+            window = [entry for entry in self._window + self._news if births[entry[1]] == entry[0]]
+            window.sort(key=_birth, reverse=True)
+            del window[self.width - 1:]
+            self._window, self._news = window, []
+        return self._window
+
+    # ------------------------------------------------------------------- a step
+
+    def refresh(self, now: int, facts: bytes) -> list[int]:
+        """Make our own entry; returns nodes that are dead from now on because what we know of them is too old.
+
+        If the clock went back, everything is forgotten.
+        """
+        if now < self._now:
+            self._forget()
+        self._now = now
+        self.own = (now, self.me, facts)
+        return self._expire(now)
+
+    def contact(self) -> Contact | None:
+        """Whom to address in this step; None while nobody is known and the map draws ourselves."""
+        self._odd = not self._odd
+        if not self._odd and (eldest := self._oldest()) is not None:
+            self._eldest.pop()
+            return Contact(eldest[1], pull=True)
+        node = self._anyone_alive()
+        return None if node == self.me else Contact(node, pull=not self._odd)
+
+    def message(self) -> Message:
+        """Our entry, urgent news, and the newest that we know. Every call counts as a sending."""
+        if not self.urgent:
+            return [self.own, *self.window], _NOTHING_URGENT
+        told = sorted(self.urgent.items(), key=lambda item: -item[1])[: self.width - 1]
+        news = dict(told)
+        entries = [(self.births[node], node, DEAD) for node in news]
+        rest = [entry for entry in self.window if entry[1] not in news]
+        for node, priority in told:
+            if priority > 1:
+                self.urgent[node] = priority - 1
+            else:
+                del self.urgent[node]
+        return [self.own, *entries, *rest[: self.width - 1 - len(entries)]], news
+
+    # ------------------------------------------------------------------- news
+
+    def merge(self, entries: Sequence[Entry], urgent: Mapping[int, int] = _NOTHING_URGENT) -> list[Entry]:
+        """Learn from a message, in which no node stands twice; returns what was new. Nothing may be born after now."""
+        births, alive = self.births, self.alive.places
+        fresh = [entry for entry in entries if entry[0] > births[entry[1]]]
+        if not fresh:
+            return fresh
+        for birth, node, facts in fresh:
+            births[node] = birth
+            if node not in alive or not facts:
+                self._changed(node, facts)
+        if urgent:
+            for _, node, _ in fresh:
+                if urgent.get(node, 0) > 1:
+                    self.urgent[node] = urgent[node] - 1
+        self._news += fresh
+        return fresh
+
+    def _changed(self, node: int, facts: bytes) -> None:
+        (self.alive.add if facts else self.alive.discard)(node)
+        self.urgent.pop(node, None)
+
+    def lost(self, node: int, now: int) -> list[Entry]:
+        """``node`` does not answer: it is dead for us, which is urgent news if we believed it alive."""
+        if node not in self.alive:
+            return []
+        priority = priority_of_death(len(self.alive) + 1)
+        news = self.merge([(now, node, DEAD)])
+        self.urgent[node] = priority
+        return news
+
+    def drop(self, nodes: Iterable[int]) -> None:
+        """Forget ``nodes``: they left the map."""
+        gone = set(nodes)
+        for node in gone:
+            self.alive.discard(node)
+            self.births[node] = NEVER
+            self.urgent.pop(node, None)
+        self._window, self._news = [entry for entry in self.window if entry[1] not in gone], []
+
+    # ------------------------------------------------------------------- inside
+
+    def _anyone_alive(self) -> int:
+        """mindead: a random live node, and now and then any."""
+        random, live = self.random.random, len(self.alive)
+        if not live or random() * max(5, live) < 1:
+            return self.anyone()
+        return self.alive.nodes[int(random() * live)]
+
+    def _oldest(self) -> tuple[int, int] | None:
+        """Birth and node of the oldest entry of a live node, at the end of ``_eldest``; None when nobody is alive.
+
+        What is left of the sorted oldest ones *is* the oldest: all others were younger and can only get younger.
+        """
+        for attempt in range(2):
+            while self._eldest:
+                birth, node = self._eldest[-1]
+                if self.births[node] == birth and node in self.alive:
+                    return birth, node
+                self._eldest.pop()
+            if not attempt:
+                self._sort_eldest()
+        return None
+
+    def _sort_eldest(self) -> None:
+        births, nodes = self.births, self.alive.nodes
+        if len(nodes) > _SAMPLE * 2:
+            random, live = self.random.random, len(nodes)
+            sample = sorted(births[nodes[int(random() * live)]] for _ in range(_SAMPLE))
+            limit = sample[_SAMPLE // _SHARE]
+        else:
+            limit = _ALWAYS_NEWER - 1
+        self._eldest = [(birth, node) for node in nodes if (birth := births[node]) <= limit]
+        self._eldest.sort(reverse=True)
+
+    def _expire(self, now: int) -> list[int]:
+        expired: list[int] = []
+        if now <= self._expires:
+            return expired
+        while len(expired) < _MAX_EXPIRED and (oldest := self._oldest()):
+            self._expires = oldest[0] + self.max_age
+            if now <= self._expires:
+                break
+            self._eldest.pop()
+            self.alive.discard(oldest[1])
+            expired.append(oldest[1])
+        return expired
+
+    def _forget(self) -> None:
+        for node in list(self.alive.nodes):
+            self.births[node] = NEVER
+            self.alive.discard(node)
+        self._window, self._news, self._eldest, self._expires = [], [], [], NEVER
+        self.urgent.clear()

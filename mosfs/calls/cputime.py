@@ -1,0 +1,89 @@
+"""CPU time that a program used away, added to what home's kernel answers (getrusage(2), times(2), wait4(2), clock_gettime(2)).
+
+The kernel at home has counted the deputy. With such a call a host reports what its body has used in all, on all nodes so far
+(`Used`); images carry it on. What children used is their parent's when they end.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import NamedTuple
+
+GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4 = 98, 100, 228, 61
+#: The calls whose answers are completed.
+CALLS = frozenset({GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4})
+RUSAGE_CHILDREN = -1
+#: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and the same as clock_getcpuclockid(3) makes them of PID 0.
+CPU_CLOCKS = (2, 3, -6, -2)
+TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
+FRAME = struct.Struct("<2Q")
+
+
+class Used(NamedTuple):
+    """Nanoseconds of CPU time."""
+
+    user: int = 0
+    system: int = 0
+
+    def plus(self, other: Used) -> Used:
+        return Used(self.user + other.user, self.system + other.system)
+
+    def minus(self, other: Used) -> Used:
+        return Used(max(self.user - other.user, 0), max(self.system - other.system, 0))
+
+
+class Totals(NamedTuple):
+    """``own`` and ``children``: used away; ``waited``: the same of the child that wait4 has just returned."""
+
+    own: Used
+    children: Used
+    waited: Used = Used()
+
+
+def of_process(pid: int) -> Used:
+    """What a process has used; zeros when it is gone. The kernel counts the sum exactly, its parts in ticks (proc(5))."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as schedstat:
+            total = int(schedstat.read().split()[0])
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            fields = stat.read().rsplit(b")", 1)[1].split()
+    except (OSError, IndexError, ValueError):
+        return Used()
+    user, system = int(fields[11]), int(fields[12])
+    in_system = min(total * system // (user + system) if user + system else 0, total)
+    return Used(total - in_system, in_system)
+
+
+def place(nr: int, args: tuple[int, ...]) -> int:
+    """Which argument points to what must be completed; -1 for none."""
+    if nr == CLOCK_GETTIME:
+        return 1 if (args[0] & 0xFFFFFFFF ^ 0x80000000) - 0x80000000 in CPU_CLOCKS else -1
+    return {GETRUSAGE: 1, TIMES: 0, WAIT4: 3}.get(nr, -1)
+
+
+def size(nr: int) -> int:
+    """How many bytes there are looked at."""
+    return 16 if nr == CLOCK_GETTIME else 32
+
+
+def completed(nr: int, args: tuple[int, ...], data: bytes, account: Totals) -> bytes:
+    """The first bytes of the kernel's answer, with ``account`` added."""
+    if nr == CLOCK_GETTIME:
+        seconds, ns = struct.unpack_from("<2q", data)
+        ns += sum(account.own)
+        return struct.pack("<2q", seconds + ns // 10**9, ns % 10**9)
+    if nr == TIMES:
+        extra = [part // TICK_NS for used in (account.own, account.children) for part in used]
+        return struct.pack("<4q", *(a + b for a, b in zip(struct.unpack_from("<4q", data), extra)))
+    if nr == WAIT4:
+        used = account.waited
+    else:
+        who = (args[0] & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+        used = account.children if who == RUSAGE_CHILDREN else account.own
+    parts = struct.unpack_from("<4q", data)
+    out = []
+    for (seconds, us), extra_ns in zip((parts[:2], parts[2:]), used):
+        us += extra_ns // 1000
+        out += [seconds + us // 10**6, us % 10**6]
+    return struct.pack("<4q", *out)

@@ -1,0 +1,208 @@
+"""Automatic moves: once a second what runs on this node is looked at, and `balance.choose` says who leaves.
+
+A node decides about what runs on it, its own programs and guests alike. Its own are moved by `World.move_to`; of a guest the host
+asks the tracer at home, which alone can move it. Who refused is not asked again for a while, and the next best is tried.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from dataclasses import dataclass, field, replace
+
+import trio
+
+from mosfs.abi.texts import Reason
+from mosfs.balance import choose
+from mosfs.balance.choose import Process, Switches, Verdict
+from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
+from mosfs.procfs.world import Balanced, Guest, Program, World
+from mosfs.wire.messages import Command, ProcState, Settings
+
+log = logging.getLogger(__name__)
+
+PERIOD = 1.0
+#: Decisions use no older news, seconds: in any cluster the newest of what gossip brings, which are a sample of it.
+FRESH = 5.0
+#: Seconds that a node which refused a program is not asked again for it.
+REFUSED_FOR = 10.0
+#: Seconds that a program which could not be moved, wherever to, is left alone.
+HELD_FOR = 30.0
+#: An answer to a guest's wish to leave that takes longer is none.
+PATIENCE = 20.0
+#: The load of the last second may still count who has just left.
+ECHO = 1.0
+#: A measured bandwidth counts so much against what was known before.
+LEARNING = 0.3
+#: Smaller images say nothing about bandwidth, megabytes.
+MEASURABLE = 8
+
+#: How failures begin that are the target's; all others are the program's own.
+_OF_TARGET = tuple(map(str, Reason))
+
+
+@dataclass(slots=True)
+class Balancer:
+    """``automatic`` False: only programs that ask to be considered are."""
+
+    world: World
+    automatic: bool = True
+    choose: choose.Choose = random.choice
+    bandwidth: dict[bool, float] = field(default_factory=dict)
+    _left: list[tuple[float, float]] = field(default_factory=list)
+    _leaving: dict[int, float] = field(default_factory=dict)
+
+    async def run(self) -> None:
+        while True:
+            # nodes that decided in step would all send to the same one
+            await trio.sleep(PERIOD * random.uniform(0.8, 1.2))
+            self.round()
+
+    # ------------------------------------------------------------------ deciding
+
+    def round(self) -> list[Verdict]:
+        """Look at everything that runs here once."""
+        world, now = self.world, self.world.clock()
+        subjects: dict[int, Program | Guest] = {}
+        processes = []
+        for program in world.programs.values():
+            if program.state.where:
+                program.balanced.verdict = ""
+        for subject in running_here(world):
+            balanced = subject.balanced
+            if balanced.usage is None:
+                balanced.verdict = "nothing is known of it yet"
+            elif self.automatic or balanced.considered:
+                if balanced.sent is not None and now - balanced.sent_at > PATIENCE:
+                    balanced.sent = None
+                process = process_of(subject, now)
+                subjects[process.pid] = subject
+                processes.append(process)
+        candidates = world.candidates(FRESH)
+        me = next((node for node in candidates if node.ip == world.ip), None)
+        if me is None or not processes:
+            return []
+        others = [node for node in candidates if node.ip != world.ip]
+        switches = Switches(world.stay, world.lstay)
+        verdicts = choose.decide(self.here(me, now), others, processes, switches, self.network, self.choose)
+        for verdict in verdicts:
+            subject = subjects[verdict.pid]
+            subject.balanced.considered = False
+            subject.balanced.verdict = verdict.why
+            if verdict.target is not None:
+                self.send(subject, verdict)
+        return verdicts
+
+    def here(self, me: Candidate, now: float) -> Candidate:
+        """This node as it is now: not smoothed, and without those who have just left."""
+        for pid in self._leaving.keys() - self.world.guests.keys():
+            self._left.append((now, self._leaving.pop(pid)))
+        self._left = [(when, demand) for when, demand in self._left if now - when < ECHO]
+        load = me.load if self.world.local_load is None else self.world.local_load
+        gone = load_of(sum(demand for _, demand in self._left), me.ncpus, me.speed)
+        return replace(me, load=max(0, load - gone), arriving=0)
+
+    def network(self, ip: str) -> Network:
+        near = self.world.map.near(ip)
+        known = NEAR if near else DISTANT
+        return Network(self.bandwidth.get(near, known.bandwidth), known.call, known.setup)
+
+    # ------------------------------------------------------------------ carrying out
+
+    def send(self, subject: Program | Guest, verdict: Verdict) -> None:
+        """Ask for the move of ``verdict``."""
+        world, target = self.world, verdict.target
+        assert target is not None
+        balanced, state = subject.balanced, subject.state
+        try:
+            if isinstance(subject, Program):
+                world.move_to(subject, target, verdict.below, verdict.why)
+            else:
+                ip = "" if target == subject.state.home else target
+                subject.send(Command(subject.state.pid, "out", ip, 0, verdict.below, verdict.why))
+                self._leaving[state.pid] = balanced.usage.demand if balanced.usage else 1.0
+        except ConnectionError:
+            return
+        balanced.sent, balanced.sent_at = target, world.clock()
+        world.reserve(target)
+        self.note(f"{state.comm} (PID {state.pid}) to {world.shown(target)}: {verdict.why}")
+
+    def heard(self, program: Program, state: ProcState) -> None:
+        """The tracer has told the state of ``program``, which is the old one still."""
+        balanced = program.balanced
+        if balanced.sent is None or not state.move_result or state.move_seq < program.asked:
+            return
+        if state.move_result == "ok":
+            self._left.append((self.world.clock(), balanced.usage.demand if balanced.usage else 1.0))
+            self._learn(state.where, balanced, state.freeze_ms / 1000)
+            balanced.sent = None
+            balanced.refused.clear()
+        else:
+            self.failed(balanced, f"{state.comm} (PID {state.pid})", state.move_result)
+
+    def stayed(self, guest: Guest, reason: str) -> None:
+        """Its home-node does not move ``guest``."""
+        self._leaving.pop(guest.state.pid, None)
+        if guest.balanced.sent is not None:
+            self.failed(guest.balanced, f"{guest.state.comm} (PID {guest.state.pid})", reason)
+
+    def failed(self, balanced: Balanced, name: str, reason: str) -> None:
+        now, target = self.world.clock(), balanced.sent or ""
+        balanced.sent = None
+        if reason.startswith(_OF_TARGET):
+            balanced.refused[target] = now + REFUSED_FOR
+            self.world.reserved = [entry for entry in self.world.reserved if entry[1] != target]
+        else:
+            balanced.held = now + HELD_FOR
+        balanced.verdict = f"did not get to {self.world.shown(target)}: {reason}"
+        self.note(f"{name} stays, {balanced.verdict}")
+
+    def _learn(self, ip: str, balanced: Balanced, seconds: float) -> None:
+        """What the move to ``ip`` says about the bandwidth."""
+        near = self.world.map.near(ip)
+        setup = (NEAR if near else DISTANT).setup
+        if balanced.usage is None or balanced.usage.size_mb < MEASURABLE or seconds <= setup:
+            return
+        seen, before = balanced.usage.size_mb / (seconds - setup), self.network(ip).bandwidth
+        self.bandwidth[near] = before + LEARNING * (seen - before)
+
+    def note(self, text: str) -> None:
+        log.info("%s", text)
+        self.world.decisions.append(f"{time.strftime('%F %T')} {text}")
+
+
+def running_here(world: World) -> list[Program | Guest]:
+    """What computes on this node: programs at home, and guests."""
+    return [
+        *(p for p in world.programs.values() if not p.state.where and p.state.state in ("here", "leaving")),
+        *world.guests.values(),
+    ]
+
+
+def own_runnable(world: World) -> float:
+    """Programs and guests that want a CPU here, for nodes that share a machine (MOSIX_PROBE=own)."""
+    return sum(
+        subject.balanced.usage.demand if subject.balanced.usage else float(isinstance(subject, Guest) or not subject.state.barred)
+        for subject in running_here(world)
+    )
+
+
+def process_of(subject: Program | Guest, now: float) -> Process:
+    """What `choose` wants to know of ``subject``."""
+    state, balanced = subject.state, subject.balanced
+    usage = balanced.usage
+    assert usage is not None
+    settings = state.settings or Settings(lock=1)  # of a guest that home has told nothing about yet
+    if isinstance(subject, Program):
+        home, barred, moving = "", subject.state.barred, subject.moving or subject.state.state == "leaving"
+    else:
+        home, barred, moving = subject.state.home, "", balanced.sent is not None
+    if not barred and now < balanced.held:
+        barred = balanced.verdict or "it could not be moved a moment ago"
+    return Process(
+        pid=state.pid, name=state.comm, home=home, age=usage.age, here=usage.here, demand=usage.demand,
+        size_mb=usage.size_mb, history=balanced.history(now, settings.decay), need_mb=max(settings.needmem, 0),
+        locked=settings.lock == 1, cpujob=settings.cpujob == 1, barred=barred, moving=moving, asked=balanced.considered,
+        refused=frozenset(ip for ip, until in balanced.refused.items() if now < until),
+    )

@@ -1,0 +1,29 @@
+"""mosctl shutdown: guests leave, programs come home, then mosd ends as after SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from mosfs.procfs.node import bring_programs_home, programs_away, send_guests_out
+from mosfs.procfs.world import World
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two requests to what has not moved yet.
+AGAIN = 0.5
+
+
+async def end_when_asked(world: World, scope: trio.CancelScope) -> None:
+    """Wait for ``world.ending``; cancel ``scope`` when no guest is here and no program away."""
+    asked = trio.Event()
+    world.on_ending = asked.set
+    await asked.wait()
+    log.info("shutting down: %d guests leave, %d programs come home", len(world.guests), programs_away(world))
+    while world.guests or programs_away(world):
+        send_guests_out(world)
+        bring_programs_home(world)
+        await trio.sleep(AGAIN)
+    log.info("shut down")
+    scope.cancel()

@@ -1,0 +1,190 @@
+"""The exchange of information with other nodes: UDP, a step every half second, into ``World.nodes``."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+
+import trio
+
+from mosfs.abi.texts import Text, text
+from mosfs.balance import ages
+from mosfs.balance.exchange import Exchange, Outgoing
+from mosfs.balance.gossip import Entry, Gossip
+from mosfs.daemon.lifecycle import StartError
+from mosfs.procfs.table import as_unsigned, from_unsigned
+from mosfs.procfs.world import Node, World
+from mosfs.wire.datagram import MAX_DATAGRAM, BadDatagram, Fault, pack_facts, unpack_facts
+
+log = logging.getLogger(__name__)
+
+STEP = 0.5
+#: Entries in a message, with the own one; they fit into one datagram.
+WINDOW = 16
+#: Seconds after which what we know of a node is too old, if the cluster is so small that it could be less.
+LEAST_MAX_AGE = 15.0
+#: Nodes whose forged datagrams the log mentions, once each.
+MAX_COMPLAINTS = 64
+
+
+class Ranges:
+    """The nodes of a map as numbers, by (first, count) of its ranges, sorted and apart."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
+        pairs = list(ranges)
+        self._firsts = [first for first, _ in pairs]
+        self._counts = [count for _, count in pairs]
+        self._ends = list(accumulate(self._counts))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __contains__(self, node: object) -> bool:
+        if not isinstance(node, int):
+            return False
+        at = bisect_right(self._firsts, node) - 1
+        return at >= 0 and node < self._firsts[at] + self._counts[at]
+
+    def pick(self, random: Random) -> int:
+        return self._numbered(int(random.random() * len(self)))
+
+    def neighbour(self, node: int, distance: int) -> int:
+        at = max(0, bisect_right(self._firsts, node) - 1)
+        number = self._ends[at] - self._counts[at] + node - self._firsts[at]
+        return self._numbered((number + distance) % len(self))
+
+    def _numbered(self, number: int) -> int:
+        """The node with this number, counted from 0 through all ranges."""
+        at = bisect_right(self._ends, number)
+        return self._firsts[at] + number - (self._ends[at] - self._counts[at])
+
+
+def milliseconds() -> int:
+    """Our clock: nobody can set it, and it goes on while the machine sleeps."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+@dataclass(slots=True)
+class Service:
+    """The exchange of this node, from ``World.me`` into the other nodes of the World."""
+
+    world: World
+    exchange: Exchange
+    max_age: float
+    port: int
+    complained: set[int]
+
+    @classmethod
+    def make(cls, world: World, ranges: Iterable[tuple[int, int]], key: bytes, port: int) -> Service:
+        members = Ranges(ranges)
+        random = Random()
+        steps = ages.max_age_for(len(members), WINDOW)
+        max_age = max(LEAST_MAX_AGE, steps * STEP)
+        gossip = Gossip(
+            as_unsigned(world.ip), WINDOW, round(max_age * 1000), lambda: members.pick(random), random
+        )
+        service = cls(world, Exchange(gossip, members, key, lambda entries: service.learn(entries)), max_age, port, set())
+        world.gossip, world.recent = service.exchange.counters, service.recent
+        return service
+
+    async def run(self, sock: trio.socket.SocketType) -> None:
+        """Until cancelled; then the others hear that we end."""
+        self._refresh()  # whoever asks before our first step shall hear that we live
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._listen, sock)
+                await self._speak(sock)
+        finally:
+            with trio.move_on_after(0.2, shield=True):
+                await self._send(sock, self.exchange.farewell(milliseconds()))
+
+    def recent(self) -> list[str]:
+        """The nodes of the window."""
+        return [from_unsigned(node) for _, node, facts in self.exchange.gossip.window if facts]
+
+    def learn(self, entries: Sequence[Entry]) -> None:
+        """What was new, into the World."""
+        now, clock = milliseconds(), self.world.clock()
+        for birth, number, facts in entries:
+            ip = from_unsigned(number)
+            node = self.world.nodes.get(ip)
+            if node is None:
+                node = self.world.nodes[ip] = Node(ip)
+            if facts:
+                node.status, node.version = unpack_facts(facts)
+                node.heard, node.max_age = clock - (now - birth) / 1000, self.max_age
+            if node.dead is bool(facts):
+                log.info("node %s is %s", ip, "back" if facts else "dead")
+            node.dead = not facts
+
+    def follow(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """The map changed: who is no member any more is forgotten."""
+        members = Ranges(ranges)
+        self.exchange.members = members
+        gossip = self.exchange.gossip
+        gossip.anyone = lambda: members.pick(gossip.random)
+        gone = [ip for ip in self.world.nodes if ip != self.world.ip and as_unsigned(ip) not in members]
+        gossip.drop(map(as_unsigned, gone))
+        for ip in gone:
+            if not self.world.nodes[ip].links:
+                del self.world.nodes[ip]
+
+    async def _speak(self, sock: trio.socket.SocketType) -> None:
+        random = self.exchange.gossip.random
+        await trio.sleep(random.random() * STEP)  # nodes that start together shall not speak together
+        while True:
+            self._refresh()
+            await self._send(sock, self.exchange.step(milliseconds()))
+            await trio.sleep(STEP)
+
+    def _refresh(self) -> None:
+        if status := self.world.me.status:
+            self.exchange.refresh(milliseconds(), pack_facts(status, self.world.version))
+
+    async def _listen(self, sock: trio.socket.SocketType) -> None:
+        while True:
+            try:
+                data, address = await sock.recvfrom(MAX_DATAGRAM + 1)
+            except OSError as error:
+                log.debug("receiving: %s", error)
+                continue
+            source = self.world.map.canonical(address[0])
+            try:
+                answers = self.exchange.receive(milliseconds(), as_unsigned(source), data)
+            except BadDatagram as error:
+                self._complain(source, error.fault)
+            else:
+                await self._send(sock, answers)
+
+    async def _send(self, sock: trio.socket.SocketType, outgoing: Iterable[Outgoing]) -> None:
+        for number, data in outgoing:
+            with contextlib.suppress(OSError):  # no route just now: it counts as lost on the way
+                await sock.sendto(data, (from_unsigned(number), self.port))
+
+    def _complain(self, source: str, fault: Fault) -> None:
+        """A wrong secret is worth a line, once for each node."""
+        number = as_unsigned(source)
+        if fault is Fault.FORGED and number in self.exchange.members and number not in self.complained:
+            if len(self.complained) < MAX_COMPLAINTS:
+                log.error(text(Text.AUTHENTICATION, computer=source))
+            self.complained.add(number)
+
+
+@contextlib.contextmanager
+def listen_gossip(ip: str, port: int) -> Iterator[trio.socket.SocketType]:
+    """The UDP port, on the node's own address only."""
+    plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        plain.bind((ip, port))
+    except OSError as error:
+        plain.close()
+        raise StartError(f"{ip} port {port} (UDP): {error.strerror or error}") from None
+    with trio.socket.from_stdlib_socket(plain) as sock:
+        yield sock

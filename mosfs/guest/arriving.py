@@ -1,0 +1,44 @@
+"""A body whose memory comes: from the first EARLY frame (or from IMAGE) until it is complete or dropped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mosfs.guest.body import discard
+from mosfs.migrate.image import ImageMeta
+from mosfs.migrate.precopy import mappings
+from mosfs.migrate.rebuild import Rebuild
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import Task
+from mosfs.wire.frames import Frame, Kind
+
+
+class Arriving:
+    """``task`` stands in its stub all the time. NoRoom and BadImage mean that it is of no use any more: discard it."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self._call = Calls(task, mask=0)
+        self._call.__enter__()
+        self.rebuild = Rebuild(self._call)
+
+    def frame(self, frame: Frame) -> None:
+        """EARLY or PAGES."""
+        if frame.kind == Kind.PAGES:
+            self.rebuild.pages(frame.payload)
+        else:
+            self.rebuild.early(mappings(frame.payload))
+
+    def map(self, meta: ImageMeta) -> None:
+        """IMAGE: all its mappings."""
+        self.rebuild.map(meta, home=False)
+
+    def finish(self, frames: int) -> Any:
+        """IMAGE_END: the registers to resume with."""
+        regs = self.rebuild.finish(frames, home=False)
+        self._call.__exit__(None, None, None)
+        return regs
+
+    def discard(self) -> None:
+        self.rebuild.close()
+        discard(self.task)

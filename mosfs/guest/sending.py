@@ -1,0 +1,71 @@
+"""Pre-copy from a host: a guest's memory goes straight to the next host while the guest runs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mosfs.migrate.precopy import Next, Precopy
+from mosfs.trace.inject import Calls
+from mosfs.wire.channel import Channel
+from mosfs.wire.frames import Kind
+from mosfs.wire.orders import MoveOrder
+
+CONNECT_PATIENCE = 5.0
+
+
+def connect(order: MoveOrder, own_ip: str) -> Channel:
+    """The data channel to the next host, from our own address; OSError."""
+    sock = socket.create_connection((order.ip, order.port), CONNECT_PATIENCE, (own_ip, 0))
+    try:
+        sock.sendall(b"MOSDATA1" + order.token)
+    except OSError:
+        sock.close()
+        raise
+    return Channel(sock, order.key, opener=True)
+
+
+@dataclass(slots=True, eq=False)
+class Sending:
+    """A pre-copy under way, to another host on a connection of its own, or to home on the channel that is there (``home``).
+
+    ``precopy`` is None when this kernel cannot follow the memory.
+    """
+
+    channel: Channel
+    home: bool
+    precopy: Precopy | None = None
+    files: Iterator[int] | None = None  # sends its private files, chunk by chunk, before its memory goes by ``order``
+    order: MoveOrder | None = None
+
+    def begin(self, call: Calls, pair: int, stack: int, *, near: bool) -> None:
+        """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
+        self.precopy = Precopy.begin(call, self.channel, near=near, pair=pair, stack=stack, asks=self.home)
+
+    @property
+    def sends(self) -> bool:
+        """There is something to send now."""
+        return self.files is not None or (self.precopy is not None and self.precopy.next is Next.SEND)
+
+    def heard(self) -> bool:
+        """What the next host said; True if the program should be stopped now."""
+        for frame in self.channel.frames():
+            if frame.kind == Kind.ROUND:
+                self.caught_up()
+        return self.done
+
+    def caught_up(self) -> None:
+        if self.precopy is not None:
+            self.precopy.caught_up()
+
+    @property
+    def done(self) -> bool:
+        """The program should be stopped now."""
+        return self.precopy is not None and self.precopy.next is Next.STOP
+
+    def close(self) -> None:
+        if self.precopy is not None:
+            self.precopy.close()
+        if not self.home:
+            self.channel.close()

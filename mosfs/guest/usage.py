@@ -1,0 +1,64 @@
+"""Statistics of the guests of a host: told to this node's mosd, which may want them to leave, and to home, which keeps them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mosfs.balance.account import NOTICEABLE
+from mosfs.balance.history import History
+from mosfs.calls.usage import reports
+from mosfs.guest.body import Body, State
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import Settings
+from mosfs.wire.orders import About, Used
+
+if TYPE_CHECKING:
+    from mosfs.guest.host import Host
+
+_SERVED = (State.RUNNING, State.WAITING, State.FORKING, State.EXECING)
+
+
+class Statistics:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def tick(self, now: float) -> None:
+        """Once a second."""
+        accounts = {}
+        for body in self.host.bodies.values():
+            if body.state not in _SERVED:
+                continue
+            try:
+                body.unsaid += body.account.measure(body.pid, now, io=False)
+            except OSError:
+                continue
+            accounts[body.pid] = body.account
+            if body.unsaid > NOTICEABLE:
+                self._say(body)
+        for report in reports(accounts):
+            self.host.control.send(report)
+
+    def leaves(self, body: Body) -> None:
+        """Before the body goes: home hears what it used since the last second began."""
+        try:
+            body.unsaid += body.account.measure(body.pid, time.monotonic(), io=False)
+        except OSError:
+            return
+        self._say(body)
+
+    def _say(self, body: Body) -> None:
+        user = body.account.last.user if body.account.last else 0.0
+        used = Used(round(body.unsaid, 6), body.account.size_mb, round(user - body.said_user, 2))
+        self.host.channel.send(Kind.USED, body.pair, msgspec.msgpack.encode(used))
+        body.unsaid, body.said_user = 0.0, user
+
+    def about(self, body: Body, payload: bytes) -> None:
+        """ABOUT: what home knows of the program."""
+        told = msgspec.msgpack.decode(payload, type=About)
+        body.settings = Settings(lock=told.lock, needmem=told.needmem, cpujob=told.cpujob, decay=told.decay)
+        account = body.account
+        account.age, account.decay, account.history, account.news = told.age, told.decay, History(*told.history), True
+        self.host.announce(body)

@@ -1,0 +1,78 @@
+"""Where ``mosrun --trace`` tells its calls: a descriptor of the user's, which must never hold the tracer up.
+
+One line a call: seconds since the start, PID, where the program was, the call and its result, who served it. What the kernel
+serves at home without a stop is not seen, nor what a body's own kernel serves (memory, signal handling).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from mosfs.calls import show
+from mosfs.native import lib
+
+#: Bytes that may wait for a reader; what does not fit is counted and dropped.
+MAX_WAITING = 1 << 20
+#: A pipe that poll(2) calls writable takes so many bytes at once (PIPE_BUF).
+AT_ONCE = 4096
+#: Seconds that a reader has for what is left at the end.
+PATIENCE = 2.0
+
+
+class CallTrace:
+    """``fd`` is ours to close. Lines wait while nobody reads."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._began = time.monotonic()
+        self._waiting = bytearray()
+        self._dropped = 0
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLOUT)
+
+    @classmethod
+    def of(cls, pid: int, fd: int) -> CallTrace | None:
+        """Where the descriptor ``fd`` of the process ``pid`` leads; None if it cannot be had."""
+        copy = lib.mos_take_fd(pid, fd)
+        return cls(copy) if copy >= 0 else None
+
+    def call(self, pid: int, place: str, said: str, nr: int, result: int | None, server: str) -> None:
+        """A call that has returned; ``result`` None: it has not, or nobody knows."""
+        value = "?" if result is None else show.result(nr, result)
+        self.line(pid, place, f"{said} = {value}  [{server}]")
+
+    def line(self, pid: int, place: str, said: str) -> None:
+        if self.fd < 0:
+            return
+        line = f"{time.monotonic() - self._began:11.6f} {pid} {place} {said}\n".encode(errors="replace")
+        if len(self._waiting) + len(line) > MAX_WAITING:
+            self._dropped += 1
+        else:
+            self._waiting += line
+        self.flush()
+
+    def flush(self, timeout: float = 0.0) -> None:
+        """Write what can be written within so many seconds."""
+        deadline = time.monotonic() + timeout
+        while self._waiting and self.fd >= 0:
+            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return
+            try:
+                done = os.write(self.fd, self._waiting[:AT_ONCE])
+            except BlockingIOError:
+                return
+            except OSError:  # nobody will ever read it
+                self.close()
+                return
+            del self._waiting[:done]
+            if self._dropped and not self._waiting:
+                self._waiting += f"... {self._dropped} lines were not read in time\n".encode()
+                self._dropped = 0
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._waiting.clear()

@@ -1,0 +1,165 @@
+"""Carrying out what programs ask of MOSIX by opens (`control_calls`), and what users write to their control files.
+
+The same rows of `procfs.table` serve both: a number, or a name to which the third argument points.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mosfs.abi.texts import Reason
+from mosfs.home.control_calls import Special, refused
+from mosfs.home.program import Move, Program
+from mosfs.home.settings import get, put
+from mosfs.procfs.table import (
+    BY_NAME,
+    ControlFile,
+    Kind,
+    NotInRange,
+    as_c_int,
+    as_unsigned,
+    checkpoint_number,
+    from_unsigned,
+    name_of_checkpoints,
+)
+from mosfs.wire.messages import Command, Consider
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+#: Called once, at once but for a migration, with what open(2) shall return.
+Done = Callable[[int], None]
+#: The name at an address of the program's memory; OSError when there is none.
+ReadName = Callable[[int], bytes]
+
+#: What open("/proc/self/migrate") fails with; EAGAIN for all other reasons.
+_ERRNO_OF = {Reason.NOT_IN_MAP: errno.EHOSTUNREACH, Reason.NO_RESPONSE: errno.EHOSTDOWN}
+
+
+class Controls:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    # ------------------------------------------------------------------ from a program
+
+    def request(self, p: Program, special: Special, read_name: ReadName, done: Done) -> None:
+        """Carry out an open that is a request. What one thread sets holds for its process."""
+        p = self.tracer.process(p)
+        row = special.row
+        error = refused(special)
+        if error:
+            done(-error)
+        elif row.kind is Kind.QUESTION:
+            done(int(self._in_cluster(special.value & 0xFFFFFFFF)))
+        elif row.name == "migrate":
+            self._migrate(p, special.value & 0xFFFFFFFF, done)
+        elif row.name == "checkpoint" and special.writes:
+            done(-self._checkpoint(p))
+        elif row.kind is Kind.NAME:
+            done(-self._write_name(p, special.value, read_name))
+        else:
+            before = self.value_of(p, row) if special.reads else 0
+            if special.writes:
+                self._write(p, row, as_c_int(special.value))
+                self.tracer.announce(p)
+            done(before)
+
+    def value_of(self, p: Program, row: ControlFile) -> int:
+        """What reading a control file returns to the program: an errno value below zero, or the value as a C int."""
+        if row.setting:
+            return get(p.settings, row)
+        match row.name:
+            case "whereami":
+                if not p.away or p.link is None:
+                    return 0
+                number = self.tracer.config.userview.get(p.link.ip)
+                return as_c_int(as_unsigned(p.link.ip)) if number is None else number
+            case "nmigs":
+                return p.nmigs
+            case "sigmig":
+                return p.sigmig
+            case "checkpoint":
+                return p.next_checkpoint
+        last = p.last_message
+        if last is None:
+            return -errno.ENODATA
+        values = {
+            "sender_home": as_unsigned(last.home), "sender_pid": last.pid, "sender_location": as_unsigned(last.location),
+            "message_length": last.length,
+        }  # fmt: skip
+        return as_c_int(values[row.name])
+
+    def _write_name(self, p: Program, at: int, read_name: ReadName) -> int:
+        """Returns 0 or an errno value."""
+        try:
+            name = name_of_checkpoints(read_name(at).decode())
+        except UnicodeDecodeError:
+            return errno.EILSEQ
+        except NotInRange:
+            return errno.ENAMETOOLONG
+        except ValueError:
+            return errno.EINVAL
+        except OSError as error:
+            return error.errno or errno.EFAULT
+        self._name(p, name)
+        self.tracer.announce(p)
+        return 0
+
+    def _checkpoint(self, p: Program) -> int:
+        self.tracer.log(f"pid={p.pid} cannot take a checkpoint: not available yet")
+        return errno.EOPNOTSUPP
+
+    def _migrate(self, p: Program, value: int, done: Done) -> None:
+        if value == 0xFFFFFFFF:  # -1
+            sent = self.tracer.control.send(Consider(p.pid))
+            done(0 if sent else -_ERRNO_OF[Reason.NO_RESPONSE])
+            return
+        target = self._node(value) if value else ""
+        p.held = True
+
+        def ended(reason: str) -> None:
+            done(-next((number for why, number in _ERRNO_OF.items() if why == reason), errno.EAGAIN) if reason else 0)
+
+        self.tracer.moves.request(p, Move(target, target or "home", done=ended))
+
+    def _in_cluster(self, value: int) -> bool:
+        address = as_unsigned(self._node(value))
+        config = self.tracer.config
+        return any(first <= address < first + count for first, count in config.cluster)
+
+    def _node(self, value: int) -> str:
+        """IP of a node number, or of an unsigned IP."""
+        by_number = {number: ip for ip, number in self.tracer.config.userview.items()}
+        return by_number.get(value) or from_unsigned(value)
+
+    # ------------------------------------------------------------------ from a user, by mosd
+
+    def command(self, p: Program, message: Command) -> None:
+        """mosd has checked the value by the same table."""
+        row = BY_NAME[message.name]
+        if row.name == "migrate":
+            self.tracer.moves.request(p, Move(message.value, message.value, message.seq, below=message.below, why=message.why))
+        elif row.kind is Kind.NAME:
+            self._name(p, message.value)
+        else:
+            self._write(p, row, int(message.value))
+        self.tracer.announce(p)
+
+    # ------------------------------------------------------------------ both
+
+    def _write(self, p: Program, row: ControlFile, value: int) -> None:
+        if row.setting:
+            p.settings = put(p.settings, row, value)
+            self.tracer.statistics.tell(p)
+        elif row.name == "sigmig":
+            p.sigmig = value
+        elif row.name == "clear":
+            p.freeze_ms = 0.0
+            p.account.clear()
+            self.tracer.statistics.tell(p)
+
+    def _name(self, p: Program, name: str) -> None:
+        p.settings = put(p.settings, BY_NAME["checkpointfile"], name)
+        p.next_checkpoint = checkpoint_number(name)

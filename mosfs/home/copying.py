@@ -1,0 +1,211 @@
+"""Pre-copy at home: the tracer sends a program's memory piece by piece, between the events of its tree, while it runs.
+
+On its way home a program's memory comes ahead of it into the deputy, which goes on making the program's calls meanwhile: mappings
+can be made only while it is READY, pages can be filled at any time.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mosfs.home.deputy import Deputy, State
+from mosfs.home.program import Link, Phase, Program
+from mosfs.migrate.capture import user_regs
+from mosfs.migrate.maps import CannotMove
+from mosfs.migrate.precopy import Next, Precopy, mappings
+from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild
+from mosfs.native import lib
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Stop
+from mosfs.trace.task import TaskGone, copy_regs
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.faults import Point, fault
+from mosfs.wire.frames import Kind
+
+if TYPE_CHECKING:
+    from mosfs.home.moves import Moves
+
+#: Seconds until we look again whether a full socket takes more.
+FULL = 0.001
+
+
+class Copying:
+    def __init__(self, moves: Moves) -> None:
+        self.moves = moves
+        self.tracer = moves.tracer
+        self.possible = os.environ.get("MOSIX_PRECOPY", "") != "off"
+        self.under_way: list[Program] = []
+
+    def wanted(self, p: Program) -> bool:
+        """Does memory go ahead of this program? Not if it stands still anyway (before its first instruction, in a control call)."""
+        return self.possible and not p.held and p.deputy is None and not p.halted
+
+    def arm(self, p: Program, stop: Stop) -> None:
+        """The program has stopped: follow its memory from here on, and let it go on."""
+        move = p.move
+        assert move is not None and move.link is not None
+        regs = p.task.peek_regs()
+        original = copy_regs(regs)
+        stay = user_regs(regs, stop)
+        try:
+            with Calls(p.task, base=original) as call:
+                move.copy = Precopy.begin(call, move.link.channel, near=move.link.near, pair=p.pid, stack=stay.rsp)
+        except OSError as error:
+            self.possible = False
+            self.tracer.log(f"memory is not sent ahead of programs: {error.strerror}", 30)
+            p.task.set_regs(original)
+            move.phase = Phase.STOPPING
+            self.moves.departure.depart(p, stop)
+            return
+        except (CannotMove, ChannelLost) as error:
+            p.task.set_regs(stay)
+            self.tracer.go_on(p)
+            self.moves.failed(p, move.link, str(error))
+            return
+        move.phase = Phase.COPYING
+        self.under_way.append(p)
+        p.task.set_regs(stay)
+        self.tracer.go_on(p)
+        lib.mos_unfollow(self.tracer.pump)
+
+    def timeout(self) -> float | None:
+        """Seconds until `step` has something to do; None for never."""
+        sending = [
+            p.move.link.channel
+            for p in self.under_way
+            if p.move is not None and p.move.link is not None and p.move.copy is not None and p.move.copy.next is Next.SEND
+        ]
+        if not sending:
+            return None
+        return 0.0 if any(channel.takes_more() for channel in sending) else FULL
+
+    def step(self) -> None:
+        """One piece for each program that is being copied."""
+        for p in list(self.under_way):
+            move = p.move
+            if move is None or move.copy is None or move.phase is not Phase.COPYING:
+                self.under_way.remove(p)
+                continue
+            assert move.link is not None
+            if move.copy.next is not Next.SEND or not move.link.channel.takes_more():
+                continue
+            try:
+                fault(Point.HOME_COPYING, move.link.channel)
+                move.copy.step()
+            except ChannelLost:
+                self.tracer.away.link_lost(move.link)
+            except TaskGone:
+                continue  # its end is on the way
+
+    def round_done(self, p: Program) -> None:
+        """ROUND came back: the receiver has everything that was sent."""
+        move = p.move
+        if move is None or move.copy is None or move.phase is not Phase.COPYING:
+            return
+        try:
+            move.copy.caught_up()
+        except CannotMove as reason:
+            self.moves.abandon(p, str(reason))
+            return
+        if move.copy.next is Next.STOP:
+            self.stop(p)
+
+    def stop(self, p: Program) -> None:
+        """Enough was sent ahead: now the program has to stand still."""
+        assert p.move is not None
+        if p in self.under_way:
+            self.under_way.remove(p)
+        p.move.phase = Phase.STOPPING
+        self.moves.departure.stop(p)
+
+    # ------------------------------------------------------------------ on the way home
+
+    def comes_ahead(self, p: Program) -> bool:
+        """May memory come into the deputy? Not while it may be in a call for long."""
+        return self.possible and p.deputy is not None and p.deputy.state in (State.READY, State.PARKED)
+
+    def early(self, p: Program, deputy: Deputy, payload: bytes) -> None:
+        """EARLY: map as soon as the deputy stands where that can be done."""
+        ranges = mappings(payload)
+
+        def make() -> None:
+            if p.move is None or p.move.phase is not Phase.COPYING or p.move.target:
+                return
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                rebuild = Rebuild(call)
+                try:
+                    rebuild.early(ranges)
+                except NoRoom:
+                    return
+                p.move.rebuild = rebuild
+            rebuild.leave()
+
+        if deputy.state is not State.BUSY:
+            deputy.when_ready(make)
+            self.tracer.away.watch(p)
+
+    def pages(self, p: Program, payload: bytes) -> None:
+        rebuild = p.move.rebuild if p.move is not None else None
+        if p.move is None or rebuild is None:
+            return
+        try:
+            rebuild.pages(payload)
+        except NoRoom:
+            p.move.rebuild = None
+            self.give_up_memory(p, rebuild)
+
+    def round(self, p: Program, link: Link, deputy: Deputy) -> None:
+        """ROUND: all of it is done, or (flag 1) nothing of it is kept."""
+
+        def answer() -> None:
+            kept = p.move is not None and p.move.rebuild is not None
+            link.channel.send(Kind.ROUND, p.pid, flags=0 if kept else 1)
+
+        if deputy.todo:
+            deputy.when_ready(answer)
+        else:
+            answer()
+
+    def give_up_memory(self, p: Program, rebuild: Rebuild) -> None:
+        """The program does not come: the deputy shall be without its memory again."""
+        deputy = p.deputy
+        assert deputy is not None
+
+        def clear() -> None:
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                rebuild.resume(call)
+                rebuild.early([])
+
+        deputy.when_ready(clear)
+        self.tracer.away.watch(p)
+
+    def of_child(self, p: Program, q: Program) -> None:
+        """The deputy of a child is a copy of its parent's, with all that has come into it."""
+        if p.move is None or p.move.rebuild is None or q.deputy is None:
+            return
+        deputy, ranges = q.deputy, p.move.rebuild.ahead
+
+        def clear() -> None:
+            with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
+                for start, end in ranges:
+                    call.must(SYS_MUNMAP, start, end - start)
+
+        deputy.when_ready(clear)
+        self.tracer.away.watch(q)
+
+    def memory_gone(self, p: Program) -> None:
+        """exec: what was sent belongs to a program that is no more."""
+        move = p.move
+        if move is not None:
+            move.rebuild = None
+        if move is None or move.copy is None:
+            return
+        copy, move.copy = move.copy, None
+        try:
+            copy.forget()
+        except ChannelLost:
+            pass  # the loop will see it
+        copy.close()
+        if move.phase is Phase.COPYING:
+            self.stop(p)

@@ -1,0 +1,66 @@
+"""Completing answers about CPU time: those of deputies on their way to the body, and those that a program gets at home."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mosfs.calls import cputime
+from mosfs.calls.cputime import Totals, Used
+from mosfs.calls.request import Request
+from mosfs.home.program import Program
+from mosfs.migrate.capture import signed
+from mosfs.trace.task import CONT, SYSCALL
+
+#: Children that nobody waits for are forgotten when there are so many.
+MOST_DEAD = 1000
+
+
+class CpuTime:
+    """``programs`` is the tracer's table."""
+
+    def __init__(self, programs: dict[int, Program]) -> None:
+        self.programs = programs
+
+    def ended(self, p: Program) -> None:
+        """What ``p`` and its children used is its parent's, if that is still there (getrusage(2))."""
+        parent = self.programs.get(p.parent)
+        total = p.used.plus(p.children_used)
+        if parent is None or not any(total):
+            return
+        parent.children_used = parent.children_used.plus(total)
+        if len(parent.dead) >= MOST_DEAD:
+            parent.dead.clear()
+        parent.dead[p.pid] = total
+
+    def _account(self, p: Program, nr: int, result: int) -> Totals:
+        waited = p.dead.pop(result, Used()) if nr == cputime.WAIT4 else Used()
+        return Totals(p.used, p.children_used, waited)
+
+    def outs(self, p: Program, request: Request, result: int, outs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """What a deputy's call brings back, completed."""
+        nr = request.nr
+        if nr not in cputime.CALLS or result < 0:
+            return outs
+        index = cputime.place(nr, request.args)
+        wanted = request.args[index] if index >= 0 else 0
+        account = self._account(p, nr, result)
+        size = cputime.size(nr)
+        return [
+            (at, cputime.completed(nr, request.args, data, account) + data[size:] if at == wanted else data) for at, data in outs
+        ]
+
+    def watch(self, p: Program, nr: int) -> None:
+        """At the entry of such a call at home: stop at its end, if there may be something to add."""
+        p.watched = nr == cputime.WAIT4 or any(p.used) or any(p.children_used)
+        p.task.cont(request=SYSCALL if p.watched or p.called is not None else CONT)
+
+    def complete(self, p: Program, regs: Any) -> None:
+        """At the end of a watched call."""
+        p.watched = False
+        nr, result = signed(regs.orig_rax), signed(regs.rax)
+        args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+        index = cputime.place(nr, args)
+        if result < 0 or index < 0 or not args[index] or (nr == cputime.WAIT4 and not result):
+            return
+        account = self._account(p, nr, result)
+        p.task.write(args[index], cputime.completed(nr, args, p.task.read(args[index], cputime.size(nr)), account))

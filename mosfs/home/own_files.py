@@ -1,0 +1,57 @@
+"""Opens by a program of the files in /proc about its own memory (`mosfs.migrate.shown`): it gets a file in memory instead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from mosfs.migrate import shown
+from mosfs.migrate.image import Vma
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+
+SYS_OPEN, SYS_OPENAT, SYS_MEMFD_CREATE = 2, 257, 319
+MFD_CLOEXEC = 1
+
+
+def wanted(pid: int, path: bytes, nr: int, args: tuple[int, ...]) -> str:
+    """The file about its own memory that the program ``pid`` opens to read, "" if it does not."""
+    flags = _flags(nr, args)
+    if flags & (os.O_ACCMODE | os.O_DIRECTORY | os.O_PATH) != os.O_RDONLY:
+        return ""
+    return shown.recognise(path, pid)
+
+
+def _flags(nr: int, args: tuple[int, ...]) -> int:
+    """Of open and openat; of others O_WRONLY, which is not ours to serve."""
+    return args[1] if nr == SYS_OPEN else args[2] if nr == SYS_OPENAT else os.O_WRONLY
+
+
+def opened(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], body: bytes) -> int:
+    """The open of a program away: descriptor or negative errno. ``body``: its body's text of the file."""
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return _memory_file(call, pid, name, _flags(nr, args), shown.merged(name, file.read(), body))
+
+
+def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], names: Sequence[Vma]) -> int:
+    """The same of a program at home, for a read may come when it is away. ``names``: what its memory lost by travelling."""
+    return _memory_file(call, pid, name, _flags(nr, args), shown.text(pid, name, names))
+
+
+def _memory_file(call: Calls, pid: int, name: str, flags: int, text: bytes) -> int:
+    """A descriptor of the stopped program for a file with ``text``."""
+    call.task.write(layout.SCRATCH, name.encode() + b"\0")
+    result = call(SYS_MEMFD_CREATE, layout.SCRATCH, MFD_CLOEXEC if flags & os.O_CLOEXEC else 0)
+    if result >= 0:
+        with open(f"/proc/{pid}/fd/{result}", "wb") as file:
+            file.write(text)
+    return result
+
+
+def name_of(pid: int, fd: int) -> bytes:
+    """The file behind a descriptor, as maps would name it; b"" if it has no name."""
+    try:
+        name = os.readlink(f"/proc/{pid}/fd/{fd}".encode())
+    except OSError:
+        return b""
+    return name if name.startswith(b"/") else b""

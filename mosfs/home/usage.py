@@ -1,0 +1,76 @@
+"""Statistics of a tree's programs: kept at home wherever they are, told to mosd, and to the host that has the body."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mosfs.balance.account import Account
+from mosfs.balance.history import History
+from mosfs.calls.usage import reports, sums
+from mosfs.home.program import Place, Program
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import Settings
+from mosfs.wire.orders import About, Used
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+def about(settings: Settings, account: Account) -> bytes:
+    """Payload of ABOUT."""
+    return msgspec.msgpack.encode(About(
+        settings.lock, settings.needmem, settings.cpujob, settings.decay, account.age, sums(account.history)
+    ))
+
+
+class Statistics:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def began(self, p: Program) -> None:
+        """The launcher has become the program."""
+        try:
+            p.account.start(p.pid, time.monotonic())
+        except OSError:
+            return
+
+    def tick(self, now: float) -> None:
+        """Once a second: bring every account up to date and tell mosd the news."""
+        accounts = {}
+        for p in self.tracer.programs.values():
+            if p.native:
+                continue
+            accounts[p.pid] = account = p.account
+            account.decay = p.settings.decay
+            if p.away:
+                account.leave()
+                account.settle(now)
+            elif p.place is Place.HOME:
+                try:
+                    account.measure(p.pid, now, io=True)
+                except OSError:
+                    continue
+        for report in reports(accounts):
+            self.tracer.control.send(report)
+
+    def used(self, p: Program, payload: bytes) -> None:
+        """USED of the host: CPU time of the body."""
+        used = msgspec.msgpack.decode(payload, type=Used)
+        account = p.account
+        account.size_mb = used.size_mb
+        account.age += used.cpu
+        account.user_away += used.user
+        account.history = account.history.plus(0.0, 0, History(cpu=used.cpu))
+        account.news = True
+
+    def tell(self, p: Program) -> None:
+        """ABOUT to the host that has the body: at its arrival and when something was changed by hand."""
+        if not p.away or p.link is None:
+            return
+        try:
+            p.link.channel.send(Kind.ABOUT, p.pid, about(p.settings, p.account))
+        except ChannelLost:
+            self.tracer.away.link_lost(p.link)

@@ -1,0 +1,94 @@
+"""Which pages a running task writes: userfaultfd(2) write protection in asynchronous mode, read out by PAGEMAP_SCAN (Linux 6.7).
+
+The kernel takes the protection of a page away by itself at the first write to it, from user mode or within a call, so the task
+never waits for us; a page without it is "written". Scanning may protect what it reports at the same moment.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from mosfs.migrate.ranges import Range, merge
+from mosfs.native import ffi, lib
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import TaskGone
+
+SYS_CLOSE, SYS_USERFAULTFD = 3, 323
+UFFD_USER_MODE_ONLY = 1
+PROTECT, CHECK = 1, 2  # PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC
+WRITTEN, FILE, PRESENT, SWAPPED = 1 << 1, 1 << 2, 1 << 3, 1 << 4
+_RUNS = 512
+
+
+class Untracked(Exception):
+    """This range, or a part of it, was mapped since it was last registered."""
+
+
+class Tracker:
+    """Follows one task's memory. Close it when the move is over: then nothing is protected any more."""
+
+    def __init__(self, pid: int, fd: int, pagemap: int) -> None:
+        self._pid = pid
+        self._fd = fd
+        self._pagemap = pagemap
+        self._runs = ffi.new("unsigned long[]", 2 * _RUNS)
+        self._next = ffi.new("unsigned long *")
+
+    @classmethod
+    def begin(cls, call: Calls) -> Tracker:
+        """For the task of an open session; OSError when this kernel (or the task's limit of descriptors) does not allow it."""
+        pid = call.task.pid
+        theirs = call.must(SYS_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY)
+        try:
+            fd = _checked(lib.mos_take_fd(pid, theirs))
+        finally:
+            call(SYS_CLOSE, theirs)
+        try:
+            _checked(lib.mos_uffd_begin(fd))
+            pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            os.close(fd)
+            raise
+        return cls(pid, fd, pagemap)
+
+    def close(self) -> None:
+        os.close(self._fd)
+        os.close(self._pagemap)
+
+    def register(self, start: int, end: int) -> None:
+        """Follow one mapping from now on; its pages count as written. OSError for what cannot be followed."""
+        _checked(lib.mos_uffd_register(self._fd, start, end))
+
+    def written(self, start: int, end: int, *, protect: bool) -> list[Range]:
+        """Pages with content that were written since they were last protected. `Untracked` for a new mapping."""
+        return self._scan(start, end, CHECK | (PROTECT if protect else 0), mask=WRITTEN, anyof=PRESENT | SWAPPED)
+
+    def present(self, start: int, end: int) -> list[Range]:
+        """Pages with content."""
+        return self._scan(start, end, 0, anyof=PRESENT | SWAPPED)
+
+    def private(self, start: int, end: int) -> list[Range]:
+        """Pages of a file mapping that are copies of the file's, made by a write."""
+        return self._scan(start, end, 0, inverted=FILE, mask=FILE, anyof=PRESENT | SWAPPED)
+
+    def _scan(self, start: int, end: int, flags: int, *, inverted: int = 0, mask: int = 0, anyof: int) -> list[Range]:
+        found: list[Range] = []
+        while start < end:
+            count = lib.mos_scan(self._pagemap, start, end, flags, inverted, mask, anyof, self._runs, _RUNS, self._next)
+            if count == -errno.EPERM:
+                raise Untracked
+            if count == -errno.ESRCH:
+                raise TaskGone(self._pid)
+            _checked(count)
+            found += ((int(self._runs[2 * i]), int(self._runs[2 * i + 1])) for i in range(count))
+            if not count and self._next[0] <= start:
+                break
+            start = int(self._next[0])
+        return merge(found)
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result

@@ -1,0 +1,120 @@
+"""What a program sees of its own memory in /proc: its own mappings, away too, with the names that they had at home.
+
+A deputy has given its memory up, and memory that has travelled is anonymous. So opens of these files, by the program itself, get a
+file in memory with the truth of that moment: the body's text, the names that images carry along (`Vma.name`), and everything else
+as home's kernel tells it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from mosfs.migrate.image import Vma
+from mosfs.migrate.maps import parse_line
+from mosfs.trace import layout
+
+_PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(maps|smaps|statm|status|stat)\Z")
+#: Lines of status that tell of memory.
+_MEMORY = re.compile(rb"(?:Vm|Rss)\w+:")
+#: Fields of stat, counted from the state: vsize, rss.
+_VSIZE, _RSS = 20, 21
+#: Files whose text is nothing but memory.
+WHOLE = frozenset({"maps", "smaps", "statm"})
+
+
+def recognise(path: bytes, pid: int) -> str:
+    """The file that an open of ``path`` by the program ``pid`` means, "" if it is none of these."""
+    found = _PATH.match(path)
+    if found is None or any(number is not None and int(number) != pid for number in found.groups()[:2]):
+        return ""
+    return found[3].decode()
+
+
+def named(vmas: Iterable[Vma]) -> list[Vma]:
+    """Those that show a file."""
+    return [vma for vma in vmas if vma.name.startswith("/")]
+
+
+def overlaid(vmas: Iterable[Vma], names: Sequence[Vma]) -> list[Vma]:
+    """``vmas`` with the names that their parts had; those without any name are cut where a named part begins or ends."""
+    found: list[Vma] = []
+    for vma in vmas:
+        at = vma.start
+        for part in names if not vma.name and not vma.grows_down else ():
+            start, end = max(part.start, at), min(part.end, vma.end)
+            if start >= end:
+                continue
+            if start > at:
+                found.append(_cut(vma, at, start))
+            found.append(_cut(vma, start, end, part.name, part.offset + start - part.start))
+            at = end
+        if at < vma.end:
+            found.append(_cut(vma, at, vma.end, vma.name, vma.offset))
+    return found
+
+
+def _cut(vma: Vma, start: int, end: int, name: str = "", offset: int = 0) -> Vma:
+    return Vma(start, end, vma.prot, vma.grows_down, vma.anonymous, name, offset)
+
+
+def with_mapping(names: Sequence[Vma], new: Vma) -> list[Vma]:
+    """``names`` after a file was mapped over whatever was there."""
+    kept: list[Vma] = []
+    for old in names:
+        if old.start < new.start:
+            kept.append(_cut(old, old.start, min(old.end, new.start), old.name, old.offset))
+        if old.end > new.end:
+            start = max(old.start, new.end)
+            kept.append(_cut(old, start, old.end, old.name, old.offset + start - old.start))
+    return sorted([*(vma for vma in kept if vma.start < vma.end), new], key=lambda vma: vma.start)
+
+
+def text(pid: int, name: str, names: Sequence[Vma]) -> bytes:
+    """/proc/``pid``/``name`` without the low region, with ``names``. OSError when the process is gone."""
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        whole = file.read()
+    if name not in ("maps", "smaps"):
+        return whole
+    out: list[bytes] = []
+    shown = True
+    for line in whole.splitlines():
+        if b"-" in line.split(None, 1)[0]:
+            mapping = parse_line(line.decode("utf-8", "surrogateescape"))
+            shown = not (mapping.start >= layout.STUB and mapping.end <= layout.END)
+            if not shown:
+                continue
+            vma = Vma(mapping.start, mapping.end, mapping.prot, name=mapping.name, offset=mapping.offset)
+            perms = line.split(None, 2)[1]
+            pieces = overlaid([vma], names) if not mapping.name else []
+            if not any(piece.name for piece in pieces):
+                out.append(line)
+            elif name == "maps":
+                out += [_line(piece, perms) for piece in pieces]
+            else:
+                first = next(piece for piece in pieces if piece.name)
+                out.append(_line(_cut(vma, vma.start, vma.end, first.name, first.offset), perms))
+        elif shown:
+            out.append(line)
+    return b"\n".join([*out, b""])
+
+
+def _line(vma: Vma, perms: bytes) -> bytes:
+    """As proc_pid_maps(5) has it; the device and inode are not known any more."""
+    head = f"{vma.start:08x}-{vma.end:08x} {perms.decode()} {vma.offset:08x} 00:00 0 "
+    return head.ljust(73).encode() + vma.name.encode("latin-1") if vma.name else head.encode()
+
+
+def merged(name: str, home: bytes, body: bytes) -> bytes:
+    """What the program reads: ``home`` is its deputy's file, ``body`` its body's."""
+    if name in WHOLE:
+        return body
+    if name == "stat":
+        kept, fields = home.rsplit(b")", 1)
+        told, memory = fields.split(), body.rsplit(b")", 1)[1].split()
+        told[0] = b"R"
+        told[_VSIZE], told[_RSS] = memory[_VSIZE], memory[_RSS]
+        return kept + b") " + b" ".join(told) + b"\n"
+    lines = {line.split(b":", 1)[0]: line for line in body.splitlines() if _MEMORY.match(line)}
+    lines[b"State"] = b"State:\tR (running)"
+    return b"\n".join([*(lines.get(line.split(b":", 1)[0], line) for line in home.splitlines()), b""])

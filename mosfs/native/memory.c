@@ -1,0 +1,202 @@
+/* Memory of other processes: read, written, scanned for what is there and what was written. Errors are negative errno values. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+long mos_read(int pid, unsigned long addr, void *buf, unsigned long len)
+{
+    struct iovec l = {buf, len}, m = {(void *)addr, len};
+    long n = process_vm_readv(pid, &l, 1, &m, 1, 0);
+    return n < 0 ? -errno : n;
+}
+
+long mos_write(int pid, unsigned long addr, void *buf, unsigned long len)
+{
+    struct iovec l = {buf, len}, m = {(void *)addr, len};
+    long n = process_vm_writev(pid, &l, 1, &m, 1, 0);
+    return n < 0 ? -errno : n;
+}
+
+/*
+ * How many of len bytes from addr on the task could have filled by a call of its own: the first page is tried by writing a byte back,
+ * the others (which the call may not reach) by reading.
+ */
+long mos_reach(int pid, unsigned long addr, unsigned long len)
+{
+    char bytes[64];
+    struct iovec l, m[64];
+    unsigned long at, end = addr + len;
+    long n;
+    int i;
+    if (!len)
+        return 0;
+    n = mos_read(pid, addr, bytes, 1);
+    if (n == 1)
+        n = mos_write(pid, addr, bytes, 1);
+    if (n != 1)
+        return n == -ESRCH ? n : 0;
+    at = (addr & ~4095UL) + 4096;
+    while (at < end && at > addr) {
+        for (i = 0; i < 64 && at + i * 4096UL < end; i++) {
+            m[i].iov_base = (void *)(at + i * 4096UL);
+            m[i].iov_len = 1;
+        }
+        l.iov_base = bytes;
+        l.iov_len = i;
+        n = process_vm_readv(pid, &l, 1, m, i, 0);
+        at += (n > 0 ? n : 0) * 4096UL;
+        if (n != i)
+            return (at < end ? at : end) - addr;
+    }
+    return len;
+}
+
+/* Length of the string at addr without its NUL; -ENAMETOOLONG when there is none within max bytes. Never crosses into a page before it must. */
+long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max)
+{
+    unsigned long done = 0, part;
+    long n;
+    char *end;
+    while (done < max) {
+        part = 4096 - ((addr + done) & 4095);
+        if (part > max - done)
+            part = max - done;
+        n = mos_read(pid, addr + done, buf + done, part);
+        if (n <= 0)
+            return n < 0 ? n : -EFAULT;
+        end = memchr(buf + done, 0, n);
+        if (end)
+            return end - buf;
+        done += n;
+    }
+    return -ENAMETOOLONG;
+}
+
+/* zero[i] = 1 for every 4 KB page of buf that holds only zeros; returns how many. len is a multiple of 4096. */
+int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero)
+{
+    unsigned long i, n = len / 4096;
+    int count = 0;
+    for (i = 0; i < n; i++) {
+        const uint64_t *p = (const uint64_t *)((char *)buf + i * 4096);
+        /* memcmp with itself shifted is the fastest portable zero test */
+        int z = p[0] == 0 && memcmp(p, p + 1, 4096 - 8) == 0;
+        zero[i] = (unsigned char)z;
+        count += z;
+    }
+    return count;
+}
+
+struct scan_arg { uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages, inverted, mask, anyof, ret; };
+struct scan_run { uint64_t start, end, categories; };
+#define MOS_PAGEMAP_SCAN 0xc0606610UL
+#define MOS_RUNS 512
+
+/*
+ * PAGEMAP_SCAN (Linux 6.7, admin-guide/mm/pagemap.rst) on an open /proc/PID/pagemap: matching pages of [start, end) as pairs
+ * (start, end) in runs. Returns the number of pairs; *next is where to go on (end when done).
+ */
+long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long flags, unsigned long inverted, unsigned long mask,
+              unsigned long anyof, unsigned long *runs, long max, unsigned long *next)
+{
+    struct scan_run found[MOS_RUNS];
+    struct scan_arg a;
+    long n, i;
+    memset(&a, 0, sizeof a);
+    a.size = sizeof a;
+    a.flags = flags;
+    a.start = start;
+    a.end = end;
+    a.vec = (uint64_t)(uintptr_t)found;
+    a.vec_len = max < MOS_RUNS ? max : MOS_RUNS;
+    a.inverted = inverted;
+    a.mask = mask;
+    a.anyof = anyof;
+    a.ret = mask | anyof;
+    n = syscall(SYS_ioctl, pagemap, MOS_PAGEMAP_SCAN, &a);
+    if (n < 0)
+        return -errno;
+    for (i = 0; i < n; i++) {
+        runs[2 * i] = found[i].start;
+        runs[2 * i + 1] = found[i].end;
+    }
+    *next = a.walk_end;
+    return n;
+}
+
+/*
+ * Pages of [start, end) that have content of their own (present or swapped), as `mos_scan` returns them; before Linux 6.7 from the
+ * pagemap itself.
+ */
+long mos_present(int pid, unsigned long start, unsigned long end, unsigned long *runs, long max, unsigned long *next)
+{
+    char path[40];
+    long n, i, count = 0;
+    int fd;
+    snprintf(path, sizeof path, "/proc/%d/pagemap", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    n = mos_scan(fd, start, end, 0, 0, 0, 1 << 3 | 1 << 4, runs, max, next);
+    if (n >= 0) {
+        close(fd);
+        return n;
+    }
+    uint64_t entries[512];
+    while (start < end && count < max) {
+        unsigned long pages = (end - start) / 4096;
+        if (pages > 512)
+            pages = 512;
+        n = pread(fd, entries, pages * 8, start / 4096 * 8);
+        if (n <= 0)
+            break;
+        for (i = 0; i < n / 8 && count < max; i++, start += 4096)
+            if (entries[i] >> 62) {
+                if (count && runs[2 * count - 1] == start)
+                    runs[2 * count - 1] += 4096;
+                else {
+                    runs[2 * count] = start;
+                    runs[2 * count + 1] = start + 4096;
+                    count++;
+                }
+            }
+    }
+    *next = n <= 0 ? end : start;
+    close(fd);
+    return count;
+}
+
+/* A copy of another process's descriptor (pidfd_getfd(2)). */
+int mos_take_fd(int pid, int fd)
+{
+    int copy, error, pidfd = syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0)
+        return -errno;
+    copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+    error = errno;
+    close(pidfd);
+    return copy < 0 ? -error : copy;
+}
+
+struct uffd_api { uint64_t api, features, ioctls; };
+struct uffd_register { uint64_t start, len, mode, ioctls; };
+#define MOS_UFFDIO_API 0xc018aa3fUL
+#define MOS_UFFDIO_REGISTER 0xc020aa00UL
+
+/* Asynchronous write protection (ioctl_userfaultfd(2)): PAGEFAULT_FLAG_WP, WP_UNPOPULATED, WP_ASYNC. */
+int mos_uffd_begin(int fd)
+{
+    struct uffd_api a = {0xAA, 1 << 0 | 1 << 13 | 1 << 15, 0};
+    return syscall(SYS_ioctl, fd, MOS_UFFDIO_API, &a) ? -errno : 0;
+}
+
+int mos_uffd_register(int fd, unsigned long start, unsigned long end)
+{
+    struct uffd_register r = {start, end - start, 1 << 1, 0};
+    return syscall(SYS_ioctl, fd, MOS_UFFDIO_REGISTER, &r) ? -errno : 0;
+}

@@ -1,0 +1,213 @@
+"""The folder ``node/`` beyond plain facts: what root switches, what anyone may ask, and a node's facts in raw numbers.
+
+    switches    stay lstay block expel bring shutdown reload    a write does it, or begins it
+    questions   best whois                                      written, then read back on the same open file
+    tables      rstatus cluster map                             made anew at each read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+
+import msgspec
+
+from mosfs.procfs.table import as_unsigned
+from mosfs.procfs.world import Bit, Guest, Node, NotInMap, Program, World, away
+from mosfs.wire.messages import Command, PeerStatus
+
+PAGES_IN_MB = 256
+#: Swap space is counted in tenths of these.
+GIGABYTE = 1024
+
+NONE_FITS = "0"
+NO_NUMBER = "-"
+
+#: One row of `cluster` has these, in this order; memory and swap in megabytes, null while nothing is known of the node.
+CLUSTER_FIELDS = (
+    "number", "ip", "status", "load", "speed", "ncpus", "mem_free", "mem_total", "swap_free", "swap_total", "frozen",
+    "paging", "guests",
+)
+_FROM_STATUS = CLUSTER_FIELDS[3:]
+
+_json = msgspec.json.Encoder()
+
+# --------------------------------------------------------------------------- facts
+
+
+def condition(world: World, node: Node) -> str:
+    """alive, blocked, dead or unknown."""
+    if node.status is None:
+        return "unknown"
+    if not fresh(world, node):
+        return "dead"
+    return "blocked" if node.status.blocked else "alive"
+
+
+def fresh(world: World, node: Node) -> bool:
+    """Is what we know of the node not too old? Of this one it never is."""
+    return node.ip == world.ip or node.alive(world.clock())
+
+
+def bits(world: World, node: Node) -> Bit:
+    """The status of mosctl(1), rstatus. One cluster: nobody prefers our programs to its guests."""
+    found = Bit.OURS if world.map.contains(node.ip) else Bit(0)
+    if node.status is None:
+        return found
+    found |= Bit.KNOWN | Bit(node.status.bits) | Bit.BLOCK * node.status.blocked
+    if fresh(world, node):
+        found |= Bit.FRESH | (Bit(0) if node.status.blocked or Bit.OURS not in found else Bit.WELCOME)
+    return found
+
+
+def rstatus(world: World, node: Node) -> str:
+    """The twelve integers of mosctl(1), rstatus, in the manual's order.
+
+    status, load, availability, speed, ncpus, frozen, available and total memory (pages), free and total swap (0.1 GB),
+    memory of less privileged guests (pages; one cluster has none), MOSIX processes. What is not known is 0.
+    """
+    status = node.status or PeerStatus(0, 0, 0, 0, 0, 0, False)
+    numbers = (
+        int(bits(world, node)), status.load, status.level, status.speed, status.ncpus, status.frozen,
+        status.mem_free * PAGES_IN_MB, status.mem_total * PAGES_IN_MB,
+        status.swap_free * 10 // GIGABYTE, status.swap_total * 10 // GIGABYTE, 0, status.processes,
+    )
+    return " ".join(map(str, numbers))
+
+
+def cluster(world: World, _: Node) -> str:
+    """Every node with a node-number (mosmon(1) shows those), in the order of numbers, as one line of JSON."""
+    return _json.encode({"fields": CLUSTER_FIELDS, "nodes": list(_rows(world))}).decode()
+
+
+def _rows(world: World) -> Iterator[tuple[object, ...]]:
+    for ip, number in world.map.numbers():
+        node = world.nodes.get(ip) or Node(ip)
+        known = node.status
+        facts = [None if known is None else getattr(known, name) for name in _FROM_STATUS]
+        yield (number, ip, condition(world, node), *facts)
+
+
+# --------------------------------------------------------------------------- switches
+
+
+def switch(field: str) -> Callable[[World, Node, str], None]:
+    """Setting the World's ``field`` to 0 or 1. What other nodes know of us changes with the next status."""
+
+    def change(world: World, _: Node, text: str) -> None:
+        setattr(world, field, _on(text))
+        if world.me.status is not None:
+            world.me.status = world.counted(world.me.status)
+
+    return change
+
+
+def _on(text: str) -> bool:
+    if text.strip() not in ("0", "1"):
+        raise ValueError(text)
+    return text.strip() == "1"
+
+
+def _must_be_one(text: str) -> None:
+    if not _on(text):
+        raise ValueError(text)
+
+
+def expel(world: World, _: Node, text: str) -> None:
+    _must_be_one(text)
+    send_guests_out(world)
+
+
+def bring(world: World, _: Node, text: str) -> None:
+    _must_be_one(text)
+    bring_programs_home(world)
+
+
+def shutdown(world: World, _: Node, text: str) -> None:
+    _must_be_one(text)
+    for name in ("stay", "lstay", "blocked"):
+        switch(name)(world, world.me, "1")
+    world.ending = True
+    world.on_ending()
+
+
+def reload(world: World, _: Node, text: str) -> None:
+    """Read the configuration again; ``text``: the path of another mosix.map, or nothing."""
+    path = text.strip()
+    if path and not path.startswith("/"):
+        raise ValueError(path)
+    world.reloads += 1
+    world.reloaded = "..."
+    world.on_reload(path)
+
+
+def misplaced(world: World) -> tuple[list[Program], list[Guest]]:
+    """Programs of this node on nodes that are not in the map any more, and guests from such nodes (mossetpe(1))."""
+
+    def strange(ip: str) -> bool:
+        return bool(ip) and not world.map.contains(ip)
+
+    programs = [program for program in world.programs.values() if strange(program.state.where)]
+    return programs, [guest for guest in world.guests.values() if strange(guest.state.home)]
+
+
+def count_misplaced(world: World) -> int:
+    programs, guests = misplaced(world)
+    return len(programs) + len(guests)
+
+
+def send_guests_out(world: World, guests: Iterable[Guest] | None = None) -> None:
+    """Ask the guests' (all guests') home-nodes to take them back. To be repeated: one that moves just now hears nothing."""
+    for guest in world.guests.values() if guests is None else guests:
+        with suppress(ConnectionError):
+            guest.send(Command(guest.state.pid, "out", ""))
+
+
+def bring_programs_home(world: World, programs: Iterable[Program] | None = None) -> None:
+    """Order home those (of all) that are away and not on their way home already. To be repeated, like `send_guests_out`."""
+    for program in world.programs.values() if programs is None else programs:
+        if away(program.state) and not (program.moving and not program.last_move()[1]):
+            with suppress(ConnectionError):
+                world.move_to(program, "")
+
+
+def programs_away(world: World) -> int:
+    return sum(away(program.state) for program in world.programs.values())
+
+
+# --------------------------------------------------------------------------- questions
+
+
+def best(world: World, _: Node, text: str) -> str:
+    """The IP of the best node for one more program, "0" when none fits (mosbestnode(1)).
+
+    ``text``: words ``mem=MB`` (free memory that is needed) and ``reserve`` (a program will start there soon).
+    """
+    need, reserve = 0, False
+    for word in text.split():
+        key, _equals, value = word.partition("=")
+        if word == "reserve":
+            reserve = True
+        elif key == "mem" and value.isdecimal():
+            need = int(value)
+        else:
+            raise ValueError(word)
+    return world.choose(need, reserve=reserve) or NONE_FITS
+
+
+def whois(world: World, _: Node, text: str) -> str:
+    """IP and node-number (or ``-``) of the node that ``text`` names by one of them; this node for no text."""
+    word = text.strip()
+    if not word:
+        ip = world.ip
+    elif "." in word:
+        as_unsigned(word)
+        ip = world.map.canonical(word)
+    elif word.isdecimal():
+        ip = world.map.ip_of(int(word)) or ""
+    else:
+        raise ValueError(word)
+    if not ip or not world.map.contains(ip):
+        raise NotInMap(word)
+    number = world.map.number_of(ip)
+    return f"{ip} {NO_NUMBER if number is None else number}"

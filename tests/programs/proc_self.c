@@ -1,0 +1,262 @@
+/* /proc about oneself, by self and by number: what a program is there must be what it is. */
+#include "mos.h"
+#include <dirent.h>
+#include <link.h>
+#include <pthread.h>
+#include <sys/mman.h>
+
+static char text[1 << 20];
+
+static size_t whole(const char *path)
+{
+	int fd = ok(open(path, O_RDONLY | O_CLOEXEC));
+	size_t n = read_all(fd, text, sizeof(text) - 1);
+
+	equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	text[n] = 0;
+	ok(close(fd));
+	return n;
+}
+
+static const char *mine(const char *name)
+{
+	static char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)getpid(), name);
+	return path;
+}
+
+static void linked(void)
+{
+	char exe[PATH_MAX] = "", cwd[PATH_MAX] = "", root[PATH_MAX] = "", here[PATH_MAX], again[PATH_MAX] = "";
+
+	check(readlink("/proc/self/exe", exe, sizeof(exe) - 1) > 0);
+	check(strcmp(strrchr(exe, '/'), "/proc_self") == 0);
+	check(readlink(mine("exe"), again, sizeof(again) - 1) > 0);
+	equal(strcmp(exe, again), 0);
+	check(readlink("/proc/self/cwd", cwd, sizeof(cwd) - 1) > 0);
+	check(getcwd(here, sizeof(here)) != NULL);
+	equal(strcmp(cwd, here), 0);
+	check(readlink("/proc/self/root", root, sizeof(root) - 1) == 1 && root[0] == '/');
+	int fd = ok(open("file", O_RDWR | O_CREAT, 0600));
+	char name[64], target[PATH_MAX] = "";
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+	check(readlink(name, target, sizeof(target) - 1) > 0);
+	check(strncmp(target, here, strlen(here)) == 0 && strcmp(target + strlen(here), "/file") == 0);
+	equal(write(fd, "0123456789", 10), 10);
+	int other = ok(open(name, O_RDONLY));
+	equal(lseek(other, 0, SEEK_END), 10);
+	ok(close(other));
+	snprintf(name, sizeof(name), "/proc/self/fdinfo/%d", fd);
+	whole(name);
+	check(strncmp(text, "pos:\t10\n", 8) == 0);
+	ok(close(fd));
+	ok(unlink("file"));
+	refused(readlink(name, target, sizeof(target)), ENOENT);
+	int seen = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	check(dir != NULL);
+	for (struct dirent *e; (e = readdir(dir));)
+		seen += e->d_name[0] != '.';
+	ok(closedir(dir));
+	check(seen >= 4);
+}
+
+static void described(void)
+{
+	long long pid = 0, parent = 0;
+
+	size_t n = whole("/proc/self/cmdline");
+	check(n > strlen("proc_self") && strstr(text, "/proc_self") != NULL);
+	whole(mine("comm"));
+	equal(strcmp(text, "proc_self\n"), 0);
+	n = whole("/proc/self/environ");
+	bool found = false;
+	for (size_t at = 0; at < n; at += strlen(text + at) + 1)
+		found |= strncmp(text + at, "PATH=", 5) == 0;
+	check(found);
+	whole("/proc/self/stat");
+	check(strchr(text, '(') && strncmp(strchr(text, '('), "(proc_self) R ", 14) == 0);
+	pid = atoll(text);
+	equal(pid, getpid());
+	whole("/proc/self/status");
+	check(strncmp(text, "Name:\tproc_self\n", 16) == 0);
+	check(strstr(text, "\nPPid:\t") && (parent = atoll(strstr(text, "\nPPid:\t") + 7)) == getppid());
+	check(strstr(text, "\nThreads:\t1\n") != NULL);
+	whole("/proc/self/limits");
+	check(strstr(text, "Max open files") != NULL);
+	equal(whole("/proc/self/auxv") % 16, 0);
+	check(whole("/proc/self/mountinfo") > 0);
+	check(whole("/proc/self/cgroup") > 0);
+	check(whole("/proc/self/oom_score_adj") > 0);
+	whole("/proc/thread-self/comm");
+	equal(strcmp(text, "proc_self\n"), 0);
+	char path[64];
+	snprintf(path, sizeof(path), "/proc/self/task/%d/comm", (int)getpid());
+	whole(path);
+	equal(strcmp(text, "proc_self\n"), 0);
+}
+
+static char data[] = "data";
+
+struct line {
+	unsigned long start, end, offset;
+	char perms[8], name[256];
+};
+
+/* The mapping of an address, from maps or smaps. */
+static struct line mapping(const char *path, const void *address)
+{
+	struct line l;
+	unsigned long last = 0;
+	bool found = false;
+	struct line want = { 0 };
+
+	whole(path);
+	for (char *at = text; *at; at = strchr(at, '\n') + 1) {
+		l.name[0] = 0;
+		if (sscanf(at, "%lx-%lx %4s %lx %*x:%*x %*u %255[^\n]", &l.start, &l.end, l.perms, &l.offset, l.name) < 4)
+			continue;
+		check(l.start >= last && l.end > l.start);
+		last = l.end;
+		if (l.start <= (unsigned long)address && (unsigned long)address < l.end) {
+			want = l;
+			found = true;
+		}
+	}
+	if (!found)
+		fail("%p is not in %s", address, path);
+	return want;
+}
+
+static void mapped(void)
+{
+	char *anonymous = mmap(NULL, 5 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *heap = calloc(1, 100), here[PATH_MAX + 16];
+	int local = 0;
+
+	check(anonymous != MAP_FAILED && heap);
+	ok(mprotect(anonymous + 4096, 4096, PROT_READ));
+	ok(mprotect(anonymous + 2 * 4096, 4096, PROT_NONE));
+	for (int round = 0; round < 3; round++) {
+		const char *path = round == 0 ? "/proc/self/maps" : round == 1 ? mine("maps") : "/proc/self/smaps";
+		struct line l = mapping(path, anonymous + 4096);
+		check(l.start == (unsigned long)anonymous + 4096 && l.end == l.start + 4096 && strcmp(l.perms, "r--p") == 0);
+		l = mapping(path, anonymous + 2 * 4096);
+		check(strcmp(l.perms, "---p") == 0);
+		l = mapping(path, (void *)mapped);
+		check(strcmp(l.perms, "r-xp") == 0);
+		check(strstr(l.name, "/proc_self") != NULL);
+		l = mapping(path, data);
+		check(strcmp(l.perms, "rw-p") == 0);
+		l = mapping(path, (void *)strtol);
+		check(strcmp(l.perms, "r-xp") == 0 && strstr(l.name, "/libc") != NULL);
+		l = mapping(path, heap);
+		check(strcmp(l.name, "[heap]") == 0);
+		l = mapping(path, &local);
+		check(strcmp(l.name, "[stack]") == 0 && strcmp(l.perms, "rw-p") == 0);
+	}
+	ok(munmap(anonymous, 5 * 4096));
+	free(heap);
+	int fd = ok(open("mapped", O_RDWR | O_CREAT, 0600));
+	write_all(fd, text, 3 * 4096);
+	check(getcwd(here, PATH_MAX) != NULL);
+	strcat(here, "/mapped");
+	char *file = mmap(NULL, 2 * 4096, PROT_READ, MAP_PRIVATE, fd, 4096);
+	check(file != MAP_FAILED);
+	struct line l = mapping("/proc/self/maps", file + 5000);
+	check(l.start == (unsigned long)file && l.offset == 4096);
+	equal(strcmp(l.name, here), 0);
+	ok(munmap(file, 2 * 4096));
+	ok(close(fd));
+	ok(unlink("mapped"));
+	refused(open("/proc/self/maps", O_RDONLY | O_DIRECTORY), ENOTDIR);
+}
+
+/* How much memory: it grows by what is touched. (A move between open and read shows the part at home: then once more.) */
+static void measured(void)
+{
+	long size = 0, resident, more_size = 0, more_resident = 0;
+	size_t n = 8 << 20;
+
+	for (int i = 0; i < 20 && size * 4096 < 1 << 20; i++) {
+		whole("/proc/self/statm");
+		equal(sscanf(text, "%ld %ld", &size, &resident), 2);
+	}
+	char *big = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(big != MAP_FAILED);
+	memset(big, 1, n);
+	for (int i = 0; i < 20 && more_size < size; i++) {
+		whole("/proc/self/statm");
+		equal(sscanf(text, "%ld %ld", &more_size, &more_resident), 2);
+	}
+	/* Some pages of the kernel's own belong to one node only. */
+	check(more_size - size >= (long)n / 4096 - 64 && more_resident >= (long)n / 4096);
+	for (int i = 0; i < 20 && (i == 0 || atol(strstr(text, "\nVmSize:") + 8) < (long)n / 1024); i++) {
+		whole("/proc/self/status");
+		check(strstr(text, "\nVmSize:") != NULL);
+	}
+	check(strstr(text, "\nVmRSS:") && atol(strstr(text, "\nVmRSS:") + 7) >= (long)n / 1024);
+	check(atol(strstr(text, "\nVmSize:") + 8) >= (long)n / 1024);
+	unsigned long vsize = 0;
+	for (int i = 0; i < 20 && vsize < n; i++) {
+		whole("/proc/self/stat");
+		char *at = strrchr(text, ')') + 2;
+		for (int field = 3; field < 23; field++)
+			at = strchr(at, ' ') + 1;
+		vsize = strtoul(at, NULL, 10);
+	}
+	check(vsize >= n);
+	ok(munmap(big, n));
+}
+
+/* What libc finds there: the main thread's stack (and run-times that look for it). */
+static void stack_found(void)
+{
+	pthread_attr_t attr;
+	void *low;
+	size_t size;
+	char local;
+
+	equal(pthread_getattr_np(pthread_self(), &attr), 0);
+	equal(pthread_attr_getstack(&attr, &low, &size), 0);
+	check((char *)low < &local && &local < (char *)low + size);
+	equal(pthread_attr_destroy(&attr), 0);
+}
+
+static void of_others(void)
+{
+	char path[64], buf[256] = "";
+	int p[2];
+
+	ok(pipe(p));
+	pid_t pid = ok(fork());
+	if (pid == 0) {
+		char c;
+		ok(chdir("/"));
+		ok(close(p[1]));
+		_exit((int)read(p[0], &c, 1));
+	}
+	ok(close(p[0]));
+	for (int i = 0; i < 5000; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/cwd", pid);
+		memset(buf, 0, sizeof(buf));
+		check(readlink(path, buf, sizeof(buf) - 1) > 0);
+		if (strcmp(buf, "/") == 0)
+			break;
+		rest_ms(1);
+	}
+	equal(strcmp(buf, "/"), 0);
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	whole(path);
+	equal(strcmp(text, "proc_self\n"), 0);
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	whole(path);
+	check(strstr(text, "\nPPid:\t") && atoll(strstr(text, "\nPPid:\t") + 7) == getpid());
+	ok(close(p[1]));
+	reaped(pid, 0);
+	refused(open(path, O_RDONLY), ENOENT);
+	check(whole("/proc/version") > 0 && whole("/proc/meminfo") > 0 && whole("/proc/sys/kernel/osrelease") > 0);
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others))

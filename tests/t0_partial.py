@@ -1,0 +1,139 @@
+"""Transfers that a move cut short: what remains of each shape, and that it is found again after a move. CPU time that is added."""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import Any
+
+import pytest
+
+from mosfs.calls import cputime, partial
+from mosfs.calls.cputime import Totals, Used
+from mosfs.calls.partial import AREA, Carry
+from mosfs.trace import layout
+from mosfs.trace.task import regs_from
+
+WRITE, WRITEV, SENDMSG, SENDTO, RECVFROM, RECVMSG, SENDMMSG, SENDFILE = 1, 20, 46, 44, 45, 47, 307, 40
+VECTOR, HEADER = 0x500000, 0x600000
+ENTRIES = ((0x1000, 100), (0x2000, 0), (0x3000, 50), (0x4000, 7))
+
+
+class Memory:
+    """A task that is only memory."""
+
+    def __init__(self) -> None:
+        self.bytes: dict[int, int] = {}
+        self.write(VECTOR, b"".join(struct.pack("<QQ", *entry) for entry in ENTRIES))
+        self.write(HEADER, struct.pack("<QIxxxxQQQQixxxx", 0x10, 16, VECTOR, len(ENTRIES), 0x20, 24, 0))
+
+    def read(self, addr: int, size: int) -> bytes:
+        try:
+            return bytes(self.bytes[addr + i] for i in range(size))
+        except KeyError:
+            raise OSError(14, "not mapped") from None
+
+    def write(self, addr: int, data: bytes) -> None:
+        self.bytes.update({addr + i: byte for i, byte in enumerate(data)})
+
+
+def registers(rsi: int = 0, rdx: int = 0, r10: int = 0) -> Any:
+    regs = regs_from(bytes(216))
+    regs.rsi, regs.rdx, regs.r10 = rsi, rdx, r10
+    return regs
+
+
+def vector(memory: Memory, at: int, count: int) -> list[tuple[int, int]]:
+    return list(struct.iter_unpack("<QQ", memory.read(at, 16 * count)))
+
+
+def test_the_area_holds_the_longest_vector() -> None:
+    assert AREA + 16 * partial.IOV_MAX + 56 <= layout.END
+
+
+@pytest.mark.parametrize(
+    ("nr", "regs", "asked"),
+    [
+        (WRITE, (0x1000, 100, 0), 100), (SENDTO, (0x1000, 100, 0), 100), (WRITEV, (VECTOR, 4, 0), 157),
+        (SENDMSG, (HEADER, 0, 0), 157), (SENDMMSG, (HEADER, 3, 0), 3), (SENDFILE, (5, 0, 70), 70),
+        (RECVFROM, (0x1000, 100, 0x100), 100), (RECVMSG, (HEADER, 0x100, 0), 157),
+    ],
+)  # fmt: skip
+def test_what_counts_as_cut_short(nr: int, regs: tuple[int, int, int], asked: int) -> None:
+    task: Any = Memory()
+    given = registers(*regs)
+    assert [partial.cut_short(task, nr, given, result) for result in (-4, 0, 1, asked - 1, asked)] == [
+        False, False, True, True, False,
+    ]  # fmt: skip
+
+
+def test_reads_take_what_there_is() -> None:
+    task: Any = Memory()
+    assert not partial.cut_short(task, 0, registers(0x1000, 100), 5)
+    assert not partial.cut_short(task, RECVFROM, registers(0x1000, 100), 5)
+    assert not partial.cut_short(task, WRITEV, registers(0x700000, 4), 5), "a vector that cannot be read"
+
+
+@pytest.mark.parametrize(("nr", "regs"), [(WRITEV, (VECTOR, 4, 0)), (SENDMSG, (HEADER, 0, 0))])
+def test_vectors_go_on_where_they_stopped(nr: int, regs: tuple[int, int, int]) -> None:
+    task: Any = Memory()
+    before, carry = registers(*regs), None
+    for result, left in ((30, [(0x101E, 70), (0x3000, 50), (0x4000, 7)]), (70, [(0x3000, 50), (0x4000, 7)]), (54, [(0x4004, 3)])):
+        before, carry = partial.remainder(task, nr, before, result, carry)
+        assert before.rsi == AREA and partial.concerns(carry, nr, before)
+        if nr == WRITEV:
+            assert vector(task, AREA, before.rdx) == left
+        else:
+            name, _, at, count, control, room, _ = struct.unpack("<QIxxxxQQQQixxxx", task.read(AREA, 56))
+            assert (name, control, room) == (0, 0, 0)
+            assert vector(task, at, count) == left
+    assert carry is not None and partial.total(3, carry) == 157
+    elsewhere: Any = Memory()
+    partial.restore(elsewhere, nr, carry)
+    assert elsewhere.bytes.items() <= task.bytes.items()
+    partial.put_back(before, carry)
+    assert (before.rsi, before.rdx, before.r10) == regs
+
+
+@pytest.mark.parametrize(
+    ("nr", "regs", "rest"),
+    [
+        (WRITE, (0x1000, 100, 9), (0x1014, 80, 9)), (SENDMMSG, (0x1000, 30, 0), (0x1000 + 64 * 20, 10, 0)),
+        (SENDFILE, (5, 0x2000, 70), (5, 0x2000, 50)), (RECVFROM, (0x1000, 100, 0x100), (0x1014, 80, 0x100)),
+    ],
+)  # fmt: skip
+def test_the_rest_of_plain_arguments(nr: int, regs: tuple[int, int, int], rest: tuple[int, int, int]) -> None:
+    task: Any = Memory()
+    after, carry = partial.remainder(task, nr, registers(*regs), 20, None)
+    assert (after.rsi, after.rdx, after.r10) == rest
+    assert carry == Carry(20, *regs) and partial.concerns(carry, nr, after)
+    assert not partial.concerns(carry, nr, registers(0x9999, 1, 1))
+    assert partial.total(-4, carry) == 20
+
+
+def test_cpu_time_is_added() -> None:
+    account = Totals(Used(1_600_000_000, 500_000_000), Used(3_000_000_000, 0), Used(7_000, 9_000))
+    tail = b"tail"
+    self_, children, waited = (
+        struct.unpack("<4q", cputime.completed(nr, args, struct.pack("<4q", 2, 600_000, 0, 700_000) + tail, account))
+        for nr, args in ((98, (0,)), (98, (0xFFFFFFFF,)), (61, (5, 0, 0)))
+    )
+    assert self_ == (4, 200_000, 1, 200_000)
+    assert children == (5, 600_000, 0, 700_000)
+    assert waited == (2, 600_007, 0, 700_009)
+    assert struct.unpack("<2q", cputime.completed(228, (2,), struct.pack("<2q", 1, 950_000_000), account)) == (4, 50_000_000)
+    ticks = struct.unpack("<4q", cputime.completed(100, (0,), struct.pack("<4q", 1, 2, 3, 4), account))
+    assert ticks == tuple(a + b // cputime.TICK_NS for a, b in zip((1, 2, 3, 4), (1_600_000_000, 500_000_000, 3_000_000_000, 0)))
+
+
+def test_where_the_answer_is() -> None:
+    assert cputime.place(228, (2, 8)) == cputime.place(228, (0xFFFFFFFA, 8)) == 1
+    assert cputime.place(228, (1, 8)) == -1
+    assert (cputime.place(98, (0, 8)), cputime.place(100, (8,)), cputime.place(61, (1, 2, 3, 4))) == (1, 0, 3)
+
+
+def test_a_process_has_used_something() -> None:
+    used = cputime.of_process(os.getpid())
+    assert used.user + used.system > 0
+    assert used.minus(used) == Used() and used.plus(used).user == 2 * used.user
+    assert cputime.of_process(2**30) == Used()

@@ -1,0 +1,99 @@
+"""What a program sees of its own memory: names over anonymous mappings, and the files of /proc put together from both sides."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosfs.migrate import shown
+from mosfs.migrate.image import Vma
+from mosfs.migrate.maps import parse_line
+
+PAGE = 4096
+
+
+def vma(start: int, end: int, name: str = "", offset: int = 0) -> Vma:
+    return Vma(start * PAGE, end * PAGE, 3, name=name, offset=offset * PAGE)
+
+
+def spans(draw: list[int]) -> list[tuple[int, int]]:
+    edges = sorted(set(draw))
+    return list(zip(edges[::2], edges[1::2]))
+
+
+pages = st.lists(st.integers(100, 200), max_size=12).map(spans)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (b"/proc/self/maps", "maps"), (b"/proc/thread-self/smaps", "smaps"), (b"/proc/77/statm", "statm"),
+        (b"/proc/self/task/77/status", "status"), (b"/proc/77/task/77/stat", "stat"),
+        (b"/proc/78/maps", ""), (b"/proc/77/task/78/maps", ""), (b"/proc/self/mapsx", ""), (b"/proc/self/cmdline", ""),
+        (b"/proc/selfmaps", ""), (b"proc/self/maps", ""),
+    ],
+)  # fmt: skip
+def test_which_files(path: bytes, name: str) -> None:
+    assert shown.recognise(path, 77) == name
+
+
+@given(pages, pages)
+def test_overlaid_covers_the_same_memory(mapped: list[tuple[int, int]], named: list[tuple[int, int]]) -> None:
+    names = [vma(start, end, f"/{start}", start) for start, end in named]
+    found = shown.overlaid([vma(*span) for span in mapped], names)
+    assert [page for v in found for page in range(v.start, v.end, PAGE)] == [
+        page * PAGE for start, end in mapped for page in range(start, end)
+    ]
+    for piece in found:
+        for page in range(piece.start // PAGE, piece.end // PAGE):
+            owner = next((v for v in names if v.start <= page * PAGE < v.end), None)
+            assert piece.name == (owner.name if owner else "")
+            if owner:
+                assert piece.offset + page * PAGE - piece.start == owner.offset + page * PAGE - owner.start
+
+
+@given(pages, st.integers(100, 190), st.integers(1, 10))
+def test_a_new_mapping_replaces_what_was_there(named: list[tuple[int, int]], at: int, size: int) -> None:
+    names = [vma(start, end, f"/{start}", start) for start, end in named]
+    found = shown.with_mapping(names, vma(at, at + size, "/new"))
+    owners = {page: v.name for v in found for page in range(v.start // PAGE, v.end // PAGE)}
+    for page in range(100, 201):
+        before = next((v.name for v in names if v.start <= page * PAGE < v.end), None)
+        assert owners.get(page) == ("/new" if at <= page < at + size else before)
+    assert found == sorted(found, key=lambda v: v.start)
+
+
+def test_stacks_and_named_mappings_stay_as_they_are() -> None:
+    stack, heap = Vma(0, PAGE, 3, grows_down=True), Vma(PAGE, 2 * PAGE, 3, name="[heap]")
+    assert shown.overlaid([stack, heap], [vma(0, 2, "/x")]) == [stack, heap]
+
+
+def test_the_text_names_our_own_memory() -> None:
+    """Without names it is the kernel's text; with one over an anonymous mapping, a line of it reads so."""
+    pid = os.getpid()
+    lines = shown.text(pid, "maps", []).decode().splitlines()
+    anonymous = next(m for m in map(parse_line, lines) if not m.name)
+    name = Vma(anonymous.start, anonymous.start + PAGE, 3, name="/some/where", offset=8192)
+    for file in ("maps", "smaps"):
+        text = shown.text(pid, file, [name]).decode()
+        line = next(line for line in text.splitlines() if line.endswith("/some/where"))
+        found = parse_line(line)
+        assert (found.start, found.offset, found.name) == (anonymous.start, 8192, "/some/where")
+        assert found.end == (name.end if file == "maps" else anonymous.end)
+
+
+def test_merging() -> None:
+    assert shown.merged("maps", b"home", b"body") == b"body"
+    numbers = b" ".join(b"%d" % i for i in range(3, 53))
+    body = b"9 (x) S " + b" ".join(b"%d" % (i * 10) for i in range(4, 53))
+    merged = shown.merged("stat", b"7 (a) b) t " + numbers[2:] + b"\n", body).split(b") ", 2)
+    fields = [b"7", b"(a) b)", *merged[2].split()]
+    assert fields[2] == b"R" and fields[3] == b"4" and fields[22:24] == [b"230", b"240"] and fields[24] == b"25"
+    home = b"Name:\tx\nState:\tt (tracing stop)\nPid:\t7\nVmSize:\t 1 kB\nVmRSS:\t 1 kB\nSigCgt:\t0\n"
+    body = b"Name:\ty\nState:\tS\nPid:\t9\nVmSize:\t 50 kB\nVmRSS:\t 40 kB\nSigCgt:\t1\n"
+    assert shown.merged("status", home, body) == (
+        b"Name:\tx\nState:\tR (running)\nPid:\t7\nVmSize:\t 50 kB\nVmRSS:\t 40 kB\nSigCgt:\t0\n"
+    )

@@ -1,0 +1,200 @@
+"""The balancer on a world of its own: what it asks of tracers and hosts, and what it makes of their answers."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
+from mosfs.procfs.world import Guest, Node, Program, World
+from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings, Usage
+from tests.fake_map import FakeMap
+
+HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"
+
+
+class Bench:
+    """A node with two CPU-bound programs and an idle neighbour; a clock by hand."""
+
+    def __init__(self, *, automatic: bool = True) -> None:
+        self.now = 1000.0
+        self.sent: list[Command] = []
+        self.world = World(
+            ip=HOME, map=FakeMap(HOME, NEAR, FAR, far=[FAR]), clock=lambda: self.now, version="0.1.0", speed=10000, port=253,
+            pid=1,
+        )
+        self.load(HOME, 200)
+        self.load(NEAR, 0)
+        self.world.local_load = 200
+        self.balancer = Balancer(self.world, automatic, lambda ips: ips[0])
+        for pid in (1, 2):
+            self.world.programs[pid] = Program(state(pid), self.sent.append)
+            self.use(self.world.programs[pid])
+
+    def load(self, ip: str, load: int) -> None:
+        self.world.nodes[ip] = Node(ip, status=PeerStatus(load, 10000, 1, 1000, 2000, 0, False), heard=self.now, links=1)
+
+    def use(self, subject: Program | Guest, age: float = 100.0, demand: float = 1.0) -> None:
+        subject.balanced.usage = Usage(subject.state.pid, age, age, demand, 50, age, age, 0, 0, 0)
+        subject.balanced.reported = self.now
+
+    def tell(self, pid: int, **fields: object) -> None:
+        """The tracer's next state of a program."""
+        program = self.world.programs[pid]
+        new = replace(program.state, **fields)
+        self.balancer.heard(program, new)
+        program.state = new
+
+    def at(self, seconds: float) -> None:
+        self.now += seconds
+        for node in self.world.nodes.values():
+            node.heard = self.now
+
+
+def state(pid: int, **fields: object) -> ProcState:
+    return replace(ProcState(pid, 0, "", "here", 0, Settings(), comm="prog"), **fields)
+
+
+@pytest.fixture
+def node() -> Bench:
+    return Bench()
+
+
+def test_one_of_two_leaves_and_the_other_stays(node: Bench) -> None:
+    node.balancer.round()
+    [command] = node.sent
+    assert (command.pid, command.name, command.value, command.seq) == (1, "migrate", NEAR, 1)
+    assert command.below > 0 and "a CPU second takes" in command.why
+    assert node.world.programs[1].balanced.verdict == command.why
+    assert "no better node" in node.world.programs[2].balanced.verdict
+    [line] = node.world.decisions
+    assert line.endswith(f"prog (PID 1) to {NEAR}: {command.why}")
+    assert node.world.reserved == [(1000.0, NEAR)]
+    node.balancer.round()
+    assert len(node.sent) == 1, "it is moving already"
+
+
+def test_who_has_just_left_is_not_counted(node: Bench) -> None:
+    """The load of the last second still shows it, and would send the other one after it."""
+    node.balancer.round()
+    node.tell(1, where=NEAR, state="away", move_seq=1, move_target=NEAR, move_result="ok", nmigs=1)
+    node.at(ECHO / 2)
+    node.world.reserved.clear()
+    node.balancer.round()
+    assert len(node.sent) == 1
+    assert node.world.programs[1].balanced.verdict == ""
+
+
+def test_a_refusal_is_remembered_and_the_next_best_tried(node: Bench) -> None:
+    node.load(FAR, 0)
+    node.balancer.round()
+    assert node.sent[-1].value == NEAR
+    node.tell(1, move_seq=1, move_target=NEAR, move_result="other node refused", why="other node refused")
+    assert node.world.programs[1].balanced.refused == {NEAR: node.now + REFUSED_FOR}
+    assert node.world.decisions[-1].endswith(f"stays, did not get to {NEAR}: other node refused")
+    node.load(NEAR, 0)
+    node.balancer.round()
+    targets = {command.pid: command.value for command in node.sent[1:]}
+    assert targets.get(1, FAR) == FAR
+    node.at(REFUSED_FOR + PATIENCE)
+    assert NEAR not in {ip for ip, until in node.world.programs[1].balanced.refused.items() if node.now < until}
+
+
+def test_a_program_that_cannot_move_is_left_alone(node: Bench) -> None:
+    node.balancer.round()
+    node.tell(1, move_seq=1, move_target=NEAR, move_result="it maps shared memory")
+    node.balancer.round()
+    assert {command.pid for command in node.sent[1:]} <= {2}
+    assert "it maps shared memory" in node.world.programs[1].balanced.verdict
+    node.at(HELD_FOR + 1)
+    del node.world.programs[2]
+    node.balancer.round()
+    assert node.sent[-1].pid == 1
+
+
+@pytest.mark.parametrize("fields", [
+    {"settings": Settings(lock=1)}, {"barred": "has threads"}, {"state": "leaving"}, {"where": FAR, "state": "away"},
+    {"state": "starting"},
+])
+def test_who_is_not_touched(node: Bench, fields: dict[str, object]) -> None:
+    del node.world.programs[2]
+    node.world.programs[1].state = state(1, **fields)
+    node.balancer.round()
+    assert node.sent == []
+
+
+def test_unknown_programs_wait_for_their_first_report(node: Bench) -> None:
+    for program in node.world.programs.values():
+        program.balanced.usage = None
+    node.balancer.round()
+    assert node.sent == []
+    assert node.world.programs[1].balanced.verdict == "nothing is known of it yet"
+
+
+@pytest.mark.parametrize("switch", ["stay", "lstay"])
+def test_switches(node: Bench, switch: str) -> None:
+    setattr(node.world, switch, True)
+    node.balancer.round()
+    assert node.sent == []
+    assert f"{switch} mode" in node.world.programs[1].balanced.verdict
+
+
+def test_off_but_for_who_asks() -> None:
+    """MOSIX_BALANCE=off; mosix(7), migrate: -1."""
+    node = Bench(automatic=False)
+    node.balancer.round()
+    assert node.sent == []
+    node.world.move(node.world.programs[2], -1)
+    node.balancer.round()
+    assert [(command.pid, command.value) for command in node.sent] == [(2, NEAR)]
+    assert not node.world.programs[2].balanced.considered
+
+
+def test_a_guest_is_asked_for_at_home(node: Bench) -> None:
+    node.world.programs.clear()
+    for pid, home in ((11, FAR), (12, NEAR)):
+        guest = node.world.guests[pid] = Guest(GuestState(pid, 77, home, 0, "theirs", 0.0, Settings()), node.sent.append)
+        node.use(guest, age=float(pid))
+    node.balancer.round()
+    [command] = node.sent
+    assert (command.pid, command.name, command.value) == (12, "out", ""), "NEAR is its home"
+    node.balancer.stayed(node.world.guests[12], "it is locked (mosrun -L)")
+    assert node.world.guests[12].balanced.held > node.now
+    node.world.reserved.clear()
+    node.balancer.round()
+    assert (node.sent[-1].pid, node.sent[-1].value) == (11, NEAR)
+    del node.world.guests[11]  # it went
+    assert node.balancer.here(node.world.candidates()[0], node.now).load == 100
+
+
+def test_a_guest_nobody_has_told_about_is_left_alone(node: Bench) -> None:
+    node.world.programs.clear()
+    guest = node.world.guests[11] = Guest(GuestState(11, 77, FAR, 0, "theirs", 0.0), node.sent.append)
+    node.use(guest)
+    node.balancer.round()
+    assert node.sent == []
+
+
+def test_old_news_are_not_decided_with(node: Bench) -> None:
+    node.world.nodes[NEAR].heard = node.now - FRESH - 0.1
+    node.balancer.round()
+    assert node.sent == []
+
+
+def test_bandwidth_is_learned(node: Bench) -> None:
+    before = node.balancer.network(NEAR).bandwidth
+    node.balancer.round()
+    node.tell(1, where=NEAR, state="away", move_seq=1, move_target=NEAR, move_result="ok", freeze_ms=5020.0)
+    assert node.balancer.network(NEAR).bandwidth == pytest.approx(before + 0.3 * (10 - before))
+    assert node.balancer.network(FAR).bandwidth < before
+
+
+def test_own_load_is_what_runs_here(node: Bench) -> None:
+    assert own_runnable(node.world) == 2.0
+    node.use(node.world.programs[1], demand=0.25)
+    assert own_runnable(node.world) == 1.25
+    node.world.programs[2].state = state(2, where=NEAR, state="away")
+    assert own_runnable(node.world) == 0.25
+    node.world.programs[3] = Program(state(3, barred="runs as a native Linux program (mosnative)"), None)
+    node.world.programs[4] = Program(state(4), None)
+    assert own_runnable(node.world) == 1.25

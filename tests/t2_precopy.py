@@ -1,0 +1,213 @@
+"""Pre-copy of a real process that does its worst meanwhile: what arrives is what stands there at the end, page for page."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mosfs.guest import body
+from mosfs.guest.arriving import Arriving
+from mosfs.migrate.capture import capture, user_regs
+from mosfs.migrate.image import Timer, Vma
+from mosfs.migrate.maps import read_maps, travelling
+from mosfs.migrate.precopy import Next, Precopy
+from mosfs.native import ffi, lib
+from mosfs.trace import layout
+from mosfs.trace.clock import HomeClock
+from mosfs.trace.embark import embark
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Stop, decode
+from mosfs.trace.task import Task, copy_regs
+from mosfs.wire.channel import Channel
+from mosfs.wire.frames import Frame, Kind
+
+pytestmark = pytest.mark.root
+
+PROGRAMS = Path(__file__).parent / "programs"
+PAGE = layout.PAGE
+
+
+@pytest.fixture(scope="module")
+def scramble(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command: the program, and a file for it to map, with an empty page in its middle."""
+    folder = tmp_path_factory.mktemp("scramble")
+    subprocess.run(["cc", "-O1", "-o", folder / "scramble", PROGRAMS / "scramble.c"], check=True)
+    pages = [random.Random(1).randbytes(PAGE) for _ in range(24)]
+    pages[11] = bytes(PAGE)
+    (folder / "data").write_bytes(b"".join(pages))
+    return [str(folder / "scramble"), str(folder / "data")]
+
+
+class Program:
+    """The embarked program. ``tell`` has it do things, ``told`` waits until they are done."""
+
+    def __init__(self, command: list[str]) -> None:
+        theirs, self._in = os.pipe()
+        self._out, its_out = os.pipe()
+        files = [(os.POSIX_SPAWN_DUP2, theirs, 0), (os.POSIX_SPAWN_DUP2, its_out, 1)]
+        pid = os.posix_spawn("/bin/sh", ["sh", "-c", 'echo; read x; exec "$@"', "sh", *command], {}, file_actions=files)
+        os.close(theirs)
+        os.close(its_out)
+        self.task = Task(pid)
+        os.read(self._out, 1)
+        self.task.seize()
+        os.write(self._in, b"\n")
+        while decode(self.task.wait()).stop is not Stop.EXEC:
+            self.task.cont()
+        embark(self.task, HomeClock().page(0), first=True, privileged=True)
+        self.task.cont()
+        while True:  # its start: opens of libraries and of its file are trapped
+            self.tell(1)
+            if self._starts():
+                break
+
+    def _starts(self) -> bool:
+        while not select.select([self._out], [], [], 0.02)[0]:
+            if lib.mos_waitpid(self.task.pid, ffi.new("int *"), os.WNOHANG | 0x40000000) > 0:
+                self.task.cont()
+        return bool(self.told())
+
+    def tell(self, seed: int) -> None:
+        os.write(self._in, bytes([seed]))
+
+    def told(self) -> bytes:
+        return os.read(self._out, 1)
+
+    def stop(self) -> Any:
+        self.task.interrupt()
+        while decode(self.task.wait()).stop is not Stop.TRAP:
+            self.task.cont()
+        return self.task.peek_regs()
+
+    def close(self) -> None:
+        os.close(self._in)
+        os.close(self._out)
+        body.discard(self.task)
+
+
+class Wire:
+    """A channel whose other end is an `Arriving` of this process."""
+
+    def __init__(self, arriving: Arriving) -> None:
+        self.arriving = arriving
+        self.bytes = 0
+
+    def send(self, kind: int, pair: int, payload: bytes = b"") -> None:
+        self.bytes += len(payload)
+        if kind != Kind.ROUND:
+            self.arriving.frame(Frame(kind, 0, pair, payload))
+
+
+@contextmanager
+def receiver() -> Iterator[Arriving]:
+    arriving = Arriving(body.spawn())
+    try:
+        yield arriving
+    finally:
+        arriving.discard()
+
+
+def begin(program: Program, wire: Wire) -> Precopy:
+    regs = program.stop()
+    stay = user_regs(regs, Stop.TRAP)
+    with Calls(program.task, base=copy_regs(regs)) as call:
+        copy = Precopy.begin(call, cast(Channel, wire), near=True, pair=1, stack=stay.rsp)
+    program.task.set_regs(stay)
+    program.task.cont()
+    return copy
+
+
+def finish(program: Program, copy: Precopy, arriving: Arriving) -> list[Vma]:
+    """Stop it and send the rest; the mappings at the end."""
+    regs = program.stop()
+    stay = user_regs(regs, Stop.TRAP)
+    vmas = travelling(read_maps(program.task.pid), stay.rsp)
+    with Calls(program.task, base=copy_regs(regs)) as call:
+        meta = capture(
+            call, stay, vmas, pid=1, uid=0, features="", home="", shown=Timer(), pending=False,
+        )  # fmt: skip
+    arriving.map(meta)
+    copy.rest(vmas)
+    arriving.finish(copy.sender.frames)
+    return vmas
+
+
+def memory(task: Task, vma: Vma) -> list[bytes]:
+    """Its pages; those that cannot be read (past the end of a file) are empty, and so is what the kernel writes: rseq(2)."""
+    pages = []
+    rseq = task.peek_rseq()[0]
+    with closing(open(f"/proc/{task.pid}/mem", "rb", buffering=0)) as mem:
+        for at in range(vma.start, vma.end, PAGE):
+            try:
+                page = os.pread(mem.fileno(), PAGE, at)
+                if at <= rseq < at + PAGE:
+                    page = page[: rseq - at] + bytes(32) + page[rseq - at + 32 :]
+                pages.append(page)
+            except OSError:
+                pages.append(bytes(PAGE))
+    return pages
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_arrives_is_what_stands_there(scramble: list[str], seed: int) -> None:
+    rng = random.Random(seed)
+    with closing(Program(scramble)) as program, receiver() as arriving:
+        for _ in range(rng.randrange(8)):
+            program.tell(rng.randrange(256))
+            program.told()
+        wire = Wire(arriving)
+        with closing(begin(program, wire)) as copy:
+            for _ in range(rng.randrange(5)):
+                program.tell(rng.randrange(256))
+                while copy.next is Next.SEND and rng.randrange(60):
+                    copy.step()
+                program.told()
+                if rng.randrange(3):
+                    program.tell(rng.randrange(256))
+                    program.told()
+                if copy.next is not Next.SEND:
+                    copy.caught_up()
+            if rng.randrange(2):
+                program.tell(rng.randrange(256))
+                program.told()
+            vmas = finish(program, copy, arriving)
+            for vma in vmas:
+                for number, (here, there) in enumerate(zip(memory(program.task, vma), memory(arriving.task, vma), strict=True)):
+                    assert here == there, f"page {number} of {vma}"
+            places = {(m.start, m.end) for m in read_maps(arriving.task.pid) if layout.END <= m.start < layout.USER_END}
+            assert sum(end - start for start, end in places) == sum(v.end - v.start for v in vmas)
+
+
+def test_a_program_at_rest_is_sent_once(scramble: list[str]) -> None:
+    with closing(Program(scramble)) as program, receiver() as arriving:
+        wire = Wire(arriving)
+        with closing(begin(program, wire)) as copy:
+            while copy.next is Next.SEND:
+                copy.step()
+            copy.caught_up()
+            assert copy.next is Next.STOP
+            before = wire.bytes
+            finish(program, copy, arriving)
+            assert before > 1 << 20
+            assert wire.bytes - before < 1 << 18
+
+
+def test_exec_begins_anew(scramble: list[str]) -> None:
+    with closing(Program(scramble)) as program, receiver() as arriving:
+        wire = Wire(arriving)
+        with closing(begin(program, wire)) as copy:
+            for _ in range(5):
+                copy.step()
+            copy.forget()
+        assert [m for m in read_maps(arriving.task.pid) if layout.END <= m.start < layout.USER_END] == []
+        with closing(begin(program, wire)) as copy:
+            vmas = finish(program, copy, arriving)
+            assert all(memory(program.task, v) == memory(arriving.task, v) for v in vmas)

@@ -1,0 +1,486 @@
+"""Commands that show and steer a live cluster: mosbestnode, mosctl, mosmon, moskillall, mostimeof, mossetpe, mostestload."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pexpect  # type: ignore[import-untyped]
+import pyte
+import pytest
+
+from tests import cluster
+from tests.cluster import MOSLAB, Lab, wait_until
+
+pytestmark = pytest.mark.root
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+NOT_RUNNING = "MOSIX is not running on this computer"
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with cluster.lab(tmp_path_factory.mktemp("admin"), 3) as running:
+        wait_until(lambda: all(facts["status"] == "alive" for facts in monitor(running)))
+        yield running
+
+
+def monitor(nodes: Lab) -> list[dict[str, object]]:
+    """What node 1 knows of the nodes."""
+    found: list[dict[str, object]] = json.loads(nodes.run(1, "mosmon", "--json").stdout)
+    return found
+
+
+def says(nodes: Lab, *command: str, number: int = 1) -> str:
+    """Standard output of a command that succeeds without a word on standard error."""
+    done = nodes.run(number, *command)
+    assert (done.returncode, done.stderr) == (0, ""), command
+    return done.stdout.removesuffix("\n")
+
+
+@contextmanager
+def sleeper(nodes: Lab, *options: str, number: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+    """A program under mosrun -L, as soon as it runs."""
+    process = nodes.start(number, "mosrun", "-L", *options, "sleep", "1000")
+    try:
+        nodes.process(process.pid, number)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def fact(nodes: Lab, name: str, number: int = 1) -> str:
+    return Path(nodes.node(number).paths.mount, name).read_text().removesuffix("\n")
+
+
+# --------------------------------------------------------------------------- mosbestnode
+
+
+def test_the_best_node_is_printed(nodes: Lab) -> None:
+    ips = {nodes.node(n).ip for n in (1, 2, 3)}
+    assert says(nodes, "mosbestnode") in ips
+    assert says(nodes, "mosbestnode", "-u") in ("1", "2", "3")
+    answer = json.loads(says(nodes, "mosbestnode", "-n", "--json"))
+    assert answer["ip"] in ips and answer["number"] in (1, 2, 3)
+    assert says(nodes, *NOBODY, "mosbestnode", "-n", "-m1") in ips
+    assert says(nodes, "sh", "-c", "cat $MOUNT/node/best") in ips
+
+
+def test_no_node_fits(nodes: Lab) -> None:
+    assert says(nodes, "mosbestnode", "-m262143") == "0"
+    assert json.loads(says(nodes, "mosbestnode", "-um262143", "--json")) == {"ip": None, "number": None}
+
+
+def test_waiting_for_a_node_that_fits(nodes: Lab) -> None:
+    waiting = nodes.start(1, "mosbestnode", "-w", "-n", "-m262143", stdout=subprocess.PIPE)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(1.5)
+    waiting.send_signal(signal.SIGINT)
+    assert waiting.wait() == 130
+    assert says(nodes, "mosbestnode", "-w", "-n", "-m1") != "0"
+
+
+# --------------------------------------------------------------------------- mosctl
+
+
+@pytest.mark.parametrize(("verb", "bit"), [("stay", 4), ("lstay", 8), ("block", 16)])
+def test_switches(nodes: Lab, verb: str, bit: int) -> None:
+    def bits(number: int) -> int:
+        return int(says(nodes, "mosctl", "rstatus", "1", number=number).split()[0])
+
+    assert not bits(1) & bit
+    assert says(nodes, "mosctl", verb) == ""
+    assert bits(1) & bit and fact(nodes, f"node/{verb}") == "1"
+    wait_until(lambda: bits(2) & bit)
+    assert f"Switches:   {verb}" in says(nodes, "mosctl", "status")
+    assert says(nodes, "mosctl", f"no{verb}") == ""
+    assert not bits(1) & bit
+    wait_until(lambda: not bits(2) & bit)
+
+
+def test_a_blocked_node_takes_nobody_and_says_so(nodes: Lab) -> None:
+    says(nodes, "mosctl", "block", number=2)
+    try:
+        done = nodes.run(1, "mosrun", "-2", "true")
+        assert done.stderr == "mosrun: failed migrating to 2: other node refused\n"
+        wait_until(lambda: not int(says(nodes, "mosctl", "rstatus", "2").split()[0]) & 32)
+        assert "Status:     blocked" in says(nodes, "mosctl", "status", "2")
+    finally:
+        says(nodes, "mosctl", "noblock", number=2)
+    wait_until(lambda: int(says(nodes, "mosctl", "rstatus", "2").split()[0]) & 32)
+
+
+def test_expel_returns_when_all_guests_are_gone(nodes: Lab) -> None:
+    with sleeper(nodes, "-2") as one, sleeper(nodes, "-2", number=3) as other:
+        wait_until(lambda: len(nodes.tree(2).pids("guests")) == 2)
+        assert says(nodes, "mosctl", "expel", number=2) == ""
+        assert nodes.tree(2).pids("guests") == []
+        wait_until(lambda: nodes.process(one.pid).state == "here")
+        wait_until(lambda: nodes.process(other.pid, 3).state == "here")
+
+
+def test_bring_returns_when_all_programs_are_here(nodes: Lab) -> None:
+    with sleeper(nodes, "-2") as one, sleeper(nodes, "-3") as other:
+        assert says(nodes, "mosctl", "bring") == ""
+        assert [nodes.process(p.pid).where for p in (one, other)] == ["", ""]
+        assert fact(nodes, "node/away") == "0"
+
+
+@pytest.mark.parametrize(("name", "answer"), [("", "1"), ("2", "IP2"), ("IP3", "3")])
+def test_whois(nodes: Lab, name: str, answer: str) -> None:
+    ips = {f"IP{n}": nodes.node(n).ip for n in (1, 2, 3)}
+    arguments = [ips.get(name, name)] if name else []
+    assert says(nodes, *NOBODY, "mosctl", "whois", *arguments) == ips.get(answer, answer)
+    assert json.loads(says(nodes, "mosctl", "whois", "2", "--json")) == {"ip": ips["IP2"], "number": 2}
+
+
+@pytest.mark.parametrize("name", ["9", "10.1.2.3", "no.such.invalid", "70000"])
+@pytest.mark.parametrize("verb", ["whois", "status", "rstatus"])
+def test_a_node_that_is_not_in_the_map(nodes: Lab, verb: str, name: str) -> None:
+    done = nodes.run(1, "mosctl", verb, name)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"mosctl: {name}: not in map\n")
+
+
+def test_rstatus_is_what_the_node_is(nodes: Lab) -> None:
+    """Twelve integers, in the manual's order."""
+    with sleeper(nodes, "-2"), sleeper(nodes, number=2):
+        wait_until(lambda: says(nodes, "mosctl", "rstatus", "2").split()[11] == "2")
+        numbers = [int(word) for word in says(nodes, *NOBODY, "mosctl", "rstatus", nodes.node(2).ip).split()]
+    assert len(numbers) == 12
+    assert numbers[0] == 1 + 2 + 32 + 512
+    assert numbers[1] >= 0
+    assert numbers[2] == 0
+    assert numbers[3:5] == [10000, len(os.sched_getaffinity(0))]
+    assert numbers[5] == 0
+    meminfo = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    assert numbers[7] == int(meminfo["MemTotal"].split()[0]) // 1024 * 256
+    assert 0 < numbers[6] < numbers[7]
+    assert 0 <= numbers[8] <= numbers[9]
+    assert numbers[10] == 0
+    wait_until(lambda: says(nodes, "mosctl", "rstatus", "2").split()[11] == "0")
+    assert says(nodes, "mosctl", "rstatus", "2").split()[2] == "65535"
+
+
+def test_status_and_localstatus(nodes: Lab) -> None:
+    titles = [line.split(":")[0] for line in says(nodes, *NOBODY, "mosctl", "status", "2").splitlines()]
+    assert titles == ["Node", "Status", "Age", "Load", "Speed", "CPUs", "Memory", "Swap", "Frozen", "Processes", "Switches",
+                      "Accepts", "Version"]
+    local = says(nodes, "mosctl", "localstatus")
+    assert "Cluster:    3 of 3 numbered nodes are up" in local and f"mosd, PID {nodes.mosd(1)}" in local
+    facts = json.loads(says(nodes, "mosctl", "localstatus", "--json"))
+    assert (facts["number"], facts["mosd_pid"], facts["nodes_alive"], facts["away"]) == (1, nodes.mosd(1), 3, 0)
+    assert json.loads(says(nodes, "mosctl", "status", "3", "--json"))["ip"] == nodes.node(3).ip
+
+
+@pytest.mark.parametrize("verb", ["stay", "nostay", "lstay", "nolstay", "block", "noblock", "expel", "bring", "shutdown"])
+def test_switches_are_the_super_users(nodes: Lab, verb: str) -> None:
+    done = nodes.run(1, *NOBODY, "mosctl", verb)
+    assert (done.returncode, done.stderr) == (1, f"mosctl: {verb}: only for the Super-User\n")
+
+
+@pytest.mark.parametrize("verb", ["isolate", "rejoin", "maxguests", "openmulti", "closemulti", "cngpri"])
+def test_what_partner_clusters_will_bring(nodes: Lab, verb: str) -> None:
+    done = nodes.run(1, "mosctl", verb)
+    assert (done.returncode, done.stderr) == (125, f"mosctl: {verb} is not available yet\n")
+
+
+def test_nonsense_is_a_line_and_the_usage(nodes: Lab) -> None:
+    for arguments in ([], ["dance"], ["stay", "2"], ["status", "1", "2"]):
+        done = nodes.run(1, "mosctl", *arguments)
+        assert done.returncode == 2 and "usage: mosctl stay" in done.stderr
+
+
+# --------------------------------------------------------------------------- moskillall, mostimeof
+
+
+@pytest.mark.parametrize(("option", "number"), [
+    ((), signal.SIGTERM), (("-9",), signal.SIGKILL), (("-INT",), signal.SIGINT), (("-USR1",), signal.SIGUSR1),
+])
+def test_all_are_signalled(nodes: Lab, option: tuple[str, ...], number: int) -> None:
+    with sleeper(nodes) as one, sleeper(nodes, "-2") as other, sleeper(nodes, "-1", number=2) as guest:
+        wait_until(lambda: len(nodes.tree(1).pids("guests")) == 1)
+        assert says(nodes, "moskillall", *option) == ""
+        assert one.wait(60) == other.wait(60) == -number
+        assert nodes.process(guest.pid, 2).where == nodes.node(1).ip
+
+
+def test_users_signal_their_own(nodes: Lab) -> None:
+    ours = nodes.start(1, *NOBODY, "mosrun", "sleep", "1000")
+    nodes.process(ours.pid)
+    with sleeper(nodes) as roots:
+        assert says(nodes, *NOBODY, "moskillall") == ""
+        assert ours.wait(60) == -signal.SIGTERM
+        assert nodes.process(roots.pid).state == "here"
+
+
+def test_stop_becomes_tstp(nodes: Lab) -> None:
+    ready = "import signal, sys; signal.signal(20, lambda *_: sys.exit(3)); print('READY', flush=True); signal.pause()"
+    process = nodes.start(1, "mosrun", sys.executable, "-c", ready, stdout=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"READY\n"
+    says(nodes, "moskillall", "-STOP")
+    assert process.wait(60) == 3
+
+
+def seconds(nodes: Lab, pid: int) -> float:
+    (row,) = json.loads(says(nodes, "mostimeof", str(pid), "--json"))
+    assert row["pid"] == pid
+    return float(row["seconds"])
+
+
+def test_cpu_time_is_counted_wherever_it_is_used(nodes: Lab) -> None:
+    process = nodes.start(1, "mosrun", "-L", "-2", "mostestload", "-t0")
+    nodes.process(process.pid)
+
+    def more_than(known: float) -> float:
+        return wait_until(lambda: (time := seconds(nodes, process.pid)) > known and time)
+
+    used = more_than(0.5)
+    for target in ("3", "home", "2"):
+        says(nodes, "mosmigrate", str(process.pid), target)
+        arrived = seconds(nodes, process.pid)
+        assert arrived >= used
+        used = more_than(arrived + 0.2)
+    assert re.fullmatch(rf"{process.pid}: \d+\.\d\d seconds", says(nodes, "mostimeof", str(process.pid)))
+    denied = nodes.run(1, *NOBODY, "mostimeof", str(process.pid))
+    assert (denied.returncode, denied.stderr) == (1, f"mostimeof: {process.pid}: Permission denied\n")
+
+
+def test_time_of_no_process(nodes: Lab) -> None:
+    with sleeper(nodes) as process:
+        done = nodes.run(1, "mostimeof", "x", str(process.pid), "1")
+        assert done.returncode == 1
+        assert done.stderr == "mostimeof: x: no such MOSIX process\nmostimeof: 1: no such MOSIX process\n"
+        assert done.stdout.startswith(f"{process.pid}: ")
+
+
+# --------------------------------------------------------------------------- mostestload
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    (["--cpu=5"], r"5 units of CPU work, 0 system calls, 0 bytes"),
+    (["-m4", "--random-mem", "--cpu", "5"], r"5 units"),
+    (["--write=32,20,2"], r"40 system calls, 1310720 bytes"),
+    (["--read", "2,10,3", "--cpu=1"], r"3 units of CPU work, 30 system calls, 61440 bytes"),
+    (["--noiosyscall=50,2"], r"100 system calls, 0 bytes"),
+    (["-l", "1", "-h", "1"], r"^mostestload \d+: 1\.\d\d s of CPU time"),
+])
+def test_loads_away_from_home(nodes: Lab, options: list[str], expected: str) -> None:
+    assert re.search(expected, says(nodes, "mosrun", "-2", "-L", "mostestload", "-r", *options))
+
+
+def test_a_load_tells_of_its_migrations(nodes: Lab) -> None:
+    process = nodes.start(1, "mosrun", "-L", "mostestload", "-t0", "--report-migrations", stdout=subprocess.PIPE)
+    nodes.process(process.pid)
+    says(nodes, "mosmigrate", str(process.pid), "2")
+    assert process.stdout and process.stdout.readline() == f"mostestload {process.pid}: migration 1: now at 2\n".encode()
+
+
+# --------------------------------------------------------------------------- mossetpe
+
+
+def test_the_nodes_are_listed(nodes: Lab) -> None:
+    ips = [nodes.node(n).ip for n in (1, 2, 3)]
+    for option in ("-r", "-R"):
+        assert says(nodes, *NOBODY, "mossetpe", option).split() == ips
+    assert json.loads(says(nodes, "mossetpe", "-r", "--json")) == [{"ip": ip, "number": n} for n, ip in enumerate(ips, 1)]
+
+
+def test_a_wrong_map_changes_nothing(nodes: Lab, tmp_path: Path) -> None:
+    bad = tmp_path / "map"
+    bad.write_text("127.0.0.1 x\n")
+    done = nodes.run(1, "mossetpe", "-m", str(bad))
+    assert done.returncode == 1 and done.stderr.startswith(f"mossetpe: {bad}, line 1: 'x': not a number of 1-")
+    bad.write_text("10.0.0.1 2\n")
+    done = nodes.run(1, "mossetpe", "-m", str(bad))
+    assert done.stderr == f"mossetpe: {bad}: {nodes.node(1).ip}, this node, is not in it\n"
+    done = nodes.run(1, "mossetpe", "-m", str(tmp_path / "none"))
+    assert done.returncode == 1 and "No such file" in done.stderr and len(done.stderr.splitlines()) == 1
+    done = nodes.run(1, "mossetpe", "-p", "10.0.0.1")
+    assert done.returncode == 1 and "started again" in done.stderr
+    assert len(says(nodes, "mossetpe", "-r").split()) == 3
+    denied = nodes.run(1, *NOBODY, "mossetpe")
+    assert (denied.returncode, denied.stderr) == (1, "mossetpe: the configuration: only for the Super-User\n")
+    assert nodes.run(1, *NOBODY, "mossetpe", "-off").stderr == "mossetpe: -off: only for the Super-User\n"
+
+
+def test_a_map_that_shrinks_brings_everybody_home(nodes: Lab, tmp_path: Path) -> None:
+    small = tmp_path / "map"
+    small.write_text(f"{nodes.node(1).ip} 2\n")
+    with sleeper(nodes, "-3") as ours, sleeper(nodes, "-1", number=3) as theirs, sleeper(nodes, "-2") as other:
+        wait_until(lambda: len(nodes.tree(1).pids("guests")) == 1)
+        try:
+            assert says(nodes, "mossetpe", "-m", str(small), "-p", nodes.node(1).ip) == ""
+            assert nodes.process(ours.pid).state == "here"
+            assert nodes.tree(1).pids("guests") == []
+            assert nodes.process(other.pid).where == nodes.node(2).ip
+            wait_until(lambda: nodes.process(theirs.pid, 3).state == "here")
+            assert len(says(nodes, "mossetpe", "-r").split()) == 2
+            done = nodes.run(1, "mosmigrate", str(ours.pid), "3")
+            assert done.stderr == "mosmigrate: failed migrating to 3: not in map\n"
+        finally:
+            says(nodes, "mossetpe", "-A")
+        says(nodes, "mosmigrate", str(ours.pid), "3")
+        assert nodes.process(ours.pid).where == nodes.node(3).ip
+
+
+# --------------------------------------------------------------------------- mosmon
+
+
+class Monitor:
+    """mosmon on a terminal of 24 rows and 80 columns."""
+
+    def __init__(self, nodes: Lab, *options: str, rows: int = 24, columns: int = 80) -> None:
+        self.screen = pyte.Screen(columns, rows)
+        self.stream = pyte.ByteStream(self.screen)
+        environ = {**nodes.environ, "TERM": "xterm"}
+        command = [*MOSLAB[1:], "run", "1", "mosmon", *options]
+        self.child = pexpect.spawn(MOSLAB[0], command, env=environ, dimensions=(rows, columns), timeout=30)
+
+    def lines(self) -> list[str]:
+        try:
+            self.stream.feed(self.child.read_nonblocking(65536, 0.1))
+        except (pexpect.TIMEOUT, pexpect.EOF):
+            pass
+        return [line.rstrip() for line in self.screen.display]
+
+    def until(self, condition: Callable[[list[str]], object]) -> list[str]:
+        """The screen as soon as ``condition`` holds for it."""
+        return wait_until(lambda: (lines := self.lines()) and condition(lines) and lines)
+
+    def press(self, key: str, title: str) -> list[str]:
+        self.child.send(key)
+        return self.until(lambda lines: title in lines[0])
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.close(force=True)
+
+
+def numbers_below(lines: list[str]) -> list[str]:
+    """What stands below the line of the chart; nothing while that is not drawn yet."""
+    at = next((n for n, line in enumerate(lines) if "+---" in line), len(lines))
+    return [line for line in lines[at + 1 :] if line]
+
+
+def test_every_view_by_its_key(nodes: Lab) -> None:
+    with Monitor(nodes) as monitor:
+        first = monitor.until(lambda lines: "MOSIX load" in lines[0] and len(numbers_below(lines)) == 1)
+        assert numbers_below(first) == ["         1   2   3"]
+        for key, title in (("s", "CPU speed"), ("m", "memory, used"), ("m", "swap space"), ("f", "frozen"), ("c", "cores"),
+                           ("g", "paging"), ("l", "load")):
+            monitor.press(key, title)
+            monitor.until(lambda lines: numbers_below(lines)[:1] == ["         1   2   3"])
+        for key, option in (("c", "-c"), ("s", "-s"), ("f", "-f")):
+            expected = nodes.run(1, "env", "LINES=24", "COLUMNS=80", "mosmon", "--once", option).stdout.split("\n")[:24]
+            monitor.child.send(key)
+            monitor.until(lambda lines, expected=expected: lines == expected)
+        monitor.press("l", "load")
+        assert "3 nodes up" in monitor.press("t", "nodes up")[0]
+        monitor.child.send("t")
+        monitor.until(lambda lines: "nodes up" not in lines[0])
+        monitor.child.send("V")
+        monitor.until(lambda lines: "        123" in lines)
+        monitor.child.send("v")
+        monitor.until(lambda lines: "        1 2 3" in lines)
+        monitor.child.send("w")
+        monitor.until(lambda lines: "         1   2   3" in lines)
+        monitor.child.send("h")
+        monitor.until(lambda lines: any("vertical numbering" in line for line in lines))
+        monitor.child.send("x")
+        monitor.press("\r", "load")
+        monitor.child.send("q")
+        monitor.child.expect(pexpect.EOF)
+        monitor.child.close()
+        assert monitor.child.exitstatus == 0
+
+
+def test_a_dead_node_and_a_smaller_window(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 2) as running, Monitor(running, "-t", "-d") as monitor:
+        monitor.until(lambda lines: "2 nodes up" in lines[0])
+        running.kill_mosd(2)
+        dead = monitor.until(lambda lines: "1 node up" in lines[0])
+        assert [line[12:15].strip() for line in dead if "|" in line and line[12:15].strip()] == ["D", "E", "A", "D"]
+        monitor.child.send("D")
+        monitor.until(lambda lines: numbers_below(lines) == ["         1"])
+        monitor.screen.resize(10, 40)
+        monitor.child.setwinsize(10, 40)
+        monitor.until(lambda lines: lines[5].startswith("     0+---") and len(lines) == 10)
+        running.kill_mosd(1)
+        monitor.until(lambda lines: lines[0].startswith(NOT_RUNNING[:20]))
+        running.start_mosd(1)
+        monitor.press("", "MOSIX load")
+        running.start_mosd(2)
+
+
+def test_a_map_of_ten_thousand_nodes(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 1) as running:
+        node = running.node(1)
+        Path(node.paths.mosix_map).write_text(f"{node.ip} 10000\n")
+        Path(node.paths.userview_map).write_text(f"1 {node.ip} 10000\n")
+        assert says(running, "mossetpe") == ""
+        ips = says(running, "mossetpe", "-r").split()
+        assert len(ips) == 10000
+        assert says(running, "mosctl", "whois", "10000") == ips[-1]
+        assert says(running, "mosctl", "whois", ips[4711]) == "4712"
+        assert says(running, "mosctl", "rstatus", "10000") == "1 0 0 0 0 0 0 0 0 0 0 0"
+        assert says(running, "mosbestnode", "-u") == "1"
+        assert len(monitor(running)) == 10000
+        with Monitor(running, "-d", "-t") as screen:
+            screen.until(lambda lines: "1 node up" in lines[0] and "1-12 of 10000" in lines[0])
+            screen.press("n", "13-24 of 10000")
+            screen.press("V", "13-84 of 10000")
+            screen.press("D", "MOSIX load  1 node up")
+            screen.child.send("q")
+            screen.child.expect(pexpect.EOF)
+
+
+def test_one_frame_for_scripts(nodes: Lab) -> None:
+    done = nodes.run(1, "sh", "-c", "LINES=10 COLUMNS=30 mosmon --once -c")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "MOSIX cores" and lines[5] == "     0+-----------------------" and len(lines) == 10
+    assert len(nodes.run(1, "env", "-u", "LINES", "-u", "COLUMNS", "mosmon", "--once").stdout.splitlines()) == 24
+    assert [(facts["number"], facts["status"]) for facts in monitor(nodes)] == [(1, "alive"), (2, "alive"), (3, "alive")]
+    assert nodes.run(1, "mosmon").stderr == "mosmon: standard output is not a terminal (--once prints one frame)\n"
+
+
+# --------------------------------------------------------------------------- the end
+
+
+def test_shutdown_loses_nothing(tmp_path: Path) -> None:
+    with cluster.lab(tmp_path, 3) as running:
+        with sleeper(running, "-2") as ours, sleeper(running, "-1", number=3) as theirs:
+            wait_until(lambda: running.tree(1).pids("guests"))
+            assert says(running, "mosctl", "shutdown") == ""
+            assert not Path(running.node(1).paths.pid).exists()
+            wait_until(lambda: running.process(theirs.pid, 3).state == "here")
+            assert running.tree(2).pids("guests") == []
+            assert ours.poll() is None
+            running.start_mosd(1)
+            assert running.process(ours.pid).state == "here"
+            assert fact(running, "node/block") == "0"
+        assert says(running, "mossetpe", "-off") == ""
+        assert not Path(running.node(1).paths.pid).exists()
+
+
+@pytest.mark.parametrize("command", [
+    ["mosbestnode"], ["mosctl", "status"], ["mosctl", "whois", "2"], ["mosctl", "stay"], ["mosctl", "shutdown"],
+    ["mosmon", "--once"], ["moskillall"], ["mostimeof", "1"], ["mossetpe", "-r"], ["mossetpe"], ["mossetpe", "-off"],
+    ["mosps"], ["mosmigrate", "2", "home"],
+])
+def test_without_a_daemon_it_is_one_line(tmp_path: Path, command: list[str]) -> None:
+    module = f"from mosfs.tools.{command[0]} import main; import sys; sys.exit(main())"
+    environ = {**os.environ, "MOSIX_ROOT": str(tmp_path)}
+    done = subprocess.run(
+        [MOSLAB[0], "-c", module, *command[1:]], env=environ, cwd=cluster.SOURCE, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{command[0]}: {NOT_RUNNING} (no mosd answers at {tmp_path}/run/mosd/sock)\n"
