@@ -221,6 +221,50 @@ def p1(bed: Bed) -> list[Line]:
     ]
 
 
+def mail(bed: Bed, means: str, way: str, count: int, size: int, *node: str) -> list[str]:
+    """bench/mail.c: ``means`` is box or pipe, ``way`` ping or stream; the child goes to ``node``."""
+    return [bed.helper("mail"), means, way, str(count), str(size), *node]
+
+
+def d1(bed: Bed, rounds: int) -> Iterator[Result]:
+    """One way, both programs on one node; the bound is absolute."""
+    for what, where in (("at home", HOME), ("both on node 2", AWAY)):
+        ours = [*where, *mail(bed, "box", "ping", 1000, 64)]
+        theirs = mail(bed, "pipe", "ping", 5000, 64)
+        measured = interleave(lambda ours=ours: bed.number(ours) / 1e3, lambda theirs=theirs: bed.number(theirs) / 1e3, rounds)
+        yield Result("D1", f"message of 64 B, {what}", "us", "native pipe", *measured, 20.0, ratio=False)
+
+
+def d2(bed: Bed, rounds: int) -> Iterator[Result]:
+    """Messages of 1 MB, as throughput."""
+    size, count = 1 << 20, 60
+
+    def rate(command: Sequence[str]) -> float:
+        return size / bed.number(command) * 1e3
+
+    pipe = mail(bed, "pipe", "stream", count, size)
+    for what, where in (("at home", HOME), ("both on node 2", AWAY)):
+        ours = [*where, *mail(bed, "box", "stream", count, size)]
+        measured = interleave(lambda ours=ours: rate(ours), lambda: rate(pipe), rounds)
+        yield Result("D2", f"messages of 1 MB, {what}", "MB/s", "native pipe", *measured, 0.4, at_least=True)
+    away = [*AWAY, *mail(bed, "box", "stream", count, size, "0")]
+    measured = interleave(lambda: rate(away), lambda: size * count / plain_transfer(size * count) / 1e6, rounds)
+    yield Result("D2", "messages of 1 MB, two nodes", "MB/s", "sendall, recv_into", *measured, 0.5, at_least=True)
+
+
+def d3(bed: Bed, rounds: int) -> Iterator[Result]:
+    """Two programs that read and write nothing but what is between them."""
+    timed = [bed.helper("timed"), "1"]
+    for what, size in (("4 KB", 4096), ("1 MB", 1 << 20)):
+        numbers = f"stdbuf -o{size} seq 1000000"
+        ours = [*timed, "mospipe", "-2", numbers, "-2", "md5sum"]
+        theirs = [*timed, "sh", "-c", f"mosrun -e -2 {numbers} | mosrun -e -2 md5sum"]
+        measured = interleave(
+            lambda ours=ours: 1e9 / bed.number(ours), lambda theirs=theirs: 1e9 / bed.number(theirs), rounds
+        )
+        yield Result("D3", f"mospipe, both away, {what} a write", "runs/s", "shell's pipe, same", *measured, 5.0, at_least=True)
+
+
 def l1(bed: Bed | None, rounds: int) -> Iterator[Result]:
     """Simulated: the same seeds for both sides, four runs a measurement."""
     for name in ("ocja", "ocja2"):
@@ -237,7 +281,7 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
     "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
-    "L1": l1,
+    "L1": l1, "D1": d1, "D2": d2, "D3": d3,
     "P1": compared("P1", p1),
     **information.SHORT,
 }

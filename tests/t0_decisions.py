@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench import sim_cluster, sim_jobs
 from bench.sim_cluster import Cluster, Job, Machine
-from mosfs.balance.account import KERNEL_TIME_OF_A_CALL, Account, Reading
+from mosfs.balance.account import KERNEL_TIME_OF_A_CALL, Account, Reading, read
 from mosfs.balance.choose import MOVES, Process, Switches, Verdict, decide
 from mosfs.balance.cost import DISTANT, NEAR, THRASHING, Candidate, cost, load_of, pressure, runnable_on, stretch
 from mosfs.balance.history import DEFAULT_DECAY, History
@@ -99,6 +100,18 @@ def test_account_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (account.age, account.here) == (1.75, 0.5)
     account.clear()
     assert (account.history, account.age) == (History(), 1.75)
+
+
+def test_a_reading_of_a_real_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    sum(range(3_000_000))
+    reading = read(os.getpid(), io=True)
+    assert reading.ran > 0 and reading.size_mb > 1 and reading.io[0] > 0
+    monkeypatch.setattr("mosfs.balance.account._scheduled", lambda pid: None)  # an older kernel
+    coarse = read(os.getpid(), io=False)
+    assert coarse.ran == coarse.user + coarse.kernel > 0
+    assert coarse.io == (0, 0, 0)
+    with pytest.raises(OSError):
+        read(2**22 + 1, io=True)
 
 
 # --------------------------------------------------------------------------- whom and where

@@ -24,6 +24,7 @@ from mosfs.tools.mosmigrate import MOSMIGRATE
 from mosfs.tools.mosmon import MOSMON
 from mosfs.tools.mosmon_view import KEYS
 from mosfs.tools.mosnative import MOSNATIVE
+from mosfs.tools.mospipe import MOSPIPE
 from mosfs.tools.mosps import MOSPS
 from mosfs.tools.mosrun import MOSENV, MOSRUN
 from mosfs.tools.mossetpe import MOSSETPE
@@ -37,6 +38,7 @@ PAGES = sorted(MAN.glob("*.[178]"))
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "mosrun.1": (MOSRUN, MOSENV, MOSNATIVE),
     "mosmigrate.1": (MOSMIGRATE,),
+    "mospipe.1": (MOSPIPE,),
     "mosps.1": (MOSPS,),
     "mosbestnode.1": (MOSBESTNODE,),
     "mosctl.1": (MOSCTL,),
@@ -72,7 +74,7 @@ def section(page: str, title: str) -> str:
 
 
 def test_every_page_is_known() -> None:
-    assert {page.name for page in PAGES} == {*COMMANDS, "mosix.7"}
+    assert {page.name for page in PAGES} == {*COMMANDS, "mosix.7", "direct_communication.7"}
 
 
 @pytest.mark.parametrize("page", COMMANDS)

@@ -16,7 +16,7 @@ from string import Formatter
 import pytest
 
 from mosfs.abi.texts import Text, Where, text
-from mosfs.home.tracer import _why_not_seized
+from mosfs.home.start import why_not_seized
 from mosfs.migrate.maps import CannotMove, read_maps
 
 PROVOKED = {
@@ -96,8 +96,8 @@ def test_each_text_stands_in_the_table_only() -> None:
     (errno.EIO, Text.NO_PTRACE), (errno.EINVAL, Text.NO_PTRACE), (errno.EPERM, Text.TOO_SECURE), (errno.ENOMEM, Text.NO_MEMORY),
 ])
 def test_why_a_program_cannot_be_traced(number: int, which: Text) -> None:
-    assert _why_not_seized(OSError(number, os.strerror(number))) == text(which)
-    assert _why_not_seized(OSError(errno.ESRCH, "No such process")) == "[Errno 3] No such process"
+    assert why_not_seized(OSError(number, os.strerror(number))) == text(which)
+    assert why_not_seized(OSError(errno.ESRCH, "No such process")) == "[Errno 3] No such process"
 
 
 def test_maps_that_cannot_be_read() -> None:

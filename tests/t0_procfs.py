@@ -213,7 +213,7 @@ def test_self_leads_to_the_caller(tree: Tree) -> None:
     fails(errno.ENOENT, lambda: tree.link(101))
     fails(errno.ENOENT, lambda: walk(tree, "self", pid=101))
     assert [name for name, _ in tree.children(Place(Folder.ROOT), 101)] == [
-        "proc", "guests", "nodes", "node", "priority",
+        "proc", "guests", "nodes", "node", "mbox", "priority",
     ]
 
 

@@ -92,7 +92,7 @@ def test_heavy_imports_are_found_through_other_modules(tmp_path: Path) -> None:
         "tools/b.py": "def f():\n    from mosfs.wire import c",
         "wire/__init__.py": "import json.decoder",
         "wire/c.py": "if TYPE_CHECKING:\n    import pyfuse3\nelse:\n    import msgspec.json",
-        "home/tracer.py": "import cffi\nimport mosfs.wire.d",
+        "home/start.py": "import cffi\nimport mosfs.wire.d",
         "wire/d.py": "import trio.lowlevel",
         "guest/host.py": "if typing.TYPE_CHECKING:\n    import trio",
         "tools/mosnative.py": "from mosfs._native import lib",
@@ -102,8 +102,8 @@ def test_heavy_imports_are_found_through_other_modules(tmp_path: Path) -> None:
         "mosfs.tools.mosrun -> mosfs.tools.b -> mosfs.wire.c -> msgspec",
         f"{tmp_path}/mosfs/tools/mosnative.py:1: mosfs.tools.mosnative must not import cffi, but does: "
         "mosfs.tools.mosnative -> mosfs._native -> cffi",
-        f"{tmp_path}/mosfs/home/tracer.py:1: mosfs.home.tracer must not import trio, but does: "
-        "mosfs.home.tracer -> mosfs.wire.d -> trio",
+        f"{tmp_path}/mosfs/home/start.py:1: mosfs.home.start must not import trio, but does: "
+        "mosfs.home.start -> mosfs.wire.d -> trio",
     ]
 
 

@@ -18,6 +18,7 @@ import mosfs
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels, refusal
 from mosfs.daemon.control import Control, tracer_of
+from mosfs.daemon.office import Office
 from mosfs.daemon.service import accept, listen_control
 from mosfs.procfs.world import Program, World
 from mosfs.wire.messages import (
@@ -80,7 +81,7 @@ class Node:
         self.spawns = Spawns()
         channels = Channels(self.world, self.spawns, nobody, "", path)  # type: ignore[arg-type]
         self.control = Control(
-            self.world, channels, self.spawns, {"other": OTHER}.get,  # type: ignore[arg-type]
+            self.world, Office(self.world, nursery), channels, self.spawns, {"other": OTHER}.get,  # type: ignore[arg-type]
             lambda: Config(HOME, 253, {}), path, nursery,
         )
 

@@ -20,8 +20,8 @@ from mosfs.tools.mosrun import MAX_FILES
 #: A program that shows what may differ from a native start: arguments, open files, signals.
 SHOW = """
 import os, sys
-status = [line for line in open("/proc/self/status") if line.startswith(("SigB", "SigI", "SigC"))]
-print(sys.argv[1:], os.listdir("/proc/self/fd"), status)
+print(sys.argv[1:], os.listdir("/proc/self/fd"),
+      [line for line in open("/proc/self/status") if line.startswith(("SigP", "SigB", "SigI", "SigC"))])
 """
 
 

@@ -277,6 +277,36 @@ def test_example_in_python(nodes: Lab, place: str) -> None:
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith(TOLD), done.stdout
 
 
+#: Asks and moves itself while others move it too: each answer must be its own.
+IN_MOTION = r"""
+#include <mosix.h>
+#include <string.h>
+#define EXPECT(x) do { if (!(x)) { printf("FAIL %s, round %d: %s\n", #x, i, strerror(errno)); return 1; } } while (0)
+int main(void)
+{
+    for (int i = 0; i < 300; i++) {
+        EXPECT(mosix_swap("lock", ~i & 1) == (i & 1));
+        EXPECT(mosix_in_cluster(2) == 1 && mosix_in_cluster(9) == 0);
+        EXPECT(mosix_read("sender_pid") == -1 && errno == ENODATA);
+        EXPECT(mosix_checkpoint_file(i & 1 ? "a.5" : "b.7") == 0 && mosix_read("checkpoint") == (i & 1 ? 5 : 7));
+        if (i % 10 == 0 && mosix_write("migrate", i / 10 % 4))
+            EXPECT(errno == EAGAIN); /* another move was under way */
+        usleep(3000);
+    }
+    puts(mosix_read("nmigs") > 5 ? "PASS" : "FAIL: it was not moved");
+    return 0;
+}
+"""
+
+
+def test_in_motion(nodes: Lab, tmp_path: Path) -> None:
+    source, binary = tmp_path / "motion.c", tmp_path / "motion"
+    source.write_text(IN_MOTION)
+    subprocess.run(["gcc", "-D_GNU_SOURCE", "-Wall", "-Werror", f"-I{SOURCE}/include", source, "-o", binary], check=True)
+    done = nodes.storm("mosrun", str(binary), every=0.05)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "PASS\n", "")
+
+
 def test_the_header_works_in_cxx(tmp_path: Path) -> None:
     source = tmp_path / "x.cc"
     source.write_text('#include <mosix.h>\nint main() { return mosix_read("nmigs") == -1 && errno == ENOENT ? 0 : 1; }\n')

@@ -47,6 +47,7 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("mosfs.api", not_standard),
     ("mosfs.tools.mosrun", not_standard),
     ("mosfs.tools.mosnative", not_standard),
+    ("mosfs.tools.mospipe", not_standard),
     ("mosfs.tools.mosps", not_standard),
     ("mosfs.tools.mosmigrate", not_standard),
     ("mosfs.tools.mosbestnode", not_standard),
@@ -57,7 +58,7 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("mosfs.tools.mostestload", not_standard),
     ("mosfs.tools.mostimeof", not_standard),
     ("mosfs.daemon.forkserver", event_loop),
-    ("mosfs.home.tracer", event_loop),
+    ("mosfs.home.start", event_loop),
     ("mosfs.guest.host", event_loop),
 )
 

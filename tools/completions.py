@@ -15,6 +15,7 @@ from mosfs.tools.moskillall import MOSKILLALL
 from mosfs.tools.moslab import MOSLAB, VERBS
 from mosfs.tools.mosmon import MOSMON
 from mosfs.tools.mosnative import MOSNATIVE
+from mosfs.tools.mospipe import MOSPIPE
 from mosfs.tools.mosrun import MOSENV, MOSRUN
 from mosfs.tools.mossetpe import MOSSETPE
 from mosfs.tools.mostestload import MOSTESTLOAD
@@ -29,7 +30,7 @@ NODES = f"home {NUMBERS}"
 
 def text() -> str:
     parts = [
-        completion(MOSRUN), completion(MOSENV), completion(MOSNATIVE), completion(mosps.MOSPS, PIDS),
+        completion(MOSRUN), completion(MOSENV), completion(MOSNATIVE), completion(MOSPIPE), completion(mosps.MOSPS, PIDS),
         completion(mosmigrate.MOSMIGRATE, f"$([ $COMP_CWORD = 1 ] && echo {PIDS} || echo {NODES})"),
         completion(MOSLAB, " ".join(VERBS)), completion(MOSBESTNODE, " "),
         completion(MOSCTL, f"$([ $COMP_CWORD = 1 ] && echo {' '.join(verb.name for verb in FUNCTIONS)} || echo {NUMBERS})"),

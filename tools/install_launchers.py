@@ -20,6 +20,7 @@ LAUNCHERS = {
     "mosrun": "mosrun:main",
     "mosenv": "mosrun:main_env",
     "mosnative": "mosnative:main",
+    "mospipe": "mospipe:main",
     "mosps": "mosps:main",
     "mosmigrate": "mosmigrate:main",
     "mosbestnode": "mosbestnode:main",

@@ -144,10 +144,16 @@ def run(command: Sequence[str], environ: Mapping[str, str], storm: Storm, every:
     """
     tty = (own.tty if (own := read_linux(os.getpid())) else "?") != "?"
     try:
-        child = subprocess.Popen(command, env=environ, close_fds=False)
+        # a signal for the command that comes before we pass signals on waits
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED + FROM_KEYBOARD)
+        child = subprocess.Popen(
+            command, env=environ, close_fds=False, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        )
     except OSError as error:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise not_started(command[0], error) from error
     with forwarding(child.pid, FORWARDED if tty else FORWARDED + FROM_KEYBOARD, FROM_KEYBOARD if tty else ()):
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         pidfd = os.pidfd_open(child.pid)
         try:
             ended = select.poll()

@@ -27,6 +27,15 @@ _mosnative() {
 }
 complete -o default -F _mosnative mosnative
 
+_mospipe() {
+    local word="${COMP_WORDS[COMP_CWORD]}"
+    case "$word" in
+    -*) COMPREPLY=($(compgen -W "-b -r -h -F -L -l -g -G -m -e -E --help --version" -- "$word")) ;;
+    *) COMPREPLY=($(compgen -f -A command -- "$word")) ;;
+    esac
+}
+complete -o default -F _mospipe mospipe
+
 _mosps() {
     local word="${COMP_WORDS[COMP_CWORD]}"
     case "$word" in

@@ -35,14 +35,21 @@ class Reading:
 
 def read(pid: int, *, io: bool) -> Reading:
     """The counters of ``pid``; OSError when it is gone."""
-    with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
-        ran, waited, _ = file.read().split()
     with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
         stat = file.read().rpartition(")")[2].split()
-    return Reading(
-        int(ran) / 1e9, int(waited) / 1e9, int(stat[12]) / TICKS, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0),
-        int(stat[11]) / TICKS,
-    )
+    user, kernel = int(stat[11]) / TICKS, int(stat[12]) / TICKS
+    ran, waited = _scheduled(pid) or (user + kernel, 0.0)
+    return Reading(ran, waited, kernel, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0), user)
+
+
+def _scheduled(pid: int) -> tuple[float, float] | None:
+    """Seconds on a CPU and waiting for one; None where the kernel does not say (it needs CONFIG_SCHED_INFO)."""
+    try:
+        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
+            ran, waited, _ = file.read().split()
+    except OSError:
+        return None
+    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _io(pid: int) -> tuple[int, int, int]:

@@ -57,7 +57,10 @@ class Balancer:
         while True:
             # nodes that decided in step would all send to the same one
             await trio.sleep(PERIOD * random.uniform(0.8, 1.2))
-            self.round()
+            try:
+                self.round()
+            except Exception:  # programs go on where they are
+                log.exception("a round of decisions failed")
 
     # ------------------------------------------------------------------ deciding
 

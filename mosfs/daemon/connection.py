@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import array
 import contextlib
+import io
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -15,6 +17,9 @@ from mosfs.wire.messages import MAX_CONTROL, Msg, encode
 
 #: Messages that may wait for a process that does not read; then it counts as gone.
 BACKLOG = 4096
+
+#: What can travel beside a message.
+Passed = socket.socket | io.FileIO
 
 _UCRED = struct.Struct("3i")
 
@@ -37,10 +42,27 @@ class Connection:
 
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self.sock = sock
-        self._post, self._queue = trio.open_memory_channel[tuple[Msg, socket.socket | None]](BACKLOG)
+        self._plain = socket.socket(fileno=os.dup(sock.fileno()))
+        self._queued = 0
+        self._beside = -1
+        self._post, self._queue = trio.open_memory_channel[tuple[Msg, Passed | None]](BACKLOG)
 
-    def post(self, message: Msg, beside: socket.socket | None = None) -> None:
-        """Queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads."""
+    def post(self, message: Msg, beside: Passed | None = None) -> None:
+        """Send or queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads."""
+        if not self._queued:
+            try:
+                self._plain.sendmsg([encode(message)], _ancillary(beside), socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                if beside is not None:
+                    beside.close()
+                raise ConnectionError("not connected") from None
+            else:
+                if beside is not None:
+                    beside.close()
+                return
+        self._queued += 1
         try:
             self._post.send_nowait((message, beside))
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -53,15 +75,34 @@ class Connection:
         with contextlib.suppress(OSError, trio.ClosedResourceError):
             async for message, beside in self._queue:
                 with beside or contextlib.nullcontext():
-                    rights = array.array("i", [beside.fileno()] if beside else [])
-                    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else []
-                    await self.sock.sendmsg([encode(message)], ancillary)
+                    await self.sock.sendmsg([encode(message)], _ancillary(beside))
+                    self._queued -= 1
 
     async def datagrams(self) -> AsyncIterator[bytes]:
-        """What the other side sends, until it closes or dies."""
-        with contextlib.suppress(OSError, trio.ClosedResourceError):
-            while data := await self.sock.recv(MAX_CONTROL):
-                yield data
+        """What the other side sends, until it closes or dies. A descriptor that came beside is for `take_beside`."""
+        try:
+            with contextlib.suppress(OSError, trio.ClosedResourceError):
+                while True:
+                    data, ancillary, _, _ = await self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
+                    if not data:
+                        return
+                    self._drop_beside()
+                    for level, kind, rights in ancillary:
+                        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                            self._beside = array.array("i", rights[:4])[0]
+                    yield data
+        finally:
+            self._drop_beside()
+
+    def take_beside(self) -> int:
+        """The descriptor that came with the datagram, for the caller to close; -1: none."""
+        found, self._beside = self._beside, -1
+        return found
+
+    def _drop_beside(self) -> None:
+        if self._beside >= 0:
+            os.close(self._beside)
+            self._beside = -1
 
     def close(self) -> None:
         """Idempotent; messages that were not sent are dropped with their sockets."""
@@ -72,4 +113,11 @@ class Connection:
                 if beside is not None:
                     beside.close()
         self._queue.close()
+        self._plain.close()
         self.sock.close()
+
+
+def _ancillary(beside: Passed | None) -> list[tuple[int, int, array.array[int]]]:
+    if beside is None:
+        return []
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [beside.fileno()]))]

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, Credentials, credentials
+from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.procfs.world import Guest, PrivateNames, Program, World
@@ -41,6 +42,11 @@ from mosfs.wire.messages import (
     GuestStayed,
     HelloHost,
     HelloTracer,
+    MailClose,
+    MailFilters,
+    MailOpen,
+    MailPut,
+    MailTake,
     OpenChannel,
     PrivateFile,
     PrivateGone,
@@ -116,6 +122,7 @@ class Control:
     ``stayed``: how moves end, for who decided them."""
 
     world: World
+    office: Office
     channels: Channels
     spawner: Spawner
     resolve: launch.Resolve
@@ -280,6 +287,7 @@ class Control:
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
                 world.private.pop(pid, None)
+                self.office.ended(pid)
             case GuestState(pid=pid):
                 client.members.setdefault(pid, -1)
                 if guest := world.guests.get(pid):
@@ -312,6 +320,8 @@ class Control:
                 if waiting := self._adjusting.get(req):
                     waiting[1][0] = message.error
                     waiting[0].set()
+            case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose():
+                self.office.request(connection, message, connection.take_beside())
             case Report(level=level, text=text):
                 log.log(level, "PID %d: %s", client.pid, text)
             case _:
@@ -342,6 +352,7 @@ class Control:
         states = [state for state, _ in orphans]
         for pid in tracer.members.keys() - {state.pid for state in states}:
             self.world.programs.pop(pid, None)
+            self.office.ended(pid)
         if states:
             log.error("tracer %d died: another one takes %d of its programs", tracer.pid, len(states))
             try:

@@ -22,7 +22,7 @@ from types import ModuleType
 
 from mosfs.wire.messages import MAX_CONTROL, AdoptTracer, SpawnHost, SpawnTracer, decode_control
 
-TRACER = "mosfs.home.tracer"
+TRACER = "mosfs.home.start"
 HOST = "mosfs.guest.host"
 
 Job = Callable[[], int]

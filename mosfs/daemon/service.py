@@ -33,7 +33,9 @@ from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
 from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.lifecycle import StartError
+from mosfs.daemon.office import Office
 from mosfs.daemon.peers import Peers
+from mosfs.daemon.post import Post
 from mosfs.daemon.reload import Configuration, Reload
 from mosfs.daemon.spawner import Engine, Spawner
 from mosfs.daemon.tasks import guarded
@@ -129,6 +131,7 @@ async def _node(
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))
         port = stack.enter_context(listen_port(world.ip, world.port))
+        post_port = stack.enter_context(listen_port(world.ip, options.ports.post))
         datagrams = stack.enter_context(gossip.listen_gossip(world.ip, options.ports.gossip))
         operations = Operations(Tree(world, os.geteuid()))
         stack.enter_context(mounted(operations, options.paths.mount))
@@ -142,9 +145,12 @@ async def _node(
                 world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket
             )
             peers = Peers(world, keys, hello, channels.admit, nursery)
+            office = Office(world, nursery)
+            world.letters = office
+            post = office.way = Post(office, keys, hello, options.ports.post)
             told = config_of(world, configuration)
             control = Control(
-                world, channels, forks, lambda text: reloading.current.cluster.map.resolve(text), lambda: told,
+                world, office, channels, forks, lambda text: reloading.current.cluster.map.resolve(text), lambda: told,
                 options.paths.socket, nursery, balancer.heard, balancer.stayed,
             )
             information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
@@ -153,6 +159,7 @@ async def _node(
                 nonlocal told
                 if new.cluster.secret != reloading.current.cluster.secret:
                     peers.identity = await trio.to_thread.run_sync(identity, new.cluster.secret, world.ip)
+                    post.identity = peers.identity
                     information.exchange.key = peers.identity.gossip
                 world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
                 probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
@@ -163,6 +170,7 @@ async def _node(
             nursery.start_soon(balancer.run)
             nursery.start_soon(accept, control_socket, control.client)
             nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
+            nursery.start_soon(accept, post_port, post.incoming)
             nursery.start_soon(keep_publishing, world, probe)
             nursery.start_soon(serve_files, scope)
             nursery.start_soon(end_when_asked, world, scope)

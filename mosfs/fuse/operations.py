@@ -19,6 +19,7 @@ import pyfuse3
 
 from mosfs.fuse import private
 from mosfs.fuse.private import PrivateTree
+from mosfs.procfs import letters
 from mosfs.procfs.tree import SELF_LINK, Folder, Place, Tree
 
 _ACCESS_OF_FLAGS = {os.O_RDONLY: os.R_OK, os.O_WRONLY: os.W_OK, os.O_RDWR: os.R_OK | os.W_OK}
@@ -29,6 +30,8 @@ class Caller(Protocol):
 
     @property
     def uid(self) -> int: ...
+    @property
+    def gid(self) -> int: ...
     @property
     def pid(self) -> int: ...
 
@@ -51,6 +54,7 @@ class OpenFile:
     subject: Any
     text: bytes = b""
     answer: bytes | None = None
+    writer: tuple[int, int, int] = (-1, -1, 0)  # uid, gid and PID of whoever opened it
 
 
 @dataclass(slots=True)
@@ -153,7 +157,7 @@ class Operations(pyfuse3.Operations):
         with errors():
             self.tree.check(place, ctx.uid, _ACCESS_OF_FLAGS[flags & os.O_ACCMODE])
             number = self.handles.number()
-            self.handles.open[number] = OpenFile(place, self.tree.subject(place))
+            self.handles.open[number] = OpenFile(place, self.tree.subject(place), writer=(ctx.uid, ctx.gid, ctx.pid))
         # direct_io: the size in stat(2) is 0, and every read shall ask us
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), direct_io=True)
 
@@ -172,7 +176,12 @@ class Operations(pyfuse3.Operations):
         file = self.handles.open[fh]
         with errors():
             self._same(file)
-            file.answer = self.tree.write(file.place, bytes(buf))
+            if file.place.folder is Folder.LETTERS and (office := self.tree.world.letters) is not None:
+                number = await office.post(*file.writer, *letters.unpack(file.place.key, file.place.file), bytes(buf))
+                if number:
+                    raise OSError(number, "")
+            else:
+                file.answer = self.tree.write(file.place, bytes(buf))
         return len(buf)
 
     async def release(self, fh: pyfuse3.FileHandleT) -> None:

@@ -39,6 +39,8 @@ class State(Enum):
     COMPLETE = auto()  # READY was said, GO is awaited
     RUNNING = auto()
     WAITING = auto()  # inside a call that was forwarded
+    MAIL = auto()  # inside a call that this node's post office will answer
+    POST = auto()  # inside such a call, waiting for MailWake
     FORKING = auto()  # FORK was sent, or its own clone is under way
     EXECING = auto()  # EXEC was sent
     LEAVING = auto()  # its image was sent, DROP or RESUME is awaited
@@ -76,6 +78,7 @@ class Body:
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
     names: list[Vma] = field(default_factory=list)  # the files that its memory shows, as home knows them
+    mail: Any = None  # its part in direct communication (`guest.mail.Mail`)
     used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked

@@ -25,7 +25,8 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
-from mosfs.guest.onward import Onward
+from mosfs.guest.mail import Mails
+from mosfs.guest.onward import AHEAD, Onward
 from mosfs.guest.private import Private
 from mosfs.guest.serve import UC_SIGMASK, Serve
 from mosfs.guest.usage import Statistics
@@ -53,6 +54,8 @@ from mosfs.wire.messages import (
     GuestState,
     GuestStayed,
     HelloHost,
+    MailAnswer,
+    MailWake,
     Report,
     SpawnHost,
 )
@@ -90,6 +93,7 @@ class Host:
         self.ready_at = 0.0
         self.features = cpu.features()
         self.serve = Serve(self)
+        self.mails = Mails(self)
         self.onward = Onward(self)
         self.private = Private(self)
         self.statistics = Statistics(self)
@@ -139,8 +143,8 @@ class Host:
 
     def _expecting(self) -> bool:
         """A program is coming, or may come yet."""
-        coming = bool(self.arriving or self.private.spools)
-        return coming or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE)
+        waits = not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE
+        return bool(waits or self.arriving or self.private.spools)
 
     def _prepare(self) -> None:
         """An empty body, made while the program still runs where it is."""
@@ -213,6 +217,8 @@ class Host:
             match message:
                 case Config():
                     self.config = message
+                case MailAnswer() | MailWake():
+                    self.mails.message(message, passed)
                 case DirectImage() if passed is not None:
                     self.close_direct()
                     self.direct = Channel(passed, message.key, opener=False)
@@ -224,6 +230,8 @@ class Host:
                 case _:
                     if passed is not None:
                         passed.close()
+        if self.control.sock is None:
+            self.mails.desk.lost()
 
     # ------------------------------------------------------------------ frames from home
 
@@ -235,28 +243,24 @@ class Host:
                 self.reply(body, frame.payload, frame.flags >> 1)
         elif kind == Kind.IMAGE:
             self._image(frame)
-        elif kind == Kind.PRIVATE:
-            if self.direct is not None:
-                self.close_direct()
-            self.private.feed(frame.pair, frame.payload)
         elif kind == Kind.ROUND and body is not None:
             if body.copy is not None and body.copy.home:
                 self.onward.answered(body, bool(frame.flags))
-        elif kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+        elif kind in AHEAD:
             if self.direct is not None:  # home sends the program itself, not the other host
                 self.close_direct()
             self.onward.early(frame, self.channel)
         elif kind == Kind.CLOCK:
             self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
         elif body is None:
-            if kind == Kind.DROP and frame.pair in self.arriving:
-                self.arriving.pop(frame.pair).discard()
             if kind == Kind.DROP:
-                self.private.forget_ahead(frame.pair)
+                self.onward.forget_early(frame.pair)
             if kind == Kind.RECALL or kind == Kind.MOVE_TO:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
             self._go(body, frame.payload)
+        elif kind == Kind.MAIL_TABLE:
+            self.mails.told(body, frame.payload)
         elif kind == Kind.SIGNAL:
             self.signal(body, frame.payload)
         elif kind == Kind.DROP:
@@ -428,6 +432,7 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
+        self.mails.leave(body)
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
@@ -474,6 +479,8 @@ class Host:
 
     def died(self, body: Body, status: int) -> None:
         """The body's process is gone: killed for want of memory, or by an administrator."""
+        self.mails.leave(body)
+        body.state = State.LEAVING
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
@@ -524,6 +531,8 @@ class Host:
             body.task.interrupt()
         elif body.paused:
             self.deliver(body, Stop.TRAP)
+        elif body.state is State.POST:
+            self.mails.signalled(body)
 
     def deliver(self, body: Body, stop: Stop) -> None:
         """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""
@@ -609,6 +618,7 @@ class Host:
                 body.task.write(addr, data)
             except OSError:
                 result = -14
+        result = self.mails.result_of(body, result)
         self.finish_call(body, result, value=bool(flags & VALUE))
 
     def finish_call(self, body: Body, result: int, *, value: bool = False) -> None:

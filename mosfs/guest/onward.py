@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
+#: What comes before an image.
+AHEAD = frozenset({Kind.PRIVATE, Kind.EARLY, Kind.PAGES, Kind.ROUND})
 
 
 class Onward:
@@ -170,6 +172,10 @@ class Onward:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
             both = self.host.serve.forget_both(body)
             self._capture(body, order, _before(body), waiting=not both)
+        elif body.state is State.POST:
+            # it waits for a message: it will ask again where it comes to
+            self.host.mails.leave(body)
+            self._capture(body, order, _before(body), waiting=False)
         elif body.state is State.RUNNING and body.paused:
             self.capture_running(body, order or _HOME)
         elif body.state is State.RUNNING:
@@ -225,6 +231,8 @@ class Onward:
                 )  # fmt: skip
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.carry, body.seq, body.seen, body.used()
+            if body.mail is not None:
+                meta.mail = (body.mail.filter_at, body.mail.last)
             meta.pending += [(True, info) for info in body.infos]
             meta.private = host.private.manifest(body)
             body.state = State.LEAVING
@@ -292,8 +300,11 @@ class Onward:
             body.task.cont()
 
     def early(self, frame: Frame, channel: Channel) -> None:
-        """Pre-copy: a program's memory comes while it still runs where it is. What does not fit is told at once."""
+        """A program's private files and memory come while it still runs where it is. What does not fit is told at once."""
         host = self.host
+        if frame.kind == Kind.PRIVATE:
+            host.private.feed(frame.pair, frame.payload)
+            return
         if frame.kind == Kind.ROUND:
             fault(Point.NODE_COPYING, channel)
             if frame.pair in host.arriving:
@@ -310,6 +321,13 @@ class Onward:
                 failed.discard()
             host.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
 
+    def forget_early(self, pair: int) -> None:
+        """What came of a program that does not come."""
+        arriving = self.host.arriving.pop(pair, None)
+        if arriving is not None:
+            arriving.discard()
+        self.host.private.forget_ahead(pair)
+
     def receive_direct(self, channel: Channel) -> None:
         """An image from another host, or what goes ahead of it. It is complete or it is not: home hears which."""
         host = self.host
@@ -319,12 +337,9 @@ class Onward:
                     self._image(head, channel)
                     host.close_direct()
                     return
-                if head.kind == Kind.PRIVATE:
-                    host.private.feed(head.pair, head.payload)
-                elif head.kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
-                    self.early(head, channel)
-                else:
+                if head.kind not in AHEAD:
                     raise BadImage(f"frame {head.kind} where an image should begin")
+                self.early(head, channel)
         except (ChannelLost, BadImage) as error:
             host.log(f"image from another node: {error}", 30)
             host.close_direct()

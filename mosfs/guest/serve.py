@@ -125,6 +125,8 @@ class Serve:
             # a signal came before the call: its handler runs first
             self.host.interrupted(body, -ERESTARTNOINTR)
             return
+        if self.host.mails.trapped(body, nr, args):
+            return
         special = self._special.get(nr)
         if special is not None:
             special(body, args)
@@ -185,6 +187,8 @@ class Serve:
         """The forwarded call was broken off without anything for the program: go on with it."""
         if result == -ERESTART_RESTARTBLOCK:
             self.host.forward(body, Request(SYS_RESTART, (0,) * 6, body.task.peek_mask()))
+            return
+        if self.host.mails.concerns(body) and self.host.mails.serve(body):
             return
         r = body.regs
         args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
@@ -336,6 +340,7 @@ class Serve:
         child.regs = copy_regs(body.regs)
         self.host.private.forked(body, child)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
+        self.host.mails.forked(body, child)
         self.host.bodies[child.pair] = child
         self.host.by_pid[local] = child
         child.fork_mask = body.fork_mask

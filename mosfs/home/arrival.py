@@ -103,6 +103,8 @@ class Arrival:
             pass  # the program is whole here: the host is not needed any more
         self.moves.drop(p, link)
         p.deputy = None
+        if meta.mail is not None:
+            self.tracer.mails.seen(p, *meta.mail)
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
         p.used = Used(*meta.used)
         p.names = named(meta.vmas)

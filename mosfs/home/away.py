@@ -24,6 +24,7 @@ from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.rebuild import queue_signal
@@ -35,7 +36,7 @@ from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, OutOrder, PrivateOpen
+from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder, OutOrder, PrivateOpen
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -161,6 +162,9 @@ class Away:
         elif kind == Kind.RESET:
             sig = struct.unpack("<i", frame.payload)[0]
             deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
+        elif kind == Kind.MAIL_SEEN:
+            news = msgspec.msgpack.decode(frame.payload, type=MailSeen)
+            self.tracer.mails.seen(p, news.filter_at, news.last)
         elif kind == Kind.CPU_TIME:
             p.used = Used(*cputime.FRAME.unpack(frame.payload))
         elif kind == Kind.SHOWN:
@@ -222,6 +226,8 @@ class Away:
             return
         if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)
+        if request.nr in CLOSING and self.tracer.mails.closing_away(p, deputy, request):
+            return
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
@@ -244,6 +250,9 @@ class Away:
             return False
         if meaning is None:
             return False
+        if isinstance(meaning, control_calls.Letters):
+            self.tracer.mails.opened_away(p, meaning, request.mask)
+            return True
 
         def read_name(at: int) -> bytes:
             found = next((b for b in request.blobs if b.addr == at and b.arg == NO_ARG), None)
@@ -289,6 +298,10 @@ class Away:
         self.tracer.moves.copying.of_child(p, q)
         if q.link is not None:
             q.link.programs.add(child)
+        if closing := self.tracer.mails.inherited(p, q):
+            newborn.todo.append(
+                lambda: self.tracer.mails.disinherit(q.task, closing, base=newborn.base, mask=newborn.mask)
+            )
         self.tracer.private.forked(p, q, thread=False)
         if q.inherited:
             newborn.todo.append(lambda: self.tracer.private.born_away(q, newborn))
@@ -470,6 +483,7 @@ class Away:
         if p.sleeping is not None:
             self._woke(p, deputy, result, outs)
             return
+        self.tracer.mails.changed(p, flight.request.nr)
         if flight.done is not None:
             flight.done(result)
         else:

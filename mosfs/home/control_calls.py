@@ -23,6 +23,7 @@ OPEN_HOW = struct.Struct("<3Q")
 
 _SPECIAL = re.compile(rb"/proc/(self|thread-self|\d+)/([a-z_]+)\Z")
 _TREE = b"/proc/mosix"
+_RECEIVER = re.compile(_TREE + rb"/mbox/([0-9.]{1,15})/(\d{1,10})\Z")
 _REPEATED = re.compile(rb"/(?:\.?/)+")
 #: A relative path that may be ours, if its directory is: anything else is not worth asking for the directory.
 _RELATIVE = re.compile(rb"(?:.*/)?(?:" + b"|".join(name.encode() for name in BY_NAME) + rb")\Z|(?:.*/)?mosix(?:/.*)?\Z", re.DOTALL)
@@ -55,6 +56,18 @@ class Redirect:
     path: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """Direct communication: the program's mailbox, or (address, PID) of a ``receiver``; flags and mode of the open."""
+
+    receiver: tuple[bytes, int] | None
+    flags: int
+    value: int
+
+
+Meaning = Special | Redirect | Letters
+
+
 def opening(nr: int, args: tuple[int, ...], path: bytes, how: bytes = b"") -> Opening:
     """What the call ``nr`` opens; ``how`` is the beginning of openat2's struct open_how (shorter: as if zeros followed)."""
     if nr == SYS_OPEN:
@@ -73,7 +86,7 @@ def perhaps_ours(path: bytes) -> bool:
     return path.startswith(b"/proc/") or (not path.startswith(b"/") and _RELATIVE.match(path) is not None)
 
 
-def recognise(opened: Opening, pid: int, mount: bytes, directory: Callable[[int], bytes]) -> Special | Redirect | None:
+def recognise(opened: Opening, pid: int, mount: bytes, directory: Callable[[int], bytes]) -> Meaning | None:
     """What an open means for the program ``pid``; None: it is an ordinary one.
 
     ``directory`` gives the path of a directory descriptor or AT_FDCWD, and is asked only if it matters; OSError if it is none.
@@ -90,6 +103,8 @@ def recognise(opened: Opening, pid: int, mount: bytes, directory: Callable[[int]
             return None
         path = base + b"/" + path
     path = _REPEATED.sub(b"/", path)
+    if (letters := _letters(opened, path, pid)) is not None:
+        return letters
     if path == _TREE or path.startswith(_TREE + b"/"):
         if b"/.." in path:  # by the letter: there is no such directory in which the kernel could go back
             path = posixpath.normpath(path)
@@ -105,6 +120,14 @@ def recognise(opened: Opening, pid: int, mount: bytes, directory: Callable[[int]
         return Special(row, True, False, opened.value)
     mode = opened.flags & O_ACCMODE
     return Special(row, mode in (0, O_RDWR), mode in (O_WRONLY, O_RDWR), opened.value)
+
+
+def _letters(opened: Opening, path: bytes, pid: int) -> Letters | None:
+    """Both spellings of the mailbox's name count (readings, row 16)."""
+    if path in (_TREE + b"/mybox", b"/proc/self/mybox", b"/proc/%d/mybox" % pid):
+        return Letters(None, opened.flags, opened.value)
+    found = _RECEIVER.match(path)
+    return Letters((found[1], int(found[2])), opened.flags, opened.value) if found else None
 
 
 def refused(special: Special) -> int:

@@ -318,6 +318,7 @@ class Moves:
             return
         fault(Point.HOME_BEFORE_COMMIT, link.channel)
         move.phase = Phase.GO
+        self.tracer.mails.tell(p, link)
         link.channel.send(Kind.GO, p.pid, self.times())
 
     def running(self, p: Program, link: Link) -> None:

@@ -290,7 +290,7 @@ class Private:
         entry = self.tracer.pump.grants[p.pid & 63]
         entry.none = not own.inodes or not descriptors_of(p.pid, own.inodes)
         entry.bytes = max(0, grant(own.store.used(), own.store.on_disk, own.store.quota) - reserved)
-        entry.pid = p.pid
+        entry.pid = p.pid if p.mail is None else 0  # a write may be a message
 
     def _write(self, p: Program, own: Holdings, regs: Any, rule: Rule, args: tuple[int, ...], file: File) -> bool:
         store = own.store

@@ -167,6 +167,8 @@ class Program:
     called: tuple[int, str] | None = None  # with a trace: number and text of the call that it is in
     advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
     last_message: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
+    mail: Any = None  # its part in direct communication (`home.mail.Mail`)
+    disinherits: list[int] = field(default_factory=list)  # descriptors that it must not keep from its parent
     start: Callable[[Program], None] | None = None  # what to do before the first instruction
     next_settings: Settings | None = None
     next_native: bool = False
@@ -231,4 +233,6 @@ class Program:
             return "runs as a native Linux program"
         if self.vforking or self.vfork_parent:
             return "shares memory after vfork"
+        if self.mail is not None and self.mail.asked:
+            return "sends or receives a message"
         return ""

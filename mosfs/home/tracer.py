@@ -9,24 +9,23 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
+import select
 import signal
 import socket
 import sys
 import time
-import traceback
 from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home import control_calls, own_files
 from mosfs.home.away import AFFINITY, Away
-from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Redirect
+from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
+from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
 from mosfs.home.private import Private
@@ -35,6 +34,7 @@ from mosfs.home.registers import arguments
 from mosfs.home.settings import inherit, of_child
 from mosfs.home.tracing import Traces
 from mosfs.home.usage import Statistics
+from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
@@ -48,23 +48,24 @@ from mosfs.wire.frames import Kind
 from mosfs.wire.messages import (
     Adjust,
     Adjusted,
-    AdoptTracer,
     ChannelFailed,
     ChannelReady,
     Command,
     Config,
     HelloTracer,
+    MailAnswer,
+    MailWake,
     ProcGone,
-    ProcState,
     Report,
     Settings,
-    SpawnTracer,
 )
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
 HAS_THREADS = "stays at home: has threads"
+#: Seconds that mosd may take for its first message.
+CONFIG_PATIENCE = 5.0
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
 
@@ -84,6 +85,7 @@ class Tracer:
         self.clock = HomeClock()
         self.features = cpu.features()
         self.next_clock = time.monotonic() + CLOCK_PERIOD
+        self.mails = Mails(self)
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
@@ -207,6 +209,14 @@ class Tracer:
                 self.announce(p)
                 self.private.announce_all(p)
 
+    def configured(self) -> bool:
+        """mosd has told us about this node. A program may ask in its first instructions, before that has come."""
+        until = time.monotonic() + CONFIG_PATIENCE
+        while not self.config.ip and self.control.sock is not None and time.monotonic() < until:
+            select.select([self.control.sock], [], [], CONFIG_PATIENCE)
+            self._control_event()
+        return bool(self.config.ip)
+
     def log(self, line: str, level: int = 20) -> None:
         if not self.control.send(Report(level, line)):
             sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
@@ -229,6 +239,11 @@ class Tracer:
                     self._command(message)
                 case Adjust():
                     self._adjust(message, passed)
+                case MailAnswer() | MailWake():
+                    try:
+                        self.mails.desk.message(message, passed)
+                    except TaskGone:
+                        continue  # its end follows
                 case ChannelReady():
                     self.moves.channel_ready(message, passed)
                 case ChannelFailed():
@@ -238,6 +253,7 @@ class Tracer:
                         passed.close()
         if self.control.sock is None:
             self.moves.mosd_gone()
+            self.mails.desk.lost()
 
     def _command(self, message: Command) -> None:
         p = self.programs.get(message.pid)
@@ -251,6 +267,9 @@ class Tracer:
         p = self.programs.get(message.pid)
         if p is None:
             self.control.send(Adjusted(message.req, "no such MOSIX process"))
+            return
+        if self.mails.involved(p):
+            self.control.send(Adjusted(message.req, "Too many open files"))
             return
         if message.native:
             p.next_native = True
@@ -281,7 +300,7 @@ class Tracer:
         """The process that ``p`` is a thread of: settings, and what people see, are its."""
         return self.programs.get(p.leader, p)
 
-    def _thread(self, q: Program, p: Program) -> None:
+    def new_thread(self, q: Program, p: Program) -> None:
         """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
         process = self.process(p)
         q.leader = process.pid
@@ -293,6 +312,7 @@ class Tracer:
         self.programs.pop(p.pid, None)
         self.traces.returned(p, None, "not back")
         self.release_vfork(p)
+        self.mails.gone(p)
         self.cputime.ended(p)
         self.moves.gone(p)
         self.private.forget(p)
@@ -323,6 +343,7 @@ class Tracer:
 
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
+        self.mails.stopped(p, status)
         if stop in (Stop.EXITED, Stop.KILLED):
             self.forget(p)
         elif p.deputy is not None:
@@ -333,6 +354,9 @@ class Tracer:
             self._signal(p, status.value)
         elif stop is Stop.TRAP:
             p.halted = False
+            if p.disinherits:
+                self.mails.disinherit(p.task, p.disinherits)
+                p.disinherits = []
             if p.inherited is not None:
                 self.private.born(p)
             if p.interrupted:
@@ -360,10 +384,12 @@ class Tracer:
             q.vfork_parent = p.pid
         thread = stop is Stop.CLONE and tgid_of(child) != child
         if thread:
-            self._thread(q, p)
+            self.new_thread(q, p)
             self.announce(self.process(p))
-        elif q.bound == HAS_THREADS:  # a child has only the thread that made it
-            q.bound = ""
+        else:
+            if q.bound == HAS_THREADS:  # a child has only the thread that made it
+                q.bound = ""
+            q.disinherits = self.mails.inherited(p, q)
         self.private.forked(p, q, thread=thread)
         p.task.cont()
         self.announce(q)
@@ -385,6 +411,7 @@ class Tracer:
         p.names = []
         p.sleeping, p.restart = None, None
         p.infos.clear()
+        self.mails.exec_done(p)
         p.comm = comm_of(p.pid)
         if p.next_settings is not None:
             p.settings, p.next_settings = p.next_settings, None
@@ -535,6 +562,8 @@ class Tracer:
         if nr in AFFINITY:
             lib.mos_unpin(self.pump)
         self.traces.at_home(p, nr, arguments(regs))
+        if nr in CAUGHT and self.mails.trapped(p, regs, nr):
+            return
         if p.private is not None and self.private.trapped(p, regs, nr):
             return
         if nr in cputime.CALLS:
@@ -572,6 +601,8 @@ class Tracer:
             self._open_own(p, regs, path, nr)
         elif isinstance(meaning, Redirect):
             self._open_instead(p, regs, nr, meaning.path)
+        elif isinstance(meaning, Letters):
+            self.mails.opened_at_home(p, meaning, regs)
         else:
             self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
 
@@ -641,71 +672,3 @@ def _has_sys_admin(pid: int) -> bool:
         raise TaskGone(pid) from error
     effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
     return bool(effective >> 21 & 1)
-
-
-def _why_not_seized(error: Exception) -> str:
-    """In the manual's words (section 10.5) where it has some: ptrace(2), PTRACE_SEIZE, and what a security module may add."""
-    texts = {
-        errno.EIO: Text.NO_PTRACE, errno.EINVAL: Text.NO_PTRACE, errno.EPERM: Text.TOO_SECURE, errno.EACCES: Text.TOO_SECURE,
-        errno.ENOMEM: Text.NO_MEMORY,
-    }  # fmt: skip
-    found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
-    return text(found) if found is not None else str(error)
-
-
-def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
-    """Seize the launcher, answer it, and own its tree until it is empty."""
-    tracer = Tracer(spawn.pid, spawn.uid, spawn.socket)
-    task = Task(spawn.pid)
-    try:
-        task.seize()
-    except (TaskGone, OSError) as error:
-        launcher.send(b"ERR\0" + _why_not_seized(error).encode())
-        return 1
-    p = tracer.adopt(task, spawn.settings)
-    p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
-    p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
-    launcher.send(b"OK")
-    launcher.close()
-    return _serve(tracer)
-
-
-def adopt(spawn: AdoptTracer) -> int:
-    """Take over programs at home whose tracer died."""
-    tracer = Tracer(spawn.pids[0] if spawn.pids else 0, spawn.uid, spawn.socket)
-    states = {state.pid: state for state in spawn.states}
-    for pid in spawn.pids:
-        task = Task(pid)
-        try:
-            task.seize()
-        except (TaskGone, OSError):
-            tracer.lost.append(pid)
-            continue
-        state: ProcState | None = states.get(pid)
-        p = tracer.adopt(task, state.settings if state else Settings())
-        p.place = Place.HOME
-        tracer.private.adopted(p)
-        if state is not None:
-            p.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
-            # a move that was under way has ended with the tracer that made it
-            p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
-        p.comm = comm_of(pid)
-    if not tracer.programs:
-        tracer.begun = True
-        tracer.connect()
-        return 0
-    return _serve(tracer)
-
-
-def _serve(tracer: Tracer) -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        tracer.run()
-        tracer.traces.end()
-    except Exception:
-        tracer.log(traceback.format_exc(), 40)
-        raise
-    return 0
-

@@ -12,6 +12,8 @@ import struct
 
 import msgspec
 
+from mosfs.wire.messages import LastMessage
+
 VERSION = 1
 
 #: addr u64, pages u32, flags u32 (COMPRESSED, ZERO), xxh3_64 of the raw pages u64
@@ -45,6 +47,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     """Everything but the pages. ``mm`` are the eleven addresses of struct prctl_mm_map, in its order.
 
     ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before it.
+    ``mail``: address of its struct interested and the last message it read, if home may not know them.
     ``cpu_timers``: struct itimerval of ITIMER_VIRTUAL and ITIMER_PROF, which count where the program computes.
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
@@ -80,6 +83,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     seq: int = 0
     seen: int = 0
     cpu_timers: list[bytes] = []
+    mail: tuple[int, LastMessage | None] | None = None
     used: tuple[int, int] = (0, 0)
     private: bytes = b""
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mosfs.procfs import letters
 from mosfs.procfs import node as node_folder
 from mosfs.procfs.table import (
     BY_NAME,
@@ -53,6 +54,9 @@ class Folder(IntEnum):
     NODES = 5
     NODE = 6
     OWN = 7
+    MBOX = 16
+    HOME = 17  # mailboxes of one home-node
+    LETTERS = 18  # a mailbox: key and file together say whose (`letters.pack`)
 
 
 class Place(NamedTuple):
@@ -373,9 +377,12 @@ SPECS = {
     Folder.NODES: Spec((), lambda world, _: world, timeout=60.0),
     Folder.NODE: Spec(NODE_FILES, _node),
     Folder.OWN: Spec(OWN_FILES, lambda world, _: world.me),
+    Folder.MBOX: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.HOME: Spec((), lambda world, key: world if not key or world.map.contains(from_unsigned(key)) else None),
+    Folder.LETTERS: Spec((), lambda world, _: world),
 }
 
-_TOP = {"proc": Folder.PROC, "guests": Folder.GUESTS, "nodes": Folder.NODES, "node": Folder.OWN}
+_TOP = {"proc": Folder.PROC, "guests": Folder.GUESTS, "nodes": Folder.NODES, "node": Folder.OWN, "mbox": Folder.MBOX}
 _INSIDE = {Folder.PROC: Folder.PROGRAM, Folder.GUESTS: Folder.GUEST, Folder.NODES: Folder.NODE}
 
 
@@ -400,6 +407,9 @@ class Tree:
     def attributes(self, place: Place) -> Attributes:
         subject = self.subject(place)
         spec = SPECS[place.folder]
+        if place.folder is Folder.LETTERS:
+            seen = letters.look(self.world.letters, *letters.unpack(place.key, place.file), self.admin)
+            return Attributes(seen.mode, seen.uid, 0.0)
         owner = subject.state.uid if isinstance(subject, Program) else self.admin
         if place == SELF_LINK:
             return Attributes(stat.S_IFLNK | 0o777, owner, 0.0)
@@ -430,6 +440,12 @@ class Tree:
             place = Place(_INSIDE[folder.folder], _key(folder.folder, name))
             self.subject(place)
             return place
+        if folder.folder is Folder.MBOX:
+            place = Place(Folder.HOME, letters.home_of(name))
+            self.subject(place)
+            return place
+        if folder.folder is Folder.HOME:
+            return Place(Folder.LETTERS, *letters.pack(folder.key, letters.pid_of(name)))
         for found, place in self.children(folder, pid):
             if found == name:
                 return place
@@ -451,6 +467,12 @@ class Tree:
             case Folder.NODES:
                 keys = sorted(map(as_unsigned, self._listed_nodes()))
                 yield from ((from_unsigned(key), Place(Folder.NODE, key)) for key in keys)
+            case Folder.MBOX:
+                homes = letters.listed(world.letters, as_unsigned(world.ip))
+                yield from ((from_unsigned(home), Place(Folder.HOME, home)) for home in homes)
+            case Folder.HOME:
+                pids = sorted(world.letters.pids(folder.key)) if world.letters is not None else []
+                yield from ((str(found), Place(Folder.LETTERS, *letters.pack(folder.key, found))) for found in pids)
             case _:
                 self.subject(folder)
                 files = SPECS[folder.folder].files
@@ -468,6 +490,8 @@ class Tree:
         return f"proc/{pid}"
 
     def read(self, place: Place) -> bytes:
+        if place.folder is Folder.LETTERS and self.world.letters is not None:
+            return self.world.letters.show(*letters.unpack(place.key, place.file)).encode()
         file = self._file(place)
         if file.ask is not None:
             return f"{file.ask(self.world, self.subject(place), '')}\n".encode()

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from mosfs.balance.best import Candidate, best_node
 from mosfs.balance.history import History
+from mosfs.procfs.letters import Letters
 from mosfs.procfs.table import BY_NAME, ControlFile, Kind, from_unsigned
 from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState, Usage
 
@@ -192,6 +193,7 @@ class World:
     #: load now, not smoothed for others as in the status; None: not known
     local_load: int | None = None
     reserved: list[tuple[float, str]] = field(default_factory=list)
+    letters: Letters | None = None
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
     gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
     recent: Callable[[], Iterable[str]] = tuple  #: the nodes of which we know newest

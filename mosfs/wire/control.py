@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import array
 import contextlib
+import io
+import os
 import socket
+import stat
 import time
 from typing import Any
 
@@ -42,10 +45,16 @@ class ControlLink:
         self.sock = sock
         return True
 
-    def send(self, message: Msg) -> bool:
+    def send(self, message: Msg, beside: int = -1) -> bool:
+        """False when mosd is not there. ``beside``: a descriptor that goes with the message."""
         if self.sock is None:
             return False
         try:
+            if beside >= 0:
+                self.sock.settimeout(2.0)
+                socket.send_fds(self.sock, [encode(message)], [beside])
+                self.sock.setblocking(False)
+                return True
             self.sock.send(encode(message))
         except BlockingIOError:
             return self._send_patiently(message)
@@ -65,9 +74,9 @@ class ControlLink:
             return False
         return True
 
-    def receive(self) -> list[tuple[Any, socket.socket | None]]:
-        """What is there now: (message, socket that came with it). A closed link returns [] and is closed here too."""
-        found: list[tuple[Any, socket.socket | None]] = []
+    def receive(self) -> list[tuple[Any, Any]]:
+        """What is there now: (message, socket or file that came with it). A closed link returns [] and is closed here too."""
+        found: list[tuple[Any, Any]] = []
         while self.sock is not None:
             try:
                 data, ancillary, _flags, _addr = self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
@@ -97,11 +106,13 @@ class ControlLink:
             self._next_try = time.monotonic() + RETRY / 3
 
 
-def _passed(ancillary: list[tuple[int, int, bytes]]) -> socket.socket | None:
+def _passed(ancillary: list[tuple[int, int, bytes]]) -> socket.socket | io.FileIO | None:
     fds = array.array("i")
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
     if not fds:
         return None
-    return socket.socket(fileno=fds[0])
+    if stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
+        return socket.socket(fileno=fds[0])
+    return io.FileIO(fds[0], "r+")

@@ -45,6 +45,7 @@ class Kind(IntEnum):
     ABOUT = 27  # settings and statistics of the program
     EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
     MMAP_DATA = 29
+    MAIL_TABLE = 40  # the program's descriptors for direct communication
     COPY = 30  # pre-copy to the host of this MoveOrder
     STAYED = 31  # STEP_OUT is not followed: reason
     FETCH = 71  # before EXECED: send the private files home
@@ -64,7 +65,8 @@ class Kind(IntEnum):
     RUNNING = 60  # after GO: the body runs, the move is committed
     COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask
-    MANIFEST = 72  # after FETCH and the files: what they are
+    MAIL_SEEN = 72  # what the program's calls on its mailbox have changed, before it matters at home
+    MANIFEST = 75  # after FETCH and the files: what they are
     PRIVATE_OPEN = 73  # a descriptor for a private file is wanted (`orders.PrivateOpen`)
     PRIVATE_FULL = 74  # a write to a private file does not fit here: the body waits in it, to make it at home
     RESET = 59  # a handler with SA_RESETHAND was called: its signal

@@ -79,6 +79,18 @@ class PeerLink:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise LinkError(f"bad message: {error}") from None
 
+    async def send_raw(self, data: bytes | memoryview) -> None:
+        """Bytes that belong to the message before; nobody else may send meanwhile."""
+        async with self._sending:
+            await self._stream.send_all(data)
+
+    async def receive_raw(self, size: int) -> bytes:
+        """``size`` bytes that belong to the message before; LinkError at the end of the link."""
+        data = await self._exactly(size)
+        if data is None:
+            raise LinkError(NO_RESPONSE)
+        return data
+
     async def _exactly(self, size: int) -> bytes | None:
         parts = bytearray()
         while len(parts) < size:
@@ -87,6 +99,12 @@ class PeerLink:
                 return None
             parts += chunk
         return bytes(parts)
+
+    async def unwrap(self) -> tuple[trio.SocketStream, bytes]:
+        """End TLS, not the connection; both sides do. The bytes are what the peer has sent behind its end of TLS already."""
+        stream, left = await self._stream.unwrap()
+        assert isinstance(stream, trio.SocketStream)
+        return stream, bytes(left)
 
     def certificate(self) -> dict[str, object] | None:
         found: dict[str, object] | None = self._stream.getpeercert()

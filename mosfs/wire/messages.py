@@ -220,7 +220,84 @@ class Consider(Msg, tag=18):
     pid: int
 
 
+# Mailboxes (docs/design/mailboxes.md). A program is (home, pid): its home-node as an unsigned integer, its PID there. ``req`` is
+# the asker's own number, echoed in MailAnswer. Bodies above `mbox.body.INLINE` travel beside the message, as a memory file.
+
+
+class MailOpen(Msg, tag=21):
+    """The program opens its mailbox, or opens it again. Answered with 0 or -errno."""
+
+    req: int
+    home: int
+    pid: int
+    uid: int
+    gid: int
+    flags: int
+
+
+class MailTake(Msg, tag=22):
+    """It reads ``count`` bytes (-1: is there a message?); ``filter`` is its struct interested, b"" for none."""
+
+    req: int
+    home: int
+    pid: int
+    count: int
+    filter: bytes = b""
+
+
+class MailPut(Msg, tag=23):
+    """It sends ``size`` bytes to (``to_home``, ``to_pid``); ``data`` unless they come beside."""
+
+    req: int
+    home: int
+    pid: int
+    uid: int
+    gid: int
+    to_home: int
+    to_pid: int
+    size: int
+    data: bytes = b""
+
+
+class MailFilters(Msg, tag=24):
+    """SIOCSTOREINTERESTS with an array of struct interested; None: SIOCWHICH, answered with the bitmap."""
+
+    req: int
+    home: int
+    pid: int
+    filters: bytes | None = None
+
+
+class MailClose(Msg, tag=25):
+    """The last descriptor of the mailbox is being closed: its messages are discarded. Answered."""
+
+    req: int
+    home: int
+    pid: int
+
+
 # --------------------------------------------------------------------------- control socket: from mosd
+
+
+class MailAnswer(Msg, tag=44):
+    """``result`` is what the call returns; -EAGAIN with ``wait``: try again after MailWake. ``size``, ``offset`` and ``data`` (or
+    a memory file beside) are what MailTake brought, ``last`` whose message it was. ``number``: how many filters are stored."""
+
+    req: int
+    result: int
+    wait: bool = False
+    size: int = 0
+    offset: int = 0
+    data: bytes = b""
+    last: LastMessage | None = None
+    number: int = 0
+
+
+class MailWake(Msg, tag=45):
+    """What the program waits for may have happened: its call is made again."""
+
+    home: int
+    pid: int
 
 
 class ChannelReady(Msg, tag=32):
@@ -393,13 +470,85 @@ class GuestRefuse(Msg, tag=68):
     reason: str
 
 
+# --------------------------------------------------------------------------- post office (mosd <-> mosd, TCP 252)
+#
+# On each connection one node asks and the other answers, one question at a time, so that a big message is in nobody's way.
+
+
+class PostAnswer(Msg, tag=72):
+    """``result`` 0 or an errno value; EXDEV: the mailbox is not here. ``node``: an IP; ``serial``: of what is given away."""
+
+    result: int = 0
+    node: str = ""
+    serial: int = 0
+
+
+class PostDeliver(Msg, tag=73):
+    """A message of ``size`` raw bytes, which follow unless ``probe`` (is there room?). ``name`` is new for each message."""
+
+    name: bytes
+    home: int
+    pid: int
+    uid: int
+    gid: int
+    to_home: int
+    to_pid: int
+    size: int
+    probe: bool = False
+
+
+class PostWhere(Msg, tag=74):
+    """To a home-node: which node has the mailbox of its process ``pid``? ESRCH: no such process, EACCES: it has none."""
+
+    pid: int
+
+
+class PostClaim(Msg, tag=75):
+    """To a home-node, from where the process is now: who has its mailbox? Others wait until PostClaimed."""
+
+    pid: int
+
+
+class PostClaimed(Msg, tag=76):
+    """Ends PostClaim: the mailbox is with the asker now (``here``), with nobody (``gone``), or where it was."""
+
+    pid: int
+    here: bool
+    gone: bool = False
+
+
+class PostFetch(Msg, tag=77):
+    """To the holder: give the mailbox away. It follows the answer (`daemon.post`). Asked again, it gives the same again."""
+
+    home: int
+    pid: int
+
+
+class PostFetched(Msg, tag=78):
+    """To the old holder: what it gave away as ``serial`` has arrived whole. 0: its program has closed the mailbox."""
+
+    home: int
+    pid: int
+    serial: int
+
+
+class PostSignal(Msg, tag=79):
+    """To a home-node: its process ``pid`` has a message and wants SIGIO."""
+
+    pid: int
+
+
 Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted
     | PrivateFile | PrivateGone
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
     | UsageReport | GuestStayed | Consider
+    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailAnswer | MailWake
 )
-Peer = PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
+Peer = (
+    PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
+    | PostAnswer | PostDeliver | PostWhere | PostClaim | PostClaimed | PostFetch | PostFetched | PostSignal
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _control = msgspec.msgpack.Decoder(Control)

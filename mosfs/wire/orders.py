@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from mosfs.wire.messages import LastMessage
+
 
 class GoTimes(msgspec.Struct, array_like=True):
     """Payload of GO and CLOCK: the home-node's clocks as the frame leaves, ns, and which kernel they are of."""
@@ -55,6 +57,24 @@ class MmapOrder(msgspec.Struct, array_like=True):
     fd: int
     offset: int
     mask: int
+
+
+class MailTable(msgspec.Struct, array_like=True):
+    """MAIL_TABLE: ``entries`` are (descriptor, home, pid, own, pipe, nonblocking) as in `mbox.calls`; the rest is the program's:
+    its home-node as an unsigned integer, effective user and group, address of its struct interested."""
+
+    entries: list[tuple[int, int, int, bool, bool, bool]]
+    home: int
+    uid: int
+    gid: int
+    filter_at: int
+
+
+class MailSeen(msgspec.Struct, array_like=True):
+    """MAIL_SEEN: address of the program's struct interested, and the last message it read (None: no news)."""
+
+    filter_at: int
+    last: LastMessage | None = None
 
 
 class PrivateOpen(msgspec.Struct, array_like=True):

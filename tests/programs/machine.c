@@ -47,6 +47,7 @@ static void schedulers(void)
 	ok(syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0));
 	check(attr.size >= 48 && attr.policy == SCHED_OTHER && attr.nice == getpriority(PRIO_PROCESS, 0));
 	refused(syscall(SYS_sched_getattr, 0, &attr, 4, 0), EINVAL);
+	ok(syscall(SYS_set_mempolicy, 0, NULL, 0));
 	ok(syscall(SYS_getcpu, &cpu, &node, NULL));
 	check(cpu < 4096 && node < 1024);
 	refused(syscall(SYS_getcpu, nowhere, NULL, NULL), EFAULT);

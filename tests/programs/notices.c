@@ -13,11 +13,13 @@
 static void *const nowhere = (void *)8;
 static volatile sig_atomic_t caught[65];
 static volatile siginfo_t info_of[65];
+static volatile sig_atomic_t overruns;
 
 static void on_signal(int sig, siginfo_t *info, void *context UNUSED)
 {
 	caught[sig]++;
 	info_of[sig] = *info;
+	overruns += info->si_code == SI_TIMER ? info->si_overrun : 0;
 }
 
 static void handle(int sig, int flags)
@@ -298,6 +300,7 @@ static void timers(void)
 	sigset_t block, old;
 	timer_t id;
 
+	overruns = 0;
 	handle(SIGRTMIN, 0);
 	sigemptyset(&block);
 	sigaddset(&block, SIGRTMIN);
@@ -310,7 +313,7 @@ static void timers(void)
 		sigsuspend(&old);
 	equal(info_of[SIGRTMIN].si_code, SI_TIMER);
 	equal(info_of[SIGRTMIN].si_int, 99);
-	check(timer_getoverrun(id) >= 1);
+	check(timer_getoverrun(id) >= 0 && overruns + caught[SIGRTMIN] >= 4);
 	ok(timer_gettime(id, &left));
 	equal(left.it_interval.tv_nsec, 2000000);
 	every.it_value.tv_nsec = 2000000000;

@@ -1,0 +1,423 @@
+"""The post office of a node: the mailboxes of programs that run here, and what programs here send (docs/design/mailboxes.md).
+
+    program -> tracer or host -> MailTake, MailPut, ... -> Office --> a mailbox of this node
+                                                               \\-> daemon.post -> the office of another node
+
+A mailbox is where its program last used it. When the program asks for it at another node, that node claims it: the home-node
+lets one node claim at a time, and says who has it; the old holder gives it away as a whole. Nothing here waits for a program, and
+no program waits for anything here without a bound.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import itertools
+import logging
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from mosfs.daemon.connection import Connection
+from mosfs.daemon.tasks import guarded
+from mosfs.mbox.body import Body
+from mosfs.mbox.filters import EVERYTHING, unpack, unpack_stored
+from mosfs.mbox.model import PEEK, Flag, Mailbox, Message, Sender, Taken
+from mosfs.procfs.table import as_unsigned, from_unsigned
+from mosfs.procfs.world import World
+from mosfs.wire.messages import (
+    LastMessage,
+    MailAnswer,
+    MailClose,
+    MailFilters,
+    MailOpen,
+    MailPut,
+    MailTake,
+    MailWake,
+)
+
+log = logging.getLogger(__name__)
+
+#: (home, pid) of a program; home is an unsigned integer.
+Key = tuple[int, int]
+Request = MailOpen | MailTake | MailPut | MailFilters | MailClose
+
+#: Seconds that a message may look for a mailbox that is on its way.
+PATIENCE = 15.0
+OUTSIDER_PATIENCE = 5.0  #: of somebody who writes to a file of mbox/
+FIRST_PAUSE, LAST_PAUSE = 0.001, 0.02
+#: Ends of the search for a receiver: no such process, it lets nobody send, its node is not one of ours.
+ELSEWHERE = errno.EXDEV
+
+
+class Way(Protocol):
+    """The way to other nodes (`daemon.post.Post`). OSError with the manual's errno when there is none."""
+
+    async def where(self, node: str, pid: int) -> str: ...
+    async def deliver(self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int: ...
+    async def fetch(self, key: Key) -> Mailbox | None: ...
+    async def drop(self, node: str, key: Key) -> None:
+        """Its program has closed the mailbox."""
+
+    async def signal(self, node: str, pid: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A mailbox that another node has asked for; kept until it says that all of it has arrived."""
+
+    box: Mailbox
+    serial: int
+
+
+@dataclass(slots=True)
+class Office:
+    """``at``: holders of mailboxes of home programs, if they are not here. ``leaving``: given away, not yet acknowledged.
+
+    ``lines``: where a waiting program's MailWake goes. ``readers`` wait for a message, ``writers`` for room in a mailbox here.
+    """
+
+    world: World
+    nursery: trio.Nursery
+    boxes: dict[Key, Mailbox] = field(default_factory=dict)
+    at: dict[int, str] = field(default_factory=dict)
+    leaving: dict[Key, Given] = field(default_factory=dict)
+    lines: dict[Key, Connection] = field(default_factory=dict)
+    readers: set[Key] = field(default_factory=set)
+    writers: dict[Key, set[Key]] = field(default_factory=dict)
+    claims: dict[int, trio.Lock] = field(default_factory=dict)
+    known: dict[Key, str] = field(default_factory=dict)
+    way: Way | None = None
+    _ensuring: dict[Key, trio.Lock] = field(default_factory=dict)
+    _names: itertools.count[int] = field(default_factory=itertools.count)
+    _serials: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _prefix: bytes = field(default_factory=lambda: os.urandom(8))
+
+    @property
+    def me(self) -> int:
+        return as_unsigned(self.world.ip)
+
+    # ------------------------------------------------------------------ requests of tracers and hosts
+
+    def request(self, connection: Connection, message: Request, beside: int) -> None:
+        """Answer at once if all that it needs is here; else a task does. ``beside``: a memory file, -1 for none."""
+        key = (message.home, message.pid)
+        match message:
+            case MailTake() if key in self.boxes:
+                self._take(connection, self.boxes[key], message)
+            case MailPut(to_home=home, to_pid=pid) if (home, pid) in self.boxes:
+                self._put(connection, message, _body(message, beside))
+            case MailPut():
+                self.nursery.start_soon(guarded, self._send, connection, message, _body(message, beside))
+            case MailClose():
+                self.nursery.start_soon(guarded, self._close, connection, message)
+            case _:
+                self.nursery.start_soon(guarded, self._with_box, connection, message)
+
+    async def _close(self, connection: Connection, message: MailClose) -> None:
+        """Answered when it is gone everywhere: the program may open a new one at once."""
+        await self.discard((message.home, message.pid))
+        _post(connection, MailAnswer(message.req, 0))
+
+    async def _with_box(self, connection: Connection, message: Request) -> None:
+        """A request that needs the program's own mailbox, which may be elsewhere."""
+        key = (message.home, message.pid)
+        try:
+            box = await self.ensure(key)
+        except OSError as error:
+            _post(connection, MailAnswer(message.req, -(error.errno or errno.ECONNRESET)))
+            return
+        if isinstance(message, MailOpen):
+            _post(connection, MailAnswer(message.req, self._open(key, box, message)))
+        elif box is None:
+            _post(connection, MailAnswer(message.req, -errno.ECONNRESET))
+        elif isinstance(message, MailTake):
+            self._take(connection, box, message)
+        elif isinstance(message, MailFilters):
+            self._filters(connection, box, message)
+
+    def _open(self, key: Key, box: Mailbox | None, message: MailOpen) -> int:
+        if box is None:
+            self.boxes[key] = Mailbox(*key, message.uid, message.gid, Flag(max(message.flags, 0)))
+        elif message.flags >= 0:
+            box.reopen(Flag(message.flags))
+        return 0
+
+    def _filters(self, connection: Connection, box: Mailbox, message: MailFilters) -> None:
+        if message.filters is None:
+            _post(connection, MailAnswer(message.req, 0, data=box.which(), number=len(box.stored)))
+        else:
+            box.stored = unpack_stored(message.filters)
+            _post(connection, MailAnswer(message.req, 0))
+
+    def _take(self, connection: Connection, box: Mailbox, message: MailTake) -> None:
+        key = (box.home, box.pid)
+        taken = box.take(message.count, unpack(message.filter) if message.filter else EVERYTHING)
+        answer = MailAnswer(message.req, taken.result)
+        if taken.result == -errno.EAGAIN and message.count != PEEK and Flag.NO_DELAY not in box.flags:
+            answer.wait = True
+            self.readers.add(key)
+            self.lines[key] = connection
+        if taken.message is None:
+            _post(connection, answer)
+            return
+        answer.last = _last(taken.message)
+        _hand_over(connection, answer, taken, peeked=message.count == PEEK)
+        if taken.removed:
+            self._room(key)
+
+    def _put(self, connection: Connection, message: MailPut, body: Body) -> None:
+        sender, to = _sender(message, self.me), (message.to_home, message.to_pid)
+        result = self.deliver(self.boxes[to], sender, self.name(), body)
+        if result == errno.EAGAIN:
+            self.writers.setdefault(to, set()).add((sender.home, sender.pid))
+            self.lines[sender.home, sender.pid] = connection
+        if result:
+            body.close()
+        _post(connection, MailAnswer(message.req, -result, wait=result == errno.EAGAIN))
+
+    async def _send(self, connection: Connection, message: MailPut, body: Body) -> None:
+        """To a mailbox that is not here, or of which we do not know."""
+        sender, to = _sender(message, self.me), (message.to_home, message.to_pid)
+        key = (sender.home, sender.pid)
+        result = await self.send(sender, to, self.name(), message.size, body)
+        if to not in self.boxes or result:
+            body.close()
+        if result == errno.EAGAIN:
+            self.lines[key] = connection
+            self.nursery.start_soon(guarded, self._watch, sender, to, message.size)
+        _post(connection, MailAnswer(message.req, -result, wait=result == errno.EAGAIN))
+
+    async def _watch(self, sender: Sender, to: Key, size: int) -> None:
+        """Until the receiver has room, or is no more: then the sender tries again."""
+        pause = FIRST_PAUSE
+        result = errno.EAGAIN
+        while result == errno.EAGAIN:
+            await trio.sleep(pause)
+            pause = min(pause * 1.5, LAST_PAUSE)
+            result = await self.send(sender, to, b"", size, None)
+        self._wake((sender.home, sender.pid))
+
+    # ------------------------------------------------------------------ delivering
+
+    def name(self) -> bytes:
+        """A name that no other message of any node has."""
+        return self._prefix + next(self._names).to_bytes(8, "little")
+
+    def deliver(self, box: Mailbox, sender: Sender, name: bytes, body: Body) -> int:
+        """Into a mailbox of this node; 0 or an errno value (EAGAIN: no room). It takes the body if 0."""
+        if box.refuses(sender):
+            return errno.EACCES
+        if box.is_repeated(sender, name):
+            body.close()
+            return 0
+        if not box.has_room(len(body)):
+            return errno.EAGAIN
+        box.put(sender, name, body)
+        key = (box.home, box.pid)
+        if key in self.readers:
+            self.readers.discard(key)
+            self._wake(key)
+        if Flag.SIGIO in box.flags:
+            self._sigio(key)
+        return 0
+
+    def probe(self, box: Mailbox, sender: Sender, size: int) -> int:
+        """Would a message be accepted now?"""
+        return errno.EACCES if box.refuses(sender) else 0 if box.has_room(size) else errno.EAGAIN
+
+    async def send(self, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int:
+        """Wherever the mailbox is; 0 or an errno value. ``body`` None: would it be accepted?"""
+        pause, until = FIRST_PAUSE, trio.current_time() + PATIENCE
+        while trio.current_time() < until:
+            if box := self.boxes.get(to):
+                return self.probe(box, sender, size) if body is None else self.deliver(box, sender, name, body)
+            try:
+                node = await self._find(to)
+                if node != self.world.ip and self.way is not None:
+                    result = await self.way.deliver(node, sender, to, name, size, body)
+                    if result != ELSEWHERE:
+                        return result
+            except OSError as error:
+                if to not in self.known:
+                    return error.errno or errno.EIO
+                # its node does not answer: perhaps it is elsewhere by now
+                del self.known[to]
+                continue
+            self.known.pop(to, None)
+            await trio.sleep(pause)
+            pause = min(pause * 1.5, LAST_PAUSE)
+        return errno.EIO
+
+    async def _find(self, to: Key) -> str:
+        """The node that has the mailbox; OSError as `where`."""
+        home = from_unsigned(to[0])
+        if to[0] == self.me:
+            return self.where(to[1])
+        if to not in self.known:
+            if not self.world.map.contains(home):
+                raise OSError(errno.ECONNABORTED, "not in map")
+            if self.way is None:
+                raise OSError(errno.ENETUNREACH, "no way")
+            node = await self.way.where(home, to[1])
+            self.known[to] = node
+        return self.known[to]
+
+    def where(self, pid: int) -> str:
+        """The holder of a home program's mailbox; OSError: ESRCH no such program, EACCES it has none."""
+        if (self.me, pid) in self.boxes or (self.me, pid) in self.leaving:
+            return self.world.ip
+        if pid in self.at:
+            return self.at[pid]
+        raise OSError(errno.EACCES if pid in self.world.programs else errno.ESRCH, "no mailbox")
+
+    def _wake(self, key: Key) -> None:
+        connection = self.lines.pop(key, None)
+        if connection is not None:
+            with contextlib.suppress(ConnectionError):
+                connection.post(MailWake(*key))
+
+    def _room(self, key: Key) -> None:
+        """Something was taken out: local senders may try again."""
+        for sender in self.writers.pop(key, ()):
+            self._wake(sender)
+
+    def _sigio(self, key: Key) -> None:
+        if key[0] == self.me:
+            self.signal(key[1])
+        elif self.way is not None:
+            self.nursery.start_soon(guarded, self.way.signal, from_unsigned(key[0]), key[1])
+
+    def signal(self, pid: int) -> None:
+        """SIGIO for a home program."""
+        if pid in self.world.programs:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGIO)
+
+    # ------------------------------------------------------------------ for the tree (`procfs.letters.Letters`)
+
+    def homes(self) -> Iterable[int]:
+        return {home for home, _ in self.boxes}
+
+    def pids(self, home: int) -> Iterable[int]:
+        return [pid for found, pid in self.boxes if found == (home or self.me)]
+
+    def owner(self, home: int, pid: int) -> int | None:
+        box = self.boxes.get((home or self.me, pid))
+        return None if box is None else box.uid
+
+    def show(self, home: int, pid: int) -> str:
+        """One line about the mailbox, then one a message: its sender's home and PID, where it was sent, and its length."""
+        box = self.boxes.get((home or self.me, pid))
+        if box is None:
+            raise OSError(errno.ENOENT, "not here")
+        shown = (f"{from_unsigned(m.home)} {m.pid} {from_unsigned(m.location)} {m.length}\n" for m in box.queue)
+        return f"messages {len(box.queue)} bytes {box.size} flags {int(box.flags)} filters {len(box.stored)}\n" + "".join(shown)
+
+    async def post(self, uid: int, gid: int, writer: int, home: int, pid: int, data: bytes) -> int:
+        """A message of a process that need not be ours. Its write(2) cannot be interrupted, so it never waits for room."""
+        to = (home or self.me, pid)
+        with trio.move_on_after(OUTSIDER_PATIENCE):
+            result = await self.send(Sender(self.me, writer, uid, gid, self.me), to, self.name(), len(data), Body(data))
+            return errno.ENOSPC if result == errno.EAGAIN else result
+        return errno.ETIMEDOUT
+
+    # ------------------------------------------------------------------ where mailboxes are
+
+    async def ensure(self, key: Key) -> Mailbox | None:
+        """The mailbox, brought here if it is elsewhere; None: there is none (any more)."""
+        async with self._ensuring.setdefault(key, trio.Lock()):
+            if key in self.boxes:
+                return self.boxes[key]
+            if (key[0] == self.me and key[1] not in self.at) or self.way is None:
+                return None
+            return await self.way.fetch(key)
+
+    def accept(self, key: Key, box: Mailbox) -> None:
+        """It came from another node."""
+        self.boxes[key] = box
+        if (old := self.leaving.pop(key, None)) is not None:
+            _destroy(old.box)
+        if key[0] == self.me:
+            self.at.pop(key[1], None)
+
+    def give_away(self, key: Key) -> Given | None:
+        """For another node; asked again until it is acknowledged, the same is given again."""
+        box = self.boxes.pop(key, None)
+        if box is not None:
+            self.leaving[key] = Given(box, next(self._serials))
+            self.readers.discard(key)
+            self._room(key)
+        return self.leaving.get(key)
+
+    def given(self, key: Key, serial: int) -> None:
+        """It has arrived at another node; ``serial`` 0: whatever is here of it, nobody wants it."""
+        left = self.leaving.get(key)
+        if left is not None and serial in (0, left.serial):
+            _destroy(self.leaving.pop(key).box)
+        if not serial:
+            if (box := self.boxes.pop(key, None)) is not None:
+                _destroy(box)
+            self.readers.discard(key)
+            self._room(key)
+
+    async def discard(self, key: Key) -> None:
+        """A home program has closed its mailbox, or has ended."""
+        holder = self.at.pop(key[1], None)
+        self.given(key, 0)
+        if holder is not None and self.way is not None:
+            with contextlib.suppress(OSError):
+                await self.way.drop(holder, key)
+
+    def ended(self, pid: int) -> None:
+        """A home program has ended."""
+        self.claims.pop(pid, None)
+        self.lines.pop((self.me, pid), None)
+        self._ensuring.pop((self.me, pid), None)
+        self.nursery.start_soon(guarded, self.discard, (self.me, pid))
+
+
+def _destroy(box: Mailbox) -> None:
+    for message in box.queue:
+        if isinstance(message.body, Body):
+            message.body.close()
+    box.queue.clear()
+
+
+def _last(message: Message) -> LastMessage:
+    return LastMessage(from_unsigned(message.home), message.pid, from_unsigned(message.location), message.length)
+
+
+def _sender(message: MailPut, location: int) -> Sender:
+    return Sender(message.home, message.pid, message.uid, message.gid, location)
+
+
+def _body(message: MailPut, beside: int) -> Body:
+    return Body(message.data) if beside < 0 else Body.received(beside, message.size)
+
+
+def _hand_over(connection: Connection, answer: MailAnswer, taken: Taken, *, peeked: bool) -> None:
+    """Answer with what was read: bytes, or the memory file itself (a duplicate while the message stays)."""
+    message = taken.message
+    assert message is not None and isinstance(message.body, Body)
+    body = message.body
+    beside = None
+    if taken.result > 0 and not peeked:
+        if body.fd < 0:
+            answer.data = body.part(taken.offset, taken.result)
+        else:
+            answer.offset, answer.size = taken.offset, len(body)
+            beside = io.FileIO(os.dup(body.fd), "r+")
+    _post(connection, answer, beside)
+    if taken.removed:
+        body.close()
+
+
+def _post(connection: Connection, answer: MailAnswer, beside: io.FileIO | None = None) -> None:
+    with contextlib.suppress(ConnectionError):  # the program ended while we answered
+        connection.post(answer, beside)

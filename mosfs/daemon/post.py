@@ -1,0 +1,393 @@
+"""Mailboxes between nodes: TCP 252, sealed, one question at a time on a connection (docs/design/mailboxes.md).
+
+A pool of connections for each node: whoever asks takes an idle one or opens another. So a long message delays neither other
+messages nor heart-beats, and there is no ordering to keep: a program has one message under way at most.
+
+A question may be asked again when its connection breaks: a message has a name that its receiver remembers, the rest is idempotent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import msgspec
+import trio
+
+from mosfs.daemon.office import ELSEWHERE, Key, Office
+from mosfs.mbox.body import INLINE, Body
+from mosfs.mbox.filters import MAX_MESSAGE, unpack_stored
+from mosfs.mbox.model import MAX_UNREAD, Flag, Mailbox, Message, Sender
+from mosfs.procfs.table import as_unsigned, from_unsigned
+from mosfs.wire import links
+from mosfs.wire.links import AuthenticationViolation, LinkError
+from mosfs.wire.messages import (
+    Msg,
+    PeerHello,
+    PostAnswer,
+    PostClaim,
+    PostClaimed,
+    PostDeliver,
+    PostFetch,
+    PostFetched,
+    PostSignal,
+    PostWhere,
+)
+from mosfs.wire.sealed import SealedLink, seal
+from mosfs.wire.security import Identity
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the answer to a question, and for each piece of a body.
+ANSWER_TIMEOUT = 10.0
+CHUNK = 256 * 1024
+#: Idle connections kept to one node.
+KEPT = 8
+#: Attempts to bring a mailbox here, and seconds before the second; each pause is twice the one before.
+TRIES, FIRST_RETRY = 5, 0.05
+_LOST = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, LinkError)
+
+
+class BoxState(msgspec.Struct, array_like=True):
+    """A mailbox on its way. ``messages``: home, pid, location, length, bytes already read of each; the bodies follow in order."""
+
+    uid: int
+    gid: int
+    flags: int
+    ended: bool
+    stored: bytes
+    latest: list[tuple[int, int, bytes]]
+    messages: list[tuple[int, int, int, int, int]]
+
+
+def pack(box: Mailbox) -> bytes:
+    return msgspec.msgpack.encode(BoxState(
+        box.uid, box.gid, box.flags, box.ended, b"".join(stored.pack() for stored in box.stored),
+        [(*sender, name) for sender, name in box.latest.items()],
+        [(m.home, m.pid, m.location, m.length, m.start) for m in box.queue],
+    ))  # fmt: skip
+
+
+def errno_of(error: Exception) -> int:
+    """What the manual calls a failure to reach another node's office (readings, row 41)."""
+    if isinstance(error, AuthenticationViolation) or (isinstance(error, LinkError) and error.reason == links.INCOMPATIBLE):
+        return errno.ECONNREFUSED
+    cause = error.__context__
+    if isinstance(error, LinkError) and isinstance(cause, OSError):
+        return errno.ENETUNREACH
+    if isinstance(error, LinkError):
+        return errno.ETIMEDOUT
+    return errno.EIO
+
+
+@dataclass(slots=True)
+class Post:
+    """Both sides: asks the offices of other nodes, and answers for ``office``."""
+
+    office: Office
+    identity: Identity
+    hello: PeerHello
+    port: int
+    _idle: dict[str, list[SealedLink]] = field(default_factory=dict)
+
+    # ------------------------------------------------------------------ asking
+
+    @asynccontextmanager
+    async def _line(self, node: str, *, fresh: bool) -> AsyncIterator[SealedLink]:
+        """A connection to a node, for one conversation; it is closed if that fails."""
+        idle = self._idle.setdefault(node, [])
+        while fresh and idle:
+            await idle.pop().close()
+        if idle:
+            link = idle.pop()
+        else:
+            opened, _ = await links.dial(self.office.world.ip, node, self.port, self.identity, self.hello)
+            link = await seal(opened, caller=True)
+        try:
+            yield link
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await link.close()
+            raise
+        if len(idle) < KEPT:
+            idle.append(link)
+        else:
+            await link.close()
+
+    async def _ask(self, node: str, message: Msg, body: Body | None = None) -> PostAnswer:
+        """The answer; OSError with the manual's errno."""
+        for fresh in (False, True):
+            try:
+                async with self._line(node, fresh=fresh) as link:
+                    return await _question(link, message, body)
+            except _LOST as error:
+                if fresh:
+                    raise OSError(errno_of(error), f"{node}: {error}") from error
+        raise AssertionError
+
+    async def where(self, node: str, pid: int) -> str:
+        answer = await self._ask(node, PostWhere(pid))
+        if answer.result:
+            raise OSError(answer.result, "no mailbox")
+        return answer.node
+
+    async def deliver(self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int:
+        message = PostDeliver(name, sender.home, sender.pid, sender.uid, sender.gid, *to, size, body is None)
+        return (await self._ask(node, message, body)).result
+
+    async def drop(self, node: str, key: Key, serial: int = 0) -> None:
+        await self._ask(node, PostFetched(*key, serial))
+
+    async def signal(self, node: str, pid: int) -> None:
+        await self._ask(node, PostSignal(pid))
+
+    async def fetch(self, key: Key) -> Mailbox | None:
+        """Bring a mailbox here, as its home-node allows; None if it is lost."""
+        if key[0] == self.office.me:
+            async with self.office.claims.setdefault(key[1], trio.Lock()):
+                holder = self.office.at.get(key[1])
+                if holder is None:
+                    return None
+                serial = await self._bring(key, holder)
+            await self._acknowledge(holder, key, serial)
+            return self.office.boxes.get(key)
+        home = from_unsigned(key[0])
+        for attempt in range(TRIES):
+            try:
+                async with self._line(home, fresh=attempt > 0) as link:
+                    holder, serial = await self._claim(link, key)
+                if holder != home:
+                    await self._acknowledge(holder, key, serial)
+                return self.office.boxes.get(key)
+            except _LOST as error:
+                log.info("mailbox of PID %d of %s: %s", key[1], home, error)
+                await trio.sleep(FIRST_RETRY * 2**attempt)
+        raise OSError(errno.ECONNRESET, home)
+
+    async def _acknowledge(self, holder: str, key: Key, serial: int) -> None:
+        """The old holder may forget it: whoever looks for it is told the new one from now on."""
+        if serial:
+            with contextlib.suppress(OSError):
+                await self.drop(holder, key, serial)
+
+    async def _claim(self, link: SealedLink, key: Key) -> tuple[str, int]:
+        """Who had the mailbox that is now in ``office.boxes``, and its serial there (0: nothing was brought).
+
+        To the home-node PostClaimed is the acknowledgement, if that was the holder.
+        """
+        answer = await _question(link, PostClaim(key[1]))
+        holder = "" if answer.result else answer.node
+        serial = 0
+        if holder and key not in self.office.boxes:
+            serial = await self._bring(key, holder)
+        here = key in self.office.boxes
+        await _question(link, PostClaimed(key[1], here, gone=bool(holder) and not here))
+        return holder, serial
+
+    async def _bring(self, key: Key, holder: str) -> int:
+        """From its holder into ``office.boxes``: its serial there, 0 if it is lost."""
+        for attempt in range(TRIES):
+            try:
+                async with self._line(holder, fresh=attempt > 0) as link:
+                    answer = await _question(link, PostFetch(*key))
+                    if answer.result:
+                        return 0
+                    box = await _receive(link, key)
+                self.office.accept(key, box)
+                return answer.serial
+            except _LOST as error:
+                log.info("mailbox of PID %d at %s: %s", key[1], holder, error)
+                await trio.sleep(FIRST_RETRY * 2**attempt)
+        return 0
+
+    # ------------------------------------------------------------------ answering
+
+    async def incoming(self, sock: trio.socket.SocketType) -> None:
+        """Serve a connection until it ends."""
+        try:
+            greeted, _ = await links.answer(sock, self.identity, self.hello)
+            link = await seal(greeted, caller=False)
+        except LinkError as error:
+            log.info("post from %s: %s", sock.getpeername()[0], error.reason)
+            return
+        claimed: trio.Lock | None = None
+        try:
+            while (message := await link.receive()) is not None:
+                if isinstance(message, PostClaim):
+                    if claimed is None:
+                        claimed = self.office.claims.setdefault(message.pid, trio.Lock())
+                        await claimed.acquire()
+                    await link.send(self._holder(message.pid))
+                elif isinstance(message, PostClaimed) and claimed is not None:
+                    self._claimed(message, link.ip)
+                    claimed.release()
+                    claimed = None
+                    await link.send(PostAnswer())
+                else:
+                    await self._serve(link, message)
+        finally:
+            if claimed is not None:
+                claimed.release()
+            with trio.CancelScope(shield=True):
+                await link.close()
+
+    def _holder(self, pid: int) -> PostAnswer:
+        try:
+            return PostAnswer(node=self.office.where(pid))
+        except OSError as error:
+            return PostAnswer(error.errno or errno.ESRCH)
+
+    def _claimed(self, message: PostClaimed, node: str) -> None:
+        key = (self.office.me, message.pid)
+        if message.here and message.pid in self.office.world.programs:
+            self.office.at[message.pid] = node
+            self.office.given(key, 0)
+        elif message.gone:
+            self.office.at.pop(message.pid, None)
+
+    async def _serve(self, link: SealedLink, message: object) -> None:
+        office = self.office
+        match message:
+            case PostDeliver():
+                await link.send(PostAnswer(await self._delivered(link, message)))
+            case PostWhere(pid=pid):
+                await link.send(self._holder(pid))
+            case PostFetch(home=home, pid=pid):
+                given = office.give_away((home, pid))
+                if given is None:
+                    await link.send(PostAnswer(errno.ESRCH))
+                else:
+                    await link.send(PostAnswer(serial=given.serial))
+                    await _send_box(link, given.box)
+            case PostFetched(home=home, pid=pid, serial=serial):
+                office.given((home, pid), serial)
+                await link.send(PostAnswer())
+            case PostSignal(pid=pid):
+                office.signal(pid)
+                await link.send(PostAnswer())
+            case _:
+                raise LinkError(f"{type(message).__name__} out of place")
+
+    async def _delivered(self, link: SealedLink, message: PostDeliver) -> int:
+        if not 0 <= message.size <= MAX_MESSAGE:
+            raise LinkError("message too long")
+        body = None if message.probe else await _receive_body(link, message.size)
+        key = (message.to_home, message.to_pid)
+        sender = Sender(message.home, message.pid, message.uid, message.gid, as_unsigned(link.ip))
+        box = self.office.boxes.get(key)
+        if box is None:
+            result = ELSEWHERE
+        elif body is None:
+            return self.office.probe(box, sender, message.size)
+        else:
+            result = self.office.deliver(box, sender, message.name, body)
+        if result and body is not None:
+            body.close()
+        return result
+
+
+# --------------------------------------------------------------------------- conversation
+
+
+async def _question(link: SealedLink, message: Msg, body: Body | None = None) -> PostAnswer:
+    with trio.fail_after(ANSWER_TIMEOUT):
+        if body is None or body.fd < 0:
+            await link.send(message, b"" if body is None else body.data)
+        else:
+            await link.send(message)
+            await _send_body(link, body)
+        answer = await link.receive()
+    if not isinstance(answer, PostAnswer):
+        raise LinkError(links.NO_RESPONSE)
+    return answer
+
+
+async def _send_body(link: SealedLink, body: Body) -> None:
+    for at in range(0, len(body), CHUNK):
+        with trio.fail_after(ANSWER_TIMEOUT):
+            await link.send_raw(body.part(at, CHUNK))
+
+
+async def _receive_body(link: SealedLink, size: int) -> Body:
+    """``size`` raw bytes; LinkError at the end of the link."""
+    if size <= INLINE:
+        data = await link.receive_raw(size)
+        return Body(bytes(data))
+    body = Body.file()
+    try:
+        while len(body) < size:
+            with trio.fail_after(ANSWER_TIMEOUT):
+                body.append(await link.receive_raw(min(CHUNK, size - len(body))))
+    except BaseException:
+        body.close()
+        raise
+    return body
+
+
+def groups(lengths: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """How the bodies of a mailbox travel: (first, end) of those that are sent in one piece, long ones each alone."""
+    first = size = 0
+    for number, length in enumerate(lengths):
+        if length > INLINE or size > CHUNK:
+            if number > first:
+                yield first, number
+            first, size = number, 0
+        if length > INLINE:
+            yield number, number + 1
+            first = number + 1
+        else:
+            size += length
+    if first < len(lengths):
+        yield first, len(lengths)
+
+
+async def _send_box(link: SealedLink, box: Mailbox) -> None:
+    """Its state, which may be longer than a message of the link, then the bodies."""
+    state = pack(box)
+    with trio.fail_after(ANSWER_TIMEOUT):
+        await link.send_raw(len(state).to_bytes(4, "big") + state)
+    bodies = [message.body for message in box.queue]
+    for first, end in groups([len(body) for body in bodies]):
+        body = bodies[first]
+        assert isinstance(body, Body)
+        if len(body) <= INLINE:
+            body = Body(b"".join(body.part(0, len(body)) for body in bodies[first:end]))
+        await _send_body(link, body)
+
+
+async def _receive(link: SealedLink, key: Key) -> Mailbox:
+    with trio.fail_after(ANSWER_TIMEOUT):
+        size = int.from_bytes(await link.receive_raw(4), "big")
+        try:
+            state = msgspec.msgpack.decode(await link.receive_raw(size), type=BoxState)
+            stored = unpack_stored(state.stored)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise LinkError(f"bad mailbox: {error}") from error
+    box = Mailbox(*key, state.uid, state.gid, Flag(state.flags), stored=stored, ended=state.ended)
+    box.latest = {(home, pid): name for home, pid, name in state.latest}
+    lengths = [length for _, _, _, length, _ in state.messages]
+    if len(lengths) > MAX_UNREAD or min(lengths, default=0) < 0 or sum(lengths) > MAX_MESSAGE:
+        raise LinkError("bad mailbox")
+    box.size = sum(lengths)
+    try:
+        for first, end in groups(lengths):
+            if lengths[first] > INLINE:
+                bodies = [await _receive_body(link, lengths[first])]
+            else:
+                with trio.fail_after(ANSWER_TIMEOUT):
+                    joined = memoryview(await link.receive_raw(sum(lengths[first:end])))
+                ends = list(accumulate(lengths[first:end]))
+                bodies = [Body(bytes(joined[at - size : at])) for at, size in zip(ends, lengths[first:end])]
+            for body, (home, pid, location, _, start) in zip(bodies, state.messages[first:end]):
+                box.queue.append(Message(home, pid, location, body, min(max(start, 0), len(body))))
+    except BaseException:
+        for message in box.queue:
+            assert isinstance(message.body, Body)
+            message.body.close()
+        raise
+    return box

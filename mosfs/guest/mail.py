@@ -1,0 +1,171 @@
+"""Direct communication of guests: served here, by the post office of this node, without asking home (docs/design/mailboxes.md)."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mosfs.calls.request import Request
+from mosfs.guest.body import Body, State
+from mosfs.mbox import calls
+from mosfs.mbox.calls import Descriptor, Place
+from mosfs.mbox.desk import Desk
+from mosfs.migrate.capture import ERESTARTSYS
+from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import LastMessage
+from mosfs.wire.orders import MailSeen, MailTable
+
+if TYPE_CHECKING:
+    from mosfs.guest.host import Host
+
+SYS_KILL = 62
+#: A program asks for its last message by opens.
+_OPENS = frozenset({2, 257, 437})
+
+
+class Mail:
+    """A guest that uses direct communication: the desk's customer. State MAIL: the office will answer; POST: it waits."""
+
+    def __init__(self, mails: Mails, body: Body, told: MailTable) -> None:
+        self.mails = mails
+        self.body = body
+        self.told = told
+        self.table = _table(told)
+        self.filter_at = told.filter_at
+        self.last: LastMessage | None = None
+        self.news = False
+        self.ends_with = 0  # what the program hears of the call that was made at home instead
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return (self.told.home, self.body.pair)
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        return (self.told.uid, self.told.gid)
+
+    @property
+    def task(self) -> Task:
+        return self.body.task
+
+    def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
+        return descriptor.nonblocking
+
+    def finish(self, result: int) -> None:
+        if self.body.state is State.MAIL:
+            self.mails.host.finish_call(self.body, result)
+
+    def break_pipe(self) -> None:
+        """The signal must arise at home: the program's call becomes that kill(2), whose result it will not see."""
+        body = self.body
+        if body.state is State.MAIL:
+            self.ends_with = -errno.EPIPE
+            args = (body.pair, signal.SIGPIPE, 0, 0, 0, 0)
+            self.mails.host.forward(body, Request(SYS_KILL, args, body.task.peek_mask()))
+
+    def wait(self) -> None:
+        body = self.body
+        if body.state is not State.MAIL:
+            return
+        body.state = State.POST
+        if body.infos:  # signals came while the office was asked
+            self.mails.signalled(body)
+
+    def again(self) -> None:
+        if self.body.state is State.POST:
+            self.mails.serve(self.body)
+
+    def remember(self, last: LastMessage) -> None:
+        self.last = last
+        self.news = True
+
+
+def _table(told: MailTable) -> dict[int, Descriptor]:
+    return {fd: Descriptor(Place(home, pid, own, pipe), slow) for fd, home, pid, own, pipe, slow in told.entries}
+
+
+class Mails:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.desk = Desk(host.control)
+
+    def told(self, body: Body, payload: bytes) -> None:
+        """MAIL_TABLE: home is the authority on descriptors; what the body itself has changed came with its image."""
+        table = msgspec.msgpack.decode(payload, type=MailTable)
+        mail: Mail | None = body.mail
+        if mail is None:
+            body.mail = mail = Mail(self, body, table)
+            if body.meta is not None and body.meta.mail is not None:
+                mail.filter_at, mail.last = body.meta.mail
+                mail.news = True
+        mail.told, mail.table = table, _table(table)
+
+    def trapped(self, body: Body, nr: int, args: Sequence[int]) -> bool:
+        """A call of the body; False: it is none of ours."""
+        mail: Mail | None = body.mail
+        if mail is None:
+            return False
+        if nr in _OPENS:
+            self._report(mail)
+        return nr in calls.TRANSFERS and args[0] & 0xFFFFFFFF in mail.table and self.serve(body)
+
+    def serve(self, body: Body) -> bool:
+        """Make the call in which the body stands; False: its descriptor is none of ours."""
+        mail: Mail = body.mail
+        r = body.regs
+        args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
+        body.state = State.MAIL
+        if self.desk.call(mail, mail.table[args[0] & 0xFFFFFFFF], body.nr, args):
+            return True
+        body.state = State.RUNNING
+        return False
+
+    def concerns(self, body: Body) -> bool:
+        """The call in which the body stands is served here."""
+        mail: Mail | None = body.mail
+        return mail is not None and body.nr in calls.TRANSFERS and body.regs.rdi & 0xFFFFFFFF in mail.table
+
+    def signalled(self, body: Body) -> None:
+        """A signal has come for a body that waits: its handler may run, then the kernel decides whether the call is made again."""
+        self.leave(body)
+        self.host.interrupted(body, -ERESTARTSYS)
+
+    def leave(self, body: Body) -> None:
+        """It waits no more."""
+        if body.mail is not None:
+            self.desk.leave(body.mail.key)
+
+    def _report(self, mail: Mail) -> None:
+        if mail.news:
+            mail.news = False
+            seen = MailSeen(mail.filter_at, mail.last)
+            self.host.channel.send(Kind.MAIL_SEEN, mail.body.pair, msgspec.msgpack.encode(seen))
+
+    def result_of(self, body: Body, result: int) -> int:
+        """What the program hears of an answer from home."""
+        if body.mail is None or not body.mail.ends_with:
+            return result
+        result, body.mail.ends_with = body.mail.ends_with, 0
+        return result
+
+    def forked(self, body: Body, child: Body) -> None:
+        """The child has its parent's senders; the mailbox is not its own."""
+        mail: Mail | None = body.mail
+        if mail is None:
+            return
+        told = mail.told
+        senders = [entry for entry in told.entries if not entry[3]]
+        child.mail = Mail(self, child, MailTable(senders, told.home, told.uid, told.gid, 0))
+
+    def message(self, message: object, passed: object) -> None:
+        try:
+            self.desk.message(message, passed)
+        except TaskGone as gone:
+            body = self.host.by_pid.get(gone.pid)
+            if body is not None and gone.status is not None:
+                self.host.died(body, gone.status)

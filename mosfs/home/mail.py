@@ -1,0 +1,427 @@
+"""Direct communication of programs at home, and of deputies for those that are away (docs/design/mailboxes.md).
+
+A descriptor is an unconnected socket in the program; `Mails.places` says by inode number what it is for. At home its calls stop
+in a filter of their own and are served by the desk. Away the host serves them: it has a copy of the program's table, sent
+(`tell`) before the answer to any call that may have changed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from mosfs.abi.flags import O_CREAT
+from mosfs.calls.request import Request, pack_reply
+from mosfs.home.control_calls import Letters
+from mosfs.home.deputy import Deputy
+from mosfs.home.program import Program
+from mosfs.mbox import calls
+from mosfs.mbox.calls import Descriptor, Place
+from mosfs.mbox.desk import Desk
+from mosfs.mbox.model import ALL_FLAGS
+from mosfs.migrate.capture import ERESTARTSYS
+from mosfs.procfs.table import as_unsigned
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Status, Stop
+from mosfs.trace.task import NOTHING, Task, copy_regs
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import LastMessage
+from mosfs.wire.orders import MailTable
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+SYS_CLOSE, SYS_PAUSE, SYS_SOCKET, SYS_PRCTL, SYS_SECCOMP = 3, 34, 41, 157, 317
+AF_UNIX, SOCK_STREAM = 1, 1
+PR_SET_NO_NEW_PRIVS, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW = 38, 1, 4
+
+
+class Mail:
+    """A program that uses direct communication: the desk's customer while it is at home."""
+
+    def __init__(self, mails: Mails, p: Program) -> None:
+        self.mails = mails
+        self.p = p
+        self.filter_at = 0
+        self.own_fd = -1  # what the first open of the mailbox gave
+        self.regs: Any = None  # at the stop of the call that is being served, or that waits
+        self.asked = False  # the office will answer: it stands still until then
+        self.opening: object | None = None  # the open of the mailbox that is under way
+        self.filtered = False
+        self.told: MailTable | None = None
+        self._owner: tuple[int, int] | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return (self.mails.home, self.mails.tracer.process(self.p).pid)
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """Who it was when it opened its first descriptor, or executed its program."""
+        if self._owner is None:
+            self._owner = _owner(self.p.pid)
+        return self._owner
+
+    def changed_program(self) -> None:
+        self.filter_at, self.told, self._owner = 0, None, None
+
+    def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
+        return calls.nonblocking(self.p.pid, fd)
+
+    @property
+    def task(self) -> Task:
+        return self.p.task
+
+    @property
+    def waits(self) -> bool:
+        """It is in pause(2) instead of the call in ``regs``."""
+        return self.regs is not None and not self.asked
+
+    def finish(self, result: int) -> None:
+        regs, self.regs, self.asked = self.regs, None, False
+        if regs is not None and self.p.pid in self.mails.tracer.programs:
+            self.mails.tracer.answer(self.p, regs, result)
+
+    def break_pipe(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.p.pid, signal.SIGPIPE)
+        self.finish(-errno.EPIPE)
+
+    def wait(self) -> None:
+        """Let it wait in a call that signals and our interrupt end; `leave_wait` puts the real one in its place."""
+        self.asked = False
+        regs = copy_regs(self.regs)
+        regs.orig_rax = SYS_PAUSE
+        self.p.task.set_regs(regs)
+        self.p.task.cont()
+
+    def again(self) -> None:
+        if self.waits:
+            self.p.task.interrupt()
+
+    def leave_wait(self) -> None:
+        """At a stop that ended pause(2): as if the program's own call had been interrupted. The kernel does the rest."""
+        regs, self.regs = copy_regs(self.regs), None
+        self.mails.desk.leave(self.key)
+        regs.rax = -ERESTARTSYS & NOTHING
+        self.p.task.set_regs(regs)
+
+    def remember(self, last: LastMessage) -> None:
+        self.p.last_message = last
+
+
+class Mails:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.desk = Desk(tracer.control)
+        self.places: dict[int, Place] = {}
+
+    @property
+    def home(self) -> int:
+        return as_unsigned(self.tracer.config.ip)
+
+    def table(self, pid: int) -> dict[int, Descriptor]:
+        return calls.table(pid, self.places) if self.places else {}
+
+    def involved(self, p: Program) -> bool:
+        """Has it a descriptor for direct communication (direct_communication(7), LIMITATIONS)?"""
+        return p.mail is not None and bool(self.table(p.pid))
+
+    # ------------------------------------------------------------------ opening
+
+    def opened_at_home(self, p: Program, asked: Letters, regs: Any) -> None:
+        kept = copy_regs(regs)
+
+        def done(result: int) -> None:
+            if self.tracer.programs.get(p.pid) is p:
+                self.tracer.answer(p, kept, result)
+
+        self._open(p, asked, lambda: Calls(p.task), lambda action: action(), done)
+
+    def opened_away(self, p: Program, asked: Letters, mask: int) -> None:
+        """The deputy is READY now, but the office's answer may come when it is parked, gone, or asked the same again."""
+        deputy = p.deputy
+        assert deputy is not None
+        self._mail(p)
+
+        def session() -> Calls:
+            deputy.set_mask(mask)
+            return Calls(p.task, base=deputy.base, mask=deputy.mask)
+
+        def ready(action: Callable[[], None]) -> None:
+            if p.deputy is deputy:
+                deputy.when_ready(action)
+
+        def done(result: int) -> None:
+            deputy.ready_since = time.monotonic()
+            self.tracer.away.watch(p)
+            self.tell(p)
+            self.tracer.away.send(p, Kind.REPLY, pack_reply(result, []))
+
+        self._open(p, asked, session, ready, done)
+
+    def _open(
+        self, p: Program, asked: Letters, session: Callable[[], Calls], ready: Callable[[Callable[[], None]], None],
+        done: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        """Serve an open. ``session`` is for calls in the program, when it is ``ready``; ``done`` gets the result, once."""
+        if not self.tracer.configured():
+            done(-errno.ENETUNREACH)
+            return
+        if asked.receiver is None:
+            self._open_own(p, asked, session, ready, done)
+            return
+        place = self._receiver(*asked.receiver)
+        if isinstance(place, int):
+            done(-place)
+        elif not asked.flags & 1:
+            done(-errno.EINVAL)
+        elif sum(not found.place.own for found in self.table(p.pid).values()) >= calls.MAX_SENDERS:
+            done(-errno.EMFILE)
+        else:
+            place = place._replace(pipe=bool(asked.flags & calls.O_APPEND))
+            done(self._make(p, place, asked.flags & (calls.O_CLOEXEC | calls.O_NONBLOCK), session))
+
+    def _receiver(self, address: bytes, number: int) -> Place | int:
+        """Whom ``mbox/{address}/{number}`` names; an errno value if nobody."""
+        try:
+            home = as_unsigned(address.decode())
+        except ValueError:
+            return errno.ENOENT
+        if not 2 <= number <= _pid_max() or not (home in (0, self.home) or self._in_cluster(home)):
+            return errno.ENOENT
+        return Place(home or self.home, number)
+
+    def _in_cluster(self, home: int) -> bool:
+        return any(first <= home < first + count for first, count in self.tracer.config.cluster)
+
+    def _open_own(
+        self, p: Program, asked: Letters, session: Callable[[], Calls], ready: Callable[[Callable[[], None]], None],
+        done: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        flags = asked.value & 0xFFFFFFFF if asked.flags & O_CREAT else -1
+        if flags & ~ALL_FLAGS and flags != -1:
+            done(-errno.EINVAL)
+            return
+        mail = self._mail(p)
+        mail.opening = token = object()
+        mail.asked = True
+
+        def opened(result: int) -> None:
+            if mail.opening is token:
+                mail.asked = False
+                ready(lambda: proceed(result))
+
+        def proceed(result: int) -> None:
+            if mail.opening is not token:
+                return
+            mail.opening = None
+            mine = self._own_descriptors(p)
+            if result == 0 and not mine:
+                place = Place(*mail.key, own=True)
+                result = mail.own_fd = self._make(p, place, asked.flags & calls.O_CLOEXEC, session)
+            elif result == 0:
+                result = mail.own_fd = mail.own_fd if mail.own_fd in mine else mine[0]
+            done(result)
+
+        self.desk.open(mail, flags, opened)
+
+    def _mail(self, p: Program) -> Mail:
+        if p.mail is None:
+            p.mail = Mail(self, p)
+        mail: Mail = p.mail
+        return mail
+
+    def _make(self, p: Program, place: Place, flags: int, session: Callable[[], Calls]) -> int:
+        """The descriptor, in the program; before the first one the filter that makes its calls stop."""
+        mail = self._mail(p)
+        with session() as call:
+            if not mail.filtered:
+                _install(call)
+                mail.filtered = True
+                if p.private is not None:
+                    self.tracer.private.grant(p, p.private)
+            fd: int = call(SYS_SOCKET, AF_UNIX, SOCK_STREAM | flags, 0)
+        if fd >= 0:
+            self.places[calls.inode(p.pid, fd)] = place
+        mail.told = None
+        return fd
+
+    # ------------------------------------------------------------------ calls at home
+
+    def trapped(self, p: Program, regs: Any, nr: int) -> bool:
+        """A call of `calls.CAUGHT` at home; False: the kernel shall make it."""
+        if not self.places:
+            return False
+        args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+        if nr in calls.CLOSING:
+            return self._closing(p, regs, nr, args)
+        fd = args[0] & 0xFFFFFFFF
+        place = self.places.get(calls.inode(p.pid, fd))
+        if place is None:
+            return False
+        mail = self._mail(p)
+        mail.regs, mail.asked = copy_regs(regs), True
+        if self.desk.call(mail, Descriptor(place), nr, args):
+            return True
+        mail.regs, mail.asked = None, False
+        return False
+
+    def _closing(self, p: Program, regs: Any, nr: int, args: Sequence[int]) -> bool:
+        """The last descriptor of the mailbox goes: its messages go first."""
+        mail = p.mail
+        if mail is None or mail.own_fd < 0 or not self._will_close(p, nr, args):
+            return False
+        mail.own_fd = -1
+        mail.regs, mail.asked = copy_regs(regs), True
+
+        def closed() -> None:
+            mail.regs, mail.asked = None, False
+            if p.pid in self.tracer.programs:
+                p.task.cont()
+
+        self.desk.close(mail, closed)
+        return True
+
+    def _will_close(self, p: Program, nr: int, args: Sequence[int]) -> bool:
+        mine = self._own_descriptors(p)
+        is_open = nr == calls.CLOSE or bool(_exists(p.pid, args[0] & 0xFFFFFFFF))
+        return bool(mine) and not calls.survivors(nr, args, mine, is_open)
+
+    def _own_descriptors(self, p: Program) -> list[int]:
+        own = Place(*self._mail(p).key, own=True)
+        return [fd for fd, found in self.table(p.pid).items() if found.place == own]
+
+    def stopped(self, p: Program, status: Status) -> None:
+        """Any stop of a program at home that may have ended its waiting."""
+        mail = p.mail
+        if mail is not None and mail.waits and status.stop in (Stop.SIGNAL, Stop.TRAP, Stop.GROUP):
+            mail.leave_wait()
+
+    # ------------------------------------------------------------------ family
+
+    def inherited(self, p: Program, q: Program) -> list[int]:
+        """After fork: the child's senders work, the mailbox is not its own. Which descriptors it must close."""
+        if p.mail is None:
+            return []
+        self._mail(q).filtered = p.mail.filtered
+        if p.mail.own_fd < 0:
+            return []
+        return [fd for fd, found in self.table(q.pid).items() if found.place.own]
+
+    @staticmethod
+    def disinherit(task: Task, fds: Sequence[int], **session: Any) -> None:
+        """Close what a child must not have; its registers are as before."""
+        regs = copy_regs(task.peek_regs())
+        with Calls(task, **session) as call:
+            for fd in fds:
+                call(SYS_CLOSE, fd)
+        if not session:
+            regs.orig_rax = NOTHING
+            task.set_regs(regs)
+
+    def exec_done(self, p: Program) -> None:
+        """Close-on-exec may have closed the mailbox; the filter's address means nothing in the new program."""
+        mail = p.mail
+        if mail is None:
+            return
+        mail.changed_program()
+        if mail.own_fd >= 0 and not self._own_descriptors(p):
+            mail.own_fd = -1
+            self.desk.close(mail, lambda: None)
+
+    def gone(self, p: Program) -> None:
+        if p.mail is not None:
+            self.desk.leave(p.mail.key)
+
+    # ------------------------------------------------------------------ away
+
+    def changed(self, p: Program, nr: int) -> None:
+        """A forwarded call of `calls.CHANGING` has been made: tell the host."""
+        if p.mail is not None and nr in calls.CHANGING:
+            self.tell(p)
+
+    def closing_away(self, p: Program, deputy: Deputy, request: Request) -> bool:
+        """As `_closing`: True if the deputy makes the call later, when the office has answered."""
+        mail = p.mail
+        if mail is None or mail.own_fd < 0 or not self._will_close(p, request.nr, request.args):
+            return False
+        mail.own_fd = -1
+
+        def closed() -> None:
+            # a program that came home meanwhile makes the call again, there
+            if p.deputy is deputy:
+                deputy.when_ready(lambda: deputy.start(request))
+
+        self.desk.close(mail, closed)
+        self.tracer.away.watch(p)
+        return True
+
+    def tell(self, p: Program, link: Any = None) -> None:
+        """Give the host the table of the program's descriptors, if it has another one. ``link``: a new host."""
+        mail = p.mail
+        if mail is None:
+            return
+        entries = [(fd, *found.place, found.nonblocking) for fd, found in self.table(p.pid).items()]
+        uid, gid = mail.owner
+        table = MailTable(entries, self.home, uid, gid, mail.filter_at)
+        if link is None and table == mail.told:
+            return
+        mail.told = table
+        payload = msgspec.msgpack.encode(table)
+        if link is None:
+            self.tracer.away.send(p, Kind.MAIL_TABLE, payload)
+            return
+        try:
+            link.channel.send(Kind.MAIL_TABLE, p.pid, payload)
+        except ChannelLost:
+            self.tracer.away.link_lost(link)
+
+    def seen(self, p: Program, filter_at: int, last: LastMessage | None) -> None:
+        """What the host knows newer than we: address of the filter, last message read."""
+        if p.mail is not None:
+            p.mail.filter_at = filter_at
+            p.mail.told = None
+        if last is not None:
+            p.last_message = last
+
+
+def _install(call: Calls) -> None:
+    program = calls.post_filter()
+    at = layout.SCRATCH + 64
+    call.task.write(layout.SCRATCH, calls.filter_argument(program, at))
+    call.task.write(at, program)
+    result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, layout.SCRATCH)
+    if result == -errno.EACCES:  # it has given its privileges up
+        call.must(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
+        result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, layout.SCRATCH)
+    if result < 0:
+        raise OSError(-result, "seccomp")
+
+
+def _exists(pid: int, fd: int) -> bool:
+    return os.path.lexists(f"/proc/{pid}/fd/{fd}")
+
+
+def _owner(pid: int) -> tuple[int, int]:
+    """Effective user and group of a process."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            lines = dict(line.split(":", 1) for line in status)
+    except OSError:
+        return (-1, -1)
+    return int(lines["Uid"].split()[1]), int(lines["Gid"].split()[1])
+
+
+def _pid_max() -> int:
+    with open("/proc/sys/kernel/pid_max", encoding="ascii") as text:
+        return int(text.read())

@@ -1,0 +1,101 @@
+"""How a tracer begins and ends: for a launcher that becomes a program, or for programs whose tracer died.
+
+The fork server calls these.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import socket
+import traceback
+from contextlib import suppress
+
+from mosfs.abi.texts import Reason, Text, text
+from mosfs.home.program import Place
+from mosfs.home.tracer import Tracer
+from mosfs.migrate.capture import comm_of
+from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.messages import AdoptTracer, ProcState, Settings, SpawnTracer
+
+
+def why_not_seized(error: Exception) -> str:
+    """In the manual's words (section 10.5) where it has some: ptrace(2), PTRACE_SEIZE, and what a security module may add."""
+    texts = {
+        errno.EIO: Text.NO_PTRACE, errno.EINVAL: Text.NO_PTRACE, errno.EPERM: Text.TOO_SECURE, errno.EACCES: Text.TOO_SECURE,
+        errno.ENOMEM: Text.NO_MEMORY,
+    }  # fmt: skip
+    found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
+    return text(found) if found is not None else str(error)
+
+
+def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
+    """Seize the launcher, answer it, and own its tree until it is empty."""
+    tracer = Tracer(spawn.pid, spawn.uid, spawn.socket)
+    task = Task(spawn.pid)
+    try:
+        task.seize()
+    except (TaskGone, OSError) as error:
+        launcher.send(b"ERR\0" + why_not_seized(error).encode())
+        return 1
+    p = tracer.adopt(task, spawn.settings)
+    p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
+    p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
+    launcher.send(b"OK")
+    launcher.close()
+    return _serve(tracer)
+
+
+def adopt(spawn: AdoptTracer) -> int:
+    """Take over programs at home whose tracer died."""
+    tracer = Tracer(spawn.pids[0] if spawn.pids else 0, spawn.uid, spawn.socket)
+    states = {state.pid: state for state in spawn.states}
+    for pid in spawn.pids:
+        task = Task(pid)
+        try:
+            task.seize()
+        except (TaskGone, OSError):
+            tracer.lost.append(pid)
+            continue
+        state: ProcState | None = states.get(pid)
+        p = tracer.adopt(task, state.settings if state else Settings())
+        p.place = Place.HOME
+        tracer.private.adopted(p)
+        if state is not None:
+            p.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
+            # a move that was under way has ended with the tracer that made it
+            p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
+        p.comm = comm_of(pid)
+        for tid in other_threads(pid):
+            with suppress(TaskGone, OSError):
+                thread = Task(tid)
+                thread.seize()
+                tracer.new_thread(tracer.adopt(thread, p.settings, parent=p), p)
+    if not tracer.programs:
+        tracer.begun = True
+        tracer.connect()
+        return 0
+    return _serve(tracer)
+
+
+def other_threads(pid: int) -> list[int]:
+    """The threads of a process but its first."""
+    try:
+        return [int(tid) for tid in os.listdir(f"/proc/{pid}/task") if int(tid) != pid]
+    except OSError:
+        return []
+
+
+def _serve(tracer: Tracer) -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        tracer.run()
+        tracer.traces.end()
+    except Exception:
+        tracer.log(traceback.format_exc(), 40)
+        raise
+    return 0
+

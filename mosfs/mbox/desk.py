@@ -1,0 +1,277 @@
+"""The counter between a tracer or host and the post office of its mosd: calls of stopped programs become requests, answers results.
+
+A request is always answered at once or after a bounded time; a call that must wait is answered "not yet", and `MailWake` tells when
+to make it again. So nothing is ever under way while a program waits: it may be signalled, moved or killed as at any other time.
+
+What the manual's errors mean here (readings, row 41): ENETUNREACH there is no mosd; ECONNRESET it ended while we read, or the
+mailbox was lost with it; EIO it ended while we sent.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from mosfs.mbox import calls
+from mosfs.mbox.body import Body
+from mosfs.mbox.calls import Descriptor
+from mosfs.mbox.filters import (
+    INTERESTS,
+    MAX_STORED,
+    SIOCINTERESTED,
+    SIOCSTOREINTERESTS,
+    SIOCWHICH,
+    SIZE,
+    BadFilter,
+    unpack,
+    unpack_stored,
+)
+from mosfs.mbox.model import PEEK
+from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.control import ControlLink
+from mosfs.wire.messages import (
+    LastMessage,
+    MailAnswer,
+    MailClose,
+    MailFilters,
+    MailOpen,
+    MailPut,
+    MailTake,
+    MailWake,
+    Msg,
+)
+
+_MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
+_MOST = 0x7FFF_F000  #: what one read(2) transfers at most
+
+
+class Customer(Protocol):
+    """A program that stands in one of its calls. `finish`, `wait` and `again` let it go on, each in its way."""
+
+    filter_at: int  #: address of its struct interested, 0 for none
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(home, pid)."""
+
+    @property
+    def owner(self) -> tuple[int, int]:
+        """(uid, gid)."""
+
+    @property
+    def task(self) -> Task: ...
+    def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
+        """O_NONBLOCK of a descriptor."""
+        ...
+
+    def finish(self, result: int) -> None:
+        """The call is over."""
+
+    def break_pipe(self) -> None:
+        """The call ends with EPIPE, and SIGPIPE (pipe(7))."""
+
+    def wait(self) -> None:
+        """The call must wait for `again`."""
+
+    def again(self) -> None:
+        """Make the call that waits again; nothing if it does not wait any more."""
+
+    def remember(self, last: LastMessage) -> None:
+        """What sender_home, sender_pid, sender_location and message_length show from now on."""
+
+
+#: Gets the answer and the body that came with it (closed afterwards); None: mosd is gone.
+Done = Callable[[MailAnswer | None, Body], None]
+
+
+class Desk:
+    def __init__(self, control: ControlLink) -> None:
+        self.control = control
+        self._asked: dict[int, Done] = {}
+        self._next = 1
+        self._waiting: dict[tuple[int, int], Customer] = {}
+
+    # ------------------------------------------------------------------ conversation
+
+    def ask(self, make: Callable[[int], Msg], done: Done, beside: int = -1) -> None:
+        number, self._next = self._next, self._next + 1
+        self._asked[number] = done
+        if not self.control.send(make(number), beside):
+            del self._asked[number]
+            answer = MailAnswer(number, -errno.ENETUNREACH)
+            done(answer, Body())
+
+    def message(self, message: Any, passed: Any) -> None:
+        """A MailAnswer or MailWake of mosd."""
+        if isinstance(message, MailWake):
+            customer = self._waiting.pop((message.home, message.pid), None)
+            if customer is not None:
+                customer.again()
+            return
+        done = self._asked.pop(message.req, None)
+        body = Body(message.data)
+        if passed is not None:
+            body = Body.received(os.dup(passed.fileno()), message.size)
+            passed.close()
+        try:
+            if done is not None:
+                done(message, body)
+        finally:
+            body.close()
+
+    def lost(self) -> None:
+        """mosd is gone."""
+        asked, self._asked = self._asked, {}
+        for done in asked.values():
+            done(None, Body())
+        waiting, self._waiting = self._waiting, {}
+        for customer in waiting.values():
+            customer.again()
+
+    def leave(self, key: tuple[int, int]) -> None:
+        """The program waits no more."""
+        self._waiting.pop(key, None)
+
+    def _wait(self, customer: Customer) -> None:
+        self._waiting[customer.key] = customer
+        customer.wait()
+
+    # ------------------------------------------------------------------ the mailbox
+
+    def open(self, customer: Customer, flags: int, done: Callable[[int], None]) -> None:
+        """Open the mailbox, or change its flags; ``done`` gets 0 or -errno."""
+        (home, pid), (uid, gid) = customer.key, customer.owner
+        self.ask(lambda n: MailOpen(n, home, pid, uid, gid, flags), lambda answer, _: done(_result(answer, errno.ECONNRESET)))
+
+    def close(self, customer: Customer, done: Callable[[], None]) -> None:
+        home, pid = customer.key
+        customer.filter_at = 0
+        self.ask(lambda n: MailClose(n, home, pid), lambda *_: done())
+
+    # ------------------------------------------------------------------ calls
+
+    def call(self, customer: Customer, descriptor: Descriptor, nr: int, args: Sequence[int]) -> bool:
+        """Serve one of `calls.TRANSFERS`; False: it is none of ours, the kernel shall make it."""
+        place = descriptor.place
+        mine = place.own and (place.home, place.pid) == customer.key
+        try:
+            if nr == calls.IOCTL:
+                return mine and self._ioctl(customer, args[1] & 0xFFFFFFFF, args[2])
+            if nr in (calls.READ, calls.READV):
+                if not mine:
+                    raise OSError(errno.EBADF, "not our mailbox")
+                self._take(customer, nr, args)
+            elif place.own:
+                raise OSError(errno.EBADF, "a mailbox cannot be written")
+            else:
+                self._put(customer, descriptor, nr, args)
+        except TaskGone:
+            raise
+        except BadFilter:
+            customer.finish(-errno.EINVAL)
+        except OSError as error:
+            customer.finish(-(error.errno or errno.EFAULT))
+        return True
+
+    def _take(self, customer: Customer, nr: int, args: Sequence[int]) -> None:
+        if nr == calls.READ and args[2] == _MINUS_ONE:
+            pieces, count = [], PEEK
+        else:
+            pieces = calls.vectors(customer.task, nr, args)
+            count = sum(size for _, size in pieces)
+            if count >> 63:
+                raise OSError(errno.EINVAL, "length")
+            count = min(count, _MOST)
+        chosen = b""
+        if customer.filter_at:
+            chosen = customer.task.read(customer.filter_at, SIZE)
+            unpack(chosen)
+        home, pid = customer.key
+
+        def done(answer: MailAnswer | None, body: Body) -> None:
+            result = _result(answer, errno.ECONNRESET)
+            if answer is not None:
+                if answer.wait:
+                    self._wait(customer)
+                    return
+                if answer.last is not None:
+                    customer.remember(answer.last)
+                if result > 0 and pieces:
+                    try:
+                        calls.scatter(customer.task, pieces, body, answer.offset, result)
+                    except OSError:
+                        result = -errno.EFAULT
+            customer.finish(result)
+
+        self.ask(lambda n: MailTake(n, home, pid, count, chosen), done)
+
+    def _put(self, customer: Customer, descriptor: Descriptor, nr: int, args: Sequence[int]) -> None:
+        to = descriptor.place
+        pieces, size = calls.message_of(calls.vectors(customer.task, nr, args), cut=to.pipe)
+        (home, pid), (uid, gid) = customer.key, customer.owner
+
+        def done(answer: MailAnswer | None, _: Body) -> None:
+            if answer is not None and answer.wait:
+                if not customer.nonblocking(descriptor, args[0] & 0xFFFFFFFF):
+                    self._wait(customer)
+                    return
+                customer.finish(-errno.ENOSPC)
+            else:
+                result = _result(answer, errno.EIO)
+                if to.pipe and result in (-errno.ESRCH, -errno.EACCES):
+                    customer.break_pipe()
+                else:
+                    customer.finish(size if result == 0 else result)
+
+        body = calls.gather(customer.task, pieces, size)
+        try:
+            self.ask(lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data), done, body.fd)
+        finally:
+            body.close()
+
+    def _ioctl(self, customer: Customer, command: int, at: int) -> bool:
+        if command == SIOCINTERESTED:
+            if at:
+                customer.task.read(at, SIZE)  # its contents count when a message is read
+            before, customer.filter_at = customer.filter_at, at
+            customer.finish(before)
+        elif command == SIOCSTOREINTERESTS:
+            self._store(customer, at)
+        elif command == SIOCWHICH:
+            self._which(customer, at)
+        else:
+            return False
+        return True
+
+    def _store(self, customer: Customer, at: int) -> None:
+        number, array = INTERESTS.unpack(customer.task.read(at, INTERESTS.size))
+        if not 0 <= number <= MAX_STORED:
+            raise BadFilter("number")
+        filters = customer.task.read(array, number * SIZE) if number else b""
+        unpack_stored(filters)
+        home, pid = customer.key
+        self.ask(
+            lambda n: MailFilters(n, home, pid, filters),
+            lambda answer, _: customer.finish(_result(answer, errno.ECONNRESET)),
+        )
+
+    def _which(self, customer: Customer, at: int) -> None:
+        home, pid = customer.key
+
+        def done(answer: MailAnswer | None, body: Body) -> None:
+            result = _result(answer, errno.ECONNRESET)
+            if answer is not None and result == 0:
+                result = answer.number
+                try:
+                    customer.task.write(at, body.data)
+                except OSError:
+                    result = -errno.EFAULT
+            customer.finish(result)
+
+        self.ask(lambda n: MailFilters(n, home, pid), done)
+
+
+def _result(answer: MailAnswer | None, lost: int) -> int:
+    return -lost if answer is None else answer.result
