@@ -170,10 +170,11 @@ def put(call: Calls, store: Store, entry: OpenRecord) -> None:
     ours = travel.described(store, entry)
     try:
         keep = {fd: description_of(call.task.pid, fd)[1] & os.O_CLOEXEC for fd in entry.fds}
-        fresh = hand_over(call, ours, cloexec=True)
-        for fd in entry.fds:
-            call.must(SYS_DUP3, fresh, fd, keep[fd])
-        call(SYS_CLOSE, fresh)
+        with _spare(call):
+            fresh = _hand_over(call, ours, MAX_LIMIT, cloexec=True)
+            for fd in entry.fds:
+                call.must(SYS_DUP3, fresh, fd, keep[fd])
+            call(SYS_CLOSE, fresh)
     finally:
         os.close(ours)
 
