@@ -206,7 +206,7 @@ class Departure:
     def commit(self, p: Program, link: Link, move: Move) -> None:
         """RUNNING: the body has begun. What is left here becomes the deputy."""
         _regs, sleep = move.regs
-        p.signals = p.seq = 0  # as in the image
+        p.signals = 0  # as in the image
         p.link, p.place, p.held = link, Place.AWAY, False
         p.answer = None
         asleep = p.deputy if p.sleeping is not None else None
