@@ -341,6 +341,8 @@ class Onward:
                     raise BadImage(f"frame {head.kind} where an image should begin")
                 self.early(head, channel)
         except (ChannelLost, BadImage) as error:
+            if host.channel.lost:  # it is home that cannot be reached
+                raise
             host.log(f"image from another node: {error}", 30)
             host.close_direct()
             for pair in list(host.arriving):
