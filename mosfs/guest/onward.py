@@ -341,7 +341,7 @@ class Onward:
                     raise BadImage(f"frame {head.kind} where an image should begin")
                 self.early(head, channel)
         except (ChannelLost, BadImage) as error:
-            if host.channel.lost:  # it is home that cannot be reached
+            if host.channel.lost:
                 raise
             host.log(f"image from another node: {error}", 30)
             host.close_direct()
