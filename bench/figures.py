@@ -211,6 +211,16 @@ def m3(bed: Bed, rounds: int) -> Iterator[Result]:
     yield gaps("M3", "downtime, 4 MB", bed, rounds, 4, 0, 8.0)
 
 
+def p1(bed: Bed) -> list[Line]:
+    """Private temporary files: what `loops` makes in /tmp is private under -X /tmp."""
+    places = {"home": HOME, "away": AWAY}
+    sizes = {"1 MB": (1 << 20, 500, 2.0), "64 B": (64, 20_000, None)}
+    return [
+        Line(f"private file, write of {what}, {name}", loop(bed, "append", count, size), [*where, "-X", "/tmp"], target)
+        for what, (size, count, target) in sizes.items() for name, where in places.items()
+    ]
+
+
 def mail(bed: Bed, means: str, way: str, count: int, size: int, *node: str) -> list[str]:
     """bench/mail.c: ``means`` is box or pipe, ``way`` ping or stream; the child goes to ``node``."""
     return [bed.helper("mail"), means, way, str(count), str(size), *node]
@@ -272,6 +282,7 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
     "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
     "L1": l1, "D1": d1, "D2": d2, "D3": d3,
+    "P1": compared("P1", p1),
     **information.SHORT,
 }
 #: Figures that take many minutes.

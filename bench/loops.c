@@ -89,12 +89,25 @@ static void writes(void)
 		must(pwrite(fd, buffer, size, 0) == size, "write");
 }
 
+/* A file that grows to 64 MB, again and again. */
+static void appends(void)
+{
+	long room = (64L << 20) / size;
+
+	for (long i = 0; i < count; i++) {
+		if (i % room == 0)
+			must(ftruncate(fd, 0) == 0 && lseek(fd, 0, SEEK_SET) == 0, "truncate");
+		must(write(fd, buffer, size) == size, "write");
+	}
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
 } modes[] = {
 	{ "cpu", cpu }, { "calls", ordinary_calls }, { "open", open_close }, { "clock", clock_reads },
 	{ "fork", forks }, { "getppid", getppids }, { "read", reads }, { "write", writes },
+	{ "append", appends },
 };
 
 int main(int argc, char **argv)

@@ -54,7 +54,7 @@ class Program:
     static: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
-    options: tuple[str, ...] = ()  #: of mosrun
+    options: tuple[str, ...] = ()  #: of mosrun; {cwd} is the scratch directory
 
     @property
     def stays(self) -> bool:
@@ -80,6 +80,7 @@ PROGRAMS = (
     Program("descriptors"),
     Program("events"),
     Program("big_io"),
+    Program("private", options=("-X", "{cwd}/p")),
     Program("sleeps"),
     Program("waits"),
     Program("cpu_timers"),
@@ -198,8 +199,9 @@ def execute(
         stats = aside / "stats"
         env = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
         began = time.monotonic()
+        given = [option.format(cwd=cwd) for option in options]
         with subprocess.Popen(
-            at(place, command, root, str(stats), pause, options), cwd=cwd, env=env, start_new_session=True,
+            at(place, command, root, str(stats), pause, given), cwd=cwd, env=env, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as child:
             late = ""

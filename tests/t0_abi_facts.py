@@ -225,6 +225,8 @@ Failed writing to failed-commands file!
 Invalid private-directory name (X)
 Disallowed private-directory name (X)
 Too many private directories
+Private directory name too long
+Insufficient disk-space for private files
 """
 
 

@@ -219,7 +219,7 @@ def prepare(plan: Plan) -> None:
     secret = secrets.token_hex(32)
     for node in plan.nodes():
         paths = node.paths
-        for folder in (paths.etc, paths.mount, paths.run, os.path.dirname(paths.log), paths.state):
+        for folder in (paths.etc, paths.mount, paths.run, os.path.dirname(paths.log), paths.state, paths.private):
             os.makedirs(folder, exist_ok=True)
         for name, (text, mode) in node_files(plan, node, secret).items():
             with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:

@@ -51,7 +51,7 @@ TABLE = (
     Option("-A", "interval", "checkpoint every so many minutes", INT, metavar="minutes", high=10000000, later=True),
     Option("-C", "checkpoint", "base name of checkpoint files", TEXT, metavar="file", later=True),
     Option("-N", "keep", "checkpoint files before they are recycled", INT, metavar="max", high=10000000, later=True),
-    Option("-X", "private", "a directory of private temporary files", LIST, metavar="/directory", later=True),
+    Option("-X", "private", "a directory of private temporary files", LIST, metavar="/directory"),
 )
 
 SYNOPSIS = """
@@ -68,7 +68,18 @@ MOSENV = Command("mosenv", SYNOPSIS.format("mosenv"), "mosrun for programs that 
 def request(parsed: Parsed) -> bytes:
     """The launcher's one message (docs/design/protocols.md): ``RUN`` and what was given, as key=value."""
     fields = [f"{key}={parsed.values[key]}" for key in KEYS if key in parsed.values]
+    if "private" in parsed:
+        fields.append("private=" + private(parsed.lists["private"]))
     return "\0".join(["RUN", *fields]).encode("utf-8", "surrogateescape")
+
+
+def private(names: list[str]) -> str:
+    """The directories of -X as mosd wants them; UserError in the manual's words."""
+    from mosfs.ptf.directories import join, refusal
+
+    if reason := refusal(names):
+        raise UserError(reason, FAILED)
+    return join(names)
 
 
 def ask(message: bytes) -> None:

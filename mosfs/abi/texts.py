@@ -77,6 +77,8 @@ class Text(Enum):
     INVALID_DIRECTORY = "Invalid private-directory name ({name})", Where.PRIVATE
     DISALLOWED_DIRECTORY = "Disallowed private-directory name ({name})", Where.PRIVATE
     TOO_MANY_DIRECTORIES = "Too many private directories", Where.PRIVATE
+    LONG_DIRECTORY = "Private directory name too long", Where.PRIVATE
+    NO_PRIVATE_SPACE = "Insufficient disk-space for private files", Where.PRIVATE
 
     def __init__(self, format_: str, where: Where) -> None:
         self.format_string = format_

@@ -12,6 +12,7 @@ from mosfs.cluster.lines import find
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
 from mosfs.cluster.paths import NodePaths
+from mosfs.cluster.private_conf import Spaces, default_spaces, parse_private, validate_private
 from mosfs.cluster.scalars import DEFAULT_SPEED, parse_mosip, parse_speed
 from mosfs.cluster.secret import read_secret
 from mosfs.cluster.userview import MAX_NUMBER, UserView, parse_userview, validate_userview
@@ -92,6 +93,7 @@ class Cluster:
     secret: bytes = field(repr=False)
     speed: int
     my_ip: str
+    private: Spaces = field(default_factory=dict)
 
 
 def load(
@@ -100,7 +102,8 @@ def load(
     local: Callable[[], Sequence[str]] = local_addresses,
     mosix_map: str = "",
 ) -> Cluster:
-    """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip.
+    """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip,
+    private.conf.
 
     ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
     the first thing wrong.
@@ -114,7 +117,15 @@ def load(
     speed = DEFAULT_SPEED if speed_text is None else parse_speed(speed_text, paths.speed)
     mosip_text = _read_optional(paths.mosip)
     my_ip = own_address(nodes.table, mosip_text, local, paths.mosip)
-    return Cluster(nodes, nodes.view, secret, speed, my_ip)
+    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths))
+
+
+def load_private(paths: NodePaths) -> Spaces:
+    """private.conf; without it the default directory, if that exists."""
+    text = _read_optional(paths.private_conf)
+    if text is None:
+        return default_spaces(paths.private, os.path.isdir)
+    return validate_private(parse_private(text, paths.private_conf), paths.private_conf)
 
 
 def load_map(paths: NodePaths, mosix_map: str = "", resolver: Resolver = system_resolver) -> ClusterMap:

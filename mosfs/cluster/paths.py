@@ -61,6 +61,15 @@ class NodePaths:
         return self._below("etc/mosix/mosip")
 
     @property
+    def private_conf(self) -> str:
+        return self._below("etc/mosix/private.conf")
+
+    @property
+    def private(self) -> str:
+        """Private temporary files, where private.conf does not say otherwise."""
+        return self._below("private")
+
+    @property
     def mount(self) -> str:
         """The FUSE mount: what programs know as ``/proc/mosix``."""
         return self._below("run/mosix")

@@ -160,7 +160,8 @@ class Channels:
             host.post(DirectImage(request.direct_key), for_another_process(sock))
         else:
             spawn = SpawnHost(
-                entry.home, request.uid, request.comm, request.key, request.token, request.near, self.socket_path
+                entry.home, request.uid, request.comm, request.key, request.token, request.near, self.socket_path,
+                self.world.map.contains(entry.home),
             )
             self.spawner.spawn(spawn, for_another_process(sock))
 

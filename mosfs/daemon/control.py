@@ -28,7 +28,7 @@ from mosfs.daemon.connection import Connection, Credentials, credentials
 from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
-from mosfs.procfs.world import Guest, Program, World
+from mosfs.procfs.world import Guest, PrivateNames, Program, World
 from mosfs.wire.links import for_another_process
 from mosfs.wire.messages import (
     MAX_CONTROL,
@@ -48,6 +48,8 @@ from mosfs.wire.messages import (
     MailPut,
     MailTake,
     OpenChannel,
+    PrivateFile,
+    PrivateGone,
     ProcGone,
     ProcState,
     Report,
@@ -251,6 +253,8 @@ class Control:
             if client.pidfd >= 0:
                 await trio.lowlevel.wait_readable(client.pidfd)
             del clients[client.pid]
+            for pid in client.members:
+                self.world.private.pop(pid, None)
             try:
                 if clients is self.tracers:
                     self._orphans(client)
@@ -282,6 +286,7 @@ class Control:
             case ProcGone(pid=pid):
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
+                world.private.pop(pid, None)
                 self.office.ended(pid)
             case GuestState(pid=pid):
                 client.members.setdefault(pid, -1)
@@ -292,6 +297,11 @@ class Control:
             case GuestGone(pid=pid):
                 self._leave(client, pid)
                 world.guests.pop(pid, None)
+                world.private.pop(pid, None)
+            case PrivateFile(pid=pid):
+                world.private.setdefault(pid, PrivateNames(client.pid)).set(message.name, message.fd)
+            case PrivateGone(pid=pid):
+                world.private.pop(pid, None)
             case UsageReport(rows=rows):
                 now = world.clock()
                 for row in rows:

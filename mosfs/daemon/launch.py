@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mosfs.abi.texts import Text, text
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.procfs.world import NotInMap, World
+from mosfs.ptf import directories
 from mosfs.wire.messages import Settings, Start
 
 OK = b"OK"
@@ -61,7 +62,10 @@ def parse(data: bytes) -> Request | None:
     try:
         pairs = dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair)
         node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), int(pairs.pop("trace", "-1"))
-        settings = replace(Settings(), **{_SETTINGS[key]: int(value) for key, value in pairs.items()})
+        private = pairs.pop("private", "")
+        if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
+            raise Refused(reason)
+        settings = replace(Settings(private=private), **{_SETTINGS[key]: int(value) for key, value in pairs.items()})
     except (KeyError, ValueError):
         raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
     return Request(False, settings, node, force == "1", trace)

@@ -192,7 +192,8 @@ def config_of(world: World, configuration: Configuration) -> Config:
     cluster = configuration.cluster
     table = cluster.map.table
     ours = [*((r.first, r.count) for r in table.ranges), *((alias, 1) for alias in table.aliases)]
-    return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours)
+    private = {owner.value: (space.directory, space.megabytes) for owner, space in cluster.private.items()}
+    return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours, private)
 
 
 def ranges_of(configuration: Configuration) -> list[tuple[int, int]]:

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import pyfuse3
 
+from mosfs.fuse import private
+from mosfs.fuse.private import PrivateTree
 from mosfs.procfs import letters
 from mosfs.procfs.tree import SELF_LINK, Folder, Place, Tree
 
@@ -60,7 +62,8 @@ class Handles:
     """Numbers of open files and directories."""
 
     open: dict[int, OpenFile] = field(default_factory=dict)
-    listings: dict[int, list[tuple[str, Place]]] = field(default_factory=dict)
+    listings: dict[int, list[tuple[str, Place | int]]] = field(default_factory=dict)  # int: inode of a private file
+    private: dict[int, int] = field(default_factory=dict)  # open private files: our descriptors
     _next: Iterator[int] = field(default_factory=lambda: count(1))
 
     def number(self) -> int:
@@ -77,10 +80,13 @@ class Operations(pyfuse3.Operations):
     def __init__(self, tree: Tree) -> None:
         super().__init__()
         self.tree = tree
+        self.private = PrivateTree(tree.world, tree.admin)
         self.handles = Handles()
         self._started_ns = time.time_ns()
 
-    def _attributes(self, place: Place) -> pyfuse3.EntryAttributes:
+    def _attributes(self, place: Place | int) -> pyfuse3.EntryAttributes:
+        if isinstance(place, int):
+            return self.private.attributes(self.private.node(place))
         known = self.tree.attributes(place)
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = pyfuse3.InodeT(place.inode)
@@ -98,18 +104,24 @@ class Operations(pyfuse3.Operations):
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: Caller
     ) -> pyfuse3.EntryAttributes:
         with errors():
+            if self.private.owns(parent_inode):
+                return self.private.attributes(self.private.lookup(self.private.node(parent_inode), os.fsdecode(name), ctx.uid))
+            if parent_inode == pyfuse3.ROOT_INODE and os.fsdecode(name) == private.NAME:
+                return self.private.attributes(private.ROOT)
             place = self.tree.lookup(Place.of(parent_inode), os.fsdecode(name), ctx.uid, ctx.pid)
             return self._attributes(place)
 
     async def getattr(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.EntryAttributes:
         with errors():
-            return self._attributes(Place.of(inode))
+            return self._attributes(inode if self.private.owns(inode) else Place.of(inode))
 
     async def setattr(
         self, inode: pyfuse3.InodeT, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
         fh: pyfuse3.FileHandleT | None, ctx: Caller,
     ) -> pyfuse3.EntryAttributes:
         """A shell's ``>`` truncates first: that and new times mean nothing here, other changes are refused."""
+        if self.private.owns(inode):
+            raise pyfuse3.FUSEError(errno.EACCES)
         place = Place.of(inode)
         with errors():
             if fields.update_mode or fields.update_uid or fields.update_gid:
@@ -119,13 +131,16 @@ class Operations(pyfuse3.Operations):
 
     async def readlink(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileNameT:
         with errors():
-            if Place.of(inode) != SELF_LINK:
+            if self.private.owns(inode) or Place.of(inode) != SELF_LINK:
                 raise OSError(errno.EINVAL, "")
             return pyfuse3.FileNameT(self.tree.link(ctx.pid).encode())
 
     async def access(self, inode: pyfuse3.InodeT, mode: pyfuse3.ModeT, ctx: Caller) -> bool:
         try:
-            self.tree.check(Place.of(inode), ctx.uid, mode)
+            if self.private.owns(inode):
+                self.private.check(self.private.node(inode), ctx.uid, mode)
+            else:
+                self.tree.check(Place.of(inode), ctx.uid, mode)
         except PermissionError:
             return False
         except OSError as error:
@@ -133,6 +148,11 @@ class Operations(pyfuse3.Operations):
         return True
 
     async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: Caller) -> pyfuse3.FileInfo:
+        if self.private.owns(inode):
+            with errors():
+                number = self.handles.number()
+                self.handles.private[number] = self.private.open(self.private.node(inode), ctx.uid, flags)
+            return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), direct_io=True)
         place = Place.of(inode)
         with errors():
             self.tree.check(place, ctx.uid, _ACCESS_OF_FLAGS[flags & os.O_ACCMODE])
@@ -142,6 +162,9 @@ class Operations(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), direct_io=True)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
+        if fh in self.handles.private:
+            with errors():
+                return os.pread(self.handles.private[fh], size, off)
         file = self.handles.open[fh]
         with errors():
             if off == 0:
@@ -162,15 +185,28 @@ class Operations(pyfuse3.Operations):
         return len(buf)
 
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        del self.handles.open[fh]
+        if fh in self.handles.private:
+            os.close(self.handles.private.pop(fh))
+        else:
+            del self.handles.open[fh]
 
     async def opendir(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileHandleT:
-        place = Place.of(inode)
         with errors():
-            self.tree.check(place, ctx.uid, os.R_OK)
             number = self.handles.number()
-            self.handles.listings[number] = list(self.tree.children(place, ctx.pid))
+            self.handles.listings[number] = self._listing(inode, ctx)
         return pyfuse3.FileHandleT(number)
+
+    def _listing(self, inode: int, ctx: Caller) -> list[tuple[str, Place | int]]:
+        if self.private.owns(inode):
+            node = self.private.node(inode)
+            self.private.check(node, ctx.uid, os.R_OK)
+            return list(self.private.children(node))
+        place = Place.of(inode)
+        self.tree.check(place, ctx.uid, os.R_OK)
+        listing: list[tuple[str, Place | int]] = list(self.tree.children(place, ctx.pid))
+        if place == Place(Folder.ROOT):
+            listing.append((private.NAME, self.private.inode(private.ROOT)))
+        return listing
 
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         for number, (name, place) in enumerate(self.handles.listings[fh][start_id:], start_id + 1):

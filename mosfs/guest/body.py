@@ -19,6 +19,8 @@ from mosfs.migrate.image import ImageMeta, Vma
 from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import ffi, lib
+from mosfs.ptf.store import Store
+from mosfs.ptf.travel import Opening, Sender
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
@@ -80,6 +82,9 @@ class Body:
     used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked
+    private: Store | None = None
+    opening: Opening | None = None  # the private file that it is opening
+    sender: Sender | None = None  # of its private files, while it is about to leave
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))

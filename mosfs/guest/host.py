@@ -26,7 +26,8 @@ from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.mail import Mails
-from mosfs.guest.onward import Onward
+from mosfs.guest.onward import AHEAD, Onward
+from mosfs.guest.private import Private
 from mosfs.guest.serve import UC_SIGMASK, Serve
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
@@ -75,6 +76,7 @@ class Host:
         self.comm = spawn_order.comm
         self.near = spawn_order.near
         self.token = spawn_order.token
+        self.own_cluster = spawn_order.own_cluster
         self.channel = Channel(data, spawn_order.key, opener=False)
         self.control = ControlLink(spawn_order.socket)
         self.config = Config("", 0, {})
@@ -93,6 +95,7 @@ class Host:
         self.serve = Serve(self)
         self.mails = Mails(self)
         self.onward = Onward(self)
+        self.private = Private(self)
         self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
@@ -108,7 +111,7 @@ class Host:
         """Until the last body has left or the channel breaks."""
         self._connect()
         self._prepare()
-        while self.bodies or self.arriving or (not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE):
+        while self.bodies or self._expecting():
             fds: list[Any] = [self.channel]
             if self.control.sock is not None:
                 fds.append(self.control)
@@ -137,6 +140,11 @@ class Host:
             if now >= self.next_clock:
                 self.next_clock = now + 1.0
                 self._housekeeping()
+
+    def _expecting(self) -> bool:
+        """A program is coming, or may come yet."""
+        waits = not self.had_bodies and time.monotonic() - self.started < IMAGE_PATIENCE
+        return bool(waits or self.arriving or self.private.spools)
 
     def _prepare(self) -> None:
         """An empty body, made while the program still runs where it is."""
@@ -193,6 +201,7 @@ class Host:
             for body in self.bodies.values():
                 body.account.news = True
                 self.announce(body)
+                self.private.announce_all(body)
 
     def announce(self, body: Body) -> None:
         self.control.send(GuestState(
@@ -237,15 +246,15 @@ class Host:
         elif kind == Kind.ROUND and body is not None:
             if body.copy is not None and body.copy.home:
                 self.onward.answered(body, bool(frame.flags))
-        elif kind in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+        elif kind in AHEAD:
             if self.direct is not None:  # home sends the program itself, not the other host
                 self.close_direct()
             self.onward.early(frame, self.channel)
         elif kind == Kind.CLOCK:
             self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
         elif body is None:
-            if kind == Kind.DROP and frame.pair in self.arriving:
-                self.arriving.pop(frame.pair).discard()
+            if kind == Kind.DROP:
+                self.onward.forget_early(frame.pair)
             if kind == Kind.RECALL or kind == Kind.MOVE_TO:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
@@ -286,6 +295,8 @@ class Host:
             if body.paused:
                 body.paused = False
                 body.task.cont()
+        elif kind == Kind.FETCH:
+            self.private.fetched(body)
         elif kind == Kind.EXECED:
             self.statistics.leaves(body)
             self.drop(body, last=False)
@@ -316,12 +327,13 @@ class Host:
         lacking = cpu.missing(meta.features, self.features)
         if lacking:
             raise NoRoom(f"CPU features {' '.join(lacking)}")
+        private, opening = self.private.settle(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
         arriving = self.expect(head.pair)
         del self.arriving[head.pair]
         lib.mos_pin(self.pump, arriving.task.pid)
-        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time())
+        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
         try:
             arriving.map(meta)
             fault(Point.NODE_MAPPED, source)
@@ -335,6 +347,7 @@ class Host:
                     break
                 elif frame.kind == Kind.DROP:
                     self._image_ended = True
+                    self.private.forget(body)
                     arriving.discard()
                     return None
                 else:
@@ -343,6 +356,7 @@ class Host:
             fault(Point.NODE_FILLED, source)
             body.regs = arriving.finish(int.from_bytes(frame.payload, "little"))
         except BaseException:
+            self.private.forget(body)
             arriving.discard()
             raise
         return body
@@ -397,6 +411,7 @@ class Host:
             body.task.cont()
         body.meta = None
         self.announce(body)
+        self.private.announce_all(body)
 
     def _adjust_clock(self, times: GoTimes) -> None:
         """Home's clocks against ours. On the same kernel they are the same; else the frame left home while we waited for it."""
@@ -422,6 +437,7 @@ class Host:
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
         discard(body.task)
+        self.private.forget(body)
         self.control.send(GuestGone(body.pid))
         if not last:
             self.had_bodies = self.had_bodies and bool(self.bodies)
@@ -447,7 +463,7 @@ class Host:
                 order, body.wanted = body.wanted, None
                 self.onward.request(body, order)
             elif body.arming is not None and body.state is not State.RUNNING:
-                self.onward.copy(body, body.arming)
+                self.onward.copy_memory(body, body.arming)
         elif stop in (Stop.EXITED, Stop.KILLED):
             self.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
@@ -468,6 +484,7 @@ class Host:
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
+        self.private.forget(body)
         self.control.send(GuestGone(body.pid))
         self.channel.send(Kind.DIED, body.pair, struct.pack("<i", status or 9))
 
@@ -606,6 +623,8 @@ class Host:
 
     def finish_call(self, body: Body, result: int, *, value: bool = False) -> None:
         """Let the body go on behind its call. ``value``: the result never asks for the call to be made again."""
+        if body.private is not None:
+            self.private.replied(body, result)
         broken = (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos)
         if broken and not value:
             self.interrupted(body, result)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
+#: What comes before an image.
+AHEAD = frozenset({Kind.PRIVATE, Kind.EARLY, Kind.PAGES, Kind.ROUND})
 
 
 class Onward:
@@ -43,8 +45,23 @@ class Onward:
 
     def copy(self, body: Body, order: MoveOrder) -> None:
         """COPY: send what can be sent while the program runs; to home if the order names nobody."""
-        if body.copy is not None:
-            self.forget(body)
+        self.forget(body)
+        body.sender = None
+        if body.private is not None and body.private.files:
+            try:
+                body.copy = self._sending(order)
+            except OSError as error:
+                self._copy_lost(body, str(error))
+                return
+            body.copy.files, body.copy.order = self.host.private.rounds(body, body.copy.channel), order
+        else:
+            self.copy_memory(body, order)
+
+    def _sending(self, order: MoveOrder) -> Sending:
+        home = not order.ip
+        return Sending(self.host.channel if home else connect(order, self.host.config.ip), home)
+
+    def copy_memory(self, body: Body, order: MoveOrder) -> None:
         if body.shares or body.paused or body.held:
             self._copied(body)
         elif body.state is State.WAITING and body.map_request is None:
@@ -62,12 +79,14 @@ class Onward:
         host = self.host
         body.arming = None
         try:
-            home = not order.ip
-            body.copy = Sending(host.channel if home else connect(order, host.config.ip), home)
+            copy = body.copy = body.copy or self._sending(order)
             with Calls(body.task, base=copy_regs(regs)) as call:
-                body.copy.begin(call, body.pair, regs.rsp, near=host.near if home else order.near)
+                copy.begin(call, body.pair, regs.rsp, near=host.near if copy.home else order.near)
             lib.mos_unfollow(host.pump)
-        except (OSError, ChannelLost, CannotMove) as error:
+        except OSError as error:  # its files may have gone over this connection, and its image will
+            host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
+            self._copied(body)
+        except (ChannelLost, CannotMove) as error:
             host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
             self.forget(body)
             self._copied(body)
@@ -90,11 +109,19 @@ class Onward:
         for body in self.under_way():
             assert body.copy is not None
             if body.copy.sends and body.copy.channel.takes_more():
-                assert body.copy.precopy is not None
                 try:
-                    body.copy.precopy.step()
+                    self._piece(body, body.copy)
                 except ChannelLost as lost:
                     self._copy_lost(body, str(lost))
+
+    def _piece(self, body: Body, copy: Sending) -> None:
+        if copy.files is None:
+            assert copy.precopy is not None
+            copy.precopy.step()
+        elif next(copy.files, None) is None:
+            copy.files = None
+            assert copy.order is not None
+            self.copy_memory(body, copy.order)
 
     def heard(self, body: Body) -> None:
         """The next host has said something about a pre-copy."""
@@ -129,6 +156,8 @@ class Onward:
         body.arming = None
         if copy is not None:
             copy.close()
+            if not copy.home:
+                body.sender = None
 
     # ------------------------------------------------------------------ the program itself
 
@@ -137,6 +166,8 @@ class Onward:
         order = None if order is _HOME else order
         if body.shares:
             self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
+        elif body.state in (State.WAITING, State.RUNNING) and not self._files_ahead(body, order):
+            self.host.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
         elif body.state is State.WAITING and body.map_request is None:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
             both = self.host.serve.forget_both(body)
@@ -154,6 +185,24 @@ class Onward:
                 body.task.interrupt()
         else:
             self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
+
+    def _files_ahead(self, body: Body, order: MoveOrder | None) -> bool:
+        """Private files go first, while the body can still run; False if the other host is not to be reached."""
+        if body.private is None or not body.private.files or body.sender is not None:
+            return True
+        try:
+            if order is None:
+                self.host.private.rest(body, self.host.channel)
+            else:
+                body.copy = body.copy or self._sending(order)
+                self.host.private.rest(body, body.copy.channel)
+        except (OSError, ChannelLost) as error:
+            if self.host.channel.lost:
+                raise
+            self.host.log(f"origpid={body.pair} private files: {error}", 30)
+            self.forget(body)
+            return False
+        return True
 
     def capture_running(self, body: Body, order: Any) -> None:
         """The body stands in a stop between two instructions."""
@@ -185,6 +234,7 @@ class Onward:
             if body.mail is not None:
                 meta.mail = (body.mail.filter_at, body.mail.last)
             meta.pending += [(True, info) for info in body.infos]
+            meta.private = host.private.manifest(body)
             body.state = State.LEAVING
             if order is None:
                 self._send(body, meta, host.channel, near=host.near)
@@ -199,8 +249,7 @@ class Onward:
         """Over a connection of its own; a failure is told to home, which says RESUME."""
         host = self.host
         try:
-            if body.copy is None:
-                body.copy = Sending(connect(order, host.config.ip), home=False)
+            body.copy = body.copy or self._sending(order)
             self._send(body, meta, body.copy.channel, near=order.near)
         except (OSError, ChannelLost) as error:
             if host.channel.lost:
@@ -216,6 +265,7 @@ class Onward:
         precopy = body.copy.precopy if body.copy is not None and body.copy.home is not onward else None
         lib.mos_unfollow(self.host.pump)
         self.host.statistics.leaves(body)
+        self.host.private.rest(body, channel)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
         if precopy is not None:
@@ -231,6 +281,7 @@ class Onward:
     def resume(self, body: Body) -> None:
         """RESUME: the move failed, the body goes on here."""
         self.forget(body)
+        body.sender = None
         if body.state is not State.LEAVING:
             return
         if body.was_waiting:
@@ -249,8 +300,11 @@ class Onward:
             body.task.cont()
 
     def early(self, frame: Frame, channel: Channel) -> None:
-        """Pre-copy: a program's memory comes while it still runs where it is. What does not fit is told at once."""
+        """A program's private files and memory come while it still runs where it is. What does not fit is told at once."""
         host = self.host
+        if frame.kind == Kind.PRIVATE:
+            host.private.feed(frame.pair, frame.payload)
+            return
         if frame.kind == Kind.ROUND:
             fault(Point.NODE_COPYING, channel)
             if frame.pair in host.arriving:
@@ -267,6 +321,13 @@ class Onward:
                 failed.discard()
             host.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
 
+    def forget_early(self, pair: int) -> None:
+        """What came of a program that does not come."""
+        arriving = self.host.arriving.pop(pair, None)
+        if arriving is not None:
+            arriving.discard()
+        self.host.private.forget_ahead(pair)
+
     def receive_direct(self, channel: Channel) -> None:
         """An image from another host, or what goes ahead of it. It is complete or it is not: home hears which."""
         host = self.host
@@ -276,7 +337,7 @@ class Onward:
                     self._image(head, channel)
                     host.close_direct()
                     return
-                if head.kind not in (Kind.EARLY, Kind.PAGES, Kind.ROUND):
+                if head.kind not in AHEAD:
                     raise BadImage(f"frame {head.kind} where an image should begin")
                 self.early(head, channel)
         except (ChannelLost, BadImage) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mosfs.migrate.precopy import Next, Precopy
@@ -35,6 +36,8 @@ class Sending:
     channel: Channel
     home: bool
     precopy: Precopy | None = None
+    files: Iterator[int] | None = None  # sends its private files, chunk by chunk, before its memory goes by ``order``
+    order: MoveOrder | None = None
 
     def begin(self, call: Calls, pair: int, stack: int, *, near: bool) -> None:
         """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
@@ -43,7 +46,7 @@ class Sending:
     @property
     def sends(self) -> bool:
         """There is something to send now."""
-        return self.precopy is not None and self.precopy.next is Next.SEND
+        return self.files is not None or (self.precopy is not None and self.precopy.next is Next.SEND)
 
     def heard(self) -> bool:
         """What the next host said; True if the program should be stopped now."""

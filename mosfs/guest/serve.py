@@ -113,6 +113,8 @@ class Serve:
         body.nr = nr
         body.regs = copy_regs(regs)
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+        if body.private is not None and not body.infos and self.host.private.serve(body, nr, args):
+            return
         row = BY_NR.get(nr)
         if row is None:
             self.host.log(f"origpid={body.pair} illegal call {nr} at {regs.rip:#x} (restart {body.restart}, {body.state})", 30)
@@ -190,7 +192,8 @@ class Serve:
             return
         r = body.regs
         args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
-        self._special.get(body.nr, self._plain)(body, args)
+        if body.private is None or not self.host.private.serve(body, body.nr, args):
+            self._special.get(body.nr, self._plain)(body, args)
 
     def temporary_mask(self, body: Body) -> int | None:
         """The mask that holds while the call waits (sigsuspend, ppoll, pselect6, epoll_pwait), if it has one."""
@@ -335,6 +338,7 @@ class Serve:
         child.names = body.names
         child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
+        self.host.private.forked(body, child)
         child.shares = body.nr == 58 or (body.nr == SYS_CLONE and bool(body.regs.rdi & CLONE_VM))
         self.host.mails.forked(body, child)
         self.host.bodies[child.pair] = child

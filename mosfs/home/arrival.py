@@ -10,14 +10,15 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any
 
-from mosfs.abi.texts import Reason
+from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
-from mosfs.calls.request import unpack_reply
+from mosfs.calls.request import pack_reply, unpack_reply
+from mosfs.home.carrier import NoPrivateSpace
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.program import Link, Phase, Place, Program
-from mosfs.home.registers import result_at, with_time_left
+from mosfs.home.registers import arguments, result_at, with_time_left
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
@@ -29,7 +30,7 @@ from mosfs.trace import clock as clocks
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import NOTHING, TaskGone, behind, status_sets
+from mosfs.trace.task import NOTHING, TaskGone, behind, regs_from, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
@@ -57,6 +58,8 @@ class Arrival:
         """IMAGE of a program that comes home: receive it to the end, and make the deputy the program again."""
         deputy = p.deputy
         assert deputy is not None and p.move is not None
+        flight_result: Any = None
+        infos: list[bytes] = []
         try:
             meta = image.decode(head)
             self._halt(p, deputy)
@@ -67,6 +70,7 @@ class Arrival:
                 rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
                 rebuild.resume(call)
                 clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead]))
+                self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, flight_result))
                 rebuild.map(meta, home=True)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)
@@ -77,7 +81,10 @@ class Arrival:
                     queue_signal(call, info, shared=shared)
                 p.infos.clear()
         except (NoRoom, BadImage) as error:
-            self._send_back(p, link, deputy, str(error))
+            if isinstance(error, NoPrivateSpace):
+                self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
+            self.tracer.private.carrier.sent_back(p)
+            self._send_back(p, link, deputy, str(error), flight_result, infos)
             return
         self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos))
 
@@ -89,6 +96,7 @@ class Arrival:
         p.task.poke(layout.CLOCK_PAGE, page)
         p.clock_page = page
         p.place, p.link, p.answer = Place.HOME, None, None
+        self.tracer.private.carrier.arrived(p)
         try:
             fault(Point.HOME_RETURN_COMMITTED, link.channel)
         except ChannelLost:
@@ -169,7 +177,9 @@ class Arrival:
             else:
                 raise BadImage(f"frame {frame.kind} within an image")
 
-    def _send_back(self, p: Program, link: Link, deputy: Deputy, reason: str) -> None:
+    def _send_back(
+        self, p: Program, link: Link, deputy: Deputy, reason: str, outcome: Any, infos: list[bytes]
+    ) -> None:
         """It does not fit at home: the body goes on where it is."""
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             clear(call, [(layout.STUB, layout.END)])
@@ -180,10 +190,20 @@ class Arrival:
             elif frame.kind == Kind.IMAGE_END:
                 break
         link.channel.send(Kind.RESUME, p.pid)
-        if deputy.flight is not None:
-            deputy.rerun()
-        else:
+        self.tracer.away.release_answers(p)
+        for info in infos:
+            p.signals += 1
+            link.channel.send(Kind.SIGNAL, p.pid, info)
+        if outcome is not None:
+            _nr, result, outs, deputy.flight = outcome
+            if deputy.flight is not None and interrupted(result):
+                deputy.resume_sleep() if is_sleep(result) else deputy.rerun()
+            else:
+                deputy.flight = None
+                self.tracer.away.send(p, Kind.REPLY, pack_reply(result, outs))
+        if deputy.flight is None:
             deputy.became_ready()
+            self.tracer.away.watch(p)
         self.moves.finish(p, f"{Reason.INCOMPLETE} ({reason})")
 
     def _halt(self, p: Program, deputy: Deputy) -> None:
@@ -249,6 +269,14 @@ class Arrival:
                 result, _flags, outs = unpack_reply(payload)
                 outcome = (-1, result, outs, None)
         return outcome, [*early, *infos]
+
+
+def _inflight(meta: ImageMeta, outcome: Any) -> tuple[int, tuple[int, ...], int] | None:
+    """(number, arguments, result) of the call that the body waited in, if it has been made."""
+    if not meta.waiting or outcome is None:
+        return None
+    regs = regs_from(meta.regs)
+    return signed(regs.rax), arguments(regs), outcome[1]
 
 
 def _stop_info(sig: int) -> bytes:

@@ -36,7 +36,7 @@ from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder, OutOrder
+from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder, OutOrder, PrivateOpen
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -68,6 +68,15 @@ class Away:
             if str(lost) == text(Text.COMPROMISED):
                 self.tracer.log(f"{lost} ({link.ip})", 40)
             self.link_lost(link)
+
+    def run_backlog(self) -> None:
+        """Frames that came while an exec fetched private files."""
+        while self._backlog:
+            link, frame = self._backlog.pop(0)
+            try:
+                self._frame(link, frame)
+            except ChannelLost:
+                self.link_lost(link)
 
     def backlog(self, link: Link, frame: Frame) -> None:
         """A frame of another program that came within an image."""
@@ -105,6 +114,14 @@ class Away:
             self.tracer.moves.copying.round_done(p)
         elif p.link is not link or deputy is None:
             return
+        elif kind == Kind.PRIVATE:
+            self.tracer.private.carrier.feed(p, frame.payload)
+        elif kind == Kind.PRIVATE_OPEN:
+            open_order = msgspec.msgpack.decode(frame.payload, type=PrivateOpen)
+            deputy.when_ready(lambda: self._private_open(p, deputy, open_order, frame.flags))
+        elif kind == Kind.PRIVATE_FULL:
+            p.seq = frame.flags >> 1
+            self.tracer.private.carrier.full(p)
         elif kind == Kind.CALL:
             request = unpack(frame.payload)
             p.account.calls += 1
@@ -277,15 +294,17 @@ class Away:
         q = self.tracer.adopt(Task(child), p.settings, parent=p)
         q.place = Place.AWAY
         q.link = p.link
-        q.deputy = deputy_of_child(deputy, q.task)
+        newborn = q.deputy = deputy_of_child(deputy, q.task)
         self.tracer.moves.copying.of_child(p, q)
         if q.link is not None:
             q.link.programs.add(child)
         if closing := self.tracer.mails.inherited(p, q):
-            newborn = q.deputy
             newborn.todo.append(
                 lambda: self.tracer.mails.disinherit(q.task, closing, base=newborn.base, mask=newborn.mask)
             )
+        self.tracer.private.forked(p, q, thread=False)
+        if q.inherited:
+            newborn.todo.append(lambda: self.tracer.private.born_away(q, newborn))
         p.task.cont()
         self.tracer.announce(q)
         self.tracer.meet(q)
@@ -370,6 +389,13 @@ class Away:
                     self.send(p, Kind.MMAP_DATA, struct.pack("<Q", offset) + bytes(view[:got]))
             if got < size:
                 return  # past the end of the file
+
+    def _private_open(self, p: Program, deputy: Deputy, order: PrivateOpen, flags: int) -> None:
+        p.seq = flags >> 1
+        result = self.tracer.private.carrier.stand_in(p, deputy, order)
+        deputy.ready_since = time.monotonic()
+        self._ready[p.pid] = p
+        self._answer(p, result)
 
     def _reset_handler(self, p: Program, deputy: Deputy, sig: int) -> None:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:

@@ -146,11 +146,13 @@ class Departure:
             shown=Timer(shown.realtime, shown.monotonic), pending=False,
         )  # fmt: skip
         meta.seq = p.seq  # what it waits for will be answered with this number
+        meta.private = self.tracer.private.carrier.manifest(p)
         return meta
 
     def _send(self, p: Program, move: Move, meta: ImageMeta) -> None:
         link = move.link
         assert link is not None
+        self.tracer.private.carrier.send_rest(p, link)
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
         link.channel.send(Kind.IMAGE, p.pid, image.encode(meta))
         lib.mos_unfollow(self.tracer.pump)
@@ -216,6 +218,7 @@ class Departure:
             unregister_rseq(call, p.task.peek_rseq())
             stop_cpu_timers(call)
             clear(call, merge(keep))
+        self.tracer.private.carrier.left(p)
         p.deputy = deputy
         p.sleeping = p.carry = None
         if asleep is not None:

@@ -248,6 +248,8 @@ class Mails:
             if not mail.filtered:
                 _install(call)
                 mail.filtered = True
+                if p.private is not None:
+                    self.tracer.private.grant(p, p.private)
             fd: int = call(SYS_SOCKET, AF_UNIX, SOCK_STREAM | flags, 0)
         if fd >= 0:
             self.places[calls.inode(p.pid, fd)] = place

@@ -131,6 +131,7 @@ class Moves:
         if move is None:
             return
         p.move = None
+        self.tracer.private.carrier.ended(p)
         if move.copy is not None:
             move.copy.close()
         if move.rebuild is not None and p.away:
@@ -266,9 +267,14 @@ class Moves:
                 continue
             if p.away:
                 self._copy_onward(p, move)
-            else:
-                move.phase = Phase.ARMING if self.copying.wanted(p) else Phase.STOPPING
-                self.departure.stop(p)
+            elif not self.tracer.private.carrier.send_ahead(p, link):
+                self.files_sent(p)
+
+    def files_sent(self, p: Program) -> None:
+        """The private files of a program at home have gone ahead: now its memory."""
+        if p.move is not None and p.move.phase is Phase.PREPARING:
+            p.move.phase = Phase.ARMING if self.copying.wanted(p) else Phase.STOPPING
+            self.departure.stop(p)
 
     def _copy_onward(self, p: Program, move: Move) -> None:
         """Have the old host send the memory to the new one while the program runs on."""

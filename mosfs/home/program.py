@@ -20,6 +20,8 @@ from mosfs.home.deputy import Deputy, Kept
 from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.rebuild import Rebuild
+from mosfs.ptf.store import Inode, Store
+from mosfs.ptf.travel import Sender, Spool
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import LastMessage, ProcState, Settings
@@ -58,6 +60,40 @@ class Link:
     ip: str
     near: bool
     programs: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Holdings:
+    """The private files of one process. ``inodes``: of its files, also those that stand for files while it is away."""
+
+    store: Store
+    inodes: dict[Inode, int] = field(default_factory=dict)
+    away: bool = False
+    stand_in: int = -1  # a memfd of ours for descriptors opened while it is away
+    sender: Sender | None = None
+    link: Link | None = None  # that the sender sends to
+    spool: Spool | None = None
+    held: list[Store] = field(default_factory=list)
+
+    def let_go(self) -> None:
+        """What is held for the sake of its inodes only."""
+        for store in self.held:
+            store.close()
+        self.held.clear()
+
+    def close(self) -> None:
+        self.store.close()
+        self.let_go()
+        self.drop_spool()
+        self.inodes.clear()
+        if self.stand_in >= 0:
+            os.close(self.stand_in)
+            self.stand_in = -1
+
+    def drop_spool(self) -> None:
+        if self.spool is not None:
+            self.spool.close()
+            self.spool = None
 
 
 @dataclass(slots=True)
@@ -141,6 +177,9 @@ class Program:
     announced: ProcState | None = None
     because: str = ""  # why it was moved where it is
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
+    private: Holdings | None = None
+    filters: int = 0  # of `home.private` that are installed in it
+    inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
 
     @property
     def pid(self) -> int:

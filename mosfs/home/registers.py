@@ -11,6 +11,11 @@ from mosfs.trace import layout
 from mosfs.trace.task import copy_regs
 
 
+def arguments(regs: Any) -> tuple[int, ...]:
+    """The six argument registers of a system call."""
+    return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+
+
 def with_time_left(regs: Any, nr: int, flight: Flight) -> Any:
     """epoll_wait(2) made again must not wait for its whole timeout again."""
     r = copy_regs(regs)

@@ -61,6 +61,7 @@ def adopt(spawn: AdoptTracer) -> int:
         state: ProcState | None = states.get(pid)
         p = tracer.adopt(task, state.settings if state else Settings())
         p.place = Place.HOME
+        tracer.private.adopted(p)
         if state is not None:
             p.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
             # a move that was under way has ended with the tracer that made it

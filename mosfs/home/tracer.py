@@ -28,7 +28,9 @@ from mosfs.home.cputime import CpuTime
 from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
+from mosfs.home.private import Private
 from mosfs.home.program import Place, Program
+from mosfs.home.registers import arguments
 from mosfs.home.settings import inherit, of_child
 from mosfs.home.tracing import Traces
 from mosfs.home.usage import Statistics
@@ -68,11 +70,6 @@ CONFIG_PATIENCE = 5.0
 CLOCK_PERIOD = 1.0
 
 
-def arguments(regs: Any) -> tuple[int, ...]:
-    """The six argument registers of a system call."""
-    return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
-
-
 class Tracer:
     """``root_pid`` is the process that mosrun became."""
 
@@ -100,6 +97,7 @@ class Tracer:
         self.pump.pass_opens = 1
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
+        self.private = Private(self)
         self.timers: list[tuple[float, int]] = []
         self.traces = Traces(self)
         self.begun = False
@@ -156,9 +154,9 @@ class Tracer:
         retry = self.moves.next_retry()
         if retry is not None:
             due = min(due, retry)
-        copying = self.moves.copying.timeout()
-        if copying is not None:
-            due = min(due, now + copying)
+        for sending in (self.moves.copying.timeout(), self.private.carrier.timeout()):
+            if sending is not None:
+                due = min(due, now + sending)
         if self.control.sock is None:
             due = min(due, now + 0.3)
         return max(0, int((due - now) * 1e6))
@@ -167,11 +165,14 @@ class Tracer:
         now = time.monotonic()
         self.away.park_idle(now)
         self.moves.retry(now)
+        self.private.carrier.step()
+        self.away.run_backlog()
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
             self.traces.flush()
             self.statistics.tick(now)
+            self.private.reap_all()
             if self.control.sock is None:
                 self.connect()
         elif self.control.sock is None:
@@ -206,6 +207,7 @@ class Tracer:
                 p.announced = None
                 p.account.news = True
                 self.announce(p)
+                self.private.announce_all(p)
 
     def configured(self) -> bool:
         """mosd has told us about this node. A program may ask in its first instructions, before that has come."""
@@ -313,6 +315,7 @@ class Tracer:
         self.mails.gone(p)
         self.cputime.ended(p)
         self.moves.gone(p)
+        self.private.forget(p)
         if p.leader:
             self.process(p).threads.discard(p.pid)
         else:
@@ -354,6 +357,8 @@ class Tracer:
             if p.disinherits:
                 self.mails.disinherit(p.task, p.disinherits)
                 p.disinherits = []
+            if p.inherited is not None:
+                self.private.born(p)
             if p.interrupted:
                 self._mend_transfer(p)
             if not self.moves.departure.stopped(p, Stop.TRAP):
@@ -377,13 +382,15 @@ class Tracer:
         if stop is Stop.VFORK:
             p.vforking += 1
             q.vfork_parent = p.pid
-        if stop is Stop.CLONE and tgid_of(child) != child:
+        thread = stop is Stop.CLONE and tgid_of(child) != child
+        if thread:
             self.new_thread(q, p)
             self.announce(self.process(p))
         else:
             if q.bound == HAS_THREADS:  # a child has only the thread that made it
                 q.bound = ""
             q.disinherits = self.mails.inherited(p, q)
+        self.private.forked(p, q, thread=thread)
         p.task.cont()
         self.announce(q)
         self.meet(q)
@@ -415,16 +422,19 @@ class Tracer:
             p.native, p.next_native = True, False
         p.place = Place.HOME
         page = self.clock.page(0)
+        files = self._fetch_private(p)
         try:
             embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
             p.clock_page = page
             if first:
                 self.statistics.began(p)
+            self.private.embarked(p, files)
         except embark.CannotEmbark as error:
             p.native = True
             p.bound = f"cannot be migrated: {error}"
         if p.native:
             self.make_native(p)
+        self.private.exec_done(p)
         self.announce(p)
         start, p.start = p.start, None
         if start is not None and not p.native:
@@ -440,6 +450,14 @@ class Tracer:
             self.programs.pop(tid, None)
         p.threads.clear()
         self.programs[p.pid] = p
+
+    def _fetch_private(self, p: Program) -> bytes:
+        """The private files of a program that exec away has brought home; without them it is lost, as with its host."""
+        try:
+            return self.private.carrier.fetch(p)
+        except ChannelLost:
+            os.kill(p.pid, signal.SIGKILL)
+            return b""
 
     def make_native(self, p: Program) -> None:
         """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
@@ -545,6 +563,8 @@ class Tracer:
             lib.mos_unpin(self.pump)
         self.traces.at_home(p, nr, arguments(regs))
         if nr in CAUGHT and self.mails.trapped(p, regs, nr):
+            return
+        if p.private is not None and self.private.trapped(p, regs, nr):
             return
         if nr in cputime.CALLS:
             self.cputime.watch(p, nr)

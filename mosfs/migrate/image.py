@@ -51,6 +51,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``cpu_timers``: struct itimerval of ITIMER_VIRTUAL and ITIMER_PROF, which count where the program computes.
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
+    ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -84,6 +85,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     cpu_timers: list[bytes] = []
     mail: tuple[int, LastMessage | None] | None = None
     used: tuple[int, int] = (0, 0)
+    private: bytes = b""
 
 
 _encoder = msgspec.msgpack.Encoder()

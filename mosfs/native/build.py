@@ -1,4 +1,4 @@
-"""cffi build of ``mosfs._native``: declarations from cdef.h, code from memory.c and mos.c, and the vDSO image as bytes.
+"""cffi build of ``mosfs._native``: declarations from cdef.h, code from memory.c, mos.c and private.c, and the vDSO image as bytes.
 
 ``setup.py`` names the ``ffi`` below. The vDSO is compiled first (`vdso_build.build`), because it becomes an array in the module.
 """
@@ -10,6 +10,8 @@ from pathlib import Path
 from cffi import FFI
 
 HERE = Path(__file__).parent
+#: In the order in which they use each other.
+SOURCES = ("memory.c", "mos.c", "private.c")
 
 
 def _vdso() -> bytes:
@@ -34,7 +36,7 @@ def make() -> FFI:
     shared = re.sub(r"#define (MOS_\w+) (\d+)", r"#define \1 \2", shared)
     builder.set_source(
         "mosfs._native",
-        _array("vdso_image", _vdso()) + shared + (HERE / "memory.c").read_text() + (HERE / "mos.c").read_text(),
+        _array("vdso_image", _vdso()) + shared + "".join((HERE / name).read_text() for name in SOURCES),
         py_limited_api=True,
         extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-function"],
         define_macros=[("_GNU_SOURCE", "1")],

@@ -15,6 +15,12 @@ struct mos_event {
 #define MOS_EV_FD 2
 #define MOS_MAX_FDS 256
 
+struct mos_grant {              /* what a program with private files may do without waking Python */
+    int pid;
+    int none;                   /* 1: it has no private file open */
+    unsigned long bytes;        /* so much it may write before its files are counted again */
+};
+
 struct mos_pump {
     int nfds;
     int fds[256];
@@ -27,7 +33,11 @@ struct mos_pump {
     unsigned long hot_since;
     int pinned;                 /* the task that is held on our CPU while it stops often, 0 for none */
     unsigned long allowed[16];  /* its own CPU set, to be put back */
-    int pass_opens;             /* 1 (a tracer only): opens of ordinary paths go on without waking Python */
+    int pass_opens;             /* 1 (a tracer only): calls that concern only ordinary paths go on without waking Python */
+    unsigned char paths[512];   /* of each call: bit n set = argument n is a path; 0 = no such call */
+    int ndirs;                  /* private directories of this tree: what lies below is not ordinary */
+    char dirs[32][64];          /* their first 63 bytes */
+    struct mos_grant grants[64]; /* of process p: grants[p % 64], if it is its */
 };
 
 int mos_setup_signals(void);
@@ -49,6 +59,10 @@ int mos_setsiginfo(int pid, void *info);
 int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *infos);
 int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig);
 int mos_waitpid(int pid, int *status, int options);
+int mos_getfd(int pid, int fd);
+int mos_same_file(int pid, int fd1, int fd2);
+long mos_store(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);
+long mos_fetch(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);
 
 long mos_read(int pid, unsigned long addr, void *buf, unsigned long len);
 long mos_write(int pid, unsigned long addr, void *buf, unsigned long len);

@@ -179,70 +179,7 @@ int mos_unfollow(struct mos_pump *p)
     return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
 }
 
-/* Does a relative path, opened in the directory dirfd of the task, lead to something in /proc? */
-static int below_proc(int pid, int dirfd)
-{
-    char link[40], base[8];
-    long n;
-    if (dirfd == AT_FDCWD)
-        snprintf(link, sizeof link, "/proc/%d/cwd", pid);
-    else
-        snprintf(link, sizeof link, "/proc/%d/fd/%d", pid, dirfd);
-    n = readlink(link, base, 6);
-    return n >= 5 && !memcmp(base, "/proc", 5) && (n == 5 || base[5] == '/');
-}
-
-/*
- * An open() of a path that cannot be one of ours goes on at once: only /proc/... can be, or what is relative to it. Our names
- * are made of small letters and '_'; so the directory of most relative paths need not be looked up.
- */
-static int ordinary_open(int pid)
-{
-    struct user_regs_struct r;
-    char path[256], *last;
-    unsigned long at;
-    struct iovec l = {path, 6}, m;
-    long n;
-    int dirfd = AT_FDCWD;
-    if (ptrace(PTRACE_GETREGS, pid, 0, &r))
-        return 0;
-    switch ((long)r.orig_rax) {
-    case SYS_open:
-    case SYS_creat:
-        at = r.rdi;
-        break;
-    case SYS_openat:
-    case SYS_openat2:
-        dirfd = (int)r.rdi;
-        at = r.rsi;
-        break;
-    default:
-        return 0;
-    }
-    m.iov_base = (void *)at;
-    m.iov_len = 6;
-    n = process_vm_readv(pid, &l, 1, &m, 1, 0);
-    if (n <= 0)
-        return 0;
-    if (path[0] == '/')
-        return n < 6 ? memchr(path, 0, n) != NULL : memcmp(path, "/proc/", 6) != 0;
-    /* not beyond the page, for the next one may not be there */
-    l.iov_len = sizeof path - 1;
-    m.iov_len = 4096 - at % 4096 < sizeof path - 1 ? 4096 - at % 4096 : sizeof path - 1;
-    n = process_vm_readv(pid, &l, 1, &m, 1, 0);
-    if (n <= 0)
-        return 0;
-    path[n] = 0;
-    if ((long)strlen(path) == n && n < (long)sizeof path - 1)
-        return !below_proc(pid, dirfd); /* cut by the page's end */
-    if (!strstr(path, "mosix")) {
-        last = strrchr(path, '/');
-        last = last ? last + 1 : path;
-        if (last[strspn(last, "abcdefghijklmnopqrstuvwxyz_")])
-            return 1;
-    }
-    return !below_proc(pid, dirfd);
-}
+static int ordinary_call(struct mos_pump *p, int pid);
 
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
 {
@@ -262,7 +199,7 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
                         mos_follow(p, pid);
                     }
                 }
-                if (p->pass_opens && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && ordinary_open(pid)) {
+                if (p->pass_opens && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && ordinary_call(p, pid)) {
                     ptrace(PTRACE_CONT, pid, 0, 0);
                     continue;
                 }

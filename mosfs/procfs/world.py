@@ -149,6 +149,21 @@ class Node:
 
 
 @dataclass(slots=True)
+class PrivateNames:
+    """Private files of a program or guest that are on this node: path to a descriptor of its tracer or host, ``keeper``."""
+
+    keeper: int
+    files: dict[bytes, int] = field(default_factory=dict)
+
+    def set(self, name: bytes, fd: int) -> None:
+        """``fd`` -1: there is no such file any more."""
+        if fd < 0:
+            self.files.pop(name, None)
+        else:
+            self.files[name] = fd
+
+
+@dataclass(slots=True)
 class World:
     """Everything the tree shows. ``clock`` returns monotonic seconds.
 
@@ -182,6 +197,7 @@ class World:
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
     gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
     recent: Callable[[], Iterable[str]] = tuple  #: the nodes of which we know newest
+    private: dict[int, PrivateNames] = field(default_factory=dict)
 
     @property
     def me(self) -> Node:

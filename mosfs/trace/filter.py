@@ -156,6 +156,33 @@ def home_filter() -> bytes:
     for number, tests in tested.items():
         asm.label(f"test{number}")
         _test(asm, tests, number)
+    _trap_unless_stub(asm)
+    return b"".join(i.pack() for i in asm.assemble())
+
+
+@lru_cache(maxsize=8)
+def trap_filter(numbers: frozenset[int], tests: tuple[tuple[int, Test], ...] = ()) -> bytes:
+    """struct sock_filter[] that traps these calls too, beside the home filter. ``tests``: (call, only when this holds)."""
+    asm = Assembler()
+    tested = dict(tests)
+    asm.load(_ARCH)
+    asm.unless(_JEQ, AUDIT_ARCH_X86_64, "allow")
+    asm.load(_NR)
+
+    def action(number: int) -> str:
+        return "allow" if number not in numbers else f"test{number}" if number in tested else "trap"
+
+    top = max(numbers) + 1
+    _search(asm, [*_segments(action, top), (top, "allow")])
+    for number, test in tested.items():
+        asm.label(f"test{number}")
+        _test(asm, [[test]], number)
+    _trap_unless_stub(asm)
+    return b"".join(i.pack() for i in asm.assemble())
+
+
+def _trap_unless_stub(asm: Assembler) -> None:
+    """The labels trap, allow and trace; calls from the stub page are ours."""
     asm.label("trap")
     asm.load(_IP)
     asm.unless(_JEQ, layout.STUB_AFTER, "trace")
@@ -165,7 +192,6 @@ def home_filter() -> bytes:
     asm.ret(ALLOW)
     asm.label("trace")
     asm.ret(TRACE)
-    return b"".join(i.pack() for i in asm.assemble())
 
 
 @lru_cache(maxsize=1)

@@ -29,6 +29,7 @@ class Kind(IntEnum):
     FAIL = 5  # receiver: it cannot be built, reason as text
     EARLY = 6  # pre-copy: mappings to make, (start, end, grows down); none: forget all that was sent
     ROUND = 7  # pre-copy: the end of a round; the receiver sends it back when it is done
+    PRIVATE = 70  # contents of a private file (`ptf.travel`), before the image
     # tracer -> host
     GO = 16  # after READY: run
     REPLY = 17  # outcome of CALL
@@ -47,6 +48,7 @@ class Kind(IntEnum):
     MAIL_TABLE = 40  # the program's descriptors for direct communication
     COPY = 30  # pre-copy to the host of this MoveOrder
     STAYED = 31  # STEP_OUT is not followed: reason
+    FETCH = 71  # before EXECED: send the private files home
     # host -> tracer
     CALL = 48
     FORK = 49
@@ -64,6 +66,9 @@ class Kind(IntEnum):
     COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask
     MAIL_SEEN = 72  # what the program's calls on its mailbox have changed, before it matters at home
+    MANIFEST = 75  # after FETCH and the files: what they are
+    PRIVATE_OPEN = 73  # a descriptor for a private file is wanted (`orders.PrivateOpen`)
+    PRIVATE_FULL = 74  # a write to a private file does not fit here: the body waits in it, to make it at home
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
 

@@ -27,6 +27,7 @@ class Settings(Msg):
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
     ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given". The three about
     checkpoints (-C, -N, -A) are one program's own and not inherited.
+    ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun.
     """
 
     unsupported: int = -1
@@ -38,6 +39,7 @@ class Settings(Msg):
     checkpoint_file: str = ""
     checkpoint_limit: int = -1
     checkpoint_interval: int = -1
+    private: str = ""
 
 
 class Start(Msg):
@@ -162,6 +164,20 @@ class Adjusted(Msg, tag=9):
 
     req: int
     error: str
+
+
+class PrivateFile(Msg, tag=26):
+    """A private file of ``pid`` (a program here, or a guest's local PID): our descriptor ``fd``; -1: the name is gone."""
+
+    pid: int
+    name: bytes
+    fd: int
+
+
+class PrivateGone(Msg, tag=27):
+    """The private files of ``pid`` are not on this node any more."""
+
+    pid: int
 
 
 class Usage(Msg):
@@ -342,6 +358,7 @@ class Config(Msg, tag=37):
     """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number.
 
     ``cluster``: (first address as an unsigned integer, how many) of the ranges and aliases that are this cluster.
+    ``private``: by letter of private.conf, (directory, megabytes).
     """
 
     ip: str
@@ -349,6 +366,7 @@ class Config(Msg, tag=37):
     userview: dict[str, int]
     speed: int = 10000
     cluster: list[tuple[int, int]] = []
+    private: dict[str, tuple[str, int]] = {}
 
 
 # --------------------------------------------------------------------------- mosd -> fork server (spawn requests)
@@ -375,6 +393,7 @@ class SpawnHost(Msg, tag=49):
     token: bytes
     near: bool
     socket: str
+    own_cluster: bool = True  #: its home-node belongs to our cluster (private.conf, C or G)
 
 
 class AdoptTracer(Msg, tag=50):
@@ -521,6 +540,7 @@ class PostSignal(Msg, tag=79):
 
 Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted
+    | PrivateFile | PrivateGone
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
     | UsageReport | GuestStayed | Consider
     | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailAnswer | MailWake

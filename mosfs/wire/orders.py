@@ -75,6 +75,15 @@ class MailSeen(msgspec.Struct, array_like=True):
 
     filter_at: int
     last: LastMessage | None = None
+
+
+class PrivateOpen(msgspec.Struct, array_like=True):
+    """PRIVATE_OPEN: status flags for a descriptor that stands for a private file of the body."""
+
+    flags: int
+    mask: int
+
+
 class About(msgspec.Struct, array_like=True):
     """ABOUT: what the body's node needs to decide about it. Settings as in `messages.Settings`; ``age``: CPU seconds since its
     start; ``history``: the sums of `balance.history.History`, in its order."""

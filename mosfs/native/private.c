@@ -1,0 +1,181 @@
+/* Private temporary files: which stops do not concern them, and their contents to and from programs. Compiled behind mos.c. */
+
+#define NOT_OPENED -1000000
+
+/* Does a relative path, opened in the directory dirfd of the task, lead to something in /proc? */
+static int below_proc(int pid, int dirfd)
+{
+    char link[40], base[8];
+    long n;
+    if (dirfd == AT_FDCWD)
+        snprintf(link, sizeof link, "/proc/%d/cwd", pid);
+    else
+        snprintf(link, sizeof link, "/proc/%d/fd/%d", pid, dirfd);
+    n = readlink(link, base, 6);
+    return n >= 5 && !memcmp(base, "/proc", 5) && (n == 5 || base[5] == '/');
+}
+
+/*
+ * Of relative paths only those below /proc can be ours. Our names are made of small letters and '_'; so the directory of most of
+ * them need not be looked up.
+ */
+static int ordinary_relative(int pid, int dirfd, unsigned long at)
+{
+    char path[256], *last;
+    struct iovec l = {path, sizeof path - 1}, m = {(void *)at, 0};
+    long n;
+    /* not beyond the page, for the next one may not be there */
+    m.iov_len = 4096 - at % 4096 < sizeof path - 1 ? 4096 - at % 4096 : sizeof path - 1;
+    n = process_vm_readv(pid, &l, 1, &m, 1, 0);
+    if (n <= 0)
+        return 0;
+    path[n] = 0;
+    if ((long)strlen(path) == n && n < (long)sizeof path - 1)
+        return !below_proc(pid, dirfd); /* cut by the page's end */
+    if (!strstr(path, "mosix")) {
+        last = strrchr(path, '/');
+        last = last ? last + 1 : path;
+        if (last[strspn(last, "abcdefghijklmnopqrstuvwxyz_")])
+            return 1;
+    }
+    return !below_proc(pid, dirfd);
+}
+
+/* Can the path at addr not be one of ours? Those below /proc and below the private directories may be; "" is a descriptor's. */
+static int ordinary_path(struct mos_pump *p, int pid, unsigned long at, int dirfd)
+{
+    char path[64];
+    struct iovec l = {path, sizeof path}, m[2] = {{(void *)at, 4096 - (at & 4095)}, {NULL, 0}};
+    const char *s = path;
+    long n;
+    int i;
+    if (m[0].iov_len >= sizeof path)
+        m[0].iov_len = sizeof path;
+    else {
+        m[1].iov_base = (char *)at + m[0].iov_len;
+        m[1].iov_len = sizeof path - m[0].iov_len;
+    }
+    n = process_vm_readv(pid, &l, 1, m, m[1].iov_len ? 2 : 1, 0);
+    if (n <= 0 || !path[0])
+        return 0;
+    if (path[0] != '/')
+        return dirfd == NOT_OPENED || ordinary_relative(pid, dirfd, at);
+    if (n < (long)sizeof path && !memchr(path, 0, n))
+        return 0;
+    if (n > 1 && (path[1] == '/' || path[1] == '.'))
+        return 0; /* written in another way */
+    if (!strncmp(s, "/proc/", 6))
+        return 0;
+    for (i = 0; i < p->ndirs; i++)
+        if (!strncmp(s, p->dirs[i], strnlen(p->dirs[i], 63)))
+            return 0;
+    return 1;
+}
+
+/* A trapped call that cannot concern us goes on at once. */
+static int ordinary_call(struct mos_pump *p, int pid)
+{
+    struct user_regs_struct r;
+    struct mos_grant *grant = &p->grants[pid & 63];
+    unsigned long args[6];
+    int i, mask, dirfd = NOT_OPENED;
+    if (ptrace(PTRACE_GETREGS, pid, 0, &r) || r.orig_rax >= sizeof p->paths)
+        return 0;
+    mask = p->paths[r.orig_rax];
+    if (!mask) {
+        if (grant->pid != pid)
+            return 0;
+        switch (r.orig_rax) {
+        case SYS_write:
+        case SYS_pwrite64:
+            if (grant->none)
+                return 1;
+            if (r.rdx > grant->bytes)
+                return 0;
+            grant->bytes -= r.rdx;
+            return 1;
+        case SYS_fstat:
+        case SYS_writev:
+            return grant->none;
+        }
+        return 0;
+    }
+    if (r.orig_rax == SYS_open || r.orig_rax == SYS_creat)
+        dirfd = AT_FDCWD;
+    else if (r.orig_rax == SYS_openat || r.orig_rax == SYS_openat2)
+        dirfd = (int)r.rdi;
+    args[0] = r.rdi, args[1] = r.rsi, args[2] = r.rdx, args[3] = r.r10, args[4] = r.r8, args[5] = r.r9;
+    for (i = 0; i < 6; i++)
+        if (mask >> i & 1 && !ordinary_path(p, pid, args[i], dirfd)) {
+            /* fstat(3) is newfstatat(fd, "", buffer, AT_EMPTY_PATH) */
+            char first = 1;
+            struct iovec l = {&first, 1}, m = {(void *)args[i], 1};
+            if (!(r.orig_rax == SYS_newfstatat && grant->pid == pid && grant->none && args[i] &&
+                  process_vm_readv(pid, &l, 1, &m, 1, 0) == 1 && !first))
+                return 0;
+        }
+    return 1;
+}
+
+/* Our own descriptor for what is behind `fd` of a traced process: the same open file description. */
+int mos_getfd(int pid, int fd)
+{
+    int pidfd = syscall(SYS_pidfd_open, pid, 0), got, e;
+    if (pidfd < 0)
+        return -errno;
+    got = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+    e = errno;
+    close(pidfd);
+    return got < 0 ? -e : got;
+}
+
+/* 1: two descriptors of a process share one open file description (KCMP_FILE); 0: they do not. */
+int mos_same_file(int pid, int fd1, int fd2)
+{
+    long r = syscall(SYS_kcmp, pid, pid, 0, fd1, fd2);
+    return r < 0 ? -errno : r == 0;
+}
+
+#define MOS_CHUNK 262144UL
+
+/* From a process's memory to a file. Bytes done, or an error if none. */
+long mos_store(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len)
+{
+    static char buf[MOS_CHUNK];
+    unsigned long done = 0;
+    while (done < len) {
+        unsigned long part = len - done < MOS_CHUNK ? len - done : MOS_CHUNK;
+        struct iovec l = {buf, part}, m = {(void *)(addr + done), part};
+        long n = process_vm_readv(pid, &l, 1, &m, 1, 0), w;
+        if (n <= 0)
+            return done ? (long)done : n < 0 ? -errno : -EFAULT;
+        w = pwrite(fd, buf, n, off + done);
+        if (w < 0)
+            return done ? (long)done : -errno;
+        done += w;
+        if (w < (long)part)
+            break;
+    }
+    return done;
+}
+
+/* From a file to a process's memory. */
+long mos_fetch(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len)
+{
+    static char buf[MOS_CHUNK];
+    unsigned long done = 0;
+    while (done < len) {
+        unsigned long part = len - done < MOS_CHUNK ? len - done : MOS_CHUNK;
+        long n = pread(fd, buf, part, off + done), w;
+        if (n <= 0)
+            return done || !n ? (long)done : -errno;
+        struct iovec l = {buf, n}, m = {(void *)(addr + done), n};
+        w = process_vm_writev(pid, &l, 1, &m, 1, 0);
+        if (w <= 0)
+            return done ? (long)done : -EFAULT;
+        done += w;
+        if (n < (long)part || w < n)
+            break;
+    }
+    return done;
+}
