@@ -6,6 +6,7 @@ can be made only while it is READY, pages can be filled at any time.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -52,8 +53,9 @@ class Copying:
             with Calls(p.task, base=original) as call:
                 move.copy = Precopy.begin(call, move.link.channel, near=move.link.near, pair=p.pid, stack=stay.rsp)
         except OSError as error:
-            self.possible = False
-            self.tracer.log(f"memory is not sent ahead of programs: {error.strerror}", 30)
+            if error.errno not in (errno.EMFILE, errno.ENFILE):  # those are this program's own trouble
+                self.possible = False
+            self.tracer.log(f"pid={p.pid} memory is not sent ahead: {error.strerror}", 30)
             p.task.set_regs(original)
             move.phase = Phase.STOPPING
             self.moves.departure.depart(p, stop)
