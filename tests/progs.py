@@ -54,6 +54,7 @@ class Program:
     static: bool = False
     environment: tuple[tuple[str, str], ...] = ()
     pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
+    motion: str = LONG  #: seconds that it works in motion
     options: tuple[str, ...] = ()  #: of mosrun; {cwd} is the scratch directory
 
     @property
@@ -74,7 +75,7 @@ PROGRAMS = (
     Program("registers"),
     Program("memory"),
     Program("memory-static", "memory.c", static=True),
-    Program("big_image", environment=(("MOS_MB", "128"),)),
+    Program("big_image", environment=(("MOS_MB", "128"),), motion="4"),
     Program("identity"),
     Program("files"),
     Program("descriptors"),
@@ -226,7 +227,7 @@ def run(
     program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE, timeout: float = TIMEOUT,
 ) -> Outcome:
     """One run of a test program in a scratch directory of its own."""
-    working = seconds or (LONG if place is Place.MOTION else QUICK)
+    working = seconds or (program.motion if place is Place.MOTION else QUICK)
     with scratch() as cwd:
         outcome = execute(
             place, [str(built(program)), working], cwd=cwd, root=root, pause=min(pause, program.pause, key=float), timeout=timeout,

@@ -51,7 +51,6 @@ _FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
 _FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
 #: RLIMIT_CPU, DATA, STACK, AS
 BODY_LIMITS = frozenset({0, 2, 3, 9})
-_OPENS = frozenset({2, 257, 437})
 _EXITS = frozenset({60, 231})
 SA_RESETHAND = 0x80000000
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
@@ -138,10 +137,7 @@ class Serve:
             self._send(body, row, args)
 
     def _send(self, body: Body, row: Syscall, args: tuple[int, ...]) -> None:
-        request = marshal(row, args, body.task.peek_mask(), body.task)
-        if row.nr in _OPENS:
-            self._show(body, request)
-        self.host.forward(body, request)
+        self.host.forward(body, marshal(row, args, body.task.peek_mask(), body.task))
 
     def _show(self, body: Body, request: Request) -> None:
         """An open of a file in /proc about its own memory: home has nothing to show there, so it is told what we see."""
@@ -165,6 +161,7 @@ class Serve:
                 request.blobs.append(Blob(at, len(name) + 1, name + b"\0"))
             except OSError:
                 pass  # home says EFAULT
+        self._show(body, request)
         self.host.forward(body, request)
 
     def _let(self, body: Body, args: tuple[int, ...]) -> None:
