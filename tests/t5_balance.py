@@ -118,13 +118,13 @@ def test_clear_and_decay(nodes: Lab, spin: str) -> None:
 
 
 #: Takes 3 MB at a time and computes in between, until it has 360 MB, more than its node.
-#: 50 MB a second, on a machine of whatever speed
+#: 25 MB a second, on a machine of whatever speed
 GROW = """
 import time
 kept, due = [], time.monotonic()
 while len(kept) < 120:
     kept.append(bytearray(b"x" * (3 << 20)))
-    due += 0.06
+    due += 0.12
     while time.monotonic() < due:
         pass
 print("grown", sum(block[-1] for block in kept))

@@ -142,7 +142,8 @@ class Controls:
         """mosd has checked the value by the same table."""
         row = BY_NAME[message.name]
         if row.name == "migrate":
-            self.tracer.moves.request(p, Move(message.value, message.value, message.seq, below=message.below, why=message.why))
+            move = Move(message.value, message.value, message.seq, below=message.below, why=message.why, hurry=message.hurry)
+            self.tracer.moves.request(p, move)
         elif row.kind is Kind.NAME:
             self._name(p, message.value)
         else:

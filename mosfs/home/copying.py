@@ -40,7 +40,8 @@ class Copying:
 
     def wanted(self, p: Program) -> bool:
         """Does memory go ahead of this program? Not if it stands still anyway (before its first instruction, in a control call)."""
-        return self.possible and not p.held and p.deputy is None and not p.halted
+        hurry = p.move is not None and p.move.hurry
+        return self.possible and not hurry and not p.held and p.deputy is None and not p.halted
 
     def arm(self, p: Program, stop: Stop) -> None:
         """The program has stopped: follow its memory from here on, and let it go on."""

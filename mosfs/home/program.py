@@ -116,6 +116,7 @@ class Move:
     waiting: bool = False  # the program is inside its own migration request
     below: int = 0  # the target takes it only while its load stays below this
     why: str = ""  # why it is moved, "" if somebody wishes it
+    hurry: bool = False  # home is short of memory: nothing goes ahead
 
 
 @dataclass(slots=True)

@@ -26,6 +26,8 @@ RESERVED_FOR = 3.0
 
 #: Priorities are 0-65535, lower is better.
 LOWEST_PRIORITY = 65535
+#: With less than this share of its memory free a node lets programs go without copying them ahead, while they would grow.
+SHORT_OF_MEMORY = 0.2
 #: Lines of the decision log that are kept.
 DECISIONS = 200
 
@@ -302,10 +304,14 @@ class World:
         else:
             self.move_to(program, self.node_of(value))
 
+    def _short_of_memory(self) -> bool:
+        status = self.me.status
+        return status is not None and status.mem_free < SHORT_OF_MEMORY * status.mem_total
+
     def move_to(self, program: Program, ip: str, below: int = 0, why: str = "") -> None:
         """``below`` and ``why`` of an automatic move: as in `Command`."""
         seq = max(program.asked, program.state.move_seq) + 1
-        self._send(program, Command(program.state.pid, "migrate", ip, seq, below, why))
+        self._send(program, Command(program.state.pid, "migrate", ip, seq, below, why, self._short_of_memory()))
         program.asked, program.asked_target = seq, ip
 
     def set(self, program: Program, row: ControlFile, value: int | str) -> None:

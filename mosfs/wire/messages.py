@@ -328,6 +328,7 @@ class Command(Msg, tag=34):
 
     To a host: ``pid`` is the guest's local PID and ``name`` is "out": ask the home-node to take the guest back, or, when ``value``
     is an IP, to move it there. ``below`` as in OpenChannel. ``why``: the reason of an automatic move, "" when somebody wished it.
+    ``hurry``: this node is short of memory, so the program shall stand still at once instead of growing on while it is copied.
     """
 
     pid: int
@@ -336,6 +337,7 @@ class Command(Msg, tag=34):
     seq: int = 0
     below: int = 0
     why: str = ""
+    hurry: bool = False
 
 
 class Adjust(Msg, tag=35):
