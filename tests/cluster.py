@@ -21,6 +21,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
+
 import mosfs
 from mosfs.tools import install_launchers
 from mosfs.tools import lab as labs
@@ -34,6 +36,15 @@ MOSLAB = [
     f"import sys; sys.path.insert(0, {SOURCE!r}); from mosfs.tools.moslab import main; sys.exit(main())",
 ]
 TIMEOUT = 30.0
+
+
+def _reachable(path: str) -> bool:
+    """May every user come to what is below ``path``?"""
+    return all(os.stat(folder).st_mode & 0o001 for folder in (path, *map(str, Path(path).parents)))
+
+
+#: Tests that run our commands as another user.
+others = pytest.mark.skipif(not _reachable(SOURCE), reason="other users may not enter the folder that this copy of mosfs is in")
 
 _labs = itertools.count()
 

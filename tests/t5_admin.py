@@ -64,6 +64,7 @@ def fact(nodes: Lab, name: str, number: int = 1) -> str:
 # --------------------------------------------------------------------------- mosbestnode
 
 
+@cluster.others
 def test_the_best_node_is_printed(nodes: Lab) -> None:
     ips = {nodes.node(n).ip for n in (1, 2, 3)}
     assert says(nodes, "mosbestnode") in ips
@@ -134,6 +135,7 @@ def test_bring_returns_when_all_programs_are_here(nodes: Lab) -> None:
         assert fact(nodes, "node/away") == "0"
 
 
+@cluster.others
 @pytest.mark.parametrize(("name", "answer"), [("", "1"), ("2", "IP2"), ("IP3", "3")])
 def test_whois(nodes: Lab, name: str, answer: str) -> None:
     ips = {f"IP{n}": nodes.node(n).ip for n in (1, 2, 3)}
@@ -149,6 +151,7 @@ def test_a_node_that_is_not_in_the_map(nodes: Lab, verb: str, name: str) -> None
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"mosctl: {name}: not in map\n")
 
 
+@cluster.others
 def test_rstatus_is_what_the_node_is(nodes: Lab) -> None:
     """Twelve integers, in the manual's order."""
     with sleeper(nodes, "-2"), sleeper(nodes, number=2):
@@ -169,6 +172,7 @@ def test_rstatus_is_what_the_node_is(nodes: Lab) -> None:
     assert says(nodes, "mosctl", "rstatus", "2").split()[2] == "65535"
 
 
+@cluster.others
 def test_status_and_localstatus(nodes: Lab) -> None:
     titles = [line.split(":")[0] for line in says(nodes, *NOBODY, "mosctl", "status", "2").splitlines()]
     assert titles == ["Node", "Status", "Age", "Load", "Speed", "CPUs", "Memory", "Swap", "Frozen", "Processes", "Switches",
@@ -180,6 +184,7 @@ def test_status_and_localstatus(nodes: Lab) -> None:
     assert json.loads(says(nodes, "mosctl", "status", "3", "--json"))["ip"] == nodes.node(3).ip
 
 
+@cluster.others
 @pytest.mark.parametrize("verb", ["stay", "nostay", "lstay", "nolstay", "block", "noblock", "expel", "bring", "shutdown"])
 def test_switches_are_the_super_users(nodes: Lab, verb: str) -> None:
     done = nodes.run(1, *NOBODY, "mosctl", verb)
@@ -212,6 +217,7 @@ def test_all_are_signalled(nodes: Lab, option: tuple[str, ...], number: int) -> 
         assert nodes.process(guest.pid, 2).where == nodes.node(1).ip
 
 
+@cluster.others
 def test_users_signal_their_own(nodes: Lab) -> None:
     ours = nodes.start(1, *NOBODY, "mosrun", "sleep", "1000")
     nodes.process(ours.pid)
@@ -235,6 +241,7 @@ def seconds(nodes: Lab, pid: int) -> float:
     return float(row["seconds"])
 
 
+@cluster.others
 def test_cpu_time_is_counted_wherever_it_is_used(nodes: Lab) -> None:
     process = nodes.start(1, "mosrun", "-L", "-2", "mostestload", "-t0")
     nodes.process(process.pid)
@@ -286,6 +293,7 @@ def test_a_load_tells_of_its_migrations(nodes: Lab) -> None:
 # --------------------------------------------------------------------------- mossetpe
 
 
+@cluster.others
 def test_the_nodes_are_listed(nodes: Lab) -> None:
     ips = [nodes.node(n).ip for n in (1, 2, 3)]
     for option in ("-r", "-R"):
@@ -293,6 +301,7 @@ def test_the_nodes_are_listed(nodes: Lab) -> None:
     assert json.loads(says(nodes, "mossetpe", "-r", "--json")) == [{"ip": ip, "number": n} for n, ip in enumerate(ips, 1)]
 
 
+@cluster.others
 def test_a_wrong_map_changes_nothing(nodes: Lab, tmp_path: Path) -> None:
     bad = tmp_path / "map"
     bad.write_text("127.0.0.1 x\n")

@@ -254,6 +254,7 @@ def test_bad_moves_are_one_line(nodes: Lab) -> None:
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
+@cluster.others
 def test_ordinary_users_and_their_own_processes(nodes: Lab) -> None:
     with Echo(nodes, before=NOBODY) as echo:
         (row,) = json.loads(nodes.run(1, *NOBODY, "mosps", "--json", "x").stdout)
@@ -264,6 +265,7 @@ def test_ordinary_users_and_their_own_processes(nodes: Lab) -> None:
         assert echo.is_alive()
 
 
+@cluster.others
 def test_other_peoples_processes(nodes: Lab) -> None:
     with Echo(nodes) as echo:
         (row,) = json.loads(nodes.run(1, *NOBODY, "mosps", "--json", echo.pid).stdout)

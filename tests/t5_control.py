@@ -211,6 +211,7 @@ def shell(nodes: Lab, script: str, *, user: tuple[str, ...] = ()) -> tuple[int, 
     return done.returncode, done.stdout
 
 
+@cluster.others
 def test_every_file_from_a_second_shell(nodes: Lab) -> None:
     """A user reads and sets every control file of a process of their own with cat and echo."""
     with Probe(nodes, before=NOBODY) as probe:
@@ -238,6 +239,7 @@ def test_every_file_from_a_second_shell(nodes: Lab) -> None:
         wait_until(lambda: value(probe, "whereami") == 2)
 
 
+@cluster.others
 def test_rights(nodes: Lab) -> None:
     """Another user gets EACCES; root may."""
     with Probe(nodes, before=NOBODY) as probe:

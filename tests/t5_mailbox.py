@@ -22,6 +22,7 @@ from mosfs.daemon.office import PATIENCE
 from mosfs.mbox.body import Body
 from mosfs.mbox.filters import EVERYTHING, BadFilter, Condition, Filter, unpack, unpack_stored
 from mosfs.mbox.model import Flag, Mailbox, Sender
+from tests import cluster
 from tests.cluster import Lab, lab, wait_until
 from tests.progs import REPO, SOURCES, Outcome, Place, Program, built, execute, scratch
 
@@ -212,6 +213,7 @@ def test_the_model_and_the_real_thing_agree(nodes: Lab) -> None:
 # --------------------------------------------------------------------------- from outside, and between homes
 
 
+@cluster.others
 def test_a_mailbox_is_a_file(nodes: Lab) -> None:
     folder = Path(nodes.node(1).paths.mount) / "mbox"
     with robot(nodes) as real:

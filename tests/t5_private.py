@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.daemon.control import tracer_of
+from tests import cluster
 from tests.cluster import Lab, lab, wait_until
 
 #: Below /private-of-nobody nothing exists: only private files can be there.
@@ -109,6 +110,7 @@ def test_a_guest_beyond_its_limit_goes_home_and_goes_on(nodes: Lab) -> None:
     assert write(nodes, "-2", 20) == "20 [2, 0] 0"
 
 
+@cluster.others
 @pytest.mark.root
 @pytest.mark.parametrize(("place", "said"), [("-h", "12 [0] 0"), ("-2", "12 [2] 0")])
 def test_an_ordinary_user(nodes: Lab, place: str, said: str) -> None:
@@ -209,6 +211,7 @@ def shown(nodes: Lab, number: int) -> dict[str, str]:
     }
 
 
+@cluster.others
 def test_the_owner_can_look_where_the_files_are(nodes: Lab) -> None:
     child = nodes.start(1, "mosrun", "-h", "-X", DIRECTORY, "-X", DIRECTORY + "/sub", PYTHON, "-c", SHOW, DIRECTORY,
                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
