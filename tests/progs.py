@@ -103,7 +103,7 @@ PROGRAMS = (
     Program("actions"),
     Program("daemons"),
     Program("usage"),
-    Program("proc_self"),
+    Program("proc_self", motion="3"),
     Program("shell", "shell.sh"),
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),

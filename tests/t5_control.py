@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -309,6 +310,7 @@ def test_in_motion(nodes: Lab, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "PASS\n", "")
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 def test_the_header_works_in_cxx(tmp_path: Path) -> None:
     source = tmp_path / "x.cc"
     source.write_text('#include <mosix.h>\nint main() { return mosix_read("nmigs") == -1 && errno == ENOENT ? 0 : 1; }\n')

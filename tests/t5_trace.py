@@ -97,6 +97,7 @@ def test_inside_mosrun(nodes: Lab, tmp_path: Path) -> None:
     assert "/etc/passwd" in text and "/etc/hostname" not in text and "mosrun" not in text
 
 
+@cluster.others
 def test_rights_are_the_users(nodes: Lab, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     done = nodes.run(1, *NOBODY, "mosrun", f"--trace={tmp_path}/x", "true")
