@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import os
+import select
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
@@ -84,19 +88,20 @@ def bring(tree: Tree, _: str, __: Parsed) -> int:
 
 
 def shut_down(tree: Tree, verb: str = "shutdown", *, wait: bool = True) -> None:
-    """Order it and wait until this mosd is gone. Interrupting the wait does not stop the shutdown."""
-    pid = tree.fact("pid")
-    write(tree, verb, "shutdown", "1")
-    while wait and _pid(tree) == pid:
-        time.sleep(POLL)
+    """Order it and wait until this mosd's process is gone. Interrupting the wait does not stop the shutdown."""
+    process = _process(int(tree.fact("pid")))
+    with process if process is not None else contextlib.nullcontext():
+        write(tree, verb, "shutdown", "1")
+        if wait and process is not None:
+            select.select([process], [], [])
 
 
-def _pid(tree: Tree) -> str:
-    """PID of the running mosd; "" for none."""
+def _process(pid: int) -> BinaryIO | None:
+    """A pidfd, readable when the process ``pid`` ends (pidfd_open(2)); None when it is gone already."""
     try:
-        return tree.fact("pid")
-    except UserError:
-        return ""
+        return open(os.pidfd_open(pid), "rb", buffering=0)  # the file owns the descriptor
+    except ProcessLookupError:
+        return None
 
 
 def shutdown(tree: Tree, _: str, __: Parsed) -> int:
