@@ -21,11 +21,11 @@ from pathlib import Path
 from random import Random
 from statistics import fmean
 
-from bench import chart
 from mosfs.balance import ages
 from mosfs.balance.exchange import Exchange
 from mosfs.balance.gossip import Alive, Contact, Entry, Gossip, Known
 from mosfs.daemon.gossip import STEP, Ranges
+from mosfs.tools import chart
 from mosfs.wire.datagram import Datagram, Flag, Item, Seen, pack_facts, parts, seal
 from mosfs.wire.messages import PeerStatus
 

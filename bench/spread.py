@@ -60,21 +60,12 @@ def quota_lab() -> Iterator[tuple[lab.Plan, Path]]:
         try:
             plan = replace(plan, cpus=CPUS).limited()
             lab.up(plan)
-            prefer(plan)
         except lab.UserError as error:
             raise BenchError(str(error)) from error
         try:
             yield plan, folder
         finally:
             lab.down(plan.root)
-
-
-def prefer(plan: lab.Plan) -> None:
-    """The lab's groups get their quotas even when others want the processors: as one group it would get one program's share."""
-    for name, weight in (("cpu.shares", 65536), ("cpu.weight", 10000)):
-        file = Path(plan.groups["cpu"], name)
-        if file.exists():
-            file.write_text(str(weight))
 
 
 def iterations_a_second(folder: Path) -> float:

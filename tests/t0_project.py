@@ -29,7 +29,7 @@ def files(*suffixes: str) -> Iterator[Path]:
     """Our files with one of ``suffixes`` (all without): no environment, no build products; links are not followed."""
     for directory, folders, names in os.walk(ROOT):
         folders[:] = [folder for folder in folders if not NOT_OURS.fullmatch(folder)]
-        ours = (name for name in names if not name.endswith((".so", ".o")))
+        ours = (name for name in names if not name.endswith((".so", ".o")) and name != ".git")  # a file, in a worktree
         yield from (Path(directory, name) for name in ours if name.endswith(suffixes or ""))
 
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import chart, sim_gossip
+from bench import sim_gossip
 from mosfs.balance import ages
+from mosfs.tools import chart
 
 ROOT = Path(__file__).parent.parent
 

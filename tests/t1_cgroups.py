@@ -22,19 +22,23 @@ def test_version_2(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
     groups = {"cpu": f"{tmp_path}/lab", "memory": f"{tmp_path}/lab"}
     cgroups.make(groups, {"node1": {"cpu": 0.5, "memory": 100}, "node2": {"cpu": 2}})
-    assert text(tmp_path / "lab/node1/cpu.max") == "50000 100000"
+    assert text(tmp_path / "lab/node1/cpu.max") == "10000 20000"
     assert text(tmp_path / "lab/node1/memory.max") == str(100 << 20)
-    assert text(tmp_path / "lab/node2/cpu.max") == "200000 100000"
+    assert text(tmp_path / "lab/node2/cpu.max") == "40000 20000"
     assert not (tmp_path / "lab/node2/memory.max").exists()
+    assert text(tmp_path / "lab/cpu.weight") == "10000"
     assert text(tmp_path / "lab/cgroup.subtree_control") in ("+cpu", "+memory")
     assert cgroups.entrances(groups, "node1") == [f"{tmp_path}/lab/node1/cgroup.procs"]
 
 
 def test_version_1(tmp_path: Path) -> None:
     groups = {"cpu": f"{tmp_path}/cpu/lab", "memory": f"{tmp_path}/memory/lab"}
-    cgroups.make(groups, {"node1": {"cpu": 0.25, "memory": 7}})
-    assert text(tmp_path / "cpu/lab/node1/cpu.cfs_quota_us") == "25000"
-    assert text(tmp_path / "cpu/lab/node1/cpu.cfs_period_us") == "100000"
+    cgroups.make(groups, {"node1": {"cpu": 0.25, "memory": 7}, "node2": {"cpu": 0.02}})
+    assert text(tmp_path / "cpu/lab/node1/cpu.cfs_quota_us") == "5000"
+    assert text(tmp_path / "cpu/lab/node1/cpu.cfs_period_us") == "20000"
+    assert text(tmp_path / "cpu/lab/node2/cpu.cfs_quota_us") == "1000", "the kernel takes no less"
+    assert text(tmp_path / "cpu/lab/node2/cpu.cfs_period_us") == "50000"
+    assert text(tmp_path / "cpu/lab/cpu.shares") == "65536"
     assert text(tmp_path / "memory/lab/node1/memory.limit_in_bytes") == str(7 << 20)
     assert len(cgroups.entrances(groups, "node1")) == 2
 

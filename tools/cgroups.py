@@ -14,17 +14,26 @@ from contextlib import suppress
 from mosfs.balance.cgroup import place
 from mosfs.tools.options import UserError
 
-PERIOD = 100_000  #: microseconds in which a quota is used up
+#: Microseconds in which a quota is used up: so few that a node with a small one is slow, instead of standing still at times;
+#: and the least quota.
+PERIOD, LEAST_QUOTA = 20_000, 1_000
 MEGABYTE = 1 << 20
 PATIENCE = 5.0
 
 #: Controller and version to the files of a limit, with what is written there for the number that was given.
 _LIMITS: dict[tuple[str, int], dict[str, Callable[[float], object]]] = {
-    ("cpu", 1): {"cpu.cfs_period_us": lambda cpus: PERIOD, "cpu.cfs_quota_us": lambda cpus: round(cpus * PERIOD)},
-    ("cpu", 2): {"cpu.max": lambda cpus: f"{round(cpus * PERIOD)} {PERIOD}"},
+    ("cpu", 1): {"cpu.cfs_period_us": lambda cpus: period(cpus), "cpu.cfs_quota_us": lambda cpus: round(cpus * period(cpus))},
+    ("cpu", 2): {"cpu.max": lambda cpus: f"{round(cpus * period(cpus))} {period(cpus)}"},
     ("memory", 1): {"memory.limit_in_bytes": lambda mb: round(mb * MEGABYTE)},
     ("memory", 2): {"memory.max": lambda mb: round(mb * MEGABYTE)},
 }
+
+#: A lab gets what its quotas allow even when others want the processors: as one group it would have one program's share.
+_WEIGHTS = {("cpu", 1): ("cpu.shares", 1 << 16), ("cpu", 2): ("cpu.weight", 10_000)}
+
+
+def period(cpus: float) -> int:
+    return max(PERIOD, round(LEAST_QUOTA / cpus))
 
 
 def lab_group(controller: str, name: str) -> str:
@@ -52,6 +61,8 @@ def make(groups: Mapping[str, str], limits: Mapping[str, Mapping[str, float]]) -
             if version == 2:
                 for parent in (os.path.dirname(folder), folder):
                     _write(f"{parent}/cgroup.subtree_control", f"+{controller}")
+            if weight := _WEIGHTS.get((controller, version)):
+                _write(f"{folder}/{weight[0]}", str(weight[1]))
             for node, given in limits.items():
                 os.makedirs(f"{folder}/{node}", exist_ok=True)
                 if controller in given:

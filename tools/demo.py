@@ -1,4 +1,5 @@
-"""make demo: real programs, natively and in a storm of moves over three nodes, compared byte for byte.
+"""make demo: real programs, natively and in a storm of moves over three nodes, compared byte for byte; then a cluster that
+levels out by itself (`mosfs.tools.demo_balance`).
 
 Each program runs twice from the same inputs in the same directory: alone, then under ``moslab storm -- mosrun -e`` on
 a lab of its own. Output, error output, exit status and every file they leave must be equal; then a line of the table
@@ -25,20 +26,24 @@ from typing import Any
 
 import mosfs
 from mosfs.tools import install_launchers, lab
+from mosfs.tools.demo_balance import balance
 from mosfs.tools.demo_cases import CASES, Case
 from mosfs.tools.options import REAL, TEXT, Command, Option, Parsed, UserError
 
 NODES = 3
+#: Name of the second part among the programs of --only.
+BALANCE = "balance"
 #: The same for every run, so that nothing but the storm can make a difference.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1",
                "PYTHONHASHSEED": "0"}
 
-SYNOPSIS = "python -m mosfs.tools.demo [--quick] [--only NAME,NAME] [--every S] [--json FILE]"
+SYNOPSIS = "python -m mosfs.tools.demo [--quick] [--only NAME,NAME] [--every S] [--json FILE] [--svg FILE]"
 DEMO = Command("demo", SYNOPSIS, "real programs in a storm of moves", (
     Option("--quick", "quick", "smaller inputs"),
-    Option("--only", "only", "only these programs", TEXT, metavar="names"),
+    Option("--only", "only", "only these programs; balance is the second part", TEXT, metavar="names"),
     Option("--every", "every", "seconds between two moves (default 0.2)", REAL, metavar="s", low=0.01, high=60),
     Option("--json", "json", "write the rows to this file", TEXT, metavar="file"),
+    Option("--svg", "svg", "draw the loads of the second part into this file", TEXT, metavar="file"),
 ), permute=True)
 
 
@@ -152,11 +157,16 @@ def table(rows: Sequence[Row]) -> str:
     )
 
 
+def base() -> str:
+    """The address of node 1 of a lab, which no other lab is likely to have."""
+    pid = os.getpid()
+    return f"127.{10 + pid // 250 % 6}.{1 + pid % 250}.1"
+
+
 @contextmanager
 def private_lab(folder: Path) -> Iterator[lab.Plan]:
-    """A lab on addresses that no other lab is likely to have."""
-    pid = os.getpid()
-    plan = lab.Plan.make(str(folder / "lab"), NODES, f"127.{10 + pid // 250 % 6}.{1 + pid % 250}.1", False)
+    """The lab of the storms."""
+    plan = lab.Plan.make(str(folder / "lab"), NODES, base(), False)
     lab.up(plan)
     try:
         yield plan
@@ -171,21 +181,20 @@ def tell(text: str) -> None:
         sys.stderr.flush()
 
 
-def chosen(names: str) -> list[Case]:
-    """UserError for a name that is no case, or a program that is not installed."""
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
-    if unknown := set(wanted) - {case.name for case in CASES}:
-        raise UserError(f"{', '.join(sorted(unknown))}: not among {', '.join(case.name for case in CASES)}")
+def chosen(names: str) -> tuple[list[Case], bool]:
+    """The cases, and whether the second part is wanted. UserError for a name that is none, or a program that is not installed."""
+    wanted = {name.strip() for name in names.split(",") if name.strip()}
+    known = [*(case.name for case in CASES), BALANCE]
+    if unknown := wanted.difference(known):
+        raise UserError(f"{', '.join(sorted(unknown))}: not among {', '.join(known)}")
     cases = [case for case in CASES if not wanted or case.name in wanted]
     if missing := sorted({case.command[0] for case in cases if not shutil.which(case.command[0])}):
         raise UserError(f"not installed: {', '.join(missing)}")
-    return cases
+    return cases, not wanted or BALANCE in wanted
 
 
-def body(options: Parsed) -> int:
-    cases = chosen(options.get("only"))
-    scale = 0.2 if "quick" in options else 1.0
-    every = float(options.get("every", "0.2"))
+def storms(cases: Sequence[Case], scale: float, every: float) -> list[Row]:
+    """The first part: a row for each of ``cases``, told as a table."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="mosfs-demo-") as name, private_lab(Path(name)) as plan:
         scripts = Path(name) / "bin"
@@ -202,9 +211,25 @@ def body(options: Parsed) -> int:
     for row in rows:
         for line in [*row.differences, *(f"{count} moves failed: {reason}" for reason, count in row.reasons.items())]:
             print(f"{row.name}: {line}")
+    return rows
+
+
+def levelling(svg: str) -> bool:
+    """The second part."""
+    with tempfile.TemporaryDirectory(prefix="mosfs-demo-") as name:
+        return balance(Path(name), base(), svg)
+
+
+def body(options: Parsed) -> int:
+    cases, levelled = chosen(options.get("only"))
+    rows = storms(cases, 0.2 if "quick" in options else 1.0, float(options.get("every", "0.2"))) if cases else []
     if "json" in options:
         Path(options.get("json")).write_text(json.dumps([row.__dict__ for row in rows], indent=1) + "\n")
-    return 1 if any(row.differences for row in rows) else 0
+    if cases and levelled:
+        print()
+    sys.stdout.flush()
+    good = levelling(options.get("svg")) if levelled else True
+    return 0 if good and not any(row.differences for row in rows) else 1
 
 
 def main(argv: list[str] | None = None) -> int:

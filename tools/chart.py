@@ -23,8 +23,10 @@ def nice(limit: float) -> float:
         step *= 10
 
 
-def lines(title: str, x_label: str, y_label: str, series: Mapping[str, Points]) -> str:
-    """An SVG with a line for each of ``series``; both axes start at 0."""
+def lines(
+    title: str, x_label: str, y_label: str, series: Mapping[str, Points], marks: Sequence[tuple[float, str]] = ()
+) -> str:
+    """An SVG with a line for each of ``series``; both axes start at 0. ``marks``: what happened at which x."""
     x_step = nice(max(x for points in series.values() for x, _ in points))
     y_step = nice(max(y for points in series.values() for _, y in points))
     width, height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
@@ -46,6 +48,13 @@ def lines(title: str, x_label: str, y_label: str, series: Mapping[str, Points]) 
             f'<path d="M{left},{y}H{LEFT + width}M{x},{bottom}V{TOP}" stroke="#ddd"/>',
             f'<text x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{tick * x_step:g}</text>',
             f'<text x="{LEFT - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick * y_step:g}</text>',
+        ]
+    for when, what in marks:
+        x, _, bottom = at(when, 0).partition(",")
+        beside = f"translate({float(x) + 4:.1f} {TOP + 4}) rotate(90)"
+        parts += [
+            f'<path d="M{x},{bottom}V{TOP}" stroke="#666" stroke-dasharray="4 3"/>',
+            f'<text transform="{beside}" fill="#666" font-size="11">{escape(what)}</text>',
         ]
     for number, (name, points) in enumerate(series.items()):
         colour = COLOURS[number % len(COLOURS)]
