@@ -283,6 +283,7 @@ class Control:
                     program.state, program.send = message, connection.post
                 else:
                     world.programs[pid] = Program(message, connection.post)
+                    self.office.recall(pid, message.mailbox)
             case ProcGone(pid=pid):
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
@@ -355,6 +356,8 @@ class Control:
             self.office.ended(pid)
         if states:
             log.error("tracer %d died: another one takes %d of its programs", tracer.pid, len(states))
+            for state in states:  # their descriptors are dead sockets: nobody can read these mailboxes
+                self.office.ended(state.pid)
             try:
                 self.spawner.spawn(AdoptTracer([state.pid for state in states], tracer.uid, states, self.socket_path))
             except ConnectionError:

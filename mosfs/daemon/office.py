@@ -35,6 +35,7 @@ from mosfs.wire.messages import (
     MailAnswer,
     MailClose,
     MailFilters,
+    MailHeld,
     MailOpen,
     MailPut,
     MailTake,
@@ -344,7 +345,23 @@ class Office:
         if (old := self.leaving.pop(key, None)) is not None:
             _destroy(old.box)
         if key[0] == self.me:
-            self.at.pop(key[1], None)
+            self.held(key[1], "")
+
+    def held(self, pid: int, node: str) -> None:
+        """``node`` holds the mailbox of a home program; "" when no other node does. Its tracer outlives us and keeps that in mind."""
+        if node:
+            self.at[pid] = node
+        elif self.at.pop(pid, None) is None:
+            return
+        program = self.world.programs.get(pid)
+        if program is not None and program.send is not None:
+            with contextlib.suppress(ConnectionError):
+                program.send(MailHeld(pid, node))
+
+    def recall(self, pid: int, node: str) -> None:
+        """What a tracer has kept in mind: counts if we do not know, as a mosd that was started after the mailbox moved."""
+        if node and node != self.world.ip and (self.me, pid) not in self.boxes:
+            self.at.setdefault(pid, node)
 
     def give_away(self, key: Key) -> Given | None:
         """For another node; asked again until it is acknowledged, the same is given again."""
@@ -368,7 +385,8 @@ class Office:
 
     async def discard(self, key: Key) -> None:
         """A home program has closed its mailbox, or has ended."""
-        holder = self.at.pop(key[1], None)
+        holder = self.at.get(key[1])
+        self.held(key[1], "")
         self.given(key, 0)
         if holder is not None and self.way is not None:
             with contextlib.suppress(OSError):

@@ -167,6 +167,7 @@ class Program:
     next_trace: CallTrace | None = None
     called: tuple[int, str] | None = None  # with a trace: number and text of the call that it is in
     advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
+    mailbox: str = ""  # the other node that holds its mailbox
     last_message: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
     mail: Any = None  # its part in direct communication (`home.mail.Mail`)
     disinherits: list[int] = field(default_factory=list)  # descriptors that it must not keep from its parent
@@ -214,6 +215,7 @@ class Program:
             last_message=self.last_message,
             barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
             because=self.because,
+            mailbox=self.mailbox,
         )
 
     def has_device(self, fd: int) -> bool:

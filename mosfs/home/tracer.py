@@ -54,6 +54,7 @@ from mosfs.wire.messages import (
     Config,
     HelloTracer,
     MailAnswer,
+    MailHeld,
     MailWake,
     ProcGone,
     Report,
@@ -244,6 +245,10 @@ class Tracer:
                         self.mails.desk.message(message, passed)
                     except TaskGone:
                         continue  # its end follows
+                case MailHeld(pid=pid, node=node):
+                    if p := self.programs.get(pid):
+                        p.mailbox = node
+                        self.announce(p)
                 case ChannelReady():
                     self.moves.channel_ready(message, passed)
                 case ChannelFailed():

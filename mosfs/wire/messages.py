@@ -88,6 +88,7 @@ class ProcState(Msg, tag=3):
     ``state``: "starting", "here", "leaving", "away", "returning". ``why``: the reason why it does not move, or "".
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
     ``barred``: why no move can be tried, "" if one can; ``because``: why it was moved where it is, "" if somebody wished it.
+    ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`).
     """
 
     pid: int
@@ -108,6 +109,7 @@ class ProcState(Msg, tag=3):
     last_message: LastMessage | None = None
     barred: str = ""
     because: str = ""
+    mailbox: str = ""
 
 
 class ProcGone(Msg, tag=4):
@@ -298,6 +300,13 @@ class MailWake(Msg, tag=45):
 
     home: int
     pid: int
+
+
+class MailHeld(Msg, tag=46):
+    """To a tracer: ``node`` holds the mailbox of its program ``pid`` now; "" when no other node does. The next mosd asks for it."""
+
+    pid: int
+    node: str
 
 
 class ChannelReady(Msg, tag=32):
@@ -545,7 +554,7 @@ Control = (
     | PrivateFile | PrivateGone
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
     | UsageReport | GuestStayed | Consider
-    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailAnswer | MailWake
+    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailAnswer | MailWake | MailHeld
 )
 Peer = (
     PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse

@@ -4,6 +4,7 @@ Results are numbers as the calls return them, -errno for errors, and for reads [
 """
 
 import ctypes
+import errno
 import json
 import os
 import signal
@@ -94,7 +95,38 @@ def drain(many, patience):
     return found
 
 
+def pour(to, seconds, size=20):
+    """Send numbered messages until one fails, or for so long: [how many were accepted, what ended it]."""
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        sent = send(to, f"{number} ".ljust(size, "."))
+        if sent < 0:
+            return [number, sent]
+        number += 1
+    return [number, 0]
+
+
+def collect(quiet):
+    """Read until there was no message for ``quiet`` seconds, or an error: [numbers of the messages, what ended it].
+
+    A message that is not as `pour` sent it has the number -1.
+    """
+    found, until = [], time.monotonic() + quiet
+    while time.monotonic() < until:
+        got, text = read(1 << 20)
+        if got >= 0:
+            number = text.split(" ")[0]
+            found.append(int(number) if number.isdigit() and text == f"{number} ".ljust(len(text), ".") else -1)
+            until = time.monotonic() + quiet
+        elif got == -errno.EAGAIN:
+            time.sleep(0.001)
+        else:
+            return [found, got]
+    return [found, 0]
+
+
 VERBS = {
+    "pour": pour, "collect": collect,
     "open": open_box, "close": close_box, "read": read, "send": send, "filter": filtered, "store": store, "which": which,
     "control": control, "migrate": migrate, "signals": lambda: state["signals"], "pid": os.getpid, "drain": drain,
 }

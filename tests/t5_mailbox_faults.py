@@ -1,0 +1,174 @@
+"""Direct communication when something dies in the middle of traffic: the sender hears a documented error, nothing hangs, no message
+comes twice, and what was accepted arrives unless its mailbox is lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from mosfs.daemon.office import PATIENCE
+from mosfs.mbox.model import Flag
+from mosfs.tools import lab as labs
+from tests.cluster import Lab, lab, wait_until
+from tests.t5_mailbox import Robot, robot
+
+#: What a sender may hear when something on the way is lost (direct_communication(7), ERROR NUMBERS).
+LOST = {-errno.EIO, -errno.ETIMEDOUT, -errno.ENETUNREACH}
+DEAD = {-errno.ESRCH}
+#: Seconds of traffic when nothing ends it.
+LONG = 300
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with lab(tmp_path_factory.mktemp("lab"), 3) as running:
+        yield running
+
+
+def kill(pid: int) -> None:
+    """kill -9; returns when it is gone."""
+    pidfd = os.pidfd_open(pid)
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    assert not labs._still({pidfd}, 30)
+    os.close(pidfd)
+
+
+def host_of(nodes: Lab, number: int, robot: Robot) -> int:
+    """PID of the host of a robot that is away on node ``number``."""
+    tree = nodes.tree(number)
+    guest = next(pid for pid in tree.pids("guests") if tree.read(f"guests/{pid}/origpid") == str(robot.pid))
+    return labs.tracer_of(guest)
+
+
+def begin_traffic(nodes: Lab, sender: Robot, receiver: Robot, size: int = 20) -> None:
+    """Messages flow from one to the other."""
+    assert receiver("open", Flag.NO_DELAY) == 1
+    assert sender("send", f"0.0.0.0/{receiver.pid}", "0 ") == 2
+    assert receiver("collect", 0.2) == [[0], 0]
+    receiver.begin("collect", 3)
+    sender.begin("pour", f"0.0.0.0/{receiver.pid}", LONG, size)
+    time.sleep(0.5)
+
+
+def in_order(numbers: list[int]) -> int:
+    """Asserts that each message came once and in its turn; how many."""
+    assert numbers == list(range(len(numbers)))
+    return len(numbers)
+
+
+# --------------------------------------------------------------------------- the receiver's side
+
+
+@pytest.mark.parametrize("size", [20, 200_000])
+def test_the_receivers_host_dies(nodes: Lab, size: int) -> None:
+    """Its program dies with it, and the sender hears what it hears of any program that has ended."""
+    with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
+        begin_traffic(nodes, sender, receiver, size)
+        kill(host_of(nodes, 3, receiver))
+        number, error = sender.end()
+        assert number > 0 and error in DEAD
+        assert receiver.process.wait(30) == -signal.SIGKILL
+        assert sender("send", f"0.0.0.0/{receiver.pid}", "again") in DEAD
+
+
+def test_the_receivers_tracer_dies(nodes: Lab) -> None:
+    """Its mailbox is lost. (The receiver meets ENOSYS if it makes a call before another tracer has come.)"""
+    with robot(nodes) as sender, robot(nodes) as receiver:
+        begin_traffic(nodes, sender, receiver)
+        kill(labs.tracer_of(receiver.pid))
+        number, error = sender.end()
+        assert number > 0 and error in DEAD | {-errno.EACCES}
+        assert sender("send", f"0.0.0.0/{receiver.pid}", "again") in DEAD | {-errno.EACCES}
+
+
+def test_the_senders_tracer_dies(nodes: Lab) -> None:
+    with robot(nodes) as sender, robot(nodes) as receiver:
+        begin_traffic(nodes, sender, receiver)
+        kill(labs.tracer_of(sender.pid))
+        read, heard = receiver.end()
+        assert in_order(read) > 0 and heard == 0
+
+
+def test_the_tracer_of_a_receiver_that_is_away_dies(nodes: Lab) -> None:
+    with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
+        begin_traffic(nodes, sender, receiver)
+        kill(labs.tracer_of(receiver.pid))
+        number, error = sender.end()
+        assert number > 0 and error in DEAD
+
+
+@pytest.mark.parametrize("size", [20, 200_000])
+def test_the_post_office_of_the_receivers_node_dies(nodes: Lab, size: int) -> None:
+    """The mailbox is lost: both hear it. When there is a mosd again, a new mailbox works, and nothing comes twice."""
+    with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
+        begin_traffic(nodes, sender, receiver, size)
+        nodes.kill_mosd(3)
+        number, error = sender.end()
+        assert number > 0 and error in LOST
+        read, heard = receiver.end()
+        assert in_order(read) <= number + 1 and heard in (-errno.ECONNRESET, -errno.ENETUNREACH)
+        nodes.start_mosd(3)
+        wait_until(lambda: receiver("read", 10)[0] == -errno.ECONNRESET)
+        assert receiver("open", Flag.NO_DELAY) == 1
+        wait_until(lambda: sender("send", f"0.0.0.0/{receiver.pid}", "0 ") == 2)
+        assert receiver("collect", 0.5) == [[0], 0]
+
+
+# --------------------------------------------------------------------------- the sender's side
+
+
+@pytest.mark.parametrize("size", [20, 200_000])
+def test_the_post_office_of_the_senders_node_dies(nodes: Lab, size: int) -> None:
+    """What was accepted arrives once; the one under way may have arrived or not."""
+    with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
+        begin_traffic(nodes, sender, receiver, size)
+        nodes.kill_mosd(2)
+        number, error = sender.end()
+        assert number > 0 and error in LOST
+        read, heard = receiver.end()
+        assert in_order(read) in (number, number + 1) and heard == 0
+        nodes.start_mosd(2)
+        wait_until(lambda: sender("send", f"0.0.0.0/{receiver.pid}", "0 ") == 2)
+        assert receiver("collect", 0.5) == [[0], 0]
+
+
+@pytest.mark.parametrize("size", [20, 200_000])
+def test_the_senders_host_dies(nodes: Lab, size: int) -> None:
+    with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
+        begin_traffic(nodes, sender, receiver, size)
+        kill(host_of(nodes, 2, sender))
+        assert sender.process.wait(30) == -signal.SIGKILL
+        read, heard = receiver.end()
+        assert in_order(read) > 0 and heard == 0
+
+
+# --------------------------------------------------------------------------- home, and nodes
+
+
+@pytest.mark.parametrize("size", [20, 200_000])
+def test_the_post_office_of_home_dies(nodes: Lab, size: int) -> None:
+    """Traffic between two other nodes goes on without it, and the next one knows again where mailboxes are."""
+    with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver, robot(nodes) as another:
+        assert receiver("open", Flag.NO_DELAY) == 1
+        to = f"0.0.0.0/{receiver.pid}"
+        assert sender("send", to, "0 ") == 2
+        assert receiver("collect", 0.2) == [[0], 0]
+        receiver.begin("collect", 3)
+        sender.begin("pour", to, 4, size)
+        time.sleep(0.5)
+        nodes.kill_mosd(1)
+        assert another("send", to, "?") == -errno.ENETUNREACH
+        nodes.start_mosd(1)
+        number, error = sender.end()
+        assert error == 0
+        assert receiver.end() == [list(range(number)), 0]
+        wait_until(lambda: another("send", to, "0 ") == 2)
+        assert receiver("collect", 0.5) == [[0], 0]
+        assert receiver("migrate", 2) == 0
+        assert another("send", to, "0 ") == 2
+        assert receiver("collect", 0.5) == [[0], 0]
