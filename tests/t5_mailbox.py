@@ -27,7 +27,7 @@ from tests.cluster import Lab, lab, wait_until
 from tests.progs import REPO, SOURCES, Outcome, Place, Program, built, execute, scratch
 
 PROGRAM = Program("mailbox")
-PARTS = ("opening", "errors", "reading", "filters", "inheritance", "blocking", "rights", "room", "order")
+PARTS = ("opening", "errors", "reading", "filters", "inheritance", "like_a_pipe", "blocking", "rights", "room", "order")
 ROBOT = SOURCES / "mail_robot.py"
 LETTERS, MANY_LETTERS = "250", "8334"  #: of each of 4 to each of 3: 3,000 and 100,000 messages
 
@@ -287,6 +287,17 @@ def test_mosrun_is_refused_with_a_mailbox(nodes: Lab) -> None:
     assert done.returncode != 0
 
 
+@pytest.mark.parametrize("inner", ["mosrun -h true", "mosnative true"])
+def test_a_receiver_can_run_neither_mosrun_nor_mosnative(nodes: Lab, inner: str) -> None:
+    program = (
+        "import os; os.dup2(os.open('/proc/mosix/mybox', os.O_CREAT), 9); os.set_inheritable(9, True);"
+        f"os.execvp('sh', ['sh', '-c', 'exec {inner}'])"
+    )
+    done = nodes.run(1, "mosrun", "-h", sys.executable, "-c", program)
+    assert "Too many open files" in done.stderr
+    assert done.returncode != 0
+
+
 # --------------------------------------------------------------------------- failures
 
 
@@ -378,9 +389,38 @@ def test_the_manuals_pipelines(nodes: Lab, arguments: list[str], output: str | N
     assert (done.stdout, done.stderr, done.returncode) == (output, "", 0)
 
 
+def test_the_best_node_of_the_manuals_example(nodes: Lab) -> None:
+    script = 'b=`mosbestnode`; mospipe "echo hello world" -$b -L bzip2 -$b -L "bzip2 -d" "tr [a-z] [A-Z]"'
+    done = nodes.run(1, "sh", "-c", script)
+    assert (done.stdout, done.stderr, done.returncode) == ("HELLO WORLD\n", "", 0)
+
+
+def test_an_unavailable_node(nodes: Lab) -> None:
+    """-F: run even then; without it that program does not run. -b runs somewhere."""
+    failed = nodes.run(1, "mospipe", "echo a", "-9", "cat")
+    assert failed.stdout == "" and failed.returncode == 1 and "not in map" in failed.stderr
+    assert nodes.run(1, "mospipe", "-b", "echo a", "-F", "-9", "cat").stdout == "a\n"
+
+
+def test_unsupported_calls_fail_as_with_e(nodes: Lab) -> None:
+    """It puts itself under mosrun -e: a call that MOSIX does not support fails, and the program goes on."""
+    program = f"{sys.executable} -c import\\ resource,os;print(os.path.exists('/'));import\\ ctypes;" \
+        "print(ctypes.CDLL(None).shmat(0,None,0))"
+    done = nodes.run(1, "mospipe", program, "cat")
+    assert (done.stdout, done.returncode) == ("True\n-1\n", 0)
+
+
+def test_an_empty_write_ends_the_input_of_the_next(nodes: Lab) -> None:
+    program = f"{sys.executable} -c import\\ os;os.write(1,b'a');os.write(1,b'');os.write(1,b'b')"
+    assert nodes.run(1, "mospipe", program, "cat").stdout == "a"
+
+
 def test_mospipe_under_mosrun_and_its_status(nodes: Lab) -> None:
     assert nodes.run(1, "mosrun", "-h", "mospipe", "echo a", "cat").stdout == "a\n"
     assert nodes.run(1, "mospipe", "true", r"sh -c exit\ 7").returncode == 7
+    assert nodes.run(1, "mospipe", "true", "sh -c kill\\ -9\\ $$").returncode == 137
+    assert nodes.run(1, "mospipe", "true", "/etc/hostname").returncode == 126
+    assert nodes.run(1, "mospipe", "true").returncode == 125
     done = nodes.run(1, "mospipe", "echo a", "nosuchprogram")
     assert (done.returncode, done.stderr) == (127, "mospipe: nosuchprogram: No such file or directory\n")
 
@@ -400,6 +440,7 @@ def test_mosrun_and_mosnative_cannot_run_under_mospipe(nodes: Lab, inner: str) -
 def test_children_of_a_receiver_cannot_read_its_input(nodes: Lab) -> None:
     done = nodes.run(1, "mospipe", "echo a", r"sh -c cat;\ :")
     assert done.stdout == "" and "Bad file descriptor" in done.stderr
+    assert nodes.run(1, "mospipe", "echo a", r"sh -c exec\ cat").stdout == "a\n"
 
 
 def sum_through(nodes: Lab, megabytes: int) -> tuple[str, str]:

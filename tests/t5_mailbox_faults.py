@@ -6,8 +6,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -172,3 +174,79 @@ def test_the_post_office_of_home_dies(nodes: Lab, size: int) -> None:
         assert receiver("migrate", 2) == 0
         assert another("send", to, "0 ") == 2
         assert receiver("collect", 0.5) == [[0], 0]
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_on_one_node_no_network_is_used(place: str, tmp_path: Path) -> None:
+    """Two programs on one node talk while no other node has a mosd; at home by 0.0.0.0."""
+    with lab(tmp_path, 2) as pair, robot(pair, 1, place) as sender, robot(pair, 1, place) as receiver:
+        assert receiver("open", Flag.NO_DELAY) == 1
+        pair.kill_mosd(2 if place == "-h" else 1)
+        assert sender("send", f"0.0.0.0/{receiver.pid}", "0 ") == 2
+        assert receiver("collect", 0.2) == [[0], 0]
+
+
+def test_a_home_that_leaves_the_map(tmp_path: Path) -> None:
+    with lab(tmp_path, 2) as pair, robot(pair, 1) as sender, robot(pair, 2) as receiver:
+        wait_until(lambda: pair.tree(1).read(f"nodes/{pair.node(2).ip}/status").strip() == "alive")
+        assert receiver("open", Flag.NO_DELAY | Flag.OTHER_HOMES) == 1
+        to = f"{pair.node(2).ip}/{receiver.pid}"
+        assert sender("send", to, "x") == 1
+        path = Path(pair.node(1).paths.mosix_map)
+        before = path.read_text()
+        path.write_text(f"{pair.node(1).ip} 1 p\n")
+        wait_until(lambda: sender("send", to, "x") != 1)
+        assert sender("send", to, "x") == -errno.ECONNABORTED
+        path.write_text(before)
+
+
+def test_an_office_with_another_secret_refuses(tmp_path: Path) -> None:
+    with lab(tmp_path, 2) as pair, robot(pair, 1) as sender, robot(pair, 2) as receiver:
+        assert receiver("open", Flag.NO_DELAY | Flag.OTHER_HOMES) == 1
+        secret = Path(pair.node(2).paths.secret)
+        pair.kill_mosd(2)
+        secret.write_text("another secret of this test\n")
+        pair.start_mosd(2)
+        assert sender("send", f"{pair.node(2).ip}/{receiver.pid}", "x") == -errno.ECONNREFUSED
+
+
+# --------------------------------------------------------------------------- a node that is cut off
+
+
+@pytest.fixture
+def wires(tmp_path: Path) -> Iterator[Lab]:
+    with lab(tmp_path, 3, netns=True) as running:
+        yield running
+
+
+def wire(nodes: Lab, number: int, state: str) -> None:
+    """The network wire of a node, "down" or "up"."""
+    namespace = nodes.node(number).namespace
+    subprocess.run(["nsenter", f"--net={namespace}", "ip", "link", "set", "eth0", state], check=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cut", [2, 3])
+def test_a_node_is_cut_off(wires: Lab, cut: int) -> None:
+    """Its programs are lost, as their home sees it; the others hear an error in bounded time, and go on with those that are left."""
+    with robot(wires, 1, "-2") as sender, robot(wires, 1, "-3") as receiver, robot(wires) as third:
+        begin_traffic(wires, sender, receiver)
+        wire(wires, cut, "down")
+        if cut == 3:
+            number, error = sender.end()
+            assert number > 0 and error in LOST | DEAD
+            assert receiver.process.wait(120) == -signal.SIGKILL
+            assert third("send", f"0.0.0.0/{receiver.pid}", "x") in DEAD
+        else:
+            read, heard = receiver.end()
+            assert in_order(read) > 0 and heard == 0
+            assert sender.process.wait(120) == -signal.SIGKILL
+        left = sender if cut == 3 else receiver
+        assert left("open", Flag.NO_DELAY) == 1
+        assert third("send", f"0.0.0.0/{left.pid}", "0 ") == 2
+        assert left("collect", 0.5) == [[0], 0]
+        wire(wires, cut, "up")
+        wait_until(lambda: not wires.tree(cut).pids("guests"), 60)
+        wait_until(lambda: left("migrate", cut) == 0, 60)
+        assert third("send", f"0.0.0.0/{left.pid}", "0 ") == 2
+        assert left("collect", 0.5) == [[0], 0]

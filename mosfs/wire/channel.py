@@ -27,8 +27,22 @@ TAG = 16
 PATIENCE = 20.0
 
 
+#: The kernel asks a silent peer so often; a node that is cut off answers nothing (tcp(7)).
+HEART_BEATS, HEART_BEAT = 4, 5
+
+
 class ChannelLost(Exception):
     """The connection closed, timed out, or carried something that is not ours."""
+
+
+def _watch(sock: socket.socket) -> None:
+    """A peer whose node or wire is dead is found out even when nothing is to be sent."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPIDLE, HEART_BEAT), (socket.TCP_KEEPINTVL, HEART_BEAT), (socket.TCP_KEEPCNT, HEART_BEATS),
+        (socket.TCP_USER_TIMEOUT, int(PATIENCE * 1000)),
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 class Channel:
@@ -39,6 +53,7 @@ class Channel:
         sock.setblocking(False)
         if sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            _watch(sock)
         self._cipher = AESGCM(key)
         self._send_prefix = b"\0\0\0\0" if opener else b"\1\0\0\0"
         self._receive_prefix = b"\1\0\0\0" if opener else b"\0\0\0\0"

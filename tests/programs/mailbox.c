@@ -2,6 +2,7 @@
 #include "mos.h"
 #include "../../include/mosix/mailbox.h"
 
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
@@ -51,6 +52,8 @@ static void opening(void)
 	hears(mine, "one");
 	refused(read(mine, text, 10), EAGAIN);
 	equal(open("/proc/self/mybox", O_CREAT, 8), mine);
+	equal(open("/proc/mosix/mybox", 0), mine); /* without O_CREAT the flags stay */
+	refused(read(mine, text, 10), EAGAIN);
 	say(other, "lost");
 	ok(close(mine));
 	refused(write(other, "x", 1), EACCES); /* willing to accept them */
@@ -209,6 +212,20 @@ static void filters(void)
 	store.number = 0;
 	equal(ioctl(mine, SIOCSTOREINTERESTS, &store), 0);
 	equal(ioctl(mine, SIOCWHICH, bits), 0);
+	f.conditions = INTERESTED_IN_MAXLEN;
+	f.maxlen = 0;
+	ok(ioctl(mine, SIOCINTERESTED, &f));
+	store.number = 3;
+	equal(ioctl(mine, SIOCSTOREINTERESTS, &store), 0);
+	equal(box(8), mine); /* "re-opening with different flags does not cancel the filtering" */
+	refused(read(mine, text, 10), EAGAIN);
+	equal(ioctl(mine, SIOCWHICH, bits), 3);
+	ok(close(mine)); /* "Closing my_mbox also cancels the filtering", "discards the stored filters" */
+	mine = box(8);
+	equal(ioctl(mine, SIOCWHICH, bits), 0);
+	equal(syscall(SYS_ioctl, mine, SIOCINTERESTED, NULL), 0);
+	say(me, "unfiltered");
+	hears(mine, "unfiltered");
 	ok(close(me));
 	ok(close(mine));
 }
@@ -287,6 +304,34 @@ static int later(void *what)
 	return 0;
 }
 
+/* With O_APPEND like a pipe: SIGPIPE and EPIPE without a receiver, a long write is short */
+static void like_a_pipe(void)
+{
+	struct sigaction act = { .sa_handler = on_signal }, old;
+	char path[80], *big = calloc(1, (32 << 20) + 5);
+	int mine = box(128), end;
+
+	snprintf(path, sizeof(path), "/proc/mosix/mbox/0.0.0.0/%d", getpid());
+	end = ok(open(path, O_WRONLY | O_APPEND));
+	say(end, "one");
+	say(end, "two");
+	equal(read(mine, text, 2), 2);
+	same(text, "on", 2);
+	equal(read_all(mine, text, 4), 4);
+	same(text, "etwo", 4);
+	equal(write(end, big, (32 << 20) + 5), 32 << 20);
+	ok(close(mine));
+	ok(sigaction(SIGPIPE, &act, &old));
+	caught = 0;
+	refused(write(end, "x", 1), EPIPE);
+	while (!caught)
+		usleep(1000);
+	equal(caught, 1);
+	ok(sigaction(SIGPIPE, &old, NULL));
+	ok(close(end));
+	free(big);
+}
+
 /* "the call blocks until either a message or a signal arrives"; EINTR; SIGIO */
 static void blocking(void)
 {
@@ -322,7 +367,12 @@ static void blocking(void)
 	while (!caught)
 		usleep(1000);
 	reaped(pid, 0);
+	/* poll(2) does not tell */
+	struct pollfd polled = { .fd = mine, .events = POLLIN | POLLPRI };
+	int before = ok(poll(&polled, 1, 0)), events = polled.revents;
 	hears(mine, "at last");
+	equal(ok(poll(&polled, 1, 0)), before);
+	equal(polled.revents, events);
 	ok(sigaction(SIGIO, &oldio, NULL));
 	ok(close(mine));
 }
@@ -480,4 +530,4 @@ static void order(void)
 	}
 }
 
-PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(blocking), PART(rights), PART(room), PART(order))
+PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(like_a_pipe), PART(blocking), PART(rights), PART(room), PART(order))
