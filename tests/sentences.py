@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from tests.progs import REPO
 
 #: Macros of mdoc(7) whose arguments are text; the others say how a page looks, or head a section.
-_SHOWN = frozenset("Nm Xr Pa Er Fn Fa Va Dv Ar Fl Ql Dq Pq Op Ic No Li Em Bq Dl It Sq Ev Cm Sx".split())
-_BREAKS = frozenset("Sh Ss Pp Bl El It Bd Ed Dl Bx".split())
+_SHOWN = frozenset({
+    "Nm", "Xr", "Pa", "Er", "Fn", "Fa", "Va", "Dv", "Ar", "Fl", "Ql", "Dq", "Pq",
+    "Op", "Ic", "No", "Li", "Em", "Bq", "Dl", "It", "Sq", "Ev", "Cm", "Sx",
+})  # fmt: skip
+_BREAKS = frozenset(["Sh", "Ss", "Pp", "Bl", "El", "It", "Bd", "Ed", "Dl", "Bx"])
 #: Sections that promise nothing.
 _SILENT = frozenset({"NAME", "SYNOPSIS", "SEE ALSO"})
 _PUNCTUATION = re.compile(r"\s+([,.;:)])(?=\s|$)")
@@ -27,6 +30,8 @@ def _text(line: str) -> str:
     for word in _words(line[1:]):
         if word == "Fl":
             flag = "-"
+        elif word == "Nm" and line == ".Nm":
+            continue
         elif word == "Ns":
             flag = "\b"
         elif word in _SHOWN:

@@ -290,7 +290,7 @@ def test_mosrun_is_refused_with_a_mailbox(nodes: Lab) -> None:
 @pytest.mark.parametrize("inner", ["mosrun -h true", "mosnative true"])
 def test_a_receiver_can_run_neither_mosrun_nor_mosnative(nodes: Lab, inner: str) -> None:
     program = (
-        "import os; os.dup2(os.open('/proc/mosix/mybox', os.O_CREAT), 9); os.set_inheritable(9, True);"
+        "import os; os.dup2(os.open('/proc/mosix/mybox', os.O_CREAT, 0), 9); os.set_inheritable(9, True);"
         f"os.execvp('sh', ['sh', '-c', 'exec {inner}'])"
     )
     done = nodes.run(1, "mosrun", "-h", sys.executable, "-c", program)
@@ -398,7 +398,7 @@ def test_the_best_node_of_the_manuals_example(nodes: Lab) -> None:
 def test_an_unavailable_node(nodes: Lab) -> None:
     """-F: run even then; without it that program does not run. -b runs somewhere."""
     failed = nodes.run(1, "mospipe", "echo a", "-9", "cat")
-    assert failed.stdout == "" and failed.returncode == 1 and "not in map" in failed.stderr
+    assert failed.stdout == "" and failed.returncode != 0 and "not in map" in failed.stderr
     assert nodes.run(1, "mospipe", "-b", "echo a", "-F", "-9", "cat").stdout == "a\n"
 
 
@@ -419,8 +419,8 @@ def test_mospipe_under_mosrun_and_its_status(nodes: Lab) -> None:
     assert nodes.run(1, "mosrun", "-h", "mospipe", "echo a", "cat").stdout == "a\n"
     assert nodes.run(1, "mospipe", "true", r"sh -c exit\ 7").returncode == 7
     assert nodes.run(1, "mospipe", "true", "sh -c kill\\ -9\\ $$").returncode == 137
-    assert nodes.run(1, "mospipe", "true", "/etc/hostname").returncode == 126
-    assert nodes.run(1, "mospipe", "true").returncode == 125
+    assert nodes.run(1, "mospipe", "true", "/etc/passwd").returncode == 126
+    assert nodes.run(1, "mospipe", "true").returncode == 2
     done = nodes.run(1, "mospipe", "echo a", "nosuchprogram")
     assert (done.returncode, done.stderr) == (127, "mospipe: nosuchprogram: No such file or directory\n")
 

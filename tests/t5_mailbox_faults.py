@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from mosfs.daemon.office import PATIENCE
 from mosfs.mbox.model import Flag
 from mosfs.tools import lab as labs
 from tests.cluster import Lab, lab, wait_until
@@ -24,6 +23,8 @@ LOST = {-errno.EIO, -errno.ETIMEDOUT, -errno.ENETUNREACH}
 DEAD = {-errno.ESRCH}
 #: Seconds of traffic when nothing ends it.
 LONG = 300
+#: Bytes of a message: in a datagram, and in a memory file.
+SIZES = (20, pytest.param(200_000, marks=pytest.mark.long))
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,7 @@ def in_order(numbers: list[int]) -> int:
 # --------------------------------------------------------------------------- the receiver's side
 
 
-@pytest.mark.parametrize("size", [20, 200_000])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_receivers_host_dies(nodes: Lab, size: int) -> None:
     """Its program dies with it, and the sender hears what it hears of any program that has ended."""
     with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
@@ -104,7 +105,7 @@ def test_the_tracer_of_a_receiver_that_is_away_dies(nodes: Lab) -> None:
         assert number > 0 and error in DEAD
 
 
-@pytest.mark.parametrize("size", [20, 200_000])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_post_office_of_the_receivers_node_dies(nodes: Lab, size: int) -> None:
     """The mailbox is lost: both hear it. When there is a mosd again, a new mailbox works, and nothing comes twice."""
     with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
@@ -124,7 +125,7 @@ def test_the_post_office_of_the_receivers_node_dies(nodes: Lab, size: int) -> No
 # --------------------------------------------------------------------------- the sender's side
 
 
-@pytest.mark.parametrize("size", [20, 200_000])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_post_office_of_the_senders_node_dies(nodes: Lab, size: int) -> None:
     """What was accepted arrives once; the one under way may have arrived or not."""
     with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
@@ -139,7 +140,7 @@ def test_the_post_office_of_the_senders_node_dies(nodes: Lab, size: int) -> None
         assert receiver("collect", 0.5) == [[0], 0]
 
 
-@pytest.mark.parametrize("size", [20, 200_000])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_senders_host_dies(nodes: Lab, size: int) -> None:
     with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
         begin_traffic(nodes, sender, receiver, size)
@@ -152,7 +153,7 @@ def test_the_senders_host_dies(nodes: Lab, size: int) -> None:
 # --------------------------------------------------------------------------- home, and nodes
 
 
-@pytest.mark.parametrize("size", [20, 200_000])
+@pytest.mark.parametrize("size", SIZES)
 def test_the_post_office_of_home_dies(nodes: Lab, size: int) -> None:
     """Traffic between two other nodes goes on without it, and the next one knows again where mailboxes are."""
     with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver, robot(nodes) as another:
@@ -181,6 +182,7 @@ def test_on_one_node_no_network_is_used(place: str, tmp_path: Path) -> None:
     """Two programs on one node talk while no other node has a mosd; at home by 0.0.0.0."""
     with lab(tmp_path, 2) as pair, robot(pair, 1, place) as sender, robot(pair, 1, place) as receiver:
         assert receiver("open", Flag.NO_DELAY) == 1
+        assert receiver("read", 1)[0] == -errno.EAGAIN
         pair.kill_mosd(2 if place == "-h" else 1)
         assert sender("send", f"0.0.0.0/{receiver.pid}", "0 ") == 2
         assert receiver("collect", 0.2) == [[0], 0]
@@ -228,7 +230,7 @@ def wire(nodes: Lab, number: int, state: str) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("cut", [2, 3])
 def test_a_node_is_cut_off(wires: Lab, cut: int) -> None:
-    """Its programs are lost, as their home sees it; the others hear an error in bounded time, and go on with those that are left."""
+    """Its programs are lost, as their home sees it; the others hear an error in bounded time, and go on."""
     with robot(wires, 1, "-2") as sender, robot(wires, 1, "-3") as receiver, robot(wires) as third:
         begin_traffic(wires, sender, receiver)
         wire(wires, cut, "down")

@@ -260,9 +260,10 @@ class Office:
         home = from_unsigned(to[0])
         if to[0] == self.me:
             return self.where(to[1])
+        if not self.world.map.contains(home):
+            self.known.pop(to, None)
+            raise OSError(errno.ECONNABORTED, "not in map")
         if to not in self.known:
-            if not self.world.map.contains(home):
-                raise OSError(errno.ECONNABORTED, "not in map")
             if self.way is None:
                 raise OSError(errno.ENETUNREACH, "no way")
             node = await self.way.where(home, to[1])
@@ -348,7 +349,7 @@ class Office:
             self.held(key[1], "")
 
     def held(self, pid: int, node: str) -> None:
-        """``node`` holds the mailbox of a home program; "" when no other node does. Its tracer outlives us and keeps that in mind."""
+        """``node`` holds the mailbox of a home program; "" when no other node does. Its tracer, which outlives us, is told."""
         if node:
             self.at[pid] = node
         elif self.at.pop(pid, None) is None:

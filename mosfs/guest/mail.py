@@ -104,6 +104,8 @@ class Mails:
                 mail.filter_at, mail.last = body.meta.mail
                 mail.news = True
         mail.told, mail.table = table, _table(table)
+        if not any(found.place.own for found in mail.table.values()):
+            mail.filter_at = 0  # closing the mailbox ends the filtering
 
     def trapped(self, body: Body, nr: int, args: Sequence[int]) -> bool:
         """A call of the body; False: it is none of ours."""

@@ -15,7 +15,7 @@ from mosfs.balance.best import Candidate, best_node
 from mosfs.balance.history import History
 from mosfs.procfs.letters import Letters
 from mosfs.procfs.table import BY_NAME, ControlFile, Kind, from_unsigned
-from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState, Usage
+from mosfs.wire.messages import Command, GuestState, MailHeld, PeerHello, PeerStatus, ProcState, Usage
 
 #: Seconds without a sign of life after which a node counts as dead.
 DEAD_AFTER = 5.0
@@ -31,7 +31,7 @@ SHORT_OF_MEMORY = 0.2
 #: Lines of the decision log that are kept.
 DECISIONS = 200
 
-Send = Callable[[Command], None]
+Send = Callable[[Command | MailHeld], None]
 
 
 class Bit(IntFlag):

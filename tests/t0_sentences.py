@@ -1,0 +1,203 @@
+"""Every sentence of direct_communication(7), mospipe(1) and PRIVATE TEMPORARY FILES of mosrun(1) names its tests.
+
+A row is how a sentence begins, and its tests: functions of test modules, or (``mailbox.c:`` and ``private.c:``) parts of the
+test programs, which run at home, away and in motion. A row without tests has the reason in their place.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from tests.progs import SOURCES
+from tests.sentences import sentences
+
+#: What runs all parts of the test programs in the three modes.
+RUNNERS = {
+    "mailbox": ("t5_mailbox.test_every_sentence", "t5_mailbox.test_every_sentence_in_motion"),
+    "private": ("t5_programs.test_at_home", "t5_programs.test_away", "t5_programs.test_in_motion"),
+}
+FACT = "- says what there is, promises nothing"
+LATER = "- checkpoints are not taken yet"
+NO_MEMORY = "- the kernel does not refuse a few kilobytes to a process of root, as the desk's is"
+
+Row = tuple[str, str]
+
+DIRECT: Sequence[Row] = (
+    ("A migrated program does", FACT),
+    ("For data between", FACT),
+    ("By direct communication a message",
+     "t5_mailbox_faults.test_the_post_office_of_home_dies t5_mailbox_faults.test_on_one_node_no_network_is_used"),
+    ("Each program under", "mailbox.c:opening"),
+    ("It holds up to 10000", "mailbox.c:room t0_mailbox.test_ten_thousand_messages_and_32_megabytes"),
+    ("Others send to it", "mailbox.c:inheritance t5_mailbox.test_other_homes_need_flag_4"),
+    ("The order of messages",
+     "mailbox.c:order t5_mailbox.test_order_and_count_while_all_move t5_mailbox.test_order_and_count_of_100_000"),
+    ("them = open", "mailbox.c:opening"),
+    ("a.b.c.d is the address", "t5_mailbox.test_other_homes_need_flag_4 t5_mailbox_faults.test_on_one_node_no_network_is_used"),
+    ("Each write 2 is one", "mailbox.c:room"),
+    ("It returns when", "mailbox.c:reading t5_mailbox.test_the_death_of_a_sender_takes_nothing_with_it"),
+    ("If there is no room", "mailbox.c:room"),
+    ("A process may have 128", "mailbox.c:errors"),
+    ("They are inherited", "mailbox.c:inheritance"),
+    ("Opened with O_APPEND", "mailbox.c:like_a_pipe"),
+    ("my_mbox = open", "mailbox.c:opening"),
+    ("/proc/self/mybox", "mailbox.c:opening"),
+    ("Without O_CREAT", "mailbox.c:opening"),
+    ("1 Other users", "mailbox.c:rights t0_mailbox.test_who_may_send"),
+    ("2 All other", "mailbox.c:rights t0_mailbox.test_who_may_send"),
+    ("4 Processes", "t5_mailbox.test_other_homes_need_flag_4 t0_mailbox.test_who_may_send"),
+    ("8 Do not wait", "mailbox.c:opening"),
+    ("16 Send SIGIO", "mailbox.c:blocking t5_mailbox.test_sigio_finds_a_program_that_is_away"),
+    ("32 Read the first", "mailbox.c:reading"),
+    ("64 A message of", "mailbox.c:reading t0_mailbox.test_end_of_file_until_the_flag_is_cleared"),
+    ("128 Not in", "mailbox.c:like_a_pipe"),
+    ("What does not fit", "mailbox.c:reading t0_mailbox.test_a_stream_leaves_what_does_not_fit"),
+    ("read 2 and readv 2", "mailbox.c:reading"),
+    ("A count of 0", "mailbox.c:reading"),
+    ("A count of -1", "mailbox.c:reading"),
+    ("Opening again", "mailbox.c:opening"),
+    ("Closing the last descriptor", "mailbox.c:opening mailbox.c:inheritance mailbox.c:filters"),
+    ("A mailbox is kept", "mailbox.c:inheritance"),
+    ("About the last message", "mailbox.c:reading t5_mailbox.test_other_homes_need_flag_4 t5_control.test_no_message_was_read_yet"),
+    ("#include", "t0_mailbox.test_layouts_are_those_of_the_c_header"),
+    ("From then on", "mailbox.c:filters"),
+    ("Its contents count", "mailbox.c:filters"),
+    ("The call returns the address", "mailbox.c:filters"),
+    ("INTERESTED_IN_PID", "mailbox.c:filters t0_mailbox.test_conditions"),
+    ("INTERESTED_IN_HOME", "mailbox.c:filters t0_mailbox.test_conditions"),
+    ("INTERESTED_IN_MINLEN", "mailbox.c:filters t0_mailbox.test_conditions"),
+    ("INTERESTED_IN_MAXLEN", "mailbox.c:filters t0_mailbox.test_conditions"),
+    ("INTERESTED_IN_PATTERN", "mailbox.c:filters t0_mailbox.test_conditions"),
+    ("INTERESTED_IN_MESSAGENO", "mailbox.c:filters t0_mailbox.test_conditions"),
+    ("INTERESTED_IN_OFFSET", "mailbox.c:filters t0_mailbox.test_conditions"),
+    ("PREVENT_REMOVAL", "mailbox.c:filters t0_mailbox.test_prevented_removal"),
+    ("ioctl(my_mbox, SIOCSTOREINTERESTS", "mailbox.c:filters"),
+    ("n = ioctl", "mailbox.c:filters"),
+    ("The first stores", "mailbox.c:filters t0_mailbox.test_stored_filters_ignore_number_offset_and_removal"),
+    ("The second tells", "mailbox.c:filters t0_mailbox.test_which_filters_have_messages"),
+    ("/run/mosix/mbox", "t5_mailbox.test_a_mailbox_is_a_file"),
+    ("Everybody can write", "t5_mailbox.test_a_mailbox_is_a_file"),
+    ("Its owner can read", "t5_mailbox.test_a_mailbox_is_a_file"),
+    ("Of senders", FACT),
+    ("[ENOENT]", "mailbox.c:errors"),
+    ("[EINVAL] in open", "mailbox.c:errors"),
+    ("In write 2", "mailbox.c:errors"),
+    ("[EMFILE]", "mailbox.c:errors"),
+    ("[ESRCH]", "mailbox.c:errors t5_mailbox.test_the_death_of_a_receiver t5_mailbox_faults.test_the_receivers_host_dies"),
+    ("This is found out", "mailbox.c:errors"),
+    ("[EACCES]", "mailbox.c:rights mailbox.c:opening"),
+    ("[ENOSPC]", "mailbox.c:room"),
+    ("[ECONNABORTED]", "t5_mailbox_faults.test_a_home_that_leaves_the_map"),
+    ("[ETIMEDOUT]", "t5_mailbox_faults.test_a_node_is_cut_off"),
+    ("[ECONNREFUSED]", "t5_mailbox_faults.test_an_office_with_another_secret_refuses"),
+    ("[EIO]", "t5_mailbox_faults.test_the_post_office_of_the_senders_node_dies"),
+    ("Of receivers", FACT),
+    ("[EAGAIN]", "mailbox.c:reading"),
+    ("[EINVAL] Unknown flags", "mailbox.c:errors mailbox.c:reading mailbox.c:filters t0_mailbox.test_illegal_filters"),
+    ("[ENODATA]", "mailbox.c:filters"),
+    ("Of both", FACT),
+    ("[EINTR]", "mailbox.c:blocking"),
+    ("[EFAULT]", "mailbox.c:errors mailbox.c:filters"),
+    ("[ENOMEM]", NO_MEMORY),
+    ("[ENETUNREACH]", "t5_mailbox.test_the_death_of_a_post_office t5_mailbox_faults.test_the_post_office_of_home_dies"),
+    ("[ECONNRESET]",
+     "t5_mailbox.test_the_death_of_a_post_office t5_mailbox_faults.test_the_post_office_of_the_receivers_node_dies"),
+    ("Opening it again", "t5_mailbox.test_the_death_of_a_post_office"),
+    ("examples/mailbox.c", "t5_mailbox.test_examples"),
+    ("Processes with descriptors",
+     "t5_mailbox.test_mosrun_is_refused_with_a_mailbox t5_mailbox.test_a_receiver_can_run_neither_mosrun_nor_mosnative "
+     "mailbox.c:blocking"),
+)  # fmt: skip
+
+MOSPIPE: Sequence[Row] = (
+    ("runs programs as", "t5_mailbox.test_the_manuals_pipelines t5_mailbox.test_bytes_through_three_migrated_programs"),
+    ("program1 args1|", "t5_mailbox.test_the_manuals_pipelines"),
+    ("does, but they are", "t5_mailbox.test_a_gigabyte_through_three_migrated_programs"),
+    ("Each program is one", "t5_mailbox.test_the_manuals_pipelines"),
+    ("A backslash quotes", "t5_mailbox.test_the_manuals_pipelines"),
+    ("If does not run under",
+     "t5_mailbox.test_unsupported_calls_fail_as_with_e t5_mailbox.test_mospipe_under_mosrun_and_its_status"),
+    ("They stand before", "t5_mailbox.test_the_manuals_pipelines"),
+    ("-h start", "t5_mailbox.test_the_manuals_pipelines"),
+    ("-b start", "t5_mailbox.test_an_unavailable_node"),
+    ("-rhost", "t5_mailbox.test_the_manuals_pipelines"),
+    ("-F run", "t5_mailbox.test_an_unavailable_node"),
+    ("-L, -l", "t5_mailbox.test_the_manuals_pipelines"),
+    ("-g, -G", "t5_mailbox.test_the_manuals_pipelines"),
+    ("-mmb", "t5_mailbox.test_the_manuals_pipelines"),
+    ("-e, -E", "t5_mailbox.test_the_manuals_pipelines"),
+    ("--help", "t0_options.test_help_and_completion_name_every_option"),
+    ("--version", "t0_options.test_help_and_completion_name_every_option"),
+    ("That of the last", "t5_mailbox.test_mospipe_under_mosrun_and_its_status"),
+    ("$ mospipe", "t5_mailbox.test_the_manuals_pipelines"),
+    ("Compress and", "t5_mailbox.test_the_best_node_of_the_manuals_example"),
+    ("$ b=", "t5_mailbox.test_the_best_node_of_the_manuals_example"),
+    ("is for programs", FACT),
+    ("What these are", FACT),
+    ("mosrun 1 and mosnative", "t5_mailbox.test_mosrun_and_mosnative_cannot_run_under_mospipe"),
+    ("Too many open files", "t5_mailbox.test_mosrun_and_mosnative_cannot_run_under_mospipe"),
+    ("Writing 0 bytes", "t5_mailbox.test_an_empty_write_ends_the_input_of_the_next"),
+    ("Children of a program", "t5_mailbox.test_children_of_a_receiver_cannot_read_its_input"),
+    ("The programs should not", FACT),
+)
+
+PRIVATE: Sequence[Row] = (
+    ("Files are on", FACT),
+    ("Temporary files that", FACT),
+    ("$ mosrun -b", "t5_private_examples.test_private_c"),
+    ("All files that the program creates", "private.c:names t5_private.test_files_travel t5_private.test_nothing_is_left"),
+    ("The directory need not", "private.c:names"),
+    ("At most 10 directories", "t5_private.test_refusals t0_private.test_ten_directories_of_256_characters_are_allowed"),
+    ("They start with", "t5_private.test_refusals t0_private.test_forbidden_directories"),
+    ("Only regular files", "private.c:refusals t0_private.test_what_a_path_names"),
+    ("Their names are given", "private.c:refusals t0_private.test_what_a_path_names"),
+    ("They can be used with",
+     "private.c:names private.c:descriptors private.c:refusals t0_private.test_the_documented_operations_are_served"),
+    ("Permissions can be set", "private.c:names t0_private.test_stat_shows_root_whoever_it_is"),
+    ("A child process begins", "private.c:forks"),
+    ("They stay over", "private.c:execs"),
+    ("Up to 10 MB", "private.c:growth t5_private.test_without_a_line_guests_have_memory_only"),
+    ("The administrator sets", "t5_private.test_at_home_up_to_the_limit t5_private.test_a_guest_stays_within_its_limit"),
+    ("A program that needs more", "t5_private.test_a_guest_beyond_its_limit_goes_home_and_goes_on"),
+    ("When the home-node's limit", "t5_private.test_at_home_beyond_the_limit_write_fails"),
+    ("The owner can read", "t5_private.test_the_owner_can_look_where_the_files_are"),
+)
+
+PAGES = {
+    ("direct_communication.7", ""): DIRECT,
+    ("mospipe.1", ""): MOSPIPE,
+    ("mosrun.1", "PRIVATE TEMPORARY FILES"): PRIVATE,
+}
+ROWS = [(page, row) for (page, _), rows in PAGES.items() for row in rows]
+
+
+@pytest.mark.parametrize(("page", "section"), PAGES)
+def test_every_sentence_has_its_row(page: str, section: str) -> None:
+    said = sentences(page, section)
+    rows = PAGES[page, section]
+    assert [sentence[: len(row[0])] for sentence, row in zip(said, rows)] == [row[0] for row in rows][: len(said)]
+    assert len(said) == len(rows)
+
+
+@pytest.mark.parametrize(("page", "row"), ROWS, ids=[f"{page}: {row[0]}" for page, row in ROWS])
+def test_its_tests_are_there(page: str, row: Row) -> None:
+    if row[1].startswith("- "):
+        return
+    for name in row[1].split():
+        program, _, part = name.partition(".c:")
+        if part:
+            source = (SOURCES / f"{program}.c").read_text()
+            assert re.search(rf"^static void {part}\(void\)$", source, re.MULTILINE) and f"PART({part})" in source
+            for runner in RUNNERS[program]:
+                assert callable(function(runner))
+        else:
+            assert callable(function(name))
+
+
+def function(name: str) -> object:
+    module, _, test = name.partition(".")
+    return getattr(importlib.import_module(f"tests.{module}"), test)
