@@ -235,6 +235,7 @@ class Office:
     async def send(self, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int:
         """Wherever the mailbox is; 0 or an errno value. ``body`` None: would it be accepted?"""
         pause, until = FIRST_PAUSE, trio.current_time() + PATIENCE
+        silent = ""
         while trio.current_time() < until:
             if box := self.boxes.get(to):
                 return self.probe(box, sender, size) if body is None else self.deliver(box, sender, name, body)
@@ -245,10 +246,10 @@ class Office:
                     if result != ELSEWHERE:
                         return result
             except OSError as error:
-                if to not in self.known:
+                node = self.known.pop(to, "")
+                if node in ("", silent):
                     return error.errno or errno.EIO
-                # its node does not answer: perhaps it is elsewhere by now
-                del self.known[to]
+                silent = node  # perhaps it is elsewhere by now
                 continue
             self.known.pop(to, None)
             await trio.sleep(pause)
