@@ -21,6 +21,7 @@ CONSTANT = {
     "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
     # Threads are no migrating program's.
     "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "pack.threads", "GIT_CONFIG_VALUE_0": "1",
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
 }
 #: Holds times and inode numbers.
 VARIABLE = {".git/index"}
