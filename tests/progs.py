@@ -108,6 +108,7 @@ PROGRAMS = (
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),
     Program("threads", options=("--stay-home",)),
+    Program("debugger", options=("--stay-home",)),
 )
 BY_NAME = {program.name: program for program in PROGRAMS}
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Home, Syscall
 from mosfs.trace import layout
-from mosfs.trace.filter import ALLOW, KILL, TRACE, guest_filter, home_filter, run
+from mosfs.trace.filter import ALLOW, KILL, NOTIFY, TRACE, guest_filter, home_filter, run
 
 I386 = 0x40000003
 ELSEWHERE = 0x401000
@@ -70,6 +70,13 @@ def test_home_traps_each_alternative_whatever_else_the_arguments_are(data: st.Da
 def test_numbers_beyond_the_table_are_the_kernels(number: int, ip: int, args: tuple[int, ...]) -> None:
     nr = max(max(BY_NR), layout.MAGIC) + 1 + number % 2**31
     assert run(home_filter(), nr, ip=ip, args=args) == ALLOW
+
+
+@given(st.sampled_from(NUMBERS), arguments, addresses)
+def test_for_programs_that_others_trace_it_notifies_where_it_would_trap(nr: int, args: tuple[int, ...], ip: int) -> None:
+    """And nowhere else: what we inject while it is installed must come to us as ever."""
+    trapped = expected_at_home(nr, args, ip) == TRACE and nr != layout.MAGIC
+    assert run(home_filter(NOTIFY), nr, ip=ip, args=args) == (NOTIFY if trapped else ALLOW)
 
 
 @pytest.mark.parametrize("ip", [ELSEWHERE, layout.STUB_AFTER, layout.STUB_AFTER + 8])

@@ -12,6 +12,7 @@ from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, private
+from mosfs.home.debugged import SYS_PTRACE
 from mosfs.home.program import Move, Program
 from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
@@ -42,7 +43,10 @@ class Policy:
         elif self.mode(p) is Unsupported.STAY_HOME:
             if verdict.message:
                 self.bind(p, verdict.message)
-            self.tracer.serve(p)
+            if row.nr == SYS_PTRACE:
+                self.tracer.debugged.asked(p, regs)
+            else:
+                self.tracer.serve(p)
         elif verdict.do is Do.PRIVATE and (not verdict.message or self.mode(p) is not Unsupported.KILL):
             self.tracer.make_with(p, regs, "r10", private(regs.r10))
         else:

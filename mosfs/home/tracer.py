@@ -25,6 +25,7 @@ from mosfs.home.away import AFFINITY, Away
 from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
+from mosfs.home.debugged import Debugged
 from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
 from mosfs.home.policy import Policy
@@ -90,6 +91,7 @@ class Tracer:
         self.away = Away(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
+        self.debugged = Debugged(self)
         self.controls = Controls(self)
         self.statistics = Statistics(self)
         self.cputime = CpuTime(self.programs)
@@ -109,7 +111,7 @@ class Tracer:
     def run(self) -> None:
         """Until the tree is empty."""
         self.connect()
-        while self.programs or not self.begun:
+        while self.programs or self.debugged.listeners or not self.begun:
             sources: list[Any] = [*self.moves.channels.values()]
             self.pump.nfds = 0
             if self.control.sock is not None:
@@ -119,6 +121,8 @@ class Tracer:
                 if link.channel.pending():
                     busy = True
                 self._watch(link.channel.fileno())
+            for listener in self.debugged.listeners:
+                self._watch(listener)
             result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
             if result < 0:
                 raise OSError(-result, "wait")
@@ -134,6 +138,8 @@ class Tracer:
                     index -= 1
                 if index < len(sources):
                     self.away.channel_event(sources[index])
+                else:
+                    self.debugged.told(index - len(sources), self.event.status)
             elif busy:
                 for link in sources:
                     if link.channel.pending():
@@ -549,6 +555,8 @@ class Tracer:
             return False
         if not _unheard(status_sets(task.pid)) >> (sig - 1) & 1:
             return False
+        if sig == signal.SIGPIPE:
+            return False  # it tells why the transfer ended there, and did not cut it short
         if result == -errno.EINTR:
             regs.rip -= 2
             regs.rax = regs.orig_rax

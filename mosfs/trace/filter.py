@@ -18,7 +18,7 @@ from functools import lru_cache
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.trace import layout
 
-ALLOW, TRACE, KILL = 0x7FFF0000, 0x7FF00000, 0x80000000
+ALLOW, TRACE, NOTIFY, KILL = 0x7FFF0000, 0x7FF00000, 0x7FC00000, 0x80000000
 AUDIT_ARCH_X86_64 = 0xC000003E
 _LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
 _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
@@ -132,9 +132,9 @@ def _segments(action: Callable[[int], str], top: int) -> list[tuple[int, str]]:
     return found
 
 
-@lru_cache(maxsize=1)
-def home_filter() -> bytes:
-    """struct sock_filter[] for a program at home."""
+@lru_cache(maxsize=2)
+def home_filter(action_of_trap: int = TRACE) -> bytes:
+    """struct sock_filter[] for a program at home. ``action_of_trap`` NOTIFY: on top of that one, once others trace the program."""
     asm = Assembler()
     tested: dict[int, Sequence[Sequence[Test]]] = {
         nr: row.tests for nr, row in BY_NR.items() if row.home is Home.TEST and row.tests
@@ -143,7 +143,7 @@ def home_filter() -> bytes:
     def action(number: int) -> str:
         row = BY_NR.get(number)
         if number == layout.MAGIC:
-            return "trace"
+            return "trace" if action_of_trap == TRACE else "allow"
         if row is None or row.home in (Home.NATIVE,):
             return "allow"
         return f"test{number}" if number in tested else "trap"
@@ -156,7 +156,7 @@ def home_filter() -> bytes:
     for number, tests in tested.items():
         asm.label(f"test{number}")
         _test(asm, tests, number)
-    _trap_unless_stub(asm)
+    _trap_unless_stub(asm, action_of_trap)
     return b"".join(i.pack() for i in asm.assemble())
 
 
@@ -181,7 +181,7 @@ def trap_filter(numbers: frozenset[int], tests: tuple[tuple[int, Test], ...] = (
     return b"".join(i.pack() for i in asm.assemble())
 
 
-def _trap_unless_stub(asm: Assembler) -> None:
+def _trap_unless_stub(asm: Assembler, action: int = TRACE) -> None:
     """The labels trap, allow and trace; calls from the stub page are ours."""
     asm.label("trap")
     asm.load(_IP)
@@ -191,7 +191,7 @@ def _trap_unless_stub(asm: Assembler) -> None:
     asm.label("allow")
     asm.ret(ALLOW)
     asm.label("trace")
-    asm.ret(TRACE)
+    asm.ret(action)
 
 
 @lru_cache(maxsize=1)

@@ -405,6 +405,31 @@ static void broken_pipes(void)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+static int reads_nothing(void *arg)
+{
+	close(((int *)arg)[1]);
+	rest_ms(30);
+	return 0;
+}
+
+/* The reader ends while a writer waits that ignores SIGPIPE: what was taken counts. */
+static void reader_gone(void)
+{
+	int p[2];
+	static char big[300000];
+	pid_t pid;
+
+	signal(SIGPIPE, SIG_IGN);
+	ok(pipe(p));
+	pid = forked(reads_nothing, p);
+	ok(close(p[0]));
+	equal(write(p[1], big, sizeof(big)), 65536);
+	refused(write(p[1], big, sizeof(big)), EPIPE);
+	ok(close(p[1]));
+	reaped(pid, 0);
+	signal(SIGPIPE, SIG_DFL);
+}
+
 static void asks(int sig)
 {
 	count[sig] += getppid() != 0;
@@ -520,5 +545,5 @@ static void on_the_terminal(void)
 	ok(close(master));
 }
 
-PROGRAM(PART(defaults), PART(senders), PART(in_order), PART(masks_in_handlers), PART(broken_off), PART(children_tell), PART(broken_pipes),
+PROGRAM(PART(defaults), PART(senders), PART(in_order), PART(masks_in_handlers), PART(broken_off), PART(children_tell), PART(broken_pipes), PART(reader_gone),
 	PART(while_computing), PART(jumped_out), PART(on_the_terminal))
