@@ -15,7 +15,20 @@ from bench import sim_cluster, sim_jobs
 from bench.sim_cluster import Cluster, Job, Machine
 from mosfs.balance.account import KERNEL_TIME_OF_A_CALL, Account, Reading, read
 from mosfs.balance.choose import MOVES, Process, Switches, Verdict, decide
-from mosfs.balance.cost import DISTANT, NEAR, THRASHING, Candidate, cost, load_of, pressure, runnable_on, stretch
+from mosfs.balance.cost import (
+    DISTANT,
+    NEAR,
+    THRASHING,
+    Candidate,
+    cost,
+    crowding,
+    load_for,
+    load_of,
+    pressure,
+    price,
+    runnable_on,
+    stretch,
+)
 from mosfs.balance.history import DEFAULT_DECAY, History
 from mosfs.balance.usher import SHORT, pick, room, shortage
 
@@ -47,6 +60,22 @@ def test_load_is_the_inverse_of_runnable(runnable: float, ncpus: int, speed: int
 @given(st.floats(0, 100), st.floats(0, 10), st.integers(1, 16), st.integers(1000, 30000))
 def test_more_programs_never_cost_less(runnable: float, more: float, ncpus: int, speed: int) -> None:
     assert stretch(runnable + more, ncpus, speed) >= stretch(runnable, ncpus, speed) >= 10000 / speed
+
+
+@given(st.integers(0, 40), st.integers(1, 8), st.integers(1000, 30000))
+def test_what_comes_costs_the_others_what_its_leaving_gives_back(programs: int, ncpus: int, speed: int) -> None:
+    before, after = (node(HERE, load_of(n, ncpus, speed), speed=speed, ncpus=ncpus) for n in (programs, programs + 1))
+    assert crowding(before, 1) == pytest.approx(crowding(after, -1), abs=0.2)
+    assert crowding(before, 1) >= 0
+    # the costs of all, before and after
+    assert price(before) == pytest.approx((programs + 1) * cost(after) - programs * cost(before), rel=0.02, abs=0.2)
+
+
+@given(st.floats(0.1, 200), st.integers(1, 8), st.integers(1000, 30000), st.integers(0, 30))
+def test_a_bound_of_load_is_where_the_price_reaches_the_limit(limit: float, ncpus: int, speed: int, programs: int) -> None:
+    there = node(THERE, load_of(programs, ncpus, speed), speed=speed, ncpus=ncpus)
+    pays, fits = price(there) <= limit, load_of(programs + 1, ncpus, speed) <= load_for(limit, there)
+    assert pays is fits or price(there) == pytest.approx(limit, rel=0.05)
 
 
 def test_a_full_memory_costs() -> None:
@@ -123,6 +152,23 @@ def test_an_overloaded_node_sends_to_a_free_one() -> None:
     assert [verdict.target for verdict in moved] == [THERE]
     assert "2.00 s here, 1.00 s there" in moved[0].why
     assert 100 <= moved[0].below < 200
+
+
+def test_a_slow_node_helps_when_all_gain_by_it() -> None:
+    """A program is slower there by itself, but four others become faster."""
+    slow = node(THERE, speed=1000)
+    assert ask(node(HERE, load_of(4, 1, 6000), speed=6000), [slow], busy())[0].target is None
+    [verdict] = ask(node(HERE, load_of(5, 1, 6000), speed=6000), [slow], busy())
+    assert verdict.target == THERE
+    assert "8.33 s here, 10.00 s there (14.99 and 10.00 with what others lose)" in verdict.why
+    assert load_of(1, 1, 1000) <= verdict.below < load_of(2, 1, 1000)
+
+
+def test_a_program_alone_does_not_leave_its_node_to_share_another() -> None:
+    """It would gain what the other loses."""
+    alone = node(HERE, load_of(1, 1, 2000), speed=2000)
+    assert ask(alone, [node(THERE, load_of(1, 1, 6000), speed=6000)], busy())[0].target is None
+    assert ask(alone, [node(THERE, 0, speed=6000)], busy())[0].target == THERE
 
 
 def test_the_oldest_goes_first() -> None:

@@ -1,10 +1,11 @@
 """Which programs leave this node, and for where: one `Verdict` for each program that runs here, with its reason.
 
-A program moves when, over the rest of its life, it gets its CPU time so much earlier elsewhere that the move pays::
+A program moves when, over the rest of its life, all get their CPU time so much earlier that the move pays::
 
-    (cost there + transfer / life) * HYSTERESIS < cost here
+    (price there + transfer / life) * HYSTERESIS < price here
 
-``cost`` is `balance.cost`: seconds for a second of CPU. Away from home the pull of calls and I/O is added to it (mosrun(1), -c).
+A price is seconds for a second of CPU (`balance.cost`): what the program takes there, and what all others there lose by it. Away
+from home the pull of calls and I/O is added (mosrun(1), -c).
 ``life``: what is left of it, for which its age is the best guess when P(life > t) ~ 1/t (Harchol-Balter, Downey, TOCS 15(3), 1997).
 Whoever saves most goes first, and the plan for the next one counts it as gone.
 """
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mosfs.balance.best import SAME_COST
-from mosfs.balance.cost import ONE_PROCESS, Candidate, Network, cost, load_of, pressure
+from mosfs.balance.cost import Candidate, Network, cost, crowding, load_for, load_of, price
 from mosfs.balance.history import History
 from mosfs.balance.usher import pick
 
@@ -122,31 +123,33 @@ def offer(
     process: Process, here: Candidate, others: Sequence[Candidate], network: Callable[[str], Network], choose: Choose
 ) -> Offer:
     """The node where ``process`` costs least, if going there pays."""
-    link = network(process.home or here.ip)
-    now = cost(here) + (process.pull(link) if process.home else 0.0)
+    pull = process.pull(network(process.home or here.ip)) if process.home else 0.0
+    now = cost(here) + crowding(here, -process.demand) + pull
     prices: dict[Candidate, float] = {}
     for node in others:
         at_home = node.ip == process.home
         if (node.open or at_home) and node.ip not in process.refused and node.mem_free >= process.needs:
             away = 0.0 if at_home else process.pull(network(node.ip))
-            prices[node] = cost(node, 1, process.size_mb) + away
+            prices[node] = price(node, process.size_mb) + away
     if not prices:
         return Offer("no other node has room for it")
     least = min(prices.values())
-    by_ip = {node.ip: node for node, price in prices.items() if price <= least * SAME_COST}
+    by_ip = {node.ip: node for node, found in prices.items() if found <= least * SAME_COST}
     target = by_ip[choose(sorted(by_ip))]
-    price, network_there = prices[target], network(target.ip)
-    transfer = network_there.transfer(process.size_mb)
+    there, transfer = prices[target], network(target.ip).transfer(process.size_mb)
     if process.here < transfer and not process.asked:
         return Offer(f"it came {process.here:.1f} CPU seconds ago, and a move takes {transfer:.1f} s")
     life = max(process.age, transfer)
     limit = now / HYSTERESIS - transfer / life
-    costs = f"a CPU second takes {now:.2f} s here, {price:.2f} s there, the move {transfer:.2f} s"
-    if price >= limit:
+    pull_there = there - price(target, process.size_mb)
+    costs = (
+        f"a CPU second takes {cost(here) + pull:.2f} s here, {cost(target, 1, process.size_mb) + pull_there:.2f} s there"
+        f" ({now:.2f} and {there:.2f} with what others lose), the move {transfer:.2f} s"
+    )
+    if there >= limit:
         return Offer(f"no better node: {costs}")
-    beside_load = price - cost(target, 1, process.size_mb)
-    below = (limit - beside_load) / pressure(target.mem_free - process.size_mb, target.mem_total) * ONE_PROCESS
-    return Offer(costs, target, (now - price) * life - transfer, int(below), transfer)
+    below = load_for(limit - pull_there, target, process.size_mb)
+    return Offer(costs, target, (now - there) * life - transfer, below, transfer)
 
 
 def decide(

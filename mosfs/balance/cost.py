@@ -2,9 +2,10 @@
 
 The cost of a node is the wall-clock time in which a program there gets one second of a standard CPU: processor sharing gives
 ``stretch``, a memory that is nearly full multiplies it (`pressure`). So load, speed, number of CPUs, memory and the price of a
-move are all seconds, can be added and compared, and can be told to people. What a program would cost on another node is the
-marginal cost of Amir, Awerbuch, Barak, Borgstrom, Keren, "An opportunity cost approach for job assignment in a scalable
-computing cluster" (TPDS 11(7), 2000) for the program that moves; docs/design/decisions.md says why not their exponential form.
+move are all seconds, can be added and compared, and can be told to people. What a program costs on a node is the marginal cost
+of Amir, Awerbuch, Barak, Borgstrom, Keren, "An opportunity cost approach for job assignment in a scalable computing cluster"
+(TPDS 11(7), 2000): its own, and what all others there lose by it (`crowding`). docs/design/decisions.md says why not their
+exponential form.
 """
 
 from __future__ import annotations
@@ -84,3 +85,23 @@ def pressure(free_mb: float, total_mb: float) -> float:
 def cost(node: Candidate, more: float = 0.0, more_mb: float = 0.0) -> float:
     """Seconds for a standard CPU second on ``node`` when ``more`` programs with ``more_mb`` megabytes have come (< 0: left)."""
     return stretch(runnable_on(node) + more, node.ncpus, node.speed) * pressure(node.mem_free - more_mb, node.mem_total)
+
+
+def crowding(node: Candidate, change: float, more_mb: float = 0.0) -> float:
+    """Seconds for a standard CPU second that all others on ``node`` together lose by ``change`` programs that come, or lose because
+    of ``-change`` that are there."""
+    few, many = sorted((runnable_on(node), max(0.0, runnable_on(node) + change)))
+    loss = stretch(many, node.ncpus, node.speed) - stretch(few, node.ncpus, node.speed)
+    return few * loss * pressure(node.mem_free - more_mb, node.mem_total)
+
+
+def price(node: Candidate, more_mb: float = 0.0) -> float:
+    """What one more program with ``more_mb`` megabytes costs on ``node``: itself and the others."""
+    return cost(node, 1, more_mb) + crowding(node, 1, more_mb)
+
+
+def load_for(limit: float, node: Candidate, more_mb: float = 0.0) -> int:
+    """The load with one more program up to which `price` is at most ``limit``."""
+    alone = stretch(1, node.ncpus, node.speed) * pressure(node.mem_free - more_mb, node.mem_total)
+    programs = max(1.0, (limit / alone * node.ncpus + 1) / 2, node.ncpus) if limit >= alone else 0.0
+    return load_of(programs, node.ncpus, node.speed)
