@@ -79,7 +79,7 @@ def test_proc_files() -> None:
 
 def test_exported_load_rises_at_once_and_falls_slowly() -> None:
     assert exported(1.0, 5.0) == 5.0
-    assert exported(8.0, 0.0) == 4.0
+    assert exported(8.0, 0.0) == 2.0
 
 
 @dataclass
@@ -111,7 +111,7 @@ def test_a_reading() -> None:
     probe.sample()
     probe.sample()
     reading = probe.read(3.0)
-    assert (reading.load, reading.local, reading.paging) == (75, 0, 25)
+    assert (reading.load, reading.local, reading.paging) == (38, 0, 25)
 
 
 def test_what_is_given_replaces_what_is_measured() -> None:

@@ -62,13 +62,13 @@ def test_more_programs_never_cost_less(runnable: float, more: float, ncpus: int,
     assert stretch(runnable + more, ncpus, speed) >= stretch(runnable, ncpus, speed) >= 10000 / speed
 
 
-@given(st.integers(0, 40), st.integers(1, 8), st.integers(1000, 30000))
+@given(st.integers(0, 40), st.sampled_from([1, 2, 4, 5]), st.sampled_from([1000, 2000, 2500, 5000, 10000]))
 def test_what_comes_costs_the_others_what_its_leaving_gives_back(programs: int, ncpus: int, speed: int) -> None:
     before, after = (node(HERE, load_of(n, ncpus, speed), speed=speed, ncpus=ncpus) for n in (programs, programs + 1))
-    assert crowding(before, 1) == pytest.approx(crowding(after, -1), abs=0.2)
+    assert crowding(before, 1) == pytest.approx(crowding(after, -1))
     assert crowding(before, 1) >= 0
     # the costs of all, before and after
-    assert price(before) == pytest.approx((programs + 1) * cost(after) - programs * cost(before), rel=0.02, abs=0.2)
+    assert price(before) == pytest.approx((programs + 1) * cost(after) - programs * cost(before))
 
 
 @given(st.floats(0.1, 200), st.integers(1, 8), st.integers(1000, 30000), st.integers(0, 30))

@@ -38,7 +38,7 @@ def test_version_1(tmp_path: Path) -> None:
     assert text(tmp_path / "cpu/lab/node1/cpu.cfs_period_us") == "20000"
     assert text(tmp_path / "cpu/lab/node2/cpu.cfs_quota_us") == "1000", "the kernel takes no less"
     assert text(tmp_path / "cpu/lab/node2/cpu.cfs_period_us") == "50000"
-    assert text(tmp_path / "cpu/lab/cpu.shares") == "65536"
+    assert text(tmp_path / "cpu/lab/cpu.shares") == "262144"
     assert text(tmp_path / "memory/lab/node1/memory.limit_in_bytes") == str(7 << 20)
     assert len(cgroups.entrances(groups, "node1")) == 2
 

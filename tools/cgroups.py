@@ -29,7 +29,7 @@ _LIMITS: dict[tuple[str, int], dict[str, Callable[[float], object]]] = {
 }
 
 #: A lab gets what its quotas allow even when others want the processors: as one group it would have one program's share.
-_WEIGHTS = {("cpu", 1): ("cpu.shares", 1 << 16), ("cpu", 2): ("cpu.weight", 10_000)}
+_WEIGHTS = {("cpu", 1): ("cpu.shares", 1 << 18), ("cpu", 2): ("cpu.weight", 10_000)}
 
 
 def period(cpus: float) -> int:

@@ -15,12 +15,12 @@ from mosfs.balance.source import Count, Fixed, Memory, Proc, Source, Spec, repla
 
 
 def exported(before: float, sample: float) -> float:
-    """What others see: rises at once, falls by half of the difference each time.
+    """What others see: rises at once, falls by three quarters of the difference each time.
 
     MOSIX let it fall by an eighth. Here a target refuses when a move would not pay any more, so nobody needs to be kept off a node
     that is free again (docs/design/decisions.md gives the figures).
     """
-    return sample if sample >= before else (before + sample) / 2
+    return sample if sample >= before else (before + 3 * sample) / 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 PERIOD = 1.0
 #: Decisions use no older news, seconds: in any cluster the newest of what gossip brings, which are a sample of it.
 FRESH = 5.0
-#: Seconds that a node which refused a program is not asked again for it.
-REFUSED_FOR = 10.0
+#: Seconds that a node which refused a program is not asked again for it: until its news, by which we asked, are newer.
+REFUSED_FOR = 3.0
 #: Seconds that a program which could not be moved, wherever to, is left alone.
 HELD_FOR = 30.0
 #: An answer to a guest's wish to leave that takes longer is none.
