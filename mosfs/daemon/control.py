@@ -72,12 +72,13 @@ def alive(pidfd: int) -> bool:
 
 
 def tracer_of(pid: int) -> int:
-    """Who traces ``pid`` (proc(5), TracerPid); 0 for nobody or no such process."""
+    """Who traces the process ``pid`` (proc(5), TracerPid); 0 for nobody, no such process, or a thread that is not the first."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
-            return next((int(line.split()[1]) for line in lines if line.startswith("TracerPid:")), 0)
+            found = dict(line.split(None, 2)[:2] for line in lines if line.startswith(("Tgid:", "TracerPid:")))
     except OSError:
         return 0
+    return int(found["TracerPid:"]) if found.get("Tgid:") == str(pid) else 0
 
 
 def away(state: ProcState) -> bool:
@@ -135,6 +136,9 @@ class Control:
     hosts: dict[int, Client] = field(default_factory=dict)
     _adjusting: dict[int, tuple[trio.Event, list[str]]] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self.world.traced = lambda pid: tracer_of(pid) in self.tracers
 
     async def client(self, sock: trio.socket.SocketType) -> None:
         """One connection from its first message to its end."""
@@ -282,7 +286,7 @@ class Control:
                     self.heard(program, message)
                     program.state, program.send = message, connection.post
                 else:
-                    world.programs[pid] = Program(message, connection.post)
+                    world.introduce(pid, Program(message, connection.post))
                     self.office.recall(pid, message.mailbox)
             case ProcGone(pid=pid):
                 self._leave(client, pid)

@@ -16,12 +16,15 @@ from itertools import count
 from typing import Any, Protocol
 
 import pyfuse3
+import trio
 
 from mosfs.fuse import private
 from mosfs.fuse.private import PrivateTree
 from mosfs.procfs import letters
-from mosfs.procfs.tree import SELF_LINK, Folder, Place, Tree
+from mosfs.procfs.tree import SELF, SELF_LINK, Folder, Place, Tree
 
+#: Seconds that a tracer may take to tell of a process that it traces.
+INTRODUCTION_TIMEOUT = 0.2
 _ACCESS_OF_FLAGS = {os.O_RDONLY: os.R_OK, os.O_WRONLY: os.W_OK, os.O_RDWR: os.R_OK | os.W_OK}
 
 
@@ -108,8 +111,19 @@ class Operations(pyfuse3.Operations):
                 return self.private.attributes(self.private.lookup(self.private.node(parent_inode), os.fsdecode(name), ctx.uid))
             if parent_inode == pyfuse3.ROOT_INODE and os.fsdecode(name) == private.NAME:
                 return self.private.attributes(private.ROOT)
-            place = self.tree.lookup(Place.of(parent_inode), os.fsdecode(name), ctx.uid, ctx.pid)
-            return self._attributes(place)
+            folder, word = Place.of(parent_inode), os.fsdecode(name)
+            if folder.folder is Folder.ROOT and word == SELF:
+                await self._introduced(ctx.pid)
+            elif folder.folder in (Folder.PROC, Folder.HOME) and word.isdecimal():
+                await self._introduced(int(word))
+            return self._attributes(self.tree.lookup(folder, word, ctx.uid, ctx.pid))
+
+    async def _introduced(self, pid: int) -> None:
+        """Tracers tell of a new process some milliseconds after its birth: wait for that, if ``pid`` may be one."""
+        world = self.tree.world
+        with trio.move_on_after(INTRODUCTION_TIMEOUT):
+            while pid not in world.programs and world.traced(pid):
+                await world.introduced.wait()
 
     async def getattr(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.EntryAttributes:
         with errors():

@@ -238,6 +238,7 @@ class Mails:
     def _mail(self, p: Program) -> Mail:
         if p.mail is None:
             p.mail = Mail(self, p)
+            self.tracer.announce(p, at_once=True)  # the post office asks who exists
         mail: Mail = p.mail
         return mail
 

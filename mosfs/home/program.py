@@ -191,6 +191,19 @@ class Program:
     def away(self) -> bool:
         return self.place is Place.AWAY
 
+    def plain(self) -> bool:
+        """Whether its next fork, signal or end needs nothing but bookkeeping (native/home.c)."""
+        return self.place is Place.HOME and not (
+            self.leader or self.threads or self.native or self.held or self.halted or self.interrupted or self.watched
+            or self.filters or self.disinherits or self.infos
+            or any(
+                state is not None for state in (
+                    self.deputy, self.mail, self.private, self.inherited, self.carry, self.restart, self.asleep, self.sleeping,
+                    self.trace, self.called,
+                )
+            )
+        )
+
     def state(self) -> ProcState:
         """What mosd shall show."""
         seq, target, result = self.last_move

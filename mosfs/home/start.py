@@ -40,6 +40,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
         launcher.send(b"ERR\0" + why_not_seized(error).encode())
         return 1
     p = tracer.adopt(task, spawn.settings)
+    tracer.meet(p)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
     p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
     launcher.send(b"OK")
@@ -60,6 +61,7 @@ def adopt(spawn: AdoptTracer) -> int:
             continue
         state: ProcState | None = states.get(pid)
         p = tracer.adopt(task, state.settings if state else Settings())
+        tracer.meet(p)
         p.place = Place.HOME
         tracer.private.adopted(p)
         if state is not None:
@@ -71,7 +73,9 @@ def adopt(spawn: AdoptTracer) -> int:
             with suppress(TaskGone, OSError):
                 thread = Task(tid)
                 thread.seize()
-                tracer.new_thread(tracer.adopt(thread, p.settings, parent=p), p)
+                q = tracer.adopt(thread, p.settings, parent=p)
+                tracer.new_thread(q, p)
+                tracer.meet(q)
     if not tracer.programs:
         tracer.begun = True
         tracer.connect()

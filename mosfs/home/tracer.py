@@ -66,10 +66,16 @@ from mosfs.wire.messages import (
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 _OPENS = frozenset(PATH_ARG)
 HAS_THREADS = "stays at home: has threads"
+#: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
+FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
+#: Seconds until mosd is told of a new child that does nothing special.
+NEWCOMER_PERIOD = 0.02
 #: Seconds that mosd may take for its first message.
 CONFIG_PATIENCE = 5.0
 #: Seconds between corrections of the programs' clocks.
 CLOCK_PERIOD = 1.0
+#: Seconds for which a clock page serves for new programs.
+FIRST_PAGE_PERIOD = 0.1
 
 
 class Tracer:
@@ -81,12 +87,13 @@ class Tracer:
         self.control = ControlLink(control_path)
         self.mount = os.path.join(os.path.dirname(os.path.dirname(control_path)), "mosix").encode()
         self.programs: dict[int, Program] = {}
-        self.early: dict[int, int] = {}
+        self.newcomers: dict[int, float] = {}  # programs that mosd has not been told of, and when it will be
         self.lost: list[int] = []  # programs that could not be adopted
         self.config = Config("", 0, {})
         self.clock = HomeClock()
         self.features = cpu.features()
         self.next_clock = time.monotonic() + CLOCK_PERIOD
+        self.page, self.page_until = b"", 0.0
         self.mails = Mails(self)
         self.away = Away(self)
         self.moves = Moves(self)
@@ -97,7 +104,9 @@ class Tracer:
         self.cputime = CpuTime(self.programs)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
-        self.pump.pass_opens = 1
+        self.pump.settles = self.pump.pass_opens = 1
+        for number in partial.CALLS:
+            self.pump.transfers[number] = 1
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
         self.private = Private(self)
@@ -126,6 +135,8 @@ class Tracer:
             result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
             if result < 0:
                 raise OSError(-result, "wait")
+            if self.pump.nnotes:
+                self._write_down()
             kind = self.event.kind
             if kind == 1:
                 self._task_event(self.event.pid, self.event.status)
@@ -154,7 +165,7 @@ class Tracer:
     def _timeout(self) -> int:
         """Microseconds until something is due."""
         now = time.monotonic()
-        due = self.next_clock
+        due = min(self.next_clock, next(iter(self.newcomers.values()), self.next_clock))
         park = self.away.next_park()
         if park is not None:
             due = min(due, park)
@@ -174,6 +185,7 @@ class Tracer:
         self.moves.retry(now)
         self.private.carrier.step()
         self.away.run_backlog()
+        self._introduce(now)
         if now >= self.next_clock:
             self.next_clock = now + CLOCK_PERIOD
             self._update_clocks()
@@ -196,6 +208,13 @@ class Tracer:
                     continue
         self.away.send_clocks()
 
+    def _first_page(self) -> bytes:
+        """The clock page of a new program, which may be some milliseconds old: it is a line."""
+        now = time.monotonic()
+        if now >= self.page_until:
+            self.page, self.page_until = self.clock.page(0), now + min(FIRST_PAGE_PERIOD, self.clock.next_update())
+        return self.page
+
     def _refresh_clock(self, p: Program) -> None:
         fd = os.open(f"/proc/{p.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -213,7 +232,7 @@ class Tracer:
             for p in self.programs.values():
                 p.announced = None
                 p.account.news = True
-                self.announce(p)
+                self.announce(p, at_once=True)
                 self.private.announce_all(p)
 
     def configured(self) -> bool:
@@ -228,14 +247,28 @@ class Tracer:
         if not self.control.send(Report(level, line)):
             sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
 
-    def announce(self, p: Program) -> None:
-        """Tell mosd if anything that it shows has changed."""
+    def announce(self, p: Program, *, at_once: bool = False) -> None:
+        """Tell mosd if anything that it shows has changed. Of a child that does nothing special it hears a little later, if it
+        still exists then."""
         if p.leader:
+            return
+        if p.announced is None and p.parent and p.place is Place.HOME and p.move is None and not at_once:
+            self.newcomers.setdefault(p.pid, time.monotonic() + NEWCOMER_PERIOD)
             return
         state = p.state()
         if state != p.announced:
             p.announced = state
             self.control.send(state)
+
+    def _introduce(self, now: float) -> None:
+        """Announce the newcomers whose time has come."""
+        while self.newcomers:
+            pid, due = next(iter(self.newcomers.items()))
+            if due > now:
+                return
+            del self.newcomers[pid]
+            if p := self.programs.get(pid):
+                self.announce(p, at_once=True)
 
     def _control_event(self) -> None:
         for message, passed in self.control.receive():
@@ -329,7 +362,7 @@ class Tracer:
         self.private.forget(p)
         if p.leader:
             self.process(p).threads.discard(p.pid)
-        else:
+        elif p.announced is not None:
             self.control.send(ProcGone(p.pid))
 
     def release_vfork(self, p: Program) -> None:
@@ -339,10 +372,22 @@ class Tracer:
             parent.vforking -= 1
             self.moves.again(parent)
 
+    def _write_down(self) -> None:
+        """The bookkeeping of what has gone on at home without us (native/home.c)."""
+        notes = [(note.what, note.pid, note.other) for note in self.pump.notes[0 : self.pump.nnotes]]
+        self.pump.nnotes = 0
+        for what, pid, other in notes:
+            p = self.programs[pid]
+            if what == lib.MOS_ENDED:
+                self.forget(p)
+            else:
+                self._born(p, self.adopt(Task(other), p.settings, parent=p), vfork=what == lib.MOS_VFORKED)
+
     def _task_event(self, pid: int, status: int) -> None:
         p = self.programs.get(pid)
         if p is None:
-            self.early[pid] = status
+            if not os.WIFSTOPPED(status):
+                lib.mos_unknown(pid)
             return
         try:
             self.handle(p, decode(status))
@@ -351,6 +396,10 @@ class Tracer:
                 self.forget(p)
         except ChannelLost:
             self.away.link_lost(p.link)
+        if self.programs.get(pid) is p:
+            lib.mos_plain(pid, p.plain())
+        else:
+            lib.mos_unknown(pid)
 
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
@@ -390,27 +439,32 @@ class Tracer:
         child = p.task.event_message()
         self.traces.returned(p, child, "home")
         q = self.adopt(Task(child), p.settings, parent=p)
-        if stop is Stop.VFORK:
-            p.vforking += 1
-            q.vfork_parent = p.pid
         thread = stop is Stop.CLONE and tgid_of(child) != child
         if thread:
             self.new_thread(q, p)
             self.announce(self.process(p))
         else:
-            if q.bound == HAS_THREADS:  # a child has only the thread that made it
-                q.bound = ""
             q.disinherits = self.mails.inherited(p, q)
+            self._born(p, q, vfork=stop is Stop.VFORK)
         self.private.forked(p, q, thread=thread)
         p.task.cont()
-        self.announce(q)
         self.meet(q)
 
+    def _born(self, p: Program, q: Program, *, vfork: bool) -> None:
+        """``q`` is a new process made by ``p``."""
+        if vfork:
+            p.vforking += 1
+            q.vfork_parent = p.pid
+        if q.bound == HAS_THREADS:  # a child has only the thread that made it
+            q.bound = ""
+        self.announce(q)
+
     def meet(self, q: Program) -> None:
-        """A child's first stop may have come before its parent's event."""
-        status = self.early.pop(q.pid, None)
-        if status is not None:
-            self._task_event(q.pid, status)
+        """``q`` is known from now on. Its first stop may have come before its parent's event."""
+        early = lib.mos_early(q.pid)
+        lib.mos_plain(q.pid, 0)
+        if early:
+            self._task_event(q.pid, FIRST_STOP)
 
     def exec_done(self, p: Program) -> None:
         """PTRACE_EVENT_EXEC: a new program in the same process."""
@@ -432,10 +486,10 @@ class Tracer:
         if p.next_native:
             p.native, p.next_native = True, False
         p.place = Place.HOME
-        page = self.clock.page(0)
+        page = self._first_page()
         files = self._fetch_private(p)
         try:
-            embark.embark(p.task, page, first=first, privileged=_has_sys_admin(p.pid))
+            embark.embark(p.task, page, first=first, privileged=first and _has_sys_admin(p.pid))
             p.clock_page = page
             if first:
                 self.statistics.began(p)
@@ -459,6 +513,7 @@ class Tracer:
         self.programs.pop(p.task.event_message() if p.threads else p.pid, None)
         for tid in p.threads:
             self.programs.pop(tid, None)
+            lib.mos_unknown(tid)
         p.threads.clear()
         self.programs[p.pid] = p
 

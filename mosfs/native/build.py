@@ -1,4 +1,4 @@
-"""cffi build of ``mosfs._native``: declarations from cdef.h, code from memory.c, mos.c and private.c, and the vDSO image as bytes.
+"""cffi build of ``mosfs._native``: declarations from cdef.h, code from the files in `SOURCES`, and the vDSO image as bytes.
 
 ``setup.py`` names the ``ffi`` below. The vDSO is compiled first (`vdso_build.build`), because it becomes an array in the module.
 """
@@ -11,7 +11,7 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 #: In the order in which they use each other.
-SOURCES = ("memory.c", "mos.c", "private.c")
+SOURCES = ("memory.c", "mos.c", "private.c", "home.c", "embark.c")
 
 
 def _vdso() -> bytes:

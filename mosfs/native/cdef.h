@@ -15,6 +15,17 @@ struct mos_event {
 #define MOS_EV_FD 2
 #define MOS_MAX_FDS 256
 
+#define MOS_NOTES 256
+#define MOS_FORKED 1            /* PTRACE_EVENT_FORK and _VFORK: pid has the child `other` */
+#define MOS_VFORKED 2
+#define MOS_ENDED 0             /* pid has ended with the wait status `other` */
+
+struct mos_note {
+    int what;
+    int pid;
+    int other;
+};
+
 struct mos_grant {              /* what a program with private files may do without waking Python */
     int pid;
     int none;                   /* 1: it has no private file open */
@@ -34,13 +45,45 @@ struct mos_pump {
     int pinned;                 /* the task that is held on our CPU while it stops often, 0 for none */
     unsigned long allowed[16];  /* its own CPU set, to be put back */
     int pass_opens;             /* 1 (a tracer only): calls that concern only ordinary paths go on without waking Python */
+    int settles;                /* 1 (a tracer only): stops of programs at home that need no decision do not wake Python */
+    int nnotes;                 /* what Python has to write down before anything else */
+    struct mos_note notes[256];
+    unsigned long note_since;   /* the oldest (ns) */
+    unsigned char transfers[512]; /* calls whose positive result may be less than asked for */
     unsigned char paths[512];   /* of each call: bit n set = argument n is a path; 0 = no such call */
     int ndirs;                  /* private directories of this tree: what lies below is not ordinary */
     char dirs[32][64];          /* their first 63 bytes */
     struct mos_grant grants[64]; /* of process p: grants[p % 64], if it is its */
 };
 
+struct mos_setup {              /* of a program at exec */
+    const void *pages;          /* contents of the low region from its start */
+    unsigned long length;       /* bytes of them */
+    unsigned long code, whole;  /* bytes of what is not writable, from the region's start on, and of the region */
+    unsigned long vdso;         /* where in the region our vDSO is */
+    unsigned long instruction;  /* where in the kernel's vDSO a syscall instruction is */
+    const void *filter;         /* with filter_length instructions; 0: the program has it already */
+    int filter_length;
+    int no_new_privs;           /* 1: needed for the filter */
+    int stopped;                /* out: a SIGSTOP was put off */
+    int step;                   /* out: MOS_STEP_*, which failed */
+    long result;                /* out: with what */
+    int status;                 /* out: the wait status */
+};
+
+#define MOS_ELSEWHERE 1         /* the program has ended, or is not where it should be: status */
+#define MOS_NOT_64 2
+#define MOS_NO_VDSO 3
+#define MOS_FAILED 4            /* a step, with result */
+#define MOS_STEP_MAP 0
+#define MOS_STEP_PRIVS 1
+#define MOS_STEP_FILTER 2
+#define MOS_STEP_PROTECT 3
+
 int mos_setup_signals(void);
+void mos_plain(int pid, int plain);
+void mos_unknown(int pid);
+int mos_early(int pid);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 int mos_follow(struct mos_pump *p, int pid);
 int mos_pin(struct mos_pump *p, int pid);
@@ -71,8 +114,7 @@ long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max);
 
 int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
                long *result, int *status);
-int mos_step_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
-               long *result, int *status);
+int mos_embark(int pid, struct mos_setup *s);
 int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5);
 
 int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces);

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
@@ -179,7 +180,11 @@ int mos_unfollow(struct mos_pump *p)
     return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
 }
 
-static int ordinary_call(struct mos_pump *p, int pid);
+static int settled(struct mos_pump *p, int pid, int status);
+static void mos_interrupting(int pid);
+
+#define NOTES_NS 20000000UL     /* what is noted may wait so long, */
+#define NOTES_IDLE_NS 5000000UL /* or until nothing has happened for so long */
 
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
 {
@@ -187,6 +192,10 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
     struct timespec ts, *tp;
     int i, n, pid, status;
     for (;;) {
+        if (p->nnotes && now_ns() - p->note_since > NOTES_NS) {
+            ev->kind = MOS_EV_TIMEOUT;
+            return 0;
+        }
         if (++p->fair < 64) {
             if (p->pinned)
                 sched_yield(); /* it shares our CPU: it runs to its next stop now, and no wake-up is needed */
@@ -199,10 +208,8 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
                         mos_follow(p, pid);
                     }
                 }
-                if (p->pass_opens && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && ordinary_call(p, pid)) {
-                    ptrace(PTRACE_CONT, pid, 0, 0);
+                if (p->settles && settled(p, pid, status))
                     continue;
-                }
                 ev->kind = MOS_EV_TASK;
                 ev->pid = pid;
                 ev->status = status;
@@ -222,6 +229,9 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
         }
         if (p->fair >= 64) {
             ts.tv_sec = ts.tv_nsec = 0;
+            tp = &ts;
+        } else if (p->nnotes && (!tp || ts.tv_sec || ts.tv_nsec > (long)NOTES_IDLE_NS)) {
+            ts = (struct timespec){0, NOTES_IDLE_NS};
             tp = &ts;
         }
         if (p->pinned && (!tp || ts.tv_sec || ts.tv_nsec > COLD_US * 1000L)) {
@@ -258,7 +268,10 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
 
 long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data)
 {
-    long r = ptrace(request, pid, addr, data);
+    long r;
+    if (request == PTRACE_INTERRUPT)
+        mos_interrupting(pid);
+    r = ptrace(request, pid, addr, data);
     return r < 0 ? -errno : r;
 }
 
@@ -336,29 +349,6 @@ int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long
     if (r)
         return r;
     return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
-}
-
-/* One call by single-stepping the syscall instruction at `at`: for a program that has no stub yet. As mos_inject otherwise. */
-int mos_step_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
-                  long *result, int *status)
-{
-    struct user_regs_struct r;
-    int st, e = set_call(pid, base, at, nr, a0, a1, a2, a3, a4, a5);
-    if (e)
-        return e;
-    if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0))
-        return -errno;
-    e = mos_waitpid(pid, &st, __WALL);
-    if (e < 0)
-        return e;
-    if (!WIFSTOPPED(st) || st >> 8 != SIGTRAP) {
-        *status = st;
-        return 1;
-    }
-    if (ptrace(PTRACE_GETREGS, pid, 0, &r))
-        return -errno;
-    *result = r.rax;
-    return 0;
 }
 
 /*

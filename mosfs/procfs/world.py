@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 from typing import Protocol
 
+import trio
 from msgspec.structs import replace
 
 from mosfs.balance.best import Candidate, best_node
@@ -189,6 +190,9 @@ class World:
     lstay: bool = False
     ending: bool = False
     on_ending: Callable[[], None] = lambda: None
+    #: does one of our tracers trace this process? It may not have told of it yet
+    traced: Callable[[int], bool] = lambda pid: False
+    introduced: trio.Event = field(default_factory=trio.Event)  #: the next new program
     reloads: int = 0
     reloaded: str = "ok"
     on_reload: Callable[[str], None] = lambda path: None
@@ -204,6 +208,12 @@ class World:
     @property
     def me(self) -> Node:
         return self.nodes.setdefault(self.ip, Node(self.ip))
+
+    def introduce(self, pid: int, program: Program) -> None:
+        """A program of which a tracer has told for the first time."""
+        self.programs[pid] = program
+        self.introduced.set()
+        self.introduced = trio.Event()
 
     def counted(self, status: PeerStatus) -> PeerStatus:
         """``status`` with what this world knows better than any probe: the switches, and how many programs are here."""
