@@ -147,6 +147,7 @@ class Operations(pyfuse3.Operations):
         with errors():
             if self.private.owns(inode) or Place.of(inode) != SELF_LINK:
                 raise OSError(errno.EINVAL, "")
+            await self._introduced(ctx.pid)
             return pyfuse3.FileNameT(self.tree.link(ctx.pid).encode())
 
     async def access(self, inode: pyfuse3.InodeT, mode: pyfuse3.ModeT, ctx: Caller) -> bool:

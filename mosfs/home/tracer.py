@@ -327,7 +327,13 @@ class Tracer:
     # ------------------------------------------------------------------ programs
 
     def adopt(self, task: Task, settings: Settings, parent: Program | None = None) -> Program:
-        p = Program(task, uid_of(task.pid), settings if parent is None else of_child(settings))
+        try:
+            uid = uid_of(task.pid)
+        except TaskGone:
+            if parent is None:
+                raise
+            uid = parent.uid  # it has ended since; its bookkeeping follows
+        p = Program(task, uid, settings if parent is None else of_child(settings))
         if parent is not None:
             p.place, p.link = parent.place, parent.link
             p.trace = parent.trace
@@ -354,6 +360,7 @@ class Tracer:
     def forget(self, p: Program) -> None:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
+        lib.mos_unknown(p.pid)
         self.traces.returned(p, None, "not back")
         self.release_vfork(p)
         self.mails.gone(p)
@@ -398,8 +405,6 @@ class Tracer:
             self.away.link_lost(p.link)
         if self.programs.get(pid) is p:
             lib.mos_plain(pid, p.plain())
-        else:
-            lib.mos_unknown(pid)
 
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
@@ -686,7 +691,8 @@ class Tracer:
         self.answer(p, kept, result)
 
     def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
-        """Make the same open of another path, which lies in the low region meanwhile."""
+        """Make the same open of another path, of mosd's tree, which lies in the low region meanwhile."""
+        self.announce(self.process(p), at_once=True)  # before we wait for the answer
         p.task.write(layout.SCRATCH, path + b"\0")
         self.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
 

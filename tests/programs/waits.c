@@ -315,7 +315,7 @@ static void vfork_waits(void)
 	pid_t pid = ok(vfork());
 
 	if (pid == 0) {
-		struct timespec t = { 0, delay() * 1000000L };
+		struct timespec t = { delay() / 1000, delay() % 1000 * 1000000L };
 		nanosleep(&t, NULL);
 		_exit(23);
 	}
