@@ -27,7 +27,7 @@ test: check ## check, then the tests that take minutes at most
 	$(BIN)/python -m pytest -m 'not long and not lint'
 
 test-all: check ## check, then every test
-	$(BIN)/python -m pytest -m 'not lint'
+	MOSIX_TEST_RANDOM=1 $(BIN)/python -m pytest -m 'not lint'
 
 bench: $(STAMP) ## the figures of the targets, each as a ratio to a reference of the same run
 	$(BIN)/python -m bench
