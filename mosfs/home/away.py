@@ -23,6 +23,7 @@ from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, s
 from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
+from mosfs.home.opens import OPENS
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
 #: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
 AFFINITY = frozenset({203, 204})
-_OPENS = frozenset(PATH_ARG)
 _CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
 CHUNK = 256 * 1024
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
@@ -222,7 +222,7 @@ class Away:
             row = BY_NR.get(request.nr)
             if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self._answer(p, r)):
                 return
-        elif request.nr in _OPENS and (self._control(p, request) or self._show(p, deputy, request)):
+        elif request.nr in OPENS and (self._control(p, request) or self._show(p, deputy, request)):
             return
         if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)
@@ -260,7 +260,7 @@ class Away:
                 raise OSError(errno.EFAULT, "the host could not read the name")
             return bytes(found.data).partition(b"\0")[0]
 
-        self.tracer.controls.request(p, meaning, read_name, lambda result: self.tracer.finish_special(p, result))
+        self.tracer.controls.request(p, meaning, read_name, lambda result: self.tracer.opens.finish(p, result))
         return True
 
     def _show(self, p: Program, deputy: Deputy, request: Request) -> bool:

@@ -19,15 +19,13 @@ from typing import Any
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import cputime, partial
-from mosfs.calls.request import VALUE, pack_reply
-from mosfs.home import control_calls, own_files
 from mosfs.home.away import AFFINITY, Away
-from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
 from mosfs.home.debugged import Debugged
 from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
+from mosfs.home.opens import OPENS, Opens
 from mosfs.home.policy import Policy
 from mosfs.home.private import Private
 from mosfs.home.program import Place, Program
@@ -40,12 +38,10 @@ from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
-from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
-from mosfs.wire.frames import Kind
 from mosfs.wire.messages import (
     Adjust,
     Adjusted,
@@ -64,7 +60,6 @@ from mosfs.wire.messages import (
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
-_OPENS = frozenset(PATH_ARG)
 HAS_THREADS = "stays at home: has threads"
 #: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
 FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
@@ -100,6 +95,7 @@ class Tracer:
         self.policy = Policy(self)
         self.debugged = Debugged(self)
         self.controls = Controls(self)
+        self.opens = Opens(self)
         self.statistics = Statistics(self)
         self.cputime = CpuTime(self.programs)
         self.pump = ffi.new("struct mos_pump *")
@@ -641,8 +637,8 @@ class Tracer:
             return
         if nr in cputime.CALLS:
             self.cputime.watch(p, nr)
-        elif nr in _OPENS:
-            self._open(p, regs, nr)
+        elif nr in OPENS:
+            self.opens.trapped(p, regs, nr)
         elif row is None:
             self.policy.illegal(p, regs, nr)
         else:
@@ -660,42 +656,6 @@ class Tracer:
         p.task.set_regs(regs)
         p.task.cont()
 
-    def _open(self, p: Program, regs: Any, nr: int) -> None:
-        args = arguments(regs)
-        try:
-            path = p.task.read_string(args[PATH_ARG[nr]])
-            how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
-        except OSError:
-            self.serve(p)
-            return
-        opened = control_calls.opening(nr, args, path, how)
-        meaning = control_calls.recognise(opened, self.process(p).pid, self.mount, p.directory)
-        if meaning is None:
-            self._open_own(p, regs, path, nr)
-        elif isinstance(meaning, Redirect):
-            self._open_instead(p, regs, nr, meaning.path)
-        elif isinstance(meaning, Letters):
-            self.mails.opened_at_home(p, meaning, regs)
-        else:
-            self.controls.request(self.process(p), meaning, p.task.read_string, lambda result: self.finish_special(p, result))
-
-    def _open_own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
-        """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
-        name = own_files.wanted(p.pid, path, nr, arguments(regs))
-        if name not in ("maps", "smaps"):
-            self.serve(p)
-            return
-        kept = copy_regs(regs)
-        with Calls(p.task) as call:
-            result = own_files.opened_at_home(call, p.pid, name, nr, arguments(kept), p.names)
-        self.answer(p, kept, result)
-
-    def _open_instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
-        """Make the same open of another path, of mosd's tree, which lies in the low region meanwhile."""
-        self.announce(self.process(p), at_once=True)  # before we wait for the answer
-        p.task.write(layout.SCRATCH, path + b"\0")
-        self.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
-
     def make_with(self, p: Program, regs: Any, name: str, value: int) -> None:
         """Make a trapped call with another value in the register ``name``, of which the program sees nothing."""
         before = getattr(regs, name)
@@ -712,15 +672,6 @@ class Tracer:
             p.task.cont(request=CONT)
         else:
             self._task_event(p.pid, status)
-
-    def finish_special(self, p: Program, result: int) -> None:
-        """The answer to an open that was a request, wherever the program is now."""
-        p.held = False
-        if p.away:
-            self.traces.returned(p, result, "MOSIX")
-            self.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
-        else:
-            self.answer(p, p.task.peek_regs(), result)
 
 
 def _unheard(sets: dict[str, int]) -> int:

@@ -1,0 +1,72 @@
+"""Opens at home that may mean one of our files; what is ordinary for certain does not come here (native/private.c)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mosfs.calls.request import VALUE, pack_reply
+from mosfs.home import control_calls, own_files
+from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
+from mosfs.home.program import Program
+from mosfs.home.registers import arguments
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import copy_regs
+from mosfs.wire.frames import Kind
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+OPENS = frozenset(PATH_ARG)
+
+
+class Opens:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def trapped(self, p: Program, regs: Any, nr: int) -> None:
+        """An open at home that is not ordinary at first sight."""
+        tracer = self.tracer
+        args = arguments(regs)
+        try:
+            path = p.task.read_string(args[PATH_ARG[nr]])
+            how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
+        except OSError:
+            tracer.serve(p)
+            return
+        opened = control_calls.opening(nr, args, path, how)
+        meaning = control_calls.recognise(opened, tracer.process(p).pid, tracer.mount, p.directory)
+        if meaning is None:
+            self._own(p, regs, path, nr)
+        elif isinstance(meaning, Redirect):
+            self._instead(p, regs, nr, meaning.path)
+        elif isinstance(meaning, Letters):
+            tracer.mails.opened_at_home(p, meaning, regs)
+        else:
+            tracer.controls.request(tracer.process(p), meaning, p.task.read_string, lambda result: self.finish(p, result))
+
+    def _own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
+        """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
+        name = own_files.wanted(p.pid, path, nr, arguments(regs))
+        if name not in ("maps", "smaps"):
+            self.tracer.serve(p)
+            return
+        kept = copy_regs(regs)
+        with Calls(p.task) as call:
+            result = own_files.opened_at_home(call, p.pid, name, nr, arguments(kept), p.names)
+        self.tracer.answer(p, kept, result)
+
+    def _instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
+        """Make the same open of another path, of mosd's tree, which lies in the low region meanwhile."""
+        self.tracer.announce(self.tracer.process(p), at_once=True)  # before we wait for the answer
+        p.task.write(layout.SCRATCH, path + b"\0")
+        self.tracer.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
+
+    def finish(self, p: Program, result: int) -> None:
+        """The answer to an open that was a request, wherever the program is now."""
+        p.held = False
+        if p.away:
+            self.tracer.traces.returned(p, result, "MOSIX")
+            self.tracer.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
+        else:
+            self.tracer.answer(p, p.task.peek_regs(), result)
