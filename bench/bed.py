@@ -17,7 +17,7 @@ from mosfs.tools.mosmigrate import RUNNING, last_move
 from mosfs.tools.tree import Tree
 
 SOURCES = Path(__file__).parent
-HELPERS = ("loops", "timed", "pingpong", "spin", "mail")
+HELPERS = ("loops", "timed", "pingpong", "spin", "mail", "flow")
 CFLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
 HOME = ("mosrun", "-h")
 AWAY = ("mosrun", "-2")

@@ -44,6 +44,7 @@ DIRECT: Sequence[Row] = (
     ("A process may have 128", "mailbox.c:errors"),
     ("They are inherited", "mailbox.c:inheritance"),
     ("Opened with O_APPEND", "mailbox.c:like_a_pipe"),
+    ("Away from home such", "mailbox.c:like_a_pipe t5_mailbox.test_what_was_written_comes_before_what_is_done_next"),
     ("my_mbox = open", "mailbox.c:opening"),
     ("/proc/self/mybox", "mailbox.c:opening"),
     ("Without O_CREAT", "mailbox.c:opening"),

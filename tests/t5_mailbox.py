@@ -443,6 +443,22 @@ def test_children_of_a_receiver_cannot_read_its_input(nodes: Lab) -> None:
     assert nodes.run(1, "mospipe", "echo a", r"sh -c exec\ cat").stdout == "a\n"
 
 
+@pytest.mark.parametrize("last", [r"exit\ 3", r"kill\ -9\ $$", r"kill\ -SEGV\ $$"])
+def test_what_was_written_comes_before_what_is_done_next(nodes: Lab, last: str) -> None:
+    """Also if it is the end of the writer, by its own doing."""
+    writer = rf"bash -c i=0;while\ ((i++<300));do\ echo\ line\ $i;done;{last}"
+    done = nodes.run(1, "mospipe", "-2", writer, "-3", "cat")
+    assert done.stdout == "".join(f"line {n}\n" for n in range(1, 301))
+
+
+def test_a_stream_arrives_whole_while_both_ends_move(nodes: Lab) -> None:
+    """Small writes and small reads: what is collected, and what is lent, goes nowhere while a program moves."""
+    writer = r"awk BEGIN{for(i=0;i<20000;i++){print\ i;if(i%20==0)fflush()}}"
+    reader = r"awk {if($1!=n++){print\ \"wrong\",n;exit\ 1}}END{print\ n}"
+    done = nodes.storm("mospipe", "-2", writer, "-3", r"dd bs=77 status=none", reader, every=0.05, timeout=200)
+    assert (done.stdout, done.returncode) == ("20000\n", 0), done.stderr
+
+
 def sum_through(nodes: Lab, megabytes: int) -> tuple[str, str]:
     """Output of three migrated programs in a row, and of the shell's pipe."""
     numbers = f"seq {megabytes * 150_000}"

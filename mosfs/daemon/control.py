@@ -42,6 +42,7 @@ from mosfs.wire.messages import (
     GuestStayed,
     HelloHost,
     HelloTracer,
+    MailBack,
     MailClose,
     MailFilters,
     MailOpen,
@@ -325,7 +326,7 @@ class Control:
                 if waiting := self._adjusting.get(req):
                     waiting[1][0] = message.error
                     waiting[0].set()
-            case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose():
+            case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose() | MailBack():
                 self.office.request(connection, message, connection.take_beside())
             case Report(level=level, text=text):
                 log.log(level, "PID %d: %s", client.pid, text)

@@ -28,11 +28,13 @@ from mosfs.daemon.tasks import guarded
 from mosfs.mbox.body import Body
 from mosfs.mbox.filters import EVERYTHING, unpack, unpack_stored
 from mosfs.mbox.model import PEEK, Flag, Mailbox, Message, Sender, Taken
+from mosfs.mbox.stream import MOST_LATE
 from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.procfs.world import World
 from mosfs.wire.messages import (
     LastMessage,
     MailAnswer,
+    MailBack,
     MailClose,
     MailFilters,
     MailHeld,
@@ -46,7 +48,7 @@ log = logging.getLogger(__name__)
 
 #: (home, pid) of a program; home is an unsigned integer.
 Key = tuple[int, int]
-Request = MailOpen | MailTake | MailPut | MailFilters | MailClose
+Request = MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack
 
 #: Seconds that a message may look for a mailbox that is on its way.
 PATIENCE = 15.0
@@ -60,7 +62,9 @@ class Way(Protocol):
     """The way to other nodes (`daemon.post.Post`). OSError with the manual's errno when there is none."""
 
     async def where(self, node: str, pid: int) -> str: ...
-    async def deliver(self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int: ...
+    async def deliver(
+        self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None, *, late: bool
+    ) -> int: ...
     async def fetch(self, key: Key) -> Mailbox | None: ...
     async def drop(self, node: str, key: Key) -> None:
         """Its program has closed the mailbox."""
@@ -111,6 +115,10 @@ class Office:
         match message:
             case MailTake() if key in self.boxes:
                 self._take(connection, self.boxes[key], message)
+            case MailBack():  # what comes behind it may depend on it
+                if box := self.boxes.get(key):
+                    self._settle(box, message.used)
+                _post(connection, MailAnswer(message.req, 0))
             case MailPut(to_home=home, to_pid=pid) if (home, pid) in self.boxes:
                 self._put(connection, message, _body(message, beside))
             case MailPut():
@@ -158,8 +166,12 @@ class Office:
 
     def _take(self, connection: Connection, box: Mailbox, message: MailTake) -> None:
         key = (box.home, box.pid)
-        taken = box.take(message.count, unpack(message.filter) if message.filter else EVERYTHING)
-        answer = MailAnswer(message.req, taken.result)
+        self._settle(box, message.used)
+        if message.borrow and Flag.STREAM in box.flags:
+            taken = box.lend()
+        else:
+            taken = box.take(message.count, unpack(message.filter) if message.filter else EVERYTHING)
+        answer = MailAnswer(message.req, taken.result, lent=box.lent is not None)
         if taken.result == -errno.EAGAIN and message.count != PEEK and Flag.NO_DELAY not in box.flags:
             answer.wait = True
             self.readers.add(key)
@@ -172,23 +184,38 @@ class Office:
         if taken.removed:
             self._room(key)
 
+    @staticmethod
+    def _settle(box: Mailbox, used: int) -> None:
+        """What the program says of the message that it was lent."""
+        read = box.settle(used)
+        if read is not None and isinstance(read.body, Body):
+            read.body.close()
+
     def _put(self, connection: Connection, message: MailPut, body: Body) -> None:
         sender, to = _sender(message, self.me), (message.to_home, message.to_pid)
-        result = self.deliver(self.boxes[to], sender, self.name(), body)
+        result = self.deliver(self.boxes[to], sender, self.name(), body, late=message.late)
+        accepted = not result or (message.late and result == errno.EAGAIN)
+        if not accepted:
+            body.close()
+        if message.late and accepted:
+            _post(connection, MailAnswer(message.req, 0, wait=result == errno.EAGAIN))
+            return
         if result == errno.EAGAIN:
             self.writers.setdefault(to, set()).add((sender.home, sender.pid))
             self.lines[sender.home, sender.pid] = connection
-        if result:
-            body.close()
         _post(connection, MailAnswer(message.req, -result, wait=result == errno.EAGAIN))
 
     async def _send(self, connection: Connection, message: MailPut, body: Body) -> None:
         """To a mailbox that is not here, or of which we do not know."""
         sender, to = _sender(message, self.me), (message.to_home, message.to_pid)
         key = (sender.home, sender.pid)
-        result = await self.send(sender, to, self.name(), message.size, body)
-        if to not in self.boxes or result:
+        result = await self.send(sender, to, self.name(), message.size, body, late=message.late)
+        accepted = not result or (message.late and result == errno.EAGAIN)
+        if to not in self.boxes or not accepted:
             body.close()
+        if message.late and accepted:
+            _post(connection, MailAnswer(message.req, 0, wait=result == errno.EAGAIN))
+            return
         if result == errno.EAGAIN:
             self.lines[key] = connection
             self.nursery.start_soon(guarded, self._watch, sender, to, message.size)
@@ -210,14 +237,17 @@ class Office:
         """A name that no other message of any node has."""
         return self._prefix + next(self._names).to_bytes(8, "little")
 
-    def deliver(self, box: Mailbox, sender: Sender, name: bytes, body: Body) -> int:
-        """Into a mailbox of this node; 0 or an errno value (EAGAIN: no room). It takes the body if 0."""
+    def deliver(self, box: Mailbox, sender: Sender, name: bytes, body: Body, *, late: bool) -> int:
+        """Into a mailbox of this node; 0 or an errno value (EAGAIN: no room). It takes the body if 0.
+
+        ``late``: it takes the body even if there is no room; EAGAIN tells that there is none for another one.
+        """
         if box.refuses(sender):
             return errno.EACCES
         if box.is_repeated(sender, name):
             body.close()
             return 0
-        if not box.has_room(len(body)):
+        if not late and not box.has_room(len(body)):
             return errno.EAGAIN
         box.put(sender, name, body)
         key = (box.home, box.pid)
@@ -226,23 +256,23 @@ class Office:
             self._wake(key)
         if Flag.SIGIO in box.flags:
             self._sigio(key)
-        return 0
+        return errno.EAGAIN if late and not box.has_room(MOST_LATE) else 0
 
     def probe(self, box: Mailbox, sender: Sender, size: int) -> int:
         """Would a message be accepted now?"""
         return errno.EACCES if box.refuses(sender) else 0 if box.has_room(size) else errno.EAGAIN
 
-    async def send(self, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int:
+    async def send(self, sender: Sender, to: Key, name: bytes, size: int, body: Body | None, *, late: bool = False) -> int:
         """Wherever the mailbox is; 0 or an errno value. ``body`` None: would it be accepted?"""
         pause, until = FIRST_PAUSE, trio.current_time() + PATIENCE
         silent = ""
         while trio.current_time() < until:
             if box := self.boxes.get(to):
-                return self.probe(box, sender, size) if body is None else self.deliver(box, sender, name, body)
+                return self.probe(box, sender, size) if body is None else self.deliver(box, sender, name, body, late=late)
             try:
                 node = await self._find(to)
                 if node != self.world.ip and self.way is not None:
-                    result = await self.way.deliver(node, sender, to, name, size, body)
+                    result = await self.way.deliver(node, sender, to, name, size, body, late=late)
                     if result != ELSEWHERE:
                         return result
             except OSError as error:
@@ -280,7 +310,7 @@ class Office:
         raise OSError(errno.EACCES if pid in self.world.programs else errno.ESRCH, "no mailbox")
 
     def _wake(self, key: Key) -> None:
-        connection = self.lines.pop(key, None)
+        connection = self.lines.get(key)
         if connection is not None:
             with contextlib.suppress(ConnectionError):
                 connection.post(MailWake(*key))
@@ -369,6 +399,7 @@ class Office:
         """For another node; asked again until it is acknowledged, the same is given again."""
         box = self.boxes.pop(key, None)
         if box is not None:
+            box.settle(0)
             self.leaving[key] = Given(box, next(self._serials))
             self.readers.discard(key)
             self._room(key)
@@ -403,6 +434,7 @@ class Office:
 
 
 def _destroy(box: Mailbox) -> None:
+    box.settle(0)
     for message in box.queue:
         if isinstance(message.body, Body):
             message.body.close()
@@ -434,7 +466,7 @@ def _hand_over(connection: Connection, answer: MailAnswer, taken: Taken, *, peek
             answer.offset, answer.size = taken.offset, len(body)
             beside = io.FileIO(os.dup(body.fd), "r+")
     _post(connection, answer, beside)
-    if taken.removed:
+    if taken.removed and not answer.lent:
         body.close()
 
 

@@ -136,8 +136,10 @@ class Post:
             raise OSError(answer.result, "no mailbox")
         return answer.node
 
-    async def deliver(self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None) -> int:
-        message = PostDeliver(name, sender.home, sender.pid, sender.uid, sender.gid, *to, size, body is None)
+    async def deliver(
+        self, node: str, sender: Sender, to: Key, name: bytes, size: int, body: Body | None, *, late: bool
+    ) -> int:
+        message = PostDeliver(name, sender.home, sender.pid, sender.uid, sender.gid, *to, size, body is None, late)
         return (await self._ask(node, message, body)).result
 
     async def drop(self, node: str, key: Key, serial: int = 0) -> None:
@@ -285,7 +287,9 @@ class Post:
         elif body is None:
             return self.office.probe(box, sender, message.size)
         else:
-            result = self.office.deliver(box, sender, message.name, body)
+            result = self.office.deliver(box, sender, message.name, body, late=message.late)
+            if message.late and result == errno.EAGAIN:
+                return result
         if result and body is not None:
             body.close()
         return result

@@ -432,7 +432,7 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
-        self.mails.leave(body)
+        self.mails.gone(body)
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
@@ -479,7 +479,7 @@ class Host:
 
     def died(self, body: Body, status: int) -> None:
         """The body's process is gone: killed for want of memory, or by an administrator."""
-        self.mails.leave(body)
+        self.mails.gone(body)
         body.state = State.LEAVING
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
@@ -573,7 +573,7 @@ class Host:
         if sig in _SYNCHRONOUS:
             # its own fault, and no handler: the program dies of it at home
             body.state = State.LEAVING
-            self.channel.send(Kind.DIED, body.pair, struct.pack("<i", sig))
+            self.mails.when_settled(body, lambda: self.channel.send(Kind.DIED, body.pair, struct.pack("<i", sig)))
             return
         body.task.cont()  # nothing of this node may act on the program
 

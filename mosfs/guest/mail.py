@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
 from mosfs.mbox import calls
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
 SYS_KILL = 62
+#: Calls by which nobody could notice that a message is still under way.
+_UNNOTICED = frozenset(BY_NAME[name].nr for name in (
+    "read", "readv", "pread64", "preadv", "lseek", "stat", "fstat", "lstat", "newfstatat", "statx",
+    "poll", "select", "pselect6", "ppoll", "nanosleep", "clock_nanosleep", "gettimeofday", "time", "clock_gettime",
+    "mmap", "mprotect", "munmap", "mremap", "madvise", "brk", "futex", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn",
+    "getpid", "gettid",
+))  # fmt: skip
 #: A program asks for its last message by opens.
 _OPENS = frozenset({2, 257, 437})
 
@@ -92,7 +100,7 @@ def _table(told: MailTable) -> dict[int, Descriptor]:
 class Mails:
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.desk = Desk(host.control)
+        self.desk = Desk(host.control, streams=True)
 
     def told(self, body: Body, payload: bytes) -> None:
         """MAIL_TABLE: home is the authority on descriptors; what the body itself has changed came with its image."""
@@ -112,9 +120,29 @@ class Mails:
         mail: Mail | None = body.mail
         if mail is None:
             return False
+        if nr in calls.TRANSFERS and args[0] & 0xFFFFFFFF in mail.table:
+            return self.serve(body)
+        if nr not in _UNNOTICED and self.settle(body, lambda: self._settled(body)):
+            body.state = State.MAIL
+            return True
         if nr in _OPENS:
             self._report(mail)
-        return nr in calls.TRANSFERS and args[0] & 0xFFFFFFFF in mail.table and self.serve(body)
+        return False
+
+    def settle(self, body: Body, then: Callable[[], None], *, hold: bool = False) -> bool:
+        """False: nothing is under way for the body, nothing lent to it. Else ``then`` is called when that is so."""
+        streams = self.desk.streams
+        return body.mail is not None and streams is not None and streams.settle(body.mail.key, then, hold=hold)
+
+    def when_settled(self, body: Body, action: Callable[[], None]) -> None:
+        if not self.settle(body, action):
+            action()
+
+    def _settled(self, body: Body) -> None:
+        """It stands before its call as if it had just come there."""
+        if body.state is State.MAIL:
+            body.state = State.RUNNING
+            self.host.serve.trapped(body)
 
     def serve(self, body: Body) -> bool:
         """Make the call in which the body stands; False: its descriptor is none of ours."""
@@ -141,6 +169,12 @@ class Mails:
         """It waits no more."""
         if body.mail is not None:
             self.desk.leave(body.mail.key)
+
+    def gone(self, body: Body) -> None:
+        """It is here no more."""
+        self.leave(body)
+        if body.mail is not None and self.desk.streams is not None:
+            self.desk.streams.leave(body.mail.key)
 
     def _report(self, mail: Mail) -> None:
         if mail.news:

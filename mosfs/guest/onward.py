@@ -164,7 +164,7 @@ class Onward:
     def request(self, body: Body, order: MoveOrder | None) -> None:
         """RECALL (order None) or MOVE_TO."""
         order = None if order is _HOME else order
-        if body.shares:
+        if body.shares or self.host.mails.settle(body, _nothing, hold=True):
             self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
         elif body.state in (State.WAITING, State.RUNNING) and not self._files_ahead(body, order):
             self.host.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
@@ -206,6 +206,12 @@ class Onward:
 
     def capture_running(self, body: Body, order: Any) -> None:
         """The body stands in a stop between two instructions."""
+        if self.host.mails.settle(body, _nothing, hold=True):
+            body.interrupting = False
+            self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
+            if not body.paused:
+                self.resumed(body)
+            return
         body.paused = False
         regs = user_regs(body.task.peek_regs(), Stop.TRAP)
         self._capture(body, None if order is _HOME else order, regs, waiting=False)
@@ -294,6 +300,11 @@ class Onward:
             with Calls(body.task, base=regs) as call:
                 self.host._queue(body, call)
         body.task.set_regs(regs)
+        self.resumed(body)
+
+    @staticmethod
+    def resumed(body: Body) -> None:
+        """Let it run, unless a signal has stopped the program at home."""
         if body.held:
             body.paused = True
         else:
@@ -359,6 +370,10 @@ class Onward:
             return
         if body is not None:
             host.complete(body)
+
+
+def _nothing() -> None:
+    pass
 
 
 _HOME = MoveOrder("", 0, b"", b"", True)

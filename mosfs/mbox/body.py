@@ -54,6 +54,12 @@ class Body:
             offset += got
             room = room[got:]
 
+    def moved(self) -> Body:
+        """The same, for an owner who keeps it; nothing is left of this one."""
+        new = Body(self.data, self.fd, self.size)
+        self.data, self.fd, self.size = b"", -1, 0
+        return new
+
     def part(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset`` on, fewer at the end of the message."""
         if self.fd < 0:

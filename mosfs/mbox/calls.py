@@ -161,6 +161,19 @@ def gather(task: Task, pieces: Iterable[tuple[int, int]], size: int) -> Body:
     return body
 
 
+def gather_into(task: Task, pieces: Iterable[tuple[int, int]], size: int, to: bytearray) -> None:
+    """What a program writes, behind what is in ``to`` already; OSError EFAULT, and then ``to`` is as before."""
+    before = len(to)
+    to.extend(bytes(size))
+    try:
+        with memoryview(to) as room:
+            for address, offset, part in chunks(pieces, size, size):
+                _read(task, address, room[before + offset : before + offset + part])
+    except BaseException:
+        del to[before:]
+        raise
+
+
 def scatter(task: Task, pieces: Iterable[tuple[int, int]], body: Body, offset: int, size: int) -> None:
     """``size`` bytes of a message from ``offset`` on, to where a program reads; OSError EFAULT."""
     for address, at, part in chunks(pieces, size, len(_room)):

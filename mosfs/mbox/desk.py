@@ -29,6 +29,7 @@ from mosfs.mbox.filters import (
     unpack_stored,
 )
 from mosfs.mbox.model import PEEK
+from mosfs.mbox.stream import Streams
 from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.control import ControlLink
 from mosfs.wire.messages import (
@@ -87,8 +88,11 @@ Done = Callable[[MailAnswer | None, Body], None]
 
 
 class Desk:
-    def __init__(self, control: ControlLink) -> None:
+    """``streams``: for customers whose every call stops."""
+
+    def __init__(self, control: ControlLink, *, streams: bool = False) -> None:
         self.control = control
+        self.streams = Streams(self) if streams else None
         self._asked: dict[int, Done] = {}
         self._next = 1
         self._waiting: dict[tuple[int, int], Customer] = {}
@@ -123,6 +127,8 @@ class Desk:
 
     def lost(self) -> None:
         """mosd is gone."""
+        if self.streams is not None:
+            self.streams.lost()
         asked, self._asked = self._asked, {}
         for done in asked.values():
             done(None, Body())
@@ -188,7 +194,13 @@ class Desk:
         if customer.filter_at:
             chosen = customer.task.read(customer.filter_at, SIZE)
             unpack(chosen)
-        home, pid = customer.key
+        key = home, pid = customer.key
+        used, borrow = 0, False
+        if self.streams is not None:
+            if (had := self.streams.take(customer, pieces, count)) is not None:
+                customer.finish(had)
+                return
+            used, borrow = self.streams.used(key), self.streams.may_borrow(customer, count)
 
         def done(answer: MailAnswer | None, body: Body) -> None:
             result = _result(answer, errno.ECONNRESET)
@@ -198,18 +210,31 @@ class Desk:
                     return
                 if answer.last is not None:
                     customer.remember(answer.last)
-                if result > 0 and pieces:
+                if answer.lent and self.streams is not None:
+                    self.streams.lent(key, body.moved(), answer.offset, result)
+                    try:
+                        result = self.streams.take(customer, pieces, count) or 0
+                    except OSError:
+                        result = -errno.EFAULT
+                elif result > 0 and pieces:
                     try:
                         calls.scatter(customer.task, pieces, body, answer.offset, result)
                     except OSError:
                         result = -errno.EFAULT
             customer.finish(result)
 
-        self.ask(lambda n: MailTake(n, home, pid, count, chosen), done)
+        self.ask(lambda n: MailTake(n, home, pid, count, chosen, used, borrow), done)
 
     def _put(self, customer: Customer, descriptor: Descriptor, nr: int, args: Sequence[int]) -> None:
         to = descriptor.place
         pieces, size = calls.message_of(calls.vectors(customer.task, nr, args), cut=to.pipe)
+        if to.pipe and self.streams is not None:
+
+            def again() -> None:
+                self.call(customer, descriptor, nr, args)
+
+            if self.streams.put(customer, to, pieces, size, again):
+                return
         (home, pid), (uid, gid) = customer.key, customer.owner
 
         def done(answer: MailAnswer | None, _: Body) -> None:
@@ -232,6 +257,11 @@ class Desk:
             body.close()
 
     def _ioctl(self, customer: Customer, command: int, at: int) -> bool:
+        def again() -> None:
+            self._ioctl(customer, command, at)
+
+        if self.streams is not None and self.streams.settle(customer.key, again):
+            return True
         if command == SIOCINTERESTED:
             if at:
                 customer.task.read(at, SIZE)  # its contents count when a message is read

@@ -83,6 +83,7 @@ class Mailbox:
     """The mailbox of process ``pid`` of node ``home``, whose user and group are ``uid`` and ``gid``.
 
     ``latest``: the last message of each sender, by the name that its node gave it, so that none is accepted twice.
+    ``lent``: the message that its reader has as a whole.
     """
 
     home: int
@@ -95,6 +96,7 @@ class Mailbox:
     stored: tuple[Filter, ...] = ()
     ended: bool = False
     latest: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    lent: Message | None = None
 
     def reopen(self, flags: Flag) -> None:
         """New flags; messages, filters and, unless END_OF_FILE is cleared, an end of file stay."""
@@ -141,6 +143,25 @@ class Mailbox:
             if self._matches(message, chosen) and self._fits(message, count, chosen):
                 return self._read(index, count, chosen)
         return Taken(-errno.EAGAIN)
+
+    def lend(self) -> Taken:
+        """STREAM: all that is left of the first message, until `settle`. Its room is free: a program may send to itself."""
+        taken = self.take(MAX_MESSAGE)
+        if taken.message is not None and taken.result > 0:
+            self.lent = taken.message
+        return taken
+
+    def settle(self, used: int) -> Message | None:
+        """``used`` bytes of what was lent have been read: the message if that was all of it, else its rest is the next again."""
+        message, self.lent = self.lent, None
+        if message is None:
+            return None
+        message.start = min(message.start + max(used, 0), message.length)
+        if message.start < message.length:
+            self.queue.insert(0, message)
+            self.size += message.length
+            return None
+        return message
 
     def which(self) -> bytes:
         """SIOCWHICH: bit ``n % 8`` of byte ``n // 8`` tells whether a message matches stored filter ``n``."""

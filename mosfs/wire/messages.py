@@ -238,17 +238,26 @@ class MailOpen(Msg, tag=21):
 
 
 class MailTake(Msg, tag=22):
-    """It reads ``count`` bytes (-1: is there a message?); ``filter`` is its struct interested, b"" for none."""
+    """It reads ``count`` bytes (-1: is there a message?); ``filter`` is its struct interested, b"" for none.
+
+    ``used``: bytes that it has read of what it was lent; the rest goes back first. ``borrow``: lend it the first message, if this
+    is a stream.
+    """
 
     req: int
     home: int
     pid: int
     count: int
     filter: bytes = b""
+    used: int = 0
+    borrow: bool = False
 
 
 class MailPut(Msg, tag=23):
-    """It sends ``size`` bytes to (``to_home``, ``to_pid``); ``data`` unless they come beside."""
+    """It sends ``size`` bytes to (``to_home``, ``to_pid``); ``data`` unless they come beside.
+
+    ``late``: the program has gone on; the message is accepted even if there is no room, and ``MailAnswer.wait`` tells that.
+    """
 
     req: int
     home: int
@@ -259,6 +268,7 @@ class MailPut(Msg, tag=23):
     to_pid: int
     size: int
     data: bytes = b""
+    late: bool = False
 
 
 class MailFilters(Msg, tag=24):
@@ -278,12 +288,24 @@ class MailClose(Msg, tag=25):
     pid: int
 
 
+class MailBack(Msg, tag=28):
+    """It gives back what it was lent, of which it has read ``used`` bytes. Answered."""
+
+    req: int
+    home: int
+    pid: int
+    used: int
+
+
 # --------------------------------------------------------------------------- control socket: from mosd
 
 
 class MailAnswer(Msg, tag=44):
     """``result`` is what the call returns; -EAGAIN with ``wait``: try again after MailWake. ``size``, ``offset`` and ``data`` (or
-    a memory file beside) are what MailTake brought, ``last`` whose message it was. ``number``: how many filters are stored."""
+    a memory file beside) are what MailTake brought, ``last`` whose message it was. ``number``: how many filters are stored.
+
+    ``lent``: the message stays in the mailbox, and the next request tells how much of it was used.
+    """
 
     req: int
     result: int
@@ -293,6 +315,7 @@ class MailAnswer(Msg, tag=44):
     data: bytes = b""
     last: LastMessage | None = None
     number: int = 0
+    lent: bool = False
 
 
 class MailWake(Msg, tag=45):
@@ -495,7 +518,8 @@ class PostAnswer(Msg, tag=72):
 
 
 class PostDeliver(Msg, tag=73):
-    """A message of ``size`` raw bytes, which follow unless ``probe`` (is there room?). ``name`` is new for each message."""
+    """A message of ``size`` raw bytes, which follow unless ``probe`` (is there room?). ``name`` is new for each message.
+    ``late``: as in `MailPut`; EAGAIN then means that it was accepted, but that there is no room any more."""
 
     name: bytes
     home: int
@@ -506,6 +530,7 @@ class PostDeliver(Msg, tag=73):
     to_pid: int
     size: int
     probe: bool = False
+    late: bool = False
 
 
 class PostWhere(Msg, tag=74):
@@ -554,7 +579,7 @@ Control = (
     | PrivateFile | PrivateGone
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
     | UsageReport | GuestStayed | Consider
-    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailAnswer | MailWake | MailHeld
+    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack | MailAnswer | MailWake | MailHeld
 )
 Peer = (
     PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse

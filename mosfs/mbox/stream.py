@@ -1,0 +1,209 @@
+"""Streams of a guest, as mospipe makes them: many small writes become few messages, many small reads are served from one.
+
+Writing. A write to a pipe (`calls.Place.pipe`) is over when its bytes are in the host; they leave as a message at once, and
+what is written while that is under way leaves together as the next. There is one message under way at most, so order needs no
+numbers. Such a message is accepted even if the mailbox is full by now (``late``); then the next write waits as others do.
+
+Reading. A mailbox that is read as a stream lends its first message as a whole; how much of it was used is told with the next
+request, and the rest goes back.
+
+Nothing of this is ever carried along: before the program does anything that others could notice, or moves, all is settled.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from mosfs.mbox import calls
+from mosfs.mbox.body import INLINE, Body
+from mosfs.mbox.calls import Place
+from mosfs.wire.messages import MailAnswer, MailBack, MailPut
+
+if TYPE_CHECKING:
+    from mosfs.mbox.desk import Customer, Desk
+
+#: Bytes that are collected while a message is under way, and of one message that is sent late.
+MOST_COLLECTED, MOST_LATE = 256 * 1024, 1 << 20
+#: Seconds for which nothing new is begun after a move had to wait for us: it is tried again each 5 ms.
+HELD = 0.02
+
+Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Pile:
+    """A message is under way unless ``error`` tells how the last one ended. ``rest``: written since. ``waiting``: a write that
+    must wait for the answer."""
+
+    rest: bytearray = field(default_factory=bytearray)
+    error: int = 0
+    waiting: Callable[[], None] | None = None
+
+
+@dataclass(slots=True)
+class Lent:
+    """``left`` bytes of a message from ``at`` on are still to be read, ``used`` of what was lent have been."""
+
+    body: Body
+    at: int
+    left: int
+    used: int = 0
+
+
+class Streams:
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._piles: dict[tuple[Key, Place], Pile] = {}
+        self._full: set[tuple[Key, Place]] = set()
+        self._lent: dict[Key, Lent] = {}
+        self._held: dict[Key, float] = {}
+        self._settling: dict[Key, list[Callable[[], None]]] = {}
+        self._returning: set[Key] = set()
+
+    # ------------------------------------------------------------------ writing
+
+    def put(
+        self, customer: Customer, to: Place, pieces: list[tuple[int, int]], size: int, again: Callable[[], None]
+    ) -> bool:
+        """A write; False: it shall be made as others are. ``again`` makes it once more. OSError EFAULT."""
+        at = (customer.key, to)
+        pile = self._piles.get(at)
+        if pile is None:
+            if not 0 < size <= MOST_LATE or self._is_held(customer.key) or at in self._full:
+                self._full.discard(at)
+                return False
+            body = calls.gather(customer.task, pieces, size)
+            self._piles[at] = pile = Pile()
+            customer.finish(size)
+            self._send(customer, at, pile, body)
+        elif pile.error:
+            del self._piles[at]
+            if pile.error in (errno.ESRCH, errno.EACCES):
+                customer.break_pipe()
+            else:
+                customer.finish(-pile.error)
+        elif not size or self._is_held(customer.key) or at in self._full or len(pile.rest) + size > MOST_COLLECTED:
+            pile.waiting = again
+        else:
+            calls.gather_into(customer.task, pieces, size, pile.rest)
+            customer.finish(size)
+        return True
+
+    def _send(self, customer: Customer, at: tuple[Key, Place], pile: Pile, body: Body) -> None:
+        (home, pid), to = at
+        (uid, gid), size = customer.owner, len(body)
+
+        def done(answer: MailAnswer | None, _: Body) -> None:
+            result = -errno.EIO if answer is None else answer.result
+            waiting, pile.waiting = pile.waiting, None
+            if result:
+                pile.error = -result
+                pile.rest.clear()
+            else:
+                if answer is not None and answer.wait:
+                    self._full.add(at)
+                if pile.rest:
+                    rest, pile.rest = pile.rest, bytearray()
+                    self._send(customer, at, pile, _packed(rest))
+                else:
+                    del self._piles[at]
+            if waiting is not None:
+                waiting()
+            self._check(at[0])
+
+        try:
+            self.desk.ask(lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data, True), done, body.fd)
+        finally:
+            body.close()
+
+    # ------------------------------------------------------------------ reading
+
+    def take(self, customer: Customer, pieces: list[tuple[int, int]], count: int) -> int | None:
+        """Bytes of a read, None if nothing is lent; OSError EFAULT."""
+        lent = self._lent.get(customer.key)
+        if lent is None or not lent.left or count <= 0 or customer.filter_at or customer.key in self._returning:
+            return None
+        size = min(count, lent.left)
+        calls.scatter(customer.task, pieces, lent.body, lent.at, size)
+        lent.at, lent.left, lent.used = lent.at + size, lent.left - size, lent.used + size
+        return size
+
+    def may_borrow(self, customer: Customer, count: int) -> bool:
+        return count > 0 and not customer.filter_at and not self._is_held(customer.key)
+
+    def lent(self, key: Key, body: Body, at: int, size: int) -> None:
+        """An answer has lent ``size`` bytes of ``body``, which is ours from now on."""
+        self._lent[key] = Lent(body, at, size)
+
+    def used(self, key: Key) -> int:
+        """What a request must tell: of what was lent, so much was read; the rest goes back with it."""
+        lent = self._lent.pop(key, None)
+        if lent is None:
+            return 0
+        lent.body.close()
+        return lent.used
+
+    # ------------------------------------------------------------------ settling
+
+    def settle(self, key: Key, then: Callable[[], None], *, hold: bool = False) -> bool:
+        """False: there is nothing to settle; else ``then`` is called when all that was written has been accepted, and what was
+        lent is back. ``hold``: begin nothing new for a while."""
+        if hold:
+            self._held[key] = time.monotonic() + HELD
+        if key in self._lent:
+            used = self.used(key)
+            self._returning.add(key)
+            self.desk.ask(lambda n: MailBack(n, *key, used), lambda *_: self._returned(key))
+        if not self._busy(key):
+            return False
+        self._settling.setdefault(key, []).append(then)
+        return True
+
+    def _returned(self, key: Key) -> None:
+        self._returning.discard(key)
+        self._check(key)
+
+    def _busy(self, key: Key) -> bool:
+        return key in self._returning or any(at[0] == key and not pile.error for at, pile in self._piles.items())
+
+    def _check(self, key: Key) -> None:
+        if key in self._settling and not self._busy(key):
+            for then in self._settling.pop(key):
+                then()
+
+    def _is_held(self, key: Key) -> bool:
+        until = self._held.get(key)
+        if until is None:
+            return False
+        if time.monotonic() < until:
+            return True
+        del self._held[key]
+        return False
+
+    def leave(self, key: Key) -> None:
+        """Its program is here no more; what it has written still goes out."""
+        self._settling.pop(key, None)
+        self._held.pop(key, None)
+        self.used(key)
+        for at, pile in list(self._piles.items()):
+            if at[0] == key:
+                pile.waiting = None
+                if pile.error:
+                    del self._piles[at]
+
+    def lost(self) -> None:
+        """mosd is gone, and what it had lent with it."""
+        for key in list(self._lent):
+            self.used(key)
+
+
+def _packed(data: bytearray) -> Body:
+    if len(data) <= INLINE:
+        return Body(bytes(data))
+    body = Body.file()
+    body.append(data)
+    return body
