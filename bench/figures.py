@@ -253,7 +253,7 @@ def d2(bed: Bed, rounds: int) -> Iterator[Result]:
 
 
 def d3(bed: Bed, rounds: int) -> Iterator[Result]:
-    """bench/flow.c: two programs that do nothing but write and read; from the first byte on, so that starting them does not count."""
+    """bench/flow.c: two programs that do nothing but write and read, timed from the first byte on."""
     flow = bed.helper("flow")
     for what, size, total in (("4 KB", 4096, 8_000_000), ("64 KB", 65536, 64_000_000), ("1 MB", 1 << 20, 64_000_000)):
         write, read = f"{flow} out {total} {size}", f"{flow} in {size}"
