@@ -84,6 +84,7 @@ PROGRAMS = (
     Program("private", options=("-X", "{cwd}/p")),
     Program("sleeps"),
     Program("waits"),
+    Program("timeouts", pause="0.05"),
     Program("cpu_timers"),
     Program("sigs"),
     Program("children"),

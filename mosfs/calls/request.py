@@ -67,6 +67,15 @@ class Request:
     relocations: list[tuple[int, int, int]] = field(default_factory=list)
     ranges: list[tuple[int, int, int]] = field(default_factory=list)
 
+    def argument(self, number: int) -> Blob | None:
+        """The memory that argument ``number`` points to."""
+        return next((blob for blob in self.blobs if blob.arg == number), None)
+
+    def memory(self, number: int) -> bytes | None:
+        """What is known of it: what goes to the kernel."""
+        blob = self.argument(number)
+        return None if blob is None or blob.data is None else bytes(blob.data)
+
     def pack(self, seen: int = 0) -> bytes:
         """``seen``: how many SIGNAL frames the body's host had received when the call was made."""
         counts = (len(self.blobs), len(self.relocations), len(self.ranges), 0, seen & 0xFFFFFFFF)

@@ -18,7 +18,7 @@ from mosfs.calls.request import pack_reply, unpack_reply
 from mosfs.home.carrier import NoPrivateSpace
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.program import Link, Phase, Place, Program
-from mosfs.home.registers import arguments, result_at, with_time_left
+from mosfs.home.registers import arguments, result_at
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
@@ -147,9 +147,11 @@ class Arrival:
                 p.restart = (nr, result)
                 p.task.set_regs(behind(regs, result))
         elif result == -errno.EINTR and flight is not None and not signalled:
-            p.task.set_regs(with_time_left(regs, nr, flight))
+            p.task.set_regs(self.tracer.waits.comes_home(p, deputy, flight, regs))
         elif partial.cut_short(p.task, nr, regs, result) and not signalled:
             rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)
+            if flight is not None:
+                self.tracer.waits.comes_home_cut(p, deputy, flight, rest)
             p.task.set_regs(rest)
         else:
             p.task.set_regs(self._carried(p, regs, result))
@@ -159,9 +161,7 @@ class Arrival:
         """Registers behind the call in ``regs``, with the sum of all its parts if it was cut short."""
         after = behind(regs, result)
         if p.carry is not None:
-            after.rax = partial.total(result, p.carry)
-            partial.put_back(after, p.carry)
-            p.carry = None
+            self.tracer.end_transfer(p, after)
         return after
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:
@@ -241,7 +241,7 @@ class Arrival:
                     regs.orig_rax = NOTHING
                     p.task.set_regs(regs)
                     break
-                self.tracer.spare_interruption(p.task, regs, status.value)
+                self.tracer.spare_interruption(p, regs, status.value)
                 p.task.cont(status.value)
                 continue
             p.task.cont()

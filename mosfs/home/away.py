@@ -19,7 +19,7 @@ from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
 from mosfs.calls import cputime, show
 from mosfs.calls.cputime import Used
-from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
+from mosfs.calls.request import NO_ARG, BadRequest, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
@@ -216,7 +216,7 @@ class Away:
 
     def _call(self, p: Program, deputy: Deputy, request: Request, flags: int, seen: int) -> None:
         p.seq = flags >> 1
-        self.tracer.traces.entered(p, request.nr, request.args, _memory(request))
+        self.tracer.traces.entered(p, request.nr, request.args, request.memory)
         if flags & UNSUPPORTED:
             deputy.set_mask(request.mask)
             row = BY_NR.get(request.nr)
@@ -230,6 +230,8 @@ class Away:
             return
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
+        if deputy.flight is not None:
+            self.tracer.waits.takes_off(p, deputy.flight)
 
     def _answer(self, p: Program, result: int) -> None:
         self.tracer.traces.returned(p, result, "MOSIX")
@@ -237,11 +239,11 @@ class Away:
 
     def _control(self, p: Program, request: Request) -> bool:
         """An open that may be a request to us; True if it was answered (or will be)."""
-        blob = _argument(request, PATH_ARG[request.nr])
+        blob = request.argument(PATH_ARG[request.nr])
         path = b"" if blob is None else bytes(blob.data or b"").partition(b"\0")[0]
         if blob is None or not control_calls.perhaps_ours(path):
             return False
-        how = _argument(request, 2) if request.nr == control_calls.SYS_OPENAT2 else None
+        how = request.argument(2) if request.nr == control_calls.SYS_OPENAT2 else None
         opened = control_calls.opening(request.nr, request.args, path, bytes(how.data or b"") if how is not None else b"")
         meaning = control_calls.recognise(opened, p.pid, self.tracer.mount, p.directory)
         if isinstance(meaning, control_calls.Redirect):
@@ -280,7 +282,7 @@ class Away:
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
-        self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), _memory(request))
+        self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), request.memory)
         deputy.start(request, lambda result: self.send(p, Kind.FORK_REPLY, struct.pack("<q", result)))
 
     def _mask(self, p: Program, deputy: Deputy, mask: int) -> None:
@@ -474,7 +476,8 @@ class Away:
         whole = deputy.whole(result)
         if whole is None:
             return
-        result = whole
+        assert deputy.flight is not None
+        result = self.tracer.waits.landed(deputy.flight, whole)
         flight, outs = deputy.finish(result)
         self.tracer.traces.returned(p, result, "home")
         outs = self.tracer.cputime.outs(p, flight.request, result, outs)
@@ -516,7 +519,7 @@ class Away:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
-            if self.tracer.spare_interruption(p.task, regs, sig) and deputy.flight is not None:
+            if self.tracer.spare_interruption(p, regs, sig) and deputy.flight is not None:
                 deputy.flight.spared = True
             p.task.cont(sig)
             return
@@ -608,21 +611,6 @@ class Away:
                 raise TaskGone(p.pid, status)
             deputy.state = State.READY
         self.tracer.policy.say(p, message)
-
-
-def _memory(request: Request) -> show.Memory:
-    """What is known of what the arguments point to: what goes to the kernel."""
-
-    def read(index: int) -> bytes | None:
-        blob = _argument(request, index)
-        return None if blob is None or blob.data is None else bytes(blob.data)
-
-    return read
-
-
-def _argument(request: Request, number: int) -> Blob | None:
-    """The memory that argument ``number`` points to."""
-    return next((blob for blob in request.blobs if blob.arg == number), None)
 
 
 def deputy_of_child(parent: Deputy, task: Task) -> Deputy:

@@ -23,6 +23,7 @@ from mosfs.migrate.rebuild import clear, kept_at_home, stop_cpu_timers, unregist
 from mosfs.migrate.shown import overlaid
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
+from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import behind, copy_regs, status_sets
@@ -55,6 +56,7 @@ class Departure:
             p.move.phase = Phase.STOPPING
             p.deputy.interrupt()
         elif not p.halted:
+            p.idle = idle(p.pid)
             p.interrupted = True
             p.task.interrupt()
         else:

@@ -22,6 +22,7 @@ from enum import Enum, auto
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, returned
+from mosfs.calls.timeouts import Wait
 from mosfs.migrate.capture import ERESTART_RESTARTBLOCK, RESTARTS, signed
 from mosfs.native import lib
 from mosfs.trace import layout
@@ -69,6 +70,8 @@ class Flight:
     done: Callable[[int], None] | None = None
     spared: bool = False  # a signal that nobody hears has interrupted it
     carry: Carry | None = None
+    wait: Wait | None = None  # it was made again, and its time does not begin anew
+    expired: bool = False  # we have broken it off, because that time is over
 
     def outs(self, task: Task, result: int) -> list[tuple[int, bytes]]:
         """(program address, bytes) of what the call brings back."""
@@ -191,7 +194,7 @@ class Deputy:
 
     def _place(self, request: Request) -> Flight:
         if not request.blobs:
-            return Flight(request, request.args, [])
+            return Flight(request, request.args, [], None, time.monotonic())
         places = []
         total = 0
         for blob in request.blobs:

@@ -15,6 +15,7 @@ from mosfs.abi.flags import AT_FDCWD
 from mosfs.balance.account import Account
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
+from mosfs.calls.timeouts import Wait
 from mosfs.home.calltrace import CallTrace
 from mosfs.home.deputy import Deputy, Kept
 from mosfs.migrate.image import Vma
@@ -22,6 +23,7 @@ from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import Sender, Spool
+from mosfs.trace.idle import Idle
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import LastMessage, ProcState, Settings
@@ -150,6 +152,8 @@ class Program:
     sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
     carry: Carry | None = None  # it is in the middle of a transfer that we cut short
+    idle: Idle | None = None  # as it was when we interrupted it
+    wait: Wait | None = None  # it is in a call with a limited time that is made again
     used: Used = field(default_factory=Used)  # CPU time away, in all
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for

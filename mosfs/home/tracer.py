@@ -33,6 +33,7 @@ from mosfs.home.registers import arguments
 from mosfs.home.settings import inherit, of_child
 from mosfs.home.tracing import Traces
 from mosfs.home.usage import Statistics
+from mosfs.home.waits import Waits
 from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
 from mosfs.native import ffi, lib
@@ -60,6 +61,8 @@ from mosfs.wire.messages import (
 
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
+#: Stops that take the place of one that we have asked for (PTRACE_INTERRUPT): it has to be asked for again.
+_USES_UP = frozenset({Stop.SECCOMP, Stop.SYSCALL, Stop.SIGNAL, Stop.FORK, Stop.VFORK, Stop.CLONE})
 HAS_THREADS = "stays at home: has threads"
 #: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
 FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
@@ -108,6 +111,7 @@ class Tracer:
         self.private = Private(self)
         self.timers: list[tuple[float, int]] = []
         self.traces = Traces(self)
+        self.waits = Waits(self)
         self.begun = False
         lib.mos_setup_signals()
 
@@ -165,9 +169,9 @@ class Tracer:
         park = self.away.next_park()
         if park is not None:
             due = min(due, park)
-        retry = self.moves.next_retry()
-        if retry is not None:
-            due = min(due, retry)
+        for moment in (self.moves.next_retry(), self.waits.due()):
+            if moment is not None:
+                due = min(due, moment)
         for sending in (self.moves.copying.timeout(), self.private.carrier.timeout()):
             if sending is not None:
                 due = min(due, now + sending)
@@ -179,6 +183,7 @@ class Tracer:
         now = time.monotonic()
         self.away.park_idle(now)
         self.moves.retry(now)
+        self.waits.expire(now)
         self.private.carrier.step()
         self.away.run_backlog()
         self._introduce(now)
@@ -405,6 +410,8 @@ class Tracer:
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
         self.mails.stopped(p, status)
+        if p.interrupted and stop in _USES_UP and p.deputy is None:
+            p.task.interrupt()
         if stop in (Stop.EXITED, Stop.KILLED):
             self.forget(p)
         elif p.deputy is not None:
@@ -422,6 +429,7 @@ class Tracer:
                 self.private.born(p)
             if p.interrupted:
                 self._mend_transfer(p)
+                self.waits.stopped(p)
             if not self.moves.departure.stopped(p, Stop.TRAP):
                 self.go_on(p)
         elif stop is Stop.SYSCALL:
@@ -475,7 +483,7 @@ class Tracer:
         self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
         p.names = []
-        p.sleeping, p.restart = None, None
+        p.sleeping, p.restart, p.wait = None, None, None
         p.infos.clear()
         self.mails.exec_done(p)
         p.comm = comm_of(p.pid)
@@ -542,8 +550,8 @@ class Tracer:
     # ------------------------------------------------------------------ transfers that we cut short
 
     def go_on(self, p: Program) -> None:
-        """Resume a program at home; the end of a transfer that we cut short is watched."""
-        p.task.cont(request=SYSCALL if p.carry is not None or p.watched else CONT)
+        """Resume a program at home; the end of a call that we cut short is watched."""
+        p.task.cont(request=SYSCALL if p.carry is not None or p.watched or p.wait is not None else CONT)
 
     def _mend_transfer(self, p: Program, *, again: bool = False) -> None:
         """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
@@ -555,7 +563,15 @@ class Tracer:
             before.rip -= 2
             before.rax, before.orig_rax = nr, NOTHING
             rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
+            self.waits.cut(p, nr, before, rest)
             p.task.set_regs(rest)
+
+    def end_transfer(self, p: Program, regs: Any) -> None:
+        """``regs``, behind the last part of a transfer that we cut short: now they tell of all of it."""
+        assert p.carry is not None
+        regs.rax = partial.total(signed(regs.rax), p.carry) & NOTHING
+        partial.put_back(regs, p.carry)
+        p.carry = None
 
     def _syscall_stop(self, p: Program) -> None:
         """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
@@ -563,26 +579,24 @@ class Tracer:
             self.traces.returned(p, signed(p.task.peek_regs().rax), "home")
         if p.watched:
             self.cputime.complete(p, p.task.peek_regs())
-        if p.carry is None:
-            p.task.cont()
+        if (p.wait is not None and self.waits.at_syscall(p)) or p.carry is None:
+            self.go_on(p)
             return
         regs = p.task.peek_regs()
         result = signed(regs.rax)
         if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self._heard(p):
+        elif result in RESTARTS and not self.heard(p):
             p.task.cont(request=SYSCALL)
-        elif (p.interrupted or not self._heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
+        elif (p.interrupted or not self.heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
             self._mend_transfer(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
-            regs.rax = partial.total(result, p.carry)
-            partial.put_back(regs, p.carry)
-            p.carry = None
+            self.end_transfer(p, regs)
             p.task.set_regs(regs)
             p.task.cont()
 
-    def _heard(self, p: Program) -> bool:
+    def heard(self, p: Program) -> bool:
         """A signal is about to be delivered, and it does something."""
         sets = status_sets(p.pid)
         return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
@@ -598,26 +612,31 @@ class Tracer:
             p.task.set_regs(regs)
         else:
             self.moves.departure.note_sleep(p, regs)
-            if self.spare_interruption(p.task, regs, sig):
+            if self.spare_interruption(p, regs, sig):
                 self._mend_transfer(p, again=p.interrupted)
-        p.task.cont(sig, SYSCALL if p.carry is not None else CONT)
+        p.task.cont(sig, SYSCALL if p.carry is not None or p.wait is not None else CONT)
 
-    def spare_interruption(self, task: Task, regs: Any, sig: int) -> bool:
+    def spare_interruption(self, p: Program, regs: Any, sig: int) -> bool:
         """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
 
         True if it may have cut a transfer short (`calls.partial`)."""
         result, number = signed(regs.rax), signed(regs.orig_rax)
         if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
             return False
-        if not _unheard(status_sets(task.pid)) >> (sig - 1) & 1:
+        if not _unheard(status_sets(p.pid)) >> (sig - 1) & 1:
             return False
         if sig == signal.SIGPIPE:
             return False  # it tells why the transfer ended there, and did not cut it short
         if result == -errno.EINTR:
-            regs.rip -= 2
-            regs.rax = regs.orig_rax
-            regs.orig_rax = NOTHING
-            task.set_regs(regs)
+            again = copy_regs(regs)
+            again.rip -= 2
+            again.rax = regs.orig_rax
+            again.orig_rax = NOTHING
+            if p.deputy is None:
+                self.waits.begin(p, number, arguments(regs), copy_regs(regs))
+            else:
+                self.waits.goes_on(p, p.deputy)
+            p.task.set_regs(again)
         return result > 0
 
     def _trapped(self, p: Program) -> None:

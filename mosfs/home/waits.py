@@ -1,0 +1,206 @@
+"""Calls with a limited time that were broken off without the program's knowing, and are made again (`calls.timeouts`).
+
+Their end is kept while the program moves on: at home the call is watched until it is over, away the deputy's flight knows it. When
+the moment has come the call is broken off once more, and returns what it returns after its time.
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+from typing import TYPE_CHECKING, Any
+
+from mosfs.calls import timeouts
+from mosfs.calls.timeouts import Wait
+from mosfs.home.deputy import Deputy, Flight, State
+from mosfs.home.program import Place, Program
+from mosfs.home.registers import arguments
+from mosfs.migrate.capture import signed
+from mosfs.trace import layout
+from mosfs.trace.idle import same_sleep
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import NOTHING, TaskGone, behind, copy_regs
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+SYS_GETSOCKOPT = 55
+
+
+class Waits:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self._running: dict[int, Program] = {}
+
+    # ------------------------------------------------------------------ at home
+
+    def stopped(self, p: Program) -> None:
+        """At a stop at home that we asked for: a call that ended with EINTR for no other reason goes on while it has time."""
+        regs = p.task.peek_regs()
+        nr = signed(regs.orig_rax)
+        if nr < 0 or signed(regs.rax) != -errno.EINTR:
+            return
+        if self.tracer.heard(p):
+            self.over(p)
+            return
+        r = copy_regs(regs)
+        wait = self.begin(p, nr, arguments(r), r)
+        r.orig_rax = NOTHING
+        if wait is not None and time.monotonic() >= wait.until:
+            r.rax = timeouts.result(nr) & NOTHING
+            self.over(p)
+            if p.carry is not None:
+                self.tracer.end_transfer(p, r)
+        else:
+            r.rip -= 2
+            r.rax = nr
+        p.task.set_regs(r)
+
+    def begin(self, p: Program, nr: int, args: tuple[int, ...], base: Any) -> Wait | None:
+        """The call will be made again: the end of its time."""
+        if p.wait is None or (p.wait.nr, p.wait.args) != (nr, args):
+            began = p.idle.since if p.idle is not None and same_sleep(p.pid, p.idle) else time.monotonic()
+            limit = self._limit(p, nr, args, base)
+            p.wait = None if limit is None else Wait(nr, args, began + limit)
+        if p.wait is not None:
+            self._running[p.pid] = p
+        return p.wait
+
+    def cut(self, p: Program, nr: int, before: Any, rest: Any) -> None:
+        """A transfer goes on with the registers ``rest`` after a part of it: its time goes on too."""
+        if self.begin(p, nr, arguments(before), before) is not None and p.wait is not None:
+            p.wait = p.wait._replace(args=arguments(rest))
+
+    def at_syscall(self, p: Program) -> bool:
+        """Entry or exit of a call while one is watched; True if that goes on."""
+        wait, regs = p.wait, p.task.peek_regs()
+        assert wait is not None
+        nr, result = signed(regs.orig_rax), signed(regs.rax)
+        if nr < 0:  # the end of what we had it do in the stub
+            return False
+        if (nr, arguments(regs)) != (wait.nr, wait.args):
+            self.over(p)
+        elif result == -errno.EINTR:
+            self.stopped(p)
+            return p.wait is not None
+        elif result != -errno.ENOSYS:
+            self.over(p)
+        return False
+
+    def over(self, p: Program) -> None:
+        """Whatever it was made to wait for, it has ended."""
+        p.wait = None
+        self._running.pop(p.pid, None)
+
+    # ------------------------------------------------------------------ in a deputy
+
+    def takes_off(self, p: Program, flight: Flight) -> None:
+        """A body's call begins: if it is the one that was broken off, its time goes on."""
+        wait, p.wait = p.wait, None
+        if wait is not None and (flight.request.nr, flight.request.args) == (wait.nr, wait.args):
+            flight.wait = wait
+            self._running[p.pid] = p
+
+    def goes_on(self, p: Program, deputy: Deputy) -> None:
+        """A flight was interrupted by what nobody hears, and is made again in the stub."""
+        flight = deputy.flight
+        if flight is None or flight.request.nr not in timeouts.CALLS:
+            return
+        self._of_flight(p, deputy, flight)
+        if flight.wait is not None:
+            self._running[p.pid] = p
+
+    def comes_home(self, p: Program, deputy: Deputy, flight: Flight, regs: Any) -> Any:
+        """A flight that ended with EINTR because the program came home: the registers with which it goes on. ``regs``: those of the
+        body, before the call."""
+        self._of_flight(p, deputy, flight)
+        p.wait = flight.wait
+        if p.wait is None:
+            return regs
+        if time.monotonic() < p.wait.until:
+            self._running[p.pid] = p
+            return regs
+        after = behind(regs, timeouts.result(p.wait.nr))
+        self.over(p)
+        if p.carry is not None:
+            self.tracer.end_transfer(p, after)
+        return after
+
+    def comes_home_cut(self, p: Program, deputy: Deputy, flight: Flight, rest: Any) -> None:
+        """The same after a part of a transfer, which goes on with the registers ``rest``."""
+        self._of_flight(p, deputy, flight)
+        if flight.wait is not None:
+            p.wait = flight.wait._replace(args=arguments(rest))
+            self._running[p.pid] = p
+
+    def landed(self, flight: Flight, result: int) -> int:
+        """The result of a flight, perhaps one that we broke off because its time is over."""
+        late = flight.wait is not None and flight.expired and result == -errno.EINTR
+        return timeouts.result(flight.request.nr) if late else result
+
+    def _of_flight(self, p: Program, deputy: Deputy, flight: Flight) -> None:
+        request = flight.request
+        if flight.wait is None:
+            limit = timeouts.of_argument(request.nr, request.args, request.memory)
+            if limit is None:
+                limit = self._of_socket(p, request.nr, request.args, deputy.base, deputy.mask)
+            if limit is not None:
+                flight.wait = Wait(request.nr, request.args, flight.started + limit)
+
+    # ------------------------------------------------------------------ limits
+
+    def _limit(self, p: Program, nr: int, args: tuple[int, ...], base: Any) -> float | None:
+        def read(index: int) -> bytes | None:
+            try:
+                return p.task.read(args[index], timeouts.PAIR_SIZE)
+            except OSError:
+                return None
+
+        limit = timeouts.of_argument(nr, args, read)
+        return self._of_socket(p, nr, args, base, None) if limit is None else limit
+
+    def _of_socket(self, p: Program, nr: int, args: tuple[int, ...], base: Any, mask: int | None) -> float | None:
+        option = timeouts.SOCKET_OPTION.get(nr)
+        if option is None:
+            return None
+        with Calls(p.task, base=base, mask=mask) as call:
+            value, size = layout.SCRATCH, layout.SCRATCH + timeouts.PAIR_SIZE
+            p.task.write(size, timeouts.PAIR_SIZE.to_bytes(4, "little"))
+            if call(SYS_GETSOCKOPT, args[0], timeouts.SOL_SOCKET, option, value, size) < 0:
+                return None
+            return timeouts.of_socket(p.task.read(value, timeouts.PAIR_SIZE))
+
+    # ------------------------------------------------------------------ the end of the time
+
+    def due(self) -> float | None:
+        """When the next one is over; None if there is none."""
+        return min((wait.until for p in self._running.values() if (wait := _wait(p)) is not None), default=None)
+
+    def expire(self, now: float) -> None:
+        """Break off what is over."""
+        for pid, p in list(self._running.items()):
+            wait = _wait(p)
+            if wait is None or self.tracer.programs.get(pid) is not p:
+                del self._running[pid]
+            elif wait.until <= now:
+                del self._running[pid]
+                try:
+                    self._break_off(p)
+                except TaskGone:
+                    continue
+
+    def _break_off(self, p: Program) -> None:
+        deputy = p.deputy
+        if deputy is not None:
+            if deputy.state is State.BUSY and deputy.flight is not None:
+                deputy.flight.expired = True
+                deputy.interrupt()
+        elif p.place is Place.HOME and not p.held and not p.halted:
+            p.interrupted = True
+            p.task.interrupt()
+
+
+def _wait(p: Program) -> Wait | None:
+    if p.deputy is not None:
+        return p.deputy.flight.wait if p.deputy.flight is not None else None
+    return p.wait
