@@ -241,7 +241,7 @@ class Arrival:
                     regs.orig_rax = NOTHING
                     p.task.set_regs(regs)
                     break
-                self.tracer.spare_interruption(p, regs, status.value)
+                self.tracer.waits.spare(p, regs, status.value)
                 p.task.cont(status.value)
                 continue
             p.task.cont()

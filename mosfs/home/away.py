@@ -519,7 +519,7 @@ class Away:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
-            if self.tracer.spare_interruption(p, regs, sig) and deputy.flight is not None:
+            if self.tracer.waits.spare(p, regs, sig) and deputy.flight is not None:
                 deputy.flight.spared = True
             p.task.cont(sig)
             return

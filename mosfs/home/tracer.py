@@ -40,7 +40,7 @@ from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.messages import (
@@ -59,8 +59,6 @@ from mosfs.wire.messages import (
     Settings,
 )
 
-#: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
-_IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 #: Stops that take the place of one that we have asked for (PTRACE_INTERRUPT): it has to be asked for again.
 _USES_UP = frozenset({Stop.SECCOMP, Stop.SYSCALL, Stop.SIGNAL, Stop.FORK, Stop.VFORK, Stop.CLONE})
 HAS_THREADS = "stays at home: has threads"
@@ -586,20 +584,15 @@ class Tracer:
         result = signed(regs.rax)
         if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.heard(p):
+        elif result in RESTARTS and not self.waits.heard(p):
             p.task.cont(request=SYSCALL)
-        elif (p.interrupted or not self.heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
+        elif (p.interrupted or not self.waits.heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
             self._mend_transfer(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
             self.end_transfer(p, regs)
             p.task.set_regs(regs)
             p.task.cont()
-
-    def heard(self, p: Program) -> bool:
-        """A signal is about to be delivered, and it does something."""
-        sets = status_sets(p.pid)
-        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
 
     # ------------------------------------------------------------------ stops at home
 
@@ -612,32 +605,9 @@ class Tracer:
             p.task.set_regs(regs)
         else:
             self.moves.departure.note_sleep(p, regs)
-            if self.spare_interruption(p, regs, sig):
+            if self.waits.spare(p, regs, sig):
                 self._mend_transfer(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None or p.wait is not None else CONT)
-
-    def spare_interruption(self, p: Program, regs: Any, sig: int) -> bool:
-        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
-
-        True if it may have cut a transfer short (`calls.partial`)."""
-        result, number = signed(regs.rax), signed(regs.orig_rax)
-        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
-            return False
-        if not _unheard(status_sets(p.pid)) >> (sig - 1) & 1:
-            return False
-        if sig == signal.SIGPIPE:
-            return False  # it tells why the transfer ended there, and did not cut it short
-        if result == -errno.EINTR:
-            again = copy_regs(regs)
-            again.rip -= 2
-            again.rax = regs.orig_rax
-            again.orig_rax = NOTHING
-            if p.deputy is None:
-                self.waits.begin(p, number, arguments(regs), copy_regs(regs))
-            else:
-                self.waits.goes_on(p, p.deputy)
-            p.task.set_regs(again)
-        return result > 0
 
     def _trapped(self, p: Program) -> None:
         """A call that the filter sent to us."""
@@ -691,11 +661,6 @@ class Tracer:
             p.task.cont(request=CONT)
         else:
             self._task_event(p.pid, status)
-
-
-def _unheard(sets: dict[str, int]) -> int:
-    """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
-    return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]
 
 
 def tgid_of(pid: int) -> int:

@@ -7,10 +7,11 @@ the moment has come the call is broken off once more, and returns what it return
 from __future__ import annotations
 
 import errno
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from mosfs.calls import timeouts
+from mosfs.calls import partial, timeouts
 from mosfs.calls.timeouts import Wait
 from mosfs.home.deputy import Deputy, Flight, State
 from mosfs.home.program import Place, Program
@@ -19,18 +20,50 @@ from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.idle import same_sleep
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import NOTHING, TaskGone, behind, copy_regs
+from mosfs.trace.task import NOTHING, TaskGone, behind, copy_regs, status_sets
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
 SYS_GETSOCKOPT = 55
+#: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
+_IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 
 
 class Waits:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
         self._running: dict[int, Program] = {}
+
+    # ------------------------------------------------------------------ signals
+
+    def heard(self, p: Program) -> bool:
+        """A signal is about to be delivered, and it does something."""
+        sets = status_sets(p.pid)
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
+
+    def spare(self, p: Program, regs: Any, sig: int) -> bool:
+        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
+
+        True if it may have cut a transfer short (`calls.partial`)."""
+        result, number = signed(regs.rax), signed(regs.orig_rax)
+        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
+            return False
+        if not _unheard(status_sets(p.pid)) >> (sig - 1) & 1:
+            return False
+        if sig == signal.SIGPIPE:
+            return False  # it tells why the transfer ended there, and did not cut it short
+        if result == -errno.EINTR:
+            again = copy_regs(regs)
+            again.rip -= 2
+            again.rax = regs.orig_rax
+            again.orig_rax = NOTHING
+            if p.deputy is None:
+                self.begin(p, number, arguments(regs), copy_regs(regs))
+            else:
+                self.goes_on(p, p.deputy)
+            p.task.set_regs(again)
+        return result > 0
 
     # ------------------------------------------------------------------ at home
 
@@ -40,7 +73,7 @@ class Waits:
         nr = signed(regs.orig_rax)
         if nr < 0 or signed(regs.rax) != -errno.EINTR:
             return
-        if self.tracer.heard(p):
+        if self.heard(p):
             self.over(p)
             return
         r = copy_regs(regs)
@@ -204,3 +237,8 @@ def _wait(p: Program) -> Wait | None:
     if p.deputy is not None:
         return p.deputy.flight.wait if p.deputy.flight is not None else None
     return p.wait
+
+
+def _unheard(sets: dict[str, int]) -> int:
+    """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
+    return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]

@@ -135,7 +135,7 @@ static void unheard_signals(void)
 	struct epoll_event event;
 	int fd = ok(epoll_create1(0));
 
-	start(15);
+	start(getenv("MOS_TRACED") ? 0 : 15); /* a tracer's program hears them */
 	equal(epoll_wait(fd, &event, 1, limit() * 3), 0);
 	over();
 	ok(close(fd));
