@@ -46,11 +46,12 @@ def says(nodes: Lab, *command: str, number: int = 1) -> str:
 
 
 @contextmanager
-def sleeper(nodes: Lab, *options: str, number: int = 1) -> Iterator[subprocess.Popen[bytes]]:
-    """A program under mosrun -L, as soon as it runs."""
+def sleeper(nodes: Lab, *options: str, number: int = 1, settled: bool = True) -> Iterator[subprocess.Popen[bytes]]:
+    """A program under mosrun -L, as soon as it runs (or at once)."""
     process = nodes.start(number, "mosrun", "-L", *options, "sleep", "1000")
     try:
-        nodes.process(process.pid, number)
+        if settled:
+            nodes.process(process.pid, number)
         yield process
     finally:
         process.kill()
@@ -87,6 +88,31 @@ def test_waiting_for_a_node_that_fits(nodes: Lab) -> None:
     waiting.send_signal(signal.SIGINT)
     assert waiting.wait() == 130
     assert says(nodes, "mosbestnode", "-w", "-n", "-m1") != "0"
+
+
+@contextmanager
+def roomy(nodes: Lab, number: int) -> Iterator[None]:
+    """The node says that it has more memory than any other."""
+    probe = Path(nodes.node(number).paths.probe)
+    probe.write_text("proc:free=250000,total=260000")
+    try:
+        yield
+    finally:
+        probe.unlink()
+
+
+def test_a_program_with_b_and_m_begins_when_a_node_has_room(nodes: Lab) -> None:
+    """mosrun(1), -m; mosps(1), WHERE."""
+    with sleeper(nodes, "-b", "-m240000", settled=False) as waiting, sleeper(nodes, "-b", "-m240000", settled=False) as dropped:
+        for process in (waiting, dropped):
+            wait_until(lambda pid=process.pid: nodes.tree(1).process(pid))  # type: ignore[misc]
+            assert fact(nodes, f"proc/{process.pid}/where") == "starting"
+        assert "starting" in says(nodes, "mosps", str(waiting.pid)).split()
+        dropped.kill()
+        dropped.wait()
+        wait_until(lambda: not nodes.tree(1).process(dropped.pid))
+        with roomy(nodes, 2):
+            wait_until(lambda: (found := nodes.tree(1).process(waiting.pid)) and found.where == nodes.node(2).ip)
 
 
 # --------------------------------------------------------------------------- mosctl

@@ -58,6 +58,22 @@ def test_a_map_that_shrinks_brings_home_what_is_away(lab: Lab) -> None:
     assert where(lab, 1, own) == "3"
 
 
+def test_a_map_that_cannot_be_read_is_not_read_again(lab: Lab) -> None:
+    """node/reload with a bad path: everything stays, and mosix.map is the one that is watched."""
+    paths = lab.node(2).paths
+    tree = lab.tree(2)
+    before = int(tree.fact("reload").split()[0])
+    tree.write("node/reload", "/nowhere/mosix.map")
+    wait_until(lambda: "/nowhere/mosix.map" in tree.fact("reload"))
+    assert tree.fact("reload").startswith(str(before + 1))
+    gone = lab.node(3).ip
+    good = Path(paths.mosix_map).read_text()
+    Path(paths.mosix_map).write_text(f"{lab.plan.base} 2 p\n")
+    wait_until(lambda: gone not in tree.fact("map").split())
+    Path(paths.mosix_map).write_text(good)
+    wait_until(lambda: gone in tree.fact("map").split())
+
+
 def test_a_new_secret_and_speed(lab: Lab) -> None:
     """All three get the new secret one after the other; afterwards they are a cluster again."""
     for node in lab.plan.nodes():

@@ -13,7 +13,7 @@ import logging
 import os
 import select
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeVar
@@ -63,6 +63,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a tracer may take to answer a recursive mosrun, and a client to say something.
 ANSWER_TIMEOUT = 10.0
+#: Seconds between two looks whether a node has the memory that a program waits for.
+LOOK_FOR_ROOM = 0.5
 
 
 def alive(pidfd: int) -> bool:
@@ -154,7 +156,10 @@ class Control:
     async def _first(self, sock: trio.socket.SocketType, who: Credentials, first: bytes) -> None:
         try:
             if request := launch.parse(first):
-                await self._launch(sock, who, request)
+                if launch.must_wait(self.world, request):
+                    self.nursery.start_soon(guarded, self._launch_later, _keep_open(sock), who, request)
+                else:
+                    await self._launch(sock, who, request)
                 return
             if first and who.uid in (0, os.geteuid()):
                 hello = decode_control(first)
@@ -185,6 +190,28 @@ class Control:
             self.spawner.spawn(spawn, for_another_process(sock))
         except ConnectionError:
             log.error("no fork server for PID %d", who.pid)
+
+    async def _launch_later(self, sock: trio.socket.SocketType, who: Credentials, request: launch.Request) -> None:
+        """As soon as a node has room; until then mosps(1) shows the program as starting. The launcher may end meanwhile."""
+        ended = False
+        with sock:
+            with self._starting(who, request):
+                while launch.must_wait(self.world, request) and not ended:
+                    with trio.move_on_after(LOOK_FOR_ROOM):
+                        ended = not await sock.recv(1)
+            if not ended:
+                await self._launch(sock, who, request)
+
+    @contextlib.contextmanager
+    def _starting(self, who: Credentials, request: launch.Request) -> Iterator[None]:
+        """The tree has the program, which nobody traces yet. One inside of a MOSIX program is there already."""
+        waiting = Program(ProcState(who.pid, who.uid, "", "starting", 0, request.settings, comm="mosrun"), None)
+        shown = self.world.programs.setdefault(who.pid, waiting)
+        try:
+            yield
+        finally:
+            if shown is waiting:
+                del self.world.programs[who.pid]
 
     def _tracer_of(self, pid: int) -> Client | None:
         """The tracer of ``pid``. The kernel knows it even before the tracer's message about a new process was read."""

@@ -28,6 +28,7 @@ _SETTINGS = {
     "decay": "decay",
 }
 _HOME = ("", "home", "0")
+BEST = "best"
 
 #: A node as the user typed it to its IP, or None; may wait for a name server.
 Resolve = Callable[[str], str | None]
@@ -71,11 +72,17 @@ def parse(data: bytes) -> Request | None:
     return Request(False, settings, node, force == "1", trace)
 
 
+def must_wait(world: World, request: Request) -> bool:
+    """mosrun(1), -m: with -b the program does not begin until a node has enough memory."""
+    need = max(request.settings.needmem, 0)
+    return request.node == BEST and need > 0 and world.choose(need, reserve=False) is None
+
+
 async def place(world: World, request: Request, resolve: Resolve) -> Start:
     """Where the program shall start; `Refused` for a node that is not in the map, unless it may start at home then."""
     if request.node in _HOME:
         return Start("", request.force, request.node)
-    if request.node == "best":
+    if request.node == BEST:
         return Start(world.best(max(request.settings.needmem, 0)), request.force, request.node)
     ip: str | None = None
     with trio.move_on_after(RESOLVE_TIMEOUT):

@@ -100,10 +100,9 @@ class Reload:
             nursery.start_soon(self._clear)
             async for mosix_map in receive:
                 if mosix_map is not None:
-                    self.mosix_map = mosix_map
-                    await self._read()
+                    await self._read(mosix_map)
                 elif signature(self.paths, self.mosix_map) != self._known:
-                    await self._read()
+                    await self._read(self.mosix_map)
 
     async def _tick(self, look: trio.MemorySendChannel[str | None]) -> None:
         with trio.open_signal_receiver(signal.SIGHUP) as hangups:
@@ -114,17 +113,20 @@ class Reload:
                     again = self.mosix_map
                 await look.send(again)
 
-    async def _read(self) -> None:
-        """Read the files and put them in force if they are good."""
-        self._known = signature(self.paths, self.mosix_map)
+    async def _read(self, mosix_map: str) -> None:
+        """Read the files, with this mosix.map, and put them in force if they are good; else even the name of the map stays."""
+        known = signature(self.paths, mosix_map)
         try:
-            new = await trio.to_thread.run_sync(read, self.paths, self.mosix_map)
+            new = await trio.to_thread.run_sync(read, self.paths, mosix_map)
             if new.cluster.my_ip != self.world.ip:
                 raise ConfigError(self.paths.mosip, "our address cannot change while mosd runs", value=new.cluster.my_ip)
         except ConfigError as error:
             log.error("the configuration stays as it was: %s", error)
             self.world.reloaded = str(error)
+            if mosix_map == self.mosix_map:
+                self._known = known  # one complaint is enough
             return
+        self.mosix_map, self._known = mosix_map, known
         await self.apply(new)
         self.current = new
         self.world.reloaded = "ok"
