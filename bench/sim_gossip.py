@@ -66,6 +66,7 @@ class Cluster:
         for me in range(self.n):
             births = array("q", pool[(start := random.randrange(self.n * 7)):start + self.n])
             node = kind(me, self.w, FOREVER, lambda: int(random.random() * self.n), random, births, everyone)
+            node.refresh(0, FACTS)  # who is asked before its first step lives nevertheless
             if me % 2:
                 node.contact()  # half of them push when the others pull
             self.nodes.append(node)

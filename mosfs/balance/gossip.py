@@ -124,6 +124,7 @@ class Gossip:
         self._news: list[Entry] = []  # since the window was made
         self._expires = NEVER  # nothing is too old before
         self.urgent: dict[int, int] = {}
+        self._gone: set[int] = set()  # known, but not alive: so few that a look-up here is cheaper than one in ``alive``
         self._eldest: list[tuple[int, int]] = []  # (birth, node), youngest first; what is outdated is skipped
         self._odd = False
         self._now = NEVER
@@ -132,11 +133,15 @@ class Gossip:
     def window(self) -> list[Entry]:
         """The newest entries, newest first, without our own. Made when it is wanted: that is once a step, news come twice."""
         if self._news:
-            births = self.births
-            window = [entry for entry in self._window + self._news if births[entry[1]] == entry[0]]
-            window.sort(key=_birth, reverse=True)
-            del window[self.width - 1:]
-            self._window, self._news = window, []
+            entries = self._window + self._news
+            entries.sort(key=_birth, reverse=True)
+            newest: dict[int, Entry] = {}
+            for entry in entries:
+                if entry[1] not in newest:
+                    newest[entry[1]] = entry
+                    if len(newest) >= self.width - 1:
+                        break
+            self._window, self._news = list(newest.values()), []
         return self._window
 
     # ------------------------------------------------------------------- a step
@@ -180,14 +185,14 @@ class Gossip:
 
     def merge(self, entries: Sequence[Entry], urgent: Mapping[int, int] = _NOTHING_URGENT) -> list[Entry]:
         """Learn from a message, in which no node stands twice; returns what was new. Nothing may be born after now."""
-        births, alive = self.births, self.alive.places
+        births, gone = self.births, self._gone
         fresh = [entry for entry in entries if entry[0] > births[entry[1]]]
         if not fresh:
             return fresh
         for birth, node, facts in fresh:
-            births[node] = birth
-            if node not in alive or not facts:
+            if births[node] == NEVER or node in gone or not facts:
                 self._changed(node, facts)
+            births[node] = birth
         if urgent:
             for _, node, _ in fresh:
                 if urgent.get(node, 0) > 1:
@@ -196,7 +201,12 @@ class Gossip:
         return fresh
 
     def _changed(self, node: int, facts: bytes) -> None:
-        (self.alive.add if facts else self.alive.discard)(node)
+        if facts:
+            self.alive.add(node)
+            self._gone.discard(node)
+        else:
+            self.alive.discard(node)
+            self._gone.add(node)
         self.urgent.pop(node, None)
 
     def lost(self, node: int, now: int) -> list[Entry]:
@@ -213,6 +223,7 @@ class Gossip:
         gone = set(nodes)
         for node in gone:
             self.alive.discard(node)
+            self._gone.discard(node)
             self.births[node] = NEVER
             self.urgent.pop(node, None)
         self._window, self._news = [entry for entry in self.window if entry[1] not in gone], []
@@ -262,6 +273,7 @@ class Gossip:
                 break
             self._eldest.pop()
             self.alive.discard(oldest[1])
+            self._gone.add(oldest[1])
             expired.append(oldest[1])
         return expired
 
