@@ -298,6 +298,18 @@ def test_a_receiver_can_run_neither_mosrun_nor_mosnative(nodes: Lab, inner: str)
     assert done.returncode != 0
 
 
+@pytest.mark.parametrize("place", [Place.HOME, Place.AWAY, Place.MOTION])
+def test_with_private_files(nodes: Lab, place: Place) -> None:
+    """What comes from a mailbox goes to a private file, and back: both move with their process."""
+    directory, rounds = "/private-of-nobody", "150" if place is Place.MOTION else "40"
+    program = [sys.executable, str(SOURCES / "mail_files.py"), directory, rounds]
+    if place is Place.MOTION:
+        done = nodes.storm("mosrun", "-X", directory, *program, every=0.1, timeout=150)
+    else:
+        done = nodes.run(1, "mosrun", "-h" if place is Place.HOME else "-2", "-X", directory, *program)
+    assert (done.stdout, done.stderr, done.returncode) == (f"{rounds} True 0\n", "", 0)
+
+
 # --------------------------------------------------------------------------- failures
 
 

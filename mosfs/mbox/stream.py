@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mosfs.mbox.desk import Customer, Desk
 
 #: Bytes that are collected while a message is under way, and of one message that is sent late.
-MOST_COLLECTED, MOST_LATE = 256 * 1024, 1 << 20
+MOST_COLLECTED = MOST_LATE = 1 << 20
 #: Seconds for which nothing new is begun after a move had to wait for us: it is tried again each 5 ms.
 HELD = 0.02
 
