@@ -40,13 +40,17 @@ PROVOKED = {
     Text.INCOMPATIBLE: "t1_peers.test_incompatible_version",
     Text.BITS_32: "t1_launcher.test_a_32_bit_program_runs_natively",
     Text.SEEMS_DEAD: "t5_limits.test_a_home_that_is_lost",
+    Text.INVALID_DIRECTORY: "t5_private.test_refusals",
+    Text.DISALLOWED_DIRECTORY: "t5_private.test_refusals",
+    Text.TOO_MANY_DIRECTORIES: "t5_private.test_refusals",
+    Text.LONG_DIRECTORY: "t5_private.test_refusals",
+    Text.NO_PRIVATE_SPACE: "t5_private.test_too_big_for_home_stays_away_and_says_so",
 }
 
 _LATER = {
     Where.FREEZE: "programs are not frozen yet",
     Where.CHECKPOINT: "no checkpoints are taken yet",
     Where.QUEUE: "mosrun -S is not there yet",
-    Where.PRIVATE: "mosrun -X is not there yet",
     Where.OBSOLETE: "there are no batch jobs any more (readings, row 2)",
 }
 #: Why a text cannot occur.

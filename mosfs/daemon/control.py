@@ -263,6 +263,7 @@ class Control:
                 nursery.cancel_scope.cancel()
         finally:
             connection.close()
+            self.office.hung_up(connection)
             if isinstance(hello, HelloHost):
                 self.channels.host_gone(hello.token, connection)
         if client.connection is connection:

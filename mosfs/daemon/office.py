@@ -315,6 +315,11 @@ class Office:
             with contextlib.suppress(ConnectionError):
                 connection.post(MailWake(*key))
 
+    def hung_up(self, connection: Connection) -> None:
+        """Nobody waits at the end of it any more."""
+        for key in [key for key, line in self.lines.items() if line is connection]:
+            del self.lines[key]
+
     def _room(self, key: Key) -> None:
         """Something was taken out: local senders may try again."""
         for sender in self.writers.pop(key, ()):
