@@ -26,12 +26,12 @@ from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
 from mosfs.mbox.model import ALL_FLAGS
-from mosfs.migrate.capture import ERESTARTSYS
+from mosfs.migrate.capture import ERESTARTSYS, signed
 from mosfs.procfs.table import as_unsigned
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
-from mosfs.trace.task import NOTHING, Task, copy_regs
+from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage
@@ -40,6 +40,8 @@ from mosfs.wire.orders import MailTable
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
+#: Seconds that a program stands still before it waits in the kernel: answers often come at once, and a wait costs three stops.
+LINGER = 0.002
 SYS_CLOSE, SYS_PAUSE, SYS_SOCKET, SYS_PRCTL, SYS_SECCOMP = 3, 34, 41, 157, 317
 AF_UNIX, SOCK_STREAM = 1, 1
 PR_SET_NO_NEW_PRIVS, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW = 38, 1, 4
@@ -55,6 +57,7 @@ class Mail:
         self.own_fd = -1  # what the first open of the mailbox gave
         self.regs: Any = None  # at the stop of the call that is being served, or that waits
         self.asked = False  # the office will answer: it stands still until then
+        self.parks_at = 0.0  # when it shall wait in the kernel; it stands still until then
         self.opening: object | None = None  # the open of the mailbox that is under way
         self.filtered = False
         self.told: MailTable | None = None
@@ -97,15 +100,25 @@ class Mail:
         self.finish(-errno.EPIPE)
 
     def wait(self) -> None:
+        """It stands still for a moment, then it waits (`park`)."""
+        self.parks_at = time.monotonic() + LINGER
+        self.mails.lingering.append(self)
+
+    def park(self) -> None:
         """Let it wait in a call that signals and our interrupt end; `leave_wait` puts the real one in its place."""
-        self.asked = False
+        self.parks_at, self.asked = 0.0, False
         regs = copy_regs(self.regs)
         regs.orig_rax = SYS_PAUSE
         self.p.task.set_regs(regs)
         self.p.task.cont()
 
     def again(self) -> None:
-        if self.waits:
+        if self.parks_at:
+            self.parks_at = 0.0
+            self.mails.lingering.remove(self)
+            if not self.mails.serve(self):
+                self.finish(-errno.EBADF)
+        elif self.waits:
             self.p.task.interrupt()
 
     def leave_wait(self) -> None:
@@ -124,6 +137,7 @@ class Mails:
         self.tracer = tracer
         self.desk = Desk(tracer.control)
         self.places: dict[int, Place] = {}
+        self.lingering: list[Mail] = []  # in the order in which they park
 
     @property
     def home(self) -> int:
@@ -266,16 +280,33 @@ class Mails:
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         if nr in calls.CLOSING:
             return self._closing(p, regs, nr, args)
-        fd = args[0] & 0xFFFFFFFF
-        place = self.places.get(calls.inode(p.pid, fd))
-        if place is None:
+        if calls.inode(p.pid, args[0] & 0xFFFFFFFF) not in self.places:
             return False
         mail = self._mail(p)
         mail.regs, mail.asked = copy_regs(regs), True
-        if self.desk.call(mail, Descriptor(place), nr, args):
+        if self.serve(mail):
             return True
         mail.regs, mail.asked = None, False
         return False
+
+    def serve(self, mail: Mail) -> bool:
+        """Make the call in which the program stands; False: it is none of ours."""
+        r = mail.regs
+        place = self.places.get(calls.inode(mail.p.pid, r.rdi & 0xFFFFFFFF))
+        args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
+        return place is not None and self.desk.call(mail, Descriptor(place), signed(r.orig_rax), args)
+
+    def next_park(self) -> float | None:
+        """When `park_idle` has something to do."""
+        return self.lingering[0].parks_at if self.lingering else None
+
+    def park_idle(self, now: float) -> None:
+        while self.lingering and self.lingering[0].parks_at <= now:
+            mail = self.lingering.pop(0)
+            try:
+                mail.park()
+            except TaskGone:
+                continue  # its end follows
 
     def _closing(self, p: Program, regs: Any, nr: int, args: Sequence[int]) -> bool:
         """The last descriptor of the mailbox goes: its messages go first."""
@@ -343,6 +374,8 @@ class Mails:
     def gone(self, p: Program) -> None:
         if p.mail is not None:
             self.desk.leave(p.mail.key)
+            if p.mail in self.lingering:
+                self.lingering.remove(p.mail)
 
     # ------------------------------------------------------------------ away
 

@@ -164,10 +164,7 @@ class Tracer:
         """Microseconds until something is due."""
         now = time.monotonic()
         due = min(self.next_clock, next(iter(self.newcomers.values()), self.next_clock))
-        park = self.away.next_park()
-        if park is not None:
-            due = min(due, park)
-        for moment in (self.moves.next_retry(), self.waits.due()):
+        for moment in (self.away.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due()):
             if moment is not None:
                 due = min(due, moment)
         for sending in (self.moves.copying.timeout(), self.private.carrier.timeout()):
@@ -180,6 +177,7 @@ class Tracer:
     def _housekeeping(self) -> None:
         now = time.monotonic()
         self.away.park_idle(now)
+        self.mails.park_idle(now)
         self.moves.retry(now)
         self.waits.expire(now)
         self.private.carrier.step()
