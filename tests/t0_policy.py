@@ -14,11 +14,11 @@ words = st.integers(0, 2**64 - 1)
 arguments = st.tuples(*[words] * 6)
 rows = st.sampled_from(list(BY_NR.values()))
 
-#: Calls that the manual limits, but that can be served: SIGSTOP reaches the program itself, a limit is the kernel's. And two that
+#: Calls that the manual limits, but that can be served: SIGSTOP reaches the program itself, a limit is the kernel's. And three that
 #: stop for CPU time used away to be added.
 SERVED_ALL_THE_SAME = {
     "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setrlimit", "prlimit64", "pidfd_send_signal",
-    "wait4", "clock_gettime", "openat",
+    "wait4", "waitid", "clock_gettime", "openat",
 }  # fmt: skip
 
 

@@ -128,7 +128,7 @@ _OPENAT = (*_is(0, AT_FDCWD & 0xFFFFFFFF), ((2, O_DIRECTORY | O_NOFOLLOW, 0),))
 _NOFILE_FIRST, _NOFILE_SECOND = _is(0, RLIMIT_NOFILE), _is(1, RLIMIT_NOFILE)
 
 #: A pointer that is not NULL: on the stack, in a mapping or a heap (bit 46), or in the data of a program at a fixed place.
-_POINTER_FOURTH = _any_bit(3, 1 << 46, *(1 << bit for bit in range(12, 36)))
+_POINTER_FOURTH, _POINTER_FIFTH = (_any_bit(arg, 1 << 46, *(1 << bit for bit in range(12, 36))) for arg in (3, 4))
 #: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and what clock_getcpuclockid(3) makes of them.
 _CPU_CLOCK = _is(0, 2, 3, -6 & _INT, -2 & _INT)
 
@@ -139,7 +139,6 @@ FORWARD, BODY, BOTH, PAIR, SPECIAL = Away.FORWARD, Away.BODY, Away.BOTH, Away.PA
 _OURS = "names below /proc/self and /proc/mosix may be MOSIX's own"
 _LOCAL = "memory of the node where the program runs"
 _SAME = "never changes, wherever the program runs"
-_CPU_AWAY = "CPU time used away is not counted"
 _CPU_TOO = "CPU time used away is counted too"
 _NO_STOP = "beyond the manual: SIGSTOP stops a program, at home and away"
 _NOFILE = "beyond the manual: any limit may be set, the number of open files too"
@@ -428,7 +427,7 @@ _(243, "mq_timedreceive", "fd, out[a2]:ret, size, out[4], in[16]", NATIVE, FORWA
 _(244, "mq_notify", "fd, @sigevent", NATIVE, FORWARD)
 _(245, "mq_getsetattr", "fd, in[64], out[64]", NATIVE, FORWARD)
 _refuse(246, "kexec_load", "size, size, ptr, flags", _ADMIN)
-_(247, "waitid", "int, pid, inout[128]:always, flags, inout[144]", NATIVE, FORWARD, f"resource usage: {_CPU_AWAY}")
+_(247, "waitid", "int, pid, inout[128]:always, flags, inout[144]", TEST, FORWARD, _CPU_TOO, _POINTER_FIFTH)
 _refuse(248, "add_key", "str, str, in[a3], size, int", _KEYS)
 _refuse(249, "request_key", "str, str, str, int", _KEYS)
 _refuse(250, "keyctl", "int, ptr, ptr, ptr, ptr", _KEYS)

@@ -1,4 +1,5 @@
-"""CPU time that a program used away, added to what home's kernel answers (getrusage(2), times(2), wait4(2), clock_gettime(2)).
+"""CPU time that a program used away, added to what home's kernel answers (getrusage(2), times(2), wait4(2), waitid(2),
+clock_gettime(2)).
 
 The kernel at home has counted the deputy. With such a call a host reports what its body has used in all, on all nodes so far
 (`Used`); images carry it on. What children used is their parent's when they end.
@@ -8,11 +9,18 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
-GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4 = 98, 100, 228, 61
+from mosfs.abi.flags import WNOWAIT
+
+GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4, WAITID = 98, 100, 228, 61, 247
 #: The calls whose answers are completed.
-CALLS = frozenset({GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4})
+CALLS = frozenset({GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4, WAITID})
+#: Those that tell of one child.
+WAITS = frozenset({WAIT4, WAITID})
+_SI_PID = struct.Struct("<12xi")  # of a siginfo for SIGCHLD
+SI_PID_SIZE = _SI_PID.size
 RUSAGE_CHILDREN = -1
 #: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and the same as clock_getcpuclockid(3) makes them of PID 0.
 CPU_CLOCKS = (2, 3, -6, -2)
@@ -34,7 +42,7 @@ class Used(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """``own`` and ``children``: used away; ``waited``: the same of the child that wait4 has just returned."""
+    """``own`` and ``children``: used away; ``waited``: the same of the child that wait4 or waitid has just told of."""
 
     own: Used
     children: Used
@@ -59,7 +67,17 @@ def place(nr: int, args: tuple[int, ...]) -> int:
     """Which argument points to what must be completed; -1 for none."""
     if nr == CLOCK_GETTIME:
         return 1 if (args[0] & 0xFFFFFFFF ^ 0x80000000) - 0x80000000 in CPU_CLOCKS else -1
-    return {GETRUSAGE: 1, TIMES: 0, WAIT4: 3}.get(nr, -1)
+    return {GETRUSAGE: 1, TIMES: 0, WAIT4: 3, WAITID: 4}.get(nr, -1)
+
+
+def child(nr: int, args: tuple[int, ...], result: int, read: Callable[[int], bytes]) -> tuple[int, bool]:
+    """(PID of the child that the wait tells of, 0 for none or if nobody asked which; whether it may be waited for again).
+
+    ``read(address)``: at least `SI_PID_SIZE` bytes of what the call has stored there.
+    """
+    if nr == WAIT4:
+        return result, False
+    return _SI_PID.unpack_from(read(args[2]))[0] if args[2] else 0, bool(args[3] & WNOWAIT)
 
 
 def size(nr: int) -> int:
@@ -76,7 +94,7 @@ def completed(nr: int, args: tuple[int, ...], data: bytes, account: Totals) -> b
     if nr == TIMES:
         extra = [part // TICK_NS for used in (account.own, account.children) for part in used]
         return struct.pack("<4q", *(a + b for a, b in zip(struct.unpack_from("<4q", data), extra)))
-    if nr == WAIT4:
+    if nr in WAITS:
         used = account.waited
     else:
         who = (args[0] & 0xFFFFFFFF ^ 0x80000000) - 0x80000000

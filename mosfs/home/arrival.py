@@ -196,7 +196,9 @@ class Arrival:
             link.channel.send(Kind.SIGNAL, p.pid, info)
         if outcome is not None:
             _nr, result, outs, deputy.flight = outcome
-            if deputy.flight is not None and interrupted(result):
+            if deputy.flight is not None and (interrupted(result) or (result == -errno.EINTR and not infos)):
+                if result == -errno.EINTR:
+                    self.tracer.waits.goes_on(p, deputy)
                 deputy.resume_sleep() if is_sleep(result) else deputy.rerun()
             else:
                 deputy.flight = None

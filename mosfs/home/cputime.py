@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from mosfs.calls import cputime
@@ -32,8 +33,11 @@ class CpuTime:
             parent.dead.clear()
         parent.dead[p.pid] = total
 
-    def _account(self, p: Program, nr: int, result: int) -> Totals:
-        waited = p.dead.pop(result, Used()) if nr == cputime.WAIT4 else Used()
+    def _account(self, p: Program, nr: int, args: tuple[int, ...], result: int, read: Callable[[int], bytes]) -> Totals:
+        waited = Used()
+        if nr in cputime.WAITS:
+            pid, again = cputime.child(nr, args, result, read)
+            waited = p.dead.get(pid, Used()) if again else p.dead.pop(pid, Used())
         return Totals(p.used, p.children_used, waited)
 
     def outs(self, p: Program, request: Request, result: int, outs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
@@ -43,7 +47,7 @@ class CpuTime:
             return outs
         index = cputime.place(nr, request.args)
         wanted = request.args[index] if index >= 0 else 0
-        account = self._account(p, nr, result)
+        account = self._account(p, nr, request.args, result, lambda addr: dict(outs).get(addr, bytes(cputime.SI_PID_SIZE)))
         size = cputime.size(nr)
         return [
             (at, cputime.completed(nr, request.args, data, account) + data[size:] if at == wanted else data) for at, data in outs
@@ -51,7 +55,7 @@ class CpuTime:
 
     def watch(self, p: Program, nr: int) -> None:
         """At the entry of such a call at home: stop at its end, if there may be something to add."""
-        p.watched = nr == cputime.WAIT4 or any(p.used) or any(p.children_used)
+        p.watched = nr in cputime.WAITS or any(p.used) or any(p.children_used)
         p.task.cont(request=SYSCALL if p.watched or p.called is not None else CONT)
 
     def complete(self, p: Program, regs: Any) -> None:
@@ -62,5 +66,5 @@ class CpuTime:
         index = cputime.place(nr, args)
         if result < 0 or index < 0 or not args[index] or (nr == cputime.WAIT4 and not result):
             return
-        account = self._account(p, nr, result)
+        account = self._account(p, nr, args, result, lambda addr: p.task.read(addr, cputime.SI_PID_SIZE))
         p.task.write(args[index], cputime.completed(nr, args, p.task.read(args[index], cputime.size(nr)), account))

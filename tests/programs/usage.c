@@ -103,6 +103,15 @@ static void of_children(void)
 		fail("wait4 counted %lld of 30000 us", (long long)of_rusage(&u) / 1000);
 	if (by_rusage(RUSAGE_CHILDREN) - before < 25 * MS)
 		fail("RUSAGE_CHILDREN counted too little");
+	pid = forked(computes, &ns);
+	for (int last = 0; last < 2; last++) {
+		siginfo_t told;
+		memset(&u, 0, sizeof(u));
+		ok(syscall(SYS_waitid, P_PID, pid, &told, last ? WEXITED : WEXITED | WNOWAIT, &u));
+		equal(told.si_pid, pid);
+		if (of_rusage(&u) < 25 * MS)
+			fail("waitid counted %lld of 30000 us", (long long)of_rusage(&u) / 1000);
+	}
 	check(by_times(true) - ticks >= 10 * MS);
 	before = by_rusage(RUSAGE_CHILDREN);
 	reaped(forked(computes_twice, &ns), 33);
