@@ -137,3 +137,11 @@ def test_a_process_has_used_something() -> None:
     assert used.user + used.system > 0
     assert used.minus(used) == Used() and used.plus(used).user == 2 * used.user
     assert cputime.of_process(2**30) == Used()
+
+
+def test_which_child_a_wait_tells_of() -> None:
+    told = struct.pack("<4i i", 17, 0, 1, 0, 4711) + bytes(108)
+    assert cputime.child(cputime.WAIT4, (4711, 0, 0, 8), 4711, lambda _: b"") == (4711, False)
+    assert cputime.child(cputime.WAITID, (1, 4711, 0x1000, 4, 0x2000), 0, lambda _: told) == (4711, False)
+    assert cputime.child(cputime.WAITID, (1, 4711, 0x1000, 4 | 0x01000000, 0x2000), 0, lambda _: told) == (4711, True)
+    assert cputime.child(cputime.WAITID, (1, 4711, 0, 4, 0x2000), 0, lambda _: told) == (0, False)

@@ -19,7 +19,7 @@ GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4, WAITID = 98, 100, 228, 61, 247
 CALLS = frozenset({GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4, WAITID})
 #: Those that tell of one child.
 WAITS = frozenset({WAIT4, WAITID})
-_SI_PID = struct.Struct("<12xi")  # of a siginfo for SIGCHLD
+_SI_PID = struct.Struct("<16xi")  # of a siginfo for SIGCHLD
 SI_PID_SIZE = _SI_PID.size
 RUSAGE_CHILDREN = -1
 #: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and the same as clock_getcpuclockid(3) makes them of PID 0.

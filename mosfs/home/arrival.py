@@ -139,14 +139,11 @@ class Arrival:
             return
         if interrupted(result):
             # a signal that only the call's own temporary mask lets in will meet the call when it is made again
-            if not signalled or not self.moves.departure.deliverable(p):
-                p.task.set_regs(regs)
-            elif p.carry is not None:
+            if signalled and p.carry is not None and self.moves.departure.deliverable(p):
                 p.task.set_regs(self._carried(p, regs, 0))
             else:
-                p.restart = (nr, result)
-                p.task.set_regs(behind(regs, result))
-        elif result == -errno.EINTR and flight is not None and not signalled:
+                p.task.set_regs(self.moves.departure.again(p, nr, result, regs))
+        elif result == -errno.EINTR and flight is not None and not signalled and not self.tracer.waits.heard(p):
             p.task.set_regs(self.tracer.waits.comes_home(p, deputy, flight, regs))
         elif partial.cut_short(p.task, nr, regs, result) and not signalled:
             rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)

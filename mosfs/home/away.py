@@ -229,7 +229,11 @@ class Away:
         if request.nr in CLOSING and self.tracer.mails.closing_away(p, deputy, request):
             return
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
-        deputy.start(request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
+        self.make(p, deputy, request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
+
+    def make(self, p: Program, deputy: Deputy, request: Request, *, hasten: bool = False) -> None:
+        """The deputy makes a call for the body."""
+        deputy.start(request, hasten=hasten)
         if deputy.flight is not None:
             self.tracer.waits.takes_off(p, deputy.flight)
 

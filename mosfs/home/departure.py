@@ -9,11 +9,17 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any
 
+from mosfs.abi.syscalls import BY_NR
+from mosfs.abi.syscalls import Away as AwayRule
 from mosfs.abi.texts import Reason
+from mosfs.calls.marshal import marshal
+from mosfs.calls.request import Request
+from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import Deputy, Kept, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.home.registers import arguments
 from mosfs.migrate import image
-from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mm_addresses, signed, user_regs
+from mosfs.migrate.capture import RESTARTS, SYS_RESTART_SYSCALL, capture, mm_addresses, signed, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove, read_maps, travelling
 from mosfs.migrate.pages import send_all
@@ -85,6 +91,15 @@ class Departure:
         sets = status_sets(p.pid)
         return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"])
 
+    def again(self, p: Program, nr: int, result: int, regs: Any) -> Any:
+        """Registers with which a call that was broken off with ``result`` goes on here; ``regs`` stand before it.
+
+        A signal that came meanwhile meets the call, not the instruction before it: what that means is the kernel's business."""
+        if not self.deliverable(p) or (result == -errno.EINTR and not self.tracer.waits.heard(p)):
+            return regs
+        p.restart = (nr, result)
+        return behind(regs, result)
+
     def depart(self, p: Program, stop: Stop) -> None:
         """Capture a stopped program at home and send it. On failure it goes on here."""
         move = p.move
@@ -103,7 +118,8 @@ class Departure:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
             p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
-            meta.waiting = move.waiting
+            move.inside = self._inside(p, original, stay, stop, meta.mask)
+            meta.waiting = move.waiting or move.inside is not None
             meta.carry = p.carry
             meta.used = p.used
             p.watched = False
@@ -118,6 +134,20 @@ class Departure:
             self.stay(p, stay, Reason.INCOMPLETE)
         except OSError as error:
             self.stay(p, stay, f"{Reason.INCOMPLETE} ({error.strerror})")
+
+    def _inside(self, p: Program, regs: Any, stay: Any, stop: Stop, mask: int) -> Request | None:
+        """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
+
+        Transfers that are cut short, and calls that are not simply forwarded, are made again by the body."""
+        nr = p.broken if p.broken >= 0 else signed(regs.orig_rax)
+        if stop is not Stop.TRAP or nr < 0 or (p.broken < 0 and signed(regs.rax) not in RESTARTS):
+            return None
+        if is_sleep(signed(regs.rax)) or nr == SYS_RESTART_SYSCALL:
+            return Request(SYS_RESTART_SYSCALL, (0,) * 6, mask)
+        row = BY_NR.get(nr)
+        if row is None or row.away is not AwayRule.FORWARD or nr in PATH_ARG or p.carry or p.mail or p.private:
+            return None
+        return marshal(row, arguments(stay), mask, p.task)
 
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
@@ -228,4 +258,6 @@ class Departure:
         else:
             deputy.became_ready()
             self.tracer.away.watch(p)
+            if move.inside is not None:
+                self.tracer.away.make(p, deputy, move.inside)
         self.moves.finish(p, "")

@@ -15,6 +15,7 @@ from mosfs.abi.flags import AT_FDCWD
 from mosfs.balance.account import Account
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
+from mosfs.calls.request import Request
 from mosfs.calls.timeouts import Wait
 from mosfs.home.calltrace import CallTrace
 from mosfs.home.deputy import Deputy, Kept
@@ -116,6 +117,7 @@ class Move:
     copy: Precopy | None = None
     rebuild: Rebuild | None = None  # on the way home: the deputy with what has come ahead
     waiting: bool = False  # the program is inside its own migration request
+    inside: Request | None = None  # the call that it leaves in: the deputy makes it as soon as the program is away
     below: int = 0  # the target takes it only while its load stays below this
     why: str = ""  # why it is moved, "" if somebody wishes it
     hurry: bool = False  # home is short of memory: nothing goes ahead
@@ -153,6 +155,7 @@ class Program:
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
     carry: Carry | None = None  # it is in the middle of a transfer that we cut short
     idle: Idle | None = None  # as it was when we interrupted it
+    broken: int = -1  # the call that our stop has just ended with EINTR: its registers stand before it again
     wait: Wait | None = None  # it is in a call with a limited time that is made again
     used: Used = field(default_factory=Used)  # CPU time away, in all
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs

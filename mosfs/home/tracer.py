@@ -423,6 +423,7 @@ class Tracer:
                 p.disinherits = []
             if p.inherited is not None:
                 self.private.born(p)
+            p.broken = -1
             if p.interrupted:
                 self._mend_transfer(p)
                 self.waits.stopped(p)

@@ -86,7 +86,7 @@ class Waits:
                 self.tracer.end_transfer(p, r)
         else:
             r.rip -= 2
-            r.rax = nr
+            r.rax = p.broken = nr
         p.task.set_regs(r)
 
     def begin(self, p: Program, nr: int, args: tuple[int, ...], base: Any) -> Wait | None:
