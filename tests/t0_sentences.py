@@ -165,6 +165,7 @@ PRIVATE: Sequence[Row] = (
     ("The administrator sets", "t5_private.test_at_home_up_to_the_limit t5_private.test_a_guest_stays_within_its_limit"),
     ("A program that needs more", "t5_private.test_a_guest_beyond_its_limit_goes_home_and_goes_on"),
     ("When the home-node's limit", "t5_private.test_at_home_beyond_the_limit_write_fails"),
+    ("If the tracer", "t5_private.test_after_the_death_of_its_tracer"),
     ("The owner can read", "t5_private.test_the_owner_can_look_where_the_files_are"),
 )
 
