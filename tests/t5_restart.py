@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -105,6 +106,19 @@ def test_the_tracer_of_a_program_at_home_dies(nodes: Lab, tmp_path: Path) -> Non
             assert [walk.move(target), other.move(target)] == ["", ""]
         advance([walk, other])
         end([walk, other])
+
+
+def test_a_child_that_was_just_born_is_taken_over_too(nodes: Lab, tmp_path: Path) -> None:
+    """mosd has not heard of it yet when the tracer dies (`Tracer.announce`); its opens must go on."""
+    script = "(while [ ! -e go ]; do :; done; cat /etc/hostname > out) & echo; wait"
+    with nodes.start(1, "mosrun", "-h", "bash", "-c", script, cwd=tmp_path, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+        tracer = labs.tracer_of(process.pid)
+        os.kill(tracer, signal.SIGKILL)
+        wait_until(lambda: labs.tracer_of(process.pid) not in (0, tracer))
+        (tmp_path / "go").touch()
+        assert process.wait(PATIENCE) == 0
+    assert (tmp_path / "out").read_text() == Path("/etc/hostname").read_text()
 
 
 def test_the_tracer_of_a_program_away_dies(nodes: Lab, tmp_path: Path) -> None:

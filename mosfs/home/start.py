@@ -76,11 +76,37 @@ def adopt(spawn: AdoptTracer) -> int:
                 q = tracer.adopt(thread, p.settings, parent=p)
                 tracer.new_thread(q, p)
                 tracer.meet(q)
+    _adopt_newcomers(tracer)
     if not tracer.programs:
         tracer.begun = True
         tracer.connect()
         return 0
     return _serve(tracer)
+
+
+def _adopt_newcomers(tracer: Tracer) -> None:
+    """Children of whom mosd had not been told yet (`Tracer.announce`): without a tracer their filter refuses what it traps."""
+    found = list(tracer.programs.values())
+    for parent in found:
+        for pid in children_of(parent.pid):
+            if pid in tracer.programs:
+                continue
+            with suppress(TaskGone, OSError):
+                task = Task(pid)
+                task.seize()
+                child = tracer.adopt(task, parent.settings, parent=parent)
+                tracer.meet(child)
+                child.comm = comm_of(pid)
+                found.append(child)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that the first thread of ``pid`` has made (proc(5), children); none where the kernel does not say."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as children:
+            return [int(word) for word in children.read().split()]
+    except OSError:
+        return []
 
 
 def other_threads(pid: int) -> list[int]:

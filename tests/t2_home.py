@@ -1,0 +1,143 @@
+"""Stops at home that need no decision (native/home.c): what is noted, in which order, and what still wakes Python."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, field
+
+import pytest
+
+from mosfs.calls import partial
+from mosfs.native import ffi, lib
+from mosfs.trace.stops import Stop, decode
+from tests.t2_engine import Seized, seized
+
+pytestmark = pytest.mark.root
+
+FORKED, VFORKED, ENDED = lib.MOS_FORKED, lib.MOS_VFORKED, lib.MOS_ENDED
+
+
+@dataclass
+class Pump:
+    """A tracer's loop with nothing behind it. ``notes``: (what, pid, other), with ends that Python saw; ``woken``: what it had to
+    see."""
+
+    program: Seized
+    notes: list[tuple[int, int, int]] = field(default_factory=list)
+    woken: list[tuple[int, Stop]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        lib.mos_setup_signals()
+        self.pump = ffi.new("struct mos_pump *", {"settles": 1, "pass_opens": 1, "cpu": -1})
+        for number in partial.CALLS:
+            self.pump.transfers[number] = 1
+        self.event = ffi.new("struct mos_event *")
+
+    def run(self, *, plain: bool = True) -> int:
+        """To the end of the program: its exit status (`os.waitstatus_to_exitcode`)."""
+        root = self.program.task.pid
+        try:
+            lib.mos_plain(root, plain)
+            self.program.task.cont()
+            while True:
+                assert lib.mos_next(self.pump, self.event, 10_000_000) == 0
+                self.notes += [(note.what, note.pid, note.other) for note in self.pump.notes[0 : self.pump.nnotes]]
+                self.pump.nnotes = 0
+                if ended := [other for what, pid, other in self.notes if (what, pid) == (ENDED, root)]:
+                    return os.waitstatus_to_exitcode(ended[0])
+                assert self.event.kind in (lib.MOS_EV_TASK, lib.MOS_EV_TIMEOUT)
+                if self.event.kind == lib.MOS_EV_TASK:
+                    if self._handle(self.event.pid, self.event.status) and self.event.pid == root:
+                        return os.waitstatus_to_exitcode(self.event.status)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            lib.mos_unknown(root)
+
+    def _handle(self, pid: int, status: int) -> bool:
+        """As a tracer would; True: it has ended."""
+        stop = decode(status)
+        self.woken.append((pid, stop.stop))
+        if stop.stop in (Stop.EXITED, Stop.KILLED):
+            lib.mos_unknown(pid)
+            self.notes.append((ENDED, pid, status))
+            return True
+        child = ffi.new("unsigned long *")
+        if stop.stop in (Stop.FORK, Stop.VFORK):
+            lib.mos_ptrace(0x4201, pid, 0, int(ffi.cast("unsigned long", child)))
+            early = lib.mos_early(child[0])
+            lib.mos_plain(child[0], 0)
+            if early:
+                lib.mos_ptrace(7, child[0], 0, 0)
+        lib.mos_ptrace(7, pid, 0, stop.value if stop.stop is Stop.SIGNAL else 0)
+        return False
+
+
+def shell(script: str, *, plain: bool = True) -> tuple[Pump, int, str]:
+    with seized("/bin/bash", "-c", script) as program:
+        program.embark()
+        pump = Pump(program)
+        status = pump.run(plain=plain)
+        return pump, status, program.said()
+
+
+def test_forks_that_come_and_go_wake_nobody() -> None:
+    pump, status, said = shell("for i in {1..40}; do (exit 3); done; echo $?; exit 5")
+    assert (status, said) == (5, "3\n")
+    born = {other for what, _, other in pump.notes if what == FORKED}
+    ended = {pid for what, pid, _ in pump.notes if what == ENDED} - {pump.program.task.pid}
+    assert born == ended, "each that was told of has ended, in the same notes"
+    assert not [stop for _, stop in pump.woken if stop is not Stop.SECCOMP]
+
+
+def test_notes_are_in_order_and_parents_before_children() -> None:
+    pump, status, said = shell("(sleep 0.2; (sleep 0.2; echo inner); echo outer) & sleep 0.1; wait; echo all")
+    assert (status, said) == (0, "inner\nouter\nall\n")
+    known = {pump.program.task.pid}
+    for what, pid, other in pump.notes:
+        assert pid in known, "who is told of is known"
+        if what == ENDED:
+            known.discard(pid)
+        else:
+            known.add(other)
+    assert known == set()
+
+
+def test_a_program_that_is_not_plain_wakes_python_for_all() -> None:
+    pump, status, said = shell("for i in 1 2 3; do (exit 3); done; echo $?", plain=False)
+    assert (status, said) == (0, "3\n")
+    assert {what for what, _, _ in pump.notes} == {ENDED}
+    stops = [stop for _, stop in pump.woken]
+    assert stops.count(Stop.FORK) == 3 and stops.count(Stop.EXITED) == 4 and Stop.TRAP in stops and Stop.SIGNAL in stops
+
+
+def test_signals_do_what_they_do() -> None:
+    script = "trap 'echo usr1' USR1; kill -USR1 $$; kill -URG $$; (kill -TERM $BASHPID); echo $?; kill -KILL $$"
+    pump, status, said = shell(script)
+    assert (status, said) == (-signal.SIGKILL, "usr1\n143\n")
+    assert Stop.SIGNAL not in [stop for _, stop in pump.woken]
+
+
+def test_an_interrupt_is_seen_by_who_asked_for_it() -> None:
+    with seized("/bin/bash", "-c", "while :; do (exit 0); [ -e /nothing ]; done") as program:
+        program.embark()
+        pump = Pump(program)
+        pid = program.task.pid
+        lib.mos_plain(pid, 1)
+        program.task.cont()
+        assert lib.mos_next(pump.pump, pump.event, 300_000) == 0  # some forks have passed
+        for _ in range(20):
+            program.task.interrupt()
+            while True:
+                assert lib.mos_next(pump.pump, pump.event, 5_000_000) == 0
+                pump.pump.nnotes = 0
+                if pump.event.kind != lib.MOS_EV_TASK:
+                    continue
+                stop = decode(pump.event.status)
+                if (pump.event.pid, stop.stop) == (pid, Stop.TRAP):
+                    break
+                pump._handle(pump.event.pid, pump.event.status)
+            lib.mos_plain(pid, 1)
+            program.task.cont()
+        os.kill(pid, signal.SIGKILL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
