@@ -47,9 +47,9 @@ class Pump:
                 if ended := [other for what, pid, other in self.notes if (what, pid) == (ENDED, root)]:
                     return os.waitstatus_to_exitcode(ended[0])
                 assert self.event.kind in (lib.MOS_EV_TASK, lib.MOS_EV_TIMEOUT)
-                if self.event.kind == lib.MOS_EV_TASK:
-                    if self._handle(self.event.pid, self.event.status) and self.event.pid == root:
-                        return os.waitstatus_to_exitcode(self.event.status)
+                pid, status = self.event.pid, self.event.status
+                if self.event.kind == lib.MOS_EV_TASK and self._handle(pid, status) and pid == root:
+                    return os.waitstatus_to_exitcode(status)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
             lib.mos_unknown(root)

@@ -16,6 +16,7 @@ say to the addresses the program used. Little-endian, no padding.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -142,7 +143,7 @@ def unpack(payload: bytes) -> Request:
     return Request(nr, tuple(rest[:6]), rest[6], found, moved, parts)
 
 
-def pack_reply(result: int, outs: list[tuple[int, bytes]], flags: int = 0) -> bytes:
+def pack_reply(result: int, outs: Sequence[tuple[int, bytes | memoryview]], flags: int = 0) -> bytes:
     if not outs:
         return REPLY_HEAD.pack(result, 0, flags, 0)
     heads = b"".join(OUT.pack(addr, len(data)) for addr, data in outs)

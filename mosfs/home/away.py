@@ -23,6 +23,7 @@ from mosfs.calls.request import NO_ARG, BadRequest, Request, pack_reply, signals
 from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
+from mosfs.home.direct import Direct
 from mosfs.home.opens import OPENS
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
@@ -53,6 +54,7 @@ UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
 class Away:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
+        self.direct = Direct()
         self._backlog: list[tuple[Link, Frame]] = []
         self._ready: dict[int, Program] = {}
 
@@ -126,6 +128,8 @@ class Away:
             request = unpack(frame.payload)
             p.account.calls += 1
             p.account.sent += len(frame.payload)
+            if self._made_directly(p, deputy, request, frame.flags):
+                return
             if deputy.state is State.READY and not deputy.todo:
                 self._call(p, deputy, request, frame.flags, signals_seen(frame.payload))
             else:
@@ -236,6 +240,22 @@ class Away:
         deputy.start(request, hasten=hasten)
         if deputy.flight is not None:
             self.tracer.waits.takes_off(p, deputy.flight)
+
+    def _made_directly(self, p: Program, deputy: Deputy, request: Request, flags: int) -> bool:
+        """A call that needs no deputy, which may rest meanwhile, but for the signal mask that came with it."""
+        idle = deputy.state in (State.READY, State.PARKED) and not deputy.todo and not deputy.interrupting
+        if not idle or request.mask != deputy.mask or flags & UNSUPPORTED or p.sleeping is not None:
+            return False
+        made = self.direct.call(p, request)
+        if made is None:
+            return False
+        p.seq = flags >> 1
+        self.tracer.traces.entered(p, request.nr, request.args, _memory(request))
+        result, outs = made
+        self.tracer.traces.returned(p, result, "home")
+        self.send(p, Kind.REPLY, pack_reply(result, outs))
+        deputy.ready_since = time.monotonic()
+        return True
 
     def _answer(self, p: Program, result: int) -> None:
         self.tracer.traces.returned(p, result, "MOSIX")

@@ -187,6 +187,7 @@ class Program:
     because: str = ""  # why it was moved where it is
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
     private: Holdings | None = None
+    pidfd: int = -1  # once `home.direct` has needed it
     filters: int = 0  # of `home.private` that are installed in it
     inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
 

@@ -361,6 +361,7 @@ class Tracer:
         self.traces.returned(p, None, "not back")
         self.release_vfork(p)
         self.mails.gone(p)
+        self.away.direct.forget(p)
         self.cputime.ended(p)
         self.moves.gone(p)
         self.private.forget(p)

@@ -11,7 +11,7 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 #: In the order in which they use each other.
-SOURCES = ("memory.c", "mos.c", "private.c", "home.c", "embark.c")
+SOURCES = ("memory.c", "mos.c", "private.c", "home.c", "embark.c", "direct.c")
 
 
 def _vdso() -> bytes:
@@ -33,7 +33,7 @@ def make() -> FFI:
     builder = FFI()
     builder.cdef(declarations)
     shared = declarations[: declarations.index("int mos_setup_signals")]
-    shared = re.sub(r"#define (MOS_\w+) (\d+)", r"#define \1 \2", shared)
+    shared = re.sub(r"#define (MOS_\w+) (-?\d+)", r"#define \1 \2", shared)
     builder.set_source(
         "mosfs._native",
         _array("vdso_image", _vdso()) + shared + "".join((HERE / name).read_text() for name in SOURCES),

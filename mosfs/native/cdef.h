@@ -80,6 +80,8 @@ struct mos_setup {              /* of a program at exec */
 #define MOS_STEP_FILTER 2
 #define MOS_STEP_PROTECT 3
 
+#define MOS_NOT_DIRECT -1000000
+
 int mos_setup_signals(void);
 void mos_plain(int pid, int plain);
 void mos_unknown(int pid);
@@ -103,6 +105,7 @@ int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *inf
 int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig);
 int mos_waitpid(int pid, int *status, int options);
 int mos_getfd(int pid, int fd);
+long mos_direct(int pidfd, int fd, long nr, void *buf, long a2, long a3);
 int mos_same_file(int pid, int fd1, int fd2);
 long mos_store(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);
 long mos_fetch(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);
