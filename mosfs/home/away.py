@@ -250,7 +250,7 @@ class Away:
         if made is None:
             return False
         p.seq = flags >> 1
-        self.tracer.traces.entered(p, request.nr, request.args, _memory(request))
+        self.tracer.traces.entered(p, request.nr, request.args, request.memory)
         result, outs = made
         self.tracer.traces.returned(p, result, "home")
         self.send(p, Kind.REPLY, pack_reply(result, outs))
