@@ -20,7 +20,7 @@ help: ## this list
 
 setup: $(STAMP) ## Debian packages (as root), .venv, and every command in .venv/bin; quick when nothing changed
 
-demo: $(STAMP) ## three nodes, real programs moved while they run, the results compared with native runs
+demo: $(STAMP) ## real programs moved while they run, and compared with native runs; then a cluster levels out by itself
 	$(BIN)/python -m mosfs.tools.demo
 
 test: check ## check, then the tests that take minutes at most

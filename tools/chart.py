@@ -51,7 +51,7 @@ def lines(
         ]
     for when, what in marks:
         x, _, bottom = at(when, 0).partition(",")
-        beside = f"translate({float(x) + 4:.1f} {TOP + 4}) rotate(90)"
+        beside = f"translate({float(x) + 4:.1f} {TOP + 12 + 16 * len(series)}) rotate(90)"  # below the names
         parts += [
             f'<path d="M{x},{bottom}V{TOP}" stroke="#666" stroke-dasharray="4 3"/>',
             f'<text transform="{beside}" fill="#666" font-size="11">{escape(what)}</text>',
