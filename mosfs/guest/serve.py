@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
 #: How the paths of opens end that carry a name.
 NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
-SYS_MMAP, SYS_MPROTECT, SYS_GETPID, SYS_PRCTL, SYS_RT_SIGRETURN = 9, 10, 39, 157, 15
+SYS_MMAP, SYS_MPROTECT, SYS_RT_SIGACTION, SYS_RT_SIGRETURN, SYS_GETPID, SYS_PRCTL = 9, 10, 13, 15, 39, 157
 #: Offset of uc_sigmask in struct ucontext of x86_64: its address is in rdx at the start of a handler, in rsp at rt_sigreturn.
 UC_SIGMASK = 296
 SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
@@ -468,6 +468,10 @@ class Serve:
             return False
         self._both.discard(body.pair)
         if result < 0:
+            return False
+        if body.nr == SYS_RT_SIGACTION:  # what was before, home has told: flags of signals that nobody handles have not travelled
+            with Calls(body.task) as call:
+                call(body.nr, body.regs.rdi, body.regs.rsi, 0, body.regs.r10)
             return False
         body.state = State.RUNNING
         if body.infos and not body.interrupting:

@@ -1,5 +1,7 @@
 """The low region of every program from exec on: stub, clock, vDSO, scratch. Its addresses belong to the image format.
 
+It ends at 1 MB, because there are programs that map at fixed addresses above (valgrind has its client at 0x108000).
+
 ::
 
     0x10000  stub       syscall; mov %rax,%rdi; mov $MAGIC,%eax; syscall         r-x
@@ -19,7 +21,7 @@ CLOCK_PAGE = 0x11000
 VDSO = 0x12000
 VDSO_END = 0x18000
 SCRATCH = 0x18000
-SCRATCH_SIZE = 0x1E8000
+SCRATCH_SIZE = 0xE8000
 END = SCRATCH + SCRATCH_SIZE
 #: The end of the scratch, where `calls.partial` lays out what remains of a vector: 1024 entries and a header.
 CARRY_SIZE = 0x5000

@@ -139,6 +139,7 @@ CASES = (
     Case("ssh-keygen", "ssh-keygen -q -t ed25519 -N '' -C c -f k && ssh-keygen -y -f k | diff - k.pub && ls k*; rm k k.pub", "openssh-client", "ssh-keygen", flags=STAY),
     Case("gdb", DEBUGGED + r"""gdb -batch -nx -ex 'set print address off' -ex 'break f' -ex run -ex bt -ex 'print n' -ex delete -ex continue ./d 2>&1 | sed 's/process [0-9]*/process N/'
         gdb -batch -nx -ex 'set print address off' -ex 'run x' -ex 'bt -3' ./d 2>&1 | sed 's/process [0-9]*/process N/'; rm d d.c""", "gdb", flags=STAY),
+    Case("valgrind", "valgrind -q --vgdb=no ls; valgrind -q --vgdb=no --error-exitcode=3 sh -c 'cat words | wc -l'; echo $?", "valgrind"),
     Case("strace", DEBUGGED + r"""strace -o t ./d; echo $?; sed 's/0x[0-9a-f]*/X/g; s/^getrandom.*/getrandom/; s/[0-9]* vars/N vars/; s/[0-9]\{3,\}/N/g' t
         strace -f -e trace=execve,openat -e signal=none -o t sh -c 'cat words | wc -l; (exit 3)'; echo $?; sed 's/^[0-9]* *//' t | grep -c 'execve.*= 0'; rm d d.c t""", "strace", flags=STAY),
 )

@@ -211,5 +211,18 @@ static void random_data(void)
 	}
 }
 
-PROGRAM(PART(heap), PART(growth), PART(program_break), PART(mapping), PART(files_mapped), PART(reserves), PART(code), PART(stack),
+/* Some programs lay themselves out at fixed low addresses (valgrind's client begins at 0x108000). */
+static void low_addresses(void)
+{
+	unsigned char *low = mmap((void *)0x108000, 0x80000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+	uint64_t sum;
+
+	equal((long)low, 0x108000);
+	sum = datagen(low, 0x80000, 7);
+	rest_ms(seconds < 0.5 ? 1 : 100);
+	equal(datasum(low, 0x80000), sum);
+	ok(munmap(low, 0x80000));
+}
+
+PROGRAM(PART(low_addresses), PART(heap), PART(growth), PART(program_break), PART(mapping), PART(files_mapped), PART(reserves), PART(code), PART(stack),
 	PART(random_data))
