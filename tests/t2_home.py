@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -26,6 +30,7 @@ class Pump:
     program: Seized
     notes: list[tuple[int, int, int]] = field(default_factory=list)
     woken: list[tuple[int, Stop]] = field(default_factory=list)
+    asked: bool = False
 
     def __post_init__(self) -> None:
         lib.mos_setup_signals()
@@ -34,6 +39,26 @@ class Pump:
             self.pump.transfers[number] = 1
         self.event = ffi.new("struct mos_event *")
 
+    def step(self) -> tuple[int, int] | None:
+        """What wakes Python next: (pid, wait status); None for nothing but notes, or the alarm."""
+        assert lib.mos_next(self.pump, self.event, 10_000_000) == 0
+        self.notes += [(note.what, note.pid, note.other) for note in self.pump.notes[0 : self.pump.nnotes]]
+        self.pump.nnotes = 0
+        return (self.event.pid, self.event.status) if self.event.kind == lib.MOS_EV_TASK else None
+
+    def until_alarm(self) -> tuple[int, Stop] | None:
+        """Handle what comes until the `alarm`, or until the program stands in a stop that somebody asked for, which is returned."""
+        while True:
+            event = self.step()
+            if event is None:
+                if self.event.kind == lib.MOS_EV_FD:
+                    return None
+                continue
+            stop = decode(event[1]).stop
+            if (event[0], stop) == (self.program.task.pid, Stop.TRAP):
+                return event[0], stop
+            self._handle(*event)
+
     def run(self, *, plain: bool = True) -> int:
         """To the end of the program: its exit status (`os.waitstatus_to_exitcode`)."""
         root = self.program.task.pid
@@ -41,18 +66,17 @@ class Pump:
             lib.mos_plain(root, plain)
             self.program.task.cont()
             while True:
-                assert lib.mos_next(self.pump, self.event, 10_000_000) == 0
-                self.notes += [(note.what, note.pid, note.other) for note in self.pump.notes[0 : self.pump.nnotes]]
-                self.pump.nnotes = 0
+                event = self.step()
                 if ended := [other for what, pid, other in self.notes if (what, pid) == (ENDED, root)]:
                     return os.waitstatus_to_exitcode(ended[0])
-                assert self.event.kind in (lib.MOS_EV_TASK, lib.MOS_EV_TIMEOUT)
-                pid, status = self.event.pid, self.event.status
-                if self.event.kind == lib.MOS_EV_TASK and self._handle(pid, status) and pid == root:
-                    return os.waitstatus_to_exitcode(status)
+                if event and self._handle(*event) and event[0] == root:
+                    return os.waitstatus_to_exitcode(event[1])
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-            lib.mos_unknown(root)
+            self.end()
+
+    def end(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        lib.mos_unknown(self.program.task.pid)
 
     def _handle(self, pid: int, status: int) -> bool:
         """As a tracer would; True: it has ended."""
@@ -69,8 +93,23 @@ class Pump:
             lib.mos_plain(child[0], 0)
             if early:
                 lib.mos_ptrace(7, child[0], 0, 0)
+        if self.asked and pid == self.program.task.pid:
+            self.program.task.interrupt()  # this stop has taken the place of the one that was asked for
         lib.mos_ptrace(7, pid, 0, stop.value if stop.stop is Stop.SIGNAL else 0)
         return False
+
+
+@contextmanager
+def alarm(pump: Pump, seconds: float) -> Iterator[None]:
+    """The pump's loop is woken once after so long."""
+    ours, theirs = socket.socketpair()
+    timer = threading.Timer(seconds, theirs.send, (b"!",))
+    pump.pump.fds[0], pump.pump.nfds = ours.fileno(), 1
+    with ours, theirs:
+        timer.start()
+        yield
+        timer.join()
+        pump.pump.nfds = 0
 
 
 def shell(script: str, *, plain: bool = True) -> tuple[Pump, int, str]:
@@ -123,21 +162,18 @@ def test_an_interrupt_is_seen_by_who_asked_for_it() -> None:
         program.embark()
         pump = Pump(program)
         pid = program.task.pid
-        lib.mos_plain(pid, 1)
-        program.task.cont()
-        assert lib.mos_next(pump.pump, pump.event, 300_000) == 0  # some forks have passed
-        for _ in range(20):
-            program.task.interrupt()
-            while True:
-                assert lib.mos_next(pump.pump, pump.event, 5_000_000) == 0
-                pump.pump.nnotes = 0
-                if pump.event.kind != lib.MOS_EV_TASK:
-                    continue
-                stop = decode(pump.event.status)
-                if (pump.event.pid, stop.stop) == (pid, Stop.TRAP):
-                    break
-                pump._handle(pump.event.pid, pump.event.status)
+        try:
             lib.mos_plain(pid, 1)
             program.task.cont()
-        os.kill(pid, signal.SIGKILL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            for pause in range(1, 11):
+                with alarm(pump, pause / 1000):
+                    assert pump.until_alarm() is None
+                pump.asked = True
+                program.task.interrupt()
+                assert pump.until_alarm() == (pid, Stop.TRAP)
+                pump.asked = False
+                lib.mos_plain(pid, 1)
+                program.task.cont()
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            pump.end()

@@ -170,6 +170,9 @@ class Onward:
             self.host.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
         elif body.state is State.WAITING and body.map_request is None:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
+            if self.host.serve.once_only(body):
+                self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
+                return
             both = self.host.serve.forget_both(body)
             self._capture(body, order, _before(body), waiting=not both)
         elif body.state is State.POST:

@@ -456,6 +456,10 @@ class Serve:
 
     # ------------------------------------------------------------------ both
 
+    def once_only(self, body: Body) -> bool:
+        """The body waits for home's part of a call that must not be made again: rt_sigaction would tell the new as the old."""
+        return body.pair in self._both and body.nr == SYS_RT_SIGACTION
+
     def forget_both(self, body: Body) -> bool:
         """The body leaves; True if it was in a call that is made on both sides."""
         found = body.pair in self._both

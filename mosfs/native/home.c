@@ -10,17 +10,18 @@
 #define PLAIN 2
 #define BORN 4                  /* its first stop has not come yet; it goes on from there at once */
 #define EARLY 8                 /* its first stop has come, its parent's event has not */
+#define ASKED 16                /* to stop: whatever stop comes first takes the place of that one, which must be asked for again */
 
 static unsigned char marks[1 << 22]; /* PID_MAX_LIMIT of 64-bit kernels (proc(5)) */
 
-void mos_plain(int pid, int plain) { marks[pid] = KNOWN | (plain ? PLAIN : 0); }
+void mos_plain(int pid, int plain) { marks[pid] = KNOWN | (plain ? PLAIN : 0) | (marks[pid] & ASKED); }
 
 void mos_unknown(int pid) { marks[pid] = 0; }
 
 int mos_early(int pid) { return marks[pid] & EARLY; }
 
 /* A first stop that was asked for must be seen by who asked. */
-static void mos_interrupting(int pid) { marks[pid] &= ~(PLAIN | BORN); }
+static void mos_interrupting(int pid) { marks[pid] = (marks[pid] & ~(PLAIN | BORN)) | ASKED; }
 
 static int note(struct mos_pump *p, int what, int pid, int other)
 {
@@ -81,8 +82,15 @@ static int settled(struct mos_pump *p, int pid, int status)
 {
     unsigned char *mark = &marks[pid];
     int event = status >> 16, sig = status >> 8 & 0xff, done = 0;
-    if (event == PTRACE_EVENT_SECCOMP)
-        return p->pass_opens && ordinary_call(p, pid) && !ptrace(PTRACE_CONT, pid, 0, 0);
+    if (event == PTRACE_EVENT_SECCOMP) {
+        if (!p->pass_opens || !ordinary_call(p, pid))
+            return 0;
+        if (*mark & ASKED)
+            ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+        return !ptrace(PTRACE_CONT, pid, 0, 0);
+    }
+    if (event == 128)
+        *mark &= ~ASKED;
     if (event == 128 && sig == SIGTRAP && (!*mark || *mark & BORN)) {
         if (*mark)
             ptrace(PTRACE_CONT, pid, 0, 0);

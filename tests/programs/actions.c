@@ -430,6 +430,29 @@ static void reader_gone(void)
 	signal(SIGPIPE, SIG_DFL);
 }
 
+/* Each change tells what was before: the one before it, however often it is made on the way between nodes. */
+static void old_actions(void)
+{
+	for (int i = 1; i <= 400; i++) {
+		struct sigaction act = { .sa_flags = i & 1 ? SA_RESTART : SA_NODEFER }, old;
+
+		act.sa_handler = i % 3 == 0 ? SIG_DFL : i % 3 == 1 ? SIG_IGN : looks_at_mask;
+		sigemptyset(&act.sa_mask);
+		sigaddset(&act.sa_mask, 1 + i % 8);
+		ok(sigaction(SIGRTMIN, &act, &old));
+		if (i > 1) {
+			int j = i - 1;
+
+			check(old.sa_handler == (j % 3 == 0 ? SIG_DFL : j % 3 == 1 ? SIG_IGN : looks_at_mask));
+			equal(old.sa_flags & (SA_RESTART | SA_NODEFER), j & 1 ? SA_RESTART : SA_NODEFER);
+			equal(sigismember(&old.sa_mask, 1 + j % 8), 1);
+		}
+		if (i % 8 == 0)
+			rest_ms(1);
+	}
+	ok(signal(SIGRTMIN, SIG_DFL) == SIG_ERR ? -1 : 0);
+}
+
 static void asks(int sig)
 {
 	count[sig] += getppid() != 0;
@@ -545,5 +568,5 @@ static void on_the_terminal(void)
 	ok(close(master));
 }
 
-PROGRAM(PART(defaults), PART(senders), PART(in_order), PART(masks_in_handlers), PART(broken_off), PART(children_tell), PART(broken_pipes), PART(reader_gone),
+PROGRAM(PART(defaults), PART(senders), PART(in_order), PART(masks_in_handlers), PART(broken_off), PART(children_tell), PART(broken_pipes), PART(reader_gone), PART(old_actions),
 	PART(while_computing), PART(jumped_out), PART(on_the_terminal))
