@@ -10,6 +10,7 @@ from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.request import Request
 from mosfs.home.program import Program
 from mosfs.migrate.capture import signed
+from mosfs.native import lib
 from mosfs.trace.task import CONT, SYSCALL
 
 #: Children that nobody waits for are forgotten when there are so many.
@@ -29,6 +30,7 @@ class CpuTime:
         if parent is None or not any(total):
             return
         parent.children_used = parent.children_used.plus(total)
+        lib.mos_plain(parent.pid, 0)  # until Python has seen it again
         if len(parent.dead) >= MOST_DEAD:
             parent.dead.clear()
         parent.dead[p.pid] = total

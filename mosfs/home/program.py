@@ -199,8 +199,14 @@ class Program:
     def away(self) -> bool:
         return self.place is Place.AWAY
 
+    def plainness(self) -> int:
+        """For native/home.c: 0, 1 when it is plain, 2 when the kernel's figures of its CPU time are right as well."""
+        if not self.plain():
+            return 0
+        return 1 if any(self.used) or any(self.children_used) else 2
+
     def plain(self) -> bool:
-        """Whether its next fork, signal or end needs nothing but bookkeeping (native/home.c)."""
+        """Whether its next fork, signal or end needs nothing but bookkeeping."""
         return self.place is Place.HOME and not (
             self.leader or self.threads or self.native or self.held or self.halted or self.interrupted or self.watched
             or self.filters or self.disinherits or self.infos

@@ -402,7 +402,7 @@ class Tracer:
         except ChannelLost:
             self.away.link_lost(p.link)
         if self.programs.get(pid) is p:
-            lib.mos_plain(pid, p.plain())
+            lib.mos_plain(pid, p.plainness())
 
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop

@@ -12,9 +12,15 @@
 #define EARLY 8                 /* its first stop has come, its parent's event has not */
 #define ASKED 16                /* to stop: whatever stop comes first takes the place of that one, which must be asked for again */
 
+#define UNTRAVELLED 32          /* it has used no CPU time away, nor has a child that has ended: the kernel's figures are right */
+
 static unsigned char marks[1 << 22]; /* PID_MAX_LIMIT of 64-bit kernels (proc(5)) */
 
-void mos_plain(int pid, int plain) { marks[pid] = KNOWN | (plain ? PLAIN : 0) | (marks[pid] & ASKED); }
+/* plain: 0, 1, or 2 for a plain program that is untravelled too. */
+void mos_plain(int pid, int plain)
+{
+    marks[pid] = KNOWN | (plain ? PLAIN : 0) | (plain == 2 ? UNTRAVELLED : 0) | (marks[pid] & ASKED);
+}
 
 void mos_unknown(int pid) { marks[pid] = 0; }
 
@@ -22,6 +28,8 @@ int mos_early(int pid) { return marks[pid] & EARLY; }
 
 /* A first stop that was asked for must be seen by who asked. */
 static void mos_interrupting(int pid) { marks[pid] = (marks[pid] & ~(PLAIN | BORN)) | ASKED; }
+
+static int untravelled(int pid) { return (marks[pid] & (PLAIN | UNTRAVELLED)) == (PLAIN | UNTRAVELLED); }
 
 static int note(struct mos_pump *p, int what, int pid, int other)
 {
@@ -55,7 +63,7 @@ static int forked(struct mos_pump *p, int pid, int what)
     if (ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) || !note(p, what, pid, (int)child))
         return 0;
     stands = marks[child] & EARLY;
-    marks[child] = KNOWN | PLAIN | (stands ? 0 : BORN);
+    marks[child] = KNOWN | PLAIN | UNTRAVELLED | (stands ? 0 : BORN);
     if (stands)
         ptrace(PTRACE_CONT, child, 0, 0);
     ptrace(PTRACE_CONT, pid, 0, 0);

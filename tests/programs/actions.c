@@ -67,6 +67,8 @@ static void defaults(void)
 
 	for (int sig = 1; sig <= 64; sig += sig == 31 ? 3 : sig < 31 ? 1 : 15) {
 		bool spared = false, stopped = false;
+
+		signal(sig, SIG_DFL); /* who started us may have ignored some */
 		for (int i = 0; i < 4; i++) {
 			spared |= sig == ignored[i];
 			stopped |= sig == stops[i];
