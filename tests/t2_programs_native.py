@@ -48,7 +48,7 @@ def test_passes_natively(program: Program, outcomes: dict[str, Future[Outcome]])
 
 def test_every_source_is_run() -> None:
     sources = {path.name for path in SOURCES.iterdir() if path.suffix in {".c", ".sh", ".py"}}
-    of_other_tests = {"scramble.c", "mailbox.c", "mail_robot.py"}
+    of_other_tests = {"scramble.c", "mailbox.c", "mail_robot.py", "mail_files.py"}
     assert sources == {program.path.name for program in PROGRAMS} | of_other_tests
 
 

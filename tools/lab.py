@@ -350,9 +350,9 @@ def _still(pidfds: set[int], seconds: float) -> set[int]:
     return alive
 
 
-def daemons(plan: Plan) -> set[int]:
-    """PIDs of the lab's mosds, fork servers, tracers and hosts."""
-    roots = {f"MOSIX_ROOT={node.paths.root}".encode() for node in plan.nodes()}
+def daemons(plan: Plan, chosen: Callable[[Node], bool] = lambda node: True) -> set[int]:
+    """PIDs of the mosds, fork servers, tracers and hosts of the lab, or of those of its nodes for which ``chosen`` is true."""
+    roots = {f"MOSIX_ROOT={node.paths.root}".encode() for node in plan.nodes() if chosen(node)}
     return {
         pid for pid in all_pids()
         if not DAEMONS.isdisjoint(_nul_list(pid, "cmdline")) and not roots.isdisjoint(_nul_list(pid, "environ"))
@@ -369,12 +369,12 @@ def mosds(plan: Plan) -> set[int]:
 
 
 def programs(plan: Plan) -> set[int]:
-    """PIDs of the programs under mosrun whose home is a node of the lab, by the trees of its living nodes."""
+    """PIDs of the programs under mosrun whose home is a node of the lab, those included that no mosd has been told of yet."""
     listed: set[int] = set()
     for node in filter(answers, plan.nodes()):
         with suppress(OSError):
             listed |= {int(name) for name in os.listdir(f"{node.paths.mount}/proc") if name.isdigit()}
-    return listed
+    return listed | traced_by({pid for pid in daemons(plan, answers) if comm_of(pid) == "mos-tracer"})
 
 
 def traced_by(tracers: set[int]) -> set[int]:
@@ -389,6 +389,13 @@ def tracer_of(pid: int) -> int:
             if line.startswith("TracerPid:"):
                 return int(line.split()[1])
     return 0
+
+
+def comm_of(pid: int) -> str:
+    """Name of a process (proc(5), comm), "" when it is gone."""
+    with suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().rstrip("\n")
+    return ""
 
 
 def all_pids() -> Iterator[int]:

@@ -121,7 +121,8 @@ class Tracer:
         while self.programs or self.debugged.listeners or not self.begun:
             sources: list[Any] = [*self.moves.channels.values()]
             self.pump.nfds = 0
-            if self.control.sock is not None:
+            linked = self.control.sock is not None
+            if linked:
                 self._watch(self.control.fileno())
             busy = False
             for link in sources:
@@ -139,14 +140,13 @@ class Tracer:
             if kind == 1:
                 self._task_event(self.event.pid, self.event.status)
             elif kind == 2:
-                index = self.event.pid
-                if self.control.sock is not None:
-                    if index == 0:
-                        self._control_event()
-                        continue
-                    index -= 1
+                index = self.event.pid - linked
+                if index < 0:
+                    self._control_event()
+                    continue
                 if index < len(sources):
-                    self.away.channel_event(sources[index])
+                    if id(sources[index]) in self.moves.channels:  # the notes may have ended it
+                        self.away.channel_event(sources[index])
                 else:
                     self.debugged.told(index - len(sources), self.event.status)
             elif busy:
