@@ -111,13 +111,12 @@ int mos_embark(int pid, struct mos_setup *s)
         held = !sched_setaffinity(pid, sizeof one, &one);
     }
     s->stopped = 0;
-    if (ptrace(PTRACE_SYSCALL, pid, 0, 0))
-        return -errno;
-    e = mos_waitpid(pid, &s->status, __WALL);
+    e = ptrace(PTRACE_SYSCALL, pid, 0, 0) ? -errno : mos_waitpid(pid, &s->status, __WALL);
     if (e < 0)
-        return e;
+        goto out;
+    e = MOS_ELSEWHERE;
     if (s->status >> 8 != (SIGTRAP | 0x80)) /* the exit of execve: nothing else but its end can come first */
-        return MOS_ELSEWHERE;
+        goto out;
     e = mos_getregs(pid, &start);
     if (e)
         goto out;
