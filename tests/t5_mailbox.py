@@ -471,6 +471,23 @@ def test_a_stream_arrives_whole_while_both_ends_move(nodes: Lab) -> None:
     assert (done.stdout, done.returncode) == ("20000\n", 0), done.stderr
 
 
+def test_a_full_mailbox_moves_with_what_was_lent(nodes: Lab, tmp_path: Path) -> None:
+    """The reader has begun a message and gives its rest back: then the mailbox holds more than it has room for."""
+    reader = tmp_path / "reader.py"
+    reader.write_text(
+        "import os, time\n"
+        "total = len(os.read(0, 10))\n"
+        "time.sleep(1)  # the writer fills the mailbox\n"
+        "assert os.open('/proc/self/migrate', os.O_WRONLY | os.O_CREAT, 2) >= 0\n"
+        "while data := os.read(0, 1 << 16):\n"
+        "    total += len(data)\n"
+        "print(total)\n"
+    )
+    writer = "dd if=/dev/zero bs=1M count=50 status=none"
+    done = nodes.run(1, "mospipe", "-2", writer, "-3", f"{sys.executable} {reader}")
+    assert (done.stdout, done.stderr, done.returncode) == (f"{50 << 20}\n", "", 0)
+
+
 def sum_through(nodes: Lab, megabytes: int) -> tuple[str, str]:
     """Output of three migrated programs in a row, and of the shell's pipe."""
     numbers = f"seq {megabytes * 150_000}"

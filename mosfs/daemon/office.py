@@ -242,11 +242,11 @@ class Office:
 
         ``late``: it takes the body even if there is no room; EAGAIN tells that there is none for another one.
         """
-        if box.refuses(sender):
-            return errno.EACCES
-        if box.is_repeated(sender, name):
+        if box.is_repeated(sender, name):  # whatever its flags are by now
             body.close()
             return 0
+        if box.refuses(sender):
+            return errno.EACCES
         if not late and not box.has_room(len(body)):
             return errno.EAGAIN
         box.put(sender, name, body)

@@ -22,7 +22,7 @@ import trio
 from mosfs.daemon.office import ELSEWHERE, Key, Office
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE, unpack_stored
-from mosfs.mbox.model import MAX_UNREAD, Flag, Mailbox, Message, Sender
+from mosfs.mbox.model import Flag, Mailbox, Message, Sender
 from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.wire import links
 from mosfs.wire.links import AuthenticationViolation, LinkError
@@ -375,7 +375,8 @@ async def _receive(link: SealedLink, key: Key) -> Mailbox:
     box = Mailbox(*key, state.uid, state.gid, Flag(state.flags), stored=stored, ended=state.ended)
     box.latest = {(home, pid): name for home, pid, name in state.latest}
     lengths = [length for _, _, _, length, _ in state.messages]
-    if len(lengths) > MAX_UNREAD or min(lengths, default=0) < 0 or sum(lengths) > MAX_MESSAGE:
+    # together they may be more than a mailbox has room for: late ones, and what was lent and has come back
+    if not all(0 <= length <= MAX_MESSAGE for length in lengths):
         raise LinkError("bad mailbox")
     box.size = sum(lengths)
     try:
