@@ -28,12 +28,13 @@ from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.mail import Mails
 from mosfs.guest.onward import AHEAD, Onward
 from mosfs.guest.private import Private
-from mosfs.guest.serve import UC_SIGMASK, Serve
+from mosfs.guest.serve import Serve
+from mosfs.guest.signals import Signals
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
-from mosfs.migrate.rebuild import NoRoom, queue_signal
+from mosfs.migrate.rebuild import NoRoom
 from mosfs.migrate.shown import named
 from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
@@ -41,7 +42,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, NOTHING, SINGLESTEP, SYSCALL, Task, TaskGone, behind, copy_regs, status_sets
+from mosfs.trace.task import NOTHING, SYSCALL, Task, TaskGone, behind
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
@@ -64,9 +65,6 @@ from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 _EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
-SIGTRAP = 5
-#: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
-_SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
 
 
 class Host:
@@ -96,6 +94,7 @@ class Host:
         self.mails = Mails(self)
         self.onward = Onward(self)
         self.private = Private(self)
+        self.signals = Signals(self)
         self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
@@ -262,7 +261,7 @@ class Host:
         elif kind == Kind.MAIL_TABLE:
             self.mails.told(body, frame.payload)
         elif kind == Kind.SIGNAL:
-            self.signal(body, frame.payload)
+            self.signals.came(body, frame.payload)
         elif kind == Kind.DROP:
             self.drop(body)
         elif kind == Kind.RECALL:
@@ -467,7 +466,7 @@ class Host:
         elif stop in (Stop.EXITED, Stop.KILLED):
             self.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
-            self._signal_stop(body, status.value)
+            self.signals.stop(body, status.value)
         elif stop is Stop.TRAP:
             self._trap(body)
         elif stop is Stop.SYSCALL:
@@ -503,11 +502,11 @@ class Host:
 
     def stopped(self, body: Body, stop: Stop) -> None:
         """A running body has stopped because we asked: deliver what waits, then move it or let it go on."""
-        if body.restart is not None:  # first the signal that its broken call waits for (`_signal_stop`)
+        if body.restart is not None:  # first the signal that its broken call waits for (`signals`)
             body.task.cont()
             return
         if body.infos and body.state is State.RUNNING:
-            self.deliver(body, stop)
+            self.signals.deliver(body, stop)
         if body.arming is not None and body.state is State.RUNNING:
             regs = user_regs(body.task.peek_regs(), stop)
             self.onward.arm(body, body.arming, regs)
@@ -519,69 +518,6 @@ class Host:
             body.paused = True
         else:
             body.task.cont()
-
-    # ------------------------------------------------------------------ signals
-
-    def signal(self, body: Body, info: bytes) -> None:
-        """A signal for a handler: queue it in the body, whose own kernel calls the handler."""
-        body.infos.append(info)
-        body.seen += 1
-        if body.state is State.RUNNING and not body.interrupting and not body.paused:
-            body.interrupting = True
-            body.task.interrupt()
-        elif body.paused:
-            self.deliver(body, Stop.TRAP)
-        elif body.state is State.POST:
-            self.mails.signalled(body)
-
-    def deliver(self, body: Body, stop: Stop) -> None:
-        """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""
-        regs = user_regs(body.task.peek_regs(), stop)
-        with Calls(body.task) as call:
-            self._queue(body, call)
-        body.task.set_regs(regs)
-
-    def _queue(self, body: Body, call: Calls) -> None:
-        for info in body.infos:
-            queue_signal(call, info, shared=True)
-        body.infos.clear()
-
-    def _signal_stop(self, body: Body, sig: int) -> None:
-        """A signal is about to be delivered in the body."""
-        regs = body.task.peek_regs()
-        if body.restart is not None:
-            number, result = body.restart
-            body.restart = None
-            regs.orig_rax, regs.rax = number, result & NOTHING
-            body.task.set_regs(regs)
-            self._handler_called(body, sig)
-            if body.wanted is not None or body.infos:
-                body.interrupting = True
-                body.task.interrupt()
-            # with a temporary mask in force one step more is needed: into the handler, to correct what its frame restores
-            body.task.cont(sig, CONT if body.saved_mask is None else SINGLESTEP)
-            return
-        if sig == SIGTRAP and body.saved_mask is not None:
-            body.task.write(regs.rdx + UC_SIGMASK, body.saved_mask.to_bytes(8, "little"))
-            body.saved_mask = None
-            body.task.cont()
-            return
-        if status_sets(body.pid)["SigCgt"] >> (sig - 1) & 1:
-            self._handler_called(body, sig)
-            body.task.cont(sig)
-            return
-        if sig in _SYNCHRONOUS:
-            # its own fault, and no handler: the program dies of it at home
-            body.state = State.LEAVING
-            self.mails.when_settled(body, lambda: self.channel.send(Kind.DIED, body.pair, struct.pack("<i", sig)))
-            return
-        body.task.cont()  # nothing of this node may act on the program
-
-    def _handler_called(self, body: Body, sig: int) -> None:
-        """SA_RESETHAND: the kernel resets the handler here; home must do the same."""
-        if sig in body.oneshot:
-            body.oneshot.discard(sig)
-            self.channel.send(Kind.RESET, body.pair, struct.pack("<i", sig))
 
     # ------------------------------------------------------------------ answers
 
@@ -627,7 +563,7 @@ class Host:
             self.private.replied(body, result)
         broken = (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos)
         if broken and not value:
-            self.interrupted(body, result)
+            self.signals.interrupted(body, result)
             return
         if self.serve.finish_both(body, result):
             return
@@ -644,34 +580,12 @@ class Host:
     def _go_on(self, body: Body, regs: Any) -> None:
         if body.infos:
             with Calls(body.task, base=regs) as call:
-                self._queue(body, call)
+                self.signals.queue(body, call)
         body.task.set_regs(regs)
         if body.held:
             body.paused = True
         else:
             body.task.cont()
-
-    def interrupted(self, body: Body, result: int) -> None:
-        """The deputy's call was broken off: by a signal whose handler is the body's, or by nothing that the program should see."""
-        mask = body.task.peek_mask()
-        temporary = self.serve.temporary_mask(body)
-        effective = mask if temporary is None else temporary
-        deliverable = any(not effective >> (int.from_bytes(i[:4], "little") - 1) & 1 for i in body.infos)
-        if not deliverable:
-            self.serve.again(body, result)
-            return
-        regs = body.regs
-        regs.rax = result & NOTHING
-        regs.orig_rax = NOTHING
-        body.state = State.RUNNING
-        body.restart = (body.nr, result if result in RESTARTS else -_EINTR)
-        base = copy_regs(regs)
-        with Calls(body.task, base=base, mask=effective) as call:
-            self._queue(body, call)
-        if temporary is not None:
-            body.saved_mask = mask
-        body.task.set_regs(regs)
-        body.task.cont()
 
 
 def main(order: SpawnHost, data: socket.socket) -> int:

@@ -163,7 +163,7 @@ class Mails:
     def signalled(self, body: Body) -> None:
         """A signal has come for a body that waits: its handler may run, then the kernel decides whether the call is made again."""
         self.leave(body)
-        self.host.interrupted(body, -ERESTARTSYS)
+        self.host.signals.interrupted(body, -ERESTARTSYS)
 
     def leave(self, body: Body) -> None:
         """It waits no more."""

@@ -301,7 +301,7 @@ class Onward:
         regs.orig_rax = NOTHING
         if body.infos:
             with Calls(body.task, base=regs) as call:
-                self.host._queue(body, call)
+                self.host.signals.queue(body, call)
         body.task.set_regs(regs)
         self.resumed(body)
 

@@ -122,7 +122,7 @@ class Serve:
             return
         if body.infos and nr not in _EXITS and nr != SYS_RT_SIGRETURN:
             # a signal came before the call: its handler runs first
-            self.host.interrupted(body, -ERESTARTNOINTR)
+            self.host.signals.interrupted(body, -ERESTARTNOINTR)
             return
         if self.host.mails.trapped(body, nr, args):
             return
@@ -300,7 +300,7 @@ class Serve:
         if body.state is not State.FORKING:
             return
         if result in RESTARTS:  # a signal came first: its handler runs, then the fork is made again
-            self.host.interrupted(body, result)
+            self.host.signals.interrupted(body, result)
             return
         if result < 0:
             body.state = State.RUNNING

@@ -158,7 +158,7 @@ class Arrival:
         """Registers behind the call in ``regs``, with the sum of all its parts if it was cut short."""
         after = behind(regs, result)
         if p.carry is not None:
-            self.tracer.end_transfer(p, after)
+            self.tracer.transfers.end(p, after)
         return after
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:

@@ -7,7 +7,6 @@ injected call.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -32,15 +31,16 @@ from mosfs.home.program import Place, Program
 from mosfs.home.registers import arguments
 from mosfs.home.settings import inherit, of_child
 from mosfs.home.tracing import Traces
+from mosfs.home.transfers import Transfers
 from mosfs.home.usage import Statistics
 from mosfs.home.waits import Waits
 from mosfs.mbox.calls import CAUGHT
-from mosfs.migrate.capture import RESTARTS, comm_of, signed, uid_of
+from mosfs.migrate.capture import comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs
+from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.messages import (
@@ -110,6 +110,7 @@ class Tracer:
         self.timers: list[tuple[float, int]] = []
         self.traces = Traces(self)
         self.waits = Waits(self)
+        self.transfers = Transfers(self)
         self.begun = False
         lib.mos_setup_signals()
 
@@ -426,12 +427,12 @@ class Tracer:
                 self.private.born(p)
             p.broken = -1
             if p.interrupted:
-                self._mend_transfer(p)
+                self.transfers.mend(p)
                 self.waits.stopped(p)
             if not self.moves.departure.stopped(p, Stop.TRAP):
                 self.go_on(p)
         elif stop is Stop.SYSCALL:
-            self._syscall_stop(p)
+            self.transfers.at_syscall(p)
         elif stop is Stop.GROUP:
             p.halted = True
             p.task.listen()
@@ -545,54 +546,9 @@ class Tracer:
         p.held = False
         p.task.cont(sig)
 
-    # ------------------------------------------------------------------ transfers that we cut short
-
     def go_on(self, p: Program) -> None:
         """Resume a program at home; the end of a call that we cut short is watched."""
         p.task.cont(request=SYSCALL if p.carry is not None or p.watched or p.wait is not None else CONT)
-
-    def _mend_transfer(self, p: Program, *, again: bool = False) -> None:
-        """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
-        p.interrupted = again
-        regs = p.task.peek_regs()
-        nr, result = signed(regs.orig_rax), signed(regs.rax)
-        if partial.cut_short(p.task, nr, regs, result):
-            before = copy_regs(regs)
-            before.rip -= 2
-            before.rax, before.orig_rax = nr, NOTHING
-            rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
-            self.waits.cut(p, nr, before, rest)
-            p.task.set_regs(rest)
-
-    def end_transfer(self, p: Program, regs: Any) -> None:
-        """``regs``, behind the last part of a transfer that we cut short: now they tell of all of it."""
-        assert p.carry is not None
-        regs.rax = partial.total(signed(regs.rax), p.carry) & NOTHING
-        partial.put_back(regs, p.carry)
-        p.carry = None
-
-    def _syscall_stop(self, p: Program) -> None:
-        """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
-        if p.called is not None:
-            self.traces.returned(p, signed(p.task.peek_regs().rax), "home")
-        if p.watched:
-            self.cputime.complete(p, p.task.peek_regs())
-        if (p.wait is not None and self.waits.at_syscall(p)) or p.carry is None:
-            self.go_on(p)
-            return
-        regs = p.task.peek_regs()
-        result = signed(regs.rax)
-        if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
-            p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.waits.heard(p):
-            p.task.cont(request=SYSCALL)
-        elif (p.interrupted or not self.waits.heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
-            self._mend_transfer(p, again=True)
-            p.task.cont(request=SYSCALL)
-        else:
-            self.end_transfer(p, regs)
-            p.task.set_regs(regs)
-            p.task.cont()
 
     # ------------------------------------------------------------------ stops at home
 
@@ -606,7 +562,7 @@ class Tracer:
         else:
             self.moves.departure.note_sleep(p, regs)
             if self.waits.spare(p, regs, sig):
-                self._mend_transfer(p, again=p.interrupted)
+                self.transfers.mend(p, again=p.interrupted)
         p.task.cont(sig, SYSCALL if p.carry is not None or p.wait is not None else CONT)
 
     def _trapped(self, p: Program) -> None:

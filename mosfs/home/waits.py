@@ -83,7 +83,7 @@ class Waits:
             r.rax = timeouts.result(nr) & NOTHING
             self.over(p)
             if p.carry is not None:
-                self.tracer.end_transfer(p, r)
+                self.tracer.transfers.end(p, r)
         else:
             r.rip -= 2
             r.rax = p.broken = nr
@@ -156,7 +156,7 @@ class Waits:
         after = behind(regs, timeouts.result(p.wait.nr))
         self.over(p)
         if p.carry is not None:
-            self.tracer.end_transfer(p, after)
+            self.tracer.transfers.end(p, after)
         return after
 
     def comes_home_cut(self, p: Program, deputy: Deputy, flight: Flight, rest: Any) -> None:

@@ -1,0 +1,62 @@
+"""Transfers at home that our stop cut short: the rest is made before the program hears a result (`calls.partial`)."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from mosfs.calls import partial
+from mosfs.home.program import Program
+from mosfs.migrate.capture import RESTARTS, signed
+from mosfs.trace.task import NOTHING, SYSCALL, copy_regs
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+
+class Transfers:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def mend(self, p: Program, *, again: bool = False) -> None:
+        """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
+        p.interrupted = again
+        regs = p.task.peek_regs()
+        nr, result = signed(regs.orig_rax), signed(regs.rax)
+        if partial.cut_short(p.task, nr, regs, result):
+            before = copy_regs(regs)
+            before.rip -= 2
+            before.rax, before.orig_rax = nr, NOTHING
+            rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
+            self.tracer.waits.cut(p, nr, before, rest)
+            p.task.set_regs(rest)
+
+    def end(self, p: Program, regs: Any) -> None:
+        """``regs``, behind the last part of a transfer that we cut short: now they tell of all of it."""
+        assert p.carry is not None
+        regs.rax = partial.total(signed(regs.rax), p.carry) & NOTHING
+        partial.put_back(regs, p.carry)
+        p.carry = None
+
+    def at_syscall(self, p: Program) -> None:
+        """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
+        if p.called is not None:
+            self.tracer.traces.returned(p, signed(p.task.peek_regs().rax), "home")
+        if p.watched:
+            self.tracer.cputime.complete(p, p.task.peek_regs())
+        if (p.wait is not None and self.tracer.waits.at_syscall(p)) or p.carry is None:
+            self.tracer.go_on(p)
+            return
+        regs = p.task.peek_regs()
+        result = signed(regs.rax)
+        if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
+            p.task.cont(request=SYSCALL)  # the entry, or a handler's call
+        elif result in RESTARTS and not self.tracer.waits.heard(p):
+            p.task.cont(request=SYSCALL)
+        elif (p.interrupted or not self.tracer.waits.heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
+            self.mend(p, again=True)
+            p.task.cont(request=SYSCALL)
+        else:
+            self.end(p, regs)
+            p.task.set_regs(regs)
+            p.task.cont()
