@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from mosfs.abi.args import as_c_int
 from mosfs.procfs.table import (
     BY_NAME,
     CONTROL_FILES,
     Access,
     NotInRange,
-    as_c_int,
     as_unsigned,
     checkpoint_number,
     from_unsigned,

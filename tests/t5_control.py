@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from mosfs.procfs.table import CONTROL_FILES, Kind, as_c_int, as_unsigned
+from mosfs.abi.args import as_c_int
+from mosfs.procfs.table import CONTROL_FILES, Kind, as_unsigned
 from tests import cluster
 from tests.cluster import SOURCE, Lab, wait_until
 from tests.probe import Probe

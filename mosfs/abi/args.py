@@ -155,11 +155,16 @@ class Arg:
         return size if self.rule is Rule.SUCCESS else min(size, result * self.ret_factor + self.ret_plus)
 
 
+def as_c_int(value: int) -> int:
+    """The low 32 bits of a register as a C int."""
+    return (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+
+
 def values(args: Sequence[Arg], registers: Sequence[int]) -> tuple[int, ...]:
     """Six registers (unsigned 64 bits) as the kernel understands them: C ints signed, everything else unsigned."""
     kinds = [arg.kind for arg in args]
     return tuple(
-        (reg & 0xFFFFFFFF ^ 0x80000000) - 0x80000000 if i < len(kinds) and kinds[i] in _INTS else reg
+        as_c_int(reg) if i < len(kinds) and kinds[i] in _INTS else reg
         for i, reg in enumerate(registers)
     )
 

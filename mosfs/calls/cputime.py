@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import WNOWAIT
 
 GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4, WAITID = 98, 100, 228, 61, 247
@@ -66,7 +67,7 @@ def of_process(pid: int) -> Used:
 def place(nr: int, args: tuple[int, ...]) -> int:
     """Which argument points to what must be completed; -1 for none."""
     if nr == CLOCK_GETTIME:
-        return 1 if (args[0] & 0xFFFFFFFF ^ 0x80000000) - 0x80000000 in CPU_CLOCKS else -1
+        return 1 if as_c_int(args[0]) in CPU_CLOCKS else -1
     return {GETRUSAGE: 1, TIMES: 0, WAIT4: 3, WAITID: 4}.get(nr, -1)
 
 
@@ -97,7 +98,7 @@ def completed(nr: int, args: tuple[int, ...], data: bytes, account: Totals) -> b
     if nr in WAITS:
         used = account.waited
     else:
-        who = (args[0] & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+        who = as_c_int(args[0])
         used = account.children if who == RUSAGE_CHILDREN else account.own
     parts = struct.unpack_from("<4q", data)
     out = []

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+from mosfs.abi.args import as_c_int
+
 SOL_SOCKET, SO_RCVTIMEO, SO_SNDTIMEO = 1, 20, 21
 #: epoll_wait, epoll_pwait: argument 3 counts milliseconds.
 _MILLISECONDS = frozenset({232, 281})
@@ -39,7 +41,7 @@ class Wait(NamedTuple):
 def of_argument(nr: int, args: tuple[int, ...], read: Callable[[int], bytes | None]) -> float | None:
     """Seconds that the call waits by an argument of its own; None for any time. ``read(i)``: what argument i points to."""
     if nr in _MILLISECONDS:
-        timeout = (args[3] & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
+        timeout = as_c_int(args[3])
         return timeout / 1000 if timeout >= 0 else None
     at = _TIMESPEC.get(nr)
     data = read(at) if at is not None and args[at] else None

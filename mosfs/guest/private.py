@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mosfs.abi.args import as_c_int
 from mosfs.guest.body import Body, State
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import lib
 from mosfs.ptf import service, travel
 from mosfs.ptf.descriptors import follow
-from mosfs.ptf.rules import RULES, Act, Rule, descriptor
+from mosfs.ptf.rules import RULES, Act, Rule
 from mosfs.ptf.store import MEMORY_LIMIT, Description, Quota, Store
 from mosfs.ptf.travel import Opening, Sender, Spool
 from mosfs.wire.channel import Channel
@@ -136,7 +137,7 @@ class Private:
             if isinstance(outcome, service.Open):
                 self._open(body, store, outcome)
                 return True
-        found = [d for i in rule.fds if (d := store.descriptors.get(descriptor(args[i]))) is not None]
+        found = [d for i in rule.fds if (d := store.descriptors.get(as_c_int(args[i]))) is not None]
         if not found:
             return False
         try:

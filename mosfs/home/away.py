@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mosfs.abi.args import as_c_int
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
 from mosfs.calls import cputime, show
@@ -31,7 +32,6 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import ffi, lib
-from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop

@@ -12,8 +12,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import AT_FDCWD, O_ACCMODE, O_CREAT, O_RDWR, O_TRUNC, O_WRONLY
-from mosfs.procfs.table import BY_NAME, ControlFile, Kind, as_c_int
+from mosfs.procfs.table import BY_NAME, ControlFile, Kind
 
 SYS_OPEN, SYS_CREAT, SYS_OPENAT, SYS_OPENAT2 = 2, 85, 257, 437
 #: Argument of each open that is its path.

@@ -9,6 +9,7 @@ import errno
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Reason
 from mosfs.home.control_calls import Special, refused
 from mosfs.home.program import Move, Program
@@ -18,7 +19,6 @@ from mosfs.procfs.table import (
     ControlFile,
     Kind,
     NotInRange,
-    as_c_int,
     as_unsigned,
     checkpoint_number,
     from_unsigned,

@@ -16,11 +16,11 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from mosfs.abi.args import as_c_int
 from mosfs.home.program import Move, Program
 from mosfs.home.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.native import lib
-from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.filter import NOTIFY, home_filter
 from mosfs.trace.inject import Calls

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 
+from mosfs.abi.args import as_c_int
 from mosfs.calls.request import Request
 from mosfs.home.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi, lib
-from mosfs.procfs.table import as_c_int
 
 READ, FSTAT, LSEEK, PREAD64 = 0, 5, 8, 17
 #: Call -> which argument points to where the answer goes, -1 for none.

@@ -8,13 +8,13 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, private
 from mosfs.home.debugged import SYS_PTRACE
 from mosfs.home.program import Move, Program
-from mosfs.procfs.table import as_c_int
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs

@@ -16,6 +16,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
+from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Text, text
 from mosfs.home.carrier import Carrier, NoPrivateSpace
 from mosfs.home.deputy import Deputy
@@ -34,7 +35,7 @@ from mosfs.home.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.native import ffi
 from mosfs.ptf import directories, service
-from mosfs.ptf.rules import FD_CALLS, MAP_ANONYMOUS, OPENS, PATH_CALLS, RULES, Act, Rule, descriptor
+from mosfs.ptf.rules import FD_CALLS, MAP_ANONYMOUS, OPENS, PATH_CALLS, RULES, Act, Rule
 from mosfs.ptf.store import MEMORY_LIMIT, File, Quota, Store, grant, reopened
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.inject import Calls
@@ -260,7 +261,7 @@ class Private:
     def _on_descriptor(self, p: Program, own: Holdings, regs: Any, rule: Rule, args: tuple[int, ...]) -> bool:
         if rule.nr == SYS_MMAP and args[3] & MAP_ANONYMOUS:
             return False
-        files = [file for i in rule.fds or (0,) if (file := self._file(p, own, descriptor(args[i]))) is not None]
+        files = [file for i in rule.fds or (0,) if (file := self._file(p, own, as_c_int(args[i]))) is not None]
         if not files:
             self.grant(p, own)
             return False
@@ -319,7 +320,7 @@ class Private:
         """Where a write will begin."""
         offset = args[3]
         if rule.nr in (SYS_WRITE, SYS_WRITEV) or (rule.nr == SYS_PWRITEV2 and offset == 0xFFFF_FFFF_FFFF_FFFF):
-            position, flags = description_of(p.pid, descriptor(args[0]))
+            position, flags = description_of(p.pid, as_c_int(args[0]))
             return file.stat().st_size if flags & os.O_APPEND else position
         return offset
 

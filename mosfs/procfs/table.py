@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 __all__ = [
-    "BY_NAME", "CONTROL_FILES", "Access", "ControlFile", "Kind", "NotInRange", "as_c_int", "as_unsigned", "checkpoint_number",
+    "BY_NAME", "CONTROL_FILES", "Access", "ControlFile", "Kind", "NotInRange", "as_unsigned", "checkpoint_number",
     "from_unsigned", "name_of_checkpoints", "parse",
 ]  # fmt: skip
 
@@ -142,11 +142,6 @@ def as_unsigned(ip: str) -> int:
 def from_unsigned(value: int) -> str:
     """Inverse of `as_unsigned`."""
     return ".".join(str(byte) for byte in value.to_bytes(4, "big"))
-
-
-def as_c_int(value: int) -> int:
-    """The low 32 bits as a C int: how open() takes values and returns addresses, so that GET_IP works (readings, row 18)."""
-    return (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
 
 
 # --------------------------------------------------------------------------- checkpoints (mosrun(1), CHECKPOINTS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mosfs.ptf.rules import descriptor
+from mosfs.abi.args import as_c_int
 from mosfs.ptf.store import Store
 
 SYS_CLOSE, SYS_DUP, SYS_DUP2, SYS_FCNTL, SYS_UMASK, SYS_DUP3, SYS_CLOSE_RANGE = 3, 32, 33, 72, 95, 292, 436
@@ -19,7 +19,7 @@ def follow(store: Store, nr: int, args: tuple[int, ...], result: int) -> None:
     """Call ``nr`` has returned ``result`` at home."""
     if nr not in FOLLOWED or result < 0:
         return
-    first = descriptor(args[0])
+    first = as_c_int(args[0])
     if nr == SYS_CLOSE:
         store.forget(first)
     elif nr == SYS_UMASK:

@@ -130,8 +130,3 @@ def on_descriptor(rule: Rule, args: tuple[int, ...], path: bytes | None) -> bool
     if rule.empty < 0:
         return path is None
     return path in (b"", None) and bool(args[rule.empty] & AT_EMPTY_PATH)
-
-
-def descriptor(value: int) -> int:
-    """A register as the C int that it is."""
-    return (value & 0xFFFFFFFF ^ 0x80000000) - 0x80000000
