@@ -17,10 +17,11 @@ from msgspec.structs import replace
 import mosfs
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels, refusal
-from mosfs.daemon.control import Control, tracer_of
+from mosfs.daemon.control import Control
 from mosfs.daemon.office import Office
 from mosfs.daemon.service import accept, listen_control
 from mosfs.procfs.world import Program, World
+from mosfs.trace.task import tracer_of
 from mosfs.wire.messages import (
     Adjust,
     Adjusted,

@@ -15,6 +15,7 @@ import pytest
 from mosfs.calls import partial
 from mosfs.native import ffi, lib
 from mosfs.trace.stops import Stop, decode
+from mosfs.trace.task import Task
 from tests.t2_engine import Seized, seized
 
 pytestmark = pytest.mark.root
@@ -86,16 +87,16 @@ class Pump:
             lib.mos_unknown(pid)
             self.notes.append((ENDED, pid, status))
             return True
-        child = ffi.new("unsigned long *")
+        task = Task(pid)
         if stop.stop in (Stop.FORK, Stop.VFORK):
-            lib.mos_ptrace(0x4201, pid, 0, int(ffi.cast("unsigned long", child)))
-            early = lib.mos_early(child[0])
-            lib.mos_plain(child[0], 0)
+            child = Task(task.event_message())
+            early = lib.mos_early(child.pid)
+            lib.mos_plain(child.pid, 0)
             if early:
-                lib.mos_ptrace(7, child[0], 0, 0)
+                child.cont()
         if self.asked and pid == self.program.task.pid:
             self.program.task.interrupt()  # this stop has taken the place of the one that was asked for
-        lib.mos_ptrace(7, pid, 0, stop.value if stop.stop is Stop.SIGNAL else 0)
+        task.cont(stop.value if stop.stop is Stop.SIGNAL else 0)
         return False
 
 

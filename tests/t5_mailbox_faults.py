@@ -15,6 +15,7 @@ import pytest
 
 from mosfs.mbox.model import Flag
 from mosfs.tools import lab as labs
+from mosfs.trace.task import tracer_of
 from tests.cluster import Lab, lab, wait_until
 from tests.t5_mailbox import Robot, robot
 
@@ -45,7 +46,7 @@ def host_of(nodes: Lab, number: int, robot: Robot) -> int:
     """PID of the host of a robot that is away on node ``number``."""
     tree = nodes.tree(number)
     guest = next(pid for pid in tree.pids("guests") if tree.read(f"guests/{pid}/origpid") == str(robot.pid))
-    return labs.tracer_of(guest)
+    return tracer_of(guest)
 
 
 def begin_traffic(nodes: Lab, sender: Robot, receiver: Robot, size: int = 20) -> None:
@@ -83,7 +84,7 @@ def test_the_receivers_tracer_dies(nodes: Lab) -> None:
     """Its mailbox is lost. (The receiver meets ENOSYS if it makes a call before another tracer has come.)"""
     with robot(nodes) as sender, robot(nodes) as receiver:
         begin_traffic(nodes, sender, receiver)
-        kill(labs.tracer_of(receiver.pid))
+        kill(tracer_of(receiver.pid))
         number, error = sender.end()
         assert number > 0 and error in DEAD | {-errno.EACCES}
         assert sender("send", f"0.0.0.0/{receiver.pid}", "again") in DEAD | {-errno.EACCES}
@@ -93,7 +94,7 @@ def test_the_receivers_tracer_dies(nodes: Lab) -> None:
 def test_the_senders_tracer_dies(nodes: Lab) -> None:
     with robot(nodes) as sender, robot(nodes) as receiver:
         begin_traffic(nodes, sender, receiver)
-        kill(labs.tracer_of(sender.pid))
+        kill(tracer_of(sender.pid))
         read, heard = receiver.end()
         assert in_order(read) > 0 and heard == 0
 
@@ -102,7 +103,7 @@ def test_the_senders_tracer_dies(nodes: Lab) -> None:
 def test_the_tracer_of_a_receiver_that_is_away_dies(nodes: Lab) -> None:
     with robot(nodes, 1, "-2") as sender, robot(nodes, 1, "-3") as receiver:
         begin_traffic(nodes, sender, receiver)
-        kill(labs.tracer_of(receiver.pid))
+        kill(tracer_of(receiver.pid))
         number, error = sender.end()
         assert number > 0 and error in DEAD
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.tools import lab as labs
+from mosfs.trace.task import tracer_of
 from tests import cluster
 from tests.cluster import Lab, wait_until
 from tests.t5_faults import PATIENCE, Walk
@@ -42,7 +43,7 @@ def end(walks: list[Walk]) -> None:
 
 def kill_tracer(walk: Walk) -> int:
     """kill -9; returns its PID when it is gone."""
-    tracer = labs.tracer_of(walk.pid)
+    tracer = tracer_of(walk.pid)
     assert tracer
     pidfd = os.pidfd_open(tracer)
     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -100,7 +101,7 @@ def test_the_tracer_of_a_program_at_home_dies(nodes: Lab, tmp_path: Path) -> Non
     with Walk(nodes, tmp_path / "walk", "0.01") as walk, Walk(nodes, tmp_path / "other", "0.01") as other:
         assert other.move("2") == ""
         killed = kill_tracer(walk)
-        wait_until(lambda: labs.tracer_of(walk.pid) not in (0, killed))
+        wait_until(lambda: tracer_of(walk.pid) not in (0, killed))
         advance([walk, other])
         for target in ("3", "home"):
             assert [walk.move(target), other.move(target)] == ["", ""]
@@ -113,9 +114,9 @@ def test_a_child_that_was_just_born_is_taken_over_too(nodes: Lab, tmp_path: Path
     script = "(while [ ! -e go ]; do :; done; cat /etc/hostname > out) & echo; wait"
     with nodes.start(1, "mosrun", "-h", "bash", "-c", script, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"\n"
-        tracer = labs.tracer_of(process.pid)
+        tracer = tracer_of(process.pid)
         os.kill(tracer, signal.SIGKILL)
-        wait_until(lambda: labs.tracer_of(process.pid) not in (0, tracer))
+        wait_until(lambda: tracer_of(process.pid) not in (0, tracer))
         (tmp_path / "go").touch()
         assert process.wait(PATIENCE) == 0
     assert (tmp_path / "out").read_text() == Path("/etc/hostname").read_text()

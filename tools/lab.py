@@ -28,8 +28,10 @@ from hashlib import blake2b
 
 import mosfs
 from mosfs.cluster.paths import NodePaths
+from mosfs.migrate.capture import comm_of
 from mosfs.tools import cgroups, netns
 from mosfs.tools.options import UserError, is_ip
+from mosfs.trace.task import TaskGone, tracer_of
 
 START_SECONDS = 20.0  #: a node that has not answered by then has failed
 PROGRAM_SECONDS = 1.0  #: from SIGTERM to SIGKILL
@@ -374,7 +376,7 @@ def programs(plan: Plan) -> set[int]:
     for node in filter(answers, plan.nodes()):
         with suppress(OSError):
             listed |= {int(name) for name in os.listdir(f"{node.paths.mount}/proc") if name.isdigit()}
-    return listed | traced_by({pid for pid in daemons(plan, answers) if comm_of(pid) == "mos-tracer"})
+    return listed | traced_by({pid for pid in daemons(plan, answers) if _is_tracer(pid)})
 
 
 def traced_by(tracers: set[int]) -> set[int]:
@@ -382,20 +384,10 @@ def traced_by(tracers: set[int]) -> set[int]:
     return {pid for pid in all_pids() if tracer_of(pid) in tracers}
 
 
-def tracer_of(pid: int) -> int:
-    """PID of the tracer of ``pid``, 0 for none."""
-    with suppress(OSError), open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            if line.startswith("TracerPid:"):
-                return int(line.split()[1])
-    return 0
-
-
-def comm_of(pid: int) -> str:
-    """Name of a process (proc(5), comm), "" when it is gone."""
-    with suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-        return file.read().rstrip("\n")
-    return ""
+def _is_tracer(pid: int) -> bool:
+    with suppress(TaskGone):
+        return comm_of(pid) == "mos-tracer"
+    return False
 
 
 def all_pids() -> Iterator[int]:

@@ -29,6 +29,7 @@ from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.procfs.world import Guest, PrivateNames, Program, World
+from mosfs.trace.task import tracer_of
 from mosfs.wire.links import for_another_process
 from mosfs.wire.messages import (
     MAX_CONTROL,
@@ -72,16 +73,6 @@ def alive(pidfd: int) -> bool:
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     return not poller.poll(0)
-
-
-def tracer_of(pid: int) -> int:
-    """Who traces the process ``pid`` (proc(5), TracerPid); 0 for nobody, no such process, or a thread that is not the first."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
-            found = dict(line.split(None, 2)[:2] for line in lines if line.startswith(("Tgid:", "TracerPid:")))
-    except OSError:
-        return 0
-    return int(found["TracerPid:"]) if found.get("Tgid:") == str(pid) else 0
 
 
 def away(state: ProcState) -> bool:

@@ -25,7 +25,6 @@ from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.direct import Direct
-from mosfs.home.opens import OPENS
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
@@ -226,7 +225,7 @@ class Away:
             row = BY_NR.get(request.nr)
             if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self._answer(p, r)):
                 return
-        elif request.nr in OPENS and (self._control(p, request) or self._show(p, deputy, request)):
+        elif request.nr in PATH_ARG and (self._control(p, request) or self._show(p, deputy, request)):
             return
         if request.nr in AFFINITY:
             lib.mos_unpin(self.tracer.pump)

@@ -17,8 +17,6 @@ from mosfs.wire.frames import Kind
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-OPENS = frozenset(PATH_ARG)
-
 
 class Opens:
     def __init__(self, tracer: Tracer) -> None:

@@ -19,12 +19,13 @@ from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import cputime, partial
 from mosfs.home.away import AFFINITY, Away
+from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
 from mosfs.home.debugged import Debugged
 from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
-from mosfs.home.opens import OPENS, Opens
+from mosfs.home.opens import Opens
 from mosfs.home.policy import Policy
 from mosfs.home.private import Private
 from mosfs.home.program import Place, Program
@@ -582,7 +583,7 @@ class Tracer:
             return
         if nr in cputime.CALLS:
             self.cputime.watch(p, nr)
-        elif nr in OPENS:
+        elif nr in PATH_ARG:
             self.opens.trapped(p, regs, nr)
         elif row is None:
             self.policy.illegal(p, regs, nr)

@@ -252,3 +252,13 @@ def status_sets(pid: int) -> dict[str, int]:
 def _signal_lines(text: bytes) -> Iterable[bytes]:
     wanted = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
     return (line for line in text.split(b"\n") if line.startswith(wanted))
+
+
+def tracer_of(pid: int) -> int:
+    """Who traces the process ``pid`` (proc(5), TracerPid); 0 for nobody, no such process, or a thread that is not the first."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
+            found = dict(line.split(None, 2)[:2] for line in lines if line.startswith(("Tgid:", "TracerPid:")))
+    except OSError:
+        return 0
+    return int(found["TracerPid:"]) if found.get("Tgid:") == str(pid) else 0
