@@ -289,15 +289,21 @@ class Away:
         return True
 
     def _show(self, p: Program, deputy: Deputy, request: Request) -> bool:
-        """An open of a file in /proc about the program's memory, whose text the host has sent (SHOWN). True if it was answered."""
+        """An open of a file in /proc about the program's memory, whose text the host has sent (SHOWN), or about the state of
+        another. True if it was answered."""
         body, p.shown = p.shown, None
         path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
         name = own_files.wanted(p.pid, path, request.nr, request.args) if body is not None else ""
-        if body is None or not name:
+        other = None if name else own_files.another(path, request.nr, request.args, self.tracer.programs)
+        if not name and other is None:
             return False
         deputy.set_mask(request.mask)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            result = own_files.opened(call, p.pid, name, request.nr, request.args, body)
+            if other is not None:
+                result = own_files.opened_of_another(call, p.pid, other[0], request.nr, request.args, other[1])
+            else:
+                assert body is not None
+                result = own_files.opened(call, p.pid, name, request.nr, request.args, body)
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
         self._answer(p, result)

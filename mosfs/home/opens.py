@@ -45,13 +45,20 @@ class Opens:
 
     def _own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
         """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
-        name = own_files.wanted(p.pid, path, nr, arguments(regs))
+        args = arguments(regs)
+        if other := own_files.another(path, nr, args, self.tracer.programs):
+            kept = copy_regs(regs)
+            with Calls(p.task) as call:
+                result = own_files.opened_of_another(call, p.pid, other[0], nr, args, other[1])
+            self.tracer.answer(p, kept, result)
+            return
+        name = own_files.wanted(p.pid, path, nr, args)
         if name not in ("maps", "smaps"):
             self.tracer.serve(p)
             return
         kept = copy_regs(regs)
         with Calls(p.task) as call:
-            result = own_files.opened_at_home(call, p.pid, name, nr, arguments(kept), p.names)
+            result = own_files.opened_at_home(call, p.pid, name, nr, args, p.names)
         self.tracer.answer(p, kept, result)
 
     def _instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:

@@ -1,10 +1,17 @@
-"""Opens by a program of the files in /proc about its own memory (`mosfs.migrate.shown`): it gets a file in memory instead."""
+"""Opens by a program of files in /proc that do not show the truth: it gets a file in memory instead.
+
+They are those about its own memory (`mosfs.migrate.shown`), and those with the state of another program of its tree that is stopped
+or away: of a traced process the kernel says "tracing stop" for whatever stops it, and of one away it tells how the deputy is.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from mosfs.home.deputy import State
+from mosfs.home.program import Program
 from mosfs.migrate import shown
 from mosfs.migrate.image import Vma
 from mosfs.trace import layout
@@ -16,10 +23,35 @@ MFD_CLOEXEC = 1
 
 def wanted(pid: int, path: bytes, nr: int, args: tuple[int, ...]) -> str:
     """The file about its own memory that the program ``pid`` opens to read, "" if it does not."""
-    flags = _flags(nr, args)
-    if flags & (os.O_ACCMODE | os.O_DIRECTORY | os.O_PATH) != os.O_RDONLY:
-        return ""
-    return shown.recognise(path, pid)
+    return shown.recognise(path, pid) if _reads(nr, args) else ""
+
+
+def another(path: bytes, nr: int, args: tuple[int, ...], programs: Mapping[int, Program]) -> tuple[str, Program] | None:
+    """The file about another program of the tree that is opened to read, if the kernel would not tell its state."""
+    pid, name = shown.of_another(path) if _reads(nr, args) else (0, "")
+    found = programs.get(pid)
+    return (name, found) if found is not None and (found.halted or found.away) else None
+
+
+def opened_of_another(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], shows: Program) -> int:
+    """The open by ``pid`` of the file ``name`` about ``shows``: descriptor or negative errno."""
+    try:
+        with open(f"/proc/{shows.pid}/{name}", "rb") as file:
+            text = file.read()
+    except OSError as error:
+        return -(error.errno or errno.ENOENT)
+    return _memory_file(call, pid, name, _flags(nr, args), shown.with_state(name, text, state_of(shows)))
+
+
+def state_of(p: Program) -> str:
+    """The state of a program that is stopped or away, as natively: away it runs, unless its deputy is in a call."""
+    if p.halted:
+        return "T (stopped)"
+    return "S (sleeping)" if p.deputy is not None and p.deputy.state is State.BUSY else "R (running)"
+
+
+def _reads(nr: int, args: tuple[int, ...]) -> bool:
+    return _flags(nr, args) & (os.O_ACCMODE | os.O_DIRECTORY | os.O_PATH) == os.O_RDONLY
 
 
 def _flags(nr: int, args: tuple[int, ...]) -> int:

@@ -14,6 +14,7 @@ from mosfs.migrate.image import Vma
 from mosfs.migrate.maps import parse_line
 from mosfs.trace import layout
 
+_OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(status|stat)\Z")
 _PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(maps|smaps|statm|status|stat)\Z")
 #: Lines of status that tell of memory.
 _MEMORY = re.compile(rb"(?:Vm|Rss)\w+:")
@@ -29,6 +30,20 @@ def recognise(path: bytes, pid: int) -> str:
     if found is None or any(number is not None and int(number) != pid for number in found.groups()[:2]):
         return ""
     return found[3].decode()
+
+
+def of_another(path: bytes) -> tuple[int, str]:
+    """The process (or thread) whose state is told by the file ``path``, and the file's name; (0, "") if it is none of these."""
+    found = _OTHER.match(path)
+    return (int(found[2] or found[1]), found[3].decode()) if found is not None else (0, "")
+
+
+def with_state(name: str, text: bytes, state: str) -> bytes:
+    """The text of stat or status with another state: a letter and a word as proc_pid_status(5) has them."""
+    if name == "stat":
+        head, fields = text.rsplit(b")", 1)
+        return head + b") " + state[:1].encode() + fields[2:]
+    return re.sub(rb"(?m)^State:.*$", b"State:\t" + state.encode(), text, count=1)
 
 
 def named(vmas: Iterable[Vma]) -> list[Vma]:

@@ -259,4 +259,39 @@ static void of_others(void)
 	check(whole("/proc/version") > 0 && whole("/proc/meminfo") > 0 && whole("/proc/sys/kernel/osrelease") > 0);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others))
+/* Wait until the file about a child reads as expected. */
+static void becomes(pid_t pid, const char *name, const char *expected)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	for (int i = 0; i < 5000; i++) {
+		whole(path);
+		if (strstr(text, expected))
+			return;
+		rest_ms(1);
+	}
+	fail("no \"%s\" in %s: %.200s", expected, path, text);
+}
+
+static void stopped(void)
+{
+	int status;
+	pid_t pid = ok(fork());
+
+	if (pid == 0)
+		for (;;)
+			pause();
+	ok(kill(pid, SIGSTOP));
+	equal(waitpid(pid, &status, WUNTRACED), pid);
+	check(WIFSTOPPED(status));
+	becomes(pid, "stat", ") T ");
+	becomes(pid, "status", "\nState:\tT (stopped)\n");
+	ok(kill(pid, SIGCONT));
+	becomes(pid, "stat", ") S ");
+	becomes(pid, "status", "\nState:\tS (sleeping)\n");
+	ok(kill(pid, SIGKILL));
+	killed(pid, SIGKILL);
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped))
