@@ -78,6 +78,8 @@ class Body:
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
     names: list[Vma] = field(default_factory=list)  # the files that its memory shows, as home knows them
+    title_at: tuple[int, int] = (0, 0)  # where its arguments begin and its environment ends
+    title: int = 0  # checksum of what is there, as home was told last
     mail: Any = None  # its part in direct communication (`guest.mail.Mail`)
     used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program

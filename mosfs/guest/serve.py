@@ -19,6 +19,7 @@ from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, private, stays_in_body
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
+from mosfs.guest.title import tell_title
 from mosfs.migrate import shown
 from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
 from mosfs.migrate.image import Vma
@@ -132,6 +133,8 @@ class Serve:
         elif stays_in_body(row, args):
             body.task.cont()
         elif row.away is Away.BOTH or (nr == SYS_PRCTL and _in_both(args)):
+            if nr == SYS_PRCTL:  # who gives itself another name has often done so in its arguments, too
+                tell_title(body, self.host.channel)
             self._forward_both(body, args)
         else:
             self._send(body, row, args)
@@ -292,6 +295,7 @@ class Serve:
     def _clone(self, body: Body, args: tuple[int, ...]) -> None:
         body.state = State.FORKING
         flags = args[0] if body.nr == 56 else 17
+        tell_title(body, self.host.channel)
         order = ForkOrder(flags, body.task.peek_mask())
         self.host.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
 
@@ -333,6 +337,7 @@ class Serve:
         child.oneshot = set(body.oneshot)
         child.settings, child.account.decay = body.settings, body.account.decay
         child.names = body.names
+        child.title_at, child.title = body.title_at, body.title
         child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
         self.host.private.forked(body, child)

@@ -11,6 +11,8 @@ from mosfs.balance.account import NOTICEABLE
 from mosfs.balance.history import History
 from mosfs.calls.usage import reports
 from mosfs.guest.body import Body, State
+from mosfs.guest.title import tell_title
+from mosfs.trace.task import TaskGone
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import Settings
 from mosfs.wire.orders import About, Used
@@ -38,14 +40,19 @@ class Statistics:
             accounts[body.pid] = body.account
             if body.unsaid > NOTICEABLE:
                 self._say(body)
+            try:
+                tell_title(body, self.host.channel)
+            except TaskGone:
+                continue  # its end follows
         for report in reports(accounts):
             self.host.control.send(report)
 
     def leaves(self, body: Body) -> None:
-        """Before the body goes: home hears what it used since the last second began."""
+        """Before the body goes: home hears what it used since the last second began, and how it calls itself."""
         try:
             body.unsaid += body.account.measure(body.pid, time.monotonic(), io=False)
-        except OSError:
+            tell_title(body, self.host.channel)
+        except (OSError, TaskGone):
             return
         self._say(body)
 

@@ -172,6 +172,8 @@ class Away:
             p.used = Used(*cputime.FRAME.unpack(frame.payload))
         elif kind == Kind.SHOWN:
             p.shown = frame.payload
+        elif kind == Kind.TITLE:
+            own_files.retitle(p, frame.payload)
         elif kind == Kind.USED:
             self.tracer.statistics.used(p, frame.payload)
         elif kind == Kind.STEP_OUT:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from mosfs.home.deputy import State
 from mosfs.home.program import Program
 from mosfs.migrate import shown
+from mosfs.migrate.capture import mm_addresses
 from mosfs.migrate.image import Vma
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -48,6 +49,16 @@ def state_of(p: Program) -> str:
     if p.halted:
         return "T (stopped)"
     return "S (sleeping)" if p.deputy is not None and p.deputy.state is State.BUSY else "R (running)"
+
+
+def retitle(p: Program, text: bytes) -> None:
+    """The program, away, has written over its arguments and environment: its deputy shows the same from now on."""
+    mm = mm_addresses(p.pid, 0)
+    if len(text) == mm[10] - mm[7]:
+        try:
+            p.task.write(mm[7], text)
+        except OSError:
+            pass  # the program had unmapped them before it left
 
 
 def _reads(nr: int, args: tuple[int, ...]) -> bool:

@@ -62,6 +62,7 @@ class Kind(IntEnum):
     CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
     MMAP_NAME = 54  # tracer -> host, before the REPLY to MMAP: which file it was
     SHOWN = 64  # text of a file in /proc about the body's memory, of which an open follows
+    TITLE = 65  # arguments and environment, where the program has written over them
     RUNNING = 60  # after GO: the body runs, the move is committed
     COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
     MASK = 58  # the body has blocked signals: its mask

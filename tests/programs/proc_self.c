@@ -4,6 +4,7 @@
 #include <link.h>
 #include <pthread.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 static char text[1 << 20];
 
@@ -294,4 +295,31 @@ static void stopped(void)
 	killed(pid, SIGKILL);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped))
+/* A program calls itself something else: in the kernel's name of it, and by writing over its arguments. */
+static void renamed(void)
+{
+	int p[2];
+	char c;
+
+	ok(pipe(p));
+	pid_t pid = ok(fork());
+	if (pid == 0) {
+		char *arguments = NULL;
+		size_t size = 0;
+		FILE *f = fopen("/proc/self/cmdline", "r");
+		check(f && getdelim(&arguments, &size, 0, f) > 0 && fclose(f) == 0);
+		ok(close(p[1]));
+		ok(prctl(PR_SET_NAME, "another name"));
+		memset(program_invocation_name, 'X', strlen(arguments));
+		equal(read(p[0], &c, 1), 0);
+		_exit(0);
+	}
+	ok(close(p[0]));
+	becomes(pid, "comm", "another name\n");
+	becomes(pid, "status", "Name:\tanother name\n");
+	becomes(pid, "cmdline", "XXXXXXXX");
+	ok(close(p[1]));
+	reaped(pid, 0);
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(renamed))

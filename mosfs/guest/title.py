@@ -1,0 +1,26 @@
+"""What ps(1) shows of a guest. Programs overwrite their arguments and environment (setproctitle(3), perl's ``$0``), without a call
+that we could see; home's deputy still has what was there when the program left. So the host looks, and tells home what it finds."""
+
+from __future__ import annotations
+
+import xxhash
+
+from mosfs.guest.body import Body
+from mosfs.migrate.capture import mm_addresses
+from mosfs.wire.channel import Channel
+from mosfs.wire.frames import Kind
+
+
+def tell_title(body: Body, channel: Channel) -> None:
+    """TITLE, if the text has changed since the last look: once a second, and before what lets others see it at once."""
+    if not body.title_at[1]:
+        mm = mm_addresses(body.pid, 0)
+        body.title_at = mm[7], mm[10]
+    start, end = body.title_at
+    text = bytearray(max(0, end - start))
+    if body.task.read_into(start, text) != len(text):
+        return  # the program has unmapped it
+    digest = xxhash.xxh3_64_intdigest(text)
+    if digest != body.title:
+        body.title = digest
+        channel.send(Kind.TITLE, body.pair, bytes(text))
