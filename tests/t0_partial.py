@@ -145,3 +145,38 @@ def test_which_child_a_wait_tells_of() -> None:
     assert cputime.child(cputime.WAITID, (1, 4711, 0x1000, 4, 0x2000), 0, lambda _: told) == (4711, False)
     assert cputime.child(cputime.WAITID, (1, 4711, 0x1000, 4 | 0x01000000, 0x2000), 0, lambda _: told) == (4711, True)
     assert cputime.child(cputime.WAITID, (1, 4711, 0, 4, 0x2000), 0, lambda _: told) == (0, False)
+
+
+READ, PREAD64, PREADV, PREADV2 = 0, 17, 295, 327
+HERE = (1 << 64) - 1
+
+
+@pytest.mark.parametrize(
+    ("nr", "regs", "expected"),
+    [
+        (READ, (0x1000, 1 << 26, 7), (0x1000 + partial.MAX_TRANSFER, (1 << 26) - partial.MAX_TRANSFER, 7)),
+        (WRITE, (0x1000, 1 << 40, 0), (0x1000 + partial.MAX_TRANSFER, 0x7FFFF000 - partial.MAX_TRANSFER, 0)),
+        (PREAD64, (0x1000, 1 << 26, 5), (0x1000 + (32 << 20), 32 << 20, 5 + (32 << 20))),
+        (PREADV, (HEADER, 2, 5), (AREA, 1, 5 + partial.MAX_TRANSFER)),
+        (PREADV2, (HEADER, 2, HERE), (AREA, 1, HERE)),
+    ],
+)
+def test_what_is_longer_than_a_message_goes_on(nr: int, regs: tuple[int, int, int], expected: tuple[int, int, int]) -> None:
+    memory: Any = Memory()
+    memory.write(HEADER, struct.pack("<4Q", 0x1000, partial.MAX_TRANSFER, 0x900000, 1 << 40))
+    before = registers(*regs)
+    assert partial.limited(memory, nr, before, partial.MAX_TRANSFER)
+    assert not partial.limited(memory, nr, before, partial.MAX_TRANSFER - 1)
+    after, carry = partial.remainder(memory, nr, before, partial.MAX_TRANSFER, None)
+    assert (after.rsi, after.rdx, after.r10) == expected
+    if after.rsi == AREA:
+        assert vector(memory, AREA, 1) == [(0x900000, 0x7FFFF000 - partial.MAX_TRANSFER)]
+    assert partial.concerns(carry, nr, after) and carry.done == partial.MAX_TRANSFER
+    partial.put_back(after, carry)
+    assert (after.rsi, after.rdx, after.r10) == regs
+
+
+def test_a_whole_transfer_does_not_go_on() -> None:
+    memory: Any = Memory()
+    assert not partial.limited(memory, READ, registers(0x1000, partial.MAX_TRANSFER), partial.MAX_TRANSFER)
+    assert not partial.limited(memory, 2, registers(0x1000, 1 << 40), partial.MAX_TRANSFER)

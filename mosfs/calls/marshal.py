@@ -17,8 +17,8 @@ from mosfs.calls.request import MAX_TRANSFER, Blob, Comes, Request
 from mosfs.trace.task import Task
 
 _RULES = {Rule.SUCCESS: Comes.SUCCESS, Rule.RETURNED: Comes.RETURNED, Rule.ALWAYS: Comes.ALWAYS}
-#: Calls whose data may be cut: the kernel is allowed to transfer less.
-_COUNT_ARG = {0: 2, 1: 2, 17: 2, 18: 2, 45: 2, 78: 2, 217: 2}
+#: Calls whose data may be cut: the kernel is allowed to transfer less, or the rest follows (`partial.limited`).
+_COUNT_ARG = {0: 2, 1: 2, 17: 2, 18: 2, 44: 2, 45: 2, 78: 2, 217: 2}
 
 
 @lru_cache(maxsize=1024)

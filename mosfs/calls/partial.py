@@ -1,10 +1,12 @@
-"""Transfers that a move cut short: the rest is transferred before the program hears of it.
+"""Transfers that a move, or the size of a message, cut short: the rest is transferred before the program hears of it.
 
 A blocking write(2), writev(2), sendmsg(2), ... to a pipe or socket that our interruption stopped half-way returns a partial count,
 which no program would see natively without a signal; the same goes for reading with MSG_WAITALL. Its registers are set to what
 remains, the call is made again, and the sum is returned. Where they point to a vector, the rest of it is laid out in `AREA` of the
 low region, which no image contains: `restore` does it again on arrival, from the program's own vector. Regular files are not
-concerned (their transfers are not interrupted), other reads neither: they return what there is.
+concerned (their transfers are not interrupted), other reads neither: they return what there is. But one message carries
+`MAX_TRANSFER` bytes at most, so whatever call returns just as many away is made again for the rest (`limited`): only regular files
+and their like give so much at a time.
 """
 
 from __future__ import annotations
@@ -14,12 +16,17 @@ from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
+from mosfs.calls.request import MAX_TRANSFER
 from mosfs.trace import layout
 from mosfs.trace.task import Task, copy_regs
 
 AREA = layout.END - layout.CARRY_SIZE
 IOV_MAX = 1024
 MSG_WAITALL = 0x100
+#: The kernel transfers no more than this at a time (read(2), NOTES).
+MAX_RW_COUNT = 0x7FFFF000
+#: r10 of preadv2(2): at the file's own position.
+_HERE = (1 << 64) - 1
 #: struct msghdr: name, its size, vector, its count, control, its size, flags
 _MSGHDR = struct.Struct("<QIxxxxQQQQixxxx")
 
@@ -28,7 +35,9 @@ class Shape(Enum):
     """Where a call says how much it transfers."""
 
     BYTES = auto()  # rsi: memory, rdx: its size
+    BYTES_AT = auto()  # the same, r10: where in the file
     VECTOR = auto()  # rsi: struct iovec[], rdx: how many
+    VECTOR_AT = auto()  # the same, r10: where in the file
     MESSAGE = auto()  # rsi: struct msghdr
     MESSAGES = auto()  # rsi: struct mmsghdr[], rdx: how many; the result counts them
     COUNT = auto()  # r10: how much; positions move along by themselves
@@ -40,7 +49,12 @@ _WHOLE = {
 }  # fmt: skip
 #: The same when asked by MSG_WAITALL: recvfrom (flags in r10), recvmsg (flags in rdx).
 _WAITALL = {45: (Shape.BYTES, 2), 47: (Shape.MESSAGE, 1)}
-#: Calls whose result may have to be completed.
+#: Calls that are cut by nothing but the size of a message: read pread64 pwrite64 readv preadv pwritev preadv2 pwritev2.
+_LONG = {
+    0: Shape.BYTES, 17: Shape.BYTES_AT, 18: Shape.BYTES_AT, 19: Shape.VECTOR, 295: Shape.VECTOR_AT, 296: Shape.VECTOR_AT,
+    327: Shape.VECTOR_AT, 328: Shape.VECTOR_AT,
+}  # fmt: skip
+#: Calls whose result may have to be completed after an interruption.
 CALLS = frozenset({*_WHOLE, *_WAITALL})
 
 
@@ -57,7 +71,7 @@ def _shape(nr: int, rdx: int, r10: int) -> Shape | None:
     if nr in _WAITALL:
         shape, at = _WAITALL[nr]
         return shape if (0, rdx, r10)[at] & MSG_WAITALL else None
-    return _WHOLE.get(nr)
+    return _WHOLE.get(nr) or _LONG.get(nr)
 
 
 def _vector(task: Task, at: int, count: int) -> list[tuple[int, int]]:
@@ -69,17 +83,26 @@ def _asked(task: Task, shape: Shape, rsi: int, rdx: int, r10: int) -> int:
         if shape is Shape.MESSAGE:
             fields = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
             rsi, rdx, shape = fields[2], fields[3], Shape.VECTOR
-        if shape is Shape.VECTOR:
-            return sum(length for _, length in _vector(task, rsi, rdx))
+        if shape in (Shape.VECTOR, Shape.VECTOR_AT):
+            return min(sum(length for _, length in _vector(task, rsi, rdx)), MAX_RW_COUNT)
     except OSError:
         return 0
-    return r10 if shape is Shape.COUNT else rdx
+    return min(r10 if shape is Shape.COUNT else rdx, MAX_RW_COUNT)
 
 
 def cut_short(task: Task, nr: int, regs: Any, result: int) -> bool:
     """``result`` of the call in ``regs`` is less than the program asked for."""
     if nr not in CALLS or result <= 0:
         return False
+    return _less(task, nr, regs, result)
+
+
+def limited(task: Task, nr: int, regs: Any, result: int) -> bool:
+    """``result`` of the forwarded call in ``regs`` is as much as one message carries, and the program asked for more."""
+    return result == MAX_TRANSFER and _less(task, nr, regs, result)
+
+
+def _less(task: Task, nr: int, regs: Any, result: int) -> bool:
     shape = _shape(nr, regs.rdx, regs.r10)
     return shape is not None and result < _asked(task, shape, regs.rsi, regs.rdx, regs.r10)
 
@@ -98,11 +121,15 @@ def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
     done, rsi, rdx, r10 = carry
     match _shape(nr, rdx, r10):
         case Shape.BYTES:
-            return rsi + done, rdx - done, r10
+            return rsi + done, _left(rdx, done), r10
+        case Shape.BYTES_AT:
+            return rsi + done, _left(rdx, done), r10 + done
         case Shape.MESSAGES:
             return rsi + 64 * done, rdx - done, r10
         case Shape.COUNT:
-            return rsi, rdx, r10 - done
+            return rsi, rdx, _left(r10, done)
+        case Shape.VECTOR_AT:
+            return AREA, _lay_out(task, AREA, _vector(task, rsi, rdx), done), r10 if r10 == _HERE else r10 + done
         case Shape.VECTOR:
             return AREA, _lay_out(task, AREA, _vector(task, rsi, rdx), done), r10
         case Shape.MESSAGE:
@@ -114,10 +141,17 @@ def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
     return rsi, rdx, r10
 
 
+def _left(asked: int, done: int) -> int:
+    return min(asked, MAX_RW_COUNT) - done
+
+
 def _lay_out(task: Task, at: int, vector: Sequence[tuple[int, int]], done: int) -> int:
     """Write what remains of ``vector`` behind its first ``done`` bytes; how many entries that are."""
     left = []
-    for base, length in vector:
+    most = MAX_RW_COUNT
+    for base, asked in vector:
+        length = min(asked, most)
+        most -= length
         skipped = min(done, length)
         done -= skipped
         if length > skipped:
@@ -135,13 +169,13 @@ def restore(task: Task, nr: int, carry: Carry | None) -> None:
 def concerns(carry: Carry, nr: int, regs: Any) -> bool:
     """The call in ``regs`` is the one that was cut short (and not one that a signal handler makes meanwhile)."""
     match _shape(nr, carry.rdx, carry.r10):
-        case Shape.BYTES:
+        case Shape.BYTES | Shape.BYTES_AT:
             return bool(regs.rsi == carry.rsi + carry.done)
         case Shape.MESSAGES:
             return bool(regs.rsi == carry.rsi + 64 * carry.done)
         case Shape.COUNT:
-            return bool(regs.rsi == carry.rsi and regs.r10 == carry.r10 - carry.done)
-        case Shape.VECTOR | Shape.MESSAGE:
+            return bool(regs.rsi == carry.rsi and regs.r10 == _left(carry.r10, carry.done))
+        case Shape.VECTOR | Shape.VECTOR_AT | Shape.MESSAGE:
             return bool(regs.rsi == AREA)
     return False
 

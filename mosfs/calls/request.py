@@ -30,7 +30,7 @@ NO_ARG = 255
 #: Flag of REPLY: the result is a value, even if it looks like one of the kernel's requests to make the call again.
 VALUE = 1
 
-#: Longest transfer of one forwarded call; longer reads and writes are short, as the kernel's own limit makes them.
+#: Longest transfer of one forwarded call; longer ones are several (`partial.limited`).
 MAX_TRANSFER = 32 << 20
 
 

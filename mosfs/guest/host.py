@@ -531,7 +531,7 @@ class Host:
             self.tell_used(body)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
-        payload = request.pack(body.seen)
+        payload = request.pack(body.seen - len(body.infos))
         body.account.calls += 1
         body.account.sent += len(payload)
         body.told_mask = request.mask
@@ -554,6 +554,8 @@ class Host:
                 body.task.write(addr, data)
             except OSError:
                 result = -14
+        if self.serve.is_part(body, result):
+            return
         result = self.mails.result_of(body, result)
         self.finish_call(body, result, value=bool(flags & VALUE))
 

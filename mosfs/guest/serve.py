@@ -15,6 +15,7 @@ import msgspec
 
 from mosfs.abi import commands
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
+from mosfs.calls import partial
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, private, stays_in_body
 from mosfs.calls.request import Blob, Request
@@ -470,6 +471,14 @@ class Serve:
         found = body.pair in self._both
         self._both.discard(body.pair)
         return found
+
+    def is_part(self, body: Body, result: int) -> bool:
+        """Home's answer is that to a part of the call; True when the rest is under way."""
+        if not partial.limited(body.task, body.nr, body.regs, result):
+            return False
+        body.regs, body.carry = partial.remainder(body.task, body.nr, body.regs, result, body.carry)
+        self.again(body, 0)
+        return True
 
     def finish_both(self, body: Body, result: int) -> bool:
         """Home has served a call that the body must make too; True if it goes on by itself."""

@@ -145,7 +145,7 @@ class Arrival:
                 p.task.set_regs(self.moves.departure.again(p, nr, result, regs))
         elif result == -errno.EINTR and flight is not None and not signalled and not self.tracer.waits.heard(p):
             p.task.set_regs(self.tracer.waits.comes_home(p, deputy, flight, regs))
-        elif partial.cut_short(p.task, nr, regs, result) and not signalled:
+        elif (partial.cut_short(p.task, nr, regs, result) and not signalled) or partial.limited(p.task, nr, regs, result):
             rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)
             if flight is not None:
                 self.tracer.waits.comes_home_cut(p, deputy, flight, rest)

@@ -100,4 +100,31 @@ static void scattered(void)
 	ok(unlink("scatter"));
 }
 
-PROGRAM(PART(through_file), PART(through_pipe), PART(through_socket), PART(scattered))
+/* More than one message between nodes carries. */
+static void long_ones(void)
+{
+	const size_t n = (33 << 20) + 12345;
+	char *text = malloc(n);
+	check(text != NULL);
+	struct iovec v[3] = { { text, 100 }, { text + 100, n - 300 }, { text + n - 200, 200 } };
+	uint64_t sum = datagen(text, n, 6);
+	int fd = ok(open("long", O_RDWR | O_CREAT | O_TRUNC, 0600));
+
+	equal(write(fd, text, n), n);
+	equal(lseek(fd, 0, SEEK_CUR), n);
+	memset(text, 0, n);
+	equal(pread(fd, text, n, 0), n);
+	check(datasum(text, n) == sum);
+	equal(pwritev(fd, v, 3, 1), n);
+	memset(text, 0, n);
+	equal(lseek(fd, 1, SEEK_SET), 1);
+	equal(readv(fd, v, 3), n);
+	check(datasum(text, n) == sum);
+	equal(lseek(fd, 0, SEEK_CUR), n + 1);
+	equal(pread(fd, text, n, 10), n - 9);
+	ok(close(fd));
+	ok(unlink("long"));
+	free(text);
+}
+
+PROGRAM(PART(through_file), PART(through_pipe), PART(through_socket), PART(scattered), PART(long_ones))
