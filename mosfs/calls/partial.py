@@ -54,8 +54,10 @@ _LONG = {
     0: Shape.BYTES, 17: Shape.BYTES_AT, 18: Shape.BYTES_AT, 19: Shape.VECTOR, 295: Shape.VECTOR_AT, 296: Shape.VECTOR_AT,
     327: Shape.VECTOR_AT, 328: Shape.VECTOR_AT,
 }  # fmt: skip
+#: recvmmsg (flags in r10) waits for as many as it is asked for, unless one of these says otherwise.
+_RECVMMSG, MSG_DONTWAIT, MSG_WAITFORONE = 299, 0x40, 0x10000
 #: Calls whose result may have to be completed after an interruption.
-CALLS = frozenset({*_WHOLE, *_WAITALL})
+CALLS = frozenset({*_WHOLE, *_WAITALL, _RECVMMSG})
 
 
 class Carry(NamedTuple):
@@ -71,10 +73,13 @@ def _shape(nr: int, rdx: int, r10: int) -> Shape | None:
     if nr in _WAITALL:
         shape, at = _WAITALL[nr]
         return shape if (0, rdx, r10)[at] & MSG_WAITALL else None
+    if nr == _RECVMMSG:
+        return None if r10 & (MSG_DONTWAIT | MSG_WAITFORONE) else Shape.MESSAGES
     return _WHOLE.get(nr) or _LONG.get(nr)
 
 
-def _vector(task: Task, at: int, count: int) -> list[tuple[int, int]]:
+def vector(task: Task, at: int, count: int) -> list[tuple[int, int]]:
+    """(address, length) of each struct iovec."""
     return list(struct.iter_unpack("<QQ", task.read(at, 16 * count))) if 0 < count <= IOV_MAX else []
 
 
@@ -84,7 +89,7 @@ def _asked(task: Task, shape: Shape, rsi: int, rdx: int, r10: int) -> int:
             fields = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
             rsi, rdx, shape = fields[2], fields[3], Shape.VECTOR
         if shape in (Shape.VECTOR, Shape.VECTOR_AT):
-            return min(sum(length for _, length in _vector(task, rsi, rdx)), MAX_RW_COUNT)
+            return min(sum(length for _, length in vector(task, rsi, rdx)), MAX_RW_COUNT)
     except OSError:
         return 0
     return min(r10 if shape is Shape.COUNT else rdx, MAX_RW_COUNT)
@@ -129,12 +134,12 @@ def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
         case Shape.COUNT:
             return rsi, rdx, _left(r10, done)
         case Shape.VECTOR_AT:
-            return AREA, _lay_out(task, AREA, _vector(task, rsi, rdx), done), r10 if r10 == _HERE else r10 + done
+            return AREA, _lay_out(task, AREA, vector(task, rsi, rdx), done), r10 if r10 == _HERE else r10 + done
         case Shape.VECTOR:
-            return AREA, _lay_out(task, AREA, _vector(task, rsi, rdx), done), r10
+            return AREA, _lay_out(task, AREA, vector(task, rsi, rdx), done), r10
         case Shape.MESSAGE:
-            _name, _size, vector, count, _control, _room, flags = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
-            left = _lay_out(task, AREA + _MSGHDR.size, _vector(task, vector, count), done)
+            _name, _size, at, count, _control, _room, flags = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
+            left = _lay_out(task, AREA + _MSGHDR.size, vector(task, at, count), done)
             # names and control data belong to the first part
             task.write(AREA, _MSGHDR.pack(0, 0, AREA + _MSGHDR.size, left, 0, 0, flags))
             return AREA, rdx, r10

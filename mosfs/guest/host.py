@@ -491,6 +491,7 @@ class Host:
         if body.step is not None:
             self.serve.first_stop(body)
         body.interrupting = False
+        self.serve.whole(body)
         if body.state is State.FORKING:
             body.task.cont(request=SYSCALL)
         elif body.wanted is not None or body.infos or body.arming is not None:
@@ -575,8 +576,7 @@ class Host:
             result = partial.total(result, body.carry)
             partial.put_back(regs, body.carry)
             body.carry = None
-        regs.rax = result & NOTHING
-        regs.orig_rax = NOTHING
+        regs.rax, regs.orig_rax = result & NOTHING, NOTHING
         self._go_on(body, regs)
 
     def _go_on(self, body: Body, regs: Any) -> None:

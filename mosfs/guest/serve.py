@@ -15,7 +15,7 @@ import msgspec
 
 from mosfs.abi import commands
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
-from mosfs.calls import partial
+from mosfs.calls import endless, partial
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, private, stays_in_body
 from mosfs.calls.request import Blob, Request
@@ -94,7 +94,6 @@ class Serve:
             202: self._futex,
             218: self._set_tid_address,
             219: self._plain,
-            130: self._plain,
             160: self._setrlimit,
             302: self._setrlimit,
             231: self._exit,
@@ -206,6 +205,13 @@ class Serve:
             return body.task.read_words(where, 1)[0] & ~_KILL_STOP if where else None
         except OSError:
             return None
+
+    def whole(self, body: Body) -> None:
+        """At a stop that we asked for: getrandom(2), alone of the calls that a body makes itself, may have been cut short."""
+        regs = body.task.peek_regs()
+        if regs.orig_rax == endless.SYS_GETRANDOM:
+            regs.rax = endless.complete(body.task, endless.SYS_GETRANDOM, regs, signed(regs.rax)) & NOTHING
+            body.task.set_regs(regs)
 
     # ------------------------------------------------------------------ signals and identity
 

@@ -18,7 +18,7 @@ from mosfs.calls.request import pack_reply, unpack_reply
 from mosfs.home.carrier import NoPrivateSpace
 from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.program import Link, Phase, Place, Program
-from mosfs.home.registers import arguments, result_at
+from mosfs.home.registers import arguments, broken_off, result_at
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
@@ -138,13 +138,19 @@ class Arrival:
             deputy.resume_sleep()
             return
         if interrupted(result):
-            # a signal that only the call's own temporary mask lets in will meet the call when it is made again
-            if signalled and p.carry is not None and self.moves.departure.deliverable(p):
-                p.task.set_regs(self._carried(p, regs, 0))
+            # what remains of a transfer is made again (a signal ends it: `Transfers`); so is a sleep without its restart block
+            if p.carry is not None or (is_sleep(result) and not self.moves.departure.deliverable(p)):
+                p.task.set_regs(regs)
+            else:  # a signal that only the call's own temporary mask lets in will meet it when it is made again
+                p.task.stand(broken_off(regs, nr, result))
+        elif result == -errno.EINTR and flight is not None and not signalled:
+            over = self.tracer.waits.comes_home(p, deputy, flight)
+            if over is not None:
+                p.task.set_regs(self._carried(p, regs, over))
+            elif p.carry is not None:
+                p.task.set_regs(regs)
             else:
-                p.task.set_regs(self.moves.departure.again(p, nr, result, regs))
-        elif result == -errno.EINTR and flight is not None and not signalled and not self.tracer.waits.heard(p):
-            p.task.set_regs(self.tracer.waits.comes_home(p, deputy, flight, regs))
+                p.task.stand(broken_off(regs, nr, result))
         elif (partial.cut_short(p.task, nr, regs, result) and not signalled) or partial.limited(p.task, nr, regs, result):
             rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)
             if flight is not None:
@@ -249,6 +255,7 @@ class Arrival:
         if not busy or deputy.flight is None:
             return self._held_outcome(p, infos)
         flight = deputy.flight
+        result = deputy.completed(flight, result)
         if flight.carry is not None:
             result = partial.total(result, flight.carry)
         outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))

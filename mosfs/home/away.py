@@ -489,7 +489,7 @@ class Away:
         elif deputy.interrupting and deputy.state is State.PARKED:
             self._became_ready(p, deputy)
         elif deputy.interrupting and p.sleeping is not None and p.move is not None and p.move.phase is Phase.STOPPING:
-            self.tracer.moves.departure.depart_sleeping(p, deputy)
+            self.tracer.moves.departure.stopped_sleeping(p, deputy)
         else:
             deputy.interrupting = False
             p.task.cont()

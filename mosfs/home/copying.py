@@ -10,9 +10,9 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from mosfs.home.deputy import Deputy, State, is_sleep
+from mosfs.home.deputy import Deputy, State
 from mosfs.home.program import Link, Phase, Program
-from mosfs.migrate.capture import RESTARTS, signed, user_regs
+from mosfs.migrate.capture import user_regs
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Next, Precopy, mappings
 from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild
@@ -62,15 +62,13 @@ class Copying:
             self.moves.departure.depart(p, stop)
             return
         except (CannotMove, ChannelLost) as error:
-            p.task.set_regs(stay)
+            self.moves.departure.stand_again(p, original, stay)
             self.tracer.go_on(p)
             self.moves.failed(p, move.link, str(error))
             return
         move.phase = Phase.COPYING
         self.under_way.append(p)
-        nr, result = (p.broken, -errno.EINTR) if p.broken >= 0 else (signed(original.orig_rax), signed(original.rax))
-        broken = stop is Stop.TRAP and nr >= 0 and (p.broken >= 0 or result in RESTARTS) and not is_sleep(result)
-        p.task.set_regs(self.moves.departure.again(p, nr, result, stay) if broken else stay)
+        self.moves.departure.stand_again(p, original, stay)
         self.tracer.go_on(p)
         lib.mos_unfollow(self.tracer.pump)
 

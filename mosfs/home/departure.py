@@ -17,9 +17,9 @@ from mosfs.calls.request import Request
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import Deputy, Kept, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
-from mosfs.home.registers import arguments
+from mosfs.home.registers import arguments, goes_on, in_call
 from mosfs.migrate import image
-from mosfs.migrate.capture import RESTARTS, SYS_RESTART_SYSCALL, capture, mm_addresses, signed, user_regs
+from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mm_addresses, signed, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove, read_maps, travelling
 from mosfs.migrate.pages import send_all
@@ -91,14 +91,14 @@ class Departure:
         sets = status_sets(p.pid)
         return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"])
 
-    def again(self, p: Program, nr: int, result: int, regs: Any) -> Any:
-        """Registers with which a call that was broken off with ``result`` goes on here; ``regs`` stand before it.
+    def stand_again(self, p: Program, stopped: Any, regs: Any) -> None:
+        """Put a program back where we have stopped it: ``stopped`` are its registers of then, ``regs`` stand before an instruction.
 
-        A signal that came meanwhile meets the call, not the instruction before it: what that means is the kernel's business."""
-        if not self.deliverable(p) or (result == -errno.EINTR and not self.tracer.waits.heard(p)):
-            return regs
-        p.restart = (nr, result)
-        return behind(regs, result)
+        A signal that came meanwhile meets the call that our stop broke off, not the instruction before it."""
+        if in_call(stopped):
+            p.task.stand(goes_on(stopped))
+        else:
+            p.task.set_regs(regs)
 
     def depart(self, p: Program, stop: Stop) -> None:
         """Capture a stopped program at home and send it. On failure it goes on here."""
@@ -111,7 +111,7 @@ class Departure:
         self.note_sleep(p, regs)
         sleep = p.asleep if stop is not Stop.SECCOMP else None
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
-        move.regs = stay
+        move.regs, move.stopped = stay, original
         try:
             vmas = overlaid(travelling(read_maps(p.pid), stay.rsp), p.names)
             with Calls(p.task, base=original) as call:
@@ -139,8 +139,8 @@ class Departure:
         """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
 
         Transfers that are cut short, and calls that are not simply forwarded, are made again by the body."""
-        nr = p.broken if p.broken >= 0 else signed(regs.orig_rax)
-        if stop is not Stop.TRAP or nr < 0 or (p.broken < 0 and signed(regs.rax) not in RESTARTS):
+        nr = signed(regs.orig_rax)
+        if stop is not Stop.TRAP or not in_call(regs):
             return None
         if is_sleep(signed(regs.rax)) or nr == SYS_RESTART_SYSCALL:
             return Request(SYS_RESTART_SYSCALL, (0,) * 6, mask)
@@ -149,12 +149,21 @@ class Departure:
             return None
         return marshal(row, arguments(stay), mask, p.task)
 
+    def stopped_sleeping(self, p: Program, deputy: Deputy) -> None:
+        """The same of a program whose sleep began away. One that a signal has just ended is seen to its end first."""
+        deputy.interrupting = False
+        if not p.infos:
+            self.depart_sleeping(p, deputy)
+            return
+        p.task.cont()
+        if not self.moves.retry_later(p):
+            self.moves.abandon(p, "signals do not cease")
+
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
         move = p.move
         assert move is not None and move.link is not None
         move.frozen_at = time.monotonic()
-        deputy.interrupting = False
         try:
             vmas = overlaid(travelling(read_maps(p.pid), p.sleeping.rsp), p.names)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
@@ -229,7 +238,7 @@ class Departure:
         if p.sleeping is not None and p.deputy is not None:
             p.deputy.resume_sleep()
         elif not p.held:
-            p.task.set_regs(regs)
+            self.stand_again(p, move.stopped, regs)
             self.tracer.go_on(p)
         else:  # in its own control call: behind it; or before its first instruction
             p.task.set_regs(behind(regs, 0) if move.waiting else regs)

@@ -18,8 +18,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
-from mosfs.calls import partial
+from mosfs.calls import endless, partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, returned
 from mosfs.calls.timeouts import Wait
@@ -227,16 +228,26 @@ class Deputy:
         flight = self.flight
         assert flight is not None, "a call ended that was never started"
         nr = flight.request.nr
+        if flight.spared and nr in endless.CALLS:
+            return self.completed(flight, result)
         if flight.spared and nr in partial.CALLS:
             flight.spared = False
-            regs = copy_regs(self.base)
-            regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 = flight.args
+            regs = self._regs_of(flight)
             if partial.cut_short(self.task, nr, regs, result):
                 left, flight.carry = partial.remainder(self.task, nr, regs, result, flight.carry)
                 flight.args = (left.rdi, left.rsi, left.rdx, left.r10, left.r8, left.r9)
                 self._run(nr, flight.args)
                 return None
         return result if flight.carry is None else partial.total(result, flight.carry)
+
+    def completed(self, flight: Flight, result: int) -> int:
+        """The result of a flight that was interrupted, if its source has no end (`calls.endless`)."""
+        return endless.complete(self.task, flight.request.nr, self._regs_of(flight), result)
+
+    def _regs_of(self, flight: Flight) -> Any:
+        regs = copy_regs(self.base)
+        regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 = flight.args
+        return regs
 
     def finish(self, result: int) -> tuple[Flight, list[tuple[int, bytes]]]:
         """BUSY -> READY at the end of the flight: what it brought back."""

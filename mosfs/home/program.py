@@ -110,6 +110,7 @@ class Move:
     phase: Phase = Phase.CHANNEL
     link: Link | None = None
     regs: Any = None
+    stopped: Any = None  # registers at the stop in which the program was captured at home
     order: MoveOrder | None = None  # for the old host, of a move between two nodes
     started: float = field(default_factory=time.monotonic)
     frozen_at: float = 0.0
@@ -155,7 +156,6 @@ class Program:
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
     carry: Carry | None = None  # it is in the middle of a transfer that we cut short
     idle: Idle | None = None  # as it was when we interrupted it
-    broken: int = -1  # the call that our stop has just ended with EINTR: its registers stand before it again
     wait: Wait | None = None  # it is in a call with a limited time that is made again
     used: Used = field(default_factory=Used)  # CPU time away, in all
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
@@ -165,7 +165,6 @@ class Program:
     parent: int = 0
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
     interrupted: bool = False  # we have asked it to stop
-    restart: tuple[int, int] | None = None  # (call, result) for the kernel's restart logic at the next delivery
     clock_page: bytes = b""
     last_move: tuple[int, str, str] = (0, "", "ok")
     freeze_ms: float = 0.0
@@ -212,7 +211,7 @@ class Program:
             or self.filters or self.disinherits or self.infos
             or any(
                 state is not None for state in (
-                    self.deputy, self.mail, self.private, self.inherited, self.carry, self.restart, self.asleep, self.sleeping,
+                    self.deputy, self.mail, self.private, self.inherited, self.carry, self.asleep, self.sleeping,
                     self.trace, self.called,
                 )
             )

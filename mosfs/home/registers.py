@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
-from mosfs.migrate.capture import signed
+from mosfs.migrate.capture import ERESTARTNOHAND, RESTARTS, signed
 from mosfs.trace import layout
+from mosfs.trace.task import NOTHING, behind, copy_regs
 
 
 def arguments(regs: Any) -> tuple[int, ...]:
@@ -22,3 +24,23 @@ def result_at(regs: Any) -> int:
     if regs.rip == layout.STUB_AFTER:
         return signed(regs.rax)
     return signed(regs.rdi)
+
+
+def broken_off(regs: Any, nr: int, result: int) -> Any:
+    """Registers as at the stop that broke call ``nr`` off with ``result`` (for `Task.stand`); ``regs`` stand before the call."""
+    stopped = behind(regs, result)
+    stopped.orig_rax = nr & NOTHING
+    return goes_on(stopped)
+
+
+def in_call(stopped: Any) -> bool:
+    """``stopped`` are registers at a stop that broke a call off, which would have gone on without it."""
+    return signed(stopped.orig_rax) >= 0 and (signed(stopped.rax) in RESTARTS or signed(stopped.rax) == -errno.EINTR)
+
+
+def goes_on(stopped: Any) -> Any:
+    """The same for the kernel's restart logic: a call that returns EINTR after any interruption goes on if no handler is called."""
+    regs = copy_regs(stopped)
+    if signed(regs.rax) == -errno.EINTR:
+        regs.rax = -ERESTARTNOHAND & NOTHING
+    return regs

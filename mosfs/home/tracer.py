@@ -17,7 +17,7 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.calls import cputime, partial
+from mosfs.calls import cputime
 from mosfs.home.away import AFFINITY, Away
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.controls import Controls
@@ -34,14 +34,14 @@ from mosfs.home.settings import inherit, of_child
 from mosfs.home.tracing import Traces
 from mosfs.home.transfers import Transfers
 from mosfs.home.usage import Statistics
-from mosfs.home.waits import Waits
+from mosfs.home.waits import LONG, Waits
 from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone
+from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.messages import (
@@ -103,7 +103,7 @@ class Tracer:
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow = 1
         self.pump.settles = self.pump.pass_opens = 1
-        for number in partial.CALLS:
+        for number in LONG:
             self.pump.transfers[number] = 1
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
@@ -426,7 +426,6 @@ class Tracer:
                 p.disinherits = []
             if p.inherited is not None:
                 self.private.born(p)
-            p.broken = -1
             if p.interrupted:
                 self.transfers.mend(p)
                 self.waits.stopped(p)
@@ -483,7 +482,7 @@ class Tracer:
         self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
         p.names = []
-        p.sleeping, p.restart, p.wait = None, None, None
+        p.sleeping, p.wait = None, None
         p.infos.clear()
         self.mails.exec_done(p)
         p.comm = comm_of(p.pid)
@@ -555,15 +554,12 @@ class Tracer:
 
     def _signal(self, p: Program, sig: int) -> None:
         regs = p.task.peek_regs()
-        if p.restart is not None:
-            number, result = p.restart
-            p.restart = None
-            regs.orig_rax, regs.rax = number, result & NOTHING
-            p.task.set_regs(regs)
-        else:
-            self.moves.departure.note_sleep(p, regs)
-            if self.waits.spare(p, regs, sig):
-                self.transfers.mend(p, again=p.interrupted)
+        self.moves.departure.note_sleep(p, regs)
+        if self.waits.spare(p, regs, sig):
+            self.transfers.mend(p, again=p.interrupted)
+        elif (p.carry is not None or p.wait is not None) and self.waits.hears(p, sig):
+            self.waits.over(p)
+            self.transfers.ended_by_signal(p, copy_regs(regs))
         p.task.cont(sig, SYSCALL if p.carry is not None or p.wait is not None else CONT)
 
     def _trapped(self, p: Program) -> None:

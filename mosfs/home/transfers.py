@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from mosfs.calls import partial
+from mosfs.calls import endless, partial
 from mosfs.home.program import Program
 from mosfs.migrate.capture import RESTARTS, signed
-from mosfs.trace.task import NOTHING, SYSCALL, copy_regs
+from mosfs.trace.task import NOTHING, SYSCALL, behind, copy_regs
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -23,7 +23,10 @@ class Transfers:
         p.interrupted = again
         regs = p.task.peek_regs()
         nr, result = signed(regs.orig_rax), signed(regs.rax)
-        if partial.cut_short(p.task, nr, regs, result):
+        if nr in endless.CALLS:
+            regs.rax = endless.complete(p.task, nr, regs, result) & NOTHING
+            p.task.set_regs(regs)
+        elif partial.cut_short(p.task, nr, regs, result):
             before = copy_regs(regs)
             before.rip -= 2
             before.rax, before.orig_rax = nr, NOTHING
@@ -37,6 +40,19 @@ class Transfers:
         regs.rax = partial.total(signed(regs.rax), p.carry) & NOTHING
         partial.put_back(regs, p.carry)
         p.carry = None
+
+    def ended_by_signal(self, p: Program, regs: Any) -> None:
+        """A signal comes in the middle of a transfer that we cut short, or before its next part."""
+        made = signed(regs.orig_rax) >= 0
+        if p.carry is None or not partial.concerns(p.carry, signed(regs.orig_rax if made else regs.rax), regs):
+            return
+        if not made:
+            regs = behind(regs, 0)
+        elif signed(regs.rax) not in RESTARTS:
+            return
+        regs.orig_rax = NOTHING
+        self.end(p, regs)
+        p.task.set_regs(regs)
 
     def at_syscall(self, p: Program) -> None:
         """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""

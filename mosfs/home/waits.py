@@ -11,16 +11,16 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from mosfs.calls import partial, timeouts
+from mosfs.calls import endless, partial, timeouts
 from mosfs.calls.timeouts import Wait
 from mosfs.home.deputy import Deputy, Flight, State
 from mosfs.home.program import Place, Program
-from mosfs.home.registers import arguments
+from mosfs.home.registers import arguments, goes_on
 from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.idle import same_sleep
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import NOTHING, TaskGone, behind, copy_regs, status_sets
+from mosfs.trace.task import NOTHING, TaskGone, copy_regs, status_sets
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 SYS_GETSOCKOPT = 55
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
+
+
+#: Calls that an interruption ends early without an error.
+LONG = partial.CALLS | endless.CALLS
 
 
 class Waits:
@@ -42,22 +46,23 @@ class Waits:
         sets = status_sets(p.pid)
         return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
 
+    def hears(self, p: Program, sig: int) -> bool:
+        """Does ``sig`` do something to this program?"""
+        return not _unheard(status_sets(p.pid)) >> (sig - 1) & 1
+
     def spare(self, p: Program, regs: Any, sig: int) -> bool:
         """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
 
         True if it may have cut a transfer short (`calls.partial`)."""
         result, number = signed(regs.rax), signed(regs.orig_rax)
-        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in partial.CALLS)):
+        if number < 0 or not (result == -errno.EINTR or (result > 0 and number in LONG)):
             return False
-        if not _unheard(status_sets(p.pid)) >> (sig - 1) & 1:
+        if self.hears(p, sig):
             return False
         if sig == signal.SIGPIPE:
             return False  # it tells why the transfer ended there, and did not cut it short
         if result == -errno.EINTR:
-            again = copy_regs(regs)
-            again.rip -= 2
-            again.rax = regs.orig_rax
-            again.orig_rax = NOTHING
+            again = goes_on(regs)
             if p.deputy is None:
                 self.begin(p, number, arguments(regs), copy_regs(regs))
             else:
@@ -78,15 +83,13 @@ class Waits:
             return
         r = copy_regs(regs)
         wait = self.begin(p, nr, arguments(r), r)
-        r.orig_rax = NOTHING
         if wait is not None and time.monotonic() >= wait.until:
-            r.rax = timeouts.result(nr) & NOTHING
+            r.rax, r.orig_rax = timeouts.result(nr) & NOTHING, NOTHING
             self.over(p)
             if p.carry is not None:
                 self.tracer.transfers.end(p, r)
         else:
-            r.rip -= 2
-            r.rax = p.broken = nr
+            r = goes_on(r)
         p.task.set_regs(r)
 
     def begin(self, p: Program, nr: int, args: tuple[int, ...], base: Any) -> Wait | None:
@@ -114,8 +117,7 @@ class Waits:
         if (nr, arguments(regs)) != (wait.nr, wait.args):
             self.over(p)
         elif result == -errno.EINTR:
-            self.stopped(p)
-            return p.wait is not None
+            return True  # by our interrupt, or by a signal: either stops it behind this
         elif result != -errno.ENOSYS:
             self.over(p)
         return False
@@ -143,21 +145,18 @@ class Waits:
         if flight.wait is not None:
             self._running[p.pid] = p
 
-    def comes_home(self, p: Program, deputy: Deputy, flight: Flight, regs: Any) -> Any:
-        """A flight that ended with EINTR because the program came home: the registers with which it goes on. ``regs``: those of the
-        body, before the call."""
+    def comes_home(self, p: Program, deputy: Deputy, flight: Flight) -> int | None:
+        """A flight that ended with EINTR because the program came home: what it returns if its time is over, else it goes on."""
         self._of_flight(p, deputy, flight)
         p.wait = flight.wait
         if p.wait is None:
-            return regs
+            return None
         if time.monotonic() < p.wait.until:
             self._running[p.pid] = p
-            return regs
-        after = behind(regs, timeouts.result(p.wait.nr))
+            return None
+        result = timeouts.result(p.wait.nr)
         self.over(p)
-        if p.carry is not None:
-            self.tracer.transfers.end(p, after)
-        return after
+        return result
 
     def comes_home_cut(self, p: Program, deputy: Deputy, flight: Flight, rest: Any) -> None:
         """The same after a part of a transfer, which goes on with the registers ``rest``."""

@@ -352,6 +352,26 @@ int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long
 }
 
 /*
+ * Stop a stopped task anew, in no call of its own, where its kernel looks for signals (get_signal), and give it `regs`, as they may be
+ * at such a stop: with a call in orig_rax and an ERESTART* result, the kernel decides what becomes of that call. It runs nothing
+ * between. 1: something else happened, *status is the wait status.
+ */
+int mos_stand(int pid, struct mos_regs *regs, int *status)
+{
+    struct mos_regs r = *regs;
+    int e;
+    r.orig_rax = -1;
+    if (ptrace(PTRACE_SETREGS, pid, 0, &r) || ptrace(PTRACE_INTERRUPT, pid, 0, 0) || ptrace(PTRACE_CONT, pid, 0, 0))
+        return -errno;
+    e = mos_waitpid(pid, status, __WALL);
+    if (e < 0)
+        return e;
+    if (!WIFSTOPPED(*status) || *status >> 16 != 128)
+        return 1;
+    return ptrace(PTRACE_SETREGS, pid, 0, regs) ? -errno : 0;
+}
+
+/*
  * One system call in a stopped task, start to end. 0: done, *result holds its value and the task stands in the stub.
  * 1: something else happened, *status is the wait status (death, a stop signal); the caller decides. With 0 *status is not 0 when
  * an earlier PTRACE_INTERRUPT took effect meanwhile: its stop is used up.

@@ -96,6 +96,16 @@ class Task:
     def set_regs(self, regs: Any) -> None:
         check(lib.mos_setregs(self.pid, regs), "registers", self.pid)
 
+    def stand(self, regs: Any) -> None:
+        """Stop it anew where its kernel looks for signals, with ``regs`` as they may be at such a stop.
+
+        A call in them that was broken off (orig_rax, and an ERESTART* result) meets the signals that wait, or come, as natively:
+        it is not the same to take a signal before a call and in it. TaskGone if it ends.
+        """
+        status = ffi.new("int *")
+        if check(lib.mos_stand(self.pid, regs, status), "stop", self.pid):
+            raise TaskGone(self.pid, int(status[0]))
+
     def peek_xstate(self) -> bytes:
         """NT_X86_XSTATE as the kernel gives it: FPU, SSE, AVX, AVX-512, PKRU."""
         size = 16384

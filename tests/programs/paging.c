@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/time.h>
+#include <sys/uio.h>
 
 #define PAGE 4096
 static void *const nowhere = (void *)8;
@@ -161,4 +162,31 @@ static void random_bytes(void)
 	refused(syscall(SYS_getrandom, a, 8, 0xff00), EINVAL);
 }
 
-PROGRAM(PART(locked), PART(residence), PART(keys), PART(futexes), PART(lists), PART(random_bytes))
+/* Sources without an end give all that they are asked for, unless a signal comes. */
+static void endless(void)
+{
+	static unsigned char a[3000000];
+	static const char *const names[] = { "/dev/zero", "/dev/full", "/dev/urandom", "/dev/random" };
+
+	for (int n = 0; n < 10; n++) {
+		memset(a, 1, sizeof(a));
+		if (n % 5 == 4) {
+			equal(syscall(SYS_getrandom, a, sizeof(a), 0), sizeof(a));
+		} else {
+			int fd = ok(open(names[n % 5], O_RDONLY));
+			struct iovec parts[3] = { { a, 100 }, { a + 100, sizeof(a) / 2 }, { a + 100 + sizeof(a) / 2, sizeof(a) - sizeof(a) / 2 - 100 } };
+
+			equal(n & 1 ? readv(fd, parts, 3) : read(fd, a, sizeof(a)), sizeof(a));
+			ok(close(fd));
+		}
+		size_t zeros = 0;
+		for (size_t i = 0; i < sizeof(a); i++)
+			zeros += !a[i];
+		if (n % 5 < 2)
+			equal(zeros, sizeof(a));
+		else
+			check(zeros > sizeof(a) / 300 && zeros < sizeof(a) / 200);
+	}
+}
+
+PROGRAM(PART(locked), PART(residence), PART(keys), PART(futexes), PART(lists), PART(random_bytes), PART(endless))

@@ -226,7 +226,8 @@ static void one_alarm_is_enough(void)
 		struct pollfd f = { p[0], POLLIN, 0 };
 		struct timeval tv = { 30, 0 };
 		struct timespec ts = { 30, 0 };
-		struct itimerval timer = { { 0, 0 }, { delay() / 1000, delay() % 1000 * 1000 } };
+		long ms = delay() < 40 ? 40 : delay(); /* enough to come to the wait */
+		struct itimerval timer = { { 0, 0 }, { ms / 1000, ms % 1000 * 1000 } };
 		fd_set r;
 
 		FD_ZERO(&r);
@@ -235,6 +236,51 @@ static void one_alarm_is_enough(void)
 		equal(how == 0 ? poll(&f, 1, 30000) : how == 1 ? select(p[0] + 1, &r, NULL, NULL, &tv) :
 			how == 2 ? epoll_wait(ep, &e, 1, 30000) : how == 3 ? nanosleep(&ts, NULL) : read(p[0], &c, 1), -1);
 		equal(errno, EINTR);
+	}
+	ok(sigaction(SIGALRM, &old, NULL));
+	ok(close(ep));
+	ok(close(p[0]));
+	ok(close(p[1]));
+}
+
+static volatile int alarms;
+
+static void count_alarm(int sig UNUSED)
+{
+	alarms++;
+}
+
+/* Many waits, each ended by its first alarm: whatever a move does with a call, the signal that comes meanwhile meets the call. */
+static void each_alarm_ends_a_wait(void)
+{
+	struct itimerval none = { { 0, 0 }, { 0, 0 } };
+	struct sigaction sa = { .sa_handler = count_alarm }, old;
+	struct epoll_event e = { EPOLLIN, { .u32 = 1 } };
+	struct pollfd f = { .events = POLLIN };
+	int p[2], ep = ok(epoll_create1(0));
+	sigset_t none_blocked;
+	char c;
+
+	sigemptyset(&none_blocked);
+	ok(pipe(p));
+	f.fd = p[0];
+	ok(epoll_ctl(ep, EPOLL_CTL_ADD, p[0], &e));
+	ok(sigaction(SIGALRM, &sa, &old));
+	for (int n = 0; n < 10; n++) {
+		/* the second alarm only ends a wait that has missed the first */
+		struct itimerval timer = { { 5, 0 }, { 0, seconds < 0.5 ? 40000 : 60000 + n * 79193 % 140000 } };
+
+		alarms = 0;
+		ok(setitimer(ITIMER_REAL, &timer, NULL));
+		switch (n % 5) {
+		case 0: refused(read(p[0], &c, 1), EINTR); break;
+		case 1: refused(poll(&f, 1, -1), EINTR); break;
+		case 2: refused(epoll_wait(ep, &e, 1, -1), EINTR); break;
+		case 3: refused(pause(), EINTR); break;
+		case 4: refused(sigsuspend(&none_blocked), EINTR); break;
+		}
+		ok(setitimer(ITIMER_REAL, &none, NULL));
+		equal(alarms, 1);
 	}
 	ok(sigaction(SIGALRM, &old, NULL));
 	ok(close(ep));
@@ -323,5 +369,5 @@ static void vfork_waits(void)
 	reaped(pid, 23);
 }
 
-PROGRAM(PART(read_a_pipe), PART(write_a_pipe), PART(poll_of_the_heap), PART(poll_select_epoll), PART(wait_for_a_child), PART(wait_for_a_signal), PART(one_alarm_is_enough),
+PROGRAM(PART(read_a_pipe), PART(write_a_pipe), PART(poll_of_the_heap), PART(poll_select_epoll), PART(wait_for_a_child), PART(wait_for_a_signal), PART(one_alarm_is_enough), PART(each_alarm_ends_a_wait),
 	PART(wait_for_locks), PART(open_a_fifo), PART(accept_and_receive), PART(vfork_waits))
