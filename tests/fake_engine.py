@@ -52,6 +52,10 @@ def receive(sock: socket.socket) -> tuple[object, socket.socket | None]:
     return decode_control(data), beside[0] if beside else None
 
 
+def prepare() -> None:
+    """There is nothing that all need."""
+
+
 def main(spawn: SpawnTracer | SpawnHost, sock: socket.socket) -> int:
     return tracer(spawn, sock) if isinstance(spawn, SpawnTracer) else host(spawn, sock)
 

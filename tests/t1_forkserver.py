@@ -21,6 +21,10 @@ from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnT
 ENGINE = '''
 import os, signal, sys
 
+def prepare():
+    pass
+
+
 def main(spawn, sock):
     fds = sorted(int(n) for n in os.listdir("/proc/self/fd"))
     modules = [m for m in ("trio", "pyfuse3") if m in sys.modules]

@@ -1,8 +1,9 @@
 """The fork server: a warm, single-threaded process that forks a tracer or a host for each request of mosd.
 
 ``python -m mosfs.daemon.forkserver FD``: FD is one end of a SEQPACKET pair. The modules of tracer and host are loaded
-once here, so a forked child works within a millisecond. It must never import trio or pyfuse3: their threads and
-descriptors would be the children's too. It ends when mosd closes its end; the children live on in their own sessions.
+once here, and what all of them need is prepared, so a forked child works within a millisecond. It must never import trio
+or pyfuse3: their threads and descriptors would be the children's too. It ends when mosd closes its end; the children live on
+in their own sessions.
 """
 
 from __future__ import annotations
@@ -115,10 +116,12 @@ def serve(sock: socket.socket, tracer: ModuleType, host: ModuleType) -> None:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="mos-forkserver")
     parser.add_argument("fd", type=int)
-    parser.add_argument("--tracer", default=TRACER, help="module with main() and adopt()")
-    parser.add_argument("--host", default=HOST, help="module with main()")
+    parser.add_argument("--tracer", default=TRACER, help="module with prepare(), main() and adopt()")
+    parser.add_argument("--host", default=HOST, help="module with prepare() and main()")
     options = parser.parse_args(arguments)
     tracer, host = importlib.import_module(options.tracer), importlib.import_module(options.host)
+    tracer.prepare()
+    host.prepare()
     rename("mos-forkserver")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Ignored: the kernel reaps the children

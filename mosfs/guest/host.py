@@ -40,6 +40,7 @@ from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
+from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
 from mosfs.trace.task import NOTHING, SYSCALL, Task, TaskGone, behind
@@ -588,6 +589,13 @@ class Host:
             body.paused = True
         else:
             body.task.cont()
+
+
+def prepare() -> None:
+    """What every host needs, made once by the process that forks them."""
+    guest_filter()
+    clocks.native_counter()
+    cpu.features()
 
 
 def main(order: SpawnHost, data: socket.socket) -> int:

@@ -7,6 +7,7 @@ file was opened. Writing is the deputy's: limits, quotas and set-ID bits depend 
 
 from __future__ import annotations
 
+import mmap
 import os
 
 from mosfs.abi.args import as_c_int
@@ -26,7 +27,7 @@ class Direct:
     """One buffer for all programs of a tracer."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray(ROOM)
+        self._buffer = mmap.mmap(-1, ROOM, mmap.MAP_PRIVATE)  # takes memory only when it is used
         self._room = ffi.from_buffer(self._buffer)
         self._view = memoryview(self._buffer)
 

@@ -12,10 +12,13 @@ import socket
 import traceback
 from contextlib import suppress
 
+from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.migrate.capture import comm_of
+from mosfs.trace import embark
+from mosfs.trace.clock import native_counter
 from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.messages import AdoptTracer, ProcState, Settings, SpawnTracer
 
@@ -28,6 +31,13 @@ def why_not_seized(error: Exception) -> str:
     }  # fmt: skip
     found = texts.get(error.errno or 0) if isinstance(error, OSError) else None
     return text(found) if found is not None else str(error)
+
+
+def prepare() -> None:
+    """What every tracer needs, made once by the process that forks them."""
+    embark.prepare()
+    native_counter()
+    cpu.features()
 
 
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:

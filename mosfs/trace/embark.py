@@ -44,6 +44,13 @@ def _syscall_offset() -> int:
     return image.index(b"\x0f\x05")
 
 
+def prepare() -> None:
+    """Make what every program gets, once for all tracers that are forked from this process."""
+    vdso_image()
+    _syscall_offset()
+    seccomp.home_filter()
+
+
 def low_pages(clock_page: bytes) -> bytes:
     """Contents of the low region from `layout.STUB` to the end of the vDSO."""
     return layout.STUB_CODE.ljust(layout.PAGE, b"\xcc") + clock_page.ljust(layout.PAGE, b"\0") + vdso_image()
