@@ -149,10 +149,11 @@ class Lab:
 
 @contextmanager
 def lab(
-    tmp_path: Path, count: int, *, netns: bool = False, balance: bool = False, memory: Sequence[float] = ()
+    tmp_path: Path, count: int, *, netns: bool = False, balance: bool = False, cpus: Sequence[float] = (),
+    memory: Sequence[float] = (),
 ) -> Iterator[Lab]:
-    """A lab of ``count`` nodes; ``memory``: megabytes that each may use. At the end it is taken down, and whatever is left then
-    is a failure.
+    """A lab of ``count`` nodes; ``cpus``, ``memory``: processors and megabytes that each may use. At the end it is taken down, and
+    whatever is left then is a failure.
 
     When the test fails, the logs of all nodes go to its output and to ``tmp_path``/logs. The lab lives elsewhere: in a
     folder with a short name (for its sockets) that other users can enter.
@@ -164,7 +165,7 @@ def lab(
         scripts.mkdir()
         install_launchers.install(str(scripts))
         plan = labs.Plan.make(str(folder / "lab"), count, own_block(), netns, balance)
-        plan = replace(plan, memory=memory).limited()
+        plan = replace(plan, cpus=cpus, memory=memory).limited()
         environ = {**os.environ, "MOSLAB_ROOT": plan.root, "PATH": f"{scripts}:{os.environ['PATH']}"}
         labs.up(plan)
         running = Lab(plan, environ)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,11 @@ def running(nodes: Lab, *commands: tuple[str, ...]) -> Iterator[list[int]]:
         wait_until(lambda: not any(nodes.tree(n).pids("proc") or nodes.tree(n).pids("guests") for n in (1, 2, 3)))
 
 
+def groups(controller: str) -> bool:
+    """Whether this machine lets us limit the ``controller`` (cpu, memory) of a node."""
+    return any(os.access(f"/sys/fs/cgroup/{path}", os.W_OK) for path in (controller, "cgroup.subtree_control"))
+
+
 def where(nodes: Lab, pid: int) -> str:
     return nodes.tree(1).read(f"proc/{pid}/where").strip()
 
@@ -81,6 +87,37 @@ def test_an_io_bound_program_comes_home_and_a_cpujob_does_not(nodes: Lab) -> Non
         wait_until(lambda: where(nodes, ordinary) == "here", PATIENCE)
         wait_until(lambda: history(nodes, cpujob).get("calls", 0) > 100, PATIENCE)
         assert where(nodes, cpujob) == "2"
+
+
+def moves(nodes: Lab, pids: list[int], seconds: float) -> float:
+    """Moves a minute and program, in so many seconds."""
+    def made() -> int:
+        return sum(int(nodes.tree(1).read(f"proc/{pid}/nmigs")) for pid in pids)
+
+    before = made()
+    time.sleep(seconds)
+    return (made() - before) * 60 / seconds / len(pids)
+
+
+def test_no_ping_pong(nodes: Lab, spin: str) -> None:
+    """Three programs on each of three nodes: there is nothing to gain."""
+    with running(nodes, *[(place, spin) for place in ("-h", "-2", "-3") * 3]) as pids:
+        wait_until(lambda: all(history(nodes, pid).get("age", 0) > 0.2 for pid in pids), PATIENCE)
+        assert moves(nodes, pids, 7) < 1
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not groups("cpu"), reason="no control groups for processors here")
+def test_no_ping_pong_in_a_steady_overload(tmp_path: Path, spin: str) -> None:
+    """Twelve programs start on one of four unequal nodes; what is left to move after they have levelled out is next to nothing."""
+    with cluster.lab(tmp_path, 4, balance=True, cpus=(0.5, 0.3, 0.25, 0.15)) as unequal:
+        pids = [unequal.start(1, "mosrun", spin).pid for _ in range(12)]
+        for pid in pids:
+            unequal.process(pid)
+        wait_until(lambda: {where(unequal, pid) for pid in pids} == {"here", "2", "3", "4"}, PATIENCE)
+        wait_until(lambda: moves(unequal, pids, 20) < 1, PATIENCE)
+        rates = [moves(unequal, pids, 60) for _ in range(3)]
+        assert max(rates) < 1, rates
 
 
 def test_a_locked_program_stays(nodes: Lab, spin: str) -> None:
@@ -131,12 +168,7 @@ print("grown", sum(block[-1] for block in kept))
 """
 
 
-def memory_groups() -> bool:
-    """Whether this machine lets us limit the memory of a node."""
-    return any(os.access(path, os.W_OK) for path in ("/sys/fs/cgroup/memory", "/sys/fs/cgroup/cgroup.subtree_control"))
-
-
-@pytest.mark.skipif(not memory_groups(), reason="no control groups for memory here")
+@pytest.mark.skipif(not groups("memory"), reason="no control groups for memory here")
 def test_a_growing_program_leaves_before_its_node_is_full(tmp_path: Path) -> None:
     """Another needs more than the other node has (mosrun -m), and stays."""
     with cluster.lab(tmp_path, 2, balance=True, memory=(340, 900)) as nodes:
