@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +17,18 @@ from mosfs.cluster.paths import NodePaths
 from mosfs.tools import mosps
 from mosfs.tools.mosps import MOSPS, Caller, View, columns, forest, render, select
 from mosfs.tools.options import UserError
-from mosfs.tools.tree import Linux, Process, read_linux, tty_name
+from mosfs.tools.tree import TICKS, Linux, Process, read_linux, tty_name
 
 ME = Caller(1000, "pts/1")
-VIEW = View(lambda ip: ip.rpartition(".")[2], lambda uid: f"user{uid}")
+NOW = 1_000_000_000.0  #: 2001-09-09 01:46:40 UTC
+VIEW = View(lambda ip: ip.rpartition(".")[2], lambda uid: f"user{uid}", boot=NOW - 10900, now=NOW)
 
-HERE = Process(100, 1000, linux=Linux(1, 100, 50, "pts/1", 7, 1, "one", "one -x"))
+HERE = Process(100, 1000, linux=Linux(1, 100, 50, "pts/1", 7, 0, "one", "one -x", tpgid=100))
 AWAY = Process(101, 1000, where="10.0.0.3", state="away", nmigs=4,
-               linux=Linux(100, 100, 50, "pts/1", 7, 1, "two", "two"))
+               linux=Linux(100, 100, 50, "pts/1", 7, 100 * TICKS, "two", "two", nice=5))
 LEAVING = Process(102, 1000, where="10.0.0.3", state="leaving", frozen="M",
-                  linux=Linux(101, 102, 102, "?", 8, 1, "three", "three"))
-OTHERS = Process(103, 1001, state="", linux=Linux(1, 103, 103, "pts/2", 8, 1, "four", "four"))
+                  linux=Linux(101, 102, 102, "?", 8, 0, "three", "three"))
+OTHERS = Process(103, 1001, state="", linux=Linux(1, 103, 103, "pts/2", 8, 0, "four", "four"))
 GUEST = Process(104, 1000, home="10.0.0.2", origpid=77, state="guest", linux=Linux(comm="five", command="five"))
 ALL = [HERE, AWAY, LEAVING, OTHERS, GUEST]
 
@@ -83,8 +86,10 @@ def test_guests_have_neither_where_nor_frz() -> None:
 
 
 @pytest.mark.parametrize(("argv", "titles"), [
-    (["-f"], ["USER", "PID", "PPID", "TTY"]), (["-l"], ["UID", "PID", "PPID", "TTY"]),
-    (["j"], ["PPID", "PID", "PGID", "SID", "TTY"]), (["u"], ["USER", "PID", "TTY"]), ([], ["PID", "TTY"]),
+    (["-f"], ["UID", "PID", "PPID", "TTY"]), (["-l"], ["UID", "PID", "PPID", "NI", "TTY"]),
+    (["l"], ["UID", "PID", "PPID", "NI", "TTY"]), (["-j"], ["PID", "PGID", "SID", "TTY"]),
+    (["j"], ["PPID", "PID", "PGID", "SID", "TTY", "TPGID", "UID"]), (["u"], ["USER", "PID", "TTY", "START"]),
+    ([], ["PID", "TTY"]),
 ])
 def test_formats(argv: list[str], titles: list[str]) -> None:
     assert table(argv, [])[0] == [*titles, "WHERE", "FROM", "FRZ", "CMD"]
@@ -198,6 +203,10 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     ("PPID", ["1", "100", "101", "1", "0"]),
     ("PGID", ["100", "100", "102", "103", "0"]),
     ("SID", ["50", "50", "102", "103", "0"]),
+    ("NAME", ["user1000", "user1000", "user1000", "user1001", "user1000"]),
+    ("NI", ["0", "5", "0", "0", "-"]),
+    ("TPGID", ["100", "-1", "-1", "-1", "-1"]),
+    ("START", ["?", "22:46", "?", "?", "?"]),
     ("TTY", ["pts/1", "pts/1", "?", "pts/2", "?"]),
     ("WHERE", ["here", "3", "leaving", "?", "here"]),
     ("FROM", ["here", "here", "here", "here", "2"]),
@@ -205,14 +214,15 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     ("FRZ", ["-", "-", "M", "-", "N/A"]),
     ("NMIGS", ["0", "4", "0", "0", "N/A"]),
 ])
+@pytest.mark.usefixtures("utc")
 def test_every_column(title: str, values: list[str]) -> None:
     column = mosps.COLUMNS[title]
     assert [column.value(process, VIEW) for process in ALL] == values
-    assert column.title == title
+    assert column.title == ("UID" if title == "NAME" else title)
 
 
 def test_every_column_is_tested() -> None:
-    (mark,) = test_every_column.pytestmark  # type: ignore[attr-defined]
+    mark = next(mark for mark in test_every_column.pytestmark if mark.name == "parametrize")  # type: ignore[attr-defined]
     assert {title for title, _ in mark.args[1]} == set(mosps.COLUMNS)
 
 
@@ -246,3 +256,25 @@ def test_names_of_nodes(style: str, shown: list[str], monkeypatch: pytest.Monkey
     monkeypatch.setattr("socket.gethostbyaddr", known)
     name = mosps.node_namer(style, {"10.0.0.1": "7", "10.0.0.2": ""}.__getitem__)
     assert [name("10.0.0.1"), name("10.0.0.2")] == shown
+
+
+@pytest.fixture
+def utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("utc")
+@pytest.mark.parametrize(("ago", "shown"), [(60, "01:45"), (86_399, "01:46"), (86_401, "Sep08"), (300 * 86_400, "2000")])
+def test_start_is_as_in_ps(ago: int, shown: str) -> None:
+    process = Process(1, 0, linux=Linux(start=TICKS))
+    assert mosps.started(process, View(str, str, boot=NOW - ago - 1, now=NOW)) == shown
+
+
+def test_environment_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    view = View(str, str, environment={100: "A=1 B=2"}.__getitem__)
+    assert mosps.command(HERE, view) == "one -x A=1 B=2"
+    assert mosps.command(GUEST, view) == "five", "a guest's environment is its home's to show"

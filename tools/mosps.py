@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import LIST, Command, Option, Parsed, UserError
-from mosfs.tools.tree import Process, Tree, read_linux
+from mosfs.tools.tree import TICKS, Process, Tree, environment, read_linux
 
+DAY = 86400  #: seconds
 NOTHING = "accepted as in ps(1), no effect here"
 
 TABLE = (
@@ -32,13 +34,15 @@ TABLE = (
     Option("-G", "group", "of these groups", LIST, metavar="list"),
     Option("-f", "full", "full format"),
     Option("-l l", "long", "long format"),
-    Option("-j j", "jobs", "job-control format"),
+    Option("-j", "jobs", "job-control format"),
+    Option("j", "alljobs", "job-control format of BSD"),
     Option("u", "users", "user format"),
     Option("-H f", "forest", "show children below their parents"),
     Option("c", "comm", "the first 15 characters of the program's name instead of its command line"),
     Option("n", "numeric", "user IDs instead of names"),
     Option("-w w", "wide", "do not cut lines at the width of the terminal"),
-    Option("-T -m m e g", "nothing", NOTHING),
+    Option("e", "environment", "the environment after the command"),
+    Option("-T -m m g", "nothing", NOTHING),
     Option("-I", "names", "show nodes by IP address", value="ip"),
     Option("-h", "names", "show nodes by host-name", value="host"),
     Option("-M", "names", "show nodes by the first component of the host-name", value="short"),
@@ -65,11 +69,15 @@ class Caller:
 
 @dataclass(frozen=True)
 class View:
-    """How values are shown: node IP to name, user ID to name."""
+    """How values are shown: node IP to name, user ID to name, PID to environment. ``boot``: when the machine was started, seconds
+    of the clock on the wall; ``now``: the same."""
 
     node: Callable[[str], str]
     user: Callable[[int], str]
     comm: bool = False
+    environment: Callable[[int], str] = lambda pid: ""
+    boot: float = 0.0
+    now: float = 0.0
 
 
 # --------------------------------------------------------------------------- which processes
@@ -185,7 +193,20 @@ def command(process: Process, view: View, depth: int = 0) -> str:
     text = process.linux.command
     if view.comm or not text:
         text = process.comm or process.linux.comm
+    if not process.home and (environment := view.environment(process.pid)):
+        text += f" {environment}"
     return "    " * (depth - 1) + " \\_ " * bool(depth) + text
+
+
+def started(process: Process, view: View) -> str:
+    """START of ps(1): the time if it is less than a day ago, else the day, or the year if it is not this one."""
+    if not process.linux.start:
+        return "?"
+    at = view.boot + process.linux.start / TICKS
+    then, today = time.localtime(at), time.localtime(view.now)
+    if view.now - at < DAY:
+        return time.strftime("%H:%M", then)
+    return time.strftime("%b%d" if then.tm_year == today.tm_year else "%Y", then)
 
 
 @dataclass(frozen=True)
@@ -198,13 +219,17 @@ class Column:
 
 
 COLUMNS = {
+    "NAME": Column("UID", lambda p, v: v.user(p.uid)),
     "USER": Column("USER", lambda p, v: v.user(p.uid)),
     "UID": Column("UID", lambda p, v: str(p.uid), right=True),
     "PID": Column("PID", lambda p, v: str(p.pid), right=True),
     "PPID": Column("PPID", lambda p, v: str(p.linux.ppid), right=True),
     "PGID": Column("PGID", lambda p, v: str(p.linux.pgid), right=True),
     "SID": Column("SID", lambda p, v: str(p.linux.sid), right=True),
+    "NI": Column("NI", lambda p, v: "-" if p.home else str(p.linux.nice), right=True),
     "TTY": Column("TTY", lambda p, v: p.linux.tty),
+    "TPGID": Column("TPGID", lambda p, v: str(p.linux.tpgid), right=True),
+    "START": Column("START", started, right=True),
     "WHERE": Column("WHERE", where),
     "FROM": Column("FROM", lambda p, v: v.node(p.home) if p.home else "here"),
     "ORIGPID": Column("ORIGPID", lambda p, v: str(p.origpid) if p.home else "N/A", right=True),
@@ -212,12 +237,13 @@ COLUMNS = {
     "NMIGS": Column("NMIGS", lambda p, v: "N/A" if p.home else str(p.nmigs), right=True),
 }
 
-#: First columns of each format of ps(1), in the order in which the options are looked for.
+#: First columns of each format of ps(1), without those that mosps(1) leaves out, in the order in which the options are looked for.
 FORMATS = {
-    "full": ("USER", "PID", "PPID", "TTY"),
-    "long": ("UID", "PID", "PPID", "TTY"),
-    "jobs": ("PPID", "PID", "PGID", "SID", "TTY"),
-    "users": ("USER", "PID", "TTY"),
+    "full": ("NAME", "PID", "PPID", "TTY"),
+    "long": ("UID", "PID", "PPID", "NI", "TTY"),
+    "jobs": ("PID", "PGID", "SID", "TTY"),
+    "alljobs": ("PPID", "PID", "PGID", "SID", "TTY", "TPGID", "UID"),
+    "users": ("USER", "PID", "TTY", "START"),
     "": ("PID", "TTY"),
 }
 
@@ -298,7 +324,11 @@ def body(options: Parsed) -> int:
     chosen = select([*tree.processes(), *tree.guests()], options, caller)
     style = options.get("names")
     nodes = node_namer(style, tree.number)
-    view = View(nodes, user_namer("numeric" in options), "comm" in options)
+    now = time.time()
+    view = View(
+        nodes, user_namer("numeric" in options), "comm" in options, environment if "environment" in options else View.environment,
+        now - time.clock_gettime(time.CLOCK_BOOTTIME), now,
+    )
     if "json" in options:
         print(json.dumps([as_json(process, view) for process in chosen], indent=1))
         return 0

@@ -22,8 +22,8 @@ PTS_MAJORS = range(136, 144)
 
 @dataclass(frozen=True)
 class Linux:
-    """What proc(5) says of a process. ``tty``: "pts/3", "tty1", or "?" for none. ``start``: clock ticks since boot;
-    ``user``: seconds of CPU time outside of the kernel."""
+    """What proc(5) says of a process. ``tty``: "pts/3", "tty1", or "?" for none. ``start``: clock ticks since boot, 0 for not
+    known; ``user``: seconds of CPU time outside of the kernel; ``tpgid``: the terminal's process group, -1 for none."""
 
     ppid: int = 0
     pgid: int = 0
@@ -34,6 +34,8 @@ class Linux:
     comm: str = ""
     command: str = ""
     user: float = 0.0
+    nice: int = 0
+    tpgid: int = -1
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,19 @@ def read_linux(pid: int) -> Linux | None:
     comm = head.partition("(")[2]
     numbers = tail.split()
     command = arguments.decode(errors="replace").translate(_CONTROL) or f"[{comm}]"
-    ppid, pgid, sid, tty = map(int, numbers[1:5])
-    return Linux(ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command, int(numbers[11]) / TICKS)
+    ppid, pgid, sid, tty, tpgid = map(int, numbers[1:6])
+    return Linux(
+        ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command, int(numbers[11]) / TICKS, int(numbers[16]), tpgid
+    )
+
+
+def environment(pid: int) -> str:
+    """A process's environment as it was at its start, separated by spaces; "" where it is not ours to see."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").translate(_CONTROL)
+    except OSError:
+        return ""
 
 
 _CONTROL = dict.fromkeys([*range(32), 127], "?")
