@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pexpect  # type: ignore[import-untyped]
 import pyte
 import pytest
 
+from mosfs.tools.mosmon import MOSMON, first_view, read_nodes
+from mosfs.tools.mosmon_view import frame
 from tests import cluster
 from tests.cluster import MOSLAB, Lab, wait_until
 
@@ -380,6 +385,9 @@ class Monitor:
         command = [*MOSLAB[1:], "run", "1", "mosmon", *options]
         self.child = pexpect.spawn(MOSLAB[0], command, env=environ, dimensions=(rows, columns), timeout=30)
 
+    def send(self, key: str) -> None:
+        self.child.send(key)
+
     def lines(self) -> list[str]:
         try:
             self.stream.feed(self.child.read_nonblocking(65536, 0.1))
@@ -392,14 +400,47 @@ class Monitor:
         return wait_until(lambda: (lines := self.lines()) and condition(lines) and lines)
 
     def press(self, key: str, title: str) -> list[str]:
-        self.child.send(key)
+        self.send(key)
         return self.until(lambda lines: title in lines[0])
 
-    def __enter__(self) -> Monitor:
+    def ended(self) -> int | None:
+        """The exit status of mosmon, once it has ended."""
+        self.child.expect(pexpect.EOF)
+        self.child.close()
+        return self.child.exitstatus  # type: ignore[no-any-return]
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.child.close(force=True)
+
+
+class Tmux(Monitor):
+    """The same under tmux(1), a server of its own."""
+
+    def __init__(self, nodes: Lab, *options: str, rows: int = 24, columns: int = 80) -> None:
+        self.base = ["tmux", "-f", "/dev/null", "-S", f"{nodes.plan.root}/tmux"]
+        self.status = Path(nodes.plan.root, "tmux.status")
+        command = shlex.join([*MOSLAB, "run", "1", "mosmon", *options]) + f"; echo $? >{self.status}; exec sleep 1000"
+        self.tmux("new-session", "-d", "-x", str(columns), "-y", str(rows), command, env={**nodes.environ, "SHELL": "/bin/sh"})
+
+    def tmux(self, *words: str, env: Mapping[str, str] | None = None) -> str:
+        return subprocess.run([*self.base, *words], env=env, check=True, capture_output=True, text=True).stdout
+
+    def send(self, key: str) -> None:
+        self.tmux("send-keys", "-l", key)
+
+    def lines(self) -> list[str]:
+        return [line.rstrip() for line in self.tmux("capture-pane", "-p").split("\n")[:-1]]
+
+    def ended(self) -> int | None:
+        return wait_until(lambda: self.status.exists() and (text := self.status.read_text()) and int(text) + 1) - 1
+
+    def __exit__(self, *_: object) -> None:
+        self.tmux("kill-server")
+        for left in (Path(self.base[-1]), self.status):
+            left.unlink(missing_ok=True)
 
 
 def numbers_below(lines: list[str]) -> list[str]:
@@ -408,45 +449,62 @@ def numbers_below(lines: list[str]) -> list[str]:
     return [line for line in lines[at + 1 :] if line]
 
 
-def test_every_view_by_its_key(nodes: Lab) -> None:
-    with Monitor(nodes) as monitor:
-        first = monitor.until(lambda lines: "MOSIX load" in lines[0] and len(numbers_below(lines)) == 1)
-        assert numbers_below(first) == ["         1   2   3"]
-        for key, title in (("s", "CPU speed"), ("m", "memory, used"), ("m", "swap space"), ("f", "frozen"), ("c", "cores"),
-                           ("g", "paging"), ("l", "load")):
-            monitor.press(key, title)
-            monitor.until(lambda lines: numbers_below(lines)[:1] == ["         1   2   3"])
-        for key, option in (("c", "-c"), ("s", "-s"), ("f", "-f")):
-            expected = nodes.run(1, "env", "LINES=24", "COLUMNS=80", "mosmon", "--once", option).stdout.split("\n")[:24]
-            monitor.child.send(key)
+FACTS = (
+    "fixed:load=150,speed=10000,ncpus=4,free=1000,total=4000,swap_free=512,swap_total=2048,paging=3",
+    "fixed:load=75,speed=20000,ncpus=1,free=3900,total=8000,swap_free=0,swap_total=0,paging=0",
+    "fixed:load=0,speed=5000,ncpus=16,free=0,total=1000,swap_free=1024,swap_total=1024,paging=70",
+)
+
+
+@contextmanager
+def fixed(nodes: Lab) -> Iterator[None]:
+    """The nodes tell `FACTS` of themselves."""
+    probes = [Path(nodes.node(n).paths.probe) for n in (1, 2, 3)]
+    for probe, text in zip(probes, FACTS):
+        probe.write_text(text)
+    try:
+        wanted = [(150, 10000, 3), (75, 20000, 0), (0, 5000, 70)]
+        wait_until(lambda: [(node["load"], node["speed"], node["paging"]) for node in monitor(nodes)] == wanted)
+        yield
+    finally:
+        for probe in probes:
+            probe.unlink()
+
+
+#: Keys in turn, and the options that show the same.
+VIEWS = (
+    ("s", "-s"), ("m", "-m"), ("m", "-m -m"), ("m", "-m"), ("f", "-f"), ("c", "-c"), ("g", "--paging"), ("l", "-l"), ("t", "-t"),
+    ("v", "-t -v"), ("V", "-t -V"), ("d", "-t -V -d"), ("w", "-t -w -d"), ("D", "-t -w"), ("a", "-t"), ("s", "-t -s"),
+)
+
+
+@pytest.mark.parametrize("terminal", [
+    Monitor, pytest.param(Tmux, marks=pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here")),
+])
+def test_every_view_by_its_key(nodes: Lab, terminal: type[Monitor]) -> None:
+    with fixed(nodes), terminal(nodes) as monitor:
+        bars = ["|"] * 5 + ["| ###"] * 7 + ["| ### ###"] * 8
+        first = monitor.until(lambda lines: [line[6:].rstrip() for line in lines if "|" in line] == bars and numbers_below(lines))
+        assert (first[0], numbers_below(first)) == ("MOSIX load", ["         1   2   3"])
+        for key, options in VIEWS:
+            expected = frame(read_nodes(nodes.tree(1).read("node/cluster")), first_view(MOSMON.parse(options.split())), (24, 80))
+            monitor.send(key)
             monitor.until(lambda lines, expected=expected: lines == expected)
-        monitor.press("l", "load")
-        assert "3 nodes up" in monitor.press("t", "nodes up")[0]
-        monitor.child.send("t")
-        monitor.until(lambda lines: "nodes up" not in lines[0])
-        monitor.child.send("V")
-        monitor.until(lambda lines: "        123" in lines)
-        monitor.child.send("v")
-        monitor.until(lambda lines: "        1 2 3" in lines)
-        monitor.child.send("w")
-        monitor.until(lambda lines: "         1   2   3" in lines)
-        monitor.child.send("h")
+        monitor.send("h")
         monitor.until(lambda lines: any("vertical numbering" in line for line in lines))
-        monitor.child.send("x")
-        monitor.press("\r", "load")
-        monitor.child.send("q")
-        monitor.child.expect(pexpect.EOF)
-        monitor.child.close()
-        assert monitor.child.exitstatus == 0
+        monitor.send("x")
+        monitor.press("\r", "CPU speed")
+        monitor.send("q")
+        assert monitor.ended() == 0
 
 
 def test_a_dead_node_and_a_smaller_window(tmp_path: Path) -> None:
     with cluster.lab(tmp_path, 2) as running, Monitor(running, "-t", "-d") as monitor:
         monitor.until(lambda lines: "2 nodes up" in lines[0])
         running.kill_mosd(2)
-        dead = monitor.until(lambda lines: "1 node up" in lines[0])
-        assert [line[12:15].strip() for line in dead if "|" in line and line[12:15].strip()] == ["D", "E", "A", "D"]
-        monitor.child.send("D")
+        monitor.until(lambda lines: "1 node up" in lines[0])
+        monitor.until(lambda lines: "".join(line[12:15].strip() for line in lines if "|" in line) == "DEAD")
+        monitor.send("D")
         monitor.until(lambda lines: numbers_below(lines) == ["         1"])
         monitor.screen.resize(10, 40)
         monitor.child.setwinsize(10, 40)
@@ -474,15 +532,18 @@ def test_a_map_of_ten_thousand_nodes(tmp_path: Path) -> None:
         with Monitor(running, "-d", "-t") as screen:
             screen.until(lambda lines: "1 node up" in lines[0] and "1-12 of 10000" in lines[0])
             screen.press("n", "13-24 of 10000")
+            screen.press("\x1bOC", "14-25 of 10000")  # the arrow to the right, and to the left
+            screen.press("\x1bOD", "13-24 of 10000")
             screen.press("V", "13-84 of 10000")
             screen.press("D", "MOSIX load  1 node up")
-            screen.child.send("q")
-            screen.child.expect(pexpect.EOF)
+            screen.send("q")
+            assert screen.ended() == 0
 
 
 def test_one_frame_for_scripts(nodes: Lab) -> None:
     done = nodes.run(1, "sh", "-c", "LINES=10 COLUMNS=30 mosmon --once -c")
     lines = done.stdout.splitlines()
+    assert lines == frame(read_nodes(nodes.tree(1).read("node/cluster")), first_view(MOSMON.parse(["-c"])), (10, 30))
     assert lines[0] == "MOSIX cores" and lines[5] == "     0+-----------------------" and len(lines) == 10
     assert len(nodes.run(1, "env", "-u", "LINES", "-u", "COLUMNS", "mosmon", "--once").stdout.splitlines()) == 24
     assert [(facts["number"], facts["status"]) for facts in monitor(nodes)] == [(1, "alive"), (2, "alive"), (3, "alive")]
