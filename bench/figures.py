@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import information, sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError
+from bench.idle import i1
 from bench.measure import Result, Spread, interleave
 from bench.spread import l2
 
@@ -284,6 +285,6 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     **information.SHORT,
 }
 #: Figures that take many minutes.
-LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, **information.LONG}
+LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, "I1": i1, **information.LONG}
 #: Figures that need no lab, or make one of their own.
-SIMULATED = frozenset({"L1", "L2", *information.SHORT, *information.LONG})
+SIMULATED = frozenset({"L1", "L2", "I1", *information.SHORT, *information.LONG})
