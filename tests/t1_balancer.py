@@ -175,6 +175,27 @@ def test_a_guest_nobody_has_told_about_is_left_alone(node: Bench) -> None:
     assert node.sent == []
 
 
+def test_memory_that_will_be_short_is_short(node: Bench) -> None:
+    """It grows by 100 MB a second at two reports in a row; one step, as at an arrival, is nothing that goes on."""
+    del node.world.programs[2]
+    program = node.world.programs[1]
+    me, other = node.world.nodes[HOME], node.world.nodes[NEAR]
+    node.world.local_load = 0
+    me.status, other.status = (PeerStatus(0, 10000, 1, free, 2000, 0, False) for free in (300, 1900))
+    free = []
+    for size in (50, 150, 250, 250):
+        node.at(1)
+        program.balanced.report(Usage(1, 100.0, 100.0, 1.0, size, 100.0, 100.0, 0, 0, 0), node.now)
+        candidate = node.world.candidates()[0]
+        free.append(node.balancer.here(candidate, node.now).mem_free)
+        node.balancer.round()
+    assert free == [300, 300, 0, 300]
+    [command] = node.sent
+    assert command.value == NEAR and command.hurry and "MB of memory are wanting here" in command.why
+    node.at(10)
+    assert node.world.filling() == 0
+
+
 def test_old_news_are_not_decided_with(node: Bench) -> None:
     node.world.nodes[NEAR].heard = node.now - FRESH - 0.1
     node.balancer.round()

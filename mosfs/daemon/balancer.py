@@ -98,13 +98,14 @@ class Balancer:
         return verdicts
 
     def here(self, me: Candidate, now: float) -> Candidate:
-        """This node as it is now: not smoothed, and without those who have just left."""
+        """This node as it is now: not smoothed, and without those who have just left; its memory as it will be when who is sent
+        away now has gone."""
         for pid in self._leaving.keys() - self.world.guests.keys():
             self._left.append((now, self._leaving.pop(pid)))
         self._left = [(when, demand) for when, demand in self._left if now - when < ECHO]
         load = me.load if self.world.local_load is None else self.world.local_load
         gone = load_of(sum(demand for _, demand in self._left), me.ncpus, me.speed)
-        return replace(me, load=max(0, load - gone), arriving=0)
+        return replace(me, load=max(0, load - gone), arriving=0, mem_free=me.mem_free - self.world.filling())
 
     def network(self, ip: str) -> Network:
         near = self.world.map.near(ip)

@@ -332,7 +332,7 @@ class Control:
                 for row in rows:
                     owner = world.programs.get(row.pid) if client.pid in self.tracers else world.guests.get(row.pid)
                     if owner is not None and row.pid in client.members:
-                        owner.balanced.usage, owner.balanced.reported = row, now
+                        owner.balanced.report(row, now)
             case GuestStayed(pid=pid, reason=reason):
                 if (guest := world.guests.get(pid)) and pid in client.members:
                     self.stayed(guest, reason)

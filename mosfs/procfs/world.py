@@ -29,6 +29,10 @@ RESERVED_FOR = 3.0
 LOWEST_PRIORITY = 65535
 #: With less than this share of its memory free a node lets programs go without copying them ahead, while they would grow.
 SHORT_OF_MEMORY = 0.2
+#: Seconds without a report, which programs give each second while they change, after which one does not grow any more.
+GROWTH_LASTS = 2.5
+#: From a look at the memory to the moment when a program that is sent away because of it has gone, seconds.
+AHEAD = 3.0
 #: Lines of the decision log that are kept.
 DECISIONS = 200
 
@@ -78,7 +82,8 @@ class NotInMap(LookupError):
 
 @dataclass(slots=True)
 class Balanced:
-    """What deciding about a program or guest needs and leaves. ``usage``: None before the first report, which came at ``reported``.
+    """What deciding about a program or guest needs and leaves. ``usage``: None before the first report; the last one came at
+    ``reported``. ``grown``: megabytes a second that its memory has grown by at the last two.
 
     ``verdict``: why it stays, or why it was sent away; ``refused``: nodes that did not take it, and until when they are not
     asked again; ``held``: until when it is left alone; ``sent``: an automatic move to this IP ("" = home) is under way, since
@@ -87,12 +92,23 @@ class Balanced:
 
     usage: Usage | None = None
     reported: float = 0.0
+    grown: tuple[float, float] = (0.0, 0.0)
     verdict: str = ""
     refused: dict[str, float] = field(default_factory=dict)
     held: float = float("-inf")
     sent: str | None = None
     sent_at: float = 0.0
     considered: bool = False
+
+    def report(self, usage: Usage, now: float) -> None:
+        grown = 0.0
+        if self.usage is not None and now > self.reported:
+            grown = max(0.0, (usage.size_mb - self.usage.size_mb) / (now - self.reported))
+        self.usage, self.reported, self.grown = usage, now, (self.grown[1], grown)
+
+    def growth(self, now: float) -> float:
+        """Megabytes a second by which its memory seems to go on growing: what it has grown by twice."""
+        return min(self.grown) if now - self.reported < GROWTH_LASTS else 0.0
 
     def history(self, now: float, decay: int) -> History:
         """As of ``now``: nothing is reported of an idle program, whose history fades nevertheless."""
@@ -314,9 +330,16 @@ class World:
         else:
             self.move_to(program, self.node_of(value))
 
+    def filling(self) -> int:
+        """Megabytes that what runs here will have taken `AHEAD`, if it goes on to grow."""
+        now = self.clock()
+        growth = [program.balanced.growth(now) for program in self.programs.values() if not program.state.where]
+        growth += [guest.balanced.growth(now) for guest in self.guests.values()]
+        return round(sum(growth) * AHEAD)
+
     def _short_of_memory(self) -> bool:
         status = self.me.status
-        return status is not None and status.mem_free < SHORT_OF_MEMORY * status.mem_total
+        return status is not None and status.mem_free - self.filling() < SHORT_OF_MEMORY * status.mem_total
 
     def move_to(self, program: Program, ip: str, below: int = 0, why: str = "") -> None:
         """``below`` and ``why`` of an automatic move: as in `Command`."""
