@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -161,6 +162,16 @@ def test_unknown_option_is_a_line_and_the_usage(capsys: pytest.CaptureFixture[st
     first, second, *_ = capsys.readouterr().err.splitlines()
     assert first == "mosrun: unknown option -q"
     assert second.startswith("usage: mosrun ")
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.ECONNABORTED])
+def test_a_daemon_that_goes_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def body(_: object) -> int:
+        raise OSError(number, os.strerror(number), "nodes/10.0.0.1/stat")
+
+    assert mosps.MOSPS.run(body, []) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("mosps: MOSIX is not running on this computer") and told.count("\n") == 1
 
 
 def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -581,3 +582,24 @@ def test_without_a_daemon_it_is_one_line(tmp_path: Path, command: list[str]) -> 
         [MOSLAB[0], "-c", module, *command[1:]], env=environ, cwd=cluster.SOURCE, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{command[0]}: {NOT_RUNNING} (no mosd answers at {tmp_path}/run/mosd/sock)\n"
+
+
+@pytest.mark.long
+def test_a_daemon_that_dies_while_it_is_asked(tmp_path: Path) -> None:
+    """Whatever a command was waiting for, it says so in one line."""
+    commands = (
+        ["mosbestnode"], ["mosbestnode", "-w", "-m262143"], ["mosctl", "status", "1"], ["mosctl", "block"], ["mosctl", "whois"],
+        ["mosmon", "--once"], ["moskillall"], ["mostimeof", "1"], ["mossetpe"], ["mosps"], ["mosmigrate", "1", "home"],
+    )
+    with cluster.lab(tmp_path, 1) as running:
+        os.kill(running.mosd(1), signal.SIGSTOP)
+        waiting = [running.start(1, *command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for command in commands]
+        for process in waiting:
+            wait_until(lambda pid=process.pid: b"\0run\0" not in Path(f"/proc/{pid}/cmdline").read_bytes())  # not moslab any more
+        time.sleep(1)  # by now most are in the middle of a question
+        running.kill_mosd(1)
+        for process in waiting:
+            _, complaint = process.communicate(timeout=60)
+            assert (process.returncode, complaint.count(b"\n")) == (1, 1), (process.args, complaint)
+            assert NOT_RUNNING.encode() in complaint
+        running.start_mosd(1)

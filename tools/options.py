@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 FLAG, TEXT, INT, REAL, LIST, NODE, COUNT, WORD, MAYBE, GLUED = range(10)
 DIGITS = "0123456789"
 MAX_NODE = 65535
+#: ENOTCONN, ECONNABORTED: how the tree answers when mosd has gone.
+DAEMON_GONE = (107, 103)
 
 
 class UserError(Exception):
@@ -191,7 +193,8 @@ class Command:
         return f"{self.name} - {self.summary}\n\n{forms}\n\n" + "\n".join(lines) + "\n"
 
     def run(self, body: "Callable[[Parsed], int]", argv: "Sequence[str]") -> int:
-        """The exit status of ``body``. Answers --help and --version; UserError becomes one line on stderr."""
+        """The exit status of ``body``. Answers --help and --version; UserError becomes one line on stderr, and so does a tree
+        whose mosd ends while it is asked."""
         import sys
 
         try:
@@ -211,6 +214,14 @@ class Command:
             hint = self.usage() if isinstance(error, UsageError) else ""
             sys.stderr.write(f"{self.name}: {error.text}\n{hint}")
             return error.status
+        except OSError as error:
+            if error.errno not in DAEMON_GONE:
+                raise
+            from mosfs.cluster.paths import NodePaths
+            from mosfs.tools.text import NOT_RUNNING
+
+            sys.stderr.write(f"{self.name}: {NOT_RUNNING.format(socket=NodePaths.from_env().socket)}\n")
+            return 1
         except KeyboardInterrupt:
             return 130
 
