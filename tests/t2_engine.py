@@ -7,24 +7,30 @@ import mmap
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.guest import body
+from mosfs.home import registers
+from mosfs.migrate.image import PAGES_HEADER
 from mosfs.migrate.maps import read_maps
+from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace import layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.embark import embark
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, regs_bytes
+from mosfs.trace.task import ALL_SIGNALS, SINGLESTEP, Task, TaskGone, copy_regs, regs_bytes
 
 pytestmark = pytest.mark.root
 
@@ -255,6 +261,65 @@ def test_a_stop_is_kept_for_the_end_of_the_session() -> None:
         assert decode(task.wait()).stop is Stop.GROUP
         os.kill(task.pid, signal.SIGCONT)
         assert program.go_on()[0] == Status(Stop.EXITED, 0)
+
+
+@contextmanager
+def broken_off() -> Iterator[Task]:
+    """A program with a handler for SIGUSR1 that stands in a pause(2) in its stub that our stop has broken off."""
+    with seized("/bin/sleep", "100") as program:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            task.write(layout.SCRATCH, struct.pack("<4Q", layout.STUB, 0x04000000, layout.STUB, 0))  # SA_RESTORER
+            call.must(nr("rt_sigaction"), signal.SIGUSR1, layout.SCRATCH, 0, 8)
+        before = copy_regs(call.base)
+        before.rip, before.rax = layout.STUB, nr("pause")
+        task.stand(registers.broken_off(before, nr("pause"), -errno.EINTR))
+        yield task
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_signal_meets_the_call_that_was_broken_off(*, waits: bool) -> None:
+    """`Task.stand`: the kernel decides, whether the signal waits already or comes while the program stands."""
+    with broken_off() as task:
+        os.kill(task.pid, signal.SIGUSR1)
+        if waits:
+            regs = copy_regs(task.peek_regs())
+            task.stand(regs)
+        task.cont()
+        assert decode(task.wait()) == Status(Stop.SIGNAL, signal.SIGUSR1)
+        task.cont(signal.SIGUSR1, SINGLESTEP)
+        task.wait()
+        frame = task.read(task.peek_regs().rsp + 8, 256)  # struct ucontext
+        rax, rip = struct.unpack_from("<q", frame, 40 + 13 * 8)[0], struct.unpack_from("<Q", frame, 40 + 16 * 8)[0]
+        assert (rax, rip) == (-errno.EINTR, layout.STUB_AFTER)
+
+
+def test_without_a_signal_the_call_is_made_again() -> None:
+    with broken_off() as task:
+        task.cont()
+        end = time.monotonic() + WAIT
+        while Path(f"/proc/{task.pid}/syscall").read_text().split()[0] != str(nr("pause")):
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+
+def test_what_comes_ahead_of_a_program_is_not_there_for_its_deputys_calls() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            at = call.must(nr("mmap"), 0, 2 * mmap.PAGESIZE, 0, 0x22, -1, 0)
+            call.must(nr("munmap"), at, 2 * mmap.PAGESIZE)
+            rebuild = Rebuild(call, deputy=True)
+            rebuild.early([(at, at + 2 * mmap.PAGESIZE, False)])
+            data = b"x" * mmap.PAGESIZE
+            rebuild.pages(PAGES_HEADER.pack(at, 1, 0, xxhash.xxh3_64_intdigest(data)) + data)
+            descriptor = call.must(nr("memfd_create"), layout.STUB, 0)
+            assert call(nr("write"), descriptor, at, 5) == -errno.EFAULT
+            assert call(nr("pread64"), descriptor, at + mmap.PAGESIZE, 5, 0) == 0
+            assert call(nr("getcwd"), at, mmap.PAGESIZE) == -errno.EFAULT
+            rebuild.close()
 
 
 # --------------------------------------------------------------------------- a guest's body

@@ -136,7 +136,8 @@ class Copying:
             if p.move is None or p.move.phase is not Phase.COPYING or p.move.target:
                 return
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                rebuild = Rebuild(call)
+                rebuild = p.move.rebuild or Rebuild(call, deputy=True)
+                rebuild.resume(call)
                 try:
                     rebuild.early(ranges)
                 except NoRoom:

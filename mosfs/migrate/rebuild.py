@@ -64,8 +64,11 @@ class Rebuild:
 
     meta: ImageMeta
 
-    def __init__(self, call: Calls) -> None:
+    def __init__(self, call: Calls, *, deputy: bool = False) -> None:
+        """``deputy``: the task goes on making the program's calls while memory comes ahead. To them that memory is not there: a bad
+        address of the program must stay a bad one."""
         self.call = call
+        self._deputy = deputy
         self._session = True
         self.task: Task = call.task
         self.frames = 0
@@ -102,7 +105,7 @@ class Rebuild:
         for start, end, grows_down in ranges:
             if start < layout.END or end > layout.USER_END or end <= start or (start | end) & (layout.PAGE - 1):
                 raise BadImage(f"mapping {start:#x}-{end:#x} is out of place")
-            self._map(Span(start, end, PROT_READ | PROT_WRITE, grows_down))
+            self._map(Span(start, end, 0 if self._deputy else PROT_READ | PROT_WRITE, grows_down), reserve=True)
         self._early = self._places = merge([*self._early, *((start, end) for start, end, _ in ranges)])
 
     # ------------------------------------------------------------------ stage 2
@@ -123,15 +126,19 @@ class Rebuild:
         kept = common(self._early, merge((s.start, s.end) for s in wanted if s.prot))
         for start, end in minus(self._early, kept):
             self.call.must(SYS_MUNMAP, start, end - start)
+        if self._deputy:
+            for start, end in kept:
+                self.call.must(SYS_MPROTECT, start, end - start, PROT_READ | PROT_WRITE)
+            self._deputy = False
         for span in wanted:
             for start, end in minus([(span.start, span.end)], kept):
                 self._map(Span(start, end, span.prot, span.grows_down))
 
-    def _map(self, span: Span) -> None:
+    def _map(self, span: Span, *, reserve: bool = False) -> None:
         flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
         if span.grows_down:
             flags |= MAP_GROWSDOWN
-        if span.prot == 0:
+        if span.prot == 0 and not reserve:
             flags |= MAP_NORESERVE
         result = self.call(SYS_MMAP, span.start, span.end - span.start, span.prot, flags, -1, 0)
         if result != span.start:
@@ -153,19 +160,24 @@ class Rebuild:
             self.call.must(SYS_MADVISE, addr, length, MADV_DONTNEED)
         elif raw is None:
             for at in range(addr, addr + length, len(_NOTHING)):
-                self.task.write(at, _NOTHING[: addr + length - at])
-        elif any(start <= addr < end for start, end in self._guarded):
-            if self._mem < 0:
-                self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
-            os.pwrite(self._mem, raw, addr)
+                self._store(at, _NOTHING[: addr + length - at])
         else:
-            try:
-                self.task.write(addr, bytes(raw) if isinstance(raw, memoryview) else raw)
-            except OSError as error:
-                if error.errno in (errno.ENOMEM, errno.EFAULT):
-                    raise NoRoom(str(error)) from error
-                raise
+            self._store(addr, raw)
         self.frames += 1
+
+    def _store(self, addr: int, raw: bytes | memoryview) -> None:
+        try:
+            if self._deputy or any(start <= addr < end for start, end in self._guarded):
+                if self._mem < 0:
+                    self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+                if os.pwrite(self._mem, raw, addr) != len(raw):
+                    raise NoRoom(f"no memory at {addr:#x}")
+            else:
+                self.task.write(addr, bytes(raw) if isinstance(raw, memoryview) else raw)
+        except OSError as error:
+            if error.errno in (errno.ENOMEM, errno.EFAULT, errno.EIO):
+                raise NoRoom(str(error)) from error
+            raise
 
     # ------------------------------------------------------------------ stage 4
 
