@@ -139,6 +139,19 @@ def test_a_process_has_used_something() -> None:
     assert cputime.of_process(2**30) == Used()
 
 
+def test_what_was_used_since_is_exact_as_a_sum() -> None:
+    """The kernel tells the parts in ticks: what was system time at first may be user time a moment later."""
+    assert Used(12, 0).minus(Used(0, 10)) == Used(2, 0)
+    assert Used(0, 12).minus(Used(10, 0)) == Used(0, 2)
+    assert Used(1, 1).minus(Used(3, 3)) == Used()
+
+
+def test_neither_part_of_what_was_used_shrinks() -> None:
+    assert Used(10, 10).after(Used(15, 3)) == Used(15, 5)
+    assert Used(20, 0).after(Used(5, 10)) == Used(10, 10)
+    assert Used(1, 1).after(Used(5, 10)) == Used(5, 10)
+
+
 def test_which_child_a_wait_tells_of() -> None:
     told = struct.pack("<4i i", 17, 0, 1, 0, 4711) + bytes(108)
     assert cputime.child(cputime.WAIT4, (4711, 0, 0, 8), 4711, lambda _: b"") == (4711, False)

@@ -39,7 +39,16 @@ class Used(NamedTuple):
         return Used(self.user + other.user, self.system + other.system)
 
     def minus(self, other: Used) -> Used:
-        return Used(max(self.user - other.user, 0), max(self.system - other.system, 0))
+        """Exact as a sum; how its parts stand to each other is known in ticks only."""
+        total = max(sum(self) - sum(other), 0)
+        system = min(max(self.system - other.system, 0), total)
+        return Used(total - system, system)
+
+    def after(self, before: Used) -> Used:
+        """The same sum, in parts of which none is less than it was ``before``, as in the kernel's own answers."""
+        total = max(sum(self), sum(before))
+        system = min(max(self.system, before.system), total - before.user)
+        return Used(total - system, system)
 
 
 class Totals(NamedTuple):

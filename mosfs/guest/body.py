@@ -83,6 +83,9 @@ class Body:
     mail: Any = None  # its part in direct communication (`guest.mail.Mail`)
     used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
+    used_last: Used = field(default_factory=Used)  # what was last said of it
+    told_used: Used = field(default_factory=Used)  # the same, to home
+    deputy_cpu: int = -1  # ns that its deputy has used and used away, while it makes no other call; -1: not known
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked
     private: Store | None = None
     opening: Opening | None = None  # the private file that it is opening
@@ -99,7 +102,9 @@ class Body:
 
     def used(self) -> Used:
         """CPU time of the program away from home, in all."""
-        return self.used_before.plus(cputime.of_process(self.pid).minus(self.used_to_build))
+        used = self.used_before.plus(cputime.of_process(self.pid).minus(self.used_to_build))
+        self.used_last = used.after(self.used_last)
+        return self.used_last
 
 
 @lru_cache(maxsize=1)

@@ -400,6 +400,7 @@ class Host:
         body.task.poke(layout.CLOCK_PAGE, page)
         body.clock_page = page
         body.used_before, body.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
+        body.used_last = body.told_used = body.used_before
         self.channel.send(Kind.RUNNING, body.pair)
         if body.meta.waiting:
             body.state = State.WAITING
@@ -525,7 +526,8 @@ class Host:
 
     def tell_used(self, body: Body) -> None:
         """CPU_TIME: what the body has computed."""
-        self.channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.used()))
+        body.told_used = body.used()
+        self.channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.told_used))
 
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
@@ -558,6 +560,8 @@ class Host:
                 result = -14
         if self.serve.is_part(body, result):
             return
+        if body.nr == cputime.CLOCK_GETTIME and outs:
+            self.serve.clock_told(body, outs[0][1])
         result = self.mails.result_of(body, result)
         self.finish_call(body, result, value=bool(flags & VALUE))
 

@@ -121,4 +121,29 @@ static void of_children(void)
 	refused(wait4(-1, &status, 0, &u), ECHILD);
 }
 
-PROGRAM(PART(own), PART(of_children))
+/* Whoever asks again and again never sees less, of the sum or of its parts. */
+static void again(void)
+{
+	int64_t last = 0, user = 0, system = 0;
+	struct rusage u;
+
+	for (int i = 0; i < 300; i++) {
+		for (int k = 0; k < 3; k++) {
+			int64_t now = now_ns(k & 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID);
+			if (now < last)
+				fail("%lld ns of CPU time after %lld", (long long)now, (long long)last);
+			last = now;
+			for (volatile int j = 0; j < 10000; j++)
+				;
+		}
+		ok(getrusage(RUSAGE_SELF, &u));
+		int64_t its[2] = { u.ru_utime.tv_sec * 1000000LL + u.ru_utime.tv_usec, u.ru_stime.tv_sec * 1000000LL + u.ru_stime.tv_usec };
+		if (its[0] < user || its[1] < system)
+			fail("%lld + %lld us after %lld + %lld", (long long)its[0], (long long)its[1], (long long)user, (long long)system);
+		user = its[0];
+		system = its[1];
+	}
+	refused(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, (void *)8), EFAULT);
+}
+
+PROGRAM(PART(own), PART(of_children), PART(again))
