@@ -21,15 +21,16 @@ from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnT
 ENGINE = '''
 import os, signal, sys
 
-def prepare():
-    pass
+prepared = []
 
+def prepare():
+    prepared.append(os.getpid())
 
 def main(spawn, sock):
     fds = sorted(int(n) for n in os.listdir("/proc/self/fd"))
     modules = [m for m in ("trio", "pyfuse3") if m in sys.modules]
     facts = [type(spawn).__name__, os.getsid(0) == os.getpid(), os.getppid(), fds[:3] == [0, 1, 2] and len(fds) == 5,
-             signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, modules]
+             signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, modules, prepared]
     sock.send(repr(facts).encode())
     if spawn.uid == 99:
         raise RuntimeError("told to fail")
@@ -84,10 +85,11 @@ HOST = SpawnHost("127.0.0.1", 0, "x", b"", b"", False, "")
 @pytest.mark.parametrize("request_", [TRACER, HOST])
 async def test_children_are_daemons_of_their_own(server: Running, request_: SpawnTracer | SpawnHost) -> None:
     with await ask(server, request_) as ours:
-        kind, leads, parent, clean, sigchld, modules = eval(ours.recv(1000))
+        kind, leads, parent, clean, sigchld, modules, prepared = eval(ours.recv(1000))
         assert (kind, leads, parent) == (type(request_).__name__, True, server.process.pid)
         assert clean and sigchld
         assert modules == []
+        assert prepared == [server.process.pid] * 2, "for tracers and for hosts, before the first was forked"
 
 
 async def test_children_outlive_the_server(log: Path) -> None:
