@@ -22,6 +22,8 @@ def known(n: int, w: int, rounds: int) -> Iterator[Result]:
     yield Result("G1", f"mean age, {n}:{w}", "steps", "closed form", Spread(tuple(a.mean for a in ours)), closed, 1.05)
     oldest, theirs = Spread(tuple(a.maximum for a in ours)), Spread(tuple(a.maximum for a in push))
     yield Result("G1", f"oldest entry, {n}:{w}", "steps", "plain push", oldest, theirs, 0.6)
+    estimate = Spread((ages.pulled_maximum_age(n, w),) * rounds)
+    yield Result("G1", f"oldest entry, {n}:{w}", "steps", "closed form", oldest, estimate, None)
     check = Spread((ages.mean_maximum_age(n, w),) * rounds)
     yield Result("G1", f"oldest entry by plain push, {n}:{w}", "steps", "closed form", theirs, check, None)
 

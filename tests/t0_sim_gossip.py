@@ -24,6 +24,7 @@ def test_pushing_is_as_old_as_the_closed_form_and_pulling_makes_the_oldest_young
     assert push.maximum == pytest.approx(ages.mean_maximum_age(128, 8), rel=0.2)
     assert ours.mean < 1.05 * ages.mean_age(128, 8)
     assert ours.maximum < 0.7 * push.maximum
+    assert ours.maximum == pytest.approx(ages.pulled_maximum_age(128, 8), rel=0.1)
 
 
 def test_bytes_of_a_step_do_not_grow() -> None:
