@@ -471,6 +471,47 @@ def test_a_stream_arrives_whole_while_both_ends_move(nodes: Lab) -> None:
     assert (done.stdout, done.returncode) == ("20000\n", 0), done.stderr
 
 
+STREAM_WRITER = """
+import ctypes, os, signal
+libc = ctypes.CDLL(None, use_errno=True)
+seen = 0
+def on_alarm(*_):
+    global seen
+    seen += 1
+signal.signal(signal.SIGALRM, on_alarm)
+signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+number = 0
+while seen < 20 or number < 5000:
+    if number % 1000 == 500:
+        assert libc.write(1, ctypes.c_void_p(8), ctypes.c_size_t(100)) == -1 and ctypes.get_errno() == 14
+    assert os.write(1 + number % 2, b"%d\\n" % number) > 0
+    number += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+os.write(1, b"end %d\\n" % number)
+"""
+STREAM_READER = """
+import os, signal
+signal.signal(signal.SIGALRM, lambda *_: None)
+signal.setitimer(signal.ITIMER_REAL, 0.007, 0.007)
+data = b""
+while piece := os.read(0, 100):
+    data += piece
+signal.setitimer(signal.ITIMER_REAL, 0)
+lines = data.decode().splitlines()
+print(lines[:-1] == [str(n) for n in range(len(lines) - 1)], lines[-1] == f"end {len(lines) - 1}")
+"""
+
+
+@pytest.mark.parametrize("move", [False, True], ids=["away", "motion"])
+def test_a_stream_with_signals_faults_and_two_descriptors(nodes: Lab, tmp_path: Path, move: bool) -> None:
+    """What the host does without waking Python keeps order with what it does not, and signals come through."""
+    (tmp_path / "writer.py").write_text(STREAM_WRITER)
+    (tmp_path / "reader.py").write_text(STREAM_READER)
+    words = ["mospipe", "-2", f"{sys.executable} {tmp_path}/writer.py", "-e", "-3", f"{sys.executable} {tmp_path}/reader.py"]
+    done = nodes.storm(*words, every=0.05, timeout=200) if move else nodes.run(1, *words)
+    assert (done.stdout, done.stderr, done.returncode) == ("True True\n", "", 0)
+
+
 def test_a_full_mailbox_moves_with_what_was_lent(nodes: Lab, tmp_path: Path) -> None:
     """The reader has begun a message and gives its rest back: then the mailbox holds more than it has room for."""
     reader = tmp_path / "reader.py"

@@ -42,7 +42,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
-from mosfs.trace.stops import Status, Stop, decode
+from mosfs.trace.stops import USES_UP, Status, Stop, decode
 from mosfs.trace.task import NOTHING, SYSCALL, Task, TaskGone, behind
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
@@ -92,14 +92,13 @@ class Host:
         self.ready_at = 0.0
         self.features = cpu.features()
         self.serve = Serve(self)
-        self.mails = Mails(self)
         self.onward = Onward(self)
         self.private = Private(self)
         self.signals = Signals(self)
         self.statistics = Statistics(self)
         self.pump = ffi.new("struct mos_pump *")
-        self.pump.follow = 1
-        self.pump.cpu = -1
+        self.pump.follow, self.pump.cpu = 1, -1
+        self.mails = Mails(self)
         self.event = ffi.new("struct mos_event *")
         self.next_clock = time.monotonic() + 1.0
         self._boot_id = clocks.boot_id()
@@ -433,16 +432,20 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
+        self._remove(body, kill=True)
+        if not last:
+            self.had_bodies = self.had_bodies and bool(self.bodies)
+            self.started = time.monotonic()
+
+    def _remove(self, body: Body, *, kill: bool = False) -> None:
         self.mails.gone(body)
         self.onward.forget(body)
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
-        discard(body.task)
+        if kill:
+            discard(body.task)
         self.private.forget(body)
         self.control.send(GuestGone(body.pid))
-        if not last:
-            self.had_bodies = self.had_bodies and bool(self.bodies)
-            self.started = time.monotonic()
 
     def task_event(self, pid: int, raw: int) -> None:
         body = self.by_pid.get(pid)
@@ -457,6 +460,8 @@ class Host:
 
     def handle(self, body: Body, status: Status) -> None:
         stop = status.stop
+        if body.interrupting and stop in USES_UP:
+            body.task.interrupt()
         if stop is Stop.SECCOMP:
             self.serve.trapped(body)
             if body.wanted is not None and body.state is not State.RUNNING:
@@ -480,13 +485,8 @@ class Host:
 
     def died(self, body: Body, status: int) -> None:
         """The body's process is gone: killed for want of memory, or by an administrator."""
-        self.mails.gone(body)
         body.state = State.LEAVING
-        self.onward.forget(body)
-        self.bodies.pop(body.pair, None)
-        self.by_pid.pop(body.pid, None)
-        self.private.forget(body)
-        self.control.send(GuestGone(body.pid))
+        self._remove(body)
         self.channel.send(Kind.DIED, body.pair, struct.pack("<i", status or 9))
 
     def _trap(self, body: Body) -> None:

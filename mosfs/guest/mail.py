@@ -15,6 +15,7 @@ from mosfs.guest.body import Body, State
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
+from mosfs.mbox.stream import Windows
 from mosfs.migrate.capture import ERESTARTSYS
 from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.frames import Kind
@@ -61,6 +62,11 @@ class Mail:
     def task(self) -> Task:
         return self.body.task
 
+    @property
+    def undisturbed(self) -> bool:
+        body = self.body
+        return not (body.infos or body.interrupting or body.held or body.wanted or body.arming or body.restart)
+
     def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
         return descriptor.nonblocking
 
@@ -100,7 +106,7 @@ def _table(told: MailTable) -> dict[int, Descriptor]:
 class Mails:
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.desk = Desk(host.control, streams=True)
+        self.desk = Desk(host.control, Windows(host.pump))
 
     def told(self, body: Body, payload: bytes) -> None:
         """MAIL_TABLE: home is the authority on descriptors; what the body itself has changed came with its image."""

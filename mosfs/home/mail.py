@@ -85,6 +85,10 @@ class Mail:
         return self.p.task
 
     @property
+    def undisturbed(self) -> bool:
+        return False
+
+    @property
     def waits(self) -> bool:
         """It is in pause(2) instead of the call in ``regs``."""
         return self.regs is not None and not self.asked

@@ -40,7 +40,7 @@ from mosfs.migrate.capture import comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
-from mosfs.trace.stops import Status, Stop, decode
+from mosfs.trace.stops import USES_UP, Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
@@ -60,8 +60,6 @@ from mosfs.wire.messages import (
     Settings,
 )
 
-#: Stops that take the place of one that we have asked for (PTRACE_INTERRUPT): it has to be asked for again.
-_USES_UP = frozenset({Stop.SECCOMP, Stop.SYSCALL, Stop.SIGNAL, Stop.FORK, Stop.VFORK, Stop.CLONE})
 HAS_THREADS = "stays at home: has threads"
 #: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
 FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
@@ -409,7 +407,7 @@ class Tracer:
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
         self.mails.stopped(p, status)
-        if p.interrupted and stop in _USES_UP and p.deputy is None:
+        if p.interrupted and stop in USES_UP and p.deputy is None:
             p.task.interrupt()
         if stop in (Stop.EXITED, Stop.KILLED):
             self.forget(p)

@@ -36,11 +36,12 @@ class Body:
         return self.size
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
-        """Add to a memory file. Its pages are made by write(2): half as dear as by touching a mapping."""
+        """Add to a memory file. Its pages are made by pwrite(2): half as dear as by touching a mapping."""
         left = memoryview(data)
         while left:
-            left = left[os.write(self.fd, left) :]
-        self.size += len(data)
+            done = os.pwrite(self.fd, left, self.size)
+            left = left[done:]
+            self.size += done
 
     def read_into(self, offset: int, room: memoryview) -> None:
         """Fill ``room`` from ``offset`` on; OSError when the message ends before."""

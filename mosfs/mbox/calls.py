@@ -151,26 +151,23 @@ def gather(task: Task, pieces: Iterable[tuple[int, int]], size: int) -> Body:
         return Body(bytes(short))
     body = Body.file()
     try:
-        for address, _, part in chunks(pieces, size, len(_room)):
-            room = memoryview(_room)[:part]
-            _read(task, address, room)
-            body.append(room)
+        gather_into(task, pieces, size, body)
     except BaseException:
         body.close()
         raise
     return body
 
 
-def gather_into(task: Task, pieces: Iterable[tuple[int, int]], size: int, to: bytearray) -> None:
-    """What a program writes, behind what is in ``to`` already; OSError EFAULT, and then ``to`` is as before."""
+def gather_into(task: Task, pieces: Iterable[tuple[int, int]], size: int, to: Body) -> None:
+    """What a program writes, behind what is in the memory file ``to`` already; OSError EFAULT, and then ``to`` is as before."""
     before = len(to)
-    to.extend(bytes(size))
     try:
-        with memoryview(to) as room:
-            for address, offset, part in chunks(pieces, size, size):
-                _read(task, address, room[before + offset : before + offset + part])
+        for address, _, part in chunks(pieces, size, len(_room)):
+            room = memoryview(_room)[:part]
+            _read(task, address, room)
+            to.append(room)
     except BaseException:
-        del to[before:]
+        to.size = before
         raise
 
 

@@ -29,7 +29,7 @@ from mosfs.mbox.filters import (
     unpack_stored,
 )
 from mosfs.mbox.model import PEEK
-from mosfs.mbox.stream import Streams
+from mosfs.mbox.stream import Streams, Windows
 from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.control import ControlLink
 from mosfs.wire.messages import (
@@ -63,6 +63,10 @@ class Customer(Protocol):
 
     @property
     def task(self) -> Task: ...
+    @property
+    def undisturbed(self) -> bool:
+        """It runs, and nobody wants it to stop."""
+
     def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
         """O_NONBLOCK of a descriptor."""
         ...
@@ -88,11 +92,11 @@ Done = Callable[[MailAnswer | None, Body], None]
 
 
 class Desk:
-    """``streams``: for customers whose every call stops."""
+    """``windows``: there are streams, for customers whose every call stops."""
 
-    def __init__(self, control: ControlLink, *, streams: bool = False) -> None:
+    def __init__(self, control: ControlLink, windows: Windows | None = None) -> None:
         self.control = control
-        self.streams = Streams(self) if streams else None
+        self.streams = Streams(self, windows) if windows is not None else None
         self._asked: dict[int, Done] = {}
         self._next = 1
         self._waiting: dict[tuple[int, int], Customer] = {}
@@ -195,9 +199,10 @@ class Desk:
             chosen = customer.task.read(customer.filter_at, SIZE)
             unpack(chosen)
         key = home, pid = customer.key
+        fd = args[0] & 0xFFFFFFFF
         used, borrow = 0, False
         if self.streams is not None:
-            if (had := self.streams.take(customer, pieces, count)) is not None:
+            if (had := self.streams.take(customer, fd, pieces, count)) is not None:
                 customer.finish(had)
                 return
             used, borrow = self.streams.used(key), self.streams.may_borrow(customer, count)
@@ -213,7 +218,7 @@ class Desk:
                 if answer.lent and self.streams is not None:
                     self.streams.lent(key, body.moved(), answer.offset, result)
                     try:
-                        result = self.streams.take(customer, pieces, count) or 0
+                        result = self.streams.take(customer, fd, pieces, count) or 0
                     except OSError:
                         result = -errno.EFAULT
                 elif result > 0 and pieces:
@@ -233,7 +238,7 @@ class Desk:
             def again() -> None:
                 self.call(customer, descriptor, nr, args)
 
-            if self.streams.put(customer, to, pieces, size, again):
+            if self.streams.put(customer, to, args[0] & 0xFFFFFFFF, pieces, size, again):
                 return
         (home, pid), (uid, gid) = customer.key, customer.owner
 

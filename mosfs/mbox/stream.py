@@ -7,6 +7,9 @@ numbers. Such a message is accepted even if the mailbox is full by now (``late``
 Reading. A mailbox that is read as a stream lends its first message as a whole; how much of it was used is told with the next
 request, and the rest goes back.
 
+Over what is collected and over what is lent lies a *window*, by which the stops of most reads and writes are served without waking
+Python (native/stream.c). It is closed before Python looks at them.
+
 Nothing of this is ever carried along: before the program does anything that others could notice, or moves, all is settled.
 """
 
@@ -15,12 +18,13 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from mosfs.mbox import calls
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.calls import Place
+from mosfs.native import ffi, lib
 from mosfs.wire.messages import MailAnswer, MailBack, MailPut
 
 if TYPE_CHECKING:
@@ -34,14 +38,44 @@ HELD = 0.02
 Key = tuple[int, int]
 
 
+class Windows:
+    """Those of one host, in its ``pump``."""
+
+    def __init__(self, pump: Any) -> None:
+        self.pump = pump
+
+    def open(self, pid: int, fd: int, nr: int, body: Body, at: int, size: int) -> Any:
+        """Over ``size`` bytes of ``body`` from ``at`` on, for read or write (``nr``) of a descriptor; None if there are too many.
+
+        Precondition: the process runs, or is about to, and nobody wants it to stop.
+        """
+        windows = self.pump.windows
+        free = next((n for n in range(len(windows)) if not windows[n].pid), None)
+        if free is None:
+            return None
+        window = windows[free]
+        window.fd, window.nr, window.file, window.at, window.left = fd, nr, body.fd, at, size
+        window.data = ffi.NULL if body.fd >= 0 else ffi.from_buffer(body.data)
+        window.pid = pid
+        self.pump.nwindows = max(self.pump.nwindows, free + 1)
+        lib.mos_unknown(pid)  # a stop that was asked for before has come
+        return window
+
+    def close(self, window: Any) -> None:
+        window.pid = 0
+        while self.pump.nwindows and not self.pump.windows[self.pump.nwindows - 1].pid:
+            self.pump.nwindows -= 1
+
+
 @dataclass(slots=True)
 class Pile:
     """A message is under way unless ``error`` tells how the last one ended. ``rest``: written since. ``waiting``: a write that
     must wait for the answer."""
 
-    rest: bytearray = field(default_factory=bytearray)
+    rest: Body | None = None
     error: int = 0
     waiting: Callable[[], None] | None = None
+    window: Any = None
 
 
 @dataclass(slots=True)
@@ -52,11 +86,13 @@ class Lent:
     at: int
     left: int
     used: int = 0
+    window: Any = None
 
 
 class Streams:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, windows: Windows) -> None:
         self.desk = desk
+        self.windows = windows
         self._piles: dict[tuple[Key, Place], Pile] = {}
         self._full: set[tuple[Key, Place]] = set()
         self._lent: dict[Key, Lent] = {}
@@ -67,11 +103,13 @@ class Streams:
     # ------------------------------------------------------------------ writing
 
     def put(
-        self, customer: Customer, to: Place, pieces: list[tuple[int, int]], size: int, again: Callable[[], None]
+        self, customer: Customer, to: Place, fd: int, pieces: list[tuple[int, int]], size: int, again: Callable[[], None]
     ) -> bool:
-        """A write; False: it shall be made as others are. ``again`` makes it once more. OSError EFAULT."""
+        """A write to ``fd``; False: it shall be made as others are. ``again`` makes it once more. OSError EFAULT."""
         at = (customer.key, to)
         pile = self._piles.get(at)
+        if pile is not None:
+            self._uncover(pile)
         if pile is None:
             if not 0 < size <= MOST_LATE or self._is_held(customer.key) or at in self._full:
                 self._full.discard(at)
@@ -80,18 +118,34 @@ class Streams:
             self._piles[at] = pile = Pile()
             customer.finish(size)
             self._send(customer, at, pile, body)
+            self._cover(customer, pile, fd)
         elif pile.error:
             del self._piles[at]
             if pile.error in (errno.ESRCH, errno.EACCES):
                 customer.break_pipe()
             else:
                 customer.finish(-pile.error)
-        elif not size or self._is_held(customer.key) or at in self._full or len(pile.rest) + size > MOST_COLLECTED:
+        elif not size or self._is_held(customer.key) or at in self._full or len(pile.rest or b"") + size > MOST_COLLECTED:
             pile.waiting = again
         else:
+            pile.rest = Body.file() if pile.rest is None else pile.rest
             calls.gather_into(customer.task, pieces, size, pile.rest)
             customer.finish(size)
+            self._cover(customer, pile, fd)
         return True
+
+    def _cover(self, customer: Customer, pile: Pile, fd: int) -> None:
+        """What the program writes next to ``fd`` may go to the pile at once."""
+        if pile.window is None and not pile.error and customer.undisturbed:
+            pile.rest = Body.file() if pile.rest is None else pile.rest
+            room = MOST_COLLECTED - len(pile.rest)
+            pile.window = self.windows.open(customer.task.pid, fd, calls.WRITE, pile.rest, len(pile.rest), room)
+
+    def _uncover(self, pile: Pile) -> None:
+        window, pile.window = pile.window, None
+        if window is not None and pile.rest is not None:
+            pile.rest.size = window.at
+            self.windows.close(window)
 
     def _send(self, customer: Customer, at: tuple[Key, Place], pile: Pile, body: Body) -> None:
         (home, pid), to = at
@@ -100,17 +154,19 @@ class Streams:
         def done(answer: MailAnswer | None, _: Body) -> None:
             result = -errno.EIO if answer is None else answer.result
             waiting, pile.waiting = pile.waiting, None
+            self._uncover(pile)
+            rest, pile.rest = pile.rest, None
             if result:
                 pile.error = -result
-                pile.rest.clear()
             else:
                 if answer is not None and answer.wait:
                     self._full.add(at)
-                if pile.rest:
-                    rest, pile.rest = pile.rest, bytearray()
+                if rest:
                     self._send(customer, at, pile, _packed(rest))
                 else:
                     del self._piles[at]
+            if rest is not None:
+                rest.close()
             if waiting is not None:
                 waiting()
             self._check(at[0])
@@ -122,15 +178,25 @@ class Streams:
 
     # ------------------------------------------------------------------ reading
 
-    def take(self, customer: Customer, pieces: list[tuple[int, int]], count: int) -> int | None:
-        """Bytes of a read, None if nothing is lent; OSError EFAULT."""
+    def take(self, customer: Customer, fd: int, pieces: list[tuple[int, int]], count: int) -> int | None:
+        """Bytes of a read of ``fd``, None if nothing is lent; OSError EFAULT."""
         lent = self._lent.get(customer.key)
+        if lent is not None:
+            self._unveil(lent)
         if lent is None or not lent.left or count <= 0 or customer.filter_at or customer.key in self._returning:
             return None
         size = min(count, lent.left)
         calls.scatter(customer.task, pieces, lent.body, lent.at, size)
         lent.at, lent.left, lent.used = lent.at + size, lent.left - size, lent.used + size
+        if lent.left and customer.undisturbed:
+            lent.window = self.windows.open(customer.task.pid, fd, calls.READ, lent.body, lent.at, lent.left)
         return size
+
+    def _unveil(self, lent: Lent) -> None:
+        window, lent.window = lent.window, None
+        if window is not None:
+            lent.at, lent.left, lent.used = window.at, window.left, lent.used + window.at - lent.at
+            self.windows.close(window)
 
     def may_borrow(self, customer: Customer, count: int) -> bool:
         return count > 0 and not customer.filter_at and not self._is_held(customer.key)
@@ -144,6 +210,7 @@ class Streams:
         lent = self._lent.pop(key, None)
         if lent is None:
             return 0
+        self._unveil(lent)
         lent.body.close()
         return lent.used
 
@@ -154,6 +221,9 @@ class Streams:
         lent is back. ``hold``: begin nothing new for a while."""
         if hold:
             self._held[key] = time.monotonic() + HELD
+        for at, pile in self._piles.items():
+            if at[0] == key:
+                self._uncover(pile)
         if key in self._lent:
             used = self.used(key)
             self._returning.add(key)
@@ -192,6 +262,7 @@ class Streams:
         for at, pile in list(self._piles.items()):
             if at[0] == key:
                 pile.waiting = None
+                self._uncover(pile)
                 if pile.error:
                     del self._piles[at]
 
@@ -201,9 +272,6 @@ class Streams:
             self.used(key)
 
 
-def _packed(data: bytearray) -> Body:
-    if len(data) <= INLINE:
-        return Body(bytes(data))
-    body = Body.file()
-    body.append(data)
-    return body
+def _packed(rest: Body) -> Body:
+    """As a message travels: short ones are bytes."""
+    return Body(rest.part(0, len(rest))) if len(rest) <= INLINE else rest.moved()

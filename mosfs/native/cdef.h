@@ -32,6 +32,16 @@ struct mos_grant {              /* what a program with private files may do with
     unsigned long bytes;        /* so much it may write before its files are counted again */
 };
 
+struct mos_window {             /* over a stream of a guest: what it may read or write without waking Python */
+    int pid;                    /* the body; 0 for none */
+    int fd;                     /* its descriptor */
+    long nr;                    /* read or write */
+    int file;                   /* the memory file ... */
+    const char *data;           /* ... or, if not NULL, the bytes */
+    unsigned long at;           /* where the next byte is */
+    unsigned long left;         /* how many may follow */
+};
+
 struct mos_pump {
     int nfds;
     int fds[256];
@@ -54,6 +64,8 @@ struct mos_pump {
     int ndirs;                  /* private directories of this tree: what lies below is not ordinary */
     char dirs[32][64];          /* their first 63 bytes */
     struct mos_grant grants[64]; /* of process p: grants[p % 64], if it is its */
+    int nwindows;               /* those that may be in use */
+    struct mos_window windows[64];
 };
 
 struct mos_setup {              /* of a program at exec */

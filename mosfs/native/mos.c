@@ -181,6 +181,7 @@ int mos_unfollow(struct mos_pump *p)
 }
 
 static int settled(struct mos_pump *p, int pid, int status);
+static int streamed(struct mos_pump *p, int pid, int status);
 static void mos_interrupting(int pid);
 
 #define NOTES_NS 20000000UL     /* what is noted may wait so long, */
@@ -208,7 +209,7 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
                         mos_follow(p, pid);
                     }
                 }
-                if (p->settles && settled(p, pid, status))
+                if ((p->settles && settled(p, pid, status)) || (p->nwindows && streamed(p, pid, status)))
                     continue;
                 ev->kind = MOS_EV_TASK;
                 ev->pid = pid;
