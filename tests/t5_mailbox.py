@@ -481,7 +481,7 @@ def on_alarm(*_):
 signal.signal(signal.SIGALRM, on_alarm)
 signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
 number = 0
-while seen < 20 or number < 5000:
+while seen < 20 or number < 3000:
     if number % 1000 == 500:
         assert libc.write(1, ctypes.c_void_p(8), ctypes.c_size_t(100)) == -1 and ctypes.get_errno() == 14
     assert os.write(1 + number % 2, b"%d\\n" % number) > 0
@@ -508,7 +508,7 @@ def test_a_stream_with_signals_faults_and_two_descriptors(nodes: Lab, tmp_path: 
     (tmp_path / "writer.py").write_text(STREAM_WRITER)
     (tmp_path / "reader.py").write_text(STREAM_READER)
     words = ["mospipe", "-2", f"{sys.executable} {tmp_path}/writer.py", "-e", "-3", f"{sys.executable} {tmp_path}/reader.py"]
-    done = nodes.storm(*words, every=0.05, timeout=200) if move else nodes.run(1, *words)
+    done = nodes.storm(*words, every=0.2, timeout=250) if move else nodes.run(1, *words)
     assert (done.stdout, done.stderr, done.returncode) == ("True True\n", "", 0)
 
 

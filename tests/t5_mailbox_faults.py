@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,6 +142,76 @@ def test_the_post_office_of_the_senders_node_dies(nodes: Lab, size: int) -> None
         nodes.start_mosd(2)
         wait_until(lambda: sender("send", f"0.0.0.0/{receiver.pid}", "0 ") == 2)
         assert receiver("collect", 0.5) == [[0], 0]
+
+
+FAMILY = """
+import errno, os, sys, time
+box = os.open("/proc/mosix/mybox", os.O_CREAT, 8)  # of the parent: it looks whether its child lives
+ready, tell = os.pipe()
+if child := os.fork():
+    os.read(ready, 1)
+else:
+    box = os.open("/proc/mosix/mybox", os.O_CREAT, 0)
+    os.write(tell, b"x")
+to = os.open(f"/proc/mosix/mbox/0.0.0.0/{child or os.getppid()}", 1)
+size, number = int(sys.argv[1]), 0
+def read():
+    while True:
+        try:
+            return os.read(box, 1 << 20)
+        except BlockingIOError:
+            if os.waitpid(child, os.WNOHANG)[0]:
+                while True:
+                    os.write(to, b"")
+                    time.sleep(0.01)
+if child:
+    print(child, flush=True)
+    os.write(to, b"0".ljust(size))
+try:
+    while True:
+        assert read() == (b"%d" % number).ljust(size)
+        number += 1
+        os.write(to, (b"%d" % (number if child else number - 1)).ljust(size))
+except OSError as error:
+    os.write(1, f"{'parent' if child else 'child'} {errno.errorcode[error.errno]} {number > 20}\\n".encode())
+"""
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+@pytest.mark.parametrize("size", SIZES)
+def test_a_mailbox_that_was_left_with_its_family(nodes: Lab, place: str, size: int) -> None:
+    """Who sends and who reads have the same tracer or host, which serves them alone until somebody else wants to know."""
+    node = 1 if place == "-h" else 2
+    with nodes.start(1, "mosrun", place, sys.executable, "-c", FAMILY, str(size), stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        home = nodes.node(1).ip
+        try:
+            wait_until(lambda: child in nodes.tree(node).pids(f"mbox/{home}"))
+            for _ in range(100):
+                assert nodes.tree(node).read(f"mbox/{home}/{child}").startswith("messages ")
+            time.sleep(0.5)
+        finally:
+            kill(child)
+        assert process.stdout.read().split() == [b"parent", b"ESRCH", b"True"]
+        assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_the_post_office_dies_that_had_left_a_mailbox(nodes: Lab, place: str) -> None:
+    node = 1 if place == "-h" else 2
+    with nodes.start(1, "mosrun", place, sys.executable, "-c", FAMILY, "20", stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        wait_until(lambda: child in nodes.tree(node).pids(f"mbox/{nodes.node(1).ip}"))
+        time.sleep(0.5)
+        nodes.kill_mosd(node)
+        try:
+            heard = [line.split() for line in process.stdout.read().decode().splitlines()]
+        finally:
+            nodes.start_mosd(node)
+        assert {who for who, _, _ in heard} == {"parent", "child"}
+        assert {error for _, error, _ in heard} <= {"ENETUNREACH", "ECONNRESET", "EIO", "EACCES", "ESRCH"}
 
 
 @pytest.mark.long

@@ -48,6 +48,7 @@ from mosfs.wire.messages import (
     MailFilters,
     MailOpen,
     MailPut,
+    MailReturned,
     MailTake,
     OpenChannel,
     PrivateFile,
@@ -345,7 +346,7 @@ class Control:
                 if waiting := self._adjusting.get(req):
                     waiting[1][0] = message.error
                     waiting[0].set()
-            case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose() | MailBack():
+            case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose() | MailBack() | MailReturned():
                 self.office.request(connection, message, connection.take_beside())
             case Report(level=level, text=text):
                 log.log(level, "PID %d: %s", client.pid, text)

@@ -15,6 +15,7 @@ import errno
 import io
 import itertools
 import logging
+import math
 import os
 import signal
 from collections.abc import Iterable
@@ -27,12 +28,13 @@ from mosfs.daemon.connection import Connection
 from mosfs.daemon.tasks import guarded
 from mosfs.mbox.body import Body
 from mosfs.mbox.filters import EVERYTHING, unpack, unpack_stored
+from mosfs.mbox.left import last_message
 from mosfs.mbox.model import PEEK, Flag, Mailbox, Message, Sender, Taken
 from mosfs.mbox.stream import MOST_LATE
 from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.procfs.world import World
 from mosfs.wire.messages import (
-    LastMessage,
+    LeftBox,
     MailAnswer,
     MailBack,
     MailClose,
@@ -40,6 +42,8 @@ from mosfs.wire.messages import (
     MailHeld,
     MailOpen,
     MailPut,
+    MailRecall,
+    MailReturned,
     MailTake,
     MailWake,
 )
@@ -48,12 +52,17 @@ log = logging.getLogger(__name__)
 
 #: (home, pid) of a program; home is an unsigned integer.
 Key = tuple[int, int]
-Request = MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack
+Asking = MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack
+Request = Asking | MailReturned
 
 #: Seconds that a message may look for a mailbox that is on its way.
 PATIENCE = 15.0
 OUTSIDER_PATIENCE = 5.0  #: of somebody who writes to a file of mbox/
 FIRST_PAUSE, LAST_PAUSE = 0.001, 0.02
+#: So many messages in a row from where a mailbox is read, and it is left there; after it was needed here, so many more.
+NEAR, AFTER_RECALL = 4, 64
+#: Seconds for a desk to give one back; a sender is told then that there is no room, and waits as for that.
+SOON = 1.0
 #: Ends of the search for a receiver: no such process, it lets nobody send, its node is not one of ours.
 ELSEWHERE = errno.EXDEV
 
@@ -80,11 +89,22 @@ class Given:
     serial: int
 
 
+@dataclass(slots=True, eq=False)
+class Out:
+    """A mailbox that was left with the desk at the end of a connection; ``back``: it is not there any more."""
+
+    connection: Connection
+    recalled: bool = False
+    back: trio.Event = field(default_factory=trio.Event)
+
+
 @dataclass(slots=True)
 class Office:
     """``at``: holders of mailboxes of home programs, if they are not here. ``leaving``: given away, not yet acknowledged.
 
     ``lines``: where a waiting program's MailWake goes. ``readers`` wait for a message, ``writers`` for room in a mailbox here.
+    ``out``: mailboxes of `boxes` that a desk has (`mbox.left`); whoever needs one awaits `back` first. ``near``: how many messages
+    in a row have come from the connection that reads (``takers``).
     """
 
     world: World
@@ -95,6 +115,9 @@ class Office:
     lines: dict[Key, Connection] = field(default_factory=dict)
     readers: set[Key] = field(default_factory=set)
     writers: dict[Key, set[Key]] = field(default_factory=dict)
+    out: dict[Key, Out] = field(default_factory=dict)
+    near: dict[Key, int] = field(default_factory=dict)
+    takers: dict[Key, Connection] = field(default_factory=dict)
     claims: dict[int, trio.Lock] = field(default_factory=dict)
     known: dict[Key, str] = field(default_factory=dict)
     way: Way | None = None
@@ -112,6 +135,12 @@ class Office:
     def request(self, connection: Connection, message: Request, beside: int) -> None:
         """Answer at once if all that it needs is here; else a task does. ``beside``: a memory file, -1 for none."""
         key = (message.home, message.pid)
+        if isinstance(message, MailReturned):
+            self._returned(connection, message, beside)
+            return
+        if key in self.out and not isinstance(message, MailPut):
+            self.nursery.start_soon(guarded, self._later, connection, message, key)
+            return
         match message:
             case MailTake() if key in self.boxes:
                 self._take(connection, self.boxes[key], message)
@@ -119,7 +148,7 @@ class Office:
                 if box := self.boxes.get(key):
                     self._settle(box, message.used)
                 _post(connection, MailAnswer(message.req, 0))
-            case MailPut(to_home=home, to_pid=pid) if (home, pid) in self.boxes:
+            case MailPut(to_home=home, to_pid=pid) if (home, pid) in self.boxes and (home, pid) not in self.out:
                 self._put(connection, message, _body(message, beside))
             case MailPut():
                 self.nursery.start_soon(guarded, self._send, connection, message, _body(message, beside))
@@ -133,7 +162,52 @@ class Office:
         await self.discard((message.home, message.pid))
         _post(connection, MailAnswer(message.req, 0))
 
-    async def _with_box(self, connection: Connection, message: Request) -> None:
+    async def _later(self, connection: Connection, message: Asking, key: Key) -> None:
+        """A program's request about its own mailbox, which another desk has (still)."""
+        with trio.move_on_after(PATIENCE):
+            await self.back(key)
+        if key in self.out:
+            _post(connection, MailAnswer(message.req, -errno.ECONNRESET))
+        else:
+            self.request(connection, message, -1)
+
+    async def back(self, key: Key) -> None:
+        """Return when no desk has the mailbox."""
+        if (out := self.out.get(key)) is not None:
+            if not out.recalled:
+                out.recalled = True
+                with contextlib.suppress(ConnectionError):
+                    out.connection.post(MailRecall(*key))
+            await out.back.wait()
+
+    async def usable(self, key: Key, *, late: bool) -> bool:
+        """No desk has the mailbox. False: one does not answer soon (it may be sending an image); ``late``: then wait on."""
+        with trio.move_on_after(math.inf if late else SOON):
+            await self.back(key)
+        return key not in self.out
+
+    def _returned(self, connection: Connection, message: MailReturned, beside: int) -> None:
+        key = (message.home, message.pid)
+        body = Body(message.data) if beside < 0 else Body.received(beside, message.size)
+        out, box = self.out.get(key), self.boxes.get(key)
+        if out is None or out.connection is not connection or box is None:  # it was given up meanwhile
+            body.close()
+        elif message.whose is not None:
+            home, pid, location, start = message.whose
+            box.queue.append(Message(home, pid, location, body, start))
+            box.size += len(body)
+        else:
+            box.ended = message.ended
+            if out.recalled:
+                self.near[key] = -AFTER_RECALL
+            self._not_out(key)
+
+    def _not_out(self, key: Key) -> None:
+        out = self.out.pop(key, None)
+        if out is not None:
+            out.back.set()
+
+    async def _with_box(self, connection: Connection, message: Asking) -> None:
         """A request that needs the program's own mailbox, which may be elsewhere."""
         key = (message.home, message.pid)
         try:
@@ -172,17 +246,26 @@ class Office:
         else:
             taken = box.take(message.count, unpack(message.filter) if message.filter else EVERYTHING)
         answer = MailAnswer(message.req, taken.result, lent=box.lent is not None)
+        self.takers[key] = connection
         if taken.result == -errno.EAGAIN and message.count != PEEK and Flag.NO_DELAY not in box.flags:
             answer.wait = True
-            self.readers.add(key)
             self.lines[key] = connection
+            if self._may_leave(key, box, message):
+                answer.left = LeftBox(box.uid, box.gid, int(box.flags), box.ended, self.me)
+                self.out[key] = Out(connection)
+            else:
+                self.readers.add(key)
         if taken.message is None:
             _post(connection, answer)
             return
-        answer.last = _last(taken.message)
+        answer.last = last_message(taken.message)
         _hand_over(connection, answer, taken, peeked=message.count == PEEK)
         if taken.removed:
             self._room(key)
+
+    def _may_leave(self, key: Key, box: Mailbox, message: MailTake) -> bool:
+        streams = Flag.STREAM in box.flags and message.borrow
+        return self.near.get(key, 0) >= NEAR and not box.queue and Flag.SIGIO not in box.flags and not streams
 
     @staticmethod
     def _settle(box: Mailbox, used: int) -> None:
@@ -193,10 +276,13 @@ class Office:
 
     def _put(self, connection: Connection, message: MailPut, body: Body) -> None:
         sender, to = _sender(message, self.me), (message.to_home, message.to_pid)
+        near = self.near.get(to, 0) + 1
         result = self.deliver(self.boxes[to], sender, self.name(), body, late=message.late)
         accepted = not result or (message.late and result == errno.EAGAIN)
         if not accepted:
             body.close()
+        elif self.takers.get(to) is connection:
+            self.near[to] = near
         if message.late and accepted:
             _post(connection, MailAnswer(message.req, 0, wait=result == errno.EAGAIN))
             return
@@ -251,6 +337,7 @@ class Office:
             return errno.EAGAIN
         box.put(sender, name, body)
         key = (box.home, box.pid)
+        self.near[key] = min(self.near.get(key, 0), 0)
         if key in self.readers:
             self.readers.discard(key)
             self._wake(key)
@@ -267,6 +354,8 @@ class Office:
         pause, until = FIRST_PAUSE, trio.current_time() + PATIENCE
         silent = ""
         while trio.current_time() < until:
+            if not await self.usable(to, late=late):
+                return errno.EAGAIN
             if box := self.boxes.get(to):
                 return self.probe(box, sender, size) if body is None else self.deliver(box, sender, name, body, late=late)
             try:
@@ -317,8 +406,11 @@ class Office:
 
     def hung_up(self, connection: Connection) -> None:
         """Nobody waits at the end of it any more."""
-        for key in [key for key, line in self.lines.items() if line is connection]:
-            del self.lines[key]
+        for known in (self.lines, self.takers):
+            for key in [key for key, line in known.items() if line is connection]:
+                del known[key]
+        for key in [key for key, out in self.out.items() if out.connection is connection]:
+            self.given(key, 0)
 
     def _room(self, key: Key) -> None:
         """Something was taken out: local senders may try again."""
@@ -348,6 +440,10 @@ class Office:
     def owner(self, home: int, pid: int) -> int | None:
         box = self.boxes.get((home or self.me, pid))
         return None if box is None else box.uid
+
+    async def collect(self, home: int, pid: int) -> None:
+        with trio.move_on_after(OUTSIDER_PATIENCE):
+            await self.back((home or self.me, pid))
 
     def show(self, home: int, pid: int) -> str:
         """One line about the mailbox, then one a message: its sender's home and PID, where it was sent, and its length."""
@@ -418,6 +514,9 @@ class Office:
         if not serial:
             if (box := self.boxes.pop(key, None)) is not None:
                 _destroy(box)
+            self._not_out(key)
+            self.near.pop(key, None)
+            self.takers.pop(key, None)
             self.readers.discard(key)
             self._room(key)
 
@@ -444,10 +543,6 @@ def _destroy(box: Mailbox) -> None:
         if isinstance(message.body, Body):
             message.body.close()
     box.queue.clear()
-
-
-def _last(message: Message) -> LastMessage:
-    return LastMessage(from_unsigned(message.home), message.pid, from_unsigned(message.location), message.length)
 
 
 def _sender(message: MailPut, location: int) -> Sender:

@@ -260,6 +260,7 @@ class Post:
             case PostWhere(pid=pid):
                 await link.send(self._holder(pid))
             case PostFetch(home=home, pid=pid):
+                await office.back((home, pid))
                 given = office.give_away((home, pid))
                 if given is None:
                     await link.send(PostAnswer(errno.ESRCH))
@@ -281,8 +282,11 @@ class Post:
         body = None if message.probe else await _receive_body(link, message.size)
         key = (message.to_home, message.to_pid)
         sender = Sender(message.home, message.pid, message.uid, message.gid, as_unsigned(link.ip))
+        usable = await self.office.usable(key, late=message.late)
         box = self.office.boxes.get(key)
-        if box is None:
+        if not usable:
+            result = errno.EAGAIN
+        elif box is None:
             result = ELSEWHERE
         elif body is None:
             return self.office.probe(box, sender, message.size)

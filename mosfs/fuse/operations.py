@@ -171,6 +171,8 @@ class Operations(pyfuse3.Operations):
         place = Place.of(inode)
         with errors():
             self.tree.check(place, ctx.uid, _ACCESS_OF_FLAGS[flags & os.O_ACCMODE])
+            if place.folder is Folder.LETTERS and (office := self.tree.world.letters) is not None and not flags & os.O_ACCMODE:
+                await office.collect(*letters.unpack(place.key, place.file))
             number = self.handles.number()
             self.handles.open[number] = OpenFile(place, self.tree.subject(place), writer=(ctx.uid, ctx.gid, ctx.pid))
         # direct_io: the size in stat(2) is 0, and every read shall ask us

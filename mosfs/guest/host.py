@@ -57,6 +57,7 @@ from mosfs.wire.messages import (
     GuestStayed,
     HelloHost,
     MailAnswer,
+    MailRecall,
     MailWake,
     Report,
     SpawnHost,
@@ -216,7 +217,7 @@ class Host:
             match message:
                 case Config():
                     self.config = message
-                case MailAnswer() | MailWake():
+                case MailAnswer() | MailWake() | MailRecall():
                     self.mails.message(message, passed)
                 case DirectImage() if passed is not None:
                     self.close_direct()

@@ -63,6 +63,10 @@ class Mail:
         return self.body.task
 
     @property
+    def present(self) -> bool:
+        return self.mails.host.bodies.get(self.body.pair) is self.body
+
+    @property
     def undisturbed(self) -> bool:
         body = self.body
         return not (body.infos or body.interrupting or body.held or body.wanted or body.arming or body.restart)
@@ -93,6 +97,10 @@ class Mail:
     def again(self) -> None:
         if self.body.state is State.POST:
             self.mails.serve(self.body)
+
+    def ended(self, gone: TaskGone) -> None:
+        if gone.status is not None:
+            self.mails.host.died(self.body, gone.status)
 
     def remember(self, last: LastMessage) -> None:
         self.last = last
@@ -178,9 +186,8 @@ class Mails:
 
     def gone(self, body: Body) -> None:
         """It is here no more."""
-        self.leave(body)
-        if body.mail is not None and self.desk.streams is not None:
-            self.desk.streams.leave(body.mail.key)
+        if body.mail is not None:
+            self.desk.gone(body.mail.key)
 
     def _report(self, mail: Mail) -> None:
         if mail.news:

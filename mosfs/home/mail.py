@@ -85,6 +85,10 @@ class Mail:
         return self.p.task
 
     @property
+    def present(self) -> bool:
+        return self.mails.tracer.programs.get(self.p.pid) is self.p
+
+    @property
     def undisturbed(self) -> bool:
         return False
 
@@ -131,6 +135,9 @@ class Mail:
         self.mails.desk.leave(self.key)
         regs.rax = -ERESTARTSYS & NOTHING
         self.p.task.set_regs(regs)
+
+    def ended(self, gone: TaskGone) -> None:
+        """The tracer will hear of it."""
 
     def remember(self, last: LastMessage) -> None:
         self.p.last_message = last
@@ -284,11 +291,12 @@ class Mails:
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         if nr in calls.CLOSING:
             return self._closing(p, regs, nr, args)
-        if calls.inode(p.pid, args[0] & 0xFFFFFFFF) not in self.places:
+        place = self.places.get(calls.inode(p.pid, args[0] & 0xFFFFFFFF))
+        if place is None:
             return False
         mail = self._mail(p)
         mail.regs, mail.asked = copy_regs(regs), True
-        if self.serve(mail):
+        if self.desk.call(mail, Descriptor(place), nr, args):
             return True
         mail.regs, mail.asked = None, False
         return False
@@ -377,7 +385,7 @@ class Mails:
 
     def gone(self, p: Program) -> None:
         if p.mail is not None:
-            self.desk.leave(p.mail.key)
+            self.desk.gone(p.mail.key)
             if p.mail in self.lingering:
                 self.lingering.remove(p.mail)
 

@@ -54,6 +54,7 @@ from mosfs.wire.messages import (
     HelloTracer,
     MailAnswer,
     MailHeld,
+    MailRecall,
     MailWake,
     ProcGone,
     Report,
@@ -276,7 +277,7 @@ class Tracer:
                     self._command(message)
                 case Adjust():
                     self._adjust(message, passed)
-                case MailAnswer() | MailWake():
+                case MailAnswer() | MailWake() | MailRecall():
                     try:
                         self.mails.desk.message(message, passed)
                     except TaskGone:

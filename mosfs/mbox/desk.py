@@ -18,6 +18,7 @@ from mosfs.mbox import calls
 from mosfs.mbox.body import Body
 from mosfs.mbox.calls import Descriptor
 from mosfs.mbox.filters import (
+    EVERYTHING,
     INTERESTS,
     MAX_STORED,
     SIOCINTERESTED,
@@ -28,6 +29,7 @@ from mosfs.mbox.filters import (
     unpack,
     unpack_stored,
 )
+from mosfs.mbox.left import Left
 from mosfs.mbox.model import PEEK
 from mosfs.mbox.stream import Streams, Windows
 from mosfs.trace.task import Task, TaskGone
@@ -39,6 +41,7 @@ from mosfs.wire.messages import (
     MailFilters,
     MailOpen,
     MailPut,
+    MailRecall,
     MailTake,
     MailWake,
     Msg,
@@ -64,6 +67,10 @@ class Customer(Protocol):
     @property
     def task(self) -> Task: ...
     @property
+    def present(self) -> bool:
+        """It is (still) a program of ours."""
+
+    @property
     def undisturbed(self) -> bool:
         """It runs, and nobody wants it to stop."""
 
@@ -83,6 +90,9 @@ class Customer(Protocol):
     def again(self) -> None:
         """Make the call that waits again; nothing if it does not wait any more."""
 
+    def ended(self, gone: TaskGone) -> None:
+        """Its process has ended meanwhile."""
+
     def remember(self, last: LastMessage) -> None:
         """What sender_home, sender_pid, sender_location and message_length show from now on."""
 
@@ -97,6 +107,7 @@ class Desk:
     def __init__(self, control: ControlLink, windows: Windows | None = None) -> None:
         self.control = control
         self.streams = Streams(self, windows) if windows is not None else None
+        self.left = Left(self)
         self._asked: dict[int, Done] = {}
         self._next = 1
         self._waiting: dict[tuple[int, int], Customer] = {}
@@ -112,11 +123,12 @@ class Desk:
             done(answer, Body())
 
     def message(self, message: Any, passed: Any) -> None:
-        """A MailAnswer or MailWake of mosd."""
+        """A MailAnswer, MailWake or MailRecall of mosd."""
         if isinstance(message, MailWake):
-            customer = self._waiting.pop((message.home, message.pid), None)
-            if customer is not None:
-                customer.again()
+            self.wake((message.home, message.pid))
+            return
+        if isinstance(message, MailRecall):
+            self.left.give_back((message.home, message.pid))
             return
         done = self._asked.pop(message.req, None)
         body = Body(message.data)
@@ -133,31 +145,49 @@ class Desk:
         """mosd is gone."""
         if self.streams is not None:
             self.streams.lost()
+        self.left.lost()
         asked, self._asked = self._asked, {}
         for done in asked.values():
             done(None, Body())
-        waiting, self._waiting = self._waiting, {}
-        for customer in waiting.values():
-            customer.again()
+        for key in list(self._waiting):
+            self.wake(key)
 
     def leave(self, key: tuple[int, int]) -> None:
         """The program waits no more."""
         self._waiting.pop(key, None)
 
-    def _wait(self, customer: Customer) -> None:
+    def gone(self, key: tuple[int, int]) -> None:
+        """The program is here no more."""
+        self.leave(key)
+        if self.streams is not None:
+            self.streams.leave(key)
+        self.left.give_back(key)
+
+    def wait(self, customer: Customer) -> None:
         self._waiting[customer.key] = customer
         customer.wait()
+
+    def wake(self, key: tuple[int, int]) -> None:
+        """Who waits, if anybody does, tries again. That it ends just now is no affair of whoever wakes it."""
+        customer = self._waiting.pop(key, None)
+        if customer is not None:
+            try:
+                customer.again()
+            except TaskGone as gone:
+                customer.ended(gone)
 
     # ------------------------------------------------------------------ the mailbox
 
     def open(self, customer: Customer, flags: int, done: Callable[[int], None]) -> None:
         """Open the mailbox, or change its flags; ``done`` gets 0 or -errno."""
         (home, pid), (uid, gid) = customer.key, customer.owner
+        self.left.give_back(customer.key)
         self.ask(lambda n: MailOpen(n, home, pid, uid, gid, flags), lambda answer, _: done(_result(answer, errno.ECONNRESET)))
 
     def close(self, customer: Customer, done: Callable[[], None]) -> None:
         home, pid = customer.key
         customer.filter_at = 0
+        self.left.give_back(customer.key)
         self.ask(lambda n: MailClose(n, home, pid), lambda *_: done())
 
     # ------------------------------------------------------------------ calls
@@ -194,11 +224,14 @@ class Desk:
             if count >> 63:
                 raise OSError(errno.EINVAL, "length")
             count = min(count, _MOST)
-        chosen = b""
+        chosen, wanted = b"", EVERYTHING
         if customer.filter_at:
             chosen = customer.task.read(customer.filter_at, SIZE)
-            unpack(chosen)
+            wanted = unpack(chosen)
         key = home, pid = customer.key
+        if key in self.left:
+            self.left.take(customer, pieces, count, wanted)
+            return
         fd = args[0] & 0xFFFFFFFF
         used, borrow = 0, False
         if self.streams is not None:
@@ -210,8 +243,12 @@ class Desk:
         def done(answer: MailAnswer | None, body: Body) -> None:
             result = _result(answer, errno.ECONNRESET)
             if answer is not None:
+                if answer.left is not None:
+                    self.left.accept(key, answer.left)
+                    if not customer.present:
+                        self.left.give_back(key)
                 if answer.wait:
-                    self._wait(customer)
+                    self.wait(customer)
                     return
                 if answer.last is not None:
                     customer.remember(answer.last)
@@ -242,18 +279,28 @@ class Desk:
                 return
         (home, pid), (uid, gid) = customer.key, customer.owner
 
+        def sent(result: int) -> None:
+            if to.pipe and result in (-errno.ESRCH, -errno.EACCES):
+                customer.break_pipe()
+            else:
+                customer.finish(result)
+
+        def nonblocking() -> bool:
+            return customer.nonblocking(descriptor, args[0] & 0xFFFFFFFF)
+
+        if (to.home, to.pid) in self.left:
+            if (had := self.left.put(customer, to, pieces, size, nonblocking)) is not None:
+                sent(had)
+            return
+
         def done(answer: MailAnswer | None, _: Body) -> None:
             if answer is not None and answer.wait:
-                if not customer.nonblocking(descriptor, args[0] & 0xFFFFFFFF):
-                    self._wait(customer)
+                if not nonblocking():
+                    self.wait(customer)
                     return
-                customer.finish(-errno.ENOSPC)
+                sent(-errno.ENOSPC)
             else:
-                result = _result(answer, errno.EIO)
-                if to.pipe and result in (-errno.ESRCH, -errno.EACCES):
-                    customer.break_pipe()
-                else:
-                    customer.finish(size if result == 0 else result)
+                sent(_result(answer, errno.EIO) or size)
 
         body = calls.gather(customer.task, pieces, size)
         try:
@@ -287,6 +334,7 @@ class Desk:
         filters = customer.task.read(array, number * SIZE) if number else b""
         unpack_stored(filters)
         home, pid = customer.key
+        self.left.give_back(customer.key)
         self.ask(
             lambda n: MailFilters(n, home, pid, filters),
             lambda answer, _: customer.finish(_result(answer, errno.ECONNRESET)),
@@ -305,6 +353,7 @@ class Desk:
                     result = -errno.EFAULT
             customer.finish(result)
 
+        self.left.give_back(customer.key)
         self.ask(lambda n: MailFilters(n, home, pid), done)
 
 

@@ -28,6 +28,9 @@ class Letters(Protocol):
     def owner(self, home: int, pid: int) -> int | None:
         """User of the mailbox, if it is here."""
 
+    async def collect(self, home: int, pid: int) -> None:
+        """What `show` tells is complete when this returns."""
+
     def show(self, home: int, pid: int) -> str:
         """The state of a mailbox that is here."""
 

@@ -297,7 +297,31 @@ class MailBack(Msg, tag=28):
     used: int
 
 
+class MailReturned(Msg, tag=29):
+    """A mailbox that was left with us (`MailAnswer.left`) goes back: first its messages in order, then this with ``whose`` None.
+
+    ``whose``: home, pid, location, bytes already read; ``data`` unless its ``size`` bytes come beside.
+    """
+
+    home: int
+    pid: int
+    whose: tuple[int, int, int, int] | None
+    size: int = 0
+    data: bytes = b""
+    ended: bool = False
+
+
 # --------------------------------------------------------------------------- control socket: from mosd
+
+
+class LeftBox(msgspec.Struct, array_like=True):
+    """What counts of an empty mailbox; ``location`` is the address of this node."""
+
+    uid: int
+    gid: int
+    flags: int
+    ended: bool
+    location: int
 
 
 class MailAnswer(Msg, tag=44):
@@ -305,6 +329,7 @@ class MailAnswer(Msg, tag=44):
     a memory file beside) are what MailTake brought, ``last`` whose message it was. ``number``: how many filters are stored.
 
     ``lent``: the message stays in the mailbox, and the next request tells how much of it was used.
+    ``left``: the mailbox is empty, and the asker keeps it until MailRecall (`mbox.left`).
     """
 
     req: int
@@ -316,10 +341,18 @@ class MailAnswer(Msg, tag=44):
     last: LastMessage | None = None
     number: int = 0
     lent: bool = False
+    left: LeftBox | None = None
 
 
 class MailWake(Msg, tag=45):
     """What the program waits for may have happened: its call is made again."""
+
+    home: int
+    pid: int
+
+
+class MailRecall(Msg, tag=47):
+    """A mailbox that was left is needed here: `MailReturned`."""
 
     home: int
     pid: int
@@ -579,7 +612,8 @@ Control = (
     | PrivateFile | PrivateGone
     | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
     | UsageReport | GuestStayed | Consider
-    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack | MailAnswer | MailWake | MailHeld
+    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack | MailReturned
+    | MailAnswer | MailWake | MailRecall | MailHeld
 )
 Peer = (
     PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
