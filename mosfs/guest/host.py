@@ -334,6 +334,8 @@ class Host:
         del self.arriving[head.pair]
         lib.mos_pin(self.pump, arriving.task.pid)
         body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
+        if meta.waiting:  # what waits in the body meets the call, whose mask may let it in (`Signals.interrupted`)
+            body.infos, meta.pending = [info for _, info in meta.pending], []
         try:
             arriving.map(meta)
             fault(Point.NODE_MAPPED, source)

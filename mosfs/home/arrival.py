@@ -86,7 +86,7 @@ class Arrival:
             self.tracer.private.carrier.sent_back(p)
             self._send_back(p, link, deputy, str(error), flight_result, infos)
             return
-        self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos))
+        self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos or meta.pending))
 
     def _came_home(
         self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool
@@ -143,8 +143,9 @@ class Arrival:
                 p.task.set_regs(regs)
             else:  # a signal that only the call's own temporary mask lets in will meet it when it is made again
                 p.task.stand(broken_off(regs, nr, result))
-        elif result == -errno.EINTR and flight is not None and not signalled:
-            over = self.tracer.waits.comes_home(p, deputy, flight)
+        elif result == -errno.EINTR and (flight is not None or signalled):
+            # made again even with a signal: its own temporary mask may be what lets that one in
+            over = self.tracer.waits.comes_home(p, deputy, flight) if flight is not None else None
             if over is not None:
                 p.task.set_regs(self._carried(p, regs, over))
             elif p.carry is not None:

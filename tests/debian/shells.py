@@ -169,7 +169,7 @@ CASES = (
         find tree -newer words -o -size +1k | sort; find tree -name 'file0*' -delete; find . -empty | sort
         find tree -type f -exec sh -c 'for f; do wc -c < $f; done' sh {} + | sort -n | tail -n 3; stat -c '%a %s' words"""),
     Case("ps and proc", """
-        sleep 5 & p=$!; ps -o comm=,args= -p $p; tr '\\0' ' ' < /proc/$p/cmdline; echo; readlink /proc/$p/exe /proc/self/cwd | wc -l
+        sleep 60 & p=$!; ps -o comm=,args= -p $p; tr '\\0' ' ' < /proc/$p/cmdline; echo; readlink /proc/$p/exe /proc/self/cwd | wc -l
         ls /proc/self/fd | head -n 3; grep -E '^(Uid|Gid)' /proc/self/status; kill $p; wait 2> /dev/null; pgrep -P $$ sleep; echo $?"""),
     Case("limits", """
         exec 2> /dev/null; ulimit -n 64; python3 -c 'import os
