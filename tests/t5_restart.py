@@ -115,8 +115,9 @@ def test_a_child_that_was_just_born_is_taken_over_too(nodes: Lab, tmp_path: Path
     with nodes.start(1, "mosrun", "-h", "bash", "-c", script, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"\n"
         tracer = tracer_of(process.pid)
+        (child,) = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
         os.kill(tracer, signal.SIGKILL)
-        wait_until(lambda: tracer_of(process.pid) not in (0, tracer))
+        wait_until(lambda: all(tracer_of(pid) not in (0, tracer) for pid in (process.pid, child)))
         (tmp_path / "go").touch()
         assert process.wait(PATIENCE) == 0
     assert (tmp_path / "out").read_text() == Path("/etc/hostname").read_text()
