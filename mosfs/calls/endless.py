@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from mosfs.calls.partial import vector
+from mosfs.calls.partial import remaining, vector
 from mosfs.trace.task import Task
 
-SYS_READ, SYS_GETRANDOM = 0, 318
+SYS_GETRANDOM = 318
 #: read, pread64, readv, preadv, getrandom, preadv2
-CALLS = frozenset({SYS_READ, 17, 19, 295, SYS_GETRANDOM, 327})
+CALLS = frozenset({0, 17, 19, 295, SYS_GETRANDOM, 327})
 _VECTORS = frozenset({19, 295, 327})
 _MEM_MAJOR = 1
 _SOURCES: dict[int, Callable[[int], bytes]] = {5: bytes, 7: bytes, 8: os.urandom, 9: os.urandom}  # by minor number
-#: What one call yields at most, in bytes: MAX_RW_COUNT of the kernel.
-_MOST = 0x7FFF_F000
 _PIECE = 1 << 20
 
 
@@ -31,12 +29,12 @@ def complete(task: Task, nr: int, regs: Any, result: int) -> int:
     if nr not in CALLS or result <= 0:
         return result
     if nr == SYS_GETRANDOM:
-        return result + _fill(task, iter([(regs.rdi, regs.rsi)]), result, os.urandom)
+        return result + _fill(task, remaining([(regs.rdi, regs.rsi)], result), os.urandom)
     source = _source(task.pid, regs.rdi)
     if source is None:
         return result
     places = vector(task, regs.rsi, regs.rdx) if nr in _VECTORS else [(regs.rsi, regs.rdx)]
-    return result + _fill(task, iter(places), result, source)
+    return result + _fill(task, remaining(places, result), source)
 
 
 def _source(pid: int, fd: int) -> Callable[[int], bytes] | None:
@@ -48,18 +46,15 @@ def _source(pid: int, fd: int) -> Callable[[int], bytes] | None:
     return _SOURCES.get(os.minor(found.st_rdev)) if device else None
 
 
-def _fill(task: Task, places: Iterator[tuple[int, int]], done: int, source: Callable[[int], bytes]) -> int:
-    """Fill what lies behind the first ``done`` bytes of ``places``; how much that was. What cannot be written ends it."""
-    filled, left = 0, _MOST - done
+def _fill(task: Task, places: Iterable[tuple[int, int]], source: Callable[[int], bytes]) -> int:
+    """Fill ``places``; how much that was. What cannot be written ends it."""
+    filled = 0
     for at, length in places:
-        skipped = min(done, length)
-        done -= skipped
-        at, length = at + skipped, min(length - skipped, left - filled)
-        while length > 0:
-            piece = source(min(length, _PIECE))
+        for offset in range(0, length, _PIECE):
+            piece = source(min(length - offset, _PIECE))
             try:
-                task.write(at, piece)
+                task.write(at + offset, piece)
             except OSError:
                 return filled
-            at, length, filled = at + len(piece), length - len(piece), filled + len(piece)
+            filled += len(piece)
     return filled

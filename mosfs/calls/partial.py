@@ -12,10 +12,11 @@ and their like give so much at a time.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
+from mosfs.abi.args import MAX_BYTES
 from mosfs.calls.request import MAX_TRANSFER
 from mosfs.trace import layout
 from mosfs.trace.task import Task, copy_regs
@@ -23,8 +24,6 @@ from mosfs.trace.task import Task, copy_regs
 AREA = layout.END - layout.CARRY_SIZE
 IOV_MAX = 1024
 MSG_WAITALL = 0x100
-#: The kernel transfers no more than this at a time (read(2), NOTES).
-MAX_RW_COUNT = 0x7FFFF000
 #: r10 of preadv2(2): at the file's own position.
 _HERE = (1 << 64) - 1
 #: struct msghdr: name, its size, vector, its count, control, its size, flags
@@ -89,10 +88,10 @@ def _asked(task: Task, shape: Shape, rsi: int, rdx: int, r10: int) -> int:
             fields = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
             rsi, rdx, shape = fields[2], fields[3], Shape.VECTOR
         if shape in (Shape.VECTOR, Shape.VECTOR_AT):
-            return min(sum(length for _, length in vector(task, rsi, rdx)), MAX_RW_COUNT)
+            return min(sum(length for _, length in vector(task, rsi, rdx)), MAX_BYTES)
     except OSError:
         return 0
-    return min(r10 if shape is Shape.COUNT else rdx, MAX_RW_COUNT)
+    return min(r10 if shape is Shape.COUNT else rdx, MAX_BYTES)
 
 
 def cut_short(task: Task, nr: int, regs: Any, result: int) -> bool:
@@ -147,20 +146,24 @@ def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
 
 
 def _left(asked: int, done: int) -> int:
-    return min(asked, MAX_RW_COUNT) - done
+    return min(asked, MAX_BYTES) - done
 
 
-def _lay_out(task: Task, at: int, vector: Sequence[tuple[int, int]], done: int) -> int:
-    """Write what remains of ``vector`` behind its first ``done`` bytes; how many entries that are."""
-    left = []
-    most = MAX_RW_COUNT
+def remaining(vector: Sequence[tuple[int, int]], done: int) -> Iterator[tuple[int, int]]:
+    """(address, length) of what the kernel would transfer of ``vector`` behind its first ``done`` bytes."""
+    most = MAX_BYTES
     for base, asked in vector:
         length = min(asked, most)
         most -= length
         skipped = min(done, length)
         done -= skipped
         if length > skipped:
-            left.append(struct.pack("<QQ", base + skipped, length - skipped))
+            yield base + skipped, length - skipped
+
+
+def _lay_out(task: Task, at: int, vector: Sequence[tuple[int, int]], done: int) -> int:
+    """Write what remains of ``vector`` behind its first ``done`` bytes; how many entries that are."""
+    left = [struct.pack("<QQ", *piece) for piece in remaining(vector, done)]
     task.write(at, b"".join(left))
     return len(left)
 

@@ -6,6 +6,7 @@ told in order: frames of one channel are never overtaken, so a REPLY that was se
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -64,7 +65,6 @@ from mosfs.wire.messages import (
 )
 from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 
-_EINTR = 4
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
 
@@ -572,7 +572,7 @@ class Host:
         """Let the body go on behind its call. ``value``: the result never asks for the call to be made again."""
         if body.private is not None:
             self.private.replied(body, result)
-        broken = (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -_EINTR and body.infos)
+        broken = (result in RESTARTS and not (body.carry is not None and body.infos)) or (result == -errno.EINTR and body.infos)
         if broken and not value:
             self.signals.interrupted(body, result)
             return

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mosfs.abi.flags import ERESTARTSYS
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
@@ -16,7 +17,6 @@ from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
 from mosfs.mbox.stream import Windows
-from mosfs.migrate.capture import ERESTARTSYS
 from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mosfs.abi.args import as_c_int
+from mosfs.abi.args import MAX_BYTES, as_c_int
 from mosfs.guest.body import Body, State
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import lib
@@ -37,7 +37,6 @@ SYS_READ, SYS_WRITE, SYS_PREAD, SYS_PWRITE, SYS_READV, SYS_WRITEV = 0, 1, 17, 18
 #: read and write at the file's position; the others at argument 3
 _SEQUENTIAL = frozenset({SYS_READ, SYS_WRITE, SYS_READV, SYS_WRITEV})
 _VECTORS = frozenset({SYS_READV, SYS_WRITEV, 295, 296, 327, 328})
-MAX_BYTES = 0x7FFFF000
 IOV_MAX = 1024
 CONFIG_PATIENCE = 5.0
 

@@ -15,6 +15,7 @@ import msgspec
 
 from mosfs.abi import commands
 from mosfs.abi.args import as_c_int
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
 from mosfs.calls import cputime, endless, partial
 from mosfs.calls.marshal import marshal
@@ -23,7 +24,7 @@ from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
 from mosfs.migrate import shown
-from mosfs.migrate.capture import CPU_TIMERS, ERESTART_RESTARTBLOCK, ERESTARTNOINTR, RESTARTS, signed
+from mosfs.migrate.capture import CPU_TIMERS, RESTARTS, signed
 from mosfs.migrate.image import Vma
 from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.table import Kind as Value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,6 @@ from mosfs.wire.frames import Kind
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
-_EINTR = 4
 SIGTRAP = 5
 #: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
 _SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
@@ -101,7 +101,7 @@ class Signals:
         regs.rax = result & NOTHING
         regs.orig_rax = NOTHING
         body.state = State.RUNNING
-        body.restart = (body.nr, result if result in RESTARTS else -_EINTR)
+        body.restart = (body.nr, result if result in RESTARTS else -errno.EINTR)
         base = copy_regs(regs)
         with Calls(body.task, base=base, mask=effective) as call:
             self.queue(body, call)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import xxhash
 
 from mosfs.guest.body import Body
-from mosfs.migrate.capture import mm_addresses
+from mosfs.migrate.capture import title_at
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
 
@@ -14,8 +14,7 @@ from mosfs.wire.frames import Kind
 def tell_title(body: Body, channel: Channel) -> None:
     """TITLE, if the text has changed since the last look: once a second, and before what lets others see it at once."""
     if not body.title_at[1]:
-        mm = mm_addresses(body.pid, 0)
-        body.title_at = mm[7], mm[10]
+        body.title_at = title_at(body.pid)
     start, end = body.title_at
     text = bytearray(max(0, end - start))
     if body.task.read_into(start, text) != len(text):

@@ -137,20 +137,15 @@ class Arrival:
             p.sleeping = regs
             deputy.resume_sleep()
             return
-        if interrupted(result):
+        ended = result == -errno.EINTR
+        over = self.tracer.waits.comes_home(p, deputy, flight) if ended and flight is not None else None
+        if over is not None:
+            p.task.set_regs(self._carried(p, regs, over))
+        elif interrupted(result) or (ended and (flight is not None or signalled)):
             # what remains of a transfer is made again (a signal ends it: `Transfers`); so is a sleep without its restart block
             if p.carry is not None or (is_sleep(result) and not self.moves.departure.deliverable(p)):
                 p.task.set_regs(regs)
             else:  # a signal that only the call's own temporary mask lets in will meet it when it is made again
-                p.task.stand(broken_off(regs, nr, result))
-        elif result == -errno.EINTR and (flight is not None or signalled):
-            # made again even with a signal: its own temporary mask may be what lets that one in
-            over = self.tracer.waits.comes_home(p, deputy, flight) if flight is not None else None
-            if over is not None:
-                p.task.set_regs(self._carried(p, regs, over))
-            elif p.carry is not None:
-                p.task.set_regs(regs)
-            else:
                 p.task.stand(broken_off(regs, nr, result))
         elif (partial.cut_short(p.task, nr, regs, result) and not signalled) or partial.limited(p.task, nr, regs, result):
             rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)

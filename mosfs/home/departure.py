@@ -19,7 +19,7 @@ from mosfs.home.deputy import Deputy, Kept, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.home.registers import arguments, goes_on, in_call
 from mosfs.migrate import image
-from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mm_addresses, signed, user_regs
+from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, signed, title_at, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove, read_maps, travelling
 from mosfs.migrate.pages import send_all
@@ -52,8 +52,7 @@ class Departure:
             self.moves.abandon(p, p.bound)
             return
         if p.obstacle():
-            if not self.moves.retry_later(p):
-                self.moves.abandon(p, p.obstacle())
+            self._later(p, p.obstacle())
             return
         if p.held:
             p.move.phase = Phase.STOPPING
@@ -68,6 +67,11 @@ class Departure:
         else:
             self.moves.abandon(p, "stopped by a signal")
 
+    def _later(self, p: Program, reason: str) -> None:
+        """It cannot be stopped now: try again, or give up if it was tried long enough."""
+        if not self.moves.retry_later(p):
+            self.moves.abandon(p, reason)
+
     def _in_trap(self, p: Program) -> bool:
         return signed(p.task.peek_regs().orig_rax) >= 0
 
@@ -78,8 +82,7 @@ class Departure:
             return False
         if p.obstacle() or self.deliverable(p):
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
-            if not self.moves.retry_later(p):
-                self.moves.abandon(p, "signals do not cease")
+            self._later(p, "signals do not cease")
             return False
         if p.move.phase is Phase.ARMING:
             self.moves.copying.arm(p, stop)
@@ -156,8 +159,7 @@ class Departure:
             self.depart_sleeping(p, deputy)
             return
         p.task.cont()
-        if not self.moves.retry_later(p):
-            self.moves.abandon(p, "signals do not cease")
+        self._later(p, "signals do not cease")
 
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
@@ -254,7 +256,7 @@ class Departure:
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
         if sleep is not None:
             deputy.kept = sleep
-        keep = kept_at_home(mm_addresses(p.pid, 0)) + deputy.kept.pages
+        keep = kept_at_home(*title_at(p.pid)) + deputy.kept.pages
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             unregister_rseq(call, p.task.peek_rseq())
             stop_cpu_timers(call)

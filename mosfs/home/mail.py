@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mosfs.abi.flags import O_CREAT
+from mosfs.abi.flags import ERESTARTSYS, O_CREAT
 from mosfs.calls.request import Request, pack_reply
 from mosfs.home.control_calls import Letters
 from mosfs.home.deputy import Deputy
@@ -26,7 +26,7 @@ from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
 from mosfs.mbox.model import ALL_FLAGS
-from mosfs.migrate.capture import ERESTARTSYS, signed
+from mosfs.migrate.capture import signed
 from mosfs.procfs.table import as_unsigned
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls

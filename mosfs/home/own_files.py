@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from mosfs.home.deputy import State
 from mosfs.home.program import Program
 from mosfs.migrate import shown
-from mosfs.migrate.capture import mm_addresses
+from mosfs.migrate.capture import title_at
 from mosfs.migrate.image import Vma
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -53,10 +53,10 @@ def state_of(p: Program) -> str:
 
 def retitle(p: Program, text: bytes) -> None:
     """The program, away, has written over its arguments and environment: its deputy shows the same from now on."""
-    mm = mm_addresses(p.pid, 0)
-    if len(text) == mm[10] - mm[7]:
+    start, end = title_at(p.pid)
+    if len(text) == end - start:
         try:
-            p.task.write(mm[7], text)
+            p.task.write(start, text)
         except OSError:
             pass  # the program had unmapped them before it left
 

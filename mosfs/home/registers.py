@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from mosfs.migrate.capture import ERESTARTNOHAND, RESTARTS, signed
+from mosfs.abi.flags import ERESTARTNOHAND
+from mosfs.migrate.capture import RESTARTS, signed
 from mosfs.trace import layout
 from mosfs.trace.task import NOTHING, behind, copy_regs
 

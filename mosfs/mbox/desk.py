@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from mosfs.abi.args import MAX_BYTES
 from mosfs.mbox import calls
 from mosfs.mbox.body import Body
 from mosfs.mbox.calls import Descriptor
@@ -48,7 +49,6 @@ from mosfs.wire.messages import (
 )
 
 _MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
-_MOST = 0x7FFF_F000  #: what one read(2) transfers at most
 
 
 class Customer(Protocol):
@@ -223,7 +223,7 @@ class Desk:
             count = sum(size for _, size in pieces)
             if count >> 63:
                 raise OSError(errno.EINVAL, "length")
-            count = min(count, _MOST)
+            count = min(count, MAX_BYTES)
         chosen, wanted = b"", EVERYTHING
         if customer.filter_at:
             chosen = customer.task.read(customer.filter_at, SIZE)

@@ -10,6 +10,7 @@ import errno
 import resource
 from typing import Any
 
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
 from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -23,7 +24,6 @@ PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
 #: ITIMER_VIRTUAL and ITIMER_PROF
 CPU_TIMERS = (1, 2)
 
-ERESTARTSYS, ERESTARTNOINTR, ERESTARTNOHAND, ERESTART_RESTARTBLOCK = 512, 513, 514, 516
 RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
 
 
@@ -71,6 +71,12 @@ def comm_of(pid: int) -> str:
             return comm.read().rstrip("\n")
     except OSError as error:
         raise TaskGone(pid) from error
+
+
+def title_at(pid: int) -> tuple[int, int]:
+    """Where the arguments of a process begin and its environment ends: what ps(1) shows of it."""
+    mm = mm_addresses(pid, 0)
+    return mm[7], mm[10]
 
 
 def mm_addresses(pid: int, brk: int) -> list[int]:

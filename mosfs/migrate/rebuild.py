@@ -259,10 +259,9 @@ def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:
     return found
 
 
-def kept_at_home(mm: list[int]) -> list[tuple[int, int]]:
+def kept_at_home(low: int, high: int) -> list[tuple[int, int]]:
     """What a deputy keeps: the stub region, and arguments and environment, so that ps shows the command line."""
     keep = [(layout.STUB, layout.END)]
-    low, high = mm[7], mm[10]
     if 0 < low < high:
         keep.append((low & ~4095, (high + 4095) & ~4095))
     return keep
