@@ -37,11 +37,10 @@ LOOKS, BETWEEN = 4, 8  #: how often, and steps between two looks
 
 
 class Pusher(Gossip):
-    """Plain push, of which the closed forms are."""
+    """Plain push to a random node, of which the closed forms are."""
 
     def contact(self) -> Contact | None:
-        self._odd = False
-        return super().contact()
+        return Contact(self.anyone(), pull=False)
 
 
 @dataclass
@@ -115,8 +114,8 @@ class Ages:
 def simulate(n: int, w: int, push_only: bool, seed: int) -> Ages:
     """What the nodes know in the long run."""
     cluster = Cluster(n, w, push_only, seed)
-    # push starts as it ends; with push-pull nothing of the start may be left
-    warm = 4 * ceil(log(w) + 2) if push_only else ceil(1.3 * n / w * log(2 * w)) + 10
+    # push starts as it ends; when the oldest are addressed nothing of the start may be left
+    warm = 4 * ceil(log(w) + 2) if push_only else ceil(1.3 * ages.asked_maximum_age(n, w)) + 10
     cost = cluster.run(warm)
     observers = cluster.random.sample(cluster.nodes, min(n, OBSERVERS))
     seen: list[list[float]] = []
@@ -218,7 +217,7 @@ def drawn(n: int, w: int) -> str:
     upto = ages.mean_maximum_age(n, w)
     return chart.lines(
         f"How old what a node knows is: {n} nodes, windows of {w}", "age in steps", "% of the entries that are no older",
-        {"push-pull": spread(ours.known, upto), "push only": spread(push.known, upto)},
+        {"push and pull, the oldest first": spread(ours.known, upto), "push, anyone": spread(push.known, upto)},
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mosfs.balance import ages
 from mosfs.balance.exchange import ANSWER_TIME, TRIES, Exchange
-from mosfs.balance.gossip import DEAD, NEVER, Entry, Gossip, priority_of_death
+from mosfs.balance.gossip import DEAD, NEVER, Contact, Entry, Gossip, priority_of_death
 from mosfs.daemon.gossip import Ranges
 from mosfs.procfs.world import Node, World
 from mosfs.wire.datagram import (
@@ -118,29 +118,44 @@ def test_a_message_has_no_node_twice(message: list[Entry], now: int) -> None:
         assert set(urgent) <= {entry[1] for entry in told if entry[2] == DEAD}
 
 
-def test_pull_asks_for_the_oldest() -> None:
+class Steady(Random):
+    """Never explores."""
+
+    def random(self) -> float:
+        return 0.999
+
+
+def test_the_oldest_is_addressed_and_push_and_pull_take_turns() -> None:
     node = gossip()
+    node.random = Steady()
     node.merge([(100 + n, n, FACTS) for n in range(1, NODES)])
-    pulled = [contact.node for _ in range(8) if (contact := node.contact()) and contact.pull]
-    assert pulled == [1, 2, 3, 4]
+    assert [node.contact() for _ in range(4)] == [Contact(1, False), Contact(2, True), Contact(3, False), Contact(4, True)]
     node.merge([(500, 5, FACTS)])
-    pulled = [contact.node for _ in range(2) if (contact := node.contact()) and contact.pull]
-    assert pulled == [6]
+    assert node.contact() == Contact(6, False)
+
+
+def test_now_and_then_any_node_of_the_map_is_tried() -> None:
+    node = gossip()
+    node.merge([(100, n, FACTS) for n in range(1, 11)])
+    tried = [contact.node for _ in range(1000) if (contact := node.contact())]
+    assert 50 < tried.count(NODES - 1) < 200  # one in ten, and nobody knew that one
 
 
 @given(st.integers(65, 400), st.randoms())
 def test_the_oldest_of_many(count: int, random: Random) -> None:
-    """More than a sample: pulling must go through all in the order of their age, whatever the limit of a sort was."""
-    node = Gossip(ME, 8, 10**9, lambda: 1, Random(count))
+    """More than a sample: the steps must go through all in the order of their age, whatever the limit of a sort was."""
+    node = Gossip(ME, 8, 10**9, lambda: ME, Random(count))
     births = list(range(1, count + 1))
     random.shuffle(births)
     node.merge([(birth, n, FACTS) for n, birth in enumerate(births, 1)])
-    pulled = []
+    addressed = []
     for now in range(1000, 1000 + 2 * count):
-        if (contact := node.contact()) and contact.pull:
-            pulled.append(births[contact.node - 1])
+        if contact := node.contact():  # else it was to be any node, and that is ourselves
+            addressed.append(births[contact.node - 1])
             node.merge([(now, contact.node, FACTS)])
-    assert pulled == list(range(1, count + 1))
+            if len(addressed) == count:
+                break
+    assert addressed == list(range(1, count + 1))
 
 
 def test_too_old_is_dead_until_something_newer_comes() -> None:

@@ -1,7 +1,8 @@
 """How old what nodes know is: the closed forms of gossip with a fixed window (Amar, Barak, Drezner, Okun 2009).
 
 ``n`` nodes, windows of ``w`` entries with the own one, every node pushes one message a step to a random node. Ages are
-in steps. Push-pull (`mosfs.balance.gossip`) has the same mean, and a smaller maximum (`pulled_maximum_age`).
+in steps. Addressing the oldest (`mosfs.balance.gossip`) has a somewhat smaller mean and about half the maximum
+(`asked_maximum_age`).
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ def mean_maximum_age(n: int, w: int) -> float:
     return -(log(n) + _EULER) / (w * log(1 - 1 / (n - 1)))
 
 
-def pulled_maximum_age(n: int, w: int) -> float:
-    """The same with push-pull, our own estimate: of the ages of push, w exp(-a w/n) a step pass the age a; each second step a pull
-    makes the oldest young, so the oldest stays where half an entry a step passes."""
-    return n / w * log(2 * w)
+def asked_maximum_age(n: int, w: int) -> float:
+    """The same when each step addresses the oldest, our own estimate: of the ages of push, w exp(-a w/n) a step pass the age a;
+    each step makes the oldest young, so the oldest stays where one entry a step passes."""
+    return n / w * log(w)
 
 
 def window_for(n: int, age: float) -> int:

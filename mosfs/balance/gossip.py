@@ -4,9 +4,9 @@ Every step a node refreshes its own entry and exchanges one message with one nod
 newest entries it knows. A message costs the same in a cluster of ten nodes and of ten thousand. Sources: the algorithms
 of MOSIX's infod and Amar, Barak, Drezner, Okun, "Randomized gossip algorithms ..." (CCPE 21, 2009).
 
-* Odd steps push to a random live node, even steps pull from the live node of which we know the oldest. That leaves the
-  mean age as it is and halves the largest one.
-* With probability 1/max(5, live) a push tries any node: about one message a step in the whole cluster finds nodes that
+* Each step addresses the live node of which we know the oldest, which makes that entry new: odd steps push, even ones
+  pull. That halves the largest age. Who is oldest differs from node to node, so all are addressed about equally often.
+* With probability 1/max(5, live) a step tries any node: about one message a step in the whole cluster finds nodes that
   came (back).
 * A node that does not answer is dead: urgent news. They go before the window; every sending lowers their priority by
   one and who hears them inherits it, so they spread like an epidemic and then stop.
@@ -160,10 +160,12 @@ class Gossip:
     def contact(self) -> Contact | None:
         """Whom to address in this step; None while nobody is known and the map draws ourselves."""
         self._odd = not self._odd
-        if not self._odd and (eldest := self._oldest()) is not None:
+        explores = self.random.random() * max(5, len(self.alive)) < 1
+        if not explores and (eldest := self._oldest()) is not None:
             self._eldest.pop()
-            return Contact(eldest[1], pull=True)
-        node = self._anyone_alive()
+            node = eldest[1]
+        else:
+            node = self.anyone()
         return None if node == self.me else Contact(node, pull=not self._odd)
 
     def message(self) -> Message:
@@ -229,13 +231,6 @@ class Gossip:
         self._window, self._news = [entry for entry in self.window if entry[1] not in gone], []
 
     # ------------------------------------------------------------------- inside
-
-    def _anyone_alive(self) -> int:
-        """mindead: a random live node, and now and then any."""
-        random, live = self.random.random, len(self.alive)
-        if not live or random() * max(5, live) < 1:
-            return self.anyone()
-        return self.alive.nodes[int(random() * live)]
 
     def _oldest(self) -> tuple[int, int] | None:
         """Birth and node of the oldest entry of a live node, at the end of ``_eldest``; None when nobody is alive.
