@@ -21,10 +21,14 @@ import traceback
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
+from mosfs.native import lib
 from mosfs.wire.messages import MAX_CONTROL, AdoptTracer, SpawnHost, SpawnTracer, decode_control
 
 TRACER = "mosfs.home.start"
 HOST = "mosfs.guest.host"
+
+#: How mosd, tracers and hosts are scheduled: they do little at a time, and programs wait for it. Nanoseconds.
+NICE, SLICE = -5, 200_000
 
 Job = Callable[[], int]
 
@@ -64,6 +68,7 @@ def become_child(job: Job, beside: socket.socket | None, name: str) -> int:
     try:
         os.setsid()
         rename(name)
+        prompt()
         close_all_but([beside.fileno()] if beside else [])
         # SIGPIPE stays ignored: a broken connection is an exception, not an end
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
@@ -85,6 +90,12 @@ def rename(name: str) -> None:
     """What ps(1) shows as the command."""
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write(name)
+
+
+def prompt() -> None:
+    """Be scheduled soon after waking up, however many programs compute here."""
+    if error := lib.mos_prompt(NICE, SLICE):
+        complain(f"no short time slices: {os.strerror(-error)}")
 
 
 _NAMES: dict[type[object], str] = {SpawnTracer: "mos-tracer", AdoptTracer: "mos-tracer", SpawnHost: "mos-host"}
@@ -123,6 +134,7 @@ def main(arguments: list[str]) -> int:
     tracer.prepare()
     host.prepare()
     rename("mos-forkserver")
+    prompt()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Ignored: the kernel reaps the children
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

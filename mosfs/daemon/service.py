@@ -75,6 +75,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
         with lifecycle.pid_file(options.paths.pid):
             lifecycle.log_to(options.paths.log)
             forkserver.rename("mosd")
+            forkserver.prompt()
             _allow_many_descriptors()
             trio.run(_main, options, configuration, report)
     except Exception as failure:

@@ -95,6 +95,7 @@ struct mos_setup {              /* of a program at exec */
 #define MOS_NOT_DIRECT -1000000
 
 int mos_setup_signals(void);
+int mos_prompt(int nice, unsigned long slice_ns);
 void mos_plain(int pid, int plain);
 void mos_unknown(int pid);
 int mos_early(int pid);

@@ -94,6 +94,29 @@ int mos_follow(struct mos_pump *p, int pid)
     return 0;
 }
 
+/* struct sched_attr of sched_setattr(2), version 0, which glibc 2.36 does not declare. */
+struct scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period;
+};
+#define RESET_ON_FORK 1
+
+/*
+ * Run soon after waking up, however many others compute: in short slices (Linux 6.12), and with this nice value if we may.
+ * What we fork starts as ordinary processes do.
+ */
+int mos_prompt(int nice, unsigned long slice_ns)
+{
+    struct scheduling s = {.size = sizeof s, .flags = RESET_ON_FORK, .nice = nice, .runtime = slice_ns};
+    if (!syscall(SYS_sched_setattr, 0, &s, 0))
+        return 0;
+    s.nice = getpriority(PRIO_PROCESS, 0);
+    return syscall(SYS_sched_setattr, 0, &s, 0) ? -errno : 0;
+}
+
 static unsigned long now_ns(void)
 {
     struct timespec t;
