@@ -188,6 +188,14 @@ def test_who_never_moves(fields: dict[str, object], reason: str) -> None:
     assert reason in verdict.why
 
 
+def test_who_has_just_started_leaves_a_crowd_but_not_for_a_little() -> None:
+    """It has come from nowhere, so there is nothing to go back and forth between."""
+    crowd, pair = node(HERE, 2400), node(HERE, 200)
+    assert ask(crowd, [node(THERE)], busy(age=0.02, here=0.02))[0].target == THERE
+    assert ask(pair, [node(THERE)], busy(age=0.02, here=0.02))[0].target is None
+    assert "a move takes" in ask(crowd, [node(THERE)], busy(age=0.03, here=0.02))[0].why
+
+
 def test_who_asks_is_considered_although_young() -> None:
     """mosix(7), migrate: -1."""
     [verdict] = ask(node(HERE, 200), [node(THERE)], busy(here=0.0, demand=0.0, asked=True))

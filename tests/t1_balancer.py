@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
-from mosfs.procfs.world import Guest, Node, Program, World
+from mosfs.procfs.world import RESERVED_FOR, Guest, Node, Program, World
 from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings, Usage
 from tests.fake_map import FakeMap
 
@@ -51,6 +51,10 @@ class Bench:
             node.heard = self.now
 
 
+def arriving(node: Bench, ip: str) -> int:
+    return next(found.arriving for found in node.world.candidates() if found.ip == ip)
+
+
 def state(pid: int, **fields: object) -> ProcState:
     return replace(ProcState(pid, 0, "", "here", 0, Settings(), comm="prog"), **fields)
 
@@ -69,9 +73,14 @@ def test_one_of_two_leaves_and_the_other_stays(node: Bench) -> None:
     assert "no better node" in node.world.programs[2].balanced.verdict
     [line] = node.world.decisions
     assert line.endswith(f"prog (PID 1) to {NEAR}: {command.why}")
-    assert node.world.reserved == [(1000.0, NEAR)]
+    node.at(PATIENCE / 2)
+    assert arriving(node, NEAR) == 1, "however long it takes"
     node.balancer.round()
     assert len(node.sent) == 1, "it is moving already"
+    node.tell(1, where=NEAR, state="away", move_seq=1, move_target=NEAR, move_result="ok", nmigs=1)
+    assert arriving(node, NEAR) == 1, "its load there does not show it yet"
+    node.at(RESERVED_FOR)
+    assert arriving(node, NEAR) == 0
 
 
 def test_who_has_just_left_is_not_counted(node: Bench) -> None:
@@ -163,8 +172,10 @@ def test_a_guest_is_asked_for_at_home(node: Bench) -> None:
     node.world.reserved.clear()
     node.balancer.round()
     assert (node.sent[-1].pid, node.sent[-1].value) == (11, NEAR)
+    assert arriving(node, NEAR) == 1
     del node.world.guests[11]  # it went
     assert node.balancer.here(node.world.candidates()[0], node.now).load == 100
+    assert arriving(node, NEAR) == 1
 
 
 def test_a_guest_nobody_has_told_about_is_left_alone(node: Bench) -> None:

@@ -30,6 +30,8 @@ from mosfs.wire.messages import (
     Command,
     Config,
     Consider,
+    GuestAccept,
+    GuestRefuse,
     GuestRequest,
     GuestState,
     GuestStayed,
@@ -37,6 +39,7 @@ from mosfs.wire.messages import (
     HelloTracer,
     Msg,
     OpenChannel,
+    PeerStatus,
     ProcGone,
     ProcState,
     Settings,
@@ -341,3 +344,14 @@ def test_who_is_admitted() -> None:
 ])
 def test_who_is_refused(why: str, request_: GuestRequest, known: bool, blocked: bool, free: int) -> None:
     assert why in refusal(request_, known=known, blocked=blocked, free_mb=free, features="", pending=0)
+
+
+async def test_who_was_let_in_counts_until_the_load_shows_it(node: Node) -> None:
+    """Nodes that all want to use the same free node by the same news."""
+    admit, choosy = node.control.channels.admit, replace(GUEST, pid=1, below=100)
+    node.world.me.status = PeerStatus(0, 10000, 1, 1000, 2000, 0, False)
+    assert isinstance(admit(OTHER, choosy), GuestAccept)
+    assert isinstance(admit(OTHER, replace(choosy, pid=3)), GuestRefuse), "the first is on its way"
+    with process(sys.executable, "-c", HOST, node.path, f"77:{OTHER}"):
+        await until(lambda: 77 in node.world.guests)
+        assert isinstance(admit(OTHER, replace(choosy, pid=4)), GuestRefuse), "the load does not show it yet"

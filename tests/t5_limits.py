@@ -229,6 +229,17 @@ def test_priorities_of_others(nodes: Lab, place: tuple[str, ...]) -> None:
         assert probe.ask("[os.setpriority(os.PRIO_PROCESS, 0, 5), os.getpriority(os.PRIO_PROCESS, 0)][1]") == "5"
 
 
+@pytest.mark.parametrize("nice", [0, 7])
+def test_a_body_is_as_nice_as_its_program(nodes: Lab, nice: int) -> None:
+    """And none gets what mosd's own processes have."""
+    program = nodes.start(1, "nice", "-n", str(nice), "mosrun", "-2", "sleep", "60")
+    [body] = cluster.wait_until(lambda: nodes.tree(2).pids("guests"))
+    assert os.getpriority(os.PRIO_PROCESS, body) == os.getpriority(os.PRIO_PROCESS, program.pid) == nice
+    program.kill()
+    program.wait()
+    cluster.wait_until(lambda: not nodes.tree(2).pids("guests"))
+
+
 def test_limit_of_open_files(nodes: Lab, place: tuple[str, ...]) -> None:
     """setrlimit: the manual's fixed 1024 is not needed; the limit is the kernel's."""
     with Probe(nodes, *place) as probe:

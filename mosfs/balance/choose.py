@@ -30,6 +30,9 @@ IDLE_DEMAND, IDLE_CALLS = 0.1, 0.02
 #: Of a program with hardly any CPU time this share of the time counts as computing, when rates are divided by it.
 LEAST_SHARE = 0.01
 
+#: CPU seconds that a program is thought to go on at least.
+LEAST_LIFE = 0.001
+
 Choose = Callable[[Sequence[str]], str]
 
 
@@ -137,9 +140,9 @@ def offer(
     by_ip = {node.ip: node for node, found in prices.items() if found <= least * SAME_COST}
     target = by_ip[choose(sorted(by_ip))]
     there, transfer = prices[target], network(target.ip).transfer(process.size_mb)
-    if process.here < transfer and not process.asked:
+    if process.here < min(transfer, process.age) and not process.asked:
         return Offer(f"it came {process.here:.1f} CPU seconds ago, and a move takes {transfer:.1f} s")
-    life = max(process.age, transfer)
+    life = max(process.age, transfer if process.asked else LEAST_LIFE)
     limit = now / HYSTERESIS - transfer / life
     pull_there = there - price(target, process.size_mb)
     costs = (

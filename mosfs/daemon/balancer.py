@@ -50,8 +50,8 @@ class Balancer:
     automatic: bool = True
     choose: choose.Choose = random.choice
     bandwidth: dict[bool, float] = field(default_factory=dict)
-    _left: list[tuple[float, float]] = field(default_factory=list)
-    _leaving: dict[int, float] = field(default_factory=dict)
+    _left: list[tuple[float, float]] = field(default_factory=list)  # when, demand
+    _leaving: dict[int, tuple[str, float]] = field(default_factory=dict)  # guests: target, demand
 
     async def run(self) -> None:
         while True:
@@ -101,7 +101,9 @@ class Balancer:
         """This node as it is now: not smoothed, and without those who have just left; its memory as it will be when who is sent
         away now has gone."""
         for pid in self._leaving.keys() - self.world.guests.keys():
-            self._left.append((now, self._leaving.pop(pid)))
+            target, demand = self._leaving.pop(pid)
+            self._left.append((now, demand))
+            self.world.reserve(target)
         self._left = [(when, demand) for when, demand in self._left if now - when < ECHO]
         load = me.load if self.world.local_load is None else self.world.local_load
         gone = load_of(sum(demand for _, demand in self._left), me.ncpus, me.speed)
@@ -125,11 +127,10 @@ class Balancer:
             else:
                 ip = "" if target == subject.state.home else target
                 subject.send(Command(subject.state.pid, "out", ip, 0, verdict.below, verdict.why))
-                self._leaving[state.pid] = balanced.usage.demand if balanced.usage else 1.0
+                self._leaving[state.pid] = target, balanced.usage.demand if balanced.usage else 1.0
         except ConnectionError:
             return
         balanced.sent, balanced.sent_at = target, world.clock()
-        world.reserve(target)
         self.note(f"{state.comm} (PID {state.pid}) to {world.shown(target)}: {verdict.why}")
 
     def heard(self, program: Program, state: ProcState) -> None:
@@ -140,6 +141,7 @@ class Balancer:
         if state.move_result == "ok":
             self._left.append((self.world.clock(), balanced.usage.demand if balanced.usage else 1.0))
             self._learn(state.where, balanced, state.freeze_ms / 1000)
+            self.world.reserve(balanced.sent)
             balanced.sent = None
             balanced.refused.clear()
         else:
@@ -156,7 +158,6 @@ class Balancer:
         balanced.sent = None
         if reason.startswith(_OF_TARGET):
             balanced.refused[target] = now + REFUSED_FOR
-            self.world.reserved = [entry for entry in self.world.reserved if entry[1] != target]
         else:
             balanced.held = now + HELD_FOR
         balanced.verdict = f"did not get to {self.world.shown(target)}: {reason}"

@@ -34,8 +34,8 @@ REFUSED = "other node refused"
 #: Seconds that a token is good for, and that a second connection waits for its host to say Hello.
 TOKEN_LIFE = 10.0
 MAX_PENDING = 1024
-#: Seconds until a guest that was let in shows in the load.
-UNSEEN = 1.5
+#: Seconds until a guest that has come shows in the load; until one that was let in has come, or never will.
+UNSEEN, ARRIVING = 1.5, 20.0
 KEY_SIZE = 32
 
 Ask = Callable[[str, GuestRequest], Coroutine[None, None, None]]
@@ -88,7 +88,7 @@ class Channels:
     expected: dict[bytes, Expected] = field(default_factory=dict)
     hosts: dict[bytes, Connection] = field(default_factory=dict)
     _waiting: dict[bytes, trio.Event] = field(default_factory=dict)
-    _admitted: list[float] = field(default_factory=list)
+    _unseen: dict[tuple[str, int], float] = field(default_factory=dict)  # home and PID there, until when
 
     # ------------------------------------------------------------------- home side
 
@@ -132,19 +132,23 @@ class Channels:
         if reason:
             log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
             return GuestRefuse(request.req, REFUSED)
-        self._admitted.append(now)
+        self._unseen[home, request.pid] = now + ARRIVING
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
             self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
         return GuestAccept(request.req)
 
     def _load_with_one_more(self, now: float) -> int:
-        """The load with another guest and with those that came so recently that it does not show them yet."""
+        """The load with another guest, and with those on their way here or so new that it does not show them yet."""
         if (status := self.world.me.status) is None:
             return 0
-        self._admitted = [when for when in self._admitted if now - when < UNSEEN]
+        self._unseen = {guest: until for guest, until in self._unseen.items() if until > now}
         load = status.load if self.world.local_load is None else self.world.local_load
-        return load + load_of(len(self._admitted) + 1, status.ncpus, status.speed)
+        return load + load_of(len(self._unseen) + 1, status.ncpus, status.speed)
+
+    def arrived(self, home: str, pid: int) -> None:
+        """The guest that is ``pid`` at ``home`` is here."""
+        self._unseen[home, pid] = self.world.clock() + UNSEEN
 
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """A connection that starts with a preamble; one with an unknown or old token is closed."""

@@ -320,6 +320,7 @@ class Control:
                     guest.state, guest.send = message, connection.post
                 else:
                     world.guests[pid] = Guest(message, connection.post)
+                    self.channels.arrived(message.home, message.origpid)
             case GuestGone(pid=pid):
                 self._leave(client, pid)
                 world.guests.pop(pid, None)

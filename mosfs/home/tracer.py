@@ -68,8 +68,8 @@ FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
 NEWCOMER_PERIOD = 0.02
 #: Seconds that mosd may take for its first message.
 CONFIG_PATIENCE = 5.0
-#: Seconds between corrections of the programs' clocks.
-CLOCK_PERIOD = 1.0
+#: Seconds between corrections of the programs' clocks, with which mosd is told what they use; and until it first hears of one.
+CLOCK_PERIOD, FIRST_CLOCK = 1.0, 0.3
 #: Seconds for which a clock page serves for new programs.
 FIRST_PAGE_PERIOD = 0.1
 
@@ -88,7 +88,7 @@ class Tracer:
         self.config = Config("", 0, {})
         self.clock = HomeClock()
         self.features = cpu.features()
-        self.next_clock = time.monotonic() + CLOCK_PERIOD
+        self.next_clock = time.monotonic() + FIRST_CLOCK
         self.page, self.page_until = b"", 0.0
         self.mails = Mails(self)
         self.away = Away(self)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
@@ -86,7 +86,7 @@ class Balanced:
     ``reported``. ``grown``: megabytes a second that its memory has grown by at the last two.
 
     ``verdict``: why it stays, or why it was sent away; ``refused``: nodes that did not take it, and until when they are not
-    asked again; ``held``: until when it is left alone; ``sent``: an automatic move to this IP ("" = home) is under way, since
+    asked again; ``held``: until when it is left alone; ``sent``: an automatic move to this IP is under way, since
     ``sent_at``; ``considered``: it has asked to be considered.
     """
 
@@ -294,8 +294,8 @@ class World:
         return chosen
 
     def candidates(self, within: float = float("inf")) -> list[Candidate]:
-        """This node and all others that are known to live, with what was sent there lately; ``within``: no news older than so
-        many seconds.
+        """This node and all others that are known to live, with what is on its way there or came lately; ``within``: no news
+        older than so many seconds.
 
         In a big cluster only those that we know best: a fresh sample is worth more than all with old facts, and costs the same
         whatever the size (docs/design/information.md).
@@ -305,10 +305,13 @@ class World:
         if len(self.nodes) > ALL_CANDIDATES and (recent := {self.ip, *self.recent()}) != {self.ip}:
             nodes = [self.nodes[ip] for ip in recent if ip in self.nodes]
         self.reserved = [(when, ip) for when, ip in self.reserved if now - when < RESERVED_FOR]
+        arriving = Counter(ip for _, ip in self.reserved)
+        subjects: list[Program | Guest] = [*self.programs.values(), *self.guests.values()]
+        arriving.update(subject.balanced.sent for subject in subjects if subject.balanced.sent)
         return [
             Candidate(
                 ip=node.ip, load=status.load, speed=status.speed, ncpus=status.ncpus, mem_free=status.mem_free,
-                arriving=sum(ip == node.ip for _, ip in self.reserved), mem_total=status.mem_total,
+                arriving=arriving[node.ip], mem_total=status.mem_total,
                 open=not status.blocked,
             )
             for node in nodes
@@ -317,7 +320,7 @@ class World:
         ]
 
     def reserve(self, ip: str) -> None:
-        """A program was just sent to ``ip``."""
+        """A program has just come to ``ip``, or will start there."""
         self.reserved.append((self.clock(), ip))
 
     def _usable(self, node: Node, now: float) -> bool:
