@@ -1,8 +1,8 @@
 """A simulated cluster: the production decisions under a virtual clock.
 
 Nodes share their CPUs among their programs, and a node whose memory is full is slowed by a constant factor. Each node decides once
-a second with `balance.choose.decide`, and knows of the others what gossip has told it: each second it sends its own entry and the
-newest it knows to one other node, so what it decides with is old, and may be wrong.
+a second with `balance.choose.decide`, and knows of the others what `balance.gossip` has told it in two steps a second, so what it
+decides with is old, and may be wrong.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mosfs.balance import best, choose
 from mosfs.balance.cost import Candidate, Network, load_of
+from mosfs.balance.gossip import NOTHING_URGENT, Entry, Gossip
 from mosfs.balance.probe import exported
 
 THRASH = 10.0  #: a node with more memory in use than it has is so much slower
@@ -22,6 +24,8 @@ FAST_ETHERNET = Network(bandwidth=10.0, call=3e-4, setup=0.05)
 RESERVED_FOR = 3.0
 TICK = 1.0
 FRESH = 5.0  #: seconds; older entries are not decided with
+STEPS = 2  #: of gossip, a tick
+FACTS = struct.Struct("<Ii")  #: load, free megabytes
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Known:
 class Node:
     number: int
     machine: Machine
+    gossip: Gossip
     jobs: list[Job] = field(default_factory=list)
     exported: float = 0.0
     busy: float = 0.0  # runnable programs, integrated over the present tick
@@ -94,10 +99,16 @@ class Cluster:
 
     def __init__(self, machines: Sequence[Machine], place: Place, *, migrate: bool, seed: int, window: int = 16,
                  network: Network = FAST_ETHERNET) -> None:
-        self.nodes = [Node(number, machine) for number, machine in enumerate(machines)]
-        self.place, self.migrate, self.window, self.network = place, migrate, window, network
         self.random = random.Random(seed)
+        self.nodes = [
+            Node(number, machine, Gossip(number, window, 1 << 40, lambda: self.random.randrange(len(machines)), self.random))
+            for number, machine in enumerate(machines)
+        ]
+        self.place, self.migrate, self.network = place, migrate, network
         self.now = 0.0
+        idle = [(0, node.number, FACTS.pack(0, node.machine.memory)) for node in self.nodes]
+        for node in self.nodes:
+            self.learn(node, idle)
         self.finished: list[Job] = []
         self.lost: list[Job] = []
         self.moves = 0
@@ -167,11 +178,11 @@ class Cluster:
         for node in alive:
             node.local, node.busy = node.busy / TICK, 0.0
             node.exported = exported(node.exported, node.local)
-            node.known[node.number] = Known(
-                load_of(node.exported, node.machine.ncpus, node.machine.speed), node.machine.memory - node.used, self.now
-            )
-        for node in alive:
-            self.gossip(node)
+            load = load_of(node.exported, node.machine.ncpus, node.machine.speed)
+            node.gossip.refresh(round(self.now * 1000), FACTS.pack(load, node.machine.memory - node.used))
+        for _ in range(STEPS):
+            for node in alive:
+                self.gossip(node)
         if self.migrate:
             for node in self.random.sample(alive, len(alive)):
                 if node.jobs:
@@ -179,21 +190,33 @@ class Cluster:
         self.trace.append((self.now, [len(node.jobs) for node in self.nodes]))
 
     def gossip(self, node: Node) -> None:
-        """Own entry and the newest others to one node (docs: Amar, Barak, Drezner, Okun, CCPE 21, 2009)."""
-        target = self.random.choice(self.nodes)
-        if target is node or not target.alive:
+        """One step of ``node``; who does not answer is dead at once."""
+        contact = node.gossip.contact()
+        if contact is None:
             return
-        newest = sorted(node.known.items(), key=lambda pair: -pair[1].at)[:self.window]
-        for number, entry in newest:
-            if number != target.number and (number not in target.known or target.known[number].at < entry.at):
-                target.known[number] = entry
+        target = self.nodes[contact.node]
+        if not target.alive:
+            self.learn(node, node.gossip.lost(target.number, round(self.now * 1000)))
+        elif contact.pull:
+            self.learn(target, [node.gossip.own])
+            self.learn(node, *target.gossip.message())
+        else:
+            self.learn(target, *node.gossip.message())
+            self.learn(node, [target.gossip.own])
+
+    def learn(self, node: Node, entries: Sequence[Entry], urgent: Mapping[int, int] = NOTHING_URGENT) -> None:
+        for birth, number, facts in node.gossip.merge(entries, urgent):
+            if facts:
+                node.known[number] = Known(*FACTS.unpack(facts), birth / 1000)
+            else:
+                node.known.pop(number, None)
 
     def candidates(self, node: Node) -> list[Candidate]:
         """The others as ``node`` knows them."""
         node.reserved = [(at, ip) for at, ip in node.reserved if self.now - at < RESERVED_FOR]
         found = []
         for number, entry in node.known.items():
-            if number != node.number and self.now - entry.at < FRESH:
+            if self.now - entry.at < FRESH:
                 machine = self.nodes[number].machine
                 found.append(Candidate(str(number), entry.load, machine.speed, machine.ncpus, entry.free,
                                        sum(ip == number for _, ip in node.reserved), machine.memory))

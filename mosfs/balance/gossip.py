@@ -35,7 +35,7 @@ _ALWAYS_NEWER = 1 << 62
 
 #: Entries and the priorities of those among them that are urgent.
 Message = tuple[list[Entry], Mapping[int, int]]
-_NOTHING_URGENT: Mapping[int, int] = {}
+NOTHING_URGENT: Mapping[int, int] = {}
 _birth = itemgetter(0)
 
 #: The oldest eighth of what is known is sorted at a time, below a limit that a sample of this many entries shows.
@@ -171,7 +171,7 @@ class Gossip:
     def message(self) -> Message:
         """Our entry, urgent news, and the newest that we know. Every call counts as a sending."""
         if not self.urgent:
-            return [self.own, *self.window], _NOTHING_URGENT
+            return [self.own, *self.window], NOTHING_URGENT
         told = sorted(self.urgent.items(), key=lambda item: -item[1])[: self.width - 1]
         news = dict(told)
         entries = [(self.births[node], node, DEAD) for node in news]
@@ -185,7 +185,7 @@ class Gossip:
 
     # ------------------------------------------------------------------- news
 
-    def merge(self, entries: Sequence[Entry], urgent: Mapping[int, int] = _NOTHING_URGENT) -> list[Entry]:
+    def merge(self, entries: Sequence[Entry], urgent: Mapping[int, int] = NOTHING_URGENT) -> list[Entry]:
         """Learn from a message, in which no node stands twice; returns what was new. Nothing may be born after now."""
         births, gone = self.births, self._gone
         fresh = [entry for entry in entries if entry[0] > births[entry[1]]]
