@@ -52,7 +52,7 @@ class PageSender:
         self.near = near
         self.frames = 0
         self.bytes = 0
-        self._buffer = bytearray(CHUNK)
+        self._buffer = bytearray(PAGES_HEADER.size + CHUNK)  # the head of a run is written before its pages
         self._zero = bytearray(CHUNK // PAGE)
         self._mem = os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -72,7 +72,7 @@ class PageSender:
             self.frames += 1
 
     def _chunk(self, at: int, size: int, again: bool) -> None:
-        view = memoryview(self._buffer)[:size]
+        view = memoryview(self._buffer)[PAGES_HEADER.size : PAGES_HEADER.size + size]
         got = self.task.read_into(at, view)
         if got < size:
             self._read_slowly(at, view, got)
@@ -83,14 +83,14 @@ class PageSender:
                 self.zero(at, at + size)
             return
         if not zeros:
-            self._run(at, view)
+            self._run(at, 0, size)
             return
         flags = bytes(self._zero[:pages])
         if again:
             for start, end in _runs_of(flags, 1):
                 self.zero(at + start * PAGE, at + end * PAGE)
         for start, end in _runs_of(flags, 0):
-            self._run(at + start * PAGE, view[start * PAGE : end * PAGE])
+            self._run(at, start * PAGE, end * PAGE)
 
     def _read_slowly(self, at: int, view: memoryview, got: int) -> None:
         """What process_vm_readv refuses: pages without read permission, and past the end of a file (zeros)."""
@@ -102,16 +102,20 @@ class PageSender:
                 page = b""
             view[offset : offset + PAGE] = page.ljust(PAGE, b"\0")
 
-    def _run(self, addr: int, raw: memoryview) -> None:
+    def _run(self, at: int, start: int, end: int) -> None:
+        """Bytes ``start`` to ``end`` of the chunk at ``at``; what stood before them is overwritten, and has been sent."""
+        head = PAGES_HEADER.size
+        raw = memoryview(self._buffer)[head + start : head + end]
         digest = xxhash.xxh3_64_intdigest(raw)
-        flags = 0
-        data: bytes | memoryview = raw
-        if not self.near:
-            packed = zlib.compress(raw, 1)
-            if len(packed) < len(raw) * 7 // 8:
-                data, flags = packed, COMPRESSED
-        header = PAGES_HEADER.pack(addr, len(raw) // PAGE, flags, digest)
-        self.channel.send(Kind.PAGES, self.pair, b"".join((header, data)))
+        pages = len(raw) // PAGE
+        packed = b"" if self.near else zlib.compress(raw, 1)
+        payload: bytes | memoryview
+        if packed and len(packed) < len(raw) * 7 // 8:
+            payload = PAGES_HEADER.pack(at + start, pages, COMPRESSED, digest) + packed
+        else:
+            payload = memoryview(self._buffer)[start : head + end]
+            PAGES_HEADER.pack_into(payload, 0, at + start, pages, 0, digest)
+        self.channel.send(Kind.PAGES, self.pair, payload)
         self.frames += 1
         self.bytes += len(raw)
 

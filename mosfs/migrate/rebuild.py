@@ -115,14 +115,13 @@ class Rebuild:
         self.call, self._session = call, True
 
     def map(self, meta: ImageMeta, *, home: bool) -> None:
-        """Stage 2. ``home``: the program's own limits and priority already hold there, so they are not set."""
+        """Stage 2. ``home``: the program's own limits already hold there, so they are not set."""
         self.meta = meta
         self._guarded = [(v.start, v.end) for v in meta.vmas if v.prot == 0 and v.anonymous]
         self._places = merge((v.start, v.end) for v in meta.vmas)
         if not home:
             for which, limit in meta.limits.items():
                 self._limit(which, limit)
-            os.setpriority(os.PRIO_PROCESS, self.task.pid, max(0, meta.nice))
         wanted = spans(meta.vmas)
         kept = common(self._early, merge((s.start, s.end) for s in wanted if s.prot))
         for start, end in minus(self._early, kept):
@@ -174,7 +173,7 @@ class Rebuild:
                 if os.pwrite(self._mem, raw, addr) != len(raw):
                     raise NoRoom(f"no memory at {addr:#x}")
             else:
-                self.task.write(addr, bytes(raw) if isinstance(raw, memoryview) else raw)
+                self.task.write(addr, raw)
         except OSError as error:
             if error.errno in (errno.ENOMEM, errno.EFAULT, errno.EIO):
                 raise NoRoom(str(error)) from error

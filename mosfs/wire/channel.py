@@ -23,6 +23,8 @@ from mosfs.abi.texts import Text, text
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame
 
 TAG = 16
+#: A payload of this size is encrypted in place, bytes; below, the call for that costs more than the copy.
+LARGE = 16 << 10
 #: A peer that takes no byte for so long is lost, seconds.
 PATIENCE = 20.0
 
@@ -59,6 +61,7 @@ class Channel:
         self._receive_prefix = b"\1\0\0\0" if opener else b"\0\0\0\0"
         self._sent = 0
         self._received = 0
+        self._outgoing = bytearray()
         self._buffer = bytearray(1 << 20)
         self._start = 0
         self._end = 0
@@ -79,7 +82,13 @@ class Channel:
         header = HEADER.pack(len(payload), kind, flags, pair)
         nonce = self._send_prefix + self._sent.to_bytes(8, "little")
         self._sent += 1
-        data: Any = header + self._cipher.encrypt(nonce, payload, header)
+        data: Any
+        if len(payload) < LARGE:
+            data = header + self._cipher.encrypt(nonce, payload, header)
+        else:
+            data = self._room(HEADER.size + len(payload) + TAG)
+            data[: HEADER.size] = header
+            self._cipher.encrypt_into(nonce, payload, header, data[HEADER.size :])
         try:
             done = self.sock.send(data)
         except BlockingIOError:
@@ -88,6 +97,12 @@ class Channel:
             raise self._fail(str(error)) from error
         if done != len(data):
             self._send_rest(memoryview(data)[done:])
+
+    def _room(self, size: int) -> memoryview:
+        """So much of a buffer that is kept for the next large frame."""
+        if len(self._outgoing) < size:
+            self._outgoing = bytearray(size)
+        return memoryview(self._outgoing)[:size]
 
     def _send_rest(self, rest: memoryview) -> None:
         poll = select.poll()
@@ -174,10 +189,10 @@ class Channel:
             self._start = self._end = 0
 
     def _make_room(self, whole: int = 0) -> None:
-        rest = self._buffer[self._start : self._end]
+        rest = memoryview(self._buffer)[self._start : self._end]
         if max(whole, len(rest) + 1) > len(self._buffer):
             self._buffer = bytearray(max(whole + 4096, 2 * len(self._buffer)))
-        self._buffer[: len(rest)] = rest
+        memoryview(self._buffer)[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
 
     def _fail(self, text: str) -> ChannelLost:
