@@ -231,10 +231,12 @@ def test_priorities_of_others(nodes: Lab, place: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("nice", [0, 7])
 def test_a_body_is_as_nice_as_its_program(nodes: Lab, nice: int) -> None:
-    """And none gets what mosd's own processes have."""
+    """Also when that changes; and none gets what mosd's own processes have."""
     program = nodes.start(1, "nice", "-n", str(nice), "mosrun", "-2", "sleep", "60")
     [body] = cluster.wait_until(lambda: nodes.tree(2).pids("guests"))
     assert os.getpriority(os.PRIO_PROCESS, body) == os.getpriority(os.PRIO_PROCESS, program.pid) == nice
+    os.setpriority(os.PRIO_PROCESS, program.pid, 9)
+    cluster.wait_until(lambda: os.getpriority(os.PRIO_PROCESS, body) == 9)
     program.kill()
     program.wait()
     cluster.wait_until(lambda: not nodes.tree(2).pids("guests"))

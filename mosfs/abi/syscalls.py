@@ -146,7 +146,7 @@ _ADMIN = "administration of the node"
 _SHARING = "MAP_SHARED: refused if writable; of a file, private if not; of nothing, private only under -e and -w"
 _AFFINITY = "the home-node's CPUs: where the program is away it holds as soon as it is home"
 _PLACING = "placing memory on one node's banks"
-_PRIORITY = "a program away keeps its priority until it is home"
+_POLICY = "a program away keeps its policy until it is home"
 _NEVER = "no Linux kernel serves it on x86_64"
 _KEYS = "keys of the kernel"
 _NAMESPACES = "name spaces"
@@ -321,10 +321,10 @@ _(137, "statfs", "path, out[120]", NATIVE, FORWARD)
 _(138, "fstatfs", "fd, out[120]", NATIVE, FORWARD)
 _(139, "sysfs", "int, @sysfs, ptr", NATIVE, FORWARD)
 _(140, "getpriority", "int, int", NATIVE, FORWARD)
-_(141, "setpriority", "int, int, int", NATIVE, FORWARD, _PRIORITY)
-_(142, "sched_setparam", "pid, in[4]", NATIVE, FORWARD, _PRIORITY)
+_(141, "setpriority", "int, int, int", NATIVE, FORWARD, "holds where the program runs within a second")
+_(142, "sched_setparam", "pid, in[4]", NATIVE, FORWARD, _POLICY)
 _(143, "sched_getparam", "pid, out[4]", NATIVE, FORWARD)
-_(144, "sched_setscheduler", "pid, int, in[4]", NATIVE, FORWARD, _PRIORITY)
+_(144, "sched_setscheduler", "pid, int, in[4]", NATIVE, FORWARD, _POLICY)
 _(145, "sched_getscheduler", "pid", NATIVE, FORWARD)
 _(146, "sched_get_priority_max", "int", NATIVE, FORWARD)
 _(147, "sched_get_priority_min", "int", NATIVE, FORWARD)
@@ -494,7 +494,7 @@ _refuse(310, "process_vm_readv", "pid, ptr, size, ptr, size, flags", "memory of 
 _refuse(311, "process_vm_writev", "pid, ptr, size, ptr, size, flags", "memory of other processes")
 _(312, "kcmp", "pid, pid, int, size, size", NATIVE, FORWARD)
 _refuse(313, "finit_module", "fd, str, flags", _ADMIN)
-_(314, "sched_setattr", "pid, in[*a1], flags", NATIVE, FORWARD, _PRIORITY)
+_(314, "sched_setattr", "pid, in[*a1], flags", NATIVE, FORWARD, _POLICY)
 _(315, "sched_getattr", "pid, inout[a2], int, flags", NATIVE, FORWARD)
 _(316, "renameat2", "fd, path, fd, path, flags", NATIVE, FORWARD)
 _(317, "seccomp", "int, flags, inout[6]", TEST, FORWARD, "filters of a program's own are refused", _SECCOMP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -68,4 +70,6 @@ class Statistics:
         body.settings = Settings(lock=told.lock, needmem=told.needmem, cpujob=told.cpujob, decay=told.decay)
         account = body.account
         account.age, account.decay, account.history, account.news = told.age, told.decay, History(*told.history), True
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, body.pid, max(0, told.nice))  # no guest goes before the programs of its node
         self.host.announce(body)

@@ -185,6 +185,7 @@ class Program:
     announced: ProcState | None = None
     because: str = ""  # why it was moved where it is
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
+    nice: int = 0  # as the host that has the body was last told
     private: Holdings | None = None
     pidfd: int = -1  # once `home.direct` has needed it
     filters: int = 0  # of `home.private` that are installed in it

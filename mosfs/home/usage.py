@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,18 @@ from mosfs.wire.orders import About, Used
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-def about(settings: Settings, account: Account) -> bytes:
+def about(settings: Settings, account: Account, nice: int) -> bytes:
     """Payload of ABOUT."""
     return msgspec.msgpack.encode(About(
-        settings.lock, settings.needmem, settings.cpujob, settings.decay, account.age, sums(account.history)
+        settings.lock, settings.needmem, settings.cpujob, settings.decay, account.age, sums(account.history), nice
     ))
+
+
+def nice_of(pid: int) -> int:
+    try:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+    except ProcessLookupError:
+        return 0
 
 
 class Statistics:
@@ -40,6 +48,7 @@ class Statistics:
     def tick(self, now: float) -> None:
         """Once a second: bring every account up to date and tell mosd the news."""
         accounts = {}
+        changed = []
         for p in self.tracer.programs.values():
             if p.native:
                 continue
@@ -48,6 +57,8 @@ class Statistics:
             if p.away:
                 account.leave()
                 account.settle(now)
+                if nice_of(p.pid) != p.nice:
+                    changed.append(p)
             elif p.place is Place.HOME:
                 try:
                     account.measure(p.pid, now, io=True)
@@ -55,6 +66,8 @@ class Statistics:
                     continue
         for report in reports(accounts):
             self.tracer.control.send(report)
+        for p in changed:
+            self.tell(p)
 
     def used(self, p: Program, payload: bytes) -> None:
         """USED of the host: CPU time of the body."""
@@ -67,10 +80,11 @@ class Statistics:
         account.news = True
 
     def tell(self, p: Program) -> None:
-        """ABOUT to the host that has the body: at its arrival and when something was changed by hand."""
+        """ABOUT to the host that has the body: at its arrival and when something was changed by hand or with setpriority(2)."""
         if not p.away or p.link is None:
             return
+        p.nice = nice_of(p.pid)
         try:
-            p.link.channel.send(Kind.ABOUT, p.pid, about(p.settings, p.account))
+            p.link.channel.send(Kind.ABOUT, p.pid, about(p.settings, p.account, p.nice))
         except ChannelLost:
             self.tracer.away.link_lost(p.link)

@@ -7,7 +7,6 @@ its memory and kernel state unchanged; the caller resumes it with the registers 
 from __future__ import annotations
 
 import errno
-import os
 import resource
 from typing import Any
 
@@ -154,7 +153,6 @@ def capture(
         home=home,
         dumpable=dumpable,
         cpu_timers=timers,
-        nice=os.getpriority(os.PRIO_PROCESS, task.pid),
     )
 
 

@@ -52,7 +52,6 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
-    ``nice``: of the program, or of its body, which no other node lets below 0.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -87,7 +86,6 @@ class ImageMeta(msgspec.Struct, array_like=True):
     mail: tuple[int, LastMessage | None] | None = None
     used: tuple[int, int] = (0, 0)
     private: bytes = b""
-    nice: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

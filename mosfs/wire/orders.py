@@ -86,7 +86,7 @@ class PrivateOpen(msgspec.Struct, array_like=True):
 
 class About(msgspec.Struct, array_like=True):
     """ABOUT: what the body's node needs to decide about it. Settings as in `messages.Settings`; ``age``: CPU seconds since its
-    start; ``history``: the sums of `balance.history.History`, in its order."""
+    start; ``history``: the sums of `balance.history.History`, in its order; ``nice``: its nice value."""
 
     lock: int
     needmem: int
@@ -94,6 +94,7 @@ class About(msgspec.Struct, array_like=True):
     decay: int
     age: float
     history: tuple[float, float, float, float, float]
+    nice: int = 0
 
 
 class Used(msgspec.Struct, array_like=True):
