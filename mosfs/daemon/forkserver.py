@@ -30,6 +30,9 @@ HOST = "mosfs.guest.host"
 #: How mosd, tracers and hosts are scheduled: they do little at a time, and programs wait for it. Nanoseconds.
 NICE, SLICE = -5, 200_000
 
+#: The most memory that is allocated again and again, bytes: several pieces of an image (`migrate.pages`).
+LARGEST = 1 << 20
+
 Job = Callable[[], int]
 
 
@@ -135,6 +138,7 @@ def main(arguments: list[str]) -> int:
     host.prepare()
     rename("mos-forkserver")
     prompt()
+    lib.mos_keep_heap(LARGEST)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Ignored: the kernel reaps the children
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

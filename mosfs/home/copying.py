@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
+#: Pieces that are sent between two looks at the events of the tree: a millisecond's work.
+TURN = 4
 
 
 class Copying:
@@ -84,18 +86,19 @@ class Copying:
         return 0.0 if any(channel.takes_more() for channel in sending) else FULL
 
     def step(self) -> None:
-        """One piece for each program that is being copied."""
+        """Some pieces for each program that is being copied."""
         for p in list(self.under_way):
             move = p.move
             if move is None or move.copy is None or move.phase is not Phase.COPYING:
                 self.under_way.remove(p)
                 continue
             assert move.link is not None
-            if move.copy.next is not Next.SEND or not move.link.channel.takes_more():
-                continue
             try:
-                fault(Point.HOME_COPYING, move.link.channel)
-                move.copy.step()
+                for _ in range(TURN):
+                    if move.copy.next is not Next.SEND or not move.link.channel.takes_more():
+                        break
+                    fault(Point.HOME_COPYING, move.link.channel)
+                    move.copy.step()
             except ChannelLost:
                 self.tracer.away.link_lost(move.link)
             except TaskGone:

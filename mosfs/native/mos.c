@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -92,6 +93,13 @@ int mos_follow(struct mos_pump *p, int pid)
         return -errno;
     p->cpu = cpu;
     return 0;
+}
+
+/* Frames of images are allocated and freed one after the other: their memory stays with us instead of being mapped anew each time. */
+void mos_keep_heap(unsigned long largest)
+{
+    mallopt(M_MMAP_THRESHOLD, (int)largest);
+    mallopt(M_TRIM_THRESHOLD, (int)(4 * largest));
 }
 
 /* struct sched_attr of sched_setattr(2), version 0, which glibc 2.36 does not declare. */
