@@ -42,6 +42,14 @@ struct mos_window {             /* over a stream of a guest: what it may read or
     unsigned long left;         /* how many may follow */
 };
 
+#define MOS_HELD 8
+
+struct mos_held {               /* a task on our CPU */
+    int pid;
+    unsigned long since;        /* its last stop (ns) */
+    unsigned long allowed[16];  /* its own CPU set, to be put back */
+};
+
 struct mos_pump {
     int nfds;
     int fds[256];
@@ -49,11 +57,12 @@ struct mos_pump {
     int stops;
     int cpu;
     int fair;
-    int hot;                    /* the task that stopped last, how often in a row, and since when (ns) */
+    int hot;                    /* the task that stops, how often it has, since when (ns), and how often others did since */
     int hot_count;
     unsigned long hot_since;
-    int pinned;                 /* the task that is held on our CPU while it stops often, 0 for none */
-    unsigned long allowed[16];  /* its own CPU set, to be put back */
+    int strangers;
+    int nheld;                  /* a task that stops often and its youngest children are held on our CPU */
+    struct mos_held held[8];
     int pass_opens;             /* 1 (a tracer only): calls that concern only ordinary paths go on without waking Python */
     int settles;                /* 1 (a tracer only): stops of programs at home that need no decision do not wake Python */
     int nnotes;                 /* what Python has to write down before anything else */
@@ -103,7 +112,7 @@ int mos_early(int pid);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 int mos_follow(struct mos_pump *p, int pid);
 int mos_pin(struct mos_pump *p, int pid);
-int mos_unpin(struct mos_pump *p);
+void mos_unpin(struct mos_pump *p);
 int mos_unfollow(struct mos_pump *p);
 
 long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data);

@@ -132,30 +132,35 @@ static unsigned long now_ns(void)
     return t.tv_sec * 1000000000UL + t.tv_nsec;
 }
 
-#define HOT_STOPS 24            /* so many stops in a row ... */
-#define HOT_NS 5000000UL        /* ... within this time: hold the task on our CPU */
+#define HOT_STOPS 24            /* so many stops, ... */
+#define HOT_NS 20000000UL       /* within this time ... */
+#define STRANGERS 8             /* and never more of others between two of them: hold the task on our CPU */
 #define COLD_US 3000            /* no stop for so long: let it go */
 
-/* Put the CPU set of the pinned task back. */
-int mos_unpin(struct mos_pump *p)
+static void release(struct mos_pump *p, int i)
 {
-    int pid = p->pinned;
-    p->pinned = 0;
-    p->hot_count = 0;
-    if (!pid)
-        return 0;
-    return sched_setaffinity(pid, sizeof p->allowed, (cpu_set_t *)p->allowed) ? -errno : 0;
+    sched_setaffinity(p->held[i].pid, sizeof p->held[i].allowed, (cpu_set_t *)p->held[i].allowed);
+    p->held[i] = p->held[--p->nheld];
 }
 
-/* Hold a task on our CPU: its stops cost a tenth there. */
+/* Put the CPU sets of all tasks that are held back. */
+void mos_unpin(struct mos_pump *p)
+{
+    while (p->nheld)
+        release(p, 0);
+    p->hot_count = 0;
+}
+
+/* Hold a task on our CPU, and no other: its stops cost a tenth there. */
 int mos_pin(struct mos_pump *p, int pid)
 {
     cpu_set_t one;
     int cpu = sched_getcpu();
+    struct mos_held *h = p->held;
     mos_unpin(p);
-    memset(p->allowed, 0, sizeof p->allowed);
-    if (cpu < 0 || sched_getaffinity(pid, sizeof p->allowed, (cpu_set_t *)p->allowed) < 0 ||
-        !CPU_ISSET_S(cpu, sizeof p->allowed, (cpu_set_t *)p->allowed))
+    memset(h->allowed, 0, sizeof h->allowed);
+    if (cpu < 0 || sched_getaffinity(pid, sizeof h->allowed, (cpu_set_t *)h->allowed) < 0 ||
+        !CPU_ISSET_S(cpu, sizeof h->allowed, (cpu_set_t *)h->allowed))
         return -EINVAL;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
@@ -164,8 +169,20 @@ int mos_pin(struct mos_pump *p, int pid)
     p->cpu = cpu;
     if (sched_setaffinity(pid, sizeof one, &one))
         return -errno;
-    p->pinned = pid;
+    h->pid = pid;
+    h->since = now_ns();
+    p->nheld = 1;
     return 0;
+}
+
+/* A child of a task that is held has its CPU set. It stays with it: most children end, or stop again, before they have computed for long. */
+static void born(struct mos_pump *p, const struct mos_held *parent, int child)
+{
+    if (p->nheld < MOS_HELD) {
+        p->held[p->nheld] = *parent;
+        p->held[p->nheld++].pid = child;
+    } else
+        sched_setaffinity(child, sizeof parent->allowed, (cpu_set_t *)parent->allowed);
 }
 
 /*
@@ -174,25 +191,39 @@ int mos_pin(struct mos_pump *p, int pid)
  */
 static void heat(struct mos_pump *p, int pid, int status)
 {
-    if (p->pinned == pid) {
-        int event = status >> 16;
-        if (event >= 1 && event <= 3) { /* a child must not inherit it */
+    unsigned long now = now_ns();
+    int i, known = 0, event = status >> 16;
+    for (i = p->nheld - 1; i >= 0; i--) {
+        struct mos_held *h = &p->held[i];
+        if (h->pid != pid) {
+            if (now - h->since > COLD_US * 1000UL)
+                release(p, i);
+            continue;
+        }
+        known = 1;
+        h->since = now;
+        if (!WIFSTOPPED(status))
+            *h = p->held[--p->nheld];
+        else if (event >= 1 && event <= 3) {
             unsigned long child = 0;
             if (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) && child)
-                sched_setaffinity((int)child, sizeof p->allowed, (cpu_set_t *)p->allowed);
-        } else if (!WIFSTOPPED(status))
-            p->pinned = 0;
-        return;
+                born(p, h, (int)child);
+        }
     }
+    if (known)
+        return;
     if (p->hot != pid) {
+        if (p->hot_count && ++p->strangers <= STRANGERS)
+            return;
         p->hot = pid;
         p->hot_count = 0;
     }
+    p->strangers = 0;
     if (p->hot_count++ == 0)
-        p->hot_since = now_ns();
+        p->hot_since = now;
     if (p->hot_count < HOT_STOPS)
         return;
-    if (now_ns() - p->hot_since > HOT_NS * 4) {
+    if (now - p->hot_since > HOT_NS) {
         p->hot_count = 0;
         return;
     }
@@ -229,13 +260,13 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
             return 0;
         }
         if (++p->fair < 64) {
-            if (p->pinned)
+            if (p->nheld)
                 sched_yield(); /* it shares our CPU: it runs to its next stop now, and no wake-up is needed */
             pid = waitpid(-1, &status, __WALL | WNOHANG);
             if (pid > 0) {
                 if (p->follow) {
                     heat(p, pid, status);
-                    if (!p->pinned && ++p->stops >= 64) {
+                    if (!p->nheld && ++p->stops >= 64) {
                         p->stops = 0;
                         mos_follow(p, pid);
                     }
@@ -266,7 +297,7 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
             ts = (struct timespec){0, NOTES_IDLE_NS};
             tp = &ts;
         }
-        if (p->pinned && (!tp || ts.tv_sec || ts.tv_nsec > COLD_US * 1000L)) {
+        if (p->nheld && (!tp || ts.tv_sec || ts.tv_nsec > COLD_US * 1000L)) {
             struct timespec cold = {0, COLD_US * 1000L};
             n = ppoll(fds, p->nfds, &cold, &mos_unblocked);
             if (n == 0) {
