@@ -14,7 +14,7 @@ import trio.testing
 
 from mosfs.daemon import spawner
 from mosfs.daemon.connection import Connection
-from mosfs.daemon.forkserver import close_all_but, job_for
+from mosfs.daemon.forkserver import NICE, close_all_but, job_for
 from mosfs.daemon.spawner import Engine, Running
 from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
 
@@ -41,6 +41,16 @@ def adopt(spawn):
     os.write(2, b"adopts %d\\n" % spawn.pids[0])
     return 0
 '''
+
+
+def autogroup_of(pid: str) -> str:
+    """sched(7); "" without autogroups."""
+    try:
+        if Path("/proc/sys/kernel/sched_autogroup_enabled").read_text() != "1\n":
+            return ""
+        return Path(f"/proc/{pid}/autogroup").read_text()
+    except OSError:
+        return ""
 
 
 @pytest.fixture
@@ -90,6 +100,19 @@ async def test_children_are_daemons_of_their_own(server: Running, request_: Spaw
         assert clean and sigchld
         assert modules == []
         assert prepared == [server.process.pid] * 2, "for tracers and for hosts, before the first was forked"
+
+
+@pytest.mark.skipif(not autogroup_of("self"), reason="this kernel has no groups of sessions")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_nice_counts_between_sessions(server: Running) -> None:
+    """Where each session has its share of the processors, the daemons' sessions have the nice value too, and ours has not."""
+    ours_before = autogroup_of("self")
+    with await ask(server, TRACER) as ours:
+        ours.recv(1000)
+        children = await trio.Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+        for pid in (str(server.process.pid), *children.split()):
+            assert autogroup_of(pid).endswith(f" nice {NICE}\n")
+    assert autogroup_of("self") == ours_before
 
 
 async def test_children_outlive_the_server(log: Path) -> None:

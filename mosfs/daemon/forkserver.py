@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from mosfs.native import lib
+from mosfs.trace import autogroup
 from mosfs.wire.messages import MAX_CONTROL, AdoptTracer, SpawnHost, SpawnTracer, decode_control
 
 TRACER = "mosfs.home.start"
@@ -99,6 +100,7 @@ def prompt() -> None:
     """Be scheduled soon after waking up, however many programs compute here."""
     if error := lib.mos_prompt(NICE, SLICE):
         complain(f"no short time slices: {os.strerror(-error)}")
+    autogroup.renice(os.getpid(), NICE)
 
 
 _NAMES: dict[type[object], str] = {SpawnTracer: "mos-tracer", AdoptTracer: "mos-tracer", SpawnHost: "mos-host"}

@@ -14,6 +14,7 @@ from mosfs.balance.history import History
 from mosfs.calls.usage import reports
 from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
+from mosfs.trace import autogroup
 from mosfs.trace.task import TaskGone
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import Settings
@@ -70,6 +71,9 @@ class Statistics:
         body.settings = Settings(lock=told.lock, needmem=told.needmem, cpujob=told.cpujob, decay=told.decay)
         account = body.account
         account.age, account.decay, account.history, account.news = told.age, told.decay, History(*told.history), True
+        nice = max(0, told.nice)  # no guest goes before the programs of its node
         with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, body.pid, max(0, told.nice))  # no guest goes before the programs of its node
+            if os.getpriority(os.PRIO_PROCESS, body.pid) != nice:
+                os.setpriority(os.PRIO_PROCESS, body.pid, nice)
+                autogroup.renice(body.pid, nice)
         self.host.announce(body)
