@@ -66,6 +66,27 @@ def test_a_new_mapping_replaces_what_was_there(named: list[tuple[int, int]], at:
     assert found == sorted(found, key=lambda v: v.start)
 
 
+class Counted(Vma):
+    """A mapping that counts how often its place is looked at."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> object:
+        if name in ("start", "end"):
+            Counted.looks += 1
+        return super().__getattribute__(name)
+
+
+def test_thousands_of_names_are_not_looked_through() -> None:
+    """One mapping more concerns its neighbours only: a program may make 65,530 mappings, and each comes here."""
+    names = [Counted(2 * at * PAGE, (2 * at + 1) * PAGE, 3, name="/many") for at in range(4096)]
+    Counted.looks = 0
+    found = shown.with_mapping(names, vma(5000, 5001, "/new"))
+    assert found[2500] == vma(5000, 5001, "/new") and len(found) == 4096
+    assert len(shown.overlaid([vma(6000, 6004)], names)) == 4
+    assert Counted.looks < 200
+
+
 def test_stacks_and_named_mappings_stay_as_they_are() -> None:
     stack, heap = Vma(0, PAGE, 3, grows_down=True), Vma(PAGE, 2 * PAGE, 3, name="[heap]")
     assert shown.overlaid([stack, heap], [vma(0, 2, "/x")]) == [stack, heap]

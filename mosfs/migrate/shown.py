@@ -8,6 +8,7 @@ as home's kernel tells it.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from mosfs.migrate.image import Vma
@@ -51,15 +52,22 @@ def named(vmas: Iterable[Vma]) -> list[Vma]:
     return [vma for vma in vmas if vma.name.startswith("/")]
 
 
+def _within(names: Sequence[Vma], start: int, end: int) -> slice:
+    """Which of ``names``, sorted and apart, have a part in [start, end). By bisection: there may be tens of thousands."""
+    first = bisect_right(names, start, key=lambda vma: vma.end)
+    return slice(first, bisect_left(names, end, first, key=lambda vma: vma.start))
+
+
 def overlaid(vmas: Iterable[Vma], names: Sequence[Vma]) -> list[Vma]:
-    """``vmas`` with the names that their parts had; those without any name are cut where a named part begins or ends."""
+    """``vmas`` with the names that their parts had; those without any name are cut where a named part begins or ends.
+
+    ``names`` are sorted and do not overlap.
+    """
     found: list[Vma] = []
     for vma in vmas:
         at = vma.start
-        for part in names if not vma.name and not vma.grows_down else ():
+        for part in names[_within(names, vma.start, vma.end)] if not vma.name and not vma.grows_down else ():
             start, end = max(part.start, at), min(part.end, vma.end)
-            if start >= end:
-                continue
             if start > at:
                 found.append(_cut(vma, at, start))
             found.append(_cut(vma, start, end, part.name, part.offset + start - part.start))
@@ -74,15 +82,13 @@ def _cut(vma: Vma, start: int, end: int, name: str = "", offset: int = 0) -> Vma
 
 
 def with_mapping(names: Sequence[Vma], new: Vma) -> list[Vma]:
-    """``names`` after a file was mapped over whatever was there."""
-    kept: list[Vma] = []
-    for old in names:
-        if old.start < new.start:
-            kept.append(_cut(old, old.start, min(old.end, new.start), old.name, old.offset))
-        if old.end > new.end:
-            start = max(old.start, new.end)
-            kept.append(_cut(old, start, old.end, old.name, old.offset + start - old.start))
-    return sorted([*(vma for vma in kept if vma.start < vma.end), new], key=lambda vma: vma.start)
+    """``names``, sorted and apart, after a file was mapped over whatever was there."""
+    hit = _within(names, new.start, new.end)
+    before = [_cut(old, old.start, new.start, old.name, old.offset) for old in names[hit] if old.start < new.start]
+    after = [
+        _cut(old, new.end, old.end, old.name, old.offset + new.end - old.start) for old in names[hit] if old.end > new.end
+    ]
+    return [*names[: hit.start], *before, new, *after, *names[hit.stop :]]
 
 
 def text(pid: int, name: str, names: Sequence[Vma]) -> bytes:
