@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +19,7 @@ from mosfs.daemon import spawner
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.forkserver import NICE, close_all_but, job_for
 from mosfs.daemon.spawner import Engine, Running
+from mosfs.guest.body import GUEST_UID
 from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
 
 ENGINE = '''
@@ -51,6 +55,15 @@ def autogroup_of(pid: str) -> str:
         return Path(f"/proc/{pid}/autogroup").read_text()
     except OSError:
         return ""
+
+
+def holds(capability: int) -> bool:
+    """Have we this one of capabilities(7)?"""
+    status = Path("/proc/self/status").read_text()
+    return bool(int(status.partition("CapEff:")[2].split()[0], 16) >> capability & 1)
+
+
+PR_CAPBSET_DROP, CAP_SYS_NICE = 24, 23
 
 
 @pytest.fixture
@@ -103,7 +116,7 @@ async def test_children_are_daemons_of_their_own(server: Running, request_: Spaw
 
 
 @pytest.mark.skipif(not autogroup_of("self"), reason="this kernel has no groups of sessions")
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.skipif(not holds(CAP_SYS_NICE), reason="we may not lower nice values (CAP_SYS_NICE)")
 async def test_nice_counts_between_sessions(server: Running) -> None:
     """Where each session has its share of the processors, the daemons' sessions have the nice value too, and ours has not."""
     ours_before = autogroup_of("self")
@@ -113,6 +126,30 @@ async def test_nice_counts_between_sessions(server: Running) -> None:
         for pid in (str(server.process.pid), *children.split()):
             assert autogroup_of(pid).endswith(f" nice {NICE}\n")
     assert autogroup_of("self") == ours_before
+
+
+WITHOUT_CAP_SYS_NICE = """
+import sys
+from mosfs.native import lib
+pid, user = int(sys.argv[1]), int(sys.argv[2])
+print(*(lib.mos_renice(pid, nice, user) for nice in (7, 7, 9, 8)))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_renice_without_the_capability() -> None:
+    """Another user's process can be made to yield; only going back is refused."""
+    drop = ctypes.CDLL(None).prctl
+    with subprocess.Popen(["sleep", "60"], user=GUEST_UID, group=GUEST_UID, extra_groups=()) as sleep:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", WITHOUT_CAP_SYS_NICE, str(sleep.pid), str(GUEST_UID)],
+                preexec_fn=lambda: drop(PR_CAPBSET_DROP, CAP_SYS_NICE), capture_output=True, text=True, check=False,
+            )
+            assert (done.stdout, done.stderr) == (f"0 0 0 {-errno.EACCES}\n", "")
+            assert os.getpriority(os.PRIO_PROCESS, sleep.pid) == 9
+        finally:
+            sleep.kill()
 
 
 async def test_children_outlive_the_server(log: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ import msgspec
 from mosfs.balance.account import NOTICEABLE
 from mosfs.balance.history import History
 from mosfs.calls.usage import reports
-from mosfs.guest.body import Body, State
+from mosfs.guest.body import GUEST_UID, Body, State
 from mosfs.guest.title import tell_title
+from mosfs.native import lib
 from mosfs.trace import autogroup
 from mosfs.trace.task import TaskGone
 from mosfs.wire.frames import Kind
@@ -29,6 +31,7 @@ _SERVED = (State.RUNNING, State.WAITING, State.FORKING, State.EXECING)
 class Statistics:
     def __init__(self, host: Host) -> None:
         self.host = host
+        self._told_nice = False
 
     def tick(self, now: float) -> None:
         """Once a second."""
@@ -74,6 +77,14 @@ class Statistics:
         nice = max(0, told.nice)  # no guest goes before the programs of its node
         with contextlib.suppress(ProcessLookupError):
             if os.getpriority(os.PRIO_PROCESS, body.pid) != nice:
-                os.setpriority(os.PRIO_PROCESS, body.pid, nice)
-                autogroup.renice(body.pid, nice)
+                self._renice(body, nice)
         self.host.announce(body)
+
+    def _renice(self, body: Body, nice: int) -> None:
+        """Without CAP_SYS_NICE a value can be raised only; it stays as it is then, and the log says so once."""
+        if error := lib.mos_renice(body.pid, nice, GUEST_UID):
+            if -error != errno.ESRCH and not self._told_nice:
+                self._told_nice = True
+                self.host.log(f"guests keep their nice values where they change at home: {os.strerror(-error)}")
+            return
+        autogroup.renice(body.pid, nice)

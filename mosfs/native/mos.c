@@ -125,6 +125,28 @@ int mos_prompt(int nice, unsigned long slice_ns)
     return syscall(SYS_sched_setattr, 0, &s, 0) ? -errno : 0;
 }
 
+/*
+ * setpriority(2) for another process; as its user `uid` where root may not (no CAP_SYS_NICE). Even then the value can only be raised.
+ */
+int mos_renice(int pid, int nice, int uid)
+{
+    int status, child;
+    if (!setpriority(PRIO_PROCESS, pid, nice))
+        return 0;
+    if (errno != EPERM)
+        return -errno;
+    if ((child = vfork()) < 0)
+        return -errno;
+    if (child == 0) {
+        if (syscall(SYS_setresuid, uid, uid, uid) || setpriority(PRIO_PROCESS, pid, nice))
+            _exit(errno);
+        _exit(0);
+    }
+    if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+        return -EPERM;
+    return -WEXITSTATUS(status);
+}
+
 static unsigned long now_ns(void)
 {
     struct timespec t;
