@@ -101,7 +101,7 @@ class Cluster:
                  network: Network = FAST_ETHERNET) -> None:
         self.random = random.Random(seed)
         self.nodes = [
-            Node(number, machine, Gossip(number, window, 1 << 40, lambda: self.random.randrange(len(machines)), self.random))
+            Node(number, machine, Gossip(number, window, 1 << 40, len(machines), self.random))
             for number, machine in enumerate(machines)
         ]
         self.place, self.migrate, self.network = place, migrate, network

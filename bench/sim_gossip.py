@@ -1,8 +1,8 @@
 """The production gossip on many simulated nodes under a virtual clock: ``python -m bench.sim_gossip [NODES:WINDOW ...]``.
 
 Every node takes a step at its own moment of each tick, and messages take no time; real ones take less than a thousandth
-of a step. The nodes run `mosfs.balance.gossip` as it is; only the births are an array of dense node numbers, and entries
-are shared. The closed forms are for plain push; so it is simulated too.
+of a step. The nodes run `mosfs.balance.gossip` as it is; entries are shared. The closed forms are for plain push; so it is
+simulated too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from statistics import fmean
 
 from mosfs.balance import ages
 from mosfs.balance.exchange import Exchange
-from mosfs.balance.gossip import Alive, Contact, Entry, Gossip, Known
+from mosfs.balance.gossip import Alive, Contact, Entry, Gossip
 from mosfs.daemon.gossip import STEP, Ranges
 from mosfs.tools import chart
 from mosfs.wire.datagram import Datagram, Flag, Item, Seen, pack_facts, parts, seal
@@ -40,7 +40,7 @@ class Pusher(Gossip):
     """Plain push to a random node, of which the closed forms are."""
 
     def contact(self) -> Contact | None:
-        return Contact(self.anyone(), pull=False)
+        return Contact(int(self.random.random() * len(self.births)), pull=False)
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Cluster:
         self.nodes = []
         for me in range(self.n):
             births = array("q", pool[(start := random.randrange(self.n * 7)):start + self.n])
-            node = kind(me, self.w, FOREVER, lambda: int(random.random() * self.n), random, births, everyone)
+            node = kind(me, self.w, FOREVER, self.n, random, births, everyone)
             node.refresh(0, FACTS)  # who is asked before its first step lives nevertheless
             if me % 2:
                 node.contact()  # half of them push when the others pull
@@ -139,7 +139,7 @@ def recorded(n: int, w: int, steps: int) -> tuple[array[int], list[list[Sequence
     cluster = Cluster(n, w, seed=3)
     cluster.run(2 * ceil(log(w) + 2))
     node = cluster.nodes[0]
-    births = array("q", node.births)  # type: ignore[arg-type]  # the simulator's births are an array
+    births = node.births[:]
     cluster.tap, cluster.heard = node.me, []
     cluster.run(steps)
     return births, cluster.heard
@@ -151,10 +151,8 @@ def cost(n: int, w: int, steps: int = 200) -> Cost:
     Between two steps the caches are emptied: a daemon that wakes up twice a second always finds them full of others' data.
     """
     births, heard = recorded(n, w, steps)
-    random = Random(1)
-    known = Known((node, birth) for node, birth in enumerate(births) if node)
-    gossip = Gossip(0, w, FOREVER, lambda: int(random.random() * n), random, known, Alive(range(1, n)))
-    exchange = Exchange(gossip, Ranges([(0, n)]), b"k" * 32, lambda entries: None, Random(2))
+    gossip = Gossip(0, w, FOREVER, n, Random(1), births[:], Alive(range(1, n)))
+    exchange = Exchange(0, gossip, Ranges([(0, n)]), b"k" * 32, lambda entries: None, Random(2))
     start = (max(birth for birth in births if birth < FOREVER) // TICK + 1) * TICK
     mail = [list(_sealed(messages, start + at * TICK, n)) for at, messages in enumerate(heard)]
     exchange._seen = {node: Seen(1, 0) for node in range(n)}

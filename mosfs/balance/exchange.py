@@ -8,7 +8,7 @@ whose epoch it does not know, answers with a question of its own, and puts what 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random, SystemRandom
 from typing import Protocol
@@ -32,13 +32,12 @@ Outgoing = tuple[int, bytes]
 
 
 class Members(Protocol):
-    """The nodes of the map; addresses are numbers."""
+    """The nodes of the map. Addresses are numbers; places count the nodes from 0."""
 
-    def __contains__(self, node: object, /) -> bool: ...
     def __len__(self) -> int: ...
-    def pick(self, random: Random) -> int: ...
-    def neighbour(self, node: int, distance: int) -> int:
-        """The node that stands so far behind (negative: before) ``node`` in the map, around its ends."""
+    def places(self, addresses: Iterable[int], /) -> list[int]:
+        """-1 for what is not in the map."""
+    def addresses(self, places: Iterable[int], /) -> list[int]: ...
 
 
 @dataclass(slots=True)
@@ -62,11 +61,13 @@ class Held:
 
 @dataclass(slots=True)
 class Exchange:
-    """One node's side of all exchanges. ``news`` gets what was new, with our clock's births.
+    """One node's side of all exchanges. Nodes are addresses here, and places of ``members`` in the gossip.
 
-    ``counters``: sent, received, bytes of both, and for each `Fault` how often it came.
+    ``news`` gets what was new, with addresses and our clock's births. ``counters``: sent, received, bytes of both, and for
+    each `Fault` how often it came.
     """
 
+    me: int
     gossip: Gossip
     members: Members
     key: bytes
@@ -89,7 +90,7 @@ class Exchange:
     def refresh(self, now: int, facts: bytes) -> None:
         """What is true of us now. To be called before anything else."""
         if dead := self.gossip.refresh(now, facts):
-            self.news([(self.gossip.births[node], node, DEAD) for node in dead])
+            self._tell([(self.gossip.births[node], node, DEAD) for node in dead])
 
     def step(self, now: int) -> list[Outgoing]:
         """Once a step, after `refresh`: questions again that were not answered, and one new one."""
@@ -99,12 +100,14 @@ class Exchange:
         for node in [node for node, held in self._held.items() if now - held.since > HELD_FOR]:
             del self._held[node]
         if gossip.alive:
-            contact = gossip.contact()
-            if contact and contact.node not in self._asked:
-                self._ask(now, contact.node, Flag.WANTS_WINDOW if contact.pull else Flag.NONE, out)
+            if contact := gossip.contact():
+                [node] = self.members.addresses([contact.node])
+                if node not in self._asked:
+                    self._ask(now, node, Flag.WANTS_WINDOW if contact.pull else Flag.NONE, out)
             self._looked = 0
         else:
-            for node in set(self._strangers()) - self._asked.keys() - {gossip.me}:
+            strangers = set(self._strangers()) - {gossip.me}
+            for node in set(self.members.addresses(strangers)) - self._asked.keys():
                 self._ask(now, node, Flag.WANTS_WINDOW, out)
         self._last_step = now
         return out
@@ -114,15 +117,15 @@ class Exchange:
         for _ in range(LONELY // 2):
             self._looked += 1
             distance = (self._looked + 1) // 2
-            yield self.members.neighbour(self.gossip.me, distance if self._looked % 2 else -distance)
-            yield self.members.pick(self.gossip.random)
+            yield (self.gossip.me + (distance if self._looked % 2 else -distance)) % len(self.members)
+            yield int(self.gossip.random.random() * len(self.members))
 
     def farewell(self, now: int) -> list[Outgoing]:
         """Our own death, for a few nodes that will pass it on."""
         gossip = self.gossip
-        items = [(gossip.me, 0, 2 * FAREWELLS, DEAD)]
+        items = [(self.me, 0, 2 * FAREWELLS, DEAD)]
         nodes = gossip.random.sample(gossip.alive.nodes, min(FAREWELLS, len(gossip.alive)))
-        return [self._outgoing(node, items) for node in nodes]
+        return [self._outgoing(node, items) for node in self.members.addresses(nodes)]
 
     def _again(self, now: int, out: list[Outgoing]) -> None:
         """Unanswered questions: asked again, or the node is dead. After a pause of our own nobody else is to blame."""
@@ -131,7 +134,8 @@ class Exchange:
             if paused:
                 question.asked = now
             elif now - question.asked >= ANSWER_TIME:
-                if node not in self.gossip.alive:
+                [place] = self.members.places([node])
+                if place not in self.gossip.alive:
                     del self._asked[node]
                 elif question.tries < TRIES:
                     question.asked, question.tries = now, question.tries + 1
@@ -139,7 +143,7 @@ class Exchange:
                 else:
                     del self._asked[node]
                     self.counters["lost"] += 1
-                    self.news(self.gossip.lost(node, now))
+                    self._tell(self.gossip.lost(place, now))
 
     def _ask(self, now: int, node: int, flags: Flag, out: list[Outgoing]) -> None:
         question = self._asked[node] = Question(self._number(), now, flags)
@@ -151,18 +155,26 @@ class Exchange:
         self, node: int, items: Sequence[Item], *, question: int = 0, echo: int = 0, flags: Flag = Flag.NONE
     ) -> Outgoing:
         self._counter += 1
-        data = seal(Datagram(self.gossip.me, self.epoch, self._counter, question, echo, flags, items), self.key)
+        data = seal(Datagram(self.me, self.epoch, self._counter, question, echo, flags, items), self.key)
         self.counters["sent"] += 1
         self.counters["bytes_sent"] += len(data)
         return node, data
 
     def _own(self, now: int) -> list[Item]:
-        birth, me, facts = self.gossip.own
-        return [(me, now - birth, 0, facts)]
+        birth, _, facts = self.gossip.own
+        return [(self.me, now - birth, 0, facts)]
 
     def _message(self, now: int) -> list[Item]:
-        entries, urgent = self.gossip.message()
-        return [(node, now - birth, urgent.get(node, 0), facts) for birth, node, facts in entries]
+        (_, *others), urgent = self.gossip.message()
+        addresses = self.members.addresses([place for _, place, _ in others])
+        return self._own(now) + [
+            (address, now - birth, urgent.get(place, 0), facts)
+            for address, (birth, place, facts) in zip(addresses, others, strict=True)
+        ]
+
+    def _tell(self, entries: Sequence[Entry]) -> None:
+        addresses = self.members.addresses([place for _, place, _ in entries])
+        self.news([(birth, address, facts) for address, (birth, _, facts) in zip(addresses, entries, strict=True)])
 
     def _number(self) -> int:
         return self.secrets.getrandbits(64) or 1
@@ -179,7 +191,7 @@ class Exchange:
         try:
             datagram = unseal(data, self.key)
             sender = datagram.sender
-            if sender != source or sender == self.gossip.me or sender not in self.members:
+            if sender != source or sender == self.me or self.members.places([sender]) == [-1]:
                 raise BadDatagram(Fault.STRANGER)
             proven = self._proven(sender, datagram)
             if not proven and not self._hold(now, datagram):
@@ -231,15 +243,16 @@ class Exchange:
 
     def _learn(self, now: int, datagram: Datagram) -> None:
         entries, urgent = [], {}
-        for node, age, priority, facts in datagram.items:
+        places = self.members.places([item[0] for item in datagram.items])
+        for place, (_, age, priority, facts) in zip(places, datagram.items, strict=True):
             if age < 0:
                 self.counters[Fault.FUTURE.value] += 1
-            elif node in self.members:
-                entries.append((now - age, node, facts))
+            elif place >= 0:
+                entries.append((now - age, place, facts))
                 if priority:
-                    urgent[node] = priority
+                    urgent[place] = priority
         if fresh := self.gossip.merge(entries, urgent):
-            self.news(fresh)
+            self._tell(fresh)
 
     def _answer(self, now: int, datagram: Datagram, proven: bool) -> Iterator[Outgoing]:
         """To a question: our entry or our message; to one that is not proved, a question as well."""

@@ -35,7 +35,7 @@ MAX_COMPLAINTS = 64
 
 
 class Ranges:
-    """The nodes of a map as numbers, by (first, count) of its ranges, sorted and apart."""
+    """The nodes of a map as numbers, by (first, count) of its ranges, sorted and apart. Places count them through all ranges."""
 
     def __init__(self, ranges: Iterable[tuple[int, int]]) -> None:
         pairs = list(ranges)
@@ -46,24 +46,35 @@ class Ranges:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def __contains__(self, node: object) -> bool:
-        if not isinstance(node, int):
-            return False
-        at = bisect_right(self._firsts, node) - 1
-        return at >= 0 and node < self._firsts[at] + self._counts[at]
+    def place(self, address: int) -> int:
+        """-1 for what is in no range."""
+        at = bisect_right(self._firsts, address) - 1
+        if at < 0 or address >= self._firsts[at] + self._counts[at]:
+            return -1
+        return self._ends[at] - self._counts[at] + address - self._firsts[at]
 
-    def pick(self, random: Random) -> int:
-        return self._numbered(int(random.random() * len(self)))
+    def address(self, place: int) -> int:
+        at = bisect_right(self._ends, place)
+        return self._firsts[at] + place - (self._ends[at] - self._counts[at])
 
-    def neighbour(self, node: int, distance: int) -> int:
-        at = max(0, bisect_right(self._firsts, node) - 1)
-        number = self._ends[at] - self._counts[at] + node - self._firsts[at]
-        return self._numbered((number + distance) % len(self))
+    def places(self, addresses: Iterable[int]) -> list[int]:
+        """Most maps are one range, and gossip asks for all of a message."""
+        if len(self._firsts) != 1:
+            return [self.place(address) for address in addresses]
+        first, count = self._firsts[0], self._counts[0]
+        return [place if 0 <= (place := address - first) < count else -1 for address in addresses]
 
-    def _numbered(self, number: int) -> int:
-        """The node with this number, counted from 0 through all ranges."""
-        at = bisect_right(self._ends, number)
-        return self._firsts[at] + number - (self._ends[at] - self._counts[at])
+    def addresses(self, places: Iterable[int]) -> list[int]:
+        if len(self._firsts) != 1:
+            return [self.address(place) for place in places]
+        first = self._firsts[0]
+        return [first + place for place in places]
+
+
+def seat(me: int, members: Ranges) -> tuple[int, int]:
+    """Our place among how many: one behind the others when the map is without us."""
+    place = members.place(me)
+    return (len(members), len(members) + 1) if place < 0 else (place, len(members))
 
 
 def milliseconds() -> int:
@@ -87,10 +98,11 @@ class Service:
         random = Random()
         steps = ages.max_age_for(len(members), WINDOW)
         max_age = max(LEAST_MAX_AGE, steps * STEP)
-        gossip = Gossip(
-            as_unsigned(world.ip), WINDOW, round(max_age * 1000), lambda: members.pick(random), random
-        )
-        service = cls(world, Exchange(gossip, members, key, lambda entries: service.learn(entries)), max_age, port, set())
+        me = as_unsigned(world.ip)
+        place, size = seat(me, members)
+        gossip = Gossip(place, WINDOW, round(max_age * 1000), size, random)
+        exchange = Exchange(me, gossip, members, key, lambda entries: service.learn(entries))
+        service = cls(world, exchange, max_age, port, set())
         world.gossip, world.recent = service.exchange.counters, service.recent
         return service
 
@@ -107,7 +119,8 @@ class Service:
 
     def recent(self) -> list[str]:
         """The nodes of the window."""
-        return [from_unsigned(node) for _, node, facts in self.exchange.gossip.window if facts]
+        places = [place for _, place, facts in self.exchange.gossip.window if facts]
+        return list(map(from_unsigned, self.exchange.members.addresses(places)))
 
     def learn(self, entries: Sequence[Entry]) -> None:
         """What was new, into the World."""
@@ -126,13 +139,12 @@ class Service:
 
     def follow(self, ranges: Iterable[tuple[int, int]]) -> None:
         """The map changed: who is no member any more is forgotten."""
-        members = Ranges(ranges)
-        self.exchange.members = members
-        gossip = self.exchange.gossip
-        gossip.anyone = lambda: members.pick(gossip.random)
-        gone = [ip for ip in self.world.nodes if ip != self.world.ip and as_unsigned(ip) not in members]
-        gossip.drop(map(as_unsigned, gone))
-        for ip in gone:
+        old, new = self.exchange.members, Ranges(ranges)
+        self.exchange.members = new
+        self.exchange.gossip.renumber(
+            *seat(self.exchange.me, new), lambda place: new.places(old.addresses([place]))[0]
+        )
+        for ip in [ip for ip in self.world.nodes if ip != self.world.ip and new.place(as_unsigned(ip)) < 0]:
             if not self.world.nodes[ip].links:
                 del self.world.nodes[ip]
 
@@ -171,7 +183,7 @@ class Service:
     def _complain(self, source: str, fault: Fault) -> None:
         """A wrong secret is worth a line, once for each node."""
         number = as_unsigned(source)
-        if fault is Fault.FORGED and number in self.exchange.members and number not in self.complained:
+        if fault is Fault.FORGED and number not in self.complained and self.exchange.members.places([number]) != [-1]:
             if len(self.complained) < MAX_COMPLAINTS:
                 log.error(text(Text.AUTHENTICATION, computer=source))
             self.complained.add(number)
