@@ -56,6 +56,7 @@ _FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
 #: RLIMIT_CPU, DATA, STACK, AS
 BODY_LIMITS = frozenset({0, 2, 3, 9})
 _EXITS = frozenset({60, 231})
+_MPOL_F_ADDR = 2
 SA_RESETHAND = 0x80000000
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
 MAX_STRINGS = 1 << 20
@@ -100,6 +101,7 @@ class Serve:
             160: self._setrlimit,
             302: self._setrlimit,
             231: self._exit,
+            239: self._get_mempolicy,
             273: self._let,
             322: self._exec,
             334: self._let,
@@ -256,6 +258,10 @@ class Serve:
     def _itimer(self, body: Body, args: tuple[int, ...]) -> None:
         """Timers of CPU time run where the CPU is used."""
         (self._let if args[0] & 0xFFFFFFFF in CPU_TIMERS else self._plain)(body, args)
+
+    def _get_mempolicy(self, body: Body, args: tuple[int, ...]) -> None:
+        """The program's own policy is the home-node's; that of an address is of memory here."""
+        (self._let if args[4] & _MPOL_F_ADDR else self._plain)(body, args)
 
     def _setrlimit(self, body: Body, args: tuple[int, ...]) -> None:
         """Limits that hold where the program computes are set on both sides."""

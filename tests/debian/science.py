@@ -36,7 +36,13 @@ CASES = (
     Case("dc", "dc", "dc", stdin="[la1+dsa*pla25>y]sy 0sa 1 lyx 2 1000 ^ p 100 k 2 v p\n"),
     Case("R", """R --vanilla -q -s -e 'set.seed(1); x <- rnorm(5000); y <- 2 * x + rnorm(5000); print(coef(lm(y ~ x))); print(summary(x))
         m <- matrix(runif(10000), 100); print(sum(svd(m)$d)); print(system("echo sub", intern = TRUE)); write.csv(head(mtcars), "m.csv")' """,
-         "r-base-core", "R", flags=("-e",)),
+         "r-base-core", "R"),
+    Case("scipy", """/usr/bin/python3 -c '
+import numpy as np, scipy.linalg as la, scipy.optimize as so, scipy.sparse as sp, scipy.sparse.linalg as sl
+r = np.random.default_rng(5); a = r.random((300, 300)); print(np.linalg.eigvalsh(a + a.T)[:3].round(8), la.lu(a)[2].trace().round(8))
+print(so.minimize(so.rosen, np.zeros(6)).x.round(4)); m = sp.random(2000, 2000, 0.002, random_state=3) + sp.eye(2000) * 5
+print(sl.spsolve(m.tocsc(), np.ones(2000)).sum().round(8)); np.save("a.npy", a); print(np.load("a.npy", mmap_mode="r").sum().round(6))' """,
+         "python3-scipy", "/usr/bin/f2py"),
     Case("gnuplot", """gnuplot -e 'set terminal svg; set output "p.svg"; plot sin(x), "words" using 0:1 every 50 with lines' && grep -c path p.svg
         gnuplot -e 'set terminal dumb 60 20; plot x ** 2' | cksum""", "gnuplot-nox", "gnuplot"),
     Case("pari", "gp -q -f -D nbthreads=1", "pari-gp", "gp", stdin="factor(2^101-1)\nprimepi(10^6)\nzeta(3)\nmatdet(matrix(40,40,i,j,1/(i+j)))\n"),

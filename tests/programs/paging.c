@@ -1,4 +1,4 @@
-/* What a program may ask about and do with its pages and its own bookkeeping in the kernel: locks, residence, keys, futexes, lists. */
+/* What a program may ask about and do with its pages and its own bookkeeping in the kernel: locks, residence, banks, keys, futexes, lists. */
 #include "mos.h"
 #include <linux/futex.h>
 #include <linux/mempolicy.h>
@@ -149,6 +149,29 @@ static void lists(void)
 	refused(syscall(SYS_get_mempolicy, &policy, NULL, 0, NULL, 1 << 20), EINVAL);
 }
 
+/* Which banks memory comes from: numerical libraries say so of all that they allocate. */
+static void banks(void)
+{
+	unsigned long first = 1;
+	int policy = -1;
+	char *at = pages(8);
+
+	ok(syscall(SYS_mbind, at, 4 * PAGE, MPOL_PREFERRED, &first, 64, 0));
+	memset(at, 7, 8 * PAGE);
+	ok(syscall(SYS_mbind, at + PAGE, PAGE, MPOL_BIND, &first, 64, MPOL_MF_MOVE));
+	ok(syscall(SYS_mbind, at, 8 * PAGE, MPOL_DEFAULT, NULL, 0, 0));
+	ok(syscall(SYS_get_mempolicy, &policy, NULL, 0, at, MPOL_F_ADDR));
+	equal(policy, MPOL_DEFAULT);
+	refused(syscall(SYS_mbind, at + 1, PAGE, MPOL_DEFAULT, NULL, 0, 0), EINVAL);
+	refused(syscall(SYS_mbind, at, PAGE, 99, &first, 64, 0), EINVAL);
+	refused(syscall(SYS_mbind, at, PAGE, MPOL_BIND, nowhere, 64, 0), EFAULT);
+	refused(syscall(SYS_get_mempolicy, &policy, NULL, 0, nowhere, MPOL_F_ADDR), EFAULT);
+	for (int i = 0; i < 8; i++)
+		equal(at[i * PAGE], 7);
+	ok(munmap(at, 8 * PAGE));
+	refused(syscall(SYS_mbind, at, PAGE, MPOL_PREFERRED, &first, 64, 0), EFAULT);
+}
+
 static void random_bytes(void)
 {
 	static unsigned char a[300000], b[300];
@@ -189,4 +212,4 @@ static void endless(void)
 	}
 }
 
-PROGRAM(PART(locked), PART(residence), PART(keys), PART(futexes), PART(lists), PART(random_bytes), PART(endless))
+PROGRAM(PART(locked), PART(residence), PART(keys), PART(futexes), PART(lists), PART(banks), PART(random_bytes), PART(endless))
