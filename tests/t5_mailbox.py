@@ -27,7 +27,7 @@ from tests.cluster import Lab, lab, wait_until
 from tests.progs import REPO, SOURCES, Outcome, Place, Program, built, execute, scratch
 
 PROGRAM = Program("mailbox")
-PARTS = ("opening", "errors", "reading", "filters", "inheritance", "like_a_pipe", "blocking", "rights", "room", "order")
+PARTS = ("opening", "errors", "reading", "filters", "inheritance", "like_a_pipe", "blocking", "rights", "room", "order", "near")
 ROBOT = SOURCES / "mail_robot.py"
 LETTERS, MANY_LETTERS = "250", "8334"  #: of each of 4 to each of 3: 3,000 and 100,000 messages
 

@@ -247,14 +247,14 @@ class Office:
             taken = box.take(message.count, unpack(message.filter) if message.filter else EVERYTHING)
         answer = MailAnswer(message.req, taken.result, lent=box.lent is not None)
         self.takers[key] = connection
-        if taken.result == -errno.EAGAIN and message.count != PEEK and Flag.NO_DELAY not in box.flags:
-            answer.wait = True
+        answer.wait = taken.result == -errno.EAGAIN and message.count != PEEK and Flag.NO_DELAY not in box.flags
+        if answer.wait:
             self.lines[key] = connection
-            if self._may_leave(key, box, message):
-                answer.left = LeftBox(box.uid, box.gid, int(box.flags), box.ended, self.me)
-                self.out[key] = Out(connection)
-            else:
-                self.readers.add(key)
+        if (answer.wait or taken.removed) and self._may_leave(key, box, message):
+            answer.left = LeftBox(box.uid, box.gid, int(box.flags), box.ended, self.me)
+            self.out[key] = Out(connection)
+        elif answer.wait:
+            self.readers.add(key)
         if taken.message is None:
             _post(connection, answer)
             return
@@ -265,7 +265,7 @@ class Office:
 
     def _may_leave(self, key: Key, box: Mailbox, message: MailTake) -> bool:
         streams = Flag.STREAM in box.flags and message.borrow
-        return self.near.get(key, 0) >= NEAR and not box.queue and Flag.SIGIO not in box.flags and not streams
+        return self.near.get(key, 0) >= NEAR and not (box.queue or streams or box.flags & (Flag.SIGIO | Flag.NO_DELAY))
 
     @staticmethod
     def _settle(box: Mailbox, used: int) -> None:

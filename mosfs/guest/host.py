@@ -125,9 +125,11 @@ class Host:
             pending = self.channel.pending()
             now = time.monotonic()
             timeout = 0 if pending else max(0, int(min(self.next_clock - now, self.onward.pause(copied)) * 1e6))
+            self.mails.desk.left.arm()
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
                 raise OSError(-result, "wait")
+            self.mails.desk.left.look()
             kind = self.event.kind
             if kind == 1:
                 self.task_event(self.event.pid, self.event.status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,7 +16,9 @@ from mosfs.guest.body import Body, State
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
+from mosfs.mbox.hands import Hands
 from mosfs.mbox.stream import Windows
+from mosfs.native import ffi
 from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage
@@ -71,6 +73,23 @@ class Mail:
         body = self.body
         return not (body.infos or body.interrupting or body.held or body.wanted or body.arming or body.restart)
 
+    @property
+    def steady(self) -> bool:
+        body = self.body
+        alone = body.carry is None and body.saved_mask is None and body.step is None
+        return alone and body.state in (State.RUNNING, State.POST) and self.undisturbed
+
+    @property
+    def standing(self) -> Any:
+        return self.body.regs if self.body.state is State.POST else None
+
+    def stands(self, regs: Any) -> None:
+        body = self.body
+        body.regs, body.nr, body.state = ffi.new("struct mos_regs *", regs), calls.READ, State.POST
+
+    def served(self) -> None:
+        self.body.state = State.RUNNING
+
     def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
         return descriptor.nonblocking
 
@@ -114,7 +133,7 @@ def _table(told: MailTable) -> dict[int, Descriptor]:
 class Mails:
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.desk = Desk(host.control, Windows(host.pump))
+        self.desk = Desk(host.control, Hands(host.pump, 0), Windows(host.pump))
 
     def told(self, body: Body, payload: bytes) -> None:
         """MAIL_TABLE: home is the authority on descriptors; what the body itself has changed came with its image."""
@@ -126,6 +145,7 @@ class Mails:
                 mail.filter_at, mail.last = body.meta.mail
                 mail.news = True
         mail.told, mail.table = table, _table(table)
+        self.desk.left.forget(mail.key)
         if not any(found.place.own for found in mail.table.values()):
             mail.filter_at = 0  # closing the mailbox ends the filtering
 

@@ -25,8 +25,10 @@ from mosfs.home.program import Program
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
+from mosfs.mbox.hands import Hands
 from mosfs.mbox.model import ALL_FLAGS
 from mosfs.migrate.capture import signed
+from mosfs.native import ffi
 from mosfs.procfs.table import as_unsigned
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -93,6 +95,25 @@ class Mail:
         return False
 
     @property
+    def steady(self) -> bool:
+        p = self.p
+        return p.undisturbed() and p.move is None and not p.bound
+
+    @property
+    def standing(self) -> Any:
+        return self.regs if self.parks_at else None
+
+    def stands(self, regs: Any) -> None:
+        self.regs, self.asked = ffi.new("struct mos_regs *", regs), True
+        self.wait()
+
+    def served(self) -> None:
+        self.regs, self.asked = None, False
+        if self.parks_at:
+            self.parks_at = 0.0
+            self.mails.lingering.remove(self)
+
+    @property
     def waits(self) -> bool:
         """It is in pause(2) instead of the call in ``regs``."""
         return self.regs is not None and not self.asked
@@ -146,7 +167,7 @@ class Mail:
 class Mails:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
-        self.desk = Desk(tracer.control)
+        self.desk = Desk(tracer.control, Hands(tracer.pump, round(LINGER * 1e6)))
         self.places: dict[int, Place] = {}
         self.lingering: list[Mail] = []  # in the order in which they park
 
@@ -290,6 +311,7 @@ class Mails:
             return False
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         if nr in calls.CLOSING:
+            self._renumbers(p)
             return self._closing(p, regs, nr, args)
         place = self.places.get(calls.inode(p.pid, args[0] & 0xFFFFFFFF))
         if place is None:
@@ -319,6 +341,11 @@ class Mails:
                 mail.park()
             except TaskGone:
                 continue  # its end follows
+
+    def _renumbers(self, p: Program) -> None:
+        """Its descriptors may be others from now on."""
+        if p.mail is not None:
+            self.desk.left.forget(p.mail.key)
 
     def _closing(self, p: Program, regs: Any, nr: int, args: Sequence[int]) -> bool:
         """The last descriptor of the mailbox goes: its messages go first."""
@@ -378,6 +405,7 @@ class Mails:
         mail = p.mail
         if mail is None:
             return
+        self._renumbers(p)
         mail.changed_program()
         if mail.own_fd >= 0 and not self._own_descriptors(p):
             mail.own_fd = -1

@@ -207,12 +207,16 @@ class Program:
 
     def plain(self) -> bool:
         """Whether its next fork, signal or end needs nothing but bookkeeping."""
+        return self.mail is None and self.undisturbed()
+
+    def undisturbed(self) -> bool:
+        """At home, alone in its memory, and nobody wants anything of it."""
         return self.place is Place.HOME and not (
             self.leader or self.threads or self.native or self.held or self.halted or self.interrupted or self.watched
             or self.filters or self.disinherits or self.infos
             or any(
                 state is not None for state in (
-                    self.deputy, self.mail, self.private, self.inherited, self.carry, self.asleep, self.sleeping,
+                    self.deputy, self.private, self.inherited, self.carry, self.asleep, self.sleeping,
                     self.trace, self.called,
                 )
             )

@@ -90,6 +90,13 @@ class Tracer:
         self.features = cpu.features()
         self.next_clock = time.monotonic() + FIRST_CLOCK
         self.page, self.page_until = b"", 0.0
+        self.pump = ffi.new("struct mos_pump *")
+        self.pump.follow = 1
+        self.pump.settles = self.pump.pass_opens = 1
+        for number in LONG:
+            self.pump.transfers[number] = 1
+        self.pump.cpu = -1
+        self.event = ffi.new("struct mos_event *")
         self.mails = Mails(self)
         self.away = Away(self)
         self.moves = Moves(self)
@@ -99,13 +106,6 @@ class Tracer:
         self.opens = Opens(self)
         self.statistics = Statistics(self)
         self.cputime = CpuTime(self.programs)
-        self.pump = ffi.new("struct mos_pump *")
-        self.pump.follow = 1
-        self.pump.settles = self.pump.pass_opens = 1
-        for number in LONG:
-            self.pump.transfers[number] = 1
-        self.pump.cpu = -1
-        self.event = ffi.new("struct mos_event *")
         self.private = Private(self)
         self.timers: list[tuple[float, int]] = []
         self.traces = Traces(self)
@@ -132,9 +132,11 @@ class Tracer:
                 self._watch(link.channel.fileno())
             for listener in self.debugged.listeners:
                 self._watch(listener)
+            self.mails.desk.left.arm()
             result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
             if result < 0:
                 raise OSError(-result, "wait")
+            self.mails.desk.left.look()
             if self.pump.nnotes:
                 self._write_down()
             kind = self.event.kind

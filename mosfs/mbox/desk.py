@@ -30,6 +30,7 @@ from mosfs.mbox.filters import (
     unpack,
     unpack_stored,
 )
+from mosfs.mbox.hands import Hands
 from mosfs.mbox.left import Left
 from mosfs.mbox.model import PEEK
 from mosfs.mbox.stream import Streams, Windows
@@ -74,6 +75,20 @@ class Customer(Protocol):
     def undisturbed(self) -> bool:
         """It runs, and nobody wants it to stop."""
 
+    @property
+    def steady(self) -> bool:
+        """Its reads and writes may be served without us (`Hands`): it runs or waits, and nobody wants it to stop."""
+
+    @property
+    def standing(self) -> Any:
+        """The registers at the stop of the call that waits; None when it waits elsewhere."""
+
+    def stands(self, regs: Any) -> None:
+        """It has begun to wait at a stop with these registers."""
+
+    def served(self) -> None:
+        """Its wait is over, and it runs."""
+
     def nonblocking(self, descriptor: Descriptor, fd: int) -> bool:
         """O_NONBLOCK of a descriptor."""
         ...
@@ -104,13 +119,13 @@ Done = Callable[[MailAnswer | None, Body], None]
 class Desk:
     """``windows``: there are streams, for customers whose every call stops."""
 
-    def __init__(self, control: ControlLink, windows: Windows | None = None) -> None:
+    def __init__(self, control: ControlLink, hands: Hands, windows: Windows | None = None) -> None:
         self.control = control
         self.streams = Streams(self, windows) if windows is not None else None
-        self.left = Left(self)
+        self.left = Left(self, hands)
         self._asked: dict[int, Done] = {}
         self._next = 1
-        self._waiting: dict[tuple[int, int], Customer] = {}
+        self.waiting: dict[tuple[int, int], Customer] = {}
 
     # ------------------------------------------------------------------ conversation
 
@@ -149,12 +164,12 @@ class Desk:
         asked, self._asked = self._asked, {}
         for done in asked.values():
             done(None, Body())
-        for key in list(self._waiting):
+        for key in list(self.waiting):
             self.wake(key)
 
     def leave(self, key: tuple[int, int]) -> None:
         """The program waits no more."""
-        self._waiting.pop(key, None)
+        self.waiting.pop(key, None)
 
     def gone(self, key: tuple[int, int]) -> None:
         """The program is here no more."""
@@ -162,14 +177,18 @@ class Desk:
         if self.streams is not None:
             self.streams.leave(key)
         self.left.give_back(key)
+        self.left.forget(key)
 
     def wait(self, customer: Customer) -> None:
-        self._waiting[customer.key] = customer
+        self.waits(customer)
         customer.wait()
+
+    def waits(self, customer: Customer) -> None:
+        self.waiting[customer.key] = customer
 
     def wake(self, key: tuple[int, int]) -> None:
         """Who waits, if anybody does, tries again. That it ends just now is no affair of whoever wakes it."""
-        customer = self._waiting.pop(key, None)
+        customer = self.waiting.pop(key, None)
         if customer is not None:
             try:
                 customer.again()
@@ -230,7 +249,7 @@ class Desk:
             wanted = unpack(chosen)
         key = home, pid = customer.key
         if key in self.left:
-            self.left.take(customer, pieces, count, wanted)
+            self.left.take(customer, args[0] & 0xFFFFFFFF if nr == calls.READ else -1, pieces, count, wanted)
             return
         fd = args[0] & 0xFFFFFFFF
         used, borrow = 0, False
@@ -289,7 +308,8 @@ class Desk:
             return customer.nonblocking(descriptor, args[0] & 0xFFFFFFFF)
 
         if (to.home, to.pid) in self.left:
-            if (had := self.left.put(customer, to, pieces, size, nonblocking)) is not None:
+            fd = args[0] & 0xFFFFFFFF if nr == calls.WRITE else -1
+            if (had := self.left.put(customer, fd, to, pieces, size, nonblocking)) is not None:
                 sent(had)
             return
 

@@ -15,6 +15,7 @@ from mosfs.mbox import calls
 from mosfs.mbox.body import Body
 from mosfs.mbox.calls import Place
 from mosfs.mbox.filters import Filter
+from mosfs.mbox.hands import Hands
 from mosfs.mbox.model import PEEK, Flag, Mailbox, Message, Sender
 from mosfs.wire.messages import LastMessage, LeftBox, MailReturned
 
@@ -25,8 +26,9 @@ Key = tuple[int, int]
 
 
 class Left:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, hands: Hands) -> None:
         self.desk = desk
+        self.hands = hands
         self._boxes: dict[Key, Mailbox] = {}
         self._locations: dict[Key, int] = {}
         self._writers: dict[Key, list[Customer]] = {}
@@ -40,11 +42,13 @@ class Left:
 
     # ------------------------------------------------------------------ calls
 
-    def take(self, customer: Customer, pieces: list[tuple[int, int]], count: int, chosen: Filter) -> None:
-        """A read of the customer's own mailbox, which is here."""
-        box = self._boxes[customer.key]
+    def take(self, customer: Customer, fd: int, pieces: list[tuple[int, int]], count: int, chosen: Filter) -> None:
+        """A read of the customer's own mailbox, which is here. ``fd``: of read(2), -1 for other calls."""
+        box = self._box(customer.key)
         taken = box.take(count, chosen)
         result, message = taken.result, taken.message
+        if fd >= 0 and not box.queue:
+            self.hands.reads(customer, fd)
         if result == -errno.EAGAIN and count != PEEK and Flag.NO_DELAY not in box.flags:
             self.desk.wait(customer)
             return
@@ -63,11 +67,11 @@ class Left:
             self._room(customer.key)
 
     def put(
-        self, customer: Customer, to: Place, pieces: list[tuple[int, int]], size: int, nonblocking: Callable[[], bool]
+        self, customer: Customer, fd: int, to: Place, pieces: list[tuple[int, int]], size: int, nonblocking: Callable[[], bool]
     ) -> int | None:
-        """A write to a mailbox that is here: bytes or -errno, None if the customer must wait. OSError EFAULT."""
+        """A write to a mailbox that is here: bytes or -errno, None if the customer must wait. OSError EFAULT. ``fd``: as above."""
         key = (to.home, to.pid)
-        box = self._boxes[key]
+        box = self._box(key)
         sender = Sender(*customer.key, *customer.owner, self._locations[key])
         if box.refuses(sender):
             return -errno.EACCES
@@ -79,7 +83,37 @@ class Left:
             return None
         box.put(sender, b"", calls.gather(customer.task, pieces, size))
         self.desk.wake(key)
+        if fd >= 0:
+            self.hands.writes(customer, fd, key)
         return size
+
+    # ------------------------------------------------------------------ without us
+
+    def arm(self) -> None:
+        """Before the event loop waits."""
+        self.hands.arm(self._boxes, self.desk.waiting)
+
+    def look(self) -> None:
+        """Behind it, before anything else."""
+        self.hands.look(self._heard, self.desk.waits)
+
+    def forget(self, key: Key) -> None:
+        """The program of ``key`` is gone, or its descriptors may be others: only we know who reads and writes by which."""
+        if key in self._boxes:
+            self._box(key)
+        self.hands.forget(key)
+
+    def _heard(self, reader: Customer, sender: Key, length: int) -> None:
+        self.desk.leave(reader.key)
+        reader.served()
+        reader.remember(LastMessage(to_ip(sender[0]), sender[1], to_ip(self._locations[reader.key]), length))
+
+    def _box(self, key: Key) -> Mailbox:
+        """With what has been queued without us."""
+        box = self._boxes[key]
+        for (home, pid), message in self.hands.settle(key):
+            box.put(Sender(home, pid, -1, -1, self._locations[key]), b"", Body(message))
+        return box
 
     def _room(self, key: Key) -> None:
         for writer in self._writers.pop(key, ()):
@@ -89,9 +123,10 @@ class Left:
 
     def give_back(self, key: Key) -> None:
         """To the office, with all that is in it; who waits here asks there."""
-        box = self._boxes.pop(key, None)
-        if box is None:
+        if key not in self._boxes:
             return
+        box = self._box(key)
+        del self._boxes[key]
         del self._locations[key]
         for message in box.queue:
             body = message.body
@@ -109,6 +144,9 @@ class Left:
             for message in box.queue:
                 assert isinstance(message.body, Body)
                 message.body.close()
+        for key in self._boxes:
+            for _ in self.hands.settle(key):
+                pass
         self._boxes.clear()
         self._locations.clear()
         self._writers.clear()

@@ -42,6 +42,34 @@ struct mos_window {             /* over a stream of a guest: what it may read or
     unsigned long left;         /* how many may follow */
 };
 
+struct mos_reader {             /* of a mailbox that its desk may fill (mbox/left.py), in which nothing is but what is here */
+    int pid;                    /* 0: nothing may be done here now */
+    int fd;                     /* its descriptor of the mailbox */
+    int waits;                  /* it stands in the read of `regs`, ... */
+    int anew;                   /* ... since the last look of Python */
+    int heard;                  /* it has read a message since the last look of Python, the last one of: */
+    unsigned int home;          /* its sender, */
+    int sender;
+    unsigned long length;       /* and its length */
+    struct mos_regs regs;
+    int at, end;                /* messages that wait in `queue`: each a mos_head, and the bytes */
+    char queue[16384];
+};
+
+struct mos_head {
+    unsigned int home;          /* of the sender, */
+    int sender;                 /* its PID there, */
+    unsigned int length;        /* and bytes that follow */
+};
+
+struct mos_writer {             /* a descriptor whose messages are for `readers[reader]` */
+    int pid;                    /* 0 for none */
+    int fd;
+    int reader;
+    unsigned int home;          /* who its program is for the reader */
+    int sender;
+};
+
 #define MOS_HELD 8
 
 struct mos_held {               /* a task on our CPU */
@@ -75,6 +103,11 @@ struct mos_pump {
     struct mos_grant grants[64]; /* of process p: grants[p % 64], if it is its */
     int nwindows;               /* those that may be in use */
     struct mos_window windows[64];
+    int linger_us;              /* so long a reader stands still without Python; 0: for ever */
+    int nreaders, nwriters;     /* those that may be in use */
+    unsigned long read_since;   /* when Python's last look at readers became old (ns); 0: it has not */
+    struct mos_reader readers[16];
+    struct mos_writer writers[64];
 };
 
 struct mos_setup {              /* of a program at exec */

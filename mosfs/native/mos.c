@@ -266,6 +266,7 @@ int mos_unfollow(struct mos_pump *p)
 
 static int settled(struct mos_pump *p, int pid, int status);
 static int streamed(struct mos_pump *p, int pid, int status);
+static int handed(struct mos_pump *p, int pid, int status);
 static void mos_interrupting(int pid);
 
 #define NOTES_NS 20000000UL     /* what is noted may wait so long, */
@@ -277,7 +278,7 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
     struct timespec ts, *tp;
     int i, n, pid, status;
     for (;;) {
-        if (p->nnotes && now_ns() - p->note_since > NOTES_NS) {
+        if ((p->nnotes && now_ns() - p->note_since > NOTES_NS) || (p->read_since && now_ns() - p->read_since > NOTES_NS)) {
             ev->kind = MOS_EV_TIMEOUT;
             return 0;
         }
@@ -293,7 +294,8 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
                         mos_follow(p, pid);
                     }
                 }
-                if ((p->settles && settled(p, pid, status)) || (p->nwindows && streamed(p, pid, status)))
+                if ((p->nreaders && handed(p, pid, status)) || (p->settles && settled(p, pid, status)) ||
+                    (p->nwindows && streamed(p, pid, status)))
                     continue;
                 ev->kind = MOS_EV_TASK;
                 ev->pid = pid;
@@ -317,6 +319,10 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
             tp = &ts;
         } else if (p->nnotes && (!tp || ts.tv_sec || ts.tv_nsec > (long)NOTES_IDLE_NS)) {
             ts = (struct timespec){0, NOTES_IDLE_NS};
+            tp = &ts;
+        }
+        if (p->read_since && p->linger_us && (!tp || ts.tv_sec || ts.tv_nsec > p->linger_us * 1000L)) {
+            ts = (struct timespec){0, p->linger_us * 1000L};
             tp = &ts;
         }
         if (p->nheld && (!tp || ts.tv_sec || ts.tv_nsec > COLD_US * 1000L)) {

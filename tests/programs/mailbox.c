@@ -4,6 +4,7 @@
 
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <sys/uio.h>
 
 static char text[1 << 16];
@@ -543,4 +544,112 @@ static void order(void)
 	}
 }
 
-PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(like_a_pipe), PART(blocking), PART(rights), PART(room), PART(order))
+static volatile int ticks;
+
+static void tick(int sig)
+{
+	(void)sig;
+	ticks++;
+}
+
+/* Letter n of a child: its length is scattered around what is served in various ways, and every byte tells n. */
+static size_t letter(int n)
+{
+	static const int lengths[] = { 1, 64, 300, 4000, 16300, 16384, 20000, 40000 };
+	size_t length = lengths[n * 7 % 8] + n % 13;
+
+	memset(text, 'a' + n % 26, length);
+	return length;
+}
+
+static void hears_letter(int mine, int n, size_t most, pid_t from)
+{
+	static char expected[1 << 16];
+	size_t length = letter(n);
+	ssize_t got;
+
+	memcpy(expected, text, length);
+	memset(text, 0, sizeof(text));
+	do
+		got = read(mine, text, most);
+	while (got == -1 && errno == EINTR);
+	equal(got, length < most ? length : most);
+	same(text, expected, got);
+	if (n % 10 == 0) {
+		equal(open("/proc/self/sender_pid", 0), from);
+		equal(open("/proc/self/message_length", 0), length);
+	}
+}
+
+/* Two relatives that write to each other all the time: the tracer or host knows both, and serves them in shorter and shorter ways. */
+static void near(void)
+{
+	struct sigaction act = { .sa_handler = tick }, old;
+	struct itimerval often = { { 0, 3000 }, { 0, 3000 } }, never = { { 0, 0 }, { 0, 0 } };
+	int mine = box(0), to, up[2], n, file;
+	char path[] = "near-XXXXXX", byte = 0;
+	struct stat st;
+	pid_t parent = getpid(), child;
+
+	ok(pipe(up));
+	child = ok(fork());
+	if (!child) {
+		mine = box(0);
+		to = sender(parent);
+		equal(write(up[1], &byte, 1), 1);
+		for (n = 0; n < 100; n++) { /* there and back */
+			hears_letter(mine, n, sizeof(text), parent);
+			equal(write(to, text, letter(n)), letter(n));
+		}
+		for (n = 0; n < 100; n++) /* all at once */
+			equal(write(to, text, letter(n)), letter(n));
+		hears_letter(mine, 1, sizeof(text), parent);
+		for (n = 0; n < 100; n++) { /* a timer here and there */
+			equal(write(to, text, letter(n)), letter(n));
+			if (n % 20 == 0)
+				usleep(7000);
+		}
+		hears_letter(mine, 2, sizeof(text), parent); /* what went to the file is not here */
+		_exit(0);
+	}
+	equal(read(up[0], &byte, 1), 1);
+	to = sender(child);
+	for (n = 0; n < 100; n++) {
+		equal(write(to, text, letter(n)), letter(n));
+		hears_letter(mine, n, sizeof(text), child);
+	}
+	usleep(5000);
+	for (n = 0; n < 100; n++)
+		hears_letter(mine, n, n % 5 ? sizeof(text) : 200, child);
+	equal(write(to, text, letter(1)), letter(1));
+	ok(sigaction(SIGALRM, &act, &old));
+	setitimer(ITIMER_REAL, &often, NULL);
+	for (n = 0; n < 100; n++)
+		hears_letter(mine, n, sizeof(text), child);
+	setitimer(ITIMER_REAL, &never, NULL);
+	ok(sigaction(SIGALRM, &old, NULL));
+	check(ticks > 0);
+	file = ok(mkstemp(path)); /* a number that was a sender's */
+	ok(dup2(file, to));
+	equal(write(to, text, letter(1)), letter(1));
+	ok(close(to));
+	equal(ok(dup(file)), to);
+	equal(write(to, text, letter(1)), letter(1));
+	ok(fstat(file, &st));
+	equal(st.st_size, 2 * letter(1));
+	ok(unlink(path));
+	ok(close(to));
+	equal(sender(child), to);
+	equal(write(to, text, letter(2)), letter(2));
+	equal(mos_wait(child), 0);
+	for (n = 0; n < 2000 && write(to, "x", 1) == 1; n++) /* its last node may hear a little later that it has ended */
+		usleep(1000);
+	refused(write(to, "x", 1), ESRCH);
+	ok(close(to));
+	ok(close(mine));
+	ok(close(file));
+	ok(close(up[0]));
+	ok(close(up[1]));
+}
+
+PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(like_a_pipe), PART(blocking), PART(rights), PART(room), PART(order), PART(near))

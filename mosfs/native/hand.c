@@ -1,0 +1,107 @@
+/* Messages handed over from who writes to who waits for them, without waking Python (mbox/hands.py). Compiled behind stream.c. */
+
+static char hand[1 << 18];
+
+/* Copy what one task writes to where another reads. */
+static int carried(int from, unsigned long source, int to, unsigned long target, unsigned long length)
+{
+    unsigned long done, n;
+    for (done = 0; done < length; done += n) {
+        n = length - done < sizeof hand ? length - done : sizeof hand;
+        if (mos_read(from, source + done, hand, n) != (long)n || mos_write(to, target + done, hand, n) != (long)n)
+            return 0;
+    }
+    return 1;
+}
+
+/* End the call in which a task stands. */
+static int ends(int pid, struct mos_regs r, unsigned long result)
+{
+    r.rax = result;
+    r.orig_rax = -1UL;
+    return !ptrace(PTRACE_SETREGS, pid, 0, &r) && !ptrace(PTRACE_CONT, pid, 0, 0);
+}
+
+static void moved(struct mos_pump *p, struct mos_reader *reader, const struct mos_head *head)
+{
+    reader->heard = 1;
+    reader->home = head->home;
+    reader->sender = head->sender;
+    reader->length = head->length;
+    if (!p->read_since)
+        p->read_since = now_ns();
+}
+
+/* It reads: the first message here, or it stands still until Python lets it wait, or somebody writes. */
+static int listens(struct mos_pump *p, struct mos_reader *reader, const struct mos_regs *r)
+{
+    struct mos_head head;
+    if (!r->rdx || r->rdx >> 31)
+        return 0;
+    if (reader->at < reader->end) {
+        memcpy(&head, reader->queue + reader->at, sizeof head);
+        if (head.length > r->rdx ||
+            mos_write(reader->pid, r->rsi, reader->queue + reader->at + sizeof head, head.length) != (long)head.length)
+            return 0;
+        reader->at += sizeof head + head.length;
+        if (reader->at == reader->end)
+            reader->at = reader->end = 0;
+        moved(p, reader, &head);
+        ends(reader->pid, *r, head.length);
+        return 1;
+    }
+    reader->regs = *r;
+    reader->waits = reader->anew = 1;
+    if (!p->read_since)
+        p->read_since = now_ns();
+    return 1;
+}
+
+/* It writes: to who waits for it, or into the queue. Whatever fails here is Python's to find out. */
+static int hands(struct mos_pump *p, const struct mos_writer *writer, const struct mos_regs *r)
+{
+    struct mos_reader *reader = &p->readers[writer->reader];
+    struct mos_head head = {writer->home, writer->sender, r->rdx};
+    char *end = reader->queue + reader->end;
+    if (!reader->pid || !r->rdx || r->rdx >> 31)
+        return 0;
+    if (reader->waits) {
+        if (marks[reader->pid] & ASKED || r->rdx > reader->regs.rdx ||
+            !carried(writer->pid, r->rsi, reader->pid, reader->regs.rsi, r->rdx) || !ends(reader->pid, reader->regs, r->rdx))
+            return 0;
+        reader->waits = reader->anew = 0;
+        moved(p, reader, &head);
+    } else {
+        if (sizeof head + r->rdx > sizeof reader->queue - reader->end ||
+            mos_read(writer->pid, r->rsi, end + sizeof head, r->rdx) != (long)r->rdx)
+            return 0;
+        memcpy(end, &head, sizeof head);
+        reader->end += sizeof head + r->rdx;
+    }
+    ends(writer->pid, *r, r->rdx);
+    return 1;
+}
+
+/* Has the stop of a task that reads or writes been dealt with? */
+static int handed(struct mos_pump *p, int pid, int status)
+{
+    struct mos_regs r;
+    int i, concerned = 0;
+    if (status >> 16 != PTRACE_EVENT_SECCOMP || marks[pid] & ASKED)
+        return 0;
+    for (i = 0; i < p->nreaders && !concerned; i++)
+        concerned = p->readers[i].pid == pid;
+    for (i = 0; i < p->nwriters && !concerned; i++)
+        concerned = p->writers[i].pid == pid;
+    if (!concerned || ptrace(PTRACE_GETREGS, pid, 0, &r))
+        return 0;
+    if (r.orig_rax == SYS_read)
+        for (i = 0; i < p->nreaders; i++)
+            if (p->readers[i].pid == pid && p->readers[i].fd == (int)r.rdi)
+                return listens(p, &p->readers[i], &r);
+    if (r.orig_rax == SYS_write)
+        for (i = 0; i < p->nwriters; i++)
+            if (p->writers[i].pid == pid && p->writers[i].fd == (int)r.rdi)
+                return hands(p, &p->writers[i], &r);
+    return 0;
+}
