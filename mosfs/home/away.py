@@ -300,12 +300,12 @@ class Away:
         if not name and other is None:
             return False
         deputy.set_mask(request.mask)
+        text = own_files.away_text(p.pid, name, body) if name and body is not None else b""
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             if other is not None:
                 result = own_files.opened_of_another(call, p.pid, other[0], request.nr, request.args, other[1])
             else:
-                assert body is not None
-                result = own_files.opened(call, p.pid, name, request.nr, request.args, body)
+                result = own_files.opened(call, p.pid, name, request.nr, request.args, text)
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
         self._answer(p, result)

@@ -70,10 +70,15 @@ def _flags(nr: int, args: tuple[int, ...]) -> int:
     return args[1] if nr == SYS_OPEN else args[2] if nr == SYS_OPENAT else os.O_WRONLY
 
 
-def opened(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], body: bytes) -> int:
-    """The open of a program away: descriptor or negative errno. ``body``: its body's text of the file."""
+def away_text(pid: int, name: str, body: bytes) -> bytes:
+    """What a program away reads. ``body``: its body's text of the file. To be asked before calls are injected: they block all signals."""
     with open(f"/proc/{pid}/{name}", "rb") as file:
-        return _memory_file(call, pid, name, _flags(nr, args), shown.merged(name, file.read(), body))
+        return shown.merged(name, file.read(), body)
+
+
+def opened(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], text: bytes) -> int:
+    """The open of a program away of a file with ``text``: descriptor or negative errno."""
+    return _memory_file(call, pid, name, _flags(nr, args), text)
 
 
 def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], names: Sequence[Vma]) -> int:

@@ -297,6 +297,47 @@ static void stopped(void)
 	killed(pid, SIGKILL);
 }
 
+static unsigned long long signals_in(const char *line)
+{
+	char *at;
+
+	whole("/proc/self/status");
+	check((at = strstr(text, line)) != NULL);
+	return strtoull(at + strlen(line), NULL, 16);
+}
+
+static void caught(int sig UNUSED)
+{
+}
+
+/* Which signals are blocked, ignored, caught and pending. */
+static void signalled(void)
+{
+	unsigned long long usr1 = 1ULL << (SIGUSR1 - 1), usr2 = 1ULL << (SIGUSR2 - 1), blocked;
+	sigset_t set, old;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
+	ok(sigprocmask(SIG_SETMASK, &set, &old));
+	check(signal(SIGUSR1, caught) != SIG_ERR && signal(SIGURG, SIG_IGN) != SIG_ERR);
+	equal(signals_in("\nSigBlk:\t"), usr1 | usr2);
+	equal(signals_in("\nSigPnd:\t") | signals_in("\nShdPnd:\t"), 0);
+	ok(kill(getpid(), SIGUSR1));
+	equal(signals_in("\nShdPnd:\t"), usr1);
+	check(signals_in("\nSigCgt:\t") & usr1 && signals_in("\nSigIgn:\t") & 1ULL << (SIGURG - 1));
+	whole("/proc/self/stat");
+	char *at = strrchr(text, ')') + 2;
+	for (int field = 3; field < 32; field++)
+		at = strchr(at, ' ') + 1;
+	blocked = strtoull(at, NULL, 10);
+	equal(blocked, usr1 | usr2);
+	ok(sigprocmask(SIG_SETMASK, &old, NULL));
+	equal(signals_in("\nSigPnd:\t") | signals_in("\nShdPnd:\t"), 0);
+	check((signals_in("\nSigBlk:\t") & (usr1 | usr2)) == 0);
+	check(signal(SIGUSR1, SIG_DFL) != SIG_ERR && signal(SIGURG, SIG_DFL) != SIG_ERR);
+}
+
 /* A program calls itself something else: in the kernel's name of it, and by writing over its arguments. */
 static void renamed(void)
 {
@@ -324,4 +365,4 @@ static void renamed(void)
 	reaped(pid, 0);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(renamed))
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(renamed))
