@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from mosfs.home.deputy import Deputy, State
 from mosfs.home.program import Link, Phase, Program
-from mosfs.migrate.capture import user_regs
+from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Next, Precopy, mappings
-from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild
+from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild, title_pages
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
@@ -139,7 +139,7 @@ class Copying:
             if p.move is None or p.move.phase is not Phase.COPYING or p.move.target:
                 return
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                rebuild = p.move.rebuild or Rebuild(call, deputy=True)
+                rebuild = p.move.rebuild or Rebuild(call, deputy=True, title=title_pages(*title_at(p.pid)))
                 rebuild.resume(call)
                 try:
                     rebuild.early(ranges)
@@ -191,7 +191,7 @@ class Copying:
         """The deputy of a child is a copy of its parent's, with all that has come into it."""
         if p.move is None or p.move.rebuild is None or q.deputy is None:
             return
-        deputy, ranges = q.deputy, p.move.rebuild.ahead
+        deputy, ranges = q.deputy, p.move.rebuild.apart
 
         def clear() -> None:
             with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:

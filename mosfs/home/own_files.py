@@ -71,7 +71,7 @@ def _flags(nr: int, args: tuple[int, ...]) -> int:
 
 
 def away_text(pid: int, name: str, body: bytes) -> bytes:
-    """What a program away reads. ``body``: its body's text of the file. To be asked before calls are injected: they block all signals."""
+    """What a program away reads. ``body``: its body's text of the file. Not while calls are injected: that blocks all signals."""
     with open(f"/proc/{pid}/{name}", "rb") as file:
         return shown.merged(name, file.read(), body)
 

@@ -64,9 +64,9 @@ class Rebuild:
 
     meta: ImageMeta
 
-    def __init__(self, call: Calls, *, deputy: bool = False) -> None:
+    def __init__(self, call: Calls, *, deputy: bool = False, title: list[Range] | None = None) -> None:
         """``deputy``: the task goes on making the program's calls while memory comes ahead. To them that memory is not there: a bad
-        address of the program must stay a bad one."""
+        address of the program must stay a bad one. ``title``: its arguments and environment, which /proc shows all the time."""
         self.call = call
         self._deputy = deputy
         self._session = True
@@ -74,6 +74,8 @@ class Rebuild:
         self.frames = 0
         self._mem = -1
         self._early: list[Range] = []
+        self._title = title or []
+        self._old_title: list[Range] = []  # of it, what is still as the deputy had it: the program's may be empty there
         self._places: list[Range] = []
         self._guarded: list[Range] = []
 
@@ -81,6 +83,11 @@ class Rebuild:
     def ahead(self) -> list[Range]:
         """What `early` has mapped."""
         return self._early
+
+    @property
+    def apart(self) -> list[Range]:
+        """What goes again when the program does not come."""
+        return minus(self._early, self._title)
 
     def leave(self) -> None:
         """The session ends before the image has begun; pages may come all the same. Another one is put into ``call``."""
@@ -99,14 +106,26 @@ class Rebuild:
         An empty list: what came so far is worth nothing (the program has made another one of itself by exec).
         """
         if not ranges:
-            for start, end in self._early:
+            for start, end in self.apart:
                 self.call.must(SYS_MUNMAP, start, end - start)
-            self._early, self._places, self.frames = [], [], 0
+            self._early, self._places, self._old_title, self.frames = [], [], [], 0
         for start, end, grows_down in ranges:
             if start < layout.END or end > layout.USER_END or end <= start or (start | end) & (layout.PAGE - 1):
                 raise BadImage(f"mapping {start:#x}-{end:#x} is out of place")
+            title = self._shown(start, end)
             self._map(Span(start, end, 0 if self._deputy else PROT_READ | PROT_WRITE, grows_down), reserve=True)
+            for at, text in title:
+                self.call.must(SYS_MPROTECT, at, len(text), PROT_READ | PROT_WRITE)
+                self.task.write(at, text)
+                self._old_title = merge([*self._old_title, (at, at + len(text))])
         self._early = self._places = merge([*self._early, *((start, end) for start, end, _ in ranges)])
+
+    def _shown(self, start: int, end: int) -> list[tuple[int, bytes]]:
+        """What /proc tells of arguments and environment that are in this range."""
+        try:
+            return [(at, self.task.read(at, to - at)) for at, to in common([(start, end)], self._title)]
+        except OSError:
+            return []  # the program had unmapped them
 
     # ------------------------------------------------------------------ stage 2
 
@@ -123,7 +142,7 @@ class Rebuild:
             for which, limit in meta.limits.items():
                 self._limit(which, limit)
         wanted = spans(meta.vmas)
-        kept = common(self._early, merge((s.start, s.end) for s in wanted if s.prot))
+        kept = common(minus(self._early, self._old_title), merge((s.start, s.end) for s in wanted if s.prot))
         for start, end in minus(self._early, kept):
             self.call.must(SYS_MUNMAP, start, end - start)
         if self._deputy:
@@ -163,6 +182,7 @@ class Rebuild:
                 self._store(at, _NOTHING[: addr + length - at])
         else:
             self._store(addr, raw)
+        self._old_title = minus(self._old_title, [(addr, addr + length)])
         self.frames += 1
 
     def _store(self, addr: int, raw: bytes | memoryview) -> None:
@@ -261,7 +281,9 @@ def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:
 
 def kept_at_home(low: int, high: int) -> list[tuple[int, int]]:
     """What a deputy keeps: the stub region, and arguments and environment, so that ps shows the command line."""
-    keep = [(layout.STUB, layout.END)]
-    if 0 < low < high:
-        keep.append((low & ~4095, (high + 4095) & ~4095))
-    return keep
+    return [(layout.STUB, layout.END), *title_pages(low, high)]
+
+
+def title_pages(low: int, high: int) -> list[tuple[int, int]]:
+    """The pages of arguments and environment (`capture.title_at`), if there are any."""
+    return [(low & ~4095, (high + 4095) & ~4095)] if 0 < low < high else []

@@ -297,6 +297,34 @@ static void stopped(void)
 	killed(pid, SIGKILL);
 }
 
+/* Arguments and environment are told while memory is on its way, and of children that are born meanwhile. */
+static void titled(void)
+{
+	char path[64];
+	size_t size = whole("/proc/self/cmdline"), environ_size = whole("/proc/self/environ");
+
+	for (int i = 0; i < 20; i++) {
+		equal(whole("/proc/self/cmdline"), size);
+		check(strstr(text, "/proc_self") != NULL);
+		equal(whole("/proc/self/environ"), environ_size);
+		equal(strlen(text) > 0, environ_size > 0);
+		int p[2];
+		ok(pipe(p));
+		pid_t pid = ok(fork());
+		if (pid == 0) {
+			char c;
+			ok(close(p[1]));
+			_exit((int)read(p[0], &c, 1));
+		}
+		ok(close(p[0]));
+		snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+		equal(whole(path), size);
+		check(strstr(text, "/proc_self") != NULL);
+		ok(close(p[1]));
+		reaped(pid, 0);
+	}
+}
+
 static unsigned long long signals_in(const char *line)
 {
 	char *at;
@@ -365,4 +393,4 @@ static void renamed(void)
 	reaped(pid, 0);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(renamed))
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed))
