@@ -64,6 +64,48 @@ print(sl.spsolve(m.tocsc(), np.ones(2000)).sum().round(8)); np.save("a.npy", a);
         gs -q -dNOPAUSE -dBATCH -dSAFER -sDEVICE=pbmraw -r40 -sOutputFile=a.pbm a.ps; cksum < a.pbm""", "ghostscript", "gs"),
     Case("graphviz", """awk 'BEGIN { print "digraph g {"; for (i = 1; i < 60; i++) print i, "->", (i * 7) % 60, ";"; print "}" }' > g.dot
         dot -Tplain g.dot | cksum; neato -Tplain g.dot | wc -l""", "graphviz", "dot neato", flags=("--stay-home",)),
+    Case("fortran", r"""cat > f.f90 << 'END'
+program f
+  real(8), save :: big(1500, 1500) = 1.5d0
+  real(8) :: a(200, 200), x(200)
+  real(16) :: q = 1
+  integer :: i, j, k, u
+  do j = 1, 200; do i = 1, 200; a(i, j) = sin(real(i * j, 8)); end do; a(j, j) = a(j, j) + 200; x(j) = j; end do
+  do k = 1, 199; do i = k + 1, 200; a(i, k) = a(i, k) / a(k, k); x(i) = x(i) - a(i, k) * x(k)
+    a(i, k + 1:) = a(i, k + 1:) - a(i, k) * a(k, k + 1:); end do; end do
+  do i = 200, 1, -1; x(i) = (x(i) - dot_product(a(i, i + 1:), x(i + 1:))) / a(i, i); end do
+  open (newunit=u, file='d', access='direct', recl=80, form='unformatted'); do i = 1, 150; write (u, rec=i) x(i:i + 9); end do
+  read (u, rec=77) x(1:10); close (u)
+  do k = 1, 10; big = big * 1.01d0 + transpose(big) * 1d-3; end do
+  do i = 1, 100000; q = q + 1q0 / real(i, 16)**2; end do
+  print '(5es20.12)', x(1:10); print *, sum(big), q
+end program
+END
+        gfortran -O2 -o f f.f90 && ./f; gfortran -O3 -mavx2 -static -o f f.f90 && ./f; rm f""", "gfortran"),
+    Case("ocaml", r"""cat > a.ml << 'END'
+module M = Map.Make(String)
+let () = let m = ref M.empty in for i = 1 to 50000 do m := M.add (string_of_int (i * 7919 mod 10007)) i !m done; Printf.printf "%d\n" (M.cardinal !m);
+  let a = Array.init 200000 float in Array.sort (fun x y -> compare y x) a; Gc.compact (); Printf.printf "%.1f\n" a.(77);
+  let rec d n = if n = 0 then 0 else 1 + d (n - 1) in (try print_int (d 100000000) with Stack_overflow -> print_endline "too deep"); exit 6
+END
+        ocamlopt -o a a.ml 2> /dev/null; ./a; echo $?; ocaml a.ml; rm a a.cm* a.o""", "ocaml-nox", "ocamlopt ocaml"),
+    Case("latex", r"""printf '\\documentclass{article}\\begin{document}\\tableofcontents\\section{A}$\\int_0^1 x$ \\cite{a}\\newpage\\begin{thebibliography}{9}\\bibitem{a} X.\\end{thebibliography}\\end{document}\n' > a.tex
+        export SOURCE_DATE_EPOCH=1000000000 FORCE_SOURCE_DATE=1; for i in 1 2; do pdflatex -interaction=batchmode a; echo $?; done; latex -interaction=batchmode a; dvips -q a -o; rm a.log""",
+         "texlive-latex-base", "pdflatex latex dvips"),
+    Case("netpbm", """pgmramp -lr 200 100 > r.pgm; pamscale 0.5 r.pgm | pgmtoppm red-blue | pnmgamma 1.5 > x.ppm; pnmtopng x.ppm > x.png; pngtopnm x.png | cmp - x.ppm
+        pnmflip -r90 x.ppm | ppmhist | cksum; ppmtogif x.ppm 2> /dev/null | giftopnm | cksum""", "netpbm", "pgmramp pnmtopng"),
+    Case("hmmer", f"""{SEQUENCES}; awk 'BEGIN {{ print "# STOCKHOLM 1.0" }} /^>/ {{ n = substr($1, 2); next }} {{ print n, $1 }} END {{ print "//" }}' some.fa > a.sto
+        hmmbuild --cpu 0 --dna m.hmm a.sto > /dev/null; hmmsearch --cpu 0 m.hmm some.fa | grep -v '^#' | cksum; sed -i '/^DATE/d' m.hmm""", "hmmer", "hmmbuild hmmsearch"),
+    Case("clustalw", f"{SEQUENCES}; clustalw -INFILE=some.fa -OUTFILE=o.aln -QUIET | tail -n 3; cksum o.aln", "clustalw"),
+    Case("bcftools", r"""(printf '##fileformat=VCFv4.2\n##contig=<ID=r,length=3000>\n##INFO=<ID=DP,Number=1,Type=Integer,Description="d">\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\n'
+        for i in $(seq 10 29 2900); do printf "r\t$i\t.\tA\tC\t$((i % 60))\tPASS\tDP=$((i % 30))\n"; done) > a.vcf; bcftools view --no-version -Oz a.vcf -o a.vcf.gz; bcftools index a.vcf.gz
+        bcftools view -H a.vcf.gz r:100-300; bcftools filter --no-version -i 'QUAL>30 && DP>5' a.vcf | wc -l; bcftools query -f '%POS %INFO/DP\n' a.vcf.gz | cksum""", "bcftools"),
+    Case("bedtools", r"""for i in $(seq 300); do printf "chr$((i % 3))\t$((i * 97 % 5000))\t$((i * 97 % 5000 + 100))\tn$i\n"; done | sort -k1,1 -k2,2n > s.bed
+        bedtools merge -i s.bed | cksum; bedtools closest -a s.bed -b s.bed -d | cksum""", "bedtools"),
+    Case("gnu parallel", """mkdir .parallel; touch .parallel/will-cite; seq 8 | parallel -j4 -k 'echo {} $(({} * {})); wc -l < words'; parallel -j3 gzip -9nk ::: tree/file0?
+        parallel -k --pipe -N 1000 sort < words | cksum; seq 100 | parallel -k -X echo | wc -w; rm -r .parallel""", "parallel"),
+    Case("makefile of jobs", r"""printf 'OUT = $(patsubst %%,r%%,$(shell seq 12))\nsum: $(OUT)\n\tcat $(sort $^) | sort -n | cksum > $@\nr%%:\n\tawk "BEGIN { for (i = 0; i < 100000; i++) s += i * $* %% 7; print s }" > $@\nbad: sum\n\tfalse\n' > M
+        make -f M -j4 -s; cat sum; make -f M -j2 -s bad 2>&1; echo $?; touch r5; make -f M -n; seq 20 | xargs -P4 -I% sh -c 'seq % 900 | md5sum > o%'; cat o* | sort | cksum"""),
     Case("datamash and units", """datamash -s -W -g 2 sum 1 mean 1 count 1 < words; units -t '1 mile' km; factor $((2 ** 61 - 1))""", "datamash units"),
     Case("openssl wide", """openssl genpkey -algorithm ed25519 -out k.pem 2> /dev/null; openssl pkey -in k.pem -pubout -out p.pem
         openssl pkeyutl -sign -inkey k.pem -rawin -in numbers -out s; openssl pkeyutl -verify -pubin -inkey p.pem -rawin -in numbers -sigfile s

@@ -101,6 +101,20 @@ if (isMainThread) {
 END
 node n.js"""
 
+MPI = r"""cat > m.c << 'END'
+#include <mpi.h>
+#include <stdio.h>
+int main(int c, char **v)
+{
+	int rank, n, x, sum;
+	MPI_Init(&c, &v); MPI_Comm_rank(MPI_COMM_WORLD, &rank); MPI_Comm_size(MPI_COMM_WORLD, &n);
+	x = rank + 1; MPI_Allreduce(&x, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+	if (!rank) printf("%d %d\n", n, sum);
+	return MPI_Finalize();
+}
+END
+mpicc.mpich -o m m.c && mpirun.mpich -n 2 ./m; echo $?; rm m"""
+
 WAL = r"""sqlite3 w.db 'PRAGMA journal_mode=WAL; CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT);'
 for i in 1 2 3; do sqlite3 -cmd '.timeout 20000' w.db "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300) INSERT INTO t(b) SELECT 'row ' || i FROM n;" & done
 wait; sqlite3 w.db 'SELECT count(*), sum(length(b)) FROM t; PRAGMA integrity_check;'; rm -f w.db*"""
@@ -130,6 +144,9 @@ CASES = (
     Case("numpy", NUMPY, "python3-numpy libopenblas0-pthread", "/usr/bin/f2py", flags=STAY),
     Case("multiprocessing", PROCESSES, quick=True, flags=STAY),
     Case("node.js", NODE, "nodejs", "node", flags=STAY),
+    Case("octave", """octave-cli --norc -q --no-history --eval 'A = magic(60) + eye(60); printf("%.10g\\n", sum(inv(A)(:))); [s, o] = system("echo sub"); disp(o); exit(5)'; echo $?""",
+         "octave", "octave-cli", flags=STAY),
+    Case("mpich", MPI, "mpich libmpich-dev", "mpicc.mpich mpirun.mpich", flags=STAY),
     Case("ffmpeg", "ffmpeg -v error -nostdin -f lavfi -i testsrc=d=2:s=320x240 -c:v mpeg4 -f md5 -", "ffmpeg", flags=STAY),
     Case("xz threads", "seq 300000 > s && xz -T2 --block-size=512KiB -k s && xz -dc -T2 s.xz | cksum; cksum s.xz; rm s s.xz", flags=STAY),
     Case("sqlite3 wal", WAL, "sqlite3", flags=STAY),
