@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.debian import basics, languages, science, shells, threads
+from tests.debian import basics, languages, science, servers, shells, threads
 
-CASES = (*basics.CASES, *shells.CASES, *languages.CASES, *science.CASES, *threads.CASES)
+CASES = (*basics.CASES, *shells.CASES, *servers.CASES, *languages.CASES, *science.CASES, *threads.CASES)
 
 
 def packages() -> list[str]:
