@@ -43,7 +43,7 @@ from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
-from mosfs.trace.stops import USES_UP, Status, Stop, decode
+from mosfs.trace.stops import SECCOMP_STOP, USES_UP, Status, Stop, decode
 from mosfs.trace.task import NOTHING, SYSCALL, Task, TaskGone, behind
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
@@ -129,7 +129,7 @@ class Host:
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
                 raise OSError(-result, "wait")
-            self.mails.desk.left.look()
+            self.mails.desk.left.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
             kind = self.event.kind
             if kind == 1:
                 self.task_event(self.event.pid, self.event.status)

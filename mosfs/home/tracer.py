@@ -40,7 +40,7 @@ from mosfs.migrate.capture import comm_of, signed, uid_of
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
-from mosfs.trace.stops import USES_UP, Status, Stop, decode
+from mosfs.trace.stops import SECCOMP_STOP, USES_UP, Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
@@ -136,7 +136,7 @@ class Tracer:
             result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
             if result < 0:
                 raise OSError(-result, "wait")
-            self.mails.desk.left.look()
+            self.mails.desk.left.look(lambda pid: self._task_event(pid, SECCOMP_STOP))
             if self.pump.nnotes:
                 self._write_down()
             kind = self.event.kind

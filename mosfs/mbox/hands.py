@@ -96,7 +96,8 @@ class Hands:
                 reader.regs, reader.waits = regs[0], 1
             reader.pid = self._may(customer)
         for place, customer in self._writers.values():
-            self.pump.writers[place].pid = self._may(customer) if customer.steady else 0
+            writer = self.pump.writers[place]
+            writer.pid, writer.waits = self._may(customer) if customer.steady else 0, 0
 
     def _may(self, customer: Customer) -> int:
         pid: int = customer.task.pid
@@ -104,11 +105,14 @@ class Hands:
             lib.mos_unknown(pid)  # a stop of a guest that was asked for before has come
         return pid
 
-    def look(self, heard: Callable[[Customer, Key, int], None], waits: Callable[[Customer], None]) -> None:
-        """What has gone on. ``heard``: it has read a message of that sender, of so many bytes. ``waits``: it does now."""
-        if not self.pump.read_since:
+    def look(
+        self, heard: Callable[[Customer, Key, int], None], waits: Callable[[Customer], None], stands: Callable[[int], None]
+    ) -> None:
+        """What has gone on. ``heard``: it has read a message of that sender, of so many bytes. ``waits``: it does now.
+        ``stands``: the task is at the stop of a write that nobody has read."""
+        if not self.pump.look_at:
             return
-        self.pump.read_since = 0
+        self.pump.look_at = 0
         for place, customer in self._readers.values():
             reader = self.pump.readers[place]
             if reader.heard:
@@ -117,6 +121,8 @@ class Hands:
             if reader.anew:
                 customer.stands(reader.regs)
                 waits(customer)
+        for pid in [writer.pid for writer in self.pump.writers[0 : self.pump.nwriters] if writer.waits and writer.pid]:
+            stands(pid)
 
 
 def _free(places: Any, used: Mapping[Any, tuple[int, Customer]]) -> int:

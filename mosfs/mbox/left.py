@@ -93,9 +93,9 @@ class Left:
         """Before the event loop waits."""
         self.hands.arm(self._boxes, self.desk.waiting)
 
-    def look(self) -> None:
-        """Behind it, before anything else."""
-        self.hands.look(self._heard, self.desk.waits)
+    def look(self, stands: Callable[[int], None]) -> None:
+        """Behind it, before anything else. ``stands``: as in `Hands.look`."""
+        self.hands.look(self._heard, self.desk.waits, stands)
 
     def forget(self, key: Key) -> None:
         """The program of ``key`` is gone, or its descriptors may be others: only we know who reads and writes by which."""

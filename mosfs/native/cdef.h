@@ -68,8 +68,11 @@ struct mos_writer {             /* a descriptor whose messages are for `readers[
     int reader;
     unsigned int home;          /* who its program is for the reader */
     int sender;
+    int waits;                  /* it stands in the write of `regs`, until somebody reads or Python looks */
+    struct mos_regs regs;
 };
 
+#define MOS_LONGEST 33554432    /* bytes of a message (mbox/filters.py, MAX_MESSAGE) */
 #define MOS_HELD 8
 
 struct mos_held {               /* a task on our CPU */
@@ -105,7 +108,7 @@ struct mos_pump {
     struct mos_window windows[64];
     int linger_us;              /* so long a reader stands still without Python; 0: for ever */
     int nreaders, nwriters;     /* those that may be in use */
-    unsigned long read_since;   /* when Python's last look at readers became old (ns); 0: it has not */
+    unsigned long look_at;      /* when Python shall look at them (ns), 0 when nothing has happened */
     struct mos_reader readers[16];
     struct mos_writer writers[64];
 };

@@ -22,19 +22,50 @@ static int ends(int pid, struct mos_regs r, unsigned long result)
     return !ptrace(PTRACE_SETREGS, pid, 0, &r) && !ptrace(PTRACE_CONT, pid, 0, 0);
 }
 
+#define PATIENCE_NS 500000UL    /* so long a writer stands still whose message does not fit into the queue */
+
+static void look_within(struct mos_pump *p, unsigned long ns)
+{
+    unsigned long at = now_ns() + ns;
+    if (!p->look_at || at < p->look_at)
+        p->look_at = at;
+}
+
 static void moved(struct mos_pump *p, struct mos_reader *reader, const struct mos_head *head)
 {
     reader->heard = 1;
     reader->home = head->home;
     reader->sender = head->sender;
     reader->length = head->length;
-    if (!p->read_since)
-        p->read_since = now_ns();
+    look_within(p, NOTES_NS);
+}
+
+/* Who stands in a write to this reader: one at most. */
+static struct mos_writer *standing(struct mos_pump *p, const struct mos_reader *reader)
+{
+    int i;
+    for (i = 0; i < p->nwriters; i++)
+        if (p->writers[i].waits && &p->readers[p->writers[i].reader] == reader)
+            return &p->writers[i];
+    return NULL;
+}
+
+/* From memory to memory; then both go on. */
+static int meet(struct mos_pump *p, const struct mos_writer *writer, const struct mos_regs *w, struct mos_reader *reader,
+                const struct mos_regs *r)
+{
+    struct mos_head head = {writer->home, writer->sender, w->rdx};
+    if (w->rdx > r->rdx || !carried(writer->pid, w->rsi, reader->pid, r->rsi, w->rdx) || !ends(reader->pid, *r, w->rdx))
+        return 0;
+    moved(p, reader, &head);
+    ends(writer->pid, *w, w->rdx);
+    return 1;
 }
 
 /* It reads: the first message here, or it stands still until Python lets it wait, or somebody writes. */
 static int listens(struct mos_pump *p, struct mos_reader *reader, const struct mos_regs *r)
 {
+    struct mos_writer *writer;
     struct mos_head head;
     if (!r->rdx || r->rdx >> 31)
         return 0;
@@ -50,35 +81,41 @@ static int listens(struct mos_pump *p, struct mos_reader *reader, const struct m
         ends(reader->pid, *r, head.length);
         return 1;
     }
+    if ((writer = standing(p, reader))) {
+        if (marks[writer->pid] & ASKED || !meet(p, writer, &writer->regs, reader, r))
+            return 0;
+        writer->waits = 0;
+        return 1;
+    }
     reader->regs = *r;
     reader->waits = reader->anew = 1;
-    if (!p->read_since)
-        p->read_since = now_ns();
+    look_within(p, p->linger_us ? p->linger_us * 1000UL : NOTES_NS);
     return 1;
 }
 
-/* It writes: to who waits for it, or into the queue. Whatever fails here is Python's to find out. */
-static int hands(struct mos_pump *p, const struct mos_writer *writer, const struct mos_regs *r)
+/* It writes: to who waits for it, or into the queue, or it stands still for a moment. Whatever fails here is Python's to find out. */
+static int hands(struct mos_pump *p, struct mos_writer *writer, const struct mos_regs *r)
 {
     struct mos_reader *reader = &p->readers[writer->reader];
     struct mos_head head = {writer->home, writer->sender, r->rdx};
     char *end = reader->queue + reader->end;
-    if (!reader->pid || !r->rdx || r->rdx >> 31)
+    if (!reader->pid || !r->rdx || r->rdx > MOS_LONGEST || standing(p, reader))
         return 0;
     if (reader->waits) {
-        if (marks[reader->pid] & ASKED || r->rdx > reader->regs.rdx ||
-            !carried(writer->pid, r->rsi, reader->pid, reader->regs.rsi, r->rdx) || !ends(reader->pid, reader->regs, r->rdx))
+        if (marks[reader->pid] & ASKED || !meet(p, writer, r, reader, &reader->regs))
             return 0;
         reader->waits = reader->anew = 0;
-        moved(p, reader, &head);
-    } else {
-        if (sizeof head + r->rdx > sizeof reader->queue - reader->end ||
-            mos_read(writer->pid, r->rsi, end + sizeof head, r->rdx) != (long)r->rdx)
+    } else if (sizeof head + r->rdx <= sizeof reader->queue - reader->end) {
+        if (mos_read(writer->pid, r->rsi, end + sizeof head, r->rdx) != (long)r->rdx)
             return 0;
         memcpy(end, &head, sizeof head);
         reader->end += sizeof head + r->rdx;
+        ends(writer->pid, *r, r->rdx);
+    } else {
+        writer->regs = *r;
+        writer->waits = 1;
+        look_within(p, PATIENCE_NS);
     }
-    ends(writer->pid, *r, r->rdx);
     return 1;
 }
 

@@ -278,7 +278,7 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
     struct timespec ts, *tp;
     int i, n, pid, status;
     for (;;) {
-        if ((p->nnotes && now_ns() - p->note_since > NOTES_NS) || (p->read_since && now_ns() - p->read_since > NOTES_NS)) {
+        if ((p->nnotes && now_ns() - p->note_since > NOTES_NS) || (p->look_at && now_ns() >= p->look_at)) {
             ev->kind = MOS_EV_TIMEOUT;
             return 0;
         }
@@ -321,9 +321,13 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
             ts = (struct timespec){0, NOTES_IDLE_NS};
             tp = &ts;
         }
-        if (p->read_since && p->linger_us && (!tp || ts.tv_sec || ts.tv_nsec > p->linger_us * 1000L)) {
-            ts = (struct timespec){0, p->linger_us * 1000L};
-            tp = &ts;
+        if (p->look_at) {
+            long left = (long)(p->look_at - now_ns());
+            left = left > 0 ? left : 0;
+            if (!tp || ts.tv_sec || ts.tv_nsec > left) {
+                ts = (struct timespec){0, left};
+                tp = &ts;
+            }
         }
         if (p->nheld && (!tp || ts.tv_sec || ts.tv_nsec > COLD_US * 1000L)) {
             struct timespec cold = {0, COLD_US * 1000L};

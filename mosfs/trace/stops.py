@@ -26,6 +26,8 @@ class Stop(Enum):
 
 #: Stops that take the place of one that we have asked for (PTRACE_INTERRUPT): it has to be asked for again.
 USES_UP = frozenset({Stop.SECCOMP, Stop.SYSCALL, Stop.SIGNAL, Stop.FORK, Stop.VFORK, Stop.CLONE})
+#: The wait status of `Stop.SECCOMP`.
+SECCOMP_STOP = 7 << 16 | signal.SIGTRAP << 8 | 0x7F
 _EVENTS = {1: Stop.FORK, 2: Stop.VFORK, 3: Stop.CLONE, 4: Stop.EXEC, 7: Stop.SECCOMP}
 _STOP_SIGNALS = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 
