@@ -66,7 +66,7 @@ print(sl.spsolve(m.tocsc(), np.ones(2000)).sum().round(8)); np.save("a.npy", a);
         dot -Tplain g.dot | cksum; neato -Tplain g.dot | wc -l""", "graphviz", "dot neato", flags=("--stay-home",)),
     Case("fortran", r"""cat > f.f90 << 'END'
 program f
-  real(8), save :: big(1500, 1500) = 1.5d0
+  real(8), save :: big(1500, 1500)
   real(8) :: a(200, 200), x(200)
   real(16) :: q = 1
   integer :: i, j, k, u
@@ -76,7 +76,7 @@ program f
   do i = 200, 1, -1; x(i) = (x(i) - dot_product(a(i, i + 1:), x(i + 1:))) / a(i, i); end do
   open (newunit=u, file='d', access='direct', recl=80, form='unformatted'); do i = 1, 150; write (u, rec=i) x(i:i + 9); end do
   read (u, rec=77) x(1:10); close (u)
-  do k = 1, 10; big = big * 1.01d0 + transpose(big) * 1d-3; end do
+  big = 1.5d0; do k = 1, 10; big = big * 1.01d0 + transpose(big) * 1d-3; end do
   do i = 1, 100000; q = q + 1q0 / real(i, 16)**2; end do
   print '(5es20.12)', x(1:10); print *, sum(big), q
 end program
