@@ -81,7 +81,7 @@ def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> N
         stop_again(task, signal.SIGSTOP)
     if outcome == lib.MOS_FAILED:
         error = -setup.result
-        what = f"{_STEPS[setup.step]}: {os.strerror(error)}"
+        what = "it lies below 1 MB itself" if error == errno.EEXIST else f"{_STEPS[setup.step]}: {os.strerror(error)}"
         raise CannotEmbark(text(Text.NO_MEMORY) if error == errno.ENOMEM else what)
     if outcome:
         raise CannotEmbark(_REFUSALS[outcome])
