@@ -112,12 +112,15 @@ class Rebuild:
         for start, end, grows_down in ranges:
             if start < layout.END or end > layout.USER_END or end <= start or (start | end) & (layout.PAGE - 1):
                 raise BadImage(f"mapping {start:#x}-{end:#x} is out of place")
-            title = self._shown(start, end)
-            self._map(Span(start, end, 0 if self._deputy else PROT_READ | PROT_WRITE, grows_down), reserve=True)
-            for at, text in title:
-                self.call.must(SYS_MPROTECT, at, len(text), PROT_READ | PROT_WRITE)
-                self.task.write(at, text)
-                self._old_title = merge([*self._old_title, (at, at + len(text))])
+            title = self._shown(start, end) if self._deputy else []
+            self._map(Span(start, end, 0 if self._deputy and not title else PROT_READ | PROT_WRITE, grows_down), reserve=True)
+            if title:  # touched as one mapping, so that it becomes one again: the kernel names the stack by its mapping
+                for at, text in title:
+                    self.task.write(at, text)
+                shown = merge((at, at + len(text)) for at, text in title)
+                self._old_title = merge([*self._old_title, *shown])
+                for at, to in minus([(start, end)], shown):
+                    self.call.must(SYS_MPROTECT, at, to - at, 0)
         self._early = self._places = merge([*self._early, *((start, end) for start, end, _ in ranges)])
 
     def _shown(self, start: int, end: int) -> list[tuple[int, bytes]]:
@@ -142,12 +145,14 @@ class Rebuild:
             for which, limit in meta.limits.items():
                 self._limit(which, limit)
         wanted = spans(meta.vmas)
-        kept = common(minus(self._early, self._old_title), merge((s.start, s.end) for s in wanted if s.prot))
+        kept = common(self._early, merge((s.start, s.end) for s in wanted if s.prot))
         for start, end in minus(self._early, kept):
             self.call.must(SYS_MUNMAP, start, end - start)
         if self._deputy:
             for start, end in kept:
                 self.call.must(SYS_MPROTECT, start, end - start, PROT_READ | PROT_WRITE)
+            for start, end in common(self._old_title, kept):
+                self.call.must(SYS_MADVISE, start, end - start, MADV_DONTNEED)
             self._deputy = False
         for span in wanted:
             for start, end in minus([(span.start, span.end)], kept):
