@@ -40,7 +40,7 @@ class Pusher(Gossip):
     """Plain push to a random node, of which the closed forms are."""
 
     def contact(self) -> Contact | None:
-        return Contact(int(self.random.random() * len(self.births)), pull=False)
+        return Contact(self.anyone(), pull=False)
 
 
 @dataclass

@@ -35,8 +35,11 @@ class Members(Protocol):
     """The nodes of the map. Addresses are numbers; places count the nodes from 0."""
 
     def __len__(self) -> int: ...
-    def places(self, addresses: Iterable[int], /) -> list[int]:
+    def place(self, address: int, /) -> int:
         """-1 for what is not in the map."""
+    def address(self, place: int, /) -> int: ...
+    def places(self, addresses: Iterable[int], /) -> list[int]:
+        """Of many at once, as those of a message."""
     def addresses(self, places: Iterable[int], /) -> list[int]: ...
 
 
@@ -101,7 +104,7 @@ class Exchange:
             del self._held[node]
         if gossip.alive:
             if contact := gossip.contact():
-                [node] = self.members.addresses([contact.node])
+                node = self.members.address(contact.node)
                 if node not in self._asked:
                     self._ask(now, node, Flag.WANTS_WINDOW if contact.pull else Flag.NONE, out)
             self._looked = 0
@@ -118,7 +121,7 @@ class Exchange:
             self._looked += 1
             distance = (self._looked + 1) // 2
             yield (self.gossip.me + (distance if self._looked % 2 else -distance)) % len(self.members)
-            yield int(self.gossip.random.random() * len(self.members))
+            yield self.gossip.anyone()
 
     def farewell(self, now: int) -> list[Outgoing]:
         """Our own death, for a few nodes that will pass it on."""
@@ -134,7 +137,7 @@ class Exchange:
             if paused:
                 question.asked = now
             elif now - question.asked >= ANSWER_TIME:
-                [place] = self.members.places([node])
+                place = self.members.place(node)
                 if place not in self.gossip.alive:
                     del self._asked[node]
                 elif question.tries < TRIES:
@@ -191,7 +194,7 @@ class Exchange:
         try:
             datagram = unseal(data, self.key)
             sender = datagram.sender
-            if sender != source or sender == self.me or self.members.places([sender]) == [-1]:
+            if sender != source or sender == self.me or self.members.place(sender) < 0:
                 raise BadDatagram(Fault.STRANGER)
             proven = self._proven(sender, datagram)
             if not proven and not self._hold(now, datagram):

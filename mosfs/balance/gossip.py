@@ -147,6 +147,10 @@ class Gossip:
         self.own = (now, self.me, facts)
         return self._expire(now)
 
+    def anyone(self) -> int:
+        """A node of the map, dead or alive; it may be ourselves."""
+        return int(self.random.random() * len(self.births))
+
     def contact(self) -> Contact | None:
         """Whom to address in this step; None while nobody is known and the map draws ourselves."""
         self._odd = not self._odd
@@ -155,7 +159,7 @@ class Gossip:
             self._eldest.pop()
             node = eldest[1]
         else:
-            node = int(self.random.random() * len(self.births))
+            node = self.anyone()
         return None if node == self.me else Contact(node, pull=not self._odd)
 
     def message(self) -> Message:

@@ -141,9 +141,7 @@ class Service:
         """The map changed: who is no member any more is forgotten."""
         old, new = self.exchange.members, Ranges(ranges)
         self.exchange.members = new
-        self.exchange.gossip.renumber(
-            *seat(self.exchange.me, new), lambda place: new.places(old.addresses([place]))[0]
-        )
+        self.exchange.gossip.renumber(*seat(self.exchange.me, new), lambda place: new.place(old.address(place)))
         for ip in [ip for ip in self.world.nodes if ip != self.world.ip and new.place(as_unsigned(ip)) < 0]:
             if not self.world.nodes[ip].links:
                 del self.world.nodes[ip]
@@ -183,7 +181,7 @@ class Service:
     def _complain(self, source: str, fault: Fault) -> None:
         """A wrong secret is worth a line, once for each node."""
         number = as_unsigned(source)
-        if fault is Fault.FORGED and number not in self.complained and self.exchange.members.places([number]) != [-1]:
+        if fault is Fault.FORGED and number not in self.complained and self.exchange.members.place(number) >= 0:
             if len(self.complained) < MAX_COMPLAINTS:
                 log.error(text(Text.AUTHENTICATION, computer=source))
             self.complained.add(number)
