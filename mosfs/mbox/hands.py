@@ -57,7 +57,7 @@ class Hands:
             self.pump.nwriters = max(self.pump.nwriters, place + 1)
 
     def forget(self, key: Key) -> None:
-        """It is gone, or its descriptors may be others. Precondition: what is queued for it has been settled."""
+        """It is gone, or its descriptors may be others. What is queued for it and was not settled is lost."""
         place = self._readers[key][0] if key in self._readers else -1
         for whose, (at, _) in list(self._writers.items()):
             if whose[0] == key or self.pump.writers[at].reader == place:
@@ -96,8 +96,7 @@ class Hands:
                 reader.regs, reader.waits = regs[0], 1
             reader.pid = self._may(customer)
         for place, customer in self._writers.values():
-            writer = self.pump.writers[place]
-            writer.pid, writer.waits = self._may(customer) if customer.steady else 0, 0
+            self.pump.writers[place].pid = self._may(customer) if customer.steady else 0
 
     def _may(self, customer: Customer) -> int:
         pid: int = customer.task.pid
@@ -121,7 +120,10 @@ class Hands:
             if reader.anew:
                 customer.stands(reader.regs)
                 waits(customer)
-        for pid in [writer.pid for writer in self.pump.writers[0 : self.pump.nwriters] if writer.waits and writer.pid]:
+        standing = [writer for writer in self.pump.writers[0 : self.pump.nwriters] if writer.waits]
+        for writer in standing:
+            writer.waits = 0
+        for pid in [writer.pid for writer in standing]:
             stands(pid)
 
 

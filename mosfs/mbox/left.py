@@ -145,8 +145,7 @@ class Left:
                 assert isinstance(message.body, Body)
                 message.body.close()
         for key in self._boxes:
-            for _ in self.hands.settle(key):
-                pass
+            self.hands.forget(key)
         self._boxes.clear()
         self._locations.clear()
         self._writers.clear()
