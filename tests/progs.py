@@ -75,6 +75,7 @@ PROGRAMS = (
     Program("registers"),
     Program("memory"),
     Program("memory-static", "memory.c", static=True),
+    Program("memflags", motion="4"),
     Program("big_image", environment=(("MOS_MB", "128"),), motion="4"),
     Program("identity"),
     Program("files"),

@@ -16,9 +16,9 @@ I386 = 0x40000003
 ELSEWHERE = 0x401000
 NUMBERS = range(1101)
 #: What a guest's own kernel may do without a stop. Written down again on purpose: this list is the sandbox.
-FREE = {"mprotect", "munmap", "brk", "sched_yield", "mremap", "mincore", "madvise"}
+FREE = {"mprotect", "munmap", "brk", "sched_yield", "mremap", "mincore"}
 FREE_NUMBERS = {BY_NAME[name].nr for name in FREE}
-MMAP = BY_NAME["mmap"].nr
+MMAP, MADVISE = BY_NAME["mmap"].nr, BY_NAME["madvise"].nr
 PROGRAMS = {"home": home_filter(), "guest": guest_filter()}
 
 words = st.integers(0, 2**64 - 1)
@@ -97,8 +97,24 @@ def test_32_bit_calls_are_native_at_home_and_death_in_a_guest() -> None:
 def test_a_guest_may_do_nothing_but_its_list(args: tuple[int, ...], ip: int) -> None:
     for nr in NUMBERS:
         verdict = run(guest_filter(), nr, ip=ip, args=args)
-        private_memory = nr == MMAP and args[3] & 0x21 == 0x20
-        assert verdict == (ALLOW if nr in FREE_NUMBERS or private_memory else TRACE), f"call {nr}"
+        plain_memory = nr == MMAP and args[3] & 0x20 and not BY_NR[MMAP].stops(args)
+        plain_advice = nr == MADVISE and not BY_NR[MADVISE].stops(args)
+        assert verdict == (ALLOW if nr in FREE_NUMBERS or plain_memory or plain_advice else TRACE), f"call {nr}"
+
+
+ORDINARY_ADVICE = (3, 4, 8, 9, 20, 21, 22, 23, 25)
+SAYING_ADVICE = (0, 1, 2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 102, 103)
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_advice_that_must_travel_is_heard_and_no_other(program: bytes) -> None:
+    for advice in ORDINARY_ADVICE:
+        assert run(program, MADVISE, args=[0, 4096, advice]) == ALLOW
+    for advice in SAYING_ADVICE:
+        assert run(program, MADVISE, args=[0, 4096, advice]) != ALLOW
+    for flag in (0x100, 0x2000, 0x4000, 0x20000):
+        assert run(program, MMAP, args=[0, 4096, 3, 0x22 | flag]) != ALLOW
+    assert run(program, MMAP, args=[0, 4096, 3, 0x28]) != ALLOW
 
 
 @given(st.integers(max(NUMBERS) + 1, 2**32 - 1), addresses)

@@ -11,6 +11,7 @@ import xxhash
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from mosfs.abi.memory import ALL_BITS
 from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, ZERO, BadImage, ImageMeta, Timer, Vma, decode, encode
 from mosfs.migrate.pages import unpack
 
@@ -28,7 +29,7 @@ def vmas(draw: st.DrawFn) -> list[Vma]:
         start = at + draw(st.integers(0, 2**20))
         at = start + draw(st.integers(1, 2**20))
         found.append(Vma(start * PAGE, at * PAGE, draw(st.integers(0, 7)), draw(st.booleans()), draw(st.booleans()),
-                         draw(st.text(max_size=20)), draw(small) * PAGE))  # fmt: skip
+                         draw(st.text(max_size=20)), draw(small) * PAGE, draw(st.integers(0, ALL_BITS))))  # fmt: skip
     return found
 
 

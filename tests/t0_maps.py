@@ -1,8 +1,9 @@
-"""/proc/PID/maps as data: what travels, and that few mmap and mprotect calls make exactly the mappings that were."""
+"""/proc/PID/maps as data: what travels, and that few calls make exactly the mappings that were of what is there."""
 
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 
 import pytest
@@ -14,10 +15,14 @@ from mosfs.migrate.maps import (
     KERNEL,
     CannotMove,
     Mapping,
+    Piece,
+    Reader,
+    both,
+    changes,
     parse_line,
-    protections,
+    pieces,
+    ranges,
     read_maps,
-    spans,
     travelling,
 )
 from mosfs.trace import layout
@@ -66,7 +71,7 @@ def test_everything_of_the_program_travels_in_order() -> None:
     program = mapping(0x400, 8, 5, inode=9, name="/bin/x")
     heap, reserve = mapping(0x500, 4, name="[heap]"), mapping(0x600, 100, 0)
     library = mapping(0x700, 2, 1, shared=True, inode=3, name="/usr/lib/cache")
-    found = travelling([program, heap, reserve, library, STACK], STACK.end - 8)
+    found = travelling([program, heap, reserve, library, STACK])
     assert found == [
         Vma(program.start, program.end, 5, anonymous=False, name="/bin/x"),
         Vma(heap.start, heap.end, 3, name="[heap]"),
@@ -80,14 +85,18 @@ def test_what_each_node_has_of_its_own_stays() -> None:
     borders = (layout.STUB, layout.SCRATCH, layout.END)
     own = [Mapping(start, end, 3, False, 0, 0, "") for start, end in itertools.pairwise(borders)]
     kernel = [mapping(0x7FFFF800 + 16 * i, 2, 1, name=name) for i, name in enumerate(KERNEL)]
-    assert travelling([*own, *kernel], 0) == []
+    assert travelling([*own, *kernel]) == []
 
 
-@given(st.integers(STACK.start, STACK.end - 1))
-def test_only_the_mapping_of_the_stack_pointer_grows(pointer: int) -> None:
+def test_the_main_stack_grows_wherever_the_stack_pointer_is() -> None:
     other = mapping(0x7FFF0000, 16)
-    assert [v.grows_down for v in travelling([other, STACK], pointer)] == [False, True]
-    assert not any(v.grows_down for v in travelling([other, STACK], STACK.end))
+    assert [v.grows_down for v in travelling([other, STACK])] == [False, True]
+
+
+def test_all_parts_of_the_main_stack_grow() -> None:
+    below, apart = mapping(0x7FFFEFF0, 16, 1), mapping(0x7FFFEF00, 16)
+    found = travelling([apart, below, mapping(0x7FFFF000, 16, name="[stack]")])
+    assert [v.grows_down for v in found] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -102,20 +111,20 @@ def test_only_the_mapping_of_the_stack_pointer_grows(pointer: int) -> None:
 )
 def test_what_hinders(hindrance: Mapping, why: str) -> None:
     with pytest.raises(CannotMove) as error:
-        travelling([mapping(0x400), hindrance, STACK], STACK.start)
+        travelling([mapping(0x400), hindrance, STACK])
     assert str(error.value) == why
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/shm/x"])
 def test_files_that_only_look_like_devices_travel(name: str) -> None:
-    assert travelling([mapping(0x500, 1, 1, shared=True, inode=5, name=name)], 0)[0].name == name
+    assert travelling([mapping(0x500, 1, 1, shared=True, inode=5, name=name)])[0].name == name
 
 
 @given(st.binary(min_size=1, max_size=30).filter(lambda raw: not set(raw) & set(b"\0\n")))
 def test_a_name_of_any_bytes_can_be_sent(raw: bytes) -> None:
     """Names of files need not be UTF-8; an image is."""
     name = (b"/" + raw).decode("utf-8", "surrogateescape")
-    vma = travelling([mapping(0x500, 1, 1, inode=5, name=name)], 0)[0]
+    vma = travelling([mapping(0x500, 1, 1, inode=5, name=name)])[0]
     assert vma.name.encode("utf-8")
     assert not vma.anonymous
 
@@ -133,37 +142,61 @@ def vma_lists(draw: st.DrawFn) -> list[Vma]:
         start = at + draw(st.sampled_from([0, 0, 0, 1, 3]))
         at = start + draw(st.integers(1, 4))
         prot, anonymous = draw(st.sampled_from([0, 0, 1, 3, 3, 5, 7])), draw(st.booleans())
-        found.append(Vma(start * PAGE, at * PAGE, prot, number == stack, anonymous))
+        flags = draw(st.sampled_from([0, 0, 0, 1, 2]))
+        found.append(Vma(start * PAGE, at * PAGE, prot, number == stack, anonymous, flags=flags))
     return found
 
 
-@given(vma_lists())
-def test_spans_and_protections_make_what_was(vmas: list[Vma]) -> None:
-    space: dict[int, tuple[int, bool]] = {}
-    for span in spans(vmas):
-        for page in range(span.start, span.end, PAGE):
-            assert page not in space, "mapped twice"
-            space[page] = (span.prot, span.grows_down)
-    for start, length, prot in protections(vmas):
-        for page in range(start, start + length, PAGE):
-            space[page] = (prot, space[page][1])  # KeyError: mprotect of what is not mapped fails
-    assert space == {page: (v.prot, v.grows_down) for v in vmas for page in range(v.start, v.end, PAGE)}
+Space = dict[int, tuple[int, int]]
+
+
+def space(parts: list[Piece]) -> Space:
+    """Page -> (protection, kind)."""
+    found: Space = {}
+    for start, end, prot, kind in parts:
+        for page in range(start, end, PAGE):
+            assert page not in found, "mapped twice"
+            found[page] = (prot, kind)
+    return found
+
+
+@given(vma_lists(), vma_lists())
+def test_changes_make_what_is_wanted_of_what_was_made(before: list[Vma], after: list[Vma]) -> None:
+    made, wanted = pieces(before), pieces(after)
+    have = space(made)
+    unmap, new, protect = changes(made, wanted)
+    for start, end in unmap:
+        for page in range(start, end, PAGE):
+            del have[page]
+    replaced = space(new)
+    have.update(replaced)
+    for start, end, prot in protect:
+        for page in range(start, end, PAGE):
+            have[page] = (prot, have[page][1])  # KeyError: mprotect of what is not mapped fails
+    assert have == space(wanted) == {
+        page: (v.prot, v.flags | 4 * v.grows_down) for v in after for page in range(v.start, v.end, PAGE)
+    }
+    kept = {page for start, end in ranges(both(made, wanted)) for page in range(start, end, PAGE)}
+    assert kept == set(space(wanted)) - set(replaced)
 
 
 @given(vma_lists())
-def test_what_will_be_filled_can_be_written_first(vmas: list[Vma]) -> None:
-    """All but reserves that nobody can touch; those are not even charged."""
-    first = {page: s.prot for s in spans(vmas) for page in range(s.start, s.end, PAGE)}
-    for vma in vmas:
-        reserve = vma.prot == 0 and vma.anonymous
-        assert {first[page] for page in range(vma.start, vma.end, PAGE)} == {0 if reserve else 3}
+def test_what_is_as_it_should_be_needs_no_call(vmas: list[Vma]) -> None:
+    assert changes(pieces(vmas), pieces(vmas)) == ([], [], [])
 
 
 @given(vma_lists())
 def test_neighbours_never_need_two_calls(vmas: list[Vma]) -> None:
-    found = spans(vmas)
+    found = pieces(vmas)
     for a, b in itertools.pairwise(found):
-        assert a.end < b.start or a.prot != b.prot or a.grows_down or b.grows_down
-    calls = protections(vmas)
-    for (start, length, prot), (next_, _, other) in itertools.pairwise(calls):
-        assert start + length < next_ or prot != other
+        assert a[1] < b[0] or a[2:] != b[2:] or a[3] & 4
+    _, _, protect = changes([(start, end, 8, kind) for start, end, _, kind in found], found)
+    for (_, end, prot), (start, _, other) in itertools.pairwise(protect):
+        assert end < start or prot != other
+
+
+def test_a_reader_tells_what_is_new() -> None:
+    reader = Reader()
+    assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))
+    with mmap.mmap(-1, 64 * PAGE, mmap.MAP_PRIVATE):
+        assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))

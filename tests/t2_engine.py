@@ -312,7 +312,7 @@ def test_what_comes_ahead_of_a_program_is_not_there_for_its_deputys_calls() -> N
             at = call.must(nr("mmap"), 0, 2 * mmap.PAGESIZE, 0, 0x22, -1, 0)
             call.must(nr("munmap"), at, 2 * mmap.PAGESIZE)
             rebuild = Rebuild(call, deputy=True)
-            rebuild.early([(at, at + 2 * mmap.PAGESIZE, False)])
+            rebuild.early([(at, at + 2 * mmap.PAGESIZE, 3, 0)])
             data = b"x" * mmap.PAGESIZE
             rebuild.pages(PAGES_HEADER.pack(at, 1, 0, xxhash.xxh3_64_intdigest(data)) + data)
             descriptor = call.must(nr("memfd_create"), layout.STUB, 0)

@@ -17,8 +17,9 @@ from mosfs.guest import body
 from mosfs.guest.arriving import Arriving
 from mosfs.migrate.capture import capture, user_regs
 from mosfs.migrate.image import Timer, Vma
-from mosfs.migrate.maps import read_maps, travelling
+from mosfs.migrate.maps import read_maps
 from mosfs.migrate.precopy import Next, Precopy
+from mosfs.migrate.properties import Said
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.clock import HomeClock
@@ -119,7 +120,7 @@ def begin(program: Program, wire: Wire) -> Precopy:
     regs = program.stop()
     stay = user_regs(regs, Stop.TRAP)
     with Calls(program.task, base=copy_regs(regs)) as call:
-        copy = Precopy.begin(call, cast(Channel, wire), near=True, pair=1, stack=stay.rsp)
+        copy = Precopy.begin(call, cast(Channel, wire), near=True, pair=1, said=Said())
     program.task.set_regs(stay)
     program.task.cont()
     return copy
@@ -129,10 +130,10 @@ def finish(program: Program, copy: Precopy, arriving: Arriving) -> list[Vma]:
     """Stop it and send the rest; the mappings at the end."""
     regs = program.stop()
     stay = user_regs(regs, Stop.TRAP)
-    vmas = travelling(read_maps(program.task.pid), stay.rsp)
+    vmas = copy.mappings()
     with Calls(program.task, base=copy_regs(regs)) as call:
         meta = capture(
-            call, stay, vmas, pid=1, uid=0, features="", home="", shown=Timer(), pending=False,
+            call, stay, vmas, pid=1, uid=0, features="", home="", shown=Timer(), pending=False, said=Said(),
         )  # fmt: skip
     arriving.map(meta)
     copy.rest(vmas)

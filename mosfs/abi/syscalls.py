@@ -44,6 +44,7 @@ from mosfs.abi.flags import (
     SECCOMP_SET_MODE_STRICT,
 )
 from mosfs.abi.ioctls import REFUSED as REFUSED_IOCTLS
+from mosfs.abi.memory import SAYING_ADVICE, SAYING_FLAGS
 from mosfs.abi.signals import SIGSTOP
 
 
@@ -117,7 +118,9 @@ _CLONE = (
     *_any_bit(0, CLONE_SETTLS, CLONE_UNTRACED, CLONE_IO, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC),
     *_any_bit(0, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET),
 )
-_SHARED = _any_bit(3, MAP_SHARED)
+#: Shared memory; and what the tracer must have heard of, since it travels with the memory (`mosfs.migrate.properties`).
+_MMAP = _any_bit(3, MAP_SHARED, *SAYING_FLAGS)
+_MADVISE = tuple(((2, mask, value),) for mask, value in SAYING_ADVICE)
 _IOCTL = _is(1, *REFUSED_IOCTLS)
 _PRCTL = _is(0, *REFUSED_PRCTLS)
 _ARCH_PRCTL = _is(0, ARCH_SHSTK_ENABLE, ARCH_SET_CPUID)
@@ -138,6 +141,7 @@ FORWARD, BODY, BOTH, PAIR, SPECIAL = Away.FORWARD, Away.BODY, Away.BOTH, Away.PA
 #: Notes that several rows share.
 _OURS = "names below /proc/self and /proc/mosix may be MOSIX's own"
 _LOCAL = "memory of the node where the program runs"
+_LOCKED = f"{_LOCAL}; locked again after a move, as far as that node allows"
 _SAME = "never changes, wherever the program runs"
 _CPU_TOO = "CPU time used away is counted too"
 _NO_STOP = "beyond the manual: SIGSTOP stops a program, at home and away"
@@ -189,7 +193,7 @@ _(5, "fstat", "fd, out[144]", NATIVE, FORWARD)
 _(6, "lstat", "path, out[144]", NATIVE, FORWARD)
 _(7, "poll", "inout[a1*8]:always, int, int", NATIVE, FORWARD)
 _(8, "lseek", "fd, off, int", NATIVE, FORWARD)
-_(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, _SHARING, _SHARED)
+_(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, _SHARING, _MMAP)
 _(10, "mprotect", "ptr, size, int", NATIVE, BODY, _LOCAL)
 _(11, "munmap", "ptr, size", NATIVE, BODY, _LOCAL)
 _(12, "brk", "ptr", NATIVE, BODY, _LOCAL)
@@ -208,7 +212,7 @@ _(24, "sched_yield", "", NATIVE, BODY, "yields where the program runs")
 _(25, "mremap", "ptr, size, size, flags, ptr", NATIVE, BODY, _LOCAL)
 _(26, "msync", "ptr, size, flags", NATIVE, BODY, _LOCAL)
 _(27, "mincore", "ptr, size, ptr", NATIVE, BODY, _LOCAL)
-_(28, "madvise", "ptr, size, int", NATIVE, BODY, _LOCAL)
+_(28, "madvise", "ptr, size, int", TEST, BODY, _LOCAL, _MADVISE)
 _(29, "shmget", "int, size, flags", NATIVE, FORWARD)
 _refuse(30, "shmat", "int, ptr, flags", "shared memory")
 _(31, "shmctl", "int, int, @shmctl", NATIVE, FORWARD)
@@ -329,8 +333,8 @@ _(145, "sched_getscheduler", "pid", NATIVE, FORWARD)
 _(146, "sched_get_priority_max", "int", NATIVE, FORWARD)
 _(147, "sched_get_priority_min", "int", NATIVE, FORWARD)
 _(148, "sched_rr_get_interval", "pid, out[16]", NATIVE, FORWARD)
-_(149, "mlock", "ptr, size", NATIVE, BODY, f"{_LOCAL}; a move undoes it")
-_(150, "munlock", "ptr, size", NATIVE, BODY, _LOCAL)
+_(149, "mlock", "ptr, size", TRAP, BODY, _LOCKED)
+_(150, "munlock", "ptr, size", TRAP, BODY, _LOCAL)
 _refuse(151, "mlockall", "flags", "all memory of a program that shall move")
 _(152, "munlockall", "", NATIVE, BODY, _LOCAL)
 _(153, "vhangup", "", NATIVE, FORWARD)
@@ -505,7 +509,7 @@ _refuse(321, "bpf", "int, inout[a2], int", _ADMIN)
 _(322, "execveat", "fd, path, @argv, @argv, flags", NATIVE, SPECIAL, "32-bit programs run in native mode")
 _refuse(323, "userfaultfd", "flags", "page faults answered by another thread")
 _errno(324, "membarrier", "int, flags, int", _FALLBACK)
-_(325, "mlock2", "ptr, size, flags", NATIVE, BODY, f"{_LOCAL}; a move undoes it")
+_(325, "mlock2", "ptr, size, flags", TRAP, BODY, _LOCKED)
 _(326, "copy_file_range", "fd, inout[8], fd, inout[8], size, flags", NATIVE, FORWARD)
 _(327, "preadv2", "fd, @iov_out, size, off, off, flags", NATIVE, FORWARD)
 _(328, "pwritev2", "fd, @iov_in, size, off, off, flags", NATIVE, FORWARD)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from mosfs.abi import commands, ioctls
-from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_PRIVATE, MAP_TYPE, PROT_WRITE
+from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE
 from mosfs.abi.syscalls import Away, Home, Syscall
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 
@@ -43,7 +43,7 @@ SERVE = Verdict(Do.SERVE)
 
 _KILLS = frozenset({62, 200, 234, 129, 297, 424})
 _LIMITS = frozenset({160, 302})
-_LOOKED_AT = frozenset({61, 228, 247, 257})
+_LOOKED_AT = frozenset({28, 61, 228, 247, 257})
 _SERVED = _KILLS | _LIMITS | _LOOKED_AT
 SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_PRCTL, SYS_CLONE = 9, 16, 30, 157, 56
 
@@ -56,6 +56,8 @@ def judge(row: Syscall, args: Sequence[int]) -> Verdict:
     if row.nr in _SERVED:
         return SERVE
     if row.home is Home.TEST and not row.stops(tuple(args)):
+        return SERVE
+    if row.nr == SYS_MMAP and not args[3] & MAP_SHARED:
         return SERVE
     if row.nr == SYS_MMAP and not args[2] & PROT_WRITE:
         return Verdict(Do.PRIVATE, message=text(Text.MAP_SHARED) if args[3] & MAP_ANONYMOUS else "")

@@ -6,7 +6,7 @@ from typing import Any
 
 from mosfs.guest.body import discard
 from mosfs.migrate.image import ImageMeta
-from mosfs.migrate.precopy import mappings
+from mosfs.migrate.precopy import early_pieces
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task
@@ -27,11 +27,11 @@ class Arriving:
         if frame.kind == Kind.PAGES:
             self.rebuild.pages(frame.payload)
         else:
-            self.rebuild.early(mappings(frame.payload))
+            self.rebuild.early(early_pieces(frame.payload))
 
     def map(self, meta: ImageMeta) -> None:
         """IMAGE: all its mappings."""
-        self.rebuild.map(meta, home=False)
+        self.rebuild.map(meta)
 
     def finish(self, frames: int) -> Any:
         """IMAGE_END: the registers to resume with."""

@@ -16,6 +16,7 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
 from mosfs.migrate.image import ImageMeta, Vma
+from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import ffi, lib
@@ -78,6 +79,7 @@ class Body:
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
     names: list[Vma] = field(default_factory=list)  # the files that its memory shows, as home knows them
+    said: Said = field(default_factory=Said)  # of its memory, by the program, here or before it came
     title_at: tuple[int, int] = (0, 0)  # where its arguments begin and its environment ends
     title: int = 0  # checksum of what is there, as home was told last
     mail: Any = None  # its part in direct communication (`guest.mail.Mail`)

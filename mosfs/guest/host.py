@@ -35,6 +35,7 @@ from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
+from mosfs.migrate.properties import Said
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.migrate.shown import named
 from mosfs.native import ffi, lib
@@ -359,6 +360,7 @@ class Host:
             self._image_ended = True
             fault(Point.NODE_FILLED, source)
             body.regs = arriving.finish(int.from_bytes(frame.payload, "little"))
+            body.said = Said.arrived(meta, arriving.rebuild.owed)
         except BaseException:
             self.private.forget(body)
             arriving.discard()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from mosfs.guest.body import Body, State
 from mosfs.guest.sending import Sending, connect
 from mosfs.migrate import image
-from mosfs.migrate.capture import capture, user_regs
+from mosfs.migrate.capture import capture, mappings_of, user_regs
 from mosfs.migrate.image import BadImage, Timer
-from mosfs.migrate.maps import CannotMove, read_maps, travelling
+from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.migrate.shown import overlaid
@@ -81,7 +81,7 @@ class Onward:
         try:
             copy = body.copy = body.copy or self._sending(order)
             with Calls(body.task, base=copy_regs(regs)) as call:
-                copy.begin(call, body.pair, regs.rsp, near=host.near if copy.home else order.near)
+                copy.begin(call, body.pair, body.said, near=host.near if copy.home else order.near)
             lib.mos_unfollow(host.pump)
         except OSError as error:  # its files may have gone over this connection, and its image will
             host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
@@ -111,7 +111,7 @@ class Onward:
             if body.copy.sends and body.copy.channel.takes_more():
                 try:
                     self._piece(body, body.copy)
-                except ChannelLost as lost:
+                except (ChannelLost, CannotMove) as lost:
                     self._copy_lost(body, str(lost))
 
     def _piece(self, body: Body, copy: Sending) -> None:
@@ -228,7 +228,8 @@ class Onward:
         if not waiting:
             body.regs = regs
         try:
-            vmas = overlaid(travelling(read_maps(body.pid), regs.rsp), body.names)
+            copy = body.copy
+            vmas = overlaid(mappings_of(body.pid, body.said, copy.precopy if copy is not None else None), body.names)
             page = body.clock_page
             shown = clocks.Shown(0, 0)
             if page and host.clock is not None:
@@ -236,7 +237,7 @@ class Onward:
             with Calls(body.task, base=copy_regs(regs)) as call:
                 meta = capture(
                     call, regs, vmas, pid=body.pair, uid=host.uid, features=host.features, home=host.home,
-                    shown=Timer(shown.realtime, shown.monotonic), pending=True,
+                    shown=Timer(shown.realtime, shown.monotonic), pending=True, said=body.said,
                 )  # fmt: skip
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.carry, body.seq, body.seen, body.used()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mosfs.migrate.precopy import Next, Precopy
+from mosfs.migrate.properties import Said
 from mosfs.trace.inject import Calls
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
@@ -39,9 +40,9 @@ class Sending:
     files: Iterator[int] | None = None  # sends its private files, chunk by chunk, before its memory goes by ``order``
     order: MoveOrder | None = None
 
-    def begin(self, call: Calls, pair: int, stack: int, *, near: bool) -> None:
+    def begin(self, call: Calls, pair: int, said: Said, *, near: bool) -> None:
         """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
-        self.precopy = Precopy.begin(call, self.channel, near=near, pair=pair, stack=stack, asks=self.home)
+        self.precopy = Precopy.begin(call, self.channel, near=near, pair=pair, said=said, asks=self.home)
 
     @property
     def sends(self) -> bool:

@@ -26,6 +26,7 @@ from mosfs.guest.title import tell_title
 from mosfs.migrate import shown
 from mosfs.migrate.capture import CPU_TIMERS, RESTARTS, signed
 from mosfs.migrate.image import Vma
+from mosfs.migrate.properties import SAYING
 from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.table import Kind as Value
 from mosfs.trace.inject import Calls
@@ -134,6 +135,8 @@ class Serve:
             return
         if self.host.mails.trapped(body, nr, args):
             return
+        if nr in SAYING:
+            body.said.hear(nr, args)
         special = self._special.get(nr)
         if special is not None:
             special(body, args)
@@ -372,7 +375,7 @@ class Serve:
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
         child.settings, child.account.decay = body.settings, body.account.decay
-        child.names = body.names
+        child.names, child.said = body.names, body.said.of_child()
         child.title_at, child.title = body.title_at, body.title
         child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
@@ -453,6 +456,9 @@ class Serve:
 
     def _mmap(self, body: Body, args: tuple[int, ...]) -> None:
         addr, length, prot, flags, fd, offset = args
+        if flags & MAP_ANONYMOUS and not flags & MAP_SHARED:
+            body.task.cont()
+            return
         if flags & MAP_ANONYMOUS:
             # shared, and not to be written: home knows whether that may be private (`calls.policy.Do.PRIVATE`)
             self._both.add(body.pair)

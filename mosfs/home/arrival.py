@@ -22,6 +22,7 @@ from mosfs.home.registers import arguments, broken_off, result_at
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal, take_pending
 from mosfs.migrate.shown import named
@@ -71,7 +72,7 @@ class Arrival:
                 rebuild.resume(call)
                 clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead]))
                 self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, flight_result))
-                rebuild.map(meta, home=True)
+                rebuild.map(meta)
                 frames = self._receive(p, link, rebuild)
                 fault(Point.HOME_BEFORE_RETURN, link.channel)
                 older = [*infos, *p.infos]
@@ -86,10 +87,11 @@ class Arrival:
             self.tracer.private.carrier.sent_back(p)
             self._send_back(p, link, deputy, str(error), flight_result, infos)
             return
-        self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos or meta.pending))
+        self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos or meta.pending), rebuild.owed)
 
     def _came_home(
-        self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool
+        self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool,
+        owed: list[Property],
     ) -> None:
         seen = clocks.Shown(meta.shown.realtime, meta.shown.monotonic)
         page = self.tracer.clock.page(clocks.following(p.clock_page) if p.clock_page else 0, None, seen)
@@ -107,7 +109,7 @@ class Arrival:
             self.tracer.mails.seen(p, *meta.mail)
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
         p.used = Used(*meta.used)
-        p.names = named(meta.vmas)
+        p.names, p.said = named(meta.vmas), Said.arrived(meta, owed)
         partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)

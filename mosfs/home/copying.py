@@ -14,7 +14,7 @@ from mosfs.home.deputy import Deputy, State
 from mosfs.home.program import Link, Phase, Program
 from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.maps import CannotMove
-from mosfs.migrate.precopy import Next, Precopy, mappings
+from mosfs.migrate.precopy import Next, Precopy, early_pieces
 from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild, title_pages
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
@@ -54,7 +54,7 @@ class Copying:
         stay = user_regs(regs, stop)
         try:
             with Calls(p.task, base=original) as call:
-                move.copy = Precopy.begin(call, move.link.channel, near=move.link.near, pair=p.pid, stack=stay.rsp)
+                move.copy = Precopy.begin(call, move.link.channel, near=move.link.near, pair=p.pid, said=p.said)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):  # those are this program's own trouble
                 self.possible = False
@@ -103,6 +103,8 @@ class Copying:
                 self.tracer.away.link_lost(move.link)
             except TaskGone:
                 continue  # its end is on the way
+            except CannotMove as reason:
+                self.moves.abandon(p, str(reason))
 
     def round_done(self, p: Program) -> None:
         """ROUND came back: the receiver has everything that was sent."""
@@ -133,7 +135,7 @@ class Copying:
 
     def early(self, p: Program, deputy: Deputy, payload: bytes) -> None:
         """EARLY: map as soon as the deputy stands where that can be done."""
-        ranges = mappings(payload)
+        pieces = early_pieces(payload)
 
         def make() -> None:
             if p.move is None or p.move.phase is not Phase.COPYING or p.move.target:
@@ -142,7 +144,7 @@ class Copying:
                 rebuild = p.move.rebuild or Rebuild(call, deputy=True, title=title_pages(*title_at(p.pid)))
                 rebuild.resume(call)
                 try:
-                    rebuild.early(ranges)
+                    rebuild.early(pieces)
                 except NoRoom:
                     return
                 p.move.rebuild = rebuild

@@ -19,9 +19,9 @@ from mosfs.home.deputy import Deputy, Kept, is_sleep
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.home.registers import arguments, goes_on, in_call
 from mosfs.migrate import image
-from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, signed, title_at, user_regs
+from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mappings_of, signed, title_at, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
-from mosfs.migrate.maps import CannotMove, read_maps, travelling
+from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import merge
@@ -116,7 +116,7 @@ class Departure:
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.regs, move.stopped = stay, original
         try:
-            vmas = overlaid(travelling(read_maps(p.pid), stay.rsp), p.names)
+            vmas = overlaid(mappings_of(p.pid, p.said, move.copy), p.names)
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
@@ -167,7 +167,7 @@ class Departure:
         assert move is not None and move.link is not None
         move.frozen_at = time.monotonic()
         try:
-            vmas = overlaid(travelling(read_maps(p.pid), p.sleeping.rsp), p.names)
+            vmas = overlaid(mappings_of(p.pid, p.said, move.copy), p.names)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
@@ -186,7 +186,7 @@ class Departure:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
         meta = capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
-            shown=Timer(shown.realtime, shown.monotonic), pending=False,
+            shown=Timer(shown.realtime, shown.monotonic), pending=False, said=p.said,
         )  # fmt: skip
         meta.seq = p.seq  # what it waits for will be answered with this number
         meta.private = self.tracer.private.carrier.manifest(p)

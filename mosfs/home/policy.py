@@ -15,6 +15,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, private
 from mosfs.home.debugged import SYS_PTRACE
 from mosfs.home.program import Move, Program
+from mosfs.migrate.properties import SAYING
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
@@ -36,6 +37,8 @@ class Policy:
         """A trapped call at home, other than an open."""
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         verdict = judge(row, args)
+        if row.nr in SAYING:
+            self.tracer.process(p).said.hear(row.nr, args)
         if verdict.do is Do.SERVE:
             self.tracer.serve(p)
         elif verdict.do is Do.ANSWER:

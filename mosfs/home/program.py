@@ -21,6 +21,7 @@ from mosfs.home.calltrace import CallTrace
 from mosfs.home.deputy import Deputy, Kept
 from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
+from mosfs.migrate.properties import Said
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import Sender, Spool
@@ -161,6 +162,7 @@ class Program:
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
     names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled
+    said: Said = field(default_factory=Said)  # of its memory, here or before it came home
     shown: bytes | None = None  # what its body's memory looks like in the file of /proc that it is about to open
     parent: int = 0
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`

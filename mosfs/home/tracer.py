@@ -37,6 +37,7 @@ from mosfs.home.usage import Statistics
 from mosfs.home.waits import LONG, Waits
 from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import comm_of, signed, uid_of
+from mosfs.migrate.properties import Said
 from mosfs.native import ffi, lib
 from mosfs.trace import embark, layout
 from mosfs.trace.clock import HomeClock
@@ -338,10 +339,11 @@ class Tracer:
             p.place, p.link = parent.place, parent.link
             p.trace = parent.trace
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
-            p.parent, p.names = parent.pid, parent.names
+            p.parent, p.names, p.said = parent.pid, parent.names, self.process(parent).said.of_child()
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
         else:
             p.trace = self.traces.everything
+            p.said = Said(calls=1, guards=True)  # it may have said anything before
         self.programs[task.pid] = p
         self.begun = True
         return p
@@ -482,7 +484,7 @@ class Tracer:
         self.release_vfork(p)
         self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
-        p.names = []
+        p.names, p.said = [], Said()
         p.sleeping, p.wait = None, None
         p.infos.clear()
         self.mails.exec_done(p)

@@ -11,7 +11,13 @@ import resource
 from typing import Any
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
+from mosfs.migrate import properties
+from mosfs.migrate.dirty import guards
 from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
+from mosfs.migrate.maps import CannotMove, read_maps, travelling
+from mosfs.migrate.precopy import Precopy
+from mosfs.migrate.properties import Said
+from mosfs.migrate.ranges import Range, merge
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
@@ -102,9 +108,32 @@ def actions(call: Calls, caught: int) -> list[tuple[int, bytes]]:
     return found
 
 
+def mappings_of(pid: int, said: Said, copy: Precopy | None) -> list[Vma]:
+    """All mappings of a stopped task with their properties. CannotMove.
+
+    ``said``: what it has said of its memory. ``copy``: what has sent its memory ahead, if anything has.
+    """
+    if copy is not None:
+        vmas = copy.mappings()
+    else:
+        vmas = travelling(read_maps(pid))
+        vmas = properties.overlaid(vmas, properties.read(pid)) if said.calls else vmas
+    return properties.overlaid(vmas, said.owed)
+
+
+def guards_of(pid: int, said: Said, vmas: list[Vma]) -> list[Range]:
+    """The guard pages of a task with these mappings. CannotMove where the kernel does not tell (Linux 6.13 and 6.14)."""
+    if not said.guards:
+        return []
+    try:
+        return guards(pid, merge((vma.start, vma.end) for vma in vmas))
+    except OSError as error:
+        raise CannotMove("it has guard pages, and this kernel does not tell where (Linux 6.15 does)") from error
+
+
 def capture(
     call: Calls, regs: Any, vmas: list[Vma], *,
-    pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool,
+    pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool, said: Said,
 ) -> ImageMeta:
     """The head of the image. ``call`` is an open session in the stub, ``regs`` from `user_regs`.
 
@@ -153,6 +182,7 @@ def capture(
         home=home,
         dumpable=dumpable,
         cpu_timers=timers,
+        guards=guards_of(task.pid, said, vmas),
     )
 
 

@@ -17,7 +17,7 @@ from mosfs.trace.task import TaskGone
 SYS_CLOSE, SYS_USERFAULTFD = 3, 323
 UFFD_USER_MODE_ONLY = 1
 PROTECT, CHECK = 1, 2  # PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC
-WRITTEN, FILE, PRESENT, SWAPPED = 1 << 1, 1 << 2, 1 << 3, 1 << 4
+FOLLOWED, WRITTEN, FILE, PRESENT, SWAPPED, GUARD = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 8
 _RUNS = 512
 
 
@@ -32,8 +32,6 @@ class Tracker:
         self._pid = pid
         self._fd = fd
         self._pagemap = pagemap
-        self._runs = ffi.new("unsigned long[]", 2 * _RUNS)
-        self._next = ffi.new("unsigned long *")
 
     @classmethod
     def begin(cls, call: Calls) -> Tracker:
@@ -60,6 +58,14 @@ class Tracker:
         """Follow one mapping from now on; its pages count as written. OSError for what cannot be followed."""
         _checked(lib.mos_uffd_register(self._fd, start, end))
 
+    def followed(self, start: int, end: int) -> bool:
+        """Is every mapping in [start, end) registered? Looks at mappings only, not at pages."""
+        try:
+            self._scan(start, end, CHECK, inverted=FOLLOWED, mask=FOLLOWED, anyof=0)
+        except Untracked:
+            return False
+        return True
+
     def written(self, start: int, end: int, *, protect: bool) -> list[Range]:
         """Pages with content that were written since they were last protected. `Untracked` for a new mapping."""
         return self._scan(start, end, CHECK | (PROTECT if protect else 0), mask=WRITTEN, anyof=PRESENT | SWAPPED)
@@ -73,19 +79,37 @@ class Tracker:
         return self._scan(start, end, 0, inverted=FILE, mask=FILE, anyof=PRESENT | SWAPPED)
 
     def _scan(self, start: int, end: int, flags: int, *, inverted: int = 0, mask: int = 0, anyof: int) -> list[Range]:
-        found: list[Range] = []
-        while start < end:
-            count = lib.mos_scan(self._pagemap, start, end, flags, inverted, mask, anyof, self._runs, _RUNS, self._next)
-            if count == -errno.EPERM:
-                raise Untracked
-            if count == -errno.ESRCH:
-                raise TaskGone(self._pid)
-            _checked(count)
-            found += ((int(self._runs[2 * i]), int(self._runs[2 * i + 1])) for i in range(count))
-            if not count and self._next[0] <= start:
-                break
-            start = int(self._next[0])
-        return merge(found)
+        return scan(self._pid, self._pagemap, start, end, flags, inverted=inverted, mask=mask, anyof=anyof)
+
+
+def scan(
+    pid: int, pagemap: int, start: int, end: int, flags: int = 0, *, inverted: int = 0, mask: int = 0, anyof: int = 0
+) -> list[Range]:
+    """The pages of [start, end) that PAGEMAP_SCAN finds, of the process ``pid`` with this open pagemap. `Untracked`; OSError."""
+    runs, after = ffi.new("unsigned long[]", 2 * _RUNS), ffi.new("unsigned long *")
+    found: list[Range] = []
+    while start < end:
+        count = lib.mos_scan(pagemap, start, end, flags, inverted, mask, anyof, runs, _RUNS, after)
+        if count == -errno.EPERM:
+            raise Untracked
+        if count == -errno.ESRCH:
+            raise TaskGone(pid)
+        _checked(count)
+        flat = ffi.unpack(runs, 2 * count) if count else []
+        found += zip(flat[::2], flat[1::2])
+        if not count and after[0] <= start:
+            break
+        start = int(after[0])
+    return merge(found)
+
+
+def guards(pid: int, ranges: list[Range]) -> list[Range]:
+    """The pages that MADV_GUARD_INSTALL has closed (Linux 6.13; told since 6.15). OSError where the kernel does not tell."""
+    pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return merge(found for start, end in ranges for found in scan(pid, pagemap, start, end, mask=GUARD))
+    finally:
+        os.close(pagemap)
 
 
 def _checked(result: int) -> int:

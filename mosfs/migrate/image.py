@@ -12,6 +12,7 @@ import struct
 
 import msgspec
 
+from mosfs.abi.memory import ALL_BITS
 from mosfs.wire.messages import LastMessage
 
 VERSION = 1
@@ -25,7 +26,10 @@ PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 
 
 class Vma(msgspec.Struct, array_like=True, frozen=True):
-    """One mapping. ``name`` and ``offset`` say what it was at home; it travels as anonymous private memory."""
+    """One mapping. ``name`` and ``offset`` say what it was at home; it travels as anonymous private memory.
+
+    ``flags``: its properties, bits of `mosfs.abi.memory`.
+    """
 
     start: int
     end: int
@@ -34,6 +38,7 @@ class Vma(msgspec.Struct, array_like=True, frozen=True):
     anonymous: bool = True
     name: str = ""
     offset: int = 0
+    flags: int = 0
 
 
 class Timer(msgspec.Struct, array_like=True, frozen=True):
@@ -52,6 +57,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
+    ``guards``: pages that MADV_GUARD_INSTALL has closed (madvise(2)), as ranges.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -86,6 +92,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     mail: tuple[int, LastMessage | None] | None = None
     used: tuple[int, int] = (0, 0)
     private: bytes = b""
+    guards: list[tuple[int, int]] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -108,11 +115,18 @@ def decode(data: bytes) -> ImageMeta:
         raise BadImage(f"malformed image: {error}") from error
     if meta.version != VERSION:
         raise BadImage(f"image version {meta.version}, expected {VERSION}")
-    last = 0
-    for vma in meta.vmas:
-        if vma.start < last or vma.end <= vma.start or (vma.start | vma.end) & 4095:
-            raise BadImage(f"mapping {vma.start:#x}-{vma.end:#x} is out of order")
-        last = vma.end
+    _in_order([(vma.start, vma.end) for vma in meta.vmas], "mapping")
+    _in_order(meta.guards, "guard")
+    if any(vma.prot & ~7 or vma.flags & ~ALL_BITS for vma in meta.vmas):
+        raise BadImage("a mapping has unknown properties")
     if len(meta.mm) != 11 or len(meta.regs) != 216:
         raise BadImage("wrong structure sizes")
     return meta
+
+
+def _in_order(ranges: list[tuple[int, int]], what: str) -> None:
+    last = 0
+    for start, end in ranges:
+        if start < last or end <= start or (start | end) & 4095:
+            raise BadImage(f"{what} {start:#x}-{end:#x} is out of order")
+        last = end

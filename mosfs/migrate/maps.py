@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mosfs.abi.memory import BY_MMAP, GROWS_DOWN
 from mosfs.abi.texts import Text, text
 from mosfs.migrate.image import PROT_EXEC, PROT_READ, PROT_WRITE, Vma
+from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace import layout
 from mosfs.trace.task import TaskGone
 
@@ -26,6 +29,7 @@ class Mapping:
 
 _BITS = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC}
 #: The kernel's own pages: never copied, every node has its own.
+STACK = "[stack]"
 KERNEL = ("[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]")
 
 
@@ -42,76 +46,133 @@ def parse_line(line: str) -> Mapping:
 
 
 def read_maps(pid: int) -> list[Mapping]:
+    return [_parse(line) for line in _lines(pid)]
+
+
+def _parse(line: bytes) -> Mapping:
+    return parse_line(line.decode("utf-8", "surrogateescape"))
+
+
+def _lines(pid: int) -> list[bytes]:
     try:
-        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
-            return [parse_line(line) for line in lines]
+        with open(f"/proc/{pid}/maps", "rb") as file:
+            return file.read().split(b"\n")[:-1]
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             raise TaskGone(pid) from error
         raise CannotMove(f"{text(Text.NO_MAPS)} ({error.strerror})") from error
 
 
-def travelling(mappings: list[Mapping], stack: int) -> list[Vma]:
-    """The mappings of an image. ``stack``: an address in the main stack. CannotMove says what hinders.
+def _travels(m: Mapping) -> Vma | None:
+    """The mapping of an image that ``m`` becomes; None for what every node has of its own. CannotMove says what hinders."""
+    if m.name in KERNEL or (m.start >= layout.STUB and m.end <= layout.END):
+        return None
+    if m.shared and m.prot & PROT_WRITE:
+        raise CannotMove(f"writable shared memory ({m.name or 'anonymous'})")
+    if m.name.startswith("/dev/") and m.name not in ("/dev/zero",) and not m.name.startswith("/dev/shm/"):
+        raise CannotMove(f"maps a device ({m.name})")
+    anonymous = m.inode == 0 and not m.name.startswith("/")
+    name = m.name.encode("utf-8", "surrogateescape").decode("latin-1") if not anonymous else m.name
+    return Vma(m.start, m.end, m.prot, m.name == STACK, anonymous, name, m.offset)
+
+
+def travelling(mappings: Iterable[Mapping]) -> list[Vma]:
+    """The mappings of an image. CannotMove says what hinders.
 
     Shared mappings that cannot be written become private (mosrun(1), -e, rule 1).
     """
-    vmas: list[Vma] = []
-    for m in mappings:
-        if m.name in KERNEL or (m.start >= layout.STUB and m.end <= layout.END):
-            continue
-        if m.shared and m.prot & PROT_WRITE:
-            raise CannotMove(f"writable shared memory ({m.name or 'anonymous'})")
-        if m.name.startswith("/dev/") and m.name not in ("/dev/zero",) and not m.name.startswith("/dev/shm/"):
-            raise CannotMove(f"maps a device ({m.name})")
-        anonymous = m.inode == 0 and not m.name.startswith("/")
-        vmas.append(
-            Vma(
-                start=m.start,
-                end=m.end,
-                prot=m.prot,
-                grows_down=m.start <= stack < m.end,
-                anonymous=anonymous,
-                name=m.name.encode("utf-8", "surrogateescape").decode("latin-1") if not anonymous else m.name,
-                offset=m.offset,
-            )
-        )
+    return _whole_stack([vma for m in mappings if (vma := _travels(m)) is not None])
+
+
+def _whole_stack(vmas: list[Vma]) -> list[Vma]:
+    """Where the main stack is in several parts (mprotect(2)), all of them grow; only the uppermost has its name."""
+    top = next((i for i in range(len(vmas) - 1, -1, -1) if vmas[i].name == STACK), 0)
+    for i in range(top - 1, -1, -1):
+        below = vmas[i]
+        if below.end != vmas[i + 1].start or not below.anonymous or below.name:
+            break
+        vmas[i] = Vma(below.start, below.end, below.prot, True, True, "", below.offset)
     return vmas
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Neighbouring mappings that can be made by one mmap call; ``prot`` is what they are mapped with first."""
+class Reader:
+    """Reads the mappings of one process again and again; what has not changed is not parsed again."""
 
-    start: int
-    end: int
-    prot: int
-    grows_down: bool
+    def __init__(self) -> None:
+        self._known: dict[bytes, Vma | None] = {}
+
+    def read(self, pid: int) -> list[Vma]:
+        """As `travelling`."""
+        before = self._known
+        known = {line: before[line] if line in before else _travels(_parse(line)) for line in _lines(pid)}
+        self._known = known
+        return _whole_stack([vma for vma in known.values() if vma is not None])
 
 
-def spans(vmas: list[Vma]) -> list[Span]:
-    """Few mmap calls for many mappings: neighbours join unless one is the stack, or a reserve that nobody can touch."""
-    joined: list[Span] = []
+#: A part of the memory that is to be: start, end, protection, and the properties that only mmap(2) gives (`abi.memory.BY_MMAP`).
+Piece = tuple[int, int, int, int]
+
+
+def pieces(vmas: Iterable[Vma], within: list[Range] | None = None) -> list[Piece]:
+    """``vmas``, or what of them lies in ``within``, as pieces; alike neighbours join, but what grows stays one mapping."""
+    found: list[Piece] = []
     for vma in vmas:
-        prot = 0 if vma.prot == 0 and vma.anonymous else PROT_READ | PROT_WRITE
-        last = joined[-1] if joined else None
-        if last and last.end == vma.start and last.prot == prot and not vma.grows_down and not last.grows_down:
-            joined[-1] = Span(last.start, vma.end, prot, False)
+        kind = vma.flags & BY_MMAP | (GROWS_DOWN if vma.grows_down else 0)
+        if found and found[-1][1:] == (vma.start, vma.prot, kind) and not kind & GROWS_DOWN:
+            found[-1] = (found[-1][0], vma.end, vma.prot, kind)
         else:
-            joined.append(Span(vma.start, vma.end, prot, vma.grows_down))
-    return joined
+            found.append((vma.start, vma.end, vma.prot, kind))
+    return found if within is None else cut(found, within)
 
 
-def protections(vmas: list[Vma]) -> list[tuple[int, int, int]]:
-    """The mprotect calls (start, length, prot) that make `spans` what `vmas` says; equal neighbours join."""
-    calls: list[tuple[int, int, int]] = []
-    for vma in vmas:
-        first = 0 if vma.prot == 0 and vma.anonymous else PROT_READ | PROT_WRITE
-        if vma.prot == first:
+def cut(whole: list[Piece], within: list[Range]) -> list[Piece]:
+    """What of the pieces lies in ``within``; all sorted and disjoint."""
+    found: list[Piece] = []
+    a = b = 0
+    while a < len(whole) and b < len(within):
+        start, end, prot, kind = whole[a]
+        low, high = max(start, within[b][0]), min(end, within[b][1])
+        if low < high:
+            found.append((low, high, prot, kind))
+        if end < within[b][1]:
+            a += 1
+        else:
+            b += 1
+    return found
+
+
+def both(made: list[Piece], wanted: list[Piece]) -> list[tuple[int, int, int, int]]:
+    """Where a piece was made and one of the same kind is wanted: (start, end, protection made, protection wanted)."""
+    found: list[tuple[int, int, int, int]] = []
+    a = b = 0
+    while a < len(made) and b < len(wanted):
+        low, high = max(made[a][0], wanted[b][0]), min(made[a][1], wanted[b][1])
+        if low < high and made[a][3] == wanted[b][3]:
+            found.append((low, high, made[a][2], wanted[b][2]))
+        if made[a][1] < wanted[b][1]:
+            a += 1
+        else:
+            b += 1
+    return found
+
+
+def ranges(parts: Iterable[tuple[int, int, int, int]]) -> list[Range]:
+    """Where they are."""
+    return merge((part[0], part[1]) for part in parts)
+
+
+def changes(made: list[Piece], wanted: list[Piece]) -> tuple[list[Range], list[Piece], list[tuple[int, int, int]]]:
+    """What turns the pieces that were made into those that are wanted: unmap these, map these, protect these.
+
+    The last have (start, end, protection). What is of the same kind in both keeps its content.
+    """
+    kept = both(made, wanted)
+    protect: list[tuple[int, int, int]] = []
+    for start, end, before, after in kept:
+        if before == after:
             continue
-        if calls and calls[-1][0] + calls[-1][1] == vma.start and calls[-1][2] == vma.prot:
-            start, length, prot = calls[-1]
-            calls[-1] = (start, length + vma.end - vma.start, prot)
+        if protect and protect[-1][1:] == (start, after):
+            protect[-1] = (protect[-1][0], end, after)
         else:
-            calls.append((vma.start, vma.end - vma.start, vma.prot))
-    return calls
+            protect.append((start, end, after))
+    return minus(ranges(made), ranges(wanted)), cut(wanted, minus(ranges(wanted), ranges(kept))), protect

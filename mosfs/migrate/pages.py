@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import xxhash
 
 from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, ZERO, BadImage, Vma
+from mosfs.migrate.ranges import Range, merge
 from mosfs.native import ffi, lib
 from mosfs.trace.layout import PAGE
 from mosfs.trace.task import Task, TaskGone
@@ -24,22 +25,28 @@ CHUNK = 256 * 1024
 MOST = 1 << 20
 
 
-def content(pid: int, vma: Vma) -> Iterator[tuple[int, int]]:
-    """The ranges of ``vma`` that may hold something: all of a file mapping, the present pages of anonymous memory."""
-    if not vma.anonymous:
-        yield (vma.start, vma.end)
-        return
+def content(pid: int, vmas: Sequence[Vma]) -> list[Range]:
+    """Where ``vmas`` may hold something: all of file mappings, the present pages of anonymous memory."""
+    found = [(vma.start, vma.end) for vma in vmas if not vma.anonymous]
+    for start, end in merge((vma.start, vma.end) for vma in vmas if vma.anonymous):
+        found += _present(pid, start, end)
+    return merge(found)
+
+
+def _present(pid: int, start: int, end: int) -> list[Range]:
+    found: list[Range] = []
     runs = ffi.new("unsigned long[1024]")
-    at = ffi.new("unsigned long *", vma.start)
-    while at[0] < vma.end:
-        before = at[0]
-        count = lib.mos_present(pid, before, vma.end, runs, 512, at)
+    after = ffi.new("unsigned long *", start)
+    while start < end:
+        count = lib.mos_present(pid, start, end, runs, 512, after)
         if count < 0:
             raise TaskGone(pid)
-        for i in range(count):
-            yield (int(runs[2 * i]), int(runs[2 * i + 1]))
-        if at[0] == before:
-            return
+        flat = ffi.unpack(runs, 2 * count) if count else []
+        found += zip(flat[::2], flat[1::2])
+        if after[0] == start:
+            break
+        start = int(after[0])
+    return found
 
 
 class PageSender:
@@ -124,9 +131,8 @@ def send_all(task: Task, channel: Channel, pair: int, vmas: list[Vma], *, near: 
     """All memory of a stopped task; the number of PAGES frames."""
     sender = PageSender(task, channel, pair, near=near)
     try:
-        for vma in vmas:
-            for start, end in content(task.pid, vma):
-                sender.send(start, end)
+        for start, end in content(task.pid, vmas):
+            sender.send(start, end)
     finally:
         sender.close()
     return sender.frames

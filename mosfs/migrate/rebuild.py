@@ -3,9 +3,9 @@
 Stages; what is true after each, so that a failure can be undone (the receiver says FAIL, the sender has the program):
 
 1. ``empty``  nothing is mapped but the stub region (a fresh body), or what a deputy keeps
-2. ``mapped`` every mapping stands, readable and writable, filled with zeros
+2. ``mapped`` every mapping stands, with its protection, filled with zeros or with what was sent ahead
 3. ``filled`` all PAGES frames are written
-4. ``whole``  protections, heap, signals, rseq, registers are set; the task stands in the stub, ready to be resumed
+4. ``whole``  properties, heap, signals, rseq, registers are set; the task stands in the stub, ready to be resumed
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from bisect import bisect_right
 from typing import Any
 
+from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE
+from mosfs.abi.memory import GROWS_DOWN, MADV_DONTNEED, MADV_GUARD_INSTALL, MAP_DROPPABLE, map_flags
 from mosfs.migrate.capture import CPU_TIMERS
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta
-from mosfs.migrate.maps import Span, protections, spans
+from mosfs.migrate.maps import Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
+from mosfs.migrate.properties import Property, calls_for, owed
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -26,11 +30,11 @@ from mosfs.trace.task import Task, regs_from
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 9, 10, 11, 13, 131, 157
 SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQUEUEINFO = 160, 218, 273, 334, 297
-MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_GROWSDOWN, MAP_NORESERVE = 0x02, 0x10, 0x20, 0x100, 0x4000
 PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
 RSEQ_FLAG_UNREGISTER = 1
-SYS_SETITIMER, SYS_MADVISE, MADV_DONTNEED = 38, 28, 4
-SYS_SETITIMER, SYS_RT_SIGTIMEDWAIT = 38, 128
+SYS_MADVISE, SYS_SETITIMER, SYS_RT_SIGTIMEDWAIT = 28, 38, 128
+#: No descriptor.
+MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
 
 
 _NOTHING = bytes(256 * 1024)
@@ -38,6 +42,17 @@ _NOTHING = bytes(256 * 1024)
 
 class NoRoom(Exception):
     """The image does not fit here ("did not complete (no memory there?)")."""
+
+
+def _hidden(new: list[Piece]) -> list[Piece]:
+    """The same memory in few pieces that nobody can touch."""
+    found: list[Piece] = []
+    for start, end, _, kind in new:
+        if found and found[-1][1] == start and found[-1][3] == kind and not kind & GROWS_DOWN:
+            found[-1] = (found[-1][0], end, 0, kind)
+        else:
+            found.append((start, end, 0, kind))
+    return found
 
 
 def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
@@ -72,22 +87,22 @@ class Rebuild:
         self._session = True
         self.task: Task = call.task
         self.frames = 0
+        self.owed: list[Property] = []  # properties that could not be given here
         self._mem = -1
-        self._early: list[Range] = []
+        self._made: list[Piece] = []
         self._title = title or []
         self._old_title: list[Range] = []  # of it, what is still as the deputy had it: the program's may be empty there
         self._places: list[Range] = []
-        self._guarded: list[Range] = []
 
     @property
     def ahead(self) -> list[Range]:
         """What `early` has mapped."""
-        return self._early
+        return ranges(self._made)
 
     @property
     def apart(self) -> list[Range]:
         """What goes again when the program does not come."""
-        return minus(self._early, self._title)
+        return minus(self.ahead, self._title)
 
     def leave(self) -> None:
         """The session ends before the image has begun; pages may come all the same. Another one is put into ``call``."""
@@ -100,28 +115,39 @@ class Rebuild:
 
     # ------------------------------------------------------------------ before the image
 
-    def early(self, ranges: list[tuple[int, int, bool]]) -> None:
-        """Pre-copy: mappings (start, end, grows down) whose pages come while the program still runs where it is.
+    def early(self, new: list[Piece]) -> None:
+        """Pre-copy: parts of the memory whose pages come while the program still runs where it is.
 
         An empty list: what came so far is worth nothing (the program has made another one of itself by exec).
         """
-        if not ranges:
+        if not new:
             for start, end in self.apart:
                 self.call.must(SYS_MUNMAP, start, end - start)
-            self._early, self._places, self._old_title, self.frames = [], [], [], 0
-        for start, end, grows_down in ranges:
-            if start < layout.END or end > layout.USER_END or end <= start or (start | end) & (layout.PAGE - 1):
-                raise BadImage(f"mapping {start:#x}-{end:#x} is out of place")
-            title = self._shown(start, end) if self._deputy else []
-            self._map(Span(start, end, 0 if self._deputy and not title else PROT_READ | PROT_WRITE, grows_down), reserve=True)
-            if title:  # touched as one mapping, so that it becomes one again: the kernel names the stack by its mapping
-                for at, text in title:
-                    self.task.write(at, text)
-                shown = merge((at, at + len(text)) for at, text in title)
-                self._old_title = merge([*self._old_title, *shown])
-                for at, to in minus([(start, end)], shown):
-                    self.call.must(SYS_MPROTECT, at, to - at, 0)
-        self._early = self._places = merge([*self._early, *((start, end) for start, end, _ in ranges)])
+            self._made, self._places, self._old_title, self.frames = [], [], [], 0
+        if self._deputy:
+            new = [piece for part in _hidden(new) for piece in self._with_title(part)]
+        else:
+            self._map(new)
+        self._made = sorted([*self._made, *new])
+        self._places = self.ahead
+
+    def _with_title(self, piece: Piece) -> list[Piece]:
+        """Make a piece, hidden but for what /proc shows of arguments and environment; how it was made."""
+        start, end, _, kind = piece
+        title = self._shown(start, end)
+        if not title:
+            self._map([piece])
+            return [piece]
+        # touched as one mapping, so that it becomes one again: the kernel names the stack by its mapping
+        self._map([(start, end, PROT_READ | PROT_WRITE, kind)])
+        for at, text in title:
+            self.task.write(at, text)
+        shown = merge((at, at + len(text)) for at, text in title)
+        self._old_title = merge([*self._old_title, *shown])
+        hidden = minus([(start, end)], shown)
+        for at, to in hidden:
+            self.call.must(SYS_MPROTECT, at, to - at, 0)
+        return sorted([*((at, to, 3, kind) for at, to in shown), *((at, to, 0, kind) for at, to in hidden)])
 
     def _shown(self, start: int, end: int) -> list[tuple[int, bytes]]:
         """What /proc tells of arguments and environment that are in this range."""
@@ -136,37 +162,33 @@ class Rebuild:
         """A session again."""
         self.call, self._session = call, True
 
-    def map(self, meta: ImageMeta, *, home: bool) -> None:
-        """Stage 2. ``home``: the program's own limits already hold there, so they are not set."""
+    def map(self, meta: ImageMeta) -> None:
+        """Stage 2."""
         self.meta = meta
-        self._guarded = [(v.start, v.end) for v in meta.vmas if v.prot == 0 and v.anonymous]
         self._places = merge((v.start, v.end) for v in meta.vmas)
-        if not home:
-            for which, limit in meta.limits.items():
-                self._limit(which, limit)
-        wanted = spans(meta.vmas)
-        kept = common(self._early, merge((s.start, s.end) for s in wanted if s.prot))
-        for start, end in minus(self._early, kept):
-            self.call.must(SYS_MUNMAP, start, end - start)
-        if self._deputy:
-            for start, end in kept:
-                self.call.must(SYS_MPROTECT, start, end - start, PROT_READ | PROT_WRITE)
-            for start, end in common(self._old_title, kept):
-                self.call.must(SYS_MADVISE, start, end - start, MADV_DONTNEED)
-            self._deputy = False
-        for span in wanted:
-            for start, end in minus([(span.start, span.end)], kept):
-                self._map(Span(start, end, span.prot, span.grows_down))
+        unmap, new, protect = changes(self._made, pieces(meta.vmas))
+        for start, end in common(self._old_title, minus(self.ahead, unmap)):
+            self.call(SYS_MADVISE, start, end - start, MADV_DONTNEED)
+        self._all([(SYS_MUNMAP, start, end - start) for start, end in unmap])
+        self._map(new)
+        self._all([(SYS_MPROTECT, start, end - start, prot) for start, end, prot in protect])
+        self._deputy = False
 
-    def _map(self, span: Span, *, reserve: bool = False) -> None:
-        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
-        if span.grows_down:
-            flags |= MAP_GROWSDOWN
-        if span.prot == 0 and not reserve:
-            flags |= MAP_NORESERVE
-        result = self.call(SYS_MMAP, span.start, span.end - span.start, span.prot, flags, -1, 0)
-        if result != span.start:
-            raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
+    def _map(self, new: list[Piece]) -> None:
+        calls = [
+            (SYS_MMAP, start, end - start, prot, MAP_FIXED | MAP_ANONYMOUS | map_flags(kind), MINUS_ONE, 0)
+            for start, end, prot, kind in new
+        ]
+        for call, result in zip(calls, self.call.many(calls)):
+            if result == -errno.EINVAL and call[4] & MAP_TYPE == MAP_DROPPABLE:  # before Linux 6.11: what its advice makes of it
+                result = self.call(*call[:4], call[4] & ~MAP_TYPE | MAP_PRIVATE, MINUS_ONE, 0)
+            if result != call[1]:
+                raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
+
+    def _all(self, calls: list[tuple[int, ...]]) -> None:
+        for result in self.call.many(calls):
+            if result < 0:
+                raise NoRoom(os.strerror(-result))
 
     def _limit(self, which: int, limit: tuple[int, int]) -> None:
         """Set by the body itself. A limit higher than it may set stays: allocations fail later, as they would there."""
@@ -178,7 +200,8 @@ class Rebuild:
     def pages(self, payload: bytes) -> None:
         """One PAGES frame."""
         addr, length, raw = unpack(payload)
-        if not any(start <= addr and addr + length <= end for start, end in self._places):
+        at = bisect_right(self._places, (addr, layout.USER_END)) - 1
+        if at < 0 or addr + length > self._places[at][1]:
             raise BadImage(f"pages at {addr:#x} belong to no mapping")
         if raw is None and self._session:
             self.call.must(SYS_MADVISE, addr, length, MADV_DONTNEED)
@@ -187,18 +210,24 @@ class Rebuild:
                 self._store(at, _NOTHING[: addr + length - at])
         else:
             self._store(addr, raw)
-        self._old_title = minus(self._old_title, [(addr, addr + length)])
+        if self._old_title:
+            self._old_title = minus(self._old_title, [(addr, addr + length)])
         self.frames += 1
 
     def _store(self, addr: int, raw: bytes | memoryview) -> None:
+        """Into memory that may be hidden, or not be written by the program: then past its protection, through /proc."""
         try:
-            if self._deputy or any(start <= addr < end for start, end in self._guarded):
-                if self._mem < 0:
-                    self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
-                if os.pwrite(self._mem, raw, addr) != len(raw):
-                    raise NoRoom(f"no memory at {addr:#x}")
-            else:
-                self.task.write(addr, raw)
+            if not self._deputy:
+                try:
+                    self.task.write(addr, raw)
+                    return
+                except OSError as error:
+                    if error.errno != errno.EFAULT:
+                        raise
+            if self._mem < 0:
+                self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+            if os.pwrite(self._mem, raw, addr) != len(raw):
+                raise NoRoom(f"no memory at {addr:#x}")
         except OSError as error:
             if error.errno in (errno.ENOMEM, errno.EFAULT, errno.EIO):
                 raise NoRoom(str(error)) from error
@@ -212,10 +241,11 @@ class Rebuild:
             raise BadImage(f"{self.frames} page frames instead of {frames}")
         self.close()
         meta, call = self.meta, self.call
-        for start, length, prot in protections(meta.vmas):
-            call.must(SYS_MPROTECT, start, length, prot)
+        self._give_properties()
         self._set_mm()
         if not home:
+            for which, limit in meta.limits.items():
+                self._limit(which, limit)
             self.task.write(layout.SCRATCH, meta.comm.encode("latin-1")[:15] + b"\0")
             call.must(SYS_PRCTL, PR_SET_NAME, layout.SCRATCH)
             for sig in range(1, 65):
@@ -245,6 +275,16 @@ class Rebuild:
         self.task.set_xstate(meta.xstate)
         call.mask = meta.mask
         return regs
+
+    def _give_properties(self) -> None:
+        """What was said of the memory is said again. Locks may go beyond this node's limits, advice beyond its kernel."""
+        calls = list(calls_for(self.meta.vmas, self.meta.guards))
+        for call, result in zip(calls, self.call.many(calls)):
+            if result == 0:
+                continue
+            if call[3] == MADV_GUARD_INSTALL and call[0] == SYS_MADVISE:
+                raise NoRoom(f"guard pages: {os.strerror(-result)}")
+            self.owed.append(owed(call))
 
     def _action(self, sig: int, action: bytes) -> None:
         self.task.write(layout.SCRATCH, action)

@@ -61,24 +61,33 @@ def _within(names: Sequence[Vma], start: int, end: int) -> slice:
 def overlaid(vmas: Iterable[Vma], names: Sequence[Vma]) -> list[Vma]:
     """``vmas`` with the names that their parts had; those without any name are cut where a named part begins or ends.
 
-    ``names`` are sorted and do not overlap.
+    Both are sorted and do not overlap.
     """
     found: list[Vma] = []
+    first = -1
     for vma in vmas:
-        at = vma.start
-        for part in names[_within(names, vma.start, vma.end)] if not vma.name and not vma.grows_down else ():
+        if first < 0:
+            first = _within(names, vma.start, vma.end).start
+        while first < len(names) and names[first].end <= vma.start:
+            first += 1
+        at, n = vma.start, first
+        while n < len(names) and names[n].start < vma.end and not vma.name and not vma.grows_down:
+            part = names[n]
             start, end = max(part.start, at), min(part.end, vma.end)
             if start > at:
                 found.append(_cut(vma, at, start))
             found.append(_cut(vma, start, end, part.name, part.offset + start - part.start))
             at = end
-        if at < vma.end:
+            n += 1
+        if at == vma.start:
+            found.append(vma)
+        elif at < vma.end:
             found.append(_cut(vma, at, vma.end, vma.name, vma.offset))
     return found
 
 
 def _cut(vma: Vma, start: int, end: int, name: str = "", offset: int = 0) -> Vma:
-    return Vma(start, end, vma.prot, vma.grows_down, vma.anonymous, name, offset)
+    return Vma(start, end, vma.prot, vma.grows_down, vma.anonymous, name, offset, vma.flags)
 
 
 def with_mapping(names: Sequence[Vma], new: Vma) -> list[Vma]:

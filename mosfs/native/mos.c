@@ -512,6 +512,44 @@ int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long
 }
 
 /*
+ * A row of `count` system calls in a stopped task (layout.py, ROW): begin, and wait for its end. Results as of mos_inject. Calls in it that
+ * a filter traps are let through, here as in a guest. With 1 the row is still under way: deal with *status, and wait again.
+ */
+int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned long entries, unsigned long count)
+{
+    struct mos_regs r = *base;
+    r.orig_rax = -1UL;
+    r.rip = row;
+    r.rbx = entries;
+    r.rbp = count;
+    r.eflags &= ~0x500UL;
+    if (ptrace(PTRACE_SETREGS, pid, 0, &r))
+        return -errno;
+    return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
+}
+
+int mos_row_wait(int pid, unsigned long after, int *status)
+{
+    struct user_regs_struct r;
+    int e;
+    for (;;) {
+        e = mos_waitpid(pid, status, __WALL);
+        if (e < 0)
+            return e;
+        if (!WIFSTOPPED(*status) || *status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8))
+            return 1;
+        if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+            return -errno;
+        if (r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB)
+            return 0;
+        if (r.rip != after)
+            return 1;
+        if (ptrace(PTRACE_CONT, pid, 0, 0))
+            return -errno;
+    }
+}
+
+/*
  * Fork the process that will hold a guest's memory: no rights, no descriptors, nothing but the stub. It waits until its
  * parent has seized it (a byte on the pipe is not needed: SIGSTOP and SEIZE would race, so it spins on a read of fd `sync`).
  */

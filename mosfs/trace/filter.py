@@ -24,9 +24,10 @@ _LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
 _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 
 #: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
-#: mprotect munmap brk sched_yield mremap mincore madvise.
-GUEST_FREE = frozenset({10, 11, 12, 24, 25, 27, 28})
-_MMAP, _MAP_SHARED, _MAP_ANONYMOUS = 9, 1, 0x20
+#: mprotect munmap brk sched_yield mremap mincore. So may mmap of private anonymous memory, and madvise, when they say nothing of
+#: that memory which has to travel with it.
+GUEST_FREE = frozenset({10, 11, 12, 24, 25, 27})
+_MMAP, _MADVISE, _MAP_ANONYMOUS = 9, 28, 0x20
 
 #: (argument index, mask, value): true when argument & mask == value
 Test = tuple[int, int, int]
@@ -203,10 +204,16 @@ def guest_filter() -> bytes:
     asm.load(_NR)
     for number in sorted(GUEST_FREE):
         asm.when(_JEQ, number, "allow")
-    asm.unless(_JEQ, _MMAP, "trace")
+    asm.unless(_JEQ, _MMAP, "madvise")
     asm.load(_ARGS + 8 * 3)
-    asm.mask(_MAP_SHARED | _MAP_ANONYMOUS)
+    asm.mask(_MAP_ANONYMOUS)
     asm.unless(_JEQ, _MAP_ANONYMOUS, "trace")
+    _test(asm, BY_NR[_MMAP].tests, _MMAP)
+    asm.label("madvise")
+    asm.unless(_JEQ, _MADVISE, "trace")
+    _test(asm, BY_NR[_MADVISE].tests, _MADVISE)
+    asm.label("trap")
+    asm.goto("trace")
     asm.label("allow")
     asm.ret(ALLOW)
     asm.label("trace")

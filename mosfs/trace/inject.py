@@ -12,12 +12,17 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from mosfs.native import ffi, lib
 from mosfs.trace import layout, stops
 from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, status_sets
+
+#: Calls in a row: what fits into the first page of the scratch, which belongs to injected calls.
+_ROW = layout.PAGE // layout.ROW_ENTRY
 
 
 class Calls:
@@ -55,22 +60,50 @@ class Calls:
         args = [_signed(a) for a in (a0, a1, a2, a3, a4, a5)]
         outcome = lib.mos_inject(task.pid, self.base, task.guest, nr, *args, self._result, self._status)
         while outcome == 1:
-            status = int(self._status[0])
-            stop = stops.decode(status)
-            if stop.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
-                raise TaskGone(task.pid, status)
-            if stop.stop is stops.Stop.SIGNAL and stop.value in (19,):
-                self.stopped_by = stop.value
-                task.cont()
-            elif stop.stop in (stops.Stop.GROUP, stops.Stop.TRAP):
-                task.cont()
-            else:
-                raise RuntimeError(f"injected call {nr} in process {task.pid} met {stop}")
+            self._go_on(f"injected call {nr}")
             outcome = self._finish(nr)
         check(outcome, "injected call", task.pid)
         if self._status[0]:
             self.used_up = True
         return int(self._result[0])
+
+    def _go_on(self, what: str) -> None:
+        """Another stop came before the end of ``what``."""
+        status = int(self._status[0])
+        stop = stops.decode(status)
+        if stop.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
+            raise TaskGone(self.task.pid, status)
+        if stop.stop is stops.Stop.SIGNAL and stop.value in (19,):
+            self.stopped_by = stop.value
+        elif stop.stop not in (stops.Stop.GROUP, stops.Stop.TRAP):
+            raise RuntimeError(f"{what} in process {self.task.pid} met {stop}")
+        self.task.cont()
+
+    def many(self, calls: Sequence[tuple[int, ...]]) -> list[int]:
+        """The results of calls (number, up to six arguments) that do not depend on each other, at 0.3 us each and what they take.
+
+        All of them are made, whatever comes of one.
+        """
+        results: list[int] = []
+        for first in range(0, len(calls), _ROW):
+            row = calls[first : first + _ROW]
+            words = [_signed(word) for call in row for word in (*call, *(0,) * (7 - len(call)))]
+            self.task.write(layout.SCRATCH, struct.pack(f"<{len(words)}q", *words))
+            self._row(len(row))
+            found = self.task.read(layout.SCRATCH, len(row) * layout.ROW_ENTRY)
+            results += struct.unpack(f"<{len(words)}q", found)[::7]
+        return results
+
+    def _row(self, count: int) -> None:
+        pid = self.task.pid
+        outcome = lib.mos_row_begin(pid, self.base, layout.ROW, layout.SCRATCH, count)
+        if not outcome:
+            outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, self._status)
+        while outcome == 1:
+            self.used_up = self.used_up or stops.decode(int(self._status[0])).stop is stops.Stop.TRAP
+            self._go_on("row of injected calls")
+            outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, self._status)
+        check(outcome, "row of injected calls", pid)
 
     def _finish(self, nr: int) -> int:
         status = self.task.wait()
