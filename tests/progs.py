@@ -88,6 +88,7 @@ PROGRAMS = (
     Program("timeouts", pause="0.05"),
     Program("cpu_timers"),
     Program("sigs"),
+    Program("dispositions"),
     Program("children"),
     Program("execs"),
     Program("spawns"),

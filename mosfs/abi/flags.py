@@ -125,6 +125,9 @@ ARCH_SHSTK_ENABLE: Final = 0x5001
 SECCOMP_SET_MODE_STRICT: Final = 0
 SECCOMP_SET_MODE_FILTER: Final = 1
 
+#: timer_settime(2)
+TIMER_ABSTIME: Final = 1
+
 # What a call may leave in rax to ask the kernel for a restart (include/linux/errno.h; never seen by programs).
 ERESTARTSYS: Final = 512
 ERESTARTNOINTR: Final = 513

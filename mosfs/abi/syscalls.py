@@ -42,6 +42,7 @@ from mosfs.abi.flags import (
     RLIMIT_NOFILE,
     SECCOMP_SET_MODE_FILTER,
     SECCOMP_SET_MODE_STRICT,
+    TIMER_ABSTIME,
 )
 from mosfs.abi.ioctls import REFUSED as REFUSED_IOCTLS
 from mosfs.abi.memory import SAYING_ADVICE, SAYING_FLAGS
@@ -132,8 +133,8 @@ _NOFILE_FIRST, _NOFILE_SECOND = _is(0, RLIMIT_NOFILE), _is(1, RLIMIT_NOFILE)
 
 #: A pointer that is not NULL: on the stack, in a mapping or a heap (bit 46), or in the data of a program at a fixed place.
 _POINTER_FOURTH, _POINTER_FIFTH = (_any_bit(arg, 1 << 46, *(1 << bit for bit in range(12, 36))) for arg in (3, 4))
-#: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and what clock_getcpuclockid(3) makes of them.
-_CPU_CLOCK = _is(0, 2, 3, -6 & _INT, -2 & _INT)
+#: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and those of clock_getcpuclockid(3), which are negative.
+_CPU_CLOCK = (*_is(0, 2, 3), *_any_bit(0, 1 << 31))
 
 NATIVE, TRAP, TEST = Home.NATIVE, Home.TRAP, Home.TEST
 FORWARD, BODY, BOTH, PAIR, SPECIAL = Away.FORWARD, Away.BODY, Away.BOTH, Away.PAIR, Away.SPECIAL
@@ -144,6 +145,7 @@ _LOCAL = "memory of the node where the program runs"
 _LOCKED = f"{_LOCAL}; locked again after a move, as far as that node allows"
 _SAME = "never changes, wherever the program runs"
 _CPU_TOO = "CPU time used away is counted too"
+_CPU_TIMER = f"timers of CPU time: {_CPU_TOO}"
 _NO_STOP = "beyond the manual: SIGSTOP stops a program, at home and away"
 _NOFILE = "beyond the manual: any limit may be set, the number of open files too"
 _ADMIN = "administration of the node"
@@ -220,9 +222,9 @@ _(32, "dup", "fd", NATIVE, FORWARD)
 _(33, "dup2", "fd, fd", NATIVE, FORWARD)
 _(34, "pause", "", NATIVE, FORWARD)
 _(35, "nanosleep", "in[16], inout[16]:always", NATIVE, FORWARD)
-_(36, "getitimer", "int, out[32]", NATIVE, FORWARD, "virtual and profiling timers count where the program computes")
+_(36, "getitimer", "int, out[32]", NATIVE, FORWARD, _CPU_TIMER)
 _(37, "alarm", "int", NATIVE, FORWARD)
-_(38, "setitimer", "int, in[32], out[32]", NATIVE, FORWARD, "virtual and profiling timers count where the program computes")
+_(38, "setitimer", "int, in[32], out[32]", NATIVE, FORWARD, _CPU_TIMER)
 _(39, "getpid", "", NATIVE, FORWARD, _SAME)
 _(40, "sendfile", "fd, fd, inout[8], size", NATIVE, FORWARD)
 _(41, "socket", "int, int, int", NATIVE, FORWARD)
@@ -407,7 +409,7 @@ _(219, "restart_syscall", "", NATIVE, SPECIAL, "the deputy resumes what was inte
 _(220, "semtimedop", "int, in[a2*6], size, in[16]", NATIVE, FORWARD)
 _(221, "fadvise64", "fd, off, size, int", NATIVE, FORWARD)
 _(222, "timer_create", "int, in[64], out[4]", NATIVE, FORWARD)
-_(223, "timer_settime", "int, flags, in[32], out[32]", NATIVE, FORWARD)
+_(223, "timer_settime", "int, flags, in[32], out[32]", TEST, FORWARD, _CPU_TIMER, _any_bit(1, TIMER_ABSTIME))
 _(224, "timer_gettime", "int, out[32]", NATIVE, FORWARD)
 _(225, "timer_getoverrun", "int", NATIVE, FORWARD)
 _(226, "timer_delete", "int", NATIVE, FORWARD)

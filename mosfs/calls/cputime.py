@@ -25,6 +25,8 @@ SI_PID_SIZE = _SI_PID.size
 RUSAGE_CHILDREN = -1
 #: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and the same as clock_getcpuclockid(3) makes them of PID 0.
 CPU_CLOCKS = (2, 3, -6, -2)
+#: The lower bits of a negative clock that is a descriptor's (include/linux/posix-timers_types.h).
+_OF_FD = 3
 TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
 FRAME = struct.Struct("<2Q")
 
@@ -73,10 +75,18 @@ def of_process(pid: int) -> Used:
     return Used(total - in_system, in_system)
 
 
+def clock_pid(clock: int) -> int:
+    """The process (or thread) whose CPU time a clock counts, 0 for the caller; -1 if it counts something else."""
+    clock = as_c_int(clock)
+    if clock in CPU_CLOCKS:
+        return 0
+    return ~(clock >> 3) if clock < 0 and clock & 7 != _OF_FD else -1
+
+
 def place(nr: int, args: tuple[int, ...]) -> int:
     """Which argument points to what must be completed; -1 for none."""
     if nr == CLOCK_GETTIME:
-        return 1 if as_c_int(args[0]) in CPU_CLOCKS else -1
+        return 1 if clock_pid(args[0]) >= 0 else -1
     return {GETRUSAGE: 1, TIMES: 0, WAIT4: 3, WAITID: 4}.get(nr, -1)
 
 

@@ -43,7 +43,7 @@ SERVE = Verdict(Do.SERVE)
 
 _KILLS = frozenset({62, 200, 234, 129, 297, 424})
 _LIMITS = frozenset({160, 302})
-_LOOKED_AT = frozenset({28, 61, 228, 247, 257})
+_LOOKED_AT = frozenset({28, 61, 223, 228, 247, 257})
 _SERVED = _KILLS | _LIMITS | _LOOKED_AT
 SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_PRCTL, SYS_CLONE = 9, 16, 30, 157, 56
 

@@ -13,6 +13,7 @@ from typing import Any
 from mosfs.balance.account import Account
 from mosfs.calls import cputime
 from mosfs.calls.cputime import Used
+from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
 from mosfs.migrate.image import ImageMeta, Vma
@@ -87,6 +88,9 @@ class Body:
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
     used_last: Used = field(default_factory=Used)  # what was last said of it
     told_used: Used = field(default_factory=Used)  # the same, to home
+    alarm: Alarm | None = None  # CPU time at which home wants to be told
+    alarm_due: float = 0.0  # when that can be reached at the earliest
+    child_alarm: Alarm = field(default_factory=Alarm)  # of its child, while it forks
     deputy_cpu: int = -1  # ns that its deputy has used and used away, while it makes no other call; -1: not known
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked
     private: Store | None = None

@@ -20,10 +20,11 @@ import msgspec
 
 from mosfs.abi import cpu
 from mosfs.abi.texts import Text, text
-from mosfs.calls import cputime, partial
+from mosfs.calls import cputime, cputimers, partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
+from mosfs.guest.alarms import Alarms
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.mail import Mails
@@ -98,6 +99,7 @@ class Host:
         self.private = Private(self)
         self.signals = Signals(self)
         self.statistics = Statistics(self)
+        self.alarms = Alarms(self)
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow, self.pump.cpu = 1, -1
         self.mails = Mails(self)
@@ -125,7 +127,8 @@ class Host:
             self.pump.nfds = len(fds)
             pending = self.channel.pending()
             now = time.monotonic()
-            timeout = 0 if pending else max(0, int(min(self.next_clock - now, self.onward.pause(copied)) * 1e6))
+            pause = min(self.next_clock - now, self.onward.pause(copied), self.alarms.pause(now))
+            timeout = 0 if pending else max(0, int(pause * 1e6))
             self.mails.desk.left.arm()
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
@@ -140,6 +143,7 @@ class Host:
                 self._readable(self.channel)
             if copied:
                 self.onward.step()
+            self.alarms.look()
             if now >= self.next_clock:
                 self.next_clock = now + 1.0
                 self._housekeeping()
@@ -181,7 +185,7 @@ class Host:
             self._connect()
         self.statistics.tick(time.monotonic())
         for body in self.bodies.values():
-            if body.state is State.RUNNING:
+            if body.state in (State.RUNNING, State.WAITING) and body.used() != body.told_used:
                 self.tell_used(body)
             if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
                 try:
@@ -279,7 +283,10 @@ class Host:
         elif kind == Kind.RESUME:
             self.onward.resume(body)
         elif kind == Kind.FORK_REPLY:
-            self.serve.fork_reply(body, struct.unpack("<q", frame.payload)[0])
+            result, *alarm = struct.unpack("<q2Q", frame.payload)
+            self.serve.fork_reply(body, result, cputimers.Alarm(*alarm))
+        elif kind == Kind.CPU_ALARM:
+            self.alarms.set(body, cputimers.Alarm(*cputimers.FRAME.unpack(frame.payload)))
         elif kind == Kind.MMAP_NAME:
             self.serve.mmap_name(body, frame.payload)
         elif kind == Kind.MMAP_DATA:
@@ -538,7 +545,9 @@ class Host:
 
     def forward(self, body: Body, request: Request, flags: int = 0) -> None:
         """Send a call home; the body waits in it."""
-        if request.nr in cputime.CALLS and cputime.place(request.nr, request.args) >= 0:
+        self.alarms.before_call(body)
+        told = request.nr in cputime.CALLS and cputime.place(request.nr, request.args) >= 0
+        if told or cputimers.concerns(request.nr, request.args):
             self.tell_used(body)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF

@@ -18,13 +18,14 @@ from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
 from mosfs.calls import cputime, endless, partial
+from mosfs.calls.cputimers import Alarm
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, private, stays_in_body
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
 from mosfs.migrate import shown
-from mosfs.migrate.capture import CPU_TIMERS, RESTARTS, signed
+from mosfs.migrate.capture import RESTARTS, signed
 from mosfs.migrate.image import Vma
 from mosfs.migrate.properties import SAYING
 from mosfs.procfs.table import CONTROL_FILES
@@ -54,8 +55,8 @@ _BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
 _FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
 _FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
-#: RLIMIT_CPU, DATA, STACK, AS
-BODY_LIMITS = frozenset({0, 2, 3, 9})
+#: RLIMIT_DATA, STACK, AS
+BODY_LIMITS = frozenset({2, 3, 9})
 _EXITS = frozenset({60, 231})
 _MPOL_F_ADDR = 2
 SA_RESETHAND = 0x80000000
@@ -86,8 +87,6 @@ class Serve:
             13: self._sigaction,
             14: self._sigprocmask,
             15: self._sigreturn,
-            36: self._itimer,
-            38: self._itimer,
             39: self._own_pid,
             56: self._clone,
             57: self._clone,
@@ -258,10 +257,6 @@ class Serve:
         else:
             body.task.cont()
 
-    def _itimer(self, body: Body, args: tuple[int, ...]) -> None:
-        """Timers of CPU time run where the CPU is used."""
-        (self._let if args[0] & 0xFFFFFFFF in CPU_TIMERS else self._plain)(body, args)
-
     def _get_mempolicy(self, body: Body, args: tuple[int, ...]) -> None:
         """The program's own policy is the home-node's; that of an address is of memory here."""
         (self._let if args[4] & _MPOL_F_ADDR else self._plain)(body, args)
@@ -320,7 +315,7 @@ class Serve:
         order = ForkOrder(flags, body.task.peek_mask())
         self.host.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
 
-    def fork_reply(self, body: Body, result: int) -> None:
+    def fork_reply(self, body: Body, result: int, alarm: Alarm) -> None:
         """The deputy has forked: now the body does, and both children belong together."""
         if body.state is not State.FORKING:
             return
@@ -331,7 +326,7 @@ class Serve:
             body.state = State.RUNNING
             self.answer(body, result)
             return
-        body.child = result
+        body.child, body.child_alarm = result, alarm
         # no signal may break the clone: its deputy has a child already
         body.fork_mask = body.task.peek_mask()
         body.task.set_mask(ALL_SIGNALS)
@@ -385,6 +380,7 @@ class Serve:
         self.host.bodies[child.pair] = child
         self.host.by_pid[local] = child
         child.fork_mask = body.fork_mask
+        self.host.alarms.set(child, body.child_alarm)
         child.step = self._settid_address(body)  # its first stop has something to do, even if this is 0
         body.task.cont(request=SYSCALL)
         self.host.announce(child)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
 SIGTRAP = 5
-#: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV XCPU VTALRM PROF SYS
-_SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 24, 26, 27, 31})
+#: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV SYS
+_FAULTS = frozenset({4, 5, 7, 8, 11, 31})
 
 
 class Signals:
@@ -31,6 +31,7 @@ class Signals:
         """A signal for a handler: queue it in the body, whose own kernel calls the handler."""
         body.infos.append(info)
         body.seen += 1
+        body.deputy_cpu = -1
         if body.state is State.RUNNING and not body.interrupting and not body.paused:
             body.interrupting = True
             body.task.interrupt()
@@ -71,12 +72,13 @@ class Signals:
             body.saved_mask = None
             body.task.cont()
             return
-        if status_sets(body.pid)["SigCgt"] >> (sig - 1) & 1:
+        sets = status_sets(body.pid)
+        if sets["SigCgt"] >> (sig - 1) & 1:
             self._handler_called(body, sig)
             body.task.cont(sig)
             return
-        if sig in _SYNCHRONOUS:
-            # its own fault, and no handler: the program dies of it at home
+        if sig in _FAULTS and not sets["SigIgn"] >> (sig - 1) & 1:
+            # its own fault, and no handler (the kernel lets nobody ignore or block one): the program dies of it at home
             body.state = State.LEAVING
             self.host.mails.when_settled(body, lambda: self.host.channel.send(Kind.DIED, body.pair, struct.pack("<i", sig)))
             return

@@ -81,13 +81,15 @@ class Arrival:
                 for shared, info in [*((True, info) for info in older), *newer]:
                     queue_signal(call, info, shared=shared)
                 p.infos.clear()
+                expired = self.tracer.cputimers.came_home(p, call, Used(*meta.used))
         except (NoRoom, BadImage) as error:
             if isinstance(error, NoPrivateSpace):
                 self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
             self.tracer.private.carrier.sent_back(p)
             self._send_back(p, link, deputy, str(error), flight_result, infos)
             return
-        self._came_home(p, link, deputy, meta, regs, flight_result, bool(infos or meta.pending), rebuild.owed)
+        signalled = bool(infos or meta.pending or expired)
+        self._came_home(p, link, deputy, meta, regs, flight_result, signalled, rebuild.owed)
 
     def _came_home(
         self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool,
@@ -108,7 +110,6 @@ class Arrival:
         if meta.mail is not None:
             self.tracer.mails.seen(p, *meta.mail)
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
-        p.used = Used(*meta.used)
         p.names, p.said = named(meta.vmas), Said.arrived(meta, owed)
         partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:

@@ -18,7 +18,7 @@ import msgspec
 from mosfs.abi.args import as_c_int
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
-from mosfs.calls import cputime, show
+from mosfs.calls import cputime, cputimers, show
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import NO_ARG, BadRequest, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls, own_files
@@ -170,6 +170,8 @@ class Away:
             self.tracer.mails.seen(p, news.filter_at, news.last)
         elif kind == Kind.CPU_TIME:
             p.used = Used(*cputime.FRAME.unpack(frame.payload))
+        elif kind == Kind.CPU_ALARM:
+            self.tracer.cputimers.rang(p)
         elif kind == Kind.SHOWN:
             p.shown = frame.payload
         elif kind == Kind.TITLE:
@@ -233,6 +235,8 @@ class Away:
             lib.mos_unpin(self.tracer.pump)
         if request.nr in CLOSING and self.tracer.mails.closing_away(p, deputy, request):
             return
+        if cputimers.concerns(request.nr, request.args):
+            self.tracer.cputimers.before(p, deputy, request)
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block
         self.make(p, deputy, request, hasten=seen != p.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
@@ -314,7 +318,11 @@ class Away:
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
         self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), request.memory)
-        deputy.start(request, lambda result: self.send(p, Kind.FORK_REPLY, struct.pack("<q", result)))
+
+        def done(result: int) -> None:
+            self.send(p, Kind.FORK_REPLY, struct.pack("<q", result) + self.tracer.cputimers.newborn(result))
+
+        deputy.start(request, done)
 
     def _mask(self, p: Program, deputy: Deputy, mask: int) -> None:
         """The body has blocked signals: until its next call this is all that tells the deputy."""
@@ -383,6 +391,7 @@ class Away:
         args = (path, argv, envp, 0, 0, 0)
         if order.nr == SYS_EXECVEAT:
             args = (order.dirfd, path, argv, envp, order.flags, 0)
+        self.tracer.cputimers.synced(p, deputy)
         deputy.start(Request(order.nr, args, order.mask))
         assert deputy.flight is not None
         deputy.flight.big = big
@@ -441,7 +450,7 @@ class Away:
         sig = status & 0x7F or signal.SIGKILL
         if sig != signal.SIGKILL:
             self._reset_handler(p, deputy, sig)
-            deputy.set_mask(0)
+            deputy.set_mask(deputy.mask & ~(1 << (sig - 1)))
             os.kill(p.pid, sig)
             deputy.park()
         else:
@@ -512,6 +521,8 @@ class Away:
         flight, outs = deputy.finish(result)
         self.tracer.traces.returned(p, result, "home")
         outs = self.tracer.cputime.outs(p, flight.request, result, outs)
+        if cputimers.concerns(flight.request.nr, flight.request.args):
+            self.tracer.cputimers.made(p, deputy, flight.request.nr, flight.request.args)
         deputy.state = State.READY
         deputy.interrupting = False
         if p.sleeping is not None:

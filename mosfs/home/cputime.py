@@ -40,7 +40,8 @@ class CpuTime:
         if nr in cputime.WAITS:
             pid, again = cputime.child(nr, args, result, read)
             waited = p.dead.get(pid, Used()) if again else p.dead.pop(pid, Used())
-        return Totals(p.used, p.children_used, waited)
+        other = self.programs.get(cputime.clock_pid(args[0])) if nr == cputime.CLOCK_GETTIME else None
+        return Totals((other or p).used, p.children_used, waited)
 
     def outs(self, p: Program, request: Request, result: int, outs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """What a deputy's call brings back, completed."""
@@ -55,9 +56,11 @@ class CpuTime:
             (at, cputime.completed(nr, request.args, data, account) + data[size:] if at == wanted else data) for at, data in outs
         ]
 
-    def watch(self, p: Program, nr: int) -> None:
-        """At the entry of such a call at home: stop at its end, if there may be something to add."""
-        p.watched = nr in cputime.WAITS or any(p.used) or any(p.children_used)
+    def watch(self, p: Program, nr: int, *, other: bool = False) -> None:
+        """At the entry of such a call at home: stop at its end, if there may be something to add.
+
+        ``other``: it asks about another process."""
+        p.watched = nr in cputime.WAITS or other or any(p.used) or any(p.children_used)
         p.task.cont(request=SYSCALL if p.watched or p.called is not None else CONT)
 
     def complete(self, p: Program, regs: Any) -> None:

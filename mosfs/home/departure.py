@@ -25,7 +25,7 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import merge
-from mosfs.migrate.rebuild import clear, kept_at_home, stop_cpu_timers, unregister_rseq
+from mosfs.migrate.rebuild import clear, kept_at_home, unregister_rseq
 from mosfs.migrate.shown import overlaid
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -259,8 +259,8 @@ class Departure:
         keep = kept_at_home(*title_at(p.pid)) + deputy.kept.pages
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             unregister_rseq(call, p.task.peek_rseq())
-            stop_cpu_timers(call)
             clear(call, merge(keep))
+            self.tracer.cputimers.left(p, call)
         self.tracer.private.carrier.left(p)
         p.deputy = deputy
         p.sleeping = p.carry = None

@@ -334,6 +334,7 @@ class Moves:
         if old is not None:
             self.drop(p, old)
         self.tracer.away.release_answers(p)
+        self.tracer.cputimers.tell(p)
         self.finish(p, "")
 
     def failed(self, p: Program, link: Link | None, reason: str) -> None:

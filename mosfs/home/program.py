@@ -14,6 +14,7 @@ from typing import Any
 from mosfs.abi.flags import AT_FDCWD
 from mosfs.balance.account import Account
 from mosfs.calls.cputime import Used
+from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request
 from mosfs.calls.timeouts import Wait
@@ -159,6 +160,10 @@ class Program:
     idle: Idle | None = None  # as it was when we interrupted it
     wait: Wait | None = None  # it is in a call with a limited time that is made again
     used: Used = field(default_factory=Used)  # CPU time away, in all
+    counted: Used = field(default_factory=Used)  # of it, what its timers of CPU time know of
+    owing: dict[int, int] = field(default_factory=dict)  # ns by which single timers know less
+    alarm: Alarm = field(default_factory=Alarm)  # when its host will tell of that
+    overdue: bool = False  # it is asked to stop because its limit of CPU time is reached
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
     names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled

@@ -17,11 +17,12 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
-from mosfs.calls import cputime
+from mosfs.calls import cputime, cputimers
 from mosfs.home.away import AFFINITY, Away
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.controls import Controls
 from mosfs.home.cputime import CpuTime
+from mosfs.home.cputimers import CpuTimers
 from mosfs.home.debugged import Debugged
 from mosfs.home.mail import Mails
 from mosfs.home.moves import Moves
@@ -107,6 +108,7 @@ class Tracer:
         self.opens = Opens(self)
         self.statistics = Statistics(self)
         self.cputime = CpuTime(self.programs)
+        self.cputimers = CpuTimers(self)
         self.private = Private(self)
         self.timers: list[tuple[float, int]] = []
         self.traces = Traces(self)
@@ -168,7 +170,8 @@ class Tracer:
         """Microseconds until something is due."""
         now = time.monotonic()
         due = min(self.next_clock, next(iter(self.newcomers.values()), self.next_clock))
-        for moment in (self.away.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due()):
+        moments = (self.away.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due(), self.cputimers.due())
+        for moment in moments:
             if moment is not None:
                 due = min(due, moment)
         for sending in (self.moves.copying.timeout(), self.private.carrier.timeout()):
@@ -184,6 +187,7 @@ class Tracer:
         self.mails.park_idle(now)
         self.moves.retry(now)
         self.waits.expire(now)
+        self.cputimers.look(now)
         self.private.carrier.step()
         self.away.run_backlog()
         self._introduce(now)
@@ -192,6 +196,7 @@ class Tracer:
             self._update_clocks()
             self.traces.flush()
             self.statistics.tick(now)
+            self.cputimers.tick()
             self.private.reap_all()
             if self.control.sock is None:
                 self.connect()
@@ -432,6 +437,8 @@ class Tracer:
             if p.interrupted:
                 self.transfers.mend(p)
                 self.waits.stopped(p)
+            if p.overdue:
+                self.cputimers.stopped(p)
             if not self.moves.departure.stopped(p, Stop.TRAP):
                 self.go_on(p)
         elif stop is Stop.SYSCALL:
@@ -487,6 +494,7 @@ class Tracer:
         p.names, p.said = [], Said()
         p.sleeping, p.wait = None, None
         p.infos.clear()
+        p.owing.clear()
         self.mails.exec_done(p)
         p.comm = comm_of(p.pid)
         if p.next_settings is not None:
@@ -497,6 +505,7 @@ class Tracer:
         if p.next_native:
             p.native, p.next_native = True, False
         p.place = Place.HOME
+        self.cputimers.limit_changed(p)
         page = self._first_page()
         files = self._fetch_private(p)
         try:
@@ -581,9 +590,11 @@ class Tracer:
         if p.private is not None and self.private.trapped(p, regs, nr):
             return
         if nr in cputime.CALLS:
-            self.cputime.watch(p, nr)
+            self.cputime.watch(p, nr, other=nr == cputime.CLOCK_GETTIME and cputime.clock_pid(regs.rdi) > 0)
         elif nr in PATH_ARG:
             self.opens.trapped(p, regs, nr)
+        elif nr == cputimers.TIMER_SETTIME:
+            self.cputimers.absolute(p, regs)
         elif row is None:
             self.policy.illegal(p, regs, nr)
         else:

@@ -25,10 +25,7 @@ from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes, status_sets
 
 SYS_BRK, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 12, 13, 131, 157
 SYS_RESTART_SYSCALL, SYS_GET_ROBUST_LIST = 219, 274
-SYS_GETITIMER = 36
 PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
-#: ITIMER_VIRTUAL and ITIMER_PROF
-CPU_TIMERS = (1, 2)
 
 RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
 
@@ -152,10 +149,6 @@ def capture(
         head, length = task.read_words(layout.SCRATCH, 2)
         robust = (head, length)
     dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
-    timers = []
-    for which in CPU_TIMERS:
-        call.must(SYS_GETITIMER, which, layout.SCRATCH)
-        timers.append(task.read(layout.SCRATCH, 32))
     with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
         aux = auxv.read()
     return ImageMeta(
@@ -181,13 +174,11 @@ def capture(
         shown=shown,
         home=home,
         dumpable=dumpable,
-        cpu_timers=timers,
         guards=guards_of(task.pid, said, vmas),
     )
 
 
 _LIMIT_NAMES = {
-    b"Max cpu time": resource.RLIMIT_CPU,
     b"Max stack size": resource.RLIMIT_STACK,
     b"Max address space": resource.RLIMIT_AS,
     b"Max data size": resource.RLIMIT_DATA,
@@ -196,17 +187,31 @@ _LIMIT_NAMES = {
 
 def limits_of(pid: int) -> dict[int, tuple[int, int]]:
     """The limits that shape memory, from /proc: prlimit(2) on another user's process needs CAP_SYS_RESOURCE."""
+    shown = _shown_limits(pid)
+    return {which: shown[name] for name, which in _LIMIT_NAMES.items()}
+
+
+def cpu_limit(pid: int) -> tuple[int, int]:
+    """RLIMIT_CPU, soft and hard, in seconds; -1 for none."""
+    return _shown_limits(pid)[b"Max cpu time"]
+
+
+def core_limit(pid: int) -> int:
+    """The soft RLIMIT_CORE in bytes; -1 for none."""
+    return _shown_limits(pid)[b"Max core file size"][0]
+
+
+def _shown_limits(pid: int) -> dict[bytes, tuple[int, int]]:
+    """/proc/PID/limits: name -> (soft, hard)."""
     try:
         with open(f"/proc/{pid}/limits", "rb") as text:
-            lines = text.read().splitlines()
+            lines = text.read().splitlines()[1:]
     except OSError as error:
         raise TaskGone(pid) from error
     found = {}
     for line in lines:
-        which = _LIMIT_NAMES.get(line[:25].rstrip())
-        if which is not None:
-            soft, hard = (-1 if word == b"unlimited" else int(word) for word in line[25:].split()[:2])
-            found[which] = (soft, hard)
+        soft, hard = (-1 if word == b"unlimited" else int(word) for word in line[25:].split()[:2])
+        found[line[:25].rstrip()] = (soft, hard)
     return found
 
 

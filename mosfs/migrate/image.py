@@ -53,7 +53,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
 
     ``waiting``: the program is inside a forwarded call whose answer is still to come; its registers stand before it.
     ``mail``: address of its struct interested and the last message it read, if home may not know them.
-    ``cpu_timers``: struct itimerval of ITIMER_VIRTUAL and ITIMER_PROF, which count where the program computes.
+    ``cpu_timers``: empty; timers of CPU time stay at home (`mosfs.calls.cputimers`).
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.

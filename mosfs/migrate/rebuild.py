@@ -18,7 +18,6 @@ from typing import Any
 
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE
 from mosfs.abi.memory import GROWS_DOWN, MADV_DONTNEED, MADV_GUARD_INSTALL, MAP_DROPPABLE, map_flags
-from mosfs.migrate.capture import CPU_TIMERS
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta
 from mosfs.migrate.maps import Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
@@ -32,7 +31,7 @@ SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL
 SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQUEUEINFO = 160, 218, 273, 334, 297
 PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
 RSEQ_FLAG_UNREGISTER = 1
-SYS_MADVISE, SYS_SETITIMER, SYS_RT_SIGTIMEDWAIT = 28, 38, 128
+SYS_MADVISE, SYS_RT_SIGTIMEDWAIT = 28, 128
 #: No descriptor.
 MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -59,13 +58,6 @@ def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
     """Unmap everything but ``keep`` (sorted ranges) and the kernel's gate page."""
     for start, end in minus([(layout.PAGE * 16, layout.USER_END)], keep):
         call.must(SYS_MUNMAP, start, end - start)
-
-
-def stop_cpu_timers(call: Calls) -> None:
-    """A deputy computes nothing for the program: these timers run in the body."""
-    call.task.write(layout.SCRATCH, bytes(32))
-    for which in CPU_TIMERS:
-        call(SYS_SETITIMER, which, layout.SCRATCH)
 
 
 def unregister_rseq(call: Calls, rseq: tuple[int, int, int]) -> None:
@@ -265,9 +257,6 @@ class Rebuild:
             call(SYS_SET_ROBUST_LIST, *meta.robust)
         if meta.rseq[0]:
             call(SYS_RSEQ, meta.rseq[0], meta.rseq[1], 0, meta.rseq[2])
-        for which, timer in zip(CPU_TIMERS, meta.cpu_timers):
-            self.task.write(layout.SCRATCH, timer)
-            call(SYS_SETITIMER, which, layout.SCRATCH)
         for shared, info in meta.pending:
             self.queue(info, shared=shared)
         regs = regs_from(meta.regs)

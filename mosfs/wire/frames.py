@@ -48,6 +48,7 @@ class Kind(IntEnum):
     MAIL_TABLE = 40  # the program's descriptors for direct communication
     COPY = 30  # pre-copy to the host of this MoveOrder
     STAYED = 31  # STEP_OUT is not followed: reason
+    CPU_ALARM = 32  # CPU time as in CPU_TIME, in all and of user: tell when it is reached; in the other direction: it is
     FETCH = 71  # before EXECED: send the private files home
     # host -> tracer
     CALL = 48

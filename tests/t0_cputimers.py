@@ -1,0 +1,71 @@
+"""Arithmetic of timers of CPU time (`mosfs.calls.cputimers`)."""
+
+from __future__ import annotations
+
+import pytest
+
+from mosfs.calls.cputime import Used, clock_pid
+from mosfs.calls.cputimers import Alarm, PosixTimer, concerns, earliest, of_kernel, posix_timers, spent
+
+#: proc(5), /proc/PID/timers: of the process's CPU time, of its thread's in user mode, of real time, of a device.
+TIMERS = """ID: 3
+signal: 10/00007ffd00000001
+notify: signal/pid.77
+ClockID: -6
+ID: 4
+signal: 0/0000000000000000
+notify: none/pid.77
+ClockID: -3
+ID: 5
+signal: 34/0000000000000000
+notify: signal/pid.77
+ClockID: 1
+ID: 6
+signal: 14/0000000000000000
+notify: signal/pid.77
+ClockID: -29
+"""
+
+
+@pytest.mark.parametrize(("left", "interval", "used", "after"), [
+    (100, 0, 40, (60, 0)),
+    (100, 0, 100, (0, 1)),
+    (100, 0, 1000, (0, 1)),
+    (100, 30, 100, (30, 1)),
+    (100, 30, 110, (20, 1)),
+    (100, 30, 165, (25, 3)),
+])
+def test_what_is_left(left: int, interval: int, used: int, after: tuple[int, int]) -> None:
+    assert spent(left, interval, used) == after
+
+
+def test_timers_of_cpu_time_are_found() -> None:
+    assert posix_timers(TIMERS, 77) == [PosixTimer(3, 10, -6, False), PosixTimer(4, 0, -3, True)]
+    assert posix_timers("", 77) == []
+
+
+@pytest.mark.parametrize(
+    ("clock", "pid"), [(2, 0), (3, 0), (-6, 0), (-2, 0), (0, -1), (1, -1), (-29, -1), (~77 << 3 | 2, 77), (7, -1)]
+)
+def test_whose_clock_it_is(clock: int, pid: int) -> None:
+    assert clock_pid(clock & 0xFFFFFFFF) == pid
+
+
+def test_the_earliest_of_all_decides() -> None:
+    used = Used(1000, 500)
+    alarm = earliest([(70, True), (300, False), (200, False)], used)
+    assert alarm == Alarm(1700, 1070)
+    assert not alarm.reached(Used(1069, 600)) and alarm.reached(Used(1070, 0)) and alarm.reached(Used(700, 1000))
+    assert alarm.wait(Used(1000, 500)) == pytest.approx(70e-9) and alarm.wait(Used(5000, 0)) == 0
+    assert earliest([], used) == Alarm() and not Alarm().reached(Used(10**18, 10**18))
+
+
+def test_calls_that_concern_them() -> None:
+    assert concerns(38, (1, 0, 0, 0, 0, 0)) and concerns(36, (2, 0, 0, 0, 0, 0)) and not concerns(38, (0, 0, 0, 0, 0, 0))
+    assert concerns(160, (0, 1, 0, 0, 0, 0)) and concerns(302, (5, 0, 0, 0, 0, 0)) and not concerns(302, (0, 7, 0, 0, 0, 0))
+    assert concerns(223, (9, 0, 0, 0, 0, 0)) and not concerns(222, (9, 0, 0, 0, 0, 0))
+
+
+def test_the_kernels_own_siginfo() -> None:
+    info = of_kernel(27)
+    assert len(info) == 128 and info[:12] == bytes([27, 0, 0, 0, 0, 0, 0, 0, 128, 0, 0, 0]) and not any(info[12:])
