@@ -25,7 +25,7 @@ from mosfs.home import registers
 from mosfs.migrate.image import PAGES_HEADER
 from mosfs.migrate.maps import read_maps
 from mosfs.migrate.rebuild import Rebuild
-from mosfs.trace import layout
+from mosfs.trace import layout, xstate
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.embark import embark
 from mosfs.trace.inject import Calls
@@ -215,13 +215,20 @@ def test_all_six_arguments_arrive() -> None:
             assert program.task.read(where, len(head)) == head
 
 
+def floating_point(task: Task) -> bytes:
+    """Its extended state, but for whether the processor counts SSE registers of zeros as in use, which changes by itself."""
+    state = bytearray(xstate.read(task))
+    state[512] |= 3
+    return bytes(state)
+
+
 def test_a_session_blocks_signals_and_puts_everything_back() -> None:
     with seized("/bin/true") as program:
         program.embark()
         task = program.task
         mask = 1 << (signal.SIGUSR2 - 1)
         task.set_mask(mask)
-        before = regs_bytes(task.peek_regs()), task.peek_xstate()
+        before = regs_bytes(task.peek_regs()), floating_point(task)
         with Calls(task) as call:
             assert task.peek_mask() == ALL_SIGNALS & ~(1 << (signal.SIGKILL - 1) | 1 << (signal.SIGSTOP - 1))
             os.kill(task.pid, signal.SIGUSR2)
@@ -229,7 +236,7 @@ def test_a_session_blocks_signals_and_puts_everything_back() -> None:
             assert [call(nr("getpid")) for _ in range(3)] == [task.pid] * 3
         assert task.peek_mask() == mask
         task.set_regs(call.base)
-        assert (regs_bytes(task.peek_regs()), task.peek_xstate()) == before
+        assert (regs_bytes(task.peek_regs()), floating_point(task)) == before
         task.cont()
         status = decode(task.wait())  # what waited comes now, and SIGUSR2 stays blocked
         assert status == Status(Stop.SIGNAL, signal.SIGTERM)

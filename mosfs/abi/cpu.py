@@ -1,4 +1,8 @@
-"""What this processor offers programs, as one line that nodes exchange before a program moves (manual, chapter 3).
+"""What a processor offers programs, and what a program has made use of (manual, chapter 3).
+
+Nodes tell it each other as one line. A program does not need all that its node has: an instruction that another node lacks raises
+SIGILL there, which its host sees before the program does (`suspects`), and state that is not in use can be missing
+(`mosfs.abi.xstate`). Only what changes results without a fault must be there beforehand (`SILENT`).
 
 The line: sorted names of /proc/cpuinfo's flags that a program can notice, then ``xcr0=HEX`` (the state components the
 kernel enables for programs, which follow from the flags; Intel SDM volume 1, chapter 13) and ``sigframe=BYTES``
@@ -7,7 +11,9 @@ kernel enables for programs, which follow from the flags; Intel SDM volume 1, ch
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from struct import iter_unpack
 
@@ -51,24 +57,116 @@ def features() -> str:
     return describe(Path("/proc/cpuinfo").read_text(), sigframe_size(Path("/proc/self/auxv").read_bytes()))
 
 
-def _split(line: str) -> tuple[set[str], int, int]:
+#: Flags whose instructions do something else where the processor does not know them: LZCNT is executed as BSR, TZCNT as BSF (Intel
+#: SDM volume 2, "LZCNT", "TZCNT"; AMD APM volume 3, the same). What else older processors take for another instruction are hints
+#: (PREFETCHW, CLDEMOTE, PAUSE, XACQUIRE, ENDBR64, RDSSP ...), which change no result.
+SILENT = frozenset({"abm", "bmi1"})
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """A line, taken apart. ``xcr0``: the state components that programs have; ``sigframe``: bytes of a signal frame, or 0."""
+
+    flags: frozenset[str]
+    xcr0: int
+    sigframe: int
+
+
+@lru_cache(maxsize=64)
+def parse(line: str) -> Processor:
+    """ValueError if it makes no sense; flags that we do not know are left out, since no program here can have used them."""
     words = line.split()
     values = dict(word.split("=", 1) for word in words if "=" in word)
-    flags = {word for word in words if "=" not in word}
-    return flags, int(values.get("xcr0", "0"), 16), int(values.get("sigframe", "0"))
+    xcr0, sigframe = int(values.get("xcr0", "0"), 16), int(values.get("sigframe", "0"))
+    if not (0 <= xcr0 < 1 << 64 and 0 <= sigframe < 1 << 20):
+        raise ValueError(f"processor features out of range: xcr0={xcr0:x} sigframe={sigframe}")
+    return Processor(frozenset(words) & USER_FLAGS, xcr0, sigframe)
 
 
-def missing(used: str, offered: str) -> list[str]:
-    """Why a program that used ``used`` cannot run where ``offered`` is all there is; empty if it can.
+def sensible(line: str) -> str:
+    """``line``, which somebody else sent; "" (unknown) if it makes no sense."""
+    try:
+        parse(line)
+    except ValueError:
+        return ""
+    return line
 
-    Names of flags, ``xcr0=HEX`` of the state components that are not there, and ``sigframe=BYTES`` if the same
-    components are laid out differently (vendors place some at different offsets).
-    """
-    flags, xcr0, frame = _split(used)
-    flags_there, xcr0_there, frame_there = _split(offered)
-    absent = sorted(flags - flags_there)
-    if xcr0 & ~xcr0_there:
-        absent.append(f"xcr0={xcr0 & ~xcr0_there:x}")
-    elif xcr0 == xcr0_there and frame and frame_there and frame != frame_there:
-        absent.append(f"sigframe={frame}")
-    return absent
+
+def union(one: str, other: str) -> str:
+    """The line of what a program may have seen that was at two nodes."""
+    if one == other or not other:
+        return one
+    a, b = parse(one), parse(other)
+    return " ".join([*sorted(a.flags | b.flags), f"xcr0={a.xcr0 | b.xcr0:x}", f"sigframe={max(a.sigframe, b.sigframe)}"])
+
+
+def required(seen: str, needs: Iterable[str] = ()) -> list[str]:
+    """What a program that has seen the features ``seen`` and is known to use ``needs`` must find at a node."""
+    return sorted((parse(seen).flags & SILENT) | set(needs))
+
+
+def missing(needed: Iterable[str], offered: str) -> list[str]:
+    """Which of the flags ``needed`` a node with the line ``offered`` lacks, sorted."""
+    return sorted(set(needed) - parse(offered).flags)
+
+
+def lacks(names: Iterable[str], node: str) -> str:
+    """The reason that users read."""
+    return f"needs {' '.join(names)}, which {node or 'the home-node'} lacks"
+
+
+_LEGACY_PREFIXES = frozenset(b"\x66\xf2\xf3\x2e\x36\x3e\x26\x64\x65\x67\xf0")
+#: Opcode map, or opcode, of an instruction (`opcode_map`): the flags that may stand for it.
+_ROWS = """
+    vex   avx avx2 avx_ifma avx_ne_convert avx_vnni avx_vnni_int16 avx_vnni_int8 bmi1 bmi2 cmpccxadd f16c fma fma4 gfni sha512
+    vex   sm3 sm4 vaes vpclmulqdq amx_bf16 amx_complex amx_fp16 amx_int8 amx_tile avx512f avx512dq avx512bw
+    evex  apx gfni vaes vpclmulqdq
+    xop   xop tbm lwp
+    rex2  apx
+    0f38  adx aes gfni movbe movdir64b movdiri enqcmd raoint sha_ni sse4_1 sse4_2 ssse3 user_shstk
+    0f3a  aes gfni pclmulqdq sha_ni sse4_1 sse4_2 ssse3
+    0f01  clzero mwaitx ospke pku rdpru rdtscp rtm serialize xgetbv1 xsave user_shstk
+    0fae  clflush clflushopt clwb fsgsbase fxsr ptwrite sse sse2 user_shstk waitpkg xsave xsaveopt
+    0fc7  cx16 cx8 rdpid rdrand rdseed xsavec
+    0fb8  popcnt
+    0f0d  3dnowprefetch prefetchwt1
+    0f0f  3dnow 3dnowext
+    0f    cmov mmx mmxext pni sse sse2 sse4a
+    c6c7  rtm
+    9e9f  lahf_lm
+"""
+
+
+def _table(rows: str) -> dict[str, frozenset[str]]:
+    table: dict[str, set[str]] = {"evex": {flag for flag in USER_FLAGS if flag.startswith("avx512")}}
+    for name, *flags in (line.split() for line in rows.strip().splitlines()):
+        table.setdefault(name, set()).update(flags)
+    return {name: frozenset(flags) for name, flags in table.items()}
+
+
+_BY_MAP = _table(_ROWS)
+
+
+def opcode_map(code: bytes) -> str:
+    """The row of `_BY_MAP` for the instruction at the start of ``code`` (Intel SDM volume 2, 2.1 to 2.7); "" for none."""
+    at = 0
+    while at < len(code) and code[at] in _LEGACY_PREFIXES:
+        at += 1
+    if at < len(code) and code[at] & 0xF0 == 0x40:
+        at += 1
+    first, second = (*code[at : at + 2], 0, 0)[:2]
+    if first == 0x0F:
+        name = f"0f{second:02x}"
+        return "" if second == 0x0B else name if name in _BY_MAP else "0f"
+    if first == 0x8F and second & 0x1F >= 8:  # else it is POP
+        return "xop"
+    if first in (0xC6, 0xC7) and second == 0xF8:
+        return "c6c7"
+    return {0x62: "evex", 0xC4: "vex", 0xC5: "vex", 0xD5: "rex2", 0x9E: "9e9f", 0x9F: "9e9f"}.get(first, "")
+
+
+def suspects(code: bytes, lacking: Iterable[str]) -> list[str]:
+    """The instruction at the start of ``code`` has raised SIGILL: which of the flags ``lacking`` here may stand for it, sorted.
+
+    Empty: it is illegal everywhere."""
+    return sorted(_BY_MAP.get(opcode_map(code), frozenset()) & set(lacking))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from mosfs.abi.cpu import missing
+from mosfs.abi import cpu
 from mosfs.balance.cost import load_of
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.spawner import Spawner
@@ -42,19 +42,14 @@ Ask = Callable[[str, GuestRequest], Coroutine[None, None, None]]
 
 
 def refusal(
-    request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, features: str, pending: int, load: int = 0
+    request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, pending: int, load: int = 0
 ) -> str:
     """Why this node does not take the guest, for its log; "" if it does. ``load``: of this node with it."""
-    try:
-        lacking = missing(request.features, features)
-    except ValueError:
-        return "its processor features make no sense"
     direct = len(request.direct_token), len(request.direct_key)
     reasons = {
         "its node is not in our map": not known,
         "blocked": blocked,
         f"needs {request.need_mb} MB, {free_mb} MB are free": request.need_mb > free_mb,
-        f"uses processor features that are not here: {' '.join(lacking)}": bool(lacking),
         "too many guests are arriving": pending >= MAX_PENDING,
         f"it pays below a load of {request.below}, and here it would be {load}": 0 < request.below < load,
         "bad token or key": len(request.token) != TOKEN_SIZE or len(request.key) != KEY_SIZE,
@@ -112,10 +107,12 @@ class Channels:
         near = self.world.map.near(target)
         await self.ask(target, GuestRequest(
             request.req, request.pid, request.uid, request.comm, request.need_mb, request.features, token, key, near,
-            direct_token, direct_key, request.below,
+            direct_token, direct_key, request.below, request.needs,
         ))
         sock = await connect_data(self.world.ip, target, self.world.port, token)
-        ready = ChannelReady(request.req, key, target, self.world.port, near, direct_token, direct_key)
+        hello = self.world.nodes[target].hello
+        features = cpu.sensible(hello.features) if hello is not None else ""
+        ready = ChannelReady(request.req, key, target, self.world.port, near, direct_token, direct_key, features)
         tracer.post(ready, for_another_process(sock))
 
     # ------------------------------------------------------------------- target side
@@ -126,12 +123,15 @@ class Channels:
         self.expected = {token: entry for token, entry in self.expected.items() if entry.until > now}
         status = self.world.me.status
         reason = refusal(
-            request, known=self.world.map.contains(home), blocked=self.world.blocked, features=self.features,
+            request, known=self.world.map.contains(home), blocked=self.world.blocked,
             free_mb=status.mem_free if status else 0, pending=len(self.expected), load=self._load_with_one_more(now),
         )
+        lacking = [] if reason else cpu.missing(request.needs, self.features)
+        if lacking:
+            reason = cpu.lacks(lacking, self.world.ip)
         if reason:
             log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
-            return GuestRefuse(request.req, REFUSED)
+            return GuestRefuse(request.req, reason if lacking else REFUSED)
         self._unseen[home, request.pid] = now + ARRIVING
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
@@ -165,7 +165,7 @@ class Channels:
         else:
             spawn = SpawnHost(
                 entry.home, request.uid, request.comm, request.key, request.token, request.near, self.socket_path,
-                self.world.map.contains(entry.home),
+                self.world.map.contains(entry.home), cpu.sensible(request.features),
             )
             self.spawner.spawn(spawn, for_another_process(sock))
 

@@ -77,6 +77,9 @@ class Body:
     carry: Carry | None = None  # it is in the middle of a transfer that a move cut short
     seen: int = 0  # SIGNAL frames received
     seq: int = 0  # number of the call it waits in
+    features: str = ""  # all that the program has seen of processors (`abi.cpu`)
+    escapes: int = 0  # so often an instruction was illegal here and it was to go elsewhere
+    faulted: bool = False  # it stands before such an instruction
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
     names: list[Vma] = field(default_factory=list)  # the files that its memory shows, as home knows them

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from mosfs.abi import cpu
-from mosfs.abi.texts import Text, text
+from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import cputime, cputimers, partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
@@ -37,7 +37,7 @@ from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.properties import Said
-from mosfs.migrate.rebuild import NoRoom
+from mosfs.migrate.rebuild import NoRoom, Unsuited
 from mosfs.migrate.shown import named
 from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
@@ -71,6 +71,11 @@ from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 IMAGE_PATIENCE = 30.0
 
 
+def why_not(error: Exception) -> str:
+    """What home is told of an image that cannot be built here."""
+    return str(error) if isinstance(error, Unsuited) else Reason.INCOMPLETE
+
+
 class Host:
     def __init__(self, spawn_order: SpawnHost, data: socket.socket) -> None:
         self.home = spawn_order.home
@@ -79,6 +84,7 @@ class Host:
         self.near = spawn_order.near
         self.token = spawn_order.token
         self.own_cluster = spawn_order.own_cluster
+        self.home_features = spawn_order.features
         self.channel = Channel(data, spawn_order.key, opener=False)
         self.control = ControlLink(spawn_order.socket)
         self.config = Config("", 0, {})
@@ -293,6 +299,8 @@ class Host:
             self.serve.mmap_data(body, frame.payload)
         elif kind == Kind.ABOUT:
             self.statistics.about(body, frame.payload)
+        elif kind == Kind.STAYED and body.faulted:
+            self.signals.stays(body)
         elif kind == Kind.STAYED:
             self.control.send(GuestStayed(body.pid, frame.payload.decode("utf-8", "replace")))
         elif kind == Kind.STOP:
@@ -318,7 +326,7 @@ class Host:
         except (NoRoom, BadImage, OSError) as error:
             self.log(f"origpid={frame.pair} from={self.home} cannot be built: {error}", 30)
             self._skip_image(frame.pair)
-            self.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
+            self.channel.send(Kind.FAIL, frame.pair, why_not(error).encode())
             self.had_bodies = True
             return
         if body is not None:
@@ -334,9 +342,6 @@ class Host:
         """A complete body from the image that ``head`` begins and ``source`` carries; None if it was dropped meanwhile."""
         self._image_ended = False
         meta = image.decode(head.payload)
-        lacking = cpu.missing(meta.features, self.features)
-        if lacking:
-            raise NoRoom(f"CPU features {' '.join(lacking)}")
         private, opening = self.private.settle(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self.pump)
@@ -393,6 +398,7 @@ class Host:
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
         partial.restore(body.task, signed(body.regs.rax), body.carry)
         body.names = named(body.meta.vmas)
+        body.features = body.meta.features
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.ready_at = time.monotonic()

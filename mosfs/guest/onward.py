@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mosfs.abi import cpu
 from mosfs.guest.body import Body, State
 from mosfs.guest.sending import Sending, connect
 from mosfs.migrate import image
@@ -13,6 +14,7 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.migrate.shown import overlaid
+from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
@@ -168,6 +170,8 @@ class Onward:
             self.host.channel.send(Kind.CANNOT, body.pair, b"busy")
         elif body.state in (State.WAITING, State.RUNNING) and not self._files_ahead(body, order):
             self.host.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
+        elif body.state in (State.WAITING, State.POST) and self._unsuited(body, order):
+            return
         elif body.state is State.WAITING and body.map_request is None:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
             if self.host.serve.once_only(body):
@@ -215,9 +219,15 @@ class Onward:
             if not body.paused:
                 self.resumed(body)
             return
+        order = None if order is _HOME else order
+        if self._unsuited(body, order):
+            body.interrupting = False
+            if not body.paused:
+                self.resumed(body)
+            return
         body.paused = False
         regs = user_regs(body.task.peek_regs(), Stop.TRAP)
-        self._capture(body, None if order is _HOME else order, regs, waiting=False)
+        self._capture(body, order, regs, waiting=False)
 
     def _capture(self, body: Body, order: MoveOrder | None, regs: Any, *, waiting: bool) -> None:
         host = self.host
@@ -236,9 +246,13 @@ class Onward:
                 shown = clocks.last_shown(page, host.clock.ticks())
             with Calls(body.task, base=copy_regs(regs)) as call:
                 meta = capture(
-                    call, regs, vmas, pid=body.pair, uid=host.uid, features=host.features, home=host.home,
+                    call, regs, vmas, pid=body.pair, uid=host.uid, features=cpu.union(host.features, body.features),
+                    home=host.home,
                     shown=Timer(shown.realtime, shown.monotonic), pending=True, said=body.said,
                 )  # fmt: skip
+            there = self._features(order)
+            if there and (small := stack_too_small(meta, host.features, there)):
+                raise CannotMove(small)
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.carry, body.seq, body.seen, body.used()
             if body.mail is not None:
@@ -254,6 +268,17 @@ class Onward:
             body.state = State.LEAVING
             self.resume(body)
             host.channel.send(Kind.CANNOT, body.pair, str(reason).encode())
+
+    def _features(self, order: MoveOrder | None) -> str:
+        return self.host.home_features if order is None else order.features
+
+    def _unsuited(self, body: Body, order: MoveOrder | None) -> bool:
+        """What the stopped body uses of the processor just now has no place where it shall go. Home is told, and asks again."""
+        lacking = state_lacking(body.task, self.host.features, self._features(order))
+        if lacking:
+            reason = cpu.lacks(lacking, "" if order is None else order.ip)
+            self.host.channel.send(Kind.CANNOT, body.pair, f"busy: {reason}".encode())
+        return bool(lacking)
 
     def _send_onward(self, body: Body, meta: image.ImageMeta, order: MoveOrder) -> None:
         """Over a connection of its own; a failure is told to home, which says RESUME."""

@@ -366,7 +366,7 @@ class Serve:
 
     def forked(self, body: Body) -> None:
         local = body.task.event_message()
-        child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
+        child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since, features=body.features)
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
         child.settings, child.account.decay = body.settings, body.account.decay

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import errno
+import signal
 import struct
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from mosfs.abi import cpu
 from mosfs.guest.body import Body, State
 from mosfs.guest.serve import UC_SIGMASK
 from mosfs.migrate.capture import RESTARTS, user_regs
 from mosfs.migrate.rebuild import queue_signal
+from mosfs.migrate.suits import illegal_instruction
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import CONT, NOTHING, SINGLESTEP, copy_regs, status_sets
 from mosfs.wire.frames import Kind
+from mosfs.wire.orders import OutOrder
 
 if TYPE_CHECKING:
     from mosfs.guest.host import Host
 
 SIGTRAP = 5
+#: So often a body asks to go where an instruction is not illegal.
+MOST_ESCAPES = 20
 #: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV SYS
 _FAULTS = frozenset({4, 5, 7, 8, 11, 31})
 
@@ -72,6 +80,8 @@ class Signals:
             body.saved_mask = None
             body.task.cont()
             return
+        if sig == signal.SIGILL and self._elsewhere(body):
+            return
         sets = status_sets(body.pid)
         if sets["SigCgt"] >> (sig - 1) & 1:
             self._handler_called(body, sig)
@@ -83,6 +93,24 @@ class Signals:
             self.host.mails.when_settled(body, lambda: self.host.channel.send(Kind.DIED, body.pair, struct.pack("<i", sig)))
             return
         body.task.cont()  # nothing of this node may act on the program
+
+    def _elsewhere(self, body: Body) -> bool:
+        """An instruction is illegal here that the program may have seen elsewhere: there it shall be made again. Home decides."""
+        lacking = cpu.missing(cpu.parse(body.features).flags, self.host.features)
+        needs = illegal_instruction(body.task, lacking) if lacking and body.escapes < MOST_ESCAPES else []
+        if needs:
+            body.escapes += 1
+            body.faulted = body.paused = True
+            order = OutOrder("", why=cpu.lacks(needs, self.host.config.ip), needs=needs)
+            self.host.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
+        return bool(needs)
+
+    def stays(self, body: Body) -> None:
+        """It cannot leave just now. It makes the instruction again, and so asks again; in the end the signal is the program's."""
+        body.faulted = False
+        if body.paused and not body.held:
+            body.paused = False
+            body.task.cont()
 
     def _handler_called(self, body: Body, sig: int) -> None:
         """SA_RESETHAND: the kernel resets the handler here; home must do the same."""

@@ -189,7 +189,9 @@ class Away:
             if reason and p.link is link:
                 self.send(p, Kind.STAYED, reason.encode())
 
-        if p.move is not None:
+        if order.needs:
+            self.tracer.moves.escape(p, order.needs, link.ip, done)
+        elif p.move is not None:
             done("another move is under way")
         elif order.why and p.settings.lock == 1:
             done("it is locked (mosrun -L)")

@@ -9,6 +9,7 @@ import errno
 import time
 from typing import TYPE_CHECKING, Any
 
+from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.syscalls import Away as AwayRule
 from mosfs.abi.texts import Reason
@@ -27,6 +28,7 @@ from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import clear, kept_at_home, unregister_rseq
 from mosfs.migrate.shown import overlaid
+from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.idle import idle
@@ -84,11 +86,20 @@ class Departure:
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
             self._later(p, "signals do not cease")
             return False
+        if lacking := self._unsuited(p):
+            self._later(p, lacking)  # it may be in use for a moment only
+            return False
         if p.move.phase is Phase.ARMING:
             self.moves.copying.arm(p, stop)
         else:
             self.depart(p, stop)
         return True
+
+    def _unsuited(self, p: Program) -> str:
+        """Why the target cannot hold the state of the processor that the program uses just now; "" if it can."""
+        link = p.move.link if p.move is not None else None
+        lacking = state_lacking(p.task, self.tracer.features, link.features) if link is not None else []
+        return cpu.lacks(lacking, link.ip) if link is not None and lacking else ""
 
     def deliverable(self, p: Program) -> bool:
         sets = status_sets(p.pid)
@@ -116,6 +127,8 @@ class Departure:
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.regs, move.stopped = stay, original
         try:
+            if unsuited := self._unsuited(p):
+                raise CannotMove(unsuited)
             vmas = overlaid(mappings_of(p.pid, p.said, move.copy), p.names)
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
@@ -185,9 +198,12 @@ class Departure:
     def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
         meta = capture(
-            call, regs, vmas, pid=p.pid, uid=p.uid, features=self.tracer.features, home=self.tracer.config.ip,
+            call, regs, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.config.ip,
             shown=Timer(shown.realtime, shown.monotonic), pending=False, said=p.said,
         )  # fmt: skip
+        link = p.move.link if p.move is not None else None
+        if link is not None and link.features and (small := stack_too_small(meta, self.tracer.features, link.features)):
+            raise CannotMove(small)
         meta.seq = p.seq  # what it waits for will be answered with this number
         meta.private = self.tracer.private.carrier.manifest(p)
         return meta

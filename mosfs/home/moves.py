@@ -21,6 +21,7 @@ although the body may already have computed: all that others could see of it pas
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -28,12 +29,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.arrival import Arrival
 from mosfs.home.copying import Copying
 from mosfs.home.departure import Departure
 from mosfs.home.program import Link, Move, Phase, Place, Program
 from mosfs.migrate.precopy import NOTHING_EARLY
+from mosfs.migrate.suits import illegal_instruction
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.stops import Stop
@@ -52,6 +55,8 @@ RETRY_BUSY = 0.005
 ALL_HOME = MoveOrder("", 0, b"", b"", True)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
 MAX_TRIES = 2000
+#: How CANNOT begins when the body stands where it cannot be captured just now.
+BUSY = "busy"
 SYS_EXIT_GROUP = 231
 
 
@@ -106,6 +111,10 @@ class Moves:
         reason = (p.bound if move.target else "") or ("stopped by a signal" if p.halted else "")
         if reason:
             self._tell(p, move, reason)
+            return
+        lacking = cpu.missing(p.demand.needs, self.tracer.features) if move.why and not (move.target or move.escapes) else []
+        if lacking:
+            self._tell(p, move, cpu.lacks(lacking, ""))
             return
         p.move = move
         self.tracer.announce(p)
@@ -227,7 +236,9 @@ class Moves:
         self.requests[number] = p
         need = max(p.settings.needmem, 0)
         asked = self.tracer.control.send(
-            OpenChannel(number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away, move.below)
+            OpenChannel(
+                number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away, move.below, p.demand.required
+            )
         )
         if not asked:
             del self.requests[number]
@@ -250,14 +261,16 @@ class Moves:
         if p is None or p.move is None or p.move.phase is not Phase.CHANNEL:
             passed.close()
             return
-        link = Link(Channel(passed, message.key, opener=True), message.target, message.near)
+        link = Link(Channel(passed, message.key, opener=True), message.target, message.near, message.features)
         self.channels[id(link)] = link
         move = p.move
         move.link = link
         link.programs.add(p.pid)
         move.phase = Phase.PREPARING
         if p.away:
-            move.order = MoveOrder(message.target, message.port, message.direct_token, message.direct_key, message.near)
+            move.order = MoveOrder(
+                message.target, message.port, message.direct_token, message.direct_key, message.near, message.features
+            )
 
     def prepared(self, link: Link) -> None:
         """PREPARED: the program needs to stand still only from now on."""
@@ -326,6 +339,7 @@ class Moves:
         move = p.move
         if move is None or move.link is not link or move.phase is not Phase.GO:
             return
+        p.demand.ran_at(link.ip, link.features)
         if p.place is Place.LEAVING:
             self.departure.commit(p, link, move)
             return
@@ -364,14 +378,44 @@ class Moves:
         self.finish(p, reason)
 
     def cannot(self, p: Program, reason: str) -> None:
-        """CANNOT of the old host: "busy" if the body stands where it cannot be captured just now, else the image went nowhere."""
+        """CANNOT of the old host: BUSY (": " and why) if it cannot be captured just now, else the image went nowhere."""
         move = p.move
-        if reason == "busy":
+        if reason.startswith(BUSY):
             self.tracer.away.release_answers(p)
             if move is None or self.retry_later(p):
                 return
         if move is not None:
-            self._resume_old(p, reason)
+            self._resume_old(p, reason.removeprefix(BUSY).removeprefix(": ") or BUSY)
+
+    # ------------------------------------------------------------------ illegal instructions
+
+    def escape(self, p: Program, needs: list[str], node: str, done: Callable[[str], None]) -> None:
+        """An instruction of ``p`` is illegal where it is (``node``, "" at home): it goes where the flags ``needs`` are."""
+        needs = sorted(cpu.USER_FLAGS & set(needs))
+        refuge = p.demand.refuge(needs)
+        p.demand.needs |= set(needs)
+        why = cpu.lacks(needs, node)
+        if refuge is None:
+            done(why)
+        else:
+            self.request(p, Move(refuge, refuge or "home", done=done, why=why, hurry=True, escapes=True))
+
+    def escapes(self, p: Program, sig: int) -> bool:
+        """A signal is about to be delivered at home. True if it means that the program must go on where it was before."""
+        if sig != signal.SIGILL or not p.demand.foreign:
+            return False
+        lacking = cpu.missing(cpu.parse(p.demand.seen).flags, self.tracer.features)
+        needs = illegal_instruction(p.task, lacking)
+        if not needs:
+            return False
+        p.held = True
+
+        def done(reason: str) -> None:
+            if reason and p.held:
+                self.tracer.resume(p, signal.SIGILL)
+
+        self.escape(p, needs, "", done)
+        return True
 
     def times(self) -> bytes:
         extras = self.tracer.clock.extras()

@@ -20,6 +20,7 @@ from mosfs.calls.request import Request
 from mosfs.calls.timeouts import Wait
 from mosfs.home.calltrace import CallTrace
 from mosfs.home.deputy import Deputy, Kept
+from mosfs.home.processor import Demand
 from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
@@ -64,6 +65,7 @@ class Link:
     channel: Channel
     ip: str
     near: bool
+    features: str = ""  # of the node there (`abi.cpu`), "" if unknown
     programs: set[int] = field(default_factory=set)
 
 
@@ -123,6 +125,7 @@ class Move:
     inside: Request | None = None  # the call that it leaves in: the deputy makes it as soon as the program is away
     below: int = 0  # the target takes it only while its load stays below this
     why: str = ""  # why it is moved, "" if somebody wishes it
+    escapes: bool = False  # an instruction is illegal where it is
     hurry: bool = False  # home is short of memory: nothing goes ahead
 
 
@@ -133,6 +136,7 @@ class Program:
     task: Task
     uid: int
     settings: Settings
+    demand: Demand  # of a processor
     comm: str = ""
     place: Place = Place.STARTING
     link: Link | None = None
@@ -220,7 +224,7 @@ class Program:
         """At home, alone in its memory, and nobody wants anything of it."""
         return self.place is Place.HOME and not (
             self.leader or self.threads or self.native or self.held or self.halted or self.interrupted or self.watched
-            or self.filters or self.disinherits or self.infos
+            or self.filters or self.disinherits or self.infos or self.demand.foreign
             or any(
                 state is not None for state in (
                     self.deputy, self.private, self.inherited, self.carry, self.asleep, self.sleeping,

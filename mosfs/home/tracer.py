@@ -29,6 +29,7 @@ from mosfs.home.moves import Moves
 from mosfs.home.opens import Opens
 from mosfs.home.policy import Policy
 from mosfs.home.private import Private
+from mosfs.home.processor import Demand
 from mosfs.home.program import Place, Program
 from mosfs.home.registers import arguments
 from mosfs.home.settings import inherit, of_child
@@ -339,7 +340,8 @@ class Tracer:
             if parent is None:
                 raise
             uid = parent.uid  # it has ended since; its bookkeeping follows
-        p = Program(task, uid, settings if parent is None else of_child(settings))
+        demand = Demand(self.features) if parent is None else parent.demand.copy()
+        p = Program(task, uid, settings if parent is None else of_child(settings), demand)
         if parent is not None:
             p.place, p.link = parent.place, parent.link
             p.trace = parent.trace
@@ -491,6 +493,7 @@ class Tracer:
         self.release_vfork(p)
         self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
+        p.demand = Demand(self.features)
         p.names, p.said = [], Said()
         p.sleeping, p.wait = None, None
         p.infos.clear()
@@ -567,6 +570,8 @@ class Tracer:
     def _signal(self, p: Program, sig: int) -> None:
         regs = p.task.peek_regs()
         self.moves.departure.note_sleep(p, regs)
+        if self.moves.escapes(p, sig):
+            return
         if self.waits.spare(p, regs, sig):
             self.transfers.mend(p, again=p.interrupted)
         elif (p.carry is not None or p.wait is not None) and self.waits.hears(p, sig):

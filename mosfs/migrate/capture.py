@@ -18,7 +18,7 @@ from mosfs.migrate.maps import CannotMove, read_maps, travelling
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import Range, merge
-from mosfs.trace import layout
+from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes, status_sets
@@ -158,7 +158,8 @@ def capture(
         comm=comm_of(task.pid),
         features=features,
         regs=regs_bytes(regs),
-        xstate=task.peek_xstate(),
+        xstate=xstate.read(task),
+        xlayout=list(xstate.own_layout()),
         mask=call.mask,
         actions=actions(call, sets["SigCgt"]),
         ignored=sets["SigIgn"],

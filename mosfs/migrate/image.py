@@ -12,6 +12,7 @@ import struct
 
 import msgspec
 
+from mosfs.abi import cpu, xstate
 from mosfs.abi.memory import ALL_BITS
 from mosfs.wire.messages import LastMessage
 
@@ -56,6 +57,8 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``cpu_timers``: empty; timers of CPU time stay at home (`mosfs.calls.cputimers`).
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
+    ``features``: all that the program has seen of processors (`abi.cpu`); ``xlayout``: where ``xstate`` keeps its components
+    (`abi.xstate.Layout`).
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``guards``: pages that MADV_GUARD_INSTALL has closed (madvise(2)), as ranges.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
@@ -93,6 +96,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     used: tuple[int, int] = (0, 0)
     private: bytes = b""
     guards: list[tuple[int, int]] = []
+    xlayout: list[tuple[int, int, int]] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -119,8 +123,13 @@ def decode(data: bytes) -> ImageMeta:
     _in_order(meta.guards, "guard")
     if any(vma.prot & ~7 or vma.flags & ~ALL_BITS for vma in meta.vmas):
         raise BadImage("a mapping has unknown properties")
-    if len(meta.mm) != 11 or len(meta.regs) != 216:
+    if len(meta.mm) != 11 or len(meta.regs) != 216 or len(meta.altstack) != 24:
         raise BadImage("wrong structure sizes")
+    try:
+        cpu.parse(meta.features)
+        xstate.checked(meta.xlayout, len(meta.xstate))
+    except ValueError as error:
+        raise BadImage(f"processor state: {error}") from error
     return meta
 
 

@@ -16,14 +16,16 @@ import struct
 from bisect import bisect_right
 from typing import Any
 
+from mosfs.abi import cpu
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE
 from mosfs.abi.memory import GROWS_DOWN, MADV_DONTNEED, MADV_GUARD_INSTALL, MAP_DROPPABLE, map_flags
+from mosfs.abi.xstate import Lacking, checked
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta
 from mosfs.migrate.maps import Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
 from mosfs.migrate.properties import Property, calls_for, owed
 from mosfs.migrate.ranges import Range, common, merge, minus
-from mosfs.trace import layout
+from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, regs_from
 
@@ -52,6 +54,8 @@ def _hidden(new: list[Piece]) -> list[Piece]:
         else:
             found.append((start, end, 0, kind))
     return found
+class Unsuited(NoRoom):
+    """The processor here lacks what the program uses just now. The text says what, for users."""
 
 
 def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
@@ -261,7 +265,10 @@ class Rebuild:
             self.queue(info, shared=shared)
         regs = regs_from(meta.regs)
         regs.cs, regs.ss, regs.ds, regs.es, regs.fs, regs.gs = 0x33, 0x2B, 0, 0, 0, 0
-        self.task.set_xstate(meta.xstate)
+        try:
+            xstate.write(self.task, meta.xstate, checked(meta.xlayout, len(meta.xstate)))
+        except Lacking as lacking:
+            raise Unsuited(cpu.lacks(lacking.features, "the node")) from lacking
         call.mask = meta.mask
         return regs
 

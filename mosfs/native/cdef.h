@@ -194,4 +194,5 @@ long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long
 int mos_queue(int tgid, int tid, int sig, void *info);
 unsigned long mos_rdtsc(void);
 unsigned long mos_xcr0(void);
+void mos_cpuid(unsigned int leaf, unsigned int subleaf, unsigned int *out);
 const unsigned char *mos_vdso(int *len);

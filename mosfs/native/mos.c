@@ -634,13 +634,6 @@ unsigned long mos_rdtsc(void)
     return __rdtscp(&aux);
 }
 
-unsigned long mos_xcr0(void)
-{
-    unsigned lo, hi;
-    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-    return (unsigned long)hi << 32 | lo;
-}
-
 const unsigned char *mos_vdso(int *len)
 {
     *len = sizeof vdso_image;

@@ -20,7 +20,6 @@ O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_SECCOMP = 1, 2, 4, 8, 16, 0x80
 O_SUSPEND_SECCOMP, SETOPTIONS = 0x200000, 0x4200
 OPTIONS = O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC | O_SECCOMP
 
-NT_X86_XSTATE = 0x202
 SIGINFO_SIZE = 128
 ALL_SIGNALS = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -105,16 +104,6 @@ class Task:
         status = ffi.new("int *")
         if check(lib.mos_stand(self.pid, regs, status), "stop", self.pid):
             raise TaskGone(self.pid, int(status[0]))
-
-    def peek_xstate(self) -> bytes:
-        """NT_X86_XSTATE as the kernel gives it: FPU, SSE, AVX, AVX-512, PKRU."""
-        size = 16384
-        buffer = bytearray(size)
-        got = check(lib.mos_getregset(self.pid, NT_X86_XSTATE, ffi.from_buffer(buffer), size), "xstate", self.pid)
-        return bytes(buffer[:got])
-
-    def set_xstate(self, data: bytes) -> None:
-        check(lib.mos_setregset(self.pid, NT_X86_XSTATE, ffi.from_buffer(data), len(data)), "xstate", self.pid)
 
     def peek_mask(self) -> int:
         value = ffi.new("unsigned long *")

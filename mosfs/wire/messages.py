@@ -139,8 +139,8 @@ class OpenChannel(Msg, tag=7):
     """A tracer asks for a data channel to a new host on ``target`` (an IP). Answered by ChannelReady or ChannelFailed.
 
     ``direct``: the image will come from another host, so a second token and key are wanted for that connection.
-    ``features``: CPU features the image has used (`abi.cpu`), checked by the target. ``below``: it takes the program only while
-    its load with it is below this (0: whatever its load).
+    ``features``: those of the home-node (`abi.cpu`); ``needs``: flags that the program cannot do without, checked by the target.
+    ``below``: it takes the program only while its load with it is below this (0: whatever its load).
     """
 
     req: int
@@ -152,6 +152,7 @@ class OpenChannel(Msg, tag=7):
     features: str
     direct: bool = False
     below: int = 0
+    needs: list[str] = []
 
 
 class Report(Msg, tag=8):
@@ -369,7 +370,7 @@ class ChannelReady(Msg, tag=32):
     """The data channel's TCP socket travels beside this message (SCM_RIGHTS). Keys are 32 random bytes.
 
     ``direct_token`` and ``direct_key`` (if asked for) let another host send the image to ``target``:``port``.
-    ``near``: no compression (mosix.map, letter p).
+    ``near``: no compression (mosix.map, letter p). ``features``: those of the target (`abi.cpu`).
     """
 
     req: int
@@ -379,6 +380,7 @@ class ChannelReady(Msg, tag=32):
     near: bool
     direct_token: bytes = b""
     direct_key: bytes = b""
+    features: str = ""
 
 
 class ChannelFailed(Msg, tag=33):
@@ -461,6 +463,7 @@ class SpawnHost(Msg, tag=49):
     near: bool
     socket: str
     own_cluster: bool = True  #: its home-node belongs to our cluster (private.conf, C or G)
+    features: str = ""  #: those of its home-node (`abi.cpu`)
 
 
 class AdoptTracer(Msg, tag=50):
@@ -512,7 +515,8 @@ class PeerStatus(Msg, tag=65):
 
 
 class GuestRequest(Msg, tag=66):
-    """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``. ``below`` as in OpenChannel."""
+    """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``. ``below``, ``features`` and ``needs`` as
+    in OpenChannel."""
 
     req: int
     pid: int
@@ -526,6 +530,7 @@ class GuestRequest(Msg, tag=66):
     direct_token: bytes = b""
     direct_key: bytes = b""
     below: int = 0
+    needs: list[str] = []
 
 
 class GuestAccept(Msg, tag=67):

@@ -26,6 +26,7 @@ class MoveOrder(msgspec.Struct, array_like=True):
     token: bytes
     key: bytes
     near: bool
+    features: str = ""  #: those of the node there (`abi.cpu`)
 
 
 class ForkOrder(msgspec.Struct, array_like=True):
@@ -112,3 +113,4 @@ class OutOrder(msgspec.Struct, array_like=True):
     target: str
     below: int = 0
     why: str = ""
+    needs: list[str] = []  #: an instruction is illegal here: flags of processors that may stand for it (`abi.cpu.suspects`)

@@ -1,0 +1,104 @@
+"""The extended state of a processor (NT_X86_XSTATE) laid out for another one: pure functions.
+
+Every kernel shows this state in the standard format of XSAVE (Intel SDM volume 1, 13.4): 512 bytes of FXSAVE, a header of 64 bytes,
+then each component at the offset that CPUID leaf 0xD of *that* processor says. Where components are, and how much there is in
+all, differs between vendors, generations and kernels; what a component holds does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+LEGACY_SIZE, HEADER_SIZE = 512, 64
+HEADER_END = LEGACY_SIZE + HEADER_SIZE
+#: Where the header says which components are not in their initial state (XSTATE_BV).
+_IN_USE = slice(LEGACY_SIZE, LEGACY_SIZE + 8)
+#: The components that FXSAVE holds: x87 and SSE. Every x86_64 processor has them.
+LEGACY = 0b11
+PKRU = 9
+#: Tiles of AMX, which programs give back after each use (TILERELEASE). They do not travel while they are in use.
+STAYS = 1 << 17 | 1 << 18
+#: Protection keys as Linux sets them up for each program (pkeys(7)): it may use key 0 only.
+PKRU_DEFAULT = (0x55555554).to_bytes(4, "little")
+#: component: the flag of `cpu.USER_FLAGS` that users know it by
+NAMES = {2: "avx", 5: "avx512f", 6: "avx512f", 7: "avx512f", PKRU: "pku", 17: "amx_tile", 18: "amx_tile", 19: "apx"}
+
+
+class Component(NamedTuple):
+    """Component ``number`` of XCR0: ``size`` bytes at ``offset`` of the standard format."""
+
+    number: int
+    offset: int
+    size: int
+
+
+Layout = tuple[Component, ...]
+
+
+class Lacking(Exception):
+    """State in use has no place on this processor. ``features``: the flags that stand for it, sorted."""
+
+    def __init__(self, features: Iterable[str]) -> None:
+        self.features = sorted(set(features))
+        super().__init__(" ".join(self.features))
+
+
+def checked(rows: Iterable[tuple[int, int, int]], size: int) -> Layout:
+    """A layout that came with an image of ``size`` bytes: ValueError if it contradicts itself or them."""
+    layout = tuple(Component(*row) for row in rows)
+    end = HEADER_END
+    for c in sorted(layout, key=lambda c: c.offset):
+        if not (2 <= c.number < 63 and c.size > 0 and end <= c.offset and c.offset + c.size <= size):
+            raise ValueError(f"component {c.number} lies at {c.offset}, {c.size} bytes, of {size}")
+        end = c.offset + c.size
+    if len({c.number for c in layout}) != len(layout):
+        raise ValueError("a component is named twice")
+    return layout
+
+
+def name_of(number: int) -> str:
+    return NAMES.get(number, f"xstate{number}")
+
+
+def in_use(state: bytes, layout: Layout) -> list[Component]:
+    """The components whose contents differ from what a new program has. The header alone does not say: a processor may count a
+    component as in use after all of it has become zero again."""
+    bits = int.from_bytes(state[_IN_USE], "little")
+    return [c for c in layout if bits >> c.number & 1 and _matters(c, state[c.offset : c.offset + c.size])]
+
+
+def _matters(component: Component, contents: bytes) -> bool:
+    if component.number == PKRU:
+        return contents[:4] not in (bytes(4), PKRU_DEFAULT)
+    return any(contents)
+
+
+def lacking(state: bytes, layout: Layout, there: int) -> list[str]:
+    """The flags of components in use that a node whose XCR0 is ``there`` does not have."""
+    return sorted({name_of(c.number) for c in in_use(state, layout) if not (there & ~STAYS) >> c.number & 1})
+
+
+def arranged(state: bytes, layout: Layout, own: Layout, size: int) -> bytes:
+    """``state`` of another processor in our ``own`` layout of ``size`` bytes; `Lacking` if a component in use has no place here.
+
+    Components that are not in use there, or that only we have, are in their initial state.
+    """
+    if len(state) < HEADER_END or size < HEADER_END:
+        raise ValueError(f"{len(state)} bytes of state for {size}")
+    places = {c.number: c for c in own if not STAYS >> c.number & 1}
+    used = in_use(state, layout)
+    absent = [c for c in used if c.number not in places or places[c.number].size != c.size]
+    if absent:
+        raise Lacking(name_of(c.number) for c in absent)
+    made = bytearray(size)
+    made[:LEGACY_SIZE] = state[:LEGACY_SIZE]
+    bits = int.from_bytes(state[_IN_USE], "little") & LEGACY
+    contents = {c.number: state[c.offset : c.offset + c.size] for c in used}
+    if PKRU in places and PKRU not in contents:
+        contents[PKRU] = PKRU_DEFAULT.ljust(places[PKRU].size, b"\0")
+    for number, data in contents.items():
+        bits |= 1 << number
+        made[places[number].offset : places[number].offset + len(data)] = data
+    made[_IN_USE] = bits.to_bytes(8, "little")
+    return bytes(made)

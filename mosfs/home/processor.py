@@ -1,0 +1,56 @@
+"""What one program asks of a processor: features that it is known to use, and those that it has seen.
+
+A program sees a processor's features where it runs (CPUID), and chooses its code by them; so what it has seen since its exec is
+what it may come to use. Nothing of this is asked on equal machines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from mosfs.abi import cpu
+
+
+@dataclass(slots=True)
+class Demand:
+    """``home``: the home-node's line. ``needs``: flags that it has used where they were lacking. ``visited``: by IP, lines of the
+    nodes where it has run since its exec and that have what home lacks, the last one last."""
+
+    home: str
+    needs: frozenset[str] = frozenset()
+    visited: dict[str, str] = field(default_factory=dict)
+
+    def copy(self) -> Demand:
+        return replace(self, visited=dict(self.visited))
+
+    def ran_at(self, ip: str, line: str) -> None:
+        """It has run at the node ``ip`` (not at home), whose features are ``line``, "" if unknown."""
+        self.visited.pop(ip, None)
+        if not line or line == self.home or not cpu.missing(cpu.parse(line).flags, self.home):
+            return
+        self.visited[ip] = line
+
+    @property
+    def seen(self) -> str:
+        """The line of all features that it has seen."""
+        line = self.home
+        for other in self.visited.values():
+            line = cpu.union(line, other)
+        return line
+
+    @property
+    def required(self) -> list[str]:
+        """What a node must have that it is sent to. Home takes it in any case."""
+        return cpu.required(self.seen, self.needs)
+
+    @property
+    def foreign(self) -> bool:
+        """It may use what home lacks, so that SIGILL at home need not be real."""
+        return bool(self.visited)
+
+    def refuge(self, needs: list[str]) -> str | None:
+        """Where the flags ``needs`` are: "" for home, an IP, or None if nowhere that we know of."""
+        wanted = self.needs | set(needs)
+        if not cpu.missing(wanted, self.home):
+            return ""
+        return next((ip for ip, line in reversed(self.visited.items()) if not cpu.missing(wanted, line)), None)

@@ -1,0 +1,42 @@
+"""Whether a stopped program suits the processor of another node, beyond what `abi.cpu.missing` says beforehand."""
+
+from __future__ import annotations
+
+from mosfs.abi import cpu, xstate
+from mosfs.migrate.image import ImageMeta
+from mosfs.trace import xstate as states
+from mosfs.trace.task import Task, TaskGone
+
+_SI_KERNEL = 0x80  # si_code of signals that the kernel sends for another reason than a fault (sigaction(2))
+_LONGEST = 15  # bytes of an instruction
+_DISABLED = 2  # SS_DISABLE of struct stack_t (sigaltstack(2))
+
+
+def state_lacking(task: Task, here: str, there: str) -> list[str]:
+    """The flags of state in use that the node ``there`` has no place for. Costs nothing between equal processors."""
+    if not there or not cpu.parse(here).xcr0 & ~cpu.parse(there).xcr0:
+        return []
+    return xstate.lacking(states.read(task), states.own_layout(), cpu.parse(there).xcr0)
+
+
+def stack_too_small(meta: ImageMeta, here: str, there: str) -> str:
+    """Why a signal could not be delivered there: the program has made its signal stack for the smaller frames of here; or ""."""
+    frame = cpu.parse(there).sigframe
+    size = int.from_bytes(meta.altstack[16:24], "little")
+    disabled = int.from_bytes(meta.altstack[8:12], "little") & _DISABLED
+    if disabled or frame <= cpu.parse(here).sigframe or size >= frame:
+        return ""
+    return f"its signal stack of {size} bytes is too small for the {frame} bytes of a signal there"
+
+
+def illegal_instruction(task: Task, lacking: list[str]) -> list[str]:
+    """The task is about to get SIGILL: which of the flags ``lacking`` here may stand for the instruction that raised it, sorted.
+
+    Empty if it came from elsewhere (kill(2)), or the instruction is illegal everywhere."""
+    try:
+        code = int.from_bytes(task.peek_siginfo()[8:12], "little", signed=True)
+        text = bytearray(_LONGEST)
+        got = task.read_into(task.peek_regs().rip, text)
+    except (OSError, TaskGone):
+        return []
+    return cpu.suspects(bytes(text[:got]), lacking) if 0 < code < _SI_KERNEL else []

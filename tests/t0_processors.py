@@ -1,0 +1,212 @@
+"""Programs on processors that differ: what they need, what an illegal instruction was, and state laid out anew."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosfs.abi import cpu, xstate
+from mosfs.abi.xstate import PKRU, PKRU_DEFAULT, Component, Lacking, arranged, checked, in_use, lacking
+from mosfs.home.processor import Demand
+
+# Standard formats as CPUID leaf 0xD of real processors gives them: PKRU and AVX-512 move about.
+PLAIN = ()
+AVX = (Component(2, 576, 256),)
+INTEL = (*AVX, Component(5, 1088, 64), Component(6, 1152, 512), Component(7, 1664, 1024), Component(PKRU, 2688, 8))
+AMD = (*AVX, Component(5, 832, 64), Component(6, 896, 512), Component(7, 1408, 1024), Component(PKRU, 2432, 8))
+SIZES = {PLAIN: 576, AVX: 832, INTEL: 2696, AMD: 2440}
+
+
+def state(layout: xstate.Layout, contents: dict[int, bytes]) -> bytes:
+    """A state in which just these components are in use."""
+    made = bytearray(SIZES[layout])
+    made[:512] = bytes(range(256)) * 2
+    bits = xstate.LEGACY
+    for c in layout:
+        if c.number in contents:
+            bits |= 1 << c.number
+            made[c.offset : c.offset + c.size] = contents[c.number].ljust(c.size, b"\0")
+    made[512:520] = bits.to_bytes(8, "little")
+    return bytes(made)
+
+
+@pytest.mark.parametrize("there", [INTEL, AMD], ids=["intel", "amd"])
+@pytest.mark.parametrize("here", [INTEL, AMD, AVX], ids=["intel", "amd", "avx"])
+@given(data=st.data())
+def test_state_comes_back_as_it_was(here: xstate.Layout, there: xstate.Layout, data: st.DataObject) -> None:
+    """Out to another layout and back: the same components in use with the same contents."""
+    used = data.draw(st.sets(st.sampled_from([c.number for c in here])))
+    before = state(here, {c.number: data.draw(st.binary(min_size=1, max_size=c.size)) for c in here if c.number in used})
+    away = arranged(before, here, there, SIZES[there])
+    after = arranged(away, there, here, SIZES[here])
+    assert {c.number: after[c.offset :][: c.size] for c in in_use(after, here)} == {
+        c.number: before[c.offset :][: c.size] for c in in_use(before, here)
+    }
+    assert after[:512] == before[:512] == away[:512]
+    assert int.from_bytes(away[512:520], "little") & 3 == 3 and away[520:576] == bytes(56)
+
+
+def test_what_is_in_use_decides() -> None:
+    zmm = state(INTEL, {6: b"x"})
+    assert lacking(zmm, INTEL, 0x7) == ["avx512f"] and lacking(zmm, INTEL, 0x2E7) == []
+    with pytest.raises(Lacking) as error:
+        arranged(zmm, INTEL, AVX, SIZES[AVX])
+    assert error.value.features == ["avx512f"]
+    # counted as in use by the processor, and empty again: a copy loop has ended
+    assert lacking(state(INTEL, {6: b"", 7: b"\0" * 1024, 2: b""}), INTEL, 0x3) == []
+    assert arranged(state(INTEL, {2: b""}), INTEL, PLAIN, 576)[512:520] == (3).to_bytes(8, "little")
+
+
+def test_protection_keys_as_linux_sets_them_are_not_in_use() -> None:
+    assert lacking(state(INTEL, {PKRU: PKRU_DEFAULT}), INTEL, 0x7) == []
+    assert lacking(state(INTEL, {PKRU: b"\x05"}), INTEL, 0x7) == ["pku"]
+    came = arranged(state(AVX, {}), AVX, INTEL, SIZES[INTEL])
+    assert came[2688:2692] == PKRU_DEFAULT and int.from_bytes(came[512:520], "little") >> PKRU & 1
+
+
+def test_tiles_in_use_stay() -> None:
+    tiles = (*AVX, Component(18, 2816, 8192))
+    blob = bytearray(2816 + 8192)
+    blob[512:520] = (1 << 18).to_bytes(8, "little")
+    assert lacking(bytes(blob), tiles, 0x60007) == []
+    blob[2816] = 1
+    assert lacking(bytes(blob), tiles, 0x60007) == ["amx_tile"]
+
+
+@pytest.mark.parametrize("rows", [
+    [(2, 576, 300)], [(2, 500, 256)], [(1, 576, 8)], [(70, 576, 8)], [(2, 576, 0)], [(2, 576, -8)], [(2, 576, 64), (2, 640, 64)],
+    [(2, 576, 128), (5, 600, 64)],
+])
+def test_a_layout_that_contradicts_itself(rows: list[tuple[int, int, int]]) -> None:
+    with pytest.raises(ValueError):
+        checked(rows, 832)
+
+
+@given(st.binary(max_size=3000), st.lists(st.tuples(*3 * [st.integers(-1, 3000)]), max_size=4), st.sampled_from(list(SIZES)))
+def test_no_state_is_too_odd(blob: bytes, rows: list[tuple[int, int, int]], own: xstate.Layout) -> None:
+    try:
+        made = arranged(blob, checked(rows, len(blob)), own, SIZES[own])
+    except (ValueError, Lacking):
+        return
+    assert len(made) == SIZES[own]
+
+
+# --------------------------------------------------------------------------- illegal instructions
+
+
+INSTRUCTIONS = {
+    "vpaddq %zmm1, %zmm2, %zmm3": "avx512f",
+    "vpaddb %ymm17, %ymm1, %ymm2": "avx512bw",
+    "vpaddd %ymm1, %ymm2, %ymm3": "avx2",
+    "vaddps %ymm1, %ymm2, %ymm3": "avx",
+    "vfmadd231pd %ymm1, %ymm2, %ymm3": "fma",
+    "mulx %rax, %rbx, %rcx": "bmi2",
+    "andn %rax, %rbx, %rcx": "bmi1",
+    "crc32b %al, %ecx": "sse4_2",
+    "pshufb %xmm1, %xmm2": "ssse3",
+    "pmulld %xmm1, %xmm2": "sse4_1",
+    "aesenc %xmm1, %xmm2": "aes",
+    "pclmulqdq $0, %xmm1, %xmm2": "pclmulqdq",
+    "popcnt %rax, %rbx": "popcnt",
+    "movbe (%rdi), %rax": "movbe",
+    "adcx %rax, %rbx": "adx",
+    "sha256rnds2 %xmm0, %xmm1, %xmm2": "sha_ni",
+    "rdrand %rax": "rdrand",
+    "rdseed %eax": "rdseed",
+    "rdfsbase %rax": "fsgsbase",
+    "rdtscp": "rdtscp",
+    "xsaveopt (%rdi)": "xsaveopt",
+    "clwb (%rdi)": "clwb",
+    "tpause %eax": "waitpkg",
+    "xbegin .": "rtm",
+    "xend": "rtm",
+    "rdpkru": "ospke",
+    "vaesenc %zmm1, %zmm2, %zmm3": "vaes",
+    "vfmaddpd %xmm1,%xmm2,%xmm3,%xmm4": "fma4",
+    "prefetchw (%rdi)": "3dnowprefetch",
+    "lahf": "lahf_lm",
+    "cmpxchg16b (%rdi)": "cx16",
+    "vphaddbd %xmm1, %xmm2": "xop",
+    "gs movbe (%r9), %r10": "movbe",
+    "haddps %xmm1, %xmm2": "pni",
+    "clzero": "clzero",
+    "serialize": "serialize",
+}
+
+
+@pytest.fixture(scope="module")
+def machine_code(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What the assembler makes of each of them, at 32 bytes."""
+    folder = tmp_path_factory.mktemp("code")
+    source = folder / "all.s"
+    source.write_text("".join(f".p2align 5\n{line}\n" for line in INSTRUCTIONS))
+    subprocess.run(["gcc", "-c", source, "-o", folder / "all.o"], check=True)
+    subprocess.run(["objcopy", "-O", "binary", "-j", ".text", folder / "all.o", folder / "all.bin"], check=True)
+    code = Path(folder / "all.bin").read_bytes()
+    return {line: code[32 * n : 32 * n + 15] for n, line in enumerate(INSTRUCTIONS)}
+
+
+def test_what_an_instruction_may_be_of(machine_code: dict[str, bytes]) -> None:
+    assert {line: flag for line, flag in INSTRUCTIONS.items() if flag not in cpu.suspects(machine_code[line], cpu.USER_FLAGS)} == {}
+
+
+@pytest.mark.parametrize("code", [b"\x0f\x0b", b"\x06", b"\x90", b"", b"\xf0", b"\x48", b"\x8f\x00", b"\x66" * 15])
+def test_what_is_illegal_everywhere_is_of_nothing(code: bytes) -> None:
+    assert cpu.suspects(code, cpu.USER_FLAGS) == []
+
+
+@given(st.binary(max_size=15))
+def test_any_code_can_be_asked(code: bytes) -> None:
+    assert set(cpu.suspects(code, {"avx2", "avx512f"})) <= {"avx2", "avx512f"}
+
+
+# --------------------------------------------------------------------------- what a program needs
+
+
+RICH = "abm avx avx2 avx512f bmi1 sse sse2 xcr0=e7 sigframe=3000"
+MIDDLE = "abm avx avx2 bmi1 sse sse2 xcr0=7 sigframe=1500"
+POOR = "sse sse2 xcr0=3 sigframe=900"
+
+
+def test_only_what_changes_results_is_needed_beforehand() -> None:
+    assert Demand(RICH).required == ["abm", "bmi1"] and Demand(POOR).required == []
+    assert cpu.missing(Demand(RICH).required, POOR) == ["abm", "bmi1"]
+    visitor = Demand(POOR)
+    visitor.ran_at("10.0.0.2", RICH)
+    assert visitor.required == ["abm", "bmi1"]  # it may have chosen its code there
+
+
+def test_where_an_illegal_instruction_is_legal() -> None:
+    at_home = Demand(RICH)
+    assert at_home.refuge(["avx512f"]) == "" and not at_home.foreign
+    visitor = Demand(POOR)
+    assert visitor.refuge(["avx2"]) is None and not visitor.foreign
+    visitor.ran_at("10.0.0.3", RICH)
+    visitor.ran_at("10.0.0.2", MIDDLE)
+    assert visitor.foreign and visitor.refuge(["avx2"]) == "10.0.0.2" and visitor.refuge(["avx512f"]) == "10.0.0.3"
+    visitor.needs = frozenset({"avx512f"})
+    assert visitor.refuge(["avx2"]) == "10.0.0.3"
+    visitor.ran_at("10.0.0.3", POOR)  # another machine has the address now
+    assert visitor.refuge(["avx2"]) is None
+
+
+def test_equal_nodes_leave_no_trace() -> None:
+    program = Demand(RICH)
+    program.ran_at("10.0.0.2", RICH)
+    program.ran_at("10.0.0.3", POOR)
+    program.ran_at("10.0.0.4", "")
+    assert program.visited == {} and program.seen == RICH
+
+
+@pytest.mark.parametrize("line", ["xcr0=?", "xcr0=-1", "sigframe=99999999999", "sigframe=x", "xcr0=" + "f" * 17])
+def test_a_line_that_makes_no_sense_is_as_none(line: str) -> None:
+    assert cpu.sensible(line) == ""
+
+
+def test_an_unknown_flag_is_nothing() -> None:
+    assert cpu.parse("avx9 sse").flags == {"sse"} and cpu.missing(["avx9"], RICH) == ["avx9"]
+    assert cpu.lacks(["avx512f"], "10.0.0.3") == "needs avx512f, which 10.0.0.3 lacks"
