@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
@@ -13,7 +14,17 @@ settings.register_profile("mosfs", deadline=None, database=None, derandomize="MO
 settings.load_profile("mosfs")
 
 
+def default_signals() -> None:
+    """Undo what this process has inherited: ``make test &``, nohup and services ignore signals, or block them, and so would every
+    program that a test starts. SIGPIPE and SIGXFSZ are ignored by Python itself, which gives them back to its children."""
+    for number in sorted(signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
 def pytest_configure(config: pytest.Config) -> None:
+    default_signals()
     config.addinivalue_line("python_files", "t[0-9]_*.py")
     config.addinivalue_line("markers", "lint: ruff and mypy as tests; `make test` runs them by themselves first")
 
