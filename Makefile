@@ -55,7 +55,9 @@ $(STAMP): Makefile pyproject.toml setup.py $(wildcard mosfs/native/*.*)
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y $$missing >/dev/null; fi
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: mosfs needs Python 3.11 or newer")'
 	@[ -x $(BIN)/pip ] || { echo "setup: making .venv"; $(PYTHON) -m venv .venv; }
-	@echo "setup: building mosfs and installing it with its libraries in .venv"
-	@$(BIN)/python -m pip --disable-pip-version-check install -q -e '.[test]' --config-settings editable_mode=compat
+	@echo "setup: installing the libraries in .venv, and building the C module (a minute or two)"
+	@$(BIN)/python -m pip --disable-pip-version-check install -e '.[test]' --config-settings editable_mode=compat \
+	    | sed -un 's/^ *\(Collecting\|Building\|Installing\)\b/setup:   \1/p' | cut -c1-100
+	@echo "setup: the commands are in .venv/bin"
 	@$(BIN)/python -m mosfs.tools.install_launchers
 	@touch $@

@@ -133,11 +133,13 @@ def compare(case: Case, scale: float, plan: lab.Plan, place: Path, every: float)
     case.prepare(inputs, scale)
     command = [word.format(n=int(case.size * scale)) if case.size else word for word in case.command]
     environ = {"PATH": f"{place.parent / 'bin'}:{os.environ.get('PATH', os.defpath)}", **ENVIRONMENT}
+    tell(f"{case.name}: natively")
     native, native_seconds = run_once(command, environ, work, inputs)
     source = os.path.dirname(os.path.dirname(os.path.abspath(mosfs.__file__)))
     code = f"import sys; sys.path.insert(0, {source!r}); from mosfs.tools.moslab import main; sys.exit(main())"
     storm = [sys.executable, "-c", code, "storm", "--root", plan.root, "--every", str(every), "--seed", case.name,
              "--stats", str(stats), "--", "mosrun", "-e", *command]
+    tell(f"{case.name}: in a storm over {NODES} nodes (natively {native_seconds:.1f} s)")
     moved, storm_seconds = run_once(storm, environ, work, inputs)
     counts: dict[str, Any] = json.loads(stats.read_text()) if stats.exists() else storm_of_nothing()
     freezes = counts["freeze_ms"]
@@ -175,10 +177,12 @@ def private_lab(folder: Path) -> Iterator[lab.Plan]:
 
 
 def tell(text: str) -> None:
-    """Progress: on a terminal only, one line that is written over."""
+    """Progress, on standard error: on a terminal one line that is written over (by nothing at last), else a line each."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\033[K{text}")
-        sys.stderr.flush()
+    elif text:
+        sys.stderr.write(f"demo: {text}\n")
+    sys.stderr.flush()
 
 
 def chosen(names: str) -> tuple[list[Case], bool]:
@@ -196,18 +200,19 @@ def chosen(names: str) -> tuple[list[Case], bool]:
 def storms(cases: Sequence[Case], scale: float, every: float) -> list[Row]:
     """The first part: a row for each of ``cases``, told as a table."""
     rows = []
+    tell(f"a cluster of {NODES} nodes comes up")
     with tempfile.TemporaryDirectory(prefix="mosfs-demo-") as name, private_lab(Path(name)) as plan:
         scripts = Path(name) / "bin"
         scripts.mkdir()
         install_launchers.install(str(scripts))
         for number, case in enumerate(cases, 1):
-            tell(f"{number}/{len(cases)} {case.name}: natively, then in a storm over {NODES} nodes")
+            tell(f"{number}/{len(cases)} {case.name}: makes its input")
             place = Path(name) / f"case{number}"
             place.mkdir()
             rows.append(compare(case, scale, plan, place, every))
             shutil.rmtree(place)
         tell("")
-    print(table(rows))
+    print(table(rows), flush=True)
     for row in rows:
         for line in [*row.differences, *(f"{count} moves failed: {reason}" for reason, count in row.reasons.items())]:
             print(f"{row.name}: {line}")

@@ -156,7 +156,7 @@ def unequal_lab(root: str, base: str) -> Iterator[lab.Plan]:
             plan = replace(plan, cpus=CPUS).limited()
             lab.up(plan)
         except UserError as error:
-            print(f"no quotas of CPU time here ({error}): the nodes only declare different speeds")
+            print(f"no quotas of CPU time here ({error}): the nodes only declare different speeds", flush=True)
             plan = replace(plan, cpus=(), groups={}, speeds=[round(share * 10000) for share in CPUS])
             lab.up(plan)
         yield plan
@@ -188,7 +188,7 @@ def balance(folder: Path, base: str, svg: str = "") -> bool:
     goes."""
     with unequal_lab(str(folder / "lab"), base) as plan:
         shares = ", ".join(f"{share:g}" for share in CPUS)
-        print(f"4 nodes, with {shares} of a processor; {PROGRAMS} programs start on node 1, and move by themselves\n{TITLES}")
+        print(f"4 nodes, with {shares} of a processor; {PROGRAMS} programs start on node 1, and move by themselves\n{TITLES}", flush=True)
         film = Film(plan)
         shell = started(plan, folder)
         try:

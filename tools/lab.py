@@ -196,7 +196,7 @@ def up(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> None:
             prepare(plan)
             await_nodes({node: reaper.enter_context(start(node)) for node in plan.nodes()}, progress)
         except BaseException as error:
-            logs = _last_lines(error.node) if isinstance(error, NodeFailed) else ""
+            logs = _last_lines(error.node) if isinstance(error, NodeFailed) and not error.known else ""
             down(plan.root)
             if isinstance(error, OSError):
                 raise UserError(f"{error.filename or plan.root}: {error.strerror}") from error
@@ -206,11 +206,12 @@ def up(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> None:
 
 
 class NodeFailed(UserError):
-    """A node did not come up."""
+    """A node did not come up. ``known``: its mosd has said why, in one line."""
 
     def __init__(self, node: Node, why: str) -> None:
-        super().__init__(f"node {node.number} ({node.ip}) did not start: {why}")
-        self.node = node
+        reason = _reason(node)
+        super().__init__(f"node {node.number} ({node.ip}) did not start: {reason or why}")
+        self.node, self.known = node, bool(reason)
 
 
 def prepare(plan: Plan) -> None:
@@ -267,6 +268,15 @@ def await_nodes(started: Mapping[Node, subprocess.Popen[bytes]], progress: Calla
             elif time.monotonic() > deadline:
                 raise NodeFailed(node, f"no answer within {START_SECONDS:.0f} s")
         time.sleep(0.01)
+
+
+def _reason(node: Node) -> str:
+    """What the node's mosd said last when it could not start; "" when it said nothing, or failed in a way that needs its log."""
+    with suppress(OSError), open(node.paths.log, encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+        if lines and lines[-1].startswith("mosd: ") and not any(line.startswith("Traceback") for line in lines):
+            return lines[-1].removeprefix("mosd: ")
+    return ""
 
 
 def _last_lines(node: Node) -> str:

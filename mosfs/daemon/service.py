@@ -39,7 +39,7 @@ from mosfs.daemon.post import Post
 from mosfs.daemon.reload import Configuration, Reload
 from mosfs.daemon.spawner import Engine, Spawner
 from mosfs.daemon.tasks import guarded
-from mosfs.fuse.mount import mounted
+from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
 from mosfs.procfs.tree import Tree
 from mosfs.procfs.world import World
@@ -80,7 +80,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
             trio.run(_main, options, configuration, report)
     except Exception as failure:
         error = _innermost(failure)
-        if not isinstance(error, StartError | ConfigError):
+        if not isinstance(error, StartError | ConfigError | MountError):
             log.critical("mosd ends", exc_info=failure)
         report(str(error).partition("\n")[0])
         return 1

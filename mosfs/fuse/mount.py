@@ -16,8 +16,23 @@ from mosfs.fuse.operations import Operations
 
 log = logging.getLogger(__name__)
 
+DEVICE = "/dev/fuse"
 _MNT_DETACH = 2
+_NO_DEVICE = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class MountError(Exception):
+    """The tree cannot be mounted: one line for the administrator."""
+
+
+def require_fuse() -> None:
+    """`MountError` when this kernel, or this container, has no FUSE for us. libfuse would say it to the log only."""
+    try:
+        os.close(os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        hint = " (modprobe fuse; a container needs the device passed in)" if error.errno in _NO_DEVICE else ""
+        raise MountError(f"{DEVICE}: {error.strerror}{hint}") from None
 
 
 def detach(path: str) -> bool:
@@ -49,13 +64,20 @@ def heal(path: str) -> None:
 
 @contextmanager
 def mounted(operations: Operations, path: str) -> Iterator[None]:
-    """The tree is mounted at ``path``; unmounted on exit, even while somebody uses it. `pyfuse3.main` serves it."""
+    """The tree is mounted at ``path``; unmounted on exit, even while somebody uses it. `pyfuse3.main` serves it.
+
+    `MountError` when that cannot be.
+    """
+    require_fuse()
     heal(path)
     os.makedirs(path, exist_ok=True)
     options = {"fsname=mosd", "subtype=mosfs"}
     if os.geteuid() == 0:
         options.add("allow_other")
-    pyfuse3.init(operations, path, options)
+    try:
+        pyfuse3.init(operations, path, options)
+    except RuntimeError as error:  # libfuse has said why, to the log
+        raise MountError(f"{path}: cannot be mounted ({error}; the log says more)") from None
     try:
         yield
     finally:
