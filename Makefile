@@ -56,8 +56,9 @@ $(STAMP): Makefile pyproject.toml setup.py $(wildcard mosfs/native/*.*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "setup: mosfs needs Python 3.11 or newer")'
 	@[ -x $(BIN)/pip ] || { echo "setup: making .venv"; $(PYTHON) -m venv .venv; }
 	@echo "setup: installing the libraries in .venv, and building the C module (a minute or two)"
-	@$(BIN)/python -m pip --disable-pip-version-check install -e '.[test]' --config-settings editable_mode=compat \
-	    | sed -un 's/^ *\(Collecting\|Building\|Installing\)\b/setup:   \1/p' | cut -c1-100
+	@PYTHONUNBUFFERED=1 $(BIN)/python -m pip --disable-pip-version-check install -e '.[test]' \
+	    --config-settings editable_mode=compat \
+	    | sed -un 's/^\(.\{90\}\).*/\1.../; s/^ *\(Collecting\|Building\|Installing collected\)/setup:   \1/p'
 	@echo "setup: the commands are in .venv/bin"
 	@$(BIN)/python -m mosfs.tools.install_launchers
 	@touch $@

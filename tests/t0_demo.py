@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.tools import demo_balance, lab
+from mosfs.tools import demo, demo_balance, lab
 from mosfs.tools.demo_balance import FACTOR, INCREMENT, MODULUS, PROGRAMS, Film, Look, after
 
 
@@ -67,3 +67,16 @@ def test_the_chart_ends_a_node_where_it_left(film: Film) -> None:
     lines = chart.findall("{http://www.w3.org/2000/svg}polyline")
     assert [len(line.attrib["points"].split()) for line in lines] == [5, 5, 4, 5]
     assert "node 3 left" in [text.text for text in chart.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [
+    (False, "demo: bzip2: natively\ndemo: bzip2: in a storm\n"),
+    (True, "\r\033[Kbzip2: natively\r\033[Kbzip2: in a storm\r\033[K"),
+])
+def test_progress_is_told_with_and_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool, shown: str
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    for text in ("bzip2: natively", "bzip2: in a storm", ""):
+        demo.tell(text)
+    assert capsys.readouterr().err == shown

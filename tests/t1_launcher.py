@@ -122,7 +122,7 @@ def test_mosd_is_not_running(scripts: Path, tmp_path: Path) -> None:
     done = run(scripts, tmp_path, "mosrun", "true")
     assert done.returncode == 125
     socket_name = f"{tmp_path}/run/mosd/sock"
-    assert done.stderr == f"mosrun: MOSIX is not running on this computer (no mosd answers at {socket_name})\n"
+    assert done.stderr == f"mosrun: MOSIX is not running on this computer (no mosd answers at {socket_name}): run mosd(8)\n"
 
 
 @pytest.mark.parametrize(("program", "status", "text"), [
@@ -187,3 +187,16 @@ def test_native_outside_of_mosix_needs_no_mosd(scripts: Path, tmp_path: Path) ->
 def test_installing_refuses_a_path_with_blanks() -> None:
     with pytest.raises(ValueError, match="blanks"):
         install_launchers.script("mosrun:main", "/a b/python", "/x")
+
+
+def test_a_folder_that_others_may_not_enter_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine"
+    (mine / "bin").mkdir(parents=True)
+    mine.chmod(0o700)
+    assert install_launchers.closed("/usr/bin") == ""
+    assert (mine / "bin").is_relative_to(install_launchers.closed(str(mine / "bin")))
+    monkeypatch.setattr(sys, "argv", ["install_launchers", str(mine / "bin")])
+    assert install_launchers.main() == 0
+    assert capsys.readouterr().out.startswith("setup: other users may not enter /")

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import mosfs
+from mosfs.fuse import mount
 
 pytestmark = pytest.mark.root
 
@@ -72,6 +74,15 @@ class Node:
             [sys.executable, "-m", "mosfs.tools.mosd", "--tracer=fake_engine", "--host=fake_engine", *options],
             env={**os.environ, "PYTHONPATH": path, "MOSIX_ROOT": str(self.root)}, capture_output=True, text=True,
             timeout=60, check=False,
+        )
+
+    def command(self, line: str) -> subprocess.CompletedProcess[str]:
+        """Run one of our commands as on this node."""
+        name, *words = line.split()
+        code = f"import sys; sys.path.insert(0, {str(HERE.parent)!r}); from mosfs.tools.{name} import main; sys.exit(main())"
+        return subprocess.run(
+            [sys.executable, "-c", code, *words], env={**os.environ, "MOSIX_ROOT": str(self.root)}, capture_output=True, text=True,
+            check=False, timeout=60,
         )
 
     @property
@@ -203,6 +214,10 @@ def test_killed_and_started_again(pair: tuple[Node, Node]) -> None:
         with pytest.raises(OSError) as caught:
             os.listdir(node.mount)
         assert caught.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        for command in ("mosps", "mosctl status", "mosmon --once", "mosbestnode", f"mosmigrate {os.getpid()} 2", "moskillall",
+                        "mossetpe -r", "mostimeof 1", "mosrun true"):
+            done = node.command(command)
+            assert done.returncode in (1, 125) and done.stderr.endswith(": run mosd(8)\n") and done.stderr.count("\n") == 1, command
         assert node.start().returncode == 0
         until(lambda: node.read(f"proc/{os.getpid()}/needmem") == "7")
         node.stop()
@@ -310,8 +325,54 @@ def test_in_the_foreground(make: Callable[..., Node]) -> None:
     path = os.pathsep.join([str(Path(mosfs.__file__).parent.parent), str(HERE)])
     with subprocess.Popen(
         [sys.executable, "-m", "mosfs.tools.mosd", "--foreground", "--tracer=fake_engine", "--host=fake_engine",
-         "--root", str(node.root)], env={**os.environ, "PYTHONPATH": path},
+         "--root", str(node.root)], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
     ) as daemon:
         until(lambda: node.read("node/pid") == str(daemon.pid))
+        os.kill(daemon.pid, signal.SIGHUP)
         daemon.terminate()
-        assert daemon.wait(timeout=20) == 0
+        _, told = daemon.communicate(timeout=20)
+    assert daemon.returncode == 0
+    assert f"node {node.ip} is up" in told and "SIGTERM: ending" in told
+    assert not (node.root / "var/log/mosd.log").exists()
+
+
+def test_the_log_is_opened_again(pair: tuple[Node, Node]) -> None:
+    """logrotate moves it away and sends SIGHUP; what the helpers say is in the new one too."""
+    node = pair[0]
+    log = node.root / "var/log/mosd.log"
+    log.rename(node.root / "var/log/mosd.log.1")
+    os.kill(node.pid, signal.SIGHUP)
+    until(log.exists)
+    os.kill(node.pid, signal.SIGUSR1)
+    until(lambda: "tasks:" in node.log)
+    log.rename(node.root / "var/log/mosd.log.2")
+    (server,) = (pid for pid in processes(node.root) if Path(f"/proc/{pid}/comm").read_text() == "mos-forkserver\n")
+    os.kill(node.pid, signal.SIGHUP)
+    until(log.exists)
+    os.kill(server, signal.SIGKILL)
+    until(lambda: "fork server ended" in node.log)
+
+
+@pytest.mark.parametrize("device", ["/nonexistent/fuse", "/"])
+def test_no_fuse_is_one_line(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(mount, "DEVICE", device)
+    with pytest.raises(mount.MountError) as error:
+        mount.require_fuse()
+    assert str(error.value).startswith(f"{device}: ") and "\n" not in str(error.value)
+
+
+def test_mosd_without_fuse_says_so(make: Callable[..., Node]) -> None:
+    """In a mount name space where nothing is at /dev/fuse."""
+    node = make(1)
+    code = f"import sys; sys.path.insert(0, {str(HERE.parent)!r}); from mosfs.tools.mosd import main; sys.exit(main())"
+    hide = (
+        'touch null && mount --bind /dev/null null && mount -t tmpfs none /dev && touch /dev/null && mount --bind null /dev/null'
+        ' && exec "$@"'
+    )
+    hidden = ["unshare", "--mount", "sh", "-c", hide, "sh"]
+    done = subprocess.run(
+        [*hidden, sys.executable, "-c", code, "--root", str(node.root)], capture_output=True, text=True, check=False, timeout=60,
+        cwd=node.root,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("mosd: /dev/fuse: No such file or directory") and done.stderr.count("\n") == 1

@@ -582,7 +582,7 @@ def test_without_a_daemon_it_is_one_line(tmp_path: Path, command: list[str]) -> 
     done = subprocess.run(
         [MOSLAB[0], "-c", module, *command[1:]], env=environ, cwd=cluster.SOURCE, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"{command[0]}: {NOT_RUNNING} (no mosd answers at {tmp_path}/run/mosd/sock)\n"
+    assert done.stderr == f"{command[0]}: {NOT_RUNNING} (no mosd answers at {tmp_path}/run/mosd/sock): run mosd(8)\n"
 
 
 @pytest.mark.long

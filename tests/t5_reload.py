@@ -38,14 +38,20 @@ def where(lab: Lab, home: int, pid: int) -> str:
     return lab.tree(home).read(f"proc/{pid}/where").strip() if process else ""
 
 
+def replace(path: str, text: str) -> None:
+    """In one step: mosd looks at any moment, and would complain about half a file too."""
+    Path(f"{path}.new").write_text(text)
+    os.replace(f"{path}.new", path)
+
+
 def test_a_map_that_shrinks_brings_home_what_is_away(lab: Lab) -> None:
     own, guest = started(lab, 1, 3), started(lab, 3, 1)
     paths, base = lab.node(1).paths, lab.plan.base
     good = Path(paths.mosix_map).read_text()
-    Path(paths.mosix_map).write_text(f"{base} two p\n")
+    replace(paths.mosix_map, f"{base} two p\n")
     wait_until(lambda: f"{paths.mosix_map}, line 1: 'two': " in log(lab, 1))
     assert (where(lab, 1, own), where(lab, 3, guest)) == ("3", "1")
-    Path(paths.mosix_map).write_text(f"{base} 2 p\n")
+    replace(paths.mosix_map, f"{base} 2 p\n")
     wait_until(lambda: (where(lab, 1, own), where(lab, 3, guest)) == ("here", "here"))
     gone = lab.node(3).ip
     assert gone not in os.listdir(f"{paths.mount}/nodes")

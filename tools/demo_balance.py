@@ -188,7 +188,8 @@ def balance(folder: Path, base: str, svg: str = "") -> bool:
     goes."""
     with unequal_lab(str(folder / "lab"), base) as plan:
         shares = ", ".join(f"{share:g}" for share in CPUS)
-        print(f"4 nodes, with {shares} of a processor; {PROGRAMS} programs start on node 1, and move by themselves\n{TITLES}", flush=True)
+        print(f"4 nodes, with {shares} of a processor; {PROGRAMS} programs start on node 1, and move by themselves")
+        print(TITLES, flush=True)
         film = Film(plan)
         shell = started(plan, folder)
         try:

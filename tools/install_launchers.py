@@ -64,6 +64,16 @@ def install(directory: str) -> list[str]:
     return written
 
 
+def closed(directory: str) -> str:
+    """The first folder on the way to ``directory`` that other users may not enter; "" when they may enter all."""
+    path = "/"
+    for part in ("", *os.path.abspath(directory).split("/")):
+        path = os.path.join(path, part)
+        if not os.stat(path).st_mode & 0o001:
+            return path
+    return ""
+
+
 def main() -> int:
     directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(sys.executable))
     try:
@@ -71,6 +81,8 @@ def main() -> int:
     except (OSError, ValueError) as error:
         sys.stderr.write(f"install_launchers: {error}\n")
         return 1
+    if folder := closed(directory):
+        print(f"setup: other users may not enter {folder}: only you can use these commands (a clone below /opt is for all)")
     return 0
 
 

@@ -10,7 +10,7 @@ from mosfs.tools.options import TEXT, Command, Option, Parsed, UserError
 
 MOSD = Command("mosd", "mosd [--root {dir}] [--foreground]", "the MOSIX daemon of this node", (
     Option("--root", "root", "use the files below this directory (default: MOSIX_ROOT, or /)", TEXT, metavar="dir"),
-    Option("--foreground", "foreground", "stay in the foreground"),
+    Option("--foreground", "foreground", "stay in the foreground, and log to standard error"),
     Option("--tracer", "tracer", "module of the tracer, for tests", TEXT, metavar="module"),
     Option("--host", "host", "module of the guests' host, for tests", TEXT, metavar="module"),
 ))
@@ -33,7 +33,7 @@ def serve(parsed: Parsed) -> int:
 
     def complain(why: str) -> None:
         if why:
-            os.write(terminal, f"mosd: {why}\n".encode())
+            os.write(2, f"mosd: {why}\n".encode())
 
     def work(report: Callable[[str], None]) -> int:
         from mosfs.daemon.service import Options, run
@@ -43,11 +43,10 @@ def serve(parsed: Parsed) -> int:
         engine = Engine(parsed.get("tracer", engine.tracer), parsed.get("host", engine.host))
         os.chdir("/")
         os.umask(0o022)
-        return run(Options(paths, ports, engine), report)
+        return run(Options(paths, ports, engine, "foreground" in parsed), report)
 
     if "foreground" not in parsed:
         return in_background(work)
-    terminal = os.dup(2)  # the log takes over stderr
     return work(complain)
 
 

@@ -10,7 +10,7 @@ FAILED_MIGRATING = "failed migrating to {computer}: {reason}"
 NOT_IN_MAP = "not in map"
 
 # Ours: the manual is silent.
-NOT_RUNNING = "MOSIX is not running on this computer (no mosd answers at {socket})"
+NOT_RUNNING = "MOSIX is not running on this computer (no mosd answers at {socket}): run mosd(8)"
 NO_ANSWER = "mosd went away before it answered"
 NO_PROGRAM = "which program?"
 NO_SUCH_PROCESS = "{pid}: no such MOSIX process"

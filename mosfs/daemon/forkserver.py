@@ -16,11 +16,11 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
+from mosfs.cluster.log import complain
 from mosfs.native import lib
 from mosfs.trace import autogroup
 from mosfs.wire.messages import MAX_CONTROL, AdoptTracer, SpawnHost, SpawnTracer, decode_control
@@ -83,11 +83,6 @@ def become_child(job: Job, beside: socket.socket | None, name: str) -> int:
     except BaseException:
         complain(f"{name} {os.getpid()} failed\n{traceback.format_exc()}")
         return 1
-
-
-def complain(text: str) -> None:
-    """One write, so that lines of many processes do not mix in the log."""
-    os.write(2, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text.rstrip()}\n".encode(errors="replace"))
 
 
 def rename(name: str) -> None:

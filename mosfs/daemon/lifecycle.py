@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 
 import trio
 
+from mosfs.cluster import log as node_log
+
 log = logging.getLogger(__name__)
 
 
@@ -52,14 +54,11 @@ def _is_still(descriptor: int, path: str) -> bool:
 
 
 def log_to(path: str) -> None:
-    """stdout, stderr and logging go to the file at ``path``, which children append to as well."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
+    """stdout, stderr and logging go to the file at ``path``, which children append to as well; to stderr as it is for ""."""
+    if path:
+        node_log.to_file(path)
+    else:
+        node_log.to_stderr()
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     logging.basicConfig(

@@ -1,4 +1,4 @@
-"""The administrator's files, read again when they change: a bad one leaves everything as it was.
+"""The administrator's files, read again when they change: a bad one leaves everything as it was. SIGHUP opens the log again too.
 
 A map that shrinks brings programs home from nodes that left, and sends their guests out.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import trio
 
 from mosfs.balance.source import BadSpec, Spec, parse_spec
+from mosfs.cluster import log as node_log
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import Cluster, load
 from mosfs.cluster.paths import NodePaths
@@ -110,6 +111,7 @@ class Reload:
                 again: str | None = None
                 with trio.move_on_after(PERIOD):
                     await anext(hangups)
+                    node_log.follow()
                     again = self.mosix_map
                 await look.send(again)
 

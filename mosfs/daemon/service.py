@@ -59,11 +59,12 @@ Handler = Callable[[trio.socket.SocketType], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What mosd was started with."""
+    """What mosd was started with. ``foreground``: the log goes to standard error, not to its file."""
 
     paths: NodePaths
     ports: Ports
     engine: Engine = field(default_factory=Engine)
+    foreground: bool = False
 
 
 def run(options: Options, report: Callable[[str], None]) -> int:
@@ -73,7 +74,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
         for directory in (options.paths.run, options.paths.state):
             os.makedirs(directory, exist_ok=True)
         with lifecycle.pid_file(options.paths.pid):
-            lifecycle.log_to(options.paths.log)
+            lifecycle.log_to("" if options.foreground else options.paths.log)
             forkserver.rename("mosd")
             forkserver.prompt()
             _allow_many_descriptors()

@@ -11,7 +11,6 @@ import os
 import resource
 import socket
 import struct
-import sys
 import time
 import traceback
 from typing import Any
@@ -24,6 +23,7 @@ from mosfs.calls import cputime, cputimers, partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
+from mosfs.cluster.log import complain
 from mosfs.guest.alarms import Alarms
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
@@ -223,7 +223,7 @@ class Host:
 
     def log(self, text: str, level: int = 20) -> None:
         if not self.control.send(Report(level, text)):
-            sys.stderr.write(f"host {os.getpid()}: {text}\n")
+            complain(f"host {os.getpid()}: {text}")
 
     def _control_event(self) -> None:
         for message, passed in self.control.receive():

@@ -11,13 +11,13 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import cputime, cputimers
+from mosfs.cluster.log import complain
 from mosfs.home.away import AFFINITY, Away
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.controls import Controls
@@ -252,7 +252,7 @@ class Tracer:
 
     def log(self, line: str, level: int = 20) -> None:
         if not self.control.send(Report(level, line)):
-            sys.stderr.write(f"tracer {os.getpid()}: {line}\n")
+            complain(f"tracer {os.getpid()}: {line}")
 
     def announce(self, p: Program, *, at_once: bool = False) -> None:
         """Tell mosd if anything that it shows has changed. Of a child that does nothing special it hears a little later, if it
