@@ -24,10 +24,12 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.cluster.log import complain
+from mosfs.guest import offset as offsets
 from mosfs.guest.alarms import Alarms
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
 from mosfs.guest.mail import Mails
+from mosfs.guest.offset import Offset
 from mosfs.guest.onward import AHEAD, Onward
 from mosfs.guest.private import Private
 from mosfs.guest.serve import Serve
@@ -98,7 +100,8 @@ class Host:
         self.spare: Task | None = None
         self.started = time.monotonic()
         self.clock: GuestClock | None = None
-        self.ready_at = 0.0
+        self.offset: Offset | None = None  # of another kernel's clocks
+        self.questions = 0  # about them
         self.features = cpu.features()
         self.serve = Serve(self)
         self.onward = Onward(self)
@@ -166,6 +169,7 @@ class Host:
         except (NoRoom, OSError) as error:
             self.log(f"no body can be made here: {error}", 30)
         self.clock = GuestClock(0, 0)  # measures the counter now, not while the program stands still; GO sets it
+        self._ask_clock()
         self.channel.send(Kind.PREPARED, 0)
 
     def _readable(self, source: Any) -> None:
@@ -190,6 +194,8 @@ class Host:
         if self.control.sock is None:
             self._connect()
         self.statistics.tick(time.monotonic())
+        if self.offset is not None:
+            self._ask_clock()
         for body in self.bodies.values():
             if body.state in (State.RUNNING, State.WAITING) and body.used() != body.told_used:
                 self.tell_used(body)
@@ -401,7 +407,6 @@ class Host:
         body.features = body.meta.features
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
-        self.ready_at = time.monotonic()
         self.channel.send(Kind.READY, body.pair)
         fault(Point.NODE_AFTER_READY, self.channel)
         for frame in self.onward.take_backlog():
@@ -433,16 +438,25 @@ class Host:
         self.announce(body)
         self.private.announce_all(body)
 
+    def _ask_clock(self) -> None:
+        self.questions += 1
+        self.channel.send(Kind.ASK_CLOCK, 0, offsets.ask())
+
     def _adjust_clock(self, times: GoTimes) -> None:
-        """Home's clocks against ours. On the same kernel they are the same; else the frame left home while we waited for it."""
+        """Home's clocks against ours. On the same kernel they are the same; else they are measured, again and again."""
         extras = clocks.Extras(times.coarse, times.boot, times.tai)
-        if times.boot_id == self._boot_id:
-            real = mono = 0
-        else:
-            travel = min((time.monotonic() - self.ready_at) / 2, 0.01) if self.ready_at else 0.0
-            late = int(travel * 1e9)
-            real = times.realtime + late - time.clock_gettime_ns(time.CLOCK_REALTIME)
-            mono = times.monotonic + late - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        real = mono = 0
+        if times.boot_id != self._boot_id:
+            now, realtime = time.monotonic_ns(), time.time_ns()
+            measured = offsets.measured(times, now, realtime)
+            if measured is not None:
+                self.offset = offsets.better(self.offset, measured)
+                if offsets.ask_again(self.offset, self.questions):
+                    self._ask_clock()
+            if self.offset is not None:
+                real, mono = self.offset.realtime, self.offset.monotonic
+            else:  # no answer yet: GO left home while we waited for it
+                real, mono = times.realtime - realtime, times.monotonic - now
         if self.clock is None:
             self.clock = GuestClock(real, mono, extras=extras)
         else:

@@ -87,6 +87,10 @@ class Away:
         if frame.kind == Kind.PREPARED:
             self.tracer.moves.prepared(link)
             return
+        if frame.kind == Kind.ASK_CLOCK:
+            asked = int.from_bytes(frame.payload[:8], "little")
+            link.channel.send(Kind.CLOCK, frame.pair, self.tracer.moves.times(asked))
+            return
         p = self.tracer.programs.get(frame.pair)
         if p is None:
             return

@@ -417,12 +417,12 @@ class Moves:
         self.escape(p, needs, "", done)
         return True
 
-    def times(self) -> bytes:
+    def times(self, asked: int = 0) -> bytes:
         extras = self.tracer.clock.extras()
         return msgspec.msgpack.encode(
             GoTimes(
                 time.clock_gettime_ns(time.CLOCK_REALTIME), time.clock_gettime_ns(time.CLOCK_MONOTONIC), self._boot_id,
-                extras.coarse, extras.boot, extras.tai,
+                extras.coarse, extras.boot, extras.tai, asked,
             )
         )  # fmt: skip
 

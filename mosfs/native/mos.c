@@ -628,10 +628,11 @@ int mos_queue(int tgid, int tid, int sig, void *info)
     return syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, info) ? -errno : 0;
 }
 
+/* Not before earlier instructions have ended; RDTSCP, which does that too, is not everywhere. */
 unsigned long mos_rdtsc(void)
 {
-    unsigned aux;
-    return __rdtscp(&aux);
+    _mm_lfence();
+    return __rdtsc();
 }
 
 const unsigned char *mos_vdso(int *len)

@@ -106,6 +106,19 @@ class Page:
         return base + (delta * self.rate + min(delta, slew_ticks) * slew >> SHIFT)
 
 
+#: clock of clock_gettime(2): its line
+_LINES = {time.CLOCK_REALTIME: REALTIME, time.CLOCK_MONOTONIC: MONOTONIC, time.CLOCK_BOOTTIME: BOOTTIME, time.CLOCK_TAI: TAI}
+
+
+def shown_by(page: bytes, clock: int, tsc: int) -> int | None:
+    """Nanoseconds that the vDSO answers for ``clock`` at `tsc`; None if it leaves that to the kernel."""
+    line = _LINES.get(clock)
+    if line is None or not page:
+        return None
+    parsed = Page.unpack(page)
+    return parsed.show(line, tsc) if parsed.mode == MODE_TSC and parsed.served >> line & 1 else None
+
+
 def last_shown(page: bytes, tsc: int) -> Shown:
     """The latest that a stopped program can have seen; `tsc` is read on its node after it stopped.
 

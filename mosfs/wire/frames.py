@@ -71,6 +71,7 @@ class Kind(IntEnum):
     MANIFEST = 75  # after FETCH and the files: what they are
     PRIVATE_OPEN = 73  # a descriptor for a private file is wanted (`orders.PrivateOpen`)
     PRIVATE_FULL = 74  # a write to a private file does not fit here: the body waits in it, to make it at home
+    ASK_CLOCK = 63  # what is your time? Our CLOCK_MONOTONIC, which comes back with CLOCK
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
 

@@ -16,6 +16,7 @@ class GoTimes(msgspec.Struct, array_like=True):
     coarse: int = 0
     boot: int | None = None
     tai: int | None = None
+    asked: int = 0  #: what came with ASK_CLOCK; 0: nobody asked
 
 
 class MoveOrder(msgspec.Struct, array_like=True):
