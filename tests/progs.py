@@ -160,6 +160,8 @@ def built(program: Program) -> Path:
 def compile_c(source: Path, binary: Path, flags: Sequence[str]) -> None:
     """Compile to ``binary``, which other processes may be about to do as well. RuntimeError with what gcc says."""
     draft = binary.with_name(f"{binary.name}.{os.getpid()}")
+    if shutil.which("gcc") is None:
+        raise RuntimeError("gcc is not installed")
     done = subprocess.run(["gcc", *flags, str(source), "-o", str(draft)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{source.name}: {done.stderr}")
@@ -269,8 +271,6 @@ def main() -> int:
     options = parser.parse_intermixed_args()
     if unknown := [name for name in options.name if name not in BY_NAME]:
         parser.error(f"no such program: {' '.join(unknown)}")
-    if shutil.which("gcc") is None:
-        parser.error("gcc is not installed")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended and its files removed
     failures = 0
     for program in [BY_NAME[name] for name in options.name] or PROGRAMS:

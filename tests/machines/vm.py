@@ -110,7 +110,8 @@ def _qemu(image: Image, processor: str, namespace: str, console: Path) -> subpro
     with console.open("wb") as log:
         return subprocess.Popen(
             ["nsenter", f"--net={namespace}", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", processor,
-             "-m", str(MEMORY_MB), "-smp", "1", "-kernel", str(image.kernel), "-initrd", str(image.root), "-nographic", "-no-reboot",
+             "-m", str(MEMORY_MB), "-smp", "1", "-nographic", "-no-reboot",
+             "-kernel", str(image.kernel), "-initrd", str(image.root),
              "-netdev", "tap,id=n,ifname=tap0,script=no,downscript=no", "-device", "virtio-net-pci,netdev=n",
              "-virtfs", f"local,path={REPO},mount_tag=source,security_model=none,readonly=on,multidevs=remap",
              "-append", f"console=ttyS0 rdinit=/vminit quiet mitigations=off net.ifnames=0 mosfs.address={OTHER}"],
