@@ -25,6 +25,7 @@ from mosfs.tools.mosmon_view import (
     height,
     press,
     quarter,
+    short,
     shown,
 )
 from mosfs.tools.options import UsageError
@@ -60,13 +61,14 @@ nodes_of = st.lists(
 def test_the_load() -> None:
     assert frame(THREE, View(), (10, 24)) == [
         "MOSIX load",
+        "      |  1",
         "  1.00| ###",
-        "  0.75| ###",
+        "  0.75| ### 0.5",
         "  0.50| ### ###",
         "  0.25| ### ###",
         "     0+-----------------",
         "         1   2",
-        "", "", "",
+        "", "",
     ]
 
 
@@ -81,6 +83,19 @@ def test_memory_is_solid_and_the_rest_of_the_total_extends_it() -> None:
         "        12",
         "", "",
     ]
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    (0, "0"), (0.5, "0.5"), (0.04, "0.0"), (1, "1"), (9.94, "9.9"), (9.96, "10"), (12.3, "12"), (999.4, "999"), (1000, "1k"),
+    (31999, "32k"), (100_000, ".1M"), (990_000, "1M"), (1_500_000, "2M"), (5e13, ""),
+])
+def test_numbers_above_bars_are_short(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def test_the_keys_are_told_where_there_is_a_keyboard_and_room() -> None:
+    assert frame(THREE, View(keys=True), (10, 40))[0] == "MOSIX load".ljust(26) + "h help  q quit"
+    assert frame(THREE, View(keys=True), (10, 25))[0] == "MOSIX load"
 
 
 def test_swap_in_gigabytes() -> None:
@@ -102,18 +117,18 @@ def test_speeds_with_the_number_of_cpus() -> None:
 ])
 def test_small_numbers(show: Show, title: str, top: str) -> None:
     lines = frame(THREE, View(show), (10, 40))
-    assert lines[:2] == [title, top]
+    assert [lines[0], lines[2]] == [title, top]
 
 
 def test_the_dead_are_shown_only_if_asked_for() -> None:
-    assert "3" not in frame(THREE, View(), (10, 24))[6]
+    assert "3" not in frame(THREE, View(), (10, 24))[7]
     lines = frame(THREE, View(dead=True), (10, 24))
-    assert [line[16:19].strip() for line in lines[1:5]] == ["D", "E", "A", "D"]
-    assert lines[6] == "         1   2   3"
+    assert [line[16:19].strip() for line in lines[2:6]] == ["D", "E", "A", "D"]
+    assert lines[7] == "         1   2   3"
 
 
 def test_the_scale_is_not_that_of_the_dead() -> None:
-    assert frame(THREE, View(dead=True), (10, 24))[1].startswith("  1.00|")
+    assert frame(THREE, View(dead=True), (10, 24))[2].startswith("  1.00|")
 
 
 def test_count() -> None:

@@ -159,9 +159,9 @@ def test_later_options_are_refused_in_one_line(option: str, capsys: pytest.Captu
 
 def test_unknown_option_is_a_line_and_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert MOSRUN.run(lambda parsed: 0, ["-q", "prog"]) == 2
-    first, second, *_ = capsys.readouterr().err.splitlines()
-    assert first == "mosrun: unknown option -q"
-    assert second.startswith("usage: mosrun ")
+    usage, *_, last = capsys.readouterr().err.splitlines()
+    assert last == "mosrun: unknown option -q"
+    assert usage.startswith("usage: mosrun ")
 
 
 @pytest.mark.parametrize("number", [errno.ENOTCONN, errno.ECONNABORTED])

@@ -510,7 +510,7 @@ def test_a_dead_node_and_a_smaller_window(tmp_path: Path) -> None:
         monitor.until(lambda lines: numbers_below(lines) == ["         1"])
         monitor.screen.resize(10, 40)
         monitor.child.setwinsize(10, 40)
-        monitor.until(lambda lines: lines[5].startswith("     0+---") and len(lines) == 10)
+        monitor.until(lambda lines: lines[6].startswith("     0+---") and len(lines) == 10)
         running.kill_mosd(1)
         monitor.until(lambda lines: lines[0].startswith(NOT_RUNNING[:20]))
         running.start_mosd(1)

@@ -152,7 +152,7 @@ def test_best_node_is_one_of_them(nodes: Lab) -> None:
 def test_a_node_that_is_not_in_the_map(nodes: Lab, option: str, computer: str) -> None:
     done = nodes.run(1, "mosrun", option, "echo", "never")
     assert (done.stdout, done.stderr) == ("", f"mosrun: failed migrating to {computer}: not in map\n")
-    assert done.returncode != 0
+    assert done.returncode == 125
     assert nodes.run(1, "mosrun", option, "-F", "echo", "always").stdout == "always\n"
 
 
@@ -190,6 +190,18 @@ thread.start()
 print("READY", flush=True)
 thread.join()
 """
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+@pytest.mark.parametrize(("program", "message", "help"), [
+    (THREADS, "system-call 'clone' not supported under MOSIX", "OMP_NUM_THREADS=1"),
+    ("import mmap; mmap.mmap(-1, 4096)", "Shared memory (MAP_SHARED) not supported under MOSIX", "--stay-home"),
+])
+def test_who_is_killed_is_told_what_helps(nodes: Lab, place: str, program: str, message: str, help: str) -> None:
+    done = nodes.run(1, "mosrun", place, "python3", "-c", program, stdin=subprocess.DEVNULL)
+    assert done.returncode == -9
+    said, hint = done.stderr.splitlines()
+    assert said == f"mosrun: {message}" and help in hint and hint.startswith("mosrun: ")
 
 
 @pytest.mark.parametrize("place", ["-h", "-2"])

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mosfs.cluster.paths import NodePaths
@@ -142,7 +143,7 @@ def body(options: Parsed) -> int:
 
     os.environ.setdefault("ESCDELAY", str(ESCAPE_MS))
     try:
-        return curses.wrapper(watch, tree, view)
+        return curses.wrapper(watch, tree, replace(view, keys=True))
     except curses.error as error:
         raise UserError(f"the terminal cannot be used ({error})") from None
 

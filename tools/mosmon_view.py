@@ -78,7 +78,7 @@ class Show(Enum):
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the user chose. ``first``: how many of the shown nodes are left of the screen."""
+    """What the user chose. ``first``: how many of the shown nodes are left of the screen; ``keys``: there is a keyboard."""
 
     show: Show = Show.LOAD
     numbering: Numbering = Numbering.AUTO
@@ -86,7 +86,11 @@ class View:
     count: bool = False
     first: int = 0
     help: bool = False
+    keys: bool = False
 
+
+NUMBER = 3  #: columns of the number above a bar
+SHORT_HELP = "h help  q quit"
 
 Size = tuple[int, int]  #: rows and columns
 
@@ -175,15 +179,19 @@ def _chart(everything: Sequence[Node], view: View, size: Size, notice: str) -> l
     labels = list(_labels(visible, way, width, digits(nodes)))
     if view.show is Show.SPEED and way is Numbering.HORIZONTAL:
         labels.append("".join((f"x{node.ncpus}" if node.up and node.ncpus > 1 else "").center(width - 1) + " " for node in visible))
-    space = rows - 2 - len(labels)
+    numbers = width > NUMBER and rows - 3 - len(labels) >= QUARTERS  #: above the bars
+    space = rows - 2 - len(labels) - numbers
     bar_rows = max(1, space // QUARTERS) * QUARTERS if space >= QUARTERS else max(1, space)
     subject = view.show.value
     step = quarter(subject, max((_extent(node, subject) for node in nodes if node.up), default=0))
     bars = [_bar(node, subject, step * QUARTERS, bar_rows) for node in visible]
     title = notice or _title(everything, nodes, visible, view)
+    if view.keys and len(title) + 2 <= columns - len(SHORT_HELP):
+        title = title.ljust(columns - len(SHORT_HELP)) + SHORT_HELP
     lines = [title]
-    for row in range(bar_rows, 0, -1):
-        cells = (_cell(bar[row - 1], max(1, width - 1)).ljust(width) for bar in bars)
+    said = [short(subject.value(node)) if numbers and node.up else "" for node in visible]
+    for row in range(bar_rows + numbers, 0, -1):
+        cells = (_at(bar, row, number, max(1, width - 1)).ljust(width) for bar, number in zip(bars, said))
         lines.append(_mark(row, bar_rows, step, subject) + "".join(cells))
     lines.append("0".rjust(SCALE - 2) + "+" + "-" * (columns - SCALE + 1))
     return lines + [" " * SCALE + label for label in labels]
@@ -202,6 +210,24 @@ def _bar(node: Node, subject: Subject, top: float, rows: int) -> str:
     return (SOLID * solid).ljust(whole, EXTENDED).ljust(rows)
 
 
+def short(value: float) -> str:
+    """A number of at most ``NUMBER`` characters: 0, 0.5, 12, 640, 4k, 32k, .1M, 2M; "" when even those are too few."""
+    for unit, letter in ((1, ""), (1e3, "k"), (1e6, "M"), (1e9, "G")):
+        scaled = value / unit
+        exact = scaled < 0.95 if letter else scaled < 9.95 and scaled != round(scaled)
+        text = f"{scaled:.1f}".removeprefix("0" if letter else "") if exact else f"{scaled:.0f}"
+        if len(text + letter) <= NUMBER:
+            return text + letter
+    return ""
+
+
+def _at(bar: str, row: int, number: str, width: int) -> str:
+    """What stands in ``row`` (from 1, below): a part of the bar, or its number just above it."""
+    if row == len(bar.rstrip()) + 1:
+        return number.center(width)
+    return _cell(bar[row - 1], width) if row <= len(bar) else ""
+
+
 def _cell(character: str, width: int) -> str:
     """A bar is as wide as its place, a letter is not."""
     return character * width if character in (SOLID, EXTENDED) else character.center(width)
@@ -210,7 +236,7 @@ def _cell(character: str, width: int) -> str:
 def _mark(row: int, rows: int, step: float, subject: Subject) -> str:
     """The scale beside a row (from 1, below)."""
     marks = rows // QUARTERS if rows >= QUARTERS else rows
-    if row % marks:
+    if row % marks or row > rows:
         return " " * (SCALE - 2) + "| "
     value = step * QUARTERS * row / rows
     return f"{value:.{subject.digits}f}"[: SCALE - 2].rjust(SCALE - 2) + "| "

@@ -28,7 +28,7 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A command line that is not in the synopsis: the line is followed by the usage, exit status 2."""
+    """A command line that is not in the synopsis: the line comes last, behind the usage; exit status 2."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text, 2)
@@ -212,7 +212,7 @@ class Command:
             return body(parsed)
         except UserError as error:
             hint = self.usage() if isinstance(error, UsageError) else ""
-            sys.stderr.write(f"{self.name}: {error.text}\n{hint}")
+            sys.stderr.write(f"{hint}{self.name}: {error.text}\n")
             return error.status
         except OSError as error:
             if error.errno not in DAEMON_GONE:

@@ -90,7 +90,7 @@ class Text(Enum):
         return frozenset(name for _, name, _, _ in Formatter().parse(self.format_string) if name)
 
 
-#: Ours: what to do about the commonest refusals, said under -w once a program.
+#: Ours: what to do about the commonest refusals, said once a program in one further line.
 THREADS_ADVICE = (
     "many programs do without threads if OMP_NUM_THREADS=1, OPENBLAS_NUM_THREADS=1 and MKL_NUM_THREADS=1 are set; "
     "with --stay-home they work, at home"

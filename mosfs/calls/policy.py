@@ -79,7 +79,7 @@ def _message(row: Syscall, args: Sequence[int]) -> str:
 
 
 def advice(row: Syscall, args: Sequence[int]) -> str:
-    """What -w tells beside a refusal; "" if there is nothing to advise."""
+    """What is told beside a refusal; "" if there is nothing to advise."""
     if row.nr == SYS_CLONE and args[0] & CLONE_THREAD:
         return THREADS_ADVICE
     if row.nr in (SYS_MMAP, SYS_SHMAT):

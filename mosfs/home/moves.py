@@ -58,6 +58,8 @@ MAX_TRIES = 2000
 #: How CANNOT begins when the body stands where it cannot be captured just now.
 BUSY = "busy"
 SYS_EXIT_GROUP = 231
+#: mosrun(1): the exit status of what could not start where it should.
+NOT_STARTED = 125
 
 
 class Moves:
@@ -80,7 +82,7 @@ class Moves:
                 if reason and not start.force:
                     self.tracer.policy.say(p, text(Text.MIGRATE_FAILED, computer=start.shown or start.node, reason=reason))
                     p.held = False
-                    lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, 1, 0, 0, 0, 0, 0)
+                    lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, NOT_STARTED, 0, 0, 0, 0, 0)
                     return
                 if p.held:
                     self.tracer.resume(p)

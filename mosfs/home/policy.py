@@ -113,9 +113,9 @@ class Policy:
         return True
 
     def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:
-        """The message; under -w, once a program and hint, also what to do about it."""
+        """The message, and once a program and hint also what to do about it."""
         self.say(p, message)
-        if mode is Unsupported.WARN and hint and hint not in p.advised:
+        if hint and hint not in p.advised:
             p.advised = p.advised | {hint}
             self.say(p, hint)
 
