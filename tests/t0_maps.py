@@ -31,15 +31,15 @@ PAGE = 4096
 
 LINES = {
     "00400000-00452000 r-xp 00001000 08:02 173521      /usr/bin/dbus-daemon\n":
-        Mapping(0x400000, 0x452000, 5, False, 0x1000, 173521, "/usr/bin/dbus-daemon"),
+        Mapping(0x400000, 0x452000, 5, False, 0x1000, 173521, "/usr/bin/dbus-daemon", "08:02"),
     "7ffc2d1e6000-7ffc2d207000 rw-p 00000000 00:00 0                          [stack]\n":
-        Mapping(0x7FFC2D1E6000, 0x7FFC2D207000, 3, False, 0, 0, "[stack]"),
-    "35b1a21000-35b1a22000 rw-s 00000000 00:00 0 \n": Mapping(0x35B1A21000, 0x35B1A22000, 3, True, 0, 0, ""),
-    "35b1a21000-35b1a22000 ---p 00000000 00:00 0": Mapping(0x35B1A21000, 0x35B1A22000, 0, False, 0, 0, ""),
+        Mapping(0x7FFC2D1E6000, 0x7FFC2D207000, 3, False, 0, 0, "[stack]", "00:00"),
+    "35b1a21000-35b1a22000 rw-s 00000000 00:00 0 \n": Mapping(0x35B1A21000, 0x35B1A22000, 3, True, 0, 0, "", "00:00"),
+    "35b1a21000-35b1a22000 ---p 00000000 00:00 0": Mapping(0x35B1A21000, 0x35B1A22000, 0, False, 0, 0, "", "00:00"),
     "7f0000000000-7f0000001000 r--s 00000000 00:1a 7   /tmp/a name  with blanks (deleted)\n":
-        Mapping(0x7F0000000000, 0x7F0000001000, 1, True, 0, 7, "/tmp/a name  with blanks (deleted)"),
+        Mapping(0x7F0000000000, 0x7F0000001000, 1, True, 0, 7, "/tmp/a name  with blanks (deleted)", "00:1a"),
     "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n":
-        Mapping(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, 4, False, 0, 0, "[vsyscall]"),
+        Mapping(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000, 4, False, 0, 0, "[vsyscall]", "00:00"),
 }  # fmt: skip
 
 

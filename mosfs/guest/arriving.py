@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mosfs.guest.body import discard
+from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.precopy import early_pieces
 from mosfs.migrate.rebuild import Rebuild
@@ -20,12 +21,15 @@ class Arriving:
         self.task = task
         self._call = Calls(task, mask=0)
         self._call.__enter__()
-        self.rebuild = Rebuild(self._call)
+        self.copies = Copies()
+        self.rebuild = Rebuild(self._call, files=self.copies)
 
     def frame(self, frame: Frame) -> None:
-        """EARLY or PAGES."""
+        """EARLY, FILE or PAGES."""
         if frame.kind == Kind.PAGES:
             self.rebuild.pages(frame.payload)
+        elif frame.kind == Kind.FILE:
+            self.copies.apply(frame.payload)
         else:
             self.rebuild.early(early_pieces(frame.payload))
 
@@ -41,4 +45,5 @@ class Arriving:
 
     def discard(self) -> None:
         self.rebuild.close()
+        self.copies.close()
         discard(self.task)

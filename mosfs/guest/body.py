@@ -16,6 +16,7 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
+from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta, Vma
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import minus
@@ -82,7 +83,8 @@ class Body:
     faulted: bool = False  # it stands before such an instruction
     shares: bool = False  # a vfork child: its memory is its parent's
     step: int | None = None
-    names: list[Vma] = field(default_factory=list)  # the files that its memory shows, as home knows them
+    names: list[Vma] = field(default_factory=list)  # the files that its memory has shown, as home knows them
+    copies: Copies = field(default_factory=Copies)  # of the files that it maps
     said: Said = field(default_factory=Said)  # of its memory, by the program, here or before it came
     title_at: tuple[int, int] = (0, 0)  # where its arguments begin and its environment ends
     title: int = 0  # checksum of what is there, as home was told last

@@ -265,6 +265,8 @@ class Host:
         elif kind == Kind.ROUND and body is not None:
             if body.copy is not None and body.copy.home:
                 self.onward.answered(body, bool(frame.flags))
+        elif kind == Kind.FILE and body is not None:
+            self._file_changed(body, frame.payload)
         elif kind in AHEAD:
             if self.direct is not None:  # home sends the program itself, not the other host
                 self.close_direct()
@@ -325,6 +327,16 @@ class Host:
             self.statistics.leaves(body)
             self.drop(body, last=False)
 
+    def _file_changed(self, body: Body, payload: bytes) -> None:
+        """A file that the program maps has changed at home. Without memory for that the body must not go on."""
+        try:
+            body.copies.apply(payload)
+        except BadImage as error:
+            raise ChannelLost(str(error)) from error
+        except OSError as error:
+            self.log(f"origpid={body.pair} no memory for a file that it maps: {error}", 40)
+            os.kill(body.pid, 9)
+
     def _image(self, frame: Frame) -> None:
         """An image from home: build the body to the end, or say why not."""
         try:
@@ -355,6 +367,7 @@ class Host:
         del self.arriving[head.pair]
         lib.mos_pin(self.pump, arriving.task.pid)
         body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
+        body.copies = arriving.copies
         if meta.waiting:  # what waits in the body meets the call, whose mask may let it in (`Signals.interrupted`)
             body.infos, meta.pending = [info for _, info in meta.pending], []
         try:
@@ -364,7 +377,7 @@ class Host:
                 frame = source.receive()
                 if frame.pair != head.pair:
                     self.onward.backlog.append(frame)
-                elif frame.kind == Kind.PAGES:
+                elif frame.kind in (Kind.PAGES, Kind.FILE):
                     arriving.frame(frame)
                 elif frame.kind == Kind.IMAGE_END:
                     break
@@ -479,6 +492,8 @@ class Host:
         if kill:
             discard(body.task)
         self.private.forget(body)
+        if not any(other.copies is body.copies for other in self.bodies.values()):
+            body.copies.close()
         self.control.send(GuestGone(body.pid))
 
     def task_event(self, pid: int, raw: int) -> None:

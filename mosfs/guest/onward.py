@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
 #: What comes before an image.
-AHEAD = frozenset({Kind.PRIVATE, Kind.EARLY, Kind.PAGES, Kind.ROUND})
+AHEAD = frozenset({Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.PAGES, Kind.ROUND})
 
 
 class Onward:
@@ -83,7 +83,7 @@ class Onward:
         try:
             copy = body.copy = body.copy or self._sending(order)
             with Calls(body.task, base=copy_regs(regs)) as call:
-                copy.begin(call, body.pair, body.said, near=host.near if copy.home else order.near)
+                copy.begin(call, body.pair, body.said, body.copies, near=host.near if copy.home else order.near)
             lib.mos_unfollow(host.pump)
         except OSError as error:  # its files may have gone over this connection, and its image will
             host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
@@ -239,7 +239,8 @@ class Onward:
             body.regs = regs
         try:
             copy = body.copy
-            vmas = overlaid(mappings_of(body.pid, body.said, copy.precopy if copy is not None else None), body.names)
+            precopy = copy.precopy if copy is not None else None
+            vmas = overlaid(mappings_of(body.pid, body.said, precopy, body.copies.known), body.names)
             page = body.clock_page
             shown = clocks.Shown(0, 0)
             if page and host.clock is not None:
@@ -301,6 +302,9 @@ class Onward:
         lib.mos_unfollow(self.host.pump)
         self.host.statistics.leaves(body)
         self.host.private.rest(body, channel)
+        if onward and body.copy is not None:
+            for payload in body.copy.sender(body.copies, near).rest():
+                channel.send(Kind.FILE, body.pair, payload)
         channel.send(Kind.IMAGE, body.pair, image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
         if precopy is not None:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mosfs.migrate.filecopy import Copies, Sender
 from mosfs.migrate.precopy import Next, Precopy
 from mosfs.migrate.properties import Said
 from mosfs.trace.inject import Calls
@@ -39,10 +40,27 @@ class Sending:
     precopy: Precopy | None = None
     files: Iterator[int] | None = None  # sends its private files, chunk by chunk, before its memory goes by ``order``
     order: MoveOrder | None = None
+    copies: Sender | None = None  # sends the files that it maps
 
-    def begin(self, call: Calls, pair: int, said: Said, *, near: bool) -> None:
+    def begin(self, call: Calls, pair: int, said: Said, copies: Copies, *, near: bool) -> None:
         """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
-        self.precopy = Precopy.begin(call, self.channel, near=near, pair=pair, said=said, asks=self.home)
+        self.precopy = Precopy.begin(
+            call, self.channel, near=near, pair=pair, said=said, asks=self.home, known=copies.known
+        )
+        if not self.home:
+            self.precopy.ahead = self._contents(pair, copies, near)
+
+    def _contents(self, pair: int, copies: Copies, near: bool) -> Iterator[int]:
+        """Of the files that the program maps, piece by piece: bytes sent."""
+        for payload in self.sender(copies, near).ahead():
+            self.channel.send(Kind.FILE, pair, payload)
+            yield len(payload)
+
+    def sender(self, copies: Copies, near: bool) -> Sender:
+        """Who sends those contents."""
+        if self.copies is None:
+            self.copies = Sender(copies, near=near)
+        return self.copies
 
     @property
     def sends(self) -> bool:
@@ -66,6 +84,8 @@ class Sending:
         return self.precopy is not None and self.precopy.next is Next.STOP
 
     def close(self) -> None:
+        if self.copies is not None:
+            self.copies.close()
         if self.precopy is not None:
             self.precopy.close()
         if not self.home:

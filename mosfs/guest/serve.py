@@ -26,13 +26,14 @@ from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
 from mosfs.migrate import shown
 from mosfs.migrate.capture import RESTARTS, signed
-from mosfs.migrate.image import Vma
+from mosfs.migrate.image import PROT_WRITE, Vma
 from mosfs.migrate.properties import SAYING
 from mosfs.native import lib
 from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.table import Kind as Value
 from mosfs.trace.clock import shown_by
 from mosfs.trace.inject import Calls
+from mosfs.trace.layout import USER_END
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
 from mosfs.wire.frames import Kind
@@ -45,12 +46,13 @@ if TYPE_CHECKING:
 OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
 #: How the paths of opens end that carry a name.
 NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
-SYS_MMAP, SYS_MPROTECT, SYS_RT_SIGACTION, SYS_RT_SIGRETURN, SYS_GETPID, SYS_PRCTL = 9, 10, 13, 15, 39, 157
+SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_RT_SIGRETURN, SYS_GETPID, SYS_PRCTL = 9, 10, 11, 13, 15, 39, 157
 #: Offset of uc_sigmask in struct ucontext of x86_64: its address is in rdx at the start of a handler, in rsp at rt_sigreturn.
 UC_SIGMASK = 296
 SYS_CLONE, SYS_RESTART, SYS_SET_TID_ADDRESS, SYS_EXECVEAT = 56, 219, 218, 322
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
-_PLACEMENT = 0x10 | 0x100000 | 0x40 | 0x100 | 0x4000  # FIXED, FIXED_NOREPLACE, 32BIT, GROWSDOWN, NORESERVE
+MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
+_PLACEMENT = 0x100000 | 0x40  # FIXED_NOREPLACE, 32BIT
 CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x00100000, 0x8000, 0x100
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
@@ -68,7 +70,8 @@ MAX_STRINGS = 1 << 20
 
 @dataclass(slots=True)
 class MapRequest:
-    """A file mapping under way: the call's registers, and what has come of the file: (offset, bytes)."""
+    """A file mapping under way at ``addr``; ``reserved``: the memory there is taken already. ``file``: number of the file, or 0 and
+    what it shows: (offset, bytes)."""
 
     addr: int
     length: int
@@ -76,6 +79,8 @@ class MapRequest:
     flags: int
     offset: int = 0
     name: str = ""
+    reserved: bool = False
+    file: int = 0
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
 
 
@@ -158,7 +163,7 @@ class Serve:
         path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
         name = shown.recognise(path, body.pair) if path.startswith(b"/proc/") else ""
         if name:
-            self.host.channel.send(Kind.SHOWN, body.pair, shown.text(body.pid, name, body.names))
+            self.host.channel.send(Kind.SHOWN, body.pair, shown.text(body.pid, name, body.names, body.copies.known))
 
     def _plain(self, body: Body, args: tuple[int, ...]) -> None:
         self._send(body, BY_NR[body.nr], args)
@@ -381,6 +386,7 @@ class Serve:
         child.oneshot = set(body.oneshot)
         child.settings, child.account.decay = body.settings, body.account.decay
         child.names, child.said = body.names, body.said.of_child()
+        child.copies = body.copies
         child.title_at, child.title = body.title_at, body.title
         child.told_mask = body.told_mask
         child.regs = copy_regs(body.regs)
@@ -470,42 +476,68 @@ class Serve:
             self._both.add(body.pair)
             self.host.forward(body, Request(body.nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
-        if not length or offset & 4095:
-            self.answer(body, -errno.EINVAL)
+        if not length or offset & 4095 or length > USER_END:
+            self.answer(body, -errno.ENOMEM if length > USER_END else -errno.EINVAL)
             return
         whole = (length + 4095) & ~4095
-        body.map_request = MapRequest(addr, whole, prot & 7, flags, offset)
+        request = MapRequest(addr, whole, prot & 7, flags, offset)
+        if not flags & MAP_FIXED:
+            request.reserved = True
+            with Calls(body.task, base=body.regs) as call:
+                kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags & _PLACEMENT
+                request.addr = call(SYS_MMAP, addr, whole, 0, kind, -1, 0)
+            if -4096 < request.addr < 0:
+                self.answer(body, request.addr)
+                return
+        body.map_request = request
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
-        order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask())
+        order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask(), request.addr)
         self.host.channel.send(Kind.MMAP, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
 
     def mmap_name(self, body: Body, payload: bytes) -> None:
-        if body.map_request is not None:
-            body.map_request.name = payload.decode("latin-1")
+        if body.map_request is not None and len(payload) >= 4:
+            body.map_request.file = int.from_bytes(payload[:4], "little")
+            body.map_request.name = payload[4:].decode("latin-1")
 
     def mmap_data(self, body: Body, payload: bytes) -> None:
         if body.map_request is not None:
             body.map_request.chunks.append((struct.unpack_from("<Q", payload)[0], payload[8:]))
 
     def mmap_reply(self, body: Body, result: int) -> None:
-        """All of the file has come: map it as private memory."""
-        request: Any = body.map_request
+        """All of the file has come: map its copy; or what it shows as private memory, if it cannot be followed."""
+        request: MapRequest = body.map_request
         body.map_request = None
-        if result >= 0:
-            regs = body.regs
-            with Calls(body.task, base=regs) as call:
-                flags = MAP_PRIVATE | MAP_ANONYMOUS | request.flags & _PLACEMENT
-                result = call(SYS_MMAP, request.addr, request.length, 3, flags, -1, 0)
-                if not -4096 < result < 0:
-                    for offset, data in request.chunks:
-                        body.task.write(result + offset, data)
-                    if request.prot != 3:
-                        call(SYS_MPROTECT, result, request.length, request.prot)
-                    if request.name:
-                        new = Vma(result, result + request.length, request.prot, name=request.name, offset=request.offset)
-                        body.names = shown.with_mapping(body.names, new)
+        with Calls(body.task, base=body.regs) as call:
+            if result >= 0:
+                try:
+                    result = self._map_file(body, call, request)
+                except OSError as error:
+                    result = -(error.errno or errno.ENOMEM)
+            if result < 0 and request.reserved:
+                call(SYS_MUNMAP, request.addr, request.length)
         self.answer(body, result)
+
+    def _map_file(self, body: Body, call: Calls, request: MapRequest) -> int:
+        """The address, or a negative errno."""
+        shared = request.flags & MAP_SHARED > 0 and not request.prot & PROT_WRITE
+        new = Vma(
+            request.addr, request.addr + request.length, request.prot, name=request.name, offset=request.offset,
+            file=request.file, shared=shared,
+        )  # fmt: skip
+        if body.copies.has(request.file):
+            body.copies.name(request.file, request.name)
+            return body.copies.map(call, request.file, new)
+        result = call(SYS_MMAP, request.addr, request.length, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
+        if -4096 < result < 0:
+            return result
+        for offset, data in request.chunks:
+            body.task.write(result + offset, data)
+        if request.prot != 3:
+            call(SYS_MPROTECT, result, request.length, request.prot)
+        if request.name:
+            body.names = shown.with_mapping(body.names, new)
+        return result
 
     # ------------------------------------------------------------------ both
 

@@ -70,7 +70,8 @@ class Arrival:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
                 rebuild.resume(call)
-                clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead]))
+                rebuild.files = coming = self.tracer.mapped.coming(p, meta.vmas)
+                clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *coming.stand]))
                 self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, flight_result))
                 rebuild.map(meta)
                 frames = self._receive(p, link, rebuild)
@@ -111,6 +112,7 @@ class Arrival:
             self.tracer.mails.seen(p, *meta.mail)
         p.carry = Carry(*meta.carry) if meta.carry is not None else None
         p.names, p.said = named(meta.vmas), Said.arrived(meta, owed)
+        p.files = {}
         partial.restore(p.task, signed(regs.rax), p.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
@@ -184,7 +186,9 @@ class Arrival:
     ) -> None:
         """It does not fit at home: the body goes on where it is."""
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            clear(call, [(layout.STUB, layout.END)])
+            files = self.tracer.mapped.kept(p)
+            clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
+            self.tracer.mapped.hush(call, files)
         while True:
             frame = link.channel.receive()
             if frame.pair != p.pid:

@@ -25,7 +25,7 @@ from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
 from mosfs.home.direct import Direct
-from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.home.program import Held, Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
@@ -205,6 +205,7 @@ class Away:
     def send(self, p: Program, kind: int, payload: bytes) -> None:
         """A frame for the body's host; kept back while the body moves."""
         flags = p.seq << 1 if kind == Kind.REPLY else 0
+        self.tracer.mapped.poll()
         p.account.received += len(payload)
         if p.answer is not None:
             p.answer.append((kind, payload, flags))
@@ -218,6 +219,7 @@ class Away:
 
     def release_answers(self, p: Program) -> None:
         kept, p.answer = p.answer or [], None
+        self.tracer.mapped.catch_up(p)
         try:
             for kind, payload, flags in kept:
                 if p.link is not None:
@@ -341,6 +343,7 @@ class Away:
         q = self.tracer.adopt(Task(child), p.settings, parent=p)
         q.place = Place.AWAY
         q.link = p.link
+        q.files = {number: Held(held.generation, held.wanted, held.sent) for number, held in p.files.items()}
         newborn = q.deputy = deputy_of_child(deputy, q.task)
         self.tracer.moves.copying.of_child(p, q)
         if q.link is not None:
@@ -403,18 +406,20 @@ class Away:
         deputy.flight.big = big
 
     def _mmap(self, p: Program, deputy: Deputy, order: MmapOrder, flags: int) -> None:
-        """Map the file here, send what it shows, unmap it: the kernel's own checks decide what may be mapped."""
+        """Map the file here, and send what it shows: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
         self.tracer.traces.entered(p, SYS_MMAP, (0, order.length, order.prot, order.flags, order.fd, order.offset), lambda _: None)
         device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            result = call(SYS_MMAP, 0, order.length, order.prot | 1, 2 | order.flags & ~0x100013, order.fd, order.offset)
+            result, file = self.tracer.mapped.map(p, deputy, call, order)
             if not -4096 < result < 0:
                 if not (device := p.has_device(as_c_int(order.fd))):
-                    self.send(p, Kind.MMAP_NAME, own_files.name_of(p.pid, order.fd))
-                    self._send_file(p, result, order.length)
-                call(SYS_MUNMAP, result, order.length)
+                    self.send(p, Kind.MMAP_NAME, file.to_bytes(4, "little") + own_files.name_of(p.pid, order.fd))
+                if not file:
+                    if not device:
+                        self._send_file(p, result, order.length)
+                    call(SYS_MUNMAP, result, order.length)
                 result = 0
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p

@@ -54,7 +54,9 @@ class Copying:
         stay = user_regs(regs, stop)
         try:
             with Calls(p.task, base=original) as call:
-                move.copy = Precopy.begin(call, move.link.channel, near=move.link.near, pair=p.pid, said=p.said)
+                move.copy = Precopy.begin(call, move.link.channel, near=move.link.near, pair=p.pid, said=p.said,
+                                          known=self.tracer.mapped.known(p))  # fmt: skip
+            move.copy.ahead = self.tracer.mapped.ahead(p, move)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):  # those are this program's own trouble
                 self.possible = False

@@ -129,7 +129,7 @@ class Departure:
         try:
             if unsuited := self._unsuited(p):
                 raise CannotMove(unsuited)
-            vmas = overlaid(mappings_of(p.pid, p.said, move.copy), p.names)
+            vmas = overlaid(mappings_of(p.pid, p.said, move.copy, self.tracer.mapped.known(p)), p.names)
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
@@ -180,7 +180,7 @@ class Departure:
         assert move is not None and move.link is not None
         move.frozen_at = time.monotonic()
         try:
-            vmas = overlaid(mappings_of(p.pid, p.said, move.copy), p.names)
+            vmas = overlaid(mappings_of(p.pid, p.said, move.copy, self.tracer.mapped.known(p)), p.names)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
@@ -212,6 +212,7 @@ class Departure:
         link = move.link
         assert link is not None
         self.tracer.private.carrier.send_rest(p, link)
+        self.tracer.mapped.rest(p, move, link, meta.vmas)
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
         link.channel.send(Kind.IMAGE, p.pid, image.encode(meta))
         lib.mos_unfollow(self.tracer.pump)
@@ -272,14 +273,18 @@ class Departure:
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
         if sleep is not None:
             deputy.kept = sleep
-        keep = kept_at_home(*title_at(p.pid)) + deputy.kept.pages
+        p.files = move.files
+        files = self.tracer.mapped.kept(p)
+        keep = [*kept_at_home(*title_at(p.pid)), *deputy.kept.pages, *((m.start, m.end) for m in files)]
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             unregister_rseq(call, p.task.peek_rseq())
             clear(call, merge(keep))
             self.tracer.cputimers.left(p, call)
+            self.tracer.mapped.hush(call, files)
         self.tracer.private.carrier.left(p)
         p.deputy = deputy
         p.sleeping = p.carry = None
+        self.tracer.mapped.catch_up(p)
         if asleep is not None:
             deputy.resume_sleep()
         else:

@@ -24,6 +24,7 @@ from mosfs.home.processor import Demand
 from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
+from mosfs.migrate.ranges import Range
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import Sender, Spool
@@ -67,6 +68,15 @@ class Link:
     near: bool
     features: str = ""  # of the node there (`abi.cpu`), "" if unknown
     programs: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Held:
+    """What a host has of a file that a program maps (`home.mapped`): ranges of the file, as it was in that generation."""
+
+    generation: int = -1
+    wanted: list[Range] = field(default_factory=list)
+    sent: list[Range] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -120,6 +130,7 @@ class Move:
     frozen_at: float = 0.0
     tries: int = 0
     copy: Precopy | None = None
+    files: dict[int, Held] = field(default_factory=dict)  # what the new host has of the files that the program maps
     rebuild: Rebuild | None = None  # on the way home: the deputy with what has come ahead
     waiting: bool = False  # the program is inside its own migration request
     inside: Request | None = None  # the call that it leaves in: the deputy makes it as soon as the program is away
@@ -170,7 +181,8 @@ class Program:
     overdue: bool = False  # it is asked to stop because its limit of CPU time is reached
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
-    names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled
+    names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled, and does not show any more
+    files: dict[int, Held] = field(default_factory=dict)  # away: what its host has of the files that it maps
     said: Said = field(default_factory=Said)  # of its memory, here or before it came home
     shown: bytes | None = None  # what its body's memory looks like in the file of /proc that it is about to open
     parent: int = 0

@@ -25,6 +25,7 @@ from mosfs.home.cputime import CpuTime
 from mosfs.home.cputimers import CpuTimers
 from mosfs.home.debugged import Debugged
 from mosfs.home.mail import Mails
+from mosfs.home.mapped import Mapped
 from mosfs.home.moves import Moves
 from mosfs.home.opens import Opens
 from mosfs.home.policy import Policy
@@ -102,6 +103,7 @@ class Tracer:
         self.event = ffi.new("struct mos_event *")
         self.mails = Mails(self)
         self.away = Away(self)
+        self.mapped = Mapped(self)
         self.moves = Moves(self)
         self.policy = Policy(self)
         self.debugged = Debugged(self)
@@ -136,6 +138,8 @@ class Tracer:
                 self._watch(link.channel.fileno())
             for listener in self.debugged.listeners:
                 self._watch(listener)
+            if self.mapped.watcher >= 0:
+                self._watch(self.mapped.watcher)
             self.mails.desk.left.arm()
             result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
             if result < 0:
@@ -154,6 +158,8 @@ class Tracer:
                 if index < len(sources):
                     if id(sources[index]) in self.moves.channels:  # the notes may have ended it
                         self.away.channel_event(sources[index])
+                elif index == len(sources) + len(self.debugged.listeners):
+                    self.mapped.poll()
                 else:
                     self.debugged.told(index - len(sources), self.event.status)
             elif busy:
@@ -199,6 +205,7 @@ class Tracer:
             self.statistics.tick(now)
             self.cputimers.tick()
             self.private.reap_all()
+            self.mapped.tick()
             if self.control.sock is None:
                 self.connect()
         elif self.control.sock is None:
@@ -494,7 +501,7 @@ class Tracer:
         self.moves.copying.memory_gone(p)
         p.bound = p.why = ""
         p.demand = Demand(self.features)
-        p.names, p.said = [], Said()
+        p.names, p.files, p.said = [], {}, Said()
         p.sleeping, p.wait = None, None
         p.infos.clear()
         p.owing.clear()

@@ -14,7 +14,7 @@ from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINT
 from mosfs.migrate import properties
 from mosfs.migrate.dirty import guards
 from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
-from mosfs.migrate.maps import CannotMove, read_maps, travelling
+from mosfs.migrate.maps import CannotMove, Known, read_maps, travelling, unknown
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import Range, merge
@@ -105,15 +105,16 @@ def actions(call: Calls, caught: int) -> list[tuple[int, bytes]]:
     return found
 
 
-def mappings_of(pid: int, said: Said, copy: Precopy | None) -> list[Vma]:
+def mappings_of(pid: int, said: Said, copy: Precopy | None, known: Known = unknown) -> list[Vma]:
     """All mappings of a stopped task with their properties. CannotMove.
 
-    ``said``: what it has said of its memory. ``copy``: what has sent its memory ahead, if anything has.
+    ``said``: what it has said of its memory. ``copy``: what has sent its memory ahead, if anything has. ``known``: tells
+    which files are followed.
     """
     if copy is not None:
         vmas = copy.mappings()
     else:
-        vmas = travelling(read_maps(pid))
+        vmas = travelling(read_maps(pid), known)
         vmas = properties.overlaid(vmas, properties.read(pid)) if said.calls else vmas
     return properties.overlaid(vmas, said.owed)
 

@@ -14,6 +14,7 @@ import msgspec
 
 from mosfs.abi import cpu, xstate
 from mosfs.abi.memory import ALL_BITS
+from mosfs.trace import layout
 from mosfs.wire.messages import LastMessage
 
 VERSION = 1
@@ -23,13 +24,16 @@ PAGES_HEADER = struct.Struct("<QIIQ")
 COMPRESSED = 1
 ZERO = 2  # no data: the pages are empty again
 
+#: Of a file, bytes (loff_t).
+MAX_SIZE = (1 << 63) - 1
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 
 
 class Vma(msgspec.Struct, array_like=True, frozen=True):
-    """One mapping. ``name`` and ``offset`` say what it was at home; it travels as anonymous private memory.
+    """One mapping. ``name`` and ``offset`` say what it was at home. ``flags``: its properties, bits of `mosfs.abi.memory`.
 
-    ``flags``: its properties, bits of `mosfs.abi.memory`.
+    ``file``: the number of the file that it shows (`filecopy`), of which it is a mapping wherever the program is; pages travel only
+    where a write has made them the program's own. 0: it travels as anonymous private memory. ``shared``: of a file, MAP_SHARED.
     """
 
     start: int
@@ -40,6 +44,8 @@ class Vma(msgspec.Struct, array_like=True, frozen=True):
     name: str = ""
     offset: int = 0
     flags: int = 0
+    file: int = 0
+    shared: bool = False
 
 
 class Timer(msgspec.Struct, array_like=True, frozen=True):
@@ -123,6 +129,8 @@ def decode(data: bytes) -> ImageMeta:
     _in_order(meta.guards, "guard")
     if any(vma.prot & ~7 or vma.flags & ~ALL_BITS for vma in meta.vmas):
         raise BadImage("a mapping has unknown properties")
+    if any(vma.file and (vma.offset & 4095 or not 0 <= vma.offset <= MAX_SIZE or vma.start < layout.END) for vma in meta.vmas):
+        raise BadImage("a mapping of a file is out of place")
     if len(meta.mm) != 11 or len(meta.regs) != 216 or len(meta.altstack) != 24:
         raise BadImage("wrong structure sizes")
     try:

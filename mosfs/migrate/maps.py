@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mosfs.abi.memory import BY_MMAP, GROWS_DOWN
@@ -25,6 +25,7 @@ class Mapping:
     offset: int
     inode: int
     name: str
+    device: str = ""
 
 
 _BITS = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC}
@@ -38,11 +39,11 @@ class CannotMove(Exception):
 
 
 def parse_line(line: str) -> Mapping:
-    span, perms, offset, _device, inode, *name = line.rstrip("\n").split(None, 5)
+    span, perms, offset, device, inode, *name = line.rstrip("\n").split(None, 5)
     start, _, end = span.partition("-")
     prot = sum(_BITS.get(c, 0) for c in perms[:3])
     path = name[0] if name else ""
-    return Mapping(int(start, 16), int(end, 16), prot, perms[3] == "s", int(offset, 16), int(inode), path)
+    return Mapping(int(start, 16), int(end, 16), prot, perms[3] == "s", int(offset, 16), int(inode), path, device)
 
 
 def read_maps(pid: int) -> list[Mapping]:
@@ -63,7 +64,15 @@ def _lines(pid: int) -> list[bytes]:
         raise CannotMove(f"{text(Text.NO_MAPS)} ({error.strerror})") from error
 
 
-def _travels(m: Mapping) -> Vma | None:
+#: Which file a mapping shows: its number (`filecopy`) and name; None if it is not followed.
+Known = Callable[[Mapping], "tuple[int, str] | None"]
+
+
+def unknown(_mapping: Mapping) -> None:
+    """No file is known."""
+
+
+def _travels(m: Mapping, known: Known) -> Vma | None:
     """The mapping of an image that ``m`` becomes; None for what every node has of its own. CannotMove says what hinders."""
     if m.name in KERNEL or (m.start >= layout.STUB and m.end <= layout.END):
         return None
@@ -72,16 +81,20 @@ def _travels(m: Mapping) -> Vma | None:
     if m.name.startswith("/dev/") and m.name not in ("/dev/zero",) and not m.name.startswith("/dev/shm/"):
         raise CannotMove(f"maps a device ({m.name})")
     anonymous = m.inode == 0 and not m.name.startswith("/")
-    name = m.name.encode("utf-8", "surrogateescape").decode("latin-1") if not anonymous else m.name
-    return Vma(m.start, m.end, m.prot, m.name == STACK, anonymous, name, m.offset)
+    file, name = (0, m.name) if anonymous else known(m) or (0, m.name)
+    if not anonymous:
+        name = name.encode("utf-8", "surrogateescape").decode("latin-1")
+    return Vma(
+        m.start, m.end, m.prot, m.name == STACK, anonymous, name, m.offset, file=file, shared=m.shared and file > 0
+    )
 
 
-def travelling(mappings: Iterable[Mapping]) -> list[Vma]:
+def travelling(mappings: Iterable[Mapping], known: Known = unknown) -> list[Vma]:
     """The mappings of an image. CannotMove says what hinders.
 
-    Shared mappings that cannot be written become private (mosrun(1), -e, rule 1).
+    Shared mappings that cannot be written, of a file that is not ``known``, become private (mosrun(1), -e, rule 1).
     """
-    return _whole_stack([vma for m in mappings if (vma := _travels(m)) is not None])
+    return _whole_stack([vma for m in mappings if (vma := _travels(m, known)) is not None])
 
 
 def _whole_stack(vmas: list[Vma]) -> list[Vma]:
@@ -98,13 +111,14 @@ def _whole_stack(vmas: list[Vma]) -> list[Vma]:
 class Reader:
     """Reads the mappings of one process again and again; what has not changed is not parsed again."""
 
-    def __init__(self) -> None:
+    def __init__(self, known: Known = unknown) -> None:
+        self._files = known
         self._known: dict[bytes, Vma | None] = {}
 
     def read(self, pid: int) -> list[Vma]:
         """As `travelling`."""
         before = self._known
-        known = {line: before[line] if line in before else _travels(_parse(line)) for line in _lines(pid)}
+        known = {line: before[line] if line in before else _travels(_parse(line), self._files) for line in _lines(pid)}
         self._known = known
         return _whole_stack([vma for vma in known.values() if vma is not None])
 
@@ -114,9 +128,12 @@ Piece = tuple[int, int, int, int]
 
 
 def pieces(vmas: Iterable[Vma], within: list[Range] | None = None) -> list[Piece]:
-    """``vmas``, or what of them lies in ``within``, as pieces; alike neighbours join, but what grows stays one mapping."""
+    """``vmas`` but those of files, or what of them lies in ``within``, as pieces; alike neighbours join, but what grows stays one
+    mapping."""
     found: list[Piece] = []
     for vma in vmas:
+        if vma.file:
+            continue
         kind = vma.flags & BY_MMAP | (GROWS_DOWN if vma.grows_down else 0)
         if found and found[-1][1:] == (vma.start, vma.prot, kind) and not kind & GROWS_DOWN:
             found[-1] = (found[-1][0], vma.end, vma.prot, kind)

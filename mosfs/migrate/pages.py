@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import xxhash
 
@@ -26,19 +26,27 @@ MOST = 1 << 20
 
 
 def content(pid: int, vmas: Sequence[Vma]) -> list[Range]:
-    """Where ``vmas`` may hold something: all of file mappings, the present pages of anonymous memory."""
+    """Where ``vmas``, but those of files that are followed, may hold something: all of other file mappings, the present pages of
+    anonymous memory."""
+    vmas = [vma for vma in vmas if not vma.file]
     found = [(vma.start, vma.end) for vma in vmas if not vma.anonymous]
     for start, end in merge((vma.start, vma.end) for vma in vmas if vma.anonymous):
         found += _present(pid, start, end)
     return merge(found)
 
 
-def _present(pid: int, start: int, end: int) -> list[Range]:
+def own_content(pid: int, vmas: Iterable[Vma]) -> list[Range]:
+    """The pages of files that a write has made the program's own."""
+    private = merge((vma.start, vma.end) for vma in vmas if vma.file and not vma.shared)
+    return merge(found for start, end in private for found in _present(pid, start, end, own=True))
+
+
+def _present(pid: int, start: int, end: int, *, own: bool = False) -> list[Range]:
     found: list[Range] = []
     runs = ffi.new("unsigned long[1024]")
     after = ffi.new("unsigned long *", start)
     while start < end:
-        count = lib.mos_present(pid, start, end, runs, 512, after)
+        count = lib.mos_present(pid, start, end, own, runs, 512, after)
         if count < 0:
             raise TaskGone(pid)
         flat = ffi.unpack(runs, 2 * count) if count else []
@@ -66,10 +74,11 @@ class PageSender:
     def close(self) -> None:
         os.close(self._mem)
 
-    def send(self, start: int, end: int, *, again: bool = False) -> None:
-        """``again``: the receiver has pages here already, so it must hear of empty ones too."""
+    def send(self, start: int, end: int, *, again: bool = False, whole: bool = False) -> None:
+        """``again``: the receiver has pages here already, so it must hear of empty ones too. ``whole``: it has those of a file, so
+        zeros are something to send."""
         for at in range(start, end, CHUNK):
-            self._chunk(at, min(CHUNK, end - at), again)
+            self._chunk(at, min(CHUNK, end - at), again, whole)
 
     def zero(self, start: int, end: int) -> None:
         """The pages of this range are empty again."""
@@ -78,13 +87,13 @@ class PageSender:
             self.channel.send(Kind.PAGES, self.pair, PAGES_HEADER.pack(at, pages, ZERO, 0))
             self.frames += 1
 
-    def _chunk(self, at: int, size: int, again: bool) -> None:
+    def _chunk(self, at: int, size: int, again: bool, whole: bool) -> None:
         view = memoryview(self._buffer)[PAGES_HEADER.size : PAGES_HEADER.size + size]
         got = self.task.read_into(at, view)
         if got < size:
             self._read_slowly(at, view, got)
         pages = size // PAGE
-        zeros = lib.mos_zero_runs(ffi.from_buffer(view), size, ffi.from_buffer(self._zero))
+        zeros = 0 if whole else lib.mos_zero_runs(ffi.from_buffer(view), size, ffi.from_buffer(self._zero))
         if zeros == pages:
             if again:
                 self.zero(at, at + size)
@@ -133,6 +142,8 @@ def send_all(task: Task, channel: Channel, pair: int, vmas: list[Vma], *, near: 
     try:
         for start, end in content(task.pid, vmas):
             sender.send(start, end)
+        for start, end in own_content(task.pid, vmas):
+            sender.send(start, end, whole=True)
     finally:
         sender.close()
     return sender.frames

@@ -4,8 +4,8 @@
     EARLY (new mappings), PAGES ...           again, with what was written since, while that gets less
     IMAGE, PAGES ..., IMAGE_END               the program stands still: the rest
 
-Clark et al., "Live Migration of Virtual Machines" (NSDI 2005); here the guest is one process. Writable file mappings
-are left for the end.
+Clark et al., "Live Migration of Virtual Machines" (NSDI 2005); here the guest is one process. Contents of files
+go ahead of all pages (`filecopy`); pages of them that the program has made its own are left for the end.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from mosfs.abi.memory import BY_MMAP
 from mosfs.migrate import properties
 from mosfs.migrate.dirty import Tracker, Untracked
 from mosfs.migrate.image import PROT_WRITE, BadImage, Vma
-from mosfs.migrate.maps import Piece, Reader, both, pieces, ranges
-from mosfs.migrate.pages import CHUNK, PageSender, content
+from mosfs.migrate.maps import Known, Piece, Reader, both, pieces, ranges, unknown
+from mosfs.migrate.pages import CHUNK, PageSender, content, own_content
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import Range, common, merge, minus, size
 from mosfs.trace import layout
@@ -75,7 +75,9 @@ def enough(left: int, before: int, rounds: int) -> bool:
 class Precopy:
     """The sender's side for one task. All work is linear in the number of mappings: it is done on lists of ranges, not for each."""
 
-    def __init__(self, tracker: Tracker, sender: PageSender, channel: Channel, pair: int, said: Said, asks: bool) -> None:
+    def __init__(
+        self, tracker: Tracker, sender: PageSender, channel: Channel, pair: int, said: Said, asks: bool, known: Known
+    ) -> None:
         self.tracker = tracker
         self.sender = sender
         self.next = Next.SEND
@@ -84,7 +86,8 @@ class Precopy:
         self._said = said
         self._calls = said.calls  # when the program stood still: all of them have been made
         self._properties: list[Property] = []
-        self._reader = Reader()
+        self._reader = Reader(known)
+        self.ahead: Iterator[int] | None = None  # sends contents of files, piece by piece
         self._planned = False
         self._mapped: list[Piece] = []  # what the receiver has mapped
         self._touched: list[Range] = []  # where it has, or had, content
@@ -97,15 +100,17 @@ class Precopy:
         self._asks = asks
 
     @classmethod
-    def begin(cls, call: Calls, channel: Channel, *, near: bool, pair: int, said: Said, asks: bool = False) -> Precopy:
+    def begin(
+        cls, call: Calls, channel: Channel, *, near: bool, pair: int, said: Said, asks: bool = False, known: Known = unknown
+    ) -> Precopy:
         """For a stopped task, which goes on afterwards. OSError when the kernel cannot follow it.
 
         ``said``: what it has said of its memory, kept up to date. ``asks``: the receiver makes mappings once only, and says when it
-        has: nothing is sent before.
+        has: nothing is sent before. ``known``: tells which files are followed.
         """
         tracker = Tracker.begin(call)
         try:
-            return cls(tracker, PageSender(call.task, channel, pair, near=near), channel, pair, said, asks)
+            return cls(tracker, PageSender(call.task, channel, pair, near=near), channel, pair, said, asks, known)
         except BaseException:
             tracker.close()
             raise
@@ -207,6 +212,9 @@ class Precopy:
             if self._asks:
                 self._channel.send(Kind.ROUND, self._pair)
                 self.next = Next.WAIT
+        elif self.ahead is not None:
+            if next(self.ahead, None) is None:
+                self.ahead = None
         elif self._left:
             start, end = self._left.popleft()
             if end - start > CHUNK:
@@ -261,6 +269,8 @@ class Precopy:
         there = ranges(self._mapped)
         for piece in common(content(self.sender.task.pid, [*_parts(vmas, fresh)]), fresh):
             self.sender.send(*piece, again=bool(there))
+        for piece in own_content(self.sender.task.pid, vmas):
+            self.sender.send(*piece, whole=True)
         strange = self._strange(kept, early)
         for piece in merge([*self._rest_of(early, kept, strange, left)]):
             self.sender.send(*piece, again=True)
@@ -288,7 +298,7 @@ class Precopy:
 
 def _early(vma: Vma) -> bool:
     """Is this mapping sent while the program runs?"""
-    return vma.anonymous or not vma.prot & PROT_WRITE
+    return vma.anonymous or not (vma.file or vma.prot & PROT_WRITE)
 
 
 def ranges_of(vmas: Iterable[Vma]) -> list[Range]:

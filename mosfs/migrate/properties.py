@@ -112,7 +112,7 @@ def overlaid(vmas: Iterable[Vma], properties: list[Property]) -> list[Vma]:
             continue
         grows = vma.grows_down or bool(bits & GROWS_DOWN)
         bits = vma.flags | bits & ~GROWS_DOWN
-        found.append(Vma(vma.start, vma.end, vma.prot, grows, vma.anonymous, vma.name, vma.offset, bits))
+        found.append(Vma(vma.start, vma.end, vma.prot, grows, vma.anonymous, vma.name, vma.offset, bits, vma.file, vma.shared))
     return found
 
 

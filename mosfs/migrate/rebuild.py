@@ -14,13 +14,14 @@ import errno
 import os
 import struct
 from bisect import bisect_right
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from mosfs.abi import cpu
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE
 from mosfs.abi.memory import GROWS_DOWN, MADV_DONTNEED, MADV_GUARD_INSTALL, MAP_DROPPABLE, map_flags
 from mosfs.abi.xstate import Lacking, checked
-from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta
+from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
 from mosfs.migrate.properties import Property, calls_for, owed
@@ -58,6 +59,12 @@ class Unsuited(NoRoom):
     """The processor here lacks what the program uses just now. The text says what, for users."""
 
 
+class Files(Protocol):
+    """Who makes the mappings of files in a task: OSError when there is no room, BadImage when they cannot be."""
+
+    def place(self, call: Calls, vmas: Sequence[Vma]) -> None: ...
+
+
 def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
     """Unmap everything but ``keep`` (sorted ranges) and the kernel's gate page."""
     for start, end in minus([(layout.PAGE * 16, layout.USER_END)], keep):
@@ -75,9 +82,12 @@ class Rebuild:
 
     meta: ImageMeta
 
-    def __init__(self, call: Calls, *, deputy: bool = False, title: list[Range] | None = None) -> None:
+    def __init__(
+        self, call: Calls, *, deputy: bool = False, title: list[Range] | None = None, files: Files | None = None
+    ) -> None:
         """``deputy``: the task goes on making the program's calls while memory comes ahead. To them that memory is not there: a bad
-        address of the program must stay a bad one. ``title``: its arguments and environment, which /proc shows all the time."""
+        address of the program must stay a bad one. ``title``: its arguments and environment, which /proc shows all the time.
+        ``files``: makes the mappings of files."""
         self.call = call
         self._deputy = deputy
         self._session = True
@@ -89,6 +99,7 @@ class Rebuild:
         self._title = title or []
         self._old_title: list[Range] = []  # of it, what is still as the deputy had it: the program's may be empty there
         self._places: list[Range] = []
+        self.files = files
 
     @property
     def ahead(self) -> list[Range]:
@@ -169,6 +180,17 @@ class Rebuild:
         self._map(new)
         self._all([(SYS_MPROTECT, start, end - start, prot) for start, end, prot in protect])
         self._deputy = False
+        self._map_files([vma for vma in meta.vmas if vma.file])
+
+    def _map_files(self, vmas: list[Vma]) -> None:
+        if not vmas:
+            return
+        if self.files is None:
+            raise BadImage("mappings of files, whose contents have not come")
+        try:
+            self.files.place(self.call, vmas)
+        except OSError as error:
+            raise NoRoom(str(error)) from error
 
     def _map(self, new: list[Piece]) -> None:
         calls = [

@@ -12,7 +12,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from mosfs.migrate.image import Vma
-from mosfs.migrate.maps import parse_line
+from mosfs.migrate.maps import Known, parse_line, unknown
 from mosfs.trace import layout
 
 _OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(status|stat)\Z")
@@ -48,8 +48,8 @@ def with_state(name: str, text: bytes, state: str) -> bytes:
 
 
 def named(vmas: Iterable[Vma]) -> list[Vma]:
-    """Those that show a file."""
-    return [vma for vma in vmas if vma.name.startswith("/")]
+    """Those that have shown a file, and do not any more."""
+    return [vma for vma in vmas if vma.name.startswith("/") and not vma.file]
 
 
 def _within(names: Sequence[Vma], start: int, end: int) -> slice:
@@ -100,8 +100,10 @@ def with_mapping(names: Sequence[Vma], new: Vma) -> list[Vma]:
     return [*names[: hit.start], *before, new, *after, *names[hit.stop :]]
 
 
-def text(pid: int, name: str, names: Sequence[Vma]) -> bytes:
-    """/proc/``pid``/``name`` without the low region, with ``names``. OSError when the process is gone."""
+def text(pid: int, name: str, names: Sequence[Vma], known: Known = unknown) -> bytes:
+    """/proc/``pid``/``name`` without the low region, with ``names``, and those of files that are ``known``.
+
+    OSError when the process is gone."""
     with open(f"/proc/{pid}/{name}", "rb") as file:
         whole = file.read()
     if name not in ("maps", "smaps"):
@@ -116,6 +118,10 @@ def text(pid: int, name: str, names: Sequence[Vma]) -> bytes:
                 continue
             vma = Vma(mapping.start, mapping.end, mapping.prot, name=mapping.name, offset=mapping.offset)
             perms = line.split(None, 2)[1]
+            if mapping.inode and (told := known(mapping)):
+                file_name = told[1].encode("utf-8", "surrogateescape").decode("latin-1")
+                out.append(_line(_cut(vma, vma.start, vma.end, file_name, vma.offset), perms))
+                continue
             pieces = overlaid([vma], names) if not mapping.name else []
             if not any(piece.name for piece in pieces):
                 out.append(line)

@@ -185,7 +185,11 @@ int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long
 
 int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces);
 int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero);
-long mos_present(int pid, unsigned long start, unsigned long end, unsigned long *runs, long max, unsigned long *next);
+long mos_present(int pid, unsigned long start, unsigned long end, int own, unsigned long *runs, long max, unsigned long *next);
+int mos_watcher(void);
+int mos_watch(int watcher, int fd);
+int mos_unwatch(int watcher, int watch);
+long mos_read_now(int fd, void *buf, unsigned long len);
 int mos_take_fd(int pid, int fd);
 int mos_uffd_begin(int fd);
 int mos_uffd_register(int fd, unsigned long start, unsigned long end);

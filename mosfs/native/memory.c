@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -130,10 +131,10 @@ long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long
 }
 
 /*
- * Pages of [start, end) that have content of their own (present or swapped), as `mos_scan` returns them; before Linux 6.7 from the
- * pagemap itself.
+ * Pages of [start, end) that are there (present or swapped), as `mos_scan` returns them; before Linux 6.7 from the pagemap itself.
+ * `own`: only those that are not a file's.
  */
-long mos_present(int pid, unsigned long start, unsigned long end, unsigned long *runs, long max, unsigned long *next)
+long mos_present(int pid, unsigned long start, unsigned long end, int own, unsigned long *runs, long max, unsigned long *next)
 {
     char path[40];
     long n, i, count = 0;
@@ -142,7 +143,7 @@ long mos_present(int pid, unsigned long start, unsigned long end, unsigned long 
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    n = mos_scan(fd, start, end, 0, 0, 0, 1 << 3 | 1 << 4, runs, max, next);
+    n = mos_scan(fd, start, end, 0, own ? 1 << 2 : 0, own ? 1 << 2 : 0, 1 << 3 | 1 << 4, runs, max, next);
     if (n >= 0) {
         close(fd);
         return n;
@@ -156,7 +157,7 @@ long mos_present(int pid, unsigned long start, unsigned long end, unsigned long 
         if (n <= 0)
             break;
         for (i = 0; i < n / 8 && count < max; i++, start += 4096)
-            if (entries[i] >> 62) {
+            if (entries[i] >> 62 && !(own && entries[i] >> 61 & 1)) {
                 if (count && runs[2 * count - 1] == start)
                     runs[2 * count - 1] += 4096;
                 else {
@@ -181,6 +182,34 @@ int mos_take_fd(int pid, int fd)
     error = errno;
     close(pidfd);
     return copy < 0 ? -error : copy;
+}
+
+/* inotify(7): an instance, and the watch of an open file for changes of its contents. */
+int mos_watcher(void)
+{
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int mos_watch(int watcher, int fd)
+{
+    char path[32];
+    int watch;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    watch = inotify_add_watch(watcher, path, IN_MODIFY);
+    return watch < 0 ? -errno : watch;
+}
+
+int mos_unwatch(int watcher, int watch)
+{
+    return inotify_rm_watch(watcher, watch) ? -errno : 0;
+}
+
+/* What is there to read now, 0 for nothing. */
+long mos_read_now(int fd, void *buf, unsigned long len)
+{
+    long n = read(fd, buf, len);
+    return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? 0 : -errno;
 }
 
 struct uffd_api { uint64_t api, features, ioctls; };

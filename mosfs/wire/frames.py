@@ -29,6 +29,7 @@ class Kind(IntEnum):
     FAIL = 5  # receiver: it cannot be built, reason as text
     EARLY = 6  # pre-copy: mappings to make, (start, end, grows down); none: forget all that was sent
     ROUND = 7  # pre-copy: the end of a round; the receiver sends it back when it is done
+    FILE = 9  # contents of a file that the program maps (`migrate.filecopy`), before the image or whenever they change
     PRIVATE = 70  # contents of a private file (`ptf.travel`), before the image
     # tracer -> host
     GO = 16  # after READY: run
@@ -61,7 +62,7 @@ class Kind(IntEnum):
     USED = 56  # CPU time and memory, once a second while there is any
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
-    MMAP_NAME = 54  # tracer -> host, before the REPLY to MMAP: which file it was
+    MMAP_NAME = 54  # tracer -> host, before the REPLY to MMAP: number of the file u32 (0: what it shows comes as MMAP_DATA), name
     SHOWN = 64  # text of a file in /proc about the body's memory, of which an open follows
     TITLE = 65  # arguments and environment, where the program has written over them
     RUNNING = 60  # after GO: the body runs, the move is committed

@@ -51,7 +51,8 @@ class ExecOrder(msgspec.Struct, array_like=True):
 
 
 class MmapOrder(msgspec.Struct, array_like=True):
-    """MMAP: contents of a file for a private mapping of the body; pages come back as MMAP_DATA, then REPLY."""
+    """MMAP: a file for a mapping of the body at ``at``; its contents come back as FILE (MMAP_DATA, if the file cannot be followed),
+    then REPLY."""
 
     length: int
     prot: int
@@ -59,6 +60,7 @@ class MmapOrder(msgspec.Struct, array_like=True):
     fd: int
     offset: int
     mask: int
+    at: int = 0
 
 
 class MailTable(msgspec.Struct, array_like=True):

@@ -1,0 +1,457 @@
+"""Files that programs map, while they are away: the tracer keeps each one open, watches it, and tells the hosts what changes.
+
+The deputy keeps the mappings themselves, unreadable, where the program has them: so they are what they were when it comes home
+(`Coming`), and nothing of a file has to come back but the pages that the program has made its own. Changes are told before anything
+else that the program hears from home (`Away.send`), so whoever learns of a write by a call, a signal or a message finds it in its
+memory. See "Mapped files" in `docs/design/migration.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from mosfs.home.deputy import Deputy
+from mosfs.home.descriptors import hand_over
+from mosfs.home.program import Held, Link, Move, Program
+from mosfs.migrate.capture import title_at
+from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, data_of, fits, frame, must_all
+from mosfs.migrate.image import PROT_WRITE, BadImage, Vma
+from mosfs.migrate.maps import Known, Mapping, parse_line, read_maps
+from mosfs.migrate.ranges import Range, common, merge, minus
+from mosfs.migrate.rebuild import kept_at_home
+from mosfs.native import ffi, lib
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.frames import Kind
+from mosfs.wire.orders import MmapOrder
+
+if TYPE_CHECKING:
+    from mosfs.home.tracer import Tracer
+
+SYS_CLOSE, SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MADVISE, SYS_MUNLOCK = 3, 9, 10, 11, 28, 150
+MADV_DONTNEED = 4
+#: What an order may ask of mmap(2) beside the kind of mapping and its place.
+_FLAGS = ~0x100013
+_EVENT = struct.Struct("<iIII")
+_BUFFER = 1 << 16
+
+
+@dataclass(slots=True, eq=False)
+class File:
+    """``key``: device and inode as /proc/PID/maps shows them. ``read``: what of it has been looked at, in whole blocks; ``digests``
+    of those that are not zero. Each change makes a new generation; ``changed`` tells the one in which a block changed last."""
+
+    number: int
+    fd: int
+    name: str
+    key: tuple[str, int]
+    watch: int = -1
+    size: int = 0
+    generation: int = 0
+    read: list[Range] = field(default_factory=list)
+    digests: dict[int, int] = field(default_factory=dict)
+    changed: dict[int, int] = field(default_factory=dict)
+    facts: tuple[int, int, int] = (0, 0, 0)
+
+    def look(self) -> bool:
+        """Whether its size or times differ from those of the last look. OSError."""
+        now = os.fstat(self.fd)
+        before, self.facts = self.facts, (now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        return self.facts != before
+
+    def block(self, at: int, *, known: bool) -> bytes:
+        """The block at ``at``, as it is now. ``known``: it was looked at before, so another content is a change."""
+        data = os.pread(self.fd, BLOCK, at)
+        digest = xxhash.xxh3_64_intdigest(data) if data.strip(b"\0") else 0
+        if digest != self.digests.get(at, 0):
+            if known:
+                self.generation += 1
+                self.changed[at] = self.generation
+            if digest:
+                self.digests[at] = digest
+            else:
+                self.digests.pop(at, None)
+        return data
+
+    def rescan(self) -> None:
+        """After a change: which blocks are not what they were?"""
+        before = self.size
+        self.look()
+        self.size = self.facts[0]
+        if self.size != before:
+            self.generation += 1
+        end = (max(self.size, before) + BLOCK - 1) // BLOCK * BLOCK
+        looked_at = common(self.read, [(0, end)])
+        there = merge([*data_of(self.fd, self.size), *((at, at + BLOCK) for at in list(self.digests))])
+        for start, stop in common(looked_at, _whole(there)):
+            for at in range(start, stop, BLOCK):
+                self.block(at, known=True)
+
+
+def _whole(ranges: list[Range]) -> list[Range]:
+    """In whole blocks."""
+    return merge((start // BLOCK * BLOCK, (end + BLOCK - 1) // BLOCK * BLOCK) for start, end in ranges)
+
+
+class Mapped:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self.watcher = -1
+        self._files: dict[int, File] = {}
+        self._keys: dict[tuple[str, int], File] = {}
+        self._watches: dict[int, File] = {}
+        self._unwatched: list[File] = []
+        self._last = 0
+        self._buffer = ffi.new("char[]", _BUFFER)
+
+    # ------------------------------------------------------------------ files
+
+    def known(self, p: Program) -> Known:
+        """For `maps.travelling`: the files that this program maps are followed from now on."""
+
+        def find(mapping: Mapping) -> tuple[int, str] | None:
+            file = self._follow(p, mapping, -1)
+            return (file.number, mapping.name) if file is not None else None
+
+        return find
+
+    def _follow(self, p: Program, mapping: Mapping, fd: int) -> File | None:
+        """The file of a mapping of ``p``; ``fd``: its descriptor, if it has one. None if it cannot be followed."""
+        key = (mapping.device, mapping.inode)
+        found = self._keys.get(key)
+        if found is not None:
+            return found
+        if not mapping.inode or mapping.name.startswith(("/dev/zero", "/SYSV", "/[")) or not mapping.name.startswith("/"):
+            return None
+        ours = _opened(p, mapping, fd)
+        if ours < 0:
+            return None
+        self._last += 1
+        file = File(self._last, ours, mapping.name, key)
+        try:
+            file.look()
+        except OSError:
+            os.close(ours)
+            return None
+        file.size = file.facts[0]
+        self._files[file.number] = self._keys[key] = file
+        self._watch(file)
+        return file
+
+    def _watch(self, file: File) -> None:
+        if self.watcher < 0:
+            self.watcher = max(lib.mos_watcher(), -1)
+        file.watch = lib.mos_watch(self.watcher, file.fd) if self.watcher >= 0 else -1
+        if file.watch >= 0:
+            self._watches[file.watch] = file
+        else:
+            self._unwatched.append(file)
+            self.tracer.log(f"{file.name} cannot be watched: changes are seen by its size and times", 30)
+
+    def tick(self) -> None:
+        """Once a second: changes that nobody tells of, and files that nobody maps any more."""
+        self._changed([file for file in self._files.values() if _looks(file)])
+        used: set[int] = set()
+        for p in self.tracer.programs.values():
+            used.update(p.files)
+        if any(p.move is not None for p in self.tracer.programs.values()):
+            return  # numbers may be in what is being sent
+        for number in [number for number in self._files if number not in used]:
+            self._forget(self._files.pop(number))
+
+    def _forget(self, file: File) -> None:
+        del self._keys[file.key]
+        if file.watch >= 0:
+            lib.mos_unwatch(self.watcher, file.watch)
+            self._watches.pop(file.watch, None)
+        else:
+            self._unwatched.remove(file)
+        os.close(file.fd)
+
+    # ------------------------------------------------------------------ changes
+
+    def poll(self) -> None:
+        """Tell the hosts what has changed since the last time. Cheap when nothing has."""
+        if self.watcher >= 0 and (got := lib.mos_read_now(self.watcher, self._buffer, _BUFFER)):
+            self._told(bytes(ffi.buffer(self._buffer, max(got, 0))))
+        if self._unwatched:
+            self._changed([file for file in self._unwatched if _looks(file)])
+
+    def _told(self, events: bytes) -> None:
+        found: set[File] = set()
+        at = 0
+        while at < len(events):
+            watch, _mask, _cookie, length = _EVENT.unpack_from(events, at)
+            at += _EVENT.size + length
+            if watch < 0:  # too many at once
+                found.update(self._watches.values())
+            elif watch in self._watches:
+                found.add(self._watches[watch])
+        self._changed(list(found))
+
+    def _changed(self, files: list[File]) -> None:
+        numbers = set()
+        for file in files:
+            try:
+                file.rescan()
+            except OSError as error:
+                self.tracer.log(f"{file.name} cannot be read any more: {error.strerror}", 30)
+            numbers.add(file.number)
+        if numbers:
+            for p in [p for p in self.tracer.programs.values() if not numbers.isdisjoint(p.files)]:
+                self.catch_up(p)
+
+    def catch_up(self, p: Program) -> None:
+        """Send a program away what its host does not have yet; while it moves, it hears of it when it has arrived."""
+        link = p.link
+        if not p.away or link is None or p.answer is not None:
+            return
+        try:
+            for payload in self._news(p.files, link.near):
+                link.channel.send(Kind.FILE, p.pid, payload)
+        except ChannelLost:
+            self.tracer.away.link_lost(link)
+
+    def _news(self, files: dict[int, Held], near: bool) -> Iterator[bytes]:
+        """Payloads of FILE with what the holder of ``files`` does not have."""
+        for number, held in files.items():
+            file = self._files.get(number)
+            if file is None:
+                continue
+            begun = file.generation
+            if held.generation < begun:
+                yield frame(number, file.size)
+            todo = [at for at, generation in file.changed.items() if generation > held.generation] if held.sent else []
+            for at in todo:
+                if common(held.sent, [(at, at + BLOCK)]) and at < file.size:
+                    data = file.block(at, known=True)
+                    yield frame(number, file.size, at, data.ljust(min(BLOCK, file.size - at), b"\0"), near=near)
+            held.generation = begun
+            for piece in minus(held.wanted, held.sent):
+                yield from self._first(file, piece, near)
+            held.sent = held.wanted
+
+    @staticmethod
+    def _first(file: File, piece: Range, near: bool) -> Iterator[bytes]:
+        """What a host has never had of a file; zeros need not be sent."""
+        looked_at, file.read = file.read, merge([*file.read, piece])
+        together, begun = b"", 0
+        for start, end in data_of(file.fd, min(piece[1], file.size), piece[0]):
+            for at in range(start // BLOCK * BLOCK, end, BLOCK):
+                data = file.block(at, known=bool(common(looked_at, [(at, at + BLOCK)])))
+                if together and (begun + len(together) != at or len(together) + BLOCK > MOST or not data):
+                    yield frame(file.number, file.size, begun, together, near=near)
+                    together = b""
+                if at in file.digests:
+                    begun = begun if together else at
+                    together += data
+        if together:
+            yield frame(file.number, file.size, begun, together, near=near)
+
+    # ------------------------------------------------------------------ leaving
+
+    def ahead(self, p: Program, move: Move) -> Iterator[int]:
+        """Send what the program maps while it still runs, piece by piece: bytes sent."""
+        assert move.link is not None
+        known = self.known(p)
+        _want(move.files, [(found[0], m.offset, m.end - m.start) for m in read_maps(p.pid) if (found := known(m))])
+        for payload in self._news(move.files, move.link.near):
+            move.link.channel.send(Kind.FILE, p.pid, payload)
+            yield len(payload)
+
+    def rest(self, p: Program, move: Move, link: Link, vmas: Sequence[Vma]) -> None:
+        """The program stands still: send what its new host does not have of the files that ``vmas`` show."""
+        _want(move.files, [(vma.file, vma.offset, vma.end - vma.start) for vma in vmas if vma.file])
+        self.poll()
+        for payload in self._news(move.files, link.near):
+            link.channel.send(Kind.FILE, p.pid, payload)
+
+    # ------------------------------------------------------------------ what a deputy keeps
+
+    def kept(self, p: Program) -> list[Mapping]:
+        """Mappings in the deputy of files that the program maps."""
+        return [m for m in read_maps(p.pid) if self._number(m) in p.files]
+
+    def _number(self, mapping: Mapping) -> int:
+        found = self._keys.get((mapping.device, mapping.inode))
+        return found.number if found is not None else 0
+
+    @staticmethod
+    def hush(call: Calls, mappings: list[Mapping]) -> None:
+        """They show the file again, and nobody can reach them: a bad address of the program must stay a bad one."""
+        drop = [(SYS_MADVISE, start, end - start, MADV_DONTNEED) for start, end in merge((m.start, m.end) for m in mappings)]
+        for each, result in zip(drop, call.many(drop)):
+            if result < 0:  # what is locked cannot be dropped
+                call(SYS_MUNLOCK, *each[1:3])
+                call(*each)
+        must_all(call, [(SYS_MPROTECT, start, end - start, 0) for start, end in merge((m.start, m.end) for m in mappings)])
+
+    def map(self, p: Program, deputy: Deputy, call: Calls, order: MmapOrder) -> tuple[int, int]:
+        """MMAP: map a file in the deputy where the body will have it. (Result: address or negative errno; number of the file,
+        whose contents are sent, or 0: the caller sends them, and unmaps.)"""
+        place = order.at if self._free(p, deputy, order) else 0
+        shared = order.flags & MAP_SHARED > 0 and not order.prot & PROT_WRITE
+        flags = order.flags & _FLAGS | (MAP_SHARED if shared else MAP_PRIVATE) | (MAP_FIXED if place else 0)
+        result = call(SYS_MMAP, place, order.length, order.prot | 1, flags, order.fd, order.offset)
+        mapping = _mapping_at(p.pid, result) if not -4096 < result < 0 else None
+        file = self._follow(p, mapping, order.fd) if mapping is not None else None
+        if file is None:
+            return result, 0
+        _want(p.files, [(file.number, order.offset, order.length)])
+        if place:
+            call.must(SYS_MPROTECT, result, order.length, 0)
+        else:
+            call(SYS_MUNMAP, result, order.length)
+        self.catch_up(p)
+        return result, file.number
+
+    @staticmethod
+    def _free(p: Program, deputy: Deputy, order: MmapOrder) -> bool:
+        """Whether a mapping can be there in the deputy: what that needs itself is elsewhere."""
+        start, end = order.at, order.at + order.length
+        if not fits(start, end, layout.END) or (p.move is not None and p.move.rebuild is not None):
+            return False
+        return not common([(start, end)], merge([*kept_at_home(*title_at(p.pid)), *deputy.kept.pages]))
+
+    # ------------------------------------------------------------------ coming home
+
+    def coming(self, p: Program, vmas: Sequence[Vma]) -> Coming:
+        """For the mappings of an image that has come for the deputy. BadImage if they show files that are not the program's."""
+        if any(vma.file and vma.file not in p.files for vma in vmas):
+            raise BadImage("mappings of files that the program does not map")
+        return Coming(self._files, [(self._number(m), m) for m in self.kept(p)], [vma for vma in vmas if vma.file])
+
+
+class Coming:
+    """Makes the mappings of a program that comes home: most of them the deputy has kept (``stand``)."""
+
+    def __init__(self, files: dict[int, File], kept: list[tuple[int, Mapping]], vmas: list[Vma]) -> None:
+        self._files = files
+        self._parts = list(_standing(vmas, kept))
+        self.stand = merge((start, end) for _, start, end in self._parts)
+
+    def place(self, call: Calls, vmas: Sequence[Vma]) -> None:
+        lost = minus(merge((vma.start, vma.end) for vma in vmas), self.stand)
+        for vma, start, end in _within(vmas, lost):
+            self._anew(call, vma, start, end)
+        must_all(call, [(SYS_MPROTECT, start, end - start, vma.prot) for vma, start, end in self._parts])
+
+    def _anew(self, call: Calls, vma: Vma, start: int, end: int) -> None:
+        """A mapping that the program has moved, or that the deputy could not make: by our own descriptor."""
+        theirs = hand_over(call, self._files[vma.file].fd, cloexec=True)
+        how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
+        try:
+            call.must(SYS_MMAP, start, end - start, vma.prot, how, theirs, vma.offset + start - vma.start)
+        finally:
+            call(SYS_CLOSE, theirs)
+
+
+def _standing(vmas: Sequence[Vma], kept: Sequence[tuple[int, Mapping]]) -> Iterator[tuple[Vma, int, int]]:
+    """Where the mappings of the image and those of the deputy, both sorted and apart, are the same."""
+    a = b = 0
+    while a < len(vmas) and b < len(kept):
+        vma, (number, m) = vmas[a], kept[b]
+        start, end = max(vma.start, m.start), min(vma.end, m.end)
+        if start < end and _is(vma, number, m):
+            yield vma, start, end
+        if vma.end < m.end:
+            a += 1
+        else:
+            b += 1
+
+
+def _within(vmas: Sequence[Vma], places: list[Range]) -> Iterator[tuple[Vma, int, int]]:
+    """The parts of ``vmas`` in these places; all sorted and apart."""
+    a = b = 0
+    while a < len(vmas) and b < len(places):
+        start, end = max(vmas[a].start, places[b][0]), min(vmas[a].end, places[b][1])
+        if start < end:
+            yield vmas[a], start, end
+        if vmas[a].end < places[b][1]:
+            a += 1
+        else:
+            b += 1
+
+
+def _is(vma: Vma, number: int, m: Mapping) -> bool:
+    """Is a mapping (of the file ``number``) in a deputy what the image says, where both are?"""
+    return number == vma.file and m.shared is vma.shared and m.offset - m.start == vma.offset - vma.start
+
+
+def _want(files: dict[int, Held], parts: list[tuple[int, int, int]]) -> None:
+    """The holder of ``files`` needs these parts too: (number, offset, length)."""
+    found: dict[int, list[Range]] = {}
+    for number, offset, length in parts:
+        found.setdefault(number, []).append((offset, offset + length))
+    for number, pieces in found.items():
+        held = files.setdefault(number, Held())
+        held.wanted = merge([*held.wanted, *_whole(pieces)])
+
+
+def _looks(file: File) -> bool:
+    try:
+        return file.look()
+    except OSError:
+        return False
+
+
+def _opened(p: Program, mapping: Mapping, fd: int) -> int:
+    """A descriptor of ours, to read the file of a mapping; -1 if there is no way. The best one needs CAP_CHECKPOINT_RESTORE."""
+    ways: list[tuple[str, Callable[[os.stat_result], bool]]] = [
+        (f"/proc/{p.pid}/map_files/{mapping.start:x}-{mapping.end:x}", lambda _: True)
+    ]
+    if fd >= 0:
+        ways.append((f"/proc/{p.pid}/fd/{fd}", lambda _: True))
+    else:
+        paths = [*_descriptors(p.pid), f"/proc/{p.pid}/root{mapping.name}"]
+        ways += [(path, lambda facts: _same(mapping, facts)) for path in paths]
+    for path, right in ways:
+        try:
+            facts = os.stat(path)
+            if not right(facts):
+                continue
+            if not stat.S_ISREG(facts.st_mode) or _is_private(p, facts):
+                return -1
+            ours = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError:
+            continue
+        opened = os.fstat(ours)
+        if (opened.st_dev, opened.st_ino) == (facts.st_dev, facts.st_ino):
+            return ours
+        os.close(ours)
+    return -1
+
+
+def _descriptors(pid: int) -> list[str]:
+    try:
+        return [f"/proc/{pid}/fd/{name}" for name in os.listdir(f"/proc/{pid}/fd")]
+    except OSError:
+        return []
+
+
+def _same(mapping: Mapping, facts: os.stat_result) -> bool:
+    return mapping.inode == facts.st_ino and mapping.device == f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}"
+
+
+def _is_private(p: Program, facts: os.stat_result) -> bool:
+    """Private temporary files move with the program."""
+    return p.private is not None and ((facts.st_dev, facts.st_ino) in p.private.inodes)
+
+
+def _mapping_at(pid: int, start: int) -> Mapping | None:
+    """The mapping that contains this address."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            span = line.split(" ", 1)[0]
+            low, _, high = span.partition("-")
+            if int(low, 16) <= start < int(high, 16):
+                return parse_line(line)
+    return None

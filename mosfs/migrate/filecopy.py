@@ -1,0 +1,217 @@
+"""Files that programs map, at their hosts: a copy in memory (memfd_create(2)) of what each file holds where it is mapped.
+
+A body maps the copy as the program has mapped the file, so that its own kernel does for it what that of home would: pages beyond
+the end raise SIGBUS, MADV_DONTNEED brings the file's contents back, a clean page shows what is written to the file. Home sends what
+a copy holds ahead of the program's memory, and every change as soon as it knows of it (`home.mapped`): frames FILE, each with the
+size of the file, and bytes of it. Bytes that were never sent are zero.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma
+from mosfs.migrate.maps import Mapping
+from mosfs.trace.handing import hand
+from mosfs.trace.inject import Calls
+from mosfs.trace.layout import USER_END
+
+SYS_MMAP, SYS_CLOSE_RANGE = 9, 436
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED = 1, 2, 0x10
+#: number u32, flags u32 (COMPRESSED), size of the file u64, offset of the bytes that follow u64
+HEADER = struct.Struct("<IIQQ")
+#: Bytes that are looked at, and sent, together; and those of one frame at most.
+BLOCK, MOST = 64 * 1024, 256 * 1024
+
+
+def frame(number: int, size: int, offset: int = 0, data: bytes = b"", *, near: bool = True) -> bytes:
+    """Payload of FILE. ``near``: not compressed."""
+    packed = b"" if near else zlib.compress(data, 1)
+    if packed and len(packed) < len(data) * 7 // 8:
+        return HEADER.pack(number, COMPRESSED, size, offset) + packed
+    return HEADER.pack(number, 0, size, offset) + data
+
+
+def read_frame(payload: bytes) -> tuple[int, int, int, bytes]:
+    """(number, size, offset, bytes); BadImage when it says nothing sensible."""
+    try:
+        number, flags, size, offset = HEADER.unpack_from(payload)
+        data = payload[HEADER.size :]
+        if flags & COMPRESSED:
+            data = zlib.decompressobj().decompress(data, MOST)
+    except (struct.error, zlib.error) as error:
+        raise BadImage(f"malformed contents of a file: {error}") from error
+    if not number or size > MAX_SIZE or len(data) > MOST or offset + len(data) > MAX_SIZE:
+        raise BadImage(f"contents of file {number} are out of place")
+    return number, size, offset, data
+
+
+@dataclass(slots=True)
+class Copy:
+    """``device`` and ``inode`` as /proc/PID/maps shows them."""
+
+    fd: int
+    inode: int
+    device: str
+    size: int = 0
+    name: str = ""
+
+
+class Copies:
+    """Those of one body, and of its children. OSError when there is no memory for them."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, Copy] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
+        self.listeners: list[list[tuple[int, int, int]]] = []  # of senders: (number, offset, length) of what has come
+
+    def close(self) -> None:
+        for copy in self.of.values():
+            os.close(copy.fd)
+        self.of.clear()
+        self._numbers.clear()
+
+    def has(self, number: int) -> bool:
+        return number in self.of
+
+    def name(self, number: int, name: str) -> None:
+        """What the file is called at home."""
+        if number in self.of:
+            self.of[number].name = name
+
+    def known(self, mapping: Mapping) -> tuple[int, str] | None:
+        """For `maps.travelling`."""
+        number = self._numbers.get((mapping.device, mapping.inode), 0)
+        return (number, self.of[number].name.encode("latin-1").decode("utf-8", "surrogateescape")) if number else None
+
+    def apply(self, payload: bytes) -> None:
+        """FILE: the file has this size, and these bytes."""
+        number, size, offset, data = read_frame(payload)
+        copy = self.of.get(number) or self._new(number)
+        if size != copy.size:
+            os.ftruncate(copy.fd, size)
+            copy.size = size
+        data = data[: max(size - offset, 0)]
+        if data and os.pwrite(copy.fd, data, offset) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        for news in self.listeners:
+            news.append((number, offset, len(data)))
+
+    def _new(self, number: int) -> Copy:
+        fd = os.memfd_create("file", os.MFD_CLOEXEC)
+        facts = os.fstat(fd)
+        copy = Copy(fd, facts.st_ino, f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}")
+        self.of[number] = copy
+        self._numbers[copy.device, copy.inode] = number
+        return copy
+
+    # ------------------------------------------------------------------ memory of the body
+
+    def place(self, call: Calls, vmas: Sequence[Vma]) -> None:
+        """Map what an image tells. OSError when there is no room."""
+        numbers = sorted({vma.file for vma in vmas})
+        if not numbers:
+            return
+        if missing := [number for number in numbers if number not in self.of]:
+            raise BadImage(f"mappings of files {missing[:5]}, whose contents have not come")
+        theirs = dict(zip(numbers, self._handed(call, numbers)))
+        for vma in vmas:
+            self.of[vma.file].name = vma.name
+        must_all(call, [
+            (SYS_MMAP, vma.start, vma.end - vma.start, vma.prot, MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE),
+             theirs[vma.file], vma.offset)
+            for vma in vmas
+        ])  # fmt: skip
+        call.must(SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, 0)  # a body has no others
+
+    def map(self, call: Calls, number: int, vma: Vma) -> int:
+        """One mapping more; its address or a negative errno."""
+        theirs = self._handed(call, [number])[0]
+        how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
+        result = call(SYS_MMAP, vma.start, vma.end - vma.start, vma.prot, how, theirs, vma.offset)
+        call.must(SYS_CLOSE_RANGE, theirs, theirs, 0)
+        return result
+
+    def _handed(self, call: Calls, numbers: Sequence[int]) -> list[int]:
+        """For reading only: a shared mapping cannot be made writable, since nobody would bring home what it writes."""
+        ours = []
+        try:
+            for number in numbers:
+                ours.append(os.open(f"/proc/self/fd/{self.of[number].fd}", os.O_RDONLY | os.O_CLOEXEC))
+            return hand(call, ours)
+        finally:
+            for fd in ours:
+                os.close(fd)
+
+
+class Sender:
+    """Sends all copies of a body to its next host: what it can while the body runs, and the rest when it stands still."""
+
+    def __init__(self, copies: Copies, *, near: bool) -> None:
+        self._copies = copies
+        self._near = near
+        self._news: list[tuple[int, int, int]] = []
+        copies.listeners.append(self._news)
+        self._all = self._everything()
+
+    def close(self) -> None:
+        self._copies.listeners = [news for news in self._copies.listeners if news is not self._news]
+
+    def ahead(self) -> Iterator[bytes]:
+        """Payloads of FILE with all that is here."""
+        yield from self._all
+
+    def rest(self) -> Iterator[bytes]:
+        """What has not been sent, or was told anew since."""
+        yield from self._all
+        for number, offset, length in self._news:
+            copy = self._copies.of[number]
+            yield frame(number, copy.size)
+            yield from _frames(number, copy, offset, min(offset + length, copy.size), self._near)
+        self._news.clear()
+
+    def _everything(self) -> Iterator[bytes]:
+        for number, copy in list(self._copies.of.items()):
+            yield frame(number, copy.size)
+            for start, end in data_of(copy.fd, copy.size):
+                yield from _frames(number, copy, start, end, self._near)
+
+
+def _frames(number: int, copy: Copy, start: int, end: int, near: bool) -> Iterator[bytes]:
+    for at in range(start, end, MOST):
+        yield frame(number, copy.size, at, os.pread(copy.fd, min(MOST, end - at), at), near=near)
+
+
+def data_of(fd: int, end: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Where an open file has data between ``start`` and ``end`` (lseek(2), SEEK_DATA), in whole blocks but for its end."""
+    while start < end:
+        try:
+            data = os.lseek(fd, start, os.SEEK_DATA)
+            hole = os.lseek(fd, data, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # only a hole is left
+                return
+            data, hole = start, end
+        if data >= end:
+            return
+        first = max(data // BLOCK * BLOCK, start)
+        last = min((hole + BLOCK - 1) // BLOCK * BLOCK, end)
+        yield first, max(last, first + 1)
+        start = max(last, first + 1)
+
+
+def must_all(call: Calls, calls: Sequence[tuple[int, ...]]) -> None:
+    """Make all of them; OSError when one has failed."""
+    for result in call.many(list(calls)):
+        if -4096 < result < 0:
+            raise OSError(-result, os.strerror(-result))
+
+
+def fits(start: int, end: int, low: int) -> bool:
+    """Whether a mapping may be there at all; ``low`` is the end of the low region."""
+    return low <= start < end <= USER_END and not (start | end) & 4095
