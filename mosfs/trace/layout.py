@@ -27,20 +27,22 @@ END = SCRATCH + SCRATCH_SIZE
 CARRY_SIZE = 0x5000
 PAGE = 4096
 
+_WAIT = b"\xb8\x22\x00\x00\x00\x0f\x05\xeb\xf7"
 #: Behind the stub a loop of pause(2): a deputy whose tracer has died waits there for its end.
 STUB_CODE = (
     b"\x0f\x05" + b"\x48\x89\xc7" + b"\xb8" + MAGIC.to_bytes(4, "little") + b"\x0f\x05"
-    + b"\xb8\x22\x00\x00\x00\x0f\x05\xeb\xf7"
+    + _WAIT
 )  # fmt: skip
 
-#: Behind that a loop that makes the calls of a list (`trace.inject.Calls.many`): rbx points to an entry, rbp is their number.
+#: Behind that, and ended by the same, a loop that makes the calls of a list (`trace.inject.Calls.many`): rbx points to an entry, rbp is
+#: their number.
 ROW = STUB + 0x40
 ROW_ENTRY = 56  # rax rdi rsi rdx r10 r8 r9; the result takes the place of rax
 _ROW_CODE = (
     b"\x48\x8b\x03" + b"\x48\x8b\x7b\x08" + b"\x48\x8b\x73\x10" + b"\x48\x8b\x53\x18"
     + b"\x4c\x8b\x53\x20" + b"\x4c\x8b\x43\x28" + b"\x4c\x8b\x4b\x30" + b"\x0f\x05"
     + b"\x48\x89\x03" + b"\x48\x83\xc3\x38" + b"\x48\xff\xcd" + b"\x75\xd7"
-    + b"\xb8" + MAGIC.to_bytes(4, "little") + b"\x0f\x05\xf4"
+    + b"\xb8" + MAGIC.to_bytes(4, "little") + b"\x0f\x05" + _WAIT
 )  # fmt: skip
 ROW_AFTER = ROW + _ROW_CODE.index(b"\x0f\x05") + 2
 STUB_CODE = STUB_CODE.ljust(ROW - STUB, b"\xcc") + _ROW_CODE
