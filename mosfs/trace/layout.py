@@ -34,8 +34,8 @@ STUB_CODE = (
     + _WAIT
 )  # fmt: skip
 
-#: Behind that, and ended by the same, a loop that makes the calls of a list (`trace.inject.Calls.many`): rbx points to an entry, rbp is
-#: their number.
+#: Behind that, and ended by the same, a loop that makes the calls of a list (`trace.inject.Calls.many`): rbx points to an entry,
+#: rbp is their number.
 ROW = STUB + 0x40
 ROW_ENTRY = 56  # rax rdi rsi rdx r10 r8 r9; the result takes the place of rax
 _ROW_CODE = (
