@@ -43,6 +43,7 @@ from mosfs.abi.flags import (
     SECCOMP_SET_MODE_FILTER,
     SECCOMP_SET_MODE_STRICT,
     TIMER_ABSTIME,
+    WNOHANG,
 )
 from mosfs.abi.ioctls import REFUSED as REFUSED_IOCTLS
 from mosfs.abi.memory import SAYING_ADVICE, SAYING_FLAGS
@@ -133,6 +134,8 @@ _NOFILE_FIRST, _NOFILE_SECOND = _is(0, RLIMIT_NOFILE), _is(1, RLIMIT_NOFILE)
 
 #: A pointer that is not NULL: on the stack, in a mapping or a heap (bit 46), or in the data of a program at a fixed place.
 _POINTER_FOURTH, _POINTER_FIFTH = (_any_bit(arg, 1 << 46, *(1 << bit for bit in range(12, 36))) for arg in (3, 4))
+#: Who does not wait may know that a child has ended before we do.
+_WAIT4, _WAITID = (*_POINTER_FOURTH, *_any_bit(2, WNOHANG)), (*_POINTER_FIFTH, *_any_bit(3, WNOHANG))
 #: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and those of clock_getcpuclockid(3), which are negative.
 _CPU_CLOCK = (*_is(0, 2, 3), *_any_bit(0, 1 << 31))
 
@@ -247,7 +250,7 @@ _(57, "fork", "", NATIVE, PAIR, "the child runs where its parent runs")
 _(58, "vfork", "", NATIVE, PAIR, "the child runs where its parent runs")
 _(59, "execve", "path, @argv, @argv", NATIVE, SPECIAL, "32-bit programs run in native mode")
 _(60, "exit", "int", NATIVE, SPECIAL, "ends body and deputy")
-_(61, "wait4", "pid, inout[4], flags, inout[144]", TEST, FORWARD, _CPU_TOO, _POINTER_FOURTH)
+_(61, "wait4", "pid, inout[4], flags, inout[144]", TEST, FORWARD, _CPU_TOO, _WAIT4)
 _(62, "kill", "pid, sig", TEST, FORWARD, _NO_STOP, _STOP_SECOND)
 _(63, "uname", "out[390]", NATIVE, FORWARD)
 _(64, "semget", "int, int, flags", NATIVE, FORWARD)
@@ -433,7 +436,7 @@ _(243, "mq_timedreceive", "fd, out[a2]:ret, size, out[4], in[16]", NATIVE, FORWA
 _(244, "mq_notify", "fd, @sigevent", NATIVE, FORWARD)
 _(245, "mq_getsetattr", "fd, in[64], out[64]", NATIVE, FORWARD)
 _refuse(246, "kexec_load", "size, size, ptr, flags", _ADMIN)
-_(247, "waitid", "int, pid, inout[128]:always, flags, inout[144]", TEST, FORWARD, _CPU_TOO, _POINTER_FIFTH)
+_(247, "waitid", "int, pid, inout[128]:always, flags, inout[144]", TEST, FORWARD, _CPU_TOO, _WAITID)
 _refuse(248, "add_key", "str, str, in[a3], size, int", _KEYS)
 _refuse(249, "request_key", "str, str, str, int", _KEYS)
 _refuse(250, "keyctl", "int, ptr, ptr, ptr, ptr", _KEYS)

@@ -243,6 +243,8 @@ class Away:
             lib.mos_unpin(self.tracer.pump)
         if request.nr in CLOSING and self.tracer.mails.closing_away(p, deputy, request):
             return
+        if request.nr in cputime.WAITS:
+            lib.mos_reap()
         if cputimers.concerns(request.nr, request.args):
             self.tracer.cputimers.before(p, deputy, request)
         # a signal is on its way to the body, which entered the call without knowing of it: the call must not block

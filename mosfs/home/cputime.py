@@ -56,11 +56,11 @@ class CpuTime:
             (at, cputime.completed(nr, request.args, data, account) + data[size:] if at == wanted else data) for at, data in outs
         ]
 
-    def watch(self, p: Program, nr: int, *, other: bool = False) -> None:
-        """At the entry of such a call at home: stop at its end, if there may be something to add.
-
-        ``other``: it asks about another process."""
-        p.watched = nr in cputime.WAITS or other or any(p.used) or any(p.children_used)
+    def watch(self, p: Program, nr: int, args: tuple[int, ...]) -> None:
+        """At the entry of such a call at home: stop at its end, if there may be something to add."""
+        about_others = nr in cputime.WAITS or (nr == cputime.CLOCK_GETTIME and cputime.clock_pid(args[0]) > 0)
+        index = cputime.place(nr, args)
+        p.watched = bool((about_others or any(p.used) or any(p.children_used)) and index >= 0 and args[index])
         p.task.cont(request=SYSCALL if p.watched or p.called is not None else CONT)
 
     def complete(self, p: Program, regs: Any) -> None:

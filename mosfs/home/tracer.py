@@ -602,7 +602,9 @@ class Tracer:
         if p.private is not None and self.private.trapped(p, regs, nr):
             return
         if nr in cputime.CALLS:
-            self.cputime.watch(p, nr, other=nr == cputime.CLOCK_GETTIME and cputime.clock_pid(regs.rdi) > 0)
+            if nr in cputime.WAITS:
+                lib.mos_reap()
+            self.cputime.watch(p, nr, arguments(regs))
         elif nr in PATH_ARG:
             self.opens.trapped(p, regs, nr)
         elif nr == cputimers.TIMER_SETTIME:

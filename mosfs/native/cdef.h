@@ -147,6 +147,7 @@ void mos_plain(int pid, int plain);
 void mos_unknown(int pid);
 int mos_early(int pid);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
+void mos_reap(void);
 int mos_follow(struct mos_pump *p, int pid);
 int mos_pin(struct mos_pump *p, int pid);
 void mos_unpin(struct mos_pump *p);

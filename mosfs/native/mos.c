@@ -264,6 +264,38 @@ int mos_unfollow(struct mos_pump *p)
     return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
 }
 
+/* What was waited for before it was its turn, in its order: `take` before anything else. */
+static struct { int pid, status; } taken[256];
+static int ntaken;
+
+/*
+ * Wait for all that has ended. Until its tracer has done so a process has not ended for its parent, which may know better
+ * (pidfd_open(2)). The kernel tells of stops meanwhile, too (there is no waiting for ends only of what is traced).
+ */
+void mos_reap(void)
+{
+    while (ntaken < (int)(sizeof taken / sizeof *taken)) {
+        int pid = waitpid(-1, &taken[ntaken].status, __WALL | WNOHANG);
+        if (pid <= 0)
+            return;
+        taken[ntaken++].pid = pid;
+    }
+}
+
+/* The first of them, or the first of `pid` if that is not 0: who it is about; 0: there is none. */
+static int take(int pid, int *status)
+{
+    int i;
+    for (i = 0; i < ntaken; i++)
+        if (!pid || taken[i].pid == pid) {
+            pid = taken[i].pid;
+            *status = taken[i].status;
+            memmove(&taken[i], &taken[i + 1], (--ntaken - i) * sizeof *taken);
+            return pid;
+        }
+    return 0;
+}
+
 static int settled(struct mos_pump *p, int pid, int status);
 static int streamed(struct mos_pump *p, int pid, int status);
 static int handed(struct mos_pump *p, int pid, int status);
@@ -285,7 +317,9 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
         if (++p->fair < 64) {
             if (p->nheld)
                 sched_yield(); /* it shares our CPU: it runs to its next stop now, and no wake-up is needed */
-            pid = waitpid(-1, &status, __WALL | WNOHANG);
+            pid = take(0, &status);
+            if (!pid)
+                pid = waitpid(-1, &status, __WALL | WNOHANG);
             if (pid > 0) {
                 if (p->follow) {
                     heat(p, pid, status);
@@ -414,7 +448,9 @@ int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig)
 
 int mos_waitpid(int pid, int *status, int options)
 {
-    int r;
+    int r = take(pid, status);
+    if (r)
+        return r;
     do
         r = waitpid(pid, status, options);
     while (r < 0 && errno == EINTR);

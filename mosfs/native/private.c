@@ -3,6 +3,7 @@
 #define NOT_OPENED -1000000
 
 static int untravelled(int pid);
+void mos_reap(void);
 
 /* Does a relative path, opened in the directory dirfd of the task, lead to something in /proc? */
 static int below_proc(int pid, int dirfd)
@@ -85,6 +86,10 @@ static int ordinary_call(struct mos_pump *p, int pid)
         return 0;
     mask = p->paths[r.orig_rax];
     if (!mask) {
+        if ((r.orig_rax == SYS_wait4 && r.rdx & WNOHANG && !r.r10) || (r.orig_rax == SYS_waitid && r.r10 & WNOHANG && !r.r8)) {
+            mos_reap();
+            return 1;
+        }
         if (r.orig_rax == SYS_clock_gettime && (int)r.rdi < 0 && ~((int)r.rdi >> 3))
             return 0; /* the clock of another process */
         if (r.orig_rax == SYS_getrusage || r.orig_rax == SYS_times || r.orig_rax == SYS_clock_gettime)

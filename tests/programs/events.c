@@ -5,6 +5,7 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 
 static void eventfds(void)
@@ -124,6 +125,40 @@ static void pidfds(void)
 	ok(close(fd));
 }
 
+/* A pidfd that is readable tells that there is a status to be had at once. */
+static void readable_pidfds(void)
+{
+	for (int i = 0; i < 60; i++) {
+		siginfo_t info = { .si_pid = 0 };
+		struct rusage used;
+		int status;
+		pid_t pid = ok(fork());
+
+		if (pid == 0) {
+			usleep(i % 4 * 700);
+			_exit(20 + i % 3);
+		}
+		int fd = ok((int)syscall(SYS_pidfd_open, pid, 0));
+		equal(poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 20000), 1);
+		switch (i % 3) {
+		case 0:
+			ok(waitid((idtype_t)P_PIDFD, fd, &info, WEXITED | WNOHANG));
+			equal(info.si_pid, pid);
+			equal(info.si_status, 20);
+			break;
+		case 1:
+			equal(waitpid(-1, &status, WNOHANG), pid);
+			check(WIFEXITED(status) && WEXITSTATUS(status) == 21);
+			break;
+		case 2:
+			equal(wait4(pid, &status, WNOHANG, &used), pid);
+			check(WIFEXITED(status) && WEXITSTATUS(status) == 22);
+		}
+		ok(close(fd));
+	}
+	refused(waitpid(-1, NULL, WNOHANG), ECHILD);
+}
+
 static void all_in_one_epoll(void)
 {
 	int ep = ok(epoll_create(1)), ev = ok(eventfd(0, 0)), tfd = ok(timerfd_create(CLOCK_REALTIME, 0));
@@ -148,4 +183,4 @@ static void all_in_one_epoll(void)
 	ok(close(tfd));
 }
 
-PROGRAM(PART(eventfds), PART(timerfds), PART(signalfds), PART(inotifies), PART(pidfds), PART(all_in_one_epoll))
+PROGRAM(PART(eventfds), PART(timerfds), PART(signalfds), PART(inotifies), PART(pidfds), PART(readable_pidfds), PART(all_in_one_epoll))
