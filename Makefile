@@ -13,7 +13,10 @@ STAMP := .venv/.mosfs
 PACKAGES := python3 python3-venv python3-dev gcc libc6-dev pkg-config libfuse3-dev fuse3 \
             bash bzip2 gawk iproute2 make procps sqlite3 xz-utils
 
-.PHONY: help setup demo test test-all bench bench-all check clean
+# What a second computer is made of (tests/machines).
+MACHINE_PACKAGES := qemu-system-x86 debootstrap kmod cpio
+
+.PHONY: help setup demo test test-all test-machines bench bench-all check clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -28,6 +31,12 @@ test: check ## check, then the tests that take minutes at most
 
 test-all: check ## check, then every test
 	MOSIX_TEST_RANDOM=1 $(BIN)/python -m pytest -m 'not lint'
+
+test-machines: $(STAMP) ## the tests with a second computer: another kernel, other processors; by qemu, takes an hour
+	@if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \
+	    dpkg-query -W $(MACHINE_PACKAGES) >/dev/null 2>&1 || { echo "test-machines: installing $(MACHINE_PACKAGES)"; apt-get -qq update; \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y $(MACHINE_PACKAGES) >/dev/null; }; fi
+	$(BIN)/python -m pytest -m machines
 
 bench: $(STAMP) ## the figures of the targets, each as a ratio to a reference of the same run
 	$(BIN)/python -m bench

@@ -73,6 +73,7 @@ PROGRAMS = (
     Program("clocks"),
     Program("clocks-static", "clocks.c", static=True),
     Program("registers"),
+    Program("processor"),
     Program("memory"),
     Program("memory-static", "memory.c", static=True),
     Program("memflags", motion="4"),

@@ -169,4 +169,6 @@ def suspects(code: bytes, lacking: Iterable[str]) -> list[str]:
     """The instruction at the start of ``code`` has raised SIGILL: which of the flags ``lacking`` here may stand for it, sorted.
 
     Empty: it is illegal everywhere."""
-    return sorted(_BY_MAP.get(opcode_map(code), frozenset()) & set(lacking))
+    name, missing_here = opcode_map(code), set(lacking)
+    base = {"vex": "avx", "evex": "avx512f"}.get(name)  # without which there is none of the kind
+    return [base] if base in missing_here and base is not None else sorted(_BY_MAP.get(name, frozenset()) & missing_here)

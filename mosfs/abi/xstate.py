@@ -7,7 +7,7 @@ all, differs between vendors, generations and kernels; what a component holds do
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 LEGACY_SIZE, HEADER_SIZE = 512, 64
@@ -17,6 +17,8 @@ _IN_USE = slice(LEGACY_SIZE, LEGACY_SIZE + 8)
 #: The components that FXSAVE holds: x87 and SSE. Every x86_64 processor has them.
 LEGACY = 0b11
 PKRU = 9
+#: Bytes that a component has at most (the tiles of AMX).
+LONGEST = 8192
 #: Tiles of AMX, which programs give back after each use (TILERELEASE). They do not travel while they are in use.
 STAYS = 1 << 17 | 1 << 18
 #: Protection keys as Linux sets them up for each program (pkeys(7)): it may use key 0 only.
@@ -57,6 +59,15 @@ def checked(rows: Iterable[tuple[int, int, int]], size: int) -> Layout:
     return layout
 
 
+def checked_waiting(rows: Iterable[tuple[int, bytes]]) -> dict[int, bytes]:
+    """Waiting components that came with an image: ValueError if they cannot be such."""
+    waiting = dict(rows)
+    for number, data in waiting.items():
+        if not 2 <= number < 63 or not 0 < len(data) <= LONGEST:
+            raise ValueError(f"component {number} of {len(data)} bytes waits")
+    return waiting
+
+
 def name_of(number: int) -> str:
     return NAMES.get(number, f"xstate{number}")
 
@@ -74,31 +85,43 @@ def _matters(component: Component, contents: bytes) -> bool:
     return any(contents)
 
 
+def waits(number: int, there: int) -> bool:
+    """Whether a component that a node (XCR0 ``there``) lacks can wait beside a program that runs there.
+
+    It can if no instruction of that node would change it: then the program cannot tell, because those that use it raise SIGILL. AVX
+    registers beyond SSE: legacy instructions leave them alone (SDM volume 1, 14.9). Upper halves of ZMM0 to 15: AVX instructions
+    clear them. Opmasks, ZMM16 to 31 and R16 to R31 have no other names.
+    """
+    return {2: True, 5: True, 6: not there >> 2 & 1, 7: True, 19: True}.get(number, False)
+
+
 def lacking(state: bytes, layout: Layout, there: int) -> list[str]:
-    """The flags of components in use that a node whose XCR0 is ``there`` does not have."""
-    return sorted({name_of(c.number) for c in in_use(state, layout) if not (there & ~STAYS) >> c.number & 1})
+    """The flags of components in use that a node whose XCR0 is ``there`` does not have, and that cannot wait meanwhile."""
+    has = there & ~STAYS
+    return sorted({name_of(c.number) for c in in_use(state, layout) if not (has >> c.number & 1 or waits(c.number, has))})
 
 
-def arranged(state: bytes, layout: Layout, own: Layout, size: int) -> bytes:
-    """``state`` of another processor in our ``own`` layout of ``size`` bytes; `Lacking` if a component in use has no place here.
+def arranged(state: bytes, layout: Layout, waiting: Mapping[int, bytes], own: Layout, size: int) -> tuple[bytes, dict[int, bytes]]:
+    """``state`` of another processor in our ``own`` layout of ``size`` bytes, and the components that wait here.
 
-    Components that are not in use there, or that only we have, are in their initial state.
+    ``waiting``: those that waited there. `Lacking` if one in use has no place here and cannot wait. Components that are not in use
+    there, or that only we have, are in their initial state.
     """
     if len(state) < HEADER_END or size < HEADER_END:
         raise ValueError(f"{len(state)} bytes of state for {size}")
     places = {c.number: c for c in own if not STAYS >> c.number & 1}
-    used = in_use(state, layout)
-    absent = [c for c in used if c.number not in places or places[c.number].size != c.size]
-    if absent:
-        raise Lacking(name_of(c.number) for c in absent)
+    has = sum(1 << number for number in places)
+    contents = {**waiting, **{c.number: state[c.offset : c.offset + c.size] for c in in_use(state, layout)}}
+    homeless = {n: data for n, data in contents.items() if n not in places or places[n].size != len(data)}
+    if absent := [name_of(n) for n in homeless if n in places or not waits(n, has)]:
+        raise Lacking(absent)
     made = bytearray(size)
     made[:LEGACY_SIZE] = state[:LEGACY_SIZE]
     bits = int.from_bytes(state[_IN_USE], "little") & LEGACY
-    contents = {c.number: state[c.offset : c.offset + c.size] for c in used}
     if PKRU in places and PKRU not in contents:
         contents[PKRU] = PKRU_DEFAULT.ljust(places[PKRU].size, b"\0")
-    for number, data in contents.items():
+    for number in contents.keys() - homeless.keys():
         bits |= 1 << number
-        made[places[number].offset : places[number].offset + len(data)] = data
+        made[places[number].offset : places[number].offset + places[number].size] = contents[number]
     made[_IN_USE] = bits.to_bytes(8, "little")
-    return bytes(made)
+    return bytes(made), homeless

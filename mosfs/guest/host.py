@@ -391,6 +391,7 @@ class Host:
             self._image_ended = True
             fault(Point.NODE_FILLED, source)
             body.regs = arriving.finish(int.from_bytes(frame.payload, "little"))
+            body.waiting_state = arriving.rebuild.waiting_state
             body.said = Said.arrived(meta, arriving.rebuild.owed)
         except BaseException:
             self.private.forget(body)

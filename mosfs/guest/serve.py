@@ -381,7 +381,10 @@ class Serve:
 
     def forked(self, body: Body) -> None:
         local = body.task.event_message()
-        child = Body(body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since, features=body.features)
+        child = Body(
+            body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since, features=body.features,
+            waiting_state=dict(body.waiting_state),
+        )
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)
         child.settings, child.account.decay = body.settings, body.account.decay

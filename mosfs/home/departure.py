@@ -138,6 +138,7 @@ class Departure:
             meta.waiting = move.waiting or move.inside is not None
             meta.carry = p.carry
             meta.used = p.used
+            meta.waiting_state = list(p.demand.waiting.items())
             p.watched = False
             self._send(p, move, meta)
             move.phase = Phase.SENT
@@ -185,6 +186,7 @@ class Departure:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
             meta.used = p.used
+            meta.waiting_state = list(p.demand.waiting.items())
             self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING

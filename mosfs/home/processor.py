@@ -14,14 +14,16 @@ from mosfs.abi import cpu
 @dataclass(slots=True)
 class Demand:
     """``home``: the home-node's line. ``needs``: flags that it has used where they were lacking. ``visited``: by IP, lines of the
-    nodes where it has run since its exec and that have what home lacks, the last one last."""
+    nodes where it has run since its exec and that have what home lacks, the last one last. ``waiting``: its state of components
+    that home lacks (`abi.xstate.waits`), while it is at home."""
 
     home: str
     needs: frozenset[str] = frozenset()
     visited: dict[str, str] = field(default_factory=dict)
+    waiting: dict[int, bytes] = field(default_factory=dict)
 
     def copy(self) -> Demand:
-        return replace(self, visited=dict(self.visited))
+        return replace(self, visited=dict(self.visited), waiting=dict(self.waiting))
 
     def ran_at(self, ip: str, line: str) -> None:
         """It has run at the node ``ip`` (not at home), whose features are ``line``, "" if unknown."""

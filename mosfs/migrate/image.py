@@ -64,7 +64,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
     ``features``: all that the program has seen of processors (`abi.cpu`); ``xlayout``: where ``xstate`` keeps its components
-    (`abi.xstate.Layout`).
+    (`abi.xstate.Layout`), ``waiting_state``: those that had no place where the program was (`abi.xstate.waits`).
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``guards``: pages that MADV_GUARD_INSTALL has closed (madvise(2)), as ranges.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
@@ -103,6 +103,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     private: bytes = b""
     guards: list[tuple[int, int]] = []
     xlayout: list[tuple[int, int, int]] = []
+    waiting_state: list[tuple[int, bytes]] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -136,6 +137,7 @@ def decode(data: bytes) -> ImageMeta:
     try:
         cpu.parse(meta.features)
         xstate.checked(meta.xlayout, len(meta.xstate))
+        xstate.checked_waiting(meta.waiting_state)
     except ValueError as error:
         raise BadImage(f"processor state: {error}") from error
     return meta

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from mosfs.abi import cpu
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE
 from mosfs.abi.memory import GROWS_DOWN, MADV_DONTNEED, MADV_GUARD_INSTALL, MAP_DROPPABLE, map_flags
-from mosfs.abi.xstate import Lacking, checked
+from mosfs.abi.xstate import Lacking, checked, checked_waiting
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
@@ -93,6 +93,7 @@ class Rebuild:
         self._session = True
         self.task: Task = call.task
         self.frames = 0
+        self.waiting_state: dict[int, bytes] = {}  # of the processor, once all is done (`abi.xstate.waits`)
         self.owed: list[Property] = []  # properties that could not be given here
         self._mem = -1
         self._made: list[Piece] = []
@@ -288,7 +289,8 @@ class Rebuild:
         regs = regs_from(meta.regs)
         regs.cs, regs.ss, regs.ds, regs.es, regs.fs, regs.gs = 0x33, 0x2B, 0, 0, 0, 0
         try:
-            xstate.write(self.task, meta.xstate, checked(meta.xlayout, len(meta.xstate)))
+            layout_there, waiting = checked(meta.xlayout, len(meta.xstate)), checked_waiting(meta.waiting_state)
+            self.waiting_state = xstate.write(self.task, meta.xstate, layout_there, waiting)
         except Lacking as lacking:
             raise Unsuited(cpu.lacks(lacking.features, "the node")) from lacking
         call.mask = meta.mask

@@ -13,7 +13,7 @@ _DISABLED = 2  # SS_DISABLE of struct stack_t (sigaltstack(2))
 
 
 def state_lacking(task: Task, here: str, there: str) -> list[str]:
-    """The flags of state in use that the node ``there`` has no place for. Costs nothing between equal processors."""
+    """The flags of state in use that can neither be at the node ``there`` nor wait. Costs nothing between equal processors."""
     if not there or not cpu.parse(here).xcr0 & ~cpu.parse(there).xcr0:
         return []
     return xstate.lacking(states.read(task), states.own_layout(), cpu.parse(there).xcr0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from functools import cache
 
 from mosfs.abi.xstate import HEADER_END, LEGACY, LEGACY_SIZE, Component, Layout, arranged
@@ -40,12 +41,19 @@ def read(task: Task) -> bytes:
     return bytes(room[: check(got, "xstate", task.pid)])
 
 
-def write(task: Task, state: bytes, layout: Layout) -> None:
-    """Give a stopped task the ``state`` that a processor of this ``layout`` had. `xstate.Lacking`: it has no place here."""
+def write(task: Task, state: bytes, layout: Layout, waiting: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Give a stopped task the ``state`` that a processor of this ``layout`` had, with what was ``waiting`` there.
+
+    Returns what waits here (`xstate.arranged`). `xstate.Lacking`: some of it can neither be here nor wait.
+    """
     size = len(read(task))
     own = own_layout() if size > HEADER_END else ()
-    data = state if layout == own and len(state) == size else arranged(state, layout, own, size)
+    data = state
+    left: dict[int, bytes] = {}
+    if waiting or layout != own or len(state) != size:
+        data, left = arranged(state, layout, waiting, own, size)
     if size == HEADER_END and not lib.mos_xcr0():
         check(lib.mos_setregset(task.pid, NT_PRFPREG, ffi.from_buffer(data), LEGACY_SIZE), "floating point state", task.pid)
     else:
         check(lib.mos_setregset(task.pid, NT_X86_XSTATE, ffi.from_buffer(data), size), "xstate", task.pid)
+    return left
