@@ -321,7 +321,7 @@ class Onward:
     def resume(self, body: Body) -> None:
         """RESUME: the move failed, the body goes on here."""
         self.forget(body)
-        body.sender = None
+        body.sender = body.wanted = None
         if body.state is not State.LEAVING:
             return
         if body.was_waiting:
