@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mosfs.abi.low import GUARDED, may_touch
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Home, Syscall
+from mosfs.calls.low import guarded
 from mosfs.trace import layout
 from mosfs.trace.filter import ALLOW, KILL, NOTIFY, TRACE, guest_filter, home_filter, run
 
@@ -38,7 +41,7 @@ def expected_at_home(nr: int, args: tuple[int, ...], ip: int) -> int:
     row = BY_NR.get(nr)
     if nr == layout.MAGIC:
         return TRACE
-    if row is None or not row.stops(args) or ip == layout.STUB_AFTER:
+    if row is None or not (row.stops(args) or may_touch(nr, args)) or ip == layout.STUB_AFTER:
         return ALLOW
     return TRACE
 
@@ -99,7 +102,8 @@ def test_a_guest_may_do_nothing_but_its_list(args: tuple[int, ...], ip: int) -> 
         verdict = run(guest_filter(), nr, ip=ip, args=args)
         plain_memory = nr == MMAP and args[3] & 0x20 and not BY_NR[MMAP].stops(args)
         plain_advice = nr == MADVISE and not BY_NR[MADVISE].stops(args)
-        assert verdict == (ALLOW if nr in FREE_NUMBERS or plain_memory or plain_advice else TRACE), f"call {nr}"
+        free = (nr in FREE_NUMBERS or plain_memory or plain_advice) and not may_touch(nr, args)
+        assert verdict == (ALLOW if free else TRACE), f"call {nr}"
 
 
 ORDINARY_ADVICE = (3, 4, 8, 9, 20, 21, 22, 23, 25)
@@ -109,12 +113,12 @@ SAYING_ADVICE = (0, 1, 2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 102, 103)
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_advice_that_must_travel_is_heard_and_no_other(program: bytes) -> None:
     for advice in ORDINARY_ADVICE:
-        assert run(program, MADVISE, args=[0, 4096, advice]) == ALLOW
+        assert run(program, MADVISE, args=[ELSEWHERE, 4096, advice]) == ALLOW
     for advice in SAYING_ADVICE:
-        assert run(program, MADVISE, args=[0, 4096, advice]) != ALLOW
+        assert run(program, MADVISE, args=[ELSEWHERE, 4096, advice]) != ALLOW
     for flag in (0x100, 0x2000, 0x4000, 0x20000):
-        assert run(program, MMAP, args=[0, 4096, 3, 0x22 | flag]) != ALLOW
-    assert run(program, MMAP, args=[0, 4096, 3, 0x28]) != ALLOW
+        assert run(program, MMAP, args=[ELSEWHERE, 4096, 3, 0x22 | flag]) != ALLOW
+    assert run(program, MMAP, args=[ELSEWHERE, 4096, 3, 0x28]) != ALLOW
 
 
 @given(st.integers(max(NUMBERS) + 1, 2**32 - 1), addresses)
@@ -126,7 +130,76 @@ def test_no_other_number_passes_in_a_guest(nr: int, ip: int) -> None:
     ("flags", "verdict"), [(0x22, ALLOW), (0x32, ALLOW), (0x21, TRACE), (0x23, TRACE), (0x02, TRACE), (0x01, TRACE)]
 )
 def test_a_guest_maps_only_private_anonymous_memory(flags: int, verdict: int) -> None:
-    assert run(guest_filter(), MMAP, args=[0, 4096, 3, flags]) == verdict
+    assert run(guest_filter(), MMAP, args=[ELSEWHERE, 4096, 3, flags]) == verdict
+
+
+# --------------------------------------------------------------------------- our pages below 1 MB
+
+FIXED, PRIVATE_ANONYMOUS = 0x10, 0x22
+#: Call -> arguments that touch [start, start + size).
+OVER = {
+    "mmap": lambda start, size: (start, size, 3, PRIVATE_ANONYMOUS | FIXED, 2**64 - 1, 0),
+    "munmap": lambda start, size: (start, size),
+    "mprotect": lambda start, size: (start, size, 7),
+    "pkey_mprotect": lambda start, size: (start, size, 7, 2**64 - 1),
+    "madvise": lambda start, size: (start, size, 4),
+    "mremap": lambda start, size: (start, size, size, 1, 0),
+    "mremap to": lambda start, size: (ELSEWHERE, size, size, 3, start),
+}
+pages = st.integers(0, 2 * layout.END // layout.PAGE).map(lambda page: page * layout.PAGE)
+tags = st.sampled_from([0, 1 << 57, 1 << 62, 63 << 57])
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+@pytest.mark.parametrize("name", OVER)
+@given(start=pages, size=st.integers(1, 2**47), tag=tags, high=st.integers(0, 2**31))
+def test_whatever_touches_our_pages_stops(program: bytes, name: str, start: int, size: int, tag: int, high: int) -> None:
+    """With bits that some processors ignore in an address, too, and flags that change nothing."""
+    if not (start < layout.END and start + size > layout.STUB):
+        return
+    args = OVER[name](start | tag, size)
+    if name == "mmap":
+        args = (*args[:3], args[3] | high & 0x7FFFF000 & ~0x100000, *args[4:])
+    assert run(program, BY_NAME[name.split()[0]].nr, args=args) == TRACE
+
+
+@given(st.sampled_from(sorted(OVER)), st.integers(layout.END, 2**47 - 1), st.integers(1, 2**47))
+def test_nothing_else_does(name: str, start: int, size: int) -> None:
+    args = OVER[name](start, size)
+    assert run(home_filter(), BY_NAME[name.split()[0]].nr, args=args) == ALLOW
+    assert guarded(BY_NAME[name.split()[0]].nr, args) is None
+
+
+@given(st.sampled_from(sorted(OVER)), st.integers(0, 2**21) | words, st.integers(0, 2**21) | words)
+def test_what_is_made_instead_leaves_our_pages_alone(name: str, start: int, size: int) -> None:
+    found = guarded(BY_NAME[name.split()[0]].nr, (*OVER[name](start, size), 0, 0, 0, 0)[:6])
+    for first, end in found.ranges if found else ():
+        assert end <= layout.STUB or first >= layout.END
+        assert start <= first <= end or (first, end) == (layout.END, layout.END)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "result", "ranges"),
+    [
+        ("munmap", (0x10000, 0x1000), 0, []),
+        ("munmap", (0, 1 << 46), 0, [(0, 0x10000), (0x100000, 1 << 46)]),
+        ("munmap", (0x10001, 0x1000), -errno.EINVAL, []),
+        ("madvise", (0x10000, 0x200000, 4), -errno.ENOMEM, [(0x100000, 0x210000)]),
+        ("mprotect", (0xFF000, 0x2000, 7), -errno.ENOMEM, []),
+        ("mmap", (0x10000, 0x1000, 7, 0x32, 2**64 - 1), -errno.EPERM, []),
+        ("mremap", (0x10000, 0x1000, 0x2000, 1), -errno.EFAULT, []),
+        ("mremap", (0x700000, 0x1000, 0x1000, 3, 0x10000), -errno.EPERM, []),
+        ("mremap", (0x700000, 0x1000, 0x1000, 1, 0x10000), None, []),
+        ("mmap", (0x10000, 0, 7, 0x32, 2**64 - 1), None, []),
+        ("shmat", (1, 0x11000, 0o40000), -errno.EINVAL, []),
+        ("remap_file_pages", (0x18000, 0x1000, 0, 0, 0), -errno.EINVAL, []),
+    ],
+)  # fmt: skip
+def test_the_answers_are_those_for_memory_that_is_not_there(
+    name: str, args: tuple[int, ...], result: int | None, ranges: list[tuple[int, int]]
+) -> None:
+    found = guarded(BY_NAME[name].nr, (*args, 0, 0, 0, 0, 0)[:6])
+    assert (found and (found.result, list(found.ranges))) == (None if result is None else (result, ranges))
 
 
 # --------------------------------------------------------------------------- the programs as the kernel sees them
@@ -167,7 +240,7 @@ def decided_by_number(program: bytes, nr: int) -> int | None:
 
 
 def test_native_calls_are_allowed_by_their_number_alone() -> None:
-    native = [row.nr for row in BY_NR.values() if row.home is Home.NATIVE]
+    native = [row.nr for row in BY_NR.values() if row.home is Home.NATIVE and row.nr not in GUARDED]
     assert [nr for nr in native if decided_by_number(home_filter(), nr) != ALLOW] == []
     assert decided_by_number(home_filter(), BY_NAME["openat"].nr) is None
-    assert [nr for nr in FREE_NUMBERS if decided_by_number(guest_filter(), nr) != ALLOW] == []
+    assert [nr for nr in FREE_NUMBERS - GUARDED.keys() if decided_by_number(guest_filter(), nr) != ALLOW] == []

@@ -70,6 +70,7 @@ class Body:
     infos: list[bytes] = field(default_factory=list)
     clock_page: bytes = b""
     child: int = 0
+    forking: Any = None  # the registers of the clone that it was let make, while it is FORKING
     fork_mask: int = 0  # the mask to put back when its clone has returned
     was_waiting: bool = False
     map_request: Any = None

@@ -48,7 +48,7 @@ from mosfs.trace.clock import GuestClock
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import SECCOMP_STOP, USES_UP, Status, Stop, decode
-from mosfs.trace.task import NOTHING, SYSCALL, Task, TaskGone, behind
+from mosfs.trace.task import NOTHING, SYSCALL, Task, TaskGone, behind, killed
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, fault
@@ -69,6 +69,8 @@ from mosfs.wire.messages import (
 )
 from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
 
+#: Seconds until a body that does not stop, or does not end a call that was injected, is killed. It waits for nothing but memory.
+PATIENCE = 10
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
 
@@ -660,6 +662,8 @@ def main(order: SpawnHost, data: socket.socket) -> int:
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     host = Host(order, data)
+    lib.mos_patience(PATIENCE)
+    killed.tell = lambda line: host.log(line, 30)
     try:
         host.run()
     except ChannelLost as lost:

@@ -19,6 +19,7 @@ from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
 from mosfs.calls import cputime, endless, partial
 from mosfs.calls.cputimers import Alarm
+from mosfs.calls.low import carry_out, guarded
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge, private, stays_in_body
 from mosfs.calls.request import Blob, Request
@@ -35,7 +36,7 @@ from mosfs.trace.clock import shown_by
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
+from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs, same_call, unfit
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 
@@ -118,7 +119,9 @@ class Serve:
 
     def trapped(self, body: Body) -> None:
         regs = body.task.peek_regs()
-        if body.state is State.FORKING:
+        if body.state is State.FORKING:  # the clone that was let through, made again after an interrupt of ours
+            if body.forking is None or not same_call(body.forking, regs):
+                raise unfit(body.pid, f"call {signed(regs.orig_rax)} in the place of its fork")
             body.task.cont(request=SYSCALL)
             return
         nr = signed(regs.orig_rax)
@@ -139,10 +142,15 @@ class Serve:
             # a signal came before the call: its handler runs first
             self.host.signals.interrupted(body, -ERESTARTNOINTR)
             return
-        if self.host.mails.trapped(body, nr, args):
-            return
         if nr in SAYING:
             body.said.hear(nr, args)
+        if (found := guarded(nr, args)) is not None:
+            with Calls(body.task) as call:
+                result = carry_out(found, nr, args, call)
+            self.answer(body, result)
+            return
+        if self.host.mails.trapped(body, nr, args):
+            return
         special = self._special.get(nr)
         if special is not None:
             special(body, args)
@@ -329,9 +337,9 @@ class Serve:
         if result in RESTARTS:  # a signal came first: its handler runs, then the fork is made again
             self.host.signals.interrupted(body, result)
             return
-        if result < 0:
+        if result <= 0 or result in self.host.bodies:
             body.state = State.RUNNING
-            self.answer(body, result)
+            self.answer(body, min(result, -1))
             return
         body.child, body.child_alarm = result, alarm
         # no signal may break the clone: its deputy has a child already
@@ -342,6 +350,7 @@ class Serve:
         if body.nr != SYS_CLONE:
             regs.orig_rax, regs.rsi, regs.rdx, regs.r10, regs.r8 = SYS_CLONE, 0, 0, 0, 0
         regs.rdi = _BODY_FLAGS.get(body.nr, regs.rdi & ~0xFF) | CLONE_PARENT
+        body.forking = copy_regs(regs)
         body.task.set_regs(regs)
         body.task.cont(request=SYSCALL)
 
@@ -486,11 +495,12 @@ class Serve:
         request = MapRequest(addr, whole, prot & 7, flags, offset)
         if not flags & MAP_FIXED:
             request.reserved = True
-            with Calls(body.task, base=body.regs) as call:
-                kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags & _PLACEMENT
-                request.addr = call(SYS_MMAP, addr, whole, 0, kind, -1, 0)
-            if -4096 < request.addr < 0:
-                self.answer(body, request.addr)
+            try:
+                with Calls(body.task, base=body.regs) as call:
+                    kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags & _PLACEMENT
+                    request.addr = call.map(addr, whole, 0, kind)
+            except OSError as error:
+                self.answer(body, -(error.errno or errno.ENOMEM))
                 return
         body.map_request = request
         body.state = State.WAITING
@@ -522,7 +532,7 @@ class Serve:
         self.answer(body, result)
 
     def _map_file(self, body: Body, call: Calls, request: MapRequest) -> int:
-        """The address, or a negative errno."""
+        """The address, or a negative errno; OSError too."""
         shared = request.flags & MAP_SHARED > 0 and not request.prot & PROT_WRITE
         new = Vma(
             request.addr, request.addr + request.length, request.prot, name=request.name, offset=request.offset,
@@ -531,9 +541,7 @@ class Serve:
         if body.copies.has(request.file):
             body.copies.name(request.file, request.name)
             return body.copies.map(call, request.file, new)
-        result = call(SYS_MMAP, request.addr, request.length, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0)
-        if -4096 < result < 0:
-            return result
+        result = call.map(request.addr, request.length, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
         for offset, data in request.chunks:
             body.task.write(result + offset, data)
         if request.prot != 3:

@@ -317,9 +317,9 @@ class Away:
         text = own_files.away_text(p.pid, name, body) if name and body is not None else b""
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             if other is not None:
-                result = own_files.opened_of_another(call, p.pid, other[0], request.nr, request.args, other[1])
+                result = own_files.opened_of_another(call, other[0], request.nr, request.args, other[1])
             else:
-                result = own_files.opened(call, p.pid, name, request.nr, request.args, text)
+                result = own_files.opened(call, name, request.nr, request.args, text)
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
         self._answer(p, result)
@@ -328,9 +328,11 @@ class Away:
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
         self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), request.memory)
+        deputy.born = 0
 
         def done(result: int) -> None:
-            self.send(p, Kind.FORK_REPLY, struct.pack("<q", result) + self.tracer.cputimers.newborn(result))
+            made = deputy.born or min(result, -1)
+            self.send(p, Kind.FORK_REPLY, struct.pack("<q", made) + self.tracer.cputimers.newborn(made))
 
         deputy.start(request, done)
 
@@ -341,7 +343,7 @@ class Away:
 
     def _forked(self, p: Program, deputy: Deputy) -> None:
         """The deputy's child: it will be the deputy of the body's child, which is about to be made on the same node."""
-        child = p.task.event_message()
+        child = deputy.born = p.task.event_message()
         q = self.tracer.adopt(Task(child), p.settings, parent=p)
         q.place = Place.AWAY
         q.link = p.link
@@ -391,7 +393,7 @@ class Away:
         if len(data) > FLIGHT_ROOM:
             size = (len(data) + 4095) & ~4095
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                base = call.must(SYS_MMAP, 0, size, 3, 0x22, -1, 0)
+                base = call.map(0, size)
             big = (base, size)
         for at, target in pointers:
             data[at : at + 8] = (base + target).to_bytes(8, "little")
@@ -680,4 +682,5 @@ def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
     child.interrupting = False
     child.ready_since = time.monotonic()
     child.kept = parent.kept
+    child.born = 0
     return child

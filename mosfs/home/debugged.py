@@ -20,17 +20,17 @@ from mosfs.abi.args import as_c_int
 from mosfs.home.program import Move, Program
 from mosfs.home.registers import arguments
 from mosfs.migrate.capture import user_regs
-from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.filter import NOTIFY, home_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import TaskGone, check
+from mosfs.trace.taken import anonymous, take_made
+from mosfs.trace.task import TaskGone
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-SYS_CLOSE, SYS_PTRACE, SYS_SECCOMP = 3, 101, 317
+SYS_PTRACE, SYS_SECCOMP = 101, 317
 TRACEME, ATTACH, SEIZE = 0, 16, 0x4206
 SET_MODE_FILTER = 1
 #: All threads, ESRCH for one that cannot; a descriptor to be told by; a call that we know of is interrupted by deadly signals only.
@@ -117,12 +117,7 @@ class Debugged:
             with Calls(p.task) as call:
                 p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + bytes(48) + program)
                 fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
-                if fd < 0:
-                    return fd
-                try:
-                    return check(lib.mos_take_fd(p.pid, fd), "a listener", p.pid)
-                finally:
-                    call(SYS_CLOSE, fd)
+                return fd if fd < 0 else take_made(call, fd, anonymous("seccomp notify"))
         except OSError as error:
             return -(error.errno or errno.EPERM)
         finally:

@@ -31,7 +31,7 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import SYSCALL, Task, check, copy_regs
 
-SYS_MMAP, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART = 9, 11, 34, 219
+SYS_MUNMAP, SYS_PAUSE, SYS_RESTART = 11, 34, 219
 #: Seconds a deputy stays stopped after an answer before it is parked: a signal that comes meanwhile waits so long.
 PARK_AFTER = 0.0005
 
@@ -100,7 +100,10 @@ class Kept:
 
 
 class Deputy:
-    """``task`` must be stopped (READY) when this is made; ``mask`` is the program's signal mask."""
+    """``task`` must be stopped (READY) when this is made; ``mask`` is the program's signal mask.
+
+    ``born``: the child that the kernel says its fork has made; the value that the call returns is the program's word.
+    """
 
     def __init__(self, task: Task, mask: int) -> None:
         self.task = task
@@ -113,6 +116,7 @@ class Deputy:
         self.interrupting = False
         self.ready_since = time.monotonic()
         self.kept = Kept()
+        self.born = 0
 
     # ------------------------------------------------------------------ running calls
 
@@ -206,7 +210,7 @@ class Deputy:
         if total > FLIGHT_ROOM:
             size = (total + 4095) & ~4095
             with Calls(self.task, base=self.base, mask=self.mask) as call:
-                base = call.must(SYS_MMAP, 0, size, 3, 0x22, -1, 0)
+                base = call.map(0, size)
             big = (base, size)
         places = [base + p for p in places]
         args = list(request.args)

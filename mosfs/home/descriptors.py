@@ -16,6 +16,7 @@ from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import OpenRecord
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.taken import paired_socket, take
 from mosfs.trace.task import Task, TaskGone
 
 SYS_CLOSE, SYS_RECVMSG, SYS_SOCKETPAIR, SYS_PRCTL, SYS_DUP3, SYS_PRLIMIT, SYS_SECCOMP = 3, 47, 53, 157, 292, 302, 317
@@ -142,11 +143,8 @@ def _hand_over(call: Calls, ours: int, limit: int, *, cloexec: bool) -> int:
     try:
         if limit <= lowest:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-        peer = lib.mos_getfd(task.pid, other)
-        if peer < 0:
-            raise OSError(-peer, os.strerror(-peer))
-        with socket.socket(fileno=peer) as sock:
-            socket.send_fds(sock, [b"."], [ours])
+        with socket.socket(fileno=take(task.pid, other, paired_socket(task.pid))) as sock:
+            socket.send_fds(sock, [b"."], [ours], socket.MSG_DONTWAIT)
         message = struct.pack("<QIxxxxQQQQixxxx", 0, 0, at + 64, 1, at + 96, 24, 0)
         task.write(at, message + bytes(8) + struct.pack("<QQ", at + 80, 1) + bytes(64))
         call.must(SYS_RECVMSG, lowest, at, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)

@@ -33,6 +33,7 @@ from mosfs.procfs.table import as_unsigned
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
+from mosfs.trace.taken import lone_stream, take
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
@@ -299,7 +300,12 @@ class Mails:
                     self.tracer.private.grant(p, p.private)
             fd: int = call(SYS_SOCKET, AF_UNIX, SOCK_STREAM | flags, 0)
         if fd >= 0:
-            self.places[calls.inode(p.pid, fd)] = place
+            try:
+                ours = take(p.pid, fd, lone_stream)
+            except OSError as error:
+                return -(error.errno or errno.EBADF)
+            self.places[os.fstat(ours).st_ino] = place
+            os.close(ours)
         mail.told = None
         return fd
 

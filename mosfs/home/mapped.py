@@ -8,6 +8,8 @@ memory. See "Mapped files" in `docs/design/migration.md`.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 import struct
@@ -29,6 +31,7 @@ from mosfs.migrate.rebuild import kept_at_home
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.taken import take
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MmapOrder
@@ -300,8 +303,11 @@ class Mapped:
         place = order.at if self._free(p, deputy, order) else 0
         shared = order.flags & MAP_SHARED > 0 and not order.prot & PROT_WRITE
         flags = order.flags & _FLAGS | (MAP_SHARED if shared else MAP_PRIVATE) | (MAP_FIXED if place else 0)
-        result = call(SYS_MMAP, place, order.length, order.prot | 1, flags, order.fd, order.offset)
-        mapping = _mapping_at(p.pid, result) if not -4096 < result < 0 else None
+        try:
+            result = call.map(place, order.length, order.prot | 1, flags, order.fd, order.offset)
+        except OSError as error:
+            return -(error.errno or errno.ENOMEM), 0
+        mapping = _mapping_at(p.pid, result)
         file = self._follow(p, mapping, order.fd) if mapping is not None else None
         if file is None:
             return result, 0
@@ -408,11 +414,28 @@ def _opened(p: Program, mapping: Mapping, fd: int) -> int:
     ways: list[tuple[str, Callable[[os.stat_result], bool]]] = [
         (f"/proc/{p.pid}/map_files/{mapping.start:x}-{mapping.end:x}", lambda _: True)
     ]
-    if fd >= 0:
-        ways.append((f"/proc/{p.pid}/fd/{fd}", lambda _: True))
+    copy = _readable(p.pid, fd)
+    if copy >= 0:
+        ways.append((f"/proc/self/fd/{copy}", lambda _: True))
     else:
         paths = [*_descriptors(p.pid), f"/proc/{p.pid}/root{mapping.name}"]
         ways += [(path, lambda facts: _same(mapping, facts)) for path in paths]
+    try:
+        return _first_of(p, ways)
+    finally:
+        if copy >= 0:
+            os.close(copy)
+
+
+def _readable(pid: int, fd: int) -> int:
+    """Our copy of a descriptor that the program has opened to read (which a mapping needs, if there is one as it says); else -1."""
+    try:
+        return take(pid, fd, lambda copy: fcntl.fcntl(copy, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_PATH) in (os.O_RDONLY, os.O_RDWR))
+    except OSError:
+        return -1
+
+
+def _first_of(p: Program, ways: list[tuple[str, Callable[[os.stat_result], bool]]]) -> int:
     for path, right in ways:
         try:
             facts = os.stat(path)

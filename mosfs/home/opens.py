@@ -49,7 +49,7 @@ class Opens:
         if other := own_files.another(path, nr, args, self.tracer.programs):
             kept = copy_regs(regs)
             with Calls(p.task) as call:
-                result = own_files.opened_of_another(call, p.pid, other[0], nr, args, other[1])
+                result = own_files.opened_of_another(call, other[0], nr, args, other[1])
             self.tracer.answer(p, kept, result)
             return
         name = own_files.wanted(p.pid, path, nr, args)

@@ -15,11 +15,10 @@ from mosfs.home.program import Program
 from mosfs.migrate import shown
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.image import Vma
-from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.taken import memory_file
 
-SYS_OPEN, SYS_OPENAT, SYS_MEMFD_CREATE = 2, 257, 319
-MFD_CLOEXEC = 1
+SYS_OPEN, SYS_OPENAT = 2, 257
 
 
 def wanted(pid: int, path: bytes, nr: int, args: tuple[int, ...]) -> str:
@@ -34,14 +33,14 @@ def another(path: bytes, nr: int, args: tuple[int, ...], programs: Mapping[int, 
     return (name, found) if found is not None and (found.halted or found.away) else None
 
 
-def opened_of_another(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], shows: Program) -> int:
-    """The open by ``pid`` of the file ``name`` about ``shows``: descriptor or negative errno."""
+def opened_of_another(call: Calls, name: str, nr: int, args: tuple[int, ...], shows: Program) -> int:
+    """The open by a program of the file ``name`` about ``shows``: descriptor or negative errno."""
     try:
         with open(f"/proc/{shows.pid}/{name}", "rb") as file:
             text = file.read()
     except OSError as error:
         return -(error.errno or errno.ENOENT)
-    return _memory_file(call, pid, name, _flags(nr, args), shown.with_state(name, text, state_of(shows)))
+    return _memory_file(call, name, _flags(nr, args), shown.with_state(name, text, state_of(shows)))
 
 
 def state_of(p: Program) -> str:
@@ -76,24 +75,19 @@ def away_text(pid: int, name: str, body: bytes) -> bytes:
         return shown.merged(name, file.read(), body)
 
 
-def opened(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], text: bytes) -> int:
+def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) -> int:
     """The open of a program away of a file with ``text``: descriptor or negative errno."""
-    return _memory_file(call, pid, name, _flags(nr, args), text)
+    return _memory_file(call, name, _flags(nr, args), text)
 
 
 def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], names: Sequence[Vma]) -> int:
     """The same of a program at home, for a read may come when it is away. ``names``: what its memory lost by travelling."""
-    return _memory_file(call, pid, name, _flags(nr, args), shown.text(pid, name, names))
+    return _memory_file(call, name, _flags(nr, args), shown.text(pid, name, names))
 
 
-def _memory_file(call: Calls, pid: int, name: str, flags: int, text: bytes) -> int:
-    """A descriptor of the stopped program for a file with ``text``."""
-    call.task.write(layout.SCRATCH, name.encode() + b"\0")
-    result = call(SYS_MEMFD_CREATE, layout.SCRATCH, MFD_CLOEXEC if flags & os.O_CLOEXEC else 0)
-    if result >= 0:
-        with open(f"/proc/{pid}/fd/{result}", "wb") as file:
-            file.write(text)
-    return result
+def _memory_file(call: Calls, name: str, flags: int, text: bytes) -> int:
+    """A descriptor of the stopped program for a file with ``text``, or a negative errno."""
+    return memory_file(call, name, text, cloexec=bool(flags & os.O_CLOEXEC))
 
 
 def name_of(pid: int, fd: int) -> bytes:

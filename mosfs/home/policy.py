@@ -12,9 +12,12 @@ from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
+from mosfs.calls.low import Guarded, carry_out, guarded
 from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, private
 from mosfs.home.debugged import SYS_PTRACE
 from mosfs.home.program import Move, Program
+from mosfs.home.registers import arguments
+from mosfs.migrate.capture import signed
 from mosfs.migrate.properties import SAYING
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -35,10 +38,13 @@ class Policy:
 
     def trapped(self, p: Program, row: Syscall, regs: Any) -> None:
         """A trapped call at home, other than an open."""
-        args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
-        verdict = judge(row, args)
+        args = arguments(regs)
         if row.nr in SAYING:
             self.tracer.process(p).said.hear(row.nr, args)
+        if (found := guarded(row.nr, args)) is not None:
+            self.guard(p, regs, found)
+            return
+        verdict = judge(row, args)
         if verdict.do is Do.SERVE:
             self.tracer.serve(p)
         elif verdict.do is Do.ANSWER:
@@ -54,6 +60,13 @@ class Policy:
             self.tracer.make_with(p, regs, "r10", private(regs.r10))
         else:
             self._refuse_at_home(p, regs, self._device(p, row, args) or verdict.message, advice(row, args))
+
+    def guard(self, p: Program, regs: Any, found: Guarded) -> None:
+        """A call at home that would change our pages in the program's memory."""
+        kept = copy_regs(regs)
+        with Calls(p.task) as call:
+            result = carry_out(found, signed(kept.orig_rax), arguments(kept), call)
+        self.tracer.answer(p, kept, result)
 
     def illegal(self, p: Program, regs: Any, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))

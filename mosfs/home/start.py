@@ -17,10 +17,14 @@ from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.migrate.capture import comm_of
+from mosfs.native import lib
 from mosfs.trace import embark
 from mosfs.trace.clock import native_counter
-from mosfs.trace.task import Task, TaskGone
+from mosfs.trace.task import Task, TaskGone, killed
 from mosfs.wire.messages import AdoptTracer, ProcState, Settings, SpawnTracer
+
+#: Seconds until a program that does not stop, or does not end a call that was injected, is killed. It may wait for a slow disk.
+PATIENCE = 30
 
 
 def why_not_seized(error: Exception) -> str:
@@ -40,9 +44,16 @@ def prepare() -> None:
     cpu.features()
 
 
+def _tracer(root_pid: int, spawn: SpawnTracer | AdoptTracer) -> Tracer:
+    tracer = Tracer(root_pid, spawn.uid, spawn.socket)
+    lib.mos_patience(PATIENCE)
+    killed.tell = lambda line: tracer.log(line, 30)
+    return tracer
+
+
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     """Seize the launcher, answer it, and own its tree until it is empty."""
-    tracer = Tracer(spawn.pid, spawn.uid, spawn.socket)
+    tracer = _tracer(spawn.pid, spawn)
     task = Task(spawn.pid)
     try:
         task.seize()
@@ -60,7 +71,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
 
 def adopt(spawn: AdoptTracer) -> int:
     """Take over programs at home whose tracer died."""
-    tracer = Tracer(spawn.pids[0] if spawn.pids else 0, spawn.uid, spawn.socket)
+    tracer = _tracer(spawn.pids[0] if spawn.pids else 0, spawn)
     states = {state.pid: state for state in spawn.states}
     for pid in spawn.pids:
         task = Task(pid)

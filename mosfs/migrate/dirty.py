@@ -12,9 +12,10 @@ import os
 from mosfs.migrate.ranges import Range, merge
 from mosfs.native import ffi, lib
 from mosfs.trace.inject import Calls
+from mosfs.trace.taken import anonymous, take_made
 from mosfs.trace.task import TaskGone
 
-SYS_CLOSE, SYS_USERFAULTFD = 3, 323
+SYS_USERFAULTFD = 323
 UFFD_USER_MODE_ONLY = 1
 PROTECT, CHECK = 1, 2  # PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC
 FOLLOWED, WRITTEN, FILE, PRESENT, SWAPPED, GUARD = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 8
@@ -38,10 +39,7 @@ class Tracker:
         """For the task of an open session; OSError when this kernel (or the task's limit of descriptors) does not allow it."""
         pid = call.task.pid
         theirs = call.must(SYS_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK | UFFD_USER_MODE_ONLY)
-        try:
-            fd = _checked(lib.mos_take_fd(pid, theirs))
-        finally:
-            call(SYS_CLOSE, theirs)
+        fd = take_made(call, theirs, anonymous("[userfaultfd]"))
         try:
             _checked(lib.mos_uffd_begin(fd))
             pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)

@@ -130,12 +130,13 @@ class Copies:
         call.must(SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, 0)  # a body has no others
 
     def map(self, call: Calls, number: int, vma: Vma) -> int:
-        """One mapping more; its address or a negative errno."""
+        """One mapping more; its address. OSError."""
         theirs = self._handed(call, [number])[0]
         how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
-        result = call(SYS_MMAP, vma.start, vma.end - vma.start, vma.prot, how, theirs, vma.offset)
-        call.must(SYS_CLOSE_RANGE, theirs, theirs, 0)
-        return result
+        try:
+            return call.map(vma.start, vma.end - vma.start, vma.prot, how, theirs, vma.offset)
+        finally:
+            call.must(SYS_CLOSE_RANGE, theirs, theirs, 0)
 
     def _handed(self, call: Calls, numbers: Sequence[int]) -> list[int]:
         """For reading only: a shared mapping cannot be made writable, since nobody would bring home what it writes."""

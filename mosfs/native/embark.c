@@ -5,7 +5,6 @@
  * which cost ten times as much when they wake another CPU.
  */
 
-#define CS_64 0x33
 #define LAST_SIZE (16UL << 20)  /* argv and envp cannot be longer (execve(2)) */
 
 /* Where the value of AT_SYSINFO_EHDR is above the initial stack pointer, and the value; 0 for none. */

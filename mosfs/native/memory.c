@@ -172,10 +172,32 @@ long mos_present(int pid, unsigned long start, unsigned long end, int own, unsig
     return count;
 }
 
-/* A copy of another process's descriptor (pidfd_getfd(2)). */
+#define MOS_PIDFD_THREAD 0200   /* O_EXCL: Linux 6.9 */
+
+/* The process that a thread belongs to; 0 if there is none. */
+int mos_process_of(int tid)
+{
+    char path[40], line[256];
+    int tgid = 0;
+    FILE *status;
+    snprintf(path, sizeof path, "/proc/%d/status", tid);
+    status = fopen(path, "re");
+    if (!status)
+        return 0;
+    while (fgets(line, sizeof line, status) && sscanf(line, "Tgid: %d", &tgid) != 1)
+        ;
+    fclose(status);
+    return tgid;
+}
+
+/* A copy of another task's descriptor (pidfd_getfd(2)): the same open file description, with no more rights than the task has. */
 int mos_take_fd(int pid, int fd)
 {
     int copy, error, pidfd = syscall(SYS_pidfd_open, pid, 0);
+    if (pidfd < 0 && errno != ESRCH) /* it is a thread: EINVAL, or since 6.16 ENOENT */
+        pidfd = syscall(SYS_pidfd_open, pid, MOS_PIDFD_THREAD);
+    if (pidfd < 0 && errno == EINVAL) /* before 6.9: threads that do not share their descriptors go without */
+        pidfd = syscall(SYS_pidfd_open, mos_process_of(pid), 0);
     if (pidfd < 0)
         return -errno;
     copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0);

@@ -142,7 +142,10 @@ int mos_renice(int pid, int nice, int uid)
             _exit(errno);
         _exit(0);
     }
-    if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    if (!WIFEXITED(status))
         return -EPERM;
     return -WEXITSTATUS(status);
 }
@@ -446,15 +449,34 @@ int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig)
     return 0;
 }
 
+static int patience;            /* so many ticks of a second mos_waitpid waits; 0: for ever */
+
+static void on_tick(int sig) { (void)sig; }
+
+/*
+ * From now on mos_waitpid waits no longer than `seconds` (0: for ever). A tick a second ends its waitpid (no SA_RESTART), so a wait
+ * costs nothing more; and while we are frozen ourselves no time passes. Not inherited by fork. Only for a process without threads.
+ */
+int mos_patience(int seconds)
+{
+    struct sigaction sa;
+    struct itimerval tick = {{seconds > 0, 0}, {seconds > 0, 0}};
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_tick;
+    patience = seconds;
+    return sigaction(SIGALRM, &sa, NULL) || setitimer(ITIMER_REAL, &tick, NULL) ? -errno : 0;
+}
+
+/* -ETIMEDOUT when the task has done nothing for `patience`; then its end, or whatever it does, is still to be waited for. */
 int mos_waitpid(int pid, int *status, int options)
 {
-    int r = take(pid, status);
+    int r = take(pid, status), ticks = 0;
     if (r)
         return r;
     do
         r = waitpid(pid, status, options);
-    while (r < 0 && errno == EINTR);
-    return r < 0 ? -errno : r;
+    while (r < 0 && errno == EINTR && (!patience || ++ticks <= patience));
+    return r >= 0 ? r : errno == EINTR ? -ETIMEDOUT : -errno;
 }
 
 static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
@@ -482,6 +504,15 @@ int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long
     return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
 }
 
+#define CS_64 0x33
+
+/* Is this stop the call that we asked for (number, six arguments)? What lies in the stub's place may be the program's own code. */
+static int as_asked(const struct mos_regs *r, unsigned long after, const long *asked)
+{
+    const unsigned long made[7] = {r->orig_rax, r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
+    return r->rip == after && r->cs == CS_64 && !memcmp(made, asked, sizeof made);
+}
+
 /*
  * Stop a stopped task anew, in no call of its own, where its kernel looks for signals (get_signal), and give it `regs`, as they may be
  * at such a stop: with a call in orig_rax and an ERESTART* result, the kernel decides what becomes of that call. It runs nothing
@@ -506,12 +537,14 @@ int mos_stand(int pid, struct mos_regs *regs, int *status)
  * One system call in a stopped task, start to end. 0: done, *result holds its value and the task stands in the stub.
  * 1: something else happened, *status is the wait status (death, a stop signal); the caller decides. With 0 *status is not 0 when
  * an earlier PTRACE_INTERRUPT took effect meanwhile: its stop is used up.
- * In a guest the call itself stops too (no rule by instruction pointer there): exactly this one stop is let through.
+ * In a guest the call itself stops too (no rule by instruction pointer there): exactly this call is let through, once.
+ * The value is what the task's memory makes of it: code of the program's own may lie there.
  */
 int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
                long *result, int *status)
 {
-    struct user_regs_struct r;
+    const long asked[7] = {nr, a0, a1, a2, a3, a4, a5};
+    struct mos_regs r;
     int e = mos_run_call(pid, base, nr, a0, a1, a2, a3, a4, a5), st;
     *status = 0;
     if (e)
@@ -527,7 +560,7 @@ int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long
                 *result = r.rdi;
                 return 0;
             }
-            if (guest && r.rip == MOS_STUB + 2 && (long)r.orig_rax == nr) {
+            if (guest && as_asked(&r, MOS_STUB + 2, asked)) {
                 guest = 0;
                 if (ptrace(PTRACE_CONT, pid, 0, 0))
                     return -errno;
@@ -548,8 +581,9 @@ int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long
 }
 
 /*
- * A row of `count` system calls in a stopped task (layout.py, ROW): begin, and wait for its end. Results as of mos_inject. Calls in it that
- * a filter traps are let through, here as in a guest. With 1 the row is still under way: deal with *status, and wait again.
+ * A row of `count` system calls in a stopped task (layout.py, ROW): begin, and wait for its end. Results as of mos_inject. Calls that a
+ * filter traps, here as in a guest, are let through if they are in what was asked for, in its order: seven words each, the next of
+ * which is *at. With 1 the row is still under way: deal with *status, and wait again.
  */
 int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned long entries, unsigned long count)
 {
@@ -564,9 +598,9 @@ int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned lo
     return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
 }
 
-int mos_row_wait(int pid, unsigned long after, int *status)
+int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status)
 {
-    struct user_regs_struct r;
+    struct mos_regs r;
     int e;
     for (;;) {
         e = mos_waitpid(pid, status, __WALL);
@@ -578,8 +612,11 @@ int mos_row_wait(int pid, unsigned long after, int *status)
             return -errno;
         if (r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB)
             return 0;
-        if (r.rip != after)
+        while (*at < count && !as_asked(&r, after, asked + 7 * *at))
+            ++*at;
+        if (*at == count)
             return 1;
+        ++*at;
         if (ptrace(PTRACE_CONT, pid, 0, 0))
             return -errno;
     }

@@ -128,18 +128,6 @@ static int ordinary_call(struct mos_pump *p, int pid)
     return 1;
 }
 
-/* Our own descriptor for what is behind `fd` of a traced process: the same open file description. */
-int mos_getfd(int pid, int fd)
-{
-    int pidfd = syscall(SYS_pidfd_open, pid, 0), got, e;
-    if (pidfd < 0)
-        return -errno;
-    got = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-    e = errno;
-    close(pidfd);
-    return got < 0 ? -e : got;
-}
-
 /* 1: two descriptors of a process share one open file description (KCMP_FILE); 0: they do not. */
 int mos_same_file(int pid, int fd1, int fd2)
 {

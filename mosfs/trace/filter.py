@@ -3,7 +3,7 @@
 Home: everything that needs no decision is allowed *before* anything but the number is looked at, because the kernel
 (5.11 and later) remembers such numbers in a bitmap and does not run the program for them at all. What is left is
 trapped, unless the call comes from the stub page. Guest: only memory calls on anonymous memory pass; everything else is
-trapped, wherever it comes from.
+trapped, wherever it comes from. In both, what would change our pages below 1 MB is trapped too (`abi.low`).
 
 A 32-bit call is allowed at home: such programs run natively (mosrun(1), LIMITATIONS).
 """
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mosfs.abi.low import GUARDED
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.trace import layout
 
@@ -140,14 +141,17 @@ def home_filter(action_of_trap: int = TRACE) -> bytes:
     tested: dict[int, Sequence[Sequence[Test]]] = {
         nr: row.tests for nr, row in BY_NR.items() if row.home is Home.TEST and row.tests
     }
+    for nr, guards in GUARDED.items():
+        if BY_NR[nr].home in (Home.TEST, Home.NATIVE):
+            tested[nr] = (*tested.get(nr, ()), *guards)
 
     def action(number: int) -> str:
         row = BY_NR.get(number)
         if number == layout.MAGIC:
             return "trace" if action_of_trap == TRACE else "allow"
-        if row is None or row.home in (Home.NATIVE,):
-            return "allow"
-        return f"test{number}" if number in tested else "trap"
+        if number in tested:
+            return f"test{number}"
+        return "allow" if row is None or row.home is Home.NATIVE else "trap"
 
     top = max(max(BY_NR), layout.MAGIC) + 1
     asm.load(_ARCH)
@@ -203,20 +207,18 @@ def guest_filter() -> bytes:
     asm.unless(_JEQ, AUDIT_ARCH_X86_64, "kill")
     asm.load(_NR)
     for number in sorted(GUEST_FREE):
-        asm.when(_JEQ, number, "allow")
-    asm.unless(_JEQ, _MMAP, "madvise")
+        asm.when(_JEQ, number, f"test{number}" if number in GUARDED else "allow")
+    asm.when(_JEQ, _MADVISE, f"test{_MADVISE}")
+    asm.unless(_JEQ, _MMAP, "trap")
     asm.load(_ARGS + 8 * 3)
     asm.mask(_MAP_ANONYMOUS)
-    asm.unless(_JEQ, _MAP_ANONYMOUS, "trace")
-    _test(asm, BY_NR[_MMAP].tests, _MMAP)
-    asm.label("madvise")
-    asm.unless(_JEQ, _MADVISE, "trace")
-    _test(asm, BY_NR[_MADVISE].tests, _MADVISE)
-    asm.label("trap")
-    asm.goto("trace")
+    asm.unless(_JEQ, _MAP_ANONYMOUS, "trap")
+    for number in (_MMAP, _MADVISE, *sorted(GUEST_FREE & GUARDED.keys())):  # mmap falls into its own
+        asm.label(f"test{number}")
+        _test(asm, (*BY_NR[number].tests, *GUARDED[number]), number)
     asm.label("allow")
     asm.ret(ALLOW)
-    asm.label("trace")
+    asm.label("trap")
     asm.ret(TRACE)
     asm.label("kill")
     asm.ret(KILL)

@@ -8,9 +8,9 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.taken import paired_socket, take
 
 SYS_CLOSE, SYS_RECVMSG, SYS_SOCKETPAIR = 3, 47, 53
 AF_UNIX, SOCK_DGRAM, MSG_DONTWAIT, MSG_CMSG_CLOEXEC = 1, 2, 0x40, 0x40000000
@@ -26,13 +26,10 @@ def hand(call: Calls, ours: Sequence[int]) -> list[int]:
     call.must(SYS_SOCKETPAIR, AF_UNIX, SOCK_DGRAM | os.O_CLOEXEC, 0, at)
     ends = struct.unpack("<2i", call.task.read(at, 8))
     try:
-        peer = lib.mos_take_fd(call.task.pid, ends[1])
-        if peer < 0:
-            raise OSError(-peer, os.strerror(-peer))
-        with socket.socket(fileno=peer) as sock:
+        with socket.socket(fileno=take(call.task.pid, ends[1], paired_socket(call.task.pid))) as sock:
             for i in range(0, len(ours), MOST):
                 part = ours[i : i + MOST]
-                socket.send_fds(sock, [b"."], list(part))
+                socket.send_fds(sock, [b"."], list(part), socket.MSG_DONTWAIT)
                 found += _received(call, ends[0], len(part))
         return found
     except OSError:

@@ -6,6 +6,10 @@ back at its end. It does not put the registers back: who stopped the task knows 
 
 Signals that cannot be blocked: SIGKILL ends the session with TaskGone; a stop by SIGSTOP is kept for the end of the
 session.
+
+The stub is in the program's memory, and nothing can keep a program from writing there (/proc/self/mem). So what a call returns is
+no more than the program's word: it may lead to nothing that the program could not do itself (descriptors: `trace.taken`). Whatever
+else happens in the place of the call ends the program, and so does a call that does not end (`mos_patience`).
 """
 
 from __future__ import annotations
@@ -19,7 +23,9 @@ from typing import Any
 
 from mosfs.native import ffi, lib
 from mosfs.trace import layout, stops
-from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, status_sets
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, status_sets, unfit
+
+SYS_MMAP, PRIVATE_ANONYMOUS = 9, 0x22
 
 #: Calls in a row: what fits into the first page of the scratch, which belongs to injected calls.
 _ROW = layout.PAGE // layout.ROW_ENTRY
@@ -76,7 +82,7 @@ class Calls:
         if stop.stop is stops.Stop.SIGNAL and stop.value in (19,):
             self.stopped_by = stop.value
         elif stop.stop not in (stops.Stop.GROUP, stops.Stop.TRAP):
-            raise RuntimeError(f"{what} in process {self.task.pid} met {stop}")
+            raise unfit(self.task.pid, f"the {what} met {stop.stop.name} {stop.value}")
         self.task.cont()
 
     def many(self, calls: Sequence[tuple[int, ...]]) -> list[int]:
@@ -89,20 +95,21 @@ class Calls:
             row = calls[first : first + _ROW]
             words = [_signed(word) for call in row for word in (*call, *(0,) * (7 - len(call)))]
             self.task.write(layout.SCRATCH, struct.pack(f"<{len(words)}q", *words))
-            self._row(len(row))
+            self._row(words)
             found = self.task.read(layout.SCRATCH, len(row) * layout.ROW_ENTRY)
             results += struct.unpack(f"<{len(words)}q", found)[::7]
         return results
 
-    def _row(self, count: int) -> None:
+    def _row(self, words: list[int]) -> None:
         pid = self.task.pid
+        asked, at, count = ffi.new("long[]", words), ffi.new("unsigned long *"), len(words) // 7
         outcome = lib.mos_row_begin(pid, self.base, layout.ROW, layout.SCRATCH, count)
         if not outcome:
-            outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, self._status)
+            outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, asked, count, at, self._status)
         while outcome == 1:
             self.used_up = self.used_up or stops.decode(int(self._status[0])).stop is stops.Stop.TRAP
             self._go_on("row of injected calls")
-            outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, self._status)
+            outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, asked, count, at, self._status)
         check(outcome, "row of injected calls", pid)
 
     def _finish(self, nr: int) -> int:
@@ -120,6 +127,13 @@ class Calls:
         if -4096 < result < 0:
             raise OSError(-result, f"injected call {nr}: {os.strerror(-result)}")
         return result
+
+    def map(self, addr: int, size: int, prot: int = 3, flags: int = PRIVATE_ANONYMOUS, fd: int = -1, offset: int = 0) -> int:
+        """mmap(2): where the memory is, which may be relied upon to be an address outside of the low region. OSError."""
+        at = self.must(SYS_MMAP, addr, size, prot, flags, fd, offset)
+        if not (0 <= at <= layout.STUB - size or layout.END <= at <= layout.USER_END - size):
+            raise unfit(self.task.pid, f"mmap returned {at:#x}")
+        return at
 
 
 def stop_again(task: Task, sig: int) -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import struct
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NewType
 
 from mosfs.native import ffi, lib
+from mosfs.trace import layout
 
 RemotePtr = NewType("RemotePtr", int)
 LocalPid = NewType("LocalPid", int)
@@ -33,12 +38,32 @@ class TaskGone(Exception):
         self.status = status
 
 
+@dataclass
+class Killed:
+    """How it is told that a task was killed because it does not do what its stub makes a task do; tracer and host have a log."""
+
+    tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr)
+
+
+killed = Killed()
+
+
+def unfit(pid: int, why: str) -> TaskGone:
+    """Kill a task that we cannot work with: what lies in its low memory is not ours any more. Its end is reported as any other."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    killed.tell(f"pid={pid} killed: {why}")
+    return TaskGone(pid)
+
+
 def check(result: int, what: str, pid: int) -> int:
-    """``result`` unless it is a negative errno value: ESRCH becomes TaskGone, others OSError."""
+    """``result`` unless it is a negative errno value: TaskGone for ESRCH, and for ETIMEDOUT, which ends the task; else OSError."""
     if result >= 0:
         return result
     if result == -errno.ESRCH:
         raise TaskGone(pid)
+    if result == -errno.ETIMEDOUT:
+        raise unfit(pid, f"it does not stop ({what})")
     raise OSError(-result, f"{what} of process {pid}: {os.strerror(-result)}")
 
 
@@ -78,9 +103,11 @@ class Task:
         return int(value[0])
 
     def wait(self, options: int = 0x40000000) -> int:
-        """Block until this task reports; its wait status."""
+        """Block until this task reports; its wait status. If it never does, it is killed (mos_patience): TaskGone."""
         status = ffi.new("int *")
         result = lib.mos_waitpid(self.pid, status, options)
+        if result == -errno.ETIMEDOUT:
+            raise unfit(self.pid, "it does not stop")
         if result < 0:
             raise TaskGone(self.pid)
         return int(status[0])
@@ -145,6 +172,7 @@ class Task:
         """``size`` bytes; OSError(EFAULT) when fewer are readable."""
         buffer = bytearray(size)
         if self.read_into(addr, buffer) != size:
+            self._spared(addr)
             raise OSError(errno.EFAULT, f"short read at {addr:#x} of process {self.pid}")
         return bytes(buffer)
 
@@ -181,15 +209,30 @@ class Task:
             os.close(fd)
 
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
+        """OSError(EFAULT) when not all of it can be written."""
         size = len(data)
-        if size and check(lib.mos_write(self.pid, addr, ffi.from_buffer(data), size), "write", self.pid) != size:
-            raise OSError(errno.EFAULT, f"short write at {addr:#x} of process {self.pid}")
+        done = lib.mos_write(self.pid, addr, ffi.from_buffer(data), size) if size else 0
+        if done == -errno.ESRCH:
+            raise TaskGone(self.pid)
+        if done != size:
+            self._spared(addr)
+            raise OSError(-done if done < 0 else errno.EFAULT, f"short write at {addr:#x} of process {self.pid}")
+
+    def _spared(self, addr: int) -> None:
+        """``addr`` cannot be reached. Our scratch always can, unless the program has found a way to do without it."""
+        if layout.SCRATCH <= addr < layout.END:
+            raise unfit(self.pid, "its low memory is gone")
 
     def poke(self, addr: int, data: bytes) -> None:
-        """Write past page protections (private pages are copied), through /proc/PID/mem."""
-        fd = os.open(f"/proc/{self.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        """Write past page protections (private pages are copied), through /proc/PID/mem. To our own pages only."""
+        try:
+            fd = os.open(f"/proc/{self.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise TaskGone(self.pid) from error
         try:
             os.pwrite(fd, data, addr)
+        except OSError as error:
+            raise unfit(self.pid, "its low memory is gone") from error
         finally:
             os.close(fd)
 
@@ -222,6 +265,12 @@ def behind(regs: Any, result: int) -> Any:
     r.rcx, r.r11 = r.rip, r.eflags
     r.orig_rax = NOTHING
     return r
+
+
+def same_call(one: Any, other: Any) -> bool:
+    """Are these the registers of the same call, with the same arguments, made at the same place?"""
+    names = ("orig_rax", "rdi", "rsi", "rdx", "r10", "r8", "r9", "rip", "cs")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 def regs_bytes(regs: Any) -> bytes:

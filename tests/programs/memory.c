@@ -224,5 +224,50 @@ static void low_addresses(void)
 	ok(munmap(low, 0x80000));
 }
 
-PROGRAM(PART(low_addresses), PART(heap), PART(growth), PART(program_break), PART(mapping), PART(files_mapped), PART(reserves), PART(code), PART(stack),
+static volatile sig_atomic_t heard;
+
+static void hear(int sig)
+{
+	(void)sig;
+	heard++;
+}
+
+/* Below that there is nothing of the program's, whatever is mapped there meanwhile, and calls over it leave that as it is. */
+static void nothing_below(void)
+{
+	char *const bottom = (char *)0x10000, *above = (char *)0x101000;
+
+	for (int i = 0; i < 3; i++) {
+		equal((long)mmap(above, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), (long)above);
+		memset(above, 'x', PAGE);
+		/* to the end of the mapping above, which goes on being touched as natively */
+		refused(mprotect(bottom, above + PAGE - bottom, PROT_READ), ENOMEM);
+		refused(syscall(SYS_pkey_mprotect, bottom, PAGE, PROT_NONE, -1), ENOMEM);
+		equal(above[0], 'x');
+		above[0] = 'x';
+		refused(madvise(bottom, above + PAGE - bottom, MADV_DONTNEED), ENOMEM);
+		equal(above[0], 0);
+		refused(madvise(bottom, PAGE, 12345), EINVAL);
+		refused(madvise(bottom, PAGE, MADV_DONTNEED), ENOMEM);
+		refused(mprotect(bottom + 1, PAGE, PROT_READ), EINVAL);
+		refused(munmap(bottom + 1, PAGE), EINVAL);
+		refused(munmap(bottom, -1L), EINVAL);
+		refused(munmap(bottom, 0), EINVAL);
+		ok(mprotect(bottom, 0, PROT_READ));
+		check(mremap(bottom, PAGE, 2 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED && errno == EFAULT);
+		check(mmap(bottom + 1, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED && errno == EINVAL);
+		ok(munmap(bottom, PAGE));
+		ok(munmap(bottom, above + PAGE - bottom));
+		refused(mprotect(above, PAGE, PROT_READ), ENOMEM);
+		/* what is done to the program from outside still works */
+		heard = 0;
+		signal(SIGUSR1, hear);
+		ok(kill(getpid(), SIGUSR1));
+		equal(heard, 1);
+		signal(SIGUSR1, SIG_DFL);
+		rest_ms(seconds < 0.5 ? 1 : 50);
+	}
+}
+
+PROGRAM(PART(low_addresses), PART(nothing_below), PART(heap), PART(growth), PART(program_break), PART(mapping), PART(files_mapped), PART(reserves), PART(code), PART(stack),
 	PART(random_data))

@@ -1,0 +1,33 @@
+"""Calls that can change what is mapped below 1 MB, where every program has pages of ours (`trace.layout`), and when they may.
+
+A range that touches those pages begins below 1 MB, so one look at one argument is enough for a filter. A range from a hint that is
+not MAP_FIXED never does: the pages are mapped, and such a mapping takes nobody's place.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mosfs.abi.flags import MAP_FIXED, MREMAP_FIXED, SHM_REMAP
+
+#: Bits 20 to 56 of an address: processors that ignore some bits of an address ignore higher ones.
+_ABOVE: Final = (1 << 57) - (1 << 20)
+
+MMAP, MPROTECT, MUNMAP, MREMAP, MADVISE, SHMAT, REMAP_FILE_PAGES, PKEY_MPROTECT = 9, 10, 11, 25, 28, 30, 216, 329
+
+#: Call -> alternatives of tests, as in the rows of `abi.syscalls`: (argument, mask, value).
+GUARDED: Final[dict[int, tuple[tuple[tuple[int, int, int], ...], ...]]] = {
+    MMAP: (((3, MAP_FIXED, MAP_FIXED), (0, _ABOVE, 0)),),
+    MPROTECT: (((0, _ABOVE, 0),),),
+    MUNMAP: (((0, _ABOVE, 0),),),
+    MREMAP: (((0, _ABOVE, 0),), ((3, MREMAP_FIXED, MREMAP_FIXED), (4, _ABOVE, 0))),
+    MADVISE: (((0, _ABOVE, 0),),),
+    SHMAT: (((2, SHM_REMAP, SHM_REMAP), (1, _ABOVE, 0)),),
+    REMAP_FILE_PAGES: (((0, _ABOVE, 0),),),
+    PKEY_MPROTECT: (((0, _ABOVE, 0),),),
+}
+
+
+def may_touch(nr: int, registers: tuple[int, ...]) -> bool:
+    """Whether a call with these raw argument registers stops for the sake of the low pages."""
+    return any(all(registers[i] & mask == value for i, mask, value in one) for one in GUARDED.get(nr, ()))

@@ -1,0 +1,163 @@
+"""Programs that attack: what an ordinary user's program does to the pages that we have in it, at home and away (security.md).
+
+Each ends, at worst, itself; after each, programs of the same tree and of others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mosfs.trace import layout
+from tests import cluster
+from tests.cluster import Lab, wait_until
+from tests.progs import CFLAGS, REPO, compile_c
+
+pytestmark = [pytest.mark.root, cluster.others]
+
+SOURCES = REPO / "tests" / "attacks"
+STAYS = ("env", "STAY=1")
+USER = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
+TEXT = "what only root may change\n"
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with cluster.lab(tmp_path_factory.mktemp("attacks"), 2) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def stub(nodes: Lab) -> str:
+    """The attacker of that name, where every user may execute it."""
+    binary = Path(nodes.plan.root).parent / "stub"
+    compile_c(SOURCES / "stub.c", binary, (*CFLAGS, "-pthread"))
+    binary.chmod(0o755)
+    return str(binary)
+
+
+@pytest.fixture
+def file(nodes: Lab) -> Iterator[Path]:
+    """One that the attacker may only read."""
+    path = Path(nodes.plan.root).parent / "file"
+    path.write_text(TEXT)
+    path.chmod(0o644)
+    yield path
+    assert path.read_text() == TEXT
+
+
+@contextmanager
+def bystanders(nodes: Lab) -> Iterator[None]:
+    """Programs of another user, at home and away, that notice when they stand still or end; and daemons that stay."""
+    daemons = [nodes.mosd(number) for number in (1, 2)]
+    started = [
+        nodes.start(1, "mosrun", place, "sh", "-c", "while :; do echo; sleep 0.1; done", stdout=subprocess.PIPE)
+        for place in ("-h", "-2")
+    ]
+    for process in started:
+        assert process.stdout and process.stdout.read(1) == b"\n"
+    yield
+    for process in started:
+        assert process.stdout
+        os.set_blocking(process.stdout.fileno(), False)
+        while process.stdout.read(4096):
+            pass
+        os.set_blocking(process.stdout.fileno(), True)
+        assert process.stdout.read(1) == b"\n"
+        process.kill()
+    assert [nodes.mosd(number) for number in (1, 2)] == daemons
+
+
+def attack(nodes: Lab, *command: str, options: tuple[str, ...] = ("-h",), timeout: float = 60) -> str:
+    """What a tree says whose shell starts the attacker and goes on when it has ended: its output and status."""
+    script = '"$@" & wait $!; echo "status $?"; true | cat; echo "the tree lives"'
+    done = nodes.run(1, *USER, "mosrun", *options, "sh", "-c", script, "sh", *command, timeout=timeout)
+    assert done.stdout.endswith("the tree lives\n"), done
+    return done.stdout
+
+
+WAYS = {
+    "map": "mmap: Operation not permitted",
+    "move": "mremap: Operation not permitted",
+    "protect": "mprotect: Cannot allocate memory",
+    "mem": "",
+    "thread": "",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_file_is_changed_by_a_program_that_speaks_for_its_stub(nodes: Lab, stub: str, file: Path, way: str) -> None:
+    """The file about its own memory that it opens would be written into the file behind its descriptor 77."""
+    with bystanders(nodes):
+        said = attack(nodes, stub, way, "number", "77", str(file), options=("-h", "--stay-home"))
+    if WAYS[way]:
+        assert "maps 0" not in said and "maps -" not in said, "its stub is ours, so it was served"
+    else:
+        assert "maps -9\n" in said
+
+
+@pytest.mark.parametrize("number", [78, 79, 0, 999, -7])
+def test_nor_is_anything_else_written_to(nodes: Lab, stub: str, file: Path, number: int) -> None:
+    """78 is a pipe that nobody reads, 79 its own memory."""
+    assert "maps -9\n" in attack(nodes, stub, "mem", "number", str(number), str(file))
+
+
+@pytest.mark.parametrize("code", ["ill", "segv", "forged"])
+def test_a_stub_that_does_something_else_ends_its_program_alone(nodes: Lab, stub: str, code: str) -> None:
+    with bystanders(nodes):
+        said = attack(nodes, stub, "mem", code, "0")
+    assert "placed\nstatus 137\n" in said
+    assert "killed: the injected call" in Path(nodes.node(1).paths.log).read_text()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("code", ["loop", "sleep"])
+def test_a_stub_that_never_ends_ends_its_program_alone(nodes: Lab, stub: str, code: str) -> None:
+    """Within the tracer's patience of 30 s."""
+    with bystanders(nodes):
+        said = attack(nodes, stub, "mem", code, "0", timeout=120)
+    assert "placed\nstatus 137\n" in said
+    assert "killed: it does not stop" in Path(nodes.node(1).paths.log).read_text()
+
+
+@pytest.mark.parametrize("way", [way for way, refusal in WAYS.items() if refusal])
+def test_away_nothing_comes_into_the_place_of_the_stub(nodes: Lab, stub: str, way: str) -> None:
+    """So the attacker hears its signals as any program."""
+    command = (*USER, *STAYS, "mosrun", "-2", stub, way, "loop", "0")
+    process = nodes.start(1, *command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stderr
+    for _ in range(3):
+        line = process.stdout.readline()
+    assert line.startswith(b"maps ")
+    assert process.stderr.readline().decode().strip() == WAYS[way]
+    while process.poll() is None:
+        os.kill(process.pid, signal.SIGUSR1)
+        time.sleep(0.05)
+    assert process.wait(cluster.TIMEOUT) == 0
+
+
+def test_a_body_does_not_outlive_its_program(nodes: Lab, stub: str) -> None:
+    """Whatever it does: here with a stub that never ends, and a host that is waiting for it."""
+    command = (*USER, *STAYS, "mosrun", "-2", stub, "map", "loop", "0")
+    process = nodes.start(1, *command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout
+    while not process.stdout.readline().startswith(b"maps"):
+        pass
+    [guest] = [guest.pid for guest in nodes.tree(2).guests() if guest.origpid == process.pid]
+    pidfd = os.pidfd_open(guest)
+    with open(f"/proc/{guest}/mem", "wb", buffering=0) as memory:
+        os.pwrite(memory.fileno(), b"\xeb\xfe", layout.STUB)
+    os.kill(process.pid, signal.SIGUSR1)
+    time.sleep(0.5)
+    process.kill()
+    wait_until(lambda: not os.path.exists(f"/proc/{guest}"))
+    os.close(pidfd)
+    assert nodes.run(2, "mosctl", "expel").returncode == 0
+    assert nodes.run(2, "mosctl", "bring").returncode == 0
