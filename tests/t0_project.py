@@ -15,7 +15,7 @@ import pytest
 
 from mosfs.cluster.load import ClusterMap
 from mosfs.cluster.mosix_map import parse_map, validate_map
-from mosfs.cluster.scalars import DEFAULT_SPEED, parse_mosip, parse_speed
+from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_mosip, parse_speed
 from mosfs.cluster.userview import parse_userview, validate_userview
 from mosfs.tools import check_imports
 
@@ -224,4 +224,5 @@ def test_examples_for_etc_are_right() -> None:
     assert all(nodes.contains(ip) for ip, _ in view.numbers())
     assert nodes.contains(parse_mosip((etc / "mosip").read_text()))
     assert parse_speed((etc / "speed").read_text()) == DEFAULT_SPEED
+    assert parse_guest_uids((etc / "guestuids").read_text()) == DEFAULT_GUEST_UIDS
     assert not (etc / "secret").exists()

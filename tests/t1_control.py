@@ -19,6 +19,7 @@ from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels, refusal
 from mosfs.daemon.control import Control
 from mosfs.daemon.office import Office
+from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
 from mosfs.procfs.world import Program, World
 from mosfs.trace.task import tracer_of
@@ -83,7 +84,8 @@ class Node:
             ip=HOME, map=FakeMap(HOME, OTHER), clock=trio.current_time, version="0.1.0", speed=10000, port=253, pid=1
         )
         self.spawns = Spawns()
-        channels = Channels(self.world, self.spawns, nobody, "", path)  # type: ignore[arg-type]
+        owners = Owners(range(70000, 70100), self.world.clock)
+        channels = Channels(self.world, self.spawns, nobody, "", path, owners)  # type: ignore[arg-type]
         self.control = Control(
             self.world, Office(self.world, nursery), channels, self.spawns, {"other": OTHER}.get,  # type: ignore[arg-type]
             lambda: Config(HOME, 253, {}), path, nursery,
@@ -275,7 +277,7 @@ from mosfs.wire.messages import GuestState, HelloHost, encode
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 sock.connect(sys.argv[1])
 pid, home = sys.argv[2].split(":")
-sock.send(encode(HelloHost(os.getpid(), home, b"t" * 16)))
+sock.send(encode(HelloHost(os.getpid(), home, b"t" * 16, 1000, 70005)))
 sock.send(encode(GuestState(int(pid), 1, home, 0, "x", 0.0)))
 while sock.recv(1000):
     pass

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS
 from mosfs.trace import layout
 from tests import cluster
 from tests.cluster import Lab, wait_until
@@ -161,3 +162,28 @@ def test_a_body_does_not_outlive_its_program(nodes: Lab, stub: str) -> None:
     os.close(pidfd)
     assert nodes.run(2, "mosctl", "expel").returncode == 0
     assert nodes.run(2, "mosctl", "bring").returncode == 0
+
+
+def test_the_guests_of_each_owner_are_a_users_of_their_own(nodes: Lab) -> None:
+    """So that even a call that slips through finds nobody, and the kernel counts their signals, processes and memory apart."""
+    users = [(), USER, USER, ("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups")]
+    command: tuple[str, ...] = ("mosrun", "-2", "sh", "-c", "echo; exec sleep 1000")
+    started = [nodes.start(1, *user, *command, stdout=subprocess.PIPE) for user in users]
+    for process in started:
+        assert process.stdout and process.stdout.read(1)
+    wait_until(lambda: {process.pid for process in started} <= {guest.origpid for guest in nodes.tree(2).guests()})
+    bodies = {guest.origpid: os.stat(f"/proc/{guest.pid}") for guest in nodes.tree(2).guests()}
+    found = [(bodies[process.pid].st_uid, bodies[process.pid].st_gid) for process in started]
+    assert found[1] == found[2] and len(set(found)) == 3, found
+    assert all(uid == gid and uid in DEFAULT_GUEST_UIDS for uid, gid in found)
+    # a mosd that starts anew knows what is in use
+    nodes.kill_mosd(2)
+    nodes.start_mosd(2)
+    command = ("setpriv", "--reuid=65531", "mosrun", "-2", "sh", "-c", "echo; exec sleep 1000")
+    with nodes.start(1, *command, stdout=subprocess.PIPE) as late:
+        assert late.stdout and late.stdout.read(1)
+        [guest] = wait_until(lambda: [guest for guest in nodes.tree(2).guests() if guest.origpid == late.pid])
+        assert os.stat(f"/proc/{guest.pid}").st_uid not in {uid for uid, _ in found}
+        late.kill()
+    for process in started:
+        process.kill()

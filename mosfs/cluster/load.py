@@ -13,7 +13,7 @@ from mosfs.cluster.local import local_addresses
 from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
 from mosfs.cluster.paths import NodePaths
 from mosfs.cluster.private_conf import Spaces, default_spaces, parse_private, validate_private
-from mosfs.cluster.scalars import DEFAULT_SPEED, parse_mosip, parse_speed
+from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_mosip, parse_speed
 from mosfs.cluster.secret import read_secret
 from mosfs.cluster.userview import MAX_NUMBER, UserView, parse_userview, validate_userview
 from mosfs.cluster.words import decimal
@@ -94,6 +94,7 @@ class Cluster:
     speed: int
     my_ip: str
     private: Spaces = field(default_factory=dict)
+    guest_uids: range = DEFAULT_GUEST_UIDS
 
 
 def load(
@@ -103,7 +104,7 @@ def load(
     mosix_map: str = "",
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip,
-    private.conf.
+    private.conf, guestuids.
 
     ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
     the first thing wrong.
@@ -117,7 +118,9 @@ def load(
     speed = DEFAULT_SPEED if speed_text is None else parse_speed(speed_text, paths.speed)
     mosip_text = _read_optional(paths.mosip)
     my_ip = own_address(nodes.table, mosip_text, local, paths.mosip)
-    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths))
+    uids_text = _read_optional(paths.guest_uids)
+    uids = DEFAULT_GUEST_UIDS if uids_text is None else parse_guest_uids(uids_text, paths.guest_uids)
+    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids)
 
 
 def load_private(paths: NodePaths) -> Spaces:

@@ -65,6 +65,10 @@ class NodePaths:
         return self._below("etc/mosix/private.conf")
 
     @property
+    def guest_uids(self) -> str:
+        return self._below("etc/mosix/guestuids")
+
+    @property
     def private(self) -> str:
         """Private temporary files, where private.conf does not say otherwise."""
         return self._below("private")

@@ -1,4 +1,4 @@
-"""The files of one value: ``/etc/mosix/speed`` and ``/etc/mosix/mosip`` (mosix(7))."""
+"""The files of one line: ``/etc/mosix/speed``, ``/etc/mosix/mosip`` and ``/etc/mosix/guestuids`` (mosix(7), mosd(8))."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from mosfs.cluster.lines import Place
 #: Speed of the standard processor, and of a node without the file (readings, row 30).
 DEFAULT_SPEED = 10_000
 MAX_SPEED = 10_000_000
+
+#: Users that guests run as where the file does not say otherwise: above those that systemd gives to containers, below 2^31.
+DEFAULT_GUEST_UIDS = range(0x7000_0000, 0x7001_0000)
+#: The highest number of a user: -1 means none in system calls.
+MAX_UID = (1 << 32) - 2
 
 
 def parse_speed(text: str, file: str = "speed") -> int:
@@ -27,6 +32,19 @@ def parse_mosip(text: str, file: str = "mosip") -> str:
 
 def print_mosip(ip: str) -> str:
     return f"{ip}\n"
+
+
+def parse_guest_uids(text: str, file: str = "guestuids") -> range:
+    """The users that guests run as: the first and how many (1 if that is not said). ConfigError for anything else, and for root."""
+    words, place = text.split(), Place(file, 1)
+    if len(words) not in (1, 2):
+        raise place.error(text.strip(), "must hold the first user and how many, and nothing else")
+    first = place.number(words[0], 1, MAX_UID)
+    return range(first, first + (place.number(words[1], 1, MAX_UID + 1 - first) if len(words) == 2 else 1))
+
+
+def print_guest_uids(uids: range) -> str:
+    return f"{uids.start} {len(uids)}\n"
 
 
 def _only_word(text: str, file: str) -> str:

@@ -12,6 +12,7 @@ import trio
 from mosfs.abi import cpu
 from mosfs.balance.cost import load_of
 from mosfs.daemon.connection import Connection
+from mosfs.daemon.owners import Owners
 from mosfs.daemon.spawner import Spawner
 from mosfs.procfs.world import NotInMap, World
 from mosfs.wire.links import NO_RESPONSE, TOKEN_SIZE, LinkError, connect_data, for_another_process, read_token
@@ -80,6 +81,7 @@ class Channels:
     ask: Ask
     features: str
     socket_path: str
+    owners: Owners
     expected: dict[bytes, Expected] = field(default_factory=dict)
     hosts: dict[bytes, Connection] = field(default_factory=dict)
     _waiting: dict[bytes, trio.Event] = field(default_factory=dict)
@@ -166,6 +168,7 @@ class Channels:
             spawn = SpawnHost(
                 entry.home, request.uid, request.comm, request.key, request.token, request.near, self.socket_path,
                 self.world.map.contains(entry.home), cpu.sensible(request.features),
+                self.owners.user_of(entry.home, request.uid),
             )
             self.spawner.spawn(spawn, for_another_process(sock))
 

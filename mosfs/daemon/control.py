@@ -243,6 +243,7 @@ class Control:
         client.connection = connection
         if isinstance(hello, HelloHost):
             self.channels.host_ready(hello.token, connection)
+            self.channels.owners.has(who.pid, hello.home, hello.uid, hello.runs_as)
         try:
             connection.post(self.config())
             async with trio.open_nursery() as nursery:
@@ -278,6 +279,7 @@ class Control:
             if client.pidfd >= 0:
                 await trio.lowlevel.wait_readable(client.pidfd)
             del clients[client.pid]
+            self.channels.owners.ended(client.pid)
             for pid in client.members:
                 self.world.private.pop(pid, None)
             try:

@@ -34,6 +34,7 @@ from mosfs.daemon.control import Control
 from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.office import Office
+from mosfs.daemon.owners import Owners, usable
 from mosfs.daemon.peers import Peers
 from mosfs.daemon.post import Post
 from mosfs.daemon.reload import Configuration, Reload
@@ -144,7 +145,8 @@ async def _node(
             )
             keys = await trio.to_thread.run_sync(identity, cluster.secret, world.ip)
             channels = Channels(
-                world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket
+                world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket,
+                Owners(usable(cluster.guest_uids), world.clock),
             )
             peers = Peers(world, keys, hello, channels.admit, nursery)
             office = Office(world, nursery)
@@ -163,6 +165,7 @@ async def _node(
                     peers.identity = await trio.to_thread.run_sync(identity, new.cluster.secret, world.ip)
                     post.identity = peers.identity
                     information.exchange.key = peers.identity.gossip
+                channels.owners.numbers = usable(new.cluster.guest_uids)
                 world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
                 probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
                 information.follow(ranges_of(new))

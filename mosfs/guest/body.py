@@ -32,7 +32,7 @@ from mosfs.wire.messages import Settings
 from mosfs.wire.orders import MoveOrder
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
-#: Bodies run as nobody: they have no rights to lose.
+#: Nobody: whom bodies run as where there is no user for each owner (`daemon.owners`). None of them has rights to lose.
 GUEST_UID = 65534
 _ENTRY = 0x100
 
@@ -144,11 +144,14 @@ def _program() -> int:
     return readable
 
 
-def spawn(namespaces: bool = False) -> Task:
-    """A fresh body: filtered, seized with EXITKILL, nothing mapped but the low region, standing in the stub."""
+def spawn(uid: int = GUEST_UID, namespaces: bool = False) -> Task:
+    """A fresh body: filtered, seized with EXITKILL, nothing mapped but the low region, standing in the stub.
+
+    ``uid``: whom it runs as if we are root.
+    """
     program = guest_filter()
     buffer = ffi.from_buffer(program)
-    pid = lib.mos_spawn_body(_program(), GUEST_UID, buffer, len(program) // 8, 0, namespaces)
+    pid = lib.mos_spawn_body(_program(), uid, buffer, len(program) // 8, 0, namespaces)
     if pid < 0:
         raise NoRoom(os.strerror(-pid))
     task = Task(pid, guest=True)

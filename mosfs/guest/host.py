@@ -89,6 +89,7 @@ class Host:
         self.token = spawn_order.token
         self.own_cluster = spawn_order.own_cluster
         self.home_features = spawn_order.features
+        self.runs_as = spawn_order.runs_as
         self.channel = Channel(data, spawn_order.key, opener=False)
         self.control = ControlLink(spawn_order.socket)
         self.config = Config("", 0, {})
@@ -167,7 +168,7 @@ class Host:
     def _prepare(self) -> None:
         """An empty body, made while the program still runs where it is."""
         try:
-            self.spare = spawn()
+            self.spare = spawn(self.runs_as)
         except (NoRoom, OSError) as error:
             self.log(f"no body can be made here: {error}", 30)
         self.clock = GuestClock(0, 0)  # measures the counter now, not while the program stands still; GO sets it
@@ -218,7 +219,7 @@ class Host:
 
     def _connect(self) -> None:
         if self.control.connect():
-            self.control.send(HelloHost(os.getpid(), self.home, self.token))
+            self.control.send(HelloHost(os.getpid(), self.home, self.token, self.uid, self.runs_as))
             for body in self.bodies.values():
                 body.account.news = True
                 self.announce(body)
@@ -405,7 +406,7 @@ class Host:
         """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""
         found = self.arriving.get(pair)
         if found is None:
-            task, self.spare = self.spare or spawn(), None
+            task, self.spare = self.spare or spawn(self.runs_as), None
             found = self.arriving[pair] = Arriving(task)
         return found
 

@@ -13,7 +13,7 @@ import msgspec
 from mosfs.balance.account import NOTICEABLE
 from mosfs.balance.history import History
 from mosfs.calls.usage import reports
-from mosfs.guest.body import GUEST_UID, Body, State
+from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
 from mosfs.native import lib
 from mosfs.trace import autogroup
@@ -82,7 +82,7 @@ class Statistics:
 
     def _renice(self, body: Body, nice: int) -> None:
         """Without CAP_SYS_NICE a value can be raised only; it stays as it is then, and the log says so once."""
-        if error := lib.mos_renice(body.pid, nice, GUEST_UID):
+        if error := lib.mos_renice(body.pid, nice, self.host.runs_as):
             if -error != errno.ESRCH and not self._told_nice:
                 self._told_nice = True
                 self.host.log(f"guests keep their nice values where they change at home: {os.strerror(-error)}")

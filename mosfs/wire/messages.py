@@ -75,11 +75,16 @@ class HelloTracer(Msg, tag=1):
 
 
 class HelloHost(Msg, tag=2):
-    """First message of a host. ``token`` is the one of its data channel, ``home`` the home-node's IP."""
+    """First message of a host. ``token`` is the one of its data channel, ``home`` the home-node's IP.
+
+    ``uid``: its programs' owner at home; ``runs_as``: the user that its bodies run as here, -1 if they run as mosd does.
+    """
 
     pid: int
     home: str
     token: bytes
+    uid: int = 0
+    runs_as: int = -1
 
 
 class ProcState(Msg, tag=3):
@@ -464,6 +469,7 @@ class SpawnHost(Msg, tag=49):
     socket: str
     own_cluster: bool = True  #: its home-node belongs to our cluster (private.conf, C or G)
     features: str = ""  #: those of its home-node (`abi.cpu`)
+    runs_as: int = 65534  #: the user that its bodies run as, if mosd is root
 
 
 class AdoptTracer(Msg, tag=50):
