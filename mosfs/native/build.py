@@ -11,7 +11,7 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 #: In the order in which they use each other.
-SOURCES = ("memory.c", "mos.c", "cpu.c", "private.c", "home.c", "stream.c", "hand.c", "embark.c", "direct.c")
+SOURCES = ("memory.c", "mos.c", "inject.c", "cpu.c", "private.c", "home.c", "stream.c", "hand.c", "embark.c", "direct.c")
 
 
 def _vdso() -> bytes:

@@ -1,0 +1,174 @@
+/* Waiting for a task, and calls made in it. Compiled behind mos.c. */
+
+static int patience;            /* so many ticks of a second mos_waitpid waits; 0: for ever */
+
+static void on_tick(int sig) { (void)sig; }
+
+/*
+ * From now on mos_waitpid waits no longer than `seconds` (0: for ever). A tick a second ends its waitpid (no SA_RESTART), so a wait
+ * costs nothing more; and while we are frozen ourselves no time passes. Not inherited by fork. Only for a process without threads.
+ */
+int mos_patience(int seconds)
+{
+    struct sigaction sa;
+    struct itimerval tick = {{seconds > 0, 0}, {seconds > 0, 0}};
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_tick;
+    patience = seconds;
+    return sigaction(SIGALRM, &sa, NULL) || setitimer(ITIMER_REAL, &tick, NULL) ? -errno : 0;
+}
+
+/* -ETIMEDOUT when the task has done nothing for `patience`; then its end, or whatever it does, is still to be waited for. */
+int mos_waitpid(int pid, int *status, int options)
+{
+    int r = take(pid, status), ticks = 0;
+    if (r)
+        return r;
+    do
+        r = waitpid(pid, status, options);
+    while (r < 0 && errno == EINTR && (!patience || ++ticks <= patience));
+    return r >= 0 ? r : errno == EINTR ? -ETIMEDOUT : -errno;
+}
+
+static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
+{
+    struct mos_regs r = *base;
+    r.orig_rax = -1UL;
+    r.rax = nr;
+    r.rdi = a0;
+    r.rsi = a1;
+    r.rdx = a2;
+    r.r10 = a3;
+    r.r8 = a4;
+    r.r9 = a5;
+    r.rip = at;
+    r.eflags &= ~0x500UL; /* no trap flag, no direction flag */
+    return ptrace(PTRACE_SETREGS, pid, 0, &r) ? -errno : 0;
+}
+
+/* Start a call in the stub and let the task run; its end is the seccomp stop of MOS_MAGIC. */
+int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
+{
+    int r = set_call(pid, base, MOS_STUB, nr, a0, a1, a2, a3, a4, a5);
+    if (r)
+        return r;
+    return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
+}
+
+#define CS_64 0x33
+
+/* Is this stop the call that we asked for (number, six arguments)? What lies in the stub's place may be the program's own code. */
+static int as_asked(const struct mos_regs *r, unsigned long after, const long *asked)
+{
+    const unsigned long made[7] = {r->orig_rax, r->rdi, r->rsi, r->rdx, r->r10, r->r8, r->r9};
+    return r->rip == after && r->cs == CS_64 && !memcmp(made, asked, sizeof made);
+}
+
+/*
+ * Stop a stopped task anew, in no call of its own, where its kernel looks for signals (get_signal), and give it `regs`, as they may be
+ * at such a stop: with a call in orig_rax and an ERESTART* result, the kernel decides what becomes of that call. It runs nothing
+ * between. 1: something else happened, *status is the wait status.
+ */
+int mos_stand(int pid, struct mos_regs *regs, int *status)
+{
+    struct mos_regs r = *regs;
+    int e;
+    r.orig_rax = -1;
+    if (ptrace(PTRACE_SETREGS, pid, 0, &r) || ptrace(PTRACE_INTERRUPT, pid, 0, 0) || ptrace(PTRACE_CONT, pid, 0, 0))
+        return -errno;
+    e = mos_waitpid(pid, status, __WALL);
+    if (e < 0)
+        return e;
+    if (!WIFSTOPPED(*status) || *status >> 16 != 128)
+        return 1;
+    return ptrace(PTRACE_SETREGS, pid, 0, regs) ? -errno : 0;
+}
+
+/*
+ * One system call in a stopped task, start to end. 0: done, *result holds its value and the task stands in the stub.
+ * 1: something else happened, *status is the wait status (death, a stop signal); the caller decides. With 0 *status is not 0 when
+ * an earlier PTRACE_INTERRUPT took effect meanwhile: its stop is used up.
+ * In a guest the call itself stops too (no rule by instruction pointer there): exactly this call is let through, once.
+ * The value is what the task's memory makes of it: code of the program's own may lie there.
+ */
+int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
+               long *result, int *status)
+{
+    const long asked[7] = {nr, a0, a1, a2, a3, a4, a5};
+    struct mos_regs r;
+    int e = mos_run_call(pid, base, nr, a0, a1, a2, a3, a4, a5), st;
+    *status = 0;
+    if (e)
+        return e;
+    for (;;) {
+        e = mos_waitpid(pid, &st, __WALL);
+        if (e < 0)
+            return e;
+        if (WIFSTOPPED(st) && st >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8)) {
+            if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+                return -errno;
+            if (r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB) {
+                *result = r.rdi;
+                return 0;
+            }
+            if (guest && as_asked(&r, MOS_STUB + 2, asked)) {
+                guest = 0;
+                if (ptrace(PTRACE_CONT, pid, 0, 0))
+                    return -errno;
+                continue;
+            }
+            *status = st;
+            return 1;
+        }
+        if (WIFSTOPPED(st) && st >> 16 == 128 && (st >> 8 & 0xff) == SIGTRAP) { /* a left-over INTERRUPT: told by *status */
+            *status = st;
+            if (ptrace(PTRACE_CONT, pid, 0, 0))
+                return -errno;
+            continue;
+        }
+        *status = st;
+        return 1;
+    }
+}
+
+/*
+ * A row of `count` system calls in a stopped task (layout.py, ROW): begin, and wait for its end. Results as of mos_inject. Calls that a
+ * filter traps, here as in a guest, are let through if they are in what was asked for, in its order: seven words each, the next of
+ * which is *at. With 1 the row is still under way: deal with *status, and wait again.
+ */
+int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned long entries, unsigned long count)
+{
+    struct mos_regs r = *base;
+    r.orig_rax = -1UL;
+    r.rip = row;
+    r.rbx = entries;
+    r.rbp = count;
+    r.eflags &= ~0x500UL;
+    if (ptrace(PTRACE_SETREGS, pid, 0, &r))
+        return -errno;
+    return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
+}
+
+int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status)
+{
+    struct mos_regs r;
+    int e;
+    for (;;) {
+        e = mos_waitpid(pid, status, __WALL);
+        if (e < 0)
+            return e;
+        if (!WIFSTOPPED(*status) || *status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8))
+            return 1;
+        if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+            return -errno;
+        if (r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB)
+            return 0;
+        while (*at < count && !as_asked(&r, after, asked + 7 * *at))
+            ++*at;
+        if (*at == count)
+            return 1;
+        ++*at;
+        if (ptrace(PTRACE_CONT, pid, 0, 0))
+            return -errno;
+    }
+}
