@@ -8,7 +8,7 @@ import re
 import pytest
 
 from mosfs.abi.syscalls import BY_NAME, BY_NR
-from mosfs.calls import show
+from mosfs.calls import flag_names, show
 from mosfs.home.calltrace import MAX_WAITING, CallTrace
 
 
@@ -18,14 +18,27 @@ def call(name: str, *args: int, **memory: bytes) -> str:
 
 
 @pytest.mark.parametrize(("text", "expected"), [
-    (call("openat", 2**32 - 100, 0x1000, 0x80241, 0o644, a1=b"/tmp/x\0"), 'openat(AT_FDCWD, "/tmp/x", 0x80241, 0644)'),
-    (call("openat", 3, 0x1000, 0, 0), "openat(3, 0x1000, 0, 0)"),
+    (call("openat", 2**32 - 100, 0x1000, 0x80241, 0o644, a1=b"/tmp/x\0"),
+     'openat(AT_FDCWD, "/tmp/x", O_WRONLY|O_CREAT|O_TRUNC|O_CLOEXEC, 0644)'),
+    (call("openat", 3, 0x1000, 0, 0), "openat(3, 0x1000, O_RDONLY, 0)"),
+    (call("lseek", 3, 2**64 - 60, 1), "lseek(3, -60, SEEK_CUR)"),
+    (call("lseek", 3, 2**63 - 1, 9), "lseek(3, 9223372036854775807, 9)"),
+    (call("mmap", 0x7000, 4096, 0, 0x812, 3, 0), "mmap(0x7000, 4096, PROT_NONE, MAP_PRIVATE|MAP_FIXED|MAP_DENYWRITE, 3, 0)"),
+    (call("open", 0x1000, 0x40000102), "open(0x1000, O_RDWR|O_NOCTTY|0x40000000, 0)"),
+    (call("open", 0x1000, os.O_SYNC), "open(0x1000, O_RDONLY|O_SYNC, 0)"),
+    (call("clone", 0x1200011), "clone(SIGCHLD|CLONE_CHILD_CLEARTID|CLONE_CHILD_SETTID, 0, 0, 0, 0)"),
+    (call("access", 0x1000, 0), "access(0x1000, F_OK)"), (call("access", 0x1000, 5), "access(0x1000, X_OK|R_OK)"),
+    (call("socket", 1, 0x80001), "socket(AF_UNIX, SOCK_STREAM|SOCK_CLOEXEC, 0)"),
+    (call("wait4", 2**64 - 1, 0, 3), "wait4(-1, 0, WNOHANG|WUNTRACED, 0)"),
+    (call("prlimit64", 0, 7), "prlimit64(0, RLIMIT_NOFILE, 0, 0)"),
+    (call("madvise", 0, 4096, 4), "madvise(0, 4096, MADV_DONTNEED)"),
+    (show.result(12, 0x55000), "0x55000"), (show.result(8, -22), "-1 EINVAL"),
     (call("write", 1, 0x1000, 5, a1=b'a"b\n\xff'), r'write(1, "a\"b\n\xff", 5)'),
     (call("write", 1, 0x1000, 100, a1=b"x" * 100), f'write(1, "{"x" * show.SHOWN}"..., 100)'),
     (call("write", 1, 0x1000, 1, a1=b"'"), 'write(1, "\'", 1)'),
     (call("write", 1, 0x1000, 2, a1=b"'\""), r'''write(1, "\'\"", 2)'''),
     (call("kill", 2**64 - 1, 9), "kill(-1, SIGKILL)"),
-    (call("mmap", 0, 4096, 3, 0x22, 2**32 - 1, 0), "mmap(0, 4096, 3, 0x22, -1, 0)"),
+    (call("mmap", 0, 4096, 3, 0x22, 2**32 - 1, 0), "mmap(0, 4096, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0)"),
     (call("getpid"), "getpid()"),
     (show.call(999, (1, 2, 0, 0, 0, 0), lambda _: None), "#999(0x1, 0x2, 0x0, 0x0, 0x0, 0x0)"),
     (show.program(59, b"/bin/ls", [b"ls", b"-l"]), 'execve("/bin/ls", ["ls", "-l"])'),
@@ -42,6 +55,19 @@ def test_every_call_has_its_name_and_arguments(row: object) -> None:
     for values in ((0,) * 6, (2**64 - 1,) * 6, (0x1000,) * 6):
         for memory in (None, b"", b"x\0y", bytes(range(256))):
             assert re.fullmatch(r"\w+\(.*\)", show.call(number, values, lambda _, memory=memory: memory), re.DOTALL)
+
+
+@pytest.mark.parametrize("where", flag_names.ARGUMENTS, ids=str)
+def test_names_belong_to_arguments_that_are_numbers(where: tuple[str, int]) -> None:
+    """And whatever is in them is shown: the names and the rest make up the number again."""
+    name, index = where
+    assert BY_NAME[name].args[index].is_scalar
+    row = flag_names.ARGUMENTS[where]
+    known = {text: value for table in (row.choices, row.bits) for value, text in table.items()}
+    for value in (*known.values(), 0, 1, 0x7FFFFFFF, 0xFFFFFFFF, sum(row.bits)):
+        words = row.text(value).split("|")
+        parts = [known[word] if word in known else int(word, 0) for word in words]
+        assert value == (sum(parts) if row.bits else parts[0])
 
 
 def test_lines() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from mosfs.abi.args import Arg, Kind
 from mosfs.abi.flags import AT_FDCWD
 from mosfs.abi.syscalls import BY_NR
+from mosfs.calls import flag_names
 
 #: So much of a string or of memory that goes to the kernel is shown.
 SHOWN = 48
@@ -23,7 +24,7 @@ def call(nr: int, registers: Sequence[int], memory: Memory) -> str:
     if row is None:
         return f"#{nr}({', '.join(f'{register:#x}' for register in registers)})"
     values = row.values(tuple(registers))
-    return f"{row.name}({', '.join(_argument(arg, i, values[i], memory) for i, arg in enumerate(row.args))})"
+    return f"{row.name}({', '.join(_argument(row.name, arg, i, values[i], memory) for i, arg in enumerate(row.args))})"
 
 
 def program(nr: int, path: bytes | None, argv: Sequence[bytes] | None) -> str:
@@ -37,11 +38,13 @@ def result(nr: int, value: int) -> str:
     if -4096 < value < 0:
         return f"-1 {errno.errorcode.get(-value, -value)}"
     row = BY_NR.get(nr)
-    address = row is not None and row.args and row.args[0].kind is Kind.PTR
-    return f"{value:#x}" if address and value > 0 else str(value)
+    address = row is not None and row.name in flag_names.ADDRESSES
+    return f"{value & 0xFFFFFFFFFFFFFFFF:#x}" if address and value else str(value)
 
 
-def _argument(arg: Arg, index: int, value: int, memory: Memory) -> str:
+def _argument(name: str, arg: Arg, index: int, value: int, memory: Memory) -> str:
+    if (row := flag_names.ARGUMENTS.get((name, index))) is not None:
+        return row.text(value)
     if arg.kind in (Kind.STR, Kind.MEMORY) and value and (data := memory(index)) is not None:
         return _quoted(data.partition(b"\0")[0] if arg.kind is Kind.STR else data)
     if arg.kind is Kind.FD:
@@ -50,6 +53,8 @@ def _argument(arg: Arg, index: int, value: int, memory: Memory) -> str:
         return f"0{value:o}" if value else "0"
     if arg.kind is Kind.SIG and 0 < value < signal.NSIG:
         return next((one.name for one in signal.Signals if one.value == value), str(value))
+    if arg.kind is Kind.OFF and value >= 1 << 63:
+        return str(value - (1 << 64))
     if arg.is_scalar and arg.kind not in (Kind.FLAGS, Kind.PTR):
         return str(value)
     return f"{value:#x}" if value else "0"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mosfs.abi.args import as_c_int
+from mosfs.abi.flags import MAP_FIXED
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import Text, text
 from mosfs.calls import cputime, cputimers, show
@@ -413,7 +414,8 @@ class Away:
         """Map the file here, and send what it shows: the kernel's own checks decide what may be mapped."""
         p.seq = flags >> 1
         deputy.set_mask(order.mask)
-        self.tracer.traces.entered(p, SYS_MMAP, (0, order.length, order.prot, order.flags, order.fd, order.offset), lambda _: None)
+        given = (order.at if order.flags & MAP_FIXED else 0, order.length, order.prot, order.flags, order.fd, order.offset)
+        self.tracer.traces.entered(p, SYS_MMAP, given, lambda _: None)
         device = False
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result, file = self.tracer.mapped.map(p, deputy, call, order)
@@ -430,7 +432,7 @@ class Away:
         if device:
             self.tracer.policy.refuse_device(p, lambda error: self._answer(p, error))
         else:
-            self.tracer.traces.returned(p, result, "both")
+            self.tracer.traces.returned(p, result or order.at, "both")  # the body has reserved that place, and maps there
             self._answer(p, result)
 
     def _send_file(self, p: Program, at: int, length: int) -> None:
