@@ -1,4 +1,4 @@
-"""The image format, version 1: one `ImageMeta` (msgpack), then PAGES frames, then IMAGE_END with their number.
+"""The image format, version 2: one `ImageMeta` (msgpack), then PAGES frames, then IMAGE_END with their number.
 
 Register sets are the kernel's own structures (user_regs_struct, NT_X86_XSTATE), always in the state "about to execute a
 user instruction": a call that was interrupted is rewound so that it is made again (`capture.user_regs`).
@@ -17,7 +17,7 @@ from mosfs.abi.memory import ALL_BITS
 from mosfs.trace import layout
 from mosfs.wire.messages import LastMessage
 
-VERSION = 1
+VERSION = 2
 
 #: addr u64, pages u32, flags u32 (COMPRESSED, ZERO), xxh3_64 of the raw pages u64
 PAGES_HEADER = struct.Struct("<QIIQ")

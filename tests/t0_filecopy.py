@@ -1,0 +1,148 @@
+"""Contents of mapped files: frames, copies, and what the tracer sends of a file that changes (docs/design/migration.md)."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosfs.home.mapped import File, Mapped, _want
+from mosfs.home.program import Held
+from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Sender, data_of, frame, read_frame
+from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage
+
+
+@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("data", [b"", b"x" * 5000, random.Random(1).randbytes(70000)])
+def test_a_frame_is_read_as_it_was_written(data: bytes, near: bool) -> None:
+    assert read_frame(frame(3, 1 << 40, 4096, data, near=near)) == (3, 1 << 40, 4096, data)
+
+
+@pytest.mark.parametrize("payload", [
+    b"", HEADER.pack(1, 0, 0, 0)[:-1], HEADER.pack(0, 0, 10, 0), HEADER.pack(1, 0, MAX_SIZE + 1, 0),
+    HEADER.pack(1, 0, 10, MAX_SIZE) + b"x", HEADER.pack(1, COMPRESSED, 10, 0) + b"not compressed",
+    HEADER.pack(1, 0, 10, 0) + bytes(MOST + 1),
+])  # fmt: skip
+def test_a_malformed_frame_is_refused(payload: bytes) -> None:
+    with pytest.raises(BadImage):
+        read_frame(payload)
+
+
+def test_data_of_a_file_with_holes(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "f", os.O_RDWR | os.O_CREAT)
+    os.ftruncate(fd, 100 * BLOCK)
+    os.pwrite(fd, b"x", 7 * BLOCK + 5)
+    os.pwrite(fd, b"y", 99 * BLOCK)
+    found = list(data_of(fd, 100 * BLOCK))
+    assert all(start % BLOCK == 0 for start, _ in found)
+    for at in (7 * BLOCK + 5, 99 * BLOCK):
+        assert any(start <= at < end for start, end in found)
+    os.close(fd)
+
+
+class World:
+    """A file at home, and hosts that hold parts of it."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT)
+        self.file = File(1, os.dup(self.fd), str(path), ("00:00", 1))
+        self.mapped = Mapped.__new__(Mapped)
+        self.mapped._files = {1: self.file}
+        self.hosts: list[tuple[dict[int, Held], Copies]] = []
+        self.file.rescan()
+
+    def host(self) -> None:
+        self.hosts.append(({}, Copies()))
+
+    def want(self, number: int, offset: int, length: int) -> None:
+        _want(self.hosts[number][0], [(1, offset, length)])
+
+    def tell(self) -> None:
+        for files, copies in self.hosts:
+            for payload in self.mapped._news(files, near=False):
+                copies.apply(payload)
+
+    def check(self) -> None:
+        size = os.fstat(self.fd).st_size
+        for files, copies in self.hosts:
+            for start, end in files[1].wanted:
+                copy = copies.of[1]
+                assert os.fstat(copy.fd).st_size == size
+                assert os.pread(copy.fd, end - start, start) == os.pread(self.fd, end - start, start)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    found = World(tmp_path / "file")
+    yield found
+    for _, copies in found.hosts:
+        copies.close()
+    os.close(found.fd)
+    os.close(found.file.fd)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_copies_show_the_file_whatever_becomes_of_it(world: World, seed: int) -> None:
+    dice = random.Random(seed)
+    for _ in range(60):
+        what = dice.randrange(6)
+        at = dice.randrange(12) * BLOCK + dice.randrange(BLOCK)
+        if what == 0:
+            os.ftruncate(world.fd, at)
+        elif what == 1 and len(world.hosts) < 4:
+            world.host()
+        elif what == 2:
+            os.pwrite(world.fd, bytes(dice.randrange(200_000)), at)
+        elif what < 5:
+            os.pwrite(world.fd, dice.randbytes(dice.randrange(100_000)), at)
+        if world.hosts:
+            world.want(dice.randrange(len(world.hosts)), dice.randrange(16) * 4096 * 10, dice.randrange(1, 300_000))
+        if dice.random() < 0.5:
+            if dice.random() < 0.9:  # else: it is sent before the news of the change have come
+                world.file.rescan()
+            for files, _ in world.hosts:
+                files.setdefault(1, Held())
+            world.tell()
+            world.file.rescan()
+            world.tell()
+            world.check()
+
+
+def test_a_change_is_sent_alone(world: World) -> None:
+    os.pwrite(world.fd, random.Random(2).randbytes(20 * BLOCK), 0)
+    world.host()
+    world.file.rescan()
+    world.want(0, 0, 20 * BLOCK)
+    world.tell()
+    os.pwrite(world.fd, b"!", 5 * BLOCK + 9)
+    world.file.rescan()
+    told = [read_frame(payload) for payload in world.mapped._news(world.hosts[0][0], near=True)]
+    assert [(offset, len(data)) for _, _, offset, data in told if data] == [(5 * BLOCK, BLOCK)]
+    assert list(world.mapped._news(world.hosts[0][0], near=True)) == []
+
+
+def test_the_next_host_gets_what_came_while_it_was_sent() -> None:
+    first, second = Copies(), Copies()
+    first.apply(frame(1, 10 * BLOCK, 0, b"a" * BLOCK))
+    first.apply(frame(2, 100, 0, b"b" * 100))
+    sender = Sender(first, near=False)
+    ahead = sender.ahead()
+    second.apply(next(ahead))
+    first.apply(frame(1, 10 * BLOCK, 0, b"c" * 10))
+    for payload in ahead:
+        second.apply(payload)
+    first.apply(frame(1, 9 * BLOCK, 3 * BLOCK, b"d" * 10))
+    first.apply(frame(2, 50))
+    for payload in sender.rest():
+        second.apply(payload)
+    for number in (1, 2):
+        mine, theirs = first.of[number], second.of[number]
+        assert mine.size == theirs.size == os.fstat(theirs.fd).st_size
+        assert os.pread(mine.fd, mine.size, 0) == os.pread(theirs.fd, theirs.size, 0)
+    sender.close()
+    assert first.listeners == []
+    first.close()
+    second.close()
