@@ -24,6 +24,7 @@ from mosfs.guest import body
 from mosfs.home import registers
 from mosfs.migrate.image import PAGES_HEADER
 from mosfs.migrate.maps import read_maps
+from mosfs.migrate.precopy import Early
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace import layout, xstate
 from mosfs.trace.clock import HomeClock
@@ -319,7 +320,7 @@ def test_what_comes_ahead_of_a_program_is_not_there_for_its_deputys_calls() -> N
             at = call.must(nr("mmap"), 0, 2 * mmap.PAGESIZE, 0, 0x22, -1, 0)
             call.must(nr("munmap"), at, 2 * mmap.PAGESIZE)
             rebuild = Rebuild(call, deputy=True)
-            rebuild.early([(at, at + 2 * mmap.PAGESIZE, 3, 0)])
+            rebuild.early(Early([(at, at + 2 * mmap.PAGESIZE, 3, 0)]))
             data = b"x" * mmap.PAGESIZE
             rebuild.pages(PAGES_HEADER.pack(at, 1, 0, xxhash.xxh3_64_intdigest(data)) + data)
             descriptor = call.must(nr("memfd_create"), layout.STUB, 0)

@@ -7,7 +7,7 @@ from typing import Any
 from mosfs.guest.body import discard
 from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta
-from mosfs.migrate.precopy import early_pieces
+from mosfs.migrate.precopy import early_from
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task
@@ -31,7 +31,7 @@ class Arriving:
         elif frame.kind == Kind.FILE:
             self.copies.apply(frame.payload)
         else:
-            self.rebuild.early(early_pieces(frame.payload))
+            self.rebuild.early(early_from(frame.payload))
 
     def map(self, meta: ImageMeta) -> None:
         """IMAGE: all its mappings."""

@@ -13,7 +13,6 @@ from mosfs.migrate.image import BadImage, Timer
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.rebuild import NoRoom
-from mosfs.migrate.shown import overlaid
 from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -83,7 +82,9 @@ class Onward:
         try:
             copy = body.copy = body.copy or self._sending(order)
             with Calls(body.task, base=copy_regs(regs)) as call:
-                copy.begin(call, body.pair, body.said, body.copies, near=host.near if copy.home else order.near)
+                copy.begin(
+                    call, body.pair, body.said, lambda: body.names, body.copies, near=host.near if copy.home else order.near
+                )
             lib.mos_unfollow(host.pump)
         except OSError as error:  # its files may have gone over this connection, and its image will
             host.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
@@ -240,7 +241,7 @@ class Onward:
         try:
             copy = body.copy
             precopy = copy.precopy if copy is not None else None
-            vmas = overlaid(mappings_of(body.pid, body.said, precopy, body.copies.known), body.names)
+            vmas = mappings_of(body.pid, body.said, body.names, precopy, body.copies.known)
             page = body.clock_page
             shown = clocks.Shown(0, 0)
             if page and host.clock is not None:
@@ -306,7 +307,7 @@ class Onward:
         if onward and body.copy is not None:
             for payload in body.copy.sender(body.copies, near).rest():
                 channel.send(Kind.FILE, body.pair, payload)
-        channel.send(Kind.IMAGE, body.pair, image.encode(meta))
+        channel.send(Kind.IMAGE, body.pair, precopy.head(meta) if precopy is not None else image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
         if precopy is not None:
             precopy.rest(meta.vmas)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mosfs.migrate.filecopy import Copies, Sender
-from mosfs.migrate.precopy import Next, Precopy
+from mosfs.migrate.precopy import Names, Next, Precopy
 from mosfs.migrate.properties import Said
 from mosfs.trace.inject import Calls
 from mosfs.wire.channel import Channel
@@ -42,10 +42,10 @@ class Sending:
     order: MoveOrder | None = None
     copies: Sender | None = None  # sends the files that it maps
 
-    def begin(self, call: Calls, pair: int, said: Said, copies: Copies, *, near: bool) -> None:
+    def begin(self, call: Calls, pair: int, said: Said, names: Names, copies: Copies, *, near: bool) -> None:
         """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
         self.precopy = Precopy.begin(
-            call, self.channel, near=near, pair=pair, said=said, asks=self.home, known=copies.known
+            call, self.channel, near=near, pair=pair, said=said, names=names, asks=self.home, known=copies.known
         )
         if not self.home:
             self.precopy.ahead = self._contents(pair, copies, near)

@@ -70,6 +70,7 @@ class Arrival:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
                 rebuild.resume(call)
+                rebuild.know(meta)
                 rebuild.files = coming = self.tracer.mapped.coming(p, meta.vmas)
                 clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *coming.stand]))
                 self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, flight_result))

@@ -14,7 +14,7 @@ from mosfs.home.deputy import Deputy, State
 from mosfs.home.program import Link, Phase, Program
 from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.maps import CannotMove
-from mosfs.migrate.precopy import Next, Precopy, early_pieces
+from mosfs.migrate.precopy import Early, Next, Precopy, early_from
 from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild, title_pages
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
@@ -54,8 +54,10 @@ class Copying:
         stay = user_regs(regs, stop)
         try:
             with Calls(p.task, base=original) as call:
-                move.copy = Precopy.begin(call, move.link.channel, near=move.link.near, pair=p.pid, said=p.said,
-                                          known=self.tracer.mapped.known(p))  # fmt: skip
+                move.copy = Precopy.begin(
+                    call, move.link.channel, near=move.link.near, pair=p.pid, said=p.said, names=lambda: p.names,
+                    known=self.tracer.mapped.known(p),
+                )  # fmt: skip
             move.copy.ahead = self.tracer.mapped.ahead(p, move)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):  # those are this program's own trouble
@@ -137,7 +139,12 @@ class Copying:
 
     def early(self, p: Program, deputy: Deputy, payload: bytes) -> None:
         """EARLY: map as soon as the deputy stands where that can be done."""
-        pieces = early_pieces(payload)
+        early = early_from(payload)
+
+        if not early.pieces and early.vmas:
+            if p.move is not None and p.move.rebuild is not None:
+                p.move.rebuild.tell(early.vmas)
+            return
 
         def make() -> None:
             if p.move is None or p.move.phase is not Phase.COPYING or p.move.target:
@@ -146,7 +153,7 @@ class Copying:
                 rebuild = p.move.rebuild or Rebuild(call, deputy=True, title=title_pages(*title_at(p.pid)))
                 rebuild.resume(call)
                 try:
-                    rebuild.early(pieces)
+                    rebuild.early(early)
                 except NoRoom:
                     return
                 p.move.rebuild = rebuild
@@ -186,7 +193,7 @@ class Copying:
         def clear() -> None:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 rebuild.resume(call)
-                rebuild.early([])
+                rebuild.early(Early())
 
         deputy.when_ready(clear)
         self.tracer.away.watch(p)

@@ -27,7 +27,6 @@ from mosfs.migrate.pages import send_all
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import clear, kept_at_home, unregister_rseq
-from mosfs.migrate.shown import overlaid
 from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -129,7 +128,7 @@ class Departure:
         try:
             if unsuited := self._unsuited(p):
                 raise CannotMove(unsuited)
-            vmas = overlaid(mappings_of(p.pid, p.said, move.copy, self.tracer.mapped.known(p)), p.names)
+            vmas = mappings_of(p.pid, p.said, p.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
@@ -181,7 +180,7 @@ class Departure:
         assert move is not None and move.link is not None
         move.frozen_at = time.monotonic()
         try:
-            vmas = overlaid(mappings_of(p.pid, p.said, move.copy, self.tracer.mapped.known(p)), p.names)
+            vmas = mappings_of(p.pid, p.said, p.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
@@ -216,7 +215,7 @@ class Departure:
         self.tracer.private.carrier.send_rest(p, link)
         self.tracer.mapped.rest(p, move, link, meta.vmas)
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
-        link.channel.send(Kind.IMAGE, p.pid, image.encode(meta))
+        link.channel.send(Kind.IMAGE, p.pid, move.copy.head(meta) if move.copy is not None else image.encode(meta))
         lib.mos_unfollow(self.tracer.pump)
         fault(Point.HOME_IN_IMAGE, link.channel)
         frames = self._pages(p, link, move.copy, meta.vmas)

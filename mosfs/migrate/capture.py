@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import resource
+from collections.abc import Sequence
 from typing import Any
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
 from mosfs.migrate import properties
+from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
 from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove, Known, read_maps, travelling, unknown
@@ -105,18 +107,18 @@ def actions(call: Calls, caught: int) -> list[tuple[int, bytes]]:
     return found
 
 
-def mappings_of(pid: int, said: Said, copy: Precopy | None, known: Known = unknown) -> list[Vma]:
-    """All mappings of a stopped task with their properties. CannotMove.
+def mappings_of(pid: int, said: Said, names: Sequence[Vma], copy: Precopy | None, known: Known = unknown) -> list[Vma]:
+    """All mappings of a stopped task with their properties and names. CannotMove.
 
-    ``said``: what it has said of its memory. ``copy``: what has sent its memory ahead, if anything has. ``known``: tells
-    which files are followed.
+    ``said``: what it has said of its memory; ``names``: the files that it has shown; ``copy``: what has sent it ahead, if anything
+    has; ``known``: tells which files are followed.
     """
     if copy is not None:
         vmas = copy.mappings()
     else:
         vmas = travelling(read_maps(pid), known)
-        vmas = properties.overlaid(vmas, properties.read(pid)) if said.calls else vmas
-    return properties.overlaid(vmas, said.owed)
+        vmas = shows.overlaid(properties.overlaid(vmas, properties.read(pid)) if said.calls else vmas, names)
+    return properties.overlaid(vmas, said.owed) if said.owed else vmas
 
 
 def guards_of(pid: int, said: Said, vmas: list[Vma]) -> list[Range]:

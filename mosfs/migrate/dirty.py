@@ -18,7 +18,7 @@ from mosfs.trace.task import TaskGone
 SYS_USERFAULTFD = 323
 UFFD_USER_MODE_ONLY = 1
 PROTECT, CHECK = 1, 2  # PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC
-FOLLOWED, WRITTEN, FILE, PRESENT, SWAPPED, GUARD = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4, 1 << 8
+FOLLOWED, WRITTEN, PRESENT, SWAPPED, GUARD = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 8
 _RUNS = 512
 
 
@@ -72,10 +72,6 @@ class Tracker:
         """Pages with content."""
         return self._scan(start, end, 0, anyof=PRESENT | SWAPPED)
 
-    def private(self, start: int, end: int) -> list[Range]:
-        """Pages of a file mapping that are copies of the file's, made by a write."""
-        return self._scan(start, end, 0, inverted=FILE, mask=FILE, anyof=PRESENT | SWAPPED)
-
     def _scan(self, start: int, end: int, flags: int, *, inverted: int = 0, mask: int = 0, anyof: int) -> list[Range]:
         return scan(self._pid, self._pagemap, start, end, flags, inverted=inverted, mask=mask, anyof=anyof)
 
@@ -93,12 +89,18 @@ def scan(
         if count == -errno.ESRCH:
             raise TaskGone(pid)
         _checked(count)
-        flat = ffi.unpack(runs, 2 * count) if count else []
-        found += zip(flat[::2], flat[1::2])
+        _append(found, ffi.unpack(runs, 2 * count) if count else [])
         if not count and after[0] <= start:
             break
         start = int(after[0])
-    return merge(found)
+    return found
+
+
+def _append(found: list[Range], flat: list[int]) -> None:
+    """More runs, in order, as a list of starts and ends; the first may go on where the last has ended."""
+    if found and flat and found[-1][1] == flat[0]:
+        flat[0] = found.pop()[0]
+    found += zip(flat[::2], flat[1::2])
 
 
 def guards(pid: int, ranges: list[Range]) -> list[Range]:

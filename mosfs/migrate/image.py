@@ -67,6 +67,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     (`abi.xstate.Layout`), ``waiting_state``: those that had no place where the program was (`abi.xstate.waits`).
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``guards``: pages that MADV_GUARD_INSTALL has closed (madvise(2)), as ranges.
+    ``told``: the mappings are those that EARLY told last, and not here.
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -104,6 +105,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     guards: list[tuple[int, int]] = []
     xlayout: list[tuple[int, int, int]] = []
     waiting_state: list[tuple[int, bytes]] = []
+    told: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -126,12 +128,8 @@ def decode(data: bytes) -> ImageMeta:
         raise BadImage(f"malformed image: {error}") from error
     if meta.version != VERSION:
         raise BadImage(f"image version {meta.version}, expected {VERSION}")
-    _in_order([(vma.start, vma.end) for vma in meta.vmas], "mapping")
+    checked(meta.vmas)
     _in_order(meta.guards, "guard")
-    if any(vma.prot & ~7 or vma.flags & ~ALL_BITS for vma in meta.vmas):
-        raise BadImage("a mapping has unknown properties")
-    if any(vma.file and (vma.offset & 4095 or not 0 <= vma.offset <= MAX_SIZE or vma.start < layout.END) for vma in meta.vmas):
-        raise BadImage("a mapping of a file is out of place")
     if len(meta.mm) != 11 or len(meta.regs) != 216 or len(meta.altstack) != 24:
         raise BadImage("wrong structure sizes")
     try:
@@ -141,6 +139,16 @@ def decode(data: bytes) -> ImageMeta:
     except ValueError as error:
         raise BadImage(f"processor state: {error}") from error
     return meta
+
+
+def checked(vmas: list[Vma]) -> list[Vma]:
+    """``vmas``, if they are in order and nothing about them is unknown; else BadImage."""
+    _in_order([(vma.start, vma.end) for vma in vmas], "mapping")
+    if any(vma.prot & ~7 or vma.flags & ~ALL_BITS for vma in vmas):
+        raise BadImage("a mapping has unknown properties")
+    if any(vma.file and (vma.offset & 4095 or not 0 <= vma.offset <= MAX_SIZE or vma.start < layout.END) for vma in vmas):
+        raise BadImage("a mapping of a file is out of place")
+    return vmas
 
 
 def _in_order(ranges: list[tuple[int, int]], what: str) -> None:

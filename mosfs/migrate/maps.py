@@ -47,17 +47,17 @@ def parse_line(line: str) -> Mapping:
 
 
 def read_maps(pid: int) -> list[Mapping]:
-    return [_parse(line) for line in _lines(pid)]
+    return [_parse(line) for line in _text(pid).split(b"\n")[:-1]]
 
 
 def _parse(line: bytes) -> Mapping:
     return parse_line(line.decode("utf-8", "surrogateescape"))
 
 
-def _lines(pid: int) -> list[bytes]:
+def _text(pid: int) -> bytes:
     try:
-        with open(f"/proc/{pid}/maps", "rb") as file:
-            return file.read().split(b"\n")[:-1]
+        with open(f"/proc/{pid}/maps", "rb", buffering=0) as file:
+            return file.read()
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ESRCH):
             raise TaskGone(pid) from error
@@ -113,14 +113,32 @@ class Reader:
 
     def __init__(self, known: Known = unknown) -> None:
         self._files = known
+        self._text = b""
         self._known: dict[bytes, Vma | None] = {}
+        self._vmas: list[Vma] = []
 
     def read(self, pid: int) -> list[Vma]:
-        """As `travelling`."""
-        before = self._known
-        known = {line: before[line] if line in before else _travels(_parse(line), self._files) for line in _lines(pid)}
-        self._known = known
-        return _whole_stack([vma for vma in known.values() if vma is not None])
+        """As `travelling`; the same list as before when nothing has changed.
+
+        Of a program that runs, a mapping that changes meanwhile may be told twice: then as it was first.
+        """
+        text = _text(pid)
+        if text != self._text:
+            before = self._known
+            known = {
+                line: before[line] if line in before else _travels(_parse(line), self._files) for line in text.split(b"\n")[:-1]
+            }
+            self._vmas = _whole_stack(_in_order(vma for vma in known.values() if vma is not None))
+            self._text, self._known = text, known
+        return self._vmas
+
+
+def _in_order(vmas: Iterable[Vma]) -> list[Vma]:
+    found: list[Vma] = []
+    for vma in vmas:
+        if not found or vma.start >= found[-1].end:
+            found.append(vma)
+    return found
 
 
 #: A part of the memory that is to be: start, end, protection, and the properties that only mmap(2) gives (`abi.memory.BY_MMAP`).

@@ -12,50 +12,62 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum, auto
 
 import msgspec
 
 from mosfs.abi.memory import BY_MMAP
-from mosfs.migrate import properties
+from mosfs.migrate import image, properties
 from mosfs.migrate.dirty import Tracker, Untracked
-from mosfs.migrate.image import PROT_WRITE, BadImage, Vma
-from mosfs.migrate.maps import Known, Piece, Reader, both, pieces, ranges, unknown
+from mosfs.migrate.image import BadImage, ImageMeta, Vma
+from mosfs.migrate.maps import Known, Piece, Reader, both, cut, pieces, ranges, unknown
 from mosfs.migrate.pages import CHUNK, PageSender, content, own_content
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import Range, common, merge, minus, size
+from mosfs.migrate.shown import overlaid
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
 
+#: Tells the files that a program's memory shows (`mosfs.migrate.shown`); another list when they have changed.
+Names = Callable[[], Sequence[Vma]]
 #: The program is stopped when so little is left, when there was no progress, or after so many rounds.
 LITTLE = 1 << 20
 ROUNDS = 8
 PROGRESS = 0.8
 
 
-#: EARLY of no mappings: all that was sent is worth nothing.
-NOTHING_EARLY = msgspec.msgpack.encode([])
+class Early(msgspec.Struct, array_like=True, frozen=True):
+    """EARLY: parts of the memory to be made now, and all mappings as they are at present.
+
+    Without any: what was sent is worth nothing.
+    """
+
+    pieces: list[Piece] = []
+    vmas: list[Vma] = []
 
 
-_pieces = msgspec.msgpack.Decoder(list[Piece])
+#: Nothing of what was sent is worth anything.
+NOTHING_EARLY = msgspec.msgpack.encode(Early())
+_early_decoder = msgspec.msgpack.Decoder(Early)
 
 
-def early_pieces(payload: bytes) -> list[Piece]:
-    """What EARLY says: parts of the memory that is to be. BadImage when it says nothing sensible."""
+def early_from(payload: bytes) -> Early:
+    """What EARLY says. BadImage when it says nothing sensible."""
     try:
-        found = _pieces.decode(payload)
-    except msgspec.DecodeError as error:
+        found = _early_decoder.decode(payload)
+    except (msgspec.MsgspecError, ValueError) as error:
         raise BadImage(f"malformed mappings: {error}") from error
     last = layout.END
-    for start, end, prot, kind in found:
+    for start, end, prot, kind in found.pieces:
         if start < last or end > layout.USER_END or end <= start or (start | end) & (layout.PAGE - 1):
             raise BadImage(f"mapping {start:#x}-{end:#x} is out of place")
         if prot & ~7 or kind & ~BY_MMAP:
             raise BadImage(f"mapping {start:#x}-{end:#x} has unknown properties")
         last = end
+    image.checked(found.vmas)
     return found
 
 
@@ -72,11 +84,35 @@ def enough(left: int, before: int, rounds: int) -> bool:
     return left <= LITTLE or rounds >= ROUNDS or left > before * PROGRESS
 
 
+class View:
+    """The mappings of a program at one moment, and where those are that go ahead."""
+
+    def __init__(self, vmas: list[Vma]) -> None:
+        self.vmas = vmas
+        self.early = [vma for vma in vmas if vma.anonymous]
+        self.whole = ranges_of(vmas)
+        self.ahead = ranges_of(self.early)
+        self.followed = [vma for vma in vmas if vma.file]
+        self.pieces = pieces(self.early)
+        self._starts = [vma.start for vma in vmas]
+
+    def within(self, places: list[Range]) -> list[Vma]:
+        """The mappings that have a part in these ranges."""
+        first, found = 0, []
+        for start, end in places:
+            first = max(first, bisect_right(self._starts, start) - 1)
+            after = bisect_left(self._starts, end)
+            found += self.vmas[first:after]
+            first = max(first, after)
+        return found
+
+
 class Precopy:
     """The sender's side for one task. All work is linear in the number of mappings: it is done on lists of ranges, not for each."""
 
     def __init__(
-        self, tracker: Tracker, sender: PageSender, channel: Channel, pair: int, said: Said, asks: bool, known: Known
+        self, tracker: Tracker, sender: PageSender, channel: Channel, pair: int, said: Said, names: Names, asks: bool,
+        known: Known,
     ) -> None:
         self.tracker = tracker
         self.sender = sender
@@ -84,16 +120,21 @@ class Precopy:
         self._channel = channel
         self._pair = pair
         self._said = said
+        self._names = names
         self._calls = said.calls  # when the program stood still: all of them have been made
         self._properties: list[Property] = []
+        self._had: list[Range] = []  # where there are any
         self._reader = Reader(known)
         self.ahead: Iterator[int] | None = None  # sends contents of files, piece by piece
+        self._view = View([])
+        self._seen: tuple[object, ...] = ()  # what `_view` was made of
+        self._told = self._view  # what the receiver knows
+        self._kept: tuple[View, list[Range]] = (self._view, [])  # what of a view it has mapped as it shall be
         self._planned = False
         self._mapped: list[Piece] = []  # what the receiver has mapped
         self._touched: list[Range] = []  # where it has, or had, content
+        self._filled: tuple[View, list[Range]] = self._kept  # the same, of what goes ahead in a view
         self._sending: list[Range] = []  # the same of this round
-        self._sent: list[Range] = []  # of files: what it has the content of
-        self._copies: list[Range] = []  # of files: pages with a content of their own, made by a write
         self._left: deque[Range] = deque()
         self._bytes = 0
         self._rounds = 0
@@ -101,16 +142,18 @@ class Precopy:
 
     @classmethod
     def begin(
-        cls, call: Calls, channel: Channel, *, near: bool, pair: int, said: Said, asks: bool = False, known: Known = unknown
+        cls, call: Calls, channel: Channel, *, near: bool, pair: int, said: Said, names: Names, asks: bool = False,
+        known: Known = unknown,
     ) -> Precopy:
         """For a stopped task, which goes on afterwards. OSError when the kernel cannot follow it.
 
-        ``said``: what it has said of its memory, kept up to date. ``asks``: the receiver makes mappings once only, and says when it
-        has: nothing is sent before. ``known``: tells which files are followed.
+        ``said``: what it has said of its memory, kept up to date; ``names``: tells the files that it has shown (`shown`).
+        ``asks``: the receiver makes mappings once only, and says when it has: nothing is sent before. ``known``: tells which files
+        are followed.
         """
         tracker = Tracker.begin(call)
         try:
-            return cls(tracker, PageSender(call.task, channel, pair, near=near), channel, pair, said, asks, known)
+            return cls(tracker, PageSender(call.task, channel, pair, near=near), channel, pair, said, names, asks, known)
         except BaseException:
             tracker.close()
             raise
@@ -128,33 +171,46 @@ class Precopy:
     def _plan(self) -> None:
         """Begin a round: what was written, and what was mapped, since the last one. CannotMove if the program may not go."""
         pid = self.sender.task.pid
-        vmas = [v for v in self._reader.read(pid) if _early(v)]
-        fresh = self._follow(vmas)
+        vmas = self._reader.read(pid)
+        fresh = self._follow([v for v in vmas if v.anonymous])
         if self._said.calls and not self._planned:
-            self._properties = properties.read(pid)
-        vmas = properties.overlaid(vmas, self._properties)
+            self._hear(properties.read(pid))
+        view = self._look(vmas)
+        new: list[Piece] = []
         if not (self._asks and self._mapped):
-            new = pieces(vmas, minus(ranges_of(vmas), ranges(self._mapped)))
-            if new:
-                self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(new))
-                self._mapped = sorted([*self._mapped, *new])
-        self._left.extend(common(merge([*self._changed(vmas, fresh)]), ranges(self._mapped)))
+            new = cut(view.pieces, minus(view.ahead, ranges(self._mapped)))
+            self._mapped = sorted([*self._mapped, *new])
+        if new or view is not self._told:
+            self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(Early(new, view.vmas)))
+            self._told, self._kept = view, (view, ranges(both(self._mapped, view.pieces)))
+        changed = merge([*self._changed(view, fresh)])
+        self._left.extend(common(changed, ranges(self._mapped)) if changed else ())
         self._bytes = size(self._left)
         self._planned, self.next = True, Next.SEND
+
+    def _look(self, vmas: list[Vma]) -> View:
+        """What we have read, with properties and names; the same as before when nothing has changed."""
+        seen = (vmas, self._properties, self._names())
+        if len(self._seen) != len(seen) or any(a is not b for a, b in zip(seen, self._seen)):
+            self._view = View(overlaid(properties.overlaid(vmas, self._properties), seen[2]))
+            self._seen = seen
+        return self._view
 
     def _follow(self, vmas: list[Vma]) -> list[Range]:
         """Register the mappings that are new; where they are. Those of a special kind are left for the end."""
         fresh: list[Range] = []
-        for run in self._strange(ranges_of(vmas), vmas):
-            for part in self._registered([(v.start, v.end) for v in _parts(vmas, [run])]):
+        starts = [v.start for v in vmas]
+        for start, end in self._strange(ranges_of(vmas), vmas):
+            new = vmas[bisect_left(starts, start) : bisect_left(starts, end)]
+            for part in self._registered([(v.start, v.end) for v in new]):
                 try:
                     self.tracker.written(*part, protect=True)
                     fresh.append(part)
                 except (OSError, Untracked):
                     continue
         fresh = merge(fresh)
-        self._sent = minus(self._sent, fresh)
-        self._properties = properties.without(self._properties, fresh)
+        if fresh:
+            self._hear(properties.without(self._properties, fresh))
         return fresh
 
     def _registered(self, parts: list[Range]) -> list[Range]:
@@ -183,21 +239,13 @@ class Precopy:
                 found.append((start, end))
         return merge(found)
 
-    def _changed(self, vmas: list[Vma], fresh: list[Range]) -> Iterator[Range]:
+    def _changed(self, view: View, fresh: list[Range]) -> Iterator[Range]:
         """What this round has to send. ``fresh``: what is followed only now, so all of it."""
-        anonymous = ranges_of(v for v in vmas if v.anonymous)
-        files = ranges_of(v for v in vmas if not v.anonymous)
         # all of it: a scan that met the new mapping on its way has kept to itself what it had found before
-        for run in common(fresh, anonymous):
+        for run in common(fresh, view.ahead):
             yield from self.tracker.present(*run)
-        for run in minus(anonymous, fresh):
+        for run in minus(view.ahead, fresh):
             yield from self._dirty(run)
-        dirty = [piece for run in minus(files, fresh) for piece in self._dirty(run)]
-        private = [piece for run in files for piece in self.tracker.private(*run)]
-        self._copies = merge([*self._copies, *private])
-        yield from common(merge(dirty), merge(private))
-        yield from minus(files, self._sent)
-        self._sent = merge([*self._sent, *files])
 
     def _dirty(self, run: Range) -> list[Range]:
         try:
@@ -229,8 +277,10 @@ class Precopy:
             self.next = Next.WAIT
 
     def _end_round(self) -> None:
-        self._touched = merge([*self._touched, *self._sending])
-        self._sending = []
+        if self._sending:
+            self._touched = merge([*self._touched, *self._sending])
+            self._sending = []
+            self._filled = self._view, common(self._touched, self._view.ahead)
 
     def caught_up(self) -> None:
         """The receiver has done the round: plan the next, or have the program stopped. CannotMove."""
@@ -245,72 +295,59 @@ class Precopy:
     # ------------------------------------------------------------------ while it stands still
 
     def mappings(self) -> list[Vma]:
-        """All mappings of the stopped task, with their properties. CannotMove."""
+        """All mappings of the stopped task, with their properties and names. CannotMove."""
         pid = self.sender.task.pid
         vmas = self._reader.read(pid)
-        if self._said.calls and not self._hold(vmas):
-            self._properties = properties.read(pid)
-        return properties.overlaid(vmas, self._properties)
+        if self._said.calls and not self._hold(self._look(vmas)):
+            self._hear(properties.read(pid))
+        return self._look(vmas).vmas
 
-    def _hold(self, vmas: list[Vma]) -> bool:
+    def _hear(self, found: list[Property]) -> None:
+        self._properties = found
+        self._had = merge((start, end) for start, end, _ in found)
+
+    def _hold(self, view: View) -> bool:
         """Do the properties that we have read hold? Nothing was said since, and what has them was not mapped anew."""
         if self._said.calls != self._calls or not self._planned:
             return False
-        had = merge((start, end) for start, end, _ in self._properties)
-        return all(self.tracker.followed(*run) for run in common(had, ranges_of(vmas)))
+        return all(self.tracker.followed(*run) for run in common(self._had, view.whole))
+
+    def head(self, meta: ImageMeta) -> bytes:
+        """IMAGE: without the mappings, if the receiver knows them."""
+        if meta.vmas is not self._told.vmas:
+            return image.encode(meta)
+        return image.encode(msgspec.structs.replace(meta, vmas=[], told=True))
 
     def rest(self, vmas: list[Vma]) -> None:
         """Send what the receiver does not have yet, of a stopped task with these mappings."""
         self._end_round()
         left = merge(self._left)
-        early = [v for v in vmas if _early(v)]
-        kept = ranges(both(self._mapped, pieces(early)))
-        fresh = minus(ranges_of(vmas), kept)
-        there = ranges(self._mapped)
-        for piece in common(content(self.sender.task.pid, [*_parts(vmas, fresh)]), fresh):
-            self.sender.send(*piece, again=bool(there))
-        for piece in own_content(self.sender.task.pid, vmas):
+        view = self._view if vmas is self._view.vmas else View(vmas)
+        kept = self._kept[1] if view is self._kept[0] else ranges(both(self._mapped, view.pieces))
+        fresh = minus(view.whole, kept)
+        if fresh:
+            again = bool(self._mapped)
+            for piece in common(content(self.sender.task.pid, view.within(fresh)), fresh):
+                self.sender.send(*piece, again=again)
+        for piece in own_content(self.sender.task.pid, view.followed):
             self.sender.send(*piece, whole=True)
-        strange = self._strange(kept, early)
-        for piece in merge([*self._rest_of(early, kept, strange, left)]):
+        strange = self._strange(kept, view.early)
+        for piece in merge([*self._rest_of(view, kept, strange, left)]):
             self.sender.send(*piece, again=True)
 
-    def _rest_of(self, early: list[Vma], kept: list[Range], strange: list[Range], left: list[Range]) -> Iterator[Range]:
+    def _rest_of(self, view: View, kept: list[Range], strange: list[Range], left: list[Range]) -> Iterator[Range]:
         """Of what the receiver has mapped. ``strange``: what is not followed; it is sent whole."""
-        anonymous = common(kept, ranges_of(v for v in early if v.anonymous))
-        files = common(kept, ranges_of(v for v in early if not v.anonymous))
-        present = merge(piece for run in anonymous for piece in self.tracker.present(*run))
-        for start, end in minus(common(self._touched, anonymous), present):
+        present = [piece for run in kept for piece in self.tracker.present(*run)]
+        known = view is self._filled[0] and kept == view.ahead
+        touched = self._filled[1] if known else common(self._touched, kept)
+        for start, end in minus(touched, present) if touched != present else ():
             self.sender.zero(start, end)
         yield from common(present, strange)
         yield from common(present, left)
-        for run in minus(anonymous, strange):
+        for run in minus(kept, strange):
             yield from self.tracker.written(*run, protect=False)
-        yield from common(files, strange)
-        known = minus(files, strange)
-        private = merge(piece for run in known for piece in self.tracker.private(*run))
-        dirty = merge(piece for run in known for piece in self.tracker.written(*run, protect=False))
-        yield from common(dirty, private)
-        yield from common(left, known)
-        yield from minus(known, self._sent)
-        yield from minus(common(self._copies, known), private)
-
-
-def _early(vma: Vma) -> bool:
-    """Is this mapping sent while the program runs?"""
-    return vma.anonymous or not (vma.file or vma.prot & PROT_WRITE)
 
 
 def ranges_of(vmas: Iterable[Vma]) -> list[Range]:
     """Where they are."""
     return merge((vma.start, vma.end) for vma in vmas)
-
-
-def _parts(vmas: list[Vma], within: list[Range]) -> Iterator[Vma]:
-    """Those of ``vmas`` that have a part in these ranges, as far as what they may hold is concerned."""
-    at = 0
-    for vma in vmas:
-        while at < len(within) and within[at][1] <= vma.start:
-            at += 1
-        if at < len(within) and within[at][0] < vma.end:
-            yield vma

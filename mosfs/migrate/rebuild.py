@@ -24,10 +24,11 @@ from mosfs.abi.xstate import Lacking, checked, checked_waiting
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
+from mosfs.migrate.precopy import Early
 from mosfs.migrate.properties import Property, calls_for, owed
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.trace import layout, xstate
-from mosfs.trace.inject import Calls
+from mosfs.trace.inject import Calls, pack
 from mosfs.trace.task import Task, regs_from
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 9, 10, 11, 13, 131, 157
@@ -77,6 +78,16 @@ def unregister_rseq(call: Calls, rseq: tuple[int, int, int]) -> None:
         call(SYS_RSEQ, rseq[0], rseq[1], RSEQ_FLAG_UNREGISTER, rseq[2])
 
 
+class Plan:
+    """What is to be done to the pieces that were made when the program's mappings are ``vmas``."""
+
+    def __init__(self, made: list[Piece], vmas: list[Vma]) -> None:
+        self.vmas = vmas
+        self.places = merge((v.start, v.end) for v in vmas)
+        self.unmap, self.new, protect = changes(made, pieces(vmas))
+        self.protect = pack([(SYS_MPROTECT, start, end - start, prot) for start, end, prot in protect])
+
+
 class Rebuild:
     """Drives one task through the stages. Preconditions: ``call`` is an open session in the stub of ``call.task``."""
 
@@ -97,6 +108,7 @@ class Rebuild:
         self.owed: list[Property] = []  # properties that could not be given here
         self._mem = -1
         self._made: list[Piece] = []
+        self._told = Plan([], [])
         self._title = title or []
         self._old_title: list[Range] = []  # of it, what is still as the deputy had it: the program's may be empty there
         self._places: list[Range] = []
@@ -123,12 +135,13 @@ class Rebuild:
 
     # ------------------------------------------------------------------ before the image
 
-    def early(self, new: list[Piece]) -> None:
-        """Pre-copy: parts of the memory whose pages come while the program still runs where it is.
+    def early(self, early: Early) -> None:
+        """Pre-copy: parts of the memory whose pages come while the program still runs where it is, and how it looks at present.
 
-        An empty list: what came so far is worth nothing (the program has made another one of itself by exec).
+        With nothing in it: what came so far is worth nothing (the program has made another one of itself by exec).
         """
-        if not new:
+        new = early.pieces
+        if not new and not early.vmas:
             for start, end in self.apart:
                 self.call.must(SYS_MUNMAP, start, end - start)
             self._made, self._places, self._old_title, self.frames = [], [], [], 0
@@ -138,6 +151,11 @@ class Rebuild:
             self._map(new)
         self._made = sorted([*self._made, *new])
         self._places = self.ahead
+        self.tell(early.vmas)
+
+    def tell(self, vmas: list[Vma]) -> None:
+        """How the memory looks at present: what is left to be done is worked out now, not when the program stands still."""
+        self._told = Plan(self._made, vmas)
 
     def _with_title(self, piece: Piece) -> list[Piece]:
         """Make a piece, hidden but for what /proc shows of arguments and environment; how it was made."""
@@ -170,16 +188,25 @@ class Rebuild:
         """A session again."""
         self.call, self._session = call, True
 
+    def know(self, meta: ImageMeta) -> None:
+        """IMAGE: its mappings, if they were told before."""
+        if meta.told:
+            if not self._told.vmas:
+                raise BadImage("its mappings were not told")
+            meta.vmas = self._told.vmas
+
     def map(self, meta: ImageMeta) -> None:
         """Stage 2."""
+        self.know(meta)
+        plan = self._told if meta.told else Plan(self._made, meta.vmas)
         self.meta = meta
-        self._places = merge((v.start, v.end) for v in meta.vmas)
-        unmap, new, protect = changes(self._made, pieces(meta.vmas))
-        for start, end in common(self._old_title, minus(self.ahead, unmap)):
-            self.call(SYS_MADVISE, start, end - start, MADV_DONTNEED)
-        self._all([(SYS_MUNMAP, start, end - start) for start, end in unmap])
-        self._map(new)
-        self._all([(SYS_MPROTECT, start, end - start, prot) for start, end, prot in protect])
+        self._places = plan.places
+        if self._old_title:
+            for start, end in common(self._old_title, minus(self.ahead, plan.unmap)):
+                self.call(SYS_MADVISE, start, end - start, MADV_DONTNEED)
+        self._all(pack([(SYS_MUNMAP, start, end - start) for start, end in plan.unmap]))
+        self._map(plan.new)
+        self._all(plan.protect)
         self._deputy = False
         self._map_files([vma for vma in meta.vmas if vma.file])
 
@@ -204,10 +231,10 @@ class Rebuild:
             if result != call[1]:
                 raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
 
-    def _all(self, calls: list[tuple[int, ...]]) -> None:
-        for result in self.call.many(calls):
-            if result < 0:
-                raise NoRoom(os.strerror(-result))
+    def _all(self, rows: bytes) -> None:
+        worst = min(self.call.packed(rows), default=0)
+        if worst < 0:
+            raise NoRoom(os.strerror(-worst))
 
     def _limit(self, which: int, limit: tuple[int, int]) -> None:
         """Set by the body itself. A limit higher than it may set stays: allocations fail later, as they would there."""

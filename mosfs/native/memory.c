@@ -118,7 +118,7 @@ long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long
     a.inverted = inverted;
     a.mask = mask;
     a.anyof = anyof;
-    a.ret = mask | anyof;
+    a.ret = 0; /* neighbours join, whatever differs between them */
     n = syscall(SYS_ioctl, pagemap, MOS_PAGEMAP_SCAN, &a);
     if (n < 0)
         return -errno;
