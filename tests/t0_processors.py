@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mosfs.abi import cpu, xstate
 from mosfs.abi.xstate import PKRU, PKRU_DEFAULT, Component, Lacking, arranged, checked, in_use, lacking
-from mosfs.home.processor import Demand
+from mosfs.home.processor import Demand, binds_late
 
 # Standard formats as CPUID leaf 0xD of real processors gives them: PKRU and AVX-512 move about.
 PLAIN = ()
@@ -228,6 +228,29 @@ def test_where_an_illegal_instruction_is_legal() -> None:
     assert visitor.refuge(["avx2"]) == "10.0.0.3"
     visitor.ran_at("10.0.0.3", POOR)  # another machine has the address now
     assert visitor.refuge(["avx2"]) is None
+
+
+def test_state_saved_into_too_little_room() -> None:
+    """XSAVE writes all that the node has, into what ld.so has measured where the program began."""
+    avx, compact, old = "avx xsave xcr0=7", "avx xsave xsavec xcr0=7", "sse2 xcr0=3"
+    assert cpu.overflowing(avx, RICH) == ["avx512f"] and cpu.overflowing(avx, POOR) == cpu.overflowing(avx, MIDDLE) == []
+    assert cpu.overflowing(compact, RICH) == cpu.overflowing(old, RICH) == []
+
+
+def test_who_binds_late(tmp_path: Path) -> None:
+    source = tmp_path / "wait.c"
+    source.write_text("#include <unistd.h>\nint main(void) { char c = 0; write(1, &c, 1); return (int)read(0, &c, 1); }\n")
+    for name, flags, environ, late in [
+        ("dynamic", (), {}, True), ("dynamic", (), {"LD_BIND_NOW": "1"}, False), ("dynamic", (), {"LD_BIND_NOW": ""}, True),
+        ("static", ("-static",), {}, False),
+    ]:
+        subprocess.run(["gcc", *flags, source, "-o", tmp_path / name], check=True)
+        with subprocess.Popen([tmp_path / name], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdout.read(1) == b"\0"  # it runs
+            assert binds_late(process.pid) is late, (name, environ)
+            assert process.stdin is not None
+            process.stdin.close()
+    assert binds_late(2**22 + 1)
 
 
 def test_equal_nodes_leave_no_trace() -> None:

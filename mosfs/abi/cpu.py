@@ -110,6 +110,18 @@ def missing(needed: Iterable[str], offered: str) -> list[str]:
     return sorted(set(needed) - parse(offered).flags)
 
 
+def overflowing(seen: str, there: str) -> list[str]:
+    """Flags of the components for which code that saves a processor's state with XSAVE has no room, and that are ``there``.
+
+    ld.so does so at the first call of each function (lazy binding), into as many bytes as CPUID named when the program began.
+    XSAVEC writes what is in use only, and FXSAVE always the same.
+    """
+    mine, theirs = parse(seen), parse(there)
+    if "xsave" not in mine.flags or "xsavec" in mine.flags:
+        return []
+    return sorted(flag for flag, bits in XCR0_BITS.items() if flag != "fpu" and bits & theirs.xcr0 & ~mine.xcr0)
+
+
 def lacks(names: Iterable[str], node: str) -> str:
     """The reason that users read."""
     return f"needs {' '.join(names)}, which {node or 'the home-node'} lacks"
@@ -127,7 +139,10 @@ _ROWS = """
     0f3a  aes gfni pclmulqdq sha_ni sse4_1 sse4_2 ssse3
     0f01  clzero mwaitx ospke pku rdpru rdtscp rtm serialize xgetbv1 xsave user_shstk
     0fae  clflush clflushopt clwb fsgsbase fxsr ptwrite sse sse2 user_shstk waitpkg xsave xsaveopt
-    0fc7  cx16 cx8 rdpid rdrand rdseed xsavec
+    0fc7/1  cx16 cx8
+    0fc7/4  xsavec
+    0fc7/6  rdrand
+    0fc7/7  rdseed rdpid
     0fb8  popcnt
     0f0d  3dnowprefetch prefetchwt1
     0f0f  3dnow 3dnowext
@@ -154,9 +169,9 @@ def opcode_map(code: bytes) -> str:
         at += 1
     if at < len(code) and code[at] & 0xF0 == 0x40:
         at += 1
-    first, second = (*code[at : at + 2], 0, 0)[:2]
+    first, second, third = (*code[at : at + 3], 0, 0, 0)[:3]
     if first == 0x0F:
-        name = f"0f{second:02x}"
+        name = f"0f{second:02x}" + (f"/{third >> 3 & 7}" if second == 0xC7 else "")
         return "" if second == 0x0B else name if name in _BY_MAP else "0f"
     if first == 0x8F and second & 0x1F >= 8:  # else it is POP
         return "xop"

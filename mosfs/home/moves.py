@@ -263,6 +263,10 @@ class Moves:
         if p is None or p.move is None or p.move.phase is not Phase.CHANNEL:
             passed.close()
             return
+        if more := p.demand.too_much(p.pid, message.features):
+            passed.close()
+            self.finish(p, f"began with less processor state than {message.target} has ({' '.join(more)}): set LD_BIND_NOW=1")
+            return
         link = Link(Channel(passed, message.key, opener=True), message.target, message.near, message.features)
         self.channels[id(link)] = link
         move = p.move

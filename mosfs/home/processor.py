@@ -7,8 +7,25 @@ what it may come to use. Nothing of this is asked on equal machines.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from struct import error as StructError
+from struct import iter_unpack
 
 from mosfs.abi import cpu
+
+_AT_BASE = 7
+
+
+def binds_late(pid: int) -> bool:
+    """Whether ld.so binds functions of the process when they are first called."""
+    try:
+        with open(f"/proc/{pid}/auxv", "rb") as file:
+            auxv = dict(iter_unpack("<QQ", file.read()))
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environ = file.read().split(b"\0")
+    except (OSError, StructError):
+        return True
+    bound = any(word.startswith(b"LD_BIND_NOW=") and len(word) > len(b"LD_BIND_NOW=") for word in environ)
+    return bool(auxv.get(_AT_BASE)) and not bound
 
 
 @dataclass(slots=True)
@@ -49,6 +66,14 @@ class Demand:
     def foreign(self) -> bool:
         """It may use what home lacks, so that SIGILL at home need not be real."""
         return bool(self.visited)
+
+    def too_much(self, pid: int, there: str) -> list[str]:
+        """The flags of state that the node ``there`` has and for which this program, ``pid``, has no room (`cpu.overflowing`).
+
+        A program without ld.so, or that ld.so has bound when it began (ld.so(8), LD_BIND_NOW), saves no state.
+        """
+        more = cpu.overflowing(self.seen, there) if there else []
+        return more if more and binds_late(pid) else []
 
     def refuge(self, needs: list[str]) -> str | None:
         """Where the flags ``needs`` are: "" for home, an IP, or None if nowhere that we know of."""
