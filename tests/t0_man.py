@@ -137,3 +137,13 @@ def test_the_limitations_can_be_cut_out() -> None:
     assert b"No threads" in cut
     assert b"vmsplice" in cut
     assert b"moslab(1)" not in cut
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_groff_comes_to_an_end(page: Path, columns: int) -> None:
+    """Its header never does where the volume's name alone is wider than the line. Bounded by work: seconds of CPU time."""
+    command = ["prlimit", "--cpu=10", "groff", "-mandoc", "-Tutf8", f"-rLL={columns}n", f"-rLT={columns}n", str(page)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    assert done.returncode == 0 and b"Local Manual" in done.stdout.splitlines()[0]
