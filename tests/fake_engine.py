@@ -92,7 +92,7 @@ def tracer(spawn: SpawnTracer, launcher: socket.socket) -> int:
                 state = replace(state, where="", state="here", move_seq=message.seq, move_target="", move_result="ok")
             case Command(name="migrate"):
                 state = replace(state, state="leaving", move_seq=message.seq, move_target=message.value, move_result="")
-                need = spawn.settings.needmem
+                need = max(spawn.settings.needmem, 0)
                 control.send(encode(OpenChannel(message.seq, message.value, spawn.pid, spawn.uid, "fake", need, "")))
             case Command():
                 field = BY_NAME[message.name].setting

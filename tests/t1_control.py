@@ -17,6 +17,7 @@ from msgspec.structs import replace
 import mosfs
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels, refusal
+from mosfs.daemon.connection import Connection
 from mosfs.daemon.control import Control
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
@@ -52,6 +53,8 @@ from mosfs.wire.messages import (
     decode_control,
     encode,
 )
+from mosfs.wire.messages import Control as ControlMessages
+from tests import damage
 from tests.fake_map import FakeMap
 from tests.waiting import until
 
@@ -355,3 +358,58 @@ async def test_who_was_let_in_counts_until_the_load_shows_it(node: Node) -> None
     with process(sys.executable, "-c", HOST, node.path, f"77:{OTHER}"):
         await until(lambda: 77 in node.world.guests)
         assert isinstance(admit(OTHER, replace(choosy, pid=4)), GuestRefuse), "the load does not show it yet"
+
+
+# --------------------------------------------------------------------------- what nobody should send
+
+
+@pytest.mark.parametrize("message", [*damage.messages(ControlMessages)], ids=lambda message: message.__name__)
+async def test_damaged_messages_end_nothing(node: Node, message: type[Msg], caplog: pytest.LogCaptureFixture) -> None:
+    """As the first message of anybody, and in the conversation of a tracer; the next launcher is served."""
+    with await node.client(HelloTracer(os.getpid(), os.getpid(), os.getuid()), state(os.getpid())) as tracer:
+        await until(lambda: os.getpid() in node.world.programs)
+        for what, data in damage.damaged(message):
+            if data:
+                await tracer.send(data)
+                with await node.client(data):
+                    pass
+            assert what
+        await tracer.send(encode(state(os.getpid(), OTHER)))
+        await until(lambda: node.world.programs[os.getpid()].state.where == OTHER)
+        await tracer.send(encode(ProcGone(os.getpid())))
+        await until(lambda: not node.world.programs)
+    assert await node.ask(b"RUN\0needmem=5") == b"OK from tracer"
+    assert "failed" not in caplog.text
+
+
+async def test_a_number_that_is_too_long_while_messages_wait(node: Node) -> None:
+    """The way of ``cpujob=999...``: what cannot be sent is dropped when it is posted, and the rest goes out."""
+    ours, theirs = trio.socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = Connection(ours)
+    count = 0
+    while not connection._queued:
+        connection.post(Consider(1))
+        count += 1
+    connection.post(Adjust(1, 1, Settings(cpujob=10**26), Start()))
+    connection.post(Adjust(2, 1, Settings(), Start(shown="x" * 70000)))
+    connection.post(Consider(2))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.pump)
+        for _ in range(count):
+            assert await theirs.recv(1000) == encode(Consider(1))
+        assert await theirs.recv(1000) == encode(Consider(2))
+        connection.close()
+    theirs.close()
+
+
+async def test_empty_messages_end_nothing(node: Node, caplog: pytest.LogCaptureFixture) -> None:
+    with await node.client(HelloTracer(os.getpid(), os.getpid(), os.getuid()), state(os.getpid())) as tracer:
+        await until(lambda: os.getpid() in node.world.programs)
+        for message in damage.messages(ControlMessages):
+            await tracer.send(damage.plain(message))
+        await tracer.send(encode(state(os.getpid(), OTHER)))
+        await until(lambda: node.world.programs[os.getpid()].state.where == OTHER)
+        await tracer.send(encode(ProcGone(os.getpid())))
+        await until(lambda: os.getpid() not in node.world.programs)
+    assert await node.ask(b"RUN\0needmem=5") == b"OK from tracer"
+    assert "failed" not in caplog.text

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyfuse3
@@ -14,7 +15,8 @@ import pytest
 
 from mosfs.fuse.operations import Operations
 from mosfs.procfs.tree import Folder, Place, Tree
-from mosfs.procfs.world import Program, World
+from mosfs.procfs.world import PrivateNames, Program, World
+from mosfs.wire.limits import Limit
 from mosfs.wire.messages import Command, PeerStatus, ProcState, Settings
 from tests.fake_map import FakeMap
 
@@ -195,7 +197,7 @@ async def test_listing_in_pieces(node: Mounted, listing: list[tuple[str, int]]) 
     assert len(names) == len(set(names))
     assert {"migrate", "lock", "where", "why", "move", "stat"} <= set(names)
     assert [position for _, position in listing] == list(range(1, len(names) + 1))
-    assert node.ops.handles.listings == {}
+    assert node.ops.handles.open == {}
 
 
 async def test_listing_while_programs_end(node: Mounted, listing: list[tuple[str, int]]) -> None:
@@ -214,3 +216,76 @@ async def test_statfs(node: Mounted) -> None:
 
 async def test_root_inode_is_the_root(node: Mounted) -> None:
     assert Place.of(pyfuse3.ROOT_INODE) == Place(Folder.ROOT)
+
+
+# --------------------------------------------------------------------------- the edge
+
+
+async def test_names_that_are_no_utf8(node: Mounted, listing: list[tuple[str, int]], tmp_path: Path, monkeypatch: Any) -> None:
+    """A private file with any name is listed, looked up and read."""
+    replied: list[bytes] = []
+    monkeypatch.setattr(pyfuse3, "readdir_reply", lambda token, name, attributes, number: not replied.append(name))
+    (tmp_path / "contents").write_bytes(b"hi")
+    fd = os.open(tmp_path / "contents", os.O_RDONLY)
+    name = b"a\xff\xfe\x80b"
+    names = node.world.private[100] = PrivateNames(os.getpid(), ANN.uid, node.world.shown_files)
+    names.set(b"/tmp/" + name, fd)
+    folder = await node.walk("ptf/100/tmp", ANN)
+    handle = await node.ops.opendir(folder, ANN)
+    await node.ops.readdir(handle, 0, [])
+    assert replied == [name]
+    inode = (await node.ops.lookup(folder, pyfuse3.FileNameT(name), ANN)).st_ino
+    opened = (await node.ops.open(inode, pyfuse3.FlagT(os.O_RDONLY), ANN)).fh
+    assert await node.ops.read(opened, 0, 100) == b"hi"
+    names.alive = lambda: False  # its keeper has ended: the number may be anybody's by now
+    await fails(errno.ENOENT, node.ops.open(inode, pyfuse3.FlagT(os.O_RDONLY), ANN))
+    await fails(errno.ENOENT, node.ops.getattr(inode, ANN))
+    os.close(fd)
+
+
+async def test_whatever_a_handler_raises_is_its_reply(
+    node: Mounted, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    inode, handle = await node.walk("proc"), await node.open("proc/100/lock", os.O_RDWR)
+
+    def fault(*_: object, **__: object) -> None:
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "surrogates not allowed")
+
+    for name in ("lookup", "check", "read", "write", "attributes", "children", "subject", "link"):
+        monkeypatch.setattr(node.ops.tree, name, fault)
+    ops, ctx, word = node.ops, ROOT, pyfuse3.FileNameT(b"100")
+    unknown = pyfuse3.FileHandleT(77)
+    requests: list[Awaitable[object]] = [
+        ops.lookup(inode, word, ctx), ops.getattr(inode, ctx), ops.opendir(inode, ctx),
+        ops.access(inode, pyfuse3.ModeT(4), ctx), ops.open(inode, pyfuse3.FlagT(0), ctx), ops.read(handle, 0, 10),
+        ops.write(handle, 0, b"1"), ops.read(unknown, 0, 1), ops.readdir(unknown, 0, []), ops.release(unknown),
+    ]  # fmt: skip
+    for request in requests:
+        await fails(errno.EIO, request)
+    assert caplog.text.count("Traceback") == len(requests)
+
+
+async def test_what_nobody_can_do_here_has_the_errno_of_its_man_page(node: Mounted) -> None:
+    root, word, mode = pyfuse3.ROOT_INODE, pyfuse3.FileNameT(b"x"), pyfuse3.ModeT(0o755)
+    for ctx in (ROOT, ANN):
+        real: Any = ctx
+        await fails(errno.EACCES, node.ops.create(root, word, mode, pyfuse3.FlagT(0), real))
+        await fails(errno.EACCES, node.ops.mknod(root, word, mode, 0, real))
+        for action in (
+            node.ops.mkdir(root, word, mode, real), node.ops.unlink(root, word, real), node.ops.rmdir(root, word, real),
+            node.ops.symlink(root, word, word, real), node.ops.link(root, root, word, real),
+            node.ops.rename(root, word, root, word, pyfuse3.FlagT(0), real),
+        ):  # fmt: skip
+            await fails(errno.EPERM, action)
+
+
+async def test_open_files_of_a_user_are_limited(node: Mounted) -> None:
+    place = await node.walk("node/load", ANN)
+    node.ops.handles.shares.limit = Limit(3, 10, 5, errno.EMFILE, "open files")
+    opened = [(await node.ops.open(place, pyfuse3.FlagT(os.O_RDONLY), ANN)).fh for _ in range(3)]
+    await fails(errno.EMFILE, node.ops.open(place, pyfuse3.FlagT(os.O_RDONLY), ANN))
+    await fails(errno.EMFILE, node.ops.opendir(pyfuse3.ROOT_INODE, ANN))
+    await node.ops.open(place, pyfuse3.FlagT(os.O_RDONLY), BOB)
+    await node.ops.open(place, pyfuse3.FlagT(os.O_RDONLY), ROOT)
+    await node.ops.release(opened[0])
+    await node.ops.open(place, pyfuse3.FlagT(os.O_RDONLY), ANN)

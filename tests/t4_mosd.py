@@ -284,7 +284,7 @@ def test_moving(pair: tuple[Node, Node]) -> None:
         until(lambda: node.read("self/move") == "3 2 other node refused")
     until(lambda: os.listdir(other.mount / "guests") == [])
     other.write("node/block", "0")
-    with node.launch(b"RUN\0needmem=100000000"):
+    with node.launch(b"RUN\0needmem=262143"):
         node.write("self/migrate", "2")
         until(lambda: node.read("self/move") == "1 2 other node refused")
         other.stop()

@@ -17,6 +17,7 @@ from mosfs.abi.texts import Reason
 from mosfs.balance import choose
 from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
+from mosfs.daemon.tasks import survived
 from mosfs.procfs.world import Balanced, Guest, Program, World
 from mosfs.wire.messages import Command, ProcState, Settings
 
@@ -57,10 +58,8 @@ class Balancer:
         while True:
             # nodes that decided in step would all send to the same one
             await trio.sleep(PERIOD * random.uniform(0.8, 1.2))
-            try:
+            with survived("a round of decisions"):  # programs go on where they are
                 self.round()
-            except Exception:  # programs go on where they are
-                log.exception("a round of decisions failed")
 
     # ------------------------------------------------------------------ deciding
 

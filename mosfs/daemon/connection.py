@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import contextlib
 import io
+import logging
 import os
 import socket
 import struct
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 import trio
 
 from mosfs.wire.messages import MAX_CONTROL, Msg, encode
+
+log = logging.getLogger(__name__)
 
 #: Messages that may wait for a process that does not read; then it counts as gone.
 BACKLOG = 4096
@@ -45,13 +48,25 @@ class Connection:
         self._plain = socket.socket(fileno=os.dup(sock.fileno()))
         self._queued = 0
         self._beside = -1
-        self._post, self._queue = trio.open_memory_channel[tuple[Msg, Passed | None]](BACKLOG)
+        self._post, self._queue = trio.open_memory_channel[tuple[bytes, Passed | None]](BACKLOG)
 
     def post(self, message: Msg, beside: Passed | None = None) -> None:
-        """Send or queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads."""
+        """Send or queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads.
+
+        A message that cannot be sent at all, because a number or the whole is too long, is dropped with a line in the log.
+        """
+        try:
+            data = encode(message)
+            if len(data) > MAX_CONTROL:
+                raise ValueError(f"{len(data)} bytes")
+        except (ValueError, OverflowError, TypeError) as error:
+            if beside is not None:
+                beside.close()
+            log.error("%s cannot be sent: %s", type(message).__name__, error)
+            return
         if not self._queued:
             try:
-                self._plain.sendmsg([encode(message)], _ancillary(beside), socket.MSG_DONTWAIT)
+                self._plain.sendmsg([data], _ancillary(beside), socket.MSG_DONTWAIT)
             except BlockingIOError:
                 pass
             except OSError:
@@ -64,7 +79,7 @@ class Connection:
                 return
         self._queued += 1
         try:
-            self._post.send_nowait((message, beside))
+            self._post.send_nowait((data, beside))
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
             if beside is not None:
                 beside.close()
@@ -73,9 +88,9 @@ class Connection:
     async def pump(self) -> None:
         """Send until `close`; returns when the other side is gone."""
         with contextlib.suppress(OSError, trio.ClosedResourceError):
-            async for message, beside in self._queue:
+            async for data, beside in self._queue:
                 with beside or contextlib.nullcontext():
-                    await self.sock.sendmsg([encode(message)], _ancillary(beside))
+                    await self.sock.sendmsg([data], _ancillary(beside))
                     self._queued -= 1
 
     async def datagrams(self) -> AsyncIterator[bytes]:

@@ -28,8 +28,10 @@ from mosfs.daemon.connection import Connection, Credentials, credentials
 from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
+from mosfs.daemon.waiting import Queue
 from mosfs.procfs.world import Guest, PrivateNames, Program, World
 from mosfs.trace.task import tracer_of
+from mosfs.wire.limits import CONNECTIONS, Shares
 from mosfs.wire.links import for_another_process
 from mosfs.wire.messages import (
     MAX_CONTROL,
@@ -65,8 +67,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds that a tracer may take to answer a recursive mosrun, and a client to say something.
 ANSWER_TIMEOUT = 10.0
-#: Seconds between two looks whether a node has the memory that a program waits for.
-LOOK_FOR_ROOM = 0.5
+#: Seconds in which who has too many connections is told so.
+REFUSING = 0.5
 
 
 def alive(pidfd: int) -> bool:
@@ -95,6 +97,9 @@ class Client:
     connection: Connection | None = None
     waiting: trio.CancelScope | None = None
     members: dict[int, int] = field(default_factory=dict)
+
+    def lives(self) -> bool:
+        return self.pidfd >= 0 and alive(self.pidfd)
 
     def close(self) -> None:
         for pidfd in [self.pidfd, *self.members.values()]:
@@ -129,17 +134,25 @@ class Control:
     stayed: Callable[[Guest, str], None] = lambda guest, reason: None
     tracers: dict[int, Client] = field(default_factory=dict)
     hosts: dict[int, Client] = field(default_factory=dict)
+    connections: Shares = field(default_factory=lambda: Shares(CONNECTIONS))
+    queue: Queue = field(init=False)
     _adjusting: dict[int, tuple[trio.Event, list[str]]] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
+        self.queue = Queue(self.world)
         self.world.traced = lambda pid: tracer_of(pid) in self.tracers
 
     async def client(self, sock: trio.socket.SocketType) -> None:
         """One connection from its first message to its end."""
         who = credentials(sock)
         with sock:
-            with trio.move_on_after(ANSWER_TIMEOUT):
+            if not self.connections.may(who.uid):
+                with trio.move_on_after(REFUSING):
+                    await sock.recv(MAX_CONTROL)
+                    await sock.send(launch.refused(launch.TOO_MANY))
+                return
+            with self.connections.one(who.uid), trio.move_on_after(ANSWER_TIMEOUT):
                 first = await sock.recv(MAX_CONTROL)
                 await self._first(sock, who, first)
                 return
@@ -185,14 +198,15 @@ class Control:
 
     async def _launch_later(self, sock: trio.socket.SocketType, who: Credentials, request: launch.Request) -> None:
         """As soon as a node has room; until then mosps(1) shows the program as starting. The launcher may end meanwhile."""
-        ended = False
         with sock:
-            with self._starting(who, request):
-                while launch.must_wait(self.world, request) and not ended:
-                    with trio.move_on_after(LOOK_FOR_ROOM):
-                        ended = not await sock.recv(1)
-            if not ended:
+            try:
+                while launch.must_wait(self.world, request):
+                    with self._starting(who, request), self.queue.waiting(who.uid, request.settings.needmem) as may_go:
+                        if not await _silent(sock, may_go):
+                            return
                 await self._launch(sock, who, request)
+            except (launch.Refused, OSError) as error:
+                await sock.send(launch.refused(str(error) if isinstance(error, launch.Refused) else launch.TOO_MANY_WAIT))
 
     @contextlib.contextmanager
     def _starting(self, who: Credentials, request: launch.Request) -> Iterator[None]:
@@ -281,7 +295,7 @@ class Control:
             del clients[client.pid]
             self.channels.owners.ended(client.pid)
             for pid in client.members:
-                self.world.private.pop(pid, None)
+                self.world.private_gone(pid)
             try:
                 if clients is self.tracers:
                     self._orphans(client)
@@ -314,7 +328,7 @@ class Control:
             case ProcGone(pid=pid):
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
-                world.private.pop(pid, None)
+                world.private_gone(pid)
                 self.office.ended(pid)
             case GuestState(pid=pid):
                 client.members.setdefault(pid, -1)
@@ -326,11 +340,11 @@ class Control:
             case GuestGone(pid=pid):
                 self._leave(client, pid)
                 world.guests.pop(pid, None)
-                world.private.pop(pid, None)
+                world.private_gone(pid)
             case PrivateFile(pid=pid):
-                world.private.setdefault(pid, PrivateNames(client.pid)).set(message.name, message.fd)
+                self._private_file(client, message)
             case PrivateGone(pid=pid):
-                world.private.pop(pid, None)
+                world.private_gone(pid)
             case UsageReport(rows=rows):
                 now = world.clock()
                 for row in rows:
@@ -355,6 +369,18 @@ class Control:
                 log.log(level, "PID %d: %s", client.pid, text)
             case _:
                 log.warning("PID %d: %s out of place", client.pid, type(message).__name__)
+
+    def _private_file(self, client: Client, message: PrivateFile) -> None:
+        """A name beyond its owner's share is not shown; the file is there nevertheless."""
+        world = self.world
+        names = world.private.get(message.pid)
+        if names is None:
+            owner = world.owner(message.pid) or 0
+            names = world.private[message.pid] = PrivateNames(client.pid, owner, world.shown_files, client.lives)
+        try:
+            names.set(message.name, message.fd)
+        except OSError as error:
+            log.warning("PID %d: %s", message.pid, error.strerror)
 
     async def _open_channel(self, message: OpenChannel, connection: Connection) -> None:
         with contextlib.suppress(ConnectionError):  # the tracer ended while we asked
@@ -390,6 +416,25 @@ class Control:
                 self.spawner.spawn(AdoptTracer([state.pid for state in states], tracer.uid, states, self.socket_path))
             except ConnectionError:
                 log.error("no fork server: %d programs stay without a tracer", len(states))
+
+
+async def _silent(sock: trio.socket.SocketType, until: trio.Event) -> bool:
+    """Wait for ``until``; False when the other side ends, or speaks out of turn, before."""
+    spoken = False
+
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            nonlocal spoken
+            with contextlib.suppress(OSError):
+                await sock.recv(1)
+            spoken = True
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(listen)
+        await until.wait()
+        nursery.cancel_scope.cancel()
+    return not spoken
 
 
 T = TypeVar("T")

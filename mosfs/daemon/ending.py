@@ -6,6 +6,7 @@ import logging
 
 import trio
 
+from mosfs.daemon.tasks import survived
 from mosfs.procfs.node import bring_programs_home, programs_away, send_guests_out
 from mosfs.procfs.world import World
 
@@ -22,8 +23,9 @@ async def end_when_asked(world: World, scope: trio.CancelScope) -> None:
     await asked.wait()
     log.info("shutting down: %d guests leave, %d programs come home", len(world.guests), programs_away(world))
     while world.guests or programs_away(world):
-        send_guests_out(world)
-        bring_programs_home(world)
+        with survived("a round of the shutdown"):
+            send_guests_out(world)
+            bring_programs_home(world)
         await trio.sleep(AGAIN)
     log.info("shut down")
     scope.cancel()

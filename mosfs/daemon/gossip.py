@@ -19,6 +19,7 @@ from mosfs.balance import ages
 from mosfs.balance.exchange import Exchange, Outgoing
 from mosfs.balance.gossip import Entry, Gossip
 from mosfs.daemon.lifecycle import StartError
+from mosfs.daemon.tasks import survived
 from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.procfs.world import Node, World
 from mosfs.wire.datagram import MAX_DATAGRAM, BadDatagram, Fault, pack_facts, unpack_facts
@@ -150,8 +151,9 @@ class Service:
         random = self.exchange.gossip.random
         await trio.sleep(random.random() * STEP)  # nodes that start together shall not speak together
         while True:
-            self._refresh()
-            await self._send(sock, self.exchange.step(milliseconds()))
+            with survived("a step of gossip"):
+                self._refresh()
+                await self._send(sock, self.exchange.step(milliseconds()))
             await trio.sleep(STEP)
 
     def _refresh(self) -> None:
@@ -165,13 +167,17 @@ class Service:
             except OSError as error:
                 log.debug("receiving: %s", error)
                 continue
-            source = self.world.map.canonical(address[0])
-            try:
-                answers = self.exchange.receive(milliseconds(), as_unsigned(source), data)
-            except BadDatagram as error:
-                self._complain(source, error.fault)
-            else:
-                await self._send(sock, answers)
+            with survived("a datagram"):
+                await self._received(sock, address[0], data)
+
+    async def _received(self, sock: trio.socket.SocketType, address: str, data: bytes) -> None:
+        source = self.world.map.canonical(address)
+        try:
+            answers = self.exchange.receive(milliseconds(), as_unsigned(source), data)
+        except BadDatagram as error:
+            self._complain(source, error.fault)
+        else:
+            await self._send(sock, answers)
 
     async def _send(self, sock: trio.socket.SocketType, outgoing: Iterable[Outgoing]) -> None:
         for number, data in outgoing:

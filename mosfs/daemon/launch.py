@@ -12,7 +12,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.procfs.world import NotInMap, World
 from mosfs.ptf import directories
-from mosfs.wire.messages import Settings, Start
+from mosfs.wire.messages import Settings, Start, checked
 
 OK = b"OK"
 
@@ -22,13 +22,15 @@ NATIVE = b"NATIVE"
 #: Seconds that a host name may take to resolve.
 RESOLVE_TIMEOUT = 5.0
 
-#: Key of the request -> field of `Settings`.
-_SETTINGS = {
-    "unsupported": "unsupported", "lock": "lock", "freezable": "freezable", "needmem": "needmem", "cpujob": "cpujob",
-    "decay": "decay",
-}
+#: Keys of the request that are integers of `Settings`; their ranges are that message's.
+_SETTINGS = frozenset({"unsupported", "lock", "freezable", "needmem", "cpujob", "decay"})
+#: More digits are no number that we know.
+MAX_DIGITS = 10
 _HOME = ("", "home", "0")
 BEST = "best"
+
+TOO_MANY = "mosd is busy with too many requests of yours: try again later"
+TOO_MANY_WAIT = "too many of your programs wait for memory already: try again later"
 
 #: A node as the user typed it to its IP, or None; may wait for a name server.
 Resolve = Callable[[str], str | None]
@@ -61,15 +63,28 @@ def parse(data: bytes) -> Request | None:
     if verb != RUN:
         return None
     try:
-        pairs = dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair)
-        node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), int(pairs.pop("trace", "-1"))
-        private = pairs.pop("private", "")
-        if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
-            raise Refused(reason)
-        settings = replace(Settings(private=private), **{_SETTINGS[key]: int(value) for key, value in pairs.items()})
-    except (KeyError, ValueError):
+        return _parse(dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair))
+    except ValueError:
         raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
+
+
+def _parse(pairs: dict[str, str]) -> Request:
+    """ValueError for keys, numbers and names that no mosrun sends."""
+    node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), _integer(pairs.pop("trace", "-1"))
+    private = pairs.pop("private", "")
+    if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
+        raise Refused(reason)
+    if not pairs.keys() <= _SETTINGS:
+        raise ValueError("unknown key")
+    settings = checked(replace(Settings(private=private), **{key: _integer(value) for key, value in pairs.items()}))
+    checked(Start(shown=node, trace=trace))
     return Request(False, settings, node, force == "1", trace)
+
+
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("not a number of ours")
+    return int(text)
 
 
 def must_wait(world: World, request: Request) -> bool:

@@ -19,12 +19,13 @@ import math
 import os
 import signal
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import trio
 
 from mosfs.daemon.connection import Connection
+from mosfs.daemon.room import FIRST_PAUSE, LAST_PAUSE, Room, Watchers
 from mosfs.daemon.tasks import guarded
 from mosfs.mbox.body import Body
 from mosfs.mbox.filters import EVERYTHING, unpack, unpack_stored
@@ -58,7 +59,6 @@ Request = Asking | MailReturned
 #: Seconds that a message may look for a mailbox that is on its way.
 PATIENCE = 15.0
 OUTSIDER_PATIENCE = 5.0  #: of somebody who writes to a file of mbox/
-FIRST_PAUSE, LAST_PAUSE = 0.001, 0.02
 #: So many messages in a row from where a mailbox is read, and it is left there; after it was needed here, so many more.
 NEAR, AFTER_RECALL = 4, 64
 #: Seconds for a desk to give one back; a sender is told then that there is no room, and waits as for that.
@@ -83,10 +83,11 @@ class Way(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A mailbox that another node has asked for; kept until it says that all of it has arrived."""
+    """A mailbox that another node has asked for; kept until it says that all of it has arrived. ``to``: that node's IP."""
 
     box: Mailbox
     serial: int
+    to: str
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +105,8 @@ class Office:
 
     ``lines``: where a waiting program's MailWake goes. ``readers`` wait for a message, ``writers`` for room in a mailbox here.
     ``out``: mailboxes of `boxes` that a desk has (`mbox.left`); whoever needs one awaits `back` first. ``near``: how many messages
-    in a row have come from the connection that reads (``takers``).
+    in a row have come from the connection that reads (``takers``). ``claimants``: the nodes that have the locks of ``claims``.
+    ``crowded``: mailboxes whose senders wait because all those of its user have too much in them.
     """
 
     world: World
@@ -119,12 +121,20 @@ class Office:
     near: dict[Key, int] = field(default_factory=dict)
     takers: dict[Key, Connection] = field(default_factory=dict)
     claims: dict[int, trio.Lock] = field(default_factory=dict)
+    claimants: dict[int, str] = field(default_factory=dict)
     known: dict[Key, str] = field(default_factory=dict)
     way: Way | None = None
+    room: Room = field(init=False)
+    watchers: Watchers = field(init=False)
+    crowded: set[Key] = field(default_factory=set)
     _ensuring: dict[Key, trio.Lock] = field(default_factory=dict)
     _names: itertools.count[int] = field(default_factory=itertools.count)
     _serials: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _prefix: bytes = field(default_factory=lambda: os.urandom(8))
+
+    def __post_init__(self) -> None:
+        self.room = Room(self.boxes, self.world.clock)
+        self.watchers = Watchers(self._probe_afar, self._wake)
 
     @property
     def me(self) -> int:
@@ -188,7 +198,7 @@ class Office:
 
     def _returned(self, connection: Connection, message: MailReturned, beside: int) -> None:
         key = (message.home, message.pid)
-        body = Body(message.data) if beside < 0 else Body.received(beside, message.size)
+        body = _body(message, beside)
         out, box = self.out.get(key), self.boxes.get(key)
         if out is None or out.connection is not connection or box is None:  # it was given up meanwhile
             body.close()
@@ -196,6 +206,7 @@ class Office:
             home, pid, location, start = message.whose
             box.queue.append(Message(home, pid, location, body, start))
             box.size += len(body)
+            self.room.add(box.uid, len(body))
         else:
             box.ended = message.ended
             if out.recalled:
@@ -226,6 +237,8 @@ class Office:
 
     def _open(self, key: Key, box: Mailbox | None, message: MailOpen) -> int:
         if box is None:
+            if not self.room.may_open(message.uid):
+                return -errno.EMFILE
             self.boxes[key] = Mailbox(*key, message.uid, message.gid, Flag(max(message.flags, 0)))
         elif message.flags >= 0:
             box.reopen(Flag(message.flags))
@@ -295,7 +308,14 @@ class Office:
         """To a mailbox that is not here, or of which we do not know."""
         sender, to = _sender(message, self.me), (message.to_home, message.to_pid)
         key = (sender.home, sender.pid)
-        result = await self.send(sender, to, self.name(), message.size, body, late=message.late)
+        if not message.late and not self.room.under_way.may(sender.uid, message.size):
+            result = errno.EAGAIN
+        else:
+            self.room.under_way.held[sender.uid] += message.size
+            try:
+                result = await self.send(sender, to, self.name(), message.size, body, late=message.late)
+            finally:
+                self.room.under_way.give(sender.uid, message.size)
         accepted = not result or (message.late and result == errno.EAGAIN)
         if to not in self.boxes or not accepted:
             body.close()
@@ -304,18 +324,15 @@ class Office:
             return
         if result == errno.EAGAIN:
             self.lines[key] = connection
-            self.nursery.start_soon(guarded, self._watch, sender, to, message.size)
+            if self.watchers.add(sender, to, message.size):
+                self.nursery.start_soon(guarded, self.watchers.watch, to)
         _post(connection, MailAnswer(message.req, -result, wait=result == errno.EAGAIN))
 
-    async def _watch(self, sender: Sender, to: Key, size: int) -> None:
-        """Until the receiver has room, or is no more: then the sender tries again."""
-        pause = FIRST_PAUSE
-        result = errno.EAGAIN
-        while result == errno.EAGAIN:
-            await trio.sleep(pause)
-            pause = min(pause * 1.5, LAST_PAUSE)
-            result = await self.send(sender, to, b"", size, None)
-        self._wake((sender.home, sender.pid))
+    async def _probe_afar(self, sender: Sender, to: Key, size: int) -> int:
+        """Whether a sender who waits would not wait again: 0, EAGAIN, or that the receiver is no more."""
+        if not self.room.under_way.may(sender.uid, size):
+            return errno.EAGAIN
+        return await self.send(sender, to, b"", size, None)
 
     # ------------------------------------------------------------------ delivering
 
@@ -333,9 +350,12 @@ class Office:
             return 0
         if box.refuses(sender):
             return errno.EACCES
-        if not late and not box.has_room(len(body)):
+        if late and box.overflows(len(body)):
+            return errno.ENOBUFS
+        if not late and not self._fits(box, len(body)):
             return errno.EAGAIN
         box.put(sender, name, body)
+        self.room.add(box.uid, len(body))
         key = (box.home, box.pid)
         self.near[key] = min(self.near.get(key, 0), 0)
         if key in self.readers:
@@ -347,7 +367,15 @@ class Office:
 
     def probe(self, box: Mailbox, sender: Sender, size: int) -> int:
         """Would a message be accepted now?"""
-        return errno.EACCES if box.refuses(sender) else 0 if box.has_room(size) else errno.EAGAIN
+        return errno.EACCES if box.refuses(sender) else 0 if self._fits(box, size) else errno.EAGAIN
+
+    def _fits(self, box: Mailbox, size: int) -> bool:
+        if not box.has_room(size):
+            return False
+        if self.room.fits(box.uid, size):
+            return True
+        self.crowded.add((box.home, box.pid))
+        return False
 
     async def send(self, sender: Sender, to: Key, name: bytes, size: int, body: Body | None, *, late: bool = False) -> int:
         """Wherever the mailbox is; 0 or an errno value. ``body`` None: would it be accepted?"""
@@ -414,8 +442,10 @@ class Office:
 
     def _room(self, key: Key) -> None:
         """Something was taken out: local senders may try again."""
-        for sender in self.writers.pop(key, ()):
-            self._wake(sender)
+        crowded, self.crowded = self.crowded, set()
+        for full in {key, *crowded}:
+            for sender in self.writers.pop(full, ()):
+                self._wake(sender)
 
     def _sigio(self, key: Key) -> None:
         if key[0] == self.me:
@@ -424,10 +454,16 @@ class Office:
             self.nursery.start_soon(guarded, self.way.signal, from_unsigned(key[0]), key[1])
 
     def signal(self, pid: int) -> None:
-        """SIGIO for a home program."""
-        if pid in self.world.programs:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGIO)
+        """SIGIO for a home program: for the process that our tracer holds, and no other that got its number."""
+        if pid not in self.world.programs:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                if self.world.traced(pid):
+                    signal.pidfd_send_signal(pidfd, signal.SIGIO)
+            finally:
+                os.close(pidfd)
 
     # ------------------------------------------------------------------ for the tree (`procfs.letters.Letters`)
 
@@ -475,6 +511,7 @@ class Office:
     def accept(self, key: Key, box: Mailbox) -> None:
         """It came from another node."""
         self.boxes[key] = box
+        self.room.add(box.uid, box.size)
         if (old := self.leaving.pop(key, None)) is not None:
             _destroy(old.box)
         if key[0] == self.me:
@@ -496,14 +533,16 @@ class Office:
         if node and node != self.world.ip and (self.me, pid) not in self.boxes:
             self.at.setdefault(pid, node)
 
-    def give_away(self, key: Key) -> Given | None:
-        """For another node; asked again until it is acknowledged, the same is given again."""
+    def give_away(self, key: Key, to: str) -> Given | None:
+        """For the node ``to``; asked again until it is acknowledged, the same is given again."""
         box = self.boxes.pop(key, None)
         if box is not None:
             box.settle(0)
-            self.leaving[key] = Given(box, next(self._serials))
+            self.leaving[key] = Given(box, next(self._serials), to)
             self.readers.discard(key)
             self._room(key)
+        elif key in self.leaving:
+            self.leaving[key] = replace(self.leaving[key], to=to)
         return self.leaving.get(key)
 
     def given(self, key: Key, serial: int) -> None:
@@ -549,8 +588,17 @@ def _sender(message: MailPut, location: int) -> Sender:
     return Sender(message.home, message.pid, message.uid, message.gid, location)
 
 
-def _body(message: MailPut, beside: int) -> Body:
-    return Body(message.data) if beside < 0 else Body.received(beside, message.size)
+def _body(message: MailPut | MailReturned, beside: int) -> Body:
+    """ValueError, and nothing stays open, when it is not as long as the message says."""
+    if beside < 0:
+        if len(message.data) != message.size:
+            raise ValueError("the message is not as long as it says")
+        return Body(message.data)
+    try:
+        return Body.received(beside, message.size)
+    except ValueError:
+        os.close(beside)
+        raise
 
 
 def _hand_over(connection: Connection, answer: MailAnswer, taken: Taken, *, peeked: bool) -> None:

@@ -15,22 +15,32 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Annotated
 
 import msgspec
 import trio
+from msgspec import Meta
 
 from mosfs.daemon.office import ELSEWHERE, Key, Office
+from mosfs.daemon.room import LAST_PAUSE
 from mosfs.mbox.body import INLINE, Body
-from mosfs.mbox.filters import MAX_MESSAGE, unpack_stored
-from mosfs.mbox.model import Flag, Mailbox, Message, Sender
+from mosfs.mbox.filters import MAX_MESSAGE, MAX_STORED, SIZE, unpack_stored
+from mosfs.mbox.model import ALL_FLAGS, MAX_LATEST, MOST_BYTES, MOST_UNREAD, Flag, Mailbox, Message, Sender
+from mosfs.mbox.stream import MOST_LATE
 from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.wire import links
 from mosfs.wire.links import AuthenticationViolation, LinkError
 from mosfs.wire.messages import (
+    Address,
+    Id,
+    Mail,
+    MailName,
     Msg,
     PeerHello,
+    Pid,
     PostAnswer,
     PostClaim,
+    PostClaimant,
     PostClaimed,
     PostDeliver,
     PostFetch,
@@ -50,19 +60,25 @@ CHUNK = 256 * 1024
 KEPT = 8
 #: Attempts to bring a mailbox here, and seconds before the second; each pause is twice the one before.
 TRIES, FIRST_RETRY = 5, 0.05
+#: Bytes of a BoxState: more than the longest lists take.
+MAX_STATE = 4 << 20
+#: Seconds that a node which claims a mailbox may take to bring it to itself.
+CLAIM_TIMEOUT = 60.0
+#: Looks, `LAST_PAUSE` apart, until a program must be known to be where its node says: five seconds.
+LOOKS = 250
 _LOST = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, LinkError)
 
 
 class BoxState(msgspec.Struct, array_like=True):
     """A mailbox on its way. ``messages``: home, pid, location, length, bytes already read of each; the bodies follow in order."""
 
-    uid: int
-    gid: int
-    flags: int
+    uid: Id
+    gid: Id
+    flags: Annotated[int, Meta(ge=0, le=int(ALL_FLAGS))]
     ended: bool
-    stored: bytes
-    latest: list[tuple[int, int, bytes]]
-    messages: list[tuple[int, int, int, int, int]]
+    stored: Annotated[bytes, Meta(max_length=MAX_STORED * SIZE)]
+    latest: Annotated[list[tuple[Address, Pid, MailName]], Meta(max_length=MAX_LATEST)]
+    messages: Annotated[list[tuple[Address, Pid, Address, Mail, Mail]], Meta(max_length=MOST_UNREAD)]
 
 
 def pack(box: Mailbox) -> bytes:
@@ -145,6 +161,10 @@ class Post:
     async def drop(self, node: str, key: Key, serial: int = 0) -> None:
         await self._ask(node, PostFetched(*key, serial))
 
+    async def claimant(self, key: Key) -> str:
+        """The node that claims the mailbox just now, as its home-node says."""
+        return (await self._ask(from_unsigned(key[0]), PostClaimant(key[1]))).node
+
     async def signal(self, node: str, pid: int) -> None:
         await self._ask(node, PostSignal(pid))
 
@@ -217,26 +237,57 @@ class Post:
         except LinkError as error:
             log.info("post from %s: %s", sock.getpeername()[0], error.reason)
             return
-        claimed: trio.Lock | None = None
         try:
             while (message := await link.receive()) is not None:
                 if isinstance(message, PostClaim):
-                    if claimed is None:
-                        claimed = self.office.claims.setdefault(message.pid, trio.Lock())
-                        await claimed.acquire()
-                    await link.send(self._holder(message.pid))
-                elif isinstance(message, PostClaimed) and claimed is not None:
-                    self._claimed(message, link.ip)
-                    claimed.release()
-                    claimed = None
-                    await link.send(PostAnswer())
+                    with trio.fail_after(CLAIM_TIMEOUT):
+                        await self._claiming(link, message.pid)
                 else:
                     await self._serve(link, message)
         finally:
-            if claimed is not None:
-                claimed.release()
             with trio.CancelScope(shield=True):
                 await link.close()
+
+    async def _claiming(self, link: SealedLink, pid: int) -> None:
+        """From PostClaim to PostClaimed; only the node where our program is may have its mailbox, and one at a time."""
+        office = self.office
+        if not await self._is_there(pid, link.ip):
+            await link.send(PostAnswer(errno.EACCES))
+            message = await link.receive()
+            if isinstance(message, PostClaimed):
+                await link.send(PostAnswer())
+            return
+        async with office.claims.setdefault(pid, trio.Lock()):
+            office.claimants[pid] = link.ip
+            try:
+                await link.send(self._holder(pid))
+                message = await link.receive()
+                if not isinstance(message, PostClaimed) or message.pid != pid:
+                    raise LinkError(f"{type(message).__name__} instead of PostClaimed")
+                self._claimed(message, link.ip)
+            finally:
+                del office.claimants[pid]
+        await link.send(PostAnswer())
+
+    async def _is_there(self, pid: int, node: str) -> bool:
+        """Is our program ``pid`` at ``node``? Its tracer may be about to tell."""
+        for _ in range(LOOKS):
+            program = self.office.world.programs.get(pid)
+            if program is None or program.state.where == node:
+                return program is not None
+            await trio.sleep(LAST_PAUSE)
+        return False
+
+    async def _may_fetch(self, key: Key, node: str) -> bool:
+        """The home-node of a mailbox may have it, and the node that claims it there."""
+        if key[0] == self.office.me:
+            return self.office.claimants.get(key[1]) == node
+        return from_unsigned(key[0]) == node or await self.claimant(key) == node
+
+    def _may_forget(self, key: Key, serial: int, node: str) -> bool:
+        """The home-node may say that a mailbox is no more, and the node which got it that it has arrived."""
+        given = self.office.leaving.get(key)
+        return from_unsigned(key[0]) == node or (serial > 0 and (given is None or given.to == node))
 
     def _holder(self, pid: int) -> PostAnswer:
         try:
@@ -259,26 +310,36 @@ class Post:
                 await link.send(PostAnswer(await self._delivered(link, message)))
             case PostWhere(pid=pid):
                 await link.send(self._holder(pid))
+            case PostClaimant(pid=pid):
+                await link.send(PostAnswer(node=office.claimants.get(pid, "")))
             case PostFetch(home=home, pid=pid):
+                if not await self._may_fetch((home, pid), link.ip):
+                    log.warning("%s may not have the mailbox of PID %d of %s", link.ip, pid, from_unsigned(home))
+                    await link.send(PostAnswer(errno.EACCES))
+                    return
                 await office.back((home, pid))
-                given = office.give_away((home, pid))
+                given = office.give_away((home, pid), link.ip)
                 if given is None:
                     await link.send(PostAnswer(errno.ESRCH))
                 else:
                     await link.send(PostAnswer(serial=given.serial))
                     await _send_box(link, given.box)
             case PostFetched(home=home, pid=pid, serial=serial):
-                office.given((home, pid), serial)
-                await link.send(PostAnswer())
-            case PostSignal(pid=pid):
-                office.signal(pid)
+                if self._may_forget((home, pid), serial, link.ip):
+                    office.given((home, pid), serial)
+                    await link.send(PostAnswer())
+                else:
+                    await link.send(PostAnswer(errno.EACCES))
+            case PostSignal(pid=pid):  # the node that has the mailbox, or is just getting it
+                if link.ip in (office.at.get(pid), office.claimants.get(pid)):
+                    office.signal(pid)
                 await link.send(PostAnswer())
             case _:
                 raise LinkError(f"{type(message).__name__} out of place")
 
     async def _delivered(self, link: SealedLink, message: PostDeliver) -> int:
-        if not 0 <= message.size <= MAX_MESSAGE:
-            raise LinkError("message too long")
+        if message.late and message.size > MOST_LATE:
+            raise LinkError("a late message is too long")
         body = None if message.probe else await _receive_body(link, message.size)
         key = (message.to_home, message.to_pid)
         sender = Sender(message.home, message.pid, message.uid, message.gid, as_unsigned(link.ip))
@@ -371,6 +432,8 @@ async def _send_box(link: SealedLink, box: Mailbox) -> None:
 async def _receive(link: SealedLink, key: Key) -> Mailbox:
     with trio.fail_after(ANSWER_TIMEOUT):
         size = int.from_bytes(await link.receive_raw(4), "big")
+        if size > MAX_STATE:
+            raise LinkError("bad mailbox: too long")
         try:
             state = msgspec.msgpack.decode(await link.receive_raw(size), type=BoxState)
             stored = unpack_stored(state.stored)
@@ -380,9 +443,9 @@ async def _receive(link: SealedLink, key: Key) -> Mailbox:
     box.latest = {(home, pid): name for home, pid, name in state.latest}
     lengths = [length for _, _, _, length, _ in state.messages]
     # together they may be more than a mailbox has room for: late ones, and what was lent and has come back
-    if not all(0 <= length <= MAX_MESSAGE for length in lengths):
-        raise LinkError("bad mailbox")
     box.size = sum(lengths)
+    if box.size > MOST_BYTES + MAX_MESSAGE:
+        raise LinkError("bad mailbox: too big")
     try:
         for first, end in groups(lengths):
             if lengths[first] > INLINE:

@@ -20,6 +20,7 @@ from mosfs.cluster import log as node_log
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import Cluster, load
 from mosfs.cluster.paths import NodePaths
+from mosfs.daemon.tasks import survived
 from mosfs.procfs.node import bring_programs_home, misplaced, send_guests_out
 from mosfs.procfs.world import World
 
@@ -101,10 +102,11 @@ class Reload:
             nursery.start_soon(self._tick, send)
             nursery.start_soon(self._clear)
             async for mosix_map in receive:
-                if mosix_map is not None:
-                    await self._read(mosix_map)
-                elif signature(self.paths, self.mosix_map) != self._known:
-                    await self._read(self.mosix_map)
+                with survived("reading the configuration"):
+                    if mosix_map is not None:
+                        await self._read(mosix_map)
+                    elif signature(self.paths, self.mosix_map) != self._known:
+                        await self._read(self.mosix_map)
 
     async def _tick(self, look: trio.MemorySendChannel[str | None]) -> None:
         with trio.open_signal_receiver(signal.SIGHUP) as hangups:
@@ -123,13 +125,14 @@ class Reload:
             new = await trio.to_thread.run_sync(read, self.paths, mosix_map)
             if new.cluster.my_ip != self.world.ip:
                 raise ConfigError(self.paths.mosip, "our address cannot change while mosd runs", value=new.cluster.my_ip)
-        except ConfigError as error:
+        except (ConfigError, OSError, ValueError) as error:
             log.error("the configuration stays as it was: %s", error)
             self.world.reloaded = str(error)
             if mosix_map == self.mosix_map:
                 self._known = known  # one complaint is enough
             return
         self.mosix_map, self._known = mosix_map, known
+        self.world.reloaded = "failed: see the log of mosd"  # unless it does not
         await self.apply(new)
         self.current = new
         self.world.reloaded = "ok"
@@ -138,7 +141,10 @@ class Reload:
     async def _clear(self) -> None:
         """What is where the map does not allow it any more comes home or is sent away. Asked again: some are busy."""
         while True:
-            programs, guests = misplaced(self.world)
-            bring_programs_home(self.world, programs)
-            send_guests_out(self.world, guests)
-            await trio.sleep(AGAIN if programs or guests else PERIOD)
+            waiting = False
+            with survived("clearing the map"):
+                programs, guests = misplaced(self.world)
+                waiting = bool(programs or guests)
+                bring_programs_home(self.world, programs)
+                send_guests_out(self.world, guests)
+            await trio.sleep(AGAIN if waiting else PERIOD)

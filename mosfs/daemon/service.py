@@ -39,12 +39,13 @@ from mosfs.daemon.peers import Peers
 from mosfs.daemon.post import Post
 from mosfs.daemon.reload import Configuration, Reload
 from mosfs.daemon.spawner import Engine, Spawner
-from mosfs.daemon.tasks import guarded
+from mosfs.daemon.tasks import guarded, kept, survived
 from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
 from mosfs.procfs.tree import Tree
 from mosfs.procfs.world import World
 from mosfs.wire import links
+from mosfs.wire.limits import TREE_TASKS
 from mosfs.wire.links import TLS_FIRST
 from mosfs.wire.messages import WIRE_VERSION, Config, PeerHello, PeerStatus
 from mosfs.wire.security import identity
@@ -171,23 +172,27 @@ async def _node(
                 information.follow(ranges_of(new))
                 control.reconfigure()
 
+            def keep(work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+                nursery.start_soon(kept, work, *arguments, name=work)
+
             reloading = Reload(world, options.paths, configuration, apply)
-            nursery.start_soon(balancer.run)
-            nursery.start_soon(accept, control_socket, control.client)
-            nursery.start_soon(accept, port, by_first_byte(peers.accept, channels.incoming))
-            nursery.start_soon(accept, post_port, post.incoming)
-            nursery.start_soon(keep_publishing, world, probe)
+            keep(balancer.run)
+            keep(accept, control_socket, control.client)
+            keep(accept, port, by_first_byte(peers.accept, channels.incoming))
+            keep(accept, post_port, post.incoming)
+            keep(keep_publishing, world, probe)
+            keep(control.queue.run)
             nursery.start_soon(serve_files, scope)
-            nursery.start_soon(end_when_asked, world, scope)
-            nursery.start_soon(information.run, datagrams)
-            nursery.start_soon(reloading.run)
+            keep(end_when_asked, world, scope)
+            keep(information.run, datagrams)
+            keep(reloading.run)
             log.info("node %s is up, PID %d", world.ip, world.pid)
             report("")
 
 
 async def serve_files(scope: trio.CancelScope) -> None:
     """Answer FUSE requests; when somebody unmounts us, mosd ends."""
-    await pyfuse3.main()
+    await pyfuse3.main(max_tasks=TREE_TASKS)
     log.error("the mount is gone: ending")
     scope.cancel()
 
@@ -221,8 +226,10 @@ async def keep_publishing(world: World, probe: Probe) -> None:
     while True:
         for _ in range(SAMPLES):
             await trio.sleep(STATUS_PERIOD / SAMPLES)
-            probe.sample()
-        publish(world, probe)
+            with survived("a look at the load"):
+                probe.sample()
+        with survived("a look at this node"):
+            publish(world, probe)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """FUSE requests to the tree: inode numbers, open files, rights.
 
 The kernel checks nothing for us (no ``default_permissions``): a program's folder is for its owner and root, and who
-counts as root is our own rule. Every handler asks `Tree.check` with the caller's uid.
+counts as root is our own rule. Every handler asks `Tree.check` with the caller's uid. What a handler raises is its
+reply (`fuse.edge`), and who waits in one for another process or node is counted: nobody may have all of them wait.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Protocol
@@ -19,13 +19,16 @@ import pyfuse3
 import trio
 
 from mosfs.fuse import private
+from mosfs.fuse.edge import answered
 from mosfs.fuse.private import PrivateTree
 from mosfs.procfs import letters
 from mosfs.procfs.tree import SELF, SELF_LINK, Folder, Place, Tree
+from mosfs.wire.limits import OPEN_FILES, REQUESTS, Shares
 
 #: Seconds that a tracer may take to tell of a process that it traces.
 INTRODUCTION_TIMEOUT = 0.2
 _ACCESS_OF_FLAGS = {os.O_RDONLY: os.R_OK, os.O_WRONLY: os.W_OK, os.O_RDWR: os.R_OK | os.W_OK}
+_EITHER = os.R_OK | os.W_OK  #: of the access mode 3, which open(2) calls special
 
 
 class Caller(Protocol):
@@ -37,15 +40,6 @@ class Caller(Protocol):
     def gid(self) -> int: ...
     @property
     def pid(self) -> int: ...
-
-
-@contextmanager
-def errors() -> Iterator[None]:
-    """OSError becomes the reply's errno."""
-    try:
-        yield
-    except OSError as error:
-        raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
 
 
 @dataclass(slots=True)
@@ -60,19 +54,39 @@ class OpenFile:
     writer: tuple[int, int, int] = (-1, -1, 0)  # uid, gid and PID of whoever opened it
 
 
+#: What an open file or folder is: a control file, a listing (int: inode of a private file), or our descriptor of a private file.
+Opened = OpenFile | list[tuple[str, Place | int]] | int
+
+
 @dataclass(slots=True)
 class Handles:
-    """Numbers of open files and directories."""
+    """Open files and folders by number, and whose they are."""
 
-    open: dict[int, OpenFile] = field(default_factory=dict)
-    listings: dict[int, list[tuple[str, Place | int]]] = field(default_factory=dict)  # int: inode of a private file
-    private: dict[int, int] = field(default_factory=dict)  # open private files: our descriptors
+    shares: Shares
+    open: dict[int, Opened] = field(default_factory=dict)
+    _owners: dict[int, int] = field(default_factory=dict)
     _next: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def number(self) -> int:
-        return next(self._next)
+    def add(self, uid: int, opened: Opened) -> int:
+        """Its number; OSError EMFILE, and a descriptor is closed, when ``uid`` has too many."""
+        try:
+            self.shares.take(uid)
+        except OSError:
+            if isinstance(opened, int):
+                os.close(opened)
+            raise
+        number = next(self._next)
+        self.open[number], self._owners[number] = opened, uid
+        return number
+
+    def drop(self, number: int) -> None:
+        opened = self.open.pop(number)
+        self.shares.give(self._owners.pop(number))
+        if isinstance(opened, int):
+            os.close(opened)
 
 
+@answered
 class Operations(pyfuse3.Operations):
     """The handlers. ``tree`` answers, this class translates."""
 
@@ -84,7 +98,8 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.tree = tree
         self.private = PrivateTree(tree.world, tree.admin)
-        self.handles = Handles()
+        self.handles = Handles(Shares(OPEN_FILES, tree.admin))
+        self.waiting = Shares(REQUESTS, tree.admin)
         self._started_ns = time.time_ns()
 
     def _attributes(self, place: Place | int) -> pyfuse3.EntryAttributes:
@@ -106,28 +121,28 @@ class Operations(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: pyfuse3.InodeT, name: pyfuse3.FileNameT, ctx: Caller
     ) -> pyfuse3.EntryAttributes:
-        with errors():
-            if self.private.owns(parent_inode):
-                return self.private.attributes(self.private.lookup(self.private.node(parent_inode), os.fsdecode(name), ctx.uid))
-            if parent_inode == pyfuse3.ROOT_INODE and os.fsdecode(name) == private.NAME:
-                return self.private.attributes(private.ROOT)
-            folder, word = Place.of(parent_inode), os.fsdecode(name)
-            if folder.folder is Folder.ROOT and word == SELF:
-                await self._introduced(ctx.pid)
-            elif folder.folder in (Folder.PROC, Folder.HOME) and word.isdecimal():
-                await self._introduced(int(word))
-            return self._attributes(self.tree.lookup(folder, word, ctx.uid, ctx.pid))
+        if self.private.owns(parent_inode):
+            return self.private.attributes(self.private.lookup(self.private.node(parent_inode), os.fsdecode(name), ctx.uid))
+        if parent_inode == pyfuse3.ROOT_INODE and os.fsdecode(name) == private.NAME:
+            return self.private.attributes(private.ROOT)
+        folder, word = Place.of(parent_inode), os.fsdecode(name)
+        if folder.folder is Folder.ROOT and word == SELF:
+            await self._introduced(ctx.pid, ctx.uid)
+        elif folder.folder in (Folder.PROC, Folder.HOME) and word.isdecimal():
+            await self._introduced(int(word), ctx.uid)
+        return self._attributes(self.tree.lookup(folder, word, ctx.uid, ctx.pid))
 
-    async def _introduced(self, pid: int) -> None:
-        """Tracers tell of a new process some milliseconds after its birth: wait for that, if ``pid`` may be one."""
+    async def _introduced(self, pid: int, uid: int) -> None:
+        """Tracers tell of a new process some milliseconds after its birth: ``uid`` waits for that, if ``pid`` may be one."""
         world = self.tree.world
-        with trio.move_on_after(INTRODUCTION_TIMEOUT):
+        if pid in world.programs or not world.traced(pid) or not self.waiting.may(uid):
+            return
+        with self.waiting.one(uid), trio.move_on_after(INTRODUCTION_TIMEOUT):
             while pid not in world.programs and world.traced(pid):
                 await world.introduced.wait()
 
     async def getattr(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.EntryAttributes:
-        with errors():
-            return self._attributes(inode if self.private.owns(inode) else Place.of(inode))
+        return self._attributes(inode if self.private.owns(inode) else Place.of(inode))
 
     async def setattr(
         self, inode: pyfuse3.InodeT, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
@@ -137,18 +152,16 @@ class Operations(pyfuse3.Operations):
         if self.private.owns(inode):
             raise pyfuse3.FUSEError(errno.EACCES)
         place = Place.of(inode)
-        with errors():
-            if fields.update_mode or fields.update_uid or fields.update_gid:
-                raise PermissionError(errno.EPERM, "")
-            self.tree.check(place, ctx.uid, os.W_OK)
-            return self._attributes(place)
+        if fields.update_mode or fields.update_uid or fields.update_gid:
+            raise PermissionError(errno.EPERM, "")
+        self.tree.check(place, ctx.uid, os.W_OK)
+        return self._attributes(place)
 
     async def readlink(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileNameT:
-        with errors():
-            if self.private.owns(inode) or Place.of(inode) != SELF_LINK:
-                raise OSError(errno.EINVAL, "")
-            await self._introduced(ctx.pid)
-            return pyfuse3.FileNameT(self.tree.link(ctx.pid).encode())
+        if self.private.owns(inode) or Place.of(inode) != SELF_LINK:
+            raise OSError(errno.EINVAL, "")
+        await self._introduced(ctx.pid, ctx.uid)
+        return pyfuse3.FileNameT(self.tree.link(ctx.pid).encode())
 
     async def access(self, inode: pyfuse3.InodeT, mode: pyfuse3.ModeT, ctx: Caller) -> bool:
         try:
@@ -158,60 +171,50 @@ class Operations(pyfuse3.Operations):
                 self.tree.check(Place.of(inode), ctx.uid, mode)
         except PermissionError:
             return False
-        except OSError as error:
-            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
         return True
 
     async def open(self, inode: pyfuse3.InodeT, flags: pyfuse3.FlagT, ctx: Caller) -> pyfuse3.FileInfo:
         if self.private.owns(inode):
-            with errors():
-                number = self.handles.number()
-                self.handles.private[number] = self.private.open(self.private.node(inode), ctx.uid, flags)
+            number = self.handles.add(ctx.uid, self.private.open(self.private.node(inode), ctx.uid, flags))
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), direct_io=True)
         place = Place.of(inode)
-        with errors():
-            self.tree.check(place, ctx.uid, _ACCESS_OF_FLAGS[flags & os.O_ACCMODE])
-            if place.folder is Folder.LETTERS and (office := self.tree.world.letters) is not None and not flags & os.O_ACCMODE:
+        self.tree.check(place, ctx.uid, _ACCESS_OF_FLAGS.get(flags & os.O_ACCMODE, _EITHER))
+        if place.folder is Folder.LETTERS and (office := self.tree.world.letters) is not None and not flags & os.O_ACCMODE:
+            with self.waiting.one(ctx.uid):
                 await office.collect(*letters.unpack(place.key, place.file))
-            number = self.handles.number()
-            self.handles.open[number] = OpenFile(place, self.tree.subject(place), writer=(ctx.uid, ctx.gid, ctx.pid))
+        writer = (ctx.uid, ctx.gid, ctx.pid)
+        number = self.handles.add(ctx.uid, OpenFile(place, self.tree.subject(place), writer=writer))
         # direct_io: the size in stat(2) is 0, and every read shall ask us
         return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), direct_io=True)
 
     async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
-        if fh in self.handles.private:
-            with errors():
-                return os.pread(self.handles.private[fh], size, off)
         file = self.handles.open[fh]
-        with errors():
-            if off == 0:
-                self._same(file)
-                file.text = self.tree.read(file.place) if file.answer is None else file.answer
-            return file.text[off : off + size]
+        if isinstance(file, int):
+            return os.pread(file, size, off)
+        assert isinstance(file, OpenFile)
+        if off == 0:
+            self._same(file)
+            file.text = self.tree.read(file.place) if file.answer is None else file.answer
+        return file.text[off : off + size]
 
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
         file = self.handles.open[fh]
-        with errors():
-            self._same(file)
-            if file.place.folder is Folder.LETTERS and (office := self.tree.world.letters) is not None:
+        assert isinstance(file, OpenFile)
+        self._same(file)
+        if file.place.folder is Folder.LETTERS and (office := self.tree.world.letters) is not None:
+            with self.waiting.one(file.writer[0]):
                 number = await office.post(*file.writer, *letters.unpack(file.place.key, file.place.file), bytes(buf))
-                if number:
-                    raise OSError(number, "")
-            else:
-                file.answer = self.tree.write(file.place, bytes(buf))
+            if number:
+                raise OSError(number, "")
+        else:
+            file.answer = self.tree.write(file.place, bytes(buf))
         return len(buf)
 
     async def release(self, fh: pyfuse3.FileHandleT) -> None:
-        if fh in self.handles.private:
-            os.close(self.handles.private.pop(fh))
-        else:
-            del self.handles.open[fh]
+        self.handles.drop(fh)
 
     async def opendir(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileHandleT:
-        with errors():
-            number = self.handles.number()
-            self.handles.listings[number] = self._listing(inode, ctx)
-        return pyfuse3.FileHandleT(number)
+        return pyfuse3.FileHandleT(self.handles.add(ctx.uid, self._listing(inode, ctx)))
 
     def _listing(self, inode: int, ctx: Caller) -> list[tuple[str, Place | int]]:
         if self.private.owns(inode):
@@ -226,16 +229,18 @@ class Operations(pyfuse3.Operations):
         return listing
 
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        for number, (name, place) in enumerate(self.handles.listings[fh][start_id:], start_id + 1):
+        listing = self.handles.open[fh]
+        assert isinstance(listing, list)
+        for number, (name, place) in enumerate(listing[start_id:], start_id + 1):
             try:
                 attributes = self._attributes(place)
             except FileNotFoundError:  # it ended since the directory was opened
                 continue
-            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name.encode()), attributes, number):
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(os.fsencode(name)), attributes, number):
                 break
 
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:
-        del self.handles.listings[fh]
+        self.handles.drop(fh)
 
     async def statfs(self, ctx: Caller) -> pyfuse3.StatvfsData:
         data = pyfuse3.StatvfsData()

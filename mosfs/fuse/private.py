@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyfuse3
@@ -17,7 +18,7 @@ from mosfs.procfs.world import World
 #: Marks our inode numbers, as `procfs.tree.Folder` marks its own; those are small.
 MARK = 0xF0
 NAME = "ptf"
-#: Nodes remembered before those of processes that are gone are forgotten.
+#: Nodes remembered before those that are gone are forgotten.
 SWEEP = 10_000
 
 #: A process and a path below its folder; (0, b"") is the folder of all.
@@ -38,6 +39,7 @@ class PrivateTree:
     _nodes: dict[int, Node] = field(default_factory=dict)
     _numbers: dict[Node, int] = field(default_factory=dict)
     _next: int = 1
+    _sweep_at: int = SWEEP
 
     @staticmethod
     def owns(inode: int) -> bool:
@@ -48,16 +50,19 @@ class PrivateTree:
             return 1 + MARK
         number = self._numbers.get(node)
         if number is None:
-            if len(self._nodes) >= SWEEP:
+            if len(self._nodes) >= self._sweep_at:
                 self._sweep()
             number, self._next = self._next, self._next + 1
             self._numbers[node], self._nodes[number] = number, node
         return 1 + (MARK | number << 8)
 
     def _sweep(self) -> None:
+        """What stays is in the world: names that a program makes and removes again and again are not."""
+        kept = {(pid, path) for pid, names in self.world.private.items() for path in _with_folders(names.files)}
         for number, node in list(self._nodes.items()):
-            if node[0] not in self.world.private:
+            if node not in kept:
                 del self._nodes[number], self._numbers[node]
+        self._sweep_at = max(SWEEP, 2 * len(self._nodes))
 
     def node(self, inode: int) -> Node:
         number = inode - 1 >> 8
@@ -68,11 +73,10 @@ class PrivateTree:
         return self._nodes[number]
 
     def _owner(self, pid: int) -> int:
-        if program := self.world.programs.get(pid):
-            return program.state.uid
-        if guest := self.world.guests.get(pid):
-            return guest.state.uid
-        raise error(errno.ENOENT)
+        owner = self.world.owner(pid)
+        if owner is None:
+            raise error(errno.ENOENT)
+        return owner
 
     def _behind(self, node: Node) -> str:
         """Where the contents of a file can be opened; "" for a folder, ENOENT for what is not there."""
@@ -107,6 +111,7 @@ class PrivateTree:
         entry.entry_timeout = entry.attr_timeout = 0
         if behind:
             found = os.stat(behind)
+            self._still(node)
             entry.st_mode = pyfuse3.ModeT(stat.S_IFREG | 0o400)
             entry.st_size = found.st_size
             entry.st_atime_ns, entry.st_mtime_ns, entry.st_ctime_ns = found.st_atime_ns, found.st_mtime_ns, found.st_mtime_ns
@@ -145,7 +150,22 @@ class PrivateTree:
         if not behind:
             raise error(errno.EISDIR)
         fd = os.open(behind, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        try:
+            self._still(node)
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise error(errno.ENOENT)
+        except OSError:
             os.close(fd)
-            raise error(errno.ENOENT)
+            raise
         return fd
+
+    def _still(self, node: Node) -> None:
+        """ENOENT when the keeper of a file has ended: what its PID and descriptor led to a moment ago may be anybody's."""
+        names = self.world.private.get(node[0])
+        if names is None or not names.alive():
+            raise error(errno.ENOENT)
+
+
+def _with_folders(paths: Iterable[bytes]) -> set[bytes]:
+    """``paths`` and all folders on the way to them; b"" is the first."""
+    return {b"/".join(parts[:n]) for path in paths for parts in [path.split(b"/")] for n in range(1, len(parts) + 1)}

@@ -13,6 +13,9 @@ from typing import Protocol
 from mosfs.mbox.filters import EVERYTHING, MAX_MESSAGE, Filter
 
 MAX_UNREAD = 10000
+#: Messages that come late are taken without room, up to this; senders whose last message is remembered.
+MOST_UNREAD, MOST_BYTES = 2 * MAX_UNREAD, 4 * MAX_MESSAGE
+MAX_LATEST = 4096
 PEEK = -1  #: count that asks for a message without reading it
 
 
@@ -119,6 +122,10 @@ class Mailbox:
     def has_room(self, size: int) -> bool:
         return len(self.queue) < MAX_UNREAD and self.size + size <= MAX_MESSAGE
 
+    def overflows(self, size: int) -> bool:
+        """Not even a late message is taken."""
+        return len(self.queue) >= MOST_UNREAD or self.size + size > MOST_BYTES
+
     def is_repeated(self, sender: Sender, name: bytes) -> bool:
         """It was accepted before, but the acknowledgement was lost."""
         return self.latest.get((sender.home, sender.pid)) == name
@@ -127,7 +134,11 @@ class Mailbox:
         """Precondition: it is let in and has room."""
         self.queue.append(Message(sender.home, sender.pid, sender.location, body))
         self.size += len(body)
-        self.latest[sender.home, sender.pid] = name
+        who = (sender.home, sender.pid)
+        self.latest.pop(who, None)
+        self.latest[who] = name
+        if len(self.latest) > MAX_LATEST:  # the one that has been silent for longest
+            del self.latest[next(iter(self.latest))]
 
     # ------------------------------------------------------------------ receiving
 

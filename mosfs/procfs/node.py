@@ -17,6 +17,8 @@ from mosfs.procfs.world import Bit, Guest, Node, NotInMap, Program, World, away
 from mosfs.wire.messages import Command, PeerStatus
 
 PAGES_IN_MB = 256
+#: Of the status, what a node itself may say of itself.
+TOLD = Bit.STAY | Bit.LSTAY | Bit.BLOCK
 #: Swap space is counted in tenths of these.
 GIGABYTE = 1024
 
@@ -54,7 +56,7 @@ def bits(world: World, node: Node) -> Bit:
     found = Bit.OURS if world.map.contains(node.ip) else Bit(0)
     if node.status is None:
         return found
-    found |= Bit.KNOWN | Bit(node.status.bits) | Bit.BLOCK * node.status.blocked
+    found |= Bit.KNOWN | Bit(node.status.bits) & TOLD | Bit.BLOCK * node.status.blocked
     if fresh(world, node):
         found |= Bit.FRESH | (Bit(0) if node.status.blocked or Bit.OURS not in found else Bit.WELCOME)
     return found

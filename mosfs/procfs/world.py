@@ -16,6 +16,7 @@ from mosfs.balance.best import Candidate, best_node
 from mosfs.balance.history import History
 from mosfs.procfs.letters import Letters
 from mosfs.procfs.table import BY_NAME, ControlFile, Kind, from_unsigned
+from mosfs.wire.limits import PRIVATE_FILES, Shares
 from mosfs.wire.messages import Command, GuestState, MailHeld, PeerHello, PeerStatus, ProcState, Usage
 
 #: Seconds without a sign of life after which a node counts as dead.
@@ -169,17 +170,29 @@ class Node:
 
 @dataclass(slots=True)
 class PrivateNames:
-    """Private files of a program or guest that are on this node: path to a descriptor of its tracer or host, ``keeper``."""
+    """Private files of a program or guest that are on this node: path to a descriptor of its tracer or host, ``keeper``.
+
+    ``alive``: has the keeper not ended? Behind its PID are other descriptors then, of whoever gets the number.
+    """
 
     keeper: int
+    uid: int
+    shares: Shares
+    alive: Callable[[], bool] = lambda: True
     files: dict[bytes, int] = field(default_factory=dict)
 
     def set(self, name: bytes, fd: int) -> None:
-        """``fd`` -1: there is no such file any more."""
-        if fd < 0:
-            self.files.pop(name, None)
-        else:
+        """``fd`` -1: there is no such file any more. OSError EMFILE: its user has too many."""
+        if fd >= 0:
+            if name not in self.files:
+                self.shares.take(self.uid)
             self.files[name] = fd
+        elif self.files.pop(name, None) is not None:
+            self.shares.give(self.uid)
+
+    def clear(self) -> None:
+        for name in list(self.files):
+            self.set(name, -1)
 
 
 @dataclass(slots=True)
@@ -220,6 +233,7 @@ class World:
     gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
     recent: Callable[[], Iterable[str]] = tuple  #: the nodes of which we know newest
     private: dict[int, PrivateNames] = field(default_factory=dict)
+    shown_files: Shares = field(default_factory=lambda: Shares(PRIVATE_FILES))
 
     @property
     def me(self) -> Node:
@@ -230,6 +244,16 @@ class World:
         self.programs[pid] = program
         self.introduced.set()
         self.introduced = trio.Event()
+
+    def owner(self, pid: int) -> int | None:
+        """The user of a program or guest that is here."""
+        subject = self.programs.get(pid) or self.guests.get(pid)
+        return None if subject is None else subject.state.uid
+
+    def private_gone(self, pid: int) -> None:
+        """The private files of ``pid`` are not here any more."""
+        if (names := self.private.pop(pid, None)) is not None:
+            names.clear()
 
     def counted(self, status: PeerStatus) -> PeerStatus:
         """``status`` with what this world knows better than any probe: the switches, and how many programs are here."""
@@ -292,6 +316,10 @@ class World:
         if chosen is not None and reserve:
             self.reserve(chosen)
         return chosen
+
+    def most_free(self) -> int:
+        """Megabytes that are free on the node where most are, of those that take a program."""
+        return max((node.mem_free for node in self.candidates() if node.open or node.ip == self.ip), default=0)
 
     def candidates(self, within: float = float("inf")) -> list[Candidate]:
         """This node and all others that are known to live, with what is on its way there or came lately; ``within``: no news

@@ -7,14 +7,47 @@ keeps its place. ``WIRE_VERSION`` changes when an old peer could misunderstand a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 WIRE_VERSION = 1
 
 #: Manual, section 4.2.2: nodes work together when the first two digits of their versions agree.
 MAX_CONTROL = 64 * 1024
+
+
+#: Limits of Linux: pid_max (proc(5)), uid_t, comm with room for what is no ASCII, NAME_MAX and PATH_MAX.
+MAX_PID, MAX_ID, MAX_COMM, MAX_NAME, MAX_PATH = 2**22, 2**32 - 1, 64, 255, 4096
+#: One message of a mailbox (`mbox.filters.MAX_MESSAGE`), and the most that a stream reads at once.
+MAX_MAIL = 32 << 20
+_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+
+# What comes in from outside has one of these types, so that nothing of it is ever out of range behind `decode_control`.
+Ip = Annotated[str, Meta(max_length=15, pattern=rf"^({_OCTET}(\.{_OCTET}){{3}})?\Z")]  #: "" where the field's text allows it
+Address = Annotated[int, Meta(ge=0, le=2**32 - 1)]  #: an IP as an unsigned integer in host order
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Pid = Annotated[int, Meta(ge=0, le=MAX_PID)]
+Id = Annotated[int, Meta(ge=0, le=MAX_ID)]  #: of a user or group
+MaybeId = Annotated[int, Meta(ge=-1, le=MAX_ID)]  #: -1 for none
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]  #: a request's, a move's
+Megabytes = Annotated[int, Meta(ge=0, le=2**40)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Load = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Fd = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
+Amount = Annotated[float, Meta(ge=0, le=1e18)]  #: seconds, bytes, calls; neither infinite nor NaN
+Comm = Annotated[str, Meta(max_length=MAX_COMM)]
+Path = Annotated[str, Meta(max_length=MAX_PATH)]
+Reason = Annotated[str, Meta(max_length=4096)]  #: a line for people
+Features = Annotated[str, Meta(max_length=16384)]
+Needs = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=1024)]  #: processor features by name
+Version = Annotated[str, Meta(max_length=64)]
+Secret = Annotated[bytes, Meta(max_length=32)]  #: a key or token
+Mail = Annotated[int, Meta(ge=0, le=MAX_MAIL)]
+MailName = Annotated[bytes, Meta(max_length=64)]
+Inline = Annotated[bytes, Meta(max_length=MAX_CONTROL)]
+Switch = Annotated[int, Meta(ge=-1, le=1)]
 
 
 class Msg(msgspec.Struct, array_like=True):
@@ -30,16 +63,16 @@ class Settings(Msg):
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun.
     """
 
-    unsupported: int = -1
-    lock: int = -1
-    freezable: int = -1
-    needmem: int = -1
-    cpujob: int = -1
-    decay: int = -1
-    checkpoint_file: str = ""
-    checkpoint_limit: int = -1
-    checkpoint_interval: int = -1
-    private: str = ""
+    unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
+    lock: Switch = -1
+    freezable: Switch = -1
+    needmem: Annotated[int, Meta(ge=-1, le=262143)] = -1
+    cpujob: Switch = -1
+    decay: Annotated[int, Meta(ge=-1, le=10000)] = -1
+    checkpoint_file: Path = ""
+    checkpoint_limit: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
+    checkpoint_interval: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
+    private: Path = ""
 
 
 class Start(Msg):
@@ -48,19 +81,19 @@ class Start(Msg):
     ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
     """
 
-    node: str = ""
+    node: Ip = ""
     force: bool = False
-    shown: str = ""  #: what the user typed, for error texts
-    trace: int = -1
+    shown: Annotated[str, Meta(max_length=MAX_NAME)] = ""  #: what the user typed, for error texts
+    trace: Fd = -1
 
 
 class LastMessage(msgspec.Struct, array_like=True, frozen=True):
     """What a program may ask about the last message it read (direct_communication(7)): IPs, PID, bytes before truncation."""
 
-    home: str
-    pid: int
-    location: str
-    length: int
+    home: Ip
+    pid: Pid
+    location: Ip
+    length: Mail
 
 
 # --------------------------------------------------------------------------- control socket: to mosd
@@ -69,9 +102,9 @@ class LastMessage(msgspec.Struct, array_like=True, frozen=True):
 class HelloTracer(Msg, tag=1):
     """First message of a tracer, also to a mosd that restarted. ``root_pid``: the process mosrun became."""
 
-    pid: int
-    root_pid: int
-    uid: int
+    pid: Pid
+    root_pid: Pid
+    uid: Id
 
 
 class HelloHost(Msg, tag=2):
@@ -80,11 +113,11 @@ class HelloHost(Msg, tag=2):
     ``uid``: its programs' owner at home; ``runs_as``: the user that its bodies run as here, -1 if they run as mosd does.
     """
 
-    pid: int
-    home: str
-    token: bytes
-    uid: int = 0
-    runs_as: int = -1
+    pid: Pid
+    home: Ip
+    token: Secret
+    uid: Id = 0
+    runs_as: MaybeId = -1
 
 
 class ProcState(Msg, tag=3):
@@ -96,29 +129,29 @@ class ProcState(Msg, tag=3):
     ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`).
     """
 
-    pid: int
-    uid: int
-    where: str
+    pid: Pid
+    uid: Id
+    where: Ip
     state: str
-    nmigs: int
+    nmigs: Count
     settings: Settings
     why: str = ""
     frozen: str = "-"
-    move_seq: int = 0
-    move_target: str = ""
+    move_seq: Number = 0
+    move_target: Ip = ""
     move_result: str = "ok"
-    comm: str = ""
-    sigmig: int = 0
-    freeze_ms: float = 0.0
-    next_checkpoint: int = 1
+    comm: Comm = ""
+    sigmig: Annotated[int, Meta(ge=0, le=64)] = 0
+    freeze_ms: Amount = 0.0
+    next_checkpoint: Count = 1
     last_message: LastMessage | None = None
     barred: str = ""
     because: str = ""
-    mailbox: str = ""
+    mailbox: Ip = ""
 
 
 class ProcGone(Msg, tag=4):
-    pid: int
+    pid: Pid
 
 
 class GuestState(Msg, tag=5):
@@ -127,17 +160,17 @@ class GuestState(Msg, tag=5):
     ``settings``: as its home told, None while it has not.
     """
 
-    pid: int
-    origpid: int
-    home: str
-    uid: int
-    comm: str
-    since: float
+    pid: Pid
+    origpid: Pid
+    home: Ip
+    uid: Id
+    comm: Comm
+    since: Amount
     settings: Settings | None = None
 
 
 class GuestGone(Msg, tag=6):
-    pid: int
+    pid: Pid
 
 
 class OpenChannel(Msg, tag=7):
@@ -148,44 +181,44 @@ class OpenChannel(Msg, tag=7):
     ``below``: it takes the program only while its load with it is below this (0: whatever its load).
     """
 
-    req: int
-    target: str
-    pid: int
-    uid: int
-    comm: str
-    need_mb: int
-    features: str
+    req: Number
+    target: Ip
+    pid: Pid
+    uid: Id
+    comm: Comm
+    need_mb: Megabytes
+    features: Features
     direct: bool = False
-    below: int = 0
-    needs: list[str] = []
+    below: Load = 0
+    needs: Needs = []
 
 
 class Report(Msg, tag=8):
     """A line for the node's log. ``level`` as in logging."""
 
-    level: int
+    level: Annotated[int, Meta(ge=0, le=50)]
     text: str
 
 
 class Adjusted(Msg, tag=9):
     """Tracer's answer to Adjust: "" or the reason of the refusal."""
 
-    req: int
+    req: Number
     error: str
 
 
 class PrivateFile(Msg, tag=26):
     """A private file of ``pid`` (a program here, or a guest's local PID): our descriptor ``fd``; -1: the name is gone."""
 
-    pid: int
-    name: bytes
-    fd: int
+    pid: Pid
+    name: Annotated[bytes, Meta(max_length=MAX_PATH)]
+    fd: Fd
 
 
 class PrivateGone(Msg, tag=27):
     """The private files of ``pid`` are not on this node any more."""
 
-    pid: int
+    pid: Pid
 
 
 class Usage(Msg):
@@ -196,36 +229,36 @@ class Usage(Msg):
     that were used away from home.
     """
 
-    pid: int
-    age: float
-    here: float
-    demand: float
-    size_mb: int
-    wall: float
-    cpu: float
-    calls: float
-    received: float
-    sent: float
-    user_away: float = 0.0
+    pid: Pid
+    age: Amount
+    here: Amount
+    demand: Amount
+    size_mb: Megabytes
+    wall: Amount
+    cpu: Amount
+    calls: Amount
+    received: Amount
+    sent: Amount
+    user_away: Amount = 0.0
 
 
 class UsageReport(Msg, tag=16):
     """Of a tracer or host, once a second at most: a row for each program that has used anything since the last one."""
 
-    rows: list[Usage]
+    rows: Annotated[list[Usage], Meta(max_length=1024)]
 
 
 class GuestStayed(Msg, tag=17):
     """A guest that was asked to leave goes on here; ``reason`` as in ProcState."""
 
-    pid: int
-    reason: str
+    pid: Pid
+    reason: Reason
 
 
 class Consider(Msg, tag=18):
     """A program asks to be considered for a move (mosix(7): it wrote -1 to migrate)."""
 
-    pid: int
+    pid: Pid
 
 
 # Mailboxes (docs/design/mailboxes.md). A program is (home, pid): its home-node as an unsigned integer, its PID there. ``req`` is
@@ -235,12 +268,12 @@ class Consider(Msg, tag=18):
 class MailOpen(Msg, tag=21):
     """The program opens its mailbox, or opens it again. Answered with 0 or -errno."""
 
-    req: int
-    home: int
-    pid: int
-    uid: int
-    gid: int
-    flags: int
+    req: Number
+    home: Address
+    pid: Pid
+    uid: Id
+    gid: Id
+    flags: Annotated[int, Meta(ge=-1, le=255)]
 
 
 class MailTake(Msg, tag=22):
@@ -250,12 +283,12 @@ class MailTake(Msg, tag=22):
     is a stream.
     """
 
-    req: int
-    home: int
-    pid: int
-    count: int
-    filter: bytes = b""
-    used: int = 0
+    req: Number
+    home: Address
+    pid: Pid
+    count: Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+    filter: Annotated[bytes, Meta(max_length=64)] = b""
+    used: Mail = 0
     borrow: bool = False
 
 
@@ -265,42 +298,42 @@ class MailPut(Msg, tag=23):
     ``late``: the program has gone on; the message is accepted even if there is no room, and ``MailAnswer.wait`` tells that.
     """
 
-    req: int
-    home: int
-    pid: int
-    uid: int
-    gid: int
-    to_home: int
-    to_pid: int
-    size: int
-    data: bytes = b""
+    req: Number
+    home: Address
+    pid: Pid
+    uid: Id
+    gid: Id
+    to_home: Address
+    to_pid: Pid
+    size: Mail
+    data: Inline = b""
     late: bool = False
 
 
 class MailFilters(Msg, tag=24):
     """SIOCSTOREINTERESTS with an array of struct interested; None: SIOCWHICH, answered with the bitmap."""
 
-    req: int
-    home: int
-    pid: int
-    filters: bytes | None = None
+    req: Number
+    home: Address
+    pid: Pid
+    filters: Inline | None = None
 
 
 class MailClose(Msg, tag=25):
     """The last descriptor of the mailbox is being closed: its messages are discarded. Answered."""
 
-    req: int
-    home: int
-    pid: int
+    req: Number
+    home: Address
+    pid: Pid
 
 
 class MailBack(Msg, tag=28):
     """It gives back what it was lent, of which it has read ``used`` bytes. Answered."""
 
-    req: int
-    home: int
-    pid: int
-    used: int
+    req: Number
+    home: Address
+    pid: Pid
+    used: Mail
 
 
 class MailReturned(Msg, tag=29):
@@ -309,11 +342,11 @@ class MailReturned(Msg, tag=29):
     ``whose``: home, pid, location, bytes already read; ``data`` unless its ``size`` bytes come beside.
     """
 
-    home: int
-    pid: int
-    whose: tuple[int, int, int, int] | None
-    size: int = 0
-    data: bytes = b""
+    home: Address
+    pid: Pid
+    whose: tuple[Address, Pid, Address, Mail] | None
+    size: Mail = 0
+    data: Inline = b""
     ended: bool = False
 
 
@@ -323,11 +356,11 @@ class MailReturned(Msg, tag=29):
 class LeftBox(msgspec.Struct, array_like=True):
     """What counts of an empty mailbox; ``location`` is the address of this node."""
 
-    uid: int
-    gid: int
-    flags: int
+    uid: Id
+    gid: Id
+    flags: Annotated[int, Meta(ge=0, le=255)]
     ended: bool
-    location: int
+    location: Address
 
 
 class MailAnswer(Msg, tag=44):
@@ -338,14 +371,14 @@ class MailAnswer(Msg, tag=44):
     ``left``: the mailbox is empty, and the asker keeps it until MailRecall (`mbox.left`).
     """
 
-    req: int
-    result: int
+    req: Number
+    result: Annotated[int, Meta(ge=-4095, le=MAX_MAIL)]
     wait: bool = False
-    size: int = 0
-    offset: int = 0
-    data: bytes = b""
+    size: Mail = 0
+    offset: Mail = 0
+    data: Inline = b""
     last: LastMessage | None = None
-    number: int = 0
+    number: Count = 0
     lent: bool = False
     left: LeftBox | None = None
 
@@ -353,22 +386,22 @@ class MailAnswer(Msg, tag=44):
 class MailWake(Msg, tag=45):
     """What the program waits for may have happened: its call is made again."""
 
-    home: int
-    pid: int
+    home: Address
+    pid: Pid
 
 
 class MailRecall(Msg, tag=47):
     """A mailbox that was left is needed here: `MailReturned`."""
 
-    home: int
-    pid: int
+    home: Address
+    pid: Pid
 
 
 class MailHeld(Msg, tag=46):
     """To a tracer: ``node`` holds the mailbox of its program ``pid`` now; "" when no other node does. The next mosd asks for it."""
 
-    pid: int
-    node: str
+    pid: Pid
+    node: Ip
 
 
 class ChannelReady(Msg, tag=32):
@@ -378,21 +411,21 @@ class ChannelReady(Msg, tag=32):
     ``near``: no compression (mosix.map, letter p). ``features``: those of the target (`abi.cpu`).
     """
 
-    req: int
-    key: bytes
-    target: str
-    port: int
+    req: Number
+    key: Secret
+    target: Ip
+    port: Port
     near: bool
-    direct_token: bytes = b""
-    direct_key: bytes = b""
-    features: str = ""
+    direct_token: Secret = b""
+    direct_key: Secret = b""
+    features: Features = ""
 
 
 class ChannelFailed(Msg, tag=33):
     """``reason`` in the words of the manual, section 10.5: "not in map", "no response", "other node refused", ..."""
 
-    req: int
-    reason: str
+    req: Number
+    reason: Reason
 
 
 class Command(Msg, tag=34):
@@ -403,11 +436,11 @@ class Command(Msg, tag=34):
     ``hurry``: this node is short of memory, so the program shall stand still at once instead of growing on while it is copied.
     """
 
-    pid: int
+    pid: Pid
     name: str
     value: str
-    seq: int = 0
-    below: int = 0
+    seq: Number = 0
+    below: Load = 0
     why: str = ""
     hurry: bool = False
 
@@ -415,8 +448,8 @@ class Command(Msg, tag=34):
 class Adjust(Msg, tag=35):
     """mosrun or mosnative was run inside a MOSIX program: for ``pid`` from its next exec on. Answered by Adjusted."""
 
-    req: int
-    pid: int
+    req: Number
+    pid: Pid
     settings: Settings
     start: Start
     native: bool = False
@@ -425,7 +458,7 @@ class Adjust(Msg, tag=35):
 class DirectImage(Msg, tag=36):
     """To a host: the connection (SCM_RIGHTS) over which another host will send the image."""
 
-    key: bytes
+    key: Secret
 
 
 class Config(Msg, tag=37):
@@ -435,12 +468,12 @@ class Config(Msg, tag=37):
     ``private``: by letter of private.conf, (directory, megabytes).
     """
 
-    ip: str
-    port: int
-    userview: dict[str, int]
-    speed: int = 10000
-    cluster: list[tuple[int, int]] = []
-    private: dict[str, tuple[str, int]] = {}
+    ip: Ip
+    port: Port
+    userview: dict[str, Count]
+    speed: Count = 10000
+    cluster: list[tuple[Address, Number]] = []
+    private: dict[str, tuple[Path, Megabytes]] = {}
 
 
 # --------------------------------------------------------------------------- mosd -> fork server (spawn requests)
@@ -449,36 +482,36 @@ class Config(Msg, tag=37):
 class SpawnTracer(Msg, tag=48):
     """Fork a tracer for ``pid``; the launcher's connection travels beside it, and the tracer answers b"OK" there."""
 
-    pid: int
-    uid: int
-    gid: int
+    pid: Pid
+    uid: Id
+    gid: Id
     settings: Settings
     start: Start
-    socket: str
+    socket: Path
 
 
 class SpawnHost(Msg, tag=49):
     """Fork a host; the data channel's TCP socket travels beside it."""
 
-    home: str
-    uid: int
-    comm: str
-    key: bytes
-    token: bytes
+    home: Ip
+    uid: Id
+    comm: Comm
+    key: Secret
+    token: Secret
     near: bool
-    socket: str
+    socket: Path
     own_cluster: bool = True  #: its home-node belongs to our cluster (private.conf, C or G)
-    features: str = ""  #: those of its home-node (`abi.cpu`)
-    runs_as: int = 65534  #: the user that its bodies run as, if mosd is root
+    features: Features = ""  #: those of its home-node (`abi.cpu`)
+    runs_as: Id = 65534  #: the user that its bodies run as, if mosd is root
 
 
 class AdoptTracer(Msg, tag=50):
     """A tracer died: fork another that seizes these processes, which are all at home."""
 
-    pids: list[int]
-    uid: int
+    pids: list[Pid]
+    uid: Id
     states: list[ProcState]
-    socket: str
+    socket: Path
 
 
 # --------------------------------------------------------------------------- peer links (mosd <-> mosd)
@@ -487,13 +520,13 @@ class AdoptTracer(Msg, tag=50):
 class PeerHello(Msg, tag=64):
     """First message in each direction. ``features`` is `abi.cpu.features()` of the node."""
 
-    wire: int
-    version: str
-    ip: str
-    features: str
-    kernel: str
-    speed: int
-    ncpus: int
+    wire: Count
+    version: Version
+    ip: Ip
+    features: Features
+    kernel: Annotated[str, Meta(max_length=256)]
+    speed: Count
+    ncpus: Count
 
 
 class PeerStatus(Msg, tag=65):
@@ -504,48 +537,48 @@ class PeerStatus(Msg, tag=65):
     ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there.
     """
 
-    load: int
-    speed: int
-    ncpus: int
-    mem_free: int
-    mem_total: int
-    guests: int
+    load: Load
+    speed: Count
+    ncpus: Count
+    mem_free: Megabytes
+    mem_total: Megabytes
+    guests: Count
     blocked: bool
-    swap_free: int = 0
-    swap_total: int = 0
-    frozen: int = 0
-    bits: int = 0
-    level: int = 0
-    paging: int = 0
-    processes: int = 0
+    swap_free: Megabytes = 0
+    swap_total: Megabytes = 0
+    frozen: Count = 0
+    bits: Count = 0
+    level: Count = 0
+    paging: Count = 0
+    processes: Count = 0
 
 
 class GuestRequest(Msg, tag=66):
     """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``. ``below``, ``features`` and ``needs`` as
     in OpenChannel."""
 
-    req: int
-    pid: int
-    uid: int
-    comm: str
-    need_mb: int
-    features: str
-    token: bytes
-    key: bytes
+    req: Number
+    pid: Pid
+    uid: Id
+    comm: Comm
+    need_mb: Megabytes
+    features: Features
+    token: Secret
+    key: Secret
     near: bool
-    direct_token: bytes = b""
-    direct_key: bytes = b""
-    below: int = 0
-    needs: list[str] = []
+    direct_token: Secret = b""
+    direct_key: Secret = b""
+    below: Load = 0
+    needs: Needs = []
 
 
 class GuestAccept(Msg, tag=67):
-    req: int
+    req: Number
 
 
 class GuestRefuse(Msg, tag=68):
-    req: int
-    reason: str
+    req: Number
+    reason: Reason
 
 
 # --------------------------------------------------------------------------- post office (mosd <-> mosd, TCP 252)
@@ -556,23 +589,23 @@ class GuestRefuse(Msg, tag=68):
 class PostAnswer(Msg, tag=72):
     """``result`` 0 or an errno value; EXDEV: the mailbox is not here. ``node``: an IP; ``serial``: of what is given away."""
 
-    result: int = 0
-    node: str = ""
-    serial: int = 0
+    result: Annotated[int, Meta(ge=0, le=4095)] = 0
+    node: Ip = ""
+    serial: Number = 0
 
 
 class PostDeliver(Msg, tag=73):
     """A message of ``size`` raw bytes, which follow unless ``probe`` (is there room?). ``name`` is new for each message.
     ``late``: as in `MailPut`; EAGAIN then means that it was accepted, but that there is no room any more."""
 
-    name: bytes
-    home: int
-    pid: int
-    uid: int
-    gid: int
-    to_home: int
-    to_pid: int
-    size: int
+    name: MailName
+    home: Address
+    pid: Pid
+    uid: Id
+    gid: Id
+    to_home: Address
+    to_pid: Pid
+    size: Mail
     probe: bool = False
     late: bool = False
 
@@ -580,19 +613,19 @@ class PostDeliver(Msg, tag=73):
 class PostWhere(Msg, tag=74):
     """To a home-node: which node has the mailbox of its process ``pid``? ESRCH: no such process, EACCES: it has none."""
 
-    pid: int
+    pid: Pid
 
 
 class PostClaim(Msg, tag=75):
     """To a home-node, from where the process is now: who has its mailbox? Others wait until PostClaimed."""
 
-    pid: int
+    pid: Pid
 
 
 class PostClaimed(Msg, tag=76):
     """Ends PostClaim: the mailbox is with the asker now (``here``), with nobody (``gone``), or where it was."""
 
-    pid: int
+    pid: Pid
     here: bool
     gone: bool = False
 
@@ -600,22 +633,28 @@ class PostClaimed(Msg, tag=76):
 class PostFetch(Msg, tag=77):
     """To the holder: give the mailbox away. It follows the answer (`daemon.post`). Asked again, it gives the same again."""
 
-    home: int
-    pid: int
+    home: Address
+    pid: Pid
 
 
 class PostFetched(Msg, tag=78):
     """To the old holder: what it gave away as ``serial`` has arrived whole. 0: its program has closed the mailbox."""
 
-    home: int
-    pid: int
-    serial: int
+    home: Address
+    pid: Pid
+    serial: Number
 
 
 class PostSignal(Msg, tag=79):
     """To a home-node: its process ``pid`` has a message and wants SIGIO."""
 
-    pid: int
+    pid: Pid
+
+
+class PostClaimant(Msg, tag=80):
+    """To a home-node: which node is claiming the mailbox of its process ``pid`` just now? "" for none."""
+
+    pid: Pid
 
 
 Control = (
@@ -629,6 +668,7 @@ Control = (
 Peer = (
     PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
     | PostAnswer | PostDeliver | PostWhere | PostClaim | PostClaimed | PostFetch | PostFetched | PostSignal
+    | PostClaimant
 )
 
 _encoder = msgspec.msgpack.Encoder()
@@ -638,6 +678,17 @@ _peer = msgspec.msgpack.Decoder(Peer)
 
 def encode(message: Msg) -> bytes:
     return _encoder.encode(message)
+
+
+M = TypeVar("M", bound=Msg)
+
+
+def checked(message: M) -> M:
+    """``message`` as its receiver will see it; ValueError for a field that it would refuse."""
+    try:
+        return msgspec.msgpack.decode(encode(message), type=type(message))
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
 
 
 def decode_control(data: bytes) -> Any:

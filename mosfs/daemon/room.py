@@ -1,0 +1,101 @@
+"""How much of the post office one user may take up, and whose turn it is when there is room again (docs/design/security.md).
+
+Messages lie in memory of mosd, which no limit of the user's own bounds. So the unread bytes of all mailboxes of a user have a
+limit, and so have the bytes of messages that are on their way; who wants more waits as for a mailbox that is full.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from mosfs.mbox.model import Mailbox, Sender
+from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Shares
+
+Key = tuple[int, int]
+
+FIRST_PAUSE, LAST_PAUSE = 0.001, 0.02
+#: Seconds until the mailboxes of a user who has too much in them are counted again.
+RECOUNT = 0.02
+
+
+@dataclass(slots=True)
+class Room:
+    """The unread bytes of each user's ``boxes``, and the bytes ``under_way`` to other nodes.
+
+    The count is kept by adding only, so it is never too low; when it reaches the limit it is made anew.
+    """
+
+    boxes: Mapping[Key, Mailbox]
+    clock: Callable[[], float] = trio.current_time
+    unread: Shares = field(default_factory=lambda: Shares(MAIL_BYTES))
+    under_way: Shares = field(default_factory=lambda: Shares(MAIL_BYTES))
+    _counted: dict[int, float] = field(default_factory=dict)
+
+    def may_open(self, uid: int) -> bool:
+        """Whether ``uid`` may have one more mailbox here."""
+        shares = Shares(MAILBOXES, self.unread.admin, Counter(box.uid for box in self.boxes.values()))
+        return shares.may(uid)
+
+    def add(self, uid: int, size: int) -> None:
+        """A message for a mailbox of ``uid`` has been accepted."""
+        self.unread.held[uid] += size
+
+    def fits(self, uid: int, size: int) -> bool:
+        """Whether ``uid`` may have so much more that is unread. One message always fits, for whom nothing else is there."""
+        if self.unread.may(uid, size):
+            return True
+        now = self.clock()
+        if now - self._counted.get(uid, float("-inf")) >= RECOUNT:
+            self._counted[uid] = now
+            self.unread.held = Counter()
+            for box in self.boxes.values():
+                self.unread.held[box.uid] += box.size
+        return self.unread.may(uid, size)
+
+
+#: Would the message of this sender and size be accepted? 0, or an errno value.
+Probe = Callable[[Sender, Key, int], Awaitable[int]]
+
+
+@dataclass(slots=True)
+class Watchers:
+    """Senders that wait for room in mailboxes of other nodes. One of each mailbox is asked for at a time, in turn: so what waits
+    costs the same whether they are two or two thousand."""
+
+    probe: Probe
+    wake: Callable[[Key], None]
+    waiting: dict[Key, OrderedDict[Key, tuple[Sender, int]]] = field(default_factory=dict)
+
+    def add(self, sender: Sender, to: Key, size: int) -> bool:
+        """True: this is the first who waits for ``to``, and somebody must `watch` it."""
+        first = to not in self.waiting
+        self.waiting.setdefault(to, OrderedDict())[sender.home, sender.pid] = sender, size
+        return first
+
+    async def watch(self, to: Key) -> None:
+        """Until nobody waits for ``to`` any more."""
+        queue, pause = self.waiting[to], FIRST_PAUSE
+        try:
+            while queue:
+                await trio.sleep(pause)
+                key, (sender, size) = next(iter(queue.items()))
+                result = await self.probe(sender, to, size)
+                if result == errno.EAGAIN:
+                    pause = min(pause * 1.5, LAST_PAUSE)
+                    if key in queue:
+                        queue.move_to_end(key)
+                elif result:  # it cannot be reached, or is no more: each will hear that itself
+                    break
+                else:
+                    pause = FIRST_PAUSE
+                    if queue.pop(key, None) is not None:
+                        self.wake(key)
+        finally:
+            del self.waiting[to]
+            for key in queue:
+                self.wake(key)

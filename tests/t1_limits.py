@@ -1,0 +1,174 @@
+"""Limits of one user, and turns: pure parts, and the control socket with a user who wants everything."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+
+import pytest
+import trio
+import trio.testing
+
+from mosfs.daemon import launch
+from mosfs.daemon.room import Room, Watchers
+from mosfs.daemon.waiting import STARTS, Queue
+from mosfs.mbox.body import Body
+from mosfs.mbox.model import MAX_LATEST, Flag, Mailbox, Sender
+from mosfs.procfs.world import World
+from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares
+from mosfs.wire.messages import PeerStatus
+from tests.t1_control import HOME, Node, node
+from tests.waiting import until
+
+__all__ = ["node"]
+
+ANN, BOB, ROOT = 1001, 1002, 0
+SMALL = Limit(4, 6, 9, errno.EAGAIN, "things")
+
+
+def taken(shares: Shares, uid: int) -> int:
+    """How many more it gets."""
+    count = 0
+    while shares.may(uid):
+        shares.take(uid)
+        count += 1
+    return count
+
+
+def test_everybody_has_a_share() -> None:
+    shares = Shares(SMALL, admin=ROOT)
+    assert (taken(shares, ANN), taken(shares, BOB)) == (4, 3)
+    assert taken(shares, 1003) == 2
+    with pytest.raises(OSError, match="too many things") as caught:
+        shares.take(ANN)
+    assert caught.value.errno == errno.EAGAIN
+    assert taken(shares, ROOT) == 9, "nobody keeps root out"
+    for _ in range(4):
+        shares.give(ANN)
+    assert ANN not in shares.held
+
+
+async def test_turns_of_those_who_wait_for_memory() -> None:
+    queue = Queue(World(HOME, None, lambda: 0.0, "", 1, 1, 1))  # type: ignore[arg-type]
+    order: list[tuple[int, int]] = []
+
+    async def waiter(uid: int, need: int) -> None:
+        with queue.waiting(uid, need) as may_go:
+            await may_go.wait()
+            order.append((uid, need))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3 * STARTS):
+            nursery.start_soon(waiter, ANN, 10)
+        nursery.start_soon(waiter, BOB, 10)
+        nursery.start_soon(waiter, BOB, 500)
+        await until(lambda: sum(map(len, queue.users.values())) == 3 * STARTS + 2)
+        queue.look(5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert order == []
+        queue.look(100)
+        await trio.testing.wait_all_tasks_blocked()
+        assert Counter(uid for uid, _ in order) == {ANN: STARTS - 1, BOB: 1}
+        queue.look(500)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (BOB, 500) in order
+        nursery.cancel_scope.cancel()
+    assert queue.users == {} and not queue.shares.held
+
+
+async def test_too_many_that_wait_for_memory(node: Node) -> None:
+    """The rest is told so, and what waits costs one look for all."""
+    node.world.me.status = PeerStatus(1, 10000, 1, 1, 2, 0, False)
+    node.control.queue.shares.limit = Limit(4, 6, 5, errno.EAGAIN, "things")
+    waiting = [await node.client(b"RUN\0node=best\0needmem=1000") for _ in range(5)]
+    await until(lambda: sum(map(len, node.control.queue.users.values())) == 5)
+    assert await node.ask(b"RUN\0node=best\0needmem=1000") == launch.refused(launch.TOO_MANY_WAIT)
+    await waiting[0].send(b"noise")  # who speaks out of turn, or ends, is gone
+    waiting[1].close()
+    await until(lambda: sum(map(len, node.control.queue.users.values())) == 3)
+    node.world.me.status = PeerStatus(1, 10000, 1, 5000, 5000, 0, False)
+    node.control.queue.look(node.world.most_free())
+    for sock in waiting[2:]:
+        assert await sock.recv(100) == b"OK from tracer"
+        sock.close()
+    waiting[0].close()
+
+
+async def test_connections_that_say_nothing(node: Node) -> None:
+    node.control.connections.limit = Limit(4, 6, 5, errno.EAGAIN, "things")
+    silent = [await node.client() for _ in range(5)]
+    await until(lambda: node.control.connections.held[os.getuid()] == 5)
+    assert await node.ask(b"RUN\0needmem=1") == launch.refused(launch.TOO_MANY)
+    for sock in silent:
+        sock.close()
+    await until(lambda: not node.control.connections.held)
+    assert await node.ask(b"RUN\0needmem=1") == b"OK from tracer"
+
+
+# --------------------------------------------------------------------------- mailboxes
+
+
+def box(uid: int, pid: int) -> Mailbox:
+    return Mailbox(1, pid, uid, uid, Flag(0))
+
+
+def test_the_bytes_of_all_mailboxes_of_a_user() -> None:
+    now = [0.0]
+    boxes = {(1, pid): box(ANN, pid) for pid in range(3)} | {(1, 9): box(BOB, 9)}
+    room = Room(boxes, lambda: now[0], Shares(Limit(100, 1000, 200, errno.EAGAIN, "bytes"), ROOT))
+    for pid in range(3):
+        boxes[1, pid].put(Sender(1, 5, ANN, ANN, 1), b"%d" % pid, Body(bytes(30)))
+        room.add(ANN, 30)
+    assert room.fits(ANN, 10) and not room.fits(ANN, 11) and room.fits(BOB, 100)
+    boxes[1, 0].take(100)
+    assert not room.fits(ANN, 40), "counted a moment ago"
+    now[0] = 1.0
+    assert room.fits(ANN, 40) and not room.fits(ANN, 41)
+    assert MAIL_BYTES.each > MAILBOXES.each
+
+
+async def test_one_question_for_all_who_wait_for_the_same_mailbox(autojump_clock: trio.testing.MockClock) -> None:
+    """Each is woken when there is room for it; while there is none the receiver is asked no more often than for one."""
+    free, asked, woken = 0, 0, []
+
+    async def probe(sender: Sender, to: tuple[int, int], size: int) -> int:
+        nonlocal asked
+        asked += 1
+        return 0 if size <= free else errno.EAGAIN
+
+    watchers = Watchers(probe, lambda key: woken.append(key[1]))
+    async with trio.open_nursery() as nursery:
+        for pid in range(300):
+            if watchers.add(Sender(1, pid, ANN, ANN, 1), (2, 7), 10 + pid % 2):
+                nursery.start_soon(watchers.watch, (2, 7))
+        await trio.sleep(1)
+        assert woken == [] and 40 < asked < 80
+        free = 10
+        await trio.sleep(10)
+        assert sorted(woken) == list(range(0, 300, 2))
+        free = 11
+    assert sorted(woken) == list(range(300)) and watchers.waiting == {}
+
+
+async def test_a_mailbox_that_cannot_be_reached_wakes_all(autojump_clock: trio.testing.MockClock) -> None:
+    woken: list[int] = []
+
+    async def probe(sender: Sender, to: tuple[int, int], size: int) -> int:
+        await trio.sleep(5)
+        return errno.ETIMEDOUT
+
+    watchers = Watchers(probe, lambda key: woken.append(key[1]))
+    for pid in range(150):
+        watchers.add(Sender(1, pid, ANN, ANN, 1), (2, 7), 10)
+    await watchers.watch((2, 7))
+    assert sorted(woken) == list(range(150)) and trio.current_time() < 6
+
+
+def test_senders_that_are_remembered() -> None:
+    full = box(ANN, 1)
+    for pid in range(MAX_LATEST + 50):
+        full.put(Sender(1, pid, ANN, ANN, 1), b"%d" % pid, Body(b""))
+        full.take(10)
+    assert len(full.latest) == MAX_LATEST
+    assert full.is_repeated(Sender(1, MAX_LATEST + 49, ANN, ANN, 1), b"%d" % (MAX_LATEST + 49))
