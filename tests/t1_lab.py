@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -197,3 +200,64 @@ def test_mosmigrate_usage(tree: Path, argv: list[str]) -> None:
 def test_mosmigrate_without_waiting(tree: Path) -> None:
     assert mosmigrate([str(os.getpid()), "127.0.1.2", "--no-wait"]) == 0
     assert (tree / "migrate").read_text() == "127.0.1.2\n"
+
+
+# --------------------------------------------------------------------------- folders of others
+
+
+def a_lab(root: Path) -> lab.Plan:
+    plan = lab.Plan.make(str(root), 1, "127.0.201.1", False)
+    lab.prepare(plan)
+    return plan
+
+
+def test_nothing_is_removed_through_a_link(tmp_path: Path) -> None:
+    """Whatever has become of the lab's folders: what lies elsewhere stays."""
+    victim = tmp_path / "victim"
+    for name in ("etc", "run", "mosix"):
+        (victim / name).mkdir(parents=True)
+        (victim / name / "precious").write_text("x")
+    plan = a_lab(tmp_path / "lab")
+    shutil.rmtree(tmp_path / "lab/node1")
+    (tmp_path / "lab/node1").symlink_to(victim)
+    (tmp_path / "lab/net").symlink_to(victim)
+    for keep in (True, False):
+        lab.remove(plan, keep=keep)
+    assert sorted(path.name for path in victim.rglob("precious")) == ["precious"] * 3
+
+
+def test_the_plan_cannot_lead_elsewhere(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "node1").mkdir(parents=True)
+    a_lab(tmp_path / "lab")
+    plan = tmp_path / "lab/lab.json"
+    plan.write_text(plan.read_text().replace(str(tmp_path / "lab"), str(other)))
+    lab.down(str(tmp_path / "lab"))
+    assert (other / "node1").is_dir() and not (tmp_path / "lab").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what belongs to another user")
+@pytest.mark.parametrize("verb", ["up", "down", "status"])
+@pytest.mark.parametrize("how", ["owner", "mode", "link", "plan"])
+def test_a_folder_that_another_user_made(tmp_path: Path, verb: str, how: str) -> None:
+    """As /tmp/moslab-UID may be: refused in one line, and nothing of it or behind it is touched."""
+    root, victim = tmp_path / "moslab", tmp_path / "victim"
+    (victim / "node1").mkdir(parents=True)
+    (victim / "lab.json").write_text("{}")
+    if how == "link":
+        root.symlink_to(victim)
+    else:
+        root.mkdir()
+        (root / "node1").symlink_to(victim)
+        (root / "lab.json").write_text(json.dumps(asdict(lab.Plan.make(str(root), 1, "127.0.201.1", False))))
+        if how == "owner":
+            os.chown(root, 65534, 65534)
+        elif how == "mode":
+            root.chmod(0o777)
+        else:
+            (root / "lab.json").unlink()
+            (root / "lab.json").symlink_to(victim / "lab.json")
+    before = sorted(map(str, tmp_path.rglob("*")))
+    done = subprocess.run([*MOSLAB, verb, "--root", str(root)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode and done.stderr.startswith("moslab: ") and done.stderr.count("\n") == 1
+    assert sorted(map(str, tmp_path.rglob("*"))) == before

@@ -11,6 +11,7 @@ traced by such a daemon.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 
@@ -42,6 +43,8 @@ MOSD = "mosfs.tools.mosd"
 #: Words of the command lines by which daemons are known: mosd, and what its fork server forks.
 DAEMONS = {MOSD.encode(), b"mosfs.daemon.forkserver"}
 PLAN = "lab.json"
+#: How files of ours are made: never through a link.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Ports below 1024 are root's; everybody else's labs use these.
 USER_PORTS = {"MOSIX_PORT_MIGRATE": "10253", "MOSIX_PORT_POST": "10252", "MOSIX_PORT_GOSSIP": "10249",
               "MOSIX_PORT_DISCOVER": "10253"}
@@ -137,11 +140,35 @@ def default_root(environ: Mapping[str, str] = os.environ) -> str:
     return f"/run/moslab-{os.geteuid()}" if os.access("/run", os.W_OK) else f"/tmp/moslab-{os.geteuid()}"
 
 
-def load(root: str) -> Plan | None:
-    """The plan of the lab below ``root``; None when there is none."""
+@contextmanager
+def own_folder(root: str) -> Iterator[int]:
+    """A descriptor of ``root``, of which nobody else can have decided what is in it. FileNotFoundError, and UserError when
+    it is a link, another user's (but root's), or others may write there.
+    """
     try:
-        with open(f"{root}/{PLAN}", encoding="utf-8") as file:
-            return Plan(**json.load(file))
+        fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise UserError(f"{root}: not a directory") from None
+        raise
+    try:
+        found = os.fstat(fd)
+        if found.st_uid not in (0, os.geteuid()):
+            raise UserError(f"{root} belongs to another user: choose another folder by --root")
+        if found.st_mode & 0o022:
+            raise UserError(f"{root}: others may write there; choose another folder by --root")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def load(root: str) -> Plan | None:
+    """The plan of the lab below ``root``; None when there is none. UserError when the folder is not ours to trust."""
+    try:
+        with own_folder(root) as folder:
+            plan = os.open(PLAN, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            with open(plan, encoding="utf-8") as file:
+                return Plan(**{**json.load(file), "root": root})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -217,7 +244,7 @@ class NodeFailed(UserError):
 def prepare(plan: Plan) -> None:
     """Write everything that the nodes need before they start."""
     os.makedirs(plan.root, mode=0o755, exist_ok=True)
-    with open(f"{plan.root}/{PLAN}", "w", encoding="utf-8") as file:
+    with own_folder(plan.root) as root, open(os.open(PLAN, _NEW, 0o644, dir_fd=root), "w", encoding="utf-8") as file:
         json.dump(asdict(plan), file)
     secret = secrets.token_hex(32)
     for node in plan.nodes():
@@ -225,7 +252,7 @@ def prepare(plan: Plan) -> None:
         for folder in (paths.etc, paths.mount, paths.run, os.path.dirname(paths.log), paths.state, paths.private):
             os.makedirs(folder, exist_ok=True)
         for name, (text, mode) in node_files(plan, node, secret).items():
-            with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            with open(os.open(name, _NEW, mode), "w", encoding="utf-8") as file:
                 file.write(text)
     if plan.netns:
         os.makedirs(f"{plan.root}/net", exist_ok=True)
@@ -312,14 +339,30 @@ def remove(plan: Plan, *, keep: bool) -> None:
     """Delete the lab's files, never through a mount. UserError if something is mounted there still."""
     if left := mounts(plan.root):
         raise UserError(f"{left[0]} is mounted still: unmount it, then try again")
-    for node in plan.nodes():
-        for folder in ("etc", "run", "var/mosix") if keep else ("",):
-            shutil.rmtree(os.path.join(node.paths.root, folder), ignore_errors=True)
-    shutil.rmtree(f"{plan.root}/net", ignore_errors=True)
-    with suppress(FileNotFoundError):
-        os.unlink(f"{plan.root}/{PLAN}")
+    with own_folder(plan.root) as root:
+        for node in plan.nodes():
+            if keep:
+                for folder in (("etc",), ("run",), ("var", "mosix")):
+                    remove_below(root, (node.name, *folder))
+            else:
+                remove_below(root, (node.name,))
+        remove_below(root, ("net",))
+        with suppress(FileNotFoundError):
+            os.unlink(PLAN, dir_fd=root)
     with suppress(OSError):
         os.rmdir(plan.root)  # ours only if nothing else is in it
+
+
+def remove_below(folder: int, names: Sequence[str]) -> None:
+    """Delete what the path ``names`` below a folder leads to. No link is followed; what is not there is fine."""
+    with ExitStack() as stack:
+        for name in names[:-1]:
+            try:
+                folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            except OSError:
+                return
+            stack.callback(os.close, folder)
+        shutil.rmtree(names[-1], ignore_errors=True, dir_fd=folder)
 
 
 def end(find: Callable[[], set[int]], signals: Iterable[int], seconds: float) -> None:

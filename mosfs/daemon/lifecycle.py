@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 import trio
 
 from mosfs.cluster import log as node_log
+from mosfs.daemon.repeats import Repeats
 
 log = logging.getLogger(__name__)
+
+repeats = Repeats()
 
 
 class StartError(Exception):
@@ -65,6 +68,8 @@ def log_to(path: str) -> None:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s",
         datefmt="%Y-%m-%d %H:%M:%S",
     )
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(repeats)
     for name, level in log_levels(os.environ.get("MOSIX_LOG", "")):
         logging.getLogger(name).setLevel(level)
 

@@ -11,6 +11,7 @@ from itertools import count
 import trio
 from msgspec.structs import replace
 
+from mosfs.daemon.door import Greetings
 from mosfs.daemon.tasks import guarded
 from mosfs.procfs.world import DEAD_AFTER, Node, World
 from mosfs.wire import links
@@ -57,6 +58,7 @@ class Peers:
     admit: Admit
     nursery: trio.Nursery
     idle: float = IDLE
+    greetings: Greetings = field(default_factory=Greetings)
     _links: dict[str, list[PeerLink]] = field(default_factory=dict)
     _used: dict[PeerLink, float] = field(default_factory=dict)
     _dialing: dict[str, trio.Lock] = field(default_factory=dict)
@@ -93,7 +95,8 @@ class Peers:
         """Serve a connection that starts like TLS, until it ends."""
         ip = sock.getpeername()[0]
         try:
-            link, hello = await links.answer(sock, self.identity, self.hello)
+            async with self.greetings.one(ip):
+                link, hello = await links.answer(sock, self.identity, self.hello)
         except LinkError as error:
             self._complain(ip, error)
         else:

@@ -21,6 +21,7 @@ import msgspec
 import trio
 from msgspec import Meta
 
+from mosfs.daemon.door import Greetings
 from mosfs.daemon.office import ELSEWHERE, Key, Office
 from mosfs.daemon.room import LAST_PAUSE
 from mosfs.mbox.body import INLINE, Body
@@ -109,6 +110,7 @@ class Post:
     identity: Identity
     hello: PeerHello
     port: int
+    greetings: Greetings = field(default_factory=Greetings)
     _idle: dict[str, list[SealedLink]] = field(default_factory=dict)
 
     # ------------------------------------------------------------------ asking
@@ -232,8 +234,9 @@ class Post:
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """Serve a connection until it ends."""
         try:
-            greeted, _ = await links.answer(sock, self.identity, self.hello)
-            link = await seal(greeted, caller=False)
+            async with self.greetings.one(sock.getpeername()[0]):
+                greeted, _ = await links.answer(sock, self.identity, self.hello)
+                link = await seal(greeted, caller=False)
         except LinkError as error:
             log.info("post from %s: %s", sock.getpeername()[0], error.reason)
             return

@@ -31,6 +31,7 @@ from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner
 from mosfs.daemon.balancer import Balancer, own_runnable
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
+from mosfs.daemon.door import Door
 from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.office import Office
@@ -178,8 +179,8 @@ async def _node(
             reloading = Reload(world, options.paths, configuration, apply)
             keep(balancer.run)
             keep(accept, control_socket, control.client)
-            keep(accept, port, by_first_byte(peers.accept, channels.incoming))
-            keep(accept, post_port, post.incoming)
+            keep(accept, port, by_first_byte(peers.accept, channels.incoming), Door(world))
+            keep(accept, post_port, post.incoming, Door(world))
             keep(keep_publishing, world, probe)
             keep(control.queue.run)
             nursery.start_soon(serve_files, scope)
@@ -230,6 +231,7 @@ async def keep_publishing(world: World, probe: Probe) -> None:
                 probe.sample()
         with survived("a look at this node"):
             publish(world, probe)
+            lifecycle.repeats.turn()
 
 
 @contextlib.contextmanager
@@ -279,19 +281,24 @@ def by_first_byte(link: Handler, data: Handler) -> Handler:
     return handle
 
 
-async def accept(listener: trio.socket.SocketType, handler: Handler) -> None:
-    """Give each new connection to a task of its own, whose failure ends nothing else."""
+async def accept(listener: trio.socket.SocketType, handler: Handler, door: Door | None = None) -> None:
+    """Give each new connection that ``door`` lets in to a task of its own, whose failure ends nothing else."""
 
-    async def serve(sock: trio.socket.SocketType) -> None:
-        with sock:
+    async def serve(sock: trio.socket.SocketType, ip: str) -> None:
+        with sock, door.one(ip) if door is not None else contextlib.nullcontext():
             await guarded(handler, sock)
 
     async with trio.open_nursery() as nursery:
         while True:
             try:
-                sock, _ = await listener.accept()
+                sock, address = await listener.accept()
             except OSError as error:
                 log.error("cannot accept a connection: %s", error)
                 await trio.sleep(0.1)  # out of descriptors: some will end
                 continue
-            nursery.start_soon(serve, sock)
+            ip = address[0] if door is not None else ""
+            if door is None or door.admits(ip):
+                nursery.start_soon(serve, sock, ip)
+            else:
+                log.warning("%s has too many connections", ip)
+                sock.close()

@@ -45,6 +45,8 @@ MAIL_BYTES = Limit(512 << 20, 4 << 30, 1 << 30, errno.EAGAIN, "bytes in mailboxe
 PRIVATE_FILES = Limit(65536, 262144, 262144, errno.EMFILE, "private files in the tree")
 #: Connections from other nodes: of one address of the map, of one that is not, and of all that are not.
 PEER, STRANGER, STRANGERS = 512, 8, 64
+#: Of these, TLS handshakes at a time of one address; the others wait without costing memory.
+GREETINGS = 16
 
 
 def fair(limit: Limit, holders: int) -> int:
