@@ -1,0 +1,283 @@
+"""An ordinary user and a node with the secret play the attacker; afterwards mosd and the programs of others live."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from mosfs.cluster.load import load
+from mosfs.procfs.table import as_unsigned
+from mosfs.tools.lab import mosds
+from mosfs.wire import links
+from mosfs.wire.limits import CONNECTIONS, STRANGERS, WAITING
+from mosfs.wire.messages import (
+    WIRE_VERSION,
+    Msg,
+    Peer,
+    PeerHello,
+    PostAnswer,
+    PostClaim,
+    PostClaimed,
+    PostDeliver,
+    PostFetch,
+    PostFetched,
+    PostSignal,
+)
+from mosfs.wire.sealed import SealedLink, seal
+from mosfs.wire.security import identity
+from tests import cluster, damage
+from tests.cluster import Lab, wait_until
+
+NOBODY = 65534
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="plays another user")
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Lab]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as root:
+        os.chmod(root, 0o755)
+        with cluster.lab(Path(root), 3) as made:
+            yield made
+
+
+@contextmanager
+def others_live(nodes: Lab) -> Iterator[None]:
+    """A program of root goes on, at home and away, the daemons are the same, and the tree and mosrun still work."""
+    before = mosds(nodes.plan)
+    assert len(before) == 3
+    with nodes.start(1, "mosrun", "-2", "sleep", "600") as program:
+        try:
+            nodes.process(program.pid, 1)
+            yield
+            assert mosds(nodes.plan) == before
+            assert program.poll() is None
+            assert Path(nodes.node(1).paths.mount, "node/ip").read_text().strip() == nodes.node(1).ip
+            assert nodes.run(1, "mosrun", "-3", "echo", "here").stdout == "here\n"
+        finally:
+            program.kill()
+
+
+def user(nodes: Lab, script: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return nodes.run(1, "sh", "-c", script, user=NOBODY, group=NOBODY, extra_groups=(), errors="surrogateescape", **options)
+
+
+@cluster.others
+def test_names_that_are_no_utf8(nodes: Lab, tmp_path: Path) -> None:
+    script = (
+        'f="/tmp/mosfs-rogue/a$(printf "\\377")b"; echo hi > "$f"; ls "$MOUNT/ptf/$$/tmp/mosfs-rogue"; cat "$MOUNT/ptf/$$$f";'
+        ' stat -c %s "$MOUNT/ptf/$$$f"'
+    )
+    with others_live(nodes):
+        done = user(nodes, f"LC_ALL=C exec mosrun -h -X/tmp/mosfs-rogue /bin/sh -c '{script}'")
+        assert done.stdout.split() == ["a\udcffb", "hi", "3"], done.stderr
+
+
+@cluster.others
+def test_what_cannot_be_done_in_the_tree(nodes: Lab) -> None:
+    with others_live(nodes):
+        script = "cd $MOUNT; touch x; mkdir x; rm node/stay; echo 1 > node/nosuch; ln -s a b; mv node x; rmdir proc; rm node"
+        done = user(nodes, script)
+        assert "not implemented" not in done.stderr
+        assert len(done.stderr.splitlines()) == 8, done.stderr
+
+
+ATTACKS = [
+    *(b"RUN\0" + key + b"=" + b"9" * 26 for key in (b"cpujob", b"needmem", b"trace", b"decay", b"lock")),
+    b"RUN\0cpujob=" + b"9" * 60000, b"RUN\0node=" + b"x" * 60000, b"RUN\0private=/" + b"x" * 60000, b"RUN\0\xff\xfe",
+    b"RUN\0needmem=-99999999999", b"NATIVE\0" + b"x" * 60000, bytes(60000),
+]  # fmt: skip
+
+
+def control(nodes: Lab, stack: ExitStack) -> socket.socket:
+    sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+    sock.connect(nodes.node(1).paths.socket)
+    sock.settimeout(20)
+    return sock
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """What the kernel tells of who connects is the effective user."""
+    os.setegid(NOBODY)
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
+def test_launchers_that_ask_for_nonsense(nodes: Lab) -> None:
+    with others_live(nodes), ExitStack() as stack, as_nobody():
+        for text in ATTACKS * 3:
+            control(nodes, stack).send(text)
+
+
+def test_a_user_who_wants_all_connections(nodes: Lab) -> None:
+    """Silent ones and programs that wait for memory; meanwhile root's mosrun works, and afterwards the user's."""
+    with others_live(nodes), ExitStack() as stack:
+        with as_nobody():
+            waiting = [control(nodes, stack) for _ in range(WAITING.each + 20)]
+            for sock in waiting:
+                sock.send(b"RUN\0node=best\0needmem=262143")
+            refused = [sock for sock in waiting if _answered(sock)]
+            silent = [control(nodes, stack) for _ in range(CONNECTIONS.each + 20)]
+        assert len(refused) >= 20 and silent
+        assert nodes.run(1, "mosrun", "-2", "echo", "root's").stdout == "root's\n"
+        stack.close()
+        wait_until(lambda: user(nodes, "mosrun -h echo mine").stdout == "mine\n")
+
+
+def _answered(sock: socket.socket) -> bool:
+    sock.settimeout(0.05)
+    try:
+        return sock.recv(200).startswith(b"ERR\0too many")
+    except TimeoutError:
+        return False
+
+
+# --------------------------------------------------------------------------- from other addresses
+
+
+def rss(pid: int) -> int:
+    """Megabytes."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS:")]
+    return int(line.split()[1]) >> 10
+
+
+@pytest.mark.parametrize("port", [253, 252])
+def test_half_open_connections(nodes: Lab, port: int) -> None:
+    """Ten times as many as may be, each at the beginning of TLS: memory and log stay small, and nodes talk to each other."""
+    node = nodes.node(1)
+    [pid] = [int(Path(node.paths.pid).read_text())]
+    before, log = rss(pid), os.path.getsize(node.paths.log)
+    hello = bytes.fromhex("1603010200010001fc0303") + bytes(100)
+    with others_live(nodes), ExitStack() as stack:
+        for n in range(10 * STRANGERS):
+            sock = stack.enter_context(socket.socket())
+            sock.bind((f"127.250.{n // 200}.{n % 200 + 1}", 0))
+            sock.settimeout(5)
+            sock.connect((node.ip, port))
+            with_suppressed(sock, hello)
+        assert nodes.run(2, "mosrun", "-1", "echo", "through").stdout == "through\n"
+        assert rss(pid) - before < 40
+    assert os.path.getsize(node.paths.log) - log < 1 << 20
+
+
+def with_suppressed(sock: socket.socket, data: bytes) -> None:
+    try:
+        sock.send(data)
+    except OSError:
+        pass  # it was not let in
+
+
+# --------------------------------------------------------------------------- a node with the secret
+
+
+@contextmanager
+def rogue(nodes: Lab) -> Iterator[Any]:
+    """The secret and the address of node 3, whose own mosd goes on beside."""
+    node = nodes.node(3)
+    known = load(node.paths)
+    yield identity(known.secret, node.ip), PeerHello(WIRE_VERSION, nodes_version(), node.ip, "", "x", 10000, 1), node.ip
+
+
+def nodes_version() -> str:
+    import mosfs
+
+    return mosfs.__version__
+
+
+async def dial(nodes: Lab, who: Any, port: int) -> Any:
+    keys, hello, ip = who
+    link, _ = await links.dial(ip, nodes.node(1).ip, port, keys, hello)
+    return await seal(link, caller=True) if port == 252 else link
+
+
+@pytest.mark.parametrize("port", [253, 252])
+def test_messages_of_a_peer_that_are_none(nodes: Lab, port: int) -> None:
+    """Every field of every message wrong in every way: such a message ends its connection, and nothing else."""
+
+    async def attack(who: Any) -> None:
+        sent = 0
+        for message in damage.messages(Peer):
+            for _, data in [("plain", damage.plain(message)), *list(damage.damaged(message))[::7]]:
+                link = await dial(nodes, who, port)
+                if isinstance(link, SealedLink):
+                    await link._stream.send_all(link._seal(memoryview(data)))
+                else:
+                    await link.send_raw(len(data).to_bytes(4, "big") + data)
+                with trio.move_on_after(0.02):
+                    await link.receive()
+                await link.close()
+                sent += 1
+        assert sent > 50
+
+    with others_live(nodes), rogue(nodes) as who:
+        trio.run(attack, who)
+
+
+async def ask(link: SealedLink, message: Msg) -> PostAnswer:
+    await link.send(message)
+    with trio.fail_after(20):
+        answer = await link.receive()
+    assert isinstance(answer, PostAnswer)
+    return answer
+
+
+RECEIVER = """
+import os, sys, time
+fd = os.open("/proc/mosix/mybox", os.O_CREAT, 1 | 2 | 4)
+print("ready", flush=True)
+print(os.read(fd, 100).decode(), flush=True)
+"""
+
+
+def test_mailboxes_of_programs_that_are_not_there(nodes: Lab) -> None:
+    """A node may have the mailbox of a program that is on it, and make no other one lose it or be signalled."""
+    me = as_unsigned(nodes.node(1).ip)
+
+    async def attack(who: Any, victim: int, sleeper: int) -> None:
+        link = await dial(nodes, who, 252)
+        assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
+        assert (await ask(link, PostFetched(me, victim, 0))).result == errno.EACCES
+        assert (await ask(link, PostSignal(sleeper))).result == 0  # and nothing happens: it would end it
+        assert (await ask(link, PostClaim(victim))).result == errno.EACCES
+        await ask(link, PostClaimed(victim, True))
+        assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
+        await link.close()
+        for name, late in ((b"a", False), (b"b", True)):
+            link = await dial(nodes, who, 252)
+            await link.send(PostDeliver(name, 2**32 - 1, 1, NOBODY, NOBODY, me, victim, 1 << 22, False, late))
+            await link.close()
+
+    program = (sys.executable, "-c", RECEIVER)
+    with (
+        others_live(nodes), rogue(nodes) as who,
+        nodes.start(1, "mosrun", "-h", *program, stdout=subprocess.PIPE, text=True) as receiver,
+        nodes.start(1, "mosrun", "-h", "sleep", "600") as sleeper,
+    ):  # fmt: skip
+        try:
+            assert receiver.stdout is not None and receiver.stdout.readline() == "ready\n"
+            nodes.process(sleeper.pid, 1)
+            trio.run(attack, who, receiver.pid, sleeper.pid)
+            time.sleep(0.2)
+            assert sleeper.poll() is None
+            Path(nodes.node(1).paths.mount, "mbox", nodes.node(1).ip, str(receiver.pid)).write_text("still mine")
+            assert receiver.stdout.readline() == "still mine\n"
+        finally:
+            receiver.kill()
+            sleeper.kill()
