@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from mosfs.cluster.load import load
 from mosfs.procfs.table import as_unsigned
 from mosfs.tools.lab import mosds
 from mosfs.wire import links
-from mosfs.wire.limits import CONNECTIONS, STRANGERS, WAITING
+from mosfs.wire.limits import CONNECTIONS, REQUESTS, STRANGERS, WAITING
 from mosfs.wire.messages import (
     WIRE_VERSION,
     Msg,
@@ -147,6 +148,42 @@ def _answered(sock: socket.socket) -> bool:
         return sock.recv(200).startswith(b"ERR\0too many")
     except TimeoutError:
         return False
+
+
+WRITERS = """
+import errno, os, sys, threading
+def write(pid):
+    try:
+        os.write(os.open(sys.argv[1] + "/" + str(pid), os.O_WRONLY), b"x")
+    except OSError as error:
+        os.write(1, (errno.errorcode[error.errno] + "\\n").encode())
+for thread in [threading.Thread(target=write, args=[1000 + n]) for n in range(150)]:
+    thread.start()
+"""
+
+
+def test_writers_to_a_node_that_does_not_answer(nodes: Lab) -> None:
+    """Its share of them waits, the others hear EAGAIN; and the tree answers everybody else while they wait."""
+    with others_live(nodes):
+        silent, mount = nodes.mosd(3), Path(nodes.node(1).paths.mount)
+        target = str(mount / "mbox" / nodes.node(3).ip)  # a file each: the kernel lets one write at a time into the same
+        command = [sys.executable, "-c", WRITERS, target]
+        os.kill(silent, signal.SIGSTOP)
+        try:
+            with subprocess.Popen(
+                command, stdout=subprocess.PIPE, text=True, user=NOBODY, group=NOBODY, extra_groups=()
+            ) as writers:
+                assert writers.stdout is not None
+                at_once = [writers.stdout.readline() for _ in range(150 - REQUESTS.each)]
+                for _ in range(50):
+                    assert (mount / "node/ip").read_text().strip() == nodes.node(1).ip
+                assert writers.poll() is None, "the others must wait still"
+                assert set(at_once) == {"EAGAIN\n"}
+                later = writers.stdout.read().split()
+                assert set(later) == {"ETIMEDOUT"} and len(later) == REQUESTS.each
+        finally:
+            os.kill(silent, signal.SIGCONT)
+        wait_until(lambda: (mount / "nodes" / nodes.node(3).ip / "status").read_text() == "alive\n")
 
 
 # --------------------------------------------------------------------------- from other addresses
