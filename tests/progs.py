@@ -91,6 +91,7 @@ PROGRAMS = (
     Program("cpu_timers"),
     Program("sigs"),
     Program("dispositions"),
+    Program("cores", pause="0.1"),
     Program("children"),
     Program("execs"),
     Program("spawns"),

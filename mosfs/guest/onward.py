@@ -212,6 +212,16 @@ class Onward:
             return False
         return True
 
+    def faulted(self, body: Body) -> None:
+        """The body has stopped for good; what waited for its stop is done."""
+        if body.arming is not None:
+            regs = user_regs(body.task.peek_regs(), Stop.SIGNAL)
+            self.arm(body, body.arming, regs)
+            body.task.set_regs(regs)
+        if body.wanted is not None:
+            order, body.wanted = body.wanted, None
+            self.request(body, order)
+
     def capture_running(self, body: Body, order: Any) -> None:
         """The body stands in a stop between two instructions."""
         if self.host.mails.settle(body, _nothing, hold=True):

@@ -89,8 +89,10 @@ class Signals:
             return
         if sig in _FAULTS and not sets["SigIgn"] >> (sig - 1) & 1:
             # its own fault, and no handler (the kernel lets nobody ignore or block one): the program dies of it at home
-            body.state = State.LEAVING
-            self.host.mails.when_settled(body, lambda: self.host.channel.send(Kind.DIED, body.pair, struct.pack("<i", sig)))
+            # (DROP follows), or comes home first to leave a core file (RECALL)
+            body.paused, info = True, body.task.peek_siginfo()
+            self.host.mails.when_settled(body, lambda: self.host.channel.send(Kind.DIED, body.pair, info))
+            self.host.onward.faulted(body)
             return
         body.task.cont()  # nothing of this node may act on the program
 

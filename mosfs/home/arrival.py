@@ -90,7 +90,7 @@ class Arrival:
             self.tracer.private.carrier.sent_back(p)
             self._send_back(p, link, deputy, str(error), flight_result, infos)
             return
-        signalled = bool(infos or meta.pending or expired)
+        signalled = bool(infos or meta.pending or expired or p.dying)
         p.demand.waiting = rebuild.waiting_state
         self._came_home(p, link, deputy, meta, regs, flight_result, signalled, rebuild.owed)
 

@@ -11,7 +11,7 @@ import os
 import signal
 import struct
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,7 +35,7 @@ from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
-from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import NOTHING, SIGINFO_SIZE, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Frame, Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder, OutOrder, PrivateOpen
@@ -162,8 +162,8 @@ class Away:
         elif kind == Kind.CANNOT:
             self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
         elif kind == Kind.DIED:
-            status = struct.unpack("<i", frame.payload)[0]
-            deputy.when_ready(lambda: self._die(p, deputy, status))
+            status = struct.unpack_from("<i", frame.payload)[0]
+            deputy.when_ready(lambda: self._die(p, deputy, status, frame.payload))
         elif kind == Kind.MASK:
             mask = struct.unpack("<Q", frame.payload)[0]
             deputy.when_ready(lambda: self._mask(p, deputy, mask))
@@ -462,12 +462,13 @@ class Away:
             call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
         self._ready[p.pid] = p
 
-    def _die(self, p: Program, deputy: Deputy, status: int) -> None:
-        """The body died of a signal of its own making: the program dies of it at home."""
+    def _die(self, p: Program, deputy: Deputy, status: int, info: bytes) -> None:
+        """The body is to die of a signal of its own making: the program dies of it at home. ``info``: its siginfo."""
         sig = status & 0x7F or signal.SIGKILL
-        if sig != signal.SIGKILL:
-            self._reset_handler(p, deputy, sig)
-            deputy.set_mask(deputy.mask & ~(1 << (sig - 1)))
+        if len(info) == SIGINFO_SIZE and self.tracer.cores.wanted(p, sig):
+            self.tracer.cores.fault(p, deputy, info)
+        elif sig != signal.SIGKILL:
+            self.tracer.cores.let_die(p, deputy, sig)
             os.kill(p.pid, sig)
             deputy.park()
         else:
@@ -578,6 +579,11 @@ class Away:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
+            cores = self.tracer.cores
+            if cores.wanted(p, sig) and cores.by_default(p.pid, sig):
+                cores.come_home(p, p.task.peek_siginfo())
+                self._broken_off(p, deputy, regs)
+                return
             if self.tracer.waits.spare(p, regs, sig) and deputy.flight is not None:
                 deputy.flight.spared = True
             p.task.cont(sig)
@@ -588,6 +594,10 @@ class Away:
         else:
             p.signals += 1
             self.send(p, Kind.SIGNAL, info)
+        self._broken_off(p, deputy, regs)
+
+    def _broken_off(self, p: Program, deputy: Deputy, regs: Any) -> None:
+        """A signal that is not the kernel's to act on here has ended whatever the deputy did."""
         if deputy.state is State.BUSY:
             # without a restart the interrupted call's result falls through to the end of the stub
             regs.orig_rax = NOTHING

@@ -135,7 +135,7 @@ class Copying:
 
     def comes_ahead(self, p: Program) -> bool:
         """May memory come into the deputy? Not while it may be in a call for long."""
-        return self.possible and p.deputy is not None and p.deputy.state in (State.READY, State.PARKED)
+        return self.possible and p.dying is None and p.deputy is not None and p.deputy.state in (State.READY, State.PARKED)
 
     def early(self, p: Program, deputy: Deputy, payload: bytes) -> None:
         """EARLY: map as soon as the deputy stands where that can be done."""

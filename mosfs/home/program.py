@@ -178,6 +178,8 @@ class Program:
     counted: Used = field(default_factory=Used)  # of it, what its timers of CPU time know of
     owing: dict[int, int] = field(default_factory=dict)  # ns by which single timers know less
     alarm: Alarm = field(default_factory=Alarm)  # when its host will tell of that
+    dying: bytes | None = None  # the signal that it comes home to die of
+    coreless: bool = False  # it could not
     overdue: bool = False  # it is asked to stop because its limit of CPU time is reached
     children_used: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for

@@ -21,6 +21,7 @@ from mosfs.cluster.log import complain
 from mosfs.home.away import AFFINITY, Away
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.controls import Controls
+from mosfs.home.cores import Cores
 from mosfs.home.cputime import CpuTime
 from mosfs.home.cputimers import CpuTimers
 from mosfs.home.debugged import Debugged
@@ -112,6 +113,7 @@ class Tracer:
         self.statistics = Statistics(self)
         self.cputime = CpuTime(self.programs)
         self.cputimers = CpuTimers(self)
+        self.cores = Cores(self)
         self.private = Private(self)
         self.timers: list[tuple[float, int]] = []
         self.traces = Traces(self)
