@@ -21,7 +21,7 @@ NUMBERS = range(1101)
 #: What a guest's own kernel may do without a stop. Written down again on purpose: this list is the sandbox.
 FREE = {"mprotect", "munmap", "brk", "sched_yield", "mremap", "mincore"}
 FREE_NUMBERS = {BY_NAME[name].nr for name in FREE}
-MMAP, MADVISE = BY_NAME["mmap"].nr, BY_NAME["madvise"].nr
+MMAP, MADVISE, MREMAP = BY_NAME["mmap"].nr, BY_NAME["madvise"].nr, BY_NAME["mremap"].nr
 PROGRAMS = {"home": home_filter(), "guest": guest_filter()}
 
 words = st.integers(0, 2**64 - 1)
@@ -102,7 +102,8 @@ def test_a_guest_may_do_nothing_but_its_list(args: tuple[int, ...], ip: int) -> 
         verdict = run(guest_filter(), nr, ip=ip, args=args)
         plain_memory = nr == MMAP and args[3] & 0x20 and not BY_NR[MMAP].stops(args)
         plain_advice = nr == MADVISE and not BY_NR[MADVISE].stops(args)
-        free = (nr in FREE_NUMBERS or plain_memory or plain_advice) and not may_touch(nr, args)
+        grows = nr == MREMAP and args[2] > args[1]
+        free = (nr in FREE_NUMBERS or plain_memory or plain_advice) and not may_touch(nr, args) and not grows
         assert verdict == (ALLOW if free else TRACE), f"call {nr}"
 
 
@@ -211,7 +212,7 @@ def test_the_kernel_would_take_it(program: bytes) -> None:
     assert len(program) % 8 == 0 and 0 < len(program) // 8 <= 4096
     code = list(struct.iter_unpack("<HBBI", program))
     for at, (op, jt, jf, k) in enumerate(code):
-        assert op in (0x20, 0x15, 0x35, 0x54, 0x05, 0x06)
+        assert op in (0x20, 0x15, 0x35, 0x54, 0x05, 0x06, 0x07, 0x1D, 0x2D)
         far = k if op == 0x05 else max(jt, jf)
         assert at + 1 + far < len(code) or op == 0x06
         assert op != 0x20 or (k % 4 == 0 and k < 64)
@@ -244,3 +245,10 @@ def test_native_calls_are_allowed_by_their_number_alone() -> None:
     assert [nr for nr in native if decided_by_number(home_filter(), nr) != ALLOW] == []
     assert decided_by_number(home_filter(), BY_NAME["openat"].nr) is None
     assert [nr for nr in FREE_NUMBERS - GUARDED.keys() if decided_by_number(guest_filter(), nr) != ALLOW] == []
+
+
+@pytest.mark.parametrize(("old", "new"), [(0, 0), (4096, 4096), (8192, 4096), (1 << 40, 1 << 33), (1 << 33 | 7, 1 << 33)])
+def test_a_mapping_that_does_not_grow_is_let_through(old: int, new: int) -> None:
+    assert run(guest_filter(), MREMAP, args=[ELSEWHERE, old, new, 0]) == ALLOW
+    if old != new:
+        assert run(guest_filter(), MREMAP, args=[ELSEWHERE, new, old, 0]) == TRACE

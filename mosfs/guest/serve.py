@@ -27,7 +27,9 @@ from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
 from mosfs.migrate import shown
 from mosfs.migrate.capture import RESTARTS, signed
+from mosfs.migrate.filecopy import WANT
 from mosfs.migrate.image import PROT_WRITE, Vma
+from mosfs.migrate.maps import mapping_at
 from mosfs.migrate.properties import SAYING
 from mosfs.native import lib
 from mosfs.procfs.table import CONTROL_FILES
@@ -93,6 +95,7 @@ class Serve:
             **dict.fromkeys(OPENS, self._open),
             9: self._mmap,
             13: self._sigaction,
+            25: self._mremap,
             14: self._sigprocmask,
             15: self._sigreturn,
             39: self._own_pid,
@@ -507,6 +510,19 @@ class Serve:
         body.seq = body.seq + 1 & 0x7FFF
         order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask(), request.addr)
         self.host.channel.send(Kind.MMAP, body.pair, msgspec.msgpack.encode(order), body.seq << 1)
+
+    def _mremap(self, body: Body, args: tuple[int, ...]) -> None:
+        """A mapping grows; of a file, home first sends what it will show."""
+        mapping = mapping_at(body.pid, args[0])
+        found = body.copies.known(mapping) if mapping is not None and mapping.inode else None
+        if mapping is None or found is None or args[2] > USER_END:
+            body.task.cont()
+            return
+        self._both.add(body.pair)
+        body.state = State.WAITING
+        body.seq = body.seq + 1 & 0x7FFF
+        want = WANT.pack(found[0], mapping.offset + args[0] - mapping.start, args[2])
+        self.host.channel.send(Kind.WANT, body.pair, want, body.seq << 1)
 
     def mmap_name(self, body: Body, payload: bytes) -> None:
         if body.map_request is not None and len(payload) >= 4:

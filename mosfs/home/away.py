@@ -148,6 +148,9 @@ class Away:
         elif kind == Kind.MMAP:
             mmap_order = msgspec.msgpack.decode(frame.payload, type=MmapOrder)
             deputy.when_ready(lambda: self._mmap(p, deputy, mmap_order, frame.flags))
+        elif kind == Kind.WANT:
+            p.seq = frame.flags >> 1
+            self.tracer.mapped.wanted(p, frame.payload)
         elif kind == Kind.IMAGE:
             if p.move is not None and p.move.phase is Phase.RECALL:
                 self.tracer.moves.arrival.arriving(p, link, frame.payload)

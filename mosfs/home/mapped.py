@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 
 import xxhash
 
+from mosfs.calls.request import pack_reply
 from mosfs.home.deputy import Deputy
 from mosfs.home.descriptors import hand_over
 from mosfs.home.program import Held, Link, Move, Program
 from mosfs.migrate.capture import title_at
-from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, data_of, fits, frame, must_all
-from mosfs.migrate.image import PROT_WRITE, BadImage, Vma
-from mosfs.migrate.maps import Known, Mapping, parse_line, read_maps
+from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, WANT, data_of, fits, frame, must_all
+from mosfs.migrate.image import MAX_SIZE, PROT_WRITE, BadImage, Vma
+from mosfs.migrate.maps import Known, Mapping, mapping_at, read_maps
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.rebuild import kept_at_home
 from mosfs.native import ffi, lib
@@ -307,7 +308,7 @@ class Mapped:
             result = call.map(place, order.length, order.prot | 1, flags, order.fd, order.offset)
         except OSError as error:
             return -(error.errno or errno.ENOMEM), 0
-        mapping = _mapping_at(p.pid, result)
+        mapping = mapping_at(p.pid, result)
         file = self._follow(p, mapping, order.fd) if mapping is not None else None
         if file is None:
             return result, 0
@@ -318,6 +319,17 @@ class Mapped:
             call(SYS_MUNMAP, result, order.length)
         self.catch_up(p)
         return result, file.number
+
+    def wanted(self, p: Program, payload: bytes) -> None:
+        """WANT: a mapping is about to grow: what it will show goes before the answer. BadImage for what cannot be."""
+        if len(payload) != WANT.size:
+            raise BadImage("malformed frame about a file")
+        number, offset, length = WANT.unpack(payload)
+        if number not in p.files or offset > MAX_SIZE or length > layout.USER_END:
+            raise BadImage("more of a file than can be mapped")
+        _want(p.files, [(number, offset, length)])
+        self.catch_up(p)
+        self.tracer.away.send(p, Kind.REPLY, pack_reply(0, []))
 
     @staticmethod
     def _free(p: Program, deputy: Deputy, order: MmapOrder) -> bool:
@@ -467,14 +479,3 @@ def _same(mapping: Mapping, facts: os.stat_result) -> bool:
 def _is_private(p: Program, facts: os.stat_result) -> bool:
     """Private temporary files move with the program."""
     return p.private is not None and ((facts.st_dev, facts.st_ino) in p.private.inodes)
-
-
-def _mapping_at(pid: int, start: int) -> Mapping | None:
-    """The mapping that contains this address."""
-    with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
-        for line in lines:
-            span = line.split(" ", 1)[0]
-            low, _, high = span.partition("-")
-            if int(low, 16) <= start < int(high, 16):
-                return parse_line(line)
-    return None

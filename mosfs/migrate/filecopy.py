@@ -25,6 +25,8 @@ SYS_MMAP, SYS_CLOSE_RANGE = 9, 436
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED = 1, 2, 0x10
 #: number u32, flags u32 (COMPRESSED), size of the file u64, offset of the bytes that follow u64
 HEADER = struct.Struct("<IIQQ")
+#: WANT: number u32, offset u64, length u64
+WANT = struct.Struct("<IQQ")
 #: Bytes that are looked at, and sent, together; and those of one frame at most.
 BLOCK, MOST = 64 * 1024, 256 * 1024
 

@@ -72,6 +72,15 @@ def unknown(_mapping: Mapping) -> None:
     """No file is known."""
 
 
+def mapping_at(pid: int, address: int) -> Mapping | None:
+    """The mapping that contains this address."""
+    for line in _lines(pid):
+        low, _, high = line.split(b" ", 1)[0].partition(b"-")
+        if int(high, 16) > address:
+            return _parse(line) if int(low, 16) <= address else None
+    return None
+
+
 def _travels(m: Mapping, known: Known) -> Vma | None:
     """The mapping of an image that ``m`` becomes; None for what every node has of its own. CannotMove says what hinders."""
     if m.name in KERNEL or (m.start >= layout.STUB and m.end <= layout.END):

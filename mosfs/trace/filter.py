@@ -22,13 +22,14 @@ from mosfs.trace import layout
 ALLOW, TRACE, NOTIFY, KILL = 0x7FFF0000, 0x7FF00000, 0x7FC00000, 0x80000000
 AUDIT_ARCH_X86_64 = 0xC000003E
 _LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
+_TAX, _JEQ_X, _JGT_X = 0x07, 0x1D, 0x2D
 _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 
 #: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
 #: mprotect munmap brk sched_yield mremap mincore. So may mmap of private anonymous memory, and madvise, when they say nothing of
-#: that memory which has to travel with it.
+#: that memory which has to travel with it. An mremap that lets something grow stops: it may be the mapping of a file.
 GUEST_FREE = frozenset({10, 11, 12, 24, 25, 27})
-_MMAP, _MADVISE, _MAP_ANONYMOUS = 9, 28, 0x20
+_MMAP, _MREMAP, _MADVISE, _MAP_ANONYMOUS = 9, 25, 28, 0x20
 
 #: (argument index, mask, value): true when argument & mask == value
 Test = tuple[int, int, int]
@@ -62,6 +63,10 @@ class Assembler:
 
     def mask(self, value: int) -> None:
         self.code.append((_AND, value, None))
+
+    def note(self) -> None:
+        """Keep the accumulator, to compare another with it (_JEQ_X, _JGT_X)."""
+        self.code.append((_TAX, 0, None))
 
     def ret(self, value: int) -> None:
         self.code.append((_RET, value, None))
@@ -199,6 +204,17 @@ def _trap_unless_stub(asm: Assembler, action: int = TRACE) -> None:
     asm.ret(action)
 
 
+def _grows(asm: Assembler) -> None:
+    """Jump to ``trap`` if mremap's new size (argument 2) is more than the old one (argument 1)."""
+    for half in (4, 0):
+        asm.load(_ARGS + 8 + half)
+        asm.note()
+        asm.load(_ARGS + 16 + half)
+        asm.when(_JGT_X, 0, "trap")
+        asm.unless(_JEQ_X, 0, "shrinks")
+    asm.label("shrinks")
+
+
 @lru_cache(maxsize=1)
 def guest_filter() -> bytes:
     """struct sock_filter[] for a guest's body."""
@@ -215,6 +231,8 @@ def guest_filter() -> bytes:
     asm.unless(_JEQ, _MAP_ANONYMOUS, "trap")
     for number in (_MMAP, _MADVISE, *sorted(GUEST_FREE & GUARDED.keys())):  # mmap falls into its own
         asm.label(f"test{number}")
+        if number == _MREMAP:
+            _grows(asm)
         _test(asm, (*BY_NR[number].tests, *GUARDED[number]), number)
     asm.label("allow")
     asm.ret(ALLOW)
@@ -231,7 +249,7 @@ def run(
     """Interpret a program on one struct seccomp_data: the verdict. For tests, and for `why` a call was trapped."""
     values = [*args, *([0] * (6 - len(args)))]
     data = struct.pack("<IIQ6Q", number & 0xFFFFFFFF, arch, ip, *(v & 0xFFFF_FFFF_FFFF_FFFF for v in values))
-    accumulator = 0
+    accumulator = index = 0
     at = 0
     while True:
         code, jt, jf, k = struct.unpack_from("<HBBI", program, at * 8)
@@ -240,8 +258,12 @@ def run(
             accumulator = int.from_bytes(data[k : k + 4], "little")
         elif code == _AND:
             accumulator &= k
-        elif code == _JEQ:
-            at += jt if accumulator == k else jf
+        elif code == _TAX:
+            index = accumulator
+        elif code in (_JEQ, _JEQ_X):
+            at += jt if accumulator == (k if code == _JEQ else index) else jf
+        elif code == _JGT_X:
+            at += jt if accumulator > index else jf
         elif code == _JGE:
             at += jt if accumulator >= k else jf
         elif code == _JA:

@@ -59,6 +59,7 @@ class Kind(IntEnum):
     CANNOT = 52  # RECALL or MOVE_TO cannot be served: reason; the body goes on
     STEP_OUT = 53  # this node wants the guest to leave: where to and why, nothing for home
     MMAP = 55
+    WANT = 67  # more of a file that the body maps (`migrate.filecopy.WANT`): FILE and a REPLY
     USED = 56  # CPU time and memory, once a second while there is any
     PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
     CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each

@@ -293,6 +293,27 @@ static void rearranged(void)
 	ok(munmap(hole, 4 * PAGE));
 }
 
+/* A mapping that grows comes to show more of the file. */
+static void grown(void)
+{
+	int fd = made("grown", 150);
+	char *p = (char *)mapped(fd, PAGE, PROT_READ, MAP_PRIVATE, PAGE);
+
+	equal(p[0], 'B');
+	for (int pages = 40; pages <= 120; pages += 40) {
+		p = mremap(p, PAGE * (pages > 40 ? pages - 40 : 1), pages * PAGE, MREMAP_MAYMOVE);
+		check(p != MAP_FAILED);
+		for (int i = 0; i < pages; i++)
+			equal(p[i * PAGE + 7], 'A' + (i + 1) % 26);
+		put(fd, 'g', pages * PAGE);
+		equal(p[(pages - 1) * PAGE], 'g');
+		pause_a_little();
+	}
+	ok(munmap(p, 120 * PAGE));
+	ok(close(fd));
+	ok(unlink("grown"));
+}
+
 /* Many small ones, and one through which a window moves. */
 static void many(void)
 {
@@ -340,5 +361,5 @@ static void refusals(void)
 	ok(unlink("refused"));
 }
 
-PROGRAM(PART(written), PART(own_pages), PART(beyond_the_end), PART(ways_to_write), PART(others_write), PART(rearranged), PART(many),
+PROGRAM(PART(written), PART(own_pages), PART(beyond_the_end), PART(ways_to_write), PART(others_write), PART(rearranged), PART(grown), PART(many),
 	PART(refusals))
