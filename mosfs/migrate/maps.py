@@ -73,8 +73,12 @@ def unknown(_mapping: Mapping) -> None:
 
 
 def mapping_at(pid: int, address: int) -> Mapping | None:
-    """The mapping that contains this address."""
-    for line in _lines(pid):
+    """The mapping that contains this address; None too when the kernel does not tell."""
+    try:
+        lines = _text(pid).split(b"\n")[:-1]
+    except CannotMove:
+        return None
+    for line in lines:
         low, _, high = line.split(b" ", 1)[0].partition(b"-")
         if int(high, 16) > address:
             return _parse(line) if int(low, 16) <= address else None
