@@ -96,6 +96,7 @@ def test_the_text_names_our_own_memory() -> None:
     """Without names it is the kernel's text; with one over an anonymous mapping, a line of it reads so."""
     pid = os.getpid()
     lines = shown.text(pid, "maps", []).decode().splitlines()
+    assert not any("[vvar" in line or "[vdso]" in line for line in lines)  # the kernel's; ours only where it is
     anonymous = next(m for m in map(parse_line, lines) if not m.name)
     name = Vma(anonymous.start, anonymous.start + PAGE, 3, name="/some/where", offset=8192)
     for file in ("maps", "smaps"):

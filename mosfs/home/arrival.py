@@ -24,7 +24,7 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
-from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, queue_signal, take_pending
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending
 from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -67,7 +67,7 @@ class Arrival:
             lib.mos_unfollow(self.tracer.pump)
             lib.mos_pin(self.tracer.pump, p.pid)
             flight_result, infos = self._outcome(p, deputy)
-            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call, limits_raised(call):
                 rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
                 rebuild.resume(call)
                 rebuild.know(meta)

@@ -12,15 +12,18 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mosfs.abi import cpu
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE
 from mosfs.abi.memory import GROWS_DOWN, MADV_DONTNEED, MADV_GUARD_INSTALL, MAP_DROPPABLE, map_flags
 from mosfs.abi.xstate import Lacking, checked, checked_waiting
+from mosfs.migrate.capture import limits_of
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
@@ -41,6 +44,8 @@ MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
 
 
 _NOTHING = bytes(256 * 1024)
+#: Limits of what may be mapped.
+_OF_MEMORY = (resource.RLIMIT_DATA, resource.RLIMIT_AS)
 
 
 class NoRoom(Exception):
@@ -76,6 +81,25 @@ def unregister_rseq(call: Calls, rseq: tuple[int, int, int]) -> None:
     """Must come before its memory is unmapped: the kernel writes there on every return to user mode."""
     if rseq[0]:
         call(SYS_RSEQ, rseq[0], rseq[1], RSEQ_FLAG_UNREGISTER, rseq[2])
+
+
+@contextmanager
+def limits_raised(call: Calls) -> Iterator[None]:
+    """As high as they may be, meanwhile: a program may have lowered its limits below what it uses, and keeps that all the same."""
+    lowered = [(w, limit) for w, limit in limits_of(call.task.pid).items() if w in _OF_MEMORY and limit[0] != limit[1]]
+    for which, (_, hard) in lowered:
+        set_limit(call, which, (hard, hard))
+    try:
+        yield
+    finally:
+        for which, limit in lowered:
+            set_limit(call, which, limit)
+
+
+def set_limit(call: Calls, which: int, limit: tuple[int, int]) -> None:
+    """Set by the task itself. A limit higher than it may set stays: allocations fail later, as they would there."""
+    call.task.write(layout.SCRATCH, struct.pack("<2Q", *(value & 0xFFFF_FFFF_FFFF_FFFF for value in limit)))
+    call(SYS_SETRLIMIT, which, layout.SCRATCH)
 
 
 class Plan:
@@ -236,11 +260,6 @@ class Rebuild:
         if worst < 0:
             raise NoRoom(os.strerror(-worst))
 
-    def _limit(self, which: int, limit: tuple[int, int]) -> None:
-        """Set by the body itself. A limit higher than it may set stays: allocations fail later, as they would there."""
-        self.task.write(layout.SCRATCH, struct.pack("<2Q", *(value & 0xFFFF_FFFF_FFFF_FFFF for value in limit)))
-        self.call(SYS_SETRLIMIT, which, layout.SCRATCH)
-
     # ------------------------------------------------------------------ stage 3
 
     def pages(self, payload: bytes) -> None:
@@ -291,7 +310,7 @@ class Rebuild:
         self._set_mm()
         if not home:
             for which, limit in meta.limits.items():
-                self._limit(which, limit)
+                set_limit(call, which, limit)
             self.task.write(layout.SCRATCH, meta.comm.encode("latin-1")[:15] + b"\0")
             call.must(SYS_PRCTL, PR_SET_NAME, layout.SCRATCH)
             for sig in range(1, 65):

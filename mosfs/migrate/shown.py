@@ -12,9 +12,13 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
 from mosfs.migrate.image import Vma
-from mosfs.migrate.maps import Known, parse_line, unknown
+from mosfs.migrate.maps import KERNEL, Known, parse_line, unknown
 from mosfs.trace import layout
 
+_VDSO = Vma(layout.VDSO, layout.VDSO_END, 5, name="[vdso]")
+#: What each node has of its own, and the program does not see.
+_REPLACED = frozenset(KERNEL) - {"[vsyscall]"}
+_VDSO_SIZE = b"Size:%20d kB" % ((layout.VDSO_END - layout.VDSO) // 1024)
 _OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(status|stat)\Z")
 _PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(maps|smaps|statm|status|stat)\Z")
 #: Lines of status that tell of memory.
@@ -103,7 +107,8 @@ def with_mapping(names: Sequence[Vma], new: Vma) -> list[Vma]:
 def text(pid: int, name: str, names: Sequence[Vma], known: Known = unknown) -> bytes:
     """/proc/``pid``/``name`` without the low region, with ``names``, and those of files that are ``known``.
 
-    OSError when the process is gone."""
+    Of the low region the vDSO is there, in the place of the kernel's, which is another one on each node. OSError when the process
+    is gone."""
     with open(f"/proc/{pid}/{name}", "rb") as file:
         whole = file.read()
     if name not in ("maps", "smaps"):
@@ -113,7 +118,11 @@ def text(pid: int, name: str, names: Sequence[Vma], known: Known = unknown) -> b
     for line in whole.splitlines():
         if b"-" in line.split(None, 1)[0]:
             mapping = parse_line(line.decode("utf-8", "surrogateescape"))
-            shown = not (mapping.start >= layout.STUB and mapping.end <= layout.END)
+            shown = mapping.name not in _REPLACED and not (mapping.start >= layout.STUB and mapping.end <= layout.END)
+            if mapping.start <= layout.VDSO < mapping.end:
+                out.append(_line(_VDSO, b"r-xp"))
+                shown = True
+                continue
             if not shown:
                 continue
             vma = Vma(mapping.start, mapping.end, mapping.prot, name=mapping.name, offset=mapping.offset)
@@ -131,7 +140,7 @@ def text(pid: int, name: str, names: Sequence[Vma], known: Known = unknown) -> b
                 first = next(piece for piece in pieces if piece.name)
                 out.append(_line(_cut(vma, vma.start, vma.end, first.name, first.offset), perms))
         elif shown:
-            out.append(line)
+            out.append(_VDSO_SIZE if line.startswith(b"Size:") and out[-1].endswith(b"[vdso]") else line)
     return b"\n".join([*out, b""])
 
 

@@ -1,5 +1,6 @@
 /* What mmap, madvise and mlock say of memory beside its protection: told by smaps, and by what the kernel does. */
 #include "mos.h"
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 
@@ -277,4 +278,31 @@ static void limits(void)
 	reaped(forked(full, NULL), 5);
 }
 
-PROGRAM(PART(every_flag), PART(changed), PART(forks), PART(guards), PART(grows), PART(reserve), PART(limits))
+/* Programs that look for the vDSO in maps find it there, once, where the kernel has told them that it is; and it stays. */
+static void vdso(void)
+{
+	const unsigned char *told = (const unsigned char *)getauxval(AT_SYSINFO_EHDR), *first = NULL;
+
+	for (int i = 0; i < (seconds < 0.5 ? 2 : 4); i++) {
+		char line[512];
+		unsigned long start = 0, end = 0, found = 0;
+		FILE *f = fopen("/proc/self/maps", "r");
+
+		check(f != NULL);
+		while (fgets(line, sizeof(line), f))
+			if (strstr(line, "[vdso]")) {
+				equal(sscanf(line, "%lx-%lx r-xp", &start, &end), 2);
+				found++;
+			}
+		fclose(f);
+		equal(found, 1);
+		equal(start, (unsigned long)told);
+		check(end > start);
+		first = first ? first : (const unsigned char *)start;
+		same(first, "\177ELF", 4);
+		equal(first[end - start - 1], first[end - start - 1]);
+		rest_ms(seconds < 0.5 ? 1 : 100);
+	}
+}
+
+PROGRAM(PART(every_flag), PART(changed), PART(forks), PART(guards), PART(grows), PART(reserve), PART(limits), PART(vdso))
