@@ -129,3 +129,12 @@ def test_merging() -> None:
     assert shown.merged("status", home, body) == (
         b"Name:\tx\nState:\tR (running)\nPid:\t7\nVmSize:\t 50 kB\nVmRSS:\t 40 kB\nSigCgt:\t0\n"
     )
+
+
+def test_a_status_without_us() -> None:
+    text = b"Name:\tx\nTracerPid:\t77\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t%d\nThreads:\t1\n"
+    gone = b"Name:\tx\nTracerPid:\t0\nNoNewPrivs:\t1\nSeccomp:\t0\nSeccomp_filters:\t0\nThreads:\t1\n"
+    assert shown.untraced(text % 1, 1) == shown.untraced(text % 2, 2) == gone
+    assert shown.untraced(text % 3, 1) == text.replace(b"77", b"0") % 2  # filters of its own are told
+    before = b"TracerPid:\t77\nSeccomp:\t2\n"  # Linux before 5.9 does not count them
+    assert shown.untraced(before, 1) == b"TracerPid:\t0\nSeccomp:\t0\n"

@@ -14,6 +14,7 @@ from mosfs.abi.flags import ARCH_SHSTK_ENABLE, CLONE_THREAD, CLONE_VM, MAP_ANONY
 from mosfs.abi.ioctls import REFUSED as REFUSED_IOCTLS
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Home
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
+from mosfs.trace.task import tracer_of
 from tests import cluster
 from tests.cluster import Lab
 from tests.probe import Probe
@@ -315,7 +316,7 @@ def test_a_program_without_room_for_us_runs_natively(nodes: Lab) -> None:
 def test_a_home_that_is_lost(nodes: Lab) -> None:
     """Its guests end, and the log of their node says why."""
     with Probe(nodes, "-2") as probe:
-        tracer = int(probe.ask("next(l.split()[1] for l in open('/proc/self/status') if l.startswith('TracerPid'))").strip("'"))
+        tracer = tracer_of(int(probe.ask("__import__('os').getpid()")))
         os.kill(tracer, signal.SIGKILL)
         assert probe.process.wait() == -signal.SIGKILL
     said = text(Text.SEEMS_DEAD, computer=nodes.node(1).ip)

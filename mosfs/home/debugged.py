@@ -30,8 +30,9 @@ from mosfs.trace.task import TaskGone
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-SYS_PTRACE, SYS_SECCOMP = 101, 317
+SYS_PTRACE, SYS_PRCTL, SYS_SECCOMP = 101, 157, 317
 TRACEME, ATTACH, SEIZE = 0, 16, 0x4206
+PR_SET_NO_NEW_PRIVS = 38
 SET_MODE_FILTER = 1
 #: All threads, ESRCH for one that cannot; a descriptor to be told by; a call that we know of is interrupted by deadly signals only.
 TSYNC, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV = 1, 4, 8, 16, 32
@@ -117,6 +118,9 @@ class Debugged:
             with Calls(p.task) as call:
                 p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + bytes(48) + program)
                 fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
+                if fd == -errno.EACCES and not many:  # it has given up root
+                    call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
+                    fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
                 return fd if fd < 0 else take_made(call, fd, anonymous("seccomp notify"))
         except OSError as error:
             return -(error.errno or errno.EPERM)

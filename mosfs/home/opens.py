@@ -53,12 +53,12 @@ class Opens:
             self.tracer.answer(p, kept, result)
             return
         name = own_files.wanted(p.pid, path, nr, args)
-        if name not in ("maps", "smaps"):
+        if name not in ("maps", "smaps", "status") or (name == "status" and p.leader):
             self.tracer.serve(p)
             return
         kept = copy_regs(regs)
         with Calls(p.task) as call:
-            result = own_files.opened_at_home(call, p.pid, name, nr, args, p.names)
+            result = own_files.opened_at_home(call, p.pid, name, nr, args, p.names, p.filters)
         self.tracer.answer(p, kept, result)
 
     def _instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:

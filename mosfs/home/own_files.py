@@ -80,9 +80,16 @@ def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) 
     return _memory_file(call, name, _flags(nr, args), text)
 
 
-def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], names: Sequence[Vma]) -> int:
-    """The same of a program at home, for a read may come when it is away. ``names``: what its memory lost by travelling."""
-    return _memory_file(call, name, _flags(nr, args), shown.text(pid, name, names))
+def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], names: Sequence[Vma], more: int) -> int:
+    """The same of a program at home, for a read may come when it is away. ``names``: what its memory lost by travelling;
+    ``more``: filters of ours that not every program has."""
+    text = shown.text(pid, name, names)
+    if name == "status":  # injected calls block all signals
+        blocked = b"SigBlk:\t%016x" % call.mask
+        lines = [b"State:\tR (running)" if line.startswith(b"State:") else line for line in text.splitlines()]
+        text = b"\n".join([*(blocked if line.startswith(b"SigBlk:") else line for line in lines), b""])
+        text = shown.untraced(text, shown.OUR_FILTERS + more)
+    return _memory_file(call, name, _flags(nr, args), text)
 
 
 def _memory_file(call: Calls, name: str, flags: int, text: bytes) -> int:

@@ -384,6 +384,10 @@ class Tracer:
         self.mails.gone(p)
         self.away.direct.forget(p)
         self.cputime.ended(p)
+        away = p.used.plus(p.children_used)
+        if any(away) and not p.leader:
+            user, system = (ns / 1e9 for ns in away)
+            self.log(f"pid={p.pid} ended; used away: {user:.2f} s user, {system:.2f} s system, its children's included")
         self.moves.gone(p)
         self.private.forget(p)
         if p.leader:

@@ -25,6 +25,8 @@ _PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(maps|sma
 _MEMORY = re.compile(rb"(?:Vm|Rss)\w+:")
 #: Fields of stat, counted from the state: vsize, rss.
 _VSIZE, _RSS = 20, 21
+#: Seccomp filters that every program has from us.
+OUR_FILTERS = 1
 #: Files whose text is nothing but memory.
 WHOLE = frozenset({"maps", "smaps", "statm"})
 
@@ -150,6 +152,15 @@ def _line(vma: Vma, perms: bytes) -> bytes:
     return head.ljust(73).encode() + vma.name.encode("latin-1") if vma.name else head.encode()
 
 
+def untraced(status: bytes, ours: int) -> bytes:
+    """The text of a status file without us: nobody traces the program, and ``ours`` of its seccomp filters are not there."""
+    found = re.search(rb"(?m)^Seccomp_filters:\t(\d+)$", status)
+    own = max(int(found[1]) - ours, 0) if found is not None else 0
+    status = re.sub(rb"(?m)^TracerPid:\t\d+$", b"TracerPid:\t0", status, count=1)
+    status = re.sub(rb"(?m)^Seccomp_filters:\t\d+$", b"Seccomp_filters:\t%d" % own, status, count=1)
+    return status if own else re.sub(rb"(?m)^Seccomp:\t2$", b"Seccomp:\t0", status, count=1)
+
+
 def merged(name: str, home: bytes, body: bytes) -> bytes:
     """What the program reads: ``home`` is its deputy's file, ``body`` its body's."""
     if name in WHOLE:
@@ -162,4 +173,4 @@ def merged(name: str, home: bytes, body: bytes) -> bytes:
         return kept + b") " + b" ".join(told) + b"\n"
     lines = {line.split(b":", 1)[0]: line for line in body.splitlines() if _MEMORY.match(line)}
     lines[b"State"] = b"State:\tR (running)"
-    return b"\n".join([*(lines.get(line.split(b":", 1)[0], line) for line in home.splitlines()), b""])
+    return untraced(b"\n".join([*(lines.get(line.split(b":", 1)[0], line) for line in home.splitlines()), b""]), OUR_FILTERS)

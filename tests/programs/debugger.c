@@ -1,5 +1,6 @@
 /* A debugger and what it debugs, ptrace(2). For mosrun --stay-home. */
 #include "mos.h"
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 
@@ -162,4 +163,32 @@ static void refusals(void)
 	equal(WTERMSIG(status), SIGKILL);
 }
 
-PROGRAM(PART(every_call), PART(attach), PART(seize), PART(seize_a_stopped_one), PART(refusals))
+static int traced_by_its_parent(void *arg UNUSED)
+{
+	if (ptrace(PTRACE_TRACEME, 0, 0, 0) < 0)
+		return 1;
+	raise(SIGUSR1);
+	return 3;
+}
+
+static int tracing_parent(void *arg UNUSED)
+{
+	if (geteuid() == 0) {
+		ok(setgid(65534));
+		ok(setuid(65534));
+		ok(prctl(PR_SET_DUMPABLE, 1));
+	}
+	pid_t pid = forked(traced_by_its_parent, NULL);
+	equal(stopped(pid), SIGUSR1 << 8 | 0x7f);
+	ok(ptrace(PTRACE_CONT, pid, 0, 0));
+	reaped(pid, 3);
+	return 9;
+}
+
+/* Who has given up root may still be traced. */
+static void without_rights(void)
+{
+	reaped(forked(tracing_parent, NULL), 9);
+}
+
+PROGRAM(PART(every_call), PART(attach), PART(seize), PART(seize_a_stopped_one), PART(refusals), PART(without_rights))

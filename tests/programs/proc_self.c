@@ -393,4 +393,19 @@ static void renamed(void)
 	reaped(pid, 0);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed))
+/* Nobody traces or filters a program that sees itself in /proc. */
+static void nobody_else(void)
+{
+	char line[256];
+
+	for (int i = 0; i < 2; i++) {
+		FILE *status = fopen(i ? "/proc/thread-self/status" : "/proc/self/status", "r");
+		check(status != NULL);
+		while (fgets(line, sizeof(line), status))
+			if (strncmp(line, "TracerPid:", 10) == 0 || strncmp(line, "Seccomp", 7) == 0 || strncmp(line, "SigBlk:", 7) == 0)
+				announce("%s", line);
+		fclose(status);
+	}
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else))
