@@ -314,3 +314,28 @@ def test_memory_is_where_memory_can_be(at: int, told: list[str]) -> None:
         else:
             with pytest.raises(TaskGone), Calls(task) as call:
                 call.map(0, 4096)
+
+
+def test_a_task_that_computes_on_is_not_waited_for_to_the_end(told: list[str]) -> None:
+    """However patient one is: two seconds in user mode are more than any call takes."""
+    lib.mos_patience(1000)
+    try:
+        with attacker(NEVER["a loop"]) as task:
+            with pytest.raises(TaskGone), Calls(task) as call:
+                call(nr("getpid"))
+            assert decode(task.wait()).stop is Stop.KILLED
+    finally:
+        lib.mos_patience(0)
+
+
+def test_a_kernel_that_works_for_a_task_may_take_its_time(impatient: None) -> None:
+    """Longer than the patience in one call: 2 GB of /dev/urandom, all into the same place."""
+    with seized("/bin/sleep", "1000") as program:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            task.write(layout.SCRATCH, b"/dev/urandom\0")
+            fd = call.must(nr("open"), layout.SCRATCH, os.O_RDONLY)
+            at = call.map(0, 2 << 20)
+            task.write(layout.SCRATCH, struct.pack("<2Q", at, (2 << 20) - layout.PAGE) * 1024)
+            assert call(nr("readv"), fd, layout.SCRATCH, 1024) > 1 << 30

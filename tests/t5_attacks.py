@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -187,3 +187,19 @@ def test_the_guests_of_each_owner_are_a_users_of_their_own(nodes: Lab) -> None:
         late.kill()
     for process in started:
         process.kill()
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_nobody_waits_for_a_reader_of_standard_error(nodes: Lab, place: str) -> None:
+    """The line about an unsupported call is for a pipe that is full."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    program = "import ctypes; ctypes.CDLL(None).syscall(101, 0, 0, 0, 0); print('on')"
+    with nodes.start(1, "mosrun", place, "-w", "python3", "-c", program, stdout=subprocess.PIPE, stderr=writer) as process:
+        assert process.stdout and process.stdout.read() == b"on\n"
+    os.close(reader)
+    os.close(writer)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,9 @@ from mosfs.trace.task import copy_regs
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-SYS_WRITE = 1
+SYS_WRITE, SYS_POLL = 1, 7
+#: Milliseconds that a reader of a program's standard error may take.
+READER_MS = 500
 
 
 class Policy:
@@ -137,5 +141,7 @@ class Policy:
         line = f"mosrun: {message}\n".encode()
         base, mask = (p.deputy.base, p.deputy.mask) if p.deputy is not None else (None, None)
         with Calls(p.task, base=base, mask=mask) as call:
-            p.task.write(layout.SCRATCH, line)
-            call(SYS_WRITE, 2, layout.SCRATCH, len(line))
+            # not if nobody reads there: the whole tree would wait
+            p.task.write(layout.SCRATCH, struct.pack("<ihh", 2, select.POLLOUT, 0) + line)
+            if call(SYS_POLL, layout.SCRATCH, 1, READER_MS) == 1:
+                call(SYS_WRITE, 2, layout.SCRATCH + 8, len(line))

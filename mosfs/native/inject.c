@@ -18,16 +18,51 @@ int mos_patience(int seconds)
     return sigaction(SIGALRM, &sa, NULL) || setitimer(ITIMER_REAL, &tick, NULL) ? -errno : 0;
 }
 
-/* -ETIMEDOUT when the task has done nothing for `patience`; then its end, or whatever it does, is still to be waited for. */
+#define MOST_USER 200           /* clock ticks (10 ms): no call that we make, and no way to a stop, takes so much in user mode */
+#define BUSY 20                 /* a task whose kernel works for it, on much memory, may take so many times longer */
+
+/* Page faults and clock ticks in the kernel, and in user mode, of a task so far (proc(5), stat). */
+static unsigned long work_of(int tid, unsigned long *user)
+{
+    char path[60], text[1024], *s;
+    unsigned long minor = 0, major = 0, kernel = 0;
+    int fd, n;
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", tid, tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = 0;
+    s = strrchr(text, ')');
+    if (s)
+        sscanf(s + 1, " %*c %*s %*s %*s %*s %*s %*s %lu %*s %lu %*s %lu %lu", &minor, &major, user, &kernel);
+    return minor + major + kernel;
+}
+
+/*
+ * -ETIMEDOUT when the task has got nowhere for `patience`, or computes on instead; its end, or whatever it does, is still to be waited
+ * for then. It gets on while its kernel works for it.
+ */
 int mos_waitpid(int pid, int *status, int options)
 {
-    int r = take(pid, status), ticks = 0;
+    unsigned long begun = 0, user = 0, before = 0, work;
+    int r = take(pid, status), ticks = 0, idle = 0;
     if (r)
         return r;
-    do
+    for (;;) {
         r = waitpid(pid, status, options);
-    while (r < 0 && errno == EINTR && (!patience || ++ticks <= patience));
-    return r >= 0 ? r : errno == EINTR ? -ETIMEDOUT : -errno;
+        if (r >= 0 || errno != EINTR)
+            return r >= 0 ? r : -errno;
+        if (!patience)
+            continue;
+        work = work_of(pid, &user);
+        if (!ticks++)
+            begun = user;
+        idle += work == before || ticks == 1;
+        before = work;
+        if (idle > patience || ticks > BUSY * patience || user - begun > MOST_USER)
+            return -ETIMEDOUT;
+    }
 }
 
 static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
