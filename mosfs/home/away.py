@@ -696,6 +696,5 @@ def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
     child.todo = []
     child.interrupting = False
     child.ready_since = time.monotonic()
-    child.kept = parent.kept
-    child.born = 0
+    child.kept, child.born = parent.kept, 0
     return child
