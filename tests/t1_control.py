@@ -23,6 +23,7 @@ from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
 from mosfs.procfs.world import Program, World
+from mosfs.trace.caller import start_time
 from mosfs.trace.task import tracer_of
 from mosfs.wire.messages import (
     Adjust,
@@ -129,7 +130,7 @@ async def test_launcher_gets_a_tracer(node: Node) -> None:
     assert await node.ask(b"RUN\0needmem=5\0unsupported=2\0node=other\0force=1") == b"OK from tracer"
     settings, start = Settings(unsupported=2, needmem=5), Start(OTHER, True, "other")
     assert node.spawns.requests == [
-        SpawnTracer(os.getpid(), os.getuid(), os.getgid(), settings, start, node.path)
+        SpawnTracer(os.getpid(), os.getuid(), os.getgid(), settings, start, node.path, start_time(os.getpid()))
     ]
 
 
@@ -306,7 +307,7 @@ async def test_death_of_a_tracer(node: Node) -> None:
             before = node.world.programs[here.pid].state
             tracer.kill()
             await until(lambda: node.spawns.requests)
-        assert node.spawns.requests == [AdoptTracer([here.pid], os.getuid(), [before], node.path)]
+        assert node.spawns.requests == [AdoptTracer([here.pid], [start_time(here.pid)], os.getuid(), [before], node.path)]
         await until(lambda: away.poll() is not None)
         assert away.returncode == -9
         assert here.poll() is None
@@ -390,8 +391,8 @@ async def test_a_number_that_is_too_long_while_messages_wait(node: Node) -> None
     while not connection._queued:
         connection.post(Consider(1))
         count += 1
-    connection.post(Adjust(1, 1, Settings(cpujob=10**26), Start()))
-    connection.post(Adjust(2, 1, Settings(), Start(shown="x" * 70000)))
+    connection.post(Adjust(1, 1, 0, 0, 0, Settings(cpujob=10**26), Start()))
+    connection.post(Adjust(2, 1, 0, 0, 0, Settings(), Start(shown="x" * 70000)))
     connection.post(Consider(2))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.pump)

@@ -101,7 +101,7 @@ async def ask(server: Running, request: SpawnTracer | SpawnHost | AdoptTracer, *
     return ours
 
 
-TRACER = SpawnTracer(1, 0, 0, Settings(), Start(), "")
+TRACER = SpawnTracer(1, 0, 0, Settings(), Start(), "", 0)
 HOST = SpawnHost("127.0.0.1", 0, "x", b"", b"", False, "")
 
 
@@ -163,10 +163,10 @@ async def test_children_outlive_the_server(log: Path) -> None:
 
 
 async def test_failures_and_adoptions_are_logged(server: Running, log: Path) -> None:
-    with await ask(server, SpawnTracer(1, 99, 0, Settings(), Start(), "")) as ours:
+    with await ask(server, SpawnTracer(1, 99, 0, Settings(), Start(), "", 0)) as ours:
         ours.recv(1000)
         assert ours.recv(1000) == b""  # its end: the child is gone
-    (await ask(server, AdoptTracer([4711], 0, [], ""), beside=False)).close()
+    (await ask(server, AdoptTracer([4711], [0], 0, [], ""), beside=False)).close()
     with await ask(server, TRACER) as ours:
         ours.recv(1000)
     text = await trio.Path(log).read_text()

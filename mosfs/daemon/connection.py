@@ -10,10 +10,10 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import trio
 
+from mosfs.trace.caller import Caller, start_time
 from mosfs.wire.messages import MAX_CONTROL, Msg, encode
 
 log = logging.getLogger(__name__)
@@ -27,17 +27,10 @@ Passed = socket.socket | io.FileIO
 _UCRED = struct.Struct("3i")
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+def credentials(sock: trio.socket.SocketType) -> Caller:
     """Who connected (unix(7), SO_PEERCRED)."""
-
-    pid: int
-    uid: int
-    gid: int
-
-
-def credentials(sock: trio.socket.SocketType) -> Credentials:
-    return Credentials(*_UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+    pid, uid, gid = _UCRED.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return Caller(pid, uid, gid, start_time(pid))
 
 
 class Connection:

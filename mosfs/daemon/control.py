@@ -11,7 +11,6 @@ import contextlib
 import errno
 import logging
 import os
-import select
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,12 +23,13 @@ from msgspec.structs import replace
 
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
-from mosfs.daemon.connection import Connection, Credentials, credentials
+from mosfs.daemon.connection import Connection, credentials
 from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.daemon.waiting import Queue
 from mosfs.procfs.world import Guest, PrivateNames, Program, World
+from mosfs.trace.caller import Caller, alive, peer_lives, start_time
 from mosfs.trace.task import tracer_of
 from mosfs.wire.limits import CONNECTIONS, Shares
 from mosfs.wire.links import for_another_process
@@ -69,13 +69,6 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT = 10.0
 #: Seconds in which who has too many connections is told so.
 REFUSING = 0.5
-
-
-def alive(pidfd: int) -> bool:
-    """Has the process of ``pidfd`` not ended (pidfd_open(2): it is readable then)?"""
-    poller = select.poll()
-    poller.register(pidfd, select.POLLIN)
-    return not poller.poll(0)
 
 
 def away(state: ProcState) -> bool:
@@ -147,6 +140,8 @@ class Control:
         """One connection from its first message to its end."""
         who = credentials(sock)
         with sock:
+            if not peer_lives(sock):  # nobody else shall be taken for it
+                return
             if not self.connections.may(who.uid):
                 with trio.move_on_after(REFUSING):
                     await sock.recv(MAX_CONTROL)
@@ -158,7 +153,7 @@ class Control:
                 return
             log.debug("PID %d connected and said nothing", who.pid)
 
-    async def _first(self, sock: trio.socket.SocketType, who: Credentials, first: bytes) -> None:
+    async def _first(self, sock: trio.socket.SocketType, who: Caller, first: bytes) -> None:
         try:
             if request := launch.parse(first):
                 if launch.must_wait(self.world, request):
@@ -178,7 +173,7 @@ class Control:
 
     # ------------------------------------------------------------------- launchers
 
-    async def _launch(self, sock: trio.socket.SocketType, who: Credentials, request: launch.Request) -> None:
+    async def _launch(self, sock: trio.socket.SocketType, who: Caller, request: launch.Request) -> None:
         tracer = self._tracer_of(who.pid)
         if tracer is None and request.native:
             await sock.send(launch.OK)
@@ -186,17 +181,17 @@ class Control:
         start = replace(await launch.place(self.world, request, self.resolve), trace=request.trace)
         if tracer is not None:
             error = await self._adjust(tracer, Adjust(
-                next(self._numbers), who.pid, request.settings, start, request.native
+                next(self._numbers), who.pid, who.uid, who.gid, who.started, request.settings, start, request.native
             ))
             await sock.send(launch.refused(error) if error else launch.OK)
             return
-        spawn = SpawnTracer(who.pid, who.uid, who.gid, request.settings, start, self.socket_path)
+        spawn = SpawnTracer(who.pid, who.uid, who.gid, request.settings, start, self.socket_path, who.started)
         try:
             self.spawner.spawn(spawn, for_another_process(sock))
         except ConnectionError:
             log.error("no fork server for PID %d", who.pid)
 
-    async def _launch_later(self, sock: trio.socket.SocketType, who: Credentials, request: launch.Request) -> None:
+    async def _launch_later(self, sock: trio.socket.SocketType, who: Caller, request: launch.Request) -> None:
         """As soon as a node has room; until then mosps(1) shows the program as starting. The launcher may end meanwhile."""
         with sock:
             try:
@@ -209,7 +204,7 @@ class Control:
                 await sock.send(launch.refused(str(error) if isinstance(error, launch.Refused) else launch.TOO_MANY_WAIT))
 
     @contextlib.contextmanager
-    def _starting(self, who: Credentials, request: launch.Request) -> Iterator[None]:
+    def _starting(self, who: Caller, request: launch.Request) -> Iterator[None]:
         """The tree has the program, which nobody traces yet. One inside of a MOSIX program is there already."""
         waiting = Program(ProcState(who.pid, who.uid, "", "starting", 0, request.settings, comm="mosrun"), None)
         shown = self.world.programs.setdefault(who.pid, waiting)
@@ -244,7 +239,7 @@ class Control:
 
     # ------------------------------------------------------------------- tracers and hosts
 
-    async def _converse(self, sock: trio.socket.SocketType, who: Credentials, hello: HelloTracer | HelloHost) -> None:
+    async def _converse(self, sock: trio.socket.SocketType, who: Caller, hello: HelloTracer | HelloHost) -> None:
         """Serve a tracer or host until its connection ends, and if it does not come back, clean up after it."""
         connection = Connection(sock)
         clients = self.tracers if isinstance(hello, HelloTracer) else self.hosts
@@ -410,10 +405,12 @@ class Control:
             self.office.ended(pid)
         if states:
             log.error("tracer %d died: another one takes %d of its programs", tracer.pid, len(states))
+            # its number is its own if it has not ended after the look
+            began = {state.pid: start for state, pidfd in orphans if (start := start_time(state.pid)) and alive(pidfd)}
             for state in states:  # their descriptors are dead sockets: nobody can read these mailboxes
                 self.office.ended(state.pid)
             try:
-                self.spawner.spawn(AdoptTracer([state.pid for state in states], tracer.uid, states, self.socket_path))
+                self.spawner.spawn(AdoptTracer([*began], [*began.values()], tracer.uid, states, self.socket_path))
             except ConnectionError:
                 log.error("no fork server: %d programs stay without a tracer", len(states))
 

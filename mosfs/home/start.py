@@ -9,6 +9,7 @@ import errno
 import os
 import resource
 import socket
+import time
 import traceback
 from contextlib import suppress
 
@@ -18,13 +19,17 @@ from mosfs.home.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.migrate.capture import comm_of
 from mosfs.native import lib
-from mosfs.trace import embark
+from mosfs.trace import caller, embark
 from mosfs.trace.clock import native_counter
+from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import Task, TaskGone, killed
 from mosfs.wire.messages import AdoptTracer, ProcState, Settings, SpawnTracer
 
+STARTED = "started"
 #: Seconds until a program that does not stop, or does not end a call that was injected, is killed. It may wait for a slow disk.
 PATIENCE = 30
+#: Seconds that a stranger may take to stop (it may be in a call that nothing interrupts), and __WALL of waitpid(2).
+STRANGER_PATIENCE, WALL = 1.0, 0x40000000
 
 
 def why_not_seized(error: Exception) -> str:
@@ -53,17 +58,18 @@ def _tracer(root_pid: int, spawn: SpawnTracer | AdoptTracer) -> Tracer:
 
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     """Seize the launcher, answer it, and own its tree until it is empty."""
+    asker = caller.Caller(spawn.pid, spawn.uid, spawn.gid, spawn.started)
     tracer = _tracer(spawn.pid, spawn)
     task = Task(spawn.pid)
     try:
-        task.seize()
-    except (TaskGone, OSError) as error:
+        caller.seize(task, asker, launcher)
+    except (caller.NotTheCaller, TaskGone, OSError) as error:
         launcher.send(b"ERR\0" + why_not_seized(error).encode())
         return 1
     p = tracer.adopt(task, spawn.settings)
     tracer.meet(p)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
-    p.next_trace = tracer.traces.of(spawn.pid, spawn.start.trace)
+    p.next_trace = tracer.traces.of(asker, spawn.start.trace)
     launcher.send(b"OK")
     launcher.close()
     return _serve(tracer)
@@ -73,11 +79,9 @@ def adopt(spawn: AdoptTracer) -> int:
     """Take over programs at home whose tracer died."""
     tracer = _tracer(spawn.pids[0] if spawn.pids else 0, spawn)
     states = {state.pid: state for state in spawn.states}
-    for pid in spawn.pids:
+    for pid, started in zip(spawn.pids, spawn.started, strict=True):
         task = Task(pid)
-        try:
-            task.seize()
-        except (TaskGone, OSError):
+        if not _seize_again(task, spawn.uid, STARTED, started):
             tracer.lost.append(pid)
             continue
         state: ProcState | None = states.get(pid)
@@ -91,9 +95,8 @@ def adopt(spawn: AdoptTracer) -> int:
             p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)
         for tid in other_threads(pid):
-            with suppress(TaskGone, OSError):
-                thread = Task(tid)
-                thread.seize()
+            thread = Task(tid)
+            if _seize_again(thread, spawn.uid, "Tgid", pid):
                 q = tracer.adopt(thread, p.settings, parent=p)
                 tracer.new_thread(q, p)
                 tracer.meet(q)
@@ -112,13 +115,53 @@ def _adopt_newcomers(tracer: Tracer) -> None:
         for pid in children_of(parent.pid):
             if pid in tracer.programs:
                 continue
-            with suppress(TaskGone, OSError):
-                task = Task(pid)
-                task.seize()
+            task = Task(pid)
+            if _seize_again(task, tracer.uid, "PPid", parent.pid):
                 child = tracer.adopt(task, parent.settings, parent=parent)
                 tracer.meet(child)
                 child.comm = comm_of(pid)
                 found.append(child)
+
+
+def _seize_again(task: Task, uid: int, name: str, value: int) -> bool:
+    """Seize what a dead tracer had; False for what is not there, or not the same: the number ``name`` of it (`_said`) tells.
+
+    What can never gain rights (no_new_privs) needs no second look at them. Without that, it is seized as its user.
+    """
+    try:
+        status = caller.status_of(task.pid)
+        if status["NoNewPrivs"] == ["1"] or not uid:
+            task.seize()
+        else:
+            with caller.as_user(uid, int(status["Gid"][0])):
+                task.seize()
+    except (TaskGone, OSError):
+        return False
+    if _said(task.pid, name) != value:
+        _let_go(task)
+        return False
+    return True
+
+
+def _said(pid: int, name: str) -> int:
+    """A number of /proc/PID/status, or the start time; -1: there is no such process."""
+    if name == STARTED:
+        return caller.start_time(pid)
+    try:
+        return int(caller.status_of(pid)[name][0])
+    except TaskGone:
+        return -1
+
+
+def _let_go(task: Task) -> None:
+    """A stranger that was seized by mistake goes on as if nothing had been."""
+    until = time.monotonic() + STRANGER_PATIENCE
+    with suppress(TaskGone, OSError):
+        task.interrupt()
+        while not (status := task.wait(WALL | os.WNOHANG)) and time.monotonic() < until:
+            time.sleep(0.001)
+        stop = decode(status)
+        task.detach(stop.value if stop.stop is Stop.SIGNAL else 0)
 
 
 def children_of(pid: int) -> list[int]:

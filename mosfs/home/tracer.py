@@ -43,7 +43,7 @@ from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import comm_of, signed, uid_of
 from mosfs.migrate.properties import Said
 from mosfs.native import ffi, lib
-from mosfs.trace import embark, layout
+from mosfs.trace import caller, embark, layout
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.stops import SECCOMP_STOP, USES_UP, Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs
@@ -331,12 +331,18 @@ class Tracer:
         if self.mails.involved(p):
             self.control.send(Adjusted(message.req, "Too many open files"))
             return
+        asker = caller.Caller(message.pid, message.uid, message.gid, message.started)
+        try:
+            caller.compare(asker)
+        except (caller.NotTheCaller, TaskGone) as error:
+            self.control.send(Adjusted(message.req, str(error)))
+            return
         if message.native:
             p.next_native = True
             p.start = self.moves.start_native
         else:
             p.next_settings = inherit(p.settings, message.settings)
-            p.next_trace = self.traces.of(p.pid, message.start.trace)
+            p.next_trace = self.traces.of(asker, message.start.trace)
             p.start = self.moves.starter(message.start) if message.start.node or message.start.shown else None
         self.control.send(Adjusted(message.req, ""))
 
@@ -513,10 +519,8 @@ class Tracer:
         p.owing.clear()
         self.mails.exec_done(p)
         p.comm = comm_of(p.pid)
-        if p.next_settings is not None:
-            p.settings, p.next_settings = p.next_settings, None
-        if p.next_trace is not None:
-            p.trace, p.next_trace = p.next_trace, None
+        apart = caller.apart(p.pid)
+        self._renew(p, apart=apart)
         self.traces.returned(p, 0, "home")
         if p.next_native:
             p.native, p.next_native = True, False
@@ -525,6 +529,8 @@ class Tracer:
         page = self._first_page()
         files = self._fetch_private(p)
         try:
+            if apart:
+                raise embark.CannotEmbark(caller.APART)
             embark.embark(p.task, page, first=first, privileged=first and _has_sys_admin(p.pid))
             p.clock_page = page
             if first:
@@ -543,6 +549,15 @@ class Tracer:
             start(p)
         elif not self.moves.resume_away(p):
             p.task.cont()
+
+    @staticmethod
+    def _renew(p: Program, *, apart: bool) -> None:
+        """What mosrun or mosnative asked holds from now on, but never for a program with other rights than who asked."""
+        if not apart and p.next_settings is not None:
+            p.settings = p.next_settings
+        if apart or p.next_trace is not None:
+            p.trace = p.next_trace if not apart else None
+        p.next_settings = p.next_trace = None
 
     def _alone(self, p: Program) -> None:
         """exec: the other threads are gone, and whichever made it has the process's ID now (ptrace(2), execve under ptrace)."""

@@ -13,6 +13,7 @@ from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import show
 from mosfs.home.calltrace import PATIENCE, CallTrace
 from mosfs.home.program import Program
+from mosfs.trace.caller import Caller, as_user
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -26,9 +27,12 @@ class Traces:
         self._open: list[CallTrace] = []
         self.everything = self._begin(CallTrace(os.dup(2))) if os.environ.get("MOSIX_TRACE") else None
 
-    def of(self, pid: int, fd: int) -> CallTrace | None:
-        """A trace to the descriptor of a launcher; None for -1."""
-        trace = CallTrace.of(pid, fd) if fd >= 0 else None
+    def of(self, asker: Caller, fd: int) -> CallTrace | None:
+        """A trace to the descriptor of a launcher, taken with its user's rights; None for -1."""
+        if fd < 0:
+            return None
+        with as_user(asker.uid, asker.gid):
+            trace = CallTrace.of(asker.pid, fd)
         return None if trace is None else self._begin(trace)
 
     def _begin(self, trace: CallTrace) -> CallTrace:

@@ -78,8 +78,7 @@ class Settings(Msg):
 class Start(Msg):
     """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F.
 
-    ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
-    """
+    ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none."""
 
     node: Ip = ""
     force: bool = False
@@ -109,7 +108,6 @@ class HelloTracer(Msg, tag=1):
 
 class HelloHost(Msg, tag=2):
     """First message of a host. ``token`` is the one of its data channel, ``home`` the home-node's IP.
-
     ``uid``: its programs' owner at home; ``runs_as``: the user that its bodies run as here, -1 if they run as mosd does.
     """
 
@@ -446,10 +444,13 @@ class Command(Msg, tag=34):
 
 
 class Adjust(Msg, tag=35):
-    """mosrun or mosnative was run inside a MOSIX program: for ``pid`` from its next exec on. Answered by Adjusted."""
+    """mosrun or mosnative was run inside a MOSIX program: for ``pid`` from its next exec on. Who asked: as in `SpawnTracer`."""
 
     req: Number
     pid: Pid
+    uid: Id
+    gid: Id
+    started: Number
     settings: Settings
     start: Start
     native: bool = False
@@ -488,6 +489,7 @@ class SpawnTracer(Msg, tag=48):
     settings: Settings
     start: Start
     socket: Path
+    started: Number  #: when ``pid`` began (proc(5), field 22 of stat): another process may get its number
 
 
 class SpawnHost(Msg, tag=49):
@@ -506,9 +508,10 @@ class SpawnHost(Msg, tag=49):
 
 
 class AdoptTracer(Msg, tag=50):
-    """A tracer died: fork another that seizes these processes, which are all at home."""
+    """A tracer died: fork another that seizes these processes, all at home. ``started``: when each began (`SpawnTracer`)."""
 
     pids: list[Pid]
+    started: list[Number]
     uid: Id
     states: list[ProcState]
     socket: Path
@@ -658,17 +661,14 @@ class PostClaimant(Msg, tag=80):
 
 
 Control = (
-    HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted
-    | PrivateFile | PrivateGone
-    | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
-    | UsageReport | GuestStayed | Consider
-    | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack | MailReturned
+    HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted | PrivateFile
+    | PrivateGone | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
+    | UsageReport | GuestStayed | Consider | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack | MailReturned
     | MailAnswer | MailWake | MailRecall | MailHeld
 )
 Peer = (
-    PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse
-    | PostAnswer | PostDeliver | PostWhere | PostClaim | PostClaimed | PostFetch | PostFetched | PostSignal
-    | PostClaimant
+    PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse | PostAnswer | PostDeliver | PostWhere | PostClaim
+    | PostClaimed | PostFetch | PostFetched | PostSignal | PostClaimant
 )
 
 _encoder = msgspec.msgpack.Encoder()

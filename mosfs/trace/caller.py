@@ -1,0 +1,155 @@
+"""Who asked to be traced: no process is seized, and none gets settings, that its user could not trace himself.
+
+A tracer of root's attaches with the user's own credentials, so it is the kernel that compares all user and group IDs and refuses
+what is not dumpable, in one step with attaching (ptrace(2), PTRACE_MODE_ATTACH_REALCREDS). A program that such a tracer has gains
+nothing by a later exec of a set-user-ID file either (execve(2)).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+from mosfs.trace.task import Task, TaskGone
+
+SO_PEERPIDFD = 77  #: socket(7): the process that connected, whatever its number means today; Linux 6.5
+AT_SECURE, _AUXV = 23, struct.Struct("2Q")  #: getauxval(3)
+
+#: Answer to a caller with rights that its user does not have.
+OTHER_RIGHTS = "it was started with other rights than its user's (a set-user-ID, set-group-ID or unreadable program)"
+#: What mosps(1) shows of such a program.
+APART = "has other rights than its user"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A process as it was when it asked. ``started``: proc(5), field 22 of stat."""
+
+    pid: int
+    uid: int
+    gid: int
+    started: int
+
+
+class HasOptions(Protocol):
+    """A socket, of the standard library or trio's."""
+
+    def getsockopt(self, level: int, optname: int, /) -> int: ...
+
+
+class NotTheCaller(Exception):
+    """The process is not, or not any more, what the request came from. The text says why."""
+
+
+def start_time(pid: int) -> int:
+    """When the process or thread ``pid`` began, in clock ticks since boot; 0: there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
+            return int(stat.read().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+def status_of(pid: int) -> dict[str, list[str]]:
+    """The words of each line of /proc/PID/status; TaskGone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            return {name: words.split() for name, _, words in (line.partition(":") for line in status)}
+    except OSError as error:
+        raise TaskGone(pid) from error
+
+
+def alive(pidfd: int) -> bool:
+    """Has the process of ``pidfd`` not ended (pidfd_open(2): it is readable then)?"""
+    poller = select.poll()
+    poller.register(pidfd, select.POLLIN)
+    return not poller.poll(0)
+
+
+def peer_lives(sock: HasOptions) -> bool:
+    """Whether the very process that connected has not ended: its number is its own then. True where the kernel does not say."""
+    try:
+        pidfd = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
+    except OSError as error:
+        return error.errno == errno.ENOPROTOOPT
+    try:
+        return alive(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+@contextmanager
+def as_user(uid: int, gid: int) -> Iterator[None]:
+    """With the real and effective IDs of a user and without capabilities; nothing changes where we are not root."""
+    if os.geteuid():
+        yield
+        return
+    groups = os.getresgid()
+    os.setresgid(gid, gid, groups[2])
+    try:
+        os.setresuid(uid, uid, 0)
+        try:
+            yield
+        finally:
+            os.setresuid(0, 0, 0)
+    finally:
+        os.setresgid(*groups)
+
+
+def compare(caller: Caller) -> None:
+    """NotTheCaller unless the process of that number is the same and has all its IDs from its user; TaskGone."""
+    status = status_of(caller.pid)
+    if start_time(caller.pid) != caller.started:
+        raise TaskGone(caller.pid)
+    own = all(status[name][:3] == [str(of)] * 3 for name, of in (("Uid", caller.uid), ("Gid", caller.gid)))
+    if not own or not _open_to_its_user(caller.pid):
+        raise NotTheCaller(OTHER_RIGHTS)
+
+
+def seize(task: Task, caller: Caller, connection: HasOptions) -> None:
+    """Seize the process that asked over ``connection``, as its user; NotTheCaller, TaskGone, OSError of ptrace(2)."""
+    compare(caller)
+    try:
+        with as_user(caller.uid, caller.gid):
+            task.seize()
+    except PermissionError:
+        if not _only_children_may_be_traced():
+            raise
+        # The module that says so asks for a capability. The rest was compared, and is again: exec may have come between.
+        task.seize()
+        compare(caller)
+    if not peer_lives(connection) or start_time(caller.pid) != caller.started:
+        raise TaskGone(caller.pid)
+
+
+def _only_children_may_be_traced() -> bool:
+    """Does the Yama security module restrict ptrace(2) (proc(5), ptrace_scope 1 or 2)?"""
+    with suppress(OSError), open("/proc/sys/kernel/yama/ptrace_scope", encoding="ascii") as scope:
+        return scope.read().strip() in ("1", "2")
+    return False
+
+
+def _open_to_its_user(pid: int) -> bool:
+    """Is it dumpable (proc(5): its files belong to root otherwise)? The folder itself always belongs to the effective user."""
+    try:
+        return os.stat(f"/proc/{pid}/auxv").st_uid == os.stat(f"/proc/{pid}").st_uid
+    except OSError as error:
+        raise TaskGone(pid) from error
+
+
+def apart(pid: int) -> bool:
+    """At PTRACE_EVENT_EXEC: has the program rights that its user has not, or may that not read it? The kernel's own word."""
+    if not _open_to_its_user(pid):
+        return True
+    try:
+        with open(f"/proc/{pid}/auxv", "rb") as auxv:
+            return (AT_SECURE, 0) not in _AUXV.iter_unpack(auxv.read())
+    except OSError as error:
+        raise TaskGone(pid) from error
