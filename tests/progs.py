@@ -106,6 +106,7 @@ PROGRAMS = (
     Program("paging"),
     Program("machine"),
     Program("notices"),
+    Program("odd", motion="3"),
     Program("actions"),
     Program("daemons"),
     Program("usage"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 import zlib
 
 import msgspec
@@ -18,31 +19,33 @@ from mosfs.migrate.pages import unpack
 PAGE = 4096
 u64 = st.integers(0, 2**64 - 1)
 small = st.integers(0, 2**31 - 1)
-siginfo = st.binary(min_size=128, max_size=128)
+siginfo = st.builds(lambda sig, rest: sig.to_bytes(4, "little") + rest, st.integers(1, 64), st.binary(min_size=124, max_size=124))
+latin = st.text(st.characters(max_codepoint=255), max_size=15)
+moment = st.integers(-(2**62) + 1, 2**62 - 1)
 
 
 @st.composite
 def vmas(draw: st.DrawFn) -> list[Vma]:
     """Mappings as /proc/PID/maps lists them: page-aligned, in order, apart or touching."""
-    found, at = [], 16
+    found, at = [], 256
     for _ in range(draw(st.integers(0, 8))):
         start = at + draw(st.integers(0, 2**20))
         at = start + draw(st.integers(1, 2**20))
         found.append(Vma(start * PAGE, at * PAGE, draw(st.integers(0, 7)), draw(st.booleans()), draw(st.booleans()),
-                         draw(st.text(max_size=20)), draw(small) * PAGE, draw(st.integers(0, ALL_BITS))))  # fmt: skip
+                         draw(latin), draw(small) * PAGE, draw(st.integers(0, ALL_BITS))))  # fmt: skip
     return found
 
 
 metas = st.builds(
     ImageMeta,
-    version=st.just(VERSION), pid=small, uid=small, comm=st.text(max_size=15), features=st.text(max_size=30),
+    version=st.just(VERSION), pid=small, uid=small, comm=latin, features=st.text(max_size=30),
     regs=st.binary(min_size=216, max_size=216), xstate=st.binary(max_size=900), mask=u64,
     actions=st.lists(st.tuples(st.integers(1, 64), st.binary(min_size=32, max_size=32)), max_size=4), ignored=u64,
     altstack=st.binary(min_size=24, max_size=24), pending=st.lists(st.tuples(st.booleans(), siginfo), max_size=3),
     rseq=st.tuples(u64, small, small), tid_address=u64, robust=st.tuples(u64, u64),
     mm=st.lists(u64, min_size=11, max_size=11), auxv=st.binary(max_size=400), vmas=vmas(),
     limits=st.dictionaries(st.integers(0, 15), st.tuples(st.integers(-1, 2**63 - 1), st.integers(-1, 2**63 - 1))),
-    shown=st.builds(Timer, u64, u64), home=st.text(max_size=15), waiting=st.booleans(), dumpable=st.integers(0, 2),
+    shown=st.builds(Timer, moment, moment), home=st.text(max_size=15), waiting=st.booleans(), dumpable=st.integers(0, 2),
 )  # fmt: skip
 
 
@@ -96,14 +99,33 @@ def test_fields_that_a_newer_version_appended_are_ignored() -> None:
         (meta(vmas=[Vma(0x3000, 0x1000, 3)]), "mapping 0x3000-0x1000 is out of order"),
         (meta(vmas=[Vma(0x1001, 0x2000, 3)]), "mapping 0x1001-0x2000 is out of order"),
         (meta(vmas=[Vma(0x1000, 0x1800, 3)]), "mapping 0x1000-0x1800 is out of order"),
-        (meta(mm=[0] * 10), "wrong structure sizes"),
-        (meta(regs=bytes(208)), "wrong structure sizes"),
+        (meta(vmas=[Vma(0x10000, 0x11000, 5)]), "mapping 0x10000-0x11000 is out of place"),
+        (meta(vmas=[Vma(0x8000, 0x200000, 3)]), "mapping 0x8000-0x200000 is out of place"),
+        (meta(vmas=[Vma(0x400000, 1 << 63, 3)]), "mapping 0x400000-0x8000000000000000 is out of place"),
+        (meta(comm="\u0421"), "a name is not made of bytes"),
+        (meta(pending=[(True, bytes(128))]), "no such signal"),
     ],
 )
 def test_what_cannot_be_rebuilt_says_why(bad: ImageMeta, why: str) -> None:
     with pytest.raises(BadImage) as error:
         decode(encode(bad))
     assert str(error.value) == why
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mm": [0] * 10}, {"mm": [0] * 10 + [-1]}, {"regs": bytes(208)}, {"xstate": bytes(1 << 20)}, {"altstack": bytes(8)},
+        {"mask": -1}, {"actions": [(65, bytes(32))]}, {"actions": [(1, bytes(31))]}, {"pending": [(True, bytes(4))]},
+        {"rseq": (0, -1, 0)}, {"robust": (-1, 0)}, {"auxv": bytes(1 << 20)}, {"limits": {16: (0, 0)}}, {"limits": {3: (-2, 0)}},
+        {"shown": Timer(1 << 62)}, {"uid": 1 << 40}, {"comm": "c" * 100}, {"cpu_timers": [bytes(8)]}, {"used": (1 << 62, 0)},
+        {"vmas": [Vma(0x400000, 0x401000, 8)]}, {"vmas": [Vma(-4096, 0x401000, 1)]},
+    ],
+    ids=str,
+)
+def test_fields_have_ranges(changes: dict[str, object]) -> None:
+    with pytest.raises(BadImage, match="malformed image"):
+        decode(encode(meta(**changes)))
 
 
 @pytest.mark.parametrize("noise", [b"", b"\xc1", b"\x90", b"\x01", bytes(100), b"\xff" * 100, b"\xdd\xff\xff\xff\xff"])
@@ -123,9 +145,9 @@ def frame(addr: int, raw: bytes, *, pages: int = -1, packed: bool = False, diges
     return header + (zlib.compress(raw, 1) if packed else raw)
 
 
-@given(u64, st.integers(1, 5), st.integers(0, 2**32), st.booleans())
-def test_pages_round_trip(addr: int, count: int, seed: int, packed: bool) -> None:
-    raw = random.Random(seed).randbytes(count * PAGE)
+@given(st.integers(0, 2**52 - 1), st.integers(1, 5), st.integers(0, 2**32), st.booleans())
+def test_pages_round_trip(page: int, count: int, seed: int, packed: bool) -> None:
+    addr, raw = page * PAGE, random.Random(seed).randbytes(count * PAGE)
     found, size, content = unpack(frame(addr, raw, packed=packed))
     assert content is not None
     assert (found, size, bytes(content)) == (addr, len(raw), raw)
@@ -153,7 +175,7 @@ RAW = random.Random(1).randbytes(2 * PAGE)
     ],
 )
 def test_damaged_pages(payload: bytes) -> None:
-    with pytest.raises(BadImage, match="are damaged"):
+    with pytest.raises(BadImage, match=r"are damaged|at once"):
         unpack(payload)
 
 
@@ -171,3 +193,14 @@ JUNK = PAGES_HEADER.pack(0, 1, COMPRESSED, 0) + b"junk"
 def test_malformed_pages(payload: bytes) -> None:
     with pytest.raises(BadImage):
         unpack(payload)
+
+
+def test_what_unpacks_to_more_than_a_frame_may_bring_takes_no_memory() -> None:
+    """1.8 MB of zlib that would be 1.8 GB."""
+    packer = zlib.compressobj(9)
+    packed = b"".join(packer.compress(bytes(1 << 24)) for _ in range(110)) + packer.flush()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for pages in (64, 65, 110 << 12, 0xFFFFFFFF):
+        with pytest.raises(BadImage):
+            unpack(PAGES_HEADER.pack(0x400000, pages, COMPRESSED, 0) + packed)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10

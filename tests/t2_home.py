@@ -105,7 +105,7 @@ def alarm(pump: Pump, seconds: float) -> Iterator[None]:
     """The pump's loop is woken once after so long."""
     ours, theirs = socket.socketpair()
     timer = threading.Timer(seconds, theirs.send, (b"!",))
-    pump.pump.fds[0], pump.pump.nfds = ours.fileno(), 1
+    lib.mos_attend(pump.pump, ours.fileno())
     with ours, theirs:
         timer.start()
         yield

@@ -29,7 +29,7 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import Task, copy_regs
 from mosfs.wire.channel import Channel
-from mosfs.wire.frames import Frame, Kind
+from mosfs.wire.frames import Frame, Kind, To, check
 
 pytestmark = pytest.mark.root
 
@@ -110,7 +110,7 @@ class Wire:
             start, pages, _flags, _digest = PAGES_HEADER.unpack_from(payload)
             self.pages.append((start, start + pages * PAGE))
         if kind != Kind.ROUND:
-            self.arriving.frame(Frame(kind, 0, pair, payload))
+            self.arriving.frame(Frame(kind, 0, pair, payload, check(To.NEXT_HOST, kind, 0, pair, bytes(payload))))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Every fault point of a move: what breaks there never hangs a program, never doubles it, and never kills it silently.
 
-One node has a mosd with MOSIX_FAULT, so exactly one step of the tour home -> 2 -> 3 -> home fails (`CASES`).
+One node has a mosd with MOSIX_FAULT, so exactly one step of the tour home -> 2 -> 3 -> home fails (`CASES`). And while a program is
+served in no move: what goes wrong there ends that program at worst.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from mosfs.abi.texts import SERVING_FAILED
 from mosfs.tools import lab as labs
-from mosfs.wire.faults import SURVIVES_CUT, Point
+from mosfs.wire.faults import SURVIVES_CUT, Point, Serving
 from tests import cluster
 from tests.cluster import Lab, wait_until
 
@@ -191,7 +193,7 @@ class Case:
     @property
     def must_survive(self) -> bool:
         """Before the commit point nothing may be lost, wherever it breaks."""
-        return SURVIVES_CUT[self.point] if self.action == "cut" else SURVIVES_DEATH[self.point]
+        return {"cut": SURVIVES_CUT, "die": SURVIVES_DEATH, "raise": SURVIVES_ERROR}[self.action][self.point]
 
     @property
     def tracer_dies(self) -> bool:
@@ -201,6 +203,9 @@ class Case:
 #: The same when the process dies there: with a host its guest dies, with a tracer all its programs that count as away.
 SURVIVES_DEATH = {**SURVIVES_CUT, Point.HOME_RETURN_COMMITTED: False, Point.HOME_ONWARD_COMMITTED: False,
                   Point.NODE_IN_ONWARD: False, Point.NODE_AFTER_ONWARD: False}  # fmt: skip
+
+#: The same after an error that nobody has foreseen: a move that is not committed fails with a reason, and nothing else happens.
+SURVIVES_ERROR = {p: p not in (Point.HOME_RETURN_COMMITTED, Point.HOME_ONWARD_COMMITTED) for p in Point}
 
 
 def places(point: Point) -> tuple[int, ...]:
@@ -216,11 +221,12 @@ def places(point: Point) -> tuple[int, ...]:
 QUICK = {
     "HOME_IN_IMAGE-cut-1", "HOME_BEFORE_COMMIT-cut-1", "NODE_MAPPED-die-2", "NODE_BEFORE_READY-cut-3",
     "NODE_AFTER_GO-cut-3", "NODE_IN_RETURN-die-3", "NODE_AFTER_RETURN-cut-3", "NODE_BEFORE_ONWARD-die-2",
-    "NODE_IN_ONWARD-cut-2",
+    "NODE_IN_ONWARD-cut-2", "HOME_IN_IMAGE-raise-1", "HOME_BEFORE_RETURN-raise-1", "NODE_IN_RETURN-raise-3",
+    "NODE_AFTER_GO-raise-2", "NODE_AFTER_ONWARD-raise-2", "NODE_COPYING-raise-3",
 }  # fmt: skip
 
 def cases() -> Iterator[object]:
-    for case in (Case(p, action, n) for p in Point for action in ("cut", "die") for n in places(p)):
+    for case in (Case(p, action, n) for p in Point for action in ("cut", "die", "raise") for n in places(p)):
         name = str(case)
         marks = [] if name in QUICK else [pytest.mark.long]
         yield pytest.param(case, marks=marks, id=name)
@@ -230,6 +236,8 @@ def last_words(nodes: Lab, case: Case) -> str:
     """A pattern of what a program that could not be saved says on its stderr: nothing when its tracer has died."""
     if case.tracer_dies:
         return ""
+    if case.action == "raise":
+        return re.escape("mosrun: " + SERVING_FAILED).replace(re.escape("{computer}"), ".*") + "\n"
     two, three = (re.escape(nodes.node(n).ip) for n in (2, 3))
     lost = f"Lost communication with ({two}|{three})"
     return f"mosrun: ({lost}|Process killed while attempting to migrate from {two} to {three})\n"
@@ -255,4 +263,43 @@ def test_fault(case: Case, nodes: Lab, tmp_path: Path) -> None:
 
 def test_every_point_has_cases() -> None:
     assert all(places(point) for point in Point)
-    assert SURVIVES_CUT.keys() == set(Point) == SURVIVES_DEATH.keys()
+    assert SURVIVES_CUT.keys() == set(Point) == SURVIVES_DEATH.keys() == SURVIVES_ERROR.keys()
+
+
+# --------------------------------------------------------------------------- serving
+
+#: Two programs of one tree, known by their names: each makes calls that are served, for so many rounds.
+FAMILY = """
+exec 7<> <(:)
+ask() { for ((i = 0; i < $1; i++)); do read -r w < /proc/self/whereami; read -u 7 -rt 0.02; done; }
+export -f ask
+"$0/victim" -c 'ask 100; exit 0' & v=$!
+"$0/bystander" -c 'ask 100; echo bystander ends; exit 5' & b=$!
+wait $v; echo victim $?
+wait $b; echo bystander $?
+"""
+
+
+@pytest.mark.parametrize("where", ["home", "2"])
+@pytest.mark.parametrize("point", list(Serving), ids=lambda point: point.name)
+def test_what_goes_wrong_for_one_program_is_not_its_relatives_affair(
+    point: Serving, where: str, nodes: Lab, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    tmp_path.parent.chmod(0o755)
+    for name in ("victim", "bystander"):
+        (tmp_path / name).symlink_to("/bin/bash")
+    at_home = where == "home"
+    number = 2 if point.name.startswith("NODE") else 1
+    target = [] if at_home else [f"-{where}"]
+    with faulty(nodes, number, f"{point.value}:raise:victim"):
+        before = len(Path(nodes.node(number).paths.log).read_text())
+        done = nodes.run(1, "mosrun", *target, "bash", "-c", FAMILY, str(tmp_path), timeout=PATIENCE)
+        log = Path(nodes.node(number).paths.log).read_text()[before:]
+    passes = at_home == (point is Serving.HOME_CALL)
+    dies = passes and point is not Serving.NODE_FRAME  # that is the one which lets it run there: it stays at home
+    words = re.escape("mosrun: " + SERVING_FAILED).replace(re.escape("{computer}"), "[0-9.]+")
+    said = done.stdout.splitlines()
+    assert sorted(said) == sorted(["bystander ends", f"victim {137 if dies else 0}", "bystander 5"]), done
+    assert re.search(f"^{words}$", done.stderr, re.MULTILINE) or not dies, done.stderr
+    assert ("RuntimeError: fault " + point.name in log) == passes

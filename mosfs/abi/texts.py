@@ -96,6 +96,8 @@ THREADS_ADVICE = (
     "with --stay-home they work, at home"
 )
 SHARED_ADVICE = "with --stay-home shared memory works, at home"
+#: Ours: before a program is killed because something unforeseen came up while it was served.
+SERVING_FAILED = "Process killed: MOSIX failed while serving it (the log of {computer} has the reason)"
 
 
 class Reason(StrEnum):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from mosfs.abi.flags import TIMER_ABSTIME as TIMER_ABSTIME
 from mosfs.calls.cputime import Used, clock_pid
+from mosfs.wire.orders import LARGEST
 
 GETITIMER, SETITIMER, SETRLIMIT, TIMER_SETTIME, TIMER_GETTIME, PRLIMIT64 = 36, 38, 160, 223, 224, 302
 RLIMIT_CPU = 0
@@ -41,6 +42,10 @@ class Alarm(NamedTuple):
 
     total: int = 0
     user: int = 0
+
+    def sendable(self) -> Alarm:
+        """As it goes over a channel: what is further off than anybody computes is as far as a frame can say."""
+        return Alarm(min(self.total, LARGEST), min(self.user, LARGEST))
 
     def reached(self, used: Used) -> bool:
         return bool((self.total and sum(used) >= self.total) or (self.user and used.user >= self.user))

@@ -18,6 +18,8 @@ from mosfs.trace.task import Task
 Handler = Callable[[Request, int, Sequence[int], Task], None]
 
 IOV_MAX = 1024
+#: Of one request; its count has 16 bits.
+MAX_BLOBS = 32768
 
 
 def _read(task: Task, addr: int, size: int) -> bytes | None:
@@ -124,9 +126,17 @@ def _mmsg(*, out: bool) -> Handler:
         if number < 0:
             return
         head = bytes(request.blobs[number].data or b"")
+        size = 0
         for i in range(count):
+            before = len(request.blobs), len(request.relocations), len(request.ranges)
             _message(request, head, number, 64 * i, task, out=out, comes=Comes.SUCCESS)
             request.ranges.append((number, 4, 64 * i + 56))
+            size += sum(blob.size for blob in request.blobs[before[0] :])
+            if i and (size > MAX_TRANSFER or len(request.blobs) > MAX_BLOBS):
+                # the kernel may send or receive fewer messages, but no shorter ones
+                del request.blobs[before[0] :], request.relocations[before[1] :], request.ranges[before[2] :]
+                request.args = (*request.args[: index + 1], i, *request.args[index + 2 :])
+                return
 
     return handler
 

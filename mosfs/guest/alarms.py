@@ -43,7 +43,8 @@ class Alarms:
         """At the bodies that compute."""
         if self._set:
             for body in [body for body in self._set.values() if body.state is State.RUNNING]:
-                self.before_call(body)
+                with self.host.containment.of(body):
+                    self.before_call(body)
             self._set = {pair: body for pair, body in self._set.items() if self.host.bodies.get(pair) is body}
 
     def before_call(self, body: Body) -> None:

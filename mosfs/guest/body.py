@@ -71,6 +71,7 @@ class Body:
     clock_page: bytes = b""
     child: int = 0
     forking: Any = None  # the registers of the clone that it was let make, while it is FORKING
+    child_pidfd: int = -1  # home's descriptor of it, for CLONE_PIDFD
     fork_mask: int = 0  # the mask to put back when its clone has returned
     was_waiting: bool = False
     map_request: Any = None

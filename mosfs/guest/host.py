@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 import struct
 import time
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
 from mosfs.abi import cpu
-from mosfs.abi.texts import Reason, Text, text
+from mosfs.abi.texts import Text, text
 from mosfs.calls import cputime, cputimers, partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
@@ -28,6 +28,8 @@ from mosfs.guest import offset as offsets
 from mosfs.guest.alarms import Alarms
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State, discard, spawn
+from mosfs.guest.building import Building
+from mosfs.guest.containment import Containment
 from mosfs.guest.mail import Mails
 from mosfs.guest.offset import Offset
 from mosfs.guest.onward import AHEAD, Onward
@@ -35,11 +37,9 @@ from mosfs.guest.private import Private
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
 from mosfs.guest.usage import Statistics
-from mosfs.migrate import image
 from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
-from mosfs.migrate.properties import Said
-from mosfs.migrate.rebuild import NoRoom, Unsuited
+from mosfs.migrate.rebuild import NoRoom
 from mosfs.migrate.shown import named
 from mosfs.native import ffi, lib
 from mosfs.trace import clock as clocks
@@ -48,11 +48,11 @@ from mosfs.trace.clock import GuestClock
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import SECCOMP_STOP, USES_UP, Status, Stop, decode
-from mosfs.trace.task import NOTHING, SYSCALL, Task, TaskGone, behind, killed
+from mosfs.trace.task import NOTHING, SYSCALL, Task, behind, killed
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.control import ControlLink
-from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Frame, Kind
+from mosfs.wire.faults import Point, Serving, fault
+from mosfs.wire.frames import Frame, Kind, To
 from mosfs.wire.messages import (
     Command,
     Config,
@@ -67,17 +67,13 @@ from mosfs.wire.messages import (
     Report,
     SpawnHost,
 )
-from mosfs.wire.orders import GoTimes, MoveOrder, OutOrder
+from mosfs.wire.orders import GoTimes, OutOrder
+from mosfs.wire.room import raise_limit
 
 #: Seconds until a body that does not stop, or does not end a call that was injected, is killed. It waits for nothing but memory.
 PATIENCE = 10
 #: A body waits for its image so long, seconds.
 IMAGE_PATIENCE = 30.0
-
-
-def why_not(error: Exception) -> str:
-    """What home is told of an image that cannot be built here."""
-    return str(error) if isinstance(error, Unsuited) else Reason.INCOMPLETE
 
 
 class Host:
@@ -90,7 +86,7 @@ class Host:
         self.own_cluster = spawn_order.own_cluster
         self.home_features = spawn_order.features
         self.runs_as = spawn_order.runs_as
-        self.channel = Channel(data, spawn_order.key, opener=False)
+        self.channel = Channel(data, spawn_order.key, opener=False, end=To.HOST)
         self.control = ControlLink(spawn_order.socket)
         self.config = Config("", 0, {})
         self.direct: Channel | None = None
@@ -99,13 +95,14 @@ class Host:
         self.arriving: dict[int, Arriving] = {}
         self.early: dict[int, int] = {}
         self.had_bodies = False
-        self._image_ended = False
         self.spare: Task | None = None
         self.started = time.monotonic()
         self.clock: GuestClock | None = None
         self.offset: Offset | None = None  # of another kernel's clocks
         self.questions = 0  # about them
         self.features = cpu.features()
+        self.containment = Containment(self)
+        self.building = Building(self)
         self.serve = Serve(self)
         self.onward = Onward(self)
         self.private = Private(self)
@@ -134,9 +131,10 @@ class Host:
                 fds.append(self.direct)
             copied = self.onward.under_way()
             fds += [body.copy.channel for body in copied if body.copy is not None and not body.copy.home]
-            for i, source in enumerate(fds):
-                self.pump.fds[i] = source.fileno()
-            self.pump.nfds = len(fds)
+            self.pump.nfds = 0
+            for source in fds:
+                if lib.mos_attend(self.pump, source.fileno()) < 0:
+                    raise MemoryError
             pending = self.channel.pending()
             now = time.monotonic()
             pause = min(self.next_clock - now, self.onward.pause(copied), self.alarms.pause(now))
@@ -145,7 +143,8 @@ class Host:
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
                 raise OSError(-result, "wait")
-            self.mails.desk.left.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
+            with self.containment.nobody("looking at mailboxes"):
+                self.mails.desk.left.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
             kind = self.event.kind
             if kind == 1:
                 self.task_event(self.event.pid, self.event.status)
@@ -199,14 +198,13 @@ class Host:
         self.statistics.tick(time.monotonic())
         if self.offset is not None:
             self._ask_clock()
-        for body in self.bodies.values():
-            if body.state in (State.RUNNING, State.WAITING) and body.used() != body.told_used:
-                self.tell_used(body)
-            if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
-                try:
-                    self._refresh_clock(body, self.clock)
-                except (TaskGone, OSError):
-                    continue
+        for body in list(self.bodies.values()):
+            with self.containment.of(body):
+                if body.state in (State.RUNNING, State.WAITING) and body.used() != body.told_used:
+                    self.tell_used(body)
+                if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
+                    with suppress(OSError):
+                        self._refresh_clock(body, self.clock)
 
     def _refresh_clock(self, body: Body, clock: GuestClock) -> None:
         fd = os.open(f"/proc/{body.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
@@ -236,35 +234,55 @@ class Host:
 
     def _control_event(self) -> None:
         for message, passed in self.control.receive():
-            match message:
-                case Config():
-                    self.config = message
-                case MailAnswer() | MailWake() | MailRecall():
-                    self.mails.message(message, passed)
-                case DirectImage() if passed is not None:
-                    self.close_direct()
-                    self.direct = Channel(passed, message.key, opener=False)
-                case Command() if message.name == "out":
-                    for body in self.bodies.values():
-                        if message.pid in (0, body.pid):
-                            order = OutOrder(message.value, message.below, message.why)
-                            self.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
-                case _:
-                    if passed is not None:
-                        passed.close()
+            body = self._concerned(message)
+            with self.containment.of(body) if body is not None else self.containment.nobody(type(message).__name__):
+                self._message(message, passed)
         if self.control.sock is None:
             self.mails.desk.lost()
+
+    def _concerned(self, message: Any) -> Body | None:
+        """The guest that a message of mosd is about: a customer of the post office is called by its PID at home."""
+        return self.bodies.get(message.pid) if isinstance(message, MailWake | MailRecall) else None
+
+    def _message(self, message: Any, passed: Any) -> None:
+        match message:
+            case Config():
+                self.config = message
+            case MailAnswer() | MailWake() | MailRecall():
+                self.mails.desk.message(message, passed)
+            case DirectImage() if passed is not None:
+                self.close_direct()
+                self.direct = Channel(passed, message.key, opener=False, end=To.NEXT_HOST)
+            case Command() if message.name == "out":
+                for body in self.bodies.values():
+                    if message.pid in (0, body.pid):
+                        order = OutOrder(message.value, message.below, message.why)
+                        self.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
+            case _:
+                if passed is not None:
+                    passed.close()
 
     # ------------------------------------------------------------------ frames from home
 
     def frame(self, frame: Frame) -> None:
-        kind = frame.kind
+        """A frame from home (or one that has waited until an image was complete)."""
         body = self.bodies.get(frame.pair)
+        try:
+            self._frame(frame, body)
+        except Exception as error:
+            if body is not None:
+                self.containment.trouble(body, error)
+            else:
+                self.containment.astray(f"frame {frame.kind} of origpid={frame.pair}", error)
+
+    def _frame(self, frame: Frame, body: Body | None) -> None:
+        kind = frame.kind
+        fault(Serving.NODE_FRAME, None, body.comm if body is not None else "?")
         if kind == Kind.REPLY:
             if body is not None:
                 self.reply(body, frame.payload, frame.flags >> 1)
         elif kind == Kind.IMAGE:
-            self._image(frame)
+            self.building.image(frame)
         elif kind == Kind.ROUND and body is not None:
             if body.copy is not None and body.copy.home:
                 self.onward.answered(body, bool(frame.flags))
@@ -275,16 +293,16 @@ class Host:
                 self.close_direct()
             self.onward.early(frame, self.channel)
         elif kind == Kind.CLOCK:
-            self._adjust_clock(msgspec.msgpack.decode(frame.payload, type=GoTimes))
+            self._adjust_clock(frame.content)
         elif body is None:
             if kind == Kind.DROP:
                 self.onward.forget_early(frame.pair)
             if kind == Kind.RECALL or kind == Kind.MOVE_TO:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
-            self._go(body, frame.payload)
+            self._go(body, frame.content)
         elif kind == Kind.MAIL_TABLE:
-            self.mails.told(body, frame.payload)
+            self.mails.told(body, frame.content)
         elif kind == Kind.SIGNAL:
             self.signals.came(body, frame.payload)
         elif kind == Kind.DROP:
@@ -294,26 +312,26 @@ class Host:
                 self.onward.forget(body)
             self.onward.request(body, None)
         elif kind == Kind.COPY:
-            self.onward.copy(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
+            self.onward.copy(body, frame.content)
         elif kind == Kind.MOVE_TO:
-            self.onward.request(body, msgspec.msgpack.decode(frame.payload, type=MoveOrder))
+            self.onward.request(body, frame.content)
         elif kind == Kind.RESUME:
             self.onward.resume(body)
         elif kind == Kind.FORK_REPLY:
-            result, *alarm = struct.unpack("<q2Q", frame.payload)
-            self.serve.fork_reply(body, result, cputimers.Alarm(*alarm))
+            result, pidfd, *alarm = frame.content
+            self.serve.fork_reply(body, result, pidfd, cputimers.Alarm(*alarm))
         elif kind == Kind.CPU_ALARM:
-            self.alarms.set(body, cputimers.Alarm(*cputimers.FRAME.unpack(frame.payload)))
+            self.alarms.set(body, cputimers.Alarm(*(frame.content or ())))
         elif kind == Kind.MMAP_NAME:
             self.serve.mmap_name(body, frame.payload)
         elif kind == Kind.MMAP_DATA:
             self.serve.mmap_data(body, frame.payload)
         elif kind == Kind.ABOUT:
-            self.statistics.about(body, frame.payload)
+            self.statistics.about(body, frame.content)
         elif kind == Kind.STAYED and body.faulted:
             self.signals.stays(body)
         elif kind == Kind.STAYED:
-            self.control.send(GuestStayed(body.pid, frame.payload.decode("utf-8", "replace")))
+            self.control.send(GuestStayed(body.pid, frame.content))
         elif kind == Kind.STOP:
             body.held = True
             if body.state is State.RUNNING and not body.interrupting:
@@ -340,82 +358,11 @@ class Host:
             self.log(f"origpid={body.pair} no memory for a file that it maps: {error}", 40)
             os.kill(body.pid, 9)
 
-    def _image(self, frame: Frame) -> None:
-        """An image from home: build the body to the end, or say why not."""
-        try:
-            body = self.build(frame, self.channel)
-        except (NoRoom, BadImage, OSError) as error:
-            self.log(f"origpid={frame.pair} from={self.home} cannot be built: {error}", 30)
-            self._skip_image(frame.pair)
-            self.channel.send(Kind.FAIL, frame.pair, why_not(error).encode())
-            self.had_bodies = True
-            return
-        if body is not None:
-            self.complete(body)
-
-    def _skip_image(self, pair: int) -> None:
-        while not self._image_ended:
-            frame = self.channel.receive()
-            if frame.pair == pair and frame.kind in (Kind.IMAGE_END, Kind.DROP):
-                return
-
-    def build(self, head: Frame, source: Channel) -> Body | None:
-        """A complete body from the image that ``head`` begins and ``source`` carries; None if it was dropped meanwhile."""
-        self._image_ended = False
-        meta = image.decode(head.payload)
-        private, opening = self.private.settle(head.pair, meta.private)
-        fault(Point.NODE_BEFORE_BODY, source)
-        lib.mos_unfollow(self.pump)
-        arriving = self.expect(head.pair)
-        del self.arriving[head.pair]
-        lib.mos_pin(self.pump, arriving.task.pid)
-        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
-        body.copies = arriving.copies
-        if meta.waiting:  # what waits in the body meets the call, whose mask may let it in (`Signals.interrupted`)
-            body.infos, meta.pending = [info for _, info in meta.pending], []
-        try:
-            arriving.map(meta)
-            fault(Point.NODE_MAPPED, source)
-            while True:
-                frame = source.receive()
-                if frame.pair != head.pair:
-                    self.onward.backlog.append(frame)
-                elif frame.kind in (Kind.PAGES, Kind.FILE):
-                    arriving.frame(frame)
-                elif frame.kind == Kind.IMAGE_END:
-                    break
-                elif frame.kind == Kind.DROP:
-                    self._image_ended = True
-                    self.private.forget(body)
-                    arriving.discard()
-                    return None
-                else:
-                    raise BadImage(f"frame {frame.kind} within an image")
-            self._image_ended = True
-            fault(Point.NODE_FILLED, source)
-            body.regs = arriving.finish(int.from_bytes(frame.payload, "little"))
-            body.waiting_state = arriving.rebuild.waiting_state
-            body.said = Said.arrived(meta, arriving.rebuild.owed)
-        except BaseException:
-            self.private.forget(body)
-            arriving.discard()
-            raise
-        return body
-
-    def expect(self, pair: int) -> Arriving:
-        """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""
-        found = self.arriving.get(pair)
-        if found is None:
-            task, self.spare = self.spare or spawn(self.runs_as), None
-            found = self.arriving[pair] = Arriving(task)
-        return found
-
     def complete(self, body: Body) -> None:
         """The body stands: tell home, and wait for GO."""
         body.state = State.COMPLETE
         self.bodies[body.pair] = body
         self.by_pid[body.pid] = body
-        self.had_bodies = True
         assert body.meta is not None
         body.seq, body.seen = body.meta.seq, body.meta.seen
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
@@ -426,13 +373,11 @@ class Host:
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.channel.send(Kind.READY, body.pair)
         fault(Point.NODE_AFTER_READY, self.channel)
-        for frame in self.onward.take_backlog():
-            self.frame(frame)
 
-    def _go(self, body: Body, payload: bytes) -> None:
+    def _go(self, body: Body, times: GoTimes) -> None:
         """Committed: the program runs here."""
         assert body.meta is not None
-        self._adjust_clock(msgspec.msgpack.decode(payload, type=GoTimes))
+        self._adjust_clock(times)
         fault(Point.NODE_AFTER_GO, self.channel)
         assert self.clock is not None
         shown = body.meta.shown
@@ -483,19 +428,20 @@ class Host:
 
     def drop(self, body: Body, *, last: bool = True) -> None:
         """Kill a body that is not wanted any more. ``last`` False: another image for it follows."""
-        self._remove(body, kill=True)
+        self.remove(body, kill=True)
         if not last:
             self.had_bodies = self.had_bodies and bool(self.bodies)
             self.started = time.monotonic()
 
-    def _remove(self, body: Body, *, kill: bool = False) -> None:
-        self.mails.gone(body)
-        self.onward.forget(body)
+    def remove(self, body: Body, *, kill: bool = False) -> None:
+        """The body is not here any more."""
         self.bodies.pop(body.pair, None)
         self.by_pid.pop(body.pid, None)
+        for step in (self.mails.gone, self.onward.forget, self.private.forget):
+            with self.containment.nobody(f"forgetting origpid={body.pair}"):
+                step(body)
         if kill:
             discard(body.task)
-        self.private.forget(body)
         if not any(other.copies is body.copies for other in self.bodies.values()):
             body.copies.close()
         self.control.send(GuestGone(body.pid))
@@ -507,9 +453,8 @@ class Host:
             return
         try:
             self.handle(body, decode(raw))
-        except TaskGone as gone:
-            if gone.status is not None:
-                self.died(body, gone.status)
+        except Exception as error:
+            self.containment.trouble(body, error)
 
     def handle(self, body: Body, status: Status) -> None:
         stop = status.stop
@@ -536,11 +481,11 @@ class Host:
         else:
             body.task.cont()
 
-    def died(self, body: Body, status: int) -> None:
-        """The body's process is gone: killed for want of memory, or by an administrator."""
+    def died(self, body: Body, status: int, *, failed: bool = False) -> None:
+        """Its process is gone: killed for want of memory, by an administrator, or (``failed``) since we could not serve it."""
         body.state = State.LEAVING
-        self._remove(body)
-        self.channel.send(Kind.DIED, body.pair, struct.pack("<i", status or 9))
+        self.remove(body)
+        self.channel.send(Kind.DIED, body.pair, struct.pack("<i", status or 9), int(failed))
 
     def _trap(self, body: Body) -> None:
         if body.step is not None:
@@ -659,9 +604,7 @@ def prepare() -> None:
 
 def main(order: SpawnHost, data: socket.socket) -> int:
     """The life of a host; 0 at its ordinary end."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_limit()
     host = Host(order, data)
     lib.mos_patience(PATIENCE)
     killed.tell = lambda line: host.log(line, 30)

@@ -19,7 +19,7 @@ from mosfs.mbox.desk import Desk
 from mosfs.mbox.hands import Hands
 from mosfs.mbox.stream import Windows
 from mosfs.native import ffi
-from mosfs.trace.task import Task, TaskGone
+from mosfs.trace.task import Task
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage
 from mosfs.wire.orders import MailSeen, MailTable
@@ -117,9 +117,8 @@ class Mail:
         if self.body.state is State.POST:
             self.mails.serve(self.body)
 
-    def ended(self, gone: TaskGone) -> None:
-        if gone.status is not None:
-            self.mails.host.died(self.body, gone.status)
+    def trouble(self, error: Exception) -> None:
+        self.mails.host.containment.trouble(self.body, error)
 
     def remember(self, last: LastMessage) -> None:
         self.last = last
@@ -135,9 +134,8 @@ class Mails:
         self.host = host
         self.desk = Desk(host.control, Hands(host.pump, 0), Windows(host.pump))
 
-    def told(self, body: Body, payload: bytes) -> None:
+    def told(self, body: Body, table: MailTable) -> None:
         """MAIL_TABLE: home is the authority on descriptors; what the body itself has changed came with its image."""
-        table = msgspec.msgpack.decode(payload, type=MailTable)
         mail: Mail | None = body.mail
         if mail is None:
             body.mail = mail = Mail(self, body, table)
@@ -231,10 +229,3 @@ class Mails:
         senders = [entry for entry in told.entries if not entry[3]]
         child.mail = Mail(self, child, MailTable(senders, told.home, told.uid, told.gid, 0))
 
-    def message(self, message: object, passed: object) -> None:
-        try:
-            self.desk.message(message, passed)
-        except TaskGone as gone:
-            body = self.host.by_pid.get(gone.pid)
-            if body is not None and gone.status is not None:
-                self.host.died(body, gone.status)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from mosfs.abi import cpu
+from mosfs.abi.texts import Reason
 from mosfs.guest.body import Body, State
+from mosfs.guest.building import why_not
 from mosfs.guest.sending import Sending, connect
 from mosfs.migrate import image
 from mosfs.migrate.capture import capture, mappings_of, user_regs
 from mosfs.migrate.image import BadImage, Timer
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
-from mosfs.migrate.rebuild import NoRoom
 from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import NOTHING, copy_regs
+from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
@@ -112,10 +114,11 @@ class Onward:
         for body in self.under_way():
             assert body.copy is not None
             if body.copy.sends and body.copy.channel.takes_more():
-                try:
-                    self._piece(body, body.copy)
-                except (ChannelLost, CannotMove) as lost:
-                    self._copy_lost(body, str(lost))
+                with self.host.containment.of(body):
+                    try:
+                        self._piece(body, body.copy)
+                    except (ChannelLost, CannotMove, OSError) as lost:
+                        self._copy_lost(body, str(lost))
 
     def _piece(self, body: Body, copy: Sending) -> None:
         if copy.files is None:
@@ -129,11 +132,12 @@ class Onward:
     def heard(self, body: Body) -> None:
         """The next host has said something about a pre-copy."""
         assert body.copy is not None
-        try:
-            if body.copy.heard():
-                self._copied(body)
-        except (ChannelLost, CannotMove) as error:
-            self._copy_lost(body, str(error))
+        with self.host.containment.of(body):
+            try:
+                if body.copy.heard():
+                    self._copied(body)
+            except (ChannelLost, CannotMove, OSError) as error:
+                self._copy_lost(body, str(error))
 
     def answered(self, body: Body, refused: bool) -> None:
         """ROUND from home, where the body's memory goes; ``refused``: what was sent ahead is not kept there."""
@@ -145,7 +149,7 @@ class Onward:
             body.copy.caught_up()
             if body.copy.done:
                 self._copied(body)
-        except CannotMove as error:
+        except (CannotMove, OSError) as error:
             self._copy_lost(body, str(error))
 
     def _copy_lost(self, body: Body, reason: str) -> None:
@@ -242,13 +246,13 @@ class Onward:
 
     def _capture(self, body: Body, order: MoveOrder | None, regs: Any, *, waiting: bool) -> None:
         host = self.host
-        fault(Point.NODE_BEFORE_RETURN if order is None else Point.NODE_BEFORE_ONWARD, host.channel)
         body.was_waiting = waiting
         lib.mos_pin(host.pump, body.pid)
         body.interrupting = False
         if not waiting:
             body.regs = regs
         try:
+            fault(Point.NODE_BEFORE_RETURN if order is None else Point.NODE_BEFORE_ONWARD, host.channel)
             copy = body.copy
             precopy = copy.precopy if copy is not None else None
             vmas = mappings_of(body.pid, body.said, body.names, precopy, body.copies.known)
@@ -277,10 +281,19 @@ class Onward:
                 self._send(body, meta, host.channel, near=host.near)
             else:
                 self._send_onward(body, meta, order)
-        except CannotMove as reason:
+        except (TaskGone, ChannelLost):
+            raise
+        except Exception as error:
+            reason = str(error)
+            if not isinstance(error, CannotMove):
+                host.log(f"origpid={body.pair} cannot leave\n{''.join(traceback.format_exception(error))}", 40)
+                reason = Reason.INCOMPLETE
+            if body.state is State.LEAVING:  # who receives the image may have it all: home decides, and says RESUME
+                host.channel.send(Kind.CANNOT, body.pair, reason.encode())
+                return
             body.state = State.LEAVING
             self.resume(body)
-            host.channel.send(Kind.CANNOT, body.pair, str(reason).encode())
+            host.channel.send(Kind.CANNOT, body.pair, reason.encode())
 
     def _features(self, order: MoveOrder | None) -> str:
         return self.host.home_features if order is None else order.features
@@ -358,20 +371,19 @@ class Onward:
     def early(self, frame: Frame, channel: Channel) -> None:
         """A program's private files and memory come while it still runs where it is. What does not fit is told at once."""
         host = self.host
-        if frame.kind == Kind.PRIVATE:
-            host.private.feed(frame.pair, frame.payload)
-            return
-        if frame.kind == Kind.ROUND:
-            fault(Point.NODE_COPYING, channel)
-            if frame.pair in host.arriving:
-                channel.send(Kind.ROUND, frame.pair)
-            return
-        if frame.kind == Kind.PAGES and frame.pair not in host.arriving:
-            return  # the rest of what did not fit
         try:
-            host.expect(frame.pair).frame(frame)
-        except (NoRoom, BadImage, OSError) as error:
-            host.log(f"origpid={frame.pair} from={host.home} cannot be built: {error}", 30)
+            if frame.kind == Kind.PRIVATE:
+                host.private.feed(frame.pair, frame.payload)
+            elif frame.kind == Kind.ROUND:
+                fault(Point.NODE_COPYING, channel)
+                if frame.pair in host.arriving:
+                    channel.send(Kind.ROUND, frame.pair)
+            elif frame.kind != Kind.PAGES or frame.pair in host.arriving:  # else the rest of what did not fit
+                host.building.expect(frame.pair).frame(frame)
+        except ChannelLost:
+            raise
+        except Exception as error:
+            host.building.not_built(frame.pair, error)
             failed = host.arriving.pop(frame.pair, None)
             if failed is not None:
                 failed.discard()
@@ -396,10 +408,10 @@ class Onward:
                 if head.kind not in AHEAD:
                     raise BadImage(f"frame {head.kind} where an image should begin")
                 self.early(head, channel)
-        except (ChannelLost, BadImage) as error:
+        except Exception as error:
             if host.channel.lost:
-                raise
-            host.log(f"image from another node: {error}", 30)
+                raise ChannelLost("closed") from error
+            host.log(f"image from another node: {error!r}", 30)
             host.close_direct()
             for pair in list(host.arriving):
                 host.arriving.pop(pair).discard()
@@ -408,13 +420,12 @@ class Onward:
     def _image(self, head: Frame, channel: Channel) -> None:
         host = self.host
         try:
-            body = host.build(head, channel)
-        except (NoRoom, BadImage, OSError, ChannelLost) as error:
-            host.log(f"origpid={head.pair} from={host.home} cannot be built: {error}", 30)
-            host.channel.send(Kind.FAIL, head.pair, b"did not complete (no memory there?)")
-            return
-        if body is not None:
-            host.complete(body)
+            host.building.take(head, channel)
+        except Exception as error:
+            if host.channel.lost:
+                raise ChannelLost("closed") from error
+            host.building.not_built(head.pair, error)
+            host.channel.send(Kind.FAIL, head.pair, why_not(error).encode())
 
 
 def _nothing() -> None:

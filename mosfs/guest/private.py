@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import struct
 import time
 from collections.abc import Iterator
@@ -38,6 +37,8 @@ SYS_READ, SYS_WRITE, SYS_PREAD, SYS_PWRITE, SYS_READV, SYS_WRITEV = 0, 1, 17, 18
 _SEQUENTIAL = frozenset({SYS_READ, SYS_WRITE, SYS_READV, SYS_WRITEV})
 _VECTORS = frozenset({SYS_READV, SYS_WRITEV, 295, 296, 327, 328})
 IOV_MAX = 1024
+#: The last position in a file (loff_t), and the most that one call may ask for (ssize_t).
+LAST = (1 << 63) - 1
 CONFIG_PATIENCE = 5.0
 
 
@@ -56,9 +57,8 @@ class Private:
         """Of guests here; the home-node's limit caps it. A first guest may be faster than mosd's Config."""
         host = self.host
         deadline = time.monotonic() + CONFIG_PATIENCE
-        while not host.config.ip and host.control.sock is not None and time.monotonic() < deadline:
-            if select.select([host.control.fileno()], [], [], 0.1)[0]:
-                host._control_event()
+        while not host.config.ip and host.control.wait(deadline - time.monotonic()):
+            host._control_event()
         letter = "C" if host.own_cluster else "G"
         directory, megabytes = host.config.private.get(letter, ("", MEMORY_LIMIT >> 20))
         return Quota(directory, megabytes << 20)
@@ -225,14 +225,20 @@ class Private:
     def _pieces(body: Body, rule: Rule, args: tuple[int, ...]) -> list[tuple[int, int]]:
         """(address, size) of the memory of a transfer."""
         if rule.nr not in _VECTORS:
+            if args[2] > LAST:  # no memory is so large
+                raise OSError(errno.EFAULT, "")
             return [(args[1], min(args[2], MAX_BYTES))]
         count = args[2]
         if count > IOV_MAX:
             raise OSError(errno.EINVAL, "")
         pieces = list(struct.iter_unpack("<QQ", body.task.read(args[1], 16 * count)))
-        if sum(size for _, size in pieces) > MAX_BYTES:
+        if any(size > LAST for _, size in pieces):
             raise OSError(errno.EINVAL, "")
-        return pieces
+        left, cut = MAX_BYTES, []
+        for at, size in pieces:
+            cut.append((at, min(size, left)))
+            left -= cut[-1][1]
+        return cut
 
     def _full(self, body: Body) -> None:
         """The body waits in its write until it is home, or home says that there is no room either."""
@@ -312,14 +318,14 @@ class Private:
 def seek(description: Description, offset: int, whence: int) -> int:
     """lseek(2)."""
     offset -= (offset >> 63) << 64
+    if whence not in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END, os.SEEK_DATA, os.SEEK_HOLE):
+        raise OSError(errno.EINVAL, "")
     size = description.file.stat().st_size
     if whence in (os.SEEK_DATA, os.SEEK_HOLE):
         at = os.lseek(description.file.fd, offset, whence)
-    elif whence in (os.SEEK_SET, os.SEEK_CUR, os.SEEK_END):
-        at = offset + (0, description.position, size)[whence]
     else:
-        raise OSError(errno.EINVAL, "")
-    if at < 0:
+        at = offset + (0, description.position, size)[whence]
+    if not 0 <= at <= LAST:
         raise OSError(errno.EINVAL, "")
     description.position = at
     return at

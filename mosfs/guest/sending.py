@@ -11,7 +11,7 @@ from mosfs.migrate.precopy import Names, Next, Precopy
 from mosfs.migrate.properties import Said
 from mosfs.trace.inject import Calls
 from mosfs.wire.channel import Channel
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Kind, To
 from mosfs.wire.orders import MoveOrder
 
 CONNECT_PATIENCE = 5.0
@@ -25,7 +25,7 @@ def connect(order: MoveOrder, own_ip: str) -> Channel:
     except OSError:
         sock.close()
         raise
-    return Channel(sock, order.key, opener=True)
+    return Channel(sock, order.key, opener=True, end=To.OLD_HOST)
 
 
 @dataclass(slots=True, eq=False)

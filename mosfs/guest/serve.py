@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs, same_call, unfit
+from mosfs.wire.faults import Serving, fault
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder
 
@@ -57,6 +59,7 @@ MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
 MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
 _PLACEMENT = 0x100000 | 0x40  # FIXED_NOREPLACE, 32BIT
 CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x00100000, 0x8000, 0x100
+CLONE_PIDFD, CLONE_DETACHED = 0x1000, 0x00400000
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
@@ -68,7 +71,8 @@ _EXITS = frozenset({60, 231})
 _MPOL_F_ADDR = 2
 SA_RESETHAND = 0x80000000
 _KILL_STOP = 0x40100  # SIGKILL and SIGSTOP cannot be blocked
-MAX_STRINGS = 1 << 20
+#: Bytes of arguments (or environment), pointers and all: no limit of the stack lets execve(2) take more.
+MAX_STRINGS = 6 << 20
 
 
 @dataclass(slots=True)
@@ -130,6 +134,7 @@ class Serve:
         nr = signed(regs.orig_rax)
         body.nr = nr
         body.regs = copy_regs(regs)
+        fault(Serving.NODE_CALL, None, body.comm)
         if nr != cputime.CLOCK_GETTIME:
             body.deputy_cpu = -1
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
@@ -327,14 +332,24 @@ class Serve:
         self.host.channel.send(Kind.CALL, body.pair, request.pack(body.seen))
 
     def _clone(self, body: Body, args: tuple[int, ...]) -> None:
-        body.state = State.FORKING
         flags = args[0] if body.nr == 56 else 17
+        if flags & CLONE_PIDFD and (error := self._no_pidfd(body, flags, args[2])):
+            self.answer(body, -error)
+            return
+        body.state = State.FORKING
         tell_title(body, self.host.channel)
         order = ForkOrder(flags, body.task.peek_mask())
         self.host.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
 
-    def fork_reply(self, body: Body, result: int, alarm: Alarm) -> None:
-        """The deputy has forked: now the body does, and both children belong together."""
+    @staticmethod
+    def _no_pidfd(body: Body, flags: int, at: int) -> int:
+        """The errno with which clone(2) refuses CLONE_PIDFD: its descriptor goes where the PID would."""
+        if flags & (CLONE_PARENT_SETTID | CLONE_DETACHED):
+            return errno.EINVAL
+        return 0 if body.task.reach(at, 4) == 4 else errno.EFAULT
+
+    def fork_reply(self, body: Body, result: int, pidfd: int, alarm: Alarm) -> None:
+        """The deputy has forked: now the body does, and both children belong together. ``pidfd``: home's, for CLONE_PIDFD."""
         if body.state is not State.FORKING:
             return
         if result in RESTARTS:  # a signal came first: its handler runs, then the fork is made again
@@ -344,7 +359,7 @@ class Serve:
             body.state = State.RUNNING
             self.answer(body, min(result, -1))
             return
-        body.child, body.child_alarm = result, alarm
+        body.child, body.child_pidfd, body.child_alarm = result, pidfd, alarm
         # no signal may break the clone: its deputy has a child already
         body.fork_mask = body.task.peek_mask()
         body.task.set_mask(ALL_SIGNALS)
@@ -352,7 +367,7 @@ class Serve:
         regs = copy_regs(body.regs)
         if body.nr != SYS_CLONE:
             regs.orig_rax, regs.rsi, regs.rdx, regs.r10, regs.r8 = SYS_CLONE, 0, 0, 0, 0
-        regs.rdi = _BODY_FLAGS.get(body.nr, regs.rdi & ~0xFF) | CLONE_PARENT
+        regs.rdi = _BODY_FLAGS.get(body.nr, regs.rdi & ~(0xFF | CLONE_PIDFD)) | CLONE_PARENT
         body.forking = copy_regs(regs)
         body.task.set_regs(regs)
         body.task.cont(request=SYSCALL)
@@ -429,7 +444,7 @@ class Serve:
         self._restore_arguments(child.task, child.regs, 0)
         child.task.set_mask(child.fork_mask)
         if at:
-            child.task.write(at, struct.pack("<i", child.pair))
+            _store(child.task, at, child.pair)
 
     def syscall_exit(self, body: Body) -> None:
         """The body's own clone has returned: its result is the child's PID at home."""
@@ -443,8 +458,10 @@ class Serve:
             body.state = State.RUNNING
             if result > 0:
                 result = body.child
-                if body.nr == SYS_CLONE and body.regs.rdi & CLONE_PARENT_SETTID and body.regs.rdx:
-                    body.task.write(body.regs.rdx, struct.pack("<i", body.child))
+                if body.nr == SYS_CLONE and body.regs.rdi & (CLONE_PARENT_SETTID | CLONE_PIDFD):
+                    _store(body.task, body.regs.rdx, body.child_pidfd if body.regs.rdi & CLONE_PIDFD else body.child)
+            else:  # no room for another body: its deputy cannot live without
+                self.host.channel.send(Kind.DIED, body.child, struct.pack("<i", 9))
             self._restore_arguments(body.task, body.regs, result)
             body.task.set_mask(body.fork_mask)
         if body.held:
@@ -473,7 +490,7 @@ class Serve:
                 return
             fault = True
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
-        order = ExecOrder(body.nr, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
+        order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
         body.state = State.EXECING
         self.host.tell_used(body)
         body.seq = body.seq + 1 & 0x7FFF
@@ -610,19 +627,27 @@ class Serve:
         return True
 
 
+def _store(task: Task, at: int, value: int) -> None:
+    """An int of clone(2), which does not mind when it cannot be stored."""
+    with suppress(OSError):
+        task.write(at, struct.pack("<i", value))
+
+
 def _in_both(args: tuple[int, ...]) -> bool:
     return commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Place.BOTH
 
 
 def _vector(task: Task, at: int) -> list[bytes] | None:
-    """A NULL-terminated array of strings; None for a NULL pointer (an empty list, on Linux)."""
+    """A NULL-terminated array of strings; None for a NULL pointer (an empty list, on Linux). OSError E2BIG for more than fits."""
     if not at:
         return None
     found: list[bytes] = []
-    while len(found) < MAX_STRINGS:
+    size = 0
+    while size <= MAX_STRINGS:
         pointer = task.read_words(at + 8 * len(found), 1)[0]
         if not pointer:
             return found
         found.append(task.read_string(pointer, 131073))
+        size += 9 + len(found[-1])
     raise OSError(errno.E2BIG, "too many strings")
 

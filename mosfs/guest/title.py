@@ -7,6 +7,7 @@ import xxhash
 
 from mosfs.guest.body import Body
 from mosfs.migrate.capture import title_at
+from mosfs.migrate.rebuild import LARGEST_TITLE as LARGEST
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
 
@@ -16,7 +17,9 @@ def tell_title(body: Body, channel: Channel) -> None:
     if not body.title_at[1]:
         body.title_at = title_at(body.pid)
     start, end = body.title_at
-    text = bytearray(max(0, end - start))
+    if not 0 <= end - start <= LARGEST:
+        return  # it has said so itself (prctl(2), PR_SET_MM)
+    text = bytearray(end - start)
     if body.task.read_into(start, text) != len(text):
         return  # the program has unmapped it
     digest = xxhash.xxh3_64_intdigest(text)

@@ -68,9 +68,8 @@ class Statistics:
         self.host.channel.send(Kind.USED, body.pair, msgspec.msgpack.encode(used))
         body.unsaid, body.said_user = 0.0, user
 
-    def about(self, body: Body, payload: bytes) -> None:
+    def about(self, body: Body, told: About) -> None:
         """ABOUT: what home knows of the program."""
-        told = msgspec.msgpack.decode(payload, type=About)
         body.settings = Settings(lock=told.lock, needmem=told.needmem, cpujob=told.cpujob, decay=told.decay)
         account = body.account
         account.age, account.decay, account.history, account.news = told.age, told.decay, History(*told.history), True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.texts import Reason, Text, text
@@ -24,7 +25,7 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
-from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending, unregister_rseq
 from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -38,6 +39,19 @@ from mosfs.wire.frames import Kind
 
 if TYPE_CHECKING:
     from mosfs.home.moves import Moves
+
+
+@dataclass(slots=True)
+class Coming:
+    """How far a program on its way home has come. ``outcome`` and ``infos``: as `Arrival._outcome` gives them."""
+
+    meta: ImageMeta
+    outcome: Any = None
+    infos: list[bytes] = field(default_factory=list)
+    rebuild: Rebuild | None = None
+    newer: list[tuple[bool, bytes]] = field(default_factory=list)  # signals taken from the deputy, to be queued behind older ones
+    expired: bool = False  # a timer of CPU time has, meanwhile
+    whole: bool = False  # nothing more of the image will come
 
 
 class Arrival:
@@ -59,40 +73,58 @@ class Arrival:
         """IMAGE of a program that comes home: receive it to the end, and make the deputy the program again."""
         deputy = p.deputy
         assert deputy is not None and p.move is not None
-        flight_result: Any = None
-        infos: list[bytes] = []
+        coming = Coming(image.decode(head))
+        self._halt(p, deputy)
+        lib.mos_unfollow(self.tracer.pump)
+        lib.mos_pin(self.tracer.pump, p.pid)
+        coming.outcome, coming.infos = self._outcome(p, deputy)
         try:
-            meta = image.decode(head)
-            self._halt(p, deputy)
-            lib.mos_unfollow(self.tracer.pump)
-            lib.mos_pin(self.tracer.pump, p.pid)
-            flight_result, infos = self._outcome(p, deputy)
-            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call, limits_raised(call):
-                rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
-                rebuild.resume(call)
-                rebuild.know(meta)
-                rebuild.files = coming = self.tracer.mapped.coming(p, meta.vmas)
-                clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *coming.stand]))
-                self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, flight_result))
-                rebuild.map(meta)
-                frames = self._receive(p, link, rebuild)
-                fault(Point.HOME_BEFORE_RETURN, link.channel)
-                older = [*infos, *p.infos]
-                newer = take_pending(call, {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]})
-                regs = rebuild.finish(frames, home=True)
-                for shared, info in [*((True, info) for info in older), *newer]:
-                    queue_signal(call, info, shared=shared)
-                p.infos.clear()
-                expired = self.tracer.cputimers.came_home(p, call, Used(*meta.used))
-        except (NoRoom, BadImage) as error:
-            if isinstance(error, NoPrivateSpace):
-                self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
-            self.tracer.private.carrier.sent_back(p)
-            self._send_back(p, link, deputy, str(error), flight_result, infos)
+            regs = self._build(p, link, deputy, coming)
+        except (TaskGone, ChannelLost):
+            raise
+        except Exception as error:
+            self._roll_back(p, link, deputy, coming, error)
             return
-        signalled = bool(infos or meta.pending or expired or p.dying)
-        p.demand.waiting = rebuild.waiting_state
-        self._came_home(p, link, deputy, meta, regs, flight_result, signalled, rebuild.owed)
+        p.infos.clear()
+        assert coming.rebuild is not None
+        signalled = bool(coming.infos or coming.meta.pending) or coming.expired or bool(p.dying)
+        p.demand.waiting = coming.rebuild.waiting_state
+        self._came_home(p, link, deputy, coming.meta, regs, coming.outcome, signalled, coming.rebuild.owed)
+
+    def _build(self, p: Program, link: Link, deputy: Deputy, coming: Coming) -> Any:
+        """The program in its deputy: the registers to go on with. Whatever is raised, `_roll_back` can undo it."""
+        meta = coming.meta
+        assert p.move is not None
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call, limits_raised(call):
+            rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
+            coming.rebuild = rebuild
+            rebuild.resume(call)
+            rebuild.know(meta)
+            rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
+            clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
+            self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
+            rebuild.map(meta)
+            frames = self._receive(p, link, rebuild, coming)
+            fault(Point.HOME_BEFORE_RETURN, link.channel)
+            older = [*coming.infos, *p.infos]
+            signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
+            coming.newer = take_pending(call, signals)
+            regs = rebuild.finish(frames, home=True)
+            for shared, info in [*((True, info) for info in older), *coming.newer]:
+                queue_signal(call, info, shared=shared)
+            coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
+        return regs
+
+    def _roll_back(self, p: Program, link: Link, deputy: Deputy, coming: Coming, error: Exception) -> None:
+        """It could not be built at home: the body goes on where it is."""
+        if isinstance(error, NoPrivateSpace):
+            self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
+        expected = isinstance(error, NoRoom | BadImage)
+        reason = f"{Reason.INCOMPLETE} ({error})" if expected else self.moves.unforeseen(p, error)
+        if coming.rebuild is not None:
+            coming.rebuild.close()
+        self.tracer.private.carrier.sent_back(p)
+        self._send_back(p, link, deputy, reason, coming)
 
     def _came_home(
         self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool,
@@ -170,7 +202,7 @@ class Arrival:
             self.tracer.transfers.end(p, after)
         return after
 
-    def _receive(self, p: Program, link: Link, rebuild: Rebuild) -> int:
+    def _receive(self, p: Program, link: Link, rebuild: Rebuild, coming: Coming) -> int:
         """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
         while True:
             frame = link.channel.receive()
@@ -179,32 +211,36 @@ class Arrival:
             elif frame.kind == Kind.PAGES:
                 rebuild.pages(frame.payload)
             elif frame.kind == Kind.IMAGE_END:
-                return int.from_bytes(frame.payload, "little")
+                coming.whole = True
+                return int(frame.content)
+            elif frame.kind == Kind.CANNOT:
+                coming.whole = True  # nothing of it follows
+                raise NoRoom(frame.content)
             else:
                 raise BadImage(f"frame {frame.kind} within an image")
 
-    def _send_back(
-        self, p: Program, link: Link, deputy: Deputy, reason: str, outcome: Any, infos: list[bytes]
-    ) -> None:
-        """It does not fit at home: the body goes on where it is."""
+    def _send_back(self, p: Program, link: Link, deputy: Deputy, reason: str, coming: Coming) -> None:
+        """The deputy is a deputy again, the rest of the image is passed over, and the body goes on."""
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            unregister_rseq(call, p.task.peek_rseq())
             files = self.tracer.mapped.kept(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
             self.tracer.mapped.hush(call, files)
-        while True:
+            for shared, info in [*((True, info) for info in p.infos), *coming.newer]:
+                queue_signal(call, info, shared=shared)
+            p.infos.clear()
+        while not coming.whole:
             frame = link.channel.receive()
             if frame.pair != p.pid:
                 self.tracer.away.backlog(link, frame)
-            elif frame.kind == Kind.IMAGE_END:
-                break
+            coming.whole = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
         link.channel.send(Kind.RESUME, p.pid)
         self.tracer.away.release_answers(p)
-        for info in infos:
-            p.signals += 1
+        for info in coming.infos:
             link.channel.send(Kind.SIGNAL, p.pid, info)
-        if outcome is not None:
-            _nr, result, outs, deputy.flight = outcome
-            if deputy.flight is not None and (interrupted(result) or (result == -errno.EINTR and not infos)):
+        if coming.outcome is not None:
+            _nr, result, outs, deputy.flight = coming.outcome
+            if deputy.flight is not None and (interrupted(result) or (result == -errno.EINTR and not coming.infos)):
                 if result == -errno.EINTR:
                     self.tracer.waits.goes_on(p, deputy)
                 deputy.resume_sleep() if is_sleep(result) else deputy.rerun()
@@ -214,7 +250,7 @@ class Arrival:
         if deputy.flight is None:
             deputy.became_ready()
             self.tracer.away.watch(p)
-        self.moves.finish(p, f"{Reason.INCOMPLETE} ({reason})")
+        self.moves.finish(p, reason)
 
     def _halt(self, p: Program, deputy: Deputy) -> None:
         """Stop the deputy wherever it is."""
@@ -247,6 +283,7 @@ class Arrival:
             if status.stop is Stop.SIGNAL:
                 if status_sets(p.pid)["SigCgt"] >> (status.value - 1) & 1:
                     infos.append(p.task.peek_siginfo())
+                    p.signals += 1
                     result = result_at(regs)
                     regs.orig_rax = NOTHING
                     p.task.set_regs(regs)
@@ -265,7 +302,9 @@ class Arrival:
             result = partial.total(result, flight.carry)
         outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))
         deputy.flight = None
-        early = [payload for kind, payload, _ in p.answer or [] if kind == Kind.SIGNAL]
+        kept = p.answer or []
+        early = [payload for kind, payload, _ in kept if kind == Kind.SIGNAL]
+        p.answer = [frame for frame in kept if frame[0] != Kind.SIGNAL]
         return (flight.request.nr, result, outs, flight), [*early, *infos]
 
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:

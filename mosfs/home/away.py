@@ -13,18 +13,16 @@ import struct
 import time
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_FIXED
 from mosfs.abi.syscalls import BY_NR
-from mosfs.abi.texts import Text, text
+from mosfs.abi.texts import SERVING_FAILED, Reason, Text, text
 from mosfs.calls import cputime, cputimers, show
 from mosfs.calls.cputime import Used
-from mosfs.calls.request import NO_ARG, BadRequest, Request, pack_reply, signals_seen, unpack
+from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
 from mosfs.home import control_calls, own_files
 from mosfs.home.control_calls import PATH_ARG
-from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State
+from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State, deputy_of_child
 from mosfs.home.direct import Direct
 from mosfs.home.program import Held, Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
@@ -37,8 +35,9 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, SIGINFO_SIZE, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
-from mosfs.wire.frames import Frame, Kind
-from mosfs.wire.orders import ExecOrder, ForkOrder, MailSeen, MmapOrder, OutOrder, PrivateOpen
+from mosfs.wire.faults import Serving, fault
+from mosfs.wire.frames import FORK_REPLY, Frame, Kind
+from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, OutOrder, PrivateOpen
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -46,9 +45,13 @@ if TYPE_CHECKING:
 SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_CLONE, SYS_EXECVEAT, SYS_EXIT_GROUP = 9, 11, 13, 56, 322, 231
 #: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
 AFFINITY = frozenset({203, 204})
-_CLONE_PASSED = 0xFF  # of a fork's flags only the signal sent at exit concerns the deputy
+CLONE_PIDFD = 0x1000
+_CLONE_PASSED = 0xFF | CLONE_PIDFD  # of a fork's flags these concern the deputy: the signal sent at exit, a descriptor
 CHUNK = 256 * 1024
+#: A body waits in one call at a time; but what it blocks meanwhile, and the like, may wait for its deputy too.
+MOST_WAITING = 1000
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
+SERVING = 1  # flag of DIED: because its host failed to serve it
 
 
 class Away:
@@ -89,42 +92,43 @@ class Away:
             self.tracer.moves.prepared(link)
             return
         if frame.kind == Kind.ASK_CLOCK:
-            asked = int.from_bytes(frame.payload[:8], "little")
-            link.channel.send(Kind.CLOCK, frame.pair, self.tracer.moves.times(asked))
+            link.channel.send(Kind.CLOCK, frame.pair, self.tracer.moves.times(frame.content))
             return
         p = self.tracer.programs.get(frame.pair)
         if p is None:
             return
         try:
             self._dispatch(p, link, frame)
-        except TaskGone as gone:
-            self._task_gone(p, gone)
-        except (BadRequest, BadImage, msgspec.DecodeError) as error:
-            self.tracer.log(f"pid={p.pid} malformed frame {frame.kind}: {error}", 40)
+        except (BadRequest, BadImage) as error:
+            self.tracer.log(f"pid={p.pid} malformed frame {frame.kind} from {link.ip}: {error}", 40)
             raise ChannelLost(str(error)) from error
-
-    def _task_gone(self, p: Program, gone: TaskGone) -> None:
-        if gone.status is not None:
-            self.tracer._task_event(p.pid, gone.status)
+        except Exception as error:
+            self.tracer.containment.trouble(p, error)
+            if link.channel.lost:
+                raise ChannelLost("closed") from error
 
     def _dispatch(self, p: Program, link: Link, frame: Frame) -> None:
         kind = frame.kind
         deputy = p.deputy
+        fault(Serving.HOME_FRAME, None, p.comm)
         if kind == Kind.READY:
             self.tracer.moves.ready(p, link)
         elif kind == Kind.RUNNING:
             self.tracer.moves.running(p, link)
         elif kind == Kind.FAIL:
-            self.tracer.moves.failed(p, link, frame.payload.decode("utf-8", "replace"))
+            self.tracer.moves.failed(p, link, frame.content)
         elif kind == Kind.ROUND and p.move is not None and p.move.link is link:
             self.tracer.moves.copying.round_done(p)
+        elif kind == Kind.DIED and p.link is not link and p.move is not None and p.move.link is link:
+            self.tracer.moves.failed(p, link, Reason.INCOMPLETE)  # the new body, before it was the program
         elif p.link is not link or deputy is None:
             return
+        elif len(deputy.todo) > MOST_WAITING:
+            raise BadRequest("too many requests at once")
         elif kind == Kind.PRIVATE:
             self.tracer.private.carrier.feed(p, frame.payload)
         elif kind == Kind.PRIVATE_OPEN:
-            open_order = msgspec.msgpack.decode(frame.payload, type=PrivateOpen)
-            deputy.when_ready(lambda: self._private_open(p, deputy, open_order, frame.flags))
+            deputy.when_ready(lambda: self._private_open(p, deputy, frame.content, frame.flags))
         elif kind == Kind.PRIVATE_FULL:
             p.seq = frame.flags >> 1
             self.tracer.private.carrier.full(p)
@@ -140,14 +144,11 @@ class Away:
                 seen = signals_seen(frame.payload)
                 deputy.when_ready(lambda: self._call(p, deputy, request, frame.flags, seen))
         elif kind == Kind.FORK:
-            order = msgspec.msgpack.decode(frame.payload, type=ForkOrder)
-            deputy.when_ready(lambda: self._fork(p, deputy, order))
+            deputy.when_ready(lambda: self._fork(p, deputy, frame.content))
         elif kind == Kind.EXEC:
-            exec_order = msgspec.msgpack.decode(frame.payload, type=ExecOrder)
-            deputy.when_ready(lambda: self._exec(p, deputy, exec_order, frame.flags))
+            deputy.when_ready(lambda: self._exec(p, deputy, frame.content, frame.flags))
         elif kind == Kind.MMAP:
-            mmap_order = msgspec.msgpack.decode(frame.payload, type=MmapOrder)
-            deputy.when_ready(lambda: self._mmap(p, deputy, mmap_order, frame.flags))
+            deputy.when_ready(lambda: self._mmap(p, deputy, frame.content, frame.flags))
         elif kind == Kind.WANT:
             p.seq = frame.flags >> 1
             self.tracer.mapped.wanted(p, frame.payload)
@@ -163,21 +164,18 @@ class Away:
         elif kind == Kind.COPIED:
             self.tracer.moves.copied(p)
         elif kind == Kind.CANNOT:
-            self.tracer.moves.cannot(p, frame.payload.decode("utf-8", "replace"))
+            self.tracer.moves.cannot(p, frame.content)
         elif kind == Kind.DIED:
-            status = struct.unpack_from("<i", frame.payload)[0]
-            deputy.when_ready(lambda: self._die(p, deputy, status, frame.payload))
+            failed = frame.flags == SERVING
+            deputy.when_ready(lambda: self._die(p, deputy, frame.content, frame.payload, failed=failed))
         elif kind == Kind.MASK:
-            mask = struct.unpack("<Q", frame.payload)[0]
-            deputy.when_ready(lambda: self._mask(p, deputy, mask))
+            deputy.when_ready(lambda: self._mask(p, deputy, frame.content))
         elif kind == Kind.RESET:
-            sig = struct.unpack("<i", frame.payload)[0]
-            deputy.when_ready(lambda: self._reset_handler(p, deputy, sig))
+            deputy.when_ready(lambda: self._reset_handler(p, deputy, frame.content))
         elif kind == Kind.MAIL_SEEN:
-            news = msgspec.msgpack.decode(frame.payload, type=MailSeen)
-            self.tracer.mails.seen(p, news.filter_at, news.last)
+            self.tracer.mails.seen(p, frame.content.filter_at, frame.content.last)
         elif kind == Kind.CPU_TIME:
-            p.used = Used(*cputime.FRAME.unpack(frame.payload))
+            p.used = Used(*frame.content)
         elif kind == Kind.CPU_ALARM:
             self.tracer.cputimers.rang(p)
         elif kind == Kind.SHOWN:
@@ -185,13 +183,12 @@ class Away:
         elif kind == Kind.TITLE:
             own_files.retitle(p, frame.payload)
         elif kind == Kind.USED:
-            self.tracer.statistics.used(p, frame.payload)
+            self.tracer.statistics.used(p, frame.content)
         elif kind == Kind.STEP_OUT:
-            self._step_out(p, link, frame.payload)
+            self._step_out(p, link, frame.content)
 
-    def _step_out(self, p: Program, link: Link, payload: bytes) -> None:
+    def _step_out(self, p: Program, link: Link, order: OutOrder) -> None:
         """The body's node wants it to leave, or thinks that it would be better off elsewhere."""
-        order = msgspec.msgpack.decode(payload, type=OutOrder) if payload else OutOrder("")
 
         def done(reason: str) -> None:
             if reason and p.link is link:
@@ -330,15 +327,19 @@ class Away:
         return True
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
+        wants = bool(order.flags & CLONE_PIDFD)
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
+        if wants:
+            request.blobs.append(Blob(0, 4, None, 2))
+
+        def forked(result: int) -> None:
+            made = deputy.born or min(result, -1)
+            pidfd = struct.unpack("<i", p.task.read(FLIGHT_SCRATCH, 4))[0] if wants and made > 0 else -1
+            self.send(p, Kind.FORK_REPLY, FORK_REPLY.pack(made, pidfd, *self.tracer.cputimers.newborn(made)))
+
         self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), request.memory)
         deputy.born = 0
-
-        def done(result: int) -> None:
-            made = deputy.born or min(result, -1)
-            self.send(p, Kind.FORK_REPLY, struct.pack("<q", made) + self.tracer.cputimers.newborn(made))
-
-        deputy.start(request, done)
+        deputy.start(request, forked)
 
     def _mask(self, p: Program, deputy: Deputy, mask: int) -> None:
         """The body has blocked signals: until its next call this is all that tells the deputy."""
@@ -465,7 +466,7 @@ class Away:
             call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
         self._ready[p.pid] = p
 
-    def _die(self, p: Program, deputy: Deputy, status: int, info: bytes) -> None:
+    def _die(self, p: Program, deputy: Deputy, status: int, info: bytes, *, failed: bool) -> None:
         """The body is to die of a signal of its own making: the program dies of it at home. ``info``: its siginfo."""
         sig = status & 0x7F or signal.SIGKILL
         if len(info) == SIGINFO_SIZE and self.tracer.cores.wanted(p, sig):
@@ -475,8 +476,13 @@ class Away:
             os.kill(p.pid, sig)
             deputy.park()
         else:
-            self.tracer.log(f"pid={p.pid} its body was killed on {p.link.ip if p.link else '?'}", 30)
-            os.kill(p.pid, signal.SIGKILL)
+            where = p.link.ip if p.link is not None else "?"
+            self.tracer.log(f"pid={p.pid} its body was killed on {where}", 30)
+            try:
+                if failed:
+                    self.tracer.policy.say(p, SERVING_FAILED.format(computer=where))
+            finally:
+                self.tracer.containment.kill(p)
 
     # ------------------------------------------------------------------ what happens to a deputy
 
@@ -624,10 +630,8 @@ class Away:
                 self._ready.pop(p.pid, None)
             elif deputy.ready_since + PARK_AFTER <= now:
                 self._ready.pop(p.pid, None)
-                try:
+                with self.tracer.containment.of(p):
                     deputy.park()
-                except TaskGone:
-                    continue
 
     def watch(self, p: Program) -> None:
         """A deputy has become READY outside an event of its own."""
@@ -652,13 +656,11 @@ class Away:
             p = self.tracer.programs.get(pid)
             if p is None:
                 continue
-            try:
+            with self.tracer.containment.of(p):
                 if p.link is link and p.away:
                     self._lost(p, link)
                 elif p.move is not None and p.move.link is link:
-                    self.tracer.moves.failed(p, link, "did not complete (no memory there?)")
-            except TaskGone:
-                continue
+                    self.tracer.moves.failed(p, link, Reason.INCOMPLETE)
 
     def _lost(self, p: Program, link: Link) -> None:
         """The manual: "Unfortunately this means that the program had to be killed"."""
@@ -667,11 +669,13 @@ class Away:
             message = text(Text.KILLED_MIGRATING, computer1=link.ip, computer2=p.move.link.ip)
         self.tracer.log(f"pid={p.pid} {message}", 30)
         deputy = p.deputy
-        if deputy is not None:
-            self._last_words(p, deputy, message)
-        os.kill(p.pid, signal.SIGKILL)
+        try:
+            if deputy is not None:
+                self.last_words(p, deputy, message)
+        finally:
+            self.tracer.containment.kill(p)
 
-    def _last_words(self, p: Program, deputy: Deputy, message: str) -> None:
+    def last_words(self, p: Program, deputy: Deputy, message: str) -> None:
         """Stop the deputy for a last line on the program's standard error."""
         if deputy.state is not State.READY:
             if not deputy.interrupting:
@@ -683,18 +687,3 @@ class Away:
                 raise TaskGone(p.pid, status)
             deputy.state = State.READY
         self.tracer.policy.say(p, message)
-
-
-def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
-    """The deputy of a child that the parent's deputy has just forked: it comes out of the same stub."""
-    child = Deputy.__new__(Deputy)
-    child.task = task
-    child.mask = parent.mask
-    child.state = State.BUSY
-    child.base = copy_regs(parent.base)
-    child.flight = None
-    child.todo = []
-    child.interrupting = False
-    child.ready_since = time.monotonic()
-    child.kept, child.born = parent.kept, 0
-    return child

@@ -9,6 +9,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mosfs.home.deputy import Deputy
@@ -76,7 +77,8 @@ class Carrier:
         """A turn of sending ahead, and of freeing what has left."""
         if self.retired:
             for file in self.retired.pop().files.values():
-                os.ftruncate(file.fd, 0)
+                with suppress(OSError):
+                    os.ftruncate(file.fd, 0)
         for pid, (sending, move, link) in list(self.sending.items()):
             p = self.tracer.programs.get(pid)
             if p is None or p.move is not move:
@@ -96,6 +98,10 @@ class Carrier:
             except ChannelLost:
                 self.sending.pop(pid, None)
                 self.tracer.away.link_lost(link)
+            except Exception as error:
+                self.sending.pop(pid, None)
+                with self.tracer.containment.of(p):
+                    self.tracer.moves.failed(p, link, self.tracer.moves.unforeseen(p, error))
 
     def manifest(self, p: Program) -> bytes:
         """For the image of a program at home."""

@@ -67,10 +67,13 @@ class Copying:
             move.phase = Phase.STOPPING
             self.moves.departure.depart(p, stop)
             return
-        except (CannotMove, ChannelLost) as error:
+        except TaskGone:
+            raise
+        except Exception as error:
+            expected = isinstance(error, CannotMove | ChannelLost)
             self.moves.departure.stand_again(p, original, stay)
             self.tracer.go_on(p)
-            self.moves.failed(p, move.link, str(error))
+            self.moves.failed(p, move.link, str(error) if expected else self.moves.unforeseen(p, error))
             return
         move.phase = Phase.COPYING
         self.under_way.append(p)
@@ -109,6 +112,9 @@ class Copying:
                 continue  # its end is on the way
             except CannotMove as reason:
                 self.moves.abandon(p, str(reason))
+            except Exception as error:
+                with self.tracer.containment.of(p):
+                    self.moves.failed(p, move.link, self.moves.unforeseen(p, error))
 
     def round_done(self, p: Program) -> None:
         """ROUND came back: the receiver has everything that was sent."""
@@ -119,6 +125,9 @@ class Copying:
             move.copy.caught_up()
         except CannotMove as reason:
             self.moves.abandon(p, str(reason))
+            return
+        except OSError as error:
+            self.moves.failed(p, move.link, self.moves.unforeseen(p, error))
             return
         if move.copy.next is Next.STOP:
             self.stop(p)
@@ -152,9 +161,11 @@ class Copying:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 rebuild = p.move.rebuild or Rebuild(call, deputy=True, title=title_pages(*title_at(p.pid)))
                 rebuild.resume(call)
+                p.move.rebuild = None
                 try:
                     rebuild.early(early)
-                except NoRoom:
+                except (NoRoom, OSError):
+                    rebuild.early(Early())
                     return
                 p.move.rebuild = rebuild
             rebuild.leave()
@@ -169,7 +180,7 @@ class Copying:
             return
         try:
             rebuild.pages(payload)
-        except NoRoom:
+        except (NoRoom, OSError):
             p.move.rebuild = None
             self.give_up_memory(p, rebuild)
 

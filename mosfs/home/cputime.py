@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from mosfs.calls import cputime
@@ -71,5 +72,6 @@ class CpuTime:
         index = cputime.place(nr, args)
         if result < 0 or index < 0 or not args[index] or (nr == cputime.WAIT4 and not result):
             return
-        account = self._account(p, nr, args, result, lambda addr: p.task.read(addr, cputime.SI_PID_SIZE))
-        p.task.write(args[index], cputime.completed(nr, args, p.task.read(args[index], cputime.size(nr)), account))
+        with suppress(OSError):  # another thread may have unmapped it meanwhile
+            account = self._account(p, nr, args, result, lambda addr: p.task.read(addr, cputime.SI_PID_SIZE))
+            p.task.write(args[index], cputime.completed(nr, args, p.task.read(args[index], cputime.size(nr)), account))

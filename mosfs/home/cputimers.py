@@ -143,15 +143,15 @@ class CpuTimers:
 
     def tell(self, p: Program) -> None:
         """CPU_ALARM to the host that has the body."""
-        self.tracer.away.send(p, Kind.CPU_ALARM, FRAME.pack(*p.alarm))
+        self.tracer.away.send(p, Kind.CPU_ALARM, FRAME.pack(*p.alarm.sendable()))
 
-    def newborn(self, pid: int) -> bytes:
+    def newborn(self, pid: int) -> Alarm:
         """The alarm for a child that the body is about to have: it inherits limits, but no timers."""
         child = self.tracer.programs.get(pid)
         if child is None:
-            return FRAME.pack(*Alarm())
+            return Alarm()
         child.alarm = earliest([(left, False) for left in _limits_left(child)[:1]], child.used)
-        return FRAME.pack(*child.alarm)
+        return child.alarm.sendable()
 
     # ------------------------------------------------------------------ each kind
 
@@ -252,18 +252,18 @@ class CpuTimers:
     def look(self, now: float) -> None:
         """At the limits of programs at home that have used CPU time away."""
         for pid in [pid for pid, due in self._watched.items() if due <= now]:
+            del self._watched[pid]
             p = self.tracer.programs.get(pid)
-            try:
-                lefts = _limits_left(p) if p is not None and p.place is Place.HOME else []
-            except TaskGone:
-                lefts = []
-            if p is None or not lefts:
-                del self._watched[pid]
+            if p is None:
                 continue
-            self._watched[pid] = now + max(min(lefts) / SECOND / (1 + len(p.threads)), TICK)
-            if min(lefts) <= 0 and not (p.held or p.halted or p.interrupted or p.deputy):
-                p.overdue = p.interrupted = True
-                p.task.interrupt()
+            with self.tracer.containment.of(p):
+                lefts = _limits_left(p) if p.place is Place.HOME else []
+                if not lefts:
+                    continue
+                self._watched[pid] = now + max(min(lefts) / SECOND / (1 + len(p.threads)), TICK)
+                if min(lefts) <= 0 and not (p.held or p.halted or p.interrupted or p.deputy):
+                    p.overdue = p.interrupted = True
+                    p.task.interrupt()
 
     def stopped(self, p: Program) -> None:
         """A program at home has stopped because its limit is reached."""

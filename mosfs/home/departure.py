@@ -33,7 +33,7 @@ from mosfs.trace import clock as clocks
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import behind, copy_regs, status_sets
+from mosfs.trace.task import TaskGone, behind, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
@@ -144,12 +144,14 @@ class Departure:
             p.place = Place.LEAVING
             move.regs = (stay, sleep)
             self.tracer.announce(p)
+        except TaskGone:
+            raise
         except CannotMove as reason:
             self.stay(p, stay, str(reason))
         except ChannelLost:
             self.stay(p, stay, Reason.INCOMPLETE)
-        except OSError as error:
-            self.stay(p, stay, f"{Reason.INCOMPLETE} ({error.strerror})")
+        except Exception as error:
+            self.stay(p, stay, self.moves.unforeseen(p, error))
 
     def _inside(self, p: Program, regs: Any, stay: Any, stop: Stop, mask: int) -> Request | None:
         """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
@@ -191,10 +193,14 @@ class Departure:
             p.place = Place.LEAVING
             move.regs = (p.sleeping, None)
             self.tracer.announce(p)
+        except TaskGone:
+            raise
         except CannotMove as reason:
             self.stay(p, p.sleeping, str(reason))
-        except (ChannelLost, OSError):
+        except ChannelLost:
             self.stay(p, p.sleeping, Reason.INCOMPLETE)
+        except Exception as error:
+            self.stay(p, p.sleeping, self.moves.unforeseen(p, error))
 
     def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)

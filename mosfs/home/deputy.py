@@ -291,3 +291,19 @@ def interrupted(result: int) -> bool:
 
 def is_sleep(result: int) -> bool:
     return result == -ERESTART_RESTARTBLOCK
+
+
+def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
+    """The deputy of a child that the parent's deputy has just forked: it comes out of the same stub."""
+    child = Deputy.__new__(Deputy)
+    child.task = task
+    child.mask = parent.mask
+    child.state = State.BUSY
+    child.base = copy_regs(parent.base)
+    child.flight = None
+    child.todo = []
+    child.interrupting = False
+    child.ready_since = time.monotonic()
+    child.kept = parent.kept
+    child.born = 0
+    return child

@@ -15,6 +15,7 @@ from mosfs.calls.request import Request
 from mosfs.home.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi, lib
+from mosfs.wire.room import to_keep
 
 READ, FSTAT, LSEEK, PREAD64 = 0, 5, 8, 17
 #: Call -> which argument points to where the answer goes, -1 for none.
@@ -45,7 +46,7 @@ class Direct:
                 return None
         if p.pidfd < 0:
             try:
-                p.pidfd = os.pidfd_open(p.pid)
+                p.pidfd = to_keep(os.pidfd_open(p.pid))
             except OSError:
                 return None
         args = request.args

@@ -34,7 +34,7 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.taken import lone_stream, take
-from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs
+from mosfs.trace.task import NOTHING, Task, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage
@@ -158,8 +158,8 @@ class Mail:
         regs.rax = -ERESTARTSYS & NOTHING
         self.p.task.set_regs(regs)
 
-    def ended(self, gone: TaskGone) -> None:
-        """The tracer will hear of it."""
+    def trouble(self, error: Exception) -> None:
+        self.mails.tracer.containment.trouble(self.p, error)
 
     def remember(self, last: LastMessage) -> None:
         self.p.last_message = last
@@ -343,10 +343,8 @@ class Mails:
     def park_idle(self, now: float) -> None:
         while self.lingering and self.lingering[0].parks_at <= now:
             mail = self.lingering.pop(0)
-            try:
+            with self.tracer.containment.of(mail.p):
                 mail.park()
-            except TaskGone:
-                continue  # its end follows
 
     def _renumbers(self, p: Program) -> None:
         """Its descriptors may be others from now on."""

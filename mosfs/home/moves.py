@@ -20,10 +20,12 @@ although the body may already have computed: all that others could see of it pas
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -43,9 +45,10 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Kind, To
 from mosfs.wire.messages import ChannelFailed, ChannelReady, OpenChannel, Start
 from mosfs.wire.orders import GoTimes, MoveOrder
+from mosfs.wire.room import few_left
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -221,15 +224,13 @@ class Moves:
         """Go on with a move that had to wait."""
         if p.move is None or p.pid not in self.tracer.programs:
             return
-        try:
+        with self.tracer.containment.of(p):
             if p.move.phase in (Phase.ARMING, Phase.STOPPING):
                 self.departure.stop(p)
             elif p.move.phase is Phase.RECALL:
                 self.arrival.recall(p)
             elif p.move.phase is Phase.SENT and p.away and p.move.link is not None:
                 self._order(p)
-        except TaskGone:
-            pass
 
     def _open_channel(self, p: Program, move: Move) -> None:
         number = self._next_request
@@ -249,7 +250,8 @@ class Moves:
     def mosd_gone(self) -> None:
         waiting, self.requests = self.requests, {}
         for p in waiting.values():
-            self.finish(p, Reason.NO_RESPONSE)
+            with self.tracer.containment.of(p):
+                self.finish(p, Reason.NO_RESPONSE)
 
     def channel_failed(self, message: ChannelFailed) -> None:
         p = self.requests.pop(message.req, None)
@@ -258,7 +260,9 @@ class Moves:
 
     def channel_ready(self, message: ChannelReady, passed: socket.socket | None) -> None:
         p = self.requests.pop(message.req, None)
-        if passed is None:
+        if passed is None:  # no descriptor was free for it
+            if p is not None:
+                self.finish(p, f"{Reason.INCOMPLETE} ({os.strerror(errno.EMFILE)})")
             return
         if p is None or p.move is None or p.move.phase is not Phase.CHANNEL:
             passed.close()
@@ -267,7 +271,12 @@ class Moves:
             passed.close()
             self.finish(p, f"began with less processor state than {message.target} has ({' '.join(more)}): set LD_BIND_NOW=1")
             return
-        link = Link(Channel(passed, message.key, opener=True), message.target, message.near, message.features)
+        if few_left(passed.fileno()):
+            passed.close()
+            self.finish(p, f"{Reason.INCOMPLETE} ({os.strerror(errno.EMFILE)})")
+            return
+        channel = Channel(passed, message.key, opener=True, end=To.TRACER)
+        link = Link(channel, message.target, message.near, message.features)
         self.channels[id(link)] = link
         move = p.move
         move.link = link
@@ -284,10 +293,11 @@ class Moves:
             move = p.move
             if move is None or move.link is not link or move.phase is not Phase.PREPARING:
                 continue
-            if p.away:
-                self._copy_onward(p, move)
-            elif not self.tracer.private.carrier.send_ahead(p, link):
-                self.files_sent(p)
+            with self.tracer.containment.of(p):
+                if p.away:
+                    self._copy_onward(p, move)
+                elif not self.tracer.private.carrier.send_ahead(p, link):
+                    self.files_sent(p)
 
     def files_sent(self, p: Program) -> None:
         """The private files of a program at home have gone ahead: now its memory."""
@@ -335,10 +345,15 @@ class Moves:
         move = p.move
         if move is None or move.link is not link or move.phase is not Phase.SENT:
             return
-        fault(Point.HOME_BEFORE_COMMIT, link.channel)
         move.phase = Phase.GO
-        self.tracer.mails.tell(p, link)
-        link.channel.send(Kind.GO, p.pid, self.times())
+        try:
+            fault(Point.HOME_BEFORE_COMMIT, link.channel)
+            self.tracer.mails.tell(p, link)
+            link.channel.send(Kind.GO, p.pid, self.times())
+        except (TaskGone, ChannelLost):
+            raise
+        except Exception as error:
+            self.failed(p, link, self.unforeseen(p, error))
 
     def running(self, p: Program, link: Link) -> None:
         """RUNNING: the commit point. Nothing that the body did could be seen by anybody before."""
@@ -369,6 +384,13 @@ class Moves:
             self._resume_old(p, reason)
         else:
             self.abandon(p, reason)
+
+    def unforeseen(self, p: Program, error: Exception) -> str:
+        """The reason of a move that fails by ``error`` before its commit point; what the kernel did not refuse is in the log."""
+        if not isinstance(error, OSError):
+            trace = "".join(traceback.format_exception(error))
+            self.tracer.log(f"pid={p.pid} cannot be moved\n{trace}", 40)
+        return f"{Reason.INCOMPLETE} ({os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error})"
 
     def _resume_old(self, p: Program, reason: str) -> None:
         move = p.move

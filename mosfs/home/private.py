@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.args import as_c_int
@@ -49,7 +47,6 @@ if TYPE_CHECKING:
 SYS_WRITE, SYS_CLOSE, SYS_MMAP, SYS_PWRITE, SYS_WRITEV, SYS_PWRITEV2 = 1, 3, 9, 18, 20, 328
 #: What the filters let stop (`Program.filters`).
 PATHS, DESCRIPTORS = 1, 2
-CONFIG_PATIENCE = 5.0
 
 
 def path_filter() -> bytes:
@@ -178,10 +175,7 @@ class Private:
     def quota(self) -> Quota:
         """Of programs at home. The first program may be faster than mosd's Config."""
         tracer = self.tracer
-        deadline = time.monotonic() + CONFIG_PATIENCE
-        while not tracer.config.ip and tracer.control.sock is not None and time.monotonic() < deadline:
-            if select.select([tracer.control.fileno()], [], [], 0.1)[0]:
-                tracer._control_event()
+        tracer.configured()
         directory, megabytes = tracer.config.private.get("O", ("", MEMORY_LIMIT >> 20))
         return Quota(directory, megabytes << 20)
 
@@ -296,6 +290,8 @@ class Private:
     def _write(self, p: Program, own: Holdings, regs: Any, rule: Rule, args: tuple[int, ...], file: File) -> bool:
         store = own.store
         size = args[2] if rule.nr in (SYS_WRITE, SYS_PWRITE) else vector_size(p.task, args)
+        if size >> 63:
+            return False  # the kernel says EINVAL
         at = self._position(p, rule, args, file)
         if any(other.name is None for other in store.files.values()):
             self.reap(p, own)
@@ -332,10 +328,11 @@ class Private:
 
     def reap_all(self) -> None:
         """Once a second: what was closed takes no space any more."""
-        for p in self.tracer.programs.values():
+        for p in list(self.tracer.programs.values()):
             own = p.private
             if own is not None and not own.away and any(file.name is None for file in own.store.files.values()):
-                self.reap(p, own)
+                with self.tracer.containment.of(p):
+                    self.reap(p, own)
 
     def _replace(self, call: Calls, p: Program, own: Holdings, moved: list[tuple[File, int]]) -> None:
         """The files are on disk now: the program's descriptors follow."""

@@ -158,6 +158,7 @@ class Program:
     sigmig: int = 0
     held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
     halted: bool = False  # it is in a group stop
+    doomed: bool = False  # serving it failed, and it has been told so (`home.containment`)
     leader: int = 0  # this is a thread of that process
     threads: set[int] = field(default_factory=set)  # the others of this process
     native: bool = False  # mosnative: not ours any more but for the stops

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import socket
 import time
 import traceback
@@ -24,6 +23,7 @@ from mosfs.trace.clock import native_counter
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import Task, TaskGone, killed
 from mosfs.wire.messages import AdoptTracer, ProcState, Settings, SpawnTracer
+from mosfs.wire.room import raise_limit
 
 STARTED = "started"
 #: Seconds until a program that does not stop, or does not end a call that was injected, is killed. It may wait for a slow disk.
@@ -182,9 +182,7 @@ def other_threads(pid: int) -> list[int]:
 
 
 def _serve(tracer: Tracer) -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    raise_limit()
     try:
         tracer.run()
         tracer.traces.end()

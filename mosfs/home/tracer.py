@@ -8,10 +8,10 @@ injected call.
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 from mosfs.abi import cpu
@@ -19,6 +19,7 @@ from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import cputime, cputimers
 from mosfs.cluster.log import complain
 from mosfs.home.away import AFFINITY, Away
+from mosfs.home.containment import Containment
 from mosfs.home.control_calls import PATH_ARG
 from mosfs.home.controls import Controls
 from mosfs.home.cores import Cores
@@ -49,6 +50,7 @@ from mosfs.trace.stops import SECCOMP_STOP, USES_UP, Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, O_SUSPEND_SECCOMP, OPTIONS, SYSCALL, Task, TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.control import ControlLink
+from mosfs.wire.faults import Serving, fault
 from mosfs.wire.messages import (
     Adjust,
     Adjusted,
@@ -102,6 +104,7 @@ class Tracer:
             self.pump.transfers[number] = 1
         self.pump.cpu = -1
         self.event = ffi.new("struct mos_event *")
+        self.containment = Containment(self)
         self.mails = Mails(self)
         self.away = Away(self)
         self.mapped = Mapped(self)
@@ -146,12 +149,13 @@ class Tracer:
             result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
             if result < 0:
                 raise OSError(-result, "wait")
-            self.mails.desk.left.look(lambda pid: self._task_event(pid, SECCOMP_STOP))
+            with self.containment.nobody("looking at mailboxes"):
+                self.mails.desk.left.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
             if self.pump.nnotes:
                 self._write_down()
             kind = self.event.kind
             if kind == 1:
-                self._task_event(self.event.pid, self.event.status)
+                self.task_event(self.event.pid, self.event.status)
             elif kind == 2:
                 index = self.event.pid - linked
                 if index < 0:
@@ -163,7 +167,8 @@ class Tracer:
                 elif index == len(sources) + len(self.debugged.listeners):
                     self.mapped.poll()
                 else:
-                    self.debugged.told(index - len(sources), self.event.status)
+                    with self.containment.nobody("passing a call of a debugged program"):
+                        self.debugged.told(index - len(sources), self.event.status)
             elif busy:
                 for link in sources:
                     if link.channel.pending():
@@ -172,8 +177,8 @@ class Tracer:
             self._housekeeping()
 
     def _watch(self, fd: int) -> None:
-        self.pump.fds[self.pump.nfds] = fd
-        self.pump.nfds += 1
+        if lib.mos_attend(self.pump, fd) < 0:
+            raise MemoryError
 
     def _timeout(self) -> int:
         """Microseconds until something is due."""
@@ -214,14 +219,12 @@ class Tracer:
             self.connect()
 
     def _update_clocks(self) -> None:
-        for p in self.programs.values():
+        for p in list(self.programs.values()):
             if p.last_message is not None:
                 self.announce(p)
             if p.place is Place.HOME and p.clock_page and not p.native and not p.leader:
-                try:
+                with self.containment.of(p), suppress(OSError):
                     self._refresh_clock(p)
-                except (TaskGone, OSError):
-                    continue
         self.away.send_clocks()
 
     def _first_page(self) -> bytes:
@@ -254,8 +257,7 @@ class Tracer:
     def configured(self) -> bool:
         """mosd has told us about this node. A program may ask in its first instructions, before that has come."""
         until = time.monotonic() + CONFIG_PATIENCE
-        while not self.config.ip and self.control.sock is not None and time.monotonic() < until:
-            select.select([self.control.sock], [], [], CONFIG_PATIENCE)
+        while not self.config.ip and self.control.wait(until - time.monotonic()):
             self._control_event()
         return bool(self.config.ip)
 
@@ -288,32 +290,40 @@ class Tracer:
 
     def _control_event(self) -> None:
         for message, passed in self.control.receive():
-            match message:
-                case Config():
-                    self.config = message
-                case Command():
-                    self._command(message)
-                case Adjust():
-                    self._adjust(message, passed)
-                case MailAnswer() | MailWake() | MailRecall():
-                    try:
-                        self.mails.desk.message(message, passed)
-                    except TaskGone:
-                        continue  # its end follows
-                case MailHeld(pid=pid, node=node):
-                    if p := self.programs.get(pid):
-                        p.mailbox = node
-                        self.announce(p)
-                case ChannelReady():
-                    self.moves.channel_ready(message, passed)
-                case ChannelFailed():
-                    self.moves.channel_failed(message)
-                case _:
-                    if passed is not None:
-                        passed.close()
+            p = self._concerned(message)
+            with self.containment.of(p) if p is not None else self.containment.nobody(type(message).__name__):
+                self._message(message, passed)
         if self.control.sock is None:
             self.moves.mosd_gone()
             self.mails.desk.lost()
+
+    def _concerned(self, message: Any) -> Program | None:
+        """The program that a message of mosd is about."""
+        if isinstance(message, ChannelReady | ChannelFailed):
+            return self.moves.requests.get(message.req)
+        return self.programs.get(getattr(message, "pid", 0))
+
+    def _message(self, message: Any, passed: Any) -> None:
+        match message:
+            case Config():
+                self.config = message
+            case Command():
+                self._command(message)
+            case Adjust():
+                self._adjust(message, passed)
+            case MailAnswer() | MailWake() | MailRecall():
+                self.mails.desk.message(message, passed)
+            case MailHeld(pid=pid, node=node):
+                if p := self.programs.get(pid):
+                    p.mailbox = node
+                    self.announce(p)
+            case ChannelReady():
+                self.moves.channel_ready(message, passed)
+            case ChannelFailed():
+                self.moves.channel_failed(message)
+            case _:
+                if passed is not None:
+                    passed.close()
 
     def _command(self, message: Command) -> None:
         p = self.programs.get(message.pid)
@@ -385,17 +395,14 @@ class Tracer:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.programs.pop(p.pid, None)
         lib.mos_unknown(p.pid)
-        self.traces.returned(p, None, "not back")
-        self.release_vfork(p)
-        self.mails.gone(p)
-        self.away.direct.forget(p)
-        self.cputime.ended(p)
         away = p.used.plus(p.children_used)
         if any(away) and not p.leader:
             user, system = (ns / 1e9 for ns in away)
             self.log(f"pid={p.pid} ended; used away: {user:.2f} s user, {system:.2f} s system, its children's included")
-        self.moves.gone(p)
-        self.private.forget(p)
+        self.containment.each(p, (
+            lambda p: self.traces.returned(p, None, "not back"), self.release_vfork, self.mails.gone, self.away.direct.forget,
+            self.cputime.ended, self.moves.gone, self.private.forget,
+        ))  # fmt: skip
         if p.leader:
             self.process(p).threads.discard(p.pid)
         elif p.announced is not None:
@@ -416,10 +423,12 @@ class Tracer:
             p = self.programs[pid]
             if what == lib.MOS_ENDED:
                 self.forget(p)
-            else:
+                continue
+            with self.containment.of(p):
                 self._born(p, self.adopt(Task(other), p.settings, parent=p), vfork=what == lib.MOS_VFORKED)
 
-    def _task_event(self, pid: int, status: int) -> None:
+    def task_event(self, pid: int, status: int) -> None:
+        """A task has stopped or ended (waitpid(2)). Nothing is raised."""
         p = self.programs.get(pid)
         if p is None:
             if not os.WIFSTOPPED(status):
@@ -427,11 +436,8 @@ class Tracer:
             return
         try:
             self.handle(p, decode(status))
-        except TaskGone as gone:
-            if gone.status is not None and decode(gone.status).stop in (Stop.EXITED, Stop.KILLED):
-                self.forget(p)
-        except ChannelLost:
-            self.away.link_lost(p.link)
+        except Exception as error:
+            self.containment.trouble(p, error)
         if self.programs.get(pid) is p:
             lib.mos_plain(pid, p.plainness())
 
@@ -503,7 +509,7 @@ class Tracer:
         early = lib.mos_early(q.pid)
         lib.mos_plain(q.pid, 0)
         if early:
-            self._task_event(q.pid, FIRST_STOP)
+            self.task_event(q.pid, FIRST_STOP)
 
     def exec_done(self, p: Program) -> None:
         """PTRACE_EVENT_EXEC: a new program in the same process."""
@@ -614,6 +620,7 @@ class Tracer:
         if p.native:
             p.task.cont()
             return
+        fault(Serving.HOME_CALL, None, p.comm)
         row = BY_NR.get(nr)
         if nr in AFFINITY:
             lib.mos_unpin(self.pump)
@@ -662,7 +669,7 @@ class Tracer:
             self.traces.returned(p, signed(regs.rax), "home")
             p.task.cont(request=CONT)
         else:
-            self._task_event(p.pid, status)
+            self.task_event(p.pid, status)
 
 
 def tgid_of(pid: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -49,29 +50,27 @@ class Statistics:
         """Once a second: bring every account up to date and tell mosd the news."""
         accounts = {}
         changed = []
-        for p in self.tracer.programs.values():
+        for p in list(self.tracer.programs.values()):
             if p.native:
                 continue
             accounts[p.pid] = account = p.account
             account.decay = p.settings.decay
-            if p.away:
-                account.leave()
-                account.settle(now)
-                if nice_of(p.pid) != p.nice:
-                    changed.append(p)
-            elif p.place is Place.HOME:
-                try:
-                    account.measure(p.pid, now, io=True)
-                except OSError:
-                    continue
+            with self.tracer.containment.of(p):
+                if p.away:
+                    account.leave()
+                    account.settle(now)
+                    if nice_of(p.pid) != p.nice:
+                        changed.append(p)
+                elif p.place is Place.HOME:
+                    with suppress(OSError):
+                        account.measure(p.pid, now, io=True)
         for report in reports(accounts):
             self.tracer.control.send(report)
         for p in changed:
             self.tell(p)
 
-    def used(self, p: Program, payload: bytes) -> None:
+    def used(self, p: Program, used: Used) -> None:
         """USED of the host: CPU time of the body."""
-        used = msgspec.msgpack.decode(payload, type=Used)
         account = p.account
         account.size_mb = used.size_mb
         account.age += used.cpu

@@ -20,7 +20,7 @@ from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.idle import same_sleep
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import NOTHING, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import NOTHING, copy_regs, status_sets
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -216,10 +216,8 @@ class Waits:
                 del self._running[pid]
             elif wait.until <= now:
                 del self._running[pid]
-                try:
+                with self.tracer.containment.of(p):
                     self._break_off(p)
-                except TaskGone:
-                    continue
 
     def _break_off(self, p: Program) -> None:
         deputy = p.deputy

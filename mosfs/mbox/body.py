@@ -6,6 +6,8 @@ from __future__ import annotations
 import errno
 import os
 
+from mosfs.wire.room import to_keep
+
 #: Longer messages travel in a memory file: a datagram of the control socket has room for 64 KB.
 INLINE = 32 * 1024
 
@@ -23,7 +25,7 @@ class Body:
     @classmethod
     def file(cls) -> Body:
         """A memory file to be filled by `append`. OSError when there is no memory."""
-        return cls(fd=os.memfd_create("message", os.MFD_CLOEXEC))
+        return cls(fd=to_keep(os.memfd_create("message", os.MFD_CLOEXEC)))
 
     @classmethod
     def received(cls, fd: int, size: int) -> Body:

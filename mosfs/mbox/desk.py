@@ -105,8 +105,8 @@ class Customer(Protocol):
     def again(self) -> None:
         """Make the call that waits again; nothing if it does not wait any more."""
 
-    def ended(self, gone: TaskGone) -> None:
-        """Its process has ended meanwhile."""
+    def trouble(self, error: Exception) -> None:
+        """``error`` came up while it was served in another's turn (TaskGone: it has ended meanwhile). Nothing is raised."""
 
     def remember(self, last: LastMessage) -> None:
         """What sender_home, sender_pid, sender_location and message_length show from now on."""
@@ -123,15 +123,16 @@ class Desk:
         self.control = control
         self.streams = Streams(self, windows) if windows is not None else None
         self.left = Left(self, hands)
-        self._asked: dict[int, Done] = {}
+        self._asked: dict[int, tuple[Customer | None, Done]] = {}
         self._next = 1
         self.waiting: dict[tuple[int, int], Customer] = {}
 
     # ------------------------------------------------------------------ conversation
 
-    def ask(self, make: Callable[[int], Msg], done: Done, beside: int = -1) -> None:
+    def ask(self, customer: Customer | None, make: Callable[[int], Msg], done: Done, beside: int = -1) -> None:
+        """``customer``: whose affair it is, if anybody's."""
         number, self._next = self._next, self._next + 1
-        self._asked[number] = done
+        self._asked[number] = customer, done
         if not self.control.send(make(number), beside):
             del self._asked[number]
             answer = MailAnswer(number, -errno.ENETUNREACH)
@@ -145,14 +146,14 @@ class Desk:
         if isinstance(message, MailRecall):
             self.left.give_back((message.home, message.pid))
             return
-        done = self._asked.pop(message.req, None)
+        customer, done = self._asked.pop(message.req, (None, None))
         body = Body(message.data)
         if passed is not None:
             body = Body.received(os.dup(passed.fileno()), message.size)
             passed.close()
         try:
             if done is not None:
-                done(message, body)
+                _tell(customer, done, message, body)
         finally:
             body.close()
 
@@ -162,8 +163,8 @@ class Desk:
             self.streams.lost()
         self.left.lost()
         asked, self._asked = self._asked, {}
-        for done in asked.values():
-            done(None, Body())
+        for customer, done in asked.values():
+            _tell(customer, done, None, Body())
         for key in list(self.waiting):
             self.wake(key)
 
@@ -187,13 +188,13 @@ class Desk:
         self.waiting[customer.key] = customer
 
     def wake(self, key: tuple[int, int]) -> None:
-        """Who waits, if anybody does, tries again. That it ends just now is no affair of whoever wakes it."""
+        """Who waits, if anybody does, tries again. What becomes of that is no affair of whoever wakes it."""
         customer = self.waiting.pop(key, None)
         if customer is not None:
             try:
                 customer.again()
-            except TaskGone as gone:
-                customer.ended(gone)
+            except Exception as error:
+                customer.trouble(error)
 
     # ------------------------------------------------------------------ the mailbox
 
@@ -201,13 +202,15 @@ class Desk:
         """Open the mailbox, or change its flags; ``done`` gets 0 or -errno."""
         (home, pid), (uid, gid) = customer.key, customer.owner
         self.left.give_back(customer.key)
-        self.ask(lambda n: MailOpen(n, home, pid, uid, gid, flags), lambda answer, _: done(_result(answer, errno.ECONNRESET)))
+        self.ask(
+            customer, lambda n: MailOpen(n, home, pid, uid, gid, flags), lambda answer, _: done(_result(answer, errno.ECONNRESET))
+        )
 
     def close(self, customer: Customer, done: Callable[[], None]) -> None:
         home, pid = customer.key
         customer.filter_at = 0
         self.left.give_back(customer.key)
-        self.ask(lambda n: MailClose(n, home, pid), lambda *_: done())
+        self.ask(customer, lambda n: MailClose(n, home, pid), lambda *_: done())
 
     # ------------------------------------------------------------------ calls
 
@@ -284,7 +287,7 @@ class Desk:
                         result = -errno.EFAULT
             customer.finish(result)
 
-        self.ask(lambda n: MailTake(n, home, pid, count, chosen, used, borrow), done)
+        self.ask(customer, lambda n: MailTake(n, home, pid, count, chosen, used, borrow), done)
 
     def _put(self, customer: Customer, descriptor: Descriptor, nr: int, args: Sequence[int]) -> None:
         to = descriptor.place
@@ -324,7 +327,7 @@ class Desk:
 
         body = calls.gather(customer.task, pieces, size)
         try:
-            self.ask(lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data), done, body.fd)
+            self.ask(customer, lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data), done, body.fd)
         finally:
             body.close()
 
@@ -356,7 +359,7 @@ class Desk:
         home, pid = customer.key
         self.left.give_back(customer.key)
         self.ask(
-            lambda n: MailFilters(n, home, pid, filters),
+            customer, lambda n: MailFilters(n, home, pid, filters),
             lambda answer, _: customer.finish(_result(answer, errno.ECONNRESET)),
         )
 
@@ -374,7 +377,16 @@ class Desk:
             customer.finish(result)
 
         self.left.give_back(customer.key)
-        self.ask(lambda n: MailFilters(n, home, pid), done)
+        self.ask(customer, lambda n: MailFilters(n, home, pid), done)
+
+
+def _tell(customer: Customer | None, done: Done, answer: MailAnswer | None, body: Body) -> None:
+    try:
+        done(answer, body)
+    except Exception as error:
+        if customer is None:
+            raise
+        customer.trouble(error)
 
 
 def _result(answer: MailAnswer | None, lost: int) -> int:

@@ -172,7 +172,9 @@ class Streams:
             self._check(at[0])
 
         try:
-            self.desk.ask(lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data, True), done, body.fd)
+            self.desk.ask(
+                customer, lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data, True), done, body.fd
+            )
         finally:
             body.close()
 
@@ -227,7 +229,7 @@ class Streams:
         if key in self._lent:
             used = self.used(key)
             self._returning.add(key)
-            self.desk.ask(lambda n: MailBack(n, *key, used), lambda *_: self._returned(key))
+            self.desk.ask(None, lambda n: MailBack(n, *key, used), lambda *_: self._returned(key))
         if not self._busy(key):
             return False
         self._settling.setdefault(key, []).append(then)

@@ -9,6 +9,7 @@ Bump `VERSION` when a reader of the old version could misunderstand a new image;
 from __future__ import annotations
 
 import struct
+from typing import Annotated
 
 import msgspec
 
@@ -16,6 +17,7 @@ from mosfs.abi import cpu, xstate
 from mosfs.abi.memory import ALL_BITS
 from mosfs.trace import layout
 from mosfs.wire.messages import LastMessage
+from mosfs.wire.orders import Address, Features, Large, Signed, Small, Word
 
 VERSION = 2
 
@@ -28,6 +30,12 @@ ZERO = 2  # no data: the pages are empty again
 MAX_SIZE = (1 << 63) - 1
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 
+Signal = Annotated[int, msgspec.Meta(ge=1, le=64)]
+Action = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Itimer = Action
+SigInfo = Annotated[bytes, msgspec.Meta(min_length=128, max_length=128)]
+Limit = Annotated[int, msgspec.Meta(ge=-1)]
+
 
 class Vma(msgspec.Struct, array_like=True, frozen=True):
     """One mapping. ``name`` and ``offset`` say what it was at home. ``flags``: its properties, bits of `mosfs.abi.memory`.
@@ -36,23 +44,23 @@ class Vma(msgspec.Struct, array_like=True, frozen=True):
     where a write has made them the program's own. 0: it travels as anonymous private memory. ``shared``: of a file, MAP_SHARED.
     """
 
-    start: int
-    end: int
-    prot: int
+    start: Word
+    end: Word
+    prot: Annotated[int, msgspec.Meta(ge=0, le=7)]
     grows_down: bool = False
     anonymous: bool = True
-    name: str = ""
-    offset: int = 0
-    flags: int = 0
-    file: int = 0
+    name: Annotated[str, msgspec.Meta(max_length=8192)] = ""
+    offset: Word = 0
+    flags: Annotated[int, msgspec.Meta(ge=0, le=ALL_BITS)] = 0
+    file: Small = 0
     shared: bool = False
 
 
 class Timer(msgspec.Struct, array_like=True, frozen=True):
     """The clock as the program has last seen it: it must never be shown less (ns)."""
 
-    realtime: int = 0
-    monotonic: int = 0
+    realtime: Signed = 0
+    monotonic: Signed = 0
 
 
 class ImageMeta(msgspec.Struct, array_like=True):
@@ -73,38 +81,38 @@ class ImageMeta(msgspec.Struct, array_like=True):
     """
 
     version: int
-    pid: int
-    uid: int
-    comm: str
-    features: str
-    regs: bytes
-    xstate: bytes
-    mask: int
-    actions: list[tuple[int, bytes]]
-    ignored: int
-    altstack: bytes
-    pending: list[tuple[bool, bytes]]
-    rseq: tuple[int, int, int]
-    tid_address: int
-    robust: tuple[int, int]
-    mm: list[int]
-    auxv: bytes
-    vmas: list[Vma]
-    limits: dict[int, tuple[int, int]]
+    pid: Word
+    uid: Small
+    comm: Annotated[str, msgspec.Meta(max_length=64)]
+    features: Features
+    regs: Annotated[bytes, msgspec.Meta(min_length=216, max_length=216)]
+    xstate: Annotated[bytes, msgspec.Meta(max_length=16384)]
+    mask: Word
+    actions: Annotated[list[tuple[Signal, Action]], msgspec.Meta(max_length=64)]
+    ignored: Word
+    altstack: Annotated[bytes, msgspec.Meta(min_length=24, max_length=24)]
+    pending: Annotated[list[tuple[bool, SigInfo]], msgspec.Meta(max_length=1 << 20)]
+    rseq: tuple[Word, Small, Small]
+    tid_address: Word
+    robust: tuple[Word, Word]
+    mm: Annotated[list[Word], msgspec.Meta(min_length=11, max_length=11)]
+    auxv: Annotated[bytes, msgspec.Meta(max_length=4096)]
+    vmas: Annotated[list[Vma], msgspec.Meta(max_length=1 << 20)]
+    limits: dict[Annotated[int, msgspec.Meta(ge=0, le=15)], tuple[Limit, Limit]]
     shown: Timer
-    home: str = ""
+    home: Address = ""
     waiting: bool = False
     dumpable: int = 1
-    carry: tuple[int, int, int, int] | None = None
-    seq: int = 0
-    seen: int = 0
-    cpu_timers: list[bytes] = []
-    mail: tuple[int, LastMessage | None] | None = None
-    used: tuple[int, int] = (0, 0)
+    carry: tuple[Word, Word, Word, Word] | None = None
+    seq: Small = 0
+    seen: Word = 0
+    cpu_timers: Annotated[list[Itimer], msgspec.Meta(max_length=2)] = []
+    mail: tuple[Word, LastMessage | None] | None = None
+    used: tuple[Large, Large] = (0, 0)
     private: bytes = b""
-    guards: list[tuple[int, int]] = []
-    xlayout: list[tuple[int, int, int]] = []
-    waiting_state: list[tuple[int, bytes]] = []
+    guards: Annotated[list[tuple[Word, Word]], msgspec.Meta(max_length=1 << 20)] = []
+    xlayout: Annotated[list[tuple[Small, Small, Small]], msgspec.Meta(max_length=64)] = []
+    waiting_state: Annotated[list[tuple[Small, bytes]], msgspec.Meta(max_length=64)] = []
     told: bool = False
 
 
@@ -130,8 +138,11 @@ def decode(data: bytes) -> ImageMeta:
         raise BadImage(f"image version {meta.version}, expected {VERSION}")
     checked(meta.vmas)
     _in_order(meta.guards, "guard")
-    if len(meta.mm) != 11 or len(meta.regs) != 216 or len(meta.altstack) != 24:
-        raise BadImage("wrong structure sizes")
+    for name in (meta.comm, *(vma.name for vma in meta.vmas)):
+        if not name.isascii() and max(name) > "\xff":
+            raise BadImage("a name is not made of bytes")
+    if any(not 1 <= int.from_bytes(info[:4], "little", signed=True) <= 64 for _, info in meta.pending):
+        raise BadImage("no such signal")
     try:
         cpu.parse(meta.features)
         xstate.checked(meta.xlayout, len(meta.xstate))
@@ -156,4 +167,6 @@ def _in_order(ranges: list[tuple[int, int]], what: str) -> None:
     for start, end in ranges:
         if start < last or end <= start or (start | end) & 4095:
             raise BadImage(f"{what} {start:#x}-{end:#x} is out of order")
+        if (start < layout.END and end > layout.STUB) or end > layout.USER_END:
+            raise BadImage(f"{what} {start:#x}-{end:#x} is out of place")
         last = end

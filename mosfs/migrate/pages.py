@@ -163,10 +163,12 @@ def unpack(payload: bytes) -> tuple[int, int, bytes | memoryview | None]:
     """(address, size, raw pages; None for empty ones) of a PAGES frame; BadImage when the checksum or the size differs."""
     try:
         addr, pages, flags, digest = PAGES_HEADER.unpack_from(payload)
+        if not 0 < pages <= (MOST if flags & ZERO else CHUNK // PAGE) or addr & (PAGE - 1):
+            raise BadImage(f"{pages} pages at {addr:#x} at once")
         if flags & ZERO:
             return addr, pages * PAGE, None
         raw: bytes | memoryview = memoryview(payload)[PAGES_HEADER.size :]
-        if flags & COMPRESSED:
+        if flags & COMPRESSED:  # what would be longer than the header says is not made
             raw = zlib.decompressobj().decompress(raw, pages * PAGE)
     except (struct.error, zlib.error) as error:
         raise BadImage(f"malformed pages: {error}") from error

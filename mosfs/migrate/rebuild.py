@@ -46,6 +46,8 @@ MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
 _NOTHING = bytes(256 * 1024)
 #: Limits of what may be mapped.
 _OF_MEMORY = (resource.RLIMIT_DATA, resource.RLIMIT_AS)
+#: No arguments and environment are longer (execve(2)); a program may say that they are (prctl(2), PR_SET_MM).
+LARGEST_TITLE = 8 << 20
 
 
 class NoRoom(Exception):
@@ -169,11 +171,13 @@ class Rebuild:
             for start, end in self.apart:
                 self.call.must(SYS_MUNMAP, start, end - start)
             self._made, self._places, self._old_title, self.frames = [], [], [], 0
+        before = self._made
+        self._made = sorted([*before, *new])  # as far as it comes
         if self._deputy:
             new = [piece for part in _hidden(new) for piece in self._with_title(part)]
         else:
             self._map(new)
-        self._made = sorted([*self._made, *new])
+        self._made = sorted([*before, *new])
         self._places = self.ahead
         self.tell(early.vmas)
 
@@ -301,13 +305,20 @@ class Rebuild:
     # ------------------------------------------------------------------ stage 4
 
     def finish(self, frames: int, *, home: bool) -> Any:
-        """Stage 4; the registers to resume with. The mask of the image is put in force when the session ends."""
+        """Stage 4; the registers to resume with. The mask of the image is put in force when the session ends.
+
+        What the kernel may refuse comes first: until that is done nothing of the task but its memory has changed."""
         if frames != self.frames:
             raise BadImage(f"{self.frames} page frames instead of {frames}")
         self.close()
         meta, call = self.meta, self.call
         self._give_properties()
         self._set_mm()
+        try:
+            layout_there, waiting = checked(meta.xlayout, len(meta.xstate)), checked_waiting(meta.waiting_state)
+            self.waiting_state = xstate.write(self.task, meta.xstate, layout_there, waiting)
+        except Lacking as lacking:
+            raise Unsuited(cpu.lacks(lacking.features, "the node")) from lacking
         if not home:
             for which, limit in meta.limits.items():
                 set_limit(call, which, limit)
@@ -334,11 +345,6 @@ class Rebuild:
             self.queue(info, shared=shared)
         regs = regs_from(meta.regs)
         regs.cs, regs.ss, regs.ds, regs.es, regs.fs, regs.gs = 0x33, 0x2B, 0, 0, 0, 0
-        try:
-            layout_there, waiting = checked(meta.xlayout, len(meta.xstate)), checked_waiting(meta.waiting_state)
-            self.waiting_state = xstate.write(self.task, meta.xstate, layout_there, waiting)
-        except Lacking as lacking:
-            raise Unsuited(cpu.lacks(lacking.features, "the node")) from lacking
         call.mask = meta.mask
         return regs
 
@@ -397,4 +403,4 @@ def kept_at_home(low: int, high: int) -> list[tuple[int, int]]:
 
 def title_pages(low: int, high: int) -> list[tuple[int, int]]:
     """The pages of arguments and environment (`capture.title_at`), if there are any."""
-    return [(low & ~4095, (high + 4095) & ~4095)] if 0 < low < high else []
+    return [(low & ~4095, (high + 4095) & ~4095)] if 0 < low < high <= low + LARGEST_TITLE else []

@@ -13,7 +13,6 @@ struct mos_event {
 #define MOS_EV_TIMEOUT 0
 #define MOS_EV_TASK 1
 #define MOS_EV_FD 2
-#define MOS_MAX_FDS 256
 
 #define MOS_NOTES 256
 #define MOS_FORKED 1            /* PTRACE_EVENT_FORK and _VFORK: pid has the child `other` */
@@ -82,8 +81,10 @@ struct mos_held {               /* a task on our CPU */
 };
 
 struct mos_pump {
-    int nfds;
-    int fds[256];
+    int nfds;                   /* what mos_next looks at: mos_attend; 0 to begin anew */
+    int room;
+    void *watched;              /* struct pollfd[room] */
+    int turn;
     int follow;                 /* 1: stay on the tracee's CPU */
     int stops;
     int cpu;
@@ -146,6 +147,7 @@ void mos_keep_heap(unsigned long largest);
 void mos_plain(int pid, int plain);
 void mos_unknown(int pid);
 int mos_early(int pid);
+int mos_attend(struct mos_pump *p, int fd);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 void mos_reap(void);
 int mos_follow(struct mos_pump *p, int pid);

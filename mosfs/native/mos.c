@@ -307,11 +307,27 @@ static void mos_interrupting(int pid);
 #define NOTES_NS 20000000UL     /* what is noted may wait so long, */
 #define NOTES_IDLE_NS 5000000UL /* or until nothing has happened for so long */
 
+/* Look at one more descriptor in mos_next; its index there, or a negative errno. */
+int mos_attend(struct mos_pump *p, int fd)
+{
+    struct pollfd *fds = p->watched;
+    if (p->nfds == p->room) {
+        int room = p->room ? 2 * p->room : 64;
+        fds = realloc(fds, room * sizeof *fds);
+        if (!fds)
+            return -ENOMEM;
+        p->watched = fds;
+        p->room = room;
+    }
+    fds[p->nfds] = (struct pollfd){.fd = fd, .events = POLLIN};
+    return p->nfds++;
+}
+
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
 {
-    struct pollfd fds[MOS_MAX_FDS];
+    struct pollfd *fds = p->watched;
     struct timespec ts, *tp;
-    int i, n, pid, status;
+    int i, n, left, pid, status;
     for (;;) {
         if ((p->nnotes && now_ns() - p->note_since > NOTES_NS) || (p->look_at && now_ns() >= p->look_at)) {
             ev->kind = MOS_EV_TIMEOUT;
@@ -339,11 +355,6 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
                 ev->status = status;
                 return 0;
             }
-        }
-        for (i = 0; i < p->nfds; i++) {
-            fds[i].fd = p->fds[i];
-            fds[i].events = POLLIN;
-            fds[i].revents = 0;
         }
         tp = NULL;
         if (timeout_us >= 0) {
@@ -378,14 +389,18 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
         if (n < 0 && errno != EINTR)
             return -errno;
         if (n > 0)
-            for (i = 0; i < p->nfds; i++)
+            for (left = p->nfds, i = p->turn; left > 0; left--, i++) { /* in turn: who never falls silent does not keep others waiting */
+                if (i >= p->nfds)
+                    i = 0;
                 if (fds[i].revents) {
                     p->fair = 0;
+                    p->turn = i + 1;
                     ev->kind = MOS_EV_FD;
                     ev->pid = i;
                     ev->status = fds[i].revents;
                     return 0;
                 }
+            }
         if (p->fair >= 64) {
             p->fair = 0;
             continue;

@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from mosfs.wire.room import to_keep
+
 #: (st_dev, st_ino)
 Inode = tuple[int, int]
 
@@ -193,11 +195,11 @@ class Store:
     def backing(self) -> int:
         """A new empty file, where the files of this process are."""
         if not self.on_disk:
-            return os.memfd_create("private", os.MFD_CLOEXEC)
+            return to_keep(os.memfd_create("private", os.MFD_CLOEXEC))
         try:
-            return nameless(self.quota.directory)
-        except OSError:
-            raise OSError(errno.ENOSPC, "") from None
+            return to_keep(nameless(self.quota.directory))
+        except OSError as error:
+            raise OSError(errno.EMFILE if error.errno == errno.EMFILE else errno.ENOSPC, "") from None
 
     def used(self) -> int:
         return sum(file.used() for file in self.files.values())

@@ -26,6 +26,8 @@ O_SUSPEND_SECCOMP, SETOPTIONS = 0x200000, 0x4200
 OPTIONS = O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC | O_SECCOMP
 
 SIGINFO_SIZE = 128
+#: A program's pointer plus something may be beyond all addresses: nothing is there.
+_ADDRESSES = 1 << 64
 ALL_SIGNALS = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -179,7 +181,7 @@ class Task:
     def read_into(self, addr: int, buffer: bytearray | memoryview) -> int:
         """How many bytes from ``addr`` on could be read into ``buffer``."""
         size = len(buffer)
-        if not size:
+        if not size or addr >= _ADDRESSES:
             return 0
         result = lib.mos_read(self.pid, addr, ffi.from_buffer(buffer), size)
         if result == -errno.ESRCH:
@@ -188,6 +190,8 @@ class Task:
 
     def reach(self, addr: int, size: int) -> int:
         """How many bytes from ``addr`` on a call of the task's own could fill; its stack grows for that, as it would then."""
+        if addr >= _ADDRESSES:
+            return 0
         result = lib.mos_reach(self.pid, addr, size)
         if result < size and self._grow_stack(addr):
             result = lib.mos_reach(self.pid, addr, size)
@@ -211,6 +215,8 @@ class Task:
     def write(self, addr: int, data: bytes | bytearray | memoryview) -> None:
         """OSError(EFAULT) when not all of it can be written."""
         size = len(data)
+        if addr >= _ADDRESSES:
+            raise OSError(errno.EFAULT, f"no address: {addr:#x}")
         done = lib.mos_write(self.pid, addr, ffi.from_buffer(data), size) if size else 0
         if done == -errno.ESRCH:
             raise TaskGone(self.pid)
@@ -239,6 +245,8 @@ class Task:
     def read_string(self, addr: int, limit: int = 4097) -> bytes:
         """The NUL-terminated string at ``addr``: OSError EFAULT or ENAMETOOLONG."""
         buffer = bytearray(limit)
+        if addr >= _ADDRESSES:
+            raise OSError(errno.EFAULT, f"no address: {addr:#x}")
         n = lib.mos_read_string(self.pid, addr, ffi.from_buffer(buffer), limit)
         if n < 0:
             raise OSError(-n, os.strerror(-n))

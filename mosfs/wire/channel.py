@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
@@ -20,14 +21,16 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mosfs.abi.texts import Text, text
-from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame
+from mosfs.wire.frames import HEADER, MAX_PAYLOAD, BadFrame, Frame, To, check
 
 TAG = 16
 #: A payload of this size is encrypted in place, bytes; below, the call for that costs more than the copy.
 LARGE = 16 << 10
-#: A peer that takes no byte for so long is lost, seconds.
+#: A peer that takes, or sends, fewer than `LEAST` bytes of what is under way in so many seconds is lost.
 PATIENCE = 20.0
-
+LEAST = 64 << 10
+#: Bytes that a peer may send while it takes nothing.
+MOST_QUEUED = 1 << 30
 
 #: The kernel asks a silent peer so often; a node that is cut off answers nothing (tcp(7)).
 HEART_BEATS, HEART_BEAT = 4, 5
@@ -35,6 +38,21 @@ HEART_BEATS, HEART_BEAT = 4, 5
 
 class ChannelLost(Exception):
     """The connection closed, timed out, or carried something that is not ours."""
+
+
+class Patience:
+    """How long to wait for a peer: ``seconds`` for each `LEAST` bytes, not for each single one."""
+
+    def __init__(self, seconds: float = PATIENCE) -> None:
+        self._seconds = seconds
+        self._until = time.monotonic() + seconds
+        self._mark: int | None = None
+
+    def left(self, done: int) -> float:
+        """Seconds that are left; ``done``: a number of bytes that grows."""
+        if self._mark is None or done - self._mark >= LEAST:
+            self._mark, self._until = done, time.monotonic() + self._seconds
+        return max(0.0, self._until - time.monotonic())
 
 
 def _watch(sock: socket.socket) -> None:
@@ -48,10 +66,14 @@ def _watch(sock: socket.socket) -> None:
 
 
 class Channel:
-    """``opener`` is the side that connected (it uses direction 0 for its nonces)."""
+    """``opener`` is the side that connected (it uses direction 0 for its nonces).
 
-    def __init__(self, sock: socket.socket, key: bytes, *, opener: bool) -> None:
+    ``end`` is what this side is: a frame that does not belong there makes the channel fail (`frames.SHAPES`). None: any may come.
+    """
+
+    def __init__(self, sock: socket.socket, key: bytes, *, opener: bool, end: To | None = None) -> None:
         self.sock = sock
+        self._to = end
         sock.setblocking(False)
         if sock.family == socket.AF_INET:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -66,6 +88,7 @@ class Channel:
         self._start = 0
         self._end = 0
         self._queue: deque[Frame] = deque()
+        self._queued = 0  # bytes
         self.lost = False
 
     def fileno(self) -> int:
@@ -107,9 +130,11 @@ class Channel:
     def _send_rest(self, rest: memoryview) -> None:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN | select.POLLOUT)
+        patience = Patience()
         while rest:
-            events = poll.poll(PATIENCE * 1000)
-            if not events:
+            left = patience.left(-len(rest))
+            events = poll.poll(left * 1000)
+            if not left or not events or self._queued > MOST_QUEUED:
                 raise self._fail("no progress")
             if events[0][1] & select.POLLIN:
                 self._fill()
@@ -136,20 +161,28 @@ class Channel:
         if not self._queue:
             self._fill()
         while self._queue:
-            yield self._queue.popleft()
+            yield self._taken()
 
     def pending(self) -> bool:
         """Frames were queued while sending: the socket may stay silent about them."""
         return bool(self._queue)
 
     def receive(self, timeout: float = PATIENCE) -> Frame:
-        """Block for the next frame."""
+        """Block for the next frame, as long as it makes progress."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        patience = Patience(timeout)
         while not self._queue:
-            ready, _, _ = select.select([self.sock], [], [], timeout)
-            if not ready:
+            left = patience.left(self._end - self._start)
+            if not poll.poll(left * 1000) or not left:
                 raise self._fail("timeout")
             self._fill()
-        return self._queue.popleft()
+        return self._taken()
+
+    def _taken(self) -> Frame:
+        frame = self._queue.popleft()
+        self._queued -= len(frame.payload)
+        return frame
 
     def _fill(self) -> None:
         """Read once and queue the whole frames."""
@@ -183,7 +216,14 @@ class Channel:
             except InvalidTag:
                 raise self._fail(text(Text.COMPROMISED)) from None
             self._received += 1
-            self._queue.append(Frame(kind, flags, pair, payload))
+            content = None
+            if self._to is not None:
+                try:
+                    content = check(self._to, kind, flags, pair, payload)
+                except BadFrame as error:
+                    raise self._fail(str(error)) from error
+            self._queue.append(Frame(kind, flags, pair, payload, content))
+            self._queued += length
             self._start += whole
         if self._start == self._end:
             self._start = self._end = 0

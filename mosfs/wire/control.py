@@ -6,6 +6,7 @@ import array
 import contextlib
 import io
 import os
+import select
 import socket
 import stat
 import time
@@ -26,6 +27,14 @@ class ControlLink:
         self.path = path
         self.sock: socket.socket | None = None
         self._next_try = 0.0
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something has come, or the link is closed; False when the time is over, or there is no link."""
+        if self.sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(max(0.0, seconds) * 1000))
 
     def fileno(self) -> int:
         return self.sock.fileno() if self.sock is not None else -1

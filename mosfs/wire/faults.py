@@ -1,8 +1,9 @@
 """Numbered fault points of a move. ``MOSIX_FAULT=N[:action]`` makes point N fail, for tests of what follows.
 
-Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``refuse``
-raises NoRoom-like OSError(ENOMEM). The environment is that of mosd; tracers and hosts inherit it through the fork
-server. Each process fails once.
+Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``refuse`` raises
+OSError(ENOMEM), ``raise`` what nobody has foreseen. ``MOSIX_FAULT=N:action:NAME`` concerns only programs of this name (at the
+points of `Serving`). The environment is that of mosd; tracers and hosts inherit it through the fork server. Each process fails
+once.
 """
 
 from __future__ import annotations
@@ -42,6 +43,15 @@ class Point(IntEnum):
     NODE_COPYING = 22
 
 
+class Serving(IntEnum):
+    """Where a program is served, again and again, in no move."""
+
+    HOME_CALL = 101  # it has stopped at a call at home
+    NODE_CALL = 102  # away
+    HOME_FRAME = 103  # a frame about it has come
+    NODE_FRAME = 104  # the same at its host
+
+
 #: What must be seen after a cut. True: the program survives with its native result, because home or the old node has a
 #: whole copy of it and nothing else has run; False: it may end as the manual says.
 SURVIVES_CUT = {p: p not in (
@@ -49,20 +59,22 @@ SURVIVES_CUT = {p: p not in (
     Point.HOME_ONWARD_COMMITTED,
 ) for p in Point}  # fmt: skip
 
-_spent: set[Point] = set()
+_spent: set[Point | Serving] = set()
+_wanted = os.environ.get("MOSIX_FAULT", "")
 
 
-def fault(point: Point, channel: Channel | None = None) -> None:
-    """Fail here if the environment says so."""
-    wanted = os.environ.get("MOSIX_FAULT", "")
-    if not wanted:
+def fault(point: Point | Serving, channel: Channel | None = None, name: str = "") -> None:
+    """Fail here if the environment says so. ``name``: of the program."""
+    if not _wanted:
         return
-    number, _, action = wanted.partition(":")
-    if not number.isdigit() or int(number) != point or point in _spent:
+    number, action, who = (*_wanted.split(":"), "", "")[:3]
+    if not number.isdigit() or int(number) != point or point in _spent or who not in ("", name):
         return
     _spent.add(point)
     if action == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "raise":
+        raise RuntimeError(f"fault {point.name}")
     if action == "refuse":
         raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     if channel is not None:

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #define MB (1 << 20)
@@ -371,6 +372,45 @@ static void limits(void)
 	leave();
 }
 
+/* Numbers that no program means. */
+static void odd(void)
+{
+	char byte;
+	int fd;
+
+	enter();
+	fd = ok(open(name("odd"), O_RDWR | O_CREAT | O_EXCL, 0600));
+	equal(write(fd, "hello", 5), 5);
+	refused(syscall(SYS_lseek, fd, 0L, 77L), EINVAL);
+	refused(syscall(SYS_lseek, fd, 0L, -1L), EINVAL);
+	refused(lseek(fd, -1, SEEK_SET), EINVAL);
+	refused(lseek(fd, LONG_MIN, SEEK_END), EINVAL);
+	equal(lseek(fd, 0, SEEK_CUR), 5);
+	if (lseek(fd, LONG_MAX, SEEK_SET) == LONG_MAX) {
+		refused(lseek(fd, LONG_MAX, SEEK_CUR), EINVAL);
+		refused(lseek(fd, 1, SEEK_CUR), EINVAL);
+		refused(read(fd, &byte, 1), EINVAL);
+	} else
+		equal(errno, EINVAL); /* what a file system has as its largest file */
+	refused(lseek(fd, LONG_MAX, SEEK_END), EINVAL);
+	refused(pread(fd, &byte, 1, -1), EINVAL);
+	refused(pwrite(fd, &byte, 1, LONG_MIN), EINVAL);
+	refused(ftruncate(fd, -1), EINVAL);
+	refused(syscall(SYS_read, fd, &byte, -1L), EFAULT);
+	refused(syscall(SYS_write, fd, &byte, LONG_MIN), EFAULT);
+	refused(syscall(SYS_readv, fd, 8L, 2L), EFAULT);
+	refused(syscall(SYS_writev, fd, 0L, -1L), EINVAL);
+	refused(syscall(SYS_fstat, fd, -1L), EFAULT);
+	refused(syscall(SYS_stat, name("odd"), -8L), EFAULT);
+	refused(syscall(SYS_access, name("odd"), 8L), EINVAL);
+	ok(lseek(fd, 0, SEEK_SET));
+	equal(read(fd, &byte, 1), 1);
+	equal(byte, 'h');
+	ok(close(fd));
+	ok(unlink(name("odd")));
+	leave();
+}
+
 static void refusals(void)
 {
 	struct timespec times[2] = { { 0, 0 }, { 0, 0 } };
@@ -405,4 +445,4 @@ static void refusals(void)
 	leave();
 }
 
-PROGRAM(PART(names), PART(descriptors), PART(many), PART(growth), PART(streams), PART(forks), PART(execs), PART(limits), PART(refusals))
+PROGRAM(PART(names), PART(descriptors), PART(many), PART(growth), PART(streams), PART(forks), PART(execs), PART(limits), PART(odd), PART(refusals))

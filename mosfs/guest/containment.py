@@ -1,0 +1,68 @@
+"""One guest's trouble stays its own: whatever goes wrong while it is served ends at worst that guest (as `home.containment`).
+
+Only when the channel to home is lost does it concern all of them; then the host ends, as it does when home has gone.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mosfs.guest.body import Body, discard
+from mosfs.trace.task import TaskGone
+from mosfs.wire.channel import ChannelLost
+
+if TYPE_CHECKING:
+    from mosfs.guest.host import Host
+
+SIGKILL = 9
+
+
+class Containment:
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    @contextmanager
+    def of(self, body: Body) -> Iterator[None]:
+        """What goes wrong inside concerns ``body`` only. ChannelLost when that is the channel to home."""
+        try:
+            yield
+        except Exception as error:
+            self.trouble(body, error)
+
+    @contextmanager
+    def nobody(self, what: str) -> Iterator[None]:
+        """What goes wrong inside is no guest's fault and ends nothing: it is in the log. ChannelLost as in `of`."""
+        try:
+            yield
+        except Exception as error:
+            self.astray(what, error)
+
+    def astray(self, what: str, error: Exception) -> None:
+        """``error`` came up in something that concerns no guest (any more)."""
+        if self.host.channel.lost:
+            raise ChannelLost("closed") from error
+        self.host.log(f"{what} failed\n{''.join(traceback.format_exception(error))}", 40)
+
+    def trouble(self, body: Body, error: Exception) -> None:
+        """``error`` came up while ``body`` was served."""
+        if self.host.channel.lost:
+            raise ChannelLost("closed") from error
+        if isinstance(error, TaskGone):
+            self._gone(body, error)
+            return
+        trace = "".join(traceback.format_exception(error))
+        self.host.log(f"origpid={body.pair} ({body.comm or self.host.comm}) is ended, because serving it failed\n{trace}", 40)
+        with self.nobody(f"ending origpid={body.pair}"):
+            discard(body.task)
+        if self.host.bodies.get(body.pair) is body:
+            self.host.died(body, SIGKILL, failed=True)
+
+    def _gone(self, body: Body, gone: TaskGone) -> None:
+        """A process has ended while it was worked on; without a status its event follows."""
+        if gone.status is not None:
+            found = self.host.by_pid.get(gone.pid, body)
+            if self.host.bodies.get(found.pair) is found:
+                self.host.died(found, gone.status)

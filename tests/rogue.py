@@ -1,0 +1,51 @@
+"""A host and a tracer that serve as ours do, but for one frame that they send beside, once, when a program has begun to run away.
+
+Loaded by a fork server (``mosd --host=tests.rogue``, ``--tracer=tests.rogue``). The file that MOSIX_ROGUE names says which:
+"KIND FLAGS PAIR HEX"; pair 0 is the program's own. It is gone when the frame has been sent.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from mosfs.guest import host
+from mosfs.home import moves, start
+from mosfs.wire.channel import Channel
+from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer
+
+
+def spoil(channel: Channel, pair: int) -> None:
+    path = os.environ["MOSIX_ROGUE"]
+    with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
+        kind, flags, wanted, payload = file.read().split(" ")
+        os.unlink(path)
+        channel.send(int(kind), int(wanted) or pair, bytes.fromhex(payload), int(flags))
+
+
+class Host(host.Host):
+    def _go(self, body: Any, times: Any) -> None:
+        super()._go(body, times)
+        spoil(self.channel, body.pair)
+
+
+class Moves(moves.Moves):
+    def running(self, p: Any, link: Any) -> None:
+        super().running(p, link)
+        spoil(link.channel, p.pid)
+
+
+def prepare() -> None:
+    host.prepare()
+    start.prepare()
+    host.Host = Host  # type: ignore[misc]
+    start.Tracer.__init__.__globals__["Moves"] = Moves
+
+
+def main(spawn: SpawnTracer | SpawnHost, sock: Any) -> int:
+    return start.main(spawn, sock) if isinstance(spawn, SpawnTracer) else host.main(spawn, sock)
+
+
+def adopt(spawn: AdoptTracer) -> int:
+    return start.adopt(spawn)
