@@ -373,17 +373,18 @@ class Coming:
 
 
 def _standing(vmas: Sequence[Vma], kept: Sequence[tuple[int, Mapping]]) -> Iterator[tuple[Vma, int, int]]:
-    """Where the mappings of the image and those of the deputy, both sorted and apart, are the same."""
-    a = b = 0
-    while a < len(vmas) and b < len(kept):
-        vma, (number, m) = vmas[a], kept[b]
-        start, end = max(vma.start, m.start), min(vma.end, m.end)
-        if start < end and _is(vma, number, m):
-            yield vma, start, end
-        if vma.end < m.end:
-            a += 1
-        else:
-            b += 1
+    """Which mappings of the image, as a whole, are in the deputy; both are sorted and apart. One that has grown is made anew: of
+    two open files the kernel would not make one mapping."""
+    at = 0
+    for vma in vmas:
+        while at < len(kept) and kept[at][1].end <= vma.start:
+            at += 1
+        reached, n = vma.start, at
+        while n < len(kept) and kept[n][1].start <= reached < vma.end and _is(vma, *kept[n]):
+            reached = kept[n][1].end
+            n += 1
+        if reached >= vma.end:
+            yield vma, vma.start, vma.end
 
 
 def _within(vmas: Sequence[Vma], places: list[Range]) -> Iterator[tuple[Vma, int, int]]:

@@ -55,9 +55,11 @@ def read_frame(payload: bytes) -> tuple[int, int, int, bytes]:
 
 @dataclass(slots=True)
 class Copy:
-    """``device`` and ``inode`` as /proc/PID/maps shows them."""
+    """``device`` and ``inode`` as /proc/PID/maps shows them. ``reader``: for reading only, what bodies map: a shared mapping cannot
+    be made writable, since nobody would bring home what it writes; one open file, so that neighbours can become one mapping."""
 
     fd: int
+    reader: int
     inode: int
     device: str
     size: int = 0
@@ -75,6 +77,7 @@ class Copies:
     def close(self) -> None:
         for copy in self.of.values():
             os.close(copy.fd)
+            os.close(copy.reader)
         self.of.clear()
         self._numbers.clear()
 
@@ -107,7 +110,8 @@ class Copies:
     def _new(self, number: int) -> Copy:
         fd = os.memfd_create("file", os.MFD_CLOEXEC)
         facts = os.fstat(fd)
-        copy = Copy(fd, facts.st_ino, f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}")
+        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        copy = Copy(fd, reader, facts.st_ino, f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}")
         self.of[number] = copy
         self._numbers[copy.device, copy.inode] = number
         return copy
@@ -121,7 +125,7 @@ class Copies:
             return
         if missing := [number for number in numbers if number not in self.of]:
             raise BadImage(f"mappings of files {missing[:5]}, whose contents have not come")
-        theirs = dict(zip(numbers, self._handed(call, numbers)))
+        theirs = dict(zip(numbers, hand(call, [self.of[number].reader for number in numbers])))
         for vma in vmas:
             self.of[vma.file].name = vma.name
         must_all(call, [
@@ -133,23 +137,12 @@ class Copies:
 
     def map(self, call: Calls, number: int, vma: Vma) -> int:
         """One mapping more; its address. OSError."""
-        theirs = self._handed(call, [number])[0]
+        theirs = hand(call, [self.of[number].reader])[0]
         how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
         try:
             return call.map(vma.start, vma.end - vma.start, vma.prot, how, theirs, vma.offset)
         finally:
             call.must(SYS_CLOSE_RANGE, theirs, theirs, 0)
-
-    def _handed(self, call: Calls, numbers: Sequence[int]) -> list[int]:
-        """For reading only: a shared mapping cannot be made writable, since nobody would bring home what it writes."""
-        ours = []
-        try:
-            for number in numbers:
-                ours.append(os.open(f"/proc/self/fd/{self.of[number].fd}", os.O_RDONLY | os.O_CLOEXEC))
-            return hand(call, ours)
-        finally:
-            for fd in ours:
-                os.close(fd)
 
 
 class Sender:

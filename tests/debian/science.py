@@ -43,6 +43,15 @@ r = np.random.default_rng(5); a = r.random((300, 300)); print(np.linalg.eigvalsh
 print(so.minimize(so.rosen, np.zeros(6)).x.round(4)); m = sp.random(2000, 2000, 0.002, random_state=3) + sp.eye(2000) * 5
 print(sl.spsolve(m.tocsc(), np.ones(2000)).sum().round(8)); np.save("a.npy", a); print(np.load("a.npy", mmap_mode="r").sum().round(6))' """,
          "python3-scipy", "/usr/bin/f2py"),
+    Case("lmdb", """/usr/bin/python3 -c '
+import lmdb
+env = lmdb.open("d", lock=False, map_size=1 << 26); bad = 0
+for k in range(40):
+    with env.begin(write=True) as t:
+        for i in range(20): t.put(b"key%d" % (k * 20 + i), b"v%d" % k * 50)
+    with env.begin() as t: bad += t.stat()["entries"] != (k + 1) * 20
+with env.begin() as t: print(t.stat()["entries"], bad, t.get(b"key777"))'; rm -r d""",
+         "python3-lmdb lmdb-utils", "mdb_stat"),
     Case("gnuplot", """gnuplot -e 'set terminal svg; set output "p.svg"; plot sin(x), "words" using 0:1 every 50 with lines' && grep -c path p.svg
         gnuplot -e 'set terminal dumb 60 20; plot x ** 2' | cksum""", "gnuplot-nox", "gnuplot"),
     Case("pari", "gp -q -f -D nbthreads=1", "pari-gp", "gp", stdin="factor(2^101-1)\nprimepi(10^6)\nzeta(3)\nmatdet(matrix(40,40,i,j,1/(i+j)))\n"),
