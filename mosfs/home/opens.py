@@ -46,6 +46,9 @@ class Opens:
     def _own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
         """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
         args = arguments(regs)
+        if self.tracer.process(p).filtered:
+            self.tracer.serve(p)
+            return
         if other := own_files.another(path, nr, args, self.tracer.programs):
             kept = copy_regs(regs)
             with Calls(p.task) as call:

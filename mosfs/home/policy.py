@@ -28,7 +28,8 @@ from mosfs.trace.task import copy_regs
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-SYS_WRITE, SYS_POLL = 1, 7
+SYS_WRITE, SYS_POLL, SYS_PRCTL, SYS_SECCOMP = 1, 7, 157, 317
+PR_SET_SECCOMP = 22
 #: Milliseconds that a reader of a program's standard error may take.
 READER_MS = 500
 
@@ -56,6 +57,8 @@ class Policy:
         elif self.mode(p) is Unsupported.STAY_HOME:
             if verdict.message:
                 self.bind(p, verdict.message)
+            if row.nr == SYS_SECCOMP or (row.nr == SYS_PRCTL and args[0] & 0xFFFFFFFF == PR_SET_SECCOMP):
+                self.tracer.process(p).filtered = True  # exec and fork keep it
             if row.nr == SYS_PTRACE:
                 self.tracer.debugged.asked(p, regs)
             else:

@@ -214,6 +214,7 @@ class Program:
     nice: int = 0  # as the host that has the body was last told
     private: Holdings | None = None
     pidfd: int = -1  # once `home.direct` has needed it
+    filtered: bool = False  # it has a seccomp filter of its own, which judges what we would have it call
     filters: int = 0  # of `home.private` that are installed in it
     inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
 

@@ -69,6 +69,7 @@ from mosfs.wire.messages import (
 )
 
 HAS_THREADS = "stays at home: has threads"
+HAS_FILTER = "stays at home: has a seccomp filter"
 #: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
 FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
 #: Seconds until mosd is told of a new child that does nothing special.
@@ -373,6 +374,7 @@ class Tracer:
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
             p.parent, p.names, p.said = parent.pid, parent.names, self.process(parent).said.of_child()
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
+            p.filtered = self.process(parent).filtered
         else:
             p.trace = self.traces.everything
             p.said = Said(calls=1, guards=True)  # it may have said anything before
@@ -517,7 +519,7 @@ class Tracer:
         self._alone(p)
         self.release_vfork(p)
         self.moves.copying.memory_gone(p)
-        p.bound = p.why = ""
+        p.bound, p.why = HAS_FILTER if p.filtered else "", ""
         p.demand = Demand(self.features)
         p.names, p.files, p.said = [], {}, Said()
         p.sleeping, p.wait = None, None

@@ -1,5 +1,8 @@
 /* A debugger and what it debugs, ptrace(2). For mosrun --stay-home. */
 #include "mos.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
@@ -191,4 +194,35 @@ static void without_rights(void)
 	reaped(forked(tracing_parent, NULL), 9);
 }
 
-PROGRAM(PART(every_call), PART(attach), PART(seize), PART(seize_a_stopped_one), PART(refusals), PART(without_rights))
+/* A filter of one's own that forbids a call which only others would have us make. */
+static int filtered(void *arg UNUSED)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getppid, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | 77),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_memfd_create, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { COUNT(code), code };
+	int status;
+
+	ok(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	ok(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	refused(syscall(SYS_getppid), 77);
+	ok(close(ok(open("/proc/self/maps", O_RDONLY))));
+	ok(close(ok(open("/proc/self/status", O_RDONLY))));
+	pid_t pid = ok(fork());
+	if (pid == 0)
+		execl("/bin/sh", "sh", "-c", "read line < /proc/self/maps && read line < /proc/self/status && exit 8", (char *)NULL);
+	status = mos_wait(pid);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+static void own_filter(void)
+{
+	reaped(forked(filtered, NULL), 8);
+}
+
+PROGRAM(PART(every_call), PART(attach), PART(seize), PART(seize_a_stopped_one), PART(refusals), PART(without_rights), PART(own_filter))
