@@ -407,3 +407,20 @@ def test_discard_leaves_nothing() -> None:
     body.discard(task)
     assert not Path(f"/proc/{task.pid}").exists()
     body.discard(task)  # twice is harmless
+
+
+WAITS = """
+from mosfs.native import ffi, lib
+lib.mos_setup_signals()
+lib.mos_patience(2)
+pump, event = ffi.new("struct mos_pump *"), ffi.new("struct mos_event *")
+event.kind = 7
+assert lib.mos_next(pump, event, 1_500_000) == 0
+print(event.kind)
+"""
+
+
+def test_the_tick_of_patience_does_not_put_a_time_limit_off() -> None:
+    """A tick a second interrupts a wait of more than a second: it ends all the same, once its time is over."""
+    done = subprocess.run([sys.executable, "-c", WAITS], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "0\n"

@@ -328,8 +328,10 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
     struct pollfd *fds = p->watched;
     struct timespec ts, *tp;
     int i, n, left, pid, status;
-    for (;;) {
-        if ((p->nnotes && now_ns() - p->note_since > NOTES_NS) || (p->look_at && now_ns() >= p->look_at)) {
+    unsigned long now = now_ns(), until = now + (timeout_us > 0 ? timeout_us : 0) * 1000UL;
+    /* Stops that are settled here, and signals (the tick of mos_patience), do not put the time limit off. */
+    for (;; now = now_ns()) {
+        if ((p->nnotes && now - p->note_since > NOTES_NS) || (p->look_at && now >= p->look_at) || (timeout_us > 0 && now >= until)) {
             ev->kind = MOS_EV_TIMEOUT;
             return 0;
         }
@@ -358,8 +360,8 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
         }
         tp = NULL;
         if (timeout_us >= 0) {
-            ts.tv_sec = timeout_us / 1000000;
-            ts.tv_nsec = timeout_us % 1000000 * 1000;
+            unsigned long rest = timeout_us > 0 ? until - now : 0;
+            ts = (struct timespec){rest / 1000000000, rest % 1000000000};
             tp = &ts;
         }
         if (p->fair >= 64) {
