@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -126,6 +127,15 @@ class Node:
         return sock
 
 
+def sweep(root: Path) -> None:
+    """Nothing of a node is left, however its test ended: not its processes, not its mount, be that dead."""
+    for pid in processes(root):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not processes(root))
+    mount.heal(str(root / "run/mosix"))
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Callable[..., Node]]:
     """Makes nodes, and sees to it that nothing of them is left."""
@@ -136,12 +146,16 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Node]]:
         return made[-1]
 
     yield make
-    for node in made:
-        node.stop()
-    for node in made:
-        until(lambda root=node.root: not processes(root))  # type: ignore[misc]
-        assert str(node.root) not in Path("/proc/self/mountinfo").read_text()
-        assert os.listdir(node.root / "run/mosd") == []
+    try:
+        for node in made:
+            node.stop()
+        for node in made:
+            until(lambda root=node.root: not processes(root))  # type: ignore[misc]
+            assert str(node.root) not in Path("/proc/self/mountinfo").read_text()
+            assert os.listdir(node.root / "run/mosd") == []
+    finally:
+        for node in made:
+            sweep(node.root)
 
 
 @pytest.fixture
@@ -304,6 +318,18 @@ def test_recursive_mosrun(pair: tuple[Node, Node]) -> None:
         until(lambda: node.read("self/needmem") in ("9", "0"))
 
 
+def test_what_a_failed_test_leaves_is_swept(make: Callable[..., Node]) -> None:
+    """Its mosd was killed, and a helper lives on: the mount is dead, and nobody is left who would take it down."""
+    node = make(1)
+    assert node.start().returncode == 0
+    os.kill(node.pid, signal.SIGKILL)
+    until(lambda: not node.running())
+    assert str(node.root) in Path("/proc/self/mountinfo").read_text()
+    sweep(node.root)
+    assert str(node.root) not in Path("/proc/self/mountinfo").read_text() and os.listdir(node.mount) == []
+    assert node.start().returncode == 0
+
+
 def test_log_levels(make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch) -> None:
     node = make(1)
     monkeypatch.setenv("MOSIX_LOG", "daemon:nonsense")
@@ -327,10 +353,13 @@ def test_in_the_foreground(make: Callable[..., Node]) -> None:
         [sys.executable, "-m", "mosfs.tools.mosd", "--foreground", "--tracer=fake_engine", "--host=fake_engine",
          "--root", str(node.root)], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
     ) as daemon:
-        until(lambda: node.read("node/pid") == str(daemon.pid))
-        os.kill(daemon.pid, signal.SIGHUP)
-        daemon.terminate()
-        _, told = daemon.communicate(timeout=20)
+        try:
+            until(lambda: node.read("node/pid") == str(daemon.pid))
+            os.kill(daemon.pid, signal.SIGHUP)
+            daemon.terminate()
+            _, told = daemon.communicate(timeout=20)
+        finally:
+            daemon.kill()  # else a test that failed would wait for it for ever
     assert daemon.returncode == 0
     assert f"node {node.ip} is up" in told and "SIGTERM: ending" in told
     assert not (node.root / "var/log/mosd.log").exists()
