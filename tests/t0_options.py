@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -28,7 +27,6 @@ from mosfs.tools.options import (
     Option,
     UsageError,
     UserError,
-    completion,
     is_ip,
 )
 
@@ -183,14 +181,12 @@ def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.synopsis.split("[")[0].strip())
-def test_help_and_completion_name_every_option(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_option(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.run(lambda parsed: 1, ["--help"]) == 0
     text = capsys.readouterr().out
-    completed = completion(command)
     for row in command.table:
         assert row.text in text
         assert all(name in text for name in row.names)
-        assert all(name in completed for name in row.names if len(name) > 1)
 
 
 def test_no_option_is_in_a_table_twice() -> None:
@@ -238,27 +234,3 @@ def test_the_launcher_imports_nothing_but_built_in_modules() -> None:
     command = [sys.executable, "-I", "-S", "-c", code, source]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert set(loaded.split()) == LAUNCHER_MODULES
-
-
-def test_the_installed_completion_is_the_tables() -> None:
-    from mosfs.tools.completions import text
-
-    installed = Path(__file__).parent.parent / "etc/completions/mosfs.bash"
-    assert installed.read_text() == text()
-
-
-@pytest.mark.parametrize(("line", "expected"), [
-    (["mosrun", "--stay"], {"--stay-home"}), (["moslab", "st"], {"status", "storm"}),
-    (["mosmigrate", "12"], {"12", "123"}), (["mosmigrate", "12", ""], {"home", "1", "2"}), (["mosps", "4"], {"45"}),
-])
-def test_completion_in_bash(tmp_path: Path, line: list[str], expected: set[str]) -> None:
-    for pid in (12, 123, 45):
-        (tmp_path / f"run/mosix/proc/{pid}").mkdir(parents=True)
-    (tmp_path / "etc/mosix").mkdir(parents=True)
-    (tmp_path / "etc/mosix/userview.map").write_text("1 127.0.1.1 1\n2 127.0.1.2 1\n# 3 4 5\n")
-    script = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); "_$1"; printf "%s\\n" "${COMPREPLY[@]}"'
-    installed = Path(__file__).parent.parent / "etc/completions/mosfs.bash"
-    environ = {"MOSIX_ROOT": str(tmp_path), "PATH": os.environ["PATH"]}
-    command = ["bash", "-c", script, str(installed), *line]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
-    assert set(done.stdout.split()) == expected

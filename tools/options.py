@@ -1,4 +1,5 @@
-"""The option grammar of every mos* command: one table of rows gives parsing, --help, --version and completion.
+"""The option grammar of every mos* command: one table of rows gives parsing, --help and --version, and the
+completion of `mosfs.tools.completions`.
 
 getopt(3) with what mosrun(1) needs beyond it: a dash directly followed by a node number or an IP (``-3``,
 ``-10.1.2.3``), values glued or separate (``-m400``, ``-m 400``), letters in one word (``-bm400``), a program's own
@@ -263,19 +264,3 @@ def _check(row: Option, name: str, value: str) -> str:
         if not is_ip(value):
             raise UsageError(f"-{value} is neither a node-number from 1 to {MAX_NODE} nor an IP address")
     return value
-
-
-def completion(command: Command, words: str = "") -> str:
-    """A bash completion function for ``command``: options from the table, for the rest what ``words`` expands to.
-
-    Without ``words`` it is file names, and commands for what runs programs.
-    """
-    names = " ".join(name for row in command.table for name in row.names if len(name) > 1)
-    rest = f'-W "{words}"' if words else "-f" if command.permute else "-f -A command"
-    return (
-        f"_{command.name}() {{\n"
-        '    local word="${COMP_WORDS[COMP_CWORD]}"\n'
-        f'    case "$word" in\n    -*) COMPREPLY=($(compgen -W "{names}" -- "$word")) ;;\n'
-        f'    *) COMPREPLY=($(compgen {rest} -- "$word")) ;;\n    esac\n}}\n'
-        f"complete -o default -F _{command.name} {command.name}\n"
-    )
