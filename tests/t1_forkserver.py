@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import trio.testing
 from mosfs.daemon import spawner
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.forkserver import NICE, close_all_but, job_for
-from mosfs.daemon.spawner import Engine, Running
+from mosfs.daemon.spawner import Engine, Running, Spawner
 from mosfs.guest.body import GUEST_UID
 from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
 
@@ -153,6 +154,35 @@ def test_renice_without_the_capability() -> None:
             assert os.getpriority(os.PRIO_PROCESS, sleep.pid) == values[2]
         finally:
             sleep.kill()
+
+
+async def test_the_next_server_gets_what_the_last_one_has_not_taken(log: Path) -> None:
+    """One that was asked before its death, one while there is none; what was taken is not asked for again."""
+    first = spawner.start(Engine("engine", "engine"))
+    pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
+    spawned = Spawner(Engine("engine", "engine"), first)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(spawned.run)
+        spawned.spawn(TRACER, pairs[0][1])
+        assert await answer(pairs[0][0])
+        os.kill(first.process.pid, signal.SIGSTOP)
+        spawned.spawn(TRACER, pairs[1][1])
+        os.kill(first.process.pid, signal.SIGKILL)
+        first.process.wait(10)
+        spawned.spawn(TRACER, pairs[2][1])
+        assert await answer(pairs[1][0]) and await answer(pairs[2][0])
+        for ours, _ in pairs:
+            ours.send(b"x")
+            assert await answer(ours) == b""  # one child had it, and has ended
+        nursery.cancel_scope.cancel()
+    for ours, _ in pairs:
+        ours.close()
+
+
+async def answer(sock: socket.socket) -> bytes:
+    """The next datagram that comes; b"" at the end."""
+    with trio.fail_after(20):
+        return await trio.to_thread.run_sync(sock.recv, 1000, abandon_on_cancel=True)
 
 
 async def test_children_outlive_the_server(log: Path) -> None:

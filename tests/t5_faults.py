@@ -6,6 +6,7 @@ served in no move: what goes wrong there ends that program at worst.
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -52,17 +53,20 @@ def line(number: int, x: int) -> tuple[str, int]:
 
 @dataclass
 class Walk:
-    """`WALK` under mosrun on node 1. Its lines are in ``folder``/lines; ``pause``: seconds between two, or ""."""
+    """`WALK` under mosrun on node 1. Its lines are in ``folder``/lines; ``pause``: seconds between two, or ""; ``user``: whose."""
 
     nodes: Lab
     folder: Path
     pause: str = ""
+    user: int = 0
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
+        become = f"setpriv --reuid={self.user} --regid={self.user} --clear-groups".split() if self.user else []
+        os.chown(self.folder, self.user, self.user)
         with open(self.folder / "out", "wb") as out, open(self.folder / "err", "wb") as err:
-            command = ["mosrun", "-h", "bash", "-c", WALK, str(self.folder), self.pause]
+            command = [*become, "mosrun", "-h", "bash", "-c", WALK, str(self.folder), self.pause]
             self.process = self.nodes.start(1, *command, stdin=subprocess.PIPE, stdout=out, stderr=err)
         wait_until(self.lines)
 

@@ -43,10 +43,10 @@ class Connection:
         self._beside = -1
         self._post, self._queue = trio.open_memory_channel[tuple[bytes, Passed | None]](BACKLOG)
 
-    def post(self, message: Msg, beside: Passed | None = None) -> None:
+    def post(self, message: Msg, beside: Passed | None = None) -> bool:
         """Send or queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads.
 
-        A message that cannot be sent at all, because a number or the whole is too long, is dropped with a line in the log.
+        False: it cannot be sent at all, because a number or the whole is too long; it is dropped with a line in the log.
         """
         try:
             data = encode(message)
@@ -56,7 +56,7 @@ class Connection:
             if beside is not None:
                 beside.close()
             log.error("%s cannot be sent: %s", type(message).__name__, error)
-            return
+            return False
         if not self._queued:
             try:
                 self._plain.sendmsg([data], _ancillary(beside), socket.MSG_DONTWAIT)
@@ -69,7 +69,7 @@ class Connection:
             else:
                 if beside is not None:
                     beside.close()
-                return
+                return True
         self._queued += 1
         try:
             self._post.send_nowait((data, beside))
@@ -77,6 +77,7 @@ class Connection:
             if beside is not None:
                 beside.close()
             raise ConnectionError("not connected") from None
+        return True
 
     async def pump(self) -> None:
         """Send until `close`; returns when the other side is gone."""

@@ -189,7 +189,7 @@ class Control:
         try:
             self.spawner.spawn(spawn, for_another_process(sock))
         except ConnectionError:
-            log.error("no fork server for PID %d", who.pid)
+            log.error("too many requests: none for PID %d", who.pid)
 
     async def _launch_later(self, sock: trio.socket.SocketType, who: Caller, request: launch.Request) -> None:
         """As soon as a node has room; until then mosps(1) shows the program as starting. The launcher may end meanwhile."""
@@ -412,7 +412,7 @@ class Control:
             try:
                 self.spawner.spawn(AdoptTracer([*began], [*began.values()], tracer.uid, states, self.socket_path))
             except ConnectionError:
-                log.error("no fork server: %d programs stay without a tracer", len(states))
+                log.error("too many requests: %d programs stay without a tracer", len(states))
 
 
 async def _silent(sock: trio.socket.SocketType, until: trio.Event) -> bool:

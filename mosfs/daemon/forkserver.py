@@ -34,6 +34,9 @@ NICE, SLICE = -5, 200_000
 #: The most memory that is allocated again and again, bytes: several pieces of an image (`migrate.pages`).
 LARGEST = 1 << 20
 
+#: The answer to each request, before anything is done about it.
+TAKEN = b"t"
+
 Job = Callable[[], int]
 
 
@@ -51,7 +54,10 @@ def job_for(message: object, beside: socket.socket | None, tracer: ModuleType, h
 
 def receive(sock: socket.socket) -> tuple[bytes, socket.socket | None]:
     """The next datagram and the socket beside it; b"" at the end."""
-    data, ancillary, _, _ = sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, _, _ = sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # it ended without having read all we said
+        return b"", None
     for level, kind, payload in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             return data, socket.socket(fileno=array.array("i", payload[:4])[0])
@@ -106,6 +112,10 @@ def serve(sock: socket.socket, tracer: ModuleType, host: ModuleType) -> None:
     while True:
         data, beside = receive(sock)
         if not data:
+            return
+        try:
+            sock.send(TAKEN)
+        except OSError:  # mosd is gone: nobody waits for this one
             return
         try:
             message = decode_control(data)

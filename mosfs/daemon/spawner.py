@@ -1,4 +1,8 @@
-"""The fork server seen from mosd: started early, started again when it dies, told what to fork."""
+"""The fork server seen from mosd: started early, started again when it dies, told what to fork.
+
+It says `forkserver.TAKEN` for each request before it forks. What a dead one has not taken, the next one gets; what it has taken
+is never asked for twice.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +12,22 @@ import os
 import socket
 import subprocess
 import sys
+from collections import deque
 from dataclasses import dataclass
 
 import trio
 
 import mosfs
 from mosfs.daemon import forkserver
-from mosfs.daemon.connection import Connection
+from mosfs.daemon.connection import BACKLOG, Connection
 from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer
 
 log = logging.getLogger(__name__)
 
-_MAX_PAUSE = 30.0
+#: Seconds until another one is started; doubled for each that did not live `_STABLE` seconds.
+_FIRST_PAUSE, _MAX_PAUSE, _STABLE = 0.1, 30.0, 5.0
+
+Request = SpawnTracer | SpawnHost | AdoptTracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,28 +74,59 @@ class Spawner:
         self._engine = engine
         self._running: Running | None = first
         self._connection = Connection(trio.socket.from_stdlib_socket(first.sock))
+        self._asked: deque[tuple[Request, socket.socket | None]] = deque()  # and not yet taken
 
-    def spawn(self, request: SpawnTracer | SpawnHost | AdoptTracer, beside: socket.socket | None = None) -> None:
-        """ConnectionError while there is no fork server. ``beside`` is closed here in any case."""
-        self._connection.post(request, beside)
+    def spawn(self, request: Request, beside: socket.socket | None = None) -> None:
+        """``beside`` is closed when the request is taken. ConnectionError, and it is closed here, when too many wait already."""
+        if len(self._asked) >= BACKLOG:
+            if beside is not None:
+                beside.close()
+            raise ConnectionError("too many requests")
+        if self._post(request, beside):
+            self._asked.append((request, beside))
+        elif beside is not None:
+            beside.close()
+
+    def _post(self, request: Request, beside: socket.socket | None) -> bool:
+        """While there is no fork server, this does nothing: the next one is told. False for what cannot be sent at all."""
+        try:
+            return self._connection.post(request, beside.dup() if beside is not None else None)
+        except OSError:
+            return True
+
+    def _taken(self) -> None:
+        if self._asked:
+            _, beside = self._asked.popleft()
+            if beside is not None:
+                beside.close()
 
     async def run(self) -> None:
-        pause = 0.1
+        pause = _FIRST_PAUSE
         try:
             while True:
+                began = trio.current_time()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._connection.pump)
                     async for _ in self._connection.datagrams():
-                        pass  # it never says anything: this waits for its end
+                        self._taken()
                     nursery.cancel_scope.cancel()
                 self._end()
+                if trio.current_time() - began > _STABLE:
+                    pause = _FIRST_PAUSE
                 log.error("the fork server ended; starting another in %.1f s", pause)
                 await trio.sleep(pause)
                 pause = min(pause * 2, _MAX_PAUSE)
-                self._running = start(self._engine)
-                self._connection = Connection(trio.socket.from_stdlib_socket(self._running.sock))
+                self._begin()
         finally:
             self._end()
+            while self._asked:
+                self._taken()
+
+    def _begin(self) -> None:
+        self._running = start(self._engine)
+        self._connection = Connection(trio.socket.from_stdlib_socket(self._running.sock))
+        for request, beside in self._asked:
+            self._post(request, beside)
 
     def _end(self) -> None:
         """The closed socket ends it; it has nothing else to do, so that takes no time."""

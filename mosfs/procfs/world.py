@@ -37,7 +37,7 @@ AHEAD = 3.0
 #: Lines of the decision log that are kept.
 DECISIONS = 200
 
-Send = Callable[[Command | MailHeld], None]
+Send = Callable[[Command | MailHeld], object]
 
 
 class Bit(IntFlag):
