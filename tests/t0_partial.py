@@ -49,6 +49,48 @@ def vector(memory: Memory, at: int, count: int) -> list[tuple[int, int]]:
 
 def test_the_area_holds_the_longest_vector() -> None:
     assert AREA + 16 * partial.IOV_MAX + 56 <= layout.END
+    assert partial.HEADERS + 64 * partial.IOV_MAX <= AREA
+
+
+def test_a_message_that_was_cut_goes_on() -> None:
+    """Three messages of 157 bytes: the first goes, the second in three parts, the last of them with the third message."""
+    task: Any = Memory()
+    many = 0x700000
+
+    def tell(header: int, length: int) -> None:
+        task.write(header + 56, struct.pack("<Q", length))
+
+    def told() -> list[int]:
+        return [int.from_bytes(task.read(many + 64 * i + 56, 4), "little") for i in range(3)]
+
+    for i in range(3):
+        task.write(many + 64 * i, task.read(HEADER, 56))
+        tell(many + 64 * i, 999)
+    tell(many, 157)
+    tell(many + 64, 120)
+    regs = registers(many, 3)
+    assert partial.cut_short(task, SENDMMSG, regs, 2) and not partial.cut_short(task, SENDMMSG, regs, -4)
+    after, carry = partial.remainder(task, SENDMMSG, regs, 2, None)
+    assert (after.rsi, after.rdx) == (partial.HEADERS, 2) and partial.concerns(carry, SENDMMSG, after)
+    assert partial.total(task, SENDMMSG, -4, carry) == 2 and told() == [157, 120, 999]
+    tell(partial.HEADERS, 10)
+    assert partial.cut_short(task, SENDMMSG, after, 1)
+    after, carry = partial.remainder(task, SENDMMSG, after, 1, carry)
+    name, _, at, count, _, _, _ = struct.unpack("<QIxxxxQQQQixxxx", task.read(partial.HEADERS, 56))
+    assert (name, vector(task, at, count)) == (0, [(0x301E, 20), (0x4000, 7)]) and told() == [157, 130, 999]
+    assert task.read(partial.HEADERS + 64, 56) == task.read(HEADER, 56)
+    tell(partial.HEADERS, 27)
+    tell(partial.HEADERS + 64, 157)
+    assert not partial.cut_short(task, SENDMMSG, after, 2)
+    assert partial.total(task, SENDMMSG, 2, carry) == 3 and told() == [157, 157, 157]
+
+
+def test_the_last_message_is_cut() -> None:
+    task: Any = Memory()
+    task.write(HEADER + 56, struct.pack("<Q", 100))
+    assert partial.cut_short(task, SENDMMSG, registers(HEADER, 1), 1)
+    task.write(HEADER + 56, struct.pack("<Q", 157))
+    assert not partial.cut_short(task, SENDMMSG, registers(HEADER, 1), 1)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +129,7 @@ def test_vectors_go_on_where_they_stopped(nr: int, regs: tuple[int, int, int]) -
             name, _, at, count, control, room, _ = struct.unpack("<QIxxxxQQQQixxxx", task.read(AREA, 56))
             assert (name, control, room) == (0, 0, 0)
             assert vector(task, at, count) == left
-    assert carry is not None and partial.total(3, carry) == 157
+    assert carry is not None and partial.total(task, nr, 3, carry) == 157
     elsewhere: Any = Memory()
     partial.restore(elsewhere, nr, carry)
     assert elsewhere.bytes.items() <= task.bytes.items()
@@ -108,7 +150,7 @@ def test_the_rest_of_plain_arguments(nr: int, regs: tuple[int, int, int], rest: 
     assert (after.rsi, after.rdx, after.r10) == rest
     assert carry == Carry(20, *regs) and partial.concerns(carry, nr, after)
     assert not partial.concerns(carry, nr, registers(0x9999, 1, 1))
-    assert partial.total(-4, carry) == 20
+    assert partial.total(task, nr, -4, carry) == 20
 
 
 def test_cpu_time_is_added() -> None:

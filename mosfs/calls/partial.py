@@ -7,6 +7,9 @@ low region, which no image contains: `restore` does it again on arrival, from th
 concerned (their transfers are not interrupted), other reads neither: they return what there is. But one message carries
 `MAX_TRANSFER` bytes at most, so whatever call returns just as many away is made again for the rest (`limited`): only regular files
 and their like give so much at a time.
+
+sendmmsg(2) ends behind a message that was cut in its middle. The rest of that one and the headers of those behind it are laid out
+in `HEADERS`; what the kernel tells there of their lengths comes to the program's own headers.
 """
 
 from __future__ import annotations
@@ -21,13 +24,18 @@ from mosfs.calls.request import MAX_TRANSFER
 from mosfs.trace import layout
 from mosfs.trace.task import Task, copy_regs
 
-AREA = layout.END - layout.CARRY_SIZE
 IOV_MAX = 1024
+HEADERS = layout.END - layout.CARRY_SIZE
+AREA = HEADERS + 64 * IOV_MAX
 MSG_WAITALL = 0x100
 #: r10 of preadv2(2): at the file's own position.
 _HERE = (1 << 64) - 1
 #: struct msghdr: name, its size, vector, its count, control, its size, flags
 _MSGHDR = struct.Struct("<QIxxxxQQQQixxxx")
+#: struct mmsghdr: that, and at `_LENGTH` how many bytes were sent
+_MMSGHDR_SIZE, _LENGTH = 64, 56
+#: `Carry.done` of `Shape.SENT`: whole messages, and shifted by this the bytes of the next one.
+_BYTES = 16
 
 
 class Shape(Enum):
@@ -39,12 +47,13 @@ class Shape(Enum):
     VECTOR_AT = auto()  # the same, r10: where in the file
     MESSAGE = auto()  # rsi: struct msghdr
     MESSAGES = auto()  # rsi: struct mmsghdr[], rdx: how many; the result counts them
+    SENT = auto()  # the same, and the last one may have been cut
     COUNT = auto()  # r10: how much; positions move along by themselves
 
 
 #: Calls that transfer everything unless a signal comes: write sendto writev sendmsg sendmmsg sendfile.
 _WHOLE = {
-    1: Shape.BYTES, 44: Shape.BYTES, 20: Shape.VECTOR, 46: Shape.MESSAGE, 307: Shape.MESSAGES, 40: Shape.COUNT,
+    1: Shape.BYTES, 44: Shape.BYTES, 20: Shape.VECTOR, 46: Shape.MESSAGE, 307: Shape.SENT, 40: Shape.COUNT,
 }  # fmt: skip
 #: The same when asked by MSG_WAITALL: recvfrom (flags in r10), recvmsg (flags in rdx).
 _WAITALL = {45: (Shape.BYTES, 2), 47: (Shape.MESSAGE, 1)}
@@ -60,7 +69,7 @@ CALLS = frozenset({*_WHOLE, *_WAITALL, _RECVMMSG})
 
 
 class Carry(NamedTuple):
-    """``done`` bytes (messages, of `Shape.MESSAGES`) are transferred; the others are what the program passed."""
+    """``done`` bytes (messages, of `Shape.MESSAGES`; see `_BYTES`) are transferred; the others are what the program passed."""
 
     done: int
     rsi: int
@@ -108,16 +117,47 @@ def limited(task: Task, nr: int, regs: Any, result: int) -> bool:
 
 def _less(task: Task, nr: int, regs: Any, result: int) -> bool:
     shape = _shape(nr, regs.rdx, regs.r10)
-    return shape is not None and result < _asked(task, shape, regs.rsi, regs.rdx, regs.r10)
+    if shape is None:
+        return False
+    less = result < _asked(task, shape, regs.rsi, regs.rdx, regs.r10)
+    return less or (shape is Shape.SENT and _cut_at(task, regs.rsi + _MMSGHDR_SIZE * (result - 1)) > 0)
+
+
+def _cut_at(task: Task, header: int) -> int:
+    """How many bytes were sent of the message with the struct mmsghdr at ``header``; 0 if that is all of it."""
+    try:
+        sent = int.from_bytes(task.read(header + _LENGTH, 4), "little")
+        return sent if sent < _asked(task, Shape.MESSAGE, header, 0, 0) else 0
+    except OSError:
+        return 0
 
 
 def remainder(task: Task, nr: int, before: Any, result: int, carry: Carry | None) -> tuple[Any, Carry]:
     """Registers before the call for the rest, and what to remember. ``before`` are those that led to ``result``."""
     first = carry or Carry(0, before.rsi, before.rdx, before.r10)
-    after = first._replace(done=first.done + result)
+    after = first._replace(done=_done(task, nr, result, first))
     regs = copy_regs(before)
     regs.rsi, regs.rdx, regs.r10 = rest(task, nr, after)
     return regs, after
+
+
+def _done(task: Task, nr: int, result: int, carry: Carry) -> int:
+    """`Carry.done` when another part has given ``result``; headers that were laid out are told to the program's own."""
+    if result <= 0 or _shape(nr, carry.rdx, carry.r10) is not Shape.SENT:
+        return carry.done + max(result, 0)
+    messages, cut = _split(carry.done)
+    header = carry.rsi + _MMSGHDR_SIZE * messages
+    if cut:
+        for at in range(0, _MMSGHDR_SIZE * result, _MMSGHDR_SIZE):
+            sent = int.from_bytes(task.read(HEADERS + at + _LENGTH, 4), "little") + (0 if at else cut)
+            task.write(header + at + _LENGTH, sent.to_bytes(4, "little"))
+    cut = _cut_at(task, header + _MMSGHDR_SIZE * (result - 1))
+    return messages + result - (cut > 0) | cut << _BYTES
+
+
+def _split(done: int) -> tuple[int, int]:
+    """Whole messages, and bytes of the next."""
+    return done & (1 << _BYTES) - 1, done >> _BYTES
 
 
 def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
@@ -129,7 +169,11 @@ def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
         case Shape.BYTES_AT:
             return rsi + done, _left(rdx, done), r10 + done
         case Shape.MESSAGES:
-            return rsi + 64 * done, rdx - done, r10
+            return rsi + _MMSGHDR_SIZE * done, rdx - done, r10
+        case Shape.SENT:
+            messages, cut = _split(done)
+            rsi, rdx = rsi + _MMSGHDR_SIZE * messages, rdx - messages
+            return (_lay_out_messages(task, rsi, rdx, cut) if cut else rsi), rdx, r10
         case Shape.COUNT:
             return rsi, rdx, _left(r10, done)
         case Shape.VECTOR_AT:
@@ -137,12 +181,23 @@ def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
         case Shape.VECTOR:
             return AREA, _lay_out(task, AREA, vector(task, rsi, rdx), done), r10
         case Shape.MESSAGE:
-            _name, _size, at, count, _control, _room, flags = _MSGHDR.unpack(task.read(rsi, _MSGHDR.size))
-            left = _lay_out(task, AREA + _MSGHDR.size, vector(task, at, count), done)
-            # names and control data belong to the first part
-            task.write(AREA, _MSGHDR.pack(0, 0, AREA + _MSGHDR.size, left, 0, 0, flags))
-            return AREA, rdx, r10
+            return _lay_out_message(task, AREA, rsi, done), rdx, r10
     return rsi, rdx, r10
+
+
+def _lay_out_message(task: Task, to: int, header: int, done: int) -> int:
+    """Write at ``to`` the struct msghdr at ``header`` without its first ``done`` bytes; ``to``."""
+    _name, _size, at, count, _control, _room, flags = _MSGHDR.unpack(task.read(header, _MSGHDR.size))
+    left = _lay_out(task, AREA + _MSGHDR.size, vector(task, at, count), done)
+    # names and control data belong to the first part
+    task.write(to, _MSGHDR.pack(0, 0, AREA + _MSGHDR.size, left, 0, 0, flags))
+    return to
+
+
+def _lay_out_messages(task: Task, headers: int, count: int, cut: int) -> int:
+    """The same in `HEADERS` for ``count`` of struct mmsghdr, the first without ``cut`` bytes."""
+    task.write(HEADERS, task.read(headers, _MMSGHDR_SIZE * min(count, IOV_MAX)))
+    return _lay_out_message(task, HEADERS, headers, cut)
 
 
 def _left(asked: int, done: int) -> int:
@@ -180,7 +235,10 @@ def concerns(carry: Carry, nr: int, regs: Any) -> bool:
         case Shape.BYTES | Shape.BYTES_AT:
             return bool(regs.rsi == carry.rsi + carry.done)
         case Shape.MESSAGES:
-            return bool(regs.rsi == carry.rsi + 64 * carry.done)
+            return bool(regs.rsi == carry.rsi + _MMSGHDR_SIZE * carry.done)
+        case Shape.SENT:
+            messages, cut = _split(carry.done)
+            return bool(regs.rsi == (HEADERS if cut else carry.rsi + _MMSGHDR_SIZE * messages))
         case Shape.COUNT:
             return bool(regs.rsi == carry.rsi and regs.r10 == _left(carry.r10, carry.done))
         case Shape.VECTOR | Shape.VECTOR_AT | Shape.MESSAGE:
@@ -188,9 +246,13 @@ def concerns(carry: Carry, nr: int, regs: Any) -> bool:
     return False
 
 
-def total(result: int, carry: Carry) -> int:
-    """What the program hears: an error of the rest is forgotten, its next call will meet it."""
-    return carry.done + max(result, 0)
+def total(task: Task, nr: int, result: int, carry: Carry) -> int:
+    """What the program hears: an error of the rest is forgotten, its next call will meet it. A cut message counts (sendmmsg(2))."""
+    done = _done(task, nr, result, carry)
+    if _shape(nr, carry.rdx, carry.r10) is not Shape.SENT:
+        return done
+    messages, cut = _split(done)
+    return messages + (cut > 0)
 
 
 def put_back(regs: Any, carry: Carry) -> None:

@@ -578,7 +578,7 @@ class Host:
         body.state = State.RUNNING
         regs = body.regs
         if body.carry is not None and partial.concerns(body.carry, body.nr, regs):
-            result = partial.total(result, body.carry)
+            result = partial.total(body.task, body.nr, result, body.carry)
             partial.put_back(regs, body.carry)
             body.carry = None
         regs.rax, regs.orig_rax = result & NOTHING, NOTHING

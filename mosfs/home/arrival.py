@@ -199,7 +199,7 @@ class Arrival:
         """Registers behind the call in ``regs``, with the sum of all its parts if it was cut short."""
         after = behind(regs, result)
         if p.carry is not None:
-            self.tracer.transfers.end(p, after)
+            self.tracer.transfers.end(p, signed(regs.rax), after)
         return after
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild, coming: Coming) -> int:
@@ -299,7 +299,7 @@ class Arrival:
         flight = deputy.flight
         result = deputy.completed(flight, result)
         if flight.carry is not None:
-            result = partial.total(result, flight.carry)
+            result = partial.total(p.task, flight.request.nr, result, flight.carry)
         outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))
         deputy.flight = None
         kept = p.answer or []

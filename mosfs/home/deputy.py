@@ -243,7 +243,7 @@ class Deputy:
                 flight.args = (left.rdi, left.rsi, left.rdx, left.r10, left.r8, left.r9)
                 self._run(nr, flight.args)
                 return None
-        return result if flight.carry is None else partial.total(result, flight.carry)
+        return result if flight.carry is None else partial.total(self.task, nr, result, flight.carry)
 
     def completed(self, flight: Flight, result: int) -> int:
         """The result of a flight that was interrupted, if its source has no end (`calls.endless`)."""

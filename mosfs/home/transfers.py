@@ -34,24 +34,25 @@ class Transfers:
             self.tracer.waits.cut(p, nr, before, rest)
             p.task.set_regs(rest)
 
-    def end(self, p: Program, regs: Any) -> None:
-        """``regs``, behind the last part of a transfer that we cut short: now they tell of all of it."""
+    def end(self, p: Program, nr: int, regs: Any) -> None:
+        """``regs``, behind the last part of the transfer ``nr`` that we cut short: now they tell of all of it."""
         assert p.carry is not None
-        regs.rax = partial.total(signed(regs.rax), p.carry) & NOTHING
+        regs.rax = partial.total(p.task, nr, signed(regs.rax), p.carry) & NOTHING
         partial.put_back(regs, p.carry)
         p.carry = None
 
     def ended_by_signal(self, p: Program, regs: Any) -> None:
         """A signal comes in the middle of a transfer that we cut short, or before its next part."""
         made = signed(regs.orig_rax) >= 0
-        if p.carry is None or not partial.concerns(p.carry, signed(regs.orig_rax if made else regs.rax), regs):
+        nr = signed(regs.orig_rax if made else regs.rax)
+        if p.carry is None or not partial.concerns(p.carry, nr, regs):
             return
         if not made:
             regs = behind(regs, 0)
         elif signed(regs.rax) not in RESTARTS:
             return
         regs.orig_rax = NOTHING
-        self.end(p, regs)
+        self.end(p, nr, regs)
         p.task.set_regs(regs)
 
     def at_syscall(self, p: Program) -> None:
@@ -73,6 +74,6 @@ class Transfers:
             self.mend(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
-            self.end(p, regs)
+            self.end(p, signed(regs.orig_rax), regs)
             p.task.set_regs(regs)
             p.task.cont()

@@ -87,7 +87,7 @@ class Waits:
             r.rax, r.orig_rax = timeouts.result(nr) & NOTHING, NOTHING
             self.over(p)
             if p.carry is not None:
-                self.tracer.transfers.end(p, r)
+                self.tracer.transfers.end(p, nr, r)
         else:
             r = goes_on(r)
         p.task.set_regs(r)

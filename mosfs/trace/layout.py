@@ -23,8 +23,8 @@ VDSO_END = 0x18000
 SCRATCH = 0x18000
 SCRATCH_SIZE = 0xE8000
 END = SCRATCH + SCRATCH_SIZE
-#: The end of the scratch, where `calls.partial` lays out what remains of a vector: 1024 entries and a header.
-CARRY_SIZE = 0x5000
+#: The end of the scratch, where `calls.partial` lays out what remains of 1024 messages, and of a vector: 1024 entries and a header.
+CARRY_SIZE = 0x15000
 PAGE = 4096
 
 _WAIT = b"\xb8\x22\x00\x00\x00\x0f\x05\xeb\xf7"

@@ -101,7 +101,7 @@ static void positions(void)
 	ok(unlink("file"));
 }
 
-/* Many messages with much in them, all the same memory: some are sent. */
+/* Many messages with much in them, all the same memory: some are sent, and none in part by who waits. */
 static void messages(void)
 {
 	static struct mmsghdr many[1024], got;
@@ -133,7 +133,7 @@ static void messages(void)
 		sent = ok(sendmmsg(pair[1], many, 9, 0));
 		check(sent > 0 && sent <= 9);
 		for (int i = 0; i < sent; i++)
-			check(many[i].msg_len > 0 && many[i].msg_len <= sizeof(back));
+			equal(many[i].msg_len, sizeof(back));
 	}
 	ok(shutdown(pair[1], SHUT_WR));
 	equal(waitpid(pid, &status, 0), pid);
