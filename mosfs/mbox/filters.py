@@ -90,6 +90,8 @@ EVERYTHING = Filter()
 
 def unpack(data: bytes) -> Filter:
     """One struct interested, checked: `BadFilter`."""
+    if len(data) != _INTERESTED.size:
+        raise BadFilter("length")
     conditions, *rest = _INTERESTED.unpack(data)
     found = Filter(Condition(conditions), *rest)
     has = found.conditions

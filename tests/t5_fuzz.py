@@ -1,0 +1,166 @@
+"""Random system calls of an ordinary user at home, away and in motion: they end, at worst, the programs that make them.
+
+MOSIX_FUZZ_SECONDS and MOSIX_FUZZ_SEED: how long the long test makes calls (tests/README.md), and which ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests import cluster
+from tests.cluster import Lab, wait_until
+from tests.progs import CFLAGS, REPO, compile_c
+
+pytestmark = [pytest.mark.root, cluster.others]
+
+#: Nobody else's on this machine, so that a kill(-1) of a random call finds only programs of this test; and a user who looks on.
+USER, OTHER = 300_000 + os.getpid(), 299_999
+SECONDS = float(os.environ.get("MOSIX_FUZZ_SECONDS", "120"))
+SEED = int(os.environ.get("MOSIX_FUZZ_SEED", "0"))
+COUNTING = "i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done"
+
+
+def as_user(uid: int) -> tuple[str, ...]:
+    return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with cluster.lab(tmp_path_factory.mktemp("fuzz"), 3) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def folder(nodes: Lab) -> Iterator[Path]:
+    """Holds the program, and a folder of each user that only he may write to."""
+    parent = Path(nodes.plan.root).parent
+    compile_c(REPO / "tests" / "fuzz" / "calls.c", parent / "calls", (*CFLAGS, "-Wno-unused-result"))
+    (parent / "calls").chmod(0o755)
+    for name, uid in (("own", USER), ("other", OTHER)):
+        (parent / name).mkdir(mode=0o755)
+        os.chown(parent / name, uid, uid)
+    (parent / "other" / "file").write_text("what others may only read\n")
+    (parent / "other" / "file").chmod(0o644)
+    yield parent
+
+
+def checksum(*folders: Path) -> str:
+    """Of names, kinds, owners and contents."""
+    found = hashlib.sha256()
+    for top in folders:
+        for path in sorted([top, *top.rglob("*")]):
+            about = path.lstat()
+            found.update(repr((str(path), about.st_mode, about.st_uid, about.st_gid)).encode())
+            if path.is_file() and not path.is_symlink():
+                found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+@contextmanager
+def others_count(nodes: Lab, folder: Path) -> Iterator[None]:
+    """Programs of another user count at home and away without a gap, on daemons that stay, and no file of others changes."""
+    daemons = [nodes.mosd(number) for number in (1, 2, 3)]
+    before = checksum(Path("/etc"), folder / "other")
+    counted = []
+    for place, where in (("-h", ""), ("-2", nodes.node(2).ip), ("-3", nodes.node(3).ip)):
+        output = folder / f"counted{place}"
+        with output.open("wb") as stdout:
+            process = nodes.start(1, *as_user(OTHER), "mosrun", place, "sh", "-c", COUNTING, stdout=stdout)
+        counted.append((process, output, where))
+    for process, output, where in counted:
+        wait_until(lambda output=output: output.stat().st_size)
+        assert nodes.process(process.pid).where == where
+    yield
+    for process, output, _ in counted:
+        size = output.stat().st_size
+        wait_until(lambda output=output, size=size: output.stat().st_size > size)
+        process.kill()
+        process.wait()
+        numbers = output.read_text().split("\n")[:-1]
+        assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
+    assert [nodes.mosd(number) for number in (1, 2, 3)] == daemons
+    assert nodes.run(1, *as_user(OTHER), "mosrun", "-2", "echo", "on").stdout == "on\n"
+    assert checksum(Path("/etc"), folder / "other") == before
+    for number in (1, 2, 3):
+        assert "Traceback" not in Path(nodes.node(number).paths.log).read_text(errors="replace")
+
+
+def living(uid: int) -> list[int]:
+    """Processes of that user; one that has ended and waits for its parent is none."""
+    found = []
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        with suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+            if f"\nUid:\t{uid}\t" in status and "\nState:\tZ" not in status and "\nState:\tX" not in status:
+                found.append(pid)
+    return found
+
+
+def kill_all_of(uid: int) -> None:
+    """Until there is none: a program may fork meanwhile."""
+    deadline = time.monotonic() + cluster.TIMEOUT
+    while found := living(uid):
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert time.monotonic() < deadline, [Path(f"/proc/{pid}/status").read_text() for pid in found[:3]]
+        time.sleep(0.05)
+
+
+def start(nodes: Lab, folder: Path, place: str, seed: int, seconds: float) -> subprocess.Popen[bytes]:
+    """The program says its seed in the file "said"."""
+    program = ("-e", str(folder / "calls"), str(seed), str(seconds))
+    null = subprocess.DEVNULL
+    with (folder / "said").open("ab") as said:
+        given = {"cwd": folder / "own", "stdin": null, "stdout": said, "stderr": null, "start_new_session": True}
+        if place == "motion":
+            return nodes.start_moslab("storm", "--every", "0.2", "--", *as_user(USER), "mosrun", *program, **given)
+        return nodes.start(1, *as_user(USER), "mosrun", place, *program, **given)
+
+
+def make_calls(nodes: Lab, folder: Path, places: list[str], seconds: float, seed: int) -> None:
+    """One program in each of ``places``; another is started when a random call has ended it before its time."""
+    end = time.monotonic() + seconds
+    running: list[tuple[str, subprocess.Popen[bytes]]] = []
+    try:
+        while (left := end - time.monotonic()) > 0:
+            running = [(place, process) for place, process in running if process.poll() is None]
+            missing = list(places)
+            for place, _ in running:
+                missing.remove(place)
+            for place in missing:
+                seed += 1_000_000
+                print(f"{place}: seed {seed}")
+                running.append((place, start(nodes, folder, place, seed, left)))
+            time.sleep(0.1)
+    finally:
+        kill_all_of(USER)
+        for _, process in running:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+            process.wait()
+    assert b"seed " in (folder / "said").read_bytes(), "none of them has run"
+
+
+@pytest.mark.parametrize("place", ["-h", "-2", "motion"])
+def test_random_calls_harm_nobody_else(nodes: Lab, folder: Path, place: str) -> None:
+    with others_count(nodes, folder):
+        make_calls(nodes, folder, [place], 5, SEED)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(SECONDS + 300)
+def test_nor_do_many_for_long(nodes: Lab, folder: Path) -> None:
+    with others_count(nodes, folder):
+        make_calls(nodes, folder, ["-h", "-h", "-2", "-2", "-3", "motion", "motion"], SECONDS, SEED or random.getrandbits(40))
