@@ -84,6 +84,8 @@ PROGRAMS = (
     Program("descriptors"),
     Program("events"),
     Program("big_io"),
+    Program("partial"),
+    Program("pointers"),
     Program("private", options=("-X", "{cwd}/p")),
     Program("sleeps"),
     Program("waits"),

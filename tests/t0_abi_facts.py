@@ -53,7 +53,9 @@ def test_names_are_unique_and_agree() -> None:
     assert len({name for name, _ in ioctls.IOCTLS.values()}) == len(ioctls.IOCTLS)
     for request, name in ioctls.REFUSED.items():
         assert ioctls.name(request) == name
-    assert not ioctls.IRREGULAR.keys() & ioctls.IOCTLS.keys()
+    tables = (ioctls.IOCTLS, ioctls.POINTING, ioctls.TRAILING)
+    assert sum(map(len, tables)) == len(set().union(*tables))
+    assert not any(ioctls.unserved(request) for table in tables for request in table)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mosfs.abi import commands, ioctls
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Away, Home, Syscall
-from mosfs.calls.policy import SERVE, Do, Unsupported, Verdict, advice, judge, private, stays_in_body
+from mosfs.calls.policy import SERVE, Do, Unsupported, Verdict, advice, judge, judge_away, private, stays_in_body
 
 words = st.integers(0, 2**64 - 1)
 arguments = st.tuples(*[words] * 6)
@@ -152,3 +152,25 @@ def test_prctl_options_of_the_body(option: commands.Prctl) -> None:
 def test_modes_are_those_of_the_control_file() -> None:
     assert [mode.name for mode in Unsupported] == ["KILL", "QUIET", "WARN", "STAY_HOME"]
     assert [mode.value for mode in Unsupported] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "served"),
+    [
+        ("ioctl", (3, 0x8946), True),  # SIOCETHTOOL
+        ("ioctl", (3, 0xC020660B), True),  # FS_IOC_FIEMAP
+        ("ioctl", (3, 0x8940), False),  # SIOCGIFBR
+        ("ioctl", (3, 0x89F1), False),  # SIOCDEVPRIVATE
+        ("ioctl", (3, 0xC0406400), False),  # DRM_IOCTL_VERSION
+        ("setsockopt", (3, 1, 26), True),  # SO_ATTACH_FILTER
+        ("setsockopt", (3, 0, 64), False),  # IPT_SO_SET_REPLACE
+        ("getsockopt", (3, 6, 35), False),  # TCP_ZEROCOPY_RECEIVE
+        ("getsockopt", (3, 1, 26), True),  # SO_GET_FILTER
+    ],
+)
+def test_pointers_to_memory_of_unknown_shape_are_refused_away_only(name: str, args: tuple[int, ...], served: bool) -> None:
+    row, registers = BY_NAME[name], (*args, *(0,) * (6 - len(args)))
+    assert judge(row, registers).do is Do.SERVE
+    verdict = judge_away(row, registers)
+    assert verdict.do is (Do.SERVE if served else Do.REFUSE)
+    assert served or "not supported under MOSIX" in verdict.message

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 
 from mosfs.calls.request import (
     BLOB,
+    BLOCK,
     CALL_HEAD,
     NO_ARG,
     OUT,
+    PAGE,
     REPLY_HEAD,
     BadRequest,
     Blob,
     Comes,
     Request,
+    arrange,
     pack_reply,
     returned,
     unpack,
@@ -194,3 +197,27 @@ def test_never_more_comes_back_than_there_is(parts: list[Blob], result: int) -> 
     spread = sum(size for number, size in found if parts[number].comes is Comes.SEQUENCE)
     room = sum(part.size for part in parts if part.comes is Comes.SEQUENCE)
     assert spread == min(max(result, 0), room)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**47), st.integers(1, 20000), st.booleans()), max_size=12))
+def test_blobs_keep_their_place_and_end_at_edges(rows: list[tuple[int, int, bool]]) -> None:
+    blobs = [Blob(addr, size, edge=edge) for addr, size, edge in rows]
+    places, barred, total = arrange(blobs)
+    assert len(places) == len(blobs) and len(barred) == sum(blob.edge for blob in blobs)
+    end = 0
+    for blob, place in zip(blobs, places, strict=True):
+        assert place >= end
+        end = place + blob.size
+        if blob.edge:
+            assert end in barred
+            end += PAGE
+        else:
+            assert (place - blob.addr) % (PAGE if blob.size >= BLOCK else 16) == 0
+    assert total >= end and all(page % PAGE == 0 for page in barred)
+    for page in barred:
+        assert all(place >= page + PAGE or place + blob.size <= page for blob, place in zip(blobs, places, strict=True))
+
+
+def test_an_edge_survives_the_wire() -> None:
+    blobs = [Blob(4096, 8, b"12345678", 1, Comes.SUCCESS, edge=True), Blob(8192, 8, None, 2, Comes.RETURNED)]
+    assert unpack(Request(0, (0,) * 6, 0, blobs).pack()).blobs == blobs

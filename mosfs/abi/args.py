@@ -220,6 +220,8 @@ HANDLERS = {
     "mmsg_out": "the same as msg_out; the first <result> entries come back",
     "argv": "array of pointers to strings, ended by NULL",
     "ioctl": "by the request before it: abi.ioctls",
+    "sockopt_in": "by level and option before it: abi.sockopts; else as many bytes as the argument that follows says",
+    "sockopt_out": "by level and option before it: abi.sockopts; else as many bytes as the next argument points to",
     "fcntl": "by the command before it: abi.commands",
     "prctl": "by the option before it: abi.commands",
     "futex": "address of a 32-bit word in the body",

@@ -1,7 +1,7 @@
 """Requests of ioctl(2): how many bytes the third argument points to, in which direction; which requests are refused.
 
 Old requests (before _IOC) say nothing of sizes in their number, so they are tabled here; newer ones carry direction and
-size. A request in `IRREGULAR` points to memory that points to more: look there before `describe`.
+size. Requests in `POINTING` and `TRAILING` reach more memory than that: look there before `describe`.
 Sources: ioctl_list(2), ioctl_tty(2), netdevice(7), asm-generic/ioctls.h, linux/sockios.h.
 """
 
@@ -104,8 +104,6 @@ IOCTLS: dict[int, tuple[str, Shape]] = {
     0x8905: ("SIOCATMARK", _out(INT)),
     0x8906: ("SIOCGSTAMP", _out(16)),
     0x8907: ("SIOCGSTAMPNS", _out(16)),
-    0x890B: ("SIOCADDRT", _in(120)),
-    0x890C: ("SIOCDELRT", _in(120)),
     0x8910: ("SIOCGIFNAME", _inout(IFREQ)),
     0x8913: ("SIOCGIFFLAGS", _inout(IFREQ)),
     0x8914: ("SIOCSIFFLAGS", _in(IFREQ)),
@@ -144,6 +142,7 @@ IOCTLS: dict[int, tuple[str, Shape]] = {
     0x8955: ("SIOCSARP", _in(ARPREQ)),
     0x8970: ("SIOCGIFMAP", _inout(IFREQ)),
     0x8971: ("SIOCSIFMAP", _in(IFREQ)),
+    0x8B01: ("SIOCGIWNAME", _inout(32)),
     0x8990: ("SIOCBONDENSLAVE", _in(IFREQ)),
     0x8991: ("SIOCBONDRELEASE", _in(IFREQ)),
     0x8992: ("SIOCBONDSETHWADDR", _in(IFREQ)),
@@ -210,13 +209,72 @@ IOCTLS: dict[int, tuple[str, Shape]] = {
     0x800454D2: ("TUNGETIFF", _out(IFREQ)),
 }  # fmt: skip
 
-#: Requests whose memory points to more memory; the value says how.
-IRREGULAR: dict[int, str] = {
-    0x8912: "SIOCGIFCONF: {s32 length of the buffer, ptr at 8} in 16 bytes; buffer and length come back",
-    0x8946: "SIOCETHTOOL: ifreq of 40 bytes whose pointer at 16 leads to a command of linux/ethtool.h",
-    0xC020660B: "FS_IOC_FIEMAP: 32 bytes, then s32 at 24 times 56 bytes come back",
-    0xC0189436: "FIDEDUPERANGE: 24 bytes, then u16 at 16 times 32 bytes, in and back",
+
+class Pointing(NamedTuple):
+    """Memory of ``size`` bytes that comes back, with pointers at ``offsets`` to memory of a length that only the kernel knows.
+
+    ``out``: that is filled, too.
+    """
+
+    name: str
+    size: int
+    offsets: tuple[int, ...]
+    out: bool = True
+
+
+class Trailing(NamedTuple):
+    """``head`` bytes, whose number at ``count_at`` (of ``count_size`` bytes) says how many ``entry`` bytes follow."""
+
+    name: str
+    head: int
+    count_at: int
+    count_size: int
+    entry: int
+
+
+POINTING: dict[int, Pointing] = {
+    0x890B: Pointing("SIOCADDRT", 120, (88,), out=False),
+    0x890C: Pointing("SIOCDELRT", 120, (88,), out=False),
+    0x8912: Pointing("SIOCGIFCONF", 16, (8,)),
+    0x8946: Pointing("SIOCETHTOOL", IFREQ, (16,)),
+    0x89B0: Pointing("SIOCSHWTSTAMP", IFREQ, (16,)),
+    0x89B1: Pointing("SIOCGHWTSTAMP", IFREQ, (16,)),
+    0x40806685: Pointing("FS_IOC_ENABLE_VERITY", 128, (16, 32), out=False),
+    0xC0286687: Pointing("FS_IOC_READ_VERITY_METADATA", 40, (24,)),
 }
+
+TRAILING: dict[int, Trailing] = {
+    0xC020660B: Trailing("FS_IOC_FIEMAP", 32, 24, 4, 56),
+    0xC0189436: Trailing("FIDEDUPERANGE", 24, 16, 2, 32),
+    0xC0C0583B: Trailing("FS_IOC_GETFSMAP", 192, 8, 4, 64),
+    0xC0046686: Trailing("FS_IOC_MEASURE_VERITY", 4, 2, 2, 1),
+    0xC0096616: Trailing("FS_IOC_GET_ENCRYPTION_POLICY_EX", 8, 0, 8, 1),
+    0xC0506617: Trailing("FS_IOC_ADD_ENCRYPTION_KEY", 80, 40, 4, 1),
+    0xC0709411: Trailing("BTRFS_IOC_TREE_SEARCH_V2", 112, 104, 8, 1),
+    0x40085203: Trailing("RNDADDENTROPY", 8, 4, 4, 1),
+}
+
+#: Requests that point to memory which nothing here describes; ranges of numbers, and whole families (`_FAMILIES`).
+_UNSERVED = (
+    range(0x8940, 0x8942),  # SIOCGIFBR, SIOCSIFBR
+    range(0x894A, 0x894B),  # SIOCWANDEV
+    range(0x89F0, 0x8A00),  # SIOCDEVPRIVATE
+    range(0x8B02, 0x8C00),  # linux/wireless.h, but for SIOCGIWNAME
+    range(0x1269, 0x126A),  # BLKPG
+    range(0x2285, 0x2286),  # SG_IO
+    range(0x4B66, 0x4B68), range(0x4B6B, 0x4B6D), range(0x4B72, 0x4B73),  # fonts and maps of consoles
+)  # fmt: skip
+#: The letter of _IOC: direct rendering, virtual machines, InfiniBand, USB devices.
+_FAMILIES = frozenset({0x64, 0xAE, 0x1B, 0x55})
+
+
+def unserved(request: int) -> bool:
+    """The memory of a request without a row points to more, of which only the kernel knows what it is."""
+    request &= 0xFFFFFFFF
+    if request in IOCTLS:
+        return False
+    return any(request in numbers for numbers in _UNSERVED) or (request >> 30 > 0 and request >> 8 & 0xFF in _FAMILIES)
+
 
 #: mosrun(1), LIMITATIONS, under the names of the kernel (the manual misspells some, e.g. TIOCSESGSTRUCT).
 REFUSED: dict[int, str] = {
@@ -261,6 +319,7 @@ def describe(request: int) -> Shape:
 def name(request: int) -> str:
     """The request's name, or its number in hexadecimal as the manual's message shows it."""
     request &= 0xFFFFFFFF
-    if request in IOCTLS:
-        return IOCTLS[request][0]
+    for table in (IOCTLS, POINTING, TRAILING):
+        if request in table:
+            return table[request][0]
     return REFUSED.get(request) or f"{request:#x}"

@@ -156,6 +156,7 @@ _SHARING = "MAP_SHARED: refused if writable; of a file, private if not; of nothi
 _AFFINITY = "the home-node's CPUs: where the program is away it holds as soon as it is home"
 _PLACING = "placing memory on one node's banks"
 _POLICY = "a program away keeps its policy until it is home"
+_UNKNOWN = "what points to memory of unknown shape is refused away"
 _NEVER = "no Linux kernel serves it on x86_64"
 _KEYS = "keys of the kernel"
 _NAMESPACES = "name spaces"
@@ -205,7 +206,7 @@ _(12, "brk", "ptr", NATIVE, BODY, _LOCAL)
 _(13, "rt_sigaction", "sig, in[32], out[32], size", NATIVE, BOTH, "handlers run where the program runs")
 _(14, "rt_sigprocmask", "int, in[8], out[8], size", NATIVE, BOTH, "handlers run where the program runs")
 _(15, "rt_sigreturn", "", NATIVE, BODY, "handlers run where the program runs")
-_(16, "ioctl", "fd, int, @ioctl", TEST, FORWARD, "settings of network devices are refused", _IOCTL)
+_(16, "ioctl", "fd, int, @ioctl", TEST, FORWARD, f"settings of network devices are refused; {_UNKNOWN}", _IOCTL)
 _(17, "pread64", "fd, out[a2]:ret, size, off", NATIVE, FORWARD)
 _(18, "pwrite64", "fd, in[a2], size, off", NATIVE, FORWARD)
 _(19, "readv", "fd, @iov_out, size", NATIVE, FORWARD)
@@ -243,8 +244,8 @@ _(50, "listen", "fd, int", NATIVE, FORWARD)
 _(51, "getsockname", "fd, inout[*a2], inout[4]", NATIVE, FORWARD)
 _(52, "getpeername", "fd, inout[*a2], inout[4]", NATIVE, FORWARD)
 _(53, "socketpair", "int, int, int, out[8]", NATIVE, FORWARD)
-_(54, "setsockopt", "fd, int, int, in[a4], int", NATIVE, FORWARD, "classic socket filters only at home")
-_(55, "getsockopt", "fd, int, int, inout[*a4], inout[4]", NATIVE, FORWARD)
+_(54, "setsockopt", "fd, int, int, @sockopt_in, int", NATIVE, FORWARD, _UNKNOWN)
+_(55, "getsockopt", "fd, int, int, @sockopt_out, inout[4]", NATIVE, FORWARD, _UNKNOWN)
 _(56, "clone", "flags, ptr, out[4], out[4], ptr", TEST, PAIR, "threads and name spaces are refused", _CLONE)
 _(57, "fork", "", NATIVE, PAIR, "the child runs where its parent runs")
 _(58, "vfork", "", NATIVE, PAIR, "the child runs where its parent runs")

@@ -10,14 +10,19 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
-from mosfs.abi import commands, ioctls
-from mosfs.abi.args import Direction, Kind
+from mosfs.abi import commands, ioctls, sockopts
+from mosfs.abi.args import MAX_BYTES, Direction, Kind, as_c_int
+from mosfs.calls.reach import both_ways, reached
 from mosfs.calls.request import MAX_TRANSFER, NO_ARG, Blob, Comes, Request
 from mosfs.trace.task import Task
 
 Handler = Callable[[Request, int, Sequence[int], Task], None]
 
 IOV_MAX = 1024
+#: Most bytes behind a pointer whose length only the kernel knows, and of a socket option, a control message.
+ROOM, MOST = 1 << 16, 1 << 20
+#: struct sockaddr_storage: longer names are cut by the kernel.
+NAME_SIZE = 128
 #: Of one request; its count has 16 bits.
 MAX_BLOBS = 32768
 
@@ -36,6 +41,23 @@ def _fixed(request: Request, index: int, task: Task, size: int, *, goes: bool, c
     if data is None:
         return -1
     request.blobs.append(Blob(addr, size, data if goes else None, index, comes))
+    return len(request.blobs) - 1
+
+
+def _varied(
+    request: Request, task: Task, addr: int, size: int, *,
+    comes: Comes, index: int = NO_ARG, edge: bool = False, most: int = MOST,
+) -> int:
+    """A blob of what can be reached of ``size`` bytes: its number, -1 if that is nothing.
+
+    ``edge``: the kernel must not go on behind them, since it may count otherwise.
+    """
+    if not addr or size <= 0:
+        return -1
+    part = reached(task, addr, size, Direction.IN, most) if comes is Comes.NOTHING else both_ways(task, addr, size, most)
+    if part is None:
+        return -1
+    request.blobs.append(Blob(addr, part.size, part.data, index, comes, edge=edge or part.edge))
     return len(request.blobs) - 1
 
 
@@ -62,19 +84,23 @@ def _vector(
     for i, (base, length) in enumerate(entries):
         size = min(length, left)
         left -= size
-        if size != length and not length >> 63:
+        if size != length <= MAX_BYTES:
             struct.pack_into("<Q", array, 16 * i + 8, size)
         if not size:
             continue
-        if out and task.reach(base, size) != size:
-            continue
-        data: bytearray | None = None
-        if not out or comes is not Comes.SEQUENCE:
-            data = bytearray(size)
-            if task.read_into(base, data) != size:
-                continue
+        if not out:
+            part = reached(task, base, size, Direction.IN)
+        elif comes is Comes.SEQUENCE:
+            part = reached(task, base, size, Direction.OUT)
+        else:
+            part = both_ways(task, base, size)
+        if part is None:
+            break  # no transfer goes on behind what cannot be reached
+        edge = part.edge or length > MAX_BYTES
         request.relocations.append((number, len(request.blobs), 16 * i))
-        request.blobs.append(Blob(base, size, data, NO_ARG, comes if out else Comes.NOTHING))
+        request.blobs.append(Blob(base, part.size, part.data, NO_ARG, comes if out else Comes.NOTHING, edge=edge))
+        if edge:
+            break
     return number
 
 
@@ -88,21 +114,16 @@ def _iov(*, out: bool) -> Handler:
 def _message(request: Request, head: bytes, number: int, base: int, task: Task, *, out: bool, comes: Comes) -> None:
     """The parts of the struct msghdr at ``base`` of blob ``number``."""
     name, name_size, iov, iov_count, control, control_size = struct.unpack_from("<QIxxxxQQQQ", head, base)
-    if name and 0 < name_size <= 4096:
-        data = _read(task, name, name_size)
-        if data is not None:
-            request.relocations.append((number, len(request.blobs), base))
-            request.blobs.append(Blob(name, name_size, data, NO_ARG, Comes.SUCCESS if out else Comes.NOTHING))
+    beside = Comes.SUCCESS if out else Comes.NOTHING
+    for at, addr, size, most in ((0, name, as_c_int(name_size), NAME_SIZE), (32, control, control_size, MOST)):
+        part = _varied(request, task, addr, min(size, most), comes=beside, edge=size > most, most=most)
+        if part >= 0:
+            request.relocations.append((number, part, base + at))
     if iov and iov_count:
         first = len(request.blobs)
         vector = _vector(request, task, iov, iov_count, out=out, comes=comes)
         if vector >= 0:
             request.relocations.append((number, first, base + 16))
-    if control and 0 < control_size <= 1 << 20:
-        data = _read(task, control, control_size)
-        if data is not None:
-            request.relocations.append((number, len(request.blobs), base + 32))
-            request.blobs.append(Blob(control, control_size, data, NO_ARG, Comes.SUCCESS if out else Comes.NOTHING))
     if out:
         request.ranges += [(number, 4, base + 8), (number, 8, base + 40), (number, 4, base + 48)]
 
@@ -146,22 +167,61 @@ def _mmsg(*, out: bool) -> Handler:
 
 def _ioctl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
     code = values[1] & 0xFFFFFFFF
-    if code == 0x8912:  # SIOCGIFCONF: struct ifconf {int len; pointer}
-        number = _fixed(request, index, task, 16, goes=True, comes=Comes.SUCCESS)
-        if number >= 0:
-            length, buffer = struct.unpack("<ixxxxQ", bytes(request.blobs[number].data or b""))
-            request.ranges.append((number, 4, 0))
-            if buffer and 0 < length <= 1 << 20:
-                data = _read(task, buffer, length)
-                request.relocations.append((number, len(request.blobs), 8))
-                request.blobs.append(Blob(buffer, length, data, NO_ARG, Comes.SUCCESS))
+    if (pointing := ioctls.POINTING.get(code)) is not None:
+        _pointing(request, index, pointing, task)
+        return
+    if (trailing := ioctls.TRAILING.get(code)) is not None:
+        head = _read(task, request.args[index], trailing.head) or b""
+        count = int.from_bytes(head[trailing.count_at : trailing.count_at + trailing.count_size], "little")
+        size = trailing.head + count * trailing.entry
+        _varied(request, task, request.args[index], size, comes=Comes.SUCCESS, index=index)
         return
     shape = ioctls.describe(code)
     size = max(shape.in_bytes, shape.out_bytes)
     if shape.by_value or not size:
         return
     comes = Comes.SUCCESS if shape.out_bytes else Comes.NOTHING
-    _fixed(request, index, task, size, goes=True, comes=comes)
+    if code in ioctls.IOCTLS:
+        _fixed(request, index, task, size, goes=True, comes=comes)
+    else:
+        _varied(request, task, request.args[index], size, comes=comes, index=index, edge=True)
+
+
+def _pointing(request: Request, index: int, pointing: ioctls.Pointing, task: Task) -> None:
+    number = _fixed(request, index, task, pointing.size, goes=True, comes=Comes.SUCCESS)
+    if number < 0:
+        return
+    head = bytes(request.blobs[number].data or b"")
+    kept = 0
+    for at in pointing.offsets:  # the program's own pointers do not come back changed
+        request.ranges.append((number, at - kept, kept))
+        kept = at + 8
+        addr = int.from_bytes(head[at : at + 8], "little")
+        comes = Comes.SUCCESS if pointing.out else Comes.NOTHING
+        part = _varied(request, task, addr, ROOM, comes=comes, edge=True, most=ROOM)
+        if part >= 0:
+            request.relocations.append((number, part, at))
+    request.ranges.append((number, pointing.size - kept, kept))
+
+
+def _sockopt_in(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    option, size = (values[1], values[2]), values[4]
+    if option not in sockopts.PROGRAMS or size != sockopts.PROGRAM_SIZE:
+        _varied(request, task, request.args[index], size, comes=Comes.NOTHING, index=index, edge=option[0] not in sockopts.BYTES)
+        return
+    number = _fixed(request, index, task, size, goes=True)
+    if number >= 0:
+        count, addr = struct.unpack("<HxxxxxxQ", bytes(request.blobs[number].data or b""))
+        part = _varied(request, task, addr, count * sockopts.INSTRUCTION, comes=Comes.NOTHING)
+        if part >= 0:
+            request.relocations.append((number, part, 8))
+
+
+def _sockopt_out(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    option = values[1], values[2]
+    told = _read(task, values[index + 1], 4) or b""
+    size = int.from_bytes(told, "little", signed=True) * sockopts.COUNTED.get(option, 1)
+    _varied(request, task, request.args[index], size, comes=Comes.SUCCESS, index=index, edge=option[0] not in sockopts.BYTES)
 
 
 def _fcntl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
@@ -175,9 +235,7 @@ def _prctl(request: Request, index: int, values: Sequence[int], task: Task) -> N
     arg = commands.prctl(values[0]).arg
     addr = request.args[index]
     if arg.kind is Kind.STR and addr:
-        text = _read(task, addr, 16)
-        if text is not None:
-            request.blobs.append(Blob(addr, 16, text, index))
+        _varied(request, task, addr, 16, comes=Comes.NOTHING, index=index)
     elif arg.kind is Kind.MEMORY:
         comes = Comes.SUCCESS if arg.direction & Direction.OUT else Comes.NOTHING
         _fixed(request, index, task, arg.size(values, lambda _: 0), goes=True, comes=comes)
@@ -216,6 +274,7 @@ _SEM_STRUCT = {
 }  # fmt: skip
 _SEM_ARRAYS = {13: Comes.SUCCESS, 17: Comes.NOTHING}  # GETALL, SETALL
 _IPC_64 = 0x100
+SEMAPHORES = 1 << 16  # USHRT_MAX, the most that semctl(2) can number
 
 
 def _semctl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
@@ -224,11 +283,7 @@ def _semctl(request: Request, index: int, values: Sequence[int], task: Task) -> 
         _fixed(request, index, task, 36 if command in (3, 19) else 104, goes=True, comes=_SEM_STRUCT[command])
     elif command in _SEM_ARRAYS:
         # the number of semaphores is known only at home: as many as one set may have, cut at the end of the memory
-        addr = request.args[index]
-        data = bytearray(2 * 4096)
-        got = task.read_into(addr, data) if addr else 0
-        if got:
-            request.blobs.append(Blob(addr, got, bytes(data[:got]), index, _SEM_ARRAYS[command]))
+        _varied(request, task, request.args[index], 2 * SEMAPHORES, comes=_SEM_ARRAYS[command], index=index, edge=True)
 
 
 def _control(sizes: dict[int, tuple[int, Comes]], command_at: int) -> Handler:
@@ -276,6 +331,8 @@ HANDLERS: dict[str, Handler] = {
     "msg_out": _msg(out=True),
     "mmsg_in": _mmsg(out=False),
     "mmsg_out": _mmsg(out=True),
+    "sockopt_in": _sockopt_in,
+    "sockopt_out": _sockopt_out,
     "argv": _nothing,
     "ioctl": _ioctl,
     "fcntl": _fcntl,

@@ -1,7 +1,7 @@
 """A stopped call becomes a `Request`, by the table's notation of its arguments.
 
-Memory that cannot be read is left out: the deputy then passes the program's own address, which is not mapped there, and
-the home kernel answers EFAULT as it would natively.
+Memory that cannot be reached is left out: the deputy then passes the program's own address, which is not mapped there, and
+the home kernel answers EFAULT as it would natively. Memory of which only the beginning can be reached ends there (`Blob.edge`).
 """
 
 from __future__ import annotations
@@ -10,15 +10,20 @@ import errno
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from mosfs.abi.args import Arg, Direction, Kind, Rule
+from mosfs.abi.args import MAX_BYTES, Arg, Direction, Kind, Rule, Source
 from mosfs.abi.syscalls import Syscall
 from mosfs.calls import irregular
+from mosfs.calls.reach import reached
 from mosfs.calls.request import MAX_TRANSFER, Blob, Comes, Request
 from mosfs.trace.task import Task
 
 _RULES = {Rule.SUCCESS: Comes.SUCCESS, Rule.RETURNED: Comes.RETURNED, Rule.ALWAYS: Comes.ALWAYS}
 #: Calls whose data may be cut: the kernel is allowed to transfer less, or the rest follows (`partial.limited`).
 _COUNT_ARG = {0: 2, 1: 2, 17: 2, 18: 2, 44: 2, 45: 2, 78: 2, 217: 2}
+
+
+#: Most bytes of memory whose length is in memory, too, where programs may have left anything.
+TOLD = 1 << 20
 
 
 @lru_cache(maxsize=1024)
@@ -33,9 +38,6 @@ def marshal(row: Syscall, args: Sequence[int], mask: int, task: Task) -> Request
     if not plan:
         return Request(row.nr, tuple(args), mask)
     registers = tuple(args)
-    count = _COUNT_ARG.get(row.nr)
-    if count is not None and registers[count] > MAX_TRANSFER:
-        registers = (*registers[:count], MAX_TRANSFER, *registers[count + 1 :])
     request = Request(row.nr, registers, mask)
     values = row.values(registers)
     for index, arg in plan:
@@ -74,37 +76,23 @@ def add_string(request: Request, index: int, addr: int, task: Task, limit: int =
 def add_memory(request: Request, index: int, arg: Arg, size: int, task: Task) -> None:
     """A MEMORY argument of ``size`` bytes."""
     addr = request.args[index]
-    if size <= 0 or size > 2 * MAX_TRANSFER:
+    if size <= 0:
         return
-    data: bytearray | None = None
-    if arg.direction is Direction.OUT:
-        # what cannot be stored must not be taken from where it comes
-        reach = task.reach(addr, size)
-        if not reach:
-            return
-        if reach < size and arg.rule is not Rule.RETURNED:
-            return
-        if reach < size and _COUNT_ARG.get(request.nr) is not None:
-            _cut(request, reach)
-            size = reach
-    if arg.direction & Direction.IN:
-        data = bytearray(size)
-        got = task.read_into(addr, data)
-        if got != size:
-            if arg.direction & Direction.OUT or not got:
-                return
-            # the readable beginning goes: write(2) transfers what it can reach
-            del data[got:]
-            size = got
-            if _COUNT_ARG.get(request.nr) is None:
-                return
-            _cut(request, got)
+    told = arg.length is not None and arg.length.source is Source.DEREF
+    part = reached(task, addr, size, arg.direction, TOLD if told else MAX_TRANSFER)
+    if part is None:
+        return
+    edge = part.edge
+    count = _COUNT_ARG.get(request.nr)
+    if edge and count is not None and part.size == MAX_TRANSFER and request.args[count] <= MAX_BYTES:
+        _cut(request, count)
+        edge = False
     comes = _RULES[arg.rule] if arg.direction & Direction.OUT else Comes.NOTHING
-    request.blobs.append(Blob(addr, size, data, index, comes, arg.ret_factor, arg.ret_plus))
+    request.blobs.append(Blob(addr, part.size, part.data, index, comes, arg.ret_factor, arg.ret_plus, edge))
 
 
-def _cut(request: Request, size: int) -> None:
-    """Transfer no more than ``size`` bytes."""
+def _cut(request: Request, count: int) -> None:
+    """Transfer no more than one message carries: `partial.limited` goes on with the rest."""
     registers = list(request.args)
-    registers[_COUNT_ARG[request.nr]] = size
+    registers[count] = MAX_TRANSFER
     request.args = tuple(registers)

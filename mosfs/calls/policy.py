@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from mosfs.abi import commands, ioctls
+from mosfs.abi import commands, ioctls, sockopts
 from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE
 from mosfs.abi.syscalls import Away, Home, Syscall
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
@@ -45,7 +45,10 @@ _KILLS = frozenset({62, 200, 234, 129, 297, 424})
 _LIMITS = frozenset({160, 302})
 _LOOKED_AT = frozenset({28, 61, 223, 228, 247, 257})
 _SERVED = _KILLS | _LIMITS | _LOOKED_AT
-SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_PRCTL, SYS_CLONE = 9, 16, 30, 157, 56
+SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_SETSOCKOPT, SYS_GETSOCKOPT, SYS_CLONE, SYS_PRCTL = 9, 16, 30, 54, 55, 56, 157
+_POINTING = frozenset({SYS_IOCTL, SYS_SETSOCKOPT, SYS_GETSOCKOPT})
+
+_UNSERVED_OPTIONS = {SYS_SETSOCKOPT: sockopts.UNSERVED_SET, SYS_GETSOCKOPT: sockopts.UNSERVED_GET}
 
 
 def judge(row: Syscall, args: Sequence[int]) -> Verdict:
@@ -64,6 +67,18 @@ def judge(row: Syscall, args: Sequence[int]) -> Verdict:
     if row.home in (Home.TEST, Home.REFUSE) or row.away is Away.REFUSE:
         return Verdict(Do.REFUSE, message=_message(row, args))
     return SERVE
+
+
+def judge_away(row: Syscall, args: Sequence[int]) -> Verdict:
+    """As `judge`, of a program that is away: what points to memory of unknown shape can only be served at home."""
+    if row.nr in _POINTING:
+        if row.nr == SYS_IOCTL:
+            code = args[1] & 0xFFFFFFFF
+            if ioctls.unserved(code):
+                return Verdict(Do.REFUSE, message=text(Text.IOCTL, number=code))
+        elif (args[1] & 0xFFFFFFFF, args[2] & 0xFFFFFFFF) in _UNSERVED_OPTIONS[row.nr]:
+            return Verdict(Do.REFUSE, message=text(Text.SYSCALL, name=row.name))
+    return judge(row, args)
 
 
 def _message(row: Syscall, args: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 ::
 
     CALL   nr i32, blobs u16, relocations u16, ranges u16, 0 u16, signals seen u32, args 6 x u64, mask u64
-           per blob: address u64, size u32, bytes sent u32, argument u8 (255: none), rule u8, factor u16, plus u32
+           per blob: address u64, size u32, bytes sent u32, argument u8 (255: none), rule u8 (128: edge), factor u16, plus u32
            per relocation: blob u16, target blob u16, offset u32      a pointer inside a blob
            per range: blob u16, length u16, offset u32                only these parts of the blob come back
            the sent bytes of all blobs
@@ -29,6 +29,11 @@ OUT = struct.Struct("<QI")
 NO_ARG = 255
 #: Flag of REPLY: the result is a value, even if it looks like one of the kernel's requests to make the call again.
 VALUE = 1
+#: In the rule of a blob: `Blob.edge`.
+EDGE = 128
+PAGE = 4096
+#: Shorter memory is no buffer of O_DIRECT (open(2)), whose place within a page counts.
+BLOCK = 512
 
 #: Longest transfer of one forwarded call; longer ones are several (`partial.limited`).
 MAX_TRANSFER = 32 << 20
@@ -46,7 +51,11 @@ class Comes(IntEnum):
 
 @dataclass(slots=True)
 class Blob:
-    """Memory that a call reaches. ``data`` is None when nothing needs to be sent."""
+    """Memory that a call reaches. ``data`` is None when nothing needs to be sent.
+
+    ``edge``: the byte behind it must not be reached, because it cannot be by the program, or because nobody knows how far the
+    kernel goes: the kernel itself finds that, and does what it does natively (a partial transfer, EFAULT).
+    """
 
     addr: int
     size: int
@@ -55,6 +64,7 @@ class Blob:
     comes: Comes = Comes.NOTHING
     factor: int = 1
     plus: int = 0
+    edge: bool = False
 
 
 @dataclass(slots=True)
@@ -87,7 +97,7 @@ class Request:
             if b.data is not None:
                 sent = len(b.data)
                 data.append(b.data)
-            parts.append(BLOB.pack(b.addr, b.size, sent, b.arg, b.comes, b.factor, b.plus))
+            parts.append(BLOB.pack(b.addr, b.size, sent, b.arg, b.comes | (EDGE if b.edge else 0), b.factor, b.plus))
         parts += [RELOCATION.pack(*r) for r in self.relocations]
         parts += [RANGE.pack(*r) for r in self.ranges]
         return b"".join([*parts, *data])
@@ -129,7 +139,7 @@ def unpack(payload: bytes) -> Request:
                 at += sent
             if sent > size or (arg > 5 and arg != NO_ARG):
                 raise BadRequest("blob")
-            found.append(Blob(addr, size, data, arg, Comes(comes), factor, plus))
+            found.append(Blob(addr, size, data, arg, Comes(comes & ~EDGE), factor, plus, comes >= EDGE))
     except (struct.error, ValueError) as error:
         raise BadRequest(str(error)) from error
     if at != len(payload):
@@ -190,3 +200,23 @@ def returned(blobs: list[Blob], result: int) -> list[tuple[int, int]]:
         if size > 0:
             found.append((i, size))
     return found
+
+
+def arrange(blobs: Sequence[Blob]) -> tuple[list[int], list[int], int]:
+    """Where blobs are placed for a call: (offset of each, offsets of the pages that must not be reached, bytes in all).
+
+    Offsets count from the beginning of a page. Memory keeps its place within a page, which O_DIRECT looks at; the end of what has
+    an edge is the end of a page.
+    """
+    places, barred, total = [], [], 0
+    for blob in blobs:
+        if blob.edge:
+            end = (total + blob.size + PAGE - 1) & -PAGE
+            places.append(end - blob.size)
+            barred.append(end)
+            total = end + PAGE
+        else:
+            start = total + (blob.addr - total) % (PAGE if blob.size >= BLOCK else 16)
+            places.append(start)
+            total = start + blob.size + 16
+    return places, barred, total

@@ -22,7 +22,7 @@ from mosfs.calls import cputime, endless, partial
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.low import carry_out, guarded
 from mosfs.calls.marshal import marshal
-from mosfs.calls.policy import Do, judge, private, stays_in_body
+from mosfs.calls.policy import Do, judge_away, private, stays_in_body
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
@@ -143,7 +143,7 @@ class Serve:
         row = BY_NR.get(nr)
         if row is None:
             self.host.log(f"origpid={body.pair} illegal call {nr} at {regs.rip:#x} (restart {body.restart}, {body.state})", 30)
-        if row is None or judge(row, args).do not in (Do.SERVE, Do.PRIVATE):
+        if row is None or judge_away(row, args).do not in (Do.SERVE, Do.PRIVATE):
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
         if body.infos and nr not in _EXITS and nr != SYS_RT_SIGRETURN:

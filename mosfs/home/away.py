@@ -253,7 +253,14 @@ class Away:
 
     def make(self, p: Program, deputy: Deputy, request: Request, *, hasten: bool = False) -> None:
         """The deputy makes a call for the body."""
-        deputy.start(request, hasten=hasten)
+        try:
+            deputy.start(request, hasten=hasten)
+        except OSError as error:  # its memory for the call cannot be had
+            if deputy.state is not State.READY:
+                raise
+            self._answer(p, -(error.errno or errno.ENOMEM))
+            deputy.ready_since = time.monotonic()
+            self._ready[p.pid] = p
         if deputy.flight is not None:
             self.tracer.waits.takes_off(p, deputy.flight)
 

@@ -13,6 +13,7 @@ A deputy that has answered stays READY for a moment (`PARK_AFTER`), because call
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from typing import Any
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK
 from mosfs.calls import endless, partial
 from mosfs.calls.partial import Carry
-from mosfs.calls.request import Request, returned
+from mosfs.calls.request import Request, arrange, returned
 from mosfs.calls.timeouts import Wait
 from mosfs.migrate.capture import RESTARTS, signed
 from mosfs.native import lib
@@ -31,7 +32,7 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import SYSCALL, Task, check, copy_regs
 
-SYS_MUNMAP, SYS_PAUSE, SYS_RESTART = 11, 34, 219
+SYS_MPROTECT, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART = 10, 11, 34, 219
 #: Seconds a deputy stays stopped after an answer before it is parked: a signal that comes meanwhile waits so long.
 PARK_AFTER = 0.0005
 
@@ -201,17 +202,11 @@ class Deputy:
     def _place(self, request: Request) -> Flight:
         if not request.blobs:
             return Flight(request, request.args, [], None, time.monotonic())
-        places = []
-        total = 0
-        for blob in request.blobs:
-            places.append(total)
-            total += (blob.size + 31) & ~15
+        places, barred, total = arrange(request.blobs)
         base, big = FLIGHT_SCRATCH, None
-        if total > FLIGHT_ROOM:
-            size = (total + 4095) & ~4095
-            with Calls(self.task, base=self.base, mask=self.mask) as call:
-                base = call.map(0, size)
-            big = (base, size)
+        if barred or total > FLIGHT_ROOM:
+            big = self._room(barred, (total + 4095) & ~4095)
+            base = big[0]
         places = [base + p for p in places]
         args = list(request.args)
         for blob, place in zip(request.blobs, places):
@@ -227,6 +222,16 @@ class Deputy:
             if blob.data is not None:
                 self.task.write(place, blob.data)
         return Flight(request, tuple(args), places, big, time.monotonic())
+
+    def _room(self, barred: list[int], size: int) -> tuple[int, int]:
+        """(address, size) of memory for a flight, without access at the pages ``barred``. OSError."""
+        with Calls(self.task, base=self.base, mask=self.mask) as call:
+            base = call.map(0, size)
+            for page in barred:
+                if call(SYS_MPROTECT, base + page, layout.PAGE, 0):
+                    call(SYS_MUNMAP, base, size)
+                    raise OSError(errno.ENOMEM, "no room for the memory of a call")
+        return base, size
 
     def whole(self, result: int) -> int | None:
         """The result of the flight; None if it goes on, because a signal that nobody hears has cut its transfer short."""

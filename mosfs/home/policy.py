@@ -15,7 +15,7 @@ from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
-from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, private
+from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, judge_away, private
 from mosfs.home.debugged import SYS_PTRACE
 from mosfs.home.program import Move, Program
 from mosfs.home.registers import arguments
@@ -103,7 +103,7 @@ class Policy:
         """A call that the body's host would not serve by itself. True if it was decided here; False: make it as usual."""
         if row is None:
             return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
-        verdict = judge(row, args)
+        verdict = judge_away(row, args)
         if verdict.do is Do.SERVE:
             return False
         if verdict.do is Do.ANSWER:

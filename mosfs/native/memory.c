@@ -23,9 +23,51 @@ long mos_write(int pid, unsigned long addr, void *buf, unsigned long len)
     return n < 0 ? -errno : n;
 }
 
+struct procmap_query { uint64_t size, flags, addr, start, end, found[4]; uint32_t numbers[4]; uint64_t name, id; };
+#define MOS_PROCMAP_QUERY 0xc0686611UL
+#define MOS_PROCMAP_WRITABLE 2
+
+/*
+ * Where the mappings of the task end that may be written and follow each other from at on; at itself if that may not be written, limit if
+ * they go on so far or cannot be told. PROCMAP_QUERY (proc_pid_maps(5)) came with Linux 6.11, before that the text is read.
+ */
+static unsigned long mos_writable(int pid, unsigned long at, unsigned long limit)
+{
+    char path[40], line[512], mode[5];
+    unsigned long start, end;
+    struct procmap_query q;
+    FILE *maps;
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    maps = fopen(path, "re");
+    if (!maps)
+        return limit;
+    while (at < limit) {
+        memset(&q, 0, sizeof q);
+        q.size = sizeof q;
+        q.flags = MOS_PROCMAP_WRITABLE;
+        q.addr = at;
+        if (syscall(SYS_ioctl, fileno(maps), MOS_PROCMAP_QUERY, &q)) {
+            if (errno == ENOENT)
+                break;
+            while (fgets(line, sizeof line, maps))
+                if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && end > at) {
+                    if (start > at || mode[1] != 'w')
+                        break;
+                    at = end;
+                    if (at >= limit)
+                        break;
+                }
+            break;
+        }
+        at = q.end;
+    }
+    fclose(maps);
+    return at < limit ? at : limit;
+}
+
 /*
  * How many of len bytes from addr on the task could have filled by a call of its own: the first page is tried by writing a byte back,
- * the others (which the call may not reach) by reading.
+ * the others (which the call may not reach) by their mappings' rights and by reading.
  */
 long mos_reach(int pid, unsigned long addr, unsigned long len)
 {
@@ -42,6 +84,10 @@ long mos_reach(int pid, unsigned long addr, unsigned long len)
     if (n != 1)
         return n == -ESRCH ? n : 0;
     at = (addr & ~4095UL) + 4096;
+    if (at < end && at > addr) {
+        end = mos_writable(pid, at, end);
+        len = end - addr;
+    }
     while (at < end && at > addr) {
         for (i = 0; i < 64 && at + i * 4096UL < end; i++) {
             m[i].iov_base = (void *)(at + i * 4096UL);
