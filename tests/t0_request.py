@@ -12,6 +12,7 @@ from mosfs.calls.request import (
     BLOB,
     BLOCK,
     CALL_HEAD,
+    MAX_EDGES,
     NO_ARG,
     OUT,
     PAGE,
@@ -221,3 +222,10 @@ def test_blobs_keep_their_place_and_end_at_edges(rows: list[tuple[int, int, bool
 def test_an_edge_survives_the_wire() -> None:
     blobs = [Blob(4096, 8, b"12345678", 1, Comes.SUCCESS, edge=True), Blob(8192, 8, None, 2, Comes.RETURNED)]
     assert unpack(Request(0, (0,) * 6, 0, blobs).pack()).blobs == blobs
+
+
+def test_edges_are_limited() -> None:
+    blobs = [Blob(4096, 1, edge=True)] * MAX_EDGES
+    assert unpack(Request(0, (0,) * 6, 0, blobs).pack()).blobs == blobs
+    with pytest.raises(BadRequest):
+        unpack(Request(0, (0,) * 6, 0, [*blobs, blobs[0]]).pack())

@@ -34,6 +34,8 @@ EDGE = 128
 PAGE = 4096
 #: Shorter memory is no buffer of O_DIRECT (open(2)), whose place within a page counts.
 BLOCK = 512
+#: Most edges of one call: each costs the deputy a call of its own. So many have 1024 messages with names and control data.
+MAX_EDGES = 3 * 1024
 
 #: Longest transfer of one forwarded call; longer ones are several (`partial.limited`).
 MAX_TRANSFER = 32 << 20
@@ -142,7 +144,7 @@ def unpack(payload: bytes) -> Request:
             found.append(Blob(addr, size, data, arg, Comes(comes & ~EDGE), factor, plus, comes >= EDGE))
     except (struct.error, ValueError) as error:
         raise BadRequest(str(error)) from error
-    if at != len(payload):
+    if at != len(payload) or sum(blob.edge for blob in found) > MAX_EDGES:
         raise BadRequest("length")
     for blob, target, offset in moved:
         if blob >= blobs or target >= blobs or offset + 8 > found[blob].size:

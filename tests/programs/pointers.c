@@ -103,13 +103,17 @@ static void extents(void)
 	announce("fiemap %s\n", r < 0 ? strerrorname_np(errno) : "works");
 	if (r == 0) {
 		equal(map->fm_mapped_extents, 2);
-		check(map->fm_extents[0].fe_logical == 0 && map->fm_extents[1].fe_logical == 65536);
+		equal(map->fm_extents[0].fe_logical, 0);
 		equal(map->fm_extents[2].fe_logical, 0x5555555555555555);
+		map->fm_extent_count = 0;
+		ok(ioctl(a, FS_IOC_FIEMAP, map));
+		unsigned int all = map->fm_mapped_extents;
 		map->fm_extent_count = MOST;
 		ok(ioctl(a, FS_IOC_FIEMAP, map));
-		equal(map->fm_mapped_extents, 8);
-		for (int i = 0; i < 8; i++)
-			equal(map->fm_extents[i].fe_logical, 65536 * i);
+		equal(map->fm_mapped_extents, all);
+		for (unsigned int i = 1; i < all; i++)
+			check(map->fm_extents[i].fe_logical > map->fm_extents[i - 1].fe_logical);
+		equal(map->fm_extents[all].fe_logical, 0x5555555555555555);
 	}
 	memset(&same_range, 0, sizeof(same_range));
 	same_range.head.src_length = sizeof(buf);
