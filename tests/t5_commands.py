@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.tools import lab as labs
+from mosfs.tools.completions import ROWS
 from tests import cluster
 from tests.cluster import Lab, leftovers, wait_until
 
@@ -62,6 +63,30 @@ class Echo:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+
+
+#: Every command with --json, as it is asked on a node; PID is a program's.
+JSON = {
+    "mosps": "-A", "mosbestnode": "-n", "mosctl": "status", "mosmon": "", "mossetpe": "-r", "mostimeof": "PID",
+}
+
+
+def test_every_command_with_json_has_a_row() -> None:
+    commands = {command.name for command, _, _ in ROWS if "--json" in command.by_name}
+    assert commands == set(JSON)
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_json_can_be_read(nodes: Lab, name: str) -> None:
+    with Echo(nodes) as echo:
+        done = nodes.run(1, name, *JSON[name].replace("PID", echo.pid).split(), "--json")
+    assert done.returncode == 0 and done.stderr == ""
+    assert isinstance(json.loads(done.stdout), dict | list) and "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("function", ["whois", "localstatus", "rstatus"])
+def test_json_of_mosctl_can_be_read(nodes: Lab, function: str) -> None:
+    assert json.loads(nodes.run(1, "mosctl", function, "--json").stdout)
 
 
 # --------------------------------------------------------------------------- moslab

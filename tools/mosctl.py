@@ -249,9 +249,17 @@ VERBS = (
 )
 BY_NAME = {verb.name: verb for verb in VERBS}
 
+TELLING = ("whois", "status", "localstatus", "rstatus")
+
+
+def form(verb: Verb) -> str:
+    """The line of the synopsis for ``verb``."""
+    return " ".join(filter(None, ("mosctl", verb.name, verb.argument, "[--json]" if verb.name in TELLING else "")))
+
+
 MOSCTL = Command(
-    "mosctl", "\n".join(f"mosctl {verb.name} {verb.argument}" for verb in VERBS), "control the MOSIX node",
-    (Option("--json", "json", "whois, status, localstatus, rstatus: a JSON object"),), permute=True,
+    "mosctl", "\n".join(map(form, VERBS)), "control the MOSIX node",
+    (Option("--json", "json", f"{', '.join(TELLING)}: a JSON object"),), permute=True,
 )
 
 
