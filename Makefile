@@ -51,7 +51,7 @@ check: $(STAMP) ## ruff, mypy --strict, and the import law
 	$(BIN)/python -m mosfs.tools.check_imports
 
 clean: ## remove what setup and the tests made, except .venv itself
-	rm -rf $(STAMP) build *.egg-info mosfs/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(STAMP) build *.egg-info mosfs/*.so mosfs/native/launch .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): Makefile pyproject.toml setup.py $(wildcard mosfs/native/*.*)

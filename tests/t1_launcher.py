@@ -186,7 +186,21 @@ def test_native_outside_of_mosix_needs_no_mosd(scripts: Path, tmp_path: Path) ->
 
 def test_installing_refuses_a_path_with_blanks() -> None:
     with pytest.raises(ValueError, match="blanks"):
-        install_launchers.script("mosrun:main", "/a b/python", "/x")
+        install_launchers.script("mosrun", "/a b/python", "/x")
+    with pytest.raises(ValueError, match="too long"):
+        install_launchers.script("mosrun", "/usr/bin/python3", "/x", "/long" * 60)
+
+
+def test_too_low_a_limit_is_one_line(scripts: Path, tmp_path: Path) -> None:
+    """As `ulimit -v`: where Python does not start, that is said; where it does, nothing is."""
+    def limited(kilobytes: int) -> subprocess.CompletedProcess[str]:
+        command = f'ulimit -v {kilobytes} && exec "$0" echo hello'
+        return subprocess.run(["sh", "-c", command, str(scripts / "mosnative")], capture_output=True, text=True, check=False)
+
+    low, enough = limited(4000), limited(60000)
+    assert (low.returncode, low.stdout) == (125, "")
+    assert low.stderr == "mosnative: cannot start within the limit of address space: it is 4000 KB (ulimit -v)\n"
+    assert (enough.returncode, enough.stdout, enough.stderr) == (0, "hello\n", "")
 
 
 def test_a_folder_that_others_may_not_enter_is_named(

@@ -1,9 +1,11 @@
 """Replace pip's entry points of the short commands by scripts that start in no more than the interpreter's own time.
 
-An entry point made by pip starts Python with site-packages, which costs more than all of ``mosrun``. These scripts say
-``#!{python} -IS`` instead: isolated (nothing in the caller's environment or directory changes which code runs) and
+An entry point made by pip starts Python with site-packages, which costs more than all of ``mosrun``. These scripts start
+it with ``-IS`` instead: isolated (nothing in the caller's environment or directory changes which code runs) and
 without ``site``, with the one folder that holds ``mosfs`` put on the path. The commands named here import nothing but
-the standard library; a test sees to that.
+the standard library; a test sees to that. Only ``moslab`` has site-packages, too.
+
+Their first line names ``native/launch``, a small program that notes what Python forgets, and starts it.
 
     python -m mosfs.tools.install_launchers [DIRECTORY]      (default: where this Python's own scripts are)
 """
@@ -15,7 +17,7 @@ import sys
 
 import mosfs
 
-#: Command to "module:function"; mosd needs site-packages, so it keeps the entry point of pip.
+#: Command to "module:function"; mosd needs site-packages, and nothing of its caller's, so it keeps the entry point of pip.
 LAUNCHERS = {
     "mosrun": "mosrun:main",
     "mosenv": "mosrun:main_env",
@@ -30,10 +32,14 @@ LAUNCHERS = {
     "mossetpe": "mossetpe:main",
     "mostestload": "mostestload:main",
     "mostimeof": "mostimeof:main",
+    "moslab": "moslab:main",
 }
-SHEBANG_LIMIT = 120  #: kernels before 5.1 cut the first line of a script here
+#: Of these, what needs site-packages.
+WITH_SITE = frozenset({"moslab"})
+SHEBANG_LIMIT = 255  #: bytes of a script's first line that the kernel looks at (execve(2))
+LAUNCH = os.path.join(os.path.dirname(os.path.abspath(mosfs.__file__)), "native", "launch")
 
-SCRIPT = """#!{python} -IS
+SCRIPT = """#!{launch} {options} {python}
 import sys
 sys.path.insert(0, {folder!r})
 from mosfs.tools.{module} import {function}
@@ -41,23 +47,26 @@ sys.exit({function}())
 """
 
 
-def script(target: str, python: str, folder: str) -> str:
-    """Text of the launcher for ``target`` ("module:function"); ValueError when ``python`` cannot stand in ``#!``."""
-    if len(python) > SHEBANG_LIMIT or any(c.isspace() for c in python):
-        raise ValueError(f"{python}: too long or with blanks, so it cannot stand in the first line of a script")
-    module, _, function = target.partition(":")
-    return SCRIPT.format(python=python, folder=folder, module=module, function=function)
+def script(name: str, python: str, folder: str, launch: str = LAUNCH) -> str:
+    """Text of the command ``name``; ValueError when ``python`` or ``launch`` cannot stand in ``#!``."""
+    module, _, function = LAUNCHERS[name].partition(":")
+    options = "-I" if name in WITH_SITE else "-IS"
+    text = SCRIPT.format(launch=launch, options=options, python=python, folder=folder, module=module, function=function)
+    if len(os.fsencode(text.partition("\n")[0])) > SHEBANG_LIMIT or any(c.isspace() for c in python + launch):
+        raise ValueError(f"{launch} {python}: too long or with blanks, so they cannot stand in the first line of a script")
+    return text
 
 
 def install(directory: str) -> list[str]:
-    """Write all launchers to ``directory``, each in one step; their paths."""
-    python = os.path.realpath(sys.executable)
+    """Write all launchers to ``directory``, each in one step; their paths. OSError also when ``native/launch`` was not built."""
+    os.stat(LAUNCH)
     folder = os.path.dirname(os.path.dirname(os.path.abspath(mosfs.__file__)))
     written = []
-    for name, target in LAUNCHERS.items():
+    for name in LAUNCHERS:
+        python = sys.executable if name in WITH_SITE else os.path.realpath(sys.executable)
         path = os.path.join(directory, name)
         with open(f"{path}.new", "w", encoding="utf-8") as file:
-            file.write(script(target, python, folder))
+            file.write(script(name, python, folder))
             os.fchmod(file.fileno(), 0o755)
         os.replace(f"{path}.new", path)
         written.append(path)

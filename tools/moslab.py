@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from mosfs.tools import cgroups, lab, netns, storm
-from mosfs.tools.mosrun import first_environment
+from mosfs.tools.mosrun import first_environment, give_signals_back
 from mosfs.tools.options import INT, REAL, TEXT, Command, Option, Parsed, UsageError
 from mosfs.tools.tree import Tree
 
@@ -138,6 +138,7 @@ def become(node: lab.Node, command: list[str]) -> int:
     """Exec ``command`` with the environment, and for --netns in the network, of ``node``. Returns only by UserError."""
     enter(node)
     sys.stdout.flush()
+    give_signals_back()
     try:
         os.execvpe(command[0], command, environment(node))
     except OSError as error:

@@ -8,7 +8,7 @@ standard output, and becomes the program. Mailboxes are read as streams here (`S
 import posix
 import sys
 
-from mosfs.tools.mosrun import FAILED, TABLE, ask, execute, find, first_environment, request, traced
+from mosfs.tools.mosrun import FAILED, TABLE, ask, execute, find, first_environment, request, under_mosrun
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError
 
 STREAM, END_OF_FILE = 128, 64
@@ -79,7 +79,7 @@ def stages(first: Parsed) -> list[Stage]:
 
 def go_under_mosrun() -> None:
     """Start again as a MOSIX program; returns when that has happened already."""
-    if traced():
+    if under_mosrun():
         return
     with open("/proc/self/cmdline", "rb") as file:
         argv = [posix_decode(word) for word in file.read().split(b"\0")[:-1]]

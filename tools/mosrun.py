@@ -16,7 +16,7 @@ MAX_FILES = 1024
 #: Below MOSIX_ROOT. `mosfs.cluster.paths` knows it too, but costs more than all of this file; a test compares the two.
 SOCKET = "run/mosd/sock"
 SUN_PATH = 107
-ENOENT, EACCES, ENOTDIR, ENOEXEC = 2, 13, 20, 8
+EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
 KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace")
@@ -195,13 +195,21 @@ def check_descriptors() -> None:
             raise UserError(FILE_DESCRIPTOR.format(number=name), FAILED)
 
 
-def execute(path: str, argv: list[str], environ: dict[bytes, bytes]) -> None:
-    """Become the program; returns only by UserError. A text file without ``#!`` is the shell's, as in execvp(3)."""
+def give_signals_back() -> None:
+    """Make SIGPIPE and SIGXFSZ as they were: the interpreter ignores them for itself, and what is ignored stays so over exec.
+
+    Our commands' first line (native/launch.c) notes which signals were ignored; of a Python that was started otherwise nobody
+    knows, and both become the default."""
     import _signal  # type: ignore[import-not-found]
 
-    # The interpreter ignores these two for itself, and an ignored signal stays ignored over exec.
+    ignored = int(sys._xoptions.get("ignored") or "0", 16)
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)
+        _signal.signal(number, _signal.SIG_IGN if ignored >> (number - 1) & 1 else _signal.SIG_DFL)
+
+
+def execute(path: str, argv: list[str], environ: dict[bytes, bytes]) -> None:
+    """Become the program; returns only by UserError. A text file without ``#!`` is the shell's, as in execvp(3)."""
+    give_signals_back()
     try:
         posix.execve(path, argv, environ)
     except OSError as error:
@@ -255,25 +263,20 @@ def launch(parsed: Parsed) -> int:
 
 
 def go_native() -> None:
-    """Leave MOSIX with the next exec. Outside of mosrun there is nothing to leave, and mosd need not even run.
-
-    A process without a tracer is no MOSIX process. For others mosd knows: they may belong to a debugger.
-    """
-    if traced():
+    """Leave MOSIX with the next exec. Outside of mosrun there is nothing to leave, and mosd need not even run."""
+    if under_mosrun():
         ask(b"NATIVE\0")
 
 
-def traced() -> bool:
-    """Whether somebody traces this process.
+def under_mosrun() -> bool:
+    """Whether this is a MOSIX program: such a one is refused to write a control file that is only read, for others there is none.
 
-    A MOSIX program would know by open("/proc/self/nmigs"), but posix.open takes the answer for a descriptor and marks
-    that close-on-exec.
-    """
-    file = posix.open("/proc/self/status", posix.O_RDONLY | posix.O_CLOEXEC)
+    Not by reading it: posix.open takes the answer for a descriptor and marks that close-on-exec."""
     try:
-        return b"\nTracerPid:\t0\n" not in posix.read(file, 4096)
-    finally:
-        posix.close(file)
+        posix.close(posix.open("/proc/self/nmigs", posix.O_WRONLY | posix.O_CLOEXEC))
+    except OSError as error:
+        return error.errno == EPERM
+    return False
 
 
 def main(argv: list[str] | None = None) -> int:

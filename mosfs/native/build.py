@@ -1,10 +1,13 @@
 """cffi build of ``mosfs._native``: declarations from cdef.h, code from the files in `SOURCES`, and the vDSO image as bytes.
 
 ``setup.py`` names the ``ffi`` below. The vDSO is compiled first (`vdso_build.build`), because it becomes an array in the module.
+Beside it stands ``launch``, the program that our commands' first lines name.
 """
 
 import importlib.util
+import os
 import re
+import subprocess
 from pathlib import Path
 
 from cffi import FFI
@@ -28,6 +31,14 @@ def _array(name: str, data: bytes) -> str:
     return f"static const unsigned char {name}[{len(data)}] = {{{','.join(map(str, data))}}};\n"
 
 
+def launcher() -> None:
+    """Compile launch.c; without libc's archive it is linked to the shared one, and starts some 0.3 ms later."""
+    new, command = HERE / "launch.new", ["gcc", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", str(HERE / "launch.c"), "-o"]
+    if subprocess.run([*command, str(new), "-static"], stderr=subprocess.DEVNULL, check=False).returncode:
+        subprocess.run([*command, str(new)], check=True)
+    os.replace(new, HERE / "launch")
+
+
 def make() -> FFI:
     declarations = (HERE / "cdef.h").read_text()
     builder = FFI()
@@ -44,4 +55,5 @@ def make() -> FFI:
     return builder
 
 
+launcher()
 ffi = make()

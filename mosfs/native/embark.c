@@ -1,8 +1,9 @@
 /*
  * Setting up a program at exec (trace/embark.py says why each step). Compiled behind home.c.
  *
- * All calls are made by single-stepping the syscall instruction of the kernel's own vDSO, on this CPU: each is a resume and a stop,
- * which cost ten times as much when they wake another CPU.
+ * All calls are made by the syscall instruction of the kernel's own vDSO, from its stop at entry to that at exit, on this CPU: a resume
+ * and a stop cost ten times as much when they wake another CPU. Single steps would do with one stop for each, but what is traced so
+ * gets a SIGTRAP by force, and one that the program ignores is then the default (force_sig).
  */
 
 #define LAST_SIZE (16UL << 20)  /* argv and envp cannot be longer (execve(2)) */
@@ -43,21 +44,21 @@ static int step(struct mos_setup *s, int pid, struct mos_regs *base, unsigned lo
                 long a3, long a4)
 {
     struct user_regs_struct r;
-    int e = set_call(pid, base, at, nr, a0, a1, a2, a3, a4, 0);
+    int e = set_call(pid, base, at, nr, a0, a1, a2, a3, a4, 0), stops = 0;
     s->step = what;
     if (e)
         return e;
     for (;;) {
-        if (ptrace(PTRACE_SINGLESTEP, pid, 0, 0))
+        if (ptrace(PTRACE_SYSCALL, pid, 0, 0))
             return -errno;
         e = mos_waitpid(pid, &s->status, __WALL);
         if (e < 0)
             return e;
         if (!WIFSTOPPED(s->status))
             return MOS_ELSEWHERE;
-        if (s->status >> 8 == SIGTRAP)
+        if (s->status >> 8 == (SIGTRAP | 0x80) && ++stops == 2)
             break;
-        if (s->status >> 16 == 0)
+        if (s->status >> 8 == SIGSTOP)
             s->stopped = 1;
     }
     if (ptrace(PTRACE_GETREGS, pid, 0, &r))
