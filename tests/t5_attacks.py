@@ -167,7 +167,7 @@ def test_a_body_does_not_outlive_its_program(nodes: Lab, stub: str) -> None:
 def test_the_guests_of_each_owner_are_a_users_of_their_own(nodes: Lab) -> None:
     """So that even a call that slips through finds nobody, and the kernel counts their signals, processes and memory apart."""
     users = [(), USER, USER, ("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups")]
-    command: tuple[str, ...] = ("mosrun", "-2", "sh", "-c", "echo; exec sleep 1000")
+    command: tuple[str, ...] = ("mosrun", "-2", "sh", "-c", "echo; while :; do sleep 1000; done")
     started = [nodes.start(1, *user, *command, stdout=subprocess.PIPE) for user in users]
     for process in started:
         assert process.stdout and process.stdout.read(1)

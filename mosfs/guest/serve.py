@@ -29,7 +29,7 @@ from mosfs.guest.title import tell_title
 from mosfs.migrate import shown
 from mosfs.migrate.capture import RESTARTS, signed
 from mosfs.migrate.filecopy import WANT
-from mosfs.migrate.image import PROT_WRITE, Vma
+from mosfs.migrate.image import Vma
 from mosfs.migrate.maps import mapping_at
 from mosfs.migrate.properties import SAYING
 from mosfs.native import lib
@@ -566,10 +566,8 @@ class Serve:
 
     def _map_file(self, body: Body, call: Calls, request: MapRequest) -> int:
         """The address, or a negative errno; OSError too."""
-        shared = request.flags & MAP_SHARED > 0 and not request.prot & PROT_WRITE
-        new = Vma(
-            request.addr, request.addr + request.length, request.prot, name=request.name, offset=request.offset,
-            file=request.file, shared=shared,
+        new = Vma(  # private, whatever was asked for, as at home (mosrun(1)): the file shows where the program has not written
+            request.addr, request.addr + request.length, request.prot, name=request.name, offset=request.offset, file=request.file,
         )  # fmt: skip
         if body.copies.has(request.file):
             body.copies.name(request.file, request.name)

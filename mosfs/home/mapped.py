@@ -25,7 +25,7 @@ from mosfs.home.descriptors import hand_over
 from mosfs.home.program import Held, Link, Move, Program
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, WANT, data_of, fits, frame, must_all
-from mosfs.migrate.image import MAX_SIZE, PROT_WRITE, BadImage, Vma
+from mosfs.migrate.image import MAX_SIZE, BadImage, Vma
 from mosfs.migrate.maps import Known, Mapping, mapping_at, read_maps
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.rebuild import kept_at_home
@@ -302,8 +302,7 @@ class Mapped:
         """MMAP: map a file in the deputy where the body will have it. (Result: address or negative errno; number of the file,
         whose contents are sent, or 0: the caller sends them, and unmaps.)"""
         place = order.at if self._free(p, deputy, order) else 0
-        shared = order.flags & MAP_SHARED > 0 and not order.prot & PROT_WRITE
-        flags = order.flags & _FLAGS | (MAP_SHARED if shared else MAP_PRIVATE) | (MAP_FIXED if place else 0)
+        flags = order.flags & _FLAGS | MAP_PRIVATE | (MAP_FIXED if place else 0)
         try:
             result = call.map(place, order.length, order.prot | 1, flags, order.fd, order.offset)
         except OSError as error:
