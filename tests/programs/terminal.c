@@ -77,7 +77,7 @@ static void modes(void)
 
 static void line_editing(void)
 {
-	char buf[64];
+	char buf[64], shown[4096];
 	size_t n = 0;
 
 	open_pair();
@@ -93,11 +93,13 @@ static void line_editing(void)
 	write_all(master, "\004", 1);
 	equal(read(slave, buf, sizeof(buf)), 0);
 	write_all(slave, "END\n", 4);
+	/* What is shown comes in pieces, which may end anywhere. */
 	do {
 		struct pollfd p = { master, POLLIN, 0 };
 		equal(poll(&p, 1, -1), 1);
-		n = ok(read(master, buf, sizeof(buf)));
-	} while (!memmem(buf, n, "END\r\n", 5));
+		check(n < sizeof(shown));
+		n += ok(read(master, shown + n, sizeof(shown) - n));
+	} while (!memmem(shown, n, "END\r\n", 5));
 	close_pair();
 }
 
