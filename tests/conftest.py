@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 
@@ -14,12 +15,30 @@ settings.register_profile("mosfs", deadline=None, database=None, derandomize="MO
 settings.load_profile("mosfs")
 
 
+RT_SIGACTION = 13
+#: The two that libc keeps to itself, so that Python cannot name them; an ignored one is inherited as any other (signal(7)).
+HIDDEN = (32, 33)
+
+
+def is_ignored(number: int) -> bool:
+    """Whether this process ignores a signal, by the number of the call: see :data:`HIDDEN`."""
+    action = (ctypes.c_ulong * 4)()  # handler, flags, restorer, mask: what the kernel, not libc, calls struct sigaction
+    ctypes.CDLL(None).syscall(RT_SIGACTION, number, None, action, 8)
+    return action[0] == signal.SIG_IGN
+
+
+def set_default(number: int) -> None:
+    ctypes.CDLL(None).syscall(RT_SIGACTION, number, (ctypes.c_ulong * 4)(signal.SIG_DFL), None, 8)
+
+
 def default_signals() -> None:
     """Undo what this process has inherited: ``make test &``, nohup and services ignore signals, or block them, and so would every
     program that a test starts. SIGPIPE and SIGXFSZ are ignored by Python itself, which gives them back to its children."""
     for number in sorted(signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    for number in filter(is_ignored, HIDDEN):
+        set_default(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import HIDDEN, RT_SIGACTION
 
 ROOT = Path(__file__).parent.parent
 #: What may be ignored or blocked at all; SIGPIPE and SIGXFSZ belong to Python.
@@ -29,6 +32,8 @@ def ignoring() -> None:
     """As `make test &`, nohup, a service or a job queue may start us, and worse."""
     for number in USUAL:
         signal.signal(number, signal.SIG_IGN)
+    for number in HIDDEN:
+        ctypes.CDLL(None).syscall(RT_SIGACTION, number, (ctypes.c_ulong * 4)(signal.SIG_IGN), None, 8)
     signal.pthread_sigmask(signal.SIG_BLOCK, USUAL)
 
 
