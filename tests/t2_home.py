@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
-import socket
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,14 +102,17 @@ class Pump:
 
 @contextmanager
 def alarm(pump: Pump, seconds: float) -> Iterator[None]:
-    """The pump's loop is woken once after so long."""
-    ours, theirs = socket.socketpair()
-    timer = threading.Timer(seconds, theirs.send, (b"!",))
-    lib.mos_attend(pump.pump, ours.fileno())
-    with ours, theirs:
-        timer.start()
+    """The pump's loop is woken once after so long. By no thread: a SIGCHLD that the loop waits for could be delivered to it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    timer = libc.timerfd_create(time.CLOCK_MONOTONIC, os.O_CLOEXEC)
+    assert timer >= 0
+    try:
+        spec = (ctypes.c_long * 4)(0, 0, 0, int(seconds * 1e9))  # struct itimerspec: once, in so many nanoseconds
+        assert libc.timerfd_settime(timer, 0, spec, None) == 0
+        lib.mos_attend(pump.pump, timer)
         yield
-        timer.join()
+    finally:
+        os.close(timer)
         pump.pump.nfds = 0
 
 

@@ -43,7 +43,7 @@ class ChannelLost(Exception):
 class Patience:
     """How long to wait for a peer: ``seconds`` for each `LEAST` bytes, not for each single one."""
 
-    def __init__(self, seconds: float = PATIENCE) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._until = time.monotonic() + seconds
         self._mark: int | None = None
@@ -130,7 +130,7 @@ class Channel:
     def _send_rest(self, rest: memoryview) -> None:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN | select.POLLOUT)
-        patience = Patience()
+        patience = Patience(PATIENCE)
         while rest:
             left = patience.left(-len(rest))
             events = poll.poll(left * 1000)
