@@ -465,9 +465,13 @@ class Mails:
             self.tracer.away.link_lost(link)
 
     def seen(self, p: Program, filter_at: int, last: LastMessage | None) -> None:
-        """What the host knows newer than we: address of the filter, last message read."""
+        """What the host knows newer than we: address of the filter, last message read.
+
+        A mailbox that is closed, or is about to be (`closing_away`), has no filter any more: a program that leaves its host in the
+        middle of that close(2) brings along what it has not heard of yet.
+        """
         if p.mail is not None:
-            p.mail.filter_at = filter_at
+            p.mail.filter_at = filter_at if p.mail.own_fd >= 0 else 0
             p.mail.told = None
         if last is not None:
             p.last_message = last

@@ -1,0 +1,43 @@
+"""What a tracer knows of its programs' mailboxes while they move, with a tracer that is none."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from mosfs.home import mail as mails
+from mosfs.home.mail import Mail, Mails
+from mosfs.mbox.calls import CLOSE, Descriptor, Place
+
+PID, HOME, FILTER = 300, 0x7F000001, 0x7FFF_1234_5678
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A program with the mailbox open as descriptor 4 and a filter, and ``closes``: what the post office was asked to close."""
+    monkeypatch.setattr(mails, "as_unsigned", lambda ip: HOME)
+    closes: list[Mail] = []
+    program = SimpleNamespace(pid=PID, last_message=None, closes=closes)
+    desk = SimpleNamespace(close=lambda mail, done: (setattr(mail, "filter_at", 0), closes.append(mail)))
+    tracer = SimpleNamespace(config=SimpleNamespace(ip=""), process=lambda p: p, away=SimpleNamespace(watch=lambda p: None))
+    program.mails = counter = Mails.__new__(Mails)
+    counter.tracer, counter.desk, counter.places, counter.lingering = cast("Any", tracer), cast("Any", desk), {1: None}, []  # type: ignore[dict-item]
+    monkeypatch.setattr(counter, "table", lambda pid: {4: Descriptor(Place(HOME, PID, own=True))})
+    program.mail = Mail(counter, program)
+    program.mail.own_fd, program.mail.filter_at = 4, FILTER
+    return program
+
+
+def test_what_a_host_knows_newer_counts(program: Any) -> None:
+    program.mails.seen(program, FILTER + 64, None)
+    assert program.mail.filter_at == FILTER + 64
+
+
+def test_a_filter_does_not_come_back_from_a_host_in_the_middle_of_a_close(program: Any) -> None:
+    request = SimpleNamespace(nr=CLOSE, args=(4, 0, 0, 0, 0, 0))
+    assert program.mails.closing_away(program, SimpleNamespace(), request), "the office is asked first"
+    assert program.closes == [program.mail]
+    program.mails.seen(program, FILTER, None)  # in the image, or in MAIL_SEEN
+    assert (program.mail.own_fd, program.mail.filter_at) == (-1, 0)
