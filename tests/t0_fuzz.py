@@ -5,6 +5,7 @@ Two kinds: any bytes, and good ones with a few of their bytes changed. MOSIX_TES
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from mosfs.mbox import filters
 from mosfs.migrate import filecopy, image, pages, precopy
 from mosfs.procfs import table
 from mosfs.ptf import travel
-from mosfs.wire import datagram, frames, messages
+from mosfs.wire import datagram, frames, messages, record
 
 KEY = bytes(32)
 
@@ -67,6 +68,11 @@ def control_file(data: bytes) -> None:
             pass
 
 
+def recording(data: bytes) -> None:
+    for _ in record.read(io.BytesIO(data)):
+        pass
+
+
 def mapped(said: str) -> None:
     mosix_map.validate_map(mosix_map.parse_map(said), nobody)
 
@@ -83,6 +89,7 @@ GOOD_CALL = request.Request(1, (1, 2, 3, 4, 5, 6), 7, [request.Blob(4096, 8, b"1
 GOOD_DATAGRAM = datagram.seal(datagram.Datagram(1, 2, 3, items=[(7, 1, 1, b"")]), KEY)[:-16]
 GOOD_MANIFEST = travel.encode(travel.Manifest([b"/tmp"], 1, 0o22, 2, [travel.FileRecord(1, b"/tmp/a", 0o644, 1, 1, 1)], []))
 GOOD_STATE = messages.encode(messages.HelloTracer(1, 2, 3))
+GOOD_RECORDING = record.MAGIC + record.ENTRY.pack(1, record.SENT) + frames.HEADER.pack(3, frames.Kind.FAIL, 0, 1) + b"why"
 GOOD_FRAME = bytes([frames.Kind.SIGNAL, 1]) + bytes([1]) + bytes(127)
 
 PARSERS: dict[str, Parser] = {
@@ -96,6 +103,7 @@ PARSERS: dict[str, Parser] = {
     "seen": Parser(request.signals_seen, (request.BadRequest,), GOOD_CALL),
     "image": Parser(image.decode, (image.BadImage,), b"\xdc\x00\x14" + bytes(40)),
     "pages": Parser(pages.unpack, (image.BadImage,), pages.PAGES_HEADER.pack(4096, 1, pages.COMPRESSED, 0) + b"x\x9c" + bytes(30)),
+    "recording": Parser(recording, (record.BadRecording,), GOOD_RECORDING),
     "early": Parser(precopy.early_from, (image.BadImage,), msgspec.msgpack.encode([[[4096, 8192, 0]], 0])),
     "file": Parser(filecopy.read_frame, (image.BadImage,), filecopy.frame(1, 5, 0, b"12345")),
     "manifest": Parser(travel.decode, (travel.BadFiles,), GOOD_MANIFEST),

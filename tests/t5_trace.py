@@ -1,14 +1,20 @@
-"""mosrun --trace: what a program calls, and who served it."""
+"""What shows how MOSIX works inside: mosrun --trace, a dump on a signal, recordings of moves."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mosfs.tools import image
+from mosfs.tools import lab as labs
+from mosfs.wire import record
 from tests import cluster
 from tests.cluster import Lab
 
@@ -19,9 +25,19 @@ LINE = re.compile(r" *\d+\.\d{6} (\d+) (\S+) (.*)")
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
-        yield running
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where all nodes write the frames of all channels."""
+    folder = tmp_path_factory.mktemp("records")
+    folder.chmod(0o700)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory, records: Path) -> Iterator[Lab]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(record.VARIABLE, str(records))
+        with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
+            yield running
 
 
 def told(text: str) -> list[tuple[str, str]]:
@@ -114,3 +130,56 @@ def test_a_reader_that_does_not_read(nodes: Lab) -> None:
     assert process.wait() == 0
     os.close(writer)
     os.close(reader)
+
+
+def helpers(name: str, nodes: Lab) -> list[int]:
+    """The processes of the lab with this name."""
+    mark = f"MOSIX_ROOT={nodes.plan.root}/".encode()
+    found = [pid for pid in labs.all_pids() if any(word.startswith(mark) for word in labs._nul_list(pid, "environ"))]
+    return [pid for pid in found if Path(f"/proc/{pid}/comm").read_text() == f"{name}\n"]
+
+
+def test_a_dump_on_a_signal_shows_programs_and_frames_and_harms_nobody(nodes: Lab) -> None:
+    """Again and again, in the middle of whatever tracer, host and fork server do."""
+    script = (
+        "echo $$; x=0; while read -r line; do x=$((x + 1)); done < /etc/passwd; ls / > /dev/null; read -r answer; echo $x $answer"
+    )
+    with nodes.start(1, "mosrun", "-2", "sh", "-c", script, stdin=-1, stdout=-1, text=True) as program:
+        assert program.stdout and program.stdout.readline() == f"{program.pid}\n"
+        told = {kind: helpers(kind, nodes) for kind in ("mos-tracer", "mos-host", "mos-forkserver")}
+        assert all(told.values())
+        for _ in range(30):
+            for pid in itertools.chain(*told.values()):
+                os.kill(pid, signal.SIGUSR1)
+        for kind, pids in told.items():
+            for pid in pids:
+                cluster.wait_until(lambda kind=kind, pid=pid: f"{kind} {pid}: state" in nodes.logs())  # type: ignore[misc]
+        out, _ = program.communicate("yes\n", timeout=60)
+        lines = len(Path("/etc/passwd").read_text().splitlines())
+        assert (out, program.returncode) == (f"{lines} yes\n", 0)
+    said = nodes.logs()
+    assert f"  program {program.pid}: " in said and f" of {program.pid}: " in said
+    assert re.search(rf"last frames: .* <CALL {program.pid} \d+, .* >REPLY {program.pid} \d+", said)
+    assert all(f"  at {call} (" in said for call in ("receive", "run", "become_child"))  # the stack of each
+
+
+def test_a_recorded_move_is_shown_as_json(nodes: Lab, records: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both ends tell the same; the image is there by names, and the program's memory only when it is asked for."""
+    before = set(records.iterdir())
+    done = nodes.run(1, "mosrun", "-2", "sh", "-c", "read -r line < /etc/passwd; kill -0 $$; exit 3")
+    assert done.returncode == 3
+    files = set(records.iterdir()) - before
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    told = {}
+    for file in files:
+        assert image.main([str(file)]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        for direction in ("sent", "received"):
+            told[len(told)] = [{**line, "direction": "", "time": ""} for line in lines if line["direction"] == direction]
+    frames = [frame for frames in told.values() for frame in frames]
+    assert all(list(told.values()).count(one) == 2 for one in told.values() if one)
+    (meta, _) = (frame["content"] for frame in frames if frame["kind"] == "IMAGE")
+    assert (meta["comm"], meta["home"]) == ("sh", nodes.node(1).ip)
+    assert any(vma["name"].endswith("sh") for vma in meta["vmas"]) and int(meta["regs"]["rip"], 16)
+    assert any(frame["kind"] == "CALL" and frame["content"]["call"].startswith("read(") for frame in frames)
+    assert all(re.fullmatch(r"\d+ bytes", frame["content"].get("data", "1 bytes")) for frame in frames if frame["kind"] == "PAGES")

@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
+from mosfs.cluster import dump
 from mosfs.cluster.log import complain
 from mosfs.native import lib
 from mosfs.trace import autogroup
@@ -80,8 +81,8 @@ def become_child(job: Job, beside: socket.socket | None, name: str) -> int:
         rename(name)
         prompt()
         close_all_but([beside.fileno()] if beside else [])
-        # SIGPIPE stays ignored: a broken connection is an exception, not an end
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
+        # SIGPIPE stays ignored: a broken connection is an exception, not an end. The handler of a dump serves the child, too
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, dump.SIGNAL}:
             if number < signal.SIGRTMIN or signal.getsignal(number) not in (signal.SIG_DFL, None):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -145,6 +146,7 @@ def main(arguments: list[str]) -> int:
     host.prepare()
     rename("mos-forkserver")
     prompt()
+    dump.on_signal(lambda: [("options", options)])
     lib.mos_keep_heap(LARGEST)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Ignored: the kernel reaps the children

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import fcntl
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 
 import trio
 
+from mosfs.cluster import dump
 from mosfs.cluster import log as node_log
 from mosfs.daemon.repeats import Repeats
+from mosfs.wire import record
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,10 @@ def _is_still(descriptor: int, path: str) -> bool:
 
 
 def log_to(path: str) -> None:
-    """stdout, stderr and logging go to the file at ``path``, which children append to as well; to stderr as it is for ""."""
+    """stdout, stderr and logging go to the file at ``path``, which children append to as well; to stderr as it is for "".
+
+    `StartError` if MOSIX_LOG or MOSIX_RECORD is bad.
+    """
     if path:
         node_log.to_file(path)
     else:
@@ -72,6 +75,19 @@ def log_to(path: str) -> None:
         handler.addFilter(repeats)
     for name, level in log_levels(os.environ.get("MOSIX_LOG", "")):
         logging.getLogger(name).setLevel(level)
+    if directory := check_recording():
+        log.warning("%s: the memory of programs that move is written to files in %s", record.VARIABLE, directory)
+
+
+def check_recording() -> str:
+    """The directory of MOSIX_RECORD, "" for none; `StartError` if it is bad."""
+    directory = os.environ.get(record.VARIABLE, "")
+    try:
+        if directory:
+            record.check(directory)
+    except OSError as error:
+        raise StartError(f"{record.VARIABLE}: {error}") from None
+    return directory
 
 
 def log_levels(text: str) -> Iterator[tuple[str, str]]:
@@ -127,11 +143,10 @@ def task_tree(task: trio.lowlevel.Task, depth: int = 0) -> Iterator[str]:
 
 def dump_on_signal() -> None:
     """SIGUSR1 writes the stacks of all threads and the tree of trio's tasks to the log. Call inside trio.run."""
+    dump.on_signal(_tasks)
 
-    def dump(_signal: int, _frame: object) -> None:
-        if root := trio.lowlevel.current_root_task():
-            log.info("tasks:\n%s", "\n".join(task_tree(root)))
 
-    signal.signal(signal.SIGUSR1, dump)
-    # faulthandler works even when the loop is stuck in a call, where Python's handlers do not run
-    faulthandler.register(signal.SIGUSR1, all_threads=True, chain=True)
+def _tasks() -> Iterator[tuple[str, str]]:
+    if root := trio.lowlevel.current_root_task():
+        yield "tasks", ""
+        yield from (("task", line) for line in task_tree(root))

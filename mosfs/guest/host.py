@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -23,6 +24,7 @@ from mosfs.calls import cputime, cputimers, partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
+from mosfs.cluster import dump
 from mosfs.cluster.log import complain
 from mosfs.guest import offset as offsets
 from mosfs.guest.alarms import Alarms
@@ -602,12 +604,20 @@ def prepare() -> None:
     cpu.features()
 
 
+def parts(host: Host) -> Iterator[tuple[str, Any]]:
+    """What a dump shows: the bodies, the channels, and all that waits in the host's parts."""
+    yield from ((f"body {body.pid} of {pair}", body) for pair, body in host.bodies.items())
+    yield from ((f"arriving {pair}", arriving) for pair, arriving in host.arriving.items())
+    yield from dump.components(host)
+
+
 def main(order: SpawnHost, data: socket.socket) -> int:
     """The life of a host; 0 at its ordinary end."""
     raise_limit()
     host = Host(order, data)
     lib.mos_patience(PATIENCE)
     killed.tell = lambda line: host.log(line, 30)
+    dump.on_signal(lambda: parts(host))
     try:
         host.run()
     except ChannelLost as lost:

@@ -10,10 +10,13 @@ import os
 import socket
 import time
 import traceback
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
+from mosfs.cluster import dump
 from mosfs.home.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.migrate.capture import comm_of
@@ -53,7 +56,15 @@ def _tracer(root_pid: int, spawn: SpawnTracer | AdoptTracer) -> Tracer:
     tracer = Tracer(root_pid, spawn.uid, spawn.socket)
     lib.mos_patience(PATIENCE)
     killed.tell = lambda line: tracer.log(line, 30)
+    dump.on_signal(lambda: parts(tracer))
     return tracer
+
+
+def parts(tracer: Tracer) -> Iterator[tuple[str, Any]]:
+    """What a dump shows: the programs, the channels, and all that waits in the tracer's parts."""
+    yield from ((f"program {pid}", p) for pid, p in tracer.programs.items())
+    yield from ((f"channel to {link.ip}", link.channel) for link in tracer.moves.channels.values())
+    yield from dump.components(tracer)
 
 
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:

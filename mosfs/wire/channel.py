@@ -21,6 +21,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mosfs.abi.texts import Text, text
+from mosfs.wire import record
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, BadFrame, Frame, To, check
 
 TAG = 16
@@ -31,6 +32,8 @@ PATIENCE = 20.0
 LEAST = 64 << 10
 #: Bytes that a peer may send while it takes nothing.
 MOST_QUEUED = 1 << 30
+#: So many frames are remembered for a look at a process that hangs (`mosfs.cluster.dump`).
+TRAIL = 24
 
 #: The kernel asks a silent peer so often; a node that is cut off answers nothing (tcp(7)).
 HEART_BEATS, HEART_BEAT = 4, 5
@@ -90,6 +93,9 @@ class Channel:
         self._queue: deque[Frame] = deque()
         self._queued = 0  # bytes
         self.lost = False
+        #: The last frames: when (CLOCK_MONOTONIC), ">" sent or "<" received, kind, pair, bytes.
+        self.trail: deque[tuple[float, str, int, int, int]] = deque(maxlen=TRAIL)
+        self._record = record.begin()
 
     def fileno(self) -> int:
         return self.sock.fileno()
@@ -97,6 +103,8 @@ class Channel:
     def close(self) -> None:
         self.lost = True
         self.sock.close()
+        if self._record is not None:
+            self._record.close()
 
     # ------------------------------------------------------------------ sending
 
@@ -105,6 +113,9 @@ class Channel:
         header = HEADER.pack(len(payload), kind, flags, pair)
         nonce = self._send_prefix + self._sent.to_bytes(8, "little")
         self._sent += 1
+        self.trail.append((time.monotonic(), ">", kind, pair, len(payload)))
+        if self._record is not None:
+            self._record.note(record.SENT, header, payload)
         data: Any
         if len(payload) < LARGE:
             data = header + self._cipher.encrypt(nonce, payload, header)
@@ -167,6 +178,11 @@ class Channel:
         """Frames were queued while sending: the socket may stay silent about them."""
         return bool(self._queue)
 
+    @property
+    def waiting(self) -> int:
+        """How many frames are queued."""
+        return len(self._queue)
+
     def receive(self, timeout: float = PATIENCE) -> Frame:
         """Block for the next frame, as long as it makes progress."""
         poll = select.poll()
@@ -216,6 +232,9 @@ class Channel:
             except InvalidTag:
                 raise self._fail(text(Text.COMPROMISED)) from None
             self._received += 1
+            self.trail.append((time.monotonic(), "<", kind, pair, length))
+            if self._record is not None:
+                self._record.note(record.RECEIVED, bytes(view[self._start : body]), payload)
             content = None
             if self._to is not None:
                 try:

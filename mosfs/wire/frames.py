@@ -86,6 +86,14 @@ class Kind(IntEnum):
     RESET = 59  # a handler with SA_RESETHAND was called: its signal
 
 
+def kind_name(number: int) -> str:
+    """Of any number."""
+    try:
+        return Kind(number).name
+    except ValueError:
+        return f"#{number}"
+
+
 class Frame(NamedTuple):
     """``content``: what the payload says, of kinds whose `Shape` has one."""
 
