@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mosfs.abi import cpu
 from mosfs.balance import ages
 from mosfs.balance.exchange import ANSWER_TIME, TRIES, Exchange
 from mosfs.balance.gossip import DEAD, NEVER, Contact, Entry, Gossip, priority_of_death
-from mosfs.daemon.gossip import Ranges, seat
+from mosfs.daemon.gossip import WINDOW, Ranges, seat
 from mosfs.procfs.world import Node, World
 from mosfs.wire.datagram import (
     MAX_DATAGRAM,
@@ -31,6 +32,7 @@ from mosfs.wire.datagram import (
 from mosfs.wire.messages import PeerStatus
 from tests.fake_map import FakeMap
 
+PLACES_NOW = {"3dnow": 0, "aes": 5, "avx": 12, "avx2": 13, "avx512f": 27, "fma": 50, "pku": 69, "sse2": 88, "xsavec": 102}
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 FACTS = pack_facts(PeerStatus(100, 10000, 2, 10, 20, 0, False), "0.1.0")
 NODES = 12
@@ -250,15 +252,37 @@ datagrams = st.builds(Datagram, u32, u64, u64, u64, u64, st.sampled_from(Flag), 
 
 @given(statuses)
 def test_facts_round_trip(status: PeerStatus) -> None:
-    found, version = unpack_facts(pack_facts(status, "4.10.3"))
+    found, version, _ = unpack_facts(pack_facts(status, "4.10.3"))
     expected = {name: getattr(status, name) for name in status.__struct_fields__}
     expected["bits"] |= 16 * status.blocked
     assert {name: getattr(found, name) for name in found.__struct_fields__} == expected
     assert version == "4.10.3"
 
 
+@given(st.frozensets(st.sampled_from(cpu.PLACES)), st.binary(min_size=cpu.PACKED, max_size=cpu.PACKED))
+def test_processors_are_told(flags: frozenset[str], noise: bytes) -> None:
+    """Whatever comes is a set of flags that we know; what no x86_64 processor is counts as nothing said."""
+    status = PeerStatus(1, 2, 3, 4, 5, 6, False)
+    found = unpack_facts(pack_facts(status, "1.2.3", cpu.packed(flags | cpu.BASE)))[2]
+    assert cpu.unpacked(found) == flags | cpu.BASE
+    odd = cpu.unpacked(noise)
+    assert odd == frozenset() or cpu.BASE <= odd <= cpu.USER_FLAGS
+    assert cpu.unpacked(unpack_facts(pack_facts(status, "1.2.3"))[2]) == cpu.unpacked(bytes(cpu.PACKED)) == frozenset()
+    assert cpu.unpacked(b"\xff" * cpu.PACKED) == cpu.USER_FLAGS
+
+
+def test_places_of_flags_are_never_changed() -> None:
+    """Nodes of other versions count on them: new flags stand at the end."""
+    assert len(cpu.PLACES) <= cpu.PACKED * 8 and len(set(cpu.PLACES)) == len(cpu.PLACES)
+    assert {flag: cpu.PLACES.index(flag) for flag in PLACES_NOW} == PLACES_NOW
+
+
+def test_a_message_fits_into_a_datagram() -> None:
+    assert WINDOW <= MAX_ENTRIES
+
+
 def test_facts_that_are_too_big_are_cut() -> None:
-    status, version = unpack_facts(pack_facts(PeerStatus(2**40, 2**40, 2**20, 2**40, 1, 2**20, False), "1"))
+    status, version, _ = unpack_facts(pack_facts(PeerStatus(2**40, 2**40, 2**20, 2**40, 1, 2**20, False), "1"))
     assert (status.load, status.ncpus, status.guests, version) == (2**32 - 1, 65535, 65535, "1.0.0")
 
 

@@ -90,7 +90,7 @@ def test_every_way_of_writing_is_read_back(options: list[Written], program: list
 
 
 SINGLE = tuple(row for row in TABLE if row.kind == FLAG and len(row.names[0]) == 2)
-VALUED = tuple(row for row in TABLE if row.kind in (TEXT, INT, NODE))
+VALUED = tuple(row for row in TABLE if row.kind in (TEXT, INT, NODE) and not row.names[0].startswith("--"))
 
 
 @given(st.lists(st.sampled_from(SINGLE), min_size=1, max_size=4), st.sampled_from(VALUED).flatmap(

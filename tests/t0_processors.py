@@ -269,3 +269,32 @@ def test_a_line_that_makes_no_sense_is_as_none(line: str) -> None:
 def test_an_unknown_flag_is_nothing() -> None:
     assert cpu.parse("avx9 sse").flags == {"sse"} and cpu.missing(["avx9"], RICH) == ["avx9"]
     assert cpu.lacks(["avx512f"], "10.0.0.3") == "needs avx512f, which 10.0.0.3 lacks"
+
+
+# --------------------------------------------------------------------------- processors as others see them
+
+LINE = "abm avx avx2 avx512f bmi1 cmov cx8 fxsr mmx pni sse sse2 xsave xsavec xcr0=e7 sigframe=3632"
+
+
+def test_a_processor_without_some_flags() -> None:
+    """What goes with them goes too: their state. This is how tests make a node poorer (MOSIX_CPU_WITHOUT)."""
+    poor = cpu.without(LINE, ["avx512f", "abm", "none-such"])
+    assert cpu.parse(poor).flags == cpu.parse(LINE).flags - {"avx512f", "abm"}
+    assert cpu.parse(poor).xcr0 == 0x7 and cpu.missing(["abm", "avx2"], poor) == ["abm"]
+    assert cpu.without(LINE, []) == cpu.without(LINE, ["amx_tile"]) == LINE
+
+
+@given(st.text(max_size=200))
+def test_lines_that_others_send(text: str) -> None:
+    """Whatever they say is a line of ours, or nothing."""
+    line = cpu.sensible(text)
+    if line:
+        found = cpu.parse(line)
+        assert found.flags <= cpu.USER_FLAGS and 0 <= found.xcr0 < 1 << 64 and 0 <= found.sigframe < 1 << 20
+
+
+@pytest.mark.parametrize("line", [
+    "sse xcr0=-1", "sse xcr0=zz", f"sse xcr0={1 << 64:x}", "sse sigframe=-1", "sse sigframe=99999999", "xcr0=7 sigframe=1e3",
+])
+def test_lines_out_of_range_say_nothing(line: str) -> None:
+    assert cpu.sensible(line) == ""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from mosfs.abi import cpu
+from mosfs.abi.cpu import SILENT
 from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
 from mosfs.procfs.world import RESERVED_FOR, Guest, Node, Program, World
 from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings, Usage
@@ -230,3 +232,96 @@ def test_own_load_is_what_runs_here(node: Bench) -> None:
     node.world.programs[3] = Program(state(3, barred="runs as a native Linux program (mosnative)"), None)
     node.world.programs[4] = Program(state(4), None)
     assert own_runnable(node.world) == 1.25
+
+
+# --------------------------------------------------------------------------- processors that differ
+
+OLD = cpu.BASE | {"popcnt"}
+NEW = OLD | {"abm", "bmi1", "avx2", "avx512f"}
+
+
+def test_a_node_that_lacks_what_it_needs_is_never_asked(node: Bench) -> None:
+    node.load(FAR, 50)
+    for ip, flags in ((HOME, NEW), (NEAR, OLD), (FAR, NEW)):
+        node.world.nodes[ip].flags = flags
+    node.tell(1, needs=["abm", "bmi1"])
+    node.tell(2, needs=["abm", "bmi1", "avx512f"])
+    node.balancer.round()
+    assert {command.value for command in node.sent} <= {FAR}
+    node.world.nodes[FAR].flags = OLD
+    node.sent.clear()
+    node.at(PATIENCE + RESERVED_FOR)
+    for pid in (1, 2):
+        node.world.programs[pid].asked = 0
+        node.world.programs[pid].balanced.sent = None
+    node.balancer.round()
+    assert node.sent == []
+    verdict = node.world.programs[2].balanced.verdict
+    assert verdict == f"needs abm avx512f bmi1, which {NEAR} lacks (2 nodes lack some of what it needs)"
+
+
+def test_of_equal_nodes_the_one_that_has_what_it_has_seen(node: Bench) -> None:
+    node.load(FAR, 0)
+    node.balancer.bandwidth = {True: 200.0, False: 200.0}
+    node.balancer.choose = max  # the nearer one would be the first
+    for ip, flags in ((HOME, NEW), (NEAR, NEW), (FAR, NEW - {"avx512f"})):
+        node.world.nodes[ip].flags = flags
+    node.balancer.round()
+    assert node.sent[0].value == NEAR
+    node.world.nodes[FAR].flags = NEW
+    node.sent.clear()
+    node.world.programs[1].asked, node.world.programs[1].balanced.sent = 0, None
+    node.at(RESERVED_FOR)
+    node.balancer.round()
+    assert node.sent[0].value == FAR
+
+
+def test_what_is_not_known_of_a_node_keeps_nobody_away(node: Bench) -> None:
+    node.world.me.flags = NEW
+    node.tell(1, needs=["abm", "bmi1"])
+    node.balancer.round()
+    assert node.sent[0].value == NEAR
+
+
+def test_a_lack_holds_for_the_node_only(node: Bench) -> None:
+    node.balancer.round()
+    node.tell(1, move_seq=1, move_target=NEAR, move_result=cpu.lacks(["avx512f"], NEAR))
+    balanced = node.world.programs[1].balanced
+    assert balanced.refused == {NEAR: node.now + REFUSED_FOR} and balanced.held < node.now
+
+
+def test_a_guest_goes_home_whatever_home_lacks(node: Bench) -> None:
+    guest = Guest(GuestState(7, 70, NEAR, 0, "guest", 0.0, Settings(), ["avx512f"]), node.sent.append)
+    node.world.programs.clear()
+    node.world.guests[7] = guest
+    node.use(guest)
+    node.load(FAR, 0)
+    for ip, flags in ((HOME, NEW), (NEAR, OLD), (FAR, OLD)):
+        node.world.nodes[ip].flags = flags
+    node.balancer.round()
+    [command] = node.sent
+    assert (command.name, command.value) == ("out", "")
+
+
+def test_the_best_node_to_begin_on_can_take_it(node: Bench) -> None:
+    for ip, flags in ((HOME, NEW), (NEAR, OLD)):
+        node.world.nodes[ip].flags = flags
+    assert node.world.choose(0, reserve=False) == HOME
+    node.world.nodes[NEAR].flags = OLD | SILENT
+    assert node.world.choose(0, reserve=False) == NEAR
+
+
+def test_what_all_nodes_have(node: Bench) -> None:
+    """Dead nodes and those that have said nothing, or nonsense, do not count."""
+    world = node.world
+    world.me.flags = NEW
+    assert world.common_flags() == NEW
+    world.nodes[NEAR].flags = OLD | {"avx2"}
+    assert world.common_flags() == OLD | {"avx2"}
+    node.load(FAR, 0)
+    world.nodes[FAR].flags = cpu.unpacked(b"\x00\x01" + bytes(14))
+    assert world.common_flags() == OLD | {"avx2"}
+    world.nodes[FAR].flags = cpu.unpacked(cpu.packed(OLD))
+    assert world.common_flags() == OLD
+    world.nodes[FAR].dead = True
+    assert world.common_flags() == OLD | {"avx2"}

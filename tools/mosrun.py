@@ -19,7 +19,12 @@ SUN_PATH = 107
 EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
-KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace")
+KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu")
+#: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
+LEVELS = ("common", "x86-64-v2", "x86-64-v3", "x86-64-v4", "native", "v2", "v3", "v4")
+#: Variables in which several things are said, and what stands between these. In the first what comes last wins, and must be ours.
+JOINED = {b"GLIBC_TUNABLES": b":", b"GODEBUG": b","}
+HWCAPS = b"glibc.cpu.hwcaps="
 
 TABLE = (
     Option("-b", "node", "start on the best available node", value="best"),
@@ -37,6 +42,7 @@ TABLE = (
     Option("-w", "unsupported", "as -e, with a line on standard error for each", value="2"),
     Option("-u", "unsupported", "reverse the effect of -e and -w", value="0"),
     Option("--stay-home", "unsupported", "unsupported system calls keep the program at home, and work", value="3"),
+    Option("--cpu", "cpu", "let the program use no more of its processor than others have", TEXT, metavar="level"),
     Option("-z", "argv0", "the program's arguments begin at argument #0"),
     Option("-c", "cpujob", "leave system calls and I/O out of migration considerations", value="1"),
     Option("-n", "cpujob", "reverse the effect of -c", value="0"),
@@ -82,8 +88,10 @@ def private(names: list[str]) -> str:
     return join(names)
 
 
-def ask(message: bytes) -> None:
+def ask(message: bytes) -> list[bytes]:
     """Send ``message`` to this node's mosd and wait for its OK; UserError with its text otherwise.
+
+    Returns what the program's environment shall have besides (NAME=value).
 
     The socket is close-on-exec and stays open until then: mosd and the tracer see its end as the exec.
     """
@@ -105,11 +113,13 @@ def ask(message: bytes) -> None:
         answer = connection.recv(65536)
     except OSError:
         answer = b""
-    if answer != b"OK":
+    word, *preset = answer.split(b"\0")
+    if word != b"OK":
         from mosfs.tools.text import NO_ANSWER
 
         raise UserError(answer.removeprefix(b"ERR\0").decode("utf-8", "replace") or NO_ANSWER, FAILED)
     _held.append(connection)
+    return preset
 
 
 _held: list[object] = []  # keeps the connection from being collected, and thereby closed, before the exec
@@ -186,6 +196,27 @@ def first_environment() -> dict[bytes, bytes]:
     return {name: value for name, equals, value in original if equals} or posix.environ
 
 
+def with_preset(environ: dict[bytes, bytes], preset: list[bytes]) -> dict[bytes, bytes]:
+    """``environ`` with what mosd presets. What the user has set stays; a variable that says several things has both."""
+    made = dict(environ)
+    for entry in preset:
+        name, _, value = entry.partition(b"=")
+        mine, between = environ.get(name, b""), JOINED.get(name, b"")
+        if between and mine:
+            made[name] = tunables(mine, value) if name == b"GLIBC_TUNABLES" else value + between + mine
+        elif not mine:
+            made[name] = value
+    return made
+
+
+def tunables(mine: bytes, preset: bytes) -> bytes:
+    """GLIBC_TUNABLES of the user with ours, which is one of hwcaps: what it names is out of use, whatever else is."""
+    words = mine.split(b":")
+    theirs = [word.removeprefix(HWCAPS) for word in words if word.startswith(HWCAPS)]
+    capabilities = b",".join([*theirs, preset.removeprefix(HWCAPS)])
+    return b":".join([*(word for word in words if not word.startswith(HWCAPS)), HWCAPS + capabilities])
+
+
 def check_descriptors() -> None:
     """mosrun(1), LIMITATIONS: a program has 1024 files at most, so none beyond may be open."""
     for name in posix.listdir("/proc/self/fd"):
@@ -241,6 +272,8 @@ def launch(parsed: Parsed) -> int:
         from mosfs.tools.text import NO_PROGRAM
 
         raise UsageError(NO_PROGRAM)
+    if parsed.get("cpu", "native") not in LEVELS:
+        raise UsageError(f"--cpu takes one of {' '.join(LEVELS)}")
     environ = first_environment()
     if "wrapper" in parsed:
         take_real_group()
@@ -257,7 +290,7 @@ def launch(parsed: Parsed) -> int:
     else:
         if "trace" in parsed:
             parsed.values["trace"] = str(open_trace(parsed.values["trace"]))
-        ask(request(parsed))
+        environ = with_preset(environ, ask(request(parsed)))
     execute(path, argv, environ)
     return FAILED
 

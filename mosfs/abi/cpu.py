@@ -11,6 +11,7 @@ kernel enables for programs, which follow from the flags; Intel SDM volume 1, ch
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -27,8 +28,14 @@ _WORDS = """
     prefetchwt1 ptwrite raoint rdpid rdpru rdrand rdseed rdtscp rtm serialize sha512 sha_ni sm3 sm4 sse sse2 sse4_1
     sse4_2 sse4a ssse3 tbm tsxldtrk user_shstk vaes vpclmulqdq waitpkg xgetbv1 xop xsave xsavec xsaveopt
 """
-#: Flags that add instructions or registers of user mode. All others are the kernel's business or mere speed.
-USER_FLAGS = frozenset(_WORDS.split())
+#: Flags that add instructions or registers of user mode. All others are the kernel's business or mere speed. Nodes tell each other
+#: the places of theirs in this list (`packed`): new ones stand at its end, and none is ever taken out.
+PLACES = tuple(_WORDS.split())
+USER_FLAGS = frozenset(PLACES)
+#: Bytes of `packed`.
+PACKED = 16
+#: What every x86_64 processor has. A node that does not say so says nothing.
+BASE = frozenset({"cmov", "cx8", "fxsr", "mmx", "sse", "sse2"})
 
 #: flag: bits of XCR0 that the kernel sets when it shows the flag.
 XCR0_BITS = {"fpu": 0x1, "sse": 0x2, "avx": 0x4, "avx512f": 0xE0, "ospke": 0x200, "amx_tile": 0x60000, "apx": 0x80000}
@@ -53,8 +60,34 @@ def sigframe_size(auxv: bytes) -> int:
 
 @cache
 def features() -> str:
-    """This node's line; it does not change while the node is up."""
-    return describe(Path("/proc/cpuinfo").read_text(), sigframe_size(Path("/proc/self/auxv").read_bytes()))
+    """This node's line; it does not change while the node is up. Flags that MOSIX_CPU_WITHOUT names, for tests, are left out."""
+    line = describe(Path("/proc/cpuinfo").read_text(), sigframe_size(Path("/proc/self/auxv").read_bytes()))
+    return without(line, os.environ.get("MOSIX_CPU_WITHOUT", "").split())
+
+
+def without(line: str, hidden: Iterable[str]) -> str:
+    """``line`` of a processor that lacks the flags ``hidden``, and the state that goes with them."""
+    found = parse(line)
+    gone = USER_FLAGS & set(hidden)
+    if not gone & found.flags:
+        return line
+    xcr0 = found.xcr0 & ~sum(XCR0_BITS.get(flag, 0) for flag in gone)
+    return " ".join([*sorted(found.flags - gone), f"xcr0={xcr0:x}", f"sigframe={found.sigframe}"])
+
+
+@lru_cache(maxsize=8)
+def packed(flags: frozenset[str]) -> bytes:
+    """``flags`` in `PACKED` bytes, for other nodes: bit n of the little-endian number is the flag at place n."""
+    return sum(1 << at for at, flag in enumerate(PLACES) if flag in flags).to_bytes(PACKED, "little")
+
+
+@lru_cache(maxsize=1024)
+def unpacked(data: bytes) -> frozenset[str]:
+    """The flags that another node has told; none if it has told nothing, or what no x86_64 processor is. Bits that we have no name
+    for are of a newer version, and no program here can need them."""
+    bits = int.from_bytes(data, "little")
+    flags = frozenset(flag for at, flag in enumerate(PLACES) if bits >> at & 1)
+    return flags if flags >= BASE else frozenset()
 
 
 #: Flags whose instructions do something else where the processor does not know them: LZCNT is executed as BSR, TZCNT as BSF (Intel
@@ -122,9 +155,13 @@ def overflowing(seen: str, there: str) -> list[str]:
     return sorted(flag for flag, bits in XCR0_BITS.items() if flag != "fpu" and bits & theirs.xcr0 & ~mine.xcr0)
 
 
+#: How the reason of `lacks` begins.
+NEEDS = "needs "
+
+
 def lacks(names: Iterable[str], node: str) -> str:
     """The reason that users read."""
-    return f"needs {' '.join(names)}, which {node or 'the home-node'} lacks"
+    return f"{NEEDS}{' '.join(names)}, which {node or 'the home-node'} lacks"
 
 
 _LEGACY_PREFIXES = frozenset(b"\x66\xf2\xf3\x2e\x36\x3e\x26\x64\x65\x67\xf0")

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from mosfs.abi.cpu import lacks
 from mosfs.balance.best import SAME_COST
 from mosfs.balance.cost import Candidate, Network, cost, crowding, load_for, load_of, price
 from mosfs.balance.history import History
@@ -42,7 +43,8 @@ class Process:
 
     ``age``: CPU seconds since it was started; ``here``: since it came; ``demand``: share of the last second in which it ran or
     wanted to; ``barred``: why it cannot move at all, "" if it can; ``refused``: nodes that did not take it lately;
-    ``asked``: it has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle.
+    ``asked``: it has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle. ``required``: flags of
+    processors that a node must have, unless that is its home; ``seen``: those of its home, which it may come to use.
     """
 
     pid: int
@@ -60,6 +62,12 @@ class Process:
     moving: bool = False
     asked: bool = False
     refused: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+    seen: frozenset[str] = frozenset()
+
+    def may_go(self, node: Candidate) -> bool:
+        """Whether that node would take it, as far as is known; home does in any case."""
+        return node.ip not in self.refused and (node.ip == self.home or (node.open and node.offers(self.required)))
 
     @property
     def needs(self) -> int:
@@ -130,14 +138,14 @@ def offer(
     now = cost(here) + crowding(here, -process.demand) + pull
     prices: dict[Candidate, float] = {}
     for node in others:
-        at_home = node.ip == process.home
-        if (node.open or at_home) and node.ip not in process.refused and node.mem_free >= process.needs:
-            away = 0.0 if at_home else process.pull(network(node.ip))
+        if process.may_go(node) and node.mem_free >= process.needs:
+            away = 0.0 if node.ip == process.home else process.pull(network(node.ip))
             prices[node] = price(node, process.size_mb) + away
     if not prices:
-        return Offer("no other node has room for it")
+        return Offer(nowhere(process, others))
     least = min(prices.values())
-    by_ip = {node.ip: node for node, found in prices.items() if found <= least * SAME_COST}
+    cheap = [node for node, found in prices.items() if found <= least * SAME_COST]
+    by_ip = {node.ip: node for node in [node for node in cheap if node.offers(process.seen)] or cheap}
     target = by_ip[choose(sorted(by_ip))]
     there, transfer = prices[target], network(target.ip).transfer(process.size_mb)
     if process.here < min(transfer, process.age) and not process.asked:
@@ -153,6 +161,17 @@ def offer(
         return Offer(f"no better node: {costs}")
     below = load_for(limit - pull_there, target, process.size_mb)
     return Offer(costs, target, (now - there) * life - transfer, below, transfer)
+
+
+def nowhere(process: Process, others: Sequence[Candidate]) -> str:
+    """Why none of ``others`` takes it: the features that it needs, if they are what keeps it here."""
+    able = [node for node in others if node.open and node.mem_free >= process.needs]
+    lacking = {node.ip: sorted(process.required - node.flags) for node in able if not node.offers(process.required)}
+    if not lacking:
+        return "no other node has room for it"
+    ip, names = min(lacking.items())
+    others_too = f" ({len(lacking)} nodes lack some of what it needs)" if len(lacking) > 1 else ""
+    return lacks(names, ip) + others_too
 
 
 def decide(

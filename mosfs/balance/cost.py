@@ -24,7 +24,7 @@ THRASHING = 10.0
 class Candidate:
     """A node that would take a program. ``load``: 100 = one runnable process a standard CPU; memory in megabytes, ``mem_total``
     0 = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet; ``open``: it takes
-    guests, and not only its own programs back."""
+    guests, and not only its own programs back; ``flags``: of its processor (`abi.cpu`), none when they are not known."""
 
     ip: str
     load: int
@@ -34,6 +34,11 @@ class Candidate:
     arriving: int = 0
     mem_total: int = 0
     open: bool = True
+    flags: frozenset[str] = frozenset()
+
+    def offers(self, flags: frozenset[str]) -> bool:
+        """Is none of ``flags`` known to be lacking there?"""
+        return not flags or not self.flags or flags <= self.flags
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,7 @@ class Sized(Protocol):
     def size_mb(self) -> int: ...
     @property
     def needs(self) -> int: ...
-    @property
-    def refused(self) -> frozenset[str]: ...
-    @property
-    def home(self) -> str: ...
+    def may_go(self, node: Candidate) -> bool: ...
 
 
 P = TypeVar("P", bound=Sized)
@@ -55,10 +52,7 @@ def pick(here: Candidate, programs: Sequence[P], others: Sequence[Candidate]) ->
     least = min(short, here.mem_total * WORTH)
     by_fit = sorted(programs, key=lambda p: (p.size_mb < short, p.size_mb if p.size_mb >= short else -p.size_mb))
     for program in by_fit:
-        fitting = [
-            node for node in others
-            if (node.open or node.ip == program.home) and node.ip not in program.refused and room(node) >= program.needs
-        ]
+        fitting = [node for node in others if program.may_go(node) and room(node) >= program.needs]
         if program.size_mb >= least and fitting:
             target = max(fitting, key=room)
             return program, target, f"{short} MB of memory are wanting here, there are {target.mem_free} MB free there"

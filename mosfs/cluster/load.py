@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import Resolver, lookup, system_resolver, to_int, to_ip
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.lines import find
@@ -13,7 +14,7 @@ from mosfs.cluster.local import local_addresses
 from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
 from mosfs.cluster.paths import NodePaths
 from mosfs.cluster.private_conf import Spaces, default_spaces, parse_private, validate_private
-from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_mosip, parse_speed
+from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_level, parse_mosip, parse_speed
 from mosfs.cluster.secret import read_secret
 from mosfs.cluster.userview import MAX_NUMBER, UserView, parse_userview, validate_userview
 from mosfs.cluster.words import decimal
@@ -95,6 +96,7 @@ class Cluster:
     my_ip: str
     private: Spaces = field(default_factory=dict)
     guest_uids: range = DEFAULT_GUEST_UIDS
+    level: str = NATIVE
 
 
 def load(
@@ -104,7 +106,7 @@ def load(
     mosix_map: str = "",
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip,
-    private.conf, guestuids.
+    private.conf, guestuids, cpu.
 
     ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
     the first thing wrong.
@@ -120,7 +122,9 @@ def load(
     my_ip = own_address(nodes.table, mosip_text, local, paths.mosip)
     uids_text = _read_optional(paths.guest_uids)
     uids = DEFAULT_GUEST_UIDS if uids_text is None else parse_guest_uids(uids_text, paths.guest_uids)
-    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids)
+    level_text = _read_optional(paths.level)
+    level = NATIVE if level_text is None else parse_level(level_text, paths.level)
+    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids, level)
 
 
 def load_private(paths: NodePaths) -> Spaces:

@@ -69,6 +69,11 @@ class NodePaths:
         return self._below("etc/mosix/guestuids")
 
     @property
+    def level(self) -> str:
+        """The processor that programs are started for when mosrun does not say."""
+        return self._below("etc/mosix/cpu")
+
+    @property
     def private(self) -> str:
         """Private temporary files, where private.conf does not say otherwise."""
         return self._below("private")

@@ -1,7 +1,8 @@
-"""The files of one line: ``/etc/mosix/speed``, ``/etc/mosix/mosip`` and ``/etc/mosix/guestuids`` (mosix(7), mosd(8))."""
+"""The files of one line below ``/etc/mosix``: ``speed``, ``mosip``, ``guestuids`` and ``cpu`` (mosix(7), mosd(8))."""
 
 from __future__ import annotations
 
+from mosfs.abi.levels import NAMES, level_named
 from mosfs.cluster.address import to_ip
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.lines import Place
@@ -45,6 +46,19 @@ def parse_guest_uids(text: str, file: str = "guestuids") -> range:
 
 def print_guest_uids(uids: range) -> str:
     return f"{uids.start} {len(uids)}\n"
+
+
+def parse_level(text: str, file: str = "cpu") -> str:
+    """The processor that programs are started for where mosrun does not say (`abi.levels`). ConfigError for anything else."""
+    word = _only_word(text, file)
+    try:
+        return level_named(word)
+    except ValueError:
+        raise ConfigError(file, f"must be one of {' '.join(NAMES)}", line=1, value=word) from None
+
+
+def print_level(level: str) -> str:
+    return f"{level}\n"
 
 
 def _only_word(text: str, file: str) -> str:

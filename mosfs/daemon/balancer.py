@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
+from mosfs.abi import cpu
 from mosfs.abi.texts import Reason
 from mosfs.balance import choose
 from mosfs.balance.choose import Process, Switches, Verdict
@@ -40,7 +41,7 @@ LEARNING = 0.3
 MEASURABLE = 8
 
 #: How failures begin that are the target's; all others are the program's own.
-_OF_TARGET = tuple(map(str, Reason))
+_OF_TARGET = (*map(str, Reason), cpu.NEEDS)
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Balancer:
             elif self.automatic or balanced.considered:
                 if balanced.sent is not None and now - balanced.sent_at > PATIENCE:
                     balanced.sent = None
-                process = process_of(subject, now)
+                process = process_of(subject, now, flags_of(world, subject))
                 subjects[process.pid] = subject
                 processes.append(process)
         candidates = world.candidates(FRESH)
@@ -192,8 +193,14 @@ def own_runnable(world: World) -> float:
     )
 
 
-def process_of(subject: Program | Guest, now: float) -> Process:
-    """What `choose` wants to know of ``subject``."""
+def flags_of(world: World, subject: Program | Guest) -> frozenset[str]:
+    """The flags of its home-node's processor, none if they are not known."""
+    home = world.me if isinstance(subject, Program) else world.nodes.get(subject.state.home)
+    return frozenset() if home is None else home.flags
+
+
+def process_of(subject: Program | Guest, now: float, seen: frozenset[str] = frozenset()) -> Process:
+    """What `choose` wants to know of ``subject``, whose home has a processor with the flags ``seen``."""
     state, balanced = subject.state, subject.balanced
     usage = balanced.usage
     assert usage is not None
@@ -209,4 +216,5 @@ def process_of(subject: Program | Guest, now: float) -> Process:
         size_mb=usage.size_mb, history=balanced.history(now, settings.decay), need_mb=max(settings.needmem, 0),
         locked=settings.lock == 1, cpujob=settings.cpujob == 1, barred=barred, moving=moving, asked=balanced.considered,
         refused=frozenset(ip for ip, until in balanced.refused.items() if now < until),
+        required=frozenset(state.needs), seen=seen,
     )

@@ -21,6 +21,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
+from mosfs.abi.levels import NATIVE
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, credentials
@@ -178,12 +179,16 @@ class Control:
         if tracer is None and request.native:
             await sock.send(launch.OK)
             return
-        start = replace(await launch.place(self.world, request, self.resolve), trace=request.trace)
+        # inside of a MOSIX program what was preset is inherited
+        level = request.level or (self.world.level if tracer is None else NATIVE)
+        start = replace(
+            await launch.place(self.world, request, self.resolve), trace=request.trace, preset=launch.preset(self.world, level)
+        )
         if tracer is not None:
             error = await self._adjust(tracer, Adjust(
                 next(self._numbers), who.pid, who.uid, who.gid, who.started, request.settings, start, request.native
             ))
-            await sock.send(launch.refused(error) if error else launch.OK)
+            await sock.send(launch.refused(error) if error else launch.ok(start))
             return
         spawn = SpawnTracer(who.pid, who.uid, who.gid, request.settings, start, self.socket_path, who.started)
         try:

@@ -14,6 +14,7 @@ from random import Random
 
 import trio
 
+from mosfs.abi import cpu
 from mosfs.abi.texts import Text, text
 from mosfs.balance import ages
 from mosfs.balance.exchange import Exchange, Outgoing
@@ -132,7 +133,8 @@ class Service:
             if node is None:
                 node = self.world.nodes[ip] = Node(ip)
             if facts:
-                node.status, node.version = unpack_facts(facts)
+                node.status, node.version, processor = unpack_facts(facts)
+                node.flags = cpu.unpacked(processor)
                 node.heard, node.max_age = clock - (now - birth) / 1000, self.max_age
             if node.dead is bool(facts):
                 log.info("node %s is %s", ip, "back" if facts else "dead")
@@ -158,7 +160,7 @@ class Service:
 
     def _refresh(self) -> None:
         if status := self.world.me.status:
-            self.exchange.refresh(milliseconds(), pack_facts(status, self.world.version))
+            self.exchange.refresh(milliseconds(), pack_facts(status, self.world.version, cpu.packed(self.world.me.flags)))
 
     async def _listen(self, sock: trio.socket.SocketType) -> None:
         while True:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import trio
 from msgspec.structs import replace
 
+from mosfs.abi import levels
 from mosfs.abi.texts import Text, text
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.procfs.world import NotInMap, World
@@ -46,13 +47,15 @@ def refused(text: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A launcher's request. ``node`` is as the user typed it, "" = not given; ``trace``: see `Start`."""
+    """A launcher's request. ``node`` is as the user typed it, "" = not given; ``trace``: see `Start`; ``level``: of
+    `abi.levels.NAMES`, "" = not given."""
 
     native: bool
     settings: Settings = field(default_factory=Settings)
     node: str = ""
     force: bool = False
     trace: int = -1
+    level: str = ""
 
 
 def parse(data: bytes) -> Request | None:
@@ -71,14 +74,14 @@ def parse(data: bytes) -> Request | None:
 def _parse(pairs: dict[str, str]) -> Request:
     """ValueError for keys, numbers and names that no mosrun sends."""
     node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), _integer(pairs.pop("trace", "-1"))
-    private = pairs.pop("private", "")
+    private, level = pairs.pop("private", ""), pairs.pop("cpu", "")
     if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
         raise Refused(reason)
     if not pairs.keys() <= _SETTINGS:
         raise ValueError("unknown key")
     settings = checked(replace(Settings(private=private), **{key: _integer(value) for key, value in pairs.items()}))
     checked(Start(shown=node, trace=trace))
-    return Request(False, settings, node, force == "1", trace)
+    return Request(False, settings, node, force == "1", trace, levels.level_named(level) if level else "")
 
 
 def _integer(text: str) -> int:
@@ -91,6 +94,18 @@ def must_wait(world: World, request: Request) -> bool:
     """mosrun(1), -m: with -b the program does not begin until a node has enough memory."""
     need = max(request.settings.needmem, 0)
     return request.node == BEST and need > 0 and world.choose(need, reserve=False) is None
+
+
+def ok(start: Start) -> bytes:
+    """The answer to a launcher that may become the program: OK, and what it adds to its environment."""
+    return b"\0".join([OK, *(entry.encode() for entry in start.preset)])
+
+
+def preset(world: World, level: str) -> list[str]:
+    """What a program of this level (`abi.levels.NAMES`) is told by its environment."""
+    here = world.me.flags
+    gone = levels.hidden(level, here, world.common_flags() if level == levels.COMMON else here)
+    return [f"{name}={value}" for name, value in levels.preset(here, gone).items()]
 
 
 async def place(world: World, request: Request, resolve: Resolve) -> Start:

@@ -124,7 +124,7 @@ async def _node(
     cluster = configuration.cluster
     world = World(
         ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
-        port=options.ports.migrate, pid=os.getpid(),
+        port=options.ports.migrate, pid=os.getpid(), level=cluster.level,
     )
 
     def own() -> float:
@@ -142,6 +142,7 @@ async def _node(
         stack.enter_context(mounted(operations, options.paths.mount))
         async with trio.open_nursery() as nursery:
             features = cpu.features()
+            world.me.flags = cpu.parse(features).flags
             hello = PeerHello(
                 WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.source.ncpus
             )
@@ -169,6 +170,7 @@ async def _node(
                     information.exchange.key = peers.identity.gossip
                 channels.owners.numbers = usable(new.cluster.guest_uids)
                 world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
+                world.level = new.cluster.level
                 probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
                 information.follow(ranges_of(new))
                 control.reconfigure()

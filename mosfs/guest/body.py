@@ -81,6 +81,7 @@ class Body:
     seen: int = 0  # SIGNAL frames received
     seq: int = 0  # number of the call it waits in
     features: str = ""  # all that the program has seen of processors (`abi.cpu`)
+    needs: list[str] = field(default_factory=list)  # flags that it is known to use
     waiting_state: dict[int, bytes] = field(default_factory=dict)  # of components that are not here (`abi.xstate.waits`)
     escapes: int = 0  # so often an instruction was illegal here and it was to go elsewhere
     faulted: bool = False  # it stands before such an instruction

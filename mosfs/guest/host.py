@@ -227,7 +227,8 @@ class Host:
 
     def announce(self, body: Body) -> None:
         self.control.send(GuestState(
-            body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings
+            body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings,
+            cpu.required(body.features, body.needs) if body.features else [],
         ))
 
     def log(self, text: str, level: int = 20) -> None:
@@ -370,7 +371,7 @@ class Host:
         body.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
         partial.restore(body.task, signed(body.regs.rax), body.carry)
         body.names = named(body.meta.vmas)
-        body.features = body.meta.features
+        body.features, body.needs = body.meta.features, body.meta.needs
         body.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         fault(Point.NODE_BEFORE_READY, self.channel)
         self.channel.send(Kind.READY, body.pair)

@@ -271,7 +271,7 @@ class Onward:
                 raise CannotMove(small)
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.carry, body.seq, body.seen, body.used()
-            meta.waiting_state = list(body.waiting_state.items())
+            meta.waiting_state, meta.needs = list(body.waiting_state.items()), body.needs
             if body.mail is not None:
                 meta.mail = (body.mail.filter_at, body.mail.last)
             meta.pending += [(True, info) for info in body.infos]

@@ -410,7 +410,7 @@ class Serve:
         local = body.task.event_message()
         child = Body(
             body.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since, features=body.features,
-            waiting_state=dict(body.waiting_state),
+            needs=body.needs, waiting_state=dict(body.waiting_state),
         )
         child.clock_page = body.clock_page
         child.oneshot = set(body.oneshot)

@@ -137,7 +137,7 @@ class Departure:
             meta.waiting = move.waiting or move.inside is not None
             meta.carry = p.carry
             meta.used = p.used
-            meta.waiting_state = list(p.demand.waiting.items())
+            meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             p.watched = False
             self._send(p, move, meta)
             move.phase = Phase.SENT
@@ -187,7 +187,7 @@ class Departure:
                 meta = self._capture(p, call, p.sleeping, vmas)
             meta.waiting = True
             meta.used = p.used
-            meta.waiting_state = list(p.demand.waiting.items())
+            meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             self._send(p, move, meta)
             move.phase = Phase.SENT
             p.place = Place.LEAVING

@@ -274,6 +274,7 @@ class Program:
             barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
             because=self.because,
             mailbox=self.mailbox,
+            needs=self.demand.required,
         )
 
     def has_device(self, fd: int) -> bool:

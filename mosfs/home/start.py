@@ -81,7 +81,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     tracer.meet(p)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
     p.next_trace = tracer.traces.of(asker, spawn.start.trace)
-    launcher.send(b"OK")
+    launcher.send(b"\0".join([b"OK", *(entry.encode() for entry in spawn.start.preset)]))
     launcher.close()
     return _serve(tracer)
 

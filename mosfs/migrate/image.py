@@ -16,7 +16,7 @@ import msgspec
 from mosfs.abi import cpu, xstate
 from mosfs.abi.memory import ALL_BITS
 from mosfs.trace import layout
-from mosfs.wire.messages import LastMessage
+from mosfs.wire.messages import LastMessage, Needs
 from mosfs.wire.orders import Address, Features, Large, Signed, Small, Word
 
 VERSION = 2
@@ -72,7 +72,8 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
     ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
     ``features``: all that the program has seen of processors (`abi.cpu`); ``xlayout``: where ``xstate`` keeps its components
-    (`abi.xstate.Layout`), ``waiting_state``: those that had no place where the program was (`abi.xstate.waits`).
+    (`abi.xstate.Layout`), ``waiting_state``: those that had no place where the program was (`abi.xstate.waits`), ``needs``: flags
+    that it is known to use.
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``guards``: pages that MADV_GUARD_INSTALL has closed (madvise(2)), as ranges.
     ``told``: the mappings are those that EARLY told last, and not here.
@@ -114,6 +115,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     xlayout: Annotated[list[tuple[Small, Small, Small]], msgspec.Meta(max_length=64)] = []
     waiting_state: Annotated[list[tuple[Small, bytes]], msgspec.Meta(max_length=64)] = []
     told: bool = False
+    needs: Needs = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -149,6 +151,7 @@ def decode(data: bytes) -> ImageMeta:
         xstate.checked_waiting(meta.waiting_state)
     except ValueError as error:
         raise BadImage(f"processor state: {error}") from error
+    meta.needs = sorted(cpu.USER_FLAGS & set(meta.needs))
     return meta
 
 

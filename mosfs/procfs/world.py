@@ -12,6 +12,8 @@ from typing import Protocol
 import trio
 from msgspec.structs import replace
 
+from mosfs.abi.cpu import SILENT
+from mosfs.abi.levels import NATIVE
 from mosfs.balance.best import Candidate, best_node
 from mosfs.balance.history import History
 from mosfs.procfs.letters import Letters
@@ -153,7 +155,8 @@ class Guest:
 @dataclass(slots=True, eq=False)
 class Node:
     """What is known of a node. ``heard``: when its status was true (our monotonic clock, in seconds); ``links``: how many
-    links to it are open; ``dead``: it did not answer; ``max_age``: seconds after which it counts as dead anyway."""
+    links to it are open; ``dead``: it did not answer; ``max_age``: seconds after which it counts as dead anyway; ``flags``: of its
+    processor (`abi.cpu`), none for unknown."""
 
     ip: str
     hello: PeerHello | None = None
@@ -163,6 +166,7 @@ class Node:
     version: str = ""
     dead: bool = False
     max_age: float = DEAD_AFTER
+    flags: frozenset[str] = frozenset()
 
     def alive(self, now: float) -> bool:
         return not self.dead and self.status is not None and now - self.heard < self.max_age
@@ -211,6 +215,7 @@ class World:
     speed: int
     port: int
     pid: int
+    level: str = NATIVE  #: of processors that programs are started for when mosrun does not say (`abi.levels`)
     programs: dict[int, Program] = field(default_factory=dict)
     guests: dict[int, Guest] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -310,8 +315,11 @@ class World:
         return "" if chosen in (None, self.ip) else chosen
 
     def choose(self, need_mb: int, *, reserve: bool) -> str | None:
-        """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while."""
-        candidates = [node for node in self.candidates() if node.open or node.ip == self.ip]
+        """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while.
+
+        Only nodes that a program which begins here can go to (`abi.cpu.SILENT`)."""
+        silent = self.me.flags & SILENT
+        candidates = [node for node in self.candidates() if node.ip == self.ip or (node.open and node.offers(silent))]
         chosen = best_node(candidates, need_mb, random.choice)
         if chosen is not None and reserve:
             self.reserve(chosen)
@@ -340,12 +348,18 @@ class World:
             Candidate(
                 ip=node.ip, load=status.load, speed=status.speed, ncpus=status.ncpus, mem_free=status.mem_free,
                 arriving=arriving[node.ip], mem_total=status.mem_total,
-                open=not status.blocked,
+                open=not status.blocked, flags=node.flags,
             )
             for node in nodes
             if (status := node.status)
             and (node.ip == self.ip or (now - node.heard <= within and self._usable(node, now)))
         ]
+
+    def common_flags(self) -> frozenset[str]:
+        """What all processors have that we know of, this one and those of nodes that live."""
+        now = self.clock()
+        known = {node.flags for node in self.nodes.values() if node.flags and node.ip != self.ip and self._usable(node, now)}
+        return self.me.flags.intersection(*known)
 
     def reserve(self, ip: str) -> None:
         """A program has just come to ``ip``, or will start there."""

@@ -18,17 +18,19 @@ from dataclasses import dataclass, field
 from enum import Enum, IntFlag
 from hashlib import blake2b
 
+from mosfs.abi.cpu import PACKED
 from mosfs.wire.messages import PeerStatus
 
 MAX_DATAGRAM = 1400  #: fits into one Ethernet frame, tunnels included
 _MAGIC = b"MG"
 #: Changes when an old node could misunderstand a new datagram.
-VERSION = 1
+VERSION = 2
 _HASH_SIZE = 16
 
 _HEADER = struct.Struct("!2sBBIQQQQH")
-#: load, speed, ncpus, memory free and total, swap free and total, paging, guests, frozen, processes, level, bits, version
-_FACTS = struct.Struct("!IIHIIIIIHHHHHBBB")
+#: load, speed, ncpus, memory free and total, swap free and total, paging, guests, frozen, processes, level, bits,
+#: version, processor
+_FACTS = struct.Struct(f"!IIHIIIIIHHHHHBBB{PACKED}s")
 _ENTRY = struct.Struct(f"!IiB{_FACTS.size}s")
 _DEAD = bytes(_FACTS.size)
 
@@ -115,8 +117,10 @@ def unseal(data: bytes, key: bytes) -> Datagram:
     return Datagram(sender, epoch, counter, question, echo, Flag(flags), items)
 
 
-def pack_facts(status: PeerStatus, version: str) -> bytes:
-    """What a node says about itself, as facts of its entry. Numbers too big for their place are cut down."""
+def pack_facts(status: PeerStatus, version: str, processor: bytes = b"") -> bytes:
+    """What a node says about itself, as facts of its entry. Numbers too big for their place are cut down.
+
+    ``processor``: `abi.cpu.packed`, b"" for unknown."""
     digits = [int(part) if part.isdecimal() else 0 for part in (*version.split("."), "", "")][:3]
     bits = status.bits | _ALIVE | _BLOCKED * status.blocked
     wide, narrow = (1 << 32) - 1, (1 << 16) - 1
@@ -124,20 +128,20 @@ def pack_facts(status: PeerStatus, version: str) -> bytes:
     counts = (status.guests, status.frozen, status.processes, status.level, bits)
     return _FACTS.pack(
         min(status.load, wide), min(status.speed, wide), min(status.ncpus, narrow), *(min(size, wide) for size in sizes),
-        *(min(count, narrow) for count in counts), *(min(digit, 255) for digit in digits),
+        *(min(count, narrow) for count in counts), *(min(digit, 255) for digit in digits), processor,
     )
 
 
-def unpack_facts(facts: bytes) -> tuple[PeerStatus, str]:
-    """Status and version of a live node."""
-    load, speed, ncpus, free, total, swap_free, swap, paging, guests, frozen, processes, level, bits, *version = (
+def unpack_facts(facts: bytes) -> tuple[PeerStatus, str, bytes]:
+    """Status, version and processor (`abi.cpu.unpacked`) of a live node."""
+    load, speed, ncpus, free, total, swap_free, swap, paging, guests, frozen, processes, level, bits, *version, processor = (
         _FACTS.unpack(facts)
     )
     status = PeerStatus(
         load, speed, ncpus, free, total, guests, bool(bits & _BLOCKED), swap_free, swap, frozen, bits & ~_ALIVE, level,
         paging, processes,
     )
-    return status, ".".join(map(str, version))
+    return status, ".".join(map(str, version)), processor
 
 
 @dataclass(slots=True)

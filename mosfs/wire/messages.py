@@ -41,6 +41,7 @@ Comm = Annotated[str, Meta(max_length=MAX_COMM)]
 Path = Annotated[str, Meta(max_length=MAX_PATH)]
 Reason = Annotated[str, Meta(max_length=4096)]  #: a line for people
 Features = Annotated[str, Meta(max_length=16384)]
+Preset = Annotated[list[Annotated[str, Meta(max_length=2048)]], Meta(max_length=16)]
 Needs = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=1024)]  #: processor features by name
 Version = Annotated[str, Meta(max_length=64)]
 Secret = Annotated[bytes, Meta(max_length=32)]  #: a key or token
@@ -76,14 +77,15 @@ class Settings(Msg):
 
 
 class Start(Msg):
-    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F.
-
-    ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none."""
+    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F;
+    ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
+    ``preset``: NAME=value for its environment, by which it makes do with less of its processor (`abi.levels`)."""
 
     node: Ip = ""
     force: bool = False
     shown: Annotated[str, Meta(max_length=MAX_NAME)] = ""  #: what the user typed, for error texts
     trace: Fd = -1
+    preset: Preset = []
 
 
 class LastMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -124,8 +126,7 @@ class ProcState(Msg, tag=3):
     ``state``: "starting", "here", "leaving", "away", "returning". ``why``: the reason why it does not move, or "".
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
     ``barred``: why no move can be tried, "" if one can; ``because``: why it was moved where it is, "" if somebody wished it.
-    ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`).
-    """
+    ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`). ``needs``: flags that a node must have for it."""
 
     pid: Pid
     uid: Id
@@ -146,6 +147,7 @@ class ProcState(Msg, tag=3):
     barred: str = ""
     because: str = ""
     mailbox: Ip = ""
+    needs: Needs = []
 
 
 class ProcGone(Msg, tag=4):
@@ -153,10 +155,8 @@ class ProcGone(Msg, tag=4):
 
 
 class GuestState(Msg, tag=5):
-    """A guest body on this node. ``pid`` is the body's local PID, ``origpid`` the one its home knows.
-
-    ``settings``: as its home told, None while it has not.
-    """
+    """A guest body on this node. ``pid`` is the body's local PID, ``origpid`` the one its home knows. ``settings``: as its home
+    told, None while it has not. ``needs``: flags that a node must have for it."""
 
     pid: Pid
     origpid: Pid
@@ -165,6 +165,7 @@ class GuestState(Msg, tag=5):
     comm: Comm
     since: Amount
     settings: Settings | None = None
+    needs: Needs = []
 
 
 class GuestGone(Msg, tag=6):
@@ -537,8 +538,7 @@ class PeerStatus(Msg, tag=65):
 
     ``frozen``: frozen programs; ``bits``: those of rstatus (mosctl(1)) that a node knows of itself: 4 stay, 8 lstay,
     16 block; ``level``: 0 while programs of its own cluster run there, 65535 when it is free for all ("availability");
-    ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there.
-    """
+    ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there."""
 
     load: Load
     speed: Count
