@@ -167,7 +167,7 @@ def test_json_has_stable_keys(root: Path, capsys: pytest.CaptureFixture[str]) ->
     assert mosps.main(["-A", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     keys = {"pid", "ppid", "pgid", "sid", "uid", "user", "tty", "where", "state", "from", "origpid", "frozen", "nmigs",
-            "comm", "command"}
+            "comm", "command", "needs"}
     assert all(row.keys() == keys for row in rows)
     assert {row["pid"]: row["where"] for row in rows} == {os.getpid(): "", os.getppid(): "127.0.1.2", 9: ""}
 

@@ -161,6 +161,10 @@ def describe(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Load", f"{float(str(facts['load'])) / 100:.2f}"
     yield "Speed", str(facts["speed"])
     yield "CPUs", str(facts["ncpus"])
+    if facts.get("cpu_level") is not None:
+        lacks = facts["cpu_lacks"]
+        lacking = f", lacks {' '.join(lacks)}" if isinstance(lacks, list) and lacks else ""
+        yield "Processor", f"x86-64-v{facts['cpu_level']}{lacking}"
     yield "Memory", f"{facts['mem_free']} MB available of {facts['mem_total']} MB"
     yield "Swap", f"{gigabytes(facts['swap_free'])} GB free of {gigabytes(facts['swap_total'])} GB"
     yield "Frozen", str(facts["frozen"])
@@ -182,14 +186,23 @@ def local_facts(tree: Tree) -> Facts:
     return {
         "software": tree.fact("version"), "mosd_pid": int(tree.fact("pid")), "port": int(tree.fact("port")),
         "programs": int(tree.fact("programs")), "away": int(tree.fact("away")), "nodes_alive": alive,
-        "nodes_numbered": len(nodes), "shutting_down": tree.fact("shutdown") == "1", "mount": tree.mount,
+        "nodes_numbered": len(nodes),
+        "cpu_lacking_somewhere": lacking_somewhere(tree), "shutting_down": tree.fact("shutdown") == "1", "mount": tree.mount,
     }
+
+
+def lacking_somewhere(tree: Tree) -> list[str]:
+    """Features of this node's processor that not all nodes have which are up."""
+    facts = json.loads(tree.fact("stat"))
+    return sorted(set(facts.get("cpu_features") or ()) - set(facts.get("cpu_common") or ()))
 
 
 def describe_local(facts: Facts) -> Iterator[tuple[str, str]]:
     """What only this node knows, below its `describe`."""
     yield "Programs", f"{facts['programs']} of this node, {facts['away']} of them away"
     yield "Cluster", f"{facts['nodes_alive']} of {facts['nodes_numbered']} numbered nodes are up"
+    if lacking := facts["cpu_lacking_somewhere"]:
+        yield "Some lack", " ".join(lacking) if isinstance(lacking, list) else str(lacking)
     yield "Software", f"mosfs {facts['software']}"
     yield "Daemon", f"mosd, PID {facts['mosd_pid']}, TCP port {facts['port']}" + (
         ", shutting down" if facts["shutting_down"] else "")

@@ -279,7 +279,7 @@ def as_json(process: Process, view: View) -> dict[str, object]:
         "pid": process.pid, "ppid": linux.ppid, "pgid": linux.pgid, "sid": linux.sid, "uid": process.uid,
         "user": view.user(process.uid), "tty": linux.tty, "where": process.where, "state": process.state,
         "from": process.home, "origpid": process.origpid or None, "frozen": process.frozen, "nmigs": process.nmigs,
-        "comm": process.comm or linux.comm, "command": linux.command,
+        "comm": process.comm or linux.comm, "command": linux.command, "needs": list(process.needs),
     }
 
 

@@ -43,7 +43,7 @@ class Process:
     """A MOSIX process: of this node, or a guest (``home`` is then its home-node's IP, and ``origpid`` its PID there).
 
     ``where``: IP of the node where it runs, "" if here. ``state``: as in `wire.messages.ProcState`; "" if this user
-    may not know.
+    may not know. ``needs``: features of processors that another node must have for it.
     """
 
     pid: int
@@ -57,6 +57,7 @@ class Process:
     move_seq: int = 0
     move_result: str = ""
     comm: str = ""
+    needs: tuple[str, ...] = ()
     linux: Linux = field(default_factory=Linux)
 
 
@@ -156,7 +157,7 @@ class Tree:
         return Process(
             pid, facts["uid"], where=facts["where"], state=facts["state"], frozen=facts["frozen"], nmigs=facts["nmigs"],
             move_seq=facts["move_seq"], move_result=facts["move_result"], comm=facts["comm"],
-            linux=read_linux(pid) or Linux(),
+            needs=tuple(facts.get("needs", ())), linux=read_linux(pid) or Linux(),
         )
 
     def _stranger(self, pid: int) -> Process | None:
@@ -173,7 +174,8 @@ class Tree:
         except OSError:
             return None
         linux = Linux(comm=facts["comm"], command=facts["comm"])
-        return Process(pid, facts["uid"], facts["home"], facts["origpid"], state="guest", comm=linux.comm, linux=linux)
+        return Process(pid, facts["uid"], facts["home"], facts["origpid"], state="guest", comm=linux.comm,
+                       needs=tuple(facts.get("needs", ())), linux=linux)
 
     def processes(self) -> Iterator[Process]:
         yield from filter(None, map(self.process, self.pids("proc")))

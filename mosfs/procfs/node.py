@@ -12,6 +12,7 @@ from contextlib import suppress
 
 import msgspec
 
+from mosfs.abi.levels import level_of
 from mosfs.procfs.table import as_unsigned
 from mosfs.procfs.world import Bit, Guest, Node, NotInMap, Program, World, away
 from mosfs.wire.messages import Command, PeerStatus
@@ -60,6 +61,18 @@ def bits(world: World, node: Node) -> Bit:
     if fresh(world, node):
         found |= Bit.FRESH | (Bit(0) if node.status.blocked or Bit.OURS not in found else Bit.WELCOME)
     return found
+
+
+def processor(world: World, node: Node) -> dict[str, object]:
+    """What is known of its processor: level of the psABI, flags (`abi.cpu`), and those of this node that it lacks; null if unknown.
+
+    Of this node also which all nodes have that are up."""
+    if not node.flags:
+        return {"cpu_level": None, "cpu_features": None, "cpu_lacks": None}
+    facts: dict[str, object] = {
+        "cpu_level": level_of(node.flags), "cpu_features": sorted(node.flags), "cpu_lacks": sorted(world.me.flags - node.flags),
+    }
+    return {**facts, "cpu_common": sorted(world.common_flags())} if node is world.me else facts
 
 
 def rstatus(world: World, node: Node) -> str:

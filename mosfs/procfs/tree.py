@@ -292,7 +292,8 @@ def _node_stat(world: World, node: Node) -> str:
     known = {} if node.status is None else fields_of(node.status)
     return _json_line({
         "ip": node.ip, "number": world.map.number_of(node.ip), "near": world.map.near(node.ip),
-        "status": node_folder.condition(world, node), "age": _age(world, node), "version": _version(world, node), **known,
+        "status": node_folder.condition(world, node), "age": _age(world, node), "version": _version(world, node),
+        **node_folder.processor(world, node), **known,
     })
 
 
