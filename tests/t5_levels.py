@@ -29,7 +29,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         patch.setenv("MOSIX_CPU_WITHOUT", " ".join(GONE))
         running.start_mosd(3)
         patch.undo()
-        wait_until(lambda: about(running, 3)["cpu_features"] == sorted(POOR))
+        for number, flags in ((1, HERE), (2, HERE), (3, POOR)):
+            wait_until(lambda number=number, flags=flags: about(running, number)["cpu_features"] == sorted(flags))  # type: ignore[misc]
         yield running
 
 
