@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
-from mosfs.cluster import dump
+from mosfs.cluster import dump, rights
 from mosfs.cluster.log import complain
 from mosfs.native import lib
 from mosfs.trace import autogroup
@@ -74,7 +74,12 @@ def close_all_but(kept: Iterable[int]) -> None:
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
-def become_child(job: Job, beside: socket.socket | None, name: str) -> int:
+def serves_root(message: object) -> bool:
+    """A tracer of root's programs must have what they have, else the kernel lets it seize none (ptrace(2))."""
+    return isinstance(message, SpawnTracer | AdoptTracer) and message.uid == 0
+
+
+def become_child(job: Job, beside: socket.socket | None, name: str, *, for_root: bool = False) -> int:
     """The rest of the child's life; its exit status. A failure is a traceback in the log, which is our stderr."""
     try:
         os.setsid()
@@ -86,6 +91,8 @@ def become_child(job: Job, beside: socket.socket | None, name: str) -> int:
             if number < signal.SIGRTMIN or signal.getsignal(number) not in (signal.SIG_DFL, None):
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        if not for_root:
+            rights.give_up(name)
         return job()
     except BaseException:
         complain(f"{name} {os.getpid()} failed\n{traceback.format_exc()}")
@@ -130,7 +137,7 @@ def serve(sock: socket.socket, tracer: ModuleType, host: ModuleType) -> None:
                 complain(f"mos-forkserver: cannot fork: {error}")
                 child = -1
             if child == 0:
-                os._exit(become_child(job, beside, _NAMES[type(message)]))
+                os._exit(become_child(job, beside, _NAMES[type(message)], for_root=serves_root(message)))
         if beside is not None:
             beside.close()
 
@@ -145,6 +152,7 @@ def main(arguments: list[str]) -> int:
     tracer.prepare()
     host.prepare()
     rename("mos-forkserver")
+    rights.no_core()
     prompt()
     dump.on_signal(lambda: [("options", options)])
     lib.mos_keep_heap(LARGEST)

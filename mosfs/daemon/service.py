@@ -25,6 +25,7 @@ import trio
 import mosfs
 from mosfs.abi import cpu
 from mosfs.balance.probe import Probe, source_of
+from mosfs.cluster import rights
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner
@@ -79,6 +80,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
         with lifecycle.pid_file(options.paths.pid):
             lifecycle.log_to("" if options.foreground else options.paths.log)
             forkserver.rename("mosd")
+            rights.no_core()
             forkserver.prompt()
             _allow_many_descriptors()
             trio.run(_main, options, configuration, report)
@@ -140,6 +142,7 @@ async def _node(
         datagrams = stack.enter_context(gossip.listen_gossip(world.ip, options.ports.gossip))
         operations = Operations(Tree(world, os.geteuid()))
         stack.enter_context(mounted(operations, options.paths.mount))
+        rights.give_up("mosd")  # all sockets and the tree are there, and no thread is yet
         async with trio.open_nursery() as nursery:
             features = cpu.features()
             world.me.flags = cpu.parse(features).flags
