@@ -63,6 +63,10 @@ OUT_OF_RANGE: list[tuple[Kind, bytes]] = [
     (Kind.MOVE_TO, pack(orders.MoveOrder("10.0.0.1", 65536, b"", b"", True))),
     (Kind.MOVE_TO, pack(orders.MoveOrder("10.0.0.1", 253, b"", bytes(33), True))),
     (Kind.ABOUT, pack(orders.About(0, 1 << 40, 0, 0, 0.0, (0.0,) * 5))),
+    (Kind.ABOUT, pack(orders.About(2, 0, 0, 0, 0.0, (0.0,) * 5))),  # the host could not tell mosd of it: expel would miss the guest
+    (Kind.ABOUT, pack(orders.About(0, 262144, 0, 0, 0.0, (0.0,) * 5))),
+    (Kind.ABOUT, pack(orders.About(0, 0, -2, 0, 0.0, (0.0,) * 5))),
+    (Kind.ABOUT, pack(orders.About(0, 0, 0, 10001, 0.0, (0.0,) * 5))),
     (Kind.ABOUT, pack(orders.About(0, 0, 0, 0, float("nan"), (0.0,) * 5))),
     (Kind.ABOUT, pack(orders.About(0, 0, 0, 0, 0.0, (float("inf"), 0.0, 0.0, 0.0, 0.0)))),
     (Kind.ABOUT, pack(orders.About(0, 0, 0, 0, 0.0, (0.0,) * 5, 20))),

@@ -49,6 +49,8 @@ Mail = Annotated[int, Meta(ge=0, le=MAX_MAIL)]
 MailName = Annotated[bytes, Meta(max_length=64)]
 Inline = Annotated[bytes, Meta(max_length=MAX_CONTROL)]
 Switch = Annotated[int, Meta(ge=-1, le=1)]
+NeedMem = Annotated[int, Meta(ge=-1, le=262143)]  #: megabytes
+Decay = Annotated[int, Meta(ge=-1, le=10000)]  #: the fraction of 10000 that is kept a second
 
 
 class Msg(msgspec.Struct, array_like=True):
@@ -59,17 +61,16 @@ class Settings(Msg):
     """What mosrun was told about a program (mosrun(1)); inherited over fork and by recursive mosrun.
 
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
-    ``needmem`` in megabytes, ``decay`` the fraction of 10000 kept a second. -1 or "" means "not given". The three about
-    checkpoints (-C, -N, -A) are one program's own and not inherited.
+    -1 or "" means "not given". The three about checkpoints (-C, -N, -A) are one program's own and not inherited.
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun.
     """
 
     unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
     lock: Switch = -1
     freezable: Switch = -1
-    needmem: Annotated[int, Meta(ge=-1, le=262143)] = -1
+    needmem: NeedMem = -1
     cpujob: Switch = -1
-    decay: Annotated[int, Meta(ge=-1, le=10000)] = -1
+    decay: Decay = -1
     checkpoint_file: Path = ""
     checkpoint_limit: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
     checkpoint_interval: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from mosfs.wire.messages import LastMessage
+from mosfs.wire.messages import Decay, LastMessage, NeedMem, Switch
 
 #: No time (ns), size, position or CPU time is so large.
 LARGEST = (1 << 62) - 1
@@ -112,10 +112,10 @@ class About(msgspec.Struct, array_like=True):
     """ABOUT: what the body's node needs to decide about it. Settings as in `messages.Settings`; ``age``: CPU seconds since its
     start; ``history``: the sums of `balance.history.History`, in its order; ``nice``: its nice value."""
 
-    lock: Int
-    needmem: Int
-    cpujob: Int
-    decay: Int
+    lock: Switch
+    needmem: NeedMem
+    cpujob: Switch
+    decay: Decay
     age: Seconds
     history: tuple[Amount, Amount, Amount, Amount, Amount]
     nice: Annotated[int, msgspec.Meta(ge=-20, le=19)] = 0
