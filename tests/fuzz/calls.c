@@ -196,7 +196,7 @@ int main(int argc, char **argv)
 	limit(RLIMIT_CORE, 0);
 	limit(RLIMIT_FSIZE, 1 << 20);
 	limit(RLIMIT_AS, 256 << 20);
-	limit(RLIMIT_NPROC, 100);
+	limit(RLIMIT_NPROC, 600);
 	limit(RLIMIT_CPU, 3600);
 	for (; now() < end; rounds++) {
 		pid_t child = fork();
