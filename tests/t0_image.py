@@ -84,6 +84,11 @@ def meta(**changes: object) -> ImageMeta:
     return msgspec.structs.replace(plain, **changes)
 
 
+def test_needs_that_nobody_knows_are_left_out() -> None:
+    """A newer version may know more processors; what has no name here, no node can be asked for."""
+    assert decode(encode(meta(needs=["avx2", "none_such", "avx2", ""]))).needs == ["avx2"]
+
+
 def test_fields_that_a_newer_version_appended_are_ignored() -> None:
     fields = msgspec.msgpack.decode(encode(meta()))
     assert decode(msgspec.msgpack.encode([*fields, "new"])) == meta()
@@ -104,6 +109,11 @@ def test_fields_that_a_newer_version_appended_are_ignored() -> None:
         (meta(vmas=[Vma(0x400000, 1 << 63, 3)]), "mapping 0x400000-0x8000000000000000 is out of place"),
         (meta(comm="\u0421"), "a name is not made of bytes"),
         (meta(pending=[(True, bytes(128))]), "no such signal"),
+        (meta(features="sse xcr0=-7"), "processor state: processor features out of range: xcr0=-7 sigframe=0"),
+        (meta(xstate=bytes(832), xlayout=[(2, 576, 512)]), "processor state: component 2 lies at 576, 512 bytes, of 832"),
+        (meta(xstate=bytes(832), xlayout=[(2, 64, 256)]), "processor state: component 2 lies at 64, 256 bytes, of 832"),
+        (meta(xstate=bytes(1088), xlayout=[(2, 576, 64), (2, 640, 64)]), "processor state: a component is named twice"),
+        (meta(waiting_state=[(6, bytes(9000))]), "processor state: component 6 of 9000 bytes waits"),
     ],
 )
 def test_what_cannot_be_rebuilt_says_why(bad: ImageMeta, why: str) -> None:
@@ -120,6 +130,8 @@ def test_what_cannot_be_rebuilt_says_why(bad: ImageMeta, why: str) -> None:
         {"rseq": (0, -1, 0)}, {"robust": (-1, 0)}, {"auxv": bytes(1 << 20)}, {"limits": {16: (0, 0)}}, {"limits": {3: (-2, 0)}},
         {"shown": Timer(1 << 62)}, {"uid": 1 << 40}, {"comm": "c" * 100}, {"cpu_timers": [bytes(8)]}, {"used": (1 << 62, 0)},
         {"vmas": [Vma(0x400000, 0x401000, 8)]}, {"vmas": [Vma(-4096, 0x401000, 1)]},
+        {"needs": ["avx2\n"]}, {"needs": ["a" * 25]}, {"needs": ["avx2"] * 129}, {"xlayout": [(2, 576, 256)] * 65},
+        {"waiting_state": [(2, b"x")] * 65}, {"features": "x" * 20000},
     ],
     ids=str,
 )

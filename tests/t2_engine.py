@@ -16,16 +16,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 import xxhash
 
+from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.guest import body
 from mosfs.home import registers
-from mosfs.migrate.image import PAGES_HEADER
+from mosfs.migrate.image import PAGES_HEADER, VERSION, BadImage, ImageMeta, Timer, Vma
 from mosfs.migrate.maps import read_maps
 from mosfs.migrate.precopy import Early
-from mosfs.migrate.rebuild import Rebuild
+from mosfs.migrate.rebuild import Rebuild, Unsuited, give_state
 from mosfs.trace import layout, xstate
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.embark import embark
@@ -221,6 +223,43 @@ def floating_point(task: Task) -> bytes:
     state = bytearray(xstate.read(task))
     state[512] |= 3
     return bytes(state)
+
+
+def image_of(task: Task, **changes: object) -> ImageMeta:
+    """An image whose state of the processor is that of ``task``, but for ``changes``."""
+    plain = ImageMeta(
+        version=VERSION, pid=1, uid=0, comm="c", features=cpu.features(), regs=bytes(216), xstate=xstate.read(task), mask=0,
+        actions=[], ignored=0, altstack=bytes(24), pending=[], rseq=(0, 0, 0), tid_address=0, robust=(0, 0), mm=[0] * 11, auxv=b"",
+        vmas=[Vma(0x400000, 0x401000, 5)], limits={}, shown=Timer(), xlayout=list(xstate.own_layout()),
+    )  # fmt: skip
+    return msgspec.structs.replace(plain, **changes)
+
+
+def in_use(task: Task, bits: int) -> bytes:
+    state = bytearray(xstate.read(task))
+    state[512:520] = bits.to_bytes(8, "little")
+    return bytes(state)
+
+
+def test_state_of_the_processor_that_is_none() -> None:
+    """What the kernel refuses and what contradicts itself have their reasons, and the task keeps its own."""
+    with seized("/bin/true") as program:
+        program.embark()
+        task = program.task
+        before = floating_point(task)
+        assert give_state(task, image_of(task)) == {}
+        if len(before) > 576:
+            with pytest.raises(Unsuited, match=r"^the kernel there refuses its processor state \(Invalid argument\)$"):
+                give_state(task, image_of(task, xstate=in_use(task, 1 << 62 | 3)))
+        with pytest.raises(BadImage, match=r"^processor state: 10 bytes of state for "):
+            give_state(task, image_of(task, xstate=bytes(10), xlayout=[]))
+        with pytest.raises(BadImage, match=r"^processor state: component 2 lies at 576, 4000 bytes, of "):
+            give_state(task, image_of(task, xstate=before[:832], xlayout=[(2, 576, 4000)]))
+        tile = bytes(before[:576]) + b"x" * 64
+        state = tile[:512] + (1 << 40 | 3).to_bytes(8, "little") + tile[520:]
+        with pytest.raises(Unsuited, match=r"^needs xstate40, which the node lacks$"):
+            give_state(task, image_of(task, xstate=state, xlayout=[(40, 576, 64)]))
+        assert floating_point(task) == before
 
 
 def test_a_session_blocks_signals_and_puts_everything_back() -> None:

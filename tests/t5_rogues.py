@@ -10,20 +10,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
+from mosfs.abi import cpu
 from mosfs.cluster.load import load
 from mosfs.procfs.table import as_unsigned
 from mosfs.tools.lab import mosds
 from mosfs.wire import links
 from mosfs.wire.limits import CONNECTIONS, REQUESTS, STRANGERS, WAITING
+from mosfs.wire.links import LinkError
 from mosfs.wire.messages import (
     WIRE_VERSION,
+    GuestAccept,
+    GuestRefuse,
+    GuestRequest,
     Msg,
     Peer,
     PeerHello,
@@ -262,6 +268,40 @@ def test_messages_of_a_peer_that_are_none(nodes: Lab, port: int) -> None:
                 await link.close()
                 sent += 1
         assert sent > 50
+
+    with others_live(nodes), rogue(nodes) as who:
+        trio.run(attack, who)
+
+
+LINES = ("", "sse xcr0=-1", "avx512f " * 2000, "xcr0=ffffffffffffffffff sigframe=1e9", "none_such abm xcr0=7 sigframe=0", "\n\0")
+VERSIONS = ("", "x", "0", "0.1.99999999999999999999", "1.0.0", "99.99.99", "-1.-1.-1", "0.1." * 15, "\u0661.\u0662.\u0663")
+
+
+def test_a_peer_that_lies_about_its_processor_and_version(nodes: Lab) -> None:
+    """Its requests are answered with a reason, whatever it says it is; strange versions are no peers."""
+    here = cpu.parse(cpu.features()).flags
+    lacking = sorted(cpu.USER_FLAGS - here)[0]
+
+    async def refusal(link: Any, ip: str, features: str, needs: list[str]) -> str:
+        await link.send(GuestRequest(1, 7, 0, "liar", 0, features, os.urandom(16), os.urandom(32), False, needs=needs))
+        with trio.fail_after(20):
+            while not isinstance(answer := await link.receive(), GuestAccept | GuestRefuse):
+                assert answer is not None, "the link has ended"
+        return answer.reason if isinstance(answer, GuestRefuse) else ""
+
+    async def attack(who: Any) -> None:
+        keys, hello, ip = who
+        for line in LINES:
+            link = await dial(nodes, (keys, replace(hello, features=line), ip), 253)
+            target = nodes.node(1).ip
+            assert await refusal(link, ip, line, [lacking]) == f"needs {lacking}, which {target} lacks"
+            assert await refusal(link, ip, line, ["none_such"]) == f"needs none_such, which {target} lacks"
+            assert await refusal(link, ip, line, []) == ""
+            await link.close()
+        for version in VERSIONS:
+            with suppress(LinkError):
+                link = await dial(nodes, (keys, replace(hello, version=version), ip), 253)
+                await link.close()
 
     with others_live(nodes), rogue(nodes) as who:
         trio.run(attack, who)

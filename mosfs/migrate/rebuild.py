@@ -67,6 +67,20 @@ class Unsuited(NoRoom):
     """The processor here lacks what the program uses just now. The text says what, for users."""
 
 
+def give_state(task: Task, meta: ImageMeta) -> dict[int, bytes]:
+    """Give a stopped task the state of the processor that came with an image; returns what waits here (`trace.xstate.write`).
+
+    Unsuited: it has no place here, or the kernel refuses it; BadImage: it contradicts itself."""
+    try:
+        return xstate.write(task, meta.xstate, checked(meta.xlayout, len(meta.xstate)), checked_waiting(meta.waiting_state))
+    except Lacking as lacking:
+        raise Unsuited(cpu.lacks(lacking.features, "the node")) from lacking
+    except ValueError as error:
+        raise BadImage(f"processor state: {error}") from error
+    except OSError as error:
+        raise Unsuited(f"the kernel there refuses its processor state ({os.strerror(error.errno or 0)})") from error
+
+
 class Files(Protocol):
     """Who makes the mappings of files in a task: OSError when there is no room, BadImage when they cannot be."""
 
@@ -314,11 +328,7 @@ class Rebuild:
         meta, call = self.meta, self.call
         self._give_properties()
         self._set_mm()
-        try:
-            layout_there, waiting = checked(meta.xlayout, len(meta.xstate)), checked_waiting(meta.waiting_state)
-            self.waiting_state = xstate.write(self.task, meta.xstate, layout_there, waiting)
-        except Lacking as lacking:
-            raise Unsuited(cpu.lacks(lacking.features, "the node")) from lacking
+        self.waiting_state = give_state(self.task, meta)
         if not home:
             for which, limit in meta.limits.items():
                 set_limit(call, which, limit)

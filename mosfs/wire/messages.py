@@ -42,7 +42,8 @@ Path = Annotated[str, Meta(max_length=MAX_PATH)]
 Reason = Annotated[str, Meta(max_length=4096)]  #: a line for people
 Features = Annotated[str, Meta(max_length=16384)]
 Preset = Annotated[list[Annotated[str, Meta(max_length=2048)]], Meta(max_length=16)]
-Needs = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=1024)]  #: processor features by name
+Feature = Annotated[str, Meta(max_length=24, pattern=r"^[a-z0-9_]*\Z")]  #: of a processor, as /proc/cpuinfo names it
+Needs = Annotated[list[Feature], Meta(max_length=128)]
 Version = Annotated[str, Meta(max_length=64)]
 Secret = Annotated[bytes, Meta(max_length=32)]  #: a key or token
 Mail = Annotated[int, Meta(ge=0, le=MAX_MAIL)]
@@ -81,7 +82,6 @@ class Start(Msg):
     """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F;
     ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
     ``preset``: NAME=value for its environment, by which it makes do with less of its processor (`abi.levels`)."""
-
     node: Ip = ""
     force: bool = False
     shown: Annotated[str, Meta(max_length=MAX_NAME)] = ""  #: what the user typed, for error texts
