@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import random
 import socket
 import struct
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -15,7 +18,7 @@ from mosfs.calls import request
 from mosfs.calls.cputime import FRAME
 from mosfs.migrate.image import PAGES_HEADER
 from mosfs.ptf import travel
-from mosfs.wire import orders
+from mosfs.wire import frame_table, orders
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.frames import (
     CALL_HEAD,
@@ -33,6 +36,7 @@ from mosfs.wire.frames import (
 from mosfs.wire.messages import LastMessage
 
 KEY = bytes(32)
+ROOT = Path(__file__).parent.parent
 pack = msgspec.msgpack.encode
 
 #: A sound payload of each kind that is not a matter of its length alone.
@@ -94,6 +98,41 @@ def test_every_kind_has_a_row_and_every_length_is_that_of_its_reader() -> None:
     assert SHAPES[Kind.PRIVATE].least == travel.HEADER.size
     assert SHAPES[Kind.CPU_TIME].least == FRAME.size
     assert all(shape.most <= MAX_PAYLOAD for shape in SHAPES.values())
+
+
+def test_the_page_is_made_from_the_table() -> None:
+    made = "".join(frame_table.page())
+    assert (ROOT / "docs/design/frames.md").read_text() == made, "python -m mosfs.wire.frame_table > docs/design/frames.md"
+
+
+#: Which folder handles what comes to an end.
+ROOMS = {To.TRACER: "home", To.HOST: "guest", To.NEXT_HOST: "guest", To.OLD_HOST: "guest"}
+
+
+def named(room: str) -> Counter[str]:
+    """How often the code of ``room`` names each kind beside a send: that is where it is handled."""
+    found: Counter[str] = Counter()
+    for path in (ROOT / "mosfs" / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare | ast.Set | ast.Dict | ast.MatchValue):
+                found.update(part.attr for part in ast.walk(node) if isinstance(part, ast.Attribute) and kind_of(part))
+    return found
+
+
+def kind_of(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "Kind"
+
+
+def test_every_row_says_what_it_is_and_is_handled_at_every_end_that_it_names() -> None:
+    handled = {room: named(room) for room in set(ROOMS.values())}
+    for kind, shape in SHAPES.items():
+        name = Kind(kind).name
+        assert shape.says and (shape.least or shape.says.startswith("nothing") or shape.most), name
+        assert all(handled[ROOMS[to]][name] for to in shape.to), f"{name}: nobody handles it"
+        rooms = {ROOMS[to] for to in shape.to}
+        answered = {ROOMS[to] for answer in shape.answers for to in SHAPES[answer].to}
+        assert not answered or answered - rooms or len(shape.to) > 1, f"{name}: its answers go to whom it goes itself"
+        assert (shape.most == 0) == (shape.says.startswith("nothing")) or "; nothing:" in shape.says, f"{name}: {shape.says}"
 
 
 @pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.name)

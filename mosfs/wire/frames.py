@@ -28,62 +28,59 @@ FORK_REPLY = struct.Struct("<qi2Q")
 
 
 class Kind(IntEnum):
-    """Who sends it, and when (states: `docs/design/migration.md`)."""
+    """What a frame is; `SHAPES` says all about each (states: `docs/design/migration.md`). A number is never used again."""
 
-    # image, in either direction
-    IMAGE = 1  # ImageMeta; what follows until IMAGE_END belongs to it
-    PAGES = 2  # PAGES header and raw pages
-    IMAGE_END = 3  # number of PAGES frames
-    READY = 4  # receiver: the body stands complete
-    FAIL = 5  # receiver: it cannot be built, reason as text
-    EARLY = 6  # pre-copy: mappings to make, (start, end, grows down); none: forget all that was sent
-    ROUND = 7  # pre-copy: the end of a round; the receiver sends it back when it is done
-    FILE = 9  # contents of a file that the program maps (`migrate.filecopy`), before the image or whenever they change
-    PRIVATE = 70  # contents of a private file (`ptf.travel`), before the image
-    # tracer -> host
-    GO = 16  # after READY: run
-    REPLY = 17  # outcome of CALL
-    SIGNAL = 18  # siginfo for a handler of the body
-    STOP = 19  # group stop: do not run
+    IMAGE = 1
+    PAGES = 2
+    IMAGE_END = 3
+    READY = 4
+    FAIL = 5
+    EARLY = 6
+    ROUND = 7
+    FILE = 9
+    PRIVATE = 70
+    GO = 16
+    REPLY = 17
+    SIGNAL = 18
+    STOP = 19
     CONT = 20
-    RECALL = 21  # send the image home
-    MOVE_TO = 22  # send the image to another host
-    RESUME = 23  # the move failed: go on here
-    DROP = 24  # the body is not wanted any more
+    RECALL = 21
+    MOVE_TO = 22
+    RESUME = 23
+    DROP = 24
     FORK_REPLY = 25
-    CLOCK = 26  # home time
-    ABOUT = 27  # settings and statistics of the program
-    EXECED = 28  # exec succeeded at home: the body is dropped, a new image follows
+    CLOCK = 26
+    ABOUT = 27
+    EXECED = 28
     MMAP_DATA = 29
-    MAIL_TABLE = 40  # the program's descriptors for direct communication
-    COPY = 30  # pre-copy to the host of this MoveOrder
-    STAYED = 31  # STEP_OUT is not followed: reason
-    CPU_ALARM = 32  # CPU time as in CPU_TIME, in all and of user: tell when it is reached; in the other direction: it is
-    FETCH = 71  # before EXECED: send the private files home
-    # host -> tracer
+    MAIL_TABLE = 40
+    COPY = 30
+    STAYED = 31
+    CPU_ALARM = 32
+    FETCH = 71
     CALL = 48
     FORK = 49
     EXEC = 50
-    DIED = 51  # the body died here: wait status
-    CANNOT = 52  # RECALL or MOVE_TO cannot be served: reason; the body goes on
-    STEP_OUT = 53  # this node wants the guest to leave: where to and why, nothing for home
+    DIED = 51
+    CANNOT = 52
+    STEP_OUT = 53
     MMAP = 55
-    WANT = 67  # more of a file that the body maps (`migrate.filecopy.WANT`): FILE and a REPLY
-    USED = 56  # CPU time and memory, once a second while there is any
-    PREPARED = 61  # the host stands, with an empty body: the program may be stopped now (pair 0)
-    CPU_TIME = 57  # CPU time that the program has used away so far: ns of user, ns of system, u64 each
-    MMAP_NAME = 54  # tracer -> host, before the REPLY to MMAP: number of the file u32 (0: what it shows comes as MMAP_DATA), name
-    SHOWN = 64  # text of a file in /proc about the body's memory, of which an open follows
-    TITLE = 65  # arguments and environment, where the program has written over them
-    RUNNING = 60  # after GO: the body runs, the move is committed
-    COPIED = 62  # pre-copy: what is left may be sent now (MOVE_TO)
-    MASK = 58  # the body has blocked signals: its mask
-    MAIL_SEEN = 72  # what the program's calls on its mailbox have changed, before it matters at home
-    MANIFEST = 75  # after FETCH and the files: what they are
-    PRIVATE_OPEN = 73  # a descriptor for a private file is wanted (`orders.PrivateOpen`)
-    PRIVATE_FULL = 74  # a write to a private file does not fit here: the body waits in it, to make it at home
-    ASK_CLOCK = 63  # what is your time? Our CLOCK_MONOTONIC, which comes back with CLOCK
-    RESET = 59  # a handler with SA_RESETHAND was called: its signal
+    WANT = 67
+    USED = 56
+    PREPARED = 61
+    CPU_TIME = 57
+    MMAP_NAME = 54
+    SHOWN = 64
+    TITLE = 65
+    RUNNING = 60
+    COPIED = 62
+    MASK = 58
+    MAIL_SEEN = 72
+    MANIFEST = 75
+    PRIVATE_OPEN = 73
+    PRIVATE_FULL = 74
+    ASK_CLOCK = 63
+    RESET = 59
 
 
 def kind_name(number: int) -> str:
@@ -123,6 +120,7 @@ class Shape:
 
     ``to``: the ends that may get it; ``least``, ``most``: bytes of its payload; ``content``: makes `Frame.content` of the payload,
     raising what `check` knows; ``any_pair``: it is about a whole channel; ``flags``: the most.
+    For readers (`docs/design/frames.md`) ``says``: its payload; ``answers``: the frames that may come for it.
     """
 
     to: tuple[To, ...]
@@ -131,6 +129,8 @@ class Shape:
     content: Callable[[bytes], Any] | None = None
     any_pair: bool = False
     flags: int = 0
+    says: str = ""
+    answers: tuple[Kind, ...] = ()
 
 
 #: PID_MAX_LIMIT of 64-bit kernels (proc(5)).
@@ -198,59 +198,113 @@ _out = _of(orders.OutOrder)
 _IMAGE = (To.HOST, To.TRACER, To.NEXT_HOST)
 _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
-#: The one table of what may come over a channel (docs/design/migration.md).
+#: The one table of what may come over a channel. docs/design/frames.md is made from it (`mosfs.wire.frame_table`).
 SHAPES: dict[int, Shape] = {
-    Kind.IMAGE: Shape(_IMAGE, 1, MAX_PAYLOAD),
-    Kind.PAGES: Shape(_IMAGE, 24, PIECE),
-    Kind.IMAGE_END: Shape(_IMAGE, 8, 8, _number("<Q", 0, LARGEST)),
-    Kind.READY: Shape(_TRACER),
-    Kind.FAIL: Shape(_TRACER, 0, TEXT, _text),
-    Kind.EARLY: Shape(_IMAGE, 1, MAX_PAYLOAD),
-    Kind.ROUND: Shape((*_IMAGE, To.OLD_HOST), flags=1),
-    Kind.PRIVATE: Shape(_IMAGE, 32, PIECE),
-    Kind.FILE: Shape((To.HOST, To.NEXT_HOST), 24, PIECE),
-    Kind.ASK_CLOCK: Shape(_TRACER, 8, 8, _number("<Q", 0, (1 << 64) - 1), any_pair=True),
-    Kind.GO: Shape(_HOST, 1, STRUCT, _of(orders.GoTimes)),
-    Kind.REPLY: Shape(_HOST, REPLY_HEAD, MAX_PAYLOAD, flags=0xFFFF),
-    Kind.SIGNAL: Shape(_HOST, SIGINFO, SIGINFO, _siginfo),
-    Kind.STOP: Shape(_HOST),
-    Kind.CONT: Shape(_HOST),
-    Kind.RECALL: Shape(_HOST),
-    Kind.MOVE_TO: Shape(_HOST, 1, STRUCT, _of(orders.MoveOrder)),
-    Kind.RESUME: Shape(_HOST),
-    Kind.DROP: Shape((To.HOST, To.NEXT_HOST)),
-    Kind.FORK_REPLY: Shape(_HOST, FORK_REPLY.size, FORK_REPLY.size, FORK_REPLY.unpack),
-    Kind.CLOCK: Shape(_HOST, 1, STRUCT, _of(orders.GoTimes), any_pair=True),
-    Kind.ABOUT: Shape(_HOST, 1, STRUCT, _of(orders.About)),
-    Kind.EXECED: Shape(_HOST),
-    Kind.MMAP_DATA: Shape(_HOST, 8, PIECE),
-    Kind.MMAP_NAME: Shape(_HOST, 4, NAME),
-    Kind.MAIL_TABLE: Shape(_HOST, 1, MAX_PAYLOAD, _of(orders.MailTable)),
-    Kind.COPY: Shape(_HOST, 1, STRUCT, _of(orders.MoveOrder)),
-    Kind.STAYED: Shape(_HOST, 0, TEXT, _text),
-    Kind.CPU_ALARM: Shape((To.HOST, To.TRACER), 0, 16, _alarm),
-    Kind.FETCH: Shape(_HOST),
-    Kind.CALL: Shape(_TRACER, CALL_HEAD, MAX_PAYLOAD, flags=0xFFFF),
-    Kind.FORK: Shape(_TRACER, 1, STRUCT, _of(orders.ForkOrder)),
-    Kind.EXEC: Shape(_TRACER, 1, MAX_PAYLOAD, _of(orders.ExecOrder), flags=0xFFFF),
-    Kind.DIED: Shape(_TRACER, 4, SIGINFO, _wait_status, flags=1),
-    Kind.WANT: Shape(_TRACER, 20, 20, flags=0xFFFF),
-    Kind.CANNOT: Shape(_TRACER, 0, TEXT, _text),
-    Kind.STEP_OUT: Shape(_TRACER, 0, STRUCT, _out_order),
-    Kind.MMAP: Shape(_TRACER, 1, STRUCT, _of(orders.MmapOrder), flags=0xFFFF),
-    Kind.USED: Shape(_TRACER, 1, STRUCT, _of(orders.Used)),
-    Kind.PREPARED: Shape(_TRACER, any_pair=True),
-    Kind.CPU_TIME: Shape(_TRACER, 16, 16, _times),
-    Kind.SHOWN: Shape(_TRACER, 0, MAX_PAYLOAD),
-    Kind.TITLE: Shape(_TRACER, 0, 8 << 20),
-    Kind.RUNNING: Shape(_TRACER),
-    Kind.COPIED: Shape(_TRACER),
-    Kind.MASK: Shape(_TRACER, 8, 8, _number("<Q", 0, (1 << 64) - 1)),
-    Kind.MAIL_SEEN: Shape(_TRACER, 1, STRUCT, _of(orders.MailSeen)),
-    Kind.MANIFEST: Shape(_TRACER, 0, MAX_PAYLOAD),
-    Kind.PRIVATE_OPEN: Shape(_TRACER, 1, STRUCT, _of(orders.PrivateOpen), flags=0xFFFF),
-    Kind.PRIVATE_FULL: Shape(_TRACER, flags=0xFFFF),
-    Kind.RESET: Shape(_TRACER, 4, 4, _number("<i", 1, SIGNALS)),
+    Kind.IMAGE: Shape(
+        _IMAGE, 1, MAX_PAYLOAD,
+        says="`ImageMeta`; what follows until IMAGE_END belongs to it", answers=(Kind.READY, Kind.FAIL,),
+    ),
+    Kind.PAGES: Shape(_IMAGE, 24, PIECE, says="address u64, pages u32, flags u32, xxh3_64 u64, then the pages"),
+    Kind.IMAGE_END: Shape(_IMAGE, 8, 8, _number("<Q", 0, LARGEST), says="number of PAGES frames, u64"),
+    Kind.READY: Shape(_TRACER, says="nothing: the body stands complete", answers=(Kind.GO, Kind.DROP,)),
+    Kind.FAIL: Shape(_TRACER, 0, TEXT, _text, says="reason, text: it cannot be built"),
+    Kind.EARLY: Shape(_IMAGE, 1, MAX_PAYLOAD, says="mappings to make before the image; none: forget all that was sent"),
+    Kind.ROUND: Shape(
+        (*_IMAGE, To.OLD_HOST), flags=1,
+        says="nothing: the end of a round of pre-copy; flag 1: refused", answers=(Kind.ROUND,),
+    ),
+    Kind.PRIVATE: Shape(_IMAGE, 32, PIECE, says="contents of a private file (`ptf.travel`), before the image"),
+    Kind.FILE: Shape((To.HOST, To.NEXT_HOST), 24, PIECE, says="contents of a file that the program maps (`migrate.filecopy`)"),
+    Kind.ASK_CLOCK: Shape(
+        _TRACER, 8, 8, _number("<Q", 0, (1 << 64) - 1), any_pair=True,
+        says="the host's CLOCK_MONOTONIC, ns u64", answers=(Kind.CLOCK,),
+    ),
+    Kind.GO: Shape(_HOST, 1, STRUCT, _of(orders.GoTimes), says="`GoTimes`, home time: run", answers=(Kind.RUNNING,)),
+    Kind.REPLY: Shape(
+        _HOST, REPLY_HEAD, MAX_PAYLOAD, flags=0xFFFF,
+        says="outcome of a call (`calls.request`); flags: number of the call",
+    ),
+    Kind.SIGNAL: Shape(_HOST, SIGINFO, SIGINFO, _siginfo, says="siginfo of a signal for a handler of the body"),
+    Kind.STOP: Shape(_HOST, says="nothing: a group stop, do not run"),
+    Kind.CONT: Shape(_HOST, says="nothing: the group stop is over"),
+    Kind.RECALL: Shape(_HOST, says="nothing: send the image home", answers=(Kind.IMAGE, Kind.CANNOT,)),
+    Kind.MOVE_TO: Shape(
+        _HOST, 1, STRUCT, _of(orders.MoveOrder),
+        says="`MoveOrder`: send the image to that host", answers=(Kind.CANNOT,),
+    ),
+    Kind.RESUME: Shape(_HOST, says="nothing: the move failed, go on here"),
+    Kind.DROP: Shape((To.HOST, To.NEXT_HOST), says="nothing: the body is not wanted any more"),
+    Kind.FORK_REPLY: Shape(
+        _HOST, FORK_REPLY.size, FORK_REPLY.size, FORK_REPLY.unpack,
+        says="result i64, the deputy's descriptor of the child i32 (-1: none), the child's CPU_ALARM 2 x u64",
+    ),
+    Kind.CLOCK: Shape(_HOST, 1, STRUCT, _of(orders.GoTimes), any_pair=True, says="`GoTimes`, home time"),
+    Kind.ABOUT: Shape(_HOST, 1, STRUCT, _of(orders.About), says="`About`: settings and statistics of the program"),
+    Kind.EXECED: Shape(_HOST, says="nothing: exec succeeded at home, a new image follows"),
+    Kind.MMAP_DATA: Shape(_HOST, 8, PIECE, says="offset u64 and bytes of a file that cannot be followed"),
+    Kind.MMAP_NAME: Shape(_HOST, 4, NAME, says="number of the mapped file u32 (0: its contents come as MMAP_DATA), its name"),
+    Kind.MAIL_TABLE: Shape(
+        _HOST, 1, MAX_PAYLOAD, _of(orders.MailTable),
+        says="`MailTable`: the program's descriptors for direct communication",
+    ),
+    Kind.COPY: Shape(
+        _HOST, 1, STRUCT, _of(orders.MoveOrder),
+        says="`MoveOrder`: pre-copy to that host, without an address home", answers=(Kind.COPIED,),
+    ),
+    Kind.STAYED: Shape(_HOST, 0, TEXT, _text, says="reason, text: STEP_OUT is not followed"),
+    Kind.CPU_ALARM: Shape(
+        (To.HOST, To.TRACER), 0, 16, _alarm,
+        says="CPU time in all and of user, ns u64 each, to be told when reached; nothing: it is reached", answers=(Kind.CPU_ALARM,),
+    ),
+    Kind.FETCH: Shape(_HOST, says="nothing: before EXECED, send the private files home", answers=(Kind.PRIVATE, Kind.MANIFEST,)),
+    Kind.CALL: Shape(
+        _TRACER, CALL_HEAD, MAX_PAYLOAD, flags=0xFFFF,
+        says="a system call and its memory (`calls.request`); flags: its number", answers=(Kind.REPLY,),
+    ),
+    Kind.FORK: Shape(_TRACER, 1, STRUCT, _of(orders.ForkOrder), says="`ForkOrder`", answers=(Kind.FORK_REPLY,)),
+    Kind.EXEC: Shape(
+        _TRACER, 1, MAX_PAYLOAD, _of(orders.ExecOrder), flags=0xFFFF,
+        says="`ExecOrder`; flags: number of the call", answers=(Kind.EXECED, Kind.REPLY, Kind.FETCH,),
+    ),
+    Kind.DIED: Shape(
+        _TRACER, 4, SIGINFO, _wait_status, flags=1,
+        says="wait status of the body i32; flag 1: it could not be served",
+    ),
+    Kind.WANT: Shape(
+        _TRACER, 20, 20, flags=0xFFFF,
+        says="more of a mapped file (`migrate.filecopy.WANT`)", answers=(Kind.FILE, Kind.REPLY,),
+    ),
+    Kind.CANNOT: Shape(_TRACER, 0, TEXT, _text, says="reason, text: RECALL or MOVE_TO cannot be served, the body goes on"),
+    Kind.STEP_OUT: Shape(
+        _TRACER, 0, STRUCT, _out_order,
+        says="`OutOrder`, where to and why; nothing: home", answers=(Kind.RECALL, Kind.MOVE_TO, Kind.COPY, Kind.STAYED,),
+    ),
+    Kind.MMAP: Shape(
+        _TRACER, 1, STRUCT, _of(orders.MmapOrder), flags=0xFFFF,
+        says="`MmapOrder`; flags: number of the call", answers=(Kind.MMAP_NAME, Kind.FILE, Kind.MMAP_DATA, Kind.REPLY,),
+    ),
+    Kind.USED: Shape(_TRACER, 1, STRUCT, _of(orders.Used), says="`Used`: CPU time and memory, once a second while there is any"),
+    Kind.PREPARED: Shape(_TRACER, any_pair=True, says="nothing: the host stands, with an empty body"),
+    Kind.CPU_TIME: Shape(_TRACER, 16, 16, _times, says="CPU time away so far: ns of user, ns of system, u64 each"),
+    Kind.SHOWN: Shape(_TRACER, 0, MAX_PAYLOAD, says="text of a file in /proc about the body, of which an open follows"),
+    Kind.TITLE: Shape(_TRACER, 0, 8 << 20, says="arguments and environment, where the program has written over them"),
+    Kind.RUNNING: Shape(_TRACER, says="nothing: the body runs, the move is committed"),
+    Kind.COPIED: Shape(_TRACER, says="nothing: what is left may be sent now", answers=(Kind.MOVE_TO, Kind.RECALL,)),
+    Kind.MASK: Shape(_TRACER, 8, 8, _number("<Q", 0, (1 << 64) - 1), says="the body's signal mask, u64"),
+    Kind.MAIL_SEEN: Shape(
+        _TRACER, 1, STRUCT, _of(orders.MailSeen),
+        says="`MailSeen`: what the program's calls on its mailbox have changed",
+    ),
+    Kind.MANIFEST: Shape(_TRACER, 0, MAX_PAYLOAD, says="the private files that came after FETCH"),
+    Kind.PRIVATE_OPEN: Shape(
+        _TRACER, 1, STRUCT, _of(orders.PrivateOpen), flags=0xFFFF,
+        says="`PrivateOpen`: a descriptor for a private file; flags: number of the call", answers=(Kind.REPLY,),
+    ),
+    Kind.PRIVATE_FULL: Shape(
+        _TRACER, flags=0xFFFF,
+        says="nothing: a write to a private file does not fit here; flags: number of the call", answers=(Kind.REPLY, Kind.RECALL,),
+    ),
+    Kind.RESET: Shape(_TRACER, 4, 4, _number("<i", 1, SIGNALS), says="signal i32 whose SA_RESETHAND handler was called"),
 }
 
 
