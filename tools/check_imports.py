@@ -3,6 +3,9 @@
 A package may import what stands left of it in `LAW`, and itself. Packages that stand together do not see each other.
 Imports inside functions and those for the type checker alone count too. `START_SMALL` names modules whose whole import
 closure (over our modules, without what is for the type checker alone) must stay clear of heavy libraries.
+
+Circles of files inside a package are reported, with the number of files in them; `CIRCLES` is the most that each package
+may have, and may only sink. More than that is a fault with ``--strict``.
 """
 
 from __future__ import annotations
@@ -63,6 +66,10 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
 )
 
 
+#: Files of a package that are in a circle of imports. No other package has any.
+CIRCLES = {"home": 21, "guest": 10, "mbox": 4}
+
+
 @dataclass(frozen=True, slots=True)
 class Import:
     """``target``: a module of ours in full, or the first part of a library's name. ``typing_only``: not at run time."""
@@ -106,6 +113,43 @@ def heavy_starts(modules: Mapping[str, Module]) -> Iterator[str]:
         for library, chain in _reached(modules, start).items():
             if forbidden(library):
                 yield f"{modules[start].path}:1: {start} must not import {library}, but does: {' -> '.join(chain)}"
+
+
+def circles(modules: Mapping[str, Module]) -> dict[str, list[set[str]]]:
+    """Of each package that has any: its circles, as the sets of modules that import each other, in however many steps.
+
+    The package itself (its __init__.py) does not count: whoever imports a module of it imports it, too.
+    """
+    found: dict[str, list[set[str]]] = {}
+    inner = {
+        name: {one.target for one in module.imports if _package(one.target) == _package(name) and one.target in modules}
+        for name, module in modules.items() if name.count(".") > 1
+    }
+    reached = {name: _closure(inner, name) for name in inner}
+    for name in sorted(inner):
+        circle = {other for other in reached[name] if name in reached.get(other, ())}
+        if circle and circle not in found.setdefault(_package(name), []):
+            found[_package(name)].append(circle)
+    return {package: those for package, those in found.items() if those}
+
+
+def _closure(graph: Mapping[str, set[str]], start: str) -> set[str]:
+    """What can be reached from ``start``; itself only by a circle."""
+    seen: set[str] = set()
+    waiting = [start]
+    for name in waiting:
+        new = graph.get(name, set()) - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def circle_report(modules: Mapping[str, Module], most: Mapping[str, int] = CIRCLES) -> Iterator[tuple[bool, str]]:
+    """(is it too much?, a line) for each package with circles."""
+    for package, those in circles(modules).items():
+        count = sum(map(len, those))
+        names = "; ".join(", ".join(sorted(name.removeprefix(f"{ROOT}.{package}.") for name in circle)) for circle in those)
+        yield count > most.get(package, 0), f"mosfs/{package}: {count} files in circles, at most {most.get(package, 0)}: {names}"
 
 
 def _reached(modules: Mapping[str, Module], start: str) -> dict[str, tuple[str, ...]]:
@@ -183,12 +227,18 @@ def _parents(name: str) -> list[str]:
 
 
 def main() -> int:
-    folder = sys.argv[1] if len(sys.argv) > 1 else "."
+    arguments = sys.argv[1:]
+    strict = "--strict" in arguments
+    folder = next((argument for argument in arguments if argument != "--strict"), ".")
     modules = read_modules(folder)
     if ROOT not in modules:
         sys.stderr.write(f"check_imports: {folder}: there is no {ROOT}/__init__.py in it\n")
         return 2
     faults = [*law_broken(modules), *heavy_starts(modules)]
+    for too_many, line in circle_report(modules):
+        sys.stderr.write(f"{line}\n")
+        if too_many and strict:
+            faults.append(line)
     sys.stdout.writelines(f"{fault}\n" for fault in faults)
     return 1 if faults else 0
 

@@ -1,4 +1,8 @@
-/* One step a function: the caller (Python) decides, this file only executes. Errors are negative errno values. */
+/*
+ * The tracer's and the host's part in C: waiting for events (mos_next), steps of ptrace, memory of other processes, new bodies.
+ * Python decides, but for stops that need no decision: those are settled here and in the files compiled behind this one (private.c,
+ * home.c, stream.c, hand.c). Errors are negative errno values.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>

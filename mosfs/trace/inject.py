@@ -1,8 +1,7 @@
 """System calls made inside a stopped task, through its stub page (`layout`), at 6 us each.
 
 A session blocks all signals of the task, so that none is delivered while its registers are borrowed, and puts the mask
-back at its end. It does not put the registers back: who stopped the task knows how it goes on, and says so with
-`resume_at`.
+back at its end. It does not put the registers back: who stopped the task knows how it goes on, and sets them.
 
 Signals that cannot be blocked: SIGKILL ends the session with TaskGone; a stop by SIGSTOP is kept for the end of the
 session.
