@@ -1,7 +1,8 @@
 """The table of system calls of x86_64: one line a call, in number order. All else about calls is derived from it.
 
 A row: number, name (as in asm/unistd_64.h), arguments (notation of `abi.args`), what happens at home, what happens
-away, a note for users (needed unless the call is simply native and forwarded), and for TEST rows the tests. Sources:
+away, a note for users (needed unless the call is simply native and forwarded), for TEST rows the tests, and what a
+body's host does beside (``host``). Sources:
 man 2 of each call; mosrun(1), LIMITATIONS; calls up to Linux 6.18.
 """
 
@@ -82,7 +83,10 @@ _INT = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Syscall:
-    """A row. ``tests``: the call stops when any alternative holds. ``errno`` is 0 unless home or away is ERRNO."""
+    """A row. ``tests``: the call stops when any alternative holds. ``errno`` is 0 unless home or away is ERRNO.
+
+    ``host``: what a body's host does by code of its own beside what ``away`` says; SPECIAL and PAIR are nothing else (`by_host`).
+    """
 
     nr: int
     name: str
@@ -92,6 +96,12 @@ class Syscall:
     note: str = ""
     tests: tuple[Alternative, ...] = ()
     errno: int = 0
+    host: str = ""
+
+    @property
+    def by_host(self) -> bool:
+        """A method of `mosfs.guest.serve.Serve` deals with the call away, not the column alone."""
+        return bool(self.host) or self.away in (Away.SPECIAL, Away.PAIR)
 
     def values(self, registers: tuple[int, ...]) -> tuple[int, ...]:
         """The six argument registers as the kernel understands them (C ints signed)."""
@@ -144,6 +154,9 @@ FORWARD, BODY, BOTH, PAIR, SPECIAL = Away.FORWARD, Away.BODY, Away.BOTH, Away.PA
 
 #: Notes that several rows share.
 _OURS = "names below /proc/self and /proc/mosix may be MOSIX's own"
+_NAMES_TOO = "control files that take a name, and files of /proc about the body's memory"
+_PID_KNOWN = "answered without asking home"
+_SHAPES = "a limit that shapes memory is the body's, too"
 _LOCAL = "memory of the node where the program runs"
 _LOCKED = f"{_LOCAL}; locked again after a move, as far as that node allows"
 _SAME = "never changes, wherever the program runs"
@@ -178,8 +191,9 @@ def _(
     note: str = "",
     tests: tuple[Alternative, ...] = (),
     errno: int = 0,
+    host: str = "",
 ) -> None:
-    _table.append(Syscall(nr, name, parse_args(args), home, away, note, tests, errno))
+    _table.append(Syscall(nr, name, parse_args(args), home, away, note, tests, errno, host))
 
 
 def _refuse(nr: int, name: str, args: str, note: str) -> None:
@@ -192,7 +206,7 @@ def _errno(nr: int, name: str, args: str, note: str, errno: int = ENOSYS) -> Non
 
 _(0, "read", "fd, out[a2]:ret, size", NATIVE, FORWARD)
 _(1, "write", "fd, in[a2], size", NATIVE, FORWARD)
-_(2, "open", "path, flags, mode", TRAP, FORWARD, _OURS)
+_(2, "open", "path, flags, mode", TRAP, FORWARD, _OURS, host=_NAMES_TOO)
 _(3, "close", "fd", NATIVE, FORWARD)
 _(4, "stat", "path, out[144]", NATIVE, FORWARD)
 _(5, "fstat", "fd, out[144]", NATIVE, FORWARD)
@@ -203,9 +217,11 @@ _(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, _SHARING, _MMAP)
 _(10, "mprotect", "ptr, size, int", NATIVE, BODY, _LOCAL)
 _(11, "munmap", "ptr, size", NATIVE, BODY, _LOCAL)
 _(12, "brk", "ptr", NATIVE, BODY, _LOCAL)
-_(13, "rt_sigaction", "sig, in[32], out[32], size", NATIVE, BOTH, "handlers run where the program runs")
-_(14, "rt_sigprocmask", "int, in[8], out[8], size", NATIVE, BOTH, "handlers run where the program runs")
-_(15, "rt_sigreturn", "", NATIVE, BODY, "handlers run where the program runs")
+_(13, "rt_sigaction", "sig, in[32], out[32], size", NATIVE, BOTH, "handlers run where the program runs",
+  host="handlers with SA_RESETHAND are noted")
+_(14, "rt_sigprocmask", "int, in[8], out[8], size", NATIVE, BOTH, "handlers run where the program runs",
+  host="the body's own kernel; home hears what it must know")
+_(15, "rt_sigreturn", "", NATIVE, BODY, "handlers run where the program runs", host="home hears of the mask that comes back")
 _(16, "ioctl", "fd, int, @ioctl", TEST, FORWARD, f"settings of network devices are refused; {_UNKNOWN}", _IOCTL)
 _(17, "pread64", "fd, out[a2]:ret, size, off", NATIVE, FORWARD)
 _(18, "pwrite64", "fd, in[a2], size, off", NATIVE, FORWARD)
@@ -215,7 +231,7 @@ _(21, "access", "path, mode", NATIVE, FORWARD)
 _(22, "pipe", "out[8]", NATIVE, FORWARD)
 _(23, "select", f"int, {_SETS}, inout[16]:always", NATIVE, FORWARD)
 _(24, "sched_yield", "", NATIVE, BODY, "yields where the program runs")
-_(25, "mremap", "ptr, size, size, flags, ptr", NATIVE, BODY, _LOCAL)
+_(25, "mremap", "ptr, size, size, flags, ptr", NATIVE, BODY, _LOCAL, host="of a file: home first sends what it will show")
 _(26, "msync", "ptr, size, flags", NATIVE, BODY, _LOCAL)
 _(27, "mincore", "ptr, size, ptr", NATIVE, BODY, _LOCAL)
 _(28, "madvise", "ptr, size, int", TEST, BODY, _LOCAL, _MADVISE)
@@ -229,7 +245,7 @@ _(35, "nanosleep", "in[16], inout[16]:always", NATIVE, FORWARD)
 _(36, "getitimer", "int, out[32]", NATIVE, FORWARD, _CPU_TIMER)
 _(37, "alarm", "int", NATIVE, FORWARD)
 _(38, "setitimer", "int, in[32], out[32]", NATIVE, FORWARD, _CPU_TIMER)
-_(39, "getpid", "", NATIVE, FORWARD, _SAME)
+_(39, "getpid", "", NATIVE, FORWARD, _SAME, host=_PID_KNOWN)
 _(40, "sendfile", "fd, fd, inout[8], size", NATIVE, FORWARD)
 _(41, "socket", "int, int, int", NATIVE, FORWARD)
 _(42, "connect", "fd, in[a2], int", NATIVE, FORWARD)
@@ -275,7 +291,7 @@ _(81, "fchdir", "fd", NATIVE, FORWARD)
 _(82, "rename", "path, path", NATIVE, FORWARD)
 _(83, "mkdir", "path, mode", NATIVE, FORWARD)
 _(84, "rmdir", "path", NATIVE, FORWARD)
-_(85, "creat", "path, mode", TRAP, FORWARD, _OURS)
+_(85, "creat", "path, mode", TRAP, FORWARD, _OURS, host=_NAMES_TOO)
 _(86, "link", "path, path", NATIVE, FORWARD)
 _(87, "unlink", "path", NATIVE, FORWARD)
 _(88, "symlink", "str, path", NATIVE, FORWARD)
@@ -350,7 +366,7 @@ _errno(156, "_sysctl", "ptr", _NEVER)
 _(157, "prctl", "int, @prctl, ptr, ptr, ptr", TEST, FORWARD, "sandboxes and processor modes are refused", _PRCTL)
 _(158, "arch_prctl", "int, ptr", TEST, BODY, "shadow stacks, hiding cpuid: refused", _ARCH_PRCTL)
 _refuse(159, "adjtimex", "inout[208]", _ADMIN)
-_(160, "setrlimit", "int, in[16]", TEST, FORWARD, _NOFILE, _NOFILE_FIRST)
+_(160, "setrlimit", "int, in[16]", TEST, FORWARD, _NOFILE, _NOFILE_FIRST, host=_SHAPES)
 _refuse(161, "chroot", "path", _ADMIN)
 _(162, "sync", "", NATIVE, FORWARD)
 _refuse(163, "acct", "path", _ADMIN)
@@ -376,7 +392,7 @@ _errno(182, "putpmsg", "", _NEVER)
 _refuse(183, "afs_syscall", "", _NEVER)
 _refuse(184, "tuxcall", "", _NEVER)
 _refuse(185, "security", "", _NEVER)
-_(186, "gettid", "", NATIVE, FORWARD, _SAME)
+_(186, "gettid", "", NATIVE, FORWARD, _SAME, host=_PID_KNOWN)
 _(187, "readahead", "fd, off, size", NATIVE, FORWARD)
 _(188, "setxattr", "path, str, in[a3], size, flags", NATIVE, FORWARD)
 _(189, "lsetxattr", "path, str, in[a3], size, flags", NATIVE, FORWARD)
@@ -418,7 +434,8 @@ _(224, "timer_gettime", "int, out[32]", NATIVE, FORWARD)
 _(225, "timer_getoverrun", "int", NATIVE, FORWARD)
 _(226, "timer_delete", "int", NATIVE, FORWARD)
 _refuse(227, "clock_settime", "int, in[16]", _ADMIN)
-_(228, "clock_gettime", "int, out[16]", TEST, FORWARD, f"clocks of CPU time: {_CPU_TOO}", _CPU_CLOCK)
+_(228, "clock_gettime", "int, out[16]", TEST, FORWARD, f"clocks of CPU time: {_CPU_TOO}", _CPU_CLOCK,
+  host="what the vDSO shows; CPU clocks asked again")
 _(229, "clock_getres", "int, out[16]", NATIVE, FORWARD)
 _(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", NATIVE, FORWARD)
 _(231, "exit_group", "int", NATIVE, SPECIAL, "ends body and deputy")
@@ -429,7 +446,8 @@ _(235, "utimes", "path, in[32]", NATIVE, FORWARD)
 _errno(236, "vserver", "", _NEVER)
 _(237, "mbind", "ptr, size, int, in[fds(a4)], size, flags", NATIVE, BODY, f"{_LOCAL}, and its banks; a move undoes it")
 _(238, "set_mempolicy", "int, in[fds(a2)], size", NATIVE, FORWARD, "the policy of the home-node")
-_(239, "get_mempolicy", "out[4], inout[fds(a2)], size, ptr, flags", NATIVE, FORWARD, "of an address: where it runs")
+_(239, "get_mempolicy", "out[4], inout[fds(a2)], size, ptr, flags", NATIVE, FORWARD, "of an address: where it runs",
+  host="of an address: the body's kernel is asked")
 _(240, "mq_open", "str, flags, mode, in[64]", NATIVE, FORWARD)
 _(241, "mq_unlink", "str", NATIVE, FORWARD)
 _(242, "mq_timedsend", "fd, in[a2], size, int, in[16]", NATIVE, FORWARD)
@@ -447,7 +465,7 @@ _(253, "inotify_init", "", NATIVE, FORWARD)
 _(254, "inotify_add_watch", "fd, path, flags", NATIVE, FORWARD)
 _(255, "inotify_rm_watch", "fd, int", NATIVE, FORWARD)
 _refuse(256, "migrate_pages", "pid, size, in[fds(a1)], in[fds(a1)]", _PLACING)
-_(257, "openat", "fd, path, flags, mode", TEST, FORWARD, _OURS, _OPENAT)
+_(257, "openat", "fd, path, flags, mode", TEST, FORWARD, _OURS, _OPENAT, host=_NAMES_TOO)
 _(258, "mkdirat", "fd, path, mode", NATIVE, FORWARD)
 _(259, "mknodat", "fd, path, mode, int", NATIVE, FORWARD)
 _(260, "fchownat", "fd, path, int, int, flags", NATIVE, FORWARD)
@@ -492,7 +510,7 @@ _refuse(298, "perf_event_open", "ptr, pid, int, fd, flags", "counters in shared 
 _(299, "recvmmsg", "fd, @mmsg_out, int, flags, inout[16]", NATIVE, FORWARD)
 _(300, "fanotify_init", "flags, flags", NATIVE, FORWARD)
 _(301, "fanotify_mark", "fd, flags, off, fd, path", NATIVE, FORWARD)
-_(302, "prlimit64", "pid, int, in[16], out[16]", TEST, FORWARD, _NOFILE, _NOFILE_SECOND)
+_(302, "prlimit64", "pid, int, in[16], out[16]", TEST, FORWARD, _NOFILE, _NOFILE_SECOND, host=_SHAPES)
 _(303, "name_to_handle_at", "fd, path, @file_handle, inout[8]:always, flags", NATIVE, FORWARD)
 _(304, "open_by_handle_at", "fd, @file_handle, flags", NATIVE, FORWARD)
 _refuse(305, "clock_adjtime", "int, inout[208]", _ADMIN)
@@ -540,7 +558,7 @@ _refuse(433, "fspick", "fd, path, flags", _MOUNTS)
 _(434, "pidfd_open", "pid, flags", NATIVE, FORWARD)
 _errno(435, "clone3", "in[a1], size", _FALLBACK)
 _(436, "close_range", "int, int, flags", NATIVE, FORWARD)
-_(437, "openat2", "fd, path, in[a3], size", TRAP, FORWARD, _OURS)
+_(437, "openat2", "fd, path, in[a3], size", TRAP, FORWARD, _OURS, host=_NAMES_TOO)
 _(438, "pidfd_getfd", "fd, fd, flags", NATIVE, FORWARD)
 _(439, "faccessat2", "fd, path, mode, flags", NATIVE, FORWARD)
 _errno(440, "process_madvise", "fd, @iov_in, size, int, flags", _FALLBACK)

@@ -1,6 +1,6 @@
 """What becomes of a call that a body makes: its own kernel serves it, it goes home, or both, or it needs code of its own.
 
-The table's column ``away`` decides; `_SPECIAL` are the rows marked SPECIAL and PAIR.
+The table's column ``away`` decides; the rows that have code of their own here say so (`Syscall.by_host`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from mosfs.trace import layout
 RemotePtr = NewType("RemotePtr", int)
 LocalPid = NewType("LocalPid", int)
 
-# ptrace(2) requests and options that python-ptrace does not know
+# ptrace(2): requests and options
 CONT, SINGLESTEP, SYSCALL = 7, 9, 24
 SEIZE, INTERRUPT, LISTEN, GETEVENTMSG, DETACH = 0x4206, 0x4207, 0x4208, 0x4201, 17
 O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_SECCOMP = 1, 2, 4, 8, 16, 0x80
