@@ -17,7 +17,6 @@ WIRE_VERSION = 1
 #: Manual, section 4.2.2: nodes work together when the first two digits of their versions agree.
 MAX_CONTROL = 64 * 1024
 
-
 #: Limits of Linux: pid_max (proc(5)), uid_t, comm with room for what is no ASCII, NAME_MAX and PATH_MAX.
 MAX_PID, MAX_ID, MAX_COMM, MAX_NAME, MAX_PATH = 2**22, 2**32 - 1, 64, 255, 4096
 #: One message of a mailbox (`mbox.filters.MAX_MESSAGE`), and the most that a stream reads at once.
