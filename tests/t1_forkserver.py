@@ -18,9 +18,10 @@ import trio.testing
 
 from mosfs.daemon import spawner
 from mosfs.daemon.connection import Connection
-from mosfs.daemon.forkserver import NICE, close_all_but, job_for
+from mosfs.daemon.forkserver import close_all_but, job_for
 from mosfs.daemon.spawner import Engine, Running, Spawner
 from mosfs.guest.body import GUEST_UID
+from mosfs.trace.priority import LITTLE, MUCH, NICE, wanted
 from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
 
 ENGINE = '''
@@ -225,3 +226,41 @@ def test_close_all_but_keeps_what_it_shall() -> None:
     with os.fdopen(reader) as answer:
         assert answer.read() == "5"  # 0, 1, 2, the pipe, and the directory itself
     os.waitpid(child, 0)
+
+
+def test_a_busy_process_is_like_its_programs() -> None:
+    """Beyond its share it has their least nice value, never a negative one, and gets its own back when it rests."""
+    assert [wanted(NICE, used, [3, 7]) for used in (0, LITTLE, MUCH, MUCH + 0.01, 1)] == [NICE, NICE, NICE, 3, 3]
+    assert [wanted(3, used, [3, 7]) for used in (LITTLE, LITTLE + 0.01, MUCH)] == [NICE, 3, 3]
+    assert [wanted(NICE, 1, programs) for programs in ([], [-10, 5], [19])] == [0, 0, 19]
+
+
+SHARE = """
+import os
+from mosfs.trace import priority
+
+now, used, told = 0.0, 0.0, []
+priority.prompt(told.append)
+share = priority.Share(told.append, lambda: now, lambda: used)
+for busy in (0.1, 0.9, 0.15, 0.0):
+    now, used = now + 1, used + busy
+    share.look([2])
+    print(os.getpriority(os.PRIO_PROCESS, 0))
+print(told)
+"""
+
+
+@pytest.mark.skipif(not holds(CAP_SYS_NICE), reason="we may not lower nice values (CAP_SYS_NICE)")
+def test_the_share_of_a_process() -> None:
+    done = subprocess.run([sys.executable, "-c", SHARE], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [str(NICE), "2", "2", str(NICE), "[]"], done.stderr
+
+
+def test_the_share_without_the_capability() -> None:
+    """What may not go back is not given up."""
+    drop = ctypes.CDLL(None).prctl
+    done = subprocess.run(
+        [sys.executable, "-c", SHARE],
+        preexec_fn=lambda: drop(PR_CAPBSET_DROP, CAP_SYS_NICE), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert len(set(done.stdout.split())) == 2, (done.stdout, done.stderr)

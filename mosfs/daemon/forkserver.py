@@ -23,14 +23,11 @@ from types import ModuleType
 from mosfs.cluster import dump, rights
 from mosfs.cluster.log import complain
 from mosfs.native import lib
-from mosfs.trace import autogroup
+from mosfs.trace.priority import prompt
 from mosfs.wire.messages import MAX_CONTROL, AdoptTracer, SpawnHost, SpawnTracer, decode_control
 
 TRACER = "mosfs.home.start"
 HOST = "mosfs.guest.host"
-
-#: How mosd, tracers and hosts are scheduled: they do little at a time, and programs wait for it. Nanoseconds.
-NICE, SLICE = -5, 200_000
 
 #: The most memory that is allocated again and again, bytes: several pieces of an image (`migrate.pages`).
 LARGEST = 1 << 20
@@ -84,7 +81,7 @@ def become_child(job: Job, beside: socket.socket | None, name: str, *, for_root:
     try:
         os.setsid()
         rename(name)
-        prompt()
+        prompt(complain)
         close_all_but([beside.fileno()] if beside else [])
         # SIGPIPE stays ignored: a broken connection is an exception, not an end. The handler of a dump serves the child, too
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, dump.SIGNAL}:
@@ -103,13 +100,6 @@ def rename(name: str) -> None:
     """What ps(1) shows as the command."""
     with open("/proc/self/comm", "w", encoding="ascii") as comm:
         comm.write(name)
-
-
-def prompt() -> None:
-    """Be scheduled soon after waking up, however many programs compute here."""
-    if error := lib.mos_prompt(NICE, SLICE):
-        complain(f"no short time slices: {os.strerror(-error)}")
-    autogroup.renice(os.getpid(), NICE)
 
 
 _NAMES: dict[type[object], str] = {SpawnTracer: "mos-tracer", AdoptTracer: "mos-tracer", SpawnHost: "mos-host"}
@@ -153,7 +143,7 @@ def main(arguments: list[str]) -> int:
     host.prepare()
     rename("mos-forkserver")
     rights.no_core()
-    prompt()
+    prompt(complain)
     dump.on_signal(lambda: [("options", options)])
     lib.mos_keep_heap(LARGEST)
     signal.signal(signal.SIGINT, signal.SIG_DFL)

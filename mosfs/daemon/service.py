@@ -27,6 +27,7 @@ from mosfs.abi import cpu
 from mosfs.balance.probe import Probe, source_of
 from mosfs.cluster import rights
 from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.log import complain
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner
 from mosfs.daemon.balancer import Balancer, own_runnable
@@ -46,6 +47,7 @@ from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
 from mosfs.procfs.tree import Tree
 from mosfs.procfs.world import World
+from mosfs.trace.priority import prompt
 from mosfs.wire import links
 from mosfs.wire.limits import TREE_TASKS
 from mosfs.wire.links import TLS_FIRST
@@ -81,7 +83,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
             lifecycle.log_to("" if options.foreground else options.paths.log)
             forkserver.rename("mosd")
             rights.no_core()
-            forkserver.prompt()
+            prompt(complain)
             _allow_many_descriptors()
             trio.run(_main, options, configuration, report)
     except Exception as failure:

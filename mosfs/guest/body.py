@@ -108,6 +108,7 @@ class Body:
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
+    group_nice: int | None = None  # its session is yet to have this nice value (`trace.autogroup`)
     unsaid: float = 0.0  # CPU seconds that home has not been told of
     said_user: float = 0.0  # those of user level that it has
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
@@ -17,6 +16,7 @@ from mosfs.guest.body import Body, State
 from mosfs.guest.title import tell_title
 from mosfs.native import lib
 from mosfs.trace import autogroup
+from mosfs.trace.priority import Share, nice_of
 from mosfs.trace.task import TaskGone
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import Settings
@@ -32,6 +32,7 @@ class Statistics:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._told_nice = False
+        self._share = Share(host.log)
 
     def tick(self, now: float) -> None:
         """Once a second."""
@@ -52,6 +53,10 @@ class Statistics:
                 continue  # its end follows
         for report in reports(accounts):
             self.host.control.send(report)
+        for body in self.host.bodies.values():
+            if body.group_nice is not None and autogroup.renice(body.pid, body.group_nice):
+                body.group_nice = None
+        self._share.look(nice_of(body.pid) for body in self.host.bodies.values())
 
     def leaves(self, body: Body) -> None:
         """Before the body goes: home hears what it used since the last second began, and how it calls itself."""
@@ -74,9 +79,8 @@ class Statistics:
         account = body.account
         account.age, account.decay, account.history, account.news = told.age, told.decay, History(*told.history), True
         nice = max(0, told.nice)  # no guest goes before the programs of its node
-        with contextlib.suppress(ProcessLookupError):
-            if os.getpriority(os.PRIO_PROCESS, body.pid) != nice:
-                self._renice(body, nice)
+        if nice_of(body.pid) != nice:
+            self._renice(body, nice)
         self.host.announce(body)
 
     def _renice(self, body: Body, nice: int) -> None:
@@ -86,4 +90,4 @@ class Statistics:
                 self._told_nice = True
                 self.host.log(f"guests keep their nice values where they change at home: {os.strerror(-error)}")
             return
-        autogroup.renice(body.pid, nice)
+        body.group_nice = None if autogroup.renice(body.pid, nice) else nice

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from mosfs.balance.account import Account
 from mosfs.balance.history import History
 from mosfs.calls.usage import reports, sums
 from mosfs.home.program import Place, Program
+from mosfs.trace.priority import Share, nice_of
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import Settings
@@ -28,16 +28,10 @@ def about(settings: Settings, account: Account, nice: int) -> bytes:
     ))
 
 
-def nice_of(pid: int) -> int:
-    try:
-        return os.getpriority(os.PRIO_PROCESS, pid)
-    except ProcessLookupError:
-        return 0
-
-
 class Statistics:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
+        self._share = Share(tracer.log)
 
     def began(self, p: Program) -> None:
         """The launcher has become the program."""
@@ -68,6 +62,7 @@ class Statistics:
             self.tracer.control.send(report)
         for p in changed:
             self.tell(p)
+        self._share.look(nice_of(p.pid) for p in self.tracer.programs.values())
 
     def used(self, p: Program, used: Used) -> None:
         """USED of the host: CPU time of the body."""
