@@ -18,7 +18,7 @@ rows = st.sampled_from(list(BY_NR.values()))
 #: stop for CPU time used away to be added.
 SERVED_ALL_THE_SAME = {
     "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setrlimit", "prlimit64", "pidfd_send_signal",
-    "wait4", "waitid", "clock_gettime", "timer_settime", "openat", "madvise",
+    "wait4", "waitid", "clock_gettime", "timer_settime", "openat", "madvise", "mremap",
 }  # fmt: skip
 
 

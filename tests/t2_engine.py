@@ -28,6 +28,7 @@ from mosfs.migrate.image import PAGES_HEADER, VERSION, BadImage, ImageMeta, Time
 from mosfs.migrate.maps import read_maps
 from mosfs.migrate.precopy import Early
 from mosfs.migrate.rebuild import Rebuild, Unsuited, give_state
+from mosfs.migrate.remap import Pieces, alike, remap
 from mosfs.trace import layout, xstate
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.embark import embark
@@ -463,3 +464,87 @@ def test_the_tick_of_patience_does_not_put_a_time_limit_off() -> None:
     """A tick a second interrupts a wait of more than a second: it ends all the same, once its time is over."""
     done = subprocess.run([sys.executable, "-c", WAITS], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "0\n"
+
+
+# --------------------------------------------------------------------------- mremap over several mappings
+
+MAYMOVE, FIXED, DONTUNMAP, APART = 1, 2, 4, 8 * mmap.PAGESIZE
+
+
+def in_pieces(call: Calls) -> int:
+    """Where 16 pages are that look like one mapping, but are two for the kernel, since each was written before it came there."""
+    at = call.map(0, 3 * 16 * mmap.PAGESIZE, 0)
+    for half in range(2):
+        other = call.map(0, APART)
+        call.task.write(other, bytes([1 + half]) * APART)
+        call.must(nr("mremap"), other, APART, APART, MAYMOVE | FIXED, at + half * APART)
+    call.must(nr("munmap"), at + 2 * APART, 4 * APART)
+    return at
+
+
+CONTENT = b"\1" * APART + b"\2" * APART
+
+
+@pytest.mark.parametrize(
+    ("size", "flags"),
+    [(4 * APART, 0), (4 * APART, MAYMOVE), (4 * APART, MAYMOVE | FIXED), (2 * APART, MAYMOVE | FIXED),
+     (APART, MAYMOVE | FIXED), (2 * APART, MAYMOVE | DONTUNMAP), (2 * APART, MAYMOVE | FIXED | DONTUNMAP)],
+)  # fmt: skip
+@pytest.mark.parametrize("room", [True, False])
+def test_mremap_over_pieces_is_that_of_one_mapping(size: int, flags: int, *, room: bool) -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        with Calls(program.task) as call:
+            target, at = call.map(0, 4 * APART, 0), in_pieces(call)
+            if not room:
+                call.map(at + 2 * APART, mmap.PAGESIZE, 0, 0x100022)
+            before = [(m.start, m.end) for m in read_maps(program.task.pid)]
+            result = remap(call, (at, 2 * APART, size, flags, target if flags & FIXED else 0), said=False)
+            if not (room or flags):
+                assert result == -errno.ENOMEM
+                assert [(m.start, m.end) for m in read_maps(program.task.pid)] == before
+                return
+            if flags & FIXED:
+                assert result == target
+            else:
+                assert (result == at) == (room and not flags & DONTUNMAP)
+            moved = CONTENT[:size]
+            assert program.task.read(result, size) == moved + bytes(size - len(moved))
+            if flags & DONTUNMAP:
+                assert program.task.read(at, 2 * APART) == bytes(2 * APART)
+            elif result != at:
+                assert not [m for m in read_maps(program.task.pid) if m.start < at + 2 * APART and m.end > at]
+
+
+def test_what_fails_in_the_middle_is_undone() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        with Calls(program.task) as call:
+            target, at = call.map(0, 4 * APART, 0), in_pieces(call)
+            asked: list[tuple[int, ...]] = []
+
+            def failing(*args: int) -> int:
+                asked.append(args)
+                return -errno.ENOMEM if len(asked) == 2 else call(*args)
+
+            parts = alike(read_maps(program.task.pid), at, at + 2 * APART)
+            assert len(parts) == 2
+            args = (at, 2 * APART, 3 * APART, MAYMOVE | FIXED, target)
+            assert Pieces(failing, parts, args).result() == -errno.ENOMEM
+            assert program.task.read(at, 2 * APART) == CONTENT
+
+
+def test_what_differs_is_not_moved_in_pieces() -> None:
+    with seized("/bin/true") as program:
+        program.embark()
+        with Calls(program.task) as call:
+            at = in_pieces(call)
+            whole = (at, 2 * APART, 4 * APART, MAYMOVE, 0)
+            call.must(nr("madvise"), at, APART, 16)  # DONTDUMP
+            assert remap(call, whole, said=True) == -errno.EFAULT
+            assert remap(call, whole, said=False) > 0
+            at = in_pieces(call)
+            call.must(nr("mprotect"), at, mmap.PAGESIZE, 1)
+            assert remap(call, (at, *whole[1:]), said=False) == -errno.EFAULT
+            call.must(nr("munmap"), at, mmap.PAGESIZE)
+            assert remap(call, (at, *whole[1:]), said=False) == -errno.EFAULT

@@ -38,6 +38,8 @@ from mosfs.abi.flags import (
     CLONE_VFORK,
     CLONE_VM,
     MAP_SHARED,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
     O_DIRECTORY,
     O_NOFOLLOW,
     RLIMIT_NOFILE,
@@ -47,6 +49,7 @@ from mosfs.abi.flags import (
     WNOHANG,
 )
 from mosfs.abi.ioctls import REFUSED as REFUSED_IOCTLS
+from mosfs.abi.low import MREMAP
 from mosfs.abi.memory import SAYING_ADVICE, SAYING_FLAGS
 from mosfs.abi.signals import SIGSTOP
 
@@ -109,6 +112,8 @@ class Syscall:
 
     def stops(self, registers: tuple[int, ...]) -> bool:
         """Whether a call at home with these raw registers stops in the tracer (ERRNO and REFUSE rows always do)."""
+        if self.nr == MREMAP and registers[2] > registers[1]:
+            return True
         if self.home is Home.TEST:
             return any(all(registers[i] & mask == value for i, mask, value in one) for one in self.tests)
         return self.home is not Home.NATIVE
@@ -133,6 +138,8 @@ _CLONE = (
 #: Shared memory; and what the tracer must have heard of, since it travels with the memory (`mosfs.migrate.properties`).
 _MMAP = _any_bit(3, MAP_SHARED, *SAYING_FLAGS)
 _MADVISE = tuple(((2, mask, value),) for mask, value in SAYING_ADVICE)
+#: And what lets something grow (`Syscall.stops`): beyond what has become several mappings by a move (`migrate.remap`).
+_MREMAP = _any_bit(3, MREMAP_FIXED, MREMAP_DONTUNMAP)
 _IOCTL = _is(1, *REFUSED_IOCTLS)
 _PRCTL = _is(0, *REFUSED_PRCTLS)
 _ARCH_PRCTL = _is(0, ARCH_SHSTK_ENABLE, ARCH_SET_CPUID)
@@ -231,7 +238,10 @@ _(21, "access", "path, mode", NATIVE, FORWARD)
 _(22, "pipe", "out[8]", NATIVE, FORWARD)
 _(23, "select", f"int, {_SETS}, inout[16]:always", NATIVE, FORWARD)
 _(24, "sched_yield", "", NATIVE, BODY, "yields where the program runs")
-_(25, "mremap", "ptr, size, size, flags, ptr", NATIVE, BODY, _LOCAL, host="of a file: home first sends what it will show")
+_(
+    25, "mremap", "ptr, size, size, flags, ptr", TEST, BODY, _LOCAL, _MREMAP,
+    host="piece by piece where moves made several mappings of one; of a file: home first sends what it will show",
+)
 _(26, "msync", "ptr, size, flags", NATIVE, BODY, _LOCAL)
 _(27, "mincore", "ptr, size, ptr", NATIVE, BODY, _LOCAL)
 _(28, "madvise", "ptr, size, int", TEST, BODY, _LOCAL, _MADVISE)

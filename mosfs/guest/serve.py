@@ -17,6 +17,7 @@ import msgspec
 from mosfs.abi import commands
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
+from mosfs.abi.low import MREMAP
 from mosfs.abi.syscalls import BY_NR, Away, Syscall
 from mosfs.calls import cputime, endless, partial
 from mosfs.calls.cputimers import Alarm
@@ -32,6 +33,7 @@ from mosfs.migrate.filecopy import WANT
 from mosfs.migrate.image import Vma
 from mosfs.migrate.maps import mapping_at
 from mosfs.migrate.properties import SAYING
+from mosfs.migrate.remap import remap
 from mosfs.native import lib
 from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.table import Kind as Value
@@ -533,13 +535,20 @@ class Serve:
         mapping = mapping_at(body.pid, args[0])
         found = body.copies.known(mapping) if mapping is not None and mapping.inode else None
         if mapping is None or found is None or args[2] > USER_END:
-            body.task.cont()
+            self.answer(body, self._remapped(body))
             return
         self._both.add(body.pair)
         body.state = State.WAITING
         body.seq = body.seq + 1 & 0x7FFF
         want = WANT.pack(found[0], mapping.offset + args[0] - mapping.start, args[2])
         self.host.channel.send(Kind.WANT, body.pair, want, body.seq << 1)
+
+    @staticmethod
+    def _remapped(body: Body) -> int:
+        with Calls(body.task, base=body.regs) as call:
+            regs = body.regs
+            args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8)
+            return remap(call, args, said=body.said.calls > 0)
 
     def mmap_name(self, body: Body, payload: bytes) -> None:
         if body.map_request is not None and len(payload) >= 4:
@@ -612,6 +621,9 @@ class Serve:
             with Calls(body.task) as call:
                 call(body.nr, body.regs.rdi, body.regs.rsi, 0, body.regs.r10)
             return False
+        if body.nr == MREMAP:
+            self.host.finish_call(body, self._remapped(body))
+            return True
         body.state = State.RUNNING
         if body.infos and not body.interrupting:
             body.interrupting = True

@@ -122,6 +122,7 @@ class Moves:
             self._tell(p, move, cpu.lacks(lacking, ""))
             return
         p.move = move
+        p.pieced = True
         self.tracer.announce(p)
         if move.target:
             self._open_channel(p, move)
@@ -471,6 +472,7 @@ class Moves:
         except ChannelLost:
             return False
         p.move = Move(link.ip, link.ip, phase=Phase.SENT, link=link)
+        p.pieced = True
         p.nmigs -= 1  # it has not moved: it is where it was
         self.departure.depart(p, Stop.OTHER)
         return True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS
+from mosfs.abi.low import MREMAP
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
@@ -21,6 +22,7 @@ from mosfs.home.program import Move, Program
 from mosfs.home.registers import arguments
 from mosfs.migrate.capture import signed
 from mosfs.migrate.properties import SAYING
+from mosfs.migrate.remap import remap
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
@@ -49,6 +51,9 @@ class Policy:
         if (found := guarded(row.nr, args)) is not None:
             self.guard(p, regs, found)
             return
+        if row.nr == MREMAP and self.tracer.process(p).pieced:
+            self._remap(p, regs, args)
+            return
         verdict = judge(row, args)
         if verdict.do is Do.SERVE:
             self.tracer.serve(p)
@@ -73,6 +78,12 @@ class Policy:
         kept = copy_regs(regs)
         with Calls(p.task) as call:
             result = carry_out(found, signed(kept.orig_rax), arguments(kept), call)
+        self.tracer.answer(p, kept, result)
+
+    def _remap(self, p: Program, regs: Any, args: tuple[int, ...]) -> None:
+        kept = copy_regs(regs)
+        with Calls(p.task) as call:
+            result = remap(call, args, said=self.tracer.process(p).said.calls > 0)
         self.tracer.answer(p, kept, result)
 
     def illegal(self, p: Program, regs: Any, number: int) -> None:

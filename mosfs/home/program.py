@@ -26,6 +26,7 @@ from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import Range
 from mosfs.migrate.rebuild import Rebuild
+from mosfs.native import lib
 from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import Sender, Spool
 from mosfs.trace.idle import Idle
@@ -187,6 +188,7 @@ class Program:
     names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled, and does not show any more
     files: dict[int, Held] = field(default_factory=dict)  # away: what its host has of the files that it maps
     said: Said = field(default_factory=Said)  # of its memory, here or before it came home
+    pieced: bool = False  # its memory was moved, or followed: mappings that would be one may be several (`migrate.remap`)
     shown: bytes | None = None  # what its body's memory looks like in the file of /proc that it is about to open
     parent: int = 0
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
@@ -227,10 +229,12 @@ class Program:
         return self.place is Place.AWAY
 
     def plainness(self) -> int:
-        """For native/home.c: 0, 1 when it is plain, 2 when the kernel's figures of its CPU time are right as well."""
+        """For native/home.c: 0, or lib.MOS_PLAIN; with MOS_UNTRAVELLED if the kernel's figures of its CPU time are right as well,
+        with MOS_WHOLE if mremap(2) needs no help."""
         if not self.plain():
             return 0
-        return 1 if any(self.used) or any(self.children_used) else 2
+        untravelled = not (any(self.used) or any(self.children_used))
+        return int(lib.MOS_PLAIN | (lib.MOS_UNTRAVELLED if untravelled else 0) | (0 if self.pieced else lib.MOS_WHOLE))
 
     def plain(self) -> bool:
         """Whether its next fork, signal or end needs nothing but bookkeeping."""

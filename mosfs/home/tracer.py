@@ -374,7 +374,7 @@ class Tracer:
             p.nmigs, p.sigmig, p.native = parent.nmigs, parent.sigmig, parent.native
             p.parent, p.names, p.said = parent.pid, parent.names, self.process(parent).said.of_child()
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
-            p.filtered = self.process(parent).filtered
+            p.filtered, p.pieced = self.process(parent).filtered, self.process(parent).pieced
         else:
             p.trace = self.traces.everything
             p.said = Said(calls=1, guards=True)  # it may have said anything before
@@ -521,7 +521,7 @@ class Tracer:
         self.moves.copying.memory_gone(p)
         p.bound, p.why = HAS_FILTER if p.filtered else "", ""
         p.demand = Demand(self.features)
-        p.names, p.files, p.said = [], {}, Said()
+        p.names, p.files, p.said, p.pieced = [], {}, Said(), False
         p.sleeping, p.wait = None, None
         p.infos.clear()
         p.owing.clear()

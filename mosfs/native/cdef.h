@@ -19,6 +19,10 @@ struct mos_event {
 #define MOS_VFORKED 2
 #define MOS_ENDED 0             /* pid has ended with the wait status `other` */
 
+#define MOS_PLAIN 1             /* what mos_plain is told: see home.c */
+#define MOS_UNTRAVELLED 2
+#define MOS_WHOLE 4
+
 struct mos_note {
     int what;
     int pid;

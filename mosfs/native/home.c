@@ -12,14 +12,13 @@
 #define EARLY 8                 /* its first stop has come, its parent's event has not */
 #define ASKED 16                /* to stop: whatever stop comes first takes the place of that one, which must be asked for again */
 
-#define UNTRAVELLED 32          /* it has used no CPU time away, nor has a child that has ended: the kernel's figures are right */
-
 static unsigned char marks[1 << 22]; /* PID_MAX_LIMIT of 64-bit kernels (proc(5)) */
 
-/* plain: 0, 1, or 2 for a plain program that is untravelled too. */
+/* plain: 0, or MOS_PLAIN and what else is true of a plain program. */
 void mos_plain(int pid, int plain)
 {
-    marks[pid] = KNOWN | (plain ? PLAIN : 0) | (plain == 2 ? UNTRAVELLED : 0) | (marks[pid] & ASKED);
+    marks[pid] = KNOWN | (plain ? PLAIN : 0) | (plain & MOS_UNTRAVELLED ? UNTRAVELLED : 0) | (plain & MOS_WHOLE ? WHOLE : 0) |
+                 (marks[pid] & ASKED);
 }
 
 void mos_unknown(int pid) { marks[pid] = 0; }
@@ -29,7 +28,7 @@ int mos_early(int pid) { return marks[pid] & EARLY; }
 /* A first stop that was asked for must be seen by who asked. */
 static void mos_interrupting(int pid) { marks[pid] = (marks[pid] & ~(PLAIN | BORN)) | ASKED; }
 
-static int untravelled(int pid) { return (marks[pid] & (PLAIN | UNTRAVELLED)) == (PLAIN | UNTRAVELLED); }
+static int plain_and(int pid, int mark) { return (marks[pid] & (PLAIN | mark)) == (PLAIN | mark); }
 
 static int note(struct mos_pump *p, int what, int pid, int other)
 {
@@ -63,7 +62,7 @@ static int forked(struct mos_pump *p, int pid, int what)
     if (ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) || !note(p, what, pid, (int)child))
         return 0;
     stands = marks[child] & EARLY;
-    marks[child] = KNOWN | PLAIN | UNTRAVELLED | (stands ? 0 : BORN);
+    marks[child] = KNOWN | PLAIN | UNTRAVELLED | (marks[pid] & WHOLE) | (stands ? 0 : BORN);
     if (stands)
         ptrace(PTRACE_CONT, child, 0, 0);
     ptrace(PTRACE_CONT, pid, 0, 0);

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mosfs.abi.low import GUARDED
+from mosfs.abi.low import GUARDED, MREMAP
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.trace import layout
 
@@ -27,9 +27,10 @@ _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 
 #: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
 #: mprotect munmap brk sched_yield mremap mincore. So may mmap of private anonymous memory, and madvise, when they say nothing of
-#: that memory which has to travel with it. An mremap that lets something grow stops: it may be the mapping of a file.
+#: that memory which has to travel with it. An mremap that lets something grow, or says where to, stops: it may be the mapping of a
+#: file, or cross what has become several mappings (`migrate.remap`).
 GUEST_FREE = frozenset({10, 11, 12, 24, 25, 27})
-_MMAP, _MREMAP, _MADVISE, _MAP_ANONYMOUS = 9, 25, 28, 0x20
+_MMAP, _MADVISE, _MAP_ANONYMOUS = 9, 28, 0x20
 
 #: (argument index, mask, value): true when argument & mask == value
 Test = tuple[int, int, int]
@@ -165,6 +166,8 @@ def home_filter(action_of_trap: int = TRACE) -> bytes:
     _search(asm, [*_segments(action, top), (top, "allow")])
     for number, tests in tested.items():
         asm.label(f"test{number}")
+        if number == MREMAP:
+            _grows(asm)
         _test(asm, tests, number)
     _trap_unless_stub(asm, action_of_trap)
     return b"".join(i.pack() for i in asm.assemble())
@@ -231,7 +234,7 @@ def guest_filter() -> bytes:
     asm.unless(_JEQ, _MAP_ANONYMOUS, "trap")
     for number in (_MMAP, _MADVISE, *sorted(GUEST_FREE & GUARDED.keys())):  # mmap falls into its own
         asm.label(f"test{number}")
-        if number == _MREMAP:
+        if number == MREMAP:
             _grows(asm)
         _test(asm, (*BY_NR[number].tests, *GUARDED[number]), number)
     asm.label("allow")

@@ -103,6 +103,127 @@ static void mapping(void)
 	refused(munmap((void *)1, PAGE), EINVAL);
 }
 
+#define BLOCK 24UL
+
+/* One mapping, in which pages have been unreadable, or gone, for a while in which the program may be moved. */
+static char *mended(uint64_t *sum)
+{
+	char *p = map(3 * BLOCK * PAGE, PROT_READ | PROT_WRITE);
+
+	datagen(p, BLOCK * PAGE, 5);
+	ok(munmap(p + BLOCK * PAGE, 2 * BLOCK * PAGE)); /* room to grow */
+	ok(mprotect(p + 4 * PAGE, 3 * PAGE, PROT_NONE));
+	ok(munmap(p + 11 * PAGE, 2 * PAGE));
+	rest_ms(seconds < 0.5 ? 1 : 40);
+	ok(mprotect(p + 4 * PAGE, 3 * PAGE, PROT_READ | PROT_WRITE));
+	check(mmap(p + 11 * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p + 11 * PAGE);
+	*sum = datagen(p, BLOCK * PAGE, 6);
+	rest_ms(seconds < 0.5 ? 1 : 20);
+	return p;
+}
+
+static bool gone(char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i += PAGE)
+		if (msync(p + i, PAGE, MS_ASYNC) == 0 || errno != ENOMEM)
+			return false;
+	return true;
+}
+
+static void empty(const char *p, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		equal(p[i], 0);
+}
+
+/* mremap(2) over what is one mapping, wherever it was. */
+static void remapped(void)
+{
+	uint64_t sum;
+	const size_t n = BLOCK * PAGE;
+	char *q, *p = mended(&sum);
+
+	check(mremap(p, n, 2 * n, 0) == p && datasum(p, n) == sum); /* in its place */
+	empty(p + n, n);
+	check(mmap(p + 2 * n, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == p + 2 * n);
+	refused(mremap(p, 2 * n, 3 * n, 0), ENOMEM);
+	q = mremap(p, 2 * n, 3 * n, MREMAP_MAYMOVE);
+	check(q != MAP_FAILED && q != p && datasum(q, n) == sum && gone(p, 2 * n));
+	empty(q + n, 2 * n);
+	check(mremap(q, 3 * n, n, 0) == q && datasum(q, n) == sum && gone(q + n, 2 * n));
+	ok(munmap(q, n));
+	ok(munmap(p + 2 * n, PAGE));
+
+	char *target = map(3 * n, PROT_NONE);
+	for (size_t m = n / 2; m <= 2 * n; m *= 2) { /* shrinks, moves, grows */
+		size_t kept = m < n ? m : n;
+		char *copy = malloc(n);
+		p = mended(&sum);
+		memcpy(copy, p, n);
+		check(mremap(p, n, m, MREMAP_MAYMOVE | MREMAP_FIXED, target + PAGE) == target + PAGE);
+		same(target + PAGE, copy, kept);
+		empty(target + PAGE + kept, m - kept);
+		check(gone(p, n));
+		free(copy);
+	}
+	p = mended(&sum);
+	q = mremap(p, n, n, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, NULL);
+	check(q != MAP_FAILED && q != p && datasum(q, n) == sum);
+	empty(p, n);
+	ok(munmap(q, n));
+	ok(munmap(p, n));
+
+	p = mended(&sum); /* a part of it, in the middle of its ends */
+	char *copy = malloc(n);
+	memcpy(copy, p, n);
+	q = mremap(p + 2 * PAGE, 12 * PAGE, 20 * PAGE, MREMAP_MAYMOVE);
+	check(q != MAP_FAILED);
+	same(q, copy + 2 * PAGE, 12 * PAGE);
+	empty(q + 12 * PAGE, 8 * PAGE);
+	check(gone(p + 2 * PAGE, 12 * PAGE));
+	same(p, copy, 2 * PAGE);
+	same(p + 14 * PAGE, copy + 14 * PAGE, n - 14 * PAGE);
+	ok(munmap(p, n));
+	ok(munmap(q, 20 * PAGE));
+	free(copy);
+
+	p = mended(&sum); /* what differs is not one mapping */
+	ok(mprotect(p + 8 * PAGE, PAGE, PROT_READ));
+	refused(mremap(p, n, 2 * n, MREMAP_MAYMOVE), EFAULT);
+	ok(munmap(p + 8 * PAGE, PAGE));
+	refused(mremap(p, n, 2 * n, MREMAP_MAYMOVE), EFAULT);
+	refused(mremap(p, n, n, MREMAP_MAYMOVE | MREMAP_FIXED, p + PAGE), EINVAL);
+	ok(munmap(p, n));
+	ok(munmap(target, 3 * n));
+}
+
+/* The same with a mapping of a file. */
+static void file_remapped(void)
+{
+	const size_t n = BLOCK * PAGE;
+	char *data = malloc(2 * n), *p, *q;
+	int fd = ok(open("remapped", O_RDWR | O_CREAT | O_TRUNC, 0600));
+
+	datagen(data, 2 * n, 8);
+	write_all(fd, data, 2 * n);
+	p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	check(p != MAP_FAILED);
+	for (size_t i = 0; i < n; i += 3 * PAGE)
+		p[i] = data[i] = 'p';
+	ok(mprotect(p + 5 * PAGE, 2 * PAGE, PROT_NONE));
+	rest_ms(seconds < 0.5 ? 1 : 40);
+	ok(mprotect(p + 5 * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE));
+	q = mremap(p, n, 2 * n, MREMAP_MAYMOVE);
+	check(q != MAP_FAILED);
+	same(q, data, 2 * n);
+	rest_ms(seconds < 0.5 ? 1 : 20);
+	same(q, data, 2 * n);
+	ok(munmap(q, 2 * n));
+	ok(close(fd));
+	ok(unlink("remapped"));
+	free(data);
+}
+
 static void files_mapped(void)
 {
 	size_t n = 50 * PAGE + 100;
@@ -269,5 +390,6 @@ static void nothing_below(void)
 	}
 }
 
-PROGRAM(PART(low_addresses), PART(nothing_below), PART(heap), PART(growth), PART(program_break), PART(mapping), PART(files_mapped), PART(reserves), PART(code), PART(stack),
+PROGRAM(PART(low_addresses), PART(nothing_below), PART(heap), PART(growth), PART(program_break), PART(mapping), PART(remapped), PART(file_remapped),
+	PART(files_mapped), PART(reserves), PART(code), PART(stack),
 	PART(random_data))
