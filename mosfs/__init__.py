@@ -6,4 +6,4 @@ The folders, read in the order of the import law (`docs/design/layout.md`), are 
         -> daemon -> tools
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
