@@ -119,6 +119,14 @@ def test_the_state_of_another() -> None:
 
 def test_merging() -> None:
     assert shown.merged("maps", b"home", b"body") == b"body"
+    home = b"00400000-00600000 ---p 00000000 fe:01 77    /bin/x\n00600000-00700000 ---p 00000000 fe:01 78 /lib/y (deleted)\n"
+    body = b"00400000-00500000 r-xp 00000000 00:00 0 /bin/x\nSize: 1024 kB\n00500000-00600000 rw-p 00100000 00:00 0 /bin/x\n"
+    rest = b"01000000-01001000 rw-p 00000000 00:00 0 \n01001000-01002000 r--p 00000000 00:00 0 /gone\n"
+    lines = [(b"00400000-00500000 r-xp 00000000 fe:01 77 ").ljust(73) + b"/bin/x", b"Size: 1024 kB",
+             (b"00500000-00600000 rw-p 00100000 fe:01 77 ").ljust(73) + b"/bin/x"]  # fmt: skip
+    told = shown.merged("smaps", home, body + rest)
+    assert told.startswith(b"\n".join(lines) + b"\n01000000-01001000 rw-p 00000000 00:00 0 \n")
+    assert told.endswith(b"01001000-01002000 r--p 00000000 00:00 0 ".ljust(73) + b"/gone\n")
     numbers = b" ".join(b"%d" % i for i in range(3, 53))
     body = b"9 (x) S " + b" ".join(b"%d" % (i * 10) for i in range(4, 53))
     merged = shown.merged("stat", b"7 (a) b) t " + numbers[2:] + b"\n", body).split(b") ", 2)

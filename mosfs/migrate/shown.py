@@ -21,6 +21,10 @@ _REPLACED = frozenset(KERNEL) - {"[vsyscall]"}
 _VDSO_SIZE = b"Size:%20d kB" % ((layout.VDSO_END - layout.VDSO) // 1024)
 _OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(status|stat)\Z")
 _PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(maps|smaps|statm|status|stat)\Z")
+#: Lines of maps and smaps: of files as the kernel has them, and of those that `_line` knows the name of only.
+_FILE = re.compile(rb"(?m)^([0-9a-f]+)-[0-9a-f]+ \S+ \S+ (\S+) ([1-9][0-9]*) +(/.*)$")
+_UNKNOWN = re.compile(rb"(?m)^(([0-9a-f]+)-[0-9a-f]+ \S+ \S+ )00:00 0 +(/.*)$")
+_NAME_COLUMN = 73
 #: Lines of status that tell of memory.
 _MEMORY = re.compile(rb"(?:Vm|Rss)\w+:")
 #: Fields of stat, counted from the state: vsize, rss.
@@ -147,9 +151,9 @@ def text(pid: int, name: str, names: Sequence[Vma], known: Known = unknown) -> b
 
 
 def _line(vma: Vma, perms: bytes) -> bytes:
-    """As proc_pid_maps(5) has it; the device and inode are not known any more."""
+    """As proc_pid_maps(5) has it; the device and inode are not known here (`_with_inodes`)."""
     head = f"{vma.start:08x}-{vma.end:08x} {perms.decode()} {vma.offset:08x} 00:00 0 "
-    return head.ljust(73).encode() + vma.name.encode("latin-1") if vma.name else head.encode()
+    return head.ljust(_NAME_COLUMN).encode() + vma.name.encode("latin-1") if vma.name else head.encode()
 
 
 def untraced(status: bytes, ours: int) -> bytes:
@@ -161,10 +165,25 @@ def untraced(status: bytes, ours: int) -> bytes:
     return status if own else re.sub(rb"(?m)^Seccomp:\t2$", b"Seccomp:\t0", status, count=1)
 
 
+def _with_inodes(body: bytes, home: bytes) -> bytes:
+    """``body`` with the device and inode of its files: home maps them too, at the same addresses but for what mremap(2) moved."""
+    files: dict[bytes, tuple[bytes, bytes]] = {}
+    places: dict[tuple[bytes, bytes], tuple[bytes, bytes]] = {}
+    for start, device, inode, name in _FILE.findall(home):
+        places[start, name] = files[name] = (device, inode)
+
+    def line(found: re.Match[bytes]) -> bytes:
+        head, start, name = found.group(1, 2, 3)
+        device, inode = places.get((start, name)) or files.get(name, (b"00:00", b"0"))
+        return (head + device + b" " + inode + b" ").ljust(_NAME_COLUMN) + name
+
+    return _UNKNOWN.sub(line, body) if files else body
+
+
 def merged(name: str, home: bytes, body: bytes) -> bytes:
     """What the program reads: ``home`` is its deputy's file, ``body`` its body's."""
     if name in WHOLE:
-        return body
+        return _with_inodes(body, home)
     if name == "stat":
         kept, fields = home.rsplit(b")", 1)
         told, memory = fields.split(), body.rsplit(b")", 1)[1].split()

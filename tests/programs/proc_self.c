@@ -101,7 +101,8 @@ static void described(void)
 static char data[] = "data";
 
 struct line {
-	unsigned long start, end, offset;
+	unsigned long start, end, offset, inode;
+	unsigned major, minor;
 	char perms[8], name[256];
 };
 
@@ -116,7 +117,8 @@ static struct line mapping(const char *path, const void *address)
 	whole(path);
 	for (char *at = text; *at; at = strchr(at, '\n') + 1) {
 		l.name[0] = 0;
-		if (sscanf(at, "%lx-%lx %4s %lx %*x:%*x %*u %255[^\n]", &l.start, &l.end, l.perms, &l.offset, l.name) < 4)
+		l.inode = 0;
+		if (sscanf(at, "%lx-%lx %4s %lx %x:%x %lu %255[^\n]", &l.start, &l.end, l.perms, &l.offset, &l.major, &l.minor, &l.inode, l.name) < 4)
 			continue;
 		check(l.start >= last && l.end > l.start);
 		last = l.end;
@@ -147,7 +149,7 @@ static void mapped(void)
 		check(strcmp(l.perms, "---p") == 0);
 		l = mapping(path, (void *)mapped);
 		check(strcmp(l.perms, "r-xp") == 0);
-		check(strstr(l.name, "/proc_self") != NULL);
+		check(strstr(l.name, "/proc_self") != NULL && l.inode != 0);
 		l = mapping(path, data);
 		check(strcmp(l.perms, "rw-p") == 0);
 		l = mapping(path, (void *)strtol);
@@ -168,6 +170,9 @@ static void mapped(void)
 	struct line l = mapping("/proc/self/maps", file + 5000);
 	check(l.start == (unsigned long)file && l.offset == 4096);
 	equal(strcmp(l.name, here), 0);
+	check(l.inode != 0 && (l.major || l.minor)); /* not always those of stat(2): overlayfs */
+	struct line other = mapping("/proc/self/smaps", file + 5000);
+	check(other.inode == l.inode && other.major == l.major && other.minor == l.minor);
 	ok(munmap(file, 2 * 4096));
 	ok(close(fd));
 	ok(unlink("mapped"));
