@@ -118,6 +118,9 @@ class Debugged:
             with Calls(p.task) as call:
                 p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + bytes(48) + program)
                 fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
+                if fd == -errno.EINVAL:  # before Linux 5.19: a call that a signal interrupts begins anew, and is told again
+                    flags &= ~WAIT_KILLABLE_RECV
+                    fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
                 if fd == -errno.EACCES and not many:  # it has given up root
                     call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
                     fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)

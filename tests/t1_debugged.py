@@ -1,0 +1,69 @@
+"""Letting a program go to its debugger, on kernels of all ages."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from mosfs.home import debugged
+from mosfs.home.debugged import NEW_LISTENER, SPEC_ALLOW, SYS_SECCOMP, TSYNC, TSYNC_ESRCH, WAIT_KILLABLE_RECV, Debugged
+from mosfs.trace.stops import Stop
+
+LISTENER, TAKEN = 7, 70
+
+
+class Kernel:
+    """Answers the calls that a program is made to make; seccomp(2) refuses flags that it does not know, as Linux does."""
+
+    def __init__(self, known: int) -> None:
+        self.known = known
+        self.asked: list[int] = []
+        self.task = self
+        self.pid = 1
+        self.restored = False
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, number: int, operation: int, flags: int = 0, *_: int) -> int:
+        assert number == SYS_SECCOMP
+        self.asked.append(flags)
+        return LISTENER if not flags & ~self.known else -errno.EINVAL
+
+    def peek_regs(self) -> None:
+        pass
+
+    def set_regs(self, _: Any) -> None:
+        self.restored = True
+
+    def write(self, *_: Any) -> None:
+        pass
+
+
+OLD = SPEC_ALLOW | NEW_LISTENER | TSYNC | TSYNC_ESRCH
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(("known", "result", "asked"), [
+    (OLD | WAIT_KILLABLE_RECV, TAKEN, [True]),
+    (OLD, TAKEN, [True, False]),
+    (SPEC_ALLOW, -errno.EINVAL, [True, False]),
+])
+def test_a_kernel_without_killable_waits(
+    monkeypatch: pytest.MonkeyPatch, known: int, result: int, asked: list[bool], *, many: bool
+) -> None:
+    """Linux 5.10 to 5.18 do not know the flag: asked once with it, once without; registers are as before in any case."""
+    kernel: Any = Kernel(known)
+    monkeypatch.setattr(debugged, "Calls", lambda task: task)
+    monkeypatch.setattr(debugged, "user_regs", lambda regs, stop: regs)
+    monkeypatch.setattr(debugged, "take_made", lambda call, fd, kind: TAKEN)
+    tracer: Any = None
+    assert Debugged(tracer)._listen(kernel, {1: Stop.SECCOMP}, many=many) == result
+    assert [bool(flags & WAIT_KILLABLE_RECV) for flags in kernel.asked] == asked
+    assert {bool(flags & TSYNC) for flags in kernel.asked} == {many}
+    assert kernel.restored
