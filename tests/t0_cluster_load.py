@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 import stat
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from mosfs.cluster.mosix_map import parse_map, validate_map
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.cluster.scalars import parse_mosip, parse_speed, print_mosip, print_speed
 from mosfs.cluster.secret import parse_secret, print_secret, read_secret, validate_secret_file
+from mosfs.daemon import reload
 
 SECRET = "correct horse\n"
 
@@ -234,3 +236,32 @@ def test_this_machine() -> None:
     assert "127.0.0.1" in local_addresses()
     assert system_resolver("127.0.1.7") == "127.0.1.7"
     assert system_resolver("x" * 70 + ".invalid") is None
+
+
+def test_mosd_looks_at_every_file_that_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, asked = NodePaths(str(tmp_path)), set[Path]()
+
+    def recorded(function: Callable[..., object]) -> Callable[..., object]:
+        def record(file: object, *args: object, **options: object) -> object:
+            if str(file).startswith(paths.etc):
+                asked.add(Path(str(file)))
+            return function(file, *args, **options)
+
+        return record
+
+    os.makedirs(paths.etc)
+    Path(paths.mosix_map).write_text("127.0.0.1 1\n")
+    Path(paths.mosip).write_text("127.0.0.1\n")
+    Path(paths.secret).write_text(SECRET)
+    Path(paths.secret).chmod(0o600)
+    with monkeypatch.context() as patched:
+        patched.delenv(reload.PROBE_VARIABLE, raising=False)
+        patched.setattr(builtins, "open", recorded(open))
+        patched.setattr(os, "open", recorded(os.open))
+        patched.setattr(os.path, "lexists", recorded(os.path.lexists))
+        reload.read(paths)
+    assert {Path(paths.mosix_map), Path(paths.secret), Path(paths.speed), Path(paths.private_conf)} <= asked
+    for file in sorted(asked):
+        before = reload.signature(paths)
+        file.write_text("more than there was before\n")
+        assert reload.signature(paths) != before, file

@@ -69,6 +69,13 @@ def test_of_the_lab(nodes: Lab) -> None:
             assert shown(environ, mask, 0, ["moslab", "run", "1", *command]) == shown(environ, mask, 0, ["env"])
 
 
+@pytest.mark.parametrize("number", [signal.SIGPIPE, signal.SIGXFSZ])
+def test_of_a_storm(nodes: Lab, number: int) -> None:
+    mask = 1 << (number - 1)
+    environ = dict(nodes.environ)
+    assert shown(environ, mask, 0, ["moslab", "storm", "--", "mosrun", "-h"]) == shown(environ, mask, 0, ["env"])
+
+
 @pytest.mark.parametrize("numbers", [(), (signal.SIGPIPE,), (signal.SIGXFSZ, signal.SIGTRAP), (signal.SIGPIPE, signal.SIGXFSZ)])
 def test_of_a_pipeline(nodes: Lab, tmp_path: Path, numbers: Sequence[int]) -> None:
     """Of each of its programs: the second passes the line of the first on, then shows its own."""

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from mosfs.tools.mosmigrate import RUNNING, last_move
+from mosfs.tools.mosrun import give_signals_back
 from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree, read_linux
 
@@ -140,15 +141,18 @@ def ancestry(pid: int) -> Iterator[int]:
 def run(command: Sequence[str], environ: Mapping[str, str], storm: Storm, every: float) -> int:
     """Run ``command`` with our own stdin, stdout, stderr and directory, in the storm; its status as Popen.returncode.
 
-    UserError 127 or 126 when it cannot be started.
+    UserError 127 or 126 when it cannot be started. What is ignored and blocked in it, we have inherited.
     """
     tty = (own.tty if (own := read_linux(os.getpid())) else "?") != "?"
     try:
         # a signal for the command that comes before we pass signals on waits
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED + FROM_KEYBOARD)
-        child = subprocess.Popen(
-            command, env=environ, close_fds=False, preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        )
+
+        def as_inherited() -> None:
+            give_signals_back()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+        child = subprocess.Popen(command, env=environ, close_fds=False, restore_signals=False, preexec_fn=as_inherited)
     except OSError as error:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         raise not_started(command[0], error) from error
