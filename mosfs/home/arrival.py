@@ -254,7 +254,7 @@ class Arrival:
 
     def _halt(self, p: Program, deputy: Deputy) -> None:
         """Stop the deputy wherever it is."""
-        if deputy.state in (State.PARKED, State.BUSY, State.HALTED):
+        if deputy.state in (State.PARKED, State.BUSY):
             if not deputy.interrupting:
                 p.task.interrupt()
             deputy.interrupting = True

@@ -5,8 +5,6 @@ States of its kernel task, and what may be done::
     PARKED   runs pause(2) in the stub, so that signals are seen           interrupt it first
     READY    stands in the stub after a call                               start a call, inject, park
     BUSY     makes a forwarded call (a `Flight`)                           wait for its end, or interrupt it
-    HALTED   in a group stop                                               nothing until it is continued
-    GONE     it is dead
 
 A deputy that has answered stays READY for a moment (`PARK_AFTER`), because calls come in bursts; then it is parked.
 """
@@ -14,7 +12,6 @@ A deputy that has answered stays READY for a moment (`PARK_AFTER`), because call
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -45,8 +42,6 @@ class State(Enum):
     PARKED = auto()
     READY = auto()
     BUSY = auto()
-    HALTED = auto()
-    GONE = auto()
 
 
 class Hasten(Enum):
@@ -284,9 +279,6 @@ class Deputy:
         """Go on with a call that has a restart block."""
         self._run(SYS_RESTART, ())
         self.state = State.BUSY
-
-    def kill(self, sig: int) -> None:
-        os.kill(self.task.pid, sig)
 
 
 def interrupted(result: int) -> bool:

@@ -167,7 +167,6 @@ int mos_setregset(int pid, int type, void *buf, int len);
 int mos_getsigmask(int pid, unsigned long *mask);
 int mos_setsigmask(int pid, unsigned long mask);
 int mos_getsiginfo(int pid, void *info);
-int mos_setsiginfo(int pid, void *info);
 int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *infos);
 int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig);
 int mos_patience(int seconds);
@@ -203,7 +202,6 @@ int mos_uffd_begin(int fd);
 int mos_uffd_register(int fd, unsigned long start, unsigned long end);
 long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long flags, unsigned long inverted, unsigned long mask,
               unsigned long anyof, unsigned long *runs, long max, unsigned long *next);
-int mos_queue(int tgid, int tid, int sig, void *info);
 unsigned long mos_rdtsc(void);
 unsigned long mos_xcr0(void);
 void mos_cpuid(unsigned int leaf, unsigned int subleaf, unsigned int *out);

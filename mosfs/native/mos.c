@@ -450,8 +450,6 @@ int mos_setsigmask(int pid, unsigned long mask) { return ptrace(MOS_SETSIGMASK, 
 
 int mos_getsiginfo(int pid, void *info) { return ptrace(PTRACE_GETSIGINFO, pid, 0, info) ? -errno : 0; }
 
-int mos_setsiginfo(int pid, void *info) { return ptrace(PTRACE_SETSIGINFO, pid, 0, info) ? -errno : 0; }
-
 int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *infos)
 {
     struct { uint64_t off; uint32_t flags; int32_t nr; } args = {off, shared ? 1 : 0, count};
@@ -542,11 +540,6 @@ int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, in
     }
     close(sync[1]);
     return pid;
-}
-
-int mos_queue(int tgid, int tid, int sig, void *info)
-{
-    return syscall(SYS_rt_tgsigqueueinfo, tgid, tid, sig, info) ? -errno : 0;
 }
 
 /* Not before earlier instructions have ended; RDTSCP, which does that too, is not everywhere. */

@@ -114,7 +114,6 @@ _no(errno.EOPNOTSUPP, (285, "fallocate", (0,)), (190, "fsetxattr", (0,)), (193, 
 _no(errno.ENODEV, (9, "mmap", (4,)), fds=True)
 
 OPENS = frozenset(rule.nr for rule in RULES.values() if rule.act is Act.OPEN)
-WRITES = frozenset(rule.nr for rule in RULES.values() if rule.act is Act.WRITE)
 #: At home the kernel serves these on a private descriptor as on any other.
 NATIVE = frozenset(rule.nr for rule in RULES.values() if rule.act in (Act.READ, Act.SEEK)) | {77}
 
