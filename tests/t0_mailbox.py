@@ -322,6 +322,11 @@ def test_a_memory_file_holds_a_body(size: int) -> None:
         (calls.DUP3, (7, 5, 0), {5, 0}, {0}),
         (calls.CLOSE_RANGE, (3, 0xFFFFFFFF, 0), {0, 5, 9}, {0}),
         (calls.CLOSE_RANGE, (3, 0xFFFFFFFF, 4), {0, 5, 9}, {0, 5, 9}),
+        (calls.CLOSE_RANGE, (3, 9, 2), {0, 5, 9}, {0}),
+        (calls.CLOSE_RANGE, (3, 9, 8), {0, 5, 9}, {0, 5, 9}),  # what the kernel refuses closes nothing
+        (calls.DUP3, (7, 5, calls.O_CLOEXEC), {5}, set()),
+        (calls.DUP3, (7, 5, calls.O_NONBLOCK), {5}, {5}),
+        (calls.DUP3, (5, 5, 0), {5}, {5}),
     ],
 )
 def test_what_a_close_leaves(nr: int, args: Sequence[int], fds: set[int], left: set[int]) -> None:

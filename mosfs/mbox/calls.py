@@ -30,8 +30,10 @@ CHANGING = CLOSING | {2, 16, 32, 41, 47, 72, 85, 257, 299, 437, 438}
 
 MAX_SENDERS = 128
 IOV_MAX = 1024
-_CLOSE_RANGE_CLOEXEC = 4
+_CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
 O_APPEND, O_NONBLOCK, O_CLOEXEC = 0o2000, 0o4000, 0o2000000
+#: The flags that the kernel knows of calls of `CLOSING`; with others it closes nothing (EINVAL).
+_FLAGS = {DUP3: O_CLOEXEC, CLOSE_RANGE: _CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC}
 
 
 class Place(NamedTuple):
@@ -92,13 +94,15 @@ def table(pid: int, places: Mapping[int, Place]) -> dict[int, Descriptor]:
 def survivors(nr: int, args: Sequence[int], fds: Iterable[int], is_open: bool) -> set[int]:
     """Which of ``fds`` are still open after a call of `CLOSING`; ``is_open``: dup2's first descriptor is."""
     left = set(fds)
-    first, second = args[0] & 0xFFFFFFFF, args[1] & 0xFFFFFFFF
+    first, second, flags = (value & 0xFFFFFFFF for value in args[:3])
+    if nr in _FLAGS and flags & ~_FLAGS[nr]:
+        return left
     if nr == CLOSE:
         left.discard(first)
     elif nr in (DUP2, DUP3):
         if is_open and first != second and (first not in left):
             left.discard(second)
-    elif nr == CLOSE_RANGE and not args[2] & _CLOSE_RANGE_CLOEXEC and first <= second:
+    elif nr == CLOSE_RANGE and not flags & _CLOSE_RANGE_CLOEXEC and first <= second:
         left = {fd for fd in left if not first <= fd <= second}
     return left
 
