@@ -82,6 +82,7 @@ DIRECT: Sequence[Row] = (
     ("The second tells", "mailbox.c:filters t0_mailbox.test_which_filters_have_messages"),
     ("/run/mosix/mbox", "t5_mailbox.test_a_mailbox_is_a_file"),
     ("Everybody can write", "t5_mailbox.test_a_mailbox_is_a_file"),
+    ("Its sender is the process", "t5_rogues.test_a_file_of_mbox_names_who_opened_it"),
     ("Its owner can read", "t5_mailbox.test_a_mailbox_is_a_file"),
     ("Of senders", FACT),
     ("[ENOENT]", "mailbox.c:errors"),

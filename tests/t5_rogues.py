@@ -20,6 +20,7 @@ from msgspec.structs import replace
 
 from mosfs.abi import cpu
 from mosfs.cluster.load import load
+from mosfs.guest.serve import MOST_ILLEGAL
 from mosfs.procfs.table import as_unsigned
 from mosfs.tools.lab import mosds
 from mosfs.wire import links
@@ -358,3 +359,37 @@ def test_mailboxes_of_programs_that_are_not_there(nodes: Lab) -> None:
         finally:
             receiver.kill()
             sleeper.kill()
+
+
+def test_a_file_of_mbox_names_who_opened_it(nodes: Lab) -> None:
+    """A child of another user writes to what was handed to it: the sender is who opened the file, as the manual says."""
+    program = (sys.executable, "-c", RECEIVER.replace("os.read", "time.sleep(600) or os.read"))
+    with nodes.start(1, "mosrun", "-h", *program, stdout=subprocess.PIPE, text=True) as receiver:
+        try:
+            assert receiver.stdout is not None and receiver.stdout.readline() == "ready\n"
+            box = Path(nodes.node(1).paths.mount, "mbox", nodes.node(1).ip, str(receiver.pid))
+            with box.open("wb", buffering=0) as file:
+                subprocess.run(["sh", "-c", "printf hello"], stdout=file, user=NOBODY, check=True)
+            *_, last = box.read_text().splitlines()
+            assert last == f"{nodes.node(1).ip} {os.getpid()} {nodes.node(1).ip} 5"
+        finally:
+            receiver.kill()
+
+
+ILLEGAL = """
+import ctypes
+call = ctypes.CDLL(None, use_errno=True).syscall
+for number in range(1000, 1040):
+    for again in range(3):
+        assert call(number) == -1 and ctypes.get_errno() == 38
+print("PASS")
+"""
+
+
+def test_a_log_full_of_calls_that_do_not_exist(nodes: Lab) -> None:
+    """`mosrun -e` lets a program go on after them: each number stands in the log once, and not all of them."""
+    log = Path(nodes.node(2).paths.log)
+    before = log.read_text().count("illegal call")
+    done = nodes.run(1, "mosrun", "-e", "-2", sys.executable, "-c", ILLEGAL)
+    assert (done.stdout, done.returncode) == ("PASS\n", 0), done.stderr
+    wait_until(lambda: log.read_text().count("illegal call") - before == MOST_ILLEGAL)

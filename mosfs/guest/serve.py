@@ -65,6 +65,8 @@ CLONE_PIDFD, CLONE_DETACHED = 0x1000, 0x00400000
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 UNSUPPORTED = 1
+#: Of so many calls that do not exist a host tells the log.
+MOST_ILLEGAL = 16
 _FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
 _FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
 #: RLIMIT_DATA, STACK, AS
@@ -97,6 +99,7 @@ class Serve:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._both: set[int] = set()
+        self._illegal: set[int] = set()  # calls that do not exist, of which the log knows
         self._special: dict[int, Callable[[Body, tuple[int, ...]], None]] = {
             **dict.fromkeys(OPENS, self._open),
             9: self._mmap,
@@ -143,7 +146,8 @@ class Serve:
         if body.private is not None and not body.infos and self.host.private.serve(body, nr, args):
             return
         row = BY_NR.get(nr)
-        if row is None:
+        if row is None and nr not in self._illegal and len(self._illegal) < MOST_ILLEGAL:
+            self._illegal.add(nr)
             self.host.log(f"origpid={body.pair} illegal call {nr} at {regs.rip:#x} (restart {body.restart}, {body.state})", 30)
         if row is None or judge_away(row, args).do not in (Do.SERVE, Do.PRIVATE):
             self.host.forward(body, Request(nr, args, body.task.peek_mask()), UNSUPPORTED)
