@@ -110,7 +110,8 @@ def test_the_text_names_our_own_memory() -> None:
 def test_the_state_of_another() -> None:
     assert shown.of_another(b"/proc/12/stat") == (12, "stat")
     assert shown.of_another(b"/proc/12/task/13/status") == (13, "status")
-    for path in (b"/proc/self/stat", b"/proc/12/statm", b"/proc/12/fd/stat", b"12/stat"):
+    assert shown.of_another(b"/proc/12/smaps") == (12, "smaps")
+    for path in (b"/proc/self/stat", b"/proc/12/mem", b"/proc/12/fd/stat", b"12/stat"):
         assert shown.of_another(path) == (0, "")
     assert shown.with_state("stat", b"7 (a) t) t 1 2\n", "T (stopped)") == b"7 (a) t) T 1 2\n"
     status = b"Name:\tState:\nState:\tt (tracing stop)\nTgid:\t7\n"

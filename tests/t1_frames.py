@@ -47,6 +47,7 @@ SOUND: dict[int, bytes] = {
     Kind.MOVE_TO: pack(orders.MoveOrder("10.0.0.1", 253, bytes(16), KEY, True)),
     Kind.COPY: pack(orders.MoveOrder("", 0, b"", b"", True)),
     Kind.FORK_REPLY: FORK_REPLY.pack(-11, -1, 0, 0),
+    Kind.SHOW: b"smaps",
     Kind.ABOUT: pack(orders.About(0, -1, 0, 99, 1.5, (1.0, 2.0, 3.0, 4.0, 5.0), -5)),
     Kind.MAIL_TABLE: pack(orders.MailTable([(3, 0x7F000001, 5, True, False, False)], 0x7F000001, -1, -1, 1 << 63)),
     Kind.FORK: pack(orders.ForkOrder(17, (1 << 64) - 1)),
@@ -66,6 +67,8 @@ OUT_OF_RANGE: list[tuple[Kind, bytes]] = [
     (Kind.SIGNAL, bytes(128)), (Kind.SIGNAL, struct.pack("<i", 65) + bytes(124)), (Kind.SIGNAL, struct.pack("<i", -1) + bytes(124)),
     (Kind.MOVE_TO, pack(orders.MoveOrder("10.0.0.1", 65536, b"", b"", True))),
     (Kind.MOVE_TO, pack(orders.MoveOrder("10.0.0.1", 253, b"", bytes(33), True))),
+    (Kind.SHOW, b"mem"),
+    (Kind.SHOW, b"../1/maps"),
     (Kind.ABOUT, pack(orders.About(0, 1 << 40, 0, 0, 0.0, (0.0,) * 5))),
     (Kind.ABOUT, pack(orders.About(2, 0, 0, 0, 0.0, (0.0,) * 5))),  # the host could not tell mosd of it: expel would miss the guest
     (Kind.ABOUT, pack(orders.About(0, 262144, 0, 0, 0.0, (0.0,) * 5))),

@@ -300,6 +300,8 @@ class Host:
         elif body is None:
             if kind == Kind.DROP:
                 self.onward.forget_early(frame.pair)
+            if kind == Kind.SHOW:
+                self.channel.send(Kind.SHOWN, frame.pair, b"", 1)
             if kind == Kind.RECALL or kind == Kind.MOVE_TO:
                 self.channel.send(Kind.CANNOT, frame.pair, b"no such guest")
         elif kind == Kind.GO:
@@ -329,6 +331,8 @@ class Host:
             self.serve.mmap_name(body, frame.payload)
         elif kind == Kind.MMAP_DATA:
             self.serve.mmap_data(body, frame.payload)
+        elif kind == Kind.SHOW:
+            self.serve.show(body, frame.content, asked=True)
         elif kind == Kind.ABOUT:
             self.statistics.about(body, frame.content)
         elif kind == Kind.STAYED and body.faulted:

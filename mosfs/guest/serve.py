@@ -185,7 +185,12 @@ class Serve:
         path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
         name = shown.recognise(path, body.pair) if path.startswith(b"/proc/") else ""
         if name:
-            self.host.channel.send(Kind.SHOWN, body.pair, shown.text(body.pid, name, body.names, body.copies.known))
+            self.show(body, name, asked=False)
+
+    def show(self, body: Body, name: str, *, asked: bool) -> None:
+        """Tell home what the file ``name`` about the body shows; ``asked``: for another program (SHOW)."""
+        text = shown.text(body.pid, name, body.names, body.copies.known)
+        self.host.channel.send(Kind.SHOWN, body.pair, text, int(asked))
 
     def _plain(self, body: Body, args: tuple[int, ...]) -> None:
         self._send(body, BY_NR[body.nr], args)

@@ -179,7 +179,10 @@ class Away:
         elif kind == Kind.CPU_ALARM:
             self.tracer.cputimers.rang(p)
         elif kind == Kind.SHOWN:
-            p.shown = frame.payload
+            if frame.flags:
+                self.tracer.relatives.told(p, link, frame.payload)
+            else:
+                p.shown = frame.payload
         elif kind == Kind.TITLE:
             own_files.retitle(p, frame.payload)
         elif kind == Kind.USED:
@@ -313,25 +316,25 @@ class Away:
         return True
 
     def _show(self, p: Program, deputy: Deputy, request: Request) -> bool:
-        """An open of a file in /proc about the program's memory, whose text the host has sent (SHOWN), or about the state of
-        another. True if it was answered."""
+        """An open of a file in /proc about the program's memory, whose text the host has sent (SHOWN), or about another program.
+        True if it was answered, or will be."""
         body, p.shown = p.shown, None
         path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
         name = own_files.wanted(p.pid, path, request.nr, request.args) if body is not None else ""
-        other = None if name else own_files.another(path, request.nr, request.args, self.tracer.programs)
-        if not name and other is None:
-            return False
+        if not name or body is None:
+            return self.tracer.relatives.opened_away(p, deputy, request, path)
         deputy.set_mask(request.mask)
-        text = own_files.away_text(p.pid, name, body) if name and body is not None else b""
+        text = own_files.away_text(p.pid, name, body)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            if other is not None:
-                result = own_files.opened_of_another(call, other[0], request.nr, request.args, other[1])
-            else:
-                result = own_files.opened(call, name, request.nr, request.args, text)
+            result = own_files.opened(call, name, request.nr, request.args, text)
+        self.answered(p, deputy, result)
+        return True
+
+    def answered(self, p: Program, deputy: Deputy, result: int) -> None:
+        """A call that was answered with ``result`` instead of being made."""
         deputy.ready_since = time.monotonic()
         self._ready[p.pid] = p
         self._answer(p, result)
-        return True
 
     def _fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         wants = bool(order.flags & CLONE_PIDFD)

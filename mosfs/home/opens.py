@@ -49,11 +49,7 @@ class Opens:
         if self.tracer.process(p).filtered:
             self.tracer.serve(p)
             return
-        if other := own_files.another(path, nr, args, self.tracer.programs):
-            kept = copy_regs(regs)
-            with Calls(p.task) as call:
-                result = own_files.opened_of_another(call, other[0], nr, args, other[1])
-            self.tracer.answer(p, kept, result)
+        if self.tracer.relatives.opened_at_home(p, regs, path, nr):
             return
         name = own_files.wanted(p.pid, path, nr, args)
         if name not in ("maps", "smaps", "status") or (name == "status" and p.leader):

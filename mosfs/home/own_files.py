@@ -1,12 +1,11 @@
 """Opens by a program of files in /proc that do not show the truth: it gets a file in memory instead.
 
-They are those about its own memory (`mosfs.migrate.shown`), and those with the state of another program of its tree that is stopped
-or away: of a traced process the kernel says "tracing stop" for whatever stops it, and of one away it tells how the deputy is.
+They are those about its own memory (`mosfs.migrate.shown`), and those about another program of its tree (`home.relatives`): of a
+traced process the kernel says "tracing stop" for whatever stops it, of one away it tells how the deputy is.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 
@@ -26,21 +25,15 @@ def wanted(pid: int, path: bytes, nr: int, args: tuple[int, ...]) -> str:
     return shown.recognise(path, pid) if _reads(nr, args) else ""
 
 
-def another(path: bytes, nr: int, args: tuple[int, ...], programs: Mapping[int, Program]) -> tuple[str, Program] | None:
-    """The file about another program of the tree that is opened to read, if the kernel would not tell its state."""
-    pid, name = shown.of_another(path) if _reads(nr, args) else (0, "")
-    found = programs.get(pid)
-    return (name, found) if found is not None and (found.halted or found.away) else None
-
-
-def opened_of_another(call: Calls, name: str, nr: int, args: tuple[int, ...], shows: Program) -> int:
-    """The open by a program of the file ``name`` about ``shows``: descriptor or negative errno."""
-    try:
-        with open(f"/proc/{shows.pid}/{name}", "rb") as file:
-            text = file.read()
-    except OSError as error:
-        return -(error.errno or errno.ENOENT)
-    return _memory_file(call, name, _flags(nr, args), shown.with_state(name, text, state_of(shows)))
+def another(
+    path: bytes, nr: int, args: tuple[int, ...], pid: int, programs: Mapping[int, Program]
+) -> tuple[str, Program] | None:  # fmt: skip
+    """The file about another program of the tree that ``pid`` opens to read, if the kernel would not tell the truth in it."""
+    other, name = shown.of_another(path) if _reads(nr, args) else (0, "")
+    found = programs.get(other)
+    if found is None or other == pid or found.native:
+        return None
+    return (name, found) if found.halted or found.away or name in ("maps", "smaps", "status") else None
 
 
 def state_of(p: Program) -> str:
@@ -61,10 +54,10 @@ def retitle(p: Program, text: bytes) -> None:
 
 
 def _reads(nr: int, args: tuple[int, ...]) -> bool:
-    return _flags(nr, args) & (os.O_ACCMODE | os.O_DIRECTORY | os.O_PATH) == os.O_RDONLY
+    return flags_of(nr, args) & (os.O_ACCMODE | os.O_DIRECTORY | os.O_PATH) == os.O_RDONLY
 
 
-def _flags(nr: int, args: tuple[int, ...]) -> int:
+def flags_of(nr: int, args: tuple[int, ...]) -> int:
     """Of open and openat; of others O_WRONLY, which is not ours to serve."""
     return args[1] if nr == SYS_OPEN else args[2] if nr == SYS_OPENAT else os.O_WRONLY
 
@@ -77,7 +70,7 @@ def away_text(pid: int, name: str, body: bytes) -> bytes:
 
 def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) -> int:
     """The open of a program away of a file with ``text``: descriptor or negative errno."""
-    return _memory_file(call, name, _flags(nr, args), text)
+    return memory_file_of(call, name, flags_of(nr, args), text)
 
 
 def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], names: Sequence[Vma], more: int) -> int:
@@ -89,10 +82,10 @@ def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, .
         lines = [b"State:\tR (running)" if line.startswith(b"State:") else line for line in text.splitlines()]
         text = b"\n".join([*(blocked if line.startswith(b"SigBlk:") else line for line in lines), b""])
         text = shown.untraced(text, shown.OUR_FILTERS + more)
-    return _memory_file(call, name, _flags(nr, args), text)
+    return memory_file_of(call, name, flags_of(nr, args), text)
 
 
-def _memory_file(call: Calls, name: str, flags: int, text: bytes) -> int:
+def memory_file_of(call: Calls, name: str, flags: int, text: bytes) -> int:
     """A descriptor of the stopped program for a file with ``text``, or a negative errno."""
     return memory_file(call, name, text, cloexec=bool(flags & os.O_CLOEXEC))
 

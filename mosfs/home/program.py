@@ -189,6 +189,7 @@ class Program:
     files: dict[int, Held] = field(default_factory=dict)  # away: what its host has of the files that it maps
     said: Said = field(default_factory=Said)  # of its memory, here or before it came home
     pieced: bool = False  # its memory was moved, or followed: mappings that would be one may be several (`migrate.remap`)
+    reading: object | None = None  # the open of a file about another program, whose node is asked (`home.relatives`)
     shown: bytes | None = None  # what its body's memory looks like in the file of /proc that it is about to open
     parent: int = 0
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
@@ -301,4 +302,6 @@ class Program:
             return "shares memory after vfork"
         if self.mail is not None and self.mail.asked:
             return "sends or receives a message"
+        if self.reading is not None:
+            return "reads a file about another program"
         return ""

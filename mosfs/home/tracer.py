@@ -35,6 +35,7 @@ from mosfs.home.private import Private
 from mosfs.home.processor import Demand
 from mosfs.home.program import Place, Program
 from mosfs.home.registers import arguments
+from mosfs.home.relatives import Relatives
 from mosfs.home.settings import inherit, of_child
 from mosfs.home.tracing import Traces
 from mosfs.home.transfers import Transfers
@@ -114,6 +115,7 @@ class Tracer:
         self.debugged = Debugged(self)
         self.controls = Controls(self)
         self.opens = Opens(self)
+        self.relatives = Relatives(self)
         self.statistics = Statistics(self)
         self.cputime = CpuTime(self.programs)
         self.cputimers = CpuTimers(self)
@@ -185,7 +187,10 @@ class Tracer:
         """Microseconds until something is due."""
         now = time.monotonic()
         due = min(self.next_clock, next(iter(self.newcomers.values()), self.next_clock))
-        moments = (self.away.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due(), self.cputimers.due())
+        moments = (
+            self.away.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due(), self.cputimers.due(),
+            self.relatives.due(),
+        )
         for moment in moments:
             if moment is not None:
                 due = min(due, moment)
@@ -203,6 +208,7 @@ class Tracer:
         self.moves.retry(now)
         self.waits.expire(now)
         self.cputimers.look(now)
+        self.relatives.look(now)
         self.private.carrier.step()
         self.away.run_backlog()
         self._introduce(now)

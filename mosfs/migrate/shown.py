@@ -19,7 +19,7 @@ _VDSO = Vma(layout.VDSO, layout.VDSO_END, 5, name="[vdso]")
 #: What each node has of its own, and the program does not see.
 _REPLACED = frozenset(KERNEL) - {"[vsyscall]"}
 _VDSO_SIZE = b"Size:%20d kB" % ((layout.VDSO_END - layout.VDSO) // 1024)
-_OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(status|stat)\Z")
+_OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(maps|smaps|statm|status|stat)\Z")
 _PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(maps|smaps|statm|status|stat)\Z")
 #: Lines of maps and smaps: of files as the kernel has them, and of those that `_line` knows the name of only.
 _FILE = re.compile(rb"(?m)^([0-9a-f]+)-[0-9a-f]+ \S+ \S+ (\S+) ([1-9][0-9]*) +(/.*)$")
@@ -44,7 +44,7 @@ def recognise(path: bytes, pid: int) -> str:
 
 
 def of_another(path: bytes) -> tuple[int, str]:
-    """The process (or thread) whose state is told by the file ``path``, and the file's name; (0, "") if it is none of these."""
+    """The process (or thread) that the file ``path`` tells of, and the file's name; (0, "") if it is none of these."""
     found = _OTHER.match(path)
     return (int(found[2] or found[1]), found[3].decode()) if found is not None else (0, "")
 

@@ -58,6 +58,7 @@ class Kind(IntEnum):
     STAYED = 31
     CPU_ALARM = 32
     FETCH = 71
+    SHOW = 76
     CALL = 48
     FORK = 49
     EXEC = 50
@@ -142,6 +143,8 @@ PIECE = 256 * 1024 + 64
 #: Bytes before the blobs of a CALL, before those of a REPLY (`mosfs.calls.request`).
 CALL_HEAD, REPLY_HEAD = 72, 16
 SIGINFO, SIGNALS = 128, 64
+#: Files in /proc/PID of which a host tells.
+ABOUT_MEMORY = frozenset({"maps", "smaps", "statm", "status", "stat"})
 
 
 def _text(payload: bytes) -> str:
@@ -162,6 +165,13 @@ def _number(layout: str, least: int, most: int) -> Callable[[bytes], int]:
         return value
 
     return decode
+
+
+def _about_memory(payload: bytes) -> str:
+    name = payload.decode("ascii", "replace")
+    if name not in ABOUT_MEMORY:
+        raise BadFrame("no such file")
+    return name
 
 
 def _siginfo(payload: bytes) -> bytes:
@@ -256,6 +266,10 @@ SHAPES: dict[int, Shape] = {
         (To.HOST, To.TRACER), 0, 16, _alarm,
         says="CPU time in all and of user, ns u64 each, to be told when reached; nothing: it is reached", answers=(Kind.CPU_ALARM,),
     ),
+    Kind.SHOW: Shape(
+        _HOST, 1, 16, _about_memory,
+        says="name of a file in /proc about the body that another program opens", answers=(Kind.SHOWN,),
+    ),
     Kind.FETCH: Shape(_HOST, says="nothing: before EXECED, send the private files home", answers=(Kind.PRIVATE, Kind.MANIFEST,)),
     Kind.CALL: Shape(
         _TRACER, CALL_HEAD, MAX_PAYLOAD, flags=0xFFFF,
@@ -286,7 +300,10 @@ SHAPES: dict[int, Shape] = {
     Kind.USED: Shape(_TRACER, 1, STRUCT, _of(orders.Used), says="`Used`: CPU time and memory, once a second while there is any"),
     Kind.PREPARED: Shape(_TRACER, any_pair=True, says="nothing: the host stands, with an empty body"),
     Kind.CPU_TIME: Shape(_TRACER, 16, 16, _times, says="CPU time away so far: ns of user, ns of system, u64 each"),
-    Kind.SHOWN: Shape(_TRACER, 0, MAX_PAYLOAD, says="text of a file in /proc about the body, of which an open follows"),
+    Kind.SHOWN: Shape(
+        _TRACER, 0, MAX_PAYLOAD, flags=1,
+        says="text of a file in /proc about the body, of which an open follows; flag 1: for SHOW, nothing if it has gone on",
+    ),
     Kind.TITLE: Shape(_TRACER, 0, 8 << 20, says="arguments and environment, where the program has written over them"),
     Kind.RUNNING: Shape(_TRACER, says="nothing: the body runs, the move is committed"),
     Kind.COPIED: Shape(_TRACER, says="nothing: what is left may be sent now", answers=(Kind.MOVE_TO, Kind.RECALL,)),

@@ -413,4 +413,72 @@ static void nobody_else(void)
 	}
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else))
+static long field(const char *label)
+{
+	char *at = strstr(text, label);
+
+	check(at != NULL);
+	return strtol(at + strlen(label), NULL, 10);
+}
+
+/* What is shown of a child's memory is the child's, wherever the two are. */
+static void of_a_childs_memory(void)
+{
+	static char *const size = "VmSize:\t";
+	long bytes = 3 << 20, pages;
+	char path[64];
+	int p[2], ready[2];
+	char c;
+
+	ok(pipe(p));
+	ok(pipe(ready));
+	pid_t pid = ok(fork());
+	if (pid == 0) {
+		ok(close(p[1]));
+		char *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		check(at != MAP_FAILED);
+		memset(at, 7, bytes);
+		write_all(ready[1], &at, sizeof(at));
+		equal(read(p[0], &c, 1), 0);
+		_exit(0);
+	}
+	unsigned long at;
+	read_all(ready[0], &at, sizeof(at));
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), i ? "/proc/%d/maps" : "/proc/%d/smaps", pid);
+		whole(path);
+		check(strstr(text, "/proc_self") && strstr(text, "[stack]") && strstr(text, "[vdso]"));
+		bool within = false;
+		for (char *line = text; line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+			unsigned long start, end;
+			char perms[5];
+			if (sscanf(line, "%lx-%lx %4s", &start, &end, perms) == 3 && start <= at && at + bytes <= end)
+				within = strcmp(perms, "rw-p") == 0;
+		}
+		check(within);
+	}
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	whole(path);
+	check(field("VmRSS:\t") >= bytes / 1024);
+	check(getenv("MOS_TRACED") || (field("TracerPid:\t") == 0 && field("Seccomp:\t") == 0));
+	long all = field(size);
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	whole(path);
+	check(sscanf(text, "%ld", &pages) == 1);
+	check(labs(pages * 4 - all) <= 64); /* what is our own in it may be moved in between */
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	whole(path);
+	unsigned long vsize;
+	char state;
+	check(sscanf(strrchr(text, ')') + 2, "%c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %lu", &state, &vsize) == 2);
+	check(labs((long)vsize / 1024 - all) <= 64);
+	for (int i = 0; i < 2; i++) {
+		ok(close(p[i]));
+		ok(close(ready[i]));
+	}
+	reaped(pid, 0);
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	refused(open(path, O_RDONLY), ENOENT);
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else), PART(of_a_childs_memory))

@@ -1,0 +1,161 @@
+"""Files in /proc that a program opens about another program of its tree: what they would show if it had never left.
+
+Of a program away home's kernel knows the deputy only, so its host is asked for the text; who opened stands still until then, for
+`PATIENCE` seconds at most. Whether it may read the file at all is what the kernel says when it makes that open for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mosfs.calls.request import Request
+from mosfs.home import own_files
+from mosfs.home.program import Program
+from mosfs.home.registers import arguments
+from mosfs.migrate import shown
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import copy_regs
+from mosfs.wire.frames import Kind
+
+if TYPE_CHECKING:
+    from mosfs.home.deputy import Deputy
+    from mosfs.home.tracer import Tracer
+
+PATIENCE = 1.0
+#: Seconds after which somebody on the move is asked again, where it is by then.
+AGAIN = 0.02
+SYS_CLOSE, SYS_OPENAT = 3, 257
+_AT_FDCWD = -100
+#: Gets the host's text; None: it has not answered in time.
+Told = Callable[[bytes | None], None]
+
+
+@dataclass(slots=True)
+class Ask:
+    """``link``: to the node that was asked; None: the program was not there any more."""
+
+    about: Program
+    name: str
+    link: Any
+    told: Told
+    until: float
+
+
+class Relatives:
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+        self._asked: list[Ask] = []
+
+    # ------------------------------------------------------------------ who opens
+
+    def opened_at_home(self, p: Program, regs: Any, path: bytes, nr: int) -> bool:
+        """An open by a program at home; False: it is none of these."""
+        found = own_files.another(path, nr, arguments(regs), p.pid, self.tracer.programs)
+        if found is None:
+            return False
+        name, about = found
+        kept, flags = copy_regs(regs), own_files.flags_of(nr, arguments(regs))
+        p.reading = token = object()
+
+        def told(body: bytes | None) -> None:
+            if self.tracer.programs.get(p.pid) is not p or p.reading is not token:
+                return
+            p.reading = None
+            with self.tracer.containment.of(p):
+                with Calls(p.task) as call:
+                    result = _opened(call, name, flags, about, body)
+                self.tracer.answer(p, kept, result)
+
+        self._ask(about, name, told)
+        return True
+
+    def opened_away(self, p: Program, deputy: Deputy, request: Request, path: bytes) -> bool:
+        """The same by one that is away. The answer may come when its deputy is parked, gone, or was asked the same again."""
+        found = own_files.another(path, request.nr, request.args, p.pid, self.tracer.programs)
+        if found is None:
+            return False
+        name, about = found
+        flags = own_files.flags_of(request.nr, request.args)
+        p.reading = token = object()
+
+        def told(body: bytes | None) -> None:
+            if p.deputy is deputy and p.reading is token:
+                deputy.when_ready(lambda: answer(body))
+
+        def answer(body: bytes | None) -> None:
+            if p.reading is not token:
+                return
+            p.reading = None
+            deputy.set_mask(request.mask)
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                result = _opened(call, name, flags, about, body)
+            self.tracer.away.answered(p, deputy, result)
+
+        self._ask(about, name, told)
+        return True
+
+    # ------------------------------------------------------------------ who is asked
+
+    def _ask(self, about: Program, name: str, told: Told) -> None:
+        if about.away:
+            self._asked.append(ask := Ask(about, name, None, told, time.monotonic() + PATIENCE))
+            self._send(ask)
+        else:
+            told(None)
+
+    def _send(self, ask: Ask) -> None:
+        ask.link = ask.about.link
+        self.tracer.away.send(ask.about, Kind.SHOW, ask.name.encode())
+
+    def told(self, about: Program, link: Any, text: bytes) -> None:
+        """SHOWN with an answer, b"" if the program has gone on: hosts answer in the order of the questions."""
+        ask = next((ask for ask in self._asked if ask.about is about and ask.link is link), None)
+        if ask is not None and not text:
+            ask.link = None
+        elif ask is not None:
+            self._asked.remove(ask)
+            ask.told(text)
+
+    def due(self) -> float | None:
+        return time.monotonic() + AGAIN if self._asked else None
+
+    def look(self, now: float) -> None:
+        """Who has moved is asked where it is now, or not at all; who does not answer has no answer."""
+        for ask in list(self._asked):
+            if now >= ask.until or not ask.about.away:
+                self._asked.remove(ask)
+                ask.told(None)
+            elif ask.link is not ask.about.link:
+                self._send(ask)
+
+
+def _opened(call: Calls, name: str, flags: int, about: Program, body: bytes | None) -> int:
+    """The open by a stopped program of a file about ``about``: descriptor or negative errno. ``body``: what its host shows."""
+    call.task.write(layout.SCRATCH, b"/proc/%d/%s\0" % (about.pid, name.encode()))
+    may: int = call(SYS_OPENAT, _AT_FDCWD, layout.SCRATCH, os.O_RDONLY | os.O_CLOEXEC)
+    if may < 0:
+        return may
+    call(SYS_CLOSE, may)
+    try:
+        text = _text(name, about, body)
+    except OSError as error:
+        return -(error.errno or errno.EIO)
+    return own_files.memory_file_of(call, name, flags, text)
+
+
+def _text(name: str, about: Program, body: bytes | None) -> bytes:
+    if about.away and body is not None:
+        text = own_files.away_text(about.pid, name, body)
+    elif about.away and name in shown.WHOLE:
+        raise OSError(errno.EIO, "its node does not answer")
+    else:
+        text = shown.text(about.pid, name, about.names)
+    if name == "status":
+        text = shown.untraced(text, shown.OUR_FILTERS + about.filters)
+    return shown.with_state(name, text, own_files.state_of(about)) if about.away or about.halted else text
