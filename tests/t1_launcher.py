@@ -214,3 +214,23 @@ def test_a_folder_that_others_may_not_enter_is_named(
     monkeypatch.setattr(sys, "argv", ["install_launchers", str(mine / "bin")])
     assert install_launchers.main() == 0
     assert capsys.readouterr().out.startswith("setup: other users may not enter /")
+
+
+#: A tracer for a launcher that was killed before it could be seized: process and connection are gone.
+GONE = """
+import os, socket, sys
+from mosfs.home import start
+from mosfs.wire.messages import Settings, SpawnTracer, Start
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+ours.close()
+dead = os.fork()
+if dead == 0:
+    os._exit(0)
+os.waitpid(dead, 0)
+sys.exit(start.main(SpawnTracer(dead, os.getuid(), os.getgid(), Settings(), Start(), "/nowhere", 1), theirs))
+"""
+
+
+def test_a_launcher_that_is_gone_hears_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")

@@ -67,6 +67,12 @@ def parts(tracer: Tracer) -> Iterator[tuple[str, Any]]:
     yield from dump.components(tracer)
 
 
+def _answer(launcher: socket.socket, answer: bytes) -> None:
+    """Tell the launcher; one that was killed meanwhile hears nothing, and its end is seen as that of a program."""
+    with suppress(OSError):
+        launcher.send(answer)
+
+
 def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     """Seize the launcher, answer it, and own its tree until it is empty."""
     asker = caller.Caller(spawn.pid, spawn.uid, spawn.gid, spawn.started)
@@ -75,13 +81,13 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     try:
         caller.seize(task, asker, launcher)
     except (caller.NotTheCaller, TaskGone, OSError) as error:
-        launcher.send(b"ERR\0" + why_not_seized(error).encode())
+        _answer(launcher, b"ERR\0" + why_not_seized(error).encode())
         return 1
     p = tracer.adopt(task, spawn.settings)
     tracer.meet(p)
     p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
     p.next_trace = tracer.traces.of(asker, spawn.start.trace)
-    launcher.send(b"\0".join([b"OK", *(entry.encode() for entry in spawn.start.preset)]))
+    _answer(launcher, b"\0".join([b"OK", *(entry.encode() for entry in spawn.start.preset)]))
     launcher.close()
     return _serve(tracer)
 

@@ -221,6 +221,9 @@ static void filters(void)
 	equal(box(8), mine); /* "re-opening with different flags does not cancel the filtering" */
 	refused(read(mine, text, 10), EAGAIN);
 	equal(ioctl(mine, SIOCWHICH, bits), 3);
+	refused((int)syscall(SYS_close_range, mine, mine, 8), EINVAL);
+	refused(dup3(me, mine, O_NONBLOCK), EINVAL);
+	equal(ioctl(mine, SIOCWHICH, bits), 3);
 	ok(close(mine)); /* "Closing my_mbox also cancels the filtering", "discards the stored filters" */
 	mine = box(8);
 	equal(ioctl(mine, SIOCWHICH, bits), 0);
