@@ -69,21 +69,17 @@ class Program:
             self.task.cont()
         embark(self.task, HomeClock().page(0), first=True, privileged=True)
         self.task.cont()
-        while True:  # its start: opens of libraries and of its file are trapped
-            self.tell(1)
-            if self._starts():
-                break
-
-    def _starts(self) -> bool:
-        while not select.select([self._out], [], [], 0.02)[0]:
-            if lib.mos_waitpid(self.task.pid, ffi.new("int *"), os.WNOHANG | 0x40000000) > 0:
-                self.task.cont()
-        return bool(self.told())
+        self.tell(1)
+        self.told()
 
     def tell(self, seed: int) -> None:
         os.write(self._in, bytes([seed]))
 
     def told(self) -> bytes:
+        """Meanwhile what is trapped, an open or mremap, is made by the kernel."""
+        while not select.select([self._out], [], [], 0.001)[0]:
+            if lib.mos_waitpid(self.task.pid, ffi.new("int *"), os.WNOHANG | 0x40000000) > 0:
+                self.task.cont()
         return os.read(self._out, 1)
 
     def stop(self) -> Any:
