@@ -209,8 +209,8 @@ def test_rstatus_is_what_the_node_is(nodes: Lab) -> None:
 @cluster.others
 def test_status_and_localstatus(nodes: Lab) -> None:
     titles = [line.split(":")[0] for line in says(nodes, *NOBODY, "mosctl", "status", "2").splitlines()]
-    assert titles == ["Node", "Status", "Age", "Load", "Speed", "CPUs", "Memory", "Swap", "Frozen", "Processes", "Switches",
-                      "Accepts", "Version"]
+    assert titles == ["Node", "Status", "Age", "Load", "Speed", "CPUs", "Processor", "Memory", "Swap", "Frozen",
+                      "Processes", "Switches", "Accepts", "Version"]
     local = says(nodes, "mosctl", "localstatus")
     assert "Cluster:    3 of 3 numbered nodes are up" in local and f"mosd, PID {nodes.mosd(1)}" in local
     facts = json.loads(says(nodes, "mosctl", "localstatus", "--json"))

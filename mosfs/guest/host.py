@@ -126,6 +126,8 @@ class Host:
         self._connect()
         self._prepare()
         while self.bodies or self._expecting():
+            if self.control.has_ended():
+                self.mails.desk.lost()
             fds: list[Any] = [self.channel]
             if self.control.sock is not None:
                 fds.append(self.control)
@@ -240,8 +242,6 @@ class Host:
             body = self._concerned(message)
             with self.containment.of(body) if body is not None else self.containment.nobody(type(message).__name__):
                 self._message(message, passed)
-        if self.control.sock is None:
-            self.mails.desk.lost()
 
     def _concerned(self, message: Any) -> Body | None:
         """The guest that a message of mosd is about: a customer of the post office is called by its PID at home."""

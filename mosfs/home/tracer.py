@@ -134,6 +134,9 @@ class Tracer:
         """Until the tree is empty."""
         self.connect()
         while self.programs or self.debugged.listeners or not self.begun:
+            if self.control.has_ended():
+                self.moves.mosd_gone()
+                self.mails.desk.lost()
             sources: list[Any] = [*self.moves.channels.values()]
             self.pump.nfds = 0
             linked = self.control.sock is not None
@@ -300,9 +303,6 @@ class Tracer:
             p = self._concerned(message)
             with self.containment.of(p) if p is not None else self.containment.nobody(type(message).__name__):
                 self._message(message, passed)
-        if self.control.sock is None:
-            self.moves.mosd_gone()
-            self.mails.desk.lost()
 
     def _concerned(self, message: Any) -> Program | None:
         """The program that a message of mosd is about."""

@@ -27,6 +27,7 @@ class ControlLink:
         self.path = path
         self.sock: socket.socket | None = None
         self._next_try = 0.0
+        self._ended = False
 
     def wait(self, seconds: float) -> bool:
         """Wait until something has come, or the link is closed; False when the time is over, or there is no link."""
@@ -112,7 +113,13 @@ class ControlLink:
             with contextlib.suppress(OSError):
                 self.sock.close()
             self.sock = None
+            self._ended = True
             self._next_try = time.monotonic() + RETRY / 3
+
+    def has_ended(self) -> bool:
+        """Once for each connection that was closed, by `receive` or a `send` that failed: what was asked has no answer."""
+        ended, self._ended = self._ended, False
+        return ended
 
 
 def _passed(ancillary: list[tuple[int, int, bytes]]) -> socket.socket | io.FileIO | None:
