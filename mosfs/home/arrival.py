@@ -141,7 +141,7 @@ class Arrival:
         except ChannelLost:
             pass  # the program is whole here: the host is not needed any more
         self.moves.drop(p, link)
-        p.deputy = None
+        p.deputy = p.reading = None
         if meta.mail is not None:
             self.tracer.mails.seen(p, *meta.mail)
         p.carry = Carry(*meta.carry) if meta.carry is not None else None

@@ -40,6 +40,7 @@ Told = Callable[[bytes | None], None]
 class Ask:
     """``link``: to the node that was asked; None: the program was not there any more."""
 
+    reader: Program
     about: Program
     name: str
     link: Any
@@ -67,12 +68,11 @@ class Relatives:
             if self.tracer.programs.get(p.pid) is not p or p.reading is not token:
                 return
             p.reading = None
-            with self.tracer.containment.of(p):
-                with Calls(p.task) as call:
-                    result = _opened(call, name, flags, about, body)
-                self.tracer.answer(p, kept, result)
+            with Calls(p.task) as call:
+                result = _opened(call, name, flags, about, body)
+            self.tracer.answer(p, kept, result)
 
-        self._ask(about, name, told)
+        self._ask(p, about, name, told)
         return True
 
     def opened_away(self, p: Program, deputy: Deputy, request: Request, path: bytes) -> bool:
@@ -97,14 +97,14 @@ class Relatives:
                 result = _opened(call, name, flags, about, body)
             self.tracer.away.answered(p, deputy, result)
 
-        self._ask(about, name, told)
+        self._ask(p, about, name, told)
         return True
 
     # ------------------------------------------------------------------ who is asked
 
-    def _ask(self, about: Program, name: str, told: Told) -> None:
+    def _ask(self, reader: Program, about: Program, name: str, told: Told) -> None:
         if about.away:
-            self._asked.append(ask := Ask(about, name, None, told, time.monotonic() + PATIENCE))
+            self._asked.append(ask := Ask(reader, about, name, None, told, time.monotonic() + PATIENCE))
             self._send(ask)
         else:
             told(None)
@@ -119,7 +119,12 @@ class Relatives:
         if ask is not None and not text:
             ask.link = None
         elif ask is not None:
-            self._asked.remove(ask)
+            self._tell(ask, text)
+
+    def _tell(self, ask: Ask, text: bytes | None) -> None:
+        """Whatever goes wrong now is the reader's affair, not that of the program or turn in which the answer came."""
+        self._asked.remove(ask)
+        with self.tracer.containment.of(ask.reader):
             ask.told(text)
 
     def due(self) -> float | None:
@@ -129,8 +134,7 @@ class Relatives:
         """Who has moved is asked where it is now, or not at all; who does not answer has no answer."""
         for ask in list(self._asked):
             if now >= ask.until or not ask.about.away:
-                self._asked.remove(ask)
-                ask.told(None)
+                self._tell(ask, None)
             elif ask.link is not ask.about.link:
                 self._send(ask)
 
@@ -156,6 +160,6 @@ def _text(name: str, about: Program, body: bytes | None) -> bytes:
         raise OSError(errno.EIO, "its node does not answer")
     else:
         text = shown.text(about.pid, name, about.names)
-    if name == "status":
-        text = shown.untraced(text, shown.OUR_FILTERS + about.filters)
+        if name == "status":
+            text = shown.untraced(text, shown.OUR_FILTERS + about.filters)
     return shown.with_state(name, text, own_files.state_of(about)) if about.away or about.halted else text

@@ -14,13 +14,15 @@ from collections.abc import Iterable, Sequence
 from mosfs.migrate.image import Vma
 from mosfs.migrate.maps import KERNEL, Known, parse_line, unknown
 from mosfs.trace import layout
+from mosfs.wire.frames import ABOUT_MEMORY
 
 _VDSO = Vma(layout.VDSO, layout.VDSO_END, 5, name="[vdso]")
 #: What each node has of its own, and the program does not see.
 _REPLACED = frozenset(KERNEL) - {"[vsyscall]"}
 _VDSO_SIZE = b"Size:%20d kB" % ((layout.VDSO_END - layout.VDSO) // 1024)
-_OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(maps|smaps|statm|status|stat)\Z")
-_PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(maps|smaps|statm|status|stat)\Z")
+_FILES = "|".join(sorted(ABOUT_MEMORY)).encode()
+_OTHER = re.compile(rb"/proc/(\d+)/(?:task/(\d+)/)?(%s)\Z" % _FILES)
+_PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(%s)\Z" % _FILES)
 #: Lines of maps and smaps: of files as the kernel has them, and of those that `_line` knows the name of only.
 _FILE = re.compile(rb"(?m)^([0-9a-f]+)-[0-9a-f]+ \S+ \S+ (\S+) ([1-9][0-9]*) +(/.*)$")
 _UNKNOWN = re.compile(rb"(?m)^(([0-9a-f]+)-[0-9a-f]+ \S+ \S+ )00:00 0 +(/.*)$")
