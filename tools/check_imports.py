@@ -67,7 +67,7 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
 
 
 #: Files of a package that are in a circle of imports. No other package has any.
-CIRCLES = {"home": 22, "guest": 10, "mbox": 4}
+CIRCLES = {"home": 22, "guest": 10}
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from mosfs.daemon.connection import Connection
 from mosfs.daemon.room import FIRST_PAUSE, LAST_PAUSE, Room, Watchers
 from mosfs.daemon.tasks import guarded
 from mosfs.mbox.body import Body
+from mosfs.mbox.borrowed import last_message
 from mosfs.mbox.filters import EVERYTHING, unpack, unpack_stored
-from mosfs.mbox.left import last_message
 from mosfs.mbox.model import PEEK, Flag, Mailbox, Message, Sender, Taken
 from mosfs.mbox.stream import MOST_LATE
 from mosfs.procfs.table import as_unsigned, from_unsigned
@@ -104,8 +104,9 @@ class Office:
     """``at``: holders of mailboxes of home programs, if they are not here. ``leaving``: given away, not yet acknowledged.
 
     ``lines``: where a waiting program's MailWake goes. ``readers`` wait for a message, ``writers`` for room in a mailbox here.
-    ``out``: mailboxes of `boxes` that a desk has (`mbox.left`); whoever needs one awaits `back` first. ``near``: how many messages
-    in a row have come from the connection that reads (``takers``). ``claimants``: the nodes that have the locks of ``claims``.
+    ``out``: mailboxes of `boxes` that are lent to a desk (`mbox.borrowed`); whoever needs one awaits `back` first. ``near``: how
+    many messages in a row have come from the connection that reads (``takers``). ``claimants``: the nodes that have the locks of
+    ``claims``.
     ``crowded``: mailboxes whose senders wait because all those of its user have too much in them.
     """
 

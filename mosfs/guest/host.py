@@ -143,12 +143,12 @@ class Host:
             now = time.monotonic()
             pause = min(self.next_clock - now, self.onward.pause(copied), self.alarms.pause(now))
             timeout = 0 if pending else max(0, int(pause * 1e6))
-            self.mails.desk.left.arm()
+            self.mails.desk.borrowed.arm()
             result = lib.mos_next(self.pump, self.event, timeout)
             if result < 0:
                 raise OSError(-result, "wait")
             with self.containment.nobody("looking at mailboxes"):
-                self.mails.desk.left.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
+                self.mails.desk.borrowed.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
             kind = self.event.kind
             if kind == 1:
                 self.task_event(self.event.pid, self.event.status)

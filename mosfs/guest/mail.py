@@ -16,7 +16,7 @@ from mosfs.guest.body import Body, State
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
-from mosfs.mbox.hands import Hands
+from mosfs.mbox.handover import Handover
 from mosfs.mbox.stream import Windows
 from mosfs.native import ffi
 from mosfs.trace.task import Task
@@ -132,7 +132,7 @@ def _table(told: MailTable) -> dict[int, Descriptor]:
 class Mails:
     def __init__(self, host: Host) -> None:
         self.host = host
-        self.desk = Desk(host.control, Hands(host.pump, 0), Windows(host.pump))
+        self.desk = Desk(host.control, Handover(host.pump, 0), Windows(host.pump))
 
     def told(self, body: Body, table: MailTable) -> None:
         """MAIL_TABLE: home is the authority on descriptors; what the body itself has changed came with its image."""
@@ -143,7 +143,7 @@ class Mails:
                 mail.filter_at, mail.last = body.meta.mail
                 mail.news = True
         mail.told, mail.table = table, _table(table)
-        self.desk.left.forget(mail.key)
+        self.desk.borrowed.forget(mail.key)
         if not any(found.place.own for found in mail.table.values()):
             mail.filter_at = 0  # closing the mailbox ends the filtering
 

@@ -25,7 +25,7 @@ from mosfs.home.program import Program
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
-from mosfs.mbox.hands import Hands
+from mosfs.mbox.handover import Handover
 from mosfs.mbox.model import ALL_FLAGS
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi
@@ -168,7 +168,7 @@ class Mail:
 class Mails:
     def __init__(self, tracer: Tracer) -> None:
         self.tracer = tracer
-        self.desk = Desk(tracer.control, Hands(tracer.pump, round(LINGER * 1e6)))
+        self.desk = Desk(tracer.control, Handover(tracer.pump, round(LINGER * 1e6)))
         self.places: dict[int, Place] = {}
         self.lingering: list[Mail] = []  # in the order in which they park
 
@@ -349,7 +349,7 @@ class Mails:
     def _renumbers(self, p: Program) -> None:
         """Its descriptors may be others from now on."""
         if p.mail is not None:
-            self.desk.left.forget(p.mail.key)
+            self.desk.borrowed.forget(p.mail.key)
 
     def _closing(self, p: Program, regs: Any, nr: int, args: Sequence[int]) -> bool:
         """The last descriptor of the mailbox goes: its messages go first."""

@@ -151,12 +151,12 @@ class Tracer:
                 self._watch(listener)
             if self.mapped.watcher >= 0:
                 self._watch(self.mapped.watcher)
-            self.mails.desk.left.arm()
+            self.mails.desk.borrowed.arm()
             result = lib.mos_next(self.pump, self.event, 0 if busy else self._timeout())
             if result < 0:
                 raise OSError(-result, "wait")
             with self.containment.nobody("looking at mailboxes"):
-                self.mails.desk.left.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
+                self.mails.desk.borrowed.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
             if self.pump.nnotes:
                 self._write_down()
             kind = self.event.kind

@@ -19,23 +19,20 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.mbox import calls
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.calls import Place
+from mosfs.mbox.customer import Customer, Key
+from mosfs.mbox.requests import Requests
 from mosfs.native import ffi, lib
 from mosfs.wire.messages import MailAnswer, MailBack, MailPut
-
-if TYPE_CHECKING:
-    from mosfs.mbox.desk import Customer, Desk
 
 #: Bytes that are collected while a message is under way, and of one message that is sent late.
 MOST_COLLECTED = MOST_LATE = 1 << 20
 #: Seconds for which nothing new is begun after a move had to wait for us: it is tried again each 5 ms.
 HELD = 0.02
-
-Key = tuple[int, int]
 
 
 class Windows:
@@ -90,8 +87,8 @@ class Lent:
 
 
 class Streams:
-    def __init__(self, desk: Desk, windows: Windows) -> None:
-        self.desk = desk
+    def __init__(self, requests: Requests, windows: Windows) -> None:
+        self.requests = requests
         self.windows = windows
         self._piles: dict[tuple[Key, Place], Pile] = {}
         self._full: set[tuple[Key, Place]] = set()
@@ -172,7 +169,7 @@ class Streams:
             self._check(at[0])
 
         try:
-            self.desk.ask(
+            self.requests.ask(
                 customer, lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data, True), done, body.fd
             )
         finally:
@@ -229,7 +226,7 @@ class Streams:
         if key in self._lent:
             used = self.used(key)
             self._returning.add(key)
-            self.desk.ask(None, lambda n: MailBack(n, *key, used), lambda *_: self._returned(key))
+            self.requests.ask(None, lambda n: MailBack(n, *key, used), lambda *_: self._returned(key))
         if not self._busy(key):
             return False
         self._settling.setdefault(key, []).append(then)

@@ -45,7 +45,7 @@ struct mos_window {             /* over a stream of a guest: what it may read or
     unsigned long left;         /* how many may follow */
 };
 
-struct mos_reader {             /* of a mailbox that its desk may fill (mbox/left.py), in which nothing is but what is here */
+struct mos_reader {             /* of a mailbox that its desk may fill (mbox/borrowed.py), in which nothing is but what is here */
     int pid;                    /* 0: nothing may be done here now */
     int fd;                     /* its descriptor of the mailbox */
     int waits;                  /* it stands in the read of `regs`, ... */

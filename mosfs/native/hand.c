@@ -1,4 +1,4 @@
-/* Messages handed over from who writes to who waits for them, without waking Python (mbox/hands.py). Compiled behind stream.c. */
+/* Messages handed over from who writes to who waits for them, without waking Python (mbox/handover.py). Compiled behind stream.c. */
 
 static char hand[1 << 18];
 

@@ -367,7 +367,7 @@ class MailAnswer(Msg, tag=44):
     a memory file beside) are what MailTake brought, ``last`` whose message it was. ``number``: how many filters are stored.
 
     ``lent``: the message stays in the mailbox, and the next request tells how much of it was used.
-    ``left``: the mailbox is empty, and the asker keeps it until MailRecall (`mbox.left`).
+    ``left``: the mailbox is empty, and the asker keeps it until MailRecall (`mbox.borrowed`).
     """
 
     req: Number

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from mosfs.cluster.address import to_ip
 from mosfs.mbox import calls
 from mosfs.mbox.body import Body
 from mosfs.mbox.calls import Place
+from mosfs.mbox.customer import Customer, Key
 from mosfs.mbox.filters import Filter
-from mosfs.mbox.hands import Hands
+from mosfs.mbox.handover import Handover
 from mosfs.mbox.model import PEEK, Flag, Mailbox, Message, Sender
+from mosfs.mbox.waiting import Waiting
+from mosfs.wire.control import ControlLink
 from mosfs.wire.messages import LastMessage, LeftBox, MailReturned
 
-if TYPE_CHECKING:
-    from mosfs.mbox.desk import Customer, Desk
 
-Key = tuple[int, int]
-
-
-class Left:
-    def __init__(self, desk: Desk, hands: Hands) -> None:
-        self.desk = desk
-        self.hands = hands
+class Borrowed:
+    def __init__(self, control: ControlLink, waiting: Waiting, handover: Handover) -> None:
+        self.control = control
+        self.waiting = waiting
+        self.handover = handover
         self._boxes: dict[Key, Mailbox] = {}
         self._locations: dict[Key, int] = {}
         self._writers: dict[Key, list[Customer]] = {}
@@ -48,9 +46,9 @@ class Left:
         taken = box.take(count, chosen)
         result, message = taken.result, taken.message
         if fd >= 0 and not box.queue:
-            self.hands.reads(customer, fd)
+            self.handover.reads(customer, fd)
         if result == -errno.EAGAIN and count != PEEK and Flag.NO_DELAY not in box.flags:
-            self.desk.wait(customer)
+            self.waiting.wait(customer)
             return
         if message is not None:
             customer.remember(last_message(message))
@@ -79,45 +77,45 @@ class Left:
             if nonblocking():
                 return -errno.ENOSPC
             self._writers.setdefault(key, []).append(customer)
-            self.desk.wait(customer)
+            self.waiting.wait(customer)
             return None
         box.put(sender, b"", calls.gather(customer.task, pieces, size))
-        self.desk.wake(key)
+        self.waiting.wake(key)
         if fd >= 0:
-            self.hands.writes(customer, fd, key)
+            self.handover.writes(customer, fd, key)
         return size
 
     # ------------------------------------------------------------------ without us
 
     def arm(self) -> None:
         """Before the event loop waits."""
-        self.hands.arm(self._boxes, self.desk.waiting)
+        self.handover.arm(self._boxes, self.waiting.customers)
 
     def look(self, stands: Callable[[int], None]) -> None:
-        """Behind it, before anything else. ``stands``: as in `Hands.look`."""
-        self.hands.look(self._heard, self.desk.waits, stands)
+        """Behind it, before anything else. ``stands``: as in `Handover.look`."""
+        self.handover.look(self._heard, self.waiting.begun, stands)
 
     def forget(self, key: Key) -> None:
         """The program of ``key`` is gone, or its descriptors may be others: only we know who reads and writes by which."""
         if key in self._boxes:
             self._box(key)
-        self.hands.forget(key)
+        self.handover.forget(key)
 
     def _heard(self, reader: Customer, sender: Key, length: int) -> None:
-        self.desk.leave(reader.key)
+        self.waiting.leave(reader.key)
         reader.served()
         reader.remember(LastMessage(to_ip(sender[0]), sender[1], to_ip(self._locations[reader.key]), length))
 
     def _box(self, key: Key) -> Mailbox:
         """With what has been queued without us."""
         box = self._boxes[key]
-        for (home, pid), message in self.hands.settle(key):
+        for (home, pid), message in self.handover.settle(key):
             box.put(Sender(home, pid, -1, -1, self._locations[key]), b"", Body(message))
         return box
 
     def _room(self, key: Key) -> None:
         for writer in self._writers.pop(key, ()):
-            self.desk.wake(writer.key)
+            self.waiting.wake(writer.key)
 
     # ------------------------------------------------------------------ giving back
 
@@ -132,10 +130,10 @@ class Left:
             body = message.body
             assert isinstance(body, Body)
             whose = (message.home, message.pid, message.location, message.start)
-            self.desk.control.send(MailReturned(*key, whose, len(body), body.data), body.fd)
+            self.control.send(MailReturned(*key, whose, len(body), body.data), body.fd)
             body.close()
-        self.desk.control.send(MailReturned(*key, None, ended=box.ended))
-        self.desk.wake(key)
+        self.control.send(MailReturned(*key, None, ended=box.ended))
+        self.waiting.wake(key)
         self._room(key)
 
     def lost(self) -> None:
@@ -145,7 +143,7 @@ class Left:
                 assert isinstance(message.body, Body)
                 message.body.close()
         for key in self._boxes:
-            self.hands.forget(key)
+            self.handover.forget(key)
         self._boxes.clear()
         self._locations.clear()
         self._writers.clear()

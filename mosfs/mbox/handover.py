@@ -1,7 +1,7 @@
 """Messages handed over from a program that writes to one that reads, without waking Python (native/hand.c).
 
-Both are customers of one desk, and the mailbox is left with it (`left.py`). Python serves the first messages and learns who they
-are; then it says before every wait of the event loop (`arm`) who may be served without it, and learns behind it (`look`) what has
+Both are customers of one desk, and the mailbox is lent to it (`borrowed.py`). Python serves the first messages and learns who they
+are. Then it says before every wait of the event loop (`arm`) who may be served without it, and learns behind it (`look`) what has
 gone on: who waits now, and which message each has read last. Messages that nobody waits for are queued there too, until Python
 touches the mailbox (`settle`).
 """
@@ -9,20 +9,17 @@ touches the mailbox (`settle`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.mbox import calls
+from mosfs.mbox.customer import Customer, Key
 from mosfs.mbox.model import Flag, Mailbox
 from mosfs.native import ffi, lib
 
-if TYPE_CHECKING:
-    from mosfs.mbox.desk import Customer
-
-Key = tuple[int, int]
 _HEAD = ffi.sizeof("struct mos_head")
 
 
-class Hands:
+class Handover:
     """``linger``: microseconds that a reader stands still before Python sees it; 0 when it may for ever."""
 
     def __init__(self, pump: Any, linger: int) -> None:
