@@ -11,7 +11,8 @@ from contextlib import suppress
 from typing import Any
 
 from mosfs.guest import host
-from mosfs.home import moves, start
+from mosfs.home import start
+from mosfs.home.moves import moves
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.home.control_calls import OPEN_HOW, Letters, Redirect, Special, opening, perhaps_ours, recognise, refused
+from mosfs.home.process.control_calls import OPEN_HOW, Letters, Redirect, Special, opening, perhaps_ours, recognise, refused
 from mosfs.procfs.table import BY_NAME, CONTROL_FILES, Access, ControlFile, Kind
 
 OPEN, CREAT, OPENAT, OPENAT2 = 2, 85, 257, 437

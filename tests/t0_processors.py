@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mosfs.abi import cpu, xstate
 from mosfs.abi.xstate import PKRU, PKRU_DEFAULT, Component, Lacking, arranged, checked, in_use, lacking
-from mosfs.home.processor import Demand, binds_late
+from mosfs.home.process.processor import Demand, binds_late
 
 # Standard formats as CPUID leaf 0xD of real processors gives them: PKRU and AVX-512 move about.
 PLAIN = ()

@@ -9,7 +9,7 @@ import pytest
 
 from mosfs.abi.syscalls import BY_NAME, BY_NR
 from mosfs.calls import flag_names, show
-from mosfs.home.calltrace import MAX_WAITING, CallTrace
+from mosfs.home.process.calltrace import MAX_WAITING, CallTrace
 
 
 def call(name: str, *args: int, **memory: bytes) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from mosfs.home import debugged
-from mosfs.home.debugged import NEW_LISTENER, SPEC_ALLOW, SYS_SECCOMP, TSYNC, TSYNC_ESRCH, WAIT_KILLABLE_RECV, Debugged
+from mosfs.home.asks import debugged
+from mosfs.home.asks.debugged import NEW_LISTENER, SPEC_ALLOW, SYS_SECCOMP, TSYNC, TSYNC_ESRCH, WAIT_KILLABLE_RECV, Debugged
 from mosfs.trace.stops import Stop
 
 LISTENER, TAKEN = 7, 70

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import pytest
 
-from mosfs.home import mail as mails
-from mosfs.home.mail import Mail, Mails
+from mosfs.home.asks import mail as mails
+from mosfs.home.asks.mail import Mail, Mails
 from mosfs.mbox.calls import CLOSE, Descriptor, Place
 
 PID, HOME, FILTER = 300, 0x7F000001, 0x7FFF_1234_5678

@@ -23,7 +23,7 @@ import xxhash
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.guest import body
-from mosfs.home import registers
+from mosfs.home.process import registers
 from mosfs.migrate.image import PAGES_HEADER, VERSION, BadImage, ImageMeta, Timer, Vma
 from mosfs.migrate.maps import read_maps
 from mosfs.migrate.precopy import Early

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.guest import body
-from mosfs.home.descriptors import hand_over
+from mosfs.home.process.descriptors import hand_over
 from mosfs.migrate.dirty import Tracker
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import lib

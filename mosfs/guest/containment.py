@@ -1,4 +1,4 @@
-"""One guest's trouble stays its own: whatever goes wrong while it is served ends at worst that guest (as `home.containment`).
+"""One guest's trouble stays its own: whatever goes wrong while it is served ends at worst that guest (as `home.tree.containment`).
 
 Only when the channel to home is lost does it concern all of them; then the host ends, as it does when home has gone.
 """

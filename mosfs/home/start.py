@@ -17,7 +17,7 @@ from typing import Any
 from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.cluster import dump
-from mosfs.home.program import Place
+from mosfs.home.process.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.migrate.capture import comm_of
 from mosfs.native import lib

@@ -18,29 +18,29 @@ from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import cputime, cputimers
 from mosfs.cluster.log import complain
-from mosfs.home.away import AFFINITY, Away
-from mosfs.home.containment import Containment
-from mosfs.home.control_calls import PATH_ARG
-from mosfs.home.controls import Controls
-from mosfs.home.cores import Cores
-from mosfs.home.cputime import CpuTime
-from mosfs.home.cputimers import CpuTimers
-from mosfs.home.debugged import Debugged
-from mosfs.home.mail import Mails
-from mosfs.home.mapped import Mapped
-from mosfs.home.moves import Moves
-from mosfs.home.opens import Opens
-from mosfs.home.policy import Policy
-from mosfs.home.private import Private
-from mosfs.home.processor import Demand
-from mosfs.home.program import Place, Program
-from mosfs.home.registers import arguments
-from mosfs.home.relatives import Relatives
-from mosfs.home.settings import inherit, of_child
-from mosfs.home.tracing import Traces
-from mosfs.home.transfers import Transfers
-from mosfs.home.usage import Statistics
-from mosfs.home.waits import LONG, Waits
+from mosfs.home.asks.controls import Controls
+from mosfs.home.asks.debugged import Debugged
+from mosfs.home.asks.mail import Mails
+from mosfs.home.asks.opens import Opens
+from mosfs.home.asks.policy import Policy
+from mosfs.home.asks.private import Private
+from mosfs.home.asks.relatives import Relatives
+from mosfs.home.away.away import AFFINITY, Away
+from mosfs.home.away.cores import Cores
+from mosfs.home.away.mapped import Mapped
+from mosfs.home.away.transfers import Transfers
+from mosfs.home.away.waits import LONG, Waits
+from mosfs.home.moves.moves import Moves
+from mosfs.home.process.control_calls import PATH_ARG
+from mosfs.home.process.processor import Demand
+from mosfs.home.process.program import Place, Program
+from mosfs.home.process.registers import arguments
+from mosfs.home.process.settings import inherit, of_child
+from mosfs.home.tree.containment import Containment
+from mosfs.home.tree.cputime import CpuTime
+from mosfs.home.tree.cputimers import CpuTimers
+from mosfs.home.tree.tracing import Traces
+from mosfs.home.tree.usage import Statistics
 from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import comm_of, signed, uid_of
 from mosfs.migrate.properties import Said

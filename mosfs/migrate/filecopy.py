@@ -2,8 +2,8 @@
 
 A body maps the copy as the program has mapped the file, so that its own kernel does for it what that of home would: pages beyond
 the end raise SIGBUS, MADV_DONTNEED brings the file's contents back, a clean page shows what is written to the file. Home sends what
-a copy holds ahead of the program's memory, and every change as soon as it knows of it (`home.mapped`): frames FILE, each with the
-size of the file, and bytes of it. Bytes that were never sent are zero.
+a copy holds ahead of the program's memory, and every change as soon as it knows of it (`home.away.mapped`): frames FILE, each with
+the size of the file, and bytes of it. Bytes that were never sent are zero.
 """
 
 from __future__ import annotations

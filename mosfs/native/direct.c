@@ -1,4 +1,4 @@
-/* Calls of a program away on its regular files that its tracer makes itself (home/direct.py says which and why). Behind embark.c. */
+/* Calls of a program away on its regular files that its tracer makes itself (home/process/direct.py says which and why). Behind embark.c. */
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>

@@ -6,5 +6,5 @@
     service       carries out a call on a store, for the home-node and for guests alike
     travel        files on the wire: chunks and manifest
 
-None of them traces anything: `home.private` and `guest.private` do (docs/design/private-files.md).
+None of them traces anything: `home.asks.private` and `guest.private` do (docs/design/private-files.md).
 """

@@ -1,6 +1,6 @@
 """Carries out calls on a `Store`, for the home-node and for guests alike: results and the memory to fill, as data.
 
-What differs between the two (descriptors, reading and writing) is theirs: `home.private`, `guest.private`.
+What differs between the two (descriptors, reading and writing) is theirs: `home.asks.private`, `guest.private`.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from mosfs.abi.args import Kind
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import show
-from mosfs.home.calltrace import PATIENCE, CallTrace
-from mosfs.home.program import Program
+from mosfs.home.process.calltrace import PATIENCE, CallTrace
+from mosfs.home.process.program import Program
 from mosfs.trace.caller import Caller, as_user
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mosfs.home.deputy import Deputy
-from mosfs.home.descriptors import descriptors_of, hand_over, opened_of, put, umask_of
-from mosfs.home.program import Holdings, Link, Move, Phase, Program
+from mosfs.home.process.deputy import Deputy
+from mosfs.home.process.descriptors import descriptors_of, hand_over, opened_of, put, umask_of
+from mosfs.home.process.program import Holdings, Link, Move, Phase, Program
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.ptf import travel
 from mosfs.ptf.descriptors import follow
@@ -27,7 +27,7 @@ from mosfs.wire.messages import PrivateGone
 from mosfs.wire.orders import PrivateOpen
 
 if TYPE_CHECKING:
-    from mosfs.home.private import Private
+    from mosfs.home.asks.private import Private
 
 #: Bytes of files sent in one turn of the loop, while the program still runs.
 TURN = 4 << 20

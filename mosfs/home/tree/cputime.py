@@ -9,7 +9,7 @@ from typing import Any
 from mosfs.calls import cputime
 from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.request import Request
-from mosfs.home.program import Program
+from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.native import lib
 from mosfs.trace.task import CONT, SYSCALL

@@ -18,9 +18,9 @@ from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request
 from mosfs.calls.timeouts import Wait
-from mosfs.home.calltrace import CallTrace
-from mosfs.home.deputy import Deputy, Kept
-from mosfs.home.processor import Demand
+from mosfs.home.process.calltrace import CallTrace
+from mosfs.home.process.deputy import Deputy, Kept
+from mosfs.home.process.processor import Demand
 from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
@@ -73,7 +73,7 @@ class Link:
 
 @dataclass(slots=True)
 class Held:
-    """What a host has of a file that a program maps (`home.mapped`): ranges of the file, as it was in that generation."""
+    """What a host has of a file that a program maps (`home.away.mapped`): ranges of the file, as it was in that generation."""
 
     generation: int = -1
     wanted: list[Range] = field(default_factory=list)
@@ -159,7 +159,7 @@ class Program:
     sigmig: int = 0
     held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
     halted: bool = False  # it is in a group stop
-    doomed: bool = False  # serving it failed, and it has been told so (`home.containment`)
+    doomed: bool = False  # serving it failed, and it has been told so (`home.tree.containment`)
     leader: int = 0  # this is a thread of that process
     threads: set[int] = field(default_factory=set)  # the others of this process
     native: bool = False  # mosnative: not ours any more but for the stops
@@ -189,7 +189,7 @@ class Program:
     files: dict[int, Held] = field(default_factory=dict)  # away: what its host has of the files that it maps
     said: Said = field(default_factory=Said)  # of its memory, here or before it came home
     pieced: bool = False  # its memory was moved, or followed: mappings that would be one may be several (`migrate.remap`)
-    reading: object | None = None  # the open of a file about another program, whose node is asked (`home.relatives`)
+    reading: object | None = None  # the open of a file about another program, whose node is asked (`home.asks.relatives`)
     shown: bytes | None = None  # what its body's memory looks like in the file of /proc that it is about to open
     parent: int = 0
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
@@ -204,7 +204,7 @@ class Program:
     advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
     mailbox: str = ""  # the other node that holds its mailbox
     last_message: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
-    mail: Any = None  # its part in direct communication (`home.mail.Mail`)
+    mail: Any = None  # its part in direct communication (`home.asks.mail.Mail`)
     disinherits: list[int] = field(default_factory=list)  # descriptors that it must not keep from its parent
     start: Callable[[Program], None] | None = None  # what to do before the first instruction
     next_settings: Settings | None = None
@@ -216,9 +216,9 @@ class Program:
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
     nice: int = 0  # as the host that has the body was last told
     private: Holdings | None = None
-    pidfd: int = -1  # once `home.direct` has needed it
+    pidfd: int = -1  # once `home.process.direct` has needed it
     filtered: bool = False  # it has a seccomp filter of its own, which judges what we would have it call
-    filters: int = 0  # of `home.private` that are installed in it
+    filters: int = 0  # of `home.asks.private` that are installed in it
     inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
 
     @property

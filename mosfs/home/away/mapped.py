@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import xxhash
 
 from mosfs.calls.request import pack_reply
-from mosfs.home.deputy import Deputy
-from mosfs.home.descriptors import hand_over
-from mosfs.home.program import Held, Link, Move, Program
+from mosfs.home.process.deputy import Deputy
+from mosfs.home.process.descriptors import hand_over
+from mosfs.home.process.program import Held, Link, Move, Program
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, WANT, data_of, fits, frame, must_all
 from mosfs.migrate.image import MAX_SIZE, BadImage, Vma

@@ -20,11 +20,11 @@ from mosfs.abi.texts import SERVING_FAILED, Reason, Text, text
 from mosfs.calls import cputime, cputimers, show
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, signals_seen, unpack
-from mosfs.home import control_calls, own_files
-from mosfs.home.control_calls import PATH_ARG
-from mosfs.home.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State, deputy_of_child
-from mosfs.home.direct import Direct
-from mosfs.home.program import Held, Link, Move, Phase, Place, Program
+from mosfs.home.process import control_calls, own_files
+from mosfs.home.process.control_calls import PATH_ARG
+from mosfs.home.process.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State, deputy_of_child
+from mosfs.home.process.direct import Direct
+from mosfs.home.process.program import Held, Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage

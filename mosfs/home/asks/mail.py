@@ -19,9 +19,9 @@ import msgspec
 
 from mosfs.abi.flags import ERESTARTSYS, O_CREAT
 from mosfs.calls.request import Request, pack_reply
-from mosfs.home.control_calls import Letters
-from mosfs.home.deputy import Deputy
-from mosfs.home.program import Program
+from mosfs.home.process.control_calls import Letters
+from mosfs.home.process.deputy import Deputy
+from mosfs.home.process.program import Program
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk

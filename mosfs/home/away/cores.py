@@ -10,8 +10,8 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from mosfs.home.deputy import Deputy
-from mosfs.home.program import Move, Program
+from mosfs.home.process.deputy import Deputy
+from mosfs.home.process.program import Move, Program
 from mosfs.migrate.capture import core_limit
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls

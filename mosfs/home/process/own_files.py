@@ -1,7 +1,7 @@
 """Opens by a program of files in /proc that do not show the truth: it gets a file in memory instead.
 
-They are those about its own memory (`mosfs.migrate.shown`), and those about another program of its tree (`home.relatives`): of a
-traced process the kernel says "tracing stop" for whatever stops it, of one away it tells how the deputy is.
+They are those about its own memory (`mosfs.migrate.shown`), and those about another program of its tree (`home.asks.relatives`): of
+a traced process the kernel says "tracing stop" for whatever stops it, of one away it tells how the deputy is.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from mosfs.home.deputy import State
-from mosfs.home.program import Program
+from mosfs.home.process.deputy import State
+from mosfs.home.process.program import Program
 from mosfs.migrate import shown
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.image import Vma

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Reason
-from mosfs.home.control_calls import Special, refused
-from mosfs.home.program import Move, Program
-from mosfs.home.settings import get, put
+from mosfs.home.process.control_calls import Special, refused
+from mosfs.home.process.program import Move, Program
+from mosfs.home.process.settings import get, put
 from mosfs.procfs.table import (
     BY_NAME,
     ControlFile,

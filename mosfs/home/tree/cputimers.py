@@ -38,8 +38,8 @@ from mosfs.calls.cputimers import (
     spent,
 )
 from mosfs.calls.request import Request
-from mosfs.home.deputy import Deputy
-from mosfs.home.program import Place, Program
+from mosfs.home.process.deputy import Deputy
+from mosfs.home.process.program import Place, Program
 from mosfs.migrate.capture import cpu_limit, user_regs
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.trace import layout

@@ -10,8 +10,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from mosfs.home.deputy import Deputy, State
-from mosfs.home.program import Link, Phase, Program
+from mosfs.home.process.deputy import Deputy, State
+from mosfs.home.process.program import Link, Phase, Program
 from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Early, Next, Precopy, early_from
@@ -25,7 +25,7 @@ from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
 
 if TYPE_CHECKING:
-    from mosfs.home.moves import Moves
+    from mosfs.home.moves.moves import Moves
 
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001

@@ -33,10 +33,10 @@ import msgspec
 
 from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
-from mosfs.home.arrival import Arrival
-from mosfs.home.copying import Copying
-from mosfs.home.departure import Departure
-from mosfs.home.program import Link, Move, Phase, Place, Program
+from mosfs.home.moves.arrival import Arrival
+from mosfs.home.moves.copying import Copying
+from mosfs.home.moves.departure import Departure
+from mosfs.home.process.program import Link, Move, Phase, Place, Program
 from mosfs.migrate.precopy import NOTHING_EARLY
 from mosfs.migrate.suits import illegal_instruction
 from mosfs.native import lib

@@ -15,10 +15,10 @@ from mosfs.abi.syscalls import Away as AwayRule
 from mosfs.abi.texts import Reason
 from mosfs.calls.marshal import marshal
 from mosfs.calls.request import Request
-from mosfs.home.control_calls import PATH_ARG
-from mosfs.home.deputy import Deputy, Kept, is_sleep
-from mosfs.home.program import Link, Move, Phase, Place, Program
-from mosfs.home.registers import arguments, goes_on, in_call
+from mosfs.home.process.control_calls import PATH_ARG
+from mosfs.home.process.deputy import Deputy, Kept, is_sleep
+from mosfs.home.process.program import Link, Move, Phase, Place, Program
+from mosfs.home.process.registers import arguments, goes_on, in_call
 from mosfs.migrate import image
 from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mappings_of, signed, title_at, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
@@ -39,7 +39,7 @@ from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
 
 if TYPE_CHECKING:
-    from mosfs.home.moves import Moves
+    from mosfs.home.moves.moves import Moves
 
 
 class Departure:

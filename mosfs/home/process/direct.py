@@ -12,7 +12,7 @@ import os
 
 from mosfs.abi.args import as_c_int
 from mosfs.calls.request import Request
-from mosfs.home.program import Program
+from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi, lib
 from mosfs.wire.room import to_keep

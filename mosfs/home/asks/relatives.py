@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mosfs.calls.request import Request
-from mosfs.home import own_files
-from mosfs.home.program import Program
-from mosfs.home.registers import arguments
+from mosfs.home.process import own_files
+from mosfs.home.process.program import Program
+from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -24,7 +24,7 @@ from mosfs.trace.task import copy_regs
 from mosfs.wire.frames import Kind
 
 if TYPE_CHECKING:
-    from mosfs.home.deputy import Deputy
+    from mosfs.home.process.deputy import Deputy
     from mosfs.home.tracer import Tracer
 
 PATIENCE = 1.0

@@ -17,8 +17,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.args import as_c_int
-from mosfs.home.program import Move, Program
-from mosfs.home.registers import arguments
+from mosfs.home.process.program import Move, Program
+from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.trace import layout
 from mosfs.trace.filter import NOTIFY, home_filter

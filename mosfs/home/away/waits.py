@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from mosfs.calls import endless, partial, timeouts
 from mosfs.calls.timeouts import Wait
-from mosfs.home.deputy import Deputy, Flight, State
-from mosfs.home.program import Place, Program
-from mosfs.home.registers import arguments, goes_on
+from mosfs.home.process.deputy import Deputy, Flight, State
+from mosfs.home.process.program import Place, Program
+from mosfs.home.process.registers import arguments, goes_on
 from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.idle import same_sleep

@@ -16,10 +16,10 @@ from mosfs.calls import partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
-from mosfs.home.carrier import NoPrivateSpace
-from mosfs.home.deputy import Deputy, State, interrupted, is_sleep
-from mosfs.home.program import Link, Phase, Place, Program
-from mosfs.home.registers import arguments, broken_off, result_at
+from mosfs.home.moves.carrier import NoPrivateSpace
+from mosfs.home.process.deputy import Deputy, State, interrupted, is_sleep
+from mosfs.home.process.program import Link, Phase, Place, Program
+from mosfs.home.process.registers import arguments, broken_off, result_at
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
@@ -38,7 +38,7 @@ from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
 
 if TYPE_CHECKING:
-    from mosfs.home.moves import Moves
+    from mosfs.home.moves.moves import Moves
 
 
 @dataclass(slots=True)

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Text, text
-from mosfs.home.carrier import Carrier, NoPrivateSpace
-from mosfs.home.deputy import Deputy
-from mosfs.home.descriptors import (
+from mosfs.home.moves.carrier import Carrier, NoPrivateSpace
+from mosfs.home.process.deputy import Deputy
+from mosfs.home.process.descriptors import (
     description_of,
     descriptors_of,
     hand_over,
@@ -28,8 +28,8 @@ from mosfs.home.descriptors import (
     umask_of,
     vector_size,
 )
-from mosfs.home.program import Holdings, Program
-from mosfs.home.registers import arguments
+from mosfs.home.process.program import Holdings, Program
+from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.native import ffi
 from mosfs.ptf import directories, service

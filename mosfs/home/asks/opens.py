@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mosfs.calls.request import VALUE, pack_reply
-from mosfs.home import control_calls, own_files
-from mosfs.home.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
-from mosfs.home.program import Program
-from mosfs.home.registers import arguments
+from mosfs.home.process import control_calls, own_files
+from mosfs.home.process.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
+from mosfs.home.process.program import Program
+from mosfs.home.process.registers import arguments
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs

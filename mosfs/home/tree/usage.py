@@ -11,7 +11,7 @@ import msgspec
 from mosfs.balance.account import Account
 from mosfs.balance.history import History
 from mosfs.calls.usage import reports, sums
-from mosfs.home.program import Place, Program
+from mosfs.home.process.program import Place, Program
 from mosfs.trace.priority import Share, nice_of
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind

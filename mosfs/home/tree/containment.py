@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mosfs.abi.texts import SERVING_FAILED
-from mosfs.home.program import Program
+from mosfs.home.process.program import Program
 from mosfs.trace.task import TaskGone, tracer_of
 from mosfs.wire.channel import ChannelLost
 

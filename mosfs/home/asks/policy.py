@@ -17,9 +17,9 @@ from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
 from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, judge_away, private
-from mosfs.home.debugged import SYS_PTRACE
-from mosfs.home.program import Move, Program
-from mosfs.home.registers import arguments
+from mosfs.home.asks.debugged import SYS_PTRACE
+from mosfs.home.process.program import Move, Program
+from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import signed
 from mosfs.migrate.properties import SAYING
 from mosfs.migrate.remap import remap

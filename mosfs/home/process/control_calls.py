@@ -1,6 +1,6 @@
 """``open("/proc/self/{special}", ...)``: the manual's open-as-a-call interface (mosix(7), INTERFACE FOR PROGRAMS).
 
-Pure: says what an open of a path means; `home.controls` carries it out.
+Pure: says what an open of a path means; `home.asks.controls` carries it out.
 """
 
 from __future__ import annotations

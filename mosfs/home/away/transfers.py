@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from mosfs.calls import endless, partial
-from mosfs.home.program import Program
+from mosfs.home.process.program import Program
 from mosfs.migrate.capture import RESTARTS, signed
 from mosfs.trace.task import NOTHING, SYSCALL, behind, copy_regs
 
