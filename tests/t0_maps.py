@@ -105,6 +105,7 @@ def test_all_parts_of_the_main_stack_grow() -> None:
         (mapping(0x500, shared=True), "writable shared memory (anonymous)"),
         (mapping(0x500, shared=True, inode=5, name="/dev/shm/x"), "writable shared memory (/dev/shm/x)"),
         (mapping(0x500, shared=True, prot=2, inode=5, name="/a b"), "writable shared memory (/a b)"),
+        (mapping(0x500, prot=1, shared=True, inode=5, name="/SYSV0000000a (deleted)"), "attached System V shared memory"),
         (mapping(0x500, prot=1, inode=5, name="/dev/fb0"), "maps a device (/dev/fb0)"),
         (mapping(0x500, prot=1, shared=True, inode=5, name="/dev/mem"), "maps a device (/dev/mem)"),
     ],

@@ -102,6 +102,11 @@ def test_served(name: str, args: tuple[int, ...]) -> None:
     assert judge(BY_NAME[name], (*args, *[0] * (6 - len(args)))) == SERVE
 
 
+def test_shared_memory_attached_to_read_is_served_at_home() -> None:
+    for flags in (0o10000, 0o30000, 0o110000):
+        assert judge(BY_NAME["shmat"], (1, 0, flags, 0, 0, 0)) == Verdict(Do.HOME)
+
+
 @pytest.mark.parametrize("prot", [0, 1, 4, 5])
 def test_shared_but_not_writable(prot: int) -> None:
     """mosrun(1), -e: MAP_PRIVATE in the place of MAP_SHARED; files always, else nothing of today starts (readings, row 31)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from mosfs.abi import commands, ioctls, sockopts
-from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE
+from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE, SHM_RDONLY
 from mosfs.abi.syscalls import Away, Home, Syscall
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 
@@ -19,6 +19,7 @@ from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 class Do(Enum):
     SERVE = auto()  # let the call be made as usual
     PRIVATE = auto()  # mmap: as usual, but with MAP_PRIVATE; if there is a ``message``, only under -e and -w, else as REFUSE
+    HOME = auto()  # let the call be made, but at home only: a program that is away comes home for it
     ANSWER = auto()  # return ``result`` without making it
     REFUSE = auto()  # unsupported: killed with ``message``, or ENOSYS (-e), plus the message (-w), or stay home
 
@@ -64,6 +65,8 @@ def judge(row: Syscall, args: Sequence[int]) -> Verdict:
         return SERVE
     if row.nr == SYS_MMAP and not args[2] & PROT_WRITE:
         return Verdict(Do.PRIVATE, message=text(Text.MAP_SHARED) if args[3] & MAP_ANONYMOUS else "")
+    if row.nr == SYS_SHMAT and args[2] & SHM_RDONLY:
+        return Verdict(Do.HOME)
     if row.home in (Home.TEST, Home.REFUSE) or row.away is Away.REFUSE:
         return Verdict(Do.REFUSE, message=_message(row, args))
     return SERVE

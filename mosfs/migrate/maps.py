@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ _BITS = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC}
 #: The kernel's own pages: never copied, every node has its own.
 STACK = "[stack]"
 KERNEL = ("[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]")
+
+
+#: System V shared memory, as maps names it: others write to it.
+_SEGMENT = re.compile(r"/SYSV[0-9a-f]{8} \(deleted\)\Z")
 
 
 class CannotMove(Exception):
@@ -91,6 +96,8 @@ def _travels(m: Mapping, known: Known) -> Vma | None:
         return None
     if m.shared and m.prot & PROT_WRITE:
         raise CannotMove(f"writable shared memory ({m.name or 'anonymous'})")
+    if m.shared and _SEGMENT.match(m.name):
+        raise CannotMove("attached System V shared memory")
     if m.name.startswith("/dev/") and m.name not in ("/dev/zero",) and not m.name.startswith("/dev/shm/"):
         raise CannotMove(f"maps a device ({m.name})")
     anonymous = m.inode == 0 and not m.name.startswith("/")

@@ -170,7 +170,9 @@ CASES = (
         find tree -type f -exec sh -c 'for f; do wc -c < $f; done' sh {} + | sort -n | tail -n 3; stat -c '%a %s' words"""),
     Case("ps and proc", """
         sleep 60 & p=$!; ps -o comm=,args= -p $p; tr '\\0' ' ' < /proc/$p/cmdline; echo; readlink /proc/$p/exe /proc/self/cwd | wc -l
-        ls /proc/self/fd | head -n 3; grep -E '^(Uid|Gid)' /proc/self/status; kill $p; wait 2> /dev/null; pgrep -P $$ sleep; echo $?"""),
+        ls /proc/self/fd | head -n 3; grep -E '^(Uid|Gid)' /proc/self/status
+        pmap $p | grep -c sleep; pmap -x $p | tail -n 1 | wc -w; top -bn1 -p $p | tail -n 1 | awk '{ print $NF }'; pstree -A $p; free | wc -l; vmstat | wc -l
+        kill $p; wait 2> /dev/null; pgrep -P $$ sleep; echo $?""", "procps psmisc", "pmap pstree"),
     Case("limits", """
         exec 2> /dev/null; ulimit -n 64; python3 -c 'import os
 fds = []

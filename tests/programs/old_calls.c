@@ -274,7 +274,7 @@ static void file_systems(void)
 	ok(syscall(SYS_rmdir, "e"));
 }
 
-/* Shared memory may be made and looked at; only attaching it is not for programs that move. */
+/* Shared memory may be made and looked at; attached for writing it is not for programs that move. */
 static void segments(void)
 {
 	struct shmid_ds ds;
@@ -292,5 +292,32 @@ static void segments(void)
 	refused(shmctl(id, IPC_STAT, &ds), EINVAL);
 }
 
+/* pmap does this to learn the device of such memory. */
+static void segments_read(void)
+{
+	struct shmid_ds ds;
+	int id = ok(shmget(IPC_PRIVATE, 10000, 0600));
+	char *at = shmat(id, NULL, SHM_RDONLY);
+
+	check(at != (char *)-1);
+	ok(shmctl(id, IPC_STAT, &ds));
+	check(ds.shm_nattch == 1);
+	check(at[0] == 0 && at[9999] == 0);
+	refused(mprotect(at, 4096, PROT_READ | PROT_WRITE), EACCES);
+	pid_t child = ok(fork());
+	if (child == 0)
+		_exit(at[5000] != 0 || shmdt(at) != 0);
+	int status;
+	equal(waitpid(child, &status, 0), child);
+	equal(status, 0);
+	ok(shmdt(at));
+	refused(shmdt(at), EINVAL);
+	ok(shmctl(id, IPC_STAT, &ds));
+	check(ds.shm_nattch == 0);
+	ok(shmctl(id, IPC_RMID, NULL));
+	check(shmat(id, NULL, SHM_RDONLY) == (void *)-1);
+	equal(errno, EINVAL);
+}
+
 PROGRAM(PART(files_by_path), PART(times_of_files), PART(listings), PART(old_pipes), PART(old_time), PART(old_events), PART(old_processes),
-	PART(file_systems), PART(segments))
+	PART(file_systems), PART(segments), PART(segments_read))

@@ -55,7 +55,7 @@ class Policy:
             self._remap(p, regs, args)
             return
         verdict = judge(row, args)
-        if verdict.do is Do.SERVE:
+        if verdict.do in (Do.SERVE, Do.HOME):
             self.tracer.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.answer(p, regs, verdict.result)
@@ -120,6 +120,8 @@ class Policy:
         if verdict.do is Do.ANSWER:
             done(verdict.result)
             return True
+        if verdict.do is Do.HOME:
+            return self._come_home(p)
         if verdict.do is Do.PRIVATE and self.mode(p) in (Unsupported.QUIET, Unsupported.WARN):
             done(0)  # the host maps it
             return True
@@ -132,15 +134,18 @@ class Policy:
     def _refuse_away(self, p: Program, message: str, done: Callable[[int], None], hint: str = "") -> bool:
         mode = self.mode(p)
         if mode is Unsupported.STAY_HOME:
-            # it comes home with this call still to be made, makes it there, and is bound by `trapped`
-            self.tracer.moves.request(p, Move("", "home"))
-            return True
+            return self._come_home(p)  # where it is bound by `trapped`
         if mode is not Unsupported.QUIET:
             self._tell(p, mode, message, hint)
         if mode is Unsupported.KILL:
             os.kill(p.pid, signal.SIGKILL)
         else:
             done(-errno.ENOSYS)
+        return True
+
+    def _come_home(self, p: Program) -> bool:
+        """The program comes home with this call still to be made, and makes it there."""
+        self.tracer.moves.request(p, Move("", "home"))
         return True
 
     def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:
