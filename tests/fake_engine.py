@@ -97,6 +97,8 @@ def tracer(spawn: SpawnTracer, launcher: socket.socket) -> int:
             case Command():
                 field = BY_NAME[message.name].setting
                 state = replace(state, settings=replace(state.settings, **{field: int(message.value)}))
+                control.send(encode(state))
+                control.send(encode(Adjusted(message.seq, "")))
             case ChannelReady():
                 assert beside is not None
                 beside.sendall(message.target.encode())

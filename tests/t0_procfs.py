@@ -8,11 +8,14 @@ import os
 from collections.abc import Callable
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mosfs.abi.args import as_c_int
+from mosfs.procfs.pending import PATIENCE, Asked, Pending
 from mosfs.procfs.table import (
     BY_NAME,
     CONTROL_FILES,
@@ -280,21 +283,47 @@ def test_numbers_of_moves_go_on_after_a_restart(world: World, tree: Tree, sent: 
     assert sent[-1].seq == 8
 
 
-def test_settings_are_shown_at_once_and_sent(tree: Tree, sent: list[Command]) -> None:
-    for name, value in (("lock", 1), ("needmem", 300), ("sigmig", 12), ("decayrate", 0), ("freezable", 0)):
-        tree.write(walk(tree, f"proc/100/{name}"), f"{value}\n".encode())
-        assert read(tree, f"proc/100/{name}") == f"{value}\n"
-        assert sent[-1] == Command(100, name, str(value))
+def test_settings_are_sent_and_wait_for_their_answer(world: World, tree: Tree, sent: list[Command]) -> None:
+    for number, (name, value) in enumerate((("lock", 1), ("needmem", 300), ("sigmig", 12), ("decayrate", 0), ("freezable", 0)), 1):
+        written = tree.write(walk(tree, f"proc/100/{name}"), f"{value}\n".encode())
+        assert isinstance(written, Asked) and written.number == number and not written.told.is_set()
+        assert sent[-1] == Command(100, name, str(value), number)
+        world.pending.answered(number, "")
+        assert written.told.is_set() and not written.error
     fails(errno.ERANGE, lambda: tree.write(walk(tree, "proc/100/lock"), b"2"))
     fails(errno.EINVAL, lambda: tree.write(walk(tree, "proc/100/lock"), b"yes"))
+
+
+def outcome(answer: Callable[[Pending, Asked], object]) -> int:
+    """The errno value that a write to process 100 ends with, when this happens to it."""
+
+    async def wait() -> int:
+        pending = Pending()
+        written = pending.begin(100)
+        answer(pending, written)
+        began = trio.current_time()
+        text = await pending.outcome(written)
+        assert not pending.waiting and bool(text) == bool(written.error)
+        assert trio.current_time() - began == (PATIENCE if written.error == errno.ETIMEDOUT else 0.0)
+        return written.error
+
+    return trio.run(wait, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_how_a_setting_ends() -> None:
+    """The tracer's word, that nobody is there to say it any more, or silence."""
+    assert outcome(lambda pending, written: pending.answered(written.number, "")) == 0
+    assert outcome(lambda pending, written: pending.answered(written.number, "no")) == errno.ENOENT
+    assert outcome(lambda pending, written: pending.lost(100, errno.EAGAIN)) == errno.EAGAIN
+    assert outcome(lambda pending, written: pending.answered(written.number + 1, "")) == errno.ETIMEDOUT
+    assert outcome(lambda pending, _: pending.lost(101, errno.EAGAIN)) == errno.ETIMEDOUT
 
 
 def test_a_name_is_text(tree: Tree, sent: list[Command]) -> None:
     place = walk(tree, "proc/100/checkpointfile")
     assert tree.read(place) == b"ckpt.100\n"
     tree.write(place, "müll.4\n".encode())
-    assert tree.read(place).decode() == "müll.4\n"
-    assert sent == [Command(100, "checkpointfile", "müll.4")]
+    assert sent == [Command(100, "checkpointfile", "müll.4", 1)]
     fails(errno.EINVAL, lambda: tree.write(place, b"\n"))
     fails(errno.EINVAL, lambda: tree.write(place, b"\xff"))
     fails(errno.ERANGE, lambda: tree.write(place, b"x" * 4081))
@@ -339,6 +368,7 @@ def test_priority_of_what_runs_here(world: World, tree: Tree) -> None:
 def test_without_a_tracer_writes_say_try_again(world: World, tree: Tree) -> None:
     world.programs[100].send = None
     fails(errno.EAGAIN, lambda: tree.write(walk(tree, "proc/100/lock"), b"1"))
+    assert not world.pending.waiting
     assert read(tree, "proc/100/lock") == "0\n"
 
 

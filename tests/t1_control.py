@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from mosfs.daemon.control import Control
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
+from mosfs.procfs.table import BY_NAME
 from mosfs.procfs.world import Program, World
 from mosfs.trace.caller import start_time
 from mosfs.trace.task import tracer_of
@@ -205,6 +207,31 @@ async def test_a_tracer_that_comes_back_is_the_same(node: Node) -> None:
         assert len(node.control.tracers) == 1
         await again.send(encode(ProcGone(os.getpid())))
         await until(lambda: not node.world.programs)
+
+
+async def test_a_setting_holds_when_its_tracer_says_so(node: Node) -> None:
+    """And when the tracer, or the program, ends before, nobody waits in vain."""
+    pid, lock = os.getpid(), BY_NAME["lock"]
+    with await node.client(HelloTracer(pid, 1, os.getuid()), state(pid)) as tracer:
+        await tracer.recv(1000)
+        await until(lambda: pid in node.world.programs)
+        program = node.world.programs[pid]
+        first, second, third = (node.world.set(program, lock, 1) for _ in range(3))
+        assert [decode_control(await tracer.recv(1000)).seq for _ in range(3)] == [first.number, second.number, third.number]
+        await tracer.send(encode(Adjusted(second.number, "no such MOSIX process")))
+        await second.told.wait()
+        assert (second.error, first.told.is_set(), program.state.settings.lock) == (errno.ENOENT, False, -1)
+        await tracer.send(encode(Adjusted(first.number, "")))
+        await first.told.wait()
+        assert first.error == 0
+    await third.told.wait()
+    assert third.error == errno.EAGAIN
+    with await node.client(HelloTracer(pid, 1, os.getuid()), state(pid)) as again:
+        await until(lambda: program.send is not None)
+        last = node.world.set(program, lock, 1)
+        await again.send(encode(ProcGone(pid)))
+        await last.told.wait()
+        assert last.error == errno.ENOENT
 
 
 def usage(pid: int) -> Usage:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mosfs.wire.control import ControlLink
-from mosfs.wire.messages import Report
+from mosfs.wire.messages import Command, Report, encode
 
 NOTICE: dict[str, Callable[[ControlLink], object]] = {
     "receiving": lambda link: link.receive(),
@@ -31,3 +33,35 @@ def test_an_end_is_told_of_once(tmp_path: Path, notice: str) -> None:
         NOTICE[notice](link)
         assert link.sock is None
         assert [link.has_ended(), link.has_ended()] == [True, False]
+
+
+#: A tracer waits for a program that goes on only when its tracer has taken up a setting. Says how it ended, and what is left to do.
+WAITS = """
+import os, sys
+from types import SimpleNamespace
+from mosfs.home.tracer import Tracer
+from mosfs.trace.task import Task
+tracer = Tracer(0, 0, sys.argv[1])
+assert tracer.control.connect()
+reading, writing = os.pipe()
+pid = os.fork()
+if not pid:
+    os._exit(len(os.read(reading, 10)))
+tracer.controls.command = lambda message: os.write(writing, message.value.encode())
+status = tracer.controls.wait_for(SimpleNamespace(task=Task(pid)))
+print(os.waitstatus_to_exitcode(status), [message.name for message, _ in tracer.control.receive()])
+"""
+
+
+def test_a_setting_is_taken_up_while_its_tracer_waits(tmp_path: Path) -> None:
+    """Moves wait for the end of the wait: they are in order still."""
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind(path)
+        server.listen()
+        with subprocess.Popen([sys.executable, "-c", WAITS, path], stdout=subprocess.PIPE, text=True) as tracer:
+            mosd, _ = server.accept()
+            with mosd:
+                for number, (name, value) in enumerate((("migrate", ""), ("needmem", "123"), ("migrate", "10.0.0.1"))):
+                    mosd.send(encode(Command(7, name, value, number)))
+                assert tracer.communicate(timeout=60)[0] == "3 ['migrate', 'migrate']\n"

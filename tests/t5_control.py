@@ -18,6 +18,7 @@ import pytest
 
 from mosfs.abi.args import as_c_int
 from mosfs.procfs.table import CONTROL_FILES, Kind, as_unsigned
+from mosfs.trace.task import tracer_of
 from tests import cluster
 from tests.cluster import SOURCE, Lab, wait_until
 from tests.probe import Probe
@@ -252,6 +253,21 @@ def test_rights(nodes: Lab) -> None:
         assert value(probe, "lock") == 0
         assert shell(nodes, f"cat {here}/lock && echo 1 > {here}/lock") == (0, "0\n")
         wait_until(lambda: value(probe, "lock") == 1)
+
+
+def test_a_write_returns_when_it_holds(probe: Probe, nodes: Lab) -> None:
+    """So whoever is forked behind it has it. Its tracer stands still until the write has begun."""
+    tracer = os.pidfd_open(tracer_of(probe.pid))
+    signal.pidfd_send_signal(tracer, signal.SIGSTOP)
+    try:
+        writer = nodes.start(1, "sh", "-c", f"echo 1 > {nodes.node(1).paths.mount}/proc/{probe.pid}/lock")
+        wait_until(lambda: writer.poll() is not None or Path(f"/proc/{writer.pid}/syscall").read_text().startswith("1 "))
+        assert writer.poll() is None, "the setting may still be lost"
+    finally:
+        signal.pidfd_send_signal(tracer, signal.SIGCONT)
+        os.close(tracer)
+    assert writer.wait(60) == 0
+    assert value(probe, "lock") == 1
 
 
 # --------------------------------------------------------------------------- examples

@@ -14,7 +14,6 @@ import os
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TypeVar
 
 import msgspec
@@ -29,6 +28,7 @@ from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.daemon.waiting import Queue
+from mosfs.procfs.pending import Asked
 from mosfs.procfs.world import Guest, PrivateNames, Program, World
 from mosfs.trace.caller import Caller, alive, peer_lives, start_time
 from mosfs.trace.task import tracer_of
@@ -66,7 +66,7 @@ from mosfs.wire.messages import (
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a tracer may take to answer a recursive mosrun, and a client to say something.
+#: Seconds in which the first message of a client must come and be answered.
 ANSWER_TIMEOUT = 10.0
 #: Seconds in which who has too many connections is told so.
 REFUSING = 0.5
@@ -130,8 +130,6 @@ class Control:
     hosts: dict[int, Client] = field(default_factory=dict)
     connections: Shares = field(default_factory=lambda: Shares(CONNECTIONS))
     queue: Queue = field(init=False)
-    _adjusting: dict[int, tuple[trio.Event, list[str]]] = field(default_factory=dict)
-    _numbers: count[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.world)
@@ -185,8 +183,9 @@ class Control:
             await launch.place(self.world, request, self.resolve), trace=request.trace, preset=launch.preset(self.world, level)
         )
         if tracer is not None:
-            error = await self._adjust(tracer, Adjust(
-                next(self._numbers), who.pid, who.uid, who.gid, who.started, request.settings, start, request.native
+            asked = self.world.pending.begin(who.pid)
+            error = await self._adjust(tracer, asked, Adjust(
+                asked.number, who.pid, who.uid, who.gid, who.started, request.settings, start, request.native
             ))
             await sock.send(launch.refused(error) if error else launch.ok(start))
             return
@@ -226,21 +225,15 @@ class Control:
                 return tracer
         return self.tracers.get(tracer_of(pid))
 
-    async def _adjust(self, tracer: Client, message: Adjust) -> str:
+    async def _adjust(self, tracer: Client, asked: Asked, message: Adjust) -> str:
         """The tracer's answer: "" or why not."""
-        answered, errors = trio.Event(), ["its tracer does not answer"]
-        self._adjusting[message.req] = answered, errors
         try:
             if tracer.connection is None:
-                return errors[0]
+                raise ConnectionError
             tracer.connection.post(message)
-            with trio.move_on_after(ANSWER_TIMEOUT / 2):
-                await answered.wait()
-            return errors[0]
         except ConnectionError:
-            return errors[0]
-        finally:
-            del self._adjusting[message.req]
+            self.world.pending.lost(asked.pid, errno.EAGAIN)
+        return await self.world.pending.outcome(asked)
 
     # ------------------------------------------------------------------- tracers and hosts
 
@@ -278,6 +271,7 @@ class Control:
             for pid in client.members:
                 if program := self.world.programs.get(pid):
                     program.send = None
+                self.world.pending.lost(pid, errno.EAGAIN)
             await self._await_end(client, clients)
 
     def reconfigure(self) -> None:
@@ -328,6 +322,7 @@ class Control:
             case ProcGone(pid=pid):
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
+                world.pending.lost(pid, errno.ENOENT)
                 world.private_gone(pid)
                 self.office.ended(pid)
             case GuestState(pid=pid):
@@ -360,9 +355,7 @@ class Control:
             case OpenChannel():
                 self.nursery.start_soon(guarded, self._open_channel, message, connection)
             case Adjusted(req=req):
-                if waiting := self._adjusting.get(req):
-                    waiting[1][0] = message.error
-                    waiting[0].set()
+                world.pending.answered(req, message.error)
             case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose() | MailBack() | MailReturned():
                 self.office.request(connection, message, connection.take_beside())
             case Report(level=level, text=text):

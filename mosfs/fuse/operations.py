@@ -22,6 +22,7 @@ from mosfs.fuse import private
 from mosfs.fuse.edge import answered
 from mosfs.fuse.private import PrivateTree
 from mosfs.procfs import letters
+from mosfs.procfs.pending import Asked
 from mosfs.procfs.tree import SELF, SELF_LINK, Folder, Place, Tree
 from mosfs.wire.limits import OPEN_FILES, REQUESTS, Shares
 
@@ -206,8 +207,14 @@ class Operations(pyfuse3.Operations):
                 number = await office.post(*file.writer, *letters.unpack(file.place.key, file.place.file), bytes(buf))
             if number:
                 raise OSError(number, "")
+        elif file.place.folder is Folder.PROGRAM:
+            with self.waiting.one(file.writer[0]):
+                asked = self.tree.write(file.place, bytes(buf))
+                if isinstance(asked, Asked) and await self.tree.world.pending.outcome(asked):
+                    raise OSError(asked.error, "")
         else:
-            file.answer = self.tree.write(file.place, bytes(buf))
+            answer = self.tree.write(file.place, bytes(buf))
+            file.answer = answer if isinstance(answer, bytes) else None
         return len(buf)
 
     async def release(self, fh: pyfuse3.FileHandleT) -> None:

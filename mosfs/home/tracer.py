@@ -137,6 +137,8 @@ class Tracer:
             if self.control.has_ended():
                 self.moves.mosd_gone()
                 self.mails.desk.lost()
+            if self.control.aside:
+                self._control_event()
             sources: list[Any] = [*self.moves.channels.values()]
             self.pump.nfds = 0
             linked = self.control.sock is not None
@@ -315,7 +317,7 @@ class Tracer:
             case Config():
                 self.config = message
             case Command():
-                self._command(message)
+                self.controls.command(message)
             case Adjust():
                 self._adjust(message, passed)
             case MailAnswer() | MailWake() | MailRecall():
@@ -331,11 +333,6 @@ class Tracer:
             case _:
                 if passed is not None:
                     passed.close()
-
-    def _command(self, message: Command) -> None:
-        p = self.programs.get(message.pid)
-        if p is not None:
-            self.controls.command(p, message)
 
     def _adjust(self, message: Adjust, passed: socket.socket | None) -> None:
         """mosrun or mosnative inside the tree: what it asks holds from the caller's next exec on."""

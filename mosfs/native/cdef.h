@@ -171,6 +171,7 @@ int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *inf
 int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig);
 int mos_patience(int seconds);
 int mos_waitpid(int pid, int *status, int options);
+int mos_wait_beside(int pid, int *status, int fd, int ms);
 long mos_direct(int pidfd, int fd, long nr, void *buf, long a2, long a3);
 int mos_same_file(int pid, int fd1, int fd2);
 long mos_store(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);

@@ -65,6 +65,28 @@ int mos_waitpid(int pid, int *status, int options)
     }
 }
 
+/* Wait for task `pid`, or until `fd` is readable or `ms` milliseconds are over: its PID, 0, or a negative errno. */
+int mos_wait_beside(int pid, int *status, int fd, int ms)
+{
+    struct pollfd beside = {.fd = fd, .events = POLLIN};
+    unsigned long now = now_ns(), until = now + ms * 1000000UL;
+    for (;; now = now_ns()) {
+        struct timespec rest = {0, 0};
+        int r = take(pid, status);
+        if (!r)
+            r = waitpid(pid, status, __WALL | WNOHANG);
+        if (r)
+            return r > 0 ? r : -errno;
+        if (now < until)
+            rest = (struct timespec){(until - now) / 1000000000, (until - now) % 1000000000};
+        r = ppoll(&beside, 1, &rest, &mos_unblocked);
+        if (r > 0 || now >= until)
+            return 0;
+        if (r < 0 && errno != EINTR)
+            return -errno;
+    }
+}
+
 static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 {
     struct mos_regs r = *base;

@@ -4,7 +4,7 @@ A place is three small numbers (which folder, whose, which file), and packs into
 count and nothing to forget: a place is valid as long as its subject exists. All functions answer at once and raise
 OSError with the errno that the caller shall see: ENOENT for what is gone, EACCES for others' programs, EINVAL for
 nonsense, ERANGE for a number that is too small or too big, EHOSTUNREACH for nodes that are not in the map, EAGAIN while
-a program's tracer is not connected.
+a program's tracer is not connected. Only a setting is said to a tracer first: `procfs.pending` waits for its answer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import msgspec
 
 from mosfs.procfs import letters
 from mosfs.procfs import node as node_folder
+from mosfs.procfs.pending import Asked
 from mosfs.procfs.table import (
     BY_NAME,
     CONTROL_FILES,
@@ -87,7 +88,7 @@ class File:
     name: str
     text: str
     read: Callable[[World, Any], object] | None = None
-    write: Callable[[World, Any, str], None] | None = None
+    write: Callable[[World, Any, str], Asked | None] | None = None
     ask: Callable[[World, Any, str], object] | None = None
 
 
@@ -147,8 +148,8 @@ def _control(row: ControlFile) -> File:
         fact = _PROGRAM_FACTS.get(row.name)
         return fact(world, program) if fact else settings_shown(program.state)[row.name]
 
-    def change(world: World, program: Program, text: str) -> None:
-        world.set(program, row, name_of_checkpoints(text) if row.kind is Kind.NAME else parse(row, text))
+    def change(world: World, program: Program, text: str) -> Asked:
+        return world.set(program, row, name_of_checkpoints(text) if row.kind is Kind.NAME else parse(row, text))
 
     write = {"migrate": _migrate, "checkpoint": _checkpoint, "in_cluster": _ask}.get(row.name, change)
     return File(row.name, row.text, show if row.file_reads else None, write if row.file_writes else None)
@@ -500,16 +501,15 @@ class Tree:
             raise _error(errno.EACCES)
         return f"{file.read(self.world, self.subject(place))}\n".encode()
 
-    def write(self, place: Place, data: bytes) -> bytes | None:
-        """Do what ``data`` says; the answer that the same open file shall read, None when the file is no question."""
+    def write(self, place: Place, data: bytes) -> bytes | Asked | None:
+        """Do what ``data`` says; the answer that the same open file shall read, or a setting that is still to be confirmed."""
         file = self._file(place)
         try:
             if file.ask is not None:
                 return f"{file.ask(self.world, self.subject(place), data.decode())}\n".encode()
             if file.write is None:
                 raise _error(errno.EACCES)
-            file.write(self.world, self.subject(place), data.decode())
-            return None
+            return file.write(self.world, self.subject(place), data.decode())
         except NotInMap:
             raise _error(errno.EHOSTUNREACH) from None
         except NotInRange:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,7 @@ from mosfs.abi.levels import NATIVE
 from mosfs.balance.best import Candidate, best_node
 from mosfs.balance.history import History
 from mosfs.procfs.letters import Letters
+from mosfs.procfs.pending import Asked, Pending
 from mosfs.procfs.table import BY_NAME, ControlFile, Kind, from_unsigned
 from mosfs.wire.limits import PRIVATE_FILES, Shares
 from mosfs.wire.messages import Command, GuestState, MailHeld, PeerHello, PeerStatus, ProcState, Usage
@@ -237,6 +239,7 @@ class World:
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
     gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
     recent: Callable[[], Iterable[str]] = tuple  #: the nodes of which we know newest
+    pending: Pending = field(default_factory=Pending)
     private: dict[int, PrivateNames] = field(default_factory=dict)
     shown_files: Shares = field(default_factory=lambda: Shares(PRIVATE_FILES))
 
@@ -392,14 +395,15 @@ class World:
         self._send(program, Command(program.state.pid, "migrate", ip, seq, below, why, self._short_of_memory()))
         program.asked, program.asked_target = seq, ip
 
-    def set(self, program: Program, row: ControlFile, value: int | str) -> None:
-        """Write a control file and show the new value at once; the tracer's next state has the last word."""
-        self._send(program, Command(program.state.pid, row.name, str(value)))
-        state = program.state
-        if row.setting:
-            program.state = replace(state, settings=replace(state.settings, **{row.setting: value}))
-        elif row.name == "sigmig" and isinstance(value, int):
-            program.state = replace(state, sigmig=value)
+    def set(self, program: Program, row: ControlFile, value: int | str) -> Asked:
+        """Tell the tracer what a control file is set to. It holds, and is shown, when what is returned has its answer."""
+        asked = self.pending.begin(program.state.pid)
+        try:
+            self._send(program, Command(program.state.pid, row.name, str(value), asked.number))
+        except ConnectionError:
+            self.pending.lost(asked.pid, errno.EAGAIN)
+            raise
+        return asked
 
     @staticmethod
     def _send(program: Program, command: Command) -> None:

@@ -114,6 +114,14 @@ class Task:
             raise TaskGone(self.pid)
         return int(status[0])
 
+    def wait_beside(self, fd: int, seconds: float) -> int | None:
+        """As `wait`, but no longer than until ``fd`` is readable, or ``seconds`` are over: None then."""
+        status = ffi.new("int *")
+        result = lib.mos_wait_beside(self.pid, status, fd, int(seconds * 1000))
+        if result < 0:
+            raise TaskGone(self.pid)
+        return int(status[0]) if result else None
+
     # ------------------------------------------------------------------ state of a stopped task
 
     def peek_regs(self) -> Any:

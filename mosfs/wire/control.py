@@ -10,6 +10,7 @@ import select
 import socket
 import stat
 import time
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -28,9 +29,12 @@ class ControlLink:
         self.sock: socket.socket | None = None
         self._next_try = 0.0
         self._ended = False
+        self.aside: list[tuple[Any, Any]] = []  # what has come, and nobody has asked for yet
 
     def wait(self, seconds: float) -> bool:
         """Wait until something has come, or the link is closed; False when the time is over, or there is no link."""
+        if self.aside:
+            return True
         if self.sock is None:
             return False
         poll = select.poll()
@@ -84,9 +88,16 @@ class ControlLink:
             return False
         return True
 
+    def receive_only(self, wanted: Callable[[Any], bool]) -> list[Any]:
+        """The messages that are there now and are ``wanted``; the others are put aside, for `receive`."""
+        self.aside = self.receive()
+        found = [message for message, _ in self.aside if wanted(message)]
+        self.aside = [entry for entry in self.aside if not wanted(entry[0])]
+        return found
+
     def receive(self) -> list[tuple[Any, Any]]:
-        """What is there now: (message, socket or file that came with it). A closed link returns [] and is closed here too."""
-        found: list[tuple[Any, Any]] = []
+        """What is there now: (message, socket or file that came with it). A closed link returns no more and is closed here too."""
+        found, self.aside = self.aside, []
         while self.sock is not None:
             try:
                 data, ancillary, _flags, _addr = self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))

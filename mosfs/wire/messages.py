@@ -200,7 +200,7 @@ class Report(Msg, tag=8):
 
 
 class Adjusted(Msg, tag=9):
-    """Tracer's answer to Adjust: "" or the reason of the refusal."""
+    """Tracer's answer to Adjust, and to a Command that sets something: "" or the reason of the refusal."""
 
     req: Number
     error: str
@@ -431,8 +431,8 @@ class Command(Msg, tag=34):
     """Set ``name`` of process ``pid`` to ``value`` (a row of `procfs.table`); "migrate" takes an IP, "" for home.
 
     To a host: ``pid`` is the guest's local PID and ``name`` is "out": ask the home-node to take the guest back, or, when ``value``
-    is an IP, to move it there. ``below`` as in OpenChannel. ``why``: the reason of an automatic move, "" when somebody wished it.
-    ``hurry``: this node is short of memory, so the program shall stand still at once instead of growing on while it is copied.
+    is an IP, to move it there. ``seq``: number of a move, or what `Adjusted` repeats. ``below`` as in OpenChannel. ``why``: of an
+    automatic move. ``hurry``: this node is short of memory, so the program shall stand still at once, not grow on while copied.
     """
 
     pid: Pid

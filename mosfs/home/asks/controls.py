@@ -6,8 +6,9 @@ The same rows of `procfs.table` serve both: a number, or a name to which the thi
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Reason
@@ -24,7 +25,7 @@ from mosfs.procfs.table import (
     from_unsigned,
     name_of_checkpoints,
 )
-from mosfs.wire.messages import Command, Consider
+from mosfs.wire.messages import Adjusted, Command, Consider
 
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
@@ -36,6 +37,14 @@ ReadName = Callable[[int], bytes]
 
 #: What open("/proc/self/migrate") fails with; EAGAIN for all other reasons.
 _ERRNO_OF = {Reason.NOT_IN_MAP: errno.EHOSTUNREACH, Reason.NO_RESPONSE: errno.EHOSTDOWN}
+
+#: Seconds for which a program that shall stop may stand in a call that waits for us.
+SETTING_PATIENCE = 10.0
+
+
+def _sets(message: Any) -> bool:
+    """Is it a setting of a program?"""
+    return isinstance(message, Command) and message.name != "migrate"
 
 
 class Controls:
@@ -138,17 +147,36 @@ class Controls:
 
     # ------------------------------------------------------------------ from a user, by mosd
 
-    def command(self, p: Program, message: Command) -> None:
-        """mosd has checked the value by the same table."""
-        row = BY_NAME[message.name]
-        if row.name == "migrate":
+    def command(self, message: Command) -> None:
+        """mosd has checked the value by the same table. Of a setting it hears the program's new state, and then that it holds."""
+        p = self.tracer.programs.get(message.pid)
+        if message.name == "migrate":
             move = Move(message.value, message.value, message.seq, below=message.below, why=message.why, hurry=message.hurry)
-            self.tracer.moves.request(p, move)
-        elif row.kind is Kind.NAME:
-            self._name(p, message.value)
-        else:
-            self._write(p, row, int(message.value))
-        self.tracer.announce(p)
+            if p is not None:
+                self.tracer.moves.request(p, move)
+                self.tracer.announce(p)
+            return
+        if p is not None:
+            row = BY_NAME[message.name]
+            if row.kind is Kind.NAME:
+                self._name(p, message.value)
+            else:
+                self._write(p, row, int(message.value))
+            self.tracer.announce(p)
+        self.tracer.control.send(Adjusted(message.seq, "" if p is not None else "no such MOSIX process"))
+
+    def wait_for(self, p: Program) -> int:
+        """Wait for ``p`` to stop: its wait status. The call that it is in may be a write to a control file, which ends when we take
+        up what it sets; so settings are taken up meanwhile, and nothing else."""
+        control, until = self.tracer.control, time.monotonic() + SETTING_PATIENCE
+        while control.sock is not None and (left := until - time.monotonic()) > 0:
+            status = p.task.wait_beside(control.fileno(), left)
+            if status is not None:
+                return status
+            for message in control.receive_only(_sets):
+                with self.tracer.containment.nobody("taking up a setting"):
+                    self.command(message)
+        return p.task.wait()
 
     # ------------------------------------------------------------------ both
 

@@ -101,7 +101,7 @@ class Debugged:
         """Interrupt a running thread; what it meets before is served."""
         q.task.interrupt()
         while self.tracer.programs.get(q.pid) is q:
-            status = q.task.wait()
+            status = self.tracer.controls.wait_for(q)
             stop = decode(status).stop
             if stop in (Stop.TRAP, Stop.GROUP):
                 return stop

@@ -691,7 +691,7 @@ class Away:
             if not deputy.interrupting:
                 p.task.interrupt()
             while True:
-                status = p.task.wait()
+                status = self.tracer.controls.wait_for(p)
                 if status & 0x7F == 0x7F:
                     break
                 raise TaskGone(p.pid, status)

@@ -267,7 +267,7 @@ class Arrival:
         busy = deputy.state is State.BUSY
         result = 0
         while True:
-            raw = p.task.wait()
+            raw = self.tracer.controls.wait_for(p)
             status = decode(raw)
             if status.stop in (Stop.EXITED, Stop.KILLED):
                 raise TaskGone(p.pid, raw)
