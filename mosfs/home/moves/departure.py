@@ -140,10 +140,6 @@ class Departure:
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             p.watched = False
             self._send(p, move, meta)
-            move.phase = Phase.SENT
-            p.place = Place.LEAVING
-            move.regs = (stay, sleep)
-            self.tracer.announce(p)
         except TaskGone:
             raise
         except CannotMove as reason:
@@ -152,6 +148,19 @@ class Departure:
             self.stay(p, stay, Reason.INCOMPLETE)
         except Exception as error:
             self.stay(p, stay, self.moves.unforeseen(p, error))
+        else:
+            self._sent(p, move, (stay, sleep))
+
+    def _sent(self, p: Program, move: Move, regs: tuple[Any, Kept | None]) -> None:
+        """The image is on its way, and GO goes right behind it: waiting for READY would cost the program a round trip."""
+        assert move.link is not None
+        p.place = Place.LEAVING
+        move.regs = regs
+        self.tracer.announce(p)
+        try:
+            self.moves.let_run(p, move, move.link)
+        except ChannelLost:
+            self.tracer.away.link_lost(move.link)
 
     def _inside(self, p: Program, regs: Any, stay: Any, stop: Stop, mask: int) -> Request | None:
         """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
@@ -189,10 +198,6 @@ class Departure:
             meta.used = p.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             self._send(p, move, meta)
-            move.phase = Phase.SENT
-            p.place = Place.LEAVING
-            move.regs = (p.sleeping, None)
-            self.tracer.announce(p)
         except TaskGone:
             raise
         except CannotMove as reason:
@@ -201,6 +206,8 @@ class Departure:
             self.stay(p, p.sleeping, Reason.INCOMPLETE)
         except Exception as error:
             self.stay(p, p.sleeping, self.moves.unforeseen(p, error))
+        else:
+            self._sent(p, move, (p.sleeping, None))
 
     def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)

@@ -6,8 +6,8 @@
                      ARMING   the program is interrupted for a moment, so that its memory can be followed
                      COPYING  its memory is sent while it runs
                      STOPPING the program is interrupted, captured, its image sent
-                     SENT     until READY or FAIL, or the channel breaks (it goes on at home)
-                     GO       until RUNNING (commit: the memory at home is given up)
+                     GO       behind the image; until RUNNING (commit: the memory at home is given up) or FAIL, or the channel
+                              breaks (it goes on at home)
     node -> home     RECALL   the host sends the image; when it stands here: DROP (commit); if it cannot: RESUME
     node -> node     CHANNEL  to the new host, with a second token
                      COPYING  the old host sends the memory while the program runs, until it says COPIED
@@ -342,10 +342,13 @@ class Moves:
         self.finish(p, reason)
 
     def ready(self, p: Program, link: Link) -> None:
-        """READY: the body stands complete. GO lets it run; until it says RUNNING the program is kept where it was."""
+        """READY: the body stands complete. One whose image home has sent has its GO already."""
         move = p.move
-        if move is None or move.link is not link or move.phase is not Phase.SENT:
-            return
+        if move is not None and move.link is link and move.phase is Phase.SENT:
+            self.let_run(p, move, link)
+
+    def let_run(self, p: Program, move: Move, link: Link) -> None:
+        """GO: the body may run as soon as it is complete. Until it says RUNNING the program is kept where it was."""
         move.phase = Phase.GO
         try:
             fault(Point.HOME_BEFORE_COMMIT, link.channel)

@@ -43,7 +43,7 @@ class Place(StrEnum):
 
     STARTING = "starting"  # before its first exec under us
     HOME = "here"
-    LEAVING = "leaving"  # its image was sent; the host has not yet said READY
+    LEAVING = "leaving"  # its image was sent; the host has not yet said RUNNING
     AWAY = "away"
 
 
@@ -55,8 +55,8 @@ class Phase(StrEnum):
     ARMING = "arming"  # the program is interrupted so that its memory can be followed
     COPYING = "copying"  # its memory is sent while it runs
     STOPPING = "stopping"  # the program is interrupted to be captured
-    SENT = "sent"  # the image is on its way to the new host; READY or FAIL follows
-    GO = "go"  # the body may run; it has not said so yet
+    SENT = "sent"  # the old host sends the image to the new one; READY or FAIL follows
+    GO = "go"  # the body may run as soon as it is complete; it has not said so yet
     RECALL = "recall"  # the host is asked to send the image home
 
 
