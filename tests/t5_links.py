@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from tests import cluster, link
 from tests.cluster import Lab, wait_until
 from tests.link import Line, Network
 from tests.progs import BY_NAME, Place, built, verdict
-from tests.t5_faults import Walk
+from tests.t5_faults import TOUR, Walk
 
 pytestmark = [pytest.mark.root, link.possible]
 
@@ -48,6 +49,15 @@ def net(far: tuple[Lab, Network], nodes: Lab) -> Network:
     return far[1]
 
 
+@pytest.fixture
+def walks(nodes: Lab) -> Iterator[list[Walk]]:
+    """Room for walks, which end with the test."""
+    found: list[Walk] = []
+    yield found
+    for walk in found:
+        walk.__exit__()
+
+
 def sees(nodes: Lab, number: int) -> set[str]:
     """The nodes that node ``number`` knows to live."""
     folder = Path(nodes.node(number).paths.mount, "nodes")
@@ -64,10 +74,12 @@ def right(nodes: Lab, name: str, place: Place, seconds: str = "") -> None:
     assert place is not Place.MOTION or outcome.moves > 0, f"it was never moved: {dict(outcome.reasons)}"
 
 
-def test_a_program_in_motion_over_links_that_lose_packets(nodes: Lab, net: Network) -> None:
+def test_a_tour_over_links_that_lose_packets(nodes: Lab, net: Network, walks: list[Walk], tmp_path: Path) -> None:
     net.line = TOWN
     before = net.carried
-    right(nodes, "files", Place.MOTION, "1")
+    walks.append(walk := Walk(nodes, tmp_path / "walk"))
+    assert [walk.move(target) for target in TOUR] == [""] * len(TOUR)
+    assert (walk.end(), walk.err()) == (7, "")
     assert net.carried > before
 
 
@@ -92,15 +104,6 @@ def test_programs_over_every_link(name: str, place: Place, line: str, nodes: Lab
 
 
 # --------------------------------------------------------------------------- partitions
-
-
-@pytest.fixture
-def walks(nodes: Lab, tmp_path: Path) -> Iterator[list[Walk]]:
-    """Room for walks, which end with the test."""
-    found: list[Walk] = []
-    yield found
-    for walk in found:
-        walk.__exit__()
 
 
 def healed(nodes: Lab, net: Network) -> None:
@@ -148,9 +151,13 @@ MOVES = {
 CUTS = [
     pytest.param(move, name, id=f"{move[0]} to {move[1]}: {name}") for move, names in MOVES.items() for name in names
 ]
-STAGGER, WALKS = 0.3, 10  #: seconds between the beginnings of two moves; so many are under way or just over when it is cut
+WALKS = 10  #: moves that are under way, or just over, when it is cut
 #: An end that the manual knows.
 LAST_WORDS = r"mosrun: (Lost communication with [0-9.]+|Process killed while attempting to migrate from [0-9.]+ to [0-9.]+)\n"
+
+
+def begin(nodes: Lab, walk: Walk, target: int) -> subprocess.Popen[bytes]:
+    return nodes.start(1, "mosmigrate", str(walk.pid), str(target) if target > 1 else "home")
 
 
 @pytest.mark.long
@@ -166,14 +173,18 @@ def test_a_partition_in_every_phase_of_a_move(
         walks.append(walk := Walk(nodes, tmp_path / f"walk{number}", "0.1"))
         assert origin == 1 or walk.move(str(origin)) == ""
     net.line = Line(OCEAN.delay)  # of any rate: the moves shall not wait for each other
-    movers = []
-    for walk in walks:
-        movers.append(nodes.start(1, "mosmigrate", str(walk.pid), str(target) if target > 1 else "home"))
-        time.sleep(STAGGER)
+    movers = [begin(nodes, walk, target) for walk in walks[:1]]
+    began = time.monotonic()
+    assert movers[0].wait(120) == 0
+    pause = (time.monotonic() - began) / (WALKS - 4)
+    for walk in walks[1:]:
+        movers.append(begin(nodes, walk, target))
+        time.sleep(pause)
+    wait_until(lambda: movers[1].poll() is not None, 120)
     for source, to in PARTITIONS[cut]:
         net.cut(roles[source], roles[to])
     moved = [mover.wait(120) == 0 for mover in movers]
-    assert True in moved and False in moved, "the cut came too late or too early"
+    assert moved[:2] == [True, True]
     silent = {roles[end] for way in PARTITIONS[cut] if "home" in way for end in way} - {1}
     for walk, arrived in zip(walks, moved, strict=True):
         if (target if arrived else origin) in silent:
