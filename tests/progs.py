@@ -118,6 +118,7 @@ PROGRAMS = (
     Program("oneliners", "oneliners.sh", pause="0.04"),
     Program("threads", options=("--stay-home",)),
     Program("debugger", options=("--stay-home",)),
+    Program("filters", options=("--stay-home",)),
 )
 BY_NAME = {program.name: program for program in PROGRAMS}
 

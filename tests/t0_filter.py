@@ -13,7 +13,7 @@ from mosfs.abi.low import GUARDED, may_touch
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Home, Syscall
 from mosfs.calls.low import guarded
 from mosfs.trace import layout
-from mosfs.trace.filter import ALLOW, KILL, NOTIFY, TRACE, guest_filter, home_filter, run
+from mosfs.trace.filter import ALLOW, KILL, NOTIFY, TRACE, TRACE_STRICT, guest_filter, home_filter, run, strict_filter
 
 I386 = 0x40000003
 ELSEWHERE = 0x401000
@@ -253,3 +253,12 @@ def test_a_mapping_that_does_not_grow_is_let_through(old: int, new: int) -> None
     assert run(guest_filter(), MREMAP, args=[ELSEWHERE, old, new, 0]) == ALLOW
     if old != new:
         assert run(guest_filter(), MREMAP, args=[ELSEWHERE, new, old, 0]) == TRACE
+
+
+def test_strict_mode_lets_four_calls_pass_and_ours() -> None:
+    for nr in (0, 1, 15, 60):
+        assert run(strict_filter(), nr) == ALLOW
+        assert run(strict_filter(), nr, arch=0x40000003) == TRACE_STRICT
+    for nr in (2, 3, 39, 231, layout.MAGIC, 0xFFFFFFFF):
+        assert run(strict_filter(), nr) == TRACE_STRICT
+        assert run(strict_filter(), nr, ip=layout.STUB_AFTER) == ALLOW

@@ -119,23 +119,23 @@ def test_the_state_of_another() -> None:
 
 
 def test_merging() -> None:
-    assert shown.merged("maps", b"home", b"body") == b"body"
+    assert shown.merged("maps", b"home", b"body", 1) == b"body"
     home = b"00400000-00600000 ---p 00000000 fe:01 77    /bin/x\n00600000-00700000 ---p 00000000 fe:01 78 /lib/y (deleted)\n"
     body = b"00400000-00500000 r-xp 00000000 00:00 0 /bin/x\nSize: 1024 kB\n00500000-00600000 rw-p 00100000 00:00 0 /bin/x\n"
     rest = b"01000000-01001000 rw-p 00000000 00:00 0 \n01001000-01002000 r--p 00000000 00:00 0 /gone\n"
     lines = [(b"00400000-00500000 r-xp 00000000 fe:01 77 ").ljust(73) + b"/bin/x", b"Size: 1024 kB",
              (b"00500000-00600000 rw-p 00100000 fe:01 77 ").ljust(73) + b"/bin/x"]  # fmt: skip
-    told = shown.merged("smaps", home, body + rest)
+    told = shown.merged("smaps", home, body + rest, 1)
     assert told.startswith(b"\n".join(lines) + b"\n01000000-01001000 rw-p 00000000 00:00 0 \n")
     assert told.endswith(b"01001000-01002000 r--p 00000000 00:00 0 ".ljust(73) + b"/gone\n")
     numbers = b" ".join(b"%d" % i for i in range(3, 53))
     body = b"9 (x) S " + b" ".join(b"%d" % (i * 10) for i in range(4, 53))
-    merged = shown.merged("stat", b"7 (a) b) t " + numbers[2:] + b"\n", body).split(b") ", 2)
+    merged = shown.merged("stat", b"7 (a) b) t " + numbers[2:] + b"\n", body, 1).split(b") ", 2)
     fields = [b"7", b"(a) b)", *merged[2].split()]
     assert fields[2] == b"R" and fields[3] == b"4" and fields[22:24] == [b"230", b"240"] and fields[24] == b"25"
     home = b"Name:\tx\nState:\tt (tracing stop)\nPid:\t7\nVmSize:\t 1 kB\nVmRSS:\t 1 kB\nSigCgt:\t0\n"
     body = b"Name:\ty\nState:\tS\nPid:\t9\nVmSize:\t 50 kB\nVmRSS:\t 40 kB\nSigCgt:\t1\n"
-    assert shown.merged("status", home, body) == (
+    assert shown.merged("status", home, body, 1) == (
         b"Name:\tx\nState:\tR (running)\nPid:\t7\nVmSize:\t 50 kB\nVmRSS:\t 40 kB\nSigCgt:\t0\n"
     )
 
@@ -144,6 +144,7 @@ def test_a_status_without_us() -> None:
     text = b"Name:\tx\nTracerPid:\t77\nNoNewPrivs:\t1\nSeccomp:\t2\nSeccomp_filters:\t%d\nThreads:\t1\n"
     gone = b"Name:\tx\nTracerPid:\t0\nNoNewPrivs:\t1\nSeccomp:\t0\nSeccomp_filters:\t0\nThreads:\t1\n"
     assert shown.untraced(text % 1, 1) == shown.untraced(text % 2, 2) == gone
+    assert [shown.mode(text % 2, ours) for ours in (1, 2)] == [2, 0]
     assert shown.untraced(text % 3, 1) == text.replace(b"77", b"0") % 2  # filters of its own are told
     before = b"TracerPid:\t77\nSeccomp:\t2\n"  # Linux before 5.9 does not count them
     assert shown.untraced(before, 1) == b"TracerPid:\t0\nSeccomp:\t0\n"

@@ -20,6 +20,7 @@ from mosfs.calls import cputime, cputimers
 from mosfs.cluster.log import complain
 from mosfs.home.asks.controls import Controls
 from mosfs.home.asks.debugged import Debugged
+from mosfs.home.asks.filters import Filters
 from mosfs.home.asks.mail import Mails
 from mosfs.home.asks.opens import Opens
 from mosfs.home.asks.policy import Policy
@@ -113,6 +114,7 @@ class Tracer:
         self.moves = Moves(self)
         self.policy = Policy(self)
         self.debugged = Debugged(self)
+        self.filters = Filters(self)
         self.controls = Controls(self)
         self.opens = Opens(self)
         self.relatives = Relatives(self)
@@ -378,6 +380,7 @@ class Tracer:
             p.parent, p.names, p.said = parent.pid, parent.names, self.process(parent).said.of_child()
             p.comm, p.clock_page, p.bound = parent.comm, parent.clock_page, parent.bound
             p.filtered, p.pieced = self.process(parent).filtered, self.process(parent).pieced
+            lib.mos_filtered(task.pid, p.filtered)
         else:
             p.trace = self.traces.everything
             p.said = Said(calls=1, guards=True)  # it may have said anything before
@@ -630,7 +633,7 @@ class Tracer:
         if nr in AFFINITY:
             lib.mos_unpin(self.pump)
         self.traces.at_home(p, nr, arguments(regs))
-        if nr in CAUGHT and self.mails.trapped(p, regs, nr):
+        if self.filters.stopped(p, regs) or (nr in CAUGHT and self.mails.trapped(p, regs, nr)):
             return
         if p.private is not None and self.private.trapped(p, regs, nr):
             return

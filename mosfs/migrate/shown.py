@@ -160,11 +160,20 @@ def _line(vma: Vma, perms: bytes) -> bytes:
 
 def untraced(status: bytes, ours: int) -> bytes:
     """The text of a status file without us: nobody traces the program, and ``ours`` of its seccomp filters are not there."""
-    found = re.search(rb"(?m)^Seccomp_filters:\t(\d+)$", status)
-    own = max(int(found[1]) - ours, 0) if found is not None else 0
+    own = _own_filters(status, ours)
     status = re.sub(rb"(?m)^TracerPid:\t\d+$", b"TracerPid:\t0", status, count=1)
     status = re.sub(rb"(?m)^Seccomp_filters:\t\d+$", b"Seccomp_filters:\t%d" % own, status, count=1)
     return status if own else re.sub(rb"(?m)^Seccomp:\t2$", b"Seccomp:\t0", status, count=1)
+
+
+def _own_filters(status: bytes, ours: int) -> int:
+    found = re.search(rb"(?m)^Seccomp_filters:\t(\d+)$", status)
+    return max(int(found[1]) - ours, 0) if found is not None else 0
+
+
+def mode(status: bytes, ours: int) -> int:
+    """What PR_GET_SECCOMP(2const) answers a program with this status file, of whose filters ``ours`` are not there."""
+    return 2 if _own_filters(status, ours) else 0
 
 
 def _with_inodes(body: bytes, home: bytes) -> bytes:
@@ -182,8 +191,8 @@ def _with_inodes(body: bytes, home: bytes) -> bytes:
     return _UNKNOWN.sub(line, body) if files else body
 
 
-def merged(name: str, home: bytes, body: bytes) -> bytes:
-    """What the program reads: ``home`` is its deputy's file, ``body`` its body's."""
+def merged(name: str, home: bytes, body: bytes, ours: int) -> bytes:
+    """What the program reads: ``home`` is its deputy's file, ``body`` its body's; ``ours`` as for `untraced`."""
     if name in WHOLE:
         return _with_inodes(body, home)
     if name == "stat":
@@ -194,4 +203,4 @@ def merged(name: str, home: bytes, body: bytes) -> bytes:
         return kept + b") " + b" ".join(told) + b"\n"
     lines = {line.split(b":", 1)[0]: line for line in body.splitlines() if _MEMORY.match(line)}
     lines[b"State"] = b"State:\tR (running)"
-    return untraced(b"\n".join([*(lines.get(line.split(b":", 1)[0], line) for line in home.splitlines()), b""]), OUR_FILTERS)
+    return untraced(b"\n".join([*(lines.get(line.split(b":", 1)[0], line) for line in home.splitlines()), b""]), ours)

@@ -22,6 +22,8 @@ struct mos_event {
 #define MOS_PLAIN 1             /* what mos_plain is told: see home.c */
 #define MOS_UNTRAVELLED 2
 #define MOS_WHOLE 4
+#define MOS_OURS 0x4D4F         /* what filters of ours tell a tracer (SECCOMP_RET_DATA) */
+#define MOS_STRICT 0x4D50       /* and the one in the place of strict mode */
 
 struct mos_note {
     int what;
@@ -149,6 +151,7 @@ int mos_prompt(int nice, unsigned long slice_ns);
 int mos_renice(int pid, int nice, int uid);
 void mos_keep_heap(unsigned long largest);
 void mos_plain(int pid, int plain);
+void mos_filtered(int pid, int filtered);
 void mos_unknown(int pid);
 int mos_early(int pid);
 int mos_attend(struct mos_pump *p, int fd);

@@ -130,7 +130,7 @@ static int handed(struct mos_pump *p, int pid, int status)
         concerned = p->readers[i].pid == pid;
     for (i = 0; i < p->nwriters && !concerned; i++)
         concerned = p->writers[i].pid == pid;
-    if (!concerned || ptrace(PTRACE_GETREGS, pid, 0, &r))
+    if (!concerned || !filtered_by_us(pid) || ptrace(PTRACE_GETREGS, pid, 0, &r))
         return 0;
     if (r.orig_rax == SYS_read)
         for (i = 0; i < p->nreaders; i++)

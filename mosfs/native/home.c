@@ -10,6 +10,7 @@
 #define PLAIN 2
 #define BORN 4                  /* its first stop has not come yet; it goes on from there at once */
 #define EARLY 8                 /* its first stop has come, its parent's event has not */
+#define FILTERED 128            /* it has seccomp filters of its own, or strict mode: they may send it to us, too */
 #define ASKED 16                /* to stop: whatever stop comes first takes the place of that one, which must be asked for again */
 
 static unsigned char marks[1 << 22]; /* PID_MAX_LIMIT of 64-bit kernels (proc(5)) */
@@ -18,10 +19,19 @@ static unsigned char marks[1 << 22]; /* PID_MAX_LIMIT of 64-bit kernels (proc(5)
 void mos_plain(int pid, int plain)
 {
     marks[pid] = KNOWN | (plain ? PLAIN : 0) | (plain & MOS_UNTRAVELLED ? UNTRAVELLED : 0) | (plain & MOS_WHOLE ? WHOLE : 0) |
-                 (marks[pid] & ASKED);
+                 (marks[pid] & (ASKED | FILTERED));
 }
 
+void mos_filtered(int pid, int filtered) { marks[pid] = (marks[pid] & ~FILTERED) | (filtered ? FILTERED : 0); }
+
 void mos_unknown(int pid) { marks[pid] = 0; }
+
+/* Is the stop before a system call that of a filter of ours? Of several that want to trace it the newest tells its number. */
+static int filtered_by_us(int pid)
+{
+    unsigned long number = 0;
+    return !(marks[pid] & FILTERED) || (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &number) && number == MOS_OURS);
+}
 
 int mos_early(int pid) { return marks[pid] & EARLY; }
 
@@ -62,7 +72,7 @@ static int forked(struct mos_pump *p, int pid, int what)
     if (ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) || !note(p, what, pid, (int)child))
         return 0;
     stands = marks[child] & EARLY;
-    marks[child] = KNOWN | PLAIN | UNTRAVELLED | (marks[pid] & WHOLE) | (stands ? 0 : BORN);
+    marks[child] = KNOWN | PLAIN | UNTRAVELLED | (marks[pid] & (WHOLE | FILTERED)) | (stands ? 0 : BORN);
     if (stands)
         ptrace(PTRACE_CONT, child, 0, 0);
     ptrace(PTRACE_CONT, pid, 0, 0);
@@ -90,7 +100,7 @@ static int settled(struct mos_pump *p, int pid, int status)
     unsigned char *mark = &marks[pid];
     int event = status >> 16, sig = status >> 8 & 0xff, done = 0;
     if (event == PTRACE_EVENT_SECCOMP) {
-        if (!p->pass_opens || !ordinary_call(p, pid))
+        if (!p->pass_opens || !filtered_by_us(pid) || !ordinary_call(p, pid))
             return 0;
         if (*mark & ASKED)
             ptrace(PTRACE_INTERRUPT, pid, 0, 0);

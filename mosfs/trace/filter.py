@@ -17,9 +17,13 @@ from functools import lru_cache
 
 from mosfs.abi.low import GUARDED, MREMAP
 from mosfs.abi.syscalls import BY_NR, Home
+from mosfs.native import lib
 from mosfs.trace import layout
 
-ALLOW, TRACE, NOTIFY, KILL = 0x7FFF0000, 0x7FF00000, 0x7FC00000, 0x80000000
+ALLOW, TRACE, NOTIFY, KILL = 0x7FFF0000, 0x7FF00000 | lib.MOS_OURS, 0x7FC00000, 0x80000000
+TRACE_STRICT = 0x7FF00000 | lib.MOS_STRICT
+#: read, write, exit and rt_sigreturn (PR_SET_SECCOMP(2const)).
+STRICT_CALLS = (0, 1, 60, 15)
 AUDIT_ARCH_X86_64 = 0xC000003E
 _LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
 _TAX, _JEQ_X, _JGT_X = 0x07, 0x1D, 0x2D
@@ -191,6 +195,19 @@ def trap_filter(numbers: frozenset[int], tests: tuple[tuple[int, Test], ...] = (
         asm.label(f"test{number}")
         _test(asm, [[test]], number)
     _trap_unless_stub(asm)
+    return b"".join(i.pack() for i in asm.assemble())
+
+
+@lru_cache(maxsize=1)
+def strict_filter() -> bytes:
+    """struct sock_filter[] that sends to us what strict mode kills for: the kernel's own would kill for our calls, too."""
+    asm = Assembler()
+    asm.load(_ARCH)
+    asm.unless(_JEQ, AUDIT_ARCH_X86_64, "trace")
+    asm.load(_NR)
+    for number in STRICT_CALLS:
+        asm.when(_JEQ, number, "allow")
+    _trap_unless_stub(asm, TRACE_STRICT)
     return b"".join(i.pack() for i in asm.assemble())
 
 

@@ -207,6 +207,12 @@ static void settings(void)
 	equal(value, 1);
 	ok(prctl(PR_SET_CHILD_SUBREAPER, 0));
 	ok(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0));
+	char status[8192] = "", mode[32];
+	fd = ok(open("/proc/self/status", O_RDONLY));
+	ok(read(fd, status, sizeof(status) - 1));
+	ok(close(fd));
+	snprintf(mode, sizeof(mode), "\nSeccomp:\t%d\n", ok(prctl(PR_GET_SECCOMP)));
+	check(strstr(status, mode));
 	refused(prctl(99999), EINVAL);
 	check(prctl(PR_CAPBSET_READ, 0) >= 0);
 	refused(prctl(PR_CAPBSET_READ, 999), EINVAL);

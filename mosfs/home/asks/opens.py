@@ -57,7 +57,7 @@ class Opens:
             return
         kept = copy_regs(regs)
         with Calls(p.task) as call:
-            result = own_files.opened_at_home(call, p.pid, name, nr, args, p.names, p.filters)
+            result = own_files.opened_at_home(call, p, name, nr, args)
         self.tracer.answer(p, kept, result)
 
     def _instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:

@@ -30,8 +30,7 @@ from mosfs.trace.task import copy_regs
 if TYPE_CHECKING:
     from mosfs.home.tracer import Tracer
 
-SYS_WRITE, SYS_POLL, SYS_PRCTL, SYS_SECCOMP = 1, 7, 157, 317
-PR_SET_SECCOMP = 22
+SYS_WRITE, SYS_POLL = 1, 7
 #: Milliseconds that a reader of a program's standard error may take.
 READER_MS = 500
 
@@ -58,12 +57,12 @@ class Policy:
         if verdict.do in (Do.SERVE, Do.HOME):
             self.tracer.serve(p)
         elif verdict.do is Do.ANSWER:
-            self.tracer.answer(p, regs, verdict.result)
+            self.tracer.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
         elif self.mode(p) is Unsupported.STAY_HOME:
             if verdict.message:
                 self.bind(p, verdict.message)
-            if row.nr == SYS_SECCOMP or (row.nr == SYS_PRCTL and args[0] & 0xFFFFFFFF == PR_SET_SECCOMP):
-                self.tracer.process(p).filtered = True  # exec and fork keep it
+            if self.tracer.filters.asked(p, row, regs):
+                return
             if row.nr == SYS_PTRACE:
                 self.tracer.debugged.asked(p, regs)
             else:
@@ -118,7 +117,7 @@ class Policy:
         if verdict.do is Do.SERVE:
             return False
         if verdict.do is Do.ANSWER:
-            done(verdict.result)
+            done(verdict.result or self.tracer.filters.mode(p))
             return True
         if verdict.do is Do.HOME:
             return self._come_home(p)

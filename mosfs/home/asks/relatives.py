@@ -155,11 +155,11 @@ def _opened(call: Calls, name: str, flags: int, about: Program, body: bytes | No
 
 def _text(name: str, about: Program, body: bytes | None) -> bytes:
     if about.away and body is not None:
-        text = own_files.away_text(about.pid, name, body)
+        text = own_files.away_text(about, name, body)
     elif about.away and name in shown.WHOLE:
         raise OSError(errno.EIO, "its node does not answer")
     else:
         text = shown.text(about.pid, name, about.names)
         if name == "status":
-            text = shown.untraced(text, shown.OUR_FILTERS + about.filters)
+            text = shown.untraced(text, about.filters_of_ours)
     return shown.with_state(name, text, own_files.state_of(about)) if about.away or about.halted else text

@@ -324,7 +324,7 @@ class Away:
         if not name or body is None:
             return self.tracer.relatives.opened_away(p, deputy, request, path)
         deputy.set_mask(request.mask)
-        text = own_files.away_text(p.pid, name, body)
+        text = own_files.away_text(p, name, body)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = own_files.opened(call, name, request.nr, request.args, text)
         self.answered(p, deputy, result)

@@ -7,13 +7,12 @@ a traced process the kernel says "tracing stop" for whatever stops it, of one aw
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from mosfs.home.process.deputy import State
 from mosfs.home.process.program import Program
 from mosfs.migrate import shown
 from mosfs.migrate.capture import title_at
-from mosfs.migrate.image import Vma
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import memory_file
 
@@ -62,10 +61,10 @@ def flags_of(nr: int, args: tuple[int, ...]) -> int:
     return args[1] if nr == SYS_OPEN else args[2] if nr == SYS_OPENAT else os.O_WRONLY
 
 
-def away_text(pid: int, name: str, body: bytes) -> bytes:
+def away_text(p: Program, name: str, body: bytes) -> bytes:
     """What a program away reads. ``body``: its body's text of the file. Not while calls are injected: that blocks all signals."""
-    with open(f"/proc/{pid}/{name}", "rb") as file:
-        return shown.merged(name, file.read(), body)
+    with open(f"/proc/{p.pid}/{name}", "rb") as file:
+        return shown.merged(name, file.read(), body, p.filters_of_ours)
 
 
 def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) -> int:
@@ -73,15 +72,14 @@ def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) 
     return memory_file_of(call, name, flags_of(nr, args), text)
 
 
-def opened_at_home(call: Calls, pid: int, name: str, nr: int, args: tuple[int, ...], names: Sequence[Vma], more: int) -> int:
-    """The same of a program at home, for a read may come when it is away. ``names``: what its memory lost by travelling;
-    ``more``: filters of ours that not every program has."""
-    text = shown.text(pid, name, names)
+def opened_at_home(call: Calls, p: Program, name: str, nr: int, args: tuple[int, ...]) -> int:
+    """The same of a program at home, for a read may come when it is away."""
+    text = shown.text(p.pid, name, p.names)
     if name == "status":  # injected calls block all signals
         blocked = b"SigBlk:\t%016x" % call.mask
         lines = [b"State:\tR (running)" if line.startswith(b"State:") else line for line in text.splitlines()]
         text = b"\n".join([*(blocked if line.startswith(b"SigBlk:") else line for line in lines), b""])
-        text = shown.untraced(text, shown.OUR_FILTERS + more)
+        text = shown.untraced(text, p.filters_of_ours)
     return memory_file_of(call, name, flags_of(nr, args), text)
 
 

@@ -21,6 +21,7 @@ from mosfs.calls.timeouts import Wait
 from mosfs.home.process.calltrace import CallTrace
 from mosfs.home.process.deputy import Deputy, Kept
 from mosfs.home.process.processor import Demand
+from mosfs.migrate import shown
 from mosfs.migrate.image import Vma
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
@@ -218,6 +219,7 @@ class Program:
     private: Holdings | None = None
     pidfd: int = -1  # once `home.process.direct` has needed it
     filtered: bool = False  # it has a seccomp filter of its own, which judges what we would have it call
+    strict: bool = False  # this thread is in what is strict mode to it (`home.asks.filters`)
     filters: int = 0  # of `home.asks.private` that are installed in it
     inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
 
@@ -228,6 +230,12 @@ class Program:
     @property
     def away(self) -> bool:
         return self.place is Place.AWAY
+
+    @property
+    def filters_of_ours(self) -> int:
+        """How many seccomp filters it has from us."""
+        mails = self.mail is not None and self.mail.filtered
+        return shown.OUR_FILTERS + self.filters + mails + self.strict
 
     def plainness(self) -> int:
         """For native/home.c: 0, or lib.MOS_PLAIN; with MOS_UNTRAVELLED if the kernel's figures of its CPU time are right as well,

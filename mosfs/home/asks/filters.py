@@ -1,0 +1,112 @@
+"""Seccomp filters of a program's own, and strict mode, under ``--stay-home`` (seccomp(2)).
+
+A filter of its own is installed as natively, on top of ours. What it sends to a tracer comes to us, and fails as where nobody
+traces. Strict mode is a filter of ours (`trace.filter.strict_filter`): in the kernel's own, calls that we make in the program would
+kill it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import struct
+from typing import Any, Protocol
+
+from mosfs.abi.syscalls import Syscall
+from mosfs.calls.policy import PR_SET_SECCOMP, SYS_PRCTL, SYS_SECCOMP
+from mosfs.home.process.program import Program
+from mosfs.home.process.registers import arguments
+from mosfs.migrate import shown
+from mosfs.migrate.capture import signed
+from mosfs.native import lib
+from mosfs.trace import layout
+from mosfs.trace.filter import strict_filter
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Stop, decode
+from mosfs.trace.task import SYSCALL, copy_regs
+
+SYS_EXIT = 60
+PR_SET_NO_NEW_PRIVS, SET_MODE_FILTER = 38, 1
+_PRCTL_STRICT, _SECCOMP_STRICT = 1, 0
+
+
+class Serving(Protocol):
+    """What is needed of the tracer."""
+
+    traces: Any
+
+    def process(self, p: Program) -> Program: ...
+    def answer(self, p: Program, regs: Any, result: int) -> None: ...
+    def task_event(self, pid: int, status: int) -> None: ...
+
+
+class Filters:
+    def __init__(self, tracer: Serving) -> None:
+        self.tracer = tracer
+
+    def asked(self, p: Program, row: Syscall, regs: Any) -> bool:
+        """``p``, at home and bound to it, asks for a filter or strict mode; False: it asks for something else."""
+        args = arguments(regs)
+        if row.nr == SYS_PRCTL and args[0] & 0xFFFFFFFF == PR_SET_SECCOMP:
+            strict = args[1] == _PRCTL_STRICT
+        elif row.nr == SYS_SECCOMP:
+            strict = args[0] & 0xFFFFFFFF == _SECCOMP_STRICT and not (args[1] & 0xFFFFFFFF or args[2])
+        else:
+            return False
+        if strict and not self.tracer.process(p).filtered:
+            self._strict(p, regs)
+        else:
+            self._installed(p)
+        return True
+
+    def _strict(self, p: Program, regs: Any) -> None:
+        kept, program, at = copy_regs(regs), strict_filter(), layout.SCRATCH + 16
+        with Calls(p.task) as call:
+            p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + program)
+            result = call(SYS_SECCOMP, SET_MODE_FILTER, 0, layout.SCRATCH)
+            if result == -errno.EACCES:  # an ordinary user's; it cannot gain rights by exec any more in any case
+                call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
+                result = call(SYS_SECCOMP, SET_MODE_FILTER, 0, layout.SCRATCH)
+        if not result:
+            p.strict = True
+            lib.mos_filtered(p.pid, True)
+        self.tracer.answer(p, kept, result)
+
+    def _installed(self, p: Program) -> None:
+        """Let the call be made; from then on the filter judges what we would have the program call, and exec and fork keep it."""
+        p.task.cont(request=SYSCALL)
+        status = p.task.wait()
+        if decode(status).stop is not Stop.SYSCALL:
+            self.tracer.task_event(p.pid, status)
+            return
+        result = signed(p.task.peek_regs().rax)
+        if result >= 0:
+            process = self.tracer.process(p)
+            process.filtered = True
+            for tid in (process.pid, *process.threads):
+                lib.mos_filtered(tid, True)
+        self.tracer.traces.returned(p, result, "home")
+        p.task.cont()
+
+    def mode(self, p: Program) -> int:
+        """The answer to PR_GET_SECCOMP, which in strict mode nobody lives to hear."""
+        with open(f"/proc/{p.pid}/status", "rb") as file:
+            return shown.mode(file.read(), p.filters_of_ours)
+
+    def stopped(self, p: Program, regs: Any) -> bool:
+        """A call was sent to us: whether not by a filter of ours, so that it is dealt with here."""
+        if not (p.strict or self.tracer.process(p).filtered):
+            return False
+        message = p.task.event_message()
+        if message == lib.MOS_OURS:
+            return False
+        if not p.strict:
+            self.tracer.answer(p, regs, -errno.ENOSYS)
+        elif len(self.tracer.process(p).threads):
+            regs.orig_rax, regs.rdi = SYS_EXIT, signal.SIGKILL  # this thread only
+            p.task.set_regs(regs)
+            p.task.cont()
+        else:
+            os.kill(p.pid, signal.SIGKILL)
+        return True
