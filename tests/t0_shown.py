@@ -114,6 +114,8 @@ def test_the_state_of_another() -> None:
     for path in (b"/proc/self/stat", b"/proc/12/mem", b"/proc/12/fd/stat", b"12/stat"):
         assert shown.of_another(path) == (0, "")
     assert shown.with_state("stat", b"7 (a) t) t 1 2\n", "T (stopped)") == b"7 (a) t) T 1 2\n"
+    stat = b"7 (a) 1) S " + b" ".join(b"%d" % i for i in range(4, 20)) + b"\n"
+    assert shown.with_times(stat, (1, 20, 300, 4000)).split()[14:19] == [b"15", b"35", b"316", b"4017", b"18"]
     status = b"Name:\tState:\nState:\tt (tracing stop)\nTgid:\t7\n"
     assert shown.with_state("status", status, "T (stopped)") == b"Name:\tState:\nState:\tT (stopped)\nTgid:\t7\n"
 

@@ -190,6 +190,8 @@ class Serve:
     def show(self, body: Body, name: str, *, asked: bool) -> None:
         """Tell home what the file ``name`` about the body shows; ``asked``: for another program (SHOW)."""
         text = shown.text(body.pid, name, body.names, body.copies.known)
+        if name == "stat":
+            self.host.tell_used(body)
         self.host.channel.send(Kind.SHOWN, body.pair, text, int(asked))
 
     def _plain(self, body: Body, args: tuple[int, ...]) -> None:

@@ -29,12 +29,12 @@ _UNKNOWN = re.compile(rb"(?m)^(([0-9a-f]+)-[0-9a-f]+ \S+ \S+ )00:00 0 +(/.*)$")
 _NAME_COLUMN = 73
 #: Lines of status that tell of memory.
 _MEMORY = re.compile(rb"(?:Vm|Rss)\w+:")
-#: Fields of stat, counted from the state: vsize, rss.
-_VSIZE, _RSS = 20, 21
+#: Fields of stat, counted from the state: utime and those after it, vsize, rss.
+_UTIME, _VSIZE, _RSS = 11, 20, 21
 #: Seccomp filters that every program has from us.
 OUR_FILTERS = 1
 #: Files whose text is nothing but memory.
-WHOLE = frozenset({"maps", "smaps", "statm"})
+WHOLE = frozenset({"maps", "smaps", "smaps_rollup", "statm"})
 
 
 def recognise(path: bytes, pid: int) -> str:
@@ -57,6 +57,15 @@ def with_state(name: str, text: bytes, state: str) -> bytes:
         head, fields = text.rsplit(b")", 1)
         return head + b") " + state[:1].encode() + fields[2:]
     return re.sub(rb"(?m)^State:.*$", b"State:\t" + state.encode(), text, count=1)
+
+
+def with_times(text: bytes, more: Sequence[int]) -> bytes:
+    """The text of stat with ``more`` CPU time, in clock ticks: utime, stime, cutime, cstime (proc_pid_stat(5))."""
+    head, rest = text.rsplit(b")", 1)
+    fields = rest.split()
+    for i, ticks in enumerate(more, _UTIME):
+        fields[i] = b"%d" % (int(fields[i]) + ticks)
+    return head + b") " + b" ".join(fields) + b"\n"
 
 
 def named(vmas: Iterable[Vma]) -> list[Vma]:

@@ -144,7 +144,7 @@ PIECE = 256 * 1024 + 64
 CALL_HEAD, REPLY_HEAD = 72, 16
 SIGINFO, SIGNALS = 128, 64
 #: Files in /proc/PID of which a host tells.
-ABOUT_MEMORY = frozenset({"maps", "smaps", "statm", "status", "stat"})
+ABOUT_MEMORY = frozenset({"maps", "smaps", "smaps_rollup", "statm", "status", "stat"})
 
 
 def _text(payload: bytes) -> str:

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 static char text[1 << 20];
 
@@ -457,6 +458,9 @@ static void of_a_childs_memory(void)
 		}
 		check(within);
 	}
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+	whole(path);
+	check(strstr(text, "[rollup]") && field("Rss:") >= bytes / 1024);
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	whole(path);
 	check(field("VmRSS:\t") >= bytes / 1024);
@@ -481,4 +485,61 @@ static void of_a_childs_memory(void)
 	refused(open(path, O_RDONLY), ENOENT);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else), PART(of_a_childs_memory))
+static long us_used(int who)
+{
+	struct rusage u;
+
+	ok(getrusage(who, &u));
+	return (u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000 + u.ru_utime.tv_usec + u.ru_stime.tv_usec;
+}
+
+/* The same as stat tells: of a process, or of its children that have ended. Each of up to four numbers is cut to a tick of 10 ms. */
+static long us_told(pid_t pid, bool children)
+{
+	char path[64];
+	long t[4];
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	whole(path);
+	check(sscanf(strrchr(text, ')') + 2, "%*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %ld %ld %ld %ld", &t[0], &t[1], &t[2], &t[3]) == 4);
+	return ((children ? t[2] + t[3] : t[0] + t[1]) + 4) * 10000;
+}
+
+static void compute(long us)
+{
+	for (long begun = us_used(RUSAGE_SELF); us_used(RUSAGE_SELF) < begun + us;)
+		for (volatile int i = 0; i < 100000; i++)
+			;
+}
+
+static void times(void)
+{
+	int told[2], end[2];
+	char c;
+
+	compute(60000);
+	long used = us_used(RUSAGE_SELF);
+	check(us_told(getpid(), false) >= used);
+	ok(pipe(told));
+	ok(pipe(end));
+	pid_t pid = ok(fork());
+	if (pid == 0) {
+		ok(close(end[1]));
+		compute(60000);
+		used = us_used(RUSAGE_SELF);
+		write_all(told[1], &used, sizeof(used));
+		equal(read(end[0], &c, 1), 0);
+		_exit(0);
+	}
+	read_all(told[0], &used, sizeof(used));
+	check(us_told(pid, false) >= used);
+	for (int i = 0; i < 2; i++) {
+		ok(close(told[i]));
+		ok(close(end[i]));
+	}
+	reaped(pid, 0);
+	used = us_used(RUSAGE_CHILDREN);
+	check(us_told(getpid(), true) >= used);
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else), PART(of_a_childs_memory), PART(times))

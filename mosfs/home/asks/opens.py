@@ -52,7 +52,8 @@ class Opens:
         if self.tracer.relatives.opened_at_home(p, regs, path, nr):
             return
         name = own_files.wanted(p.pid, path, nr, args)
-        if name not in ("maps", "smaps", "status") or (name == "status" and p.leader):
+        known = name in ("maps", "smaps", "status") or (name == "stat" and own_files.travelled(p))
+        if not known or (name in ("status", "stat") and p.leader):
             self.tracer.serve(p)
             return
         kept = copy_regs(regs)

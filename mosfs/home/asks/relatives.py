@@ -159,7 +159,7 @@ def _text(name: str, about: Program, body: bytes | None) -> bytes:
     elif about.away and name in shown.WHOLE:
         raise OSError(errno.EIO, "its node does not answer")
     else:
-        text = shown.text(about.pid, name, about.names)
+        text = own_files.timed(about, name, shown.text(about.pid, name, about.names))
         if name == "status":
             text = shown.untraced(text, about.filters_of_ours)
     return shown.with_state(name, text, own_files.state_of(about)) if about.away or about.halted else text

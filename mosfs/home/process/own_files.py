@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from mosfs.calls.cputime import TICK_NS
 from mosfs.home.process.deputy import State
 from mosfs.home.process.program import Program
 from mosfs.migrate import shown
@@ -27,12 +28,17 @@ def wanted(pid: int, path: bytes, nr: int, args: tuple[int, ...]) -> str:
 def another(
     path: bytes, nr: int, args: tuple[int, ...], pid: int, programs: Mapping[int, Program]
 ) -> tuple[str, Program] | None:  # fmt: skip
-    """The file about another program of the tree that ``pid`` opens to read, if the kernel would not tell the truth in it."""
+    """The file about another program of the tree that ``pid`` opens to read: by the time of the read it may have moved."""
     other, name = shown.of_another(path) if _reads(nr, args) else (0, "")
     found = programs.get(other)
     if found is None or other == pid or found.native:
         return None
-    return (name, found) if found.halted or found.away or name in ("maps", "smaps", "status") else None
+    return name, found
+
+
+def travelled(p: Program) -> bool:
+    """Whether it, or a child of it that has ended, has used CPU time away."""
+    return any(p.used) or any(p.children_used)
 
 
 def state_of(p: Program) -> str:
@@ -64,7 +70,13 @@ def flags_of(nr: int, args: tuple[int, ...]) -> int:
 def away_text(p: Program, name: str, body: bytes) -> bytes:
     """What a program away reads. ``body``: its body's text of the file. Not while calls are injected: that blocks all signals."""
     with open(f"/proc/{p.pid}/{name}", "rb") as file:
-        return shown.merged(name, file.read(), body, p.filters_of_ours)
+        return timed(p, name, shown.merged(name, file.read(), body, p.filters_of_ours))
+
+
+def timed(p: Program, name: str, text: bytes) -> bytes:
+    """``text`` of the file ``name`` with the CPU time that ``p`` and its children have used away."""
+    used = (*p.used, *p.children_used)
+    return shown.with_times(text, [ns // TICK_NS for ns in used]) if name == "stat" and any(used) else text
 
 
 def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) -> int:
@@ -74,12 +86,14 @@ def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) 
 
 def opened_at_home(call: Calls, p: Program, name: str, nr: int, args: tuple[int, ...]) -> int:
     """The same of a program at home, for a read may come when it is away."""
-    text = shown.text(p.pid, name, p.names)
+    text = timed(p, name, shown.text(p.pid, name, p.names))
     if name == "status":  # injected calls block all signals
         blocked = b"SigBlk:\t%016x" % call.mask
         lines = [b"State:\tR (running)" if line.startswith(b"State:") else line for line in text.splitlines()]
         text = b"\n".join([*(blocked if line.startswith(b"SigBlk:") else line for line in lines), b""])
         text = shown.untraced(text, p.filters_of_ours)
+    elif name == "stat":
+        text = shown.with_state(name, text, "R (running)")
     return memory_file_of(call, name, flags_of(nr, args), text)
 
 
