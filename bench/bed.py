@@ -52,9 +52,9 @@ class Bed:
         return float(done.stdout)
 
     @contextmanager
-    def spinning(self, megabytes: int, dirty: float, where: Sequence[str]) -> Iterator[Spinner]:
+    def spinning(self, megabytes: int, dirty: float, where: Sequence[str], pairs: int = 0) -> Iterator[Spinner]:
         """bench/spin.c, running; it ends with the block."""
-        command = [*where, self.helper("spin"), str(megabytes), str(dirty), str(WINDOW_MS)]
+        command = [*where, self.helper("spin"), str(megabytes), str(dirty), str(WINDOW_MS), str(pairs)]
         with subprocess.Popen(command, env=dict(self.environ), stdout=subprocess.PIPE, cwd=self.folder) as child:
             try:
                 spinner = Spinner(child)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench import information, sim_jobs
-from bench.bed import AWAY, HOME, Bed, BenchError
+from bench.bed import AWAY, HOME, Bed, BenchError, Spinner
 from bench.idle import i1
 from bench.measure import Result, Spread, interleave
 from bench.spread import l2
@@ -212,6 +212,24 @@ def m3(bed: Bed, rounds: int) -> Iterator[Result]:
     yield gaps("M3", "downtime, 4 MB", bed, rounds, 4, 0, 8.0)
 
 
+def m5(bed: Bed, rounds: int) -> Iterator[Result]:
+    """Downtime of a program of many mappings against one of few, which are moved in turn: to node 2, and back."""
+    many, few = 20_000, 200
+    with bed.spinning(1, 0, HOME, many) as large, bed.spinning(1, 0, HOME, few) as small:
+        for what, way in (("to another node", "2"), ("back home", "home")):
+
+            def gap(spinner: Spinner, way: str = way) -> float:
+                bed.moved_to(spinner.pid, "home" if way == "2" else "2")
+                spinner.gaps(1)
+                bed.moved_to(spinner.pid, way)
+                return max(spinner.gaps(2))
+
+            ours, theirs = interleave(lambda gap=gap: gap(large), lambda gap=gap: gap(small), rounds)
+            yield Result("M5", f"downtime, {2 * many} mappings, {what}", "ms", f"{2 * few} mappings", ours, theirs, None)
+            more = Spread(tuple(a - b for a, b in zip(ours.samples, theirs.samples, strict=True)))
+            yield Result("M5", f"the same, more than with {2 * few}", "ms", f"{2 * few} mappings", more, theirs, 100.0, ratio=False)
+
+
 def p1(bed: Bed) -> list[Line]:
     """Private temporary files: what `loops` makes in /tmp is private under -X /tmp."""
     places = {"home": HOME, "away": AWAY}
@@ -279,7 +297,7 @@ def l1(bed: Bed | None, rounds: int) -> Iterator[Result]:
 FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
-    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3,
+    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3, "M5": m5,
     "L1": l1, "D1": d1, "D2": d2, "D3": d3,
     "P1": compared("P1", p1),
     **information.SHORT,

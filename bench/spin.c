@@ -1,5 +1,5 @@
-/* spin MEGABYTES DIRTY WINDOW: a program of that size that reads the clock without pause, and writes DIRTY megabytes a second (page by
- * page) into its memory. After every WINDOW milliseconds it prints the largest gap between two readings in that window, in
+/* spin MEGABYTES DIRTY WINDOW [PAIRS]: a program of that size that reads the clock without pause, and writes DIRTY megabytes a second
+ * (page by page) into its memory. PAIRS: so many pages of its own besides, each followed by one that is closed. After every WINDOW milliseconds it prints the largest gap between two readings in that window, in
  * nanoseconds: whatever stops it, for whatever reason, is seen as a gap. Ends when its stdout is closed. */
 #include <signal.h>
 #include <stdint.h>
@@ -20,7 +20,7 @@ static int64_t now(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4)
+	if (argc < 4)
 		return 2;
 	size_t size = strtoul(argv[1], NULL, 10) << 20;
 	double rate = strtod(argv[2], NULL) * (1 << 20) / 1e9; /* bytes a nanosecond */
@@ -33,6 +33,15 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < size; i += 8) {
 		x ^= x << 13, x ^= x >> 7, x ^= x << 17;
 		memcpy(memory + i, &x, 8);
+	}
+	size_t pairs = argc > 4 ? strtoul(argv[4], NULL, 10) : 0;
+	char *apart = pairs ? mmap(NULL, pairs * 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) : NULL;
+	if (apart == MAP_FAILED)
+		return 1;
+	for (size_t i = 0; i < pairs; i++) {
+		if (mprotect(apart + i * 8192, 4096, PROT_READ | PROT_WRITE))
+			return 1;
+		apart[i * 8192] = 1;
 	}
 	signal(SIGPIPE, SIG_DFL);
 	for (;;) {

@@ -6,21 +6,24 @@ import os
 import random
 import select
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from mosfs.abi.memory import ADVICE, MADV_RANDOM, MADV_SEQUENTIAL
 from mosfs.guest import body
 from mosfs.guest.arriving import Arriving
+from mosfs.migrate import properties
 from mosfs.migrate.capture import capture, user_regs
 from mosfs.migrate.image import PAGES_HEADER, Timer, Vma
-from mosfs.migrate.maps import read_maps
+from mosfs.migrate.maps import Mapping, read_maps
 from mosfs.migrate.precopy import Next, Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import common, merge, size
+from mosfs.migrate.rebuild import Rebuild
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.clock import HomeClock
@@ -110,8 +113,11 @@ class Wire:
 
 
 @contextmanager
-def receiver() -> Iterator[Arriving]:
+def receiver(*, deputy: bool = False) -> Iterator[Arriving]:
+    """``deputy``: memory is hidden until the image comes, as on the way home."""
     arriving = Arriving(body.spawn())
+    if deputy:
+        arriving.rebuild = Rebuild(arriving.rebuild.call, deputy=True, files=arriving.copies)
     try:
         yield arriving
     finally:
@@ -143,6 +149,21 @@ def finish(program: Program, copy: Precopy, arriving: Arriving) -> list[Vma]:
     return vmas
 
 
+#: What `Rebuild.mark` says of memory meanwhile.
+MARKED = sum(row.bit for row in ADVICE if row.value in (MADV_SEQUENTIAL, MADV_RANDOM))
+
+
+def joined(mappings: Iterable[Mapping | Vma]) -> list[tuple[int, int, int]]:
+    """Start, end and protection; neighbours of the same protection are one."""
+    found: list[tuple[int, int, int]] = []
+    for m in mappings:
+        if found and found[-1][1:] == (m.start, m.prot):
+            found[-1] = (found[-1][0], m.end, m.prot)
+        else:
+            found.append((m.start, m.end, m.prot))
+    return found
+
+
 def memory(task: Task, vma: Vma) -> list[bytes]:
     """Its pages; those that cannot be read (past the end of a file) are empty, and so is what the kernel writes: rseq(2)."""
     pages = []
@@ -162,7 +183,7 @@ def memory(task: Task, vma: Vma) -> list[bytes]:
 @pytest.mark.parametrize("seed", range(12))
 def test_what_arrives_is_what_stands_there(scramble: list[str], seed: int) -> None:
     rng = random.Random(seed)
-    with closing(Program(scramble)) as program, receiver() as arriving:
+    with closing(Program(scramble)) as program, receiver(deputy=seed % 2 == 1) as arriving:
         for _ in range(rng.randrange(8)):
             program.tell(rng.randrange(256))
             program.told()
@@ -178,6 +199,8 @@ def test_what_arrives_is_what_stands_there(scramble: list[str], seed: int) -> No
                     program.told()
                 if copy.next is not Next.SEND:
                     copy.caught_up()
+                if rng.randrange(4):
+                    arriving.rebuild.mark()
             if rng.randrange(2):
                 program.tell(rng.randrange(256))
                 program.told()
@@ -185,8 +208,8 @@ def test_what_arrives_is_what_stands_there(scramble: list[str], seed: int) -> No
             for vma in vmas:
                 for number, (here, there) in enumerate(zip(memory(program.task, vma), memory(arriving.task, vma), strict=True)):
                     assert here == there, f"page {number} of {vma}"
-            places = {(m.start, m.end) for m in read_maps(arriving.task.pid) if layout.END <= m.start < layout.USER_END}
-            assert sum(end - start for start, end in places) == sum(v.end - v.start for v in vmas)
+            assert joined(m for m in read_maps(arriving.task.pid) if layout.END <= m.start < layout.USER_END) == joined(vmas)
+            assert not [found for found in properties.read(arriving.task.pid) if found[2] & MARKED]
 
 
 def test_a_program_at_rest_is_sent_once(scramble: list[str]) -> None:

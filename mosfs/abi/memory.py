@@ -11,6 +11,9 @@ from typing import Final
 from mosfs.abi.flags import MAP_GROWSDOWN, MAP_LOCKED, MAP_NORESERVE, MAP_STACK
 
 MAP_DROPPABLE: Final = 0x08
+MADV_NORMAL: Final = 0
+MADV_RANDOM: Final = 1
+MADV_SEQUENTIAL: Final = 2
 MADV_DONTNEED: Final = 4
 MADV_GUARD_INSTALL: Final = 102
 MLOCK_ONFAULT: Final = 1
@@ -33,8 +36,8 @@ GROWS_DOWN: Final = 1 << 2
 LOCKED: Final = 1 << 3
 ON_FAULT: Final = 1 << 4
 ADVICE: Final = (
-    Advice("sr", 1 << 5, 2),  # MADV_SEQUENTIAL
-    Advice("rr", 1 << 6, 1),  # MADV_RANDOM
+    Advice("sr", 1 << 5, MADV_SEQUENTIAL),
+    Advice("rr", 1 << 6, MADV_RANDOM),
     Advice("dc", 1 << 7, 10),  # MADV_DONTFORK
     Advice("mg", 1 << 8, 12),  # MADV_MERGEABLE
     Advice("hg", 1 << 9, 14),  # MADV_HUGEPAGE

@@ -12,6 +12,7 @@ import os
 from mosfs.migrate.ranges import Range, merge
 from mosfs.native import ffi, lib
 from mosfs.trace.inject import Calls
+from mosfs.trace.layout import PAGE
 from mosfs.trace.taken import anonymous, take_made
 from mosfs.trace.task import TaskGone
 
@@ -72,18 +73,28 @@ class Tracker:
         """Pages with content."""
         return self._scan(start, end, 0, anyof=PRESENT | SWAPPED)
 
-    def _scan(self, start: int, end: int, flags: int, *, inverted: int = 0, mask: int = 0, anyof: int) -> list[Range]:
-        return scan(self._pid, self._pagemap, start, end, flags, inverted=inverted, mask=mask, anyof=anyof)
+    def both(self, start: int, end: int) -> tuple[list[Range], list[Range]]:
+        """`present` and `written` of the same pages, which are walked once. `Untracked` for a new mapping."""
+        runs = self._scan(start, end, CHECK, anyof=PRESENT | SWAPPED, told=WRITTEN)
+        written = [(at & -PAGE, to) for at, to in runs if at & WRITTEN]
+        return (merge((at & -PAGE, to) for at, to in runs) if written else runs), written
+
+    def _scan(
+        self, start: int, end: int, flags: int, *, inverted: int = 0, mask: int = 0, anyof: int, told: int = 0
+    ) -> list[Range]:
+        return scan(self._pid, self._pagemap, start, end, flags, inverted=inverted, mask=mask, anyof=anyof, told=told)
 
 
 def scan(
-    pid: int, pagemap: int, start: int, end: int, flags: int = 0, *, inverted: int = 0, mask: int = 0, anyof: int = 0
+    pid: int, pagemap: int, start: int, end: int, flags: int = 0, *, inverted: int = 0, mask: int = 0, anyof: int = 0, told: int = 0
 ) -> list[Range]:
-    """The pages of [start, end) that PAGEMAP_SCAN finds, of the process ``pid`` with this open pagemap. `Untracked`; OSError."""
+    """The pages of [start, end) that PAGEMAP_SCAN finds, of the process ``pid`` with this open pagemap. `Untracked`; OSError.
+
+    ``told``: what of a run's pages is told in the low bits of its start."""
     runs, after = ffi.new("unsigned long[]", 2 * _RUNS), ffi.new("unsigned long *")
     found: list[Range] = []
     while start < end:
-        count = lib.mos_scan(pagemap, start, end, flags, inverted, mask, anyof, runs, _RUNS, after)
+        count = lib.mos_scan(pagemap, start, end, flags, inverted, mask, anyof, told, runs, _RUNS, after)
         if count == -errno.EPERM:
             raise Untracked
         if count == -errno.ESRCH:

@@ -55,6 +55,11 @@ def read_maps(pid: int) -> list[Mapping]:
     return [_parse(line) for line in _text(pid).split(b"\n")[:-1]]
 
 
+def file_maps(pid: int) -> list[Mapping]:
+    """Those of `read_maps` that have a name with a path. Of tens of thousands of mappings few have one."""
+    return [_parse(line) for line in _text(pid).split(b"\n") if b"/" in line]
+
+
 def _parse(line: bytes) -> Mapping:
     return parse_line(line.decode("utf-8", "surrogateescape"))
 

@@ -331,21 +331,30 @@ class Precopy:
                 self.sender.send(*piece, again=again)
         for piece in own_content(self.sender.task.pid, view.followed):
             self.sender.send(*piece, whole=True)
-        strange = self._strange(kept, view.early)
-        for piece in merge([*self._rest_of(view, kept, strange, left)]):
+        for piece in merge([*self._rest_of(view, kept, left)]):
             self.sender.send(*piece, again=True)
 
-    def _rest_of(self, view: View, kept: list[Range], strange: list[Range], left: list[Range]) -> Iterator[Range]:
-        """Of what the receiver has mapped. ``strange``: what is not followed; it is sent whole."""
-        present = [piece for run in kept for piece in self.tracker.present(*run)]
+    def _rest_of(self, view: View, kept: list[Range], left: list[Range]) -> Iterator[Range]:
+        """Of what the receiver has mapped. What is not followed is sent whole."""
+        present, written, strange = self._looked_at(kept, view.early)
         known = view is self._filled[0] and kept == view.ahead
         touched = self._filled[1] if known else common(self._touched, kept)
         for start, end in minus(touched, present) if touched != present else ():
             self.sender.zero(start, end)
         yield from common(present, strange)
         yield from common(present, left)
-        for run in minus(kept, strange):
-            yield from self.tracker.written(*run, protect=False)
+        yield from written
+
+    def _looked_at(self, kept: list[Range], vmas: list[Vma]) -> tuple[list[Range], list[Range], list[Range]]:
+        """Pages with content, those that were written, and what is not followed."""
+        try:
+            found = [self.tracker.both(*run) for run in kept]
+        except Untracked:
+            strange = self._strange(kept, vmas)
+            present = [piece for run in kept for piece in self.tracker.present(*run)]
+            written = [piece for run in minus(kept, strange) for piece in self.tracker.written(*run, protect=False)]
+            return present, written, strange
+        return [piece for pages, _ in found for piece in pages], [piece for _, pages in found for piece in pages], []
 
 
 def ranges_of(vmas: Iterable[Vma]) -> list[Range]:

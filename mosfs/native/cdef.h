@@ -205,7 +205,7 @@ int mos_take_fd(int pid, int fd);
 int mos_uffd_begin(int fd);
 int mos_uffd_register(int fd, unsigned long start, unsigned long end);
 long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long flags, unsigned long inverted, unsigned long mask,
-              unsigned long anyof, unsigned long *runs, long max, unsigned long *next);
+              unsigned long anyof, unsigned long told, unsigned long *runs, long max, unsigned long *next);
 unsigned long mos_rdtsc(void);
 unsigned long mos_xcr0(void);
 void mos_cpuid(unsigned int leaf, unsigned int subleaf, unsigned int *out);

@@ -146,10 +146,11 @@ struct scan_run { uint64_t start, end, categories; };
 
 /*
  * PAGEMAP_SCAN (Linux 6.7, admin-guide/mm/pagemap.rst) on an open /proc/PID/pagemap: matching pages of [start, end) as pairs
- * (start, end) in runs. Returns the number of pairs; *next is where to go on (end when done).
+ * (start, end) in runs. Returns the number of pairs; *next is where to go on (end when done). `told`: categories that the low bits of
+ * each start tell, for neighbours that differ in them are two runs.
  */
 long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long flags, unsigned long inverted, unsigned long mask,
-              unsigned long anyof, unsigned long *runs, long max, unsigned long *next)
+              unsigned long anyof, unsigned long told, unsigned long *runs, long max, unsigned long *next)
 {
     struct scan_run found[MOS_RUNS];
     struct scan_arg a;
@@ -164,12 +165,12 @@ long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long
     a.inverted = inverted;
     a.mask = mask;
     a.anyof = anyof;
-    a.ret = 0; /* neighbours join, whatever differs between them */
+    a.ret = told;
     n = syscall(SYS_ioctl, pagemap, MOS_PAGEMAP_SCAN, &a);
     if (n < 0)
         return -errno;
     for (i = 0; i < n; i++) {
-        runs[2 * i] = found[i].start;
+        runs[2 * i] = found[i].start | (found[i].categories & told);
         runs[2 * i + 1] = found[i].end;
     }
     *next = a.walk_end;
@@ -189,7 +190,7 @@ long mos_present(int pid, unsigned long start, unsigned long end, int own, unsig
     fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    n = mos_scan(fd, start, end, 0, own ? 1 << 2 : 0, own ? 1 << 2 : 0, 1 << 3 | 1 << 4, runs, max, next);
+    n = mos_scan(fd, start, end, 0, own ? 1 << 2 : 0, own ? 1 << 2 : 0, 1 << 3 | 1 << 4, 0, runs, max, next);
     if (n >= 0) {
         close(fd);
         return n;

@@ -215,7 +215,9 @@ def _trap_unless_stub(asm: Assembler, action: int = TRACE) -> None:
     """The labels trap, allow and trace; calls from the stub page are ours."""
     asm.label("trap")
     asm.load(_IP)
+    asm.when(_JEQ, layout.ROW_AFTER, "ours")
     asm.unless(_JEQ, layout.STUB_AFTER, "trace")
+    asm.label("ours")
     asm.load(_IP + 4)
     asm.unless(_JEQ, 0, "trace")
     asm.label("allow")

@@ -9,8 +9,8 @@ It ends at 1 MB, because there are programs that map at fixed addresses above (v
     0x12000  vDSO       our own image                                            r-x
     0x18000  scratch    arguments and results of injected calls                  rw-
 
-The seccomp filter allows a trapped call whose instruction pointer is `STUB_AFTER` (only at home: a guest's filter has
-no such rule), and traps the number `MAGIC`, which no system call has, always: that stop is the end
+The seccomp filter allows a trapped call whose instruction pointer is `STUB_AFTER` or `ROW_AFTER` (only at home: a guest's filter
+has no such rule), and traps the number `MAGIC`, which no system call has, always: that stop is the end
 of an injected call.
 """
 

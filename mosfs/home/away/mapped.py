@@ -26,7 +26,7 @@ from mosfs.home.process.program import Held, Link, Move, Program
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, WANT, data_of, fits, frame, must_all
 from mosfs.migrate.image import MAX_SIZE, BadImage, Vma
-from mosfs.migrate.maps import Known, Mapping, mapping_at, read_maps
+from mosfs.migrate.maps import Known, Mapping, file_maps, mapping_at
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.rebuild import kept_at_home
 from mosfs.native import ffi, lib
@@ -266,7 +266,7 @@ class Mapped:
         """Send what the program maps while it still runs, piece by piece: bytes sent."""
         assert move.link is not None
         known = self.known(p)
-        _want(move.files, [(found[0], m.offset, m.end - m.start) for m in read_maps(p.pid) if (found := known(m))])
+        _want(move.files, [(found[0], m.offset, m.end - m.start) for m in file_maps(p.pid) if (found := known(m))])
         for payload in self._news(move.files, move.link.near):
             move.link.channel.send(Kind.FILE, p.pid, payload)
             yield len(payload)
@@ -282,7 +282,7 @@ class Mapped:
 
     def kept(self, p: Program) -> list[Mapping]:
         """Mappings in the deputy of files that the program maps."""
-        return [m for m in read_maps(p.pid) if self._number(m) in p.files]
+        return [m for m in file_maps(p.pid) if self._number(m) in p.files]
 
     def _number(self, mapping: Mapping) -> int:
         found = self._keys.get((mapping.device, mapping.inode))

@@ -39,6 +39,7 @@ class Copying:
         self.tracer = moves.tracer
         self.possible = os.environ.get("MOSIX_PRECOPY", "") != "off"
         self.under_way: list[Program] = []
+        self.marking: list[Program] = []
 
     def wanted(self, p: Program) -> bool:
         """Does memory go ahead of this program? Not if it stands still anyway (before its first instruction, in a control call)."""
@@ -83,6 +84,8 @@ class Copying:
 
     def timeout(self) -> float | None:
         """Seconds until `step` has something to do; None for never."""
+        if self.marking:
+            return 0.0
         sending = [
             p.move.link.channel
             for p in self.under_way
@@ -94,6 +97,10 @@ class Copying:
 
     def step(self) -> None:
         """Some pieces for each program that is being copied."""
+        marking, self.marking = self.marking, []
+        for p in marking:
+            with self.tracer.containment.of(p):
+                self._mark(p)
         for p in list(self.under_way):
             move = p.move
             if move is None or move.copy is None or move.phase is not Phase.COPYING:
@@ -169,10 +176,30 @@ class Copying:
                     return
                 p.move.rebuild = rebuild
             rebuild.leave()
+            self.marking.append(p)
 
         if deputy.state is not State.BUSY:
             deputy.when_ready(make)
             self.tracer.away.watch(p)
+
+    def _mark(self, p: Program) -> None:
+        """Prepare memory that has come into the deputy, a part now and the rest between the events of the tree."""
+        deputy, rebuild = p.deputy, p.move.rebuild if p.move is not None else None
+        if deputy is None or rebuild is None or not rebuild.to_mark or deputy.state is State.BUSY:
+            return
+
+        def some() -> None:
+            if p.move is None or p.move.rebuild is not rebuild or p.move.phase is not Phase.COPYING:
+                return
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                rebuild.resume(call)
+                more = rebuild.mark()
+            rebuild.leave()
+            if more:
+                self.marking.append(p)
+
+        deputy.when_ready(some)
+        self.tracer.away.watch(p)
 
     def pages(self, p: Program, payload: bytes) -> None:
         rebuild = p.move.rebuild if p.move is not None else None
@@ -186,6 +213,8 @@ class Copying:
 
     def round(self, p: Program, link: Link, deputy: Deputy) -> None:
         """ROUND: all of it is done, or (flag 1) nothing of it is kept."""
+
+        self._mark(p)
 
         def answer() -> None:
             kept = p.move is not None and p.move.rebuild is not None
