@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mosfs.guest import offset
 from mosfs.trace import clock
 from mosfs.trace.clock import (
     BOOTTIME,
@@ -32,6 +33,7 @@ from mosfs.trace.clock import (
     next_page,
     steer,
 )
+from mosfs.wire.orders import GoTimes
 
 EPOCH = 1_700_000_000 * NSEC
 GHZ = 2_600_000_000  # ticks a second
@@ -302,8 +304,8 @@ def test_a_move_there_and_back_never_shows_less() -> None:
         home_machine.seconds(0.5)
         before = last_shown(page, home.ticks())
         guest = GuestClock(
-            home_machine.mono + home_machine.real_ahead - away.mono - away.real_ahead + lie,
             home_machine.mono - away.mono + lie,
+            home_machine.real_ahead,
             before.realtime,
             before.monotonic,
             home.extras(),
@@ -331,17 +333,74 @@ def test_a_move_there_and_back_never_shows_less() -> None:
 
 def test_new_offsets_of_a_guest() -> None:
     away = Machine()
-    guest = GuestClock(0, 0, counter=away)
+    guest = GuestClock(counter=away)
     page = guest.page(0)
     assert parsed(page).served == 1 << REALTIME | 1 << MONOTONIC
-    guest.adjust(-100_000, -100_000)
+    guest.adjust(-100_000, away.real_ahead)
     page = guest.page(2, page)
     assert error(page, away).monotonic == pytest.approx(0, abs=2000)
     away.seconds(2)
     assert error(page, away).monotonic == pytest.approx(-100_000, abs=20_000)
-    guest.adjust(5 * NSEC, -100_000)  # home's realtime was set
+    guest.adjust(-100_000, away.real_ahead + 5 * NSEC)  # home's realtime was set
     page = guest.page(4, page)
-    assert error(page, away).realtime == pytest.approx(5 * NSEC, abs=20_000)
+    assert error(page, away).realtime == pytest.approx(5 * NSEC, abs=120_000)
+    assert error(page, away).monotonic == pytest.approx(-100_000, abs=20_000)
+
+
+@pytest.mark.parametrize("jump", [3600 * NSEC, -3600 * NSEC, 2 * STEP_NS, -2 * STEP_NS])
+@pytest.mark.parametrize("good", [True, False])
+def test_home_is_set_while_a_program_is_on_its_way(jump: int, good: bool) -> None:
+    """What it saw before is no floor any more: natively it would see the clock go back, too."""
+    machine = Machine()
+    page = HomeClock(machine, coarse_ns=0).page(0)
+    machine.seconds(1)
+    seen = last_shown(page, machine.now)
+    machine.real_ahead += jump
+    away = Machine(mono=99 * NSEC, real_ahead=EPOCH - 10**13, good=good)
+    arrived = GuestClock(machine.mono - away.mono, machine.real_ahead, *seen, counter=away).page(0)
+    there = last_shown(arrived, away.now)
+    assert there.monotonic >= seen.monotonic
+    if good:
+        assert there.realtime - seen.realtime == pytest.approx(jump, abs=STEP_NS)  # measuring takes half of that
+    else:
+        assert there.realtime == 0  # home's answer is not kept from going back
+
+
+def test_a_boot_time_that_cannot_be_compared_well_is_not_told_anew() -> None:
+    """Else CLOCK_BOOTTIME would go back with the next page, by the error of a busy machine."""
+    machine = Machine()
+    home = HomeClock(machine, coarse_ns=0)
+    before = home.extras().boot
+    machine.boot_ahead -= 300_000
+    assert home.extras().boot == before
+    machine.boot_ahead += 60 * NSEC  # it has slept
+    assert home.extras().boot == pytest.approx(before + 60 * NSEC, abs=STEP_NS)
+
+
+# --------------------------------------------------------------------------- how far home's clock is
+
+
+def told(asked: int, home: int) -> GoTimes:
+    return GoTimes(EPOCH, home, "another kernel", asked=asked)
+
+
+def test_the_offset_is_wrong_by_half_of_the_round_trip_at_most() -> None:
+    ahead = 40 * NSEC
+    for there, back in ((100_000, 100_000), (0, 50_000_000), (50_000_000, 0)):  # the ways of the question and of its answer, ns
+        asked = 7 * NSEC
+        found = offset.measured(told(asked, asked + there + ahead), asked + there + back)
+        assert found is not None and abs(found.monotonic - ahead) <= found.error == (there + back) // 2
+    assert offset.measured(told(0, ahead), NSEC) is None, "nobody asked"
+    assert offset.measured(told(2 * NSEC, ahead), NSEC) is None, "the question comes from the future"
+
+
+def test_the_best_offset_holds_until_its_age_has_spoilt_it() -> None:
+    good = offset.Offset(1000, 100_000, NSEC)
+    rough = offset.Offset(900_000, 1_000_000, 2 * NSEC)
+    assert offset.better(None, rough) is rough
+    assert offset.better(good, rough) is good
+    assert offset.better(good, replace(rough, at=100 * NSEC)).error == 1_000_000
+    assert offset.better(good, replace(rough, monotonic=5 * NSEC)).monotonic == 5 * NSEC, "one of the two has slept"
 
 
 def test_without_a_counter_the_kernel_is_asked_but_never_believed_below_the_floor() -> None:
@@ -362,8 +421,10 @@ def test_without_a_counter_the_kernel_is_asked_but_never_believed_below_the_floo
 
 
 def test_a_guest_without_a_counter_keeps_its_floor() -> None:
-    guest = GuestClock(0, 0, 11, 22, counter=Machine(good=False))
-    assert last_shown(guest.page(0), 0) == Shown(11, 22)
+    machine = Machine(good=False)
+    seen = Shown(machine.real_ahead + 22, 22)
+    guest = GuestClock(0, machine.real_ahead, *seen, counter=machine)
+    assert last_shown(guest.page(0), 0) == seen
 
 
 # --------------------------------------------------------------------------- writing and probing

@@ -534,7 +534,7 @@ def test_moves_of_a_stopped_program_show_no_step_back(bench: Bench, home: HomeCl
                 page = home.page(clock.following(page), None, seen)
             else:
                 wrong = dice.randint(-5_000_000, 5_000_000)
-                there = GuestClock(wrong, wrong, seen.realtime, seen.monotonic, home.extras(), bench.counter)
+                there = GuestClock(wrong, home.here().wall, seen.realtime, seen.monotonic, home.extras(), bench.counter)
                 page = there.page(clock.following(page))
             bench.write(0, page)
             child.send_signal(signal.SIGCONT)
@@ -569,7 +569,7 @@ def test_glibc_uses_it(bench: Bench, home: HomeClock, linking: str) -> None:
     options = [linking] if linking == "-static" else []
     caller = compiled(bench.folder, f"caller{linking}", CALLER, *options)
     compiled(bench.folder, "starter", STARTER)
-    bench.write(0, GuestClock(3600 * NSEC, 0, extras=home.extras(), counter=bench.counter).page(2))
+    bench.write(0, GuestClock(0, home.here().wall + 3600 * NSEC, extras=home.extras(), counter=bench.counter).page(2))
     done = subprocess.run([*bench.arguments("starter"), str(caller)], capture_output=True, text=True, check=True)
     seen = dict(line.split() for line in done.stdout.splitlines())
     assert seen.pop("ehdr") == "101000"
@@ -579,7 +579,7 @@ def test_glibc_uses_it(bench: Bench, home: HomeClock, linking: str) -> None:
 
 def test_ordinary_programs_use_it(bench: Bench, home: HomeClock) -> None:
     compiled(bench.folder, "starter", STARTER)
-    bench.write(0, GuestClock(3600 * NSEC, 0, extras=home.extras(), counter=bench.counter).page(2))
+    bench.write(0, GuestClock(0, home.here().wall + 3600 * NSEC, extras=home.extras(), counter=bench.counter).page(2))
     start = bench.arguments("starter")
     for command in (["/bin/date", "+%s"], [sys.executable, "-c", "import time; print(int(time.time()))"]):
         before = int(time.time())

@@ -116,7 +116,7 @@ class Host:
         self.mails = Mails(self)
         self.event = ffi.new("struct mos_event *")
         self.next_clock = time.monotonic() + 1.0
-        self._boot_id = clocks.boot_id()
+        self._kernel = clocks.kernel_id()
         lib.mos_setup_signals()
 
     # ------------------------------------------------------------------ the loop
@@ -174,7 +174,7 @@ class Host:
             self.spare = spawn(self.runs_as)
         except (NoRoom, OSError) as error:
             self.log(f"no body can be made here: {error}", 30)
-        self.clock = GuestClock(0, 0)  # measures the counter now, not while the program stands still; GO sets it
+        self.clock = GuestClock()  # measures the counter now, not while the program stands still; GO sets it
         self._ask_clock()
         self.channel.send(Kind.PREPARED, 0)
 
@@ -408,28 +408,26 @@ class Host:
         self.private.announce_all(body)
 
     def _ask_clock(self) -> None:
+        assert self.clock is not None
         self.questions += 1
-        self.channel.send(Kind.ASK_CLOCK, 0, offsets.ask())
+        self.channel.send(Kind.ASK_CLOCK, 0, offsets.ask(self.clock.here().monotonic))
 
     def _adjust_clock(self, times: GoTimes) -> None:
         """Home's clocks against ours. On the same kernel they are the same; else they are measured, again and again."""
+        assert self.clock is not None
         extras = clocks.Extras(times.coarse, times.boot, times.tai)
-        real = mono = 0
-        if times.boot_id != self._boot_id:
-            now, realtime = time.monotonic_ns(), time.time_ns()
-            measured = offsets.measured(times, now, realtime)
-            if measured is not None:
-                self.offset = offsets.better(self.offset, measured)
-                if offsets.ask_again(self.offset, self.questions):
-                    self._ask_clock()
-            if self.offset is not None:
-                real, mono = self.offset.realtime, self.offset.monotonic
-            else:  # no answer yet: GO left home while we waited for it
-                real, mono = times.realtime - realtime, times.monotonic - now
-        if self.clock is None:
-            self.clock = GuestClock(real, mono, extras=extras)
-        else:
-            self.clock.adjust(real, mono, extras)
+        if times.boot_id == self._kernel:
+            self.clock.adjust(0, None, extras)
+            return
+        now = self.clock.here().monotonic
+        measured = offsets.measured(times, now)
+        if measured is not None:
+            self.offset = offsets.better(self.offset, measured)
+            if offsets.ask_again(self.offset, self.questions):
+                self._ask_clock()
+        # without an answer yet: GO left home while we waited for it
+        ahead = self.offset.monotonic if self.offset is not None else times.monotonic - now
+        self.clock.adjust(ahead, times.realtime - times.monotonic, extras)
 
     # ------------------------------------------------------------------ bodies
 

@@ -1,13 +1,13 @@
-"""How far the home-node's clocks are from ours, measured over a network (F. Cristian, "Probabilistic clock synchronization", 1989).
+"""How far the home-node's CLOCK_MONOTONIC is from ours, measured over a network.
 
-Home's time is read somewhere between our question and its answer, so a measurement is off by half of that at most. The best one is
-kept while it is better than what its age may have spoilt.
+Home's time is read somewhere between our question and its answer, so a measurement is off by half of that at most (F. Cristian,
+"Probabilistic clock synchronization", 1989). The best one is kept while it is better than what its age may have spoilt. Home's
+realtime needs no measuring: home tells both clocks of one moment (`GoTimes`).
 """
 
 from __future__ import annotations
 
 import struct
-import time
 from dataclasses import dataclass
 
 from mosfs.wire.orders import GoTimes
@@ -23,9 +23,8 @@ FEW, BURST = 3, 8
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """Home's clocks minus ours, ns; ``error``: at most so wrong when it was measured; ``at``: our CLOCK_MONOTONIC then."""
+    """Home's clock minus ours, ns; ``error``: at most so wrong when it was measured; ``at``: our CLOCK_MONOTONIC then."""
 
-    realtime: int
     monotonic: int
     error: int
     at: int
@@ -34,21 +33,19 @@ class Offset:
         return self.error + (now - self.at) * DRIFT
 
 
-def measured(times: GoTimes, now: int, realtime: int) -> Offset | None:
-    """The offset by an answer that came ``now`` (our CLOCK_MONOTONIC; ``realtime``: the same moment); None if it cannot be one."""
+def measured(times: GoTimes, now: int) -> Offset | None:
+    """The offset by an answer that came ``now`` (our CLOCK_MONOTONIC); None if it cannot be one."""
     if not 0 < times.asked <= now:
         return None
     half = (now - times.asked) // 2
-    return Offset(times.realtime + half - realtime, times.monotonic + half - now, half, now)
+    return Offset(times.monotonic + half - now, half, now)
 
 
 def better(old: Offset | None, new: Offset) -> Offset:
-    """Which of two holds now. Home's realtime may have been set since: then only the new one does."""
+    """Which of two holds now. One of the clocks may have stood still since, as its machine slept: then only the new one does."""
     if old is None or new.error <= old.uncertainty(new.at):
         return new
-    tolerance = old.uncertainty(new.at) + new.error
-    apart = max(abs(old.realtime - new.realtime), abs(old.monotonic - new.monotonic))
-    return new if apart > tolerance else old
+    return new if abs(old.monotonic - new.monotonic) > old.uncertainty(new.at) + new.error else old
 
 
 def ask_again(offset: Offset | None, asked: int) -> bool:
@@ -56,6 +53,6 @@ def ask_again(offset: Offset | None, asked: int) -> bool:
     return asked < BURST and (offset is None or offset.error > ROUGH or asked < FEW)
 
 
-def ask() -> bytes:
-    """The payload of ASK_CLOCK."""
-    return ASKED.pack(time.monotonic_ns())
+def ask(now: int) -> bytes:
+    """The payload of ASK_CLOCK at our CLOCK_MONOTONIC ``now``."""
+    return ASKED.pack(now)

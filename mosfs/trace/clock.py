@@ -11,7 +11,8 @@ and a floor that came with it from another node. So one clock object serves any 
 
 Rules: monotonic time never goes back. Errors are slewed away within a second; a clock that is ahead by much is slowed
 by a tenth at most; one that lags by more than `STEP_NS` leaps forward, which a program cannot tell from not having been
-scheduled. Realtime does the same, except that it follows when the home kernel's clock was set (`Page.wall` remembers).
+scheduled. Realtime does the same, except that it follows when the home kernel's clock was set, forward or back: then the
+difference between the two clocks, the *wall*, has changed (`Page.wall` remembers it, and so does what a program was shown).
 
 In mode 0 (no dependable counter) the vDSO asks the kernel, and the bases are only floors.
 """
@@ -27,6 +28,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from mosfs.trace import altered
+
 SHIFT = 48  #: rates are ns a tick times 2**SHIFT
 NSEC = 10**9
 STEP_NS = 10**6  #: a jump of the kernel's realtime clock above this is followed, below it is slewed
@@ -36,7 +39,6 @@ COLD_NS = 500_000  #: shortest base line of a rate
 WARM_NS = NSEC // 2  #: preferred base line: long enough to hide the sampling error (10 ns), and not longer than
 OLD_NS = 8 * NSEC  #: this, so that it follows what NTP does now
 JUMP = 1000  #: a rate that changes by more than 1/JUMP means that the counter itself was reset
-NOISE_NS = 1000  #: two clocks cannot be compared better than this
 MODE_KERNEL, MODE_TSC = 0, 1
 CLOCK_MONOTONIC_COARSE = 6  #: missing in `time`
 
@@ -52,6 +54,11 @@ class Shown(NamedTuple):
 
     realtime: int
     monotonic: int
+
+    @property
+    def wall(self) -> int:
+        """How far realtime was ahead: it changes when the clock is set, and at no other time."""
+        return self.realtime - self.monotonic
 
 
 NOTHING = Shown(0, 0)
@@ -169,7 +176,7 @@ class Tsc:
 
     def __init__(self, rdtsc: Callable[[], int]) -> None:
         self.ticks = rdtsc
-        self.clock = time.clock_gettime_ns
+        self.clock = altered.clocks()
         self._flags = cpu_flags(Path("/proc/cpuinfo").read_text())
         self.anchor = sample(self.ticks, partial(self.clock, time.CLOCK_MONOTONIC)) if self.usable() else None
 
@@ -292,6 +299,8 @@ def next_page(seq: int, truth: Truth, extras: Extras, previous: Page | None = No
         if abs(wall - previous.wall) > STEP_NS:
             shown = shown and shown._replace(realtime=truth.realtime)
             floor = floor._replace(realtime=0)
+    elif abs(wall - floor.wall) > STEP_NS:  # home's clock was set while the program was on its way
+        floor = floor._replace(realtime=0)
     served = 1 << REALTIME | 1 << MONOTONIC
     if not truth.rate:
         nowhere = Line(0)
@@ -340,6 +349,12 @@ class _Clock(ABC):
         """The counter now, for `last_shown`."""
         return self._counter.ticks()
 
+    def here(self) -> Shown:
+        """This node's own clocks, both of one moment."""
+        wall = self._between(time.CLOCK_MONOTONIC, time.CLOCK_REALTIME)
+        monotonic = self._counter.clock(time.CLOCK_MONOTONIC)
+        return Shown(monotonic + wall, monotonic)
+
     def next_update(self) -> float:
         """Seconds until pages should be refreshed: soon while the rate is rough, once a second later."""
         return min(1.0, max(0.01, self._rate.base_line_ns / NSEC))
@@ -352,9 +367,7 @@ class _Clock(ABC):
     def _local(self) -> Truth:
         """This node's own time."""
         if not self._counter.usable():
-            wall = self._between(time.CLOCK_MONOTONIC, time.CLOCK_REALTIME)
-            monotonic = self._counter.clock(time.CLOCK_MONOTONIC)
-            return Truth(self._counter.ticks(), 0, monotonic + wall, monotonic)
+            return Truth(self._counter.ticks(), 0, *self.here())
         rate, mono = self._rate.measure()
         real = sample(self._counter.ticks, partial(self._counter.clock, time.CLOCK_REALTIME))
         tsc = self._counter.ticks()
@@ -373,7 +386,7 @@ class HomeClock(_Clock):
     def extras(self) -> Extras:
         """To be carried to the node where a GuestClock shows this node's time."""
         boot = self._between(time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
-        if abs(boot - self._boot) > NOISE_NS:
+        if abs(boot - self._boot) > STEP_NS:  # the machine has slept; everything else is an error of the comparison
             self._boot = boot
         tai = self._between(time.CLOCK_REALTIME, time.CLOCK_TAI)
         return Extras(self._coarse, self._boot, round(tai / NSEC) * NSEC)
@@ -386,35 +399,35 @@ class HomeClock(_Clock):
 class GuestClock(_Clock):
     """Time of a home-node, shown on this one.
 
-    An offset is the home-node's clock minus this node's clock, in ns, both measured at one moment. Until `adjust` has
-    new ones, home's time follows this node's CLOCK_MONOTONIC, so guests do not notice when this node's realtime is set.
+    ``ahead``: home's CLOCK_MONOTONIC minus this node's, ns. ``wall``: home's realtime minus its CLOCK_MONOTONIC, ns; None: both
+    nodes have one kernel, and so one realtime. So guests do not notice when this node's realtime is set, and a setting of home's
+    is known exactly, however long its news took.
     The `not_before` values hold for pages without a previous one: what the programs saw before they came.
     """
 
     def __init__(
         self,
-        offset_realtime_ns: int,
-        offset_monotonic_ns: int,
+        ahead: int = 0,
+        wall: int | None = None,
         not_before_realtime: int = 0,
         not_before_monotonic: int = 0,
         extras: Extras | None = None,
         counter: Counter | None = None,
     ) -> None:
         super().__init__(counter, Shown(not_before_realtime, not_before_monotonic))
-        self._extras = Extras() if extras is None else extras
-        self.adjust(offset_realtime_ns, offset_monotonic_ns)
+        self._extras = Extras()
+        self.adjust(ahead, wall, extras)
 
-    def adjust(self, offset_realtime_ns: int, offset_monotonic_ns: int, extras: Extras | None = None) -> None:
+    def adjust(self, ahead: int, wall: int | None, extras: Extras | None = None) -> None:
         """New offsets; the next pages slew to them, and step if home's realtime clock was set."""
-        here = self._between(time.CLOCK_MONOTONIC, time.CLOCK_REALTIME)
-        self._ahead = offset_monotonic_ns
-        self._wall = here + offset_realtime_ns - offset_monotonic_ns
+        self._ahead, self._wall = ahead, wall
         self._extras = self._extras if extras is None else extras
 
     def _now(self) -> tuple[Extras, Truth]:
         here = self._local()
         monotonic = here.monotonic + self._ahead
-        return self._extras, Truth(here.tsc, here.rate, monotonic + self._wall, monotonic)
+        wall = here.realtime - here.monotonic if self._wall is None else self._wall
+        return self._extras, Truth(here.tsc, here.rate, monotonic + wall, monotonic)
 
 
 # --------------------------------------------------------------------------- writing
@@ -444,6 +457,11 @@ def publish(write: Callable[[int, bytes], object], make: Callable[[int], bytes],
     return page
 
 
-def boot_id() -> str:
-    """Which kernel this is: nodes that share one share its clocks."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+def kernel_id() -> str:
+    """Whose clocks these are: processes of one kernel and of one time namespace share them (time_namespaces(7))."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    try:
+        offsets = Path("/proc/self/timens_offsets").read_text(encoding="ascii").split()
+    except OSError:  # a kernel without time namespaces
+        offsets = []
+    return "".join((boot, *(f" {word}" for word in offsets if word.strip("-").isdigit() and int(word)), altered.name()))

@@ -72,7 +72,7 @@ class Moves:
         self.requests: dict[int, Program] = {}
         self._next_request = 1
         self._busy: list[Program] = []
-        self._boot_id = clocks.boot_id()
+        self._kernel = clocks.kernel_id()
         self.departure = Departure(self)
         self.arrival = Arrival(self)
         self.copying = Copying(self)
@@ -450,14 +450,10 @@ class Moves:
         return True
 
     def times(self, asked: int = 0) -> bytes:
-        extras = self.tracer.clock.extras()
+        extras, now = self.tracer.clock.extras(), self.tracer.clock.here()
         return msgspec.msgpack.encode(
-            GoTimes(
-                time.clock_gettime_ns(time.CLOCK_REALTIME), time.clock_gettime_ns(time.CLOCK_MONOTONIC), self._boot_id,
-                extras.coarse, extras.boot, extras.tai, asked,
-            )
-        )  # fmt: skip
-
+            GoTimes(now.realtime, now.monotonic, self._kernel, extras.coarse, extras.boot, extras.tai, asked)
+        )
 
     def resume_away(self, p: Program) -> bool:
         """After an exec away the new program goes back to the node where the old one was; True if it is on its way."""
