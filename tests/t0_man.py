@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -32,8 +33,9 @@ from mosfs.tools.mostestload import MOSTESTLOAD
 from mosfs.tools.mostimeof import MOSTIMEOF
 from mosfs.tools.options import Command
 
-MAN = Path(__file__).parent.parent / "docs/man"
-PAGES = sorted(MAN.glob("*.[178]"))
+REPO = Path(__file__).parent.parent
+MAN = REPO / "docs/man"
+PAGES = sorted(page for page in MAN.glob("*.[178]") if not page.is_symlink())
 #: Page: the commands whose options it explains.
 COMMANDS: dict[str, tuple[Command, ...]] = {
     "mosrun.1": (MOSRUN, MOSENV, MOSNATIVE),
@@ -75,6 +77,33 @@ def section(page: str, title: str) -> str:
 
 def test_every_page_is_known() -> None:
     assert {page.name for page in PAGES} == {*COMMANDS, "mosix.7", "direct_communication.7"}
+
+
+def test_every_command_has_a_page() -> None:
+    """Those that share one are links to it, and in its NAME."""
+    scripts = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["scripts"]
+    for command in scripts:
+        (page,) = MAN.glob(f"{command}.[18]")
+        assert f".Nm {command}" in section(page.name, "NAME").replace(" ,\n", "\n").splitlines()
+
+
+@pytest.mark.parametrize("page", COMMANDS)
+def test_exit_statuses_are_explained(page: str) -> None:
+    text = section(page, "EXIT STATUS")
+    assert re.search(r"\b2\b", text) and "wrong" in text, "a wrong command line"
+    for command in COMMANDS[page]:
+        assert command.run(lambda _options: 0, ["--no-such-option"]) == 2
+
+
+def test_every_environment_variable_is_explained() -> None:
+    """In a page; those for tests and benchmarks in another document."""
+    sources = [path.read_text() for folder in ("mosfs", "tools") for path in (REPO / folder).rglob("*.py")]
+    names = {name for source in sources for name in re.findall(r"[\"'](MOSIX_[A-Z_]+[A-Z])[\"']", source)}
+    pages = "".join(page.read_text() for page in PAGES)
+    others = "".join(page.read_text() for page in (*REPO.glob("docs/design/*.md"), REPO / "tests/README.md"))
+    assert len(names) > 5
+    assert {name for name in names if name not in pages and name not in others} == set()
+    assert {name for name in names if name not in pages} <= {"MOSIX_CPU_WITHOUT", "MOSIX_PRECOPY", "MOSIX_PROBE"}
 
 
 @pytest.mark.parametrize("page", COMMANDS)
