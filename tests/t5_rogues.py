@@ -324,41 +324,69 @@ print(os.read(fd, 100).decode(), flush=True)
 """
 
 
-def test_mailboxes_of_programs_that_are_not_there(nodes: Lab) -> None:
-    """A node may have the mailbox of a program that is on it, and make no other one lose it or be signalled."""
-    me = as_unsigned(nodes.node(1).ip)
+async def speak(nodes: Lab, who: Any, message: PostDeliver, results: dict[Any, int]) -> None:
+    link = await dial(nodes, who, 252)
+    results[message.home, message.pid, message.uid] = (await ask(link, message)).result
+    await link.close()
 
-    async def attack(who: Any, victim: int, sleeper: int) -> None:
+
+async def take(nodes: Lab, who: Any, me: int, victim: int, sleeper: int) -> None:
+    """The mailbox of a program that is not there, and signals for another one, in every way."""
+    link = await dial(nodes, who, 252)
+    assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
+    assert (await ask(link, PostFetched(me, victim, 0))).result == errno.EACCES
+    assert (await ask(link, PostSignal(sleeper))).result == 0  # and nothing happens: it would end it
+    assert (await ask(link, PostClaim(victim))).result == errno.EACCES
+    await ask(link, PostClaimed(victim, True))
+    assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
+    await link.close()
+    for name, late in ((b"a", False), (b"b", True)):
         link = await dial(nodes, who, 252)
-        assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
-        assert (await ask(link, PostFetched(me, victim, 0))).result == errno.EACCES
-        assert (await ask(link, PostSignal(sleeper))).result == 0  # and nothing happens: it would end it
-        assert (await ask(link, PostClaim(victim))).result == errno.EACCES
-        await ask(link, PostClaimed(victim, True))
-        assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
+        await link.send(PostDeliver(name, 2**32 - 1, 1, NOBODY, NOBODY, me, victim, 1 << 22, False, late))
         await link.close()
-        for name, late in ((b"a", False), (b"b", True)):
-            link = await dial(nodes, who, 252)
-            await link.send(PostDeliver(name, 2**32 - 1, 1, NOBODY, NOBODY, me, victim, 1 << 22, False, late))
-            await link.close()
 
-    program = (sys.executable, "-c", RECEIVER)
-    with (
-        others_live(nodes), rogue(nodes) as who,
-        nodes.start(1, "mosrun", "-h", *program, stdout=subprocess.PIPE, text=True) as receiver,
-        nodes.start(1, "mosrun", "-h", "sleep", "600") as sleeper,
-    ):  # fmt: skip
-        try:
-            assert receiver.stdout is not None and receiver.stdout.readline() == "ready\n"
-            nodes.process(sleeper.pid, 1)
-            trio.run(attack, who, receiver.pid, sleeper.pid)
-            time.sleep(0.2)
-            assert sleeper.poll() is None
-            Path(nodes.node(1).paths.mount, "mbox", nodes.node(1).ip, str(receiver.pid)).write_text("still mine")
-            assert receiver.stdout.readline() == "still mine\n"
-        finally:
-            receiver.kill()
-            sleeper.kill()
+
+def test_mailboxes_of_programs_that_are_not_there(nodes: Lab) -> None:
+    """A node may have the mailbox of a program that is on it, and send in its name as its user, and do neither for another."""
+    me, second, own = (as_unsigned(nodes.node(number).ip) for number in (1, 2, 3))
+    results: dict[Any, int] = {}
+
+    async def attack(who: Any, victim: int, sleeper: int, names: list[tuple[int, int, int]]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take, nodes, who, me, victim, sleeper)
+            for home, pid, user in names:
+                message = PostDeliver(b"n", home, pid, user, user, me, victim, 10, True)
+                nursery.start_soon(speak, nodes, who, message, results)
+
+    with ExitStack() as stack:
+        stack.enter_context(others_live(nodes))
+        who = stack.enter_context(rogue(nodes))
+
+        def start(node: int, *command: str, **options: Any) -> subprocess.Popen[str]:
+            made = stack.enter_context(nodes.start(node, "mosrun", *command, text=True, **options))
+            stack.callback(made.kill)
+            return made
+
+        receiver = start(1, "-h", sys.executable, "-c", RECEIVER, stdout=subprocess.PIPE)
+        here = {n: start(n, "-h", "sleep", "600", user=NOBODY, group=NOBODY) for n in (1, 2)}
+        there = {n: start(n, "-3", "sleep", "600", user=NOBODY, group=NOBODY) for n in (1, 2)}
+        assert receiver.stdout is not None and receiver.stdout.readline() == "ready\n"
+        expected = {(own, 1, 0): 0, (1, 1, 0): errno.EACCES}
+        for number, home in ((1, me), (2, second)):
+            nodes.process(here[number].pid, number)
+            wait_until(lambda pid=there[number].pid, number=number: nodes.process(pid, number).where == nodes.node(3).ip)
+            expected |= {
+                (home, there[number].pid, NOBODY): 0,
+                (home, there[number].pid, 0): errno.EACCES,
+                (home, here[number].pid, NOBODY): errno.EACCES,
+                (home, 1, 0): errno.EACCES,
+            }
+        trio.run(attack, who, receiver.pid, here[1].pid, list(expected))
+        assert results == expected
+        time.sleep(0.2)
+        assert here[1].poll() is None
+        Path(nodes.node(1).paths.mount, "mbox", nodes.node(1).ip, str(receiver.pid)).write_text("still mine")
+        assert receiver.stdout.readline() == "still mine\n"
 
 
 def test_a_file_of_mbox_names_who_opened_it(nodes: Lab) -> None:

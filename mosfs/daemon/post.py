@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from mosfs.daemon.door import Greetings
 from mosfs.daemon.office import ELSEWHERE, Key, Office
-from mosfs.daemon.room import LAST_PAUSE
+from mosfs.daemon.senders import Senders
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE, MAX_STORED, SIZE, unpack_stored
 from mosfs.mbox.model import ALL_FLAGS, MAX_LATEST, MOST_BYTES, MOST_UNREAD, Flag, Mailbox, Message, Sender
@@ -47,6 +47,7 @@ from mosfs.wire.messages import (
     PostFetch,
     PostFetched,
     PostSignal,
+    PostSpeaks,
     PostWhere,
 )
 from mosfs.wire.sealed import SealedLink, seal
@@ -65,8 +66,6 @@ TRIES, FIRST_RETRY = 5, 0.05
 MAX_STATE = 4 << 20
 #: Seconds that a node which claims a mailbox may take to bring it to itself.
 CLAIM_TIMEOUT = 60.0
-#: Looks, `LAST_PAUSE` apart, until a program must be known to be where its node says: five seconds.
-LOOKS = 250
 _LOST = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError, LinkError)
 
 
@@ -111,7 +110,11 @@ class Post:
     hello: PeerHello
     port: int
     greetings: Greetings = field(default_factory=Greetings)
+    senders: Senders = field(init=False)
     _idle: dict[str, list[SealedLink]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.senders = Senders(self.office.world, self.speaks)
 
     # ------------------------------------------------------------------ asking
 
@@ -166,6 +169,9 @@ class Post:
     async def claimant(self, key: Key) -> str:
         """The node that claims the mailbox just now, as its home-node says."""
         return (await self._ask(from_unsigned(key[0]), PostClaimant(key[1]))).node
+
+    async def speaks(self, home: str, question: PostSpeaks) -> int:
+        return (await self._ask(home, question)).result
 
     async def signal(self, node: str, pid: int) -> None:
         await self._ask(node, PostSignal(pid))
@@ -254,7 +260,7 @@ class Post:
     async def _claiming(self, link: SealedLink, pid: int) -> None:
         """From PostClaim to PostClaimed; only the node where our program is may have its mailbox, and one at a time."""
         office = self.office
-        if not await self._is_there(pid, link.ip):
+        if not await self.senders.is_there(pid, link.ip):
             await link.send(PostAnswer(errno.EACCES))
             message = await link.receive()
             if isinstance(message, PostClaimed):
@@ -271,15 +277,6 @@ class Post:
             finally:
                 del office.claimants[pid]
         await link.send(PostAnswer())
-
-    async def _is_there(self, pid: int, node: str) -> bool:
-        """Is our program ``pid`` at ``node``? Its tracer may be about to tell."""
-        for _ in range(LOOKS):
-            program = self.office.world.programs.get(pid)
-            if program is None or program.state.where == node:
-                return program is not None
-            await trio.sleep(LAST_PAUSE)
-        return False
 
     async def _may_fetch(self, key: Key, node: str) -> bool:
         """The home-node of a mailbox may have it, and the node that claims it there."""
@@ -313,6 +310,8 @@ class Post:
                 await link.send(PostAnswer(await self._delivered(link, message)))
             case PostWhere(pid=pid):
                 await link.send(self._holder(pid))
+            case PostSpeaks():
+                await link.send(PostAnswer(await self.senders.vouch(message)))
             case PostClaimant(pid=pid):
                 await link.send(PostAnswer(node=office.claimants.get(pid, "")))
             case PostFetch(home=home, pid=pid):
@@ -346,9 +345,12 @@ class Post:
         body = None if message.probe else await _receive_body(link, message.size)
         key = (message.to_home, message.to_pid)
         sender = Sender(message.home, message.pid, message.uid, message.gid, as_unsigned(link.ip))
-        usable = await self.office.usable(key, late=message.late)
+        refused = await self.senders.refused(sender)
+        usable = not refused and await self.office.usable(key, late=message.late)
         box = self.office.boxes.get(key)
-        if not usable:
+        if refused:
+            result = refused
+        elif not usable:
             result = errno.EAGAIN
         elif box is None:
             result = ELSEWHERE

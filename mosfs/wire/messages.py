@@ -660,6 +660,15 @@ class PostClaimant(Msg, tag=80):
     pid: Pid
 
 
+class PostSpeaks(Msg, tag=81):
+    """To a home-node: may ``node`` send in the name of its process ``pid``, as this user and group? EACCES: it may not."""
+
+    pid: Pid
+    node: Ip
+    uid: Id
+    gid: Id
+
+
 Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted | PrivateFile
     | PrivateGone | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
@@ -668,7 +677,7 @@ Control = (
 )
 Peer = (
     PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse | PostAnswer | PostDeliver | PostWhere | PostClaim
-    | PostClaimed | PostFetch | PostFetched | PostSignal | PostClaimant
+    | PostClaimed | PostFetch | PostFetched | PostSignal | PostClaimant | PostSpeaks
 )
 
 _encoder = msgspec.msgpack.Encoder()
