@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import termios
 
 import pytest
 
 from mosfs.abi.syscalls import BY_NAME, BY_NR
 from mosfs.calls import flag_names, show
-from mosfs.home.process.calltrace import MAX_WAITING, CallTrace
+from mosfs.home.process.calltrace import MAX_WAITING, CallTrace, without_waiting
 
 
 def call(name: str, *args: int, **memory: bytes) -> str:
@@ -102,6 +103,33 @@ def test_nobody_reads() -> None:
     last = got.decode().splitlines()[-1]
     dropped = re.fullmatch(r"\.\.\. (\d+) lines were not read in time", last)
     assert dropped and got.count(b"\n") - 1 + int(dropped[1]) == 2 * MAX_WAITING // len(line)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_terminal_that_nobody_reads(stopped: bool) -> None:
+    """poll(2) says that it can be written as long as there is room for one byte; after Ctrl-S always."""
+    reader, writer = os.openpty()
+    shared = os.dup(writer)
+    trace = CallTrace(writer)
+    if stopped:
+        termios.tcflow(shared, termios.TCOOFF)
+    for _ in range(300):
+        trace.line(1, "home", "x" * 100)
+    if stopped:
+        termios.tcflow(shared, termios.TCOON)
+        trace.flush()
+    assert os.get_blocking(shared), "others use it, too"
+    assert os.read(reader, 100).startswith(b" ")
+    trace.close()
+    os.close(shared)
+    os.close(reader)
+
+
+def test_what_is_open_for_reading_only_stays_so() -> None:
+    reader, writer = os.pipe()
+    assert without_waiting(reader) == reader
+    os.close(reader)
+    os.close(writer)
 
 
 def test_the_reader_is_gone() -> None:

@@ -6,8 +6,10 @@ serves at home without a stop is not seen, nor what a body's own kernel serves (
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import stat
 import time
 
 from mosfs.calls import show
@@ -21,11 +23,28 @@ AT_ONCE = 4096
 PATIENCE = 2.0
 
 
+def without_waiting(fd: int) -> int:
+    """``fd``, or in its place a descriptor for the same pipe or terminal, which never waits for a reader.
+
+    A terminal that poll(2) calls writable may have room for one byte, and a pipe's room may be gone by the time of the write. O_NONBLOCK
+    belongs to the open file, which the user's programs share, so we open our own; only what is open for writing already.
+    """
+    pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
+    if not (pipe or os.isatty(fd)) or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        return fd
+    try:
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # nobody reads any more, or it is not ours to open
+        return fd
+    os.close(fd)
+    return own
+
+
 class CallTrace:
     """``fd`` is ours to close. Lines wait while nobody reads."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.fd = fd = without_waiting(fd)
         self._began = time.monotonic()
         self._waiting = bytearray()
         self._dropped = 0
