@@ -26,8 +26,8 @@ PATIENCE = 2.0
 def without_waiting(fd: int) -> int:
     """``fd``, or in its place a descriptor for the same pipe or terminal, which never waits for a reader.
 
-    A terminal that poll(2) calls writable may have room for one byte, and a pipe's room may be gone by the time of the write. O_NONBLOCK
-    belongs to the open file, which the user's programs share, so we open our own; only what is open for writing already.
+    A terminal that poll(2) calls writable may have room for one byte, and the room of a pipe may be gone by the time of the write.
+    O_NONBLOCK belongs to the open file, which the user's programs share, so we open our own; only what is open for writing already.
     """
     pipe = stat.S_ISFIFO(os.fstat(fd).st_mode)
     if not (pipe or os.isatty(fd)) or fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
