@@ -19,15 +19,16 @@ import mosfs
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels, refusal
 from mosfs.daemon.connection import Connection
-from mosfs.daemon.control import Control
+from mosfs.daemon.control import AGAIN, MOURNING, Control, datagrams
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
 from mosfs.procfs.table import BY_NAME
-from mosfs.procfs.world import Program, World
+from mosfs.procfs.world import MOST_DEATHS, Program, World
 from mosfs.trace.caller import start_time
 from mosfs.trace.task import tracer_of
 from mosfs.wire.messages import (
+    MAX_CONTROL,
     Adjust,
     Adjusted,
     AdoptTracer,
@@ -340,6 +341,27 @@ async def test_death_of_a_tracer(node: Node) -> None:
         assert here.poll() is None
         assert list(node.world.programs) == [here.pid]
         assert node.control.tracers == {}
+
+
+async def test_tracers_that_die_again_and_again(node: Node) -> None:
+    """The next one comes at once, but not without end: a program that kills its tracers must not keep mosd busy."""
+    node.world.programs[7] = Program(state(7), None)
+    pauses = [node.control._pause(state(7)) for _ in range(2 * MOST_DEATHS)]
+    assert pauses == [0.0] * (MOST_DEATHS - 1) + [AGAIN] * (MOST_DEATHS + 1)
+    deaths = node.world.programs[7].deaths
+    for number in range(len(deaths)):
+        deaths[number] -= MOURNING
+    assert node.control._pause(state(7)) == 0.0
+
+
+def test_a_large_tree_is_told_in_parts() -> None:
+    states = [state(pid, name="x" * 30) for pid in range(1, 2000)]
+    parts = list(datagrams(states))
+    assert [one for part in parts for one in part] == states
+    for part in parts:
+        pids = [one.pid for one in part]
+        assert len(encode(AdoptTracer(pids, [2**63] * len(pids), 0, part, "x" * 4096))) < MAX_CONTROL
+    assert 1 < len(parts) < 10
 
 
 async def test_end_of_a_host(node: Node) -> None:

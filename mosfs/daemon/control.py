@@ -62,6 +62,7 @@ from mosfs.wire.messages import (
     SpawnTracer,
     UsageReport,
     decode_control,
+    encode,
 )
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT = 10.0
 #: Seconds in which who has too many connections is told so.
 REFUSING = 0.5
+#: A program whose tracers die so often within a minute waits so long for the next one, seconds (`procfs.world.Program.deaths`).
+MOURNING, AGAIN = 60.0, 10.0
 
 
 def away(state: ProcState) -> bool:
@@ -407,10 +410,38 @@ class Control:
             began = {state.pid: start for state, pidfd in orphans if (start := start_time(state.pid)) and alive(pidfd)}
             for state in states:  # their descriptors are dead sockets: nobody can read these mailboxes
                 self.office.ended(state.pid)
-            try:
-                self.spawner.spawn(AdoptTracer([*began], [*began.values()], tracer.uid, states, self.socket_path))
-            except ConnectionError:
-                log.error("too many requests: %d programs stay without a tracer", len(states))
+            for part in datagrams(states):
+                message = AdoptTracer([s.pid for s in part if s.pid in began], [began[s.pid] for s in part if s.pid in began],
+                                      tracer.uid, part, self.socket_path)
+                self.nursery.start_soon(guarded, self._take_over, message, max(map(self._pause, part)))
+
+    def _pause(self, state: ProcState) -> float:
+        """Seconds until another tracer may take a program: none, unless those that had it keep dying."""
+        deaths, now = self.world.programs[state.pid].deaths, self.world.clock()
+        deaths.append(now)
+        return AGAIN if len(deaths) == deaths.maxlen and now - deaths[0] < MOURNING else 0.0
+
+    async def _take_over(self, message: AdoptTracer, pause: float) -> None:
+        await trio.sleep(pause)
+        try:
+            self.spawner.spawn(message)
+        except ConnectionError:
+            log.error("too many requests: %d programs stay without a tracer", len(message.pids))
+
+
+def datagrams(states: list[ProcState]) -> Iterator[list[ProcState]]:
+    """Parts of ``states`` that each fit into one message: those of a large tree do not."""
+    part: list[ProcState] = []
+    size = 0
+    for state in states:
+        length = len(encode(state)) + 20  # its number and start time stand beside it
+        if part and size + length > MAX_CONTROL // 2:
+            yield part
+            part, size = [], 0
+        part.append(state)
+        size += length
+    if part:
+        yield part
 
 
 async def _silent(sock: trio.socket.SocketType, until: trio.Event) -> bool:

@@ -40,6 +40,8 @@ GROWTH_LASTS = 2.5
 AHEAD = 3.0
 #: Lines of the decision log that are kept.
 DECISIONS = 200
+#: The last deaths of a program's tracers that are known.
+MOST_DEATHS = 8
 
 Send = Callable[[Command | MailHeld], object]
 
@@ -132,6 +134,7 @@ class Program:
     asked: int = 0
     asked_target: str = ""
     balanced: Balanced = field(default_factory=Balanced)
+    deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DEATHS))  # when its last tracers died
 
     @property
     def moving(self) -> bool:
