@@ -13,6 +13,7 @@ from mosfs.migrate import image
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.properties import Said
 from mosfs.migrate.rebuild import NoRoom, Unsuited
+from mosfs.migrate.receipt import Receipt
 from mosfs.native import lib
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import Channel, ChannelLost
@@ -32,6 +33,7 @@ class Building:
     def __init__(self, host: Host) -> None:
         self.host = host
         self._ended = False  # nothing more of the image will come
+        self._receipt = Receipt(host.channel)
 
     def image(self, frame: Frame) -> None:
         """An image from home: build the body to the end, or say why not."""
@@ -46,7 +48,7 @@ class Building:
 
     def take(self, head: Frame, source: Channel) -> None:
         """Build a body from an image, and say that it stands. Whatever is raised, nothing is left of it."""
-        self.host.had_bodies, self._ended = True, False
+        self.host.had_bodies, self._ended, self._receipt = True, False, Receipt(source)
         if head.pair in self.host.bodies:
             raise BadImage("it is here already")
         body = self.build(head, source)
@@ -70,9 +72,9 @@ class Building:
         self.host.log(f"origpid={pair} from={self.host.home} cannot be built: {error}{trace}", 30)
 
     def _skip(self, pair: int) -> None:
-        """What else comes of an image that cannot be built; frames of other programs are kept."""
+        """What else comes of home's image that cannot be built; frames of other programs are kept."""
         while not self._ended:
-            frame = self.host.channel.receive()
+            frame = self._receipt.next()
             if frame.pair != pair:
                 self.host.onward.backlog.append(frame)
             elif frame.kind in (Kind.IMAGE_END, Kind.DROP):
@@ -94,10 +96,12 @@ class Building:
         if meta.waiting:  # what waits in the body meets the call, whose mask may let it in (`Signals.interrupted`)
             body.infos, meta.pending = [info for _, info in meta.pending], []
         try:
+            arriving.rebuild.know(meta)
+            self._receipt.expect(meta.vmas)
             arriving.map(meta)
             fault(Point.NODE_MAPPED, source)
             while True:
-                frame = source.receive()
+                frame = self._receipt.next()
                 if frame.pair != head.pair:
                     self.host.onward.backlog.append(frame)
                 elif frame.kind in (Kind.PAGES, Kind.FILE):

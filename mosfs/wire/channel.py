@@ -128,7 +128,7 @@ class Channel:
         except BlockingIOError:
             done = 0
         except OSError as error:
-            raise self._fail(str(error)) from error
+            raise self.fail(str(error)) from error
         if done != len(data):
             self._send_rest(memoryview(data)[done:])
 
@@ -146,7 +146,7 @@ class Channel:
             left = patience.left(-len(rest))
             events = poll.poll(left * 1000)
             if not left or not events or self._queued > MOST_QUEUED:
-                raise self._fail("no progress")
+                raise self.fail("no progress")
             if events[0][1] & select.POLLIN:
                 self._fill()
             if events[0][1] & (select.POLLOUT | select.POLLERR | select.POLLHUP):
@@ -155,7 +155,7 @@ class Channel:
                 except BlockingIOError:
                     continue
                 except OSError as error:
-                    raise self._fail(str(error)) from error
+                    raise self.fail(str(error)) from error
 
     def takes_more(self) -> bool:
         """The socket has room, so that a frame would not wait for the peer; true of a lost one, so that it is noticed."""
@@ -191,7 +191,7 @@ class Channel:
         while not self._queue:
             left = patience.left(self._end - self._start)
             if not poll.poll(left * 1000) or not left:
-                raise self._fail("timeout")
+                raise self.fail("timeout")
             self._fill()
         return self._taken()
 
@@ -209,14 +209,14 @@ class Channel:
         except BlockingIOError:
             return
         except OSError as error:
-            raise self._fail(str(error)) from error
+            raise self.fail(str(error)) from error
         if not got:
-            raise self._fail("closed")
+            raise self.fail("closed")
         self._end += got
         while self._end - self._start >= HEADER.size:
             length, kind, flags, pair = HEADER.unpack_from(self._buffer, self._start)
             if length > MAX_PAYLOAD:
-                raise self._fail("frame too long")
+                raise self.fail("frame too long")
             whole = HEADER.size + length + TAG
             if self._end - self._start < whole:
                 if whole > len(self._buffer) - self._start:
@@ -230,7 +230,7 @@ class Channel:
                     nonce, view[body : body + length + TAG], bytes(view[self._start : body])
                 )
             except InvalidTag:
-                raise self._fail(text(Text.COMPROMISED)) from None
+                raise self.fail(text(Text.COMPROMISED)) from None
             self._received += 1
             self.trail.append((time.monotonic(), "<", kind, pair, length))
             if self._record is not None:
@@ -240,7 +240,7 @@ class Channel:
                 try:
                     content = check(self._to, kind, flags, pair, payload)
                 except BadFrame as error:
-                    raise self._fail(str(error)) from error
+                    raise self.fail(str(error)) from error
             self._queue.append(Frame(kind, flags, pair, payload, content))
             self._queued += length
             self._start += whole
@@ -254,6 +254,7 @@ class Channel:
         memoryview(self._buffer)[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
 
-    def _fail(self, text: str) -> ChannelLost:
+    def fail(self, text: str) -> ChannelLost:
+        """The channel is lost; to be raised."""
         self.lost = True
         return ChannelLost(text)

@@ -26,6 +26,7 @@ from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending, unregister_rseq
+from mosfs.migrate.receipt import Receipt
 from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -46,6 +47,7 @@ class Coming:
     """How far a program on its way home has come. ``outcome`` and ``infos``: as `Arrival._outcome` gives them."""
 
     meta: ImageMeta
+    receipt: Receipt
     outcome: Any = None
     infos: list[bytes] = field(default_factory=list)
     rebuild: Rebuild | None = None
@@ -73,7 +75,7 @@ class Arrival:
         """IMAGE of a program that comes home: receive it to the end, and make the deputy the program again."""
         deputy = p.deputy
         assert deputy is not None and p.move is not None
-        coming = Coming(image.decode(head))
+        coming = Coming(image.decode(head), Receipt(link.channel))
         self._halt(p, deputy)
         lib.mos_unfollow(self.tracer.pump)
         lib.mos_pin(self.tracer.pump, p.pid)
@@ -100,6 +102,7 @@ class Arrival:
             coming.rebuild = rebuild
             rebuild.resume(call)
             rebuild.know(meta)
+            coming.receipt.expect(meta.vmas)
             rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
             clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
             self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
@@ -205,7 +208,7 @@ class Arrival:
     def _receive(self, p: Program, link: Link, rebuild: Rebuild, coming: Coming) -> int:
         """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
         while True:
-            frame = link.channel.receive()
+            frame = coming.receipt.next()
             if frame.pair != p.pid:
                 self.tracer.away.backlog(link, frame)
             elif frame.kind == Kind.PAGES:
@@ -230,7 +233,7 @@ class Arrival:
                 queue_signal(call, info, shared=shared)
             p.infos.clear()
         while not coming.whole:
-            frame = link.channel.receive()
+            frame = coming.receipt.next()
             if frame.pair != p.pid:
                 self.tracer.away.backlog(link, frame)
             coming.whole = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)

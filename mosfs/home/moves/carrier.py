@@ -16,6 +16,7 @@ from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import descriptors_of, hand_over, opened_of, put, umask_of
 from mosfs.home.process.program import Holdings, Link, Move, Phase, Program
 from mosfs.migrate.rebuild import NoRoom
+from mosfs.migrate.receipt import BESIDE, TIMES, Receipt
 from mosfs.ptf import travel
 from mosfs.ptf.descriptors import follow
 from mosfs.ptf.store import File, Store, reopened
@@ -250,8 +251,9 @@ class Carrier:
             return b""
         own.drop_spool()
         link.channel.send(Kind.FETCH, p.pid)
+        receipt = Receipt(link.channel, BESIDE + TIMES * self.private.quota().limit)
         while True:
-            frame = link.channel.receive()
+            frame = receipt.next()
             if frame.pair != p.pid:
                 self.tracer.away.backlog(link, frame)
             elif frame.kind == Kind.PRIVATE:
