@@ -11,14 +11,17 @@ import trio
 import trio.testing
 
 from mosfs.daemon import launch
+from mosfs.daemon.office import OUTSIDER_PATIENCE, SILENCE, Office
 from mosfs.daemon.room import Room, Watchers
 from mosfs.daemon.waiting import STARTS, Queue
 from mosfs.mbox.body import Body
 from mosfs.mbox.model import MAX_LATEST, Flag, Mailbox, Sender
+from mosfs.procfs.table import as_unsigned
 from mosfs.procfs.world import World
 from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares
 from mosfs.wire.messages import PeerStatus
-from tests.t1_control import HOME, Node, node
+from tests.fake_map import FakeMap
+from tests.t1_control import HOME, OTHER, Node, node
 from tests.waiting import until
 
 __all__ = ["node"]
@@ -172,3 +175,43 @@ def test_senders_that_are_remembered() -> None:
         full.take(10)
     assert len(full.latest) == MAX_LATEST
     assert full.is_repeated(Sender(1, MAX_LATEST + 49, ANN, ANN, 1), b"%d" % (MAX_LATEST + 49))
+
+
+class Way:
+    """To a node that is cut off, or answers after so long."""
+
+    result, seconds, asked = 0, float("inf"), 0
+
+    async def where(self, node: str, pid: int) -> str:
+        self.asked += 1
+        await trio.sleep(self.seconds)
+        return node
+
+    async def deliver(self, *message: object, late: bool) -> int:
+        return self.result
+
+
+async def writers(office: Office, count: int) -> list[int]:
+    """They write one behind the other, as the kernel lets them."""
+    return [await office.post(1000, 1000, 1, as_unsigned(OTHER), 7, b"x") for _ in range(count)]
+
+
+@pytest.mark.parametrize(("seconds", "result", "asked"), [(float("inf"), errno.ETIMEDOUT, 1), (2.0, errno.EACCES, 1), (2.0, 0, 1)])
+def test_writers_to_a_node_that_is_cut_off_do_not_wait_for_each_other(seconds: float, result: int, asked: int) -> None:
+    """They are all told what the first has waited for; what a node says of one is not told to another."""
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            world = World(HOME, FakeMap(HOME, OTHER), trio.current_time, "", 1, 1, 1)
+            office = Office(world, nursery)
+            office.way = way = Way()  # type: ignore[assignment]
+            way.result, way.seconds = result, seconds
+            began = trio.current_time()
+            assert await writers(office, 100) == [result] * 100
+            assert trio.current_time() - began <= OUTSIDER_PATIENCE
+            assert way.asked == asked
+            way.result, way.seconds = 0, 0.0
+            await trio.sleep(SILENCE)
+            assert await writers(office, 1) == [0]
+            nursery.cancel_scope.cancel()
+
+    trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -59,6 +59,10 @@ Request = Asking | MailReturned
 #: Seconds that a message may look for a mailbox that is on its way.
 PATIENCE = 15.0
 OUTSIDER_PATIENCE = 5.0  #: of somebody who writes to a file of mbox/
+#: Who writes to such a file locks it: the kernel lets nobody else in meanwhile. So when one has waited in vain for another node,
+#: those behind are told at once, for so many seconds.
+SILENCE = 1.0
+UNREACHED = frozenset({errno.ETIMEDOUT, errno.ENETUNREACH, errno.ECONNREFUSED, errno.EIO})
 #: So many messages in a row from where a mailbox is read, and it is left there; after it was needed here, so many more.
 NEAR, AFTER_RECALL = 4, 64
 #: Seconds for a desk to give one back; a sender is told then that there is no room, and waits as for that.
@@ -128,6 +132,7 @@ class Office:
     room: Room = field(init=False)
     watchers: Watchers = field(init=False)
     crowded: set[Key] = field(default_factory=set)
+    _silent: dict[Key, tuple[float, int]] = field(default_factory=dict)
     _ensuring: dict[Key, trio.Lock] = field(default_factory=dict)
     _names: itertools.count[int] = field(default_factory=itertools.count)
     _serials: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -493,10 +498,18 @@ class Office:
     async def post(self, uid: int, gid: int, writer: int, home: int, pid: int, data: bytes) -> int:
         """A message of a process that need not be ours. Its write(2) cannot be interrupted, so it never waits for room."""
         to = (home or self.me, pid)
+        began = trio.current_time()
+        until, result = self._silent.get(to, (0.0, 0))
+        if began < until:
+            return result
+        result = errno.ETIMEDOUT
         with trio.move_on_after(OUTSIDER_PATIENCE):
             result = await self.send(Sender(self.me, writer, uid, gid, self.me), to, self.name(), len(data), Body(data))
-            return errno.ENOSPC if result == errno.EAGAIN else result
-        return errno.ETIMEDOUT
+        now = trio.current_time()
+        if result in UNREACHED and now - began > SILENCE:
+            self._silent = {key: kept for key, kept in self._silent.items() if kept[0] > now}
+            self._silent[to] = now + SILENCE, result
+        return errno.ENOSPC if result == errno.EAGAIN else result
 
     # ------------------------------------------------------------------ where mailboxes are
 
