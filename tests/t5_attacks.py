@@ -27,6 +27,8 @@ SOURCES = REPO / "tests" / "attacks"
 STAYS = ("env", "STAY=1")
 USER = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
 TEXT = "what only root may change\n"
+#: jmp to itself; pause(2).
+LOOP, PAUSE = b"\xeb\xfe", b"\xb8\x22\0\0\0\x0f\x05"
 
 
 @pytest.fixture(scope="module")
@@ -144,24 +146,44 @@ def test_away_nothing_comes_into_the_place_of_the_stub(nodes: Lab, stub: str, wa
     assert process.wait(cluster.TIMEOUT) == 0
 
 
+@contextmanager
+def overwritten(nodes: Lab, stub: str, code: bytes) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A program on node 2 with ``code`` in the place of its stub, and the PID of its body."""
+    command = (*USER, *STAYS, "mosrun", "-2", stub, "map", "loop", "0")
+    with nodes.start(1, *command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        try:
+            assert process.stdout
+            while not process.stdout.readline().startswith(b"maps"):
+                pass
+            [guest] = [guest.pid for guest in nodes.tree(2).guests() if guest.origpid == process.pid]
+            with open(f"/proc/{guest}/mem", "wb", buffering=0) as memory:
+                os.pwrite(memory.fileno(), code, layout.STUB)
+            yield process, guest
+        finally:
+            process.kill()
+
+
 def test_a_body_does_not_outlive_its_program(nodes: Lab, stub: str) -> None:
     """Whatever it does: here with a stub that never ends, and a host that is waiting for it."""
-    command = (*USER, *STAYS, "mosrun", "-2", stub, "map", "loop", "0")
-    process = nodes.start(1, *command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert process.stdout
-    while not process.stdout.readline().startswith(b"maps"):
-        pass
-    [guest] = [guest.pid for guest in nodes.tree(2).guests() if guest.origpid == process.pid]
-    pidfd = os.pidfd_open(guest)
-    with open(f"/proc/{guest}/mem", "wb", buffering=0) as memory:
-        os.pwrite(memory.fileno(), b"\xeb\xfe", layout.STUB)
-    os.kill(process.pid, signal.SIGUSR1)
-    time.sleep(0.5)
-    process.kill()
-    wait_until(lambda: not os.path.exists(f"/proc/{guest}"))
-    os.close(pidfd)
+    with overwritten(nodes, stub, LOOP) as (process, guest):
+        os.kill(process.pid, signal.SIGUSR1)
+        time.sleep(0.5)
+        process.kill()
+        wait_until(lambda: not os.path.exists(f"/proc/{guest}"))
     assert nodes.run(2, "mosctl", "expel").returncode == 0
     assert nodes.run(2, "mosctl", "bring").returncode == 0
+
+
+@pytest.mark.parametrize("code", [LOOP, b"\x0f\x0b", PAUSE], ids=["loop", "ud2", "pause"])
+def test_nobody_stays_by_having_no_stub(nodes: Lab, stub: str, code: bytes) -> None:
+    """Guests are sent away: what cannot be captured ends, with its program, and holds up no other."""
+    with bystanders(nodes), overwritten(nodes, stub, code) as (process, guest):
+        assert nodes.run(2, "mosctl", "expel").returncode == 0
+        try:
+            wait_until(lambda: not os.path.exists(f"/proc/{guest}"))
+            assert process.wait(60) != 0
+        finally:
+            assert nodes.run(2, "mosctl", "bring").returncode == 0
 
 
 def test_the_guests_of_each_owner_are_a_users_of_their_own(nodes: Lab) -> None:
