@@ -27,8 +27,8 @@ from mosfs.procfs.table import BY_NAME
 from mosfs.procfs.world import MOST_DEATHS, Program, World
 from mosfs.trace.caller import start_time
 from mosfs.trace.task import tracer_of
+from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import (
-    MAX_CONTROL,
     Adjust,
     Adjusted,
     AdoptTracer,

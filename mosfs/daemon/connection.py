@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 import trio
 
 from mosfs.trace.caller import Caller, start_time
-from mosfs.wire.messages import MAX_CONTROL, Msg, encode
+from mosfs.wire.fields import MAX_CONTROL
+from mosfs.wire.messages import Msg, encode
 
 log = logging.getLogger(__name__)
 

@@ -32,10 +32,10 @@ from mosfs.procfs.pending import Asked
 from mosfs.procfs.world import Guest, PrivateNames, Program, World
 from mosfs.trace.caller import Caller, alive, peer_lives, start_time
 from mosfs.trace.task import tracer_of
+from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.limits import CONNECTIONS, Shares
 from mosfs.wire.links import for_another_process
 from mosfs.wire.messages import (
-    MAX_CONTROL,
     Adjust,
     Adjusted,
     AdoptTracer,

@@ -24,7 +24,8 @@ from mosfs.cluster import dump, rights
 from mosfs.cluster.log import complain
 from mosfs.native import lib
 from mosfs.trace.priority import prompt
-from mosfs.wire.messages import MAX_CONTROL, AdoptTracer, SpawnHost, SpawnTracer, decode_control
+from mosfs.wire.fields import MAX_CONTROL
+from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer, decode_control
 
 TRACER = "mosfs.home.start"
 HOST = "mosfs.guest.host"

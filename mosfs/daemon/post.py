@@ -30,15 +30,11 @@ from mosfs.mbox.model import ALL_FLAGS, MAX_LATEST, MOST_BYTES, MOST_UNREAD, Fla
 from mosfs.mbox.stream import MOST_LATE
 from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.wire import links
+from mosfs.wire.fields import Address, Id, Mail, MailName, Pid
 from mosfs.wire.links import AuthenticationViolation, LinkError
 from mosfs.wire.messages import (
-    Address,
-    Id,
-    Mail,
-    MailName,
     Msg,
     PeerHello,
-    Pid,
     PostAnswer,
     PostClaim,
     PostClaimant,

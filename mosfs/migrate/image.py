@@ -16,7 +16,8 @@ import msgspec
 from mosfs.abi import cpu, xstate
 from mosfs.abi.memory import ALL_BITS
 from mosfs.trace import layout
-from mosfs.wire.messages import LastMessage, Needs
+from mosfs.wire.fields import Needs
+from mosfs.wire.messages import LastMessage
 from mosfs.wire.orders import Address, Features, Large, Signed, Small, Word
 
 VERSION = 2

@@ -15,7 +15,8 @@ from typing import Any
 
 import msgspec
 
-from mosfs.wire.messages import MAX_CONTROL, Msg, decode_control, encode
+from mosfs.wire.fields import MAX_CONTROL
+from mosfs.wire.messages import Msg, decode_control, encode
 
 #: Seconds between attempts to reach a mosd that is away.
 RETRY = 0.3

@@ -12,45 +12,39 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from mosfs.wire.fields import (
+    Address,
+    Amount,
+    Comm,
+    Count,
+    Decay,
+    Fd,
+    Features,
+    Id,
+    Inline,
+    Ip,
+    Load,
+    Mail,
+    MailName,
+    MaybeId,
+    Megabytes,
+    Name,
+    NeedMem,
+    Needs,
+    Number,
+    Path,
+    Pid,
+    Port,
+    Preset,
+    RawPath,
+    Reason,
+    Result,
+    Secret,
+    Switch,
+    Version,
+)  # fmt: skip
+
 WIRE_VERSION = 1
-
-#: Manual, section 4.2.2: nodes work together when the first two digits of their versions agree.
-MAX_CONTROL = 64 * 1024
-
-#: Limits of Linux: pid_max (proc(5)), uid_t, comm with room for what is no ASCII, NAME_MAX and PATH_MAX.
-MAX_PID, MAX_ID, MAX_COMM, MAX_NAME, MAX_PATH = 2**22, 2**32 - 1, 64, 255, 4096
-#: One message of a mailbox (`mbox.filters.MAX_MESSAGE`), and the most that a stream reads at once.
-MAX_MAIL = 32 << 20
-_OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-
-# What comes in from outside has one of these types, so that nothing of it is ever out of range behind `decode_control`.
-Ip = Annotated[str, Meta(max_length=15, pattern=rf"^({_OCTET}(\.{_OCTET}){{3}})?\Z")]  #: "" where the field's text allows it
-Address = Annotated[int, Meta(ge=0, le=2**32 - 1)]  #: an IP as an unsigned integer in host order
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Pid = Annotated[int, Meta(ge=0, le=MAX_PID)]
-Id = Annotated[int, Meta(ge=0, le=MAX_ID)]  #: of a user or group
-MaybeId = Annotated[int, Meta(ge=-1, le=MAX_ID)]  #: -1 for none
-Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]  #: a request's, a move's
-Megabytes = Annotated[int, Meta(ge=0, le=2**40)]
-Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Load = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Fd = Annotated[int, Meta(ge=-1, le=2**31 - 1)]
-Amount = Annotated[float, Meta(ge=0, le=1e18)]  #: seconds, bytes, calls; neither infinite nor NaN
-Comm = Annotated[str, Meta(max_length=MAX_COMM)]
-Path = Annotated[str, Meta(max_length=MAX_PATH)]
-Reason = Annotated[str, Meta(max_length=4096)]  #: a line for people
-Features = Annotated[str, Meta(max_length=16384)]
-Preset = Annotated[list[Annotated[str, Meta(max_length=2048)]], Meta(max_length=16)]
-Feature = Annotated[str, Meta(max_length=24, pattern=r"^[a-z0-9_]*\Z")]  #: of a processor, as /proc/cpuinfo names it
-Needs = Annotated[list[Feature], Meta(max_length=128)]
-Version = Annotated[str, Meta(max_length=64)]
-Secret = Annotated[bytes, Meta(max_length=32)]  #: a key or token
-Mail = Annotated[int, Meta(ge=0, le=MAX_MAIL)]
-MailName = Annotated[bytes, Meta(max_length=64)]
-Inline = Annotated[bytes, Meta(max_length=MAX_CONTROL)]
-Switch = Annotated[int, Meta(ge=-1, le=1)]
-NeedMem = Annotated[int, Meta(ge=-1, le=262143)]  #: megabytes
-Decay = Annotated[int, Meta(ge=-1, le=10000)]  #: the fraction of 10000 that is kept a second
 
 
 class Msg(msgspec.Struct, array_like=True):
@@ -83,7 +77,7 @@ class Start(Msg):
     ``preset``: NAME=value for its environment, by which it makes do with less of its processor (`abi.levels`)."""
     node: Ip = ""
     force: bool = False
-    shown: Annotated[str, Meta(max_length=MAX_NAME)] = ""  #: what the user typed, for error texts
+    shown: Name = ""  #: what the user typed, for error texts
     trace: Fd = -1
     preset: Preset = []
 
@@ -210,7 +204,7 @@ class PrivateFile(Msg, tag=26):
     """A private file of ``pid`` (a program here, or a guest's local PID): our descriptor ``fd``; -1: the name is gone."""
 
     pid: Pid
-    name: Annotated[bytes, Meta(max_length=MAX_PATH)]
+    name: RawPath
     fd: Fd
 
 
@@ -371,7 +365,7 @@ class MailAnswer(Msg, tag=44):
     """
 
     req: Number
-    result: Annotated[int, Meta(ge=-4095, le=MAX_MAIL)]
+    result: Result
     wait: bool = False
     size: Mail = 0
     offset: Mail = 0
@@ -585,7 +579,6 @@ class GuestRefuse(Msg, tag=68):
 
 
 # --------------------------------------------------------------------------- post office (mosd <-> mosd, TCP 252)
-#
 # On each connection one node asks and the other answers, one question at a time, so that a big message is in nobody's way.
 
 
@@ -680,9 +673,7 @@ Peer = (
     | PostClaimed | PostFetch | PostFetched | PostSignal | PostClaimant | PostSpeaks
 )
 
-_encoder = msgspec.msgpack.Encoder()
-_control = msgspec.msgpack.Decoder(Control)
-_peer = msgspec.msgpack.Decoder(Peer)
+_encoder, _control, _peer = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Control), msgspec.msgpack.Decoder(Peer)
 
 
 def encode(message: Msg) -> bytes:

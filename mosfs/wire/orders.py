@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from mosfs.wire.messages import Decay, LastMessage, NeedMem, Switch
+from mosfs.wire.fields import Decay, NeedMem, Switch
+from mosfs.wire.messages import LastMessage
 
 #: No time (ns), size, position or CPU time is so large.
 LARGEST = (1 << 62) - 1
