@@ -328,7 +328,7 @@ class Host:
         elif kind == Kind.CPU_ALARM:
             self.alarms.set(body, cputimers.Alarm(*(frame.content or ())))
         elif kind == Kind.MMAP_NAME:
-            self.serve.mmap_name(body, frame.payload)
+            self.serve.mmap_name(body, frame.payload, shared=bool(frame.flags & 1))
         elif kind == Kind.MMAP_DATA:
             self.serve.mmap_data(body, frame.payload)
         elif kind == Kind.SHOW:

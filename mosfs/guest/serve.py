@@ -82,7 +82,8 @@ MAX_STRINGS = 6 << 20
 @dataclass(slots=True)
 class MapRequest:
     """A file mapping under way at ``addr``; ``reserved``: the memory there is taken already. ``file``: number of the file, or 0 and
-    what it shows: (offset, bytes)."""
+    what it shows: (offset, bytes). ``shared``: as it was asked for, and the file is open for reading only; any other is private
+    (mosrun(1)): the file shows where the program has not written."""
 
     addr: int
     length: int
@@ -92,6 +93,7 @@ class MapRequest:
     name: str = ""
     reserved: bool = False
     file: int = 0
+    shared: bool = False
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
 
 
@@ -561,10 +563,11 @@ class Serve:
             args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8)
             return remap(call, args, said=body.said.calls > 0)
 
-    def mmap_name(self, body: Body, payload: bytes) -> None:
+    def mmap_name(self, body: Body, payload: bytes, *, shared: bool) -> None:
         if body.map_request is not None and len(payload) >= 4:
             body.map_request.file = int.from_bytes(payload[:4], "little")
             body.map_request.name = payload[4:].decode("latin-1")
+            body.map_request.shared = shared and bool(body.map_request.flags & MAP_SHARED)
 
     def mmap_data(self, body: Body, payload: bytes) -> None:
         if body.map_request is not None:
@@ -586,8 +589,9 @@ class Serve:
 
     def _map_file(self, body: Body, call: Calls, request: MapRequest) -> int:
         """The address, or a negative errno; OSError too."""
-        new = Vma(  # private, whatever was asked for, as at home (mosrun(1)): the file shows where the program has not written
+        new = Vma(
             request.addr, request.addr + request.length, request.prot, name=request.name, offset=request.offset, file=request.file,
+            shared=request.shared and request.file > 0,
         )  # fmt: skip
         if body.copies.has(request.file):
             body.copies.name(request.file, request.name)

@@ -252,7 +252,10 @@ SHAPES: dict[int, Shape] = {
     Kind.ABOUT: Shape(_HOST, 1, STRUCT, _of(orders.About), says="`About`: settings and statistics of the program"),
     Kind.EXECED: Shape(_HOST, says="nothing: exec succeeded at home, a new image follows"),
     Kind.MMAP_DATA: Shape(_HOST, 8, PIECE, says="offset u64 and bytes of a file that cannot be followed"),
-    Kind.MMAP_NAME: Shape(_HOST, 4, NAME, says="number of the mapped file u32 (0: its contents come as MMAP_DATA), its name"),
+    Kind.MMAP_NAME: Shape(
+        _HOST, 4, NAME, flags=1,
+        says="number of the mapped file u32 (0: its contents come as MMAP_DATA), its name; flag 1: shared, and never writable",
+    ),
     Kind.MAIL_TABLE: Shape(
         _HOST, 1, MAX_PAYLOAD, _of(orders.MailTable),
         says="`MailTable`: the program's descriptors for direct communication",

@@ -349,7 +349,25 @@ static void refusals(void)
 {
 	int fd = made("refused", 1), only = ok(open("refused", O_WRONLY)), folder = ok(open(".", O_RDONLY));
 
+	int reader = ok(open("refused", O_RDONLY));
+	void *shared = ok(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, reader, 0)), *sealed = ok(mmap(NULL, PAGE, 0, MAP_SHARED, reader, 0));
+
 	refused(mmap(NULL, PAGE, PROT_READ, MAP_SHARED, only, 0), EACCES);
+	refused(mmap(NULL, PAGE, PROT_WRITE, MAP_SHARED, only, 0), EACCES);
+	refused(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, only, 0), EACCES);
+	refused(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, reader, 0), EACCES);
+	refused(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 999, 0), EBADF);
+	for (int i = 0; i < (seconds < 0.5 ? 1 : 4); i++) {
+		refused(mprotect(shared, PAGE, PROT_READ | PROT_WRITE), EACCES);
+		refused(mprotect(sealed, PAGE, PROT_WRITE), EACCES);
+		equal(*(volatile char *)shared, 'A');
+		pause_a_little();
+	}
+	ok(mprotect(sealed, PAGE, PROT_READ));
+	equal(*(volatile char *)sealed, 'A');
+	ok(munmap(shared, PAGE));
+	ok(munmap(sealed, PAGE));
+	ok(close(reader));
 	refused(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, folder, 0), ENODEV);
 	refused(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, 999, 0), EBADF);
 	refused(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE, fd, 100), EINVAL);

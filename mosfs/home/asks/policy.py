@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.args import as_c_int
-from mosfs.abi.flags import MAP_ANONYMOUS
+from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
 from mosfs.abi.low import MREMAP
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
 from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, judge_away, private
 from mosfs.home.asks.debugged import SYS_PTRACE
+from mosfs.home.process.descriptors import access_of, is_regular
 from mosfs.home.process.program import Move, Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import signed
@@ -54,7 +55,7 @@ class Policy:
             self._remap(p, regs, args)
             return
         verdict = judge(row, args)
-        if verdict.do in (Do.SERVE, Do.HOME):
+        if verdict.do in (Do.SERVE, Do.HOME) or self._never_writable(p, row, args):
             self.tracer.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
@@ -87,6 +88,21 @@ class Policy:
 
     def illegal(self, p: Program, regs: Any, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
+
+    @staticmethod
+    def _never_writable(p: Program, row: Syscall, args: tuple[int, ...]) -> int:
+        """A shared mapping of a file that is not open to be written: the kernel lets nobody write there, and refuses that now (the
+        errno of mmap(2)) or, of a regular file, later (-1: mprotect(2) fails). 0: another call."""
+        if row.nr != SYS_MMAP or not args[3] & MAP_SHARED or args[3] & MAP_ANONYMOUS:
+            return 0
+        access = access_of(p.pid, as_c_int(args[4]))
+        if access < 0:
+            return -access
+        if access == os.O_RDWR:
+            return 0
+        if access == os.O_WRONLY or args[2] & PROT_WRITE:
+            return errno.EACCES
+        return -1 if is_regular(p.pid, as_c_int(args[4])) else 0
 
     def bind(self, p: Program, message: str) -> None:
         """From now on the program stays at home, until it executes another."""
@@ -121,6 +137,9 @@ class Policy:
             return True
         if verdict.do is Do.HOME:
             return self._come_home(p)
+        if (error := self._never_writable(p, row, args)) > 0:
+            done(-error)
+            return True
         if verdict.do is Do.PRIVATE and self.mode(p) in (Unsupported.QUIET, Unsupported.WARN):
             done(0)  # the host maps it
             return True

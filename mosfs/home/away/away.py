@@ -14,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from mosfs.abi.args import as_c_int
-from mosfs.abi.flags import MAP_FIXED
+from mosfs.abi.flags import MAP_FIXED, MAP_SHARED
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import SERVING_FAILED, Reason, Text, text
 from mosfs.calls import cputime, cputimers, show
@@ -23,6 +23,7 @@ from mosfs.calls.request import NO_ARG, BadRequest, Blob, Request, pack_reply, s
 from mosfs.home.process import control_calls, own_files
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, PARK_AFTER, Deputy, State, deputy_of_child
+from mosfs.home.process.descriptors import access_of
 from mosfs.home.process.direct import Direct
 from mosfs.home.process.program import Held, Link, Move, Phase, Place, Program
 from mosfs.mbox.calls import CLOSING
@@ -206,9 +207,9 @@ class Away:
         else:
             self.tracer.moves.request(p, Move(order.target, order.target or "home", done=done, below=order.below, why=order.why))
 
-    def send(self, p: Program, kind: int, payload: bytes) -> None:
-        """A frame for the body's host; kept back while the body moves."""
-        flags = p.seq << 1 if kind == Kind.REPLY else 0
+    def send(self, p: Program, kind: int, payload: bytes, flags: int = 0) -> None:
+        """A frame for the body's host; kept back while the body moves. The flags of a REPLY are the number of its call."""
+        flags = p.seq << 1 if kind == Kind.REPLY else flags
         self.tracer.mapped.poll()
         p.account.received += len(payload)
         if p.answer is not None:
@@ -435,7 +436,9 @@ class Away:
             result, file = self.tracer.mapped.map(p, deputy, call, order)
             if not -4096 < result < 0:
                 if not (device := p.has_device(as_c_int(order.fd))):
-                    self.send(p, Kind.MMAP_NAME, file.to_bytes(4, "little") + own_files.name_of(p.pid, order.fd))
+                    shared = bool(order.flags & MAP_SHARED) and access_of(p.pid, as_c_int(order.fd)) == os.O_RDONLY
+                    name = own_files.name_of(p.pid, order.fd)
+                    self.send(p, Kind.MMAP_NAME, file.to_bytes(4, "little") + name, flags=int(shared))
                 if not file:
                     if not device:
                         self._send_file(p, result, order.length)

@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import socket
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +37,24 @@ def install_filter(call: Calls, program: bytes) -> None:
         result = call(SYS_SECCOMP, SET_MODE_FILTER, FLAG_SPEC_ALLOW, layout.SCRATCH)
     if result < 0:
         raise OSError(-result, os.strerror(-result))
+
+
+def access_of(pid: int, fd: int) -> int:
+    """How a descriptor of a process is opened: O_RDONLY, O_WRONLY or O_RDWR; -EBADF if no file can be reached by it."""
+    try:
+        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as info:
+            flags = next(int(line[6:], 8) for line in info if line.startswith(b"flags:"))
+    except (OSError, StopIteration):
+        return -errno.EBADF
+    return -errno.EBADF if flags & os.O_PATH else flags & os.O_ACCMODE
+
+
+def is_regular(pid: int, fd: int) -> bool:
+    """Is a descriptor of a process one of a regular file?"""
+    try:
+        return stat.S_ISREG(os.stat(f"/proc/{pid}/fd/{fd}").st_mode)
+    except OSError:
+        return False
 
 
 def descriptors_of(pid: int, inodes: dict[Inode, int]) -> dict[int, Inode]:
