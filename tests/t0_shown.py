@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mosfs.migrate import shown
 from mosfs.migrate.image import Vma
 from mosfs.migrate.maps import parse_line
+from mosfs.wire.frames import ABOUT_MEMORY
 
 PAGE = 4096
 
@@ -121,7 +123,7 @@ def test_the_state_of_another() -> None:
 
 
 def test_merging() -> None:
-    assert shown.merged("maps", b"home", b"body", 1) == b"body"
+    assert shown.merged("maps", b"home", b"", 1) == b""
     home = b"00400000-00600000 ---p 00000000 fe:01 77    /bin/x\n00600000-00700000 ---p 00000000 fe:01 78 /lib/y (deleted)\n"
     body = b"00400000-00500000 r-xp 00000000 00:00 0 /bin/x\nSize: 1024 kB\n00500000-00600000 rw-p 00100000 00:00 0 /bin/x\n"
     rest = b"01000000-01001000 rw-p 00000000 00:00 0 \n01001000-01002000 r--p 00000000 00:00 0 /gone\n"
@@ -150,3 +152,32 @@ def test_a_status_without_us() -> None:
     assert shown.untraced(text % 3, 1) == text.replace(b"77", b"0") % 2  # filters of its own are told
     before = b"TracerPid:\t77\nSeccomp:\t2\n"  # Linux before 5.9 does not count them
     assert shown.untraced(before, 1) == b"TracerPid:\t0\nSeccomp:\t0\n"
+
+
+@pytest.mark.parametrize("name", sorted(ABOUT_MEMORY))
+def test_what_a_kernel_says_is_taken(name: str) -> None:
+    with open(f"/proc/self/{name}", "rb") as file:
+        text = file.read()
+    assert shown.sound(name, text)
+    assert shown.merged(name, text, text, 0)
+
+
+NONSENSE = (
+    b"", b"x", b")", b"1 (a) R 1 2 3", b"1 (a) R" + b" 1" * 40 + b" \x1b[2J",
+    b"VmRSS:\t\x1b]0;x\x07 kB", b"\n" * 9, bytes(5), b"\xff" * 99,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("body", NONSENSE)
+@pytest.mark.parametrize("name", sorted(ABOUT_MEMORY))
+def test_nonsense_of_a_host_is_an_error_and_never_shown(name: str, body: bytes) -> None:
+    """Its reader may be a program that is not on that node: it must not end, nor may its terminal be told what to do."""
+    with open(f"/proc/self/{name}", "rb") as file:
+        home = file.read()
+    try:
+        text = shown.merged(name, home, body, 0)
+    except OSError as error:
+        assert error.errno == errno.EIO
+    else:
+        assert name == "status" or not body, "nothing of it is taken"
+        assert b"\x1b" not in text

@@ -7,6 +7,7 @@ as home's kernel tells it.
 
 from __future__ import annotations
 
+import errno
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,16 @@ _FILE = re.compile(rb"(?m)^([0-9a-f]+)-[0-9a-f]+ \S+ \S+ (\S+) ([1-9][0-9]*) +(/
 _UNKNOWN = re.compile(rb"(?m)^(([0-9a-f]+)-[0-9a-f]+ \S+ \S+ )00:00 0 +(/.*)$")
 _NAME_COLUMN = 73
 #: Lines of status that tell of memory.
-_MEMORY = re.compile(rb"(?:Vm|Rss)\w+:")
+_MEMORY = re.compile(rb"(?:Vm|Rss)\w+:[ \t]+\d{1,20} kB\Z")
+#: How a line of each file looks (proc_pid_maps(5) and the pages beside it). Of status only the lines above are taken.
+_MAPPING = rb"[0-9a-f]{1,16}-[0-9a-f]{1,16} [r-][w-][x-][ps-] [0-9a-f]{1,16} [0-9a-f]+:[0-9a-f]+ \d{1,20} *[^\n]*"
+_NUMBERS = rb"[A-Za-z_]\w*:[ \t]+[ -~\t]*"
+_SOUND = {
+    "maps": re.compile(_MAPPING),
+    **dict.fromkeys(("smaps", "smaps_rollup"), re.compile(rb"%s|%s" % (_MAPPING, _NUMBERS))),
+    "statm": re.compile(rb"\d{1,20}(?: \d{1,20}){6}"),
+    "stat": re.compile(rb"\d{1,20} \(.*\) [A-Za-z](?: -?\d{1,20}){30,80} ?", re.DOTALL),
+}
 #: Fields of stat, counted from the state: utime and those after it, vsize, rss.
 _UTIME, _VSIZE, _RSS = 11, 20, 21
 #: Seccomp filters that every program has from us.
@@ -200,8 +210,18 @@ def _with_inodes(body: bytes, home: bytes) -> bytes:
     return _UNKNOWN.sub(line, body) if files else body
 
 
+def sound(name: str, body: bytes) -> bool:
+    """Can this be the text of the file ``name``? A host says what it likes, and its reader may be another program."""
+    pattern = _SOUND.get(name)
+    text = body.removesuffix(b"\n")
+    lines = [text] if name == "stat" else text.split(b"\n")
+    return pattern is None or all(map(pattern.fullmatch, lines)) or (not body and name in ("maps", "smaps", "smaps_rollup"))
+
+
 def merged(name: str, home: bytes, body: bytes, ours: int) -> bytes:
-    """What the program reads: ``home`` is its deputy's file, ``body`` its body's; ``ours`` as for `untraced`."""
+    """What the program reads: ``home`` is its deputy's file, ``body`` its body's; ``ours`` as for `untraced`. EIO for nonsense."""
+    if not sound(name, body):
+        raise OSError(errno.EIO, "its node does not tell the truth")
     if name in WHOLE:
         return _with_inodes(body, home)
     if name == "stat":
