@@ -51,8 +51,7 @@ _CLONE_PASSED = 0xFF | CLONE_PIDFD  # of a fork's flags these concern the deputy
 CHUNK = 256 * 1024
 #: A body waits in one call at a time; but what it blocks meanwhile, and the like, may wait for its deputy too.
 MOST_WAITING = 1000
-UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
-SERVING = 1  # flag of DIED: because its host failed to serve it
+UNSUPPORTED, SERVING = 1, 1  # flags: of CALL, the host does not serve it by itself; of DIED, because its host failed to serve it
 
 
 class Away:
@@ -437,8 +436,7 @@ class Away:
             if not -4096 < result < 0:
                 if not (device := p.has_device(as_c_int(order.fd))):
                     shared = bool(order.flags & MAP_SHARED) and access_of(p.pid, as_c_int(order.fd)) == os.O_RDONLY
-                    name = own_files.name_of(p.pid, order.fd)
-                    self.send(p, Kind.MMAP_NAME, file.to_bytes(4, "little") + name, flags=int(shared))
+                    self.send(p, Kind.MMAP_NAME, file.to_bytes(4, "little") + own_files.name_of(p.pid, order.fd), int(shared))
                 if not file:
                     if not device:
                         self._send_file(p, result, order.length)
