@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mosfs.abi.memory import ALL_BITS
 from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, ZERO, BadImage, ImageMeta, Timer, Vma, decode, encode
 from mosfs.migrate.pages import unpack
+from mosfs.migrate.settings import known
 
 PAGE = 4096
 u64 = st.integers(0, 2**64 - 1)
@@ -216,3 +217,10 @@ def test_what_unpacks_to_more_than_a_frame_may_bring_takes_no_memory() -> None:
         with pytest.raises(BadImage):
             unpack(PAGES_HEADER.pack(0x400000, pages, COMPRESSED, 0) + packed)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+@pytest.mark.parametrize("setting", [(22, 1, 0), (41, 2, 0), (41, 1, 1), (53, 3, 4), (53, 0, 2)])
+def test_an_image_sets_nothing_else(setting: tuple[int, int, int]) -> None:
+    """Of prctl(2): what does not travel would be done by a peer's word."""
+    assert not known(setting)
+    assert all(known(each) for each in ((41, 1, 0), (41, 1, 2), (53, 0, 4), (53, 2, 8)))

@@ -201,3 +201,9 @@ def test_a_reader_tells_what_is_new() -> None:
     assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))
     with mmap.mmap(-1, 64 * PAGE, mmap.MAP_PRIVATE):
         assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))
+
+
+def test_huge_pages_of_its_own_keep_a_program_home() -> None:
+    line = "7f0000000000-7f0000200000 rw-p 00000000 00:10 4711                       /anon_hugepage (deleted)"
+    with pytest.raises(CannotMove, match="MAP_HUGETLB"):
+        travelling([parse_line(line)])

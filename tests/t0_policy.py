@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.abi import commands, ioctls
+from mosfs.abi.flags import MAP_HUGETLB
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Away, Home, Syscall
 from mosfs.calls.policy import SERVE, Do, Unsupported, Verdict, advice, judge, judge_away, private, stays_in_body
 
@@ -61,7 +62,7 @@ def test_each_alternative_of_a_row(row: Syscall) -> None:
         elif (row.name, one[0][2]) == ("prctl", 21):  # PR_GET_SECCOMP
             assert verdict == Verdict(Do.ANSWER)
         elif row.name == "mmap":
-            assert verdict.do is (Do.PRIVATE if args[3] & 1 else Do.SERVE)
+            assert verdict.do is (Do.PRIVATE if args[3] & 1 else Do.HOME if args[3] & MAP_HUGETLB else Do.SERVE)
         else:
             assert verdict.do is Do.REFUSE and verdict.message
 
@@ -181,3 +182,8 @@ def test_pointers_to_memory_of_unknown_shape_are_refused_away_only(name: str, ar
     verdict = judge_away(row, registers)
     assert verdict.do is (Do.SERVE if served else Do.REFUSE)
     assert served or "not supported under MOSIX" in verdict.message
+
+
+def test_huge_pages_are_mapped_at_home() -> None:
+    assert judge(BY_NAME["mmap"], (0, 1 << 21, 3, 0x40022, 2**64 - 1, 0)) == Verdict(Do.HOME)
+    assert judge(BY_NAME["mmap"], (0, 1 << 21, 3, 0x40021, 2**64 - 1, 0)).do is Do.REFUSE

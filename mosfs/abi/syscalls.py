@@ -37,6 +37,7 @@ from mosfs.abi.flags import (
     CLONE_UNTRACED,
     CLONE_VFORK,
     CLONE_VM,
+    MAP_HUGETLB,
     MAP_SHARED,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
@@ -136,7 +137,7 @@ _CLONE = (
     *_any_bit(0, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET),
 )
 #: Shared memory; and what the tracer must have heard of, since it travels with the memory (`mosfs.migrate.properties`).
-_MMAP = _any_bit(3, MAP_SHARED, *SAYING_FLAGS)
+_MMAP = _any_bit(3, MAP_SHARED, MAP_HUGETLB, *SAYING_FLAGS)
 _MADVISE = tuple(((2, mask, value),) for mask, value in SAYING_ADVICE)
 #: And what lets something grow (`Syscall.stops`): beyond what has become several mappings by a move (`migrate.remap`).
 _MREMAP = _any_bit(3, MREMAP_FIXED, MREMAP_DONTUNMAP)

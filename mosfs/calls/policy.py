@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from mosfs.abi import commands, ioctls, sockopts
-from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE, SHM_RDONLY
+from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE, SHM_RDONLY
 from mosfs.abi.syscalls import Away, Home, Syscall
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 
@@ -65,7 +65,7 @@ def judge(row: Syscall, args: Sequence[int]) -> Verdict:
     if row.home is Home.TEST and not row.stops(tuple(args)):
         return SERVE
     if row.nr == SYS_MMAP and not args[3] & MAP_SHARED:
-        return SERVE
+        return Verdict(Do.HOME) if args[3] & MAP_HUGETLB else SERVE
     if row.nr == SYS_MMAP and not args[2] & PROT_WRITE:
         return Verdict(Do.PRIVATE, message=text(Text.MAP_SHARED) if args[3] & MAP_ANONYMOUS else "")
     if row.nr == SYS_SHMAT and args[2] & SHM_RDONLY:

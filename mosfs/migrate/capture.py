@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
-from mosfs.migrate import properties
+from mosfs.migrate import properties, settings
 from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
 from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
@@ -179,6 +179,7 @@ def capture(
         home=home,
         dumpable=dumpable,
         guards=guards_of(task.pid, said, vmas),
+        settings=settings.read(call),
     )
 
 

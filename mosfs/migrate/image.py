@@ -15,6 +15,7 @@ import msgspec
 
 from mosfs.abi import cpu, xstate
 from mosfs.abi.memory import ALL_BITS
+from mosfs.migrate import settings
 from mosfs.trace import layout
 from mosfs.wire.fields import Needs
 from mosfs.wire.messages import LastMessage
@@ -78,6 +79,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``private``: manifest of its private files (`ptf.travel`), b"" if it can have none.
     ``guards``: pages that MADV_GUARD_INSTALL has closed (madvise(2)), as ranges.
     ``told``: the mappings are those that EARLY told last, and not here.
+    ``settings``: by prctl(2), for the processor and the memory (`migrate.settings`).
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -117,6 +119,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     waiting_state: Annotated[list[tuple[Small, bytes]], msgspec.Meta(max_length=64)] = []
     told: bool = False
     needs: Needs = []
+    settings: Annotated[list[tuple[Small, Small, Small]], msgspec.Meta(max_length=8)] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -146,6 +149,8 @@ def decode(data: bytes) -> ImageMeta:
             raise BadImage("a name is not made of bytes")
     if any(not 1 <= int.from_bytes(info[:4], "little", signed=True) <= 64 for _, info in meta.pending):
         raise BadImage("no such signal")
+    if not all(settings.known(setting) for setting in meta.settings):
+        raise BadImage("no such setting")
     try:
         cpu.parse(meta.features)
         xstate.checked(meta.xlayout, len(meta.xstate))

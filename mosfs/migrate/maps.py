@@ -103,6 +103,8 @@ def _travels(m: Mapping, known: Known) -> Vma | None:
         raise CannotMove(f"writable shared memory ({m.name or 'anonymous'})")
     if m.shared and _SEGMENT.match(m.name):
         raise CannotMove("attached System V shared memory")
+    if m.name == "/anon_hugepage (deleted)":
+        raise CannotMove("huge pages that it has asked for (MAP_HUGETLB)")
     if m.name.startswith("/dev/") and m.name not in ("/dev/zero",) and not m.name.startswith("/dev/shm/"):
         raise CannotMove(f"maps a device ({m.name})")
     anonymous = m.inode == 0 and not m.name.startswith("/")

@@ -32,6 +32,7 @@ from mosfs.abi.memory import (
     map_flags,
 )  # fmt: skip
 from mosfs.abi.xstate import Lacking, checked, checked_waiting
+from mosfs.migrate import settings
 from mosfs.migrate.capture import limits_of
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import Piece, changes, pieces, ranges
@@ -374,6 +375,7 @@ class Rebuild:
         meta, call = self.meta, self.call
         self._give_properties()
         self._set_mm()
+        settings.give(call, meta.settings)
         self.waiting_state = give_state(self.task, meta)
         if not home:
             for which, limit in meta.limits.items():

@@ -2,6 +2,7 @@
 #include "mos.h"
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 #define PAGE 4096UL
@@ -305,4 +306,47 @@ static void vdso(void)
 	}
 }
 
-PROGRAM(PART(every_flag), PART(changed), PART(forks), PART(guards), PART(grows), PART(reserve), PART(limits), PART(vdso))
+/* What prctl says of memory and processor, which forks inherit. */
+static int settings_of(void *unused UNUSED)
+{
+	int huge = ok(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0)), bypass = prctl(PR_GET_SPECULATION_CTRL, 0, 0, 0, 0);
+
+	ok(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0));
+	if (bypass > 0 && bypass & PR_SPEC_PRCTL)
+		ok(prctl(PR_SET_SPECULATION_CTRL, 0, PR_SPEC_DISABLE, 0, 0));
+	for (int i = 0; i < (seconds < 0.5 ? 1 : 5); i++) {
+		rest_ms(seconds < 0.5 ? 1 : 60);
+		equal(ok(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0)), 1);
+		if (bypass > 0 && bypass & PR_SPEC_PRCTL)
+			equal(prctl(PR_GET_SPECULATION_CTRL, 0, 0, 0, 0), PR_SPEC_PRCTL | PR_SPEC_DISABLE);
+	}
+	ok(prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0));
+	rest_ms(seconds < 0.5 ? 1 : 60);
+	equal(ok(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0)), 0);
+	ok(prctl(PR_SET_THP_DISABLE, huge, 0, 0, 0));
+	return 6;
+}
+
+/* Huge pages are there or not, as the home-node has them. */
+static void huge(void)
+{
+	size_t size = 2 << 20;
+	char *p = mmap(NULL, size, 3, ANONYMOUS | MAP_HUGETLB, -1, 0);
+
+	if (p == MAP_FAILED) {
+		check(errno == ENOMEM || errno == EINVAL);
+		return;
+	}
+	p[1] = 4;
+	rest_ms(seconds < 0.5 ? 1 : 60);
+	equal(p[1], 4);
+	ok(munmap(p, size));
+}
+
+static void settings(void)
+{
+	reaped(forked(settings_of, NULL), 6);
+}
+
+PROGRAM(PART(every_flag), PART(changed), PART(forks), PART(guards), PART(grows), PART(reserve), PART(limits), PART(vdso), PART(settings),
+	PART(huge))
