@@ -24,7 +24,7 @@ from mosfs.trace import layout
 from mosfs.trace.filter import strict_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import SYSCALL, copy_regs
+from mosfs.trace.task import SYSCALL, TaskGone, copy_regs
 
 SYS_EXIT = 60
 PR_SET_NO_NEW_PRIVS, SET_MODE_FILTER = 38, 1
@@ -91,8 +91,11 @@ class Filters:
 
     def mode(self, p: Program) -> int:
         """The answer to PR_GET_SECCOMP, which in strict mode nobody lives to hear."""
-        with open(f"/proc/{p.pid}/status", "rb") as file:
-            return shown.mode(file.read(), p.filters_of_ours)
+        try:
+            with open(f"/proc/{p.pid}/status", "rb") as file:
+                return shown.mode(file.read(), p.filters_of_ours)
+        except OSError as error:
+            raise TaskGone(p.pid) from error
 
     def stopped(self, p: Program, regs: Any) -> bool:
         """A call was sent to us: whether not by a filter of ours, so that it is dealt with here."""
