@@ -6,6 +6,7 @@ served in no move: what goes wrong there ends that program at worst.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -268,6 +269,21 @@ def test_fault(case: Case, nodes: Lab, tmp_path: Path) -> None:
 def test_every_point_has_cases() -> None:
     assert all(places(point) for point in Point)
     assert SURVIVES_CUT.keys() == set(Point) == SURVIVES_DEATH.keys() == SURVIVES_ERROR.keys()
+
+
+#: Attaches shared memory to read it, which is served at home only: twice, in perl.
+ATTACH = """
+$id = syscall(29, 0, 4096, 0600 | 512); $at = "";
+for (1, 2) { $r = syscall(30, $id, 0, 010000); print $r == -1 ? "error " . ($! + 0) : "attached", "\\n" }
+syscall(31, $id, 0, 0);
+"""
+
+
+@pytest.mark.long
+def test_a_call_that_needs_home_fails_where_home_has_no_room(nodes: Lab) -> None:
+    with faulty(nodes, 1, f"{Point.HOME_BEFORE_RETURN.value}:refuse"):
+        done = nodes.run(1, "mosrun", "-2", "perl", "-e", ATTACH, timeout=PATIENCE)
+    assert (done.stdout, done.returncode) == (f"error {errno.ENOMEM}\nattached\n", 0), done
 
 
 # --------------------------------------------------------------------------- serving

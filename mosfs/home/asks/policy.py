@@ -136,7 +136,7 @@ class Policy:
             done(verdict.result or self.tracer.filters.mode(p))
             return True
         if verdict.do is Do.HOME:
-            return self._come_home(p)
+            return self._come_home(p, done)
         if (error := self._never_writable(p, row, args)) > 0:
             done(-error)
             return True
@@ -152,7 +152,7 @@ class Policy:
     def _refuse_away(self, p: Program, message: str, done: Callable[[int], None], hint: str = "") -> bool:
         mode = self.mode(p)
         if mode is Unsupported.STAY_HOME:
-            return self._come_home(p)  # where it is bound by `trapped`
+            return self._come_home(p, done)  # where it is bound by `trapped`
         if mode is not Unsupported.QUIET:
             self._tell(p, mode, message, hint)
         if mode is Unsupported.KILL:
@@ -161,9 +161,14 @@ class Policy:
             done(-errno.ENOSYS)
         return True
 
-    def _come_home(self, p: Program) -> bool:
-        """The program comes home with this call still to be made, and makes it there."""
-        self.tracer.moves.request(p, Move("", "home"))
+    def _come_home(self, p: Program, done: Callable[[int], None]) -> bool:
+        """The program comes home with this call still to be made, and makes it there; if it cannot come, the call fails."""
+
+        def ended(reason: str) -> None:
+            if reason and p.away and p.move is None:  # not superseded by another move, which takes the call along
+                done(-errno.ENOMEM)
+
+        self.tracer.moves.request(p, Move("", "home", done=ended))
         return True
 
     def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:
