@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -21,6 +22,7 @@
 
 #define CALLS 1500
 #define LAST 500
+#define X32 0x40000000L
 #define ROUND_MS 700
 #define COUNT(a) (sizeof (a) / sizeof *(a))
 
@@ -132,14 +134,22 @@ static void signals(void)
 		syscall(SYS_kill, getpid(), chosen);
 }
 
+static int among(long nr, const short *numbers, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++)
+		if (nr == numbers[i])
+			return 1;
+	return 0;
+}
+
 /* One call; a child that a random fork or clone made goes on for a few. */
 static void call(void)
 {
+	static const long beyond[] = { X32, INT32_MIN, 1L << 31, 1L << 32, 1L << 63, -1, -2, X32 | 512 };
 	long nr = below(LAST + 1), args[6];
 
-	for (unsigned i = 0; i < COUNT(left_out); i++)
-		if (nr == left_out[i])
-			return;
+	if (among(nr, left_out, COUNT(left_out)))
+		return;
 	for (int i = 0; i < 6; i++)
 		args[i] = argument();
 	if (nr == SYS_kill && (int)args[0] <= 0) /* or every round would end early */
@@ -148,7 +158,121 @@ static void call(void)
 		alarm(1);
 	if (nr == SYS_alarm || nr == SYS_setitimer)
 		return;
+	if (!below(16)) /* of x32, negative, and longer than a number is */
+		nr ^= beyond[below(COUNT(beyond))];
 	syscall(nr, args[0], args[1], args[2], args[3], args[4], args[5]);
+}
+
+/* The same by the door for 32-bit programs, which has numbers of its own (man 2 syscall, i386). */
+static void call_32(void)
+{
+	/* exit, sync, pause, kill, alarm, setitimer, ipc, sigreturn, rt_sigreturn, exit_group, mq_open, syncfs, semget, shmget, msgget */
+	static const short left[] = { 1, 36, 29, 37, 27, 104, 117, 119, 173, 252, 277, 344, 393, 395, 399 };
+	long nr = below(LAST + 1), a[5];
+
+	if (among(nr, left, COUNT(left)))
+		return;
+	if (nr == 120 || nr == 435) /* clone, clone3 */
+		alarm(1);
+	for (int i = 0; i < 5; i++)
+		a[i] = below(2) ? low() : argument() & 0xffffffff;
+	__asm__ volatile("int $0x80" : "+a"(nr) : "b"(a[0]), "c"(a[1]), "d"(a[2]), "S"(a[3]), "D"(a[4]) : "memory", "r8", "r9", "r10", "r11");
+}
+
+/* Requests of every family, and such that nobody knows. */
+static void requests(void)
+{
+	static const unsigned families[] = { 0x5400, 0x5600, 0x8900, 0x8b00, 0x1200, 0x6600, 0x5800, 0x2400, 0xaa00, 0x9400, 0x7000, 0xb700, 0x1500 };
+	unsigned long request = families[below(COUNT(families))] | below(256);
+
+	if (below(3) == 0)
+		request |= below(4) << 30 | below(1 << 14) << 16; /* a direction and a length */
+	syscall(SYS_ioctl, descriptor(), request, argument());
+}
+
+/* Descriptors in messages: from and to buffers anywhere, and cut off at odd lengths. */
+static void descriptors(void)
+{
+	int pair[2];
+	long at[2];
+
+	if (socketpair(AF_UNIX, below(2) ? SOCK_STREAM : SOCK_SEQPACKET, 0, pair))
+		return;
+	for (int turn = 0; turn < 2; turn++) {
+		struct iovec part = { (void *)pointer(), below(2) ? below(64) : number() };
+		struct msghdr message = { .msg_iov = below(9) ? &part : (void *)pointer(), .msg_iovlen = below(9) ? 1 : number() };
+		struct cmsghdr *head = (void *)(buffer + below(32) * 256);
+
+		at[turn] = (long)head;
+		message.msg_control = below(5) ? head : (void *)pointer();
+		message.msg_controllen = below(5) ? CMSG_LEN(4 * below(40)) : (size_t)number();
+		head->cmsg_len = below(9) ? message.msg_controllen : (unsigned long)number();
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = below(5) ? SCM_RIGHTS : SCM_CREDENTIALS;
+		for (int i = 0; i < 40; i++)
+			((int *)CMSG_DATA(head))[i] = below(9) ? below(8) : descriptor();
+		syscall(turn ? SYS_recvmsg : SYS_sendmsg, pair[turn], below(9) ? (long)&message : pointer(), MSG_DONTWAIT | (below(4) ? 0 : number()));
+	}
+	if (below(3) && at[0] != at[1]) {
+		close(pair[0]);
+		close(pair[1]);
+	}
+}
+
+/* A ring for requests, with what a kernel takes more often than chance would have it. */
+static void rings(void)
+{
+	unsigned *words = (unsigned *)(buffer + below(32) * 256);
+
+	memset(words, 0, 120);
+	words[2] = below(3) ? 0 : 1U << below(20); /* flags */
+	long ring = syscall(SYS_io_uring_setup, below(4) ? 1 + below(64) : number(), below(5) ? (long)words : pointer());
+	syscall(SYS_io_uring_enter, below(3) ? ring : descriptor(), below(8), 0, below(2) ? 0 : number(), argument(), number());
+	syscall(SYS_io_uring_register, below(3) ? ring : descriptor(), below(32), argument(), below(8));
+	if (ring >= 0)
+		close(ring);
+}
+
+/* A child with whatever it may share; who shares our memory has a stack of its own now and then. */
+static void births(void)
+{
+	long flags = 0, stack = below(2) ? 0 : (long)buffer + 64 * 256 + below(16) * 16;
+
+	for (int i = below(6); i > 0; i--)
+		flags |= 1L << (8 + below(26));
+	alarm(1);
+	if (below(2)) {
+		syscall(SYS_clone, flags | (below(3) ? SIGCHLD : below(65)), stack, pointer(), pointer(), pointer());
+		return;
+	}
+	unsigned long *args = (unsigned long *)(buffer + below(32) * 256);
+
+	memset(args, 0, 88);
+	args[0] = flags;
+	args[1] = args[2] = args[3] = pointer();
+	args[4] = below(3) ? SIGCHLD : number();
+	args[5] = stack;
+	args[6] = stack ? 4096 : 0;
+	args[7] = pointer();
+	args[8] = below(3) ? 0 : pointer(); /* set_tid */
+	args[9] = below(3) ? 0 : below(40);
+	args[10] = descriptor();
+	syscall(SYS_clone3, args, below(5) ? 88 : number());
+}
+
+/* What a process, or a thread, says about itself. */
+static void sayings(void)
+{
+	static const int options[] = { 0x1001, 0x1002, 0x1003, 0x1004, 0x1011, 0x1012, 0x1021, 0x1022, 0x1023, 0x1024, 0x1025, 0x2001, 0x2002,
+		0x2003, 0x4001, 0x4002, 0x4003, 0x5001, 0x5002, 0x5003, 0x5004, 0x5005 };
+
+	switch (below(5)) {
+	case 0: syscall(SYS_arch_prctl, options[below(COUNT(options))], argument()); break;
+	case 1: syscall(SYS_rseq, pointer() & -32, below(5) ? 32 : number(), below(3), 0x53053053); break;
+	case 2: syscall(SYS_set_robust_list, pointer(), below(5) ? 24 : number()); break;
+	case 3: syscall(SYS_set_tid_address, pointer()); break;
+	default: syscall(SYS_prctl, below(80), argument(), argument(), below(2) ? 0 : argument(), below(2) ? 0 : argument());
+	}
 }
 
 static void one_round(uint64_t seed)
@@ -160,8 +284,16 @@ static void one_round(uint64_t seed)
 	for (int i = 0; i < CALLS; i++) {
 		if (i % 50 == 0)
 			fill();
-		switch (below(12)) {
+		switch (below(16)) {
 		case 0: maps(); break;
+		case 3: call_32(); break;
+		case 4: requests(); break;
+		case 5: descriptors(); break;
+		case 6: below(2) ? sayings() : rings(); break;
+		case 7:
+			if (i % 5 == 0)
+				births();
+			break;
 		case 1: signals(); break;
 		case 2:
 			if (i % 3 == 0 && fork() == 0)
