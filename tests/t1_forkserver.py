@@ -23,9 +23,13 @@ from mosfs.daemon.spawner import Engine, Running, Spawner
 from mosfs.guest.body import GUEST_UID
 from mosfs.trace.priority import LITTLE, MUCH, NICE, wanted
 from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
+from tests.waiting import until
 
 ENGINE = '''
-import os, signal, sys
+import ctypes, os, signal, sys
+
+def dumpable():
+    return ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE
 
 prepared = []
 
@@ -36,7 +40,7 @@ def main(spawn, sock):
     fds = sorted(int(n) for n in os.listdir("/proc/self/fd"))
     modules = [m for m in ("trio", "pyfuse3") if m in sys.modules]
     facts = [type(spawn).__name__, os.getsid(0) == os.getpid(), os.getppid(), fds[:3] == [0, 1, 2] and len(fds) == 5,
-             signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, modules, prepared]
+             signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL, modules, dumpable(), prepared]
     sock.send(repr(facts).encode())
     if spawn.uid == 99:
         raise RuntimeError("told to fail")
@@ -110,10 +114,11 @@ HOST = SpawnHost("127.0.0.1", 0, "x", b"", b"", False, "")
 @pytest.mark.parametrize("request_", [TRACER, HOST])
 async def test_children_are_daemons_of_their_own(server: Running, request_: SpawnTracer | SpawnHost) -> None:
     with await ask(server, request_) as ours:
-        kind, leads, parent, clean, sigchld, modules, prepared = eval(ours.recv(1000))
+        kind, leads, parent, clean, sigchld, modules, dumpable, prepared = eval(ours.recv(1000))
         assert (kind, leads, parent) == (type(request_).__name__, True, server.process.pid)
         assert clean and sigchld
         assert modules == []
+        assert dumpable == (os.geteuid() != 0), "no core file of it is piped anywhere"
         assert prepared == [server.process.pid] * 2, "for tracers and for hosts, before the first was forked"
 
 
@@ -178,6 +183,29 @@ async def test_the_next_server_gets_what_the_last_one_has_not_taken(log: Path) -
         nursery.cancel_scope.cancel()
     for ours, _ in pairs:
         ours.close()
+
+
+async def test_a_spare_takes_over_at_once(log: Path) -> None:
+    """Again and again: each has loaded nothing itself, but is a fork of the first."""
+    first = spawner.start(Engine("engine", "engine"))
+    assert first.process is not None
+    spawned = Spawner(Engine("engine", "engine"), first)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(spawned.run)
+        server = first.process.pid
+        for _ in range(3):
+            await until(lambda: spawned.spare is not None)
+            os.kill(server, signal.SIGKILL)
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours:
+                spawned.spawn(TRACER, theirs)
+                _, _, parent, clean, *_, prepared = eval(await answer(ours))
+                assert parent != server and clean and prepared == [first.process.pid] * 2
+                assert await trio.Path(f"/proc/{parent}/comm").read_text() == "mos-forkserver\n"
+            server = parent
+        nursery.cancel_scope.cancel()
+    await until(lambda: not Path(f"/proc/{server}").exists())
+    assert "starting another" not in await trio.Path(log).read_text()
 
 
 async def answer(sock: socket.socket) -> bytes:

@@ -15,6 +15,7 @@ from enum import IntEnum
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_CAPSET = 126
 _VERSION_3 = 0x20080522
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 23, 24, 38, 47, 4
 
 
@@ -68,9 +69,16 @@ FINAL = ("mos-tracer", "mos-host")
 
 
 def no_core() -> None:
-    """Whatever becomes of this process, no core file shows the secret or a program's memory. For every daemon, of any user."""
+    """Whatever becomes of this process, no core file shows the secret or a program's memory. For every daemon, of any user.
+
+    Where core files are piped to a program their limit does not count (core(5)). Not dumpable (prctl(2)), there is nothing to pipe
+    and root's other processes need CAP_SYS_PTRACE to look at this one. An ordinary user's daemons would lose their own /proc.
+    Children inherit it; a change of users takes it back, so it is said again then.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+    if os.geteuid() == 0:
+        _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def give_up(process: str) -> None:

@@ -44,13 +44,14 @@ class Connection:
         self._beside = -1
         self._post, self._queue = trio.open_memory_channel[tuple[bytes, Passed | None]](BACKLOG)
 
-    def post(self, message: Msg, beside: Passed | None = None) -> bool:
-        """Send or queue ``message``; ``beside`` goes with it and is closed in any case. ConnectionError when nobody reads.
+    def post(self, message: Msg | bytes, beside: Passed | None = None) -> bool:
+        """Send or queue ``message``, bytes as they are; ``beside`` goes with it and is closed in any case. ConnectionError when
+        nobody reads.
 
         False: it cannot be sent at all, because a number or the whole is too long; it is dropped with a line in the log.
         """
         try:
-            data = encode(message)
+            data = message if isinstance(message, bytes) else encode(message)
             if len(data) > MAX_CONTROL:
                 raise ValueError(f"{len(data)} bytes")
         except (ValueError, OverflowError, TypeError) as error:

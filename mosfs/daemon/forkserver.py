@@ -3,7 +3,7 @@
 ``python -m mosfs.daemon.forkserver FD``: FD is one end of a SEQPACKET pair. The modules of tracer and host are loaded
 once here, and what all of them need is prepared, so a forked child works within a millisecond. It must never import trio
 or pyfuse3: their threads and descriptors would be the children's too. It ends when mosd closes its end; the children live on
-in their own sessions.
+in their own sessions. One of them is a spare: another fork server, with a pair of its own, for mosd to go on with at once.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ LARGEST = 1 << 20
 
 #: The answer to each request, before anything is done about it.
 TAKEN = b"t"
+
+#: mosd wants a spare; the answer, beside which is the spare's end of its pair.
+SPARE = b"s"
 
 Job = Callable[[], int]
 
@@ -103,6 +106,32 @@ def rename(name: str) -> None:
         comm.write(name)
 
 
+def make_spare(sock: socket.socket, tracer: ModuleType, host: ModuleType) -> None:
+    """Fork another server; without one, mosd starts the next server anew."""
+    try:
+        theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, ours:
+            if os.fork() == 0:
+                os._exit(be_spare(ours, tracer, host))
+            socket.send_fds(sock, [SPARE], [theirs.fileno()])
+    except OSError as error:
+        complain(f"mos-forkserver: no spare: {error}")
+
+
+def be_spare(sock: socket.socket, tracer: ModuleType, host: ModuleType) -> int:
+    """The life of a spare; its exit status."""
+    try:
+        os.setsid()
+        rename("mos-spare")
+        prompt(complain)
+        close_all_but([sock.fileno()])
+        serve(sock, tracer, host)
+        return 0
+    except BaseException:
+        complain(f"mos-spare {os.getpid()} failed\n{traceback.format_exc()}")
+        return 1
+
+
 _NAMES: dict[type[object], str] = {SpawnTracer: "mos-tracer", AdoptTracer: "mos-tracer", SpawnHost: "mos-host"}
 
 
@@ -112,6 +141,10 @@ def serve(sock: socket.socket, tracer: ModuleType, host: ModuleType) -> None:
         data, beside = receive(sock)
         if not data:
             return
+        if data == SPARE:
+            rename("mos-forkserver")
+            make_spare(sock, tracer, host)
+            continue
         try:
             sock.send(TAKEN)
         except OSError:  # mosd is gone: nobody waits for this one

@@ -1,7 +1,7 @@
-"""The fork server seen from mosd: started early, started again when it dies, told what to fork.
+"""The fork server seen from mosd: started early, replaced by its spare when it dies, told what to fork.
 
-It says `forkserver.TAKEN` for each request before it forks. What a dead one has not taken, the next one gets; what it has taken
-is never asked for twice.
+The spare is a fork of it, so it is there at once; without one, another server is started. A server says `forkserver.TAKEN` for
+each request before it forks. What a dead one has not taken, the next one gets; what it has taken is never asked for twice.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer
 
 log = logging.getLogger(__name__)
 
-#: Seconds until another one is started; doubled for each that did not live `_STABLE` seconds.
-_FIRST_PAUSE, _MAX_PAUSE, _STABLE = 0.1, 30.0, 5.0
+#: Seconds until another one is started; doubled for each that ended before it had a spare.
+_FIRST_PAUSE, _MAX_PAUSE = 0.1, 30.0
 
 Request = SpawnTracer | SpawnHost | AdoptTracer
 
@@ -40,9 +40,9 @@ class Engine:
 
 @dataclass(slots=True)
 class Running:
-    """A started fork server: its process and our end of the pair."""
+    """A fork server: its process, None when we did not start it, and our end of the pair."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
     sock: socket.socket
 
 
@@ -73,7 +73,8 @@ class Spawner:
     def __init__(self, engine: Engine, first: Running) -> None:
         self._engine = engine
         self._running: Running | None = first
-        self._connection = Connection(trio.socket.from_stdlib_socket(first.sock))
+        self._connection = self._connect(first)
+        self.spare: socket.socket | None = None
         self._asked: deque[tuple[Request, socket.socket | None]] = deque()  # and not yet taken
 
     def spawn(self, request: Request, beside: socket.socket | None = None) -> None:
@@ -104,34 +105,54 @@ class Spawner:
         pause = _FIRST_PAUSE
         try:
             while True:
-                began = trio.current_time()
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._connection.pump)
-                    async for _ in self._connection.datagrams():
-                        self._taken()
+                    async for said in self._connection.datagrams():
+                        if said == forkserver.SPARE:
+                            pause = _FIRST_PAUSE
+                            self._keep_spare(self._connection.take_beside())
+                        else:
+                            self._taken()
                     nursery.cancel_scope.cancel()
                 self._end()
-                if trio.current_time() - began > _STABLE:
-                    pause = _FIRST_PAUSE
-                log.error("the fork server ended; starting another in %.1f s", pause)
-                await trio.sleep(pause)
-                pause = min(pause * 2, _MAX_PAUSE)
+                if self.spare is not None:
+                    log.error("the fork server ended; its spare takes over")
+                else:
+                    log.error("the fork server ended; starting another in %.1f s", pause)
+                    await trio.sleep(pause)
+                    pause = min(pause * 2, _MAX_PAUSE)
                 self._begin()
         finally:
             self._end()
+            if self.spare is not None:
+                self.spare.close()
             while self._asked:
                 self._taken()
 
+    @staticmethod
+    def _connect(server: Running) -> Connection:
+        connection = Connection(trio.socket.from_stdlib_socket(server.sock))
+        with contextlib.suppress(ConnectionError):  # `run` notices its end
+            connection.post(forkserver.SPARE)
+        return connection
+
+    def _keep_spare(self, fd: int) -> None:
+        if fd >= 0 and self.spare is None:
+            self.spare = socket.socket(fileno=fd)
+        elif fd >= 0:
+            os.close(fd)
+
     def _begin(self) -> None:
-        self._running = start(self._engine)
-        self._connection = Connection(trio.socket.from_stdlib_socket(self._running.sock))
+        spare, self.spare = self.spare, None
+        self._running = Running(None, spare) if spare is not None else start(self._engine)
+        self._connection = self._connect(self._running)
         for request, beside in self._asked:
             self._post(request, beside)
 
     def _end(self) -> None:
         """The closed socket ends it; it has nothing else to do, so that takes no time."""
         self._connection.close()
-        if self._running is not None:
+        if self._running is not None and self._running.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._running.process.wait(timeout=2)
-            self._running = None
+        self._running = None

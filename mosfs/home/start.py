@@ -16,7 +16,7 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
-from mosfs.cluster import dump
+from mosfs.cluster import dump, rights
 from mosfs.home.process.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.migrate.capture import comm_of
@@ -199,6 +199,7 @@ def other_threads(pid: int) -> list[int]:
 
 
 def _serve(tracer: Tracer) -> int:
+    rights.no_core()  # seizing as the user has changed users
     raise_limit()
     try:
         tracer.run()
