@@ -57,8 +57,9 @@ class Opens:
             self.tracer.serve(p)
             return
         kept = copy_regs(regs)
+        text = own_files.home_text(p, name)
         with Calls(p.task) as call:
-            result = own_files.opened_at_home(call, p, name, nr, args)
+            result = own_files.opened(call, name, nr, args, text)
         self.tracer.answer(p, kept, result)
 
     def _instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:

@@ -84,17 +84,12 @@ def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) 
     return memory_file_of(call, name, flags_of(nr, args), text)
 
 
-def opened_at_home(call: Calls, p: Program, name: str, nr: int, args: tuple[int, ...]) -> int:
-    """The same of a program at home, for a read may come when it is away."""
+def home_text(p: Program, name: str) -> bytes:
+    """What a stopped program at home reads, which may be away at the time of the read. Not while calls are injected, either."""
     text = timed(p, name, shown.text(p.pid, name, p.names))
-    if name == "status":  # injected calls block all signals
-        blocked = b"SigBlk:\t%016x" % call.mask
-        lines = [b"State:\tR (running)" if line.startswith(b"State:") else line for line in text.splitlines()]
-        text = b"\n".join([*(blocked if line.startswith(b"SigBlk:") else line for line in lines), b""])
+    if name == "status":
         text = shown.untraced(text, p.filters_of_ours)
-    elif name == "stat":
-        text = shown.with_state(name, text, "R (running)")
-    return memory_file_of(call, name, flags_of(nr, args), text)
+    return shown.with_state(name, text, "R (running)") if name in ("stat", "status") else text
 
 
 def memory_file_of(call: Calls, name: str, flags: int, text: bytes) -> int:
