@@ -15,6 +15,7 @@ from mosfs.daemon.connection import Connection
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.spawner import Spawner
 from mosfs.procfs.world import NotInMap, World
+from mosfs.wire.frames import GENERATION
 from mosfs.wire.links import NO_RESPONSE, TOKEN_SIZE, LinkError, connect_data, for_another_process, read_token
 from mosfs.wire.messages import (
     ChannelFailed,
@@ -39,7 +40,7 @@ MAX_PENDING = 1024
 UNSEEN, ARRIVING = 1.5, 20.0
 KEY_SIZE = 32
 
-Ask = Callable[[str, GuestRequest], Coroutine[None, None, None]]
+Ask = Callable[[str, GuestRequest], Coroutine[None, None, int]]
 
 
 def refusal(
@@ -74,7 +75,7 @@ class Expected:
 
 @dataclass(slots=True)
 class Channels:
-    """Both sides. ``ask`` sends a GuestRequest to a node and returns when it accepts (LinkError: it does not)."""
+    """Both sides. ``ask`` sends a GuestRequest to a node and returns its `GuestAccept.frames` (LinkError: it does not accept)."""
 
     world: World
     spawner: Spawner
@@ -107,14 +108,14 @@ class Channels:
         token, key = os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)
         direct_token, direct_key = (os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)) if request.direct else (b"", b"")
         near = self.world.map.near(target)
-        await self.ask(target, GuestRequest(
+        generation = await self.ask(target, GuestRequest(
             request.req, request.pid, request.uid, request.comm, request.need_mb, request.features, token, key, near,
             direct_token, direct_key, request.below, request.needs,
         ))
         sock = await connect_data(self.world.ip, target, self.world.port, token)
         hello = self.world.nodes[target].hello
         features = cpu.sensible(hello.features) if hello is not None else ""
-        ready = ChannelReady(request.req, key, target, self.world.port, near, direct_token, direct_key, features)
+        ready = ChannelReady(request.req, key, target, self.world.port, near, direct_token, direct_key, features, generation)
         tracer.post(ready, for_another_process(sock))
 
     # ------------------------------------------------------------------- target side
@@ -138,7 +139,7 @@ class Channels:
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
             self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
-        return GuestAccept(request.req)
+        return GuestAccept(request.req, GENERATION)
 
     def _load_with_one_more(self, now: float) -> int:
         """The load with another guest, and with those on their way here or so new that it does not show them yet."""

@@ -43,6 +43,7 @@ class Question:
     link: PeerLink
     answered: trio.Event = field(default_factory=trio.Event)
     refusal: str = NO_RESPONSE
+    frames: int = 0
 
 
 @dataclass(slots=True)
@@ -66,18 +67,19 @@ class Peers:
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _complaints: dict[str, str] = field(default_factory=dict)
 
-    async def ask(self, ip: str, request: GuestRequest) -> None:
-        """Returns when the node accepts ``request``; LinkError with the manual's reason when it does not."""
+    async def ask(self, ip: str, request: GuestRequest) -> int:
+        """`GuestAccept.frames` when the node accepts ``request``; LinkError with the manual's reason when it does not."""
         link = await self._link(ip)
-        refusal = await self._ask(link, request)
-        if refusal == LOST:
+        answer = await self._ask(link, request)
+        if answer.refusal == LOST:
             # The other side may close an idle link at the very moment when we ask on it
-            refusal = await self._ask(await self._link(ip), request)
-        if refusal:
-            raise LinkError(NO_RESPONSE if refusal == LOST else refusal)
+            answer = await self._ask(await self._link(ip), request)
+        if answer.refusal:
+            raise LinkError(NO_RESPONSE if answer.refusal == LOST else answer.refusal)
+        return answer.frames
 
-    async def _ask(self, link: PeerLink, request: GuestRequest) -> str:
-        """"" when the node at the other end accepts ``request``, else why not; `LOST` when the link ended before."""
+    async def _ask(self, link: PeerLink, request: GuestRequest) -> Question:
+        """With ``refusal`` "" when the node at the other end accepts ``request``; `LOST` when the link ended before."""
         self._used[link] = trio.current_time()
         number = next(self._numbers)
         question = self._questions[number] = Question(link)
@@ -89,7 +91,7 @@ class Peers:
             question.refusal = LOST
         finally:
             del self._questions[number]
-        return question.refusal
+        return question
 
     async def accept(self, sock: trio.socket.SocketType) -> None:
         """Serve a connection that starts like TLS, until it ends."""
@@ -199,6 +201,7 @@ class Peers:
                 case GuestAccept(req=req) | GuestRefuse(req=req):
                     if (question := self._questions.get(req)) and question.link is link:
                         question.refusal = message.reason if isinstance(message, GuestRefuse) else ""
+                        question.frames = message.frames if isinstance(message, GuestAccept) else 0
                         question.answered.set()
                 case _:
                     log.warning("%s: %s out of place", link.ip, type(message).__name__)

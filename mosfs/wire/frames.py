@@ -208,6 +208,17 @@ _out = _of(orders.OutOrder)
 _IMAGE = (To.HOST, To.TRACER, To.NEXT_HOST)
 _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
+#: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
+#: the next generation, and is sent to nobody who knows less: there it would end the channel.
+GENERATION = 1
+SINCE: dict[int, int] = {Kind.SHOW: 1}
+
+
+def understands(generation: int, kind: int) -> bool:
+    """Whether an end of that generation takes frames of that kind."""
+    return SINCE.get(kind, 0) <= generation
+
+
 #: The one table of what may come over a channel. docs/design/frames.md is made from it (`mosfs.wire.frame_table`).
 SHAPES: dict[int, Shape] = {
     Kind.IMAGE: Shape(

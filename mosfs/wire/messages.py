@@ -402,6 +402,7 @@ class ChannelReady(Msg, tag=32):
 
     ``direct_token`` and ``direct_key`` (if asked for) let another host send the image to ``target``:``port``.
     ``near``: no compression (mosix.map, letter p). ``features``: those of the target (`abi.cpu`).
+    ``frames``: as in GuestAccept.
     """
 
     req: Number
@@ -412,6 +413,7 @@ class ChannelReady(Msg, tag=32):
     direct_token: Secret = b""
     direct_key: Secret = b""
     features: Features = ""
+    frames: Count = 0
 
 
 class ChannelFailed(Msg, tag=33):
@@ -570,7 +572,10 @@ class GuestRequest(Msg, tag=66):
 
 
 class GuestAccept(Msg, tag=67):
+    """``frames``: which kinds of frames its hosts know (`frames.GENERATION`)."""
+
     req: Number
+    frames: Count = 0
 
 
 class GuestRefuse(Msg, tag=68):

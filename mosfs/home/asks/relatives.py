@@ -21,7 +21,7 @@ from mosfs.migrate import shown
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Kind, understands
 
 if TYPE_CHECKING:
     from mosfs.home.process.deputy import Deputy
@@ -103,7 +103,7 @@ class Relatives:
     # ------------------------------------------------------------------ who is asked
 
     def _ask(self, reader: Program, about: Program, name: str, told: Told) -> None:
-        if about.away:
+        if about.away and about.link is not None and understands(about.link.frames, Kind.SHOW):
             self._asked.append(ask := Ask(reader, about, name, None, told, time.monotonic() + PATIENCE))
             self._send(ask)
         else:

@@ -37,7 +37,7 @@ from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, SIGINFO_SIZE, Task, TaskGone, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Serving, fault
-from mosfs.wire.frames import FORK_REPLY, Frame, Kind
+from mosfs.wire.frames import FORK_REPLY, Frame, Kind, understands
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, OutOrder, PrivateOpen
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Away:
         if p.answer is not None:
             p.answer.append((kind, payload, flags))
             return
-        if p.link is None:
+        if p.link is None or not understands(p.link.frames, kind):
             return
         try:
             p.link.channel.send(kind, p.pid, payload, flags)
@@ -226,7 +226,7 @@ class Away:
         self.tracer.mapped.catch_up(p)
         try:
             for kind, payload, flags in kept:
-                if p.link is not None:
+                if p.link is not None and understands(p.link.frames, kind):
                     p.link.channel.send(kind, p.pid, payload, flags)
         except ChannelLost:
             self.link_lost(p.link)

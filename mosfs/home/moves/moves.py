@@ -277,7 +277,7 @@ class Moves:
             self.finish(p, f"{Reason.INCOMPLETE} ({os.strerror(errno.EMFILE)})")
             return
         channel = Channel(passed, message.key, opener=True, end=To.TRACER)
-        link = Link(channel, message.target, message.near, message.features)
+        link = Link(channel, message.target, message.near, message.features, message.frames)
         self.channels[id(link)] = link
         move = p.move
         move.link = link

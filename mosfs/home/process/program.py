@@ -69,6 +69,7 @@ class Link:
     ip: str
     near: bool
     features: str = ""  # of the node there (`abi.cpu`), "" if unknown
+    frames: int = 0  # which kinds it knows (`frames.GENERATION`)
     programs: set[int] = field(default_factory=set)
 
 
