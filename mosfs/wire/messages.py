@@ -401,9 +401,7 @@ class ChannelReady(Msg, tag=32):
     """The data channel's TCP socket travels beside this message (SCM_RIGHTS). Keys are 32 random bytes.
 
     ``direct_token`` and ``direct_key`` (if asked for) let another host send the image to ``target``:``port``.
-    ``near``: no compression (mosix.map, letter p). ``features``: those of the target (`abi.cpu`). ``frames``: as in GuestAccept.
-    """
-
+    ``near``: no compression (mosix.map, letter p). ``features``: those of the target (`abi.cpu`). ``frames``: as in GuestAccept."""
     req: Number
     key: Secret
     target: Ip
