@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.home.away.mapped import File, Mapped, _want
-from mosfs.home.process.program import Held
+from mosfs.home.process.link import Held
 from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Sender, data_of, frame, read_frame
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage
 

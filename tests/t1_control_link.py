@@ -42,14 +42,14 @@ from types import SimpleNamespace
 from mosfs.home.tracer import Tracer
 from mosfs.trace.task import Task
 tracer = Tracer(0, 0, sys.argv[1])
-assert tracer.control.connect()
+assert tracer.mosd.control.connect()
 reading, writing = os.pipe()
 pid = os.fork()
 if not pid:
     os._exit(len(os.read(reading, 10)))
 tracer.controls.command = lambda message: os.write(writing, message.value.encode())
 status = tracer.controls.wait_for(SimpleNamespace(task=Task(pid)))
-print(os.waitstatus_to_exitcode(status), [message.name for message, _ in tracer.control.receive()])
+print(os.waitstatus_to_exitcode(status), [message.name for message, _ in tracer.mosd.control.receive()])
 """
 
 

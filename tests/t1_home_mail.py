@@ -19,9 +19,12 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A program with the mailbox open as descriptor 4 and a filter, and ``closes``: what the post office was asked to close."""
     monkeypatch.setattr(mails, "as_unsigned", lambda ip: HOME)
     closes: list[Mail] = []
-    program = SimpleNamespace(pid=PID, last_message=None, closes=closes)
+    program = SimpleNamespace(pid=PID, post=SimpleNamespace(last=None), closes=closes)
     desk = SimpleNamespace(close=lambda mail, done: (setattr(mail, "filter_at", 0), closes.append(mail)))
-    tracer = SimpleNamespace(config=SimpleNamespace(ip=""), process=lambda p: p, away=SimpleNamespace(watch=lambda p: None))
+    tracer = SimpleNamespace(
+        mosd=SimpleNamespace(config=SimpleNamespace(ip="")), family=SimpleNamespace(process=lambda p: p),
+        deputies=SimpleNamespace(watch=lambda p: None),
+    )  # fmt: skip
     program.mails = counter = Mails.__new__(Mails)
     counter.tracer, counter.desk, counter.places, counter.lingering = cast("Any", tracer), cast("Any", desk), {1: None}, []  # type: ignore[dict-item]
     monkeypatch.setattr(counter, "table", lambda pid: {4: Descriptor(Place(HOME, PID, own=True))})

@@ -4,8 +4,9 @@ A package may import what stands left of it in `LAW`, and itself. Packages that 
 Imports inside functions and those for the type checker alone count too. `START_SMALL` names modules whose whole import
 closure (over our modules, without what is for the type checker alone) must stay clear of heavy libraries.
 
-Circles of files inside a package are reported, with the number of files in them; `CIRCLES` is the most that each package
-may have, and may only sink. More than that is a fault with ``--strict``.
+Inside a package whose folders are `ROOMS` the same law holds for its rooms, and what begins with ``_`` is used in its own file
+only. Circles of files inside a package are reported, with the number of files in them; `CIRCLES` is the most that each package
+may have, more is a fault, and the numbers may only sink.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LAW = (
     ("wire",),
     ("trace", "cluster", "balance"),
     ("calls",),
-    ("migrate", "procfs", "mbox", "ptf"),
+    ("engine", "migrate", "procfs", "mbox", "ptf"),
     ("home", "guest", "fuse"),
     ("daemon",),
     ("tools",),
@@ -66,8 +67,16 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
 )
 
 
+#: The law within a package, for its folders and files: those that stand together do not see each other.
+ROOMS = {
+    "home": (("process",), ("ports",), ("tree", "away", "moves", "asks"), ("tracer",), ("start",)),
+}
+
 #: Files of a package that are in a circle of imports. No other package has any.
-CIRCLES = {"home": 22, "guest": 10}
+CIRCLES = {"guest": 10}
+
+#: Uses of private names of other files in a package. No other package has any.
+PRIVATE = {"guest": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +93,13 @@ class Module:
     name: str
     path: str
     imports: tuple[Import, ...]
+    private: tuple[tuple[int, str], ...] = ()  # (line, name) of private names that are another file's
 
 
 def read_modules(folder: str) -> dict[str, Module]:
     """Every module below ``folder``/mosfs by its dotted name (mosfs/tools is a link there). SyntaxError as it comes."""
     files = dict(_files(folder))
-    return {name: Module(name, path, tuple(_imports(name, path, files.keys()))) for name, path in files.items()}
+    return {name: _module(name, path, files.keys()) for name, path in files.items()}
 
 
 def law_broken(modules: Mapping[str, Module]) -> Iterator[str]:
@@ -102,6 +112,32 @@ def law_broken(modules: Mapping[str, Module]) -> Iterator[str]:
             other = _package(imported.target) if _ours(imported.target) else ""
             if package and other and other != package and RANK.get(other, len(LAW)) >= RANK.get(package, len(LAW)):
                 yield f"{module.path}:{imported.line}: mosfs.{package} must not import mosfs.{other}"
+
+
+def rooms_broken(modules: Mapping[str, Module]) -> Iterator[str]:
+    """One line for each import against `ROOMS`, and for each file that it does not know."""
+    for module in modules.values():
+        package, room = _package(module.name), _room(module.name)
+        if package not in ROOMS or not room:
+            continue
+        rank = {name: rank for rank, names in enumerate(ROOMS[package]) for name in names}
+        if room not in rank:
+            yield f"{module.path}:1: the import law does not know the room mosfs.{package}.{room}"
+        for imported in module.imports:
+            other = _room(imported.target) if _ours(imported.target) and _package(imported.target) == package else ""
+            if other and other != room and rank.get(other, len(rank)) >= rank.get(room, len(rank)):
+                yield f"{module.path}:{imported.line}: mosfs.{package}.{room} must not import mosfs.{package}.{other}"
+
+
+def private_report(modules: Mapping[str, Module], most: Mapping[str, int] = PRIVATE) -> Iterator[str]:
+    """A line for each private name that is used outside its file, of packages that have more than their number of them."""
+    found: dict[str, list[str]] = {}
+    for module in modules.values():
+        lines = (f"{module.path}:{line}: {name} is private to another file" for line, name in module.private)
+        found.setdefault(_package(module.name), []).extend(lines)
+    for package, lines_of in found.items():
+        if len(lines_of) > most.get(package, 0):
+            yield from lines_of
 
 
 def heavy_starts(modules: Mapping[str, Module]) -> Iterator[str]:
@@ -182,9 +218,40 @@ def _files(folder: str) -> Iterator[tuple[str, str]]:
                 yield module.replace("/", "."), path
 
 
-def _imports(name: str, path: str, known: Container[str]) -> Iterator[Import]:
+def _module(name: str, path: str, known: Container[str]) -> Module:
     with open(path, encoding="utf-8") as source:
         tree = ast.parse(source.read(), path)
+    return Module(name, path, tuple(_imports(name, path, tree, known)), tuple(_private(tree)))
+
+
+def _private(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Private names of our other files. ``_replace`` and its kind are public: named tuples have no other way."""
+    nodes = list(ast.walk(tree))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_self(node.value)}
+    own |= {node.target.id for node in nodes if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+    own |= {"_replace", "_asdict", "_fields"}
+    libraries = {
+        (alias.asname or alias.name).split(".")[0]
+        for node in nodes if isinstance(node, ast.Import) for alias in node.names if not _ours(alias.name)
+    }
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and _is_private(node.attr) and node.attr not in own:
+            if not (isinstance(node.value, ast.Name) and node.value.id in libraries):
+                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom) and (node.level or _ours(node.module or "")):
+            yield from ((node.lineno, alias.name) for alias in node.names if _is_private(alias.name) and alias.name != "_native")
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _is_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def _imports(name: str, path: str, tree: ast.Module, known: Container[str]) -> Iterator[Import]:
     package = name if path.endswith("/__init__.py") else name.rpartition(".")[0]
     for node, typing_only in _import_statements(tree, False):
         for target in _targets(node, package, known):
@@ -221,23 +288,26 @@ def _package(name: str) -> str:
     return name.split(".")[1].lstrip("_") if "." in name else ""
 
 
+def _room(name: str) -> str:
+    """The folder or file directly below its package in a dotted name; "" for the package itself."""
+    return name.split(".")[2] if name.count(".") > 1 else ""
+
+
 def _parents(name: str) -> list[str]:
     parts = name.split(".")
     return [".".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def main() -> int:
-    arguments = sys.argv[1:]
-    strict = "--strict" in arguments
-    folder = next((argument for argument in arguments if argument != "--strict"), ".")
+    folder = sys.argv[1] if len(sys.argv) > 1 else "."
     modules = read_modules(folder)
     if ROOT not in modules:
         sys.stderr.write(f"check_imports: {folder}: there is no {ROOT}/__init__.py in it\n")
         return 2
-    faults = [*law_broken(modules), *heavy_starts(modules)]
+    faults = [*law_broken(modules), *rooms_broken(modules), *private_report(modules), *heavy_starts(modules)]
     for too_many, line in circle_report(modules):
         sys.stderr.write(f"{line}\n")
-        if too_many and strict:
+        if too_many:
             faults.append(line)
     sys.stdout.writelines(f"{fault}\n" for fault in faults)
     return 1 if faults else 0

@@ -25,7 +25,9 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import VALUE, BadRequest, Request, unpack_reply
 from mosfs.cluster import dump
-from mosfs.cluster.log import complain
+from mosfs.engine.clocks import PERIOD, refresh
+from mosfs.engine.link import INFO, MosdLink
+from mosfs.engine.loop import IDLE, Loop
 from mosfs.guest import offset as offsets
 from mosfs.guest.alarms import Alarms
 from mosfs.guest.arriving import Arriving
@@ -43,16 +45,15 @@ from mosfs.migrate.capture import RESTARTS, signed, user_regs
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.migrate.shown import named
-from mosfs.native import ffi, lib
+from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
-from mosfs.trace.stops import SECCOMP_STOP, USES_UP, Status, Stop, decode
+from mosfs.trace.stops import USES_UP, Status, Stop, decode
 from mosfs.trace.task import NOTHING, SYSCALL, Task, behind, killed
 from mosfs.wire.channel import Channel, ChannelLost
-from mosfs.wire.control import ControlLink
 from mosfs.wire.faults import Point, Serving, fault
 from mosfs.wire.frames import Frame, Kind, To
 from mosfs.wire.messages import (
@@ -66,7 +67,6 @@ from mosfs.wire.messages import (
     MailAnswer,
     MailRecall,
     MailWake,
-    Report,
     SpawnHost,
 )
 from mosfs.wire.orders import GoTimes, OutOrder
@@ -89,7 +89,7 @@ class Host:
         self.home_features = spawn_order.features
         self.runs_as = spawn_order.runs_as
         self.channel = Channel(data, spawn_order.key, opener=False, end=To.HOST)
-        self.control = ControlLink(spawn_order.socket)
+        self.control = MosdLink(spawn_order.socket, "host")
         self.config = Config("", 0, {})
         self.direct: Channel | None = None
         self.bodies: dict[int, Body] = {}
@@ -111,13 +111,11 @@ class Host:
         self.signals = Signals(self)
         self.statistics = Statistics(self)
         self.alarms = Alarms(self)
-        self.pump = ffi.new("struct mos_pump *")
-        self.pump.follow, self.pump.cpu = 1, -1
+        self.loop = Loop()
+        self.pump = self.loop.pump
         self.mails = Mails(self)
-        self.event = ffi.new("struct mos_event *")
-        self.next_clock = time.monotonic() + 1.0
+        self.next_clock = time.monotonic() + PERIOD
         self._kernel = clocks.kernel_id()
-        lib.mos_setup_signals()
 
     # ------------------------------------------------------------------ the loop
 
@@ -135,32 +133,22 @@ class Host:
                 fds.append(self.direct)
             copied = self.onward.under_way()
             fds += [body.copy.channel for body in copied if body.copy is not None and not body.copy.home]
-            self.pump.nfds = 0
-            for source in fds:
-                if lib.mos_attend(self.pump, source.fileno()) < 0:
-                    raise MemoryError
             pending = self.channel.pending()
             now = time.monotonic()
             pause = min(self.next_clock - now, self.onward.pause(copied), self.alarms.pause(now))
             timeout = 0 if pending else max(0, int(pause * 1e6))
-            self.mails.desk.borrowed.arm()
-            result = lib.mos_next(self.pump, self.event, timeout)
-            if result < 0:
-                raise OSError(-result, "wait")
-            with self.containment.nobody("looking at mailboxes"):
-                self.mails.desk.borrowed.look(lambda pid: self.task_event(pid, SECCOMP_STOP))
-            kind = self.event.kind
-            if kind == 1:
-                self.task_event(self.event.pid, self.event.status)
-            elif kind == 2 and self.event.pid < len(fds):
-                self._readable(fds[self.event.pid])
-            elif pending:
+            contained = self.containment.nobody("looking at mailboxes")
+            numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
+            ready = self.loop.turn(numbers, timeout, self.task_event, borrowed, contained)
+            if 0 <= ready < len(fds):
+                self._readable(fds[ready])
+            elif pending and ready == IDLE:
                 self._readable(self.channel)
             if copied:
                 self.onward.step()
             self.alarms.look()
             if now >= self.next_clock:
-                self.next_clock = now + 1.0
+                self.next_clock = now + PERIOD
                 self._housekeeping()
 
     def _expecting(self) -> bool:
@@ -208,14 +196,7 @@ class Host:
                     self.tell_used(body)
                 if body.state in (State.RUNNING, State.WAITING) and self.clock is not None and body.clock_page:
                     with suppress(OSError):
-                        self._refresh_clock(body, self.clock)
-
-    def _refresh_clock(self, body: Body, clock: GuestClock) -> None:
-        fd = os.open(f"/proc/{body.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            body.clock_page = clock.refresh(lambda at, data: os.pwrite(fd, data, layout.CLOCK_PAGE + at), body.clock_page)
-        finally:
-            os.close(fd)
+                        body.clock_page = refresh(body.pid, self.clock, body.clock_page)
 
     # ------------------------------------------------------------------ mosd
 
@@ -233,9 +214,8 @@ class Host:
             cpu.required(body.features, body.needs) if body.features else [],
         ))
 
-    def log(self, text: str, level: int = 20) -> None:
-        if not self.control.send(Report(level, text)):
-            complain(f"host {os.getpid()}: {text}")
+    def log(self, text: str, level: int = INFO) -> None:
+        self.control.log(text, level)
 
     def _control_event(self) -> None:
         for message, passed in self.control.receive():

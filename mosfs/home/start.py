@@ -55,7 +55,7 @@ def prepare() -> None:
 def _tracer(root_pid: int, spawn: SpawnTracer | AdoptTracer) -> Tracer:
     tracer = Tracer(root_pid, spawn.uid, spawn.socket)
     lib.mos_patience(PATIENCE)
-    killed.tell = lambda line: tracer.log(line, 30)
+    killed.tell = lambda line: tracer.mosd.log(line, 30)
     dump.on_signal(lambda: parts(tracer))
     return tracer
 
@@ -63,7 +63,7 @@ def _tracer(root_pid: int, spawn: SpawnTracer | AdoptTracer) -> Tracer:
 def parts(tracer: Tracer) -> Iterator[tuple[str, Any]]:
     """What a dump shows: the programs, the channels, and all that waits in the tracer's parts."""
     yield from ((f"program {pid}", p) for pid, p in tracer.programs.items())
-    yield from ((f"channel to {link.ip}", link.channel) for link in tracer.moves.channels.values())
+    yield from ((f"channel to {link.ip}", link.channel) for link in tracer.hosts.channels.values())
     yield from dump.components(tracer)
 
 
@@ -83,10 +83,10 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     except (caller.NotTheCaller, TaskGone, OSError) as error:
         _answer(launcher, b"ERR\0" + why_not_seized(error).encode())
         return 1
-    p = tracer.adopt(task, spawn.settings)
-    tracer.meet(p)
-    p.start = tracer.moves.starter(spawn.start) if spawn.start.node else None
-    p.next_trace = tracer.traces.of(asker, spawn.start.trace)
+    p = tracer.family.adopt(task, spawn.settings)
+    tracer.family.meet(p)
+    p.pending.start = tracer.occasions.starter(spawn.start) if spawn.start.node else None
+    p.pending.trace = tracer.traces.of(asker, spawn.start.trace)
     _answer(launcher, b"\0".join([b"OK", *(entry.encode() for entry in spawn.start.preset)]))
     launcher.close()
     return _serve(tracer)
@@ -99,28 +99,28 @@ def adopt(spawn: AdoptTracer) -> int:
     for pid, started in zip(spawn.pids, spawn.started, strict=True):
         task = Task(pid)
         if not _seize_again(task, spawn.uid, STARTED, started):
-            tracer.lost.append(pid)
+            tracer.mosd.lost.append(pid)
             continue
         state: ProcState | None = states.get(pid)
-        p = tracer.adopt(task, state.settings if state else Settings())
-        tracer.meet(p)
+        p = tracer.family.adopt(task, state.settings if state else Settings())
+        tracer.family.meet(p)
         p.place = Place.HOME
         tracer.private.adopted(p)
         if state is not None:
-            p.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
+            p.travel.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
             # a move that was under way has ended with the tracer that made it
-            p.last_move = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
+            p.travel.last = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)
         for tid in other_threads(pid):
             thread = Task(tid)
             if _seize_again(thread, spawn.uid, "Tgid", pid):
-                q = tracer.adopt(thread, p.settings, parent=p)
-                tracer.new_thread(q, p)
-                tracer.meet(q)
+                q = tracer.family.adopt(thread, p.settings, parent=p)
+                tracer.family.new_thread(q, p)
+                tracer.family.meet(q)
     _adopt_newcomers(tracer)
     if not tracer.programs:
-        tracer.begun = True
-        tracer.connect()
+        tracer.family.begun = True
+        tracer.mosd.connect()
         return 0
     return _serve(tracer)
 
@@ -133,9 +133,9 @@ def _adopt_newcomers(tracer: Tracer) -> None:
             if pid in tracer.programs:
                 continue
             task = Task(pid)
-            if _seize_again(task, tracer.uid, "PPid", parent.pid):
-                child = tracer.adopt(task, parent.settings, parent=parent)
-                tracer.meet(child)
+            if _seize_again(task, tracer.mosd.uid, "PPid", parent.pid):
+                child = tracer.family.adopt(task, parent.settings, parent=parent)
+                tracer.family.meet(child)
                 child.comm = comm_of(pid)
                 found.append(child)
 
@@ -205,7 +205,7 @@ def _serve(tracer: Tracer) -> int:
         tracer.run()
         tracer.traces.end()
     except Exception:
-        tracer.log(traceback.format_exc(), 40)
+        tracer.mosd.log(traceback.format_exc(), 40)
         raise
     return 0
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Reason
+from mosfs.home.ports import Done, ReadName, Tree
 from mosfs.home.process.control_calls import Special, refused
-from mosfs.home.process.program import Move, Program
+from mosfs.home.process.move import Move
+from mosfs.home.process.program import Program
 from mosfs.home.process.settings import get, put
 from mosfs.procfs.table import (
     BY_NAME,
@@ -26,14 +27,6 @@ from mosfs.procfs.table import (
     name_of_checkpoints,
 )
 from mosfs.wire.messages import Adjusted, Command, Consider
-
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
-
-#: Called once, at once but for a migration, with what open(2) shall return.
-Done = Callable[[int], None]
-#: The name at an address of the program's memory; OSError when there is none.
-ReadName = Callable[[int], bytes]
 
 #: What open("/proc/self/migrate") fails with; EAGAIN for all other reasons.
 _ERRNO_OF = {Reason.NOT_IN_MAP: errno.EHOSTUNREACH, Reason.NO_RESPONSE: errno.EHOSTDOWN}
@@ -48,14 +41,14 @@ def _sets(message: Any) -> bool:
 
 
 class Controls:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
     # ------------------------------------------------------------------ from a program
 
     def request(self, p: Program, special: Special, read_name: ReadName, done: Done) -> None:
         """Carry out an open that is a request. What one thread sets holds for its process."""
-        p = self.tracer.process(p)
+        p = self.tracer.family.process(p)
         row = special.row
         error = refused(special)
         if error:
@@ -72,7 +65,7 @@ class Controls:
             before = self.value_of(p, row) if special.reads else 0
             if special.writes:
                 self._write(p, row, as_c_int(special.value))
-                self.tracer.announce(p)
+                self.tracer.mosd.announce(p)
             done(before)
 
     def value_of(self, p: Program, row: ControlFile) -> int:
@@ -83,15 +76,15 @@ class Controls:
             case "whereami":
                 if not p.away or p.link is None:
                     return 0
-                number = self.tracer.config.userview.get(p.link.ip)
+                number = self.tracer.mosd.config.userview.get(p.link.ip)
                 return as_c_int(as_unsigned(p.link.ip)) if number is None else number
             case "nmigs":
-                return p.nmigs
+                return p.travel.nmigs
             case "sigmig":
                 return p.sigmig
             case "checkpoint":
                 return p.next_checkpoint
-        last = p.last_message
+        last = p.post.last
         if last is None:
             return -errno.ENODATA
         values = {
@@ -113,19 +106,19 @@ class Controls:
         except OSError as error:
             return error.errno or errno.EFAULT
         self._name(p, name)
-        self.tracer.announce(p)
+        self.tracer.mosd.announce(p)
         return 0
 
     def _checkpoint(self, p: Program) -> int:
-        self.tracer.log(f"pid={p.pid} cannot take a checkpoint: not available yet")
+        self.tracer.mosd.log(f"pid={p.pid} cannot take a checkpoint: not available yet")
         return errno.EOPNOTSUPP
 
     def _migrate(self, p: Program, value: int, done: Done) -> None:
         if value == 0xFFFFFFFF:  # -1
-            sent = self.tracer.control.send(Consider(p.pid))
+            sent = self.tracer.mosd.send(Consider(p.pid))
             done(0 if sent else -_ERRNO_OF[Reason.NO_RESPONSE])
             return
-        self.tracer.configured()
+        self.tracer.mosd.configured()
         target = self._node(value) if value else ""
         p.held = True
 
@@ -135,14 +128,14 @@ class Controls:
         self.tracer.moves.request(p, Move(target, target or "home", done=ended))
 
     def _in_cluster(self, value: int) -> bool:
-        self.tracer.configured()
+        self.tracer.mosd.configured()
         address = as_unsigned(self._node(value))
-        config = self.tracer.config
+        config = self.tracer.mosd.config
         return any(first <= address < first + count for first, count in config.cluster)
 
     def _node(self, value: int) -> str:
         """IP of a node number, or of an unsigned IP."""
-        by_number = {number: ip for ip, number in self.tracer.config.userview.items()}
+        by_number = {number: ip for ip, number in self.tracer.mosd.config.userview.items()}
         return by_number.get(value) or from_unsigned(value)
 
     # ------------------------------------------------------------------ from a user, by mosd
@@ -154,7 +147,7 @@ class Controls:
             move = Move(message.value, message.value, message.seq, below=message.below, why=message.why, hurry=message.hurry)
             if p is not None:
                 self.tracer.moves.request(p, move)
-                self.tracer.announce(p)
+                self.tracer.mosd.announce(p)
             return
         if p is not None:
             row = BY_NAME[message.name]
@@ -162,13 +155,13 @@ class Controls:
                 self._name(p, message.value)
             else:
                 self._write(p, row, int(message.value))
-            self.tracer.announce(p)
-        self.tracer.control.send(Adjusted(message.seq, "" if p is not None else "no such MOSIX process"))
+            self.tracer.mosd.announce(p)
+        self.tracer.mosd.send(Adjusted(message.seq, "" if p is not None else "no such MOSIX process"))
 
     def wait_for(self, p: Program) -> int:
         """Wait for ``p`` to stop: its wait status. The call that it is in may be a write to a control file, which ends when we take
         up what it sets; so settings are taken up meanwhile, and nothing else."""
-        control, until = self.tracer.control, time.monotonic() + SETTING_PATIENCE
+        control, until = self.tracer.mosd.control, time.monotonic() + SETTING_PATIENCE
         while control.sock is not None and (left := until - time.monotonic()) > 0:
             status = p.task.wait_beside(control.fileno(), left)
             if status is not None:
@@ -187,7 +180,7 @@ class Controls:
         elif row.name == "sigmig":
             p.sigmig = value
         elif row.name == "clear":
-            p.freeze_ms = 0.0
+            p.travel.freeze_ms = 0.0
             p.account.clear()
             self.tracer.statistics.tell(p)
 

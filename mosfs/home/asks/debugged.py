@@ -14,10 +14,12 @@ import os
 import select
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.abi.args import as_c_int
-from mosfs.home.process.program import Move, Program
+from mosfs.home.ports import Tree
+from mosfs.home.process.move import Move
+from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.trace import layout
@@ -26,9 +28,6 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.taken import anonymous, take_made
 from mosfs.trace.task import TaskGone
-
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
 
 SYS_PTRACE, SYS_PRCTL, SYS_SECCOMP = 101, 157, 317
 TRACEME, ATTACH, SEIZE = 0, 16, 0x4206
@@ -47,7 +46,7 @@ MOST = 100
 class Debugged:
     """``listeners``: one for each process let go; its children share it, and it ends with the last of them."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self.listeners: list[int] = []
 
@@ -56,19 +55,19 @@ class Debugged:
     def asked(self, p: Program, regs: Any) -> None:
         """``p``, at home and bound to it, calls ptrace."""
         request, pid = arguments(regs)[:2]
-        target = self.tracer.process(p) if request == TRACEME else None
+        target = self.tracer.family.process(p) if request == TRACEME else None
         if request in (ATTACH, SEIZE):
             found = self.tracer.programs.get(as_c_int(pid))
-            target = None if found is None else self.tracer.process(found)
-        if target is None or (request != TRACEME and target is self.tracer.process(p)):
-            self.tracer.serve(p)
+            target = None if found is None else self.tracer.family.process(found)
+        if target is None or (request != TRACEME and target is self.tracer.family.process(p)):
+            self.tracer.stops.serve(p)
         elif target.away or target.move is not None:
             self.tracer.moves.request(target, Move("", "home", done=lambda _reason: self._again(p)))
         elif self._let_go(target, caller=p if request == TRACEME else None):
             if request != TRACEME:
-                self.tracer.serve(p)
+                self.tracer.stops.serve(p)
         else:
-            self.tracer.answer(p, regs, -errno.EPERM)
+            self.tracer.stops.answer(p, regs, -errno.EPERM)
 
     def _again(self, p: Program) -> None:
         """The program that ``p`` wants to attach to has come home."""
@@ -78,10 +77,10 @@ class Debugged:
 
     def _let_go(self, process: Program, caller: Program | None) -> bool:
         """False if it cannot be; ``caller``: the thread of it that stands in a call."""
-        busy = process.held or process.deputy is not None or process.vforking or process.filters
+        busy = process.held or process.deputy is not None or process.kin.vforking or process.filters
         if busy or len(self.listeners) >= MOST:
             return False
-        tasks = [process, *(self.tracer.programs[tid] for tid in process.threads)]
+        tasks = [process, *(self.tracer.programs[tid] for tid in process.kin.threads)]
         stops = {}
         for q in tasks:
             stops[q.pid] = Stop.SECCOMP if q is caller else self._stopped(q)
@@ -94,7 +93,7 @@ class Debugged:
         self.listeners.append(listener)
         for q in reversed(tasks):
             q.task.detach()
-            self.tracer.forget(q)
+            self.tracer.family.forget(q)
         return True
 
     def _stopped(self, q: Program) -> Stop:
@@ -105,7 +104,7 @@ class Debugged:
             stop = decode(status).stop
             if stop in (Stop.TRAP, Stop.GROUP):
                 return stop
-            self.tracer.handle(q, decode(status))
+            self.tracer.stops.handle(q, decode(status))
         raise TaskGone(q.pid)
 
     def _listen(self, p: Program, stops: dict[int, Stop], *, many: bool) -> int:

@@ -11,10 +11,11 @@ import errno
 import os
 import signal
 import struct
-from typing import Any, Protocol
+from typing import Any
 
 from mosfs.abi.syscalls import Syscall
 from mosfs.calls.policy import PR_SET_SECCOMP, SYS_PRCTL, SYS_SECCOMP
+from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
@@ -31,18 +32,8 @@ PR_SET_NO_NEW_PRIVS, SET_MODE_FILTER = 38, 1
 _PRCTL_STRICT, _SECCOMP_STRICT = 1, 0
 
 
-class Serving(Protocol):
-    """What is needed of the tracer."""
-
-    traces: Any
-
-    def process(self, p: Program) -> Program: ...
-    def answer(self, p: Program, regs: Any, result: int) -> None: ...
-    def task_event(self, pid: int, status: int) -> None: ...
-
-
 class Filters:
-    def __init__(self, tracer: Serving) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
     def asked(self, p: Program, row: Syscall, regs: Any) -> bool:
@@ -54,7 +45,7 @@ class Filters:
             strict = args[0] & 0xFFFFFFFF == _SECCOMP_STRICT and not (args[1] & 0xFFFFFFFF or args[2])
         else:
             return False
-        if strict and not self.tracer.process(p).filtered:
+        if strict and not p.process.filtered:
             self._strict(p, regs)
         else:
             self._installed(p)
@@ -71,20 +62,20 @@ class Filters:
         if not result:
             p.strict = True
             lib.mos_filtered(p.pid, True)
-        self.tracer.answer(p, kept, result)
+        self.tracer.stops.answer(p, kept, result)
 
     def _installed(self, p: Program) -> None:
         """Let the call be made; from then on the filter judges what we would have the program call, and exec and fork keep it."""
         p.task.cont(request=SYSCALL)
         status = p.task.wait()
         if decode(status).stop is not Stop.SYSCALL:
-            self.tracer.task_event(p.pid, status)
+            self.tracer.stops.task_event(p.pid, status)
             return
         result = signed(p.task.peek_regs().rax)
         if result >= 0:
-            process = self.tracer.process(p)
-            process.filtered = True
-            for tid in (process.pid, *process.threads):
+            process = self.tracer.family.process(p)
+            p.process.filtered = True
+            for tid in (process.pid, *process.kin.threads):
                 lib.mos_filtered(tid, True)
         self.tracer.traces.returned(p, result, "home")
         p.task.cont()
@@ -99,14 +90,14 @@ class Filters:
 
     def stopped(self, p: Program, regs: Any) -> bool:
         """A call was sent to us: whether not by a filter of ours, so that it is dealt with here."""
-        if not (p.strict or self.tracer.process(p).filtered):
+        if not (p.strict or p.process.filtered):
             return False
         message = p.task.event_message()
         if message == lib.MOS_OURS:
             return False
         if not p.strict:
-            self.tracer.answer(p, regs, -errno.ENOSYS)
-        elif len(self.tracer.process(p).threads):
+            self.tracer.stops.answer(p, regs, -errno.ENOSYS)
+        elif len(self.tracer.family.process(p).kin.threads):
             regs.orig_rax, regs.rdi = SYS_EXIT, signal.SIGKILL  # this thread only
             p.task.set_regs(regs)
             p.task.cont()

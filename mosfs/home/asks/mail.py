@@ -12,42 +12,34 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from mosfs.abi.flags import ERESTARTSYS, O_CREAT
-from mosfs.calls.request import Request, pack_reply
-from mosfs.home.process.control_calls import Letters
+from mosfs.abi.flags import ERESTARTSYS
+from mosfs.calls.request import Request
+from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Program
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
 from mosfs.mbox.handover import Handover
-from mosfs.mbox.model import ALL_FLAGS
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi
 from mosfs.procfs.table import as_unsigned
-from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
-from mosfs.trace.taken import lone_stream, take
 from mosfs.trace.task import NOTHING, Task, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
-from mosfs.wire.messages import LastMessage
+from mosfs.wire.messages import LastMessage, MailAnswer, MailRecall, MailWake
 from mosfs.wire.orders import MailTable
-
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
 
 #: Seconds that a program stands still before it waits in the kernel: answers often come at once, and a wait costs three stops.
 LINGER = 0.002
-SYS_CLOSE, SYS_PAUSE, SYS_SOCKET, SYS_PRCTL, SYS_SECCOMP = 3, 34, 41, 157, 317
-AF_UNIX, SOCK_STREAM = 1, 1
-PR_SET_NO_NEW_PRIVS, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW = 38, 1, 4
+SYS_CLOSE, SYS_PAUSE = 3, 34
 
 
 class Mail:
@@ -68,7 +60,7 @@ class Mail:
 
     @property
     def key(self) -> tuple[int, int]:
-        return (self.mails.home, self.mails.tracer.process(self.p).pid)
+        return (self.mails.home, self.mails.tracer.family.process(self.p).pid)
 
     @property
     def owner(self) -> tuple[int, int]:
@@ -122,7 +114,7 @@ class Mail:
     def finish(self, result: int) -> None:
         regs, self.regs, self.asked = self.regs, None, False
         if regs is not None and self.p.pid in self.mails.tracer.programs:
-            self.mails.tracer.answer(self.p, regs, result)
+            self.mails.tracer.stops.answer(self.p, regs, result)
 
     def break_pipe(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -162,19 +154,19 @@ class Mail:
         self.mails.tracer.containment.trouble(self.p, error)
 
     def remember(self, last: LastMessage) -> None:
-        self.p.last_message = last
+        self.p.post.last = last
 
 
 class Mails:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self.desk = Desk(tracer.control, Handover(tracer.pump, round(LINGER * 1e6)))
+        self.desk = Desk(tracer.mosd.control, Handover(tracer.pump, round(LINGER * 1e6)))
         self.places: dict[int, Place] = {}
         self.lingering: list[Mail] = []  # in the order in which they park
 
     @property
     def home(self) -> int:
-        return as_unsigned(self.tracer.config.ip)
+        return as_unsigned(self.tracer.mosd.config.ip)
 
     def table(self, pid: int) -> dict[int, Descriptor]:
         return calls.table(pid, self.places) if self.places else {}
@@ -183,131 +175,16 @@ class Mails:
         """Has it a descriptor for direct communication (direct_communication(7), LIMITATIONS)?"""
         return p.mail is not None and bool(self.table(p.pid))
 
-    # ------------------------------------------------------------------ opening
+    def message(self, message: MailAnswer | MailWake | MailRecall, passed: Any) -> None:
+        """What mosd says."""
+        self.desk.message(message, passed)
 
-    def opened_at_home(self, p: Program, asked: Letters, regs: Any) -> None:
-        kept = copy_regs(regs)
-
-        def done(result: int) -> None:
-            if self.tracer.programs.get(p.pid) is p:
-                self.tracer.answer(p, kept, result)
-
-        self._open(p, asked, lambda: Calls(p.task), lambda action: action(), done)
-
-    def opened_away(self, p: Program, asked: Letters, mask: int) -> None:
-        """The deputy is READY now, but the office's answer may come when it is parked, gone, or asked the same again."""
-        deputy = p.deputy
-        assert deputy is not None
-        self._mail(p)
-
-        def session() -> Calls:
-            deputy.set_mask(mask)
-            return Calls(p.task, base=deputy.base, mask=deputy.mask)
-
-        def ready(action: Callable[[], None]) -> None:
-            if p.deputy is deputy:
-                deputy.when_ready(action)
-
-        def done(result: int) -> None:
-            deputy.ready_since = time.monotonic()
-            self.tracer.away.watch(p)
-            self.tell(p)
-            self.tracer.away.send(p, Kind.REPLY, pack_reply(result, []))
-
-        self._open(p, asked, session, ready, done)
-
-    def _open(
-        self, p: Program, asked: Letters, session: Callable[[], Calls], ready: Callable[[Callable[[], None]], None],
-        done: Callable[[int], None],
-    ) -> None:  # fmt: skip
-        """Serve an open. ``session`` is for calls in the program, when it is ``ready``; ``done`` gets the result, once."""
-        if not self.tracer.configured():
-            done(-errno.ENETUNREACH)
-            return
-        if asked.receiver is None:
-            self._open_own(p, asked, session, ready, done)
-            return
-        place = self._receiver(*asked.receiver)
-        if isinstance(place, int):
-            done(-place)
-        elif not asked.flags & 1:
-            done(-errno.EINVAL)
-        elif sum(not found.place.own for found in self.table(p.pid).values()) >= calls.MAX_SENDERS:
-            done(-errno.EMFILE)
-        else:
-            place = place._replace(pipe=bool(asked.flags & calls.O_APPEND))
-            done(self._make(p, place, asked.flags & (calls.O_CLOEXEC | calls.O_NONBLOCK), session))
-
-    def _receiver(self, address: bytes, number: int) -> Place | int:
-        """Whom ``mbox/{address}/{number}`` names; an errno value if nobody."""
-        try:
-            home = as_unsigned(address.decode())
-        except ValueError:
-            return errno.ENOENT
-        if not 2 <= number <= _pid_max() or not (home in (0, self.home) or self._in_cluster(home)):
-            return errno.ENOENT
-        return Place(home or self.home, number)
-
-    def _in_cluster(self, home: int) -> bool:
-        return any(first <= home < first + count for first, count in self.tracer.config.cluster)
-
-    def _open_own(
-        self, p: Program, asked: Letters, session: Callable[[], Calls], ready: Callable[[Callable[[], None]], None],
-        done: Callable[[int], None],
-    ) -> None:  # fmt: skip
-        flags = asked.value & 0xFFFFFFFF if asked.flags & O_CREAT else -1
-        if flags & ~ALL_FLAGS and flags != -1:
-            done(-errno.EINVAL)
-            return
-        mail = self._mail(p)
-        mail.opening = token = object()
-        mail.asked = True
-
-        def opened(result: int) -> None:
-            if mail.opening is token:
-                mail.asked = False
-                ready(lambda: proceed(result))
-
-        def proceed(result: int) -> None:
-            if mail.opening is not token:
-                return
-            mail.opening = None
-            mine = self._own_descriptors(p)
-            if result == 0 and not mine:
-                place = Place(*mail.key, own=True)
-                result = mail.own_fd = self._make(p, place, asked.flags & calls.O_CLOEXEC, session)
-            elif result == 0:
-                result = mail.own_fd = mail.own_fd if mail.own_fd in mine else mine[0]
-            done(result)
-
-        self.desk.open(mail, flags, opened)
-
-    def _mail(self, p: Program) -> Mail:
+    def mail_of(self, p: Program) -> Mail:
         if p.mail is None:
             p.mail = Mail(self, p)
-            self.tracer.announce(p, at_once=True)  # the post office asks who exists
+            self.tracer.mosd.announce(p, at_once=True)  # the post office asks who exists
         mail: Mail = p.mail
         return mail
-
-    def _make(self, p: Program, place: Place, flags: int, session: Callable[[], Calls]) -> int:
-        """The descriptor, in the program; before the first one the filter that makes its calls stop."""
-        mail = self._mail(p)
-        with session() as call:
-            if not mail.filtered:
-                _install(call)
-                mail.filtered = True
-                if p.private is not None:
-                    self.tracer.private.grant(p, p.private)
-            fd: int = call(SYS_SOCKET, AF_UNIX, SOCK_STREAM | flags, 0)
-        if fd >= 0:
-            try:
-                ours = take(p.pid, fd, lone_stream)
-            except OSError as error:
-                return -(error.errno or errno.EBADF)
-            self.places[os.fstat(ours).st_ino] = place
-            os.close(ours)
-        mail.told = None
-        return fd
 
     # ------------------------------------------------------------------ calls at home
 
@@ -322,7 +199,7 @@ class Mails:
         place = self.places.get(calls.inode(p.pid, args[0] & 0xFFFFFFFF))
         if place is None:
             return False
-        mail = self._mail(p)
+        mail = self.mail_of(p)
         mail.regs, mail.asked = copy_regs(regs), True
         if self.desk.call(mail, Descriptor(place), nr, args):
             return True
@@ -368,12 +245,12 @@ class Mails:
         return True
 
     def _will_close(self, p: Program, nr: int, args: Sequence[int]) -> bool:
-        mine = self._own_descriptors(p)
+        mine = self.own_descriptors(p)
         is_open = nr == calls.CLOSE or bool(_exists(p.pid, args[0] & 0xFFFFFFFF))
         return bool(mine) and not calls.survivors(nr, args, mine, is_open)
 
-    def _own_descriptors(self, p: Program) -> list[int]:
-        own = Place(*self._mail(p).key, own=True)
+    def own_descriptors(self, p: Program) -> list[int]:
+        own = Place(*self.mail_of(p).key, own=True)
         return [fd for fd, found in self.table(p.pid).items() if found.place == own]
 
     def stopped(self, p: Program, status: Status) -> None:
@@ -388,7 +265,7 @@ class Mails:
         """After fork: the child's senders work, the mailbox is not its own. Which descriptors it must close."""
         if p.mail is None:
             return []
-        self._mail(q).filtered = p.mail.filtered
+        self.mail_of(q).filtered = p.mail.filtered
         if p.mail.own_fd < 0:
             return []
         return [fd for fd, found in self.table(q.pid).items() if found.place.own]
@@ -411,7 +288,7 @@ class Mails:
             return
         self._renumbers(p)
         mail.changed_program()
-        if mail.own_fd >= 0 and not self._own_descriptors(p):
+        if mail.own_fd >= 0 and not self.own_descriptors(p):
             mail.own_fd = -1
             self.desk.close(mail, lambda: None)
 
@@ -441,7 +318,7 @@ class Mails:
                 deputy.when_ready(lambda: deputy.start(request))
 
         self.desk.close(mail, closed)
-        self.tracer.away.watch(p)
+        self.tracer.deputies.watch(p)
         return True
 
     def tell(self, p: Program, link: Any = None) -> None:
@@ -457,12 +334,12 @@ class Mails:
         mail.told = table
         payload = msgspec.msgpack.encode(table)
         if link is None:
-            self.tracer.away.send(p, Kind.MAIL_TABLE, payload)
+            self.tracer.hosts.send(p, Kind.MAIL_TABLE, payload)
             return
         try:
             link.channel.send(Kind.MAIL_TABLE, p.pid, payload)
         except ChannelLost:
-            self.tracer.away.link_lost(link)
+            self.tracer.hosts.link_lost(link)
 
     def seen(self, p: Program, filter_at: int, last: LastMessage | None) -> None:
         """What the host knows newer than we: address of the filter, last message read.
@@ -474,20 +351,7 @@ class Mails:
             p.mail.filter_at = filter_at if p.mail.own_fd >= 0 else 0
             p.mail.told = None
         if last is not None:
-            p.last_message = last
-
-
-def _install(call: Calls) -> None:
-    program = calls.post_filter()
-    at = layout.SCRATCH + 64
-    call.task.write(layout.SCRATCH, calls.filter_argument(program, at))
-    call.task.write(at, program)
-    result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, layout.SCRATCH)
-    if result == -errno.EACCES:  # it has given its privileges up
-        call.must(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
-        result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, layout.SCRATCH)
-    if result < 0:
-        raise OSError(-result, "seccomp")
+            p.post.last = last
 
 
 def _exists(pid: int, fd: int) -> bool:
@@ -504,6 +368,3 @@ def _owner(pid: int) -> tuple[int, int]:
     return int(lines["Uid"].split()[1]), int(lines["Gid"].split()[1])
 
 
-def _pid_max() -> int:
-    with open("/proc/sys/kernel/pid_max", encoding="ascii") as text:
-        return int(text.read())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.calls.request import VALUE, pack_reply
+from mosfs.home.ports import Tree
 from mosfs.home.process import control_calls, own_files
 from mosfs.home.process.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.process.program import Program
@@ -14,12 +15,9 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
 from mosfs.wire.frames import Kind
 
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
-
 
 class Opens:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
     def trapped(self, p: Program, regs: Any, nr: int) -> None:
@@ -30,49 +28,49 @@ class Opens:
             path = p.task.read_string(args[PATH_ARG[nr]])
             how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
         except OSError:
-            tracer.serve(p)
+            tracer.stops.serve(p)
             return
         opened = control_calls.opening(nr, args, path, how)
-        meaning = control_calls.recognise(opened, tracer.process(p).pid, tracer.mount, p.directory)
+        meaning = control_calls.recognise(opened, tracer.family.process(p).pid, tracer.mount, p.directory)
         if meaning is None:
             self._own(p, regs, path, nr)
         elif isinstance(meaning, Redirect):
             self._instead(p, regs, nr, meaning.path)
         elif isinstance(meaning, Letters):
-            tracer.mails.opened_at_home(p, meaning, regs)
+            tracer.mail_opens.at_home(p, meaning, regs)
         else:
-            tracer.controls.request(tracer.process(p), meaning, p.task.read_string, lambda result: self.finish(p, result))
+            tracer.controls.request(tracer.family.process(p), meaning, p.task.read_string, lambda result: self.finish(p, result))
 
     def _own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
         """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
         args = arguments(regs)
-        if self.tracer.process(p).filtered:
-            self.tracer.serve(p)
+        if p.process.filtered:
+            self.tracer.stops.serve(p)
             return
         if self.tracer.relatives.opened_at_home(p, regs, path, nr):
             return
         name = own_files.wanted(p.pid, path, nr, args)
         known = name in ("maps", "smaps", "status") or (name == "stat" and own_files.travelled(p))
-        if not known or (name in ("status", "stat") and p.leader):
-            self.tracer.serve(p)
+        if not known or (name in ("status", "stat") and p.kin.leader):
+            self.tracer.stops.serve(p)
             return
         kept = copy_regs(regs)
         text = own_files.home_text(p, name)
         with Calls(p.task) as call:
             result = own_files.opened(call, name, nr, args, text)
-        self.tracer.answer(p, kept, result)
+        self.tracer.stops.answer(p, kept, result)
 
     def _instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
         """Make the same open of another path, of mosd's tree, which lies in the low region meanwhile."""
-        self.tracer.announce(self.tracer.process(p), at_once=True)  # before we wait for the answer
+        self.tracer.mosd.announce(self.tracer.family.process(p), at_once=True)  # before we wait for the answer
         p.task.write(layout.SCRATCH, path + b"\0")
-        self.tracer.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
+        self.tracer.stops.make_with(p, regs, ("rdi", "rsi")[PATH_ARG[nr]], layout.SCRATCH)
 
     def finish(self, p: Program, result: int) -> None:
         """The answer to an open that was a request, wherever the program is now."""
         p.held = False
         if p.away:
             self.tracer.traces.returned(p, result, "MOSIX")
-            self.tracer.away.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
+            self.tracer.hosts.send(p, Kind.REPLY, pack_reply(result, [], VALUE))
         else:
-            self.tracer.answer(p, p.task.peek_regs(), result)
+            self.tracer.stops.answer(p, p.task.peek_regs(), result)

@@ -8,7 +8,7 @@ import select
 import signal
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
@@ -18,8 +18,10 @@ from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
 from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, judge_away, private
 from mosfs.home.asks.debugged import SYS_PTRACE
+from mosfs.home.ports import Tree
 from mosfs.home.process.descriptors import access_of, is_regular
-from mosfs.home.process.program import Move, Program
+from mosfs.home.process.move import Move
+from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import signed
 from mosfs.migrate.properties import SAYING
@@ -28,37 +30,34 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
 
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
-
 SYS_WRITE, SYS_POLL = 1, 7
 #: Milliseconds that a reader of a program's standard error may take.
 READER_MS = 500
 
 
 class Policy:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
     def mode(self, p: Program) -> Unsupported:
-        return Unsupported(max(self.tracer.process(p).settings.unsupported, 0))
+        return Unsupported(max(self.tracer.family.process(p).settings.unsupported, 0))
 
     def trapped(self, p: Program, row: Syscall, regs: Any) -> None:
         """A trapped call at home, other than an open."""
         args = arguments(regs)
         if row.nr in SAYING:
-            self.tracer.process(p).said.hear(row.nr, args)
+            p.process.said.hear(row.nr, args)
         if (found := guarded(row.nr, args)) is not None:
             self.guard(p, regs, found)
             return
-        if row.nr == MREMAP and self.tracer.process(p).pieced:
+        if row.nr == MREMAP and p.process.pieced:
             self._remap(p, regs, args)
             return
         verdict = judge(row, args)
         if verdict.do in (Do.SERVE, Do.HOME) or self._never_writable(p, row, args):
-            self.tracer.serve(p)
+            self.tracer.stops.serve(p)
         elif verdict.do is Do.ANSWER:
-            self.tracer.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
+            self.tracer.stops.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
         elif self.mode(p) is Unsupported.STAY_HOME:
             if verdict.message:
                 self.bind(p, verdict.message)
@@ -67,9 +66,9 @@ class Policy:
             if row.nr == SYS_PTRACE:
                 self.tracer.debugged.asked(p, regs)
             else:
-                self.tracer.serve(p)
+                self.tracer.stops.serve(p)
         elif verdict.do is Do.PRIVATE and (not verdict.message or self.mode(p) is not Unsupported.KILL):
-            self.tracer.make_with(p, regs, "r10", private(regs.r10))
+            self.tracer.stops.make_with(p, regs, "r10", private(regs.r10))
         else:
             self._refuse_at_home(p, regs, self._device(p, row, args) or verdict.message, advice(row, args))
 
@@ -78,13 +77,13 @@ class Policy:
         kept = copy_regs(regs)
         with Calls(p.task) as call:
             result = carry_out(found, signed(kept.orig_rax), arguments(kept), call)
-        self.tracer.answer(p, kept, result)
+        self.tracer.stops.answer(p, kept, result)
 
     def _remap(self, p: Program, regs: Any, args: tuple[int, ...]) -> None:
         kept = copy_regs(regs)
         with Calls(p.task) as call:
-            result = remap(call, args, said=self.tracer.process(p).said.calls > 0)
-        self.tracer.answer(p, kept, result)
+            result = remap(call, args, said=p.process.said.calls > 0)
+        self.tracer.stops.answer(p, kept, result)
 
     def illegal(self, p: Program, regs: Any, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
@@ -106,9 +105,9 @@ class Policy:
 
     def bind(self, p: Program, message: str) -> None:
         """From now on the program stays at home, until it executes another."""
-        process = self.tracer.process(p)
+        process = self.tracer.family.process(p)
         process.bound = f"stays at home: {message}"
-        self.tracer.announce(process)
+        self.tracer.mosd.announce(process)
 
     def _device(self, p: Program, row: Syscall, args: tuple[int, ...]) -> str:
         """The text for mapping a device; "" if that is not what the call does."""
@@ -123,7 +122,7 @@ class Policy:
         if mode is Unsupported.KILL:
             os.kill(p.pid, signal.SIGKILL)
             return
-        self.tracer.answer(p, kept, -errno.ENOSYS)
+        self.tracer.stops.answer(p, kept, -errno.ENOSYS)
 
     def away(self, p: Program, row: Syscall | None, number: int, args: tuple[int, ...], done: Callable[[int], None]) -> bool:
         """A call that the body's host would not serve by itself. True if it was decided here; False: make it as usual."""

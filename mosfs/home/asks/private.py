@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Text, text
-from mosfs.home.moves.carrier import Carrier, NoPrivateSpace
+from mosfs.home.ports import NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import (
     description_of,
@@ -41,9 +41,6 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import copy_regs
 from mosfs.wire.messages import PrivateFile
 
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
-
 SYS_WRITE, SYS_CLOSE, SYS_MMAP, SYS_PWRITE, SYS_WRITEV, SYS_PWRITEV2 = 1, 3, 9, 18, 20, 328
 #: What the filters let stop (`Program.filters`).
 PATHS, DESCRIPTORS = 1, 2
@@ -58,9 +55,8 @@ def descriptor_filter() -> bytes:
 
 
 class Private:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self.carrier = Carrier(self)
         for nr in OPENS | PATH_CALLS:
             tracer.pump.paths[nr] = sum(1 << i for i in RULES[nr].paths)
 
@@ -77,13 +73,13 @@ class Private:
                     install_filter(call, path_filter())
                     p.filters = PATHS
                 if fetched:
-                    self.carrier.arrive(call, p, fetched, None)
+                    self.tracer.carrier.arrive(call, p, fetched, None)
         except NoPrivateSpace:
             self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
             os.kill(p.pid, signal.SIGKILL)
         p.task.set_regs(stay)
         if fetched:
-            self.carrier.arrived(p)
+            self.tracer.carrier.arrived(p)
 
     def exec_done(self, p: Program) -> None:
         """A new program in the same process: it keeps its files, unless it was given other directories."""
@@ -151,7 +147,7 @@ class Private:
 
     def forget(self, p: Program) -> None:
         """The process is gone, and its files with it."""
-        self.carrier.sending.pop(p.pid, None)
+        self.tracer.carrier.forget(p)
         own, p.private = p.private, None
         if own is not None and all(q.private is not own for q in self.tracer.programs.values()):
             own.close()
@@ -160,23 +156,23 @@ class Private:
 
     def announce(self, p: Program, own: Holdings) -> None:
         for name, fd in own.store.log:
-            self.tracer.control.send(PrivateFile(self.tracer.process(p).pid, name, fd))
+            self.tracer.mosd.send(PrivateFile(self.tracer.family.process(p).pid, name, fd))
         own.store.log.clear()
 
     def announce_all(self, p: Program) -> None:
         """To a mosd that knows nothing yet."""
-        if p.private is not None and not p.leader:
+        if p.private is not None and not p.kin.leader:
             p.private.store.log.clear()
             for name, file in p.private.store.names.items():
-                self.tracer.control.send(PrivateFile(p.pid, name, file.fd))
+                self.tracer.mosd.send(PrivateFile(p.pid, name, file.fd))
 
     # ------------------------------------------------------------------ calls at home
 
     def quota(self) -> Quota:
         """Of programs at home. The first program may be faster than mosd's Config."""
         tracer = self.tracer
-        tracer.configured()
-        directory, megabytes = tracer.config.private.get("O", ("", MEMORY_LIMIT >> 20))
+        tracer.mosd.configured()
+        directory, megabytes = tracer.mosd.config.private.get("O", ("", MEMORY_LIMIT >> 20))
         return Quota(directory, megabytes << 20)
 
     def trapped(self, p: Program, regs: Any, nr: int) -> bool:
@@ -206,7 +202,7 @@ class Private:
             except OSError:
                 result = -errno.EFAULT
         self.announce(p, own)
-        self.tracer.answer(p, regs, result)
+        self.tracer.stops.answer(p, regs, result)
 
     def _open(self, p: Program, own: Holdings, regs: Any, order: service.Open) -> None:
         kept = copy_regs(regs)
@@ -233,7 +229,7 @@ class Private:
                 store.discard(file)
         self.announce(p, own)
         self.grant(p, own)
-        self.tracer.answer(p, kept, result)
+        self.tracer.stops.answer(p, kept, result)
 
     def install_filter(self, call: Calls, p: Program) -> None:
         """From its first private file on, the program's calls on descriptors stop, too."""
@@ -298,7 +294,7 @@ class Private:
         try:
             moved = store.reserve(file, at, size)
         except OSError:
-            self.tracer.answer(p, regs, -errno.ENOSPC)
+            self.tracer.stops.answer(p, regs, -errno.ENOSPC)
             return True
         if not moved:
             self.grant(p, own, min(size, file.growth(at, size)))

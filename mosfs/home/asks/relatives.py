@@ -11,10 +11,12 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.calls.request import Request
+from mosfs.home.ports import Tree
 from mosfs.home.process import own_files
+from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
@@ -22,10 +24,6 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
 from mosfs.wire.frames import Kind, understands
-
-if TYPE_CHECKING:
-    from mosfs.home.process.deputy import Deputy
-    from mosfs.home.tracer import Tracer
 
 PATIENCE = 1.0
 #: Seconds after which somebody on the move is asked again, where it is by then.
@@ -49,7 +47,7 @@ class Ask:
 
 
 class Relatives:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._asked: list[Ask] = []
 
@@ -62,15 +60,15 @@ class Relatives:
             return False
         name, about = found
         kept, flags = copy_regs(regs), own_files.flags_of(nr, arguments(regs))
-        p.reading = token = object()
+        p.call.reading = token = object()
 
         def told(body: bytes | None) -> None:
-            if self.tracer.programs.get(p.pid) is not p or p.reading is not token:
+            if self.tracer.programs.get(p.pid) is not p or p.call.reading is not token:
                 return
-            p.reading = None
+            p.call.reading = None
             with Calls(p.task) as call:
                 result = _opened(call, name, flags, about, body)
-            self.tracer.answer(p, kept, result)
+            self.tracer.stops.answer(p, kept, result)
 
         self._ask(p, about, name, told)
         return True
@@ -82,20 +80,20 @@ class Relatives:
             return False
         name, about = found
         flags = own_files.flags_of(request.nr, request.args)
-        p.reading = token = object()
+        p.call.reading = token = object()
 
         def told(body: bytes | None) -> None:
-            if p.deputy is deputy and p.reading is token:
+            if p.deputy is deputy and p.call.reading is token:
                 deputy.when_ready(lambda: answer(body))
 
         def answer(body: bytes | None) -> None:
-            if p.reading is not token:
+            if p.call.reading is not token:
                 return
-            p.reading = None
+            p.call.reading = None
             deputy.set_mask(request.mask)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 result = _opened(call, name, flags, about, body)
-            self.tracer.away.answered(p, deputy, result)
+            self.tracer.requests.answered(p, deputy, result)
 
         self._ask(p, about, name, told)
         return True
@@ -111,7 +109,7 @@ class Relatives:
 
     def _send(self, ask: Ask) -> None:
         ask.link = ask.about.link
-        self.tracer.away.send(ask.about, Kind.SHOW, ask.name.encode())
+        self.tracer.hosts.send(ask.about, Kind.SHOW, ask.name.encode())
 
     def told(self, about: Program, link: Any, text: bytes) -> None:
         """SHOWN with an answer, b"" if the program has gone on: hosts answer in the order of the questions."""
@@ -159,7 +157,7 @@ def _text(name: str, about: Program, body: bytes | None) -> bytes:
     elif about.away and name in shown.WHOLE:
         raise OSError(errno.EIO, "its node does not answer")
     else:
-        text = own_files.timed(about, name, shown.text(about.pid, name, about.names))
+        text = own_files.timed(about, name, shown.text(about.pid, name, about.process.names))
         if name == "status":
             text = shown.untraced(text, about.filters_of_ours)
     return shown.with_state(name, text, own_files.state_of(about)) if about.away or about.halted else text

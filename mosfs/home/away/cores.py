@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
+from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
-from mosfs.home.process.program import Move, Program
+from mosfs.home.process.move import Move
+from mosfs.home.process.program import Program
 from mosfs.migrate.capture import core_limit
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import status_sets
-
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
 
 SYS_RT_SIGACTION, SYS_PRCTL = 13, 157
 PR_SET_DUMPABLE = 4
@@ -28,12 +26,12 @@ PATTERN = "/proc/sys/kernel/core_pattern"
 
 
 class Cores:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
     def wanted(self, p: Program, sig: int) -> bool:
         """Whether the kernel may write one when ``p`` dies of ``sig``: programs that read it (a pipe) have no limit."""
-        if sig not in SIGNALS or p.coreless or not p.away:
+        if sig not in SIGNALS or p.death.coreless or not p.away:
             return False
         if core_limit(p.pid):
             return True
@@ -48,7 +46,7 @@ class Cores:
         sig = int.from_bytes(info[:4], "little")
         self.let_die(p, deputy, sig)
         deputy.ready_since = time.monotonic()
-        self.tracer.away.watch(p)
+        self.tracer.deputies.watch(p)
         self.come_home(p, info)
 
     def let_die(self, p: Program, deputy: Deputy, sig: int) -> None:
@@ -60,9 +58,9 @@ class Cores:
 
     def come_home(self, p: Program, info: bytes) -> None:
         """Have it come home, where it takes the signal of ``info``."""
-        if p.dying is None:
-            p.dying = info
-            p.infos.append(info)
+        if p.death.signal is None:
+            p.death.signal = info
+            p.body.infos.append(info)
             if obstacle := p.obstacle():
                 self._came(p, info, obstacle)
                 return
@@ -70,12 +68,12 @@ class Cores:
 
     def _came(self, p: Program, info: bytes, reason: str) -> None:
         """It is home and about to take the signal, or it cannot come."""
-        p.dying = None
+        p.death.signal = None
         if not reason or self.tracer.programs.get(p.pid) is not p:
             return
-        p.coreless = True
-        self.tracer.log(f"pid={p.pid} writes no core file, because it cannot come home: {reason}", 30)
-        p.infos = [other for other in p.infos if other is not info]
+        p.death.coreless = True
+        self.tracer.mosd.log(f"pid={p.pid} writes no core file, because it cannot come home: {reason}", 30)
+        p.body.infos = [other for other in p.body.infos if other is not info]
         deputy, sig = p.deputy, int.from_bytes(info[:4], "little")
         if deputy is None:
             os.kill(p.pid, sig)

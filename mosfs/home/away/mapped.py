@@ -15,14 +15,16 @@ import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import xxhash
 
 from mosfs.calls.request import pack_reply
+from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import hand_over
-from mosfs.home.process.program import Held, Link, Move, Program
+from mosfs.home.process.link import Held, Link
+from mosfs.home.process.move import Move
+from mosfs.home.process.program import Program
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, WANT, data_of, fits, frame, must_all
 from mosfs.migrate.image import MAX_SIZE, BadImage, Vma
@@ -36,9 +38,6 @@ from mosfs.trace.taken import take
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MmapOrder
-
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
 
 SYS_CLOSE, SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MADVISE, SYS_MUNLOCK = 3, 9, 10, 11, 28, 150
 MADV_DONTNEED = 4
@@ -106,7 +105,7 @@ def _whole(ranges: list[Range]) -> list[Range]:
 
 
 class Mapped:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self.watcher = -1
         self._files: dict[int, File] = {}
@@ -158,14 +157,14 @@ class Mapped:
             self._watches[file.watch] = file
         else:
             self._unwatched.append(file)
-            self.tracer.log(f"{file.name} cannot be watched: changes are seen by its size and times", 30)
+            self.tracer.mosd.log(f"{file.name} cannot be watched: changes are seen by its size and times", 30)
 
     def tick(self) -> None:
         """Once a second: changes that nobody tells of, and files that nobody maps any more."""
         self._changed([file for file in self._files.values() if _looks(file)])
         used: set[int] = set()
         for p in self.tracer.programs.values():
-            used.update(p.files)
+            used.update(p.body.files)
         if any(p.move is not None for p in self.tracer.programs.values()):
             return  # numbers may be in what is being sent
         for number in [number for number in self._files if number not in used]:
@@ -207,22 +206,22 @@ class Mapped:
             try:
                 file.rescan()
             except OSError as error:
-                self.tracer.log(f"{file.name} cannot be read any more: {error.strerror}", 30)
+                self.tracer.mosd.log(f"{file.name} cannot be read any more: {error.strerror}", 30)
             numbers.add(file.number)
         if numbers:
-            for p in [p for p in self.tracer.programs.values() if not numbers.isdisjoint(p.files)]:
+            for p in [p for p in self.tracer.programs.values() if not numbers.isdisjoint(p.body.files)]:
                 self.catch_up(p)
 
     def catch_up(self, p: Program) -> None:
         """Send a program away what its host does not have yet; while it moves, it hears of it when it has arrived."""
         link = p.link
-        if not p.away or link is None or p.answer is not None:
+        if not p.away or link is None or p.body.kept_back is not None:
             return
         try:
-            for payload in self._news(p.files, link.near):
+            for payload in self._news(p.body.files, link.near):
                 link.channel.send(Kind.FILE, p.pid, payload)
         except ChannelLost:
-            self.tracer.away.link_lost(link)
+            self.tracer.hosts.link_lost(link)
 
     def _news(self, files: dict[int, Held], near: bool) -> Iterator[bytes]:
         """Payloads of FILE with what the holder of ``files`` does not have."""
@@ -282,7 +281,7 @@ class Mapped:
 
     def kept(self, p: Program) -> list[Mapping]:
         """Mappings in the deputy of files that the program maps."""
-        return [m for m in file_maps(p.pid) if self._number(m) in p.files]
+        return [m for m in file_maps(p.pid) if self._number(m) in p.body.files]
 
     def _number(self, mapping: Mapping) -> int:
         found = self._keys.get((mapping.device, mapping.inode))
@@ -311,7 +310,7 @@ class Mapped:
         file = self._follow(p, mapping, order.fd) if mapping is not None else None
         if file is None:
             return result, 0
-        _want(p.files, [(file.number, order.offset, order.length)])
+        _want(p.body.files, [(file.number, order.offset, order.length)])
         if place:
             call.must(SYS_MPROTECT, result, order.length, 0)
         else:
@@ -324,11 +323,11 @@ class Mapped:
         if len(payload) != WANT.size:
             raise BadImage("malformed frame about a file")
         number, offset, length = WANT.unpack(payload)
-        if number not in p.files or offset > MAX_SIZE or length > layout.USER_END:
+        if number not in p.body.files or offset > MAX_SIZE or length > layout.USER_END:
             raise BadImage("more of a file than can be mapped")
-        _want(p.files, [(number, offset, length)])
+        _want(p.body.files, [(number, offset, length)])
         self.catch_up(p)
-        self.tracer.away.send(p, Kind.REPLY, pack_reply(0, []))
+        self.tracer.hosts.send(p, Kind.REPLY, pack_reply(0, []))
 
     @staticmethod
     def _free(p: Program, deputy: Deputy, order: MmapOrder) -> bool:
@@ -342,7 +341,7 @@ class Mapped:
 
     def coming(self, p: Program, vmas: Sequence[Vma]) -> Coming:
         """For the mappings of an image that has come for the deputy. BadImage if they show files that are not the program's."""
-        if any(vma.file and vma.file not in p.files for vma in vmas):
+        if any(vma.file and vma.file not in p.body.files for vma in vmas):
             raise BadImage("mappings of files that the program does not map")
         return Coming(self._files, [(self._number(m), m) for m in self.kept(p)], [vma for vma in vmas if vma.file])
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.calls import endless, partial
+from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import RESTARTS, signed
 from mosfs.trace.task import NOTHING, SYSCALL, behind, copy_regs
 
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
-
 
 class Transfers:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
     def mend(self, p: Program, *, again: bool = False) -> None:
@@ -30,22 +28,22 @@ class Transfers:
             before = copy_regs(regs)
             before.rip -= 2
             before.rax, before.orig_rax = nr, NOTHING
-            rest, p.carry = partial.remainder(p.task, nr, before, result, p.carry)
+            rest, p.call.carry = partial.remainder(p.task, nr, before, result, p.call.carry)
             self.tracer.waits.cut(p, nr, before, rest)
             p.task.set_regs(rest)
 
     def end(self, p: Program, nr: int, regs: Any) -> None:
         """``regs``, behind the last part of the transfer ``nr`` that we cut short: now they tell of all of it."""
-        assert p.carry is not None
-        regs.rax = partial.total(p.task, nr, signed(regs.rax), p.carry) & NOTHING
-        partial.put_back(regs, p.carry)
-        p.carry = None
+        assert p.call.carry is not None
+        regs.rax = partial.total(p.task, nr, signed(regs.rax), p.call.carry) & NOTHING
+        partial.put_back(regs, p.call.carry)
+        p.call.carry = None
 
     def ended_by_signal(self, p: Program, regs: Any) -> None:
         """A signal comes in the middle of a transfer that we cut short, or before its next part."""
         made = signed(regs.orig_rax) >= 0
         nr = signed(regs.orig_rax if made else regs.rax)
-        if p.carry is None or not partial.concerns(p.carry, nr, regs):
+        if p.call.carry is None or not partial.concerns(p.call.carry, nr, regs):
             return
         if not made:
             regs = behind(regs, 0)
@@ -57,16 +55,16 @@ class Transfers:
 
     def at_syscall(self, p: Program) -> None:
         """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
-        if p.called is not None:
+        if p.call.told is not None:
             self.tracer.traces.returned(p, signed(p.task.peek_regs().rax), "home")
-        if p.watched:
+        if p.call.watched:
             self.tracer.cputime.complete(p, p.task.peek_regs())
-        if (p.wait is not None and self.tracer.waits.at_syscall(p)) or p.carry is None:
-            self.tracer.go_on(p)
+        if (p.call.wait is not None and self.tracer.waits.at_syscall(p)) or p.call.carry is None:
+            self.tracer.stops.go_on(p)
             return
         regs = p.task.peek_regs()
         result = signed(regs.rax)
-        if result == -errno.ENOSYS or not partial.concerns(p.carry, signed(regs.orig_rax), regs):
+        if result == -errno.ENOSYS or not partial.concerns(p.call.carry, signed(regs.orig_rax), regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
         elif result in RESTARTS and not self.tracer.waits.heard(p):
             p.task.cont(request=SYSCALL)

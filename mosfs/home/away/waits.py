@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import signal
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.calls import endless, partial, timeouts
 from mosfs.calls.timeouts import Wait
+from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, Flight, State
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, goes_on
@@ -21,9 +22,6 @@ from mosfs.trace import layout
 from mosfs.trace.idle import same_sleep
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import NOTHING, copy_regs, status_sets
-
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
 
 SYS_GETSOCKOPT = 55
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
@@ -35,8 +33,10 @@ LONG = partial.CALLS | endless.CALLS
 
 
 class Waits:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
+        for number in LONG:
+            tracer.pump.transfers[number] = 1
         self._running: dict[int, Program] = {}
 
     # ------------------------------------------------------------------ signals
@@ -86,7 +86,7 @@ class Waits:
         if wait is not None and time.monotonic() >= wait.until:
             r.rax, r.orig_rax = timeouts.result(nr) & NOTHING, NOTHING
             self.over(p)
-            if p.carry is not None:
+            if p.call.carry is not None:
                 self.tracer.transfers.end(p, nr, r)
         else:
             r = goes_on(r)
@@ -94,22 +94,22 @@ class Waits:
 
     def begin(self, p: Program, nr: int, args: tuple[int, ...], base: Any) -> Wait | None:
         """The call will be made again: the end of its time."""
-        if p.wait is None or (p.wait.nr, p.wait.args) != (nr, args):
-            began = p.idle.since if p.idle is not None and same_sleep(p.pid, p.idle) else time.monotonic()
+        if p.call.wait is None or (p.call.wait.nr, p.call.wait.args) != (nr, args):
+            began = p.call.idle.since if p.call.idle is not None and same_sleep(p.pid, p.call.idle) else time.monotonic()
             limit = self._limit(p, nr, args, base)
-            p.wait = None if limit is None else Wait(nr, args, began + limit)
-        if p.wait is not None:
+            p.call.wait = None if limit is None else Wait(nr, args, began + limit)
+        if p.call.wait is not None:
             self._running[p.pid] = p
-        return p.wait
+        return p.call.wait
 
     def cut(self, p: Program, nr: int, before: Any, rest: Any) -> None:
         """A transfer goes on with the registers ``rest`` after a part of it: its time goes on too."""
-        if self.begin(p, nr, arguments(before), before) is not None and p.wait is not None:
-            p.wait = p.wait._replace(args=arguments(rest))
+        if self.begin(p, nr, arguments(before), before) is not None and p.call.wait is not None:
+            p.call.wait = p.call.wait._replace(args=arguments(rest))
 
     def at_syscall(self, p: Program) -> bool:
         """Entry or exit of a call while one is watched; True if that goes on."""
-        wait, regs = p.wait, p.task.peek_regs()
+        wait, regs = p.call.wait, p.task.peek_regs()
         assert wait is not None
         nr, result = signed(regs.orig_rax), signed(regs.rax)
         if nr < 0:  # the end of what we had it do in the stub
@@ -124,14 +124,14 @@ class Waits:
 
     def over(self, p: Program) -> None:
         """Whatever it was made to wait for, it has ended."""
-        p.wait = None
+        p.call.wait = None
         self._running.pop(p.pid, None)
 
     # ------------------------------------------------------------------ in a deputy
 
     def takes_off(self, p: Program, flight: Flight) -> None:
         """A body's call begins: if it is the one that was broken off, its time goes on."""
-        wait, p.wait = p.wait, None
+        wait, p.call.wait = p.call.wait, None
         if wait is not None and (flight.request.nr, flight.request.args) == (wait.nr, wait.args):
             flight.wait = wait
             self._running[p.pid] = p
@@ -148,13 +148,13 @@ class Waits:
     def comes_home(self, p: Program, deputy: Deputy, flight: Flight) -> int | None:
         """A flight that ended with EINTR because the program came home: what it returns if its time is over, else it goes on."""
         self._of_flight(p, deputy, flight)
-        p.wait = flight.wait
-        if p.wait is None:
+        p.call.wait = flight.wait
+        if p.call.wait is None:
             return None
-        if time.monotonic() < p.wait.until:
+        if time.monotonic() < p.call.wait.until:
             self._running[p.pid] = p
             return None
-        result = timeouts.result(p.wait.nr)
+        result = timeouts.result(p.call.wait.nr)
         self.over(p)
         return result
 
@@ -162,7 +162,7 @@ class Waits:
         """The same after a part of a transfer, which goes on with the registers ``rest``."""
         self._of_flight(p, deputy, flight)
         if flight.wait is not None:
-            p.wait = flight.wait._replace(args=arguments(rest))
+            p.call.wait = flight.wait._replace(args=arguments(rest))
             self._running[p.pid] = p
 
     def landed(self, flight: Flight, result: int) -> int:
@@ -233,7 +233,7 @@ class Waits:
 def _wait(p: Program) -> Wait | None:
     if p.deputy is not None:
         return p.deputy.flight.wait if p.deputy.flight is not None else None
-    return p.wait
+    return p.call.wait
 
 
 def _unheard(sets: dict[str, int]) -> int:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import errno
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.calls import partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
-from mosfs.home.moves.carrier import NoPrivateSpace
+from mosfs.home.ports import NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy, State, interrupted, is_sleep
-from mosfs.home.process.program import Link, Phase, Place, Program
+from mosfs.home.process.link import Link
+from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, broken_off, result_at
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
@@ -38,9 +39,6 @@ from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
 
-if TYPE_CHECKING:
-    from mosfs.home.moves.moves import Moves
-
 
 @dataclass(slots=True)
 class Coming:
@@ -57,19 +55,17 @@ class Coming:
 
 
 class Arrival:
-    def __init__(self, moves: Moves) -> None:
-        self.moves = moves
-        self.tracer = moves.tracer
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
 
     def recall(self, p: Program) -> None:
         assert p.move is not None and p.link is not None
-        p.move.phase = Phase.RECALL
         p.move.frozen_at = time.monotonic()
-        p.answer = p.answer if p.answer is not None else []
+        p.body.kept_back = p.body.kept_back if p.body.kept_back is not None else []
         try:
             p.link.channel.send(Kind.RECALL, p.pid)
         except ChannelLost:
-            self.tracer.away.link_lost(p.link)
+            self.tracer.hosts.link_lost(p.link)
 
     def arriving(self, p: Program, link: Link, head: bytes) -> None:
         """IMAGE of a program that comes home: receive it to the end, and make the deputy the program again."""
@@ -87,9 +83,9 @@ class Arrival:
         except Exception as error:
             self._roll_back(p, link, deputy, coming, error)
             return
-        p.infos.clear()
+        p.body.infos.clear()
         assert coming.rebuild is not None
-        signalled = bool(coming.infos or coming.meta.pending) or coming.expired or bool(p.dying)
+        signalled = bool(coming.infos or coming.meta.pending) or coming.expired or bool(p.death.signal)
         p.demand.waiting = coming.rebuild.waiting_state
         self._came_home(p, link, deputy, coming.meta, regs, coming.outcome, signalled, coming.rebuild.owed)
 
@@ -105,11 +101,11 @@ class Arrival:
             coming.receipt.expect(meta.vmas)
             rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
             clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
-            self.tracer.private.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
+            self.tracer.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
             rebuild.map(meta)
             frames = self._receive(p, link, rebuild, coming)
             fault(Point.HOME_BEFORE_RETURN, link.channel)
-            older = [*coming.infos, *p.infos]
+            older = [*coming.infos, *p.body.infos]
             signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
             coming.newer = take_pending(call, signals)
             regs = rebuild.finish(frames, home=True)
@@ -123,10 +119,10 @@ class Arrival:
         if isinstance(error, NoPrivateSpace):
             self.tracer.policy.say(p, text(Text.NO_PRIVATE_SPACE))
         expected = isinstance(error, NoRoom | BadImage)
-        reason = f"{Reason.INCOMPLETE} ({error})" if expected else self.moves.unforeseen(p, error)
+        reason = f"{Reason.INCOMPLETE} ({error})" if expected else self.tracer.moves.unforeseen(p, error)
         if coming.rebuild is not None:
             coming.rebuild.close()
-        self.tracer.private.carrier.sent_back(p)
+        self.tracer.carrier.sent_back(p)
         self._send_back(p, link, deputy, reason, coming)
 
     def _came_home(
@@ -134,30 +130,30 @@ class Arrival:
         owed: list[Property],
     ) -> None:
         seen = clocks.Shown(meta.shown.realtime, meta.shown.monotonic)
-        page = self.tracer.clock.page(clocks.following(p.clock_page) if p.clock_page else 0, None, seen)
+        page = self.tracer.clock.page(clocks.following(p.process.clock_page) if p.process.clock_page else 0, None, seen)
         p.task.poke(layout.CLOCK_PAGE, page)
-        p.clock_page = page
-        p.place, p.link, p.answer = Place.HOME, None, None
-        self.tracer.private.carrier.arrived(p)
+        p.process.clock_page = page
+        p.place, p.link, p.body.kept_back = Place.HOME, None, None
+        self.tracer.carrier.arrived(p)
         try:
             fault(Point.HOME_RETURN_COMMITTED, link.channel)
         except ChannelLost:
             pass  # the program is whole here: the host is not needed any more
-        self.moves.drop(p, link)
-        p.deputy = p.reading = None
+        self.tracer.hosts.drop(p, link)
+        p.deputy = p.call.reading = None
         if meta.mail is not None:
             self.tracer.mails.seen(p, *meta.mail)
-        p.carry = Carry(*meta.carry) if meta.carry is not None else None
-        p.names, p.said = named(meta.vmas), Said.arrived(meta, owed)
-        p.files = {}
-        partial.restore(p.task, signed(regs.rax), p.carry)
+        p.call.carry = Carry(*meta.carry) if meta.carry is not None else None
+        p.process.names, p.process.said = named(meta.vmas), Said.arrived(meta, owed)
+        p.body.files = {}
+        partial.restore(p.task, signed(regs.rax), p.call.carry)
         if meta.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
         else:
             p.task.set_regs(regs)
-            self.tracer.go_on(p)
-        self.moves.finish(p, "")
-        self.tracer.announce(p)
+            self.tracer.stops.go_on(p)
+        self.tracer.moves.finish(p, "")
+        self.tracer.mosd.announce(p)
 
     def _settle(self, p: Program, deputy: Deputy, regs: Any, outcome: Any, signalled: bool) -> None:
         """The program came home inside a forwarded call."""
@@ -166,7 +162,7 @@ class Arrival:
                 p.task.set_regs(behind(regs, 0))
                 return
             p.task.set_regs(regs)  # the call is made again, here
-            self.tracer.go_on(p)
+            self.tracer.stops.go_on(p)
             return
         nr, result, outs, flight = outcome
         nr = signed(regs.rax) if nr < 0 else nr
@@ -176,7 +172,7 @@ class Arrival:
             # the restart block points into scratch: the sleep is finished in the stub, then its outcome is carried over
             deputy.flight = flight
             p.deputy = deputy
-            p.sleeping = regs
+            p.body.sleeping = regs
             deputy.resume_sleep()
             return
         ended = result == -errno.EINTR
@@ -185,23 +181,23 @@ class Arrival:
             p.task.set_regs(self._carried(p, regs, over))
         elif interrupted(result) or (ended and (flight is not None or signalled)):
             # what remains of a transfer is made again (a signal ends it: `Transfers`); so is a sleep without its restart block
-            if p.carry is not None or (is_sleep(result) and not self.moves.departure.deliverable(p)):
+            if p.call.carry is not None or (is_sleep(result) and not self.tracer.departure.deliverable(p)):
                 p.task.set_regs(regs)
             else:  # a signal that only the call's own temporary mask lets in will meet it when it is made again
                 p.task.stand(broken_off(regs, nr, result))
         elif (partial.cut_short(p.task, nr, regs, result) and not signalled) or partial.limited(p.task, nr, regs, result):
-            rest, p.carry = partial.remainder(p.task, nr, regs, result, p.carry)
+            rest, p.call.carry = partial.remainder(p.task, nr, regs, result, p.call.carry)
             if flight is not None:
                 self.tracer.waits.comes_home_cut(p, deputy, flight, rest)
             p.task.set_regs(rest)
         else:
             p.task.set_regs(self._carried(p, regs, result))
-        self.tracer.go_on(p)
+        self.tracer.stops.go_on(p)
 
     def _carried(self, p: Program, regs: Any, result: int) -> Any:
         """Registers behind the call in ``regs``, with the sum of all its parts if it was cut short."""
         after = behind(regs, result)
-        if p.carry is not None:
+        if p.call.carry is not None:
             self.tracer.transfers.end(p, signed(regs.rax), after)
         return after
 
@@ -210,7 +206,7 @@ class Arrival:
         while True:
             frame = coming.receipt.next()
             if frame.pair != p.pid:
-                self.tracer.away.backlog(link, frame)
+                self.tracer.hosts.backlog(link, frame)
             elif frame.kind == Kind.PAGES:
                 rebuild.pages(frame.payload)
             elif frame.kind == Kind.IMAGE_END:
@@ -229,16 +225,16 @@ class Arrival:
             files = self.tracer.mapped.kept(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
             self.tracer.mapped.hush(call, files)
-            for shared, info in [*((True, info) for info in p.infos), *coming.newer]:
+            for shared, info in [*((True, info) for info in p.body.infos), *coming.newer]:
                 queue_signal(call, info, shared=shared)
-            p.infos.clear()
+            p.body.infos.clear()
         while not coming.whole:
             frame = coming.receipt.next()
             if frame.pair != p.pid:
-                self.tracer.away.backlog(link, frame)
+                self.tracer.hosts.backlog(link, frame)
             coming.whole = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
         link.channel.send(Kind.RESUME, p.pid)
-        self.tracer.away.release_answers(p)
+        self.tracer.hosts.release_answers(p)
         for info in coming.infos:
             link.channel.send(Kind.SIGNAL, p.pid, info)
         if coming.outcome is not None:
@@ -249,11 +245,11 @@ class Arrival:
                 deputy.resume_sleep() if is_sleep(result) else deputy.rerun()
             else:
                 deputy.flight = None
-                self.tracer.away.send(p, Kind.REPLY, pack_reply(result, outs))
+                self.tracer.hosts.send(p, Kind.REPLY, pack_reply(result, outs))
         if deputy.flight is None:
             deputy.became_ready()
-            self.tracer.away.watch(p)
-        self.moves.finish(p, reason)
+            self.tracer.deputies.watch(p)
+        self.tracer.moves.finish(p, reason)
 
     def _halt(self, p: Program, deputy: Deputy) -> None:
         """Stop the deputy wherever it is."""
@@ -281,12 +277,12 @@ class Arrival:
             if status.stop in (Stop.TRAP, Stop.GROUP):
                 result = result_at(regs)
                 if status.stop is Stop.GROUP:
-                    p.infos.append(_stop_info(status.value))
+                    p.body.infos.append(_stop_info(status.value))
                 break
             if status.stop is Stop.SIGNAL:
                 if status_sets(p.pid)["SigCgt"] >> (status.value - 1) & 1:
                     infos.append(p.task.peek_siginfo())
-                    p.signals += 1
+                    p.body.signals += 1
                     result = result_at(regs)
                     regs.orig_rax = NOTHING
                     p.task.set_regs(regs)
@@ -305,15 +301,15 @@ class Arrival:
             result = partial.total(p.task, flight.request.nr, result, flight.carry)
         outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))
         deputy.flight = None
-        kept = p.answer or []
+        kept = p.body.kept_back or []
         early = [payload for kind, payload, _ in kept if kind == Kind.SIGNAL]
-        p.answer = [frame for frame in kept if frame[0] != Kind.SIGNAL]
+        p.body.kept_back = [frame for frame in kept if frame[0] != Kind.SIGNAL]
         return (flight.request.nr, result, outs, flight), [*early, *infos]
 
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
         outcome = None
-        held, p.answer = p.answer or [], None
+        held, p.body.kept_back = p.body.kept_back or [], None
         early = []
         for kind, payload, _seq in held:
             if kind == Kind.SIGNAL:

@@ -10,12 +10,13 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
+from mosfs.home.ports import Made, NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import descriptors_of, hand_over, opened_of, put, umask_of
-from mosfs.home.process.program import Holdings, Link, Move, Phase, Program
-from mosfs.migrate.rebuild import NoRoom
+from mosfs.home.process.link import Link
+from mosfs.home.process.move import Move, Phase
+from mosfs.home.process.program import Holdings, Program
 from mosfs.migrate.receipt import BESIDE, TIMES, Receipt
 from mosfs.ptf import travel
 from mosfs.ptf.descriptors import follow
@@ -27,26 +28,14 @@ from mosfs.wire.frames import Kind
 from mosfs.wire.messages import PrivateGone
 from mosfs.wire.orders import PrivateOpen
 
-if TYPE_CHECKING:
-    from mosfs.home.asks.private import Private
-
 #: Bytes of files sent in one turn of the loop, while the program still runs.
 TURN = 4 << 20
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
 
-#: A call that a body waits in: number, arguments, result.
-Made = tuple[int, tuple[int, ...], int]
-
-
-class NoPrivateSpace(NoRoom):
-    """`Text.NO_PRIVATE_SPACE`."""
-
-
 class Carrier:
-    def __init__(self, private: Private) -> None:
-        self.private = private
-        self.tracer = private.tracer
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
         self.sending: dict[int, tuple[Iterator[int], Move, Link]] = {}
         self.retired: list[Store] = []  # contents that have left; to be freed when nobody waits
 
@@ -55,7 +44,7 @@ class Carrier:
         own = p.private
         if own is None or own.away or p.move is None:
             return False
-        self.private.reap(p, own)
+        self.tracer.private.reap(p, own)
         if not own.store.files:
             return False
         sender = self._sender(p, own, link)
@@ -67,6 +56,10 @@ class Carrier:
             own.sender = Sender(own.store, lambda payload: link.channel.send(Kind.PRIVATE, p.pid, payload))
             own.link = link
         return own.sender
+
+    def forget(self, p: Program) -> None:
+        """The process is gone."""
+        self.sending.pop(p.pid, None)
 
     def timeout(self) -> float | None:
         """Seconds until `step` has something to do; None for never."""
@@ -98,7 +91,7 @@ class Carrier:
                     self.tracer.moves.files_sent(p)
             except ChannelLost:
                 self.sending.pop(pid, None)
-                self.tracer.away.link_lost(link)
+                self.tracer.hosts.link_lost(link)
             except Exception as error:
                 self.sending.pop(pid, None)
                 with self.tracer.containment.of(p):
@@ -109,9 +102,9 @@ class Carrier:
         own = p.private
         if own is None:
             return b""
-        self.private.reap(p, own)
+        self.tracer.private.reap(p, own)
         own.store.umask = umask_of(p.pid)
-        return travel.encode(travel.manifest_of(own.store, opened_of(p.pid, own.inodes), self.private.quota().limit))
+        return travel.encode(travel.manifest_of(own.store, opened_of(p.pid, own.inodes), self.tracer.private.quota().limit))
 
     def send_rest(self, p: Program, link: Link) -> None:
         """The program stands still: send what its host does not have yet."""
@@ -126,7 +119,7 @@ class Carrier:
         self._retire(own)
         own.away = True
         self.ended(p)
-        self.tracer.control.send(PrivateGone(p.pid))
+        self.tracer.mosd.send(PrivateGone(p.pid))
 
     def _retire(self, own: Holdings) -> None:
         """The contents are not needed here. The files stay, so that no other file gets their inodes while `inodes` has them."""
@@ -172,7 +165,7 @@ class Carrier:
             if reason == "superseded by another request":
                 self.full(p)
             else:
-                self.tracer.away._answer(p, -errno.ENOSPC)
+                self.tracer.requests.answer(p, -errno.ENOSPC)
 
         self.tracer.moves.request(p, Move("", "home", done=done))
 
@@ -185,7 +178,7 @@ class Carrier:
         if own.spool is None:
             if not travel.begins(payload):
                 return  # the rest of a file of a move that has ended
-            own.spool = Spool(self.private.quota())
+            own.spool = Spool(self.tracer.private.quota())
         own.spool.feed(payload)
         if p.move is not None and p.move.phase is Phase.RECALL:
             p.move.frozen_at = time.monotonic()  # so far it runs on
@@ -198,7 +191,7 @@ class Carrier:
         own = p.private
         if own is None or not data:
             return
-        spool, own.spool = own.spool or Spool(self.private.quota()), None
+        spool, own.spool = own.spool or Spool(self.tracer.private.quota()), None
         try:
             manifest = travel.decode(data)
             manifest.directories = list(own.store.directories)
@@ -218,7 +211,7 @@ class Carrier:
             if fds:
                 put(call, store, OpenRecord(entry.number, entry.flags, entry.position, fds))
         if store.descriptors:
-            self.private.install_filter(call, p)
+            self.tracer.private.install_filter(call, p)
         store.descriptors.clear()
         own.inodes.update({file.inode: file.number for file in store.files.values()})
         own.store = store
@@ -231,9 +224,9 @@ class Carrier:
         own.away = False
         own.inodes = {file.inode: file.number for file in own.store.files.values()}
         own.let_go()
-        self.private.reap(p, own)
-        self.private.announce(p, own)
-        self.private.grant(p, own)
+        self.tracer.private.reap(p, own)
+        self.tracer.private.announce(p, own)
+        self.tracer.private.grant(p, own)
         self.ended(p)
 
     def sent_back(self, p: Program) -> None:
@@ -251,11 +244,11 @@ class Carrier:
             return b""
         own.drop_spool()
         link.channel.send(Kind.FETCH, p.pid)
-        receipt = Receipt(link.channel, BESIDE + TIMES * self.private.quota().limit)
+        receipt = Receipt(link.channel, BESIDE + TIMES * self.tracer.private.quota().limit)
         while True:
             frame = receipt.next()
             if frame.pair != p.pid:
-                self.tracer.away.backlog(link, frame)
+                self.tracer.hosts.backlog(link, frame)
             elif frame.kind == Kind.PRIVATE:
                 self.feed(p, frame.payload)
             elif frame.kind == Kind.MANIFEST:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
+from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, State
-from mosfs.home.process.program import Link, Phase, Program
+from mosfs.home.process.link import Link
+from mosfs.home.process.move import Event, Phase
+from mosfs.home.process.program import Program
 from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Early, Next, Precopy, early_from
@@ -24,9 +26,6 @@ from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
 
-if TYPE_CHECKING:
-    from mosfs.home.moves.moves import Moves
-
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
 #: Pieces that are sent between two looks at the events of the tree: a millisecond's work.
@@ -34,9 +33,8 @@ TURN = 4
 
 
 class Copying:
-    def __init__(self, moves: Moves) -> None:
-        self.moves = moves
-        self.tracer = moves.tracer
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
         self.possible = os.environ.get("MOSIX_PRECOPY", "") != "off"
         self.under_way: list[Program] = []
         self.marking: list[Program] = []
@@ -56,30 +54,30 @@ class Copying:
         try:
             with Calls(p.task, base=original) as call:
                 move.copy = Precopy.begin(
-                    call, move.link.channel, near=move.link.near, pair=p.pid, said=p.said, names=lambda: p.names,
+                    call, move.link.channel, near=move.link.near, pair=p.pid, said=p.process.said, names=lambda: p.process.names,
                     known=self.tracer.mapped.known(p),
                 )  # fmt: skip
             move.copy.ahead = self.tracer.mapped.ahead(p, move)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):  # those are this program's own trouble
                 self.possible = False
-            self.tracer.log(f"pid={p.pid} memory is not sent ahead: {error.strerror}", 30)
+            self.tracer.mosd.log(f"pid={p.pid} memory is not sent ahead: {error.strerror}", 30)
             p.task.set_regs(original)
-            move.phase = Phase.STOPPING
-            self.moves.departure.depart(p, stop)
+            move.after(Event.NOT_AHEAD, away=False)
+            self.tracer.departure.depart(p, stop)
             return
         except TaskGone:
             raise
         except Exception as error:
             expected = isinstance(error, CannotMove | ChannelLost)
-            self.moves.departure.stand_again(p, original, stay)
-            self.tracer.go_on(p)
-            self.moves.failed(p, move.link, str(error) if expected else self.moves.unforeseen(p, error))
+            self.tracer.departure.stand_again(p, original, stay)
+            self.tracer.stops.go_on(p)
+            self.tracer.moves.failed(p, move.link, str(error) if expected else self.tracer.moves.unforeseen(p, error))
             return
-        move.phase = Phase.COPYING
+        move.after(Event.FOLLOWED, away=False)
         self.under_way.append(p)
-        self.moves.departure.stand_again(p, original, stay)
-        self.tracer.go_on(p)
+        self.tracer.departure.stand_again(p, original, stay)
+        self.tracer.stops.go_on(p)
         lib.mos_unfollow(self.tracer.pump)
 
     def timeout(self) -> float | None:
@@ -114,14 +112,14 @@ class Copying:
                     fault(Point.HOME_COPYING, move.link.channel)
                     move.copy.step()
             except ChannelLost:
-                self.tracer.away.link_lost(move.link)
+                self.tracer.hosts.link_lost(move.link)
             except TaskGone:
                 continue  # its end is on the way
             except CannotMove as reason:
-                self.moves.abandon(p, str(reason))
+                self.tracer.moves.abandon(p, str(reason))
             except Exception as error:
                 with self.tracer.containment.of(p):
-                    self.moves.failed(p, move.link, self.moves.unforeseen(p, error))
+                    self.tracer.moves.failed(p, move.link, self.tracer.moves.unforeseen(p, error))
 
     def round_done(self, p: Program) -> None:
         """ROUND came back: the receiver has everything that was sent."""
@@ -131,10 +129,10 @@ class Copying:
         try:
             move.copy.caught_up()
         except CannotMove as reason:
-            self.moves.abandon(p, str(reason))
+            self.tracer.moves.abandon(p, str(reason))
             return
         except OSError as error:
-            self.moves.failed(p, move.link, self.moves.unforeseen(p, error))
+            self.tracer.moves.failed(p, move.link, self.tracer.moves.unforeseen(p, error))
             return
         if move.copy.next is Next.STOP:
             self.stop(p)
@@ -144,14 +142,14 @@ class Copying:
         assert p.move is not None
         if p in self.under_way:
             self.under_way.remove(p)
-        p.move.phase = Phase.STOPPING
-        self.moves.departure.stop(p)
+        p.move.after(Event.ENOUGH, away=False)
+        self.tracer.departure.stop(p)
 
     # ------------------------------------------------------------------ on the way home
 
     def comes_ahead(self, p: Program) -> bool:
         """May memory come into the deputy? Not while it may be in a call for long."""
-        return self.possible and p.dying is None and p.deputy is not None and p.deputy.state in (State.READY, State.PARKED)
+        return self.possible and p.death.signal is None and p.deputy is not None and p.deputy.state in (State.READY, State.PARKED)
 
     def early(self, p: Program, deputy: Deputy, payload: bytes) -> None:
         """EARLY: map as soon as the deputy stands where that can be done."""
@@ -180,7 +178,7 @@ class Copying:
 
         if deputy.state is not State.BUSY:
             deputy.when_ready(make)
-            self.tracer.away.watch(p)
+            self.tracer.deputies.watch(p)
 
     def _mark(self, p: Program) -> None:
         """Prepare memory that has come into the deputy, a part now and the rest between the events of the tree."""
@@ -199,7 +197,7 @@ class Copying:
                 self.marking.append(p)
 
         deputy.when_ready(some)
-        self.tracer.away.watch(p)
+        self.tracer.deputies.watch(p)
 
     def pages(self, p: Program, payload: bytes) -> None:
         rebuild = p.move.rebuild if p.move is not None else None
@@ -236,7 +234,7 @@ class Copying:
                 rebuild.early(Early())
 
         deputy.when_ready(clear)
-        self.tracer.away.watch(p)
+        self.tracer.deputies.watch(p)
 
     def of_child(self, p: Program, q: Program) -> None:
         """The deputy of a child is a copy of its parent's, with all that has come into it."""
@@ -250,7 +248,7 @@ class Copying:
                     call.must(SYS_MUNMAP, start, end - start)
 
         deputy.when_ready(clear)
-        self.tracer.away.watch(q)
+        self.tracer.deputies.watch(q)
 
     def memory_gone(self, p: Program) -> None:
         """exec: what was sent belongs to a program that is no more."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NR
@@ -15,9 +15,12 @@ from mosfs.abi.syscalls import Away as AwayRule
 from mosfs.abi.texts import Reason
 from mosfs.calls.marshal import marshal
 from mosfs.calls.request import Request
+from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.deputy import Deputy, Kept, is_sleep
-from mosfs.home.process.program import Link, Move, Phase, Place, Program
+from mosfs.home.process.link import Link
+from mosfs.home.process.move import Event, Move, Step
+from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, goes_on, in_call
 from mosfs.migrate import image
 from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mappings_of, signed, title_at, user_regs
@@ -38,40 +41,36 @@ from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
 
-if TYPE_CHECKING:
-    from mosfs.home.moves.moves import Moves
-
 
 class Departure:
-    def __init__(self, moves: Moves) -> None:
-        self.moves = moves
-        self.tracer = moves.tracer
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
 
     def stop(self, p: Program) -> None:
         assert p.move is not None
         if p.bound:
-            self.moves.abandon(p, p.bound)
+            self.tracer.moves.abandon(p, p.bound)
             return
         if p.obstacle():
             self._later(p, p.obstacle())
             return
         if p.held:
-            p.move.phase = Phase.STOPPING
+            p.move.after(Event.STANDS, away=False)
             self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
         elif p.deputy is not None:  # a sleep that began away is being finished at home
-            p.move.phase = Phase.STOPPING
+            p.move.after(Event.NOT_AHEAD, away=False)
             p.deputy.interrupt()
         elif not p.halted:
-            p.idle = idle(p.pid)
+            p.call.idle = idle(p.pid)
             p.interrupted = True
             p.task.interrupt()
         else:
-            self.moves.abandon(p, "stopped by a signal")
+            self.tracer.moves.abandon(p, "stopped by a signal")
 
     def _later(self, p: Program, reason: str) -> None:
         """It cannot be stopped now: try again, or give up if it was tried long enough."""
-        if not self.moves.retry_later(p):
-            self.moves.abandon(p, reason)
+        if not self.tracer.moves.retry_later(p):
+            self.tracer.moves.abandon(p, reason)
 
     def _in_trap(self, p: Program) -> bool:
         return signed(p.task.peek_regs().orig_rax) >= 0
@@ -79,7 +78,10 @@ class Departure:
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a move took it over."""
         self.note_sleep(p, p.task.peek_regs())
-        if p.move is None or p.move.phase not in (Phase.ARMING, Phase.STOPPING) or p.place is not Place.HOME:
+        if p.move is None or p.place is not Place.HOME:
+            return False
+        step = p.move.after(Event.STOPPED, away=False)
+        if step is Step.NOTHING:
             return False
         if p.obstacle() or self.deliverable(p):
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
@@ -88,8 +90,8 @@ class Departure:
         if lacking := self._unsuited(p):
             self._later(p, lacking)  # it may be in use for a moment only
             return False
-        if p.move.phase is Phase.ARMING:
-            self.moves.copying.arm(p, stop)
+        if step is Step.FOLLOW:
+            self.tracer.copying.arm(p, stop)
         else:
             self.depart(p, stop)
         return True
@@ -122,23 +124,23 @@ class Departure:
         original = copy_regs(regs)
         stay = user_regs(regs, stop)
         self.note_sleep(p, regs)
-        sleep = p.asleep if stop is not Stop.SECCOMP else None
+        sleep = p.call.asleep if stop is not Stop.SECCOMP else None
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.regs, move.stopped = stay, original
         try:
             if unsuited := self._unsuited(p):
                 raise CannotMove(unsuited)
-            vmas = mappings_of(p.pid, p.said, p.names, move.copy, self.tracer.mapped.known(p))
+            vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
             p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
             move.inside = self._inside(p, original, stay, stop, meta.mask)
             meta.waiting = move.waiting or move.inside is not None
-            meta.carry = p.carry
-            meta.used = p.used
+            meta.carry = p.call.carry
+            meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
-            p.watched = False
+            p.call.watched = False
             self._send(p, move, meta)
         except TaskGone:
             raise
@@ -147,7 +149,7 @@ class Departure:
         except ChannelLost:
             self.stay(p, stay, Reason.INCOMPLETE)
         except Exception as error:
-            self.stay(p, stay, self.moves.unforeseen(p, error))
+            self.stay(p, stay, self.tracer.moves.unforeseen(p, error))
         else:
             self._sent(p, move, (stay, sleep))
 
@@ -156,11 +158,12 @@ class Departure:
         assert move.link is not None
         p.place = Place.LEAVING
         move.regs = regs
-        self.tracer.announce(p)
+        self.tracer.mosd.announce(p)
         try:
-            self.moves.let_run(p, move, move.link)
+            if move.after(Event.IMAGE_SENT, away=False) is Step.GO:
+                self.tracer.moves.let_run(p, move.link)
         except ChannelLost:
-            self.tracer.away.link_lost(move.link)
+            self.tracer.hosts.link_lost(move.link)
 
     def _inside(self, p: Program, regs: Any, stay: Any, stop: Stop, mask: int) -> Request | None:
         """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
@@ -172,14 +175,14 @@ class Departure:
         if is_sleep(signed(regs.rax)) or nr == SYS_RESTART_SYSCALL:
             return Request(SYS_RESTART_SYSCALL, (0,) * 6, mask)
         row = BY_NR.get(nr)
-        if row is None or row.away is not AwayRule.FORWARD or nr in PATH_ARG or p.carry or p.mail or p.private:
+        if row is None or row.away is not AwayRule.FORWARD or nr in PATH_ARG or p.call.carry or p.mail or p.private:
             return None
         return marshal(row, arguments(stay), mask, p.task)
 
     def stopped_sleeping(self, p: Program, deputy: Deputy) -> None:
         """The same of a program whose sleep began away. One that a signal has just ended is seen to its end first."""
         deputy.interrupting = False
-        if not p.infos:
+        if not p.body.infos:
             self.depart_sleeping(p, deputy)
             return
         p.task.cont()
@@ -191,41 +194,41 @@ class Departure:
         assert move is not None and move.link is not None
         move.frozen_at = time.monotonic()
         try:
-            vmas = mappings_of(p.pid, p.said, p.names, move.copy, self.tracer.mapped.known(p))
+            vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                meta = self._capture(p, call, p.sleeping, vmas)
+                meta = self._capture(p, call, p.body.sleeping, vmas)
             meta.waiting = True
-            meta.used = p.used
+            meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             self._send(p, move, meta)
         except TaskGone:
             raise
         except CannotMove as reason:
-            self.stay(p, p.sleeping, str(reason))
+            self.stay(p, p.body.sleeping, str(reason))
         except ChannelLost:
-            self.stay(p, p.sleeping, Reason.INCOMPLETE)
+            self.stay(p, p.body.sleeping, Reason.INCOMPLETE)
         except Exception as error:
-            self.stay(p, p.sleeping, self.moves.unforeseen(p, error))
+            self.stay(p, p.body.sleeping, self.tracer.moves.unforeseen(p, error))
         else:
-            self._sent(p, move, (p.sleeping, None))
+            self._sent(p, move, (p.body.sleeping, None))
 
     def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[Vma]) -> ImageMeta:
-        shown = clocks.last_shown(p.clock_page, self.tracer.clock.ticks()) if p.clock_page else clocks.Shown(0, 0)
+        shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
         meta = capture(
-            call, regs, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.config.ip,
-            shown=Timer(shown.realtime, shown.monotonic), pending=False, said=p.said,
+            call, regs, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
+            shown=Timer(shown.realtime, shown.monotonic), pending=False, said=p.process.said,
         )  # fmt: skip
         link = p.move.link if p.move is not None else None
         if link is not None and link.features and (small := stack_too_small(meta, self.tracer.features, link.features)):
             raise CannotMove(small)
-        meta.seq = p.seq  # what it waits for will be answered with this number
-        meta.private = self.tracer.private.carrier.manifest(p)
+        meta.seq = p.body.seq  # what it waits for will be answered with this number
+        meta.private = self.tracer.carrier.manifest(p)
         return meta
 
     def _send(self, p: Program, move: Move, meta: ImageMeta) -> None:
         link = move.link
         assert link is not None
-        self.tracer.private.carrier.send_rest(p, link)
+        self.tracer.carrier.send_rest(p, link)
         self.tracer.mapped.rest(p, move, link, meta.vmas)
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
         link.channel.send(Kind.IMAGE, p.pid, move.copy.head(meta) if move.copy is not None else image.encode(meta))
@@ -250,7 +253,7 @@ class Departure:
         """
         nr = signed(regs.orig_rax)
         if nr < 0 or not is_sleep(signed(regs.rax)):
-            p.asleep = None
+            p.call.asleep = None
         elif nr != SYS_RESTART_SYSCALL:
             addr, size = {
                 7: (regs.rdi, 8 * (regs.rsi & 0xFFFFFFFF)),
@@ -259,7 +262,7 @@ class Departure:
                 202: (regs.rdi, 4),
             }.get(nr, (0, 0))
             kept = addr and size
-            p.asleep = Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else Kept()
+            p.call.asleep = Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else Kept()
 
     def stay(self, p: Program, regs: Any, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""
@@ -267,27 +270,27 @@ class Departure:
         assert move is not None
         p.place = Place.HOME
         if move.link is not None:
-            self.moves.drop(p, move.link)
-        if p.sleeping is not None and p.deputy is not None:
+            self.tracer.hosts.drop(p, move.link)
+        if p.body.sleeping is not None and p.deputy is not None:
             p.deputy.resume_sleep()
         elif not p.held:
             self.stand_again(p, move.stopped, regs)
-            self.tracer.go_on(p)
+            self.tracer.stops.go_on(p)
         else:  # in its own control call: behind it; or before its first instruction
             p.task.set_regs(behind(regs, 0) if move.waiting else regs)
-        self.moves.finish(p, reason)
+        self.tracer.moves.finish(p, reason)
 
     def commit(self, p: Program, link: Link, move: Move) -> None:
         """RUNNING: the body has begun. What is left here becomes the deputy."""
         _regs, sleep = move.regs
-        p.signals = 0  # as in the image
+        p.body.signals = 0  # as in the image
         p.link, p.place, p.held = link, Place.AWAY, False
-        p.answer = None
-        asleep = p.deputy if p.sleeping is not None else None
+        p.body.kept_back = None
+        asleep = p.deputy if p.body.sleeping is not None else None
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
         if sleep is not None:
             deputy.kept = sleep
-        p.files = move.files
+        p.body.files = move.files
         files = self.tracer.mapped.kept(p)
         keep = [*kept_at_home(*title_at(p.pid)), *deputy.kept.pages, *((m.start, m.end) for m in files)]
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
@@ -295,15 +298,15 @@ class Departure:
             clear(call, merge(keep))
             self.tracer.cputimers.left(p, call)
             self.tracer.mapped.hush(call, files)
-        self.tracer.private.carrier.left(p)
+        self.tracer.carrier.left(p)
         p.deputy = deputy
-        p.sleeping = p.carry = None
+        p.body.sleeping = p.call.carry = None
         self.tracer.mapped.catch_up(p)
         if asleep is not None:
             deputy.resume_sleep()
         else:
             deputy.became_ready()
-            self.tracer.away.watch(p)
+            self.tracer.deputies.watch(p)
             if move.inside is not None:
-                self.tracer.away.make(p, deputy, move.inside)
-        self.moves.finish(p, "")
+                self.tracer.requests.make(p, deputy, move.inside)
+        self.tracer.moves.finish(p, "")

@@ -44,14 +44,14 @@ class Direct:
             size = request.blobs[0].size
             if size > ROOM or (request.nr != FSTAT and size != request.args[2]):
                 return None
-        if p.pidfd < 0:
+        if p.body.pidfd < 0:
             try:
-                p.pidfd = to_keep(os.pidfd_open(p.pid))
+                p.body.pidfd = to_keep(os.pidfd_open(p.pid))
             except OSError:
                 return None
         args = request.args
         first, second = (args[1], args[2]) if request.nr == LSEEK else (args[2], args[3])
-        result = lib.mos_direct(p.pidfd, as_c_int(args[0]), request.nr, self._room, signed(first), signed(second))
+        result = lib.mos_direct(p.body.pidfd, as_c_int(args[0]), request.nr, self._room, signed(first), signed(second))
         if result == lib.MOS_NOT_DIRECT:
             return None
         brought = size if request.nr == FSTAT else result
@@ -59,6 +59,6 @@ class Direct:
 
     @staticmethod
     def forget(p: Program) -> None:
-        if p.pidfd >= 0:
-            os.close(p.pidfd)
-            p.pidfd = -1
+        if p.body.pidfd >= 0:
+            os.close(p.body.pidfd)
+            p.body.pidfd = -1

@@ -38,7 +38,7 @@ def another(
 
 def travelled(p: Program) -> bool:
     """Whether it, or a child of it that has ended, has used CPU time away."""
-    return any(p.used) or any(p.children_used)
+    return any(p.cpu.used) or any(p.cpu.of_children)
 
 
 def state_of(p: Program) -> str:
@@ -75,7 +75,7 @@ def away_text(p: Program, name: str, body: bytes) -> bytes:
 
 def timed(p: Program, name: str, text: bytes) -> bytes:
     """``text`` of the file ``name`` with the CPU time that ``p`` and its children have used away."""
-    used = (*p.used, *p.children_used)
+    used = (*p.cpu.used, *p.cpu.of_children)
     return shown.with_times(text, [ns // TICK_NS for ns in used]) if name == "stat" and any(used) else text
 
 
@@ -86,7 +86,7 @@ def opened(call: Calls, name: str, nr: int, args: tuple[int, ...], text: bytes) 
 
 def home_text(p: Program, name: str) -> bytes:
     """What a stopped program at home reads, which may be away at the time of the read. Not while calls are injected, either."""
-    text = timed(p, name, shown.text(p.pid, name, p.names))
+    text = timed(p, name, shown.text(p.pid, name, p.process.names))
     if name == "status":
         text = shown.untraced(text, p.filters_of_ours)
     return shown.with_state(name, text, "R (running)") if name in ("stat", "status") else text

@@ -12,6 +12,8 @@ from struct import iter_unpack
 
 from mosfs.abi import cpu
 
+#: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
+AFFINITY = frozenset({203, 204})
 _AT_BASE = 7
 
 

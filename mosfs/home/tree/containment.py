@@ -11,19 +11,16 @@ import signal
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from mosfs.abi.texts import SERVING_FAILED
+from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.trace.task import TaskGone, tracer_of
 from mosfs.wire.channel import ChannelLost
 
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
-
 
 class Containment:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
     @contextmanager
@@ -61,14 +58,14 @@ class Containment:
     def _gone(self, gone: TaskGone) -> None:
         """A process has ended while it was worked on, or stopped for another reason; without a status its event follows."""
         if gone.status is not None:
-            self.tracer.task_event(gone.pid, gone.status)
+            self.tracer.stops.task_event(gone.pid, gone.status)
 
     def channels_lost(self, p: Program) -> None:
         """Sending has met a channel that is broken: one over which ``p`` is away or moves, or that says so itself."""
-        links = [p.link, p.move.link if p.move is not None else None, *self.tracer.moves.channels.values()]
+        links = [p.link, p.move.link if p.move is not None else None, *self.tracer.hosts.channels.values()]
         for link in links:
             if link is not None and link.channel.lost:
-                self.tracer.away.link_lost(link)
+                self.tracer.hosts.link_lost(link)
 
     def _end(self, p: Program, error: Exception) -> None:
         """Like any other that has to be killed: a line on its standard error, SIGKILL; and the reason in the log."""
@@ -77,11 +74,11 @@ class Containment:
         if self.tracer.programs.get(p.pid) is not p:
             return  # its number may be another's
         try:
-            if not p.doomed:
-                p.doomed = True
-                words = SERVING_FAILED.format(computer=self.tracer.config.ip or "its home-node")
+            if not p.death.told:
+                p.death.told = True
+                words = SERVING_FAILED.format(computer=self.tracer.mosd.config.ip or "its home-node")
                 if p.away and p.deputy is not None:
-                    self.tracer.away.last_words(p, p.deputy, words)
+                    self.tracer.deputies.last_words(p, p.deputy, words)
                 else:
                     self.tracer.policy.say(p, words)
         except TaskGone as gone:
@@ -92,9 +89,9 @@ class Containment:
 
     def kill(self, p: Program) -> None:
         """End a program, whatever has become of it meanwhile: while we trace a process nobody else gets its number."""
-        pid = self.tracer.process(p).pid
+        pid = self.tracer.family.process(p).pid
         if tracer_of(pid) == os.getpid():
             os.kill(pid, signal.SIGKILL)
 
     def _log(self, line: str) -> None:
-        self.tracer.log(line, 40)
+        self.tracer.mosd.log(line, 40)

@@ -26,23 +26,23 @@ class CpuTime:
 
     def ended(self, p: Program) -> None:
         """What ``p`` and its children used is its parent's, if that is still there (getrusage(2))."""
-        parent = self.programs.get(p.parent)
-        total = p.used.plus(p.children_used)
+        parent = self.programs.get(p.kin.parent)
+        total = p.cpu.used.plus(p.cpu.of_children)
         if parent is None or not any(total):
             return
-        parent.children_used = parent.children_used.plus(total)
+        parent.cpu.of_children = parent.cpu.of_children.plus(total)
         lib.mos_plain(parent.pid, 0)  # until Python has seen it again
-        if len(parent.dead) >= MOST_DEAD:
-            parent.dead.clear()
-        parent.dead[p.pid] = total
+        if len(parent.cpu.dead) >= MOST_DEAD:
+            parent.cpu.dead.clear()
+        parent.cpu.dead[p.pid] = total
 
     def _account(self, p: Program, nr: int, args: tuple[int, ...], result: int, read: Callable[[int], bytes]) -> Totals:
         waited = Used()
         if nr in cputime.WAITS:
             pid, again = cputime.child(nr, args, result, read)
-            waited = p.dead.get(pid, Used()) if again else p.dead.pop(pid, Used())
+            waited = p.cpu.dead.get(pid, Used()) if again else p.cpu.dead.pop(pid, Used())
         other = self.programs.get(cputime.clock_pid(args[0])) if nr == cputime.CLOCK_GETTIME else None
-        return Totals((other or p).used, p.children_used, waited)
+        return Totals((other or p).cpu.used, p.cpu.of_children, waited)
 
     def outs(self, p: Program, request: Request, result: int, outs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """What a deputy's call brings back, completed."""
@@ -61,12 +61,12 @@ class CpuTime:
         """At the entry of such a call at home: stop at its end, if there may be something to add."""
         about_others = nr in cputime.WAITS or (nr == cputime.CLOCK_GETTIME and cputime.clock_pid(args[0]) > 0)
         index = cputime.place(nr, args)
-        p.watched = bool((about_others or any(p.used) or any(p.children_used)) and index >= 0 and args[index])
-        p.task.cont(request=SYSCALL if p.watched or p.called is not None else CONT)
+        p.call.watched = bool((about_others or any(p.cpu.used) or any(p.cpu.of_children)) and index >= 0 and args[index])
+        p.task.cont(request=SYSCALL if p.call.watched or p.call.told is not None else CONT)
 
     def complete(self, p: Program, regs: Any) -> None:
         """At the end of a watched call."""
-        p.watched = False
+        p.call.watched = False
         nr, result = signed(regs.orig_rax), signed(regs.rax)
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         index = cputime.place(nr, args)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mosfs.abi.flags import TIMER_ABSTIME
 from mosfs.calls.cputime import Used
@@ -38,6 +38,7 @@ from mosfs.calls.cputimers import (
     spent,
 )
 from mosfs.calls.request import Request
+from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Place, Program
 from mosfs.migrate.capture import cpu_limit, user_regs
@@ -48,15 +49,12 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, copy_regs, status_sets
 from mosfs.wire.frames import Kind
 
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
-
 #: Seconds between two looks at a limit that is about to be reached: the kernel itself looks once a tick.
 TICK = 0.004
 
 
 class CpuTimers:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._watched: dict[int, float] = {}  # programs at home with a limit, and when to look at them
         self._told = False
@@ -66,7 +64,7 @@ class CpuTimers:
 
     def left(self, p: Program, call: Calls) -> None:
         """The program runs away from now on."""
-        p.counted = p.used
+        p.cpu.counted = p.cpu.used
         self._watched.pop(p.pid, None)
         self.arm(p, call)
 
@@ -86,20 +84,20 @@ class CpuTimers:
         if new is None or new.data is None or len(new.data) != PAIR.size:
             return
         if request.args[0] & 0xFFFFFFFF in {timer.number for timer in self._posix_timers(p.pid)}:
-            new.data = earlier(bytes(new.data), p.used)
+            new.data = earlier(bytes(new.data), p.cpu.used)
 
     def limit_changed(self, p: Program) -> None:
         """A relative has set the limit of ``p``."""
         if p.away:
             self.rang(p)
-        elif any(p.used):
+        elif any(p.cpu.used):
             self._watched[p.pid] = 0.0
 
     def rang(self, p: Program) -> None:
         """CPU_ALARM of the host, or another reason to look anew."""
         deputy = p.deputy
         if deputy is not None and p.away:
-            p.alarm = Alarm()
+            p.cpu.alarm = Alarm()
             deputy.when_ready(lambda: self._rang(p, deputy))
 
     def _rang(self, p: Program, deputy: Deputy) -> None:
@@ -109,22 +107,22 @@ class CpuTimers:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             self.arm(p, call)
         deputy.ready_since = time.monotonic()
-        self.tracer.away.watch(p)
+        self.tracer.deputies.watch(p)
 
     def synced(self, p: Program, deputy: Deputy) -> None:
         """What the deputy's kernel says of them is right from now on. Precondition: the deputy is READY."""
-        if p.counted != p.used:
+        if p.cpu.counted != p.cpu.used:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 self.sync(p, call)
 
     def sync(self, p: Program, call: Calls) -> int:
         """Count what was used away; the signals that were queued for it, as a bit mask."""
-        used, p.counted = p.used.minus(p.counted), p.used
+        used, p.cpu.counted = p.cpu.used.minus(p.cpu.counted), p.cpu.used
         fired = 0
         for which, sig in INTERVAL_TIMERS.items():
             fired |= self._interval_timer(call, which, sig, used)
         for timer in self._posix_timers(p.pid):
-            fired |= self._posix_timer(call, timer, used, p.owing)
+            fired |= self._posix_timer(call, timer, used, p.cpu.owing)
         return fired | self._limit(p, call)
 
     def arm(self, p: Program, call: Calls) -> None:
@@ -136,22 +134,22 @@ class CpuTimers:
         for timer in self._posix_timers(p.pid):
             if left := _posix_left(call, timer)[1]:
                 lefts.append((left, timer.virtual))
-        alarm = earliest([*lefts, *((left, False) for left in _limits_left(p)[:1])], p.counted)
-        if alarm != p.alarm:
-            p.alarm = alarm
+        alarm = earliest([*lefts, *((left, False) for left in _limits_left(p)[:1])], p.cpu.counted)
+        if alarm != p.cpu.alarm:
+            p.cpu.alarm = alarm
             self.tell(p)
 
     def tell(self, p: Program) -> None:
         """CPU_ALARM to the host that has the body."""
-        self.tracer.away.send(p, Kind.CPU_ALARM, FRAME.pack(*p.alarm.sendable()))
+        self.tracer.hosts.send(p, Kind.CPU_ALARM, FRAME.pack(*p.cpu.alarm.sendable()))
 
     def newborn(self, pid: int) -> Alarm:
         """The alarm for a child that the body is about to have: it inherits limits, but no timers."""
         child = self.tracer.programs.get(pid)
         if child is None:
             return Alarm()
-        child.alarm = earliest([(left, False) for left in _limits_left(child)[:1]], child.used)
-        return child.alarm.sendable()
+        child.cpu.alarm = earliest([(left, False) for left in _limits_left(child)[:1]], child.cpu.used)
+        return child.cpu.alarm.sendable()
 
     # ------------------------------------------------------------------ each kind
 
@@ -164,7 +162,7 @@ class CpuTimers:
         except OSError as error:
             if not self._told:
                 self._told = True
-                self.tracer.log(f"timers on clocks of CPU time count at home only: /proc/PID/timers: {error.strerror}", 30)
+                self.tracer.mosd.log(f"timers on clocks of CPU time count at home only: /proc/PID/timers: {error.strerror}", 30)
             return []
 
     def _interval_timer(self, call: Calls, which: int, sig: int, used: Used) -> int:
@@ -221,7 +219,7 @@ class CpuTimers:
 
     def came_home(self, p: Program, call: Calls, used: Used) -> bool:
         """The program is home again. True if a signal for a handler was queued."""
-        p.used, p.alarm = used, Alarm()
+        p.cpu.used, p.cpu.alarm = used, Alarm()
         fired = self.sync(p, call)
         if _limits_left(p):
             self._watched[p.pid] = 0.0
@@ -229,20 +227,20 @@ class CpuTimers:
 
     def absolute(self, p: Program, regs: Any) -> None:
         """timer_settime(2) at home to a moment of a clock which is behind what the program has seen by its time away."""
-        numbers = {timer.number for timer in self._posix_timers(p.pid)} if any(p.used) else set()
+        numbers = {timer.number for timer in self._posix_timers(p.pid)} if any(p.cpu.used) else set()
         try:
             if regs.rdi & 0xFFFFFFFF in numbers:
-                p.task.write(layout.SCRATCH, earlier(p.task.read(regs.rdx, PAIR.size), p.used))
-                self.tracer.make_with(p, regs, "rdx", layout.SCRATCH)
+                p.task.write(layout.SCRATCH, earlier(p.task.read(regs.rdx, PAIR.size), p.cpu.used))
+                self.tracer.stops.make_with(p, regs, "rdx", layout.SCRATCH)
                 return
         except OSError:
             pass  # the kernel says EFAULT
-        self.tracer.serve(p)
+        self.tracer.stops.serve(p)
 
     def tick(self) -> None:
         """Once a second: a limit may have been set at home."""
         for p in self.tracer.programs.values():
-            if any(p.used) and p.place is Place.HOME:
+            if any(p.cpu.used) and p.place is Place.HOME:
                 self._watched.setdefault(p.pid, 0.0)
 
     def due(self) -> float | None:
@@ -260,18 +258,18 @@ class CpuTimers:
                 lefts = _limits_left(p) if p.place is Place.HOME else []
                 if not lefts:
                     continue
-                self._watched[pid] = now + max(min(lefts) / SECOND / (1 + len(p.threads)), TICK)
+                self._watched[pid] = now + max(min(lefts) / SECOND / (1 + len(p.kin.threads)), TICK)
                 if min(lefts) <= 0 and not (p.held or p.halted or p.interrupted or p.deputy):
-                    p.overdue = p.interrupted = True
+                    p.cpu.overdue = p.interrupted = True
                     p.task.interrupt()
 
     def stopped(self, p: Program) -> None:
         """A program at home has stopped because its limit is reached."""
-        p.overdue = False
+        p.cpu.overdue = False
         stopped = copy_regs(p.task.peek_regs())
         with Calls(p.task) as call:
             self._limit(p, call)
-        self.tracer.moves.departure.stand_again(p, stopped, user_regs(stopped, Stop.TRAP))
+        self.tracer.departure.stand_again(p, stopped, user_regs(stopped, Stop.TRAP))
 
 
 def earlier(pair: bytes, used: Used) -> bytes:
@@ -310,5 +308,5 @@ def _limits_left(p: Program) -> list[int]:
     limits = [limit for limit in cpu_limit(p.pid) if limit >= 0]
     if not limits:
         return []
-    used = _clock(p.pid, 0) + sum(p.used)
+    used = _clock(p.pid, 0) + sum(p.cpu.used)
     return [limit * SECOND - used for limit in limits]

@@ -6,23 +6,20 @@ A call is told when it has returned: `entered` and `returned` are a pair, betwee
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from mosfs.abi.args import Kind
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import show
+from mosfs.home.ports import Tree
 from mosfs.home.process.calltrace import PATIENCE, CallTrace
 from mosfs.home.process.program import Program
 from mosfs.trace.caller import Caller, as_user
-
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
 
 
 class Traces:
     """``everything`` is where programs are told that nobody asked for, None for nowhere."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._open: list[CallTrace] = []
         self.everything = self._begin(CallTrace(os.dup(2))) if os.environ.get("MOSIX_TRACE") else None
@@ -67,13 +64,13 @@ class Traces:
         """The program is in a call that we see."""
         if p.trace is not None:
             self.returned(p, None, "?")
-            p.called = nr, show.call(nr, args, memory)
+            p.call.told = nr, show.call(nr, args, memory)
 
     def returned(self, p: Program, result: int | None, server: str) -> None:
         """The call was served, by ``server``; ``result`` None: nobody knows it."""
-        if p.trace is not None and p.called is not None:
-            nr, said = p.called
-            p.called = None
+        if p.trace is not None and p.call.told is not None:
+            nr, said = p.call.told
+            p.call.told = None
             p.trace.call(p.pid, self._place(p), said, nr, result, server)
 
     def told(self, p: Program, said: str) -> None:
@@ -84,4 +81,4 @@ class Traces:
     def _place(self, p: Program) -> str:
         if not p.away or p.link is None:
             return "home"
-        return str(self.tracer.config.userview.get(p.link.ip, p.link.ip))
+        return str(self.tracer.mosd.config.userview.get(p.link.ip, p.link.ip))

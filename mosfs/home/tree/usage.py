@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from mosfs.balance.account import Account
 from mosfs.balance.history import History
 from mosfs.calls.usage import reports, sums
+from mosfs.home.ports import Tree
 from mosfs.home.process.program import Place, Program
 from mosfs.trace.priority import Share, nice_of
 from mosfs.wire.channel import ChannelLost
@@ -18,8 +18,6 @@ from mosfs.wire.frames import Kind
 from mosfs.wire.messages import Settings
 from mosfs.wire.orders import About, Used
 
-if TYPE_CHECKING:
-    from mosfs.home.tracer import Tracer
 
 def about(settings: Settings, account: Account, nice: int) -> bytes:
     """Payload of ABOUT."""
@@ -29,9 +27,9 @@ def about(settings: Settings, account: Account, nice: int) -> bytes:
 
 
 class Statistics:
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self._share = Share(tracer.log)
+        self._share = Share(tracer.mosd.log)
 
     def began(self, p: Program) -> None:
         """The launcher has become the program."""
@@ -53,13 +51,13 @@ class Statistics:
                 if p.away:
                     account.leave()
                     account.settle(now)
-                    if nice_of(p.pid) != p.nice:
+                    if nice_of(p.pid) != p.body.nice:
                         changed.append(p)
                 elif p.place is Place.HOME:
                     with suppress(OSError):
                         account.measure(p.pid, now, io=True)
         for report in reports(accounts):
-            self.tracer.control.send(report)
+            self.tracer.mosd.send(report)
         for p in changed:
             self.tell(p)
         self._share.look(nice_of(p.pid) for p in self.tracer.programs.values())
@@ -77,8 +75,8 @@ class Statistics:
         """ABOUT to the host that has the body: at its arrival and when something was changed by hand or with setpriority(2)."""
         if not p.away or p.link is None:
             return
-        p.nice = nice_of(p.pid)
+        p.body.nice = nice_of(p.pid)
         try:
-            p.link.channel.send(Kind.ABOUT, p.pid, about(p.settings, p.account, p.nice))
+            p.link.channel.send(Kind.ABOUT, p.pid, about(p.settings, p.account, p.body.nice))
         except ChannelLost:
-            self.tracer.away.link_lost(p.link)
+            self.tracer.hosts.link_lost(p.link)

@@ -1,0 +1,20 @@
+"""Keeping the clock page of a running program right (`trace.clock`)."""
+
+from __future__ import annotations
+
+import os
+
+from mosfs.trace import layout
+from mosfs.trace.clock import GuestClock, HomeClock
+
+#: Seconds between corrections of the programs' clocks.
+PERIOD = 1.0
+
+
+def refresh(pid: int, clock: HomeClock | GuestClock, page: bytes) -> bytes:
+    """Correct the clock page of the running process ``pid``, which was ``page`` until now: what it is from now on. OSError."""
+    fd = os.open(f"/proc/{pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return clock.refresh(lambda at, data: os.pwrite(fd, data, layout.CLOCK_PAGE + at), page)
+    finally:
+        os.close(fd)

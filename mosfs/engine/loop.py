@@ -1,0 +1,65 @@
+"""The event loop of a tracer or host: what its tasks do and what can be read are one stream of events (`lib.mos_next`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from mosfs.native import ffi, lib
+from mosfs.trace.stops import SECCOMP_STOP
+
+#: What `Loop.turn` returns when no descriptor can be read: nothing came at all, or a task stopped or ended, which is handled.
+IDLE, TASK = -1, -2
+#: `mos_event.kind`.
+_TASK, _READABLE = 1, 2
+
+
+class Borrowed(Protocol):
+    """Mailboxes that programs use without us (`mbox.borrowed`)."""
+
+    def arm(self) -> None: ...
+    def look(self, stopped: Callable[[int], None]) -> None: ...
+
+
+class Loop:
+    """``pump``: struct mos_pump, which has what C needs to know of the tasks. It follows nobody's processor yet."""
+
+    def __init__(self) -> None:
+        self.pump = ffi.new("struct mos_pump *")
+        self.pump.follow, self.pump.cpu = 1, -1
+        self._event = ffi.new("struct mos_event *")
+        lib.mos_setup_signals()
+
+    @property
+    def events(self) -> int:
+        """Of the descriptor that `turn` returned: what poll(2) says of it."""
+        return int(self._event.status)
+
+    def turn(
+        self, fds: Iterable[int], timeout: int, task_event: Callable[[int, int], None], borrowed: Borrowed,
+        contained: AbstractContextManager[Any], notes: Callable[[], None] | None = None,
+    ) -> int:  # fmt: skip
+        """Wait for one event, ``timeout`` microseconds at most: which of ``fds`` can be read, or IDLE, or TASK.
+
+        ``task_event`` gets what waitpid(2) says of a task; ``notes`` is called before that when C has noted what went on without
+        us. In ``contained`` the mailboxes are looked at.
+        """
+        pump = self.pump
+        pump.nfds = 0
+        for fd in fds:
+            if lib.mos_attend(pump, fd) < 0:
+                raise MemoryError
+        borrowed.arm()
+        result = lib.mos_next(pump, self._event, timeout)
+        if result < 0:
+            raise OSError(-result, "wait")
+        with contained:
+            borrowed.look(lambda pid: task_event(pid, SECCOMP_STOP))
+        if notes is not None and pump.nnotes:
+            notes()
+        event = self._event
+        if event.kind == _TASK:
+            task_event(event.pid, event.status)
+            return TASK
+        return int(event.pid) if event.kind == _READABLE else IDLE

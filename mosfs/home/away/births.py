@@ -1,0 +1,110 @@
+"""Forks and execs of programs that are away: their deputies make them, so PIDs, rights and limits are home's affair."""
+
+from __future__ import annotations
+
+import struct
+
+from mosfs.calls import show
+from mosfs.calls.request import Blob, Request
+from mosfs.home.ports import Tree
+from mosfs.home.process.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, Deputy, deputy_of_child
+from mosfs.home.process.link import Held
+from mosfs.home.process.program import Place, Program
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import Task
+from mosfs.wire.frames import FORK_REPLY, Kind
+from mosfs.wire.orders import ExecOrder, ForkOrder
+
+SYS_CLONE, SYS_EXECVEAT = 56, 322
+CLONE_PIDFD = 0x1000
+_CLONE_PASSED = 0xFF | CLONE_PIDFD  # of a fork's flags these concern the deputy: the signal sent at exit, a descriptor
+
+
+class Births:
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
+
+    def fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
+        """FORK: the deputy forks, too; the answer is sent when its child is known."""
+        wants = bool(order.flags & CLONE_PIDFD)
+        request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
+        if wants:
+            request.blobs.append(Blob(0, 4, None, 2))
+
+        def forked(result: int) -> None:
+            made = deputy.born or min(result, -1)
+            pidfd = struct.unpack("<i", p.task.read(FLIGHT_SCRATCH, 4))[0] if wants and made > 0 else -1
+            self.tracer.hosts.send(p, Kind.FORK_REPLY, FORK_REPLY.pack(made, pidfd, *self.tracer.cputimers.newborn(made)))
+
+        self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), request.memory)
+        deputy.born = 0
+        deputy.start(request, forked)
+
+    def forked(self, p: Program, deputy: Deputy) -> None:
+        """The deputy's child: it will be the deputy of the body's child, which is about to be made on the same node."""
+        child = deputy.born = p.task.event_message()
+        q = self.tracer.family.adopt(Task(child), p.settings, parent=p)
+        q.place = Place.AWAY
+        q.link = p.link
+        q.body.files = {number: Held(held.generation, held.wanted, held.sent) for number, held in p.body.files.items()}
+        newborn = q.deputy = deputy_of_child(deputy, q.task)
+        self.tracer.copying.of_child(p, q)
+        if q.link is not None:
+            q.link.programs.add(child)
+        if closing := self.tracer.mails.inherited(p, q):
+            newborn.todo.append(
+                lambda: self.tracer.mails.disinherit(q.task, closing, base=newborn.base, mask=newborn.mask)
+            )
+        self.tracer.private.forked(p, q, thread=False)
+        if q.inherited:
+            newborn.todo.append(lambda: self.tracer.private.born_away(q, newborn))
+        p.task.cont()
+        self.tracer.mosd.announce(q)
+        self.tracer.family.meet(q)
+
+    def execute(self, p: Program, deputy: Deputy, order: ExecOrder, flags: int) -> None:
+        """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""
+        p.body.seq = flags >> 1
+        if p.trace is not None:
+            p.call.told = order.nr, show.program(order.nr, order.path, order.argv)
+        data = bytearray()
+        pointers: list[tuple[int, int]] = []  # (offset of a pointer, offset it points to)
+
+        def string(value: bytes) -> int:
+            at = len(data)
+            data.extend(value + b"\0")
+            return at
+
+        def vector(values: list[bytes]) -> int:
+            strings = [string(v) for v in values]
+            data.extend(bytes(-len(data) % 8))
+            at = len(data)
+            pointers.extend((at + 8 * i, s) for i, s in enumerate(strings))
+            data.extend(bytes(8 * (len(values) + 1)))
+            return at
+
+        places = [
+            None if order.path is None else string(order.path),
+            None if order.argv is None else vector(order.argv),
+            None if order.envp is None else vector(order.envp),
+        ]
+        base, big = FLIGHT_SCRATCH, None
+        if len(data) > FLIGHT_ROOM:
+            size = (len(data) + 4095) & ~4095
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                base = call.map(0, size)
+            big = (base, size)
+        for at, target in pointers:
+            data[at : at + 8] = (base + target).to_bytes(8, "little")
+        p.task.write(base, data)
+        path, argv, envp = (0 if place is None else base + place for place in places)
+        if order.fault:
+            argv = layout.PAGE  # unmapped: EFAULT, as the program's own pointers would give
+        args = (path, argv, envp, 0, 0, 0)
+        if order.nr == SYS_EXECVEAT:
+            args = (order.dirfd, path, argv, envp, order.flags, 0)
+        self.tracer.cputimers.synced(p, deputy)
+        deputy.start(Request(order.nr, args, order.mask))
+        assert deputy.flight is not None
+        deputy.flight.big = big

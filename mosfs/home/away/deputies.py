@@ -1,0 +1,193 @@
+"""What happens to deputies: their calls end, signals come for their programs, and in a moment of rest they are parked."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mosfs.calls import cputimers
+from mosfs.calls.request import pack_reply
+from mosfs.home.ports import Tree
+from mosfs.home.process.deputy import PARK_AFTER, Deputy, State
+from mosfs.home.process.move import Phase
+from mosfs.home.process.program import Program
+from mosfs.migrate.capture import signed
+from mosfs.migrate.rebuild import queue_signal
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.stops import Status, Stop
+from mosfs.trace.task import NOTHING, TaskGone, copy_regs, status_sets
+from mosfs.wire.frames import Kind
+
+
+class Deputies:
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
+        self._ready: dict[int, Program] = {}
+
+    # ------------------------------------------------------------------ events
+
+    def event(self, p: Program, deputy: Deputy, status: Status) -> None:
+        """A deputy has stopped."""
+        stop = status.stop
+        if stop is Stop.SECCOMP:
+            regs = p.task.peek_regs()
+            if regs.orig_rax != layout.MAGIC:
+                p.task.cont()  # cannot happen: the stub's calls are allowed
+            elif deputy.state is State.BUSY:
+                self._landed(p, deputy, signed(regs.rdi))
+            else:
+                self._became_ready(p, deputy)
+        elif stop is Stop.SIGNAL:
+            self._signal(p, deputy, status.value)
+        elif stop is Stop.TRAP:
+            self._trap(p, deputy)
+        elif stop is Stop.GROUP:
+            p.halted = True
+            p.task.listen()
+            self.tracer.hosts.send(p, Kind.STOP, b"")
+        elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
+            self.tracer.births.forked(p, deputy)
+        elif stop is Stop.EXEC:
+            p.deputy = None
+            self.tracer.family.exec_done(p)
+        elif stop is not Stop.SYSCALL or not deputy.hastened():
+            p.task.cont()
+
+    def _trap(self, p: Program, deputy: Deputy) -> None:
+        if deputy.state is State.BUSY and not p.halted and deputy.hastened():
+            return
+        if p.halted:
+            p.halted = False
+            self.tracer.hosts.send(p, Kind.CONT, b"")
+            if deputy.state is State.PARKED and deputy.todo:
+                self._became_ready(p, deputy)
+            else:
+                p.task.cont()
+        elif deputy.interrupting and deputy.state is State.PARKED:
+            self._became_ready(p, deputy)
+        elif deputy.interrupting and p.body.sleeping is not None and p.move is not None and p.move.phase is Phase.STOPPING:
+            self.tracer.departure.stopped_sleeping(p, deputy)
+        else:
+            deputy.interrupting = False
+            p.task.cont()
+
+    def _became_ready(self, p: Program, deputy: Deputy) -> None:
+        deputy.became_ready()
+        if deputy.state is State.READY:
+            self.watch(p)
+
+    def _landed(self, p: Program, deputy: Deputy, result: int) -> None:
+        """The deputy's call has returned."""
+        if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
+            self._became_ready(p, deputy)
+            return
+        whole = deputy.whole(result)
+        if whole is None:
+            return
+        assert deputy.flight is not None
+        result = self.tracer.waits.landed(deputy.flight, whole)
+        flight, outs = deputy.finish(result)
+        self.tracer.traces.returned(p, result, "home")
+        outs = self.tracer.cputime.outs(p, flight.request, result, outs)
+        if cputimers.concerns(flight.request.nr, flight.request.args):
+            self.tracer.cputimers.made(p, deputy, flight.request.nr, flight.request.args)
+        deputy.state = State.READY
+        deputy.interrupting = False
+        if p.body.sleeping is not None:
+            self._woke(p, deputy, result, outs)
+            return
+        self.tracer.mails.changed(p, flight.request.nr)
+        if flight.done is not None:
+            flight.done(result)
+        else:
+            self.tracer.hosts.send(p, Kind.REPLY, pack_reply(result, outs))
+        deputy.ready_since = time.monotonic()
+        if deputy.todo:
+            deputy.became_ready()
+        if deputy.state is State.READY:
+            self.watch(p)
+
+    def _woke(self, p: Program, deputy: Deputy, result: int, outs: list[tuple[int, bytes]]) -> None:
+        """A sleep that began away ends at home."""
+        regs = copy_regs(p.body.sleeping)
+        p.body.sleeping, p.deputy = None, None
+        for addr, data in outs:
+            p.task.write(addr, data)
+        if p.body.infos:
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                for info in p.body.infos:
+                    queue_signal(call, info, shared=True)
+            p.body.infos.clear()
+            result = -4 if result in (-516, -514) else result
+        regs.rip += 2
+        regs.rax = result & NOTHING
+        regs.rcx, regs.r11, regs.orig_rax = regs.rip, regs.eflags, NOTHING
+        p.task.set_regs(regs)
+        p.task.cont()
+
+    def _signal(self, p: Program, deputy: Deputy, sig: int) -> None:
+        """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
+        regs = p.task.peek_regs()
+        if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
+            cores = self.tracer.cores
+            if cores.wanted(p, sig) and cores.by_default(p.pid, sig):
+                cores.come_home(p, p.task.peek_siginfo())
+                self._broken_off(p, deputy, regs)
+                return
+            if self.tracer.waits.spare(p, regs, sig) and deputy.flight is not None:
+                deputy.flight.spared = True
+            p.task.cont(sig)
+            return
+        info = p.task.peek_siginfo()
+        if p.body.sleeping is not None:
+            p.body.infos.append(info)
+        else:
+            p.body.signals += 1
+            self.tracer.hosts.send(p, Kind.SIGNAL, info)
+        self._broken_off(p, deputy, regs)
+
+    def _broken_off(self, p: Program, deputy: Deputy, regs: Any) -> None:
+        """A signal that is not the kernel's to act on here has ended whatever the deputy did."""
+        if deputy.state is State.BUSY:
+            # without a restart the interrupted call's result falls through to the end of the stub
+            regs.orig_rax = NOTHING
+            p.task.set_regs(regs)
+            if regs.rip != layout.STUB or not deputy.hasten():
+                p.task.cont()
+        else:
+            self._became_ready(p, deputy)
+
+    # ------------------------------------------------------------------ parking, the last
+
+    def next_park(self) -> float | None:
+        return min(
+            (p.deputy.ready_since + PARK_AFTER for p in self._ready.values() if p.deputy is not None), default=None
+        )
+
+    def park_idle(self, now: float) -> None:
+        for p in list(self._ready.values()):
+            deputy = p.deputy
+            if deputy is None or deputy.state is not State.READY or p.pid not in self.tracer.programs:
+                self._ready.pop(p.pid, None)
+            elif deputy.ready_since + PARK_AFTER <= now:
+                self._ready.pop(p.pid, None)
+                with self.tracer.containment.of(p):
+                    deputy.park()
+
+    def watch(self, p: Program) -> None:
+        """A deputy has become READY outside an event of its own."""
+        self._ready[p.pid] = p
+
+    def last_words(self, p: Program, deputy: Deputy, message: str) -> None:
+        """Stop the deputy for a last line on the program's standard error."""
+        if deputy.state is not State.READY:
+            if not deputy.interrupting:
+                p.task.interrupt()
+            while True:
+                status = self.tracer.controls.wait_for(p)
+                if status & 0x7F == 0x7F:
+                    break
+                raise TaskGone(p.pid, status)
+            deputy.state = State.READY
+        self.tracer.policy.say(p, message)

@@ -1,0 +1,124 @@
+"""Data channels to hosts: frames for the bodies, and what it means when a channel breaks.
+
+While a body moves between two nodes, answers are kept back (`Body.kept_back`) and given to the host that has it in the end.
+"""
+
+from __future__ import annotations
+
+from mosfs.abi.texts import Reason, Text, text
+from mosfs.home.ports import Tree
+from mosfs.home.process.link import Link
+from mosfs.home.process.program import Program
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.frames import Frame, Kind, understands
+
+
+class Hosts:
+    """``channels``: the links by their id(), while they are open."""
+
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
+        self.channels: dict[int, Link] = {}
+        self._backlog: list[tuple[Link, Frame]] = []
+
+    def channel_event(self, link: Link) -> None:
+        try:
+            for frame in link.channel.frames():
+                self.tracer.frames.handle(link, frame)
+                while self._backlog:
+                    self.tracer.frames.handle(*self._backlog.pop(0))
+        except ChannelLost as lost:
+            if str(lost) == text(Text.COMPROMISED):
+                self.tracer.mosd.log(f"{lost} ({link.ip})", 40)
+            self.link_lost(link)
+
+    def run_backlog(self) -> None:
+        """Frames that came while an exec fetched private files."""
+        while self._backlog:
+            link, frame = self._backlog.pop(0)
+            try:
+                self.tracer.frames.handle(link, frame)
+            except ChannelLost:
+                self.link_lost(link)
+
+    def backlog(self, link: Link, frame: Frame) -> None:
+        """A frame of another program that came within an image."""
+        self._backlog.append((link, frame))
+
+    def send(self, p: Program, kind: int, payload: bytes, flags: int = 0) -> None:
+        """A frame for the body's host; kept back while the body moves. The flags of a REPLY are the number of its call."""
+        flags = p.body.seq << 1 if kind == Kind.REPLY else flags
+        self.tracer.mapped.poll()
+        p.account.received += len(payload)
+        if p.body.kept_back is not None:
+            p.body.kept_back.append((kind, payload, flags))
+            return
+        if p.link is None or not understands(p.link.frames, kind):
+            return
+        try:
+            p.link.channel.send(kind, p.pid, payload, flags)
+        except ChannelLost:
+            self.link_lost(p.link)
+
+    def release_answers(self, p: Program) -> None:
+        """The body has arrived: its host gets what was kept back."""
+        kept, p.body.kept_back = p.body.kept_back or [], None
+        self.tracer.mapped.catch_up(p)
+        try:
+            for kind, payload, flags in kept:
+                if p.link is not None and understands(p.link.frames, kind):
+                    p.link.channel.send(kind, p.pid, payload, flags)
+        except ChannelLost:
+            self.link_lost(p.link)
+
+    def send_clocks(self) -> None:
+        times = b""
+        for link in list(self.channels.values()):
+            pair = next(iter(link.programs), 0)
+            try:
+                times = self.tracer.clocks.times()
+                link.channel.send(Kind.CLOCK, pair, times)
+            except ChannelLost:
+                self.link_lost(link)
+
+    def drop(self, p: Program, link: Link) -> None:
+        """Tell a host that the body of ``p`` is not wanted; the channel is closed with its last body."""
+        link.programs.discard(p.pid)
+        try:
+            link.channel.send(Kind.DROP, p.pid)
+        except ChannelLost:
+            pass
+        if not link.programs:
+            self.close(link)
+
+    def close(self, link: Link) -> None:
+        self.channels.pop(id(link), None)
+        link.channel.close()
+
+    def link_lost(self, link: Link | None) -> None:
+        """A data channel broke: moves over it fail, programs whose bodies were behind it are dead."""
+        if link is None or id(link) not in self.channels:
+            return
+        self.close(link)
+        for pid in list(link.programs):
+            p = self.tracer.programs.get(pid)
+            if p is None:
+                continue
+            with self.tracer.containment.of(p):
+                if p.link is link and p.away:
+                    self._lost(p, link)
+                elif p.move is not None and p.move.link is link:
+                    self.tracer.moves.failed(p, link, Reason.INCOMPLETE)
+
+    def _lost(self, p: Program, link: Link) -> None:
+        """The manual: "Unfortunately this means that the program had to be killed"."""
+        message = text(Text.LOST, computer=link.ip)
+        if p.move is not None and p.move.link not in (None, link):
+            message = text(Text.KILLED_MIGRATING, computer1=link.ip, computer2=p.move.link.ip)
+        self.tracer.mosd.log(f"pid={p.pid} {message}", 30)
+        deputy = p.deputy
+        try:
+            if deputy is not None:
+                self.tracer.deputies.last_words(p, deputy, message)
+        finally:
+            self.tracer.containment.kill(p)

@@ -1,0 +1,29 @@
+"""A data channel to a host, and what the host at its other end has of files that programs map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mosfs.migrate.ranges import Range
+from mosfs.wire.channel import Channel
+
+
+@dataclass(slots=True)
+class Link:
+    """A data channel to a host, shared by all programs of this tree that live there."""
+
+    channel: Channel
+    ip: str
+    near: bool
+    features: str = ""  # of the node there (`abi.cpu`), "" if unknown
+    frames: int = 0  # which kinds it knows (`frames.GENERATION`)
+    programs: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Held:
+    """What a host has of a file that a program maps (`home.away.mapped`): ranges of the file, as it was in that generation."""
+
+    generation: int = -1
+    wanted: list[Range] = field(default_factory=list)
+    sent: list[Range] = field(default_factory=list)

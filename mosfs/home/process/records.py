@@ -1,0 +1,132 @@
+"""What a tracer keeps of one process, by what it is about: each record is written by one room, which its first line names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from mosfs.calls.cputime import Used
+from mosfs.calls.cputimers import Alarm
+from mosfs.calls.partial import Carry
+from mosfs.calls.timeouts import Wait
+from mosfs.home.process.calltrace import CallTrace
+from mosfs.home.process.deputy import Kept
+from mosfs.home.process.link import Held
+from mosfs.home.process.move import Move
+from mosfs.migrate.image import Vma
+from mosfs.migrate.properties import Said
+from mosfs.trace.idle import Idle
+from mosfs.wire.messages import LastMessage, Settings
+
+
+@dataclass(slots=True)
+class Process:
+    """`tree.family`: what the threads of a process share; theirs is one and the same object."""
+
+    names: list[Vma] = field(default_factory=list)  # files that its memory showed before it travelled, and does not show any more
+    said: Said = field(default_factory=Said)  # of its memory, here or before it came home
+    pieced: bool = False  # its memory was moved, or followed: mappings that would be one may be several (`migrate.remap`)
+    filtered: bool = False  # it has a seccomp filter of its own, which judges what we would have it call
+    clock_page: bytes = b""
+
+    def of_child(self) -> Process:
+        """That of a new process, whose memory is a copy."""
+        return Process(self.names, self.said.of_child(), self.pieced, self.filtered, self.clock_page)
+
+    def executed(self) -> None:
+        """Its memory is another program's. A filter is kept (seccomp(2))."""
+        self.names, self.said, self.pieced = [], Said(), False
+
+
+@dataclass(slots=True)
+class Kin:
+    """`tree.family`: who belongs to whom."""
+
+    parent: int = 0
+    leader: int = 0  # this is a thread of that process
+    threads: set[int] = field(default_factory=set)  # the others of this process
+    vforking: int = 0  # children that still use its memory
+    vfork_parent: int = 0
+
+
+@dataclass(slots=True)
+class Call:
+    """`away.waits`, `away.transfers` and `moves.departure`: the call that a task is in, at home."""
+
+    carry: Carry | None = None  # it is in the middle of a transfer that we cut short
+    idle: Idle | None = None  # as it was when we interrupted it
+    wait: Wait | None = None  # it is in a call with a limited time that is made again
+    asleep: Kept | None = None  # it is in a sleep at home that was interrupted: what that needs of its memory
+    watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
+    told: tuple[int, str] | None = None  # with a trace: number and text of the call
+    reading: object | None = None  # the open of a file about another program, whose node is asked (`asks.relatives`)
+
+
+@dataclass(slots=True)
+class Body:
+    """`away`: of the body of a program that is away, and what waits for it."""
+
+    seq: int = 0  # number of the call that the body waits in, echoed in its answer
+    signals: int = 0  # SIGNAL frames sent to its host
+    kept_back: list[tuple[int, bytes, int]] | None = None  # frames for the host, kept back while the body moves
+    infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
+    sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
+    files: dict[int, Held] = field(default_factory=dict)  # what its host has of the files that it maps
+    shown: bytes | None = None  # what its memory looks like in the file of /proc that it is about to open
+    nice: int = 0  # as its host was last told
+    pidfd: int = -1  # of the deputy, once `process.direct` has needed it
+
+
+@dataclass(slots=True)
+class Post:
+    """`asks.mail`: direct communication, as far as others see it."""
+
+    mailbox: str = ""  # the other node that holds its mailbox
+    last: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
+    disinherits: list[int] = field(default_factory=list)  # descriptors that it must not keep from its parent
+
+
+@dataclass(slots=True)
+class Pending:
+    """`tree.mosd`: what mosrun or mosnative has asked for the next exec, until that is made."""
+
+    settings: Settings | None = None
+    native: bool = False
+    trace: CallTrace | None = None
+    start: Callable[[Any], None] | None = None  # what to do before the first instruction
+
+
+@dataclass(slots=True)
+class Travel:
+    """`moves`: the moves that a program has made, and will make."""
+
+    wanted: Move | None = None  # the next move, while one is under way
+    nmigs: int = 0
+    last: tuple[int, str, str] = (0, "", "ok")  # number, target and result of the last one
+    freeze_ms: float = 0.0  # how long the program stood still in it
+    because: str = ""  # why it was moved where it is
+    why: str = ""  # why the last attempt to move it failed
+    retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class CpuUse:
+    """`tree.cputime` and `tree.cputimers`: CPU time that home's kernel does not know of."""
+
+    used: Used = field(default_factory=Used)  # away, in all
+    counted: Used = field(default_factory=Used)  # of it, what its timers of CPU time know of
+    owing: dict[int, int] = field(default_factory=dict)  # ns by which single timers know less
+    alarm: Alarm = field(default_factory=Alarm)  # when its host will tell of that
+    overdue: bool = False  # it is asked to stop because its limit of CPU time is reached
+    of_children: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
+    dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
+
+
+@dataclass(slots=True)
+class Death:
+    """`away.cores` and `tree.containment`: a program that is about to die."""
+
+    signal: bytes | None = None  # its siginfo: it comes home to die of that
+    coreless: bool = False  # it could not
+    told: bool = False  # serving it failed, and it has been told so

@@ -1,0 +1,238 @@
+"""The programs of a tree as a family: who is known, who is born, who executes another program, and who has ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from mosfs.home.ports import Tree
+from mosfs.home.process.processor import Demand
+from mosfs.home.process.program import Place, Program
+from mosfs.home.process.settings import of_child
+from mosfs.migrate.capture import comm_of, uid_of
+from mosfs.migrate.properties import Said
+from mosfs.native import lib
+from mosfs.trace import caller, embark
+from mosfs.trace.stops import Stop
+from mosfs.trace.task import O_SUSPEND_SECCOMP, OPTIONS, Task, TaskGone
+from mosfs.wire.channel import ChannelLost
+from mosfs.wire.messages import ProcGone, Settings
+
+HAS_THREADS = "stays at home: has threads"
+HAS_FILTER = "stays at home: has a seccomp filter"
+#: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
+FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
+
+
+class Family:
+    """``begun``: there has been a program, so the tree is empty when there is none."""
+
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
+        self.begun = False
+
+    def process(self, p: Program) -> Program:
+        """The process that ``p`` is a thread of: settings, and what people see, are its."""
+        return self.tracer.programs.get(p.kin.leader, p)
+
+    def adopt(self, task: Task, settings: Settings, parent: Program | None = None) -> Program:
+        try:
+            uid = uid_of(task.pid)
+        except TaskGone:
+            if parent is None:
+                raise
+            uid = parent.uid  # it has ended since; its bookkeeping follows
+        demand = Demand(self.tracer.features) if parent is None else parent.demand.copy()
+        p = Program(task, uid, settings if parent is None else of_child(settings), demand)
+        if parent is not None:
+            p.place, p.link = parent.place, parent.link
+            p.trace = parent.trace
+            p.travel.nmigs, p.sigmig, p.native = parent.travel.nmigs, parent.sigmig, parent.native
+            p.kin.parent, p.comm, p.bound = parent.pid, parent.comm, parent.bound
+            p.process = parent.process.of_child()
+            lib.mos_filtered(task.pid, p.process.filtered)
+        else:
+            p.trace = self.tracer.traces.everything
+            p.process.said = Said(calls=1, guards=True)  # it may have said anything before
+        self.tracer.programs[task.pid] = p
+        self.begun = True
+        return p
+
+    def new_thread(self, q: Program, p: Program) -> None:
+        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
+        process = self.process(p)
+        q.kin.leader = process.pid
+        q.process = process.process
+        process.kin.threads.add(q.pid)
+        process.bound = process.bound or HAS_THREADS
+
+    def meet(self, q: Program) -> None:
+        """``q`` is known from now on. Its first stop may have come before its parent's event."""
+        early = lib.mos_early(q.pid)
+        lib.mos_plain(q.pid, 0)
+        if early:
+            self.tracer.stops.task_event(q.pid, FIRST_STOP)
+
+    def forked(self, p: Program, stop: Stop) -> None:
+        """``p``, at home, has made a process or a thread."""
+        child = p.task.event_message()
+        self.tracer.traces.returned(p, child, "home")
+        q = self.adopt(Task(child), p.settings, parent=p)
+        thread = stop is Stop.CLONE and tgid_of(child) != child
+        if thread:
+            self.new_thread(q, p)
+            self.tracer.mosd.announce(self.process(p))
+        else:
+            q.post.disinherits = self.tracer.mails.inherited(p, q)
+            self._born(p, q, vfork=stop is Stop.VFORK)
+        self.tracer.private.forked(p, q, thread=thread)
+        p.task.cont()
+        self.meet(q)
+
+    def _born(self, p: Program, q: Program, *, vfork: bool) -> None:
+        """``q`` is a new process made by ``p``."""
+        if vfork:
+            p.kin.vforking += 1
+            q.kin.vfork_parent = p.pid
+        if q.bound == HAS_THREADS:  # a child has only the thread that made it
+            q.bound = ""
+        self.tracer.mosd.announce(q)
+
+    def write_down(self) -> None:
+        """The bookkeeping of what has gone on at home without us (native/home.c)."""
+        notes = [(note.what, note.pid, note.other) for note in self.tracer.pump.notes[0 : self.tracer.pump.nnotes]]
+        self.tracer.pump.nnotes = 0
+        for what, pid, other in notes:
+            p = self.tracer.programs[pid]
+            if what == lib.MOS_ENDED:
+                self.forget(p)
+                continue
+            with self.tracer.containment.of(p):
+                self._born(p, self.adopt(Task(other), p.settings, parent=p), vfork=what == lib.MOS_VFORKED)
+
+    def forget(self, p: Program) -> None:
+        """The process is gone: its parent's memory is its own again, its body is dropped."""
+        self.tracer.programs.pop(p.pid, None)
+        lib.mos_unknown(p.pid)
+        away = p.cpu.used.plus(p.cpu.of_children)
+        if any(away) and not p.kin.leader:
+            user, system = (ns / 1e9 for ns in away)
+            self.tracer.mosd.log(
+                f"pid={p.pid} ended; used away: {user:.2f} s user, {system:.2f} s system, its children's included"
+            )
+        tracer = self.tracer
+        tracer.containment.each(p, (
+            lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
+            tracer.cputime.ended, tracer.moves.gone, tracer.private.forget,
+        ))  # fmt: skip
+        if p.kin.leader:
+            self.process(p).kin.threads.discard(p.pid)
+        elif p.announced is not None:
+            self.tracer.mosd.send(ProcGone(p.pid))
+
+    def release_vfork(self, p: Program) -> None:
+        parent = self.tracer.programs.get(p.kin.vfork_parent)
+        p.kin.vfork_parent = 0
+        if parent is not None and parent.kin.vforking:
+            parent.kin.vforking -= 1
+            self.tracer.moves.again(parent)
+
+    def exec_done(self, p: Program) -> None:
+        """PTRACE_EVENT_EXEC: a new program in the same process."""
+        first = p.place is Place.STARTING
+        self._alone(p)
+        self.release_vfork(p)
+        self.tracer.copying.memory_gone(p)
+        p.bound, p.travel.why = HAS_FILTER if p.process.filtered else "", ""
+        p.demand = Demand(self.tracer.features)
+        p.process.executed()
+        p.body.files = {}
+        p.body.sleeping, p.call.wait = None, None
+        p.body.infos.clear()
+        p.cpu.owing.clear()
+        self.tracer.mails.exec_done(p)
+        p.comm = comm_of(p.pid)
+        apart = caller.apart(p.pid)
+        self._renew(p, apart=apart)
+        self.tracer.traces.returned(p, 0, "home")
+        if p.pending.native:
+            p.native, p.pending.native = True, False
+        p.place = Place.HOME
+        self.tracer.cputimers.limit_changed(p)
+        page = self.tracer.clocks.first_page()
+        files = self._fetch_private(p)
+        try:
+            if apart:
+                raise embark.CannotEmbark(caller.APART)
+            embark.embark(p.task, page, first=first, privileged=first and _has_sys_admin(p.pid))
+            p.process.clock_page = page
+            if first:
+                self.tracer.statistics.began(p)
+            self.tracer.private.embarked(p, files)
+        except embark.CannotEmbark as error:
+            p.native = True
+            p.bound = f"cannot be migrated: {error}"
+        if p.native:
+            self.make_native(p)
+        self.tracer.private.exec_done(p)
+        self.tracer.mosd.announce(p)
+        start, p.pending.start = p.pending.start, None
+        if start is not None and not p.native:
+            p.held = True
+            start(p)
+        elif not self.tracer.occasions.resume_away(p):
+            p.task.cont()
+
+    @staticmethod
+    def _renew(p: Program, *, apart: bool) -> None:
+        """What mosrun or mosnative asked holds from now on, but never for a program with other rights than who asked."""
+        if not apart and p.pending.settings is not None:
+            p.settings = p.pending.settings
+        if apart or p.pending.trace is not None:
+            p.trace = p.pending.trace if not apart else None
+        p.pending.settings = p.pending.trace = None
+
+    def _alone(self, p: Program) -> None:
+        """exec: the other threads are gone, and whichever made it has the process's ID now (ptrace(2), execve under ptrace)."""
+        self.tracer.programs.pop(p.task.event_message() if p.kin.threads else p.pid, None)
+        for tid in p.kin.threads:
+            self.tracer.programs.pop(tid, None)
+            lib.mos_unknown(tid)
+        p.kin.threads.clear()
+        self.tracer.programs[p.pid] = p
+
+    def _fetch_private(self, p: Program) -> bytes:
+        """The private files of a program that exec away has brought home; without them it is lost, as with its host."""
+        try:
+            return self.tracer.carrier.fetch(p)
+        except ChannelLost:
+            os.kill(p.pid, signal.SIGKILL)
+            return b""
+
+    def make_native(self, p: Program) -> None:
+        """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
+        p.bound = p.bound or "runs as a native Linux program (mosnative)"
+        try:
+            p.task.set_options(OPTIONS | O_SUSPEND_SECCOMP)
+        except OSError:
+            self.tracer.mosd.log("the kernel does not suspend seccomp filters: native programs keep stopping at open()", 20)
+
+
+def tgid_of(pid: int) -> int:
+    """The process that thread ``pid`` belongs to; ``pid`` itself when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            return int(next(line for line in status if line.startswith("Tgid:")).split()[1])
+    except (OSError, StopIteration):
+        return pid
+
+
+def _has_sys_admin(pid: int) -> bool:
+    """May install a filter without no_new_privs (seccomp(2))."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
+            lines = status.read()
+    except OSError as error:
+        raise TaskGone(pid) from error
+    effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
+    return bool(effective >> 21 & 1)

@@ -1,0 +1,167 @@
+"""A tracer's conversation with the mosd of its node: what it tells of its programs, and what it is told to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+from mosfs.engine.link import INFO, MosdLink
+from mosfs.home.ports import Tree
+from mosfs.home.process.program import Place, Program
+from mosfs.home.process.settings import inherit
+from mosfs.trace import caller
+from mosfs.trace.task import TaskGone
+from mosfs.wire.messages import (
+    Adjust,
+    Adjusted,
+    ChannelFailed,
+    ChannelReady,
+    Command,
+    Config,
+    HelloTracer,
+    MailAnswer,
+    MailHeld,
+    MailRecall,
+    MailWake,
+    Msg,
+    ProcGone,
+)
+
+#: Seconds until mosd is told of a new child that does nothing special.
+NEWCOMER_PERIOD = 0.02
+#: Seconds that mosd may take for its first message.
+CONFIG_PATIENCE = 5.0
+
+
+class Mosd:
+    """``root_pid`` is the process that mosrun became. ``newcomers``: programs that mosd has not been told of, and when it will be;
+    ``lost``: those that could not be adopted."""
+
+    def __init__(self, tracer: Tree, root_pid: int, uid: int, path: str) -> None:
+        self.tracer = tracer
+        self.root_pid = root_pid
+        self.uid = uid
+        self.control = MosdLink(path, "tracer")
+        self.config = Config("", 0, {})
+        self.newcomers: dict[int, float] = {}
+        self.lost: list[int] = []
+
+    def send(self, message: Msg) -> bool:
+        """False when mosd is not there."""
+        return self.control.send(message)
+
+    def connect(self) -> None:
+        if self.control.connect():
+            self.control.send(HelloTracer(os.getpid(), self.root_pid, self.uid))
+            for pid in self.lost:
+                self.control.send(ProcGone(pid))
+            for p in self.tracer.programs.values():
+                p.announced = None
+                p.account.news = True
+                self.announce(p, at_once=True)
+                self.tracer.private.announce_all(p)
+
+    def configured(self) -> bool:
+        """mosd has told us about this node. A program may ask in its first instructions, before that has come."""
+        until = time.monotonic() + CONFIG_PATIENCE
+        while not self.config.ip and self.control.wait(until - time.monotonic()):
+            self.receive()
+        return bool(self.config.ip)
+
+    def log(self, line: str, level: int = INFO) -> None:
+        self.control.log(line, level)
+
+    def announce(self, p: Program, *, at_once: bool = False) -> None:
+        """Tell mosd if anything that it shows has changed. Of a child that does nothing special it hears a little later, if it
+        still exists then."""
+        if p.kin.leader:
+            return
+        if p.announced is None and p.kin.parent and p.place is Place.HOME and p.move is None and not at_once:
+            self.newcomers.setdefault(p.pid, time.monotonic() + NEWCOMER_PERIOD)
+            return
+        state = p.state()
+        if state != p.announced:
+            p.announced = state
+            self.control.send(state)
+
+    def tell_last_messages(self) -> None:
+        """Once a second: of the last messages that programs have read."""
+        for p in list(self.tracer.programs.values()):
+            if p.post.last is not None:
+                self.announce(p)
+
+    def due(self) -> float | None:
+        """When `introduce` has something to do."""
+        return next(iter(self.newcomers.values()), None)
+
+    def introduce(self, now: float) -> None:
+        """Announce the newcomers whose time has come."""
+        while self.newcomers:
+            pid, due = next(iter(self.newcomers.items()))
+            if due > now:
+                return
+            del self.newcomers[pid]
+            if p := self.tracer.programs.get(pid):
+                self.announce(p, at_once=True)
+
+    def receive(self) -> None:
+        for message, passed in self.control.receive():
+            p = self._concerned(message)
+            with self.tracer.containment.of(p) if p is not None else self.tracer.containment.nobody(type(message).__name__):
+                self._message(message, passed)
+
+    def _concerned(self, message: Any) -> Program | None:
+        """The program that a message of mosd is about."""
+        if isinstance(message, ChannelReady | ChannelFailed):
+            return self.tracer.openings.asked_for(message.req)
+        return self.tracer.programs.get(getattr(message, "pid", 0))
+
+    def _message(self, message: Any, passed: Any) -> None:
+        match message:
+            case Config():
+                self.config = message
+            case Command():
+                self.tracer.controls.command(message)
+            case Adjust():
+                self._adjust(message, passed)
+            case MailAnswer() | MailWake() | MailRecall():
+                self.tracer.mails.message(message, passed)
+            case MailHeld(pid=pid, node=node):
+                if p := self.tracer.programs.get(pid):
+                    p.post.mailbox = node
+                    self.announce(p)
+            case ChannelReady():
+                self.tracer.openings.ready(message, passed)
+            case ChannelFailed():
+                self.tracer.openings.failed(message)
+            case _:
+                if passed is not None:
+                    passed.close()
+
+    def _adjust(self, message: Adjust, passed: socket.socket | None) -> None:
+        """mosrun or mosnative inside the tree: what it asks holds from the caller's next exec on."""
+        if passed is not None:
+            passed.close()
+        p = self.tracer.programs.get(message.pid)
+        if p is None:
+            self.control.send(Adjusted(message.req, "no such MOSIX process"))
+            return
+        if self.tracer.mails.involved(p):
+            self.control.send(Adjusted(message.req, "Too many open files"))
+            return
+        asker = caller.Caller(message.pid, message.uid, message.gid, message.started)
+        try:
+            caller.compare(asker)
+        except (caller.NotTheCaller, TaskGone) as error:
+            self.control.send(Adjusted(message.req, str(error)))
+            return
+        if message.native:
+            p.pending.native = True
+            p.pending.start = self.tracer.occasions.start_native
+        else:
+            p.pending.settings = inherit(p.settings, message.settings)
+            p.pending.trace = self.tracer.traces.of(asker, message.start.trace)
+            p.pending.start = self.tracer.occasions.starter(message.start) if message.start.node or message.start.shown else None
+        self.control.send(Adjusted(message.req, ""))

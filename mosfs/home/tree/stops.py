@@ -1,0 +1,162 @@
+"""Stops of programs at home, and what becomes of them: each is handed to the part that it concerns, and the program goes on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from mosfs.abi.syscalls import BY_NR
+from mosfs.calls import cputime, cputimers
+from mosfs.home.ports import Tree
+from mosfs.home.process.control_calls import PATH_ARG
+from mosfs.home.process.processor import AFFINITY
+from mosfs.home.process.program import Program
+from mosfs.home.process.registers import arguments
+from mosfs.mbox.calls import CAUGHT
+from mosfs.migrate.capture import signed
+from mosfs.native import lib
+from mosfs.trace.stops import USES_UP, Status, Stop, decode
+from mosfs.trace.task import CONT, NOTHING, SYSCALL, copy_regs
+from mosfs.wire.faults import Serving, fault
+
+
+class Stops:
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
+
+    def task_event(self, pid: int, status: int) -> None:
+        """A task has stopped or ended (waitpid(2)). Nothing is raised."""
+        p = self.tracer.programs.get(pid)
+        if p is None:
+            if not os.WIFSTOPPED(status):
+                lib.mos_unknown(pid)
+            return
+        try:
+            self.handle(p, decode(status))
+        except Exception as error:
+            self.tracer.containment.trouble(p, error)
+        if self.tracer.programs.get(pid) is p:
+            lib.mos_plain(pid, p.plainness())
+
+    def handle(self, p: Program, status: Status) -> None:
+        stop = status.stop
+        if p.mail is not None:
+            self.tracer.mails.stopped(p, status)
+        if p.interrupted and stop in USES_UP and p.deputy is None:
+            p.task.interrupt()
+        if stop in (Stop.EXITED, Stop.KILLED):
+            self.tracer.family.forget(p)
+        elif p.deputy is not None:
+            self.tracer.deputies.event(p, p.deputy, status)
+        elif stop is Stop.SECCOMP:
+            self._trapped(p)
+        elif stop is Stop.SIGNAL:
+            self._signal(p, status.value)
+        elif stop is Stop.TRAP:
+            self._interrupted(p)
+        elif stop is Stop.SYSCALL:
+            self.tracer.transfers.at_syscall(p)
+        elif stop is Stop.GROUP:
+            p.halted = True
+            p.task.listen()
+        elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
+            self.tracer.family.forked(p, stop)
+        elif stop is Stop.EXEC:
+            self.tracer.family.exec_done(p)
+        else:
+            p.task.cont()
+
+    def _interrupted(self, p: Program) -> None:
+        """It stands because we or others have asked it to (PTRACE_INTERRUPT, or the end of a group stop)."""
+        p.halted = False
+        if p.post.disinherits:
+            self.tracer.mails.disinherit(p.task, p.post.disinherits)
+            p.post.disinherits = []
+        if p.inherited is not None:
+            self.tracer.private.born(p)
+        if p.interrupted:
+            self.tracer.transfers.mend(p)
+            self.tracer.waits.stopped(p)
+        if p.cpu.overdue:
+            self.tracer.cputimers.stopped(p)
+        if not self.tracer.departure.stopped(p, Stop.TRAP):
+            self.go_on(p)
+
+    def _signal(self, p: Program, sig: int) -> None:
+        regs = p.task.peek_regs()
+        self.tracer.departure.note_sleep(p, regs)
+        if self.tracer.occasions.escapes(p, sig):
+            return
+        if self.tracer.waits.spare(p, regs, sig):
+            self.tracer.transfers.mend(p, again=p.interrupted)
+        elif (p.call.carry is not None or p.call.wait is not None) and self.tracer.waits.hears(p, sig):
+            self.tracer.waits.over(p)
+            self.tracer.transfers.ended_by_signal(p, copy_regs(regs))
+        p.task.cont(sig, SYSCALL if p.call.carry is not None or p.call.wait is not None else CONT)
+
+    def _trapped(self, p: Program) -> None:
+        """A call that the filter sent to us."""
+        regs = p.task.peek_regs()
+        nr = signed(regs.orig_rax)
+        if p.native:
+            p.task.cont()
+            return
+        fault(Serving.HOME_CALL, None, p.comm)
+        row = BY_NR.get(nr)
+        if nr in AFFINITY:
+            lib.mos_unpin(self.tracer.pump)
+        self.tracer.traces.at_home(p, nr, arguments(regs))
+        if self.tracer.filters.stopped(p, regs) or (nr in CAUGHT and self.tracer.mails.trapped(p, regs, nr)):
+            return
+        if p.private is not None and self.tracer.private.trapped(p, regs, nr):
+            return
+        if nr in cputime.CALLS:
+            if nr in cputime.WAITS:
+                lib.mos_reap()
+            self.tracer.cputime.watch(p, nr, arguments(regs))
+        elif nr in PATH_ARG:
+            self.tracer.opens.trapped(p, regs, nr)
+        elif nr == cputimers.TIMER_SETTIME:
+            self.tracer.cputimers.absolute(p, regs)
+        elif row is None:
+            self.tracer.policy.illegal(p, regs, nr)
+        else:
+            self.tracer.policy.trapped(p, row, regs)
+
+    def serve(self, p: Program) -> None:
+        """Let a trapped call be made."""
+        p.task.cont(request=SYSCALL if p.call.told is not None else CONT)
+
+    def answer(self, p: Program, regs: Any, result: int) -> None:
+        """End a trapped call with ``result`` instead of making it."""
+        self.tracer.traces.returned(p, result, "MOSIX")
+        regs.orig_rax = NOTHING
+        regs.rax = result & NOTHING
+        p.task.set_regs(regs)
+        p.task.cont()
+
+    def make_with(self, p: Program, regs: Any, name: str, value: int) -> None:
+        """Make a trapped call with another value in the register ``name``, of which the program sees nothing."""
+        before = getattr(regs, name)
+        setattr(regs, name, value)
+        p.task.set_regs(regs)
+        p.task.cont(request=SYSCALL)
+        status = p.task.wait()
+        stop = decode(status)
+        if stop.stop is Stop.SYSCALL:
+            regs = p.task.peek_regs()
+            setattr(regs, name, before)
+            p.task.set_regs(regs)
+            self.tracer.traces.returned(p, signed(regs.rax), "home")
+            p.task.cont(request=CONT)
+        else:
+            self.task_event(p.pid, status)
+
+    def resume(self, p: Program, sig: int = 0) -> None:
+        """Let a program that was held at home go on."""
+        p.held = False
+        p.task.cont(sig)
+
+    def go_on(self, p: Program) -> None:
+        """Resume a program at home; the end of a call that we cut short is watched."""
+        p.task.cont(request=SYSCALL if p.call.carry is not None or p.call.watched or p.call.wait is not None else CONT)
