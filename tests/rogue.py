@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from typing import Any
 
-from mosfs.guest import host
+from mosfs.guest import from_home, host
 from mosfs.home import start
 from mosfs.home.moves import moves
 from mosfs.wire.channel import Channel
@@ -25,10 +25,10 @@ def spoil(channel: Channel, pair: int) -> None:
         channel.send(int(kind), int(wanted) or pair, bytes.fromhex(payload), int(flags))
 
 
-class Host(host.Host):
-    def _go(self, body: Any, times: Any) -> None:
-        super()._go(body, times)
-        spoil(self.channel, body.pair)
+class FromHome(from_home.FromHome):
+    def _go(self, body: Any, frame: Any) -> None:
+        super()._go(body, frame)
+        spoil(self._context.channel, body.pair)
 
 
 class Moves(moves.Moves):
@@ -40,7 +40,7 @@ class Moves(moves.Moves):
 def prepare() -> None:
     host.prepare()
     start.prepare()
-    host.Host = Host  # type: ignore[misc]
+    host.FromHome = FromHome  # type: ignore[misc]
     start.Tracer.__init__.__globals__["Moves"] = Moves
 
 

@@ -10,8 +10,17 @@ import pytest
 
 from mosfs.abi import commands, compat, ioctls
 from mosfs.abi.args import HANDLERS, Direction, Kind
-from mosfs.abi.flags import CLONE_THREAD, CLONE_VFORK, CLONE_VM, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE
-from mosfs.abi.syscalls import BY_NAME, BY_NR, Away, Home, Syscall
+from mosfs.abi.flags import (
+    CLONE_THREAD,
+    CLONE_VFORK,
+    CLONE_VM,
+    ERESTARTNOINTR,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_READ,
+    PROT_WRITE,
+)
+from mosfs.abi.syscalls import BY_NAME, BY_NR, Away, ByHost, Home, Syscall
 from mosfs.guest.serve import Serve
 
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
@@ -162,7 +171,23 @@ def test_the_page_shows_every_call_and_refused_request() -> None:
     assert all(f"`{request:#x}`" in page for request in ioctls.REFUSED)
 
 
-def test_the_table_says_which_calls_the_host_has_code_for() -> None:
-    """`guest.serve` overrides no row of which the table does not say so, and there is code for each that it names."""
-    own = Serve(Mock())._special
-    assert {BY_NR[nr].name for nr in own} == {row.name for row in BY_NR.values() if row.by_host}
+def serve() -> Serve:
+    return Serve(*(Mock() for _ in range(9)))
+
+
+def test_the_host_has_code_for_each_way_that_the_table_names() -> None:
+    used = {row.host for row in ROWS if row.host is not None}
+    assert set(serve().by_host) == set(ByHost) == used
+    assert all(row.host is not None for row in ROWS if row.away in (Away.SPECIAL, Away.PAIR))
+
+
+@pytest.mark.parametrize("name", ["brk", "munmap", "rseq"])
+def test_a_call_of_the_body_is_never_made_by_home(name: str) -> None:
+    """Not even when a signal that it blocks has come before the call: the deputy would unmap memory of its own."""
+    host = serve()
+    host._mails.concerns.return_value = host._mails.trapped.return_value = False
+    regs = Mock(rdi=1 << 40, rsi=0, rdx=0, r10=0, r8=0, r9=0)
+    body = Mock(**{"call.nr": BY_NAME[name].nr, "call.regs": regs, "private.store": None})
+    host.again(body, -ERESTARTNOINTR)
+    body.task.cont.assert_called_once_with()
+    host._forwarding.forward.assert_not_called()

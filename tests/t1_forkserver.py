@@ -20,7 +20,7 @@ from mosfs.daemon import spawner
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.forkserver import close_all_but, job_for
 from mosfs.daemon.spawner import Engine, Running, Spawner
-from mosfs.guest.body import GUEST_UID
+from mosfs.guest.sandbox import GUEST_UID
 from mosfs.trace.priority import LITTLE, MUCH, NICE, wanted
 from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
 from tests.waiting import until

@@ -22,7 +22,7 @@ import xxhash
 
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NAME
-from mosfs.guest import body
+from mosfs.guest import sandbox
 from mosfs.home.process import registers
 from mosfs.migrate.image import PAGES_HEADER, VERSION, BadImage, ImageMeta, Timer, Vma
 from mosfs.migrate.maps import read_maps
@@ -98,7 +98,7 @@ def seized(*command: str, **environ: str) -> Iterator[Seized]:
     finally:
         os.close(let_go)
         os.close(output)
-        body.discard(task)
+        sandbox.discard(task)
 
 
 def status_of(pid: int, name: str) -> str:
@@ -375,11 +375,11 @@ def test_what_comes_ahead_of_a_program_is_not_there_for_its_deputys_calls() -> N
 
 @contextmanager
 def fresh_body() -> Iterator[Task]:
-    task = body.spawn()
+    task = sandbox.spawn()
     try:
         yield task
     finally:
-        body.discard(task)
+        sandbox.discard(task)
 
 
 def test_a_body_is_nothing_but_the_low_region() -> None:
@@ -392,7 +392,7 @@ def test_a_body_has_no_rights() -> None:
     with fresh_body() as task:
         names = ("Uid", "Gid", "Groups", "CapEff", "CapPrm", "CapAmb")
         facts = {name: status_of(task.pid, name).split() for name in names}
-        nobody = [str(body.GUEST_UID)] * 4
+        nobody = [str(sandbox.GUEST_UID)] * 4
         nothing = ["0" * 16]
         assert facts == {
             "Uid": nobody, "Gid": nobody, "Groups": [], "CapEff": nothing, "CapPrm": nothing, "CapAmb": nothing,
@@ -406,7 +406,7 @@ def test_the_host_may_make_any_call_in_a_body() -> None:
     with fresh_body() as task:
         with Calls(task, mask=0) as call:
             assert call(nr("getpid")) == task.pid
-            assert call(nr("getuid")) == body.GUEST_UID
+            assert call(nr("getuid")) == sandbox.GUEST_UID
             assert call(nr("mmap"), 0x70000000, 8192, 3, 0x32, -1, 0) == 0x70000000
             assert call(nr("setuid"), 0) == -errno.EPERM
         task.write(0x70000000, b"x" * 8192)
@@ -428,7 +428,7 @@ def test_the_stub_gives_a_body_no_way_out(name: str) -> None:
 
 
 def test_a_body_dies_with_its_host() -> None:
-    code = "from mosfs.guest import body; import time; print(body.spawn().pid, flush=True); time.sleep(1000)"
+    code = "from mosfs.guest import sandbox; import time; print(sandbox.spawn().pid, flush=True); time.sleep(1000)"
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPO)
     with host:
         try:
@@ -443,10 +443,10 @@ def test_a_body_dies_with_its_host() -> None:
 
 
 def test_discard_leaves_nothing() -> None:
-    task = body.spawn()
-    body.discard(task)
+    task = sandbox.spawn()
+    sandbox.discard(task)
     assert not Path(f"/proc/{task.pid}").exists()
-    body.discard(task)  # twice is harmless
+    sandbox.discard(task)  # twice is harmless
 
 
 WAITS = """

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 
 from mosfs.abi.memory import ADVICE, MADV_RANDOM, MADV_SEQUENTIAL
-from mosfs.guest import body
+from mosfs.guest import sandbox
 from mosfs.guest.arriving import Arriving
 from mosfs.migrate import properties
 from mosfs.migrate.capture import capture, user_regs
@@ -94,7 +94,7 @@ class Program:
     def close(self) -> None:
         os.close(self._in)
         os.close(self._out)
-        body.discard(self.task)
+        sandbox.discard(self.task)
 
 
 class Wire:
@@ -115,7 +115,7 @@ class Wire:
 @contextmanager
 def receiver(*, deputy: bool = False) -> Iterator[Arriving]:
     """``deputy``: memory is hidden until the image comes, as on the way home."""
-    arriving = Arriving(body.spawn())
+    arriving = Arriving(sandbox.spawn())
     if deputy:
         arriving.rebuild = Rebuild(arriving.rebuild.call, deputy=True, files=arriving.copies)
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mosfs.guest import body
+from mosfs.guest import sandbox
 from mosfs.home.process.descriptors import hand_over
 from mosfs.migrate.dirty import Tracker
 from mosfs.migrate.rebuild import queue_signal
@@ -189,7 +189,7 @@ KILL = signal.SIGKILL
 @pytest.mark.parametrize("other", ["number", "first", "second", "third"])
 def test_a_guest_makes_the_call_that_was_asked_for_and_no_other(other: str, told: list[str]) -> None:
     """Another process of the same user lives on."""
-    with subprocess.Popen(["sleep", "1000"], user=body.GUEST_UID, group=body.GUEST_UID, extra_groups=()) as victim:
+    with subprocess.Popen(["sleep", "1000"], user=sandbox.GUEST_UID, group=sandbox.GUEST_UID, extra_groups=()) as victim:
         pid = struct.pack("<I", victim.pid)
         code = {
             "number": b"\xb8\x3e\x00\x00\x00\xbf" + pid + b"\xbe\x09\x00\x00\x00",  # kill(PID, SIGKILL)
@@ -231,7 +231,7 @@ def test_a_row_has_no_other_call_in_it(told: list[str], *, guest: bool) -> None:
 def test_a_row_makes_what_was_asked_for() -> None:
     with fresh_body() as task, Calls(task, mask=0) as call:
         assert call.many([(nr("getpid"),), (nr("sched_yield"),), (nr("getuid"),), (nr("getpid"),)]) == [
-            task.pid, 0, body.GUEST_UID, task.pid,
+            task.pid, 0, sandbox.GUEST_UID, task.pid,
         ]  # fmt: skip
 
 

@@ -77,6 +77,28 @@ class Away(StrEnum):
     REFUSE = "refuse"
 
 
+class ByHost(StrEnum):
+    """What a body's host does about a call by code of its own (`mosfs.guest.serve`), beside what ``away`` says."""
+
+    DEPUTY = "goes home as it is"
+    BODY = "is the body's kernel's alone"
+    OPEN = "tells control files a name, and home of files of /proc about the body's memory"
+    MMAP = "shows a file of home"
+    MREMAP = "piece by piece where moves made several mappings of one; of a file: home first sends what it will show"
+    SIGACTION = "notes handlers with SA_RESETHAND"
+    SIGPROCMASK = "the body's own kernel; home hears what it must know"
+    SIGRETURN = "home hears of the mask that comes back"
+    PID = "answered without asking home"
+    TID_ADDRESS = "the body's address, the PID of the home-node"
+    FORK = "home forks first, then the body"
+    EXEC = "home executes the program"
+    EXIT = "the deputy ends, then the body"
+    FUTEX = "waiting is home's, the rest the body's"
+    LIMIT = "a limit that shapes memory is the body's, too"
+    CLOCK = "what the vDSO shows; CPU clocks asked again"
+    MEMPOLICY = "of an address: the body's kernel is asked"
+
+
 #: (argument, mask, value): holds if argument & mask == value, over all 64 bits.
 Test = tuple[int, int, int]
 #: Holds if all its tests hold.
@@ -89,7 +111,7 @@ _INT = 0xFFFFFFFF
 class Syscall:
     """A row. ``tests``: the call stops when any alternative holds. ``errno`` is 0 unless home or away is ERRNO.
 
-    ``host``: what a body's host does by code of its own beside what ``away`` says; SPECIAL and PAIR are nothing else (`by_host`).
+    ``host``: code of its own in a body's host; SPECIAL and PAIR are nothing else.
     """
 
     nr: int
@@ -100,12 +122,7 @@ class Syscall:
     note: str = ""
     tests: tuple[Alternative, ...] = ()
     errno: int = 0
-    host: str = ""
-
-    @property
-    def by_host(self) -> bool:
-        """A method of `mosfs.guest.serve.Serve` deals with the call away, not the column alone."""
-        return bool(self.host) or self.away in (Away.SPECIAL, Away.PAIR)
+    host: ByHost | None = None
 
     def values(self, registers: tuple[int, ...]) -> tuple[int, ...]:
         """The six argument registers as the kernel understands them (C ints signed)."""
@@ -163,9 +180,6 @@ FORWARD, BODY, BOTH, PAIR, SPECIAL = Away.FORWARD, Away.BODY, Away.BOTH, Away.PA
 
 #: Notes that several rows share.
 _OURS = "names below /proc/self and /proc/mosix may be MOSIX's own"
-_NAMES_TOO = "control files that take a name, and files of /proc about the body's memory"
-_PID_KNOWN = "answered without asking home"
-_SHAPES = "a limit that shapes memory is the body's, too"
 _LOCAL = "memory of the node where the program runs"
 _LOCKED = f"{_LOCAL}; locked again after a move, as far as that node allows"
 _SAME = "never changes, wherever the program runs"
@@ -200,7 +214,7 @@ def _(
     note: str = "",
     tests: tuple[Alternative, ...] = (),
     errno: int = 0,
-    host: str = "",
+    host: ByHost | None = None,
 ) -> None:
     _table.append(Syscall(nr, name, parse_args(args), home, away, note, tests, errno, host))
 
@@ -215,22 +229,22 @@ def _errno(nr: int, name: str, args: str, note: str, errno: int = ENOSYS) -> Non
 
 _(0, "read", "fd, out[a2]:ret, size", NATIVE, FORWARD)
 _(1, "write", "fd, in[a2], size", NATIVE, FORWARD)
-_(2, "open", "path, flags, mode", TRAP, FORWARD, _OURS, host=_NAMES_TOO)
+_(2, "open", "path, flags, mode", TRAP, FORWARD, _OURS, host=ByHost.OPEN)
 _(3, "close", "fd", NATIVE, FORWARD)
 _(4, "stat", "path, out[144]", NATIVE, FORWARD)
 _(5, "fstat", "fd, out[144]", NATIVE, FORWARD)
 _(6, "lstat", "path, out[144]", NATIVE, FORWARD)
 _(7, "poll", "inout[a1*8]:always, int, int", NATIVE, FORWARD)
 _(8, "lseek", "fd, off, int", NATIVE, FORWARD)
-_(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, _SHARING, _MMAP)
+_(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, _SHARING, _MMAP, host=ByHost.MMAP)
 _(10, "mprotect", "ptr, size, int", NATIVE, BODY, _LOCAL)
 _(11, "munmap", "ptr, size", NATIVE, BODY, _LOCAL)
 _(12, "brk", "ptr", NATIVE, BODY, _LOCAL)
 _(13, "rt_sigaction", "sig, in[32], out[32], size", NATIVE, BOTH, "handlers run where the program runs",
-  host="handlers with SA_RESETHAND are noted")
+  host=ByHost.SIGACTION)
 _(14, "rt_sigprocmask", "int, in[8], out[8], size", NATIVE, BOTH, "handlers run where the program runs",
-  host="the body's own kernel; home hears what it must know")
-_(15, "rt_sigreturn", "", NATIVE, BODY, "handlers run where the program runs", host="home hears of the mask that comes back")
+  host=ByHost.SIGPROCMASK)
+_(15, "rt_sigreturn", "", NATIVE, BODY, "handlers run where the program runs", host=ByHost.SIGRETURN)
 _(16, "ioctl", "fd, int, @ioctl", TEST, FORWARD, f"settings of network devices are refused; {_UNKNOWN}", _IOCTL)
 _(17, "pread64", "fd, out[a2]:ret, size, off", NATIVE, FORWARD)
 _(18, "pwrite64", "fd, in[a2], size, off", NATIVE, FORWARD)
@@ -242,7 +256,7 @@ _(23, "select", f"int, {_SETS}, inout[16]:always", NATIVE, FORWARD)
 _(24, "sched_yield", "", NATIVE, BODY, "yields where the program runs")
 _(
     25, "mremap", "ptr, size, size, flags, ptr", TEST, BODY, _LOCAL, _MREMAP,
-    host="piece by piece where moves made several mappings of one; of a file: home first sends what it will show",
+    host=ByHost.MREMAP,
 )
 _(26, "msync", "ptr, size, flags", NATIVE, BODY, _LOCAL)
 _(27, "mincore", "ptr, size, ptr", NATIVE, BODY, _LOCAL)
@@ -257,7 +271,7 @@ _(35, "nanosleep", "in[16], inout[16]:always", NATIVE, FORWARD)
 _(36, "getitimer", "int, out[32]", NATIVE, FORWARD, _CPU_TIMER)
 _(37, "alarm", "int", NATIVE, FORWARD)
 _(38, "setitimer", "int, in[32], out[32]", NATIVE, FORWARD, _CPU_TIMER)
-_(39, "getpid", "", NATIVE, FORWARD, _SAME, host=_PID_KNOWN)
+_(39, "getpid", "", NATIVE, FORWARD, _SAME, host=ByHost.PID)
 _(40, "sendfile", "fd, fd, inout[8], size", NATIVE, FORWARD)
 _(41, "socket", "int, int, int", NATIVE, FORWARD)
 _(42, "connect", "fd, in[a2], int", NATIVE, FORWARD)
@@ -274,11 +288,11 @@ _(52, "getpeername", "fd, inout[*a2], inout[4]", NATIVE, FORWARD)
 _(53, "socketpair", "int, int, int, out[8]", NATIVE, FORWARD)
 _(54, "setsockopt", "fd, int, int, @sockopt_in, int", NATIVE, FORWARD, _UNKNOWN)
 _(55, "getsockopt", "fd, int, int, @sockopt_out, inout[4]", NATIVE, FORWARD, _UNKNOWN)
-_(56, "clone", "flags, ptr, out[4], out[4], ptr", TEST, PAIR, "threads and name spaces are refused", _CLONE)
-_(57, "fork", "", NATIVE, PAIR, "the child runs where its parent runs")
-_(58, "vfork", "", NATIVE, PAIR, "the child runs where its parent runs")
-_(59, "execve", "path, @argv, @argv", NATIVE, SPECIAL, "32-bit programs run in native mode")
-_(60, "exit", "int", NATIVE, SPECIAL, "ends body and deputy")
+_(56, "clone", "flags, ptr, out[4], out[4], ptr", TEST, PAIR, "threads and name spaces are refused", _CLONE, host=ByHost.FORK)
+_(57, "fork", "", NATIVE, PAIR, "the child runs where its parent runs", host=ByHost.FORK)
+_(58, "vfork", "", NATIVE, PAIR, "the child runs where its parent runs", host=ByHost.FORK)
+_(59, "execve", "path, @argv, @argv", NATIVE, SPECIAL, "32-bit programs run in native mode", host=ByHost.EXEC)
+_(60, "exit", "int", NATIVE, SPECIAL, "ends body and deputy", host=ByHost.EXIT)
 _(61, "wait4", "pid, inout[4], flags, inout[144]", TEST, FORWARD, _CPU_TOO, _WAIT4)
 _(62, "kill", "pid, sig", TEST, FORWARD, _NO_STOP, _STOP_SECOND)
 _(63, "uname", "out[390]", NATIVE, FORWARD)
@@ -303,7 +317,7 @@ _(81, "fchdir", "fd", NATIVE, FORWARD)
 _(82, "rename", "path, path", NATIVE, FORWARD)
 _(83, "mkdir", "path, mode", NATIVE, FORWARD)
 _(84, "rmdir", "path", NATIVE, FORWARD)
-_(85, "creat", "path, mode", TRAP, FORWARD, _OURS, host=_NAMES_TOO)
+_(85, "creat", "path, mode", TRAP, FORWARD, _OURS, host=ByHost.OPEN)
 _(86, "link", "path, path", NATIVE, FORWARD)
 _(87, "unlink", "path", NATIVE, FORWARD)
 _(88, "symlink", "str, path", NATIVE, FORWARD)
@@ -378,7 +392,7 @@ _errno(156, "_sysctl", "ptr", _NEVER)
 _(157, "prctl", "int, @prctl, ptr, ptr, ptr", TEST, FORWARD, "sandboxes and processor modes are refused", _PRCTL)
 _(158, "arch_prctl", "int, ptr", TEST, BODY, "shadow stacks, hiding cpuid: refused", _ARCH_PRCTL)
 _refuse(159, "adjtimex", "inout[208]", _ADMIN)
-_(160, "setrlimit", "int, in[16]", TEST, FORWARD, _NOFILE, _NOFILE_FIRST, host=_SHAPES)
+_(160, "setrlimit", "int, in[16]", TEST, FORWARD, _NOFILE, _NOFILE_FIRST, host=ByHost.LIMIT)
 _refuse(161, "chroot", "path", _ADMIN)
 _(162, "sync", "", NATIVE, FORWARD)
 _refuse(163, "acct", "path", _ADMIN)
@@ -404,7 +418,7 @@ _errno(182, "putpmsg", "", _NEVER)
 _refuse(183, "afs_syscall", "", _NEVER)
 _refuse(184, "tuxcall", "", _NEVER)
 _refuse(185, "security", "", _NEVER)
-_(186, "gettid", "", NATIVE, FORWARD, _SAME, host=_PID_KNOWN)
+_(186, "gettid", "", NATIVE, FORWARD, _SAME, host=ByHost.PID)
 _(187, "readahead", "fd, off, size", NATIVE, FORWARD)
 _(188, "setxattr", "path, str, in[a3], size, flags", NATIVE, FORWARD)
 _(189, "lsetxattr", "path, str, in[a3], size, flags", NATIVE, FORWARD)
@@ -420,7 +434,8 @@ _(198, "lremovexattr", "path, str", NATIVE, FORWARD)
 _(199, "fremovexattr", "fd, str", NATIVE, FORWARD)
 _(200, "tkill", "pid, sig", TEST, FORWARD, _NO_STOP, _STOP_SECOND)
 _(201, "time", "out[8]", NATIVE, FORWARD)
-_(202, "futex", "@futex, int, int, ptr, ptr, int", NATIVE, SPECIAL, "the only thread waits until the timeout or a signal")
+_(202, "futex", "@futex, int, int, ptr, ptr, int", NATIVE, SPECIAL, "the only thread waits until the timeout or a signal",
+  host=ByHost.FUTEX)
 _(203, "sched_setaffinity", "pid, int, in[a1]", TRAP, FORWARD, _AFFINITY)
 _(204, "sched_getaffinity", "pid, int, out[a1]:ret", TRAP, FORWARD, "the home-node's CPUs, whatever a tracer does meanwhile")
 _errno(205, "set_thread_area", "ptr", _NEVER)
@@ -436,8 +451,9 @@ _errno(214, "epoll_ctl_old", "", _NEVER)
 _errno(215, "epoll_wait_old", "", _NEVER)
 _refuse(216, "remap_file_pages", "ptr, size, int, size, flags", "shared memory")
 _(217, "getdents64", "fd, out[a2]:ret, int", NATIVE, FORWARD)
-_(218, "set_tid_address", "ptr", NATIVE, SPECIAL, "of the body, answered with the PID of the home-node")
-_(219, "restart_syscall", "", NATIVE, SPECIAL, "the deputy resumes what was interrupted, with that call's arguments")
+_(218, "set_tid_address", "ptr", NATIVE, SPECIAL, "of the body, answered with the PID of the home-node", host=ByHost.TID_ADDRESS)
+_(219, "restart_syscall", "", NATIVE, SPECIAL, "the deputy resumes what was interrupted, with that call's arguments",
+  host=ByHost.DEPUTY)
 _(220, "semtimedop", "int, in[a2*6], size, in[16]", NATIVE, FORWARD)
 _(221, "fadvise64", "fd, off, size, int", NATIVE, FORWARD)
 _(222, "timer_create", "int, in[64], out[4]", NATIVE, FORWARD)
@@ -447,10 +463,10 @@ _(225, "timer_getoverrun", "int", NATIVE, FORWARD)
 _(226, "timer_delete", "int", NATIVE, FORWARD)
 _refuse(227, "clock_settime", "int, in[16]", _ADMIN)
 _(228, "clock_gettime", "int, out[16]", TEST, FORWARD, f"clocks of CPU time: {_CPU_TOO}", _CPU_CLOCK,
-  host="what the vDSO shows; CPU clocks asked again")
+  host=ByHost.CLOCK)
 _(229, "clock_getres", "int, out[16]", NATIVE, FORWARD)
 _(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", NATIVE, FORWARD)
-_(231, "exit_group", "int", NATIVE, SPECIAL, "ends body and deputy")
+_(231, "exit_group", "int", NATIVE, SPECIAL, "ends body and deputy", host=ByHost.EXIT)
 _(232, "epoll_wait", "fd, out[a2*12]:ret*12, int, int", NATIVE, FORWARD)
 _(233, "epoll_ctl", "fd, int, fd, in[12]", NATIVE, FORWARD)
 _(234, "tgkill", "pid, pid, sig", TEST, FORWARD, _NO_STOP, _STOP_THIRD)
@@ -459,7 +475,7 @@ _errno(236, "vserver", "", _NEVER)
 _(237, "mbind", "ptr, size, int, in[fds(a4)], size, flags", NATIVE, BODY, f"{_LOCAL}, and its banks; a move undoes it")
 _(238, "set_mempolicy", "int, in[fds(a2)], size", NATIVE, FORWARD, "the policy of the home-node")
 _(239, "get_mempolicy", "out[4], inout[fds(a2)], size, ptr, flags", NATIVE, FORWARD, "of an address: where it runs",
-  host="of an address: the body's kernel is asked")
+  host=ByHost.MEMPOLICY)
 _(240, "mq_open", "str, flags, mode, in[64]", NATIVE, FORWARD)
 _(241, "mq_unlink", "str", NATIVE, FORWARD)
 _(242, "mq_timedsend", "fd, in[a2], size, int, in[16]", NATIVE, FORWARD)
@@ -477,7 +493,7 @@ _(253, "inotify_init", "", NATIVE, FORWARD)
 _(254, "inotify_add_watch", "fd, path, flags", NATIVE, FORWARD)
 _(255, "inotify_rm_watch", "fd, int", NATIVE, FORWARD)
 _refuse(256, "migrate_pages", "pid, size, in[fds(a1)], in[fds(a1)]", _PLACING)
-_(257, "openat", "fd, path, flags, mode", TEST, FORWARD, _OURS, _OPENAT, host=_NAMES_TOO)
+_(257, "openat", "fd, path, flags, mode", TEST, FORWARD, _OURS, _OPENAT, host=ByHost.OPEN)
 _(258, "mkdirat", "fd, path, mode", NATIVE, FORWARD)
 _(259, "mknodat", "fd, path, mode, int", NATIVE, FORWARD)
 _(260, "fchownat", "fd, path, int, int, flags", NATIVE, FORWARD)
@@ -493,7 +509,7 @@ _(269, "faccessat", "fd, path, mode", NATIVE, FORWARD)
 _(270, "pselect6", f"int, {_SETS}, inout[16]:always, @pselect_mask", NATIVE, FORWARD)
 _(271, "ppoll", "inout[a1*8]:always, int, inout[16]:always, @sigmask, size", NATIVE, FORWARD)
 _refuse(272, "unshare", "flags", _NAMESPACES)
-_(273, "set_robust_list", "ptr, size", NATIVE, SPECIAL, "of the body")
+_(273, "set_robust_list", "ptr, size", NATIVE, SPECIAL, "of the body", host=ByHost.BODY)
 _(274, "get_robust_list", "pid, out[8], out[8]", NATIVE, BODY, "only of the program itself")
 _(275, "splice", "fd, inout[8], fd, inout[8], size, flags", NATIVE, FORWARD)
 _(276, "tee", "fd, fd, size, flags", NATIVE, FORWARD)
@@ -522,7 +538,7 @@ _refuse(298, "perf_event_open", "ptr, pid, int, fd, flags", "counters in shared 
 _(299, "recvmmsg", "fd, @mmsg_out, int, flags, inout[16]", NATIVE, FORWARD)
 _(300, "fanotify_init", "flags, flags", NATIVE, FORWARD)
 _(301, "fanotify_mark", "fd, flags, off, fd, path", NATIVE, FORWARD)
-_(302, "prlimit64", "pid, int, in[16], out[16]", TEST, FORWARD, _NOFILE, _NOFILE_SECOND, host=_SHAPES)
+_(302, "prlimit64", "pid, int, in[16], out[16]", TEST, FORWARD, _NOFILE, _NOFILE_SECOND, host=ByHost.LIMIT)
 _(303, "name_to_handle_at", "fd, path, @file_handle, inout[8]:always, flags", NATIVE, FORWARD)
 _(304, "open_by_handle_at", "fd, @file_handle, flags", NATIVE, FORWARD)
 _refuse(305, "clock_adjtime", "int, inout[208]", _ADMIN)
@@ -542,7 +558,7 @@ _(318, "getrandom", "out[a1]:ret, size, flags", NATIVE, BODY, "random numbers of
 _(319, "memfd_create", "str, flags", NATIVE, FORWARD)
 _refuse(320, "kexec_file_load", "fd, fd, size, in[a2], flags", _ADMIN)
 _refuse(321, "bpf", "int, inout[a2], int", _ADMIN)
-_(322, "execveat", "fd, path, @argv, @argv, flags", NATIVE, SPECIAL, "32-bit programs run in native mode")
+_(322, "execveat", "fd, path, @argv, @argv, flags", NATIVE, SPECIAL, "32-bit programs run in native mode", host=ByHost.EXEC)
 _refuse(323, "userfaultfd", "flags", "page faults answered by another thread")
 _errno(324, "membarrier", "int, flags, int", _FALLBACK)
 _(325, "mlock2", "ptr, size, flags", TRAP, BODY, _LOCKED)
@@ -554,7 +570,7 @@ _errno(330, "pkey_alloc", "flags, int", _FALLBACK)
 _errno(331, "pkey_free", "int", _FALLBACK)
 _(332, "statx", "fd, path, flags, int, out[256]", NATIVE, FORWARD)
 _refuse(333, "io_pgetevents", "ptr, off, off, ptr, in[16], ptr", "results arrive in shared memory")
-_(334, "rseq", "ptr, int, flags, int", NATIVE, SPECIAL, "registered with the kernel where the program runs")
+_(334, "rseq", "ptr, int, flags, int", NATIVE, SPECIAL, "registered with the kernel where the program runs", host=ByHost.BODY)
 _(335, "uretprobe", "", NATIVE, Away.ERRNO, "only for the kernel's own probes", (), ENXIO)
 _(336, "uprobe", "", NATIVE, Away.ERRNO, "only for the kernel's own probes", (), ENXIO)
 _(424, "pidfd_send_signal", "fd, sig, in[128], flags", TEST, FORWARD, _NO_STOP, _STOP_SECOND)
@@ -570,7 +586,7 @@ _refuse(433, "fspick", "fd, path, flags", _MOUNTS)
 _(434, "pidfd_open", "pid, flags", NATIVE, FORWARD)
 _errno(435, "clone3", "in[a1], size", _FALLBACK)
 _(436, "close_range", "int, int, flags", NATIVE, FORWARD)
-_(437, "openat2", "fd, path, in[a3], size", TRAP, FORWARD, _OURS, host=_NAMES_TOO)
+_(437, "openat2", "fd, path, in[a3], size", TRAP, FORWARD, _OURS, host=ByHost.OPEN)
 _(438, "pidfd_getfd", "fd, fd, flags", NATIVE, FORWARD)
 _(439, "faccessat2", "fd, path, mode, flags", NATIVE, FORWARD)
 _errno(440, "process_madvise", "fd, @iov_in, size, int, flags", _FALLBACK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mosfs.guest.body import discard
+from mosfs.guest.sandbox import discard
 from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.precopy import early_from

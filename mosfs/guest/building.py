@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import time
 import traceback
-from typing import TYPE_CHECKING
 
 from mosfs.abi.texts import Reason
+from mosfs.calls import partial
+from mosfs.calls.partial import Carry
 from mosfs.guest.arriving import Arriving
-from mosfs.guest.body import Body, spawn
+from mosfs.guest.body import Body, State
+from mosfs.guest.context import Context
+from mosfs.guest.ports import Ending, Frames
+from mosfs.guest.private import Private
+from mosfs.guest.sandbox import spawn
 from mosfs.migrate import image
+from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.properties import Said
 from mosfs.migrate.rebuild import NoRoom, Unsuited
 from mosfs.migrate.receipt import Receipt
+from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
 
-if TYPE_CHECKING:
-    from mosfs.guest.host import Host
+#: What comes before an image.
+AHEAD = frozenset({Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.PAGES, Kind.ROUND})
 
 
 def why_not(error: Exception) -> str:
@@ -30,71 +37,96 @@ def why_not(error: Exception) -> str:
 
 
 class Building:
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, context: Context, private: Private, ending: Ending, frames: Frames) -> None:
+        self._context = context
+        self._private = private
+        self._ending = ending
+        self._frames = frames
+        self._backlog: list[Frame] = []  # of other programs, which came in the middle of an image
         self._ended = False  # nothing more of the image will come
-        self._receipt = Receipt(host.channel)
+        self._receipt = Receipt(context.channel)
 
     def image(self, frame: Frame) -> None:
         """An image from home: build the body to the end, or say why not."""
         try:
-            self.take(frame, self.host.channel)
+            self.take(frame, self._context.channel)
         except ChannelLost:
             raise
         except Exception as error:
             self.not_built(frame.pair, error)
             self._skip(frame.pair)
-            self.host.channel.send(Kind.FAIL, frame.pair, why_not(error).encode())
+            self._context.channel.send(Kind.FAIL, frame.pair, why_not(error).encode())
 
     def take(self, head: Frame, source: Channel) -> None:
         """Build a body from an image, and say that it stands. Whatever is raised, nothing is left of it."""
-        self.host.had_bodies, self._ended, self._receipt = True, False, Receipt(source)
-        if head.pair in self.host.bodies:
+        self._context.had_bodies, self._ended, self._receipt = True, False, Receipt(source)
+        if head.pair in self._context.bodies:
             raise BadImage("it is here already")
         body = self.build(head, source)
         if body is None:
             return
         try:
-            self.host.complete(body)
+            self._complete(body)
         except ChannelLost:
             raise
         except Exception:
-            self.host.remove(body, kill=True)
+            self._ending.remove(body, kill=True)
             raise
-        for frame in self.host.onward.take_backlog():
-            self.host.frame(frame)
+        self._catch_up()
 
     def not_built(self, pair: int, error: Exception) -> None:
         """Home hears that there is no room; the log has the reason, and how it came to what is not the kernel's or the image's."""
         trace = ""
         if not isinstance(error, NoRoom | BadImage | OSError | ChannelLost):
             trace = "\n" + "".join(traceback.format_exception(error))
-        self.host.log(f"origpid={pair} from={self.host.home} cannot be built: {error}{trace}", 30)
+        self._context.log(f"origpid={pair} from={self._context.home} cannot be built: {error}{trace}", 30)
 
     def _skip(self, pair: int) -> None:
         """What else comes of home's image that cannot be built; frames of other programs are kept."""
         while not self._ended:
             frame = self._receipt.next()
             if frame.pair != pair:
-                self.host.onward.backlog.append(frame)
+                self._backlog.append(frame)
             elif frame.kind in (Kind.IMAGE_END, Kind.DROP):
                 self._ended = True
-        for frame in self.host.onward.take_backlog():
-            self.host.frame(frame)
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """What had to wait for the end of an image."""
+        frames, self._backlog = self._backlog, []
+        for frame in frames:
+            self._frames.frame(frame)
+
+    def _complete(self, body: Body) -> None:
+        """The body stands: tell home, and wait for GO."""
+        assert body.meta is not None
+        body.state = State.COMPLETE
+        self._context.bodies[body.pair] = body
+        self._context.by_pid[body.pid] = body
+        body.call.seq, body.signals.seen = body.meta.seq, body.meta.seen
+        body.call.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
+        partial.restore(body.task, signed(body.call.regs.rax), body.call.carry)
+        body.memory.names = named(body.meta.vmas)
+        body.processor.features, body.processor.needs = body.meta.features, body.meta.needs
+        body.signals.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
+        fault(Point.NODE_BEFORE_READY, self._context.channel)
+        self._context.channel.send(Kind.READY, body.pair)
+        fault(Point.NODE_AFTER_READY, self._context.channel)
 
     def build(self, head: Frame, source: Channel) -> Body | None:
         """A complete body from the image that ``head`` begins and ``source`` carries; None if it was dropped meanwhile."""
         meta = image.decode(head.payload)
-        private, opening = self.host.private.settle(head.pair, meta.private)
+        private, opening = self._private.settle(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
-        lib.mos_unfollow(self.host.pump)
+        lib.mos_unfollow(self._context.pump)
         arriving = self.expect(head.pair)
-        del self.host.arriving[head.pair]
-        lib.mos_pin(self.host.pump, arriving.task.pid)
-        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time(), private=private, opening=opening)
-        body.copies = arriving.copies
+        del self._context.arriving[head.pair]
+        lib.mos_pin(self._context.pump, arriving.task.pid)
+        body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time())
+        body.private.store, body.private.opening = private, opening
+        body.memory.copies = arriving.copies
         if meta.waiting:  # what waits in the body meets the call, whose mask may let it in (`Signals.interrupted`)
-            body.infos, meta.pending = [info for _, info in meta.pending], []
+            body.signals.infos, meta.pending = [info for _, info in meta.pending], []
         try:
             arriving.rebuild.know(meta)
             self._receipt.expect(meta.vmas)
@@ -103,25 +135,25 @@ class Building:
             while True:
                 frame = self._receipt.next()
                 if frame.pair != head.pair:
-                    self.host.onward.backlog.append(frame)
+                    self._backlog.append(frame)
                 elif frame.kind in (Kind.PAGES, Kind.FILE):
                     arriving.frame(frame)
                 elif frame.kind == Kind.IMAGE_END:
                     break
                 elif frame.kind == Kind.DROP:
                     self._ended = True
-                    self.host.private.forget(body)
+                    self._private.forget(body)
                     arriving.discard()
                     return None
                 else:
                     raise BadImage(f"frame {frame.kind} within an image")
             self._ended = True
             fault(Point.NODE_FILLED, source)
-            body.regs = arriving.finish(frame.content)
-            body.waiting_state = arriving.rebuild.waiting_state
-            body.said = Said.arrived(meta, arriving.rebuild.owed)
+            body.call.regs = arriving.finish(frame.content)
+            body.processor.waiting_state = arriving.rebuild.waiting_state
+            body.memory.said = Said.arrived(meta, arriving.rebuild.owed)
         except BaseException as error:
-            self.host.private.forget(body)
+            self._private.forget(body)
             arriving.discard()
             if isinstance(error, TaskGone):
                 raise NoRoom("its body was killed") from error
@@ -130,8 +162,66 @@ class Building:
 
     def expect(self, pair: int) -> Arriving:
         """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""
-        found = self.host.arriving.get(pair)
+        found = self._context.arriving.get(pair)
         if found is None:
-            task, self.host.spare = self.host.spare or spawn(self.host.runs_as), None
-            found = self.host.arriving[pair] = Arriving(task)
+            task, self._context.spare = self._context.spare or spawn(self._context.runs_as), None
+            found = self._context.arriving[pair] = Arriving(task)
         return found
+
+    # ------------------------------------------------------------------ ahead of the image
+
+    def early(self, frame: Frame, channel: Channel) -> None:
+        """A program's private files and memory come while it still runs where it is. What does not fit is told at once."""
+        try:
+            if frame.kind == Kind.PRIVATE:
+                self._private.feed(frame.pair, frame.payload)
+            elif frame.kind == Kind.ROUND:
+                fault(Point.NODE_COPYING, channel)
+                if frame.pair in self._context.arriving:
+                    channel.send(Kind.ROUND, frame.pair)
+            elif frame.kind != Kind.PAGES or frame.pair in self._context.arriving:  # else the rest of what did not fit
+                self.expect(frame.pair).frame(frame)
+        except ChannelLost:
+            raise
+        except Exception as error:
+            self.not_built(frame.pair, error)
+            failed = self._context.arriving.pop(frame.pair, None)
+            if failed is not None:
+                failed.discard()
+            self._context.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
+
+    def forget_early(self, pair: int) -> None:
+        """What came of a program that does not come."""
+        arriving = self._context.arriving.pop(pair, None)
+        if arriving is not None:
+            arriving.discard()
+        self._private.forget_ahead(pair)
+
+    def receive_direct(self, channel: Channel) -> None:
+        """An image from another host, or what goes ahead of it. It is complete or it is not: home hears which."""
+        try:
+            for head in channel.frames():
+                if head.kind == Kind.IMAGE:
+                    self._image(head, channel)
+                    self._context.close_direct()
+                    return
+                if head.kind not in AHEAD:
+                    raise BadImage(f"frame {head.kind} where an image should begin")
+                self.early(head, channel)
+        except Exception as error:
+            if self._context.channel.lost:
+                raise ChannelLost("closed") from error
+            self._context.log(f"image from another node: {error!r}", 30)
+            self._context.close_direct()
+            for pair in list(self._context.arriving):
+                self._context.arriving.pop(pair).discard()
+                self._context.channel.send(Kind.FAIL, pair, b"did not complete (no memory there?)")
+
+    def _image(self, head: Frame, channel: Channel) -> None:
+        try:
+            self.take(head, channel)
+        except Exception as error:
+            if self._context.channel.lost:
+                raise ChannelLost("closed") from error
+            self.not_built(head.pair, error)
+            self._context.channel.send(Kind.FAIL, head.pair, why_not(error).encode())

@@ -8,21 +8,21 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from mosfs.guest.body import Body, discard
+from mosfs.guest.body import Body
+from mosfs.guest.context import Context
+from mosfs.guest.ports import Ending
+from mosfs.guest.sandbox import discard
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
-
-if TYPE_CHECKING:
-    from mosfs.guest.host import Host
 
 SIGKILL = 9
 
 
 class Containment:
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, context: Context, ending: Ending) -> None:
+        self.context = context
+        self._ending = ending
 
     @contextmanager
     def of(self, body: Body) -> Iterator[None]:
@@ -42,27 +42,27 @@ class Containment:
 
     def astray(self, what: str, error: Exception) -> None:
         """``error`` came up in something that concerns no guest (any more)."""
-        if self.host.channel.lost:
+        if self.context.channel.lost:
             raise ChannelLost("closed") from error
-        self.host.log(f"{what} failed\n{''.join(traceback.format_exception(error))}", 40)
+        self.context.log(f"{what} failed\n{''.join(traceback.format_exception(error))}", 40)
 
     def trouble(self, body: Body, error: Exception) -> None:
         """``error`` came up while ``body`` was served."""
-        if self.host.channel.lost:
+        if self.context.channel.lost:
             raise ChannelLost("closed") from error
         if isinstance(error, TaskGone):
             self._gone(body, error)
             return
         trace = "".join(traceback.format_exception(error))
-        self.host.log(f"origpid={body.pair} ({body.comm or self.host.comm}) is ended, because serving it failed\n{trace}", 40)
+        self.context.log(f"origpid={body.pair} ({body.comm or self.context.comm}) is ended, because serving it failed\n{trace}", 40)
         with self.nobody(f"ending origpid={body.pair}"):
             discard(body.task)
-        if self.host.bodies.get(body.pair) is body:
-            self.host.died(body, SIGKILL, failed=True)
+        if self.context.bodies.get(body.pair) is body:
+            self._ending.died(body, SIGKILL, failed=True)
 
     def _gone(self, body: Body, gone: TaskGone) -> None:
         """A process has ended while it was worked on; without a status its event follows."""
         if gone.status is not None:
-            found = self.host.by_pid.get(gone.pid, body)
-            if self.host.bodies.get(found.pair) is found:
-                self.host.died(found, gone.status)
+            found = self.context.by_pid.get(gone.pid, body)
+            if self.context.bodies.get(found.pair) is found:
+                self._ending.died(found, gone.status)

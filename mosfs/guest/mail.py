@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -13,6 +13,12 @@ from mosfs.abi.flags import ERESTARTSYS
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
+from mosfs.guest.completion import Completion
+from mosfs.guest.containment import Containment
+from mosfs.guest.context import Context
+from mosfs.guest.forwarding import Forwarding
+from mosfs.guest.ports import Serving
+from mosfs.guest.signals import Signals
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Descriptor, Place
 from mosfs.mbox.desk import Desk
@@ -23,9 +29,6 @@ from mosfs.trace.task import Task
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage
 from mosfs.wire.orders import MailSeen, MailTable
-
-if TYPE_CHECKING:
-    from mosfs.guest.host import Host
 
 SYS_KILL = 62
 #: Calls by which nobody could notice that a message is still under way.
@@ -50,7 +53,6 @@ class Mail:
         self.filter_at = told.filter_at
         self.last: LastMessage | None = None
         self.news = False
-        self.ends_with = 0  # what the program hears of the call that was made at home instead
 
     @property
     def key(self) -> tuple[int, int]:
@@ -66,26 +68,27 @@ class Mail:
 
     @property
     def present(self) -> bool:
-        return self.mails.host.bodies.get(self.body.pair) is self.body
+        return self.mails.context.bodies.get(self.body.pair) is self.body
 
     @property
     def undisturbed(self) -> bool:
-        body = self.body
-        return not (body.infos or body.interrupting or body.held or body.wanted or body.arming or body.restart)
+        stopping, signals = self.body.stopping, self.body.signals
+        asked = stopping.interrupting or stopping.held or stopping.wanted or stopping.arming
+        return not (asked or signals.infos or signals.restart)
 
     @property
     def steady(self) -> bool:
         body = self.body
-        alone = body.carry is None and body.saved_mask is None and body.step is None
+        alone = body.call.carry is None and body.signals.saved_mask is None and body.fork.step is None
         return alone and body.state in (State.RUNNING, State.POST) and self.undisturbed
 
     @property
     def standing(self) -> Any:
-        return self.body.regs if self.body.state is State.POST else None
+        return self.body.call.regs if self.body.state is State.POST else None
 
     def stands(self, regs: Any) -> None:
         body = self.body
-        body.regs, body.nr, body.state = ffi.new("struct mos_regs *", regs), calls.READ, State.POST
+        body.call.regs, body.call.nr, body.state = ffi.new("struct mos_regs *", regs), calls.READ, State.POST
 
     def served(self) -> None:
         self.body.state = State.RUNNING
@@ -95,22 +98,21 @@ class Mail:
 
     def finish(self, result: int) -> None:
         if self.body.state is State.MAIL:
-            self.mails.host.finish_call(self.body, result)
+            self.mails.completion.finish(self.body, result)
 
     def break_pipe(self) -> None:
         """The signal must arise at home: the program's call becomes that kill(2), whose result it will not see."""
         body = self.body
         if body.state is State.MAIL:
-            self.ends_with = -errno.EPIPE
-            args = (body.pair, signal.SIGPIPE, 0, 0, 0, 0)
-            self.mails.host.forward(body, Request(SYS_KILL, args, body.task.peek_mask()))
+            request = Request(SYS_KILL, (body.pair, signal.SIGPIPE, 0, 0, 0, 0), body.task.peek_mask())
+            self.mails.forwarding.forward(body, request, then=lambda _: -errno.EPIPE)
 
     def wait(self) -> None:
         body = self.body
         if body.state is not State.MAIL:
             return
         body.state = State.POST
-        if body.infos:  # signals came while the office was asked
+        if body.signals.infos:  # signals came while the office was asked
             self.mails.signalled(body)
 
     def again(self) -> None:
@@ -118,7 +120,7 @@ class Mail:
             self.mails.serve(self.body)
 
     def trouble(self, error: Exception) -> None:
-        self.mails.host.containment.trouble(self.body, error)
+        self.mails.containment.trouble(self.body, error)
 
     def remember(self, last: LastMessage) -> None:
         self.last = last
@@ -130,9 +132,17 @@ def _table(told: MailTable) -> dict[int, Descriptor]:
 
 
 class Mails:
-    def __init__(self, host: Host) -> None:
-        self.host = host
-        self.desk = Desk(host.control, Handover(host.pump, 0), Windows(host.pump))
+    def __init__(
+        self, context: Context, containment: Containment, forwarding: Forwarding, completion: Completion, signals: Signals,
+        serving: Serving,
+    ) -> None:  # fmt: skip
+        self.context = context
+        self.containment = containment
+        self.forwarding = forwarding
+        self.completion = completion
+        self._signals = signals
+        self._serving = serving
+        self.desk = Desk(context.control, Handover(context.pump, 0), Windows(context.pump))
 
     def told(self, body: Body, table: MailTable) -> None:
         """MAIL_TABLE: home is the authority on descriptors; what the body itself has changed came with its image."""
@@ -174,15 +184,15 @@ class Mails:
         """It stands before its call as if it had just come there."""
         if body.state is State.MAIL:
             body.state = State.RUNNING
-            self.host.serve.trapped(body)
+            self._serving.trapped(body)
 
     def serve(self, body: Body) -> bool:
         """Make the call in which the body stands; False: its descriptor is none of ours."""
         mail: Mail = body.mail
-        r = body.regs
+        r = body.call.regs
         args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
         body.state = State.MAIL
-        if self.desk.call(mail, mail.table[args[0] & 0xFFFFFFFF], body.nr, args):
+        if self.desk.call(mail, mail.table[args[0] & 0xFFFFFFFF], body.call.nr, args):
             return True
         body.state = State.RUNNING
         return False
@@ -190,12 +200,12 @@ class Mails:
     def concerns(self, body: Body) -> bool:
         """The call in which the body stands is served here."""
         mail: Mail | None = body.mail
-        return mail is not None and body.nr in calls.TRANSFERS and body.regs.rdi & 0xFFFFFFFF in mail.table
+        return mail is not None and body.call.nr in calls.TRANSFERS and body.call.regs.rdi & 0xFFFFFFFF in mail.table
 
     def signalled(self, body: Body) -> None:
         """A signal has come for a body that waits: its handler may run, then the kernel decides whether the call is made again."""
         self.leave(body)
-        self.host.signals.interrupted(body, -ERESTARTSYS)
+        self._signals.interrupted(body, -ERESTARTSYS)
 
     def leave(self, body: Body) -> None:
         """It waits no more."""
@@ -211,14 +221,7 @@ class Mails:
         if mail.news:
             mail.news = False
             seen = MailSeen(mail.filter_at, mail.last)
-            self.host.channel.send(Kind.MAIL_SEEN, mail.body.pair, msgspec.msgpack.encode(seen))
-
-    def result_of(self, body: Body, result: int) -> int:
-        """What the program hears of an answer from home."""
-        if body.mail is None or not body.mail.ends_with:
-            return result
-        result, body.mail.ends_with = body.mail.ends_with, 0
-        return result
+            self.context.channel.send(Kind.MAIL_SEEN, mail.body.pair, msgspec.msgpack.encode(seen))
 
     def forked(self, body: Body, child: Body) -> None:
         """The child has its parent's senders; the mailbox is not its own."""

@@ -14,15 +14,15 @@ from mosfs.wire.frames import Kind
 
 def tell_title(body: Body, channel: Channel) -> None:
     """TITLE, if the text has changed since the last look: once a second, and before what lets others see it at once."""
-    if not body.title_at[1]:
-        body.title_at = title_at(body.pid)
-    start, end = body.title_at
+    if not body.memory.title_at[1]:
+        body.memory.title_at = title_at(body.pid)
+    start, end = body.memory.title_at
     if not 0 <= end - start <= LARGEST:
         return  # it has said so itself (prctl(2), PR_SET_MM)
     text = bytearray(end - start)
     if body.task.read_into(start, text) != len(text):
         return  # the program has unmapped it
     digest = xxhash.xxh3_64_intdigest(text)
-    if digest != body.title:
-        body.title = digest
+    if digest != body.memory.title:
+        body.memory.title = digest
         channel.send(Kind.TITLE, body.pair, bytes(text))

@@ -1,0 +1,63 @@
+"""What every part of a host knows: whose guests it has, the guests themselves, and its channels to home and to this node's mosd."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from mosfs.abi import cpu
+from mosfs.engine.link import INFO, MosdLink
+from mosfs.engine.loop import Loop
+from mosfs.guest.arriving import Arriving
+from mosfs.guest.body import Body
+from mosfs.trace.clock import GuestClock
+from mosfs.trace.task import Task
+from mosfs.wire.channel import Channel
+from mosfs.wire.frames import To
+from mosfs.wire.messages import Config, GuestState, SpawnHost
+
+
+class Context:
+    """``bodies`` by PID at home, ``by_pid`` the same by PID here; ``arriving`` those of which memory has come, but no image yet.
+
+    ``direct``: the channel to another host, which sends us a program. ``spare``: an empty body, made ahead.
+    """
+
+    def __init__(self, order: SpawnHost, data: socket.socket) -> None:
+        self.home = order.home
+        self.uid = order.uid
+        self.comm = order.comm
+        self.near = order.near
+        self.token = order.token
+        self.own_cluster = order.own_cluster
+        self.home_features = order.features
+        self.runs_as = order.runs_as
+        self.channel = Channel(data, order.key, opener=False, end=To.HOST)
+        self.control = MosdLink(order.socket, "host")
+        self.config = Config("", 0, {})
+        self.direct: Channel | None = None
+        self.bodies: dict[int, Body] = {}
+        self.by_pid: dict[int, Body] = {}
+        self.arriving: dict[int, Arriving] = {}
+        self.had_bodies = False
+        self.started = time.monotonic()  # a program is expected since then
+        self.spare: Task | None = None
+        self.clock: GuestClock | None = None
+        self.features = cpu.features()
+        self.loop = Loop()
+        self.pump = self.loop.pump
+
+    def log(self, text: str, level: int = INFO) -> None:
+        self.control.log(text, level)
+
+    def announce(self, body: Body) -> None:
+        """Tell mosd of a guest."""
+        self.control.send(GuestState(
+            body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings,
+            cpu.required(body.processor.features, body.processor.needs) if body.processor.features else [],
+        ))
+
+    def close_direct(self) -> None:
+        if self.direct is not None:
+            self.direct.close()
+            self.direct = None

@@ -1,0 +1,50 @@
+"""Calls that a body makes itself, after home has made them (`Away.BOTH`) or in the middle of another."""
+
+from __future__ import annotations
+
+from mosfs.abi.low import MREMAP
+from mosfs.calls import endless
+from mosfs.calls.policy import private
+from mosfs.guest.body import Body, State
+from mosfs.migrate.capture import signed
+from mosfs.migrate.remap import remap
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import NOTHING, copy_regs
+
+SYS_MMAP, SYS_RT_SIGACTION = 9, 13
+
+
+def second(body: Body, result: int) -> int | None:
+    """Home has made the call, with ``result``; now the body does. What the program hears; None when the body goes on by itself."""
+    if body.call.nr == SYS_RT_SIGACTION:  # what was before, home has told: flags of signals that nobody handles have not travelled
+        with Calls(body.task) as call:
+            call(body.call.nr, body.call.regs.rdi, body.call.regs.rsi, 0, body.call.regs.r10)
+        return result
+    if body.call.nr == MREMAP:
+        return remapped(body)
+    body.state = State.RUNNING
+    if body.signals.infos and not body.stopping.interrupting:
+        body.stopping.interrupting = True
+        body.task.interrupt()
+    regs = copy_regs(body.call.regs)
+    regs.orig_rax = body.call.nr
+    if body.call.nr == SYS_MMAP:
+        regs.r10 = private(regs.r10)
+    body.task.set_regs(regs)
+    body.task.cont()
+    return None
+
+
+def remapped(body: Body) -> int:
+    """The result of the mremap(2) in which the body stands."""
+    with Calls(body.task, base=body.call.regs) as call:
+        regs = body.call.regs
+        return remap(call, (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8), said=body.memory.said.calls > 0)
+
+
+def complete_getrandom(body: Body) -> None:
+    """At a stop that we asked for: getrandom(2), alone of the calls that a body makes itself, may have been cut short."""
+    regs = body.task.peek_regs()
+    if regs.orig_rax == endless.SYS_GETRANDOM:
+        regs.rax = endless.complete(body.task, endless.SYS_GETRANDOM, regs, signed(regs.rax)) & NOTHING
+        body.task.set_regs(regs)

@@ -1,0 +1,136 @@
+"""Files as memory of guests: mmap(2) of a file, and mremap(2)."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
+
+from mosfs.calls.request import Request
+from mosfs.guest.body import Body
+from mosfs.guest.completion import Completion
+from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
+from mosfs.guest.in_body import remapped
+from mosfs.migrate import shown
+from mosfs.migrate.filecopy import WANT
+from mosfs.migrate.image import Vma
+from mosfs.migrate.maps import mapping_at
+from mosfs.trace.inject import Calls
+from mosfs.trace.layout import USER_END
+from mosfs.wire.frames import Kind
+from mosfs.wire.orders import MmapOrder
+
+SYS_MPROTECT, SYS_MUNMAP = 10, 11
+MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
+MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
+_PLACEMENT = 0x100000 | 0x40  # FIXED_NOREPLACE, 32BIT
+
+
+@dataclass(slots=True)
+class MapRequest:
+    """A file mapping under way at ``addr``; ``reserved``: the memory there is taken already. ``file``: number of the file, or 0 and
+    what it shows: (offset, bytes). ``shared``: as it was asked for, and the file is open for reading only; any other is private
+    (mosrun(1)): the file shows where the program has not written."""
+
+    addr: int
+    length: int
+    prot: int
+    flags: int
+    offset: int = 0
+    name: str = ""
+    reserved: bool = False
+    file: int = 0
+    shared: bool = False
+    chunks: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class MappedFiles:
+    def __init__(self, forwarding: Forwarding, completion: Completion) -> None:
+        self._forwarding = forwarding
+        self._completion = completion
+
+    def mmap(self, body: Body, args: tuple[int, ...]) -> None:
+        addr, length, prot, flags, fd, offset = args
+        if flags & MAP_ANONYMOUS and not flags & MAP_SHARED:
+            body.task.cont()
+            return
+        if flags & MAP_ANONYMOUS:
+            # shared, and not to be written: home knows whether that may be private (`calls.policy.Do.PRIVATE`)
+            body.call.both = True
+            self._forwarding.forward(body, Request(body.call.nr, args, body.task.peek_mask()), UNSUPPORTED)
+            return
+        if not length or offset & 4095 or length > USER_END:
+            self._completion.finish(body, -errno.ENOMEM if length > USER_END else -errno.EINVAL)
+            return
+        whole = (length + 4095) & ~4095
+        request = MapRequest(addr, whole, prot & 7, flags, offset)
+        if not flags & MAP_FIXED:
+            request.reserved = True
+            try:
+                with Calls(body.task, base=body.call.regs) as call:
+                    kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | flags & _PLACEMENT
+                    request.addr = call.map(addr, whole, 0, kind)
+            except OSError as error:
+                self._completion.finish(body, -(error.errno or errno.ENOMEM))
+                return
+        body.call.mapping = request
+        order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask(), request.addr)
+        then = partial(self._mapped, body, request)
+        self._forwarding.ask(body, Kind.MMAP, msgspec.msgpack.encode(order), then=then)
+
+    def mremap(self, body: Body, args: tuple[int, ...]) -> None:
+        """A mapping grows; of a file, home first sends what it will show."""
+        mapping = mapping_at(body.pid, args[0])
+        found = body.memory.copies.known(mapping) if mapping is not None and mapping.inode else None
+        if mapping is None or found is None or args[2] > USER_END:
+            self._completion.finish(body, remapped(body))
+            return
+        body.call.both = True
+        want = WANT.pack(found[0], mapping.offset + args[0] - mapping.start, args[2])
+        self._forwarding.ask(body, Kind.WANT, want)
+
+    def name(self, body: Body, payload: bytes, *, shared: bool) -> None:
+        """MMAP_NAME: number and name of the file."""
+        if body.call.mapping is not None and len(payload) >= 4:
+            body.call.mapping.file = int.from_bytes(payload[:4], "little")
+            body.call.mapping.name = payload[4:].decode("latin-1")
+            body.call.mapping.shared = shared and bool(body.call.mapping.flags & MAP_SHARED)
+
+    def data(self, body: Body, payload: bytes) -> None:
+        """MMAP_DATA: a piece of a file that has no number."""
+        if body.call.mapping is not None:
+            body.call.mapping.chunks.append((struct.unpack_from("<Q", payload)[0], payload[8:]))
+
+    def _mapped(self, body: Body, request: MapRequest, result: int) -> int:
+        """All of the file has come: map its copy; or what it shows as private memory, if it cannot be followed."""
+        body.call.mapping = None
+        with Calls(body.task, base=body.call.regs) as call:
+            if result >= 0:
+                try:
+                    result = self._map_file(body, call, request)
+                except OSError as error:
+                    result = -(error.errno or errno.ENOMEM)
+            if result < 0 and request.reserved:
+                call(SYS_MUNMAP, request.addr, request.length)
+        return result
+
+    def _map_file(self, body: Body, call: Calls, request: MapRequest) -> int:
+        """The address, or a negative errno; OSError too."""
+        new = Vma(
+            request.addr, request.addr + request.length, request.prot, name=request.name, offset=request.offset, file=request.file,
+            shared=request.shared and request.file > 0,
+        )  # fmt: skip
+        if body.memory.copies.has(request.file):
+            body.memory.copies.name(request.file, request.name)
+            return body.memory.copies.map(call, request.file, new)
+        result = call.map(request.addr, request.length, flags=MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
+        for offset, data in request.chunks:
+            body.task.write(result + offset, data)
+        if request.prot != 3:
+            call(SYS_MPROTECT, result, request.length, request.prot)
+        if request.name:
+            body.memory.names = shown.with_mapping(body.memory.names, new)
+        return result

@@ -1,0 +1,214 @@
+"""A guest's fork, exec and exit: home makes each for the deputy, and the body its own part."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from mosfs.calls.cputimers import Alarm
+from mosfs.calls.request import Request
+from mosfs.guest.alarms import Alarms
+from mosfs.guest.body import Body, Processor, State
+from mosfs.guest.completion import Completion
+from mosfs.guest.context import Context
+from mosfs.guest.forwarding import Forwarding
+from mosfs.guest.mail import Mails
+from mosfs.guest.private import Private
+from mosfs.guest.signals import Signals
+from mosfs.guest.title import tell_title
+from mosfs.guest.usage import tell_used
+from mosfs.migrate.capture import RESTARTS, signed
+from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
+from mosfs.wire.frames import Kind
+from mosfs.wire.orders import ExecOrder, ForkOrder
+
+SYS_CLONE = 56
+CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x00100000, 0x8000, 0x100
+CLONE_PIDFD, CLONE_DETACHED = 0x1000, 0x00400000
+#: fork and vfork as flags of clone
+_BODY_FLAGS = {57: 0, 58: 0x4100}
+#: Bytes of arguments (or environment), pointers and all: no limit of the stack lets execve(2) take more.
+MAX_STRINGS = 6 << 20
+
+
+class Processes:
+    def __init__(
+        self, context: Context, alarms: Alarms, forwarding: Forwarding, signals: Signals, private: Private, completion: Completion,
+        mails: Mails,
+    ) -> None:  # fmt: skip
+        self._context = context
+        self._alarms = alarms
+        self._forwarding = forwarding
+        self._signals = signals
+        self._private = private
+        self._completion = completion
+        self._mails = mails
+
+    def exit(self, body: Body, args: tuple[int, ...]) -> None:
+        """The deputy exits; DROP follows."""
+        body.state = State.LEAVING
+        tell_used(body, self._context.channel)
+        request = Request(231, (args[0], 0, 0, 0, 0, 0), body.task.peek_mask())
+        self._context.channel.send(Kind.CALL, body.pair, request.pack(body.signals.seen))
+
+    def clone(self, body: Body, args: tuple[int, ...]) -> None:
+        flags = args[0] if body.call.nr == 56 else 17
+        if flags & CLONE_PIDFD and (error := _no_pidfd(body, flags, args[2])):
+            self._completion.finish(body, -error)
+            return
+        body.state = State.FORKING
+        tell_title(body, self._context.channel)
+        order = ForkOrder(flags, body.task.peek_mask())
+        self._context.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
+
+    def fork_reply(self, body: Body, result: int, pidfd: int, alarm: Alarm) -> None:
+        """The deputy has forked: now the body does, and both children belong together. ``pidfd``: home's, for CLONE_PIDFD."""
+        if body.state is not State.FORKING:
+            return
+        if result in RESTARTS:  # a signal came first: its handler runs, then the fork is made again
+            self._signals.interrupted(body, result)
+            return
+        if result <= 0 or result in self._context.bodies:
+            body.state = State.RUNNING
+            self._completion.finish(body, min(result, -1))
+            return
+        body.fork.child, body.fork.pidfd, body.fork.alarm = result, pidfd, alarm
+        # no signal may break the clone: its deputy has a child already
+        body.fork.mask = body.task.peek_mask()
+        body.task.set_mask(ALL_SIGNALS)
+        # a clone that makes the child ours, not the body's: nobody here must wait for it but the host
+        regs = copy_regs(body.call.regs)
+        if body.call.nr != SYS_CLONE:
+            regs.orig_rax, regs.rsi, regs.rdx, regs.r10, regs.r8 = SYS_CLONE, 0, 0, 0, 0
+        regs.rdi = _BODY_FLAGS.get(body.call.nr, regs.rdi & ~(0xFF | CLONE_PIDFD)) | CLONE_PARENT
+        body.fork.regs = copy_regs(regs)
+        body.task.set_regs(regs)
+        body.task.cont(request=SYSCALL)
+
+    def forked(self, body: Body) -> Body:
+        """Its own clone has made a child, which stands at its first stop or will: the child."""
+        local = body.task.event_message()
+        child = Body(body.fork.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
+        child.processor = Processor(body.processor.features, body.processor.needs, dict(body.processor.waiting_state))
+        child.times.clock_page = body.times.clock_page
+        child.signals.oneshot = set(body.signals.oneshot)
+        child.settings, child.account.decay = body.settings, body.account.decay
+        child.memory.names, child.memory.said = body.memory.names, body.memory.said.of_child()
+        child.memory.copies = body.memory.copies
+        child.memory.title_at, child.memory.title = body.memory.title_at, body.memory.title
+        child.signals.told_mask = body.signals.told_mask
+        child.call.regs = copy_regs(body.call.regs)
+        self._private.forked(body, child)
+        child.fork.shares = body.call.nr == 58 or (body.call.nr == SYS_CLONE and bool(body.call.regs.rdi & CLONE_VM))
+        self._mails.forked(body, child)
+        self._context.bodies[child.pair] = child
+        self._context.by_pid[local] = child
+        child.fork.mask = body.fork.mask
+        self._alarms.set(child, body.fork.alarm)
+        child.fork.step = _settid_address(body)  # its first stop has something to do, even if this is 0
+        body.task.cont(request=SYSCALL)
+        self._context.announce(child)
+        return child
+
+    def first_stop(self, child: Body) -> None:
+        """A child's very first stop: its PID is the one at home."""
+        at, child.fork.step = child.fork.step, None
+        _restore_arguments(child.task, child.call.regs, 0)
+        child.task.set_mask(child.fork.mask)
+        if at:
+            _store(child.task, at, child.pair)
+
+    def returned(self, body: Body) -> bool:
+        """The body's own clone has returned: its result is the child's PID at home. True: signals are to be delivered first."""
+        regs = body.task.peek_regs()
+        if body.state is State.FORKING:
+            result = signed(regs.rax)
+            # an interrupt of ours came between: the kernel makes the clone again, which stops at its entry first
+            if result in RESTARTS or (result == -errno.ENOSYS and regs.orig_rax == SYS_CLONE):
+                body.task.cont(request=SYSCALL)
+                return False
+            body.state = State.RUNNING
+            if result > 0:
+                result = body.fork.child
+                if body.call.nr == SYS_CLONE and body.call.regs.rdi & (CLONE_PARENT_SETTID | CLONE_PIDFD):
+                    _store(body.task, body.call.regs.rdx, body.fork.pidfd if body.call.regs.rdi & CLONE_PIDFD else body.fork.child)
+            else:  # no room for another body: its deputy cannot live without
+                self._context.channel.send(Kind.DIED, body.fork.child, struct.pack("<i", 9))
+            _restore_arguments(body.task, body.call.regs, result)
+            body.task.set_mask(body.fork.mask)
+        if body.stopping.held:
+            body.stopping.paused = True
+        elif body.signals.infos:
+            return True
+        else:
+            body.task.cont(request=CONT)
+        return False
+
+    def exec(self, body: Body, args: tuple[int, ...]) -> None:
+        at = 0 if body.call.nr == 59 else 1
+        task = body.task
+        fault = False
+        try:
+            path = task.read_string(args[at]) if args[at] else None
+        except OSError as error:
+            self._completion.finish(body, -(error.errno or errno.EFAULT))
+            return
+        argv = envp = None
+        try:
+            argv = _vector(task, args[at + 1])
+            envp = _vector(task, args[at + 2])
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.E2BIG):
+                self._completion.finish(body, -errno.E2BIG)
+                return
+            fault = True
+        dirfd, flags = (args[0], args[4]) if at else (0, 0)
+        order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
+        tell_used(body, self._context.channel)
+        self._forwarding.ask(body, Kind.EXEC, msgspec.msgpack.encode(order), state=State.EXECING)
+
+
+def _restore_arguments(task: Task, before: Any, result: int) -> None:
+    """The registers behind a clone whose arguments were changed: the program must find its own."""
+    regs = task.peek_regs()
+    regs.rax = result & NOTHING
+    regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8 = before.rdi, before.rsi, before.rdx, before.r10, before.r8
+    regs.orig_rax = NOTHING
+    task.set_regs(regs)
+
+
+def _settid_address(body: Body) -> int:
+    """Where the child's own PID is to be written, 0 for nowhere."""
+    return body.call.regs.r10 if body.call.nr == 56 and body.call.regs.rdi & CLONE_CHILD_SETTID else 0
+
+
+def _no_pidfd(body: Body, flags: int, at: int) -> int:
+    """The errno with which clone(2) refuses CLONE_PIDFD: its descriptor goes where the PID would."""
+    if flags & (CLONE_PARENT_SETTID | CLONE_DETACHED):
+        return errno.EINVAL
+    return 0 if body.task.reach(at, 4) == 4 else errno.EFAULT
+
+
+def _store(task: Task, at: int, value: int) -> None:
+    """An int of clone(2), which does not mind when it cannot be stored."""
+    with suppress(OSError):
+        task.write(at, struct.pack("<i", value))
+
+
+def _vector(task: Task, at: int) -> list[bytes] | None:
+    """A NULL-terminated array of strings; None for a NULL pointer (an empty list, on Linux). OSError E2BIG for more than fits."""
+    if not at:
+        return None
+    found: list[bytes] = []
+    size = 0
+    while size <= MAX_STRINGS:
+        pointer = task.read_words(at + 8 * len(found), 1)[0]
+        if not pointer:
+            return found
+        found.append(task.read_string(pointer, 131073))
+        size += 9 + len(found[-1])
+    raise OSError(errno.E2BIG, "too many strings")

@@ -1,0 +1,97 @@
+"""An empty sandboxed process, which can become the memory and registers of a guest (docs/design/security.md)."""
+
+from __future__ import annotations
+
+import os
+import struct
+from functools import lru_cache
+
+from mosfs.migrate.ranges import minus
+from mosfs.migrate.rebuild import NoRoom
+from mosfs.native import ffi, lib
+from mosfs.trace import embark, layout, stops
+from mosfs.trace.filter import guest_filter
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import Task, TaskGone
+
+SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
+#: Nobody: whom bodies run as where there is no user for each owner (`daemon.owners`). None of them has rights to lose.
+GUEST_UID = 65534
+_ENTRY = 0x100
+
+
+@lru_cache(maxsize=1)
+def _elf() -> bytes:
+    """A static program of one page at `layout.STUB`: the stub, and an entry that reports itself ready."""
+    entry = b"\xb8" + layout.MAGIC.to_bytes(4, "little") + b"\x0f\x05\xf4"
+    code = (layout.STUB_CODE.ljust(_ENTRY, b"\xcc") + entry).ljust(layout.PAGE, b"\xcc")
+    ident = b"\x7fELF\x02\x01\x01" + bytes(9)
+    header = ident + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, layout.STUB + _ENTRY, 64, 0, 0, 64, 56, 2, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, layout.PAGE, layout.STUB, layout.STUB, layout.PAGE, layout.PAGE, layout.PAGE)
+    stack = struct.pack("<IIQQQQQQ", 0x6474E551, 6, 0, 0, 0, 0, 0, 16)
+    return (header + load + stack).ljust(layout.PAGE, b"\0") + code
+
+
+@lru_cache(maxsize=1)
+def _program() -> int:
+    """A sealed memfd that holds `_elf`; one a host."""
+    fd = os.memfd_create("guest", os.MFD_CLOEXEC)
+    os.write(fd, _elf())
+    os.fchmod(fd, 0o555)
+    # a file that is open for writing cannot be executed
+    readable = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    os.close(fd)
+    return readable
+
+
+def spawn(uid: int = GUEST_UID, namespaces: bool = False) -> Task:
+    """A fresh body: filtered, seized with EXITKILL, nothing mapped but the low region, standing in the stub.
+
+    ``uid``: whom it runs as if we are root.
+    """
+    program = guest_filter()
+    buffer = ffi.from_buffer(program)
+    pid = lib.mos_spawn_body(_program(), uid, buffer, len(program) // 8, 0, namespaces)
+    if pid < 0:
+        raise NoRoom(os.strerror(-pid))
+    task = Task(pid, guest=True)
+    while True:
+        raw = task.wait()
+        status = stops.decode(raw)
+        if status.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
+            raise NoRoom(f"the body ended with {status.value}")
+        if status.stop is stops.Stop.SECCOMP and task.peek_regs().orig_rax == layout.MAGIC:
+            break
+        task.cont()
+    try:
+        with Calls(task, mask=0) as call:
+            _strip(call)
+    except OSError as error:
+        discard(task)
+        raise NoRoom(str(error)) from error
+    return task
+
+
+def _strip(call: Calls) -> None:
+    """Leave only the low region mapped."""
+    for start, end in minus([(16 * layout.PAGE, layout.USER_END)], [(layout.STUB, layout.STUB + layout.PAGE)]):
+        call.must(SYS_MUNMAP, start, end - start)
+    low = layout.STUB + layout.PAGE
+    call.must(SYS_MMAP, low, layout.END - low, 3, 0x32, -1, 0)
+    call.task.write(layout.VDSO, embark.vdso_image())
+    call.must(SYS_MPROTECT, low, layout.VDSO_END - low, 5)
+
+
+def discard(task: Task) -> None:
+    """Kill a body and reap it."""
+    try:
+        os.kill(task.pid, 9)
+    except ProcessLookupError:
+        return
+    try:
+        while True:
+            status = stops.decode(task.wait())
+            if status.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
+                return
+    except TaskGone:
+        return

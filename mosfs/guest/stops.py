@@ -1,0 +1,91 @@
+"""Stops of bodies: who deals with each."""
+
+from __future__ import annotations
+
+from mosfs.guest.body import Body, State
+from mosfs.guest.faults import Faults
+from mosfs.guest.in_body import complete_getrandom
+from mosfs.guest.onward import Onward
+from mosfs.guest.ports import Ending
+from mosfs.guest.processes import Processes
+from mosfs.guest.serve import Serve
+from mosfs.guest.signals import Signals
+from mosfs.migrate.capture import user_regs
+from mosfs.trace.stops import USES_UP, Status, Stop
+from mosfs.trace.task import SYSCALL
+
+
+class Stops:
+    def __init__(
+        self, serve: Serve, processes: Processes, signals: Signals, faults: Faults, onward: Onward, ending: Ending
+    ) -> None:
+        self._serve = serve
+        self._processes = processes
+        self._signals = signals
+        self._faults = faults
+        self._onward = onward
+        self._ending = ending
+
+    def handle(self, body: Body, status: Status) -> Body | None:
+        """Its child, if it has just forked."""
+        stop = status.stop
+        if body.stopping.interrupting and stop in USES_UP:
+            body.task.interrupt()
+        if stop is Stop.SECCOMP:
+            self._call(body)
+        elif stop in (Stop.EXITED, Stop.KILLED):
+            self._ending.died(body, status.value if stop is Stop.KILLED else 0)
+        elif stop is Stop.SIGNAL:
+            self._faults.stop(body, status.value)
+        elif stop is Stop.TRAP:
+            self._trap(body)
+        elif stop is Stop.SYSCALL:
+            if self._processes.returned(body):
+                self._stopped(body, Stop.SYSCALL)
+        elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
+            return self._processes.forked(body)
+        else:
+            body.task.cont()
+        return None
+
+    def _call(self, body: Body) -> None:
+        self._serve.trapped(body)
+        if body.stopping.wanted is not None and body.state is not State.RUNNING:
+            # it went into a call before it saw our interrupt: it can leave from there
+            order, body.stopping.wanted = body.stopping.wanted, None
+            self._onward.request(body, order)
+        elif body.stopping.arming is not None and body.state is not State.RUNNING:
+            self._onward.copy_memory(body, body.stopping.arming)
+
+    def _trap(self, body: Body) -> None:
+        if body.fork.step is not None:
+            self._processes.first_stop(body)
+        body.stopping.interrupting = False
+        complete_getrandom(body)
+        if body.state is State.FORKING:
+            body.task.cont(request=SYSCALL)
+        elif body.stopping.wanted is not None or body.signals.infos or body.stopping.arming is not None:
+            self._stopped(body, Stop.TRAP)
+        elif body.stopping.held:
+            body.stopping.paused = True
+        else:
+            body.task.cont()
+
+    def _stopped(self, body: Body, stop: Stop) -> None:
+        """A running body has stopped because we asked: deliver what waits, then move it or let it go on."""
+        if body.signals.restart is not None:  # first the signal that its broken call waits for (`signals`)
+            body.task.cont()
+            return
+        if body.signals.infos and body.state is State.RUNNING:
+            self._signals.deliver(body, stop)
+        if body.stopping.arming is not None and body.state is State.RUNNING:
+            regs = user_regs(body.task.peek_regs(), stop)
+            self._onward.arm(body, body.stopping.arming, regs)
+            body.task.set_regs(regs)
+        if body.stopping.wanted is not None:
+            order, body.stopping.wanted = body.stopping.wanted, None
+            self._onward.capture_running(body, order)
+        elif body.stopping.held:
+            body.stopping.paused = True
+        else:
+            body.task.cont()
