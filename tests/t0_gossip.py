@@ -15,7 +15,9 @@ from mosfs.balance import ages
 from mosfs.balance.exchange import ANSWER_TIME, TRIES, Exchange
 from mosfs.balance.gossip import DEAD, NEVER, Contact, Entry, Gossip, priority_of_death
 from mosfs.daemon.gossip import WINDOW, Ranges, seat
-from mosfs.procfs.world import Node, World
+from mosfs.node.choice import candidates
+from mosfs.node.nodes import Node
+from mosfs.node.world import World
 from mosfs.wire.datagram import (
     MAX_DATAGRAM,
     MAX_ENTRIES,
@@ -533,9 +535,9 @@ def test_of_many_nodes_only_the_recent_are_candidates() -> None:
     world = World(ip=ips[0], map=FakeMap(*ips), clock=lambda: 1.0, version="0.1.0", speed=10000, port=1, pid=1)
     for ip in ips:
         world.nodes[ip] = Node(ip, status=PeerStatus(5, 10000, 1, 10, 20, 0, False), heard=0.5)
-    assert len(world.candidates()) == 100  # nothing is known about what is recent
-    world.recent = lambda: ["10.0.0.7", "10.0.0.9", "10.9.9.9"]
-    assert {node.ip for node in world.candidates()} == {ips[0], "10.0.0.7", "10.0.0.9"}
+    assert len(candidates(world)) == 100  # nothing is known about what is recent
+    world.coming.recent = lambda: ["10.0.0.7", "10.0.0.9", "10.9.9.9"]
+    assert {node.ip for node in candidates(world)} == {ips[0], "10.0.0.7", "10.0.0.9"}
     for ip in ips[60:]:
         del world.nodes[ip]
-    assert len(world.candidates()) == 60
+    assert len(candidates(world)) == 60

@@ -9,9 +9,11 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
+from mosfs.node.nodes import Bit, Node
+from mosfs.node.programs import Guest, Program
+from mosfs.node.world import World
 from mosfs.procfs import node as folder
 from mosfs.procfs.tree import OWN_FILES, Folder, Place, Tree
-from mosfs.procfs.world import Bit, Guest, Node, Program, World
 from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState, Settings
 from tests.fake_map import FakeMap
 
@@ -109,7 +111,7 @@ def test_status_bits_of_silent_unknown_and_strange_nodes(world: World) -> None:
 
 def test_what_a_node_counts_of_itself(world: World) -> None:
     world.programs[101] = Program(state(101, where=NEAR, state="away", frozen="A"), None)
-    world.stay = world.blocked = True
+    world.switches.stay = world.switches.blocked = True
     counted = world.counted(replace(STATUS, level=5))
     assert (counted.guests, counted.processes, counted.frozen, counted.level) == (1, 2, 1, 0)
     assert (counted.bits, counted.blocked) == (4 + 16, True)
@@ -143,11 +145,11 @@ def test_the_table_of_numbered_nodes(tree: Tree) -> None:
 def test_switches(tree: Tree, world: World, name: str, field: str, bit: int) -> None:
     assert read(tree, f"node/{name}") == "0"
     write(tree, f"node/{name}", "1\n")
-    assert getattr(world, field) is True and read(tree, f"node/{name}") == "1"
+    assert getattr(world.switches, field) is True and read(tree, f"node/{name}") == "1"
     assert world.me.status and world.me.status.bits == bit
     fails(errno.EINVAL, lambda: write(tree, f"node/{name}", "2"))
     write(tree, f"node/{name}", "0")
-    assert getattr(world, field) is False and world.me.status.bits == 0
+    assert getattr(world.switches, field) is False and world.me.status.bits == 0
 
 
 @pytest.mark.parametrize("name", ["stay", "lstay", "block", "expel", "bring", "shutdown", "reload"])
@@ -158,10 +160,11 @@ def test_only_root_writes(tree: Tree, name: str) -> None:
 
 def test_shutdown_blocks_and_tells_the_daemon(tree: Tree, world: World) -> None:
     told: list[bool] = []
-    world.on_ending = lambda: told.append(True)
+    world.switches.on_ending = lambda: told.append(True)
     fails(errno.EINVAL, lambda: write(tree, "node/shutdown", "0"))
     write(tree, "node/shutdown", "1")
-    assert told == [True] and world.blocked and world.stay and world.lstay and read(tree, "node/shutdown") == "1"
+    on = world.switches
+    assert told == [True] and on.blocked and on.stay and on.lstay and read(tree, "node/shutdown") == "1"
 
 
 def test_programs_are_brought_home_once(world: World, sent: list[Command]) -> None:
@@ -188,11 +191,11 @@ def test_what_the_map_does_not_allow(tree: Tree, world: World, sent: list[Comman
 
 def test_reload(tree: Tree, world: World) -> None:
     paths: list[str] = []
-    world.on_reload = paths.append
+    world.reload.begin = paths.append
     assert read(tree, "node/reload") == "0 ok"
     write(tree, "node/reload", "/some/map\n")
     assert read(tree, "node/reload") == "1 ..."
-    world.reloaded = "ok"
+    world.reload.result = "ok"
     write(tree, "node/reload", "\n")
     fails(errno.EINVAL, lambda: write(tree, "node/reload", "relative"))
     assert paths == ["/some/map", ""]
@@ -211,9 +214,9 @@ def test_best_reserves_only_when_told(tree: Tree, world: World) -> None:
     world.me.status = replace(STATUS, load=1000)
     assert [write(tree, "node/best", "mem=500") for _ in range(3)] == [f"{NEAR}\n"] * 3
     assert read(tree, "node/best") == NEAR
-    assert world.reserved == []
+    assert world.coming.reserved == []
     assert write(tree, "node/best", "mem=500 reserve") == f"{NEAR}\n"
-    assert world.reserved == [(100.0, NEAR)]
+    assert world.coming.reserved == [(100.0, NEAR)]
     assert write(tree, "node/best", "mem=5000") == "0\n"
 
 

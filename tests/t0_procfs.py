@@ -15,20 +15,22 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mosfs.abi.args import as_c_int
-from mosfs.procfs.pending import PATIENCE, Asked, Pending
+from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node.choice import best
+from mosfs.node.nodes import Node
+from mosfs.node.pending import PATIENCE, Asked, Pending
+from mosfs.node.programs import Guest, Program
+from mosfs.node.world import World
 from mosfs.procfs.table import (
     BY_NAME,
     CONTROL_FILES,
     Access,
     NotInRange,
-    as_unsigned,
     checkpoint_number,
-    from_unsigned,
     name_of_checkpoints,
     parse,
 )
-from mosfs.procfs.tree import SPECS, Folder, Place, Tree
-from mosfs.procfs.world import Guest, Node, Program, World, settings_shown
+from mosfs.procfs.tree import SPECS, Folder, Place, Tree, settings_shown
 from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Settings, Usage
 from tests.fake_map import FakeMap
 
@@ -136,7 +138,7 @@ def test_parse_refuses_what_is_no_integer(text: str) -> None:
 
 @given(st.integers(0, 2**32 - 1))
 def test_unsigned_addresses_round_trip(value: int) -> None:
-    assert as_unsigned(from_unsigned(value)) == value
+    assert as_unsigned(to_ip(value)) == value
 
 
 @given(st.sampled_from(Folder), st.integers(0, 2**32 - 1), st.integers(0, 255))
@@ -374,7 +376,7 @@ def test_without_a_tracer_writes_say_try_again(world: World, tree: Tree) -> None
 
 def test_switches(world: World, tree: Tree, sent: list[Command]) -> None:
     tree.write(walk(tree, "node/block"), b"1\n")
-    assert world.blocked and world.me.status and world.me.status.blocked
+    assert world.switches.blocked and world.me.status and world.me.status.blocked
     fails(errno.EINVAL, lambda: tree.write(walk(tree, "node/block"), b"yes"))
     tree.write(walk(tree, "node/expel"), b"1")
     world.programs[100].state = state(where=NEAR, state="away")
@@ -388,26 +390,26 @@ def test_switches(world: World, tree: Tree, sent: list[Command]) -> None:
 def test_best_is_the_least_loaded_that_fits(world: World) -> None:
     world.nodes[NEAR] = Node(NEAR, status=status(0, free=400), heard=99.0, links=1)
     world.nodes[FAR] = Node(FAR, status=status(30), heard=99.0, links=1)
-    assert world.best(0) == NEAR
+    assert best(world, 0) == NEAR
     world.nodes[NEAR].status = status(0, free=50)
-    assert world.best(0) == FAR, "its memory is all but full"
-    world.reserved.clear()
-    assert world.best(500) == FAR
-    assert world.best(5000) == ""
+    assert best(world, 0) == FAR, "its memory is all but full"
+    world.coming.reserved.clear()
+    assert best(world, 500) == FAR
+    assert best(world, 5000) == ""
     world.nodes[FAR].status = status(30, blocked=True)
-    assert world.best(500) == ""
+    assert best(world, 500) == ""
 
 
 def test_best_forgets_the_dead(world: World) -> None:
     world.nodes[NEAR] = Node(NEAR, status=status(0), heard=90.0)
     world.nodes[FAR] = Node(FAR, status=status(0), heard=99.0, dead=True)
-    assert world.best(0) == ""
+    assert best(world, 0) == ""
 
 
 def test_a_burst_does_not_pile_up(world: World) -> None:
     world.nodes[NEAR] = Node(NEAR, status=status(100), heard=99.0, links=1)
     world.nodes[FAR] = Node(FAR, status=status(100), heard=99.0, links=1)
-    assert {world.best(0) or HOME for _ in range(3)} == {HOME, NEAR, FAR}
+    assert {best(world, 0) or HOME for _ in range(3)} == {HOME, NEAR, FAR}
 
 
 def test_minus_one_considers(world: World, tree: Tree, sent: list[Command]) -> None:
@@ -425,7 +427,7 @@ def test_stay_and_lstay_are_switches(world: World, tree: Tree) -> None:
         assert read(tree, f"node/{name}") == "0\n"
         tree.write(walk(tree, f"node/{name}"), b"1\n")
         assert read(tree, f"node/{name}") == "1\n"
-        assert getattr(world, name) is True
+        assert getattr(world.switches, name) is True
         fails(errno.EINVAL, lambda name=name: tree.write(walk(tree, f"node/{name}"), b"2"))  # type: ignore[misc]
         fails(errno.EACCES, lambda name=name: tree.check(walk(tree, f"node/{name}"), ANN, os.W_OK))  # type: ignore[misc]
 

@@ -12,10 +12,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from mosfs.cluster.address import as_unsigned
 from mosfs.daemon import senders
 from mosfs.daemon.senders import HOLDS, MOST_HELD, Senders
 from mosfs.mbox.model import Sender
-from mosfs.procfs.table import as_unsigned
 from mosfs.wire.messages import PostSpeaks
 
 HERE, NODE, HOME, STRANGER = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.9.9"

@@ -8,7 +8,10 @@ from msgspec.structs import replace
 from mosfs.abi import cpu
 from mosfs.abi.cpu import SILENT
 from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
-from mosfs.procfs.world import RESERVED_FOR, Guest, Node, Program, World
+from mosfs.node.choice import RESERVED_FOR, candidates, choose, common_flags
+from mosfs.node.nodes import Node
+from mosfs.node.programs import Guest, Program
+from mosfs.node.world import World
 from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings, Usage
 from tests.fake_map import FakeMap
 
@@ -54,7 +57,7 @@ class Bench:
 
 
 def arriving(node: Bench, ip: str) -> int:
-    return next(found.arriving for found in node.world.candidates() if found.ip == ip)
+    return next(found.arriving for found in candidates(node.world) if found.ip == ip)
 
 
 def state(pid: int, **fields: object) -> ProcState:
@@ -90,7 +93,7 @@ def test_who_has_just_left_is_not_counted(node: Bench) -> None:
     node.balancer.round()
     node.tell(1, where=NEAR, state="away", move_seq=1, move_target=NEAR, move_result="ok", nmigs=1)
     node.at(ECHO / 2)
-    node.world.reserved.clear()
+    node.world.coming.reserved.clear()
     node.balancer.round()
     assert len(node.sent) == 1
     assert node.world.programs[1].balanced.verdict == ""
@@ -144,7 +147,7 @@ def test_unknown_programs_wait_for_their_first_report(node: Bench) -> None:
 
 @pytest.mark.parametrize("switch", ["stay", "lstay"])
 def test_switches(node: Bench, switch: str) -> None:
-    setattr(node.world, switch, True)
+    setattr(node.world.switches, switch, True)
     node.balancer.round()
     assert node.sent == []
     assert f"{switch} mode" in node.world.programs[1].balanced.verdict
@@ -171,12 +174,12 @@ def test_a_guest_is_asked_for_at_home(node: Bench) -> None:
     assert (command.pid, command.name, command.value) == (12, "out", ""), "NEAR is its home"
     node.balancer.stayed(node.world.guests[12], "it is locked (mosrun -L)")
     assert node.world.guests[12].balanced.held > node.now
-    node.world.reserved.clear()
+    node.world.coming.reserved.clear()
     node.balancer.round()
     assert (node.sent[-1].pid, node.sent[-1].value) == (11, NEAR)
     assert arriving(node, NEAR) == 1
     del node.world.guests[11]  # it went
-    assert node.balancer.here(node.world.candidates()[0], node.now).load == 100
+    assert node.balancer.here(candidates(node.world)[0], node.now).load == 100
     assert arriving(node, NEAR) == 1
 
 
@@ -199,7 +202,7 @@ def test_memory_that_will_be_short_is_short(node: Bench) -> None:
     for size in (50, 150, 250, 250):
         node.at(1)
         program.balanced.report(Usage(1, 100.0, 100.0, 1.0, size, 100.0, 100.0, 0, 0, 0), node.now)
-        candidate = node.world.candidates()[0]
+        candidate = candidates(node.world)[0]
         free.append(node.balancer.here(candidate, node.now).mem_free)
         node.balancer.round()
     assert free == [300, 300, 0, 300]
@@ -306,22 +309,22 @@ def test_a_guest_goes_home_whatever_home_lacks(node: Bench) -> None:
 def test_the_best_node_to_begin_on_can_take_it(node: Bench) -> None:
     for ip, flags in ((HOME, NEW), (NEAR, OLD)):
         node.world.nodes[ip].flags = flags
-    assert node.world.choose(0, reserve=False) == HOME
+    assert choose(node.world, 0, reserve=False) == HOME
     node.world.nodes[NEAR].flags = OLD | SILENT
-    assert node.world.choose(0, reserve=False) == NEAR
+    assert choose(node.world, 0, reserve=False) == NEAR
 
 
 def test_what_all_nodes_have(node: Bench) -> None:
     """Dead nodes and those that have said nothing, or nonsense, do not count."""
     world = node.world
     world.me.flags = NEW
-    assert world.common_flags() == NEW
+    assert common_flags(world) == NEW
     world.nodes[NEAR].flags = OLD | {"avx2"}
-    assert world.common_flags() == OLD | {"avx2"}
+    assert common_flags(world) == OLD | {"avx2"}
     node.load(FAR, 0)
     world.nodes[FAR].flags = cpu.unpacked(b"\x00\x01" + bytes(14))
-    assert world.common_flags() == OLD | {"avx2"}
+    assert common_flags(world) == OLD | {"avx2"}
     world.nodes[FAR].flags = cpu.unpacked(cpu.packed(OLD))
-    assert world.common_flags() == OLD
+    assert common_flags(world) == OLD
     world.nodes[FAR].dead = True
-    assert world.common_flags() == OLD | {"avx2"}
+    assert common_flags(world) == OLD | {"avx2"}

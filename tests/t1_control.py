@@ -23,8 +23,9 @@ from mosfs.daemon.control import AGAIN, MOURNING, Control, datagrams
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
+from mosfs.node.programs import MOST_DEATHS, Program
+from mosfs.node.world import World
 from mosfs.procfs.table import BY_NAME
-from mosfs.procfs.world import MOST_DEATHS, Program, World
 from mosfs.trace.caller import start_time
 from mosfs.trace.task import tracer_of
 from mosfs.wire.fields import MAX_CONTROL
@@ -217,7 +218,7 @@ async def test_a_setting_holds_when_its_tracer_says_so(node: Node) -> None:
         await tracer.recv(1000)
         await until(lambda: pid in node.world.programs)
         program = node.world.programs[pid]
-        first, second, third = (node.world.set(program, lock, 1) for _ in range(3))
+        first, second, third = (node.world.set(program, lock.name, 1) for _ in range(3))
         assert [decode_control(await tracer.recv(1000)).seq for _ in range(3)] == [first.number, second.number, third.number]
         await tracer.send(encode(Adjusted(second.number, "no such MOSIX process")))
         await second.told.wait()
@@ -229,7 +230,7 @@ async def test_a_setting_holds_when_its_tracer_says_so(node: Node) -> None:
     assert third.error == errno.EAGAIN
     with await node.client(HelloTracer(pid, 1, os.getuid()), state(pid)) as again:
         await until(lambda: program.send is not None)
-        last = node.world.set(program, lock, 1)
+        last = node.world.set(program, lock.name, 1)
         await again.send(encode(ProcGone(pid)))
         await last.told.wait()
         assert last.error == errno.ENOENT

@@ -13,7 +13,7 @@ from mosfs.daemon import repeats
 from mosfs.daemon.door import Door, Greetings
 from mosfs.daemon.repeats import ALL, EACH, PERIOD, Repeats
 from mosfs.daemon.service import accept, by_first_byte
-from mosfs.procfs.world import World
+from mosfs.node.world import World
 from mosfs.wire.limits import GREETINGS, PEER, STRANGER, STRANGERS
 from tests.fake_map import FakeMap
 from tests.waiting import until

@@ -10,14 +10,15 @@ import pytest
 import trio
 import trio.testing
 
+from mosfs.cluster.address import as_unsigned
 from mosfs.daemon import launch
 from mosfs.daemon.office import OUTSIDER_PATIENCE, SILENCE, Office
 from mosfs.daemon.room import Room, Watchers
 from mosfs.daemon.waiting import STARTS, Queue
 from mosfs.mbox.body import Body
 from mosfs.mbox.model import MAX_LATEST, Flag, Mailbox, Sender
-from mosfs.procfs.table import as_unsigned
-from mosfs.procfs.world import World
+from mosfs.node.choice import most_free
+from mosfs.node.world import World
 from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares
 from mosfs.wire.messages import PeerStatus
 from tests.fake_map import FakeMap
@@ -91,7 +92,7 @@ async def test_too_many_that_wait_for_memory(node: Node) -> None:
     waiting[1].close()
     await until(lambda: sum(map(len, node.control.queue.users.values())) == 3)
     node.world.me.status = PeerStatus(1, 10000, 1, 5000, 5000, 0, False)
-    node.control.queue.look(node.world.most_free())
+    node.control.queue.look(most_free(node.world))
     for sock in waiting[2:]:
         assert await sock.recv(100) == b"OK from tracer"
         sock.close()

@@ -12,7 +12,7 @@ import trio
 
 from mosfs.daemon.peers import Peers
 from mosfs.daemon.service import accept, by_first_byte, listen_port
-from mosfs.procfs.world import World
+from mosfs.node.world import World
 from mosfs.wire import links
 from mosfs.wire.links import AuthenticationViolation, LinkError
 from mosfs.wire.messages import (

@@ -14,8 +14,9 @@ import pyfuse3
 import pytest
 
 from mosfs.fuse.operations import Operations
+from mosfs.node.programs import PrivateNames, Program
+from mosfs.node.world import World
 from mosfs.procfs.tree import Folder, Place, Tree
-from mosfs.procfs.world import PrivateNames, Program, World
 from mosfs.wire.limits import Limit
 from mosfs.wire.messages import Command, PeerStatus, ProcState, Settings
 from tests.fake_map import FakeMap

@@ -19,9 +19,9 @@ import trio
 from msgspec.structs import replace
 
 from mosfs.abi import cpu
+from mosfs.cluster.address import as_unsigned
 from mosfs.cluster.load import load
 from mosfs.guest.serve import MOST_ILLEGAL
-from mosfs.procfs.table import as_unsigned
 from mosfs.tools.lab import mosds
 from mosfs.wire import links
 from mosfs.wire.limits import CONNECTIONS, REQUESTS, STRANGERS, WAITING

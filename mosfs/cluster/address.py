@@ -30,7 +30,16 @@ def to_int(ip: str) -> int | None:
         return None
 
 
+def as_unsigned(ip: str) -> int:
+    """As `to_int`, which the manual's interface calls an unsigned integer; ValueError when it is no IP."""
+    address = to_int(ip)
+    if address is None:
+        raise ValueError(f"{ip!r} is not an IP address")
+    return address
+
+
 def to_ip(address: int) -> str:
+    """Inverse of `to_int`; OverflowError when it is no address."""
     return socket.inet_ntop(socket.AF_INET, address.to_bytes(4, "big"))
 
 

@@ -19,7 +19,9 @@ from mosfs.balance import choose
 from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
 from mosfs.daemon.tasks import survived
-from mosfs.procfs.world import Balanced, Guest, Program, World
+from mosfs.node.choice import arriving, candidates
+from mosfs.node.programs import Balanced, Guest, Program
+from mosfs.node.world import World
 from mosfs.wire.messages import Command, ProcState, Settings
 
 log = logging.getLogger(__name__)
@@ -82,12 +84,12 @@ class Balancer:
                 process = process_of(subject, now, flags_of(world, subject))
                 subjects[process.pid] = subject
                 processes.append(process)
-        candidates = world.candidates(FRESH)
-        me = next((node for node in candidates if node.ip == world.ip), None)
+        nodes = candidates(world, FRESH)
+        me = next((node for node in nodes if node.ip == world.ip), None)
         if me is None or not processes:
             return []
-        others = [node for node in candidates if node.ip != world.ip]
-        switches = Switches(world.stay, world.lstay)
+        others = [node for node in nodes if node.ip != world.ip]
+        switches = Switches(world.switches.stay, world.switches.lstay)
         verdicts = choose.decide(self.here(me, now), others, processes, switches, self.network, self.choose)
         for verdict in verdicts:
             subject = subjects[verdict.pid]
@@ -103,7 +105,7 @@ class Balancer:
         for pid in self._leaving.keys() - self.world.guests.keys():
             target, demand = self._leaving.pop(pid)
             self._left.append((now, demand))
-            self.world.reserve(target)
+            arriving(self.world, target)
         self._left = [(when, demand) for when, demand in self._left if now - when < ECHO]
         load = me.load if self.world.local_load is None else self.world.local_load
         gone = load_of(sum(demand for _, demand in self._left), me.ncpus, me.speed)
@@ -141,7 +143,7 @@ class Balancer:
         if state.move_result == "ok":
             self._left.append((self.world.clock(), balanced.usage.demand if balanced.usage else 1.0))
             self._learn(state.where, balanced, state.freeze_ms / 1000)
-            self.world.reserve(balanced.sent)
+            arriving(self.world, balanced.sent)
             balanced.sent = None
             balanced.refused.clear()
         else:

@@ -14,7 +14,8 @@ from mosfs.balance.cost import load_of
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.spawner import Spawner
-from mosfs.procfs.world import NotInMap, World
+from mosfs.node.nodes import NotInMap
+from mosfs.node.world import World
 from mosfs.wire.frames import GENERATION
 from mosfs.wire.links import NO_RESPONSE, TOKEN_SIZE, LinkError, connect_data, for_another_process, read_token
 from mosfs.wire.messages import (
@@ -126,7 +127,7 @@ class Channels:
         self.expected = {token: entry for token, entry in self.expected.items() if entry.until > now}
         status = self.world.me.status
         reason = refusal(
-            request, known=self.world.map.contains(home), blocked=self.world.blocked,
+            request, known=self.world.map.contains(home), blocked=self.world.switches.blocked,
             free_mb=status.mem_free if status else 0, pending=len(self.expected), load=self._load_with_one_more(now),
         )
         lacking = [] if reason else cpu.missing(request.needs, self.features)

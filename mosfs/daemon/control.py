@@ -28,8 +28,9 @@ from mosfs.daemon.office import Office
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.daemon.waiting import Queue
-from mosfs.procfs.pending import Asked
-from mosfs.procfs.world import Guest, PrivateNames, Program, World
+from mosfs.node.pending import Asked
+from mosfs.node.programs import Guest, PrivateNames, Program
+from mosfs.node.world import World
 from mosfs.trace.caller import Caller, alive, peer_lives, start_time
 from mosfs.trace.task import tracer_of
 from mosfs.wire.fields import MAX_CONTROL
@@ -71,7 +72,7 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT = 10.0
 #: Seconds in which who has too many connections is told so.
 REFUSING = 0.5
-#: A program whose tracers die so often within a minute waits so long for the next one, seconds (`procfs.world.Program.deaths`).
+#: A program whose tracers die so often within a minute waits so long for the next one, seconds (`node.programs.Program.deaths`).
 MOURNING, AGAIN = 60.0, 10.0
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from mosfs.procfs.world import World
+from mosfs.node.world import World
 from mosfs.wire.limits import GREETINGS, PEER, STRANGER, STRANGERS
 
 

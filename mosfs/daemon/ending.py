@@ -7,8 +7,8 @@ import logging
 import trio
 
 from mosfs.daemon.tasks import survived
+from mosfs.node.world import World
 from mosfs.procfs.node import bring_programs_home, programs_away, send_guests_out
-from mosfs.procfs.world import World
 
 log = logging.getLogger(__name__)
 
@@ -17,9 +17,9 @@ AGAIN = 0.5
 
 
 async def end_when_asked(world: World, scope: trio.CancelScope) -> None:
-    """Wait for ``world.ending``; cancel ``scope`` when no guest is here and no program away."""
+    """Wait for ``world.switches.ending``; cancel ``scope`` when no guest is here and no program away."""
     asked = trio.Event()
-    world.on_ending = asked.set
+    world.switches.on_ending = asked.set
     await asked.wait()
     log.info("shutting down: %d guests leave, %d programs come home", len(world.guests), programs_away(world))
     while world.guests or programs_away(world):

@@ -19,10 +19,11 @@ from mosfs.abi.texts import Text, text
 from mosfs.balance import ages
 from mosfs.balance.exchange import Exchange, Outgoing
 from mosfs.balance.gossip import Entry, Gossip
+from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.tasks import survived
-from mosfs.procfs.table import as_unsigned, from_unsigned
-from mosfs.procfs.world import Node, World
+from mosfs.node.nodes import Node
+from mosfs.node.world import World
 from mosfs.wire.datagram import MAX_DATAGRAM, BadDatagram, Fault, pack_facts, unpack_facts
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Service:
         gossip = Gossip(place, WINDOW, round(max_age * 1000), size, random)
         exchange = Exchange(me, gossip, members, key, lambda entries: service.learn(entries))
         service = cls(world, exchange, max_age, port, set())
-        world.gossip, world.recent = service.exchange.counters, service.recent
+        world.gossip, world.coming.recent = service.exchange.counters, service.recent
         return service
 
     async def run(self, sock: trio.socket.SocketType) -> None:
@@ -122,13 +123,13 @@ class Service:
     def recent(self) -> list[str]:
         """The nodes of the window."""
         places = [place for _, place, facts in self.exchange.gossip.window if facts]
-        return list(map(from_unsigned, self.exchange.members.addresses(places)))
+        return list(map(to_ip, self.exchange.members.addresses(places)))
 
     def learn(self, entries: Sequence[Entry]) -> None:
         """What was new, into the World."""
         now, clock = milliseconds(), self.world.clock()
         for birth, number, facts in entries:
-            ip = from_unsigned(number)
+            ip = to_ip(number)
             node = self.world.nodes.get(ip)
             if node is None:
                 node = self.world.nodes[ip] = Node(ip)
@@ -184,7 +185,7 @@ class Service:
     async def _send(self, sock: trio.socket.SocketType, outgoing: Iterable[Outgoing]) -> None:
         for number, data in outgoing:
             with contextlib.suppress(OSError):  # no route just now: it counts as lost on the way
-                await sock.sendto(data, (from_unsigned(number), self.port))
+                await sock.sendto(data, (to_ip(number), self.port))
 
     def _complain(self, source: str, fault: Fault) -> None:
         """A wrong secret is worth a line, once for each node."""

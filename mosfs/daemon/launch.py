@@ -11,7 +11,9 @@ from msgspec.structs import replace
 from mosfs.abi import levels
 from mosfs.abi.texts import Text, text
 from mosfs.daemon.channels import NOT_IN_MAP
-from mosfs.procfs.world import NotInMap, World
+from mosfs.node.choice import best, choose, common_flags
+from mosfs.node.nodes import NotInMap
+from mosfs.node.world import World
 from mosfs.ptf import directories
 from mosfs.wire.messages import Settings, Start, checked
 
@@ -93,7 +95,7 @@ def _integer(text: str) -> int:
 def must_wait(world: World, request: Request) -> bool:
     """mosrun(1), -m: with -b the program does not begin until a node has enough memory."""
     need = max(request.settings.needmem, 0)
-    return request.node == BEST and need > 0 and world.choose(need, reserve=False) is None
+    return request.node == BEST and need > 0 and choose(world, need, reserve=False) is None
 
 
 def ok(start: Start) -> bytes:
@@ -104,7 +106,7 @@ def ok(start: Start) -> bytes:
 def preset(world: World, level: str) -> list[str]:
     """What a program of this level (`abi.levels.NAMES`) is told by its environment."""
     here = world.me.flags
-    gone = levels.hidden(level, here, world.common_flags() if level == levels.COMMON else here)
+    gone = levels.hidden(level, here, common_flags(world) if level == levels.COMMON else here)
     return [f"{name}={value}" for name, value in levels.preset(here, gone).items()]
 
 
@@ -113,7 +115,7 @@ async def place(world: World, request: Request, resolve: Resolve) -> Start:
     if request.node in _HOME:
         return Start("", request.force, request.node)
     if request.node == BEST:
-        return Start(world.best(max(request.settings.needmem, 0)), request.force, request.node)
+        return Start(best(world, max(request.settings.needmem, 0)), request.force, request.node)
     ip: str | None = None
     with trio.move_on_after(RESOLVE_TIMEOUT):
         ip = await trio.to_thread.run_sync(resolve, request.node, abandon_on_cancel=True)

@@ -24,6 +24,7 @@ from typing import Protocol
 
 import trio
 
+from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.room import FIRST_PAUSE, LAST_PAUSE, Room, Watchers
 from mosfs.daemon.tasks import guarded
@@ -32,8 +33,7 @@ from mosfs.mbox.borrowed import last_message
 from mosfs.mbox.filters import EVERYTHING, unpack, unpack_stored
 from mosfs.mbox.model import PEEK, Flag, Mailbox, Message, Sender, Taken
 from mosfs.mbox.stream import MOST_LATE
-from mosfs.procfs.table import as_unsigned, from_unsigned
-from mosfs.procfs.world import World
+from mosfs.node.world import World
 from mosfs.wire.messages import (
     LeftBox,
     MailAnswer,
@@ -411,7 +411,7 @@ class Office:
 
     async def _find(self, to: Key) -> str:
         """The node that has the mailbox; OSError as `where`."""
-        home = from_unsigned(to[0])
+        home = to_ip(to[0])
         if to[0] == self.me:
             return self.where(to[1])
         if not self.world.map.contains(home):
@@ -457,7 +457,7 @@ class Office:
         if key[0] == self.me:
             self.signal(key[1])
         elif self.way is not None:
-            self.nursery.start_soon(guarded, self.way.signal, from_unsigned(key[0]), key[1])
+            self.nursery.start_soon(guarded, self.way.signal, to_ip(key[0]), key[1])
 
     def signal(self, pid: int) -> None:
         """SIGIO for a home program: for the process that our tracer holds, and no other that got its number."""
@@ -492,7 +492,7 @@ class Office:
         box = self.boxes.get((home or self.me, pid))
         if box is None:
             raise OSError(errno.ENOENT, "not here")
-        shown = (f"{from_unsigned(m.home)} {m.pid} {from_unsigned(m.location)} {m.length}\n" for m in box.queue)
+        shown = (f"{to_ip(m.home)} {m.pid} {to_ip(m.location)} {m.length}\n" for m in box.queue)
         return f"messages {len(box.queue)} bytes {box.size} flags {int(box.flags)} filters {len(box.stored)}\n" + "".join(shown)
 
     async def post(self, uid: int, gid: int, writer: int, home: int, pid: int, data: bytes) -> int:

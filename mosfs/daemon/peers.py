@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from mosfs.daemon.door import Greetings
 from mosfs.daemon.tasks import guarded
-from mosfs.procfs.world import DEAD_AFTER, Node, World
+from mosfs.node.nodes import DEAD_AFTER, Node
+from mosfs.node.world import World
 from mosfs.wire import links
 from mosfs.wire.links import NO_RESPONSE, AuthenticationViolation, LinkError, PeerLink
 from mosfs.wire.messages import (

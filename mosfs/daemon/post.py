@@ -21,6 +21,7 @@ import msgspec
 import trio
 from msgspec import Meta
 
+from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.daemon.door import Greetings
 from mosfs.daemon.office import ELSEWHERE, Key, Office
 from mosfs.daemon.senders import Senders
@@ -28,7 +29,6 @@ from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE, MAX_STORED, SIZE, unpack_stored
 from mosfs.mbox.model import ALL_FLAGS, MAX_LATEST, MOST_BYTES, MOST_UNREAD, Flag, Mailbox, Message, Sender
 from mosfs.mbox.stream import MOST_LATE
-from mosfs.procfs.table import as_unsigned, from_unsigned
 from mosfs.wire import links
 from mosfs.wire.fields import Address, Id, Mail, MailName, Pid
 from mosfs.wire.links import AuthenticationViolation, LinkError
@@ -164,7 +164,7 @@ class Post:
 
     async def claimant(self, key: Key) -> str:
         """The node that claims the mailbox just now, as its home-node says."""
-        return (await self._ask(from_unsigned(key[0]), PostClaimant(key[1]))).node
+        return (await self._ask(to_ip(key[0]), PostClaimant(key[1]))).node
 
     async def speaks(self, home: str, question: PostSpeaks) -> int:
         return (await self._ask(home, question)).result
@@ -182,7 +182,7 @@ class Post:
                 serial = await self._bring(key, holder)
             await self._acknowledge(holder, key, serial)
             return self.office.boxes.get(key)
-        home = from_unsigned(key[0])
+        home = to_ip(key[0])
         for attempt in range(TRIES):
             try:
                 async with self._line(home, fresh=attempt > 0) as link:
@@ -278,12 +278,12 @@ class Post:
         """The home-node of a mailbox may have it, and the node that claims it there."""
         if key[0] == self.office.me:
             return self.office.claimants.get(key[1]) == node
-        return from_unsigned(key[0]) == node or await self.claimant(key) == node
+        return to_ip(key[0]) == node or await self.claimant(key) == node
 
     def _may_forget(self, key: Key, serial: int, node: str) -> bool:
         """The home-node may say that a mailbox is no more, and the node which got it that it has arrived."""
         given = self.office.leaving.get(key)
-        return from_unsigned(key[0]) == node or (serial > 0 and (given is None or given.to == node))
+        return to_ip(key[0]) == node or (serial > 0 and (given is None or given.to == node))
 
     def _holder(self, pid: int) -> PostAnswer:
         try:
@@ -312,7 +312,7 @@ class Post:
                 await link.send(PostAnswer(node=office.claimants.get(pid, "")))
             case PostFetch(home=home, pid=pid):
                 if not await self._may_fetch((home, pid), link.ip):
-                    log.warning("%s may not have the mailbox of PID %d of %s", link.ip, pid, from_unsigned(home))
+                    log.warning("%s may not have the mailbox of PID %d of %s", link.ip, pid, to_ip(home))
                     await link.send(PostAnswer(errno.EACCES))
                     return
                 await office.back((home, pid))

@@ -21,8 +21,8 @@ from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import Cluster, load
 from mosfs.cluster.paths import NodePaths
 from mosfs.daemon.tasks import survived
+from mosfs.node.world import World
 from mosfs.procfs.node import bring_programs_home, misplaced, send_guests_out
-from mosfs.procfs.world import World
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Reload:
     async def run(self) -> None:
         """Look now and then, at SIGHUP, and when somebody writes to node/reload."""
         send, receive = trio.open_memory_channel[str | None](math.inf)
-        self.world.on_reload = send.send_nowait
+        self.world.reload.begin = send.send_nowait
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tick, send)
             nursery.start_soon(self._clear)
@@ -127,15 +127,15 @@ class Reload:
                 raise ConfigError(self.paths.mosip, "our address cannot change while mosd runs", value=new.cluster.my_ip)
         except (ConfigError, OSError, ValueError) as error:
             log.error("the configuration stays as it was: %s", error)
-            self.world.reloaded = str(error)
+            self.world.reload.result = str(error)
             if mosix_map == self.mosix_map:
                 self._known = known  # one complaint is enough
             return
         self.mosix_map, self._known = mosix_map, known
-        self.world.reloaded = "failed: see the log of mosd"  # unless it does not
+        self.world.reload.result = "failed: see the log of mosd"  # unless it does not
         await self.apply(new)
         self.current = new
-        self.world.reloaded = "ok"
+        self.world.reload.result = "ok"
         log.info("new configuration: %d nodes", len(new.cluster.map))
 
     async def _clear(self) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import trio
 
+from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.daemon.room import LAST_PAUSE
 from mosfs.mbox.model import Sender
-from mosfs.procfs.table import as_unsigned, from_unsigned
-from mosfs.procfs.world import World
+from mosfs.node.world import World
 from mosfs.trace.caller import status_of
 from mosfs.trace.task import TaskGone
 from mosfs.wire.messages import PostSpeaks
@@ -52,7 +52,7 @@ class Senders:
 
     async def refused(self, sender: Sender) -> int:
         """0 if the node that ``sender.location`` names may send in this name; else an errno value."""
-        home, node = from_unsigned(sender.home), from_unsigned(sender.location)
+        home, node = to_ip(sender.home), to_ip(sender.location)
         if sender.home == sender.location or self._held.get(sender, 0.0) > trio.current_time():
             return 0
         question = PostSpeaks(sender.pid, node, sender.uid, sender.gid)

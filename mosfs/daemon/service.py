@@ -45,8 +45,8 @@ from mosfs.daemon.spawner import Engine, Spawner
 from mosfs.daemon.tasks import guarded, kept, survived
 from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
+from mosfs.node.world import World
 from mosfs.procfs.tree import Tree
-from mosfs.procfs.world import World
 from mosfs.trace.priority import prompt
 from mosfs.wire import links
 from mosfs.wire.limits import TREE_TASKS
@@ -224,7 +224,7 @@ def publish(world: World, probe: Probe) -> None:
     reading = probe.read(now)
     memory = reading.memory
     status = PeerStatus(
-        reading.load, reading.speed, reading.ncpus, memory.free, memory.total, len(world.guests), world.blocked,
+        reading.load, reading.speed, reading.ncpus, memory.free, memory.total, len(world.guests), world.switches.blocked,
         memory.swap_free, memory.swap_total, paging=reading.paging,
     )
     world.me.status, world.me.heard, world.local_load = world.counted(status), now, reading.local

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import trio
 
 from mosfs.daemon.tasks import survived
-from mosfs.procfs.world import World
+from mosfs.node.choice import most_free
+from mosfs.node.world import World
 from mosfs.wire.limits import WAITING, Shares
 
 #: Seconds between two looks, and programs that start after one: the nodes' memory must show it before the next ones do.
@@ -37,7 +38,7 @@ class Queue:
             await trio.sleep(LOOK_FOR_ROOM)
             with survived("a look for memory"):
                 if self.users:
-                    self.look(self.world.most_free())
+                    self.look(most_free(self.world))
 
     def look(self, free_mb: int) -> None:
         """Let those go for whom ``free_mb`` are enough, one of each user in turn."""

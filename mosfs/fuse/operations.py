@@ -21,8 +21,8 @@ import trio
 from mosfs.fuse import private
 from mosfs.fuse.edge import answered
 from mosfs.fuse.private import PrivateTree
+from mosfs.node.pending import Asked
 from mosfs.procfs import letters
-from mosfs.procfs.pending import Asked
 from mosfs.procfs.tree import SELF, SELF_LINK, Folder, Place, Tree
 from mosfs.wire.limits import OPEN_FILES, REQUESTS, Shares
 

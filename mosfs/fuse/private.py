@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import pyfuse3
 
-from mosfs.procfs.world import World
+from mosfs.node.world import World
 
 #: Marks our inode numbers, as `procfs.tree.Folder` marks its own; those are small.
 MARK = 0xF0

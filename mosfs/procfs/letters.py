@@ -8,34 +8,14 @@ from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
-from mosfs.procfs.table import as_unsigned, from_unsigned
+from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node.letters import Letters
 
 _PID_BITS = 16
 MAX_PID = 2**22  #: proc(5), pid_max on 64-bit machines
-
-
-class Letters(Protocol):
-    """What the tree asks of the post office. ``home`` is an unsigned integer, 0 for this node."""
-
-    def homes(self) -> Iterable[int]:
-        """Home-nodes of the mailboxes that are here."""
-
-    def pids(self, home: int) -> Iterable[int]: ...
-    def owner(self, home: int, pid: int) -> int | None:
-        """User of the mailbox, if it is here."""
-
-    async def collect(self, home: int, pid: int) -> None:
-        """What `show` tells is complete when this returns."""
-
-    def show(self, home: int, pid: int) -> str:
-        """The state of a mailbox that is here."""
-
-    async def post(self, uid: int, gid: int, writer: int, home: int, pid: int, data: bytes) -> int:
-        """Send; 0 or an errno value, in bounded time."""
 
 
 def pack(home: int, pid: int) -> tuple[int, int]:
@@ -69,7 +49,7 @@ def home_of(name: str) -> int:
         home = as_unsigned(name)
     except ValueError:
         raise OSError(errno.ENOENT, "") from None
-    if from_unsigned(home) != name:
+    if to_ip(home) != name:
         raise OSError(errno.ENOENT, "")
     return home
 

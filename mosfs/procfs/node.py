@@ -13,8 +13,11 @@ from contextlib import suppress
 import msgspec
 
 from mosfs.abi.levels import level_of
-from mosfs.procfs.table import as_unsigned
-from mosfs.procfs.world import Bit, Guest, Node, NotInMap, Program, World, away
+from mosfs.cluster.address import as_unsigned
+from mosfs.node.choice import choose, common_flags
+from mosfs.node.nodes import Bit, Node, NotInMap
+from mosfs.node.programs import Guest, Program, away
+from mosfs.node.world import World
 from mosfs.wire.messages import Command, PeerStatus
 
 PAGES_IN_MB = 256
@@ -72,7 +75,7 @@ def processor(world: World, node: Node) -> dict[str, object]:
     facts: dict[str, object] = {
         "cpu_level": level_of(node.flags), "cpu_features": sorted(node.flags), "cpu_lacks": sorted(world.me.flags - node.flags),
     }
-    return {**facts, "cpu_common": sorted(world.common_flags())} if node is world.me else facts
+    return {**facts, "cpu_common": sorted(common_flags(world))} if node is world.me else facts
 
 
 def rstatus(world: World, node: Node) -> str:
@@ -110,7 +113,7 @@ def switch(field: str) -> Callable[[World, Node, str], None]:
     """Setting the World's ``field`` to 0 or 1. What other nodes know of us changes with the next status."""
 
     def change(world: World, _: Node, text: str) -> None:
-        setattr(world, field, _on(text))
+        setattr(world.switches, field, _on(text))
         if world.me.status is not None:
             world.me.status = world.counted(world.me.status)
 
@@ -142,8 +145,8 @@ def shutdown(world: World, _: Node, text: str) -> None:
     _must_be_one(text)
     for name in ("stay", "lstay", "blocked"):
         switch(name)(world, world.me, "1")
-    world.ending = True
-    world.on_ending()
+    world.switches.ending = True
+    world.switches.on_ending()
 
 
 def reload(world: World, _: Node, text: str) -> None:
@@ -151,9 +154,9 @@ def reload(world: World, _: Node, text: str) -> None:
     path = text.strip()
     if path and not path.startswith("/"):
         raise ValueError(path)
-    world.reloads += 1
-    world.reloaded = "..."
-    world.on_reload(path)
+    world.reload.number += 1
+    world.reload.result = "..."
+    world.reload.begin(path)
 
 
 def misplaced(world: World) -> tuple[list[Program], list[Guest]]:
@@ -207,7 +210,7 @@ def best(world: World, _: Node, text: str) -> str:
             need = int(value)
         else:
             raise ValueError(word)
-    return world.choose(need, reserve=reserve) or NONE_FITS
+    return choose(world, need, reserve=reserve) or NONE_FITS
 
 
 def whois(world: World, _: Node, text: str) -> str:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 __all__ = [
-    "BY_NAME", "CONTROL_FILES", "Access", "ControlFile", "Kind", "NotInRange", "as_unsigned", "checkpoint_number",
-    "from_unsigned", "name_of_checkpoints", "parse",
+    "BY_NAME", "CONTROL_FILES", "Access", "ControlFile", "Kind", "NotInRange", "checkpoint_number",
+    "name_of_checkpoints", "parse",
 ]  # fmt: skip
 
 
@@ -129,19 +129,6 @@ def parse(row: ControlFile, text: str) -> int:
     if not row.accepts(value):
         raise NotInRange(f"{row.name}: must be {row.lo}-{row.hi}")
     return value
-
-
-def as_unsigned(ip: str) -> int:
-    """"1.2.3.4" as the unsigned, host-order integer that the manual's interface uses; ValueError when it is no IP."""
-    parts = ip.split(".")
-    if len(parts) != 4 or not all(p.isascii() and p.isdecimal() and len(p) <= 3 and int(p) <= 255 for p in parts):
-        raise ValueError(f"{ip!r} is not an IP address")
-    return int.from_bytes(bytes(int(p) for p in parts), "big")
-
-
-def from_unsigned(value: int) -> str:
-    """Inverse of `as_unsigned`."""
-    return ".".join(str(byte) for byte in value.to_bytes(4, "big"))
 
 
 # --------------------------------------------------------------------------- checkpoints (mosrun(1), CHECKPOINTS)

@@ -4,14 +4,14 @@ A place is three small numbers (which folder, whose, which file), and packs into
 count and nothing to forget: a place is valid as long as its subject exists. All functions answer at once and raise
 OSError with the errno that the caller shall see: ENOENT for what is gone, EACCES for others' programs, EINVAL for
 nonsense, ERANGE for a number that is too small or too big, EHOSTUNREACH for nodes that are not in the map, EAGAIN while
-a program's tracer is not connected. Only a setting is said to a tracer first: `procfs.pending` waits for its answer.
+a program's tracer is not connected. Only a setting is said to a tracer first: `node.pending` waits for its answer.
 """
 
 from __future__ import annotations
 
 import errno
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
@@ -19,9 +19,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node.nodes import Node, NotInMap
+from mosfs.node.pending import Asked
+from mosfs.node.programs import Guest, Program
+from mosfs.node.world import World
 from mosfs.procfs import letters
 from mosfs.procfs import node as node_folder
-from mosfs.procfs.pending import Asked
 from mosfs.procfs.table import (
     BY_NAME,
     CONTROL_FILES,
@@ -29,13 +33,10 @@ from mosfs.procfs.table import (
     ControlFile,
     Kind,
     NotInRange,
-    as_unsigned,
-    from_unsigned,
     name_of_checkpoints,
     parse,
 )
-from mosfs.procfs.world import Guest, Node, NotInMap, Program, World, settings_shown
-from mosfs.wire.messages import Command
+from mosfs.wire.messages import Command, ProcState
 
 #: A bigger map is not listed whole in nodes/, only the nodes that are known.
 LISTED_MAP = 1000
@@ -149,7 +150,7 @@ def _control(row: ControlFile) -> File:
         return fact(world, program) if fact else settings_shown(program.state)[row.name]
 
     def change(world: World, program: Program, text: str) -> Asked:
-        return world.set(program, row, name_of_checkpoints(text) if row.kind is Kind.NAME else parse(row, text))
+        return world.set(program, row.name, name_of_checkpoints(text) if row.kind is Kind.NAME else parse(row, text))
 
     write = {"migrate": _migrate, "checkpoint": _checkpoint, "in_cluster": _ask}.get(row.name, change)
     return File(row.name, row.text, show if row.file_reads else None, write if row.file_writes else None)
@@ -276,7 +277,7 @@ def _swap(_: World, node: Node) -> str:
 
 
 def _flag(field: str) -> Callable[[World, Node], object]:
-    return lambda world, _: int(getattr(world, field))
+    return lambda world, _: int(getattr(world.switches, field))
 
 
 def _number(world: World, node: Node) -> object:
@@ -339,7 +340,7 @@ OWN_FILES = (
     File("whois", "write a number or IP; read IP and number", ask=node_folder.whois),
     File("map", "the IPs of all nodes of the map", lambda w, _: "\n".join(w.map.nodes())),
     File("reload", "a path or nothing reads the configuration again; number and result (..., ok, or why not) of the last time",
-         lambda w, _: f"{w.reloads} {w.reloaded}", node_folder.reload),
+         lambda w, _: f"{w.reload.number} {w.reload.result}", node_folder.reload),
     File("misplaced", "programs and guests that are where the map does not allow them",
          lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
@@ -366,7 +367,7 @@ class Spec:
 
 
 def _node(world: World, key: int) -> Node | None:
-    ip = from_unsigned(key)
+    ip = to_ip(key)
     return (world.nodes.get(ip) or Node(ip)) if world.map.contains(ip) else None
 
 
@@ -380,7 +381,7 @@ SPECS = {
     Folder.NODE: Spec(NODE_FILES, _node),
     Folder.OWN: Spec(OWN_FILES, lambda world, _: world.me),
     Folder.MBOX: Spec((), lambda world, _: world, timeout=60.0),
-    Folder.HOME: Spec((), lambda world, key: world if not key or world.map.contains(from_unsigned(key)) else None),
+    Folder.HOME: Spec((), lambda world, key: world if not key or world.map.contains(to_ip(key)) else None),
     Folder.LETTERS: Spec((), lambda world, _: world),
 }
 
@@ -468,10 +469,10 @@ class Tree:
                 yield from ((str(key), Place(Folder.GUEST, key)) for key in sorted(world.guests))
             case Folder.NODES:
                 keys = sorted(map(as_unsigned, self._listed_nodes()))
-                yield from ((from_unsigned(key), Place(Folder.NODE, key)) for key in keys)
+                yield from ((to_ip(key), Place(Folder.NODE, key)) for key in keys)
             case Folder.MBOX:
                 homes = letters.listed(world.letters, as_unsigned(world.ip))
-                yield from ((from_unsigned(home), Place(Folder.HOME, home)) for home in homes)
+                yield from ((to_ip(home), Place(Folder.HOME, home)) for home in homes)
             case Folder.HOME:
                 pids = sorted(world.letters.pids(folder.key)) if world.letters is not None else []
                 yield from ((str(found), Place(Folder.LETTERS, *letters.pack(folder.key, found))) for found in pids)
@@ -532,6 +533,15 @@ def _key(folder: Folder, name: str) -> int:
         key = as_unsigned(name) if folder is Folder.NODES else int(name)
     except ValueError:
         raise _error(errno.ENOENT) from None
-    if key < 0 or name != (from_unsigned(key) if folder is Folder.NODES else str(key)):
+    if key < 0 or name != (to_ip(key) if folder is Folder.NODES else str(key)):
         raise _error(errno.ENOENT)
     return key
+
+
+def settings_shown(state: ProcState) -> Mapping[str, int]:
+    """Current value of every setting that is a number, defaults in the place of "not given"; keys are names of control files."""
+    return {
+        row.name: row.default if (value := getattr(state.settings, row.setting)) < 0 else value
+        for row in BY_NAME.values()
+        if row.setting and row.kind is Kind.NUMBER
+    }

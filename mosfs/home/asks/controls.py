@@ -11,6 +11,7 @@ from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.texts import Reason
+from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.home.ports import Done, ReadName, Tree
 from mosfs.home.process.control_calls import Special, refused
 from mosfs.home.process.move import Move
@@ -21,9 +22,7 @@ from mosfs.procfs.table import (
     ControlFile,
     Kind,
     NotInRange,
-    as_unsigned,
     checkpoint_number,
-    from_unsigned,
     name_of_checkpoints,
 )
 from mosfs.wire.messages import Adjusted, Command, Consider
@@ -136,7 +135,7 @@ class Controls:
     def _node(self, value: int) -> str:
         """IP of a node number, or of an unsigned IP."""
         by_number = {number: ip for ip, number in self.tracer.mosd.config.userview.items()}
-        return by_number.get(value) or from_unsigned(value)
+        return by_number.get(value) or to_ip(value)
 
     # ------------------------------------------------------------------ from a user, by mosd
 

@@ -19,6 +19,7 @@ import msgspec
 
 from mosfs.abi.flags import ERESTARTSYS
 from mosfs.calls.request import Request
+from mosfs.cluster.address import as_unsigned
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Program
@@ -28,7 +29,6 @@ from mosfs.mbox.desk import Desk
 from mosfs.mbox.handover import Handover
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi
-from mosfs.procfs.table import as_unsigned
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, copy_regs

@@ -10,6 +10,7 @@ from typing import Any
 
 from mosfs.abi.flags import O_CREAT
 from mosfs.calls.request import pack_reply
+from mosfs.cluster.address import as_unsigned
 from mosfs.home.asks.mail import Mails
 from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import Letters
@@ -17,7 +18,6 @@ from mosfs.home.process.program import Program
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Place
 from mosfs.mbox.model import ALL_FLAGS
-from mosfs.procfs.table import as_unsigned
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import lone_stream, take
