@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 
-from mosfs.calls.cputime import Used, clock_pid
+from mosfs.calls.cputime import FRAME, Used, clock_pid
 from mosfs.calls.cputimers import Alarm, PosixTimer, concerns, earliest, of_kernel, posix_timers, spent
+from mosfs.guest.body import Memory, Times
+from mosfs.guest.usage import Statistics
+from mosfs.wire.frames import Kind
 
 #: proc(5), /proc/PID/timers: of the process's CPU time, of its thread's in user mode, of real time, of a device.
 TIMERS = """ID: 3
@@ -69,3 +74,12 @@ def test_calls_that_concern_them() -> None:
 def test_the_kernels_own_siginfo() -> None:
     info = of_kernel(27)
     assert len(info) == 128 and info[:12] == bytes([27, 0, 0, 0, 0, 0, 0, 0, 128, 0, 0, 0]) and not any(info[12:])
+
+
+def test_home_hears_what_was_used_before_a_guest_leaves() -> None:
+    """It may go on from the next node before that has told anything: a second has to pass there first."""
+    context, body = Mock(), Mock(pair=77, times=Times(), memory=Memory(title_at=(2, 1)))
+    body.used.return_value = Used(20_000_000, 5)
+    body.account.measure.return_value, body.account.last, body.account.size_mb = 0.02, None, 1
+    Statistics(context).leaves(body)
+    context.channel.send.assert_any_call(Kind.CPU_TIME, 77, FRAME.pack(20_000_000, 5))

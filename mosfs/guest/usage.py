@@ -64,8 +64,12 @@ class Statistics:
         self._share.look(nice_of(body.pid) for body in self.context.bodies.values())
 
     def leaves(self, body: Body) -> None:
-        """Before the body goes: home hears what it used since the last second began, and how it calls itself."""
+        """Before the body goes: home hears what it has used until now, and how it calls itself.
+
+        The next host tells nothing before its first second is over, and by then the program may have gone on.
+        """
         try:
+            tell_used(body, self.context.channel)
             body.times.unsaid += body.account.measure(body.pid, time.monotonic(), io=False)
             tell_title(body, self.context.channel)
         except (OSError, TaskGone):
