@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -41,14 +42,19 @@ def shown(path: Path) -> str:
 # ------------------------------------------------------------------------------------------------- import law
 
 
+@functools.cache
+def our_modules() -> dict[str, check_imports.Module]:
+    return check_imports.read_modules(str(ROOT))
+
+
 def test_the_import_law_holds() -> None:
-    read = check_imports.read_modules(str(ROOT))
+    read = our_modules()
     assert [*check_imports.law_broken(read), *check_imports.rooms_broken(read), *check_imports.private_report(read)] == []
     assert [line for too_many, line in check_imports.circle_report(read) if too_many] == []
 
 
 def test_small_starts_stay_small() -> None:
-    assert list(check_imports.heavy_starts(check_imports.read_modules(str(ROOT)))) == []
+    assert list(check_imports.heavy_starts(our_modules())) == []
 
 
 def modules(folder: Path, sources: dict[str, str]) -> dict[str, check_imports.Module]:
