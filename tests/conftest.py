@@ -57,10 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The run times of Debian programs, if any ran."""
+    """The run times of Debian programs, and how runs between two computers went, if any ran."""
     from tests.debian.compare import RATIOS
+    from tests.machines.runs import shown
 
-    if lines := RATIOS.lines():
-        terminalreporter.section("run times of Debian programs, compared with native ones")
-        for line in lines:
-            terminalreporter.write_line(line)
+    for title, lines in (("run times of Debian programs, compared with native ones", RATIOS.lines()), shown()):
+        if lines:
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)

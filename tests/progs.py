@@ -21,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from tests.cluster import MOSLAB
+from tests.patience import communicate
 
 REPO = Path(__file__).resolve().parent.parent
 SOURCES = REPO / "tests" / "programs"
@@ -207,7 +208,8 @@ def execute(
 ) -> Outcome:
     """Run ``command`` at ``place`` in a session of its own, in ``cwd``, which is its TMPDIR too.
 
-    One that takes longer than ``timeout`` seconds is killed with its group, and its stderr says so.
+    One that takes longer than ``timeout`` seconds (as `tests.patience` counts them) is killed with its group, and its stderr
+    says so.
     """
     with scratch() as aside:
         stats = aside / "stats"
@@ -220,7 +222,7 @@ def execute(
         ) as child:
             late = ""
             try:
-                out, err = child.communicate(stdin, timeout)
+                out, err = communicate(child, stdin, timeout)
             except subprocess.TimeoutExpired:
                 late = f"still running after {timeout:.0f} s\n"
                 os.killpg(child.pid, signal.SIGKILL)

@@ -1,69 +1,75 @@
 """Two computers that differ: another kernel, another processor, another clock (`tests.machines`). `make test-machines` runs these.
 
-Programs of `tests/programs` start on either and run on the other, and move between both; their results are those of a native run.
+Programs of `tests/programs`, and ordinary ones of Debian, start on either and run on the other, and move between both; their
+results are those of a native run. Runs of one processor share a boot, and several are under way at a time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 
-from tests.machines.image import REPO, CannotBuild
-from tests.machines.vm import GUEST_ROOT, Machines, machines
-from tests.progs import BY_NAME, Place, built, verdict
+from tests.machines.image import CannotBuild
+from tests.machines.runs import MOVES, PROCESSORS, RUNS, Record, Result, Run, carry_out, record
+from tests.machines.vm import Machines, machines
+from tests.progs import BY_NAME, built
 
-pytestmark = [pytest.mark.long, pytest.mark.machines, pytest.mark.root, pytest.mark.timeout(3000)]
-
-#: What the other computer has. The first lacks AVX and all that came after it, the second AVX-512; the third is as qemu makes
-#: it, with protection keys. All know lzcnt and tzcnt, else no program of this computer could go there (docs/mixed-clusters.md).
-PROCESSORS = {"plain": "Nehalem,+abm,+bmi1", "haswell": "Haswell,-rtm,-hle", "max": "max,-3dnow,-3dnowext"}
-PROGRAMS = (
-    "counter", "processor", "registers", "memory", "memory-static", "files", "descriptors", "sigs", "clocks", "sleeps", "children",
-    "identity",
-)
-SCRIPTS = ("shell", "script")
-PATIENCE = 300.0
+#: Every wait in here has its own limit (`tests.patience`).
+pytestmark = [pytest.mark.long, pytest.mark.machines, pytest.mark.root, pytest.mark.timeout(0)]
+AT_A_TIME = 3
 
 
-@pytest.fixture(scope="module", params=list(PROCESSORS))
-def both(request: pytest.FixtureRequest) -> Iterator[Machines]:
-    for name in PROGRAMS:
-        built(BY_NAME[name])
+@dataclass
+class Campaign:
+    """The runs with one processor that pytest was asked for and that have not passed yet."""
+
+    record: Record
+    pending: dict[Run, Future[Result]]
+    both: Machines | None
+
+    def result(self, run: Run) -> Result:
+        return self.record.passed(run) or self.pending[run].result()
+
+    def logs(self) -> str:
+        return self.both.logs() if self.both else ""
+
+
+def begun(run: Run, both: Machines, kept: Record) -> Result:
+    result = carry_out(run, both)
+    kept.note(run, result)
+    return result
+
+
+@pytest.fixture(scope="module")
+def campaign(request: pytest.FixtureRequest) -> Iterator[Campaign]:
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    asked = [run for given in params if (run := given.get("run")) in RUNS and run.processor == request.param]
+    kept = record()
+    todo = [run for run in asked if kept.passed(run) is None]
+    if not todo:
+        yield Campaign(kept, {}, None)
+        return
+    for run in todo:
+        if run.kind in ("program", "storm"):
+            built(BY_NAME[run.name])
     try:
-        with machines(PROCESSORS[request.param]) as found:
-            yield found
+        with machines(PROCESSORS[request.param]) as both, ThreadPoolExecutor(AT_A_TIME) as pool:
+            try:
+                yield Campaign(kept, {run: pool.submit(partial(begun, run, both, kept)) for run in todo}, both)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
     except CannotBuild as why:
         pytest.skip(str(why))
 
 
-def in_the_other(both: Machines, *arguments: str) -> str:
-    """`python -m tests.progs` with these arguments in the other computer; its output, "" if all is well."""
-    answer = both.ask(
-        str(REPO / ".venv" / "bin" / "python"), "-m", "tests.progs", *arguments, "--root", GUEST_ROOT, "--timeout", str(PATIENCE),
-        timeout=PATIENCE * 4, cwd=str(REPO), env={"PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    return "" if answer.status == 0 else f"{answer.stdout}{answer.stderr}\n{both.logs()}"
-
-
-@pytest.mark.parametrize("name", PROGRAMS + SCRIPTS)
-def test_there_from_here(both: Machines, name: str) -> None:
-    _, wrong = verdict(BY_NAME[name], Place.AWAY, root=both.root, timeout=PATIENCE)
-    assert wrong == "", both.logs()
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_here_from_there(both: Machines, name: str) -> None:
-    assert in_the_other(both, "away", name) == ""
-
-
-@pytest.mark.parametrize("name", PROGRAMS)
-def test_in_motion_from_here(both: Machines, name: str) -> None:
-    outcome, wrong = verdict(BY_NAME[name], Place.MOTION, root=both.root, seconds="10", timeout=PATIENCE)
-    assert wrong == "", both.logs()
-    assert outcome.moves > 0, f"it was never moved: {dict(outcome.reasons)}"
-
-
-@pytest.mark.parametrize("name", ["counter", "processor", "memory", "sigs", "clocks"])
-def test_in_motion_from_there(both: Machines, name: str) -> None:
-    assert in_the_other(both, "motion", name, "--seconds", "10") == ""
+@pytest.mark.parametrize(
+    ("campaign", "run"), [pytest.param(run.processor, run, id=run.id) for run in RUNS], indirect=["campaign"], scope="module",
+)
+def test_gives_what_it_gives_natively(campaign: Campaign, run: Run) -> None:
+    result = campaign.result(run)
+    assert result.wrong == "", campaign.logs()
+    assert run.kind != "storm" or result.moves >= MOVES
