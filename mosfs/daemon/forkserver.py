@@ -17,12 +17,13 @@ import signal
 import socket
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import ModuleType
 
 from mosfs.cluster import dump, rights
 from mosfs.cluster.log import complain
-from mosfs.native import lib
+from mosfs.native import kernel, lib
 from mosfs.trace.priority import prompt
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer, decode_control
@@ -175,6 +176,7 @@ def main(arguments: list[str]) -> int:
     tracer, host = importlib.import_module(options.tracer), importlib.import_module(options.host)
     tracer.prepare()
     host.prepare()
+    deque(kernel.missing(), maxlen=0)  # asked once for all that is forked
     rename("mos-forkserver")
     rights.no_core()
     prompt(complain)

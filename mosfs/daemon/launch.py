@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from mosfs.abi import levels
 from mosfs.abi.texts import Text, text
 from mosfs.daemon.channels import NOT_IN_MAP
+from mosfs.native import kernel
 from mosfs.node.choice import best, choose, common_flags
 from mosfs.node.nodes import NotInMap
 from mosfs.node.world import World
@@ -107,7 +108,10 @@ def preset(world: World, level: str) -> list[str]:
     """What a program of this level (`abi.levels.NAMES`) is told by its environment."""
     here = world.me.flags
     gone = levels.hidden(level, here, common_flags(world) if level == levels.COMMON else here)
-    return [f"{name}={value}" for name, value in levels.preset(here, gone).items()]
+    told = levels.preset(here, gone)
+    if not kernel.has("rseq_told"):
+        told["GLIBC_TUNABLES"] = ":".join(filter(None, (told.get("GLIBC_TUNABLES"), "glibc.pthread.rseq=0")))
+    return [f"{name}={value}" for name, value in told.items()]
 
 
 async def place(world: World, request: Request, resolve: Resolve) -> Start:

@@ -45,6 +45,7 @@ from mosfs.daemon.spawner import Engine, Spawner
 from mosfs.daemon.tasks import guarded, kept, survived
 from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
+from mosfs.native import kernel
 from mosfs.node.world import World
 from mosfs.procfs.tree import Tree
 from mosfs.trace.priority import prompt
@@ -84,6 +85,8 @@ def run(options: Options, report: Callable[[str], None]) -> int:
             forkserver.rename("mosd")
             rights.no_core()
             prompt(complain)
+            for line in kernel.missing():
+                log.info("%s", line)
             _allow_many_descriptors()
             trio.run(_main, options, configuration, report)
     except Exception as failure:

@@ -17,6 +17,7 @@ from mosfs.guest.signals import Signals
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import capture, mappings_of, user_regs
+from mosfs.migrate.dirty import possible
 from mosfs.migrate.image import Timer
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
@@ -68,7 +69,7 @@ class Onward:
         return Sending(self._context.channel if home else connect(order, self._context.config.ip), home)
 
     def copy_memory(self, body: Body, order: MoveOrder) -> None:
-        if body.fork.shares or body.stopping.paused or body.stopping.held:
+        if body.fork.shares or body.stopping.paused or body.stopping.held or not possible():
             self._copied(body)
         elif body.state is State.WAITING and body.call.mapping is None:
             self.arm(body, order, _before(body))

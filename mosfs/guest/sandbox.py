@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
-from mosfs.native import ffi, lib
+from mosfs.native import ffi, kernel, lib
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
@@ -17,6 +17,8 @@ from mosfs.trace.task import Task, TaskGone
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
 #: Nobody: whom bodies run as where there is no user for each owner (`daemon.owners`). None of them has rights to lose.
 GUEST_UID = 65534
+#: memfd_create(2): executable whatever vm.memfd_noexec says (since Linux 6.3).
+MFD_EXEC = 0x10
 _ENTRY = 0x100
 
 
@@ -35,7 +37,7 @@ def _elf() -> bytes:
 @lru_cache(maxsize=1)
 def _program() -> int:
     """A sealed memfd that holds `_elf`; one a host."""
-    fd = os.memfd_create("guest", os.MFD_CLOEXEC)
+    fd = os.memfd_create("guest", os.MFD_CLOEXEC | (MFD_EXEC if kernel.has("memfd_exec") else 0))
     os.write(fd, _elf())
     os.fchmod(fd, 0o555)
     # a file that is open for writing cannot be executed

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
-from mosfs.migrate import properties, settings
+from mosfs.migrate import properties, rseq, settings
 from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
 from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
@@ -20,6 +20,7 @@ from mosfs.migrate.maps import CannotMove, Known, read_maps, travelling, unknown
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import Range, merge
+from mosfs.native import kernel
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
@@ -125,10 +126,9 @@ def guards_of(pid: int, said: Said, vmas: list[Vma]) -> list[Range]:
     """The guard pages of a task with these mappings. CannotMove where the kernel does not tell (Linux 6.13 and 6.14)."""
     if not said.guards:
         return []
-    try:
-        return guards(pid, merge((vma.start, vma.end) for vma in vmas))
-    except OSError as error:
-        raise CannotMove("it has guard pages, and this kernel does not tell where (Linux 6.15 does)") from error
+    if not kernel.has("guards_told"):
+        raise CannotMove("it has guard pages, and this kernel does not tell where (Linux 6.15 does)")
+    return guards(pid, merge((vma.start, vma.end) for vma in vmas))
 
 
 def capture(
@@ -168,7 +168,7 @@ def capture(
         ignored=sets["SigIgn"],
         altstack=altstack,
         pending=task.peek_pending() if pending else [],
-        rseq=task.peek_rseq(),
+        rseq=rseq.of(call),
         tid_address=tid_address,
         robust=robust,
         mm=mm_addresses(task.pid, brk),

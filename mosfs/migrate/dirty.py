@@ -10,7 +10,7 @@ import errno
 import os
 
 from mosfs.migrate.ranges import Range, merge
-from mosfs.native import ffi, lib
+from mosfs.native import ffi, kernel, lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import PAGE
 from mosfs.trace.taken import anonymous, take_made
@@ -21,6 +21,11 @@ UFFD_USER_MODE_ONLY = 1
 PROTECT, CHECK = 1, 2  # PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC
 FOLLOWED, WRITTEN, PRESENT, SWAPPED, GUARD = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 8
 _RUNS = 512
+
+
+def possible() -> bool:
+    """Whether this kernel can follow memory at all."""
+    return kernel.has("wp_async") and kernel.has("pagemap_scan")
 
 
 class Untracked(Exception):

@@ -32,22 +32,22 @@ from mosfs.abi.memory import (
     map_flags,
 )  # fmt: skip
 from mosfs.abi.xstate import Lacking, checked, checked_waiting
-from mosfs.migrate import settings
+from mosfs.migrate import rseq, settings
 from mosfs.migrate.capture import limits_of
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
-from mosfs.migrate.maps import Piece, changes, pieces, ranges
+from mosfs.migrate.maps import CannotMove, Piece, changes, pieces, ranges
 from mosfs.migrate.pages import unpack
 from mosfs.migrate.precopy import Early
 from mosfs.migrate.properties import Property, calls_for, owed
 from mosfs.migrate.ranges import Range, common, merge, minus
+from mosfs.native import kernel
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls, pack
 from mosfs.trace.task import Task, regs_from
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 9, 10, 11, 13, 131, 157
-SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RSEQ, SYS_RT_TGSIGQUEUEINFO = 160, 218, 273, 334, 297
+SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RT_TGSIGQUEUEINFO = 160, 218, 273, 297
 PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
-RSEQ_FLAG_UNREGISTER = 1
 SYS_MADVISE, SYS_RT_SIGTIMEDWAIT = 28, 128
 #: No descriptor.
 MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
@@ -118,12 +118,6 @@ def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
         call.must(SYS_MUNMAP, start, end - start)
 
 
-def unregister_rseq(call: Calls, rseq: tuple[int, int, int]) -> None:
-    """Must come before its memory is unmapped: the kernel writes there on every return to user mode."""
-    if rseq[0]:
-        call(SYS_RSEQ, rseq[0], rseq[1], RSEQ_FLAG_UNREGISTER, rseq[2])
-
-
 @contextmanager
 def limits_raised(call: Calls) -> Iterator[None]:
     """As high as they may be, meanwhile: a program may have lowered its limits below what it uses, and keeps that all the same."""
@@ -151,6 +145,12 @@ class Plan:
         self.places = merge((v.start, v.end) for v in vmas)
         self.unmap, self.new, self.protected = changes(made, pieces(vmas))
         self.protect = pack([(SYS_MPROTECT, start, end - start, prot) for start, end, prot in self.protected])
+
+
+def _known(flags: int) -> int:
+    """Before Linux 6.11 droppable memory is private memory, with its advice."""
+    droppable = flags & MAP_TYPE == MAP_DROPPABLE and not kernel.has("droppable")
+    return flags & ~MAP_TYPE | MAP_PRIVATE if droppable else flags
 
 
 class Rebuild:
@@ -311,12 +311,10 @@ class Rebuild:
 
     def _map(self, new: list[Piece]) -> None:
         calls = [
-            (SYS_MMAP, start, end - start, prot, MAP_FIXED | MAP_ANONYMOUS | map_flags(kind), MINUS_ONE, 0)
+            (SYS_MMAP, start, end - start, prot, MAP_FIXED | MAP_ANONYMOUS | _known(map_flags(kind)), MINUS_ONE, 0)
             for start, end, prot, kind in new
         ]
         for call, result in zip(calls, self.call.many(calls)):
-            if result == -errno.EINVAL and call[4] & MAP_TYPE == MAP_DROPPABLE:  # before Linux 6.11: what its advice makes of it
-                result = self.call(*call[:4], call[4] & ~MAP_TYPE | MAP_PRIVATE, MINUS_ONE, 0)
             if result != call[1]:
                 raise NoRoom(os.strerror(-result) if -4096 < result < 0 else f"mapped at {result:#x}")
 
@@ -397,8 +395,7 @@ class Rebuild:
             call(SYS_SET_TID_ADDRESS, meta.tid_address)
         if meta.robust[0]:
             call(SYS_SET_ROBUST_LIST, *meta.robust)
-        if meta.rseq[0]:
-            call(SYS_RSEQ, meta.rseq[0], meta.rseq[1], 0, meta.rseq[2])
+        self._rseq()
         for shared, info in meta.pending:
             self.queue(info, shared=shared)
         regs = regs_from(meta.regs)
@@ -406,8 +403,16 @@ class Rebuild:
         call.mask = meta.mask
         return regs
 
+    def _rseq(self) -> None:
+        try:
+            rseq.register(self.call, self.meta.rseq)
+        except CannotMove as reason:
+            raise NoRoom(str(reason)) from reason
+
     def _give_properties(self) -> None:
         """What was said of the memory is said again. Locks may go beyond this node's limits, advice beyond its kernel."""
+        if self.meta.guards and not kernel.has("guards"):
+            raise NoRoom("guard pages, which this kernel has not (Linux 6.13 has)")
         calls = list(calls_for(self.meta.vmas, self.meta.guards))
         for call, result in zip(calls, self.call.many(calls)):
             if result == 0:

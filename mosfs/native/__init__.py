@@ -6,4 +6,7 @@ The one exception is the wait loop (`mos_next`), which lets ``open()`` of ordina
 
 from mosfs._native import ffi, lib
 
-__all__ = ["ffi", "lib"]
+# what is hidden of the kernel is hidden from whoever uses the module
+from mosfs.native import kernel
+
+__all__ = ["ffi", "kernel", "lib"]

@@ -14,7 +14,9 @@ from cffi import FFI
 
 HERE = Path(__file__).parent
 #: In the order in which they use each other.
-SOURCES = ("memory.c", "mos.c", "inject.c", "cpu.c", "private.c", "home.c", "stream.c", "hand.c", "embark.c", "direct.c")
+SOURCES = (
+    "memory.c", "mos.c", "inject.c", "cpu.c", "private.c", "home.c", "stream.c", "hand.c", "embark.c", "direct.c", "kernel.c",
+)
 
 
 def _vdso() -> bytes:

@@ -25,6 +25,19 @@ struct mos_event {
 #define MOS_OURS 0x4D4F         /* what filters of ours tell a tracer (SECCOMP_RET_DATA) */
 #define MOS_STRICT 0x4D50       /* and the one in the place of strict mode */
 
+#define MOS_HAS_RSEQ_TOLD 1     /* features of kernels, see kernel.py */
+#define MOS_HAS_WAIT_KILLABLE 2
+#define MOS_HAS_MEMFD_EXEC 4
+#define MOS_HAS_PEER_PIDFD 8
+#define MOS_HAS_WP_ASYNC 16
+#define MOS_HAS_PAGEMAP_SCAN 32
+#define MOS_HAS_THREAD_PIDFD 64
+#define MOS_HAS_PROCMAP_QUERY 128
+#define MOS_HAS_DROPPABLE 256
+#define MOS_HAS_SLICES 512
+#define MOS_HAS_GUARDS 1024
+#define MOS_HAS_GUARDS_TOLD 2048
+
 struct mos_note {
     int what;
     int pid;
@@ -202,6 +215,8 @@ int mos_unwatch(int watcher, int watch);
 long mos_read_now(int fd, void *buf, unsigned long len);
 int mos_process_of(int tid);
 int mos_take_fd(int pid, int fd);
+void mos_hide(unsigned int features);
+int mos_probe(int feature);
 int mos_uffd_begin(int fd);
 int mos_uffd_register(int fd, unsigned long start, unsigned long end);
 long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long flags, unsigned long inverted, unsigned long mask,

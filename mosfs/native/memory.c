@@ -1,6 +1,7 @@
 /* Memory of other processes: read, written, scanned for what is there and what was written. Errors are negative errno values. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +9,12 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+static unsigned int mos_hidden; /* features MOS_HAS_* of this kernel that are not made use of */
+
+void mos_hide(unsigned int features) { mos_hidden = features; }
+
+static int mos_may(unsigned int feature) { return !(mos_hidden & feature); }
 
 long mos_read(int pid, unsigned long addr, void *buf, unsigned long len)
 {
@@ -46,8 +53,8 @@ static unsigned long mos_writable(int pid, unsigned long at, unsigned long limit
         q.size = sizeof q;
         q.flags = MOS_PROCMAP_WRITABLE;
         q.addr = at;
-        if (syscall(SYS_ioctl, fileno(maps), MOS_PROCMAP_QUERY, &q)) {
-            if (errno == ENOENT)
+        if (!mos_may(MOS_HAS_PROCMAP_QUERY) || syscall(SYS_ioctl, fileno(maps), MOS_PROCMAP_QUERY, &q)) {
+            if (mos_may(MOS_HAS_PROCMAP_QUERY) && errno == ENOENT)
                 break;
             while (fgets(line, sizeof line, maps))
                 if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && end > at) {
@@ -155,6 +162,8 @@ long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long
     struct scan_run found[MOS_RUNS];
     struct scan_arg a;
     long n, i;
+    if (!mos_may(MOS_HAS_PAGEMAP_SCAN))
+        return -ENOTTY;
     memset(&a, 0, sizeof a);
     a.size = sizeof a;
     a.flags = flags;
@@ -237,14 +246,25 @@ int mos_process_of(int tid)
     return tgid;
 }
 
+/* A pidfd of a thread; before Linux 6.9 of its process, if both have the same descriptors. */
+static int mos_thread_pidfd(int tid)
+{
+    int process, fd = mos_may(MOS_HAS_THREAD_PIDFD) ? (int)syscall(SYS_pidfd_open, tid, MOS_PIDFD_THREAD) : -1;
+    if (fd >= 0 || (mos_may(MOS_HAS_THREAD_PIDFD) && errno != EINVAL))
+        return fd;
+    process = mos_process_of(tid);
+    if (process > 0 && !syscall(SYS_kcmp, tid, process, KCMP_FILES, 0, 0))
+        return syscall(SYS_pidfd_open, process, 0);
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
 /* A copy of another task's descriptor (pidfd_getfd(2)): the same open file description, with no more rights than the task has. */
 int mos_take_fd(int pid, int fd)
 {
     int copy, error, pidfd = syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0 && errno != ESRCH) /* it is a thread: EINVAL, or since 6.16 ENOENT */
-        pidfd = syscall(SYS_pidfd_open, pid, MOS_PIDFD_THREAD);
-    if (pidfd < 0 && errno == EINVAL) /* before 6.9: threads that do not share their descriptors go without */
-        pidfd = syscall(SYS_pidfd_open, mos_process_of(pid), 0);
+        pidfd = mos_thread_pidfd(pid);
     if (pidfd < 0)
         return -errno;
     copy = syscall(SYS_pidfd_getfd, pidfd, fd, 0);

@@ -122,7 +122,7 @@ struct scheduling {
  */
 int mos_prompt(int nice, unsigned long slice_ns)
 {
-    struct scheduling s = {.size = sizeof s, .flags = RESET_ON_FORK, .nice = nice, .runtime = slice_ns};
+    struct scheduling s = {.size = sizeof s, .flags = RESET_ON_FORK, .nice = nice, .runtime = mos_may(MOS_HAS_SLICES) ? slice_ns : 0};
     if (!syscall(SYS_sched_setattr, 0, &s, 0))
         return 0;
     s.nice = getpriority(PRIO_PROCESS, 0);
@@ -460,6 +460,8 @@ int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *inf
 int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig)
 {
     struct { uint64_t ptr; uint32_t size, sig, flags, pad; } c;
+    if (!mos_may(MOS_HAS_RSEQ_TOLD))
+        return -EIO;
     if (ptrace(PTRACE_GET_RSEQ_CONFIGURATION, pid, sizeof c, &c) < 0)
         return -errno;
     *ptr = c.ptr;

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from mosfs.native import kernel
 from mosfs.trace.task import Task, TaskGone
 
 SO_PEERPIDFD = 77  #: socket(7): the process that connected, whatever its number means today; Linux 6.5
@@ -75,6 +76,8 @@ def alive(pidfd: int) -> bool:
 
 def peer_lives(sock: HasOptions) -> bool:
     """Whether the very process that connected has not ended: its number is its own then. True where the kernel does not say."""
+    if not kernel.has("peer_pidfd"):
+        return True
     try:
         pidfd = sock.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD)
     except OSError as error:

@@ -22,6 +22,7 @@ from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import user_regs
+from mosfs.native import kernel
 from mosfs.trace import layout
 from mosfs.trace.filter import NOTIFY, home_filter
 from mosfs.trace.inject import Calls
@@ -111,15 +112,14 @@ class Debugged:
         """Install the filter in all threads; our descriptor of its notifications, or a negative errno value."""
         program = home_filter(NOTIFY)
         at = layout.SCRATCH + 64
-        flags = SPEC_ALLOW | NEW_LISTENER | WAIT_KILLABLE_RECV | (TSYNC | TSYNC_ESRCH if many else 0)
+        flags = SPEC_ALLOW | NEW_LISTENER | (TSYNC | TSYNC_ESRCH if many else 0)
+        if kernel.has("wait_killable"):  # else a call that a signal interrupts begins anew, and is told again
+            flags |= WAIT_KILLABLE_RECV
         regs = user_regs(p.task.peek_regs(), stops[p.pid])
         try:
             with Calls(p.task) as call:
                 p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + bytes(48) + program)
                 fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
-                if fd == -errno.EINVAL:  # before Linux 5.19: a call that a signal interrupts begins anew, and is told again
-                    flags &= ~WAIT_KILLABLE_RECV
-                    fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
                 if fd == -errno.EACCES and not many:  # it has given up root
                     call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
                     fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)

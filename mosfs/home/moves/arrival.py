@@ -21,12 +21,12 @@ from mosfs.home.process.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.process.link import Link
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, broken_off, result_at
-from mosfs.migrate import image
+from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
-from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending, unregister_rseq
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending
 from mosfs.migrate.receipt import Receipt
 from mosfs.migrate.shown import named
 from mosfs.native import lib
@@ -221,7 +221,7 @@ class Arrival:
     def _send_back(self, p: Program, link: Link, deputy: Deputy, reason: str, coming: Coming) -> None:
         """The deputy is a deputy again, the rest of the image is passed over, and the body goes on."""
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            unregister_rseq(call, p.task.peek_rseq())
+            rseq.unregister(call, p.task.peek_rseq())
             files = self.tracer.mapped.kept(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
             self.tracer.mapped.hush(call, files)

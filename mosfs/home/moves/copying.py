@@ -15,6 +15,7 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Phase
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import title_at, user_regs
+from mosfs.migrate.dirty import possible
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Early, Next, Precopy, early_from
 from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild, title_pages
@@ -35,7 +36,7 @@ TURN = 4
 class Copying:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self.possible = os.environ.get("MOSIX_PRECOPY", "") != "off"
+        self.possible = os.environ.get("MOSIX_PRECOPY", "") != "off" and possible()
         self.under_way: list[Program] = []
         self.marking: list[Program] = []
 

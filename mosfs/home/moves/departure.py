@@ -22,14 +22,14 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Step
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, goes_on, in_call
-from mosfs.migrate import image
+from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mappings_of, signed, title_at, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import merge
-from mosfs.migrate.rebuild import clear, kept_at_home, unregister_rseq
+from mosfs.migrate.rebuild import clear, kept_at_home
 from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -294,7 +294,7 @@ class Departure:
         files = self.tracer.mapped.kept(p)
         keep = [*kept_at_home(*title_at(p.pid)), *deputy.kept.pages, *((m.start, m.end) for m in files)]
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            unregister_rseq(call, p.task.peek_rseq())
+            rseq.unregister(call, p.task.peek_rseq())
             clear(call, merge(keep))
             self.tracer.cputimers.left(p, call)
             self.tracer.mapped.hush(call, files)
