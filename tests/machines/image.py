@@ -25,6 +25,7 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm /run /tmp
 mount -t devpts devpts /dev/pts
+ln -s /proc/self/fd /dev/fd
 for folder in /dev/shm /run /tmp; do mount -t tmpfs tmpfs $folder; done
 chmod 1777 /tmp /dev/shm
 for module in $(cat /modules.order); do insmod $module; done

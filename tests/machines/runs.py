@@ -34,7 +34,7 @@ PROGRAMS = (
 SCRIPTS = ("shell", "script")
 ROWS = (
     "cat", "sort", "uniq", "od", "split", "sha256sum", "dd", "cp", "find", "xargs", "grep", "sed", "awk", "tar", "tar gz", "gzip",
-    "bash", "perl", "python", "text tools",
+    "bash", "tr", "python", "text tools",
 )
 PATIENCE = 600.0  #: seconds (of `tests.patience`) for one run
 MOVES = 200  #: with each processor, so many moves at least
