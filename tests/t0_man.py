@@ -103,7 +103,8 @@ def test_every_environment_variable_is_explained() -> None:
     others = "".join(page.read_text() for page in (*REPO.glob("docs/design/*.md"), REPO / "tests/README.md"))
     assert len(names) > 5
     assert {name for name in names if name not in pages and name not in others} == set()
-    assert {name for name in names if name not in pages} <= {"MOSIX_CLOCKS", "MOSIX_CPU_WITHOUT", "MOSIX_KERNEL_WITHOUT", "MOSIX_PRECOPY", "MOSIX_PROBE"}
+    assert {name for name in names if name not in pages} <= {
+        "MOSIX_CLOCKS", "MOSIX_CPU_WITHOUT", "MOSIX_KERNEL_WITHOUT", "MOSIX_PRECOPY", "MOSIX_PROBE"}
 
 
 @pytest.mark.parametrize("page", COMMANDS)
