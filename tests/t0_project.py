@@ -6,6 +6,7 @@ import ast
 import functools
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ from mosfs.cluster.load import ClusterMap
 from mosfs.cluster.mosix_map import parse_map, validate_map
 from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_mosip, parse_speed
 from mosfs.cluster.userview import parse_userview, validate_userview
+from mosfs.native.stamp import stamp
 from mosfs.tools import check_imports
 
 ROOT = Path(__file__).parent.parent
@@ -177,6 +179,32 @@ def test_the_check_as_a_command(tmp_path: Path) -> None:
     assert broken.stdout.startswith(f"{tmp_path}/mosfs/abi/a.py:1: mosfs.abi must not import mosfs.tools\n")
     empty = subprocess.run([*CHECK_IMPORTS, str(tmp_path / "abi")], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (empty.returncode, empty.stdout, len(empty.stderr.splitlines())) == (2, "", 1)
+
+
+# ------------------------------------------------------------------------------------------------- the C module
+
+
+def imported(folder: Path) -> str:
+    """What is said when a copy of the package in ``folder`` imports its C module."""
+    command = [sys.executable, "-c", "import mosfs.native"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stderr
+
+
+def test_a_c_module_of_other_sources_is_told_apart(tmp_path: Path) -> None:
+    """One that is older has functions missing, or means something else by them: no program shall run with it."""
+    (native := tmp_path / "mosfs" / "native").mkdir(parents=True)
+    (tmp_path / "mosfs" / "__init__.py").touch()
+    for name in ("__init__.py", "checked.py", "stamp.py"):
+        shutil.copy(ROOT / "mosfs" / "native" / name, native)
+    (native / "kernel.py").touch()
+    (native / "unit.c").write_text("int mos_unit(void);")
+    module = tmp_path / "mosfs" / "_native.py"
+    module.write_text(f"import types\nffi, lib = None, types.SimpleNamespace(mos_stamp=lambda: {stamp(native)})\n")
+    assert imported(tmp_path) == ""
+    (native / "unit.c").write_text("int mos_unit(int);")
+    assert imported(tmp_path).endswith("run make setup\n")
+    module.write_text("import types\nffi, lib = None, types.SimpleNamespace()\n")
+    assert imported(tmp_path).endswith("run make setup\n")
 
 
 # ------------------------------------------------------------------------------------------------- linters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,10 @@ MOSD = Command("mosd", "mosd [--root {dir}] [--foreground]", "the MOSIX daemon o
 def serve(parsed: Parsed) -> int:
     """0 when it is up (in the background) or has ended as told; one line and 1 when it cannot run."""
 
+    try:
+        importlib.import_module("mosfs.native")
+    except ImportError as error:  # the C module is not there, or was built from other sources
+        raise UserError(str(error)) from None
     from mosfs.cluster.errors import ConfigError
     from mosfs.cluster.paths import NodePaths, Ports
     from mosfs.daemon.lifecycle import in_background

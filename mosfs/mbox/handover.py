@@ -1,4 +1,4 @@
-"""Messages handed over from a program that writes to one that reads, without waking Python (native/hand.c).
+"""Messages handed over from a program that writes to one that reads, without waking Python (native/handover.c).
 
 Both are customers of one desk, and the mailbox is lent to it (`borrowed.py`). Python serves the first messages and learns who they
 are. Then it says before every wait of the event loop (`arm`) who may be served without it, and learns behind it (`look`) what has

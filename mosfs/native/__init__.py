@@ -4,9 +4,7 @@ Import ``lib`` and ``ffi`` from here. Every function is a thin step without poli
 The one exception is the wait loop (`mos_next`), which lets ``open()`` of ordinary paths pass without waking Python.
 """
 
-from mosfs._native import ffi, lib
-
-# what is hidden of the kernel is hidden from whoever uses the module
-from mosfs.native import kernel
+from mosfs.native import kernel  # what is hidden of the kernel is hidden from whoever uses the module
+from mosfs.native.checked import ffi, lib
 
 __all__ = ["ffi", "kernel", "lib"]

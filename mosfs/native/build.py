@@ -1,4 +1,4 @@
-"""cffi build of ``mosfs._native``: declarations from cdef.h, code from the files in `SOURCES`, and the vDSO image as bytes.
+"""cffi build of ``mosfs._native``: declarations from cdef.h, the units in `SOURCES`, and the vDSO image as bytes.
 
 ``setup.py`` names the ``ffi`` below. The vDSO is compiled first (`vdso_build.build`), because it becomes an array in the module.
 Beside it stands ``launch``, the program that our commands' first lines name.
@@ -6,27 +6,38 @@ Beside it stands ``launch``, the program that our commands' first lines name.
 
 import importlib.util
 import os
-import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 from cffi import FFI
 
 HERE = Path(__file__).parent
-#: In the order in which they use each other.
+#: Each a unit of its own; what they share is in mos.h.
 SOURCES = (
-    "memory.c", "mos.c", "inject.c", "cpu.c", "private.c", "home.c", "stream.c", "hand.c", "embark.c", "direct.c", "kernel.c",
+    "cpu.c", "cpuid.c", "direct.c", "embark.c", "handover.c", "home.c", "inject.c", "kernel.c", "memory.c", "private.c", "ptrace.c",
+    "pump.c", "spawn.c", "stream.c",
 )
+#: Beside those, in the module itself. The stamp says which sources it was built from (stamp.py).
+OWN = """
+#include "mos.h"
+{vdso}
+const unsigned char *mos_vdso(int *len)
+{{
+    *len = sizeof vdso_image;
+    return vdso_image;
+}}
+unsigned int mos_stamp(void) {{ return {stamp}U; }}
+"""
 
 
-def _vdso() -> bytes:
-    """The image made by vdso_build.py, loaded by path: the package cannot be imported before this module is built."""
-    spec = importlib.util.spec_from_file_location("vdso_build", HERE / "vdso_build.py")
+def _beside(name: str) -> ModuleType:
+    """A module of this folder, loaded by path: the package cannot be imported before this module is built."""
+    spec = importlib.util.spec_from_file_location(name, HERE / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    image: bytes = module.build()
-    return image
+    return module
 
 
 def _array(name: str, data: bytes) -> str:
@@ -42,16 +53,17 @@ def launcher() -> None:
 
 
 def make() -> FFI:
-    declarations = (HERE / "cdef.h").read_text()
     builder = FFI()
-    builder.cdef(declarations)
-    shared = declarations[: declarations.index("int mos_setup_signals")]
-    shared = re.sub(r"#define (MOS_\w+) (-?\d+)", r"#define \1 \2", shared)
+    builder.cdef((HERE / "cdef.h").read_text())
+    folder = os.path.relpath(HERE)  # setuptools wants paths below the folder of setup.py
     builder.set_source(
         "mosfs._native",
-        _array("vdso_image", _vdso()) + shared + "".join((HERE / name).read_text() for name in SOURCES),
+        OWN.format(vdso=_array("vdso_image", _beside("vdso_build").build()), stamp=_beside("stamp").stamp()),
+        sources=[f"{folder}/{name}" for name in SOURCES],
+        depends=[f"{folder}/{name}" for name in ("mos.h", "cdef.h")],
+        include_dirs=[folder],
         py_limited_api=True,
-        extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-function"],
+        extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-function", "-fvisibility=hidden"],
         define_macros=[("_GNU_SOURCE", "1")],
     )
     return builder

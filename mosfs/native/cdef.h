@@ -91,9 +91,9 @@ struct mos_writer {             /* a descriptor whose messages are for `readers[
 };
 
 #define MOS_LONGEST 33554432    /* bytes of a message (mbox/filters.py, MAX_MESSAGE) */
-#define MOS_HELD 8
+#define MOS_PINNED 8
 
-struct mos_held {               /* a task on our CPU */
+struct mos_pinned {             /* a task that is kept on our CPU */
     int pid;
     unsigned long since;        /* its last stop (ns) */
     unsigned long allowed[16];  /* its own CPU set, to be put back */
@@ -112,8 +112,8 @@ struct mos_pump {
     int hot_count;
     unsigned long hot_since;
     int strangers;
-    int nheld;                  /* a task that stops often and its youngest children are held on our CPU */
-    struct mos_held held[8];
+    int npinned;                /* a task that stops often and its youngest children are kept on our CPU */
+    struct mos_pinned pinned[8];
     int pass_opens;             /* 1 (a tracer only): calls that concern only ordinary paths go on without waking Python */
     int settles;                /* 1 (a tracer only): stops of programs at home that need no decision do not wake Python */
     int nnotes;                 /* what Python has to write down before anything else */
@@ -221,6 +221,7 @@ int mos_uffd_begin(int fd);
 int mos_uffd_register(int fd, unsigned long start, unsigned long end);
 long mos_scan(int pagemap, unsigned long start, unsigned long end, unsigned long flags, unsigned long inverted, unsigned long mask,
               unsigned long anyof, unsigned long told, unsigned long *runs, long max, unsigned long *next);
+unsigned int mos_stamp(void);
 unsigned long mos_rdtsc(void);
 unsigned long mos_xcr0(void);
 void mos_cpuid(unsigned int leaf, unsigned int subleaf, unsigned int *out);

@@ -1,19 +1,187 @@
-/* What the processor says of itself (Intel SDM volume 2, CPUID and XGETBV). Compiled behind mos.c. */
-#include <cpuid.h>
+/* On which CPU a task and its tracer compute, and how soon: a stop costs ten times as much on different ones. */
+#include "mos.h"
 
-/* CPUID of a leaf and subleaf: EAX, EBX, ECX, EDX; zeros for a leaf that this processor does not have. */
-void mos_cpuid(unsigned int leaf, unsigned int subleaf, unsigned int *out)
+static int cpu_of(int pid)
 {
-    memset(out, 0, 4 * sizeof *out);
-    __get_cpuid_count(leaf, subleaf, &out[0], &out[1], &out[2], &out[3]);
+    char path[40], buf[1024], *s;
+    int fd, n, field;
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    n = read(fd, buf, sizeof buf - 1);
+    close(fd);
+    if (n <= 0)
+        return -1;
+    buf[n] = 0;
+    s = strrchr(buf, ')');
+    if (!s)
+        return -1;
+    for (field = 2; field < 39 && s; field++)
+        s = strchr(s + 1, ' ');
+    return s ? atoi(s + 1) : -1;
 }
 
-/* XCR0: the state components that the kernel enables for programs; 0 where it does not use XSAVE. */
-unsigned long mos_xcr0(void)
+/* A stop costs ten times as much when tracer and tracee sit on different CPUs. */
+int mos_follow(struct mos_pump *p, int pid)
 {
-    unsigned a, b, c = 0, d, lo, hi;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+    cpu_set_t set;
+    int cpu = cpu_of(pid);
+    if (cpu < 0 || cpu == p->cpu)
         return 0;
-    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-    return (unsigned long)hi << 32 | lo;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    if (sched_setaffinity(0, sizeof set, &set))
+        return -errno;
+    p->cpu = cpu;
+    return 0;
+}
+
+#define RESET_ON_FORK 1
+
+/*
+ * Run soon after waking up, however many others compute: in short slices (Linux 6.12), and with this nice value if we may.
+ * What we fork starts as ordinary processes do.
+ */
+int mos_prompt(int nice, unsigned long slice_ns)
+{
+    struct scheduling s = {.size = sizeof s, .flags = RESET_ON_FORK, .nice = nice, .runtime = mos_may(MOS_HAS_SLICES) ? slice_ns : 0};
+    if (!syscall(SYS_sched_setattr, 0, &s, 0))
+        return 0;
+    s.nice = getpriority(PRIO_PROCESS, 0);
+    return syscall(SYS_sched_setattr, 0, &s, 0) ? -errno : 0;
+}
+
+/*
+ * setpriority(2) for another process; as its user `uid` where root may not (no CAP_SYS_NICE). Even then the value can only be raised.
+ */
+int mos_renice(int pid, int nice, int uid)
+{
+    int status, child;
+    if (!setpriority(PRIO_PROCESS, pid, nice))
+        return 0;
+    if (errno != EPERM)
+        return -errno;
+    if ((child = vfork()) < 0)
+        return -errno;
+    if (child == 0) {
+        if (syscall(SYS_setresuid, uid, uid, uid) || setpriority(PRIO_PROCESS, pid, nice))
+            _exit(errno);
+        _exit(0);
+    }
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return -errno;
+    if (!WIFEXITED(status))
+        return -EPERM;
+    return -WEXITSTATUS(status);
+}
+
+#define HOT_STOPS 24            /* so many stops, ... */
+#define HOT_NS 20000000UL       /* within this time ... */
+#define STRANGERS 8             /* and never more of others between two of them: hold the task on our CPU */
+
+static void release(struct mos_pump *p, int i)
+{
+    sched_setaffinity(p->pinned[i].pid, sizeof p->pinned[i].allowed, (cpu_set_t *)p->pinned[i].allowed);
+    p->pinned[i] = p->pinned[--p->npinned];
+}
+
+/* Put the CPU sets of all tasks that are held back. */
+void mos_unpin(struct mos_pump *p)
+{
+    while (p->npinned)
+        release(p, 0);
+    p->hot_count = 0;
+}
+
+/* Hold a task on our CPU, and no other: its stops cost a tenth there. */
+int mos_pin(struct mos_pump *p, int pid)
+{
+    cpu_set_t one;
+    int cpu = sched_getcpu();
+    struct mos_pinned *h = p->pinned;
+    mos_unpin(p);
+    memset(h->allowed, 0, sizeof h->allowed);
+    if (cpu < 0 || sched_getaffinity(pid, sizeof h->allowed, (cpu_set_t *)h->allowed) < 0 ||
+        !CPU_ISSET_S(cpu, sizeof h->allowed, (cpu_set_t *)h->allowed))
+        return -EINVAL;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one))
+        return -errno;
+    p->cpu = cpu;
+    if (sched_setaffinity(pid, sizeof one, &one))
+        return -errno;
+    h->pid = pid;
+    h->since = mos_now_ns();
+    p->npinned = 1;
+    return 0;
+}
+
+/* A child of a task that is held has its CPU set. It stays with it: most children end, or stop again, before they have computed for long. */
+static void born(struct mos_pump *p, const struct mos_pinned *parent, int child)
+{
+    if (p->npinned < MOS_PINNED) {
+        p->pinned[p->npinned] = *parent;
+        p->pinned[p->npinned++].pid = child;
+    } else
+        sched_setaffinity(child, sizeof parent->allowed, (cpu_set_t *)parent->allowed);
+}
+
+/*
+ * A tracee that is resumed is put on an idle CPU, because its tracer still runs; waking that CPU costs ten times the stop.
+ * So a task that stops again and again is held on the tracer's CPU, until it has computed for COLD_US without a stop.
+ */
+void mos_heat(struct mos_pump *p, int pid, int status)
+{
+    unsigned long now = mos_now_ns();
+    int i, known = 0, event = status >> 16;
+    for (i = p->npinned - 1; i >= 0; i--) {
+        struct mos_pinned *h = &p->pinned[i];
+        if (h->pid != pid) {
+            if (now - h->since > COLD_US * 1000UL)
+                release(p, i);
+            continue;
+        }
+        known = 1;
+        h->since = now;
+        if (!WIFSTOPPED(status))
+            *h = p->pinned[--p->npinned];
+        else if (event >= 1 && event <= 3) {
+            unsigned long child = 0;
+            if (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) && child)
+                born(p, h, (int)child);
+        }
+    }
+    if (known)
+        return;
+    if (p->hot != pid) {
+        if (p->hot_count && ++p->strangers <= STRANGERS)
+            return;
+        p->hot = pid;
+        p->hot_count = 0;
+    }
+    p->strangers = 0;
+    if (p->hot_count++ == 0)
+        p->hot_since = now;
+    if (p->hot_count < HOT_STOPS)
+        return;
+    if (now - p->hot_since > HOT_NS) {
+        p->hot_count = 0;
+        return;
+    }
+    mos_pin(p, pid);
+}
+
+int mos_unfollow(struct mos_pump *p)
+{
+    mos_unpin(p);
+    cpu_set_t set;
+    int i;
+    CPU_ZERO(&set);
+    for (i = 0; i < CPU_SETSIZE; i++)
+        CPU_SET(i, &set);
+    p->cpu = -1;
+    return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
 }

@@ -1,7 +1,9 @@
-/* Calls of a program away on its regular files that its tracer makes itself (home/process/direct.py says which and why). Behind embark.c. */
+/* Calls of a program away on its regular files that its tracer makes itself (home/process/direct.py says which and why). */
 #include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+
+#include "mos.h"
 
 #ifndef XFS_SUPER_MAGIC
 #define XFS_SUPER_MAGIC 0x58465342

@@ -1,10 +1,11 @@
 /*
- * Setting up a program at exec (trace/embark.py says why each step). Compiled behind home.c.
+ * Setting up a program at exec (trace/embark.py says why each step).
  *
  * All calls are made by the syscall instruction of the kernel's own vDSO, from its stop at entry to that at exit, on this CPU: a resume
  * and a stop cost ten times as much when they wake another CPU. Single steps would do with one stop for each, but what is traced so
  * gets a SIGTRAP by force, and one that the program ignores is then the default (force_sig).
  */
+#include "mos.h"
 
 #define LAST_SIZE (16UL << 20)  /* argv and envp cannot be longer (execve(2)) */
 
@@ -44,7 +45,7 @@ static int step(struct mos_setup *s, int pid, struct mos_regs *base, unsigned lo
                 long a3, long a4)
 {
     struct user_regs_struct r;
-    int e = set_call(pid, base, at, nr, a0, a1, a2, a3, a4, 0), stops = 0;
+    int e = mos_set_call(pid, base, at, nr, a0, a1, a2, a3, a4, 0), stops = 0;
     s->step = what;
     if (e)
         return e;

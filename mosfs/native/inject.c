@@ -1,4 +1,5 @@
-/* Waiting for a task, and calls made in it. Compiled behind mos.c. */
+/* Waiting for a task, and calls made in it. */
+#include "mos.h"
 
 static int patience;            /* so many ticks of a second mos_waitpid waits; 0: for ever */
 
@@ -46,7 +47,7 @@ static unsigned long work_of(int tid, unsigned long *user)
 int mos_waitpid(int pid, int *status, int options)
 {
     unsigned long begun = 0, user = 0, before = 0, work;
-    int r = take(pid, status), ticks = 0, idle = 0;
+    int r = mos_take(pid, status), ticks = 0, idle = 0;
     if (r)
         return r;
     for (;;) {
@@ -69,10 +70,10 @@ int mos_waitpid(int pid, int *status, int options)
 int mos_wait_beside(int pid, int *status, int fd, int ms)
 {
     struct pollfd beside = {.fd = fd, .events = POLLIN};
-    unsigned long now = now_ns(), until = now + ms * 1000000UL;
-    for (;; now = now_ns()) {
+    unsigned long now = mos_now_ns(), until = now + ms * 1000000UL;
+    for (;; now = mos_now_ns()) {
         struct timespec rest = {0, 0};
-        int r = take(pid, status);
+        int r = mos_take(pid, status);
         if (!r)
             r = waitpid(pid, status, __WALL | WNOHANG);
         if (r)
@@ -87,7 +88,7 @@ int mos_wait_beside(int pid, int *status, int fd, int ms)
     }
 }
 
-static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
+int mos_set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 {
     struct mos_regs r = *base;
     r.orig_rax = -1UL;
@@ -106,13 +107,12 @@ static int set_call(int pid, struct mos_regs *base, unsigned long at, long nr, l
 /* Start a call in the stub and let the task run; its end is the seccomp stop of MOS_MAGIC. */
 int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5)
 {
-    int r = set_call(pid, base, MOS_STUB, nr, a0, a1, a2, a3, a4, a5);
+    int r = mos_set_call(pid, base, MOS_STUB, nr, a0, a1, a2, a3, a4, a5);
     if (r)
         return r;
     return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
 }
 
-#define CS_64 0x33
 
 /* Is this stop the call that we asked for (number, six arguments)? What lies in the stub's place may be the program's own code. */
 static int as_asked(const struct mos_regs *r, unsigned long after, const long *asked)

@@ -1,18 +1,7 @@
 /* What this kernel has, asked of it: `kernel.py` has the table, and says what may be hidden, for tests. */
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/seccomp.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdint.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
+
+#include "mos.h"
 
 #define MOS_SO_PEERPIDFD 77
 #define MOS_GUARD_INSTALL 102

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import NamedTuple
 
-from mosfs._native import lib
+from mosfs.native.checked import lib
 
 
 class Feature(NamedTuple):

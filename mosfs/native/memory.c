@@ -1,20 +1,11 @@
 /* Memory of other processes: read, written, scanned for what is there and what was written. Errors are negative errno values. */
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/kcmp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/inotify.h>
-#include <sys/syscall.h>
-#include <sys/uio.h>
-#include <unistd.h>
+#include "mos.h"
 
 static unsigned int mos_hidden; /* features MOS_HAS_* of this kernel that are not made use of */
 
 void mos_hide(unsigned int features) { mos_hidden = features; }
 
-static int mos_may(unsigned int feature) { return !(mos_hidden & feature); }
+int mos_may(unsigned int feature) { return !(mos_hidden & feature); }
 
 long mos_read(int pid, unsigned long addr, void *buf, unsigned long len)
 {
@@ -29,10 +20,6 @@ long mos_write(int pid, unsigned long addr, void *buf, unsigned long len)
     long n = process_vm_writev(pid, &l, 1, &m, 1, 0);
     return n < 0 ? -errno : n;
 }
-
-struct procmap_query { uint64_t size, flags, addr, start, end, found[4]; uint32_t numbers[4]; uint64_t name, id; };
-#define MOS_PROCMAP_QUERY 0xc0686611UL
-#define MOS_PROCMAP_WRITABLE 2
 
 /*
  * Where the mappings of the task end that may be written and follow each other from at on; at itself if that may not be written, limit if
@@ -317,4 +304,11 @@ int mos_uffd_register(int fd, unsigned long start, unsigned long end)
 {
     struct uffd_register r = {start, end - start, 1 << 1, 0};
     return syscall(SYS_ioctl, fd, MOS_UFFDIO_REGISTER, &r) ? -errno : 0;
+}
+
+/* Frames of images are allocated and freed one after the other: their memory stays with us instead of being mapped anew each time. */
+void mos_keep_heap(unsigned long largest)
+{
+    mallopt(M_MMAP_THRESHOLD, (int)largest);
+    mallopt(M_TRIM_THRESHOLD, (int)(4 * largest));
 }

@@ -1,12 +1,7 @@
-/* Private temporary files: which stops do not concern them, and their contents to and from programs. Compiled behind mos.c. */
+/* Private temporary files: which stops do not concern them, and their contents to and from programs. */
+#include "mos.h"
 
 #define NOT_OPENED -1000000
-
-/* Marks of a plain program (home.c). */
-#define UNTRAVELLED 32          /* it has used no CPU time away, nor has a child that has ended: the kernel's figures are right */
-#define WHOLE 64                /* its memory was never moved or followed: the kernel knows what is one mapping (mremap(2)) */
-static int plain_and(int pid, int mark);
-void mos_reap(void);
 
 /* Does a relative path, opened in the directory dirfd of the task, lead to something in /proc? */
 static int below_proc(int pid, int dirfd)
@@ -79,7 +74,7 @@ static int ordinary_path(struct mos_pump *p, int pid, unsigned long at, int dirf
 }
 
 /* A trapped call that cannot concern us goes on at once. */
-static int ordinary_call(struct mos_pump *p, int pid)
+int mos_ordinary_call(struct mos_pump *p, int pid)
 {
     struct user_regs_struct r;
     struct mos_grant *grant = &p->grants[pid & 63];
@@ -96,9 +91,9 @@ static int ordinary_call(struct mos_pump *p, int pid)
         if (r.orig_rax == SYS_clock_gettime && (int)r.rdi < 0 && ~((int)r.rdi >> 3))
             return 0; /* the clock of another process */
         if (r.orig_rax == SYS_getrusage || r.orig_rax == SYS_times || r.orig_rax == SYS_clock_gettime)
-            return plain_and(pid, UNTRAVELLED);
+            return mos_plain_and(pid, UNTRAVELLED);
         if (r.orig_rax == SYS_mremap)
-            return r.rdi >> 20 && (!(r.r10 & MREMAP_FIXED) || r.r8 >> 20) && plain_and(pid, WHOLE);
+            return r.rdi >> 20 && (!(r.r10 & MREMAP_FIXED) || r.r8 >> 20) && mos_plain_and(pid, WHOLE);
         if (grant->pid != pid)
             return 0;
         switch (r.orig_rax) {

@@ -1,15 +1,16 @@
-/* Small reads and writes of a guest's streams, without waking Python (mbox/stream.py). Compiled behind home.c. */
+/* Small reads and writes of a guest's streams, without waking Python (mbox/stream.py). */
+#include "mos.h"
 
 /*
  * The stop of a body that reads or writes where a window lies over its stream: 1 if the call has been made here. What does not fit, or
  * fails, or comes while Python wants the body to stop, is Python's.
  */
-static int streamed(struct mos_pump *p, int pid, int status)
+int mos_serve_stream(struct mos_pump *p, int pid, int status)
 {
     struct user_regs_struct r;
     struct mos_window *w = NULL, *end = p->windows + p->nwindows;
     long n;
-    if (status >> 16 != PTRACE_EVENT_SECCOMP || marks[pid] & ASKED)
+    if (status >> 16 != PTRACE_EVENT_SECCOMP || mos_marks[pid] & ASKED)
         return 0;
     for (w = p->windows; w < end && w->pid != pid; w++)
         ;

@@ -1,37 +1,38 @@
-/* Messages handed over from who writes to who waits for them, without waking Python (mbox/handover.py). Compiled behind stream.c. */
+/* Messages handed over from who writes to who waits for them, without waking Python (mbox/handover.py). */
+#include "mos.h"
 
-static char hand[1 << 18];
+static char chunk[1 << 18];
 
 /* Copy what one task writes to where another reads. */
-static int carried(int from, unsigned long source, int to, unsigned long target, unsigned long length)
+static int copy_between(int from, unsigned long source, int to, unsigned long target, unsigned long length)
 {
     unsigned long done, n;
     for (done = 0; done < length; done += n) {
-        n = length - done < sizeof hand ? length - done : sizeof hand;
-        if (mos_read(from, source + done, hand, n) != (long)n || mos_write(to, target + done, hand, n) != (long)n)
+        n = length - done < sizeof chunk ? length - done : sizeof chunk;
+        if (mos_read(from, source + done, chunk, n) != (long)n || mos_write(to, target + done, chunk, n) != (long)n)
             return 0;
     }
     return 1;
 }
 
 /* End the call in which a task stands. */
-static int ends(int pid, struct mos_regs r, unsigned long result)
+static int finish_call(int pid, struct mos_regs r, unsigned long result)
 {
     r.rax = result;
     r.orig_rax = -1UL;
     return !ptrace(PTRACE_SETREGS, pid, 0, &r) && !ptrace(PTRACE_CONT, pid, 0, 0);
 }
 
-#define PATIENCE_NS 500000UL    /* so long a writer stands still whose message does not fit into the queue */
+#define PATIENCE_NS 500000UL    /* how long a writer waits at its stop when its message does not fit into the queue */
 
 static void look_within(struct mos_pump *p, unsigned long ns)
 {
-    unsigned long at = now_ns() + ns;
+    unsigned long at = mos_now_ns() + ns;
     if (!p->look_at || at < p->look_at)
         p->look_at = at;
 }
 
-static void moved(struct mos_pump *p, struct mos_reader *reader, const struct mos_head *head)
+static void note_delivery(struct mos_pump *p, struct mos_reader *reader, const struct mos_head *head)
 {
     reader->heard = 1;
     reader->home = head->home;
@@ -40,8 +41,8 @@ static void moved(struct mos_pump *p, struct mos_reader *reader, const struct mo
     look_within(p, NOTES_NS);
 }
 
-/* Who stands in a write to this reader: one at most. */
-static struct mos_writer *standing(struct mos_pump *p, const struct mos_reader *reader)
+/* The writer that waits at the stop of a write to this reader: one at most. */
+static struct mos_writer *writer_that_waits(struct mos_pump *p, const struct mos_reader *reader)
 {
     int i;
     for (i = 0; i < p->nwriters; i++)
@@ -50,20 +51,20 @@ static struct mos_writer *standing(struct mos_pump *p, const struct mos_reader *
     return NULL;
 }
 
-/* From memory to memory; then both go on. */
-static int meet(struct mos_pump *p, const struct mos_writer *writer, const struct mos_regs *w, struct mos_reader *reader,
+/* Copy a message from memory to memory; then writer and reader go on. */
+static int deliver_now(struct mos_pump *p, const struct mos_writer *writer, const struct mos_regs *w, struct mos_reader *reader,
                 const struct mos_regs *r)
 {
     struct mos_head head = {writer->home, writer->sender, w->rdx};
-    if (w->rdx > r->rdx || !carried(writer->pid, w->rsi, reader->pid, r->rsi, w->rdx) || !ends(reader->pid, *r, w->rdx))
+    if (w->rdx > r->rdx || !copy_between(writer->pid, w->rsi, reader->pid, r->rsi, w->rdx) || !finish_call(reader->pid, *r, w->rdx))
         return 0;
-    moved(p, reader, &head);
-    ends(writer->pid, *w, w->rdx);
+    note_delivery(p, reader, &head);
+    finish_call(writer->pid, *w, w->rdx);
     return 1;
 }
 
-/* It reads: the first message here, or it stands still until Python lets it wait, or somebody writes. */
-static int listens(struct mos_pump *p, struct mos_reader *reader, const struct mos_regs *r)
+/* A read gets the first message of the queue, or waits at its stop until somebody writes or Python looks. */
+static int serve_read(struct mos_pump *p, struct mos_reader *reader, const struct mos_regs *r)
 {
     struct mos_writer *writer;
     struct mos_head head;
@@ -77,12 +78,12 @@ static int listens(struct mos_pump *p, struct mos_reader *reader, const struct m
         reader->at += sizeof head + head.length;
         if (reader->at == reader->end)
             reader->at = reader->end = 0;
-        moved(p, reader, &head);
-        ends(reader->pid, *r, head.length);
+        note_delivery(p, reader, &head);
+        finish_call(reader->pid, *r, head.length);
         return 1;
     }
-    if ((writer = standing(p, reader))) {
-        if (marks[writer->pid] & ASKED || !meet(p, writer, &writer->regs, reader, r))
+    if ((writer = writer_that_waits(p, reader))) {
+        if (mos_marks[writer->pid] & ASKED || !deliver_now(p, writer, &writer->regs, reader, r))
             return 0;
         writer->waits = 0;
         return 1;
@@ -93,16 +94,16 @@ static int listens(struct mos_pump *p, struct mos_reader *reader, const struct m
     return 1;
 }
 
-/* It writes: to who waits for it, or into the queue, or it stands still for a moment. Whatever fails here is Python's to find out. */
-static int hands(struct mos_pump *p, struct mos_writer *writer, const struct mos_regs *r)
+/* A write goes to the reader that waits, or into the queue, or waits at its stop for a moment. Python deals with what fails here. */
+static int serve_write(struct mos_pump *p, struct mos_writer *writer, const struct mos_regs *r)
 {
     struct mos_reader *reader = &p->readers[writer->reader];
     struct mos_head head = {writer->home, writer->sender, r->rdx};
     char *end = reader->queue + reader->end;
-    if (!reader->pid || !r->rdx || r->rdx > MOS_LONGEST || standing(p, reader))
+    if (!reader->pid || !r->rdx || r->rdx > MOS_LONGEST || writer_that_waits(p, reader))
         return 0;
     if (reader->waits) {
-        if (marks[reader->pid] & ASKED || !meet(p, writer, r, reader, &reader->regs))
+        if (mos_marks[reader->pid] & ASKED || !deliver_now(p, writer, r, reader, &reader->regs))
             return 0;
         reader->waits = reader->anew = 0;
     } else if (sizeof head + r->rdx <= sizeof reader->queue - reader->end) {
@@ -110,7 +111,7 @@ static int hands(struct mos_pump *p, struct mos_writer *writer, const struct mos
             return 0;
         memcpy(end, &head, sizeof head);
         reader->end += sizeof head + r->rdx;
-        ends(writer->pid, *r, r->rdx);
+        finish_call(writer->pid, *r, r->rdx);
     } else {
         writer->regs = *r;
         writer->waits = 1;
@@ -119,26 +120,26 @@ static int hands(struct mos_pump *p, struct mos_writer *writer, const struct mos
     return 1;
 }
 
-/* Has the stop of a task that reads or writes been dealt with? */
-static int handed(struct mos_pump *p, int pid, int status)
+/* Whether the stop of a task that reads or writes a mailbox has been dealt with here. */
+int mos_serve_mailbox(struct mos_pump *p, int pid, int status)
 {
     struct mos_regs r;
     int i, concerned = 0;
-    if (status >> 16 != PTRACE_EVENT_SECCOMP || marks[pid] & ASKED)
+    if (status >> 16 != PTRACE_EVENT_SECCOMP || mos_marks[pid] & ASKED)
         return 0;
     for (i = 0; i < p->nreaders && !concerned; i++)
         concerned = p->readers[i].pid == pid;
     for (i = 0; i < p->nwriters && !concerned; i++)
         concerned = p->writers[i].pid == pid;
-    if (!concerned || !filtered_by_us(pid) || ptrace(PTRACE_GETREGS, pid, 0, &r))
+    if (!concerned || !mos_filtered_by_us(pid) || ptrace(PTRACE_GETREGS, pid, 0, &r))
         return 0;
     if (r.orig_rax == SYS_read)
         for (i = 0; i < p->nreaders; i++)
             if (p->readers[i].pid == pid && p->readers[i].fd == (int)r.rdi)
-                return listens(p, &p->readers[i], &r);
+                return serve_read(p, &p->readers[i], &r);
     if (r.orig_rax == SYS_write)
         for (i = 0; i < p->nwriters; i++)
             if (p->writers[i].pid == pid && p->writers[i].fd == (int)r.rdi)
-                return hands(p, &p->writers[i], &r);
+                return serve_write(p, &p->writers[i], &r);
     return 0;
 }

@@ -1,0 +1,194 @@
+/*
+ * Waiting for events of a tracer or host. Python decides, but for stops that need no decision: those are settled by home.c, handover.c
+ * and stream.c. Errors are negative errno values.
+ */
+#include "mos.h"
+
+sigset_t mos_unblocked;
+
+static void on_sigchld(int sig) { (void)sig; }
+
+/* SIGCHLD stays blocked except inside ppoll: no wake-up between waitpid and ppoll is lost. */
+int mos_setup_signals(void)
+{
+    struct sigaction sa;
+    sigset_t chld;
+    memset(&sa, 0, sizeof sa);
+    sa.sa_handler = on_sigchld;
+    if (sigaction(SIGCHLD, &sa, NULL))
+        return -errno;
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &chld, &mos_unblocked))
+        return -errno;
+    sigdelset(&mos_unblocked, SIGCHLD);
+    return 0;
+}
+
+unsigned long mos_now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000UL + t.tv_nsec;
+}
+
+/* What was waited for before it was its turn, in its order: `mos_take` before anything else. */
+static struct { int pid, status; } taken[256];
+static int ntaken;
+
+/*
+ * Wait for all that has ended. Until its tracer has done so a process has not ended for its parent, which may know better
+ * (pidfd_open(2)). The kernel tells of stops meanwhile, too (there is no waiting for ends only of what is traced).
+ */
+void mos_reap(void)
+{
+    while (ntaken < (int)(sizeof taken / sizeof *taken)) {
+        int pid = waitpid(-1, &taken[ntaken].status, __WALL | WNOHANG);
+        if (pid <= 0)
+            return;
+        taken[ntaken++].pid = pid;
+    }
+}
+
+/* The first of them, or the first of `pid` if that is not 0: who it is about; 0: there is none. */
+int mos_take(int pid, int *status)
+{
+    int i;
+    for (i = 0; i < ntaken; i++)
+        if (!pid || taken[i].pid == pid) {
+            pid = taken[i].pid;
+            *status = taken[i].status;
+            memmove(&taken[i], &taken[i + 1], (--ntaken - i) * sizeof *taken);
+            return pid;
+        }
+    return 0;
+}
+
+#define FAIR 64                 /* after so many stops in a row descriptors are looked at */
+#define NOTES_IDLE_NS 5000000UL /* what is noted is written down when nothing has happened for so long */
+
+/* Look at one more descriptor in mos_next; its index there, or a negative errno. */
+int mos_attend(struct mos_pump *p, int fd)
+{
+    struct pollfd *fds = p->watched;
+    if (p->nfds == p->room) {
+        int room = p->room ? 2 * p->room : 64;
+        fds = realloc(fds, room * sizeof *fds);
+        if (!fds)
+            return -ENOMEM;
+        p->watched = fds;
+        p->room = room;
+    }
+    fds[p->nfds] = (struct pollfd){.fd = fd, .events = POLLIN};
+    return p->nfds++;
+}
+
+/* The next stop or end that Python must see, in ev: 1; 0: none is there now; -1: one has been dealt with. */
+static int next_task(struct mos_pump *p, struct mos_event *ev)
+{
+    int status, pid;
+    if (p->npinned)
+        sched_yield(); /* it shares our CPU: it runs to its next stop now, and no wake-up is needed */
+    pid = mos_take(0, &status);
+    if (!pid)
+        pid = waitpid(-1, &status, __WALL | WNOHANG);
+    if (pid <= 0)
+        return 0;
+    if (p->follow) {
+        mos_heat(p, pid, status);
+        if (!p->npinned && ++p->stops >= 64) {
+            p->stops = 0;
+            mos_follow(p, pid);
+        }
+    }
+    if ((p->nreaders && mos_serve_mailbox(p, pid, status)) || (p->settles && mos_settle_at_home(p, pid, status)) ||
+        (p->nwindows && mos_serve_stream(p, pid, status)))
+        return -1;
+    ev->kind = MOS_EV_TASK;
+    ev->pid = pid;
+    ev->status = status;
+    return 1;
+}
+
+/* The next descriptor that is ready, in turn, so that one that never falls silent does not keep others waiting. */
+static int next_descriptor(struct mos_pump *p, struct mos_event *ev)
+{
+    struct pollfd *fds = p->watched;
+    int left, i;
+    for (left = p->nfds, i = p->turn; left > 0; left--, i++) {
+        if (i >= p->nfds)
+            i = 0;
+        if (fds[i].revents) {
+            p->fair = 0;
+            p->turn = i + 1;
+            ev->kind = MOS_EV_FD;
+            ev->pid = i;
+            ev->status = fds[i].revents;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* How long to wait for descriptors: `asked`, -1 for no limit, or less if something is due before (ns). */
+static long how_long(struct mos_pump *p, long asked)
+{
+    long wait = asked;
+    if (p->fair >= FAIR)
+        wait = 0;
+    else if (p->nnotes && (wait < 0 || wait > (long)NOTES_IDLE_NS))
+        wait = NOTES_IDLE_NS;
+    if (p->look_at) {
+        long left = (long)(p->look_at - mos_now_ns());
+        left = left > 0 ? left : 0;
+        if (wait < 0 || wait > left)
+            wait = left;
+    }
+    return wait;
+}
+
+/* Wait for a stop that Python must see, for a descriptor, or until timeout_us has passed (negative: for ever): which, in ev. */
+int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
+{
+    struct timespec ts;
+    int n, found, cold;
+    long wait;
+    unsigned long now = mos_now_ns(), until = now + (timeout_us > 0 ? timeout_us : 0) * 1000UL;
+    /* Stops that are settled here, and signals (the tick of mos_patience), do not put the time limit off. */
+    for (;; now = mos_now_ns()) {
+        if ((p->nnotes && now - p->note_since > NOTES_NS) || (p->look_at && now >= p->look_at) || (timeout_us > 0 && now >= until)) {
+            ev->kind = MOS_EV_TIMEOUT;
+            return 0;
+        }
+        if (++p->fair < FAIR) {
+            found = next_task(p, ev);
+            if (found > 0)
+                return 0;
+            if (found < 0)
+                continue;
+        }
+        wait = how_long(p, timeout_us < 0 ? -1 : timeout_us > 0 ? (long)(until - now) : 0);
+        cold = p->npinned && (wait < 0 || wait > COLD_US * 1000L);
+        if (cold)
+            wait = COLD_US * 1000L;
+        ts = (struct timespec){wait / 1000000000, wait % 1000000000};
+        n = ppoll(p->watched, p->nfds, wait < 0 ? NULL : &ts, &mos_unblocked);
+        if (n == 0 && cold) {
+            mos_unfollow(p);
+            continue;
+        }
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n > 0 && next_descriptor(p, ev))
+            return 0;
+        if (p->fair >= FAIR) {
+            p->fair = 0;
+            continue;
+        }
+        p->fair = 0;
+        if (n == 0) {
+            ev->kind = MOS_EV_TIMEOUT;
+            return 0;
+        }
+    }
+}
