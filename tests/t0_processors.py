@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.abi import cpu, xstate
-from mosfs.abi.xstate import PKRU, PKRU_DEFAULT, Component, Lacking, arranged, checked, in_use, lacking
+from mosfs.abi.xstate import PKRU, PKRU_DEFAULT, Component, Lacking, arranged, checked, in_use, lacking, lost, misread
 from mosfs.home.process.processor import Demand, binds_late
+from mosfs.trace.frames import frames_in
 
 # Standard formats as CPUID leaf 0xD of real processors gives them: PKRU and AVX-512 move about.
 PLAIN = ()
@@ -298,3 +299,46 @@ def test_lines_that_others_send(text: str) -> None:
 ])
 def test_lines_out_of_range_say_nothing(line: str) -> None:
     assert cpu.sensible(line) == ""
+
+
+# --------------------------------------------------------------------------- frames of signals
+
+
+def test_a_frame_keeps_what_the_kernel_there_would_read() -> None:
+    """One that is longer than its own is read as FXSAVE only, so that even AVX, which it has, would be lost."""
+    used = state(INTEL, {2: b"a"})
+    assert lost(used, INTEL, bits(INTEL), SIZES[INTEL]) == []
+    assert lost(used, INTEL, bits(AVX), SIZES[AVX]) == ["avx"] == lost(used, INTEL, bits(INTEL), SIZES[AMD])
+    assert lost(state(INTEL, {}), INTEL, bits(PLAIN), SIZES[PLAIN]) == []
+    assert lost(state(AVX, {2: b"a"}), AVX, bits(INTEL), SIZES[INTEL]) == []
+    assert lost(state(INTEL, {7: b"z"}), INTEL, bits(AVX), SIZES[INTEL]) == ["avx512f"]
+    # an older frame, of a processor with less
+    assert lost(state(AVX, {2: b"a"}), INTEL, bits(AVX), SIZES[AVX]) == []
+
+
+def test_a_frame_of_another_layout() -> None:
+    used = state(AMD, {2: b"a", 7: b"z"})
+    assert misread(used, AMD, AMD, {}) == [] == misread(state(AMD, {2: b"a"}), AMD, INTEL, {})
+    assert misread(used, AMD, INTEL, {}) == ["avx512f"]
+    assert misread(state(AVX, {2: b"a"}), AVX, INTEL, {7: b"z"}) == ["avx512f"]  # it waited while the signal came
+    assert misread(state(PLAIN, {}), PLAIN, AVX, {7: b"z"}) == []
+
+
+PLACES = st.integers(0, 300)
+
+
+@given(st.sampled_from([PLAIN, AVX, INTEL, AMD]), PLACES, st.binary(max_size=200))
+def test_frames_are_found_in_a_stack(layout: xstate.Layout, lines: int, noise: bytes) -> None:
+    """Whatever else lies there; and a piece of one is none."""
+    inner = state(layout, {c.number: b"x" for c in layout})
+    start, rsp = 0x7FFF_0000_0000, 0x7FFF_1234_5678
+    at = start + 1024 + 64 * lines
+    fx = bytearray(inner)
+    fx[464:484] = (0x46505853).to_bytes(4, "little") + (len(inner) + 4).to_bytes(4, "little") + (
+        bits(layout).to_bytes(8, "little") + len(inner).to_bytes(4, "little"))
+    context = rsp.to_bytes(8, "little") + bytes(56) + at.to_bytes(8, "little")
+    stack = noise.ljust(1024 + 64 * lines - len(context), b"\0")[: 1024 + 64 * lines - len(context)] + context
+    whole = stack + bytes(fx) + (0x46505845).to_bytes(4, "little") + noise
+    assert [(frame.rsp, frame.state) for frame in frames_in(whole, start)] == [(rsp, bytes(fx))]
+    assert list(frames_in(whole[: len(stack) + len(fx)], start)) == []
+    assert list(frames_in(stack + bytes(fx) + bytes(8), start)) == []

@@ -29,6 +29,7 @@ from mosfs.migrate.maps import read_maps
 from mosfs.migrate.precopy import Early
 from mosfs.migrate.rebuild import Rebuild, Unsuited, give_state
 from mosfs.migrate.remap import Pieces, alike, remap
+from mosfs.migrate.suits import state_lacking
 from mosfs.trace import layout, xstate
 from mosfs.trace.clock import HomeClock
 from mosfs.trace.embark import embark
@@ -261,6 +262,58 @@ def test_state_of_the_processor_that_is_none() -> None:
         with pytest.raises(Unsuited, match=r"^needs xstate40, which the node lacks$"):
             give_state(task, image_of(task, xstate=state, xlayout=[(40, 576, 64)]))
         assert floating_point(task) == before
+
+
+HANDLER = """
+#include <signal.h>
+#include <unistd.h>
+static char stack[1 << 16] __attribute__((aligned(64)));
+static void wait_for(const char *what) { char c; write(1, what, 3); read(0, &c, 1); }
+static void handler(int sig) { __asm__ volatile("vzeroall" ::: "memory"); wait_for("in\\n"); }
+int main(int argc, char **argv)
+{
+    stack_t own = {.ss_sp = stack, .ss_size = sizeof stack};
+    struct sigaction action = {.sa_handler = handler, .sa_flags = argc > 1 ? SA_ONSTACK : 0};
+    sigaltstack(&own, 0);
+    sigaction(SIGUSR1, &action, 0);
+    long pid = getpid(), result;
+    __asm__ volatile("vzeroall; vpcmpeqd %%xmm1, %%xmm1, %%xmm1; vinsertf128 $1, %%xmm1, %%ymm1, %%ymm1; syscall"
+                     : "=a"(result) : "0"(62L), "D"(pid), "S"((long)SIGUSR1) : "rcx", "r11", "memory", "xmm1");
+    __asm__ volatile("vzeroall" ::: "memory");
+    wait_for("no\\n");
+    return 0;
+}
+"""
+
+
+@pytest.mark.skipif("avx" not in cpu.parse(cpu.features()).flags, reason="this processor has no AVX")
+@pytest.mark.parametrize("own_stack", [False, True])
+def test_what_a_handler_has_interrupted_keeps_the_program(tmp_path: Path, own_stack: bool) -> None:
+    """Its return would restore the SSE part only where there is no AVX, while nothing of it is in use inside of the handler."""
+    source, binary = tmp_path / "handler.c", tmp_path / "handler"
+    source.write_text(HANDLER)
+    subprocess.run(["gcc", "-O1", str(source), "-o", str(binary)], check=True)
+    here = cpu.features()
+    poor = cpu.without(here, [flag for flag in cpu.parse(here).flags if flag.startswith("avx")])
+    pipe = subprocess.PIPE
+    with subprocess.Popen([str(binary), *["own"] * own_stack], stdin=pipe, stdout=pipe, bufsize=0) as program:
+        assert program.stdin and program.stdout
+        task = Task(program.pid)
+        try:
+            for said, inside in ((b"in\n", True), (b"no\n", False)):
+                assert program.stdout.read(3) == said
+                if inside:
+                    task.seize()
+                task.interrupt()
+                task.wait()
+                lacking = state_lacking(task, here, poor)  # libc may have used registers of AVX-512 before
+                assert "avx" in lacking if inside else lacking == []
+                assert state_lacking(task, here, here) == state_lacking(task, poor, here) == []
+                task.cont()
+                program.stdin.write(b"x")
+            assert decode(task.wait()) == Status(Stop.EXITED, 0)
+        finally:
+            program.kill()
 
 
 def test_a_session_blocks_signals_and_puts_everything_back() -> None:

@@ -101,6 +101,28 @@ def lacking(state: bytes, layout: Layout, there: int) -> list[str]:
     return sorted({name_of(c.number) for c in in_use(state, layout) if not (has >> c.number & 1 or waits(c.number, has))})
 
 
+def lost(state: bytes, layout: Layout, there: int, room: int) -> list[str]:
+    """The flags of what is in use in the ``state`` of a signal's frame and would be lost on a node when its handler returns.
+
+    ``there``: its XCR0. ``room``: bytes of state in its own frames: of longer ones its kernel restores FXSAVE only. Nothing waits
+    here: what waits is of now, and not of when the signal came.
+    """
+    used = in_use(state, _within(state, layout))
+    return sorted({name_of(c.number) for c in used if len(state) > room or not there >> c.number & 1})
+
+
+def misread(state: bytes, layout: Layout, own: Layout, waiting: Mapping[int, bytes]) -> list[str]:
+    """The same on our processor, whose layout may be another: components in use that it has elsewhere, and those that have waited
+    while the signal came, which the return would set back to their initial state."""
+    places, within = {c.number: c for c in own}, _within(state, layout)
+    moved = {c.number for c in in_use(state, within) if places.get(c.number, c) != c}
+    return sorted({name_of(number) for number in moved | (waiting.keys() & places.keys())})
+
+
+def _within(state: bytes, layout: Layout) -> Layout:
+    return tuple(c for c in layout if c.offset + c.size <= len(state))
+
+
 def arranged(state: bytes, layout: Layout, waiting: Mapping[int, bytes], own: Layout, size: int) -> tuple[bytes, dict[int, bytes]]:
     """``state`` of another processor in our ``own`` layout of ``size`` bytes, and the components that wait here.
 

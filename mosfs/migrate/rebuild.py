@@ -40,6 +40,7 @@ from mosfs.migrate.pages import unpack
 from mosfs.migrate.precopy import Early
 from mosfs.migrate.properties import Property, calls_for, owed
 from mosfs.migrate.ranges import Range, common, merge, minus
+from mosfs.migrate.suits import frames_misread
 from mosfs.native import kernel
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls, pack
@@ -375,6 +376,8 @@ class Rebuild:
         self._set_mm()
         settings.give(call, meta.settings)
         self.waiting_state = give_state(self.task, meta)
+        if misread := frames_misread(self.task, meta):
+            raise Unsuited(f"is in a signal handler, whose return would lose {' '.join(misread)} there")
         if not home:
             for which, limit in meta.limits.items():
                 set_limit(call, which, limit)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from mosfs.abi import cpu, xstate
 from mosfs.migrate.image import ImageMeta
 from mosfs.trace import xstate as states
-from mosfs.trace.task import Task, TaskGone
+from mosfs.trace.frames import frames
+from mosfs.trace.task import Task, TaskGone, regs_from
 
 _SI_KERNEL = 0x80  # si_code of signals that the kernel sends for another reason than a fault (sigaction(2))
 _LONGEST = 15  # bytes of an instruction
@@ -13,10 +14,30 @@ _DISABLED = 2  # SS_DISABLE of struct stack_t (sigaltstack(2))
 
 
 def state_lacking(task: Task, here: str, there: str) -> list[str]:
-    """The flags of state in use that can neither be at the node ``there`` nor wait. Costs nothing between equal processors."""
-    if not there or not cpu.parse(here).xcr0 & ~cpu.parse(there).xcr0:
+    """The flags of state in use that can neither be at the node ``there`` nor wait, or that a handler's return would lose there.
+
+    Costs nothing between equal processors."""
+    if not there:
         return []
-    return xstate.lacking(states.read(task), states.own_layout(), cpu.parse(there).xcr0)
+    ours, theirs = cpu.parse(here), cpu.parse(there)
+    smaller = min(0, theirs.sigframe - ours.sigframe) if ours.sigframe and theirs.sigframe else 0
+    if not ours.xcr0 & ~theirs.xcr0 and not smaller:
+        return []
+    own, now = states.own_layout(), states.read(task)
+    if found := xstate.lacking(now, own, theirs.xcr0):
+        return found
+    stacked = frames(task, task.peek_regs().rsp)
+    return sorted({name for frame in stacked for name in xstate.lost(frame.state, own, theirs.xcr0, len(now) + smaller)})
+
+
+def frames_misread(task: Task, meta: ImageMeta) -> list[str]:
+    """The flags of state that a handler's return would not restore in a ``task`` that has just got this image here."""
+    layout, own = xstate.checked(meta.xlayout, len(meta.xstate)), states.own_layout()
+    waited = dict(meta.waiting_state)
+    if layout == own and not waited:
+        return []
+    rsp = int(regs_from(meta.regs).rsp)
+    return sorted({name for frame in frames(task, rsp) for name in xstate.misread(frame.state, layout, own, waited)})
 
 
 def stack_too_small(meta: ImageMeta, here: str, there: str) -> str:
