@@ -196,7 +196,7 @@ def test_registers_of_a_mapping_made_private(nodes: Lab, tmp_path: Path) -> None
     file = tmp_path / "file"
     file.write_bytes(b"x" * 4096)
     with Probe(nodes, "-h") as probe:
-        fd = probe.number(f"os.open({str(file)!r}, os.O_RDONLY)")
+        fd = probe.number(f"os.open({str(file)!r}, os.O_RDWR)")
         assert make(probe, shared(PROT_READ, 0, fd)) > 0
         assert probe.ask(f"[l.split()[1] for l in open('/proc/self/maps') if {str(file)!r} in l]") == "['r--p']"
 
