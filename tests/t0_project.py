@@ -9,7 +9,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +181,35 @@ def test_the_check_as_a_command(tmp_path: Path) -> None:
     assert broken.stdout.startswith(f"{tmp_path}/mosfs/abi/a.py:1: mosfs.abi must not import mosfs.tools\n")
     empty = subprocess.run([*CHECK_IMPORTS, str(tmp_path / "abi")], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (empty.returncode, empty.stdout, len(empty.stderr.splitlines())) == (2, "", 1)
+
+
+# ------------------------------------------------------------------------------------------------- packages
+
+
+@pytest.mark.long
+def test_what_is_built_from_an_sdist_runs_where_it_is_installed(tmp_path: Path) -> None:
+    """An sdist has all that a wheel and packages of distributions need, mosfs.tools among them, which is a link here."""
+
+    def run(*command: str | Path, cwd: Path = tmp_path) -> str:
+        return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, timeout=250).stdout
+
+    for path in files():
+        (there := tmp_path / "source" / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, there, follow_symlinks=False)
+    (tmp_path / "source" / "mosfs" / "tools").symlink_to("../tools")
+    run(sys.executable, "setup.py", "-q", "sdist", "-d", tmp_path, cwd=tmp_path / "source")
+    (archive,) = tmp_path.glob("mosfs-*.tar.gz")
+    with tarfile.open(archive) as content:
+        held = {name.partition("/")[2] for name in content.getnames()}
+    assert {"include/mosix.h", "docs/man/mosrun.1", "mosfs/native/mos.h", "mosfs/native/vdso.c", "mosfs/tools/mosrun.py", "LICENSE",
+            "tests/t0_project.py", "Makefile"} <= held  # fmt: skip
+    assert any(name.startswith("etc/mosix/") for name in held)
+    pip = (sys.executable, "-m", "pip", "-q", "--disable-pip-version-check")
+    run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", tmp_path, archive)
+    (wheel,) = tmp_path.glob("mosfs-*.whl")
+    venv.create(tmp_path / "venv", with_pip=False)
+    run(*pip, "--python", tmp_path / "venv" / "bin" / "python", "install", "--no-deps", "--no-index", wheel)
+    assert PROJECT["version"] in run(tmp_path / "venv" / "bin" / "mosrun", "--version")
 
 
 # ------------------------------------------------------------------------------------------------- the C module
