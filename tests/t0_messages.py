@@ -45,11 +45,17 @@ PROVOKED = {
     Text.TOO_MANY_DIRECTORIES: "t5_private.test_refusals",
     Text.LONG_DIRECTORY: "t5_private.test_refusals",
     Text.NO_PRIVATE_SPACE: "t5_private.test_too_big_for_home_stays_away_and_says_so",
+    Text.BAD_CHECKPOINT: "t5_checkpoints.test_damaged_files",
+    Text.NO_RESTART: "t5_checkpoints.test_what_is_gone",
+    Text.CHECKPOINT_FILE: "t5_checkpoints.test_what_is_gone",
+    Text.NO_DESCRIPTOR: "t5_checkpoints.test_what_is_gone",
+    Text.NOT_OPEN: "t5_checkpoints.test_inspection_and_other_files",
+    Text.RESTORE_FAILED_WHY: "t5_checkpoints.test_a_folder_that_is_gone",
+    Text.NO_WRITE_ACCESS: "t5_checkpoints.test_a_folder_that_cannot_be_written",
 }
 
 _LATER = {
     Where.FREEZE: "programs are not frozen yet",
-    Where.CHECKPOINT: "no checkpoints are taken yet",
     Where.QUEUE: "mosrun -S is not there yet",
     Where.OBSOLETE: "there are no batch jobs any more (readings, row 2)",
 }
@@ -60,6 +66,8 @@ NEVER = {
     Text.SYSFS_NAME: "sysfs(2) has no size that a program could give; longer names than 512 bytes do not exist",
     Text.PRIORITY: "getpriority and setpriority are served for any process",
     Text.NOFILE_IGNORED: "setrlimit(RLIMIT_NOFILE) is served",
+    Text.NO_LZOP: "checkpoint files are not compressed",
+    Text.RESTORE_FAILED: "every failure has a reason, which is said (RESTORE_FAILED_WHY)",
     Text.NO_MEM_FILE: "memory is read by process_vm_readv(2); a failure of /proc/PID/mem ends only that move",
     Text.TOO_BUSY: "a node that does not want a program answers, and MIGRATE_FAILED says \"other node refused\"",
 }

@@ -331,11 +331,18 @@ def test_a_name_is_text(tree: Tree, sent: list[Command]) -> None:
     fails(errno.ERANGE, lambda: tree.write(place, b"x" * 4081))
 
 
-def test_checkpoints_are_not_there_yet(world: World, tree: Tree, sent: list[Command]) -> None:
+def test_checkpoints(world: World, tree: Tree, sent: list[Command]) -> None:
+    """Any number takes one; the words are mosmigrate's. The outcome of the last is shown."""
     world.programs[100].state = state(next_checkpoint=5)
     assert read(tree, "proc/100/checkpoint") == "5\n"
-    fails(errno.EOPNOTSUPP, lambda: tree.write(walk(tree, "proc/100/checkpoint"), b"1"))
-    assert sent == []
+    assert read(tree, "proc/100/checkpointed") == "0 ok\n"
+    for number, word in enumerate((b"1", b"chkstop\n", b"chkexit"), 1):
+        tree.write(walk(tree, "proc/100/checkpoint"), word)
+        assert read(tree, "proc/100/checkpointed") == f"{number} ...\n"
+    assert sent == [Command(100, "checkpoint", word, seq) for seq, word in ((1, "checkpoint"), (2, "chkstop"), (3, "chkexit"))]
+    fails(errno.EINVAL, lambda: tree.write(walk(tree, "proc/100/checkpoint"), b"often"))
+    world.programs[100].state = state(save_seq=3, save_result="it is moving")
+    assert read(tree, "proc/100/checkpointed") == "3 it is moving\n"
 
 
 def test_in_cluster_answers_a_write_by_success(world: World, tree: Tree, sent: list[Command]) -> None:

@@ -12,10 +12,11 @@ import time
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
-from mosfs.tools.text import ENDED, FAILED_MIGRATING, LATER, NO_SUCH_PROCESS, NOT_IN_MAP
+from mosfs.tools.text import ENDED, ENDED_UNSAVED, FAILED_MIGRATING, LATER, NO_CHECKPOINT, NO_SUCH_PROCESS, NOT_IN_MAP
 from mosfs.tools.tree import Tree, refusal
 
-LATER_WORDS = ("freeze", "continue", "checkpoint", "chkstop", "chkexit")
+LATER_WORDS = ("freeze", "continue")
+CHECKPOINTS = ("checkpoint", "chkstop", "chkexit")
 POLL = 0.01  #: seconds between two looks at the outcome
 RUNNING = "..."
 
@@ -23,7 +24,8 @@ SYNOPSIS = """
 mosmigrate [--no-wait] {pid} {node-number | IP-address | host}
 mosmigrate [--no-wait] {pid} home
 mosmigrate [--no-wait] {pid} out
-mosmigrate {pid} {freeze | continue | checkpoint | chkstop | chkexit}
+mosmigrate [--no-wait] {pid} {checkpoint | chkstop | chkexit}
+mosmigrate {pid} {freeze | continue}
 """
 
 MOSMIGRATE = Command("mosmigrate", SYNOPSIS, "manual control of running MOSIX processes",
@@ -85,6 +87,27 @@ def send_out(tree: Tree, pid: str, *, wait: bool) -> None:
         time.sleep(POLL)
 
 
+def checkpoint(tree: Tree, pid: str, what: str, *, wait: bool) -> None:
+    """Ask for a checkpoint, and await it; UserError with the reason when there is none."""
+    try:
+        before = int(tree.read(f"proc/{pid}/checkpointed").split(" ", 1)[0])
+        tree.write(f"proc/{pid}/checkpoint", what)
+    except OSError as error:
+        raise refusal(pid, error) from error
+    while wait:
+        try:
+            number, _, result = tree.read(f"proc/{pid}/checkpointed").partition(" ")
+        except OSError as error:
+            if what == "chkexit":
+                return
+            raise UserError(ENDED_UNSAVED.format(pid=pid)) from error
+        if int(number) > before and result != RUNNING:
+            if result != "ok":
+                raise UserError(NO_CHECKPOINT.format(pid=pid, reason=result))
+            return
+        time.sleep(POLL)
+
+
 def body(options: Parsed) -> int:
     if len(options.rest) != 2:
         raise UsageError("a process ID and a target are needed")
@@ -95,7 +118,9 @@ def body(options: Parsed) -> int:
         raise UserError(LATER.format(what=target), 125)
     tree = Tree(NodePaths.from_env())
     tree.pids("proc")  # "not running" comes before "no such process"
-    if target == "out":
+    if target in CHECKPOINTS:
+        checkpoint(tree, pid, target, wait="nowait" not in options)
+    elif target == "out":
         send_out(tree, pid, wait="nowait" not in options)
     else:
         migrate(tree, pid, target, wait="nowait" not in options)

@@ -19,7 +19,8 @@ SUN_PATH = 107
 EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
-KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu")
+KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu", "checkpoint_file",
+        "checkpoint_limit", "checkpoint_interval")
 #: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
 LEVELS = ("common", "x86-64-v2", "x86-64-v3", "x86-64-v4", "native", "v2", "v3", "v4")
 #: Variables in which several things are said, and what stands between these. In the first what comes last wins, and must be ours.
@@ -51,12 +52,13 @@ TABLE = (
     Option("-t -T", "ignored", "ignored: options of older releases"),
     Option("-S", "queue", "run the lines of a commands-file, so many at a time", INT, metavar="maxjobs", low=1,
            high=30000, later=True),
-    Option("-R", "restart", "continue from a checkpoint file", TEXT, metavar="file", later=True),
-    Option("-O", "reopen", "with -R: other files for these descriptors", LIST, metavar="fd=file", later=True),
-    Option("-I", "inspect", "inspect a checkpoint file", TEXT, metavar="file", later=True),
-    Option("-A", "interval", "checkpoint every so many minutes", INT, metavar="minutes", high=10000000, later=True),
-    Option("-C", "checkpoint", "base name of checkpoint files", TEXT, metavar="file", later=True),
-    Option("-N", "keep", "checkpoint files before they are recycled", INT, metavar="max", high=10000000, later=True),
+    Option("-R", "restart", "continue from a checkpoint file", TEXT, metavar="file"),
+    Option("-O", "reopen", "with -R: other files for these descriptors", LIST, metavar="fd=file"),
+    Option("-I", "inspect", "inspect a checkpoint file", TEXT, metavar="file"),
+    Option("--json", "json", "with -I: as JSON"),
+    Option("-A", "checkpoint_interval", "checkpoint every so many minutes", INT, metavar="minutes", high=10000000),
+    Option("-C", "checkpoint_file", "base name of checkpoint files", TEXT, metavar="file"),
+    Option("-N", "checkpoint_limit", "checkpoint files before they are recycled", INT, metavar="max", high=10000000),
     Option("-X", "private", "a directory of private temporary files", LIST, metavar="/directory"),
 )
 
@@ -268,6 +270,12 @@ def launch(parsed: Parsed) -> int:
 
     if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
         _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    if "inspect" in parsed:
+        from mosfs.tools.recover import inspect
+
+        return inspect(parsed)
+    if "restart" in parsed:
+        return recover(parsed)
     if not parsed.rest:
         from mosfs.tools.text import NO_PROGRAM
 
@@ -290,8 +298,27 @@ def launch(parsed: Parsed) -> int:
     else:
         if "trace" in parsed:
             parsed.values["trace"] = str(open_trace(parsed.values["trace"]))
+        if "checkpoint_file" in parsed or "checkpoint_interval" in parsed:
+            from mosfs.tools.recover import warn_of
+
+            if warning := warn_of(parsed.get("checkpoint_file")):
+                posix.write(2, f"mosrun: {warning}\n".encode())
         environ = with_preset(environ, ask(request(parsed)))
     execute(path, argv, environ)
+    return FAILED
+
+
+def recover(parsed: Parsed) -> int:
+    """mosrun -R: become the program of a checkpoint file; returns only by UserError."""
+    from mosfs.tools import recover as recovery
+
+    fields, path = recovery.request(parsed)
+    environ = first_environment()
+    check_descriptors()
+    if "trace" in parsed:
+        parsed.values["trace"] = str(open_trace(parsed.values["trace"]))
+    ask(request(parsed) + b"\0" + "\0".join(fields).encode())
+    execute(path, [path], environ)
     return FAILED
 
 

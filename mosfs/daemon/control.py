@@ -184,7 +184,8 @@ class Control:
         # inside of a MOSIX program what was preset is inherited
         level = request.level or (self.world.level if tracer is None else NATIVE)
         start = replace(
-            await launch.place(self.world, request, self.resolve), trace=request.trace, preset=launch.preset(self.world, level)
+            await launch.place(self.world, request, self.resolve), trace=request.trace, preset=launch.preset(self.world, level),
+            restart=request.restart, reopen=request.reopen,
         )
         if tracer is not None:
             asked = self.world.pending.begin(who.pid)

@@ -15,6 +15,7 @@ from mosfs.native import kernel
 from mosfs.node.choice import best, choose, common_flags
 from mosfs.node.nodes import NotInMap
 from mosfs.node.world import World
+from mosfs.procfs.table import name_of_checkpoints
 from mosfs.ptf import directories
 from mosfs.wire.messages import Settings, Start, checked
 
@@ -27,7 +28,9 @@ NATIVE = b"NATIVE"
 RESOLVE_TIMEOUT = 5.0
 
 #: Keys of the request that are integers of `Settings`; their ranges are that message's.
-_SETTINGS = frozenset({"unsupported", "lock", "freezable", "needmem", "cpujob", "decay"})
+_SETTINGS = frozenset({"unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "checkpoint_limit", "checkpoint_interval"})
+#: What begins the keys of mosrun -O: a descriptor follows.
+REOPEN = "reopen"
 #: More digits are no number that we know.
 MAX_DIGITS = 10
 _HOME = ("", "home", "0")
@@ -59,6 +62,8 @@ class Request:
     force: bool = False
     trace: int = -1
     level: str = ""
+    restart: int = -1
+    reopen: list[tuple[int, str]] = field(default_factory=list)
 
 
 def parse(data: bytes) -> Request | None:
@@ -77,14 +82,18 @@ def parse(data: bytes) -> Request | None:
 def _parse(pairs: dict[str, str]) -> Request:
     """ValueError for keys, numbers and names that no mosrun sends."""
     node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), _integer(pairs.pop("trace", "-1"))
+    restart = _integer(pairs.pop("restart", "-1"))
+    reopen = [(_integer(key.removeprefix(REOPEN)), pairs.pop(key)) for key in list(pairs) if key.startswith(REOPEN)]
+    checkpoints = name_of_checkpoints(pairs.pop("checkpoint_file")) if "checkpoint_file" in pairs else ""
     private, level = pairs.pop("private", ""), pairs.pop("cpu", "")
     if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
         raise Refused(reason)
     if not pairs.keys() <= _SETTINGS:
         raise ValueError("unknown key")
-    settings = checked(replace(Settings(private=private), **{key: _integer(value) for key, value in pairs.items()}))
-    checked(Start(shown=node, trace=trace))
-    return Request(False, settings, node, force == "1", trace, levels.level_named(level) if level else "")
+    numbers = {key: _integer(value) for key, value in pairs.items()}
+    settings = checked(replace(Settings(private=private, checkpoint_file=checkpoints), **numbers))
+    checked(Start(shown=node, trace=trace, restart=restart, reopen=reopen))
+    return Request(False, settings, node, force == "1", trace, levels.level_named(level) if level else "", restart, reopen)
 
 
 def _integer(text: str) -> int:

@@ -84,8 +84,11 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
         _answer(launcher, b"ERR\0" + why_not_seized(error).encode())
         return 1
     p = tracer.family.adopt(task, spawn.settings)
+    tracer.checkpoints.configure(p)
     tracer.family.meet(p)
-    p.pending.start = tracer.occasions.starter(spawn.start) if spawn.start.node else None
+    p.pending.start = tracer.recovery.starter(asker, spawn.start)
+    if p.pending.start is None and spawn.start.node:
+        p.pending.start = tracer.occasions.starter(spawn.start)
     p.pending.trace = tracer.traces.of(asker, spawn.start.trace)
     _answer(launcher, b"\0".join([b"OK", *(entry.encode() for entry in spawn.start.preset)]))
     launcher.close()
@@ -107,7 +110,8 @@ def adopt(spawn: AdoptTracer) -> int:
         p.place = Place.HOME
         tracer.private.adopted(p)
         if state is not None:
-            p.travel.nmigs, p.sigmig, p.next_checkpoint = state.nmigs, state.sigmig, state.next_checkpoint
+            tracer.checkpoints.interval_changed(p)
+            p.travel.nmigs, p.sigmig, p.saves.next = state.nmigs, state.sigmig, state.next_checkpoint
             # a move that was under way has ended with the tracer that made it
             p.travel.last = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)

@@ -33,11 +33,13 @@ from mosfs.home.away.transfers import Transfers
 from mosfs.home.away.waits import Waits
 from mosfs.home.moves.arrival import Arrival
 from mosfs.home.moves.carrier import Carrier
+from mosfs.home.moves.checkpoints import Checkpoints
 from mosfs.home.moves.copying import Copying
 from mosfs.home.moves.departure import Departure
 from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.occasions import Occasions
 from mosfs.home.moves.openings import Openings
+from mosfs.home.moves.recovery import Recovery
 from mosfs.home.process.program import Program
 from mosfs.home.tree.clocks import Clocks
 from mosfs.home.tree.containment import Containment
@@ -96,6 +98,8 @@ class Tracer:
         self.arrival = Arrival(self)
         self.copying = Copying(self)
         self.carrier = Carrier(self)
+        self.checkpoints = Checkpoints(self)
+        self.recovery = Recovery(self)
 
         self.opens = Opens(self)
         self.controls = Controls(self)
@@ -156,7 +160,7 @@ class Tracer:
         due = self.next_clock
         moments = (
             self.mosd.due(), self.deputies.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due(),
-            self.cputimers.due(), self.relatives.due(),
+            self.cputimers.due(), self.relatives.due(), self.checkpoints.due(),
         )
         for moment in moments:
             if moment is not None:
@@ -176,6 +180,7 @@ class Tracer:
         self.waits.expire(now)
         self.cputimers.look(now)
         self.relatives.look(now)
+        self.checkpoints.look(now)
         self.carrier.step()
         self.hosts.run_backlog()
         self.mosd.introduce(now)

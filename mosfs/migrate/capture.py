@@ -196,6 +196,11 @@ def limits_of(pid: int) -> dict[int, tuple[int, int]]:
     return {which: shown[name] for name, which in _LIMIT_NAMES.items()}
 
 
+def all_limits(pid: int) -> list[tuple[int, int]]:
+    """(soft, hard) of all sixteen, in the order of their numbers; -1 for none."""
+    return list(_shown_limits(pid).values())
+
+
 def cpu_limit(pid: int) -> tuple[int, int]:
     """RLIMIT_CPU, soft and hard, in seconds; -1 for none."""
     return _shown_limits(pid)[b"Max cpu time"]

@@ -9,6 +9,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 import xxhash
 
@@ -17,7 +18,6 @@ from mosfs.migrate.ranges import Range, merge
 from mosfs.native import ffi, lib
 from mosfs.trace.layout import PAGE
 from mosfs.trace.task import Task, TaskGone
-from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
 
 CHUNK = 256 * 1024
@@ -57,10 +57,16 @@ def _present(pid: int, start: int, end: int, *, own: bool = False) -> list[Range
     return found
 
 
+class Sink(Protocol):
+    """Where frames go: a channel, or a file (`migrate.checkpoint.Writer`)."""
+
+    def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None: ...
+
+
 class PageSender:
     """Sends ranges of a stopped task's memory; ``frames`` and ``bytes`` count what was sent."""
 
-    def __init__(self, task: Task, channel: Channel, pair: int, *, near: bool) -> None:
+    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool) -> None:
         self.task = task
         self.channel = channel
         self.pair = pair
@@ -136,7 +142,7 @@ class PageSender:
         self.bytes += len(raw)
 
 
-def send_all(task: Task, channel: Channel, pair: int, vmas: list[Vma], *, near: bool) -> int:
+def send_all(task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: bool) -> int:
     """All memory of a stopped task; the number of PAGES frames."""
     sender = PageSender(task, channel, pair, near=near)
     try:

@@ -69,6 +69,7 @@ class Program:
     send: Send | None
     asked: int = 0
     asked_target: str = ""
+    saves: int = 0  # number of the last checkpoint that was asked for
     balanced: Balanced = field(default_factory=Balanced)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DEATHS))  # when its last tracers died
 
@@ -76,6 +77,12 @@ class Program:
     def moving(self) -> bool:
         """A move was asked for and its outcome is not known yet."""
         return self.asked > self.state.move_seq or not self.state.move_result
+
+    def last_checkpoint(self) -> tuple[int, str]:
+        """Number and result of the last checkpoint that a user asked for; "..." while it is taken."""
+        if self.saves > self.state.save_seq:
+            return self.saves, "..."
+        return self.state.save_seq, self.state.save_result or "..."
 
     def last_move(self) -> tuple[int, str, str]:
         """Number, target (an IP, "" = home) and result of the last move; "..." while it runs."""

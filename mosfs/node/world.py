@@ -182,6 +182,12 @@ class World:
         self._send(program, Command(program.state.pid, "migrate", ip, seq, below, why, self._short_of_memory()))
         program.asked, program.asked_target = seq, ip
 
+    def checkpoint(self, program: Program, then: str) -> None:
+        """Ask for a checkpoint; ``then``: "checkpoint", "chkstop" or "chkexit" (mosmigrate(1))."""
+        seq = max(program.saves, program.state.save_seq) + 1
+        self._send(program, Command(program.state.pid, "checkpoint", then, seq))
+        program.saves = seq
+
     def set(self, program: Program, name: str, value: int | str) -> Asked:
         """Tell the tracer what the control file ``name`` is set to. It holds when what is returned has its answer."""
         asked = self.pending.begin(program.state.pid)

@@ -153,3 +153,8 @@ def checkpoint_number(name: str) -> int:
     """Number of the first checkpoint: what the base name ends with (``save.4``), else 1."""
     found = _NUMBERED.fullmatch(name)
     return int(found[1]) if found else 1
+
+
+def checkpoint_stem(name: str) -> str:
+    """The base name without that number: of ``save.4`` it is ``save``."""
+    return name.rpartition(".")[0] if _NUMBERED.fullmatch(name) else name

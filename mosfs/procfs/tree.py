@@ -137,9 +137,16 @@ def _ask(world: World, _: Program, text: str) -> None:
 _NODE = ControlFile("node", Access.WRITE, 1, 2**32 - 1, "a node number or IP")
 
 
-def _checkpoint(_: World, __: Program, text: str) -> None:
-    parse(BY_NAME["checkpoint"], text)
-    raise _error(errno.EOPNOTSUPP)
+#: What mosmigrate(1) writes to the file ``checkpoint``; any number means the first.
+_THEN = ("checkpoint", "chkstop", "chkexit")
+
+
+def _checkpoint(world: World, program: Program, text: str) -> None:
+    word = text.strip()
+    if word not in _THEN:
+        parse(BY_NAME["checkpoint"], text)
+        word = _THEN[0]
+    world.checkpoint(program, word)
 
 
 def _control(row: ControlFile) -> File:
@@ -196,6 +203,11 @@ def _move(world: World, program: Program) -> str:
     return f"{seq} {world.shown(target) if target else 'home'} {result}"
 
 
+def _checkpointed(_: World, program: Program) -> str:
+    seq, result = program.last_checkpoint()
+    return f"{seq} {result}"
+
+
 def _why(_: World, program: Program) -> str:
     """Away: why it was sent there. Here: what holds it, what the last round of decisions said, or why the last move failed."""
     state = program.state
@@ -229,6 +241,8 @@ PROGRAM_FILES = (
     File("where", "here, leaving, starting, or the number or IP of the node", _where),
     File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
     File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
+    File("checkpointed", "number and result of the last checkpoint that a user asked for: ... while it is taken, ok, or the reason",
+         _checkpointed),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
     File("awaytime", "CPU seconds of user level that were used on other nodes",
          lambda _, p: p.balanced.usage.user_away if p.balanced.usage else 0.0),

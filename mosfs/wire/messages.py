@@ -74,12 +74,16 @@ class Settings(Msg):
 class Start(Msg):
     """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F;
     ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
-    ``preset``: NAME=value for its environment, by which it makes do with less of its processor (`abi.levels`)."""
+    ``preset``: NAME=value for its environment, by which it makes do with less of its processor (`abi.levels`).
+    ``restart``: a descriptor of the launcher, of the checkpoint file to go on from, -1 for none; ``reopen``: other files for some
+    of its descriptors (mosrun -O), a character of a name for each byte."""
     node: Ip = ""
     force: bool = False
     shown: Name = ""  #: what the user typed, for error texts
     trace: Fd = -1
     preset: Preset = []
+    restart: Fd = -1
+    reopen: Annotated[list[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], Path]], Meta(max_length=1024)] = []
 
 
 class LastMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -120,6 +124,7 @@ class ProcState(Msg, tag=3):
     ``state``: "starting", "here", "leaving", "away", "returning". ``why``: the reason why it does not move, or "".
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
     ``barred``: why no move can be tried, "" if one can; ``because``: why it was moved where it is, "" if somebody wished it.
+    ``save_seq``/``save_result``: the same of the last checkpoint that a user asked for.
     ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`). ``needs``: flags that a node must have for it."""
 
     pid: Pid
@@ -142,6 +147,8 @@ class ProcState(Msg, tag=3):
     because: str = ""
     mailbox: Ip = ""
     needs: Needs = []
+    save_seq: Number = 0
+    save_result: str = "ok"
 
 
 class ProcGone(Msg, tag=4):

@@ -16,6 +16,7 @@ from mosfs.home.ports import Done, ReadName, Tree
 from mosfs.home.process.control_calls import Special, refused
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
+from mosfs.home.process.saving import Saving, Then
 from mosfs.home.process.settings import get, put
 from mosfs.procfs.table import (
     BY_NAME,
@@ -36,7 +37,7 @@ SETTING_PATIENCE = 10.0
 
 def _sets(message: Any) -> bool:
     """Is it a setting of a program?"""
-    return isinstance(message, Command) and message.name != "migrate"
+    return isinstance(message, Command) and message.name not in ("migrate", "checkpoint")
 
 
 class Controls:
@@ -57,7 +58,7 @@ class Controls:
         elif row.name == "migrate":
             self._migrate(p, special.value & 0xFFFFFFFF, done)
         elif row.name == "checkpoint" and special.writes:
-            done(-self._checkpoint(p))
+            self._checkpoint(p, done, numbered=special.reads)
         elif row.kind is Kind.NAME:
             done(-self._write_name(p, special.value, read_name))
         else:
@@ -82,7 +83,7 @@ class Controls:
             case "sigmig":
                 return p.sigmig
             case "checkpoint":
-                return p.next_checkpoint
+                return p.saves.next
         last = p.post.last
         if last is None:
             return -errno.ENODATA
@@ -108,9 +109,14 @@ class Controls:
         self.tracer.mosd.announce(p)
         return 0
 
-    def _checkpoint(self, p: Program) -> int:
-        self.tracer.mosd.log(f"pid={p.pid} cannot take a checkpoint: not available yet")
-        return errno.EOPNOTSUPP
+    def _checkpoint(self, p: Program, done: Done, *, numbered: bool) -> None:
+        """``numbered``: the program wants to know the number of its checkpoint."""
+        p.held = True
+
+        def taken(reason: str, number: int) -> None:
+            done(-errno.EAGAIN if reason else number if numbered else 0)
+
+        self.tracer.checkpoints.request(p, Saving(taken, numbered=numbered))
 
     def _migrate(self, p: Program, value: int, done: Done) -> None:
         if value == 0xFFFFFFFF:  # -1
@@ -148,6 +154,10 @@ class Controls:
                 self.tracer.moves.request(p, move)
                 self.tracer.mosd.announce(p)
             return
+        if message.name == "checkpoint":
+            if p is not None:
+                self.tracer.checkpoints.request(p, Saving(lambda reason, number: None, Then(message.value), message.seq))
+            return
         if p is not None:
             row = BY_NAME[message.name]
             if row.kind is Kind.NAME:
@@ -176,6 +186,8 @@ class Controls:
         if row.setting:
             p.settings = put(p.settings, row, value)
             self.tracer.statistics.tell(p)
+            if row.name == "checkpointinterval":
+                self.tracer.checkpoints.interval_changed(p)
         elif row.name == "sigmig":
             p.sigmig = value
         elif row.name == "clear":
@@ -185,4 +197,4 @@ class Controls:
 
     def _name(self, p: Program, name: str) -> None:
         p.settings = put(p.settings, BY_NAME["checkpointfile"], name)
-        p.next_checkpoint = checkpoint_number(name)
+        p.saves.next = checkpoint_number(name)

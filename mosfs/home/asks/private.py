@@ -19,7 +19,6 @@ from mosfs.abi.texts import Text, text
 from mosfs.home.ports import NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import (
-    description_of,
     descriptors_of,
     hand_over,
     install_filter,
@@ -31,6 +30,7 @@ from mosfs.home.process.descriptors import (
 from mosfs.home.process.program import Holdings, Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import user_regs
+from mosfs.migrate.opened import description_of
 from mosfs.native import ffi
 from mosfs.ptf import directories, service
 from mosfs.ptf.rules import FD_CALLS, MAP_ANONYMOUS, OPENS, PATH_CALLS, RULES, Act, Rule

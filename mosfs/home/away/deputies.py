@@ -66,6 +66,8 @@ class Deputies:
                 p.task.cont()
         elif deputy.interrupting and deputy.state is State.PARKED:
             self._became_ready(p, deputy)
+        elif deputy.interrupting and self.tracer.checkpoints.stopped_sleeping(p):
+            pass
         elif deputy.interrupting and p.body.sleeping is not None and p.move is not None and p.move.phase is Phase.STOPPING:
             self.tracer.departure.stopped_sleeping(p, deputy)
         else:

@@ -262,7 +262,8 @@ class Departure:
                 202: (regs.rdi, 4),
             }.get(nr, (0, 0))
             kept = addr and size
-            p.call.asleep = Kept([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else Kept()
+            pages, outs = ([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else ([], [])
+            p.call.asleep = Kept(pages, outs, nr)
 
     def stay(self, p: Program, regs: Any, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""

@@ -89,10 +89,13 @@ class Flight:
 
 @dataclass(slots=True)
 class Kept:
-    """Memory of an interrupted sleep at home: its restart block points there, so the pages stay when the program leaves."""
+    """Memory of an interrupted sleep at home: its restart block points there, so the pages stay when the program leaves.
+
+    ``number``: of the call."""
 
     pages: list[tuple[int, int]] = field(default_factory=list)
     outs: list[tuple[int, int]] = field(default_factory=list)
+    number: int = -1
 
 
 class Deputy:

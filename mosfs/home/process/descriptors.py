@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mosfs.migrate.opened import description_of
 from mosfs.native import lib
 from mosfs.ptf import travel
 from mosfs.ptf.store import Inode, Store
@@ -76,16 +77,6 @@ def descriptors_of(pid: int, inodes: dict[Inode, int]) -> dict[int, Inode]:
         if inode in inodes:
             found[int(name)] = inode
     return found
-
-
-def description_of(pid: int, fd: int) -> tuple[int, int]:
-    """(position, flags) of an open file; O_CLOEXEC among the flags is the descriptor's."""
-    try:
-        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as lines:
-            facts = dict(line.split(b":\t", 1) for line in lines.read().splitlines() if b":\t" in line)
-    except OSError as error:
-        raise TaskGone(pid) from error
-    return int(facts[b"pos"]), int(facts[b"flags"], 8)
 
 
 def opened_of(pid: int, inodes: dict[Inode, int]) -> list[OpenRecord]:

@@ -16,7 +16,7 @@ from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Phase
 from mosfs.home.process.processor import Demand
-from mosfs.home.process.records import Body, Call, CpuUse, Death, Kin, Pending, Post, Process, Travel
+from mosfs.home.process.records import Body, Call, CpuUse, Death, Kin, Pending, Post, Process, Saves, Travel
 from mosfs.migrate import shown
 from mosfs.native import lib
 from mosfs.ptf.store import Inode, Store
@@ -96,6 +96,7 @@ class Program:
     call: Call = field(default_factory=Call)
     body: Body = field(default_factory=Body)
     post: Post = field(default_factory=Post)
+    saves: Saves = field(default_factory=Saves)
     death: Death = field(default_factory=Death)
     sigmig: int = 0
     held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
@@ -103,7 +104,6 @@ class Program:
     native: bool = False  # mosnative: not ours any more but for the stops
     bound: str = ""  # why it can never leave (until its next exec)
     interrupted: bool = False  # we have asked it to stop
-    next_checkpoint: int = 1
     trace: CallTrace | None = None  # where its calls are told (mosrun --trace)
     advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
     mail: Any = None  # its part in direct communication (`home.asks.mail.Mail`)
@@ -173,12 +173,14 @@ class Program:
             comm=self.comm,
             sigmig=self.sigmig,
             freeze_ms=round(self.travel.freeze_ms, 3),
-            next_checkpoint=self.next_checkpoint,
+            next_checkpoint=self.saves.next,
             last_message=self.post.last,
             barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
             because=self.travel.because,
             mailbox=self.post.mailbox,
             needs=self.demand.required,
+            save_seq=self.saves.shown[0],
+            save_result=self.saves.shown[1],
         )
 
     def has_device(self, fd: int) -> bool:

@@ -14,6 +14,7 @@ from mosfs.home.process.calltrace import CallTrace
 from mosfs.home.process.deputy import Kept
 from mosfs.home.process.link import Held
 from mosfs.home.process.move import Move
+from mosfs.home.process.saving import Saving
 from mosfs.migrate.image import Vma
 from mosfs.migrate.properties import Said
 from mosfs.trace.idle import Idle
@@ -108,6 +109,20 @@ class Travel:
     because: str = ""  # why it was moved where it is
     why: str = ""  # why the last attempt to move it failed
     retry_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Saves:
+    """`moves.checkpoints`: the checkpoints that a program has taken, and will take."""
+
+    next: int = 1  # number of the next one
+    asked: Saving | None = None  # one that is not there yet
+    last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
+
+    @property
+    def shown(self) -> tuple[int, str]:
+        """The same of one that is under way: its outcome is ""."""
+        return (self.asked.seq, "") if self.asked is not None and self.asked.seq else self.last
 
 
 @dataclass(slots=True)

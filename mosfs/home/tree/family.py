@@ -123,7 +123,7 @@ class Family:
         tracer = self.tracer
         tracer.containment.each(p, (
             lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
-            tracer.cputime.ended, tracer.moves.gone, tracer.private.forget,
+            tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone, tracer.private.forget,
         ))  # fmt: skip
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)
@@ -183,11 +183,11 @@ class Family:
         elif not self.tracer.occasions.resume_away(p):
             p.task.cont()
 
-    @staticmethod
-    def _renew(p: Program, *, apart: bool) -> None:
+    def _renew(self, p: Program, *, apart: bool) -> None:
         """What mosrun or mosnative asked holds from now on, but never for a program with other rights than who asked."""
         if not apart and p.pending.settings is not None:
             p.settings = p.pending.settings
+            self.tracer.checkpoints.configure(p)
         if apart or p.pending.trace is not None:
             p.trace = p.pending.trace if not apart else None
         p.pending.settings = p.pending.trace = None

@@ -79,7 +79,7 @@ class Stops:
             self.tracer.waits.stopped(p)
         if p.cpu.overdue:
             self.tracer.cputimers.stopped(p)
-        if not self.tracer.departure.stopped(p, Stop.TRAP):
+        if not (self.tracer.checkpoints.stopped(p, Stop.TRAP) or self.tracer.departure.stopped(p, Stop.TRAP)):
             self.go_on(p)
 
     def _signal(self, p: Program, sig: int) -> None:

@@ -1,0 +1,183 @@
+"""Going on from a checkpoint (mosrun -R): the process that mosrun was becomes the program of the file.
+
+The file is read with the rights of who calls mosrun, which has opened it; nothing in it gives any right. Everything that the
+program has of its home is made again by the process itself, before its first instruction.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
+
+from mosfs.abi import cpu
+from mosfs.abi.texts import Text, text
+from mosfs.home.ports import Tree
+from mosfs.home.process.program import Program
+from mosfs.migrate import image
+from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, Head, Reader, as_path
+from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.opened import CannotRestore, Restorer
+from mosfs.migrate.properties import Said
+from mosfs.migrate.rebuild import SYS_RT_SIGACTION, NoRoom, Rebuild, clear, set_limit, unregister_rseq
+from mosfs.migrate.shown import named
+from mosfs.native import lib
+from mosfs.trace import clock as clocks
+from mosfs.trace import layout
+from mosfs.trace.caller import Caller, as_user
+from mosfs.trace.inject import Calls
+from mosfs.trace.task import copy_regs, status_sets
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import Settings, Start
+
+SYS_SETITIMER, SYS_CHDIR, SYS_UMASK, SYS_EXIT_GROUP = 38, 80, 95, 231
+#: mosrun(1): the exit status of what could not start.
+NOT_STARTED = 125
+#: What may be given beside -R, because it concerns the node and not the program (mosrun(1), SYNOPSIS).
+_GIVEN = ("lock", "freezable", "checkpoint_limit", "checkpoint_interval")
+
+
+@dataclass(slots=True)
+class _Recovered:
+    """What has been read of the file and made of the process."""
+
+    head: Head
+    meta: ImageMeta
+    rebuild: Rebuild
+    regs: Any
+
+
+class Recovery:
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
+
+    def starter(self, asker: Caller, start: Start) -> Callable[[Program], None] | None:
+        """What a program does before its first instruction when mosrun was given -R; None if it was not."""
+        if start.restart < 0:
+            return None
+        with as_user(asker.uid, asker.gid):
+            fd = lib.mos_take_fd(asker.pid, start.restart)
+
+        def begin(p: Program) -> None:
+            try:
+                self._begin(p, fd, start)
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+
+        return begin
+
+    def _begin(self, p: Program, fd: int, start: Start) -> None:
+        instead = {number: as_path(name) for number, name in start.reopen}
+        try:
+            if fd < 0:
+                raise OSError(-fd, os.strerror(-fd))
+            with Calls(p.task) as call:
+                found = self._become(call, Reader(fd), instead)
+        except BadImage as error:
+            self.tracer.mosd.log(f"pid={p.pid} cannot go on from its checkpoint: {error}", 30)
+            self._give_up(p, text(Text.BAD_CHECKPOINT))
+        except CannotRestore as error:
+            self._give_up(p, str(error))
+        except (NoRoom, OSError) as error:
+            reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+            self._give_up(p, text(Text.RESTORE_FAILED_WHY, reason=reason))
+        else:
+            self._go_on(p, found, start)
+
+    def _give_up(self, p: Program, words: str) -> None:
+        self.tracer.policy.say(p, words)
+        p.held = False
+        lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, NOT_STARTED, 0, 0, 0, 0, 0)
+
+    def _become(self, call: Calls, reader: Reader, instead: dict[int, bytes]) -> _Recovered:
+        """The process of ``call`` gets everything. BadImage, CannotRestore, NoRoom, OSError."""
+        head = reader.head()
+        files = Restorer(call, head.files, instead)
+        try:
+            files.open()  # names given now are of the present folder
+            self._enter(call, as_path(head.folder))
+            unregister_rseq(call, call.task.peek_rseq())
+            clear(call, [(layout.STUB, layout.END)])
+            meta, rebuild = self._memory(call, reader, files)
+            ignored = status_sets(call.task.pid)["SigIgn"] & ~meta.ignored
+            for sig in range(1, 65):
+                if ignored >> (sig - 1) & 1:
+                    call.task.write(layout.SCRATCH, bytes(32))
+                    call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+            regs = rebuild.finish(rebuild.frames, home=False)
+            files.put()
+        finally:
+            files.close()
+        self._surroundings(call, head)
+        return _Recovered(head, meta, rebuild, regs)
+
+    @staticmethod
+    def _memory(call: Calls, reader: Reader, files: Restorer) -> tuple[ImageMeta, Rebuild]:
+        meta: ImageMeta | None = None
+        rebuild = Rebuild(call)
+        for kind, payload in reader.records():
+            if kind == FRAMES + Kind.IMAGE and meta is None:
+                meta = image.decode(payload)
+                rebuild.map(meta)
+            elif kind == FRAMES + Kind.PAGES and meta is not None:
+                rebuild.pages(payload)
+            elif kind == CONTENT and len(payload) >= CONTENT_HEAD.size:
+                number, at = CONTENT_HEAD.unpack_from(payload)
+                if number not in files.contents and not files.replaced(number):
+                    raise BadImage("contents of no file")
+                if number in files.contents:
+                    os.pwrite(files.contents[number], payload[CONTENT_HEAD.size :], at)
+            else:
+                raise BadImage(f"a record of kind {kind} is out of place")
+        if meta is None:
+            raise BadImage("no image")
+        return meta, rebuild
+
+    @staticmethod
+    def _enter(call: Calls, folder: bytes) -> None:
+        call.task.write(layout.SCRATCH, folder + b"\0")
+        if (result := call(SYS_CHDIR, layout.SCRATCH)) < 0:
+            name, reason = folder.decode("utf-8", "backslashreplace"), os.strerror(-result)
+            raise CannotRestore(text(Text.RESTORE_FAILED_WHY, reason=f"{name}: {reason}"))
+
+    @staticmethod
+    def _surroundings(call: Calls, head: Head) -> None:
+        """Umask, timers, and at last the limits, as far as this user may have them."""
+        call(SYS_UMASK, head.umask)
+        for which, timer in enumerate(head.itimers):
+            call.task.write(layout.SCRATCH, struct.pack("<4q", *timer))
+            call(SYS_SETITIMER, which, layout.SCRATCH, 0)
+        for which, limit in enumerate(head.limits):
+            set_limit(call, which, limit)
+
+    def _go_on(self, p: Program, found: _Recovered, start: Start) -> None:
+        head, meta = found.head, found.meta
+        p.task.set_regs(found.regs)
+        # CLOCK_MONOTONIC of another time, or computer, says nothing here
+        later = meta.shown.monotonic > time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        seen = clocks.Shown(meta.shown.realtime, 0 if later else meta.shown.monotonic)
+        page = self.tracer.clock.page(clocks.following(p.process.clock_page) if p.process.clock_page else 0, None, seen)
+        p.task.poke(layout.CLOCK_PAGE, page)
+        p.process.clock_page = page
+        p.comm, p.process.pieced = meta.comm, True
+        p.process.names, p.process.said = named(meta.vmas), Said.arrived(meta, found.rebuild.owed)
+        p.demand.needs, p.demand.waiting = frozenset(meta.needs), found.rebuild.waiting_state
+        p.demand.ran_at("", cpu.union(self.tracer.features, meta.features))
+        p.settings, p.saves.next = _settled(head.settings, p.settings), head.next_checkpoint
+        self.tracer.checkpoints.interval_changed(p)
+        self.tracer.cputimers.limit_changed(p)
+        self.tracer.mosd.log(f"pid={p.pid} goes on from a checkpoint of pid={head.pid} ({head.comm})")
+        self.tracer.mosd.announce(p)
+        self.tracer.occasions.starter(start)(p)
+
+
+def _settled(saved: Settings, given: Settings) -> Settings:
+    """The program's settings as they were, but for what has been given anew."""
+    new = {name: value for name in _GIVEN if (value := getattr(given, name)) != -1}
+    return replace(saved, **new)

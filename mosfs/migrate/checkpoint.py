@@ -1,0 +1,222 @@
+"""A checkpoint file: a head in JSON, then the image as in a channel, then the contents of files that have no name any more.
+
+::
+
+    MAGIC, and records: length u32, kind u16, reserved u16, crc32 u32 of these eight bytes and the payload; the payload
+    HEAD     what the program has of its home: open files, folders, limits, settings (`Head`, JSON)
+    IMAGE    as the frame of that name (`image.ImageMeta`)
+    PAGES    as the frame; its crc32 covers the frame's head only, which has the checksum of the pages
+    CONTENT  number u32 of a file in the head, offset u64; data of it
+    END      number of PAGES records u64
+
+The file is complete if it ends with END: a torn one is refused (`image.BadImage`), and so is a changed one.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from mosfs.migrate.image import MAX_SIZE, PAGES_HEADER, BadImage
+from mosfs.migrate.pages import CHUNK
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import Settings
+from mosfs.wire.orders import Small, Word
+
+MAGIC = b"MOSIX checkpoint 1\n"
+RECORD = struct.Struct("<IHHI")
+CONTENT_HEAD, END_BODY = struct.Struct("<IQ"), struct.Struct("<Q")
+HEAD, CONTENT, END = 1, 2, 3
+#: The image's records have the numbers of its frames, from here on.
+FRAMES = 256
+#: No record is longer: a head, or an image's, of a million mappings.
+MAX_RECORD = 256 << 20
+MAX_FILES = 4096
+#: Bytes that are written at once.
+BLOCK = 1 << 20
+
+Descriptor = Annotated[int, Meta(ge=0, le=(1 << 20) - 1)]
+#: A path: each byte is a character (latin-1), as JSON knows no others.
+Path = Annotated[str, Meta(max_length=4096)]
+Offset = Annotated[int, Meta(ge=0, le=MAX_SIZE)]
+Limit = Annotated[int, Meta(ge=-1, le=MAX_SIZE)]
+
+
+class OpenFile(msgspec.Struct, frozen=True):
+    """One open file description and the descriptors that share it. ``flags`` of open(2) without O_CLOEXEC; ``closed``: those of
+    ``fds`` that exec closes; ``what``: an unlinked one is kept in this file."""
+
+    fds: Annotated[list[Descriptor], Meta(min_length=1, max_length=MAX_FILES)]
+    what: Literal["file", "directory", "special", "unlinked"]
+    path: Path
+    flags: Small
+    offset: Offset = 0
+    mode: Small = 0
+    size: Offset = 0
+    closed: Annotated[list[Descriptor], Meta(max_length=MAX_FILES)] = []
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What a recovered program gets besides its image. ``made``: seconds since 1970; ``limits``: (soft, hard) by number, -1: none;
+    ``itimers``: struct itimerval of each of the three (setitimer(2)), as four numbers."""
+
+    pid: Word
+    comm: Annotated[str, Meta(max_length=64)]
+    made: Annotated[int, Meta(ge=0)]
+    executable: Path
+    folder: Path
+    umask: Annotated[int, Meta(ge=0, le=0o777)]
+    files: Annotated[list[OpenFile], Meta(max_length=MAX_FILES)]
+    limits: Annotated[list[tuple[Limit, Limit]], Meta(min_length=16, max_length=16)]
+    itimers: Annotated[list[tuple[Offset, Offset, Offset, Offset]], Meta(min_length=3, max_length=3)]
+    settings: Settings
+    next_checkpoint: Annotated[int, Meta(ge=1, le=1 << 31)] = 1
+
+
+_decoder = msgspec.json.Decoder(Head)
+
+
+def as_text(path: bytes) -> str:
+    return path.decode("latin-1")
+
+
+def as_path(text: str) -> bytes:
+    """ValueError for what is no path."""
+    path = text.encode("latin-1")
+    if b"\0" in path:
+        raise ValueError("a path with NUL")
+    return path
+
+
+class Writer:
+    """Writes to the descriptor ``fd``. It takes frames as a channel does; OSError as write(2)."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray(MAGIC)
+        self.written = 0
+        self._pages = 0
+
+    def head(self, head: Head) -> None:
+        self._record(HEAD, msgspec.json.encode(head))
+
+    def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
+        """One frame of the image (`migrate.pages.PageSender`)."""
+        self._pages += kind == Kind.PAGES
+        self._record(FRAMES + kind, payload, checked=PAGES_HEADER.size if kind == Kind.PAGES else None)
+
+    def takes_more(self) -> bool:
+        """A file always does."""
+        return True
+
+    def content(self, number: int, fd: int, size: int) -> None:
+        """The data of a file, without its holes. ``number``: its place in the head."""
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(fd, at, os.SEEK_DATA)
+            except OSError:
+                break
+            end = min(os.lseek(fd, at, os.SEEK_HOLE), size)
+            while at < end:
+                data = os.pread(fd, min(CHUNK, end - at), at)
+                if not data:
+                    return
+                self._record(CONTENT, CONTENT_HEAD.pack(number, at) + data)
+                at += len(data)
+
+    def end(self) -> None:
+        """The file is whole now."""
+        self._record(END, END_BODY.pack(self._pages))
+        self._flush()
+
+    def _record(self, kind: int, payload: Any, checked: int | None = None) -> None:
+        size = len(payload)
+        if size > MAX_RECORD:
+            raise OSError(27, os.strerror(27))
+        start = struct.pack("<IHH", size, kind, 0)
+        crc = zlib.crc32(memoryview(payload)[:checked], zlib.crc32(start))
+        self._buffer += RECORD.pack(size, kind, 0, crc)
+        self._buffer += payload
+        if len(self._buffer) >= BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        left = memoryview(self._buffer)
+        try:
+            while left:
+                done = os.write(self._fd, left)
+                self.written += done
+                left = left[done:]
+        finally:
+            left.release()
+        self._buffer = bytearray()
+
+
+class Reader:
+    """Reads from the descriptor ``fd``, from where it stands. BadImage for whatever is no whole checkpoint file."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = b""
+        if self._take(len(MAGIC)) != MAGIC:
+            raise BadImage("not a checkpoint file of this version")
+
+    def head(self) -> Head:
+        kind, payload = self._next()
+        if kind != HEAD:
+            raise BadImage("no head")
+        try:
+            head = _decoder.decode(payload)
+            for file in head.files:
+                as_path(file.path)
+            as_path(head.folder), as_path(head.executable)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise BadImage(f"malformed head: {error}") from error
+        taken = [fd for file in head.files for fd in file.fds]
+        if len(set(taken)) != len(taken):
+            raise BadImage("a descriptor is there twice")
+        return head
+
+    def records(self) -> Iterator[tuple[int, bytes]]:
+        """(kind, payload) of what follows the head, up to END, which has to count the pages."""
+        pages = 0
+        while True:
+            kind, payload = self._next()
+            if kind == END:
+                if payload != END_BODY.pack(pages):
+                    raise BadImage("pages are missing")
+                return
+            pages += kind == FRAMES + Kind.PAGES
+            yield kind, payload
+
+    def _next(self) -> tuple[int, bytes]:
+        size, kind, reserved, crc = RECORD.unpack(self._take(RECORD.size))
+        if size > MAX_RECORD or reserved:
+            raise BadImage("a record is too long")
+        payload = self._take(size)
+        checked = PAGES_HEADER.size if kind == FRAMES + Kind.PAGES else None
+        if zlib.crc32(memoryview(payload)[:checked], zlib.crc32(struct.pack("<IHH", size, kind, 0))) != crc:
+            raise BadImage("a record is damaged")
+        return kind, payload
+
+    def _take(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size:
+            if not self._buffer:
+                try:
+                    self._buffer = os.read(self._fd, BLOCK)
+                except OSError as error:
+                    raise BadImage(str(error)) from error
+                if not self._buffer:
+                    raise BadImage("the file ends too early")
+            part, self._buffer = self._buffer[:size], self._buffer[size:]
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)

@@ -1,0 +1,251 @@
+"""The open files of a process, as a checkpoint keeps them: read off /proc, and made again in another process.
+
+What is kept are regular files and directories, by name; unlinked files, with their contents; and that a special file was open
+(mosrun(1), CHECKPOINTS). Locks, and what waits in a terminal, are not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from mosfs.abi.texts import Text, text
+from mosfs.migrate.checkpoint import MAX_FILES, OpenFile, as_path, as_text
+from mosfs.native import lib
+from mosfs.trace import layout
+from mosfs.trace.inject import Calls
+from mosfs.trace.taken import take
+from mosfs.trace.task import TaskGone
+
+SYS_CLOSE, SYS_LSEEK, SYS_FCNTL, SYS_OPENAT, SYS_DUP3, SYS_PRLIMIT, SYS_MEMFD_CREATE = 3, 8, 72, 257, 292, 302, 319
+AT_FDCWD, F_DUPFD_CLOEXEC, RLIMIT_NOFILE = -100, 1030, 7
+MEMFD = b"/memfd:"
+DELETED = b" (deleted)"
+#: What an open file keeps of the flags of open(2).
+_KEPT = (
+    os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_DSYNC | os.O_SYNC | os.O_DIRECT | os.O_NOATIME | os.O_DIRECTORY | os.O_PATH
+)
+#: Special files that everybody has, so that they are opened by name rather than replaced.
+EVERYWHERE = frozenset({b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom"})
+NULL = b"/dev/null"
+_KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device", 0: "a descriptor of the kernel's"}
+
+
+class CannotSave(Exception):
+    """An open file cannot be kept; the text says which and why."""
+
+
+class CannotRestore(Exception):
+    """The text is for the user."""
+
+
+def description_of(pid: int, fd: int) -> tuple[int, int]:
+    """(position, flags) of an open file; O_CLOEXEC among the flags is the descriptor's."""
+    try:
+        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as lines:
+            facts = dict(line.split(b":\t", 1) for line in lines.read().splitlines() if b":\t" in line)
+    except OSError as error:
+        raise TaskGone(pid) from error
+    return int(facts[b"pos"]), int(facts[b"flags"], 8)
+
+
+def descriptors(pid: int) -> list[int]:
+    """The open descriptors of a process, in order."""
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    except OSError as error:
+        raise TaskGone(pid) from error
+
+
+def opened(pid: int) -> list[OpenFile]:
+    """All open files of a stopped process. CannotSave."""
+    found: list[OpenFile] = []
+    for fd in descriptors(pid):
+        name = f"/proc/{pid}/fd/{fd}".encode()
+        try:
+            facts, path = os.stat(name), os.readlink(name)
+        except OSError as error:
+            raise TaskGone(pid) from error
+        position, flags = description_of(pid, fd)
+        for at, other in enumerate(found):
+            if as_path(other.path) == path and lib.mos_same_file(pid, other.fds[0], fd) == 1:
+                found[at] = _shared(other, fd, closed=bool(flags & os.O_CLOEXEC))
+                break
+        else:
+            found.append(_one(fd, facts, path, position, flags))
+    if len(found) > MAX_FILES:
+        raise CannotSave(os.strerror(errno.EMFILE))
+    return found
+
+
+def _shared(file: OpenFile, fd: int, *, closed: bool) -> OpenFile:
+    return replace(file, fds=[*file.fds, fd], closed=[*file.closed, *([fd] if closed else [])])
+
+
+def _one(fd: int, facts: os.stat_result, path: bytes, position: int, flags: int) -> OpenFile:
+    kind = stat.S_IFMT(facts.st_mode)
+    if kind in _KINDS or len(path) > 4096:
+        raise CannotSave(f"file-descriptor {fd} is {_KINDS.get(kind, 'a file with a long name')}")
+    if kind == stat.S_IFDIR:
+        what = "directory"
+    elif kind == stat.S_IFCHR:
+        what = "special"
+    else:
+        what = "file" if facts.st_nlink else "unlinked"
+    return OpenFile(
+        [fd], what, as_text(path), flags & _KEPT, position, facts.st_mode, facts.st_size if what == "unlinked" else 0,  # type: ignore[arg-type]
+        [fd] if flags & os.O_CLOEXEC else [],
+    )  # fmt: skip
+
+
+def has_contents(file: OpenFile) -> bool:
+    """Whether the file's contents are kept: nobody else can have them (mosrun(1): but for one that is only written)."""
+    return file.what == "unlinked" and file.flags & os.O_ACCMODE != os.O_WRONLY
+
+
+# --------------------------------------------------------------------------- made again
+
+
+class Restorer:
+    """Makes the open files of a checkpoint in the stopped process of ``call``.
+
+    ``instead``: names that the user wants for some descriptors (mosrun -O). CannotRestore, with the text for the user.
+    """
+
+    def __init__(self, call: Calls, files: Sequence[OpenFile], instead: Mapping[int, bytes]) -> None:
+        known = {fd for file in files for fd in file.fds}
+        for fd in instead:
+            if fd not in known:
+                raise CannotRestore(text(Text.NOT_OPEN, number=fd))
+        self._call = call
+        self._files = files
+        self._instead = instead
+        self._standing = set(descriptors(call.task.pid))
+        self._above = max(known | self._standing, default=0) + 1
+        self._fresh: list[tuple[int, OpenFile, list[int]]] = []
+        self._kept: set[int] = set()
+        self.contents: dict[int, int] = {}  # number of a file -> our descriptor of it, while its contents come
+
+    def replaced(self, number: int) -> bool:
+        """Whether the user wants other files in all places of this one."""
+        return number < len(self._files) and all(fd in self._instead for fd in self._files[number].fds)
+
+    def open(self) -> None:
+        """Open everything, out of the way of what shall be where."""
+        with self._many():
+            for number, file in enumerate(self._files):
+                for name, fds in self._parts(file):
+                    if name is None and file.what == "special":
+                        self._special(file, fds)
+                    elif name is None and file.what == "unlinked":
+                        self._aside(self._unlinked(number, file), file, fds)
+                    else:
+                        path = as_path(file.path) if name is None else name
+                        self._aside(self._open(file, path, fds[0], create=name is not None), file, fds)
+
+    def put(self) -> None:
+        """Everything where it was, and nothing else. The contents have come."""
+        call = self._call
+        self.close()
+        with self._many():
+            for fd in self._standing - self._kept:
+                call(SYS_CLOSE, fd)
+            for fresh, file, fds in self._fresh:
+                for fd in fds:
+                    call.must(SYS_DUP3, fresh, fd, os.O_CLOEXEC if fd in file.closed else 0)
+            for fresh, _, _ in self._fresh:
+                call(SYS_CLOSE, fresh)
+
+    def close(self) -> None:
+        while self.contents:
+            os.close(self.contents.popitem()[1])
+
+    def _parts(self, file: OpenFile) -> list[tuple[bytes | None, list[int]]]:
+        """The descriptors of one open file, by the name that the user wants; None for its own."""
+        parts: dict[bytes | None, list[int]] = {}
+        for fd in file.fds:
+            parts.setdefault(self._instead.get(fd), []).append(fd)
+        return list(parts.items())
+
+    def _special(self, file: OpenFile, fds: list[int]) -> None:
+        """What mosrun was called with is used as it is; else there is nothing (mosrun(1))."""
+        self._kept |= self._standing & set(fds)
+        missing = [fd for fd in fds if fd not in self._standing]
+        if missing:
+            path = as_path(file.path)
+            self._aside(self._open(file, path if path in EVERYWHERE else NULL, missing[0], create=False), file, missing)
+
+    def _open(self, file: OpenFile, path: bytes, fd: int, *, create: bool) -> int:
+        call = self._call
+        flags = file.flags & (_KEPT & ~os.O_DIRECTORY if create else _KEPT)
+        call.task.write(layout.SCRATCH, path + b"\0")
+        made = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags | os.O_NOCTTY | (os.O_CREAT if create else 0), 0o666)
+        self._check(made, fd, path)
+        if file.what != "special" and not file.flags & os.O_PATH:
+            call(SYS_LSEEK, made, file.offset, os.SEEK_SET)
+        return made
+
+    def _unlinked(self, number: int, file: OpenFile) -> int:
+        """A nameless file again, in the same folder if that is there; memory where it was memory, or there is no such folder."""
+        call, path = self._call, as_path(file.path)
+        made = -errno.ENOENT
+        if not path.startswith(MEMFD):
+            call.task.write(layout.SCRATCH, (os.path.dirname(path) or b"/") + b"\0")
+            made = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_TMPFILE | os.O_RDWR, stat.S_IMODE(file.mode))
+        if made < 0:
+            name = path.removeprefix(MEMFD).removesuffix(DELETED) if path.startswith(MEMFD) else os.path.basename(path)
+            call.task.write(layout.SCRATCH, name[:249] + b"\0")
+            made = call(SYS_MEMFD_CREATE, layout.SCRATCH, 0)
+        self._check(made, file.fds[0], path)
+        try:
+            ours = self.contents[number] = take(call.task.pid, made, _nameless)
+            os.ftruncate(ours, file.size)
+        except OSError as error:
+            raise self._failed(file.fds[0], path, error.errno or errno.EIO) from error
+        call.task.write(layout.SCRATCH, b"/proc/self/fd/%d\0" % made)
+        again = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, file.flags & _KEPT & ~os.O_DIRECTORY)
+        call(SYS_CLOSE, made)
+        self._check(again, file.fds[0], path)
+        call(SYS_LSEEK, again, file.offset, os.SEEK_SET)
+        return again
+
+    def _aside(self, made: int, file: OpenFile, fds: list[int]) -> None:
+        moved = self._call(SYS_FCNTL, made, F_DUPFD_CLOEXEC, self._above)
+        self._call(SYS_CLOSE, made)
+        self._check(moved, fds[0], as_path(file.path))
+        self._fresh.append((moved, file, fds))
+
+    def _check(self, result: int, fd: int, path: bytes) -> None:
+        if result < 0:
+            raise self._failed(fd, path, -result)
+
+    @staticmethod
+    def _failed(fd: int, path: bytes, error: int) -> CannotRestore:
+        name = path.decode("utf-8", "backslashreplace")
+        return CannotRestore(text(Text.NO_DESCRIPTOR, number=fd, filename=name, reason=os.strerror(error)))
+
+    @contextmanager
+    def _many(self) -> Iterator[None]:
+        """As many descriptors as the process may have, for a moment."""
+        call, at = self._call, layout.SCRATCH
+        call.must(SYS_PRLIMIT, 0, RLIMIT_NOFILE, 0, at)
+        soft, hard = struct.unpack("<2Q", call.task.read(at, 16))
+        call.task.write(at, struct.pack("<2Q", hard, hard))
+        call(SYS_PRLIMIT, 0, RLIMIT_NOFILE, at, 0)
+        try:
+            yield
+        finally:
+            call.task.write(at, struct.pack("<2Q", soft, hard))
+            call(SYS_PRLIMIT, 0, RLIMIT_NOFILE, at, 0)
+
+
+def _nameless(fd: int) -> bool:
+    """A file that nobody else can have opened: it has no name, and nothing in it."""
+    facts = os.fstat(fd)
+    return stat.S_ISREG(facts.st_mode) and facts.st_nlink == 0 and facts.st_size == 0

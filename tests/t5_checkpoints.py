@@ -1,0 +1,260 @@
+"""Checkpoints and recovery (mosrun(1), CHECKPOINTS): a program that was ended goes on from it as if nothing had been."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests import cluster
+from tests.cluster import Lab, wait_until
+
+pytestmark = pytest.mark.root
+
+SAVED = str(Path(__file__).with_name("saved.py"))
+PLACES = {"home": "-h", "away": "-2"}
+STEPS = 60
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
+        yield running
+
+
+PROGRAM = (sys.executable, SAVED, str(STEPS))
+
+
+def start(nodes: Lab, folder: Path, *options: str, program: tuple[str, ...] = PROGRAM) -> subprocess.Popen[bytes]:
+    """Run a program with files for its three standard descriptors: pipes cannot be kept."""
+    (folder / "hold").touch()
+    with open(folder / "stdout", "ab") as out:
+        return nodes.start(
+            1, "mosrun", *options, *program, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+def end(process: subprocess.Popen[bytes], folder: Path | None = None) -> int:
+    """The exit status; of a program in ``folder`` that is to go on to its end."""
+    if folder is not None:
+        (folder / "hold").unlink()
+    return process.wait(60)
+
+
+def lines(folder: Path) -> list[str]:
+    path = folder / "out"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def reached(folder: Path, step: int) -> bool:
+    return len(lines(folder)) >= step
+
+
+def expected(steps: int = STEPS) -> list[str]:
+    total, found = 0.0, []
+    for step in range(steps):
+        found.append(f"{step} {total!r}")
+        total += 1 / (step + 1)
+    return found
+
+
+def save(nodes: Lab, pid: int, what: str = "checkpoint") -> None:
+    done = nodes.run(1, "mosmigrate", str(pid), what)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_goes_on_three_times(nodes: Lab, tmp_path: Path, place: str) -> None:
+    """Saved and ended at some moment, three times in a row: output and files are those of a run without a break."""
+    process = start(nodes, tmp_path, PLACES[place], "-Csave")
+    for number in (1, 2, 3):
+        nodes.process(process.pid)
+        wait_until(partial(reached, tmp_path, 12 * number))
+        save(nodes, process.pid, "chkexit")
+        assert end(process) == 0
+        at = len(lines(tmp_path))
+        assert at < STEPS
+        assert (tmp_path / f"save.{number}").stat().st_mode & 0o777 == 0o400
+        process = start(nodes, tmp_path, f"-Rsave.{number}", PLACES[place], program=())
+    assert end(process, tmp_path) == 0, (tmp_path / "stdout").read_text()
+    assert (tmp_path / "stdout").read_text() == "all is well\n"
+    assert lines(tmp_path) == expected()
+    assert not list(tmp_path.glob(".save*")), "nothing half written is left"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_own_request(nodes: Lab, tmp_path: Path, place: str) -> None:
+    """mosix(7): "When reading and writing - perform a checkpoint and return its version", then and after recovery."""
+    assert end(start(nodes, tmp_path, PLACES[place], "-Cmine.4", program=(sys.executable, SAVED, "10", "own"))) == 0
+    whole = lines(tmp_path)
+    assert whole[6] == "checkpoint 4" and (tmp_path / "mine.4").exists()
+    assert end(start(nodes, tmp_path, "-Rmine.4", program=())) == 0
+    assert lines(tmp_path) == [*whole, *whole[6:]]
+
+
+def test_stops_after_it(nodes: Lab, tmp_path: Path) -> None:
+    """mosmigrate(1): chkstop, "the process may then be resumed with SIGCONT"."""
+    process = start(nodes, tmp_path, "-h")
+    wait_until(lambda: lines(tmp_path))
+    save(nodes, process.pid, "chkstop")
+    wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt")
+    assert (tmp_path / f"ckpt.{process.pid}.1").exists(), "the name that a program has without -C"
+    before = len(lines(tmp_path))
+    time.sleep(0.1)
+    assert len(lines(tmp_path)) == before
+    os.kill(process.pid, signal.SIGCONT)
+    assert end(process, tmp_path) == 0
+    assert lines(tmp_path) == expected()
+
+
+def test_versions_are_recycled(nodes: Lab, tmp_path: Path) -> None:
+    """mosrun(1), -N: save.4, save.5, save.4."""
+    process = start(nodes, tmp_path, "-h", "-Csave.4", "-N2")
+    wait_until(lambda: lines(tmp_path))
+    made = []
+    for _ in range(3):
+        save(nodes, process.pid)
+        made.append({path.name: path.stat().st_ino for path in tmp_path.glob("save.*")})
+    assert [sorted(found) for found in made] == [["save.4"], ["save.4", "save.5"], ["save.4", "save.5"]]
+    assert made[2]["save.5"] == made[1]["save.5"] and made[2]["save.4"] != made[1]["save.4"]
+    assert end(process, tmp_path) == 0
+
+
+def saved(nodes: Lab, folder: Path) -> Path:
+    """A checkpoint of a program that was ended by it."""
+    process = start(nodes, folder, "-h", "-Csave")
+    wait_until(lambda: len(lines(folder)) >= 3)
+    save(nodes, process.pid, "chkexit")
+    assert end(process) == 0
+    return folder / "save.1"
+
+
+def test_inspection_and_other_files(nodes: Lab, tmp_path: Path) -> None:
+    """-I lists the open files; -O replaces some, "with the previous modes, flags and offsets"."""
+    saved(nodes, tmp_path)
+    shown = nodes.run(1, "mosrun", "-I", str(tmp_path / "save.1"))
+    assert shown.returncode == 0 and f"{tmp_path}/data\n" in shown.stdout and "append" in shown.stdout
+    head = json.loads(nodes.run(1, "mosrun", "-I", str(tmp_path / "save.1"), "--json").stdout)
+    out = next(file for file in head["files"] if file["path"] == f"{tmp_path}/out")
+    data = next(file for file in head["files"] if file["path"] == f"{tmp_path}/data")
+    done = len(lines(tmp_path))
+    (tmp_path / "other,data").write_bytes((tmp_path / "data").read_bytes())
+    first, second = data["fds"]
+    before = (tmp_path / "data").read_bytes()
+    instead = f"-O@{out['fds'][0]}=other out@{first}@{second}=other,data"
+    assert end(start(nodes, tmp_path, "-Rsave.1", instead, program=()), tmp_path) == 0
+    assert (tmp_path / "data").read_bytes() == before and (tmp_path / "other,data").stat().st_size == 1000 + STEPS
+    assert len(lines(tmp_path)) == done and (tmp_path / "other out").read_text().splitlines() == expected()[done:]
+    refused = nodes.run(1, "mosrun", "-Rsave.1", "-O999=x", cwd=tmp_path)
+    assert refused.stderr == "mosrun: File-descriptor 999 was not open at the time of checkpoint!\n" and refused.returncode == 125
+    refused = nodes.run(1, "mosrun", "-Rsave.1", f"-O{out['fds'][0]}=/nowhere/x", cwd=tmp_path)
+    number = out["fds"][0]
+    assert refused.stderr == f"mosrun: Could not restore file-descriptor {number} with '/nowhere/x': No such file or directory\n"
+    assert refused.returncode == 125
+
+
+def test_what_is_gone(nodes: Lab, tmp_path: Path) -> None:
+    """A file that the program had open, and its folder: a line that names them, and nothing runs."""
+    saved(nodes, tmp_path)
+    os.rename(tmp_path / "data", tmp_path / "elsewhere")
+    before = lines(tmp_path)
+    refused = nodes.run(1, "mosrun", "-Rsave.1", cwd=tmp_path)
+    assert f"with '{tmp_path}/data': No such file or directory" in refused.stderr and refused.returncode == 125
+    missing = nodes.run(1, "mosrun", "-Rnothing", cwd=tmp_path)
+    assert missing.stderr == "mosrun: Could not restart with nothing: No such file or directory\n" and missing.returncode == 125
+    missing = nodes.run(1, "mosrun", "-Inothing", cwd=tmp_path)
+    assert missing.stderr == "mosrun: Checkpoint file nothing: No such file or directory\n" and missing.returncode == 125
+    assert lines(tmp_path) == before
+
+
+def test_a_folder_that_is_gone(nodes: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "below"
+    folder.mkdir()
+    process = start(nodes, folder, "-h", f"-C{tmp_path}/save", program=("sleep", "100"))
+    nodes.process(process.pid)
+    save(nodes, process.pid, "chkexit")
+    assert end(process) == 0
+    for file in folder.iterdir():
+        file.rename(tmp_path / file.name)
+    folder.rmdir()
+    refused = nodes.run(1, "mosrun", "-Rsave.1", f"-O1={tmp_path}/stdout,2={tmp_path}/stdout", cwd=tmp_path)
+    assert refused.stderr == f"mosrun: Restoration failed: {folder}: No such file or directory\n" and refused.returncode == 125
+
+
+def test_a_folder_that_cannot_be_written(nodes: Lab, tmp_path: Path) -> None:
+    """The program runs all the same, after a warning."""
+    tmp_path.chmod(0o755)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    done = nodes.run(1, *nobody, "mosrun", "-h", "-Csave", "echo", "hello", cwd="/")
+    assert done.stderr == "mosrun: WARNING: no write-access in checkpoint directory!\n" and done.stdout == "hello\n"
+
+
+def test_a_pipe_is_counted(nodes: Lab, tmp_path: Path) -> None:
+    """mosrun(1), -N: with pipes open "a checkpoint file will be created and counted - but containing just an error message"."""
+    process = nodes.start(
+        1, "mosrun", "-h", "-Csave", sys.executable, SAVED, str(STEPS), cwd=tmp_path, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    (tmp_path / "hold").touch()
+    wait_until(lambda: lines(tmp_path))
+    failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+    assert failed.returncode == 1 and "file-descriptor 1 is a pipe" in failed.stderr
+    assert (tmp_path / "save.1").read_text() == "No checkpoint could be taken: file-descriptor 1 is a pipe\n"
+    assert nodes.tree(1).read(f"proc/{process.pid}/checkpoint") == "2"
+    (tmp_path / "hold").unlink()
+    assert process.communicate(timeout=60)[0] == b"all is well\n" and process.returncode == 0
+    refused = nodes.run(1, "mosrun", "-Rsave.1", cwd=tmp_path)
+    assert refused.stderr == "mosrun: Corrupt or improper checkpoint file\n" and refused.returncode == 125
+
+
+def test_damaged_files(nodes: Lab, tmp_path: Path) -> None:
+    """Torn or changed anywhere: the manual's line, and never a wrong program."""
+    whole = saved(nodes, tmp_path).read_bytes()
+    before = lines(tmp_path)
+    middle = len(whole) // 2
+    for name, data in {
+        "empty": b"", "foreign": b"#!/bin/sh\n" * 100, "head": whole[:100], "torn": whole[:middle], "no end": whole[:-9],
+        "in the head": whole[:60] + bytes([whole[60] ^ 1]) + whole[61:],
+        "in a page": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+    }.items():
+        (tmp_path / "bad").write_bytes(data)
+        refused = nodes.run(1, "mosrun", "-Rbad", cwd=tmp_path)
+        assert refused.stderr == "mosrun: Corrupt or improper checkpoint file\n", name
+        assert refused.returncode == 125 and lines(tmp_path) == before, name
+
+
+def test_a_full_disk_keeps_what_was(nodes: Lab, tmp_path: Path) -> None:
+    """The checkpoint fails, the program goes on, and the last one is whole."""
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60m", "none", small], check=True)
+    try:
+        process = start(nodes, tmp_path, "-h", f"-C{small}/save", "-N1")
+        wait_until(lambda: lines(tmp_path))
+        save(nodes, process.pid)
+        first = (small / "save.1").read_bytes()
+        with suppress(OSError), open(small / "filler", "wb", buffering=0) as filler:
+            while filler.write(bytes(1 << 20)):
+                pass
+        failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+        assert failed.returncode == 1 and "No space left on device" in failed.stderr
+        assert (small / "save.1").read_bytes() == first and sorted(os.listdir(small)) == ["filler", "save.1"]
+        assert end(process, tmp_path) == 0 and lines(tmp_path) == expected()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_program_options_are_not_permitted(nodes: Lab, tmp_path: Path) -> None:
+    saved(nodes, tmp_path)
+    for option in ("-e", "-m5", "-Cother", "-X/tmp"):
+        refused = nodes.run(1, "mosrun", "-Rsave.1", option, cwd=tmp_path)
+        assert refused.returncode == 2 and "not permitted with -R" in refused.stderr
