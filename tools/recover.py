@@ -94,7 +94,7 @@ def reopened(words: "list[str]") -> "dict[int, str]":
     """What -O says: descriptor to file name. The list is separated by what it begins with, if that is no digit. UsageError."""
     found = {}
     for word in words:
-        between, rest = (",", word) if word[:1].isdigit() else (word[:1], word[1:])
+        between, rest = (",", word) if not word or word[0].isdigit() else (word[0], word[1:])
         name = ""
         waiting: list[int] = []
         for part in rest.split(between):

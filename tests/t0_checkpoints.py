@@ -1,0 +1,148 @@
+"""The format of checkpoint files: what is written is read, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mosfs.migrate import checkpoint
+from mosfs.migrate.checkpoint import CONTENT, FRAMES, Head, OpenFile, Reader, Writer
+from mosfs.migrate.image import PAGES_HEADER, BadImage
+from mosfs.procfs.table import checkpoint_number, checkpoint_stem
+from mosfs.tools import recover
+from mosfs.tools.options import UsageError, UserError
+from mosfs.wire.frames import Kind
+from mosfs.wire.messages import Settings
+
+HEAD = Head(
+    pid=100, comm="prog", made=1, executable="/bin/prog", folder="/tmp", umask=0o22,
+    files=[
+        OpenFile([1, 2], "file", "/tmp/\xff", os.O_WRONLY, 7, closed=[2]),
+        OpenFile([3], "unlinked", "/x (deleted)", os.O_RDWR, size=9),
+    ],
+    limits=[(-1, -1)] * 16, itimers=[(0, 0, 0, 0)] * 3, settings=Settings(lock=1),
+)  # fmt: skip
+PAGE = PAGES_HEADER.pack(0x7000000, 1, 0, 0) + bytes(4096)
+
+
+def written(*frames: tuple[int, bytes], content: bytes = b"", end: bool = True) -> bytes:
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as kept:
+        kept.write(content)
+        kept.flush()
+        writer = Writer(file.fileno())
+        writer.head(HEAD)
+        for kind, payload in frames:
+            writer.send(kind, 100, payload)
+        writer.content(1, kept.fileno(), len(content))
+        if end:
+            writer.end()
+        else:
+            writer._flush()
+        file.seek(0)
+        assert writer.written == os.fstat(file.fileno()).st_size
+        return file.read()
+
+
+def read(data: bytes) -> tuple[Head, list[tuple[int, bytes]]]:
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        reader = Reader(file.fileno())
+        return reader.head(), list(reader.records())
+
+
+WHOLE = written((Kind.IMAGE, b"image"), (Kind.PAGES, PAGE), content=b"kept")
+
+
+def test_what_is_written_is_read() -> None:
+    head, records = read(WHOLE)
+    assert head == HEAD
+    assert records == [
+        (FRAMES + Kind.IMAGE, b"image"), (FRAMES + Kind.PAGES, PAGE), (CONTENT, checkpoint.CONTENT_HEAD.pack(1, 0) + b"kept")
+    ]  # fmt: skip
+
+
+def test_holes_are_not_written() -> None:
+    """A file of a gigabyte with one byte at its end."""
+    with tempfile.TemporaryFile() as kept, tempfile.TemporaryFile() as file:
+        os.pwrite(kept.fileno(), b"x", 1 << 30)
+        writer = Writer(file.fileno())
+        writer.content(0, kept.fileno(), (1 << 30) + 1)
+        writer.end()
+        assert writer.written < 1 << 17
+
+
+@given(st.integers(0, len(WHOLE) - 1))
+def test_a_torn_file_is_none(at: int) -> None:
+    with pytest.raises(BadImage):
+        read(WHOLE[:at])
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
+def test_a_changed_byte_is_seen(at: int, change: int) -> None:
+    """But in a page, whose own checksum is looked at by who unpacks it."""
+    changed = WHOLE[:at] + bytes([WHOLE[at] ^ change]) + WHOLE[at + 1 :]
+    pages = WHOLE.index(PAGE) + PAGES_HEADER.size
+    if pages <= at < pages + 4096:
+        assert read(changed)[1][1] != (FRAMES + Kind.PAGES, PAGE)
+    else:
+        with pytest.raises(BadImage):
+            read(changed)
+
+
+def test_pages_are_counted() -> None:
+    without = written((Kind.IMAGE, b"image"), end=False) + WHOLE[-checkpoint.RECORD.size - 8 :]
+    with pytest.raises(BadImage, match="missing"):
+        read(without)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused_by_both_readers(noise: bytes) -> None:
+    """`tools.recover` reads the head with the standard library alone."""
+    for data in (noise, checkpoint.MAGIC + noise):
+        with pytest.raises(BadImage):
+            read(data)
+        with tempfile.TemporaryFile() as file, pytest.raises(UserError):
+            file.write(data)
+            file.seek(0)
+            recover.head_of(file.fileno())
+
+
+def test_both_readers_agree() -> None:
+    assert (recover.MAGIC, recover.RECORD.format, recover.HEAD, recover.LARGEST) == (
+        checkpoint.MAGIC, checkpoint.RECORD.format, checkpoint.HEAD, checkpoint.MAX_RECORD
+    )  # fmt: skip
+    with tempfile.TemporaryFile() as file:
+        file.write(WHOLE)
+        file.seek(0)
+        head = recover.head_of(file.fileno())
+        assert head["files"][0]["path"] == "/tmp/\xff" and head["pid"] == 100
+        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 0
+
+
+@pytest.mark.parametrize(("words", "found"), [
+    (["1=a"], {1: "a"}), (["1=old out,2=b,5=t"], {1: "old out", 2: "b", 5: "t"}), (["@1=a,b@2=c"], {1: "a,b", 2: "c"}),
+    (["1=a", ":2=b:3=c"], {1: "a", 2: "b", 3: "c"}), (["1,2=both"], {1: "both", 2: "both"}),
+])
+def test_other_files(words: list[str], found: dict[int, str]) -> None:
+    """mosrun(1), -O, with any separator."""
+    assert recover.reopened(words) == found
+
+
+@pytest.mark.parametrize("word", ["", "1", "1=", "x=a", "1=a,", "1=a,2", "@", "@1", "=a", "99999999=a"])
+def test_refused_lists(word: str) -> None:
+    with pytest.raises(UsageError):
+        recover.reopened([word])
+
+
+@pytest.mark.parametrize(("name", "stem", "number"), [
+    ("save", "save", 1), ("save.4", "save", 4), ("a.b", "a.b", 1), ("a.b.12", "a.b", 12), ("/x.3/y", "/x.3/y", 1),
+    ("x.123456789", "x.123456789", 1),
+])
+def test_names(name: str, stem: str, number: int) -> None:
+    """mosrun(1), -C: the number at the end of the name is that of the first."""
+    assert (checkpoint_stem(name), checkpoint_number(name)) == (stem, number)
