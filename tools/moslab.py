@@ -11,6 +11,7 @@ from dataclasses import replace
 from mosfs.tools import cgroups, lab, netns, storm
 from mosfs.tools.mosrun import first_environment, give_signals_back
 from mosfs.tools.options import INT, REAL, TEXT, Command, Option, Parsed, UsageError
+from mosfs.tools.storm_saved import SavingStorm
 from mosfs.tools.tree import Tree
 
 ROOT = Option("--root", "root", "state, logs and mounts go below it (default: MOSLAB_ROOT, or the run-time dir)",
@@ -45,6 +46,8 @@ STORM = Command("moslab", "moslab storm [options] -- command [args]...", "run as
     Option("-v --verbose", "verbose", "print the number of moves at the end"),
     Option("--every", "every", "seconds between two moves (default 0.2)", REAL, metavar="s", low=0.001, high=86400),
     Option("--home", "home", "go home after each node, instead of from node to node"),
+    Option("--checkpoint", "checkpoint", "save, end and recover the command (mosrun and a program) instead",
+           INT, metavar="times", low=1, high=1000),
     Option("--seed", "seed", "make the choice of nodes repeatable", TEXT, metavar="text"),
     Option("--stats", "stats", "write the counts there as JSON: moves, failed, reasons", TEXT, metavar="file"),
 ))
@@ -164,6 +167,8 @@ def storming(options: Parsed) -> int:
     node = plan.node(1)
     enter(node)
     places = [storm.HOME, *(str(number) for number in range(2, plan.count + 1))]
+    if "checkpoint" in options:
+        return saving(options, node)
     moves = storm.Storm(Tree(node.paths), places, storm.seeded(options.get("seed")), "home" in options)
     environ = environment(node)
     os.environ["PATH"] = environ["PATH"]  # where the command is looked for
@@ -174,6 +179,20 @@ def storming(options: Parsed) -> int:
     if "verbose" in options:
         reasons = "".join(f"\n  {count} x {reason}" for reason, count in moves.reasons.most_common())
         print(f"moslab: {moves.moves} moves, {moves.failed} failed{reasons}", file=sys.stderr)
+    return storm.end_like(result)
+
+
+def saving(options: Parsed, node: lab.Node) -> int:
+    storming = SavingStorm(Tree(node.paths), int(options.get("checkpoint")), options.get("seed"))
+    environ = environment(node)
+    os.environ["PATH"] = environ["PATH"]
+    result = storming.run(options.rest, environ, float(options.get("every", "0.2")))
+    if "stats" in options:
+        with open(options.get("stats"), "w", encoding="utf-8") as file:
+            json.dump(storming.stats(), file)
+    if "verbose" in options:
+        reasons = "".join(f"\n  {count} x {reason}" for reason, count in storming.reasons.most_common())
+        print(f"moslab: went on {storming.recoveries} times, {storming.reasons.total()} refusals{reasons}", file=sys.stderr)
     return storm.end_like(result)
 
 

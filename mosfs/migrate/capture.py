@@ -33,6 +33,9 @@ PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
 RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
 
 
+_ALL = (1 << 64) - 1
+
+
 def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
@@ -99,7 +102,7 @@ def mm_addresses(pid: int, brk: int) -> list[int]:
 
 
 def actions(call: Calls, caught: int) -> list[tuple[int, bytes]]:
-    """(signal, kernel sigaction) of every caught signal."""
+    """(signal, kernel sigaction) of every signal in the set ``caught``."""
     found = []
     for sig in range(1, 65):
         if caught >> (sig - 1) & 1:
@@ -134,10 +137,13 @@ def guards_of(pid: int, said: Said, vmas: list[Vma]) -> list[Range]:
 def capture(
     call: Calls, regs: Any, vmas: list[Vma], *,
     pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool, said: Said,
+    whole: bool = False,
 ) -> ImageMeta:
     """The head of the image. ``call`` is an open session in the stub, ``regs`` from `user_regs`.
 
     ``pending``: take queued signals along (a body does; at home they stay with the process, which becomes the deputy).
+    ``whole``: take the actions of all signals along, because no process of the program stays behind: the kernel remembers flags and
+    masks of those that are not caught, too.
     """
     task: Task = call.task
     sets = status_sets(task.pid)
@@ -164,7 +170,7 @@ def capture(
         xstate=xstate.read(task),
         xlayout=list(xstate.own_layout()),
         mask=call.mask,
-        actions=actions(call, sets["SigCgt"]),
+        actions=actions(call, _ALL if whole else sets["SigCgt"]),
         ignored=sets["SigIgn"],
         altstack=altstack,
         pending=task.peek_pending() if pending else [],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ def opened(pid: int) -> list[OpenFile]:
                 found[at] = _shared(other, fd, closed=bool(flags & os.O_CLOEXEC))
                 break
         else:
-            found.append(_one(fd, facts, path, position, flags))
+            found.append(_one(pid, fd, facts, path, position, flags))
     if len(found) > MAX_FILES:
         raise CannotSave(os.strerror(errno.EMFILE))
     return found
@@ -88,8 +89,10 @@ def _shared(file: OpenFile, fd: int, *, closed: bool) -> OpenFile:
     return replace(file, fds=[*file.fds, fd], closed=[*file.closed, *([fd] if closed else [])])
 
 
-def _one(fd: int, facts: os.stat_result, path: bytes, position: int, flags: int) -> OpenFile:
+def _one(pid: int, fd: int, facts: os.stat_result, path: bytes, position: int, flags: int) -> OpenFile:
     kind = stat.S_IFMT(facts.st_mode)
+    if kind == stat.S_IFREG and facts.st_nlink and not _leads_to(path, facts):
+        raise CannotSave(f"file-descriptor {fd} is a file that its name does not lead to")
     if kind in _KINDS or len(path) > 4096:
         raise CannotSave(f"file-descriptor {fd} is {_KINDS.get(kind, 'a file with a long name')}")
     if kind == stat.S_IFDIR:
@@ -98,10 +101,19 @@ def _one(fd: int, facts: os.stat_result, path: bytes, position: int, flags: int)
         what = "special"
     else:
         what = "file" if facts.st_nlink else "unlinked"
+    path = re.sub(rb"^/proc/%d/(task/%d/)?" % (pid, pid), b"/proc/self/", path)
     return OpenFile(
         [fd], what, as_text(path), flags & _KEPT, position, facts.st_mode, facts.st_size if what == "unlinked" else 0,  # type: ignore[arg-type]
         [fd] if flags & os.O_CLOEXEC else [],
     )  # fmt: skip
+
+
+def _leads_to(path: bytes, facts: os.stat_result) -> bool:
+    """Whether the file can be opened by its name again. A file in /proc changes with the process."""
+    try:
+        return path.startswith(b"/proc/") or os.path.samestat(os.stat(path), facts)
+    except OSError:
+        return False
 
 
 def has_contents(file: OpenFile) -> bool:

@@ -254,7 +254,7 @@ class Checkpoints:
         shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
         meta = capture(
             call, stopped.saved, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
-            shown=Timer(shown.realtime, shown.monotonic), pending=True, said=p.process.said,
+            shown=Timer(shown.realtime, shown.monotonic), pending=True, said=p.process.said, whole=True,
         )  # fmt: skip
         meta.carry = p.call.carry
         meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)

@@ -1,0 +1,107 @@
+"""moslab storm --checkpoint: run a program, and again and again save it, end it, and go on from its checkpoint.
+
+    mosrun program --> after some time: chkexit --> mosrun -R its file --> ... until it has ended by itself
+
+Its standard output and error are files meanwhile, because pipes cannot be kept; they are passed on at the end.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mosfs.tools.mosmigrate import RUNNING
+from mosfs.tools.mosrun import give_signals_back
+from mosfs.tools.storm import not_started
+from mosfs.tools.tree import Tree
+
+POLL = 0.01  #: seconds between two looks at the program
+
+
+@dataclass
+class SavingStorm:
+    """``recoveries``: how often the program went on; ``most``: how often it may; ``reasons``: why there was no checkpoint."""
+
+    tree: Tree
+    most: int
+    seed: str = ""
+    recoveries: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def stats(self) -> dict[str, object]:
+        return {"recoveries": self.recoveries, "failed": self.reasons.total(), "reasons": dict(self.reasons)}
+
+    def run(self, command: Sequence[str], environ: Mapping[str, str], every: float) -> int:
+        """The status of the program (as Popen's), whose checkpoints are at random moments, ``every`` seconds apart in the mean."""
+        wait = random.Random(self.seed or None)
+        with tempfile.TemporaryDirectory(prefix="moslab-") as name:
+            folder = Path(name)
+            with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
+                child = _start(command, environ, out.fileno(), err.fileno())
+            while True:
+                status = _ended(child, wait.uniform(0, 2 * every))
+                if status is None and self.recoveries < self.most:
+                    number = self._save(child, folder)
+                    status = child.poll()
+                    if number and status is not None:
+                        self.recoveries += 1
+                        child = _start(["mosrun", f"-R{folder}/save.{number}", *_places(command)], environ, -1, -1)
+                        continue
+                if status is not None:
+                    break
+            for stream, path in ((sys.stdout, folder / "out"), (sys.stderr, folder / "err")):
+                with open(path, "rb") as file:
+                    shutil.copyfileobj(file, stream.buffer)
+                stream.flush()
+            return status
+
+    def _save(self, child: subprocess.Popen[bytes], folder: Path) -> int:
+        """Have the program save itself and end; number of the file, 0 if there is none."""
+        number = self.recoveries + 1
+        base = f"proc/{child.pid}"
+        with suppress(OSError):
+            before = self.tree.read(f"{base}/checkpointed").split(" ", 1)[0]
+            self.tree.write(f"{base}/checkpointfile", f"{folder}/save.{number}")
+            self.tree.write(f"{base}/checkpoint", "chkexit")
+            while child.poll() is None:
+                seq, _, result = self.tree.read(f"{base}/checkpointed").partition(" ")
+                if seq != before and result not in (RUNNING, "ok"):
+                    self.reasons[result] += 1
+                    return 0
+                time.sleep(POLL)
+        if _ended(child, 0.5) is None:
+            return 0
+        file = folder / f"save.{number}"
+        return number if file.exists() and file.stat().st_mode & 0o777 == 0o400 and file.stat().st_size > 4096 else 0
+
+
+def _places(command: Sequence[str]) -> list[str]:
+    """Where mosrun was told to start the program: its options that are node numbers, or -b, -h."""
+    return [word for word in command[1:2] if word in ("-b", "-h") or word.removeprefix("-").isdigit()]
+
+
+def _start(command: Sequence[str], environ: Mapping[str, str], out: int, err: int) -> subprocess.Popen[bytes]:
+    """``out`` and ``err``: -1 for nothing, because who recovers has its own."""
+    try:
+        return subprocess.Popen(
+            command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL if out < 0 else out,
+            stderr=None if err < 0 else err, preexec_fn=give_signals_back,
+        )  # fmt: skip
+    except OSError as error:
+        raise not_started(command[0], error) from error
+
+
+def _ended(child: subprocess.Popen[bytes], seconds: float) -> int | None:
+    until = time.monotonic() + seconds
+    while (status := child.poll()) is None and time.monotonic() < until:
+        time.sleep(POLL)
+    return status
