@@ -19,12 +19,12 @@ from mosfs.abi import cpu
 from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
-from mosfs.migrate import image
+from mosfs.migrate import image, rseq
 from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, Head, Reader, as_path
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.opened import CannotRestore, Restorer
 from mosfs.migrate.properties import Said
-from mosfs.migrate.rebuild import SYS_RT_SIGACTION, NoRoom, Rebuild, clear, set_limit, unregister_rseq
+from mosfs.migrate.rebuild import SYS_RT_SIGACTION, NoRoom, Rebuild, clear, set_limit
 from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -102,7 +102,7 @@ class Recovery:
         try:
             files.open()  # names given now are of the present folder
             self._enter(call, as_path(head.folder))
-            unregister_rseq(call, call.task.peek_rseq())
+            rseq.unregister(call, call.task.peek_rseq())
             clear(call, [(layout.STUB, layout.END)])
             meta, rebuild = self._memory(call, reader, files)
             ignored = status_sets(call.task.pid)["SigIgn"] & ~meta.ignored
