@@ -15,8 +15,8 @@ from mosfs.migrate.image import PAGES_HEADER, BadImage
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
 from mosfs.tools import recover
 from mosfs.tools.options import UsageError, UserError
+from mosfs.wire.asked import Settings
 from mosfs.wire.frames import Kind
-from mosfs.wire.messages import Settings
 
 HEAD = Head(
     pid=100, comm="prog", made=1, executable="/bin/prog", folder="/tmp", umask=0o22,

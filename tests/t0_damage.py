@@ -11,7 +11,8 @@ from msgspec import inspect
 
 from mosfs.daemon import launch
 from mosfs.procfs.table import CONTROL_FILES, Kind
-from mosfs.wire.messages import Control, Msg, Peer, Settings, Start, checked, decode_control, decode_peer
+from mosfs.wire.asked import Settings, Start
+from mosfs.wire.messages import Control, Msg, Peer, checked, decode_control, decode_peer
 from tests import damage
 
 TABLES = [(message, decode) for union, decode in ((Control, decode_control), (Peer, decode_peer))

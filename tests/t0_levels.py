@@ -39,7 +39,7 @@ def test_nothing_is_preset_where_nothing_is_hidden(here: frozenset[str]) -> None
 
 @given(sets, sets)
 def test_variables_are_words_of_limited_length(here: frozenset[str], common: frozenset[str]) -> None:
-    """The message that carries them allows 2,048 characters (`wire.messages.Start`)."""
+    """The message that carries them allows 2,048 characters (`wire.asked.Start`)."""
     for name, value in levels.preset(here, levels.hidden(levels.COMMON, here, common)).items():
         assert re.fullmatch(r"[A-Za-z_0-9]+", name) and re.fullmatch(r"[-\w=.,:~ ]+", value) and len(value) < 1000
 

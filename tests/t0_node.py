@@ -14,7 +14,8 @@ from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
 from mosfs.procfs import node as folder
 from mosfs.procfs.tree import OWN_FILES, Folder, Place, Tree
-from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState, Settings
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState
 from tests.fake_map import FakeMap
 
 HOME, NEAR, FAR, STRANGE = "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.9.9.9"

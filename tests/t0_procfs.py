@@ -31,7 +31,8 @@ from mosfs.procfs.table import (
     parse,
 )
 from mosfs.procfs.tree import SPECS, Folder, Place, Tree, settings_shown
-from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Settings, Usage
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Usage
 from tests.fake_map import FakeMap
 
 HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"

@@ -12,7 +12,8 @@ from mosfs.node.choice import RESERVED_FOR, candidates, choose, common_flags
 from mosfs.node.nodes import Node
 from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
-from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Settings, Usage
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Usage
 from tests.fake_map import FakeMap
 
 HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"

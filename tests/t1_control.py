@@ -28,6 +28,7 @@ from mosfs.node.world import World
 from mosfs.procfs.table import BY_NAME
 from mosfs.trace.caller import start_time
 from mosfs.trace.task import tracer_of
+from mosfs.wire.asked import Settings, Start
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import (
     Adjust,
@@ -49,10 +50,8 @@ from mosfs.wire.messages import (
     PeerStatus,
     ProcGone,
     ProcState,
-    Settings,
     SpawnHost,
     SpawnTracer,
-    Start,
     Usage,
     UsageReport,
     decode_control,
@@ -292,7 +291,8 @@ async def test_guests(node: Node) -> None:
 
 TRACER = """
 import os, socket, sys
-from mosfs.wire.messages import HelloTracer, ProcState, Settings, encode
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import HelloTracer, ProcState, encode
 sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 sock.connect(sys.argv[1])
 sock.send(encode(HelloTracer(os.getpid(), 1, os.getuid())))

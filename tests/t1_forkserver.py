@@ -22,7 +22,8 @@ from mosfs.daemon.forkserver import close_all_but, job_for
 from mosfs.daemon.spawner import Engine, Running, Spawner
 from mosfs.guest.sandbox import GUEST_UID
 from mosfs.trace.priority import LITTLE, MUCH, NICE, wanted
-from mosfs.wire.messages import AdoptTracer, Config, Settings, SpawnHost, SpawnTracer, Start
+from mosfs.wire.asked import Settings, Start
+from mosfs.wire.messages import AdoptTracer, Config, SpawnHost, SpawnTracer
 from tests.waiting import until
 
 ENGINE = '''

@@ -220,7 +220,8 @@ def test_a_folder_that_others_may_not_enter_is_named(
 GONE = """
 import os, socket, sys
 from mosfs.home import start
-from mosfs.wire.messages import Settings, SpawnTracer, Start
+from mosfs.wire.asked import Settings, Start
+from mosfs.wire.messages import SpawnTracer
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 ours.close()
 dead = os.fork()

@@ -17,8 +17,9 @@ from mosfs.fuse.operations import Operations
 from mosfs.node.programs import PrivateNames, Program
 from mosfs.node.world import World
 from mosfs.procfs.tree import Folder, Place, Tree
+from mosfs.wire.asked import Settings
 from mosfs.wire.limits import Limit
-from mosfs.wire.messages import Command, PeerStatus, ProcState, Settings
+from mosfs.wire.messages import Command, PeerStatus, ProcState
 from tests.fake_map import FakeMap
 
 HOME, OTHER = "10.0.0.1", "10.0.0.2"

@@ -22,7 +22,8 @@ from mosfs.daemon.tasks import survived
 from mosfs.node.choice import arriving, candidates
 from mosfs.node.programs import Balanced, Guest, Program
 from mosfs.node.world import World
-from mosfs.wire.messages import Command, ProcState, Settings
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import Command, ProcState
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,8 @@ from mosfs.node.nodes import NotInMap
 from mosfs.node.world import World
 from mosfs.procfs.table import name_of_checkpoints
 from mosfs.ptf import directories
-from mosfs.wire.messages import Settings, Start, checked
+from mosfs.wire.asked import Settings, Start
+from mosfs.wire.messages import checked
 
 OK = b"OK"
 

@@ -23,7 +23,7 @@ from mosfs.migrate.properties import Said
 from mosfs.ptf.store import Store
 from mosfs.ptf.travel import Opening, Sender
 from mosfs.trace.task import ALL_SIGNALS, Task
-from mosfs.wire.messages import Settings
+from mosfs.wire.asked import Settings
 from mosfs.wire.orders import MoveOrder
 
 

@@ -19,9 +19,9 @@ from mosfs.native import lib
 from mosfs.trace import autogroup
 from mosfs.trace.priority import Share, nice_of
 from mosfs.trace.task import TaskGone
+from mosfs.wire.asked import Settings
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
-from mosfs.wire.messages import Settings
 from mosfs.wire.orders import About, Used
 
 _REPORTED = (State.RUNNING, State.WAITING, State.FORKING, State.EXECING)

@@ -35,6 +35,7 @@ from mosfs.trace.clock import HomeClock
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import Task
+from mosfs.wire.asked import Settings, Start
 from mosfs.wire.frames import Frame
 from mosfs.wire.messages import (
     ChannelFailed,
@@ -46,8 +47,6 @@ from mosfs.wire.messages import (
     MailRecall,
     MailWake,
     Msg,
-    Settings,
-    Start,
 )
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, PrivateOpen
 from mosfs.wire.orders import Used as UsedThere

@@ -25,7 +25,8 @@ from mosfs.trace import caller, embark
 from mosfs.trace.clock import native_counter
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import Task, TaskGone, killed
-from mosfs.wire.messages import AdoptTracer, ProcState, Settings, SpawnTracer
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import AdoptTracer, ProcState, SpawnTracer
 from mosfs.wire.room import raise_limit
 
 STARTED = "started"

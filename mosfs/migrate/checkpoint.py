@@ -25,8 +25,8 @@ from msgspec import Meta
 
 from mosfs.migrate.image import MAX_SIZE, PAGES_HEADER, BadImage
 from mosfs.migrate.pages import CHUNK
+from mosfs.wire.asked import Settings
 from mosfs.wire.frames import Kind
-from mosfs.wire.messages import Settings
 from mosfs.wire.orders import Small, Word
 
 MAGIC = b"MOSIX checkpoint 1\n"

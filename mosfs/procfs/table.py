@@ -46,7 +46,7 @@ class Kind(Enum):
 class ControlFile:
     """One control file. ``lo`` and ``hi`` are the inclusive limits of what may be written (of what is read, for "r").
 
-    ``setting`` is the field of `wire.messages.Settings` that holds the value ("" = none), ``default`` what is shown
+    ``setting`` is the field of `wire.asked.Settings` that holds the value ("" = none), ``default`` what is shown
     while that field is -1, "not given".
     """
 

@@ -13,7 +13,7 @@ from mosfs.abi.texts import Text, text
 MAX_DIRECTORIES = 10
 MAX_LENGTH = 256
 FORBIDDEN = ("/etc", "/proc", "/sys", "/dev")
-#: Between the directories in `wire.messages.Settings.private`; so a name cannot contain it.
+#: Between the directories in `wire.asked.Settings.private`; so a name cannot contain it.
 SEPARATOR = "\n"
 
 

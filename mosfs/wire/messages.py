@@ -12,12 +12,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from mosfs.wire.asked import Settings, Start
 from mosfs.wire.fields import (
     Address,
     Amount,
     Comm,
     Count,
-    Decay,
     Fd,
     Features,
     Id,
@@ -28,19 +28,15 @@ from mosfs.wire.fields import (
     MailName,
     MaybeId,
     Megabytes,
-    Name,
-    NeedMem,
     Needs,
     Number,
     Path,
     Pid,
     Port,
-    Preset,
     RawPath,
     Reason,
     Result,
     Secret,
-    Switch,
     Version,
 )  # fmt: skip
 
@@ -49,41 +45,6 @@ WIRE_VERSION = 1
 
 class Msg(msgspec.Struct, array_like=True):
     """Base of every message."""
-
-
-class Settings(Msg):
-    """What mosrun was told about a program (mosrun(1)); inherited over fork and by recursive mosrun.
-
-    ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
-    -1 or "" means "not given". The three about checkpoints (-C, -N, -A) are one program's own and not inherited.
-    ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun.
-    """
-
-    unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
-    lock: Switch = -1
-    freezable: Switch = -1
-    needmem: NeedMem = -1
-    cpujob: Switch = -1
-    decay: Decay = -1
-    checkpoint_file: Path = ""
-    checkpoint_limit: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
-    checkpoint_interval: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
-    private: Path = ""
-
-
-class Start(Msg):
-    """Where the program shall start: ``node`` is an IP ("" = at home, "best" for -b); ``force`` is mosrun -F;
-    ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
-    ``preset``: NAME=value for its environment, by which it makes do with less of its processor (`abi.levels`).
-    ``restart``: a descriptor of the launcher, of the checkpoint file to go on from, -1 for none; ``reopen``: other files for some
-    of its descriptors (mosrun -O), a character of a name for each byte."""
-    node: Ip = ""
-    force: bool = False
-    shown: Name = ""  #: what the user typed, for error texts
-    trace: Fd = -1
-    preset: Preset = []
-    restart: Fd = -1
-    reopen: Annotated[list[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], Path]], Meta(max_length=1024)] = []
 
 
 class LastMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -687,7 +648,7 @@ def encode(message: Msg) -> bytes:
     return _encoder.encode(message)
 
 
-M = TypeVar("M", bound=Msg)
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 def checked(message: M) -> M:

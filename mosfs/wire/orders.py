@@ -110,7 +110,7 @@ class PrivateOpen(msgspec.Struct, array_like=True):
 
 
 class About(msgspec.Struct, array_like=True):
-    """ABOUT: what the body's node needs to decide about it. Settings as in `messages.Settings`; ``age``: CPU seconds since its
+    """ABOUT: what the body's node needs to decide about it. Settings as in `asked.Settings`; ``age``: CPU seconds since its
     start; ``history``: the sums of `balance.history.History`, in its order; ``nice``: its nice value."""
 
     lock: Switch

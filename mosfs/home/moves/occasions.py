@@ -16,9 +16,9 @@ from mosfs.migrate.suits import illegal_instruction
 from mosfs.native import lib
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import copy_regs
+from mosfs.wire.asked import Start
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
-from mosfs.wire.messages import Start
 
 SYS_EXIT_GROUP = 231
 #: mosrun(1): the exit status of what could not start where it should.

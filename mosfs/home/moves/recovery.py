@@ -32,8 +32,8 @@ from mosfs.trace import layout
 from mosfs.trace.caller import Caller, as_user
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs, status_sets
+from mosfs.wire.asked import Settings, Start
 from mosfs.wire.frames import Kind
-from mosfs.wire.messages import Settings, Start
 
 SYS_SETITIMER, SYS_CHDIR, SYS_UMASK, SYS_EXIT_GROUP = 38, 80, 95, 231
 #: mosrun(1): the exit status of what could not start.

@@ -22,7 +22,8 @@ from mosfs.native import lib
 from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import Sender, Spool
 from mosfs.trace.task import Task
-from mosfs.wire.messages import ProcState, Settings
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import ProcState
 
 _DEV_ZERO = os.makedev(1, 5)
 

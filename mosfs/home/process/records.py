@@ -18,7 +18,8 @@ from mosfs.home.process.saving import Saving
 from mosfs.migrate.image import Vma
 from mosfs.migrate.properties import Said
 from mosfs.trace.idle import Idle
-from mosfs.wire.messages import LastMessage, Settings
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import LastMessage
 
 
 @dataclass(slots=True)

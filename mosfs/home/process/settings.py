@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from mosfs.procfs.table import ControlFile
-from mosfs.wire.messages import Settings
+from mosfs.wire.asked import Settings
 
 #: mosrun(1), RECURSIVE MOSRUN: only these are inherited.
 _INHERITED = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay")

@@ -15,8 +15,9 @@ from mosfs.native import lib
 from mosfs.trace import caller, embark
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import O_SUSPEND_SECCOMP, OPTIONS, Task, TaskGone
+from mosfs.wire.asked import Settings
 from mosfs.wire.channel import ChannelLost
-from mosfs.wire.messages import ProcGone, Settings
+from mosfs.wire.messages import ProcGone
 
 HAS_THREADS = "stays at home: has threads"
 HAS_FILTER = "stays at home: has a seccomp filter"

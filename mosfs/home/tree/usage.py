@@ -13,9 +13,9 @@ from mosfs.calls.usage import reports, sums
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Place, Program
 from mosfs.trace.priority import Share, nice_of
+from mosfs.wire.asked import Settings
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
-from mosfs.wire.messages import Settings
 from mosfs.wire.orders import About, Used
 
 
