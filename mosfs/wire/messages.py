@@ -644,7 +644,7 @@ Peer = (
 _encoder, _control, _peer = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Control), msgspec.msgpack.Decoder(Peer)
 
 
-def encode(message: Msg) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     return _encoder.encode(message)
 
 

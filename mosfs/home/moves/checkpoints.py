@@ -121,13 +121,13 @@ class Checkpoints:
         assert saving is not None
         if refusal := self._refusal(p):
             self._finish(p, refusal)
-        elif p.move is not None or p.place is Place.LEAVING:
+        elif p.held and p.place is Place.HOME:  # before a move that may be under way takes it along
+            in_trap = signed(p.task.peek_regs().orig_rax) >= 0
+            self._take(p, Stop.SECCOMP if in_trap else Stop.OTHER)
+        elif p.place is Place.LEAVING or (p.move is not None and not p.held):
             self._later(p, saving, "it is moving", endless=True)
         elif p.away:
             self._bring_home(p, saving)
-        elif p.held:
-            in_trap = signed(p.task.peek_regs().orig_rax) >= 0
-            self._take(p, Stop.SECCOMP if in_trap else Stop.OTHER)
         elif p.halted:
             self._finish(p, "stopped by a signal")
         elif reason := p.obstacle():
