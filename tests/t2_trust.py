@@ -208,12 +208,13 @@ def test_a_guest_makes_the_call_that_was_asked_for_and_no_other(other: str, told
     assert len(told) == 1 and re.search("killed: the injected call 129 met SECCOMP", told[0])
 
 
-@pytest.mark.parametrize("guest", [False, True])
-def test_a_row_has_no_other_call_in_it(told: list[str], *, guest: bool) -> None:
-    """The list of the row lies in the program's memory too: here its own code changes an entry before the row begins."""
-    where: Callable[[], object] = fresh_body if guest else lambda: attacker(layout.STUB_CODE)
-    number = nr("ptrace")  # trapped at home as well
-    with where() as task:  # type: ignore[attr-defined]
+def test_a_row_has_no_other_call_in_it(told: list[str]) -> None:
+    """The list of the row lies in the program's memory too: here its own code changes an entry before the row begins.
+
+    Of a guest: at home the filter lets the calls of a row pass (`trace.filter`), as any program makes its calls there by itself.
+    """
+    number = nr("ptrace")
+    with fresh_body() as task:
         rewritable(task, layout.STUB_CODE)
         entry = struct.pack("<I", layout.SCRATCH + layout.ROW_ENTRY + 8)
         code = b"\xc7\x04\x25" + entry + struct.pack("<I", os.getpid())  # the first argument of the second call

@@ -88,14 +88,14 @@ _mosfs_program() {
 
 _mosrun() {
     local at=1
-    _mosfs_own :rmdSROIACNX --cpu '-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home --cpu -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version' && return
+    _mosfs_own :rmdSROIACNX --cpu '-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home --cpu -z -c -n -d -p -t -T -S -R -O -I --json -A -C -N -X --help --version' && return
     _mosfs_program
 }
 complete -o default -F _mosrun mosrun
 
 _mosenv() {
     local at=1
-    _mosfs_own :rmdSROIACNX --cpu '-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home --cpu -z -c -n -d -p -t -T -S -R -O -I -A -C -N -X --help --version' && return
+    _mosfs_own :rmdSROIACNX --cpu '-b -r -h -F --trace -L -l -g -G -m -e -w -u --stay-home --cpu -z -c -n -d -p -t -T -S -R -O -I --json -A -C -N -X --help --version' && return
     _mosfs_program
 }
 complete -o default -F _mosenv mosenv
@@ -214,7 +214,7 @@ _moslab() {
     shell)
         _mosfs_own : --root '--root --help --version' && return ;;
     storm)
-        _mosfs_own : '--root --every --seed --stats' '--root -v --verbose --every --home --seed --stats --help --version' && return
+        _mosfs_own : '--root --every --checkpoint --seed --stats' '--root -v --verbose --every --home --checkpoint --seed --stats --help --version' && return
         (((at += 0) <= COMP_CWORD)) && _mosfs_program ;;
     esac
 }

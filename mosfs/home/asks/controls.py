@@ -116,7 +116,7 @@ class Controls:
         def taken(reason: str, number: int) -> None:
             done(-errno.EAGAIN if reason else number if numbered else 0)
 
-        self.tracer.checkpoints.request(p, Saving(taken, numbered=numbered))
+        self.tracer.checkpoints.request(p, Saving(taken, own=True, numbered=numbered))
 
     def _migrate(self, p: Program, value: int, done: Done) -> None:
         if value == 0xFFFFFFFF:  # -1

@@ -118,7 +118,8 @@ class Checkpoints:
 
     def _begin(self, p: Program) -> None:
         saving = p.saves.asked
-        assert saving is not None
+        if saving is None:
+            return
         if refusal := self._refusal(p):
             self._finish(p, refusal)
         elif p.held and p.place is Place.HOME:  # before a move that may be under way takes it along
@@ -203,7 +204,7 @@ class Checkpoints:
         stay = user_regs(regs, stop)
         self.tracer.departure.note_sleep(p, regs)
         saved = stay
-        if p.held:  # in its own request: after recovery that has been answered, as here
+        if saving.own:  # after recovery it has been answered, as here
             saved = behind(stay, 0) if stop is Stop.SECCOMP else copy_regs(stay)
             saved.rax = p.saves.next if saving.numbered else 0
         elif signed(stay.rax) == SYS_RESTART_SYSCALL and p.call.asleep is not None and p.call.asleep.number >= 0:
@@ -302,6 +303,8 @@ class Checkpoints:
     def _finish(self, p: Program, reason: str, number: int = 0) -> None:
         """``reason``: why there is no checkpoint, "" if there is one, of this number."""
         saving, p.saves.asked = p.saves.asked, None
+        if p in self._waiting:
+            self._waiting.remove(p)
         if saving is None:
             return
         if reason:

@@ -17,7 +17,7 @@ from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Event, Move, Step
+from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Place, Program
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
@@ -163,8 +163,10 @@ class Moves:
 
     def files_sent(self, p: Program) -> None:
         """The private files of a program at home have gone ahead: now its memory."""
+        if p.move is None or p.move.phase is not Phase.PREPARING:
+            return
         ahead = Event.AHEAD if self.tracer.copying.wanted(p) else Event.NOT_AHEAD
-        if p.move is not None and p.move.after(ahead, away=p.away) is Step.STOP:
+        if p.move.after(ahead, away=p.away) is Step.STOP:
             self.tracer.departure.stop(p)
 
     def copy_onward(self, p: Program, move: Move) -> None:

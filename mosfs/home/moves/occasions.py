@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 
 from mosfs.abi import cpu
-from mosfs.abi.texts import Text, text
+from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
@@ -113,4 +113,6 @@ class Occasions:
                 pass  # the image will meet the same
             self.tracer.departure.depart(p, Stop.OTHER)
             return True
+        elif move.phase is Phase.GO:  # only a hostile host makes an exec behind its image
+            self.tracer.moves.abandon(p, Reason.INCOMPLETE)
         return False

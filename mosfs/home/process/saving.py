@@ -17,12 +17,13 @@ class Then(StrEnum):
 
 @dataclass(slots=True)
 class Saving:
-    """``done`` is told "" or why there is no checkpoint, and its number; ``seq``: number of a user's request; ``numbered``: it is
-    the program's own request, answered by the checkpoint's number; ``back``: the node that the program has left for it."""
+    """``done`` is told "" or why there is no checkpoint, and its number; ``seq``: number of a user's request; ``own``: it is the
+    program's own request, ``numbered``: answered by the number; ``back``: the node that the program has left for it."""
 
     done: Callable[[str, int], None]
     then: Then = Then.GO_ON
     seq: int = 0
+    own: bool = False
     numbered: bool = False
     back: str = ""
     tries: int = 0
