@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.migrate import checkpoint
+from mosfs.migrate import checkpoint, opened
 from mosfs.migrate.checkpoint import CONTENT, FRAMES, Head, OpenFile, Reader, Writer
 from mosfs.migrate.image import PAGES_HEADER, BadImage
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
@@ -110,6 +110,21 @@ def test_noise_is_refused_by_both_readers(noise: bytes) -> None:
             file.write(data)
             file.seek(0)
             recover.head_of(file.fileno())
+
+
+def test_only_what_the_descriptor_reads_is_kept() -> None:
+    """O_PATH gives no right to read, and its access mode looks like O_RDONLY: the tracer is root and must not read for it."""
+    file, name = tempfile.mkstemp()
+    fds = [os.open(name, flags) for flags in (os.O_RDONLY, os.O_PATH, os.O_WRONLY)]
+    try:
+        assert not any(map(opened.readable, fds)), "it has a name"
+        os.unlink(name)
+        assert list(map(opened.readable, fds)) == [True, False, False]
+    finally:
+        for fd in (file, *fds):
+            os.close(fd)
+    for flags, kept in ((os.O_RDONLY, True), (os.O_RDWR, True), (os.O_PATH, False), (os.O_WRONLY, False)):
+        assert opened.has_contents(OpenFile([3], "unlinked", "/x", flags)) == kept
 
 
 def test_both_readers_agree() -> None:

@@ -7,6 +7,7 @@ What is kept are regular files and directories, by name; unlinked files, with th
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
@@ -27,6 +28,8 @@ from mosfs.trace.task import TaskGone
 SYS_CLOSE, SYS_LSEEK, SYS_FCNTL, SYS_OPENAT, SYS_DUP3, SYS_PRLIMIT, SYS_MEMFD_CREATE = 3, 8, 72, 257, 292, 302, 319
 AT_FDCWD, F_DUPFD_CLOEXEC, RLIMIT_NOFILE = -100, 1030, 7
 MEMFD = b"/memfd:"
+#: Bytes of an unlinked file that are kept at most: all of it is read, and its holes too.
+MAX_CONTENT = 8 << 30
 DELETED = b" (deleted)"
 #: What an open file keeps of the flags of open(2).
 _KEPT = (
@@ -72,7 +75,9 @@ def opened(pid: int) -> list[OpenFile]:
         try:
             facts, path = os.stat(name), os.readlink(name)
         except OSError as error:
-            raise TaskGone(pid) from error
+            if error.errno in (errno.ENOENT, errno.ESRCH):
+                raise TaskGone(pid) from error
+            raise CannotSave(f"file-descriptor {fd}: {os.strerror(error.errno or errno.EIO)}") from error
         position, flags = description_of(pid, fd)
         for at, other in enumerate(found):
             if as_path(other.path) == path and lib.mos_same_file(pid, other.fds[0], fd) == 1:
@@ -101,6 +106,8 @@ def _one(pid: int, fd: int, facts: os.stat_result, path: bytes, position: int, f
         what = "special"
     else:
         what = "file" if facts.st_nlink else "unlinked"
+    if what == "unlinked" and facts.st_size > MAX_CONTENT:
+        raise CannotSave(f"file-descriptor {fd} is an unlinked file of {facts.st_size} bytes")
     path = re.sub(rb"^/proc/%d/(task/%d/)?" % (pid, pid), b"/proc/self/", path)
     return OpenFile(
         [fd], what, as_text(path), flags & _KEPT, position, facts.st_mode, facts.st_size if what == "unlinked" else 0,  # type: ignore[arg-type]
@@ -118,7 +125,15 @@ def _leads_to(path: bytes, facts: os.stat_result) -> bool:
 
 def has_contents(file: OpenFile) -> bool:
     """Whether the file's contents are kept: nobody else can have them (mosrun(1): but for one that is only written)."""
-    return file.what == "unlinked" and file.flags & os.O_ACCMODE != os.O_WRONLY
+    return file.what == "unlinked" and file.flags & os.O_ACCMODE != os.O_WRONLY and not file.flags & os.O_PATH
+
+
+def readable(fd: int) -> bool:
+    """A file without a name that the descriptor itself may read: what is read of it is what its process could read."""
+    facts, flags = os.fstat(fd), fcntl.fcntl(fd, fcntl.F_GETFL)
+    return (
+        stat.S_ISREG(facts.st_mode) and facts.st_nlink == 0 and flags & os.O_ACCMODE != os.O_WRONLY and not flags & os.O_PATH
+    )
 
 
 # --------------------------------------------------------------------------- made again

@@ -111,6 +111,9 @@ class Controls:
 
     def _checkpoint(self, p: Program, done: Done, *, numbered: bool) -> None:
         """``numbered``: the program wants to know the number of its checkpoint."""
+        if p.bound:
+            done(-errno.EAGAIN)
+            return
         p.held = True
 
         def taken(reason: str, number: int) -> None:

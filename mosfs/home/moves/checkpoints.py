@@ -27,7 +27,7 @@ from mosfs.migrate.capture import SYS_RESTART_SYSCALL, all_limits, capture, mapp
 from mosfs.migrate.checkpoint import Head, Writer, as_text
 from mosfs.migrate.image import Timer
 from mosfs.migrate.maps import CannotMove
-from mosfs.migrate.opened import CannotSave, has_contents, opened
+from mosfs.migrate.opened import CannotSave, has_contents, opened, readable
 from mosfs.migrate.pages import send_all
 from mosfs.native import lib
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
@@ -69,6 +69,11 @@ class Checkpoints:
     def request(self, p: Program, saving: Saving) -> None:
         """Take a checkpoint as soon as the program can be stopped; ``saving.done`` hears of it."""
         if p.saves.asked is not None:
+            if saving.seq and p.saves.asked.seq:
+                p.saves.asked.seq = saving.seq  # one checkpoint for both
+            elif saving.seq:
+                p.saves.last = (saving.seq, UNDER_WAY)
+                self.tracer.mosd.announce(p)
             saving.done(UNDER_WAY, 0)
             return
         p.saves.asked = saving
@@ -145,7 +150,7 @@ class Checkpoints:
             return p.bound.removeprefix("stays at home: ")
         if p.mail is not None:
             return "it is involved in direct communication"
-        if p.private is not None and p.private.inodes:
+        if p.private is not None:
             return "it has private temporary files"
         return ""
 
@@ -175,7 +180,10 @@ class Checkpoints:
 
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a checkpoint was taken, and it goes on already."""
-        if p.saves.asked is None or p.move is not None or p.place is not Place.HOME or p.deputy is not None:
+        if p.saves.asked is None:
+            return False
+        if p.move is not None or p.place is not Place.HOME or p.deputy is not None:
+            self._later(p, p.saves.asked, "it is moving", endless=True)
             return False
         if p in self._waiting or p.obstacle() or self.tracer.departure.deliverable(p):
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
@@ -186,7 +194,10 @@ class Checkpoints:
 
     def stopped_sleeping(self, p: Program) -> bool:
         """The same of a program at home whose sleep began away and goes on in the stub."""
-        if p.saves.asked is None or p.move is not None or p.deputy is None or p.body.sleeping is None:
+        if p.saves.asked is None or p.deputy is None or p.body.sleeping is None:
+            return False
+        if p.move is not None:
+            self._later(p, p.saves.asked, "it is moving", endless=True)
             return False
         deputy = p.deputy
         deputy.interrupting = False
@@ -242,6 +253,8 @@ class Checkpoints:
             return str(error), number
         except OSError as error:
             return f"{self._path(p, number)}: {os.strerror(error.errno or errno.EIO)}", 0
+        except Exception as error:
+            return self.tracer.moves.unforeseen(p, error), 0
         p.saves.next = self._following(p, number)
         self.tracer.mosd.log(
             f"pid={p.pid} checkpoint {self._path(p, number)} bytes={size} freeze_ms={(time.monotonic() - began) * 1000:.1f}"
@@ -272,11 +285,11 @@ class Checkpoints:
             send_all(p.task, writer, p.pid, meta.vmas, near=True)
             for place, kept in enumerate(files):
                 if has_contents(kept):
-                    fd = os.open(f"/proc/{p.pid}/fd/{kept.fds[0]}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                    copy = take(p.pid, kept.fds[0], readable)  # never opened anew: that would be with our rights
                     try:
-                        writer.content(place, fd, kept.size)
+                        writer.content(place, copy, kept.size)
                     finally:
-                        os.close(fd)
+                        os.close(copy)
             writer.end()
             file.whole()
         return writer.written

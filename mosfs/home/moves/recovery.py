@@ -7,6 +7,7 @@ program has of its home is made again by the process itself, before its first in
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import time
 from collections.abc import Callable
@@ -77,6 +78,8 @@ class Recovery:
         try:
             if fd < 0:
                 raise OSError(-fd, os.strerror(-fd))
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise BadImage("not a file")
             with Calls(p.task) as call:
                 found = self._become(call, Reader(fd), instead)
         except BadImage as error:
