@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -166,34 +167,29 @@ def storming(options: Parsed) -> int:
     plan = lab.require(root_of(options))
     node = plan.node(1)
     enter(node)
-    places = [storm.HOME, *(str(number) for number in range(2, plan.count + 1))]
-    if "checkpoint" in options:
-        return saving(options, node)
-    moves = storm.Storm(Tree(node.paths), places, storm.seeded(options.get("seed")), "home" in options)
     environ = environment(node)
     os.environ["PATH"] = environ["PATH"]  # where the command is looked for
-    result = storm.run(options.rest, environ, moves, float(options.get("every", "0.2")))
-    if "stats" in options:
-        with open(options.get("stats"), "w", encoding="utf-8") as file:
-            json.dump(moves.stats(), file)
-    if "verbose" in options:
-        reasons = "".join(f"\n  {count} x {reason}" for reason, count in moves.reasons.most_common())
-        print(f"moslab: {moves.moves} moves, {moves.failed} failed{reasons}", file=sys.stderr)
+    tree, every, seed = Tree(node.paths), float(options.get("every", "0.2")), options.get("seed")
+    if "checkpoint" in options:
+        saves = SavingStorm(tree, int(options.get("checkpoint")), seed)
+        result = saves.run(options.rest, environ, every)
+        report(options, saves.stats(), f"went on {saves.recoveries} times, {saves.reasons.total()} refusals", saves.reasons)
+    else:
+        places = [storm.HOME, *(str(number) for number in range(2, plan.count + 1))]
+        moves = storm.Storm(tree, places, storm.seeded(seed), "home" in options)
+        result = storm.run(options.rest, environ, moves, every)
+        report(options, moves.stats(), f"{moves.moves} moves, {moves.failed} failed", moves.reasons)
     return storm.end_like(result)
 
 
-def saving(options: Parsed, node: lab.Node) -> int:
-    storming = SavingStorm(Tree(node.paths), int(options.get("checkpoint")), options.get("seed"))
-    environ = environment(node)
-    os.environ["PATH"] = environ["PATH"]
-    result = storming.run(options.rest, environ, float(options.get("every", "0.2")))
+def report(options: Parsed, stats: dict[str, object], summary: str, reasons: Counter[str]) -> None:
+    """What --stats and --verbose ask for of a storm that is over."""
     if "stats" in options:
         with open(options.get("stats"), "w", encoding="utf-8") as file:
-            json.dump(storming.stats(), file)
+            json.dump(stats, file)
     if "verbose" in options:
-        reasons = "".join(f"\n  {count} x {reason}" for reason, count in storming.reasons.most_common())
-        print(f"moslab: went on {storming.recoveries} times, {storming.reasons.total()} refusals{reasons}", file=sys.stderr)
-    return storm.end_like(result)
+        lines = "".join(f"\n  {count} x {reason}" for reason, count in reasons.most_common())
+        print(f"moslab: {summary}{lines}", file=sys.stderr)
 
 
 VERBS: dict[str, tuple[Command, Callable[[Parsed], int]]] = {

@@ -11,15 +11,12 @@ import sys
 import zlib
 
 from mosfs.tools.options import Parsed, UsageError, UserError
+from mosfs.tools.text import CORRUPT, NO_FILE, NO_RESTART, NO_WRITE_ACCESS, NOT_OPEN
 
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
 HEAD, LARGEST = 1, 256 << 20
 FAILED = 125
-CORRUPT = "Corrupt or improper checkpoint file"
-NO_FILE = "Checkpoint file {filename}: {reason}"
-NO_RESTART = "Could not restart with {filename}: {reason}"
-NOT_OPEN = "File-descriptor {number} was not open at the time of checkpoint!"
 #: Program options (mosrun(1), SYNOPSIS): a program that is recovered has its own.
 PROGRAM_OPTIONS = ("unsupported", "needmem", "checkpoint_file", "argv0", "cpujob", "decay", "private", "wrapper", "cpu")
 MODES = ("read", "write", "read+write", "-")
@@ -135,4 +132,4 @@ def request(parsed: Parsed) -> "tuple[list[str], str]":
 def warn_of(name: str) -> str:
     """What to say when no checkpoints can be made with this base name; "" if they can."""
     folder = os.path.dirname(name) or "."
-    return "" if os.access(folder, os.W_OK | os.X_OK) else "WARNING: no write-access in checkpoint directory!"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else NO_WRITE_ACCESS

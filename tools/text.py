@@ -8,6 +8,11 @@ FILE_DESCRIPTOR = "File-descriptor #{number} is open (only 1024 files supported 
 PROGRAM_32BIT = "{program} is a 32-bit program - will run in native Linux mode"
 FAILED_MIGRATING = "failed migrating to {computer}: {reason}"
 NOT_IN_MAP = "not in map"
+CORRUPT = "Corrupt or improper checkpoint file"
+NO_FILE = "Checkpoint file {filename}: {reason}"
+NO_RESTART = "Could not restart with {filename}: {reason}"
+NOT_OPEN = "File-descriptor {number} was not open at the time of checkpoint!"
+NO_WRITE_ACCESS = "WARNING: no write-access in checkpoint directory!"
 
 # Ours: the manual is silent.
 NOT_RUNNING = "MOSIX is not running on this computer (no mosd answers at {socket}): run mosd(8)"

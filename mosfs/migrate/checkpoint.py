@@ -14,6 +14,7 @@ The file is complete if it ends with END: a torn one is refused (`image.BadImage
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -111,10 +112,6 @@ class Writer:
         self._pages += kind == Kind.PAGES
         self._record(FRAMES + kind, payload, checked=PAGES_HEADER.size if kind == Kind.PAGES else None)
 
-    def takes_more(self) -> bool:
-        """A file always does."""
-        return True
-
     def content(self, number: int, fd: int, size: int) -> None:
         """The data of a file, without what is empty. ``number``: its place in the head."""
         for at in range(0, size, CHUNK):  # the offset is others' too: nothing here may move it
@@ -130,7 +127,7 @@ class Writer:
     def _record(self, kind: int, payload: Any, checked: int | None = None) -> None:
         size = len(payload)
         if size > MAX_RECORD:
-            raise OSError(27, os.strerror(27))
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         start = struct.pack("<IHH", size, kind, 0)
         crc = zlib.crc32(memoryview(payload)[:checked], zlib.crc32(start))
         self._buffer += RECORD.pack(size, kind, 0, crc)

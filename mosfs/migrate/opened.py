@@ -11,21 +11,22 @@ import fcntl
 import os
 import re
 import stat
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from msgspec.structs import replace
 
 from mosfs.abi.texts import Text, text
+from mosfs.migrate.capture import all_limits
 from mosfs.migrate.checkpoint import MAX_FILES, OpenFile, as_path, as_text
+from mosfs.migrate.rebuild import set_limit
 from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
 
-SYS_CLOSE, SYS_LSEEK, SYS_FCNTL, SYS_OPENAT, SYS_DUP3, SYS_PRLIMIT, SYS_MEMFD_CREATE = 3, 8, 72, 257, 292, 302, 319
+SYS_CLOSE, SYS_LSEEK, SYS_FCNTL, SYS_OPENAT, SYS_DUP3, SYS_MEMFD_CREATE = 3, 8, 72, 257, 292, 319
 AT_FDCWD, F_DUPFD_CLOEXEC, RLIMIT_NOFILE = -100, 1030, 7
 MEMFD = b"/memfd:"
 #: Bytes of an unlinked file that are kept at most: all of it is read, and its holes too.
@@ -260,16 +261,12 @@ class Restorer:
     @contextmanager
     def _many(self) -> Iterator[None]:
         """As many descriptors as the process may have, for a moment."""
-        call, at = self._call, layout.SCRATCH
-        call.must(SYS_PRLIMIT, 0, RLIMIT_NOFILE, 0, at)
-        soft, hard = struct.unpack("<2Q", call.task.read(at, 16))
-        call.task.write(at, struct.pack("<2Q", hard, hard))
-        call(SYS_PRLIMIT, 0, RLIMIT_NOFILE, at, 0)
+        soft, hard = all_limits(self._call.task.pid)[RLIMIT_NOFILE]
+        set_limit(self._call, RLIMIT_NOFILE, (hard, hard))
         try:
             yield
         finally:
-            call.task.write(at, struct.pack("<2Q", soft, hard))
-            call(SYS_PRLIMIT, 0, RLIMIT_NOFILE, at, 0)
+            set_limit(self._call, RLIMIT_NOFILE, (soft, hard))
 
 
 def _nameless(fd: int) -> bool:

@@ -385,13 +385,13 @@ class Rebuild:
             call.must(SYS_PRCTL, PR_SET_NAME, layout.SCRATCH)
             for sig in range(1, 65):
                 if meta.ignored >> (sig - 1) & 1:
-                    self._action(sig, struct.pack("<4Q", 1, 0, 0, 0))
+                    set_action(self.call, sig, struct.pack("<4Q", 1, 0, 0, 0))
             for sig, action in meta.actions:
-                self._action(sig, action)
+                set_action(self.call, sig, action)
         else:
             # what a handler left behind in the body (SA_RESETHAND) or what was changed there holds at home too
             for sig, action in meta.actions:
-                self._action(sig, action)
+                set_action(self.call, sig, action)
         self.task.write(layout.SCRATCH, meta.altstack)
         call(SYS_SIGALTSTACK, layout.SCRATCH, 0)
         if meta.tid_address:
@@ -424,10 +424,6 @@ class Rebuild:
                 raise NoRoom(f"guard pages: {os.strerror(-result)}")
             self.owed.append(owed(call))
 
-    def _action(self, sig: int, action: bytes) -> None:
-        self.task.write(layout.SCRATCH, action)
-        self.call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
-
     def queue(self, info: bytes, *, shared: bool) -> None:
         queue_signal(self.call, info, shared=shared)
 
@@ -438,6 +434,16 @@ class Rebuild:
         self.task.write(auxv_at, self.meta.auxv)
         self.task.write(layout.SCRATCH, fixed)
         self.call.must(SYS_PRCTL, PR_SET_MM, PR_SET_MM_MAP, layout.SCRATCH, len(fixed), 0)
+
+
+#: struct sigaction of the kernel: SIG_DFL, no flags, an empty mask.
+DEFAULT_ACTION = bytes(32)
+
+
+def set_action(call: Calls, sig: int, action: bytes) -> None:
+    """Make the task set what it does at a signal."""
+    call.task.write(layout.SCRATCH, action)
+    call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
 
 
 def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:

@@ -14,11 +14,11 @@ from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import core_limit
-from mosfs.trace import layout
+from mosfs.migrate.rebuild import DEFAULT_ACTION, set_action
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import status_sets
 
-SYS_RT_SIGACTION, SYS_PRCTL = 13, 157
+SYS_PRCTL = 157
 PR_SET_DUMPABLE = 4
 #: Signals whose default action writes a core file (signal(7)): QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS
 SIGNALS = frozenset({3, 4, 5, 6, 7, 8, 11, 24, 25, 31})
@@ -52,8 +52,7 @@ class Cores:
     def let_die(self, p: Program, deputy: Deputy, sig: int) -> None:
         """As the kernel does before a fault that nobody handles: it cannot be ignored, nor blocked."""
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            p.task.write(layout.SCRATCH, bytes(32))
-            call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+            set_action(call, sig, DEFAULT_ACTION)
         deputy.set_mask(deputy.mask & ~(1 << (sig - 1)))
 
     def come_home(self, p: Program, info: bytes) -> None:

@@ -23,6 +23,7 @@ from mosfs.home.process.direct import Direct
 from mosfs.home.process.processor import AFFINITY
 from mosfs.home.process.program import Program
 from mosfs.mbox.calls import CLOSING
+from mosfs.migrate.rebuild import DEFAULT_ACTION, set_action
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -30,7 +31,7 @@ from mosfs.trace.task import SIGINFO_SIZE
 from mosfs.wire.frames import Frame, Kind
 from mosfs.wire.orders import MmapOrder, PrivateOpen
 
-SYS_MMAP, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_EXIT_GROUP = 9, 11, 13, 231
+SYS_MMAP, SYS_MUNMAP, SYS_EXIT_GROUP = 9, 11, 231
 #: Bytes of a mapped file that are looked at, at a time.
 CHUNK = 256 * 1024
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
@@ -171,8 +172,7 @@ class Requests:
 
     def reset_handler(self, p: Program, deputy: Deputy, sig: int) -> None:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            p.task.write(layout.SCRATCH, bytes(32))
-            call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+            set_action(call, sig, DEFAULT_ACTION)
         self.tracer.deputies.watch(p)
 
     def die(self, p: Program, deputy: Deputy, status: int, info: bytes, *, failed: bool) -> None:

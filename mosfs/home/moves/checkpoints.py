@@ -14,7 +14,6 @@ import stat
 import struct
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from mosfs.home.ports import Tree
@@ -46,15 +45,6 @@ AGAIN, MOST_TRIES = 0.01, 3000
 UNDER_WAY = "a checkpoint is being taken already"
 #: What stands in a counted file that is no checkpoint (mosrun(1), -N).
 INSTEAD = "No checkpoint could be taken: {reason}\n"
-
-
-@dataclass(slots=True)
-class _Stopped:
-    """A program that stands still: registers as they were, as it shall go on here, and as it shall go on after recovery."""
-
-    original: Any
-    stay: Any
-    saved: Any
 
 
 class Checkpoints:
@@ -201,7 +191,7 @@ class Checkpoints:
             return False
         deputy = p.deputy
         deputy.interrupting = False
-        reason, number = self._write(p, _Stopped(deputy.base, p.body.sleeping, p.body.sleeping), base=deputy.base, mask=deputy.mask)
+        reason, number = self._write(p, deputy.base, p.body.sleeping, mask=deputy.mask)
         deputy.resume_sleep()
         self._finish(p, reason, number)
         return True
@@ -221,7 +211,7 @@ class Checkpoints:
         elif signed(stay.rax) == SYS_RESTART_SYSCALL and p.call.asleep is not None and p.call.asleep.number >= 0:
             saved = copy_regs(stay)  # whoever recovers has no restart block: the call is made again
             saved.rax = p.call.asleep.number
-        reason, number = self._write(p, _Stopped(original, stay, saved), base=original)
+        reason, number = self._write(p, original, saved)
         if saving.then is Then.EXIT and not reason:
             lib.mos_run_call(p.pid, original, SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
         elif not p.held:
@@ -231,24 +221,26 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ writing
 
-    def _write(self, p: Program, stopped: _Stopped, *, base: Any, mask: int | None = None) -> tuple[str, int]:
-        """("", number of the checkpoint), or (why there is none, its number if it was counted)."""
+    def _write(self, p: Program, standing: Any, saved: Any, *, mask: int | None = None) -> tuple[str, int]:
+        """("", number of the checkpoint), or (why there is none, its number if it was counted).
+
+        ``standing``: the registers that the program has, and keeps; ``saved``: those that it goes on with after recovery."""
         began = time.monotonic()
         number = p.saves.next
         try:
-            with Calls(p.task, base=base, mask=mask) as call:
+            with Calls(p.task, base=standing, mask=mask) as call:
                 try:
-                    size = self._write_whole(p, call, stopped, number)
+                    size = self._write_whole(p, call, saved, number)
                 finally:
-                    p.task.set_regs(stopped.original)
+                    p.task.set_regs(standing)
         except TaskGone:
             raise
         except (CannotSave, CannotMove) as error:
-            with suppress(OSError), Calls(p.task, base=base, mask=mask) as call:
+            with suppress(OSError), Calls(p.task, base=standing, mask=mask) as call:
                 try:
                     _File(call, self._path(p, number)).only(INSTEAD.format(reason=error).encode())
                 finally:
-                    p.task.set_regs(stopped.original)
+                    p.task.set_regs(standing)
             p.saves.next = self._following(p, number)
             return str(error), number
         except OSError as error:
@@ -261,13 +253,13 @@ class Checkpoints:
         )
         return "", number
 
-    def _write_whole(self, p: Program, call: Calls, stopped: _Stopped, number: int) -> int:
+    def _write_whole(self, p: Program, call: Calls, saved: Any, number: int) -> int:
         """Bytes of the file. CannotSave, CannotMove, OSError."""
         files = opened(p.pid)
         vmas = mappings_of(p.pid, p.process.said, p.process.names, None)
         shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
         meta = capture(
-            call, stopped.saved, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
+            call, saved, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
             shown=Timer(shown.realtime, shown.monotonic), pending=True, said=p.process.said, whole=True,
         )  # fmt: skip
         meta.carry = p.call.carry

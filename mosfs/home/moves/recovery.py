@@ -25,7 +25,7 @@ from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, Head, Reader
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.opened import CannotRestore, Restorer
 from mosfs.migrate.properties import Said
-from mosfs.migrate.rebuild import SYS_RT_SIGACTION, NoRoom, Rebuild, clear, set_limit
+from mosfs.migrate.rebuild import DEFAULT_ACTION, NoRoom, Rebuild, clear, set_action, set_limit
 from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -111,8 +111,7 @@ class Recovery:
             ignored = status_sets(call.task.pid)["SigIgn"] & ~meta.ignored
             for sig in range(1, 65):
                 if ignored >> (sig - 1) & 1:
-                    call.task.write(layout.SCRATCH, bytes(32))
-                    call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+                    set_action(call, sig, DEFAULT_ACTION)
             regs = rebuild.finish(rebuild.frames, home=False)
             files.put()
         finally:
