@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mosfs.migrate import properties
 from mosfs.migrate.image import Vma
 from mosfs.migrate.maps import (
     KERNEL,
@@ -201,6 +202,18 @@ def test_a_reader_tells_what_is_new() -> None:
     assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))
     with mmap.mmap(-1, 64 * PAGE, mmap.MAP_PRIVATE):
         assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))
+
+
+@pytest.mark.parametrize("piece", [700, 4096, 1 << 20])
+def test_properties_are_the_same_in_slices(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mmap.mmap(-1, 8 * PAGE, mmap.MAP_PRIVATE) as memory:
+        memory.madvise(mmap.MADV_DONTFORK, 2 * PAGE, PAGE)
+        memory.madvise(mmap.MADV_SEQUENTIAL, 5 * PAGE, PAGE)
+        with open("/proc/self/smaps", "rb") as smaps:
+            wanted = properties.parse(smaps.read())
+        monkeypatch.setattr(properties, "PIECE", piece)
+        assert properties.read(os.getpid()) == wanted
+    assert len(wanted) >= 2
 
 
 def test_huge_pages_of_its_own_keep_a_program_home() -> None:

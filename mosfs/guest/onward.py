@@ -127,6 +127,8 @@ class Onward:
         if copy.files is None:
             assert copy.precopy is not None
             copy.precopy.step()
+            if copy.done:
+                self._copied(body)
         elif next(copy.files, None) is None:
             copy.files = None
             assert copy.order is not None

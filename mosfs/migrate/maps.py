@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mosfs.abi.memory import BY_MMAP, GROWS_DOWN
 from mosfs.abi.texts import Text, text
@@ -13,6 +14,8 @@ from mosfs.migrate.image import PROT_EXEC, PROT_READ, PROT_WRITE, Vma
 from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace import layout
 from mosfs.trace.task import TaskGone
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,20 @@ def _whole_stack(vmas: list[Vma]) -> list[Vma]:
     return vmas
 
 
+def whole(slices: Generator[None, None, T]) -> T:
+    """What comes of work that can be done in slices, done at once."""
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            done: T = end.value
+            return done
+
+
+#: Mappings that are read at once while others wait: about a millisecond.
+SLICE = 256
+
+
 class Reader:
     """Reads the mappings of one process again and again; what has not changed is not parsed again."""
 
@@ -149,12 +166,17 @@ class Reader:
 
         Of a program that runs, a mapping that changes meanwhile may be told twice: then as it was first.
         """
+        return whole(self.reading(pid))
+
+    def reading(self, pid: int) -> Generator[None, None, list[Vma]]:
+        """As `read`, in slices of so many mappings that nobody waits for long. It may be given up at each."""
         text = _text(pid)
         if text != self._text:
-            before = self._known
-            known = {
-                line: before[line] if line in before else _travels(_parse(line), self._files) for line in text.split(b"\n")[:-1]
-            }
+            before, known = self._known, dict[bytes, "Vma | None"]()
+            for number, line in enumerate(text.split(b"\n")[:-1]):
+                known[line] = before[line] if line in before else _travels(_parse(line), self._files)
+                if number % SLICE == SLICE - 1:
+                    yield
             self._vmas = _whole_stack(_in_order(vma for vma in known.values() if vma is not None))
             self._text, self._known = text, known
         return self._vmas

@@ -10,9 +10,10 @@ go ahead of all pages (`filecopy`); pages of them that the program has made its 
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from enum import Enum, auto
 
 import msgspec
@@ -21,7 +22,7 @@ from mosfs.abi.memory import BY_MMAP
 from mosfs.migrate import image, properties
 from mosfs.migrate.dirty import Tracker, Untracked
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
-from mosfs.migrate.maps import Known, Piece, Reader, both, cut, pieces, ranges, unknown
+from mosfs.migrate.maps import Known, Piece, Reader, both, cut, pieces, ranges, unknown, whole
 from mosfs.migrate.pages import CHUNK, PageSender, content, own_content
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import Range, common, merge, minus, size
@@ -37,6 +38,9 @@ Names = Callable[[], Sequence[Vma]]
 LITTLE = 1 << 20
 ROUNDS = 8
 PROGRESS = 0.8
+#: A round is planned in turns of so many seconds, and in slices of so many mappings: others wait meanwhile.
+TURN = 0.002
+SLICE = 1024
 
 
 class Early(msgspec.Struct, array_like=True, frozen=True):
@@ -94,14 +98,14 @@ class View:
         self.ahead = ranges_of(self.early)
         self.followed = [vma for vma in vmas if vma.file]
         self.pieces = pieces(self.early)
-        self._starts = [vma.start for vma in vmas]
+        self.starts = [vma.start for vma in vmas]
 
     def within(self, places: list[Range]) -> list[Vma]:
         """The mappings that have a part in these ranges."""
         first, found = 0, []
         for start, end in places:
-            first = max(first, bisect_right(self._starts, start) - 1)
-            after = bisect_left(self._starts, end)
+            first = max(first, bisect_right(self.starts, start) - 1)
+            after = bisect_left(self.starts, end)
             found += self.vmas[first:after]
             first = max(first, after)
         return found
@@ -136,7 +140,10 @@ class Precopy:
         self._filled: tuple[View, list[Range]] = self._kept  # the same, of what goes ahead in a view
         self._sending: list[Range] = []  # the same of this round
         self._left: deque[Range] = deque()
-        self._bytes = 0
+        self._found: list[Range] = []  # the same, of the round that is being planned
+        self._planning: Iterator[None] | None = None
+        self._follows = False  # something is registered
+        self._bytes = self._before = 0
         self._rounds = 0
         self._asks = asks
 
@@ -168,25 +175,47 @@ class Precopy:
 
     # ------------------------------------------------------------------ while it runs
 
-    def _plan(self) -> None:
-        """Begin a round: what was written, and what was mapped, since the last one. CannotMove if the program may not go."""
+    def _plan(self) -> Iterator[None]:
+        """Begin a round, slice by slice: what was written, and what was mapped, since the last one. CannotMove if the program may
+        not go.
+
+        It may be given up at each slice: what is protected anew stands in `_found` before, and is sent in the end."""
         pid = self.sender.task.pid
-        vmas = self._reader.read(pid)
-        fresh = self._follow([v for v in vmas if v.anonymous])
+        vmas = yield from self._reader.reading(pid)
+        fresh = yield from self._follow([v for v in vmas if v.anonymous])
         if self._said.calls and not self._planned:
-            self._hear(properties.read(pid))
+            found = yield from properties.reading(pid)
+            self._hear(found)
         view = self._look(vmas)
+        yield
         new: list[Piece] = []
         if not (self._asks and self._mapped):
             new = cut(view.pieces, minus(view.ahead, ranges(self._mapped)))
             self._mapped = sorted([*self._mapped, *new])
+            yield
         if new or view is not self._told:
             self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(Early(new, view.vmas)))
             self._told, self._kept = view, (view, ranges(both(self._mapped, view.pieces)))
-        changed = merge([*self._changed(view, fresh)])
+            yield
+        changed = yield from self._changed(view, fresh)
         self._left.extend(common(changed, ranges(self._mapped)) if changed else ())
         self._bytes = size(self._left)
-        self._planned, self.next = True, Next.SEND
+        self._found = []
+
+    def _go_on_planning(self) -> None:
+        """A turn of it; when it is done, what comes next."""
+        assert self._planning is not None
+        until = time.monotonic() + TURN
+        for _ in self._planning:
+            if time.monotonic() > until:
+                return
+        self._planning = None
+        if self._planned:
+            self.next = Next.STOP if enough(self._bytes, self._before, self._rounds) else Next.SEND
+        elif self._asks:
+            self._channel.send(Kind.ROUND, self._pair)
+            self.next = Next.WAIT
+        self._planned = True
 
     def _look(self, vmas: list[Vma]) -> View:
         """What we have read, with properties and names; the same as before when nothing has changed."""
@@ -196,18 +225,24 @@ class Precopy:
             self._seen = seen
         return self._view
 
-    def _follow(self, vmas: list[Vma]) -> list[Range]:
+    def _follow(self, vmas: list[Vma]) -> Generator[None, None, list[Range]]:
         """Register the mappings that are new; where they are. Those of a special kind are left for the end."""
-        fresh: list[Range] = []
         starts = [v.start for v in vmas]
-        for start, end in self._strange(ranges_of(vmas), vmas):
+        strange = ranges_of(vmas)
+        if self._follows:
+            strange = yield from self._strange(strange, starts)
+        self._follows = True
+        fresh: list[Range] = []
+        for start, end in _slices(strange, starts):
             new = vmas[bisect_left(starts, start) : bisect_left(starts, end)]
             for part in self._registered([(v.start, v.end) for v in new]):
+                self._found.append(part)
                 try:
                     self.tracker.written(*part, protect=True)
                     fresh.append(part)
                 except (OSError, Untracked):
                     continue
+            yield
         fresh = merge(fresh)
         if fresh:
             self._hear(properties.without(self._properties, fresh))
@@ -222,9 +257,8 @@ class Precopy:
             half = len(parts) // 2
             return [*self._registered(parts[:half]), *self._registered(parts[half:])] if half else []
 
-    def _strange(self, runs: list[Range], vmas: list[Vma]) -> list[Range]:
-        """The parts of these runs of mappings that are not followed: whole mappings, found by halving."""
-        starts = [v.start for v in vmas]
+    def _strange(self, runs: list[Range], starts: list[int]) -> Generator[None, None, list[Range]]:
+        """The parts of these runs that are not followed: whole mappings, which begin at ``starts``, found by halving."""
         found: list[Range] = []
         todo = runs[::-1]
         while todo:
@@ -237,15 +271,22 @@ class Precopy:
                 todo += [(half, end), (start, half)]
             else:
                 found.append((start, end))
+            yield
         return merge(found)
 
-    def _changed(self, view: View, fresh: list[Range]) -> Iterator[Range]:
+    def _changed(self, view: View, fresh: list[Range]) -> Generator[None, None, list[Range]]:
         """What this round has to send. ``fresh``: what is followed only now, so all of it."""
         # all of it: a scan that met the new mapping on its way has kept to itself what it had found before
-        for run in common(fresh, view.ahead):
-            yield from self.tracker.present(*run)
-        for run in minus(view.ahead, fresh):
-            yield from self._dirty(run)
+        found: list[Range] = []
+        for run in _slices(common(fresh, view.ahead), view.starts):
+            found += self.tracker.present(*run)
+            yield
+        for run in _slices(minus(view.ahead, fresh), view.starts):
+            new = self._dirty(run)
+            found += new
+            self._found += new
+            yield
+        return merge(found)
 
     def _dirty(self, run: Range) -> list[Range]:
         try:
@@ -254,12 +295,10 @@ class Precopy:
             return self.tracker.present(*run)
 
     def step(self) -> None:
-        """Plan the first round, or send one chunk, or end the round. CannotMove."""
-        if not self._planned:
-            self._plan()
-            if self._asks:
-                self._channel.send(Kind.ROUND, self._pair)
-                self.next = Next.WAIT
+        """Plan a turn of a round, or send one chunk, or end the round. CannotMove."""
+        if self._planning is not None or not self._planned:
+            self._planning = self._planning or self._plan()
+            self._go_on_planning()
         elif self.ahead is not None:
             if next(self.ahead, None) is None:
                 self.ahead = None
@@ -283,14 +322,12 @@ class Precopy:
             self._filled = self._view, common(self._touched, self._view.ahead)
 
     def caught_up(self) -> None:
-        """The receiver has done the round: plan the next, or have the program stopped. CannotMove."""
+        """The receiver has done the round: begin to plan the next; then, perhaps, the program should be stopped. CannotMove."""
+        self.next = Next.SEND
         if self._asks and not self._rounds:
-            self.next = Next.SEND
             return
-        before = self._bytes
-        self._plan()
-        if enough(self._bytes, before, self._rounds):
-            self.next = Next.STOP
+        self._before, self._planning = self._bytes, self._plan()
+        self._go_on_planning()
 
     # ------------------------------------------------------------------ while it stands still
 
@@ -321,7 +358,8 @@ class Precopy:
     def rest(self, vmas: list[Vma]) -> None:
         """Send what the receiver does not have yet, of a stopped task with these mappings."""
         self._end_round()
-        left = merge(self._left)
+        self._planning = None
+        left = merge([*self._left, *self._found])
         view = self._view if vmas is self._view.vmas else View(vmas)
         kept = self._kept[1] if view is self._kept[0] else ranges(both(self._mapped, view.pieces))
         fresh = minus(view.whole, kept)
@@ -350,11 +388,21 @@ class Precopy:
         try:
             found = [self.tracker.both(*run) for run in kept]
         except Untracked:
-            strange = self._strange(kept, vmas)
+            strange = whole(self._strange(kept, [vma.start for vma in vmas]))
             present = [piece for run in kept for piece in self.tracker.present(*run)]
             written = [piece for run in minus(kept, strange) for piece in self.tracker.written(*run, protect=False)]
             return present, written, strange
         return [piece for pages, _ in found for piece in pages], [piece for _, pages in found for piece in pages], []
+
+
+def _slices(runs: Iterable[Range], starts: list[int]) -> Iterator[Range]:
+    """These runs, cut where more than `SLICE` mappings, which begin at ``starts``, are in one."""
+    for start, end in runs:
+        at = bisect_right(starts, start) - 1 + SLICE
+        while at < len(starts) and starts[at] < end:
+            yield start, starts[at]
+            start, at = starts[at], at + SLICE
+        yield start, end
 
 
 def ranges_of(vmas: Iterable[Vma]) -> list[Range]:

@@ -8,12 +8,13 @@ are trapped, and smaps is read for programs that have made one; before such a pr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from mosfs.abi.flags import MAP_SHARED
 from mosfs.abi.memory import ADVICE, BITS, BY_MMAP, GROWS_DOWN, LOCKED, MADV_GUARD_INSTALL, MLOCK_ONFAULT, ON_FAULT
 from mosfs.migrate.image import ImageMeta, Vma
+from mosfs.migrate.maps import whole
 from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace.task import TaskGone
 
@@ -23,6 +24,9 @@ SAYING = frozenset({SYS_MMAP, SYS_MADVISE, SYS_MLOCK, SYS_MUNLOCK, SYS_MLOCK2})
 #: (start, end, bits), sorted and apart.
 Property = tuple[int, int, int]
 
+#: The last line of what smaps tells of a mapping begins so; and the bytes that are read of it at once.
+_LAST = b"\nVmFlags:"
+PIECE = 64 << 10
 _SMAPS = re.compile(rb"(?m)^([0-9a-f]+)-([0-9a-f]+) .*\n(?:[A-Z].*\n)*?VmFlags:(.*)$")
 
 
@@ -88,13 +92,26 @@ def parse(smaps: bytes) -> list[Property]:
 
 def read(pid: int) -> list[Property]:
     """The mappings of a process that have properties; none where the kernel does not tell (CONFIG_PROC_PAGE_MONITOR)."""
+    return whole(reading(pid))
+
+
+def reading(pid: int) -> Generator[None, None, list[Property]]:
+    """As `read`, in slices: of tens of thousands of mappings the kernel tells for a quarter of a second."""
+    found: list[Property] = []
+    text = b""
     try:
-        with open(f"/proc/{pid}/smaps", "rb") as smaps:
-            return parse(smaps.read())
+        with open(f"/proc/{pid}/smaps", "rb", buffering=0) as smaps:
+            while piece := smaps.read(PIECE):
+                text += piece
+                end = text.find(b"\n", text.rfind(_LAST) + 1) + 1 if _LAST in text else 0
+                found += parse(text[:end])
+                text = text[end:]
+                yield
     except FileNotFoundError:
         return []
     except OSError as error:
         raise TaskGone(pid) from error
+    return found
 
 
 def overlaid(vmas: Iterable[Vma], properties: list[Property]) -> list[Vma]:

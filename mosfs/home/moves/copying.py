@@ -112,6 +112,8 @@ class Copying:
                         break
                     fault(Point.HOME_COPYING, move.link.channel)
                     move.copy.step()
+                if move.copy.next is Next.STOP:
+                    self.stop(p)
             except ChannelLost:
                 self.tracer.hosts.link_lost(move.link)
             except TaskGone:
