@@ -15,11 +15,19 @@ import time
 
 HELD = 40
 os.umask(0o027)
+libc = ctypes.CDLL(None, use_errno=True)
+PERSONALITY, PDEATHSIG = 0x0400000, signal.SIGURG  # ADDR_COMPAT... of the old kind
+libc.personality(libc.personality(0xFFFFFFFF) | PERSONALITY)
+libc.prctl(1, PDEATHSIG)
+libc.prctl(4, 0)
+os.nice(3)
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+NICE, PROCESSORS = os.nice(0), os.sched_getaffinity(0)
 out = os.open("out", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
 data = os.open("data", os.O_RDWR | os.O_CREAT, 0o666)
 shared = os.dup2(data, 17, inheritable=False)
 os.write(data, bytes(1000))
-gone = os.open("gone", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+gone = os.open("gone", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0)
 os.unlink("gone")
 os.pwrite(gone, b"kept", 1 << 20)
 memory = os.memfd_create("memory")
@@ -49,6 +57,10 @@ def check(step: int) -> None:
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and signal.SIGUSR1 in signal.sigpending()
     assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1000 and signal.getitimer(signal.ITIMER_REAL)[1] == 0.05
     assert hash(bytes(big)) == digest
+    death = ctypes.c_int()
+    libc.prctl(2, ctypes.byref(death))
+    assert (os.nice(0), os.sched_getaffinity(0), death.value) == (NICE, PROCESSORS, PDEATHSIG)
+    assert libc.personality(0xFFFFFFFF) & PERSONALITY and libc.prctl(3) == 0, "personality, dumpable"
     with open(f"mode{step}", "w"):
         assert os.stat(f"mode{step}").st_mode & 0o777 == 0o640, "umask"
     os.unlink(f"mode{step}")
@@ -61,7 +73,6 @@ def main(steps: int, own: bool) -> None:
         os.write(data, b"x")
         sums.value += 1 / (step + 1)
         if own and step == steps // 2:
-            libc = ctypes.CDLL(None, use_errno=True)
             number = libc.syscall(2, b"/proc/self/checkpoint", os.O_RDWR | os.O_CREAT, 1)
             os.write(out, b"checkpoint %d\n" % number)
         time.sleep(0.01)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mosfs.migrate import checkpoint, opened
-from mosfs.migrate.checkpoint import CONTENT, FRAMES, Head, OpenFile, Reader, Writer
+from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, Traits, Writer
 from mosfs.migrate.image import PAGES_HEADER, BadImage
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
 from mosfs.tools import recover
@@ -37,7 +40,7 @@ def written(*frames: tuple[int, bytes], content: bytes = b"", end: bool = True) 
         writer.head(HEAD)
         for kind, payload in frames:
             writer.send(kind, 100, payload)
-        writer.content(1, kept.fileno(), len(content))
+        assert len(list(writer.content(1, kept.fileno(), len(content)))) == bool(content)
         if end:
             writer.end()
         else:
@@ -71,7 +74,8 @@ def test_holes_are_not_written() -> None:
     with tempfile.TemporaryFile() as kept, tempfile.TemporaryFile() as file:
         os.pwrite(kept.fileno(), b"x", 1 << 30)
         writer = Writer(file.fileno())
-        writer.content(0, kept.fileno(), (1 << 30) + 1)
+        for _ in writer.content(0, kept.fileno(), (1 << 30) + 1):
+            pass
         writer.end()
         assert writer.written < 1 << 17
 
@@ -92,6 +96,44 @@ def test_a_changed_byte_is_seen(at: int, change: int) -> None:
     else:
         with pytest.raises(BadImage):
             read(changed)
+
+
+def test_it_is_written_with_the_rights_of_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disk quotas (and what a file system keeps for root) are asked for those of who writes."""
+    inside: list[bool] = []
+    now = [False]
+
+    @contextmanager
+    def rights() -> Iterator[None]:
+        now[0] = True
+        yield
+        now[0] = False
+
+    with tempfile.TemporaryFile() as file:
+        monkeypatch.setattr(os, "write", lambda fd, data: inside.append(now[0]) or len(data))
+        writer = Writer(file.fileno(), rights)
+        writer.head(HEAD)
+        writer.send(Kind.IMAGE, 100, bytes(3 << 20))
+        writer.end()
+        assert inside == [True, True] and not now[0]
+
+
+def test_the_owner_s_limit_holds() -> None:
+    """RLIMIT_FSIZE of the program, not of who writes for it."""
+    with tempfile.TemporaryFile() as file:
+        writer = Writer(file.fileno(), most=1000)
+        writer.send(Kind.IMAGE, 100, bytes(900))
+        with pytest.raises(OSError, match="File too large"):
+            writer.send(Kind.IMAGE, 100, bytes(2 << 20))
+        assert os.fstat(file.fileno()).st_size <= 1000
+
+
+@pytest.mark.parametrize("changed", [
+    {"files": [OpenFile([3], "file", "/x", 0, -1)]}, {"traits": Traits(nice=20)}, {"folder": "/a\0b"},
+])
+def test_what_no_reader_takes_is_not_written(changed: dict[str, object]) -> None:
+    with tempfile.TemporaryFile() as file, pytest.raises(CannotSave):
+        Writer(file.fileno()).head(replace(HEAD, **changed))
 
 
 def test_pages_are_counted() -> None:

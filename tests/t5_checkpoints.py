@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,43 @@ def test_stops_after_it(nodes: Lab, tmp_path: Path) -> None:
     assert lines(tmp_path) == expected()
 
 
+def test_a_sleep_that_began_at_home_and_went_on_away(nodes: Lab, tmp_path: Path) -> None:
+    """The kernel would resume it; whoever recovers makes it again."""
+    process = start(nodes, tmp_path, "-h", "-Csave", program=("sleep", "100"))
+    nodes.process(process.pid)
+    wait_until(partial(sleeps, process.pid))
+    assert nodes.run(1, "mosmigrate", str(process.pid), "2").returncode == 0
+    save(nodes, process.pid, "chkexit")
+    assert end(process) == 0
+    process = start(nodes, tmp_path, "-Rsave.1", program=())
+    nodes.process(process.pid)
+    wait_until(partial(sleeps, process.pid))
+    process.terminate()
+    assert end(process) == -signal.SIGTERM
+
+
+def test_its_last_descriptor(nodes: Lab, tmp_path: Path) -> None:
+    """Files are opened out of the way of where they shall be: here there is no way above."""
+    words = f"exec 39<{SAVED} 0<&39; exec sleep 100"
+    process = start(nodes, tmp_path, "-h", "-Csave", program=("prlimit", "--nofile=40:40", "bash", "-c", words))
+    nodes.process(process.pid)
+    wait_until(partial(sleeps, process.pid))
+    save(nodes, process.pid, "chkexit")
+    assert end(process) == 0
+    process = start(nodes, tmp_path, "-Rsave.1", program=())
+    nodes.process(process.pid)
+    wait_until(partial(sleeps, process.pid))
+    assert [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (0, 39)] == [SAVED, SAVED]
+    assert sorted(os.listdir(f"/proc/{process.pid}/fd")) == ["0", "1", "2", "39"]
+    process.terminate()
+    assert end(process) == -signal.SIGTERM
+
+
+def sleeps(pid: int) -> bool:
+    """Is it in nanosleep or clock_nanosleep?"""
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] in ("35", "230")
+
+
 def test_versions_are_recycled(nodes: Lab, tmp_path: Path) -> None:
     """mosrun(1), -N: save.4, save.5, save.4."""
     process = start(nodes, tmp_path, "-h", "-Csave.4", "-N2")
@@ -214,6 +252,53 @@ def test_a_pipe_is_counted(nodes: Lab, tmp_path: Path) -> None:
     assert process.communicate(timeout=60)[0] == b"all is well\n" and process.returncode == 0
     refused = nodes.run(1, "mosrun", "-Rsave.1", cwd=tmp_path)
     assert refused.stderr == "mosrun: Corrupt or improper checkpoint file\n" and refused.returncode == 125
+
+
+def test_its_limit_of_files_holds(nodes: Lab, tmp_path: Path) -> None:
+    """RLIMIT_FSIZE of the program; the tracer writes for it."""
+    process = start(nodes, tmp_path, "-h", "-Csave", program=("prlimit", "--fsize=20000", "sleep", "100"))
+    wait_until(lambda: nodes.process(process.pid).comm == "sleep")
+    failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+    assert failed.returncode == 1 and "File too large" in failed.stderr
+    assert not [*tmp_path.glob("*save*")]
+    process.terminate()
+    assert end(process) != 0
+
+
+def test_no_checkpoint_in_our_own_tree(nodes: Lab, tmp_path: Path) -> None:
+    """Who serves that folder may be waiting for the tracer."""
+    folder = f"{nodes.node(1).paths.mount}/proc"
+    process = start(nodes, tmp_path, "-h", f"-C{folder}/save", program=("sleep", "100"))
+    nodes.process(process.pid)
+    failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+    assert failed.returncode == 1 and "the folder is in the tree of MOSIX itself" in failed.stderr
+    process.terminate()
+    assert end(process) != 0
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a directory", "a device"])
+def test_the_name_leads_to_something_else(nodes: Lab, tmp_path: Path, kind: str) -> None:
+    """Nothing waits for a writer of a pipe, and no device is opened that was a file."""
+    saved(nodes, tmp_path)
+    data = tmp_path / "data"
+    data.unlink()
+    {"a pipe": os.mkfifo, "a directory": os.mkdir, "a device": lambda path: path.symlink_to("/dev/null")}[kind](data)
+    refused = nodes.run(1, "mosrun", "-Rsave.1", cwd=tmp_path)
+    assert f"with '{data}': it is {kind} now\n" in refused.stderr and refused.returncode == 125
+
+
+def test_an_executable_that_cannot_be_ours(nodes: Lab, tmp_path: Path) -> None:
+    """Its program does not run afresh instead of going on."""
+    own = tmp_path / "own"
+    shutil.copy("/bin/sleep", own)
+    process = start(nodes, tmp_path, "-h", "-Csave", program=(str(own), "100"))
+    nodes.process(process.pid)
+    save(nodes, process.pid, "chkexit")
+    assert end(process) == 0
+    os.chown(own, 65534, 65534)
+    own.chmod(0o4755)
+    refused = nodes.run(1, "mosrun", "-Rsave.1", cwd=tmp_path)
+    assert refused.stderr == "mosrun: Restoration failed: has other rights than its user\n" and refused.returncode == 125
 
 
 def test_damaged_files(nodes: Lab, tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
     p = tracer.family.adopt(task, spawn.settings)
     tracer.checkpoints.configure(p)
     tracer.family.meet(p)
-    p.pending.start = tracer.recovery.starter(asker, spawn.start)
-    if p.pending.start is None and spawn.start.node:
+    p.pending.restart = tracer.recovery.starter(asker, spawn.start)
+    if p.pending.restart is None and spawn.start.node:
         p.pending.start = tracer.occasions.starter(spawn.start)
     p.pending.trace = tracer.traces.of(asker, spawn.start.trace)
     _answer(launcher, b"\0".join([b"OK", *(entry.encode() for entry in spawn.start.preset)]))

@@ -18,7 +18,8 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -39,6 +40,7 @@ FRAMES = 256
 #: No record is longer: a head, or an image's, of a million mappings.
 MAX_RECORD = 256 << 20
 MAX_FILES = 4096
+MAX_PROCESSORS = 8192
 #: Bytes that are written at once.
 BLOCK = 1 << 20
 
@@ -63,6 +65,16 @@ class OpenFile(msgspec.Struct, frozen=True):
     closed: Annotated[list[Descriptor], Meta(max_length=MAX_FILES)] = []
 
 
+class Traits(msgspec.Struct, frozen=True):
+    """More of a process: personality(2), the signal at its parent's death (prctl(2)), nice(2), and the processors that it may use,
+    none for all."""
+
+    personality: Annotated[int, Meta(ge=0, le=0xFFFF_FFFF)] = 0
+    pdeathsig: Annotated[int, Meta(ge=0, le=64)] = 0
+    nice: Annotated[int, Meta(ge=-20, le=19)] = 0
+    processors: Annotated[list[Annotated[int, Meta(ge=0, lt=MAX_PROCESSORS)]], Meta(max_length=MAX_PROCESSORS)] = []
+
+
 class Head(msgspec.Struct, frozen=True):
     """What a recovered program gets besides its image. ``made``: seconds since 1970; ``limits``: (soft, hard) by number, -1: none;
     ``itimers``: struct itimerval of each of the three (setitimer(2)), as four numbers."""
@@ -78,6 +90,11 @@ class Head(msgspec.Struct, frozen=True):
     itimers: Annotated[list[tuple[Offset, Offset, Offset, Offset]], Meta(min_length=3, max_length=3)]
     settings: Settings
     next_checkpoint: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] = 1
+    traits: Traits = Traits()
+
+
+class CannotSave(Exception):
+    """Something of the program cannot be kept; the text says what and why."""
 
 
 _decoder = msgspec.json.Decoder(Head)
@@ -96,28 +113,39 @@ def as_path(text: str) -> bytes:
 
 
 class Writer:
-    """Writes to the descriptor ``fd``. It takes frames as a channel does; OSError as write(2)."""
+    """Writes to the descriptor ``fd``. It takes frames as a channel does; OSError as write(2).
 
-    def __init__(self, fd: int) -> None:
+    ``rights``: with whose the file is written, so that it counts as theirs; ``most``: bytes that it may have (RLIMIT_FSIZE)."""
+
+    def __init__(self, fd: int, rights: Callable[[], AbstractContextManager[None]] = nullcontext, most: int = MAX_SIZE) -> None:
         self._fd = fd
+        self._rights = rights
+        self._most = most
         self._buffer = bytearray(MAGIC)
         self.written = 0
         self._pages = 0
 
     def head(self, head: Head) -> None:
-        self._record(HEAD, msgspec.json.encode(head))
+        """CannotSave for what no reader would take."""
+        data = msgspec.json.encode(head)
+        try:
+            _checked(data)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise CannotSave(f"something of it is out of range ({error})") from error
+        self._record(HEAD, data)
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
         """One frame of the image (`migrate.pages.PageSender`)."""
         self._pages += kind == Kind.PAGES
         self._record(FRAMES + kind, payload, checked=PAGES_HEADER.size if kind == Kind.PAGES else None)
 
-    def content(self, number: int, fd: int, size: int) -> None:
-        """The data of a file, without what is empty. ``number``: its place in the head."""
+    def content(self, number: int, fd: int, size: int) -> Iterator[None]:
+        """The data of a file, without what is empty, piece by piece. ``number``: its place in the head."""
         for at in range(0, size, CHUNK):  # the offset is others' too: nothing here may move it
             data = os.pread(fd, min(CHUNK, size - at), at)
             if any(data):
                 self._record(CONTENT, CONTENT_HEAD.pack(number, at) + data)
+            yield
 
     def end(self) -> None:
         """The file is whole now."""
@@ -136,15 +164,27 @@ class Writer:
             self._flush()
 
     def _flush(self) -> None:
+        if self.written + len(self._buffer) > self._most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         left = memoryview(self._buffer)
         try:
-            while left:
-                done = os.write(self._fd, left)
-                self.written += done
-                left = left[done:]
+            with self._rights():
+                while left:
+                    done = os.write(self._fd, left)
+                    self.written += done
+                    left = left[done:]
         finally:
             left.release()
         self._buffer = bytearray()
+
+
+def _checked(data: bytes) -> Head:
+    """A head in JSON, if it is one. ValueError and msgspec's errors."""
+    head = _decoder.decode(data)
+    for file in head.files:
+        as_path(file.path)
+    as_path(head.folder), as_path(head.executable)
+    return head
 
 
 class Reader:
@@ -161,10 +201,7 @@ class Reader:
         if kind != HEAD:
             raise BadImage("no head")
         try:
-            head = _decoder.decode(payload)
-            for file in head.files:
-                as_path(file.path)
-            as_path(head.folder), as_path(head.executable)
+            head = _checked(payload)
         except (msgspec.MsgspecError, ValueError) as error:
             raise BadImage(f"malformed head: {error}") from error
         taken = [fd for file in head.files for fd in file.fds]

@@ -11,14 +11,14 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from msgspec.structs import replace
 
 from mosfs.abi.texts import Text, text
 from mosfs.migrate.capture import all_limits
-from mosfs.migrate.checkpoint import MAX_FILES, OpenFile, as_path, as_text
+from mosfs.migrate.checkpoint import MAX_FILES, CannotSave, OpenFile, as_path, as_text
 from mosfs.migrate.rebuild import set_limit
 from mosfs.native import lib
 from mosfs.trace import layout
@@ -26,7 +26,9 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
 
-SYS_CLOSE, SYS_LSEEK, SYS_FCNTL, SYS_OPENAT, SYS_DUP3, SYS_MEMFD_CREATE = 3, 8, 72, 257, 292, 319
+SYS_CLOSE, SYS_FSTAT, SYS_LSEEK, SYS_FCNTL, SYS_FCHMOD, SYS_OPENAT, SYS_DUP3, SYS_MEMFD_CREATE = 3, 5, 8, 72, 91, 257, 292, 319
+#: Where struct stat has its st_mode.
+_ST_MODE = 24
 AT_FDCWD, F_DUPFD_CLOEXEC, RLIMIT_NOFILE = -100, 1030, 7
 MEMFD = b"/memfd:"
 #: Bytes of an unlinked file that are kept at most: all of it is read, and its holes too.
@@ -39,11 +41,14 @@ _KEPT = (
 #: Special files that everybody has, so that they are opened by name rather than replaced.
 EVERYWHERE = frozenset({b"/dev/null", b"/dev/zero", b"/dev/full", b"/dev/random", b"/dev/urandom"})
 NULL = b"/dev/null"
+#: What may have the name now; and what the user may name instead.
+_KIND_OF = {"file": frozenset({stat.S_IFREG}), "directory": frozenset({stat.S_IFDIR}), "special": frozenset({stat.S_IFCHR})}
+_GIVEN = frozenset({stat.S_IFREG, stat.S_IFCHR})
+_KINDS_NOW = {
+    stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device", stat.S_IFCHR: "a device",
+    stat.S_IFREG: "a regular file", stat.S_IFDIR: "a directory",
+}  # fmt: skip
 _KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFBLK: "a block device", 0: "a descriptor of the kernel's"}
-
-
-class CannotSave(Exception):
-    """An open file cannot be kept; the text says which and why."""
 
 
 class CannotRestore(Exception):
@@ -71,7 +76,11 @@ def descriptors(pid: int) -> list[int]:
 def opened(pid: int) -> list[OpenFile]:
     """All open files of a stopped process. CannotSave."""
     found: list[OpenFile] = []
-    for fd in descriptors(pid):
+    named: dict[bytes, list[int]] = {}  # path -> places in ``found``
+    fds = descriptors(pid)
+    if len(fds) > MAX_FILES:
+        raise CannotSave(os.strerror(errno.EMFILE))
+    for fd in fds:
         name = f"/proc/{pid}/fd/{fd}".encode()
         try:
             facts, path = os.stat(name), os.readlink(name)
@@ -80,14 +89,13 @@ def opened(pid: int) -> list[OpenFile]:
                 raise TaskGone(pid) from error
             raise CannotSave(f"file-descriptor {fd}: {os.strerror(error.errno or errno.EIO)}") from error
         position, flags = description_of(pid, fd)
-        for at, other in enumerate(found):
-            if as_path(other.path) == path and lib.mos_same_file(pid, other.fds[0], fd) == 1:
-                found[at] = _shared(other, fd, closed=bool(flags & os.O_CLOEXEC))
+        for at in named.setdefault(path, []):
+            if lib.mos_same_file(pid, found[at].fds[0], fd) == 1:
+                found[at] = _shared(found[at], fd, closed=bool(flags & os.O_CLOEXEC))
                 break
         else:
+            named[path].append(len(found))
             found.append(_one(pid, fd, facts, path, position, flags))
-    if len(found) > MAX_FILES:
-        raise CannotSave(os.strerror(errno.EMFILE))
     return found
 
 
@@ -111,8 +119,8 @@ def _one(pid: int, fd: int, facts: os.stat_result, path: bytes, position: int, f
         raise CannotSave(f"file-descriptor {fd} is an unlinked file of {facts.st_size} bytes")
     path = re.sub(rb"^/proc/%d/(task/%d/)?" % (pid, pid), b"/proc/self/", path)
     return OpenFile(
-        [fd], what, as_text(path), flags & _KEPT, position, facts.st_mode, facts.st_size if what == "unlinked" else 0,  # type: ignore[arg-type]
-        [fd] if flags & os.O_CLOEXEC else [],
+        [fd], what, as_text(path), flags & _KEPT, 0 if what == "special" else position, facts.st_mode,  # type: ignore[arg-type]
+        facts.st_size if what == "unlinked" else 0, [fd] if flags & os.O_CLOEXEC else [],
     )  # fmt: skip
 
 
@@ -143,19 +151,25 @@ def readable(fd: int) -> bool:
 class Restorer:
     """Makes the open files of a checkpoint in the stopped process of ``call``.
 
-    ``instead``: names that the user wants for some descriptors (mosrun -O). CannotRestore, with the text for the user.
+    ``instead``: names that the user wants for some descriptors (mosrun -O); ``rights``: with whose contents are written.
+    CannotRestore, with the text for the user.
     """
 
-    def __init__(self, call: Calls, files: Sequence[OpenFile], instead: Mapping[int, bytes]) -> None:
+    def __init__(
+        self, call: Calls, files: Sequence[OpenFile], instead: Mapping[int, bytes],
+        rights: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         known = {fd for file in files for fd in file.fds}
         for fd in instead:
             if fd not in known:
                 raise CannotRestore(text(Text.NOT_OPEN, number=fd))
         self._call = call
+        self._rights = rights
         self._files = files
         self._instead = instead
         self._standing = set(descriptors(call.task.pid))
-        self._above = max(known | self._standing, default=0) + 1
+        self._taken = known | self._standing  # numbers that nothing may be put aside to
+        self._above = max(self._taken, default=0) + 1
         self._fresh: list[tuple[int, OpenFile, list[int]]] = []
         self._kept: set[int] = set()
         self.contents: dict[int, int] = {}  # number of a file -> our descriptor of it, while its contents come
@@ -210,14 +224,35 @@ class Restorer:
             self._aside(self._open(file, path if path in EVERYWHERE else NULL, missing[0], create=False), file, missing)
 
     def _open(self, file: OpenFile, path: bytes, fd: int, *, create: bool) -> int:
+        """Open what has the name now, if it is of the kind that it was: to open a FIFO or a device may wait, or change it."""
         call = self._call
-        flags = file.flags & (_KEPT & ~os.O_DIRECTORY if create else _KEPT)
+        flags = file.flags & (_KEPT & ~os.O_DIRECTORY if create else _KEPT) | os.O_NOCTTY
         call.task.write(layout.SCRATCH, path + b"\0")
-        made = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags | os.O_NOCTTY | (os.O_CREAT if create else 0), 0o666)
+        known = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_PATH | os.O_CLOEXEC)
+        if create and known == -errno.ENOENT:
+            made = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        else:
+            self._check(known, fd, path)
+            made = self._again(known, flags, _GIVEN if create else _KIND_OF[file.what], fd, path)
         self._check(made, fd, path)
         if file.what != "special" and not file.flags & os.O_PATH:
             call(SYS_LSEEK, made, file.offset, os.SEEK_SET)
         return made
+
+    def _again(self, known: int, flags: int, kinds: frozenset[int], fd: int, path: bytes) -> int:
+        """Open the file of an O_PATH descriptor, which is closed, if it is of one of these kinds; a negative errno."""
+        call = self._call
+        try:
+            call.must(SYS_FSTAT, known, layout.SCRATCH)
+            kind = stat.S_IFMT(int.from_bytes(call.task.read(layout.SCRATCH + _ST_MODE, 4), "little"))
+            if kind not in kinds:
+                raise self._failed(fd, path, f"it is {_KINDS_NOW.get(kind, 'of another kind')} now")
+            call.task.write(layout.SCRATCH, b"/proc/self/fd/%d\0" % known)
+            return call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags)
+        except OSError as error:
+            raise self._failed(fd, path, os.strerror(error.errno or errno.EIO)) from error
+        finally:
+            call(SYS_CLOSE, known)
 
     def _unlinked(self, number: int, file: OpenFile) -> int:
         """A nameless file again, in the same folder if that is there; memory where it was memory, or there is no such folder."""
@@ -225,7 +260,7 @@ class Restorer:
         made = -errno.ENOENT
         if not path.startswith(MEMFD):
             call.task.write(layout.SCRATCH, (os.path.dirname(path) or b"/") + b"\0")
-            made = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_TMPFILE | os.O_RDWR, stat.S_IMODE(file.mode))
+            made = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_TMPFILE | os.O_RDWR, 0o600)
         if made < 0:
             name = path.removeprefix(MEMFD).removesuffix(DELETED) if path.startswith(MEMFD) else os.path.basename(path)
             call.task.write(layout.SCRATCH, name[:249] + b"\0")
@@ -233,30 +268,44 @@ class Restorer:
         self._check(made, file.fds[0], path)
         try:
             ours = self.contents[number] = take(call.task.pid, made, _nameless)
-            os.ftruncate(ours, file.size)
+            with self._rights():
+                os.ftruncate(ours, file.size)
         except OSError as error:
-            raise self._failed(file.fds[0], path, error.errno or errno.EIO) from error
+            raise self._failed(file.fds[0], path, os.strerror(error.errno or errno.EIO)) from error
         call.task.write(layout.SCRATCH, b"/proc/self/fd/%d\0" % made)
         again = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, file.flags & _KEPT & ~os.O_DIRECTORY)
+        call(SYS_FCHMOD, made, stat.S_IMODE(file.mode))  # last: its own mode may keep it from being opened
         call(SYS_CLOSE, made)
         self._check(again, file.fds[0], path)
         call(SYS_LSEEK, again, file.offset, os.SEEK_SET)
         return again
 
+    def fill(self, number: int, at: int, data: bytes | memoryview) -> None:
+        """Contents of the nameless file ``number`` of the head. OSError."""
+        done = 0
+        with self._rights():
+            while done < len(data):
+                done += os.pwrite(self.contents[number], data[done:], at + done)
+
     def _aside(self, made: int, file: OpenFile, fds: list[int]) -> None:
         moved = self._call(SYS_FCNTL, made, F_DUPFD_CLOEXEC, self._above)
-        self._call(SYS_CLOSE, made)
+        if moved in (-errno.EINVAL, -errno.EMFILE):  # there is no room above: somewhere between what is taken
+            free = next((fd for fd in range(self._above) if fd not in self._taken), self._above)
+            moved = self._call(SYS_FCNTL, made, F_DUPFD_CLOEXEC, free) if made in self._taken else made
+            self._taken.add(moved)
+        if moved != made:
+            self._call(SYS_CLOSE, made)
         self._check(moved, fds[0], as_path(file.path))
         self._fresh.append((moved, file, fds))
 
     def _check(self, result: int, fd: int, path: bytes) -> None:
         if result < 0:
-            raise self._failed(fd, path, -result)
+            raise self._failed(fd, path, os.strerror(-result))
 
     @staticmethod
-    def _failed(fd: int, path: bytes, error: int) -> CannotRestore:
+    def _failed(fd: int, path: bytes, reason: str) -> CannotRestore:
         name = path.decode("utf-8", "backslashreplace")
-        return CannotRestore(text(Text.NO_DESCRIPTOR, number=fd, filename=name, reason=os.strerror(error)))
+        return CannotRestore(text(Text.NO_DESCRIPTOR, number=fd, filename=name, reason=reason))
 
     @contextmanager
     def _many(self) -> Iterator[None]:

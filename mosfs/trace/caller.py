@@ -12,12 +12,13 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
-from mosfs.native import kernel
+from mosfs.native import kernel, lib
 from mosfs.trace.task import Task, TaskGone
 
 SO_PEERPIDFD = 77  #: socket(7): the process that connected, whatever its number means today; Linux 6.5
@@ -130,6 +131,28 @@ def seize(task: Task, caller: Caller, connection: HasOptions) -> None:
         compare(caller)
     if not peer_lives(connection) or start_time(caller.pid) != caller.started:
         raise TaskGone(caller.pid)
+
+
+def take_from(caller: Caller, fd: int) -> int:
+    """Our copy of a descriptor of who asked, taken with its user's rights; or a negative errno."""
+    with as_user(caller.uid, caller.gid):
+        copy = int(lib.mos_take_fd(caller.pid, fd))
+    if copy == -errno.EPERM and not os.geteuid() and _only_children_may_be_traced():
+        # As in `seize`: it is compared after what it gave is ours, so it was the caller that gave it.
+        copy = int(lib.mos_take_fd(caller.pid, fd))
+        try:
+            compare(caller)
+        except (NotTheCaller, TaskGone):
+            if copy >= 0:
+                os.close(copy)
+            return -errno.EPERM
+    return copy
+
+
+def rights_of(pid: int) -> Callable[[], AbstractContextManager[None]]:
+    """The rights with which a stopped process makes files (proc(5), Uid and Gid: the fourth number); TaskGone."""
+    status = status_of(pid)
+    return partial(as_user, int(status["Uid"][3]), int(status["Gid"][3]))
 
 
 def _only_children_may_be_traced() -> bool:

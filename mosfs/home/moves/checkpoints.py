@@ -7,39 +7,43 @@ in its own folder, and we write to what the program could write to. Until then t
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import resource
 import signal
-import stat
 import struct
 import time
 from contextlib import suppress
 from typing import Any
 
 from mosfs.home.ports import Tree
+from mosfs.home.process.deputy import Kept
 from mosfs.home.process.descriptors import umask_of
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
 from mosfs.migrate import image
 from mosfs.migrate.capture import SYS_RESTART_SYSCALL, all_limits, capture, mappings_of, signed, user_regs
-from mosfs.migrate.checkpoint import Head, Writer, as_text
-from mosfs.migrate.image import Timer
+from mosfs.migrate.checkpoint import CannotSave, Head, Traits, Writer, as_text
+from mosfs.migrate.image import MAX_SIZE, Timer
 from mosfs.migrate.maps import CannotMove
-from mosfs.migrate.opened import CannotSave, has_contents, opened, readable
+from mosfs.migrate.newfile import CannotWrite, NewFile
+from mosfs.migrate.opened import has_contents, opened, readable
 from mosfs.migrate.pages import send_all
 from mosfs.native import lib
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
+from mosfs.trace.caller import rights_of
+from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
+from mosfs.trace.priority import nice_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone, behind, copy_regs
 from mosfs.wire.frames import Kind
 
-SYS_CLOSE, SYS_GETITIMER, SYS_EXIT_GROUP, SYS_OPENAT, SYS_RENAMEAT, SYS_UNLINKAT, SYS_FCHMOD = 3, 36, 231, 257, 264, 263, 91
-AT_FDCWD = -100
+SYS_GETITIMER, SYS_PERSONALITY, SYS_PRCTL, SYS_EXIT_GROUP = 36, 135, 157, 231
+PR_GET_PDEATHSIG = 2
 #: Seconds until we look again whether a program can be stopped, and how often we do.
 AGAIN, MOST_TRIES = 0.01, 3000
 UNDER_WAY = "a checkpoint is being taken already"
@@ -88,6 +92,12 @@ class Checkpoints:
         if p in self._waiting:
             self._waiting.remove(p)
 
+    def exec_done(self, p: Program) -> None:
+        """exec: whoever asked in the program's own name, a thread of it, is no more."""
+        if p.saves.asked is not None and p.saves.asked.own:
+            p.saves.asked.done = _nobody
+            self._finish(p, "it has executed another program")
+
     def due(self) -> float | None:
         """When `look` has something to do next, by CLOCK_MONOTONIC."""
         moments = [*self._due.values(), *([self._look_at] if self._waiting else [])]
@@ -102,7 +112,7 @@ class Checkpoints:
             self.interval_changed(p)
             if p.saves.asked is None:
                 with self.tracer.containment.of(p):
-                    self.request(p, Saving(done=lambda reason, number: None))
+                    self.request(p, Saving(_nobody))
         if self._waiting and now >= self._look_at:
             waiting, self._waiting = self._waiting, []
             for p in waiting:
@@ -131,6 +141,7 @@ class Checkpoints:
         elif p.deputy is not None:
             p.deputy.interrupt()
         else:
+            p.call.idle = idle(p.pid)
             p.interrupted = True
             p.task.interrupt()
 
@@ -191,8 +202,17 @@ class Checkpoints:
             return False
         deputy = p.deputy
         deputy.interrupting = False
-        reason, number = self._write(p, deputy.base, p.body.sleeping, mask=deputy.mask)
-        deputy.resume_sleep()
+        if p.body.infos:  # a signal has just ended it: that is seen to its end first
+            p.task.cont()
+            self._later(p, p.saves.asked, "signals do not cease")
+            return True
+        saved = _made_again(p.body.sleeping, deputy.kept)
+        reason, number = self._write(p, deputy.base, saved, mask=deputy.mask)
+        if p.saves.asked.then is Then.EXIT and not reason:
+            lib.mos_run_call(p.pid, deputy.base, SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
+        else:
+            self._stop(p, reason)
+            deputy.resume_sleep()
         self._finish(p, reason, number)
         return True
 
@@ -208,16 +228,21 @@ class Checkpoints:
         if saving.own:  # after recovery it has been answered, as here
             saved = behind(stay, 0) if stop is Stop.SECCOMP else copy_regs(stay)
             saved.rax = p.saves.next if saving.numbered else 0
-        elif signed(stay.rax) == SYS_RESTART_SYSCALL and p.call.asleep is not None and p.call.asleep.number >= 0:
-            saved = copy_regs(stay)  # whoever recovers has no restart block: the call is made again
-            saved.rax = p.call.asleep.number
+        elif p.call.asleep is not None:
+            saved = _made_again(stay, p.call.asleep)
         reason, number = self._write(p, original, saved)
         if saving.then is Then.EXIT and not reason:
             lib.mos_run_call(p.pid, original, SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
         elif not p.held:
             self.tracer.departure.stand_again(p, original, stay)
+            self._stop(p, reason)
             self.tracer.stops.go_on(p)
         self._finish(p, reason, number)
+
+    def _stop(self, p: Program, reason: str) -> None:
+        """It meets the stop before it has made another step."""
+        if p.saves.asked is not None and p.saves.asked.then is Then.STOP and not reason:
+            os.kill(p.pid, signal.SIGSTOP)
 
     # ------------------------------------------------------------------ writing
 
@@ -235,10 +260,14 @@ class Checkpoints:
                     p.task.set_regs(standing)
         except TaskGone:
             raise
+        except CannotWrite as error:
+            return f"{self._path(p, number)}: {error}", 0
         except (CannotSave, CannotMove) as error:
-            with suppress(OSError), Calls(p.task, base=standing, mask=mask) as call:
+            with suppress(OSError, CannotWrite), Calls(p.task, base=standing, mask=mask) as call:
                 try:
-                    _File(call, self._path(p, number)).only(INSTEAD.format(reason=error).encode())
+                    file = NewFile(call, self._path(p, number), p.pid)
+                    os.write(file.ours, INSTEAD.format(reason=error).encode())
+                    file.whole(call)
                 finally:
                     p.task.set_regs(standing)
             p.saves.next = self._following(p, number)
@@ -268,10 +297,12 @@ class Checkpoints:
             pid=p.pid, comm=p.comm, made=int(time.time()),
             executable=as_text(_link(p.pid, "exe")), folder=as_text(_link(p.pid, "cwd")), umask=umask_of(p.pid), files=files,
             limits=all_limits(p.pid), itimers=_itimers(call), settings=p.settings, next_checkpoint=self._following(p, number),
+            traits=self._traits(p, call),
         )  # fmt: skip
-        file = _File(call, self._path(p, number))
-        with file:
-            writer = Writer(file.ours)
+        file = NewFile(call, self._path(p, number), p.pid)
+        try:
+            most = head.limits[resource.RLIMIT_FSIZE][0]
+            writer = Writer(file.ours, rights_of(p.pid), most if most >= 0 else MAX_SIZE)
             writer.head(head)
             writer.send(Kind.IMAGE, p.pid, image.encode(meta))
             send_all(p.task, writer, p.pid, meta.vmas, near=True)
@@ -279,12 +310,26 @@ class Checkpoints:
                 if has_contents(kept):
                     copy = take(p.pid, kept.fds[0], readable)  # never opened anew: that would be with our rights
                     try:
-                        writer.content(place, copy, kept.size)
+                        for _ in writer.content(place, copy, kept.size):
+                            pass
                     finally:
                         os.close(copy)
             writer.end()
-            file.whole()
+        except BaseException:
+            file.drop(call)
+            raise
+        file.whole(call)
         return writer.written
+
+    def _traits(self, p: Program, call: Calls) -> Traits:
+        call.task.write(layout.SCRATCH, bytes(4))
+        call(SYS_PRCTL, PR_GET_PDEATHSIG, layout.SCRATCH)
+        deathsig = int.from_bytes(call.task.read(layout.SCRATCH, 4), "little")
+        lib.mos_unpin(self.tracer.pump)
+        confined = os.sched_getaffinity(p.pid)
+        everywhere = confined >= set(range(os.cpu_count() or 1))
+        personality = call(SYS_PERSONALITY, 0xFFFFFFFF)
+        return Traits(personality, deathsig, nice_of(p.pid), [] if everywhere else sorted(confined))
 
     @staticmethod
     def _stem(p: Program) -> str:
@@ -318,74 +363,21 @@ class Checkpoints:
             p.saves.last = (saving.seq, reason or "ok")
         saving.done(reason, number)
         self.tracer.mosd.announce(p)
-        if not reason and saving.then is Then.STOP:
-            os.kill(p.pid, signal.SIGSTOP)
-        elif saving.back and saving.then is not Then.EXIT and not p.away and p.move is None:
+        if saving.then is Then.GO_ON and saving.back and not p.away and p.move is None:
             self.tracer.moves.request(p, Move(saving.back, saving.back, why="goes back after its checkpoint"))
 
 
-class _File:
-    """A checkpoint file that the stopped program makes for us. Without `whole` nothing is left of it, and what was there before is.
-
-    ``path``: as the program would open it, from its own folder.
-    """
-
-    def __init__(self, call: Calls, path: str) -> None:
-        self._call = call
-        self._path = os.fsencode(path)
-        folder, _, name = self._path.rpartition(b"/")
-        self._partial = (folder + b"/" if folder or self._path.startswith(b"/") else b"") + b"." + name + b".%d" % call.task.pid
-        self._whole = False
-        self.ours = -1
-
-    def __enter__(self) -> _File:
-        self._at(layout.SCRATCH, self._partial)
-        self._call(SYS_UNLINKAT, AT_FDCWD, layout.SCRATCH, 0)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = self._call.must(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags, 0)
-        self._theirs = fd
-        try:
-            self.ours = take(self._call.task.pid, fd, _is_new)
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self.ours)
-        if self._whole:
-            self._call(SYS_CLOSE, self._theirs)
-        else:
-            self._remove()
-
-    def whole(self) -> None:
-        """The file takes its name; what had it is replaced in one step."""
-        self._call.must(SYS_FCHMOD, self._theirs, 0o400)
-        self._at(layout.SCRATCH, self._partial)
-        self._at(layout.SCRATCH + layout.PAGE * 2, self._path)
-        self._call.must(SYS_RENAMEAT, AT_FDCWD, layout.SCRATCH, AT_FDCWD, layout.SCRATCH + layout.PAGE * 2)
-        self._whole = True
-
-    def only(self, words: bytes) -> None:
-        """A file that holds nothing but these words."""
-        with self:
-            os.write(self.ours, words)
-            self.whole()
-
-    def _remove(self) -> None:
-        self._call(SYS_CLOSE, self._theirs)
-        self._at(layout.SCRATCH, self._partial)
-        self._call(SYS_UNLINKAT, AT_FDCWD, layout.SCRATCH, 0)
-
-    def _at(self, address: int, path: bytes) -> None:
-        self._call.task.write(address, path + b"\0")
+def _nobody(reason: str, number: int) -> None:
+    """Nobody waits for the answer."""
 
 
-def _is_new(fd: int) -> bool:
-    """An empty file with one name, that we may write."""
-    facts = os.fstat(fd)
-    mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
-    return stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 and facts.st_size == 0 and mode == os.O_WRONLY
+def _made_again(regs: Any, kept: Kept) -> Any:
+    """Registers with which a sleep is made again after recovery, where there is no restart block to go on from."""
+    if signed(regs.rax) != SYS_RESTART_SYSCALL or kept.number < 0:
+        return regs
+    saved = copy_regs(regs)
+    saved.rax = kept.number
+    return saved
 
 
 def _link(pid: int, name: str) -> bytes:

@@ -6,11 +6,13 @@ program has of its home is made again by the process itself, before its first in
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.migrate import image, rseq
-from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, Head, Reader, as_path
+from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, MAX_PROCESSORS, Head, Reader, as_path
 from mosfs.migrate.image import BadImage, ImageMeta
 from mosfs.migrate.opened import CannotRestore, Restorer
 from mosfs.migrate.properties import Said
@@ -30,13 +32,16 @@ from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
-from mosfs.trace.caller import Caller, as_user
+from mosfs.trace.caller import Caller, rights_of, take_from
+from mosfs.trace.embark import end
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs, status_sets
 from mosfs.wire.asked import Settings, Start
 from mosfs.wire.frames import Kind
 
-SYS_SETITIMER, SYS_CHDIR, SYS_UMASK, SYS_EXIT_GROUP = 38, 80, 95, 231
+SYS_SETITIMER, SYS_CHDIR, SYS_UMASK, SYS_PERSONALITY, SYS_SETPRIORITY, SYS_PRCTL = 38, 80, 95, 135, 141, 157
+SYS_SCHED_SETAFFINITY, SYS_EXIT_GROUP = 203, 231
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 #: mosrun(1): the exit status of what could not start.
 NOT_STARTED = 125
 #: What may be given beside -R, because it concerns the node and not the program (mosrun(1), SYNOPSIS).
@@ -61,17 +66,24 @@ class Recovery:
         """What a program does before its first instruction when mosrun was given -R; None if it was not."""
         if start.restart < 0:
             return None
-        with as_user(asker.uid, asker.gid):
-            fd = lib.mos_take_fd(asker.pid, start.restart)
+        fd = take_from(asker, start.restart)
+        file = io.FileIO(fd) if fd >= 0 else None  # closed with the starter, be that called or not
 
         def begin(p: Program) -> None:
-            try:
-                self._begin(p, fd, start)
-            finally:
-                if fd >= 0:
-                    os.close(fd)
+            with file or nullcontext():
+                if p.native:
+                    self._refuse(p)
+                else:
+                    self._begin(p, fd, start)
 
         return begin
+
+    def _refuse(self, p: Program) -> None:
+        """What the process has become cannot be a MOSIX process: it ends, before its first instruction."""
+        reason = p.bound.removeprefix("cannot be migrated: ")
+        self.tracer.mosd.log(f"pid={p.pid} cannot go on from its checkpoint: {reason}", 30)
+        p.held = False
+        end(p.task, f"mosrun: {text(Text.RESTORE_FAILED_WHY, reason=reason)}\n".encode(), NOT_STARTED)
 
     def _begin(self, p: Program, fd: int, start: Start) -> None:
         instead = {number: as_path(name) for number, name in start.reopen}
@@ -101,7 +113,7 @@ class Recovery:
     def _become(self, call: Calls, reader: Reader, instead: dict[int, bytes]) -> _Recovered:
         """The process of ``call`` gets everything. BadImage, CannotRestore, NoRoom, OSError."""
         head = reader.head()
-        files = Restorer(call, head.files, instead)
+        files = Restorer(call, head.files, instead, rights_of(call.task.pid))
         try:
             files.open()  # names given now are of the present folder
             self._enter(call, as_path(head.folder))
@@ -116,7 +128,7 @@ class Recovery:
             files.put()
         finally:
             files.close()
-        self._surroundings(call, head)
+        self._surroundings(call, head, meta)
         return _Recovered(head, meta, rebuild, regs)
 
     @staticmethod
@@ -134,7 +146,7 @@ class Recovery:
                 if number not in files.contents and not files.replaced(number):
                     raise BadImage("contents of no file")
                 if number in files.contents:
-                    os.pwrite(files.contents[number], payload[CONTENT_HEAD.size :], at)
+                    files.fill(number, at, memoryview(payload)[CONTENT_HEAD.size :])
             else:
                 raise BadImage(f"a record of kind {kind} is out of place")
         if meta is None:
@@ -149,14 +161,23 @@ class Recovery:
             raise CannotRestore(text(Text.RESTORE_FAILED_WHY, reason=f"{name}: {reason}"))
 
     @staticmethod
-    def _surroundings(call: Calls, head: Head) -> None:
-        """Umask, timers, and at last the limits, as far as this user may have them."""
+    def _surroundings(call: Calls, head: Head, meta: ImageMeta) -> None:
+        """Umask, timers and traits, and at last the limits, as far as this user may have them."""
         call(SYS_UMASK, head.umask)
         for which, timer in enumerate(head.itimers):
             call.task.write(layout.SCRATCH, struct.pack("<4q", *timer))
             call(SYS_SETITIMER, which, layout.SCRATCH, 0)
+        traits = head.traits
+        call(SYS_PERSONALITY, traits.personality)
+        call(SYS_PRCTL, PR_SET_PDEATHSIG, traits.pdeathsig)
+        call(SYS_SETPRIORITY, os.PRIO_PROCESS, 0, traits.nice)
+        if traits.processors:
+            mask = sum(1 << number for number in set(traits.processors))
+            call.task.write(layout.SCRATCH, mask.to_bytes(MAX_PROCESSORS // 8, "little"))
+            call(SYS_SCHED_SETAFFINITY, 0, MAX_PROCESSORS // 8, layout.SCRATCH)
         for which, limit in enumerate(head.limits):
             set_limit(call, which, limit)
+        call(SYS_PRCTL, PR_SET_DUMPABLE, int(meta.dumpable == 1))
 
     def _go_on(self, p: Program, found: _Recovered, start: Start) -> None:
         head, meta = found.head, found.meta

@@ -96,7 +96,8 @@ class Pending:
     settings: Settings | None = None
     native: bool = False
     trace: CallTrace | None = None
-    start: Callable[[Any], None] | None = None  # what to do before the first instruction
+    start: Callable[[Any], None] | None = None  # what to do before the first instruction, unless it is native
+    restart: Callable[[Any], None] | None = None  # the same of a process that is to go on from a checkpoint, whatever it is
 
 
 @dataclass(slots=True)

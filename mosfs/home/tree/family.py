@@ -151,6 +151,8 @@ class Family:
         p.body.sleeping, p.call.wait = None, None
         p.body.infos.clear()
         p.cpu.owing.clear()
+        p.held = False
+        self.tracer.checkpoints.exec_done(p)
         self.tracer.mails.exec_done(p)
         p.comm = comm_of(p.pid)
         apart = caller.apart(p.pid)
@@ -177,8 +179,9 @@ class Family:
             self.make_native(p)
         self.tracer.private.exec_done(p)
         self.tracer.mosd.announce(p)
-        start, p.pending.start = p.pending.start, None
-        if start is not None and not p.native:
+        start = p.pending.restart or (p.pending.start if not p.native else None)
+        p.pending.start = p.pending.restart = None
+        if start is not None:
             p.held = True
             start(p)
         elif not self.tracer.occasions.resume_away(p):

@@ -163,7 +163,7 @@ class Mosd:
         else:
             p.pending.settings = inherit(p.settings, message.settings)
             p.pending.trace = self.tracer.traces.of(asker, message.start.trace)
-            p.pending.start = self.tracer.recovery.starter(asker, message.start)
-            if p.pending.start is None and (message.start.node or message.start.shown):
+            p.pending.start, p.pending.restart = None, self.tracer.recovery.starter(asker, message.start)
+            if p.pending.restart is None and (message.start.node or message.start.shown):
                 p.pending.start = self.tracer.occasions.starter(message.start)
         self.control.send(Adjusted(message.req, ""))
