@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mosfs.balance.source import Memory
+from mosfs.guest.body import Body
+from mosfs.guest.mapping import MappedFiles, MapRequest
 from mosfs.home.away.mapped import File, Mapped, _want
 from mosfs.home.process.link import Held
 from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Sender, data_of, frame, read_frame
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage
+from mosfs.wire import room
 
 
 @pytest.mark.parametrize("near", [True, False])
@@ -122,6 +127,41 @@ def test_a_change_is_sent_alone(world: World) -> None:
     told = [read_frame(payload) for payload in world.mapped._news(world.hosts[0][0], near=True)]
     assert [(offset, len(data)) for _, _, offset, data in told if data] == [(5 * BLOCK, BLOCK)]
     assert list(world.mapped._news(world.hosts[0][0], near=True)) == []
+
+
+def test_copies_take_neither_all_memory_nor_all_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a home-node sends of files is bounded by what the host's node has, whoever asked for it."""
+    free = [1000]
+    copies = Copies(lambda: Memory(free[0], 16000))
+    piece = b"x" * MOST
+    copies.apply(frame(1, 1 << 30, 0, piece))
+    free[0] = 400
+    with pytest.raises(OSError, match="allocate memory"):
+        for at in range(0, 1 << 26, MOST):
+            copies.apply(frame(1, 1 << 30, at, piece))
+    assert os.fstat(copies.of[1].fd).st_blocks * 512 < 8 << 20
+    copies.apply(frame(2, 1 << 40))  # a hole takes nothing
+    before = set(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(room, "few_left", lambda fd: True)
+    with pytest.raises(OSError, match="Too many open files"):
+        copies.apply(frame(3, 10, 0, b"x"))
+    assert set(os.listdir("/proc/self/fd")) == before and not copies.has(3)
+    copies.close()
+
+
+def test_a_file_that_cannot_be_followed_is_no_longer_than_its_mapping() -> None:
+    body = Body(7, None)  # type: ignore[arg-type]
+    files = MappedFiles(None, None)  # type: ignore[arg-type]
+    body.call.mapping = MapRequest(1 << 20, 8192, 1, 2)
+    data = bytes(4096)
+    files.data(body, struct.pack("<Q", 4096) + data)
+    for offset in (4097, 8192, (1 << 64) - 1):
+        with pytest.raises(BadImage):
+            files.data(body, struct.pack("<Q", offset) + data)
+    with pytest.raises(BadImage):
+        for _ in range(100):
+            files.data(body, struct.pack("<Q", 0) + data)
+    assert sum(len(data) for _, data in body.call.mapping.chunks) <= 8192
 
 
 def test_the_next_host_gets_what_came_while_it_was_sent() -> None:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 import mosfs
 from mosfs.daemon import launch
-from mosfs.daemon.channels import Channels, refusal
+from mosfs.daemon.channels import MAX_OF_NODE, MAX_OF_USER, MAX_PENDING, Channels, refusal
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.control import AGAIN, MOURNING, Control, datagrams
 from mosfs.daemon.office import Office
@@ -409,6 +409,24 @@ async def test_who_was_let_in_counts_until_the_load_shows_it(node: Node) -> None
     with process(sys.executable, "-c", HOST, node.path, f"77:{OTHER}"):
         await until(lambda: 77 in node.world.guests)
         assert isinstance(admit(OTHER, replace(choosy, pid=4)), GuestRefuse), "the load does not show it yet"
+
+
+async def test_no_user_and_no_node_keeps_out_the_guests_of_others(node: Node) -> None:
+    """Each has a part of those that may be on their way here, whether their numbers differ or not."""
+    admit, number = node.control.channels.admit, iter(range(1, 1 << 20))
+    node.world.me.status = PeerStatus(0, 10000, 1, 1000, 2000, 0, False)
+
+    def taken(home: str, uid: int, same: int = 0) -> int:
+        for count in range(MAX_PENDING + 1):
+            guest = replace(GUEST, pid=same or next(number), uid=uid, token=next(number).to_bytes(16, "little"))
+            if isinstance(admit(home, guest), GuestRefuse):
+                return count
+        return MAX_PENDING + 1
+
+    assert taken(OTHER, 5) == MAX_OF_USER
+    assert taken(OTHER, 6, same=7) == MAX_OF_NODE - MAX_OF_USER
+    assert taken(OTHER, 7) == 0
+    assert taken(HOME, 5) == MAX_OF_USER
 
 
 # --------------------------------------------------------------------------- what nobody should send

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import select
@@ -206,6 +207,27 @@ def test_injected_calls_give_the_kernels_results() -> None:
         task.set_regs(call.base)
         assert program.go_on()[0] == Status(Stop.EXITED, 0)
         assert program.said() == "hello"
+
+
+def test_a_call_that_waits_is_broken_off_and_the_program_goes_on() -> None:
+    """With nothing done, or with what it has done until then; one that ends in time is like any other."""
+    with seized("/bin/sh", "-c", "echo on") as program:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            task.write(layout.SCRATCH, bytes(1 << 18))
+            assert call.within(5, nr("getppid")) == os.getpid()
+            call.must(nr("pipe"), layout.SCRATCH)
+            reader, writer = struct.unpack("<2i", task.read(layout.SCRATCH, 8))
+            room = call.must(nr("fcntl"), writer, fcntl.F_GETPIPE_SZ)
+            assert call.within(0.05, nr("read"), reader, layout.SCRATCH, 1) == -errno.EINTR
+            assert call.within(0.05, nr("write"), writer, layout.SCRATCH, 1 << 18) == room
+            assert call.within(0.05, nr("write"), writer, layout.SCRATCH, 1) == -errno.EINTR
+            assert not call.used_up
+            assert call(nr("getpid")) == task.pid
+        task.set_regs(call.base)
+        assert program.go_on()[0] == Status(Stop.EXITED, 0)
+        assert program.said() == "on\n"
 
 
 def test_all_six_arguments_arrive() -> None:

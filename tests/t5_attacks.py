@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -211,17 +213,55 @@ def test_the_guests_of_each_owner_are_a_users_of_their_own(nodes: Lab) -> None:
         process.kill()
 
 
-@pytest.mark.parametrize("place", ["-h", "-2"])
-def test_nobody_waits_for_a_reader_of_standard_error(nodes: Lab, place: str) -> None:
-    """The line about an unsupported call is for a pipe that is full."""
+#: Python itself ignores SIGPIPE and SIGXFSZ.
+UNSUPPORTED = """
+import ctypes, resource, signal
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+ctypes.CDLL(None).syscall(101, 0, 0, 0, 0)
+print("on")
+"""
+
+
+@contextmanager
+def nobody_reads() -> Iterator[int]:
+    """A pipe that is full."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with suppress(BlockingIOError):
         while True:
             os.write(writer, bytes(4096))
     os.set_blocking(writer, True)
-    program = "import ctypes; ctypes.CDLL(None).syscall(101, 0, 0, 0, 0); print('on')"
-    with nodes.start(1, "mosrun", place, "-w", "python3", "-c", program, stdout=subprocess.PIPE, stderr=writer) as process:
-        assert process.stdout and process.stdout.read() == b"on\n"
+    yield writer
     os.close(reader)
     os.close(writer)
+
+
+@contextmanager
+def no_reader() -> Iterator[int]:
+    """A pipe whose other end is closed: writing there raises SIGPIPE."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    yield writer
+    os.close(writer)
+
+
+@contextmanager
+def no_room() -> Iterator[int]:
+    """A file of the size that the program may give files: writing there raises SIGXFSZ."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(4096)
+        file.seek(4096)
+        yield file.fileno()
+
+
+@pytest.mark.parametrize("where", [nobody_reads, no_reader, no_room])
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_our_words_hold_up_and_end_no_program(nodes: Lab, place: str, where: Callable[[], Any]) -> None:
+    """The line about an unsupported call is for a standard error that takes none."""
+    with where() as stderr:
+        command = ("mosrun", place, "-w", "python3", "-I", "-S", "-c", UNSUPPORTED)
+        with nodes.start(1, *command, stdout=subprocess.PIPE, stderr=stderr) as process:
+            assert process.stdout and process.stdout.read() == b"on\n"
+            assert process.wait(cluster.TIMEOUT) == 0

@@ -36,7 +36,8 @@ REFUSED = "other node refused"
 
 #: Seconds that a token is good for, and that a second connection waits for its host to say Hello.
 TOKEN_LIFE = 10.0
-MAX_PENDING = 1024
+#: Guests that are on their way here: of all nodes, of one, and of one of its users.
+MAX_PENDING, MAX_OF_NODE, MAX_OF_USER = 1024, 512, 256
 #: Seconds until a guest that has come shows in the load; until one that was let in has come, or never will.
 UNSEEN, ARRIVING = 1.5, 20.0
 KEY_SIZE = 32
@@ -45,15 +46,18 @@ Ask = Callable[[str, GuestRequest], Coroutine[None, None, int]]
 
 
 def refusal(
-    request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, pending: int, load: int = 0
+    request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, pending: int, load: int = 0, crowd: str = ""
 ) -> str:
-    """Why this node does not take the guest, for its log; "" if it does. ``load``: of this node with it."""
+    """Why this node does not take the guest, for its log; "" if it does.
+
+    ``load``: of this node with it; ``crowd``: whose guests are too many that are on their way."""
     direct = len(request.direct_token), len(request.direct_key)
     reasons = {
         "its node is not in our map": not known,
         "blocked": blocked,
         f"needs {request.need_mb} MB, {free_mb} MB are free": request.need_mb > free_mb,
         "too many guests are arriving": pending >= MAX_PENDING,
+        f"too many guests of {crowd} are arriving": bool(crowd),
         f"it pays below a load of {request.below}, and here it would be {load}": 0 < request.below < load,
         "bad token or key": len(request.token) != TOKEN_SIZE or len(request.key) != KEY_SIZE,
         "bad direct token or key": direct not in ((0, 0), (TOKEN_SIZE, KEY_SIZE)),
@@ -74,6 +78,14 @@ class Expected:
     direct: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A guest that has been let in, or has come so lately that the load does not show it; ``until`` in monotonic seconds."""
+
+    uid: int
+    until: float
+
+
 @dataclass(slots=True)
 class Channels:
     """Both sides. ``ask`` sends a GuestRequest to a node and returns its `GuestAccept.frames` (LinkError: it does not accept)."""
@@ -87,7 +99,7 @@ class Channels:
     expected: dict[bytes, Expected] = field(default_factory=dict)
     hosts: dict[bytes, Connection] = field(default_factory=dict)
     _waiting: dict[bytes, trio.Event] = field(default_factory=dict)
-    _unseen: dict[tuple[str, int], float] = field(default_factory=dict)  # home and PID there, until when
+    _unseen: dict[tuple[str, int], Coming] = field(default_factory=dict)  # by home and PID there
 
     # ------------------------------------------------------------------- home side
 
@@ -125,10 +137,12 @@ class Channels:
         """Decide about a guest of the node ``home``, and expect its connections when it may come."""
         now = self.world.clock()
         self.expected = {token: entry for token, entry in self.expected.items() if entry.until > now}
+        self._unseen = {guest: coming for guest, coming in self._unseen.items() if coming.until > now}
         status = self.world.me.status
         reason = refusal(
             request, known=self.world.map.contains(home), blocked=self.world.switches.blocked,
-            free_mb=status.mem_free if status else 0, pending=len(self.expected), load=self._load_with_one_more(now),
+            free_mb=status.mem_free if status else 0, pending=max(len(self.expected), len(self._unseen)),
+            load=self._load_with_one_more(), crowd=self._crowd(home, request.uid),
         )
         lacking = [] if reason else cpu.missing(request.needs, self.features)
         if lacking:
@@ -136,23 +150,31 @@ class Channels:
         if reason:
             log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
             return GuestRefuse(request.req, reason if lacking else REFUSED)
-        self._unseen[home, request.pid] = now + ARRIVING
+        self._unseen[home, request.pid] = Coming(request.uid, now + ARRIVING)
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
             self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
         return GuestAccept(request.req, GENERATION)
 
-    def _load_with_one_more(self, now: float) -> int:
+    def _crowd(self, home: str, uid: int) -> str:
+        """Whose guests on their way here are too many for one more of this user of that node; "" for nobody's."""
+        coming = [guest.uid for (node, _), guest in self._unseen.items() if node == home]
+        expected = [entry.request.uid for entry in self.expected.values() if entry.home == home and not entry.direct]
+        if max(len(coming), len(expected)) >= MAX_OF_NODE:
+            return home
+        return f"user {uid} of {home}" if max(coming.count(uid), expected.count(uid)) >= MAX_OF_USER else ""
+
+    def _load_with_one_more(self) -> int:
         """The load with another guest, and with those on their way here or so new that it does not show them yet."""
         if (status := self.world.me.status) is None:
             return 0
-        self._unseen = {guest: until for guest, until in self._unseen.items() if until > now}
         load = status.load if self.world.local_load is None else self.world.local_load
         return load + load_of(len(self._unseen) + 1, status.ncpus, status.speed)
 
     def arrived(self, home: str, pid: int) -> None:
         """The guest that is ``pid`` at ``home`` is here."""
-        self._unseen[home, pid] = self.world.clock() + UNSEEN
+        before = self._unseen.get((home, pid))
+        self._unseen[home, pid] = Coming(before.uid if before is not None else -1, self.world.clock() + UNSEEN)
 
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """A connection that starts with a preamble; one with an unknown or old token is closed."""

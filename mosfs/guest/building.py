@@ -29,6 +29,9 @@ from mosfs.wire.frames import Frame, Kind
 
 #: What comes before an image.
 AHEAD = frozenset({Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.PAGES, Kind.ROUND})
+#: Programs whose memory comes to one host at a time (few do: who moves by itself has its own host), and those that it may have,
+#: by fork for the most part, when another comes.
+MOST_ARRIVING, MOST_BODIES = 8, 4096
 
 
 def why_not(error: Exception) -> str:
@@ -164,6 +167,8 @@ class Building:
         """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""
         found = self._context.arriving.get(pair)
         if found is None:
+            if len(self._context.arriving) >= MOST_ARRIVING or len(self._context.bodies) >= MOST_BODIES:
+                raise NoRoom("too many programs come to one host")
             task, self._context.spare = self._context.spare or spawn(self._context.runs_as), None
             found = self._context.arriving[pair] = Arriving(task)
         return found

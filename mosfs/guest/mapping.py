@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import struct
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,7 +15,7 @@ from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
 from mosfs.guest.in_body import remapped
 from mosfs.migrate import shown
 from mosfs.migrate.filecopy import WANT
-from mosfs.migrate.image import Vma
+from mosfs.migrate.image import BadImage, Vma
 from mosfs.migrate.maps import mapping_at
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
@@ -45,6 +44,7 @@ class MapRequest:
     file: int = 0
     shared: bool = False
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
+    came: int = 0  # bytes of the chunks
 
 
 class MappedFiles:
@@ -101,8 +101,14 @@ class MappedFiles:
 
     def data(self, body: Body, payload: bytes) -> None:
         """MMAP_DATA: a piece of a file that has no number."""
-        if body.call.mapping is not None:
-            body.call.mapping.chunks.append((struct.unpack_from("<Q", payload)[0], payload[8:]))
+        mapping = body.call.mapping
+        if mapping is None:
+            return
+        offset = int.from_bytes(payload[:8], "little")
+        mapping.came += len(payload) - 8
+        if offset + len(payload) - 8 > mapping.length or mapping.came > mapping.length:
+            raise BadImage("more of a file than is mapped")
+        mapping.chunks.append((offset, payload[8:]))
 
     def _mapped(self, body: Body, request: MapRequest, result: int) -> int:
         """All of the file has come: map its copy; or what it shows as private memory, if it cannot be followed."""

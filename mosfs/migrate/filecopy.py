@@ -12,14 +12,16 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mosfs.balance.source import Memory, Proc
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma
 from mosfs.migrate.maps import Mapping
 from mosfs.trace.handing import hand
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
+from mosfs.wire.room import to_keep
 
 SYS_MMAP, SYS_CLOSE_RANGE = 9, 436
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED = 1, 2, 0x10
@@ -29,6 +31,11 @@ HEADER = struct.Struct("<IIQQ")
 WANT = struct.Struct("<IQQ")
 #: Bytes that are looked at, and sent, together; and those of one frame at most.
 BLOCK, MOST = 64 * 1024, 256 * 1024
+#: The part of a node's memory that copies leave free, since they are no process's that the kernel could end when there is no more;
+#: and the bytes after which we look again how much there is.
+LEAVE, LOOK = 1 / 32, 4 << 20
+
+_machine = Proc(0)
 
 
 def frame(number: int, size: int, offset: int = 0, data: bytes = b"", *, near: bool = True) -> bytes:
@@ -69,8 +76,11 @@ class Copy:
 class Copies:
     """Those of one body, and of its children. OSError when there is no memory for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Callable[[], Memory] = _machine.memory) -> None:
+        """``memory``: how much this node has."""
         self.of: dict[int, Copy] = {}
+        self._memory = memory
+        self._unseen = LOOK  # bytes that came since we looked
         self._numbers: dict[tuple[str, int], int] = {}
         self.listeners: list[list[tuple[int, int, int]]] = []  # of senders: (number, offset, length) of what has come
 
@@ -102,15 +112,30 @@ class Copies:
             os.ftruncate(copy.fd, size)
             copy.size = size
         data = data[: max(size - offset, 0)]
+        self._need(len(data))
         if data and os.pwrite(copy.fd, data, offset) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         for news in self.listeners:
             news.append((number, offset, len(data)))
 
+    def _need(self, size: int) -> None:
+        """OSError ENOMEM when this node has no memory for so many bytes more."""
+        self._unseen += size
+        if self._unseen < LOOK or not size:
+            return
+        self._unseen = 0
+        memory = self._memory()
+        if memory.free < memory.total * LEAVE:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
     def _new(self, number: int) -> Copy:
-        fd = os.memfd_create("file", os.MFD_CLOEXEC)
+        fd = to_keep(os.memfd_create("file", os.MFD_CLOEXEC))
         facts = os.fstat(fd)
-        reader = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            reader = to_keep(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
+        except OSError:
+            os.close(fd)
+            raise
         copy = Copy(fd, reader, facts.st_ino, f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}")
         self.of[number] = copy
         self._numbers[copy.device, copy.inode] = number

@@ -13,9 +13,11 @@ else happens in the place of the call ends the program, and so does a call that 
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
@@ -24,7 +26,9 @@ from mosfs.native import ffi, lib
 from mosfs.trace import layout, stops
 from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, status_sets, unfit
 
-SYS_MMAP, PRIVATE_ANONYMOUS = 9, 0x22
+SYS_MMAP, SYS_GETPID, PRIVATE_ANONYMOUS = 9, 39, 0x22
+#: Results ERESTART* of a call that was broken off (linux/errno.h).
+_BROKEN = range(-516, -511)
 
 #: Calls in a row: what fits into the first page of the scratch, which belongs to injected calls.
 _ROW = layout.PAGE // layout.ROW_ENTRY
@@ -73,6 +77,31 @@ class Calls:
             self.used_up = True
         return int(self._result[0])
 
+    def within(self, seconds: float, nr: int, *args: int) -> int:
+        """The same at home, but no longer than ``seconds``: -EINTR of a call that waits then, or how much it has done."""
+        task, used_up = self.task, self.used_up
+        six = ([_signed(a) for a in args] + [0] * 6)[:6]
+        check(lib.mos_run_call(task.pid, self.base, nr, *six), "injected call", task.pid)
+        until = time.monotonic() + seconds
+        while (status := task.wait_beside(-1, max(0.0, until - time.monotonic()))) is not None:
+            if self._ended(status):
+                return int(self._result[0])
+            self._go_on(f"injected call {nr}")
+        while True:
+            task.interrupt()
+            status = task.wait()
+            if self._ended(status):
+                break
+            if stops.decode(status).stop is stops.Stop.TRAP:
+                done = _signed(task.peek_regs().rax)
+                self._result[0] = -errno.EINTR if done in _BROKEN else done
+                break
+            self._go_on(f"injected call {nr}")
+        result = int(self._result[0])
+        self(SYS_GETPID)  # so that it stands where it does behind any other, and our interrupt is used up
+        self.used_up = used_up
+        return result
+
     def _go_on(self, what: str) -> None:
         """Another stop came before the end of ``what``."""
         status = int(self._status[0])
@@ -116,13 +145,16 @@ class Calls:
         check(outcome, "row of injected calls", pid)
 
     def _finish(self, nr: int) -> int:
-        status = self.task.wait()
+        return 0 if self._ended(self.task.wait()) else 1
+
+    def _ended(self, status: int) -> bool:
+        """Whether the call has ended, with `_result`; else ``status`` is to be dealt with."""
         regs = self.task.peek_regs() if status >> 8 == (5 | 7 << 8) else None
         if regs is not None and regs.orig_rax == layout.MAGIC:
             self._result[0] = _signed(regs.rdi)
-            return 0
+            return True
         self._status[0] = status
-        return 1
+        return False
 
     def must(self, nr: int, *args: int) -> int:
         """The result; OSError when the call failed."""

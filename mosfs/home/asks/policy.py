@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import signal
-import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -25,14 +23,17 @@ from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import signed
 from mosfs.migrate.properties import SAYING
+from mosfs.migrate.rebuild import take_pending
 from mosfs.migrate.remap import remap
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import copy_regs
+from mosfs.trace.task import copy_regs, status_sets
 
-SYS_WRITE, SYS_POLL = 1, 7
-#: Milliseconds that a reader of a program's standard error may take.
-READER_MS = 500
+SYS_WRITE = 1
+#: Seconds that a reader of a program's standard error may take.
+READER = 0.5
+#: What a write that fails sends to who has made it (write(2)).
+_SENT_BY = {-errno.EPIPE: signal.SIGPIPE, -errno.EFBIG: signal.SIGXFSZ}
 
 
 class Policy:
@@ -178,11 +179,14 @@ class Policy:
             self.say(p, hint)
 
     def say(self, p: Program, message: str) -> None:
-        """A line on the program's own standard error. Precondition: its task at home is stopped."""
-        line = f"mosrun: {message}\n".encode()
+        """A line on the program's own standard error, if somebody reads it there soon: the whole tree would wait.
+
+        Precondition: its task at home is stopped."""
+        line = f"mosrun: {message}\n".encode("utf-8", "backslashreplace")
         base, mask = (p.deputy.base, p.deputy.mask) if p.deputy is not None else (None, None)
         with Calls(p.task, base=base, mask=mask) as call:
-            # not if nobody reads there: the whole tree would wait
-            p.task.write(layout.SCRATCH, struct.pack("<ihh", 2, select.POLLOUT, 0) + line)
-            if call(SYS_POLL, layout.SCRATCH, 1, READER_MS) == 1:
-                call(SYS_WRITE, 2, layout.SCRATCH + 8, len(line))
+            sets = status_sets(p.pid)
+            p.task.write(layout.SCRATCH, line)
+            sent = _SENT_BY.get(call.within(READER, SYS_WRITE, 2, layout.SCRATCH, len(line)))
+            if sent is not None and not (sets["SigPnd"] | sets["ShdPnd"]) >> (sent - 1) & 1:
+                take_pending(call, {sent})  # it was our write
