@@ -181,3 +181,55 @@ def test_an_interrupt_is_seen_by_who_asked_for_it() -> None:
         finally:
             os.kill(pid, signal.SIGKILL)
             pump.end()
+
+
+def until_fork(pump: Pump) -> Task:
+    """The program stands in its first fork, which nobody has asked the kernel about yet: its child."""
+    root = pump.program.task
+    lib.mos_plain(root.pid, 0)
+    root.cont()
+    while True:
+        event = pump.step()
+        if event and decode(event[1]).stop is Stop.FORK:
+            return Task(root.event_message())
+        if event:
+            pump._handle(*event)
+
+
+def unclaimed(pump: Pump) -> list[int]:
+    pids = ffi.new("int[]", lib.MOS_EARLIES)
+    return list(pids[0 : lib.mos_unclaimed(pump.pump, pids)])
+
+
+def test_a_child_whose_parent_is_killed_in_its_fork_is_found() -> None:
+    with seized("/bin/bash", "-c", "(exit 3); (exit 4)") as program:
+        program.embark()
+        pump = Pump(program)
+        child = until_fork(pump)
+        os.kill(program.task.pid, signal.SIGKILL)
+        while not (event := pump.step()) or event[0] != program.task.pid:
+            pass
+        assert os.WIFSIGNALED(event[1])
+        with alarm(pump, 0.05):
+            while lib.mos_early(child.pid) != lib.MOS_STANDS:
+                assert pump.step() is None
+        assert [unclaimed(pump) for _ in range(3)] == [[], [], [child.pid]]
+        os.kill(child.pid, signal.SIGKILL)
+        with alarm(pump, 0.05):
+            while lib.mos_early(child.pid) != lib.MOS_CAME_AND_WENT:
+                assert pump.step() is None
+        assert unclaimed(pump) == [] and lib.mos_early(child.pid) == 0
+        pump.end()
+
+
+def test_a_child_that_is_killed_before_its_parent_tells_of_it_is_known_to_have_ended() -> None:
+    with seized("/bin/bash", "-c", "(exit 3); kill -KILL $$") as program:
+        program.embark()
+        pump = Pump(program)
+        child = until_fork(pump)
+        os.kill(child.pid, signal.SIGKILL)
+        with alarm(pump, 0.05):
+            while lib.mos_early(child.pid) != lib.MOS_CAME_AND_WENT:
+                assert pump.step() is None
+        lib.mos_unknown(child.pid)
+        assert pump.run(plain=False) == -signal.SIGKILL

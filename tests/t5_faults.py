@@ -20,7 +20,7 @@ import pytest
 
 from mosfs.abi.texts import SERVING_FAILED
 from mosfs.tools import lab as labs
-from mosfs.wire.faults import SURVIVES_CUT, Point, Serving
+from mosfs.wire.faults import SURVIVES_CUT, Birth, Point, Serving
 from tests import cluster
 from tests.cluster import Lab, wait_until
 
@@ -284,6 +284,30 @@ def test_a_call_that_needs_home_fails_where_home_has_no_room(nodes: Lab) -> None
     with faulty(nodes, 1, f"{Point.HOME_BEFORE_RETURN.value}:refuse"):
         done = nodes.run(1, "mosrun", "-2", "perl", "-e", ATTACH, timeout=PATIENCE)
     assert (done.stdout, done.returncode) == (f"error {errno.ENOMEM}\nattached\n", 0), done
+
+
+# --------------------------------------------------------------------------- births
+
+#: A program makes a process, which says so as soon as it runs.
+BIRTH = """
+"$0/victim" -c '(echo has run); exit 0'
+echo victim $?
+"""
+
+
+@pytest.mark.parametrize("point", list(Birth), ids=lambda point: point.name)
+def test_a_program_that_is_killed_in_its_fork_leaves_no_process_behind(point: Birth, nodes: Lab, tmp_path: Path) -> None:
+    """What there is of the child has not run, as if the kill had come first, or runs to its own end, where it is whole (at home,
+    or its host has been told): nobody holds the output of the run for ever."""
+    tmp_path.chmod(0o755)
+    tmp_path.parent.chmod(0o755)
+    (tmp_path / "victim").symlink_to("/bin/bash")
+    place = ["-h", f"--trace={tmp_path}/trace"] if point is Birth.AT_HOME else ["-2"]
+    with faulty(nodes, 2 if point is Birth.BODY else 1, f"{point.value}:end:victim"):
+        done = nodes.run(1, "mosrun", *place, "bash", "-c", BIRTH, str(tmp_path), timeout=PATIENCE)
+    said = done.stdout.splitlines()
+    assert said == ["victim 137"] or (point in (Birth.AT_HOME, Birth.TOLD) and sorted(said) == ["has run", "victim 137"])
+    assert "mosrun:" not in done.stderr
 
 
 # --------------------------------------------------------------------------- serving

@@ -327,7 +327,9 @@ def down(root: str, *, keep: bool = False) -> None:
         return
     end(lambda: programs(plan), (signal.SIGTERM, signal.SIGCONT), PROGRAM_SECONDS)
     end(lambda: mosds(plan), (signal.SIGTERM,), DAEMON_SECONDS)
-    end(lambda: traced_by(daemons(plan)), (signal.SIGKILL,), 0)
+    deadline = time.monotonic() + PROGRAM_SECONDS
+    while traced_by(daemons(plan)) and time.monotonic() < deadline:  # one may have forked while they were counted
+        end(lambda: traced_by(daemons(plan)), (signal.SIGKILL,), 0)
     end(lambda: daemons(plan), (signal.SIGTERM, signal.SIGCONT), PROGRAM_SECONDS)
     for mount in sorted(mounts(plan.root), key=len, reverse=True):
         unmount(mount)

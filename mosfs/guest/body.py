@@ -83,6 +83,7 @@ class Fork:
     """The child that it is making, and what it is to do itself as a child: `processes`."""
 
     child: int = 0
+    owed: bool = False  # its deputy is there, and it is not
     regs: Any = None  # of the clone that it was let make
     pidfd: int = -1  # home's descriptor of the child, for CLONE_PIDFD
     mask: int = 0  # to put back when the clone has returned

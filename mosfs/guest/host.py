@@ -7,12 +7,14 @@ told in order: frames of one channel are never overtaken, so a REPLY that was se
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -72,10 +74,18 @@ PATIENCE = 10
 IMAGE_PATIENCE = 30.0
 
 
+@dataclass(slots=True)
+class Early:
+    """The wait status of a process that its parent has not told of yet; ``old``: since the last housekeeping, at least."""
+
+    raw: int
+    old: bool = False
+
+
 class Host:
     def __init__(self, spawn_order: SpawnHost, data: socket.socket) -> None:
         context = self.context = Context(spawn_order, data)
-        self.early: dict[int, int] = {}  # first stops of processes that we do not know yet
+        self.early: dict[int, Early] = {}
         self.containment = Containment(context, self)
         self.statistics = Statistics(context)
         self.clocks = Clocks(context)
@@ -170,6 +180,7 @@ class Host:
             self._connect()
         self.statistics.tick(time.monotonic())
         self.clocks.tick()
+        self._end_unclaimed()
         for body in list(self.context.bodies.values()):
             with self.containment.of(body):
                 if body.state not in (State.RUNNING, State.WAITING):
@@ -178,6 +189,15 @@ class Host:
                     tell_used(body, self.context.channel)
                 with suppress(OSError):
                     self.clocks.refresh(body)
+
+    def _end_unclaimed(self) -> None:
+        """A process whose parent was killed before it could tell of it has not run, and never will."""
+        for pid, early in list(self.early.items()):
+            if early.old:
+                del self.early[pid]
+                if os.WIFSTOPPED(early.raw):  # it is ours until its end is seen, so the number is no other's
+                    os.kill(pid, signal.SIGKILL)
+            early.old = True
 
     # ------------------------------------------------------------------ mosd
 
@@ -233,7 +253,7 @@ class Host:
         """The body is not here any more."""
         self.context.bodies.pop(body.pair, None)
         self.context.by_pid.pop(body.pid, None)
-        for step in (self.mails.gone, self.onward.forget, self.private.forget):
+        for step in (self.processes.gone, self.mails.gone, self.onward.forget, self.private.forget):
             with self.containment.nobody(f"forgetting origpid={body.pair}"):
                 step(body)
         if kill:
@@ -245,7 +265,7 @@ class Host:
     def task_event(self, pid: int, raw: int) -> None:
         body = self.context.by_pid.get(pid)
         if body is None:
-            self.early[pid] = raw
+            self.early[pid] = Early(raw)
             return
         child = None
         try:
@@ -253,7 +273,7 @@ class Host:
         except Exception as error:
             self.containment.trouble(body, error)
         if child is not None and (early := self.early.pop(child.pid, None)) is not None:
-            self.task_event(child.pid, early)
+            self.task_event(child.pid, early.raw)
 
     def died(self, body: Body, status: int, *, failed: bool = False) -> None:
         """Its process is gone: killed for want of memory, by an administrator, or (``failed``) since we could not serve it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import struct
 from contextlib import suppress
 from typing import Any
@@ -23,6 +24,7 @@ from mosfs.guest.title import tell_title
 from mosfs.guest.usage import tell_used
 from mosfs.migrate.capture import RESTARTS, signed
 from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
+from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
 
@@ -76,7 +78,8 @@ class Processes:
             body.state = State.RUNNING
             self._completion.finish(body, min(result, -1))
             return
-        body.fork.child, body.fork.pidfd, body.fork.alarm = result, pidfd, alarm
+        body.fork.child, body.fork.pidfd, body.fork.alarm, body.fork.owed = result, pidfd, alarm, True
+        fault(Birth.BODY, None, body.comm, body.pid)
         # no signal may break the clone: its deputy has a child already
         body.fork.mask = body.task.peek_mask()
         body.task.set_mask(ALL_SIGNALS)
@@ -92,6 +95,7 @@ class Processes:
     def forked(self, body: Body) -> Body:
         """Its own clone has made a child, which stands at its first stop or will: the child."""
         local = body.task.event_message()
+        body.fork.owed = False
         child = Body(body.fork.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
         child.processor = Processor(body.processor.features, body.processor.needs, dict(body.processor.waiting_state))
         child.times.clock_page = body.times.clock_page
@@ -113,6 +117,12 @@ class Processes:
         body.task.cont(request=SYSCALL)
         self._context.announce(child)
         return child
+
+    def gone(self, body: Body) -> None:
+        """``body`` makes no child any more: one that it owes ends at home, too, where it has not run yet."""
+        if body.fork.owed:
+            body.fork.owed = False
+            self._context.channel.send(Kind.DIED, body.fork.child, struct.pack("<i", signal.SIGKILL))
 
     def first_stop(self, child: Body) -> None:
         """A child's very first stop: its PID is the one at home."""
@@ -137,7 +147,7 @@ class Processes:
                 if body.call.nr == SYS_CLONE and body.call.regs.rdi & (CLONE_PARENT_SETTID | CLONE_PIDFD):
                     _store(body.task, body.call.regs.rdx, body.fork.pidfd if body.call.regs.rdi & CLONE_PIDFD else body.fork.child)
             else:  # no room for another body: its deputy cannot live without
-                self._context.channel.send(Kind.DIED, body.fork.child, struct.pack("<i", 9))
+                self.gone(body)
             _restore_arguments(body.task, body.call.regs, result)
             body.task.set_mask(body.fork.mask)
         if body.stopping.held:

@@ -194,5 +194,6 @@ class Tracer:
             self.cputimers.tick()
             self.private.reap_all()
             self.mapped.tick()
+            self.family.end_unclaimed()
         if self.mosd.control.sock is None:
             self.mosd.connect()

@@ -38,6 +38,15 @@ struct mos_event {
 #define MOS_HAS_GUARDS 1024
 #define MOS_HAS_GUARDS_TOLD 2048
 
+#define MOS_EARLIES 64
+#define MOS_STANDS 1            /* what came early stands at its first stop, or has ended since */
+#define MOS_CAME_AND_WENT 2
+
+struct mos_early {              /* a task whose first stop has come, and its parent's event has not */
+    int pid;
+    int turns;                  /* so often mos_unclaimed has seen it */
+};
+
 struct mos_note {
     int what;
     int pid;
@@ -119,6 +128,8 @@ struct mos_pump {
     int nnotes;                 /* what Python has to write down before anything else */
     struct mos_note notes[256];
     unsigned long note_since;   /* the oldest (ns) */
+    int nearly;
+    struct mos_early earlies[64];
     unsigned char transfers[512]; /* calls whose positive result may be less than asked for */
     unsigned char paths[512];   /* of each call: bit n set = argument n is a path; 0 = no such call */
     int ndirs;                  /* private directories of this tree: what lies below is not ordinary */
@@ -167,6 +178,7 @@ void mos_plain(int pid, int plain);
 void mos_filtered(int pid, int filtered);
 void mos_unknown(int pid);
 int mos_early(int pid);
+int mos_unclaimed(struct mos_pump *p, int *pids);
 int mos_attend(struct mos_pump *p, int fd);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 void mos_reap(void);

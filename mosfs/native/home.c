@@ -27,7 +27,38 @@ int mos_filtered_by_us(int pid)
     return !(mos_marks[pid] & FILTERED) || (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &number) && number == MOS_OURS);
 }
 
-int mos_early(int pid) { return mos_marks[pid] & EARLY; }
+/* MOS_STANDS, MOS_CAME_AND_WENT, or 0: what became of a task before its parent's event has come. */
+int mos_early(int pid) { return mos_marks[pid] & EARLY ? mos_marks[pid] & BORN ? MOS_CAME_AND_WENT : MOS_STANDS : 0; }
+
+static void came_early(struct mos_pump *p, int pid)
+{
+    if (p->nearly < MOS_EARLIES)
+        p->earlies[p->nearly++] = (struct mos_early){pid, 0};
+}
+
+/*
+ * Those that came early, stand and have not been claimed since the call before the last one: a parent that is killed in its fork never
+ * tells of it. At most MOS_EARLIES pids; they are named again until they have ended.
+ */
+int mos_unclaimed(struct mos_pump *p, int *pids)
+{
+    int i, kept = 0, found = 0;
+    for (i = 0; i < p->nearly; i++) {
+        struct mos_early e = p->earlies[i];
+        if (!(mos_marks[e.pid] & EARLY))
+            continue;
+        if (e.turns++ >= 2) {
+            if (mos_early(e.pid) == MOS_CAME_AND_WENT) {
+                mos_marks[e.pid] = 0;
+                continue;
+            }
+            pids[found++] = e.pid;
+        }
+        p->earlies[kept++] = e;
+    }
+    p->nearly = kept;
+    return found;
+}
 
 /* A first stop that was asked for must be seen by who asked. */
 void mos_interrupting(int pid) { mos_marks[pid] = (mos_marks[pid] & ~(PLAIN | BORN)) | ASKED; }
@@ -63,9 +94,15 @@ static int forked(struct mos_pump *p, int pid, int what)
 {
     unsigned long child = 0;
     int stands;
-    if (ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) || !note(p, what, pid, (int)child))
+    if (ptrace(PTRACE_GETEVENTMSG, pid, 0, &child))
         return 0;
-    stands = mos_marks[child] & EARLY;
+    stands = mos_early((int)child);
+    if (stands == MOS_CAME_AND_WENT) {
+        mos_marks[child] = 0;
+        return !ptrace(PTRACE_CONT, pid, 0, 0);
+    }
+    if (!note(p, what, pid, (int)child))
+        return 0;
     mos_marks[child] = KNOWN | PLAIN | UNTRAVELLED | (mos_marks[pid] & (WHOLE | FILTERED)) | (stands ? 0 : BORN);
     if (stands)
         ptrace(PTRACE_CONT, child, 0, 0);
@@ -105,7 +142,15 @@ int mos_settle_at_home(struct mos_pump *p, int pid, int status)
     if (event == 128 && sig == SIGTRAP && (!*mark || *mark & BORN)) {
         if (*mark)
             ptrace(PTRACE_CONT, pid, 0, 0);
+        if (!*mark)
+            came_early(p, pid);
         *mark = *mark ? *mark & ~BORN : EARLY;
+        return 1;
+    }
+    if (!WIFSTOPPED(status) && (!*mark || *mark & EARLY)) {
+        if (!*mark)
+            came_early(p, pid);
+        *mark = EARLY | BORN;
         return 1;
     }
     if (!(*mark & PLAIN))

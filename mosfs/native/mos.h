@@ -47,7 +47,7 @@
 #define KNOWN 1                 /* Python, or a note, knows it */
 #define PLAIN 2
 #define BORN 4                  /* its first stop has not come yet; it goes on from there at once */
-#define EARLY 8                 /* its first stop has come, its parent's event has not */
+#define EARLY 8                 /* its first stop has come, its parent's event has not; with BORN: it has ended since */
 #define FILTERED 128            /* it has seccomp filters of its own, or strict mode: they may send it to us, too */
 #define ASKED 16                /* to stop: whatever stop comes first takes the place of that one, which must be asked for again */
 #define UNTRAVELLED 32          /* it has used no CPU time away, nor has a child that has ended: the kernel's figures are right */

@@ -1,9 +1,9 @@
 """Numbered fault points of a move. ``MOSIX_FAULT=N[:action]`` makes point N fail, for tests of what follows.
 
-Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``refuse`` raises
-OSError(ENOMEM), ``raise`` what nobody has foreseen. ``MOSIX_FAULT=N:action:NAME`` concerns only programs of this name (at the
-points of `Serving`). The environment is that of mosd; tracers and hosts inherit it through the fork server. Each process fails
-once.
+Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``end`` the program,
+``refuse`` raises OSError(ENOMEM), ``raise`` what nobody has foreseen. ``MOSIX_FAULT=N:action:NAME`` concerns only programs of
+this name (at the points of `Serving` and `Birth`). The environment is that of mosd; tracers and hosts inherit it through the fork
+server. Each process fails once.
 """
 
 from __future__ import annotations
@@ -52,6 +52,15 @@ class Serving(IntEnum):
     NODE_FRAME = 104  # the same at its host
 
 
+class Birth(IntEnum):
+    """Where a program makes a process: it has done so at home, its deputy has, its host is told of that, the body is to follow."""
+
+    AT_HOME = 201
+    DEPUTY = 202
+    TOLD = 203
+    BODY = 204
+
+
 #: What must be seen after a cut. True: the program survives with its native result, because home or the old node has a
 #: whole copy of it and nothing else has run; False: it may end as the manual says.
 SURVIVES_CUT = {p: p not in (
@@ -59,12 +68,12 @@ SURVIVES_CUT = {p: p not in (
     Point.HOME_ONWARD_COMMITTED,
 ) for p in Point}  # fmt: skip
 
-_spent: set[Point | Serving] = set()
+_spent: set[IntEnum] = set()
 _wanted = os.environ.get("MOSIX_FAULT", "")
 
 
-def fault(point: Point | Serving, channel: Channel | None = None, name: str = "") -> None:
-    """Fail here if the environment says so. ``name``: of the program."""
+def fault(point: IntEnum, channel: Channel | None = None, name: str = "", pid: int = 0) -> None:
+    """Fail here if the environment says so. ``name``, ``pid``: of the program, which stands still."""
     if not _wanted:
         return
     number, action, who = (*_wanted.split(":"), "", "")[:3]
@@ -73,6 +82,9 @@ def fault(point: Point | Serving, channel: Channel | None = None, name: str = ""
     _spent.add(point)
     if action == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if action == "end":
+        os.kill(pid or os.getpid(), signal.SIGKILL)
+        return
     if action == "raise":
         raise RuntimeError(f"fault {point.name}")
     if action == "refuse":

@@ -13,6 +13,7 @@ from mosfs.home.process.program import Place, Program
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task
+from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import FORK_REPLY, Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
 
@@ -36,6 +37,8 @@ class Births:
             made = deputy.born or min(result, -1)
             pidfd = struct.unpack("<i", p.task.read(FLIGHT_SCRATCH, 4))[0] if wants and made > 0 else -1
             self.tracer.hosts.send(p, Kind.FORK_REPLY, FORK_REPLY.pack(made, pidfd, *self.tracer.cputimers.newborn(made)))
+            deputy.born = 0
+            fault(Birth.TOLD, None, p.comm, p.pid)
 
         self.tracer.traces.entered(p, SYS_CLONE, (order.flags, 0, 0, 0, 0, 0), request.memory)
         deputy.born = 0
@@ -44,6 +47,7 @@ class Births:
     def forked(self, p: Program, deputy: Deputy) -> None:
         """The deputy's child: it will be the deputy of the body's child, which is about to be made on the same node."""
         child = deputy.born = p.task.event_message()
+        fault(Birth.DEPUTY, None, p.comm, p.pid)
         q = self.tracer.family.adopt(Task(child), p.settings, parent=p)
         q.place = Place.AWAY
         q.link = p.link
@@ -52,6 +56,15 @@ class Births:
         self.tracer.copying.of_child(p, q)
         if q.link is not None:
             q.link.programs.add(child)
+        try:
+            self._inherit(p, q, newborn)
+            p.task.cont()
+        finally:  # its parent may have been killed at any moment
+            self.tracer.mosd.announce(q)
+            self.tracer.family.meet(q)
+
+    def _inherit(self, p: Program, q: Program, newborn: Deputy) -> None:
+        """What ``q`` must not have of its parent's mailbox and private files is taken from it before its first call."""
         if closing := self.tracer.mails.inherited(p, q):
             newborn.todo.append(
                 lambda: self.tracer.mails.disinherit(q.task, closing, base=newborn.base, mask=newborn.mask)
@@ -59,9 +72,13 @@ class Births:
         self.tracer.private.forked(p, q, thread=False)
         if q.inherited:
             newborn.todo.append(lambda: self.tracer.private.born_away(q, newborn))
-        p.task.cont()
-        self.tracer.mosd.announce(q)
-        self.tracer.family.meet(q)
+
+    def gone(self, p: Program) -> None:
+        """``p`` has ended. If its host has not heard of its fork, the child will have no body; nor has it run: it ends, as if its
+        parent had been killed before the fork."""
+        born = self.tracer.programs.get(p.deputy.born) if p.deputy is not None else None
+        if born is not None:
+            self.tracer.containment.kill(born)
 
     def execute(self, p: Program, deputy: Deputy, order: ExecOrder, flags: int) -> None:
         """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""

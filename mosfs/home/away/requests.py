@@ -187,6 +187,8 @@ class Requests:
         else:
             where = p.link.ip if p.link is not None else "?"
             self.tracer.mosd.log(f"pid={p.pid} its body was killed on {where}", 30)
+            if p.link is not None:
+                p.link.programs.discard(p.pid)  # its host may end before it does
             try:
                 if failed:
                     self.tracer.policy.say(p, SERVING_FAILED.format(computer=where))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 
 from mosfs.home.ports import Tree
 from mosfs.home.process.processor import Demand
@@ -11,12 +12,13 @@ from mosfs.home.process.program import Place, Program
 from mosfs.home.process.settings import of_child
 from mosfs.migrate.capture import comm_of, uid_of
 from mosfs.migrate.properties import Said
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.trace import caller, embark
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import O_SUSPEND_SECCOMP, OPTIONS, Task, TaskGone
 from mosfs.wire.asked import Settings
 from mosfs.wire.channel import ChannelLost
+from mosfs.wire.faults import Birth, fault
 from mosfs.wire.messages import ProcGone
 
 HAS_THREADS = "stays at home: has threads"
@@ -68,27 +70,39 @@ class Family:
         process.bound = process.bound or HAS_THREADS
 
     def meet(self, q: Program) -> None:
-        """``q`` is known from now on. Its first stop may have come before its parent's event."""
+        """``q`` is known from now on. Its first stop, even its end, may have come before its parent's event."""
         early = lib.mos_early(q.pid)
         lib.mos_plain(q.pid, 0)
         if early:
-            self.tracer.stops.task_event(q.pid, FIRST_STOP)
+            self.tracer.stops.task_event(q.pid, FIRST_STOP if early == lib.MOS_STANDS else signal.SIGKILL)
+
+    def end_unclaimed(self) -> None:
+        """A process whose parent was killed before it could tell of it has not run, and never will."""
+        pids = ffi.new("int[]", lib.MOS_EARLIES)
+        for pid in pids[0 : lib.mos_unclaimed(self.tracer.pump, pids)]:
+            with suppress(TaskGone):
+                if int(caller.status_of(pid)["PPid"][0]) not in self.tracer.programs:
+                    self.tracer.mosd.log(f"pid={pid} ends before it has run: its parent was killed in its fork")
+                    os.kill(pid, signal.SIGKILL)  # it is ours until we see its end, so the number is no other's
 
     def forked(self, p: Program, stop: Stop) -> None:
         """``p``, at home, has made a process or a thread."""
+        fault(Birth.AT_HOME, None, p.comm, p.pid)
         child = p.task.event_message()
         self.tracer.traces.returned(p, child, "home")
         q = self.adopt(Task(child), p.settings, parent=p)
         thread = stop is Stop.CLONE and tgid_of(child) != child
-        if thread:
-            self.new_thread(q, p)
-            self.tracer.mosd.announce(self.process(p))
-        else:
-            q.post.disinherits = self.tracer.mails.inherited(p, q)
-            self._born(p, q, vfork=stop is Stop.VFORK)
-        self.tracer.private.forked(p, q, thread=thread)
-        p.task.cont()
-        self.meet(q)
+        try:
+            if thread:
+                self.new_thread(q, p)
+                self.tracer.mosd.announce(self.process(p))
+            else:
+                q.post.disinherits = self.tracer.mails.inherited(p, q)
+                self._born(p, q, vfork=stop is Stop.VFORK)
+            self.tracer.private.forked(p, q, thread=thread)
+            p.task.cont()
+        finally:  # its parent may have been killed at any moment
+            self.meet(q)
 
     def _born(self, p: Program, q: Program, *, vfork: bool) -> None:
         """``q`` is a new process made by ``p``."""
@@ -124,7 +138,7 @@ class Family:
         tracer = self.tracer
         tracer.containment.each(p, (
             lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
-            tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone, tracer.private.forget,
+            tracer.births.gone, tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone, tracer.private.forget,
         ))  # fmt: skip
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)
