@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,6 +171,74 @@ def test_only_what_the_descriptor_reads_is_kept() -> None:
             os.close(fd)
     for flags, kept in ((os.O_RDONLY, True), (os.O_RDWR, True), (os.O_PATH, False), (os.O_WRONLY, False)):
         assert opened.has_contents(OpenFile([3], "unlinked", "/x", flags)) == kept
+
+
+def file_with(head: bytes) -> int:
+    """A descriptor of a file whose head says this, with the right checksum."""
+    start = struct.pack("<IHH", len(head), checkpoint.HEAD, 0)
+    crc = zlib.crc32(head, zlib.crc32(start))
+    fd = os.memfd_create("file")
+    os.write(fd, checkpoint.MAGIC + checkpoint.RECORD.pack(len(head), checkpoint.HEAD, 0, crc) + head)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def head_with(where: str, value: object) -> bytes:
+    plain = msgspec.to_builtins(HEAD)
+    record = plain["files"][0] if where.startswith("files.") else plain
+    name = where.removeprefix("files.")
+    if name == "fds[0]":
+        record["fds"][0] = value
+    else:
+        record[name] = value
+    return json.dumps(plain).encode()
+
+
+ODD = (
+    "x", "\x1b[2J", "/a\0b", "\u0100", -1, 10**26, 1.5, None, [], {}, [[]], [None], ["1"], [{}], [10**26], True, "x" * 5000,
+    [5] * 5000,
+)  # fmt: skip
+USED = (
+    "pid", "comm", "folder", "executable", "files", "files.fds", "files.fds[0]", "files.what", "files.path", "files.flags",
+    "files.offset",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("where", USED)
+def test_a_head_that_says_nonsense(where: str) -> None:
+    """Who inspects or recovers is told the file, the field and the value, in one line that a terminal can be shown; what the tracer
+    would take, these take."""
+    for value in ODD:
+        fd = file_with(head_with(where, value))
+        try:
+            try:
+                Reader(fd).head()
+                sound = True
+            except BadImage:
+                sound = False
+            os.lseek(fd, 0, os.SEEK_SET)
+            try:
+                recover.head_of(fd, "save.1")
+                assert sound or where == "files.what", (where, value)
+            except UserError as error:
+                assert not sound, (where, value)
+                assert error.status == recover.FAILED
+                assert str(error).startswith(f"{recover.CORRUPT}: save.1: ") and str(error).isprintable(), (where, value)
+        finally:
+            os.close(fd)
+
+
+@pytest.mark.parametrize("head", [
+    b"[]", b"7", b"{}", b"[" * 100_000, b'{"x":' * 100_000, b"\xff", b'{"pid":1}', b'{"pid":' + b"9" * 9999
+])
+def test_heads_that_are_none(head: bytes) -> None:
+    fd = file_with(head)
+    with pytest.raises(BadImage):
+        Reader(fd).head()
+    os.lseek(fd, 0, os.SEEK_SET)
+    with pytest.raises(UserError):
+        recover.head_of(fd, "save.1")
+    os.close(fd)
 
 
 def test_both_readers_agree() -> None:

@@ -49,6 +49,21 @@ def test_nothing_of_a_peer_is_without_a_length(message: type[Msg]) -> None:
     assert all(kind.max_length is not None for kind in texts(inspect.type_info(message)))
 
 
+@pytest.mark.parametrize(("message", "decode"), TABLES, ids=lambda value: getattr(value, "__name__", ""))
+def test_nothing_nested_too_deeply(message: type[Msg], decode: Callable[[bytes], Any]) -> None:
+    """Also where a message has more fields than we know: one refusal for all, whatever the decoder raises."""
+    good = damage.plain(message)
+    longer = bytes([good[0] + 1]) if good[0] < 0x9F else b"\xdc\x00\x10" if good[0] == 0x9F else bytes([*good[:2], good[2] + 1])
+    rest = good[3:] if good[0] == 0xDC else good[1:]
+    with pytest.raises(msgspec.DecodeError):
+        decode(longer + rest + b"\x91" * 2000 + b"\x90")
+
+
+def test_a_text_that_is_none() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode_peer(b"\x98@\0\xa1\x80")
+
+
 def required(message: type[Msg]) -> bool:
     kind = inspect.type_info(message)
     assert isinstance(kind, inspect.StructType)

@@ -193,6 +193,18 @@ def test_noise_is_sound_or_a_bad_frame_and_nothing_else(kind: Kind) -> None:
             continue
 
 
+DEEP = b"\x91" * 1500 + b"\x90"
+NESTED = [kind for kind in SOUND if SOUND[kind][0] >> 4 == 9 and SHAPES[kind].most >= len(SOUND[kind]) + len(DEEP)]
+
+
+@pytest.mark.parametrize("kind", NESTED, ids=lambda kind: kind.name)
+def test_what_is_nested_too_deeply_is_a_bad_frame(kind: Kind) -> None:
+    """Also in a field more than we know, as a later version may have."""
+    payload = SOUND[kind]
+    with pytest.raises(BadFrame, match="recursion"):
+        check(SHAPES[kind].to[0], kind, 0, 5, bytes([payload[0] + 1]) + payload[1:] + DEEP)
+
+
 @contextmanager
 def ends(end: To) -> Iterator[tuple[Channel, Channel]]:
     near, far = socket.socketpair()

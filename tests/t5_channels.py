@@ -15,6 +15,7 @@ import pytest
 
 from mosfs.tools import lab as labs
 from mosfs.wire.frames import SHAPES, Kind, To
+from mosfs.wire.orders import ExecOrder
 from tests import cluster
 from tests.cluster import Lab, wait_until
 
@@ -52,6 +53,8 @@ def payloads(kind: Kind) -> Iterator[bytes]:
     yield random.Random(kind).randbytes(min(max(shape.least, 40), shape.most))
 
 
+#: One field more than we know, nested very deeply.
+DEEP = b"\x91" * 2000 + b"\x90"
 #: What a table of lengths and ranges does not tell: it is the receiver that finds it wrong, or does not mind.
 CRAFTED: list[tuple[Kind, int, int, bytes]] = [
     (Kind.EARLY, 0, 0, msgspec.msgpack.encode([(0x10000, 0x11000, 7, 0)])),
@@ -62,6 +65,7 @@ CRAFTED: list[tuple[Kind, int, int, bytes]] = [
     (Kind.CALL, 0, 0, struct.pack("<i4HI7Q", 1, 65535, 0, 0, 0, 0, *[0] * 7)),
     (Kind.CALL, 0, 0, struct.pack("<i4HI7Q", 1, 1, 0, 0, 0, 0, *[0] * 7) + struct.pack("<QIIBBHI", 0, 0xFFFFFFFF, 0, 1, 0, 1, 0)),
     (Kind.CALL, 0, 0, struct.pack("<i4HI7Q", 1 << 30, 0, 0, 0, 0, 0, *[(1 << 64) - 1] * 7)),
+    (Kind.EXEC, 0, 0, b"\x99" + msgspec.msgpack.encode(ExecOrder(59, 0, b"/bin/true", [], [], 0, 0))[1:] + DEEP),
     (Kind.MASK, 0, 1, bytes(8)),
     (Kind.DIED, 0, 1, struct.pack("<i", 9)),
     (Kind.REPLY, 2, 0, struct.pack("<qHHI", 0, 1, 0, 0) + struct.pack("<QI", (1 << 64) - 4, 8) + bytes(8)),

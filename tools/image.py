@@ -22,6 +22,7 @@ from mosfs.calls import request, show
 from mosfs.migrate import filecopy, image, pages
 from mosfs.migrate.image import BadImage
 from mosfs.wire import frames, record
+from mosfs.wire.fields import MALFORMED
 from mosfs.wire.frames import Kind
 
 #: user_regs_struct (sys/user.h).
@@ -31,7 +32,7 @@ REGISTERS = (
 )  # fmt: skip
 #: Bytes that are shown in any case.
 FEW = 40
-_MALFORMED = (BadImage, request.BadRequest, struct.error, msgspec.MsgspecError, ValueError, OverflowError, IndexError)
+_MALFORMED = (BadImage, request.BadRequest, struct.error, *MALFORMED, OverflowError, IndexError)
 
 
 class Decoder:

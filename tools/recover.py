@@ -16,6 +16,17 @@ from mosfs.tools.text import CORRUPT, NO_FILE, NO_RESTART, NO_WRITE_ACCESS, NOT_
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
 HEAD, LARGEST = 1, 256 << 20
+#: What is used here of a head, and of each of its files: the type (bytes: a text of which each character is one), and the range
+#: of a number or of a length.
+OF_HEAD = (
+    ("pid", int, 0, 1 << 22), ("comm", str, 0, 64), ("folder", bytes, 0, 4096), ("executable", bytes, 0, 4096),
+    ("files", list, 0, 4096),
+)  # fmt: skip
+OF_FILE = (
+    ("fds", list, 1, 4096), ("what", str, 0, 64), ("path", bytes, 0, 4096), ("flags", int, 0, (1 << 32) - 1),
+    ("offset", int, 0, (1 << 63) - 1),
+)  # fmt: skip
+MOST_FD = (1 << 20) - 1
 FAILED = 125
 #: Program options (mosrun(1), SYNOPSIS): a program that is recovered has its own.
 PROGRAM_OPTIONS = ("unsupported", "needmem", "checkpoint_file", "argv0", "cpujob", "decay", "private", "wrapper", "cpu")
@@ -37,8 +48,8 @@ def opened(path: str, text: str) -> int:
     return fd
 
 
-def head_of(fd: int) -> dict:  # type: ignore[type-arg]
-    """The head of a checkpoint file; the descriptor stands at its beginning again. UserError."""
+def head_of(fd: int, path: str = "") -> dict:  # type: ignore[type-arg]
+    """The head of the checkpoint file ``path``; the descriptor stands at its beginning again. UserError."""
     try:
         start = os.read(fd, len(MAGIC) + RECORD.size)
         size, kind, reserved, crc = RECORD.unpack(start[len(MAGIC) :])
@@ -51,11 +62,43 @@ def head_of(fd: int) -> dict:  # type: ignore[type-arg]
             raise ValueError
         head = json.loads(body)
         os.lseek(fd, 0, os.SEEK_SET)
-        if not isinstance(head, dict):
-            raise ValueError
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, RecursionError, struct.error) as error:
         raise UserError(CORRUPT, FAILED) from error
-    return head
+    if wrong := fault(head):
+        raise UserError(f"{CORRUPT}: {path}: {wrong}", FAILED)
+    return head  # type: ignore[no-any-return]
+
+
+def fault(head: dict) -> str:  # type: ignore[type-arg]
+    """What is no value of its field, of those that are used here; "" if all are."""
+    if found := fault_in(head, OF_HEAD, ""):
+        return found
+    for file in head["files"]:
+        if found := fault_in(file, OF_FILE, "files: "):
+            return found
+        for number in file["fds"]:
+            if type(number) is not int or not 0 <= number <= MOST_FD:
+                return f"files: fds: {said(number)}"
+    return ""
+
+
+def fault_in(record: object, fields: tuple, where: str) -> str:  # type: ignore[type-arg]
+    if not isinstance(record, dict):
+        return f"{where}{said(record)}"
+    for name, kind, least, most in fields:
+        if name not in record and name != "offset":
+            return f"{where}{name}: missing"
+        value = record.get(name, 0)
+        sound = type(value) is (str if kind is bytes else kind) and least <= (value if kind is int else len(value)) <= most
+        if not sound or (kind is bytes and any(not 0 < ord(character) < 256 for character in value)):
+            return f"{where}{name}: {said(value)}"
+    return ""
+
+
+def said(value: object) -> str:
+    """The beginning of a value of the file, for people."""
+    text = ascii(value)
+    return text if len(text) <= 40 else text[:40] + "..."
 
 
 def shown(path: str) -> str:
@@ -68,22 +111,19 @@ def inspect(parsed: Parsed) -> int:
     """mosrun -I."""
     path = parsed.values["inspect"]
     fd = opened(path, NO_FILE)
-    head = head_of(fd)
+    head = head_of(fd, path)
     os.close(fd)
-    try:
-        if "json" in parsed:
-            print(json.dumps(head))
-            return 0
-        print(f"{shown(head['comm'])}, process {head['pid']}; working directory {shown(head['folder'])}")
-        print(f"{'FD':>4}  {'MODE':<10}  {'OFFSET':>10}  {'FLAGS':<16}  FILE")
-        for file in head["files"]:
-            flags = ",".join(name for bit, name in FLAGS if file["flags"] & bit == bit) or "-"
-            note = {"unlinked": " (kept here)", "special": " (special)"}.get(file["what"], "")
-            for number in file["fds"]:
-                mode = MODES[file["flags"] & os.O_ACCMODE]
-                print(f"{number:>4}  {mode:<10}  {file['offset']:>10}  {flags:<16}  {shown(file['path'])}{note}")
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(CORRUPT, FAILED) from error
+    if "json" in parsed:
+        print(json.dumps(head))
+        return 0
+    print(f"{shown(head['comm'])}, process {head['pid']}; working directory {shown(head['folder'])}")
+    print(f"{'FD':>4}  {'MODE':<10}  {'OFFSET':>10}  {'FLAGS':<16}  FILE")
+    for file in head["files"]:
+        flags = ",".join(name for bit, name in FLAGS if file["flags"] & bit == bit) or "-"
+        note = {"unlinked": " (kept here)", "special": " (special)"}.get(file["what"], "")
+        for number in file["fds"]:
+            mode = MODES[file["flags"] & os.O_ACCMODE]
+            print(f"{number:>4}  {mode:<10}  {file.get('offset', 0):>10}  {flags:<16}  {shown(file['path'])}{note}")
     return 0
 
 
@@ -117,14 +157,14 @@ def request(parsed: Parsed) -> "tuple[list[str], str]":
         raise UsageError("no program is permitted with -R")
     path = parsed.values["restart"]
     fd = opened(path, NO_RESTART)
-    head = head_of(fd)
+    head = head_of(fd, path)
     fields = [f"restart={fd}"]
-    known = {number for file in head.get("files", ()) for number in file.get("fds", ())}
+    known = {number for file in head["files"] for number in file["fds"]}
     for number, name in reopened(parsed.lists.get("reopen", [])).items():
         if number not in known:
             raise UserError(NOT_OPEN.format(number=number), FAILED)
         fields.append(f"reopen{number}=" + os.fsencode(name).decode("latin-1"))
-    executable = str(head.get("executable", "")).encode("latin-1", "replace")
+    executable = head["executable"].encode("latin-1")
     usable = os.path.isfile(executable) and os.access(executable, os.X_OK)
     return fields, os.fsdecode(executable) if usable else sys.executable
 

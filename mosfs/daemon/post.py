@@ -30,7 +30,7 @@ from mosfs.mbox.filters import MAX_MESSAGE, MAX_STORED, SIZE, unpack_stored
 from mosfs.mbox.model import ALL_FLAGS, MAX_LATEST, MOST_BYTES, MOST_UNREAD, Flag, Mailbox, Message, Sender
 from mosfs.mbox.stream import MOST_LATE
 from mosfs.wire import links
-from mosfs.wire.fields import Address, Id, Mail, MailName, Pid
+from mosfs.wire.fields import MALFORMED, Address, Id, Mail, MailName, Pid
 from mosfs.wire.links import AuthenticationViolation, LinkError
 from mosfs.wire.messages import (
     Msg,
@@ -438,7 +438,7 @@ async def _receive(link: SealedLink, key: Key) -> Mailbox:
         try:
             state = msgspec.msgpack.decode(await link.receive_raw(size), type=BoxState)
             stored = unpack_stored(state.stored)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except MALFORMED as error:
             raise LinkError(f"bad mailbox: {error}") from error
     box = Mailbox(*key, state.uid, state.gid, Flag(state.flags), stored=stored, ended=state.ended)
     box.latest = {(home, pid): name for home, pid, name in state.latest}

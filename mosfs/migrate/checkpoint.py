@@ -28,8 +28,9 @@ from msgspec import Meta
 from mosfs.migrate.image import MAX_SIZE, PAGES_HEADER, BadImage
 from mosfs.migrate.pages import CHUNK
 from mosfs.wire.asked import Settings
+from mosfs.wire.fields import MALFORMED, Pid
 from mosfs.wire.frames import Kind
-from mosfs.wire.orders import Small, Word
+from mosfs.wire.orders import Small
 
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
@@ -79,9 +80,9 @@ class Head(msgspec.Struct, frozen=True):
     """What a recovered program gets besides its image. ``made``: seconds since 1970; ``limits``: (soft, hard) by number, -1: none;
     ``itimers``: struct itimerval of each of the three (setitimer(2)), as four numbers."""
 
-    pid: Word
+    pid: Pid
     comm: Annotated[str, Meta(max_length=64)]
-    made: Annotated[int, Meta(ge=0)]
+    made: Annotated[int, Meta(ge=0, le=MAX_SIZE)]
     executable: Path
     folder: Path
     umask: Annotated[int, Meta(ge=0, le=0o777)]
@@ -130,7 +131,7 @@ class Writer:
         data = msgspec.json.encode(head)
         try:
             _checked(data)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except MALFORMED as error:
             raise CannotSave(f"something of it is out of range ({error})") from error
         self._record(HEAD, data)
 
@@ -202,7 +203,7 @@ class Reader:
             raise BadImage("no head")
         try:
             head = _checked(payload)
-        except (msgspec.MsgspecError, ValueError) as error:
+        except MALFORMED as error:
             raise BadImage(f"malformed head: {error}") from error
         taken = [fd for file in head.files for fd in file.fds]
         if len(set(taken)) != len(taken):

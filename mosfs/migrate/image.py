@@ -17,7 +17,7 @@ from mosfs.abi import cpu, xstate
 from mosfs.abi.memory import ALL_BITS
 from mosfs.migrate import settings
 from mosfs.trace import layout
-from mosfs.wire.fields import Needs
+from mosfs.wire.fields import MALFORMED, Needs
 from mosfs.wire.messages import LastMessage
 from mosfs.wire.orders import Address, Features, Large, Signed, Small, Word
 
@@ -138,7 +138,7 @@ def decode(data: bytes) -> ImageMeta:
     """The image's head, checked: `BadImage` otherwise."""
     try:
         meta = _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except MALFORMED as error:
         raise BadImage(f"malformed image: {error}") from error
     if meta.version != VERSION:
         raise BadImage(f"image version {meta.version}, expected {VERSION}")

@@ -30,6 +30,7 @@ from mosfs.migrate.shown import overlaid
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.wire.channel import Channel
+from mosfs.wire.fields import MALFORMED
 from mosfs.wire.frames import Kind
 
 #: Tells the files that a program's memory shows (`mosfs.migrate.shown`); another list when they have changed.
@@ -62,7 +63,7 @@ def early_from(payload: bytes) -> Early:
     """What EARLY says. BadImage when it says nothing sensible."""
     try:
         found = _early_decoder.decode(payload)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except MALFORMED as error:
         raise BadImage(f"malformed mappings: {error}") from error
     last = layout.END
     for start, end, prot, kind in found.pieces:

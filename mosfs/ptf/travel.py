@@ -22,6 +22,7 @@ import msgspec
 import xxhash
 
 from mosfs.ptf.store import Description, File, Quota, Room, Store, extents, reopened, room, write_all
+from mosfs.wire.fields import MALFORMED
 
 CHUNK = 256 * 1024
 #: Bytes of changed files that are little enough to stop the program, and the most rounds before that.
@@ -95,7 +96,7 @@ def decode(data: bytes) -> Manifest:
     """The manifest, checked: `BadFiles` otherwise."""
     try:
         manifest = _decoder.decode(data)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except MALFORMED as error:
         raise BadFiles(f"malformed manifest: {error}") from error
     numbers = [manifest.limit, manifest.umask, manifest.next_number]
     for file in manifest.files:

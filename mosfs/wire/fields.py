@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, MsgspecError
 
+#: All that msgspec raises for bytes that are not what they should be: RecursionError where something is nested too deeply, also in
+#: a place that no field has and that is passed over.
+MALFORMED = (MsgspecError, ValueError, RecursionError)
 #: The longest message of the control socket, bytes.
 MAX_CONTROL = 64 * 1024
 #: Limits of Linux: pid_max (proc(5)), uid_t, comm with room for what is no ASCII, NAME_MAX and PATH_MAX.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mosfs.wire import orders
+from mosfs.wire.fields import MALFORMED
 from mosfs.wire.orders import LARGEST
 
 HEADER = struct.Struct("<IHHQ")
@@ -352,5 +353,5 @@ def check(to: To, kind: int, flags: int, pair: int, payload: bytes) -> Any:
         return None
     try:
         return shape.content(payload)
-    except (msgspec.MsgspecError, struct.error, ValueError) as error:
+    except (*MALFORMED, struct.error) as error:
         raise BadFrame(f"frame {kind}: {error}") from error

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from mosfs.wire.asked import Settings, Start
 from mosfs.wire.fields import (
+    MALFORMED,
     Address,
     Amount,
     Comm,
@@ -661,8 +662,17 @@ def checked(message: M) -> M:
 
 def decode_control(data: bytes) -> Any:
     """The message in ``data``; msgspec.DecodeError when it is not one of `Control`."""
-    return _control.decode(data)
+    return _decoded(_control, data)
 
 
 def decode_peer(data: bytes) -> Any:
-    return _peer.decode(data)
+    return _decoded(_peer, data)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[Any], data: bytes) -> Any:
+    try:
+        return decoder.decode(data)
+    except msgspec.DecodeError:
+        raise
+    except MALFORMED as error:  # a text that is none, or something nested too deeply
+        raise msgspec.DecodeError(str(error)) from None
