@@ -118,7 +118,7 @@ class Tracer:
         self.mosd.connect()
         control, channels, listeners = self.mosd.control, self.hosts.channels, self.debugged.listeners
         turn, task_event, borrowed = self.loop.turn, self.stops.task_event, self.mails.desk.borrowed
-        while self.programs or listeners or not self.family.begun:
+        while self.programs or listeners or not self.family.over():
             if control.has_ended():
                 self.openings.mosd_gone()
                 self.mails.desk.lost()

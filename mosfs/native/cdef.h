@@ -178,7 +178,7 @@ void mos_plain(int pid, int plain);
 void mos_filtered(int pid, int filtered);
 void mos_unknown(int pid);
 int mos_early(int pid);
-int mos_unclaimed(struct mos_pump *p, int *pids);
+int mos_unclaimed(struct mos_pump *p, int turns, int *pids);
 int mos_attend(struct mos_pump *p, int fd);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 void mos_reap(void);

@@ -37,17 +37,17 @@ static void came_early(struct mos_pump *p, int pid)
 }
 
 /*
- * Those that came early, stand and have not been claimed since the call before the last one: a parent that is killed in its fork never
+ * Those that came early, stand and have not been claimed in so many turns (calls of this): a parent that is killed in its fork never
  * tells of it. At most MOS_EARLIES pids; they are named again until they have ended.
  */
-int mos_unclaimed(struct mos_pump *p, int *pids)
+int mos_unclaimed(struct mos_pump *p, int turns, int *pids)
 {
     int i, kept = 0, found = 0;
     for (i = 0; i < p->nearly; i++) {
         struct mos_early e = p->earlies[i];
         if (!(mos_marks[e.pid] & EARLY))
             continue;
-        if (e.turns++ >= 2) {
+        if (e.turns++ >= turns) {
             if (mos_early(e.pid) == MOS_CAME_AND_WENT) {
                 mos_marks[e.pid] = 0;
                 continue;

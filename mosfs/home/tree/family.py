@@ -28,7 +28,7 @@ FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
 
 
 class Family:
-    """``begun``: there has been a program, so the tree is empty when there is none."""
+    """``begun``: there has been a program."""
 
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
@@ -76,10 +76,22 @@ class Family:
         if early:
             self.tracer.stops.task_event(q.pid, FIRST_STOP if early == lib.MOS_STANDS else signal.SIGKILL)
 
-    def end_unclaimed(self) -> None:
-        """A process whose parent was killed before it could tell of it has not run, and never will."""
+    def over(self) -> bool:
+        """Whether the tree is empty: nobody is known, nor does the kernel know of a process that waits for us."""
+        if self.tracer.programs or not self.begun:
+            return False
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True
+        self.end_unclaimed(0)
+        return False
+
+    def end_unclaimed(self, turns: int = 2) -> None:
+        """A process whose parent was killed before it could tell of it has not run, and never will: nobody would serve its calls.
+        ``turns``: so often it has been seen here."""
         pids = ffi.new("int[]", lib.MOS_EARLIES)
-        for pid in pids[0 : lib.mos_unclaimed(self.tracer.pump, pids)]:
+        for pid in pids[0 : lib.mos_unclaimed(self.tracer.pump, turns, pids)]:
             with suppress(TaskGone):
                 if int(caller.status_of(pid)["PPid"][0]) not in self.tracer.programs:
                     self.tracer.mosd.log(f"pid={pid} ends before it has run: its parent was killed in its fork")
