@@ -165,6 +165,7 @@ PARSERS: dict[str, Parser] = {
     "seen": Parser(request.signals_seen, (request.BadRequest,), GOOD_CALL),
     "image": Parser(image.decode, (image.BadImage,), GOOD_IMAGE),
     "pages": Parser(pages.unpack, (image.BadImage,), GOOD_PAGES, PACKED_PAGES),
+    "runs": Parser(pages.unpack_runs, (image.BadImage,), b"\2" + bytes(3) + b"\1" + bytes(9) + b"\x10\0\0\0\0\0\0\1" + bytes(40)),
     "recording": Parser(recording, (record.BadRecording,), GOOD_RECORDING),
     "early": Parser(precopy.early_from, (image.BadImage,), GOOD_EARLY),
     "file": Parser(filecopy.read_frame, (image.BadImage,), filecopy.frame(1, 5, 0, b"12345")),

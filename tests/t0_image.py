@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
+import struct
 import zlib
+from contextlib import closing
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,8 +18,10 @@ from hypothesis import strategies as st
 
 from mosfs.abi.memory import ALL_BITS
 from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, ZERO, BadImage, ImageMeta, Timer, Vma, decode, encode
-from mosfs.migrate.pages import unpack
+from mosfs.migrate.pages import PageSender, runs_of, unpack, unpack_runs
+from mosfs.migrate.ranges import merge
 from mosfs.migrate.settings import known
+from mosfs.wire.frames import MOST_RUNS, Frame, Kind, To, check
 
 PAGE = 4096
 u64 = st.integers(0, 2**64 - 1)
@@ -197,6 +203,103 @@ def test_a_bomb_is_not_inflated_beyond_what_was_announced() -> None:
     assert len(bomb) < 1 << 20
     with pytest.raises(BadImage):
         unpack(bomb)
+
+
+# --------------------------------------------------------------------------- runs of pages
+
+
+class Written:
+    """Memory that a sender reads, and what it sends."""
+
+    pid = os.getpid()
+
+    def __init__(self, memory: dict[int, bytes]) -> None:
+        self.memory = memory
+        self.frames: list[Frame] = []
+
+    def read_into(self, addr: int, buffer: memoryview) -> int:
+        for at in range(0, len(buffer), PAGE):
+            buffer[at : at + PAGE] = self.memory[addr + at]
+        return len(buffer)
+
+    def read_runs(self, runs: list[tuple[int, int]], buffer: memoryview) -> bool:
+        at = 0
+        for start, end in runs:
+            at += self.read_into(start, buffer[at : at + end - start])
+        return at == len(buffer)
+
+    def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
+        assert check(To.HOST, kind, flags, pair, bytes(payload)) is None
+        self.frames.append(Frame(kind, flags, pair, bytes(payload)))
+
+
+spaces = st.dictionaries(st.integers(1, 400), st.sampled_from([0, 0, 1, 2, 3]), min_size=1, max_size=200)
+
+
+@given(spaces, st.booleans(), st.booleans(), st.booleans(), st.booleans())
+def test_what_a_sender_sends_is_the_memory(space: dict[int, int], runs: bool, near: bool, again: bool, whole: bool) -> None:
+    there = Written({page * PAGE: bytes([value]) * PAGE for page, value in space.items()})
+    sender = PageSender(there, there, 1, near=near, runs=runs)  # type: ignore[arg-type]
+    ranges = merge((at, at + PAGE) for at in there.memory)
+    with closing(sender):
+        sender.send(ranges, again=again, whole=whole)
+    assert sender.frames == len(there.frames)
+    assert runs or not any(frame.kind == Kind.RUNS for frame in there.frames)
+    if runs and whole:
+        assert len(there.frames) <= len(there.memory) // 32 + 1
+    found: dict[int, bytes] = {}
+    for frame in there.frames:
+        for addr, length, raw in runs_of(frame):
+            for at in range(0, length, PAGE):
+                assert addr + at not in found
+                found[addr + at] = bytes(PAGE) if raw is None else bytes(raw[at : at + PAGE])
+    wanted = {at: page for at, page in there.memory.items() if any(page) or again or whole}
+    assert found == wanted
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=200, unique=True), st.booleans())
+def test_empty_ranges_may_share_frames(pages: list[int], runs: bool) -> None:
+    there = Written({})
+    ranges = merge((page * PAGE, page * PAGE + PAGE) for page in pages)
+    with closing(PageSender(there, there, 1, near=True, runs=runs)) as sender:  # type: ignore[arg-type]
+        sender.empty(ranges)
+    found = [run for frame in there.frames for run in runs_of(frame)]
+    assert all(raw is None for _, _, raw in found)
+    assert merge((addr, addr + length) for addr, length, _ in found) == ranges
+    assert len(there.frames) == sender.frames <= (-(-len(ranges) // MOST_RUNS) if runs else len(ranges))
+
+
+def runs_frame(heads: list[tuple[int, int, int]], raw: bytes, *, count: int = -1, flags: int = 0, digest: int = -1) -> bytes:
+    checksum = xxhash.xxh3_64_intdigest(raw) if digest < 0 else digest
+    head = struct.pack("<IIQ", len(heads) if count < 0 else count, flags, checksum)
+    return head + b"".join(struct.pack("<QII", *each) for each in heads) + (zlib.compress(raw, 1) if flags & COMPRESSED else raw)
+
+
+TWO = [(PAGE, 1, 0), (9 * PAGE, 1, 0)]
+
+
+def test_runs_are_as_their_description_has_them() -> None:
+    assert unpack_runs(runs_frame([TWO[0], (4 * PAGE, 70, ZERO), TWO[1]], RAW)) == [
+        (PAGE, PAGE, RAW[:PAGE]), (4 * PAGE, 70 * PAGE, None), (9 * PAGE, PAGE, RAW[PAGE:]),
+    ]  # fmt: skip
+    assert unpack_runs(runs_frame(TWO, RAW, flags=COMPRESSED))[1] == (9 * PAGE, PAGE, RAW[PAGE:])
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"", bytes(15), bytes(32),
+        runs_frame(TWO, RAW, count=0), runs_frame(TWO, RAW, count=65), runs_frame(TWO, RAW, count=0xFFFFFFFF),
+        runs_frame(TWO, RAW, count=1), runs_frame(TWO, RAW, digest=1), runs_frame(TWO, RAW[:-1]), runs_frame(TWO, RAW + b"x"),
+        runs_frame([(PAGE, 0, 0), *TWO], RAW), runs_frame([(PAGE + 1, 1, 0), TWO[1]], RAW), runs_frame([(PAGE, 0, ZERO)], b""),
+        runs_frame([(PAGE, (1 << 20) + 1, ZERO)], b""), runs_frame([(PAGE, 40, 0), (PAGE, 40, 0)], bytes(80 * PAGE)),
+        runs_frame([(PAGE, 3, 0)], RAW, flags=COMPRESSED), runs_frame([(PAGE, 1, 0)], bytes(64 << 20), flags=COMPRESSED),
+        runs_frame(TWO, RAW, flags=COMPRESSED)[:-40],
+    ],
+)  # fmt: skip
+def test_malformed_runs(payload: bytes) -> None:
+    with pytest.raises(BadImage):
+        unpack_runs(payload)
 
 
 JUNK = PAGES_HEADER.pack(0, 1, COMPRESSED, 0) + b"junk"

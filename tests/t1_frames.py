@@ -16,7 +16,8 @@ import pytest
 
 from mosfs.calls import request
 from mosfs.calls.cputime import FRAME
-from mosfs.migrate.image import PAGES_HEADER
+from mosfs.migrate.image import PAGES_HEADER, RUN_HEADER, RUNS_HEADER
+from mosfs.migrate.pages import CHUNK
 from mosfs.ptf import travel
 from mosfs.wire import frame_table, orders
 from mosfs.wire.channel import Channel, ChannelLost
@@ -25,7 +26,10 @@ from mosfs.wire.frames import (
     FORK_REPLY,
     LAST_PID,
     MAX_PAYLOAD,
+    MOST_RUNS,
     REPLY_HEAD,
+    RUN_HEAD,
+    RUNS_HEAD,
     SHAPES,
     BadFrame,
     Frame,
@@ -98,6 +102,8 @@ def test_every_kind_has_a_row_and_every_length_is_that_of_its_reader() -> None:
     assert SHAPES.keys() == set(Kind)
     assert (request.CALL_HEAD.size, request.REPLY_HEAD.size) == (CALL_HEAD, REPLY_HEAD)
     assert SHAPES[Kind.PAGES].least == PAGES_HEADER.size
+    assert (RUNS_HEADER.size, RUN_HEADER.size) == (RUNS_HEAD, RUN_HEAD)
+    assert SHAPES[Kind.RUNS].most >= RUNS_HEAD + MOST_RUNS * RUN_HEAD + CHUNK
     assert SHAPES[Kind.PRIVATE].least == travel.HEADER.size
     assert SHAPES[Kind.CPU_TIME].least == FRAME.size
     assert all(shape.most <= MAX_PAYLOAD for shape in SHAPES.values())

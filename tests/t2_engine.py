@@ -37,6 +37,7 @@ from mosfs.trace.embark import embark
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
 from mosfs.trace.task import ALL_SIGNALS, SINGLESTEP, Task, TaskGone, copy_regs, regs_bytes
+from mosfs.wire.frames import Frame, Kind
 
 pytestmark = pytest.mark.root
 
@@ -437,7 +438,8 @@ def test_what_comes_ahead_of_a_program_is_not_there_for_its_deputys_calls() -> N
             rebuild = Rebuild(call, deputy=True)
             rebuild.early(Early([(at, at + 2 * mmap.PAGESIZE, 3, 0)]))
             data = b"x" * mmap.PAGESIZE
-            rebuild.pages(PAGES_HEADER.pack(at, 1, 0, xxhash.xxh3_64_intdigest(data)) + data)
+            payload = PAGES_HEADER.pack(at, 1, 0, xxhash.xxh3_64_intdigest(data)) + data
+            rebuild.pages(Frame(Kind.PAGES, 0, 1, payload))
             descriptor = call.must(nr("memfd_create"), layout.STUB, 0)
             assert call(nr("write"), descriptor, at, 5) == -errno.EFAULT
             assert call(nr("pread64"), descriptor, at + mmap.PAGESIZE, 5, 0) == 0

@@ -18,8 +18,9 @@ from mosfs.guest import sandbox
 from mosfs.guest.arriving import Arriving
 from mosfs.migrate import maps, precopy, properties
 from mosfs.migrate.capture import capture, user_regs
-from mosfs.migrate.image import PAGES_HEADER, Timer, Vma
+from mosfs.migrate.image import Timer, Vma
 from mosfs.migrate.maps import Mapping, read_maps
+from mosfs.migrate.pages import runs_of
 from mosfs.migrate.precopy import Next, Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import common, merge, size
@@ -105,9 +106,8 @@ class Wire:
         self.pages: list[tuple[int, int]] = []
 
     def send(self, kind: int, pair: int, payload: bytes = b"") -> None:
-        if kind == Kind.PAGES:
-            start, pages, _flags, _digest = PAGES_HEADER.unpack_from(payload)
-            self.pages.append((start, start + pages * PAGE))
+        if kind in (Kind.PAGES, Kind.RUNS):
+            self.pages += [(start, start + length) for start, length, _ in runs_of(Frame(kind, 0, pair, payload))]
         if kind != Kind.ROUND:
             self.arriving.frame(Frame(kind, 0, pair, payload, check(To.NEXT_HOST, kind, 0, pair, bytes(payload))))
 
@@ -124,11 +124,11 @@ def receiver(*, deputy: bool = False) -> Iterator[Arriving]:
         arriving.discard()
 
 
-def begin(program: Program, wire: Wire) -> Precopy:
+def begin(program: Program, wire: Wire, *, runs: bool = True) -> Precopy:
     regs = program.stop()
     stay = user_regs(regs, Stop.TRAP)
     with Calls(program.task, base=copy_regs(regs)) as call:
-        copy = Precopy.begin(call, cast(Channel, wire), near=True, pair=1, said=Said(), names=lambda: NO_NAMES)
+        copy = Precopy.begin(call, cast(Channel, wire), near=True, pair=1, said=Said(), names=lambda: NO_NAMES, runs=runs)
     program.task.set_regs(stay)
     program.task.cont()
     return copy
@@ -192,7 +192,7 @@ def test_what_arrives_is_what_stands_there(scramble: list[str], seed: int, monke
             program.tell(rng.randrange(256))
             program.told()
         wire = Wire(arriving)
-        with closing(begin(program, wire)) as copy:
+        with closing(begin(program, wire, runs=seed % 3 > 0)) as copy:
             for _ in range(rng.randrange(5)):
                 program.tell(rng.randrange(256))
                 while copy.next is Next.SEND and rng.randrange(60):

@@ -61,6 +61,8 @@ CRAFTED: list[tuple[Kind, int, int, bytes]] = [
     (Kind.EARLY, 0, 0, msgspec.msgpack.encode([(1 << 46, (1 << 46) + (1 << 45), 3, 0)])),
     (Kind.PAGES, 0, 0, struct.pack("<QIIQ", 0x10000, 1 << 20, 2, 0)),
     (Kind.PAGES, 0, 0, struct.pack("<QIIQ", (1 << 64) - 4096, 64, 1, 0) + bytes(1000)),
+    (Kind.RUNS, 0, 0, struct.pack("<IIQ", 64, 0, 0) + struct.pack("<QII", 0x10000, 1 << 20, 2) * 64),
+    (Kind.RUNS, 0, 0, struct.pack("<IIQ", 0xFFFFFFFF, 1, 0) + bytes(16)),
     (Kind.IMAGE, 0, 0, b"\x90"),
     (Kind.CALL, 0, 0, struct.pack("<i4HI7Q", 1, 65535, 0, 0, 0, 0, *[0] * 7)),
     (Kind.CALL, 0, 0, struct.pack("<i4HI7Q", 1, 1, 0, 0, 0, 0, *[0] * 7) + struct.pack("<QIIBBHI", 0, 0xFFFFFFFF, 0, 1, 0, 1, 0)),

@@ -41,7 +41,8 @@ class Decoder:
     def __init__(self, whole: bool) -> None:
         self._whole = whole
         self._kinds: dict[int, Callable[[bytes], Any]] = {
-            Kind.IMAGE: self._image, Kind.PAGES: self._pages, Kind.FILE: self._file, Kind.CALL: self._call, Kind.REPLY: self._reply,
+            Kind.IMAGE: self._image, Kind.PAGES: self._pages, Kind.RUNS: self._runs, Kind.FILE: self._file,
+            Kind.CALL: self._call, Kind.REPLY: self._reply,
         }
 
     def lines(self, file: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -90,8 +91,10 @@ class Decoder:
         return shown
 
     def _pages(self, payload: bytes) -> dict[str, Any]:
-        address, size, raw = pages.unpack(payload)
-        return {"address": hex(address), "size": size, "empty": raw is None, **({} if raw is None else {"data": raw})}
+        return _run(*pages.unpack(payload))
+
+    def _runs(self, payload: bytes) -> list[dict[str, Any]]:
+        return [_run(*run) for run in pages.unpack_runs(payload)]
 
     def _file(self, payload: bytes) -> dict[str, Any]:
         number, size, offset, data = filecopy.read_frame(payload)
@@ -105,6 +108,10 @@ class Decoder:
     def _reply(self, payload: bytes) -> dict[str, Any]:
         result, flags, outs = request.unpack_reply(payload)
         return {"result": result, "flags": flags, "outs": [{"address": hex(at), "data": data} for at, data in outs]}
+
+
+def _run(address: int, size: int, raw: bytes | memoryview | None) -> dict[str, Any]:
+    return {"address": hex(address), "size": size, "empty": raw is None, **({} if raw is None else {"data": raw})}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,9 +25,9 @@ class Arriving:
         self.rebuild = Rebuild(self._call, files=self.copies)
 
     def frame(self, frame: Frame) -> None:
-        """EARLY, FILE or PAGES."""
-        if frame.kind == Kind.PAGES:
-            self.rebuild.pages(frame.payload)
+        """EARLY, FILE, PAGES or RUNS."""
+        if frame.kind in (Kind.PAGES, Kind.RUNS):
+            self.rebuild.pages(frame)
         elif frame.kind == Kind.FILE:
             self.copies.apply(frame.payload)
         else:

@@ -28,7 +28,8 @@ from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
 
 #: What comes before an image.
-AHEAD = frozenset({Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.PAGES, Kind.ROUND})
+MEMORY = frozenset({Kind.PAGES, Kind.RUNS})
+AHEAD = MEMORY | {Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.ROUND}
 #: Programs whose memory comes to one host at a time (few do: who moves by itself has its own host), and those that it may have,
 #: by fork for the most part, when another comes.
 MOST_ARRIVING, MOST_BODIES = 8, 4096
@@ -139,7 +140,7 @@ class Building:
                 frame = self._receipt.next()
                 if frame.pair != head.pair:
                     self._backlog.append(frame)
-                elif frame.kind in (Kind.PAGES, Kind.FILE):
+                elif frame.kind in (Kind.PAGES, Kind.RUNS, Kind.FILE):
                     arriving.frame(frame)
                 elif frame.kind == Kind.IMAGE_END:
                     break
@@ -184,7 +185,7 @@ class Building:
                 fault(Point.NODE_COPYING, channel)
                 if frame.pair in self._context.arriving:
                     channel.send(Kind.ROUND, frame.pair)
-            elif frame.kind != Kind.PAGES or frame.pair in self._context.arriving:  # else the rest of what did not fit
+            elif frame.kind not in MEMORY or frame.pair in self._context.arriving:  # else the rest of what did not fit
                 self.expect(frame.pair).frame(frame)
         except ChannelLost:
             raise

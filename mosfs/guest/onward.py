@@ -29,7 +29,7 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Kind, understands
 from mosfs.wire.orders import MoveOrder
 
 SYS_RT_SIGACTION = 13
@@ -66,7 +66,8 @@ class Onward:
 
     def _sending(self, order: MoveOrder) -> Sending:
         home = not order.ip
-        return Sending(self._context.channel if home else connect(order, self._context.config.ip), home)
+        channel = self._context.channel if home else connect(order, self._context.config.ip)
+        return Sending(channel, home, runs=understands(order.frames, Kind.RUNS))
 
     def copy_memory(self, body: Body, order: MoveOrder) -> None:
         if body.fork.shares or body.stopping.paused or body.stopping.held or not possible():
@@ -341,7 +342,8 @@ class Onward:
             precopy.rest(meta.vmas)
             frames = precopy.sender.frames
         else:
-            frames = send_all(body.task, channel, body.pair, meta.vmas, near=near)
+            runs = onward and body.leaving.copy is not None and body.leaving.copy.runs
+            frames = send_all(body.task, channel, body.pair, meta.vmas, near=near, runs=runs)
         channel.send(Kind.IMAGE_END, body.pair, frames.to_bytes(8, "little"))
         if not onward:
             self.forget(body)

@@ -41,11 +41,13 @@ class Sending:
     files: Iterator[int] | None = None  # sends its private files, chunk by chunk, before its memory goes by ``order``
     order: MoveOrder | None = None
     copies: Sender | None = None  # sends the files that it maps
+    runs: bool = False  # who receives takes RUNS
 
     def begin(self, call: Calls, pair: int, said: Said, names: Names, copies: Copies, *, near: bool) -> None:
         """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
         self.precopy = Precopy.begin(
-            call, self.channel, near=near, pair=pair, said=said, names=names, asks=self.home, known=copies.known
+            call, self.channel, near=near, pair=pair, said=said, names=names, asks=self.home, known=copies.known,
+            runs=self.runs,
         )
         if not self.home:
             self.precopy.ahead = self._contents(pair, copies, near)

@@ -25,6 +25,8 @@ VERSION = 2
 
 #: addr u64, pages u32, flags u32 (COMPRESSED, ZERO), xxh3_64 of the raw pages u64
 PAGES_HEADER = struct.Struct("<QIIQ")
+#: RUNS: number of runs u32, flags u32 (COMPRESSED), xxh3_64 of the raw pages of all u64; then addr u64, pages u32, flags u32 (ZERO)
+RUNS_HEADER, RUN_HEADER = struct.Struct("<IIQ"), struct.Struct("<QII")
 COMPRESSED = 1
 ZERO = 2  # no data: the pages are empty again
 

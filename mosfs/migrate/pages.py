@@ -8,19 +8,21 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import xxhash
 
-from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, ZERO, BadImage, Vma
-from mosfs.migrate.ranges import Range, merge
+from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, RUN_HEADER, RUNS_HEADER, ZERO, BadImage, Vma
+from mosfs.migrate.ranges import Range, merge, size
 from mosfs.native import ffi, lib
 from mosfs.trace.layout import PAGE
 from mosfs.trace.task import Task, TaskGone
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import MOST_RUNS, Frame, Kind
 
 CHUNK = 256 * 1024
+_HEAD = PAGES_HEADER.size
 #: Pages of one empty range at most.
 MOST = 1 << 20
 
@@ -63,38 +65,70 @@ class Sink(Protocol):
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None: ...
 
 
+def next_chunk(left: deque[Range]) -> list[Range]:
+    """Take the next ranges out of ``left``, at most `CHUNK` bytes and so many that they fit into one RUNS frame."""
+    chunk: list[Range] = []
+    room = CHUNK
+    while left and len(chunk) < MOST_RUNS:
+        start, end = left[0]
+        if end - start > room:
+            if not chunk:
+                chunk.append((start, start + room))
+                left[0] = (start + room, end)
+            break
+        chunk.append(left.popleft())
+        room -= end - start
+    return chunk
+
+
 class PageSender:
     """Sends ranges of a stopped task's memory; ``frames`` and ``bytes`` count what was sent."""
 
-    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool) -> None:
+    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool, runs: bool = False) -> None:
+        """``runs``: the receiver takes RUNS: ranges that are small share frames."""
         self.task = task
         self.channel = channel
         self.pair = pair
         self.near = near
         self.frames = 0
         self.bytes = 0
-        self._buffer = bytearray(PAGES_HEADER.size + CHUNK)  # the head of a run is written before its pages
+        self._runs = runs
+        self._buffer = bytearray(_HEAD + CHUNK)  # the head of a run is written before its pages
         self._zero = bytearray(CHUNK // PAGE)
         self._mem = os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         os.close(self._mem)
 
-    def send(self, start: int, end: int, *, again: bool = False, whole: bool = False) -> None:
+    def send(self, ranges: Iterable[Range], *, again: bool = False, whole: bool = False) -> None:
         """``again``: the receiver has pages here already, so it must hear of empty ones too. ``whole``: it has those of a file, so
         zeros are something to send."""
-        for at in range(start, end, CHUNK):
-            self._chunk(at, min(CHUNK, end - at), again, whole)
+        left = deque(ranges)
+        while left:
+            chunk = next_chunk(left)
+            if not self._runs or len(chunk) == 1 or not self._together(chunk, again, whole):
+                for start, end in chunk:
+                    self._alone(start, end - start, again, whole)
 
-    def zero(self, start: int, end: int) -> None:
-        """The pages of this range are empty again."""
-        for at in range(start, end, MOST << 12):
-            pages = min(MOST, (end - at) // PAGE)
-            self.channel.send(Kind.PAGES, self.pair, PAGES_HEADER.pack(at, pages, ZERO, 0))
-            self.frames += 1
+    def empty(self, ranges: Iterable[Range]) -> None:
+        """The pages of these ranges are empty again."""
+        most = MOST << 12
+        parts = [(at, min(at + most, end)) for start, end in ranges for at in range(start, end, most)]
+        if not self._runs or len(parts) == 1:
+            for start, end in parts:
+                self._frame(Kind.PAGES, PAGES_HEADER.pack(start, (end - start) // PAGE, ZERO, 0))
+            return
+        for first in range(0, len(parts), MOST_RUNS):
+            self._vector([(start, end, ZERO) for start, end in parts[first : first + MOST_RUNS]], b"")
 
-    def _chunk(self, at: int, size: int, again: bool, whole: bool) -> None:
-        view = memoryview(self._buffer)[PAGES_HEADER.size : PAGES_HEADER.size + size]
+    def _frame(self, kind: Kind, payload: bytes | memoryview) -> None:
+        self.channel.send(kind, self.pair, payload)
+        self.frames += 1
+
+    # ------------------------------------------------------------------ a run a frame
+
+    def _alone(self, at: int, size: int, again: bool, whole: bool) -> None:
+        view = memoryview(self._buffer)[_HEAD : _HEAD + size]
         got = self.task.read_into(at, view)
         if got < size:
             self._read_slowly(at, view, got)
@@ -102,15 +136,14 @@ class PageSender:
         zeros = 0 if whole else lib.mos_zero_runs(ffi.from_buffer(view), size, ffi.from_buffer(self._zero))
         if zeros == pages:
             if again:
-                self.zero(at, at + size)
+                self.empty([(at, at + size)])
             return
         if not zeros:
             self._run(at, 0, size)
             return
         flags = bytes(self._zero[:pages])
         if again:
-            for start, end in _runs_of(flags, 1):
-                self.zero(at + start * PAGE, at + end * PAGE)
+            self.empty((at + start * PAGE, at + end * PAGE) for start, end in _runs_of(flags, 1))
         for start, end in _runs_of(flags, 0):
             self._run(at, start * PAGE, end * PAGE)
 
@@ -126,30 +159,61 @@ class PageSender:
 
     def _run(self, at: int, start: int, end: int) -> None:
         """Bytes ``start`` to ``end`` of the chunk at ``at``; what stood before them is overwritten, and has been sent."""
-        head = PAGES_HEADER.size
-        raw = memoryview(self._buffer)[head + start : head + end]
+        raw = memoryview(self._buffer)[_HEAD + start : _HEAD + end]
         digest = xxhash.xxh3_64_intdigest(raw)
         pages = len(raw) // PAGE
-        packed = b"" if self.near else zlib.compress(raw, 1)
-        payload: bytes | memoryview
-        if packed and len(packed) < len(raw) * 7 // 8:
-            payload = PAGES_HEADER.pack(at + start, pages, COMPRESSED, digest) + packed
-        else:
-            payload = memoryview(self._buffer)[start : head + end]
-            PAGES_HEADER.pack_into(payload, 0, at + start, pages, 0, digest)
-        self.channel.send(Kind.PAGES, self.pair, payload)
-        self.frames += 1
+        packed = self._packed(raw)
         self.bytes += len(raw)
+        if packed:
+            self._frame(Kind.PAGES, PAGES_HEADER.pack(at + start, pages, COMPRESSED, digest) + packed)
+            return
+        head = _HEAD + start - PAGES_HEADER.size
+        payload = memoryview(self._buffer)[head : _HEAD + end]
+        PAGES_HEADER.pack_into(payload, 0, at + start, pages, 0, digest)
+        self._frame(Kind.PAGES, payload)
+
+    def _packed(self, raw: bytes | memoryview) -> bytes:
+        """Compressed; empty if that saves too little."""
+        packed = b"" if self.near else zlib.compress(raw, 1)
+        return packed if len(packed) < len(raw) * 7 // 8 else b""
+
+    # ------------------------------------------------------------------ many runs a frame
+
+    def _together(self, chunk: list[Range], again: bool, whole: bool) -> bool:
+        """Send ranges that share a frame; False if they have to be read one by one."""
+        view = memoryview(self._buffer)[_HEAD : _HEAD + size(chunk)]
+        if not self.task.read_runs(chunk, view):
+            return False
+        zeros = 0 if whole else lib.mos_zero_runs(ffi.from_buffer(view), len(view), ffi.from_buffer(self._zero))
+        if not zeros:
+            self._vector([(start, end, 0) for start, end in chunk], view)
+            return True
+        runs, parts, at = [], [], 0
+        for start, end in chunk:
+            flags = bytes(self._zero[at // PAGE : (at + end - start) // PAGE])
+            for value in (0, ZERO) if again else (0,):
+                runs += [(start + a * PAGE, start + b * PAGE, value) for a, b in _runs_of(flags, int(value > 0))]
+            parts += [view[at + a * PAGE : at + b * PAGE] for a, b in _runs_of(flags, 0)]
+            at += end - start
+        if runs:
+            self._vector(runs, b"".join(parts))
+        return True
+
+    def _vector(self, runs: list[tuple[int, int, int]], raw: bytes | memoryview) -> None:
+        """RUNS of (start, end, flags), with the contents of all that are not empty."""
+        packed = self._packed(raw) if raw else b""
+        head = RUNS_HEADER.pack(len(runs), COMPRESSED if packed else 0, xxhash.xxh3_64_intdigest(raw))
+        heads = b"".join(RUN_HEADER.pack(start, (end - start) // PAGE, flags) for start, end, flags in runs)
+        self.bytes += len(raw)
+        self._frame(Kind.RUNS, b"".join((head, heads, packed or raw)))
 
 
-def send_all(task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: bool) -> int:
-    """All memory of a stopped task; the number of PAGES frames."""
-    sender = PageSender(task, channel, pair, near=near)
+def send_all(task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: bool, runs: bool = False) -> int:
+    """All memory of a stopped task; the number of frames with pages. ``runs``: the receiver takes RUNS."""
+    sender = PageSender(task, channel, pair, near=near, runs=runs)
     try:
-        for start, end in content(task.pid, vmas):
-            sender.send(start, end)
-        for start, end in own_content(task.pid, vmas):
-            sender.send(start, end, whole=True)
+        sender.send(content(task.pid, vmas))
+        sender.send(own_content(task.pid, vmas), whole=True)
     finally:
         sender.close()
     return sender.frames
@@ -165,19 +229,64 @@ def _runs_of(flags: bytes, value: int) -> Iterator[tuple[int, int]]:
         first = flags.find(value, end)
 
 
-def unpack(payload: bytes) -> tuple[int, int, bytes | memoryview | None]:
-    """(address, size, raw pages; None for empty ones) of a PAGES frame; BadImage when the checksum or the size differs."""
+#: A run of pages that came: its address, its size, its contents (None: it is empty).
+Run = tuple[int, int, "bytes | memoryview | None"]
+
+
+def runs_of(frame: Frame) -> list[Run]:
+    """What PAGES or RUNS brings; BadImage when it is damaged."""
+    return [unpack(frame.payload)] if frame.kind == Kind.PAGES else unpack_runs(frame.payload)
+
+
+def unpack(payload: bytes) -> Run:
+    """Of a PAGES frame; BadImage when the checksum or the size differs."""
     try:
         addr, pages, flags, digest = PAGES_HEADER.unpack_from(payload)
-        if not 0 < pages <= (MOST if flags & ZERO else CHUNK // PAGE) or addr & (PAGE - 1):
-            raise BadImage(f"{pages} pages at {addr:#x} at once")
+        _possible(addr, pages, flags)
         if flags & ZERO:
             return addr, pages * PAGE, None
-        raw: bytes | memoryview = memoryview(payload)[PAGES_HEADER.size :]
-        if flags & COMPRESSED:  # what would be longer than the header says is not made
-            raw = zlib.decompressobj().decompress(raw, pages * PAGE)
+        raw = _inflated(memoryview(payload)[PAGES_HEADER.size :], flags, pages)
     except (struct.error, zlib.error) as error:
         raise BadImage(f"malformed pages: {error}") from error
     if len(raw) != pages * PAGE or xxhash.xxh3_64_intdigest(raw) != digest:
         raise BadImage(f"pages at {addr:#x} are damaged")
     return addr, len(raw), raw
+
+
+def unpack_runs(payload: bytes) -> list[Run]:
+    """Of a RUNS frame; BadImage when the checksum or a size differs."""
+    try:
+        count, flags, digest = RUNS_HEADER.unpack_from(payload)
+        at = RUNS_HEADER.size + count * RUN_HEADER.size
+        if not 0 < count <= MOST_RUNS or at > len(payload):
+            raise BadImage(f"{count} runs of pages at once")
+        heads = list(RUN_HEADER.iter_unpack(payload[RUNS_HEADER.size : at]))
+        for head in heads:
+            _possible(*head)
+        pages = sum(pages for _, pages, its_flags in heads if not its_flags & ZERO)
+        if pages > CHUNK // PAGE:
+            raise BadImage(f"{pages} pages at once")
+        raw = _inflated(memoryview(payload)[at:], flags, pages)
+    except (struct.error, zlib.error) as error:
+        raise BadImage(f"malformed runs of pages: {error}") from error
+    if len(raw) != pages * PAGE or xxhash.xxh3_64_intdigest(raw) != digest:
+        raise BadImage(f"runs of pages from {heads[0][0]:#x} on are damaged")
+    found: list[Run] = []
+    view, at = memoryview(raw), 0
+    for addr, pages, its_flags in heads:
+        empty = bool(its_flags & ZERO)
+        found.append((addr, pages * PAGE, None if empty else view[at : at + pages * PAGE]))
+        at += 0 if empty else pages * PAGE
+    return found
+
+
+def _possible(addr: int, pages: int, flags: int) -> None:
+    if not 0 < pages <= (MOST if flags & ZERO else CHUNK // PAGE) or addr & (PAGE - 1):
+        raise BadImage(f"{pages} pages at {addr:#x} at once")
+
+
+def _inflated(raw: memoryview, flags: int, pages: int) -> bytes | memoryview:
+    """What would be longer than the header says is not made."""
+    if flags & COMPRESSED and pages:
+        return zlib.decompressobj().decompress(raw, pages * PAGE)
+    return raw

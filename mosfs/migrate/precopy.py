@@ -23,7 +23,7 @@ from mosfs.migrate import image, properties
 from mosfs.migrate.dirty import Tracker, Untracked
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import Known, Piece, Reader, both, cut, pieces, ranges, unknown, whole
-from mosfs.migrate.pages import CHUNK, PageSender, content, own_content
+from mosfs.migrate.pages import PageSender, content, next_chunk, own_content
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import Range, common, merge, minus, size
 from mosfs.migrate.shown import overlaid
@@ -151,17 +151,18 @@ class Precopy:
     @classmethod
     def begin(
         cls, call: Calls, channel: Channel, *, near: bool, pair: int, said: Said, names: Names, asks: bool = False,
-        known: Known = unknown,
+        known: Known = unknown, runs: bool = False,
     ) -> Precopy:
         """For a stopped task, which goes on afterwards. OSError when the kernel cannot follow it.
 
         ``said``: what it has said of its memory, kept up to date; ``names``: tells the files that it has shown (`shown`).
         ``asks``: the receiver makes mappings once only, and says when it has: nothing is sent before. ``known``: tells which files
-        are followed.
+        are followed. ``runs``: the receiver takes RUNS.
         """
         tracker = Tracker.begin(call)
         try:
-            return cls(tracker, PageSender(call.task, channel, pair, near=near), channel, pair, said, names, asks, known)
+            sender = PageSender(call.task, channel, pair, near=near, runs=runs)
+            return cls(tracker, sender, channel, pair, said, names, asks, known)
         except BaseException:
             tracker.close()
             raise
@@ -304,12 +305,9 @@ class Precopy:
             if next(self.ahead, None) is None:
                 self.ahead = None
         elif self._left:
-            start, end = self._left.popleft()
-            if end - start > CHUNK:
-                self._left.appendleft((start + CHUNK, end))
-                end = start + CHUNK
-            self.sender.send(start, end, again=self._rounds > 0)
-            self._sending.append((start, end))
+            chunk = next_chunk(self._left)
+            self.sender.send(chunk, again=self._rounds > 0)
+            self._sending += chunk
         else:
             self._end_round()
             self._rounds += 1
@@ -366,20 +364,17 @@ class Precopy:
         fresh = minus(view.whole, kept)
         if fresh:
             again = bool(self._mapped)
-            for piece in common(content(self.sender.task.pid, view.within(fresh)), fresh):
-                self.sender.send(*piece, again=again)
-        for piece in own_content(self.sender.task.pid, view.followed):
-            self.sender.send(*piece, whole=True)
-        for piece in merge([*self._rest_of(view, kept, left)]):
-            self.sender.send(*piece, again=True)
+            self.sender.send(common(content(self.sender.task.pid, view.within(fresh)), fresh), again=again)
+        self.sender.send(own_content(self.sender.task.pid, view.followed), whole=True)
+        self.sender.send(merge([*self._rest_of(view, kept, left)]), again=True)
 
     def _rest_of(self, view: View, kept: list[Range], left: list[Range]) -> Iterator[Range]:
         """Of what the receiver has mapped. What is not followed is sent whole."""
         present, written, strange = self._looked_at(kept, view.early)
         known = view is self._filled[0] and kept == view.ahead
         touched = self._filled[1] if known else common(self._touched, kept)
-        for start, end in minus(touched, present) if touched != present else ():
-            self.sender.zero(start, end)
+        if touched != present:
+            self.sender.empty(minus(touched, present))
         yield from common(present, strange)
         yield from common(present, left)
         yield from written

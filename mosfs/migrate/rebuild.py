@@ -4,7 +4,7 @@ Stages; what is true after each, so that a failure can be undone (the receiver s
 
 1. ``empty``  nothing is mapped but the stub region (a fresh body), or what a deputy keeps
 2. ``mapped`` every mapping stands, with its protection, filled with zeros or with what was sent ahead
-3. ``filled`` all PAGES frames are written
+3. ``filled`` all PAGES and RUNS frames are written
 4. ``whole``  properties, heap, signals, rseq, registers are set; the task stands in the stub, ready to be resumed
 """
 
@@ -36,7 +36,7 @@ from mosfs.migrate import rseq, settings
 from mosfs.migrate.capture import limits_of
 from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import CannotMove, Piece, changes, pieces, ranges
-from mosfs.migrate.pages import unpack
+from mosfs.migrate.pages import runs_of
 from mosfs.migrate.precopy import Early
 from mosfs.migrate.properties import Property, calls_for, owed
 from mosfs.migrate.ranges import Range, common, merge, minus
@@ -45,6 +45,7 @@ from mosfs.native import kernel
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls, pack
 from mosfs.trace.task import Task, regs_from
+from mosfs.wire.frames import Frame
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 9, 10, 11, 13, 131, 157
 SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RT_TGSIGQUEUEINFO = 160, 218, 273, 297
@@ -326,22 +327,31 @@ class Rebuild:
 
     # ------------------------------------------------------------------ stage 3
 
-    def pages(self, payload: bytes) -> None:
-        """One PAGES frame."""
-        addr, length, raw = unpack(payload)
-        at = bisect_right(self._places, (addr, layout.USER_END)) - 1
-        if at < 0 or addr + length > self._places[at][1]:
-            raise BadImage(f"pages at {addr:#x} belong to no mapping")
-        if raw is None and self._session:
-            self.call.must(SYS_MADVISE, addr, length, MADV_DONTNEED)
-        elif raw is None:
+    def pages(self, frame: Frame) -> None:
+        """One PAGES or RUNS frame."""
+        runs = runs_of(frame)
+        for addr, length, _ in runs:
+            at = bisect_right(self._places, (addr, layout.USER_END)) - 1
+            if at < 0 or addr + length > self._places[at][1]:
+                raise BadImage(f"pages at {addr:#x} belong to no mapping")
+        filled = [(addr, raw) for addr, _, raw in runs if raw is not None]
+        if len(filled) < 2 or self._deputy or not self.task.write_runs(filled):
+            for addr, raw in filled:
+                self._store(addr, raw)
+        self._empty([(addr, length) for addr, length, raw in runs if raw is None])
+        if self._old_title:
+            self._old_title = minus(self._old_title, merge((addr, addr + length) for addr, length, _ in runs))
+        self.frames += 1
+
+    def _empty(self, runs: list[tuple[int, int]]) -> None:
+        if self._session:
+            for result in self.call.many([(SYS_MADVISE, addr, length, MADV_DONTNEED) for addr, length in runs]):
+                if result < 0:
+                    raise OSError(-result, f"pages that are empty again: {os.strerror(-result)}")
+            return
+        for addr, length in runs:
             for at in range(addr, addr + length, len(_NOTHING)):
                 self._store(at, _NOTHING[: addr + length - at])
-        else:
-            self._store(addr, raw)
-        if self._old_title:
-            self._old_title = minus(self._old_title, [(addr, addr + length)])
-        self.frames += 1
 
     def _store(self, addr: int, raw: bytes | memoryview) -> None:
         """Into memory that may be hidden, or not be written by the program: then past its protection, through /proc."""

@@ -207,6 +207,7 @@ long mos_fetch(int pid, unsigned long addr, int fd, unsigned long off, unsigned 
 
 long mos_read(int pid, unsigned long addr, void *buf, unsigned long len);
 long mos_write(int pid, unsigned long addr, void *buf, unsigned long len);
+long mos_runs(int pid, unsigned long *runs, long count, void *buf, unsigned long len, int write);
 long mos_reach(int pid, unsigned long addr, unsigned long len);
 long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max);
 

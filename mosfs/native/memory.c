@@ -21,6 +21,31 @@ long mos_write(int pid, unsigned long addr, void *buf, unsigned long len)
     return n < 0 ? -errno : n;
 }
 
+#define MOST_RUNS 64
+
+/*
+ * Read `count` runs of a task's memory (address and length each) into the buffer, one behind the other, or write them out of it. Bytes
+ * that were transferred; -EINVAL for too many, or if they are not `len` bytes.
+ */
+long mos_runs(int pid, unsigned long *runs, long count, void *buf, unsigned long len, int write)
+{
+    struct iovec l = {buf, len}, m[MOST_RUNS];
+    unsigned long sum = 0;
+    long n, i;
+    if (count < 1 || count > MOST_RUNS)
+        return -EINVAL;
+    for (i = 0; i < count; i++) {
+        if (runs[2 * i + 1] > len - sum)
+            return -EINVAL;
+        sum += runs[2 * i + 1];
+        m[i] = (struct iovec){(void *)runs[2 * i], runs[2 * i + 1]};
+    }
+    if (sum != len)
+        return -EINVAL;
+    n = write ? process_vm_writev(pid, &l, 1, m, count, 0) : process_vm_readv(pid, &l, 1, m, count, 0);
+    return n < 0 ? -errno : n;
+}
+
 /*
  * Where the mappings of the task end that may be written and follow each other from at on; at itself if that may not be written, limit if
  * they go on so far or cannot be told. PROCMAP_QUERY (proc_pid_maps(5)) came with Linux 6.11, before that the text is read.

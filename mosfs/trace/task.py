@@ -7,7 +7,7 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NewType
@@ -195,6 +195,17 @@ class Task:
         if result == -errno.ESRCH:
             raise TaskGone(self.pid)
         return int(max(result, 0))
+
+    def read_runs(self, runs: Sequence[tuple[int, int]], buffer: memoryview) -> bool:
+        """Fill ``buffer`` with these ranges (start, end), which are as long, one behind the other; False if not all can be read."""
+        flat = [word for start, end in runs for word in (start, end - start)]
+        return bool(lib.mos_runs(self.pid, flat, len(runs), ffi.from_buffer(buffer), len(buffer), False) == len(buffer))
+
+    def write_runs(self, runs: Sequence[tuple[int, bytes | memoryview]]) -> bool:
+        """Write each of these at its address; False if not all could be, and then some may have been."""
+        flat = [word for addr, data in runs for word in (addr, len(data))]
+        data = b"".join(data for _, data in runs)
+        return bool(lib.mos_runs(self.pid, flat, len(runs), ffi.from_buffer(data), len(data), True) == len(data))
 
     def reach(self, addr: int, size: int) -> int:
         """How many bytes from ``addr`` on a call of the task's own could fill; its stack grows for that, as it would then."""

@@ -39,6 +39,7 @@ class Kind(IntEnum):
     EARLY = 6
     ROUND = 7
     FILE = 9
+    RUNS = 10
     PRIVATE = 70
     GO = 16
     REPLY = 17
@@ -141,6 +142,8 @@ LAST_PID = 1 << 22
 TEXT, NAME, STRUCT = 4096, 8192, 64 << 10
 #: Bytes of a piece of memory or of a file, with the header before it.
 PIECE = 256 * 1024 + 64
+#: Runs of pages in one frame, and bytes of its head and of what it says of each.
+MOST_RUNS, RUNS_HEAD, RUN_HEAD = 64, 16, 16
 #: Bytes before the blobs of a CALL, before those of a REPLY (`mosfs.calls.request`).
 CALL_HEAD, REPLY_HEAD = 72, 16
 SIGINFO, SIGNALS = 128, 64
@@ -211,8 +214,8 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 1
-SINCE: dict[int, int] = {Kind.SHOW: 1}
+GENERATION = 2
+SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2}
 
 
 def understands(generation: int, kind: int) -> bool:
@@ -227,7 +230,11 @@ SHAPES: dict[int, Shape] = {
         says="`ImageMeta`; what follows until IMAGE_END belongs to it", answers=(Kind.READY, Kind.FAIL,),
     ),
     Kind.PAGES: Shape(_IMAGE, 24, PIECE, says="address u64, pages u32, flags u32, xxh3_64 u64, then the pages"),
-    Kind.IMAGE_END: Shape(_IMAGE, 8, 8, _number("<Q", 0, LARGEST), says="number of PAGES frames, u64"),
+    Kind.RUNS: Shape(
+        _IMAGE, RUNS_HEAD + RUN_HEAD, PIECE + MOST_RUNS * RUN_HEAD,
+        says="number of runs u32, flags u32, xxh3_64 u64; address u64, pages u32, flags u32 of each; then the pages of all",
+    ),
+    Kind.IMAGE_END: Shape(_IMAGE, 8, 8, _number("<Q", 0, LARGEST), says="number of PAGES and RUNS frames, u64"),
     Kind.READY: Shape(_TRACER, says="nothing: the body stands complete", answers=(Kind.GO, Kind.DROP,)),
     Kind.FAIL: Shape(_TRACER, 0, TEXT, _text, says="reason, text: it cannot be built"),
     Kind.EARLY: Shape(_IMAGE, 1, MAX_PAYLOAD, says="mappings to make before the image; none: forget all that was sent"),

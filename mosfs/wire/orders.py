@@ -49,6 +49,7 @@ class MoveOrder(msgspec.Struct, array_like=True):
     key: Key
     near: bool
     features: Features = ""  #: those of the node there (`abi.cpu`)
+    frames: Small = 0  #: which kinds of frames who receives the image knows (`frames.GENERATION`)
 
 
 class ForkOrder(msgspec.Struct, array_like=True):

@@ -202,13 +202,13 @@ class Arrival:
         return after
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild, coming: Coming) -> int:
-        """PAGES up to IMAGE_END; frames of other programs on this channel wait."""
+        """Pages up to IMAGE_END; frames of other programs on this channel wait."""
         while True:
             frame = coming.receipt.next()
             if frame.pair != p.pid:
                 self.tracer.hosts.backlog(link, frame)
-            elif frame.kind == Kind.PAGES:
-                rebuild.pages(frame.payload)
+            elif frame.kind in (Kind.PAGES, Kind.RUNS):
+                rebuild.pages(frame)
             elif frame.kind == Kind.IMAGE_END:
                 coming.whole = True
                 return int(frame.content)

@@ -25,7 +25,7 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Frame, Kind, understands
 
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
@@ -56,7 +56,7 @@ class Copying:
             with Calls(p.task, base=original) as call:
                 move.copy = Precopy.begin(
                     call, move.link.channel, near=move.link.near, pair=p.pid, said=p.process.said, names=lambda: p.process.names,
-                    known=self.tracer.mapped.known(p),
+                    known=self.tracer.mapped.known(p), runs=understands(move.link.frames, Kind.RUNS),
                 )  # fmt: skip
             move.copy.ahead = self.tracer.mapped.ahead(p, move)
         except OSError as error:
@@ -202,12 +202,13 @@ class Copying:
         deputy.when_ready(some)
         self.tracer.deputies.watch(p)
 
-    def pages(self, p: Program, payload: bytes) -> None:
+    def pages(self, p: Program, frame: Frame) -> None:
+        """PAGES or RUNS."""
         rebuild = p.move.rebuild if p.move is not None else None
         if p.move is None or rebuild is None:
             return
         try:
-            rebuild.pages(payload)
+            rebuild.pages(frame)
         except (NoRoom, OSError):
             p.move.rebuild = None
             self.give_up_memory(p, rebuild)

@@ -39,7 +39,7 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, behind, copy_regs, status_sets
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Kind, understands
 
 
 class Departure:
@@ -240,9 +240,9 @@ class Departure:
         fault(Point.HOME_AFTER_IMAGE, link.channel)
 
     def _pages(self, p: Program, link: Link, copy: Precopy | None, vmas: list[Vma]) -> int:
-        """Send the memory, or what is left of it after `copying`; the number of PAGES frames in all."""
+        """Send the memory, or what is left of it after `copying`; the number of frames with pages in all."""
         if copy is None:
-            return send_all(p.task, link.channel, p.pid, vmas, near=link.near)
+            return send_all(p.task, link.channel, p.pid, vmas, near=link.near, runs=understands(link.frames, Kind.RUNS))
         copy.rest(vmas)
         return copy.sender.frames
 

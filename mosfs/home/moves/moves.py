@@ -22,12 +22,12 @@ from mosfs.home.process.program import Place, Program
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import GENERATION, Kind
 from mosfs.wire.orders import MoveOrder
 
 RETRY_BUSY = 0.005
 #: COPY with it means home.
-ALL_HOME = MoveOrder("", 0, b"", b"", True)
+ALL_HOME = MoveOrder("", 0, b"", b"", True, frames=GENERATION)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
 MAX_TRIES = 2000
 #: How CANNOT begins when the body stands where it cannot be captured just now.

@@ -82,8 +82,9 @@ class Openings:
         move.after(Event.CHANNEL_READY, away=p.away)
         if p.away:
             move.order = MoveOrder(
-                message.target, message.port, message.direct_token, message.direct_key, message.near, message.features
-            )
+                message.target, message.port, message.direct_token, message.direct_key, message.near, message.features,
+                message.frames,
+            )  # fmt: skip
 
     def prepared(self, link: Link) -> None:
         """PREPARED: the program needs to stand still only from now on."""

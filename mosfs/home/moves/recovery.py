@@ -37,7 +37,7 @@ from mosfs.trace.embark import end
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs, status_sets
 from mosfs.wire.asked import Settings, Start
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Frame, Kind
 
 SYS_SETITIMER, SYS_CHDIR, SYS_UMASK, SYS_PERSONALITY, SYS_SETPRIORITY, SYS_PRCTL = 38, 80, 95, 135, 141, 157
 SYS_SCHED_SETAFFINITY, SYS_EXIT_GROUP = 203, 231
@@ -140,7 +140,7 @@ class Recovery:
                 meta = image.decode(payload)
                 rebuild.map(meta)
             elif kind == FRAMES + Kind.PAGES and meta is not None:
-                rebuild.pages(payload)
+                rebuild.pages(Frame(Kind.PAGES, 0, meta.pid, payload))
             elif kind == CONTENT and len(payload) >= CONTENT_HEAD.size:
                 number, at = CONTENT_HEAD.unpack_from(payload)
                 if number not in files.contents and not files.replaced(number):
