@@ -16,6 +16,11 @@ from mosfs.wire import frames, messages, orders
 from mosfs.wire.messages import decode_peer
 
 VERSION = "0.2"
+#: Flags that frames had in 0.2.0, at most.
+FLAGS = {frames.Kind.ROUND: 1, frames.Kind.DIED: 1} | dict.fromkeys(
+    (frames.Kind.REPLY, frames.Kind.CALL, frames.Kind.EXEC, frames.Kind.WANT, frames.Kind.MMAP, frames.Kind.PRIVATE_OPEN,
+     frames.Kind.PRIVATE_FULL), 0xFFFF,
+)  # fmt: skip
 KINDS = {*range(1, 8), 9, *range(16, 33), 40, *range(48, 66), 67, *range(70, 76)}
 #: Fields of what nodes tell each other, in their order; those before "/" have no default.
 FIELDS: dict[type[msgspec.Struct], str] = {
@@ -65,6 +70,15 @@ def test_a_new_kind_of_frame_has_its_generation() -> None:
     assert all(0 < since <= frames.GENERATION for since in frames.SINCE.values())
     assert not any(frames.understands(0, kind) for kind in frames.SINCE)
     assert all(frames.understands(frames.GENERATION, kind) for kind in frames.SHAPES)
+
+
+def test_new_flags_of_a_kind_have_their_generation() -> None:
+    changed = {kind for kind in KINDS if frames.SHAPES[kind].flags != FLAGS.get(frames.Kind(kind), 0)}
+    assert {int(kind) for kind in frames.FLAGS_SINCE} == changed
+    assert all(0 < since <= frames.GENERATION for since in frames.FLAGS_SINCE.values())
+    for kind, since in frames.FLAGS_SINCE.items():
+        assert [frames.flags_for(generation, kind, 1) for generation in (since - 1, since, frames.GENERATION)] == [0, 1, 1]
+    assert frames.flags_for(0, frames.Kind.REPLY, 7) == 7
 
 
 @pytest.mark.parametrize("kind", FIELDS, ids=lambda kind: kind.__name__)

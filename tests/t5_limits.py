@@ -161,8 +161,9 @@ def test_unsupportok_3_stays_at_home(nodes: Lab, place: tuple[str, ...]) -> None
 
 
 @pytest.mark.parametrize("option", [(), ("-e",), ("-w",)])
-def test_files_mapped_shared_become_private(nodes: Lab, place: tuple[str, ...], option: tuple[str, ...], tmp_path: Path) -> None:
-    """MAP_SHARED without PROT_WRITE is replaced by MAP_PRIVATE: with files always."""
+def test_files_mapped_shared_stay_shared(nodes: Lab, place: tuple[str, ...], option: tuple[str, ...], tmp_path: Path) -> None:
+    """The manual replaces MAP_SHARED without PROT_WRITE by MAP_PRIVATE; here a file is what it is, and what is written reaches it:
+    the program comes home to make it writable, and leaves when it is not any more."""
     file = tmp_path / "file"
     file.write_bytes(b"abc" * 4096)
     tmp_path.chmod(0o755)
@@ -172,9 +173,11 @@ def test_files_mapped_shared_become_private(nodes: Lab, place: tuple[str, ...], 
         assert at > 0
         assert probe.ask(f"ctypes.string_at({at}, 6)") == "b'abcabc'"
         assert make(probe, (number("mprotect"), at, 4096, PROT_READ | PROT_WRITE)) == 0
+        assert probe.ask("call(2, '/proc/self/whereami', 0)") == "0"
         probe.ask(f"ctypes.memmove({at}, b'xyz', 3)")
-        assert probe.ask(f"ctypes.string_at({at}, 6)") == "b'xyzabc'"
-        assert file.read_bytes()[:3] == b"abc"
+        assert file.read_bytes()[:6] == b"xyzabc"
+        assert probe.number("call(2, '/proc/self/migrate', 1, 2)") == -errno.EAGAIN
+        assert make(probe, (number("mprotect"), at, 4096, PROT_READ)) == 0
         assert probe.number("call(2, '/proc/self/migrate', 1, 2)") == 0
         assert probe.ask(f"ctypes.string_at({at}, 6)") == "b'xyzabc'"
         assert probe.end() == (0, "")
@@ -191,14 +194,17 @@ def test_memory_mapped_shared_becomes_private_under_e(nodes: Lab, place: tuple[s
         assert probe.end() == (0, "")
 
 
-def test_registers_of_a_mapping_made_private(nodes: Lab, tmp_path: Path) -> None:
-    """At home the program's own argument is put back behind the call: its maps say private, nothing else tells."""
+def test_maps_of_mappings(nodes: Lab, place: tuple[str, ...], tmp_path: Path) -> None:
+    """Memory that was made private is called so; a file is called what it is."""
     file = tmp_path / "file"
     file.write_bytes(b"x" * 4096)
-    with Probe(nodes, "-h") as probe:
+    tmp_path.chmod(0o755)
+    with Probe(nodes, *place, "-e") as probe:
         fd = probe.number(f"os.open({str(file)!r}, os.O_RDWR)")
         assert make(probe, shared(PROT_READ, 0, fd)) > 0
-        assert probe.ask(f"[l.split()[1] for l in open('/proc/self/maps') if {str(file)!r} in l]") == "['r--p']"
+        assert probe.ask(f"[l.split()[1] for l in open('/proc/self/maps') if {str(file)!r} in l]") == "['r--s']"
+        at = make(probe, shared(PROT_READ))
+        assert probe.ask(f"[l.split()[1] for l in open('/proc/self/maps') if l.startswith('%x-' % {at})]") == "['r--p']"
 
 
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])

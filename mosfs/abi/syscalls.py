@@ -84,6 +84,7 @@ class ByHost(StrEnum):
     BODY = "is the body's kernel's alone"
     OPEN = "tells control files a name, and home of files of /proc about the body's memory"
     MMAP = "shows a file of home"
+    MPROTECT = "of a file that is mapped shared, and shall be written: made at home"
     MREMAP = "piece by piece where moves made several mappings of one; of a file: home first sends what it will show"
     SIGACTION = "notes handlers with SA_RESETHAND"
     SIGPROCMASK = "the body's own kernel; home hears what it must know"
@@ -188,7 +189,7 @@ _CPU_TIMER = f"timers of CPU time: {_CPU_TOO}"
 _NO_STOP = "beyond the manual: SIGSTOP stops a program, at home and away"
 _NOFILE = "beyond the manual: any limit may be set, the number of open files too"
 _ADMIN = "administration of the node"
-_SHARING = "MAP_SHARED: refused if writable; of a file, private if not; of nothing, private only under -e and -w"
+_SHARING = "MAP_SHARED: refused if writable; if not, of nothing, private under -e and -w, and else refused"
 _AFFINITY = "the home-node's CPUs: where the program is away it holds as soon as it is home"
 _PLACING = "placing memory on one node's banks"
 _POLICY = "a program away keeps its policy until it is home"
@@ -237,7 +238,7 @@ _(6, "lstat", "path, out[144]", NATIVE, FORWARD)
 _(7, "poll", "inout[a1*8]:always, int, int", NATIVE, FORWARD)
 _(8, "lseek", "fd, off, int", NATIVE, FORWARD)
 _(9, "mmap", "ptr, size, int, flags, fd, off", TEST, SPECIAL, _SHARING, _MMAP, host=ByHost.MMAP)
-_(10, "mprotect", "ptr, size, int", NATIVE, BODY, _LOCAL)
+_(10, "mprotect", "ptr, size, int", NATIVE, BODY, _LOCAL, host=ByHost.MPROTECT)
 _(11, "munmap", "ptr, size", NATIVE, BODY, _LOCAL)
 _(12, "brk", "ptr", NATIVE, BODY, _LOCAL)
 _(13, "rt_sigaction", "sig, in[32], out[32], size", NATIVE, BOTH, "handlers run where the program runs",
@@ -565,7 +566,7 @@ _(325, "mlock2", "ptr, size, flags", TRAP, BODY, _LOCKED)
 _(326, "copy_file_range", "fd, inout[8], fd, inout[8], size, flags", NATIVE, FORWARD)
 _(327, "preadv2", "fd, @iov_out, size, off, off, flags", NATIVE, FORWARD)
 _(328, "pwritev2", "fd, @iov_in, size, off, off, flags", NATIVE, FORWARD)
-_(329, "pkey_mprotect", "ptr, size, int, int", NATIVE, BODY, _LOCAL)
+_(329, "pkey_mprotect", "ptr, size, int, int", NATIVE, BODY, _LOCAL, host=ByHost.MPROTECT)
 _errno(330, "pkey_alloc", "flags, int", _FALLBACK)
 _errno(331, "pkey_free", "int", _FALLBACK)
 _(332, "statx", "fd, path, flags, int, out[256]", NATIVE, FORWARD)

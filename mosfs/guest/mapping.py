@@ -15,8 +15,8 @@ from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
 from mosfs.guest.in_body import remapped
 from mosfs.migrate import shown
 from mosfs.migrate.filecopy import WANT
-from mosfs.migrate.image import BadImage, Vma
-from mosfs.migrate.maps import mapping_at
+from mosfs.migrate.image import PROT_WRITE, BadImage, Vma
+from mosfs.migrate.maps import file_maps, mapping_at
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
 from mosfs.wire.frames import Kind
@@ -31,8 +31,7 @@ _PLACEMENT = 0x100000 | 0x40  # FIXED_NOREPLACE, 32BIT
 @dataclass(slots=True)
 class MapRequest:
     """A file mapping under way at ``addr``; ``reserved``: the memory there is taken already. ``file``: number of the file, or 0 and
-    what it shows: (offset, bytes). ``shared``: as it was asked for, and the file is open for reading only; any other is private
-    (mosrun(1)): the file shows where the program has not written."""
+    what it shows: (offset, bytes). ``shared``: as it was asked for."""
 
     addr: int
     length: int
@@ -91,6 +90,18 @@ class MappedFiles:
         body.call.both = True
         want = WANT.pack(found[0], mapping.offset + args[0] - mapping.start, args[2])
         self._forwarding.ask(body, Kind.WANT, want)
+
+    def mprotect(self, body: Body, args: tuple[int, ...]) -> None:
+        """What shows a file, shared, is a copy here, and may become writable at home only: the call goes there with the program."""
+        start, end = args[0], args[0] + args[1]
+        shared = args[2] & PROT_WRITE and any(
+            m.shared and m.start < end and start < m.end and body.memory.copies.known(m) for m in file_maps(body.pid)
+        )
+        if not shared:
+            body.task.cont()
+            return
+        body.call.both = True
+        self._forwarding.forward(body, Request(body.call.nr, args, body.task.peek_mask()), UNSUPPORTED)
 
     def name(self, body: Body, payload: bytes, *, shared: bool) -> None:
         """MMAP_NAME: number and name of the file."""

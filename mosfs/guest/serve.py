@@ -76,6 +76,7 @@ class Serve:
             ByHost.OPEN: self._open,
             ByHost.MMAP: files.mmap,
             ByHost.MREMAP: files.mremap,
+            ByHost.MPROTECT: files.mprotect,
             ByHost.SIGACTION: self._sigaction,
             ByHost.SIGPROCMASK: masks.sigprocmask,
             ByHost.SIGRETURN: masks.sigreturn,

@@ -15,15 +15,18 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mosfs.abi.low import MPROTECT, PKEY_MPROTECT
 from mosfs.balance.source import Memory, Proc
-from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma
+from mosfs.migrate.image import COMPRESSED, MAX_SIZE, PROT_WRITE, BadImage, Vma
 from mosfs.migrate.maps import Mapping
+from mosfs.trace.filter import trap_filter
 from mosfs.trace.handing import hand
 from mosfs.trace.inject import Calls
-from mosfs.trace.layout import USER_END
+from mosfs.trace.layout import SCRATCH, USER_END
 from mosfs.wire.room import to_keep
 
-SYS_MMAP, SYS_CLOSE_RANGE = 9, 436
+SYS_MMAP, SYS_SECCOMP, SYS_CLOSE_RANGE = 9, 317, 436
+_PROTECTS, _SET_FILTER, _SPEC_ALLOW = frozenset({MPROTECT, PKEY_MPROTECT}), 1, 4
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED = 1, 2, 0x10
 #: number u32, flags u32 (COMPRESSED), size of the file u64, offset of the bytes that follow u64
 HEADER = struct.Struct("<IIQQ")
@@ -62,8 +65,9 @@ def read_frame(payload: bytes) -> tuple[int, int, int, bytes]:
 
 @dataclass(slots=True)
 class Copy:
-    """``device`` and ``inode`` as /proc/PID/maps shows them. ``reader``: for reading only, what bodies map: a shared mapping cannot
-    be made writable, since nobody would bring home what it writes; one open file, so that neighbours can become one mapping."""
+    """``device`` and ``inode`` as /proc/PID/maps shows them. ``reader``: for reading only, what bodies map: there a shared mapping
+    cannot be made writable, since nobody would bring home what it writes; one open file, so that neighbours can become one
+    mapping."""
 
     fd: int
     reader: int
@@ -82,6 +86,7 @@ class Copies:
         self._memory = memory
         self._unseen = LOOK  # bytes that came since we looked
         self._numbers: dict[tuple[str, int], int] = {}
+        self._watched: set[int] = set()  # bodies that have the filter of `_watch`
         self.listeners: list[list[tuple[int, int, int]]] = []  # of senders: (number, offset, length) of what has come
 
     def close(self) -> None:
@@ -150,6 +155,7 @@ class Copies:
             return
         if missing := [number for number in numbers if number not in self.of]:
             raise BadImage(f"mappings of files {missing[:5]}, whose contents have not come")
+        self._watch(call, vmas)
         theirs = dict(zip(numbers, hand(call, [self.of[number].reader for number in numbers])))
         for vma in vmas:
             self.of[vma.file].name = vma.name
@@ -162,12 +168,23 @@ class Copies:
 
     def map(self, call: Calls, number: int, vma: Vma) -> int:
         """One mapping more; its address. OSError."""
+        self._watch(call, [vma])
         theirs = hand(call, [self.of[number].reader])[0]
         how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
         try:
             return call.map(vma.start, vma.end - vma.start, vma.prot, how, theirs, vma.offset)
         finally:
             call.must(SYS_CLOSE_RANGE, theirs, theirs, 0)
+
+    def _watch(self, call: Calls, vmas: Sequence[Vma]) -> None:
+        """From its first shared mapping on, a body stops where it would make memory writable (`guest.mapping`)."""
+        if call.task.pid in self._watched or not any(vma.shared for vma in vmas):
+            return
+        program = trap_filter(_PROTECTS, tuple((nr, (2, PROT_WRITE, PROT_WRITE)) for nr in sorted(_PROTECTS)))
+        head = struct.pack("<HxxxxxxQ", len(program) // 8, SCRATCH + 16)
+        call.task.write(SCRATCH, head + program)
+        call.must(SYS_SECCOMP, _SET_FILTER, _SPEC_ALLOW, SCRATCH)
+        self._watched.add(call.task.pid)
 
 
 class Sender:

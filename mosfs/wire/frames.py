@@ -218,9 +218,18 @@ GENERATION = 2
 SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2}
 
 
+#: The generation since which a kind that was there before has flags.
+FLAGS_SINCE: dict[int, int] = {Kind.SHOWN: 1, Kind.MMAP_NAME: 2}
+
+
 def understands(generation: int, kind: int) -> bool:
     """Whether an end of that generation takes frames of that kind."""
     return SINCE.get(kind, 0) <= generation
+
+
+def flags_for(generation: int, kind: int, flags: int) -> int:
+    """``flags`` of a frame, or none where an end of that generation knows none of its kind."""
+    return flags if FLAGS_SINCE.get(kind, 0) <= generation else 0
 
 
 #: The one table of what may come over a channel. docs/design/frames.md is made from it (`mosfs.wire.frame_table`).
@@ -273,7 +282,7 @@ SHAPES: dict[int, Shape] = {
     Kind.MMAP_DATA: Shape(_HOST, 8, PIECE, says="offset u64 and bytes of a file that cannot be followed"),
     Kind.MMAP_NAME: Shape(
         _HOST, 4, NAME, flags=1,
-        says="number of the mapped file u32 (0: its contents come as MMAP_DATA), its name; flag 1: shared, and never writable",
+        says="number of the mapped file u32 (0: its contents come as MMAP_DATA), its name; flag 1: shared",
     ),
     Kind.MAIL_TABLE: Shape(
         _HOST, 1, MAX_PAYLOAD, _of(orders.MailTable),

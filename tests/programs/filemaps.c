@@ -379,5 +379,62 @@ static void refusals(void)
 	ok(unlink("refused"));
 }
 
-PROGRAM(PART(written), PART(own_pages), PART(beyond_the_end), PART(ways_to_write), PART(others_write), PART(rearranged), PART(grown), PART(many),
+/* Whether /proc/self/maps calls the mapping at this address shared, 's', or private, 'p'; and writable, 'w', or not, '-'. */
+static void is_called(volatile char *at, char sharing, char writing)
+{
+	char line[512], right[5] = "";
+	unsigned long start = 0;
+	FILE *maps = fopen("/proc/self/maps", "r");
+
+	check(maps != NULL);
+	while (start != (unsigned long)at && fgets(line, sizeof(line), maps))
+		sscanf(line, "%lx-%*x %4s", &start, right);
+	ok(fclose(maps));
+	equal(start, (unsigned long)at);
+	equal(right[3], sharing);
+	equal(right[1], writing);
+}
+
+static int writes_there(void *at)
+{
+	*(volatile char *)at = 'c';
+	return 7;
+}
+
+/* Shared, of a file that is open to be written: only read so far, it may be made writable at any time. */
+static void made_writable(void)
+{
+	int fd = made("shared", 3);
+	volatile char *p = mapped(fd, 3 * PAGE, PROT_READ, MAP_SHARED, 0);
+	char c;
+
+	for (int i = 0; i < (seconds < 0.5 ? 1 : 3); i++) {
+		is_called(p, 's', '-');
+		put(fd, 'r' + i, PAGE);
+		equal(p[PAGE], 'r' + i);
+		pause_a_little();
+		ok(mprotect((char *)p, 3 * PAGE, PROT_READ | PROT_WRITE));
+		is_called(p, 's', 'w');
+		p[PAGE + 1] = 'w' + i;
+		p[2 * PAGE + 1] = '0' + i;
+		equal(pread(fd, &c, 1, PAGE + 1), 1);
+		equal(c, 'w' + i);
+		reaped(forked(writes_there, (char *)p + 3), 7);
+		equal(p[3], 'c');
+		equal(pread(fd, &c, 1, 3), 1);
+		equal(c, 'c');
+		put(fd, '.', 3);
+		equal(p[3], '.');
+		ok(mprotect((char *)p, 3 * PAGE, PROT_READ));
+		pause_a_little();
+		equal(p[2 * PAGE + 1], '0' + i);
+		equal(pread(fd, &c, 1, 2 * PAGE + 1), 1);
+		equal(c, '0' + i);
+	}
+	ok(munmap((void *)p, 3 * PAGE));
+	ok(close(fd));
+	ok(unlink("shared"));
+}
+
+PROGRAM(PART(written), PART(made_writable), PART(own_pages), PART(beyond_the_end), PART(ways_to_write), PART(others_write), PART(rearranged), PART(grown), PART(many),
 	PART(refusals))

@@ -10,7 +10,7 @@ from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
-from mosfs.abi.low import MREMAP
+from mosfs.abi.low import MPROTECT, MREMAP, PKEY_MPROTECT
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
@@ -55,7 +55,7 @@ class Policy:
             self._remap(p, regs, args)
             return
         verdict = judge(row, args)
-        if verdict.do in (Do.SERVE, Do.HOME) or self._never_writable(p, row, args):
+        if verdict.do in (Do.SERVE, Do.HOME) or self._shared_file(p, row, args):
             self.tracer.stops.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.stops.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
@@ -90,18 +90,18 @@ class Policy:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
 
     @staticmethod
-    def _never_writable(p: Program, row: Syscall, args: tuple[int, ...]) -> int:
-        """A shared mapping of a file that is not open to be written: the kernel lets nobody write there, and refuses that now (the
-        errno of mmap(2)) or, of a regular file, later (-1: mprotect(2) fails). 0: another call."""
+    def _shared_file(p: Program, row: Syscall, args: tuple[int, ...]) -> int:
+        """A shared mapping of a file, which is not to be written: the errno of mmap(2) if the kernel refuses it; -1 if it shows a
+        regular file: then it is the kernel's, and mprotect(2), too, which may make it writable only at home. 0: another call."""
         if row.nr != SYS_MMAP or not args[3] & MAP_SHARED or args[3] & MAP_ANONYMOUS:
             return 0
         access = access_of(p.pid, as_c_int(args[4]))
         if access < 0:
             return -access
-        if access == os.O_RDWR:
-            return 0
-        if access == os.O_WRONLY or args[2] & PROT_WRITE:
+        if access == os.O_WRONLY or (access == os.O_RDONLY and args[2] & PROT_WRITE):
             return errno.EACCES
+        if args[2] & PROT_WRITE:
+            return 0
         return -1 if is_regular(p.pid, as_c_int(args[4])) else 0
 
     def bind(self, p: Program, message: str) -> None:
@@ -129,6 +129,8 @@ class Policy:
         """A call that the body's host would not serve by itself. True if it was decided here; False: make it as usual."""
         if row is None:
             return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
+        if row.nr in (MPROTECT, PKEY_MPROTECT):  # a file becomes writable memory, which can be at home only
+            return self._come_home(p, done)
         verdict = judge_away(row, args)
         if verdict.do is Do.SERVE:
             return False
@@ -137,7 +139,7 @@ class Policy:
             return True
         if verdict.do is Do.HOME:
             return self._come_home(p, done)
-        if (error := self._never_writable(p, row, args)) > 0:
+        if (error := self._shared_file(p, row, args)) > 0:
             done(-error)
             return True
         if verdict.do is Do.PRIVATE and self.mode(p) in (Unsupported.QUIET, Unsupported.WARN):

@@ -10,7 +10,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.program import Program
 from mosfs.wire.channel import ChannelLost
-from mosfs.wire.frames import Frame, Kind, understands
+from mosfs.wire.frames import Frame, Kind, flags_for, understands
 
 
 class Hosts:
@@ -56,7 +56,7 @@ class Hosts:
         if p.link is None or not understands(p.link.frames, kind):
             return
         try:
-            p.link.channel.send(kind, p.pid, payload, flags)
+            p.link.channel.send(kind, p.pid, payload, flags_for(p.link.frames, kind, flags))
         except ChannelLost:
             self.link_lost(p.link)
 
@@ -67,7 +67,7 @@ class Hosts:
         try:
             for kind, payload, flags in kept:
                 if p.link is not None and understands(p.link.frames, kind):
-                    p.link.channel.send(kind, p.pid, payload, flags)
+                    p.link.channel.send(kind, p.pid, payload, flags_for(p.link.frames, kind, flags))
         except ChannelLost:
             self.link_lost(p.link)
 

@@ -27,7 +27,7 @@ from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, WANT, data_of, fits, frame, must_all
-from mosfs.migrate.image import MAX_SIZE, BadImage, Vma
+from mosfs.migrate.image import MAX_SIZE, PROT_WRITE, BadImage, Vma
 from mosfs.migrate.maps import Known, Mapping, file_maps, mapping_at
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.rebuild import kept_at_home
@@ -301,7 +301,8 @@ class Mapped:
         """MMAP: map a file in the deputy where the body will have it. (Result: address or negative errno; number of the file,
         whose contents are sent, or 0: the caller sends them, and unmaps.)"""
         place = order.at if self._free(p, deputy, order) else 0
-        flags = order.flags & _FLAGS | MAP_PRIVATE | (MAP_FIXED if place else 0)
+        kind = MAP_SHARED if order.flags & MAP_SHARED and not order.prot & PROT_WRITE else MAP_PRIVATE
+        flags = order.flags & _FLAGS | kind | (MAP_FIXED if place else 0)
         try:
             result = call.map(place, order.length, order.prot | 1, flags, order.fd, order.offset)
         except OSError as error:

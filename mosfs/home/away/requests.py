@@ -18,7 +18,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process import control_calls, own_files
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.deputy import Deputy, State
-from mosfs.home.process.descriptors import access_of
+from mosfs.home.process.descriptors import is_regular
 from mosfs.home.process.direct import Direct
 from mosfs.home.process.processor import AFFINITY
 from mosfs.home.process.program import Program
@@ -210,7 +210,7 @@ class Requests:
             result, file = self.tracer.mapped.map(p, deputy, call, order)
             if not -4096 < result < 0:
                 if not (device := p.has_device(as_c_int(order.fd))):
-                    shared = bool(order.flags & MAP_SHARED) and access_of(p.pid, as_c_int(order.fd)) == os.O_RDONLY
+                    shared = bool(order.flags & MAP_SHARED) and is_regular(p.pid, as_c_int(order.fd))
                     name = own_files.name_of(p.pid, order.fd)
                     self.tracer.hosts.send(p, Kind.MMAP_NAME, file.to_bytes(4, "little") + name, flags=int(shared))
                 if not file:
