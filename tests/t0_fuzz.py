@@ -151,6 +151,10 @@ PACKED_PAGES = (
     pages.PAGES_HEADER.pack(4096, 1, pages.COMPRESSED, xxhash.xxh3_64_intdigest(bytes(4096))) + zlib.compress(bytes(4096)),
     pages.PAGES_HEADER.pack(4096, 7, pages.ZERO, 0),
 )
+GOOD_RUNS = b"".join((
+    pages.RUNS_HEADER.pack(2, 0, xxhash.xxh3_64_intdigest(bytes(4096))),
+    pages.RUN_HEADER.pack(4096, 1, 0), pages.RUN_HEADER.pack(16384, 70, pages.ZERO), bytes(4096),
+))  # fmt: skip
 GOOD_FILE = written((frames.Kind.IMAGE, GOOD_IMAGE), (frames.Kind.PAGES, GOOD_PAGES), content=b"kept")
 GOOD_HEAD = msgspec.json.encode(HEAD)
 
@@ -165,7 +169,7 @@ PARSERS: dict[str, Parser] = {
     "seen": Parser(request.signals_seen, (request.BadRequest,), GOOD_CALL),
     "image": Parser(image.decode, (image.BadImage,), GOOD_IMAGE),
     "pages": Parser(pages.unpack, (image.BadImage,), GOOD_PAGES, PACKED_PAGES),
-    "runs": Parser(pages.unpack_runs, (image.BadImage,), b"\2" + bytes(3) + b"\1" + bytes(9) + b"\x10\0\0\0\0\0\0\1" + bytes(40)),
+    "runs": Parser(pages.unpack_runs, (image.BadImage,), GOOD_RUNS),
     "recording": Parser(recording, (record.BadRecording,), GOOD_RECORDING),
     "early": Parser(precopy.early_from, (image.BadImage,), GOOD_EARLY),
     "file": Parser(filecopy.read_frame, (image.BadImage,), filecopy.frame(1, 5, 0, b"12345")),
