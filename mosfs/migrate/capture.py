@@ -159,7 +159,7 @@ def capture(
         robust = (head, length)
     dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
     with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
-        aux = auxv.read()
+        aux = shows.with_our_vdso(auxv.read())
     return ImageMeta(
         version=VERSION,
         pid=pid,

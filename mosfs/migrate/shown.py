@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import re
+import struct
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -27,6 +28,8 @@ _PATH = re.compile(rb"/proc/(?:self|thread-self|(\d+))(?:/task/(\d+))?/(%s)\Z" %
 #: Lines of maps and smaps: of files as the kernel has them, and of those that `_line` knows the name of only.
 _FILE = re.compile(rb"(?m)^([0-9a-f]+)-[0-9a-f]+ \S+ \S+ (\S+) ([1-9][0-9]*) +(/.*)$")
 _UNKNOWN = re.compile(rb"(?m)^(([0-9a-f]+)-[0-9a-f]+ \S+ \S+ )00:00 0 +(/.*)$")
+_OF_MEMORY = re.compile(rb"/proc/(?:self|thread-self|(\d+))/(?:task/(\d+)/)?(mem|pagemap|auxv)\Z")
+_AT_SYSINFO_EHDR = 33
 _NAME_COLUMN = 73
 #: Lines of status that tell of memory.
 _MEMORY = re.compile(rb"(?:Vm|Rss)\w+:[ \t]+\d{1,20} kB\Z")
@@ -53,6 +56,19 @@ def recognise(path: bytes, pid: int) -> str:
     if found is None or any(number is not None and int(number) != pid for number in found.groups()[:2]):
         return ""
     return found[3].decode()
+
+
+def of_memory(path: bytes, pid: int) -> tuple[int, str]:
+    """The process (or thread) whose memory or auxiliary vector the file ``path`` shows to the program ``pid``, and the file's name;
+    (0, "") if it is none of these."""
+    found = _OF_MEMORY.match(path)
+    return (int(found[2] or found[1] or pid), found[3].decode()) if found is not None else (0, "")
+
+
+def with_our_vdso(auxv: bytes) -> bytes:
+    """An auxiliary vector (getauxval(3)) as the program has it: the kernel's copy tells where its own vDSO was."""
+    words = list(struct.iter_unpack("<QQ", auxv[: len(auxv) & ~15]))
+    return b"".join(struct.pack("<QQ", key, layout.VDSO if key == _AT_SYSINFO_EHDR else value) for key, value in words)
 
 
 def of_another(path: bytes) -> tuple[int, str]:
@@ -139,7 +155,7 @@ def text(pid: int, name: str, names: Sequence[Vma], known: Known = unknown) -> b
     with open(f"/proc/{pid}/{name}", "rb") as file:
         whole = file.read()
     if name not in ("maps", "smaps"):
-        return whole
+        return with_our_vdso(whole) if name == "auxv" else whole
     out: list[bytes] = []
     shown = True
     for line in whole.splitlines():

@@ -150,6 +150,7 @@ struct mos_setup {              /* of a program at exec */
     unsigned long code, whole;  /* bytes of what is not writable, from the region's start on, and of the region */
     unsigned long vdso;         /* where in the region our vDSO is */
     unsigned long instruction;  /* where in the kernel's vDSO a syscall instruction is */
+    unsigned long before, kernel; /* the kernel's pages, which are unmapped: bytes before its vDSO, and in all */
     const void *filter;         /* with filter_length instructions; 0: the program has it already */
     int filter_length;
     int no_new_privs;           /* 1: needed for the filter */

@@ -137,6 +137,11 @@ int mos_embark(int pid, struct mos_setup *s)
     e = set_up(s, pid, &start, vdso + s->instruction);
     if (!e)
         e = put(pid, slot, &own, sizeof own);
+    if (!e) {
+        e = step(s, pid, &start, MOS_STUB, MOS_STEP_PROTECT, SYS_munmap, vdso - s->before, s->kernel, 0, 0, 0);
+        if (e == MOS_FAILED) /* it may be sealed (mseal(2)): then it is only not told of */
+            e = 0;
+    }
     if (e != MOS_ELSEWHERE) {
         mos_setregs(pid, &start);
         mos_setsigmask(pid, mask);

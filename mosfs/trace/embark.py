@@ -3,7 +3,7 @@
 Called at PTRACE_EVENT_EXEC. The value of execve still overwrites rax there, so the task first goes on to the exit of
 the call. The very first calls are made by single-stepping a syscall instruction of the kernel's own vDSO: nothing of
 the program is touched. The program learns of our vDSO by the auxiliary vector (AT_SYSINFO_EHDR); libc then takes its
-time calls from there.
+time calls from there. The kernel's is unmapped: no other node has it at that address, and it tells the time of this one.
 """
 
 from __future__ import annotations
@@ -34,11 +34,23 @@ def vdso_image() -> bytes:
 
 
 @lru_cache(maxsize=1)
+def _kernels() -> tuple[int, int, int]:
+    """Where the kernel's own pages begin, where its vDSO does, and where that ends: at the same distances in every process."""
+    found: list[tuple[int, int]] = []
+    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
+        for line in maps:
+            if line.rstrip().endswith(("[vvar]", "[vvar_vclock]", "[vdso]")):
+                start, end = (int(x, 16) for x in line.split()[0].split("-"))
+                found.append((found.pop()[0] if found and found[-1][1] == start else start, end))
+                if "[vdso]" in line:
+                    return found[-1][0], start, end
+    raise OSError(errno.ENOEXEC, "the kernel maps no vDSO")
+
+
+@lru_cache(maxsize=1)
 def _syscall_offset() -> int:
     """Where in the kernel's vDSO a syscall instruction is."""
-    with open("/proc/self/maps", encoding="ascii", errors="replace") as maps:
-        line = next(line for line in maps if line.endswith("[vdso]\n"))
-    start, end = (int(x, 16) for x in line.split()[0].split("-"))
+    _, start, end = _kernels()
     with open("/proc/self/mem", "rb", buffering=0) as mem:
         image = os.pread(mem.fileno(), end - start, start)
     return image.index(b"\x0f\x05")
@@ -69,9 +81,11 @@ def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> N
     """
     pages = low_pages(clock_page)
     program = seccomp.home_filter() if first else b""
+    kernels, vdso, end = _kernels()
     setup = ffi.new("struct mos_setup *", {
         "pages": ffi.from_buffer(pages), "length": len(pages), "code": layout.VDSO_END - layout.STUB,
         "whole": layout.END - layout.STUB, "vdso": layout.VDSO - layout.STUB, "instruction": _syscall_offset(),
+        "before": vdso - kernels, "kernel": end - kernels,
         "filter": ffi.from_buffer(program), "filter_length": len(program) // 8, "no_new_privs": not privileged,
     })
     outcome = check(lib.mos_embark(task.pid, setup), "setting up", task.pid)

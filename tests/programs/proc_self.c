@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <link.h>
 #include <pthread.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -542,4 +543,130 @@ static void times(void)
 	check(us_told(getpid(), true) >= used);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else), PART(of_a_childs_memory), PART(times))
+/* What a file of memory has at this address: of one's own always, of another's if the kernel lets one open it at all. */
+static bool shows(pid_t pid, const volatile char *at, char c)
+{
+	char path[64], found = 0;
+	unsigned long long page = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0) {
+		equal(errno, EACCES);
+		check(pid != getpid());
+		return false;
+	}
+	equal(pread(fd, &found, 1, (off_t)at), 1);
+	equal(found, c);
+	ok(close(fd));
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", (int)pid);
+	fd = ok(open(path, O_RDONLY | O_CLOEXEC));
+	equal(pread(fd, &page, 8, (off_t)((unsigned long)at / 4096 * 8)), 8);
+	check(page >> 62); /* present, or swapped out */
+	ok(close(fd));
+	return true;
+}
+
+static volatile char seen_by_others;
+
+static int shows_another(void *pid)
+{
+	return shows(*(pid_t *)pid, &seen_by_others, 'o') ? 1 : 2;
+}
+
+/* A child sees its parent's memory, and its sibling's; a parent its child's: as it is, or not at all. */
+static int others_memory(void *unused UNUSED)
+{
+	int gate[2], status;
+	pid_t own = getpid(), waiting;
+
+	seen_by_others = 'o';
+	for (int i = 0; i < 2; i++) {
+		ok(pipe(gate));
+		waiting = ok(fork());
+		if (!waiting) {
+			ok(close(gate[1]));
+			_exit(read(gate[0], &status, 1) ? 1 : 5);
+		}
+		ok(close(gate[0]));
+		rest_ms(seconds < 0.5 ? 1 : 150);
+		shows_another(&waiting);
+		pid_t first = forked(shows_another, &own), second = forked(shows_another, &waiting);
+		equal(waitpid(first, &status, 0), first);
+		check(WIFEXITED(status) && (WEXITSTATUS(status) == 1 || WEXITSTATUS(status) == 2));
+		equal(waitpid(second, &status, 0), second);
+		check(WIFEXITED(status) && (WEXITSTATUS(status) == 1 || WEXITSTATUS(status) == 2));
+		ok(close(gate[1]));
+		reaped(waiting, 5);
+	}
+	return 4;
+}
+
+static void memory_of_others(void)
+{
+	reaped(forked(others_memory, NULL), 4);
+}
+
+/* What is written through a file of memory is in memory. */
+static int own_memory(void *unused UNUSED)
+{
+	static volatile char here;
+	int fd;
+
+	here = 'h';
+	rest_ms(seconds < 0.5 ? 1 : 100);
+	check(shows(getpid(), &here, 'h'));
+	fd = ok(open("/proc/self/mem", O_RDWR | O_CLOEXEC));
+	for (int i = 0; i < 4; i++) {
+		char c = 'm' + i;
+		equal(pwrite(fd, &c, 1, (off_t)&here), 1);
+		equal(here, c);
+		rest_ms(seconds < 0.5 ? 1 : 30);
+		here = 'n' + i;
+		equal(pread(fd, &c, 1, (off_t)&here), 1);
+		equal(c, 'n' + i);
+	}
+	refused(pread(fd, &fd, 1, 4096), EIO);
+	ok(close(fd));
+	return 3;
+}
+
+static void memory_of_ones_own(void)
+{
+	reaped(forked(own_memory, NULL), 3); /* it stays at home from then on */
+}
+
+/* The auxiliary vector is the same as that on the stack, and tells where the vDSO is that maps tells of; of a child, too. */
+static void auxiliary(void)
+{
+	unsigned long pair[2], vdso = getauxval(AT_SYSINFO_EHDR);
+	char line[32], path[64];
+	pid_t pid = ok(fork());
+
+	if (!pid) {
+		rest_ms(seconds * 1000 + 5000);
+		_exit(0);
+	}
+	for (int i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/auxv", (int)(i & 1 ? pid : getpid()));
+		int fd = ok(open(path, O_RDONLY)), n = 0;
+		while (read(fd, pair, sizeof(pair)) == sizeof(pair) && pair[0]) {
+			if (pair[0] != AT_HWCAP && pair[0] != AT_HWCAP2) /* which libc has changed */
+				equal(getauxval(pair[0]), pair[1]);
+			n += pair[0] == AT_SYSINFO_EHDR;
+		}
+		equal(n, 1);
+		ok(close(fd));
+		rest_ms(seconds < 0.5 ? 1 : 30);
+	}
+	whole("/proc/self/maps");
+	snprintf(line, sizeof(line), "%08lx-", vdso);
+	char *found = strstr(text, line);
+	check(found != NULL);
+	check(strstr(found, "[vdso]") && strstr(found, "[vdso]") < strchr(found, '\n'));
+	equal(memcmp((void *)vdso, "\177ELF", 4), 0);
+	ok(kill(pid, SIGKILL));
+	killed(pid, SIGKILL);
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else), PART(of_a_childs_memory), PART(times), PART(auxiliary), PART(memory_of_others), PART(memory_of_ones_own))

@@ -130,7 +130,7 @@ class Policy:
         if row is None:
             return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
         if row.nr in (MPROTECT, PKEY_MPROTECT):  # a file becomes writable memory, which can be at home only
-            return self._come_home(p, done)
+            return self.come_home(p, done)
         verdict = judge_away(row, args)
         if verdict.do is Do.SERVE:
             return False
@@ -138,7 +138,7 @@ class Policy:
             done(verdict.result or self.tracer.filters.mode(p))
             return True
         if verdict.do is Do.HOME:
-            return self._come_home(p, done)
+            return self.come_home(p, done)
         if (error := self._shared_file(p, row, args)) > 0:
             done(-error)
             return True
@@ -154,7 +154,7 @@ class Policy:
     def _refuse_away(self, p: Program, message: str, done: Callable[[int], None], hint: str = "") -> bool:
         mode = self.mode(p)
         if mode is Unsupported.STAY_HOME:
-            return self._come_home(p, done)  # where it is bound by `trapped`
+            return self.come_home(p, done)  # where it is bound by `trapped`
         if mode is not Unsupported.QUIET:
             self._tell(p, mode, message, hint)
         if mode is Unsupported.KILL:
@@ -163,7 +163,7 @@ class Policy:
             done(-errno.ENOSYS)
         return True
 
-    def _come_home(self, p: Program, done: Callable[[int], None]) -> bool:
+    def come_home(self, p: Program, done: Callable[[int], None]) -> bool:
         """The program comes home with this call still to be made, and makes it there; if it cannot come, the call fails."""
 
         def ended(reason: str) -> None:

@@ -17,7 +17,7 @@ from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
 from mosfs.home.process import own_files
 from mosfs.home.process.deputy import Deputy
-from mosfs.home.process.program import Program
+from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
 from mosfs.trace import layout
@@ -55,6 +55,12 @@ class Relatives:
 
     def opened_at_home(self, p: Program, regs: Any, path: bytes, nr: int) -> bool:
         """An open by a program at home; False: it is none of these."""
+        if (shows := own_files.memory(path, nr, arguments(regs), p.pid, self.tracer.programs)) is not None:
+            kept = copy_regs(regs)
+            with Calls(p.task) as call:
+                result = self._memory(call, *shows, path, own_files.flags_of(nr, arguments(kept)))
+            self.tracer.stops.answer(p, kept, result)
+            return True
         found = own_files.another(path, nr, arguments(regs), p.pid, self.tracer.programs)
         if found is None:
             return False
@@ -75,6 +81,14 @@ class Relatives:
 
     def opened_away(self, p: Program, deputy: Deputy, request: Request, path: bytes) -> bool:
         """The same by one that is away. The answer may come when its deputy is parked, gone, or was asked the same again."""
+        if (shows := own_files.memory(path, request.nr, request.args, p.pid, self.tracer.programs)) is not None:
+            if shows[1] is p and shows[0] != "auxv":
+                return self.tracer.policy.come_home(p, lambda result: self.tracer.requests.answer(p, result))
+            deputy.set_mask(request.mask)
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                result = self._memory(call, *shows, path, own_files.flags_of(request.nr, request.args))
+            self.tracer.requests.answered(p, deputy, result)
+            return True
         found = own_files.another(path, request.nr, request.args, p.pid, self.tracer.programs)
         if found is None:
             return False
@@ -97,6 +111,19 @@ class Relatives:
 
         self._ask(p, about, name, told)
         return True
+
+    def _memory(self, call: Calls, name: str, about: Program, path: bytes, flags: int) -> int:
+        """The open by a stopped program of a file that shows the memory of ``about``, bit by bit and at any later moment: so who
+        has it open keeps that program at home. Of one that is away it is not allowed, as it may be anywhere (proc_pid_mem(5))."""
+        if name == "auxv":
+            return _opened(call, name, flags, about, None)
+        if about.place is not Place.HOME:
+            return -errno.EACCES
+        call.task.write(layout.SCRATCH, path + b"\0")
+        result: int = call(SYS_OPENAT, _AT_FDCWD, layout.SCRATCH, flags)
+        if result >= 0:
+            self.tracer.policy.bind(about, f"its memory is open (/proc/{about.pid}/{name})")
+        return result
 
     # ------------------------------------------------------------------ who is asked
 

@@ -36,6 +36,15 @@ def another(
     return name, found
 
 
+def memory(path: bytes, nr: int, args: tuple[int, ...], pid: int, programs: Mapping[int, Program]) -> tuple[str, Program] | None:
+    """The file in /proc that shows memory itself, or the auxiliary vector, which the program ``pid`` opens, and of whom."""
+    other, name = shown.of_memory(path, pid) if nr in (SYS_OPEN, SYS_OPENAT) and not flags_of(nr, args) & os.O_PATH else (0, "")
+    found = programs.get(other)
+    if found is None or found.native or (name == "auxv" and not _reads(nr, args)):
+        return None
+    return name, found
+
+
 def travelled(p: Program) -> bool:
     """Whether it, or a child of it that has ended, has used CPU time away."""
     return any(p.cpu.used) or any(p.cpu.of_children)
