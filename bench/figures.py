@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import information, sim_jobs
+from bench import information, saved, sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError, Spinner
 from bench.idle import i1
 from bench.measure import Result, Spread, interleave
@@ -297,7 +297,7 @@ def l1(bed: Bed | None, rounds: int) -> Iterator[Result]:
 FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
-    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3, "M5": m5,
+    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3, "M5": m5, "C1": saved.c1,
     "L1": l1, "D1": d1, "D2": d2, "D3": d3,
     "P1": compared("P1", p1),
     **information.SHORT,

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mosfs.migrate import checkpoint, opened
-from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, Traits, Writer
+from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, Traits, Writer, encoded
 from mosfs.migrate.image import PAGES_HEADER, BadImage
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
 from mosfs.tools import recover
@@ -41,7 +41,7 @@ def written(*frames: tuple[int, bytes], content: bytes = b"", end: bool = True) 
         kept.write(content)
         kept.flush()
         writer = Writer(file.fileno())
-        writer.head(HEAD)
+        writer.head(encoded(HEAD))
         for kind, payload in frames:
             writer.send(kind, 100, payload)
         assert len(list(writer.content(1, kept.fileno(), len(content)))) == bool(content)
@@ -114,9 +114,9 @@ def test_it_is_written_with_the_rights_of_its_owner(monkeypatch: pytest.MonkeyPa
         now[0] = False
 
     with tempfile.TemporaryFile() as file:
-        monkeypatch.setattr(os, "write", lambda fd, data: inside.append(now[0]) or len(data))
+        monkeypatch.setattr(os, "writev", lambda fd, data: inside.append(now[0]) or sum(map(len, data)))
         writer = Writer(file.fileno(), rights)
-        writer.head(HEAD)
+        writer.head(encoded(HEAD))
         writer.send(Kind.IMAGE, 100, bytes(3 << 20))
         writer.end()
         assert inside == [True, True] and not now[0]
@@ -136,8 +136,8 @@ def test_the_owner_s_limit_holds() -> None:
     {"files": [OpenFile([3], "file", "/x", 0, -1)]}, {"traits": Traits(nice=20)}, {"folder": "/a\0b"},
 ])
 def test_what_no_reader_takes_is_not_written(changed: dict[str, object]) -> None:
-    with tempfile.TemporaryFile() as file, pytest.raises(CannotSave):
-        Writer(file.fileno()).head(replace(HEAD, **changed))
+    with pytest.raises(CannotSave):
+        encoded(replace(HEAD, **changed))
 
 
 def test_pages_are_counted() -> None:

@@ -22,6 +22,7 @@ from tests.cluster import Lab, wait_until
 pytestmark = pytest.mark.root
 
 SAVED = str(Path(__file__).with_name("saved.py"))
+LOCKSTEP = str(Path(__file__).with_name("lockstep.py"))
 PLACES = {"home": "-h", "away": "-2"}
 STEPS = 60
 
@@ -100,6 +101,25 @@ def test_own_request(nodes: Lab, tmp_path: Path, place: str) -> None:
     assert whole[6] == "checkpoint 4" and (tmp_path / "mine.4").exists()
     assert end(start(nodes, tmp_path, "-Rmine.4", program=())) == 0
     assert lines(tmp_path) == [*whole, *whole[6:]]
+
+
+@pytest.mark.parametrize("kind", ["copied", "apart", "away"])
+def test_it_is_of_one_moment(nodes: Lab, tmp_path: Path, kind: str) -> None:
+    """A program that writes its memory meanwhile goes on, and does so again from each; where it cannot be copied it stands."""
+    program = (sys.executable, LOCKSTEP, *(["apart"] if kind == "apart" else []))
+    process = start(nodes, tmp_path, "-2" if kind == "away" else "-h", "-Csave", program=program)
+    for number in (1, 2):
+        before = len(lines(tmp_path))
+        wait_until(lambda before=before: len(lines(tmp_path)) > before)
+        save(nodes, process.pid)
+        assert (tmp_path / f"save.{number}").stat().st_size > 8 << 20
+        wait_until(lambda: (nodes.process(process.pid).state == "away") == (kind == "away"))
+    (tmp_path / "stop").touch()
+    assert end(process) == 0 and (tmp_path / "stdout").read_text() == "all is well\n"
+    for number in (1, 2):
+        assert end(start(nodes, tmp_path, f"-Rsave.{number}", program=())) == 0
+    assert (tmp_path / "stdout").read_text() == "all is well\n" * 3
+    assert {path.name for path in tmp_path.glob("*save*")} == {"save.1", "save.2"}
 
 
 def test_stops_after_it(nodes: Lab, tmp_path: Path) -> None:

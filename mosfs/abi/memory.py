@@ -45,6 +45,8 @@ ADVICE: Final = (
     Advice("dd", 1 << 11, 16),  # MADV_DONTDUMP
     Advice("wf", 1 << 12, 18),  # MADV_WIPEONFORK
 )
+#: fork(2) does not copy what has one of these.
+NOT_INHERITED: Final = sum(row.bit for row in ADVICE if row.word in ("dc", "wf"))
 #: What mmap(2) must be told again: nothing else can give these to a mapping.
 BY_MMAP: Final = NORESERVE | DROPPABLE | GROWS_DOWN
 #: Word of VmFlags -> bit.

@@ -6,8 +6,9 @@
     HEAD     what the program has of its home: open files, folders, limits, settings (`Head`, JSON)
     IMAGE    as the frame of that name (`image.ImageMeta`)
     PAGES    as the frame; its crc32 covers the frame's head only, which has the checksum of the pages
+    RUNS     as the frame
     CONTENT  number u32 of a file in the head, offset u64; data of it
-    END      number of PAGES records u64
+    END      number of PAGES and RUNS records u64
 
 The file is complete if it ends with END: a torn one is refused (`image.BadImage`), and so is a changed one.
 """
@@ -20,7 +21,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from msgspec import Meta
@@ -42,8 +43,8 @@ FRAMES = 256
 MAX_RECORD = 256 << 20
 MAX_FILES = 4096
 MAX_PROCESSORS = 8192
-#: Bytes that are written at once.
-BLOCK = 1 << 20
+#: Bytes that are written at once, or read; and from how many on a record is not worth copying for that.
+BLOCK, LARGE = 1 << 20, 64 << 10
 
 Descriptor = Annotated[int, Meta(ge=0, le=(1 << 20) - 1)]
 #: A path: each byte is a character (latin-1), as JSON knows no others.
@@ -126,18 +127,13 @@ class Writer:
         self.written = 0
         self._pages = 0
 
-    def head(self, head: Head) -> None:
-        """CannotSave for what no reader would take."""
-        data = msgspec.json.encode(head)
-        try:
-            _checked(data)
-        except MALFORMED as error:
-            raise CannotSave(f"something of it is out of range ({error})") from error
-        self._record(HEAD, data)
+    def head(self, head: bytes) -> None:
+        """``head``: as `encoded`."""
+        self._record(HEAD, head)
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
         """One frame of the image (`migrate.pages.PageSender`)."""
-        self._pages += kind == Kind.PAGES
+        self._pages += kind in (Kind.PAGES, Kind.RUNS)
         self._record(FRAMES + kind, payload, checked=PAGES_HEADER.size if kind == Kind.PAGES else None)
 
     def content(self, number: int, fd: int, size: int) -> Iterator[None]:
@@ -160,23 +156,37 @@ class Writer:
         start = struct.pack("<IHH", size, kind, 0)
         crc = zlib.crc32(memoryview(payload)[:checked], zlib.crc32(start))
         self._buffer += RECORD.pack(size, kind, 0, crc)
+        if size >= LARGE:
+            self._flush(payload)
+            return
         self._buffer += payload
         if len(self._buffer) >= BLOCK:
             self._flush()
 
-    def _flush(self) -> None:
-        if self.written + len(self._buffer) > self._most:
+    def _flush(self, more: Any = b"") -> None:
+        """Write what is waiting, and ``more``, which need not be copied for that."""
+        left = [memoryview(bytes(self._buffer)), memoryview(more).cast("B")]
+        if self.written + sum(map(len, left)) > self._most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        left = memoryview(self._buffer)
-        try:
-            with self._rights():
-                while left:
-                    done = os.write(self._fd, left)
-                    self.written += done
-                    left = left[done:]
-        finally:
-            left.release()
         self._buffer = bytearray()
+        with self._rights():
+            while left:
+                done = os.writev(self._fd, left)
+                self.written += done
+                while left and done >= len(left[0]):
+                    done -= len(left.pop(0))
+                if left:
+                    left[0] = left[0][done:]
+
+
+def encoded(head: Head) -> bytes:
+    """A head for `Writer.head`. CannotSave if no reader would take it."""
+    data = msgspec.json.encode(head)
+    try:
+        _checked(data)
+    except MALFORMED as error:
+        raise CannotSave(f"something of it is out of range ({error})") from error
+    return data
 
 
 def _checked(data: bytes) -> Head:
@@ -194,6 +204,7 @@ class Reader:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._buffer = b""
+        self._at = 0  # what of it has been taken
         if self._take(len(MAGIC)) != MAGIC:
             raise BadImage("not a checkpoint file of this version")
 
@@ -219,7 +230,7 @@ class Reader:
                 if payload != END_BODY.pack(pages):
                     raise BadImage("pages are missing")
                 return
-            pages += kind == FRAMES + Kind.PAGES
+            pages += kind in (FRAMES + Kind.PAGES, FRAMES + Kind.RUNS)
             yield kind, payload
 
     def _next(self) -> tuple[int, bytes]:
@@ -233,16 +244,24 @@ class Reader:
         return kind, payload
 
     def _take(self, size: int) -> bytes:
-        parts: list[bytes] = []
-        while size:
-            if not self._buffer:
-                try:
-                    self._buffer = os.read(self._fd, BLOCK)
-                except OSError as error:
-                    raise BadImage(str(error)) from error
-                if not self._buffer:
-                    raise BadImage("the file ends too early")
-            part, self._buffer = self._buffer[:size], self._buffer[size:]
-            parts.append(part)
-            size -= len(part)
-        return b"".join(parts)
+        if size <= len(self._buffer) - self._at:
+            self._at += size
+            return self._buffer[self._at - size : self._at]
+        found = bytearray(self._buffer[self._at :])
+        self._buffer, self._at = b"", 0
+        try:
+            while size - len(found) >= LARGE:  # what is long by its own word only is not made room for
+                found += self._read(min(size - len(found), BLOCK))
+            while len(found) < size:
+                self._buffer = self._read(LARGE)
+                self._at = min(size - len(found), len(self._buffer))
+                found += self._buffer[: self._at]
+        except OSError as error:
+            raise BadImage(str(error)) from error
+        return cast("bytes", found)  # it is read only from here on
+
+    def _read(self, size: int) -> bytes:
+        data = os.read(self._fd, size)
+        if not data:
+            raise BadImage("the file ends too early")
+        return data

@@ -9,7 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -18,6 +19,8 @@ from mosfs.trace.task import TaskGone
 
 SYS_CLOSE, SYS_FCHMOD, SYS_OPENAT, SYS_UNLINKAT, SYS_RENAMEAT = 3, 91, 257, 263, 264
 AT_FDCWD = -100
+#: Those of a process (`trace.caller.rights_of`).
+Rights = Callable[[], AbstractContextManager[None]]
 #: What proc_pid_mountinfo(5) calls our own file system.
 OURS = b"fuse.mosfs"
 
@@ -27,7 +30,8 @@ class CannotWrite(Exception):
 
 
 class NewFile:
-    """``path``: as the process would open it. ``ours``: our descriptor of it, open for writing. Without `whole` nothing is left."""
+    """``path``: as the process would open it. ``theirs``, ``ours``: descriptors of the file, open for writing. Without `whole`
+    nothing is left."""
 
     def __init__(self, call: Calls, path: str, number: int) -> None:
         """``number``: tells the file from those that others make at the same time, under the same name. CannotWrite, OSError."""
@@ -37,15 +41,16 @@ class NewFile:
         self._at(folder + slash or b".")
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         self._folder = call.must(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags)
-        self._theirs = self.ours = -1
+        self.theirs = self.ours = self._place = -1
         try:
+            self._place = take(call.task.pid, self._folder, _is_folder)
             if filesystem(call.task.pid, self._folder) == OURS:  # who serves it may be waiting for us
                 raise CannotWrite("the folder is in the tree of MOSIX itself")
             self._at(self._partial)
             call(SYS_UNLINKAT, self._folder, layout.SCRATCH, 0)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._theirs = call.must(SYS_OPENAT, self._folder, layout.SCRATCH, flags, 0)
-            self.ours = take(call.task.pid, self._theirs, _is_new)
+            self.theirs = call.must(SYS_OPENAT, self._folder, layout.SCRATCH, flags, 0)
+            self.ours = take(call.task.pid, self.theirs, _is_new)
         except TaskGone:
             raise
         except BaseException:
@@ -55,7 +60,7 @@ class NewFile:
     def whole(self, call: Calls) -> None:
         """The file takes its name; what had it is replaced. OSError: nothing is left of it then."""
         try:
-            call.must(SYS_FCHMOD, self._theirs, 0o400)
+            call.must(SYS_FCHMOD, self.theirs, 0o400)
             at = layout.SCRATCH + layout.PAGE // 2
             self._at(self._partial)
             call.task.write(at, self._name + b"\0")
@@ -68,23 +73,32 @@ class NewFile:
     def drop(self, call: Calls) -> None:
         """Remove what there is of it."""
         self._call = call
-        if self._theirs >= 0:
+        if self.theirs >= 0:
             self._at(self._partial)
             call(SYS_UNLINKAT, self._folder, layout.SCRATCH, 0)
         self._close(call)
 
-    def forget(self) -> None:
-        """The process is gone, and can do nothing about it any more."""
-        ours, self.ours = self.ours, -1
-        if ours >= 0:
-            os.close(ours)
+    def abandon(self, rights: Rights) -> None:
+        """The process has ended: remove what there is of it, with the rights that it had."""
+        with suppress(OSError):
+            name, status = self._partial, os.fstat(self.ours)
+            with rights():
+                if os.path.samestat(os.stat(name, dir_fd=self._place, follow_symlinks=False), status):
+                    os.unlink(name, dir_fd=self._place)
+        self._forget()
+
+    def _forget(self) -> None:
+        for fd in (self.ours, self._place):
+            if fd >= 0:
+                os.close(fd)
+        self.ours = self._place = -1
 
     def _close(self, call: Calls) -> None:
-        self.forget()
-        for fd in (self._theirs, self._folder):
+        self._forget()
+        for fd in (self.theirs, self._folder):
             if fd >= 0:
                 call(SYS_CLOSE, fd)
-        self._theirs = self._folder = -1
+        self.theirs = self._folder = -1
 
     def _at(self, name: bytes) -> None:
         self._call.task.write(layout.SCRATCH, name + b"\0")
@@ -99,6 +113,10 @@ def filesystem(pid: int, fd: int) -> bytes:
             line = next(line for line in mounts if line.split(None, 1)[0] == mount)
         return line.partition(b" - ")[2].split()[0]
     return b""
+
+
+def _is_folder(fd: int) -> bool:
+    return stat.S_ISDIR(os.fstat(fd).st_mode)
 
 
 def _is_new(fd: int) -> bool:

@@ -114,6 +114,20 @@ class Calls:
             raise unfit(self.task.pid, f"the {what} met {stop.stop.name} {stop.value}")
         self.task.cont()
 
+    @property
+    def status(self) -> int:
+        """The wait status of the stop that `ended` has seen instead."""
+        return int(self._status[0])
+
+    def ended(self, nr: int) -> int | None:
+        """Wait for a call that was started: what it returns, or None after another stop, with which the caller has to deal."""
+        return int(self._result[0]) if self._finish(nr) == 0 else None
+
+    def pass_over(self, nr: int) -> None:
+        """Go on after a stop that is not about the call."""
+        self.used_up = self.used_up or stops.decode(self.status).stop is stops.Stop.TRAP
+        self._go_on(f"injected call {nr}")
+
     def many(self, calls: Sequence[tuple[int, ...]]) -> list[int]:
         """The results of calls (number, up to six arguments from 0 on) that do not depend on each other.
 

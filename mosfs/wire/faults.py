@@ -1,9 +1,9 @@
-"""Numbered fault points of a move. ``MOSIX_FAULT=N[:action]`` makes point N fail, for tests of what follows.
+"""Numbered fault points of moves and checkpoints. ``MOSIX_FAULT=N[:action]`` makes point N fail, for tests of what follows.
 
 Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``end`` the program,
 ``refuse`` raises OSError(ENOMEM), ``raise`` what nobody has foreseen. ``MOSIX_FAULT=N:action:NAME`` concerns only programs of
-this name (at the points of `Serving` and `Birth`). The environment is that of mosd; tracers and hosts inherit it through the fork
-server. Each process fails once.
+this name (at the points of `Serving`, `Birth` and `Saving`); there may be several, with commas between. The environment is that of
+mosd; tracers and hosts inherit it through the fork server. Each process fails once at a point.
 """
 
 from __future__ import annotations
@@ -61,6 +61,22 @@ class Birth(IntEnum):
     BODY = 204
 
 
+class Saving(IntEnum):
+    """Stages of a checkpoint, and of going on from one."""
+
+    PLANNED = 301  # the program stands; what is to be written is known
+    FORKED = 302  # its twin is there
+    CREATED = 303  # the file is there, empty and under another name
+    PAGES = 304  # a part of the memory is written
+    WRITTEN = 305  # all is written, but not its end
+    SYNCED = 306  # it is on the disk, still under another name
+    OPENED = 311  # the head is read, the files are open
+    CLEARED = 312  # the memory of the process is gone
+    MAPPED = 313  # the image is read
+    FILLED = 314  # a part of the memory is read
+    WHOLE = 315  # all is read and made, but does not run
+
+
 #: What must be seen after a cut. True: the program survives with its native result, because home or the old node has a
 #: whole copy of it and nothing else has run; False: it may end as the manual says.
 SURVIVES_CUT = {p: p not in (
@@ -76,9 +92,13 @@ def fault(point: IntEnum, channel: Channel | None = None, name: str = "", pid: i
     """Fail here if the environment says so. ``name``, ``pid``: of the program, which stands still."""
     if not _wanted:
         return
-    number, action, who = (*_wanted.split(":"), "", "")[:3]
-    if not number.isdigit() or int(number) != point or point in _spent or who not in ("", name):
-        return
+    for wanted in _wanted.split(","):
+        number, action, who = (*wanted.split(":"), "", "")[:3]
+        if number.isdigit() and int(number) == point and point not in _spent and who in ("", name):
+            _fail(point, action, channel, pid)
+
+
+def _fail(point: IntEnum, action: str, channel: Channel | None, pid: int) -> None:
     _spent.add(point)
     if action == "die":
         os.kill(os.getpid(), signal.SIGKILL)

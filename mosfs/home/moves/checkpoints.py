@@ -6,15 +6,16 @@ in its own folder, and we write to what the program could write to. Until then t
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import signal
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
+from mosfs.home.moves.writing import Plan, Writing
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Kept
 from mosfs.home.process.descriptors import umask_of
@@ -23,12 +24,11 @@ from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
 from mosfs.migrate import image
 from mosfs.migrate.capture import SYS_RESTART_SYSCALL, all_limits, capture, mappings_of, signed, user_regs
-from mosfs.migrate.checkpoint import CannotSave, Head, Traits, Writer, as_text
+from mosfs.migrate.checkpoint import CannotSave, Head, Traits, as_text, encoded
 from mosfs.migrate.image import MAX_SIZE, Timer
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.newfile import CannotWrite, NewFile
 from mosfs.migrate.opened import has_contents, opened, readable
-from mosfs.migrate.pages import send_all
 from mosfs.native import lib
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
 from mosfs.trace import clock as clocks
@@ -40,7 +40,6 @@ from mosfs.trace.priority import nice_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone, behind, copy_regs
-from mosfs.wire.frames import Kind
 
 SYS_GETITIMER, SYS_PERSONALITY, SYS_PRCTL, SYS_EXIT_GROUP = 36, 135, 157, 231
 PR_GET_PDEATHSIG = 2
@@ -57,6 +56,8 @@ class Checkpoints:
         self._waiting: list[Program] = []
         self._look_at = 0.0
         self._due: dict[int, float] = {}  # when the next automatic checkpoint of a program is due
+        self._writing: dict[int, Writing] = {}  # by the program's PID
+        self._helpers: dict[int, Writing] = {}  # by that of the process that writes
 
     # ------------------------------------------------------------------ asking for one
 
@@ -88,6 +89,8 @@ class Checkpoints:
 
     def gone(self, p: Program) -> None:
         self._due.pop(p.pid, None)
+        if (writing := self._writing.pop(p.pid, None)) is not None:
+            writing.clear()
         p.saves.asked = None
         if p in self._waiting:
             self._waiting.remove(p)
@@ -101,6 +104,7 @@ class Checkpoints:
     def due(self) -> float | None:
         """When `look` has something to do next, by CLOCK_MONOTONIC."""
         moments = [*self._due.values(), *([self._look_at] if self._waiting else [])]
+        moments += [writing.due() for writing in self._writing.values()]
         return min(moments, default=None)
 
     def look(self, now: float) -> None:
@@ -113,17 +117,29 @@ class Checkpoints:
             if p.saves.asked is None:
                 with self.tracer.containment.of(p):
                     self.request(p, Saving(_nobody))
+        for writing in [*self._writing.values()]:
+            with self.tracer.containment.of(writing.p), _failing(writing):
+                writing.step(now)
         if self._waiting and now >= self._look_at:
             waiting, self._waiting = self._waiting, []
             for p in waiting:
                 with self.tracer.containment.of(p):
                     self._begin(p)
 
+    def event(self, pid: int, status: int) -> bool:
+        """A process has stopped, or ended, that is none of the tree; True if it is one that writes for us."""
+        writing = self._helpers.get(pid)
+        if writing is None:
+            return False
+        with self.tracer.containment.of(writing.p), _failing(writing):
+            writing.event(status)
+        return True
+
     # ------------------------------------------------------------------ until it stands still
 
     def _begin(self, p: Program) -> None:
         saving = p.saves.asked
-        if saving is None:
+        if saving is None or p.pid in self._writing:
             return
         if refusal := self._refusal(p):
             self._finish(p, refusal)
@@ -180,8 +196,8 @@ class Checkpoints:
             self._look_at = time.monotonic() + AGAIN
 
     def stopped(self, p: Program, stop: Stop) -> bool:
-        """A program at home has stopped; True if a checkpoint was taken, and it goes on already."""
-        if p.saves.asked is None:
+        """A program at home has stopped; True if a checkpoint was begun: it goes on already, or will."""
+        if p.saves.asked is None or p.pid in self._writing:
             return False
         if p.move is not None or p.place is not Place.HOME or p.deputy is not None:
             self._later(p, p.saves.asked, "it is moving", endless=True)
@@ -195,7 +211,7 @@ class Checkpoints:
 
     def stopped_sleeping(self, p: Program) -> bool:
         """The same of a program at home whose sleep began away and goes on in the stub."""
-        if p.saves.asked is None or p.deputy is None or p.body.sleeping is None:
+        if p.saves.asked is None or p.pid in self._writing or p.deputy is None or p.body.sleeping is None:
             return False
         if p.move is not None:
             self._later(p, p.saves.asked, "it is moving", endless=True)
@@ -206,18 +222,17 @@ class Checkpoints:
             p.task.cont()
             self._later(p, p.saves.asked, "signals do not cease")
             return True
-        saved = _made_again(p.body.sleeping, deputy.kept)
-        reason, number = self._write(p, deputy.base, saved, mask=deputy.mask)
-        if p.saves.asked.then is Then.EXIT and not reason:
-            lib.mos_run_call(p.pid, deputy.base, SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
-        else:
-            self._stop(p, reason)
-            deputy.resume_sleep()
-        self._finish(p, reason, number)
+
+        def let_go(reason: str) -> None:
+            if not self._exits(p, deputy.base, reason):
+                self._stop(p, reason)
+                deputy.resume_sleep()
+
+        self._write(p, deputy.base, _made_again(p.body.sleeping, deputy.kept), let_go, mask=deputy.mask)
         return True
 
     def _take(self, p: Program, stop: Stop) -> None:
-        """The program stands still: write, and let it go on."""
+        """The program stands still: begin to write, and let it go on."""
         saving = p.saves.asked
         assert saving is not None
         regs = p.task.peek_regs()
@@ -230,14 +245,21 @@ class Checkpoints:
             saved.rax = p.saves.next if saving.numbered else 0
         elif p.call.asleep is not None:
             saved = _made_again(stay, p.call.asleep)
-        reason, number = self._write(p, original, saved)
-        if saving.then is Then.EXIT and not reason:
-            lib.mos_run_call(p.pid, original, SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
-        elif not p.held:
-            self.tracer.departure.stand_again(p, original, stay)
-            self._stop(p, reason)
-            self.tracer.stops.go_on(p)
-        self._finish(p, reason, number)
+
+        def let_go(reason: str) -> None:
+            if not self._exits(p, original, reason) and not p.held:
+                self.tracer.departure.stand_again(p, original, stay)
+                self._stop(p, reason)
+                self.tracer.stops.go_on(p)
+
+        self._write(p, original, saved, let_go)
+
+    def _exits(self, p: Program, regs: Any, reason: str) -> bool:
+        """Whether the program ends after its checkpoint: it does so now."""
+        if p.saves.asked is None or p.saves.asked.then is not Then.EXIT or reason:
+            return False
+        lib.mos_run_call(p.pid, regs, SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
+        return True
 
     def _stop(self, p: Program, reason: str) -> None:
         """It meets the stop before it has made another step."""
@@ -246,44 +268,73 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ writing
 
-    def _write(self, p: Program, standing: Any, saved: Any, *, mask: int | None = None) -> tuple[str, int]:
-        """("", number of the checkpoint), or (why there is none, its number if it was counted).
+    def _write(
+        self, p: Program, standing: Any, saved: Any, let_go: Callable[[str], None], *, mask: int | None = None
+    ) -> None:
+        """``standing``: the registers that the program has, and keeps; ``saved``: those that it goes on with after recovery;
+        ``let_go``: how it goes on, told why there is no checkpoint or ""."""
+        saving, number = p.saves.asked, p.saves.next
+        assert saving is not None
+        path = self._path(p, number)
 
-        ``standing``: the registers that the program has, and keeps; ``saved``: those that it goes on with after recovery."""
-        began = time.monotonic()
-        number = p.saves.next
+        def on(reason: str) -> None:
+            p.saves.stands = False
+            let_go(reason)
+            self._go_back(p, saving)
+
+        def done(reason: str, size: int) -> None:
+            writing = self._writing.pop(p.pid)
+            if not reason:
+                self._count(p, number)
+                self.tracer.mosd.log(
+                    f"pid={p.pid} checkpoint {path} bytes={size} freeze_ms={writing.stood * 1000:.1f} "
+                    f"total_ms={(time.monotonic() - writing.began) * 1000:.1f}"
+                )
+            self._finish(p, reason, 0 if reason else number)
+
+        p.saves.stands = True
         try:
             with Calls(p.task, base=standing, mask=mask) as call:
                 try:
-                    size = self._write_whole(p, call, saved, number)
+                    plan = self._plan(p, call, saved, path, number)
+                    plan.standing, plan.mask = standing, mask
+                    patient = saving.own or saving.then is not Then.GO_ON
+                    writing = self._writing[p.pid] = Writing(
+                        p, plan, patient, on, done, self.tracer.moves.unforeseen, self._helpers
+                    )
+                    writing.begin(call)
                 finally:
                     p.task.set_regs(standing)
         except TaskGone:
             raise
-        except CannotWrite as error:
-            return f"{self._path(p, number)}: {error}", 0
-        except (CannotSave, CannotMove) as error:
-            with suppress(OSError, CannotWrite), Calls(p.task, base=standing, mask=mask) as call:
-                try:
-                    file = NewFile(call, self._path(p, number), p.pid)
-                    os.write(file.ours, INSTEAD.format(reason=error).encode())
-                    file.whole(call)
-                finally:
-                    p.task.set_regs(standing)
-            p.saves.next = self._following(p, number)
-            return str(error), number
-        except OSError as error:
-            return f"{self._path(p, number)}: {os.strerror(error.errno or errno.EIO)}", 0
         except Exception as error:
-            return self.tracer.moves.unforeseen(p, error), 0
-        p.saves.next = self._following(p, number)
-        self.tracer.mosd.log(
-            f"pid={p.pid} checkpoint {self._path(p, number)} bytes={size} freeze_ms={(time.monotonic() - began) * 1000:.1f}"
-        )
-        return "", number
+            if p.pid in self._writing:
+                self._writing[p.pid].fail(error)
+                return
+            counted = isinstance(error, CannotSave | CannotMove)
+            if counted:
+                self._explain(p, standing, mask, path, str(error))
+                self._count(p, number)
+            reason = str(error) if counted else self.tracer.moves.unforeseen(p, error)
+            on(reason)
+            self._finish(p, reason, number if counted else 0)
 
-    def _write_whole(self, p: Program, call: Calls, saved: Any, number: int) -> int:
-        """Bytes of the file. CannotSave, CannotMove, OSError."""
+    def _explain(self, p: Program, standing: Any, mask: int | None, path: str, reason: str) -> None:
+        """A file that holds the reason only."""
+        with suppress(OSError, CannotWrite), Calls(p.task, base=standing, mask=mask) as call:
+            try:
+                file = NewFile(call, path, p.pid)
+                try:
+                    os.write(file.ours, INSTEAD.format(reason=reason).encode())
+                except OSError:
+                    file.drop(call)
+                    raise
+                file.whole(call)
+            finally:
+                p.task.set_regs(standing)
+
+    def _plan(self, p: Program, call: Calls, saved: Any, path: str, number: int) -> Plan:
+        """CannotSave, CannotMove, OSError."""
         files = opened(p.pid)
         vmas = mappings_of(p.pid, p.process.said, p.process.names, None)
         shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
@@ -294,32 +345,28 @@ class Checkpoints:
         meta.carry = p.call.carry
         meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
         head = Head(
-            pid=p.pid, comm=p.comm, made=int(time.time()),
+            pid=p.pid, comm=meta.comm, made=int(time.time()),
             executable=as_text(_link(p.pid, "exe")), folder=as_text(_link(p.pid, "cwd")), umask=umask_of(p.pid), files=files,
             limits=all_limits(p.pid), itimers=_itimers(call), settings=p.settings, next_checkpoint=self._following(p, number),
             traits=self._traits(p, call),
         )  # fmt: skip
-        file = NewFile(call, self._path(p, number), p.pid)
+        most = head.limits[resource.RLIMIT_FSIZE][0]
+        plan = Plan(
+            path, encoded(head), image.encode(meta), meta.vmas, [], rights_of(p.pid), most if most >= 0 else MAX_SIZE,
+        )  # fmt: skip
         try:
-            most = head.limits[resource.RLIMIT_FSIZE][0]
-            writer = Writer(file.ours, rights_of(p.pid), most if most >= 0 else MAX_SIZE)
-            writer.head(head)
-            writer.send(Kind.IMAGE, p.pid, image.encode(meta))
-            send_all(p.task, writer, p.pid, meta.vmas, near=True)
             for place, kept in enumerate(files):
-                if has_contents(kept):
-                    copy = take(p.pid, kept.fds[0], readable)  # never opened anew: that would be with our rights
-                    try:
-                        for _ in writer.content(place, copy, kept.size):
-                            pass
-                    finally:
-                        os.close(copy)
-            writer.end()
-        except BaseException:
-            file.drop(call)
+                if has_contents(kept):  # never opened anew: that would be with our rights
+                    plan.contents.append((place, take(p.pid, kept.fds[0], readable), kept.size))
+        except OSError:
+            plan.close()
             raise
-        file.whole(call)
-        return writer.written
+        return plan
+
+    def _count(self, p: Program, number: int) -> None:
+        """There is a file of this number; the program may have chosen another name meanwhile."""
+        if p.saves.next == number:
+            p.saves.next = self._following(p, number)
 
     def _traits(self, p: Program, call: Calls) -> Traits:
         call.task.write(layout.SCRATCH, bytes(4))
@@ -363,12 +410,26 @@ class Checkpoints:
             p.saves.last = (saving.seq, reason or "ok")
         saving.done(reason, number)
         self.tracer.mosd.announce(p)
-        if saving.then is Then.GO_ON and saving.back and not p.away and p.move is None:
-            self.tracer.moves.request(p, Move(saving.back, saving.back, why="goes back after its checkpoint"))
+        self._go_back(p, saving)
+
+    def _go_back(self, p: Program, saving: Saving) -> None:
+        """To the node that it has left for its checkpoint, as soon as it need not be at home any more."""
+        back, saving.back = saving.back, ""
+        if back and saving.then is Then.GO_ON and not p.away and p.move is None:
+            self.tracer.moves.request(p, Move(back, back, why="goes back after its checkpoint"))
 
 
 def _nobody(reason: str, number: int) -> None:
     """Nobody waits for the answer."""
+
+
+@contextmanager
+def _failing(writing: Writing) -> Iterator[None]:
+    """What goes wrong inside is the end of the checkpoint only."""
+    try:
+        yield
+    except Exception as error:
+        writing.fail(error)
 
 
 def _made_again(regs: Any, kept: Kept) -> Any:

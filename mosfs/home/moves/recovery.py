@@ -35,8 +35,9 @@ from mosfs.trace import layout
 from mosfs.trace.caller import Caller, rights_of, take_from
 from mosfs.trace.embark import end
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import copy_regs, status_sets
+from mosfs.trace.task import O_EXITKILL, OPTIONS, TaskGone, copy_regs, status_sets
 from mosfs.wire.asked import Settings, Start
+from mosfs.wire.faults import Saving, fault
 from mosfs.wire.frames import Frame, Kind
 
 SYS_SETITIMER, SYS_CHDIR, SYS_UMASK, SYS_PERSONALITY, SYS_SETPRIORITY, SYS_PRCTL = 38, 80, 95, 135, 141, 157
@@ -92,8 +93,10 @@ class Recovery:
                 raise OSError(-fd, os.strerror(-fd))
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise BadImage("not a file")
+            p.task.set_options(OPTIONS | O_EXITKILL)  # what it is made from would run afresh
             with Calls(p.task) as call:
                 found = self._become(call, Reader(fd), instead)
+                fault(Saving.WHOLE, None, found.head.comm)
         except BadImage as error:
             self.tracer.mosd.log(f"pid={p.pid} cannot go on from its checkpoint: {error}", 30)
             self._give_up(p, text(Text.BAD_CHECKPOINT))
@@ -102,7 +105,12 @@ class Recovery:
         except (NoRoom, OSError) as error:
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             self._give_up(p, text(Text.RESTORE_FAILED_WHY, reason=reason))
+        except TaskGone:
+            raise
+        except Exception as error:
+            self._give_up(p, text(Text.RESTORE_FAILED_WHY, reason=self.tracer.moves.unforeseen(p, error)))
         else:
+            p.task.set_options(OPTIONS)
             self._go_on(p, found, start)
 
     def _give_up(self, p: Program, words: str) -> None:
@@ -117,8 +125,10 @@ class Recovery:
         try:
             files.open()  # names given now are of the present folder
             self._enter(call, as_path(head.folder))
+            fault(Saving.OPENED, None, head.comm)
             rseq.unregister(call, call.task.peek_rseq())
             clear(call, [(layout.STUB, layout.END)])
+            fault(Saving.CLEARED, None, head.comm)
             meta, rebuild = self._memory(call, reader, files)
             ignored = status_sets(call.task.pid)["SigIgn"] & ~meta.ignored
             for sig in range(1, 65):
@@ -139,8 +149,10 @@ class Recovery:
             if kind == FRAMES + Kind.IMAGE and meta is None:
                 meta = image.decode(payload)
                 rebuild.map(meta)
-            elif kind == FRAMES + Kind.PAGES and meta is not None:
-                rebuild.pages(Frame(Kind.PAGES, 0, meta.pid, payload))
+                fault(Saving.MAPPED, None, meta.comm)
+            elif kind in (FRAMES + Kind.PAGES, FRAMES + Kind.RUNS) and meta is not None:
+                rebuild.pages(Frame(kind - FRAMES, 0, meta.pid, payload))
+                fault(Saving.FILLED, None, meta.comm)
             elif kind == CONTENT and len(payload) >= CONTENT_HEAD.size:
                 number, at = CONTENT_HEAD.unpack_from(payload)
                 if number not in files.contents and not files.replaced(number):

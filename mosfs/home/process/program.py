@@ -206,4 +206,6 @@ class Program:
             return "sends or receives a message"
         if self.call.reading is not None:
             return "reads a file about another program"
+        if self.saves.stands:
+            return "a checkpoint of it is being written"
         return ""

@@ -120,6 +120,7 @@ class Saves:
     next: int = 1  # number of the next one
     asked: Saving | None = None  # one that is not there yet
     last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
+    stands: bool = False  # it must not go on, or away, for the sake of the one that is being written
 
     @property
     def shown(self) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from mosfs.abi.syscalls import BY_NR
@@ -27,6 +28,9 @@ class Stops:
         """A task has stopped or ended (waitpid(2)). Nothing is raised."""
         p = self.tracer.programs.get(pid)
         if p is None:
+            self.tracer.checkpoints.event(pid, status)
+            if not os.WIFSTOPPED(status):
+                lib.mos_unknown(pid)
             return
         try:
             self.handle(p, decode(status))

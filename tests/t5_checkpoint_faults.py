@@ -1,0 +1,141 @@
+"""Every fault point of a checkpoint: the program goes on as if nothing had been asked, or nothing runs; no half file has a name.
+
+Each program has a name of its own, by which it meets the one fault that is meant for it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosfs.abi.texts import Reason
+from mosfs.tools.mosmigrate import RUNNING
+from mosfs.wire.faults import Saving
+from tests import cluster
+from tests.cluster import Lab, wait_until
+
+pytestmark = pytest.mark.root
+
+ACTIONS = ("refuse", "raise", "die")
+WRITING = [point for point in Saving if point < Saving.OPENED]
+READING = [point for point in Saving if point >= Saving.OPENED]
+#: In the middle of an injected call the program has only its tracer.
+INSIDE = {(Saving.PLANNED, "die")}
+WORDS = {"refuse": os.strerror(12), "raise": str(Reason.INCOMPLETE)}
+#: Takes the name that is in the file ``name``.
+RENAMED = """
+import os, time
+while True:
+    if os.path.exists("name"):
+        with open("name") as name, open("/proc/self/comm", "w") as comm:
+            comm.write(name.read())
+    time.sleep(0.005)
+"""
+
+
+def name_of(point: Saving, action: str) -> str:
+    return f"at{point}{action}"
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    faults = ",".join(f"{point}:{action}:{name_of(point, action)}" for point in Saving for action in ACTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOSIX_FAULT", faults)
+        with cluster.lab(tmp_path_factory.mktemp("t5"), 1) as running:
+            yield running
+
+
+def start(nodes: Lab, folder: Path, *program: str) -> subprocess.Popen[bytes]:
+    """A program that may be saved."""
+    process = nodes.start(
+        1, "mosrun", "-h", f"-C{folder}/save", *program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, cwd=folder,
+    )  # fmt: skip
+    nodes.process(process.pid)
+    return process
+
+
+def outcome(nodes: Lab, pid: int) -> str:
+    """Take a checkpoint: "ok", or why there is none."""
+    tree, base = nodes.tree(1), f"proc/{pid}"
+    before = tree.read(f"{base}/checkpointed").split(" ", 1)[0]
+    tree.write(f"{base}/checkpoint", "checkpoint")
+
+    def result() -> str:
+        try:
+            seq, _, words = tree.read(f"{base}/checkpointed").partition(" ")
+        except OSError:
+            return ""  # its tracer has died, and the next one is not there yet
+        return words if seq != before and words != RUNNING else ""
+
+    return wait_until(result)
+
+
+@pytest.mark.parametrize(("point", "action"), [
+    (point, action) for point in WRITING for action in ACTIONS if (point, action) not in INSIDE
+], ids=lambda value: str(getattr(value, "name", value)))
+def test_writing(nodes: Lab, tmp_path: Path, point: Saving, action: str) -> None:
+    sleep = tmp_path / name_of(point, action)
+    shutil.copy("/bin/sleep", sleep)
+    process = start(nodes, tmp_path, str(sleep), "100")
+    if action == "die":
+        outcome(nodes, process.pid)
+        assert not list(tmp_path.glob("save*"))
+    else:
+        assert WORDS[action] in outcome(nodes, process.pid)
+        assert not list(tmp_path.glob("*save*"))
+        assert outcome(nodes, process.pid) == "ok"
+        assert [path.name for path in tmp_path.glob("*save*")] == ["save.1"]
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(30) == -signal.SIGTERM
+    wait_until(lambda: not executing(sleep))
+
+
+def executing(path: Path) -> list[str]:
+    """Processes that execute this file: its twin is one."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.readlink(f"/proc/{pid}/exe") == str(path):
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def saved(nodes: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with checkpoints of one program, which had another name at each; the file's name ends with that of the program."""
+    folder = tmp_path_factory.mktemp("saved")
+    process = start(nodes, folder, sys.executable, "-c", RENAMED)
+    for point in READING:
+        for action in ACTIONS:
+            name = name_of(point, action)
+            (folder / "new").write_text(name)
+            (folder / "new").rename(folder / "name")
+            wait_until(lambda name=name: Path(f"/proc/{process.pid}/comm").read_text() == f"{name}\n")
+            nodes.tree(1).write(f"proc/{process.pid}/checkpointfile", f"{folder}/{name}")
+            assert outcome(nodes, process.pid) == "ok"
+    process.kill()
+    process.wait()
+    return folder
+
+
+@pytest.mark.parametrize("point", READING, ids=lambda point: str(point.name))
+@pytest.mark.parametrize("action", ACTIONS)
+def test_reading(nodes: Lab, saved: Path, point: Saving, action: str) -> None:
+    """Nothing runs: not what was saved, and not its executable from the beginning."""
+    done = nodes.run(1, "mosrun", "-h", f"-R{saved}/{name_of(point, action)}.1")
+    if action == "die":
+        assert done.returncode == -signal.SIGKILL
+        return
+    assert done.returncode == 125 and done.stderr.startswith("mosrun: Restoration failed: ") and WORDS[action] in done.stderr
