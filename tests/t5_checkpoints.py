@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -254,6 +255,33 @@ def test_a_folder_that_cannot_be_written(nodes: Lab, tmp_path: Path) -> None:
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     done = nodes.run(1, *nobody, "mosrun", "-h", "-Csave", "echo", "hello", cwd="/")
     assert done.stderr == "mosrun: WARNING: no write-access in checkpoint directory!\n" and done.stdout == "hello\n"
+
+
+@cluster.others
+def test_of_another_user(nodes: Lab, tmp_path: Path) -> None:
+    """The file is the user's, and the tracer, which is root's, has written it as that user."""
+    folder = Path(tempfile.mkdtemp(prefix="mosfs-", dir="/tmp"))
+    os.chown(folder, 65534, 65534)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    try:
+        with open(tmp_path / "words", "wb") as words:
+            process = nodes.start(
+                1, *nobody, "mosrun", "-h", f"-C{folder}/save", "sleep", "100", cwd=folder, stdin=subprocess.DEVNULL, stdout=words,
+                stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        nodes.process(process.pid)
+        wait_until(partial(sleeps, process.pid))
+        save(nodes, process.pid, "chkexit")
+        assert end(process) == 0
+        made = (folder / "save.1").stat()
+        assert (made.st_uid, made.st_gid, made.st_mode & 0o777) == (65534, 65534, 0o400)
+        again = nodes.start(1, *nobody, "mosrun", f"-R{folder}/save.1", cwd=folder, stdin=subprocess.DEVNULL)
+        nodes.process(again.pid)
+        wait_until(partial(sleeps, again.pid))
+        again.terminate()
+        assert end(again) == -signal.SIGTERM
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_pipe_is_counted(nodes: Lab, tmp_path: Path) -> None:

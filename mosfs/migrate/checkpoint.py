@@ -250,18 +250,24 @@ class Reader:
         found = bytearray(self._buffer[self._at :])
         self._buffer, self._at = b"", 0
         try:
-            while size - len(found) >= LARGE:  # what is long by its own word only is not made room for
-                found += self._read(min(size - len(found), BLOCK))
+            while size - len(found) >= LARGE:
+                self._read_into(found, size)
             while len(found) < size:
-                self._buffer = self._read(LARGE)
+                self._buffer = os.read(self._fd, LARGE)
                 self._at = min(size - len(found), len(self._buffer))
                 found += self._buffer[: self._at]
+                if not self._at:
+                    raise BadImage("the file ends too early")
         except OSError as error:
             raise BadImage(str(error)) from error
         return cast("bytes", found)  # it is read only from here on
 
-    def _read(self, size: int) -> bytes:
-        data = os.read(self._fd, size)
-        if not data:
+    def _read_into(self, found: bytearray, size: int) -> None:
+        """Some more of the file behind ``found``, which shall have so many bytes: no room is made for what is only said to come."""
+        before = len(found)
+        found += bytes(min(size - before, BLOCK))
+        with memoryview(found) as view:
+            more = os.readv(self._fd, [view[before:]])
+        if not more:
             raise BadImage("the file ends too early")
-        return data
+        del found[before + more :]
