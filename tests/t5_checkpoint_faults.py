@@ -100,6 +100,32 @@ def test_writing(nodes: Lab, tmp_path: Path, point: Saving, action: str) -> None
     wait_until(lambda: not executing(sleep))
 
 
+def test_the_end_of_who_writes(nodes: Lab, tmp_path: Path) -> None:
+    """Where memory ends the kernel kills the copy first: there is no checkpoint then, and no file."""
+    python = tmp_path / "python"
+    shutil.copy(sys.executable, python)
+    process = start(nodes, tmp_path, str(python), "-c", "import time; x = b'x' * (200 << 20); open('ready', 'w'); time.sleep(100)")
+    wait_until((tmp_path / "ready").exists)
+
+    def kill() -> bool:
+        for path in tmp_path.glob(".save.1.*"):
+            if path.stat().st_size:
+                for pid in executing(python):
+                    if int(pid) != process.pid:
+                        os.kill(int(pid), signal.SIGKILL)
+                return True
+        return False
+
+    tree, base = nodes.tree(1), f"proc/{process.pid}"
+    tree.write(f"{base}/checkpoint", "checkpoint")
+    wait_until(kill)
+    wait_until(lambda: "the process that wrote it has ended" in tree.read(f"{base}/checkpointed"))
+    assert not list(tmp_path.glob("*save*"))
+    assert outcome(nodes, process.pid) == "ok"
+    process.kill()
+    process.wait()
+
+
 def executing(path: Path) -> list[str]:
     """Processes that execute this file: its twin is one."""
     found = []

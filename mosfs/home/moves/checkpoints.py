@@ -119,7 +119,7 @@ class Checkpoints:
                     self.request(p, Saving(_nobody))
         for writing in [*self._writing.values()]:
             with self.tracer.containment.of(writing.p), _failing(writing):
-                writing.step(now)
+                writing.step(1 / len(self._writing))
         if self._waiting and now >= self._look_at:
             waiting, self._waiting = self._waiting, []
             for p in waiting:

@@ -37,7 +37,7 @@ from mosfs.wire.faults import Saving, fault
 from mosfs.wire.frames import Kind
 
 SYS_FSYNC, SYS_WAIT4 = 74, 61
-#: Seconds of slices between two looks at the events of the tree.
+#: Seconds of slices between two looks at the events of the tree, for all that is being written.
 TURN = 0.002
 #: Seconds that a disk may take.
 PATIENCE = 600.0
@@ -177,14 +177,16 @@ class Writing:
         """When `step` has something to do, by CLOCK_MONOTONIC."""
         return 0.0 if self.state is State.WRITING else self.until
 
-    def step(self, now: float) -> None:
-        """Some slices; the end of the file."""
+    def step(self, share: float) -> None:
+        """A slice, and more in this ``share`` of a turn; the end of the file."""
+        now = time.monotonic()
         if self.state is not State.WRITING and now >= self.until:
             raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
-        until = now + TURN
-        while self.state is State.WRITING and time.monotonic() < until:
+        while self.state is State.WRITING:
             if next(self._steps, self) is self:
                 self._sync()
+            if time.monotonic() >= now + share * TURN:
+                break
 
     def _slices(self, task: Task) -> Iterator[None]:
         plan = self.plan
@@ -248,7 +250,6 @@ class Writing:
         """"" or why there is no file."""
         if self.state is State.OVER:
             return
-        self.state = State.OVER
         self.clear()
         self._go_on(reason, whole=True)
         self.done(reason, self._written)
