@@ -258,15 +258,18 @@ def test_a_folder_that_cannot_be_written(nodes: Lab, tmp_path: Path) -> None:
 
 
 @cluster.others
-def test_of_another_user(nodes: Lab, tmp_path: Path) -> None:
+def test_of_another_user(nodes: Lab) -> None:
     """The file is the user's, and the tracer, which is root's, has written it as that user."""
     folder = Path(tempfile.mkdtemp(prefix="mosfs-", dir="/tmp"))
     os.chown(folder, 65534, 65534)
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     try:
-        with open(tmp_path / "words", "wb") as words:
+        words = folder / "words"
+        words.touch()
+        os.chown(words, 65534, 65534)
+        with open(words, "ab") as out:
             process = nodes.start(
-                1, *nobody, "mosrun", "-h", f"-C{folder}/save", "sleep", "100", cwd=folder, stdin=subprocess.DEVNULL, stdout=words,
+                1, *nobody, "mosrun", "-h", f"-C{folder}/save", "sleep", "100", cwd=folder, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=subprocess.STDOUT,
             )  # fmt: skip
         nodes.process(process.pid)
