@@ -109,6 +109,7 @@ PROGRAMS = (
     Program("paging"),
     Program("machine"),
     Program("notices"),
+    Program("objects"),
     Program("odd", motion="3"),
     Program("actions"),
     Program("daemons"),
@@ -120,6 +121,7 @@ PROGRAMS = (
     Program("threads", options=("--stay-home",)),
     Program("debugger", options=("--stay-home",)),
     Program("filters", options=("--stay-home",)),
+    Program("homebound", options=("--stay-home",)),
 )
 BY_NAME = {program.name: program for program in PROGRAMS}
 

@@ -22,6 +22,10 @@ WORKERS = 2
 TRACE = frozenset({"debugger", "filters"})
 
 
+#: Programs of calls that are refused but under --stay-home.
+HOMEBOUND = {"homebound"}
+
+
 def supported(row: Syscall) -> bool:
     """A program may make this call, at home and away."""
     return row.home not in (Home.REFUSE, Home.ERRNO) and row.away not in (Away.REFUSE, Away.ERRNO)
@@ -52,7 +56,7 @@ def made() -> Iterator[dict[int, bool]]:
     tracer = BUILT / "calls"
     compile_c(TRACER, tracer, CFLAGS)
     found: dict[int, bool] = {}
-    walked = [p for p in PROGRAMS if not p.static and p.name not in TRACE]
+    walked = [p for p in PROGRAMS if not p.static and p.name not in TRACE | HOMEBOUND]
     with ThreadPoolExecutor(WORKERS) as pool:
         for calls in pool.map(lambda program: calls_of(program, tracer), walked):
             for number, succeeded in calls.items():
