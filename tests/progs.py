@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from tests.cluster import MOSLAB
+from mosfs.tools import lab as labs
+from tests.cluster import MOSLAB, placed
 from tests.patience import communicate
 
 REPO = Path(__file__).resolve().parent.parent
@@ -179,20 +180,18 @@ def compile_c(source: Path, binary: Path, flags: Sequence[str]) -> None:
 
 
 def at(
-    place: Place, command: Sequence[str], root: str = "", stats: str = "", pause: str = PAUSE, options: Sequence[str] = (),
-) -> list[str]:
-    """``command`` as it is run at ``place`` of the lab below ``root`` ("": moslab's default lab)."""
-    rooted = ["--root", root] if root else []
-    match place:
-        case Place.NATIVE:
-            return list(command)
-        case Place.HOME:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-h", *options, *command]
-        case Place.AWAY:
-            return [*MOSLAB, "run", *rooted, "1", "mosrun", "-2", *options, *command]
-        case Place.MOTION:
-            told = ["--stats", stats] if stats else []
-            return [*MOSLAB, "storm", *rooted, "--every", pause, *told, "--", "mosrun", "-h", *options, *command]
+    place: Place, command: Sequence[str], environ: Mapping[str, str], root: str = "", stats: str = "", pause: str = PAUSE,
+    options: Sequence[str] = (),
+) -> tuple[Sequence[str], Mapping[str, str]]:
+    """What to start to run ``command`` at ``place`` of the lab below ``root`` ("": moslab's default lab), and its environment."""
+    if place is Place.NATIVE:
+        return command, environ
+    root = root or labs.default_root()
+    if place is Place.MOTION:
+        storm = [*MOSLAB, "storm", "--root", root, "--every", pause, *(["--stats", stats] if stats else [])]
+        return [*storm, "--", "mosrun", "-h", *options, *command], environ
+    where = "-2" if place is Place.AWAY else "-h"
+    return placed(labs.require(root).node(1), ["mosrun", where, *options, *command], {**environ, "MOSLAB_ROOT": root})
 
 
 @contextmanager
@@ -215,11 +214,12 @@ def execute(
     """
     with scratch() as aside:
         stats = aside / "stats"
-        env = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
+        env: Mapping[str, str] = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
         began = time.monotonic()
         given = [option.format(cwd=cwd) for option in options]
+        words, env = at(place, command, env, root, str(stats), pause, given)
         with subprocess.Popen(
-            at(place, command, root, str(stats), pause, given), cwd=cwd, env=env, start_new_session=True,
+            words, cwd=cwd, env=env, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         ) as child:
             late = ""

@@ -26,8 +26,7 @@ from mosfs.daemon.service import accept, listen_control
 from mosfs.node.programs import MOST_DEATHS, Program
 from mosfs.node.world import World
 from mosfs.procfs.table import BY_NAME
-from mosfs.trace.caller import start_time
-from mosfs.trace.task import tracer_of
+from mosfs.trace.proc import start_time, tracer_of
 from mosfs.wire.asked import Settings, Start
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import (

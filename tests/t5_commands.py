@@ -107,13 +107,13 @@ def test_status(nodes: Lab) -> None:
 
 def test_run_passes_everything_through(nodes: Lab, tmp_path: Path) -> None:
     script = "cat; pwd; echo $MOSIX_ROOT $MOUNT; echo err >&2; exit 5"
-    done = nodes.run(2, "sh", "-c", script, input="in\n", cwd=tmp_path)
+    done = nodes.moslab("run", "2", "sh", "-c", script, input="in\n", cwd=tmp_path)
     paths = nodes.node(2).paths
     assert (done.returncode, done.stderr) == (5, "err\n")
     assert done.stdout == f"in\n{tmp_path}\n{paths.root} {paths.mount}\n"
-    assert nodes.run(1, "no-such-program").returncode == 127
-    assert nodes.run(1, "/").returncode == 126
-    assert nodes.run(4, "true").stderr == "moslab: no node 4: this lab has nodes 1 to 3\n"
+    assert nodes.moslab("run", "1", "no-such-program").returncode == 127
+    assert nodes.moslab("run", "1", "/").returncode == 126
+    assert nodes.moslab("run", "4", "true").stderr == "moslab: no node 4: this lab has nodes 1 to 3\n"
 
 
 def test_down_leaves_nothing(tmp_path: Path) -> None:

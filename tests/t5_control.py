@@ -19,7 +19,7 @@ import pytest
 from mosfs.abi.args import as_c_int
 from mosfs.cluster.address import as_unsigned
 from mosfs.procfs.table import CONTROL_FILES, Kind
-from mosfs.trace.task import tracer_of
+from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import SOURCE, Lab, wait_until
 from tests.probe import Probe

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.tools import lab as labs
-from mosfs.trace.task import tracer_of
+from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab, wait_until
 from tests.progs import scratch

@@ -15,7 +15,7 @@ from mosfs.abi.ioctls import REFUSED as REFUSED_IOCTLS
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Home
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 from mosfs.calls.policy import advice
-from mosfs.trace.task import tracer_of
+from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab
 from tests.probe import Probe

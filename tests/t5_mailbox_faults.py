@@ -16,7 +16,7 @@ import pytest
 
 from mosfs.mbox.model import Flag
 from mosfs.tools import lab as labs
-from mosfs.trace.task import tracer_of
+from mosfs.trace.proc import tracer_of
 from tests.cluster import Lab, lab, wait_until
 from tests.t5_mailbox import Robot, robot
 

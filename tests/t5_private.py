@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mosfs.trace.task import tracer_of
+from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab, lab, wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.cluster.rights import FINAL, KEPT, Cap
-from mosfs.trace.task import tracer_of
+from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab, wait_until
 from tests.t5_fuzz import as_user

@@ -9,10 +9,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -51,25 +50,12 @@ class Mixed(Lab):
     folder: str = ""
     scripts: str = ""
 
-    def _there(self, argv: tuple[str, ...]) -> tuple[list[str], dict[str, str]]:
-        command = "import sys; from mosfs.tools.moslab import main; sys.exit(main())"
+    def placed(self, number: int, command: Sequence[str]) -> tuple[Sequence[str], Mapping[str, str]]:
+        if number != self.other:
+            return super().placed(number, command)
+        moslab = "import os, sys; os.chdir('/'); from mosfs.tools.moslab import main; sys.exit(main())"
         environ = {**self.environ, "PATH": f"{self.scripts}:{os.environ['PATH']}", "PYTHONPATH": self.folder}
-        return [sys.executable, "-c", command, *argv], environ
-
-    def moslab(self, *argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        if argv[:2] != ("run", str(self.other)):
-            return super().moslab(*argv, **options)
-        command, environ = self._there(argv)
-        given: dict[str, Any] = {"capture_output": True, "text": True, "check": False, "timeout": 120, "cwd": "/", **options}
-        return subprocess.run(command, env=environ, **given)
-
-    def start_moslab(self, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
-        if argv[:2] != ("run", str(self.other)):
-            return super().start_moslab(*argv, **options)
-        command, environ = self._there(argv)
-        process = subprocess.Popen(command, env=environ, **{"cwd": "/", **options})
-        self.started.append(process)
-        return process
+        return [sys.executable, "-c", moslab, "run", str(number), *command], environ
 
     def replace_mosd(self) -> None:
         """Node ``other`` gets a mosd out of ``folder``."""

@@ -99,7 +99,7 @@ class Module:
 
 def read_modules(folder: str) -> dict[str, Module]:
     """Every module below ``folder``/mosfs by its dotted name (mosfs/tools is a link there). SyntaxError as it comes."""
-    files = dict(_files(folder))
+    files = dict(source_files(folder))
     return {name: _module(name, path, files.keys()) for name, path in files.items()}
 
 
@@ -210,7 +210,8 @@ def _reached(modules: Mapping[str, Module], start: str) -> dict[str, tuple[str, 
     return libraries
 
 
-def _files(folder: str) -> Iterator[tuple[str, str]]:
+def source_files(folder: str) -> Iterator[tuple[str, str]]:
+    """Dotted name and path of every module below ``folder``/mosfs."""
     for directory, _, names in os.walk(os.path.join(folder, ROOT), followlinks=True):
         for name in names:
             if name.endswith(".py"):

@@ -29,10 +29,10 @@ from hashlib import blake2b
 
 import mosfs
 from mosfs.cluster.paths import NodePaths
-from mosfs.migrate.capture import comm_of
 from mosfs.tools import cgroups, netns
 from mosfs.tools.options import UserError, is_ip
-from mosfs.trace.task import TaskGone, tracer_of
+from mosfs.trace.proc import comm_of, tracer_of
+from mosfs.trace.task import TaskGone
 
 START_SECONDS = 20.0  #: a node that has not answered by then has failed
 PROGRAM_SECONDS = 1.0  #: from SIGTERM to SIGKILL

@@ -13,7 +13,8 @@ from collections.abc import AsyncIterator
 
 import trio
 
-from mosfs.trace.caller import Caller, start_time
+from mosfs.trace.caller import Caller
+from mosfs.trace.proc import start_time
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import Msg, encode
 

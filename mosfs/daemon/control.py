@@ -31,8 +31,8 @@ from mosfs.daemon.waiting import Queue
 from mosfs.node.pending import Asked
 from mosfs.node.programs import Guest, PrivateNames, Program
 from mosfs.node.world import World
-from mosfs.trace.caller import Caller, alive, peer_lives, start_time
-from mosfs.trace.task import tracer_of
+from mosfs.trace.caller import Caller, alive, peer_lives
+from mosfs.trace.proc import start_time, tracer_of
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.limits import CONNECTIONS, Shares
 from mosfs.wire.links import for_another_process

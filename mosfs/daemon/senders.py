@@ -14,8 +14,7 @@ from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.daemon.room import LAST_PAUSE
 from mosfs.mbox.model import Sender
 from mosfs.node.world import World
-from mosfs.trace.caller import status_of
-from mosfs.trace.task import TaskGone
+from mosfs.trace.proc import TaskGone, words_of
 from mosfs.wire.messages import PostSpeaks
 
 log = logging.getLogger(__name__)
@@ -32,10 +31,10 @@ def may_be(pid: int, uid: int, gid: int) -> bool:
     It bears those that its opener had. Without a way to more rights these are among its own; in a tree of root's they may be any.
     """
     try:
-        status = status_of(pid)
+        barred, users, groups = words_of(pid, "NoNewPrivs", "Uid", "Gid")
     except TaskGone:
         return False
-    return status["NoNewPrivs"] == ["0"] or (str(uid) in status["Uid"] and str(gid) in status["Gid"])
+    return barred == ["0"] or (str(uid) in users and str(gid) in groups)
 
 
 def lives(pid: int) -> bool:

@@ -14,7 +14,8 @@ from mosfs.guest.mail import Mails
 from mosfs.guest.onward import Onward
 from mosfs.guest.signals import UC_SIGMASK
 from mosfs.migrate.suits import illegal_instruction
-from mosfs.trace.task import CONT, NOTHING, SINGLESTEP, status_sets
+from mosfs.trace.proc import status_sets
+from mosfs.trace.task import CONT, NOTHING, SINGLESTEP
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import OutOrder
 

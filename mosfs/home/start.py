@@ -19,10 +19,10 @@ from mosfs.abi.texts import Reason, Text, text
 from mosfs.cluster import dump, rights
 from mosfs.home.process.program import Place
 from mosfs.home.tracer import Tracer
-from mosfs.migrate.capture import comm_of
 from mosfs.native import lib
 from mosfs.trace import caller, embark
 from mosfs.trace.clock import native_counter
+from mosfs.trace.proc import comm_of, start_time, words_of
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import Task, TaskGone, killed
 from mosfs.wire.asked import Settings
@@ -152,11 +152,11 @@ def _seize_again(task: Task, uid: int, name: str, value: int) -> bool:
     What can never gain rights (no_new_privs) needs no second look at them. Without that, it is seized as its user.
     """
     try:
-        status = caller.status_of(task.pid)
-        if status["NoNewPrivs"] == ["1"] or not uid:
+        (barred,), groups = words_of(task.pid, "NoNewPrivs", "Gid")
+        if barred == "1" or not uid:
             task.seize()
         else:
-            with caller.as_user(uid, int(status["Gid"][0])):
+            with caller.as_user(uid, int(groups[0])):
                 task.seize()
     except (TaskGone, OSError):
         return False
@@ -169,9 +169,9 @@ def _seize_again(task: Task, uid: int, name: str, value: int) -> bool:
 def _said(pid: int, name: str) -> int:
     """A number of /proc/PID/status, or the start time; -1: there is no such process."""
     if name == STARTED:
-        return caller.start_time(pid)
+        return start_time(pid)
     try:
-        return int(caller.status_of(pid)[name][0])
+        return int(words_of(pid, name)[0][0])
     except TaskGone:
         return -1
 

@@ -23,8 +23,9 @@ from mosfs.migrate.ranges import Range, merge
 from mosfs.native import kernel
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import comm_of, status_sets
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes, status_sets
+from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
 
 SYS_BRK, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 12, 13, 131, 157
 SYS_RESTART_SYSCALL, SYS_GET_ROBUST_LIST = 219, 274
@@ -72,14 +73,6 @@ def stat_fields(pid: int) -> list[str]:
     except OSError as error:
         raise TaskGone(pid) from error
     return text[text.rindex(")") + 2 :].split()
-
-
-def comm_of(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/comm", encoding="latin-1") as comm:
-            return comm.read().rstrip("\n")
-    except OSError as error:
-        raise TaskGone(pid) from error
 
 
 def title_at(pid: int) -> tuple[int, int]:
@@ -229,13 +222,3 @@ def _shown_limits(pid: int) -> dict[bytes, tuple[int, int]]:
         soft, hard = (-1 if word == b"unlimited" else int(word) for word in line[25:].split()[:2])
         found[line[:25].rstrip()] = (soft, hard)
     return found
-
-
-def uid_of(pid: int) -> int:
-    """The real user of a process."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            line = next(line for line in status if line.startswith("Uid:"))
-    except OSError as error:
-        raise TaskGone(pid) from error
-    return int(line.split()[1])

@@ -19,7 +19,8 @@ from functools import partial
 from typing import Protocol
 
 from mosfs.native import kernel, lib
-from mosfs.trace.task import Task, TaskGone
+from mosfs.trace.proc import TaskGone, start_time, words_of
+from mosfs.trace.task import Task
 
 SO_PEERPIDFD = 77  #: socket(7): the process that connected, whatever its number means today; Linux 6.5
 AT_SECURE, _AUXV = 23, struct.Struct("2Q")  #: getauxval(3)
@@ -48,24 +49,6 @@ class HasOptions(Protocol):
 
 class NotTheCaller(Exception):
     """The process is not, or not any more, what the request came from. The text says why."""
-
-
-def start_time(pid: int) -> int:
-    """When the process or thread ``pid`` began, in clock ticks since boot; 0: there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
-            return int(stat.read().rpartition(")")[2].split()[19])
-    except OSError:
-        return 0
-
-
-def status_of(pid: int) -> dict[str, list[str]]:
-    """The words of each line of /proc/PID/status; TaskGone."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            return {name: words.split() for name, _, words in (line.partition(":") for line in status)}
-    except OSError as error:
-        raise TaskGone(pid) from error
 
 
 def alive(pidfd: int) -> bool:
@@ -109,10 +92,10 @@ def as_user(uid: int, gid: int) -> Iterator[None]:
 
 def compare(caller: Caller) -> None:
     """NotTheCaller unless the process of that number is the same and has all its IDs from its user; TaskGone."""
-    status = status_of(caller.pid)
+    users, groups = words_of(caller.pid, "Uid", "Gid")
     if start_time(caller.pid) != caller.started:
         raise TaskGone(caller.pid)
-    own = all(status[name][:3] == [str(of)] * 3 for name, of in (("Uid", caller.uid), ("Gid", caller.gid)))
+    own = (users[:3], groups[:3]) == ([str(caller.uid)] * 3, [str(caller.gid)] * 3)
     if not own or not _open_to_its_user(caller.pid):
         raise NotTheCaller(OTHER_RIGHTS)
 
@@ -151,8 +134,8 @@ def take_from(caller: Caller, fd: int) -> int:
 
 def rights_of(pid: int) -> Callable[[], AbstractContextManager[None]]:
     """The rights with which a stopped process makes files (proc(5), Uid and Gid: the fourth number); TaskGone."""
-    status = status_of(pid)
-    return partial(as_user, int(status["Uid"][3]), int(status["Gid"][3]))
+    users, groups = words_of(pid, "Uid", "Gid")
+    return partial(as_user, int(users[3]), int(groups[3]))
 
 
 def _only_children_may_be_traced() -> bool:

@@ -24,7 +24,8 @@ from typing import Any
 
 from mosfs.native import ffi, lib
 from mosfs.trace import layout, stops
-from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, status_sets, unfit
+from mosfs.trace.proc import status_sets
+from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, unfit
 
 SYS_MMAP, SYS_GETPID, PRIVATE_ANONYMOUS = 9, 39, 0x22
 #: Results ERESTART* of a call that was broken off (linux/errno.h).

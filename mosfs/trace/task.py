@@ -7,13 +7,14 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NewType
 
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
+from mosfs.trace.proc import TaskGone as TaskGone  # methods of a Task raise it
 
 RemotePtr = NewType("RemotePtr", int)
 LocalPid = NewType("LocalPid", int)
@@ -29,15 +30,6 @@ SIGINFO_SIZE = 128
 #: A program's pointer plus something may be beyond all addresses: nothing is there.
 _ADDRESSES = 1 << 64
 ALL_SIGNALS = 0xFFFF_FFFF_FFFF_FFFF
-
-
-class TaskGone(Exception):
-    """The task died or left while it was being worked on; its wait status is ``status``, or follows."""
-
-    def __init__(self, pid: int, status: int | None = None) -> None:
-        super().__init__(f"process {pid} is gone")
-        self.pid = pid
-        self.status = status
 
 
 @dataclass
@@ -308,32 +300,3 @@ def regs_from(data: bytes) -> Any:
     regs = ffi.new("struct mos_regs *")
     ffi.buffer(regs)[:] = data
     return regs
-
-
-def status_sets(pid: int) -> dict[str, int]:
-    """SigPnd ShdPnd SigBlk SigIgn SigCgt of /proc/PID/status as bit masks (bit 0 = signal 1)."""
-    found: dict[str, int] = {}
-    try:
-        with open(f"/proc/{pid}/status", "rb") as status:
-            text = status.read()
-    except OSError as error:
-        raise TaskGone(pid) from error
-    for line in _signal_lines(text):
-        name, _, value = line.partition(b":\t")
-        found[name.decode()] = int(value, 16)
-    return found
-
-
-def _signal_lines(text: bytes) -> Iterable[bytes]:
-    wanted = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt")
-    return (line for line in text.split(b"\n") if line.startswith(wanted))
-
-
-def tracer_of(pid: int) -> int:
-    """Who traces the process ``pid`` (proc(5), TracerPid); 0 for nobody, no such process, or a thread that is not the first."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as lines:
-            found = dict(line.split(None, 2)[:2] for line in lines if line.startswith(("Tgid:", "TracerPid:")))
-    except OSError:
-        return 0
-    return int(found["TracerPid:"]) if found.get("Tgid:") == str(pid) else 0

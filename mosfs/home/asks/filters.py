@@ -24,8 +24,9 @@ from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.filter import strict_filter
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import status_text
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import SYSCALL, TaskGone, copy_regs
+from mosfs.trace.task import SYSCALL, copy_regs
 
 SYS_EXIT = 60
 PR_SET_NO_NEW_PRIVS, SET_MODE_FILTER = 38, 1
@@ -82,11 +83,7 @@ class Filters:
 
     def mode(self, p: Program) -> int:
         """The answer to PR_GET_SECCOMP, which in strict mode nobody lives to hear."""
-        try:
-            with open(f"/proc/{p.pid}/status", "rb") as file:
-                return shown.mode(file.read(), p.filters_of_ours)
-        except OSError as error:
-            raise TaskGone(p.pid) from error
+        return shown.mode(status_text(p.pid), p.filters_of_ours)
 
     def stopped(self, p: Program, regs: Any) -> bool:
         """A call was sent to us: whether not by a filter of ours, so that it is dealt with here."""

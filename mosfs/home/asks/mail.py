@@ -30,6 +30,7 @@ from mosfs.mbox.handover import Handover
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import TaskGone, words_of
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, copy_regs
 from mosfs.wire.channel import ChannelLost
@@ -361,10 +362,7 @@ def _exists(pid: int, fd: int) -> bool:
 def _owner(pid: int) -> tuple[int, int]:
     """Effective user and group of a process."""
     try:
-        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            lines = dict(line.split(":", 1) for line in status)
-    except OSError:
+        users, groups = words_of(pid, "Uid", "Gid")
+    except TaskGone:
         return (-1, -1)
-    return int(lines["Uid"].split()[1]), int(lines["Gid"].split()[1])
-
-
+    return int(users[1]), int(groups[1])

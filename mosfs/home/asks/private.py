@@ -24,7 +24,6 @@ from mosfs.home.process.descriptors import (
     install_filter,
     opened_of,
     put,
-    umask_of,
     vector_size,
 )
 from mosfs.home.process.program import Holdings, Program
@@ -37,6 +36,7 @@ from mosfs.ptf.rules import FD_CALLS, MAP_ANONYMOUS, OPENS, PATH_CALLS, RULES, A
 from mosfs.ptf.store import MEMORY_LIMIT, File, Quota, Store, grant, reopened
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import umask_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import copy_regs
 from mosfs.wire.messages import PrivateFile

@@ -16,7 +16,7 @@ from mosfs.home.process.program import Program
 from mosfs.migrate.capture import core_limit
 from mosfs.migrate.rebuild import DEFAULT_ACTION, set_action
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import status_sets
+from mosfs.trace.proc import status_sets
 
 SYS_PRCTL = 157
 PR_SET_DUMPABLE = 4

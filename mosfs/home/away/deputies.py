@@ -15,8 +15,9 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Status, Stop
-from mosfs.trace.task import NOTHING, TaskGone, copy_regs, status_sets
+from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.frames import Kind
 
 

@@ -21,7 +21,8 @@ from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.idle import same_sleep
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import NOTHING, copy_regs, status_sets
+from mosfs.trace.proc import status_sets
+from mosfs.trace.task import NOTHING, copy_regs
 
 SYS_GETSOCKOPT = 55
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).

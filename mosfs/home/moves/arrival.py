@@ -33,8 +33,9 @@ from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import NOTHING, TaskGone, behind, regs_from, status_sets
+from mosfs.trace.task import NOTHING, TaskGone, behind, regs_from
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from mosfs.home.ports import Made, NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy
-from mosfs.home.process.descriptors import descriptors_of, hand_over, opened_of, put, umask_of
+from mosfs.home.process.descriptors import descriptors_of, hand_over, opened_of, put
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Phase
 from mosfs.home.process.program import Holdings, Program
@@ -23,6 +23,7 @@ from mosfs.ptf.descriptors import follow
 from mosfs.ptf.store import File, Store, reopened
 from mosfs.ptf.travel import Manifest, OpenRecord, Sender, Spool
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import umask_of
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import PrivateGone

@@ -18,7 +18,6 @@ from typing import Any
 from mosfs.home.moves.writing import Plan, Writing
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Kept
-from mosfs.home.process.descriptors import umask_of
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
@@ -37,6 +36,7 @@ from mosfs.trace.caller import rights_of
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
 from mosfs.trace.priority import nice_of
+from mosfs.trace.proc import umask_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone, behind, copy_regs

@@ -35,8 +35,9 @@ from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import TaskGone, behind, copy_regs, status_sets
+from mosfs.trace.task import TaskGone, behind, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind, understands

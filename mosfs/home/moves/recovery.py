@@ -35,7 +35,8 @@ from mosfs.trace import layout
 from mosfs.trace.caller import Caller, rights_of, take_from
 from mosfs.trace.embark import end
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import O_EXITKILL, OPTIONS, TaskGone, copy_regs, status_sets
+from mosfs.trace.proc import status_sets
+from mosfs.trace.task import O_EXITKILL, OPTIONS, TaskGone, copy_regs
 from mosfs.wire.asked import Settings, Start
 from mosfs.wire.faults import Saving, fault
 from mosfs.wire.frames import Frame, Kind

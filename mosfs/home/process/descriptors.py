@@ -94,14 +94,6 @@ def opened_of(pid: int, inodes: dict[Inode, int]) -> list[OpenRecord]:
     return groups
 
 
-def umask_of(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/status", "rb") as status:
-            return int(next(line for line in status if line.startswith(b"Umask:")).split()[1], 8)
-    except (OSError, StopIteration) as error:
-        raise TaskGone(pid) from error
-
-
 def vector_size(task: Task, args: tuple[int, ...]) -> int:
     """Bytes of an iovec array."""
     count = args[2]

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from mosfs.abi.texts import SERVING_FAILED
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
-from mosfs.trace.task import TaskGone, tracer_of
+from mosfs.trace.proc import tracer_of
+from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
 
 

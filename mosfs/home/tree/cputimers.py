@@ -45,8 +45,9 @@ from mosfs.migrate.capture import cpu_limit, user_regs
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import TaskGone, copy_regs, status_sets
+from mosfs.trace.task import TaskGone, copy_regs
 from mosfs.wire.frames import Kind
 
 #: Seconds between two looks at a limit that is about to be reached: the kernel itself looks once a tick.

@@ -10,16 +10,18 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.processor import Demand
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.settings import of_child
-from mosfs.migrate.capture import comm_of, uid_of
 from mosfs.migrate.properties import Said
 from mosfs.native import ffi, lib
 from mosfs.trace import caller, embark
+from mosfs.trace.proc import comm_of, tgid_of, uid_of, words_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import O_SUSPEND_SECCOMP, OPTIONS, Task, TaskGone
 from mosfs.wire.asked import Settings
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Birth, fault
 from mosfs.wire.messages import ProcGone
+
+_CAP_SYS_ADMIN = 21
 
 HAS_THREADS = "stays at home: has threads"
 HAS_FILTER = "stays at home: has a seccomp filter"
@@ -248,21 +250,7 @@ class Family:
             self.tracer.mosd.log("the kernel does not suspend seccomp filters: native programs keep stopping at open()", 20)
 
 
-def tgid_of(pid: int) -> int:
-    """The process that thread ``pid`` belongs to; ``pid`` itself when it is gone."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            return int(next(line for line in status if line.startswith("Tgid:")).split()[1])
-    except (OSError, StopIteration):
-        return pid
-
-
 def _has_sys_admin(pid: int) -> bool:
     """May install a filter without no_new_privs (seccomp(2))."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="latin-1") as status:
-            lines = status.read()
-    except OSError as error:
-        raise TaskGone(pid) from error
-    effective = int(lines[lines.index("CapEff:") + 8 :].split(None, 1)[0], 16)
-    return bool(effective >> 21 & 1)
+    [(effective,)] = words_of(pid, "CapEff")
+    return bool(int(effective, 16) >> _CAP_SYS_ADMIN & 1)

@@ -1,0 +1,93 @@
+"""What /proc/PID tells of a process (proc(5)): the one reader of its status. It needs no library, so that commands start soon.
+
+The kernel escapes line feeds in the name that a program gives itself, so no line of a status is the program's own.
+"""
+
+from __future__ import annotations
+
+#: Lines of a status with sets of signals.
+SIGNAL_SETS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
+
+
+class TaskGone(Exception):
+    """The task died or left while it was being worked on; its wait status is ``status``, or follows."""
+
+    def __init__(self, pid: int, status: int | None = None) -> None:
+        super().__init__(f"process {pid} is gone")
+        self.pid = pid
+        self.status = status
+
+
+def status_text(pid: int) -> bytes:
+    """/proc/PID/status as it is; TaskGone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise TaskGone(pid) from error
+
+
+def words_of(pid: int, *names: str) -> list[list[str]]:
+    """The words of the lines ``names`` of /proc/PID/status, read at one moment. TaskGone also when one is not there: a process that
+    has ended and was not waited for has a few lines only.
+    """
+    text, found = status_text(pid), []
+    for name in names:
+        _, line, rest = text.partition(f"\n{name}:".encode())
+        if not line:
+            raise TaskGone(pid)
+        found.append(rest.partition(b"\n")[0].decode("latin-1").split())
+    return found
+
+
+def status_sets(pid: int) -> dict[str, int]:
+    """`SIGNAL_SETS` of a process as bit masks (bit 0 = signal 1); TaskGone."""
+    return {name: int(word, 16) for name, (word,) in zip(SIGNAL_SETS, words_of(pid, *SIGNAL_SETS))}
+
+
+def uid_of(pid: int) -> int:
+    """The real user of a process; TaskGone."""
+    [(real, *_)] = words_of(pid, "Uid")
+    return int(real)
+
+
+def umask_of(pid: int) -> int:
+    """umask(2) of a process; TaskGone."""
+    [(mask,)] = words_of(pid, "Umask")
+    return int(mask, 8)
+
+
+def tgid_of(pid: int) -> int:
+    """The process that thread ``pid`` belongs to; ``pid`` itself when it is gone."""
+    try:
+        [(tgid,)] = words_of(pid, "Tgid")
+    except TaskGone:
+        return pid
+    return int(tgid)
+
+
+def tracer_of(pid: int) -> int:
+    """Who traces the process ``pid`` (TracerPid); 0 for nobody, no such process, or a thread that is not the first."""
+    try:
+        (tgid,), (tracer,) = words_of(pid, "Tgid", "TracerPid")
+    except TaskGone:
+        return 0
+    return int(tracer) if int(tgid) == pid else 0
+
+
+def comm_of(pid: int) -> str:
+    """The name that a program has given itself, or its file's; TaskGone."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="latin-1") as comm:
+            return comm.read().rstrip("\n")
+    except OSError as error:
+        raise TaskGone(pid) from error
+
+
+def start_time(pid: int) -> int:
+    """When the process or thread ``pid`` began, in clock ticks since boot (field 22 of its stat); 0: there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
+            return int(stat.read().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
