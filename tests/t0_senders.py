@@ -95,7 +95,7 @@ def test_what_a_home_node_says_of_its_program(
 ) -> None:
     """``user``: 0 is who our process is, 1 somebody else."""
     ids = {"NoNewPrivs": [privileges], "Uid": ["7", "8", "8", "8"], "Gid": ["9", "9", "9", "9"]}
-    monkeypatch.setattr(senders, "status_of", lambda pid: ids)
+    monkeypatch.setattr(senders, "words_of", lambda pid, *names: [ids[name] for name in names])
     sender = Sender(as_unsigned(HERE), os.getpid(), 8 + 90 * user, 9, as_unsigned(NODE))
     assert refused(office(Asked(), where, os.getpid()), sender) == expected
 

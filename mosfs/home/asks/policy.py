@@ -27,7 +27,8 @@ from mosfs.migrate.rebuild import take_pending
 from mosfs.migrate.remap import remap
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import copy_regs, status_sets
+from mosfs.trace.proc import status_sets
+from mosfs.trace.task import copy_regs
 
 SYS_WRITE = 1
 #: Seconds that a reader of a program's standard error may take.

@@ -61,7 +61,7 @@ class Deputies:
         if p.halted:
             p.halted = False
             self.tracer.hosts.send(p, Kind.CONT, b"")
-            if deputy.state is State.PARKED and deputy.todo:
+            if deputy.state is State.PARKED and deputy.waiting:
                 self._became_ready(p, deputy)
             else:
                 p.task.cont()
@@ -106,7 +106,7 @@ class Deputies:
         else:
             self.tracer.hosts.send(p, Kind.REPLY, pack_reply(result, outs))
         deputy.ready_since = time.monotonic()
-        if deputy.todo:
+        if deputy.waiting:
             deputy.became_ready()
         if deputy.state is State.READY:
             self.watch(p)

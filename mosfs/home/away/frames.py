@@ -120,12 +120,12 @@ class Frames:
     def _of_body(self, p: Program, deputy: Deputy, link: Link, frame: Frame) -> None:
         """Of the host that has the program."""
         kind = frame.kind
-        if len(deputy.todo) > MOST_WAITING:
+        if deputy.waiting > MOST_WAITING:
             raise BadRequest("too many requests at once")
         if (at_once := AT_ONCE.get(kind)) is not None:
             at_once(self.tracer, p, deputy, frame)
         elif (when_ready := WHEN_READY.get(kind)) is not None:
-            deputy.when_ready(lambda: when_ready(self.tracer, p, deputy, frame))
+            deputy.when_ready(lambda: when_ready(self.tracer, p, deputy, frame), asked=True)
         elif (with_link := self._with_link.get(kind)) is not None:
             with_link(p, deputy, link, frame)
 

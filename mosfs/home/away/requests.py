@@ -50,10 +50,10 @@ class Requests:
         if self._made_directly(p, deputy, request, frame.flags):
             return
         seen = signals_seen(frame.payload)
-        if deputy.state is State.READY and not deputy.todo:
+        if deputy.state is State.READY and not deputy.waiting:
             self._call(p, deputy, request, frame.flags, seen)
         else:
-            deputy.when_ready(lambda: self._call(p, deputy, request, frame.flags, seen))
+            deputy.when_ready(lambda: self._call(p, deputy, request, frame.flags, seen), asked=True)
 
     def _call(self, p: Program, deputy: Deputy, request: Request, flags: int, seen: int) -> None:
         p.body.seq = flags >> 1
@@ -91,7 +91,7 @@ class Requests:
 
     def _made_directly(self, p: Program, deputy: Deputy, request: Request, flags: int) -> bool:
         """A call that needs no deputy, which may rest meanwhile, but for the signal mask that came with it."""
-        idle = deputy.state in (State.READY, State.PARKED) and not deputy.todo and not deputy.interrupting
+        idle = deputy.state in (State.READY, State.PARKED) and not deputy.waiting and not deputy.interrupting
         if not idle or request.mask != deputy.mask or flags & UNSUPPORTED or p.body.sleeping is not None:
             return False
         made = self.direct.call(p, request)

@@ -222,7 +222,7 @@ class Copying:
             kept = p.move is not None and p.move.rebuild is not None
             link.channel.send(Kind.ROUND, p.pid, flags=0 if kept else 1)
 
-        if deputy.todo:
+        if deputy.todo and deputy.state is not State.BUSY:  # a call may take for ever, and what is left till then is not done
             deputy.when_ready(answer)
         else:
             answer()

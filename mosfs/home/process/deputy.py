@@ -6,7 +6,9 @@ States of its kernel task, and what may be done::
     READY    stands in the stub after a call                               start a call, inject, park
     BUSY     makes a forwarded call (a `Flight`)                           wait for its end, or interrupt it
 
-A deputy that has answered stays READY for a moment (`PARK_AFTER`), because calls come in bursts; then it is parked.
+What waits until it is READY is of two kinds: what home has to do in it (``todo``), and what the body asks (``asked``). The former
+comes first, for a call of the body may take for ever. A deputy that has answered stays READY for a moment (`PARK_AFTER`), because
+calls come in bursts; then it is parked.
 """
 
 from __future__ import annotations
@@ -112,6 +114,7 @@ class Deputy:
         self.base.orig_rax = 0xFFFF_FFFF_FFFF_FFFF
         self.flight: Flight | None = None
         self.todo: list[Callable[[], None]] = []
+        self.asked: list[Callable[[], None]] = []
         self.interrupting = False
         self.ready_since = time.monotonic()
         self.kept = Kept()
@@ -119,12 +122,17 @@ class Deputy:
 
     # ------------------------------------------------------------------ running calls
 
-    def when_ready(self, action: Callable[[], None]) -> None:
-        """Do ``action`` as soon as the task is READY: now, or after it was interrupted."""
-        if self.state is State.READY and not self.todo:
+    @property
+    def waiting(self) -> int:
+        """How much waits until it is READY."""
+        return len(self.todo) + len(self.asked)
+
+    def when_ready(self, action: Callable[[], None], *, asked: bool = False) -> None:
+        """Do ``action`` as soon as the task is READY: now, or after it was interrupted. ``asked``: the body asks for it."""
+        if self.state is State.READY and not self.waiting:
             action()
             return
-        self.todo.append(action)
+        (self.asked if asked else self.todo).append(action)
         if self.state is State.PARKED:
             self.interrupt()
 
@@ -138,8 +146,8 @@ class Deputy:
         self.state = State.READY
         self.interrupting = False
         self.ready_since = time.monotonic()
-        while self.todo and self.state is State.READY:
-            self.todo.pop(0)()
+        while self.waiting and self.state is State.READY:
+            (self.todo or self.asked).pop(0)()
 
     def park(self) -> None:
         """READY -> PARKED."""
@@ -301,7 +309,7 @@ def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
     child.state = State.BUSY
     child.base = copy_regs(parent.base)
     child.flight = None
-    child.todo = []
+    child.todo, child.asked = [], []
     child.interrupting = False
     child.ready_since = time.monotonic()
     child.kept = parent.kept
