@@ -49,11 +49,9 @@ def terminal(request: pytest.FixtureRequest) -> Iterator[Terminal]:
 
         def start(place: Place, *command: str) -> pexpect.spawn:
             root = "" if place is Place.NATIVE else request.getfixturevalue("root")
-            argv = at(place, command, root)
-            child = pexpect.spawn(
-                argv[0], argv[1:], encoding="utf-8", timeout=PATIENCE, dimensions=(24, 80),
-                env={**os.environ, "PS1": PROMPT, "TERM": "dumb", "LC_ALL": "C", "HISTFILE": ""},
-            )
+            given = {**os.environ, "PS1": PROMPT, "TERM": "dumb", "LC_ALL": "C", "HISTFILE": ""}
+            (name, *words), environ = at(place, command, given, root)
+            child = pexpect.spawn(name, words, encoding="utf-8", timeout=PATIENCE, dimensions=(24, 80), env=environ)
             child.delaybeforesend = None
             closing.callback(child.close, force=True)
             return child
@@ -251,7 +249,9 @@ def test_as_a_job_of_a_native_shell(
     """The shell outside knows nothing of mosrun: what it stops, continues and kills is the program itself."""
     root = "" if place is Place.NATIVE else request.getfixturevalue("root")
     script = tmp_path / "mirror"
-    script.write_text(f"#!/bin/sh\nexec {shlex.join(at(place, ['sh', '-c', 'echo go; exec cat'], root))}\n")
+    words, environ = at(place, ["sh", "-c", "echo go; exec cat"], os.environ, root)
+    added = [f"{name}={value}" for name, value in environ.items() if os.environ.get(name) != value]
+    script.write_text(f"#!/bin/sh\nexec {shlex.join(['env', *added, *words])}\n")
     script.chmod(0o755)
     child = bash(terminal, Place.NATIVE)
     child.sendline(f"cd {tmp_path}")
