@@ -323,7 +323,7 @@ def test_a_load_tells_of_its_migrations(nodes: Lab) -> None:
     nodes.process(process.pid)
     assert process.stdout
     told = []
-    while not select.select([process.stdout], [], [], 0.2)[0]:  # moves that were made before it began to look it does not know
+    while not select.select([process.stdout], [], [], 2)[0]:  # moves that were made before it began to look it does not know
         target = ("3", "2")[len(told) % 2]
         says(nodes, "mosmigrate", str(process.pid), target)
         told.append(f"mostestload {process.pid}: migration {len(told) + 1}: now at {target}\n")

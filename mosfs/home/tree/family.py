@@ -95,7 +95,8 @@ class Family:
         pids = ffi.new("int[]", lib.MOS_EARLIES)
         for pid in pids[0 : lib.mos_unclaimed(self.tracer.pump, turns, pids)]:
             with suppress(TaskGone):
-                if int(caller.status_of(pid)["PPid"][0]) not in self.tracer.programs:
+                [(parent,)] = words_of(pid, "PPid")
+                if int(parent) not in self.tracer.programs:
                     self.tracer.mosd.log(f"pid={pid} ends before it has run: its parent was killed in its fork")
                     os.kill(pid, signal.SIGKILL)  # it is ours until we see its end, so the number is no other's
 
