@@ -45,10 +45,11 @@ bench-all: $(STAMP) ## bench, the figures that take many minutes, and every simu
 	$(BIN)/python -m bench --all
 	$(BIN)/python -m bench.sim_jobs --runs 100
 
-check: $(STAMP) ## ruff, mypy --strict, and the import law
+check: $(STAMP) ## ruff, mypy --strict, the import law, and the sizes of classes and functions
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m mosfs.tools.check_imports
+	$(BIN)/python -m mosfs.tools.check_sizes
 
 clean: ## remove what setup and the tests made, except .venv itself
 	rm -rf $(STAMP) build *.egg-info mosfs/*.so mosfs/native/launch .mypy_cache .ruff_cache .pytest_cache .hypothesis

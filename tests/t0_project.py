@@ -22,7 +22,7 @@ from mosfs.cluster.mosix_map import parse_map, validate_map
 from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_mosip, parse_speed
 from mosfs.cluster.userview import parse_userview, validate_userview
 from mosfs.native.stamp import stamp
-from mosfs.tools import check_imports
+from mosfs.tools import check_imports, check_sizes
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -59,6 +59,25 @@ def test_the_import_law_holds() -> None:
 
 def test_small_starts_stay_small() -> None:
     assert list(check_imports.heavy_starts(our_modules())) == []
+
+
+def test_what_is_large_is_argued() -> None:
+    assert list(check_sizes.faults(check_sizes.sizes(str(ROOT)), check_sizes.ARGUED)) == []
+
+
+def test_sizes_are_counted(tmp_path: Path) -> None:
+    fields = "\n".join(f"    f{n}: int" for n in range(24))
+    methods = "\n".join(f"    def m{n}(self): self.f{n} = self.g{n // 25} = {n}" for n in range(26))
+    text = f"class Large:\n{fields}\n    all: ClassVar[int]\n{methods}\n\ndef long():\n{'    pass' + chr(10)}" + "    pass\n" * 60
+    (tmp_path / "mosfs").mkdir()
+    (tmp_path / "mosfs" / "a.py").write_text(text)
+    found = {(size.name, size.kind): size.count for size in check_sizes.sizes(str(tmp_path))}
+    assert found["mosfs.a.Large", "methods"] == 26 and found["mosfs.a.Large", "lines of a class"] == 52
+    assert found["mosfs.a.Large", "fields"] == 26 + 2 and found["mosfs.a.long", "lines of a function"] == 62
+    lines = list(check_sizes.faults(check_sizes.sizes(str(tmp_path)), {"mosfs.a.long": "a reason", "mosfs.b": "none"}))
+    assert [line.partition(": ")[2] for line in lines] == [
+        "mosfs.a.Large: 26 methods, at most 25", "mosfs.a.Large: 28 fields, at most 25", "mosfs.b is small enough, or not there",
+    ]
 
 
 def modules(folder: Path, sources: dict[str, str]) -> dict[str, check_imports.Module]:

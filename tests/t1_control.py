@@ -20,6 +20,7 @@ from mosfs.daemon import launch
 from mosfs.daemon.channels import MAX_OF_NODE, MAX_OF_USER, MAX_PENDING, Channels, refusal
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.control import AGAIN, MOURNING, Control, datagrams
+from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
@@ -93,7 +94,7 @@ class Node:
         owners = Owners(range(70000, 70100), self.world.clock)
         channels = Channels(self.world, self.spawns, nobody, "", path, owners)  # type: ignore[arg-type]
         self.control = Control(
-            self.world, Office(self.world, nursery), channels, self.spawns, {"other": OTHER}.get,  # type: ignore[arg-type]
+            self.world, MailRequests(Office(self.world, nursery)), channels, self.spawns, {"other": OTHER}.get,  # type: ignore[arg-type]
             lambda: Config(HOME, 253, {}), path, nursery,
         )
 

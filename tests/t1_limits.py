@@ -12,7 +12,8 @@ import trio.testing
 
 from mosfs.cluster.address import as_unsigned
 from mosfs.daemon import launch
-from mosfs.daemon.office import OUTSIDER_PATIENCE, SILENCE, Office
+from mosfs.daemon.mail_files import OUTSIDER_PATIENCE, SILENCE, MailFiles
+from mosfs.daemon.office import Office
 from mosfs.daemon.room import Room, Watchers
 from mosfs.daemon.waiting import STARTS, Queue
 from mosfs.mbox.body import Body
@@ -192,9 +193,9 @@ class Way:
         return self.result
 
 
-async def writers(office: Office, count: int) -> list[int]:
+async def writers(files: MailFiles, count: int) -> list[int]:
     """They write one behind the other, as the kernel lets them."""
-    return [await office.post(1000, 1000, 1, as_unsigned(OTHER), 7, b"x") for _ in range(count)]
+    return [await files.post(1000, 1000, 1, as_unsigned(OTHER), 7, b"x") for _ in range(count)]
 
 
 @pytest.mark.parametrize(("seconds", "result", "asked"), [(float("inf"), errno.ETIMEDOUT, 1), (2.0, errno.EACCES, 1), (2.0, 0, 1)])
@@ -204,15 +205,16 @@ def test_writers_to_a_node_that_is_cut_off_do_not_wait_for_each_other(seconds: f
         async with trio.open_nursery() as nursery:
             world = World(HOME, FakeMap(HOME, OTHER), trio.current_time, "", 1, 1, 1)
             office = Office(world, nursery)
+            files = MailFiles(office)
             office.way = way = Way()  # type: ignore[assignment]
             way.result, way.seconds = result, seconds
             began = trio.current_time()
-            assert await writers(office, 100) == [result] * 100
+            assert await writers(files, 100) == [result] * 100
             assert trio.current_time() - began <= OUTSIDER_PATIENCE
             assert way.asked == asked
             way.result, way.seconds = 0, 0.0
             await trio.sleep(SILENCE)
-            assert await writers(office, 1) == [0]
+            assert await writers(files, 1) == [0]
             nursery.cancel_scope.cancel()
 
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))

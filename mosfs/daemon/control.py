@@ -12,7 +12,7 @@ import errno
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from mosfs.abi.levels import NATIVE
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, credentials
-from mosfs.daemon.office import Office
+from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.tasks import guarded
 from mosfs.daemon.waiting import Queue
@@ -61,6 +61,7 @@ from mosfs.wire.messages import (
     ProcState,
     Report,
     SpawnTracer,
+    Usage,
     UsageReport,
     decode_control,
     encode,
@@ -121,7 +122,7 @@ class Control:
     ``stayed``: how moves end, for who decided them."""
 
     world: World
-    office: Office
+    mail: MailRequests
     channels: Channels
     spawner: Spawner
     resolve: launch.Resolve
@@ -268,7 +269,7 @@ class Control:
                 nursery.cancel_scope.cancel()
         finally:
             connection.close()
-            self.office.hung_up(connection)
+            self.mail.office.hung_up(connection)
             if isinstance(hello, HelloHost):
                 self.channels.host_gone(hello.token, connection)
         if client.connection is connection:
@@ -323,13 +324,13 @@ class Control:
                     program.state, program.send = message, connection.post
                 else:
                     world.introduce(pid, Program(message, connection.post))
-                    self.office.recall(pid, message.mailbox)
+                    self.mail.office.recall(pid, message.mailbox)
             case ProcGone(pid=pid):
                 self._leave(client, pid)
                 world.programs.pop(pid, None)
                 world.pending.lost(pid, errno.ENOENT)
                 world.private_gone(pid)
-                self.office.ended(pid)
+                self.mail.office.ended(pid)
             case GuestState(pid=pid):
                 client.members.setdefault(pid, -1)
                 if guest := world.guests.get(pid):
@@ -346,11 +347,7 @@ class Control:
             case PrivateGone(pid=pid):
                 world.private_gone(pid)
             case UsageReport(rows=rows):
-                now = world.clock()
-                for row in rows:
-                    owner = world.programs.get(row.pid) if client.pid in self.tracers else world.guests.get(row.pid)
-                    if owner is not None and row.pid in client.members:
-                        owner.balanced.report(row, now)
+                self._usage(client, rows)
             case GuestStayed(pid=pid, reason=reason):
                 if (guest := world.guests.get(pid)) and pid in client.members:
                     self.stayed(guest, reason)
@@ -362,11 +359,18 @@ class Control:
             case Adjusted(req=req):
                 world.pending.answered(req, message.error)
             case MailTake() | MailPut() | MailOpen() | MailFilters() | MailClose() | MailBack() | MailReturned():
-                self.office.request(connection, message, connection.take_beside())
+                self.mail.handle(connection, message, connection.take_beside())
             case Report(level=level, text=text):
                 log.log(level, "PID %d: %s", client.pid, text)
             case _:
                 log.warning("PID %d: %s out of place", client.pid, type(message).__name__)
+
+    def _usage(self, client: Client, rows: Sequence[Usage]) -> None:
+        now, known = self.world.clock(), self.world.programs if client.pid in self.tracers else self.world.guests
+        for row in rows:
+            owner = known.get(row.pid)
+            if owner is not None and row.pid in client.members:
+                owner.balanced.report(row, now)
 
     def _private_file(self, client: Client, message: PrivateFile) -> None:
         """A name beyond its owner's share is not shown; the file is there nevertheless."""
@@ -405,13 +409,13 @@ class Control:
         states = [state for state, _ in orphans]
         for pid in tracer.members.keys() - {state.pid for state in states}:
             self.world.programs.pop(pid, None)
-            self.office.ended(pid)
+            self.mail.office.ended(pid)
         if states:
             log.error("tracer %d died: another one takes %d of its programs", tracer.pid, len(states))
             # its number is its own if it has not ended after the look
             began = {state.pid: start for state, pidfd in orphans if (start := start_time(state.pid)) and alive(pidfd)}
             for state in states:  # their descriptors are dead sockets: nobody can read these mailboxes
-                self.office.ended(state.pid)
+                self.mail.office.ended(state.pid)
             for part in datagrams(states):
                 message = AdoptTracer([s.pid for s in part if s.pid in began], [began[s.pid] for s in part if s.pid in began],
                                       tracer.uid, part, self.socket_path)

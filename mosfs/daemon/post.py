@@ -23,7 +23,8 @@ from msgspec import Meta
 
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.daemon.door import Greetings
-from mosfs.daemon.office import ELSEWHERE, Key, Office
+from mosfs.daemon.office import ELSEWHERE, Office
+from mosfs.daemon.room import Key
 from mosfs.daemon.senders import Senders
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE, MAX_STORED, SIZE, unpack_stored
@@ -315,7 +316,7 @@ class Post:
                     log.warning("%s may not have the mailbox of PID %d of %s", link.ip, pid, to_ip(home))
                     await link.send(PostAnswer(errno.EACCES))
                     return
-                await office.back((home, pid))
+                await office.lending.back((home, pid))
                 given = office.give_away((home, pid), link.ip)
                 if given is None:
                     await link.send(PostAnswer(errno.ESRCH))
@@ -342,7 +343,7 @@ class Post:
         key = (message.to_home, message.to_pid)
         sender = Sender(message.home, message.pid, message.uid, message.gid, as_unsigned(link.ip))
         refused = await self.senders.refused(sender)
-        usable = not refused and await self.office.usable(key, late=message.late)
+        usable = not refused and await self.office.lending.usable(key, late=message.late)
         box = self.office.boxes.get(key)
         if refused:
             result = refused

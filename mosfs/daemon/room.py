@@ -16,6 +16,7 @@ import trio
 from mosfs.mbox.model import Mailbox, Sender
 from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Shares
 
+#: (home, pid) of a program; home is an unsigned integer.
 Key = tuple[int, int]
 
 FIRST_PAUSE, LAST_PAUSE = 0.001, 0.02

@@ -36,6 +36,8 @@ from mosfs.daemon.control import Control
 from mosfs.daemon.door import Door
 from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.lifecycle import StartError
+from mosfs.daemon.mail_files import MailFiles
+from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners, usable
 from mosfs.daemon.peers import Peers
@@ -128,18 +130,14 @@ async def _node(
     options: Options, configuration: Configuration, forks: Spawner, report: Callable[[str], None],
     scope: trio.CancelScope,
 ) -> None:
+    """Open all sockets and the tree, then start everything, and run until ``scope`` is cancelled."""
     cluster = configuration.cluster
     world = World(
         ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
         port=options.ports.migrate, pid=os.getpid(), level=cluster.level,
     )
-
-    def own() -> float:
-        return own_runnable(world)
-
-    probe = Probe(source_of(configuration.probe, cluster.speed, own), configuration.probe)
+    probe = Probe(source_of(configuration.probe, cluster.speed, lambda: own_runnable(world)), configuration.probe)
     publish(world, probe)
-    balancer = Balancer(world, automatic=os.environ.get("MOSIX_BALANCE") != "off")
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))
         port = stack.enter_context(listen_port(world.ip, world.port))
@@ -149,56 +147,82 @@ async def _node(
         stack.enter_context(mounted(operations, options.paths.mount))
         rights.give_up("mosd")  # all sockets and the tree are there, and no thread is yet
         async with trio.open_nursery() as nursery:
-            features = cpu.features()
-            world.me.flags = cpu.parse(features).flags
-            hello = PeerHello(
-                WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.source.ncpus
-            )
-            keys = await trio.to_thread.run_sync(identity, cluster.secret, world.ip)
-            channels = Channels(
-                world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket,
-                Owners(usable(cluster.guest_uids), world.clock),
-            )
-            peers = Peers(world, keys, hello, channels.admit, nursery)
-            office = Office(world, nursery)
-            world.letters = office
-            post = office.way = Post(office, keys, hello, options.ports.post)
-            told = config_of(world, configuration)
-            control = Control(
-                world, office, channels, forks, lambda text: reloading.current.cluster.map.resolve(text), lambda: told,
-                options.paths.socket, nursery, balancer.heard, balancer.stayed,
-            )
-            information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
-
-            async def apply(new: Configuration) -> None:
-                nonlocal told
-                if new.cluster.secret != reloading.current.cluster.secret:
-                    peers.identity = await trio.to_thread.run_sync(identity, new.cluster.secret, world.ip)
-                    post.identity = peers.identity
-                    information.exchange.key = peers.identity.gossip
-                channels.owners.numbers = usable(new.cluster.guest_uids)
-                world.map, world.speed, told = new.cluster.map, new.cluster.speed, config_of(world, new)
-                world.level = new.cluster.level
-                probe.source, probe.spec = source_of(new.probe, new.cluster.speed, own), new.probe
-                information.follow(ranges_of(new))
-                control.reconfigure()
+            services = await Services.make(options, configuration, world, forks, probe, nursery)
 
             def keep(work: Callable[..., Awaitable[None]], *arguments: object) -> None:
                 nursery.start_soon(kept, work, *arguments, name=work)
 
-            reloading = Reload(world, options.paths, configuration, apply)
-            keep(balancer.run)
-            keep(accept, control_socket, control.client)
-            keep(accept, port, by_first_byte(peers.accept, channels.incoming), Door(world))
-            keep(accept, post_port, post.incoming, Door(world))
+            keep(services.balancer.run)
+            keep(accept, control_socket, services.control.client)
+            keep(accept, port, by_first_byte(services.peers.accept, services.channels.incoming), Door(world))
+            keep(accept, post_port, services.post.incoming, Door(world))
             keep(keep_publishing, world, probe)
-            keep(control.queue.run)
+            keep(services.control.queue.run)
             nursery.start_soon(serve_files, scope)
             keep(end_when_asked, world, scope)
-            keep(information.run, datagrams)
-            keep(reloading.run)
+            keep(services.information.run, datagrams)
+            keep(services.reloading.run)
             log.info("node %s is up, PID %d", world.ip, world.pid)
             report("")
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of a daemon that know each other. ``told``: what tracers and hosts are told of the configuration."""
+
+    world: World
+    probe: Probe
+    balancer: Balancer
+    channels: Channels
+    peers: Peers
+    post: Post
+    control: Control
+    information: gossip.Service
+    reloading: Reload
+    told: Config
+
+    @classmethod
+    async def make(
+        cls, options: Options, configuration: Configuration, world: World, forks: Spawner, probe: Probe, nursery: trio.Nursery,
+    ) -> Services:
+        cluster = configuration.cluster
+        features = cpu.features()
+        world.me.flags = cpu.parse(features).flags
+        hello = PeerHello(WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.source.ncpus)
+        keys = await trio.to_thread.run_sync(identity, cluster.secret, world.ip)
+        balancer = Balancer(world, automatic=os.environ.get("MOSIX_BALANCE") != "off")
+        channels = Channels(
+            world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket,
+            Owners(usable(cluster.guest_uids), world.clock),
+        )
+        peers = Peers(world, keys, hello, channels.admit, nursery)
+        office = Office(world, nursery)
+        world.letters = MailFiles(office)
+        post = office.way = Post(office, keys, hello, options.ports.post)
+        control = Control(
+            world, MailRequests(office), channels, forks, lambda text: reloading.current.cluster.map.resolve(text),
+            lambda: services.told, options.paths.socket, nursery, balancer.heard, balancer.stayed,
+        )
+        information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
+        reloading = Reload(world, options.paths, configuration, lambda new: services.apply(new))
+        services = cls(
+            world, probe, balancer, channels, peers, post, control, information, reloading, config_of(world, configuration),
+        )
+        return services
+
+    async def apply(self, new: Configuration) -> None:
+        """Another configuration holds from now on."""
+        world = self.world
+        if new.cluster.secret != self.reloading.current.cluster.secret:
+            self.peers.identity = await trio.to_thread.run_sync(identity, new.cluster.secret, world.ip)
+            self.post.identity = self.peers.identity
+            self.information.exchange.key = self.peers.identity.gossip
+        self.channels.owners.numbers = usable(new.cluster.guest_uids)
+        world.map, world.speed, self.told = new.cluster.map, new.cluster.speed, config_of(world, new)
+        world.level = new.cluster.level
+        self.probe.source, self.probe.spec = source_of(new.probe, world.speed, lambda: own_runnable(world)), new.probe
+        self.information.follow(ranges_of(new))
+        self.control.reconfigure()
 
 
 async def serve_files(scope: trio.CancelScope) -> None:
