@@ -235,3 +235,38 @@ def test_the_launcher_imports_nothing_but_built_in_modules() -> None:
     command = [sys.executable, "-I", "-S", "-c", code, source]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert set(loaded.split()) == LAUNCHER_MODULES
+
+
+#: Where the output of a command goes, and what comes of it: the exit status and the line on standard error.
+LOST_OUTPUT = {
+    ">&-": (1, "mosps: standard output: Bad file descriptor\n"),
+    ">/dev/full": (1, "mosps: standard output: No space left on device\n"),
+    "2>&- >/dev/full": (1, ""),
+    "": (141, ""),
+}
+
+
+@pytest.mark.parametrize("where", LOST_OUTPUT)
+def test_output_that_cannot_be_written_is_one_line_and_a_status(where: str) -> None:
+    code = "import sys; from mosfs.tools import mosps; sys.exit(mosps.MOSPS.run(lambda parsed: print('line') or 0, []))"
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = ["bash", "-c", f'"$0" -c "$1" {where}', sys.executable, code]
+        done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == LOST_OUTPUT[where]
+
+
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_a_message_that_nobody_gets_changes_no_status(where: str) -> None:
+    code = "import sys; from mosfs.tools.mosrun import MOSRUN; sys.exit(MOSRUN.run(lambda parsed: 1, ['--nonsense']))"
+    done = subprocess.run(["bash", "-c", f'"$0" -c "$1" {where}', sys.executable, code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
+
+
+@pytest.mark.parametrize("target", ["", "0x3", "127.3", "\u0663"])
+def test_what_is_no_name_is_no_target(target: str) -> None:
+    with pytest.raises(UserError, match="not in map"):
+        mosmigrate.resolve(target)

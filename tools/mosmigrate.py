@@ -34,14 +34,14 @@ MOSMIGRATE = Command("mosmigrate", SYNOPSIS, "manual control of running MOSIX pr
 
 def resolve(target: str) -> str:
     """What is written for ``target``: "home", a node-number or an IP. UserError for a host that nobody knows."""
-    if target == "home" or target.isdigit() or is_ip(target):
+    if target == "home" or is_ip(target) or (target.isascii() and target.isdigit()):
         return target
-    import socket
+    from mosfs.cluster.address import lookup, system_resolver, to_ip
 
-    try:
-        return socket.gethostbyname(target)
-    except (OSError, UnicodeError):
-        raise UserError(FAILED_MIGRATING.format(computer=target, reason=NOT_IN_MAP)) from None
+    address = lookup(target, system_resolver)
+    if address is None:
+        raise UserError(FAILED_MIGRATING.format(computer=target, reason=NOT_IN_MAP))
+    return to_ip(address)
 
 
 def last_move(tree: Tree, pid: str) -> tuple[int, str]:

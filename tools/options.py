@@ -11,12 +11,17 @@ This module is on the way of every ``mosrun``: it imports nothing (``typing`` al
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import TextIO
 
 FLAG, TEXT, INT, REAL, LIST, NODE, COUNT, WORD, MAYBE, GLUED = range(10)
 DIGITS = "0123456789"
 MAX_NODE = 65535
 #: ENOTCONN, ECONNABORTED: how the tree answers when mosd has gone.
 DAEMON_GONE = (107, 103)
+#: EPIPE: nobody reads standard output any more; the status is that of a death by SIGPIPE (13).
+EPIPE, NOBODY_READS = 32, 128 + 13
+#: EIO, EBADF, EFBIG, ENOSPC, EDQUOT: standard output cannot be written.
+OUTPUT_FAILED = (5, 9, 27, 28, 122)
 
 
 class UserError(Exception):
@@ -195,36 +200,78 @@ class Command:
 
     def run(self, body: "Callable[[Parsed], int]", argv: "Sequence[str]") -> int:
         """The exit status of ``body``. Answers --help and --version; UserError becomes one line on stderr, and so does a tree
-        whose mosd ends while it is asked."""
+        whose mosd ends while it is asked, and output that cannot be written: its reader's end is status 141, without a line."""
         import sys
 
         try:
-            parsed = self.parse(argv)
-            if "help" in parsed:
-                sys.stdout.write(self.help())
-                return 0
-            if "version" in parsed:
-                from mosfs import __version__
-
-                sys.stdout.write(f"{self.name} (mosfs) {__version__}\n")
-                return 0
-            if parsed.later:
-                raise UserError(f"{parsed.later} is not available yet", 125)
-            return body(parsed)
+            if sys.stdout is None:
+                sys.stdout = closed_output()
+            status = self._answer(body, argv)
+            sys.stdout.flush()
+            return status
         except UserError as error:
-            hint = self.usage() if isinstance(error, UsageError) else ""
-            sys.stderr.write(f"{hint}{self.name}: {error.text}\n")
+            complain(f"{self.usage() if isinstance(error, UsageError) else ''}{self.name}: {error.text}\n")
             return error.status
         except OSError as error:
-            if error.errno not in DAEMON_GONE:
-                raise
-            from mosfs.cluster.paths import NodePaths
-            from mosfs.tools.text import NOT_RUNNING
+            if error.errno in DAEMON_GONE:
+                from mosfs.cluster.paths import NodePaths
+                from mosfs.tools.text import NOT_RUNNING
 
-            sys.stderr.write(f"{self.name}: {NOT_RUNNING.format(socket=NodePaths.from_env().socket)}\n")
+                complain(f"{self.name}: {NOT_RUNNING.format(socket=NodePaths.from_env().socket)}\n")
+                return 1
+            if error.filename is not None or error.errno not in (EPIPE, *OUTPUT_FAILED):
+                raise
+            drop(sys.stdout)
+            if error.errno == EPIPE:
+                return NOBODY_READS
+            complain(f"{self.name}: standard output: {error.strerror}\n")
             return 1
         except KeyboardInterrupt:
             return 130
+
+    def _answer(self, body: "Callable[[Parsed], int]", argv: "Sequence[str]") -> int:
+        import sys
+
+        parsed = self.parse(argv)
+        if "help" in parsed:
+            sys.stdout.write(self.help())
+            return 0
+        if "version" in parsed:
+            from mosfs import __version__
+
+            sys.stdout.write(f"{self.name} (mosfs) {__version__}\n")
+            return 0
+        if parsed.later:
+            raise UserError(f"{parsed.later} is not available yet", 125)
+        return body(parsed)
+
+
+def complain(text: str) -> None:
+    """Write to standard error, if it can be: a message that nobody gets changes no exit status."""
+    import sys
+
+    try:
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+    except OSError:
+        drop(sys.stderr)
+
+
+def closed_output() -> "TextIO":
+    """What stands for standard output when it is closed: writing fails with EBADF, as it does for programs in C."""
+    import os
+
+    return open(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), "w")
+
+
+def drop(stream: "TextIO") -> None:
+    """Let what is still in the buffer of ``stream`` go nowhere, so that Python does not fail on it again at its exit."""
+    import os
+
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def shown(row: Option, name: str) -> str:

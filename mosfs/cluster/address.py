@@ -14,8 +14,22 @@ LOWEST = 0x00010000
 HIGHEST = 0xFFFFFEFF
 
 
+def is_number(text: str) -> bool:
+    """Is ``text`` an address in one of the spellings of inet_aton(3), such as ``10.0.0.3``, ``3``, ``0x3`` or ``127.3``?"""
+    try:
+        socket.inet_aton(text)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def system_resolver(name: str) -> str | None:
-    """gethostbyname(3). May wait for a name server: not for the event loop of a daemon."""
+    """gethostbyname(3), but for what it takes for a number or for nobody's address: no name, ``0x3``, ``127.3``.
+
+    May wait for a name server: not for the event loop of a daemon.
+    """
+    if not name or (is_number(name) and to_int(name) is None):
+        return None
     try:
         return socket.gethostbyname(name)
     except (OSError, ValueError):  # ValueError: a name that IDNA cannot encode
