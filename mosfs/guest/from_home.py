@@ -113,7 +113,7 @@ class FromHome:
             channel.send(Kind.CANNOT, frame.pair, b"no such guest")
 
     def _go(self, body: Body, frame: Frame) -> None:
-        """Committed: the program runs here."""
+        """Committed: the program runs here. The call that it was to wait in is made anew, if it was lost with the old host."""
         assert body.meta is not None
         self._clocks.adjust(frame.content)
         fault(Point.NODE_AFTER_GO, self._context.channel)
@@ -121,7 +121,7 @@ class FromHome:
         body.times.used_before, body.times.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
         body.times.used_last = body.times.told_used = body.times.used_before
         self._context.channel.send(Kind.RUNNING, body.pair)
-        if body.meta.waiting:
+        if body.meta.waiting and frame.content.call in (None, body.call.seq):
             body.state = State.WAITING
             body.call.nr = signed(body.call.regs.rax)
             body.call.regs = behind(body.call.regs, 0)

@@ -355,6 +355,9 @@ SHAPES: dict[int, Shape] = {
     Kind.RESET: Shape(_TRACER, 4, 4, _number("<i", 1, SIGNALS), says="signal i32 whose SA_RESETHAND handler was called"),
 }
 
+#: Calls of a body: their flags hold a number, which comes back with the REPLY.
+NUMBERED = frozenset(kind for kind, shape in SHAPES.items() if shape.to == _TRACER and shape.flags == 0xFFFF)
+
 
 def check(to: To, kind: int, flags: int, pair: int, payload: bytes) -> Any:
     """`Frame.content` of what has come to this end; `BadFrame` if it cannot be meant."""

@@ -38,6 +38,7 @@ class GoTimes(msgspec.Struct, array_like=True):
     boot: Signed | None = None
     tai: Signed | None = None
     asked: Word = 0  #: what came with ASK_CLOCK; 0: nobody asked
+    call: Word | None = None  #: of GO: number of the last call that the old host has passed on; None: there is no old host
 
 
 class MoveOrder(msgspec.Struct, array_like=True):

@@ -14,12 +14,12 @@ from mosfs.home.ports import Tree
 from mosfs.home.process import own_files
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Event, Move, Step
+from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Program
 from mosfs.migrate.image import BadImage
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Serving, fault
-from mosfs.wire.frames import Frame, Kind
+from mosfs.wire.frames import NUMBERED, Frame, Kind
 from mosfs.wire.orders import OutOrder
 
 #: A body waits in one call at a time; but what it blocks meanwhile, and the like, may wait for its deputy too.
@@ -122,12 +122,25 @@ class Frames:
         kind = frame.kind
         if deputy.waiting > MOST_WAITING:
             raise BadRequest("too many requests at once")
+        if kind in NUMBERED and not self._comes_in_time(p, frame):
+            return
         if (at_once := AT_ONCE.get(kind)) is not None:
             at_once(self.tracer, p, deputy, frame)
         elif (when_ready := WHEN_READY.get(kind)) is not None:
             deputy.when_ready(lambda: when_ready(self.tracer, p, deputy, frame), asked=True)
         elif (with_link := self._with_link.get(kind)) is not None:
             with_link(p, deputy, link, frame)
+
+    def _comes_in_time(self, p: Program, frame: Frame) -> bool:
+        """Whether a call of the body may be made. The next host has been told with GO which was the last to come, and makes a later
+        one anew: here that waits until the move has failed."""
+        if p.move is None or p.move.phase is not Phase.GO:
+            p.body.heard = frame.flags >> 1
+            return True
+        p.move.late.append(frame)
+        if len(p.move.late) > MOST_WAITING:
+            raise BadRequest("too many requests at once")
+        return False
 
     def _private_full(self, p: Program, _deputy: Deputy, _link: Link, frame: Frame) -> None:
         p.body.seq = frame.flags >> 1

@@ -212,7 +212,7 @@ class Moves:
         try:
             fault(Point.HOME_BEFORE_COMMIT, link.channel)
             self.tracer.mails.tell(p, link)
-            link.channel.send(Kind.GO, p.pid, self.tracer.clocks.times())
+            link.channel.send(Kind.GO, p.pid, self.tracer.clocks.times(call=p.body.heard if p.away else None))
         except (TaskGone, ChannelLost):
             raise
         except Exception as error:
@@ -273,6 +273,11 @@ class Moves:
             self.tracer.hosts.link_lost(p.link)
             return
         self.finish(p, reason)
+        try:
+            for frame in move.late:
+                self.tracer.frames.handle(p.link, frame)
+        except ChannelLost:
+            self.tracer.hosts.link_lost(p.link)
 
     def cannot(self, p: Program, reason: str) -> None:
         """CANNOT of the old host: BUSY (": " and why) if it cannot be captured just now, else the image went nowhere."""

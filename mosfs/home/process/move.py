@@ -15,6 +15,7 @@ from mosfs.calls.request import Request
 from mosfs.home.process.link import Held, Link
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.rebuild import Rebuild
+from mosfs.wire.frames import Frame
 from mosfs.wire.orders import MoveOrder
 
 
@@ -150,6 +151,7 @@ class Move:
     why: str = ""  # why it is moved, "" if somebody wishes it
     escapes: bool = False  # an instruction is illegal where it is
     hurry: bool = False  # home is short of memory: nothing goes ahead
+    late: list[Frame] = field(default_factory=list)  # calls of the old host's body that came behind GO
 
     def way(self, *, away: bool) -> Way:
         """``away``: whether the program is away now."""

@@ -38,9 +38,9 @@ class Clocks:
                 with self.tracer.containment.of(p), suppress(OSError):
                     p.process.clock_page = clocks.refresh(p.pid, self.tracer.clock, p.process.clock_page)
 
-    def times(self, asked: int = 0) -> bytes:
-        """Payload of GO and CLOCK. ``asked``: what the host has said with its question."""
+    def times(self, asked: int = 0, call: int | None = None) -> bytes:
+        """Payload of GO and CLOCK. ``asked``: what the host has said with its question; ``call``: of GO (`GoTimes`)."""
         extras, now = self.tracer.clock.extras(), self.tracer.clock.here()
         return msgspec.msgpack.encode(
-            GoTimes(now.realtime, now.monotonic, self._kernel, extras.coarse, extras.boot, extras.tai, asked)
+            GoTimes(now.realtime, now.monotonic, self._kernel, extras.coarse, extras.boot, extras.tai, asked, call)
         )
