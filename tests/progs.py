@@ -75,6 +75,7 @@ PROGRAMS = (
     Program("clocks"),
     Program("clocks-static", "clocks.c", static=True),
     Program("registers"),
+    Program("traps"),
     Program("processor"),
     Program("memory"),
     Program("memory-static", "memory.c", static=True),

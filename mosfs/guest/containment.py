@@ -13,6 +13,7 @@ from mosfs.guest.body import Body
 from mosfs.guest.context import Context
 from mosfs.guest.ports import Ending
 from mosfs.guest.sandbox import discard
+from mosfs.trace.proc import ended
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
 
@@ -52,6 +53,9 @@ class Containment:
             raise ChannelLost("closed") from error
         if isinstance(error, TaskGone):
             self._gone(body, error)
+            return
+        if ended(body.pid):
+            self.context.log(f"origpid={body.pair} ({body.comm or self.context.comm}) ended while it was served: {error!r}")
             return
         trace = "".join(traceback.format_exception(error))
         self.context.log(f"origpid={body.pair} ({body.comm or self.context.comm}) is ended, because serving it failed\n{trace}", 40)

@@ -91,3 +91,19 @@ def start_time(pid: int) -> int:
             return int(stat.read().rpartition(")")[2].split()[19])
     except OSError:
         return 0
+
+
+#: PF_EXITING (linux/sched.h), among the flags of /proc/PID/stat; SIGKILL among pending signals.
+_EXITING, _KILL = 4, 1 << 8
+
+
+def ended(pid: int) -> bool:
+    """Whether a process that we trace has ended, or been killed and runs no more, and its event is still to come. While it is
+    served that shows as what the kernel makes of a call about it: ENOENT, ESRCH, EFAULT, EIO, or an empty file of /proc."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        state, flags, pending = fields[0], int(fields[6]), int(fields[28])
+    except (OSError, ValueError, IndexError):  # there is none: its event has been dealt with
+        return False
+    return state in ("Z", "X") or bool(flags & _EXITING or pending & _KILL)

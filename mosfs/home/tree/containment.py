@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from mosfs.abi.texts import SERVING_FAILED
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
-from mosfs.trace.proc import tracer_of
+from mosfs.trace.proc import ended, tracer_of
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
 
@@ -47,6 +47,8 @@ class Containment:
                 self._gone(error)
             elif isinstance(error, ChannelLost):
                 self.channels_lost(p)
+            elif ended(p.pid):
+                self.tracer.mosd.log(f"pid={p.pid} ({p.comm}) ended while it was served: {error!r}")
             else:
                 self._end(p, error)
 

@@ -1,0 +1,81 @@
+"""What becomes of an error that comes up while a program is served: it ends the program, unless that has ended itself meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mosfs.guest.containment import Containment as AtHost
+from mosfs.home.tree.containment import Containment as AtHome
+from mosfs.trace.proc import ended
+from mosfs.trace.task import Task, TaskGone
+
+#: What the kernel makes of calls about a process that is no more, and of what is read of it then.
+SEEN = (
+    FileNotFoundError(2, "no /proc/PID"), ProcessLookupError(3, "kill"), OSError(14, "short read"), OSError(5, "/proc/PID/mem"),
+    ValueError("an empty line"), IndexError("no such field"), TaskGone(5),
+)  # fmt: skip
+
+
+@pytest.fixture
+def process() -> Iterator[int]:
+    with subprocess.Popen(["sleep", "1000"]) as started:
+        yield started.pid
+        started.kill()
+
+
+def kill(pid: int) -> None:
+    """It stays a zombie, as a task whose event has not been fetched yet."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def at_host(pid: int) -> tuple[Callable[[Exception], None], list[str]]:
+    """How an error is met, and what is done then."""
+    done = list[str]()
+    body: Any = SimpleNamespace(pid=pid, pair=7, comm="x", task=Task(pid))
+    context: Any = SimpleNamespace(
+        channel=SimpleNamespace(lost=False), comm="x", bodies={7: body}, by_pid={}, log=lambda line, level=20: done.append(line)
+    )
+    ending: Any = SimpleNamespace(died=lambda body, status, failed=False: done.append("died"))
+    return lambda error: AtHost(context, ending).trouble(body, error), done
+
+
+def at_home(pid: int) -> tuple[Callable[[Exception], None], list[str]]:
+    done = list[str]()
+    p: Any = SimpleNamespace(pid=pid, comm="x")
+    tracer: Any = SimpleNamespace(programs={}, mosd=SimpleNamespace(log=lambda line, level=20: done.append(line)))
+    return lambda error: AtHome(tracer).trouble(p, error), done
+
+
+@pytest.mark.parametrize("error", SEEN, ids=repr)
+@pytest.mark.parametrize("where", [at_host, at_home])
+def test_a_program_that_ended_meanwhile_needs_no_end(where: Callable[[int], Any], error: Exception, process: int) -> None:
+    """No trace, no word to home: its own event follows."""
+    meet, done = where(process)
+    kill(process)
+    meet(error)
+    assert "died" not in done
+    assert not any("Traceback" in line or "serving it failed" in line for line in done)
+
+
+@pytest.mark.parametrize("where", [at_host, at_home])
+def test_any_other_is_ended_with_its_trace(where: Callable[[int], Any], process: int) -> None:
+    meet, done = where(process)
+    meet(FileNotFoundError(2, "of something else"))
+    assert "serving it failed" in done[0] and "FileNotFoundError" in done[0]
+
+
+def test_who_has_ended(process: int) -> None:
+    assert not ended(process) and not ended(os.getpid())
+    os.kill(process, signal.SIGSTOP)
+    assert not ended(process)
+    kill(process)
+    assert ended(process)
+    assert not ended(1 << 22), "its event has come"
