@@ -145,7 +145,7 @@ class Writing:
             twins.end(task)
             twins.set_apart(twin)
             self._write()
-            fault(Saving.FORKED, None, self.p.comm)
+            self._fault(Saving.FORKED)
             if not self.plan.contents:
                 self._go_on()
         elif self.state is State.FORKING and status == SECCOMP_STOP:  # it has failed
@@ -192,7 +192,7 @@ class Writing:
         plan = self.plan
         with Calls(task, base=self._base) as call:
             self._file = NewFile(call, plan.path, self.p.pid)
-        fault(Saving.CREATED, None, self.p.comm)
+        self._fault(Saving.CREATED)
         writer = Writer(self._file.ours, plan.rights, plan.most)
         writer.head(plan.head)
         writer.send(Kind.IMAGE, self.p.pid, plan.image)
@@ -200,9 +200,9 @@ class Writing:
             yield from writer.content(place, fd, size)
         self._go_on()
         for _ in sending_all(task, writer, self.p.pid, plan.vmas):
-            fault(Saving.PAGES, None, self.p.comm)
+            self._fault(Saving.PAGES)
             yield
-        fault(Saving.WRITTEN, None, self.p.comm)
+        self._fault(Saving.WRITTEN)
         writer.end()
         self._written = writer.written
 
@@ -216,11 +216,15 @@ class Writing:
         assert self._task is not None and self._file is not None
         if result < 0 and result != -errno.EINVAL:  # a file system that does not know fsync
             raise OSError(-result, os.strerror(-result))
-        fault(Saving.SYNCED, None, self.p.comm)
+        self._fault(Saving.SYNCED)
         with Calls(self._task, base=self._base) as call:
             self._file.whole(call)
         self._file = None
         self.finish("")
+
+    def _fault(self, point: Saving) -> None:
+        assert self._task is not None
+        fault(point, None, self.p.comm, self._task.pid)
 
     # ------------------------------------------------------------------ the end
 
