@@ -243,6 +243,8 @@ class Writing:
                 self._leave()
                 self._task = None
             self.finish(ENDED)
+        elif isinstance(error, ProcessLookupError):
+            self.finish(ENDED)
         elif isinstance(error, CannotWrite):
             self.finish(f"{self.plan.path}: {error}")
         elif isinstance(error, OSError):
