@@ -49,3 +49,26 @@ def test_no_name_is_a_line() -> None:
         assert process.stdout and process.stdout.readline() == b"\n"
         assert uid_of(process.pid) == os.getuid() and comm_of(process.pid).startswith("x\nUid:")
         process.communicate(b"\n")
+
+
+def clean_up_fails(first: Exception, second: Exception) -> BaseException:
+    try:
+        try:
+            raise first
+        finally:
+            raise second
+    except Exception as error:
+        return error
+
+
+@pytest.mark.parametrize("second", [TaskGone(7), OSError("no such process")], ids=["gone", "refused"])
+def test_an_end_that_a_clean_up_hides_is_found(second: Exception) -> None:
+    """Nobody else gets the status of a task that has been waited for: the program would stay known for ever."""
+    found = TaskGone.behind(clean_up_fails(TaskGone(7, 9), second))
+    assert found is not None and (found.pid, found.status) == (7, 9)
+
+
+def test_what_is_about_something_else_is_no_end() -> None:
+    assert TaskGone.behind(clean_up_fails(TaskGone(7), ValueError("a fault"))) is None
+    gone = TaskGone(7)
+    assert TaskGone.behind(gone) is gone

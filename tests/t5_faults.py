@@ -310,6 +310,15 @@ def test_a_program_that_is_killed_in_its_fork_leaves_no_process_behind(point: Bi
     assert "mosrun:" not in done.stderr
 
 
+@pytest.mark.long
+def test_a_program_that_is_killed_as_it_comes_home_is_forgotten(nodes: Lab, tmp_path: Path) -> None:
+    with faulty(nodes, 1, f"{Point.HOME_BEFORE_RETURN.value}:end"), Walk(nodes, tmp_path / "walk") as walk:
+        assert walk.move("2") == ""
+        assert walk.move("home") != ""
+        assert walk.process.wait(PATIENCE) == -signal.SIGKILL
+        wait_until(lambda: not nodes.tree(1).pids("proc"))
+
+
 # --------------------------------------------------------------------------- serving
 
 #: Two programs of one tree, known by their names: each makes calls that are served, for so many rounds.

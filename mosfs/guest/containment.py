@@ -51,8 +51,9 @@ class Containment:
         """``error`` came up while ``body`` was served."""
         if self.context.channel.lost:
             raise ChannelLost("closed") from error
-        if isinstance(error, TaskGone):
-            self._gone(body, error)
+        gone = TaskGone.behind(error)
+        if gone is not None:
+            self._gone(body, gone)
             return
         if ended(body.pid):
             self.context.log(f"origpid={body.pair} ({body.comm or self.context.comm}) ended while it was served: {error!r}")

@@ -17,6 +17,17 @@ class TaskGone(Exception):
         self.pid = pid
         self.status = status
 
+    @staticmethod
+    def behind(error: BaseException) -> TaskGone | None:
+        """The end of a task that ``error`` is, or hides: a clean-up that fails as well raises in the place of what has the status,
+        which nobody else will ever get. None if it is about something else."""
+        seen: BaseException | None = error
+        while seen is not None:
+            if isinstance(seen, TaskGone) and seen.status is not None:
+                return seen
+            seen = seen.__context__
+        return error if isinstance(error, TaskGone) else None
+
 
 def status_text(pid: int) -> bytes:
     """/proc/PID/status as it is; TaskGone."""

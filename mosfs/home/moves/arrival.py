@@ -105,7 +105,7 @@ class Arrival:
             self.tracer.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
             rebuild.map(meta)
             frames = self._receive(p, link, rebuild, coming)
-            fault(Point.HOME_BEFORE_RETURN, link.channel)
+            fault(Point.HOME_BEFORE_RETURN, link.channel, p.comm, p.pid)
             older = [*coming.infos, *p.body.infos]
             signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
             coming.newer = take_pending(call, signals)

@@ -43,8 +43,9 @@ class Containment:
     def trouble(self, p: Program, error: Exception) -> None:
         """``error`` came up while ``p`` was served."""
         with self.nobody(f"ending pid={p.pid}"):
-            if isinstance(error, TaskGone):
-                self._gone(error)
+            gone = TaskGone.behind(error)
+            if gone is not None:
+                self._gone(gone)
             elif isinstance(error, ChannelLost):
                 self.channels_lost(p)
             elif ended(p.pid):
@@ -85,7 +86,7 @@ class Containment:
                 else:
                     self.tracer.policy.say(p, words)
         except TaskGone as gone:
-            self._gone(gone)
+            self._gone(TaskGone.behind(gone) or gone)
         except Exception as second:
             self._log(f"pid={p.pid} has heard nothing of it: {second!r}")
         self.kill(p)
