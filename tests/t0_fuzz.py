@@ -20,6 +20,10 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mosfs.abi import cpu
+from mosfs.balance import choose
+from mosfs.balance.best import best_node
+from mosfs.balance.cost import NEAR, Candidate
 from mosfs.calls import request
 from mosfs.cluster import mosix_map, private_conf, scalars, secret, userview
 from mosfs.cluster.errors import ConfigError
@@ -94,7 +98,22 @@ def sealed(data: bytes) -> None:
     found = datagram.unseal(data + blake2b(data, key=KEY, digest_size=16).digest(), KEY)
     for item in found.items:
         if item[3]:
-            datagram.unpack_facts(item[3])
+            status, _, processor = datagram.unpack_facts(item[3])
+            decide_by(status, cpu.unpacked(processor))
+
+
+def decide_by(status: messages.PeerStatus, flags: frozenset[str]) -> None:
+    """Whatever a node says of itself, the others can decide by it."""
+    here, there = (
+        Candidate(
+            ip, status.load, status.speed, status.ncpus, status.mem_free, 1, status.mem_total, not status.blocked, flags
+        )
+        for ip in ("10.0.0.1", "10.0.0.2")
+    )  # fmt: skip
+    process = choose.Process(1, "x", "", 5.0, 5.0, 1.0, 100, required=frozenset({"avx"}))
+    [verdict] = choose.decide(here, [there], [process], choose.Switches(), lambda ip: NEAR, lambda names: names[0])
+    assert verdict.pid == 1
+    best_node([here, there], 100, lambda names: names[0])
 
 
 def control_file(data: bytes) -> None:
