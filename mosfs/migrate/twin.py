@@ -22,7 +22,7 @@ from mosfs.migrate.image import Vma
 from mosfs.native import lib
 from mosfs.trace import layout, stops
 from mosfs.trace.inject import Calls
-from mosfs.trace.priority import nice_of
+from mosfs.trace.priority import NICE, nice_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import O_EXITKILL, OPTIONS, Task, TaskGone, copy_regs, unfit
 
@@ -95,10 +95,9 @@ def kill(task: Task) -> None:
 def begin_fork(task: Task) -> None:
     """Let a maker begin to make the twin; PTRACE_EVENT_CLONE follows, or the end of the call if there can be none.
 
-    The program stands meanwhile, and later we wait for short calls of the twin, so both go before others, as we do
-    (`trace.priority`)."""
+    The program stands meanwhile, and later we wait for short calls of the twin, so both go before others (`trace.priority`)."""
     with suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, task.pid, min(os.getpriority(os.PRIO_PROCESS, 0), nice_of(task.pid)))
+        os.setpriority(os.PRIO_PROCESS, task.pid, min(NICE, nice_of(task.pid)))
     if lib.mos_run_call(task.pid, copy_regs(task.peek_regs()), SYS_CLONE, 0, 0, 0, 0, 0, 0) < 0:
         raise TaskGone(task.pid)
 

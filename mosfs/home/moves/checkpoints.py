@@ -275,7 +275,7 @@ class Checkpoints:
         ``let_go``: how it goes on, told why there is no checkpoint or ""."""
         saving, number = p.saves.asked, p.saves.next
         assert saving is not None
-        path = self._path(p, number)
+        path, began = self._path(p, number), time.monotonic()
 
         def on(reason: str) -> None:
             p.saves.stands = False
@@ -300,7 +300,7 @@ class Checkpoints:
                     plan.standing, plan.mask = standing, mask
                     patient = saving.own or saving.then is not Then.GO_ON
                     writing = self._writing[p.pid] = Writing(
-                        p, plan, patient, on, done, self.tracer.moves.unforeseen, self._helpers
+                        p, plan, patient, on, done, self.tracer.moves.unforeseen, self._helpers, began
                     )
                     writing.begin(call)
                 finally:

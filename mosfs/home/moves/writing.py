@@ -84,10 +84,10 @@ class Writing:
     done: Callable[[str, int], None]
     unforeseen: Callable[[Program, Exception], str]  # words for a failure that is a fault of ours
     tasks: dict[int, Writing]  # who is told of stops of our processes, by PID
+    began: float  # when the program stood, by CLOCK_MONOTONIC
     state: State = State.FORKING
     shares: bool = False
     until: float = field(default_factory=lambda: time.monotonic() + PATIENCE)
-    began: float = field(default_factory=time.monotonic)
     stood: float = -1.0  # seconds
     _task: Task | None = None
     _base: Any = None
