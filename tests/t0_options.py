@@ -270,3 +270,15 @@ def test_a_message_that_nobody_gets_changes_no_status(where: str) -> None:
 def test_what_is_no_name_is_no_target(target: str) -> None:
     with pytest.raises(UserError, match="not in map"):
         mosmigrate.resolve(target)
+
+
+def test_other_files_need_a_checkpoint_to_go_on_from(capsys: pytest.CaptureFixture[str]) -> None:
+    from mosfs.tools.mosrun import launch
+
+    assert MOSRUN.run(launch, ["-O3=file", "true"]) == 2
+    assert capsys.readouterr().err.endswith("mosrun: -O needs -R: which checkpoint file?\n")
+
+
+def test_a_number_out_of_range_is_named_as_it_was_written() -> None:
+    with pytest.raises(UsageError, match=r"^-99 is not a number from 1 to 64$"):
+        moskillall.MOSKILLALL.parse(["-99"])

@@ -276,6 +276,8 @@ def launch(parsed: Parsed) -> int:
         return inspect(parsed)
     if "restart" in parsed:
         return recover(parsed)
+    if "reopen" in parsed:
+        raise UsageError("-O needs -R: which checkpoint file?")
     if not parsed.rest:
         from mosfs.tools.text import NO_PROGRAM
 

@@ -295,7 +295,8 @@ def _check(row: Option, name: str, value: str) -> str:
     if row.kind == INT:
         digits = value[1:] if value.startswith("-") else value
         if not (digits.isascii() and digits.isdigit()) or not row.low <= int(value) <= row.high:
-            raise UsageError(f"{name}: {value} is not a number from {row.low:g} to {row.high:.0f}")
+            written = f"-{value}" if name == "-" else f"{name}: {value}"
+            raise UsageError(f"{written} is not a number from {row.low:g} to {row.high:.0f}")
         return str(int(value))
     if row.kind == REAL:
         try:
