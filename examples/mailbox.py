@@ -25,7 +25,10 @@ def answer(node: int) -> None:
 
 
 def main() -> int:
-    inbox = os.open(MYBOX, os.O_RDWR | os.O_CREAT, 0)
+    try:
+        inbox = os.open(MYBOX, os.O_RDWR | os.O_CREAT, 0)
+    except FileNotFoundError:
+        sys.exit("mailboxes are for programs under mosrun: mosrun python3 examples/mailbox.py 2")
     child = os.fork()
     if not child:
         answer(int(sys.argv[1]))

@@ -9,6 +9,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -242,8 +243,8 @@ def test_heads_that_are_none(head: bytes) -> None:
 
 
 def test_both_readers_agree() -> None:
-    assert (recover.MAGIC, recover.RECORD.format, recover.HEAD, recover.LARGEST) == (
-        checkpoint.MAGIC, checkpoint.RECORD.format, checkpoint.HEAD, checkpoint.MAX_RECORD
+    assert (recover.MAGIC, recover.RECORD.format, recover.HEAD, recover.END, recover.LARGEST) == (
+        checkpoint.MAGIC, checkpoint.RECORD.format, checkpoint.HEAD, checkpoint.END, checkpoint.MAX_RECORD
     )  # fmt: skip
     with tempfile.TemporaryFile() as file:
         file.write(WHOLE)
@@ -251,6 +252,20 @@ def test_both_readers_agree() -> None:
         head = recover.head_of(file.fileno())
         assert head["files"][0]["path"] == "/tmp/\xff" and head["pid"] == 100
         assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == 0
+
+
+def test_what_is_cut_or_goes_on_is_not_whole() -> None:
+    for size in (*range(0, len(WHOLE), 7), len(WHOLE) - 1, len(WHOLE), len(WHOLE) + 1):
+        with tempfile.TemporaryFile() as file:
+            file.write((WHOLE + b"x")[:size])
+            file.flush()
+            assert recover.whole(file.fileno()) == (size == len(WHOLE)), size
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^Checkpoint file .*: Is a directory$") as raised:
+        recover.opened(str(tmp_path), recover.NO_FILE)
+    assert raised.value.status == recover.FAILED
 
 
 @pytest.mark.parametrize(("words", "found"), [

@@ -271,6 +271,8 @@ def test_the_same_by_file(nodes: Lab) -> None:
 def test_out_sends_a_guest_home(nodes: Lab) -> None:
     with Echo(nodes, "-2") as echo:
         (guest,) = nodes.tree(2).pids("guests")
+        refused = nodes.run(1, "mosmigrate", str(echo.process.pid), "out")
+        assert refused.stderr == f"mosmigrate: {echo.process.pid}: is not a guest of this node\n"
         assert nodes.run(2, "mosmigrate", str(guest), "out").returncode == 0
         assert nodes.tree(2).pids("guests") == []
         wait_until(lambda: nodes.process(echo.process.pid).state == "here")

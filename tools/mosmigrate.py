@@ -12,7 +12,7 @@ import time
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
-from mosfs.tools.text import ENDED, ENDED_UNSAVED, FAILED_MIGRATING, LATER, NO_CHECKPOINT, NO_SUCH_PROCESS, NOT_IN_MAP
+from mosfs.tools.text import ENDED, ENDED_UNSAVED, FAILED_MIGRATING, LATER, NO_CHECKPOINT, NO_GUEST, NO_SUCH_PROCESS, NOT_IN_MAP
 from mosfs.tools.tree import Tree, refusal
 
 LATER_WORDS = ("freeze", "continue")
@@ -82,6 +82,8 @@ def send_out(tree: Tree, pid: str, *, wait: bool) -> None:
     try:
         tree.write(f"guests/{pid}/migrate", "out")
     except OSError as error:
+        if error.errno == errno.ENOENT and int(pid) in tree.pids("proc"):
+            raise UserError(NO_GUEST.format(pid=pid)) from error
         raise refusal(pid, error) from error
     while wait and int(pid) in tree.pids("guests"):
         time.sleep(POLL)

@@ -3,6 +3,7 @@
 Only what these two need of the file is read here (the format: `mosfs.migrate.checkpoint`); all of it is checked by who recovers.
 """
 
+import errno
 import json
 import os
 import stat
@@ -15,7 +16,7 @@ from mosfs.tools.text import CORRUPT, NO_FILE, NO_RESTART, NO_WRITE_ACCESS, NOT_
 
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
-HEAD, LARGEST = 1, 256 << 20
+HEAD, END, LARGEST = 1, 3, 256 << 20
 #: What is used here of a head, and of each of its files: the type (bytes: a text of which each character is one), and the range
 #: of a number or of a length.
 OF_HEAD = (
@@ -41,7 +42,10 @@ def opened(path: str, text: str) -> int:
     """A descriptor of the file; UserError with ``text``."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(mode):
             raise UserError(CORRUPT, FAILED)
     except OSError as error:
         raise UserError(text.format(filename=path, reason=error.strerror), FAILED) from error
@@ -67,6 +71,19 @@ def head_of(fd: int, path: str = "") -> dict:  # type: ignore[type-arg]
     if wrong := fault(head):
         raise UserError(f"{CORRUPT}: {path}: {wrong}", FAILED)
     return head  # type: ignore[no-any-return]
+
+
+def whole(fd: int) -> bool:
+    """Whether the records of a checkpoint file follow each other up to the last one. Their contents are not read."""
+    at, size = len(MAGIC), os.fstat(fd).st_size
+    while True:
+        record = os.pread(fd, RECORD.size, at)
+        if len(record) != RECORD.size:
+            return False
+        length, kind, _, _ = RECORD.unpack(record)
+        at += RECORD.size + length
+        if kind == END or at > size:
+            return bool(kind == END and at == size)
 
 
 def fault(head: dict) -> str:  # type: ignore[type-arg]
@@ -112,7 +129,10 @@ def inspect(parsed: Parsed) -> int:
     path = parsed.values["inspect"]
     fd = opened(path, NO_FILE)
     head = head_of(fd, path)
+    complete = whole(fd)
     os.close(fd)
+    if not complete:
+        raise UserError(CORRUPT, FAILED)
     if "json" in parsed:
         print(json.dumps(head))
         return 0
