@@ -135,5 +135,7 @@ ERESTARTSYS: Final = 512
 ERESTARTNOINTR: Final = 513
 ERESTARTNOHAND: Final = 514
 ERESTART_RESTARTBLOCK: Final = 516
+#: Results of a call that was broken off, and may be made again.
+RESTARTS: Final = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
 #: Results from -MAX_ERRNO to -1 are errors.
 MAX_ERRNO: Final = 4095

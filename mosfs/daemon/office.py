@@ -243,7 +243,6 @@ class Office:
             finally:
                 os.close(pidfd)
 
-
     # ------------------------------------------------------------------ where mailboxes are
 
     async def ensure(self, key: Key) -> Mailbox | None:

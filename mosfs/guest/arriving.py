@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mosfs.guest.sandbox import discard
 from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.precopy import early_from
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import Task
+from mosfs.trace.task import Task, discard
 from mosfs.wire.frames import Frame, Kind
 
 

@@ -6,6 +6,7 @@ import errno
 import struct
 from typing import Any
 
+from mosfs.abi.flags import RESTARTS
 from mosfs.calls import cputime, partial
 from mosfs.calls.request import VALUE, BadRequest, unpack_reply
 from mosfs.guest import clocks, in_body
@@ -13,7 +14,6 @@ from mosfs.guest.body import Body, State
 from mosfs.guest.ports import Serving
 from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals
-from mosfs.migrate.capture import RESTARTS
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import NOTHING
 from mosfs.wire.channel import ChannelLost

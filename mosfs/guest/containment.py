@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from mosfs.guest.body import Body
 from mosfs.guest.context import Context
 from mosfs.guest.ports import Ending
-from mosfs.guest.sandbox import discard
 from mosfs.trace.proc import ended
-from mosfs.trace.task import TaskGone
+from mosfs.trace.task import TaskGone, discard
 from mosfs.wire.channel import ChannelLost
 
 SIGKILL = 9

@@ -41,7 +41,7 @@ from mosfs.guest.onward import Onward
 from mosfs.guest.private import Private
 from mosfs.guest.private_calls import PrivateCalls
 from mosfs.guest.processes import Processes
-from mosfs.guest.sandbox import discard, spawn
+from mosfs.guest.sandbox import spawn
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
 from mosfs.guest.stops import Stops
@@ -51,7 +51,7 @@ from mosfs.native import lib
 from mosfs.trace import clock as clocks
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.stops import decode
-from mosfs.trace.task import killed
+from mosfs.trace.task import discard, killed
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.frames import Frame, Kind, To
 from mosfs.wire.messages import (

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from mosfs.abi.flags import RESTARTS
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.request import Request
 from mosfs.guest.alarms import Alarms
@@ -22,7 +23,7 @@ from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals
 from mosfs.guest.title import tell_title
 from mosfs.guest.usage import tell_used
-from mosfs.migrate.capture import RESTARTS, signed
+from mosfs.migrate.capture import signed
 from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
 from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import Kind

@@ -12,7 +12,7 @@ from mosfs.native import ffi, kernel, lib
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import Task, TaskGone
+from mosfs.trace.task import Task, discard
 
 SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
 #: Nobody: whom bodies run as where there is no user for each owner (`daemon.owners`). None of them has rights to lose.
@@ -82,18 +82,3 @@ def _strip(call: Calls) -> None:
     call.must(SYS_MMAP, low, layout.END - low, 3, 0x32, -1, 0)
     call.task.write(layout.VDSO, embark.vdso_image())
     call.must(SYS_MPROTECT, low, layout.VDSO_END - low, 5)
-
-
-def discard(task: Task) -> None:
-    """Kill a body and reap it."""
-    try:
-        os.kill(task.pid, 9)
-    except ProcessLookupError:
-        return
-    try:
-        while True:
-            status = stops.decode(task.wait())
-            if status.stop in (stops.Stop.EXITED, stops.Stop.KILLED):
-                return
-    except TaskGone:
-        return

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 
+from mosfs.abi.flags import RESTARTS
 from mosfs.guest.body import Body, State
 from mosfs.guest.ports import Serving
-from mosfs.migrate.capture import RESTARTS, user_regs
+from mosfs.migrate.capture import user_regs
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop

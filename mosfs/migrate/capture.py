@@ -11,7 +11,7 @@ import resource
 from collections.abc import Sequence
 from typing import Any
 
-from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, RESTARTS
 from mosfs.migrate import properties, rseq, settings
 from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
@@ -30,9 +30,6 @@ from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
 SYS_BRK, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 12, 13, 131, 157
 SYS_RESTART_SYSCALL, SYS_GET_ROBUST_LIST = 219, 274
 PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
-
-RESTARTS = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
-
 
 _ALL = (1 << 64) - 1
 

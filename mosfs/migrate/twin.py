@@ -24,7 +24,7 @@ from mosfs.trace import layout, stops
 from mosfs.trace.inject import Calls
 from mosfs.trace.priority import NICE, nice_of
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import O_EXITKILL, OPTIONS, Task, TaskGone, copy_regs, unfit
+from mosfs.trace.task import O_EXITKILL, OPTIONS, Task, TaskGone, copy_regs, discard, unfit
 
 SYS_CLONE, SYS_WAIT4, SYS_SETSID, SYS_PRCTL, SYS_CLOSE_RANGE = 56, 61, 112, 157, 436
 CLONE_VM, CLONE_FS, CLONE_FILES = 0x100, 0x200, 0x400
@@ -80,10 +80,7 @@ def maker(call: Calls) -> Task:
 
 def end(task: Task) -> None:
     """Kill a twin or a maker, and wait for its end."""
-    kill(task)
-    with suppress(TaskGone):
-        while os.WIFSTOPPED(task.wait()):
-            pass
+    discard(task)
     lib.mos_unknown(task.pid)
 
 

@@ -22,14 +22,13 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+from mosfs.abi.flags import RESTARTS
 from mosfs.native import ffi, lib
 from mosfs.trace import layout, stops
 from mosfs.trace.proc import status_sets
 from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, unfit
 
 SYS_MMAP, SYS_GETPID, PRIVATE_ANONYMOUS = 9, 39, 0x22
-#: Results ERESTART* of a call that was broken off (linux/errno.h).
-_BROKEN = range(-516, -511)
 
 #: Calls in a row: what fits into the first page of the scratch, which belongs to injected calls.
 _ROW = layout.PAGE // layout.ROW_ENTRY
@@ -95,7 +94,7 @@ class Calls:
                 break
             if stops.decode(status).stop is stops.Stop.TRAP:
                 done = _signed(task.peek_regs().rax)
-                self._result[0] = -errno.EINTR if done in _BROKEN else done
+                self._result[0] = -errno.EINTR if done in RESTARTS else done
                 break
             self._go_on(f"injected call {nr}")
         result = int(self._result[0])

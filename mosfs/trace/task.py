@@ -300,3 +300,11 @@ def regs_from(data: bytes) -> Any:
     regs = ffi.new("struct mos_regs *")
     ffi.buffer(regs)[:] = data
     return regs
+
+
+def discard(task: Task) -> None:
+    """Kill a process that is traced here, and reap it."""
+    with suppress(ProcessLookupError, TaskGone):
+        os.kill(task.pid, signal.SIGKILL)
+        while os.WIFSTOPPED(task.wait()):
+            pass

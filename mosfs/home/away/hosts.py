@@ -53,10 +53,8 @@ class Hosts:
         if p.body.kept_back is not None:
             p.body.kept_back.append((kind, payload, flags))
             return
-        if p.link is None or not understands(p.link.frames, kind):
-            return
         try:
-            p.link.channel.send(kind, p.pid, payload, flags_for(p.link.frames, kind, flags))
+            self._pass(p, kind, payload, flags)
         except ChannelLost:
             self.link_lost(p.link)
 
@@ -65,11 +63,16 @@ class Hosts:
         kept, p.body.kept_back = p.body.kept_back or [], None
         self.tracer.mapped.catch_up(p)
         try:
-            for kind, payload, flags in kept:
-                if p.link is not None and understands(p.link.frames, kind):
-                    p.link.channel.send(kind, p.pid, payload, flags_for(p.link.frames, kind, flags))
+            for frame in kept:
+                self._pass(p, *frame)
         except ChannelLost:
             self.link_lost(p.link)
+
+    @staticmethod
+    def _pass(p: Program, kind: int, payload: bytes, flags: int) -> None:
+        """A frame for the body's host, as far as that understands it. ChannelLost."""
+        if p.link is not None and understands(p.link.frames, kind):
+            p.link.channel.send(kind, p.pid, payload, flags_for(p.link.frames, kind, flags))
 
     def send_clocks(self) -> None:
         times = b""

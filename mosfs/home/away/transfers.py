@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+from mosfs.abi.flags import RESTARTS
 from mosfs.calls import endless, partial
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
-from mosfs.migrate.capture import RESTARTS, signed
+from mosfs.migrate.capture import signed
 from mosfs.trace.task import NOTHING, SYSCALL, behind, copy_regs
 
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
-from mosfs.abi.flags import ERESTART_RESTARTBLOCK
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, RESTARTS
 from mosfs.calls import endless, partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, arrange, returned
 from mosfs.calls.timeouts import Wait
-from mosfs.migrate.capture import RESTARTS, signed
+from mosfs.migrate.capture import signed
 from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls

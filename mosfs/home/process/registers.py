@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from mosfs.abi.flags import ERESTARTNOHAND
-from mosfs.migrate.capture import RESTARTS, signed
+from mosfs.abi.flags import ERESTARTNOHAND, RESTARTS
+from mosfs.migrate.capture import signed
 from mosfs.trace import layout
 from mosfs.trace.task import NOTHING, behind, copy_regs
 
