@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from mosfs.abi.args import as_c_int
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.node.choice import best
+from mosfs.node.ended import REMEMBERED, Ended, Memory
 from mosfs.node.nodes import Node
 from mosfs.node.pending import PATIENCE, Asked, Pending
 from mosfs.node.programs import Guest, Program
@@ -32,7 +33,8 @@ from mosfs.procfs.table import (
 )
 from mosfs.procfs.tree import SPECS, Folder, Place, Tree, settings_shown
 from mosfs.wire.asked import Settings
-from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Usage
+from mosfs.wire.limits import ENDED
+from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Total, Usage
 from tests.fake_map import FakeMap
 
 HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -198,6 +200,47 @@ def test_guests(tree: Tree, sent: list[Command]) -> None:
     fails(errno.EACCES, lambda: tree.check(walk(tree, "guests/200/migrate"), BOB, os.W_OK))
 
 
+TOTAL = Total(1.0, 0.5, 2.0, 0.25)
+
+
+def test_ended_programs_are_for_their_owner_and_root(world: World, tree: Tree) -> None:
+    world.gone(100, TOTAL)
+    assert [name for name, _ in tree.children(Place(Folder.ENDED), 1)] == ["100"]
+    for uid in (ROOT, ANN):
+        assert tree.read(walk(tree, "ended/100/usertime", uid)) == b"3.0\n"
+        tree.check(walk(tree, "ended/100/usertime", uid), uid, os.R_OK)
+    assert read(tree, "ended/100/systime") == "0.75\n"
+    assert json.loads(read(tree, "ended/100/stat")) == {
+        "pid": 100, "uid": ANN, "comm": "prog", "ago": 0.0, "user": 1.0, "system": 0.5, "user_away": 2.0, "system_away": 0.25,
+    }
+    fails(errno.EACCES, lambda: walk(tree, "ended/100/stat", BOB))
+    fails(errno.EACCES, lambda: tree.check(walk(tree, "ended/100"), BOB, os.X_OK))
+    fails(errno.ENOENT, lambda: walk(tree, "proc/100"))
+    fails(errno.ENOENT, lambda: walk(tree, "ended/101"))
+
+
+def test_a_program_without_time_elsewhere_is_not_remembered(world: World, tree: Tree) -> None:
+    world.gone(100, None)
+    world.gone(555, TOTAL)  # nobody has told of it
+    assert not list(tree.children(Place(Folder.ENDED), 1))
+
+
+def test_what_has_ended_is_remembered_for_an_hour_and_within_bounds() -> None:
+    memory = Memory()
+    for pid in range(1, ENDED.each + 3):
+        memory.add(Ended(pid, ANN, "a", TOTAL, float(pid)))
+    memory.add(Ended(ENDED.each + 1, BOB, "b", TOTAL, 2000.0))  # the number has come again, as another user's
+    now = 2000.0
+    assert memory.pids(now) == list(range(3, ENDED.each + 3))
+    found = memory.get(ENDED.each + 1, now)
+    assert found is not None and found.uid == BOB
+    assert memory.pids(3.0 + REMEMBERED)[0] == 4 and memory.get(3, 3.0 + REMEMBERED) is None
+    assert memory.pids(2000.0 + REMEMBERED) == [] and not memory.of_user and not memory.shares.held
+    for uid in range(2000, 2000 + ENDED.total + 5):  # one too many loses only what is its own
+        memory.add(Ended(uid, uid, "c", TOTAL, 9000.0))
+    assert len(memory.owners) <= ENDED.total + 5 and memory.get(2000, 9000.0) is not None
+
+
 def test_nodes(world: World, tree: Tree) -> None:
     assert [name for name, _ in tree.children(Place(Folder.NODES), 1)] == [HOME, NEAR, FAR]
     assert read(tree, f"nodes/{NEAR}/status") == "unknown\n"
@@ -219,7 +262,7 @@ def test_self_leads_to_the_caller(tree: Tree) -> None:
     fails(errno.ENOENT, lambda: tree.link(101))
     fails(errno.ENOENT, lambda: walk(tree, "self", pid=101))
     assert [name for name, _ in tree.children(Place(Folder.ROOT), 101)] == [
-        "proc", "guests", "nodes", "node", "mbox", "priority",
+        "proc", "guests", "nodes", "node", "mbox", "ended", "priority",
     ]
 
 

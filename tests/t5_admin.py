@@ -295,6 +295,25 @@ def test_cpu_time_is_counted_wherever_it_is_used(nodes: Lab) -> None:
     assert (denied.returncode, denied.stderr) == (1, f"mostimeof: {process.pid}: Permission denied\n")
 
 
+@cluster.others
+def test_cpu_time_of_ended_programs_is_remembered(nodes: Lab) -> None:
+    """Its own and its children's, used here and there, as `time` tells when all of it stays at home; for its owner and root."""
+    work = "import os\ndef burn():\n while os.times().user + os.times().system < {}: sum(range(9999))\n"
+    child = work.format(0.3) + "burn()"
+    program = work.format(0.3) + f"burn(); import subprocess; subprocess.run([{sys.executable!r}, '-c', {child!r}])"
+    process = nodes.start(1, *NOBODY, "mosrun", "-L", "-2", sys.executable, "-c", program)
+    assert process.wait(60) == 0
+    done = nodes.run(1, *NOBODY, "mostimeof", str(process.pid))
+    assert re.fullmatch(rf"{process.pid}: \d+\.\d\d seconds \(ended; with its children\)\n", done.stdout), done
+    (row,) = json.loads(says(nodes, "mostimeof", "--json", str(process.pid)))
+    assert row["ended"] is True and row["seconds"] + row["system"] > 0.6
+    stat = json.loads(nodes.tree(1).read(f"ended/{process.pid}/stat"))
+    assert stat["user"] + stat["system"] > 0 and stat["user_away"] + stat["system_away"] > 0.3
+    assert row["seconds"] == stat["user"] + stat["user_away"] and row["system"] == stat["system"] + stat["system_away"]
+    denied = nodes.run(1, "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "mostimeof", str(process.pid))
+    assert (denied.returncode, denied.stderr) == (1, f"mostimeof: {process.pid}: Permission denied\n")
+
+
 def test_time_of_no_process(nodes: Lab) -> None:
     with sleeper(nodes) as process:
         done = nodes.run(1, "mostimeof", "x", str(process.pid), "1")

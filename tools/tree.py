@@ -23,7 +23,8 @@ PTS_MAJORS = range(136, 144)
 @dataclass(frozen=True)
 class Linux:
     """What proc(5) says of a process. ``tty``: "pts/3", "tty1", or "?" for none. ``start``: clock ticks since boot, 0 for not
-    known; ``user``: seconds of CPU time outside of the kernel; ``tpgid``: the terminal's process group, -1 for none."""
+    known; ``user``: seconds of CPU time outside of the kernel; ``tpgid``: the terminal's process group, -1 for none;
+    ``ended``: only its status is left."""
 
     ppid: int = 0
     pgid: int = 0
@@ -36,6 +37,7 @@ class Linux:
     user: float = 0.0
     nice: int = 0
     tpgid: int = -1
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def read_linux(pid: int) -> Linux | None:
     command = arguments.decode(errors="replace").translate(_CONTROL) or f"[{comm}]"
     ppid, pgid, sid, tty, tpgid = map(int, numbers[1:6])
     return Linux(
-        ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command, int(numbers[11]) / TICKS, int(numbers[16]), tpgid
+        ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command, int(numbers[11]) / TICKS, int(numbers[16]), tpgid,
+        numbers[0] in "ZX",
     )
 
 

@@ -325,9 +325,9 @@ class Control:
                 else:
                     world.introduce(pid, Program(message, connection.post))
                     self.mail.office.recall(pid, message.mailbox)
-            case ProcGone(pid=pid):
+            case ProcGone(pid=pid, total=total):
                 self._leave(client, pid)
-                world.programs.pop(pid, None)
+                world.gone(pid, total)
                 world.pending.lost(pid, errno.ENOENT)
                 world.private_gone(pid)
                 self.mail.office.ended(pid)

@@ -47,6 +47,7 @@ from mosfs.wire.messages import (
     MailRecall,
     MailWake,
     Msg,
+    Total,
 )
 from mosfs.wire.orders import ExecOrder, ForkOrder, MmapOrder, PrivateOpen
 from mosfs.wire.orders import Used as UsedThere
@@ -129,6 +130,7 @@ class CpuTime(Protocol):
     def watch(self, p: Program, nr: int, args: tuple[int, ...]) -> None: ...
     def complete(self, p: Program, regs: Any) -> None: ...
     def ended(self, p: Program) -> None: ...
+    def total(self, p: Program) -> Total | None: ...
 
 
 class CpuTimers(Protocol):

@@ -183,6 +183,8 @@ int mos_unclaimed(struct mos_pump *p, int turns, int *pids);
 int mos_attend(struct mos_pump *p, int fd);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 void mos_reap(void);
+void mos_keep_usage(void);
+int mos_usage(int pid, unsigned long *us);
 int mos_follow(struct mos_pump *p, int pid);
 int mos_pin(struct mos_pump *p, int pid);
 void mos_unpin(struct mos_pump *p);

@@ -51,7 +51,7 @@ int mos_waitpid(int pid, int *status, int options)
     if (r)
         return r;
     for (;;) {
-        r = waitpid(pid, status, options);
+        r = mos_wait(pid, status, options);
         if (r >= 0 || errno != EINTR)
             return r >= 0 ? r : -errno;
         if (!patience)
@@ -75,7 +75,7 @@ int mos_wait_beside(int pid, int *status, int fd, int ms)
         struct timespec rest = {0, 0};
         int r = mos_take(pid, status);
         if (!r)
-            r = waitpid(pid, status, __WALL | WNOHANG);
+            r = mos_wait(pid, status, __WALL | WNOHANG);
         if (r)
             return r > 0 ? r : -errno;
         if (now < until)

@@ -75,6 +75,7 @@ struct scheduling {
 extern sigset_t mos_unblocked;
 unsigned long mos_now_ns(void);
 int mos_take(int pid, int *status);
+int mos_wait(int pid, int *status, int options);
 
 /* cpu.c */
 void mos_heat(struct mos_pump *p, int pid, int status);

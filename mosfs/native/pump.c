@@ -32,6 +32,45 @@ unsigned long mos_now_ns(void)
     return t.tv_sec * 1000000000UL + t.tv_nsec;
 }
 
+/* CPU time of the last tasks whose end was waited for. */
+static struct { int pid; unsigned long user_us, system_us; } ends[512];
+static int nends, keeps_usage;
+
+/* From now on ends are kept. Not before it is needed: the kernel then tells of it at each stop, which takes a little longer. */
+void mos_keep_usage(void) { keeps_usage = 1; }
+
+/* waitpid(2). Once its tracer has waited for it a process may be gone: what it has used is told with its end, or never. */
+int mos_wait(int pid, int *status, int options)
+{
+    struct rusage used;
+    int r;
+    if (!keeps_usage)
+        return waitpid(pid, status, options);
+    r = wait4(pid, status, options, &used);
+    if (r > 0 && !WIFSTOPPED(*status)) {
+        ends[nends].pid = r;
+        ends[nends].user_us = used.ru_utime.tv_sec * 1000000UL + used.ru_utime.tv_usec;
+        ends[nends].system_us = used.ru_stime.tv_sec * 1000000UL + used.ru_stime.tv_usec;
+        nends = (nends + 1) % (int)(sizeof ends / sizeof *ends);
+    }
+    return r;
+}
+
+/* What `pid` had used at its end, with the children that it had waited for (microseconds of user and of system): 1, or 0 if not known. */
+int mos_usage(int pid, unsigned long *us)
+{
+    int i, most = sizeof ends / sizeof *ends;
+    for (i = 1; i <= most; i++) {
+        int at = (nends - i + most) % most;
+        if (ends[at].pid == pid) {
+            us[0] = ends[at].user_us;
+            us[1] = ends[at].system_us;
+            return 1;
+        }
+    }
+    return 0;
+}
+
 /* What was waited for before it was its turn, in its order: `mos_take` before anything else. */
 static struct { int pid, status; } taken[256];
 static int ntaken;
@@ -43,7 +82,7 @@ static int ntaken;
 void mos_reap(void)
 {
     while (ntaken < (int)(sizeof taken / sizeof *taken)) {
-        int pid = waitpid(-1, &taken[ntaken].status, __WALL | WNOHANG);
+        int pid = mos_wait(-1, &taken[ntaken].status, __WALL | WNOHANG);
         if (pid <= 0)
             return;
         taken[ntaken++].pid = pid;
@@ -91,7 +130,7 @@ static int next_task(struct mos_pump *p, struct mos_event *ev)
         sched_yield(); /* it shares our CPU: it runs to its next stop now, and no wake-up is needed */
     pid = mos_take(0, &status);
     if (!pid)
-        pid = waitpid(-1, &status, __WALL | WNOHANG);
+        pid = mos_wait(-1, &status, __WALL | WNOHANG);
     if (pid <= 0)
         return 0;
     if (p->follow) {

@@ -12,12 +12,13 @@ from msgspec.structs import replace
 
 from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node.ended import Ended, Memory
 from mosfs.node.letters import Letters
 from mosfs.node.nodes import Availability, Bit, Node, NodeMap, NotInMap
 from mosfs.node.pending import Asked, Pending
 from mosfs.node.programs import Guest, PrivateNames, Program, away
 from mosfs.wire.limits import PRIVATE_FILES, Shares
-from mosfs.wire.messages import Command, PeerStatus
+from mosfs.wire.messages import Command, PeerStatus, Total
 
 #: Priorities are 0-65535, lower is better.
 LOWEST_PRIORITY = 65535
@@ -87,6 +88,7 @@ class World:
     pending: Pending = field(default_factory=Pending)
     private: dict[int, PrivateNames] = field(default_factory=dict)
     shown_files: Shares = field(default_factory=lambda: Shares(PRIVATE_FILES))
+    ended: Memory = field(default_factory=Memory)
 
     @property
     def me(self) -> Node:
@@ -97,6 +99,12 @@ class World:
         self.programs[pid] = program
         self.introduced.set()
         self.introduced = trio.Event()
+
+    def gone(self, pid: int, total: Total | None) -> None:
+        """A program has ended; ``total`` as in `ProcGone`."""
+        program = self.programs.pop(pid, None)
+        if program is not None and total is not None:
+            self.ended.add(Ended(pid, program.state.uid, program.state.comm, total, self.clock()))
 
     def owner(self, pid: int) -> int | None:
         """The user of a program or guest that is here."""

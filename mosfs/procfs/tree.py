@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node.ended import Ended
 from mosfs.node.nodes import Node, NotInMap
 from mosfs.node.pending import Asked
 from mosfs.node.programs import Guest, Program
@@ -56,6 +57,8 @@ class Folder(IntEnum):
     NODES = 5
     NODE = 6
     OWN = 7
+    ENDED = 8
+    GONE = 9  # a program that has ended
     MBOX = 16
     HOME = 17  # mailboxes of one home-node
     LETTERS = 18  # a mailbox: key and file together say whose (`letters.pack`)
@@ -250,6 +253,22 @@ PROGRAM_FILES = (
     _HISTORY,
 )
 
+# --------------------------------------------------------------------------- programs that have ended
+
+
+def _total(world: World, ended: Ended) -> str:
+    return _json_line({
+        "pid": ended.pid, "uid": ended.uid, "comm": ended.comm, "ago": round(world.clock() - ended.at, 1),
+        **fields_of(ended.total),
+    })
+
+
+ENDED_FILES = (
+    File("usertime", "CPU seconds of user level that it and its children used, on all nodes", lambda _, e: e.user),
+    File("systime", "the same of system level", lambda _, e: e.system),
+    File("stat", "everything above as JSON, by where it was used, and how many seconds ago it ended", _total),
+)
+
 # --------------------------------------------------------------------------- guests
 
 
@@ -389,6 +408,8 @@ SPECS = {
     Folder.ROOT: Spec(ROOT_FILES, lambda world, _: world, timeout=60.0),
     Folder.PROC: Spec((), lambda world, _: world, timeout=60.0),
     Folder.PROGRAM: Spec(PROGRAM_FILES, lambda world, key: world.programs.get(key), private=True),
+    Folder.ENDED: Spec((), lambda world, _: world, timeout=60.0),
+    Folder.GONE: Spec(ENDED_FILES, lambda world, key: world.ended.get(key, world.clock()), private=True),
     Folder.GUESTS: Spec((), lambda world, _: world, timeout=60.0),
     Folder.GUEST: Spec(GUEST_FILES, lambda world, key: world.guests.get(key)),
     Folder.NODES: Spec((), lambda world, _: world, timeout=60.0),
@@ -399,8 +420,11 @@ SPECS = {
     Folder.LETTERS: Spec((), lambda world, _: world),
 }
 
-_TOP = {"proc": Folder.PROC, "guests": Folder.GUESTS, "nodes": Folder.NODES, "node": Folder.OWN, "mbox": Folder.MBOX}
-_INSIDE = {Folder.PROC: Folder.PROGRAM, Folder.GUESTS: Folder.GUEST, Folder.NODES: Folder.NODE}
+_TOP = {
+    "proc": Folder.PROC, "guests": Folder.GUESTS, "nodes": Folder.NODES, "node": Folder.OWN, "mbox": Folder.MBOX,
+    "ended": Folder.ENDED,
+}
+_INSIDE = {Folder.PROC: Folder.PROGRAM, Folder.ENDED: Folder.GONE, Folder.GUESTS: Folder.GUEST, Folder.NODES: Folder.NODE}
 
 
 def _error(number: int) -> OSError:
@@ -427,7 +451,7 @@ class Tree:
         if place.folder is Folder.LETTERS:
             seen = letters.look(self.world.letters, *letters.unpack(place.key, place.file), self.admin)
             return Attributes(seen.mode, seen.uid, 0.0)
-        owner = subject.state.uid if isinstance(subject, Program) else self.admin
+        owner = self._owner(subject)
         if place == SELF_LINK:
             return Attributes(stat.S_IFLNK | 0o777, owner, 0.0)
         if not place.file:
@@ -438,6 +462,14 @@ class Tree:
         reading = (0o400 if spec.private else 0o444) if file.read else 0
         writing = 0o200 if file.write else 0
         return Attributes(stat.S_IFREG | reading | writing, owner, spec.timeout)
+
+    def _owner(self, subject: Any) -> int:
+        match subject:
+            case Program(state=state):
+                return state.uid
+            case Ended(uid=uid):
+                return uid
+        return self.admin
 
     def check(self, place: Place, uid: int, bits: int) -> None:
         """EACCES unless ``uid`` may do what ``bits`` say (R_OK, W_OK, X_OK); root may whatever anyone may."""
@@ -479,6 +511,8 @@ class Tree:
                     yield SELF, SELF_LINK
             case Folder.PROC:
                 yield from ((str(key), Place(Folder.PROGRAM, key)) for key in sorted(world.programs))
+            case Folder.ENDED:
+                yield from ((str(key), Place(Folder.GONE, key)) for key in world.ended.pids(world.clock()))
             case Folder.GUESTS:
                 yield from ((str(key), Place(Folder.GUEST, key)) for key in sorted(world.guests))
             case Folder.NODES:

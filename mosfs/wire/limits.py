@@ -43,6 +43,8 @@ MAILBOXES = Limit(4096, 65536, 65536, errno.EMFILE, "mailboxes")
 MAIL_BYTES = Limit(512 << 20, 4 << 30, 1 << 30, errno.EAGAIN, "bytes in mailboxes")
 #: Names of private files that the tree shows.
 PRIVATE_FILES = Limit(65536, 262144, 262144, errno.EMFILE, "private files in the tree")
+#: Programs that have ended and are remembered (mostimeof).
+ENDED = Limit(1000, 16384, 1000, errno.EAGAIN, "ended programs")
 #: Connections from other nodes: of one address of the map, of one that is not, and of all that are not.
 PEER, STRANGER, STRANGERS = 512, 8, 64
 #: Of these, TLS handshakes at a time of one address; the others wait without costing memory.

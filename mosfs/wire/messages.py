@@ -113,8 +113,21 @@ class ProcState(Msg, tag=3):
     save_result: str = "ok"
 
 
+class Total(Msg):
+    """Seconds of CPU time that a program has used in all, with the children that it has waited for: ``user`` and ``system`` here,
+    ``user_away`` and ``system_away`` on other nodes."""
+
+    user: Amount
+    system: Amount
+    user_away: Amount
+    system_away: Amount
+
+
 class ProcGone(Msg, tag=4):
+    """``total``: told of programs for which, or for whose children, CPU time was used away."""
+
     pid: Pid
+    total: Total | None = None
 
 
 class GuestState(Msg, tag=5):

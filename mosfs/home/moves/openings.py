@@ -11,6 +11,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Program
+from mosfs.native import lib
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import To
 from mosfs.wire.messages import ChannelFailed, ChannelReady, OpenChannel
@@ -73,6 +74,7 @@ class Openings:
             passed.close()
             self.tracer.moves.finish(p, f"{Reason.INCOMPLETE} ({os.strerror(errno.EMFILE)})")
             return
+        lib.mos_keep_usage()
         channel = Channel(passed, message.key, opener=True, end=To.TRACER)
         link = Link(channel, message.target, message.near, message.features, message.frames)
         self.tracer.hosts.channels[id(link)] = link

@@ -11,8 +11,9 @@ from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.request import Request
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.trace.task import CONT, SYSCALL
+from mosfs.wire.messages import Total
 
 #: Children that nobody waits for are forgotten when there are so many.
 MOST_DEAD = 1000
@@ -23,6 +24,16 @@ class CpuTime:
 
     def __init__(self, programs: dict[int, Program]) -> None:
         self.programs = programs
+
+    def total(self, p: Program) -> Total | None:
+        """Of a process that has ended, as a parent outside of the tree would be told if it had never left; None when nothing was
+        used away, so that the kernel tells the same."""
+        away = p.cpu.used.plus(p.cpu.of_children)
+        if not any(away) or p.kin.leader:
+            return None
+        here = ffi.new("unsigned long[2]")
+        lib.mos_usage(p.pid, here)
+        return Total(here[0] / 1e6, here[1] / 1e6, away.user / 1e9, away.system / 1e9)
 
     def ended(self, p: Program) -> None:
         """What ``p`` and its children used is its parent's, if that is still there (getrusage(2))."""

@@ -144,13 +144,13 @@ class Family:
         """The process is gone: its parent's memory is its own again, its body is dropped."""
         self.tracer.programs.pop(p.pid, None)
         lib.mos_unknown(p.pid)
-        away = p.cpu.used.plus(p.cpu.of_children)
-        if any(away) and not p.kin.leader:
-            user, system = (ns / 1e9 for ns in away)
-            self.tracer.mosd.log(
-                f"pid={p.pid} ended; used away: {user:.2f} s user, {system:.2f} s system, its children's included"
-            )
         tracer = self.tracer
+        total = tracer.cputime.total(p)  # before what it has used becomes its parent's
+        if total is not None:
+            tracer.mosd.log(
+                f"pid={p.pid} ended; used away: {total.user_away:.2f} s user, {total.system_away:.2f} s system,"
+                " its children's included"
+            )
         tracer.containment.each(p, (
             lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
             tracer.births.gone, tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone, tracer.private.forget,
@@ -158,7 +158,7 @@ class Family:
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)
         elif p.announced is not None:
-            self.tracer.mosd.send(ProcGone(p.pid))
+            self.tracer.mosd.send(ProcGone(p.pid, total))
 
     def release_vfork(self, p: Program) -> None:
         parent = self.tracer.programs.get(p.kin.vfork_parent)
