@@ -174,9 +174,10 @@ class Lab:
 @contextmanager
 def lab(
     tmp_path: Path, count: int, *, netns: bool = False, balance: bool = False, cpus: Sequence[float] = (),
-    memory: Sequence[float] = (),
+    memory: Sequence[float] = (), clusters: Sequence[int] = (),
 ) -> Iterator[Lab]:
-    """A lab of ``count`` nodes; ``cpus``, ``memory``: processors and megabytes that each may use. At the end it is taken down, and
+    """A lab of ``count`` nodes; ``cpus``, ``memory``: processors and megabytes that each may use; ``clusters``: how many of
+    them are in each cluster. At the end it is taken down, and
     whatever is left then is a failure.
 
     When the test fails, the logs of all nodes go to its output and to ``tmp_path``/logs. The lab lives elsewhere: in a
@@ -189,7 +190,7 @@ def lab(
         scripts.mkdir()
         install_launchers.install(str(scripts))
         plan = labs.Plan.make(str(folder / "lab"), count, own_block(), netns, balance)
-        plan = replace(plan, cpus=cpus, memory=memory).limited()
+        plan = replace(plan, cpus=cpus, memory=memory, clusters=clusters).limited()
         environ = {**os.environ, "MOSLAB_ROOT": plan.root, "PATH": f"{scripts}:{os.environ['PATH']}"}
         labs.up(plan)
         running = Lab(plan, environ)

@@ -180,7 +180,7 @@ def test_load_everything(tmp_path: Path) -> None:
     cluster = loaded(node(tmp_path, speed="12000\n", userview_map="7 10.0.0.1 3\n"))
     assert (cluster.my_ip, cluster.speed, cluster.secret) == ("10.0.0.2", 12000, b"correct horse")
     assert cluster.map.resolve("9") == "10.0.0.3"
-    assert cluster.map.near("10.0.0.1")
+    assert cluster.map.relation("10.0.0.1").near
     assert cluster.userview is cluster.map.view
     assert "horse" not in repr(cluster)
 

@@ -124,7 +124,7 @@ def test_questions_to_a_map() -> None:
     assert len(nodes) == 5
     asked = ["10.0.0.0", "10.0.0.1", "10.0.0.3", "10.0.1.3", "10.0.1.4", "10.5.0.1", "x", ""]
     assert list(filter(nodes.contains, asked)) == ["10.0.0.1", "10.0.1.3", "10.5.0.1"]
-    assert [ip for ip in ("10.0.0.1", "10.0.1.1", "10.5.0.1", "9.9.9.9") if nodes.near(ip)] == ["10.0.0.1", "10.5.0.1"]
+    assert [ip for ip in ("10.0.0.1", "10.0.1.1", "10.5.0.1", "9.9.9.9") if nodes.relation(ip).near] == ["10.0.0.1", "10.5.0.1"]
     assert nodes.canonical("10.5.0.1") == "10.0.0.2"
     assert nodes.canonical("10.0.1.1") == "10.0.1.1"
     assert nodes.canonical("9.9.9.9") == "9.9.9.9"
@@ -151,4 +151,4 @@ def test_membership_is_that_of_a_plain_set(spans: list[tuple[int, int, bool]]) -
         for n in (first - 1, first, first + count - 1, first + count):
             ip = str(IPv4Address(base + n))
             assert nodes.contains(ip) == (n in members)
-            assert nodes.near(ip) == members.get(n, False)
+            assert nodes.relation(ip).near == members.get(n, False)

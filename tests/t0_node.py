@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
+from mosfs.node.guests import counted
 from mosfs.node.nodes import Bit, Node
 from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
@@ -113,13 +114,13 @@ def test_status_bits_of_silent_unknown_and_strange_nodes(world: World) -> None:
 def test_what_a_node_counts_of_itself(world: World) -> None:
     world.programs[101] = Program(state(101, where=NEAR, state="away", frozen="A"), None)
     world.switches.stay = world.switches.blocked = True
-    counted = world.counted(replace(STATUS, level=5))
-    assert (counted.guests, counted.processes, counted.frozen, counted.level) == (1, 2, 1, 0)
-    assert (counted.bits, counted.blocked) == (4 + 16, True)
-    assert (counted.load, counted.mem_free, counted.swap_free) == (STATUS.load, STATUS.mem_free, STATUS.swap_free)
+    told = counted(world, replace(STATUS, level=5))
+    assert (told.guests, told.processes, told.frozen, told.level) == (1, 2, 1, 0)
+    assert (told.bits, told.blocked) == (4 + 16, True)
+    assert (told.load, told.mem_free, told.swap_free) == (STATUS.load, STATUS.mem_free, STATUS.swap_free)
     world.programs.clear()
     world.guests.clear()
-    assert world.counted(STATUS).level == 65535
+    assert counted(world, STATUS).level == 65535
 
 
 @pytest.mark.parametrize(("name", "value"), [

@@ -384,20 +384,20 @@ GUEST = GuestRequest(1, 2, 3, "x", 100, "", b"t" * 16, b"k" * 32, True)
 
 
 def test_who_is_admitted() -> None:
-    assert refusal(GUEST, known=True, blocked=False, free_mb=100, pending=0) == ""
+    assert refusal(GUEST, unwanted="", blocked=False, free_mb=100, pending=0) == ""
     choosy = replace(GUEST, below=200)
-    assert refusal(choosy, known=True, blocked=False, free_mb=100, pending=0, load=200) == ""
-    assert "pays" in refusal(choosy, known=True, blocked=False, free_mb=100, pending=0, load=201)
-    assert refusal(GUEST, known=True, blocked=False, free_mb=100, pending=0, load=9999) == ""
+    assert refusal(choosy, unwanted="", blocked=False, free_mb=100, pending=0, load=200) == ""
+    assert "pays" in refusal(choosy, unwanted="", blocked=False, free_mb=100, pending=0, load=201)
+    assert refusal(GUEST, unwanted="", blocked=False, free_mb=100, pending=0, load=9999) == ""
 
 
-@pytest.mark.parametrize(("why", "request_", "known", "blocked", "free"), [
-    ("map", GUEST, False, False, 100), ("blocked", GUEST, True, True, 100), ("needs 100 MB", GUEST, True, False, 99),
-    ("token", GuestRequest(1, 2, 3, "x", 0, "", b"", b"k" * 32, True), True, False, 100),
-    ("direct", GuestRequest(1, 2, 3, "x", 0, "", b"t" * 16, b"k" * 32, True, b"d"), True, False, 100),
+@pytest.mark.parametrize(("why", "request_", "unwanted", "blocked", "free"), [
+    ("map", GUEST, "not in our map", False, 100), ("blocked", GUEST, "", True, 100), ("needs 100 MB", GUEST, "", False, 99),
+    ("token", GuestRequest(1, 2, 3, "x", 0, "", b"", b"k" * 32, True), "", False, 100),
+    ("direct", GuestRequest(1, 2, 3, "x", 0, "", b"t" * 16, b"k" * 32, True, b"d"), "", False, 100),
 ])
-def test_who_is_refused(why: str, request_: GuestRequest, known: bool, blocked: bool, free: int) -> None:
-    assert why in refusal(request_, known=known, blocked=blocked, free_mb=free, pending=0)
+def test_who_is_refused(why: str, request_: GuestRequest, unwanted: str, blocked: bool, free: int) -> None:
+    assert why in refusal(request_, unwanted=unwanted, blocked=blocked, free_mb=free, pending=0)
 
 
 async def test_who_was_let_in_counts_until_the_load_shows_it(node: Node) -> None:

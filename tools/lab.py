@@ -74,7 +74,8 @@ class Plan:
     share a machine, so the load of each is what its own programs and guests want.
 
     ``speeds``: of the nodes in turn, from the first again when there are more nodes. ``cpus`` and ``memory``, the same: how many
-    processors, and megabytes, a node may use. ``groups``: controller to folder of the control groups that see to it.
+    processors, and megabytes, a node may use. ``clusters``: nodes of each cluster, ``count`` in all; () for a single one.
+    ``groups``: controller to folder of the control groups that see to it.
     """
 
     root: str
@@ -86,6 +87,7 @@ class Plan:
     cpus: Sequence[float] = ()
     memory: Sequence[float] = ()
     groups: Mapping[str, str] = field(default_factory=dict, hash=False)
+    clusters: Sequence[int] = ()
 
     def nodes(self) -> list[Node]:
         prefix, _, first = self.base.rpartition(".")
@@ -97,6 +99,11 @@ class Plan:
 
     def speed(self, number: int) -> int:
         return self.speeds[(number - 1) % len(self.speeds)] if self.speeds else 10000
+
+    def members(self) -> list[list[Node]]:
+        """The nodes of each cluster."""
+        nodes, sizes = self.nodes(), self.clusters or (self.count,)
+        return [nodes[sum(sizes[:at]) : sum(sizes[: at + 1])] for at in range(len(sizes))]
 
     def limits(self, number: int) -> dict[str, float]:
         """Controller to what the node may use."""
@@ -186,8 +193,16 @@ def require(root: str) -> Plan:
 def node_files(plan: Plan, node: Node, secret: str) -> dict[str, tuple[str, int]]:
     """The administrator's files of a node: path to text and mode."""
     views = "".join(f"{other.number} {other.ip} 1\n" for other in plan.nodes())
+    clusters = plan.members()
+    own = next(members for members in clusters if node in members)
+    partners = {
+        f"{node.paths.partners}/cluster{number}":
+            (f"nodes {members[0].number}-{members[-1].number} of the lab\n50 1 1\n{members[0].ip} {len(members)} 1 1 1\n", 0o644)
+        for number, members in enumerate(clusters, 1) if members is not own
+    }
     return {
-        node.paths.mosix_map: (f"{plan.base} {plan.count} p\n", 0o644),
+        **partners,
+        node.paths.mosix_map: (f"{own[0].ip} {len(own)} p\n", 0o644),
         node.paths.userview_map: (views, 0o644),
         node.paths.mosip: (f"{node.ip}\n", 0o644),
         node.paths.speed: (f"{plan.speed(node.number)}\n", 0o644),
@@ -249,7 +264,7 @@ def prepare(plan: Plan) -> None:
     secret = secrets.token_hex(32)
     for node in plan.nodes():
         paths = node.paths
-        for folder in (paths.etc, paths.mount, paths.run, os.path.dirname(paths.log), paths.state, paths.private):
+        for folder in (paths.etc, paths.partners, paths.mount, paths.run, os.path.dirname(paths.log), paths.state, paths.private):
             os.makedirs(folder, exist_ok=True)
         for name, (text, mode) in node_files(plan, node, secret).items():
             with open(os.open(name, _NEW, mode), "w", encoding="utf-8") as file:

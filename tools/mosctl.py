@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import select
@@ -14,17 +13,17 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from mosfs.cluster.paths import NodePaths
+from mosfs.tools import multi
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
-from mosfs.tools.text import LATER, NOT_IN_MAP
+from mosfs.tools.orders import write
+from mosfs.tools.text import NOT_IN_MAP
 from mosfs.tools.tree import Tree
 
 POLL = 0.02  #: seconds between two looks whether it is done
 AGAIN = 1.0  #: seconds after which those that are still there are asked again
-UNAVAILABLE = 125
 
 Facts = dict[str, object]
 
-SUPER_USER = "{verb}: only for the Super-User"
 SWITCHES = {4: "stay", 8: "lstay", 16: "block"}
 WELCOME = 32
 #: The integers of rstatus, in the manual's order.
@@ -36,26 +35,17 @@ RSTATUS = (
 
 @dataclass(frozen=True)
 class Verb:
-    """A row of mosctl(1). ``argument`` is shown in the synopsis; without ``act`` it is announced and not there yet."""
+    """A row of mosctl(1). ``argument`` is shown in the synopsis; ``most``: words that may be there, if any. ``act`` gets the
+    first, and finds the others in ``options.rest``."""
 
     name: str
     text: str
-    act: Callable[[Tree, str, Parsed], int] | None = None
+    act: Callable[[Tree, str, Parsed], int]
     argument: str = ""
+    most: int = 1
 
 
 # --------------------------------------------------------------------------- switches
-
-
-def write(tree: Tree, verb: str, name: str, value: str) -> None:
-    """Write a file of ``node/``. UserError for ordinary users."""
-    tree.fact("pid")
-    try:
-        tree.write(f"node/{name}", value)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise UserError(SUPER_USER.format(verb=verb)) from error
-        raise UserError(f"{verb}: {error.strerror}") from error
 
 
 def switch(name: str, value: str) -> Callable[[Tree, str, Parsed], int]:
@@ -153,6 +143,8 @@ def describe(facts: Facts) -> Iterator[tuple[str, str]]:
     """Titles and values of mosctl status. ``facts`` as from `facts_of`."""
     number = facts["number"]
     yield "Node", f"{number} ({facts['ip']})" if number is not None else str(facts["ip"])
+    if facts["cluster"]:
+        yield "Cluster", partner(facts)
     yield "Status", str(facts["status"])
     if "load" not in facts:
         return
@@ -174,6 +166,13 @@ def describe(facts: Facts) -> Iterator[tuple[str, str]]:
     yield "Accepts", "processes from here" if isinstance(bits, int) and bits & WELCOME else "no processes from here"
     if facts["version"] is not None:
         yield "Version", str(facts["version"])
+
+
+def partner(facts: Facts) -> str:
+    """Which partner-cluster the node is in, and what may go where."""
+    ways = {"cango": "ours may go there", "cantake": "theirs may come here"}
+    allowed = [text for name, text in ways.items() if facts[name]] or ["no processes go either way"]
+    return f"{facts['cluster']}, priority {facts['priority']} here: {', '.join(allowed)}"
 
 
 def gigabytes(megabytes: object) -> str:
@@ -238,6 +237,7 @@ def rstatus(tree: Tree, name: str, options: Parsed) -> int:
 # --------------------------------------------------------------------------- the table
 
 NODE = "[{node-number} | IP-address | hostname]"
+GUESTS = "[{maxguests}]"
 
 VERBS = (
     Verb("stay", "keep processes from migrating away automatically", switch("stay", "1")),
@@ -249,12 +249,12 @@ VERBS = (
     Verb("expel", "send all guests away, and wait until they are gone", expel),
     Verb("bring", "bring all processes of this home-node back, and wait until they are here", bring),
     Verb("shutdown", "expel, bring, and end MOSIX on this node", shutdown),
-    Verb("isolate", "leave the multi-cluster"),
-    Verb("rejoin", "cancel isolate", argument="[{maxguests}]"),
-    Verb("maxguests", "how many guests of other clusters may come", argument="[{maxguests}]"),
-    Verb("openmulti", "let guests of other clusters in", argument="[{maxguests}]"),
-    Verb("closemulti", "let no guests of other clusters in"),
-    Verb("cngpri", "change the priority of a partner-cluster", argument="{partner} {newpri}"),
+    Verb("isolate", "leave the multi-cluster, and wait until all processes have come home or left", multi.isolate),
+    Verb("rejoin", "cancel isolate; so many guests of other clusters may come (0 if that is not said)", multi.rejoin, GUESTS),
+    Verb("maxguests", "how many guests of other clusters may come", multi.maxguests, GUESTS),
+    Verb("openmulti", "let guests of other clusters in", multi.openmulti, GUESTS),
+    Verb("closemulti", "let no guests of other clusters in, and send away those that are here", multi.closemulti),
+    Verb("cngpri", "change the priority of a partner-cluster", multi.cngpri, "{partner} {newpri}", most=2),
     Verb("whois", "from node-number to IP address, from IP address and host-name to node-number", whois, NODE),
     Verb("status", "about a node, in words", status, NODE),
     Verb("localstatus", "more about this node", localstatus),
@@ -283,9 +283,7 @@ def body(options: Parsed) -> int:
     verb = BY_NAME.get(name)
     if verb is None:
         raise UsageError(f"unknown function {name}")
-    if verb.act is None:
-        raise UserError(LATER.format(what=name), UNAVAILABLE)
-    if len(arguments) > bool(verb.argument):
+    if len(arguments) > (verb.most if verb.argument else 0):
         raise UsageError(f"{arguments[-1]}: too much")
     return verb.act(Tree(NodePaths.from_env()), arguments[0] if arguments else "", options)
 

@@ -20,12 +20,14 @@ ROOT = Option("--root", "root", "state, logs and mounts go below it (default: MO
 VERBOSE = Option("-v --verbose", "verbose", "say what is being done")
 
 UP_SYNOPSIS = (
-    "moslab up [-n N] [--netns] [--balance] [--speeds S,...] [--cpus C,...] [--memory MB,...] [--base IP]"
+    "moslab up [-n N | --clusters N,...] [--netns] [--balance] [--speeds S,...] [--cpus C,...] [--memory MB,...] [--base IP]"
     " [--root DIR] [-v]"
 )
 UP = Command("moslab", UP_SYNOPSIS, "start a cluster of N nodes", (
     ROOT, VERBOSE,
     Option("-n", "count", "number of nodes (default 3)", INT, metavar="N", low=1, high=lab.MAX_NODES),
+    Option("--clusters", "clusters", "that many nodes in clusters of their own, each the others' partner (3,3,2 = 8 nodes)", TEXT,
+           metavar="N,..."),
     Option("--base", "base", "loopback address of node 1 (default 127.0.1.1); the others follow", TEXT, metavar="ip"),
     Option("--netns", "netns", "each node in a network namespace of its own (10.77.0.N), joined by a bridge"),
     Option("--balance", "balance", "let programs move by themselves, as on real nodes"),
@@ -78,11 +80,14 @@ def no_rest(options: Parsed) -> None:
 
 def up(options: Parsed) -> int:
     no_rest(options)
-    count, base = int(options.get("count", "3")), options.get("base", "127.0.1.1")
+    clusters = [int(size) for size in numbers(options, "clusters", 1, lab.MAX_NODES)]
+    if clusters and "count" in options:
+        raise UsageError("-n and --clusters: only one of them")
+    count, base = sum(clusters) or int(options.get("count", "3")), options.get("base", "127.0.1.1")
     plan = lab.Plan.make(root_of(options), count, base, "netns" in options, "balance" in options)
     plan = replace(
         plan, speeds=[int(speed) for speed in numbers(options, "speeds", 1, 10_000_000)],
-        cpus=numbers(options, "cpus", 0.01, 1024), memory=numbers(options, "memory", 16, 1 << 30),
+        clusters=clusters, cpus=numbers(options, "cpus", 0.01, 1024), memory=numbers(options, "memory", 16, 1 << 30),
     ).limited()
     shown = "verbose" in options or sys.stderr.isatty()
     lab.up(plan, (lambda text: print(text, file=sys.stderr)) if shown else (lambda text: None))

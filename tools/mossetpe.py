@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import load_map
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools.mosctl import shut_down, write
+from mosfs.tools.mosctl import shut_down
 from mosfs.tools.options import TEXT, Command, Option, Parsed, UsageError, UserError, is_ip
+from mosfs.tools.orders import configure
 from mosfs.tools.tree import Tree
-
-POLL = 0.02  #: seconds between two looks whether it is done
-RUNNING = "..."
 
 SYNOPSIS = """
 mossetpe [-m mapfile] [-p our.ip.x.y] [-A]
@@ -38,8 +35,10 @@ MOSSETPE = Command("mossetpe", SYNOPSIS, "configure the local cluster", (
 
 
 def list_nodes(tree: Tree, options: Parsed) -> int:
-    """One IP a line. There are no partner-clusters yet, so -r and -R list the same."""
+    """One IP a line: of this cluster, and with -R of the partner-clusters too."""
     ips = tree.fact("map").splitlines()
+    if "all" in options:
+        ips += [ip for partner in json.loads(tree.fact("partners")) for ip in partner["nodes"]]
     if "json" in options:
         numbers = {row[1]: row[0] for row in json.loads(tree.fact("cluster"))["nodes"]}
         print(json.dumps([{"ip": ip, "number": numbers.get(ip)} for ip in ips], indent=1))
@@ -61,21 +60,6 @@ def check(tree: Tree, mapfile: str, ip: str) -> None:
         raise UserError(str(error)) from None
     if not nodes.contains(ours):
         raise UserError(NOT_IN_FILE.format(file=mapfile or tree.paths.mosix_map, ip=ours))
-
-
-def configure(tree: Tree, mapfile: str, *, wait: bool) -> None:
-    """mosd reads the map; returns when it has, and if ``wait`` is set, when everything is where the map allows it."""
-    before = int(tree.fact("reload").split()[0])
-    write(tree, "the configuration", "reload", mapfile)
-    while True:
-        number, _, result = tree.fact("reload").partition(" ")
-        if int(number) > before and result != RUNNING:
-            break
-        time.sleep(POLL)
-    if result != "ok":
-        raise UserError(result)
-    while wait and tree.fact("misplaced") != "0":
-        time.sleep(POLL)
 
 
 def body(options: Parsed) -> int:

@@ -203,7 +203,7 @@ _moslab() {
     ((at += 1))
     case $verb in
     up)
-        _mosfs_own :n '--root --base --speeds --cpus --memory' '--root -v --verbose -n --base --netns --balance --speeds --cpus --memory --help --version' anywhere && return ;;
+        _mosfs_own :n '--root --clusters --base --speeds --cpus --memory' '--root -v --verbose -n --clusters --base --netns --balance --speeds --cpus --memory --help --version' anywhere && return ;;
     down)
         _mosfs_own : --root '--root -v --verbose --keep --help --version' anywhere && return ;;
     status)

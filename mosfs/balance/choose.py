@@ -42,9 +42,10 @@ class Process:
     """A program that runs here, its own or a guest. ``home``: IP of its home-node, "" when that is here.
 
     ``age``: CPU seconds since it was started; ``here``: since it came; ``demand``: share of the last second in which it ran or
-    wanted to; ``barred``: why it cannot move at all, "" if it can; ``refused``: nodes that did not take it lately;
-    ``asked``: it has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle. ``required``: flags of
-    processors that a node must have, unless that is its home; ``seen``: those of its home, which it may come to use.
+    wanted to; ``barred``: why it cannot move at all, "" if it can; ``refused``: nodes that did not take it lately; ``asked``: it
+    has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle. ``required``: flags of processors that
+    a node must have, unless that is its home; ``seen``: those of its home, which it may come to use. ``priority``: of its
+    home-node's programs in this cluster; those of other clusters are sent on within this one only, and where they may run.
     """
 
     pid: int
@@ -64,10 +65,13 @@ class Process:
     refused: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
     seen: frozenset[str] = frozenset()
+    priority: int = 0
 
     def may_go(self, node: Candidate) -> bool:
         """Whether that node would take it, as far as is known; home does in any case."""
-        return node.ip not in self.refused and (node.ip == self.home or (node.open and node.offers(self.required)))
+        if node.ip in self.refused or node.ip == self.home:
+            return node.ip not in self.refused
+        return node.open and node.offers(self.required) and (not self.priority or (node.own and self.priority <= node.level))
 
     @property
     def needs(self) -> int:

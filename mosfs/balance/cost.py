@@ -22,9 +22,10 @@ THRASHING = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A node that would take a program. ``load``: 100 = one runnable process a standard CPU; memory in megabytes, ``mem_total``
-    0 = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet; ``open``: it takes
-    guests, and not only its own programs back; ``flags``: of its processor (`abi.cpu`), none when they are not known."""
+    """A node that would take a program. ``load``: 100 = one runnable process a standard CPU; memory in megabytes, ``mem_total`` 0
+    = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet; ``open``: it takes
+    guests, and not only its own programs back; ``flags``: of its processor (`abi.cpu`), none when they are not known; ``level``:
+    the worst priority that may come there; ``own``: it is in our own cluster."""
 
     ip: str
     load: int
@@ -35,6 +36,8 @@ class Candidate:
     mem_total: int = 0
     open: bool = True
     flags: frozenset[str] = frozenset()
+    level: int = 65535
+    own: bool = True
 
     def offers(self, flags: frozenset[str]) -> bool:
         """Is none of ``flags`` known to be lacking there?"""

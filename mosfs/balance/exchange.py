@@ -14,7 +14,21 @@ from random import Random, SystemRandom
 from typing import Protocol
 
 from mosfs.balance.gossip import DEAD, Entry, Gossip
-from mosfs.wire.datagram import BadDatagram, Datagram, Fault, Flag, Item, Seen, parts, seal, unseal
+from mosfs.wire.datagram import (
+    NOBODY,
+    BadDatagram,
+    Datagram,
+    Fault,
+    Flag,
+    Item,
+    Seen,
+    Welcome,
+    pack_welcome,
+    parts,
+    seal,
+    unpack_welcome,
+    unseal,
+)
 
 #: Milliseconds to the next try of a question, and tries before the node is dead.
 ANSWER_TIME = 1000
@@ -66,8 +80,9 @@ class Held:
 class Exchange:
     """One node's side of all exchanges. Nodes are addresses here, and places of ``members`` in the gossip.
 
-    ``news`` gets what was new, with addresses and our clock's births. ``counters``: sent, received, bytes of both, and for
-    each `Fault` how often it came.
+    ``welcome``: what we say to a node of its programs here, None for nothing; ``told`` gets what a node says of ours. ``news``
+    gets what was new, with addresses and our clock's births. ``counters``: sent, received, bytes of both, and for each `Fault`
+    how often it came.
     """
 
     me: int
@@ -78,6 +93,8 @@ class Exchange:
     secrets: Random = field(default_factory=SystemRandom)
     counters: Counter[str] = field(default_factory=Counter)
     epoch: int = 0
+    welcome: Callable[[int], Welcome | None] = lambda node: None
+    told: Callable[[int, Welcome], None] = lambda node, welcome: None
     _counter: int = 0
     _asked: dict[int, Question] = field(default_factory=dict)
     _seen: dict[int, Seen] = field(default_factory=dict)
@@ -150,7 +167,7 @@ class Exchange:
 
     def _ask(self, now: int, node: int, flags: Flag, out: list[Outgoing]) -> None:
         question = self._asked[node] = Question(self._number(), now, flags)
-        items = self._own(now) if flags else self._message(now)
+        items = self._with_welcome(node, self._own(now) if flags else self._message(now))
         for at, part in enumerate(parts(items)):
             out.append(self._outgoing(node, part, question=0 if at else question.number, flags=flags))
 
@@ -162,6 +179,10 @@ class Exchange:
         self.counters["sent"] += 1
         self.counters["bytes_sent"] += len(data)
         return node, data
+
+    def _with_welcome(self, node: int, items: list[Item]) -> list[Item]:
+        welcome = self.welcome(node)
+        return items if welcome is None else [pack_welcome(welcome), *items]
 
     def _own(self, now: int) -> list[Item]:
         birth, _, facts = self.gossip.own
@@ -246,6 +267,9 @@ class Exchange:
 
     def _learn(self, now: int, datagram: Datagram) -> None:
         entries, urgent = [], {}
+        for item in datagram.items:
+            if item[0] == NOBODY:
+                self.told(datagram.sender, unpack_welcome(item))
         places = self.members.places([item[0] for item in datagram.items])
         for place, (_, age, priority, facts) in zip(places, datagram.items, strict=True):
             if age < 0:
@@ -263,6 +287,7 @@ class Exchange:
             return
         held = None if proven else self._held[datagram.sender]
         items = self._message(now) if Flag.WANTS_WINDOW in datagram.flags else self._own(now)
+        items = self._with_welcome(datagram.sender, items)
         for at, part in enumerate(parts(items)):
             question = held.question if held and not at else 0
             yield self._outgoing(datagram.sender, part, question=question, echo=datagram.question)

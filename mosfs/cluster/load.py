@@ -12,9 +12,21 @@ from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.lines import find
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
+from mosfs.cluster.partners import Partner, PartnerFile, parse_partner, partner_of, valid_name, validate_partners
 from mosfs.cluster.paths import NodePaths
 from mosfs.cluster.private_conf import Spaces, default_spaces, parse_private, validate_private
-from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_level, parse_mosip, parse_speed
+from mosfs.cluster.relation import STRANGER, Relation, ours
+from mosfs.cluster.scalars import (
+    DEFAULT_GUEST_UIDS,
+    DEFAULT_SPEED,
+    MaxGuests,
+    parse_guest_uids,
+    parse_level,
+    parse_max_guests,
+    parse_mosip,
+    parse_retain,
+    parse_speed,
+)
 from mosfs.cluster.secret import read_secret
 from mosfs.cluster.userview import MAX_NUMBER, UserView, parse_userview, validate_userview
 from mosfs.cluster.words import decimal
@@ -30,15 +42,22 @@ class ClusterMap:
     table: Nodes
     view: UserView = field(default_factory=UserView)
     resolver: Resolver = field(default=system_resolver, compare=False, repr=False)
+    partners: tuple[Partner, ...] = ()
 
     def __len__(self) -> int:
         """How many nodes the map has room for (holes in ranges are nodes that are down)."""
         return sum(r.count for r in self.table.ranges)
 
     def nodes(self) -> Iterator[str]:
-        """The address of every node, lowest first."""
+        """The address of every node of our own cluster, lowest first."""
         for r in self.table.ranges:
             yield from map(to_ip, range(r.first, r.first + r.count))
+
+    def partner_nodes(self) -> Iterator[str]:
+        """The address of every node of the partner-clusters, by the clusters' names."""
+        for partner in self.partners:
+            for r in partner.ranges:
+                yield from map(to_ip, range(r.first, r.first + r.count))
 
     def canonical(self, ip: str) -> str:
         """The address under which the map knows ``ip``: what an alias line says, else ``ip`` itself."""
@@ -46,16 +65,22 @@ class ClusterMap:
         target = None if address is None else self.table.aliases.get(address)
         return ip if target is None else to_ip(target)
 
+    def relation(self, ip: str) -> Relation:
+        """What the node ``ip`` is to us; `STRANGER` for what is not an IP at all."""
+        address = to_int(self.canonical(ip))
+        if address is None:
+            return STRANGER
+        if (found := find(self.table.ranges, address)) is not None:
+            return ours(near=found.near)
+        if (of := partner_of(self.partners, address)) is not None:
+            partner, span = of
+            return Relation(True, partner.name, partner.priority, partner.cango, partner.cantake, span.near)
+        return STRANGER
+
     def contains(self, ip: str) -> bool:
-        """Is ``ip`` a node of this cluster? False for what is not an IP at all."""
+        """Is ``ip`` a node of our own cluster? False for what is not an IP at all."""
         address = to_int(self.canonical(ip))
         return address is not None and find(self.table.ranges, address) is not None
-
-    def near(self, ip: str) -> bool:
-        """Does the map mark this node with 'p', so that its images go uncompressed? False for strangers."""
-        address = to_int(self.canonical(ip))
-        found = None if address is None else find(self.table.ranges, address)
-        return found is not None and found.near
 
     def number_of(self, ip: str) -> int | None:
         """The node number that users see; None if userview.map has none."""
@@ -82,12 +107,15 @@ class ClusterMap:
         else:
             address = lookup(text, self.resolver)
             ip = None if address is None else self.canonical(to_ip(address))
-        return ip if ip is not None and self.contains(ip) else None
+        return ip if ip is not None and self.relation(ip).known else None
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the files of ``/etc/mosix`` say. ``userview`` is also ``map.view``; ``my_ip`` is one of the map's nodes."""
+    """What the files of ``/etc/mosix`` say. ``userview`` is also ``map.view``; ``my_ip`` is one of the map's nodes.
+
+    ``max_guests``: of other clusters at the same time, None for any number; ``retain``: seconds after the programs of one priority
+    have left before worse ones may come (retainpri)."""
 
     map: ClusterMap
     userview: UserView
@@ -97,6 +125,8 @@ class Cluster:
     private: Spaces = field(default_factory=dict)
     guest_uids: range = DEFAULT_GUEST_UIDS
     level: str = NATIVE
+    max_guests: int | None = None
+    retain: int = 0
 
 
 def load(
@@ -106,7 +136,7 @@ def load(
     mosix_map: str = "",
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip,
-    private.conf, guestuids, cpu.
+    private.conf, guestuids, cpu, maxguests, retainpri and partners/.
 
     ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
     the first thing wrong.
@@ -124,7 +154,32 @@ def load(
     uids = DEFAULT_GUEST_UIDS if uids_text is None else parse_guest_uids(uids_text, paths.guest_uids)
     level_text = _read_optional(paths.level)
     level = NATIVE if level_text is None else parse_level(level_text, paths.level)
-    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids, level)
+    retain_text = _read_optional(paths.retain)
+    retain = 0 if retain_text is None else parse_retain(retain_text, paths.retain)
+    most = load_max_guests(paths).most
+    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids, level, most, retain)
+
+
+def load_max_guests(paths: NodePaths) -> MaxGuests:
+    """The file maxguests; without it any number of guests may come from other clusters."""
+    text = _read_optional(paths.max_guests)
+    return MaxGuests() if text is None else parse_max_guests(text, paths.max_guests)
+
+
+def load_partners(paths: NodePaths, own: Nodes, resolver: Resolver = system_resolver) -> tuple[Partner, ...]:
+    """Read and check the files of partners/, all of them. ConfigError."""
+    return validate_partners(read_partners(paths), own, resolver, paths.partners)
+
+
+def read_partners(paths: NodePaths) -> dict[str, PartnerFile]:
+    """The files of partners/ by name, as written. ConfigError."""
+    try:
+        names = sorted(filter(valid_name, os.listdir(paths.partners)))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise _unreadable(paths.partners, error) from None
+    return {name: parse_partner(_read(file), file) for name in names if os.path.isfile(file := f"{paths.partners}/{name}")}
 
 
 def load_private(paths: NodePaths) -> Spaces:
@@ -138,10 +193,14 @@ def load_private(paths: NodePaths) -> Spaces:
 def load_map(paths: NodePaths, mosix_map: str = "", resolver: Resolver = system_resolver) -> ClusterMap:
     """Read and check userview.map and mosix.map, or the file ``mosix_map`` in its place. ConfigError."""
     file = mosix_map or paths.mosix_map
-    table = validate_map(parse_map(_read(file), file), resolver, file)
+    lines = parse_map(_read(file), file)
+    own = validate_map(lines, resolver, file, partner=lambda address: True)
+    partners = load_partners(paths, own, resolver)
+    table = validate_map(lines, resolver, file, lambda address: partner_of(partners, address) is not None)
     view_text = _read_optional(paths.userview_map) or ""
     view = validate_userview(parse_userview(view_text, paths.userview_map), resolver, paths.userview_map)
-    return ClusterMap(table, view, resolver)
+    isolated = os.path.lexists(paths.isolated)  # mosctl(1): for us there are no others then
+    return ClusterMap(table, view, resolver, () if isolated else partners)
 
 
 def own_address(table: Nodes, mosip_text: str | None, local: Callable[[], Sequence[str]], file: str = "mosip") -> str:

@@ -16,7 +16,8 @@ from mosfs.cluster.lines import Place, data_lines, find, sorted_apart
 #: Data and alias lines together; comments and empty lines are free.
 MAX_LINES = 256
 
-_MAX_COUNT = 1 << 32
+#: The most nodes of a range.
+MAX_COUNT = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,9 @@ def _parse_line(place: Place, text: str) -> MapLine:
         return AliasLine(alias, host, place.line)
     match text.split():
         case [host, count]:
-            return RangeLine(host, place.number(count, 1, _MAX_COUNT), False, place.line)
+            return RangeLine(host, place.number(count, 1, MAX_COUNT), False, place.line)
         case [host, count, "p"]:
-            return RangeLine(host, place.number(count, 1, _MAX_COUNT), True, place.line)
+            return RangeLine(host, place.number(count, 1, MAX_COUNT), True, place.line)
         case _:
             raise place.error(text, "a data line is: IP or host-name, number of nodes, and perhaps p")
 

@@ -74,6 +74,24 @@ class NodePaths:
         return self._below("etc/mosix/cpu")
 
     @property
+    def partners(self) -> str:
+        """A file for each partner-cluster."""
+        return self._below("etc/mosix/partners")
+
+    @property
+    def max_guests(self) -> str:
+        return self._below("etc/mosix/maxguests")
+
+    @property
+    def retain(self) -> str:
+        return self._below("etc/mosix/retainpri")
+
+    @property
+    def isolated(self) -> str:
+        """There while the node is isolated from the multi-cluster (mosctl(1), isolate)."""
+        return self._below("var/mosix/isolated")
+
+    @property
     def private(self) -> str:
         """Private temporary files, where private.conf does not say otherwise."""
         return self._below("private")

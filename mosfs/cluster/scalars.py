@@ -1,6 +1,9 @@
-"""The files of one line below ``/etc/mosix``: ``speed``, ``mosip``, ``guestuids`` and ``cpu`` (mosix(7), mosd(8))."""
+"""The files of one line below ``/etc/mosix``: ``speed``, ``mosip``, ``guestuids``, ``cpu``, ``maxguests`` and ``retainpri``
+(mosix(7), mosd(8))."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from mosfs.abi.levels import NAMES, level_named
 from mosfs.cluster.address import to_ip
@@ -15,6 +18,19 @@ MAX_SPEED = 10_000_000
 DEFAULT_GUEST_UIDS = range(0x7000_0000, 0x7001_0000)
 #: The highest number of a user: -1 means none in system calls.
 MAX_UID = (1 << 32) - 2
+
+#: More guests than processes that Linux can number are a mistake, and so is a delay of more than a year.
+MAX_GUESTS = 1 << 22
+MAX_RETAIN = 366 * 86400
+
+
+@dataclass(frozen=True, slots=True)
+class MaxGuests:
+    """``most``: guests of other clusters at the same time, None for any number; ``before``: what it was before mosctl closemulti,
+    None if that is not known (readings, row 26)."""
+
+    most: int | None = None
+    before: int | None = None
 
 
 def parse_speed(text: str, file: str = "speed") -> int:
@@ -59,6 +75,29 @@ def parse_level(text: str, file: str = "cpu") -> str:
 
 def print_level(level: str) -> str:
     return f"{level}\n"
+
+
+def parse_max_guests(text: str, file: str = "maxguests") -> MaxGuests:
+    """One or two numbers of 0-4,194,304. ConfigError for anything else."""
+    words, place = text.split(), Place(file, 1)
+    if len(words) not in (1, 2):
+        raise place.error(text.strip(), "must hold the most guests of other clusters, and perhaps what that was before")
+    numbers = [place.number(word, 0, MAX_GUESTS) for word in words]
+    return MaxGuests(numbers[0], numbers[1] if len(numbers) == 2 else None)
+
+
+def print_max_guests(guests: MaxGuests) -> str:
+    """The text of which `parse_max_guests` makes ``guests``, whose ``most`` is a number."""
+    return " ".join(str(number) for number in (guests.most, guests.before) if number is not None) + "\n"
+
+
+def parse_retain(text: str, file: str = "retainpri") -> int:
+    """Seconds, 0 to a year. ConfigError for anything else."""
+    return Place(file, 1).number(_only_word(text, file), 0, MAX_RETAIN)
+
+
+def print_retain(seconds: int) -> str:
+    return f"{seconds}\n"
 
 
 def _only_word(text: str, file: str) -> str:

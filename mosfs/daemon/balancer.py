@@ -18,8 +18,10 @@ from mosfs.abi.texts import Reason
 from mosfs.balance import choose
 from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
+from mosfs.cluster.partners import OWN_PRIORITY
 from mosfs.daemon.tasks import survived
 from mosfs.node.choice import arriving, candidates
+from mosfs.node.guests import priority_of
 from mosfs.node.programs import Balanced, Guest, Program
 from mosfs.node.world import World
 from mosfs.wire.asked import Settings
@@ -82,7 +84,7 @@ class Balancer:
             elif self.automatic or balanced.considered:
                 if balanced.sent is not None and now - balanced.sent_at > PATIENCE:
                     balanced.sent = None
-                process = process_of(subject, now, flags_of(world, subject))
+                process = process_of(subject, now, flags_of(world, subject), _priority(world, subject))
                 subjects[process.pid] = subject
                 processes.append(process)
         nodes = candidates(world, FRESH)
@@ -113,7 +115,7 @@ class Balancer:
         return replace(me, load=max(0, load - gone), arriving=0, mem_free=me.mem_free - self.world.filling())
 
     def network(self, ip: str) -> Network:
-        near = self.world.map.near(ip)
+        near = self.world.map.relation(ip).near
         known = NEAR if near else DISTANT
         return Network(self.bandwidth.get(near, known.bandwidth), known.call, known.setup)
 
@@ -168,7 +170,7 @@ class Balancer:
 
     def _learn(self, ip: str, balanced: Balanced, seconds: float) -> None:
         """What the move to ``ip`` says about the bandwidth."""
-        near = self.world.map.near(ip)
+        near = self.world.map.relation(ip).near
         setup = (NEAR if near else DISTANT).setup
         if balanced.usage is None or balanced.usage.size_mb < MEASURABLE or seconds <= setup:
             return
@@ -202,8 +204,12 @@ def flags_of(world: World, subject: Program | Guest) -> frozenset[str]:
     return frozenset() if home is None else home.flags
 
 
-def process_of(subject: Program | Guest, now: float, seen: frozenset[str] = frozenset()) -> Process:
-    """What `choose` wants to know of ``subject``, whose home has a processor with the flags ``seen``."""
+def _priority(world: World, subject: Program | Guest) -> int:
+    return priority_of(world, subject) if isinstance(subject, Guest) else OWN_PRIORITY
+
+
+def process_of(subject: Program | Guest, now: float, seen: frozenset[str] = frozenset(), priority: int = 0) -> Process:
+    """What `choose` wants to know of ``subject``, whose home has a processor with the flags ``seen`` and this ``priority``."""
     state, balanced = subject.state, subject.balanced
     usage = balanced.usage
     assert usage is not None
@@ -219,5 +225,5 @@ def process_of(subject: Program | Guest, now: float, seen: frozenset[str] = froz
         size_mb=usage.size_mb, history=balanced.history(now, settings.decay), need_mb=max(settings.needmem, 0),
         locked=settings.lock == 1, cpujob=settings.cpujob == 1, barred=barred, moving=moving, asked=balanced.considered,
         refused=frozenset(ip for ip, until in balanced.refused.items() if now < until),
-        required=frozenset(state.needs), seen=seen,
+        required=frozenset(state.needs), seen=seen, priority=priority,
     )

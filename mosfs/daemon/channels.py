@@ -14,6 +14,7 @@ from mosfs.balance.cost import load_of
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.spawner import Spawner
+from mosfs.node.guests import outranked, privileged_mb, unwanted
 from mosfs.node.nodes import NotInMap
 from mosfs.node.world import World
 from mosfs.wire.frames import GENERATION
@@ -46,14 +47,15 @@ Ask = Callable[[str, GuestRequest], Coroutine[None, None, int]]
 
 
 def refusal(
-    request: GuestRequest, *, known: bool, blocked: bool, free_mb: int, pending: int, load: int = 0, crowd: str = ""
+    request: GuestRequest, *, unwanted: str, blocked: bool, free_mb: int, pending: int, load: int = 0, crowd: str = ""
 ) -> str:
     """Why this node does not take the guest, for its log; "" if it does.
 
-    ``load``: of this node with it; ``crowd``: whose guests are too many that are on their way."""
+    ``unwanted``: what `node.guests` says of its cluster; ``load``: of this node with it; ``crowd``: whose guests are too many
+    that are on their way."""
     direct = len(request.direct_token), len(request.direct_key)
     reasons = {
-        "its node is not in our map": not known,
+        unwanted: bool(unwanted),
         "blocked": blocked,
         f"needs {request.need_mb} MB, {free_mb} MB are free": request.need_mb > free_mb,
         "too many guests are arriving": pending >= MAX_PENDING,
@@ -88,7 +90,8 @@ class Coming:
 
 @dataclass(slots=True)
 class Channels:
-    """Both sides. ``ask`` sends a GuestRequest to a node and returns its `GuestAccept.frames` (LinkError: it does not accept)."""
+    """Both sides. ``ask`` sends a GuestRequest to a node and returns its `GuestAccept.frames` (LinkError: it does not accept);
+    ``evict`` makes guests leave that are worse than the priority of one that is let in."""
 
     world: World
     spawner: Spawner
@@ -96,6 +99,7 @@ class Channels:
     features: str
     socket_path: str
     owners: Owners
+    evict: Callable[[int], None] = lambda priority: None
     expected: dict[bytes, Expected] = field(default_factory=dict)
     hosts: dict[bytes, Connection] = field(default_factory=dict)
     _waiting: dict[bytes, trio.Event] = field(default_factory=dict)
@@ -120,7 +124,10 @@ class Channels:
             raise LinkError(REFUSED)
         token, key = os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)
         direct_token, direct_key = (os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)) if request.direct else (b"", b"")
-        near = self.world.map.near(target)
+        relation = self.world.map.relation(target)
+        if not relation.cango:
+            raise LinkError(REFUSED)
+        near = relation.near
         generation = await self.ask(target, GuestRequest(
             request.req, request.pid, request.uid, request.comm, request.need_mb, request.features, token, key, near,
             direct_token, direct_key, request.below, request.needs,
@@ -138,11 +145,13 @@ class Channels:
         now = self.world.clock()
         self.expected = {token: entry for token, entry in self.expected.items() if entry.until > now}
         self._unseen = {guest: coming for guest, coming in self._unseen.items() if coming.until > now}
-        status = self.world.me.status
+        status, relation = self.world.me.status, self.world.map.relation(home)
         reason = refusal(
-            request, known=self.world.map.contains(home), blocked=self.world.switches.blocked,
-            free_mb=status.mem_free if status else 0, pending=max(len(self.expected), len(self._unseen)),
-            load=self._load_with_one_more(), crowd=self._crowd(home, request.uid),
+            request, unwanted=unwanted(self.world, relation), blocked=self.world.switches.blocked,
+            free_mb=status.mem_free + privileged_mb(self.world, relation.priority) if status else 0,
+            pending=max(len(self.expected), len(self._unseen)),
+            load=0 if outranked(self.world, relation.priority) else self._load_with_one_more(),
+            crowd=self._crowd(home, request.uid),
         )
         lacking = [] if reason else cpu.missing(request.needs, self.features)
         if lacking:
@@ -150,6 +159,7 @@ class Channels:
         if reason:
             log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
             return GuestRefuse(request.req, reason if lacking else REFUSED)
+        self.evict(relation.priority)
         self._unseen[home, request.pid] = Coming(request.uid, now + ARRIVING)
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:

@@ -22,7 +22,7 @@ class Door:
     strangers: int = 0
 
     def _known(self, ip: str) -> bool:
-        return self.world.map.contains(self.world.map.canonical(ip))
+        return self.world.map.relation(ip).known
 
     def admits(self, ip: str) -> bool:
         """Whether one more may come from ``ip``."""

@@ -22,9 +22,10 @@ from mosfs.balance.gossip import Entry, Gossip
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.tasks import survived
+from mosfs.node import guests
 from mosfs.node.nodes import Node
 from mosfs.node.world import World
-from mosfs.wire.datagram import MAX_DATAGRAM, BadDatagram, Fault, pack_facts, unpack_facts
+from mosfs.wire.datagram import MAX_DATAGRAM, BadDatagram, Fault, Welcome, pack_facts, unpack_facts
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,10 @@ class Service:
         me = as_unsigned(world.ip)
         place, size = seat(me, members)
         gossip = Gossip(place, WINDOW, round(max_age * 1000), size, random)
-        exchange = Exchange(me, gossip, members, key, lambda entries: service.learn(entries))
+        exchange = Exchange(
+            me, gossip, members, key, lambda entries: service.learn(entries),
+            welcome=lambda node: service.welcome(node), told=lambda node, welcome: service.told(node, welcome),
+        )
         service = cls(world, exchange, max_age, port, set())
         world.gossip, world.coming.recent = service.exchange.counters, service.recent
         return service
@@ -140,6 +144,24 @@ class Service:
             if node.dead is bool(facts):
                 log.info("node %s is %s", ip, "back" if facts else "dead")
             node.dead = not facts
+
+    def welcome(self, number: int) -> Welcome | None:
+        """What the node ``number`` is told of its programs here; nothing while there are no other clusters."""
+        world = self.world
+        if not world.map.partners:
+            return None
+        relation = world.map.relation(to_ip(number))
+        privileged = guests.privileged_mb(world, relation.priority)
+        return Welcome(guests.standing(relation), privileged, guests.full(world, relation))
+
+    def told(self, number: int, welcome: Welcome) -> None:
+        """What a node says of our programs there."""
+        ip = to_ip(number)
+        relation = self.world.map.relation(ip)
+        node = self.world.nodes.setdefault(ip, Node(ip))
+        node.standing, node.privileged_mb, node.full = welcome.priority, welcome.privileged_mb, welcome.full
+        if relation.partner:
+            self.world.multi.told[relation.partner] = welcome.priority
 
     def follow(self, ranges: Iterable[tuple[int, int]]) -> None:
         """The map changed: who is no member any more is forgotten."""

@@ -187,7 +187,7 @@ class Office:
         home = to_ip(to[0])
         if to[0] == self.me:
             return self.where(to[1])
-        if not self.world.map.contains(home):
+        if not self.world.map.relation(home).known:
             self.known.pop(to, None)
             raise OSError(errno.ECONNABORTED, "not in map")
         if to not in self.known:

@@ -68,8 +68,16 @@ def signature(paths: NodePaths, mosix_map: str = "") -> tuple[object, ...]:
     """Changes when one of the files does."""
     return tuple(_signature(file) for file in (
         mosix_map or paths.mosix_map, paths.userview_map, paths.secret, paths.speed, paths.mosip, paths.probe,
-        paths.guest_uids, paths.level, paths.private_conf,
+        paths.guest_uids, paths.level, paths.private_conf, paths.max_guests, paths.retain, paths.isolated, paths.partners,
+        *_files_in(paths.partners),
     ))
+
+
+def _files_in(folder: str) -> list[str]:
+    """Nothing for a folder that is not there, or that we may not read."""
+    with suppress(OSError):
+        return [os.path.join(folder, name) for name in sorted(os.listdir(folder))]
+    return []
 
 
 def _signature(file: str) -> tuple[int, ...] | None:
@@ -132,6 +140,7 @@ class Reload:
                 self._known = known  # one complaint is enough
             return
         self.mosix_map, self._known = mosix_map, known
+        self.world.reload.mosix_map = mosix_map
         self.world.reload.result = "failed: see the log of mosd"  # unless it does not
         await self.apply(new)
         self.current = new

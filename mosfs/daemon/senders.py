@@ -57,7 +57,7 @@ class Senders:
         question = PostSpeaks(sender.pid, node, sender.uid, sender.gid)
         if sender.home == as_unsigned(self.world.ip):
             return await self.vouch(question)
-        if not self.world.map.contains(home):
+        if not self.world.map.relation(home).known:
             return errno.EACCES
         try:
             result = await self.ask(home, question)

@@ -35,6 +35,7 @@ from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
 from mosfs.daemon.door import Door
 from mosfs.daemon.ending import end_when_asked
+from mosfs.daemon.eviction import Eviction
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.mail_files import MailFiles
 from mosfs.daemon.mail_requests import MailRequests
@@ -48,6 +49,8 @@ from mosfs.daemon.tasks import guarded, kept, survived
 from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
 from mosfs.native import kernel
+from mosfs.node.guests import counted
+from mosfs.node.multi import Multi
 from mosfs.node.world import World
 from mosfs.procfs.tree import Tree
 from mosfs.trace.priority import prompt
@@ -134,7 +137,7 @@ async def _node(
     cluster = configuration.cluster
     world = World(
         ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
-        port=options.ports.migrate, pid=os.getpid(), level=cluster.level,
+        port=options.ports.migrate, pid=os.getpid(), level=cluster.level, multi=Multi(cluster.max_guests, cluster.retain),
     )
     probe = Probe(source_of(configuration.probe, cluster.speed, lambda: own_runnable(world)), configuration.probe)
     publish(world, probe)
@@ -153,6 +156,7 @@ async def _node(
                 nursery.start_soon(kept, work, *arguments, name=work)
 
             keep(services.balancer.run)
+            keep(services.eviction.run)
             keep(accept, control_socket, services.control.client)
             keep(accept, port, by_first_byte(services.peers.accept, services.channels.incoming), Door(world))
             keep(accept, post_port, services.post.incoming, Door(world))
@@ -173,6 +177,7 @@ class Services:
     world: World
     probe: Probe
     balancer: Balancer
+    eviction: Eviction
     channels: Channels
     peers: Peers
     post: Post
@@ -191,9 +196,10 @@ class Services:
         hello = PeerHello(WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.source.ncpus)
         keys = await trio.to_thread.run_sync(identity, cluster.secret, world.ip)
         balancer = Balancer(world, automatic=os.environ.get("MOSIX_BALANCE") != "off")
+        eviction = Eviction(world, balancer.note)
         channels = Channels(
             world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket,
-            Owners(usable(cluster.guest_uids), world.clock),
+            Owners(usable(cluster.guest_uids), world.clock), eviction.look,
         )
         peers = Peers(world, keys, hello, channels.admit, nursery)
         office = Office(world, nursery)
@@ -206,7 +212,8 @@ class Services:
         information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
         reloading = Reload(world, options.paths, configuration, lambda new: services.apply(new))
         services = cls(
-            world, probe, balancer, channels, peers, post, control, information, reloading, config_of(world, configuration),
+            world, probe, balancer, eviction, channels, peers, post, control, information, reloading,
+            config_of(world, configuration),
         )
         return services
 
@@ -220,6 +227,7 @@ class Services:
         self.channels.owners.numbers = usable(new.cluster.guest_uids)
         world.map, world.speed, self.told = new.cluster.map, new.cluster.speed, config_of(world, new)
         world.level = new.cluster.level
+        world.multi.max_guests, world.multi.retain = new.cluster.max_guests, new.cluster.retain
         self.probe.source, self.probe.spec = source_of(new.probe, world.speed, lambda: own_runnable(world)), new.probe
         self.information.follow(ranges_of(new))
         self.control.reconfigure()
@@ -238,12 +246,15 @@ def config_of(world: World, configuration: Configuration) -> Config:
     table = cluster.map.table
     ours = [*((r.first, r.count) for r in table.ranges), *((alias, 1) for alias in table.aliases)]
     private = {owner.value: (space.directory, space.megabytes) for owner, space in cluster.private.items()}
-    return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours, private)
+    partners = [(span.first, span.count) for partner in cluster.map.partners for span in partner.ranges]
+    return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours, private, partners)
 
 
 def ranges_of(configuration: Configuration) -> list[tuple[int, int]]:
-    """First address and number of nodes of each range of the map."""
-    return [(found.first, found.count) for found in configuration.cluster.map.table.ranges]
+    """First address and number of nodes of each range of the map, partner-clusters included, sorted."""
+    known = configuration.cluster.map
+    ranges = [*known.table.ranges, *(span for partner in known.partners for span in partner.ranges)]
+    return sorted((found.first, found.count) for found in ranges)
 
 
 def publish(world: World, probe: Probe) -> None:
@@ -254,7 +265,7 @@ def publish(world: World, probe: Probe) -> None:
         reading.load, reading.speed, reading.ncpus, memory.free, memory.total, len(world.guests), world.switches.blocked,
         memory.swap_free, memory.swap_total, paging=reading.paging,
     )
-    world.me.status, world.me.heard, world.local_load = world.counted(status), now, reading.local
+    world.me.status, world.me.heard, world.local_load = counted(world, status), now, reading.local
 
 
 async def keep_publishing(world: World, probe: Probe) -> None:

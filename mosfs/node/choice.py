@@ -8,9 +8,14 @@ from collections.abc import Iterable
 
 from mosfs.abi.cpu import SILENT
 from mosfs.balance.best import Candidate, best_node
+from mosfs.balance.cost import load_of
+from mosfs.cluster.partners import OWN_PRIORITY
+from mosfs.node import guests
+from mosfs.node.multi import NOTHING
 from mosfs.node.nodes import Node
 from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
+from mosfs.wire.messages import PeerStatus
 
 #: When more nodes are known, only the recent ones are considered for a program.
 ALL_CANDIDATES = 64
@@ -57,15 +62,53 @@ def candidates(world: World, within: float = float("inf")) -> list[Candidate]:
     subjects: list[Program | Guest] = [*world.programs.values(), *world.guests.values()]
     counts.update(subject.balanced.sent for subject in subjects if subject.balanced.sent)
     return [
-        Candidate(
-            ip=node.ip, load=status.load, speed=status.speed, ncpus=status.ncpus, mem_free=status.mem_free,
-            arriving=counts[node.ip], mem_total=status.mem_total,
-            open=not status.blocked, flags=node.flags,
-        )
+        _candidate(world, node, status, counts[node.ip])
         for node in nodes
         if (status := node.status)
         and (node.ip == world.ip or (now - node.heard <= within and _usable(world, node, now)))
     ]
+
+
+def _candidate(world: World, node: Node, status: PeerStatus, arriving: int) -> Candidate:
+    """As it will be for one of our programs: where only guests of a worse priority run, they will be gone."""
+    relation, load, free = world.map.relation(node.ip), status.load, status.mem_free
+    if node.ip == world.ip:
+        evicted = guests.running(world) > OWN_PRIORITY
+        free += guests.privileged_mb(world, OWN_PRIORITY) if evicted else 0
+    else:
+        evicted = prefers_ours(world, node)
+        free += node.privileged_mb if evicted else 0
+    if evicted:
+        load = max(0, load - load_of(status.processes, status.ncpus, status.speed))
+    return Candidate(
+        ip=node.ip, load=load, speed=status.speed, ncpus=status.ncpus, mem_free=min(free, status.mem_total or free),
+        arriving=arriving, mem_total=status.mem_total, open=takes_ours(world, node), flags=node.flags, level=status.level,
+        own=relation.own,
+    )
+
+
+def standing(world: World, node: Node) -> int | None:
+    """The priority of our programs at ``node``, -1 when it takes none, as it or another node of its cluster told last; None if none
+    has told."""
+    relation = world.map.relation(node.ip)
+    if relation.own:
+        return OWN_PRIORITY
+    return world.multi.told.get(relation.partner) if node.standing is None else node.standing
+
+
+def takes_ours(world: World, node: Node) -> bool:
+    """Does ``node`` take our programs just now, by all that is known and allowed? One that has not told what they are there does
+    while nothing runs on it."""
+    if not world.map.relation(node.ip).cango or node.status is None or node.status.blocked or node.full:
+        return False
+    ours = standing(world, node)
+    return ours != -1 and (NOTHING if ours is None else ours) <= node.status.level
+
+
+def prefers_ours(world: World, node: Node) -> bool:
+    """Would all that runs there make way for one of our programs? (A node runs programs of one priority at a time.)"""
+    ours = standing(world, node)
+    return ours not in (None, -1) and node.status is not None and ours < node.status.level < NOTHING and node.status.guests > 0
 
 
 def common_flags(world: World) -> frozenset[str]:
@@ -81,4 +124,4 @@ def arriving(world: World, ip: str) -> None:
 
 
 def _usable(world: World, node: Node, now: float) -> bool:
-    return node.alive(now) and world.map.contains(node.ip)
+    return node.alive(now) and world.map.relation(node.ip).known

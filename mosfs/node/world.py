@@ -8,20 +8,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import trio
-from msgspec.structs import replace
 
 from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.node.ended import Ended, Memory
 from mosfs.node.letters import Letters
-from mosfs.node.nodes import Availability, Bit, Node, NodeMap, NotInMap
+from mosfs.node.multi import Multi
+from mosfs.node.nodes import Node, NodeMap, NotInMap
 from mosfs.node.pending import Asked, Pending
-from mosfs.node.programs import Guest, PrivateNames, Program, away
+from mosfs.node.programs import Guest, PrivateNames, Program
 from mosfs.wire.limits import PRIVATE_FILES, Shares
-from mosfs.wire.messages import Command, PeerStatus, Total
+from mosfs.wire.messages import Command, Total
 
-#: Priorities are 0-65535, lower is better.
-LOWEST_PRIORITY = 65535
 #: With less than this share of its memory free a node lets programs go without copying them ahead, while they would grow.
 SHORT_OF_MEMORY = 0.2
 #: From a look at the memory to the moment when a program that is sent away because of it has gone, seconds.
@@ -44,10 +42,11 @@ class Switches:
 @dataclass(slots=True)
 class Reload:
     """Number and result of the last reading of the configuration ("..." while it goes on); ``begin`` gets the path of another
-    mosix.map, or ""."""
+    mosix.map, or ""; ``mosix_map``: the one that holds, in the same way."""
 
     number: int = 0
     result: str = "ok"
+    mosix_map: str = ""
     begin: Callable[[str], None] = lambda path: None
 
 
@@ -89,6 +88,7 @@ class World:
     private: dict[int, PrivateNames] = field(default_factory=dict)
     shown_files: Shares = field(default_factory=lambda: Shares(PRIVATE_FILES))
     ended: Memory = field(default_factory=Memory)
+    multi: Multi = field(default_factory=Multi)
 
     @property
     def me(self) -> Node:
@@ -116,18 +116,6 @@ class World:
         if (names := self.private.pop(pid, None)) is not None:
             names.clear()
 
-    def counted(self, status: PeerStatus) -> PeerStatus:
-        """``status`` with what this world knows better than any probe: the switches, and how many programs are here."""
-        here = sum(not away(program.state) for program in self.programs.values())
-        on = self.switches
-        bits = Bit.STAY * on.stay | Bit.LSTAY * on.lstay | Bit.BLOCK * on.blocked
-        processes = here + len(self.guests)
-        return replace(
-            status, guests=len(self.guests), blocked=on.blocked, bits=int(bits), processes=processes,
-            frozen=sum(program.state.frozen != "-" for program in self.programs.values()),
-            level=0 if processes else Availability.ALL,
-        )
-
     def shown(self, ip: str) -> str:
         """A node as people see it: its number if it has one, else its IP."""
         number = self.map.number_of(ip)
@@ -152,16 +140,11 @@ class World:
         ip = self.map.ip_of(value) if value <= 65535 else to_ip(value)
         return ip is not None and self.map.contains(ip)
 
-    def priority(self) -> int:
-        """Of the MOSIX processes that run here: 0 for our own cluster's, 65535 if there are none (mosix(7), CONFIGURATION)."""
-        here = self.guests or any(not program.state.where for program in self.programs.values())
-        return 0 if here else LOWEST_PRIORITY
-
     def target(self, ip: str) -> str:
-        """``ip`` as the target of a move: "" for this node itself; `NotInMap` when it is not one of ours."""
+        """``ip`` as the target of a move: "" for this node itself; `NotInMap` when it is in no cluster that we know."""
         if ip == self.ip:
             return ""
-        if not self.map.contains(ip):
+        if not self.map.relation(ip).known:
             raise NotInMap(ip)
         ip = self.map.canonical(ip)
         return "" if ip == self.ip else ip

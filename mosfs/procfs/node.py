@@ -2,19 +2,22 @@
 
     switches    stay lstay block expel bring shutdown reload    a write does it, or begins it
     questions   best whois                                      written, then read back on the same open file
-    tables      rstatus cluster map                             made anew at each read
+    tables      rstatus cluster map partners                    made anew at each read
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 
 import msgspec
 
 from mosfs.abi.levels import level_of
-from mosfs.cluster.address import as_unsigned
-from mosfs.node.choice import choose, common_flags
+from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.cluster.partners import OWN_PRIORITY
+from mosfs.node import guests
+from mosfs.node.choice import choose, common_flags, prefers_ours, takes_ours
 from mosfs.node.nodes import Bit, Node, NotInMap
 from mosfs.node.programs import Guest, Program, away
 from mosfs.node.world import World
@@ -25,6 +28,9 @@ PAGES_IN_MB = 256
 TOLD = Bit.STAY | Bit.LSTAY | Bit.BLOCK
 #: Swap space is counted in tenths of these.
 GIGABYTE = 1024
+
+#: Nodes of a range of a partner-cluster that are listed.
+MOST_LISTED = 1000
 
 NONE_FITS = "0"
 NO_NUMBER = "-"
@@ -56,14 +62,23 @@ def fresh(world: World, node: Node) -> bool:
 
 
 def bits(world: World, node: Node) -> Bit:
-    """The status of mosctl(1), rstatus. One cluster: nobody prefers our programs to its guests."""
-    found = Bit.OURS if world.map.contains(node.ip) else Bit(0)
+    """The status of mosctl(1), rstatus."""
+    found = Bit.OURS if world.map.relation(node.ip).known else Bit(0)
     if node.status is None:
         return found
     found |= Bit.KNOWN | Bit(node.status.bits) & TOLD | Bit.BLOCK * node.status.blocked
     if fresh(world, node):
-        found |= Bit.FRESH | (Bit(0) if node.status.blocked or Bit.OURS not in found else Bit.WELCOME)
+        found |= Bit.FRESH | Bit.WELCOME * takes_ours(world, node) | Bit.PREFERS_US * prefers_ours(world, node)
     return found
+
+
+def cluster_of(world: World, node: Node) -> dict[str, object]:
+    """Which cluster it is in ("" = ours), and what it and we say of each other's programs (docs/design/clusters.md)."""
+    relation = world.map.relation(node.ip)
+    return {
+        "near": relation.near, "cluster": relation.partner, "priority": relation.priority, "cango": relation.cango,
+        "cantake": relation.cantake, "standing": 0 if relation.own else node.standing,
+    }
 
 
 def processor(world: World, node: Node) -> dict[str, object]:
@@ -82,13 +97,14 @@ def rstatus(world: World, node: Node) -> str:
     """The twelve integers of mosctl(1), rstatus, in the manual's order.
 
     status, load, availability, speed, ncpus, frozen, available and total memory (pages), free and total swap (0.1 GB),
-    memory of less privileged guests (pages; one cluster has none), MOSIX processes. What is not known is 0.
+    memory of guests that would make way for ours (pages), MOSIX processes. What is not known is 0.
     """
+    privileged = guests.privileged_mb(world, OWN_PRIORITY) if node is world.me else node.privileged_mb
     status = node.status or PeerStatus(0, 0, 0, 0, 0, 0, False)
     numbers = (
         int(bits(world, node)), status.load, status.level, status.speed, status.ncpus, status.frozen,
         status.mem_free * PAGES_IN_MB, status.mem_total * PAGES_IN_MB,
-        status.swap_free * 10 // GIGABYTE, status.swap_total * 10 // GIGABYTE, 0, status.processes,
+        status.swap_free * 10 // GIGABYTE, status.swap_total * 10 // GIGABYTE, privileged * PAGES_IN_MB, status.processes,
     )
     return " ".join(map(str, numbers))
 
@@ -106,6 +122,24 @@ def _rows(world: World) -> Iterator[tuple[object, ...]]:
         yield (number, ip, condition(world, node), *facts)
 
 
+def partners(world: World, _: Node) -> str:
+    """Every partner-cluster as the map has it, as one line of JSON; an isolated node has none."""
+    rows = [
+        {
+            "name": partner.name, "description": partner.description, "priority": partner.priority, "cango": partner.cango,
+            "cantake": partner.cantake, "standing": world.multi.told.get(partner.name),
+            "nodes": [to_ip(address) for span in partner.ranges for address in _first(range(span.first, span.first + span.count))],
+        }
+        for partner in world.map.partners
+    ]
+    return _json.encode(rows).decode()
+
+
+def _first(addresses: Iterable[int]) -> Iterable[int]:
+    """A range may be of a million nodes that are holes."""
+    return islice(addresses, MOST_LISTED)
+
+
 # --------------------------------------------------------------------------- switches
 
 
@@ -115,7 +149,7 @@ def switch(field: str) -> Callable[[World, Node, str], None]:
     def change(world: World, _: Node, text: str) -> None:
         setattr(world.switches, field, _on(text))
         if world.me.status is not None:
-            world.me.status = world.counted(world.me.status)
+            world.me.status = guests.counted(world, world.me.status)
 
     return change
 
@@ -150,8 +184,10 @@ def shutdown(world: World, _: Node, text: str) -> None:
 
 
 def reload(world: World, _: Node, text: str) -> None:
-    """Read the configuration again; ``text``: the path of another mosix.map, or nothing."""
+    """Read the configuration again; ``text``: the path of another mosix.map, nothing for the usual, "." for that which holds."""
     path = text.strip()
+    if path == ".":
+        path = world.reload.mosix_map
     if path and not path.startswith("/"):
         raise ValueError(path)
     world.reload.number += 1
@@ -160,13 +196,16 @@ def reload(world: World, _: Node, text: str) -> None:
 
 
 def misplaced(world: World) -> tuple[list[Program], list[Guest]]:
-    """Programs of this node on nodes that are not in the map any more, and guests from such nodes (mossetpe(1))."""
-
-    def strange(ip: str) -> bool:
-        return bool(ip) and not world.map.contains(ip)
-
-    programs = [program for program in world.programs.values() if strange(program.state.where)]
-    return programs, [guest for guest in world.guests.values() if strange(guest.state.home)]
+    """Programs of this node on nodes where they may not be any more, and guests from nodes that may send us none, or not so many
+    (mossetpe(1), mosctl(1))."""
+    programs = [
+        program for program in world.programs.values()
+        if program.state.where and not world.map.relation(program.state.where).cango
+    ]
+    too_many = guests.outranked(world)
+    return programs, [
+        guest for guest in world.guests.values() if guest in too_many or not world.map.relation(guest.state.home).cantake
+    ]
 
 
 def count_misplaced(world: World) -> int:
@@ -225,7 +264,7 @@ def whois(world: World, _: Node, text: str) -> str:
         ip = world.map.ip_of(int(word)) or ""
     else:
         raise ValueError(word)
-    if not ip or not world.map.contains(ip):
+    if not ip or not world.map.relation(ip).known:
         raise NotInMap(word)
     number = world.map.number_of(ip)
     return f"{ip} {NO_NUMBER if number is None else number}"

@@ -14,12 +14,13 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import msgspec
 
 from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node import guests
 from mosfs.node.ended import Ended
 from mosfs.node.nodes import Node, NotInMap
 from mosfs.node.pending import Asked
@@ -326,7 +327,7 @@ def _version(world: World, node: Node) -> str | None:
 def _node_stat(world: World, node: Node) -> str:
     known = {} if node.status is None else fields_of(node.status)
     return _json_line({
-        "ip": node.ip, "number": world.map.number_of(node.ip), "near": world.map.near(node.ip),
+        "ip": node.ip, "number": world.map.number_of(node.ip), **node_folder.cluster_of(world, node),
         "status": node_folder.condition(world, node), "age": _age(world, node), "version": _version(world, node),
         **node_folder.processor(world, node), **known,
     })
@@ -372,7 +373,8 @@ OWN_FILES = (
     File("best", "the best node for one more program: write mem=MB, reserve; read IP, or 0", ask=node_folder.best),
     File("whois", "write a number or IP; read IP and number", ask=node_folder.whois),
     File("map", "the IPs of all nodes of the map", lambda w, _: "\n".join(w.map.nodes())),
-    File("reload", "a path or nothing reads the configuration again; number and result (..., ok, or why not) of the last time",
+    File("partners", "the partner-clusters, as JSON", node_folder.partners),
+    File("reload", "a path, nothing or . reads the configuration again; number and result (..., ok, or why not) of the last time",
          lambda w, _: f"{w.reload.number} {w.reload.result}", node_folder.reload),
     File("misplaced", "programs and guests that are where the map does not allow them",
          lambda w, _: node_folder.count_misplaced(w)),
@@ -382,8 +384,8 @@ OWN_FILES = (
 )
 
 ROOT_FILES = (
-    File("priority", "priority of the MOSIX processes that run here: 0 is our own cluster, 65535 if there are none",
-         lambda world, _: world.priority()),
+    File("priority", "best priority of the MOSIX processes that run here: 0 is our own cluster, 65535 if there are none",
+         lambda world, _: guests.running(world)),
 )
 
 # --------------------------------------------------------------------------- folders
@@ -401,7 +403,7 @@ class Spec:
 
 def _node(world: World, key: int) -> Node | None:
     ip = to_ip(key)
-    return (world.nodes.get(ip) or Node(ip)) if world.map.contains(ip) else None
+    return (world.nodes.get(ip) or Node(ip)) if world.map.relation(ip).known else None
 
 
 SPECS = {
@@ -416,7 +418,7 @@ SPECS = {
     Folder.NODE: Spec(NODE_FILES, _node),
     Folder.OWN: Spec(OWN_FILES, lambda world, _: world.me),
     Folder.MBOX: Spec((), lambda world, _: world, timeout=60.0),
-    Folder.HOME: Spec((), lambda world, key: world if not key or world.map.contains(to_ip(key)) else None),
+    Folder.HOME: Spec((), lambda world, key: world if not key or world.map.relation(to_ip(key)).known else None),
     Folder.LETTERS: Spec((), lambda world, _: world),
 }
 
@@ -530,8 +532,8 @@ class Tree:
                 yield from ((file.name, folder._replace(file=n)) for n, file in enumerate(files, 1))
 
     def _listed_nodes(self) -> set[str]:
-        known = {ip for ip in self.world.nodes if self.world.map.contains(ip)}
-        listed = list(islice(self.world.map.nodes(), LISTED_MAP + 1))
+        known = {ip for ip in self.world.nodes if self.world.map.relation(ip).known}
+        listed = list(islice(chain(self.world.map.nodes(), self.world.map.partner_nodes()), LISTED_MAP + 1))
         return known if len(listed) > LISTED_MAP else known.union(listed)
 
     def link(self, pid: int) -> str:

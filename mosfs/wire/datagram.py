@@ -4,6 +4,9 @@
     entry*   node, age in ms, priority, facts
     hash     BLAKE2b, 16 bytes, with a key made of the cluster's secret
 
+A node says to each node of another cluster, and to its own, what programs from there are on it: in an entry of the address 0,
+which is no node's, so that who does not know of this ignores it.
+
 Who knows the key is one of us. Against replay a sender counts its datagrams in an *epoch*, a random number it draws when
 it starts. A stranger's epoch may be an old recording, so it must be proved: a datagram that has a *question* (a random
 number) is answered by one whose *echo* is that number. Ages travel, never times: no two clocks are compared.
@@ -33,6 +36,12 @@ _HEADER = struct.Struct("!2sBBIQQQQH")
 _FACTS = struct.Struct(f"!IIHIIIIIHHHHHBBB{PACKED}s")
 _ENTRY = struct.Struct(f"!IiB{_FACTS.size}s")
 _DEAD = bytes(_FACTS.size)
+#: Megabytes, and a 1 so that no entry of this kind looks like that of a dead node.
+_WELCOME = struct.Struct("!IB")
+#: The address in such an entry.
+NOBODY = 0
+#: Of the priorities in it (mosix(7), partners).
+_MAX_STANDING = 65535
 
 MAX_ENTRIES = (MAX_DATAGRAM - _HEADER.size - _HASH_SIZE) // _ENTRY.size
 _MAX_AGE = (1 << 31) - 1
@@ -142,6 +151,29 @@ def unpack_facts(facts: bytes) -> tuple[PeerStatus, str, bytes]:
         paging, processes,
     )
     return status, ".".join(map(str, version)), processor
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """What programs of the receiver's node are at the sender's: their ``priority`` there, -1 if it takes none; megabytes of
+    guests that would make way for them; and whether it has as many of other clusters as it takes."""
+
+    priority: int
+    privileged_mb: int = 0
+    full: bool = False
+
+
+def pack_welcome(welcome: Welcome) -> Item:
+    size = _WELCOME.pack(min(welcome.privileged_mb, (1 << 32) - 1), 1)
+    return NOBODY, welcome.priority + 1, int(welcome.full), size.ljust(_FACTS.size, b"\0")
+
+
+def unpack_welcome(item: Item) -> Welcome:
+    """`BadDatagram` for nonsense."""
+    _, shifted, full, facts = item
+    if not 0 <= shifted <= _MAX_STANDING + 1 or len(facts) != _FACTS.size:
+        raise BadDatagram(Fault.MALFORMED)
+    return Welcome(shifted - 1, _WELCOME.unpack_from(facts)[0], bool(full))
 
 
 @dataclass(slots=True)

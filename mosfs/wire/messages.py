@@ -442,7 +442,7 @@ class Config(Msg, tag=37):
     """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number.
 
     ``cluster``: (first address as an unsigned integer, how many) of the ranges and aliases that are this cluster.
-    ``private``: by letter of private.conf, (directory, megabytes).
+    ``private``: by letter of private.conf, (directory, megabytes). ``partners``: as ``cluster``, of the partner-clusters.
     """
 
     ip: Ip
@@ -451,6 +451,7 @@ class Config(Msg, tag=37):
     speed: Count = 10000
     cluster: list[tuple[Address, Number]] = []
     private: dict[str, tuple[Path, Megabytes]] = {}
+    partners: list[tuple[Address, Number]] = []
 
 
 # --------------------------------------------------------------------------- mosd -> fork server (spawn requests)
@@ -512,7 +513,8 @@ class PeerStatus(Msg, tag=65):
     """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes.
 
     ``frozen``: frozen programs; ``bits``: those of rstatus (mosctl(1)) that a node knows of itself: 4 stay, 8 lstay,
-    16 block; ``level``: 0 while programs of its own cluster run there, 65535 when it is free for all ("availability");
+    16 block; ``level``: the worst priority that may come, 0 while programs of its own cluster run there, 65535 when it is free
+    for all ("availability");
     ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there."""
 
     load: Load

@@ -93,12 +93,13 @@ class MailOpens:
             home = as_unsigned(address.decode())
         except ValueError:
             return errno.ENOENT
-        if not 2 <= number <= _pid_max() or not (home in (0, self.mails.home) or self._in_cluster(home)):
+        if not 2 <= number <= _pid_max() or not (home in (0, self.mails.home) or self._known(home)):
             return errno.ENOENT
         return Place(home or self.mails.home, number)
 
-    def _in_cluster(self, home: int) -> bool:
-        return any(first <= home < first + count for first, count in self.tracer.mosd.config.cluster)
+    def _known(self, home: int) -> bool:
+        config = self.tracer.mosd.config
+        return any(first <= home < first + count for first, count in (*config.cluster, *config.partners))
 
     def _open_own(
         self, p: Program, asked: Letters, session: Callable[[], Calls], ready: Callable[[Callable[[], None]], None],

@@ -1,0 +1,42 @@
+"""Orders of the Super-User to this node's mosd: a write to a file of ``node/``, and the configuration read again."""
+
+from __future__ import annotations
+
+import errno
+import time
+
+from mosfs.tools.options import UserError
+from mosfs.tools.tree import Tree
+
+POLL = 0.02  #: seconds between two looks whether it is done
+RUNNING = "..."
+#: To node/reload: the map that holds.
+SAME_MAP = "."
+SUPER_USER = "{verb}: only for the Super-User"
+
+
+def write(tree: Tree, verb: str, name: str, value: str) -> None:
+    """Write a file of ``node/``. UserError for ordinary users."""
+    tree.fact("pid")
+    try:
+        tree.write(f"node/{name}", value)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise UserError(SUPER_USER.format(verb=verb)) from error
+        raise UserError(f"{verb}: {error.strerror}") from error
+
+
+def configure(tree: Tree, mapfile: str = SAME_MAP, *, wait: bool = True, verb: str = "the configuration") -> None:
+    """mosd reads its files (``mapfile`` as in node/reload); returns when it has, and if ``wait`` is set, when everything is where
+    they allow it. UserError with what is wrong in them."""
+    before = int(tree.fact("reload").split()[0])
+    write(tree, verb, "reload", mapfile)
+    while True:
+        number, _, result = tree.fact("reload").partition(" ")
+        if int(number) > before and result != RUNNING:
+            break
+        time.sleep(POLL)
+    if result != "ok":
+        raise UserError(result)
+    while wait and tree.fact("misplaced") != "0":
+        time.sleep(POLL)
