@@ -143,7 +143,7 @@ def describe(facts: Facts) -> Iterator[tuple[str, str]]:
     """Titles and values of mosctl status. ``facts`` as from `facts_of`."""
     number = facts["number"]
     yield "Node", f"{number} ({facts['ip']})" if number is not None else str(facts["ip"])
-    if facts["cluster"]:
+    if facts.get("cluster"):
         yield "Cluster", partner(facts)
     yield "Status", str(facts["status"])
     if "load" not in facts:
