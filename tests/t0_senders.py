@@ -38,7 +38,8 @@ class Asked(list[PostSpeaks]):
 def office(asked: Asked, where: str | None = None, pid: int = 0) -> Senders:
     """The office of HERE; its program ``pid`` is at ``where``, if there is one."""
     programs = {pid: SimpleNamespace(state=SimpleNamespace(where=where))} if where is not None else {}
-    world = SimpleNamespace(ip=HERE, map=SimpleNamespace(relation=lambda ip: SimpleNamespace(known=ip != STRANGER)), programs=programs)
+    nodes = SimpleNamespace(relation=lambda ip: SimpleNamespace(known=ip != STRANGER))
+    world = SimpleNamespace(ip=HERE, map=nodes, programs=programs)
     return Senders(cast("Any", world), asked)
 
 

@@ -226,12 +226,6 @@ def test_switches_are_the_super_users(nodes: Lab, verb: str) -> None:
     assert (done.returncode, done.stderr) == (1, f"mosctl: {verb}: only for the Super-User\n")
 
 
-@pytest.mark.parametrize("verb", ["isolate", "rejoin", "maxguests", "openmulti", "closemulti", "cngpri"])
-def test_what_partner_clusters_will_bring(nodes: Lab, verb: str) -> None:
-    done = nodes.run(1, "mosctl", verb)
-    assert (done.returncode, done.stderr) == (125, f"mosctl: {verb} is not available yet\n")
-
-
 def test_nonsense_is_a_line_and_the_usage(nodes: Lab) -> None:
     for arguments in ([], ["dance"], ["stay", "2"], ["status", "1", "2"]):
         done = nodes.run(1, "mosctl", *arguments)
