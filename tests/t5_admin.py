@@ -147,8 +147,8 @@ def test_a_blocked_node_takes_nobody_and_says_so(nodes: Lab) -> None:
     try:
         done = nodes.run(1, "mosrun", "-2", "true")
         assert done.stderr == "mosrun: failed migrating to 2: other node refused\n"
-        wait_until(lambda: not int(says(nodes, "mosctl", "rstatus", "2").split()[0]) & 32)
-        assert "Status:     blocked" in says(nodes, "mosctl", "status", "2")
+        wait_until(lambda: "Status:     blocked" in says(nodes, "mosctl", "status", "2"))
+        assert not int(says(nodes, "mosctl", "rstatus", "2").split()[0]) & 32
     finally:
         says(nodes, "mosctl", "noblock", number=2)
     wait_until(lambda: int(says(nodes, "mosctl", "rstatus", "2").split()[0]) & 32)

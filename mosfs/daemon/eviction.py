@@ -1,7 +1,7 @@
 """Guests make way for programs of a better priority, and for the administrator's limits (manual, section 4.3.4).
 
 They go to their home-nodes, which send them on to wherever there is room. Looked at whenever a program is new here or a guest has
-been let in, and twice a second: who moves just now hears nothing, and is asked again.
+been let in, and four times a second: who moves just now hears nothing, and is asked again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mosfs.node.multi import NOTHING
 from mosfs.node.world import World
 from mosfs.procfs.node import send_guests_out
 
-PERIOD = 0.5
+PERIOD = 0.25
 
 
 @dataclass(slots=True)

@@ -138,9 +138,10 @@ class Service:
             if node is None:
                 node = self.world.nodes[ip] = Node(ip)
             if facts:
-                node.status, node.version, processor = unpack_facts(facts)
-                node.flags = cpu.unpacked(processor)
-                node.heard, node.max_age = clock - (now - birth) / 1000, self.max_age
+                status, node.version, processor = unpack_facts(facts)
+                node.flags, node.max_age = cpu.unpacked(processor), self.max_age
+                if (heard := clock - (now - birth) / 1000) >= node.heard:  # a link may have brought newer ones
+                    node.status, node.heard = status, heard
             if node.dead is bool(facts):
                 log.info("node %s is %s", ip, "back" if facts else "dead")
             node.dead = not facts

@@ -21,8 +21,8 @@ from mosfs.wire.messages import PeerStatus
 
 
 def running(world: World) -> int:
-    """The best priority of what runs here, `NOTHING` if nothing does."""
-    if any(not away(program.state) for program in world.programs.values()):
+    """The best priority of what runs here, `NOTHING` if nothing does. One that is just being started may begin elsewhere."""
+    if any(program.state.state == "here" and not program.state.where for program in world.programs.values()):
         return OWN_PRIORITY
     return min((priority_of(world, guest) for guest in world.guests.values()), default=NOTHING)
 
