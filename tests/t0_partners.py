@@ -37,6 +37,7 @@ from mosfs.node.nodes import Bit, Node
 from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
 from mosfs.procfs import node as folder
+from mosfs.tools.multi import opened
 from mosfs.wire.asked import Settings
 from mosfs.wire.datagram import BadDatagram, Welcome, pack_welcome, unpack_welcome
 from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState
@@ -124,6 +125,14 @@ def test_bad_max_guests_and_retainpri(text: str) -> None:
         parse_max_guests(text)
     with pytest.raises(ConfigError):
         parse_retain(text)
+
+
+@pytest.mark.parametrize(("given", "guests", "most"), [
+    (7, MaxGuests(3), 7), (0, MaxGuests(3), 0), (None, MaxGuests(3, 9), 3), (None, MaxGuests(0, 9), 9), (None, MaxGuests(0), 32),
+    (None, MaxGuests(), 32),
+])
+def test_how_many_guests_openmulti_lets_in(given: int | None, guests: MaxGuests, most: int) -> None:
+    assert opened(given, guests, 4) == most
 
 
 def test_retainpri() -> None:

@@ -1,4 +1,4 @@
-"""Every sentence of direct_communication(7), mospipe(1) and PRIVATE TEMPORARY FILES of mosrun(1) names its tests.
+"""Every sentence of direct_communication(7), mospipe(1), mosctl(1) and PRIVATE TEMPORARY FILES of mosrun(1) names its tests.
 
 A row is how a sentence begins, and its tests: functions of test modules, or (``mailbox.c:`` and ``private.c:``) parts of the
 test programs, which run at home, away and in motion. A row without tests has the reason in their place.
@@ -170,10 +170,61 @@ PRIVATE: Sequence[Row] = (
     ("The owner can read", "t5_private.test_the_owner_can_look_where_the_files_are"),
 )
 
+MOSCTL: Sequence[Row] = (
+    ("What changes something", "t5_admin.test_switches_are_the_super_users t5_clusters.test_only_the_super_user_decides"),
+    ("They hold until they are cancelled", "t5_admin.test_switches"),
+    ("stay processes do not", "t5_admin.test_switches"),
+    ("nostay cancels", "t5_admin.test_switches"),
+    ("lstay processes whose", "t5_admin.test_switches"),
+    ("nolstay cancels", "t5_admin.test_switches"),
+    ("block no guests", "t5_admin.test_a_blocked_node_takes_nobody_and_says_so"),
+    ("noblock cancels", "t5_admin.test_a_blocked_node_takes_nobody_and_says_so"),
+    ("Each returns when", "t5_admin.test_expel_returns_when_all_guests_are_gone"),
+    ("Interrupting expel", FACT),
+    ("expel sends all", "t5_admin.test_expel_returns_when_all_guests_are_gone"),
+    ("New ones may come", FACT),
+    ("bring brings back", "t5_admin.test_bring_returns_when_all_programs_are_here"),
+    ("They may leave again", FACT),
+    ("shutdown blocks", "t5_admin.test_shutdown_loses_nothing t0_node.test_shutdown_blocks_and_tells_the_daemon"),
+    ("Programs go on", "t5_admin.test_shutdown_loses_nothing"),
+    ("Without a node it is", "t5_admin.test_whois"),
+    ("whois prints", "t5_admin.test_whois t0_node.test_whois"),
+    ("status prints", "t5_admin.test_status_and_localstatus"),
+    ("localstatus adds", "t5_admin.test_status_and_localstatus"),
+    ("rstatus prints", "t5_admin.test_rstatus_is_what_the_node_is t0_node.test_every_integer_of_rstatus"),
+    ("They change files of", "t5_clusters.test_priorities_are_changed"),
+    ("isolate leaves the multi-cluster", "t5_clusters.test_a_node_is_isolated_and_rejoins"),
+    ("It acts on this node", FACT),
+    ("rejoin maxguests cancels", "t5_clusters.test_a_node_is_isolated_and_rejoins"),
+    ("So many guests of other", "t5_clusters.test_a_node_is_isolated_and_rejoins"),
+    ("maxguests maxguests prints", "t5_clusters.test_guests_go_when_the_door_is_closed_and_come_when_it_is_opened"),
+    ("Those that are too many", "t0_partners.test_too_many_guests_leave_the_worst_and_latest_first"),
+    ("openmulti maxguests sets", "t0_partners.test_how_many_guests_openmulti_lets_in"),
+    ("closemulti sets it", "t5_clusters.test_guests_go_when_the_door_is_closed_and_come_when_it_is_opened"),
+    ("cngpri partner newpri", "t5_clusters.test_priorities_are_changed t0_partners.test_another_priority_changes_nothing_else"),
+    ("--json print", "t5_commands.test_json_of_mosctl_can_be_read"),
+    ("--help print", FACT),
+    ("--version print", FACT),
+    ("status: the sum of", "t0_node.test_status_bits t0_partners.test_bits_of_rstatus"),
+    ("load: 100 is", "t5_admin.test_rstatus_is_what_the_node_is"),
+    ("availability: the worst",
+     "t0_partners.test_the_priority_of_a_node_is_the_best_that_runs_there t0_partners.test_a_priority_is_retained"),
+    ("speed: 10000", "t0_node.test_every_integer_of_rstatus"),
+    ("number of processors", "t0_node.test_every_integer_of_rstatus"),
+    ("number of frozen", "t0_node.test_every_integer_of_rstatus"),
+    ("available memory", "t0_node.test_every_integer_of_rstatus"),
+    ("total memory", "t0_node.test_every_integer_of_rstatus"),
+    ("free swap-space", "t0_node.test_every_integer_of_rstatus"),
+    ("total swap-space", "t0_node.test_every_integer_of_rstatus"),
+    ("memory of guests that would", "t0_partners.test_what_makes_way_here_counts_as_free t0_partners.test_welcome_round_trip"),
+    ("number of MOSIX processes", "t0_node.test_every_integer_of_rstatus"),
+)
+
 PAGES = {
     ("direct_communication.7", ""): DIRECT,
     ("mospipe.1", ""): MOSPIPE,
     ("mosrun.1", "PRIVATE TEMPORARY FILES"): PRIVATE,
+    ("mosctl.1", "DESCRIPTION"): MOSCTL,
 }
 ROWS = [(page, row) for (page, _), rows in PAGES.items() for row in rows]
 

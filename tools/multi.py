@@ -107,13 +107,15 @@ def maxguests(tree: Tree, word: str, _: Parsed) -> int:
     return 0
 
 
+def opened(given: int | None, guests: MaxGuests, processors: int) -> int:
+    """What openmulti sets: the number given, else the file's if it is positive, else that before closemulti, else 8 a processor."""
+    return given if given is not None else guests.most or guests.before or GUESTS_A_PROCESSOR * processors
+
+
 def openmulti(tree: Tree, word: str, _: Parsed) -> int:
-    """The number given, else the file's if it is positive, else what it was before closemulti, else 8 a processor."""
     given = number("openmulti", word) if word else None
     running(tree)
-    guests = known_guests(tree)
-    usual = GUESTS_A_PROCESSOR * int(tree.fact("ncpus"))
-    most = given if given is not None else guests.most or guests.before or usual
+    most = opened(given, known_guests(tree), int(tree.fact("ncpus")))
     put("openmulti", tree.paths.max_guests, print_max_guests(MaxGuests(most)))
     configure(tree, verb="openmulti")
     return 0
