@@ -24,7 +24,6 @@ ARGUED = {
     "mosfs.home.moves.checkpoints.Checkpoints": "Its steps in their order; files are written by `writing`.",
     "mosfs.home.tracer.Tracer": "Makes the parts of a tracer, one field each, and does nothing else but to run its loop.",
     "mosfs.home.ports.Tree": "The same parts as the rooms see them, one property each: what a line may touch is in one place.",
-    "mosfs.home.process.program.Program": "What every stop asks for or several rooms need; a room's own is in a record.",
 }
 
 

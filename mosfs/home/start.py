@@ -113,7 +113,7 @@ def adopt(spawn: AdoptTracer) -> int:
         if state is not None:
             tracer.checkpoints.interval_changed(p)
             p.saves.last = (state.save_seq, state.save_result or Reason.INCOMPLETE)
-            p.travel.nmigs, p.sigmig, p.saves.next = state.nmigs, state.sigmig, state.next_checkpoint
+            p.travel.nmigs, p.travel.sigmig, p.saves.next = state.nmigs, state.sigmig, state.next_checkpoint
             # a move that was under way has ended with the tracer that made it
             p.travel.last = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)

@@ -81,7 +81,7 @@ class Controls:
             case "nmigs":
                 return p.travel.nmigs
             case "sigmig":
-                return p.sigmig
+                return p.travel.sigmig
             case "checkpoint":
                 return p.saves.next
         last = p.post.last
@@ -111,7 +111,7 @@ class Controls:
 
     def _checkpoint(self, p: Program, done: Done, *, numbered: bool) -> None:
         """``numbered``: the program wants to know the number of its checkpoint."""
-        if p.bound:
+        if p.travel.bound:
             done(-errno.EAGAIN)
             return
         p.held = True
@@ -192,10 +192,10 @@ class Controls:
             if row.name == "checkpointinterval":
                 self.tracer.checkpoints.interval_changed(p)
         elif row.name == "sigmig":
-            p.sigmig = value
+            p.travel.sigmig = value
         elif row.name == "clear":
             p.travel.freeze_ms = 0.0
-            p.account.clear()
+            p.reports.account.clear()
             self.tracer.statistics.tell(p)
 
     def _name(self, p: Program, name: str) -> None:

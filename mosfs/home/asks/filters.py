@@ -61,7 +61,7 @@ class Filters:
                 call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
                 result = call(SYS_SECCOMP, SET_MODE_FILTER, 0, layout.SCRATCH)
         if not result:
-            p.strict = True
+            p.filters.strict = True
             lib.mos_filtered(p.pid, True)
         self.tracer.stops.answer(p, kept, result)
 
@@ -87,12 +87,12 @@ class Filters:
 
     def stopped(self, p: Program, regs: Any) -> bool:
         """A call was sent to us: whether not by a filter of ours, so that it is dealt with here."""
-        if not (p.strict or p.process.filtered):
+        if not (p.filters.strict or p.process.filtered):
             return False
         message = p.task.event_message()
         if message == lib.MOS_OURS:
             return False
-        if not p.strict:
+        if not p.filters.strict:
             self.tracer.stops.answer(p, regs, -errno.ENOSYS)
         elif len(self.tracer.family.process(p).kin.threads):
             regs.orig_rax, regs.rdi = SYS_EXIT, signal.SIGKILL  # this thread only

@@ -91,7 +91,7 @@ class Mail:
     @property
     def steady(self) -> bool:
         p = self.p
-        return p.undisturbed() and p.move is None and not p.bound
+        return p.nothing_pending() and p.move is None and not p.travel.bound
 
     @property
     def standing(self) -> Any:
@@ -174,17 +174,17 @@ class Mails:
 
     def involved(self, p: Program) -> bool:
         """Has it a descriptor for direct communication (direct_communication(7), LIMITATIONS)?"""
-        return p.mail is not None and bool(self.table(p.pid))
+        return p.post.mail is not None and bool(self.table(p.pid))
 
     def message(self, message: MailAnswer | MailWake | MailRecall, passed: Any) -> None:
         """What mosd says."""
         self.desk.message(message, passed)
 
     def mail_of(self, p: Program) -> Mail:
-        if p.mail is None:
-            p.mail = Mail(self, p)
+        if p.post.mail is None:
+            p.post.mail = Mail(self, p)
             self.tracer.mosd.announce(p, at_once=True)  # the post office asks who exists
-        mail: Mail = p.mail
+        mail: Mail = p.post.mail
         return mail
 
     # ------------------------------------------------------------------ calls at home
@@ -226,12 +226,12 @@ class Mails:
 
     def _renumbers(self, p: Program) -> None:
         """Its descriptors may be others from now on."""
-        if p.mail is not None:
-            self.desk.borrowed.forget(p.mail.key)
+        if p.post.mail is not None:
+            self.desk.borrowed.forget(p.post.mail.key)
 
     def _closing(self, p: Program, regs: Any, nr: int, args: Sequence[int]) -> bool:
         """The last descriptor of the mailbox goes: its messages go first."""
-        mail = p.mail
+        mail = p.post.mail
         if mail is None or mail.own_fd < 0 or not self._will_close(p, nr, args):
             return False
         mail.own_fd = -1
@@ -256,7 +256,7 @@ class Mails:
 
     def stopped(self, p: Program, status: Status) -> None:
         """Any stop of a program at home that may have ended its waiting."""
-        mail = p.mail
+        mail = p.post.mail
         if mail is not None and mail.waits and status.stop in (Stop.SIGNAL, Stop.TRAP, Stop.GROUP):
             mail.leave_wait()
 
@@ -264,10 +264,10 @@ class Mails:
 
     def inherited(self, p: Program, q: Program) -> list[int]:
         """After fork: the child's senders work, the mailbox is not its own. Which descriptors it must close."""
-        if p.mail is None:
+        if p.post.mail is None:
             return []
-        self.mail_of(q).filtered = p.mail.filtered
-        if p.mail.own_fd < 0:
+        self.mail_of(q).filtered = p.post.mail.filtered
+        if p.post.mail.own_fd < 0:
             return []
         return [fd for fd, found in self.table(q.pid).items() if found.place.own]
 
@@ -284,7 +284,7 @@ class Mails:
 
     def exec_done(self, p: Program) -> None:
         """Close-on-exec may have closed the mailbox; the filter's address means nothing in the new program."""
-        mail = p.mail
+        mail = p.post.mail
         if mail is None:
             return
         self._renumbers(p)
@@ -294,21 +294,21 @@ class Mails:
             self.desk.close(mail, lambda: None)
 
     def gone(self, p: Program) -> None:
-        if p.mail is not None:
-            self.desk.gone(p.mail.key)
-            if p.mail in self.lingering:
-                self.lingering.remove(p.mail)
+        if p.post.mail is not None:
+            self.desk.gone(p.post.mail.key)
+            if p.post.mail in self.lingering:
+                self.lingering.remove(p.post.mail)
 
     # ------------------------------------------------------------------ away
 
     def changed(self, p: Program, nr: int) -> None:
         """A forwarded call of `calls.CHANGING` has been made: tell the host."""
-        if p.mail is not None and nr in calls.CHANGING:
+        if p.post.mail is not None and nr in calls.CHANGING:
             self.tell(p)
 
     def closing_away(self, p: Program, deputy: Deputy, request: Request) -> bool:
         """As `_closing`: True if the deputy makes the call later, when the office has answered."""
-        mail = p.mail
+        mail = p.post.mail
         if mail is None or mail.own_fd < 0 or not self._will_close(p, request.nr, request.args):
             return False
         mail.own_fd = -1
@@ -324,7 +324,7 @@ class Mails:
 
     def tell(self, p: Program, link: Any = None) -> None:
         """Give the host the table of the program's descriptors, if it has another one. ``link``: a new host."""
-        mail = p.mail
+        mail = p.post.mail
         if mail is None:
             return
         entries = [(fd, *found.place, found.nonblocking) for fd, found in self.table(p.pid).items()]
@@ -348,9 +348,9 @@ class Mails:
         A mailbox that is closed, or is about to be (`closing_away`), has no filter any more: a program that leaves its host in the
         middle of that close(2) brings along what it has not heard of yet.
         """
-        if p.mail is not None:
-            p.mail.filter_at = filter_at if p.mail.own_fd >= 0 else 0
-            p.mail.told = None
+        if p.post.mail is not None:
+            p.post.mail.filter_at = filter_at if p.post.mail.own_fd >= 0 else 0
+            p.post.mail.told = None
         if last is not None:
             p.post.last = last
 

@@ -108,7 +108,7 @@ class Policy:
     def bind(self, p: Program, message: str) -> None:
         """From now on the program stays at home, until it executes another."""
         process = self.tracer.family.process(p)
-        process.bound = f"stays at home: {message}"
+        process.travel.bound = f"stays at home: {message}"
         self.tracer.mosd.announce(process)
 
     def _device(self, p: Program, row: Syscall, args: tuple[int, ...]) -> str:
@@ -177,8 +177,8 @@ class Policy:
     def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:
         """The message, and once a program and hint also what to do about it."""
         self.say(p, message)
-        if hint and hint not in p.advised:
-            p.advised = p.advised | {hint}
+        if hint and hint not in p.reports.advised:
+            p.reports.advised = p.reports.advised | {hint}
             self.say(p, hint)
 
     def say(self, p: Program, message: str) -> None:

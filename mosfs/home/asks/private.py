@@ -42,7 +42,7 @@ from mosfs.trace.task import copy_regs
 from mosfs.wire.messages import PrivateFile
 
 SYS_WRITE, SYS_CLOSE, SYS_MMAP, SYS_PWRITE, SYS_WRITEV, SYS_PWRITEV2 = 1, 3, 9, 18, 20, 328
-#: What the filters let stop (`Program.filters`).
+#: What the filters let stop (`Program.filters.private`).
 PATHS, DESCRIPTORS = 1, 2
 
 
@@ -64,14 +64,14 @@ class Private:
 
     def embarked(self, p: Program, fetched: bytes) -> None:
         """Calls can be made in the new program: what it needs from the kernel. ``fetched``: from `fetch`."""
-        if not fetched and (not p.settings.private or p.native or p.filters):
+        if not fetched and (not p.settings.private or p.process.native or p.filters.private):
             return
         stay = copy_regs(p.task.peek_regs())
         try:
             with Calls(p.task) as call:
-                if not p.filters:
+                if not p.filters.private:
                     install_filter(call, path_filter())
-                    p.filters = PATHS
+                    p.filters.private = PATHS
                 if fetched:
                     self.tracer.carrier.arrive(call, p, fetched, None)
         except NoPrivateSpace:
@@ -83,7 +83,7 @@ class Private:
 
     def exec_done(self, p: Program) -> None:
         """A new program in the same process: it keeps its files, unless it was given other directories."""
-        wanted = directories.split(p.settings.private) if not p.native else ()
+        wanted = directories.split(p.settings.private) if not p.process.native else ()
         if p.private is None:
             if not wanted:
                 return
@@ -100,7 +100,7 @@ class Private:
     def adopted(self, p: Program) -> None:
         """From a tracer that died, which knew the names: what is open stays open, but is an ordinary file now."""
         if p.settings.private:
-            p.filters = DESCRIPTORS
+            p.filters.private = DESCRIPTORS
             self.exec_done(p)
 
     def _watch_directories(self, wanted: tuple[bytes, ...]) -> None:
@@ -119,15 +119,14 @@ class Private:
 
     def forked(self, parent: Program, child: Program, *, thread: bool) -> None:
         """Files belong to the process that made them: a child begins with none, and without its parent's descriptors of them."""
-        child.filters = parent.filters
+        child.filters.private = parent.filters.private
         own = parent.private
         if own is None:
             return
         if thread:
             child.private = own
             return
-        child.private = Holdings(Store(own.store.directories), away=own.away)
-        child.inherited = dict(own.inodes)
+        child.private = Holdings(Store(own.store.directories), away=own.away, inherited=dict(own.inodes))
 
     def born(self, p: Program) -> None:
         """The first stop of a child at home."""
@@ -141,9 +140,10 @@ class Private:
             self._close_inherited(call, p)
 
     def _close_inherited(self, call: Calls, p: Program) -> None:
-        inherited, p.inherited = p.inherited, None
-        for fd in descriptors_of(p.pid, inherited or {}):
-            call(SYS_CLOSE, fd)
+        if p.private is not None:
+            inherited, p.private.inherited = p.private.inherited, None
+            for fd in descriptors_of(p.pid, inherited or {}):
+                call(SYS_CLOSE, fd)
 
     def forget(self, p: Program) -> None:
         """The process is gone, and its files with it."""
@@ -233,10 +233,10 @@ class Private:
 
     def install_filter(self, call: Calls, p: Program) -> None:
         """From its first private file on, the program's calls on descriptors stop, too."""
-        if p.filters >= DESCRIPTORS:
+        if p.filters.private >= DESCRIPTORS:
             return
         install_filter(call, descriptor_filter())
-        p.filters = DESCRIPTORS
+        p.filters.private = DESCRIPTORS
 
     def _file(self, p: Program, own: Holdings, fd: int) -> File | None:
         """The private file behind a descriptor. The kernel's table is the truth."""
@@ -281,7 +281,7 @@ class Private:
         entry = self.tracer.pump.grants[p.pid & 63]
         entry.none = not own.inodes or not descriptors_of(p.pid, own.inodes)
         entry.bytes = max(0, grant(own.store.used(), own.store.on_disk, own.store.quota) - reserved)
-        entry.pid = p.pid if p.mail is None else 0  # a write may be a message
+        entry.pid = p.pid if p.post.mail is None else 0  # a write may be a message
 
     def _write(self, p: Program, own: Holdings, regs: Any, rule: Rule, args: tuple[int, ...], file: File) -> bool:
         store = own.store

@@ -70,7 +70,7 @@ class Births:
                 lambda: self.tracer.mails.disinherit(q.task, closing, base=newborn.base, mask=newborn.mask)
             )
         self.tracer.private.forked(p, q, thread=False)
-        if q.inherited:
+        if q.private is not None and q.private.inherited:
             newborn.todo.append(lambda: self.tracer.private.born_away(q, newborn))
 
     def gone(self, p: Program) -> None:
@@ -83,8 +83,8 @@ class Births:
     def execute(self, p: Program, deputy: Deputy, order: ExecOrder, flags: int) -> None:
         """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""
         p.body.seq = flags >> 1
-        if p.trace is not None:
-            p.call.told = order.nr, show.program(order.nr, order.path, order.argv)
+        if p.reports.trace is not None:
+            p.reports.call = order.nr, show.program(order.nr, order.path, order.argv)
         data = bytearray()
         pointers: list[tuple[int, int]] = []  # (offset of a pointer, offset it points to)
 

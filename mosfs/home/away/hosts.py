@@ -49,7 +49,7 @@ class Hosts:
         """A frame for the body's host; kept back while the body moves. The flags of a REPLY are the number of its call."""
         flags = p.body.seq << 1 if kind == Kind.REPLY else flags
         self.tracer.mapped.poll()
-        p.account.received += len(payload)
+        p.reports.account.received += len(payload)
         if p.body.kept_back is not None:
             p.body.kept_back.append((kind, payload, flags))
             return

@@ -45,8 +45,8 @@ class Requests:
     def called(self, p: Program, deputy: Deputy, frame: Frame) -> None:
         """CALL: the body waits in a call."""
         request = unpack(frame.payload)
-        p.account.calls += 1
-        p.account.sent += len(frame.payload)
+        p.reports.account.calls += 1
+        p.reports.account.sent += len(frame.payload)
         if self._made_directly(p, deputy, request, frame.flags):
             return
         seen = signals_seen(frame.payload)

@@ -56,7 +56,7 @@ class Transfers:
 
     def at_syscall(self, p: Program) -> None:
         """Entry or exit of the rest of a transfer, the end of a call about CPU time, or of one that is told."""
-        if p.call.told is not None:
+        if p.reports.call is not None:
             self.tracer.traces.returned(p, signed(p.task.peek_regs().rax), "home")
         if p.call.watched:
             self.tracer.cputime.complete(p, p.task.peek_regs())

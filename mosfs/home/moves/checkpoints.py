@@ -163,9 +163,9 @@ class Checkpoints:
 
     def _refusal(self, p: Program) -> str:
         """Why there can be no checkpoint of this program as it is; "" if there can."""
-        if p.bound:
-            return p.bound.removeprefix("stays at home: ")
-        if p.mail is not None:
+        if p.travel.bound:
+            return p.travel.bound.removeprefix("stays at home: ")
+        if p.post.mail is not None:
             return "it is involved in direct communication"
         if p.private is not None:
             return "it has private temporary files"

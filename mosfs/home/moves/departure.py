@@ -49,8 +49,8 @@ class Departure:
 
     def stop(self, p: Program) -> None:
         assert p.move is not None
-        if p.bound:
-            self.tracer.moves.abandon(p, p.bound)
+        if p.travel.bound:
+            self.tracer.moves.abandon(p, p.travel.bound)
             return
         if p.obstacle():
             self._later(p, p.obstacle())
@@ -176,7 +176,7 @@ class Departure:
         if is_sleep(signed(regs.rax)) or nr == SYS_RESTART_SYSCALL:
             return Request(SYS_RESTART_SYSCALL, (0,) * 6, mask)
         row = BY_NR.get(nr)
-        if row is None or row.away is not AwayRule.FORWARD or nr in PATH_ARG or p.call.carry or p.mail or p.private:
+        if row is None or row.away is not AwayRule.FORWARD or nr in PATH_ARG or p.call.carry or p.post.mail or p.private:
             return None
         return marshal(row, arguments(stay), mask, p.task)
 

@@ -52,7 +52,7 @@ class Moves:
         if move.target == here:
             self._tell(p, move, "")
             return
-        reason = (p.bound if move.target else "") or ("stopped by a signal" if p.halted else "")
+        reason = (p.travel.bound if move.target else "") or ("stopped by a signal" if p.halted else "")
         if reason:
             self._tell(p, move, reason)
             return
@@ -103,8 +103,8 @@ class Moves:
                 f"total_ms={(time.monotonic() - move.started) * 1000:.1f}"
             )
             self.tracer.traces.told(p, "has moved")
-            if p.sigmig:
-                os.kill(p.pid, p.sigmig)
+            if p.travel.sigmig:
+                os.kill(p.pid, p.travel.sigmig)
         else:
             failed = text(Text.MIGRATE_FAILED, computer=move.target or "home", reason=reason)
             self.tracer.traces.told(p, failed)

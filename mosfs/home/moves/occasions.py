@@ -87,7 +87,7 @@ class Occasions:
         move = p.move
         if move is not None and link is not None:
             return self._exec_on_the_way(p, link, move)
-        if link is None or id(link) not in self.tracer.hosts.channels or p.bound or p.native:
+        if link is None or id(link) not in self.tracer.hosts.channels or p.travel.bound or p.process.native:
             if link is not None:
                 self.tracer.hosts.drop(p, link)
             return False

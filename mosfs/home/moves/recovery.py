@@ -73,7 +73,7 @@ class Recovery:
 
         def begin(p: Program) -> None:
             with file or nullcontext():
-                if p.native:
+                if p.process.native:
                     self._refuse(p)
                 else:
                     self._begin(p, fd, start)
@@ -82,7 +82,7 @@ class Recovery:
 
     def _refuse(self, p: Program) -> None:
         """What the process has become cannot be a MOSIX process: it ends, before its first instruction."""
-        reason = p.bound.removeprefix("cannot be migrated: ")
+        reason = p.travel.bound.removeprefix("cannot be migrated: ")
         self.tracer.mosd.log(f"pid={p.pid} cannot go on from its checkpoint: {reason}", 30)
         p.held = False
         end(p.task, f"mosrun: {text(Text.RESTORE_FAILED_WHY, reason=reason)}\n".encode(), NOT_STARTED)

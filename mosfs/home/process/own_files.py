@@ -31,7 +31,7 @@ def another(
     """The file about another program of the tree that ``pid`` opens to read: by the time of the read it may have moved."""
     other, name = shown.of_another(path) if _reads(nr, args) else (0, "")
     found = programs.get(other)
-    if found is None or other == pid or found.native:
+    if found is None or other == pid or found.process.native:
         return None
     return name, found
 
@@ -40,7 +40,7 @@ def memory(path: bytes, nr: int, args: tuple[int, ...], pid: int, programs: Mapp
     """The file in /proc that shows memory itself, or the auxiliary vector, which the program ``pid`` opens, and of whom."""
     other, name = shown.of_memory(path, pid) if nr in (SYS_OPEN, SYS_OPENAT) and not flags_of(nr, args) & os.O_PATH else (0, "")
     found = programs.get(other)
-    if found is None or found.native or (name == "auxv" and not _reads(nr, args)):
+    if found is None or found.process.native or (name == "auxv" and not _reads(nr, args)):
         return None
     return name, found
 

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
 
 from mosfs.abi.flags import AT_FDCWD
-from mosfs.balance.account import Account
-from mosfs.home.process.calltrace import CallTrace
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Phase
 from mosfs.home.process.processor import Demand
-from mosfs.home.process.records import Body, Call, CpuUse, Death, Kin, Pending, Post, Process, Saves, Travel
+from mosfs.home.process.records import Body, Call, CpuUse, Death, Filters, Kin, Pending, Post, Process, Reports, Saves, Travel
 from mosfs.migrate import shown
 from mosfs.native import lib
 from mosfs.ptf.store import Inode, Store
@@ -49,6 +45,7 @@ class Holdings:
     link: Link | None = None  # that the sender sends to
     spool: Spool | None = None
     held: list[Store] = field(default_factory=list)
+    inherited: dict[Inode, int] | None = None  # files of the parent, whose descriptors it must not keep
 
     def let_go(self) -> None:
         """What is held for the sake of its inodes only."""
@@ -75,9 +72,8 @@ class Holdings:
 class Program:
     """One task; a thread shares ``process`` and ``kin.leader`` tells whose it is.
 
-    What one room alone writes is in its record (`records`). The fields that are here, more than other records have, are those that
-    every stop asks for, or that several rooms need to know. ``deputy`` exists while it is away (or while a sleep that began away is
-    finished at home).
+    What one room alone writes is in its record (`records`); what every stop asks for, or several rooms write, is here.
+    ``deputy`` exists while it is away (or while a sleep that began away is finished at home).
     """
 
     task: Task
@@ -99,21 +95,12 @@ class Program:
     post: Post = field(default_factory=Post)
     saves: Saves = field(default_factory=Saves)
     death: Death = field(default_factory=Death)
-    sigmig: int = 0
+    reports: Reports = field(default_factory=Reports)
+    filters: Filters = field(default_factory=Filters)
+    private: Holdings | None = None
     held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
     halted: bool = False  # it is in a group stop
-    native: bool = False  # mosnative: not ours any more but for the stops
-    bound: str = ""  # why it can never leave (until its next exec)
     interrupted: bool = False  # we have asked it to stop
-    trace: CallTrace | None = None  # where its calls are told (mosrun --trace)
-    advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
-    mail: Any = None  # its part in direct communication (`home.asks.mail.Mail`)
-    announced: ProcState | None = None
-    account: Account = field(default_factory=lambda: Account(time.monotonic()))
-    private: Holdings | None = None
-    strict: bool = False  # this thread is in what is strict mode to it (`home.asks.filters`)
-    filters: int = 0  # of `home.asks.private` that are installed in it
-    inherited: dict[Inode, int] | None = None  # files of its parent, whose descriptors it must not keep
 
     @property
     def pid(self) -> int:
@@ -126,8 +113,8 @@ class Program:
     @property
     def filters_of_ours(self) -> int:
         """How many seccomp filters it has from us."""
-        mails = self.mail is not None and self.mail.filtered
-        return shown.OUR_FILTERS + self.filters + mails + self.strict
+        mail = self.post.mail
+        return shown.OUR_FILTERS + self.filters.private + (mail is not None and mail.filtered) + self.filters.strict
 
     def plainness(self) -> int:
         """For native/home.c: 0, or lib.MOS_PLAIN; with MOS_UNTRAVELLED if the kernel's figures of its CPU time are right as well,
@@ -140,18 +127,18 @@ class Program:
 
     def plain(self) -> bool:
         """Whether its next fork, signal or end needs nothing but bookkeeping."""
-        return self.mail is None and self.undisturbed()
+        return self.post.mail is None and self.nothing_pending()
 
-    def undisturbed(self) -> bool:
-        """At home, alone in its memory, and nobody wants anything of it."""
-        if self.place is not Place.HOME or self.held or self.halted or self.interrupted or self.native or self.filters:
+    def nothing_pending(self) -> bool:
+        """At home, single-threaded, and no stop, move, transfer or emulated state is pending."""
+        if self.place is not Place.HOME or self.held or self.halted or self.interrupted or self.process.native:
             return False
-        kin, call, body = self.kin, self.call, self.body
+        kin, call, body, reports = self.kin, self.call, self.body, self.reports
         if kin.leader or kin.threads or call.watched or self.post.disinherits or body.infos or self.demand.foreign:
             return False
         return (
-            self.deputy is None and self.private is None and self.inherited is None and self.trace is None
-            and call.carry is None and call.asleep is None and call.told is None and body.sleeping is None
+            self.deputy is None and self.private is None and not self.filters.private and body.sleeping is None
+            and reports.trace is None and reports.call is None and call.carry is None and call.asleep is None
         )
 
     def state(self) -> ProcState:
@@ -167,16 +154,16 @@ class Program:
             state=place,
             nmigs=self.travel.nmigs,
             settings=self.settings,
-            why=self.bound or self.travel.why or self.obstacle(),
+            why=self.travel.bound or self.travel.why or self.obstacle(),
             move_seq=seq,
             move_target=target,
             move_result=result,
             comm=self.comm,
-            sigmig=self.sigmig,
+            sigmig=self.travel.sigmig,
             freeze_ms=round(self.travel.freeze_ms, 3),
             next_checkpoint=self.saves.next,
             last_message=self.post.last,
-            barred=self.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
+            barred=self.travel.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
             because=self.travel.because,
             mailbox=self.post.mailbox,
             needs=self.demand.required,
@@ -198,11 +185,11 @@ class Program:
 
     def obstacle(self) -> str:
         """Why it cannot be captured right now; "" if it can."""
-        if self.native:
+        if self.process.native:
             return "runs as a native Linux program"
         if self.kin.vforking or self.kin.vfork_parent:
             return "shares memory after vfork"
-        if self.mail is not None and self.mail.asked:
+        if self.post.mail is not None and self.post.mail.asked:
             return "sends or receives a message"
         if self.call.reading is not None:
             return "reads a file about another program"

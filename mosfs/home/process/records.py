@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mosfs.balance.account import Account
 from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
@@ -19,7 +21,7 @@ from mosfs.migrate.image import Vma
 from mosfs.migrate.properties import Said
 from mosfs.trace.idle import Idle
 from mosfs.wire.asked import Settings
-from mosfs.wire.messages import LastMessage
+from mosfs.wire.messages import LastMessage, ProcState
 
 
 @dataclass(slots=True)
@@ -30,11 +32,12 @@ class Process:
     said: Said = field(default_factory=Said)  # of its memory, here or before it came home
     pieced: bool = False  # its memory was moved, or followed: mappings that would be one may be several (`migrate.remap`)
     filtered: bool = False  # it has a seccomp filter of its own, which judges what we would have it call
+    native: bool = False  # mosnative: not ours any more but for the stops
     clock_page: bytes = b""
 
     def of_child(self) -> Process:
         """That of a new process, whose memory is a copy."""
-        return Process(self.names, self.said.of_child(), self.pieced, self.filtered, self.clock_page)
+        return Process(self.names, self.said.of_child(), self.pieced, self.filtered, self.native, self.clock_page)
 
     def executed(self) -> None:
         """Its memory is another program's. A filter is kept (seccomp(2))."""
@@ -61,7 +64,6 @@ class Call:
     wait: Wait | None = None  # it is in a call with a limited time that is made again
     asleep: Kept | None = None  # it is in a sleep at home that was interrupted: what that needs of its memory
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
-    told: tuple[int, str] | None = None  # with a trace: number and text of the call
     reading: object | None = None  # the open of a file about another program, whose node is asked (`asks.relatives`)
 
 
@@ -85,6 +87,7 @@ class Body:
 class Post:
     """`asks.mail`: direct communication, as far as others see it."""
 
+    mail: Any = None  # its part in it (`asks.mail.Mail`), once it has one
     mailbox: str = ""  # the other node that holds its mailbox
     last: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
     disinherits: list[int] = field(default_factory=list)  # descriptors that it must not keep from its parent
@@ -103,7 +106,7 @@ class Pending:
 
 @dataclass(slots=True)
 class Travel:
-    """`moves`: the moves that a program has made, and will make."""
+    """`moves`: the moves that a program has made, and will make; `tree.family` and `asks.policy`: whether it can."""
 
     wanted: Move | None = None  # the next move, while one is under way
     nmigs: int = 0
@@ -112,6 +115,8 @@ class Travel:
     because: str = ""  # why it was moved where it is
     why: str = ""  # why the last attempt to move it failed
     retry_at: float = 0.0
+    sigmig: int = 0  # the signal that it wants of each (`asks.controls`)
+    bound: str = ""  # why it can never leave (until its next exec)
 
 
 @dataclass(slots=True)
@@ -140,6 +145,25 @@ class CpuUse:
     overdue: bool = False  # it is asked to stop because its limit of CPU time is reached
     of_children: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
     dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
+
+
+@dataclass(slots=True)
+class Reports:
+    """`tree.mosd`, `tree.tracing`, `tree.usage` and `asks.policy`: what is told of a program, to mosd and to its user."""
+
+    announced: ProcState | None = None  # what mosd was told last
+    account: Account = field(default_factory=lambda: Account(time.monotonic()))
+    trace: CallTrace | None = None  # where its calls are told (mosrun --trace)
+    call: tuple[int, str] | None = None  # with a trace: number and text of the call that it is in
+    advised: frozenset[str] = frozenset()  # what -w has told it to do (`calls.policy.advice`)
+
+
+@dataclass(slots=True)
+class Filters:
+    """`asks.filters` and `asks.private`: seccomp filters of ours in this thread, beside the first."""
+
+    private: int = 0  # how many for private files
+    strict: bool = False  # it is in what is strict mode to it
 
 
 @dataclass(slots=True)

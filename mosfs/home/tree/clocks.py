@@ -34,7 +34,7 @@ class Clocks:
     def refresh(self) -> None:
         """Once a second: correct the pages of all programs at home."""
         for p in list(self.tracer.programs.values()):
-            if p.place is Place.HOME and p.process.clock_page and not p.native and not p.kin.leader:
+            if p.place is Place.HOME and p.process.clock_page and not p.process.native and not p.kin.leader:
                 with self.tracer.containment.of(p), suppress(OSError):
                     p.process.clock_page = clocks.refresh(p.pid, self.tracer.clock, p.process.clock_page)
 

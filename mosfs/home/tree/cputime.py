@@ -73,7 +73,7 @@ class CpuTime:
         about_others = nr in cputime.WAITS or (nr == cputime.CLOCK_GETTIME and cputime.clock_pid(args[0]) > 0)
         index = cputime.place(nr, args)
         p.call.watched = bool((about_others or any(p.cpu.used) or any(p.cpu.of_children)) and index >= 0 and args[index])
-        p.task.cont(request=SYSCALL if p.call.watched or p.call.told is not None else CONT)
+        p.task.cont(request=SYSCALL if p.call.watched or p.reports.call is not None else CONT)
 
     def complete(self, p: Program, regs: Any) -> None:
         """At the end of a watched call."""

@@ -51,13 +51,13 @@ class Family:
         p = Program(task, uid, settings if parent is None else of_child(settings), demand)
         if parent is not None:
             p.place, p.link = parent.place, parent.link
-            p.trace = parent.trace
-            p.travel.nmigs, p.sigmig, p.native = parent.travel.nmigs, parent.sigmig, parent.native
-            p.kin.parent, p.comm, p.bound = parent.pid, parent.comm, parent.bound
+            p.reports.trace = parent.reports.trace
+            p.travel.nmigs, p.travel.sigmig, p.travel.bound = parent.travel.nmigs, parent.travel.sigmig, parent.travel.bound
+            p.kin.parent, p.comm = parent.pid, parent.comm
             p.process = parent.process.of_child()
             lib.mos_filtered(task.pid, p.process.filtered)
         else:
-            p.trace = self.tracer.traces.everything
+            p.reports.trace = self.tracer.traces.everything
             p.process.said = Said(calls=1, guards=True)  # it may have said anything before
         self.tracer.programs[task.pid] = p
         self.begun = True
@@ -69,7 +69,7 @@ class Family:
         q.kin.leader = process.pid
         q.process = process.process
         process.kin.threads.add(q.pid)
-        process.bound = process.bound or HAS_THREADS
+        process.travel.bound = process.travel.bound or HAS_THREADS
 
     def meet(self, q: Program) -> None:
         """``q`` is known from now on. Its first stop, even its end, may have come before its parent's event."""
@@ -124,8 +124,8 @@ class Family:
         if vfork:
             p.kin.vforking += 1
             q.kin.vfork_parent = p.pid
-        if q.bound == HAS_THREADS:  # a child has only the thread that made it
-            q.bound = ""
+        if q.travel.bound == HAS_THREADS:  # a child has only the thread that made it
+            q.travel.bound = ""
         self.tracer.mosd.announce(q)
 
     def write_down(self) -> None:
@@ -157,7 +157,7 @@ class Family:
         ))  # fmt: skip
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)
-        elif p.announced is not None:
+        elif p.reports.announced is not None:
             self.tracer.mosd.send(ProcGone(p.pid, total))
 
     def release_vfork(self, p: Program) -> None:
@@ -173,7 +173,7 @@ class Family:
         self._alone(p)
         self.release_vfork(p)
         self.tracer.copying.memory_gone(p)
-        p.bound, p.travel.why = HAS_FILTER if p.process.filtered else "", ""
+        p.travel.bound, p.travel.why = HAS_FILTER if p.process.filtered else "", ""
         p.demand = Demand(self.tracer.features)
         p.process.executed()
         p.body.files = {}
@@ -188,7 +188,7 @@ class Family:
         self._renew(p, apart=apart)
         self.tracer.traces.returned(p, 0, "home")
         if p.pending.native:
-            p.native, p.pending.native = True, False
+            p.process.native, p.pending.native = True, False
         p.place = Place.HOME
         self.tracer.cputimers.limit_changed(p)
         page = self.tracer.clocks.first_page()
@@ -202,13 +202,13 @@ class Family:
                 self.tracer.statistics.began(p)
             self.tracer.private.embarked(p, files)
         except embark.CannotEmbark as error:
-            p.native = True
-            p.bound = f"cannot be migrated: {error}"
-        if p.native:
+            p.process.native = True
+            p.travel.bound = f"cannot be migrated: {error}"
+        if p.process.native:
             self.make_native(p)
         self.tracer.private.exec_done(p)
         self.tracer.mosd.announce(p)
-        start = p.pending.restart or (p.pending.start if not p.native else None)
+        start = p.pending.restart or (p.pending.start if not p.process.native else None)
         p.pending.start = p.pending.restart = None
         if start is not None:
             p.held = True
@@ -222,7 +222,7 @@ class Family:
             p.settings = p.pending.settings
             self.tracer.checkpoints.configure(p)
         if apart or p.pending.trace is not None:
-            p.trace = p.pending.trace if not apart else None
+            p.reports.trace = p.pending.trace if not apart else None
         p.pending.settings = p.pending.trace = None
 
     def _alone(self, p: Program) -> None:
@@ -244,7 +244,7 @@ class Family:
 
     def make_native(self, p: Program) -> None:
         """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
-        p.bound = p.bound or "runs as a native Linux program (mosnative)"
+        p.travel.bound = p.travel.bound or "runs as a native Linux program (mosnative)"
         try:
             p.task.set_options(OPTIONS | O_SUSPEND_SECCOMP)
         except OSError:

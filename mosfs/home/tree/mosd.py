@@ -58,8 +58,8 @@ class Mosd:
             for pid in self.lost:
                 self.control.send(ProcGone(pid))
             for p in self.tracer.programs.values():
-                p.announced = None
-                p.account.news = True
+                p.reports.announced = None
+                p.reports.account.news = True
                 self.announce(p, at_once=True)
                 self.tracer.private.announce_all(p)
 
@@ -78,12 +78,12 @@ class Mosd:
         still exists then."""
         if p.kin.leader:
             return
-        if p.announced is None and p.kin.parent and p.place is Place.HOME and p.move is None and not at_once:
+        if p.reports.announced is None and p.kin.parent and p.place is Place.HOME and p.move is None and not at_once:
             self.newcomers.setdefault(p.pid, time.monotonic() + NEWCOMER_PERIOD)
             return
         state = p.state()
-        if state != p.announced:
-            p.announced = state
+        if state != p.reports.announced:
+            p.reports.announced = state
             self.control.send(state)
 
     def tell_last_messages(self) -> None:

@@ -41,7 +41,7 @@ class Stops:
 
     def handle(self, p: Program, status: Status) -> None:
         stop = status.stop
-        if p.mail is not None:
+        if p.post.mail is not None:
             self.tracer.mails.stopped(p, status)
         if p.interrupted and stop in USES_UP and p.deputy is None:
             p.task.interrupt()
@@ -73,7 +73,7 @@ class Stops:
         if p.post.disinherits:
             self.tracer.mails.disinherit(p.task, p.post.disinherits)
             p.post.disinherits = []
-        if p.inherited is not None:
+        if p.private is not None and p.private.inherited is not None:
             self.tracer.private.born(p)
         if p.interrupted:
             self.tracer.transfers.mend(p)
@@ -99,7 +99,7 @@ class Stops:
         """A call that the filter sent to us."""
         regs = p.task.peek_regs()
         nr = signed(regs.orig_rax)
-        if p.native:
+        if p.process.native:
             p.task.cont()
             return
         fault(Serving.HOME_CALL, None, p.comm)
@@ -126,7 +126,7 @@ class Stops:
 
     def serve(self, p: Program) -> None:
         """Let a trapped call be made."""
-        p.task.cont(request=SYSCALL if p.call.told is not None else CONT)
+        p.task.cont(request=SYSCALL if p.reports.call is not None else CONT)
 
     def answer(self, p: Program, regs: Any, result: int) -> None:
         """End a trapped call with ``result`` instead of making it."""

@@ -48,7 +48,7 @@ class Traces:
 
     def at_home(self, p: Program, nr: int, args: tuple[int, ...]) -> None:
         """`entered` at home: of memory, strings are read."""
-        if p.trace is None:
+        if p.reports.trace is None:
             return
         row = BY_NR.get(nr)
 
@@ -62,21 +62,21 @@ class Traces:
 
     def entered(self, p: Program, nr: int, args: tuple[int, ...], memory: show.Memory) -> None:
         """The program is in a call that we see."""
-        if p.trace is not None:
+        if p.reports.trace is not None:
             self.returned(p, None, "?")
-            p.call.told = nr, show.call(nr, args, memory)
+            p.reports.call = nr, show.call(nr, args, memory)
 
     def returned(self, p: Program, result: int | None, server: str) -> None:
         """The call was served, by ``server``; ``result`` None: nobody knows it."""
-        if p.trace is not None and p.call.told is not None:
-            nr, said = p.call.told
-            p.call.told = None
-            p.trace.call(p.pid, self._place(p), said, nr, result, server)
+        if p.reports.trace is not None and p.reports.call is not None:
+            nr, said = p.reports.call
+            p.reports.call = None
+            p.reports.trace.call(p.pid, self._place(p), said, nr, result, server)
 
     def told(self, p: Program, said: str) -> None:
         """Something else happened to the program."""
-        if p.trace is not None:
-            p.trace.line(p.pid, self._place(p), said)
+        if p.reports.trace is not None:
+            p.reports.trace.line(p.pid, self._place(p), said)
 
     def _place(self, p: Program) -> str:
         if not p.away or p.link is None:

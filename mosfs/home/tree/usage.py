@@ -34,7 +34,7 @@ class Statistics:
     def began(self, p: Program) -> None:
         """The launcher has become the program."""
         try:
-            p.account.start(p.pid, time.monotonic())
+            p.reports.account.start(p.pid, time.monotonic())
         except OSError:
             return
 
@@ -43,9 +43,9 @@ class Statistics:
         accounts = {}
         changed = []
         for p in list(self.tracer.programs.values()):
-            if p.native:
+            if p.process.native:
                 continue
-            accounts[p.pid] = account = p.account
+            accounts[p.pid] = account = p.reports.account
             account.decay = p.settings.decay
             with self.tracer.containment.of(p):
                 if p.away:
@@ -64,7 +64,7 @@ class Statistics:
 
     def used(self, p: Program, used: Used) -> None:
         """USED of the host: CPU time of the body."""
-        account = p.account
+        account = p.reports.account
         account.size_mb = used.size_mb
         account.age += used.cpu
         account.user_away += used.user
@@ -77,6 +77,6 @@ class Statistics:
             return
         p.body.nice = nice_of(p.pid)
         try:
-            p.link.channel.send(Kind.ABOUT, p.pid, about(p.settings, p.account, p.body.nice))
+            p.link.channel.send(Kind.ABOUT, p.pid, about(p.settings, p.reports.account, p.body.nice))
         except ChannelLost:
             self.tracer.hosts.link_lost(p.link)
