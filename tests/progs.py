@@ -112,6 +112,7 @@ PROGRAMS = (
     Program("machine"),
     Program("notices"),
     Program("objects"),
+    Program("properties", motion="3"),
     Program("odd", motion="3"),
     Program("actions"),
     Program("daemons"),
