@@ -7,42 +7,30 @@ in its own folder, and we write to what the program could write to. Until then t
 from __future__ import annotations
 
 import os
-import resource
 import signal
-import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mosfs.home.moves.writing import Plan, Writing
+from mosfs.home.moves.planning import first, following, made_for, path_of
+from mosfs.home.moves.writing import Writing
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Kept
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
-from mosfs.migrate import image
-from mosfs.migrate.capture import SYS_RESTART_SYSCALL, all_limits, capture, mappings_of, signed, user_regs
-from mosfs.migrate.checkpoint import CannotSave, Head, Traits, as_text, encoded
-from mosfs.migrate.image import MAX_SIZE, Timer
+from mosfs.migrate.capture import SYS_RESTART_SYSCALL, signed, user_regs
+from mosfs.migrate.checkpoint import CannotSave
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.newfile import CannotWrite, NewFile
-from mosfs.migrate.opened import has_contents, opened, readable
 from mosfs.native import lib
-from mosfs.procfs.table import checkpoint_number, checkpoint_stem
-from mosfs.trace import clock as clocks
-from mosfs.trace import layout
-from mosfs.trace.caller import rights_of
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
-from mosfs.trace.priority import nice_of
-from mosfs.trace.proc import umask_of
 from mosfs.trace.stops import Stop
-from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone, behind, copy_regs
 
-SYS_GETITIMER, SYS_PERSONALITY, SYS_PRCTL, SYS_EXIT_GROUP = 36, 135, 157, 231
-PR_GET_PDEATHSIG = 2
+SYS_EXIT_GROUP = 231
 #: Seconds until we look again whether a program can be stopped, and how often we do.
 AGAIN, MOST_TRIES = 0.01, 3000
 UNDER_WAY = "a checkpoint is being taken already"
@@ -77,7 +65,7 @@ class Checkpoints:
 
     def configure(self, p: Program) -> None:
         """mosrun has given the program its settings (-C, -A)."""
-        p.saves.next = self._first(p)
+        p.saves.next = first(p)
         self.interval_changed(p)
 
     def interval_changed(self, p: Program) -> None:
@@ -275,7 +263,7 @@ class Checkpoints:
         ``let_go``: how it goes on, told why there is no checkpoint or ""."""
         saving, number = p.saves.asked, p.saves.next
         assert saving is not None
-        path, began = self._path(p, number), time.monotonic()
+        path, began = path_of(p, number), time.monotonic()
 
         def on(reason: str) -> None:
             p.saves.stands = False
@@ -296,7 +284,7 @@ class Checkpoints:
         try:
             with Calls(p.task, base=standing, mask=mask) as call:
                 try:
-                    plan = self._plan(p, call, saved, path, number)
+                    plan = made_for(self.tracer, p, call, saved, path, following(p, number))
                     plan.standing, plan.mask = standing, mask
                     patient = saving.own or saving.then is not Then.GO_ON
                     writing = self._writing[p.pid] = Writing(
@@ -333,67 +321,10 @@ class Checkpoints:
             finally:
                 p.task.set_regs(standing)
 
-    def _plan(self, p: Program, call: Calls, saved: Any, path: str, number: int) -> Plan:
-        """CannotSave, CannotMove, OSError."""
-        files = opened(p.pid)
-        vmas = mappings_of(p.pid, p.process.said, p.process.names, None)
-        shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
-        meta = capture(
-            call, saved, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
-            shown=Timer(shown.realtime, shown.monotonic), pending=True, said=p.process.said, whole=True,
-        )  # fmt: skip
-        meta.carry = p.call.carry
-        meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
-        head = Head(
-            pid=p.pid, comm=meta.comm, made=int(time.time()),
-            executable=as_text(_link(p.pid, "exe")), folder=as_text(_link(p.pid, "cwd")), umask=umask_of(p.pid), files=files,
-            limits=all_limits(p.pid), itimers=_itimers(call), settings=p.settings, next_checkpoint=self._following(p, number),
-            traits=self._traits(p, call),
-        )  # fmt: skip
-        most = head.limits[resource.RLIMIT_FSIZE][0]
-        plan = Plan(
-            path, encoded(head), image.encode(meta), meta.vmas, [], rights_of(p.pid), most if most >= 0 else MAX_SIZE,
-        )  # fmt: skip
-        try:
-            for place, kept in enumerate(files):
-                if has_contents(kept):  # never opened anew: that would be with our rights
-                    plan.contents.append((place, take(p.pid, kept.fds[0], readable), kept.size))
-        except OSError:
-            plan.close()
-            raise
-        return plan
-
     def _count(self, p: Program, number: int) -> None:
         """There is a file of this number; the program may have chosen another name meanwhile."""
         if p.saves.next == number:
-            p.saves.next = self._following(p, number)
-
-    def _traits(self, p: Program, call: Calls) -> Traits:
-        call.task.write(layout.SCRATCH, bytes(4))
-        call(SYS_PRCTL, PR_GET_PDEATHSIG, layout.SCRATCH)
-        deathsig = int.from_bytes(call.task.read(layout.SCRATCH, 4), "little")
-        lib.mos_unpin(self.tracer.pump)
-        confined = os.sched_getaffinity(p.pid)
-        everywhere = confined >= set(range(os.cpu_count() or 1))
-        personality = call(SYS_PERSONALITY, 0xFFFFFFFF)
-        return Traits(personality, deathsig, nice_of(p.pid), [] if everywhere else sorted(confined))
-
-    @staticmethod
-    def _stem(p: Program) -> str:
-        return checkpoint_stem(p.settings.checkpoint_file) if p.settings.checkpoint_file else f"ckpt.{p.pid}"
-
-    def _path(self, p: Program, number: int) -> str:
-        return f"{self._stem(p)}.{number}"
-
-    @staticmethod
-    def _first(p: Program) -> int:
-        return checkpoint_number(p.settings.checkpoint_file) if p.settings.checkpoint_file else 1
-
-    def _following(self, p: Program, number: int) -> int:
-        """The number after ``number``: of the first again when there are as many as there shall be (-N)."""
-        first = self._first(p)
-        most = p.settings.checkpoint_limit
-        return first if most > 0 and number - first + 1 >= most else number + 1
+            p.saves.next = following(p, number)
 
     # ------------------------------------------------------------------ afterwards
 
@@ -439,20 +370,3 @@ def _made_again(regs: Any, kept: Kept) -> Any:
     saved = copy_regs(regs)
     saved.rax = kept.number
     return saved
-
-
-def _link(pid: int, name: str) -> bytes:
-    """Where /proc/PID/name leads."""
-    try:
-        return os.readlink(f"/proc/{pid}/{name}".encode())[:4096]
-    except OSError as error:
-        raise TaskGone(pid) from error
-
-
-def _itimers(call: Calls) -> list[tuple[int, int, int, int]]:
-    """What is left of the three timers (setitimer(2)): interval and value, in seconds and microseconds."""
-    found = []
-    for which in range(3):
-        call.must(SYS_GETITIMER, which, layout.SCRATCH)
-        found.append(struct.unpack("<4q", call.task.read(layout.SCRATCH, 32)))
-    return found
