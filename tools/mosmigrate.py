@@ -12,10 +12,21 @@ import time
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
-from mosfs.tools.text import ENDED, ENDED_UNSAVED, FAILED_MIGRATING, LATER, NO_CHECKPOINT, NO_GUEST, NO_SUCH_PROCESS, NOT_IN_MAP
+from mosfs.tools.text import (
+    ENDED,
+    ENDED_UNFROZEN,
+    ENDED_UNSAVED,
+    FAILED_MIGRATING,
+    NO_CHECKPOINT,
+    NO_GUEST,
+    NO_SUCH_PROCESS,
+    NOT_CONTINUED,
+    NOT_FROZEN,
+    NOT_IN_MAP,
+)
 from mosfs.tools.tree import Tree, refusal
 
-LATER_WORDS = ("freeze", "continue")
+FREEZING = ("freeze", "continue")
 CHECKPOINTS = ("checkpoint", "chkstop", "chkexit")
 POLL = 0.01  #: seconds between two looks at the outcome
 RUNNING = "..."
@@ -25,7 +36,7 @@ mosmigrate [--no-wait] {pid} {node-number | IP-address | host}
 mosmigrate [--no-wait] {pid} home
 mosmigrate [--no-wait] {pid} out
 mosmigrate [--no-wait] {pid} {checkpoint | chkstop | chkexit}
-mosmigrate {pid} {freeze | continue}
+mosmigrate [--no-wait] {pid} {freeze | continue}
 """
 
 MOSMIGRATE = Command("mosmigrate", SYNOPSIS, "manual control of running MOSIX processes",
@@ -110,18 +121,37 @@ def checkpoint(tree: Tree, pid: str, what: str, *, wait: bool) -> None:
         time.sleep(POLL)
 
 
+def freeze(tree: Tree, pid: str, what: str, *, wait: bool) -> None:
+    """Have it frozen, or go on; UserError with the reason when it is not."""
+    try:
+        before = int(tree.read(f"proc/{pid}/freezing").split(" ", 1)[0])
+        tree.write(f"proc/{pid}/frozen", what)
+    except OSError as error:
+        raise refusal(pid, error) from error
+    while wait:
+        try:
+            number, _, result = tree.read(f"proc/{pid}/freezing").partition(" ")
+        except OSError as error:
+            raise UserError(ENDED_UNFROZEN.format(pid=pid)) from error
+        if int(number) > before and result != RUNNING:
+            if result != "ok":
+                raise UserError((NOT_FROZEN if what == "freeze" else NOT_CONTINUED).format(pid=pid, reason=result))
+            return
+        time.sleep(POLL)
+
+
 def body(options: Parsed) -> int:
     if len(options.rest) != 2:
         raise UsageError("a process ID and a target are needed")
     pid, target = options.rest
     if not (pid.isascii() and pid.isdigit()):
         raise UserError(NO_SUCH_PROCESS.format(pid=pid))
-    if target in LATER_WORDS:
-        raise UserError(LATER.format(what=target), 125)
     tree = Tree(NodePaths.from_env())
     tree.pids("proc")  # "not running" comes before "no such process"
     if target in CHECKPOINTS:
         checkpoint(tree, pid, target, wait="nowait" not in options)
+    elif target in FREEZING:
+        freeze(tree, pid, target, wait="nowait" not in options)
     elif target == "out":
         send_out(tree, pid, wait="nowait" not in options)
     else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import Resolver, lookup, system_resolver, to_int, to_ip
 from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.freeze_conf import Directory, Freezing, parse_freezing
 from mosfs.cluster.lines import find
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
@@ -127,6 +128,7 @@ class Cluster:
     level: str = NATIVE
     max_guests: int | None = None
     retain: int = 0
+    freezing: Freezing = field(default_factory=Freezing)
 
 
 def load(
@@ -136,7 +138,7 @@ def load(
     mosix_map: str = "",
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip,
-    private.conf, guestuids, cpu, maxguests, retainpri and partners/.
+    private.conf, guestuids, cpu, maxguests, retainpri, partners/ and freeze.conf.
 
     ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
     the first thing wrong.
@@ -157,7 +159,7 @@ def load(
     retain_text = _read_optional(paths.retain)
     retain = 0 if retain_text is None else parse_retain(retain_text, paths.retain)
     most = load_max_guests(paths).most
-    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids, level, most, retain)
+    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids, level, most, retain, load_freezing(paths))
 
 
 def load_max_guests(paths: NodePaths) -> MaxGuests:
@@ -188,6 +190,12 @@ def load_private(paths: NodePaths) -> Spaces:
     if text is None:
         return default_spaces(paths.private, os.path.isdir)
     return validate_private(parse_private(text, paths.private_conf), paths.private_conf)
+
+
+def load_freezing(paths: NodePaths) -> Freezing:
+    """freeze.conf, with the directory that counts when there are none in it (the manual's /freeze)."""
+    found = parse_freezing(_read_optional(paths.freeze_conf) or "", paths.freeze_conf)
+    return found if found.directories else replace(found, directories=(Directory(paths.freeze),))
 
 
 def load_map(paths: NodePaths, mosix_map: str = "", resolver: Resolver = system_resolver) -> ClusterMap:

@@ -78,8 +78,8 @@ MOURNING, AGAIN = 60.0, 10.0
 
 
 def away(state: ProcState) -> bool:
-    """Is the program's memory on another node?"""
-    return bool(state.where) or state.state in ("away", "returning")
+    """Is the program's memory on another node, or in a file that ends with its tracer?"""
+    return bool(state.where) or state.state in ("away", "returning", "frozen")
 
 
 @dataclass(slots=True, eq=False)

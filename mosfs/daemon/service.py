@@ -57,7 +57,7 @@ from mosfs.trace.priority import prompt
 from mosfs.wire import links
 from mosfs.wire.limits import TREE_TASKS
 from mosfs.wire.links import TLS_FIRST
-from mosfs.wire.messages import WIRE_VERSION, Config, PeerHello, PeerStatus
+from mosfs.wire.messages import WIRE_VERSION, Config, FreezingSpace, PeerHello, PeerStatus
 from mosfs.wire.security import identity
 
 log = logging.getLogger(__name__)
@@ -247,7 +247,11 @@ def config_of(world: World, configuration: Configuration) -> Config:
     ours = [*((r.first, r.count) for r in table.ranges), *((alias, 1) for alias in table.aliases)]
     private = {owner.value: (space.directory, space.megabytes) for owner, space in cluster.private.items()}
     partners = [(span.first, span.count) for partner in cluster.map.partners for span in partner.ranges]
-    return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours, private, partners)
+    freezing = cluster.freezing
+    space = FreezingSpace(
+        [(each.path, each.weight) for each in freezing.directories], -1 if freezing.uid is None else freezing.uid, freezing.killing,
+    )
+    return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours, private, partners, space)
 
 
 def ranges_of(configuration: Configuration) -> list[tuple[int, int]]:

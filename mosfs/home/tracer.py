@@ -36,6 +36,7 @@ from mosfs.home.moves.carrier import Carrier
 from mosfs.home.moves.checkpoints import Checkpoints
 from mosfs.home.moves.copying import Copying
 from mosfs.home.moves.departure import Departure
+from mosfs.home.moves.freezing import Freezing
 from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.occasions import Occasions
 from mosfs.home.moves.openings import Openings
@@ -99,6 +100,7 @@ class Tracer:
         self.copying = Copying(self)
         self.carrier = Carrier(self)
         self.checkpoints = Checkpoints(self)
+        self.freezing = Freezing(self)
         self.recovery = Recovery(self)
 
         self.opens = Opens(self)
@@ -160,7 +162,7 @@ class Tracer:
         due = self.next_clock
         moments = (
             self.mosd.due(), self.deputies.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due(),
-            self.cputimers.due(), self.relatives.due(), self.checkpoints.due(),
+            self.cputimers.due(), self.relatives.due(), self.checkpoints.due(), self.freezing.due(),
         )
         for moment in moments:
             if moment is not None:
@@ -181,6 +183,7 @@ class Tracer:
         self.cputimers.look(now)
         self.relatives.look(now)
         self.checkpoints.look(now)
+        self.freezing.look()
         self.carrier.step()
         self.hosts.run_backlog()
         self.mosd.introduce(now)

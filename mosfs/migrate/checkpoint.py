@@ -19,7 +19,7 @@ import errno
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal, cast
 
@@ -125,7 +125,7 @@ class Writer:
         self._most = most
         self._buffer = bytearray(MAGIC)
         self.written = 0
-        self._pages = 0
+        self.pages = 0
 
     def head(self, head: bytes) -> None:
         """``head``: as `encoded`."""
@@ -133,7 +133,7 @@ class Writer:
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
         """One frame of the image (`migrate.pages.PageSender`)."""
-        self._pages += kind in (Kind.PAGES, Kind.RUNS)
+        self.pages += kind in (Kind.PAGES, Kind.RUNS)
         self._record(FRAMES + kind, payload, checked=PAGES_HEADER.size if kind == Kind.PAGES else None)
 
     def content(self, number: int, fd: int, size: int) -> Iterator[None]:
@@ -146,7 +146,7 @@ class Writer:
 
     def end(self) -> None:
         """The file is whole now."""
-        self._record(END, END_BODY.pack(self._pages))
+        self._record(END, END_BODY.pack(self.pages))
         self._flush()
 
     def _record(self, kind: int, payload: Any, checked: int | None = None) -> None:
@@ -169,14 +169,24 @@ class Writer:
         if self.written + sum(map(len, left)) > self._most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._buffer = bytearray()
+        self._put(left)
+
+    def _put(self, left: list[memoryview]) -> None:
         with self._rights():
-            while left:
-                done = os.writev(self._fd, left)
-                self.written += done
-                while left and done >= len(left[0]):
-                    done -= len(left.pop(0))
-                if left:
-                    left[0] = left[0][done:]
+            self.written += put(self._fd, left)
+
+
+def put(fd: int, parts: list[memoryview]) -> int:
+    """Write all of ``parts``; how many bytes that were. OSError as write(2)."""
+    left, written = [*parts], 0
+    while left:
+        done = os.writev(fd, left)
+        written += done
+        while left and done >= len(left[0]):
+            done -= len(left.pop(0))
+        if left:
+            left[0] = left[0][done:]
+    return written
 
 
 def encoded(head: Head) -> bytes:
@@ -199,10 +209,12 @@ def _checked(data: bytes) -> Head:
 
 
 class Reader:
-    """Reads from the descriptor ``fd``, from where it stands. BadImage for whatever is no whole checkpoint file."""
+    """Reads from the descriptor ``fd``, from where it stands, and goes on with those of ``more``. BadImage for whatever is no whole
+    checkpoint file."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, more: Sequence[int] = ()) -> None:
         self._fd = fd
+        self._more = [*more]
         self._buffer = b""
         self._at = 0  # what of it has been taken
         if self._take(len(MAGIC)) != MAGIC:
@@ -257,7 +269,7 @@ class Reader:
                 self._at = min(size - len(found), len(self._buffer))
                 found += self._buffer[: self._at]
                 if not self._at:
-                    raise BadImage("the file ends too early")
+                    self._go_on()
         except OSError as error:
             raise BadImage(str(error)) from error
         return cast("bytes", found)  # it is read only from here on
@@ -269,5 +281,11 @@ class Reader:
         with memoryview(found) as view:
             more = os.readv(self._fd, [view[before:]])
         if not more:
-            raise BadImage("the file ends too early")
+            self._go_on()
         del found[before + more :]
+
+    def _go_on(self) -> None:
+        """With the next of several files."""
+        if not self._more:
+            raise BadImage("the file ends too early")
+        self._fd = self._more.pop(0)

@@ -9,7 +9,7 @@ import os
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -224,8 +224,8 @@ def send_all(task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: boo
 WINDOW, FEW = 64 << 20, 1024
 
 
-def sending_all(task: Task, channel: Sink, pair: int, vmas: Iterable[Vma]) -> Iterator[None]:
-    """The same in slices of a fraction of a millisecond, of a task whose mappings of files are of none that is followed."""
+def sending_all(task: Task, channel: Sink, pair: int, vmas: Iterable[Vma]) -> Generator[None, None, int]:
+    """The same in slices of a fraction of a millisecond."""
     sender = PageSender(task, channel, pair, near=True, runs=True)
     try:
         for some in windows(vmas):
@@ -233,9 +233,14 @@ def sending_all(task: Task, channel: Sink, pair: int, vmas: Iterable[Vma]) -> It
             while left:
                 sender.send(next_chunk(left))
                 yield
+            left.extend(own_content(task.pid, some))
+            while left:
+                sender.send(next_chunk(left), whole=True)
+                yield
             yield
     finally:
         sender.close()
+    return sender.frames
 
 
 def windows(vmas: Iterable[Vma]) -> Iterator[list[Vma]]:

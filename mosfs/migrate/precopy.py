@@ -29,7 +29,7 @@ from mosfs.migrate.ranges import Range, common, merge, minus, size
 from mosfs.migrate.shown import overlaid
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.wire.channel import Channel
+from mosfs.wire.channel import Peer
 from mosfs.wire.fields import MALFORMED
 from mosfs.wire.frames import Kind
 
@@ -116,7 +116,7 @@ class Precopy:
     """The sender's side for one task. All work is linear in the number of mappings: it is done on lists of ranges, not for each."""
 
     def __init__(
-        self, tracker: Tracker, sender: PageSender, channel: Channel, pair: int, said: Said, names: Names, asks: bool,
+        self, tracker: Tracker, sender: PageSender, channel: Peer, pair: int, said: Said, names: Names, asks: bool,
         known: Known,
     ) -> None:
         self.tracker = tracker
@@ -150,7 +150,7 @@ class Precopy:
 
     @classmethod
     def begin(
-        cls, call: Calls, channel: Channel, *, near: bool, pair: int, said: Said, names: Names, asks: bool = False,
+        cls, call: Calls, channel: Peer, *, near: bool, pair: int, said: Said, names: Names, asks: bool = False,
         known: Known = unknown, runs: bool = False,
     ) -> Precopy:
         """For a stopped task, which goes on afterwards. OSError when the kernel cannot follow it.

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from mosfs.migrate.image import Vma
-from mosfs.wire.channel import Channel
+from mosfs.wire.channel import Peer
 from mosfs.wire.frames import Frame
 
 #: Seconds that any image has, and bytes of it for each second more.
@@ -23,7 +23,7 @@ TIMES, BESIDE = 2, 1 << 30
 class Receipt:
     """The frames of ``channel`` from the first of an image to its last, and those between that belong to others."""
 
-    def __init__(self, channel: Channel, most: float = BESIDE, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, channel: Peer, most: float = BESIDE, clock: Callable[[], float] = time.monotonic) -> None:
         """``most``: bytes, until `expect` says more."""
         self._channel = channel
         self._clock = clock

@@ -20,7 +20,7 @@ Send = Callable[[Command | MailHeld], object]
 
 def away(state: ProcState) -> bool:
     """Is the program's memory on another node, or on its way there?"""
-    return bool(state.where) or state.state in ("leaving", "away", "returning")
+    return bool(state.where) or state.state in ("leaving", "away", "returning", "frozen")
 
 
 @dataclass(slots=True)
@@ -70,6 +70,7 @@ class Program:
     asked: int = 0
     asked_target: str = ""
     saves: int = 0  # number of the last checkpoint that was asked for
+    freezes: int = 0  # number of the last wish to have it frozen or go on
     balanced: Balanced = field(default_factory=Balanced)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DEATHS))  # when its last tracers died
 
@@ -83,6 +84,12 @@ class Program:
         if self.saves > self.state.save_seq:
             return self.saves, "..."
         return self.state.save_seq, self.state.save_result or "..."
+
+    def last_freezing(self) -> tuple[int, str]:
+        """The same of the last wish to have it frozen, or go on."""
+        if self.freezes > self.state.freeze_seq:
+            return self.freezes, "..."
+        return self.state.freeze_seq, self.state.freeze_result or "..."
 
     def last_move(self) -> tuple[int, str, str]:
         """Number, target (an IP, "" = home) and result of the last move; "..." while it runs."""

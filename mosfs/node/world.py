@@ -179,6 +179,12 @@ class World:
         self._send(program, Command(program.state.pid, "checkpoint", then, seq))
         program.saves = seq
 
+    def freeze(self, program: Program, mark: str) -> None:
+        """Ask for it to be frozen; ``mark`` as in ProcState, "" to have it go on."""
+        seq = max(program.freezes, program.state.freeze_seq) + 1
+        self._send(program, Command(program.state.pid, "frozen", mark, seq))
+        program.freezes = seq
+
     def set(self, program: Program, name: str, value: int | str) -> Asked:
         """Tell the tracer what the control file ``name`` is set to. It holds when what is returned has its answer."""
         asked = self.pending.begin(program.state.pid)

@@ -153,6 +153,17 @@ def _checkpoint(world: World, program: Program, text: str) -> None:
     world.checkpoint(program, word)
 
 
+#: What is written to the file ``frozen``: by hand (mosmigrate(1)), for another package, and to have it go on.
+_MARKS = {"freeze": "M", "preempt": "P", "continue": ""}
+
+
+def _freeze(world: World, program: Program, text: str) -> None:
+    mark = _MARKS.get(text.strip())
+    if mark is None:
+        raise ValueError(f"frozen: one of {', '.join(_MARKS)}")
+    world.freeze(program, mark)
+
+
 def _control(row: ControlFile) -> File:
     """The file for a row of the table."""
 
@@ -212,6 +223,11 @@ def _checkpointed(_: World, program: Program) -> str:
     return f"{seq} {result}"
 
 
+def _freezing(_: World, program: Program) -> str:
+    seq, result = program.last_freezing()
+    return f"{seq} {result}"
+
+
 def _why(_: World, program: Program) -> str:
     """Away: why it was sent there. Here: what holds it, what the last round of decisions said, or why the last move failed."""
     state = program.state
@@ -243,7 +259,9 @@ _HISTORY = File("history", "what it used, as JSON: CPU seconds, memory, rates of
 PROGRAM_FILES = (
     *map(_control, CONTROL_FILES),
     File("where", "here, leaving, starting, or the number or IP of the node", _where),
-    File("frozen", "-, or who froze it: A automatically, P another package, M by hand", lambda _, p: p.state.frozen),
+    File("frozen", "-, or who froze it: A automatically, P another package, M by hand; freeze, preempt and continue may be written",
+         lambda _, p: p.state.frozen, _freeze),
+    File("freezing", "number and result of the last write to frozen: ... while it is done, ok, or the reason", _freezing),
     File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
     File("checkpointed", "number and result of the last checkpoint that a user asked for: ... while it is taken, ok, or the reason",
          _checkpointed),

@@ -15,7 +15,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,6 +41,21 @@ HEART_BEATS, HEART_BEAT = 4, 5
 
 class ChannelLost(Exception):
     """The connection closed, timed out, or carried something that is not ours."""
+
+
+class Peer(Protocol):
+    """What those who send and take images ask of a channel; a file can do it, too (`migrate.freezefile`)."""
+
+    lost: bool
+
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None: ...
+    def takes_more(self) -> bool: ...
+    def frames(self) -> Iterator[Frame]: ...
+    def pending(self) -> bool: ...
+    def receive(self, timeout: float = ...) -> Frame: ...
+    def fail(self, text: str) -> ChannelLost: ...
 
 
 class Patience:

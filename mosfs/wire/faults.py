@@ -13,7 +13,7 @@ import os
 import signal
 from enum import IntEnum
 
-from mosfs.wire.channel import Channel, ChannelLost
+from mosfs.wire.channel import ChannelLost, Peer
 
 
 class Point(IntEnum):
@@ -77,6 +77,17 @@ class Saving(IntEnum):
     WHOLE = 315  # all is read and made, but does not run
 
 
+class Freezing(IntEnum):
+    """Stages of freezing, and of un-freezing."""
+
+    OPENED = 401  # the file is there, empty; the program runs, or stands at its host
+    BEGUN = 402  # the image is written, no pages are
+    PAGES = 403  # a part of the memory is written
+    WRITTEN = 404  # all is written, the program still has its memory
+    THAWING = 411  # it was asked to go on; nothing has been read
+    READ = 412  # all is read and made, but does not run
+
+
 #: What must be seen after a cut. True: the program survives with its native result, because home or the old node has a
 #: whole copy of it and nothing else has run; False: it may end as the manual says.
 SURVIVES_CUT = {p: p not in (
@@ -88,7 +99,7 @@ _spent: set[IntEnum] = set()
 _wanted = os.environ.get("MOSIX_FAULT", "")
 
 
-def fault(point: IntEnum, channel: Channel | None = None, name: str = "", pid: int = 0) -> None:
+def fault(point: IntEnum, channel: Peer | None = None, name: str = "", pid: int = 0) -> None:
     """Fail here if the environment says so. ``name``, ``pid``: of the program, which stands still."""
     if not _wanted:
         return
@@ -98,7 +109,7 @@ def fault(point: IntEnum, channel: Channel | None = None, name: str = "", pid: i
             _fail(point, action, channel, pid)
 
 
-def _fail(point: IntEnum, action: str, channel: Channel | None, pid: int) -> None:
+def _fail(point: IntEnum, action: str, channel: Peer | None, pid: int) -> None:
     _spent.add(point)
     if action == "die":
         os.kill(os.getpid(), signal.SIGKILL)

@@ -83,10 +83,11 @@ class HelloHost(Msg, tag=2):
 class ProcState(Msg, tag=3):
     """Everything mosd shows of one home process; sent whenever a field changes. ``where`` is an IP, "" at home.
 
-    ``state``: "starting", "here", "leaving", "away", "returning". ``why``: the reason why it does not move, or "".
+    ``state``: "starting", "here", "leaving", "away", "returning", "frozen". ``why``: the reason why it does not move, or "".
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
     ``barred``: why no move can be tried, "" if one can; ``because``: why it was moved where it is, "" if somebody wished it.
-    ``save_seq``/``save_result``: the same of the last checkpoint that a user asked for.
+    ``save_seq``/``save_result``: the same of the last checkpoint that a user asked for, ``freeze_seq``/``freeze_result`` of the
+    last wish to have it frozen or go on; ``frozen``: "-", or A automatically, P for another package, M by hand.
     ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`). ``needs``: flags that a node must have for it."""
 
     pid: Pid
@@ -111,6 +112,8 @@ class ProcState(Msg, tag=3):
     needs: Needs = []
     save_seq: Number = 0
     save_result: str = "ok"
+    freeze_seq: Number = 0
+    freeze_result: str = "ok"
 
 
 class Total(Msg):
@@ -438,11 +441,21 @@ class DirectImage(Msg, tag=36):
     key: Secret
 
 
+class FreezingSpace(msgspec.Struct, frozen=True):
+    """Where frozen programs are kept: (directory, weight); files are made as the user ``uid``, -1 for mosd's own. A program that
+    cannot be frozen is ended if it has ``killing`` megabytes of memory or more."""
+
+    directories: list[tuple[Path, Amount]] = []
+    uid: MaybeId = -1
+    killing: Megabytes = 0
+
+
 class Config(Msg, tag=37):
     """This node's facts that tracers and hosts need: sent after a Hello. ``userview``: IP -> number.
 
     ``cluster``: (first address as an unsigned integer, how many) of the ranges and aliases that are this cluster.
     ``private``: by letter of private.conf, (directory, megabytes). ``partners``: as ``cluster``, of the partner-clusters.
+    ``freezing``: of freeze.conf.
     """
 
     ip: Ip
@@ -452,6 +465,7 @@ class Config(Msg, tag=37):
     cluster: list[tuple[Address, Number]] = []
     private: dict[str, tuple[Path, Megabytes]] = {}
     partners: list[tuple[Address, Number]] = []
+    freezing: FreezingSpace = FreezingSpace()
 
 
 # --------------------------------------------------------------------------- mosd -> fork server (spawn requests)

@@ -37,7 +37,7 @@ SETTING_PATIENCE = 10.0
 
 def _sets(message: Any) -> bool:
     """Is it a setting of a program?"""
-    return isinstance(message, Command) and message.name not in ("migrate", "checkpoint")
+    return isinstance(message, Command) and message.name not in ("migrate", "checkpoint", "frozen")
 
 
 class Controls:
@@ -156,6 +156,12 @@ class Controls:
             if p is not None:
                 self.tracer.moves.request(p, move)
                 self.tracer.mosd.announce(p)
+            return
+        if message.name == "frozen":
+            if p is not None and message.value:
+                self.tracer.freezing.freeze(p, message.value, message.seq)
+            elif p is not None:
+                self.tracer.freezing.thaw(p, message.seq)
             return
         if message.name == "checkpoint":
             if p is not None:

@@ -120,6 +120,8 @@ class Frames:
     def _of_body(self, p: Program, deputy: Deputy, link: Link, frame: Frame) -> None:
         """Of the host that has the program."""
         kind = frame.kind
+        if p.move is not None and p.move.freezes is not None and self.tracer.freezing.takes(p, link, frame):
+            return
         if deputy.waiting > MOST_WAITING:
             raise BadRequest("too many requests at once")
         if kind in NUMBERED and not self._comes_in_time(p, frame):

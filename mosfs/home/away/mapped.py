@@ -272,6 +272,9 @@ class Mapped:
 
     def rest(self, p: Program, move: Move, link: Link, vmas: Sequence[Vma]) -> None:
         """The program stands still: send what its new host does not have of the files that ``vmas`` show."""
+        if move.freezes is not None:  # it comes home before it shows any of them
+            move.files = {vma.file: Held() for vma in vmas if vma.file}
+            return
         _want(move.files, [(vma.file, vma.offset, vma.end - vma.start) for vma in vmas if vma.file])
         self.poll()
         for payload in self._news(move.files, link.near):

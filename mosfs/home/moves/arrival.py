@@ -1,6 +1,6 @@
 """Coming home: the host sends the image, the deputy becomes the program again.
 
-The deputy may be in the middle of the body's call: what the call has come to (`_outcome`) is settled with the registers of the
+The deputy may be in the middle of the body's call: what the call has come to (`outcome`) is settled with the registers of the
 image (`_settle`), so that no call is lost and none is made twice.
 """
 
@@ -37,13 +37,13 @@ from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import NOTHING, TaskGone, behind, regs_from
 from mosfs.wire.channel import ChannelLost
-from mosfs.wire.faults import Point, fault
+from mosfs.wire.faults import Freezing, Point, fault
 from mosfs.wire.frames import Kind
 
 
 @dataclass(slots=True)
 class Coming:
-    """How far a program on its way home has come. ``outcome`` and ``infos``: as `Arrival._outcome` gives them."""
+    """How far a program on its way home has come. ``outcome`` and ``infos``: as `Arrival.outcome` gives them."""
 
     meta: ImageMeta
     receipt: Receipt
@@ -63,6 +63,8 @@ class Arrival:
         assert p.move is not None and p.link is not None
         p.move.frozen_at = time.monotonic()
         p.body.kept_back = p.body.kept_back if p.body.kept_back is not None else []
+        if p.frozen.mark:
+            self.tracer.freezing.recalled(p, p.body.kept_back)
         try:
             p.link.channel.send(Kind.RECALL, p.pid)
         except ChannelLost:
@@ -73,10 +75,10 @@ class Arrival:
         deputy = p.deputy
         assert deputy is not None and p.move is not None
         coming = Coming(image.decode(head), Receipt(link.channel))
-        self._halt(p, deputy)
+        self.halt(p, deputy)
         lib.mos_unfollow(self.tracer.pump)
         lib.mos_pin(self.tracer.pump, p.pid)
-        coming.outcome, coming.infos = self._outcome(p, deputy)
+        coming.outcome, coming.infos = self.outcome(p, deputy)
         try:
             regs = self._build(p, link, deputy, coming)
         except (TaskGone, ChannelLost):
@@ -105,7 +107,7 @@ class Arrival:
             self.tracer.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
             rebuild.map(meta)
             frames = self._receive(p, link, rebuild, coming)
-            fault(Point.HOME_BEFORE_RETURN, link.channel, p.comm, p.pid)
+            fault(Freezing.READ if p.frozen.mark else Point.HOME_BEFORE_RETURN, link.channel, p.comm, p.pid)
             older = [*coming.infos, *p.body.infos]
             signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
             coming.newer = take_pending(call, signals)
@@ -134,10 +136,11 @@ class Arrival:
         page = self.tracer.clock.page(clocks.following(p.process.clock_page) if p.process.clock_page else 0, None, seen)
         p.task.poke(layout.CLOCK_PAGE, page)
         p.process.clock_page = page
-        p.place, p.link, p.body.kept_back = Place.HOME, None, None
+        p.place, p.link, p.body.kept_back, p.frozen.mark = Place.HOME, None, None, ""
         self.tracer.carrier.arrived(p)
         try:
-            fault(Point.HOME_RETURN_COMMITTED, link.channel)
+            if not p.frozen.mark:
+                fault(Point.HOME_RETURN_COMMITTED, link.channel)
         except ChannelLost:
             pass  # the program is whole here: the host is not needed any more
         self.tracer.hosts.drop(p, link)
@@ -238,7 +241,9 @@ class Arrival:
         self.tracer.hosts.release_answers(p)
         for info in coming.infos:
             link.channel.send(Kind.SIGNAL, p.pid, info)
-        if coming.outcome is not None:
+        if p.frozen.mark:
+            p.frozen.call = coming.outcome
+        elif coming.outcome is not None:
             _nr, result, outs, deputy.flight = coming.outcome
             if deputy.flight is not None and (interrupted(result) or (result == -errno.EINTR and not coming.infos)):
                 if result == -errno.EINTR:
@@ -252,14 +257,14 @@ class Arrival:
             self.tracer.deputies.watch(p)
         self.tracer.moves.finish(p, reason)
 
-    def _halt(self, p: Program, deputy: Deputy) -> None:
+    def halt(self, p: Program, deputy: Deputy) -> None:
         """Stop the deputy wherever it is."""
         if deputy.state in (State.PARKED, State.BUSY):
             if not deputy.interrupting:
                 p.task.interrupt()
             deputy.interrupting = True
 
-    def _outcome(self, p: Program, deputy: Deputy) -> tuple[Any, list[bytes]]:
+    def outcome(self, p: Program, deputy: Deputy) -> tuple[Any, list[bytes]]:
         """((call, result, outs, flight) of a call in flight, or None; signals for handlers that came meanwhile)."""
         infos: list[bytes] = []
         if deputy.state is State.READY:
@@ -309,7 +314,7 @@ class Arrival:
 
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
-        outcome = None
+        outcome, p.frozen.call = p.frozen.call, None
         held, p.body.kept_back = p.body.kept_back or [], None
         early = []
         for kind, payload, _seq in held:

@@ -75,6 +75,12 @@ class Checkpoints:
         if minutes > 0:
             self._due[p.pid] = time.monotonic() + 60 * minutes
 
+    def thawed(self, p: Program) -> None:
+        """It is frozen no more: one that was asked for meanwhile is taken now (mosrun(1), CHECKPOINTS)."""
+        if p.saves.asked is not None and p not in self._waiting:
+            self._waiting.append(p)
+            self._look_at = 0.0
+
     def gone(self, p: Program) -> None:
         self._due.pop(p.pid, None)
         if (writing := self._writing.pop(p.pid, None)) is not None:
@@ -127,7 +133,7 @@ class Checkpoints:
 
     def _begin(self, p: Program) -> None:
         saving = p.saves.asked
-        if saving is None or p.pid in self._writing:
+        if saving is None or p.pid in self._writing or p.frozen.mark:
             return
         if refusal := self._refusal(p):
             self._finish(p, refusal)

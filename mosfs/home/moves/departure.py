@@ -55,7 +55,9 @@ class Departure:
         if p.obstacle():
             self._later(p, p.obstacle())
             return
-        if p.held:
+        if p.held and p.move.freezes is not None:
+            self._later(p, "it is in a call of its own to MOSIX")
+        elif p.held:
             p.move.after(Event.STANDS, away=False)
             self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
         elif p.deputy is not None:  # a sleep that began away is being finished at home
@@ -234,6 +236,9 @@ class Departure:
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
         link.channel.send(Kind.IMAGE, p.pid, move.copy.head(meta) if move.copy is not None else image.encode(meta))
         lib.mos_unfollow(self.tracer.pump)
+        if move.freezes is not None:
+            self.tracer.freezing.begin(p, meta.vmas)
+            return
         fault(Point.HOME_IN_IMAGE, link.channel)
         frames = self._pages(p, link, move.copy, meta.vmas)
         fault(Point.HOME_BEFORE_END, link.channel)
@@ -304,7 +309,9 @@ class Departure:
         p.deputy = deputy
         p.body.sleeping = p.call.carry = None
         self.tracer.mapped.catch_up(p)
-        if asleep is not None:
+        if move.freezes is not None:
+            self.tracer.freezing.left(p, deputy, move, asleep=asleep is not None)
+        elif asleep is not None:
             deputy.resume_sleep()
         else:
             deputy.became_ready()

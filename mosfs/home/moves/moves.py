@@ -19,6 +19,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Place, Program
+from mosfs.migrate.maps import CannotMove
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
@@ -49,10 +50,15 @@ class Moves:
         here = p.link.ip if p.away and p.link is not None else ""
         if move.target == self.tracer.mosd.config.ip:
             move.target = ""
-        if move.target == here:
+        if p.frozen.mark:
+            move.thaws = not (move.target or move.freezes or move.seq)
+            if not move.thaws:
+                self._tell(p, move, "it is frozen")
+                return
+        elif move.target == here and move.freezes is None:
             self._tell(p, move, "")
             return
-        reason = (p.travel.bound if move.target else "") or ("stopped by a signal" if p.halted else "")
+        reason = (p.travel.bound if move.target or move.freezes else "") or ("stopped by a signal" if p.halted else "")
         if reason:
             self._tell(p, move, reason)
             return
@@ -65,6 +71,8 @@ class Moves:
         self.tracer.mosd.announce(p)
         if move.target:
             self.tracer.openings.open(p, move)
+        elif move.freezes is not None and not p.away:
+            self.tracer.openings.to_file(p, move, move.freezes)
         else:
             step = move.after(Event.AHEAD if self.tracer.copying.comes_ahead(p) else Event.NOT_AHEAD, away=True)
             if step is Step.COPY:
@@ -92,7 +100,9 @@ class Moves:
             move.copy.close()
         if move.rebuild is not None and p.away:
             self.tracer.copying.give_up_memory(p, move.rebuild)
-        if not reason:
+        if not reason and (move.freezes is not None or move.thaws):
+            p.travel.freeze_ms = (time.monotonic() - move.frozen_at) * 1000
+        elif not reason:
             p.travel.nmigs += 1
             p.travel.because = move.why
             self.tracer.statistics.tell(p)
@@ -106,9 +116,10 @@ class Moves:
             if p.travel.sigmig:
                 os.kill(p.pid, p.travel.sigmig)
         else:
-            failed = text(Text.MIGRATE_FAILED, computer=move.target or "home", reason=reason)
-            self.tracer.traces.told(p, failed)
-            self.tracer.mosd.log(f"pid={p.pid} {failed}")
+            if move.freezes is None and not move.thaws:
+                failed = text(Text.MIGRATE_FAILED, computer=move.target or "home", reason=reason)
+                self.tracer.traces.told(p, failed)
+                self.tracer.mosd.log(f"pid={p.pid} {failed}")
         self._tell(p, move, reason)
         wanted, p.travel.wanted = p.travel.wanted, None
         if wanted is not None:
@@ -209,6 +220,9 @@ class Moves:
 
     def let_run(self, p: Program, link: Link) -> None:
         """GO: the body may run as soon as it is complete. Until it says RUNNING the program is kept where it was."""
+        if p.move is not None and p.move.freezes is link:
+            self.tracer.freezing.write(p, p.move, link)
+            return
         try:
             fault(Point.HOME_BEFORE_COMMIT, link.channel)
             self.tracer.mails.tell(p, link)
@@ -250,18 +264,21 @@ class Moves:
                 regs, _sleep = move.regs
                 self.tracer.departure.stay(p, regs, reason)
             case Step.RESUME:
-                self._resume_old(p, reason)
+                self.resume_old(p, reason)
             case _:
                 self.abandon(p, reason)
 
     def unforeseen(self, p: Program, error: Exception) -> str:
         """The reason of a move that fails by ``error`` before its commit point; what the kernel did not refuse is in the log."""
+        if isinstance(error, CannotMove):
+            return str(error)
         if not isinstance(error, OSError):
             trace = "".join(traceback.format_exception(error))
             self.tracer.mosd.log(f"pid={p.pid} cannot be moved\n{trace}", 40)
         return f"{Reason.INCOMPLETE} ({os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error})"
 
-    def _resume_old(self, p: Program, reason: str) -> None:
+    def resume_old(self, p: Program, reason: str) -> None:
+        """It goes on at the host that has it, and hears of what was kept back."""
         move = p.move
         assert move is not None and p.link is not None
         if move.link is not None and move.link is not p.link:
@@ -287,5 +304,5 @@ class Moves:
             if move is None or self.retry_later(p):
                 return
         if move is not None:
-            self._resume_old(p, reason.removeprefix(BUSY).removeprefix(": ") or BUSY)
+            self.resume_old(p, reason.removeprefix(BUSY).removeprefix(": ") or BUSY)
 

@@ -88,6 +88,13 @@ class Openings:
                 message.frames,
             )  # fmt: skip
 
+    def to_file(self, p: Program, move: Move, link: Link) -> None:
+        """A program at home is to be frozen: a file is always prepared."""
+        move.link = link
+        link.programs.add(p.pid)
+        move.after(Event.CHANNEL_READY, away=False)
+        self.prepared(link)
+
     def prepared(self, link: Link) -> None:
         """PREPARED: the program needs to stand still only from now on."""
         for p in [self.tracer.programs[pid] for pid in link.programs if pid in self.tracer.programs]:

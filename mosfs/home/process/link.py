@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mosfs.migrate.ranges import Range
-from mosfs.wire.channel import Channel
+from mosfs.wire.channel import Peer
 
 
 @dataclass(slots=True)
 class Link:
     """A data channel to a host, shared by all programs of this tree that live there."""
 
-    channel: Channel
+    channel: Peer
     ip: str
     near: bool
     features: str = ""  # of the node there (`abi.cpu`), "" if unknown

@@ -151,6 +151,8 @@ class Move:
     why: str = ""  # why it is moved, "" if somebody wishes it
     escapes: bool = False  # an instruction is illegal where it is
     hurry: bool = False  # home is short of memory: nothing goes ahead
+    freezes: Link | None = None  # the file to which it goes, for `moves.freezing`
+    thaws: bool = False  # it comes from there
     late: list[Frame] = field(default_factory=list)  # calls of the old host's body that came behind GO
 
     def way(self, *, away: bool) -> Way:

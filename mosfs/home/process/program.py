@@ -12,7 +12,21 @@ from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Phase
 from mosfs.home.process.processor import Demand
-from mosfs.home.process.records import Body, Call, CpuUse, Death, Filters, Kin, Pending, Post, Process, Reports, Saves, Travel
+from mosfs.home.process.records import (
+    Body,
+    Call,
+    CpuUse,
+    Death,
+    Filters,
+    Frozen,
+    Kin,
+    Pending,
+    Post,
+    Process,
+    Reports,
+    Saves,
+    Travel,
+)
 from mosfs.migrate import shown
 from mosfs.native import lib
 from mosfs.ptf.store import Inode, Store
@@ -22,6 +36,8 @@ from mosfs.wire.asked import Settings
 from mosfs.wire.messages import ProcState
 
 _DEV_ZERO = os.makedev(1, 5)
+#: What `why` says of a frozen program, by who has had it frozen.
+FROZEN = {"A": "it is frozen automatically", "P": "it is frozen for another program", "M": "it is frozen by hand"}
 
 
 class Place(StrEnum):
@@ -94,6 +110,7 @@ class Program:
     body: Body = field(default_factory=Body)
     post: Post = field(default_factory=Post)
     saves: Saves = field(default_factory=Saves)
+    frozen: Frozen = field(default_factory=Frozen)
     death: Death = field(default_factory=Death)
     reports: Reports = field(default_factory=Reports)
     filters: Filters = field(default_factory=Filters)
@@ -147,6 +164,9 @@ class Program:
         if self.move is not None:
             seq, target, result = self.move.seq or seq, self.move.target, ""
         place = "returning" if self.move is not None and self.move.phase is Phase.RECALL else self.place.value
+        if self.frozen.mark:
+            place = "frozen"
+        frozen, halted = FROZEN.get(self.frozen.mark, ""), "stopped by a signal" if self.halted else ""
         return ProcState(
             pid=self.pid,
             uid=self.uid,
@@ -154,7 +174,8 @@ class Program:
             state=place,
             nmigs=self.travel.nmigs,
             settings=self.settings,
-            why=self.travel.bound or self.travel.why or self.obstacle(),
+            why=self.travel.bound or frozen or self.travel.why or self.obstacle(),
+            frozen=self.frozen.mark or "-",
             move_seq=seq,
             move_target=target,
             move_result=result,
@@ -163,12 +184,14 @@ class Program:
             freeze_ms=round(self.travel.freeze_ms, 3),
             next_checkpoint=self.saves.next,
             last_message=self.post.last,
-            barred=self.travel.bound or self.obstacle() or ("stopped by a signal" if self.halted else ""),
+            barred=self.travel.bound or frozen or self.obstacle() or halted,
             because=self.travel.because,
             mailbox=self.post.mailbox,
             needs=self.demand.required,
             save_seq=self.saves.shown[0],
             save_result=self.saves.shown[1],
+            freeze_seq=self.frozen.shown[0],
+            freeze_result=self.frozen.shown[1],
         )
 
     def has_device(self, fd: int) -> bool:

@@ -135,6 +135,24 @@ class Saves:
 
 
 @dataclass(slots=True)
+class Frozen:
+    """`moves.freezing`: whether a program is frozen, and what that left behind."""
+
+    mark: str = ""  # who has had it frozen: "A" automatically, "P" another package, "M" by hand; "" if it is not frozen
+    asked: int = 0  # number of a user's request that is under way
+    last: tuple[int, str] = (0, "ok")  # number and outcome of the last one
+    wanted: str = ""  # as ``mark``, of one that is to be frozen
+    begun: bool = False  # the image of one that is away has begun to come
+    files: dict[int, Held] = field(default_factory=dict)  # the files that it maps, by that image
+    call: tuple[int, int, list[tuple[int, bytes]], Any] | None = None  # the call that was broken off, as `moves.arrival` wants it
+
+    @property
+    def shown(self) -> tuple[int, str]:
+        """The outcome of a request that is under way is ""."""
+        return (self.asked, "") if self.asked else self.last
+
+
+@dataclass(slots=True)
 class CpuUse:
     """`tree.cputime` and `tree.cputimers`: CPU time that home's kernel does not know of."""
 
