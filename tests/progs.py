@@ -1,6 +1,6 @@
 """The test programs: how they are built, how they are run at each place, and what they must give (tests/README.md).
 
-    python -m tests.progs native|home|away|motion [name...]      one line a program, for the lab that is up
+    python -m tests.progs native|home|away|motion|frozen [name...]      one line a program, for the lab that is up
 """
 
 from __future__ import annotations
@@ -42,6 +42,11 @@ class Place(StrEnum):
     HOME = "home"
     AWAY = "away"
     MOTION = "motion"
+    FROZEN = "frozen"  #: in motion, and frozen now and then
+
+    @property
+    def moves(self) -> bool:
+        return self in (Place.MOTION, Place.FROZEN)
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,7 @@ class Outcome:
     seconds: float = 0.0
     moves: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
+    frozen: int = 0
 
     def difference(self, native: Outcome) -> str:
         """Why this is not what ``native`` was; "" if it is."""
@@ -189,8 +195,9 @@ def at(
     if place is Place.NATIVE:
         return command, environ
     root = root or labs.default_root()
-    if place is Place.MOTION:
+    if place.moves:
         storm = [*MOSLAB, "storm", "--root", root, "--every", pause, *(["--stats", stats] if stats else [])]
+        storm += ["--freeze"] if place is Place.FROZEN else []
         return [*storm, "--", "mosrun", "-h", *options, *command], environ
     where = "-2" if place is Place.AWAY else "-h"
     return placed(labs.require(root).node(1), ["mosrun", where, *options, *command], {**environ, "MOSLAB_ROOT": root})
@@ -238,7 +245,7 @@ def execute(
         told = json.loads(stats.read_text()) if stats.exists() else {}
     return Outcome(
         child.returncode, out.decode(errors="replace"), late + err.decode(errors="replace"), (), took,
-        told.get("moves", 0), told.get("reasons", {}),
+        told.get("moves", 0), told.get("reasons", {}), told.get("frozen", 0),
     )
 
 
@@ -246,15 +253,16 @@ def run(
     program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE, timeout: float = TIMEOUT,
 ) -> Outcome:
     """One run of a test program in a scratch directory of its own."""
-    working = seconds or (program.motion if place is Place.MOTION else QUICK)
+    working = seconds or (program.motion if place.moves else QUICK)
     with scratch() as cwd:
         outcome = execute(
             place, [str(built(program)), working], cwd=cwd, root=root, pause=min(pause, program.pause, key=float), timeout=timeout,
-            environment=dict(program.environment) if place is Place.MOTION else None, options=program.options,
+            environment=dict(program.environment) if place.moves else None, options=program.options,
         )
         left = tuple(sorted(entry.name for entry in cwd.iterdir()))
     return Outcome(
         outcome.status, outcome.stdout, outcome.stderr, left, outcome.seconds, outcome.moves, outcome.reasons,
+        outcome.frozen,
     )
 
 
@@ -275,7 +283,7 @@ def verdict(
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.progs", description="run the test programs, one line each")
-    parser.add_argument("place", type=Place, choices=list(Place), metavar="native|home|away|motion")
+    parser.add_argument("place", type=Place, choices=list(Place), metavar="native|home|away|motion|frozen")
     parser.add_argument("name", nargs="*", help="programs (default: all): " + " ".join(BY_NAME))
     parser.add_argument("--root", default="", help="the lab (default: moslab's)")
     parser.add_argument("--seconds", default="", help="how long each works")
@@ -291,7 +299,8 @@ def main() -> int:
             program, options.place, root=options.root, seconds=options.seconds, pause=options.every,
             timeout=options.timeout,
         )
-        moves = f" {outcome.moves:3} moves" if options.place is Place.MOTION else ""
+        moves = f" {outcome.moves:3} moves" if options.place.moves else ""
+        moves += f" {outcome.frozen:3} frozen" if options.place is Place.FROZEN else ""
         refused = "".join(f", {count} x {reason}" for reason, count in outcome.reasons.items())
         result = f"{'FAIL' if wrong else 'ok':4} {program.name:16} {outcome.seconds:6.2f} s{moves}{refused}"
         print(result, wrong, flush=True)

@@ -49,6 +49,7 @@ STORM = Command("moslab", "moslab storm [options] -- command [args]...", "run as
     Option("-v --verbose", "verbose", "print the number of moves at the end"),
     Option("--every", "every", "seconds between two moves (default 0.2)", REAL, metavar="s", low=0.001, high=86400),
     Option("--home", "home", "go home after each node, instead of from node to node"),
+    Option("--freeze", "freeze", "freeze programs, too, for one such pause each time"),
     Option("--checkpoint", "checkpoint", "save, end and recover the command (mosrun and a program) instead",
            INT, metavar="times", low=1, high=1000),
     Option("--seed", "seed", "make the choice of nodes repeatable", TEXT, metavar="text"),
@@ -181,10 +182,15 @@ def storming(options: Parsed) -> int:
         report(options, saves.stats(), f"went on {saves.recoveries} times, {saves.reasons.total()} refusals", saves.reasons)
     else:
         places = [storm.HOME, *(str(number) for number in range(2, plan.count + 1))]
-        moves = storm.Storm(tree, places, storm.seeded(seed), "home" in options)
+        moves = storm.Storm(tree, places, storm.seeded(seed), "home" in options, "freeze" in options)
         result = storm.run(options.rest, environ, moves, every)
-        report(options, moves.stats(), f"{moves.moves} moves, {moves.failed} failed", moves.reasons)
+        report(options, moves.stats(), _summary(moves), moves.reasons)
     return storm.end_like(result)
+
+
+def _summary(moves: storm.Storm) -> str:
+    frozen = f", {moves.frozen} times frozen" if moves.freeze else ""
+    return f"{moves.moves} moves{frozen}, {moves.failed} failed"
 
 
 def report(options: Parsed, stats: dict[str, object], summary: str, reasons: Counter[str]) -> None:

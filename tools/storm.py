@@ -25,6 +25,7 @@ from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree, read_linux
 
 HOME = "home"
+FROZEN = ("A", "P", "M")
 FORWARDED = (signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 FROM_KEYBOARD = (signal.SIGINT, signal.SIGQUIT)  #: the terminal sends these to the command as well
 
@@ -43,16 +44,20 @@ def choose(here: str, places: Sequence[str], through_home: bool, pick: Callable[
 
 @dataclass
 class Storm:
-    """The moves made so far, and how many ms each stopped its program. ``places``: node-numbers and "home"."""
+    """The moves made so far, and how many ms each stopped its program. ``places``: node-numbers and "home"; ``freeze``: half of
+    the time programs are frozen instead, and go on at the next gust."""
 
     tree: Tree
     places: Sequence[str]
     pick: Callable[[Sequence[str]], str]
     through_home: bool = False
+    freeze: bool = False
     moves: int = 0
+    frozen: int = 0
     freezes: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     _pending: dict[int, int] = field(default_factory=dict)  # PID to the number of its last move before ours
+    _wished: dict[int, int] = field(default_factory=dict)  # the same of wishes to be frozen or go on
     _descends: dict[tuple[int, int], bool] = field(default_factory=dict)  # (PID, start time)
 
     @property
@@ -60,7 +65,8 @@ class Storm:
         return self.reasons.total()
 
     def stats(self) -> dict[str, object]:
-        return {"moves": self.moves, "failed": self.failed, "reasons": dict(self.reasons), "freeze_ms": self.freezes}
+        return {"moves": self.moves, "frozen": self.frozen, "failed": self.failed, "reasons": dict(self.reasons),
+                "freeze_ms": self.freezes}
 
     def step(self, root: int) -> None:
         """One gust: every process below PID ``root`` that is not moving just now is sent on."""
@@ -76,7 +82,7 @@ class Storm:
                 self._outcome_known(pid)
 
     def _send_on(self, pid: int) -> None:
-        if not self._outcome_known(pid):
+        if not self._outcome_known(pid) or (self.freeze and self._freezes(pid)):
             return
         here = self.tree.read(f"proc/{pid}/where")
         if here in ("starting", "leaving"):
@@ -93,6 +99,23 @@ class Storm:
             self.reasons[error.strerror or str(error)] += 1
             return
         self._pending[pid] = before
+
+    def _freezes(self, pid: int) -> bool:
+        """Whether it is frozen, or goes on, in this gust; counts its last time, once."""
+        number, _, result = self.tree.read(f"proc/{pid}/freezing").partition(" ")
+        if result == RUNNING:
+            return True
+        frozen = self.tree.read(f"proc/{pid}/frozen") in FROZEN
+        before = self._wished.pop(pid, None)
+        if before is not None and int(number) > before:
+            self.frozen += frozen
+            if result != "ok":
+                self.reasons[result] += 1
+        if not frozen and self.pick(("freeze", "move")) != "freeze":
+            return False
+        self._wished[pid] = int(number)
+        self.tree.write(f"proc/{pid}/frozen", "continue" if frozen else "freeze")
+        return True
 
     def _outcome_known(self, pid: int) -> bool:
         """Whether the process is free to be moved; counts its last move, once."""

@@ -441,7 +441,7 @@ class DirectImage(Msg, tag=36):
     key: Secret
 
 
-class FreezingSpace(msgspec.Struct, frozen=True):
+class FreezingSpace(msgspec.Struct, array_like=True, frozen=True):
     """Where frozen programs are kept: (directory, weight); files are made as the user ``uid``, -1 for mosd's own. A program that
     cannot be frozen is ended if it has ``killing`` megabytes of memory or more."""
 
