@@ -214,7 +214,7 @@ _moslab() {
     shell)
         _mosfs_own : --root '--root --help --version' && return ;;
     storm)
-        _mosfs_own : '--root --every --checkpoint --seed --stats' '--root -v --verbose --every --home --checkpoint --seed --stats --help --version' && return
+        _mosfs_own : '--root --every --checkpoint --seed --stats' '--root -v --verbose --every --home --freeze --checkpoint --seed --stats --help --version' && return
         (((at += 0) <= COMP_CWORD)) && _mosfs_program ;;
     esac
 }

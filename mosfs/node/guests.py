@@ -15,7 +15,7 @@ from mosfs.cluster.partners import OWN_PRIORITY
 from mosfs.cluster.relation import Relation
 from mosfs.node.multi import NOTHING
 from mosfs.node.nodes import Bit
-from mosfs.node.programs import Guest, away
+from mosfs.node.programs import FROZEN, Guest, away
 from mosfs.node.world import World
 from mosfs.wire.messages import PeerStatus
 
@@ -101,5 +101,5 @@ def counted(world: World, status: PeerStatus) -> PeerStatus:
     bits = Bit.STAY * on.stay | Bit.LSTAY * on.lstay | Bit.BLOCK * on.blocked
     return replace(
         status, guests=len(world.guests), blocked=on.blocked, bits=int(bits), processes=here + len(world.guests),
-        frozen=sum(program.state.frozen != "-" for program in world.programs.values()), level=level(world),
+        frozen=sum(program.state.frozen in FROZEN for program in world.programs.values()), level=level(world),
     )

@@ -12,6 +12,8 @@ from mosfs.wire.messages import Command, GuestState, MailHeld, ProcState, Usage
 
 #: Seconds without a report, which programs give each second while they change, after which one does not grow any more.
 GROWTH_LASTS = 2.5
+#: Who may have had a program frozen (ProcState).
+FROZEN = ("A", "P", "M")
 #: The last deaths of a program's tracers that are known.
 MOST_DEATHS = 8
 

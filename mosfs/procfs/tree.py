@@ -259,7 +259,8 @@ _HISTORY = File("history", "what it used, as JSON: CPU seconds, memory, rates of
 PROGRAM_FILES = (
     *map(_control, CONTROL_FILES),
     File("where", "here, leaving, starting, or the number or IP of the node", _where),
-    File("frozen", "-, or who froze it: A automatically, P another package, M by hand; freeze, preempt and continue may be written",
+    File("frozen", "-, or who froze it: A automatically, P another package, M by hand; N/A if it cannot be frozen. "
+         "What may be written: freeze, preempt, continue",
          lambda _, p: p.state.frozen, _freeze),
     File("freezing", "number and result of the last write to frozen: ... while it is done, ok, or the reason", _freezing),
     File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),

@@ -87,7 +87,8 @@ class ProcState(Msg, tag=3):
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
     ``barred``: why no move can be tried, "" if one can; ``because``: why it was moved where it is, "" if somebody wished it.
     ``save_seq``/``save_result``: the same of the last checkpoint that a user asked for, ``freeze_seq``/``freeze_result`` of the
-    last wish to have it frozen or go on; ``frozen``: "-", or A automatically, P for another package, M by hand.
+    last wish to have it frozen or go on; ``frozen``: "-", or A automatically, P for another package, M by
+    hand, N/A if it cannot be.
     ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`). ``needs``: flags that a node must have for it."""
 
     pid: Pid

@@ -1,0 +1,231 @@
+"""Freezing by hand: a frozen program has no memory, answers to nothing but what ends it, and goes on as if nothing had been.
+
+Manual 5.3, 11.3; mosix(7), freeze.conf, notes 6 and 7; mosmigrate(1).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mosfs.tools.mosmigrate import RUNNING
+from tests import cluster
+from tests.cluster import Lab, wait_until
+
+pytestmark = pytest.mark.root
+
+#: 32 MB that nothing compresses and no page of which is zero; what it reads ends a round, and the answer tells all that it has.
+HOLDER = """
+import hashlib, os, signal, sys
+memory = bytearray(os.urandom(1 << 20)) * 32
+digest = hashlib.md5(memory).digest()
+heard = []
+for number in (signal.SIGUSR1, signal.SIGUSR2):
+    signal.signal(number, lambda number, _: heard.append(number))
+signal.signal(signal.SIGWINCH, signal.SIG_IGN)
+lock = open("lock", "w")
+import fcntl
+fcntl.flock(lock, fcntl.LOCK_EX)
+print("ready", flush=True)
+for line in sys.stdin:
+    print(line.strip(), hashlib.md5(memory).digest() == digest, sorted(heard), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
+        os.mkdir(running.node(1).paths.freeze)
+        yield running
+
+
+class Frozen:
+    """A program under mosrun on node 1."""
+
+    def __init__(self, nodes: Lab, folder: Path, *command: str) -> None:
+        self.nodes, self.tree, self.folder = nodes, nodes.tree(1), folder
+        self.process = nodes.start(
+            1, "mosrun", *command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self.pid = self.process.pid
+        nodes.process(self.pid)
+
+    def wish(self, word: str) -> str:
+        """Write to the file ``frozen``: "ok", or why not."""
+        base = f"proc/{self.pid}"
+        before = self.tree.read(f"{base}/freezing").split(" ", 1)[0]
+        self.tree.write(f"{base}/frozen", word)
+
+        def result() -> str:
+            seq, _, words = self.tree.read(f"{base}/freezing").partition(" ")
+            return words if seq != before and words != RUNNING else ""
+
+        return wait_until(result)
+
+    def stat(self) -> dict[str, object]:
+        found = json.loads(self.tree.read(f"proc/{self.pid}/stat"))
+        assert isinstance(found, dict)
+        return found
+
+    def say(self, word: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{word}\n".encode())
+        self.process.stdin.flush()
+
+    def silent(self) -> bool:
+        """It has not answered."""
+        assert self.process.stdout is not None
+        return not select.select([self.process.stdout], [], [], 0)[0]
+
+    def answer(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().decode().strip()
+
+    def resident(self) -> int:
+        """Kilobytes."""
+        with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+    def cpu(self) -> list[str]:
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
+            return file.read().split()[13:15]
+
+
+@pytest.fixture(scope="module", params=["-h", "-2"])
+def holder(nodes: Lab, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
+    """HOLDER, at home and away; each test leaves it un-frozen."""
+    found = Frozen(nodes, tmp_path_factory.mktemp("holder"), request.param, sys.executable, "-c", HOLDER)
+    assert found.answer() == "ready"
+    yield found
+    found.process.kill()
+    found.process.communicate()
+
+
+@pytest.fixture
+def sleeper(nodes: Lab, tmp_path: Path, place: str) -> Frozen:
+    return Frozen(nodes, tmp_path, place, "sleep", "100")
+
+
+PLACES = pytest.mark.parametrize("place", ["-h", "-2"])
+
+
+def test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it(holder: Frozen) -> None:
+    """...and the file in which it is kept is unlinked as soon as it is made (4.5.3)."""
+    folder = holder.nodes.node(1).paths.freeze
+    assert holder.wish("freeze") == "ok"
+    assert holder.resident() < 320  # of 32 MB and an interpreter
+    assert not os.listdir(folder)
+    assert wait_until(lambda: holder.tree.read(f"proc/{holder.pid}/frozen") == "M")
+    assert holder.tree.read(f"proc/{holder.pid}/where") == "here"
+    assert holder.tree.read(f"proc/{holder.pid}/why") == "it is frozen by hand"
+    assert holder.stat()["frozen"] == "M" and holder.stat()["state"] == "frozen"
+    wait_until(lambda: not holder.nodes.tree(2).pids("guests"))
+    wait_until(lambda: holder.nodes.tree(1).read("node/frozen") == "1")
+    with open(holder.folder / "lock", encoding="ascii") as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert Path(f"/proc/{holder.pid}/cwd").resolve() == holder.folder.resolve()
+    assert b"import hashlib" in Path(f"/proc/{holder.pid}/cmdline").read_bytes()
+
+    before = holder.cpu()
+    holder.say("hello")
+    assert holder.silent()
+    with open(f"/proc/{holder.pid}/fd/0", "rb") as pipe:  # nobody has read it
+        wait_until(lambda: select.select([pipe], [], [], 0)[0])
+    time.sleep(0.05)
+    assert holder.silent() and holder.cpu() == before
+    assert holder.wish("continue") == "ok"
+    assert holder.answer().startswith("hello True")
+    assert holder.tree.read(f"proc/{holder.pid}/frozen") == "-"
+
+
+def test_signals_with_a_handler_wait_until_it_goes_on(holder: Frozen) -> None:
+    """mosix(7): frozen processes do not respond to anything, except an unfreeze request or a signal that kills them."""
+    assert holder.wish("freeze") == "ok"
+    for number in (signal.SIGUSR1, signal.SIGWINCH, signal.SIGUSR2, signal.SIGURG):
+        os.kill(holder.pid, number)
+    holder.say("after")
+    assert holder.silent() and holder.resident() < 320
+    assert holder.wish("continue") == "ok"
+    assert holder.answer() == f"after True {[int(signal.SIGUSR1), int(signal.SIGUSR2)]}"
+
+
+@PLACES
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGALRM], ids=lambda number: str(number.name))
+def test_a_deadly_signal_ends_it(sleeper: Frozen, number: signal.Signals) -> None:
+    assert sleeper.wish("freeze") == "ok"
+    os.kill(sleeper.pid, number)
+    assert sleeper.process.wait(30) == -number
+    wait_until(lambda: sleeper.pid not in sleeper.tree.pids("proc"))
+
+
+def test_it_may_be_frozen_again_and_again(holder: Frozen) -> None:
+    for number in range(3):
+        assert holder.wish("freeze") == "ok"
+        assert holder.wish("freeze") == "ok"
+        holder.say(str(number))
+        assert holder.wish("continue") == "ok"
+        assert holder.answer() .split()[:2] == [str(number), "True"]
+    assert holder.wish("continue") == "ok"
+
+
+def test_nothing_else_can_be_done_with_it(holder: Frozen) -> None:
+    """It does not move; a checkpoint is taken when it is un-frozen (mosrun(1), CHECKPOINTS)."""
+    tree, base = holder.tree, f"proc/{holder.pid}"
+    assert holder.wish("freeze") == "ok"
+    done = holder.nodes.run(1, "mosmigrate", str(holder.pid), "2")
+    assert (done.returncode, done.stderr) == (1, "mosmigrate: failed migrating to 2: it is frozen\n")
+    tree.write(f"{base}/checkpoint", "checkpoint")
+    assert wait_until(lambda: tree.read(f"{base}/checkpointed").endswith(RUNNING))
+    assert holder.wish("continue") == "ok"
+    wait_until(lambda: not tree.read(f"{base}/checkpointed").endswith(RUNNING))
+
+
+def test_another_package_freezes_it(holder: Frozen) -> None:
+    """P; a freezing by hand takes its place."""
+    assert holder.wish("preempt") == "ok"
+    assert holder.tree.read(f"proc/{holder.pid}/frozen") == "P"
+    assert " P " in holder.nodes.run(1, "mosps", "-A").stdout
+    assert holder.wish("freeze") == "ok"
+    assert holder.tree.read(f"proc/{holder.pid}/frozen") == "M"
+    with pytest.raises(OSError, match="Invalid"):
+        holder.tree.write(f"proc/{holder.pid}/frozen", "melt")
+    assert holder.wish("continue") == "ok"
+
+
+def test_commands(holder: Frozen) -> None:
+    nodes = holder.nodes
+    done = nodes.run(1, "mosmigrate", str(holder.pid), "freeze")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    rows = json.loads(nodes.run(1, "mosps", "--json").stdout)
+    assert [(row["frozen"], row["where"]) for row in rows if row["pid"] == holder.pid] == [("M", "")]
+    assert nodes.run(1, "mosmigrate", str(holder.pid), "continue").returncode == 0
+    holder.say("x")
+    assert holder.answer().startswith("x True")
+    assert nodes.run(1, "mosmigrate", "1", "freeze").stderr == "mosmigrate: 1: no such MOSIX process\n"
+
+
+def test_a_program_that_cannot_leave_cannot_be_frozen(nodes: Lab) -> None:
+    code = "import threading, time; threading.Thread(target=time.sleep, args=(9,)).start(); print(1, flush=1); time.sleep(9)"
+    process = nodes.start(1, "mosrun", "-h", "--stay-home", sys.executable, "-c", code, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"1\n"
+    done = nodes.run(1, "mosmigrate", str(process.pid), "freeze")
+    assert done.returncode == 1 and done.stderr.startswith(f"mosmigrate: {process.pid}: not frozen: stays at home: ")
+    assert " N/A " in nodes.run(1, "mosps", "-A").stdout
+    process.kill()
+
+
+@cluster.others
+def test_only_who_may_kill_it_may_freeze_it(holder: Frozen) -> None:
+    done = holder.nodes.run(1, "mosmigrate", str(holder.pid), "freeze", user=65534, group=65534)
+    assert (done.returncode, done.stderr) == (1, f"mosmigrate: {holder.pid}: Permission denied\n")
