@@ -45,7 +45,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
-        os.mkdir(running.node(1).paths.freeze)
+        os.mkdir(f"{running.node(1).paths.root}/freeze")
         yield running
 
 
@@ -121,7 +121,7 @@ PLACES = pytest.mark.parametrize("place", ["-h", "-2"])
 
 def test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it(holder: Frozen) -> None:
     """...and the file in which it is kept is unlinked as soon as it is made (4.5.3)."""
-    folder = holder.nodes.node(1).paths.freeze
+    folder = f"{holder.nodes.node(1).paths.root}/freeze"
     assert holder.wish("freeze") == "ok"
     assert holder.resident() < 320  # of 32 MB and an interpreter
     assert not os.listdir(folder)

@@ -195,7 +195,7 @@ def load_private(paths: NodePaths) -> Spaces:
 def load_freezing(paths: NodePaths) -> Freezing:
     """freeze.conf, with the directory that counts when there are none in it (the manual's /freeze)."""
     found = parse_freezing(_read_optional(paths.freeze_conf) or "", paths.freeze_conf)
-    return found if found.directories else replace(found, directories=(Directory(paths.freeze),))
+    return found if found.directories else replace(found, directories=(Directory(os.path.join(paths.root, "freeze")),))
 
 
 def load_map(paths: NodePaths, mosix_map: str = "", resolver: Resolver = system_resolver) -> ClusterMap:

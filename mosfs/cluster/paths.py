@@ -69,11 +69,6 @@ class NodePaths:
         return self._below("etc/mosix/freeze.conf")
 
     @property
-    def freeze(self) -> str:
-        """Where frozen programs are kept, when freeze.conf names no directory."""
-        return self._below("freeze")
-
-    @property
     def guest_uids(self) -> str:
         return self._below("etc/mosix/guestuids")
 

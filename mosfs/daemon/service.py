@@ -57,8 +57,9 @@ from mosfs.trace.priority import prompt
 from mosfs.wire import links
 from mosfs.wire.limits import TREE_TASKS
 from mosfs.wire.links import TLS_FIRST
-from mosfs.wire.messages import WIRE_VERSION, Config, FreezingSpace, PeerHello, PeerStatus
+from mosfs.wire.messages import WIRE_VERSION, Config, PeerHello, PeerStatus
 from mosfs.wire.security import identity
+from mosfs.wire.space import FreezingSpace
 
 log = logging.getLogger(__name__)
 

@@ -40,6 +40,7 @@ from mosfs.wire.fields import (
     Secret,
     Version,
 )  # fmt: skip
+from mosfs.wire.space import FreezingSpace
 
 WIRE_VERSION = 1
 
@@ -440,15 +441,6 @@ class DirectImage(Msg, tag=36):
     """To a host: the connection (SCM_RIGHTS) over which another host will send the image."""
 
     key: Secret
-
-
-class FreezingSpace(msgspec.Struct, array_like=True, frozen=True):
-    """Where frozen programs are kept: (directory, weight); files are made as the user ``uid``, -1 for mosd's own. A program that
-    cannot be frozen is ended if it has ``killing`` megabytes of memory or more."""
-
-    directories: list[tuple[Path, Amount]] = []
-    uid: MaybeId = -1
-    killing: Megabytes = 0
 
 
 class Config(Msg, tag=37):
