@@ -125,7 +125,7 @@ class Freezing:
         channel.close()
         self.tracer.mosd.log(f"pid={p.pid} is not frozen: {reason}", 30)
         killing = self.tracer.mosd.config.freezing.killing
-        if channel.full and 0 <= killing <= p.account.size_mb:
+        if channel.full and 0 <= killing <= p.reports.account.size_mb:
             self._end(p, text(Text.NO_FREEZE_SPACE))
 
     def _end(self, p: Program, words: str) -> None:

@@ -110,7 +110,6 @@ class Program:
     body: Body = field(default_factory=Body)
     post: Post = field(default_factory=Post)
     saves: Saves = field(default_factory=Saves)
-    frozen: Frozen = field(default_factory=Frozen)
     death: Death = field(default_factory=Death)
     reports: Reports = field(default_factory=Reports)
     filters: Filters = field(default_factory=Filters)
@@ -122,6 +121,10 @@ class Program:
     @property
     def pid(self) -> int:
         return self.task.pid
+
+    @property
+    def frozen(self) -> Frozen:
+        return self.travel.frozen
 
     @property
     def away(self) -> bool:
@@ -175,11 +178,11 @@ class Program:
             nmigs=self.travel.nmigs,
             settings=self.settings,
             why=self.travel.bound or frozen or self.travel.why or self.obstacle(),
-            frozen=self.frozen.mark or ("N/A" if self.travel.bound or self.native else "-"),
+            frozen=self.frozen.mark or ("N/A" if self.travel.bound or self.process.native else "-"),
             move_seq=seq,
             move_target=target,
             move_result=result,
-            frozen=self.frozen.mark or ("N/A" if self.travel.bound or self.process.native else "-"),
+            comm=self.comm,
             sigmig=self.travel.sigmig,
             freeze_ms=round(self.travel.freeze_ms, 3),
             next_checkpoint=self.saves.next,

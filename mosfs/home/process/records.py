@@ -105,36 +105,6 @@ class Pending:
 
 
 @dataclass(slots=True)
-class Travel:
-    """`moves`: the moves that a program has made, and will make; `tree.family` and `asks.policy`: whether it can."""
-
-    wanted: Move | None = None  # the next move, while one is under way
-    nmigs: int = 0
-    last: tuple[int, str, str] = (0, "", "ok")  # number, target and result of the last one
-    freeze_ms: float = 0.0  # how long the program stood still in it
-    because: str = ""  # why it was moved where it is
-    why: str = ""  # why the last attempt to move it failed
-    retry_at: float = 0.0
-    sigmig: int = 0  # the signal that it wants of each (`asks.controls`)
-    bound: str = ""  # why it can never leave (until its next exec)
-
-
-@dataclass(slots=True)
-class Saves:
-    """`moves.checkpoints`: the checkpoints that a program has taken, and will take."""
-
-    next: int = 1  # number of the next one
-    asked: Saving | None = None  # one that is not there yet
-    last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
-    stands: bool = False  # it must not go on, or away, for the sake of the one that is being written
-
-    @property
-    def shown(self) -> tuple[int, str]:
-        """The same of one that is under way: its outcome is ""."""
-        return (self.asked.seq, "") if self.asked is not None and self.asked.seq else self.last
-
-
-@dataclass(slots=True)
 class Frozen:
     """`moves.freezing`: whether a program is frozen, and what that left behind."""
 
@@ -150,6 +120,37 @@ class Frozen:
     def shown(self) -> tuple[int, str]:
         """The outcome of a request that is under way is ""."""
         return (self.asked, "") if self.asked else self.last
+
+
+@dataclass(slots=True)
+class Travel:
+    """`moves`: the moves that a program has made, and will make; `tree.family` and `asks.policy`: whether it can."""
+
+    wanted: Move | None = None  # the next move, while one is under way
+    nmigs: int = 0
+    last: tuple[int, str, str] = (0, "", "ok")  # number, target and result of the last one
+    freeze_ms: float = 0.0  # how long the program stood still in it
+    because: str = ""  # why it was moved where it is
+    why: str = ""  # why the last attempt to move it failed
+    retry_at: float = 0.0
+    sigmig: int = 0  # the signal that it wants of each (`asks.controls`)
+    bound: str = ""  # why it can never leave (until its next exec)
+    frozen: Frozen = field(default_factory=Frozen)
+
+
+@dataclass(slots=True)
+class Saves:
+    """`moves.checkpoints`: the checkpoints that a program has taken, and will take."""
+
+    next: int = 1  # number of the next one
+    asked: Saving | None = None  # one that is not there yet
+    last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
+    stands: bool = False  # it must not go on, or away, for the sake of the one that is being written
+
+    @property
+    def shown(self) -> tuple[int, str]:
+        """The same of one that is under way: its outcome is ""."""
+        return (self.asked.seq, "") if self.asked is not None and self.asked.seq else self.last
 
 
 @dataclass(slots=True)
