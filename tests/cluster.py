@@ -171,6 +171,13 @@ class Lab:
         return "\n".join(texts)
 
 
+def kill_node(nodes: Lab, number: int) -> None:
+    """kill -9 for all daemons of a node, and for the bodies and the programs that they held: as when its power fails."""
+    held = labs.daemons(nodes.plan, lambda node: node.number == number)
+    labs.end(lambda: held & labs.daemons(nodes.plan) | labs.traced_by(held), (signal.SIGKILL,), TIMEOUT)
+    labs.unmount(nodes.node(number).paths.mount)
+
+
 @contextmanager
 def lab(
     tmp_path: Path, count: int, *, netns: bool = False, balance: bool = False, cpus: Sequence[float] = (),

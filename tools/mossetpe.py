@@ -10,6 +10,7 @@ from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import load_map
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.mosctl import shut_down
+from mosfs.tools.multi import remove
 from mosfs.tools.options import TEXT, Command, Option, Parsed, UsageError, UserError, is_ip
 from mosfs.tools.orders import configure
 from mosfs.tools.tree import Tree
@@ -55,7 +56,7 @@ def check(tree: Tree, mapfile: str, ip: str) -> None:
     if ip and ip != ours:
         raise UserError(OTHER_ADDRESS.format(ip=ours))
     try:
-        nodes = load_map(tree.paths, mapfile)
+        nodes = load_map(tree.paths, mapfile or tree.paths.mosix_map)
     except ConfigError as error:
         raise UserError(str(error)) from None
     if not nodes.contains(ours):
@@ -74,6 +75,7 @@ def body(options: Parsed) -> int:
         return 0
     mapfile = os.path.abspath(options.get("map")) if "map" in options else ""
     check(tree, mapfile, options.get("ip"))
+    remove("the configuration", tree.paths.job)
     configure(tree, mapfile, wait=wait)
     return 0
 

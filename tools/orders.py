@@ -12,6 +12,8 @@ POLL = 0.02  #: seconds between two looks whether it is done
 RUNNING = "..."
 #: To node/reload: the map that holds.
 SAME_MAP = "."
+#: The same: a job's cluster if there is one, else mosix.map.
+USUAL_MAP = ""
 SUPER_USER = "{verb}: only for the Super-User"
 
 

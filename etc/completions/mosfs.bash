@@ -178,6 +178,13 @@ _mossetpe() {
 }
 complete -o default -F _mossetpe mossetpe
 
+_mos_in_job() {
+    local at=1
+    _mosfs_own : '' '-A --help --version' && return
+    _mosfs_files
+}
+complete -o default -F _mos_in_job mos_in_job
+
 _mostestload() {
     local at=1
     _mosfs_own :tlmdf '--time --mem --cpu --dir --file --maxiosize --sleep' '-t --time -l -m --mem --random-mem --cpu --read --write --noiosyscall -d --dir -f --file --maxiosize -v --verbose --report-migrations -r --report --sleep -h --help --version' && return

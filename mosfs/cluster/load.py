@@ -10,9 +10,10 @@ from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import Resolver, lookup, system_resolver, to_int, to_ip
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import Directory, Freezing, parse_freezing
+from mosfs.cluster.job import Job, parse_job
 from mosfs.cluster.lines import find
 from mosfs.cluster.local import local_addresses
-from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
+from mosfs.cluster.mosix_map import AliasLine, MapLine, NodeRange, Nodes, parse_map, validate_map
 from mosfs.cluster.partners import Partner, PartnerFile, parse_partner, partner_of, valid_name, validate_partners
 from mosfs.cluster.paths import NodePaths
 from mosfs.cluster.private_conf import Spaces, default_spaces, parse_private, validate_private
@@ -168,11 +169,6 @@ def load_max_guests(paths: NodePaths) -> MaxGuests:
     return MaxGuests() if text is None else parse_max_guests(text, paths.max_guests)
 
 
-def load_partners(paths: NodePaths, own: Nodes, resolver: Resolver = system_resolver) -> tuple[Partner, ...]:
-    """Read and check the files of partners/, all of them. ConfigError."""
-    return validate_partners(read_partners(paths), own, resolver, paths.partners)
-
-
 def read_partners(paths: NodePaths) -> dict[str, PartnerFile]:
     """The files of partners/ by name, as written. ConfigError."""
     try:
@@ -199,16 +195,41 @@ def load_freezing(paths: NodePaths) -> Freezing:
 
 
 def load_map(paths: NodePaths, mosix_map: str = "", resolver: Resolver = system_resolver) -> ClusterMap:
-    """Read and check userview.map and mosix.map, or the file ``mosix_map`` in its place. ConfigError."""
+    """Read and check userview.map, mosix.map and partners/. ConfigError.
+
+    ``mosix_map``: another file in the place of mosix.map. Without it a job's cluster (`cluster.job`) goes before mosix.map, of
+    which the aliases still hold, and before partners/.
+    """
     file = mosix_map or paths.mosix_map
-    lines = parse_map(_read(file), file)
+    job = None if mosix_map else load_job(paths)
+    if job is None:
+        lines: tuple[MapLine, ...] = parse_map(_read(file), file)
+        written = read_partners(paths)
+    else:
+        written = job.partners
+        lines = (*job.lines, *_aliases_in(job.world, _read_optional(file) or "", resolver, file))
     own = validate_map(lines, resolver, file, partner=lambda address: True)
-    partners = load_partners(paths, own, resolver)
+    partners = validate_partners(written, own, resolver, paths.partners)
     table = validate_map(lines, resolver, file, lambda address: partner_of(partners, address) is not None)
     view_text = _read_optional(paths.userview_map) or ""
     view = validate_userview(parse_userview(view_text, paths.userview_map), resolver, paths.userview_map)
     isolated = os.path.lexists(paths.isolated)  # mosctl(1): for us there are no others then
     return ClusterMap(table, view, resolver, () if isolated else partners)
+
+
+def load_job(paths: NodePaths) -> Job | None:
+    """The job that this node is in, or serves; None when mosix.map and partners/ hold. ConfigError."""
+    text = _read_optional(paths.job)
+    return None if text is None else parse_job(text, paths.job)
+
+
+def _aliases_in(world: tuple[NodeRange, ...], text: str, resolver: Resolver, file: str) -> Iterator[AliasLine]:
+    """The aliases of a map that are other names of nodes of the world."""
+    for line in parse_map(text, file):
+        if isinstance(line, AliasLine):
+            alias, target = to_int(line.alias), lookup(line.host, resolver)
+            if target is not None and find(world, target) and (alias is None or not find(world, alias)):
+                yield line
 
 
 def own_address(table: Nodes, mosip_text: str | None, local: Callable[[], Sequence[str]], file: str = "mosip") -> str:

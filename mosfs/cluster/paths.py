@@ -96,6 +96,11 @@ class NodePaths:
         return self._below("var/mosix/isolated")
 
     @property
+    def job(self) -> str:
+        """There while mos_in_job(1), and not mosix.map and partners/, says who is in our cluster; a reboot ends it."""
+        return self._below("run/mosd/job")
+
+    @property
     def private(self) -> str:
         """Private temporary files, where private.conf does not say otherwise."""
         return self._below("private")

@@ -69,8 +69,7 @@ def signature(paths: NodePaths, mosix_map: str = "") -> tuple[object, ...]:
     return tuple(_signature(file) for file in (
         mosix_map or paths.mosix_map, paths.userview_map, paths.secret, paths.speed, paths.mosip, paths.probe,
         paths.guest_uids, paths.level, paths.private_conf, paths.freeze_conf, paths.max_guests, paths.retain,
-        paths.isolated, paths.partners,
-        *_files_in(paths.partners),
+        paths.isolated, paths.job, paths.partners, *_files_in(paths.partners),
     ))
 
 
