@@ -23,7 +23,7 @@ help: ## this list
 
 setup: $(STAMP) ## Debian packages (as root), .venv, and every command in .venv/bin; quick when nothing changed
 
-demo: $(STAMP) ## real programs moved while they run, and compared with native runs; then a cluster levels out by itself
+demo: $(STAMP) ## real programs moved while they run, and compared with native runs; then a cluster levels out by itself, and two lend each other nodes
 	$(BIN)/python -m mosfs.tools.demo
 
 test: check ## check, then the tests that take minutes at most

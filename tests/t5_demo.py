@@ -1,4 +1,4 @@
-"""The second part of make demo as it is."""
+"""The second and third part of make demo as they are."""
 
 from __future__ import annotations
 
@@ -38,3 +38,11 @@ def test_without_control_groups_it_says_so_and_works(
     assert capsys.readouterr().out.splitlines()[0] == (
         "no quotas of CPU time here (this machine has no control groups for cpu): the nodes only declare different speeds"
     )
+
+
+def test_a_cluster_takes_its_nodes_back_and_nothing_is_lost() -> None:
+    command = [sys.executable, "-m", "mosfs.tools.demo", "--only", "clusters"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.splitlines()[-1].startswith("10 of 10 programs")
+    assert "guests gone in" in done.stdout

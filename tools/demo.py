@@ -1,5 +1,5 @@
 """make demo: real programs, natively and in a storm of moves over three nodes, compared byte for byte; then a cluster that
-levels out by itself (`mosfs.tools.demo_balance`).
+levels out by itself (`mosfs.tools.demo_balance`), and one that lends its nodes and takes them back (`mosfs.tools.demo_clusters`).
 
 Each program runs twice from the same inputs in the same directory: alone, then under ``moslab storm -- mosrun -e`` on
 a lab of its own. Output, error output, exit status and every file they leave must be equal; then a line of the table
@@ -28,11 +28,12 @@ import mosfs
 from mosfs.tools import install_launchers, lab
 from mosfs.tools.demo_balance import balance
 from mosfs.tools.demo_cases import CASES, Case
+from mosfs.tools.demo_clusters import clusters
 from mosfs.tools.options import REAL, TEXT, Command, Option, Parsed, UserError
 
 NODES = 3
-#: Name of the second part among the programs of --only.
-BALANCE = "balance"
+#: Names of the second and third part among the programs of --only.
+BALANCE, CLUSTERS = "balance", "clusters"
 #: The same for every run, so that nothing but the storm can make a difference.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1",
                "PYTHONHASHSEED": "0"}
@@ -40,7 +41,7 @@ ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC", "HOME": "/nonexistent", "PYTHONDONTWR
 SYNOPSIS = "python -m mosfs.tools.demo [--quick] [--only NAME,NAME] [--every S] [--json FILE] [--svg FILE]"
 DEMO = Command("demo", SYNOPSIS, "real programs in a storm of moves", (
     Option("--quick", "quick", "smaller inputs"),
-    Option("--only", "only", "only these programs; balance is the second part", TEXT, metavar="names"),
+    Option("--only", "only", "only these programs; balance and clusters are the second and third part", TEXT, metavar="names"),
     Option("--every", "every", "seconds between two moves (default 0.2)", REAL, metavar="s", low=0.01, high=60),
     Option("--json", "json", "write the rows to this file", TEXT, metavar="file"),
     Option("--svg", "svg", "draw the loads of the second part into this file", TEXT, metavar="file"),
@@ -185,16 +186,16 @@ def tell(text: str) -> None:
     sys.stderr.flush()
 
 
-def chosen(names: str) -> tuple[list[Case], bool]:
-    """The cases, and whether the second part is wanted. UserError for a name that is none, or a program that is not installed."""
+def chosen(names: str) -> tuple[list[Case], list[str]]:
+    """The cases, and which of the other parts are wanted. UserError for a name that is none, or a program that is not installed."""
     wanted = {name.strip() for name in names.split(",") if name.strip()}
-    known = [*(case.name for case in CASES), BALANCE]
+    known = [*(case.name for case in CASES), BALANCE, CLUSTERS]
     if unknown := wanted.difference(known):
         raise UserError(f"{', '.join(sorted(unknown))}: not among {', '.join(known)}")
     cases = [case for case in CASES if not wanted or case.name in wanted]
     if missing := sorted({case.command[0] for case in cases if not shutil.which(case.command[0])}):
         raise UserError(f"not installed: {', '.join(missing)}")
-    return cases, not wanted or BALANCE in wanted
+    return cases, [part for part in (BALANCE, CLUSTERS) if not wanted or part in wanted]
 
 
 def storms(cases: Sequence[Case], scale: float, every: float) -> list[Row]:
@@ -219,22 +220,22 @@ def storms(cases: Sequence[Case], scale: float, every: float) -> list[Row]:
     return rows
 
 
-def levelling(svg: str) -> bool:
-    """The second part."""
-    with tempfile.TemporaryDirectory(prefix="mosfs-demo-") as name:
-        return balance(Path(name), base(), svg)
+def part(name: str, svg: str) -> bool:
+    """The second or third part. ``svg``: where the chart of the second goes."""
+    with tempfile.TemporaryDirectory(prefix="mosfs-demo-") as folder:
+        return balance(Path(folder), base(), svg) if name == BALANCE else clusters(Path(folder), base())
 
 
 def body(options: Parsed) -> int:
-    cases, levelled = chosen(options.get("only"))
+    cases, parts = chosen(options.get("only"))
     rows = storms(cases, 0.2 if "quick" in options else 1.0, float(options.get("every", "0.2"))) if cases else []
     if "json" in options:
         Path(options.get("json")).write_text(json.dumps([row.__dict__ for row in rows], indent=1) + "\n")
-    if cases and levelled:
-        print()
-    sys.stdout.flush()
-    good = levelling(options.get("svg")) if levelled else True
-    return 0 if good and not any(row.differences for row in rows) else 1
+    good = not any(row.differences for row in rows)
+    for at, name in enumerate(parts):
+        print("\n" * bool(cases or at), end="", flush=True)
+        good &= part(name, options.get("svg"))
+    return 0 if good else 1
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -164,18 +164,18 @@ def unequal_lab(root: str, base: str) -> Iterator[lab.Plan]:
         lab.down(root)
 
 
-def started(plan: lab.Plan, folder: Path) -> subprocess.Popen[bytes]:
-    """All programs on node 1, by one shell that waits for them; each writes to its own file."""
+def started(plan: lab.Plan, folder: Path, node: int = 1, numbers: Sequence[int] = range(PROGRAMS)) -> subprocess.Popen[bytes]:
+    """Programs with these numbers on a node, by one shell that waits for them; each writes to its own file."""
     (folder / "count.py").write_text(PROGRAM)
     line = f"mosrun python3 {shlex.quote(str(folder / 'count.py'))}"
-    script = "".join(f"{line} {number} > {shlex.quote(str(folder))}/{number}.out &\n" for number in range(PROGRAMS))
-    return command(plan, 1, "sh", "-c", f"{script}wait")
+    script = "".join(f"{line} {number} > {shlex.quote(str(folder))}/{number}.out &\n" for number in numbers)
+    return command(plan, node, "sh", "-c", f"{script}wait")
 
 
-def wrong(folder: Path) -> list[str]:
+def wrong(folder: Path, numbers: Sequence[int] = range(PROGRAMS)) -> list[str]:
     """What is not right about the programs' results, one line each."""
     lines = []
-    for number in range(PROGRAMS):
+    for number in numbers:
         text = (folder / f"{number}.out").read_text()
         steps, _, value = text.strip().partition(" ")
         if not steps.isdigit() or not int(steps) or after(number, int(steps)) != int(value):
