@@ -21,6 +21,7 @@ import pytest
 from mosfs.tools.mosmigrate import RUNNING
 from tests import cluster
 from tests.cluster import Lab, wait_until
+from tests.frozen import Frozen
 
 pytestmark = pytest.mark.root
 
@@ -49,58 +50,6 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield running
 
 
-class Frozen:
-    """A program under mosrun on node 1."""
-
-    def __init__(self, nodes: Lab, folder: Path, *command: str) -> None:
-        self.nodes, self.tree, self.folder = nodes, nodes.tree(1), folder
-        self.process = nodes.start(
-            1, "mosrun", *command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        self.pid = self.process.pid
-        nodes.process(self.pid)
-
-    def wish(self, word: str) -> str:
-        """Write to the file ``frozen``: "ok", or why not."""
-        base = f"proc/{self.pid}"
-        before = self.tree.read(f"{base}/freezing").split(" ", 1)[0]
-        self.tree.write(f"{base}/frozen", word)
-
-        def result() -> str:
-            seq, _, words = self.tree.read(f"{base}/freezing").partition(" ")
-            return words if seq != before and words != RUNNING else ""
-
-        return wait_until(result)
-
-    def stat(self) -> dict[str, object]:
-        found = json.loads(self.tree.read(f"proc/{self.pid}/stat"))
-        assert isinstance(found, dict)
-        return found
-
-    def say(self, word: str) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{word}\n".encode())
-        self.process.stdin.flush()
-
-    def silent(self) -> bool:
-        """It has not answered."""
-        assert self.process.stdout is not None
-        return not select.select([self.process.stdout], [], [], 0)[0]
-
-    def answer(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().decode().strip()
-
-    def resident(self) -> int:
-        """Kilobytes."""
-        with open(f"/proc/{self.pid}/status", encoding="ascii") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
-
-    def cpu(self) -> list[str]:
-        with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
-            return file.read().split()[13:15]
-
-
 @pytest.fixture(scope="module", params=["-h", "-2"])
 def holder(nodes: Lab, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
     """HOLDER, at home and away; each test leaves it un-frozen."""
@@ -116,7 +65,7 @@ def sleeper(nodes: Lab, tmp_path: Path, place: str) -> Frozen:
     return Frozen(nodes, tmp_path, place, "sleep", "100")
 
 
-PLACES = pytest.mark.parametrize("place", ["-h", "-2"])
+PLACES = pytest.mark.parametrize("place", ["-h", pytest.param("-2", marks=pytest.mark.long)])
 
 
 def test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it(holder: Frozen) -> None:

@@ -13,6 +13,7 @@ from mosfs.tools.options import GLUED, INT, LIST, NODE, TEXT, Command, Option, P
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  #: as env(1), timeout(1) and the shell have it
 MAX_FILES = 1024
+MAX_DIRECTORIES = 4096  #: bytes of ~/.freeze_dirs
 #: Below MOSIX_ROOT. `mosfs.cluster.paths` knows it too, but costs more than all of this file; a test compares the two.
 SOCKET = "run/mosd/sock"
 SUN_PATH = 107
@@ -78,7 +79,27 @@ def request(parsed: Parsed) -> bytes:
     fields = [f"{key}={parsed.values[key]}" for key in KEYS if key in parsed.values]
     if "private" in parsed:
         fields.append("private=" + private(parsed.lists["private"]))
+    if own := freezing_directories(first_environment()):
+        fields.append("freeze_dirs=" + own)
     return "\0".join(["RUN", *fields]).encode("utf-8", "surrogateescape")
+
+
+def freezing_directories(environ: dict[bytes, bytes]) -> str:
+    """What FREEZE_DIR says, else the lines of $HOME/.freeze_dirs; "" for neither. UserError when that cannot be read."""
+    directory = posix_decode(environ.get(b"FREEZE_DIR", b""))
+    if directory:
+        return directory
+    path = posix_decode(environ.get(b"HOME", b"")) + "/.freeze_dirs"
+    try:
+        file = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC | posix.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        return posix_decode(posix.read(file, MAX_DIRECTORIES))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
+    finally:
+        posix.close(file)
 
 
 def private(names: list[str]) -> str:

@@ -68,8 +68,8 @@ class Freezing:
 
     @property
     def killing(self) -> int:
-        """Megabytes from which on a program is ended when it cannot be frozen."""
-        return 0 if self.policy is None else self.policy.killing
+        """Megabytes from which on a program is ended when there is no room to freeze it; -1 where no policy says so."""
+        return -1 if self.policy is None else self.policy.killing
 
 
 def parse_freezing(text: str, file: str = "freeze.conf") -> Freezing:

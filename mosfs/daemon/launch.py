@@ -10,6 +10,8 @@ from msgspec.structs import replace
 
 from mosfs.abi import levels
 from mosfs.abi.texts import Text, text
+from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.freeze_conf import parse_directories
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.native import kernel
 from mosfs.node.choice import best, choose, common_flags
@@ -42,6 +44,10 @@ TOO_MANY_WAIT = "too many of your programs wait for memory already: try again la
 
 #: A node as the user typed it to its IP, or None; may wait for a name server.
 Resolve = Callable[[str], str | None]
+
+
+#: What a user's own list of freezing directories is called in messages (mosrun(1)).
+FREEZE_DIRS = "FREEZE_DIR or .freeze_dirs"
 
 
 class Refused(Exception):
@@ -86,13 +92,17 @@ def _parse(pairs: dict[str, str]) -> Request:
     restart = _integer(pairs.pop("restart", "-1"))
     reopen = [(_integer(key.removeprefix(REOPEN)), pairs.pop(key)) for key in list(pairs) if key.startswith(REOPEN)]
     checkpoints = name_of_checkpoints(pairs.pop("checkpoint_file")) if "checkpoint_file" in pairs else ""
-    private, level = pairs.pop("private", ""), pairs.pop("cpu", "")
+    private, level, freezing = pairs.pop("private", ""), pairs.pop("cpu", ""), pairs.pop("freeze_dirs", "")
     if private and (reason := directories.refusal(private.split(directories.SEPARATOR))):
         raise Refused(reason)
+    try:
+        parse_directories(freezing, FREEZE_DIRS)
+    except ConfigError as error:
+        raise Refused(str(error)) from None
     if not pairs.keys() <= _SETTINGS:
         raise ValueError("unknown key")
     numbers = {key: _integer(value) for key, value in pairs.items()}
-    settings = checked(replace(Settings(private=private, checkpoint_file=checkpoints), **numbers))
+    settings = checked(replace(Settings(private=private, checkpoint_file=checkpoints, freeze_dirs=freezing), **numbers))
     checked(Start(shown=node, trace=trace, restart=restart, reopen=reopen))
     return Request(False, settings, node, force == "1", trace, levels.level_named(level) if level else "", restart, reopen)
 

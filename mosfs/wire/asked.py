@@ -15,7 +15,8 @@ class Settings(msgspec.Struct, array_like=True):
 
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
     -1 or "" means "not given". The three about checkpoints (-C, -N, -A) are one program's own and not inherited.
-    ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun.
+    ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun. ``freeze_dirs``: lines of the
+    user's own freezing directories (`cluster.freeze_conf`), "" for the node's.
     """
 
     unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
@@ -28,6 +29,7 @@ class Settings(msgspec.Struct, array_like=True):
     checkpoint_limit: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
     checkpoint_interval: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
     private: Path = ""
+    freeze_dirs: Path = ""
 
 
 class Start(msgspec.Struct, array_like=True):

@@ -2,8 +2,8 @@
 
 Actions: ``cut`` (default) breaks the data channel there, ``die`` kills the process there as by SIGKILL, ``end`` the program,
 ``refuse`` raises OSError(ENOMEM), ``raise`` what nobody has foreseen. ``MOSIX_FAULT=N:action:NAME`` concerns only programs of
-this name (at the points of `Serving`, `Birth` and `Saving`); there may be several, with commas between. The environment is that of
-mosd; tracers and hosts inherit it through the fork server. Each process fails once at a point.
+this name (at the points of `Serving`, `Birth`, `Saving` and `Freezing`); there may be several, with commas between. The
+environment is that of mosd; tracers and hosts inherit it through the fork server. Each process fails once at a point.
 """
 
 from __future__ import annotations
@@ -80,10 +80,9 @@ class Saving(IntEnum):
 class Freezing(IntEnum):
     """Stages of freezing, and of un-freezing."""
 
-    OPENED = 401  # the file is there, empty; the program runs, or stands at its host
-    BEGUN = 402  # the image is written, no pages are
-    PAGES = 403  # a part of the memory is written
-    WRITTEN = 404  # all is written, the program still has its memory
+    BEGUN = 401  # the program stands, its image is known; no pages are written
+    PAGES = 402  # a part of the memory is written
+    WRITTEN = 403  # all is written, the program still has its memory
     THAWING = 411  # it was asked to go on; nothing has been read
     READ = 412  # all is read and made, but does not run
 

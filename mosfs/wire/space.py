@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import Annotated
 
-from mosfs.wire.fields import Amount, MaybeId, Megabytes, Path
+import msgspec
+from msgspec import Meta
+
+from mosfs.wire.fields import Amount, MaybeId, Path
 
 
 class FreezingSpace(msgspec.Struct, array_like=True, frozen=True):
-    """Where frozen programs are kept: (directory, weight); files are made as the user ``uid``, -1 for mosd's own. A program that
-    cannot be frozen is ended if it has ``killing`` megabytes of memory or more."""
+    """Where frozen programs are kept: (directory, weight); files are made as the user ``uid``, -1 for mosd's own. A program for
+    which there is no room is ended if it has ``killing`` megabytes of memory or more, -1: none is."""
 
     directories: list[tuple[Path, Amount]] = []
     uid: MaybeId = -1
-    killing: Megabytes = 0
+    killing: Annotated[int, Meta(ge=-1, le=2**40)] = -1

@@ -23,7 +23,7 @@ from functools import partial
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK
 from mosfs.abi.texts import Text, text
 from mosfs.calls.request import Request
-from mosfs.cluster.freeze_conf import Directory, order
+from mosfs.cluster.freeze_conf import Directory, order, parse_directories
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, Flight, State
 from mosfs.home.process.link import Held, Link
@@ -34,9 +34,8 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.freezefile import IMAGE, FreezeFile
 from mosfs.migrate.freezefile import Place as FilePlace
 from mosfs.migrate.image import BadImage, Vma
-from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import runs_of, sending_all
-from mosfs.trace.caller import as_user
+from mosfs.trace.caller import as_user, rights_of
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Freezing as Point
@@ -106,6 +105,9 @@ class Freezing:
 
     def _places(self, p: Program) -> list[FilePlace]:
         """Where its file may be, in the order in which it is tried."""
+        if p.settings.freeze_dirs:
+            own = parse_directories(p.settings.freeze_dirs, "freeze_dirs")
+            return [FilePlace(each.path, rights_of(p.pid)) for each in order(own, random.random())]
         space = self.tracer.mosd.config.freezing
         rights: Callable[[], AbstractContextManager[None]] = nullcontext
         if space.uid >= 0:
@@ -216,7 +218,9 @@ class Freezing:
             return False
         try:
             self._take(p, p.move, p.move.freezes, frame)
-        except (CannotMove, BadImage, OSError) as error:
+        except (TaskGone, ChannelLost):
+            raise
+        except Exception as error:
             self.tracer.moves.resume_old(p, self.tracer.moves.unforeseen(p, error))
         return True
 
@@ -277,7 +281,9 @@ class Freezing:
             self.tracer.mosd.log(f"pid={p.pid} its freeze file cannot be read: {lost}", 40)
             self._end(p, text(Text.UNFREEZE_FAILED))
             return
-        except OSError as error:
+        except TaskGone:
+            raise
+        except Exception as error:
             self.tracer.moves.resume_old(p, self.tracer.moves.unforeseen(p, error))
         if p.frozen.mark and p.deputy is not None:
             words = text(Text.REFREEZING)
