@@ -63,6 +63,16 @@ does not know it, which C libraries and programs are prepared for. A number that
 `illegal system call`. Calls without a remark behave as they do without MOSIX."""
 
 
+_MEMORY = """## What is seen of memory
+
+* A mapping of a file stays a mapping of that file, but for a private temporary file (`mosrun -X`), which no other process can
+  open, and for a file that the node's root may not open: the kernel shows files of another user's FUSE to that user only. Once
+  a program with such a mapping has moved, the mapping is memory with what the file showed then. It does not see later changes.
+* `VmRSS` counts pages that are resident where the program is. After a move pages of files are so only as the program touches
+  them again, as on a node that has just given them up (proc_pid_status(5)).
+* Programs outside of the tree see the process at home (mosrun(1), BUGS)."""
+
+
 def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [heads, tuple("---" for _ in heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -88,6 +98,7 @@ def render() -> str:
         f"{len(served)} calls are served, {len(BY_NR) - len(served) - len(refused)} answered with an error, "
         f"{len(refused)} refused. Programs have at most {MAX_FILES} open files.",
         f"## Beyond the manual\n\nThe manual lists these as unsupported; they work: {', '.join(beyond)}.",
+        _MEMORY,
         _section("Refused calls", ("number", "call", "reason"), ((str(c.nr), c.name, c.note) for c in refused)),
         _section("Refused requests of ioctl", ("request", "name"), ioctls),
         _section("Refused options of prctl", ("option", "name"), ((str(row.number), row.name) for row in options)),

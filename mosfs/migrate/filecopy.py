@@ -25,7 +25,7 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.layout import SCRATCH, USER_END
 from mosfs.wire.room import to_keep
 
-SYS_MMAP, SYS_SECCOMP, SYS_CLOSE_RANGE = 9, 317, 436
+SYS_MMAP, SYS_MPROTECT, SYS_SECCOMP, SYS_CLOSE_RANGE = 9, 10, 317, 436
 _PROTECTS, _SET_FILTER, _SPEC_ALLOW = frozenset({MPROTECT, PKEY_MPROTECT}), 1, 4
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED = 1, 2, 0x10
 #: number u32, flags u32 (COMPRESSED), size of the file u64, offset of the bytes that follow u64
@@ -159,11 +159,13 @@ class Copies:
         theirs = dict(zip(numbers, hand(call, [self.of[number].reader for number in numbers])))
         for vma in vmas:
             self.of[vma.file].name = vma.name
+        once = once_writable(vmas)
         must_all(call, [
-            (SYS_MMAP, vma.start, vma.end - vma.start, vma.prot, MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE),
-             theirs[vma.file], vma.offset)
+            (SYS_MMAP, vma.start, vma.end - vma.start, vma.prot | (PROT_WRITE if vma.start in once else 0),
+             MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE), theirs[vma.file], vma.offset)
             for vma in vmas
         ])  # fmt: skip
+        must_all(call, [(SYS_MPROTECT, vma.start, vma.end - vma.start, vma.prot) for vma in vmas if vma.start in once])
         call.must(SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, 0)  # a body has no others
 
     def map(self, call: Calls, number: int, vma: Vma) -> int:
@@ -185,6 +187,26 @@ class Copies:
         call.task.write(SCRATCH, head + program)
         call.must(SYS_SECCOMP, _SET_FILTER, _SPEC_ALLOW, SCRATCH)
         self._watched.add(call.task.pid)
+
+
+def once_writable(vmas: Sequence[Vma]) -> set[int]:
+    """Starts of mappings that must have been writable for a moment, so that the kernel does not make one of neighbours that were
+    two (VM_ACCOUNT): as the part of a program that its loader has relocated and closed, behind the constants.
+
+    ``vmas``: sorted. Sources: mm/mmap.c and mm/mprotect.c of Linux."""
+    found: set[int] = set()
+    last: Vma | None = None
+    for vma in vmas:
+        if last is not None and last.start not in found and not vma.shared | vma.prot & PROT_WRITE and _alike(last, vma):
+            found.add(vma.start)
+        last = vma
+    return found
+
+
+def _alike(one: Vma, next_one: Vma) -> bool:
+    """Would they be one mapping, if both were made as they are?"""
+    there = next_one.start, next_one.offset, next_one.file, next_one.prot, next_one.shared
+    return there == (one.end, one.offset + one.end - one.start, one.file, one.prot, one.shared)
 
 
 class Sender:

@@ -436,5 +436,39 @@ static void made_writable(void)
 	ok(unlink("shared"));
 }
 
-PROGRAM(PART(written), PART(made_writable), PART(own_pages), PART(beyond_the_end), PART(ways_to_write), PART(others_write), PART(rearranged), PART(grown), PART(many),
+/* Of how many mappings of the file `name` does /proc tell? */
+static int told(const char *name)
+{
+	char line[PATH_MAX + 200];
+	FILE *maps = fopen("/proc/self/maps", "r");
+	int found = 0;
+
+	check(maps != NULL);
+	while (fgets(line, sizeof line, maps))
+		found += strstr(line, name) != NULL;
+	fclose(maps);
+	return found;
+}
+
+/* As a loader does: neighbours alike in all that /proc tells, of which one has been writable. They are never one mapping. */
+static void relocated(void)
+{
+	int fd = made("relocated", 4);
+	volatile char *p = mapped(fd, 2 * PAGE, PROT_READ, MAP_PRIVATE, 0);
+
+	ok((long)mmap((char *)p + PAGE, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd, PAGE) == -1 ? -1 : 0);
+	p[PAGE] = '!';
+	ok(mprotect((char *)p + PAGE, PAGE, PROT_READ));
+	ok(close(fd));
+	for (int i = 0; i < 3; i++) {
+		equal(told("/relocated"), 2);
+		pause_a_little();
+	}
+	equal(p[0], 'A');
+	equal(p[PAGE], '!');
+	ok(munmap((char *)p, 2 * PAGE));
+	ok(unlink("relocated"));
+}
+
+PROGRAM(PART(written), PART(relocated), PART(made_writable), PART(own_pages), PART(beyond_the_end), PART(ways_to_write), PART(others_write), PART(rearranged), PART(grown), PART(many),
 	PART(refusals))
