@@ -137,7 +137,7 @@ def disk(folder: Path, size: str) -> Iterator[Path]:
 @contextmanager
 def configured(nodes: Lab, lines: str) -> Iterator[None]:
     """With this freeze.conf on node 1."""
-    file = Path(nodes.node(1).paths.freeze_conf)
+    file = Path(nodes.node(1).paths.etc) / "freeze.conf"
     tree = nodes.tree(1)
 
     def reread() -> None:

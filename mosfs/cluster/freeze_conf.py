@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.lines import Place, data_lines
 
+#: Below `NodePaths.etc`.
+FREEZE_CONF = "freeze.conf"
 #: The manual, 4.5.3.
 MOST_DIRECTORIES = 10
 #: More of anything is a mistake.
@@ -72,7 +74,7 @@ class Freezing:
         return -1 if self.policy is None else self.policy.killing
 
 
-def parse_freezing(text: str, file: str = "freeze.conf") -> Freezing:
+def parse_freezing(text: str, file: str = FREEZE_CONF) -> Freezing:
     """ConfigError at the first wrong line."""
     policy: Policy | None = None
     directories: list[Directory] = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import Resolver, lookup, system_resolver, to_int, to_ip
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.freeze_conf import Directory, Freezing, parse_freezing
+from mosfs.cluster.freeze_conf import FREEZE_CONF, Directory, Freezing, parse_freezing
 from mosfs.cluster.job import Job, parse_job
 from mosfs.cluster.lines import find
 from mosfs.cluster.local import local_addresses
@@ -190,7 +190,8 @@ def load_private(paths: NodePaths) -> Spaces:
 
 def load_freezing(paths: NodePaths) -> Freezing:
     """freeze.conf, with the directory that counts when there are none in it (the manual's /freeze)."""
-    found = parse_freezing(_read_optional(paths.freeze_conf) or "", paths.freeze_conf)
+    file = os.path.join(paths.etc, FREEZE_CONF)
+    found = parse_freezing(_read_optional(file) or "", file)
     return found if found.directories else replace(found, directories=(Directory(os.path.join(paths.root, "freeze")),))
 
 

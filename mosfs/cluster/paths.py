@@ -65,10 +65,6 @@ class NodePaths:
         return self._below("etc/mosix/private.conf")
 
     @property
-    def freeze_conf(self) -> str:
-        return self._below("etc/mosix/freeze.conf")
-
-    @property
     def guest_uids(self) -> str:
         return self._below("etc/mosix/guestuids")
 

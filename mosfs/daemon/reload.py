@@ -18,6 +18,7 @@ import trio
 from mosfs.balance.source import BadSpec, Spec, parse_spec
 from mosfs.cluster import log as node_log
 from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.freeze_conf import FREEZE_CONF
 from mosfs.cluster.load import Cluster, load
 from mosfs.cluster.paths import NodePaths
 from mosfs.daemon.tasks import survived
@@ -68,7 +69,7 @@ def signature(paths: NodePaths, mosix_map: str = "") -> tuple[object, ...]:
     """Changes when one of the files does."""
     return tuple(_signature(file) for file in (
         mosix_map or paths.mosix_map, paths.userview_map, paths.secret, paths.speed, paths.mosip, paths.probe,
-        paths.guest_uids, paths.level, paths.private_conf, paths.freeze_conf, paths.max_guests, paths.retain,
+        paths.guest_uids, paths.level, paths.private_conf, os.path.join(paths.etc, FREEZE_CONF), paths.max_guests, paths.retain,
         paths.isolated, paths.job, paths.partners, *_files_in(paths.partners),
     ))
 
