@@ -26,7 +26,19 @@ from mosfs.home.process.link import Held, Link
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import title_at
-from mosfs.migrate.filecopy import BLOCK, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MOST, WANT, data_of, fits, frame, must_all
+from mosfs.migrate.filecopy import (
+    BLOCK,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MOST,
+    WANT,
+    data_of,
+    fits,
+    frame,
+    must_all,
+    once_writable,
+)
 from mosfs.migrate.image import MAX_SIZE, PROT_WRITE, BadImage, Vma
 from mosfs.migrate.maps import Known, Mapping, file_maps, mapping_at
 from mosfs.migrate.ranges import Range, common, merge, minus
@@ -362,7 +374,12 @@ class Coming:
         lost = minus(merge((vma.start, vma.end) for vma in vmas), self.stand)
         for vma, start, end in _within(vmas, lost):
             self._anew(call, vma, start, end)
-        must_all(call, [(SYS_MPROTECT, start, end - start, vma.prot) for vma, start, end in self._parts])
+        once = once_writable(vmas)
+        must_all(call, [
+            *((SYS_MPROTECT, vma.start, vma.end - vma.start, vma.prot | PROT_WRITE) for vma in vmas if vma.start in once),
+            *((SYS_MPROTECT, start, end - start, vma.prot) for vma, start, end in self._parts),
+            *((SYS_MPROTECT, vma.start, vma.end - vma.start, vma.prot) for vma in vmas if vma.start in once),
+        ])  # fmt: skip
 
     def _anew(self, call: Calls, vma: Vma, start: int, end: int) -> None:
         """A mapping that the program has moved, or that the deputy could not make: by our own descriptor."""
