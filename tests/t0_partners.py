@@ -326,6 +326,18 @@ def test_each_is_told_once_and_asked_until_it_has_left(
     assert len(notes) == 1 and "PID 77 of 10.1.0.1" in notes[0]
 
 
+def test_what_runs_for_a_moment_is_retained(world: World) -> None:
+    world.multi.retain = 60.0
+    eviction = Eviction(world, lambda line: None)
+    eviction.look()
+    start(world)
+    eviction.look()
+    world.programs.clear()
+    assert guests.level(world) == 0
+    world.multi.retain = 0.0
+    assert guests.level(world) == NOTHING
+
+
 # --------------------------------------------------------------------------- where ours may go
 
 
@@ -383,3 +395,41 @@ def test_guests_of_other_clusters_are_sent_on_within_ours(priority: int, level: 
     process = Process(1, "x", "10.1.0.1", 1.0, 1.0, 1.0, 1, priority=priority)
     assert process.may_go(Candidate("10.0.0.2", 0, 10000, 2, 100, level=level, own=own)) is goes
     assert process.may_go(Candidate("10.1.0.1", 0, 10000, 2, 100, open=False, own=False))
+
+
+# --------------------------------------------------------------------------- two sides
+
+BOTH = [(cango, cantake) for cango in (False, True) for cantake in (False, True)]
+
+
+def side(us: str, them: str, priority: int, cango: bool, cantake: bool) -> World:
+    """A node that has told, and heard, nothing yet."""
+    others = {them: Relation(True, "them", priority, cango=cango, cantake=cantake)}
+    made = World(ip=us, map=FakeMap(us, others=others), clock=lambda: 100.0, version="0.1.0", speed=10000, port=253, pid=42)
+    for ip in (us, them):
+        made.nodes[ip] = Node(ip, status=STATUS, heard=100.0)
+    return made
+
+
+@pytest.mark.parametrize("here", BOTH)
+@pytest.mark.parametrize("there", BOTH)
+def test_what_either_side_forbids_does_not_happen(here: tuple[bool, bool], there: tuple[bool, bool]) -> None:
+    """Sixteen pairs: ours go where we let them go and they take them, and what we believe of them is so; whatever priorities each
+    side gives the other."""
+    a, b = side(HOME, GEO, 20, *here), side(GEO, HOME, 70, *there)
+    for us, them, (cango, _), (_, cantake) in ((a, b, here, there), (b, a, there, here)):
+        theirs = us.map.relation(them.ip)
+        us.nodes[them.ip].standing = guests.standing(them.map.relation(us.ip))
+        assert takes_ours(us, us.nodes[them.ip]) == (cango and cantake)
+        assert theirs.cango == cango
+        assert (guests.unwanted(them, them.map.relation(us.ip)) == "") == cantake
+
+
+@pytest.mark.parametrize("here", BOTH)
+def test_what_is_where_it_may_not_be_any_more(here: tuple[bool, bool], sent: list[Command]) -> None:
+    cango, cantake = here
+    world = side(HOME, GEO, 50, cango, cantake)
+    world.guests[200] = guest = Guest(GuestState(200, 77, GEO, 1001, "theirs", 1.0), sent.append)
+    start(world, where=GEO, state="away")
+    programs, leaving = folder.misplaced(world)
+    assert (bool(programs), leaving) == (not cango, [] if cantake else [guest])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from mosfs.mbox.model import Flag
 from tests import cluster
 from tests.cluster import Lab, wait_until
+from tests.t5_mailbox import robot
+from tests.t5_private import DIRECTORY, PYTHON, WRITE
 
 pytestmark = pytest.mark.root
 
@@ -158,6 +162,153 @@ def test_a_bad_file_changes_nothing(lab: Lab) -> None:
         assert bits(lab, 1, 3) & 1
     finally:
         file.unlink()
+
+
+def test_a_priority_is_retained(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> None:
+    """Guests that have made way do not come as soon as the owner's program has ended, but when the time is over."""
+    program, file = start(lab, endless, 1, 2), Path(lab.node(3).paths.retain)
+    file.write_text("100000\n")
+    try:
+        assert lab.run(3, "mossetpe").returncode == 0
+        own = lab.start(3, "mosrun", "-h", "awk", "BEGIN { while (1) n++ }", stdout=subprocess.DEVNULL)
+        endless.append(own)
+        wait_until(lambda: lab.tree(3).read(f"nodes/{lab.node(3).ip}/rstatus").split()[2] == "0")
+        own.kill()
+        own.wait()
+        wait_until(lambda: not lab.tree(3).pids("proc"))
+        wait_until(lambda: not bits(lab, 1, 3) & WELCOME)
+        assert lab.run(1, "mosmigrate", str(program), "3").returncode == 1
+    finally:
+        file.unlink()
+    assert lab.run(3, "mossetpe").returncode == 0
+    wait_until(lambda: lab.run(1, "mosmigrate", str(program), "3").returncode == 0)
+    assert where(lab, 1, program) == "3"
+
+
+def test_each_side_has_its_own_priority_of_the_other(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> None:
+    ours, theirs = Path(lab.node(1).paths.partners, "cluster2"), Path(lab.node(3).paths.partners, "cluster1")
+    before = ours.read_text(), theirs.read_text()
+    ours.write_text(before[0].replace("50 1 1", "90 1 1"))
+    theirs.write_text(before[1].replace("50 1 1", "20 1 1"))
+    try:
+        assert lab.run(1, "mossetpe").returncode == lab.run(3, "mossetpe").returncode == 0
+        start(lab, endless, 2, 3)
+        start(lab, endless, 3, 1)
+        wait_until(lambda: (lab.tree(1).read("priority"), lab.tree(3).read("priority")) == ("90", "20"))
+    finally:
+        ours.write_text(before[0])
+        theirs.write_text(before[1])
+
+
+def test_a_partner_that_claims_our_node_gains_nothing(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> None:
+    """For node 3, node 2 is of its own cluster; for node 2, node 3 is a partner as ever."""
+    paths = lab.node(3).paths
+    rest = f"nodes\n50 1 1\n{lab.node(1).ip} 1 1 1 1\n"
+    files = {Path(paths.mosix_map): f"{lab.node(2).ip} 2 p\n", Path(paths.partners, "cluster1"): rest}
+    before = {file: file.read_text() for file in files}
+    try:
+        say(lab, 2, "maxguests", "0")
+        for file, text in files.items():
+            file.write_text(text)
+        assert lab.run(3, "mossetpe").returncode == 0
+        assert lab.node(2).ip in lab.run(3, "mossetpe", "-r").stdout
+        program = start(lab, endless, 3)
+        refused = lab.run(3, "mosmigrate", str(program), "2")
+        assert (refused.returncode, "other node refused" in refused.stderr) == (1, True)
+        say(lab, 2, "openmulti", "1")
+        assert lab.run(3, "mosmigrate", str(program), "2").returncode == 0
+        assert lab.tree(2).read("priority") == "50"
+        start(lab, endless, 2)
+        wait_until(lambda: where(lab, 3, program) == "here")
+    finally:
+        for file, text in before.items():
+            file.write_text(text)
+        Path(lab.node(2).paths.max_guests).unlink()
+    assert lab.run(3, "mossetpe").returncode == lab.run(2, "mossetpe").returncode == 0
+
+
+@pytest.mark.long
+def test_messages_between_clusters(lab: Lab) -> None:
+    """They find programs of partners, also such as are away in either cluster; not when a home is no partner any more."""
+    wait_until(lambda: bits(lab, 1, 3) & bits(lab, 3, 1) & WELCOME)
+    with robot(lab, 1, "-3") as sender, robot(lab, 3, "-2") as receiver:
+        assert receiver("open", Flag.NO_DELAY | Flag.OTHER_HOMES) == 1
+        to = f"{lab.node(3).ip}/{receiver.pid}"
+        assert sender("send", to, "0 ") == 2
+        assert receiver("collect", 0.2) == [[0], 0]
+        say(lab, 1, "isolate")
+        assert sender("send", to, "0 ") == -errno.ECONNABORTED
+        say(lab, 1, "rejoin")
+        Path(lab.node(1).paths.max_guests).unlink()
+        wait_until(lambda: sender("send", to, "0 ") == 2)
+        assert receiver("collect", 0.2) == [[0], 0]
+
+
+@pytest.mark.long
+def test_private_files_at_a_partners(lab: Lab) -> None:
+    """Guests of other clusters have what the letter G gives them, and without it memory only; with more they go home."""
+    file, room = Path(lab.node(3).paths.private_conf), lab.node(3).paths.private
+    wait_until(lambda: bits(lab, 1, 3) & WELCOME)
+    for text, megabytes, said in ((f"OC {room} 40\nG {room} 12\n", 13, "13 [3, 0] 0"), (f"OC {room}\n", 12, "12 [3, 0] 0"),
+                                  (f"G {room} 12\n", 12, "12 [3] 0")):
+        file.write_text(text)
+        assert lab.run(3, "mossetpe").returncode == 0
+        done = lab.run(1, "mosrun", "-3", "-X", DIRECTORY, PYTHON, "-c", WRITE, DIRECTORY, str(megabytes))
+        assert (done.stdout.strip(), done.stderr) == (said, "")
+    file.unlink()
+    assert lab.run(3, "mossetpe").returncode == 0
+
+
+def test_the_best_node_may_be_a_partners(lab: Lab) -> None:
+    wait_until(lambda: bits(lab, 1, 3) & WELCOME)
+    ask = ("mosrun", "-b", "cat", f"{lab.node(1).paths.mount}/self/where")
+    wait_until(lambda: lab.run(1, *ask).stdout.strip() in ("3", lab.node(3).ip))
+
+
+def test_a_job_comes_and_goes(lab: Lab, endless: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:
+    """mos_in_job: with a list, ours may go to the others; without one theirs may come; mossetpe goes back."""
+    world = tmp_path / "world"
+    world.write_text(f"{lab.node(1).ip} 3 p\n")
+    names = {number: lab.node(number).ip for number in (1, 2, 3)}
+
+    def job(node: int, *own: int) -> None:
+        done = lab.run(node, "mos_in_job", str(world), *([",".join(names[n] for n in own)] if own else []))
+        assert (done.returncode, done.stderr) == (0, "")
+
+    try:
+        guest = start(lab, endless, 2, 1)
+        job(2)
+        job(1, 1, 3)
+        assert where(lab, 2, guest) == "here"
+        job(3, 1, 3)
+        assert lab.run(1, "mossetpe", "-r").stdout.split() == [names[1], names[3]]
+        program = start(lab, endless, 1, 3)
+        wait_until(lambda: lab.run(1, "mosmigrate", str(program), "3").returncode == 0)
+        assert lab.run(2, "mosmigrate", str(guest), "1").returncode == 1
+        bad = lab.run(1, "mos_in_job", str(world), names[3])
+        assert (bad.returncode, "this node, is not in it" in bad.stderr) == (1, True)
+        wait_until(lambda: where(lab, 1, program) == "3")
+        job(3)
+        job(1)
+        assert where(lab, 1, program) == "here"
+        assert lab.run(1, "mossetpe", "-r").stdout.split() == [names[1]]
+    finally:
+        for node in names:
+            assert lab.run(node, "mossetpe").returncode == 0
+    assert lab.run(1, "mossetpe", "-r").stdout.split() == [names[1], names[2]]
+
+
+@pytest.mark.long
+def test_a_jobs_cluster_outlives_mosd(lab: Lab, tmp_path: Path) -> None:
+    world, ips = tmp_path / "world", [lab.node(number).ip for number in (1, 3)]
+    world.write_text(f"{lab.node(1).ip} 3\n")
+    assert lab.run(1, "mos_in_job", str(world), ",".join(ips)).returncode == 0
+    try:
+        lab.kill_mosd(1)
+        lab.start_mosd(1)
+        assert lab.run(1, "mossetpe", "-r").stdout.split() == ips
+    finally:
+        assert lab.run(1, "mossetpe").returncode == 0
 
 
 @cluster.others

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import trio
 
 from mosfs.daemon.tasks import survived
-from mosfs.node.guests import names, outranked
+from mosfs.node.guests import level, names, outranked
 from mosfs.node.multi import NOTHING
 from mosfs.node.world import World
 from mosfs.procfs.node import send_guests_out
@@ -38,7 +38,9 @@ class Eviction:
                 self.look()
 
     def look(self, coming: int = NOTHING) -> None:
-        """Ask all to leave that must, now that a guest of the priority ``coming`` is let in."""
+        """Ask all to leave that must, now that a guest of the priority ``coming`` is let in. What runs now counts for retainpri,
+        however soon it ends."""
+        level(self.world)
         leaving = outranked(self.world, coming)
         if fresh := [guest for guest in leaving if guest.state.pid not in self.asked]:
             self.note(f"to make way for other clusters' or our own programs, home: {names(fresh)}")

@@ -12,15 +12,17 @@ NOTHING = MAX_PRIORITY
 
 @dataclass(slots=True)
 class Retained:
-    """The priority that a node keeps for a while after those who had it have left (mosix(7), retainpri)."""
+    """The priority that a node keeps for a while after those who had it have left (mosix(7), retainpri); ``since`` when nobody has
+    it."""
 
     priority: int = NOTHING
-    until: float = float("-inf")
+    since: float = float("-inf")
 
     def level(self, running: int, now: float, seconds: float) -> int:
-        """The worst priority that may come at ``now`` while ``running`` runs here; to be asked at least once a second."""
-        if running <= self.priority or now >= self.until:
-            self.priority, self.until = running, now + seconds
+        """The worst priority that may come at ``now`` while ``running`` runs here; to be asked at least once a second. Other
+        ``seconds`` than before hold at once."""
+        if running <= self.priority or now >= self.since + seconds:
+            self.priority, self.since = running, now
         return self.priority
 
 
