@@ -86,6 +86,7 @@ PROGRAMS = (
     Program("memory-static", "memory.c", static=True),
     Program("memflags", motion="4"),
     Program("filemaps", motion="3", pause="0.1"),
+    Program("writer", environment=(("MOS_MB", "64"),), motion="4"),
     Program("big_image", environment=(("MOS_MB", "128"),), motion="4"),
     Program("identity"),
     Program("files"),

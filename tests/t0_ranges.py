@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.migrate.precopy import LITTLE, ROUNDS, enough
+from mosfs.migrate.precopy import LEAST_SHARE, LITTLE, ROUNDS, SHORT, Next, after_round
 from mosfs.migrate.ranges import Range, common, merge, minus, size
 
 spans = st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda s: (s[0], s[0] + s[1]))
@@ -39,9 +40,29 @@ def test_minus_and_common(a: list[Range], b: list[Range]) -> None:
     assert size(minus(a, b)) + size(common(a, b)) == size(a)
 
 
-def test_a_program_is_stopped_when_going_on_does_not_pay() -> None:
-    much = 100 * LITTLE
-    assert enough(LITTLE, much, 1)
-    assert enough(much, much, 1)
-    assert enough(much // 2, much, ROUNDS)
-    assert not enough(much // 2, much, 1)
+@pytest.mark.parametrize(("left", "rounds", "rate", "share", "then"), [
+    (LITTLE, 1, 0.0, 1.0, (Next.STOP, 1.0)),  # little
+    (90 * LITTLE, 1, 90 * LITTLE / SHORT, 1.0, (Next.STOP, 1.0)),  # little for such a link
+    (90 * LITTLE, 1, 0.0, 1.0, (Next.SEND, 0.0625)),  # it writes faster than that is sent: it is slowed down
+    (60 * LITTLE, 1, 0.0, 0.0625, (Next.SEND, LEAST_SHARE)),
+    (50 * LITTLE, 1, 0.0, 1.0, (Next.SEND, 1.0)),  # it gets less by itself
+    (90 * LITTLE, 1, 0.0, LEAST_SHARE, (Next.STOP, LEAST_SHARE)),  # in vain
+    (60 * LITTLE, 1, 0.0, LEAST_SHARE, (Next.SEND, LEAST_SHARE)),
+    (50 * LITTLE, ROUNDS, 0.0, 1.0, (Next.STOP, 1.0)),
+])
+def test_what_follows_a_round(left: int, rounds: int, rate: float, share: float, then: tuple[Next, float]) -> None:
+    assert after_round(left, 100 * LITTLE, rounds, rate, share) == then
+
+
+@given(st.floats(1e6, 5e9), st.floats(1e6, 2e9), st.integers(1 << 20, 1 << 36))
+def test_whatever_a_program_writes_it_is_stopped_in_the_end(rate: float, dirty: float, size: int) -> None:
+    """Each round sends what was written in the one before, as far as the program was allowed to run."""
+    before, share, rounds, next_ = float(size), 1.0, 0, Next.SEND
+    while next_ is Next.SEND:
+        left = min(size, dirty * share * before / rate)
+        rounds += 1
+        next_, share = after_round(int(left), int(before), rounds, rate, share)
+        before = max(left, 1.0)
+    assert rounds <= ROUNDS
+    if dirty * LEAST_SHARE < rate * 0.4 and size < 1 << 31:
+        assert left <= max(LITTLE, rate * SHORT) or rounds == ROUNDS

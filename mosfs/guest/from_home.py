@@ -15,6 +15,7 @@ from mosfs.guest.clocks import Clocks
 from mosfs.guest.completion import Completion
 from mosfs.guest.containment import Containment
 from mosfs.guest.context import Context
+from mosfs.guest.copying import Copying
 from mosfs.guest.faults import Faults
 from mosfs.guest.mail import Mails
 from mosfs.guest.mapping import MappedFiles
@@ -39,7 +40,7 @@ class FromHome:
     def __init__(
         self, context: Context, containment: Containment, ending: Ending, clocks: Clocks, statistics: Statistics, alarms: Alarms,
         signals: Signals, faults: Faults, completion: Completion, files: MappedFiles, processes: Processes, serve: Serve,
-        private: Private, mails: Mails, onward: Onward, building: Building,
+        private: Private, mails: Mails, copying: Copying, onward: Onward, building: Building,
     ) -> None:  # fmt: skip
         self._context = context
         self._containment = containment
@@ -51,6 +52,7 @@ class FromHome:
         self._processes = processes
         self._private = private
         self._mails = mails
+        self._copying = copying
         self._onward = onward
         self._building = building
         #: Of frames about a body that is here.
@@ -62,7 +64,7 @@ class FromHome:
             Kind.DROP: lambda body, frame: ending.remove(body, kill=True),
             Kind.EXECED: self._executed,
             Kind.RECALL: self._recall,
-            Kind.COPY: lambda body, frame: onward.copy(body, frame.content),
+            Kind.COPY: lambda body, frame: copying.copy(body, frame.content),
             Kind.MOVE_TO: lambda body, frame: onward.request(body, frame.content),
             Kind.RESUME: lambda body, frame: onward.resume(body),
             Kind.ROUND: self._round,
@@ -152,12 +154,12 @@ class FromHome:
 
     def _recall(self, body: Body, frame: Frame) -> None:
         if body.leaving.copy is not None and not body.leaving.copy.home:
-            self._onward.forget(body)
+            self._copying.forget(body)
         self._onward.request(body, None)
 
     def _round(self, body: Body, frame: Frame) -> None:
         if body.leaving.copy is not None and body.leaving.copy.home:
-            self._onward.answered(body, bool(frame.flags))
+            self._copying.answered(body, bool(frame.flags))
 
     def _file_changed(self, body: Body, frame: Frame) -> None:
         """A file that the program maps has changed at home. Without memory for that the body must not go on."""

@@ -31,6 +31,7 @@ from mosfs.guest.clocks import Clocks
 from mosfs.guest.completion import Completion
 from mosfs.guest.containment import Containment
 from mosfs.guest.context import Context
+from mosfs.guest.copying import Copying
 from mosfs.guest.faults import Faults
 from mosfs.guest.forwarding import Forwarding
 from mosfs.guest.from_home import FromHome
@@ -104,13 +105,16 @@ class Host:
             context, self.forwarding, self.signals, self.completion, private_calls, self.mails,
             Masks(context, self.forwarding), self.files, self.processes,
         )  # fmt: skip
-        self.onward = Onward(context, self.containment, self.statistics, self.signals, self.private, self.mails)
+        self.copying = Copying(context, self.containment, self.private)
+        self.onward = Onward(
+            context, self.containment, self.statistics, self.signals, self.private, self.mails, self.copying
+        )
         self.building = Building(context, self.private, self, self)
         self.faults = Faults(context, self.mails, self.onward)
-        self.stops = Stops(self.serve, self.processes, self.signals, self.faults, self.onward, self)
+        self.stops = Stops(self.serve, self.processes, self.signals, self.faults, self.copying, self.onward, self)
         self.from_home = FromHome(
             context, self.containment, self, self.clocks, self.statistics, self.alarms, self.signals, self.faults, self.completion,
-            self.files, self.processes, self.serve, self.private, self.mails, self.onward, self.building,
+            self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building,
         )  # fmt: skip
         self.next_clock = time.monotonic() + PERIOD
 
@@ -128,11 +132,11 @@ class Host:
                 fds.append(self.context.control)
             if self.context.direct is not None:
                 fds.append(self.context.direct)
-            copied = self.onward.under_way()
+            copied = self.copying.under_way()
             fds += [body.leaving.copy.channel for body in copied if body.leaving.copy is not None and not body.leaving.copy.home]
             pending = self.context.channel.pending()
             now = time.monotonic()
-            pause = min(self.next_clock - now, self.onward.pause(copied), self.alarms.pause(now))
+            pause = min(self.next_clock - now, self.copying.pause(copied), self.alarms.pause(now))
             timeout = 0 if pending else max(0, int(pause * 1e6))
             contained = self.containment.nobody("looking at mailboxes")
             numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
@@ -141,8 +145,8 @@ class Host:
                 self._readable(fds[ready])
             elif pending and ready == IDLE:
                 self._readable(self.context.channel)
-            if copied:
-                self.onward.step()
+            if copied or self.copying.brake:
+                self.copying.step()
             self.alarms.look()
             if now >= self.next_clock:
                 self.next_clock = now + PERIOD
@@ -171,9 +175,9 @@ class Host:
         elif self.context.direct is not None and source is self.context.direct:
             self.building.receive_direct(self.context.direct)
         else:
-            for body in self.onward.under_way():
+            for body in self.copying.under_way():
                 if body.leaving.copy is not None and body.leaving.copy.channel is source:
-                    self.onward.heard(body)
+                    self.copying.heard(body)
 
     def _housekeeping(self) -> None:
         if self.context.control.sock is None:
@@ -253,7 +257,7 @@ class Host:
         """The body is not here any more."""
         self.context.bodies.pop(body.pair, None)
         self.context.by_pid.pop(body.pid, None)
-        for step in (self.processes.gone, self.mails.gone, self.onward.forget, self.private.forget):
+        for step in (self.processes.gone, self.mails.gone, self.copying.forget, self.private.forget):
             with self.containment.nobody(f"forgetting origpid={body.pair}"):
                 step(body)
         if kill:

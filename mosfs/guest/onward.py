@@ -10,14 +10,13 @@ from mosfs.abi.texts import Reason
 from mosfs.guest.body import Body, State
 from mosfs.guest.containment import Containment
 from mosfs.guest.context import Context
+from mosfs.guest.copying import Copying, before_call
 from mosfs.guest.mail import Mails
 from mosfs.guest.private import Private
-from mosfs.guest.sending import Sending, connect
 from mosfs.guest.signals import Signals
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image
 from mosfs.migrate.capture import capture, mappings_of, user_regs
-from mosfs.migrate.dirty import possible
 from mosfs.migrate.image import Timer
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
@@ -29,17 +28,16 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind, understands
+from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MoveOrder
 
 SYS_RT_SIGACTION = 13
-#: Seconds until we look again whether a full socket takes more.
-FULL = 0.001
 
 
 class Onward:
     def __init__(
         self, context: Context, containment: Containment, statistics: Statistics, signals: Signals, private: Private, mails: Mails,
+        copying: Copying,
     ) -> None:  # fmt: skip
         self._context = context
         self._containment = containment
@@ -47,130 +45,7 @@ class Onward:
         self._signals = signals
         self._private = private
         self._mails = mails
-
-    # ------------------------------------------------------------------ ahead of the program
-
-    def copy(self, body: Body, order: MoveOrder) -> None:
-        """COPY: send what can be sent while the program runs; to home if the order names nobody."""
-        self.forget(body)
-        body.private.sender = None
-        if body.private.store is not None and body.private.store.files:
-            try:
-                body.leaving.copy = self._sending(order)
-            except OSError as error:
-                self._copy_lost(body, str(error))
-                return
-            body.leaving.copy.files, body.leaving.copy.order = self._private.rounds(body, body.leaving.copy.channel), order
-        else:
-            self.copy_memory(body, order)
-
-    def _sending(self, order: MoveOrder) -> Sending:
-        home = not order.ip
-        channel = self._context.channel if home else connect(order, self._context.config.ip)
-        return Sending(channel, home, runs=understands(order.frames, Kind.RUNS))
-
-    def copy_memory(self, body: Body, order: MoveOrder) -> None:
-        if body.fork.shares or body.stopping.paused or body.stopping.held or not possible():
-            self._copied(body)
-        elif body.state is State.WAITING and body.call.mapping is None:
-            self.arm(body, order, _before(body))
-        elif body.state is State.RUNNING:
-            body.stopping.arming = order
-            if not body.stopping.interrupting:
-                body.stopping.interrupting = True
-                body.task.interrupt()
-        else:
-            self._copied(body)
-
-    def arm(self, body: Body, order: MoveOrder, regs: Any) -> None:
-        """The body stands still for a moment: follow its memory from here on."""
-        context = self._context
-        body.stopping.arming = None
-        try:
-            copy = body.leaving.copy = body.leaving.copy or self._sending(order)
-            with Calls(body.task, base=copy_regs(regs)) as call:
-                near, memory = context.near if copy.home else order.near, body.memory
-                copy.begin(call, body.pair, memory.said, lambda: memory.names, memory.copies, near=near)
-            lib.mos_unfollow(context.pump)
-        except OSError as error:  # its files may have gone over this connection, and its image will
-            context.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
-            self._copied(body)
-        except (ChannelLost, CannotMove) as error:
-            context.log(f"origpid={body.pair} memory is not sent ahead: {error}", 30)
-            self.forget(body)
-            self._copied(body)
-
-    def _copied(self, body: Body) -> None:
-        self._context.channel.send(Kind.COPIED, body.pair)
-
-    def under_way(self) -> list[Body]:
-        return [body for body in self._context.bodies.values() if body.leaving.copy is not None and body.state is not State.LEAVING]
-
-    def pause(self, bodies: list[Body]) -> float:
-        """Seconds until `step` has something to do, at most 1."""
-        sending = [body.leaving.copy for body in bodies if body.leaving.copy is not None and body.leaving.copy.sends]
-        if not sending:
-            return 1.0
-        return 0.0 if any(copy.channel.takes_more() for copy in sending) else FULL
-
-    def step(self) -> None:
-        """A piece of each memory that is being sent ahead."""
-        for body in self.under_way():
-            assert body.leaving.copy is not None
-            if body.leaving.copy.sends and body.leaving.copy.channel.takes_more():
-                with self._containment.of(body):
-                    try:
-                        self._piece(body, body.leaving.copy)
-                    except (ChannelLost, CannotMove, OSError) as lost:
-                        self._copy_lost(body, str(lost))
-
-    def _piece(self, body: Body, copy: Sending) -> None:
-        if copy.files is None:
-            assert copy.precopy is not None
-            copy.precopy.step()
-            if copy.done:
-                self._copied(body)
-        elif next(copy.files, None) is None:
-            copy.files = None
-            assert copy.order is not None
-            self.copy_memory(body, copy.order)
-
-    def heard(self, body: Body) -> None:
-        """The next host has said something about a pre-copy."""
-        assert body.leaving.copy is not None
-        with self._containment.of(body):
-            try:
-                if body.leaving.copy.heard():
-                    self._copied(body)
-            except (ChannelLost, CannotMove, OSError) as error:
-                self._copy_lost(body, str(error))
-
-    def answered(self, body: Body, refused: bool) -> None:
-        """ROUND from home, where the body's memory goes; ``refused``: what was sent ahead is not kept there."""
-        assert body.leaving.copy is not None
-        try:
-            if refused:
-                self._copy_lost(body, "home is busy with its calls")
-                return
-            body.leaving.copy.caught_up()
-            if body.leaving.copy.done:
-                self._copied(body)
-        except (CannotMove, OSError) as error:
-            self._copy_lost(body, str(error))
-
-    def _copy_lost(self, body: Body, reason: str) -> None:
-        self._context.log(f"origpid={body.pair} memory is not sent ahead: {reason}", 30)
-        self.forget(body)
-        self._copied(body)
-
-    def forget(self, body: Body) -> None:
-        """No pre-copy any more."""
-        copy, body.leaving.copy = body.leaving.copy, None
-        body.stopping.arming = None
-        if copy is not None:
-            copy.close()
-            if not copy.home:
-                body.private.sender = None
+        self._copying = copying
 
     # ------------------------------------------------------------------ the program itself
 
@@ -189,11 +64,11 @@ class Onward:
                 self._context.channel.send(Kind.CANNOT, body.pair, b"busy")
                 return
             both, body.call.both = body.call.both, False
-            self._capture(body, order, _before(body), waiting=not both)
+            self._capture(body, order, before_call(body), waiting=not both)
         elif body.state is State.POST:
             # it waits for a message: it will ask again where it comes to
             self._mails.leave(body)
-            self._capture(body, order, _before(body), waiting=False)
+            self._capture(body, order, before_call(body), waiting=False)
         elif body.state is State.RUNNING and body.stopping.paused:
             self.capture_running(body, order or _HOME)
         elif body.state is State.RUNNING:
@@ -212,13 +87,13 @@ class Onward:
             if order is None:
                 self._private.rest(body, self._context.channel)
             else:
-                body.leaving.copy = body.leaving.copy or self._sending(order)
+                body.leaving.copy = body.leaving.copy or self._copying.sending(order)
                 self._private.rest(body, body.leaving.copy.channel)
         except (OSError, ChannelLost) as error:
             if self._context.channel.lost:
                 raise
             self._context.log(f"origpid={body.pair} private files: {error}", 30)
-            self.forget(body)
+            self._copying.forget(body)
             return False
         return True
 
@@ -226,7 +101,7 @@ class Onward:
         """The body has stopped for good; what waited for its stop is done."""
         if body.stopping.arming is not None:
             regs = user_regs(body.task.peek_regs(), Stop.SIGNAL)
-            self.arm(body, body.stopping.arming, regs)
+            self._copying.arm(body, body.stopping.arming, regs)
             body.task.set_regs(regs)
         if body.stopping.wanted is not None:
             order, body.stopping.wanted = body.stopping.wanted, None
@@ -316,7 +191,7 @@ class Onward:
         """Over a connection of its own; a failure is told to home, which says RESUME."""
         context = self._context
         try:
-            body.leaving.copy = body.leaving.copy or self._sending(order)
+            body.leaving.copy = body.leaving.copy or self._copying.sending(order)
             self._send(body, meta, body.leaving.copy.channel, near=order.near)
         except (OSError, ChannelLost) as error:
             if context.channel.lost:
@@ -325,7 +200,7 @@ class Onward:
             context.channel.send(Kind.FAIL, body.pair, b"did not complete (no memory there?)")
             context.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
         finally:
-            self.forget(body)
+            self._copying.forget(body)
 
     def _send(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> None:
         onward = channel is not self._context.channel
@@ -346,12 +221,12 @@ class Onward:
             frames = send_all(body.task, channel, body.pair, meta.vmas, near=near, runs=runs)
         channel.send(Kind.IMAGE_END, body.pair, frames.to_bytes(8, "little"))
         if not onward:
-            self.forget(body)
+            self._copying.forget(body)
         fault(Point.NODE_AFTER_ONWARD if onward else Point.NODE_AFTER_RETURN, channel)
 
     def resume(self, body: Body) -> None:
         """RESUME: the move failed, the body goes on here."""
-        self.forget(body)
+        self._copying.forget(body)
         body.private.sender = body.stopping.wanted = None
         if body.state is not State.LEAVING:
             return
@@ -381,12 +256,3 @@ def _nothing() -> None:
 
 
 _HOME = MoveOrder("", 0, b"", b"", True)
-
-
-def _before(body: Body) -> Any:
-    """Registers before the call that the body waits in, so that it could be made again."""
-    r = copy_regs(body.call.regs)
-    r.rip -= 2
-    r.rax = body.call.nr & NOTHING
-    r.orig_rax = NOTHING
-    return r

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 from mosfs.guest.body import Body, State
+from mosfs.guest.copying import Copying
 from mosfs.guest.faults import Faults
 from mosfs.guest.in_body import complete_getrandom
 from mosfs.guest.onward import Onward
@@ -10,19 +13,21 @@ from mosfs.guest.ports import Ending
 from mosfs.guest.processes import Processes
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
-from mosfs.migrate.capture import user_regs
+from mosfs.migrate.capture import signed, user_regs
 from mosfs.trace.stops import USES_UP, Status, Stop
 from mosfs.trace.task import SYSCALL
 
 
 class Stops:
     def __init__(
-        self, serve: Serve, processes: Processes, signals: Signals, faults: Faults, onward: Onward, ending: Ending
+        self, serve: Serve, processes: Processes, signals: Signals, faults: Faults, copying: Copying, onward: Onward,
+        ending: Ending,
     ) -> None:
         self._serve = serve
         self._processes = processes
         self._signals = signals
         self._faults = faults
+        self._copying = copying
         self._onward = onward
         self._ending = ending
 
@@ -34,6 +39,7 @@ class Stops:
         if stop is Stop.SECCOMP:
             self._call(body)
         elif stop in (Stop.EXITED, Stop.KILLED):
+            self._copying.brake.gone(body.pid)
             self._ending.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
             self._faults.stop(body, status.value)
@@ -55,12 +61,15 @@ class Stops:
             order, body.stopping.wanted = body.stopping.wanted, None
             self._onward.request(body, order)
         elif body.stopping.arming is not None and body.state is not State.RUNNING:
-            self._onward.copy_memory(body, body.stopping.arming)
+            self._copying.copy_memory(body, body.stopping.arming)
 
     def _trap(self, body: Body) -> None:
         if body.fork.step is not None:
             self._processes.first_stop(body)
         body.stopping.interrupting = False
+        slowed = self._copying.brake and self._copying.brake.stopped(
+            body.pid, time.monotonic(), computing=signed(body.task.peek_regs().orig_rax) < 0
+        )
         complete_getrandom(body)
         if body.state is State.FORKING:
             body.task.cont(request=SYSCALL)
@@ -68,8 +77,11 @@ class Stops:
             self._stopped(body, Stop.TRAP)
         elif body.stopping.held:
             body.stopping.paused = True
+        elif slowed:
+            return
         else:
             body.task.cont()
+        self._copying.brake.gone(body.pid)
 
     def _stopped(self, body: Body, stop: Stop) -> None:
         """A running body has stopped because we asked: deliver what waits, then move it or let it go on."""
@@ -80,7 +92,7 @@ class Stops:
             self._signals.deliver(body, stop)
         if body.stopping.arming is not None and body.state is State.RUNNING:
             regs = user_regs(body.task.peek_regs(), stop)
-            self._onward.arm(body, body.stopping.arming, regs)
+            self._copying.arm(body, body.stopping.arming, regs)
             body.task.set_regs(regs)
         if body.stopping.wanted is not None:
             order, body.stopping.wanted = body.stopping.wanted, None

@@ -17,6 +17,7 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.request import Request
 from mosfs.calls.show import Memory
+from mosfs.engine.brake import Brake
 from mosfs.engine.link import INFO, MosdLink
 from mosfs.home.process.calltrace import CallTrace
 from mosfs.home.process.control_calls import Letters, Special
@@ -302,6 +303,8 @@ class Arrival(Protocol):
 
 
 class Copying(Protocol):
+    brake: Brake[Program]
+
     def wanted(self, p: Program) -> bool: ...
     def comes_ahead(self, p: Program) -> bool: ...
     def arm(self, p: Program, stop: Stop) -> None: ...

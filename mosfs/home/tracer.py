@@ -162,7 +162,7 @@ class Tracer:
         due = self.next_clock
         moments = (
             self.mosd.due(), self.deputies.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due(),
-            self.cputimers.due(), self.relatives.due(), self.checkpoints.due(), self.freezing.due(),
+            self.cputimers.due(), self.relatives.due(), self.checkpoints.due(), self.freezing.due(), self.copying.brake.due(),
         )
         for moment in moments:
             if moment is not None:

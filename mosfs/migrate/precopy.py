@@ -35,10 +35,14 @@ from mosfs.wire.frames import Kind
 
 #: Tells the files that a program's memory shows (`mosfs.migrate.shown`); another list when they have changed.
 Names = Callable[[], Sequence[Vma]]
-#: The program is stopped when so little is left, when there was no progress, or after so many rounds.
+#: The program is stopped when so many bytes are left, or so many as can be sent in so many seconds; or after so many rounds.
 LITTLE = 1 << 20
-ROUNDS = 8
-PROGRESS = 0.8
+SHORT = 0.005
+ROUNDS = 24
+#: When more than this part of what was left before is left again, the program is slowed down to a sixteenth, to the least
+#: share of the time at last; then more than that part is no progress.
+GOOD, PROGRESS = 0.5, 0.7
+LEAST_SHARE = 1 / 256
 #: A round is planned in turns of so many seconds, and in slices of so many mappings: others wait meanwhile.
 TURN = 0.002
 SLICE = 1024
@@ -84,9 +88,18 @@ class Next(Enum):
     STOP = auto()  # the program should stand still for the rest
 
 
-def enough(left: int, before: int, rounds: int) -> bool:
-    """Stop the program now? ``left``: bytes to send; ``before``: the same one round ago."""
-    return left <= LITTLE or rounds >= ROUNDS or left > before * PROGRESS
+def after_round(left: int, before: int, rounds: int, rate: float, share: float) -> tuple[Next, float]:
+    """Go on sending, or stop the program? And the share of the time that it may run from now on.
+
+    ``left``: bytes to send; ``before``: the same one round ago; ``rate``: bytes a second that were sent in it; ``share``: of the
+    time that the program was allowed to run."""
+    if left <= max(LITTLE, rate * SHORT) or rounds >= ROUNDS:
+        return Next.STOP, share
+    if left <= before * GOOD:
+        return Next.SEND, share
+    if share > LEAST_SHARE:
+        return Next.SEND, share / 16
+    return (Next.STOP if left > before * PROGRESS else Next.SEND), share
 
 
 class View:
@@ -122,6 +135,8 @@ class Precopy:
         self.tracker = tracker
         self.sender = sender
         self.next = Next.SEND
+        self.share = 1.0  # of the time that the program may run meanwhile
+        self._began, self._rate = time.monotonic(), 0.0  # of this round; bytes a second in the one before
         self._channel = channel
         self._pair = pair
         self._said = said
@@ -213,7 +228,8 @@ class Precopy:
                 return
         self._planning = None
         if self._planned:
-            self.next = Next.STOP if enough(self._bytes, self._before, self._rounds) else Next.SEND
+            self.next, self.share = after_round(self._bytes, self._before, self._rounds, self._rate, self.share)
+            self._began = time.monotonic()
         elif self._asks:
             self._channel.send(Kind.ROUND, self._pair)
             self.next = Next.WAIT
@@ -325,6 +341,7 @@ class Precopy:
         self.next = Next.SEND
         if self._asks and not self._rounds:
             return
+        self._rate = self._bytes / max(time.monotonic() - self._began, 1e-3)
         self._before, self._planning = self._bytes, self._plan()
         self._go_on_planning()
 

@@ -60,11 +60,11 @@ class Memory:
         return sorted(self.owners)
 
     def _old(self, now: float) -> Iterator[int]:
-        for ended in self.of_user.values():
-            for pid, one in ended.items():
-                if now - one.at < REMEMBERED:
-                    break
-                yield pid
+        """``owners`` has them in the order of their ends."""
+        for pid, uid in self.owners.items():
+            if now - self.of_user[uid][pid].at < REMEMBERED:
+                break
+            yield pid
 
     def _expire(self, now: float) -> None:
         for pid in list(self._old(now)):

@@ -95,6 +95,15 @@ def comm_of(pid: int) -> str:
         raise TaskGone(pid) from error
 
 
+def on_processor(pid: int) -> bool:
+    """Does it run, or wait for a processor, and for nothing else? False for one that has ended."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return stat.read().rpartition(b")")[2].split()[0] == b"R"
+    except (OSError, IndexError):
+        return False
+
+
 def start_time(pid: int) -> int:
     """When the process or thread ``pid`` began, in clock ticks since boot (field 22 of its stat); 0: there is none."""
     try:

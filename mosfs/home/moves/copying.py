@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
+from mosfs.engine.brake import Brake
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, State
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Phase
-from mosfs.home.process.program import Program
+from mosfs.home.process.program import Place, Program
 from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.dirty import possible
 from mosfs.migrate.maps import CannotMove
@@ -37,6 +39,7 @@ class Copying:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self.possible = os.environ.get("MOSIX_PRECOPY", "") != "off" and possible()
+        self.brake: Brake[Program] = Brake(self._may_stop, self._interrupt, self._let_go_on)
         self.under_way: list[Program] = []
         self.marking: list[Program] = []
 
@@ -123,6 +126,32 @@ class Copying:
             except Exception as error:
                 with self.tracer.containment.of(p):
                     self.tracer.moves.failed(p, move.link, self.tracer.moves.unforeseen(p, error))
+        if self.under_way or self.brake:
+            shares = ((p, self._share(p)) for p in self.under_way)
+            self.brake.step(time.monotonic(), {p.pid: (p, share) for p, share in shares if share < 1})
+
+    # ------------------------------------------------------------------ slowing it down
+
+    @staticmethod
+    def _share(p: Program) -> float:
+        """Of the time that it may run, because it writes its memory faster than that is sent; 1 if it does not."""
+        move = p.move
+        return move.copy.share if move is not None and move.phase is Phase.COPYING and move.copy is not None else 1.0
+
+    @staticmethod
+    def _may_stop(p: Program) -> bool:
+        return p.place is Place.HOME and not (p.held or p.halted or p.interrupted) and p.deputy is None
+
+    @staticmethod
+    def _interrupt(p: Program) -> None:
+        p.interrupted = True
+        p.task.interrupt()
+
+    def _let_go_on(self, p: Program) -> None:
+        try:
+            self.tracer.stops.go_on(p)
+        except TaskGone:
+            pass  # its end is on the way
 
     def round_done(self, p: Program) -> None:
         """ROUND came back: the receiver has everything that was sent."""

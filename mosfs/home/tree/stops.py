@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 from mosfs.abi.syscalls import BY_NR
@@ -11,7 +12,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.processor import AFFINITY
 from mosfs.home.process.program import Program
-from mosfs.home.process.registers import arguments
+from mosfs.home.process.registers import arguments, in_call
 from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import signed
 from mosfs.native import lib
@@ -46,6 +47,7 @@ class Stops:
         if p.interrupted and stop in USES_UP and p.deputy is None:
             p.task.interrupt()
         if stop in (Stop.EXITED, Stop.KILLED):
+            self.tracer.copying.brake.gone(p.pid)
             self.tracer.family.forget(p)
         elif p.deputy is not None:
             self.tracer.deputies.event(p, p.deputy, status)
@@ -80,7 +82,12 @@ class Stops:
             self.tracer.waits.stopped(p)
         if p.cpu.overdue:
             self.tracer.cputimers.stopped(p)
-        if not (self.tracer.checkpoints.stopped(p, Stop.TRAP) or self.tracer.departure.stopped(p, Stop.TRAP)):
+        slowed = self.tracer.copying.brake and self.tracer.copying.brake.stopped(
+            p.pid, time.monotonic(), computing=not in_call(p.task.peek_regs())
+        )
+        if self.tracer.checkpoints.stopped(p, Stop.TRAP) or self.tracer.departure.stopped(p, Stop.TRAP):
+            self.tracer.copying.brake.gone(p.pid)
+        elif not slowed:
             self.go_on(p)
 
     def _signal(self, p: Program, sig: int) -> None:
