@@ -52,7 +52,7 @@ check: $(STAMP) ## ruff, mypy --strict, the import law, and the sizes of classes
 	$(BIN)/python -m mosfs.tools.check_sizes
 
 clean: ## remove what setup and the tests made, except .venv itself
-	rm -rf $(STAMP) build *.egg-info mosfs/*.so mosfs/native/launch .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(STAMP) build *.egg-info mosfs/*.so mosfs/native/launch mosfs/native/runner .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): Makefile pyproject.toml setup.py $(wildcard mosfs/native/*.*)

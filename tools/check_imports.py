@@ -27,7 +27,7 @@ LAW = (
     ("wire",),
     ("trace", "cluster", "balance"),
     ("calls",),
-    ("engine", "migrate", "node", "mbox", "ptf"),
+    ("engine", "migrate", "node", "mbox", "ptf", "queue"),
     ("procfs",),
     ("home", "guest", "fuse"),
     ("daemon",),
@@ -51,6 +51,7 @@ def not_standard(library: str) -> bool:
 START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("mosfs.api", not_standard),
     ("mosfs.tools.mosrun", not_standard),
+    ("mosfs.tools.mosqueue", not_standard),
     ("mosfs.tools.mosnative", not_standard),
     ("mosfs.tools.mospipe", not_standard),
     ("mosfs.tools.mosps", not_standard),

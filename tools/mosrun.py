@@ -22,6 +22,8 @@ EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
 KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu", "checkpoint_file",
         "checkpoint_limit", "checkpoint_interval")
+#: Rows that are about -S.
+QUEUE = ("joblog", "resume", "resume_failed", "retries", "halt", "timeout", "delay", "group", "keep_order", "progress")
 #: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
 LEVELS = ("common", "x86-64-v2", "x86-64-v3", "x86-64-v4", "native", "v2", "v3", "v4")
 #: Variables in which several things are said, and what stands between these. In the first what comes last wins, and must be ours.
@@ -52,7 +54,17 @@ TABLE = (
     Option("-p", "wrapper", "called by a setgid wrapper: run the program with the real group"),
     Option("-t -T", "ignored", "ignored: options of older releases"),
     Option("-S", "queue", "run the lines of a commands-file, so many at a time", INT, metavar="maxjobs", low=1,
-           high=30000, later=True),
+           high=30000),
+    Option("--joblog", "joblog", "with -S: write how each line ended, as GNU parallel does", TEXT, metavar="file"),
+    Option("--resume", "resume", "with --joblog: go on where an earlier queue has stopped"),
+    Option("--resume-failed", "resume_failed", "as --resume, and run the lines that failed again"),
+    Option("--retries", "retries", "with -S: try a line so many times", INT, metavar="n", low=1, high=1000000),
+    Option("--halt", "halt", "with -S: when to stop early: now,fail=1 or soon,fail=10% and the like", TEXT, metavar="when"),
+    Option("--timeout", "timeout", "with -S: end a line that runs longer: seconds, or with m, h, d", TEXT, metavar="time"),
+    Option("--delay", "delay", "with -S: time between the starts of two lines", TEXT, metavar="time"),
+    Option("--group", "group", "with -S: print what a line prints when it has ended, not mixed"),
+    Option("--keep-order", "keep_order", "with -S: as --group, in the order of the lines"),
+    Option("--progress", "progress", "with -S: tell how far it is, also when not on a terminal"),
     Option("-R", "restart", "continue from a checkpoint file", TEXT, metavar="file"),
     Option("-O", "reopen", "with -R: other files for these descriptors", LIST, metavar="fd=file"),
     Option("-I", "inspect", "inspect a checkpoint file", TEXT, metavar="file"),
@@ -65,7 +77,7 @@ TABLE = (
 
 SYNOPSIS = """
 {0} [location options] [program options] program [args]...
-{0} -S{{maxjobs}} [location options] [program options] {{commands-file}}[,{{failed-file}}]
+{0} -S{{maxjobs}} [location options] [program options] [queue options] {{commands-file}}[,{{failed-file}}]
 {0} -R{{file}} [-O{{fd=file}}[,{{fd2=file2}}]]... [location options]
 {0} -I{{file}}
 """
@@ -299,6 +311,10 @@ def launch(parsed: Parsed) -> int:
         return recover(parsed)
     if "reopen" in parsed:
         raise UsageError("-O needs -R: which checkpoint file?")
+    if "queue" in parsed:
+        return queue(parsed)
+    if option := next((key for key in QUEUE if key in parsed), ""):
+        raise UsageError(f"--{option.replace('_', '-')} needs -S")
     if not parsed.rest:
         from mosfs.tools.text import NO_PROGRAM
 
@@ -329,6 +345,22 @@ def launch(parsed: Parsed) -> int:
         environ = with_preset(environ, ask(request(parsed)))
     execute(path, argv, environ)
     return FAILED
+
+
+def queue(parsed: Parsed) -> int:
+    """mosrun -S: its exit status."""
+    if parsed.get("cpu", "native") not in LEVELS:
+        raise UsageError(f"--cpu takes one of {' '.join(LEVELS)}")
+    if "wrapper" in parsed:
+        take_real_group()
+    from mosfs.tools.mosqueue import Launcher, run
+
+    environ = first_environment()
+    shell = find("bash", environ)
+    check_descriptors()
+    if "trace" in parsed:
+        parsed.values["trace"] = str(open_trace(parsed.values["trace"]))
+    return run(parsed, Launcher(environ, shell, root_path(SOCKET), KEYS, request, ask, with_preset, give_signals_back))
 
 
 def recover(parsed: Parsed) -> int:

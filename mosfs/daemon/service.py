@@ -86,6 +86,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
         configuration = reload.read(options.paths)
         for directory in (options.paths.run, options.paths.state):
             os.makedirs(directory, exist_ok=True)
+        _for_everybody(options.paths.queues)
         with lifecycle.pid_file(options.paths.pid):
             lifecycle.log_to("" if options.foreground else options.paths.log)
             forkserver.rename("mosd")
@@ -102,6 +103,12 @@ def run(options: Options, report: Callable[[str], None]) -> int:
         report(str(error).partition("\n")[0])
         return 1
     return 0
+
+
+def _for_everybody(directory: str) -> None:
+    """Each user's mosrun -S has a file there, which no other user can remove."""
+    os.makedirs(directory, exist_ok=True)
+    os.chmod(directory, 0o1777)
 
 
 def _innermost(error: Exception) -> Exception:

@@ -1,7 +1,7 @@
 """cffi build of ``mosfs._native``: declarations from cdef.h, the units in `SOURCES`, and the vDSO image as bytes.
 
 ``setup.py`` names the ``ffi`` below. The vDSO is compiled first (`vdso_build.build`), because it becomes an array in the module.
-Beside it stands ``launch``, the program that our commands' first lines name.
+Beside it stand two programs: ``launch``, which our commands' first lines name, and ``runner``, of mosrun -S.
 """
 
 import importlib.util
@@ -18,6 +18,8 @@ SOURCES = (
     "cpu.c", "cpuid.c", "direct.c", "embark.c", "handover.c", "home.c", "inject.c", "kernel.c", "memory.c", "private.c", "ptrace.c",
     "pump.c", "spawn.c", "stream.c",
 )
+#: Each a program of its own.
+PROGRAMS = ("launch", "runner")
 #: Beside those, in the module itself. The stamp says which sources it was built from (stamp.py).
 OWN = """
 #include "mos.h"
@@ -44,12 +46,13 @@ def _array(name: str, data: bytes) -> str:
     return f"static const unsigned char {name}[{len(data)}] = {{{','.join(map(str, data))}}};\n"
 
 
-def launcher() -> None:
-    """Compile launch.c; without libc's archive it is linked to the shared one, and starts some 0.3 ms later."""
-    new, command = HERE / "launch.new", ["gcc", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", str(HERE / "launch.c"), "-o"]
-    if subprocess.run([*command, str(new), "-static"], stderr=subprocess.DEVNULL, check=False).returncode:
-        subprocess.run([*command, str(new)], check=True)
-    os.replace(new, HERE / "launch")
+def programs() -> None:
+    """Compile what is executed by itself; without libc's archive it is linked to the shared one, and starts some 0.3 ms later."""
+    for name in PROGRAMS:
+        new, command = HERE / f"{name}.new", ["gcc", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", str(HERE / f"{name}.c"), "-o"]
+        if subprocess.run([*command, str(new), "-static"], stderr=subprocess.DEVNULL, check=False).returncode:
+            subprocess.run([*command, str(new)], check=True)
+        os.replace(new, HERE / name)
 
 
 def make() -> FFI:
@@ -69,5 +72,5 @@ def make() -> FFI:
     return builder
 
 
-launcher()
+programs()
 ffi = make()

@@ -1,0 +1,138 @@
+"""How far a queue is: a line on the terminal, and a file for mosps -S."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+#: Seconds between two lines: on a terminal, where each replaces the one before, and elsewhere; between two writes of the file.
+TERMINAL, PLAIN, FILE = 0.2, 10.0, 0.5
+#: Bytes of the file.
+LENGTH = 80
+
+
+def duration(seconds: float) -> str:
+    """``0:07``, ``12:30``, ``3:02:11`` or ``2d 4:00:00``."""
+    whole = int(seconds)
+    days, whole = divmod(whole, 86400)
+    hours, whole = divmod(whole, 3600)
+    text = f"{hours}:{whole // 60:02}:{whole % 60:02}" if hours or days else f"{whole // 60}:{whole % 60:02}"
+    return f"{days}d {text}" if days else text
+
+
+def estimate(done: int, total: int, elapsed: float) -> float | None:
+    """Seconds until the rest of ``total`` is done, if it goes on as it went; None when nothing is known yet."""
+    return None if not done or elapsed <= 0 else (total - done) * elapsed / done
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """``before``: those of ``done`` that an earlier queue has done (--resume)."""
+
+    total: int
+    done: int
+    failed: int
+    running: int
+    before: int = 0
+
+
+def shown(counts: Counts, elapsed: float, open_end: bool = False) -> str:
+    """The line. ``open_end``: more lines may come, so nobody knows how many."""
+    left = None if open_end else estimate(counts.done - counts.before, counts.total - counts.before, elapsed)
+    share = "" if open_end or not counts.total else f" ({counts.done * 100 // counts.total}%)"
+    words = [f"{counts.done} of {counts.total}{'+' * open_end} done{share}", f"{counts.failed} failed", f"{counts.running} running",
+             duration(elapsed)]
+    if left is not None and counts.done < counts.total:
+        words.append(f"about {duration(left)} left")
+    return ", ".join(words)
+
+
+# --------------------------------------------------------------------------- for mosps -S
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A queue as `read_all` finds it. ``started``: of its process, in ticks since boot."""
+
+    pid: int
+    started: int
+    total: int
+    done: int
+    failed: int
+
+
+def start_ticks(pid: int) -> int:
+    """When ``pid`` started, ticks since boot (proc(5)); -1: there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return -1
+
+
+class ProgressFile:
+    """One small file in a directory where every user may make one; none when that cannot be made."""
+
+    def __init__(self, folder: str) -> None:
+        self.pid = os.getpid()
+        self.path = os.path.join(folder, str(self.pid))
+        self._fd = -1
+        with suppress(OSError):
+            sweep(folder)
+        with suppress(OSError):
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)  # of a process that had our number
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        self._started = start_ticks(self.pid)
+
+    def write(self, counts: Counts) -> None:
+        if self._fd >= 0:
+            text = f"{self._started} {counts.total} {counts.done} {counts.failed}".ljust(LENGTH - 1) + "\n"
+            with suppress(OSError):
+                os.pwrite(self._fd, text.encode(), 0)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            with suppress(OSError):
+                os.unlink(self.path)
+
+
+def read_one(folder: str, name: str) -> Queued | None:
+    """What a file tells; None when its writer is not that process, or has ended. Any user may write anything there."""
+    try:
+        fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        owner, text = os.fstat(fd).st_uid, os.read(fd, LENGTH)
+        pid = int(name)
+        started, total, done, failed = map(int, text.split())
+        if owner != os.stat(f"/proc/{pid}").st_uid or started != start_ticks(pid) or min(total, done, failed) < 0:
+            return None
+        return Queued(pid, started, total, done, failed)
+    except (OSError, ValueError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def read_all(folder: str) -> Iterator[Queued]:
+    """Every queue of this node that runs."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.isascii() and name.isdigit() and len(name) < 11)
+    except OSError:
+        return
+    yield from filter(None, (read_one(folder, name) for name in names))
+
+
+def sweep(folder: str) -> None:
+    """Remove what our own queues have left that were killed. OSError as it comes."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        with suppress(OSError, ValueError):
+            if os.lstat(path).st_uid == os.geteuid() and start_ticks(int(name)) < 0:
+                os.unlink(path)
