@@ -1,5 +1,7 @@
 """mosps(1): list MOSIX processes in the style of ps(1), with WHERE, FROM, ORIGPID, FRZ and NMIGS.
 
+With -S it lists the queues of mosrun -S, by the files in which they tell how far they are.
+
     tree --read--> processes --select--> chosen --order--> lines --render--> table, or JSON
 """
 
@@ -9,11 +11,12 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 from mosfs.cluster.paths import NodePaths
+from mosfs.queue.progress import Queued, read_all
 from mosfs.tools.options import LIST, Command, Option, Parsed, UserError
 from mosfs.tools.tree import TICKS, Process, Tree, environment, read_linux
 
@@ -51,7 +54,7 @@ TABLE = (
     Option("-n -N", "nmigs", "show the number of migrations"),
     Option("-P", "origpid", "show the process ID in the home-node"),
     Option("-V", "guests", "only guests: processes whose home-node is not here"),
-    Option("-S", "progress", "progress of mosrun -S", later=True),
+    Option("-S", "progress", "show how far each mosrun -S is instead"),
     Option("--json", "json", "one JSON list of objects"),
 )
 
@@ -248,6 +251,17 @@ FORMATS = {
 }
 
 
+def queue_columns(options: Parsed, queues: Mapping[int, Queued]) -> list[Column]:
+    """The columns before CMD with -S."""
+    names = next(first for key, first in FORMATS.items() if not key or key in options)
+    return [
+        *(COLUMNS[name] for name in names),
+        Column("TOTAL", lambda p, v: str(queues[p.pid].total), right=True),
+        Column("DONE", lambda p, v: str(queues[p.pid].done), right=True),
+        Column("FAIL", lambda p, v: str(queues[p.pid].failed), right=True),
+    ]
+
+
 def columns(options: Parsed) -> list[Column]:
     """The columns before CMD. With -V there is neither WHERE nor FRZ: those are the home-node's to know."""
     guests = "guests" in options
@@ -280,6 +294,38 @@ def as_json(process: Process, view: View) -> dict[str, object]:
         "user": view.user(process.uid), "tty": linux.tty, "where": process.where, "state": process.state,
         "from": process.home, "origpid": process.origpid or None, "frozen": process.frozen, "nmigs": process.nmigs,
         "comm": process.comm or linux.comm, "command": linux.command, "needs": list(process.needs),
+    }
+
+
+# --------------------------------------------------------------------------- mosrun -S
+
+
+def queue_process(queued: Queued) -> Process | None:
+    """A queue as a process of this node; None when it is gone. Of its command line the interpreter is left out."""
+    linux = read_linux(queued.pid)
+    if linux is None or not linux.command:
+        return None
+    words = linux.command.split(" ")
+    first = next((at for at, word in enumerate(words) if os.path.basename(word) in ("mosrun", "mosenv")), 0)
+    linux = replace(linux, command=" ".join([os.path.basename(words[first]), *words[first + 1:]]), comm="mosrun")
+    return Process(queued.pid, queued.uid, linux=linux)
+
+
+def queues(options: Parsed, caller: Caller, view: View) -> int:
+    """mosps -S."""
+    found = {queued.pid: queued for queued in read_all(NodePaths.from_env().queues)}
+    chosen = select(filter(None, map(queue_process, found.values())), options, caller)
+    if "json" in options:
+        print(json.dumps([queue_json(process, found[process.pid], view) for process in chosen], indent=1))
+        return 0
+    show(chosen, options, queue_columns(options, found), view)
+    return 0 if chosen else 1
+
+
+def queue_json(process: Process, queued: Queued, view: View) -> dict[str, object]:
+    return {
+        "pid": process.pid, "uid": process.uid, "user": view.user(process.uid), "tty": process.linux.tty, "total": queued.total,
+        "done": queued.done, "failed": queued.failed, "command": process.linux.command,
     }
 
 
@@ -321,7 +367,6 @@ def body(options: Parsed) -> int:
     tree = Tree(NodePaths.from_env())
     me = read_linux(os.getpid())
     caller = Caller(os.geteuid(), me.tty if me else "?")
-    chosen = select([*tree.processes(), *tree.guests()], options, caller)
     style = options.get("names")
     nodes = node_namer(style, tree.number)
     now = time.time()
@@ -329,13 +374,20 @@ def body(options: Parsed) -> int:
         nodes, user_namer("numeric" in options), "comm" in options, environment if "environment" in options else View.environment,
         now - time.clock_gettime(time.CLOCK_BOOTTIME), now,
     )
+    if "progress" in options:
+        return queues(options, caller, view)
+    chosen = select([*tree.processes(), *tree.guests()], options, caller)
     if "json" in options:
         print(json.dumps([as_json(process, view) for process in chosen], indent=1))
         return 0
+    show(chosen, options, columns(options), view)
+    return 0 if chosen else 1
+
+
+def show(chosen: Sequence[Process], options: Parsed, shown: Sequence[Column], view: View) -> None:
     rows = forest(chosen) if "forest" in options else [(0, process) for process in chosen]
     width = os.get_terminal_size().columns if sys.stdout.isatty() and "wide" not in options else 0
-    print("\n".join(render(rows, columns(options), view, width)))
-    return 0 if chosen else 1
+    print("\n".join(render(rows, shown, view, width)))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -57,6 +57,7 @@ class Queued:
     """A queue as `read_all` finds it. ``started``: of its process, in ticks since boot."""
 
     pid: int
+    uid: int
     started: int
     total: int
     done: int
@@ -113,7 +114,7 @@ def read_one(folder: str, name: str) -> Queued | None:
         started, total, done, failed = map(int, text.split())
         if owner != os.stat(f"/proc/{pid}").st_uid or started != start_ticks(pid) or min(total, done, failed) < 0:
             return None
-        return Queued(pid, started, total, done, failed)
+        return Queued(pid, owner, started, total, done, failed)
     except (OSError, ValueError):
         return None
     finally:
