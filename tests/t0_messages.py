@@ -51,12 +51,14 @@ PROVOKED = {
     Text.NO_DESCRIPTOR: "t5_checkpoints.test_what_is_gone",
     Text.NOT_OPEN: "t5_checkpoints.test_inspection_and_other_files",
     Text.RESTORE_FAILED_WHY: "t5_checkpoints.test_a_folder_that_is_gone",
+    Text.BROKEN_LINE: "t5_queue.test_lines_that_are_too_long_or_broken",
+    Text.COMMANDS_CHANGED: "t5_queue.test_a_commands_file_that_changes",
+    Text.FAIL_FILE: "t5_queue.test_a_failed_commands_file_that_cannot_be_written",
     Text.NO_WRITE_ACCESS: "t5_checkpoints.test_a_folder_that_cannot_be_written",
 }
 
 _LATER = {
     Where.FREEZE: "programs are not frozen yet",
-    Where.QUEUE: "mosrun -S is not there yet",
     Where.OBSOLETE: "there are no batch jobs any more (readings, row 2)",
 }
 #: Why a text cannot occur.

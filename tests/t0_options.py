@@ -151,12 +151,6 @@ def test_refused(argv: list[str]) -> None:
         MOSRUN.parse([*argv, "prog"] if len(argv[0]) > 2 else argv)
 
 
-@pytest.mark.parametrize("option", ["-S3"])
-def test_later_options_are_refused_in_one_line(option: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert MOSRUN.run(lambda parsed: 0, [option, "prog"]) == 125
-    assert capsys.readouterr().err == f"mosrun: {option[:2]} is not available yet\n"
-
-
 def test_unknown_option_is_a_line_and_the_usage(capsys: pytest.CaptureFixture[str]) -> None:
     assert MOSRUN.run(lambda parsed: 0, ["-q", "prog"]) == 2
     usage, *_, last = capsys.readouterr().err.splitlines()
