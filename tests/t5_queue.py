@@ -227,11 +227,10 @@ def test_a_killed_queue_is_resumed(nodes: Lab, tmp_path: Path) -> None:
 
 
 def test_when_the_runner_is_killed_too_a_line_is_in_doubt(nodes: Lab, tmp_path: Path) -> None:
-    lines = ["echo 1 >> ran; echo $PPID > runner; exec sleep 1000", "echo 2 >> ran"]
+    lines = ["echo 1 >> ran; echo $PPID $$ > runner.new; mv runner.new runner; exec sleep 1000", "echo 2 >> ran"]
     killed = start(nodes, tmp_path, "-S1 --joblog log", *lines)
-    runner = int(wait_until(lambda: (tmp_path / "runner").exists() and (tmp_path / "runner").read_text()))
-    line = next(p.pid for p in nodes.tree(1).processes() if p.linux.ppid == runner)
-    for pid in (killed.pid, runner, line):
+    wait_until((tmp_path / "runner").exists)
+    for pid in (killed.pid, *map(int, (tmp_path / "runner").read_text().split())):
         os.kill(pid, signal.SIGKILL)
     killed.wait()
     done = queue(nodes, tmp_path, "-S1 --joblog log --resume", *lines)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from mosfs.cluster.paths import NodePaths
-from mosfs.queue.progress import Queued, read_all
+from mosfs.queue.progress import Queued, folder_of, read_all
 from mosfs.tools.options import LIST, Command, Option, Parsed, UserError
 from mosfs.tools.tree import TICKS, Process, Tree, environment, read_linux
 
@@ -313,7 +313,7 @@ def queue_process(queued: Queued) -> Process | None:
 
 def queues(options: Parsed, caller: Caller, view: View) -> int:
     """mosps -S."""
-    found = {queued.pid: queued for queued in read_all(NodePaths.from_env().queues)}
+    found = {queued.pid: queued for queued in read_all(folder_of(NodePaths.from_env().state))}
     chosen = select(filter(None, map(queue_process, found.values())), options, caller)
     if "json" in options:
         print(json.dumps([queue_json(process, found[process.pid], view) for process in chosen], indent=1))

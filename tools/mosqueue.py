@@ -155,7 +155,7 @@ class Session:
     def __init__(self, launcher: Launcher, parsed: Parsed, plan: Plan, commands: Commands, log: Log | None, fail_file: str) -> None:
         self.launcher, self.parsed, self.plan, self.commands, self.log = launcher, parsed, plan, commands, log
         self.fail_file = FailFile(fail_file) if fail_file else None
-        self.file = ProgressFile(NodePaths.from_env().queues)
+        self.file = ProgressFile(progress.folder_of(NodePaths.from_env().state))
         self.begun = time.monotonic()
         grouped = "group" in parsed or "keep_order" in parsed
         self.terminal = os.isatty(2) and (grouped or not os.isatty(1))

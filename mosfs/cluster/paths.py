@@ -131,11 +131,6 @@ class NodePaths:
         """What is kept over restarts."""
         return self._below("var/mosix")
 
-    @property
-    def queues(self) -> str:
-        """Where each mosrun -S tells how far it is; every user may make files there."""
-        return self._below("var/mosix/multi")
-
 
 @dataclass(frozen=True, slots=True)
 class Ports:

@@ -53,6 +53,7 @@ from mosfs.node.guests import counted
 from mosfs.node.multi import Multi
 from mosfs.node.world import World
 from mosfs.procfs.tree import Tree
+from mosfs.queue.progress import folder_of
 from mosfs.trace.priority import prompt
 from mosfs.wire import links
 from mosfs.wire.limits import TREE_TASKS
@@ -86,7 +87,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
         configuration = reload.read(options.paths)
         for directory in (options.paths.run, options.paths.state):
             os.makedirs(directory, exist_ok=True)
-        _for_everybody(options.paths.queues)
+        _for_everybody(folder_of(options.paths.state))
         with lifecycle.pid_file(options.paths.pid):
             lifecycle.log_to("" if options.foreground else options.paths.log)
             forkserver.rename("mosd")

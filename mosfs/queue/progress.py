@@ -52,6 +52,11 @@ def shown(counts: Counts, elapsed: float, open_end: bool = False) -> str:
 # --------------------------------------------------------------------------- for mosps -S
 
 
+def folder_of(state: str) -> str:
+    """Where each mosrun -S of a node tells how far it is, in what the node keeps over restarts; every user may make files there."""
+    return os.path.join(state, "multi")
+
+
 @dataclass(frozen=True, slots=True)
 class Queued:
     """A queue as `read_all` finds it. ``started``: of its process, in ticks since boot."""
