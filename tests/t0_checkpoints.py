@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import tempfile
+import tracemalloc
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -260,6 +261,19 @@ def test_what_is_cut_or_goes_on_is_not_whole() -> None:
             file.write((WHOLE + b"x")[:size])
             file.flush()
             assert recover.whole(file.fileno()) == (size == len(WHOLE)), size
+
+
+def test_a_record_costs_no_more_than_what_has_come() -> None:
+    """It may say that it has 256 MB."""
+    said = checkpoint.MAGIC + checkpoint.RECORD.pack(checkpoint.MAX_RECORD, checkpoint.HEAD, 0, 0) + bytes(100_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadImage, match="ends too early"):
+            read(said)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 8 << 20
 
 
 def test_a_folder_is_called_one(tmp_path: Path) -> None:

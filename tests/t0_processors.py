@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -252,6 +253,54 @@ def test_who_binds_late(tmp_path: Path) -> None:
             assert process.stdin is not None
             process.stdin.close()
     assert binds_late(2**22 + 1)
+
+
+#: PR_SET_MM, PR_SET_MM_MAP, with an environment of 64 MB of zeros; the rest as /proc/self/stat has it. 77: this kernel cannot.
+LONG_ENVIRONMENT = r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+#define LENGTH (64UL << 20)
+int main(void)
+{
+	unsigned long field[60] = {0}, map[13];
+	char text[4096], *word, c = 0;
+	int number = 3;
+	FILE *file = fopen("/proc/self/stat", "r");
+	void *zeros = mmap(NULL, LENGTH, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	fgets(text, sizeof text, file);
+	for (word = strtok(strrchr(text, ')') + 2, " "); word && number < 60; word = strtok(NULL, " "))
+		sscanf(word, "%lu", &field[number++]);
+	unsigned long as_told[13] = { field[26], field[27], field[45], field[46], field[47], (unsigned long)sbrk(0), field[28],
+		field[48], field[49], (unsigned long)zeros, (unsigned long)zeros + LENGTH, 0, 0xffffffffUL << 32 };
+	memcpy(map, as_told, sizeof map);
+	if (prctl(PR_SET_MM, PR_SET_MM_MAP, map, sizeof map, 0))
+		return 77;
+	write(1, &c, 1);
+	return (int)read(0, &c, 1);
+}
+"""
+
+
+def test_an_environment_of_any_length_costs_little(tmp_path: Path) -> None:
+    """A process may say of any memory that it is its environment."""
+    (tmp_path / "long.c").write_text(LONG_ENVIRONMENT)
+    subprocess.run(["gcc", "-w", tmp_path / "long.c", "-o", tmp_path / "long"], check=True)
+    with subprocess.Popen([tmp_path / "long"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdin is not None
+        if process.stdout.read(1) != b"\0":
+            assert process.wait() == 77
+            pytest.skip("this kernel lets nobody say where an environment is")
+        tracemalloc.start()
+        try:
+            assert binds_late(process.pid)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+            process.stdin.close()
+    assert most < 40 << 20, "8 MB, and no object for each of the eight million empty words in it"
 
 
 def test_equal_nodes_leave_no_trace() -> None:

@@ -94,6 +94,9 @@ WAYS = {
     "protect": "mprotect: Cannot allocate memory",
     "mem": "",
     "thread": "",
+    "sibling": "",
+    "child": "",
+    "old": "",
 }
 
 
@@ -265,3 +268,18 @@ def test_our_words_hold_up_and_end_no_program(nodes: Lab, place: str, where: Cal
         with nodes.start(1, *command, stdout=subprocess.PIPE, stderr=stderr) as process:
             assert process.stdout and process.stdout.read() == b"on\n"
             assert process.wait(cluster.TIMEOUT) == 0
+
+
+def test_a_users_own_variables_change_nothing_of_ours(nodes: Lab, tmp_path: Path) -> None:
+    """Those that mosd, tracer and host look at are looked at in the environment of mosd only."""
+    tmp_path.chmod(0o777)
+    variables = (
+        "MOSIX_TRACE=1", f"MOSIX_RECORD={tmp_path}", f"MOSIX_CLOCKS={tmp_path}/clocks", "MOSIX_KERNEL_WITHOUT=all",
+        "MOSIX_CPU_WITHOUT=avx avx2 sse4_2", "MOSIX_LOG=debug", "MOSIX_PRECOPY=off", "MOSIX_BALANCE=off",
+    )  # fmt: skip
+    log = Path(nodes.node(1).paths.log)
+    before = log.read_text()
+    done = nodes.run(1, *USER, "env", *variables, "mosrun", "-2", "sh", "-c", "echo on")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
+    assert not list(tmp_path.iterdir())
+    assert "DEBUG" not in log.read_text()[len(before) :]

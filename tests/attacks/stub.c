@@ -5,13 +5,15 @@
  * Then it does what makes a tracer inject calls (it opens a file about its own memory), and under STAY waits for five SIGUSR1, for
  * each of which a host injects some.
  *
- * WAY how the code comes there: map (mmap MAP_FIXED), move (mremap), protect (mprotect), mem (/proc/self/mem), thread (that, by another).
+ * WAY how the code comes there: map (mmap MAP_FIXED), move (mremap), protect (mprotect), mem (/proc/self/mem), thread (that, by another),
+ * sibling (that, by a process with the same memory), child (that, by a process with its own), old (mmap2 by the 32-bit door).
  * CODE what it does: number (every call returns NUMBER; 77 is FILE, opened to read, 78 a pipe, 79 a file in memory), loop, ill, segv,
  * sleep (pause(2) for ever), forged (a call that is none).
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define STUB 0x10000
@@ -59,9 +62,11 @@ static void compose(const char *what, uint32_t number)
 		exit(2);
 }
 
+static char memory[32] = "/proc/self/mem";
+
 static void *by_mem(void *unused)
 {
-	int fd = open("/proc/self/mem", O_RDWR);
+	int fd = open(memory, O_RDWR);
 	(void)unused;
 	if (fd < 0 || pwrite(fd, code, length, STUB) != (ssize_t)length)
 		perror("mem");
@@ -69,9 +74,28 @@ static void *by_mem(void *unused)
 	return NULL;
 }
 
+static int as_sibling(void *unused)
+{
+	by_mem(unused);
+	_exit(0);
+}
+
+/* mmap2 of 32-bit programs: its arguments are in ebx ecx edx esi edi ebp. */
+static long old_mmap(long at, long size, long protection, long flags)
+{
+	long result;
+	__asm__ volatile("push %%rbx; push %%rbp; mov %1, %%ebx; xor %%ebp, %%ebp; int $0x80; pop %%rbp; pop %%rbx"
+			 : "=a"(result)
+			 : "r"((int)at), "0"(192L), "c"(size), "d"(protection), "S"(flags), "D"(-1L)
+			 : "memory", "r8", "r9", "r10", "r11");
+	return result;
+}
+
 static void place(const char *way)
 {
+	static char stack[65536] __attribute__((aligned(16)));
 	pthread_t thread;
+	pid_t other;
 	if (!strcmp(way, "map")) {
 		if (mmap((void *)STUB, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != (void *)STUB)
 			perror("mmap");
@@ -93,6 +117,20 @@ static void place(const char *way)
 		if (pthread_create(&thread, NULL, by_mem, NULL))
 			perror("thread");
 		pthread_join(thread, NULL);
+	} else if (!strcmp(way, "sibling")) {
+		if ((other = clone(as_sibling, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL)) < 0)
+			perror("clone");
+		waitpid(other, NULL, 0);
+	} else if (!strcmp(way, "child")) {
+		snprintf(memory, sizeof memory, "/proc/%d/mem", getpid());
+		if (!(other = fork()))
+			as_sibling(NULL);
+		waitpid(other, NULL, 0);
+	} else if (!strcmp(way, "old")) {
+		if (old_mmap(STUB, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED) != STUB)
+			perror("mmap2");
+		else
+			memcpy((void *)STUB, code, length);
 	} else
 		exit(2);
 }

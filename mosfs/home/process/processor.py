@@ -6,6 +6,7 @@ what it may come to use. Nothing of this is asked on equal machines.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from struct import error as StructError
 from struct import iter_unpack
@@ -15,6 +16,9 @@ from mosfs.abi import cpu
 #: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
 AFFINITY = frozenset({203, 204})
 _AT_BASE = 7
+_BOUND = re.compile(rb"\0LD_BIND_NOW=[^\0]")
+#: No environment is longer (execve(2)); a program may say that its own is (prctl(2), PR_SET_MM_MAP).
+_LARGEST = 8 << 20
 
 
 def binds_late(pid: int) -> bool:
@@ -23,11 +27,10 @@ def binds_late(pid: int) -> bool:
         with open(f"/proc/{pid}/auxv", "rb") as file:
             auxv = dict(iter_unpack("<QQ", file.read()))
         with open(f"/proc/{pid}/environ", "rb") as file:
-            environ = file.read().split(b"\0")
+            environ = b"\0" + file.read(_LARGEST)
     except (OSError, StructError):
         return True
-    bound = any(word.startswith(b"LD_BIND_NOW=") and len(word) > len(b"LD_BIND_NOW=") for word in environ)
-    return bool(auxv.get(_AT_BASE)) and not bound
+    return bool(auxv.get(_AT_BASE)) and not _BOUND.search(environ)
 
 
 @dataclass(slots=True)
