@@ -70,6 +70,8 @@ _MEMORY = """## What is seen of memory
   a program with such a mapping has moved, the mapping is memory with what the file showed then. It does not see later changes.
 * `VmRSS` counts pages that are resident where the program is. After a move pages of files are so only as the program touches
   them again, as on a node that has just given them up (proc_pid_status(5)).
+* Names that a program gives its anonymous memory (PR_SET_VMA_ANON_NAME, in kernels with CONFIG_ANON_VMA_NAME) are lost when it
+  moves.
 * Programs outside of the tree see the process at home (mosrun(1), BUGS)."""
 
 

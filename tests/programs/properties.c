@@ -130,6 +130,35 @@ static void robust_lists(void)
 	ok(syscall(SYS_set_robust_list, before, sizeof head));
 }
 
+static int has_ambient(void *arg UNUSED)
+{
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct data[2];
+	const unsigned long chosen = CAP_NET_BIND_SERVICE;
+
+	ok(syscall(SYS_capget, &head, data));
+	if (!(data[0].permitted >> chosen & 1))
+		return 0;
+	data[0].inheritable |= 1u << chosen;
+	ok(syscall(SYS_capset, &head, data));
+	ok(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, chosen, 0, 0));
+	elsewhere();
+	equal(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, chosen, 0, 0), 1);
+	refused(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, 63, 0, 0), EINVAL);
+	pid_t child = ok(fork());
+	if (child == 0)
+		_exit(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, chosen, 0, 0));
+	reaped(child, 1);
+	ok(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0));
+	equal(prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, chosen, 0, 0), 0);
+	return 0;
+}
+
+static void ambient_capabilities(void)
+{
+	reaped(forked(has_ambient, NULL), 0);
+}
+
 /* ------------------------------------------------------------------ sockets: every option that can be read */
 
 struct option {
@@ -690,7 +719,7 @@ static void a_terminal_in_packet_mode(void)
 	ok(close(master));
 }
 
-PROGRAM(PART(stacks_that_disarm), PART(task_settings), PART(scheduler_is_reset), PART(robust_lists), PART(every_socket_option),
+PROGRAM(PART(stacks_that_disarm), PART(task_settings), PART(scheduler_is_reset), PART(robust_lists), PART(ambient_capabilities), PART(every_socket_option),
 	PART(urgent_data), PART(peeking), PART(corked), PART(facts_beside_datagrams), PART(errors_in_a_queue), PART(a_group), PART(links),
 	PART(descriptors_on_their_way), PART(exclusive_and_nested), PART(packets_in_a_pipe), PART(changes_in_a_directory),
 	PART(a_directory_in_the_middle), PART(a_terminal_in_packet_mode))
