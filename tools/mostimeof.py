@@ -17,7 +17,7 @@ MOSTIMEOF = Command("mostimeof", "mostimeof {pid}... [--json]", "report CPU usag
 ), permute=True)
 
 #: Seconds in which the tree hears of an end, and how often it is asked meanwhile.
-HEARS, PAUSE = 2.0, 0.02
+HEARS, PAUSE = 5.0, 0.02
 
 Row = dict[str, int | float | bool]
 
