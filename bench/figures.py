@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import information, saved, sim_jobs
+from bench import information, queue, saved, sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError, Spinner
 from bench.idle import i1
 from bench.measure import Result, Spread, interleave
@@ -303,6 +303,6 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     **information.SHORT,
 }
 #: Figures that take many minutes.
-LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, "I1": i1, **information.LONG}
+LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, "I1": i1, "S1": queue.s1, **information.LONG}
 #: Figures that need no lab, or make one of their own.
 SIMULATED = frozenset({"L1", "L2", "I1", *information.SHORT, *information.LONG})

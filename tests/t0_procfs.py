@@ -212,6 +212,7 @@ def test_ended_programs_are_for_their_owner_and_root(world: World, tree: Tree) -
     assert read(tree, "ended/100/systime") == "0.75\n"
     assert json.loads(read(tree, "ended/100/stat")) == {
         "pid": 100, "uid": ANN, "comm": "prog", "ago": 0.0, "user": 1.0, "system": 0.5, "user_away": 2.0, "system_away": 0.25,
+        "where": "", "nmigs": 0,
     }
     fails(errno.EACCES, lambda: walk(tree, "ended/100/stat", BOB))
     fails(errno.EACCES, lambda: tree.check(walk(tree, "ended/100"), BOB, os.X_OK))

@@ -203,6 +203,13 @@ def test_the_first_signal_ends_the_starting_the_second_all(nodes: Lab, tmp_path:
     assert not (tmp_path / "never").exists()
 
 
+def test_the_joblog_has_node_and_moves(nodes: Lab, tmp_path: Path) -> None:
+    count = "exec awk 'BEGIN { for (i = 0; i < 300000; i++) n += i }'"
+    for options, expected in (("-S2", ["1", "0"]), ("-S2 -2", ["2", "1"])):
+        assert queue(nodes, tmp_path, f"{options} --joblog log", count, count).returncode == 0
+        assert [row[9:] for row in rows(tmp_path).values()] == [expected] * 2
+
+
 # --------------------------------------------------------------------------- a queue that is killed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -24,6 +25,7 @@ from mosfs.queue.progress import Counts, ProgressFile
 from mosfs.queue.queue import Hooks, Plan, Queue, QueueError
 from mosfs.queue.runners import MOST, Runners
 from mosfs.tools.options import Parsed, UsageError, UserError, complain
+from mosfs.tools.tree import Tree
 
 FAILED = 125  #: as mosrun has it
 RUNNER = os.path.join(os.path.dirname(os.path.abspath(mosfs.__file__)), "native", "runner")
@@ -39,6 +41,8 @@ LEFT_RUNNING = 3600.0
 OWN_FILES, MOST_OUTPUTS = 40, 1000
 #: The failed-commands file is put in order at the end when it is not larger, bytes.
 SORTED = 64 << 20
+#: Seconds that mosd may take to hear of the end of a program.
+REMEMBERING = 0.5
 #: Exit status: failures at most (mosrun(1)).
 MOST_FAILURES = 255
 
@@ -149,6 +153,33 @@ class FailFile:
         self._file.write(b"".join(lines[at] for at in order))
 
 
+class Where:
+    """Where programs have ended, as the tree tells."""
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+        try:
+            self.here = tree.number(tree.fact("ip")) or tree.fact("ip")
+        except UserError:
+            self.here = ""
+
+    def of(self, pid: int, seconds: float) -> tuple[str, int]:
+        """Node and moves of a program that has ended after so many seconds; "" and -1 when nobody knows. What the tree does not
+        remember has used nothing on other nodes."""
+        until = time.monotonic() + REMEMBERING
+        while os.path.exists(f"{self.tree.mount}/proc/{pid}/nmigs"):  # mosd has not heard of its end yet
+            if time.monotonic() > until:
+                return "", -1
+            time.sleep(0.002)
+        try:
+            told = json.loads(self.tree.read(f"ended/{pid}/stat"))
+        except OSError:
+            return self.here, 0 if self.here else -1
+        if told["ago"] > seconds + REMEMBERING:  # another one that had its number
+            return self.here, 0
+        return (self.tree.number(told["where"]) or told["where"]) if told["where"] else self.here, told["nmigs"]
+
+
 class Session:
     """One mosrun -S, around its `Queue`."""
 
@@ -170,7 +201,8 @@ class Session:
             message = self.launcher.socket.encode(errors="surrogateescape") + b"\0" + self.launcher.request(part(self.parsed, TOO))
         runners = Runners(self.become, min(self.plan.maxjobs, MOST), message)
         failed = self.fail_file.add if self.fail_file else lambda line: None
-        queue = Queue(self.plan, self.commands, runners, Hooks(self.say, failed, self.progress), log=self.log, outputs=self.outputs)
+        hooks = Hooks(self.say, failed, self.progress, Where(Tree(NodePaths.from_env())).of)
+        queue = Queue(self.plan, self.commands, runners, hooks, log=self.log, outputs=self.outputs)
         self.catch(queue)
         try:
             failures = queue.run()

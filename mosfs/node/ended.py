@@ -14,13 +14,15 @@ REMEMBERED = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """``at``: when it ended, by the clock of `Memory`."""
+    """``at``: when it ended, by the clock of `Memory`; ``where``: at which node, an IP, "" for home; ``nmigs``: its moves."""
 
     pid: int
     uid: int
     comm: str
     total: Total
     at: float
+    where: str = ""
+    nmigs: int = 0
 
     @property
     def user(self) -> float:

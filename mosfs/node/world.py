@@ -104,7 +104,8 @@ class World:
         """A program has ended; ``total`` as in `ProcGone`."""
         program = self.programs.pop(pid, None)
         if program is not None and total is not None:
-            self.ended.add(Ended(pid, program.state.uid, program.state.comm, total, self.clock()))
+            state = program.state
+            self.ended.add(Ended(pid, state.uid, state.comm, total, self.clock(), state.where, state.nmigs))
 
     def owner(self, pid: int) -> int | None:
         """The user of a program or guest that is here."""

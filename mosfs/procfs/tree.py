@@ -279,7 +279,7 @@ PROGRAM_FILES = (
 def _total(world: World, ended: Ended) -> str:
     return _json_line({
         "pid": ended.pid, "uid": ended.uid, "comm": ended.comm, "ago": round(world.clock() - ended.at, 1),
-        **fields_of(ended.total),
+        "where": ended.where, "nmigs": ended.nmigs, **fields_of(ended.total),
     })
 
 

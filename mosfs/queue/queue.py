@@ -60,12 +60,13 @@ class Job:
 @dataclass(slots=True)
 class Hooks:
     """What the queue tells of itself: ``say`` a line for the user, ``failed`` a line that failed, ``progress`` how far it is (at
-    least once a second, and once more at its end), and ask: ``locate``, at which node the process was, and its moves."""
+    least once a second, and once more at its end), and ask: ``locate``, at which node a process ended that
+    ran so many seconds, and its moves."""
 
     say: Callable[[str], None]
     failed: Callable[[Line], None] = lambda line: None
     progress: Callable[[Counts, bool], None] = lambda counts, last: None
-    locate: Callable[[int], tuple[str, int]] = lambda pid: ("", -1)
+    locate: Callable[[int, float], tuple[str, int]] = lambda pid, seconds: ("", -1)
 
 
 class Queue:
@@ -293,7 +294,7 @@ class Queue:
     def _located(self, row: Row, pid: int) -> Row:
         if self.log is None:
             return row
-        node, moves = self.hooks.locate(pid)
+        node, moves = self.hooks.locate(pid, row.runtime) if pid else ("", -1)
         return replace(row, node=node, moves=moves)
 
     def _final(self, line: Line, row: Row) -> None:
