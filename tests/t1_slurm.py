@@ -211,3 +211,13 @@ def test_a_node_on_which_mosix_does_not_run_fails_at_the_beginning_only(site: Si
     assert site.here("n2") == []
     done = site.on_node("mepilog", "n1", 7)
     assert (done.returncode, "MOSIX is not running" in done.stderr) == (0, True)
+
+
+def test_no_hook_waits_for_ever(site: Site) -> None:
+    site.alive(7)
+    ok(site.begin(7))
+    with open(site.root / "scripts/slurm_mosix.conf", "a", encoding="utf-8") as file:
+        file.write("PATIENCE=0.2\n")
+    fake(site.root / "bin/mos_in_job", "exec sleep 1000")
+    refused(site.on_node("mprolog", "n1", 7), "mos_in_job: no answer within 0.2 seconds")
+    assert site.here("n1") == []
