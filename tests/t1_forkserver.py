@@ -21,7 +21,7 @@ from mosfs.daemon.connection import Connection
 from mosfs.daemon.forkserver import close_all_but, job_for
 from mosfs.daemon.spawner import Engine, Running, Spawner
 from mosfs.guest.sandbox import GUEST_UID
-from mosfs.trace.priority import LITTLE, MUCH, NICE, wanted
+from mosfs.trace.priority import LEAST, LITTLE, MUCH, NICE, fair_share, wanted
 from mosfs.wire.asked import Settings, Start
 from mosfs.wire.messages import AdoptTracer, Config, SpawnHost, SpawnTracer
 from tests.waiting import until
@@ -264,13 +264,21 @@ def test_a_busy_process_is_like_its_programs() -> None:
     assert [wanted(NICE, 1, programs) for programs in ([], [-10, 5], [19])] == [0, 0, 19]
 
 
+def test_beside_many_others_a_fair_share_is_less() -> None:
+    """Sixteen that want one processor have a sixteenth each; a hundred have less than is worth counting."""
+    assert [wanted(NICE, used, [3], 1 / 16) for used in (1 / 16, 0.07, MUCH)] == [NICE, 3, 3]
+    assert [wanted(3, used, [3], 1 / 16) for used in (1 / 32, 0.04)] == [NICE, 3]
+    assert [wanted(NICE, used, [3], 1 / 100) for used in (LEAST, 0.03)] == [NICE, 3]
+    assert 0 < fair_share() <= 1
+
+
 SHARE = """
 import os
 from mosfs.trace import priority
 
 now, used, told = 0.0, 0.0, []
 priority.prompt(told.append)
-share = priority.Share(told.append, lambda: now, lambda: used)
+share = priority.Share(told.append, lambda: now, lambda: used, lambda: 1.0)
 for busy in (0.1, 0.9, 0.15, 0.0):
     now, used = now + 1, used + busy
     share.look([2])

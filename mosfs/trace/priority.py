@@ -16,7 +16,8 @@ from mosfs.trace import autogroup
 NICE, SLICE = -5, 200_000
 
 #: Parts of a processor: who takes more than the first for its programs loses its nice value, until it takes less than the second.
-MUCH, LITTLE = 0.2, 0.1
+#: Where many compute, a fair share is less: then that, and half of it, but no less than the third.
+MUCH, LITTLE, LEAST = 0.2, 0.1, 0.02
 
 
 def prompt(tell: Callable[[str], object]) -> None:
@@ -26,9 +27,17 @@ def prompt(tell: Callable[[str], object]) -> None:
     autogroup.renice(os.getpid(), NICE)
 
 
-def wanted(nice: int, used: float, programs: Iterable[int]) -> int:
-    """The nice value for a process that has ``nice`` and took ``used`` of a processor, for programs with these nice values."""
-    if used > (MUCH if nice == NICE else LITTLE):
+def fair_share() -> float:
+    """The part of a processor that each of those has who want one, by the load of the last minute (getloadavg(3)); 1 at most."""
+    return min(1.0, (os.cpu_count() or 1) / max(os.getloadavg()[0], 1.0))
+
+
+def wanted(nice: int, used: float, programs: Iterable[int], fair: float = 1.0) -> int:
+    """The nice value for a process that has ``nice`` and took ``used`` of a processor, for programs with these nice values.
+
+    ``fair``: see `fair_share`."""
+    much = min(MUCH, max(fair, LEAST))
+    if used > (much if nice == NICE else much * LITTLE / MUCH):
         return max(0, min(programs, default=0))
     return NICE
 
@@ -46,9 +55,9 @@ class Share:
 
     def __init__(
         self, tell: Callable[[str], object], clock: Callable[[], float] = time.monotonic,
-        used: Callable[[], float] = time.process_time,
+        used: Callable[[], float] = time.process_time, fair: Callable[[], float] = fair_share,
     ) -> None:
-        self._tell, self._clock, self._all = tell, clock, used
+        self._tell, self._clock, self._all, self._fair = tell, clock, used, fair
         self._since, self._used = clock(), used()
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
         self._may = self._nice == NICE
@@ -59,7 +68,7 @@ class Share:
         now, used = self._clock(), self._all()
         if not self._may or now <= self._since:
             return
-        nice = wanted(self._nice, (used - self._used) / (now - self._since), programs)
+        nice = wanted(self._nice, (used - self._used) / (now - self._since), programs, self._fair())
         self._since, self._used = now, used
         if nice != self._nice:
             if lib.mos_prompt(nice, SLICE) or os.getpriority(os.PRIO_PROCESS, 0) != nice:
