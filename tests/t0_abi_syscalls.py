@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from mosfs.abi import commands, compat, ioctls
+from mosfs.abi import commands, compat, ioctls, numbers
 from mosfs.abi.args import HANDLERS, Direction, Kind
 from mosfs.abi.flags import (
     CLONE_THREAD,
@@ -71,6 +71,11 @@ def test_pointers_of_the_prototypes_are_not_numbers() -> None:
             if ctype in ("int", "unsigned int", "size_t", "pid_t") and not arg.is_scalar:
                 wrong.append((name, ctype, str(arg)))
     assert wrong == []
+
+
+def test_numbers_are_those_of_the_table() -> None:
+    named = {name: value for name, value in vars(numbers).items() if name.startswith("SYS_")}
+    assert named and named == {name: BY_NAME[name.removeprefix("SYS_").lower()].nr for name in named}
 
 
 @pytest.mark.parametrize("name", sorted(compat.limited()))

@@ -19,7 +19,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A program with the mailbox open as descriptor 4 and a filter, and ``closes``: what the post office was asked to close."""
     monkeypatch.setattr(mails, "as_unsigned", lambda ip: HOME)
     closes: list[Mail] = []
-    program = SimpleNamespace(pid=PID, post=SimpleNamespace(last=None), closes=closes)
+    program = SimpleNamespace(pid=PID, post=SimpleNamespace(last=None, mail=None), closes=closes)
     desk = SimpleNamespace(close=lambda mail, done: (setattr(mail, "filter_at", 0), closes.append(mail)))
     tracer = SimpleNamespace(
         mosd=SimpleNamespace(config=SimpleNamespace(ip="")), family=SimpleNamespace(process=lambda p: p),
@@ -28,19 +28,19 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Any:
     program.mails = counter = Mails.__new__(Mails)
     counter.tracer, counter.desk, counter.places, counter.lingering = cast("Any", tracer), cast("Any", desk), {1: None}, []  # type: ignore[dict-item]
     monkeypatch.setattr(counter, "table", lambda pid: {4: Descriptor(Place(HOME, PID, own=True))})
-    program.mail = Mail(counter, program)
-    program.mail.own_fd, program.mail.filter_at = 4, FILTER
+    program.post.mail = Mail(counter, program)
+    program.post.mail.own_fd, program.post.mail.filter_at = 4, FILTER
     return program
 
 
 def test_what_a_host_knows_newer_counts(program: Any) -> None:
     program.mails.seen(program, FILTER + 64, None)
-    assert program.mail.filter_at == FILTER + 64
+    assert program.post.mail.filter_at == FILTER + 64
 
 
 def test_a_filter_does_not_come_back_from_a_host_in_the_middle_of_a_close(program: Any) -> None:
     request = SimpleNamespace(nr=CLOSE, args=(4, 0, 0, 0, 0, 0))
     assert program.mails.closing_away(program, SimpleNamespace(), request), "the office is asked first"
-    assert program.closes == [program.mail]
+    assert program.closes == [program.post.mail]
     program.mails.seen(program, FILTER, None)  # in the image, or in MAIL_SEEN
-    assert (program.mail.own_fd, program.mail.filter_at) == (-1, 0)
+    assert (program.post.mail.own_fd, program.post.mail.filter_at) == (-1, 0)

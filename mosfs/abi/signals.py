@@ -144,7 +144,7 @@ SIGINFO_FIELDS: dict[str, SigInfo] = {
 
 # si_code
 SI_USER: Final = 0
-SI_KERNEL: Final = 0x80
+SI_KERNEL: Final = 0x80  # a fault's code is smaller, and not 0 (sigaction(2))
 SI_QUEUE: Final = -1
 SI_TIMER: Final = -2
 SI_MESGQ: Final = -3

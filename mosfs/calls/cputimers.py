@@ -10,16 +10,16 @@ import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from mosfs.abi.flags import RLIMIT_CPU
 from mosfs.abi.flags import TIMER_ABSTIME as TIMER_ABSTIME
 from mosfs.calls.cputime import Used, clock_pid
 from mosfs.wire.orders import LARGEST
 
 GETITIMER, SETITIMER, SETRLIMIT, TIMER_SETTIME, TIMER_GETTIME, PRLIMIT64 = 36, 38, 160, 223, 224, 302
-RLIMIT_CPU = 0
 #: ITIMER_VIRTUAL and ITIMER_PROF, and their signals.
 INTERVAL_TIMERS = {1: 26, 2: 27}
 VIRTUAL = 1
-SIGKILL, SIGXCPU = 9, 24
+SIGXCPU = 24
 #: A pair of timevals or timespecs: interval, value.
 PAIR = struct.Struct("<4q")
 LIMIT = struct.Struct("<2Q")

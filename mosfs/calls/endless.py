@@ -12,10 +12,10 @@ import stat
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from mosfs.abi.numbers import SYS_GETRANDOM
 from mosfs.calls.partial import remaining, vector
 from mosfs.trace.task import Task
 
-SYS_GETRANDOM = 318
 #: read, pread64, readv, preadv, getrandom, preadv2
 CALLS = frozenset({0, 17, 19, 295, SYS_GETRANDOM, 327})
 _VECTORS = frozenset({19, 295, 327})

@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 
 from mosfs.abi import commands, ioctls, sockopts
 from mosfs.abi.args import MAX_BYTES, Direction, Kind, as_c_int
+from mosfs.abi.flags import IOV_MAX
 from mosfs.calls.reach import both_ways, reached
 from mosfs.calls.request import MAX_TRANSFER, NO_ARG, Blob, Comes, Request
 from mosfs.trace.task import Task
 
 Handler = Callable[[Request, int, Sequence[int], Task], None]
 
-IOV_MAX = 1024
 #: Most bytes behind a pointer whose length only the kernel knows, and of a socket option, a control message.
 ROOM, MOST = 1 << 16, 1 << 20
 #: struct sockaddr_storage: longer names are cut by the kernel.

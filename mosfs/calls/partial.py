@@ -20,11 +20,12 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from mosfs.abi.args import MAX_BYTES
+from mosfs.abi.flags import IOV_MAX, MSG_DONTWAIT, MSG_WAITFORONE
+from mosfs.abi.numbers import SYS_RECVMMSG
 from mosfs.calls.request import MAX_TRANSFER
 from mosfs.trace import layout
 from mosfs.trace.task import Task, copy_regs
 
-IOV_MAX = 1024
 HEADERS = layout.END - layout.CARRY_SIZE
 AREA = HEADERS + 64 * IOV_MAX
 MSG_WAITALL = 0x100
@@ -62,10 +63,8 @@ _LONG = {
     0: Shape.BYTES, 17: Shape.BYTES_AT, 18: Shape.BYTES_AT, 19: Shape.VECTOR, 295: Shape.VECTOR_AT, 296: Shape.VECTOR_AT,
     327: Shape.VECTOR_AT, 328: Shape.VECTOR_AT,
 }  # fmt: skip
-#: recvmmsg (flags in r10) waits for as many as it is asked for, unless one of these says otherwise.
-_RECVMMSG, MSG_DONTWAIT, MSG_WAITFORONE = 299, 0x40, 0x10000
 #: Calls whose result may have to be completed after an interruption.
-CALLS = frozenset({*_WHOLE, *_WAITALL, _RECVMMSG})
+CALLS = frozenset({*_WHOLE, *_WAITALL, SYS_RECVMMSG})
 
 
 class Carry(NamedTuple):
@@ -81,7 +80,7 @@ def _shape(nr: int, rdx: int, r10: int) -> Shape | None:
     if nr in _WAITALL:
         shape, at = _WAITALL[nr]
         return shape if (0, rdx, r10)[at] & MSG_WAITALL else None
-    if nr == _RECVMMSG:
+    if nr == SYS_RECVMMSG:  # it waits for as many as it is asked for, unless one of these flags (in r10) says otherwise
         return None if r10 & (MSG_DONTWAIT | MSG_WAITFORONE) else Shape.MESSAGES
     return _WHOLE.get(nr) or _LONG.get(nr)
 

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from mosfs.abi import commands, ioctls, sockopts
-from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE, SHM_RDONLY
+from mosfs.abi.flags import (
+    CLONE_THREAD,
+    MAP_ANONYMOUS,
+    MAP_HUGETLB,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_TYPE,
+    PR_GET_SECCOMP,
+    PROT_WRITE,
+    SHM_RDONLY,
+)
+from mosfs.abi.numbers import SYS_CLONE, SYS_GETSOCKOPT, SYS_IOCTL, SYS_MMAP, SYS_PRCTL, SYS_SETSOCKOPT, SYS_SHMAT
 from mosfs.abi.syscalls import Away, Home, Syscall
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 
@@ -46,8 +57,6 @@ _KILLS = frozenset({62, 200, 234, 129, 297, 424})
 _LIMITS = frozenset({160, 302})
 _LOOKED_AT = frozenset({25, 28, 61, 223, 228, 247, 257})
 _SERVED = _KILLS | _LIMITS | _LOOKED_AT
-SYS_MMAP, SYS_IOCTL, SYS_SHMAT, SYS_SETSOCKOPT, SYS_GETSOCKOPT, SYS_CLONE, SYS_PRCTL = 9, 16, 30, 54, 55, 56, 157
-SYS_SECCOMP, PR_GET_SECCOMP, PR_SET_SECCOMP = 317, 21, 22
 _POINTING = frozenset({SYS_IOCTL, SYS_SETSOCKOPT, SYS_GETSOCKOPT})
 
 _UNSERVED_OPTIONS = {SYS_SETSOCKOPT: sockopts.UNSERVED_SET, SYS_GETSOCKOPT: sockopts.UNSERVED_GET}

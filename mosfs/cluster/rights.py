@@ -12,11 +12,12 @@ import resource
 from collections.abc import Iterable
 from enum import IntEnum
 
+from mosfs.abi.flags import PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS
+from mosfs.abi.numbers import SYS_CAPSET
+
 _libc = ctypes.CDLL(None, use_errno=True)
-_SYS_CAPSET = 126
 _VERSION_3 = 0x20080522
-_PR_SET_DUMPABLE = 4
-_PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 23, 24, 38, 47, 4
+_PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 
 class Cap(IntEnum):
@@ -78,7 +79,7 @@ def no_core() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
     if os.geteuid() == 0:
-        _prctl(_PR_SET_DUMPABLE, 0)
+        _prctl(PR_SET_DUMPABLE, 0)
 
 
 def give_up(process: str) -> None:
@@ -88,8 +89,8 @@ def give_up(process: str) -> None:
     kept = KEPT[process]
     if process in FINAL:
         _bound(kept)
-        _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+        _prctl(PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     _set(_mask(kept) & _permitted())
 
 
@@ -106,11 +107,11 @@ def _permitted() -> int:
 def _bound(kept: Iterable[int]) -> None:
     """Nothing that this process or its children execute has more than ``kept`` (capabilities(7), bounding set)."""
     for cap in range(64):
-        held = _libc.prctl(_PR_CAPBSET_READ, cap, 0, 0, 0)
+        held = _libc.prctl(PR_CAPBSET_READ, cap, 0, 0, 0)
         if held < 0:
             return  # the kernel knows no more
         if held and cap not in set(kept):
-            _prctl(_PR_CAPBSET_DROP, cap)
+            _prctl(PR_CAPBSET_DROP, cap)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -125,6 +126,6 @@ def _set(mask: int) -> None:
     header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)
     low, high = mask & 0xFFFFFFFF, mask >> 32
     data = (ctypes.c_uint32 * 6)(low, low, 0, high, high, 0)
-    if _libc.syscall(_SYS_CAPSET, header, data) < 0:
+    if _libc.syscall(SYS_CAPSET, header, data) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

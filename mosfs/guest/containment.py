@@ -9,14 +9,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mosfs.abi.signals import SIGKILL
 from mosfs.guest.body import Body
 from mosfs.guest.context import Context
 from mosfs.guest.ports import Ending
 from mosfs.trace.proc import ended
 from mosfs.trace.task import TaskGone, discard
 from mosfs.wire.channel import ChannelLost
-
-SIGKILL = 9
 
 
 class Containment:

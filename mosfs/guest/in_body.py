@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mosfs.abi.low import MREMAP
+from mosfs.abi.numbers import SYS_GETRANDOM, SYS_MMAP, SYS_RT_SIGACTION
 from mosfs.calls import endless
 from mosfs.calls.policy import private
 from mosfs.guest.body import Body, State
@@ -10,8 +11,6 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.remap import remap
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import NOTHING, copy_regs
-
-SYS_MMAP, SYS_RT_SIGACTION = 9, 13
 
 
 def second(body: Body, result: int) -> int | None:
@@ -45,6 +44,6 @@ def remapped(body: Body) -> int:
 def complete_getrandom(body: Body) -> None:
     """At a stop that we asked for: getrandom(2), alone of the calls that a body makes itself, may have been cut short."""
     regs = body.task.peek_regs()
-    if regs.orig_rax == endless.SYS_GETRANDOM:
-        regs.rax = endless.complete(body.task, endless.SYS_GETRANDOM, regs, signed(regs.rax)) & NOTHING
+    if regs.orig_rax == SYS_GETRANDOM:
+        regs.rax = endless.complete(body.task, SYS_GETRANDOM, regs, signed(regs.rax)) & NOTHING
         body.task.set_regs(regs)

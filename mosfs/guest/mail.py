@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from mosfs.abi.flags import ERESTARTSYS
+from mosfs.abi.numbers import SYS_KILL
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
@@ -30,7 +31,6 @@ from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage
 from mosfs.wire.orders import MailSeen, MailTable
 
-SYS_KILL = 62
 #: Calls by which nobody could notice that a message is still under way.
 _UNNOTICED = frozenset(BY_NAME[name].nr for name in (
     "read", "readv", "pread64", "preadv", "lseek", "stat", "fstat", "lstat", "newfstatat", "statx",

@@ -8,6 +8,8 @@ from functools import partial
 
 import msgspec
 
+from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_WRITE
+from mosfs.abi.numbers import SYS_MPROTECT, SYS_MUNMAP
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body
 from mosfs.guest.completion import Completion
@@ -15,16 +17,13 @@ from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
 from mosfs.guest.in_body import remapped
 from mosfs.migrate import shown
 from mosfs.migrate.filecopy import WANT
-from mosfs.migrate.image import PROT_WRITE, BadImage, Vma
+from mosfs.migrate.image import BadImage, Vma
 from mosfs.migrate.maps import file_maps, mapping_at
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MmapOrder
 
-SYS_MPROTECT, SYS_MUNMAP = 10, 11
-MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS = 1, 2, 0x20
-MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
 _PLACEMENT = 0x100000 | 0x40  # FIXED_NOREPLACE, 32BIT
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 
+from mosfs.abi.numbers import SYS_GETPID
+from mosfs.abi.signals import SA_RESETHAND
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body
 from mosfs.guest.context import Context
 from mosfs.guest.forwarding import Forwarding
 from mosfs.guest.signals import KILL_STOP, UC_SIGMASK
 from mosfs.wire.frames import Kind
-
-SYS_GETPID = 39
-SA_RESETHAND = 0x80000000
 
 
 class Masks:

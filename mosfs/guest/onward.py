@@ -6,6 +6,7 @@ import traceback
 from typing import Any
 
 from mosfs.abi import cpu
+from mosfs.abi.numbers import SYS_RT_SIGACTION
 from mosfs.abi.texts import Reason
 from mosfs.guest.body import Body, State
 from mosfs.guest.containment import Containment
@@ -30,8 +31,6 @@ from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MoveOrder
-
-SYS_RT_SIGACTION = 13
 
 
 class Onward:

@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from mosfs.abi.args import MAX_BYTES, as_c_int
+from mosfs.abi.flags import IOV_MAX
+from mosfs.abi.numbers import SYS_READ, SYS_READV, SYS_WRITE, SYS_WRITEV
 from mosfs.guest.body import Body
 from mosfs.guest.completion import Completion
 from mosfs.guest.forwarding import Forwarding
@@ -22,11 +24,9 @@ from mosfs.ptf.travel import Opening
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import PrivateOpen
 
-SYS_READ, SYS_WRITE, SYS_PREAD, SYS_PWRITE, SYS_READV, SYS_WRITEV = 0, 1, 17, 18, 19, 20
 #: read and write at the file's position; the others at argument 3
 _SEQUENTIAL = frozenset({SYS_READ, SYS_WRITE, SYS_READV, SYS_WRITEV})
 _VECTORS = frozenset({SYS_READV, SYS_WRITEV, 295, 296, 327, 328})
-IOV_MAX = 1024
 #: The last position in a file (loff_t), and the most that one call may ask for (ssize_t).
 LAST = (1 << 63) - 1
 

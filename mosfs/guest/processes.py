@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from mosfs.abi.flags import RESTARTS
+from mosfs.abi.flags import CLONE_CHILD_SETTID, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VM, RESTARTS
+from mosfs.abi.numbers import SYS_CLONE
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.request import Request
 from mosfs.guest.alarms import Alarms
@@ -29,9 +30,7 @@ from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
 
-SYS_CLONE = 56
-CLONE_CHILD_SETTID, CLONE_PARENT_SETTID, CLONE_PARENT, CLONE_VM = 0x01000000, 0x00100000, 0x8000, 0x100
-CLONE_PIDFD, CLONE_DETACHED = 0x1000, 0x00400000
+CLONE_DETACHED = 0x00400000
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 #: Bytes of arguments (or environment), pointers and all: no limit of the stack lets execve(2) take more.

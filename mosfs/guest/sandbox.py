@@ -6,6 +6,7 @@ import os
 import struct
 from functools import lru_cache
 
+from mosfs.abi.numbers import SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP
 from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import ffi, kernel, lib
@@ -14,7 +15,6 @@ from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, discard
 
-SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP = 9, 10, 11
 #: Nobody: whom bodies run as where there is no user for each owner (`daemon.owners`). None of them has rights to lose.
 GUEST_UID = 65534
 #: memfd_create(2): executable whatever vm.memfd_noexec says (since Linux 6.3).

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from mosfs.abi import commands
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
+from mosfs.abi.numbers import SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGRETURN, SYS_SET_TID_ADDRESS
 from mosfs.abi.syscalls import BY_NR, Away, ByHost, Syscall
 from mosfs.calls import cputime
 from mosfs.calls.low import carry_out, guarded
@@ -43,7 +44,6 @@ from mosfs.wire.frames import Kind
 OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
 #: How the paths of opens end that carry a name.
 NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
-SYS_RT_SIGRETURN, SYS_PRCTL, SYS_SET_TID_ADDRESS, SYS_RESTART = 15, 157, 218, 219
 #: Of so many calls that do not exist a host tells the log.
 MOST_ILLEGAL = 16
 _FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
@@ -122,7 +122,7 @@ class Serve:
     def again(self, body: Body, result: int) -> None:
         """The call was broken off, or put off, without anything for the program: go on with it."""
         if result == -ERESTART_RESTARTBLOCK:
-            self._forwarding.forward(body, Request(SYS_RESTART, (0,) * 6, body.task.peek_mask()))
+            self._forwarding.forward(body, Request(SYS_RESTART_SYSCALL, (0,) * 6, body.task.peek_mask()))
             return
         if self._mails.concerns(body) and self._mails.serve(body):
             return

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from mosfs.abi.flags import IOV_MAX, O_CLOEXEC, O_NONBLOCK
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE
 from mosfs.trace import layout
@@ -29,9 +30,7 @@ CAUGHT = TRANSFERS | CLOSING
 CHANGING = CLOSING | {2, 16, 32, 41, 47, 72, 85, 257, 299, 437, 438}
 
 MAX_SENDERS = 128
-IOV_MAX = 1024
 _CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
-O_APPEND, O_NONBLOCK, O_CLOEXEC = 0o2000, 0o4000, 0o2000000
 #: The flags that the kernel knows of calls of `CLOSING`; with others it closes nothing (EINVAL).
 _FLAGS = {DUP3: O_CLOEXEC, CLOSE_RANGE: _CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC}
 

@@ -11,7 +11,8 @@ import resource
 from collections.abc import Sequence
 from typing import Any
 
-from mosfs.abi.flags import ERESTART_RESTARTBLOCK, RESTARTS
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, PR_GET_DUMPABLE, PR_GET_TID_ADDRESS, RESTARTS
+from mosfs.abi.numbers import SYS_BRK, SYS_GET_ROBUST_LIST, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGACTION, SYS_SIGALTSTACK
 from mosfs.migrate import properties, rseq, settings
 from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
@@ -26,10 +27,6 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.proc import comm_of, status_sets
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
-
-SYS_BRK, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 12, 13, 131, 157
-SYS_RESTART_SYSCALL, SYS_GET_ROBUST_LIST = 219, 274
-PR_GET_TID_ADDRESS, PR_GET_DUMPABLE = 40, 3
 
 _ALL = (1 << 64) - 1
 

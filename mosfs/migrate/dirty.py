@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from mosfs.abi.numbers import SYS_USERFAULTFD
 from mosfs.migrate.ranges import Range, merge
 from mosfs.native import ffi, kernel, lib
 from mosfs.trace.inject import Calls
@@ -16,7 +17,6 @@ from mosfs.trace.layout import PAGE
 from mosfs.trace.taken import anonymous, take_made
 from mosfs.trace.task import TaskGone
 
-SYS_USERFAULTFD = 323
 UFFD_USER_MODE_ONLY = 1
 PROTECT, CHECK = 1, 2  # PM_SCAN_WP_MATCHING, PM_SCAN_CHECK_WPASYNC
 FOLLOWED, WRITTEN, PRESENT, SWAPPED, GUARD = 1 << 0, 1 << 1, 1 << 3, 1 << 4, 1 << 8

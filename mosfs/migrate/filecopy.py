@@ -15,9 +15,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER
 from mosfs.abi.low import MPROTECT, PKEY_MPROTECT
+from mosfs.abi.numbers import SYS_CLOSE_RANGE, SYS_MMAP, SYS_MPROTECT, SYS_SECCOMP
 from mosfs.balance.source import Memory, Proc
-from mosfs.migrate.image import COMPRESSED, MAX_SIZE, PROT_WRITE, BadImage, Vma
+from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma
 from mosfs.migrate.maps import Mapping
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.handing import hand
@@ -25,9 +27,7 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.layout import SCRATCH, USER_END
 from mosfs.wire.room import to_keep
 
-SYS_MMAP, SYS_MPROTECT, SYS_SECCOMP, SYS_CLOSE_RANGE = 9, 10, 317, 436
-_PROTECTS, _SET_FILTER, _SPEC_ALLOW = frozenset({MPROTECT, PKEY_MPROTECT}), 1, 4
-MAP_SHARED, MAP_PRIVATE, MAP_FIXED = 1, 2, 0x10
+_PROTECTS = frozenset({MPROTECT, PKEY_MPROTECT})
 #: number u32, flags u32 (COMPRESSED), size of the file u64, offset of the bytes that follow u64
 HEADER = struct.Struct("<IIQQ")
 #: WANT: number u32, offset u64, length u64
@@ -185,7 +185,7 @@ class Copies:
         program = trap_filter(_PROTECTS, tuple((nr, (2, PROT_WRITE, PROT_WRITE)) for nr in sorted(_PROTECTS)))
         head = struct.pack("<HxxxxxxQ", len(program) // 8, SCRATCH + 16)
         call.task.write(SCRATCH, head + program)
-        call.must(SYS_SECCOMP, _SET_FILTER, _SPEC_ALLOW, SCRATCH)
+        call.must(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SCRATCH)
         self._watched.add(call.task.pid)
 
 

@@ -32,7 +32,6 @@ ZERO = 2  # no data: the pages are empty again
 
 #: Of a file, bytes (loff_t).
 MAX_SIZE = (1 << 63) - 1
-PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 
 Signal = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Action = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]

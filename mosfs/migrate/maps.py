@@ -8,9 +8,10 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from mosfs.abi.flags import PROT_EXEC, PROT_READ, PROT_WRITE
 from mosfs.abi.memory import BY_MMAP, GROWS_DOWN
 from mosfs.abi.texts import Text, text
-from mosfs.migrate.image import PROT_EXEC, PROT_READ, PROT_WRITE, Vma
+from mosfs.migrate.image import Vma
 from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace import layout
 from mosfs.trace.task import TaskGone

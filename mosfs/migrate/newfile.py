@@ -12,13 +12,13 @@ import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
+from mosfs.abi.flags import AT_FDCWD
+from mosfs.abi.numbers import SYS_CLOSE, SYS_FCHMOD, SYS_OPENAT, SYS_RENAMEAT, SYS_UNLINKAT
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
 
-SYS_CLOSE, SYS_FCHMOD, SYS_OPENAT, SYS_UNLINKAT, SYS_RENAMEAT = 3, 91, 257, 263, 264
-AT_FDCWD = -100
 #: Those of a process (`trace.caller.rights_of`).
 Rights = Callable[[], AbstractContextManager[None]]
 #: What proc_pid_mountinfo(5) calls our own file system.

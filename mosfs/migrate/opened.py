@@ -16,6 +16,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from msgspec.structs import replace
 
+from mosfs.abi.commands import F_DUPFD_CLOEXEC
+from mosfs.abi.flags import AT_FDCWD, RLIMIT_NOFILE
+from mosfs.abi.numbers import SYS_CLOSE, SYS_DUP3, SYS_FCHMOD, SYS_FCNTL, SYS_FSTAT, SYS_LSEEK, SYS_MEMFD_CREATE, SYS_OPENAT
 from mosfs.abi.texts import Text, text
 from mosfs.migrate.capture import all_limits
 from mosfs.migrate.checkpoint import MAX_FILES, CannotSave, OpenFile, as_path, as_text
@@ -26,10 +29,8 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
 
-SYS_CLOSE, SYS_FSTAT, SYS_LSEEK, SYS_FCNTL, SYS_FCHMOD, SYS_OPENAT, SYS_DUP3, SYS_MEMFD_CREATE = 3, 5, 8, 72, 91, 257, 292, 319
 #: Where struct stat has its st_mode.
 _ST_MODE = 24
-AT_FDCWD, F_DUPFD_CLOEXEC, RLIMIT_NOFILE = -100, 1030, 7
 MEMFD = b"/memfd:"
 #: Bytes of an unlinked file that are kept at most: all of it is read, and its holes too.
 MAX_CONTENT = 8 << 30

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 
 from mosfs.abi.flags import MAP_SHARED
 from mosfs.abi.memory import ADVICE, BITS, BY_MMAP, GROWS_DOWN, LOCKED, MADV_GUARD_INSTALL, MLOCK_ONFAULT, ON_FAULT
+from mosfs.abi.numbers import SYS_MADVISE, SYS_MLOCK, SYS_MLOCK2, SYS_MMAP, SYS_MUNLOCK
 from mosfs.migrate.image import ImageMeta, Vma
 from mosfs.migrate.maps import whole
 from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace.task import TaskGone
 
-SYS_MMAP, SYS_MADVISE, SYS_MLOCK, SYS_MUNLOCK, SYS_MLOCK2 = 9, 28, 149, 150, 325
 SAYING = frozenset({SYS_MMAP, SYS_MADVISE, SYS_MLOCK, SYS_MUNLOCK, SYS_MLOCK2})
 
 #: (start, end, bits), sorted and apart.

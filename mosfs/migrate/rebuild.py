@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mosfs.abi import cpu
-from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE
+from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE, PR_SET_MM, PR_SET_NAME, PROT_READ, PROT_WRITE
 from mosfs.abi.memory import (
     GROWS_DOWN,
     MADV_DONTNEED,
@@ -31,10 +31,24 @@ from mosfs.abi.memory import (
     MAP_DROPPABLE,
     map_flags,
 )  # fmt: skip
+from mosfs.abi.numbers import (
+    SYS_MADVISE,
+    SYS_MMAP,
+    SYS_MPROTECT,
+    SYS_MUNMAP,
+    SYS_PRCTL,
+    SYS_RT_SIGACTION,
+    SYS_RT_SIGTIMEDWAIT,
+    SYS_RT_TGSIGQUEUEINFO,
+    SYS_SET_ROBUST_LIST,
+    SYS_SET_TID_ADDRESS,
+    SYS_SETRLIMIT,
+    SYS_SIGALTSTACK,
+)
 from mosfs.abi.xstate import Lacking, checked, checked_waiting
 from mosfs.migrate import rseq, settings
 from mosfs.migrate.capture import limits_of
-from mosfs.migrate.image import PROT_READ, PROT_WRITE, BadImage, ImageMeta, Vma
+from mosfs.migrate.image import BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import CannotMove, Piece, changes, pieces, ranges
 from mosfs.migrate.pages import runs_of
 from mosfs.migrate.precopy import Early
@@ -47,10 +61,7 @@ from mosfs.trace.inject import Calls, pack
 from mosfs.trace.task import Task, regs_from
 from mosfs.wire.frames import Frame
 
-SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_PRCTL = 9, 10, 11, 13, 131, 157
-SYS_SETRLIMIT, SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RT_TGSIGQUEUEINFO = 160, 218, 273, 297
-PR_SET_NAME, PR_SET_MM, PR_SET_MM_MAP = 15, 35, 14
-SYS_MADVISE, SYS_RT_SIGTIMEDWAIT = 28, 128
+PR_SET_MM_MAP = 14
 #: No descriptor.
 MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from mosfs.abi.numbers import SYS_RSEQ
 from mosfs.migrate.maps import CannotMove
 from mosfs.native import kernel
 from mosfs.trace import layout
@@ -18,7 +19,7 @@ from mosfs.trace.inject import Calls
 Area = tuple[int, int, int]
 NONE: Area = (0, 0, 0)
 
-SYS_RSEQ, UNREGISTER = 334, 1
+UNREGISTER = 1
 SIZE, SIGNATURE = 32, 0x53053053
 UNTOLD = "restartable sequences, and a kernel that does not tell where they are: start it with GLIBC_TUNABLES=glibc.pthread.rseq=0"
 

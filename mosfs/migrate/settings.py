@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mosfs.abi.flags import PR_GET_SPECULATION_CTRL, PR_GET_THP_DISABLE, PR_SET_SPECULATION_CTRL, PR_SET_THP_DISABLE
+from mosfs.abi.numbers import SYS_PRCTL
 from mosfs.trace.inject import Calls
 
-SYS_PRCTL = 157
-PR_SET_THP_DISABLE, PR_GET_THP_DISABLE, PR_GET_SPECULATION_CTRL, PR_SET_SPECULATION_CTRL = 41, 42, 52, 53
 #: PR_SPEC_STORE_BYPASS, PR_SPEC_INDIRECT_BRANCH, PR_SPEC_L1D_FLUSH.
 SPECULATIONS = (0, 1, 2)
 #: PR_SPEC_PRCTL: it can be set; PR_SPEC_DISABLE, PR_SPEC_FORCE_DISABLE, PR_SPEC_DISABLE_NOEXEC.

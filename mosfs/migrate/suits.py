@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from mosfs.abi import cpu, xstate
+from mosfs.abi.signals import SI_KERNEL
 from mosfs.migrate.image import ImageMeta
 from mosfs.trace import xstate as states
 from mosfs.trace.frames import frames
 from mosfs.trace.task import Task, TaskGone, regs_from
 
-_SI_KERNEL = 0x80  # si_code of signals that the kernel sends for another reason than a fault (sigaction(2))
 _LONGEST = 15  # bytes of an instruction
 _DISABLED = 2  # SS_DISABLE of struct stack_t (sigaltstack(2))
 
@@ -60,4 +60,4 @@ def illegal_instruction(task: Task, lacking: list[str]) -> list[str]:
         got = task.read_into(task.peek_regs().rip, text)
     except (OSError, TaskGone):
         return []
-    return cpu.suspects(bytes(text[:got]), lacking) if 0 < code < _SI_KERNEL else []
+    return cpu.suspects(bytes(text[:got]), lacking) if 0 < code < SI_KERNEL else []

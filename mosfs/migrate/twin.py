@@ -17,7 +17,9 @@ import signal
 from collections.abc import Iterable
 from contextlib import suppress
 
+from mosfs.abi.flags import CLONE_FILES, CLONE_FS, CLONE_VM
 from mosfs.abi.memory import DROPPABLE, NOT_INHERITED
+from mosfs.abi.numbers import SYS_CLONE, SYS_CLOSE_RANGE, SYS_PRCTL, SYS_SETSID, SYS_WAIT4
 from mosfs.migrate.image import Vma
 from mosfs.native import lib
 from mosfs.trace import layout, stops
@@ -26,8 +28,6 @@ from mosfs.trace.priority import NICE, nice_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import O_EXITKILL, OPTIONS, Task, TaskGone, copy_regs, discard, unfit
 
-SYS_CLONE, SYS_WAIT4, SYS_SETSID, SYS_PRCTL, SYS_CLOSE_RANGE = 56, 61, 112, 157, 436
-CLONE_VM, CLONE_FS, CLONE_FILES = 0x100, 0x200, 0x400
 PR_GET_CHILD_SUBREAPER = 37
 WALL = 0x40000000
 EVERY_DESCRIPTOR = 0xFFFF_FFFF

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from mosfs.abi.args import as_c_int
+from mosfs.abi.commands import F_DUPFD, F_DUPFD_CLOEXEC, F_SETFL
+from mosfs.abi.numbers import SYS_CLOSE, SYS_CLOSE_RANGE, SYS_DUP, SYS_DUP2, SYS_DUP3, SYS_FCNTL, SYS_UMASK
 from mosfs.ptf.store import Store
 
-SYS_CLOSE, SYS_DUP, SYS_DUP2, SYS_FCNTL, SYS_UMASK, SYS_DUP3, SYS_CLOSE_RANGE = 3, 32, 33, 72, 95, 292, 436
-F_DUPFD, F_SETFL, F_DUPFD_CLOEXEC = 0, 4, 1030
 CLOSE_RANGE_CLOEXEC = 4
 #: What fcntl F_SETFL can change (fcntl(2)).
 CHANGEABLE = os.O_APPEND | os.O_NONBLOCK | os.O_NOATIME | os.O_DIRECT | os.O_ASYNC

@@ -12,10 +12,8 @@ import errno
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from mosfs.abi.flags import AT_EMPTY_PATH
 from mosfs.abi.syscalls import BY_NR, Home
-
-AT_EMPTY_PATH = 0x1000
-MAP_ANONYMOUS = 0x20
 
 
 class Act(Enum):

@@ -28,7 +28,6 @@ STATX = struct.Struct("<2IQ3IH2x4Q" + "qI4x" * 4 + "4IQ104x")
 DIRECTORY_MODE = stat.S_IFDIR | 0o1777
 #: Calls that make what they name: it need not exist.
 _MAKERS = frozenset({83, 258, 133, 259, 88, 266})
-SYS_OPEN, SYS_CREAT, SYS_OPENAT, SYS_OPENAT2 = 2, 85, 257, 437
 
 
 class Memory(Protocol):

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.low import GUARDED, MREMAP
+from mosfs.abi.numbers import SYS_MADVISE, SYS_MMAP
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.native import lib
 from mosfs.trace import layout
@@ -34,7 +36,6 @@ _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 #: that memory which has to travel with it. An mremap that lets something grow, or says where to, stops: it may be the mapping of a
 #: file, or cross what has become several mappings (`migrate.remap`).
 GUEST_FREE = frozenset({10, 11, 12, 24, 25, 27})
-_MMAP, _MADVISE, _MAP_ANONYMOUS = 9, 28, 0x20
 
 #: (argument index, mask, value): true when argument & mask == value
 Test = tuple[int, int, int]
@@ -246,12 +247,12 @@ def guest_filter() -> bytes:
     asm.load(_NR)
     for number in sorted(GUEST_FREE):
         asm.when(_JEQ, number, f"test{number}" if number in GUARDED else "allow")
-    asm.when(_JEQ, _MADVISE, f"test{_MADVISE}")
-    asm.unless(_JEQ, _MMAP, "trap")
+    asm.when(_JEQ, SYS_MADVISE, f"test{SYS_MADVISE}")
+    asm.unless(_JEQ, SYS_MMAP, "trap")
     asm.load(_ARGS + 8 * 3)
-    asm.mask(_MAP_ANONYMOUS)
-    asm.unless(_JEQ, _MAP_ANONYMOUS, "trap")
-    for number in (_MMAP, _MADVISE, *sorted(GUEST_FREE & GUARDED.keys())):  # mmap falls into its own
+    asm.mask(MAP_ANONYMOUS)
+    asm.unless(_JEQ, MAP_ANONYMOUS, "trap")
+    for number in (SYS_MMAP, SYS_MADVISE, *sorted(GUEST_FREE & GUARDED.keys())):  # mmap falls into its own
         asm.label(f"test{number}")
         if number == MREMAP:
             _grows(asm)

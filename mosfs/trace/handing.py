@@ -8,12 +8,12 @@ import socket
 import struct
 from collections.abc import Sequence
 
+from mosfs.abi.flags import AF_UNIX, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, SOCK_DGRAM
+from mosfs.abi.numbers import SYS_CLOSE, SYS_RECVMSG, SYS_SOCKETPAIR
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import paired_socket, take
 
-SYS_CLOSE, SYS_RECVMSG, SYS_SOCKETPAIR = 3, 47, 53
-AF_UNIX, SOCK_DGRAM, MSG_DONTWAIT, MSG_CMSG_CLOEXEC = 1, 2, 0x40, 0x40000000
 #: Descriptors of one message; the kernel takes 253.
 MOST = 250
 _CONTROL = 128  # where the control message lies in the scratch

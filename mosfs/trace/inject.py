@@ -23,12 +23,13 @@ from types import TracebackType
 from typing import Any
 
 from mosfs.abi.flags import RESTARTS
+from mosfs.abi.numbers import SYS_GETPID, SYS_MMAP
 from mosfs.native import ffi, lib
 from mosfs.trace import layout, stops
 from mosfs.trace.proc import status_sets
 from mosfs.trace.task import ALL_SIGNALS, Task, TaskGone, check, copy_regs, unfit
 
-SYS_MMAP, SYS_GETPID, PRIVATE_ANONYMOUS = 9, 39, 0x22
+PRIVATE_ANONYMOUS = 0x22
 
 #: Calls in a row: what fits into the first page of the scratch, which belongs to injected calls.
 _ROW = layout.PAGE // layout.ROW_ENTRY

@@ -16,11 +16,12 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mosfs.abi.flags import MFD_CLOEXEC
+from mosfs.abi.numbers import SYS_CLOSE, SYS_MEMFD_CREATE
 from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 
-SYS_CLOSE, SYS_MEMFD_CREATE, MFD_CLOEXEC = 3, 319, 1
 _UCRED = struct.Struct("<iII")
 
 #: Is our copy what the task was to make?

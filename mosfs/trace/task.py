@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NewType
 
+from mosfs.abi.signals import SIGINFO_SIZE
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.proc import TaskGone as TaskGone  # methods of a Task raise it
@@ -26,7 +27,6 @@ O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_SECCOMP = 1, 2, 4, 8, 16, 0x80
 O_EXITKILL, O_SUSPEND_SECCOMP, SETOPTIONS = 0x100000, 0x200000, 0x4200
 OPTIONS = O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC | O_SECCOMP
 
-SIGINFO_SIZE = 128
 #: A program's pointer plus something may be beyond all addresses: nothing is there.
 _ADDRESSES = 1 << 64
 ALL_SIGNALS = 0xFFFF_FFFF_FFFF_FFFF

@@ -17,6 +17,8 @@ from contextlib import suppress
 from typing import Any
 
 from mosfs.abi.args import as_c_int
+from mosfs.abi.flags import PR_SET_NO_NEW_PRIVS, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER
+from mosfs.abi.numbers import SYS_PRCTL, SYS_SECCOMP
 from mosfs.home.ports import Tree
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
@@ -30,12 +32,9 @@ from mosfs.trace.stops import Stop, decode
 from mosfs.trace.taken import anonymous, take_made
 from mosfs.trace.task import TaskGone
 
-SYS_PTRACE, SYS_PRCTL, SYS_SECCOMP = 101, 157, 317
 TRACEME, ATTACH, SEIZE = 0, 16, 0x4206
-PR_SET_NO_NEW_PRIVS = 38
-SET_MODE_FILTER = 1
 #: All threads, ESRCH for one that cannot; a descriptor to be told by; a call that we know of is interrupted by deadly signals only.
-TSYNC, SPEC_ALLOW, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV = 1, 4, 8, 16, 32
+TSYNC, NEW_LISTENER, TSYNC_ESRCH, WAIT_KILLABLE_RECV = 1, 8, 16, 32
 _RECEIVE, _SEND = 0xC0502100, 0xC0182101
 _NOTIFICATION_SIZE = 80
 _ANSWER = struct.Struct("<QqiI")
@@ -112,17 +111,17 @@ class Debugged:
         """Install the filter in all threads; our descriptor of its notifications, or a negative errno value."""
         program = home_filter(NOTIFY)
         at = layout.SCRATCH + 64
-        flags = SPEC_ALLOW | NEW_LISTENER | (TSYNC | TSYNC_ESRCH if many else 0)
+        flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW | NEW_LISTENER | (TSYNC | TSYNC_ESRCH if many else 0)
         if kernel.has("wait_killable"):  # else a call that a signal interrupts begins anew, and is told again
             flags |= WAIT_KILLABLE_RECV
         regs = user_regs(p.task.peek_regs(), stops[p.pid])
         try:
             with Calls(p.task) as call:
                 p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + bytes(48) + program)
-                fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
+                fd = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, layout.SCRATCH)
                 if fd == -errno.EACCES and not many:  # it has given up root
                     call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
-                    fd = call(SYS_SECCOMP, SET_MODE_FILTER, flags, layout.SCRATCH)
+                    fd = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, flags, layout.SCRATCH)
                 return fd if fd < 0 else take_made(call, fd, anonymous("seccomp notify"))
         except OSError as error:
             return -(error.errno or errno.EPERM)

@@ -13,8 +13,9 @@ import signal
 import struct
 from typing import Any
 
+from mosfs.abi.flags import PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_SET_MODE_STRICT
+from mosfs.abi.numbers import SYS_EXIT, SYS_PRCTL, SYS_SECCOMP
 from mosfs.abi.syscalls import Syscall
-from mosfs.calls.policy import PR_SET_SECCOMP, SYS_PRCTL, SYS_SECCOMP
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
@@ -28,9 +29,7 @@ from mosfs.trace.proc import status_text
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import SYSCALL, copy_regs
 
-SYS_EXIT = 60
-PR_SET_NO_NEW_PRIVS, SET_MODE_FILTER = 38, 1
-_PRCTL_STRICT, _SECCOMP_STRICT = 1, 0
+_PRCTL_STRICT = 1
 
 
 class Filters:
@@ -43,7 +42,7 @@ class Filters:
         if row.nr == SYS_PRCTL and args[0] & 0xFFFFFFFF == PR_SET_SECCOMP:
             strict = args[1] == _PRCTL_STRICT
         elif row.nr == SYS_SECCOMP:
-            strict = args[0] & 0xFFFFFFFF == _SECCOMP_STRICT and not (args[1] & 0xFFFFFFFF or args[2])
+            strict = args[0] & 0xFFFFFFFF == SECCOMP_SET_MODE_STRICT and not (args[1] & 0xFFFFFFFF or args[2])
         else:
             return False
         if strict and not p.process.filtered:
@@ -56,10 +55,10 @@ class Filters:
         kept, program, at = copy_regs(regs), strict_filter(), layout.SCRATCH + 16
         with Calls(p.task) as call:
             p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + program)
-            result = call(SYS_SECCOMP, SET_MODE_FILTER, 0, layout.SCRATCH)
+            result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, layout.SCRATCH)
             if result == -errno.EACCES:  # an ordinary user's; it cannot gain rights by exec any more in any case
                 call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
-                result = call(SYS_SECCOMP, SET_MODE_FILTER, 0, layout.SCRATCH)
+                result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, 0, layout.SCRATCH)
         if not result:
             p.filters.strict = True
             lib.mos_filtered(p.pid, True)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from mosfs.abi.flags import ERESTARTSYS
+from mosfs.abi.numbers import SYS_CLOSE, SYS_PAUSE
 from mosfs.calls.request import Request
 from mosfs.cluster.address import as_unsigned
 from mosfs.home.ports import Tree
@@ -40,7 +41,6 @@ from mosfs.wire.orders import MailTable
 
 #: Seconds that a program stands still before it waits in the kernel: answers often come at once, and a wait costs three stops.
 LINGER = 0.002
-SYS_CLOSE, SYS_PAUSE = 3, 34
 
 
 class Mail:

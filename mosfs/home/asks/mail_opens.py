@@ -8,7 +8,18 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from mosfs.abi.flags import O_CREAT
+from mosfs.abi.flags import (
+    AF_UNIX,
+    O_APPEND,
+    O_CLOEXEC,
+    O_CREAT,
+    O_NONBLOCK,
+    PR_SET_NO_NEW_PRIVS,
+    SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    SECCOMP_SET_MODE_FILTER,
+    SOCK_STREAM,
+)
+from mosfs.abi.numbers import SYS_PRCTL, SYS_SECCOMP, SYS_SOCKET
 from mosfs.calls.request import pack_reply
 from mosfs.cluster.address import as_unsigned
 from mosfs.home.asks.mail import Mails
@@ -23,10 +34,6 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.taken import lone_stream, take
 from mosfs.trace.task import copy_regs
 from mosfs.wire.frames import Kind
-
-SYS_SOCKET, SYS_PRCTL, SYS_SECCOMP = 41, 157, 317
-AF_UNIX, SOCK_STREAM = 1, 1
-PR_SET_NO_NEW_PRIVS, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW = 38, 1, 4
 
 
 class MailOpens:
@@ -84,8 +91,8 @@ class MailOpens:
         elif sum(not found.place.own for found in self.mails.table(p.pid).values()) >= calls.MAX_SENDERS:
             done(-errno.EMFILE)
         else:
-            place = place._replace(pipe=bool(asked.flags & calls.O_APPEND))
-            done(self._make(p, place, asked.flags & (calls.O_CLOEXEC | calls.O_NONBLOCK), session))
+            place = place._replace(pipe=bool(asked.flags & O_APPEND))
+            done(self._make(p, place, asked.flags & (O_CLOEXEC | O_NONBLOCK), session))
 
     def _receiver(self, address: bytes, number: int) -> Place | int:
         """Whom ``mbox/{address}/{number}`` names; an errno value if nobody."""
@@ -125,7 +132,7 @@ class MailOpens:
             mine = self.mails.own_descriptors(p)
             if result == 0 and not mine:
                 place = Place(*mail.key, own=True)
-                result = mail.own_fd = self._make(p, place, asked.flags & calls.O_CLOEXEC, session)
+                result = mail.own_fd = self._make(p, place, asked.flags & O_CLOEXEC, session)
             elif result == 0:
                 result = mail.own_fd = mail.own_fd if mail.own_fd in mine else mine[0]
             done(result)
@@ -158,10 +165,10 @@ def _install(call: Calls) -> None:
     at = layout.SCRATCH + 64
     call.task.write(layout.SCRATCH, calls.filter_argument(program, at))
     call.task.write(at, program)
-    result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, layout.SCRATCH)
+    result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, layout.SCRATCH)
     if result == -errno.EACCES:  # it has given its privileges up
         call.must(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
-        result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, layout.SCRATCH)
+        result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, layout.SCRATCH)
     if result < 0:
         raise OSError(-result, "seccomp")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mosfs.abi.numbers import SYS_OPENAT2
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home.ports import Tree
 from mosfs.home.process import control_calls, own_files
@@ -26,7 +27,7 @@ class Opens:
         args = arguments(regs)
         try:
             path = p.task.read_string(args[PATH_ARG[nr]])
-            how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == control_calls.SYS_OPENAT2 else b""
+            how = p.task.read(args[2], min(args[3], OPEN_HOW.size)) if nr == SYS_OPENAT2 else b""
         except OSError:
             tracer.stops.serve(p)
             return

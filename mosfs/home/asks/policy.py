@@ -11,11 +11,11 @@ from typing import Any
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
 from mosfs.abi.low import MPROTECT, MREMAP, PKEY_MPROTECT
+from mosfs.abi.numbers import SYS_MMAP, SYS_PTRACE, SYS_WRITE
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
-from mosfs.calls.policy import SYS_MMAP, Do, Unsupported, advice, judge, judge_away, private
-from mosfs.home.asks.debugged import SYS_PTRACE
+from mosfs.calls.policy import Do, Unsupported, advice, judge, judge_away, private
 from mosfs.home.ports import Tree
 from mosfs.home.process.descriptors import access_of, is_regular
 from mosfs.home.process.move import Move
@@ -30,7 +30,6 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
 from mosfs.trace.task import copy_regs
 
-SYS_WRITE = 1
 #: Seconds that a reader of a program's standard error may take.
 READER = 0.5
 #: What a write that fails sends to who has made it (write(2)).

@@ -15,6 +15,8 @@ import signal
 from typing import Any
 
 from mosfs.abi.args import as_c_int
+from mosfs.abi.flags import MAP_ANONYMOUS
+from mosfs.abi.numbers import SYS_CLOSE, SYS_MMAP, SYS_PWRITE64, SYS_PWRITEV2, SYS_WRITE, SYS_WRITEV
 from mosfs.abi.texts import Text, text
 from mosfs.home.ports import NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy
@@ -32,7 +34,7 @@ from mosfs.migrate.capture import user_regs
 from mosfs.migrate.opened import description_of
 from mosfs.native import ffi
 from mosfs.ptf import directories, service
-from mosfs.ptf.rules import FD_CALLS, MAP_ANONYMOUS, OPENS, PATH_CALLS, RULES, Act, Rule
+from mosfs.ptf.rules import FD_CALLS, OPENS, PATH_CALLS, RULES, Act, Rule
 from mosfs.ptf.store import MEMORY_LIMIT, File, Quota, Store, grant, reopened
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.inject import Calls
@@ -41,7 +43,6 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import copy_regs
 from mosfs.wire.messages import PrivateFile
 
-SYS_WRITE, SYS_CLOSE, SYS_MMAP, SYS_PWRITE, SYS_WRITEV, SYS_PWRITEV2 = 1, 3, 9, 18, 20, 328
 #: What the filters let stop (`Program.filters.private`).
 PATHS, DESCRIPTORS = 1, 2
 
@@ -285,7 +286,7 @@ class Private:
 
     def _write(self, p: Program, own: Holdings, regs: Any, rule: Rule, args: tuple[int, ...], file: File) -> bool:
         store = own.store
-        size = args[2] if rule.nr in (SYS_WRITE, SYS_PWRITE) else vector_size(p.task, args)
+        size = args[2] if rule.nr in (SYS_WRITE, SYS_PWRITE64) else vector_size(p.task, args)
         if size >> 63:
             return False  # the kernel says EINVAL
         at = self._position(p, rule, args, file)

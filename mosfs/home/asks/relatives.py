@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mosfs.abi.flags import AT_FDCWD
+from mosfs.abi.numbers import SYS_CLOSE, SYS_OPENAT
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
 from mosfs.home.process import own_files
@@ -28,8 +30,6 @@ from mosfs.wire.frames import Kind, understands
 PATIENCE = 1.0
 #: Seconds after which somebody on the move is asked again, where it is by then.
 AGAIN = 0.02
-SYS_CLOSE, SYS_OPENAT = 3, 257
-_AT_FDCWD = -100
 #: Gets the host's text; None: it has not answered in time.
 Told = Callable[[bytes | None], None]
 
@@ -120,7 +120,7 @@ class Relatives:
         if about.place is not Place.HOME:
             return -errno.EACCES
         call.task.write(layout.SCRATCH, path + b"\0")
-        result: int = call(SYS_OPENAT, _AT_FDCWD, layout.SCRATCH, flags)
+        result: int = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags)
         if result >= 0:
             self.tracer.policy.bind(about, f"its memory is open (/proc/{about.pid}/{name})")
         return result
@@ -167,7 +167,7 @@ class Relatives:
 def _opened(call: Calls, name: str, flags: int, about: Program, body: bytes | None) -> int:
     """The open by a stopped program of a file about ``about``: descriptor or negative errno. ``body``: what its host shows."""
     call.task.write(layout.SCRATCH, b"/proc/%d/%s\0" % (about.pid, name.encode()))
-    may: int = call(SYS_OPENAT, _AT_FDCWD, layout.SCRATCH, os.O_RDONLY | os.O_CLOEXEC)
+    may: int = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_RDONLY | os.O_CLOEXEC)
     if may < 0:
         return may
     call(SYS_CLOSE, may)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 
+from mosfs.abi.flags import CLONE_PIDFD
+from mosfs.abi.numbers import SYS_CLONE, SYS_EXECVEAT
 from mosfs.calls import show
 from mosfs.calls.request import Blob, Request
 from mosfs.home.ports import Tree
@@ -17,8 +19,6 @@ from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import FORK_REPLY, Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
 
-SYS_CLONE, SYS_EXECVEAT = 56, 322
-CLONE_PIDFD = 0x1000
 _CLONE_PASSED = 0xFF | CLONE_PIDFD  # of a fork's flags these concern the deputy: the signal sent at exit, a descriptor
 
 

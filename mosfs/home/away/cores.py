@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import time
 
+from mosfs.abi.flags import PR_SET_DUMPABLE
+from mosfs.abi.numbers import SYS_PRCTL
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.move import Move
@@ -18,8 +20,6 @@ from mosfs.migrate.rebuild import DEFAULT_ACTION, set_action
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
 
-SYS_PRCTL = 157
-PR_SET_DUMPABLE = 4
 #: Signals whose default action writes a core file (signal(7)): QUIT ILL TRAP ABRT BUS FPE SEGV XCPU XFSZ SYS
 SIGNALS = frozenset({3, 4, 5, 6, 7, 8, 11, 24, 25, 31})
 PATTERN = "/proc/sys/kernel/core_pattern"

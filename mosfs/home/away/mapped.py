@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 
 import xxhash
 
+from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE
+from mosfs.abi.memory import MADV_DONTNEED
+from mosfs.abi.numbers import SYS_CLOSE, SYS_MADVISE, SYS_MMAP, SYS_MPROTECT, SYS_MUNLOCK, SYS_MUNMAP
 from mosfs.calls.request import pack_reply
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
@@ -26,20 +29,8 @@ from mosfs.home.process.link import Held, Link
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import title_at
-from mosfs.migrate.filecopy import (
-    BLOCK,
-    MAP_FIXED,
-    MAP_PRIVATE,
-    MAP_SHARED,
-    MOST,
-    WANT,
-    data_of,
-    fits,
-    frame,
-    must_all,
-    once_writable,
-)
-from mosfs.migrate.image import MAX_SIZE, PROT_WRITE, BadImage, Vma
+from mosfs.migrate.filecopy import BLOCK, MOST, WANT, data_of, fits, frame, must_all, once_writable
+from mosfs.migrate.image import MAX_SIZE, BadImage, Vma
 from mosfs.migrate.maps import Known, Mapping, file_maps, mapping_at
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.rebuild import kept_at_home
@@ -51,8 +42,6 @@ from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MmapOrder
 
-SYS_CLOSE, SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP, SYS_MADVISE, SYS_MUNLOCK = 3, 9, 10, 11, 28, 150
-MADV_DONTNEED = 4
 #: What an order may ask of mmap(2) beside the kind of mapping and its place.
 _FLAGS = ~0x100013
 _EVENT = struct.Struct("<iIII")

@@ -10,6 +10,8 @@ import time
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_FIXED, MAP_SHARED
+from mosfs.abi.numbers import SYS_EXIT_GROUP, SYS_MMAP, SYS_MUNMAP, SYS_OPENAT2
+from mosfs.abi.signals import SIGINFO_SIZE
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.texts import SERVING_FAILED
 from mosfs.calls import cputime, cputimers
@@ -27,11 +29,9 @@ from mosfs.migrate.rebuild import DEFAULT_ACTION, set_action
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import SIGINFO_SIZE
 from mosfs.wire.frames import Frame, Kind
 from mosfs.wire.orders import MmapOrder, PrivateOpen
 
-SYS_MMAP, SYS_MUNMAP, SYS_EXIT_GROUP = 9, 11, 231
 #: Bytes of a mapped file that are looked at, at a time.
 CHUNK = 256 * 1024
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
@@ -121,7 +121,7 @@ class Requests:
         path = b"" if blob is None else bytes(blob.data or b"").partition(b"\0")[0]
         if blob is None or not control_calls.perhaps_ours(path):
             return False
-        how = request.argument(2) if request.nr == control_calls.SYS_OPENAT2 else None
+        how = request.argument(2) if request.nr == SYS_OPENAT2 else None
         opened = control_calls.opening(request.nr, request.args, path, bytes(how.data or b"") if how is not None else b"")
         meaning = control_calls.recognise(opened, p.pid, self.tracer.mount, p.directory)
         if isinstance(meaning, control_calls.Redirect):

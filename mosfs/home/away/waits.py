@@ -11,6 +11,7 @@ import signal
 import time
 from typing import Any
 
+from mosfs.abi.numbers import SYS_GETSOCKOPT
 from mosfs.calls import endless, partial, timeouts
 from mosfs.calls.timeouts import Wait
 from mosfs.home.ports import Tree
@@ -24,7 +25,6 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
 from mosfs.trace.task import NOTHING, copy_regs
 
-SYS_GETSOCKOPT = 55
 #: Signals whose default is to be ignored: traced, they still interrupt calls (ptrace(2)).
 _IGNORED_BY_DEFAULT = sum(1 << (sig - 1) for sig in (signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGCONT))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from mosfs.abi.numbers import SYS_EXIT_GROUP, SYS_RESTART_SYSCALL
 from mosfs.home.moves.planning import first, following, made_for, path_of
 from mosfs.home.moves.writing import Writing
 from mosfs.home.ports import Tree
@@ -20,7 +21,7 @@ from mosfs.home.process.deputy import Kept
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
-from mosfs.migrate.capture import SYS_RESTART_SYSCALL, signed, user_regs
+from mosfs.migrate.capture import signed, user_regs
 from mosfs.migrate.checkpoint import CannotSave
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.newfile import CannotWrite, NewFile
@@ -30,7 +31,6 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, behind, copy_regs
 
-SYS_EXIT_GROUP = 231
 #: Seconds until we look again whether a program can be stopped, and how often we do.
 AGAIN, MOST_TRIES = 0.01, 3000
 UNDER_WAY = "a checkpoint is being taken already"

@@ -10,6 +10,7 @@ import errno
 import os
 import time
 
+from mosfs.abi.numbers import SYS_MUNMAP
 from mosfs.engine.brake import Brake
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, State
@@ -20,7 +21,7 @@ from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.dirty import possible
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Early, Next, Precopy, early_from
-from mosfs.migrate.rebuild import SYS_MUNMAP, NoRoom, Rebuild, title_pages
+from mosfs.migrate.rebuild import NoRoom, Rebuild, title_pages
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from mosfs.abi import cpu
+from mosfs.abi.numbers import SYS_RESTART_SYSCALL
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.syscalls import Away as AwayRule
 from mosfs.abi.texts import Reason
@@ -23,7 +24,7 @@ from mosfs.home.process.move import Event, Move, Step
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, goes_on, in_call
 from mosfs.migrate import image, rseq
-from mosfs.migrate.capture import SYS_RESTART_SYSCALL, capture, mappings_of, signed, title_at, user_regs
+from mosfs.migrate.capture import capture, mappings_of, signed, title_at, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK
+from mosfs.abi.numbers import SYS_RESTART_SYSCALL
 from mosfs.abi.texts import Text, text
 from mosfs.calls.request import Request
 from mosfs.cluster.freeze_conf import Directory, order, parse_directories
@@ -42,7 +43,6 @@ from mosfs.wire.faults import Freezing as Point
 from mosfs.wire.faults import fault
 from mosfs.wire.frames import Frame, Kind
 
-SYS_RESTART = 219
 #: Seconds of slices between two looks at the events of the tree, for all that is being written.
 TURN = 0.002
 
@@ -196,8 +196,8 @@ class Freezing:
         """Its memory is gone: what is left at home is READY. ``asleep``: it was in a sleep that the deputy had gone on with."""
         flight, deputy.flight = deputy.flight, None
         if asleep:
-            request = Request(SYS_RESTART, (0,) * 6, deputy.mask)
-            p.frozen.call = (SYS_RESTART, -ERESTART_RESTARTBLOCK, [], flight or _flight(request))
+            request = Request(SYS_RESTART_SYSCALL, (0,) * 6, deputy.mask)
+            p.frozen.call = (SYS_RESTART_SYSCALL, -ERESTART_RESTARTBLOCK, [], flight or _flight(request))
         elif move.inside is not None:
             flight = _flight(move.inside)
             self.tracer.waits.takes_off(p, flight)

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 from mosfs.abi import cpu
+from mosfs.abi.numbers import SYS_EXIT_GROUP
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
@@ -20,7 +21,6 @@ from mosfs.wire.asked import Start
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 
-SYS_EXIT_GROUP = 231
 #: mosrun(1): the exit status of what could not start where it should.
 NOT_STARTED = 125
 

@@ -8,6 +8,7 @@ import struct
 import time
 from typing import Any
 
+from mosfs.abi.numbers import SYS_GETITIMER, SYS_PERSONALITY, SYS_PRCTL
 from mosfs.home.moves.writing import Plan
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
@@ -27,7 +28,6 @@ from mosfs.trace.proc import umask_of
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
 
-SYS_GETITIMER, SYS_PERSONALITY, SYS_PRCTL = 36, 135, 157
 PR_GET_PDEATHSIG = 2
 
 

@@ -19,6 +19,17 @@ from typing import Any
 from msgspec.structs import replace
 
 from mosfs.abi import cpu
+from mosfs.abi.flags import PR_SET_DUMPABLE, PR_SET_PDEATHSIG
+from mosfs.abi.numbers import (
+    SYS_CHDIR,
+    SYS_EXIT_GROUP,
+    SYS_PERSONALITY,
+    SYS_PRCTL,
+    SYS_SCHED_SETAFFINITY,
+    SYS_SETITIMER,
+    SYS_SETPRIORITY,
+    SYS_UMASK,
+)
 from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
@@ -41,9 +52,6 @@ from mosfs.wire.asked import Settings, Start
 from mosfs.wire.faults import Saving, fault
 from mosfs.wire.frames import Frame, Kind
 
-SYS_SETITIMER, SYS_CHDIR, SYS_UMASK, SYS_PERSONALITY, SYS_SETPRIORITY, SYS_PRCTL = 38, 80, 95, 135, 141, 157
-SYS_SCHED_SETAFFINITY, SYS_EXIT_GROUP = 203, 231
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 #: mosrun(1): the exit status of what could not start.
 NOT_STARTED = 125
 #: What may be given beside -R, because it concerns the node and not the program (mosrun(1), SYNOPSIS).

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
+from mosfs.abi.numbers import SYS_FSYNC, SYS_WAIT4
 from mosfs.home.process.program import Program
 from mosfs.migrate import twin as twins
 from mosfs.migrate.capture import signed
@@ -36,7 +37,6 @@ from mosfs.trace.task import Task, TaskGone, copy_regs
 from mosfs.wire.faults import Saving, fault
 from mosfs.wire.frames import Kind
 
-SYS_FSYNC, SYS_WAIT4 = 74, 61
 #: Seconds of slices between two looks at the events of the tree, for all that is being written.
 TURN = 0.002
 #: Seconds that a disk may take.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import AT_FDCWD, O_ACCMODE, O_CREAT, O_RDWR, O_TRUNC, O_WRONLY
+from mosfs.abi.numbers import SYS_CREAT, SYS_OPEN, SYS_OPENAT, SYS_OPENAT2
 from mosfs.procfs.table import BY_NAME, ControlFile, Kind
 
-SYS_OPEN, SYS_CREAT, SYS_OPENAT, SYS_OPENAT2 = 2, 85, 257, 437
 #: Argument of each open that is its path.
 PATH_ARG = {SYS_OPEN: 0, SYS_CREAT: 0, SYS_OPENAT: 1, SYS_OPENAT2: 1}
 #: struct open_how: flags, mode, resolve (openat2(2)).

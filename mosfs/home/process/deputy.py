@@ -21,6 +21,7 @@ from enum import Enum, auto
 from typing import Any
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, RESTARTS
+from mosfs.abi.numbers import SYS_MPROTECT, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART_SYSCALL
 from mosfs.calls import endless, partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, arrange, returned
@@ -31,7 +32,6 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import SYSCALL, Task, check, copy_regs
 
-SYS_MPROTECT, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART = 10, 11, 34, 219
 #: Seconds a deputy stays stopped after an answer before it is parked: a signal that comes meanwhile waits so long.
 PARK_AFTER = 0.0005
 
@@ -270,7 +270,7 @@ class Deputy:
         flight = self.flight
         assert flight is not None, "a call ended that was never started"
         outs = flight.outs(self.task, result)
-        if flight.request.nr == SYS_RESTART and self.kept.outs:
+        if flight.request.nr == SYS_RESTART_SYSCALL and self.kept.outs:
             outs += [(addr, self.task.read(addr, size)) for addr, size in self.kept.outs]
             if result not in RESTARTS:  # over: the next sleep is another one
                 self.kept = Kept()
@@ -288,7 +288,7 @@ class Deputy:
 
     def resume_sleep(self) -> None:
         """Go on with a call that has a restart block."""
-        self._run(SYS_RESTART, ())
+        self._run(SYS_RESTART_SYSCALL, ())
         self.state = State.BUSY
 
 

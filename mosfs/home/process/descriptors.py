@@ -11,6 +11,16 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mosfs.abi.flags import (
+    AF_UNIX,
+    MSG_CMSG_CLOEXEC,
+    MSG_DONTWAIT,
+    PR_SET_NO_NEW_PRIVS,
+    SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    SECCOMP_SET_MODE_FILTER,
+    SOCK_DGRAM,
+)
+from mosfs.abi.numbers import SYS_CLOSE, SYS_DUP3, SYS_PRCTL, SYS_PRLIMIT64, SYS_RECVMSG, SYS_SECCOMP, SYS_SOCKETPAIR
 from mosfs.migrate.opened import description_of
 from mosfs.native import lib
 from mosfs.ptf import travel
@@ -21,21 +31,18 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.taken import paired_socket, take
 from mosfs.trace.task import Task, TaskGone
 
-SYS_CLOSE, SYS_RECVMSG, SYS_SOCKETPAIR, SYS_PRCTL, SYS_DUP3, SYS_PRLIMIT, SYS_SECCOMP = 3, 47, 53, 157, 292, 302, 317
-AF_UNIX, SOCK_DGRAM, MSG_DONTWAIT, MSG_CMSG_CLOEXEC = 1, 2, 0x40, 0x40000000
 #: Descriptors that are needed for a moment, and what is no limit.
 SPARE, MAX_LIMIT = 4, (1 << 64) - 1
-SET_MODE_FILTER, FLAG_SPEC_ALLOW, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
 def install_filter(call: Calls, program: bytes) -> None:
     """One more filter for the process. OSError if the kernel does not take it."""
     at = layout.SCRATCH + 64
     call.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + bytes(48) + program)
-    result = call(SYS_SECCOMP, SET_MODE_FILTER, FLAG_SPEC_ALLOW, layout.SCRATCH)
+    result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, layout.SCRATCH)
     if result == -errno.EACCES:  # it has given up the privilege that the first filter was installed with
         call(SYS_PRCTL, PR_SET_NO_NEW_PRIVS, 1)
-        result = call(SYS_SECCOMP, SET_MODE_FILTER, FLAG_SPEC_ALLOW, layout.SCRATCH)
+        result = call(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, layout.SCRATCH)
     if result < 0:
         raise OSError(-result, os.strerror(-result))
 
@@ -121,17 +128,17 @@ def _spare(call: Calls) -> Iterator[int]:
     It sets the limit itself: for another user's process prlimit(2) needs CAP_SYS_RESOURCE.
     """
     at = layout.SCRATCH
-    call.must(SYS_PRLIMIT, 0, resource.RLIMIT_NOFILE, 0, at)
+    call.must(SYS_PRLIMIT64, 0, resource.RLIMIT_NOFILE, 0, at)
     soft, hard = struct.unpack("<2Q", call.task.read(at, 16))
     more = min(soft + SPARE, MAX_LIMIT)
     call.task.write(at, struct.pack("<2Q", more, max(hard, more)))
-    raised = call(SYS_PRLIMIT, 0, resource.RLIMIT_NOFILE, at, 0) == 0
+    raised = call(SYS_PRLIMIT64, 0, resource.RLIMIT_NOFILE, at, 0) == 0
     try:
         yield soft
     finally:
         if raised:
             call.task.write(at, struct.pack("<2Q", soft, hard))
-            call(SYS_PRLIMIT, 0, resource.RLIMIT_NOFILE, at, 0)
+            call(SYS_PRLIMIT64, 0, resource.RLIMIT_NOFILE, at, 0)
 
 
 def _hand_over(call: Calls, ours: int, limit: int, *, cloexec: bool) -> int:

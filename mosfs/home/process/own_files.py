@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from mosfs.abi.numbers import SYS_OPEN, SYS_OPENAT
 from mosfs.calls.cputime import TICK_NS
 from mosfs.home.process.deputy import State
 from mosfs.home.process.program import Program
@@ -16,8 +17,6 @@ from mosfs.migrate import shown
 from mosfs.migrate.capture import title_at
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import memory_file
-
-SYS_OPEN, SYS_OPENAT = 2, 257
 
 
 def wanted(pid: int, path: bytes, nr: int, args: tuple[int, ...]) -> str:

@@ -12,7 +12,8 @@ import os
 import time
 from typing import Any
 
-from mosfs.abi.flags import TIMER_ABSTIME
+from mosfs.abi.flags import RLIMIT_CPU, TIMER_ABSTIME
+from mosfs.abi.signals import SIGKILL
 from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import (
     FRAME,
@@ -21,11 +22,9 @@ from mosfs.calls.cputimers import (
     LIMIT,
     PAIR,
     PRLIMIT64,
-    RLIMIT_CPU,
     SECOND,
     SETITIMER,
     SETRLIMIT,
-    SIGKILL,
     SIGXCPU,
     TIMER_GETTIME,
     TIMER_SETTIME,
