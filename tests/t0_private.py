@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import load_private
@@ -26,7 +27,7 @@ from mosfs.cluster.private_conf import (
 )
 from mosfs.ptf.descriptors import F_DUPFD, F_SETFL, FOLLOWED, follow
 from mosfs.ptf.directories import Private, classify, join, refusal, split
-from mosfs.ptf.rules import FD_CALLS, MAP_ANONYMOUS, OPENS, PATH_CALLS, RULES, Act
+from mosfs.ptf.rules import FD_CALLS, OPENS, PATH_CALLS, RULES, Act
 from mosfs.ptf.service import Facts
 from mosfs.ptf.store import MEMORY_LIMIT, Description, Quota, Room, Store, grant, room, write_all
 from mosfs.ptf.travel import (

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from mosfs.abi.flags import SECCOMP_FILTER_FLAG_SPEC_ALLOW
+from mosfs.abi.numbers import SYS_SECCOMP
 from mosfs.home.asks import debugged
-from mosfs.home.asks.debugged import NEW_LISTENER, SPEC_ALLOW, SYS_SECCOMP, TSYNC, TSYNC_ESRCH, WAIT_KILLABLE_RECV, Debugged
+from mosfs.home.asks.debugged import NEW_LISTENER, TSYNC, TSYNC_ESRCH, WAIT_KILLABLE_RECV, Debugged
 from mosfs.native import kernel
 from mosfs.trace.stops import Stop
 
@@ -46,11 +48,11 @@ class Kernel:
         pass
 
 
-OLD = SPEC_ALLOW | NEW_LISTENER | TSYNC | TSYNC_ESRCH
+OLD = SECCOMP_FILTER_FLAG_SPEC_ALLOW | NEW_LISTENER | TSYNC | TSYNC_ESRCH
 
 
 @pytest.mark.parametrize("many", [False, True])
-@pytest.mark.parametrize(("known", "result"), [(OLD | WAIT_KILLABLE_RECV, TAKEN), (OLD, TAKEN), (SPEC_ALLOW, -errno.EINVAL)])
+@pytest.mark.parametrize(("known", "result"), [(OLD | WAIT_KILLABLE_RECV, TAKEN), (OLD, TAKEN), (SECCOMP_FILTER_FLAG_SPEC_ALLOW, -errno.EINVAL)])
 def test_a_kernel_without_killable_waits(monkeypatch: pytest.MonkeyPatch, known: int, result: int, *, many: bool) -> None:
     """Linux 5.10 to 5.18 do not know the flag: it is not asked for there; registers are as before in any case."""
     task: Any = Kernel(known)

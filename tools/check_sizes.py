@@ -21,8 +21,6 @@ ARGUED = {
     "mosfs.trace.task.Task": "One method a request of the kernel, a few lines each; two classes would be two objects a process.",
     "mosfs.migrate.image.ImageMeta": "The format of an image: a field for each thing that travels, in the order of the versions.",
     "mosfs.migrate.precopy.Precopy": "What one round of one algorithm hands on to the next; nobody else reads or writes any of it.",
-    "mosfs.home.tracer.Tracer": "Makes the parts of a tracer, one field each, and does nothing else but to run its loop.",
-    "mosfs.home.ports.Tree": "The same parts as the rooms see them, one property each: what a line may touch is in one place.",
 }
 
 

@@ -439,14 +439,8 @@ class Private(Protocol):
 # ------------------------------------------------------------------ the tracer
 
 
-class Tree(Protocol):
-    """The tracer, as its rooms see it: one property a part, so that there are many of them, and none does anything."""
-
-    programs: dict[int, Program]
-    clock: HomeClock
-    features: str
-    mount: bytes
-    pump: Any
+class TreeParts(Protocol):
+    """`home.tree.room` makes them."""
 
     @property
     def mosd(self) -> Mosd: ...
@@ -466,6 +460,11 @@ class Tree(Protocol):
     def cputime(self) -> CpuTime: ...
     @property
     def cputimers(self) -> CpuTimers: ...
+
+
+class AwayParts(Protocol):
+    """`home.away.room` makes them."""
+
     @property
     def hosts(self) -> Hosts: ...
     @property
@@ -484,6 +483,11 @@ class Tree(Protocol):
     def waits(self) -> Waits: ...
     @property
     def transfers(self) -> Transfers: ...
+
+
+class MovesParts(Protocol):
+    """`home.moves.room` makes them."""
+
     @property
     def moves(self) -> Moves: ...
     @property
@@ -504,6 +508,11 @@ class Tree(Protocol):
     def freezing(self) -> Freezing: ...
     @property
     def recovery(self) -> Recovery: ...
+
+
+class AsksParts(Protocol):
+    """`home.asks.room` makes them."""
+
     @property
     def opens(self) -> Opens: ...
     @property
@@ -522,3 +531,13 @@ class Tree(Protocol):
     def mail_opens(self) -> MailOpens: ...
     @property
     def private(self) -> Private: ...
+
+
+class Tree(TreeParts, AwayParts, MovesParts, AsksParts, Protocol):
+    """The tracer, as its rooms see it: the parts of every room, and what belongs to all."""
+
+    programs: dict[int, Program]
+    clock: HomeClock
+    features: str
+    mount: bytes
+    pump: Any

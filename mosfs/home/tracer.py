@@ -13,44 +13,11 @@ import time
 from mosfs.abi import cpu
 from mosfs.engine.clocks import PERIOD
 from mosfs.engine.loop import IDLE, Loop
-from mosfs.home.asks.controls import Controls
-from mosfs.home.asks.debugged import Debugged
-from mosfs.home.asks.filters import Filters
-from mosfs.home.asks.mail import Mails
-from mosfs.home.asks.mail_opens import MailOpens
-from mosfs.home.asks.opens import Opens
-from mosfs.home.asks.policy import Policy
-from mosfs.home.asks.private import Private
-from mosfs.home.asks.relatives import Relatives
-from mosfs.home.away.births import Births
-from mosfs.home.away.cores import Cores
-from mosfs.home.away.deputies import Deputies
-from mosfs.home.away.frames import Frames
-from mosfs.home.away.hosts import Hosts
-from mosfs.home.away.mapped import Mapped
-from mosfs.home.away.requests import Requests
-from mosfs.home.away.transfers import Transfers
-from mosfs.home.away.waits import Waits
-from mosfs.home.moves.arrival import Arrival
-from mosfs.home.moves.carrier import Carrier
-from mosfs.home.moves.checkpoints import Checkpoints
-from mosfs.home.moves.copying import Copying
-from mosfs.home.moves.departure import Departure
-from mosfs.home.moves.freezing import Freezing
-from mosfs.home.moves.moves import Moves
-from mosfs.home.moves.occasions import Occasions
-from mosfs.home.moves.openings import Openings
-from mosfs.home.moves.recovery import Recovery
+from mosfs.home.asks.room import AsksRoom
+from mosfs.home.away.room import AwayRoom
+from mosfs.home.moves.room import MovesRoom
 from mosfs.home.process.program import Program
-from mosfs.home.tree.clocks import Clocks
-from mosfs.home.tree.containment import Containment
-from mosfs.home.tree.cputime import CpuTime
-from mosfs.home.tree.cputimers import CpuTimers
-from mosfs.home.tree.family import Family
-from mosfs.home.tree.mosd import Mosd
-from mosfs.home.tree.stops import Stops
-from mosfs.home.tree.tracing import Traces
-from mosfs.home.tree.usage import Statistics
+from mosfs.home.tree.room import TreeRoom
 from mosfs.trace.clock import HomeClock
 
 #: Seconds until mosd is first told what the programs use; later it is told once in `PERIOD`.
@@ -59,7 +26,7 @@ FIRST_CLOCK = 0.3
 RECONNECT = 0.3
 
 
-class Tracer:
+class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
     """``root_pid`` is the process that mosrun became. What the rooms see of this is `ports.Tree`."""
 
     def __init__(self, root_pid: int, uid: int, control_path: str) -> None:
@@ -72,46 +39,10 @@ class Tracer:
         self.features = cpu.features()
         self.next_clock = time.monotonic() + FIRST_CLOCK
 
-        self.containment = Containment(self)
-        self.mosd = Mosd(self, root_pid, uid, control_path)
-        self.family = Family(self)
-        self.stops = Stops(self)
-        self.clocks = Clocks(self)
-        self.traces = Traces(self)
-        self.statistics = Statistics(self)
-        self.cputime = CpuTime(self.programs)
-        self.cputimers = CpuTimers(self)
-
-        self.hosts = Hosts(self)
-        self.frames = Frames(self)
-        self.requests = Requests(self)
-        self.births = Births(self)
-        self.deputies = Deputies(self)
-        self.mapped = Mapped(self)
-        self.cores = Cores(self)
-        self.waits = Waits(self)
-        self.transfers = Transfers(self)
-
-        self.moves = Moves(self)
-        self.openings = Openings(self)
-        self.occasions = Occasions(self)
-        self.departure = Departure(self)
-        self.arrival = Arrival(self)
-        self.copying = Copying(self)
-        self.carrier = Carrier(self)
-        self.checkpoints = Checkpoints(self)
-        self.freezing = Freezing(self)
-        self.recovery = Recovery(self)
-
-        self.opens = Opens(self)
-        self.controls = Controls(self)
-        self.policy = Policy(self)
-        self.debugged = Debugged(self)
-        self.filters = Filters(self)
-        self.relatives = Relatives(self)
-        self.mails = Mails(self)
-        self.mail_opens = MailOpens(self, self.mails)
-        self.private = Private(self)
+        TreeRoom.__init__(self, self, root_pid, uid, control_path)
+        AwayRoom.__init__(self, self)
+        MovesRoom.__init__(self, self)
+        AsksRoom.__init__(self, self)
 
     # ------------------------------------------------------------------ the loop
 
