@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 
@@ -273,6 +274,22 @@ def test_other_files_need_a_checkpoint_to_go_on_from() -> None:
     done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.endswith("mosrun: -O needs -R: which checkpoint file?\n")
+
+
+@pytest.mark.parametrize("word", ["-TERM", "-SIGTERM", "-sigterm", "-term", "-15"])
+def test_a_signal_may_be_written_in_every_way(word: str) -> None:
+    parsed = moskillall.MOSKILLALL.parse([moskillall.plain_name(word)])
+    assert moskillall.signal_of(parsed.get("signal", "")) == signal.SIGTERM
+
+
+@pytest.mark.parametrize("word", ["-SIG", "-x", "TERM", "--help", "-", ""])
+def test_what_is_no_signal_stays_as_it_was_written(word: str) -> None:
+    assert moskillall.plain_name(word) == word
+
+
+@pytest.mark.parametrize(("command", "lines"), [(mosctl.MOSCTL, 1), (moskillall.MOSKILLALL, 2)])
+def test_a_long_synopsis_does_not_hide_the_error(command: Command, lines: int) -> None:
+    assert command.usage().count("\n") == lines
 
 
 def test_a_number_out_of_range_is_named_as_it_was_written() -> None:

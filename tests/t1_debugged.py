@@ -52,7 +52,10 @@ OLD = SECCOMP_FILTER_FLAG_SPEC_ALLOW | NEW_LISTENER | TSYNC | TSYNC_ESRCH
 
 
 @pytest.mark.parametrize("many", [False, True])
-@pytest.mark.parametrize(("known", "result"), [(OLD | WAIT_KILLABLE_RECV, TAKEN), (OLD, TAKEN), (SECCOMP_FILTER_FLAG_SPEC_ALLOW, -errno.EINVAL)])
+@pytest.mark.parametrize(
+    ("known", "result"),
+    [(OLD | WAIT_KILLABLE_RECV, TAKEN), (OLD, TAKEN), (SECCOMP_FILTER_FLAG_SPEC_ALLOW, -errno.EINVAL)],
+)
 def test_a_kernel_without_killable_waits(monkeypatch: pytest.MonkeyPatch, known: int, result: int, *, many: bool) -> None:
     """Linux 5.10 to 5.18 do not know the flag: it is not asked for there; registers are as before in any case."""
     task: Any = Kernel(known)

@@ -356,8 +356,8 @@ print(where(), open(private("new")).read())
 @pytest.mark.parametrize(
     ("directories", "message"),
     [
-        (["relative"], "Invalid private-directory name (relative)"),
-        (["/tmp/../etc"], "Invalid private-directory name (/tmp/../etc)"),
+        (["relative"], "Invalid private-directory name (relative): it must start with '/' and not include '..'"),
+        (["/tmp/../etc"], "Invalid private-directory name (/tmp/../etc): it must start with '/' and not include '..'"),
         (["/etc/mosix"], "Disallowed private-directory name (/etc/mosix)"),
         (["/dev"], "Disallowed private-directory name (/dev)"),
         ([f"/d{n}" for n in range(11)], "Too many private directories"),

@@ -33,6 +33,12 @@ def chosen(processes: Iterable[Process], uid: int) -> list[int]:
     return [process.pid for process in processes if not process.home and uid in (0, process.uid)]
 
 
+def plain_name(word: str) -> str:
+    """``-TERM`` for -SIGTERM, -sigterm and -term; every other word as it is."""
+    name = word[1:].upper().removeprefix("SIG")
+    return f"-{name}" if word.startswith("-") and name in NAMES.split() else word
+
+
 def body(options: Parsed) -> int:
     if options.rest:
         raise UsageError(f"{options.rest[0]}: too much")
@@ -51,7 +57,7 @@ def body(options: Parsed) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return MOSKILLALL.run(body, sys.argv[1:] if argv is None else argv)
+    return MOSKILLALL.run(body, [plain_name(word) for word in (sys.argv[1:] if argv is None else argv)])
 
 
 if __name__ == "__main__":

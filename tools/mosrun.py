@@ -115,11 +115,12 @@ def freezing_directories(environ: dict[bytes, bytes]) -> str:
 
 
 def private(names: list[str]) -> str:
-    """The directories of -X as mosd wants them; UserError in the manual's words."""
+    """The directories of -X as mosd wants them; UserError in the manual's words, with what the manual says of them."""
     from mosfs.ptf.directories import join, refusal
 
     if reason := refusal(names):
-        raise UserError(reason, FAILED)
+        rule = ": it must start with '/' and not include '..'" if reason.startswith("Invalid") else ""
+        raise UserError(reason + rule, FAILED)
     return join(names)
 
 

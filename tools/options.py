@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 FLAG, TEXT, INT, REAL, LIST, NODE, COUNT, WORD, MAYBE, GLUED = range(10)
 DIGITS = "0123456789"
 MAX_NODE = 65535
+#: A usage error shows the synopsis of a command that has no more forms than this.
+MOST_FORMS = 4
 #: ENOTCONN, ECONNABORTED: how the tree answers when mosd has gone.
 DAEMON_GONE = (107, 103)
 #: EPIPE: nobody reads standard output any more; the status is that of a death by SIGPIPE (13).
@@ -186,8 +188,10 @@ class Command:
             parsed.values[row.key] = _check(row, name, value)
 
     def usage(self) -> str:
-        """The synopsis, one line a form, and where to read more."""
+        """The synopsis, one line a form, and where to read more: that alone where the forms would push the error out of sight."""
         forms = self.synopsis.strip().splitlines()
+        if len(forms) > MOST_FORMS:
+            return f"usage: {self.name} ...; {self.name} --help tells more\n"
         lines = [f"{'usage:' if at == 0 else '      '} {form.strip()}" for at, form in enumerate(forms)]
         return "\n".join([*lines, f"       {self.name} --help tells more"]) + "\n"
 
