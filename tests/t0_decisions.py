@@ -122,7 +122,7 @@ def test_account_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (account.demand, account.history.calls) == (0.75, 10 + int(0.1 / KERNEL_TIME_OF_A_CALL))
     account.leave()  # what its deputy uses is not its own
     account.calls += 3
-    account.settle(4.0)
+    account.advance(4.0)
     assert account.measure(1, 5.0, io=True) == 0.0
     assert (account.age, account.here) == (1.25, 0.0)
     account.measure(1, 6.0, io=True)

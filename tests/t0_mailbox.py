@@ -141,7 +141,7 @@ def test_what_is_lent_is_read_once(steps: list[bytes | tuple[int, bool]]) -> Non
         if taken.message is not None:
             had = taken.result if exact else min(used, taken.result)
             got += taken.message.body.part(taken.offset, had)
-            mailbox.settle(had)
+            mailbox.finish_read(had)
     while (taken := mailbox.take(100)).message is not None:
         got += taken.message.body.part(taken.offset, taken.result)
     assert got == sent

@@ -64,13 +64,13 @@ def _io(pid: int) -> tuple[int, int, int]:
 
 @dataclass(slots=True)
 class Account:
-    """The statistics of one process. ``calls``, ``received``, ``sent``: counted by whoever sees them, taken up by `settle`.
+    """The statistics of one process. ``calls``, ``received``, ``sent``: counted by whoever sees them, taken up by `advance`.
 
     ``user_away``: seconds of user level that it was away; the home-node's kernel counts the others.
     ``news``: something happened that mosd has not been told.
     """
 
-    at: float  #: monotonic seconds when it was settled
+    at: float  #: monotonic seconds up to which it counts
     decay: int = -1
     age: float = 0.0
     here: float = 0.0
@@ -102,10 +102,10 @@ class Account:
         self.news = self.news or (wanted < NOTICEABLE) != (self.demand < NOTICEABLE)
         self.demand = wanted
         self.here += ran
-        self.settle(now, ran)
+        self.advance(now, ran)
         return ran
 
-    def settle(self, now: float, cpu: float = 0.0) -> None:
+    def advance(self, now: float, cpu: float = 0.0) -> None:
         """Put what was counted, and ``cpu`` seconds, into the history."""
         new = History(now - self.at, cpu, self.calls, self.received, self.sent)
         self.news = self.news or cpu > NOTICEABLE or self.calls > 0

@@ -1,6 +1,6 @@
 """Calls that wait for a time that is counted from their beginning, and that end with EINTR whatever interrupts them (signal(7)).
 
-The kernel never makes them again; after a move or a signal that nobody hears we do, and then they must not wait for all of their
+The kernel never makes them again; after a move or an ignored signal we do, and then they must not wait for all of their
 time again. The others restart by themselves with the time that is left, or wait until a moment.
 """
 

@@ -182,7 +182,7 @@ class MailRequests:
 
 def _read(box: Mailbox, used: int) -> None:
     """The program has read ``used`` bytes of the message that it was lent; -1: it says nothing of it."""
-    read = box.settle(used)
+    read = box.finish_read(used)
     if read is not None and isinstance(read.body, Body):
         read.body.close()
 

@@ -283,7 +283,7 @@ class Office:
         """For the node ``to``; asked again until it is acknowledged, the same is given again."""
         box = self.boxes.pop(key, None)
         if box is not None:
-            box.settle(0)
+            box.finish_read(0)
             self.leaving[key] = Given(box, next(self._serials), to)
             self.readers.discard(key)
             self.emptied(key)
@@ -321,7 +321,7 @@ class Office:
 
 
 def _destroy(box: Mailbox) -> None:
-    box.settle(0)
+    box.finish_read(0)
     for message in box.queue:
         if isinstance(message.body, Body):
             message.body.close()

@@ -120,7 +120,7 @@ class Building:
     def build(self, head: Frame, source: Channel) -> Body | None:
         """A complete body from the image that ``head`` begins and ``source`` carries; None if it was dropped meanwhile."""
         meta = image.decode(head.payload)
-        private, opening = self._private.settle(head.pair, meta.private)
+        private, opening = self._private.arrive(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self._context.pump)
         arriving = self.expect(head.pair)

@@ -54,7 +54,7 @@ class Faults:
             # its own fault, and no handler (the kernel lets nobody ignore or block one): the program dies of it at home
             # (DROP follows), or comes home first to leave a core file (RECALL)
             body.stopping.paused, info = True, body.task.peek_siginfo()
-            self._mails.when_settled(body, lambda: self._context.channel.send(Kind.DIED, body.pair, info))
+            self._mails.when_flushed(body, lambda: self._context.channel.send(Kind.DIED, body.pair, info))
             self._onward.faulted(body)
             return
         body.task.cont()  # nothing of this node may act on the program

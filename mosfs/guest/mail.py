@@ -164,23 +164,23 @@ class Mails:
             return False
         if nr in calls.TRANSFERS and args[0] & 0xFFFFFFFF in mail.table:
             return self.serve(body)
-        if nr not in _UNNOTICED and self.settle(body, lambda: self._settled(body)):
+        if nr not in _UNNOTICED and self.flush(body, lambda: self._flushed(body)):
             body.state = State.MAIL
             return True
         if nr in _OPENS:
             self._report(mail)
         return False
 
-    def settle(self, body: Body, then: Callable[[], None], *, hold: bool = False) -> bool:
+    def flush(self, body: Body, then: Callable[[], None], *, hold: bool = False) -> bool:
         """False: nothing is under way for the body, nothing lent to it. Else ``then`` is called when that is so."""
         streams = self.desk.streams
-        return body.mail is not None and streams is not None and streams.settle(body.mail.key, then, hold=hold)
+        return body.mail is not None and streams is not None and streams.flush(body.mail.key, then, hold=hold)
 
-    def when_settled(self, body: Body, action: Callable[[], None]) -> None:
-        if not self.settle(body, action):
+    def when_flushed(self, body: Body, action: Callable[[], None]) -> None:
+        if not self.flush(body, action):
             action()
 
-    def _settled(self, body: Body) -> None:
+    def _flushed(self, body: Body) -> None:
         """It stands before its call as if it had just come there."""
         if body.state is State.MAIL:
             body.state = State.RUNNING

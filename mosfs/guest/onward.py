@@ -51,7 +51,7 @@ class Onward:
     def request(self, body: Body, order: MoveOrder | None) -> None:
         """RECALL (order None) or MOVE_TO."""
         order = None if order is _HOME else order
-        if body.fork.shares or self._mails.settle(body, _nothing, hold=True):
+        if body.fork.shares or self._mails.flush(body, _nothing, hold=True):
             self._context.channel.send(Kind.CANNOT, body.pair, b"busy")
         elif body.state in (State.WAITING, State.RUNNING) and not self._files_ahead(body, order):
             self._context.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
@@ -108,7 +108,7 @@ class Onward:
 
     def capture_running(self, body: Body, order: Any) -> None:
         """The body stands in a stop between two instructions."""
-        if self._mails.settle(body, _nothing, hold=True):
+        if self._mails.flush(body, _nothing, hold=True):
             body.stopping.interrupting = False
             self._context.channel.send(Kind.CANNOT, body.pair, b"busy")
             if not body.stopping.paused:

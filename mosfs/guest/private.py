@@ -53,7 +53,7 @@ class Private:
             self._context.log(f"origpid={pair} private files: {spool.failed}", 30)
             self._context.channel.send(Kind.FAIL, pair, b"no disk-space for private files there")
 
-    def settle(self, pair: int, data: bytes) -> tuple[Store | None, Opening | None]:
+    def arrive(self, pair: int, data: bytes) -> tuple[Store | None, Opening | None]:
         """The store of a body that is being built. NoRoom if its files did not fit."""
         spool = self.spools.pop(pair, None)
         if not data:

@@ -109,7 +109,7 @@ class Borrowed:
     def _box(self, key: Key) -> Mailbox:
         """With what has been queued without us."""
         box = self._boxes[key]
-        for (home, pid), message in self.handover.settle(key):
+        for (home, pid), message in self.handover.drain(key):
             box.put(Sender(home, pid, -1, -1, self._locations[key]), b"", Body(message))
         return box
 

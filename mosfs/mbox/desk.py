@@ -230,7 +230,7 @@ class Desk:
         def again() -> None:
             self._ioctl(customer, command, at)
 
-        if self.streams is not None and self.streams.settle(customer.key, again):
+        if self.streams is not None and self.streams.flush(customer.key, again):
             return True
         if command == SIOCINTERESTED:
             if at:

@@ -3,7 +3,7 @@
 Both are customers of one desk, and the mailbox is lent to it (`borrowed.py`). Python serves the first messages and learns who they
 are. Then it says before every wait of the event loop (`arm`) who may be served without it, and learns behind it (`look`) what has
 gone on: who waits now, and which message each has read last. Messages that nobody waits for are queued there too, until Python
-touches the mailbox (`settle`).
+touches the mailbox (`drain`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Handover:
             self.pump.nwriters = max(self.pump.nwriters, place + 1)
 
     def forget(self, key: Key) -> None:
-        """It is gone, or its descriptors may be others. What is queued for it and was not settled is lost."""
+        """It is gone, or its descriptors may be others. What is queued for it and was not drained is lost."""
         place = self._readers[key][0] if key in self._readers else -1
         for whose, (at, _) in list(self._writers.items()):
             if whose[0] == key or self.pump.writers[at].reader == place:
@@ -64,7 +64,7 @@ class Handover:
             self.pump.readers[place].pid = 0
             del self._readers[key]
 
-    def settle(self, key: Key) -> Iterator[tuple[Key, bytes]]:
+    def drain(self, key: Key) -> Iterator[tuple[Key, bytes]]:
         """Take what is queued for it: senders and messages, the oldest first."""
         if key not in self._readers:
             return

@@ -156,13 +156,13 @@ class Mailbox:
         return Taken(-errno.EAGAIN)
 
     def lend(self) -> Taken:
-        """STREAM: all that is left of the first message, until `settle`. Its room is free: a program may send to itself."""
+        """STREAM: all that is left of the first message, until `finish_read`. Its room is free: a program may send to itself."""
         taken = self.take(MAX_MESSAGE)
         if taken.message is not None and taken.result > 0:
             self.lent = taken.message
         return taken
 
-    def settle(self, used: int) -> Message | None:
+    def finish_read(self, used: int) -> Message | None:
         """``used`` bytes of what was lent have been read: the message if that was all of it, else its rest is the next again."""
         message, self.lent = self.lent, None
         if message is None:

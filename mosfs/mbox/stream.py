@@ -10,7 +10,7 @@ request, and the rest goes back.
 Over what is collected and over what is lent lies a *window*, by which the stops of most reads and writes are served without waking
 Python (native/stream.c). It is closed before Python looks at them.
 
-Nothing of this is ever carried along: before the program does anything that others could notice, or moves, all is settled.
+Nothing of this is ever carried along: before the program does anything that others could notice, or moves, all is flushed.
 """
 
 from __future__ import annotations
@@ -215,8 +215,8 @@ class Streams:
 
     # ------------------------------------------------------------------ settling
 
-    def settle(self, key: Key, then: Callable[[], None], *, hold: bool = False) -> bool:
-        """False: there is nothing to settle; else ``then`` is called when all that was written has been accepted, and what was
+    def flush(self, key: Key, then: Callable[[], None], *, hold: bool = False) -> bool:
+        """False: there is nothing to flush; else ``then`` is called when all that was written has been accepted, and what was
         lent is back. ``hold``: begin nothing new for a while."""
         if hold:
             self._held[key] = time.monotonic() + HELD

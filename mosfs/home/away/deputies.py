@@ -138,7 +138,7 @@ class Deputies:
                 cores.come_home(p, p.task.peek_siginfo())
                 self._broken_off(p, deputy, regs)
                 return
-            if self.tracer.waits.spare(p, regs, sig) and deputy.flight is not None:
+            if self.tracer.waits.suppress_eintr(p, regs, sig) and deputy.flight is not None:
                 deputy.flight.spared = True
             p.task.cont(sig)
             return

@@ -137,7 +137,7 @@ class Frames:
         """Whether a call of the body may be made. The next host has been told with GO which was the last to come, and makes a later
         one anew: here that waits until the move has failed."""
         if p.move is None or p.move.phase is not Phase.GO:
-            p.body.heard = frame.flags >> 1
+            p.body.forwarded = frame.flags >> 1
             return True
         p.move.late.append(frame)
         if len(p.move.late) > MOST_WAITING:

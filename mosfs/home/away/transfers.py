@@ -64,15 +64,15 @@ class Transfers:
             self.tracer.stops.go_on(p)
             return
         regs = p.task.peek_regs()
-        result = signed(regs.rax)
-        if result == -errno.ENOSYS or not partial.concerns(p.call.carry, signed(regs.orig_rax), regs):
+        nr, result = signed(regs.orig_rax), signed(regs.rax)
+        if result == -errno.ENOSYS or not partial.concerns(p.call.carry, nr, regs):
             p.task.cont(request=SYSCALL)  # the entry, or a handler's call
-        elif result in RESTARTS and not self.tracer.waits.heard(p):
+        elif result in RESTARTS and not self.tracer.waits.signal_pending(p):
             p.task.cont(request=SYSCALL)
-        elif (p.interrupted or not self.tracer.waits.heard(p)) and partial.cut_short(p.task, signed(regs.orig_rax), regs, result):
+        elif (p.interrupted or not self.tracer.waits.signal_pending(p)) and partial.cut_short(p.task, nr, regs, result):
             self.mend(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
-            self.end(p, signed(regs.orig_rax), regs)
+            self.end(p, nr, regs)
             p.task.set_regs(regs)
             p.task.cont()

@@ -42,23 +42,23 @@ class Waits:
 
     # ------------------------------------------------------------------ signals
 
-    def heard(self, p: Program) -> bool:
-        """A signal is about to be delivered, and it does something."""
+    def signal_pending(self, p: Program) -> bool:
+        """An effective signal is about to be delivered: one that is neither ignored nor blocked."""
         sets = status_sets(p.pid)
-        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_unheard(sets))
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_ineffective(sets))
 
-    def hears(self, p: Program, sig: int) -> bool:
-        """Does ``sig`` do something to this program?"""
-        return not _unheard(status_sets(p.pid)) >> (sig - 1) & 1
+    def is_effective(self, p: Program, sig: int) -> bool:
+        """Whether ``sig`` does something to this program: it is not ignored, by its action or by default."""
+        return not _ineffective(status_sets(p.pid)) >> (sig - 1) & 1
 
-    def spare(self, p: Program, regs: Any, sig: int) -> bool:
-        """A signal that nobody hears must not end a call with EINTR: untraced it would not have woken the program at all.
+    def suppress_eintr(self, p: Program, regs: Any, sig: int) -> bool:
+        """An ignored signal must not end a call with EINTR: untraced it would not have woken the program at all.
 
         True if it may have cut a transfer short (`calls.partial`)."""
         result, number = signed(regs.rax), signed(regs.orig_rax)
         if number < 0 or not (result == -errno.EINTR or (result > 0 and number in LONG)):
             return False
-        if self.hears(p, sig):
+        if self.is_effective(p, sig):
             return False
         if sig == signal.SIGPIPE:
             return False  # it tells why the transfer ended there, and did not cut it short
@@ -79,7 +79,7 @@ class Waits:
         nr = signed(regs.orig_rax)
         if nr < 0 or signed(regs.rax) != -errno.EINTR:
             return
-        if self.heard(p):
+        if self.signal_pending(p):
             self.over(p)
             return
         r = copy_regs(regs)
@@ -138,7 +138,7 @@ class Waits:
             self._running[p.pid] = p
 
     def goes_on(self, p: Program, deputy: Deputy) -> None:
-        """A flight was interrupted by what nobody hears, and is made again in the stub."""
+        """A flight was interrupted by an ignored signal, and is made again in the stub."""
         flight = deputy.flight
         if flight is None or flight.request.nr not in timeouts.CALLS:
             return
@@ -237,6 +237,6 @@ def _wait(p: Program) -> Wait | None:
     return p.call.wait
 
 
-def _unheard(sets: dict[str, int]) -> int:
+def _ineffective(sets: dict[str, int]) -> int:
     """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
     return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]

@@ -293,7 +293,7 @@ class Arrival:
                     regs.orig_rax = NOTHING
                     p.task.set_regs(regs)
                     break
-                self.tracer.waits.spare(p, regs, status.value)
+                self.tracer.waits.suppress_eintr(p, regs, status.value)
                 p.task.cont(status.value)
                 continue
             p.task.cont()

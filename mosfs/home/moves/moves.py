@@ -226,7 +226,7 @@ class Moves:
         try:
             fault(Point.HOME_BEFORE_COMMIT, link.channel)
             self.tracer.mails.tell(p, link)
-            link.channel.send(Kind.GO, p.pid, self.tracer.clocks.times(call=p.body.heard if p.away else None))
+            link.channel.send(Kind.GO, p.pid, self.tracer.clocks.times(call=p.body.forwarded if p.away else None))
         except (TaskGone, ChannelLost):
             raise
         except Exception as error:

@@ -68,7 +68,7 @@ class Flight:
     started: float = 0.0
     hasten: Hasten = Hasten.NO
     done: Callable[[int], None] | None = None
-    spared: bool = False  # a signal that nobody hears has interrupted it
+    spared: bool = False  # an ignored signal has interrupted it
     carry: Carry | None = None
     wait: Wait | None = None  # it was made again, and its time does not begin anew
     expired: bool = False  # we have broken it off, because that time is over
@@ -240,7 +240,7 @@ class Deputy:
         return base, size
 
     def whole(self, result: int) -> int | None:
-        """The result of the flight; None if it goes on, because a signal that nobody hears has cut its transfer short."""
+        """The result of the flight; None if it goes on, because an ignored signal has cut its transfer short."""
         flight = self.flight
         assert flight is not None, "a call ended that was never started"
         nr = flight.request.nr

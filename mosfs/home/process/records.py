@@ -72,7 +72,7 @@ class Body:
     """`away`: of the body of a program that is away, and what waits for it."""
 
     seq: int = 0  # number of the call that the body waits in, echoed in its answer
-    heard: int = 0  # number of the last call that its host has passed on: it may have to wait for the deputy
+    forwarded: int = 0  # number of the last call that its host has passed on: it may have to wait for the deputy
     signals: int = 0  # SIGNAL frames sent to its host
     kept_back: list[tuple[int, bytes, int]] | None = None  # frames for the host, kept back while the body moves
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them

@@ -95,9 +95,9 @@ class Stops:
         self.tracer.departure.note_sleep(p, regs)
         if self.tracer.occasions.escapes(p, sig):
             return
-        if self.tracer.waits.spare(p, regs, sig):
+        if self.tracer.waits.suppress_eintr(p, regs, sig):
             self.tracer.transfers.mend(p, again=p.interrupted)
-        elif (p.call.carry is not None or p.call.wait is not None) and self.tracer.waits.hears(p, sig):
+        elif (p.call.carry is not None or p.call.wait is not None) and self.tracer.waits.is_effective(p, sig):
             self.tracer.waits.over(p)
             self.tracer.transfers.ended_by_signal(p, copy_regs(regs))
         p.task.cont(sig, SYSCALL if p.call.carry is not None or p.call.wait is not None else CONT)

@@ -50,7 +50,7 @@ class Statistics:
             with self.tracer.containment.of(p):
                 if p.away:
                     account.leave()
-                    account.settle(now)
+                    account.advance(now)
                     if nice_of(p.pid) != p.body.nice:
                         changed.append(p)
                 elif p.place is Place.HOME:
