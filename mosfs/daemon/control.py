@@ -315,16 +315,8 @@ class Control:
             return
         world = self.world
         match message:
-            case ProcState(pid=pid):
-                client.members.setdefault(pid, -1)
-                if client.members[pid] < 0:
-                    client.members[pid] = open_pidfd(pid)
-                if program := world.programs.get(pid):
-                    self.heard(program, message)
-                    program.state, program.send = message, connection.post
-                else:
-                    world.introduce(pid, Program(message, connection.post))
-                    self.mail.office.recall(pid, message.mailbox)
+            case ProcState():
+                self._program_state(client, connection, message)
             case ProcGone(pid=pid, total=total):
                 self._leave(client, pid)
                 world.gone(pid, total)
@@ -364,6 +356,18 @@ class Control:
                 log.log(level, "PID %d: %s", client.pid, text)
             case _:
                 log.warning("PID %d: %s out of place", client.pid, type(message).__name__)
+
+    def _program_state(self, client: Client, connection: Connection, message: ProcState) -> None:
+        pid, world = message.pid, self.world
+        client.members.setdefault(pid, -1)
+        if client.members[pid] < 0:
+            client.members[pid] = open_pidfd(pid)
+        if program := world.programs.get(pid):
+            self.heard(program, message)
+            program.state, program.send = message, connection.post
+        else:
+            world.introduce(pid, Program(message, connection.post))
+            self.mail.office.recall(pid, message.mailbox)
 
     def _usage(self, client: Client, rows: Sequence[Usage]) -> None:
         now, known = self.world.clock(), self.world.programs if client.pid in self.tracers else self.world.guests
