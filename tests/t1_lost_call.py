@@ -58,21 +58,21 @@ class Home:
 def test_a_call_that_comes_before_go_is_made_and_known() -> None:
     home = Home(Phase.SENT)
     home.comes(call(7))
-    assert home.made == [7] and home.p.body.heard == 7
+    assert home.made == [7] and home.p.body.forwarded == 7
 
 
 def test_a_call_that_comes_behind_go_is_not_made_twice() -> None:
     home = Home(Phase.GO)
-    home.p.body.heard = 6
+    home.p.body.forwarded = 6
     home.comes(call(7))
-    assert home.made == [] and home.p.body.heard == 6
+    assert home.made == [] and home.p.body.forwarded == 6
 
 
 def test_it_is_made_when_the_move_fails() -> None:
     home = Home(Phase.GO)
     home.comes(call(7))
     home.moves.failed(home.p, home.move.link, "why")  # type: ignore[arg-type]
-    assert home.sent == [Kind.RESUME] and home.made == [7] and home.p.body.heard == 7 and home.lost == []
+    assert home.sent == [Kind.RESUME] and home.made == [7] and home.p.body.forwarded == 7 and home.lost == []
 
 
 def test_their_number_is_limited() -> None:
