@@ -76,6 +76,8 @@ class Signalled:
     saved_mask: int | None = None  # what holds behind a handler that broke a call with a temporary mask
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked
+    actions: dict[int, bytes] | None = None  # by signal, where home knows what it must; None: home makes each call
+    unheard: int = 0  # so often it was told of other actions since it has answered anything
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from mosfs.calls.partial import Carry
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
+from mosfs.guest.masks import known_actions
 from mosfs.guest.ports import Ending, Frames
 from mosfs.guest.private import Private
 from mosfs.guest.sandbox import spawn
@@ -113,6 +114,7 @@ class Building:
         body.memory.names = named(body.meta.vmas)
         body.processor.features, body.processor.needs = body.meta.features, body.meta.needs
         body.signals.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
+        body.signals.actions = known_actions(body.meta)
         fault(Point.NODE_BEFORE_READY, self._context.channel)
         self._context.channel.send(Kind.READY, body.pair)
         fault(Point.NODE_AFTER_READY, self._context.channel)

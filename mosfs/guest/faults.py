@@ -13,6 +13,7 @@ from mosfs.guest.context import Context
 from mosfs.guest.mail import Mails
 from mosfs.guest.onward import Onward
 from mosfs.guest.signals import UC_SIGMASK
+from mosfs.migrate.rebuild import DEFAULT
 from mosfs.migrate.suits import illegal_instruction
 from mosfs.trace.proc import status_sets
 from mosfs.trace.task import CONT, NOTHING, SINGLESTEP
@@ -94,4 +95,6 @@ class Faults:
         """SA_RESETHAND: the kernel resets the handler here; home must do the same."""
         if sig in body.signals.oneshot:
             body.signals.oneshot.discard(sig)
+            if body.signals.actions is not None and sig in body.signals.actions:
+                body.signals.actions[sig] = DEFAULT + body.signals.actions[sig][8:]
             self._context.channel.send(Kind.RESET, body.pair, struct.pack("<i", sig))

@@ -40,6 +40,6 @@ class Forwarding:
         self, body: Body, kind: Kind, payload: bytes, flags: int = 0, then: Then | None = None, state: State = State.WAITING
     ) -> None:
         """Any other frame that home answers by a REPLY."""
-        body.state, body.call.then = state, then
+        body.state, body.call.then, body.signals.unheard = state, then, 0
         body.call.seq = body.call.seq + 1 & 0x7FFF
         self._context.channel.send(kind, body.pair, payload, body.call.seq << 1 | flags)

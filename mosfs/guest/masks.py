@@ -5,13 +5,23 @@ from __future__ import annotations
 import struct
 
 from mosfs.abi.numbers import SYS_GETPID
-from mosfs.abi.signals import SA_RESETHAND
+from mosfs.abi.signals import SA_RESETHAND, SIGKILL, SIGSTOP
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body
 from mosfs.guest.context import Context
 from mosfs.guest.forwarding import Forwarding
 from mosfs.guest.signals import KILL_STOP, UC_SIGMASK
+from mosfs.migrate.capture import ACTION_SIZE
+from mosfs.migrate.image import ImageMeta
+from mosfs.migrate.rebuild import DEFAULT, actions_of, discards
 from mosfs.wire.frames import Kind
+
+#: SA_NOCLDSTOP, NOCLDWAIT, SIGINFO, RESTORER, ONSTACK, RESTART, NODEFER, RESETHAND: what kernels from 5.10 on have in common.
+FLAGS = 1 | 2 | 4 | 0x04000000 | 0x08000000 | 0x10000000 | 0x40000000 | SA_RESETHAND
+#: The last signal.
+LAST = 64
+#: Home is told so often before it is asked, so that a program cannot be ahead of it by more.
+MOST_UNHEARD = 64
 
 
 class Masks:
@@ -52,12 +62,53 @@ class Masks:
         else:
             body.task.cont()
 
-    def sigaction(self, body: Body, args: tuple[int, ...]) -> None:
-        """Before it is made on both sides: the handler runs in the body, what is not handled is the deputy's business."""
-        sig = args[0] & 0xFFFFFFFF
+    def sigaction(self, body: Body, args: tuple[int, ...]) -> bool:
+        """Whether the body's kernel makes it alone, because home knows the outcome or is told of it; else home makes it first."""
+        sig, at, size, known = args[0] & 0xFFFFFFFF, args[1], args[3], body.signals.actions
         try:
-            flags = body.task.read_words(args[1] + 8, 1)[0] if args[1] else None
+            given = body.task.read(at, ACTION_SIZE) if at else None
         except OSError:
-            flags = None
-        if flags is not None:
-            (body.signals.oneshot.add if flags & SA_RESETHAND else body.signals.oneshot.discard)(sig)
+            return False  # home says EFAULT
+        if given is not None:
+            (body.signals.oneshot.add if is_oneshot(given) else body.signals.oneshot.discard)(sig)
+        if known is None:
+            return False
+        if size != 8 or not 1 <= sig <= LAST or sig in (SIGKILL, SIGSTOP):
+            return True  # which of these is wrong, any kernel knows
+        if given is None:
+            return sig in known
+        heard = body.signals.unheard < MOST_UNHEARD and body.mail is None and body.private.store is None
+        if not (heard and same_everywhere(given)):
+            before = known.pop(sig, b"")
+            if before and not discards(sig, before):
+                self._tell(body, sig, before)  # so that it can say all of what was before
+            return False
+        before, known[sig] = known.get(sig, b""), given
+        if discards(sig, given):
+            if before != given or body.task.peek_mask() >> (sig - 1) & 1:
+                self._tell(body, sig, given)
+        elif before != given and not before[:8] == given[:8] == DEFAULT:
+            self._tell(body, sig, given)
+        return True
+
+    def _tell(self, body: Body, sig: int, action: bytes) -> None:
+        """What home has not been told yet: what is done at ``sig``."""
+        body.signals.unheard += 1
+        self._context.channel.send(Kind.ACTION, body.pair, struct.pack("<i", sig) + action)
+
+
+def is_oneshot(action: bytes) -> bool:
+    return bool(int.from_bytes(action[8:16], "little") & SA_RESETHAND)
+
+
+def same_everywhere(action: bytes) -> bool:
+    """Whether every kernel stores the flags of ``action`` as they are: some keep unknown ones, others do not (sigaction(2))."""
+    return not int.from_bytes(action[8:16], "little") & ~FLAGS
+
+
+def known_actions(meta: ImageMeta) -> dict[int, bytes] | None:
+    """`Signalled.actions` of a program that comes with this image."""
+    if not meta.all_actions:
+        return None
+    told = {**dict.fromkeys(range(1, LAST + 1), bytes(ACTION_SIZE)), **actions_of(meta)}
+    return {sig: action for sig, action in told.items() if same_everywhere(action)}

@@ -149,6 +149,7 @@ class Onward:
             there = self._features(order)
             if there and (small := stack_too_small(meta, context.features, there)):
                 raise CannotMove(small)
+            meta.all_actions = body.signals.actions is not None
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.call.carry, body.call.seq, body.signals.seen, body.used()
             meta.waiting_state, meta.needs = list(body.processor.waiting_state.items()), body.processor.needs

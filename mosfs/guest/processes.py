@@ -100,6 +100,7 @@ class Processes:
         child.processor = Processor(body.processor.features, body.processor.needs, dict(body.processor.waiting_state))
         child.times.clock_page = body.times.clock_page
         child.signals.oneshot = set(body.signals.oneshot)
+        child.signals.actions = None if body.signals.actions is None else dict(body.signals.actions)
         child.settings, child.account.decay = body.settings, body.account.decay
         child.memory.names, child.memory.said = body.memory.names, body.memory.said.of_child()
         child.memory.copies = body.memory.copies

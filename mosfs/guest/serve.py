@@ -218,8 +218,7 @@ class Serve:
         self._completion.finish(body, body.pair)
 
     def _sigaction(self, body: Body, args: tuple[int, ...]) -> None:
-        self._masks.sigaction(body, args)
-        self._both(body, args)
+        (self._in_body if self._masks.sigaction(body, args) else self._both)(body, args)
 
     def _clock(self, body: Body, args: tuple[int, ...]) -> None:
         if clocks.told_here(body, args[0], args[1]):

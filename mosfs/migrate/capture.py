@@ -30,6 +30,9 @@ from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
 
 _ALL = (1 << 64) - 1
 
+#: Where struct sigaction of so many signals has room, behind a row of calls for them in the first page of the scratch.
+ACTIONS_AT, ACTIONS_AT_ONCE, ACTION_SIZE = layout.SCRATCH + layout.PAGE // 2, 32, 32
+
 
 def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
@@ -88,13 +91,14 @@ def mm_addresses(pid: int, brk: int) -> list[int]:
     ]  # fmt: skip
 
 
-def actions(call: Calls, caught: int) -> list[tuple[int, bytes]]:
-    """(signal, kernel sigaction) of every signal in the set ``caught``."""
+def actions(call: Calls) -> list[tuple[int, bytes]]:
+    """(signal, kernel sigaction) of every signal."""
     found = []
-    for sig in range(1, 65):
-        if caught >> (sig - 1) & 1:
-            call.must(SYS_RT_SIGACTION, sig, 0, layout.SCRATCH, 8)
-            found.append((sig, call.task.read(layout.SCRATCH, 32)))
+    for first in range(1, 65, ACTIONS_AT_ONCE):
+        some = range(first, first + ACTIONS_AT_ONCE)
+        call.many([(SYS_RT_SIGACTION, sig, 0, ACTIONS_AT + ACTION_SIZE * place, 8) for place, sig in enumerate(some)])
+        told = call.task.read(ACTIONS_AT, ACTION_SIZE * len(some))
+        found += [(sig, told[ACTION_SIZE * place : ACTION_SIZE * (place + 1)]) for place, sig in enumerate(some)]
     return found
 
 
@@ -129,8 +133,7 @@ def capture(
     """The head of the image. ``call`` is an open session in the stub, ``regs`` from `user_regs`.
 
     ``pending``: take queued signals along (a body does; at home they stay with the process, which becomes the deputy).
-    ``whole``: take the actions of all signals along, because no process of the program stays behind: the kernel remembers flags and
-    masks of those that are not caught, too.
+    ``whole``: also say of which signals nothing was said, because the process that it is built in may have been told something.
     """
     task: Task = call.task
     sets = status_sets(task.pid)
@@ -157,7 +160,7 @@ def capture(
         xstate=xstate.read(task),
         xlayout=list(xstate.own_layout()),
         mask=call.mask,
-        actions=actions(call, _ALL if whole else sets["SigCgt"]),
+        actions=[(sig, action) for sig, action in actions(call) if whole or any(action)],
         ignored=sets["SigIgn"],
         altstack=altstack,
         pending=task.peek_pending() if pending else [],

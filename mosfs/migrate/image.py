@@ -81,7 +81,8 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``guards``: pages that MADV_GUARD_INSTALL has closed (madvise(2)), as ranges.
     ``told``: the mappings are those that EARLY told last, and not here.
     ``settings``: by prctl(2), for the processor and the memory (`migrate.settings`).
-    ``actions``: signal -> struct sigaction of the kernel (32 bytes), for the caught ones; ``ignored`` a bit mask.
+    ``actions``: signal -> struct sigaction of the kernel (32 bytes), at least for the caught ones; ``ignored`` a bit mask.
+    ``all_actions``: they are all, and at other signals is done what exec leaves; who serves the program's calls takes ACTION.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
 
@@ -121,6 +122,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     told: bool = False
     needs: Needs = []
     settings: Annotated[list[tuple[Small, Small, Small]], msgspec.Meta(max_length=8)] = []
+    all_actions: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -15,7 +15,7 @@ import os
 import resource
 import struct
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -45,9 +45,10 @@ from mosfs.abi.numbers import (
     SYS_SETRLIMIT,
     SYS_SIGALTSTACK,
 )
+from mosfs.abi.signals import Default, default
 from mosfs.abi.xstate import Lacking, checked, checked_waiting
 from mosfs.migrate import rseq, settings
-from mosfs.migrate.capture import limits_of
+from mosfs.migrate.capture import ACTION_SIZE, ACTIONS_AT, ACTIONS_AT_ONCE, limits_of
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import CannotMove, Piece, changes, pieces, ranges
 from mosfs.migrate.pages import runs_of
@@ -404,15 +405,10 @@ class Rebuild:
                 set_limit(call, which, limit)
             self.task.write(layout.SCRATCH, meta.comm.encode("latin-1")[:15] + b"\0")
             call.must(SYS_PRCTL, PR_SET_NAME, layout.SCRATCH)
-            for sig in range(1, 65):
-                if meta.ignored >> (sig - 1) & 1:
-                    set_action(self.call, sig, struct.pack("<4Q", 1, 0, 0, 0))
-            for sig, action in meta.actions:
-                set_action(self.call, sig, action)
+            set_actions(call, actions_of(meta))
         else:
             # what a handler left behind in the body (SA_RESETHAND) or what was changed there holds at home too
-            for sig, action in meta.actions:
-                set_action(self.call, sig, action)
+            set_actions(call, changed_away(meta))
         self.task.write(layout.SCRATCH, meta.altstack)
         call(SYS_SIGALTSTACK, layout.SCRATCH, 0)
         if meta.tid_address:
@@ -458,13 +454,50 @@ class Rebuild:
 
 
 #: struct sigaction of the kernel: SIG_DFL, no flags, an empty mask.
+#: Handlers that are none (SIG_DFL, SIG_IGN), and the action of a signal after exec.
+DEFAULT, IGNORE = bytes(8), (1).to_bytes(8, "little")
 DEFAULT_ACTION = bytes(32)
+
+
+def actions_of(meta: ImageMeta) -> dict[int, bytes]:
+    """Signal -> struct sigaction of all that the image tells."""
+    ignored = {sig: IGNORE + bytes(24) for sig in range(1, 65) if meta.ignored >> (sig - 1) & 1}
+    return {**ignored, **dict(meta.actions)}
+
+
+def discards(sig: int, action: bytes) -> bool:
+    """Whether a signal that waits is lost when ``action`` is set, even if it was set before (sigaction(2), POSIX)."""
+    return action[:8] == IGNORE or (action[:8] == DEFAULT and default(sig) in (Default.IGN, Default.CONT))
+
+
+def changed_away(meta: ImageMeta) -> dict[int, bytes]:
+    """What home sets when the program comes: flags and masks where nothing is caught are news to it, or a reset handler."""
+    told = actions_of(meta)
+    if meta.all_actions:
+        told = {**dict.fromkeys(range(1, 65), DEFAULT_ACTION), **told}
+        return {sig: action for sig, action in told.items() if not discards(sig, action)}
+    return {sig: action for sig, action in told.items() if action[:8] not in (DEFAULT, IGNORE)}
+
+
+def set_actions(call: Calls, actions: Mapping[int, bytes]) -> None:
+    """Make the task set what it does at these signals."""
+    ordered = list(actions.items())
+    for first in range(0, len(ordered), ACTIONS_AT_ONCE):
+        some = ordered[first : first + ACTIONS_AT_ONCE]
+        call.task.write(ACTIONS_AT, b"".join(action for _, action in some))
+        call.many([(SYS_RT_SIGACTION, sig, ACTIONS_AT + ACTION_SIZE * place, 0, 8) for place, (sig, _) in enumerate(some)])
 
 
 def set_action(call: Calls, sig: int, action: bytes) -> None:
     """Make the task set what it does at a signal."""
     call.task.write(layout.SCRATCH, action)
     call(SYS_RT_SIGACTION, sig, layout.SCRATCH, 0, 8)
+
+
+def reset_action(call: Calls, sig: int) -> None:
+    """Make the task forget the handler, and that only, as the kernel does when it calls one with SA_RESETHAND."""
+    call(SYS_RT_SIGACTION, sig, 0, layout.SCRATCH, 8)
+    set_action(call, sig, DEFAULT + call.task.read(layout.SCRATCH, 32)[8:])
 
 
 def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:

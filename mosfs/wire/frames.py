@@ -84,6 +84,7 @@ class Kind(IntEnum):
     PRIVATE_FULL = 74
     ASK_CLOCK = 63
     RESET = 59
+    ACTION = 77
 
 
 def kind_name(number: int) -> str:
@@ -184,6 +185,11 @@ def _siginfo(payload: bytes) -> bytes:
     return payload
 
 
+def _action(payload: bytes) -> tuple[int, bytes]:
+    """The signal, and what shall be done at it."""
+    return _number("<i", 1, SIGNALS)(payload[:4]), payload[4:]
+
+
 def _wait_status(payload: bytes) -> int:
     """Of a body that has ended (waitpid(2)): the signal, or a status of exit."""
     status = _number("<i", 0, 0xFFFF)(payload[:4])
@@ -214,8 +220,8 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 2
-SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2}
+GENERATION = 3
+SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3}
 
 
 #: The generation since which a kind that was there before has flags.
@@ -353,6 +359,10 @@ SHAPES: dict[int, Shape] = {
         says="nothing: a write to a private file does not fit here; flags: number of the call", answers=(Kind.REPLY, Kind.RECALL,),
     ),
     Kind.RESET: Shape(_TRACER, 4, 4, _number("<i", 1, SIGNALS), says="signal i32 whose SA_RESETHAND handler was called"),
+    Kind.ACTION: Shape(
+        _TRACER, 36, 36, _action,
+        says="what the program has set to be done at a signal: signal i32, the kernel's struct sigaction (32 bytes)",
+    ),
 }
 
 #: Calls of a body: their flags hold a number, which comes back with the REPLY.

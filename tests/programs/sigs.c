@@ -398,5 +398,141 @@ static void flood(void)
 	equal(infos[SIGRTMIN + 2].si_int, 299);
 }
 
-PROGRAM(PART(siginfo_data), PART(masks), PART(suspend), PART(pauses), PART(nesting), PART(alternate_stack), PART(interrupted_reads),
+/* The kernel's own struct, of which libc hides a part. */
+struct action {
+	void (*handler)(int);
+	unsigned long flags;
+	void *restorer;
+	unsigned long mask;
+};
+
+static long act(int sig, const void *new, void *old)
+{
+	return syscall(SYS_rt_sigaction, sig, new, old, 8UL);
+}
+
+static void alike(const struct action *a, const struct action *b)
+{
+	check(a->handler == b->handler);
+	equal(a->flags, b->flags);
+	check(a->restorer == b->restorer);
+	equal(a->mask, b->mask);
+}
+
+/* What is asked for is what was set, flags and masks too where nothing is caught, in children as well. */
+static void told_back(void)
+{
+	const int sigs[] = { SIGUSR1, SIGCHLD, SIGTSTP, SIGURG, SIGRTMIN + 3 };
+	struct action was, now, old;
+
+	for (size_t i = 0; i < sizeof sigs / sizeof *sigs; i++) {
+		ok(act(sigs[i], NULL, &was));
+		struct action kinds[] = {
+			{ SIG_DFL, SA_RESTART | SA_NODEFER, NULL, 1 << (SIGINT - 1) },
+			{ SIG_IGN, SA_ONSTACK, NULL, 1 << (SIGQUIT - 1) },
+			{ SIG_DFL, 0, NULL, 0 },
+			{ SIG_DFL, SA_RESTART, (void *)0x4711, 1 << (SIGHUP - 1) },
+		};
+		struct action before = was;
+		for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+			ok(act(sigs[i], &kinds[k], &old));
+			alike(&old, &before);
+			before = kinds[k];
+			ok(act(sigs[i], NULL, &now));
+			alike(&now, &before);
+		}
+		pid_t pid = ok(fork());
+		if (pid == 0) {
+			ok(act(sigs[i], NULL, &now));
+			alike(&now, &before);
+			_exit(0);
+		}
+		reaped(pid, 0);
+		ok(act(sigs[i], &was, NULL));
+	}
+	refused(act(0, NULL, &old), EINVAL);
+	refused(act(65, &was, NULL), EINVAL);
+	refused(act(SIGKILL, &was, NULL), EINVAL);
+	ok(act(SIGKILL, NULL, &old));
+	refused(act(SIGUSR1, (void *)8, NULL), EFAULT);
+	refused(act(SIGUSR1, NULL, (void *)8), EFAULT);
+	refused(syscall(SYS_rt_sigaction, SIGUSR1, &was, NULL, 4UL), EINVAL);
+}
+
+/* Whoever hears of a change finds it made; and more of them than anybody keeps count of. */
+static void changes(void)
+{
+	int ends[2];
+	char c = 0;
+	pid_t me = getpid();
+
+	for (int i = 0; i < 200; i++) {
+		install(SIGUSR2, catcher, 0);
+		signal(SIGUSR2, SIG_IGN);
+	}
+	ok(pipe(ends));
+	pid_t pid = ok(fork());
+	if (pid == 0) {
+		ok(close(ends[1]));
+		while (read(ends[0], &c, 1) == 1)
+			if (kill(me, SIGUSR2))
+				_exit(1);
+		_exit(0);
+	}
+	ok(close(ends[0]));
+	install(SIGUSR2, catcher, SA_RESTART);
+	equal(write(ends[1], &c, 1), 1);
+	while (!count[SIGUSR2])
+		usleep(1000);
+	equal(count[SIGUSR2], 1);
+	signal(SIGUSR2, SIG_IGN);
+	equal(write(ends[1], &c, 1), 1);
+	ok(close(ends[1]));
+	reaped(pid, 0);
+	equal(count[SIGUSR2], 1);
+	signal(SIGUSR2, SIG_DFL);
+}
+
+/* A signal that waits is lost when it is ignored, even if it was ignored before. */
+static void forgotten(void)
+{
+	sigset_t block = only(SIGURG), old, waiting;
+
+	signal(SIGURG, SIG_DFL);
+	ok(sigprocmask(SIG_BLOCK, &block, &old));
+	for (int i = 0; i < 2; i++) {
+		ok(kill(getpid(), SIGURG));
+		ok(sigpending(&waiting));
+		equal(sigismember(&waiting, SIGURG), 1);
+		signal(SIGURG, i ? SIG_IGN : SIG_DFL);
+		ok(sigpending(&waiting));
+		equal(sigismember(&waiting, SIGURG), 0);
+	}
+	ok(kill(getpid(), SIGURG));
+	signal(SIGURG, SIG_IGN);
+	ok(sigpending(&waiting));
+	equal(sigismember(&waiting, SIGURG), 0);
+	signal(SIGURG, SIG_DFL);
+	ok(sigprocmask(SIG_SETMASK, &old, NULL));
+}
+
+/* Its handler is called once, and nothing else of what was set is lost. */
+static void once(void)
+{
+	struct action now, old;
+
+	install(SIGUSR1, catcher, SA_RESETHAND | SA_RESTART);
+	ok(act(SIGUSR1, NULL, &old));
+	ok(kill(getpid(), SIGUSR1));
+	equal(count[SIGUSR1], 1);
+	ok(act(SIGUSR1, NULL, &now));
+	old.handler = SIG_DFL;
+	alike(&now, &old);
+	signal(SIGUSR1, SIG_IGN);
+	ok(kill(getpid(), SIGUSR1));
+	equal(count[SIGUSR1], 1);
+	signal(SIGUSR1, SIG_DFL);
+}
+
+PROGRAM(PART(told_back), PART(changes), PART(forgotten), PART(once), PART(siginfo_data), PART(masks), PART(suspend), PART(pauses), PART(nesting), PART(alternate_stack), PART(interrupted_reads),
 	PART(child_signal), PART(ignored), PART(faults), PART(changed_context), PART(flood))

@@ -60,6 +60,7 @@ WHEN_READY: dict[int, OfBody] = {
         p, deputy, frame.content, frame.payload, failed=frame.flags == SERVING
     ),
     Kind.MASK: lambda tree, p, deputy, frame: tree.requests.mask(p, deputy, frame.content),
+    Kind.ACTION: lambda tree, p, deputy, frame: tree.requests.action(p, deputy, *frame.content),
     Kind.RESET: lambda tree, p, deputy, frame: tree.requests.reset_handler(p, deputy, frame.content),
 }
 

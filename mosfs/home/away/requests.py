@@ -25,7 +25,7 @@ from mosfs.home.process.direct import Direct
 from mosfs.home.process.processor import AFFINITY
 from mosfs.home.process.program import Program
 from mosfs.mbox.calls import CLOSING
-from mosfs.migrate.rebuild import DEFAULT_ACTION, set_action
+from mosfs.migrate.rebuild import reset_action, set_action
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -170,9 +170,15 @@ class Requests:
         self.tracer.deputies.watch(p)
         self.answer(p, result)
 
+    def action(self, p: Program, deputy: Deputy, sig: int, action: bytes) -> None:
+        """The body has set what shall be done at a signal."""
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+            set_action(call, sig, action)
+        self.tracer.deputies.watch(p)
+
     def reset_handler(self, p: Program, deputy: Deputy, sig: int) -> None:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            set_action(call, sig, DEFAULT_ACTION)
+            reset_action(call, sig)
         self.tracer.deputies.watch(p)
 
     def die(self, p: Program, deputy: Deputy, status: int, info: bytes, *, failed: bool) -> None:

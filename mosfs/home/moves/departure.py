@@ -225,6 +225,7 @@ class Departure:
         link = p.move.link if p.move is not None else None
         if link is not None and link.features and (small := stack_too_small(meta, self.tracer.features, link.features)):
             raise CannotMove(small)
+        meta.all_actions = True
         meta.seq = p.body.forwarded = p.body.seq  # what it waits for will be answered with this number
         meta.private = self.tracer.carrier.manifest(p)
         return meta
