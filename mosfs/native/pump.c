@@ -8,6 +8,8 @@ sigset_t mos_unblocked;
 
 static void on_sigchld(int sig) { (void)sig; }
 
+static int stale;               /* what was waited for may have left a SIGCHLD, which would end the next ppoll for nothing */
+
 /* SIGCHLD stays blocked except inside ppoll: no wake-up between waitpid and ppoll is lost. */
 int mos_setup_signals(void)
 {
@@ -103,6 +105,7 @@ int mos_take(int pid, int *status)
     return 0;
 }
 
+#define LOOK_NS 15000           /* most calls have ended by then; a ppoll and its wake-up take longer */
 #define FAIR 64                 /* after so many stops in a row descriptors are looked at */
 #define NOTES_IDLE_NS 5000000UL /* what is noted is written down when nothing has happened for so long */
 
@@ -122,16 +125,69 @@ int mos_attend(struct mos_pump *p, int fd)
     return p->nfds++;
 }
 
+/* The next task that has stopped or ended: its PID; 0: there is none now. */
+static int next_wait(int *status)
+{
+    const struct timespec now = {0, 0};
+    sigset_t chld;
+    int pid = mos_take(0, status);
+    if (!pid)
+        pid = mos_wait(-1, status, __WALL | WNOHANG);
+    if (pid <= 0 && stale) {
+        stale = 0;
+        sigemptyset(&chld);
+        sigaddset(&chld, SIGCHLD);
+        if (sigtimedwait(&chld, NULL, &now) == SIGCHLD) /* of whom only another wait tells */
+            pid = mos_wait(-1, status, __WALL | WNOHANG);
+    }
+    if (pid > 0)
+        stale = 1;
+    return pid > 0 ? pid : 0;
+}
+
+/*
+ * Make a call in the stub of a task that stands there, and look briefly for its end: 1: it stands there again, and *result is what was
+ * returned. 0: it goes on, or whatever else has come of it will be told by mos_next.
+ */
+int mos_make_call(struct mos_pump *p, int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
+                  long *result)
+{
+    struct mos_regs r;
+    unsigned long until;
+    int status, got, e = mos_run_call(pid, base, nr, a0, a1, a2, a3, a4, a5);
+    if (e)
+        return e;
+    if (ntaken)
+        return 0; /* these are first */
+    until = mos_now_ns() + LOOK_NS;
+    do {
+        if (p->npinned)
+            sched_yield();
+        got = mos_wait(pid, &status, __WALL | WNOHANG);
+    } while (!got && mos_now_ns() < until);
+    if (got <= 0)
+        return 0;
+    stale = 1;
+    if (WIFSTOPPED(status) && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && !mos_getregs(pid, &r) &&
+        r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB) {
+        if (p->follow)
+            mos_heat(p, pid, status);
+        *result = r.rdi;
+        return 1;
+    }
+    taken[ntaken].pid = pid;
+    taken[ntaken++].status = status;
+    return 0;
+}
+
 /* The next stop or end that Python must see, in ev: 1; 0: none is there now; -1: one has been dealt with. */
 static int next_task(struct mos_pump *p, struct mos_event *ev)
 {
     int status, pid;
     if (p->npinned)
         sched_yield(); /* it shares our CPU: it runs to its next stop now, and no wake-up is needed */
-    pid = mos_take(0, &status);
+    pid = next_wait(&status);
     if (!pid)
-        pid = mos_wait(-1, &status, __WALL | WNOHANG);
-    if (pid <= 0)
         return 0;
     if (p->follow) {
         mos_heat(p, pid, status);

@@ -36,7 +36,7 @@ class Deputies:
             if regs.orig_rax != layout.MAGIC:
                 p.task.cont()  # cannot happen: the stub's calls are allowed
             elif deputy.state is State.BUSY:
-                self._landed(p, deputy, signed(regs.rdi))
+                self.landed(p, deputy, signed(regs.rdi))
             else:
                 self._became_ready(p, deputy)
         elif stop is Stop.SIGNAL:
@@ -80,7 +80,7 @@ class Deputies:
         if deputy.state is State.READY:
             self.watch(p)
 
-    def _landed(self, p: Program, deputy: Deputy, result: int) -> None:
+    def landed(self, p: Program, deputy: Deputy, result: int) -> None:
         """The deputy's call has returned."""
         if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
             self._became_ready(p, deputy)

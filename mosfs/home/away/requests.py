@@ -77,9 +77,11 @@ class Requests:
         self.make(p, deputy, request, hasten=seen != p.body.signals & 0xFFFFFFFF and request.nr != SYS_EXIT_GROUP)
 
     def make(self, p: Program, deputy: Deputy, request: Request, *, hasten: bool = False) -> None:
-        """The deputy makes a call for the body."""
+        """The deputy makes a call for the body. Most have ended before anything else need be looked at."""
+        alone = not deputy.waiting and p.post.mail is None and p.move is None and p.body.sleeping is None
+        result = None
         try:
-            deputy.start(request, hasten=hasten)
+            result = deputy.start(request, hasten=hasten, pump=self.tracer.pump if alone else None)
         except OSError as error:  # its memory for the call cannot be had
             if deputy.state is not State.READY:
                 raise
@@ -88,6 +90,8 @@ class Requests:
             self.tracer.deputies.watch(p)
         if deputy.flight is not None:
             self.tracer.waits.takes_off(p, deputy.flight)
+        if result is not None:
+            self.tracer.deputies.landed(p, deputy, result)
 
     def _made_directly(self, p: Program, deputy: Deputy, request: Request, flags: int) -> bool:
         """A call that needs no deputy, which may rest meanwhile, but for the signal mask that came with it."""

@@ -27,7 +27,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, arrange, returned
 from mosfs.calls.timeouts import Wait
 from mosfs.migrate.capture import signed
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import SYSCALL, Task, check, copy_regs
@@ -113,8 +113,8 @@ class Deputy:
         self.base = copy_regs(task.peek_regs())
         self.base.orig_rax = 0xFFFF_FFFF_FFFF_FFFF
         self.flight: Flight | None = None
-        self.todo: list[Callable[[], None]] = []
-        self.asked: list[Callable[[], None]] = []
+        self.todo: list[Callable[[], object]] = []
+        self.asked: list[Callable[[], object]] = []
         self.interrupting = False
         self.ready_since = time.monotonic()
         self.kept = Kept()
@@ -127,7 +127,7 @@ class Deputy:
         """How much waits until it is READY."""
         return len(self.todo) + len(self.asked)
 
-    def when_ready(self, action: Callable[[], None], *, asked: bool = False) -> None:
+    def when_ready(self, action: Callable[[], object], *, asked: bool = False) -> None:
         """Do ``action`` as soon as the task is READY: now, or after it was interrupted. ``asked``: the body asks for it."""
         if self.state is State.READY and not self.waiting:
             action()
@@ -163,23 +163,34 @@ class Deputy:
         padded = [signed(a) for a in args] + [0] * (6 - len(args))
         check(lib.mos_run_call(self.task.pid, self.base, nr, *padded), "deputy", self.task.pid)
 
+    def _run_briefly(self, pump: Any, nr: int, args: tuple[int, ...]) -> int | None:
+        result = ffi.new("long *")
+        made = lib.mos_make_call(pump, self.task.pid, self.base, nr, *map(signed, args), result)
+        return int(result[0]) if check(made, "deputy", self.task.pid) else None
+
     def start(
-        self, request: Request, done: Callable[[int], None] | None = None, *, hasten: bool = False
-    ) -> None:
-        """READY -> BUSY: make the call; ``done(result)`` is called at its end instead of the default answer."""
+        self, request: Request, done: Callable[[int], None] | None = None, *, hasten: bool = False, pump: Any = None
+    ) -> int | None:
+        """READY -> BUSY: make the call; ``done(result)`` is called at its end instead of the default answer.
+
+        With ``pump`` (struct mos_pump) it is briefly looked for its end: what it has returned, or None when that will be told.
+        """
         self.set_mask(request.mask)
         self.flight = self._place(request)
         self.flight.done = done
         self.state = State.BUSY
+        if pump is not None and not hasten:
+            return self._run_briefly(pump, request.nr, self.flight.args)
         if not hasten:
             self._run(request.nr, self.flight.args)
-            return
+            return None
         self.flight.hasten = Hasten.ENTERING
         regs = copy_regs(self.base)
         regs.rax, regs.rip = request.nr, layout.STUB
         regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 = self.flight.args
         self.task.set_regs(regs)
         self.task.cont(request=SYSCALL)
+        return None
 
     def hasten(self) -> bool:
         """A signal came when the call was not yet entered; False if there is no call that could block."""
