@@ -28,8 +28,6 @@ from mosfs.trace.proc import comm_of, status_sets
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
 
-_ALL = (1 << 64) - 1
-
 #: Where struct sigaction of so many signals has room, behind a row of calls for them in the first page of the scratch.
 ACTIONS_AT, ACTIONS_AT_ONCE, ACTION_SIZE = layout.SCRATCH + layout.PAGE // 2, 32, 32
 
