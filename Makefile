@@ -16,7 +16,14 @@ PACKAGES := python3 python3-venv python3-dev gcc libc6-dev pkg-config libfuse3-d
 # What a second computer is made of (tests/machines).
 MACHINE_PACKAGES := qemu-system-x86 debootstrap kmod cpio
 
-.PHONY: help setup demo test test-all test-machines bench bench-all check clean
+# To build a Debian package.
+DEB_PACKAGES := dpkg-dev binutils gzip
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+WHEELS := build/wheels
+
+.PHONY: help setup demo test test-all test-machines bench bench-all check wheels wheel deb install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -50,6 +57,23 @@ check: $(STAMP) ## ruff, mypy --strict, the import law, and the sizes of classes
 	$(BIN)/mypy
 	$(BIN)/python -m mosfs.tools.check_imports
 	$(BIN)/python -m mosfs.tools.check_sizes
+
+wheels: $(STAMP)
+	@rm -rf $(WHEELS)
+	$(BIN)/python -m pip -q --disable-pip-version-check wheel . -w $(WHEELS)
+
+wheel: $(STAMP) ## a wheel and an sdist, in dist
+	$(BIN)/python -m pip -q --disable-pip-version-check wheel --no-deps . -w dist
+	$(BIN)/python setup.py -q sdist -d dist
+
+deb: wheels ## a Debian package for this distribution and its Python, in dist; it needs no network when it is installed
+	@if [ "$$(id -u)" -eq 0 ]; then \
+	    dpkg-query -W $(DEB_PACKAGES) >/dev/null 2>&1 || { echo "deb: installing $(DEB_PACKAGES)"; apt-get -qq update; \
+	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y $(DEB_PACKAGES) >/dev/null; }; fi
+	$(BIN)/python -m mosfs.tools.deb $(WHEELS) dist
+
+install: wheels ## commands, man pages, services and all else below DESTDIR and PREFIX (default: /usr/local)
+	$(BIN)/python -m mosfs.tools.stage $(WHEELS) --destdir "$(DESTDIR)" --prefix "$(PREFIX)"
 
 clean: ## remove what setup and the tests made, except .venv itself
 	rm -rf $(STAMP) build *.egg-info mosfs/*.so mosfs/native/launch mosfs/native/runner .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -349,14 +349,21 @@ def test_stacks_on_demand(pair: tuple[Node, Node]) -> None:
 
 
 def test_in_the_foreground(make: Callable[..., Node]) -> None:
+    """As a service manager starts it (sd_notify(3)): it logs to standard error, and tells when it is up."""
     node = make(1)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind("")  # the kernel chooses an abstract name
+    notify = "@" + manager.getsockname()[1:].decode()
     path = os.pathsep.join([str(Path(mosfs.__file__).parent.parent), str(HERE)])
     with subprocess.Popen(
         [sys.executable, "-m", "mosfs.tools.mosd", "--foreground", "--tracer=fake_engine", "--host=fake_engine",
-         "--root", str(node.root)], env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, text=True,
-    ) as daemon:
+         "--root", str(node.root)],
+        env={**os.environ, "PYTHONPATH": path, "NOTIFY_SOCKET": notify}, stderr=subprocess.PIPE, text=True,
+    ) as daemon, manager:
         try:
             until(lambda: node.read("node/pid") == str(daemon.pid))
+            manager.settimeout(20)
+            assert manager.recv(100) == b"READY=1"
             os.kill(daemon.pid, signal.SIGHUP)
             daemon.terminate()
             _, told = daemon.communicate(timeout=20)

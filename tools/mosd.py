@@ -17,6 +17,21 @@ MOSD = Command("mosd", "mosd [--root {dir}] [--foreground]", "the MOSIX daemon o
 ))
 
 
+def ready(manager: str) -> None:
+    """Tell the service manager that we are up (sd_notify(3)): ``manager`` is the address that it has given, "" for none."""
+    import socket
+
+    if not manager:
+        return
+    address = f"\0{manager[1:]}" if manager.startswith("@") else manager  # the first is Linux's abstract name space
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setblocking(False)
+            sock.sendto(b"READY=1", address)
+    except OSError as error:
+        os.write(2, f"mosd: NOTIFY_SOCKET: {error}\n".encode())
+
+
 def serve(parsed: Parsed) -> int:
     """0 when it is up (in the background) or has ended as told; one line and 1 when it cannot run."""
 
@@ -36,9 +51,13 @@ def serve(parsed: Parsed) -> int:
     except ConfigError as error:
         raise UserError(str(error)) from None
 
+    manager = os.environ.pop("NOTIFY_SOCKET", "")  # for us alone, not for helpers
+
     def complain(why: str) -> None:
         if why:
             os.write(2, f"mosd: {why}\n".encode())
+        else:
+            ready(manager)
 
     def work(report: Callable[[str], None]) -> int:
         from mosfs.daemon.service import Options, run

@@ -1,0 +1,137 @@
+"""The Debian package on three fresh machines: installed, started, used by an ordinary user, upgraded, removed, purged."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.packages.roots import REPO, CannotBuild, Machine, base, machines
+from tests.patience import Patience
+
+pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(1800)]
+IPS = ["10.77.0.1", "10.77.0.2", "10.77.0.3"]
+SECRET = "the secret of three machines\n"
+USER = 1000
+#: A program that computes until a file is there, and then says so.
+UNTIL = "while ! [ -e /tmp/end ]; do :; done; echo right"
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built as `make deb` does it."""
+    try:
+        base()
+    except CannotBuild as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("package")
+    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "wheel", str(REPO), "-w", str(folder / "wheels")]
+    subprocess.run(pip, check=True, capture_output=True)
+    deb = [sys.executable, "-m", "mosfs.tools.deb", str(folder / "wheels"), str(folder)]
+    return Path(subprocess.run(deb, check=True, capture_output=True, text=True, cwd=REPO).stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def newer(package: Path) -> Path:
+    """The same with a higher version."""
+    tree = package.parent / "newer"
+    subprocess.run(["dpkg-deb", "-R", package, tree], check=True)
+    control = tree / "DEBIAN" / "control"
+    control.write_text(control.read_text().replace("-1\n", "-2\n", 1))
+    there = package.parent / "newer.deb"
+    subprocess.run(["dpkg-deb", "-Zgzip", "--root-owner-group", "-b", tree, there], check=True, capture_output=True)
+    return there
+
+
+def configure(machine: Machine) -> None:
+    etc = machine.root / "etc" / "mosix"
+    (etc / "mosix.map").write_text(f"{IPS[0]} {len(IPS)} p\n")
+    (etc / "userview.map").write_text(f"1 {IPS[0]} {len(IPS)}\n")
+    (etc / "secret").touch(mode=0o600)
+    (etc / "secret").write_text(SECRET)
+
+
+def install(machine: Machine, package: Path) -> str:
+    (machine.root / "tmp" / "mosfs.deb").write_bytes(package.read_bytes())
+    return machine.well("dpkg", "-i", "/tmp/mosfs.deb")
+
+
+@pytest.fixture
+def three(package: Path, tmp_path: Path) -> Iterator[list[Machine]]:
+    """Machines with the package installed, configured and started."""
+    with machines(tmp_path, IPS) as made:
+        for machine in made:
+            assert "run mosconf" in install(machine, package)
+            assert machine.run("service", "mosix", "start").returncode == 6, "not configured"
+            assert machine.run("service", "mosix", "status").returncode == 3
+            configure(machine)
+            machine.well("service", "mosix", "start")
+        wait(lambda: made[0].run("sh", "-c", "cat /run/mosix/nodes/*/status").stdout.split() == ["alive"] * len(IPS))
+        yield made
+
+
+def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
+    patience = Patience(seconds)
+    while not condition():
+        assert not patience.over()
+        time.sleep(0.2)
+
+
+def programs(machine: Machine) -> dict[str, str]:
+    """Programs of a machine and where they are."""
+    script = "for p in $(ls /run/mosix/proc); do echo $p $(cat /run/mosix/proc/$p/whereami); done"
+    return dict(line.split(maxsplit=1) for line in machine.well("sh", "-c", script).splitlines())
+
+
+def test_no_path_of_the_building_machine_is_in_it(package: Path, tmp_path: Path) -> None:
+    subprocess.run(["dpkg-deb", "-x", package, tmp_path / "tree"], check=True)
+    files = [path for path in (tmp_path / "tree").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert len(files) > 500
+    builder = [str(REPO).encode(), str(package.parent).encode()]
+    assert [path for path in files if any(name in path.read_bytes() for name in builder)] == []
+
+
+def test_programs_of_an_ordinary_user_spread(three: list[Machine]) -> None:
+    first = three[0]
+    assert first.well("mosrun", "-2", "id", "-u", user=USER) == f"{USER}\n"
+    assert "MOSRUN(1)" in first.well("man", "mosrun")
+    started = [first.start("mosrun", "-b", "sh", "-c", UNTIL, user=USER) for _ in range(6)]
+    wait(lambda: len(set(programs(first).values())) == len(IPS))
+    (first.root / "tmp" / "end").touch()
+    assert [process.communicate(timeout=120)[0] for process in started] == ["right\n"] * 6
+
+
+def test_an_upgrade_ends_no_program(three: list[Machine], newer: Path) -> None:
+    first, second, _ = three
+    started = [first.start("mosrun", "-L", place, "sh", "-c", UNTIL, user=USER) for place in ["-h"] * 8 + ["-2"] * 2]
+    wait(lambda: len(programs(first)) == 10)
+    before = programs(first)
+    for machine in (first, second):
+        old = machine.well("cat", "/run/mosd/pid")
+        install(machine, newer)
+        assert machine.well("cat", "/run/mosd/pid") != old, "another daemon"
+        machine.well("service", "mosix", "status")
+    wait(lambda: programs(first) == before)
+    assert first.run("dpkg", "-r", "mosfs").returncode, "programs run"
+    first.well("service", "mosix", "restart")
+    (first.root / "tmp" / "end").touch()
+    assert [process.communicate(timeout=120)[0] for process in started] == ["right\n"] * 10
+
+
+def test_nothing_is_left_after_a_purge(package: Path, tmp_path: Path) -> None:
+    listing = ("sh", "-c", "find / -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/cache/*' ! -path '/proc/*' ! -path '/tmp/*' "
+               "! -path '/var/log/dpkg.log' ! -path '/var/log/alternatives.log' | sort; ls /run; pgrep -f mosd || true")
+    with machines(tmp_path, IPS[:1]) as (machine,):
+        before = machine.well(*listing)
+        install(machine, package)
+        configure(machine)
+        machine.well("service", "mosix", "start")
+        assert machine.well("mosrun", "-h", "echo", "hello", user=USER) == "hello\n"
+        machine.well("dpkg", "-r", "mosfs")
+        assert (machine.root / "etc/mosix/mosix.map").exists(), "configuration stays until it is purged"
+        machine.well("dpkg", "-P", "mosfs")
+        assert machine.well(*listing) == before
