@@ -58,7 +58,7 @@ check: $(STAMP) ## ruff, mypy --strict, the import law, and the sizes of classes
 	$(BIN)/python -m mosfs.tools.check_imports
 	$(BIN)/python -m mosfs.tools.check_sizes
 
-wheels: $(STAMP)
+wheels: $(STAMP) ## wheels of mosfs and of all that it needs, in build/wheels
 	@rm -rf $(WHEELS)
 	$(BIN)/python -m pip -q --disable-pip-version-check wheel . -w $(WHEELS)
 
