@@ -124,7 +124,8 @@ def test_an_upgrade_ends_no_program(three: list[Machine], newer: Path) -> None:
 
 def test_nothing_is_left_after_a_purge(package: Path, tmp_path: Path) -> None:
     listing = ("sh", "-c", "find / -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/cache/*' ! -path '/proc/*' ! -path '/tmp/*' "
-               "! -path '/var/log/dpkg.log' ! -path '/var/log/alternatives.log' | sort; ls /run; ps -eo stat,comm | grep '^[^Z].* mos' || true")
+               "! -path '/var/log/dpkg.log' ! -path '/var/log/alternatives.log' | sort; ls /run; "
+               "ps -eo stat,comm | grep '^[^Z].* mos' || true")
     with machines(tmp_path, IPS[:1]) as (machine,):
         before = machine.well(*listing)
         install(machine, package)
