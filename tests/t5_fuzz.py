@@ -129,7 +129,7 @@ def living(uid: int) -> list[int]:
 
 def kill_all_of(uid: int) -> None:
     """Until there is none: a program may fork meanwhile."""
-    deadline = time.monotonic() + cluster.TIMEOUT
+    deadline = time.monotonic() + cluster.TIMEOUT + PROGRAMS  # each may have a tree of its own to end
     while found := living(uid):
         for pid in found:
             with suppress(ProcessLookupError):
