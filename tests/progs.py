@@ -119,6 +119,7 @@ PROGRAMS = (
     Program("notices"),
     Program("objects"),
     Program("properties", motion="3"),
+    Program("tasks"),
     Program("odd", motion="3"),
     Program("actions"),
     Program("daemons"),
