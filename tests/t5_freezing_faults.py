@@ -267,3 +267,30 @@ def test_a_users_own_space_that_is_none_is_refused(nodes: Lab, tmp_path: Path) -
     words, environ = cluster.placed(nodes.node(1), ["mosrun", "-h", "true"], environ)
     done = subprocess.run(words, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "FREEZE_DIR or .freeze_dirs, line 1: 'scratch'" in done.stderr
+
+
+# --------------------------------------------------------------------------- by policy
+
+
+def marks(nodes: Lab, pids: list[int]) -> list[str]:
+    return sorted(nodes.tree(1).read(f"proc/{pid}/frozen") for pid in pids)
+
+
+@pytest.mark.long
+def test_max_procs_and_the_end_of_a_policy(nodes: Lab) -> None:
+    """One of three runs; who is not to be frozen is not (-g); each decision is explained; without a policy all go on."""
+    spin = ["sh", "-c", "while :; do :; done"]
+    with configured(nodes, f"1 0 -1 100 -1 -1 0 1\n{nodes.node(1).paths.root}/freeze\n"):
+        kept = nodes.start(1, "mosrun", "-h", "-g", *spin)
+        others = [nodes.start(1, "mosrun", "-h", *spin) for _ in range(2)]
+        pids = [process.pid for process in others]
+        for process in (kept, *others):
+            nodes.process(process.pid)
+        wait_until(lambda: marks(nodes, pids) == ["A", "A"])
+        assert nodes.tree(1).read(f"proc/{kept.pid}/frozen") == "-"
+        assert "programs run, at most 1 may" in nodes.tree(1).read("node/decisions")
+        kept.kill()
+        wait_until(lambda: marks(nodes, pids) == ["-", "A"])
+    wait_until(lambda: marks(nodes, pids) == ["-", "-"])
+    for process in others:
+        process.kill()

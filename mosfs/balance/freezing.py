@@ -1,8 +1,8 @@
 """Which programs are frozen automatically, and which go on (manual 4.5; mosix(7), freeze.conf): pure functions.
 
 Marks are in units of the policy: programs that want a processor, or the standard load. What a decision does to the load is
-counted at once, because what is measured follows seconds later, and until then nothing is decided because of it (`SETTLING`). A load
-between the marks changes nothing.
+counted at once, because what is measured follows seconds later, and until then nothing is decided because of it (`SETTLING`). A
+load between the marks changes nothing.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 
 import pyfuse3
 import trio
+from msgspec.structs import replace
 
 import mosfs
 from mosfs.abi import cpu
@@ -36,6 +37,7 @@ from mosfs.daemon.control import Control
 from mosfs.daemon.door import Door
 from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.eviction import Eviction
+from mosfs.daemon.freezer import Freezer
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.mail_files import MailFiles
 from mosfs.daemon.mail_requests import MailRequests
@@ -165,6 +167,7 @@ async def _node(
                 nursery.start_soon(kept, work, *arguments, name=work)
 
             keep(services.balancer.run)
+            keep(services.freezer.run)
             keep(services.eviction.run)
             keep(accept, control_socket, services.control.client)
             keep(accept, port, by_first_byte(services.peers.accept, services.channels.incoming), Door(world))
@@ -186,6 +189,7 @@ class Services:
     world: World
     probe: Probe
     balancer: Balancer
+    freezer: Freezer
     eviction: Eviction
     channels: Channels
     peers: Peers
@@ -205,6 +209,7 @@ class Services:
         hello = PeerHello(WIRE_VERSION, world.version, world.ip, features, platform.release(), cluster.speed, probe.source.ncpus)
         keys = await trio.to_thread.run_sync(identity, cluster.secret, world.ip)
         balancer = Balancer(world, automatic=os.environ.get("MOSIX_BALANCE") != "off")
+        freezer = Freezer(world, cluster.freezing.policy, balancer.note, lambda arrives: services.arrive(arrives))
         eviction = Eviction(world, balancer.note)
         channels = Channels(
             world, forks, lambda ip, request: peers.ask(ip, request), features, options.paths.socket,
@@ -221,7 +226,7 @@ class Services:
         information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
         reloading = Reload(world, options.paths, configuration, lambda new: services.apply(new))
         services = cls(
-            world, probe, balancer, eviction, channels, peers, post, control, information, reloading,
+            world, probe, balancer, freezer, eviction, channels, peers, post, control, information, reloading,
             config_of(world, configuration),
         )
         return services
@@ -236,9 +241,15 @@ class Services:
         self.channels.owners.numbers = usable(new.cluster.guest_uids)
         world.map, world.speed, self.told = new.cluster.map, new.cluster.speed, config_of(world, new)
         world.level = new.cluster.level
+        self.freezer.follow(new.cluster.freezing.policy)
         world.multi.max_guests, world.multi.retain = new.cluster.max_guests, new.cluster.retain
         self.probe.source, self.probe.spec = source_of(new.probe, world.speed, lambda: own_runnable(world)), new.probe
         self.information.follow(ranges_of(new))
+        self.control.reconfigure()
+
+    def arrive(self, arrives: bool) -> None:
+        """Whether what other clusters send home is frozen on arrival, from now on."""
+        self.told = replace(self.told, freezing=replace(self.told.freezing, arrive=arrives))
         self.control.reconfigure()
 
 
@@ -258,7 +269,8 @@ def config_of(world: World, configuration: Configuration) -> Config:
     partners = [(span.first, span.count) for partner in cluster.map.partners for span in partner.ranges]
     freezing = cluster.freezing
     space = FreezingSpace(
-        [(each.path, each.weight) for each in freezing.directories], -1 if freezing.uid is None else freezing.uid, freezing.killing,
+        [(each.path, each.weight) for each in freezing.directories], -1 if freezing.uid is None else freezing.uid,
+        killing=freezing.killing,
     )
     return Config(world.ip, world.port, dict(cluster.userview.numbers()), cluster.speed, ours, private, partners, space)
 

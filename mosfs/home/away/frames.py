@@ -10,6 +10,7 @@ from collections.abc import Callable
 from mosfs.abi.texts import Reason
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import BadRequest
+from mosfs.cluster.address import as_unsigned
 from mosfs.home.ports import Tree
 from mosfs.home.process import own_files
 from mosfs.home.process.deputy import Deputy
@@ -169,6 +170,12 @@ class Frames:
         else:
             p.body.shown = frame.payload
 
+    def _arrives_frozen(self, p: Program, link: Link) -> bool:
+        """Whether ``p`` is evacuated from another cluster, and frozen when that happens (freeze.conf, HOME-MARK; mosrun -g)."""
+        config, address = self.tracer.mosd.config, as_unsigned(link.ip)
+        ours = any(first <= address < first + count for first, count in config.cluster)
+        return config.freezing.arrive and p.settings.freezable != 0 and not ours
+
     def _step_out(self, p: Program, _deputy: Deputy, link: Link, frame: Frame) -> None:
         """The body's node wants it to leave, or thinks that it would be better off elsewhere."""
         order: OutOrder = frame.content
@@ -183,5 +190,8 @@ class Frames:
             done("another move is under way")
         elif order.why and p.settings.lock == 1:
             done("it is locked (mosrun -L)")
+        elif not (order.why or order.target) and self._arrives_frozen(p, link):
+            home = Move("", "home", done=done)
+            self.tracer.freezing.freeze(p, "A", told=lambda reason: self.tracer.moves.request(p, home) if reason else None)
         else:
             self.tracer.moves.request(p, Move(order.target, order.target or "home", done=done, below=order.below, why=order.why))

@@ -56,8 +56,8 @@ class Freezing:
 
     # ------------------------------------------------------------------ asking for it
 
-    def freeze(self, p: Program, mark: str, seq: int = 0) -> None:
-        """Have it frozen for ``mark`` (`records.Frozen`); ``seq``: number of a user's request."""
+    def freeze(self, p: Program, mark: str, seq: int = 0, told: Callable[[str], None] = lambda reason: None) -> None:
+        """Have it frozen for ``mark`` (`records.Frozen`); ``seq``: number of a user's request; ``told``: "" or why it is not."""
         self._ask(p, seq)
         if p.frozen.mark:
             p.frozen.mark = p.frozen.mark if mark == "A" else mark  # the policy lets go on only what it has frozen
@@ -73,6 +73,7 @@ class Freezing:
         def done(reason: str) -> None:
             self._frozen(p, file, reason, time.monotonic() - began)
             self._answer(p, seq, reason)
+            told(reason)
 
         self.tracer.moves.request(p, Move("", "frozen", done=done, freezes=file))
 
