@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -30,6 +31,7 @@ from mosfs.cluster.paths import NodePaths
 from mosfs.cluster.relation import Relation
 from mosfs.cluster.scalars import MaxGuests, parse_max_guests, parse_retain, print_max_guests, print_retain
 from mosfs.daemon.eviction import Eviction
+from mosfs.daemon.launch import Request, place
 from mosfs.node import guests
 from mosfs.node.choice import candidates, takes_ours
 from mosfs.node.multi import NOTHING, Retained
@@ -40,7 +42,7 @@ from mosfs.procfs import node as folder
 from mosfs.tools.multi import opened
 from mosfs.wire.asked import Settings
 from mosfs.wire.datagram import BadDatagram, Welcome, pack_welcome, unpack_welcome
-from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState
+from mosfs.wire.messages import Command, GuestState, MailHeld, PeerStatus, ProcState
 from tests.fake_map import FakeMap
 
 OWN = validate_map(parse_map("10.0.0.1 4 p\n"), lambda name: None)
@@ -201,7 +203,7 @@ STATUS = PeerStatus(100, 10000, 2, 1000, 2000, 0, False, level=NOTHING)
 
 
 @pytest.fixture
-def sent() -> list[Command]:
+def sent() -> list[Command | MailHeld]:
     return []
 
 
@@ -219,7 +221,7 @@ def world() -> World:
 
 
 @pytest.fixture
-def come(world: World, sent: list[Command]) -> Callable[[str], Guest]:
+def come(world: World, sent: list[Command | MailHeld]) -> Callable[[str], Guest]:
     def come(home: str) -> Guest:
         pid = 200 + len(world.guests)
         world.guests[pid] = guest = Guest(GuestState(pid, 77, home, 1001, "theirs", float(pid)), sent.append)
@@ -313,7 +315,7 @@ def test_nobody_worse_than_what_runs_ever_comes(history: list[tuple[int, float]]
 
 
 def test_each_is_told_once_and_asked_until_it_has_left(
-    world: World, come: Callable[[str], Guest], sent: list[Command]
+    world: World, come: Callable[[str], Guest], sent: list[Command | MailHeld]
 ) -> None:
     notes: list[str] = []
     eviction = Eviction(world, notes.append)
@@ -426,10 +428,18 @@ def test_what_either_side_forbids_does_not_happen(here: tuple[bool, bool], there
 
 
 @pytest.mark.parametrize("here", BOTH)
-def test_what_is_where_it_may_not_be_any_more(here: tuple[bool, bool], sent: list[Command]) -> None:
+def test_what_is_where_it_may_not_be_any_more(here: tuple[bool, bool], sent: list[Command | MailHeld]) -> None:
     cango, cantake = here
     world = side(HOME, GEO, 50, cango, cantake)
     world.guests[200] = guest = Guest(GuestState(200, 77, GEO, 1001, "theirs", 1.0), sent.append)
     start(world, where=GEO, state="away")
     programs, leaving = folder.misplaced(world)
     assert (bool(programs), leaving) == (not cango, [] if cantake else [guest])
+
+
+@pytest.mark.parametrize("node", ["best", "10.1.0.1"])
+def test_the_best_node_may_change_its_mind(world: World, node: str) -> None:
+    """mosrun -b then starts at home; the user's own choice fails without -F."""
+    world.me.status = replace(STATUS, load=9000)
+    begin = trio.run(place, world, Request(native=False, node=node), lambda text: text)
+    assert (begin.node != "", begin.force) == (True, node == "best")

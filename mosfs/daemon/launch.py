@@ -135,11 +135,13 @@ def preset(world: World, level: str) -> list[str]:
 
 
 async def place(world: World, request: Request, resolve: Resolve) -> Start:
-    """Where the program shall start; `Refused` for a node that is not in the map, unless it may start at home then."""
+    """Where the program shall start; `Refused` for a node that is not in the map, unless it may start at home then.
+
+    The best node is our choice, not the user's: when it has changed its mind meanwhile the program starts at home."""
     if request.node in _HOME:
         return Start("", request.force, request.node)
     if request.node == BEST:
-        return Start(best(world, max(request.settings.needmem, 0)), request.force, request.node)
+        return Start(best(world, max(request.settings.needmem, 0)), True, request.node)
     ip: str | None = None
     with trio.move_on_after(RESOLVE_TIMEOUT):
         ip = await trio.to_thread.run_sync(resolve, request.node, abandon_on_cancel=True)
