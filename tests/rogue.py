@@ -12,7 +12,7 @@ from typing import Any
 
 from mosfs.guest import from_home, host
 from mosfs.home import start
-from mosfs.home.moves import moves
+from mosfs.home.moves import moves, room
 from mosfs.wire.channel import Channel
 from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer
 
@@ -41,7 +41,7 @@ def prepare() -> None:
     host.prepare()
     start.prepare()
     host.FromHome = FromHome  # type: ignore[misc]
-    start.Tracer.__init__.__globals__["Moves"] = Moves
+    room.Moves = Moves  # type: ignore[misc]
 
 
 def main(spawn: SpawnTracer | SpawnHost, sock: Any) -> int:
