@@ -13,7 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools import mos_in_job, mosbestnode, mosctl, moskillall, mosmigrate, mosmon, mosps, mossetpe, mostestload, mostimeof
+from mosfs.tools import (
+    mos_checkconf,
+    mos_in_job,
+    mosbestnode,
+    mosctl,
+    moskillall,
+    mosmigrate,
+    mosmon,
+    mosps,
+    mossetpe,
+    mostestload,
+    mostimeof,
+)
 from mosfs.tools.moslab import VERBS
 from mosfs.tools.mosrun import MOSENV, MOSRUN, SOCKET, TABLE, request
 from mosfs.tools.options import (
@@ -33,7 +45,8 @@ from mosfs.tools.options import (
 
 COMMANDS = [
     MOSRUN, MOSENV, mosps.MOSPS, mosmigrate.MOSMIGRATE, mosbestnode.MOSBESTNODE, mosctl.MOSCTL, moskillall.MOSKILLALL,
-    mosmon.MOSMON, mossetpe.MOSSETPE, mos_in_job.MOS_IN_JOB, mostestload.MOSTESTLOAD, mostimeof.MOSTIMEOF,
+    mosmon.MOSMON, mossetpe.MOSSETPE, mos_in_job.MOS_IN_JOB, mos_checkconf.MOS_CHECKCONF, mostestload.MOSTESTLOAD,
+    mostimeof.MOSTIMEOF,
     *(command for command, _ in VERBS.values()),
 ]
 

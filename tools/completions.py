@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from shlex import quote
 
 from mosfs.tools import mosmigrate, mosps
+from mosfs.tools.mos_checkconf import MOS_CHECKCONF
 from mosfs.tools.mos_in_job import MOS_IN_JOB
 from mosfs.tools.mosbestnode import MOSBESTNODE
 from mosfs.tools.mosctl import MOSCTL
@@ -40,7 +41,8 @@ ROWS: tuple[tuple[Command, str, str], ...] = (
     (MOSRUN, PROGRAM, PROGRAM), (MOSENV, PROGRAM, PROGRAM), (MOSNATIVE, PROGRAM, PROGRAM), (MOSPIPE, COMMANDS, COMMANDS),
     (MOSD, NOTHING, NOTHING), (mosps.MOSPS, PIDS, PIDS), (mosmigrate.MOSMIGRATE, PIDS, f"home {NUMBERS}"),
     (MOSBESTNODE, NOTHING, NOTHING), (MOSCTL, FUNCTION_NAMES, NUMBERS), (MOSKILLALL, NOTHING, NOTHING), (MOSMON, NOTHING, NOTHING),
-    (MOSSETPE, FILES, FILES), (MOS_IN_JOB, FILES, FILES), (MOSTESTLOAD, NOTHING, NOTHING), (MOSTIMEOF, PIDS, PIDS),
+    (MOSSETPE, FILES, FILES), (MOS_IN_JOB, FILES, FILES), (MOS_CHECKCONF, FILES, FILES),
+    (MOSTESTLOAD, NOTHING, NOTHING), (MOSTIMEOF, PIDS, PIDS),
 )
 #: moslab's commands that have words behind their options: how many of them are no program, and whether one follows.
 LAB_WORDS = {"run": (1, True), "shell": (1, False), "storm": (0, True)}

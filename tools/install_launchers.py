@@ -23,6 +23,7 @@ LAUNCHERS = {
     "mosenv": "mosrun:main_env",
     "mosnative": "mosnative:main",
     "mospipe": "mospipe:main",
+    "mos_checkconf": "mos_checkconf:main",
     "mos_in_job": "mos_in_job:main",
     "mosps": "mosps:main",
     "mosmigrate": "mosmigrate:main",

@@ -185,6 +185,13 @@ _mos_in_job() {
 }
 complete -o default -F _mos_in_job mos_in_job
 
+_mos_checkconf() {
+    local at=1
+    _mosfs_own : --root '--root --json --help --version' anywhere && return
+    _mosfs_files
+}
+complete -o default -F _mos_checkconf mos_checkconf
+
 _mostestload() {
     local at=1
     _mosfs_own :tlmdf '--time --mem --cpu --dir --file --maxiosize --sleep' '-t --time -l -m --mem --random-mem --cpu --read --write --noiosyscall -d --dir -f --file --maxiosize -v --verbose --report-migrations -r --report --sleep -h --help --version' && return
