@@ -179,6 +179,7 @@ class Balancer:
 
     def note(self, text: str) -> None:
         log.info("%s", text)
+        self.world.counts.decisions += 1
         self.world.decisions.append(f"{time.strftime('%F %T')} {text}")
 
 

@@ -363,6 +363,7 @@ class Control:
         if client.members[pid] < 0:
             client.members[pid] = open_pidfd(pid)
         if program := world.programs.get(pid):
+            world.counts.heard(program.state, message, automatic=program.balanced.sent is not None)
             self.heard(program, message)
             program.state, program.send = message, connection.post
         else:

@@ -110,7 +110,7 @@ class Service:
             welcome=lambda node: service.welcome(node), told=lambda node, welcome: service.told(node, welcome),
         )
         service = cls(world, exchange, max_age, port, set())
-        world.gossip, world.coming.recent = service.exchange.counters, service.recent
+        world.counts.gossip, world.coming.recent = service.exchange.counters, service.recent
         return service
 
     async def run(self, sock: trio.socket.SocketType) -> None:

@@ -151,6 +151,7 @@ async def _node(
         port=options.ports.migrate, pid=os.getpid(), level=cluster.level, multi=Multi(cluster.max_guests, cluster.retain),
     )
     probe = Probe(source_of(configuration.probe, cluster.speed, lambda: own_runnable(world)), configuration.probe)
+    world.counts.since = world.clock()
     publish(world, probe)
     with contextlib.ExitStack() as stack:
         control_socket = stack.enter_context(listen_control(options.paths.socket))

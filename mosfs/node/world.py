@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import trio
 
 from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node.counts import Counts
 from mosfs.node.ended import Ended, Memory
 from mosfs.node.letters import Letters
 from mosfs.node.multi import Multi
@@ -83,7 +84,7 @@ class World:
     coming: Coming = field(default_factory=Coming)
     letters: Letters | None = None
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
-    gossip: Mapping[str, int] = field(default_factory=dict)  #: counters of the exchange with other nodes
+    counts: Counts = field(default_factory=Counts)
     pending: Pending = field(default_factory=Pending)
     private: dict[int, PrivateNames] = field(default_factory=dict)
     shown_files: Shares = field(default_factory=lambda: Shares(PRIVATE_FILES))

@@ -28,6 +28,7 @@ from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
 from mosfs.procfs import letters
 from mosfs.procfs import node as node_folder
+from mosfs.procfs.metrics import metrics
 from mosfs.procfs.table import (
     BY_NAME,
     CONTROL_FILES,
@@ -398,8 +399,9 @@ OWN_FILES = (
     File("misplaced", "programs and guests that are where the map does not allow them",
          lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
-    File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.gossip))),
+    File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.counts.gossip))),
     File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
+    File("metrics", "what Prometheus reads: load, moves, guests, gossip", lambda w, _: metrics(w)),
 )
 
 ROOT_FILES = (
