@@ -18,6 +18,8 @@ from mosfs.procfs.tree import NODE_FILES, OWN_FILES
 from mosfs.tools.mos_checkconf import MOS_CHECKCONF
 from mosfs.tools.mos_in_job import MOS_IN_JOB
 from mosfs.tools.mosbestnode import MOSBESTNODE
+from mosfs.tools.mosconf import MOSCONF
+from mosfs.tools.mosconf_menus import MENUS
 from mosfs.tools.mosctl import MOSCTL
 from mosfs.tools.mosctl import VERBS as FUNCTIONS
 from mosfs.tools.mosd import MOSD
@@ -50,6 +52,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "mosmon.1": (MOSMON,),
     "mossetpe.1": (MOSSETPE,),
     "mos_checkconf.1": (MOS_CHECKCONF,),
+    "mosconf.1": (MOSCONF,),
     "mos_in_job.1": (MOS_IN_JOB,),
     "mostestload.1": (MOSTESTLOAD,),
     "mostimeof.1": (MOSTIMEOF,),
@@ -57,7 +60,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "mosd.8": (MOSD,),
 }
 #: Page: the words that it explains besides.
-WORDS = {"moslab.1": set(VERBS), "mosctl.1": {verb.name for verb in FUNCTIONS}}
+WORDS = {"mosconf.1": set(MENUS), "moslab.1": set(VERBS), "mosctl.1": {verb.name for verb in FUNCTIONS}}
 needs_mandoc = pytest.mark.skipif(shutil.which("mandoc") is None, reason="needs mandoc")
 
 

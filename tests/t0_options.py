@@ -17,6 +17,7 @@ from mosfs.tools import (
     mos_checkconf,
     mos_in_job,
     mosbestnode,
+    mosconf,
     mosctl,
     moskillall,
     mosmigrate,
@@ -45,7 +46,7 @@ from mosfs.tools.options import (
 
 COMMANDS = [
     MOSRUN, MOSENV, mosps.MOSPS, mosmigrate.MOSMIGRATE, mosbestnode.MOSBESTNODE, mosctl.MOSCTL, moskillall.MOSKILLALL,
-    mosmon.MOSMON, mossetpe.MOSSETPE, mos_in_job.MOS_IN_JOB, mos_checkconf.MOS_CHECKCONF, mostestload.MOSTESTLOAD,
+    mosmon.MOSMON, mossetpe.MOSSETPE, mos_in_job.MOS_IN_JOB, mos_checkconf.MOS_CHECKCONF, mosconf.MOSCONF, mostestload.MOSTESTLOAD,
     mostimeof.MOSTIMEOF,
     *(command for command, _ in VERBS.values()),
 ]

@@ -62,6 +62,7 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("mosfs.tools.mosmon", not_standard),
     ("mosfs.tools.mossetpe", not_standard),
     ("mosfs.tools.mos_checkconf", not_standard),
+    ("mosfs.tools.mosconf", not_standard),
     ("mosfs.tools.mos_in_job", not_standard),
     ("mosfs.tools.mostestload", not_standard),
     ("mosfs.tools.mostimeof", not_standard),

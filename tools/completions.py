@@ -14,6 +14,8 @@ from mosfs.tools import mosmigrate, mosps
 from mosfs.tools.mos_checkconf import MOS_CHECKCONF
 from mosfs.tools.mos_in_job import MOS_IN_JOB
 from mosfs.tools.mosbestnode import MOSBESTNODE
+from mosfs.tools.mosconf import MOSCONF
+from mosfs.tools.mosconf_menus import MENUS
 from mosfs.tools.mosctl import MOSCTL
 from mosfs.tools.mosctl import VERBS as FUNCTIONS
 from mosfs.tools.mosd import MOSD
@@ -31,6 +33,7 @@ from mosfs.tools.options import COUNT, FLAG, GLUED, LIST, MAYBE, NODE, WORD, Com
 MADE = "# Made by mosfs.tools.completions from the commands' own tables: change those.\n"
 PIDS = "$(ls ${MOSIX_ROOT%/}/run/mosix/proc 2>/dev/null)"
 NUMBERS = "$(sed -n 's/^\\([1-9][0-9]*\\)[ \\t].*/\\1/p' ${MOSIX_ROOT%/}/etc/mosix/userview.map 2>/dev/null)"
+MENU_NAMES = " ".join(MENUS)
 FUNCTION_NAMES = " ".join(verb.name for verb in FUNCTIONS)
 
 #: What stands behind a command's own options: a program with its arguments (the shell completes those as without us), programs
@@ -42,7 +45,7 @@ ROWS: tuple[tuple[Command, str, str], ...] = (
     (MOSD, NOTHING, NOTHING), (mosps.MOSPS, PIDS, PIDS), (mosmigrate.MOSMIGRATE, PIDS, f"home {NUMBERS}"),
     (MOSBESTNODE, NOTHING, NOTHING), (MOSCTL, FUNCTION_NAMES, NUMBERS), (MOSKILLALL, NOTHING, NOTHING), (MOSMON, NOTHING, NOTHING),
     (MOSSETPE, FILES, FILES), (MOS_IN_JOB, FILES, FILES), (MOS_CHECKCONF, FILES, FILES),
-    (MOSTESTLOAD, NOTHING, NOTHING), (MOSTIMEOF, PIDS, PIDS),
+    (MOSCONF, MENU_NAMES, MENU_NAMES), (MOSTESTLOAD, NOTHING, NOTHING), (MOSTIMEOF, PIDS, PIDS),
 )
 #: moslab's commands that have words behind their options: how many of them are no program, and whether one follows.
 LAB_WORDS = {"run": (1, True), "shell": (1, False), "storm": (0, True)}
@@ -212,7 +215,8 @@ def zsh_options(command: Command) -> Iterator[str]:
 def zsh_rest(first: str, others: str) -> Iterator[str]:
     """The specifications of what is behind the options."""
     actions = {PIDS: "_mosfs_pids", NUMBERS: "_mosfs_nodes", f"home {NUMBERS}": "_mosfs_nodes home", FILES: "_files",
-               COMMANDS: "_command_names -e", FUNCTION_NAMES: f"({FUNCTION_NAMES})"}
+               COMMANDS: "_command_names -e", MENU_NAMES: f"({MENU_NAMES})",
+               FUNCTION_NAMES: f"({FUNCTION_NAMES})"}
     if first == PROGRAM:
         yield from ("(-)1:command: _command_names -e", "*::arguments: _normal")
     elif first != NOTHING:

@@ -24,6 +24,7 @@ LAUNCHERS = {
     "mosnative": "mosnative:main",
     "mospipe": "mospipe:main",
     "mos_checkconf": "mos_checkconf:main",
+    "mosconf": "mosconf:main",
     "mos_in_job": "mos_in_job:main",
     "mosps": "mosps:main",
     "mosmigrate": "mosmigrate:main",

@@ -24,13 +24,15 @@ GUESTS_A_PROCESSOR = 8
 UNLIMITED = "unlimited"
 
 
-def put(verb: str, path: str, text: str) -> None:
-    """Replace the file in one step, with the mode and owner that it has; UserError for ordinary users and a full disk."""
+def put(verb: str, path: str, text: str, private: bool = False) -> None:
+    """Replace the file in one step, with the mode and owner that it has, or, if ``private``, for ourselves alone. UserError for
+    ordinary users and a full disk."""
     try:
-        mode, owner, group = 0o644, -1, -1
+        mode, owner, group = 0o600 if private else 0o644, -1, -1
         with suppress(FileNotFoundError):
             before = os.stat(path)
-            mode, owner, group = before.st_mode & 0o777, before.st_uid, before.st_gid
+            if not private:
+                mode, owner, group = before.st_mode & 0o777, before.st_uid, before.st_gid
         os.makedirs(os.path.dirname(path), exist_ok=True)
         fd, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
         try:

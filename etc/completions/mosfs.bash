@@ -192,6 +192,13 @@ _mos_checkconf() {
 }
 complete -o default -F _mos_checkconf mos_checkconf
 
+_mosconf() {
+    local at=1
+    _mosfs_own : '--root --answers' '--root --answers --help --version' anywhere && return
+    _mosfs_words "nodes key numbers speed freezing mosrun misc partners"
+}
+complete -o default -F _mosconf mosconf
+
 _mostestload() {
     local at=1
     _mosfs_own :tlmdf '--time --mem --cpu --dir --file --maxiosize --sleep' '-t --time -l -m --mem --random-mem --cpu --read --write --noiosyscall -d --dir -f --file --maxiosize -v --verbose --report-migrations -r --report --sleep -h --help --version' && return

@@ -1,0 +1,321 @@
+"""mosconf(1): each menu by answers and through a pseudo-terminal; what mosd would refuse is never written."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from mosfs.cluster.check import faults
+from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.freeze_conf import USUAL, parse_freezing
+from mosfs.cluster.paths import NodePaths
+from mosfs.tools import mosconf
+from mosfs.tools.mosconf_menus import MENUS, POLICIES, in_order
+from mosfs.tools.mosconf_talk import Draft, Question, Talk, Wrong, without
+from mosfs.tools.options import UserError
+
+KEY = "correct horse battery\n"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An image that mosd accepts."""
+    etc = tmp_path / "etc/mosix"
+    etc.mkdir(parents=True)
+    (etc / "mosix.map").write_text("# ours\n10.0.0.1 4 p\n")
+    (etc / "secret").write_text(KEY)
+    (etc / "secret").chmod(0o600)
+    return tmp_path
+
+
+def files(root: Path) -> dict[str, str]:
+    """All files of an image, by name."""
+    etc = root / "etc/mosix"
+    return {str(file.relative_to(etc)): file.read_text() for file in etc.rglob("*") if file.is_file()}
+
+
+def run(root: Path, menu: str, *answers: str) -> int:
+    (root / "answers").write_text("".join(f"{answer}\n" for answer in answers))
+    return mosconf.main(["--root", str(root), "--answers", str(root / "answers"), *menu.split()])
+
+
+#: Menu, the answers, the files that change and their new texts.
+RIGHT: list[tuple[str, Sequence[str], dict[str, str | None]]] = [
+    ("nodes", ["10.0.1.1", "2", "", "y"], {"mosix.map": "# ours\n10.0.0.1 4 p\n10.0.1.1 2 p\n"}),
+    ("nodes", ["a", "+", "10.0.1.1", "2", "y", "172.16.0.1=10.0.0.2", "10.0.2.1", "", "", "", ""],
+     {"mosix.map": "# ours\n10.0.0.1 4 p\n10.0.1.1 2\n172.16.0.1=10.0.0.2\n10.0.2.1 1 p\n"}),
+    ("nodes", ["10.0.1.1", "2", "-1", "", "y"], {"mosix.map": "# ours\n10.0.1.1 2 p\n"}),
+    ("numbers", ["", "y"], {"userview.map": "1 10.0.0.1 4\n"}),
+    ("numbers", ["n", "7", "10.0.0.3", "2", "", "y"], {"userview.map": "7 10.0.0.3 2\n"}),
+    ("speed", ["12000", ""], {"speed": "12000\n"}),
+    ("mosrun", ["x86-64-v3", ""], {"cpu": "x86-64-v3\n"}),
+    ("misc", ["10.0.0.2", "60", "5", "60000 100", "OC /private 100", "", "y"], {
+        "mosip": "10.0.0.2\n", "retainpri": "60\n", "maxguests": "5\n", "guestuids": "60000 100\n",
+        "private.conf": "OC /private 100\n"}),
+    ("freezing", ["y", *[""] * 9, "/fast", "2", "/slow", "0", "", "99", "y"],
+     {"freeze.conf": f"{USUAL}\n/fast 2\n/slow 0\nU 99\n"}),
+    ("freezing", ["y", "0", "8", "3.5", "-1", "-1", "0", "10", "5", "1000000", "", "", "y"],
+     {"freeze.conf": "1 0 8.0 3.5 -1.0 -1.0 0 10 5 1000000\n"}),
+    ("partners", ["physics", "the physicists", "n", "", "40", "10.9.0.1", "8", "", "10.8.0.1", "", "n", "", "", "y"],
+     {"partners/physics": "the physicists\n40 0 1\n10.9.0.1 8 1 1 0\n10.8.0.1 1 1 1 1\n"}),
+    ("", ["4", "9000", "6", "native", "4", "-", "4", "9500", "", "y"], {"speed": "9500\n"}),
+]
+
+
+@pytest.mark.parametrize(("menu", "answers", "then"), RIGHT)
+def test_a_menu_by_answers(root: Path, menu: str, answers: Sequence[str], then: dict[str, str]) -> None:
+    before = files(root)
+    assert run(root, menu, *answers) == 0
+    now = files(root)
+    now.pop("answers", None)
+    for name, text in then.items():
+        assert now.pop(name) == text
+        if name in before:
+            assert now.pop(f"{name}.old") == before.pop(name)
+    assert now == before, "nothing else changes, and nothing is left"
+    assert faults(NodePaths(str(root)), local=None) == []
+
+
+def test_the_manual_s_freezing_policy(root: Path) -> None:
+    assert run(root, "freezing", "y", *[""] * 9, "", "", "y") == 0
+    assert files(root)["freeze.conf"] == "1 1 6.0 4.0 0.0 -1.0 1 -1 20 0\n"
+
+
+#: Menu, answers that do not fit or make what mosd would refuse, and what is said.
+BAD: list[tuple[str, Sequence[str], str]] = [
+    ("nodes", ["10.0.0.4", "1"], "overlaps"),
+    ("nodes", ["10.0.1.1", "0"], "not a number"),
+    ("nodes", ["0.0.1.1", "1"], "not allowed"),
+    ("nodes", ["+", "172.16.0.1=10.5.0.1", ""], "is not a node"),
+    ("nodes", ["-2"], "no such line"),
+    ("nodes", ["-1", ""], "mosd would refuse"),
+    ("numbers", ["n", "0", "10.0.0.1", "1"], "not a number"),
+    ("numbers", ["maybe"], "y or n"),
+    ("key", ["y", "n", "short"], "too short"),
+    ("key", ["y", "n", "long enough", "long enouph"], "not the same"),
+    ("speed", ["fast"], "not a number"),
+    ("mosrun", ["z80"], "must be one of"),
+    ("misc", ["here"], "not an IP address"),
+    ("misc", ["10.0.7.7", "", "", "", ""], "mosd would refuse"),
+    ("misc", ["", "", "", "", "X /private"], "not letters"),
+    ("freezing", ["y", "1", "4", "6", *[""] * 6], "below the red one"),
+    ("freezing", ["y", "2"], "not a number"),
+    ("freezing", ["n", "freeze", "1"], "a line begins with"),
+    ("freezing", ["n", "1", "1"], "a policy has"),
+    ("partners", ["../map"], "a name is"),
+    ("partners", ["-zoo"], "no such partner"),
+    ("partners", ["zoo", "", "", "", "70000"], "not a number"),
+    ("partners", ["zoo", "", "", "", "", "10.0.0.4", "1", "", "", ""], "overlaps our own cluster"),
+    ("partners", ["zoo", "", "", "", "", "", ""], "no nodes"),
+    ("", ["9"], "a number of 1-8"),
+    ("", ["4", "5"], "no more answers"),
+    ("speed", ["5", "n"], "nothing was written"),
+]
+
+
+@pytest.mark.parametrize(("menu", "answers", "said"), BAD)
+def test_what_does_not_fit_is_told_and_nothing_is_written(
+    root: Path, menu: str, answers: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(root)
+    assert run(root, menu, *answers) == 1
+    assert said in capsys.readouterr().err
+    assert files(root) == before and sorted(os.listdir(root / "etc/mosix")) == sorted(before)
+
+
+def test_a_key_is_strong_private_and_never_shown(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    secret, old = root / "etc/mosix/secret", root / "etc/mosix/secret.old"
+    secret.chmod(0o644)
+    assert run(root, "key", "y", "y", "y") == 0
+    made = secret.read_text()
+    assert len(made) > 40 and old.read_text() == KEY
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert run(root, "key", "y", "n", "typed by hand", "typed by hand", "y") == 0
+    assert secret.read_text() == "typed by hand\n" and old.read_text() == made
+    assert stat.S_IMODE(secret.stat().st_mode) == stat.S_IMODE(old.stat().st_mode) == 0o600
+    out = "".join(capsys.readouterr())
+    assert made.strip() not in out and "typed by hand" not in out
+
+
+def test_an_empty_image_is_configured_step_by_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is not there yet is told, and does not keep the other steps from being made."""
+    assert run(tmp_path, "nodes", "10.0.0.1", "3", "", "y") == 0
+    assert "secret" in capsys.readouterr().out
+    assert run(tmp_path, "key", "y", "y") == 0
+    assert "secret" not in capsys.readouterr().err
+    assert run(tmp_path, "numbers", "y", "y") == 0
+    assert faults(NodePaths(str(tmp_path)), local=None) == []
+
+
+def test_the_first_question_takes_an_image(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "answers").write_text(f"{root}\n4\n7\n\ny\n")
+    assert mosconf.main(["--answers", str(root / "answers")]) == 0
+    assert files(root)["speed"] == "7\n"
+    (root / "answers").write_text("/no/such\n")
+    assert mosconf.main(["--answers", str(root / "answers")]) == 1
+
+
+def test_a_partner_is_changed_and_deleted(root: Path) -> None:
+    assert run(root, "partners", "zoo", "animals", "", "", "", "10.9.0.1", "8", "", "", "", "y") == 0
+    assert run(root, "partners", "zoo", "", "", "n", "60", "", "", "y") == 0
+    assert files(root)["partners/zoo"] == "animals\n60 1 0\n10.9.0.1 8 1 1 0\n"
+    assert files(root)["partners/zoo~"] == "animals\n50 1 1\n10.9.0.1 8 1 1 0\n"
+    assert run(root, "partners", "-zoo", "", "y") == 0
+    assert "partners/zoo" not in files(root)
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_disk_that_fails_leaves_what_was_there(root: Path, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files(root)
+    written = mosconf.put
+    left = [failing]
+
+    def put(verb: str, path: str, text: str, private: bool = False) -> None:
+        if verb == "mosconf":
+            left[0] -= 1
+            if left[0] < 0:
+                raise UserError("No space left on device")
+        written(verb, path, text, private)
+
+    monkeypatch.setattr(mosconf, "put", put)
+    with pytest.raises(UserError):
+        mosconf.apply(NodePaths(str(root)), {"mosix.map": "10.0.0.1 1\n", "speed": "5\n"})
+    assert files(root) == before
+
+
+def test_wrong_command_lines(root: Path) -> None:
+    assert mosconf.main(["colours"]) == 2
+    assert mosconf.main(["nodes", "key"]) == 2
+    assert mosconf.main(["--root", str(root / "none"), "nodes"]) == 1
+    assert mosconf.main(["--root", str(root), "--answers", str(root / "none"), "nodes"]) == 1
+
+
+def test_deleting_lines_keeps_comments() -> None:
+    lines = ["# a", "1", "", "2"]
+    assert without(lines, "-2") == ["# a", "1", ""]
+    assert without(lines, "-3") is without(lines, "-0") is without(lines, "-x") is without(lines, "-²") is None
+
+
+def test_numbers_follow_the_map() -> None:
+    assert in_order("10.0.0.1 4\n1.2.3.4=10.0.0.1\n10.0.9.1 2 p\n") == "1 10.0.0.1 4\n5 10.0.9.1 2\n"
+    with pytest.raises(ConfigError):
+        in_order("10.0.0.1 65536\n")
+
+
+def test_every_usual_value_is_valid() -> None:
+    for _, _, usual, check in POLICIES:
+        assert usual == "none" or check(usual) is not None
+    assert parse_freezing(f"{USUAL}\n").policy == USUAL
+
+
+def answered(talk: Talk[None], answer: Callable[[str], str]) -> list[str]:
+    """The questions of a dialogue, each answered by its text; no answer is wrong twice."""
+    asked, said = [], next(talk)
+    try:
+        while len(asked) < 100:
+            if isinstance(said, Question):
+                asked.append(said.text)
+            assert not isinstance(said, Wrong)
+            said = talk.send(answer(asked[-1]) if asked else "")
+    except StopIteration:
+        pass
+    return asked
+
+
+@pytest.mark.parametrize("menu", [menu for menu in MENUS if menu != "key"])
+def test_enter_changes_nothing(menu: str) -> None:
+    """Of files that are there, whatever is asked about them."""
+    texts = {
+        "mosix.map": "# us\n10.0.0.1 2\n", "userview.map": "1 10.0.0.1 2\n", "speed": "10000\n", "cpu": "native\n",
+        "maxguests": "5 3\n",
+        "freeze.conf": "# little\n1 0 6 4\n/x 1\n", "private.conf": "# p\nO /private\n",
+        "partners/zoo": "zoo\n50 1 1 1\n# x\n10.9.0.1 1 1 1 0\n",
+    }
+    draft = Draft(texts, True, lambda name: None)
+    replies = iter(["zoo"])
+    talk = MENUS[menu][1](draft)
+    assert answered(talk, lambda text: next(replies, "") if text.startswith("Name of a partner") else "")
+    assert draft.changes() == {}
+
+
+def on_terminal(*argv: str) -> pexpect.spawn:
+    words = ["-m", "mosfs.tools.mosconf", *argv]
+    child = pexpect.spawn(sys.executable, words, cwd=Path(__file__).parent.parent, encoding="utf-8", timeout=60)
+    child.delaybeforesend = None
+    return child
+
+
+def test_a_terminal(root: Path) -> None:
+    """All menus in one session: mistakes may be mended, keys are not echoed, and refused files lead back to the menu."""
+    child = on_terminal()
+    seen = []
+
+    def reply(question: str, answer: str) -> None:
+        child.expect_exact(question)
+        seen.append(child.before)
+        child.sendline(answer)
+
+    def choose(number: int, *talk: tuple[str, str]) -> None:
+        reply("What to configure", str(number))
+        for question, answer in talk:
+            reply(question, answer)
+
+    reply("Press Enter", str(root))
+    choose(1, ("First address", "10.0.0.4"), ("How many", "1"), ("** '10.0.0.4 1 p': overlaps", ""))
+    choose(2, ("another one [y/N]", "y"), ("random key", "n"), ("Key,", "typed by hand"), ("same again", "typed by hand"))
+    choose(3, ("Number all", ""))
+    choose(4, ("Speed", "0"), ("** not a number", "11000"))
+    choose(5, ("automatically", ""), ("A directory", "/freeze"), ("Probability", ""), ("A directory", ""), ("User-ID", ""))
+    choose(6, ("started for", "x86-64-v2"))
+    choose(7, ("MOSIX address", "10.0.7.7"), ("Seconds", ""), ("Most guests", ""), ("Users", ""), ("Letters", ""))
+    choose(8, ("Name of", "zoo"), ("Description", ""), ("go there", ""), ("come here", ""), ("Priority", ""),
+           ("First address", "10.9.0.1"), ("How many", ""), ("Is this node distant [Y/n]?", ""), ("First address", ""),
+           ("Name of", ""))
+    reply("What to configure", "")
+    reply("mosd would refuse this", "7")
+    for question, answer in (
+            ("MOSIX address", "-"), ("Seconds", ""), ("Most", ""), ("Users", ""), ("Letters", ""), ("What to", "")):
+        reply(question, answer)
+    reply("Write this", "y")
+    child.expect(pexpect.EOF)
+    seen.append(child.before)
+    child.close()
+    assert child.exitstatus == 0
+    assert "typed by hand" not in "".join(seen)
+    assert faults(NodePaths(str(root)), local=None) == []
+    now = files(root)
+    assert now["secret"] == "typed by hand\n" and now["speed"] == "11000\n" and now["partners/zoo"].endswith("10.9.0.1 1 1 1 0\n")
+    assert "mosip" not in now
+
+
+@pytest.mark.parametrize("end", ["\4", "\3"])
+def test_a_session_that_ends_early_writes_nothing(root: Path, end: str) -> None:
+    before = files(root)
+    child = on_terminal("--root", str(root), "speed")
+    child.expect_exact("Speed of the processor [10000]: ")
+    child.sendline("5")
+    child.expect_exact("Write this [Y/n]? ")
+    child.send(end)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == (1 if end == "\4" else 130)
+    assert files(root) == before
+
+
+def test_this_node_without_mosd(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It must be known which node this is, and the files are for later."""
+    monkeypatch.setenv("MOSIX_ROOT", str(root))
+    (root / "answers").write_text("\n4\n5\n\ny\n")
+    assert mosconf.main(["--answers", str(root / "answers")]) == 0, "what was wrong before does not keep it from being written"
+    said = capsys.readouterr().out
+    assert mosconf.NOT_YET in said and "etc/mosix/mosip: missing" in said and mosconf.LATER in said
+    (root / "answers").write_text("10.0.0.2\n\n\n\n\ny\n")
+    assert mosconf.main(["--answers", str(root / "answers"), "misc"]) == 0
+    said = capsys.readouterr().out
+    assert mosconf.NOT_YET not in said and mosconf.LATER in said
