@@ -46,7 +46,7 @@ for line in sys.stdin:
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
-        os.mkdir(f"{running.node(1).paths.root}/freeze")
+        os.makedirs(f"{running.node(1).paths.root}/freeze", exist_ok=True)
         yield running
 
 

@@ -45,7 +45,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MOSIX_FAULT", faults)
         with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
-            os.mkdir(f"{running.node(1).paths.root}/freeze")
+            os.makedirs(f"{running.node(1).paths.root}/freeze", exist_ok=True)
             yield running
 
 

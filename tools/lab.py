@@ -264,7 +264,8 @@ def prepare(plan: Plan) -> None:
     secret = secrets.token_hex(32)
     for node in plan.nodes():
         paths = node.paths
-        for folder in (paths.etc, paths.partners, paths.mount, paths.run, os.path.dirname(paths.log), paths.state, paths.private):
+        for folder in (paths.etc, paths.partners, paths.mount, paths.run, os.path.dirname(paths.log), paths.state, paths.private,
+                       f"{paths.root}/freeze"):
             os.makedirs(folder, exist_ok=True)
         for name, (text, mode) in node_files(plan, node, secret).items():
             with open(os.open(name, _NEW, mode), "w", encoding="utf-8") as file:
