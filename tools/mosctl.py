@@ -234,6 +234,12 @@ def rstatus(tree: Tree, name: str, options: Parsed) -> int:
     return 0
 
 
+def doctor(tree: Tree, _: str, options: Parsed) -> int:
+    from mosfs.tools.doctor import doctor
+
+    return doctor(tree, "json" in options)
+
+
 # --------------------------------------------------------------------------- the table
 
 NODE = "[{node-number} | IP-address | hostname]"
@@ -259,10 +265,11 @@ VERBS = (
     Verb("status", "about a node, in words", status, NODE),
     Verb("localstatus", "more about this node", localstatus),
     Verb("rstatus", "about a node, in integers", rstatus, NODE),
+    Verb("doctor", "examine this node, and say what is wrong with it", doctor),
 )
 BY_NAME = {verb.name: verb for verb in VERBS}
 
-TELLING = ("whois", "status", "localstatus", "rstatus")
+TELLING = ("whois", "status", "localstatus", "rstatus", "doctor")
 
 
 def form(verb: Verb) -> str:

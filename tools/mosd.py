@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 from mosfs.tools.options import TEXT, Command, Option, Parsed, UserError
 
-MOSD = Command("mosd", "mosd [--root {dir}] [--foreground]", "the MOSIX daemon of this node", (
+MOSD = Command("mosd", "mosd [--root {dir}] [--foreground]\nmosd --kernel", "the MOSIX daemon of this node", (
     Option("--root", "root", "use the files below this directory (default: MOSIX_ROOT, or /)", TEXT, metavar="dir"),
     Option("--foreground", "foreground", "stay in the foreground, and log to standard error"),
+    Option("--kernel", "kernel", "print what this kernel lacks and what is lost by that, a line each, and exit"),
     Option("--tracer", "tracer", "module of the tracer, for tests", TEXT, metavar="module"),
     Option("--host", "host", "module of the guests' host, for tests", TEXT, metavar="module"),
 ))
@@ -39,6 +40,11 @@ def serve(parsed: Parsed) -> int:
         importlib.import_module("mosfs.native")
     except ImportError as error:  # the C module is not there, or was built from other sources
         raise UserError(str(error)) from None
+    if "kernel" in parsed:
+        from mosfs.native.kernel import missing
+
+        print(*missing(), sep="\n", end="\n" if any(missing()) else "")
+        return 0
     from mosfs.cluster.errors import ConfigError
     from mosfs.cluster.paths import NodePaths, Ports
     from mosfs.daemon.lifecycle import in_background

@@ -1,0 +1,305 @@
+"""mosctl doctor (mosctl(1)): what is wrong with this node, or will be. `examine` looks; all judgements are pure functions."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from mosfs.cluster.address import to_int
+from mosfs.cluster.check import faults
+from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.load import ClusterMap, load_freezing, load_map, load_private, own_address
+from mosfs.cluster.local import local_addresses
+from mosfs.cluster.paths import NodePaths, Ports
+from mosfs.cluster.secret import validate_secret_file
+from mosfs.tools.options import UserError
+from mosfs.tools.tree import Tree
+
+OK, WARNING, ERROR = "ok", "warning", "error"
+#: Nodes that a line names.
+MOST_NAMED = 8
+#: With a smaller share of it free, a directory is nearly full.
+LITTLE_SPACE = 0.05
+#: Seconds in which mosd must have asked its kernel.
+PATIENCE = 30
+#: proc(5), net/tcp and net/udp: sockets that nobody is connected to yet.
+TCP_LISTENS, UDP_BOUND = "0A", "07"
+#: Counters of gossip that mean something is wrong with nodes, and what.
+SIGNS = {
+    "forged": "messages with another key have come: a node has another secret, or somebody else sends them",
+    "stranger": "messages have come from nodes that are not in our map: the maps differ",
+}
+
+
+class Finding(NamedTuple):
+    """``level``: one of `OK`, `WARNING` and `ERROR`."""
+
+    level: str
+    subject: str
+    text: str
+
+
+class Peer(NamedTuple):
+    """``status`` and ``version`` as in nodes/IP/stat."""
+
+    ip: str
+    status: str
+    version: str | None
+
+
+# --------------------------------------------------------------------------- judging
+
+
+def of_configuration(wrong: Sequence[ConfigError], secret: str, root: bool) -> Iterator[Finding]:
+    """``wrong``: as `cluster.check` found it; only root can read the file ``secret``, so that is no fault for others."""
+    wrong = [fault for fault in wrong if root or fault.file != secret or fault.text != os.strerror(errno.EACCES)]
+    for fault in wrong:
+        yield Finding(ERROR, "configuration", str(fault))
+    if not wrong:
+        yield Finding(OK, "configuration", "mosd would accept it")
+
+
+def of_secret(mode: int, owner: int, uid: int, file: str) -> Finding:
+    """Mode and owner as in stat(2); ``uid``: of who asks."""
+    try:
+        validate_secret_file(mode, owner, uid, file)
+    except ConfigError as error:
+        return Finding(ERROR, "secret", str(error))
+    return Finding(OK, "secret", "nobody else can read it")
+
+
+def of_address(ip: str, number: int | None, here: bool) -> Finding:
+    """``here``: the machine has this address."""
+    if not here:
+        return Finding(ERROR, "address", f"this node should be {ip}, which is not an address of this machine")
+    return Finding(OK, "address", ip if number is None else f"{ip}, node {number}")
+
+
+def of_fuse(mode: int | None) -> Finding:
+    """``mode``: of /dev/fuse; None when it is not there."""
+    if mode is None or not stat.S_ISCHR(mode):
+        return Finding(ERROR, "fuse", "there is no /dev/fuse: load the module fuse; a container needs the device")
+    return Finding(OK, "fuse", "/dev/fuse is there")
+
+
+def of_kernel(lines: Sequence[str] | None) -> Iterator[Finding]:
+    """``lines``: what the kernel lacks, as mosd says it; None when mosd could not be asked."""
+    if lines is None:
+        yield Finding(WARNING, "kernel", "not checked: mosd --kernel did not answer")
+    elif not lines:
+        yield Finding(OK, "kernel", "it has everything that is of use")
+    for line in lines or ():
+        yield Finding(WARNING, "kernel", line)
+
+
+def of_mosd(pid: str, reason: int, mount: str) -> Finding:
+    """``pid``: "" when it does not answer, because of the errno ``reason``."""
+    if pid:
+        return Finding(OK, "mosd", f"it runs, PID {pid}, and serves {mount}")
+    if reason == errno.ENOTCONN:
+        return Finding(ERROR, "mosd", f"it was killed, and {mount} is dead: run mosd(8), which mounts it again")
+    return Finding(ERROR, "mosd", f"it is not running (nothing at {mount}): run mosd(8)")
+
+
+def bound(table: str, ip: str, port: int, state: str) -> bool:
+    """Does a socket of ``table`` (net/tcp or net/udp of proc(5)) in this state have the address, or all addresses, and the port?"""
+    number = to_int(ip) or 0
+    swapped = int.from_bytes(number.to_bytes(4, "big"), sys.byteorder)
+    wanted = {f"{address:08X}:{port:04X}" for address in (0, swapped)}
+    rows = (line.split() for line in table.splitlines()[1:])
+    return any(len(row) > 3 and row[1] in wanted and row[3] == state for row in rows)
+
+
+def of_ports(ip: str, ports: Ports, tcp: str, udp: str, running: bool) -> Iterator[Finding]:
+    """``tcp`` and ``udp``: tables for `bound`."""
+    used = (
+        (f"TCP {ports.migrate}", bound(tcp, ip, ports.migrate, TCP_LISTENS)),
+        (f"TCP {ports.post}", bound(tcp, ip, ports.post, TCP_LISTENS)),
+        (f"UDP {ports.gossip}", bound(udp, ip, ports.gossip, UDP_BOUND)),
+    )
+    wrong = [name for name, is_bound in used if is_bound is not running]
+    for name in wrong:
+        said = "mosd runs, but nothing listens there" if running else "another program has it, so mosd cannot start"
+        yield Finding(ERROR, "port", f"{name} of {ip}: {said}")
+    if not wrong:
+        yield Finding(OK, "port", f"{', '.join(name for name, _ in used)}: {'open' if running else 'free'}")
+
+
+def of_peers(peers: Sequence[Peer], version: str) -> Iterator[Finding]:
+    """``peers``: all other nodes that are listed; ``version``: of this node."""
+    by_status = {status: [peer.ip for peer in peers if peer.status == status] for status in ("alive", "blocked", "dead")}
+    up = len(by_status["alive"]) + len(by_status["blocked"])
+    level = WARNING if peers and not up else OK
+    yield Finding(level, "nodes", f"{up} of {len(peers)} other nodes are up" if peers else "there are no others")
+    if by_status["dead"]:
+        yield Finding(WARNING, "nodes", f"dead: {_named(by_status['dead'])}")
+    for other in sorted({peer.version for peer in peers if peer.version} - {None, version}):
+        theirs = [peer.ip for peer in peers if peer.version == other]
+        if other.split(".")[:2] != version.split(".")[:2]:
+            yield Finding(ERROR, "versions", f"{other} does not work with {version}, which runs here: {_named(theirs)}")
+        else:
+            yield Finding(OK, "versions", f"{other}: {_named(theirs)}")
+
+
+def of_gossip(counters: Mapping[str, int]) -> Iterator[Finding]:
+    for name, meaning in SIGNS.items():
+        if number := counters.get(name, 0):
+            yield Finding(WARNING, "keys", f"{number} {meaning}")
+    if not any(counters.get(name) for name in SIGNS):
+        yield Finding(OK, "keys", "no message came with another key, or from outside of the map")
+
+
+def of_space(purpose: str, path: str, free: int, size: int, reason: str = "") -> Finding:
+    """``free`` and ``size`` in bytes; ``reason``: why they are not known."""
+    if reason:
+        return Finding(WARNING, "space", f"{path}: {reason}, for {purpose}")
+    level = WARNING if free < LITTLE_SPACE * size else OK
+    return Finding(level, "space", f"{path}: {free >> 20} MB free of {size >> 20} MB, for {purpose}")
+
+
+def _named(ips: Sequence[str]) -> str:
+    more = f" and {len(ips) - MOST_NAMED} more" if len(ips) > MOST_NAMED else ""
+    return " ".join(ips[:MOST_NAMED]) + more
+
+
+# --------------------------------------------------------------------------- looking
+
+
+def examine(tree: Tree) -> Iterator[Finding]:
+    """Everything, in the order in which a node is brought up."""
+    paths = tree.paths
+    yield from of_configuration(faults(paths), paths.secret, os.geteuid() == 0)
+    try:
+        found = os.stat(paths.secret)
+        yield of_secret(found.st_mode, found.st_uid, os.geteuid(), paths.secret)
+    except OSError:
+        pass  # the configuration has said it
+    yield from of_kernel(kernel())
+    yield of_fuse(_mode("/dev/fuse"))
+    pid, reason = _pid(tree)
+    yield of_mosd(pid, reason, tree.mount)
+    yield from _network(paths, bool(pid))
+    yield from _spaces(paths)
+    if pid:
+        try:
+            ip = tree.read("node/ip")
+            yield from of_peers(list(_peers(tree, ip)), tree.read("node/version"))
+            yield from of_gossip(json.loads(tree.read("node/gossip")))
+        except OSError as error:
+            yield Finding(ERROR, "mosd", f"{tree.mount}: {error.strerror}")
+
+
+def kernel() -> list[str] | None:
+    """What mosd says that the kernel lacks: it needs our C module, which short commands do without."""
+    folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+    folders = (folder, os.path.join(os.path.dirname(folder), "sbin"), os.path.dirname(sys.executable), "/usr/sbin")
+    program = shutil.which("mosd", path=os.pathsep.join(folders))
+    if program is None:
+        return None
+    try:
+        said = subprocess.run([program, "--kernel"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.splitlines()
+
+
+def _mode(path: str) -> int | None:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return None
+
+
+def _pid(tree: Tree) -> tuple[str, int]:
+    """PID of the mosd that answers, or "" and the errno why none does."""
+    try:
+        return tree.read("node/pid"), 0
+    except OSError as error:
+        return "", error.errno or errno.EIO
+
+
+def _network(paths: NodePaths, running: bool) -> Iterator[Finding]:
+    try:
+        nodes, ports = load_map(paths), Ports.from_env()
+        ip = _own(nodes, paths)
+    except ConfigError as error:
+        if error.file.startswith("MOSIX_PORT_"):
+            yield Finding(ERROR, "port", str(error))
+        return  # else the configuration has said it
+    yield of_address(ip, nodes.number_of(ip), _is_here(ip))
+    yield from of_ports(ip, ports, _text("/proc/net/tcp"), _text("/proc/net/udp"), running)
+
+
+def _own(nodes: ClusterMap, paths: NodePaths) -> str:
+    return own_address(nodes.table, _text(paths.mosip) or None, local_addresses, paths.mosip)
+
+
+def _is_here(ip: str) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((ip, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _spaces(paths: NodePaths) -> Iterator[Finding]:
+    directories: list[tuple[str, str]] = []
+    try:
+        directories += [("frozen programs", each.path) for each in load_freezing(paths).directories]
+        directories += [("private files", path) for path in sorted({each.directory for each in load_private(paths).values()})]
+    except ConfigError:
+        pass  # the configuration has said it
+    for purpose, path in directories:
+        try:
+            there = os.statvfs(path)
+            yield of_space(purpose, path, there.f_bavail * there.f_frsize, there.f_blocks * there.f_frsize)
+        except OSError as error:
+            yield of_space(purpose, path, 0, 0, error.strerror or str(error))
+
+
+def _peers(tree: Tree, me: str) -> Iterator[Peer]:
+    for ip in os.listdir(f"{tree.mount}/nodes"):
+        if ip != me:
+            facts = json.loads(tree.read(f"nodes/{ip}/stat"))
+            yield Peer(ip, facts["status"], facts["version"])
+
+
+def _text(file: str) -> str:
+    """Text of a file; "" when it cannot be read."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
+
+
+# --------------------------------------------------------------------------- telling
+
+
+def told(findings: Iterable[Finding], as_json: bool) -> int:
+    """Print them, each as it is found or all as JSON; 1 if one is an error, else 0."""
+    failed, seen = False, []
+    for finding in findings:
+        failed = failed or finding.level == ERROR
+        seen.append(finding._asdict())
+        if not as_json:
+            print(f"{finding.level + ':':8} {finding.subject}: {finding.text}", flush=True)
+    if as_json:
+        print(json.dumps({"ok": not failed, "findings": seen}))
+    return int(failed)
+
+
+def doctor(tree: Tree, as_json: bool) -> int:
+    try:
+        return told(examine(tree), as_json)
+    except OSError as error:
+        raise UserError(f"doctor: {error}") from None
