@@ -161,6 +161,44 @@ def test_the_first_question_takes_an_image(root: Path, capsys: pytest.CaptureFix
     assert mosconf.main(["--answers", str(root / "answers")]) == 1
 
 
+def test_priority_0_is_not_recommended(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(root, "partners", "zoo", "", "", "", "0", "10.9.0.1", "8", "", "", "", "y") == 0
+    assert "they make way for nobody" in capsys.readouterr().out
+
+
+class Running:
+    """A tree whose mosd answers."""
+
+    def __init__(self, paths: NodePaths) -> None: ...
+
+    def fact(self, name: str) -> str:
+        return "1"
+
+
+def test_a_mosd_that_runs_reads_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(mosconf, "Tree", Running)
+    monkeypatch.setattr(mosconf, "configure", lambda tree, mapfile, wait: told.append(mapfile))
+    mosconf.tell(NodePaths(str(root)), {"speed": "5\n"}, image=False)
+    assert told == [mosconf.SAME_MAP]
+
+
+@pytest.mark.parametrize("name", ["mosix.map", "mosip", "speed"])
+def test_an_image_is_for_others_to_read(root: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    mosconf.tell(NodePaths(str(root)), {name: None}, image=True)
+    assert (mosconf.EVERYWHERE in capsys.readouterr().out) == (name != "speed")
+
+
+def test_a_mosd_that_cannot_take_it_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def configure(*_: object, **__: object) -> None:
+        raise UserError("our address cannot change")
+
+    monkeypatch.setattr(mosconf, "Tree", Running)
+    monkeypatch.setattr(mosconf, "configure", configure)
+    with pytest.raises(UserError, match=r"is written.*cannot change"):
+        mosconf.tell(NodePaths(str(root)), {"mosip": "10.0.0.2\n"}, image=False)
+
+
 def test_a_partner_is_changed_and_deleted(root: Path) -> None:
     assert run(root, "partners", "zoo", "animals", "", "", "", "10.9.0.1", "8", "", "", "", "y") == 0
     assert run(root, "partners", "zoo", "", "", "n", "60", "", "", "y") == 0

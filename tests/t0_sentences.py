@@ -1,4 +1,5 @@
-"""Every sentence of direct_communication(7), mospipe(1), mosctl(1) and PRIVATE TEMPORARY FILES of mosrun(1) names its tests.
+"""Every sentence of direct_communication(7), mospipe(1), mosctl(1), mosconf(1), mos_checkconf(1) and
+PRIVATE TEMPORARY FILES of mosrun(1) names its tests.
 
 A row is how a sentence begins, and its tests: functions of test modules, or (``mailbox.c:`` and ``private.c:``) parts of the
 test programs, which run at home, away and in motion. A row without tests has the reason in their place.
@@ -223,7 +224,59 @@ MOSCTL: Sequence[Row] = (
     ("number of MOSIX processes", "t0_node.test_every_integer_of_rstatus"),
 )
 
+MENU = "t0_mosconf.test_a_menu_by_answers"
+MOSCONF: Sequence[Row] = (
+    ("leads through", f"{MENU} t0_mosconf.test_a_terminal"),
+    ("At its first question", "t0_mosconf.test_this_node_without_mosd"),
+    ("The path of a root image", "t0_mosconf.test_the_first_question_takes_an_image"),
+    ("Then a menu", "t0_mosconf.test_a_terminal"),
+    ("With a menu", MENU),
+    ("What is in brackets", "t0_mosconf.test_enter_changes_nothing"),
+    ("Lists are changed", f"{MENU} t0_mosconf.test_deleting_lines_keeps_comments"),
+    ("nodes which nodes", MENU),
+    ("Nodes are near", MENU),
+    ("key authentication", "t0_mosconf.test_a_key_is_strong_private_and_never_shown"),
+    ("It is made at random", "t0_mosconf.test_a_key_is_strong_private_and_never_shown"),
+    ("numbers the numbers", f"{MENU} t0_mosconf.test_numbers_follow_the_map"),
+    ("speed the speed", MENU),
+    ("freezing when", f"{MENU} t0_mosconf.test_the_manual_s_freezing_policy"),
+    ("mosrun the processor", MENU),
+    ("misc mosip", MENU),
+    ("partners partner-clusters", f"{MENU} t0_mosconf.test_a_partner_is_changed_and_deleted"),
+    ("At the end all files", "t0_mosconf.test_a_terminal t0_mosconf.test_a_key_is_strong_private_and_never_shown"),
+    ("What mosd 8 would refuse", "t0_mosconf.test_what_does_not_fit_is_told_and_nothing_is_written"),
+    ("What was wrong before", "t0_mosconf.test_an_empty_image_is_configured_step_by_step"),
+    ("After another question", "t0_mosconf.test_a_disk_that_fails_leaves_what_was_there"),
+    ("The former ones", f"{MENU} t0_mosconf.test_a_partner_is_changed_and_deleted"),
+    ("A mosd 8 that runs", "t0_mosconf.test_a_mosd_that_runs_reads_them"),
+    ("Where it cannot", "t0_mosconf.test_a_mosd_that_cannot_take_it_goes_on"),
+    ("Nodes that use", "t0_mosconf.test_an_image_is_for_others_to_read"),
+    ("--root dir", MENU),
+    ("--answers file", MENU),
+    ("An answer that does not fit", "t0_mosconf.test_what_does_not_fit_is_told_and_nothing_is_written"),
+    ("--help", "t0_options.test_help_names_every_option"),
+    ("--version", "t0_options.test_version_of_the_package"),
+)
+
+MOS_CHECKCONF: Sequence[Row] = (
+    ("reads the files", "t0_checkconf.test_every_wrong_line_is_told t0_checkconf.test_all_files_are_told_at_once"),
+    ("It prints nothing", "t0_checkconf.test_what_is_right t0_checkconf.test_the_command"),
+    ("It changes nothing", "t0_checkconf.test_what_is_right"),
+    ("Given files", "t0_checkconf.test_the_command_with_files"),
+    ("--root dir", "t0_checkconf.test_a_root_image_needs_no_address_of_this_machine"),
+    ("--json", "t0_checkconf.test_the_command"),
+    ("--help", "t0_options.test_help_names_every_option"),
+    ("--version", "t0_options.test_version_of_the_package"),
+    ("Of a file with more", "t0_checkconf.test_a_file_full_of_nonsense_ends"),
+    ("What is wrong between", "t0_checkconf.test_a_node_in_two_partners"),
+    ("The secret is never", "t0_checkconf.test_the_secret_is_for_its_owner_and_never_shown"),
+    ("Only who may read", FACT),
+    ("Host names", FACT),
+)
+
 PAGES = {
+    ("mosconf.1", "DESCRIPTION"): MOSCONF,
+    ("mos_checkconf.1", "DESCRIPTION"): MOS_CHECKCONF,
     ("direct_communication.7", ""): DIRECT,
     ("mospipe.1", ""): MOSPIPE,
     ("mosrun.1", "PRIVATE TEMPORARY FILES"): PRIVATE,

@@ -37,6 +37,7 @@ REFUSED = "nothing was written, because mosd would refuse this:"
 NOT_YET = "mosd does not start before this is right, too:"
 UNWRITABLE = "{folder}: cannot be written; only the Super-User may"
 LATER = "mosd is not running: it will find this when it starts"
+GOES_ON = "it is written, but mosd, which runs, goes on with what it had until it is started again: {reason}"
 EVERYWHERE = "run mossetpe on the nodes of this image when they have it"
 
 #: Gives the answer to a question. UserError when there is none.
@@ -202,7 +203,10 @@ def tell(paths: NodePaths, changes: Mapping[str, str | None], image: bool) -> No
     except (UserError, OSError):
         print(LATER)
         return
-    configure(tree, SAME_MAP, wait=False)
+    try:
+        configure(tree, SAME_MAP, wait=False)
+    except UserError as error:
+        raise UserError(GOES_ON.format(reason=error.text)) from None
 
 
 def finish(paths: NodePaths, draft: Draft, image: bool, person: Answers | Terminal) -> int | None:

@@ -9,7 +9,7 @@ from dataclasses import fields
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import FREEZE_CONF, USUAL, Directory, Freezing, Policy, parse_freezing, print_freezing
 from mosfs.cluster.mosix_map import RangeLine, parse_map
-from mosfs.cluster.partners import DEFAULT_PRIORITY, MAX_NAME, PartnerFile, parse_partner, print_partner, valid_name
+from mosfs.cluster.partners import DEFAULT_PRIORITY, MAX_NAME, OWN_PRIORITY, PartnerFile, parse_partner, print_partner, valid_name
 from mosfs.cluster.private_conf import parse_private, validate_private
 from mosfs.cluster.scalars import (
     DEFAULT_SPEED,
@@ -210,6 +210,9 @@ def partner(draft: Draft, file: str) -> Talk[None]:
     cantake = yield from yes("May processes of that cluster come here", now.cantake)
     priority = yield from value(f"Priority, the lower the better (0, not recommended, is our own; usual: {DEFAULT_PRIORITY})",
                                 str(now.priority), lambda word: parse_partner(f"x\n{word} 1 1\n", file))
+
+    if int(priority) == OWN_PRIORITY:
+        yield "With priority 0 its processes are as good as our own: they make way for nobody."
 
     def build(answer: str) -> Talk[str]:
         count = yield from value("How many nodes", "1", lambda word: parse_partner(f"x\n1 1 1\n{answer} {word} 1 1 0\n", file))
