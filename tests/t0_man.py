@@ -17,6 +17,7 @@ from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.tree import NODE_FILES, OWN_FILES
 from mosfs.tools.mos_checkconf import MOS_CHECKCONF
 from mosfs.tools.mos_in_job import MOS_IN_JOB
+from mosfs.tools.mosacct import MOSACCT
 from mosfs.tools.mosbestnode import MOSBESTNODE
 from mosfs.tools.mosconf import MOSCONF
 from mosfs.tools.mosconf_menus import MENUS
@@ -56,6 +57,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "mos_in_job.1": (MOS_IN_JOB,),
     "mostestload.1": (MOSTESTLOAD,),
     "mostimeof.1": (MOSTIMEOF,),
+    "mosacct.1": (MOSACCT,),
     "moslab.1": (MOSLAB, *(command for command, _ in VERBS.values())),
     "mosd.8": (MOSD,),
 }

@@ -16,6 +16,7 @@ from mosfs.cluster.paths import NodePaths
 from mosfs.tools import (
     mos_checkconf,
     mos_in_job,
+    mosacct,
     mosbestnode,
     mosconf,
     mosctl,
@@ -47,7 +48,7 @@ from mosfs.tools.options import (
 COMMANDS = [
     MOSRUN, MOSENV, mosps.MOSPS, mosmigrate.MOSMIGRATE, mosbestnode.MOSBESTNODE, mosctl.MOSCTL, moskillall.MOSKILLALL,
     mosmon.MOSMON, mossetpe.MOSSETPE, mos_in_job.MOS_IN_JOB, mos_checkconf.MOS_CHECKCONF, mosconf.MOSCONF, mostestload.MOSTESTLOAD,
-    mostimeof.MOSTIMEOF,
+    mostimeof.MOSTIMEOF, mosacct.MOSACCT,
     *(command for command, _ in VERBS.values()),
 ]
 

@@ -66,6 +66,7 @@ START_SMALL: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("mosfs.tools.mos_in_job", not_standard),
     ("mosfs.tools.mostestload", not_standard),
     ("mosfs.tools.mostimeof", not_standard),
+    ("mosfs.tools.mosacct", not_standard),
     ("mosfs.daemon.forkserver", event_loop),
     ("mosfs.home.start", event_loop),
     ("mosfs.guest.host", event_loop),

@@ -13,6 +13,7 @@ from shlex import quote
 from mosfs.tools import mosmigrate, mosps
 from mosfs.tools.mos_checkconf import MOS_CHECKCONF
 from mosfs.tools.mos_in_job import MOS_IN_JOB
+from mosfs.tools.mosacct import MOSACCT
 from mosfs.tools.mosbestnode import MOSBESTNODE
 from mosfs.tools.mosconf import MOSCONF
 from mosfs.tools.mosconf_menus import MENUS
@@ -46,6 +47,7 @@ ROWS: tuple[tuple[Command, str, str], ...] = (
     (MOSBESTNODE, NOTHING, NOTHING), (MOSCTL, FUNCTION_NAMES, NUMBERS), (MOSKILLALL, NOTHING, NOTHING), (MOSMON, NOTHING, NOTHING),
     (MOSSETPE, FILES, FILES), (MOS_IN_JOB, FILES, FILES), (MOS_CHECKCONF, FILES, FILES),
     (MOSCONF, MENU_NAMES, MENU_NAMES), (MOSTESTLOAD, NOTHING, NOTHING), (MOSTIMEOF, PIDS, PIDS),
+    (MOSACCT, NOTHING, NOTHING),
 )
 #: moslab's commands that have words behind their options: how many of them are no program, and whether one follows.
 LAB_WORDS = {"run": (1, True), "shell": (1, False), "storm": (0, True)}

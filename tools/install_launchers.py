@@ -35,6 +35,7 @@ LAUNCHERS = {
     "mossetpe": "mossetpe:main",
     "mostestload": "mostestload:main",
     "mostimeof": "mostimeof:main",
+    "mosacct": "mosacct:main",
     "moslab": "moslab:main",
 }
 #: Of these, what needs site-packages.

@@ -213,6 +213,13 @@ _mostimeof() {
 }
 complete -o default -F _mostimeof mostimeof
 
+_mosacct() {
+    local at=1
+    _mosfs_own : --user '--user --sum --json --help --version' && return
+    COMPREPLY=()
+}
+complete -F _mosacct mosacct
+
 _moslab() {
     local at=1 verb
     _mosfs_own : --root '--root --help --version' && return

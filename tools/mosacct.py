@@ -1,0 +1,147 @@
+"""mosacct(1): what programs of this node have used that have ended, as long as the node remembers them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import NamedTuple
+
+from mosfs.cluster.paths import NodePaths
+from mosfs.tools.options import TEXT, Command, Option, Parsed, UsageError
+from mosfs.tools.tree import Tree
+
+MOSACCT = Command("mosacct", "mosacct [--user {user}] [--sum] [--json]", "list what ended programs have used", (
+    Option("--user", "user", "only programs of this user, a name or number", TEXT, metavar="user"),
+    Option("--sum", "sum", "add up the programs of each user and command"),
+    Option("--json", "json", "a JSON list of objects: pid, user, command, seconds, moves, where they ended and when"),
+))
+
+Facts = Mapping[str, object]
+
+
+class Row(NamedTuple):
+    """Seconds of CPU time with those of children; ``home`` and ``away``: where they were used; ``where``: the node on which it
+    ended, an IP, "" for home; ``ended``: when, seconds since 1970."""
+
+    pid: int
+    user: str
+    command: str
+    home: float
+    away: float
+    moves: int
+    where: str
+    ended: float
+
+
+class Sum(NamedTuple):
+    user: str
+    command: str
+    programs: int
+    home: float
+    away: float
+    moves: int
+
+
+def row_of(facts: Facts, now: float) -> Row:
+    """``facts``: of ended/PID/stat."""
+    seconds = {name: float(str(facts[name])) for name in ("user", "system", "user_away", "system_away", "ago")}
+    return Row(
+        int(str(facts["pid"])), user_name(int(str(facts["uid"]))), printable(str(facts["comm"])),
+        round(seconds["user"] + seconds["system"], 2), round(seconds["user_away"] + seconds["system_away"], 2),
+        int(str(facts["nmigs"])), str(facts["where"]), round(now - seconds["ago"], 1),
+    )
+
+
+def sums(rows: Iterable[Row]) -> list[Sum]:
+    """One for each user and command, who has used most first."""
+    found: dict[tuple[str, str], Sum] = {}
+    for row in rows:
+        key = row.user, row.command
+        old = found.get(key, Sum(*key, 0, 0.0, 0.0, 0))
+        found[key] = Sum(
+            *key, old.programs + 1, round(old.home + row.home, 2), round(old.away + row.away, 2), old.moves + row.moves)
+    return sorted(found.values(), key=lambda each: (-each.home - each.away, each.user, each.command))
+
+
+def printable(text: str) -> str:
+    """A program chooses its name: nothing in it reaches the terminal as a control."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+@cache
+def user_name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return str(uid)
+
+
+def known_user(word: str) -> str:
+    """The name under which a row has the user ``word``, a name or number."""
+    import pwd
+
+    if word.isascii() and word.isdigit() and len(word) <= 10:
+        return user_name(int(word))
+    try:
+        return pwd.getpwnam(word).pw_name
+    except (KeyError, ValueError):
+        raise UsageError(f"{printable(word)}: no such user") from None
+
+
+def table(titles: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Iterator[str]:
+    """Columns, numbers to the right."""
+    cells = [tuple(f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row) for row in rows]
+    numbers = [title.isupper() for title in titles]
+    widths = [max(map(len, column)) for column in zip(titles, *cells)]
+    for row in (tuple(title.upper() for title in titles), *cells):
+        line = (cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numbers))
+        yield "  ".join(line).rstrip()
+
+
+def listing(rows: Iterable[Row], shown: Mapping[str, str]) -> Iterator[str]:
+    """``shown``: what people call the nodes."""
+    return table(("PID", "user", "command", "HOME", "AWAY", "MOVES", "where", "ended"), (
+        (row.pid, row.user, row.command, row.home, row.away, row.moves, shown.get(row.where, row.where or "home"),
+         time.strftime("%F %T", time.localtime(row.ended))) for row in rows
+    ))
+
+
+def read(tree: Tree) -> Iterator[Row]:
+    """The programs that this user may see, as long as they are remembered, in the order of their ends."""
+    rows, now = [], time.time()
+    for pid in tree.pids("ended"):
+        try:
+            rows.append(row_of(json.loads(tree.read(f"ended/{pid}/stat")), now))
+        except (PermissionError, FileNotFoundError):
+            continue  # somebody else's, or just forgotten
+    return iter(sorted(rows, key=lambda row: (row.ended, row.pid)))
+
+
+def body(options: Parsed) -> int:
+    if options.rest:
+        raise UsageError(f"{options.rest[0]}: too much")
+    wanted = known_user(options.get("user")) if "user" in options else ""
+    tree = Tree(NodePaths.from_env())
+    tree.fact("pid")
+    rows = [row for row in read(tree) if wanted in ("", row.user)]
+    found: list[Row] | list[Sum] = sums(rows) if "sum" in options else rows
+    if "json" in options:
+        print(json.dumps([each._asdict() for each in found]))
+    elif "sum" in options:
+        print(*table(("user", "command", "PROGRAMS", "HOME", "AWAY", "MOVES"), found), sep="\n")
+    else:
+        print(*listing(rows, {row.where: tree.number(row.where) or row.where for row in rows if row.where}), sep="\n")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    return MOSACCT.run(body, sys.argv[1:] if argv is None else argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
