@@ -107,7 +107,9 @@ def test_guests_go_when_the_door_is_closed_and_come_when_it_is_opened(lab: Lab, 
     wait_until(lambda: lab.run(2, "mosmigrate", str(second), "3").returncode == 0)
 
 
-@pytest.mark.parametrize(("at", "name", "relation"), [(3, "cluster1", "50 1 0"), (1, "cluster2", "50 0 1")])
+@pytest.mark.parametrize(("at", "name", "relation"), [
+    (3, "cluster1", "50 1 0"), pytest.param(1, "cluster2", "50 0 1", marks=pytest.mark.long),
+])
 def test_what_either_side_forbids_does_not_happen(
     lab: Lab, endless: list[subprocess.Popen[bytes]], at: int, name: str, relation: str
 ) -> None:
