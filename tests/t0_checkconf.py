@@ -110,6 +110,14 @@ def test_files_that_are_missing_or_no_files(tmp_path: Path) -> None:
     assert "No such file" in str(faults(paths, nobody)[0])
 
 
+def test_partners_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be checked is not said to be right."""
+    paths = write(tmp_path)
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda file, mode: file != paths.partners and allowed(file, mode))
+    assert [str(each) for each in faults(paths, nobody)][:1] == [f"{paths.partners}: Permission denied"]
+
+
 def test_the_secret_is_for_its_owner_and_never_shown(tmp_path: Path) -> None:
     paths = write(tmp_path)
     Path(paths.secret).chmod(0o644)

@@ -110,6 +110,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("freezing", ["n", "1", "1"], "a policy has"),
     ("partners", ["../map"], "a name is"),
     ("partners", ["-zoo"], "no such partner"),
+    ("partners", ["zoo", "animals\x1b[2J"], "can be printed"),
     ("partners", ["zoo", "", "", "", "70000"], "not a number"),
     ("partners", ["zoo", "", "", "", "", "10.0.0.4", "1", "", "", ""], "overlaps our own cluster"),
     ("partners", ["zoo", "", "", "", "", "", ""], "no nodes"),
@@ -225,6 +226,23 @@ def test_a_disk_that_fails_leaves_what_was_there(root: Path, failing: int, monke
     with pytest.raises(UserError):
         mosconf.apply(NodePaths(str(root)), {"mosix.map": "10.0.0.1 1\n", "speed": "5\n"})
     assert files(root) == before
+
+
+def test_a_file_that_is_none_ends_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A FIFO keeps nobody waiting: it is empty, and whatever stays there is wrong."""
+    speed = root / "etc/mosix/speed"
+    os.mkfifo(speed)
+    assert run(root, "mosrun", "native") == 0
+    speed.unlink()
+    speed.mkdir()
+    assert run(root, "mosrun", "x86-64-v2", "y") == 1
+    assert f"{speed}: Is a directory" in capsys.readouterr().err
+    speed.rmdir()
+    (root / "bare/etc").mkdir(parents=True)
+    (root / "bare/etc/mosix").write_text("no folder")
+    (root / "answers").write_text("5\ny\n")
+    assert mosconf.main(["--root", str(root / "bare"), "--answers", str(root / "answers"), "speed"]) == 1
+    assert "etc/mosix: File exists" in capsys.readouterr().err
 
 
 def test_wrong_command_lines(root: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from mosfs.cluster.address import Resolver, system_resolver
-from mosfs.cluster.check import CHECKS, faults
+from mosfs.cluster.check import CHECKS, faults, read_text
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.partners import valid_name
@@ -111,10 +111,9 @@ def read(paths: NodePaths, resolver: Resolver) -> Draft:
     files = {}
     for name in names:
         try:
-            with open(f"{paths.etc}/{name}", encoding="utf-8") as file:
-                files[name] = file.read()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{paths.etc}/{name}: {getattr(error, 'strerror', None) or 'not a text file (UTF-8)'}") from error
+            files[name] = read_text(f"{paths.etc}/{name}")
+        except ConfigError as error:
+            raise UserError(str(error)) from None
     return Draft(files, os.path.lexists(paths.secret), resolver)
 
 
@@ -217,7 +216,10 @@ def finish(paths: NodePaths, draft: Draft, image: bool, person: Answers | Termin
         return 0
     for name, text in changes.items():
         print(shown(name, text))
-    new, old = refused(paths, changes, draft.resolver, None if image else local_addresses)
+    try:
+        new, old = refused(paths, changes, draft.resolver, None if image else local_addresses)
+    except OSError as error:
+        raise UserError(f"{paths.etc}: {error.strerror}") from error
     if new:
         print("\n".join([f"mosconf: {REFUSED}", *new]), file=sys.stderr)
         return None

@@ -205,7 +205,7 @@ def partner(draft: Draft, file: str) -> Talk[None]:
     except ConfigError as error:
         yield f"{error}: it begins anew"
         now = PartnerFile(os.path.basename(file))
-    description = yield from value("Description", now.description, lambda word: None)
+    description = yield from value("Description", now.description, printable)
     cango = yield from yes("May processes of this cluster go there", now.cango)
     cantake = yield from yes("May processes of that cluster come here", now.cantake)
     priority = yield from value(f"Priority, the lower the better (0, not recommended, is our own; usual: {DEFAULT_PRIORITY})",
@@ -224,6 +224,11 @@ def partner(draft: Draft, file: str) -> Talk[None]:
                                      build, lambda changed: parse_partner(changed, file), head_lines=2))
     if file not in draft.files or parse_partner(text, file) != now:
         draft.set(file, text)
+
+
+def printable(word: str) -> None:
+    if not word.isprintable():
+        raise ConfigError(PARTNERS, "only characters that can be printed")
 
 
 Menu = Callable[[Draft], Talk[None]]

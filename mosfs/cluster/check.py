@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping, Sequence
 
@@ -61,7 +62,9 @@ def faults(
         wrong = file_faults(file, resolver)
         found += wrong
         if not wrong and os.path.basename(file) != SECRET:
-            texts[file] = _text(file)
+            texts[file] = read_text(file)
+    if os.path.isdir(paths.partners) and not os.access(paths.partners, os.R_OK | os.X_OK):
+        found.append(ConfigError(paths.partners, os.strerror(errno.EACCES)))
     found += [] if paths.mosix_map not in texts else _together(paths, texts, resolver, local)
     if not found:
         try:
@@ -77,7 +80,7 @@ def file_faults(file: str, resolver: Resolver = system_resolver) -> list[ConfigE
         if kind(file) == SECRET:
             read_secret(file)
             return []
-        text = _text(file)
+        text = read_text(file)
     except ConfigError as error:
         return [error]
     except OSError as error:
@@ -188,8 +191,8 @@ def _first_node(text: str, resolver: Resolver) -> str:
     return to_ip(validate_map(parse_map(text), resolver, partner=lambda address: True).ranges[0].first)
 
 
-def _text(file: str) -> str:
-    """The content of a file; ConfigError when it is none, is too long, or cannot be read."""
+def read_text(file: str) -> str:
+    """The content of a configuration file; ConfigError when it is none, is too long, or cannot be read."""
     try:
         # O_NONBLOCK: a FIFO in its place must not keep us waiting.
         with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
