@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -177,18 +178,44 @@ def test_prometheus_finds_nothing_wrong(world: World) -> None:
     assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
 
-RULES = Path(__file__).parent.parent / "etc/prometheus/mosfs.yml"
+ETC = Path(__file__).parent.parent / "etc"
+RULES, DASHBOARD = ETC / "prometheus/mosfs.yml", ETC / "grafana/mosfs.json"
 
 
-def test_rules_name_what_there_is(world: World) -> None:
-    """Each metric, and each value of a label, of the rules is one that is written."""
+def expressions() -> Iterator[str]:
+    """All that the rules and the dashboard ask Prometheus."""
+    yield from re.findall(r"expr: (.+)", RULES.read_text())
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+@pytest.mark.parametrize("expression", list(expressions()))
+def test_what_is_asked_is_told(world: World, expression: str) -> None:
+    """Each metric, each label and each value of one is written."""
     told = metrics(world)
-    for expression in re.findall(r"expr: (.+)", RULES.read_text()):
-        for word in re.findall(r'mosfs_\w+|\w+="\w+"', expression):
-            assert word in told
+    names = re.findall(r"mosfs_\w+", expression)
+    assert names and all(re.search(rf"^{name}[ {{]", told, re.MULTILINE) for name in names)
+    assert all(word in told for word in re.findall(r'\w+="\w+"', expression))
+    labels = {label for inner in re.findall(r"by \(([^)]*)\)", expression) for label in inner.split(", ")} - {"instance"}
+    assert all(f'{label}="' in told for label in labels)
+
+
+def test_panels_of_the_dashboard_are_apart() -> None:
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}) == len(panels)
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool of Prometheus is not installed")
 def test_prometheus_takes_the_rules() -> None:
     said = subprocess.run(["promtool", "check", "rules", str(RULES)], text=True, capture_output=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool of Prometheus is not installed")
+def test_prometheus_understands_what_is_asked(tmp_path: Path) -> None:
+    rules = [{"record": f"asked:{number}", "expr": expression} for number, expression in enumerate(expressions())]
+    file = tmp_path / "asked.yml"
+    file.write_text(json.dumps({"groups": [{"name": "asked", "rules": rules}]}))  # JSON is YAML
+    said = subprocess.run(["promtool", "check", "rules", str(file)], text=True, capture_output=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
