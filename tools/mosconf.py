@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,12 +74,21 @@ class Terminal:
     @staticmethod
     def ask(question: Question) -> str:
         try:
-            return getpass.getpass(question.text) if question.hidden else input(question.text)
+            return getpass.getpass(question.text) if question.hidden else Terminal._line(question.text)
         except EOFError:
             print()
             raise UserError(ENDED) from None
         except UnicodeDecodeError:
             return "\0"
+
+    @staticmethod
+    def _line(prompt: str) -> str:
+        """Ctrl-C ends us at once: Python's own handler takes a note only, which nobody reads once input() is in read(2)."""
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            return input(prompt)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     @staticmethod
     def wrong(text: str) -> None:
