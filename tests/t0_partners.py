@@ -110,7 +110,7 @@ def test_what_is_wrong_between_files(files: dict[str, str], what: str) -> None:
 
 
 def test_names_of_partners() -> None:
-    assert [name for name in ("geo", "students-lab-A", ".geo.swp", "geo~", "", "x" * 128) if valid_name(name)] == [
+    assert [name for name in ("geo", "students-lab-A", ".geo.swp", "geo~", "geo.old", "geo.dpkg-dist", "", "x" * 128) if valid_name(name)] == [
         "geo", "students-lab-A", "x" * 128,
     ]
 

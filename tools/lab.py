@@ -260,7 +260,7 @@ def prepare(plan: Plan) -> None:
     """Write everything that the nodes need before they start."""
     os.makedirs(plan.root, mode=0o755, exist_ok=True)
     with own_folder(plan.root) as root, open(os.open(PLAN, _NEW, 0o644, dir_fd=root), "w", encoding="utf-8") as file:
-        json.dump(asdict(plan), file)
+        json.dump({name: value for name, value in asdict(plan).items() if value}, file)  # others' moslab may know less
     secret = secrets.token_hex(32)
     for node in plan.nodes():
         paths = node.paths

@@ -94,9 +94,13 @@ def with_priority(text: str, priority: int) -> str:
     return "\n".join([description, *lines])
 
 
+#: How the names of copies end that editors and dpkg leave beside a file.
+_COPIES = ("~", ".old", ".bak", ".orig", ".dpkg-old", ".dpkg-new", ".dpkg-dist")
+
+
 def valid_name(name: str) -> bool:
-    """Can this be the name of a partner? Editors' files, which begin with '.' or end with '~', are not read."""
-    return 0 < len(name) <= MAX_NAME and not name.startswith(".") and not name.endswith("~") and "/" not in name
+    """Can this be the name of a partner? Copies that editors and dpkg leave are not read, nor what begins with '.'."""
+    return 0 < len(name) <= MAX_NAME and not name.startswith(".") and not name.endswith(_COPIES) and "/" not in name
 
 
 def validate_partners(
