@@ -68,7 +68,7 @@ class Echo:
 #: Every command with --json, as it is asked on a node; PID is a program's.
 JSON = {
     "mosps": "-A", "mosbestnode": "-n", "mosctl": "status", "mosmon": "", "mossetpe": "-r", "mostimeof": "PID",
-    "mos_checkconf": "",
+    "mos_checkconf": "", "mosacct": "",
 }
 
 
