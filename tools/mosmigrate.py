@@ -100,44 +100,47 @@ def send_out(tree: Tree, pid: str, *, wait: bool) -> None:
         time.sleep(POLL)
 
 
-def checkpoint(tree: Tree, pid: str, what: str, *, wait: bool) -> None:
-    """Ask for a checkpoint, and await it; UserError with the reason when there is none."""
+def order(tree: Tree, pid: str, file: str, what: str, answers: str) -> int:
+    """Write ``what`` to a file of the program; the number that the last order had which ``answers`` tells of."""
     try:
-        before = int(tree.read(f"proc/{pid}/checkpointed").split(" ", 1)[0])
-        tree.write(f"proc/{pid}/checkpoint", what)
+        before = int(tree.read(f"proc/{pid}/{answers}").split(" ", 1)[0])
+        tree.write(f"proc/{pid}/{file}", what)
     except OSError as error:
         raise refusal(pid, error) from error
-    while wait:
-        try:
-            number, _, result = tree.read(f"proc/{pid}/checkpointed").partition(" ")
-        except OSError as error:
-            if what == "chkexit":
-                return
-            raise UserError(ENDED_UNSAVED.format(pid=pid)) from error
+    return before
+
+
+def await_answer(tree: Tree, pid: str, answers: str, before: int, failed: str) -> None:
+    """Return when an order after number ``before`` has been carried out; UserError ``failed`` with the reason when it was not,
+    OSError when the program has ended."""
+    while True:
+        number, _, result = tree.read(f"proc/{pid}/{answers}").partition(" ")
         if int(number) > before and result != RUNNING:
-            if result != "ok":
-                raise UserError(NO_CHECKPOINT.format(pid=pid, reason=result))
-            return
+            break
         time.sleep(POLL)
+    if result != "ok":
+        raise UserError(failed.format(pid=pid, reason=result))
+
+
+def checkpoint(tree: Tree, pid: str, what: str, *, wait: bool) -> None:
+    """Ask for a checkpoint, and await it; UserError with the reason when there is none."""
+    before = order(tree, pid, "checkpoint", what, "checkpointed")
+    if wait:
+        try:
+            await_answer(tree, pid, "checkpointed", before, NO_CHECKPOINT)
+        except OSError as error:
+            if what != "chkexit":
+                raise UserError(ENDED_UNSAVED.format(pid=pid)) from error
 
 
 def freeze(tree: Tree, pid: str, what: str, *, wait: bool) -> None:
     """Have it frozen, or go on; UserError with the reason when it is not."""
-    try:
-        before = int(tree.read(f"proc/{pid}/freezing").split(" ", 1)[0])
-        tree.write(f"proc/{pid}/frozen", what)
-    except OSError as error:
-        raise refusal(pid, error) from error
-    while wait:
+    before = order(tree, pid, "frozen", what, "freezing")
+    if wait:
         try:
-            number, _, result = tree.read(f"proc/{pid}/freezing").partition(" ")
+            await_answer(tree, pid, "freezing", before, NOT_FROZEN if what == "freeze" else NOT_CONTINUED)
         except OSError as error:
             raise UserError(ENDED_UNFROZEN.format(pid=pid)) from error
-        if int(number) > before and result != RUNNING:
-            if result != "ok":
-                raise UserError((NOT_FROZEN if what == "freeze" else NOT_CONTINUED).format(pid=pid, reason=result))
-            return
-        time.sleep(POLL)
 
 
 def body(options: Parsed) -> int:

@@ -69,8 +69,10 @@ class Process:
 
     def may_go(self, node: Candidate) -> bool:
         """Whether that node would take it, as far as is known; home does in any case."""
-        if node.ip in self.refused or node.ip == self.home:
-            return node.ip not in self.refused
+        if node.ip in self.refused:
+            return False
+        if node.ip == self.home:
+            return True
         return node.open and node.offers(self.required) and (not self.priority or (node.own and self.priority <= node.level))
 
     @property

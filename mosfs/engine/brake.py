@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mosfs.trace.proc import on_processor
+from mosfs.trace.task import TaskGone
 
 #: Seconds that a program stands still at a time, and until we look again at one that waits for something.
 STAND = 0.010
@@ -100,7 +102,8 @@ class Brake(Generic[T]):
     def _release(self, slowed: Slowed[T], now: float, *, again: bool) -> None:
         seconds = running_time(slowed.share)
         slowed.standing, slowed.next = False, now + seconds
-        self._go_on(slowed.subject)
+        with suppress(TaskGone):  # its end is on the way
+            self._go_on(slowed.subject)
         if again and seconds < WAITED_FOR:
             self._wait(seconds)
             if self._may_stop(slowed.subject):

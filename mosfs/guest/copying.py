@@ -16,7 +16,7 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Next
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
-from mosfs.trace.task import NOTHING, TaskGone, copy_regs
+from mosfs.trace.task import NOTHING, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind, understands
 from mosfs.wire.orders import MoveOrder
@@ -30,7 +30,7 @@ class Copying:
         self._context = context
         self._containment = containment
         self._private = private
-        self.brake: Brake[Body] = Brake(self._may_stop, self._interrupt, self._let_go_on)
+        self.brake: Brake[Body] = Brake(self._may_stop, self._interrupt, lambda body: body.task.cont())
 
     def copy(self, body: Body, order: MoveOrder) -> None:
         """COPY: send what can be sent while the program runs; to home if the order names nobody."""
@@ -123,13 +123,6 @@ class Copying:
     def _interrupt(body: Body) -> None:
         body.stopping.interrupting = True
         body.task.interrupt()
-
-    @staticmethod
-    def _let_go_on(body: Body) -> None:
-        try:
-            body.task.cont()
-        except TaskGone:
-            pass  # its end is on the way
 
     def _piece(self, body: Body, copy: Sending) -> None:
         if copy.files is None:

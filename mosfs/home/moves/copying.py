@@ -40,7 +40,7 @@ class Copying:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self.possible = os.environ.get("MOSIX_PRECOPY", "") != "off" and possible()
-        self.brake: Brake[Program] = Brake(self._may_stop, self._interrupt, self._let_go_on)
+        self.brake: Brake[Program] = Brake(self._may_stop, self._interrupt, lambda p: tracer.stops.go_on(p))
         self.under_way: list[Program] = []
         self.marking: list[Program] = []
 
@@ -147,12 +147,6 @@ class Copying:
     def _interrupt(p: Program) -> None:
         p.interrupted = True
         p.task.interrupt()
-
-    def _let_go_on(self, p: Program) -> None:
-        try:
-            self.tracer.stops.go_on(p)
-        except TaskGone:
-            pass  # its end is on the way
 
     def round_done(self, p: Program) -> None:
         """ROUND came back: the receiver has everything that was sent."""
