@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.engine.brake import AGAIN, STAND, Brake, running_time
+from mosfs.trace.task import TaskGone
 
 
 class Tasks:
@@ -80,6 +81,26 @@ def test_the_end_of_a_task_is_the_end_of_it(tasks: Tasks) -> None:
     tasks.brake.gone(7)
     tasks.brake.step(1.0, {})
     assert tasks.asked == ["stop a"]
+
+
+@pytest.mark.parametrize("standing", [False, True])
+def test_who_is_killed_meanwhile_harms_nobody(standing: bool) -> None:
+    """Its tracer has not heard of its end yet: whatever is asked of it fails."""
+
+    def gone(name: str) -> None:
+        if name == "a":
+            raise TaskGone(7)
+        asked.append(name)
+
+    asked: list[str] = []
+    brake: Brake[str] = Brake(lambda name: True, gone, gone, lambda pid: True, lambda seconds: None)
+    wanted = {7: ("a", 1 / 256), 8: ("b", 1 / 256)}
+    brake.step(0.0, wanted)
+    if standing:
+        assert brake.stopped(7, 0.0, computing=True) and brake.stopped(8, 0.0, computing=True)
+    brake.step(STAND, wanted)
+    brake.step(2 * STAND, {})
+    assert asked == (["b"] * 3 if standing else ["b"])
 
 
 def test_who_was_in_a_call_goes_on(tasks: Tasks) -> None:

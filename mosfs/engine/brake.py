@@ -88,22 +88,22 @@ class Brake(Generic[T]):
         for pid, (subject, share) in wanted.items():
             self._slowed.setdefault(pid, Slowed(subject, share, now)).share = share
         for pid, slowed in list(self._slowed.items()):
-            if slowed.standing:
-                if pid not in wanted or now >= slowed.next:
-                    self._release(slowed, now, again=pid in wanted)
-            elif not slowed.asked and pid in wanted and now >= slowed.next:
-                slowed.next = now + AGAIN
-                if self._may_stop(slowed.subject) and self._running(pid):
-                    slowed.asked = True
-                    self._interrupt(slowed.subject)
+            with suppress(TaskGone):  # it was killed: its end is on the way
+                if slowed.standing:
+                    if pid not in wanted or now >= slowed.next:
+                        self._release(slowed, now, again=pid in wanted)
+                elif not slowed.asked and pid in wanted and now >= slowed.next:
+                    slowed.next = now + AGAIN
+                    if self._may_stop(slowed.subject) and self._running(pid):
+                        slowed.asked = True
+                        self._interrupt(slowed.subject)
             if pid not in wanted:
                 self._slowed.pop(pid, None)
 
     def _release(self, slowed: Slowed[T], now: float, *, again: bool) -> None:
         seconds = running_time(slowed.share)
         slowed.standing, slowed.next = False, now + seconds
-        with suppress(TaskGone):  # its end is on the way
-            self._go_on(slowed.subject)
+        self._go_on(slowed.subject)
         if again and seconds < WAITED_FOR:
             self._wait(seconds)
             if self._may_stop(slowed.subject):
