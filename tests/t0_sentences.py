@@ -240,7 +240,7 @@ MOSCONF: Sequence[Row] = (
     ("numbers the numbers", f"{MENU} t0_mosconf.test_numbers_follow_the_map"),
     ("speed the speed", MENU),
     ("freezing when", f"{MENU} t0_mosconf.test_the_manual_s_freezing_policy"),
-    ("mosrun the processor", MENU),
+    ("mosrun parameters of mosrun", MENU),
     ("misc mosip", MENU),
     ("partners partner-clusters", f"{MENU} t0_mosconf.test_a_partner_is_changed_and_deleted"),
     ("At the end all files", "t0_mosconf.test_a_terminal t0_mosconf.test_a_key_is_strong_private_and_never_shown"),

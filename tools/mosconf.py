@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from mosfs.cluster.address import Resolver, system_resolver
-from mosfs.cluster.check import CHECKS, faults, read_text
+from mosfs.cluster.check import CHECKS, faults
 from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.lines import read_text
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.partners import valid_name
 from mosfs.cluster.paths import NodePaths

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import FREEZE_CONF, USUAL, Directory, Freezing, Policy, parse_freezing, print_freezing
 from mosfs.cluster.mosix_map import RangeLine, parse_map
+from mosfs.cluster.mosrun_conf import (
+    CONFINED,
+    DEFAULT,
+    FORCED,
+    MODES,
+    MOSRUN_CONF,
+    PROGRAMS,
+    STARTS,
+    USERS,
+    Rules,
+    parse_rules,
+    print_rules,
+)
 from mosfs.cluster.partners import DEFAULT_PRIORITY, MAX_NAME, OWN_PRIORITY, PartnerFile, parse_partner, print_partner, valid_name
 from mosfs.cluster.private_conf import parse_private, validate_private
 from mosfs.cluster.scalars import (
@@ -74,10 +87,50 @@ def speed(draft: Draft) -> Talk[None]:
     yield from one_value(draft, "speed", "Speed of the processor", str(DEFAULT_SPEED), parse_speed)
 
 
+def one_of(text: str, current: str, allowed: Iterable[str]) -> Talk[str]:
+    """One of some words; "" is asked for, and answered, as `NONE`."""
+    words = (NONE, *allowed)
+
+    def check(word: str) -> None:
+        if word not in words:
+            raise ConfigError(MOSRUN_CONF, f"one of {' '.join(words)}")
+
+    answer = yield from value(f"{text} ({', '.join(words)})", current or NONE, check)
+    return "" if answer == NONE else answer
+
+
 def mosrun(draft: Draft) -> Talk[None]:
-    """Of the parameters of mosrun so far only the processor has a file."""
+    """Parameters of mosrun (manual, 4.6 and 6.5): what is preset, forced and limited, and for which processor."""
+    try:
+        now = parse_rules(draft.files.get(MOSRUN_CONF, ""))
+    except ConfigError as error:
+        yield f"{error}: it begins anew"
+        now = Rules()
+    best = yield from one_of("Start on the best node (-b): by default, or forced on ordinary users", now.best, (DEFAULT, FORCED))
+    unsupported = yield from one_of("Unsupported system-calls when mosrun does not say", now.unsupported, MODES)
+    memory = yield from yes("Must ordinary users tell the memory of their programs, mosrun -m", now.memory)
+    programs = yield from _limit("Most programs that a user has started and that run", PROGRAMS, now.programs)
+    starts = yield from _limit("Most programs that a user starts in a day", STARTS, now.starts)
+    users = yield from _users("Users and @groups who may use mosrun, all others may not", USERS, now.users or ())
+    confined = yield from _users("Users and @groups whose programs stay in this cluster", CONFINED, now.confined)
+    then = Rules(best, unsupported, memory, programs, starts, users or None, confined)
+    if then != now:
+        draft.set(MOSRUN_CONF, print_rules(then))
     yield "Programs use no more of their processor than common, x86-64-v2, x86-64-v3, x86-64-v4, or native: all of it."
     yield from one_value(draft, "cpu", "Processor that programs are started for", "native", parse_level)
+
+
+def _limit(text: str, word: str, now: int | None) -> Talk[int | None]:
+    """A number, or None for no limit."""
+    answer = yield from value(f"{text} ({NONE}: no limit)", NONE if now is None else str(now),
+                              lambda said: said == NONE or parse_rules(f"{word} {said}\n"))
+    return None if answer == NONE else int(answer)
+
+
+def _users(text: str, word: str, now: tuple[str, ...]) -> Talk[tuple[str, ...]]:
+    answer = yield from value(f"{text} ({NONE}: no such rule)", " ".join(now) or NONE,
+                              lambda said: said == NONE or parse_rules(f"{word} {said}\n"))
+    return () if answer == NONE else tuple(dict.fromkeys(answer.split()))
 
 
 #: File, what is asked, what counts without it, and its parser.

@@ -26,6 +26,8 @@ KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node"
 QUEUE = ("joblog", "resume", "resume_failed", "retries", "halt", "timeout", "delay", "group", "keep_order", "progress")
 #: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
 LEVELS = ("common", "x86-64-v2", "x86-64-v3", "x86-64-v4", "native", "v2", "v3", "v4")
+#: This command, as the code of a Python that knows its folder.
+AGAIN = "import sys; sys.path.insert(0, {folder!r}); from mosfs.tools.mosrun import main; sys.exit(main())"
 #: Variables in which several things are said, and what stands between these. In the first what comes last wins, and must be ours.
 JOINED = {b"GLIBC_TUNABLES": b":", b"GODEBUG": b","}
 HWCAPS = b"glibc.cpu.hwcaps="
@@ -291,11 +293,16 @@ def execute(path: str, argv: list[str], environ: dict[bytes, bytes]) -> None:
 
 
 def take_real_group() -> None:
-    """Give the wrapper's group up. Its mark on this process, that nobody may trace it, goes with an exec of the same command."""
+    """Give the wrapper's group up. Its mark on this process, that nobody may trace it, goes with an exec of the same command; not of
+    the same file, which that group alone may read (manual, 6.5)."""
     group = posix.getgid()
     if posix.getresgid() != (group, group, group):
         posix.setresgid(group, group, group)
-        posix.execve(sys.executable, sys.orig_argv, first_environment())
+        words = list(sys.orig_argv)
+        if sys.argv[0] in words:
+            at = words.index(sys.argv[0])
+            words[at:at + 1] = ["-c", AGAIN.format(folder=sys.path[0])]
+        posix.execve(sys.executable, words, first_environment())
 
 
 def launch(parsed: Parsed) -> int:

@@ -46,6 +46,7 @@ class Process:
     has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle. ``required``: flags of processors that
     a node must have, unless that is its home; ``seen``: those of its home, which it may come to use. ``priority``: of its
     home-node's programs in this cluster; those of other clusters are sent on within this one only, and where they may run.
+    ``confined``: it stays in its own cluster (`cluster.mosrun_conf`).
     """
 
     pid: int
@@ -66,6 +67,7 @@ class Process:
     required: frozenset[str] = frozenset()
     seen: frozenset[str] = frozenset()
     priority: int = 0
+    confined: bool = False
 
     def may_go(self, node: Candidate) -> bool:
         """Whether that node would take it, as far as is known; home does in any case."""
@@ -73,6 +75,8 @@ class Process:
             return False
         if node.ip == self.home:
             return True
+        if self.confined and not node.own:
+            return False
         return node.open and node.offers(self.required) and (not self.priority or (node.own and self.priority <= node.level))
 
     @property

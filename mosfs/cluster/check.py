@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from mosfs.cluster.address import Resolver, system_resolver, to_ip
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import FREEZE_CONF, parse_freezing
+from mosfs.cluster.lines import read_text
 from mosfs.cluster.load import load, own_address
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.mosix_map import Nodes, parse_map, validate_map
+from mosfs.cluster.mosrun_conf import MOSRUN_CONF, any_accounts, parse_rules, system_accounts
 from mosfs.cluster.partners import PartnerFile, parse_partner, partner_of, valid_name, validate_partners
 from mosfs.cluster.paths import NodePaths
 from mosfs.cluster.private_conf import parse_private, validate_private
@@ -21,8 +23,6 @@ from mosfs.cluster.userview import parse_userview, validate_userview
 
 #: A file with more wrong lines than this is another file.
 MOST_FAULTS = 100
-#: The most bytes of a file: 256 lines of a map, with room for comments.
-MAX_SIZE = 1 << 20
 
 #: What reads the text of a file, and checks what can be checked in that file alone.
 Check = Callable[[str, str, Resolver], object]
@@ -39,6 +39,7 @@ CHECKS: dict[str, Check] = {
     "maxguests": lambda text, file, _: parse_max_guests(text, file),
     "retainpri": lambda text, file, _: parse_retain(text, file),
     FREEZE_CONF: lambda text, file, _: parse_freezing(text, file),
+    MOSRUN_CONF: lambda text, file, _: parse_rules(text, file),
 }
 #: What has one value; the others have lines.
 ONE_VALUE = frozenset({"speed", "mosip", "guestuids", "cpu", "maxguests", "retainpri"})
@@ -68,7 +69,8 @@ def faults(
     found += [] if paths.mosix_map not in texts else _together(paths, texts, resolver, local)
     if not found:
         try:
-            load(paths, resolver, local or (lambda: [_first_node(texts[paths.mosix_map], resolver)]))
+            whose = local or (lambda: [_first_node(texts[paths.mosix_map], resolver)])
+            load(paths, resolver, whose, accounts=any_accounts if local is None else system_accounts)
         except ConfigError as error:
             found.append(error)
     return found
@@ -189,18 +191,3 @@ def _partner(text: str, file: str, resolver: Resolver) -> object:
 
 def _first_node(text: str, resolver: Resolver) -> str:
     return to_ip(validate_map(parse_map(text), resolver, partner=lambda address: True).ranges[0].first)
-
-
-def read_text(file: str) -> str:
-    """The content of a configuration file; ConfigError when it is none, is too long, or cannot be read."""
-    try:
-        # O_NONBLOCK: a FIFO in its place must not keep us waiting.
-        with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
-            data = stream.read(MAX_SIZE + 1)
-        if len(data) > MAX_SIZE:
-            raise ConfigError(file, f"longer than {MAX_SIZE} bytes")
-        return data.decode()
-    except OSError as error:
-        raise ConfigError(file, error.strerror or str(error)) from None
-    except UnicodeDecodeError:
-        raise ConfigError(file, "not a text file (UTF-8)") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,24 @@ from typing import Protocol, TypeVar
 from mosfs.cluster.address import Resolver, allowed, lookup
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.words import decimal
+
+#: The most bytes of a file: 256 lines of a map, with room for comments.
+MAX_SIZE = 1 << 20
+
+
+def read_text(file: str) -> str:
+    """The content of a configuration file; ConfigError when it is none, is too long, or cannot be read."""
+    try:
+        # O_NONBLOCK: a FIFO in its place must not keep us waiting.
+        with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
+            data = stream.read(MAX_SIZE + 1)
+        if len(data) > MAX_SIZE:
+            raise ConfigError(file, f"longer than {MAX_SIZE} bytes")
+        return data.decode()
+    except OSError as error:
+        raise ConfigError(file, error.strerror or str(error)) from None
+    except UnicodeDecodeError:
+        raise ConfigError(file, "not a text file (UTF-8)") from None
 
 
 @dataclass(frozen=True, slots=True)

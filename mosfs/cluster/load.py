@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import Resolver, lookup, system_resolver, to_int, to_ip
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import FREEZE_CONF, Directory, Freezing, parse_freezing
 from mosfs.cluster.job import Job, parse_job
-from mosfs.cluster.lines import find
+from mosfs.cluster.lines import find, read_text
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.mosix_map import AliasLine, MapLine, NodeRange, Nodes, parse_map, validate_map
+from mosfs.cluster.mosrun_conf import MOSRUN_CONF, Accounts, Rules, parse_rules, resolved, system_accounts
 from mosfs.cluster.partners import Partner, PartnerFile, parse_partner, partner_of, valid_name, validate_partners
 from mosfs.cluster.paths import NodePaths
 from mosfs.cluster.private_conf import Spaces, default_spaces, parse_private, validate_private
@@ -32,6 +34,8 @@ from mosfs.cluster.scalars import (
 from mosfs.cluster.secret import read_secret
 from mosfs.cluster.userview import MAX_NUMBER, UserView, parse_userview, validate_userview
 from mosfs.cluster.words import decimal
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class Cluster:
     max_guests: int | None = None
     retain: int = 0
     freezing: Freezing = field(default_factory=Freezing)
+    rules: Rules = field(default_factory=Rules)
 
 
 def load(
@@ -137,36 +142,38 @@ def load(
     resolver: Resolver = system_resolver,
     local: Callable[[], Sequence[str]] = local_addresses,
     mosix_map: str = "",
+    accounts: Accounts = system_accounts,
 ) -> Cluster:
     """Read, check and join the files below ``paths``: mosix.map and secret, and, if there, userview.map, speed, mosip,
-    private.conf, guestuids, cpu, maxguests, retainpri, partners/ and freeze.conf.
+    private.conf, guestuids, cpu, maxguests, retainpri, partners/, freeze.conf and mosrun.conf.
 
-    ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ConfigError at
-    the first thing wrong.
+    ``local`` lists the machine's addresses, asked only when there is no mosip. ``mosix_map``: as in `load_map`. ``accounts``
+    says which users the names in mosrun.conf are. ConfigError at the first thing wrong.
     """
     nodes = load_map(paths, mosix_map, resolver)
     try:
         secret = read_secret(paths.secret)
     except OSError as error:
         raise _unreadable(paths.secret, error) from None
-    speed_text = _read_optional(paths.speed)
-    speed = DEFAULT_SPEED if speed_text is None else parse_speed(speed_text, paths.speed)
-    mosip_text = _read_optional(paths.mosip)
-    my_ip = own_address(nodes.table, mosip_text, local, paths.mosip)
-    uids_text = _read_optional(paths.guest_uids)
-    uids = DEFAULT_GUEST_UIDS if uids_text is None else parse_guest_uids(uids_text, paths.guest_uids)
-    level_text = _read_optional(paths.level)
-    level = NATIVE if level_text is None else parse_level(level_text, paths.level)
-    retain_text = _read_optional(paths.retain)
-    retain = 0 if retain_text is None else parse_retain(retain_text, paths.retain)
-    most = load_max_guests(paths).most
-    return Cluster(nodes, nodes.view, secret, speed, my_ip, load_private(paths), uids, level, most, retain, load_freezing(paths))
+    my_ip = own_address(nodes.table, _read_optional(paths.mosip), local, paths.mosip)
+    return Cluster(
+        nodes, nodes.view, secret, _said(paths.speed, parse_speed, DEFAULT_SPEED), my_ip, load_private(paths),
+        _said(paths.guest_uids, parse_guest_uids, DEFAULT_GUEST_UIDS), _said(paths.level, parse_level, NATIVE),
+        load_max_guests(paths).most, _said(paths.retain, parse_retain, 0), load_freezing(paths),
+        load_rules(paths, accounts),
+    )
+
+
+def load_rules(paths: NodePaths, accounts: Accounts) -> Rules:
+    """mosrun.conf; without it nothing is preset, forced or limited."""
+    file = os.path.join(paths.etc, MOSRUN_CONF)
+    text = _read_optional(file) or ""
+    return resolved(parse_rules(text, file), text, file, accounts)
 
 
 def load_max_guests(paths: NodePaths) -> MaxGuests:
     """The file maxguests; without it any number of guests may come from other clusters."""
-    text = _read_optional(paths.max_guests)
-    return MaxGuests() if text is None else parse_max_guests(text, paths.max_guests)
+    return _said(paths.max_guests, parse_max_guests, MaxGuests())
 
 
 def read_partners(paths: NodePaths) -> dict[str, PartnerFile]:
@@ -177,7 +184,7 @@ def read_partners(paths: NodePaths) -> dict[str, PartnerFile]:
         return {}
     except OSError as error:
         raise _unreadable(paths.partners, error) from None
-    return {name: parse_partner(_read(file), file) for name in names if os.path.isfile(file := f"{paths.partners}/{name}")}
+    return {name: parse_partner(read_text(file), file) for name in names if os.path.isfile(file := f"{paths.partners}/{name}")}
 
 
 def load_private(paths: NodePaths) -> Spaces:
@@ -204,7 +211,7 @@ def load_map(paths: NodePaths, mosix_map: str = "", resolver: Resolver = system_
     file = mosix_map or paths.mosix_map
     job = None if mosix_map else load_job(paths)
     if job is None:
-        lines: tuple[MapLine, ...] = parse_map(_read(file), file)
+        lines: tuple[MapLine, ...] = parse_map(read_text(file), file)
         written = read_partners(paths)
     else:
         written = job.partners
@@ -259,19 +266,15 @@ def _in_ranges(table: Nodes, ip: str) -> bool:
     return address is not None and find(table.ranges, address) is not None
 
 
-def _read(file: str) -> str:
-    try:
-        with open(file, encoding="utf-8") as stream:
-            return stream.read()
-    except OSError as error:
-        raise _unreadable(file, error) from None
-    except UnicodeDecodeError:
-        raise ConfigError(file, "not a text file (UTF-8)") from None
-
-
 def _read_optional(file: str) -> str | None:
     """None when there is no such file; a file that is there but cannot be read is an error."""
-    return _read(file) if os.path.lexists(file) else None
+    return read_text(file) if os.path.lexists(file) else None
+
+
+def _said(file: str, parse: Callable[[str, str], T], otherwise: T) -> T:
+    """What the file says, or ``otherwise`` when there is no such file."""
+    text = _read_optional(file)
+    return otherwise if text is None else parse(text, file)
 
 
 def _unreadable(file: str, error: OSError) -> ConfigError:

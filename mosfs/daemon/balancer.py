@@ -85,6 +85,8 @@ class Balancer:
                 if balanced.sent is not None and now - balanced.sent_at > PATIENCE:
                     balanced.sent = None
                 process = process_of(subject, now, flags_of(world, subject), _priority(world, subject))
+                if isinstance(subject, Program) and world.mosrun.rules.confines(subject.state.uid):
+                    process = replace(process, confined=True)
                 subjects[process.pid] = subject
                 processes.append(process)
         nodes = candidates(world, FRESH)

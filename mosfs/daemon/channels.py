@@ -125,7 +125,7 @@ class Channels:
         token, key = os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)
         direct_token, direct_key = (os.urandom(TOKEN_SIZE), os.urandom(KEY_SIZE)) if request.direct else (b"", b"")
         relation = self.world.map.relation(target)
-        if not relation.cango:
+        if not self.world.may_go(request.uid, target):
             raise LinkError(REFUSED)
         near = relation.near
         generation = await self.ask(target, GuestRequest(

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -26,6 +27,7 @@ from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, credentials
 from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.spawner import Spawner
+from mosfs.daemon.starts import Starts
 from mosfs.daemon.tasks import guarded
 from mosfs.daemon.waiting import Queue
 from mosfs.node.pending import Asked
@@ -134,6 +136,7 @@ class Control:
     tracers: dict[int, Client] = field(default_factory=dict)
     hosts: dict[int, Client] = field(default_factory=dict)
     connections: Shares = field(default_factory=lambda: Shares(CONNECTIONS))
+    starts: Starts = field(default_factory=Starts)
     queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:
@@ -160,6 +163,7 @@ class Control:
     async def _first(self, sock: trio.socket.SocketType, who: Caller, first: bytes) -> None:
         try:
             if request := launch.parse(first):
+                request = self._ruled(who, request)
                 if launch.must_wait(self.world, request):
                     self.nursery.start_soon(guarded, self._launch_later, _keep_open(sock), who, request)
                 else:
@@ -177,13 +181,22 @@ class Control:
 
     # ------------------------------------------------------------------- launchers
 
+    def _ruled(self, who: Caller, request: launch.Request) -> launch.Request:
+        """As the administrator has it; a start from outside of all programs is counted."""
+        inside, rules = self._tracer_of(who.pid) is not None, self.world.mosrun.rules
+        request = launch.ruled(request, rules, who.uid, inside=inside)
+        if not inside and not request.native:
+            running = sum(tracer.uid == who.uid for tracer in self.tracers.values())
+            self.starts.admit(rules, (who.pid, who.uid, who.started), time.strftime("%F"), running, self.world.traced)
+        return request
+
     async def _launch(self, sock: trio.socket.SocketType, who: Caller, request: launch.Request) -> None:
         tracer = self._tracer_of(who.pid)
         if tracer is None and request.native:
             await sock.send(launch.OK)
             return
         # inside of a MOSIX program what was preset is inherited
-        level = request.level or (self.world.level if tracer is None else NATIVE)
+        level = request.level or (self.world.mosrun.level if tracer is None else NATIVE)
         start = replace(
             await launch.place(self.world, request, self.resolve), trace=request.trace, preset=launch.preset(self.world, level),
             restart=request.restart, reopen=request.reopen,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from mosfs.abi import levels
 from mosfs.abi.texts import Text, text
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import parse_directories
+from mosfs.cluster.mosrun_conf import DEFAULT, FORCED, MODES, Rules
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.native import kernel
 from mosfs.node.choice import best, choose, common_flags
@@ -41,6 +43,10 @@ BEST = "best"
 
 TOO_MANY = "mosd is busy with too many requests of yours: try again later"
 TOO_MANY_WAIT = "too many of your programs wait for memory already: try again later"
+NOT_ADMITTED = "the administrator does not let you use mosrun on this node"
+ONLY_BEST = "the administrator lets programs start on the best node only (-b)"
+NEEDS_MEMORY = "the administrator wants to know how much memory the program needs (-m{mb})"
+STAYS_IN_CLUSTER = "the administrator keeps your programs in this cluster"
 
 #: A node as the user typed it to its IP, or None; may wait for a name server.
 Resolve = Callable[[str], str | None]
@@ -61,7 +67,7 @@ def refused(text: str) -> bytes:
 @dataclass(frozen=True, slots=True)
 class Request:
     """A launcher's request. ``node`` is as the user typed it, "" = not given; ``trace``: see `Start`; ``level``: of
-    `abi.levels.NAMES`, "" = not given."""
+    `abi.levels.NAMES`, "" = not given; ``confined``: it may run in our own cluster only."""
 
     native: bool
     settings: Settings = field(default_factory=Settings)
@@ -71,6 +77,7 @@ class Request:
     level: str = ""
     restart: int = -1
     reopen: list[tuple[int, str]] = field(default_factory=list)
+    confined: bool = False
 
 
 def parse(data: bytes) -> Request | None:
@@ -113,10 +120,31 @@ def _integer(text: str) -> int:
     return int(text)
 
 
+def ruled(request: Request, rules: Rules, uid: int, *, inside: bool) -> Request:
+    """``request`` of the user ``uid`` as the administrator's ``rules`` have it (manual, 4.6); `Refused` when they forbid it.
+
+    ``inside``: of a program that runs under mosrun already. It has its memory and its unsupported calls from that one, and begins
+    where that one is, unless the best node is forced."""
+    if request.native:
+        return request
+    if not rules.admits(uid):
+        raise Refused(NOT_ADMITTED)
+    forced = rules.best == FORCED and uid != 0
+    if forced and request.node not in ("", BEST):
+        raise Refused(ONLY_BEST)
+    settings, again = request.settings, inside or request.restart >= 0
+    if rules.memory and uid != 0 and settings.needmem < 0 and not again:
+        raise Refused(NEEDS_MEMORY)
+    if rules.unsupported and settings.unsupported < 0 and not again:
+        settings = replace(settings, unsupported=MODES[rules.unsupported])
+    best = not request.node and (forced or (rules.best == DEFAULT and not inside))
+    return dataclasses.replace(request, settings=settings, node=BEST if best else request.node, confined=rules.confines(uid))
+
+
 def must_wait(world: World, request: Request) -> bool:
     """mosrun(1), -m: with -b the program does not begin until a node has enough memory."""
     need = max(request.settings.needmem, 0)
-    return request.node == BEST and need > 0 and choose(world, need, reserve=False) is None
+    return request.node == BEST and need > 0 and choose(world, need, reserve=False, own=request.confined) is None
 
 
 def ok(start: Start) -> bytes:
@@ -141,12 +169,15 @@ async def place(world: World, request: Request, resolve: Resolve) -> Start:
     if request.node in _HOME:
         return Start("", request.force, request.node)
     if request.node == BEST:
-        return Start(best(world, max(request.settings.needmem, 0)), True, request.node)
+        return Start(best(world, max(request.settings.needmem, 0), own=request.confined), True, request.node)
     ip: str | None = None
     with trio.move_on_after(RESOLVE_TIMEOUT):
         ip = await trio.to_thread.run_sync(resolve, request.node, abandon_on_cancel=True)
     try:
-        return Start(world.target(ip or ""), request.force, request.node)
+        target = world.target(ip or "")
+        if request.confined and target and not world.map.relation(target).own:
+            raise Refused(STAYS_IN_CLUSTER)
+        return Start(target, request.force, request.node)
     except NotInMap:
         if request.force:
             return Start("", request.force, request.node)

@@ -20,6 +20,7 @@ from mosfs.cluster import log as node_log
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import FREEZE_CONF
 from mosfs.cluster.load import Cluster, load
+from mosfs.cluster.mosrun_conf import MOSRUN_CONF
 from mosfs.cluster.paths import NodePaths
 from mosfs.daemon.tasks import survived
 from mosfs.node.world import World
@@ -70,6 +71,7 @@ def signature(paths: NodePaths, mosix_map: str = "") -> tuple[object, ...]:
     return tuple(_signature(file) for file in (
         mosix_map or paths.mosix_map, paths.userview_map, paths.secret, paths.speed, paths.mosip, paths.probe,
         paths.guest_uids, paths.level, paths.private_conf, os.path.join(paths.etc, FREEZE_CONF), paths.max_guests, paths.retain,
+        os.path.join(paths.etc, MOSRUN_CONF),
         paths.isolated, paths.job, paths.partners, *_files_in(paths.partners),
     ))
 

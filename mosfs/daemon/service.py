@@ -53,7 +53,7 @@ from mosfs.fuse.operations import Operations
 from mosfs.native import kernel
 from mosfs.node.guests import counted
 from mosfs.node.multi import Multi
-from mosfs.node.world import World
+from mosfs.node.world import Mosrun, World
 from mosfs.procfs.tree import Tree
 from mosfs.queue.progress import folder_of
 from mosfs.trace.priority import prompt
@@ -148,7 +148,8 @@ async def _node(
     cluster = configuration.cluster
     world = World(
         ip=cluster.my_ip, map=cluster.map, clock=trio.current_time, version=mosfs.__version__, speed=cluster.speed,
-        port=options.ports.migrate, pid=os.getpid(), level=cluster.level, multi=Multi(cluster.max_guests, cluster.retain),
+        port=options.ports.migrate, pid=os.getpid(), mosrun=Mosrun(cluster.level, cluster.rules),
+        multi=Multi(cluster.max_guests, cluster.retain),
     )
     probe = Probe(source_of(configuration.probe, cluster.speed, lambda: own_runnable(world)), configuration.probe)
     world.counts.since = world.clock()
@@ -241,7 +242,7 @@ class Services:
             self.information.exchange.key = self.peers.identity.gossip
         self.channels.owners.numbers = usable(new.cluster.guest_uids)
         world.map, world.speed, self.told = new.cluster.map, new.cluster.speed, config_of(world, new)
-        world.level = new.cluster.level
+        world.mosrun = Mosrun(new.cluster.level, new.cluster.rules)
         self.freezer.follow(new.cluster.freezing.policy)
         world.multi.max_guests, world.multi.retain = new.cluster.max_guests, new.cluster.retain
         self.probe.source, self.probe.spec = source_of(new.probe, world.speed, lambda: own_runnable(world)), new.probe

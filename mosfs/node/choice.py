@@ -23,18 +23,22 @@ ALL_CANDIDATES = 64
 RESERVED_FOR = 3.0
 
 
-def best(world: World, need_mb: int) -> str:
+def best(world: World, need_mb: int, *, own: bool = False) -> str:
     """The least loaded node that fits, counted as busier for a while; "" for this node, also when none fits."""
-    chosen = choose(world, need_mb, reserve=True)
+    chosen = choose(world, need_mb, reserve=True, own=own)
     return "" if chosen in (None, world.ip) else chosen
 
 
-def choose(world: World, need_mb: int, *, reserve: bool) -> str | None:
+def choose(world: World, need_mb: int, *, reserve: bool, own: bool = False) -> str | None:
     """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while.
+    ``own``: only nodes of our cluster.
 
     Only nodes that a program which begins here can go to (`abi.cpu.SILENT`)."""
     silent = world.me.flags & SILENT
-    open_ones = [node for node in candidates(world) if node.ip == world.ip or (node.open and node.offers(silent))]
+    open_ones = [
+        node for node in candidates(world)
+        if node.ip == world.ip or (node.open and node.offers(silent) and (node.own or not own))
+    ]
     chosen = best_node(open_ones, need_mb, random.choice)
     if chosen is not None and reserve:
         arriving(world, chosen)

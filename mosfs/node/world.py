@@ -11,6 +11,7 @@ import trio
 
 from mosfs.abi.levels import NATIVE
 from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.cluster.mosrun_conf import Rules
 from mosfs.node.counts import Counts
 from mosfs.node.ended import Ended, Memory
 from mosfs.node.letters import Letters
@@ -51,6 +52,14 @@ class Reload:
     begin: Callable[[str], None] = lambda path: None
 
 
+@dataclass(frozen=True, slots=True)
+class Mosrun:
+    """How the administrator has programs started. ``level``: of processors, when mosrun does not say (`abi.levels`)."""
+
+    level: str = NATIVE
+    rules: Rules = field(default_factory=Rules)
+
+
 @dataclass(slots=True)
 class Coming:
     """For `choice`: when programs were ``reserved`` a place at which node; ``recent``: the nodes of which we know newest."""
@@ -70,7 +79,7 @@ class World:
     speed: int
     port: int
     pid: int
-    level: str = NATIVE  #: of processors that programs are started for when mosrun does not say (`abi.levels`)
+    mosrun: Mosrun = field(default_factory=Mosrun)
     programs: dict[int, Program] = field(default_factory=dict)
     guests: dict[int, Guest] = field(default_factory=dict)
     nodes: dict[str, Node] = field(default_factory=dict)
@@ -150,6 +159,11 @@ class World:
             raise NotInMap(ip)
         ip = self.map.canonical(ip)
         return "" if ip == self.ip else ip
+
+    def may_go(self, uid: int, ip: str) -> bool:
+        """May programs of this user go to that other node?"""
+        relation = self.map.relation(ip)
+        return relation.cango and (relation.own or not self.mosrun.rules.confines(uid))
 
     def move(self, program: Program, value: int) -> None:
         """Ask for a move; ``value`` as in `table`. `NotInMap` or `ConnectionError` (its tracer is not connected)."""

@@ -200,7 +200,7 @@ def misplaced(world: World) -> tuple[list[Program], list[Guest]]:
     (mossetpe(1), mosctl(1))."""
     programs = [
         program for program in world.programs.values()
-        if program.state.where and not world.map.relation(program.state.where).cango
+        if program.state.where and not world.may_go(program.state.uid, program.state.where)
     ]
     too_many = guests.outranked(world)
     return programs, [
