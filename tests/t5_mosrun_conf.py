@@ -102,7 +102,7 @@ def test_programs_of_a_confined_user_stay_in_their_cluster(nodes: Lab) -> None:
 
 
 def test_the_wrapper_of_the_manual(nodes: Lab) -> None:
-    """Section 6.5 as written: who is not in the group uses mosrun by the wrapper only; the program has the user's groups."""
+    """Section 6.5 as written: who is not in the group uses the wrapper only; the program has the user's own groups."""
     folder = Path(nodes.plan.root).parent  # others may enter it
     real = shutil.which("mosrun", path=nodes.environ["PATH"])
     assert real is not None

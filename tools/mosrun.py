@@ -293,8 +293,8 @@ def execute(path: str, argv: list[str], environ: dict[bytes, bytes]) -> None:
 
 
 def take_real_group() -> None:
-    """Give the wrapper's group up. Its mark on this process, that nobody may trace it, goes with an exec of the same command; not of
-    the same file, which that group alone may read (manual, 6.5)."""
+    """Give the wrapper's group up. Its mark on this process, that nobody may trace it, goes with an exec of the same command; not
+    of the same file, which that group alone may read (manual, 6.5)."""
     group = posix.getgid()
     if posix.getresgid() != (group, group, group):
         posix.setresgid(group, group, group)
