@@ -117,7 +117,7 @@ class Spinner:
 
 
 @contextmanager
-def bed(nodes: int = 2) -> Iterator[Bed]:
+def bed(nodes: int = 2, *, balance: bool = False) -> Iterator[Bed]:
     """A lab on addresses of its own and a folder with the helpers, both gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="mosfs-bench-") as name:
         folder = Path(name)
@@ -129,7 +129,7 @@ def bed(nodes: int = 2) -> Iterator[Bed]:
         scripts.mkdir()
         install_launchers.install(str(scripts))
         pid = os.getpid()
-        plan = lab.Plan.make(f"{name}/lab", nodes, f"127.{16 + pid // 250 % 230}.{1 + pid % 250}.1", False)
+        plan = lab.Plan.make(f"{name}/lab", nodes, f"127.{16 + pid // 250 % 230}.{1 + (pid + balance) % 250}.1", False, balance)
         lab.up(plan)
         try:
             node = plan.node(1)

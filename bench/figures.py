@@ -14,6 +14,7 @@ from bench.bed import AWAY, HOME, Bed, BenchError, Spinner
 from bench.idle import i1
 from bench.measure import Result, Spread, interleave
 from bench.spread import l2
+from bench.whole import a4, a6
 
 HEADER, ANSWER = 56, 16  #: bytes of a forwarded call's frames without data
 CHUNK = 1 << 18
@@ -303,6 +304,8 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     **information.SHORT,
 }
 #: Figures that take many minutes.
-LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {"L2": l2, "I1": i1, "S1": queue.s1, **information.LONG}
+LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {
+    "L2": l2, "I1": i1, "S1": queue.s1, "A4": a4, "A6": a6, **information.LONG,
+}
 #: Figures that need no lab, or make one of their own.
-SIMULATED = frozenset({"L1", "L2", "I1", *information.SHORT, *information.LONG})
+SIMULATED = frozenset({"L1", "L2", "I1", "A6", *information.SHORT, *information.LONG})

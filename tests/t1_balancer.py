@@ -7,13 +7,15 @@ from msgspec.structs import replace
 
 from mosfs.abi import cpu
 from mosfs.abi.cpu import SILENT
+from mosfs.balance import toll
+from mosfs.balance.cost import NEAR as NEAR_NETWORK
 from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
 from mosfs.node.choice import RESERVED_FOR, candidates, choose, common_flags
 from mosfs.node.nodes import Node
 from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
 from mosfs.wire.asked import Settings
-from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, Usage
+from mosfs.wire.messages import Command, GuestState, PeerStatus, ProcState, TollPaid, Usage
 from tests.fake_map import FakeMap
 
 HOME, NEAR, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"
@@ -182,6 +184,74 @@ def test_a_guest_is_asked_for_at_home(node: Bench) -> None:
     del node.world.guests[11]  # it went
     assert node.balancer.here(candidates(node.world)[0], node.now).load == 100
     assert arriving(node, NEAR) == 1
+
+
+def paying(node: Bench, **settings: int) -> Guest:
+    """A guest whose home is NEAR, where nobody computes any more than here."""
+    node.world.programs.clear()
+    node.load(HOME, 0)
+    node.world.local_load = 0
+    state = GuestState(11, 77, NEAR, 0, "theirs", 0.0, Settings(**settings))
+    return node.world.guests.setdefault(11, Guest(state, node.sent.append))
+
+
+def test_a_guest_whose_calls_cost_too_much_goes_home(node: Bench) -> None:
+    guest = paying(node)
+    way = NEAR_NETWORK.transfer(4) / NEAR_NETWORK.call
+    node.balancer.paid(guest, TollPaid(11, way * 0.7, 0, 0, 0.5, 4))
+    assert node.sent == []
+    node.balancer.paid(guest, TollPaid(11, way * 0.7, 0, 0, 0.5, 4))
+    [command] = node.sent
+    assert (command.pid, command.name, command.value, command.below) == (11, "out", "", 0)
+    assert command.why.startswith(toll.HOMEWARD)
+    assert guest.balanced.verdict == command.why
+    node.balancer.paid(guest, TollPaid(11, way, 0, 0, 0.5, 4))
+    assert len(node.sent) == 1, "it is on its way"
+
+
+def test_a_guest_that_is_better_off_here_stays(node: Bench) -> None:
+    guest = paying(node)
+    node.load(NEAR, 300)
+    for _ in range(10):
+        node.balancer.paid(guest, TollPaid(11, 0.5 / NEAR_NETWORK.call, 0, 0, 1.0, 4))
+    assert node.sent == []
+    node.balancer.paid(guest, TollPaid(11, 10 / NEAR_NETWORK.call, 0, 0, 1.0, 4))
+    assert len(node.sent) == 1
+
+
+@pytest.mark.parametrize("settings", [{"lock": 1}, {"cpujob": 1}])
+def test_a_guest_that_shall_stay_is_not_asked_what_it_pays(node: Bench, settings: dict[str, int]) -> None:
+    node.balancer.paid(paying(node, **settings), TollPaid(11, 1e6, 0, 0, 0.0, 4))
+    assert node.sent == []
+
+
+def test_nobody_is_sent_home_where_nothing_moves_by_itself() -> None:
+    node = Bench(automatic=False)
+    node.balancer.paid(paying(node), TollPaid(11, 1e6, 0, 0, 0.0, 4))
+    node.balancer.automatic, node.world.switches.stay = True, True
+    node.balancer.paid(node.world.guests[11], TollPaid(11, 1e6, 0, 0, 0.0, 4))
+    assert node.sent == []
+
+
+def test_who_came_home_because_of_its_calls_stays_for_a_while(node: Bench) -> None:
+    why = f"{toll.HOMEWARD} 1 s more"
+    del node.world.programs[2]
+    node.load(HOME, 500)
+    node.world.local_load = 500
+    rests = []
+    for turn in range(1, 4):
+        node.tell(1, where=NEAR, state="away", nmigs=2 * turn - 1)
+        node.tell(1, where="", state="here", nmigs=2 * turn, because=why)
+        node.balancer.round()
+        assert len(node.sent) == turn - 1
+        assert "brought it home" in node.world.programs[1].balanced.verdict
+        rests.append(node.world.programs[1].balanced.rest)
+        node.at(rests[-1] + 0.1)
+        node.use(node.world.programs[1])
+        node.balancer.round()
+        assert len(node.sent) == turn
+        node.tell(1, move_seq=turn, move_target=NEAR, move_result="ok", where=NEAR, state="away", nmigs=2 * turn + 1, because="")
+    assert rests == [toll.REST, 2 * toll.REST, 4 * toll.REST]
 
 
 def test_a_guest_nobody_has_told_about_is_left_alone(node: Bench) -> None:

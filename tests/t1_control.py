@@ -52,6 +52,7 @@ from mosfs.wire.messages import (
     ProcState,
     SpawnHost,
     SpawnTracer,
+    TollPaid,
     Usage,
     UsageReport,
     decode_control,
@@ -263,8 +264,13 @@ async def test_guests_are_the_same_after_every_state(node: Node) -> None:
         guest = node.world.guests[55]
         await host.send(encode(UsageReport([usage(55)])))
         await host.send(encode(GuestState(55, 44, OTHER, 0, "x", 0.0, Settings(lock=1))))
+        paid: list[tuple[int, float]] = []
+        node.control.paid = lambda guest, told: paid.append((guest.state.pid, told.calls))
+        await host.send(encode(TollPaid(56, 3, 0, 0, 0.0)))
+        await host.send(encode(TollPaid(55, 4, 0, 0, 0.0)))
         await host.send(encode(GuestStayed(55, "locked")))
         await until(lambda: stayed)
+        assert paid == [(55, 4)], "what is said of another host's guest is not heard"
         assert node.world.guests[55] is guest
         assert (guest.balanced.usage, guest.state.settings) == (usage(55), Settings(lock=1))
         assert stayed == [(55, "locked")]

@@ -89,6 +89,20 @@ def test_an_io_bound_program_comes_home_and_a_cpujob_does_not(nodes: Lab) -> Non
         assert where(nodes, cpujob) == "2"
 
 
+#: Forks, and works on files; then says where it is, and how often it has moved.
+JOB = (
+    "for n in 1 2 3 4; do [ -e /usr/$n ]; (exit 3); $1; (exit 4); done;"
+    " read where < $0/self/whereami; read moves < $0/self/nmigs; echo $where $moves"
+)
+
+
+def test_a_script_that_works_on_files_comes_home_at_once_and_stays(nodes: Lab) -> None:
+    """Long before its first second is over, and although each of its children ends before anybody has looked at it."""
+    mount = nodes.node(1).paths.mount
+    assert nodes.run(1, "mosrun", "-2", "sh", "-c", JOB, mount, "ls -l /etc/.").stdout.splitlines()[-1] == "0 2"
+    assert nodes.run(1, "mosrun", "-2", "-L", "sh", "-c", JOB, mount, "true").stdout == "2 1\n"
+
+
 def moves(nodes: Lab, pids: list[int], seconds: float) -> float:
     """Moves a minute and program, in so many seconds."""
     def made() -> int:

@@ -64,7 +64,8 @@ def _io(pid: int) -> tuple[int, int, int]:
 
 @dataclass(slots=True)
 class Account:
-    """The statistics of one process. ``calls``, ``received``, ``sent``: counted by whoever sees them, taken up by `advance`.
+    """The statistics of one process. ``calls``, ``received``, ``sent``: in all, counted by whoever sees them; `advance` takes up
+    what is new of them.
 
     ``user_away``: seconds of user level that it was away; the home-node's kernel counts the others.
     ``news``: something happened that mosd has not been told.
@@ -83,6 +84,7 @@ class Account:
     user_away: float = 0.0
     news: bool = True
     last: Reading | None = field(default_factory=Reading)
+    taken: tuple[int, int, int] = (0, 0, 0)  #: of calls, bytes received and sent
 
     def measure(self, pid: int, now: float, *, io: bool) -> float:
         """Take up what ``pid`` has used since the last time; its CPU seconds. ``io``: it makes its calls itself."""
@@ -107,12 +109,13 @@ class Account:
 
     def advance(self, now: float, cpu: float = 0.0) -> None:
         """Put what was counted, and ``cpu`` seconds, into the history."""
-        new = History(now - self.at, cpu, self.calls, self.received, self.sent)
-        self.news = self.news or cpu > NOTICEABLE or self.calls > 0
+        taken, self.taken = self.taken, (self.calls, self.received, self.sent)
+        calls, received, sent = (now - then for now, then in zip(self.taken, taken))
+        new = History(now - self.at, cpu, calls, received, sent)
+        self.news = self.news or cpu > NOTICEABLE or calls > 0
         self.history = self.history.plus(now - self.at, self.decay, new)
         self.age += cpu
         self.at = now
-        self.calls = self.received = self.sent = 0
 
     def start(self, pid: int, now: float) -> None:
         """A program begins in the process ``pid``: what another one used in it before is not its own."""
@@ -125,5 +128,5 @@ class Account:
     def clear(self) -> None:
         """mosix(7), clear. The age stays: it is no statistics but a fact."""
         self.history = History()
-        self.calls = self.received = self.sent = 0
+        self.taken = self.calls, self.received, self.sent
         self.news = True

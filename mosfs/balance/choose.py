@@ -43,9 +43,10 @@ class Process:
 
     ``age``: CPU seconds since it was started; ``here``: since it came; ``demand``: share of the last second in which it ran or
     wanted to; ``barred``: why it cannot move at all, "" if it can; ``refused``: nodes that did not take it lately; ``asked``: it
-    has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle. ``required``: flags of processors that
-    a node must have, unless that is its home; ``seen``: those of its home, which it may come to use. ``priority``: of its
-    home-node's programs in this cluster; those of other clusters are sent on within this one only, and where they may run.
+    has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle; ``rests``: its calls have just brought
+    it home (`balance.toll`). ``required``: flags of processors that a node must have, unless that is its home; ``seen``: those of
+    its home, which it may come to use. ``priority``: of its home-node's programs in this cluster; those of other clusters are sent
+    on within this one only, and where they may run.
     ``confined``: it stays in its own cluster (`cluster.mosrun_conf`).
     """
 
@@ -63,6 +64,7 @@ class Process:
     barred: str = ""
     moving: bool = False
     asked: bool = False
+    rests: bool = False
     refused: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
     seen: frozenset[str] = frozenset()
@@ -144,6 +146,8 @@ def offer(
     process: Process, here: Candidate, others: Sequence[Candidate], network: Callable[[str], Network], choose: Choose
 ) -> Offer:
     """The node where ``process`` costs least, if going there pays."""
+    if process.rests and not process.asked:
+        return Offer("its calls away have just brought it home")
     pull = process.pull(network(process.home or here.ip)) if process.home else 0.0
     now = cost(here) + crowding(here, -process.demand) + pull
     prices: dict[Candidate, float] = {}

@@ -15,9 +15,10 @@ import trio
 
 from mosfs.abi import cpu
 from mosfs.abi.texts import Reason
-from mosfs.balance import choose
+from mosfs.balance import choose, toll
 from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
+from mosfs.balance.toll import Toll
 from mosfs.cluster.partners import OWN_PRIORITY
 from mosfs.daemon.tasks import survived
 from mosfs.node.choice import arriving, candidates
@@ -25,7 +26,7 @@ from mosfs.node.guests import priority_of
 from mosfs.node.programs import Balanced, Guest, Program
 from mosfs.node.world import World
 from mosfs.wire.asked import Settings
-from mosfs.wire.messages import Command, ProcState
+from mosfs.wire.messages import Command, ProcState, TollPaid
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,25 @@ class Balancer:
         known = NEAR if near else DISTANT
         return Network(self.bandwidth.get(near, known.bandwidth), known.call, known.setup)
 
+    def paid(self, guest: Guest, told: TollPaid) -> None:
+        """A host has told what being here has cost ``guest``, which goes home when that is more than the way there costs."""
+        world, balanced, state = self.world, guest.balanced, guest.state
+        settings, now = state.settings, world.clock()
+        if settings is None or settings.lock == 1 or settings.cpujob == 1 or world.switches.stay or not self.automatic:
+            balanced.lost = 0.0
+            return
+        nodes = {node.ip: node for node in candidates(world, FRESH)}
+        if (me := nodes.get(world.ip)) is None:
+            return
+        network, home = self.network(state.home), nodes.get(state.home)
+        gain = toll.advantage(home, self.here(me, now), told.size_mb)
+        balanced.lost = toll.lost(balanced.lost, Toll(told.calls, told.traffic, told.images, told.cpu), gain, network)
+        why = toll.homeward(balanced.lost, network, told.size_mb)
+        room = home is None or home.mem_free >= told.size_mb
+        if why and room and balanced.sent is None and now >= balanced.held:
+            balanced.verdict = why
+            self.send(guest, Verdict(state.pid, why, state.home))
+
     # ------------------------------------------------------------------ carrying out
 
     def send(self, subject: Program | Guest, verdict: Verdict) -> None:
@@ -142,11 +162,14 @@ class Balancer:
 
     def heard(self, program: Program, state: ProcState) -> None:
         """The tracer has told the state of ``program``, which is the old one still."""
-        balanced = program.balanced
+        balanced, now = program.balanced, self.world.clock()
+        if state.because.startswith(toll.HOMEWARD) and state.nmigs != program.state.nmigs and not state.where:
+            balanced.rest = toll.rest(balanced.rest, now - balanced.rested)
+            balanced.rested = now + balanced.rest
         if balanced.sent is None or not state.move_result or state.move_seq < program.asked:
             return
         if state.move_result == "ok":
-            self._left.append((self.world.clock(), balanced.usage.demand if balanced.usage else 1.0))
+            self._left.append((now, balanced.usage.demand if balanced.usage else 1.0))
             self._learn(state.where, balanced, state.freeze_ms / 1000)
             arriving(self.world, balanced.sent)
             balanced.sent = None
@@ -227,6 +250,7 @@ def process_of(subject: Program | Guest, now: float, seen: frozenset[str] = froz
         pid=state.pid, name=state.comm, home=home, age=usage.age, here=usage.here, demand=usage.demand,
         size_mb=usage.size_mb, history=balanced.history(now, settings.decay), need_mb=max(settings.needmem, 0),
         locked=settings.lock == 1, cpujob=settings.cpujob == 1, barred=barred, moving=moving, asked=balanced.considered,
+        rests=now < balanced.rested,
         refused=frozenset(ip for ip, until in balanced.refused.items() if now < until),
         required=frozenset(state.needs), seen=seen, priority=priority,
     )

@@ -63,6 +63,7 @@ from mosfs.wire.messages import (
     ProcState,
     Report,
     SpawnTracer,
+    TollPaid,
     Usage,
     UsageReport,
     decode_control,
@@ -121,7 +122,7 @@ def open_pidfd(pid: int) -> int:
 @dataclass(slots=True)
 class Control:
     """The service. ``config``: the facts that tracers and hosts need; ``resolve``: what a user typed as an IP; ``heard`` and
-    ``stayed``: how moves end, for who decided them."""
+    ``stayed``: how moves end, for who decided them; ``paid``: what being here has cost a guest."""
 
     world: World
     mail: MailRequests
@@ -133,6 +134,7 @@ class Control:
     nursery: trio.Nursery
     heard: Callable[[Program, ProcState], None] = lambda program, state: None
     stayed: Callable[[Guest, str], None] = lambda guest, reason: None
+    paid: Callable[[Guest, TollPaid], None] = lambda guest, told: None
     tracers: dict[int, Client] = field(default_factory=dict)
     hosts: dict[int, Client] = field(default_factory=dict)
     connections: Shares = field(default_factory=lambda: Shares(CONNECTIONS))
@@ -353,6 +355,9 @@ class Control:
                 world.private_gone(pid)
             case UsageReport(rows=rows):
                 self._usage(client, rows)
+            case TollPaid(pid=pid):
+                if (guest := world.guests.get(pid)) and pid in client.members:
+                    self.paid(guest, message)
             case GuestStayed(pid=pid, reason=reason):
                 if (guest := world.guests.get(pid)) and pid in client.members:
                     self.stayed(guest, reason)

@@ -223,7 +223,7 @@ class Services:
         post = office.way = Post(office, keys, hello, options.ports.post)
         control = Control(
             world, MailRequests(office), channels, forks, lambda text: reloading.current.cluster.map.resolve(text),
-            lambda: services.told, options.paths.socket, nursery, balancer.heard, balancer.stayed,
+            lambda: services.told, options.paths.socket, nursery, balancer.heard, balancer.stayed, balancer.paid,
         )
         information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
         reloading = Reload(world, options.paths, configuration, lambda new: services.apply(new))

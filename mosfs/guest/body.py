@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from mosfs.balance.account import Account
+from mosfs.balance.toll import Toll
 from mosfs.calls import cputime
 from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
@@ -150,6 +151,17 @@ class Leaving:
 
 
 @dataclass(slots=True)
+class Paid:
+    """What being away has cost it: `tolls`."""
+
+    parent: int = 0  # the program here that made it, by its PID at home
+    before: Toll = field(default_factory=Toll)  # in earlier images, and by its children that have ended
+    told: Toll = field(default_factory=Toll)  # what mosd has heard of
+    pace: float = 0.005  # seconds between the last two reports
+    due: float = 0.0  # when the next may be made
+
+
+@dataclass(slots=True)
 class Body:
     """``pair`` is the PID of the program at home. ``meta``: of its image, until it runs."""
 
@@ -171,6 +183,7 @@ class Body:
     mail: Any = None  # its part in direct communication (`mail.Mail`)
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
+    paid: Paid = field(default_factory=Paid)
     group_nice: int | None = None  # its session is yet to have this nice value (`trace.autogroup`)
 
     @property

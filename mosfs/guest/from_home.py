@@ -25,6 +25,7 @@ from mosfs.guest.private import Private
 from mosfs.guest.processes import Processes
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
+from mosfs.guest.tolls import Tolls
 from mosfs.guest.usage import Statistics
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
@@ -41,6 +42,7 @@ class FromHome:
         self, context: Context, containment: Containment, ending: Ending, clocks: Clocks, statistics: Statistics, alarms: Alarms,
         signals: Signals, faults: Faults, completion: Completion, files: MappedFiles, processes: Processes, serve: Serve,
         private: Private, mails: Mails, copying: Copying, onward: Onward, building: Building,
+        tolls: Tolls,
     ) -> None:  # fmt: skip
         self._context = context
         self._containment = containment
@@ -55,6 +57,7 @@ class FromHome:
         self._copying = copying
         self._onward = onward
         self._building = building
+        self._tolls = tolls
         #: Of frames about a body that is here.
         self._handlers: dict[int, Callable[[Body, Frame], None]] = {
             Kind.REPLY: lambda body, frame: completion.reply(body, frame.payload, frame.flags >> 1),
@@ -132,6 +135,7 @@ class FromHome:
             body.task.set_regs(body.call.regs)
             body.task.cont()
         body.meta = None
+        self._tolls.arrived(body)
         self._context.announce(body)
         self._private.announce_all(body)
 
@@ -148,6 +152,7 @@ class FromHome:
         """EXECED: home has executed another program; another image for it follows."""
         context = self._context
         self._statistics.leaves(body)
+        self._tolls.executed(body)
         self._ending.remove(body, kill=True)
         context.had_bodies = context.had_bodies and bool(context.bodies)
         context.started = time.monotonic()

@@ -46,6 +46,7 @@ from mosfs.guest.sandbox import spawn
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
 from mosfs.guest.stops import Stops
+from mosfs.guest.tolls import Tolls
 from mosfs.guest.usage import Statistics, tell_used
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.native import lib
@@ -89,6 +90,7 @@ class Host:
         self.early: dict[int, Early] = {}
         self.containment = Containment(context, self)
         self.statistics = Statistics(context)
+        self.tolls = Tolls(context)
         self.clocks = Clocks(context)
         self.alarms = Alarms(context, self.containment)
         self.forwarding = Forwarding(context, self.alarms)
@@ -114,7 +116,7 @@ class Host:
         self.stops = Stops(self.serve, self.processes, self.signals, self.faults, self.copying, self.onward, self)
         self.from_home = FromHome(
             context, self.containment, self, self.clocks, self.statistics, self.alarms, self.signals, self.faults, self.completion,
-            self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building,
+            self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building, self.tolls,
         )  # fmt: skip
         self.next_clock = time.monotonic() + PERIOD
 
@@ -148,6 +150,7 @@ class Host:
             if copied or self.copying.brake:
                 self.copying.step()
             self.alarms.look()
+            self.tolls.look(now)
             if now >= self.next_clock:
                 self.next_clock = now + PERIOD
                 self._housekeeping()
@@ -257,7 +260,7 @@ class Host:
         """The body is not here any more."""
         self.context.bodies.pop(body.pair, None)
         self.context.by_pid.pop(body.pid, None)
-        for step in (self.processes.gone, self.mails.gone, self.copying.forget, self.private.forget):
+        for step in (self.processes.gone, self.tolls.gone, self.mails.gone, self.copying.forget, self.private.forget):
             with self.containment.nobody(f"forgetting origpid={body.pair}"):
                 step(body)
         if kill:

@@ -12,6 +12,7 @@ import msgspec
 
 from mosfs.abi.flags import CLONE_CHILD_SETTID, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VM, RESTARTS
 from mosfs.abi.numbers import SYS_CLONE
+from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.request import Request
 from mosfs.guest.alarms import Alarms
@@ -63,6 +64,7 @@ class Processes:
             self._completion.finish(body, -error)
             return
         body.state = State.FORKING
+        body.account.calls += CALLS_OF_A_BIRTH
         tell_title(body, self._context.channel)
         order = ForkOrder(flags, body.task.peek_mask())
         self._context.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
@@ -108,6 +110,7 @@ class Processes:
         child.signals.told_mask = body.signals.told_mask
         child.call.regs = copy_regs(body.call.regs)
         self._private.forked(body, child)
+        child.paid.parent = body.pair
         child.fork.shares = body.call.nr == 58 or (body.call.nr == SYS_CLONE and bool(body.call.regs.rdi & CLONE_VM))
         self._mails.forked(body, child)
         self._context.bodies[child.pair] = child

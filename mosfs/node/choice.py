@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from mosfs.abi.cpu import SILENT
 from mosfs.balance.best import Candidate, best_node
@@ -24,12 +24,18 @@ RESERVED_FOR = 3.0
 
 
 def best(world: World, need_mb: int, *, own: bool = False) -> str:
-    """The least loaded node that fits, counted as busier for a while; "" for this node, also when none fits."""
-    chosen = choose(world, need_mb, reserve=True, own=own)
+    """The least loaded node that fits, counted as busier for a while; "" for this node, also when none fits.
+
+    Where a program can begin here as well as elsewhere, it does: its calls need not travel then."""
+    chosen = choose(
+        world, need_mb, reserve=True, own=own, pick=lambda ips: world.ip if world.ip in ips else random.choice(ips)
+    )
     return "" if chosen in (None, world.ip) else chosen
 
 
-def choose(world: World, need_mb: int, *, reserve: bool, own: bool = False) -> str | None:
+def choose(
+    world: World, need_mb: int, *, reserve: bool, own: bool = False, pick: Callable[[Sequence[str]], str] = random.choice
+) -> str | None:
     """The IP of the least loaded node that fits, None when none does; ``reserve`` counts it as busier for a while.
     ``own``: only nodes of our cluster.
 
@@ -39,7 +45,7 @@ def choose(world: World, need_mb: int, *, reserve: bool, own: bool = False) -> s
         node for node in candidates(world)
         if node.ip == world.ip or (node.open and node.offers(silent) and (node.own or not own))
     ]
-    chosen = best_node(open_ones, need_mb, random.choice)
+    chosen = best_node(open_ones, need_mb, pick)
     if chosen is not None and reserve:
         arriving(world, chosen)
     return chosen

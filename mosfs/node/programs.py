@@ -32,7 +32,8 @@ class Balanced:
 
     ``verdict``: why it stays, or why it was sent away; ``refused``: nodes that did not take it, and until when they are not
     asked again; ``held``: until when it is left alone; ``sent``: an automatic move to this IP is under way, since
-    ``sent_at``; ``considered``: it has asked to be considered.
+    ``sent_at``; ``considered``: it has asked to be considered. ``lost``: seconds that being away has cost it since that last
+    paid; ``rest``: seconds for which it stays home because of that, until ``rested`` (`balance.toll`).
     """
 
     usage: Usage | None = None
@@ -44,6 +45,9 @@ class Balanced:
     sent: str | None = None
     sent_at: float = 0.0
     considered: bool = False
+    lost: float = 0.0
+    rest: float = 0.0
+    rested: float = 0.0
 
     def report(self, usage: Usage, now: float) -> None:
         grown = 0.0

@@ -241,6 +241,17 @@ class Consider(Msg, tag=18):
     pid: Pid
 
 
+class TollPaid(Msg, tag=19):
+    """Of a host: what a guest has done since the last one (`balance.toll.Toll`), which may be reason enough to have it go home."""
+
+    pid: Pid
+    calls: Amount
+    traffic: Amount
+    images: Amount
+    cpu: Amount
+    size_mb: Megabytes = 0
+
+
 # Mailboxes (docs/design/mailboxes.md). A program is (home, pid): its home-node as an unsigned integer, its PID there. ``req`` is
 # the asker's own number, echoed in MailAnswer. Bodies above `mbox.body.INLINE` travel beside the message, as a memory file.
 
@@ -656,8 +667,8 @@ class PostSpeaks(Msg, tag=81):
 Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted | PrivateFile
     | PrivateGone | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
-    | UsageReport | GuestStayed | Consider | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack | MailReturned
-    | MailAnswer | MailWake | MailRecall | MailHeld
+    | UsageReport | TollPaid | GuestStayed | Consider | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack
+    | MailReturned | MailAnswer | MailWake | MailRecall | MailHeld
 )
 Peer = (
     PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse | PostAnswer | PostDeliver | PostWhere | PostClaim

@@ -6,6 +6,7 @@ import struct
 
 from mosfs.abi.flags import CLONE_PIDFD
 from mosfs.abi.numbers import SYS_CLONE, SYS_EXECVEAT
+from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls import show
 from mosfs.calls.request import Blob, Request
 from mosfs.home.ports import Tree
@@ -28,6 +29,7 @@ class Births:
 
     def fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         """FORK: the deputy forks, too; the answer is sent when its child is known."""
+        p.reports.account.calls += CALLS_OF_A_BIRTH
         wants = bool(order.flags & CLONE_PIDFD)
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
         if wants:
