@@ -15,6 +15,7 @@ import pytest
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.tree import NODE_FILES, OWN_FILES
+from mosfs.tools.mos_autoconf import MOS_AUTOCONF
 from mosfs.tools.mos_checkconf import MOS_CHECKCONF
 from mosfs.tools.mos_in_job import MOS_IN_JOB
 from mosfs.tools.mosacct import MOSACCT
@@ -54,6 +55,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
     "mossetpe.1": (MOSSETPE,),
     "mos_checkconf.1": (MOS_CHECKCONF,),
     "mosconf.1": (MOSCONF,),
+    "mos_autoconf.1": (MOS_AUTOCONF,),
     "mos_in_job.1": (MOS_IN_JOB,),
     "mostestload.1": (MOSTESTLOAD,),
     "mostimeof.1": (MOSTIMEOF,),

@@ -16,7 +16,7 @@ from mosfs.cluster.check import faults
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import USUAL, parse_freezing
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools import mosconf
+from mosfs.tools import mosconf, mosconf_files
 from mosfs.tools.mosconf_menus import MENUS, POLICIES, in_order
 from mosfs.tools.mosconf_talk import Draft, Question, Talk, Wrong, without
 from mosfs.tools.options import UserError
@@ -49,7 +49,7 @@ def run(root: Path, menu: str, *answers: str) -> int:
 #: Menu, the answers, the files that change and their new texts.
 RIGHT: list[tuple[str, Sequence[str], dict[str, str | None]]] = [
     ("nodes", ["10.0.1.1", "2", "", "y"], {"mosix.map": "# ours\n10.0.0.1 4 p\n10.0.1.1 2 p\n"}),
-    ("nodes", ["a", "+", "10.0.1.1", "2", "y", "172.16.0.1=10.0.0.2", "10.0.2.1", "", "", "", ""],
+    ("nodes", ["+", "10.0.1.1", "2", "y", "172.16.0.1=10.0.0.2", "10.0.2.1", "", "", "", ""],
      {"mosix.map": "# ours\n10.0.0.1 4 p\n10.0.1.1 2\n172.16.0.1=10.0.0.2\n10.0.2.1 1 p\n"}),
     ("nodes", ["10.0.1.1", "2", "-1", "", "y"], {"mosix.map": "# ours\n10.0.1.1 2 p\n"}),
     ("numbers", ["", "y"], {"userview.map": "1 10.0.0.1 4\n"}),
@@ -98,6 +98,7 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("nodes", ["0.0.1.1", "1"], "not allowed"),
     ("nodes", ["+", "172.16.0.1=10.5.0.1", ""], "is not a node"),
     ("nodes", ["-2"], "no such line"),
+    ("nodes", ["a"], "by mos_autoconf"),
     ("nodes", ["-1", ""], "mosd would refuse"),
     ("numbers", ["n", "0", "10.0.0.1", "1"], "not a number"),
     ("numbers", ["maybe"], "y or n"),
@@ -220,7 +221,7 @@ def test_a_partner_is_changed_and_deleted(root: Path) -> None:
 @pytest.mark.parametrize("failing", [0, 1])
 def test_a_disk_that_fails_leaves_what_was_there(root: Path, failing: int, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files(root)
-    written = mosconf.put
+    written = mosconf_files.put
     left = [failing]
 
     def put(verb: str, path: str, text: str, private: bool = False) -> None:
@@ -230,9 +231,9 @@ def test_a_disk_that_fails_leaves_what_was_there(root: Path, failing: int, monke
                 raise UserError("No space left on device")
         written(verb, path, text, private)
 
-    monkeypatch.setattr(mosconf, "put", put)
+    monkeypatch.setattr(mosconf_files, "put", put)
     with pytest.raises(UserError):
-        mosconf.apply(NodePaths(str(root)), {"mosix.map": "10.0.0.1 1\n", "speed": "5\n"})
+        mosconf_files.apply(NodePaths(str(root)), {"mosix.map": "10.0.0.1 1\n", "speed": "5\n"})
     assert files(root) == before
 
 
@@ -371,6 +372,21 @@ def test_a_session_that_ends_early_writes_nothing(root: Path, end: str) -> None:
     child.expect(pexpect.EOF)
     child.close()
     assert (child.exitstatus, child.signalstatus) == ((1, None) if end == "\4" else (None, signal.SIGINT))
+    assert files(root) == before
+
+
+@pytest.mark.parametrize("end", ["\4", "\3"])
+def test_a_key_that_is_not_typed_to_its_end(root: Path, end: str) -> None:
+    before = files(root)
+    child = on_terminal("--root", str(root), "key")
+    for question, answer in (("another one", "y"), ("random key", "n")):
+        child.expect_exact(question)
+        child.sendline(answer)
+    child.expect_exact("Key, at least 8 characters: ")
+    child.send(end)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.exitstatus, child.signalstatus) == ((1, None) if end == "\4" else (130, None))
     assert files(root) == before
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools import (
+    mos_autoconf,
     mos_checkconf,
     mos_in_job,
     mosacct,
@@ -47,7 +48,8 @@ from mosfs.tools.options import (
 
 COMMANDS = [
     MOSRUN, MOSENV, mosps.MOSPS, mosmigrate.MOSMIGRATE, mosbestnode.MOSBESTNODE, mosctl.MOSCTL, moskillall.MOSKILLALL,
-    mosmon.MOSMON, mossetpe.MOSSETPE, mos_in_job.MOS_IN_JOB, mos_checkconf.MOS_CHECKCONF, mosconf.MOSCONF, mostestload.MOSTESTLOAD,
+    mosmon.MOSMON, mossetpe.MOSSETPE, mos_in_job.MOS_IN_JOB, mos_checkconf.MOS_CHECKCONF, mosconf.MOSCONF,
+    mos_autoconf.MOS_AUTOCONF, mostestload.MOSTESTLOAD,
     mostimeof.MOSTIMEOF, mosacct.MOSACCT,
     *(command for command, _ in VERBS.values()),
 ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from shlex import quote
 
 from mosfs.tools import mosmigrate, mosps
+from mosfs.tools.mos_autoconf import MOS_AUTOCONF
 from mosfs.tools.mos_checkconf import MOS_CHECKCONF
 from mosfs.tools.mos_in_job import MOS_IN_JOB
 from mosfs.tools.mosacct import MOSACCT
@@ -45,7 +46,7 @@ ROWS: tuple[tuple[Command, str, str], ...] = (
     (MOSRUN, PROGRAM, PROGRAM), (MOSENV, PROGRAM, PROGRAM), (MOSNATIVE, PROGRAM, PROGRAM), (MOSPIPE, COMMANDS, COMMANDS),
     (MOSD, NOTHING, NOTHING), (mosps.MOSPS, PIDS, PIDS), (mosmigrate.MOSMIGRATE, PIDS, f"home {NUMBERS}"),
     (MOSBESTNODE, NOTHING, NOTHING), (MOSCTL, FUNCTION_NAMES, NUMBERS), (MOSKILLALL, NOTHING, NOTHING), (MOSMON, NOTHING, NOTHING),
-    (MOSSETPE, FILES, FILES), (MOS_IN_JOB, FILES, FILES), (MOS_CHECKCONF, FILES, FILES),
+    (MOSSETPE, FILES, FILES), (MOS_IN_JOB, FILES, FILES), (MOS_CHECKCONF, FILES, FILES), (MOS_AUTOCONF, NOTHING, NOTHING),
     (MOSCONF, MENU_NAMES, MENU_NAMES), (MOSTESTLOAD, NOTHING, NOTHING), (MOSTIMEOF, PIDS, PIDS),
     (MOSACCT, NOTHING, NOTHING),
 )

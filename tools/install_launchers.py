@@ -25,6 +25,7 @@ LAUNCHERS = {
     "mospipe": "mospipe:main",
     "mos_checkconf": "mos_checkconf:main",
     "mosconf": "mosconf:main",
+    "mos_autoconf": "mos_autoconf:main",
     "mos_in_job": "mos_in_job:main",
     "mosps": "mosps:main",
     "mosmigrate": "mosmigrate:main",

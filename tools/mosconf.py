@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import shutil
-import signal
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 
 from mosfs.cluster.address import Resolver, system_resolver
-from mosfs.cluster.check import CHECKS, faults
+from mosfs.cluster.check import CHECKS
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.lines import read_text
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.partners import valid_name
 from mosfs.cluster.paths import NodePaths
+from mosfs.tools import mos_autoconf
+from mosfs.tools.mosconf_files import apply, refused
 from mosfs.tools.mosconf_menus import MENUS, main_menu
-from mosfs.tools.mosconf_talk import MAP, PARTNERS, SECRET, Draft, Question, Talk, Wrong, yes
-from mosfs.tools.multi import put, remove
+from mosfs.tools.mosconf_person import Answers, Terminal, hold
+from mosfs.tools.mosconf_talk import MAP, PARTNERS, SECRET, Automatic, Draft, Question, yes
 from mosfs.tools.options import TEXT, Command, Option, Parsed, UsageError, UserError
 from mosfs.tools.orders import SAME_MAP, configure
 from mosfs.tools.tree import Tree
@@ -32,86 +30,14 @@ MOSCONF = Command("mosconf", SYNOPSIS, "configure a node", (
 ), permute=True)
 
 WHICH = "Press Enter to configure this node, or type the path of a root image: "
-NO_ANSWER = "no more answers, at: {question}"
-BAD_ANSWER = "{file}, line {line}: {text}"
-ENDED = "ended: nothing was written"
 REFUSED = "nothing was written, because mosd would refuse this:"
 NOT_YET = "mosd does not start before this is right, too:"
 UNWRITABLE = "{folder}: cannot be written; only the Super-User may"
 LATER = "mosd is not running: it will find this when it starts"
 GOES_ON = "it is written, but mosd, which runs, goes on with what it had until it is started again: {reason}"
+ONLY_HERE = "nothing was written: the nodes of an image are found from one of them, by mos_autoconf"
+WRITE_FIRST = "nothing was written: have what you changed written first, then begin anew with a"
 EVERYWHERE = "run mossetpe on the nodes of this image when they have it"
-
-#: Gives the answer to a question. UserError when there is none.
-Ask = Callable[[Question], str]
-
-
-class Answers:
-    """The answers of a file, in their order."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.given = 0
-        try:
-            with open(file, encoding="utf-8") as stream:
-                self.lines = stream.read().splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: {getattr(error, 'strerror', None) or 'not a text file (UTF-8)'}") from error
-
-    def ask(self, question: Question) -> str:
-        if self.given == len(self.lines):
-            raise UserError(NO_ANSWER.format(question=question.text.strip()))
-        self.given += 1
-        return self.lines[self.given - 1]
-
-    def wrong(self, text: str) -> None:
-        """The answers that follow were meant for other questions."""
-        raise UserError(BAD_ANSWER.format(file=self.file, line=self.given, text=text))
-
-
-class Terminal:
-    """Whoever sits there: may try again."""
-
-    @staticmethod
-    def ask(question: Question) -> str:
-        try:
-            return getpass.getpass(question.text) if question.hidden else Terminal._line(question.text)
-        except EOFError:
-            print()
-            raise UserError(ENDED) from None
-        except UnicodeDecodeError:
-            return "\0"
-
-    @staticmethod
-    def _line(prompt: str) -> str:
-        """Ctrl-C ends us at once: Python's own handler takes a note only, which nobody reads once input() is in read(2)."""
-        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-        try:
-            return input(prompt)
-        finally:
-            signal.signal(signal.SIGINT, before)
-
-    @staticmethod
-    def wrong(text: str) -> None:
-        print(f"** {text}")
-
-
-def hold(talk: Talk[object], person: Answers | Terminal) -> object:
-    """Lead a dialogue to its end; what it returns."""
-    answer = ""
-    said: Question | Wrong | str = next(talk)
-    try:
-        while True:
-            if isinstance(said, Question):
-                answer = person.ask(said)
-            elif isinstance(said, Wrong):
-                person.wrong(said.text)
-            else:
-                print(said)
-            said = talk.send(answer)
-    except StopIteration as end:
-        return end.value
-
 
 def read(paths: NodePaths, resolver: Resolver) -> Draft:
     """The files as they are. UserError when one cannot be read."""
@@ -133,72 +59,6 @@ def shown(name: str, text: str | None) -> str:
     if text is None:
         return f"--- {name}: no such file any more"
     return f"--- {name}:\n{'(a new key, not shown)' if name == SECRET else text.rstrip()}"
-
-
-@contextmanager
-def staged(paths: NodePaths, changes: Mapping[str, str | None]) -> Iterator[NodePaths]:
-    """A root with the files as they would be: those that do not change are links."""
-    os.makedirs(paths.etc, exist_ok=True)
-    root = tempfile.mkdtemp(prefix=".mosconf.", dir=paths.etc)
-    try:
-        stage = NodePaths(root)
-        os.makedirs(stage.partners)
-        folder = os.listdir(paths.partners) if os.path.isdir(paths.partners) else []
-        for name in {*CHECKS, SECRET, *(f"{PARTNERS}/{each}" for each in folder)} - {*changes}:
-            if os.path.lexists(f"{paths.etc}/{name}"):
-                os.symlink(os.path.realpath(f"{paths.etc}/{name}"), f"{stage.etc}/{name}")
-        for name, text in changes.items():
-            if text is not None:
-                put(name, f"{stage.etc}/{name}", text, private=name == SECRET)
-        yield stage
-    finally:
-        shutil.rmtree(root)
-
-
-def refused(
-    paths: NodePaths, changes: Mapping[str, str | None], resolver: Resolver, local: Callable[[], Sequence[str]] | None
-) -> tuple[list[str], list[str]]:
-    """What is wrong with the changes, and what was wrong already in files that do not change; a line each."""
-    before = {str(error) for error in faults(paths, resolver, local)}
-    new: list[str] = []
-    old: list[str] = []
-    with staged(paths, changes) as stage:
-        for error in faults(stage, resolver, local):
-            text = str(ConfigError(error.file.replace(stage.etc, paths.etc), error.text.replace(stage.etc, paths.etc),
-                                   line=error.line, value=error.value))
-            changed = os.path.relpath(error.file, stage.etc) in changes
-            (old if text in before and not changed else new).append(text)
-    return new, old
-
-
-def backup(file: str) -> str:
-    """Where the former file is kept; mosd reads no partner whose name ends with '~'."""
-    return f"{file}~" if os.path.basename(os.path.dirname(file)) == PARTNERS else f"{file}.old"
-
-
-def apply(paths: NodePaths, changes: Mapping[str, str | None]) -> None:
-    """All of the changes, or, with UserError, none."""
-    done: list[str] = []
-    try:
-        for name, text in changes.items():
-            file = f"{paths.etc}/{name}"
-            remove("mosconf", backup(file))
-            with suppress(FileNotFoundError):
-                os.link(file, backup(file))
-            done.append(file)
-            if text is None:
-                remove("mosconf", file)
-            else:
-                put("mosconf", file, text, private=name == SECRET)
-    except (UserError, OSError) as error:
-        for file in done:
-            with suppress(OSError):
-                if os.path.lexists(backup(file)):
-                    os.replace(backup(file), file)
-                    os.unlink(backup(file))  # rename(2) does nothing where the two are one file still
-                else:
-                    os.unlink(file)
-        raise error if isinstance(error, UserError) else UserError(f"{error.filename}: {error.strerror}") from error
 
 
 def tell(paths: NodePaths, changes: Mapping[str, str | None], image: bool) -> None:
@@ -243,6 +103,15 @@ def finish(paths: NodePaths, draft: Draft, image: bool, person: Answers | Termin
     return 0
 
 
+def automatic(paths: NodePaths, draft: Draft, image: bool, person: Answers | Terminal) -> int:
+    """mos_autoconf(1) goes on; it writes by itself."""
+    if image:
+        raise UserError(ONLY_HERE)
+    if draft.changes():
+        raise UserError(WRITE_FIRST)
+    return mos_autoconf.lead(paths, mos_autoconf.MOS_AUTOCONF.parse([]), person)
+
+
 def chosen(options: Parsed, person: Answers | Terminal) -> str:
     """The root image; "" for this node."""
     root = options.get("root")
@@ -264,7 +133,10 @@ def body(options: Parsed) -> int:
     draft = read(paths, system_resolver)
     menu = MENUS[options.rest[0]][1] if options.rest else main_menu
     while True:
-        hold(menu(draft), person)
+        try:
+            hold(menu(draft), person)
+        except Automatic:
+            return automatic(paths, draft, bool(root), person)
         status = finish(paths, draft, bool(root), person)
         if status is not None:
             return status

@@ -37,6 +37,10 @@ class Wrong:
     text: str
 
 
+class Automatic(Exception):
+    """Whoever answers wants the nodes to be found: what follows is the dialogue of mos_autoconf(1)."""
+
+
 Talk = Generator["Question | Wrong | str", str, T]
 
 
@@ -144,7 +148,6 @@ def distant(host: str, count: str, default: bool) -> Talk[bool]:
     return (yield from yes("Is this node distant" if single else "Are these nodes distant", default))
 
 
-AUTOMATIC = "mos_autoconf is not there yet: type the nodes"
 ADVANCED = "Advanced: near or distant is asked for, and A.B.C.D=HOST is an alias of a node"
 NODES = "First address (or name) of a range of nodes"
 
@@ -167,8 +170,10 @@ def nodes(draft: Draft) -> Talk[None]:
 
     def special(answer: str) -> str:
         nonlocal advanced
+        if answer == "a":
+            raise Automatic
         advanced = advanced or answer == "+"
-        return {"a": AUTOMATIC, "+": ADVANCED}.get(answer, "")
+        return ADVANCED if answer == "+" else ""
 
     prompt = NODES + (", A.B.C.D=HOST: an alias" if advanced else ", a: automatic, +: advanced")
     draft.set(MAP, (yield from edit(text, "Nodes of this cluster", prompt, build, check, special=special)))

@@ -50,7 +50,7 @@ FILES: tuple[tuple[str, str, int], ...] = (
     ("etc/prometheus/*", "share/doc/mosfs/examples/prometheus", 0o644),
     ("etc/grafana/*", "share/doc/mosfs/examples/grafana", 0o644),
     ("etc/completions/_mosfs", "share/zsh/vendor-completions", 0o644),
-    ("etc/systemd/mosix.service", "lib/systemd/system", 0o644),
+    ("etc/systemd/*.service", "lib/systemd/system", 0o644),
     ("etc/init.d/mosix", "/etc/init.d", 0o755),
     ("etc/default/mosix", "/etc/default", 0o644),
     ("etc/logrotate.d/mosix", "/etc/logrotate.d", 0o644),
@@ -141,14 +141,17 @@ def _bash_completions(place: Place) -> None:
 
 
 def _copy(place: Place, source: Path, target: str, mode: int) -> None:
-    """A link stays a link; in services ``@SBIN@`` becomes the folder of mosd."""
+    """A link stays a link; in services ``@SBIN@`` becomes the folder of mosd, ``@BIN@`` that of the other commands."""
     there = place.staged(target)
     if source.is_symlink():
         there.parent.mkdir(parents=True, exist_ok=True)
         there.unlink(missing_ok=True)
         there.symlink_to(os.readlink(source))
     else:
-        _write(there, source.read_text(encoding="utf-8").replace("@SBIN@", os.path.join(place.prefix, "sbin")), mode)
+        text = source.read_text(encoding="utf-8")
+        for mark, folder in (("@SBIN@", "sbin"), ("@BIN@", "bin")):
+            text = text.replace(mark, os.path.join(place.prefix, folder))
+        _write(there, text, mode)
 
 
 def _write(path: Path, text: str, mode: int) -> None:

@@ -192,6 +192,13 @@ _mos_checkconf() {
 }
 complete -o default -F _mos_checkconf mos_checkconf
 
+_mos_autoconf() {
+    local at=1
+    _mosfs_own : '--subnet --number --answers --then' '--subnet --number --no-numbers --yes --answers --list --json --answer --then --help --version' anywhere && return
+    COMPREPLY=()
+}
+complete -F _mos_autoconf mos_autoconf
+
 _mosconf() {
     local at=1
     _mosfs_own : '--root --answers' '--root --answers --help --version' anywhere && return
