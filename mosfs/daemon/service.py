@@ -30,7 +30,7 @@ from mosfs.cluster import rights
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.log import complain
 from mosfs.cluster.paths import NodePaths, Ports
-from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner
+from mosfs.daemon import forkserver, gossip, lifecycle, reload, spawner, stalls
 from mosfs.daemon.balancer import Balancer, own_runnable
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.control import Control
@@ -176,6 +176,7 @@ async def _node(
             keep(accept, post_port, services.post.incoming, Door(world))
             keep(keep_publishing, world, probe)
             keep(services.control.queue.run)
+            keep(stalls.run, services.control.tracers)
             nursery.start_soon(serve_files, scope)
             keep(end_when_asked, world, scope)
             keep(services.information.run, datagrams)

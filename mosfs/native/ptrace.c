@@ -17,7 +17,14 @@ long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data)
     return r < 0 ? -errno : r;
 }
 
-int mos_getregs(int pid, struct mos_regs *regs) { return ptrace(PTRACE_GETREGS, pid, 0, regs) ? -errno : 0; }
+/* The kernel looks at the lower half of a call's number only, and so do we: the upper one may be anything. */
+int mos_getregs(int pid, struct mos_regs *regs)
+{
+    if (ptrace(PTRACE_GETREGS, pid, 0, regs))
+        return -errno;
+    regs->orig_rax = (long)(int)regs->orig_rax;
+    return 0;
+}
 
 int mos_setregs(int pid, struct mos_regs *regs) { return ptrace(PTRACE_SETREGS, pid, 0, regs) ? -errno : 0; }
 

@@ -1,0 +1,79 @@
+"""Which tracers have not run for long, and which file systems their programs use (daemon/stalls.py, daemon/unanswered.py)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mosfs.daemon import unanswered
+from mosfs.daemon.stalls import PATIENCE, Stalls, kept_waiting
+from mosfs.native import ffi, lib
+from mosfs.trace.proc import words_of
+
+
+def test_who_has_not_run_for_long_is_told_once_in_that_time() -> None:
+    stalls = Stalls()
+    assert stalls.look({1: 7, 2: 7}, 0.0) == []
+    assert stalls.look({1: 7, 2: 8}, PATIENCE - 1) == []
+    assert stalls.look({1: 7, 2: 8}, PATIENCE) == [1]
+    assert stalls.look({1: 7, 2: 8}, PATIENCE + 1) == []
+    assert stalls.look({1: 7, 2: 8}, 2 * PATIENCE) == [1, 2]
+
+
+def test_a_number_of_another_process_by_now_begins_anew() -> None:
+    stalls = Stalls()
+    assert stalls.look({1: 7}, 0.0) == []
+    assert stalls.look({}, PATIENCE / 2) == []
+    assert stalls.look({1: 7}, PATIENCE) == []
+
+
+def waits_itself(fd: int) -> None:
+    """As a tracer does between events: ppoll(2)."""
+    lib.mos_setup_signals()
+    pump, event = ffi.new("struct mos_pump *"), ffi.new("struct mos_event *")
+    lib.mos_attend(pump, fd)
+    lib.mos_next(pump, event, -1)
+
+
+def reads(fd: int) -> None:
+    os.read(fd, 1)
+
+
+@pytest.mark.parametrize(("wait", "kept"), [(reads, True), (waits_itself, False)])
+def test_waiting_in_a_call_is_told_from_waiting_for_events(wait: Callable[[int], None], kept: bool) -> None:
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(theirs)
+        wait(ours)
+        os._exit(0)
+    os.close(ours)
+    try:
+        while words_of(child, "State")[0][0] != "S":
+            time.sleep(0.001)
+        assert kept_waiting(child) == kept
+    finally:
+        os.close(theirs)
+        os.waitpid(child, 0)
+
+
+def test_devices_of_what_is_mapped_and_open(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        device = os.fstat(file.fileno()).st_dev
+        assert os.major(device) << 20 | os.minor(device) in unanswered.devices(os.getpid())
+    maps = b"7f0000000000-7f0000001000 rw-p 00000000 00:2d 2    /mnt/a b\n7f0000001000-7f0000002000 rw-p 00000000 00:00 0\n"
+    assert list(unanswered.of_maps(maps)) == [45, 0]
+    mounts = b"20 1 259:2 / / rw - ext4 /dev/root rw\n77 20 0:45 / /mnt/a\\040b rw - fuse.a x rw\n78 20 0:46 / /b rw - fuse b rw\n"
+    assert list(unanswered.of_mounts(mounts, [77, 20])) == [259 << 20 | 2, 45]
+
+
+def test_connections_are_read_from_their_files(tmp_path: Path) -> None:
+    for name, waiting in (("45", "3\n"), ("46", "0\n"), ("47", "nonsense"), ("other", "1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "waiting").write_text(waiting)
+    found = {each.device: each for each in unanswered.connections(str(tmp_path))}
+    assert found == {45: unanswered.Connection(45, os.getuid(), 3), 46: unanswered.Connection(46, os.getuid(), 0)}
