@@ -23,7 +23,10 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 WHEELS := build/wheels
 
-.PHONY: help setup demo test test-all test-machines bench bench-all check wheels wheel deb install clean
+# Daemons and commands start all the time; compiling all of mosfs each time takes as long as the rest of their start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo test test-all test-machines bench bench-all check check-quick wheels wheel deb install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -33,8 +36,10 @@ setup: $(STAMP) ## Debian packages (as root), .venv, and every command in .venv/
 demo: $(STAMP) ## real programs moved while they run, and compared with native runs; then a cluster levels out by itself, and two lend each other nodes
 	$(BIN)/python -m mosfs.tools.demo
 
-test: check ## check, then the tests that take minutes at most
-	$(BIN)/python -m pytest -m 'not long and not lint'
+test: check-quick ## check (its mypy beside the tests), and the tests that take minutes at most
+	@mkdir -p build; $(BIN)/mypy >build/mypy.txt 2>&1 & types=$$!; tests=0; \
+	$(BIN)/python -m pytest -m 'not long and not lint' || tests=$$?; \
+	wait $$types || tests=1; echo "mypy: $$(tail -n 20 build/mypy.txt)"; exit $$tests
 
 test-all: check ## check, then every test
 	MOSIX_TEST_RANDOM=1 $(BIN)/python -m pytest -m 'not lint'
@@ -52,9 +57,11 @@ bench-all: $(STAMP) ## bench, the figures that take many minutes, and every simu
 	$(BIN)/python -m bench --all
 	$(BIN)/python -m bench.sim_jobs --runs 100
 
-check: $(STAMP) ## ruff, mypy --strict, the import law, and the sizes of classes and functions
-	$(BIN)/ruff check .
+check: check-quick ## ruff, mypy --strict, the import law, and the sizes of classes and functions
 	$(BIN)/mypy
+
+check-quick: $(STAMP)
+	$(BIN)/ruff check .
 	$(BIN)/python -m mosfs.tools.check_imports
 	$(BIN)/python -m mosfs.tools.check_sizes
 

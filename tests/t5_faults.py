@@ -12,7 +12,6 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,21 +114,22 @@ class Walk:
         self.process.communicate()
 
 
-@contextmanager
-def faulty(nodes: Lab, number: int, fault: str) -> Iterator[None]:
-    """Node ``number`` fails at ``fault``, as MOSIX_FAULT has it; afterwards it does not."""
-    try:
-        restart(nodes, number, fault)
-        yield
-    finally:
-        restart(nodes, number, "")
+#: The fault that a node has, by the folder of its lab and its number; "": none any more.
+_ARMED: dict[tuple[str, int], str] = {}
 
 
-def restart(nodes: Lab, number: int, fault: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOSIX_FAULT", fault)
-        nodes.kill_mosd(number)
-        nodes.start_mosd(number)
+def arm(nodes: Lab, number: int, fault: str) -> None:
+    """From now on node ``number`` fails at ``fault``, as MOSIX_FAULT has it, and no other node does."""
+    root = nodes.plan.root
+    _ARMED.setdefault((root, number), "")
+    for other in [other for of, other in _ARMED if of == root]:
+        wanted = fault if other == number else ""
+        if _ARMED[root, other] != wanted:  # its mosd is started again
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("MOSIX_FAULT", wanted)
+                nodes.kill_mosd(other)
+                nodes.start_mosd(other)
+            _ARMED[root, other] = wanted
 
 
 @pytest.fixture(scope="module")
@@ -250,8 +250,8 @@ def last_words(nodes: Lab, case: Case) -> str:
 
 @pytest.mark.parametrize("case", list(cases()))
 def test_fault(case: Case, nodes: Lab, tmp_path: Path) -> None:
-    with faulty(nodes, case.node, f"{case.point.value}:{case.action}"):
-        done = tour(nodes, tmp_path / "walk")
+    arm(nodes, case.node, f"{case.point.value}:{case.action}")
+    done = tour(nodes, tmp_path / "walk")
     assert done.survived or not case.must_survive, done
     if done.survived:
         assert done.err == ""
@@ -262,8 +262,8 @@ def test_fault(case: Case, nodes: Lab, tmp_path: Path) -> None:
     if not done.felt:
         # a process that dies after its work is done leaves no trace: that this tour passes the point, a cut shows
         assert case.action == "die"
-        with faulty(nodes, case.node, f"{case.point.value}:cut"):
-            assert tour(nodes, tmp_path / "again").felt
+        arm(nodes, case.node, f"{case.point.value}:cut")
+        assert tour(nodes, tmp_path / "again").felt
 
 
 def test_every_point_has_cases() -> None:
@@ -281,8 +281,8 @@ syscall(31, $id, 0, 0);
 
 @pytest.mark.long
 def test_a_call_that_needs_home_fails_where_home_has_no_room(nodes: Lab) -> None:
-    with faulty(nodes, 1, f"{Point.HOME_BEFORE_RETURN.value}:refuse"):
-        done = nodes.run(1, "mosrun", "-2", "perl", "-e", ATTACH, timeout=PATIENCE)
+    arm(nodes, 1, f"{Point.HOME_BEFORE_RETURN.value}:refuse")
+    done = nodes.run(1, "mosrun", "-2", "perl", "-e", ATTACH, timeout=PATIENCE)
     assert (done.stdout, done.returncode) == (f"error {errno.ENOMEM}\nattached\n", 0), done
 
 
@@ -303,8 +303,8 @@ def test_a_program_that_is_killed_in_its_fork_leaves_no_process_behind(point: Bi
     tmp_path.parent.chmod(0o755)
     (tmp_path / "victim").symlink_to("/bin/bash")
     place = ["-h", f"--trace={tmp_path}/trace"] if point is Birth.AT_HOME else ["-2"]
-    with faulty(nodes, 2 if point is Birth.BODY else 1, f"{point.value}:end:victim"):
-        done = nodes.run(1, "mosrun", *place, "bash", "-c", BIRTH, str(tmp_path), timeout=PATIENCE)
+    arm(nodes, 2 if point is Birth.BODY else 1, f"{point.value}:end:victim")
+    done = nodes.run(1, "mosrun", *place, "bash", "-c", BIRTH, str(tmp_path), timeout=PATIENCE)
     said = done.stdout.splitlines()
     assert said == ["victim 137"] or (point in (Birth.AT_HOME, Birth.TOLD) and sorted(said) == ["has run", "victim 137"])
     assert "mosrun:" not in done.stderr
@@ -312,7 +312,8 @@ def test_a_program_that_is_killed_in_its_fork_leaves_no_process_behind(point: Bi
 
 @pytest.mark.long
 def test_a_program_that_is_killed_as_it_comes_home_is_forgotten(nodes: Lab, tmp_path: Path) -> None:
-    with faulty(nodes, 1, f"{Point.HOME_BEFORE_RETURN.value}:end"), Walk(nodes, tmp_path / "walk") as walk:
+    arm(nodes, 1, f"{Point.HOME_BEFORE_RETURN.value}:end")
+    with Walk(nodes, tmp_path / "walk") as walk:
         assert walk.move("2") == ""
         assert walk.move("home") != ""
         assert walk.process.wait(PATIENCE) == -signal.SIGKILL
@@ -345,10 +346,10 @@ def test_what_goes_wrong_for_one_program_is_not_its_relatives_affair(
     at_home = where == "home"
     number = 2 if point.name.startswith("NODE") else 1
     target = [] if at_home else [f"-{where}"]
-    with faulty(nodes, number, f"{point.value}:raise:victim"):
-        before = len(Path(nodes.node(number).paths.log).read_text())
-        done = nodes.run(1, "mosrun", *target, "bash", "-c", FAMILY, str(tmp_path), timeout=PATIENCE)
-        log = Path(nodes.node(number).paths.log).read_text()[before:]
+    arm(nodes, number, f"{point.value}:raise:victim")
+    before = len(Path(nodes.node(number).paths.log).read_text())
+    done = nodes.run(1, "mosrun", *target, "bash", "-c", FAMILY, str(tmp_path), timeout=PATIENCE)
+    log = Path(nodes.node(number).paths.log).read_text()[before:]
     passes = at_home == (point is Serving.HOME_CALL)
     dies = passes and point is not Serving.NODE_FRAME  # that is the one which lets it run there: it stays at home
     words = re.escape("mosrun: " + SERVING_FAILED).replace(re.escape("{computer}"), "[0-9.]+")

@@ -10,7 +10,7 @@ import pytest
 from mosfs.wire.faults import Point
 from tests import cluster
 from tests.cluster import Lab, wait_until
-from tests.t5_faults import PATIENCE, TOUR, Case, faulty, places
+from tests.t5_faults import PATIENCE, TOUR, Case, arm, places
 from tests.t5_private import DIRECTORY, KEEP, PYTHON
 
 pytestmark = pytest.mark.root
@@ -42,12 +42,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 @pytest.mark.parametrize("case", list(cases()))
 def test_files_survive(case: Case, nodes: Lab) -> None:
-    with faulty(nodes, case.node, f"{case.point.value}:{case.action}"):
-        child = nodes.start(1, "mosrun", "-h", "-X", DIRECTORY, PYTHON, "-c", KEEP, DIRECTORY, "8",
-                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert child.stdout and child.stdout.readline() == b"ready\n"
-        moved = [nodes.run(1, "mosmigrate", str(child.pid), target, timeout=PATIENCE).returncode == 0 for target in TOUR]
-        out, err = child.communicate(b"\n", timeout=PATIENCE)
+    arm(nodes, case.node, f"{case.point.value}:{case.action}")
+    child = nodes.start(1, "mosrun", "-h", "-X", DIRECTORY, PYTHON, "-c", KEEP, DIRECTORY, "8",
+                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout and child.stdout.readline() == b"ready\n"
+    moved = [nodes.run(1, "mosmigrate", str(child.pid), target, timeout=PATIENCE).returncode == 0 for target in TOUR]
+    out, err = child.communicate(b"\n", timeout=PATIENCE)
     assert err == b""
     words = out.split()
     assert words and words[0] == b"True"
