@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -272,12 +272,17 @@ def passed(outcome: Outcome) -> bool:
     return outcome.status == 0 and outcome.stdout.endswith("PASS\n") and not outcome.left
 
 
+def run_natively(program: Program) -> Outcome:
+    return run(program, Place.NATIVE)
+
+
 def verdict(
-    program: Program, place: Place, *, root: str = "", seconds: str = "", pause: str = PAUSE, timeout: float = TIMEOUT,
+    program: Program, place: Place, natively: Callable[[Program], Outcome] = run_natively, *, root: str = "", seconds: str = "",
+    pause: str = PAUSE, timeout: float = TIMEOUT,
 ) -> tuple[Outcome, str]:
-    """The outcome at ``place``, and what is wrong with it compared with a native run ("" if nothing)."""
+    """The outcome at ``place``, and what is wrong with it compared with that of ``natively`` ("" if nothing)."""
     outcome = run(program, place, root=root, seconds=seconds, pause=pause, timeout=timeout)
-    native = outcome if place is Place.NATIVE else run(program, Place.NATIVE)
+    native = outcome if place is Place.NATIVE else natively(program)
     if not passed(native):
         return outcome, f"fails natively: {native.stdout[-600:]}{native.stderr[-600:]}"
     return outcome, outcome.difference(native)

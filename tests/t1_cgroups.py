@@ -75,19 +75,19 @@ def test_a_lab_of_unequal_nodes(tmp_path: Path) -> None:
     def moslab(*argv: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([*cluster.MOSLAB, *argv], env=environ, capture_output=True, text=True, check=False, timeout=120)
 
-    done = moslab("up", "-n", "2", "--base", cluster.own_block(), "--cpus", "1,0.2", "--speeds", "20000,10000")
+    done = moslab("up", "-n", "2", "--base", cluster.own_block(), "--cpus", "1,0.4", "--speeds", "20000,10000")
     try:
         assert done.returncode == 0, done.stderr
         plan = lab.require(root)
         groups = list(plan.groups.values())
         mounts = [Path(node.paths.mount) for node in plan.nodes()]
-        assert [text(mount / "node/speed") for mount in mounts] == ["20000", "2000"]
-        wait_until(lambda: text(mounts[0] / f"nodes/{plan.node(2).ip}/speed") == "2000")
+        assert [text(mount / "node/speed") for mount in mounts] == ["20000", "4000"]
+        wait_until(lambda: text(mounts[0] / f"nodes/{plan.node(2).ip}/speed") == "4000")
         with subprocess.Popen(
             [*cluster.MOSLAB, "run", "2", "mosrun", "-h", "awk", "BEGIN { while (1) n++ }"], env=environ,
         ) as busy:
             try:
-                wait_until(lambda: int(text(mounts[1] / "node/load")) >= 400)
+                wait_until(lambda: int(text(mounts[1] / "node/load")) >= 200)
                 assert int(text(mounts[0] / "node/load")) < 100
                 assert f"{busy.pid}" in Path(groups[0], "node2/cgroup.procs").read_text().split()
             finally:

@@ -327,8 +327,8 @@ FAMILY = """
 exec 7<> <(:)
 ask() { for ((i = 0; i < $1; i++)); do read -r w < /proc/self/whereami; read -u 7 -rt 0.02; done; }
 export -f ask
-"$0/victim" -c 'ask 100; exit 0' & v=$!
-"$0/bystander" -c 'ask 100; echo bystander ends; exit 5' & b=$!
+"$0/victim" -c 'ask 25; exit 0' & v=$!
+"$0/bystander" -c 'ask 25; echo bystander ends; exit 5' & b=$!
 wait $v; echo victim $?
 wait $b; echo bystander $?
 """

@@ -30,7 +30,7 @@ COUNT = 10
 AWAY = ("2", "3")
 PLACES = ("home", *AWAY)
 #: So many lines are written by each program after the kill; the most gusts meanwhile.
-STEPS, GUSTS = 30, 100
+STEPS, GUSTS = 15, 50
 #: The programs are theirs in turn; root's only, where others cannot enter the folder that this copy is in.
 USERS = (0, 65531, 65532) if cluster._reachable(cluster.SOURCE) else (0,)
 #: How a program ends whose node is gone, at rest and on its way.

@@ -1,18 +1,19 @@
 """The test programs at home, away, and while being moved, give what they give natively.
 
-All share one lab. Those in motion run a few at a time, beside the tests that wait for them.
+All share one lab, and run a few at a time, beside the tests that wait for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
 from tests.cluster import lab
-from tests.progs import BY_NAME, PROGRAMS, Outcome, Place, Program, execute, scratch, verdict
+from tests.progs import BY_NAME, PROGRAMS, Outcome, Place, Program, execute, run_natively, scratch, verdict
 
 WORKERS = 3
 NODES = 3
@@ -34,15 +35,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield nodes.plan.root
 
 
+Runs = Mapping[tuple[Program, Place], Future[tuple[Outcome, str]]]
+
+
 @pytest.fixture(scope="module")
-def in_motion(request: pytest.FixtureRequest, root: str) -> Iterator[dict[str, Future[tuple[Outcome, str]]]]:
-    """The runs in motion that this session wants, all started when the first of them is asked for."""
-    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
-    names = {item.name for item in functions if item.originalname == test_in_motion.__name__}
-    wanted = [program for program in PROGRAMS if f"{test_in_motion.__name__}[{program.name}]" in names]
+def runs(request: pytest.FixtureRequest, root: str) -> Iterator[Runs]:
+    """The runs that the tests of this session want, in their order, all started when the first of them is asked for."""
+    places = {test_at_home.__name__: Place.HOME, test_away.__name__: Place.AWAY, test_in_motion.__name__: Place.MOTION}
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module]
+    wanted = [(item.callspec.params["program"], places[item.originalname]) for item in functions if item.originalname in places]
+    natively = cache(run_natively)
     pool = ThreadPoolExecutor(WORKERS)
     try:
-        yield {program.name: pool.submit(verdict, program, Place.MOTION, root=root) for program in wanted}
+        yield {(program, place): pool.submit(verdict, program, place, natively, root=root) for program, place in wanted}
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -61,22 +66,20 @@ def test_places_are_what_they_say(place: Place, number: str, root: str) -> None:
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=named)
-def test_at_home(program: Program, root: str) -> None:
-    _, wrong = verdict(program, Place.HOME, root=root)
+def test_at_home(program: Program, runs: Runs) -> None:
+    _, wrong = runs[program, Place.HOME].result()
     assert wrong == ""
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=named)
-def test_away(program: Program, root: str) -> None:
-    _, wrong = verdict(program, Place.AWAY, root=root)
+def test_away(program: Program, runs: Runs) -> None:
+    _, wrong = runs[program, Place.AWAY].result()
     assert wrong == ""
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=named)
-def test_in_motion(
-    program: Program, in_motion: dict[str, Future[tuple[Outcome, str]]], root: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    outcome, wrong = in_motion[program.name].result()
+def test_in_motion(program: Program, runs: Runs, root: str, capfd: pytest.CaptureFixture[str]) -> None:
+    outcome, wrong = runs[program, Place.MOTION].result()
     if wrong:  # a race that is lost once in a hundred runs is `test_in_long_motion`'s; here it is told, and must not repeat
         with capfd.disabled():
             print(f"\n{program.name} failed once in motion: {wrong}")

@@ -133,5 +133,5 @@ int main(void) { double x[64] = {0}, s = 0; char *big = malloc(30 << 20); for (i
     for (int r = 0; r < 400000; r++) for (int i = 0; i < 64; i++) x[i] = fma(x[i], 0.999, sin(i + r * 0.01));
     for (int i = 0; i < 64; i++) s += x[i]; long t = 0; for (int i = 0; i < 30 << 20; i += 97) t += big[i]; printf("%.12g %ld\n", s, t); return 0; }
 END
-        gcc -O2 -march=x86-64-v3 -o n n.c -lm && ./n; gcc -static -O2 -o n n.c -lm && ./n; rm n""", quick=True),
+        gcc -O2 -march=x86-64-v3 -o n n.c -lm && ./n; gcc -static -O2 -o n n.c -lm && ./n; rm n"""),
 )

@@ -42,7 +42,7 @@ jobs %2
 kill -STOP %2; sleep 0.3; jobs -s | sed 's/  */ /g'
 kill -CONT %2; kill %1 %2 %3
 wait; sleep 0.1; echo "all gone: $(jobs | wc -l)"
-(trap '' HUP; sleep 0.8; echo survived > hup) & disown; sleep 0.3; kill -HUP $!; sleep 1.2; cat hup
+(trap '' HUP; sleep 0.5; echo survived > h; mv h hup) & disown; sleep 0.3; kill -HUP $!; until [ -e hup ]; do sleep 0.02; done; cat hup
 coproc tr a-z A-Z; echo lower >&"${COPROC[1]}"; eval "exec ${COPROC[1]}>&-"; cat <&"${COPROC[0]}"; wait
 """
 
