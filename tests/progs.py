@@ -22,6 +22,7 @@ from pathlib import Path
 
 from mosfs.tools import lab as labs
 from tests.cluster import MOSLAB, placed
+from tests.conftest import default_signals
 from tests.patience import communicate
 
 REPO = Path(__file__).resolve().parent.parent
@@ -299,6 +300,7 @@ def main() -> int:
     options = parser.parse_intermixed_args()
     if unknown := [name for name in options.name if name not in BY_NAME]:
         parser.error(f"no such program: {' '.join(unknown)}")
+    default_signals()  # what this process was told to ignore, its programs would too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended and its files removed
     failures = 0
     for program in [BY_NAME[name] for name in options.name] or PROGRAMS:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.cluster import Lab, lab
+from tests.conftest import default_signals
 from tests.debian import compare
 from tests.debian.cases import Case
 from tests.debian.compare import Result
@@ -124,6 +125,7 @@ def main() -> int:
     parser.add_argument("--every", default=compare.PAUSE, help="seconds between two moves of one process")
     parser.add_argument("--keep", type=Path, default=REPO / "build" / "soak", help="where a difference's logs go")
     options = parser.parse_intermixed_args()
+    default_signals()  # what this process was told to ignore, its programs would too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab is taken down
     cases = rows(options.name)
     if not cases:

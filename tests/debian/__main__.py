@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 
+from tests.conftest import default_signals
 from tests.debian import compare
 from tests.debian.table import CASES, packages
 from tests.progs import TIMEOUT, Place
@@ -25,6 +26,7 @@ def main() -> int:
         return 0
     chosen = [case for case in CASES if not options.name or case.name in options.name]
     places = [Place(word) for word in options.places.split(",")]
+    default_signals()  # what this process was told to ignore, its programs would too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended and its files removed
     failures = 0
     for case in chosen:

@@ -193,7 +193,7 @@ SOCAT = r"""
 wait_for() { until [ -S $1 ]; do sleep 0.02; done; }
 socat -u UNIX-LISTEN:s OPEN:copy,creat & wait_for s
 socat -u OPEN:words UNIX-CONNECT:s; wait $!; echo $?; cmp words copy
-socat UNIX-LISTEN:e,fork EXEC:rev & wait_for e
+socat -t 30 UNIX-LISTEN:e,fork EXEC:rev & wait_for e
 for i in 1 2 3; do echo "hello $i" | socat -t 30 - UNIX-CONNECT:e; done
 kill $!; wait $!; echo $?
 socat -t 30 - EXEC:'sh -c "rev; echo done"' < words | cksum
