@@ -30,7 +30,7 @@ CASES = (
         begin; with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) insert into t select i, hex(i * 7919), i / 3.0 from n; commit;
         create index i on t(b); select count(*), sum(c), max(b) from t where b like "1%"; begin; delete from t where a % 2; rollback;
         update t set b = upper(b) || "x" where a % 5 = 0; select avg(length(b)) from t; .dump t' | cksum
-        (sqlite3 db "begin exclusive; select 1;" ".shell sleep 0.3" "commit" & sleep 0.1; sqlite3 -cmd ".timeout 5000" db "insert into t values(0, 1, 2)"; wait)
+        (sqlite3 -cmd ".timeout 20000" db "begin exclusive; select 1;" ".shell sleep 0.3" "commit" & sleep 0.1; sqlite3 -cmd ".timeout 20000" db "insert into t values(0, 1, 2)"; wait)
         sqlite3 db 'vacuum; pragma integrity_check; select count(*) from t'; rm db""", "sqlite3", quick=True),
     Case("bc pi", "bc -l", "bc", stdin="scale = 600; 4 * a(1)\ndefine f(n) { if (n < 2) return n; return f(n - 1) + f(n - 2) }\nf(17)\n"),
     Case("dc", "dc", "dc", stdin="[la1+dsa*pla25>y]sy 0sa 1 lyx 2 1000 ^ p 100 k 2 v p\n"),

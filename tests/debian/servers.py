@@ -190,11 +190,10 @@ for part in (urgent, descriptors, credentials, ancillary, refused, told_by_signa
 """
 
 SOCAT = r"""
-wait_for() { until [ -S $1 ]; do sleep 0.02; done; }
-socat -u UNIX-LISTEN:s OPEN:copy,creat & wait_for s
-socat -u OPEN:words UNIX-CONNECT:s; wait $!; echo $?; cmp words copy
-socat -t 30 UNIX-LISTEN:e,fork EXEC:rev & wait_for e
-for i in 1 2 3; do echo "hello $i" | socat -t 30 - UNIX-CONNECT:e; done
+socat -u UNIX-LISTEN:s OPEN:copy,creat &
+socat -u OPEN:words UNIX-CONNECT:s,retry=999,interval=0.05; wait $!; echo $?; cmp words copy
+socat -t 30 UNIX-LISTEN:e,fork EXEC:rev &
+for i in 1 2 3; do echo "hello $i" | socat -t 30 - UNIX-CONNECT:e,retry=999,interval=0.05; done
 kill $!; wait $!; echo $?
 socat -t 30 - EXEC:'sh -c "rev; echo done"' < words | cksum
 rm -f s e
@@ -229,7 +228,8 @@ lighttpd -D -f c 2> err & server=$!"""
 
 TLS = r"""
 openssl req -x509 -newkey ed25519 -nodes -keyout k -out c -days 2 -subj /CN=here 2> /dev/null; echo $?
-openssl s_server -key k -cert c -unix s -WWW -quiet > /dev/null 2>&1 & until [ -S s ]; do sleep 0.02; done
+openssl s_server -key k -cert c -unix s -WWW -quiet > /dev/null 2>&1 &
+until openssl s_client -unix s < /dev/null; do sleep 0.05; done > /dev/null 2>&1
 for file in words noise; do printf "GET /$file HTTP/1.0\r\n\r\n" | openssl s_client -quiet -unix s 2> /dev/null | cksum; done
 kill $!; wait $!; echo $?
 rm -f k c s

@@ -39,10 +39,12 @@ JOBS = r"""
 set -m; exec 2> /dev/null
 sleep 30 & sleep 31 & sleep 32 &
 jobs %2
-kill -STOP %2; sleep 0.3; jobs -s | sed 's/  */ /g'
+kill -STOP %2; until jobs -s | grep -q .; do sleep 0.05; done; jobs -s | sed 's/  */ /g'
 kill -CONT %2; kill %1 %2 %3
 wait; sleep 0.1; echo "all gone: $(jobs | wc -l)"
-(trap '' HUP; sleep 0.5; echo survived > h; mv h hup) & disown; sleep 0.3; kill -HUP $!; until [ -e hup ]; do sleep 0.02; done; cat hup
+(trap '' HUP; : > armed; until [ -e sent ]; do sleep 0.05; done; echo survived > hup.new; mv hup.new hup) & disown
+until [ -e armed ]; do sleep 0.05; done; kill -HUP $!; : > sent
+while kill -0 $! && [ ! -e hup ]; do sleep 0.05; done; cat hup; rm armed sent
 coproc tr a-z A-Z; echo lower >&"${COPROC[1]}"; eval "exec ${COPROC[1]}>&-"; cat <&"${COPROC[0]}"; wait
 """
 
@@ -55,7 +57,7 @@ $b sed -n '/beta/p' words | $b head -n 3
 $b printf '%05d\n' 42; $b expr 6 \* 7; $b factor 91; $b cal 2 2024
 $b ash -c 'for i in 1 2 3; do (echo $i) & wait; done; echo $((7 * 6))'
 $b dd if=noise of=copy bs=1k count=9 2> /dev/null; $b cmp noise copy | $b sed 's/.*EOF.*/shorter/'
-$b cpio --help > /dev/null 2>&1; $b timeout 1 $b sleep 0.05; echo $?
+$b cpio --help > /dev/null 2>&1; $b timeout 60 $b sleep 0.05; echo $?
 $b vi -c ':%s/one/two/' -c ':wq' nosuch < /dev/null > /dev/null 2>&1; $b test -e nosuch; echo $?
 """
 
@@ -66,8 +68,6 @@ if os.fork(): os._exit(0)
 os.setsid()
 if os.fork(): os._exit(0)
 os.umask(0o22)
-with open("pid", "w") as file: file.write(str(os.getpid()))
-os.rename("pid", "daemon.pid")
 null = os.open("/dev/null", os.O_RDWR)
 for fd in range(3): os.dup2(null, fd)
 got = []
@@ -78,13 +78,15 @@ def bye(*_):
     os.unlink("daemon.pid")
     os._exit(0)
 signal.signal(signal.SIGTERM, bye)
+with open("pid", "w") as file: file.write(str(os.getpid()))
+os.rename("pid", "daemon.pid")
 while True: time.sleep(0.05)
 END
 /usr/bin/python3 daemon.py
 until [ -e daemon.pid ]; do sleep 0.02; done
 pid=$(cat daemon.pid)
 ps -o ppid= -p $pid | tr -d ' ' > /dev/null; kill -0 $pid && echo alive
-sleep 0.2; kill -HUP $pid; kill -USR1 $pid; sleep 0.2; kill -TERM $pid
+kill -HUP $pid; kill -USR1 $pid; kill -TERM $pid
 until [ -e log ]; do sleep 0.02; done
 cat log; rm -f daemon.py log
 """
@@ -131,7 +133,8 @@ CASES = (
     Case("http", SERVER, "curl wget"),
     Case("netcat", """
         nc -l -U -N sock < numbers > got & until [ -e sock ]; do sleep 0.02; done
-        nc -U -N sock < words | cksum; wait; cksum got; rm sock""", "netcat-openbsd", "nc"),
+        until nc -U -N sock < words > back; do sleep 0.05; done 2> /dev/null
+        cksum < back; wait; cksum got; rm sock back""", "netcat-openbsd", "nc"),
     Case("flock", """
         for i in $(seq 12); do
             flock lock sh -c 'n=$(cat count 2> /dev/null || echo 0); sleep 0.02; echo $((n + 1)) > count' &
@@ -152,7 +155,7 @@ CASES = (
         send "exit 5\\r"; expect eof; puts [lindex [wait] 3]' """, "expect", flags=("--stay-home",)),
     Case("tmux", """
         tmux -L $$ -f /dev/null new-session -d -x 80 -y 24 'sh -c "echo inside; sleep 0.3; seq 3; sleep 30"'
-        for i in $(seq 200); do tmux -L $$ capture-pane -p | grep -q '^3' && break; sleep 0.05; done
+        for i in $(seq 2000); do tmux -L $$ capture-pane -p | grep -q '^3' && break; sleep 0.05; done
         tmux -L $$ capture-pane -p | head -n 4; tmux -L $$ kill-server""", "tmux"),
     Case("vim", "vim -u NONE -es -c '%s/alpha/ALPHA/g | g/beta/d | $put =line(\\\"$\\\") | sort | wq' words", "vim"),
     Case("ed", "ed -s words", "ed", stdin="g/alpha/s/line/LINE/\n1,20p\n,w other\nq\n"),
