@@ -111,6 +111,7 @@ class Births:
         base, big = FLIGHT_SCRATCH, None
         if len(data) > FLIGHT_ROOM:
             size = (len(data) + 4095) & ~4095
+            deputy.give_up()
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 base = call.map(0, size)
             big = (base, size)

@@ -165,7 +165,8 @@ class Deputies:
 
     def next_park(self) -> float | None:
         return min(
-            (p.deputy.ready_since + PARK_AFTER for p in self._ready.values() if p.deputy is not None), default=None
+            (0.0 if p.deputy.remains else p.deputy.ready_since + PARK_AFTER for p in self._ready.values() if p.deputy is not None),
+            default=None,
         )
 
     def park_idle(self, now: float) -> None:
@@ -173,7 +174,10 @@ class Deputies:
             deputy = p.deputy
             if deputy is None or deputy.state is not State.READY or p.pid not in self.tracer.programs:
                 self._ready.pop(p.pid, None)
-            elif deputy.ready_since + PARK_AFTER <= now:
+            elif deputy.remains and not self.tracer.departure.deliverable(p):
+                with self.tracer.containment.of(p):
+                    deputy.give_up(1)
+            elif deputy.remains or deputy.ready_since + PARK_AFTER <= now:
                 self._ready.pop(p.pid, None)
                 with self.tracer.containment.of(p):
                     deputy.park()

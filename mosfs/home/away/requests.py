@@ -216,6 +216,7 @@ class Requests:
         given = (order.at if order.flags & MAP_FIXED else 0, order.length, order.prot, order.flags, order.fd, order.offset)
         self.tracer.traces.entered(p, SYS_MMAP, given, lambda _: None)
         device = False
+        deputy.give_up()
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result, file = self.tracer.mapped.map(p, deputy, call, order)
             if not -4096 < result < 0:

@@ -104,6 +104,7 @@ class Arrival:
             coming.receipt.expect(meta.vmas)
             rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
             clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
+            deputy.remains.forget()
             self.tracer.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
             rebuild.map(meta)
             frames = self._receive(p, link, rebuild, coming)

@@ -192,6 +192,7 @@ class Copying:
         def make() -> None:
             if p.move is None or p.move.phase is not Phase.COPYING or p.move.target:
                 return
+            deputy.give_up()
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 rebuild = p.move.rebuild or Rebuild(call, deputy=True, title=title_pages(*title_at(p.pid)))
                 rebuild.resume(call)

@@ -23,6 +23,7 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Step
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, goes_on, in_call
+from mosfs.home.process.remains import Remains, slices
 from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import capture, mappings_of, signed, title_at, user_regs
 from mosfs.migrate.image import ImageMeta, Timer, Vma
@@ -30,7 +31,7 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import merge
-from mosfs.migrate.rebuild import clear, kept_at_home
+from mosfs.migrate.rebuild import kept_at_home
 from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.trace import clock as clocks
@@ -226,6 +227,8 @@ class Departure:
         if link is not None and link.features and (small := stack_too_small(meta, self.tracer.features, link.features)):
             raise CannotMove(small)
         meta.all_actions = True
+        if p.move is not None:
+            p.move.mapped = [(vma.start, vma.end) for vma in vmas]
         meta.seq = p.body.forwarded = p.body.seq  # what it waits for will be answered with this number
         meta.private = self.tracer.carrier.manifest(p)
         return meta
@@ -304,9 +307,12 @@ class Departure:
         keep = [*kept_at_home(*title_at(p.pid)), *deputy.kept.pages, *((m.start, m.end) for m in files)]
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             rseq.unregister(call, p.task.peek_rseq())
-            clear(call, merge(keep))
             self.tracer.cputimers.left(p, call)
             self.tracer.mapped.hush(call, files)
+        copy, move.copy = move.copy, None
+        deputy.remains = Remains(slices(move.mapped, merge(keep)), copy.close if copy is not None else None)
+        rests = move.freezes is None and asleep is None and move.inside is None
+        deputy.give_up(1 if rests else None)
         self.tracer.carrier.left(p)
         p.deputy = deputy
         p.body.sleeping = p.call.carry = None

@@ -132,6 +132,8 @@ class Moves:
         move, p.move = p.move, None
         if move is not None and move.copy is not None:
             move.copy.close()
+        if p.deputy is not None:
+            p.deputy.remains.forget()
         if move is not None:
             self.tracer.openings.forget(p)
             if move.link is not None and move.link is not p.link:

@@ -26,6 +26,7 @@ from mosfs.calls import endless, partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, arrange, returned
 from mosfs.calls.timeouts import Wait
+from mosfs.home.process.remains import Remains, beside
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
@@ -119,6 +120,7 @@ class Deputy:
         self.ready_since = time.monotonic()
         self.kept = Kept()
         self.born = 0
+        self.remains = Remains()
 
     # ------------------------------------------------------------------ running calls
 
@@ -151,8 +153,19 @@ class Deputy:
 
     def park(self) -> None:
         """READY -> PARKED."""
+        self.give_up()
         self._run(SYS_PAUSE, ())
         self.state = State.PARKED
+
+    def give_up(self, most: int | None = None) -> None:
+        """READY: unmap what is left of the program's memory, or ``most`` slices of it."""
+        if not self.remains:
+            return
+        with Calls(self.task, base=self.base, mask=self.mask) as call:
+            for start, end in self.remains.take(most):
+                call.must(SYS_MUNMAP, start, end - start)
+        if not self.remains:
+            self.remains.forget()
 
     def set_mask(self, mask: int) -> None:
         if mask != self.mask:
@@ -175,6 +188,8 @@ class Deputy:
 
         With ``pump`` (struct mos_pump) it is briefly looked for its end: what it has returned, or None when that will be told.
         """
+        if self.remains and not beside(request, self.task.pid, self.remains.left):
+            self.give_up()
         self.set_mask(request.mask)
         self.flight = self._place(request)
         self.flight.done = done
@@ -242,6 +257,7 @@ class Deputy:
 
     def _room(self, barred: list[int], size: int) -> tuple[int, int]:
         """(address, size) of memory for a flight, without access at the pages ``barred``. OSError."""
+        self.give_up()
         with Calls(self.task, base=self.base, mask=self.mask) as call:
             base = call.map(0, size)
             for page in barred:
@@ -325,4 +341,5 @@ def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
     child.ready_since = time.monotonic()
     child.kept = parent.kept
     child.born = 0
+    child.remains = Remains()
     return child

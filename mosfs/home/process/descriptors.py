@@ -65,6 +65,15 @@ def is_regular(pid: int, fd: int) -> bool:
         return False
 
 
+def is_stored(pid: int, fd: int) -> bool:
+    """Is it one of a regular file that is not made up by /proc?"""
+    try:
+        facts = os.stat(f"/proc/{pid}/fd/{fd}")
+        return stat.S_ISREG(facts.st_mode) and facts.st_dev != os.stat("/proc").st_dev
+    except OSError:
+        return False
+
+
 def descriptors_of(pid: int, inodes: dict[Inode, int]) -> dict[int, Inode]:
     """Which descriptors of a process are of these files."""
     found: dict[int, Inode] = {}

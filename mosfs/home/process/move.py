@@ -14,6 +14,7 @@ from typing import Any
 from mosfs.calls.request import Request
 from mosfs.home.process.link import Held, Link
 from mosfs.migrate.precopy import Precopy
+from mosfs.migrate.ranges import Range
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.wire.frames import Frame
 from mosfs.wire.orders import MoveOrder
@@ -142,6 +143,7 @@ class Move:
     started: float = field(default_factory=time.monotonic)
     frozen_at: float = 0.0
     tries: int = 0
+    mapped: list[Range] = field(default_factory=list)  # where the program has memory at home, sorted
     copy: Precopy | None = None
     files: dict[int, Held] = field(default_factory=dict)  # what the new host has of the files that the program maps
     rebuild: Rebuild | None = None  # on the way home: the deputy with what has come ahead
