@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,14 @@ def processes(root: Path) -> list[int]:
 class Node:
     """A MOSIX_ROOT and the mosd on it."""
 
-    def __init__(self, root: Path, number: int, secret: str = SECRET) -> None:
+    def __init__(self, root: Path, number: int, secret: str = SECRET, first: int = 1) -> None:
         self.root = root
-        self.ip = f"{BLOCK}.{number}"
+        self.ip = f"{BLOCK}.{first + number - 1}"
         self.mount = root / "run/mosix"
         etc = root / "etc/mosix"
         etc.mkdir(parents=True)
-        (etc / "mosix.map").write_text(f"{BLOCK}.1 2 p\n")
-        (etc / "userview.map").write_text(f"1 {BLOCK}.1 2\n")
+        (etc / "mosix.map").write_text(f"{BLOCK}.{first} 2 p\n")
+        (etc / "userview.map").write_text(f"1 {BLOCK}.{first} 2\n")
         (etc / "mosip").write_text(f"{self.ip}\n")
         (etc / "secret").touch(0o600)
         (etc / "secret").write_text(f"{secret}\n")
@@ -77,6 +78,10 @@ class Node:
             env={**os.environ, "PYTHONPATH": path, "MOSIX_ROOT": str(self.root)}, capture_output=True, text=True,
             timeout=60, check=False,
         )
+
+    def come_up(self) -> None:
+        result = self.start()
+        assert (result.returncode, result.stderr) == (0, "")
 
     def command(self, line: str) -> subprocess.CompletedProcess[str]:
         """Run one of our commands as on this node."""
@@ -119,6 +124,7 @@ class Node:
 
     def launch(self, request: bytes = b"RUN\0") -> socket.socket:
         """A launcher: this very process becomes a program of the node until the socket is closed."""
+        until(lambda: str(os.getpid()) not in os.listdir(self.mount / "proc"))
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sock.settimeout(20)
         sock.connect(str(self.root / "run/mosd/sock"))
@@ -137,17 +143,20 @@ def sweep(root: Path) -> None:
     mount.heal(str(root / "run/mosix"))
 
 
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[..., Node]]:
-    """Makes nodes, and sees to it that nothing of them is left."""
+Maker = Callable[..., Node]
+
+
+@contextlib.contextmanager
+def maker(folder: Path, first: int) -> Iterator[Maker]:
+    """Makes nodes, number 1 at address ``first``, and sees to it that nothing of them is left."""
     made: list[Node] = []
 
     def make(number: int, secret: str = SECRET) -> Node:
-        made.append(Node(tmp_path / f"n{number}", number, secret))
+        made.append(Node(folder / f"n{number}", number, secret, first))
         return made[-1]
 
-    yield make
     try:
+        yield make
         for node in made:
             node.stop()
         for node in made:
@@ -160,16 +169,33 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Node]]:
 
 
 @pytest.fixture
-def pair(make: Callable[..., Node]) -> tuple[Node, Node]:
+def make(tmp_path: Path) -> Iterator[Maker]:
+    with maker(tmp_path, 1) as make:
+        yield make
+
+
+def two(make: Maker) -> tuple[Node, Node]:
+    """Two nodes that are up; they come up beside each other."""
     nodes = make(1), make(2)
-    for node in nodes:
-        result = node.start()
-        assert (result.returncode, result.stderr) == (0, "")
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(Node.come_up, nodes))
     return nodes
 
 
-def test_peers_see_each_other(pair: tuple[Node, Node]) -> None:
-    for node, other in (pair, pair[::-1]):
+@pytest.fixture
+def pair(make: Maker) -> tuple[Node, Node]:
+    return two(make)
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Node, Node]]:
+    """A pair for all tests that leave it as they found it."""
+    with maker(tmp_path_factory.mktemp("lasting"), 101) as make:
+        yield two(make)
+
+
+def test_peers_see_each_other(lasting: tuple[Node, Node]) -> None:
+    for node, other in (lasting, lasting[::-1]):
         until(lambda node=node, other=other: node.read(f"nodes/{other.ip}/status") == "alive")  # type: ignore[misc]
         assert node.read("node/ip") == node.ip
         assert node.read("node/pid") == str(node.pid)
@@ -177,8 +203,8 @@ def test_peers_see_each_other(pair: tuple[Node, Node]) -> None:
         assert json.loads(node.read(f"nodes/{other.ip}/stat"))["version"] == mosfs.__version__
 
 
-def test_the_tree_can_be_listed(pair: tuple[Node, Node]) -> None:
-    node = pair[0]
+def test_the_tree_can_be_listed(lasting: tuple[Node, Node]) -> None:
+    node = lasting[0]
     with node.launch():
         result = subprocess.run(["ls", "-lR", str(node.mount)], capture_output=True, text=True, check=False)
         assert (result.returncode, result.stderr) == (0, "")
@@ -186,13 +212,13 @@ def test_the_tree_can_be_listed(pair: tuple[Node, Node]) -> None:
         assert os.statvfs(node.mount).f_namemax == 255
 
 
-def test_only_one_mosd(pair: tuple[Node, Node]) -> None:
-    result = pair[0].start()
+def test_only_one_mosd(lasting: tuple[Node, Node]) -> None:
+    result = lasting[0].start()
     assert result.returncode == 1
-    assert result.stderr == f"mosd: already running (PID {pair[0].pid})\n"
+    assert result.stderr == f"mosd: already running (PID {lasting[0].pid})\n"
 
 
-def test_configuration_errors_are_one_line(make: Callable[..., Node]) -> None:
+def test_configuration_errors_are_one_line(make: Maker) -> None:
     node = make(1)
     (node.root / "run/mosd").mkdir(parents=True)
     (node.root / "etc/mosix/secret").chmod(0o644)
@@ -203,7 +229,7 @@ def test_configuration_errors_are_one_line(make: Callable[..., Node]) -> None:
         assert "secret" in result.stderr
 
 
-def test_a_port_in_use_is_one_line(make: Callable[..., Node]) -> None:
+def test_a_port_in_use_is_one_line(make: Maker) -> None:
     node = make(1)
     with socket.socket() as other:
         other.bind((node.ip, 253))
@@ -212,7 +238,7 @@ def test_a_port_in_use_is_one_line(make: Callable[..., Node]) -> None:
     assert (result.returncode, result.stderr) == (1, f"mosd: {node.ip} port 253: Address already in use\n")
 
 
-def test_wrong_secret(make: Callable[..., Node]) -> None:
+def test_wrong_secret(make: Maker) -> None:
     a, b = make(1), make(2, "another secret")
     assert a.start().returncode == b.start().returncode == 0
     until(lambda: f"Authentication violation with {b.ip}" in a.log)
@@ -242,8 +268,8 @@ def test_killed_and_started_again(pair: tuple[Node, Node]) -> None:
     until(lambda: os.listdir(node.mount / "proc") == [])
 
 
-def test_files_of_a_program(pair: tuple[Node, Node]) -> None:
-    node = pair[0]
+def test_files_of_a_program(lasting: tuple[Node, Node]) -> None:
+    node = lasting[0]
     with node.launch(b"RUN\0needmem=7\0lock=1"):
         assert os.readlink(node.mount / "self") == f"proc/{os.getpid()}"
         names = ("whereami", "lock", "needmem", "freezable", "where", "move")
@@ -263,8 +289,8 @@ def test_files_of_a_program(pair: tuple[Node, Node]) -> None:
     assert not (node.mount / "self").is_symlink()
 
 
-def test_others_may_not_look(pair: tuple[Node, Node]) -> None:
-    node = pair[0]
+def test_others_may_not_look(lasting: tuple[Node, Node]) -> None:
+    node = lasting[0]
     with node.launch():
         result = subprocess.run(
             ["cat", f"run/mosix/proc/{os.getpid()}/lock", "run/mosix/node/ip"], cwd=node.root, capture_output=True,
@@ -307,8 +333,8 @@ def test_moving(pair: tuple[Node, Node]) -> None:
         until(lambda: node.read("self/move") == "2 2 no response")
 
 
-def test_recursive_mosrun(pair: tuple[Node, Node]) -> None:
-    node = pair[0]
+def test_recursive_mosrun(lasting: tuple[Node, Node]) -> None:
+    node = lasting[0]
     with node.launch():
         for request, answer in ((b"RUN\0needmem=9", b"OK"), (b"NATIVE\0", b"ERR\0it is native")):
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as again:
@@ -319,7 +345,7 @@ def test_recursive_mosrun(pair: tuple[Node, Node]) -> None:
         until(lambda: node.read("self/needmem") in ("9", "0"))
 
 
-def test_what_a_failed_test_leaves_is_swept(make: Callable[..., Node]) -> None:
+def test_what_a_failed_test_leaves_is_swept(make: Maker) -> None:
     """Its mosd was killed, and a helper lives on: the mount is dead, and nobody is left who would take it down."""
     node = make(1)
     assert node.start().returncode == 0
@@ -331,7 +357,7 @@ def test_what_a_failed_test_leaves_is_swept(make: Callable[..., Node]) -> None:
     assert node.start().returncode == 0
 
 
-def test_log_levels(make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_levels(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     node = make(1)
     monkeypatch.setenv("MOSIX_LOG", "daemon:nonsense")
     result = node.start()
@@ -341,14 +367,14 @@ def test_log_levels(make: Callable[..., Node], monkeypatch: pytest.MonkeyPatch) 
     assert "is up" not in node.log
 
 
-def test_stacks_on_demand(pair: tuple[Node, Node]) -> None:
+def test_stacks_on_demand(lasting: tuple[Node, Node]) -> None:
     for _ in range(30):  # as often as somebody likes: a second one must not kill it
-        os.kill(pair[0].pid, signal.SIGUSR1)
-    until(lambda: "mosfs.daemon.service.accept" in pair[0].log and re.search(r"^  at run \(", pair[0].log, re.MULTILINE))
-    assert pair[0].read("node/ip") == pair[0].ip
+        os.kill(lasting[0].pid, signal.SIGUSR1)
+    until(lambda: "mosfs.daemon.service.accept" in lasting[0].log and re.search(r"^  at run \(", lasting[0].log, re.MULTILINE))
+    assert lasting[0].read("node/ip") == lasting[0].ip
 
 
-def test_in_the_foreground(make: Callable[..., Node]) -> None:
+def test_in_the_foreground(make: Maker) -> None:
     """As a service manager starts it (sd_notify(3)): it logs to standard error, and tells when it is up."""
     node = make(1)
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -399,7 +425,7 @@ def test_no_fuse_is_one_line(monkeypatch: pytest.MonkeyPatch, device: str) -> No
     assert str(error.value).startswith(f"{device}: ") and "\n" not in str(error.value)
 
 
-def test_mosd_without_fuse_says_so(make: Callable[..., Node]) -> None:
+def test_mosd_without_fuse_says_so(make: Maker) -> None:
     """In a mount name space where nothing is at /dev/fuse."""
     node = make(1)
     code = f"import sys; sys.path.insert(0, {str(HERE.parent)!r}); from mosfs.tools.mosd import main; sys.exit(main())"
