@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import random
 import select
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
+import xxhash
 
 from mosfs.abi.memory import ADVICE, MADV_RANDOM, MADV_SEQUENTIAL
 from mosfs.guest import sandbox
 from mosfs.guest.arriving import Arriving
 from mosfs.migrate import maps, precopy, properties
 from mosfs.migrate.capture import capture, user_regs
-from mosfs.migrate.image import Timer, Vma
+from mosfs.migrate.huge import HUGE, MADV_COLLAPSE, wanted
+from mosfs.migrate.image import PAGES_HEADER, BadImage, Timer, Vma
 from mosfs.migrate.maps import Mapping, read_maps
-from mosfs.migrate.pages import runs_of
+from mosfs.migrate.pages import CHUNK, PageSender, runs_of
 from mosfs.migrate.precopy import Next, Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import common, merge, size
@@ -243,3 +250,78 @@ def test_exec_begins_anew(scramble: list[str]) -> None:
         with closing(begin(program, wire)) as copy:
             vmas = finish(program, copy, arriving)
             assert all(memory(program.task, v) == memory(arriving.task, v) for v in vmas)
+
+
+HUGE_AT = 0x7000_0000_0000
+
+
+def _collapses() -> bool:
+    """Whether the kernel makes a huge page here and now."""
+    with mmap.mmap(-1, 2 * HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        first = -(-at // HUGE) * HUGE
+        memory[first - at] = 1
+        return wanted() and ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(HUGE), MADV_COLLAPSE) == 0
+
+
+def _smaps(task: Task, at: int) -> dict[str, str]:
+    lines = Path(f"/proc/{task.pid}/smaps").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(f"{at:x}-"))
+    return dict(line.split(":", 1) for line in lines[first + 1 : first + 25] if ":" in line and line[0].isupper())
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_memory_that_comes_whole_is_made_in_huge_pages(told: bool) -> None:
+    """One page comes before the first of them, and one behind; the mapping looks as any other, and has no page more."""
+    size_ = 8 * HUGE
+    vma = Vma(HUGE_AT - PAGE, HUGE_AT + size_ + PAGE, 3)
+    data = random.Random(2).randbytes(CHUNK)
+    possible = _collapses()
+    with receiver() as arriving:
+        dense = [(HUGE_AT, HUGE_AT + size_)] if told else []
+        early = precopy.Early([(vma.start, vma.end, 3, 0)], [vma], dense)
+        arriving.frame(Frame(Kind.EARLY, 0, 1, msgspec.msgpack.encode(early)))
+        at = vma.start
+        while at < vma.end:
+            raw = data[: min(CHUNK, vma.end - at)]
+            head = PAGES_HEADER.pack(at, len(raw) // PAGE, 0, xxhash.xxh3_64_intdigest(raw))
+            arriving.frame(Frame(Kind.PAGES, 0, 1, head + raw))
+            at += len(raw)
+        for at in range(vma.start, vma.end, CHUNK):
+            length = min(CHUNK, vma.end - at)
+            assert arriving.task.read(at, length) == data[:length]
+        found = _smaps(arriving.task, vma.start)
+        assert int(found["Rss"].split()[0]) << 10 == vma.end - vma.start
+        assert "hg" not in found["VmFlags"].split()
+        assert (int(found["AnonHugePages"].split()[0]) > 0) == (told and possible)
+
+
+@pytest.mark.parametrize("place", [(HUGE_AT - HUGE, HUGE_AT), (HUGE_AT, HUGE_AT + PAGE), (HUGE_AT + HUGE, HUGE_AT)])
+def test_huge_pages_outside_of_what_comes_are_refused(place: tuple[int, int]) -> None:
+    early = precopy.Early([(HUGE_AT, HUGE_AT + 2 * HUGE, 3, 0)], [], [place])
+    with pytest.raises(BadImage):
+        precopy.early_from(msgspec.msgpack.encode(early))
+
+
+def test_reading_a_copy_does_not_make_it_one() -> None:
+    """Pages that a process shares with its parent since fork(2) are still shared when they have been sent."""
+    size_ = 4 << 20
+    with mmap.mmap(-1, size_, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory[:] = random.Random(3).randbytes(size_)
+        at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        pid = os.fork()
+        if not pid:
+            signal.pause()
+        try:
+            sent: list[bytes] = []
+            wire = SimpleNamespace(send=lambda kind, pair, payload: sent.append(bytes(payload)))
+            sender = PageSender(Task(pid), cast(Channel, wire), 1, near=True, runs=True, copied=True)
+            with closing(sender):
+                sender.send([(at, at + size_ - 16 * PAGE)])
+                sender.send([(at + size_ - 4 * PAGE, at + size_ - 3 * PAGE), (at + size_ - PAGE, at + size_)])
+            assert sender.bytes == size_ - 14 * PAGE
+            mapping = next(m for m in read_maps(pid) if m.start <= at < m.end)
+            assert int(_smaps(Task(pid), mapping.start)["Pss"].split()[0]) << 10 < size_ * 3 // 4
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)

@@ -85,8 +85,9 @@ def next_chunk(left: deque[Range]) -> list[Range]:
 class PageSender:
     """Sends ranges of a stopped task's memory; ``frames`` and ``bytes`` count what was sent."""
 
-    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool, runs: bool = False) -> None:
-        """``runs``: the receiver takes RUNS: ranges that are small share frames."""
+    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool, runs: bool = False, copied: bool = False) -> None:
+        """``runs``: the receiver takes RUNS: ranges that are small share frames. ``copied``: the task shares its memory with
+        another until one of them writes to it; process_vm_readv(2) would copy each page, /proc/PID/mem reads them as they are."""
         self.task = task
         self.channel = channel
         self.pair = pair
@@ -94,6 +95,7 @@ class PageSender:
         self.frames = 0
         self.bytes = 0
         self._runs = runs
+        self._copied = copied
         self._buffer = bytearray(_HEAD + CHUNK)  # the head of a run is written before its pages
         self._zero = bytearray(CHUNK // PAGE)
         self._mem = os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
@@ -130,7 +132,7 @@ class PageSender:
 
     def _alone(self, at: int, size: int, again: bool, whole: bool) -> None:
         view = memoryview(self._buffer)[_HEAD : _HEAD + size]
-        got = self.task.read_into(at, view)
+        got = self._read_copied(at, view) if self._copied else self.task.read_into(at, view)
         if got < size:
             self._read_slowly(at, view, got)
         pages = size // PAGE
@@ -147,6 +149,13 @@ class PageSender:
             self.empty((at + start * PAGE, at + end * PAGE) for start, end in _runs_of(flags, 1))
         for start, end in _runs_of(flags, 0):
             self._run(at, start * PAGE, end * PAGE)
+
+    def _read_copied(self, at: int, view: memoryview) -> int:
+        """How much of it could be read at once."""
+        try:
+            return os.preadv(self._mem, [view], at)
+        except OSError:
+            return 0
 
     def _read_slowly(self, at: int, view: memoryview, got: int) -> None:
         """What process_vm_readv refuses: pages without read permission, and past the end of a file (zeros)."""
@@ -183,7 +192,7 @@ class PageSender:
     def _together(self, chunk: list[Range], again: bool, whole: bool) -> bool:
         """Send ranges that share a frame; False if they have to be read one by one."""
         view = memoryview(self._buffer)[_HEAD : _HEAD + size(chunk)]
-        if not self.task.read_runs(chunk, view):
+        if not (self._read_runs_copied(chunk, view) if self._copied else self.task.read_runs(chunk, view)):
             return False
         zeros = 0 if whole else lib.mos_zero_runs(ffi.from_buffer(view), len(view), ffi.from_buffer(self._zero))
         if not zeros:
@@ -198,6 +207,14 @@ class PageSender:
             at += end - start
         if runs:
             self._vector(runs, b"".join(parts))
+        return True
+
+    def _read_runs_copied(self, chunk: list[Range], view: memoryview) -> bool:
+        at = 0
+        for start, end in chunk:
+            if self._read_copied(start, view[at : at + end - start]) < end - start:
+                return False
+            at += end - start
         return True
 
     def _vector(self, runs: list[tuple[int, int, int]], raw: bytes | memoryview) -> None:
@@ -224,9 +241,11 @@ def send_all(task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: boo
 WINDOW, FEW = 64 << 20, 1024
 
 
-def sending_all(task: Task, channel: Sink, pair: int, vmas: Iterable[Vma]) -> Generator[None, None, int]:
-    """The same in slices of a fraction of a millisecond."""
-    sender = PageSender(task, channel, pair, near=True, runs=True)
+def sending_all(
+    task: Task, channel: Sink, pair: int, vmas: Iterable[Vma], *, copied: bool = False
+) -> Generator[None, None, int]:
+    """The same in slices of a fraction of a millisecond. ``copied``: see `PageSender`."""
+    sender = PageSender(task, channel, pair, near=True, runs=True, copied=copied)
     try:
         for some in windows(vmas):
             left = deque(content(task.pid, some))

@@ -21,6 +21,7 @@ import msgspec
 from mosfs.abi.memory import BY_MMAP
 from mosfs.migrate import image, properties
 from mosfs.migrate.dirty import Tracker, Untracked
+from mosfs.migrate.huge import HUGE, dense
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import Known, Piece, Reader, both, cut, pieces, ranges, unknown, whole
 from mosfs.migrate.pages import PageSender, content, next_chunk, own_content
@@ -51,11 +52,12 @@ SLICE = 1024
 class Early(msgspec.Struct, array_like=True, frozen=True):
     """EARLY: parts of the memory to be made now, and all mappings as they are at present.
 
-    Without any: what was sent is worth nothing.
+    Without any: what was sent is worth nothing. ``dense``: where in the new parts whole huge pages come (`huge.dense`).
     """
 
     pieces: list[Piece] = []
     vmas: list[Vma] = []
+    dense: list[Range] = []
 
 
 #: Nothing of what was sent is worth anything.
@@ -77,6 +79,11 @@ def early_from(payload: bytes) -> Early:
             raise BadImage(f"mapping {start:#x}-{end:#x} has unknown properties")
         last = end
     image.checked(found.vmas)
+    last = 0
+    for start, end in found.dense:
+        if start < last or end <= start or (start | end) % HUGE or minus([(start, end)], ranges(found.pieces)):
+            raise BadImage(f"huge pages {start:#x}-{end:#x} are out of place")
+        last = end
     return found
 
 
@@ -210,11 +217,12 @@ class Precopy:
             new = cut(view.pieces, minus(view.ahead, ranges(self._mapped)))
             self._mapped = sorted([*self._mapped, *new])
             yield
+        changed = yield from self._changed(view, fresh)
         if new or view is not self._told:
-            self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(Early(new, view.vmas)))
+            huge = dense(common(changed, ranges(new))) if new else []
+            self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(Early(new, view.vmas, huge)))
             self._told, self._kept = view, (view, ranges(both(self._mapped, view.pieces)))
             yield
-        changed = yield from self._changed(view, fresh)
         self._left.extend(common(changed, ranges(self._mapped)) if changed else ())
         self._bytes = size(self._left)
         self._found = []

@@ -15,6 +15,7 @@ import os
 import resource
 import struct
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -49,6 +50,7 @@ from mosfs.abi.signals import Default, default
 from mosfs.abi.xstate import Lacking, checked, checked_waiting
 from mosfs.migrate import rseq, settings
 from mosfs.migrate.capture import ACTION_SIZE, ACTIONS_AT, ACTIONS_AT_ONCE, limits_of
+from mosfs.migrate.huge import batches, make
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import CannotMove, Piece, changes, pieces, ranges
 from mosfs.migrate.pages import runs_of
@@ -194,6 +196,7 @@ class Rebuild:
         self.to_mark: list[tuple[int, ...]] = []
         self._marked = False
         self.files = files
+        self._huge: deque[Range] = deque()  # of what `early` has mapped, what comes whole and has not come yet
 
     @property
     def ahead(self) -> list[Range]:
@@ -226,6 +229,7 @@ class Rebuild:
             for start, end in self.apart:
                 self.call.must(SYS_MUNMAP, start, end - start)
             self._made, self._places, self._old_title, self.frames = [], [], [], 0
+            self._huge.clear()
         before = self._made
         self._made = sorted([*before, *new])  # as far as it comes
         if self._deputy:
@@ -233,6 +237,7 @@ class Rebuild:
             self._prepare(new)
         else:
             self._map(new)
+            self._huge.extend(batches(early.dense))
         self._made = sorted([*before, *new])
         self._places = self.ahead
         self.tell(early.vmas)
@@ -346,6 +351,8 @@ class Rebuild:
             at = bisect_right(self._places, (addr, layout.USER_END)) - 1
             if at < 0 or addr + length > self._places[at][1]:
                 raise BadImage(f"pages at {addr:#x} belong to no mapping")
+        while self._huge and runs[-1][0] + runs[-1][1] > self._huge[0][0]:
+            make(self.call, *self._huge.popleft())
         filled = [(addr, raw) for addr, _, raw in runs if raw is not None]
         if len(filled) < 2 or self._deputy or not self.task.write_runs(filled):
             for addr, raw in filled:

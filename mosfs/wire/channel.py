@@ -107,6 +107,7 @@ class Channel:
         self._end = 0
         self._queue: deque[Frame] = deque()
         self._queued = 0  # bytes
+        self._room_poll: select.poll | None = None
         self.lost = False
         #: The last frames: when (CLOCK_MONOTONIC), ">" sent or "<" received, kind, pair, bytes.
         self.trail: deque[tuple[float, str, int, int, int]] = deque(maxlen=TRAIL)
@@ -176,9 +177,10 @@ class Channel:
         """The socket has room, so that a frame would not wait for the peer; true of a lost one, so that it is noticed."""
         if self.lost:
             return True
-        poll = select.poll()
-        poll.register(self.sock, select.POLLOUT)
-        return bool(poll.poll(0))
+        if self._room_poll is None:
+            self._room_poll = select.poll()
+            self._room_poll.register(self.sock, select.POLLOUT)
+        return bool(self._room_poll.poll(0))
 
     # ------------------------------------------------------------------ receiving
 

@@ -33,7 +33,7 @@ from mosfs.wire.frames import Frame, Kind, understands
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
 #: Pieces that are sent between two looks at the events of the tree: a millisecond's work.
-TURN = 4
+TURN = 8
 
 
 class Copying:
