@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from mosfs.abi.texts import Text
 from mosfs.migrate import checkpoint, opened
 from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, Traits, Writer, encoded
 from mosfs.migrate.image import PAGES_HEADER, BadImage
@@ -304,3 +306,60 @@ def test_refused_lists(word: str) -> None:
 def test_names(name: str, stem: str, number: int) -> None:
     """mosrun(1), -C: the number at the end of the name is that of the first."""
     assert (checkpoint_stem(name), checkpoint_number(name)) == (stem, number)
+
+
+#: lzop itself may not be here: this takes what follows the magic as it is, and knows where that ends.
+UNPACKS = """#!/bin/sh
+[ "$1" = -dc ] && [ -z "$LZOP" ] || exit 2
+exec tail -c +10
+"""
+
+
+@pytest.fixture
+def lzop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "lzop"
+    monkeypatch.setattr(recover, "LZOP", str(path))
+    monkeypatch.setenv("LZOP", "-9")
+    return path
+
+
+def compressed(folder: Path) -> str:
+    path = folder / "save.1.lzo"
+    path.write_bytes(recover.LZOP_MAGIC + WHOLE)
+    return str(path)
+
+
+def test_a_compressed_file_is_read(lzop: Path, tmp_path: Path) -> None:
+    lzop.write_text(UNPACKS)
+    lzop.chmod(0o755)
+    fd = recover.opened(compressed(tmp_path), recover.NO_RESTART)
+    try:
+        assert recover.whole(fd)
+        assert recover.head_of(fd)["pid"] == HEAD.pid
+        assert os.fstat(fd).st_nlink == 0
+        assert not os.get_inheritable(fd)
+        assert os.pread(fd, len(WHOLE) + 1, 0) == WHOLE
+    finally:
+        os.close(fd)
+
+
+def test_compressed_without_lzop(lzop: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^checkpoint file is compressed - but no /usr/bin/lzop here!$") as error:
+        recover.opened(compressed(tmp_path), recover.NO_RESTART)
+    assert error.value.status == recover.FAILED
+    assert str(Text.NO_LZOP.format_string) == recover.NO_LZOP
+
+
+def test_a_damaged_compressed_file(lzop: Path, tmp_path: Path) -> None:
+    lzop.write_text("#!/bin/sh\nhead -c 50\nexit 1\n")
+    lzop.chmod(0o755)
+    with pytest.raises(UserError, match=recover.CORRUPT):
+        recover.opened(compressed(tmp_path), recover.NO_FILE)
+
+
+def test_no_room_to_unpack_a_file(lzop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lzop.write_text(UNPACKS)
+    lzop.chmod(0o755)
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda buffering: io.FileIO("/dev/full", "r+"))
+    with pytest.raises(UserError, match=r"^Could not restart with .*save\.1\.lzo: No space left on device$"):
+        recover.opened(compressed(tmp_path), recover.NO_RESTART)

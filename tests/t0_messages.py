@@ -54,6 +54,7 @@ PROVOKED = {
     Text.BROKEN_LINE: "t5_queue.test_lines_that_are_too_long_or_broken",
     Text.COMMANDS_CHANGED: "t5_queue.test_a_commands_file_that_changes",
     Text.FAIL_FILE: "t5_queue.test_a_failed_commands_file_that_cannot_be_written",
+    Text.NO_LZOP: "t0_checkpoints.test_compressed_without_lzop",
     Text.NO_WRITE_ACCESS: "t5_checkpoints.test_a_folder_that_cannot_be_written",
 }
 
@@ -68,7 +69,6 @@ NEVER = {
     Text.SYSFS_NAME: "sysfs(2) has no size that a program could give; longer names than 512 bytes do not exist",
     Text.PRIORITY: "getpriority and setpriority are served for any process",
     Text.NOFILE_IGNORED: "setrlimit(RLIMIT_NOFILE) is served",
-    Text.NO_LZOP: "checkpoint files are not compressed",
     Text.RESTORE_FAILED: "every failure has a reason, which is said (RESTORE_FAILED_WHY)",
     Text.NO_MEM_FILE: "memory is read by process_vm_readv(2); a failure of /proc/PID/mem ends only that move",
     Text.TOO_BUSY: "a node that does not want a program answers, and MIGRATE_FAILED says \"other node refused\"",

@@ -12,7 +12,7 @@ import sys
 import zlib
 
 from mosfs.tools.options import Parsed, UsageError, UserError
-from mosfs.tools.text import CORRUPT, NO_FILE, NO_RESTART, NO_WRITE_ACCESS, NOT_OPEN
+from mosfs.tools.text import CORRUPT, NO_FILE, NO_LZOP, NO_RESTART, NO_WRITE_ACCESS, NOT_OPEN
 
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
@@ -29,6 +29,9 @@ OF_FILE = (
 )  # fmt: skip
 MOST_FD = (1 << 20) - 1
 FAILED = 125
+#: What unpacks files of lzop(1), and how those begin.
+LZOP, LZOP_MAGIC = "/usr/bin/lzop", b"\x89LZO\0\r\n\x1a\n"
+PIECE = 1 << 20
 #: Program options (mosrun(1), SYNOPSIS): a program that is recovered has its own.
 PROGRAM_OPTIONS = ("unsupported", "needmem", "checkpoint_file", "argv0", "cpujob", "decay", "private", "wrapper", "cpu")
 MODES = ("read", "write", "read+write", "-")
@@ -47,9 +50,36 @@ def opened(path: str, text: str) -> int:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode):
             raise UserError(CORRUPT, FAILED)
+        return unpacked(fd) if os.pread(fd, len(LZOP_MAGIC), 0) == LZOP_MAGIC else fd
     except OSError as error:
         raise UserError(text.format(filename=path, reason=error.strerror), FAILED) from error
-    return fd
+
+
+def unpacked(packed: int) -> int:
+    """A descriptor of a file without a name, in the folder for temporary ones, that has what lzop makes of ``packed``, which is
+    closed. UserError; OSError."""
+    import subprocess  # both are needed here only
+    import tempfile
+
+    if not os.access(LZOP, os.X_OK):
+        raise UserError(NO_LZOP, FAILED)
+    with os.fdopen(packed, "rb") as source, tempfile.TemporaryFile(buffering=0) as file:
+        environ = {name: value for name, value in os.environ.items() if name != "LZOP"}  # options of this user's
+        command = [LZOP, "-dc"]
+        with subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environ) as lzop:
+            assert lzop.stdout is not None
+            try:
+                while piece := lzop.stdout.read(PIECE):
+                    left = memoryview(piece)
+                    while left:
+                        left = left[file.write(left) :]
+            except BaseException:
+                lzop.kill()
+                raise
+        if lzop.returncode:
+            raise UserError(CORRUPT, FAILED)
+        file.seek(0)
+        return os.dup(file.fileno())
 
 
 def head_of(fd: int, path: str = "") -> dict:  # type: ignore[type-arg]

@@ -12,6 +12,7 @@ CORRUPT = "Corrupt or improper checkpoint file"
 NO_FILE = "Checkpoint file {filename}: {reason}"
 NO_RESTART = "Could not restart with {filename}: {reason}"
 NOT_OPEN = "File-descriptor {number} was not open at the time of checkpoint!"
+NO_LZOP = "checkpoint file is compressed - but no /usr/bin/lzop here!"
 NO_WRITE_ACCESS = "WARNING: no write-access in checkpoint directory!"
 
 # Ours: the manual is silent.
