@@ -94,10 +94,10 @@ def test_table_is_the_manuals() -> None:
     """mosix(7), INTERFACE FOR PROGRAMS."""
     directions = {row.name: row.access.value for row in CONTROL_FILES}
     assert directions == {
-        "migrate": "w", "lock": "rw", "freezable": "rw", "whereami": "r", "nmigs": "r", "sigmig": "rw", "needmem": "rw",
-        "unsupportok": "rw", "clear": "w", "cpujob": "rw", "decayrate": "rw", "checkpoint": "rw", "checkpointfile": "w",
-        "checkpointlimit": "rw", "checkpointinterval": "rw", "in_cluster": "r", "sender_home": "r", "sender_pid": "r",
-        "sender_location": "r", "message_length": "r",
+        "migrate": "w", "lock": "rw", "freezable": "rw", "outlive": "rw", "whereami": "r", "nmigs": "r", "sigmig": "rw",
+        "needmem": "rw", "unsupportok": "rw", "clear": "w", "cpujob": "rw", "decayrate": "rw", "checkpoint": "rw",
+        "checkpointfile": "w", "checkpointlimit": "rw", "checkpointinterval": "rw", "in_cluster": "r", "sender_home": "r",
+        "sender_pid": "r", "sender_location": "r", "message_length": "r",
     }
     assert (BY_NAME["needmem"].hi, BY_NAME["sigmig"].hi, BY_NAME["decayrate"].default) == (262143, 64, 9976)
     assert BY_NAME["checkpointlimit"].hi == BY_NAME["checkpointinterval"].hi == 10000000
@@ -168,7 +168,8 @@ def test_every_file_has_a_text_and_a_direction() -> None:
 def test_defaults_are_shown_for_what_is_not_given(world: World) -> None:
     shown = settings_shown(world.programs[100].state)
     assert shown == {
-        "lock": 0, "freezable": 1, "needmem": 0, "unsupportok": 0, "cpujob": 0, "decayrate": 9976, "checkpointlimit": 0,
+        "lock": 0, "freezable": 1, "outlive": 0, "needmem": 0, "unsupportok": 0, "cpujob": 0, "decayrate": 9976,
+        "checkpointlimit": 0,
         "checkpointinterval": 0,
     }
 

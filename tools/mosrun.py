@@ -21,7 +21,7 @@ EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
 KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu", "checkpoint_file",
-        "checkpoint_limit", "checkpoint_interval")
+        "checkpoint_limit", "checkpoint_interval", "outlive")
 #: Rows that are about -S.
 QUEUE = ("joblog", "resume", "resume_failed", "retries", "halt", "timeout", "delay", "group", "keep_order", "progress")
 #: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
@@ -44,6 +44,7 @@ TABLE = (
     Option("-g", "freezable", "do not freeze the program automatically", value="0"),
     Option("-G", "freezable", "reverse the effect of -g", value="1"),
     Option("-m", "needmem", "memory that the program needs, in megabytes", INT, metavar="mb", high=262143),
+    Option("--outlive", "outlive", "the program goes on when the node where it runs dies", value="1"),
     Option("-e", "unsupported", "unsupported system calls fail with ENOSYS instead of ending the program", value="1"),
     Option("-w", "unsupported", "as -e, with a line on standard error for each", value="2"),
     Option("-u", "unsupported", "reverse the effect of -e and -w", value="0"),

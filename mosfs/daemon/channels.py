@@ -14,6 +14,7 @@ from mosfs.balance.cost import load_of
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.spawner import Spawner
+from mosfs.node.choice import elsewhere
 from mosfs.node.guests import outranked, privileged_mb, unwanted
 from mosfs.node.nodes import NotInMap
 from mosfs.node.world import World
@@ -117,7 +118,7 @@ class Channels:
 
     async def _open(self, request: OpenChannel, tracer: Connection) -> None:
         try:
-            target = self.world.target(request.target)
+            target = self.world.target(request.target) if request.target else elsewhere(self.world, request.need_mb, request.avoid)
         except NotInMap:
             raise LinkError(NOT_IN_MAP) from None
         if not target:

@@ -33,7 +33,8 @@ NATIVE = b"NATIVE"
 RESOLVE_TIMEOUT = 5.0
 
 #: Keys of the request that are integers of `Settings`; their ranges are that message's.
-_SETTINGS = frozenset({"unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "checkpoint_limit", "checkpoint_interval"})
+_SETTINGS = frozenset({"unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "checkpoint_limit", "checkpoint_interval",
+                       "outlive"})
 #: What begins the keys of mosrun -O: a descriptor follows.
 REOPEN = "reopen"
 #: More digits are no number that we know.

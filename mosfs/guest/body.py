@@ -180,6 +180,7 @@ class Body:
     processor: Processor = field(default_factory=Processor)
     private: PrivateFiles = field(default_factory=PrivateFiles)
     leaving: Leaving = field(default_factory=Leaving)
+    outlives: bool = False  # `building`: what it does must be repeatable
     mail: Any = None  # its part in direct communication (`mail.Mail`)
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))

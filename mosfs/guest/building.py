@@ -108,6 +108,7 @@ class Building:
         body.state = State.COMPLETE
         self._context.bodies[body.pair] = body
         self._context.by_pid[body.pid] = body
+        body.outlives = body.meta.outlives
         body.call.seq, body.signals.seen = body.meta.seq, body.meta.seen
         body.call.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
         partial.restore(body.task, signed(body.call.regs.rax), body.call.carry)

@@ -63,13 +63,16 @@ class Clocks:
         """The body's page; its clocks show no less than ``shown``."""
         assert self._context.clock is not None
         serial = clock.following(body.times.clock_page) if body.times.clock_page else 0
-        body.times.clock_page = self._context.clock.page(serial, None, shown)
+        if body.outlives:  # each reading is a call, which home answers
+            body.times.clock_page = self._context.clock.asking(serial, shown)
+        else:
+            body.times.clock_page = self._context.clock.page(serial, None, shown)
         body.task.poke(layout.CLOCK_PAGE, body.times.clock_page)
 
     def refresh(self, body: Body) -> None:
         """While it runs. OSError: it has ended."""
         guest_clock = self._context.clock
-        if guest_clock is not None and body.times.clock_page:
+        if guest_clock is not None and body.times.clock_page and not body.outlives:
             body.times.clock_page = refresh(body.pid, guest_clock, body.times.clock_page)
 
 

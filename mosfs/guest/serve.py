@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from mosfs.abi import commands
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
-from mosfs.abi.numbers import SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGRETURN, SYS_SET_TID_ADDRESS
+from mosfs.abi.numbers import SYS_GETRANDOM, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGRETURN, SYS_SET_TID_ADDRESS
 from mosfs.abi.syscalls import BY_NR, Away, ByHost, Syscall
 from mosfs.calls import cputime
 from mosfs.calls.low import carry_out, guarded
@@ -173,8 +173,11 @@ class Serve:
         self._forwarding.forward(body, marshal(BY_NR[body.call.nr], args, body.task.peek_mask(), body.task))
 
     def _in_body(self, body: Body, args: tuple[int, ...]) -> None:
-        """The body's own kernel makes it."""
-        body.task.cont()
+        """The body's own kernel makes it, unless what it tells could not be repeated."""
+        if body.outlives and body.call.nr == SYS_GETRANDOM:
+            self._deputy(body, args)
+        else:
+            body.task.cont()
 
     def _both(self, body: Body, args: tuple[int, ...]) -> None:
         """First home makes it, then the body, whose result is the program's (`in_body.second`)."""
@@ -221,7 +224,7 @@ class Serve:
         (self._in_body if self._masks.sigaction(body, args) else self._both)(body, args)
 
     def _clock(self, body: Body, args: tuple[int, ...]) -> None:
-        if clocks.told_here(body, args[0], args[1]):
+        if not body.outlives and clocks.told_here(body, args[0], args[1]):
             self._completion.finish(body, 0)
         else:
             self._deputy(body, args)

@@ -83,6 +83,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``settings``: by prctl(2), for the processor and the memory (`migrate.settings`).
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), at least for the caught ones; ``ignored`` a bit mask.
     ``all_actions``: they are all, and at other signals is done what exec leaves; who serves the program's calls takes ACTION.
+    ``outlives``: all that comes from outside comes from home, so that what it does can be repeated (mosrun --outlive).
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
 
@@ -123,6 +124,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     needs: Needs = []
     settings: Annotated[list[tuple[Small, Small, Small]], msgspec.Meta(max_length=8)] = []
     all_actions: bool = False
+    outlives: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

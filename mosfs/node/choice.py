@@ -51,6 +51,15 @@ def choose(
     return chosen
 
 
+def elsewhere(world: World, need_mb: int, avoid: str) -> str:
+    """The same of all nodes but this and ``avoid``; "" when none fits."""
+    others = [node for node in candidates(world) if node.ip not in (world.ip, avoid) and node.open]
+    chosen = best_node(others, need_mb, random.choice)
+    if chosen is not None:
+        arriving(world, chosen)
+    return chosen or ""
+
+
 def most_free(world: World) -> int:
     """Megabytes that are free on the node where most are, of those that take a program."""
     return max((node.mem_free for node in candidates(world) if node.open or node.ip == world.ip), default=0)

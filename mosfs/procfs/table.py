@@ -85,6 +85,8 @@ CONTROL_FILES = (
                 kind=Kind.NODE),
     ControlFile("lock", Access.BOTH, 0, 1, "1 forbids automatic migration", setting="lock"),
     ControlFile("freezable", Access.BOTH, 0, 1, "1 allows automatic freezing", default=1, setting="freezable"),
+    ControlFile("outlive", Access.BOTH, 0, 1, "1: from its next move on, it goes on when the node where it runs dies",
+                setting="outlive"),
     ControlFile("whereami", Access.READ, 0, _IP_MAX, "0 at home, else the node's number, or its unsigned IP",
                 kind=Kind.NODE),
     ControlFile("nmigs", Access.READ, 0, _INT_MAX, "migrations of this program and, before its birth, its ancestors"),

@@ -229,6 +229,15 @@ def _freezing(_: World, program: Program) -> str:
     return f"{seq} {result}"
 
 
+def _outliving(_: World, program: Program) -> str:
+    found = program.state.outliving
+    if found is None:
+        return ""
+    size = found.image_bytes + found.log_bytes
+    told = f"images={found.images} bytes={size} interval={found.interval} outlived={found.outlived}"
+    return f"no: {found.unsafe}; {told}" if found.unsafe else f"yes; {told}"
+
+
 def _why(_: World, program: Program) -> str:
     """Away: why it was sent there. Here: what holds it, what the last round of decisions said, or why the last move failed."""
     state = program.state
@@ -268,6 +277,8 @@ PROGRAM_FILES = (
     File("checkpointed", "number and result of the last checkpoint that a user asked for: ... while it is taken, ok, or the reason",
          _checkpointed),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
+    File("outliving", "with outlive: yes, or why it would end with its node just now; images taken, bytes at home, seconds to the "
+         "next, nodes outlived", _outliving),
     File("awaytime", "CPU seconds of user level that were used on other nodes",
          lambda _, p: p.balanced.usage.user_away if p.balanced.usage else 0.0),
     File("stat", "everything above as JSON", _everything),

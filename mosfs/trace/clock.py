@@ -418,6 +418,12 @@ class GuestClock(_Clock):
         self._extras = Extras()
         self.adjust(ahead, wall, extras)
 
+    def asking(self, seq: int, not_before: Shown) -> bytes:
+        """As `page`, by which the vDSO asks the kernel each time, so that whoever traces the program can answer."""
+        nowhere = Line(0)
+        lines = (Line(not_before.realtime), Line(not_before.monotonic), nowhere, nowhere)
+        return Page(seq, MODE_KERNEL, 0, 0, self._extras.coarse, 1 << REALTIME | 1 << MONOTONIC, lines, not_before.wall).pack()
+
     def adjust(self, ahead: int, wall: int | None, extras: Extras | None = None) -> None:
         """New offsets; the next pages slew to them, and step if home's realtime clock was set."""
         self._ahead, self._wall = ahead, wall

@@ -16,7 +16,7 @@ class Settings(msgspec.Struct, array_like=True):
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
     -1 or "" means "not given". The three about checkpoints (-C, -N, -A) are one program's own and not inherited.
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun. ``freeze_dirs``: lines of the
-    user's own freezing directories (`cluster.freeze_conf`), "" for the node's.
+    user's own freezing directories (`cluster.freeze_conf`), "" for the node's. ``outlive``: it goes on when its node dies.
     """
 
     unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
@@ -30,6 +30,19 @@ class Settings(msgspec.Struct, array_like=True):
     checkpoint_interval: Annotated[int, Meta(ge=-1, le=10_000_000)] = -1
     private: Path = ""
     freeze_dirs: Path = ""
+    outlive: Switch = -1
+
+
+class Outliving(msgspec.Struct, array_like=True, frozen=True):
+    """How a program outlives the node where it is (mosrun --outlive): images taken, bytes of the last one and of the log behind it,
+    seconds between two, nodes outlived; ``unsafe``: why it would end with its node just now, "" if it would not."""
+
+    images: Annotated[int, Meta(ge=0)]
+    image_bytes: Annotated[int, Meta(ge=0)]
+    log_bytes: Annotated[int, Meta(ge=0)]
+    interval: float
+    outlived: Annotated[int, Meta(ge=0)]
+    unsafe: Annotated[str, Meta(max_length=4096)]
 
 
 class Start(msgspec.Struct, array_like=True):

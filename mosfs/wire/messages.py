@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from mosfs.wire.asked import Settings, Start
+from mosfs.wire.asked import Outliving, Settings, Start
 from mosfs.wire.fields import (
     MALFORMED,
     Address,
@@ -88,8 +88,8 @@ class ProcState(Msg, tag=3):
     ``move_seq``/``move_result``: number and outcome of the last move request: "" while it runs, "ok", or the reason.
     ``barred``: why no move can be tried, "" if one can; ``because``: why it was moved where it is, "" if somebody wished it.
     ``save_seq``/``save_result``: the same of the last checkpoint that a user asked for, ``freeze_seq``/``freeze_result`` of the
-    last wish to have it frozen or go on; ``frozen``: "-", or A automatically, P for another package, M by
-    hand, N/A if it cannot be.
+    last wish to have it frozen or go on; ``frozen``: "-", or A automatically, P for another package, M by hand, N/A if it
+    cannot be.
     ``mailbox``: the other node that holds its mailbox, "" for none (`MailHeld`). ``needs``: flags that a node must have for it."""
 
     pid: Pid
@@ -116,6 +116,7 @@ class ProcState(Msg, tag=3):
     save_result: str = "ok"
     freeze_seq: Number = 0
     freeze_result: str = "ok"
+    outliving: Outliving | None = None
 
 
 class Total(Msg):
@@ -154,9 +155,8 @@ class GuestGone(Msg, tag=6):
 
 
 class OpenChannel(Msg, tag=7):
-    """A tracer asks for a data channel to a new host on ``target`` (an IP). Answered by ChannelReady or ChannelFailed.
-
-    ``direct``: the image will come from another host, so a second token and key are wanted for that connection.
+    """A tracer asks for a data channel to a new host on ``target`` (an IP; "": the best but ``avoid``). Answered by ChannelReady or
+    ChannelFailed. ``direct``: the image will come from another host, so a second token and key are wanted for that connection.
     ``features``: those of the home-node (`abi.cpu`); ``needs``: flags that the program cannot do without, checked by the target.
     ``below``: it takes the program only while its load with it is below this (0: whatever its load).
     """
@@ -171,6 +171,7 @@ class OpenChannel(Msg, tag=7):
     direct: bool = False
     below: Load = 0
     needs: Needs = []
+    avoid: Ip = ""
 
 
 class Report(Msg, tag=8):

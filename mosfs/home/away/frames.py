@@ -128,6 +128,8 @@ class Frames:
             raise BadRequest("too many requests at once")
         if kind in NUMBERED and not self._comes_in_time(p, frame):
             return
+        if not self.tracer.outliving.passes(p, frame):
+            return
         if (at_once := AT_ONCE.get(kind)) is not None:
             at_once(self.tracer, p, deputy, frame)
         elif (when_ready := WHEN_READY.get(kind)) is not None:

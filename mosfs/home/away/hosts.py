@@ -50,6 +50,11 @@ class Hosts:
         flags = p.body.seq << 1 if kind == Kind.REPLY else flags
         self.tracer.mapped.poll()
         p.reports.account.received += len(payload)
+        if not self.tracer.outliving.hears(p, (kind, payload, flags)):
+            self.give(p, kind, payload, flags)
+
+    def give(self, p: Program, kind: int, payload: bytes, flags: int) -> None:
+        """The same of a frame that may be an old one: as it is."""
         if p.body.kept_back is not None:
             p.body.kept_back.append((kind, payload, flags))
             return
@@ -77,6 +82,8 @@ class Hosts:
     def send_clocks(self) -> None:
         times = b""
         for link in list(self.channels.values()):
+            if self.tracer.outliving.uses(link):
+                continue
             pair = next(iter(link.programs), 0)
             try:
                 times = self.tracer.clocks.times()
@@ -114,10 +121,16 @@ class Hosts:
                     self.tracer.moves.failed(p, link, Reason.INCOMPLETE)
 
     def _lost(self, p: Program, link: Link) -> None:
-        """The manual: "Unfortunately this means that the program had to be killed"."""
+        """The manual: "Unfortunately this means that the program had to be killed"; but for one that outlives its node."""
+        if self.tracer.outliving.revives(p, link):
+            return
         message = text(Text.LOST, computer=link.ip)
         if p.move is not None and p.move.link not in (None, link):
             message = text(Text.KILLED_MIGRATING, computer1=link.ip, computer2=p.move.link.ip)
+        self.ends(p, message)
+
+    def ends(self, p: Program, message: str) -> None:
+        """``message`` is its last line."""
         self.tracer.mosd.log(f"pid={p.pid} {message}", 30)
         deputy = p.deputy
         try:

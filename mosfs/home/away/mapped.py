@@ -165,7 +165,7 @@ class Mapped:
         self._changed([file for file in self._files.values() if _looks(file)])
         used: set[int] = set()
         for p in self.tracer.programs.values():
-            used.update(p.body.files)
+            used.update(p.body.files, p.saves.outlive.files if p.saves.outlive is not None else ())
         if any(p.move is not None for p in self.tracer.programs.values()):
             return  # numbers may be in what is being sent
         for number in [number for number in self._files if number not in used]:
@@ -219,10 +219,22 @@ class Mapped:
         if not p.away or link is None or p.body.kept_back is not None:
             return
         try:
+            if any(self._is_old(number, held) for number, held in p.body.files.items()):
+                self.tracer.outliving.happened(p, "a file that it maps has changed")
             for payload in self._news(p.body.files, link.near):
                 link.channel.send(Kind.FILE, p.pid, payload)
         except ChannelLost:
             self.tracer.hosts.link_lost(link)
+
+    def _is_old(self, number: int, held: Held) -> bool:
+        """The file has changed since it was sent."""
+        file = self._files.get(number)
+        return file is not None and bool(held.sent) and held.generation < file.generation
+
+    def again(self, p: Program, number: int, order: MmapOrder) -> None:
+        """A new host of the program is about to map a file as the old one has: it gets the contents."""
+        _want(p.body.files, [(number, order.offset, order.length)])
+        self.catch_up(p)
 
     def _news(self, files: dict[int, Held], near: bool) -> Iterator[bytes]:
         """Payloads of FILE with what the holder of ``files`` does not have."""

@@ -197,8 +197,12 @@ class Requests:
         else:
             where = p.link.ip if p.link is not None else "?"
             self.tracer.mosd.log(f"pid={p.pid} its body was killed on {where}", 30)
-            if p.link is not None:
-                p.link.programs.discard(p.pid)  # its host may end before it does
+            link = p.link
+            if link is not None and not failed and self.tracer.outliving.revives(p, link):
+                self.tracer.hosts.drop(p, link)
+                return
+            if link is not None:
+                link.programs.discard(p.pid)  # its host may end before it does
             try:
                 if failed:
                     self.tracer.policy.say(p, SERVING_FAILED.format(computer=where))

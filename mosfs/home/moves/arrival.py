@@ -145,6 +145,7 @@ class Arrival:
         except ChannelLost:
             pass  # the program is whole here: the host is not needed any more
         self.tracer.hosts.drop(p, link)
+        self.tracer.outliving.home(p)
         p.deputy = p.call.reading = None
         if meta.mail is not None:
             self.tracer.mails.seen(p, *meta.mail)

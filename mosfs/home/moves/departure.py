@@ -226,7 +226,7 @@ class Departure:
         link = p.move.link if p.move is not None else None
         if link is not None and link.features and (small := stack_too_small(meta, self.tracer.features, link.features)):
             raise CannotMove(small)
-        meta.all_actions = True
+        meta.all_actions, meta.outlives = True, p.settings.outlive == 1
         if p.move is not None:
             p.move.mapped = [(vma.start, vma.end) for vma in vmas]
         meta.seq = p.body.forwarded = p.body.seq  # what it waits for will be answered with this number
@@ -315,6 +315,7 @@ class Departure:
         deputy.give_up(1 if rests else None)
         self.tracer.carrier.left(p)
         p.deputy = deputy
+        self.tracer.outliving.left(p, inside=move.waiting or move.inside is not None or asleep is not None)
         p.body.sleeping = p.call.carry = None
         self.tracer.mapped.catch_up(p)
         if move.freezes is not None:

@@ -67,7 +67,7 @@ class Freezing:
             self._answer(p, seq, "it is being frozen already")
             return
         p.frozen.wanted, p.frozen.begun = mark, False
-        file = Link(FreezeFile(self._places(p)), "", near=True)
+        file = Link(FreezeFile(self.places(p)), "", near=True)
         began = time.monotonic()
 
         def done(reason: str) -> None:
@@ -104,7 +104,7 @@ class Freezing:
             p.frozen.asked = 0 if p.frozen.asked == seq else p.frozen.asked
         self.tracer.mosd.announce(p)
 
-    def _places(self, p: Program) -> list[FilePlace]:
+    def places(self, p: Program) -> list[FilePlace]:
         """Where its file may be, in the order in which it is tried."""
         if p.settings.freeze_dirs:
             own = parse_directories(p.settings.freeze_dirs, "freeze_dirs")
@@ -232,6 +232,7 @@ class Freezing:
             p.frozen.begun = True
             p.frozen.files = {vma.file: Held() for vma in meta.vmas if vma.file}
             fault(Point.BEGUN, None, p.comm, p.pid)
+            self.tracer.outliving.begun(p, meta)
         elif frame.kind != Kind.PRIVATE and not p.frozen.begun:
             return
         if frame.kind in (Kind.PAGES, Kind.RUNS):
@@ -242,7 +243,7 @@ class Freezing:
         file.channel.send(frame.kind, p.pid, frame.payload)
         if frame.kind == Kind.IMAGE_END:
             fault(Point.WRITTEN, None, p.comm, p.pid)
-            self._switch(p, file)
+            self.tracer.outliving.saved(p, file) if p.saves.stays(move) else self._switch(p, file)
 
     def _switch(self, p: Program, file: Link) -> None:
         """The file has the program, its host drops the body. The call that it waits in is broken off."""

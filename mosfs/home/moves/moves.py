@@ -59,6 +59,7 @@ class Moves:
             self._tell(p, move, "")
             return
         reason = (p.travel.bound if move.target or move.freezes else "") or ("stopped by a signal" if p.halted else "")
+        reason = reason or self.tracer.outliving.obstacle(p, move)
         if reason:
             self._tell(p, move, reason)
             return
@@ -185,6 +186,9 @@ class Moves:
     def copy_onward(self, p: Program, move: Move) -> None:
         """Have the old host send the memory to the new one while the program runs on."""
         assert p.link is not None
+        if self.tracer.outliving.copied(p):
+            self.copied(p)
+            return
         try:
             p.link.channel.send(Kind.COPY, p.pid, msgspec.msgpack.encode(move.order))
         except ChannelLost:
@@ -203,6 +207,8 @@ class Moves:
         assert p.move is not None and p.link is not None
         p.move.frozen_at = time.monotonic()
         p.body.kept_back = p.body.kept_back if p.body.kept_back is not None else []
+        if self.tracer.outliving.sends(p):
+            return
         try:
             p.link.channel.send(Kind.MOVE_TO, p.pid, msgspec.msgpack.encode(p.move.order))
         except ChannelLost:
@@ -250,7 +256,7 @@ class Moves:
         """The new host has the program, the old one drops its body."""
         old, p.link = p.link, link
         fault(Point.HOME_ONWARD_COMMITTED, link.channel)
-        if old is not None:
+        if old is not None and not (p.move is not None and self.tracer.outliving.begins(p, old, p.move)):
             self.tracer.hosts.drop(p, old)
         self.tracer.hosts.release_answers(p)
         self.tracer.cputimers.tell(p)

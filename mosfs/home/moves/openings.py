@@ -9,7 +9,7 @@ import socket
 from mosfs.abi.texts import Reason
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Event, Move, Phase, Step
+from mosfs.home.process.move import BEST, Event, Move, Phase, Step
 from mosfs.home.process.program import Program
 from mosfs.native import lib
 from mosfs.wire.channel import Channel
@@ -32,9 +32,11 @@ class Openings:
         self._next_request += 1
         self.requests[number] = p
         need = max(p.settings.needmem, 0)
+        target = "" if move.target == BEST else move.target
         asked = self.tracer.mosd.send(
             OpenChannel(
-                number, move.target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away, move.below, p.demand.required
+                number, target, p.pid, p.uid, p.comm, need, self.tracer.features, p.away, move.below, p.demand.required,
+                p.saves.outlive.lost if p.saves.outlive is not None else "",
             )
         )
         if not asked:
@@ -79,7 +81,7 @@ class Openings:
         link = Link(channel, message.target, message.near, message.features, message.frames)
         self.tracer.hosts.channels[id(link)] = link
         move = p.move
-        move.link = link
+        move.link, move.target = link, message.target
         link.programs.add(p.pid)
         move.after(Event.CHANNEL_READY, away=p.away)
         if p.away:

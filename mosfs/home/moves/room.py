@@ -11,6 +11,7 @@ from mosfs.home.moves.freezing import Freezing
 from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.occasions import Occasions
 from mosfs.home.moves.openings import Openings
+from mosfs.home.moves.outliving import Outliving
 from mosfs.home.moves.recovery import Recovery
 from mosfs.home.ports import Tree
 
@@ -29,3 +30,4 @@ class MovesRoom:
         self.checkpoints = Checkpoints(tracer)
         self.freezing = Freezing(tracer)
         self.recovery = Recovery(tracer)
+        self.outliving = Outliving(tracer)

@@ -19,6 +19,9 @@ from mosfs.migrate.rebuild import Rebuild
 from mosfs.wire.frames import Frame
 from mosfs.wire.orders import MoveOrder
 
+#: As a target: whichever node is best.
+BEST = "best"
+
 
 class Way(Enum):
     """Between which nodes; one that executes another program on its way is at home from then on."""

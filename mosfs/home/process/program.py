@@ -10,7 +10,7 @@ from enum import StrEnum
 from mosfs.abi.flags import AT_FDCWD
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Move, Phase
+from mosfs.home.process.move import BEST, Move, Phase
 from mosfs.home.process.processor import Demand
 from mosfs.home.process.records import (
     Body,
@@ -165,8 +165,9 @@ class Program:
         """What mosd shall show."""
         seq, target, result = self.travel.last
         if self.move is not None:
-            seq, target, result = self.move.seq or seq, self.move.target, ""
-        place = "returning" if self.move is not None and self.move.phase is Phase.RECALL else self.place.value
+            seq, target, result = self.move.seq or seq, self.move.target.removeprefix(BEST), ""
+        returns = self.move is not None and self.move.phase is Phase.RECALL and not self.saves.stays(self.move)
+        place = "returning" if returns else self.place.value
         if self.frozen.mark:
             place = "frozen"
         frozen, halted = FROZEN.get(self.frozen.mark, ""), "stopped by a signal" if self.halted else ""
@@ -195,6 +196,7 @@ class Program:
             save_result=self.saves.shown[1],
             freeze_seq=self.frozen.shown[0],
             freeze_result=self.frozen.shown[1],
+            outliving=self.saves.outlive.shown() if self.saves.outlive is not None else None,
         )
 
     def has_device(self, fd: int) -> bool:

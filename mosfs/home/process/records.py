@@ -16,6 +16,7 @@ from mosfs.home.process.calltrace import CallTrace
 from mosfs.home.process.deputy import Kept
 from mosfs.home.process.link import Held
 from mosfs.home.process.move import Move
+from mosfs.home.process.replay import Kept as Image
 from mosfs.home.process.saving import Saving
 from mosfs.migrate.image import Vma
 from mosfs.migrate.properties import Said
@@ -146,6 +147,11 @@ class Saves:
     asked: Saving | None = None  # one that is not there yet
     last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
     stands: bool = False  # it must not go on, or away, for the sake of the one that is being written
+    outlive: Image | None = None  # `moves.outliving`: by which it outlives the node where it is
+
+    def stays(self, move: Move) -> bool:
+        """``move`` only copies the program to a file at home: it goes on where it is."""
+        return self.outlive is not None and self.outlive.saving is not None and self.outlive.saving is move.freezes
 
     @property
     def shown(self) -> tuple[int, str]:

@@ -154,6 +154,7 @@ class Family:
         tracer.containment.each(p, (
             lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
             tracer.births.gone, tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone, tracer.freezing.gone,
+            tracer.outliving.home,
             tracer.private.forget,
         ))  # fmt: skip
         if p.kin.leader:

@@ -1,0 +1,146 @@
+"""What a program that outlives its node has asked of home since its last image, and what it was answered (`moves.outliving`).
+
+A log has an entry for each call that the body has passed on, in their order. While it is repeated another body asks the same again:
+it gets the same answers, and nothing is made twice. Whatever it asks otherwise is a divergence. Pure but for the records.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from xxhash import xxh3_128_digest
+
+from mosfs.calls.request import CALL_HEAD
+from mosfs.home.process.link import Link
+from mosfs.wire.asked import Outliving
+
+#: Kind, payload and flags of a frame for the host.
+Answer = tuple[int, bytes, int]
+#: Bytes that an entry takes beside its answers.
+OVERHEAD = 512
+#: Where a CALL has the number of signals that its host had seen: it says nothing of what the program does (`calls.request`).
+_SEEN = slice(12, 16)
+
+
+class Diverged(Exception):
+    """The program did not repeat what it had done."""
+
+
+def fingerprint(kind: int, payload: bytes) -> bytes:
+    """Of a call, with all the memory that it hands over: 16 bytes."""
+    same = bytearray(payload)
+    if len(same) >= CALL_HEAD.size:
+        same[_SEEN] = bytes(4)
+    return bytes(xxh3_128_digest(bytes((kind,)) + same))
+
+
+@dataclass(slots=True)
+class Entry:
+    """A call and its answers, the last of which ends it (``whole``)."""
+
+    number: int  # of the call, which its answer repeats
+    fingerprint: bytes
+    answers: list[Answer] = field(default_factory=list)
+    whole: bool = False
+
+
+@dataclass(slots=True)
+class Log:
+    """``inside``: the image was made while the body waited in the first call of the log. ``at``: how many entries have been
+    repeated, -1 while nothing is. ``size``: bytes."""
+
+    entries: list[Entry] = field(default_factory=list)
+    inside: bool = False
+    at: int = -1
+    size: int = 0
+    later: list[Answer] = field(default_factory=list)  # came while it was repeated
+
+    @property
+    def repeats(self) -> bool:
+        return self.at >= 0
+
+    @property
+    def open(self) -> bool:
+        """The body waits, or waited last, for an answer that is still to come."""
+        return bool(self.entries) and not self.entries[-1].whole
+
+    def asked(self, number: int, print_: bytes) -> None:
+        """A call has come that was never made."""
+        self.entries.append(Entry(number, print_))
+        self.size += OVERHEAD
+
+    def answered(self, answer: Answer, *, last: bool) -> None:
+        """An answer to the call that the body waits in."""
+        entry = self.entries[-1]
+        entry.answers.append(answer)
+        entry.whole = last
+        self.size += len(answer[1])
+
+    def cut(self, waiting: bool) -> None:
+        """An image stands for all that was before; ``waiting``: it was made inside the last call."""
+        self.entries = self.entries[-1:] if waiting else []
+        self.inside, self.at = waiting and bool(self.entries), -1
+        self.size = sum(OVERHEAD + sum(len(a[1]) for a in entry.answers) for entry in self.entries)
+
+    # ------------------------------------------------------------------ repeating
+
+    def begin(self) -> None:
+        """The image is about to run again."""
+        self.at = 0
+
+    def entered(self) -> list[Answer]:
+        """The new body runs: what it is answered if it waits in a call."""
+        if not self.inside:
+            self.settle()
+            return []
+        return self._next()
+
+    def repeated(self, number: int, print_: bytes) -> list[Answer]:
+        """A call of the new body: what it was answered. Diverged."""
+        entry = self.entries[self.at]
+        if entry.number != number or entry.fingerprint != print_:
+            raise Diverged(f"call {self.at + 1} of {len(self.entries)} is another one")
+        return self._next()
+
+    def _next(self) -> list[Answer]:
+        answers = [*self.entries[self.at].answers]
+        self.at += 1
+        self.settle()
+        return answers
+
+    def settle(self) -> None:
+        """From the end of the log on the program lives again."""
+        if self.at >= len(self.entries):
+            self.at = -1
+
+    def take_later(self) -> list[Answer]:
+        """What waited for that."""
+        later, self.later = self.later, []
+        return later
+
+
+@dataclass(slots=True)
+class Kept:
+    """What is kept of one program that outlives its node. ``file``: its last image; ``unsafe``: why it cannot be made again from
+    there, "" if it can."""
+
+    log: Log = field(default_factory=Log)
+    file: Link | None = None
+    seq: int = 0  # number of the call that the body had passed on last in that image
+    unsafe: str = "there is no image of it yet"
+    since: str = ""  # the same of the next image
+    saving: Link | None = None  # that image
+    next_seq: int = 0
+    waits: bool = False  # it is made inside a call
+    due: float = 0.0
+    stood: float = 0.0  # seconds, for the last image
+    pause: float = 0.0  # seconds until the next
+    files: set[int] = field(default_factory=set)  # numbers of those that it maps, or did
+    saves: int = 0
+    lives: int = 0  # nodes that it has outlived
+    lost: str = ""  # the last of these
+
+    def shown(self) -> Outliving:
+        """What mosd shows of it; of the log, whole megabytes, so that it is news seldom."""
+        size = getattr(self.file.channel, "written", 0) if self.file is not None else 0
+        return Outliving(self.saves, size, self.log.size >> 20 << 20, round(self.pause, 1), self.lives, self.unsafe)
