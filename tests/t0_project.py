@@ -348,6 +348,20 @@ def test_layout_page_and_check_know_the_same_law() -> None:
         assert f"{package}: {law}\n" in page
 
 
+def test_answers_of_the_layout_page_are_there() -> None:
+    """Each file that an answer names exists, and what it names behind a file is a word of that file."""
+    wrong = []
+    for row in (ROOT / "docs/design/layout.md").read_text().partition("\n## Questions")[2].splitlines():
+        text, answer = "", row.rpartition(" | ")[2]
+        for name in re.findall(r"`([^`]+)`", answer):
+            path = ROOT / "mosfs" / name
+            if "/" in name:
+                text = path.read_text() if path.is_file() else ""
+            if not (text and ("/" in name or re.search(rf"\b{re.escape(name)}\b", text))):
+                wrong.append(name)
+    assert wrong == []
+
+
 def test_version_is_the_same_in_both_places() -> None:
     source = (ROOT / "mosfs/__init__.py").read_text()
     assert f'__version__ = "{PROJECT["version"]}"' in source

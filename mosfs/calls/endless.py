@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from mosfs.abi.numbers import SYS_GETRANDOM
 from mosfs.calls.partial import remaining, vector
+from mosfs.native.registers import Registers
 from mosfs.trace.task import Task
 
 #: read, pread64, readv, preadv, getrandom, preadv2
@@ -24,7 +24,7 @@ _SOURCES: dict[int, Callable[[int], bytes]] = {5: bytes, 7: bytes, 8: os.urandom
 _PIECE = 1 << 20
 
 
-def complete(task: Task, nr: int, regs: Any, result: int) -> int:
+def complete(task: Task, nr: int, regs: Registers, result: int) -> int:
     """The result of the call in ``regs`` of a stopped task with what is missing filled in; others stay as they are."""
     if nr not in CALLS or result <= 0:
         return result

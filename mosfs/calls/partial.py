@@ -23,6 +23,7 @@ from mosfs.abi.args import MAX_BYTES
 from mosfs.abi.flags import IOV_MAX, MSG_DONTWAIT, MSG_WAITFORONE
 from mosfs.abi.numbers import SYS_RECVMMSG
 from mosfs.calls.request import MAX_TRANSFER
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.task import Task, copy_regs
 
@@ -102,19 +103,19 @@ def _asked(task: Task, shape: Shape, rsi: int, rdx: int, r10: int) -> int:
     return min(r10 if shape is Shape.COUNT else rdx, MAX_BYTES)
 
 
-def cut_short(task: Task, nr: int, regs: Any, result: int) -> bool:
+def cut_short(task: Task, nr: int, regs: Registers, result: int) -> bool:
     """``result`` of the call in ``regs`` is less than the program asked for."""
     if nr not in CALLS or result <= 0:
         return False
     return _less(task, nr, regs, result)
 
 
-def limited(task: Task, nr: int, regs: Any, result: int) -> bool:
+def limited(task: Task, nr: int, regs: Registers, result: int) -> bool:
     """``result`` of the forwarded call in ``regs`` is as much as one message carries, and the program asked for more."""
     return result == MAX_TRANSFER and _less(task, nr, regs, result)
 
 
-def _less(task: Task, nr: int, regs: Any, result: int) -> bool:
+def _less(task: Task, nr: int, regs: Registers, result: int) -> bool:
     shape = _shape(nr, regs.rdx, regs.r10)
     if shape is None:
         return False
@@ -228,7 +229,7 @@ def restore(task: Task, nr: int, carry: Carry | None) -> None:
         rest(task, nr, carry)
 
 
-def concerns(carry: Carry, nr: int, regs: Any) -> bool:
+def concerns(carry: Carry, nr: int, regs: Registers) -> bool:
     """The call in ``regs`` is the one that was cut short (and not one that a signal handler makes meanwhile)."""
     match _shape(nr, carry.rdx, carry.r10):
         case Shape.BYTES | Shape.BYTES_AT:
@@ -254,6 +255,6 @@ def total(task: Task, nr: int, result: int, carry: Carry) -> int:
     return messages + (cut > 0)
 
 
-def put_back(regs: Any, carry: Carry) -> None:
+def put_back(regs: Registers, carry: Carry) -> None:
     """The arguments as the program passed them."""
     regs.rsi, regs.rdx, regs.r10 = carry.rsi, carry.rdx, carry.r10

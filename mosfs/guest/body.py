@@ -21,9 +21,10 @@ from mosfs.guest.sending import Sending
 from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta, Vma
 from mosfs.migrate.properties import Said
+from mosfs.native.registers import Registers
 from mosfs.ptf.store import Store
 from mosfs.ptf.travel import Opening, Sender
-from mosfs.trace.task import ALL_SIGNALS, Task
+from mosfs.trace.task import ALL_SIGNALS, Task, no_regs
 from mosfs.wire.asked import Settings
 from mosfs.wire.orders import MoveOrder
 
@@ -48,7 +49,7 @@ class Call:
     """
 
     nr: int = -1
-    regs: Any = None
+    regs: Registers = field(default_factory=no_regs)
     seq: int = 0
     then: Callable[[int], int] | None = None  # makes of home's result what the program hears
     both: bool = False  # when home has made it, the body makes it
@@ -87,7 +88,7 @@ class Fork:
 
     child: int = 0
     owed: bool = False  # its deputy is there, and it is not
-    regs: Any = None  # of the clone that it was let make
+    regs: Registers = field(default_factory=no_regs)  # of the clone that it was let make
     pidfd: int = -1  # home's descriptor of the child, for CLONE_PIDFD
     mask: int = 0  # to put back when the clone has returned
     alarm: Alarm = field(default_factory=Alarm)  # of the child

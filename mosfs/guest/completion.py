@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import struct
-from typing import Any
 
 from mosfs.abi.flags import RESTARTS
 from mosfs.calls import cputime, partial
@@ -14,6 +13,7 @@ from mosfs.guest.body import Body, State
 from mosfs.guest.ports import Serving
 from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals
+from mosfs.native.registers import Registers
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import NOTHING
 from mosfs.wire.channel import ChannelLost
@@ -81,7 +81,7 @@ class Completion:
         regs.rax, regs.orig_rax = result & NOTHING, NOTHING
         self._go_on(body, regs)
 
-    def _go_on(self, body: Body, regs: Any) -> None:
+    def _go_on(self, body: Body, regs: Registers) -> None:
         if body.signals.infos:
             with Calls(body.task, base=regs) as call:
                 self._signals.queue(body, call)

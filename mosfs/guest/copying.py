@@ -15,6 +15,7 @@ from mosfs.migrate.dirty import possible
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Next
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import NOTHING, copy_regs
 from mosfs.wire.channel import ChannelLost
@@ -64,7 +65,7 @@ class Copying:
         else:
             self._copied(body)
 
-    def arm(self, body: Body, order: MoveOrder, regs: Any) -> None:
+    def arm(self, body: Body, order: MoveOrder, regs: Registers) -> None:
         """The body stands still for a moment: follow its memory from here on."""
         context = self._context
         body.stopping.arming = None

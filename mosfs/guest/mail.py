@@ -26,6 +26,7 @@ from mosfs.mbox.desk import Desk
 from mosfs.mbox.handover import Handover
 from mosfs.mbox.stream import Windows
 from mosfs.native import ffi
+from mosfs.native.registers import Registers
 from mosfs.trace.task import Task
 from mosfs.wire.frames import Kind
 from mosfs.wire.messages import LastMessage
@@ -86,7 +87,7 @@ class Mail:
     def standing(self) -> Any:
         return self.body.call.regs if self.body.state is State.POST else None
 
-    def stands(self, regs: Any) -> None:
+    def stands(self, regs: Registers) -> None:
         body = self.body
         body.call.regs, body.call.nr, body.state = ffi.new("struct mos_regs *", regs), calls.READ, State.POST
 

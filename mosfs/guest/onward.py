@@ -23,6 +23,7 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
 from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
@@ -124,7 +125,7 @@ class Onward:
         regs = user_regs(body.task.peek_regs(), Stop.TRAP)
         self._capture(body, order, regs, waiting=False)
 
-    def _capture(self, body: Body, order: MoveOrder | None, regs: Any, *, waiting: bool) -> None:
+    def _capture(self, body: Body, order: MoveOrder | None, regs: Registers, *, waiting: bool) -> None:
         context = self._context
         body.leaving.was_waiting = waiting
         lib.mos_pin(context.pump, body.pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from mosfs.mbox.calls import Descriptor
+from mosfs.native.registers import Registers
 from mosfs.trace.task import Task
 from mosfs.wire.messages import LastMessage
 
@@ -43,7 +44,7 @@ class Customer(Protocol):
     def standing(self) -> Any:
         """The registers at the stop of the call that waits; None when it waits elsewhere."""
 
-    def stands(self, regs: Any) -> None:
+    def stands(self, regs: Registers) -> None:
         """It has begun to wait at a stop with these registers."""
 
     def served(self) -> None:

@@ -15,6 +15,7 @@ from mosfs.mbox import calls
 from mosfs.mbox.customer import Customer, Key
 from mosfs.mbox.model import Flag, Mailbox
 from mosfs.native import ffi, lib
+from mosfs.native.registers import Registers
 
 _HEAD = ffi.sizeof("struct mos_head")
 
@@ -130,5 +131,5 @@ def _free(places: Any, used: Mapping[Any, tuple[int, Customer]]) -> int:
     return next((place for place in range(len(places)) if place not in taken), -1)
 
 
-def _plain_read(regs: Any, fd: int) -> bool:
+def _plain_read(regs: Registers, fd: int) -> bool:
     return bool(regs.orig_rax == calls.READ and regs.rdi & 0xFFFFFFFF == fd and 0 < regs.rdx < 1 << 31)

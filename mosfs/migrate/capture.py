@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import resource
 from collections.abc import Sequence
-from typing import Any
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, PR_GET_DUMPABLE, PR_GET_TID_ADDRESS, RESTARTS
 from mosfs.abi.numbers import SYS_BRK, SYS_GET_ROBUST_LIST, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGACTION, SYS_SIGALTSTACK
@@ -22,6 +21,7 @@ from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
 from mosfs.migrate.ranges import Range, merge
 from mosfs.native import kernel
+from mosfs.native.registers import Registers
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import comm_of, status_sets
@@ -36,7 +36,7 @@ def signed(value: int) -> int:
     return value - (1 << 64) if value >> 63 else value
 
 
-def user_regs(regs: Any, stop: Stop) -> Any:
+def user_regs(regs: Registers, stop: Stop) -> Registers:
     """The registers as they stand before the next user instruction: an interrupted call is rewound to be made again.
 
     EINTR at a TRAP stop is our doing, since a signal would have stopped the task first (some calls return it for any interruption,
@@ -124,7 +124,7 @@ def guards_of(pid: int, said: Said, vmas: list[Vma]) -> list[Range]:
 
 
 def capture(
-    call: Calls, regs: Any, vmas: list[Vma], *,
+    call: Calls, regs: Registers, vmas: list[Vma], *,
     pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool, said: Said,
     whole: bool = False,
 ) -> ImageMeta:

@@ -10,15 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NewType
 
 from mosfs.abi.signals import SIGINFO_SIZE
 from mosfs.native import ffi, lib
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.proc import TaskGone as TaskGone  # methods of a Task raise it
-
-RemotePtr = NewType("RemotePtr", int)
-LocalPid = NewType("LocalPid", int)
 
 # ptrace(2): requests and options
 CONT, SINGLESTEP, SYSCALL = 7, 9, 24
@@ -69,7 +66,7 @@ class Task:
     def __init__(self, pid: int, *, guest: bool = False) -> None:
         self.pid = pid
         self.guest = guest
-        self.regs: Any = ffi.new("struct mos_regs *")
+        self.regs = no_regs()
 
     # ------------------------------------------------------------------ control
 
@@ -116,15 +113,15 @@ class Task:
 
     # ------------------------------------------------------------------ state of a stopped task
 
-    def peek_regs(self) -> Any:
+    def peek_regs(self) -> Registers:
         """The registers, fetched anew into ``self.regs``."""
         check(lib.mos_getregs(self.pid, self.regs), "registers", self.pid)
         return self.regs
 
-    def set_regs(self, regs: Any) -> None:
+    def set_regs(self, regs: Registers) -> None:
         check(lib.mos_setregs(self.pid, regs), "registers", self.pid)
 
-    def stand(self, regs: Any) -> None:
+    def stand(self, regs: Registers) -> None:
         """Stop it anew where its kernel looks for signals, with ``regs`` as they may be at such a stop.
 
         A call in them that was broken off (orig_rax, and an ERESTART* result) meets the signals that wait, or come, as natively:
@@ -267,16 +264,22 @@ class Task:
         return struct.unpack(f"<{count}Q", self.read(addr, 8 * count))
 
 
-def copy_regs(regs: Any) -> Any:
-    """A copy of a register set."""
-    return ffi.new("struct mos_regs *", regs[0])
+def no_regs() -> Registers:
+    """A register set, all of it 0."""
+    regs: Registers = ffi.new("struct mos_regs *")
+    return regs
+
+
+def copy_regs(regs: Registers) -> Registers:
+    copy: Registers = ffi.new("struct mos_regs *", regs[0])
+    return copy
 
 
 #: orig_rax of a task that is in no system call.
 NOTHING = 0xFFFF_FFFF_FFFF_FFFF
 
 
-def behind(regs: Any, result: int) -> Any:
+def behind(regs: Registers, result: int) -> Registers:
     """Registers behind a system call instruction, ``result`` returned; ``regs`` stand before it."""
     r = copy_regs(regs)
     r.rip += 2
@@ -286,18 +289,18 @@ def behind(regs: Any, result: int) -> Any:
     return r
 
 
-def same_call(one: Any, other: Any) -> bool:
+def same_call(one: Registers, other: Registers) -> bool:
     """Are these the registers of the same call, with the same arguments, made at the same place?"""
     names = ("orig_rax", "rdi", "rsi", "rdx", "r10", "r8", "r9", "rip", "cs")
     return all(getattr(one, name) == getattr(other, name) for name in names)
 
 
-def regs_bytes(regs: Any) -> bytes:
+def regs_bytes(regs: Registers) -> bytes:
     return bytes(ffi.buffer(regs))
 
 
-def regs_from(data: bytes) -> Any:
-    regs = ffi.new("struct mos_regs *")
+def regs_from(data: bytes) -> Registers:
+    regs = no_regs()
     ffi.buffer(regs)[:] = data
     return regs
 

@@ -14,7 +14,6 @@ import os
 import select
 import struct
 from contextlib import suppress
-from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import PR_SET_NO_NEW_PRIVS, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER
@@ -25,6 +24,7 @@ from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.native import kernel
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.filter import NOTIFY, home_filter
 from mosfs.trace.inject import Calls
@@ -52,7 +52,7 @@ class Debugged:
 
     # ------------------------------------------------------------------ letting go
 
-    def asked(self, p: Program, regs: Any) -> None:
+    def asked(self, p: Program, regs: Registers) -> None:
         """``p``, at home and bound to it, calls ptrace."""
         request, pid = arguments(regs)[:2]
         target = self.tracer.family.process(p) if request == TRACEME else None

@@ -11,7 +11,6 @@ import errno
 import os
 import signal
 import struct
-from typing import Any
 
 from mosfs.abi.flags import PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_SET_MODE_STRICT
 from mosfs.abi.numbers import SYS_EXIT, SYS_PRCTL, SYS_SECCOMP
@@ -22,6 +21,7 @@ from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
 from mosfs.migrate.capture import signed
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.filter import strict_filter
 from mosfs.trace.inject import Calls
@@ -36,7 +36,7 @@ class Filters:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
-    def asked(self, p: Program, row: Syscall, regs: Any) -> bool:
+    def asked(self, p: Program, row: Syscall, regs: Registers) -> bool:
         """``p``, at home and bound to it, asks for a filter or strict mode; False: it asks for something else."""
         args = arguments(regs)
         if row.nr == SYS_PRCTL and args[0] & 0xFFFFFFFF == PR_SET_SECCOMP:
@@ -51,7 +51,7 @@ class Filters:
             self._installed(p)
         return True
 
-    def _strict(self, p: Program, regs: Any) -> None:
+    def _strict(self, p: Program, regs: Registers) -> None:
         kept, program, at = copy_regs(regs), strict_filter(), layout.SCRATCH + 16
         with Calls(p.task) as call:
             p.task.write(layout.SCRATCH, struct.pack("<HxxxxxxQ", len(program) // 8, at) + program)
@@ -84,7 +84,7 @@ class Filters:
         """The answer to PR_GET_SECCOMP, which in strict mode nobody lives to hear."""
         return shown.mode(status_text(p.pid), p.filters_of_ours)
 
-    def stopped(self, p: Program, regs: Any) -> bool:
+    def stopped(self, p: Program, regs: Registers) -> bool:
         """A call was sent to us: whether not by a filter of ours, so that it is dealt with here."""
         if not (p.filters.strict or p.process.filtered):
             return False

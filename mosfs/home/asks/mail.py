@@ -30,6 +30,7 @@ from mosfs.mbox.desk import Desk
 from mosfs.mbox.handover import Handover
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi
+from mosfs.native.registers import Registers
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import TaskGone, words_of
 from mosfs.trace.stops import Status, Stop
@@ -51,7 +52,7 @@ class Mail:
         self.p = p
         self.filter_at = 0
         self.own_fd = -1  # what the first open of the mailbox gave
-        self.regs: Any = None  # at the stop of the call that is being served, or that waits
+        self.regs: Registers | None = None  # at the stop of the call that is being served, or that waits
         self.asked = False  # the office will answer: it stands still until then
         self.parks_at = 0.0  # when it shall wait in the kernel; it stands still until then
         self.opening: object | None = None  # the open of the mailbox that is under way
@@ -94,10 +95,16 @@ class Mail:
         return p.nothing_pending() and p.move is None and not p.travel.bound
 
     @property
-    def standing(self) -> Any:
+    def standing(self) -> Registers | None:
         return self.regs if self.parks_at else None
 
-    def stands(self, regs: Any) -> None:
+    @property
+    def call(self) -> Registers:
+        """The registers of the call that is being served, or that waits."""
+        assert self.regs is not None
+        return self.regs
+
+    def stands(self, regs: Registers) -> None:
         self.regs, self.asked = ffi.new("struct mos_regs *", regs), True
         self.wait()
 
@@ -130,7 +137,7 @@ class Mail:
     def park(self) -> None:
         """Let it wait in a call that signals and our interrupt end; `leave_wait` puts the real one in its place."""
         self.parks_at, self.asked = 0.0, False
-        regs = copy_regs(self.regs)
+        regs = copy_regs(self.call)
         regs.orig_rax = SYS_PAUSE
         self.p.task.set_regs(regs)
         self.p.task.cont()
@@ -146,7 +153,7 @@ class Mail:
 
     def leave_wait(self) -> None:
         """At a stop that ended pause(2): as if the program's own call had been interrupted. The kernel does the rest."""
-        regs, self.regs = copy_regs(self.regs), None
+        regs, self.regs = copy_regs(self.call), None
         self.mails.desk.leave(self.key)
         regs.rax = -ERESTARTSYS & NOTHING
         self.p.task.set_regs(regs)
@@ -189,7 +196,7 @@ class Mails:
 
     # ------------------------------------------------------------------ calls at home
 
-    def trapped(self, p: Program, regs: Any, nr: int) -> bool:
+    def trapped(self, p: Program, regs: Registers, nr: int) -> bool:
         """A call of `calls.CAUGHT` at home; False: the kernel shall make it."""
         if not self.places:
             return False
@@ -209,7 +216,7 @@ class Mails:
 
     def serve(self, mail: Mail) -> bool:
         """Make the call in which the program stands; False: it is none of ours."""
-        r = mail.regs
+        r = mail.call
         place = self.places.get(calls.inode(mail.p.pid, r.rdi & 0xFFFFFFFF))
         args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
         return place is not None and self.desk.call(mail, Descriptor(place), signed(r.orig_rax), args)
@@ -229,7 +236,7 @@ class Mails:
         if p.post.mail is not None:
             self.desk.borrowed.forget(p.post.mail.key)
 
-    def _closing(self, p: Program, regs: Any, nr: int, args: Sequence[int]) -> bool:
+    def _closing(self, p: Program, regs: Registers, nr: int, args: Sequence[int]) -> bool:
         """The last descriptor of the mailbox goes: its messages go first."""
         mail = p.post.mail
         if mail is None or mail.own_fd < 0 or not self._will_close(p, nr, args):

@@ -6,7 +6,6 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from typing import Any
 
 from mosfs.abi.flags import (
     AF_UNIX,
@@ -29,6 +28,7 @@ from mosfs.home.process.program import Program
 from mosfs.mbox import calls
 from mosfs.mbox.calls import Place
 from mosfs.mbox.model import ALL_FLAGS
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import lone_stream, take
@@ -41,7 +41,7 @@ class MailOpens:
         self.tracer = tracer
         self.mails = mails
 
-    def at_home(self, p: Program, asked: Letters, regs: Any) -> None:
+    def at_home(self, p: Program, asked: Letters, regs: Registers) -> None:
         kept = copy_regs(regs)
 
         def done(result: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from mosfs.abi.numbers import SYS_OPENAT2
 from mosfs.calls.request import VALUE, pack_reply
 from mosfs.home.ports import Tree
@@ -11,6 +9,7 @@ from mosfs.home.process import control_calls, own_files
 from mosfs.home.process.control_calls import OPEN_HOW, PATH_ARG, Letters, Redirect
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
@@ -21,7 +20,7 @@ class Opens:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
-    def trapped(self, p: Program, regs: Any, nr: int) -> None:
+    def trapped(self, p: Program, regs: Registers, nr: int) -> None:
         """An open at home that is not ordinary at first sight."""
         tracer = self.tracer
         args = arguments(regs)
@@ -42,7 +41,7 @@ class Opens:
         else:
             tracer.controls.request(tracer.family.process(p), meaning, p.task.read_string, lambda result: self.finish(p, result))
 
-    def _own(self, p: Program, regs: Any, path: bytes, nr: int) -> None:
+    def _own(self, p: Program, regs: Registers, path: bytes, nr: int) -> None:
         """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""
         args = arguments(regs)
         if p.process.filtered:
@@ -61,7 +60,7 @@ class Opens:
             result = own_files.opened(call, name, nr, args, text)
         self.tracer.stops.answer(p, kept, result)
 
-    def _instead(self, p: Program, regs: Any, nr: int, path: bytes) -> None:
+    def _instead(self, p: Program, regs: Registers, nr: int, path: bytes) -> None:
         """Make the same open of another path, of mosd's tree, which lies in the low region meanwhile."""
         self.tracer.mosd.announce(self.tracer.family.process(p), at_once=True)  # before we wait for the answer
         p.task.write(layout.SCRATCH, path + b"\0")

@@ -6,7 +6,6 @@ import errno
 import os
 import signal
 from collections.abc import Callable
-from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
@@ -25,6 +24,7 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.properties import SAYING
 from mosfs.migrate.rebuild import take_pending
 from mosfs.migrate.remap import remap
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
@@ -43,7 +43,7 @@ class Policy:
     def mode(self, p: Program) -> Unsupported:
         return Unsupported(max(self.tracer.family.process(p).settings.unsupported, 0))
 
-    def trapped(self, p: Program, row: Syscall, regs: Any) -> None:
+    def trapped(self, p: Program, row: Syscall, regs: Registers) -> None:
         """A trapped call at home, other than an open."""
         args = arguments(regs)
         if row.nr in SAYING:
@@ -73,20 +73,20 @@ class Policy:
         else:
             self._refuse_at_home(p, regs, self._device(p, row, args) or verdict.message, advice(row, args))
 
-    def guard(self, p: Program, regs: Any, found: Guarded) -> None:
+    def guard(self, p: Program, regs: Registers, found: Guarded) -> None:
         """A call at home that would change our pages in the program's memory."""
         kept = copy_regs(regs)
         with Calls(p.task) as call:
             result = carry_out(found, signed(kept.orig_rax), arguments(kept), call)
         self.tracer.stops.answer(p, kept, result)
 
-    def _remap(self, p: Program, regs: Any, args: tuple[int, ...]) -> None:
+    def _remap(self, p: Program, regs: Registers, args: tuple[int, ...]) -> None:
         kept = copy_regs(regs)
         with Calls(p.task) as call:
             result = remap(call, args, said=p.process.said.calls > 0)
         self.tracer.stops.answer(p, kept, result)
 
-    def illegal(self, p: Program, regs: Any, number: int) -> None:
+    def illegal(self, p: Program, regs: Registers, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
 
     @staticmethod
@@ -115,7 +115,7 @@ class Policy:
         of_file = row.nr == SYS_MMAP and not args[3] & MAP_ANONYMOUS
         return text(Text.MAP_DEVICE) if of_file and p.has_device(as_c_int(args[4])) else ""
 
-    def _refuse_at_home(self, p: Program, regs: Any, message: str, hint: str = "") -> None:
+    def _refuse_at_home(self, p: Program, regs: Registers, message: str, hint: str = "") -> None:
         mode = self.mode(p)
         kept = copy_regs(regs)
         if mode is not Unsupported.QUIET:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from typing import Any
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS
@@ -33,6 +32,7 @@ from mosfs.home.process.registers import arguments
 from mosfs.migrate.capture import user_regs
 from mosfs.migrate.opened import description_of
 from mosfs.native import ffi
+from mosfs.native.registers import Registers
 from mosfs.ptf import directories, service
 from mosfs.ptf.rules import FD_CALLS, OPENS, PATH_CALLS, RULES, Act, Rule
 from mosfs.ptf.store import MEMORY_LIMIT, File, Quota, Store, grant, reopened
@@ -176,7 +176,7 @@ class Private:
         directory, megabytes = tracer.mosd.config.private.get("O", ("", MEMORY_LIMIT >> 20))
         return Quota(directory, megabytes << 20)
 
-    def trapped(self, p: Program, regs: Any, nr: int) -> bool:
+    def trapped(self, p: Program, regs: Registers, nr: int) -> bool:
         """A call that stopped; True if it was about private files and is dealt with."""
         own = p.private
         rule = RULES.get(nr)
@@ -195,7 +195,7 @@ class Private:
                 return True
         return self._on_descriptor(p, own, regs, rule, args)
 
-    def _answer(self, p: Program, own: Holdings, regs: Any, answer: service.Answer) -> None:
+    def _answer(self, p: Program, own: Holdings, regs: Registers, answer: service.Answer) -> None:
         result = answer.result
         if answer.data:
             try:
@@ -205,7 +205,7 @@ class Private:
         self.announce(p, own)
         self.tracer.stops.answer(p, regs, result)
 
-    def _open(self, p: Program, own: Holdings, regs: Any, order: service.Open) -> None:
+    def _open(self, p: Program, own: Holdings, regs: Registers, order: service.Open) -> None:
         kept = copy_regs(regs)
         store = own.store
         store.quota = self.quota()
@@ -249,7 +249,7 @@ class Private:
             return None
         return own.store.files.get(own.inodes.get((found.st_dev, found.st_ino), -1))
 
-    def _on_descriptor(self, p: Program, own: Holdings, regs: Any, rule: Rule, args: tuple[int, ...]) -> bool:
+    def _on_descriptor(self, p: Program, own: Holdings, regs: Registers, rule: Rule, args: tuple[int, ...]) -> bool:
         if rule.nr == SYS_MMAP and args[3] & MAP_ANONYMOUS:
             return False
         files = [file for i in rule.fds or (0,) if (file := self._file(p, own, as_c_int(args[i]))) is not None]
@@ -284,7 +284,7 @@ class Private:
         entry.bytes = max(0, grant(own.store.used(), own.store.on_disk, own.store.quota) - reserved)
         entry.pid = p.pid if p.post.mail is None else 0  # a write may be a message
 
-    def _write(self, p: Program, own: Holdings, regs: Any, rule: Rule, args: tuple[int, ...], file: File) -> bool:
+    def _write(self, p: Program, own: Holdings, regs: Registers, rule: Rule, args: tuple[int, ...], file: File) -> bool:
         store = own.store
         size = args[2] if rule.nr in (SYS_WRITE, SYS_PWRITE64) else vector_size(p.task, args)
         if size >> 63:

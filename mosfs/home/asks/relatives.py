@@ -22,6 +22,7 @@ from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
@@ -53,7 +54,7 @@ class Relatives:
 
     # ------------------------------------------------------------------ who opens
 
-    def opened_at_home(self, p: Program, regs: Any, path: bytes, nr: int) -> bool:
+    def opened_at_home(self, p: Program, regs: Registers, path: bytes, nr: int) -> bool:
         """An open by a program at home; False: it is none of these."""
         if (shows := own_files.memory(path, nr, arguments(regs), p.pid, self.tracer.programs)) is not None:
             kept = copy_regs(regs)

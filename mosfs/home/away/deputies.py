@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from mosfs.calls import cputimers
 from mosfs.calls.request import pack_reply
@@ -13,6 +12,7 @@ from mosfs.home.process.move import Phase
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.migrate.rebuild import queue_signal
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
@@ -150,7 +150,7 @@ class Deputies:
             self.tracer.hosts.send(p, Kind.SIGNAL, info)
         self._broken_off(p, deputy, regs)
 
-    def _broken_off(self, p: Program, deputy: Deputy, regs: Any) -> None:
+    def _broken_off(self, p: Program, deputy: Deputy, regs: Registers) -> None:
         """A signal that is not the kernel's to act on here has ended whatever the deputy did."""
         if deputy.state is State.BUSY:
             # without a restart the interrupted call's result falls through to the end of the stub

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from mosfs.abi.flags import RESTARTS
 from mosfs.calls import endless, partial
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
+from mosfs.native.registers import Registers
 from mosfs.trace.task import NOTHING, SYSCALL, behind, copy_regs
 
 
@@ -33,14 +33,14 @@ class Transfers:
             self.tracer.waits.cut(p, nr, before, rest)
             p.task.set_regs(rest)
 
-    def end(self, p: Program, nr: int, regs: Any) -> None:
+    def end(self, p: Program, nr: int, regs: Registers) -> None:
         """``regs``, behind the last part of the transfer ``nr`` that we cut short: now they tell of all of it."""
         assert p.call.carry is not None
         regs.rax = partial.total(p.task, nr, signed(regs.rax), p.call.carry) & NOTHING
         partial.put_back(regs, p.call.carry)
         p.call.carry = None
 
-    def ended_by_signal(self, p: Program, regs: Any) -> None:
+    def ended_by_signal(self, p: Program, regs: Registers) -> None:
         """A signal comes in the middle of a transfer that we cut short, or before its next part."""
         made = signed(regs.orig_rax) >= 0
         nr = signed(regs.orig_rax if made else regs.rax)

@@ -19,6 +19,7 @@ from mosfs.home.process.deputy import Deputy, Flight, State
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, goes_on
 from mosfs.migrate.capture import signed
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.idle import same_sleep
 from mosfs.trace.inject import Calls
@@ -51,7 +52,7 @@ class Waits:
         """Whether ``sig`` does something to this program: it is not ignored, by its action or by default."""
         return not _ineffective(status_sets(p.pid)) >> (sig - 1) & 1
 
-    def suppress_eintr(self, p: Program, regs: Any, sig: int) -> bool:
+    def suppress_eintr(self, p: Program, regs: Registers, sig: int) -> bool:
         """An ignored signal must not end a call with EINTR: untraced it would not have woken the program at all.
 
         True if it may have cut a transfer short (`calls.partial`)."""

@@ -30,6 +30,7 @@ from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_s
 from mosfs.migrate.receipt import Receipt
 from mosfs.migrate.shown import named
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -130,7 +131,7 @@ class Arrival:
         self._send_back(p, link, deputy, reason, coming)
 
     def _came_home(
-        self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Any, outcome: Any, signalled: bool,
+        self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Registers, outcome: Any, signalled: bool,
         owed: list[Property],
     ) -> None:
         seen = clocks.Shown(meta.shown.realtime, meta.shown.monotonic)
@@ -161,7 +162,7 @@ class Arrival:
         self.tracer.moves.finish(p, "")
         self.tracer.mosd.announce(p)
 
-    def _settle(self, p: Program, deputy: Deputy, regs: Any, outcome: Any, signalled: bool) -> None:
+    def _settle(self, p: Program, deputy: Deputy, regs: Registers, outcome: Any, signalled: bool) -> None:
         """The program came home inside a forwarded call."""
         if outcome is None:
             if p.held:  # its own migration request: `Move.done` answers it
@@ -200,7 +201,7 @@ class Arrival:
             p.task.set_regs(self._carried(p, regs, result))
         self.tracer.stops.go_on(p)
 
-    def _carried(self, p: Program, regs: Any, result: int) -> Any:
+    def _carried(self, p: Program, regs: Registers, result: int) -> Registers:
         """Registers behind the call in ``regs``, with the sum of all its parts if it was cut short."""
         after = behind(regs, result)
         if p.call.carry is not None:

@@ -26,6 +26,7 @@ from mosfs.migrate.checkpoint import CannotSave
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.newfile import CannotWrite, NewFile
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
@@ -248,7 +249,7 @@ class Checkpoints:
 
         self._write(p, original, saved, let_go)
 
-    def _exits(self, p: Program, regs: Any, reason: str) -> bool:
+    def _exits(self, p: Program, regs: Registers, reason: str) -> bool:
         """Whether the program ends after its checkpoint: it does so now."""
         if p.saves.asked is None or p.saves.asked.then is not Then.EXIT or reason:
             return False
@@ -369,7 +370,7 @@ def _failing(writing: Writing) -> Iterator[None]:
         writing.fail(error)
 
 
-def _made_again(regs: Any, kept: Kept) -> Any:
+def _made_again(regs: Registers, kept: Kept) -> Registers:
     """Registers with which a sleep is made again after recovery, where there is no restart block to go on from."""
     if signed(regs.rax) != SYS_RESTART_SYSCALL or kept.number < 0:
         return regs

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import time
-from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.numbers import SYS_RESTART_SYSCALL
@@ -20,7 +19,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.deputy import Deputy, Kept, is_sleep
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Event, Move, Step
+from mosfs.home.process.move import Event, Move, Step, Stood
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, goes_on, in_call
 from mosfs.home.process.remains import Remains, slices
@@ -34,6 +33,7 @@ from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import kept_at_home
 from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace import clock as clocks
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
@@ -111,7 +111,7 @@ class Departure:
         sets = status_sets(p.pid)
         return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"])
 
-    def stand_again(self, p: Program, stopped: Any, regs: Any) -> None:
+    def stand_again(self, p: Program, stopped: Registers, regs: Registers) -> None:
         """Put a program back where we have stopped it: ``stopped`` are its registers of then, ``regs`` stand before an instruction.
 
         A signal that came meanwhile meets the call that our stop broke off, not the instruction before it."""
@@ -131,7 +131,7 @@ class Departure:
         self.note_sleep(p, regs)
         sleep = p.call.asleep if stop is not Stop.SECCOMP else None
         move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
-        move.regs, move.stopped = stay, original
+        move.stood = Stood(stay, original)
         try:
             if unsuited := self._unsuited(p):
                 raise CannotMove(unsuited)
@@ -156,13 +156,13 @@ class Departure:
         except Exception as error:
             self.stay(p, stay, self.tracer.moves.unforeseen(p, error))
         else:
-            self._sent(p, move, (stay, sleep))
+            move.stood.sleep = sleep
+            self._sent(p, move)
 
-    def _sent(self, p: Program, move: Move, regs: tuple[Any, Kept | None]) -> None:
+    def _sent(self, p: Program, move: Move) -> None:
         """The image is on its way, and GO goes right behind it: waiting for READY would cost the program a round trip."""
         assert move.link is not None
         p.place = Place.LEAVING
-        move.regs = regs
         self.tracer.mosd.announce(p)
         try:
             if move.after(Event.IMAGE_SENT, away=False) is Step.GO:
@@ -170,7 +170,7 @@ class Departure:
         except ChannelLost:
             self.tracer.hosts.link_lost(move.link)
 
-    def _inside(self, p: Program, regs: Any, stay: Any, stop: Stop, mask: int) -> Request | None:
+    def _inside(self, p: Program, regs: Registers, stay: Registers, stop: Stop, mask: int) -> Request | None:
         """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
 
         Transfers that are cut short, and calls that are not simply forwarded, are made again by the body."""
@@ -215,9 +215,10 @@ class Departure:
         except Exception as error:
             self.stay(p, p.body.sleeping, self.tracer.moves.unforeseen(p, error))
         else:
-            self._sent(p, move, (p.body.sleeping, None))
+            move.stood = Stood(p.body.sleeping)
+            self._sent(p, move)
 
-    def _capture(self, p: Program, call: Calls, regs: Any, vmas: list[Vma]) -> ImageMeta:
+    def _capture(self, p: Program, call: Calls, regs: Registers, vmas: list[Vma]) -> ImageMeta:
         shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
         meta = capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
@@ -257,7 +258,7 @@ class Departure:
         copy.rest(vmas)
         return copy.sender.frames
 
-    def note_sleep(self, p: Program, regs: Any) -> None:
+    def note_sleep(self, p: Program, regs: Registers) -> None:
         """At a stop at home: is the program in a sleep that goes on by restart_syscall(2)? Then note what that needs of its memory.
 
         The restart block points there, and the sleep's arguments are seen only when it is interrupted for the first time.
@@ -276,7 +277,7 @@ class Departure:
             pages, outs = ([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else ([], [])
             p.call.asleep = Kept(pages, outs, nr)
 
-    def stay(self, p: Program, regs: Any, reason: str) -> None:
+    def stay(self, p: Program, regs: Registers, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""
         move = p.move
         assert move is not None
@@ -286,7 +287,7 @@ class Departure:
         if p.body.sleeping is not None and p.deputy is not None:
             p.deputy.resume_sleep()
         elif not p.held:
-            self.stand_again(p, move.stopped, regs)
+            self.stand_again(p, move.stood.stopped, regs)
             self.tracer.stops.go_on(p)
         else:  # in its own control call: behind it; or before its first instruction
             p.task.set_regs(behind(regs, 0) if move.waiting else regs)
@@ -294,14 +295,13 @@ class Departure:
 
     def commit(self, p: Program, link: Link, move: Move) -> None:
         """RUNNING: the body has begun. What is left here becomes the deputy."""
-        _regs, sleep = move.regs
         p.body.signals = 0  # as in the image
         p.link, p.place, p.held = link, Place.AWAY, False
         p.body.kept_back = None
         asleep = p.deputy if p.body.sleeping is not None else None
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
-        if sleep is not None:
-            deputy.kept = sleep
+        if move.stood.sleep is not None:
+            deputy.kept = move.stood.sleep
         p.body.files = move.files
         files = self.tracer.mapped.kept(p)
         keep = [*kept_at_home(*title_at(p.pid)), *deputy.kept.pages, *((m.start, m.end) for m in files)]

@@ -202,7 +202,7 @@ class Freezing:
         elif move.inside is not None:
             flight = _flight(move.inside)
             self.tracer.waits.takes_off(p, flight)
-            p.frozen.call = (move.inside.nr, signed(move.stopped.rax), [], flight)
+            p.frozen.call = (move.inside.nr, signed(move.stood.stopped.rax), [], flight)
         self._stays(p, deputy)
 
     def _stays(self, p: Program, deputy: Deputy) -> None:

@@ -269,8 +269,7 @@ class Moves:
             return
         match move.after(Event.FAILED, away=p.away):
             case Step.STAY:
-                regs, _sleep = move.regs
-                self.tracer.departure.stay(p, regs, reason)
+                self.tracer.departure.stay(p, move.stood.regs, reason)
             case Step.RESUME:
                 self.resume_old(p, reason)
             case _:

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -41,6 +40,7 @@ from mosfs.migrate.properties import Said
 from mosfs.migrate.rebuild import DEFAULT_ACTION, NoRoom, Rebuild, clear, set_action, set_limit
 from mosfs.migrate.shown import named
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace import clock as clocks
 from mosfs.trace import layout
 from mosfs.trace.caller import Caller, rights_of, take_from
@@ -65,7 +65,7 @@ class _Recovered:
     head: Head
     meta: ImageMeta
     rebuild: Rebuild
-    regs: Any
+    regs: Registers
 
 
 class Recovery:

@@ -29,6 +29,7 @@ from mosfs.calls.timeouts import Wait
 from mosfs.home.process.remains import Remains, beside
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi, lib
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import SYSCALL, Task, check, copy_regs
@@ -287,7 +288,7 @@ class Deputy:
         """The result of a flight that was interrupted, if its source has no end (`calls.endless`)."""
         return endless.complete(self.task, flight.request.nr, self._regs_of(flight), result)
 
-    def _regs_of(self, flight: Flight) -> Any:
+    def _regs_of(self, flight: Flight) -> Registers:
         regs = copy_regs(self.base)
         regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 = flight.args
         return regs

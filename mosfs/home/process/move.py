@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
-from typing import Any
 
 from mosfs.calls.request import Request
+from mosfs.home.process.deputy import Kept
 from mosfs.home.process.link import Held, Link
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import Range
 from mosfs.migrate.rebuild import Rebuild
+from mosfs.native.registers import Registers
+from mosfs.trace.task import no_regs
 from mosfs.wire.frames import Frame
 from mosfs.wire.orders import MoveOrder
 
@@ -131,6 +133,18 @@ STEPS: dict[tuple[Way, Phase, Event], tuple[Phase, Step]] = {
 
 
 @dataclass(slots=True)
+class Stood:
+    """How a program stood when it was captured at home.
+
+    ``regs``: with which it goes on if it stays; ``stopped``: those of the stop; ``sleep``: what its sleep needs, if it slept.
+    """
+
+    regs: Registers = field(default_factory=no_regs)
+    stopped: Registers = field(default_factory=no_regs)
+    sleep: Kept | None = None
+
+
+@dataclass(slots=True)
 class Move:
     """A move under way. ``target`` is an IP, "" for home; ``done`` is told "" or the reason of the failure."""
 
@@ -140,8 +154,7 @@ class Move:
     done: Callable[[str], None] | None = None
     phase: Phase = Phase.CHANNEL
     link: Link | None = None
-    regs: Any = None
-    stopped: Any = None  # registers at the stop in which the program was captured at home
+    stood: Stood = field(default_factory=Stood)
     order: MoveOrder | None = None  # for the old host, of a move between two nodes
     started: float = field(default_factory=time.monotonic)
     frozen_at: float = 0.0

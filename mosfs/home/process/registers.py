@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import errno
-from typing import Any
 
 from mosfs.abi.flags import ERESTARTNOHAND, RESTARTS
 from mosfs.migrate.capture import signed
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.task import NOTHING, behind, copy_regs
 
 
-def arguments(regs: Any) -> tuple[int, ...]:
+def arguments(regs: Registers) -> tuple[int, ...]:
     """The six argument registers of a system call."""
     return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
 
 
-def result_at(regs: Any) -> int:
+def result_at(regs: Registers) -> int:
     """What the stub's call has returned at a stop between its two system calls."""
     if signed(regs.orig_rax) >= 0 and regs.orig_rax != layout.MAGIC:
         return signed(regs.rax)
@@ -27,19 +27,19 @@ def result_at(regs: Any) -> int:
     return signed(regs.rdi)
 
 
-def broken_off(regs: Any, nr: int, result: int) -> Any:
+def broken_off(regs: Registers, nr: int, result: int) -> Registers:
     """Registers as at the stop that broke call ``nr`` off with ``result`` (for `Task.stand`); ``regs`` stand before the call."""
     stopped = behind(regs, result)
     stopped.orig_rax = nr & NOTHING
     return goes_on(stopped)
 
 
-def in_call(stopped: Any) -> bool:
+def in_call(stopped: Registers) -> bool:
     """``stopped`` are registers at a stop that broke a call off, which would have gone on without it."""
     return signed(stopped.orig_rax) >= 0 and (signed(stopped.rax) in RESTARTS or signed(stopped.rax) == -errno.EINTR)
 
 
-def goes_on(stopped: Any) -> Any:
+def goes_on(stopped: Registers) -> Registers:
     """The same for the kernel's restart logic: a call that returns EINTR after any interruption goes on if no handler is called."""
     regs = copy_regs(stopped)
     if signed(regs.rax) == -errno.EINTR:

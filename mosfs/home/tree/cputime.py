@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 from mosfs.calls import cputime
 from mosfs.calls.cputime import Totals, Used
@@ -12,6 +11,7 @@ from mosfs.calls.request import Request
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi, lib
+from mosfs.native.registers import Registers
 from mosfs.trace.task import CONT, SYSCALL
 from mosfs.wire.messages import Total
 
@@ -75,7 +75,7 @@ class CpuTime:
         p.call.watched = bool((about_others or any(p.cpu.used) or any(p.cpu.of_children)) and index >= 0 and args[index])
         p.task.cont(request=SYSCALL if p.call.watched or p.reports.call is not None else CONT)
 
-    def complete(self, p: Program, regs: Any) -> None:
+    def complete(self, p: Program, regs: Registers) -> None:
         """At the end of a watched call."""
         p.call.watched = False
         nr, result = signed(regs.orig_rax), signed(regs.rax)

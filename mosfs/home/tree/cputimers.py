@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from mosfs.abi.flags import RLIMIT_CPU, TIMER_ABSTIME
 from mosfs.abi.signals import SIGKILL
@@ -42,6 +41,7 @@ from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Place, Program
 from mosfs.migrate.capture import cpu_limit, user_regs
 from mosfs.migrate.rebuild import queue_signal
+from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
@@ -225,7 +225,7 @@ class CpuTimers:
             self._watched[p.pid] = 0.0
         return bool(fired & status_sets(p.pid)["SigCgt"] & ~call.mask)
 
-    def absolute(self, p: Program, regs: Any) -> None:
+    def absolute(self, p: Program, regs: Registers) -> None:
         """timer_settime(2) at home to a moment of a clock which is behind what the program has seen by its time away."""
         numbers = {timer.number for timer in self._posix_timers(p.pid)} if any(p.cpu.used) else set()
         try:

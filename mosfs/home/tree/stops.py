@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import cputime, cputimers
@@ -16,6 +15,7 @@ from mosfs.home.process.registers import arguments, in_call
 from mosfs.mbox.calls import CAUGHT
 from mosfs.migrate.capture import signed
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace.stops import USES_UP, Status, Stop, decode
 from mosfs.trace.task import CONT, NOTHING, SYSCALL, copy_regs
 from mosfs.wire.faults import Serving, fault
@@ -135,7 +135,7 @@ class Stops:
         """Let a trapped call be made."""
         p.task.cont(request=SYSCALL if p.reports.call is not None else CONT)
 
-    def answer(self, p: Program, regs: Any, result: int) -> None:
+    def answer(self, p: Program, regs: Registers, result: int) -> None:
         """End a trapped call with ``result`` instead of making it."""
         self.tracer.traces.returned(p, result, "MOSIX")
         regs.orig_rax = NOTHING
@@ -143,7 +143,7 @@ class Stops:
         p.task.set_regs(regs)
         p.task.cont()
 
-    def make_with(self, p: Program, regs: Any, name: str, value: int) -> None:
+    def make_with(self, p: Program, regs: Registers, name: str, value: int) -> None:
         """Make a trapped call with another value in the register ``name``, of which the program sees nothing."""
         before = getattr(regs, name)
         setattr(regs, name, value)
