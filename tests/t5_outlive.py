@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import cluster
+from tests import cluster, link
 from tests.cluster import Lab, kill_node, wait_until
 from tests.progs import scratch
 from tests.t5_kills import daemons, kill
@@ -238,3 +238,21 @@ def test_the_daemon_at_home_is_restarted_meanwhile(nodes: Lab, folder: Path) -> 
 
     expected = natively("append", folder / "native")
     assert same("append", play(nodes, folder / "away", "append", both, 1), expected)
+
+
+@pytest.mark.long
+@link.possible
+def test_a_link_is_cut(tmp_path: Path, folder: Path) -> None:
+    """The node goes on computing, and nothing that it does is seen by anybody any more: after 20 s another one does it."""
+    expected = natively("append", folder / "native")
+    (folder / "away").mkdir()
+    with cluster.lab(tmp_path, 3, netns=True) as nodes, link.network(nodes.plan) as net:
+        process = nodes.start(
+            1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", *PROGRAMS["append"], cwd=folder / "away",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        nodes.process(process.pid)
+        wait_until(lambda: nodes.tree(1).read(f"proc/{process.pid}/outliving").startswith("yes"), PATIENCE)
+        net.part(2)
+        assert same("append", Outcome.of(process, folder / "away"), expected), nodes.logs()
+        assert " lives on " in nodes.logs()
