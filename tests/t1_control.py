@@ -20,6 +20,7 @@ from mosfs.daemon import launch
 from mosfs.daemon.channels import MAX_OF_NODE, MAX_OF_USER, MAX_PENDING, Channels, refusal
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.control import AGAIN, MOURNING, Control, datagrams
+from mosfs.daemon.journal import Journal
 from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
@@ -96,7 +97,7 @@ class Node:
         channels = Channels(self.world, self.spawns, nobody, "", path, owners)  # type: ignore[arg-type]
         self.control = Control(
             self.world, MailRequests(Office(self.world, nursery)), channels, self.spawns, {"other": OTHER}.get,  # type: ignore[arg-type]
-            lambda: Config(HOME, 253, {}), path, nursery,
+            lambda: Config(HOME, 253, {}), path, nursery, Journal(f"{path}.wish", os.devnull, self.world.shown_or_home),
         )
 
     async def client(self, *messages: bytes | Msg) -> trio.socket.SocketType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -99,6 +100,24 @@ def test_programs_of_a_confined_user_stay_in_their_cluster(nodes: Lab) -> None:
     running.kill()
     running.wait()
     rule(nodes, "")
+
+
+def test_what_a_program_has_used_is_written_at_its_end(nodes: Lab) -> None:
+    rule(nodes, "")
+    busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; for i in 1 2 3 4 5 6 7 8 9; do cat /proc/self/stat; sleep 0.3; done"
+    done = nodes.run(1, *as_user(ANN), "mosrun", "-2", "sh", "-c", busy)
+    assert done.returncode == 0
+
+    def written() -> list[dict[str, object]]:
+        rows: list[dict[str, object]] = json.loads(nodes.run(1, "mosacct", "--all", "--user", str(ANN), "--json").stdout or "[]")
+        return [row for row in rows if row["command"] == "sh" and row["where"] == nodes.node(2).ip]
+
+    (row,) = wait_until(written)
+    assert (row["user"], row["memory"] != 0, row["calls"] != 0) == (str(ANN), True, True)
+    assert float(str(row["away"])) > 0 and nodes.node(2).ip in row["nodes"]  # type: ignore[operator]
+    metrics = dict(line.rsplit(" ", 1) for line in nodes.tree(1).read("node/metrics").splitlines() if line[0] != "#")
+    assert float(metrics["mosfs_forwarded_calls_total"]) > 0
+    assert nodes.run(1, *as_user(ANN), "mosacct", "--all").returncode == 1, "others read what is theirs in the tree"
 
 
 def test_the_wrapper_of_the_manual(nodes: Lab) -> None:

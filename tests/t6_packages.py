@@ -15,7 +15,9 @@ from tests.patience import Patience
 
 pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(1800)]
 IPS = ["10.77.0.1", "10.77.0.2", "10.77.0.3"]
-SECRET = "the secret of three machines\n"
+SECRET = "the secret of three machines"
+#: What mosconf is told: this node, the nodes, the key, their numbers, and that it is right.
+ANSWERS = ["", "1", IPS[0], str(len(IPS)), "", "2", "n", SECRET, SECRET, "3", "", "", "y"]
 USER = 1000
 #: A program that computes until a file is there, and then says so.
 UNTIL = "while ! [ -e /tmp/end ]; do :; done; echo right"
@@ -48,16 +50,16 @@ def newer(package: Path) -> Path:
 
 
 def configure(machine: Machine) -> None:
-    etc = machine.root / "etc" / "mosix"
-    (etc / "mosix.map").write_text(f"{IPS[0]} {len(IPS)} p\n")
-    (etc / "userview.map").write_text(f"1 {IPS[0]} {len(IPS)}\n")
-    (etc / "secret").touch(mode=0o600)
-    (etc / "secret").write_text(SECRET)
+    """As a newcomer does it; and the machines, which are one in truth, count their own load only."""
+    (machine.root / "tmp" / "answers").write_text("".join(f"{answer}\n" for answer in ANSWERS))
+    machine.well("mosconf", "--answers", "/tmp/answers")
+    (machine.root / "etc/mosix/probe").write_text("own\n")
+    assert machine.well("mos_checkconf") == ""
 
 
 def install(machine: Machine, package: Path) -> str:
     (machine.root / "tmp" / "mosfs.deb").write_bytes(package.read_bytes())
-    return machine.well("dpkg", "-i", "/tmp/mosfs.deb")
+    return machine.well("apt-get", "-q", "install", "-y", "--no-install-recommends", "/tmp/mosfs.deb")
 
 
 @pytest.fixture
@@ -70,8 +72,12 @@ def three(package: Path, tmp_path: Path) -> Iterator[list[Machine]]:
             assert machine.run("service", "mosix", "status").returncode == 3
             configure(machine)
             machine.well("service", "mosix", "start")
-        wait(lambda: made[0].run("sh", "-c", "cat /run/mosix/nodes/*/status").stdout.split() == ["alive"] * len(IPS))
+        wait(lambda: all_alive(made[0]))
         yield made
+
+
+def all_alive(machine: Machine) -> bool:
+    return machine.run("sh", "-c", "cat /run/mosix/nodes/*/status").stdout.split() == ["alive"] * len(IPS)
 
 
 def wait(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -103,6 +109,24 @@ def test_programs_of_an_ordinary_user_spread(three: list[Machine]) -> None:
     wait(lambda: len(set(programs(first).values())) == len(IPS))
     (first.root / "tmp" / "end").touch()
     assert [process.communicate(timeout=120)[0] for process in started] == ["right\n"] * 6
+
+
+def test_nodes_with_a_key_are_found_and_configured(package: Path, tmp_path: Path) -> None:
+    """mos_autoconf, on one of them; the others are started by what lets them be found."""
+    with machines(tmp_path, IPS) as made:
+        for machine in made:
+            install(machine, package)
+            (machine.root / "tmp" / "answers").write_text(f"n\n{SECRET}\n{SECRET}\ny\n")
+            machine.well("mosconf", "--answers", "/tmp/answers", "key")
+            (machine.root / "etc/mosix/probe").write_text("own\n")
+            assert machine.run("service", "mosix", "start").returncode == 6, "no map yet"
+        listed = made[0].well("mos_autoconf", "--list")
+        assert [line.split()[0] for line in listed.splitlines()] == IPS
+        assert made[0].well("mos_autoconf", "--yes").endswith("3 nodes are configured.\n")
+        made[0].well("service", "mosix", "start")
+        wait(lambda: all_alive(made[0]))
+        assert made[0].well("mosrun", "-3", "id", "-u", user=USER) == f"{USER}\n"
+        assert made[1].well("cat", "/etc/mosix/userview.map") == f"1 {IPS[0]} 3\n"
 
 
 def test_an_upgrade_ends_no_program(three: list[Machine], newer: Path) -> None:

@@ -222,7 +222,7 @@ complete -o default -F _mostimeof mostimeof
 
 _mosacct() {
     local at=1
-    _mosfs_own : --user '--user --sum --json --help --version' && return
+    _mosfs_own : '--file --since --user' '--all --file --since --user --sum --json --help --version' && return
     COMPREPLY=()
 }
 complete -F _mosacct mosacct

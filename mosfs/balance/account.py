@@ -82,6 +82,7 @@ class Account:
     received: int = 0
     sent: int = 0
     user_away: float = 0.0
+    forwarded: int = 0
     news: bool = True
     last: Reading | None = field(default_factory=Reading)
     taken: tuple[int, int, int] = (0, 0, 0)  #: of calls, bytes received and sent

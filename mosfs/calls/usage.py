@@ -15,7 +15,7 @@ def row(pid: int, account: Account) -> Usage:
     h = account.history
     return Usage(
         pid, round(account.age, 3), round(account.here, 3), round(account.demand, 3), account.size_mb, *sums(h),
-        round(account.user_away, 2),
+        round(account.user_away, 2), account.forwarded,
     )
 
 

@@ -25,6 +25,7 @@ from mosfs.abi.levels import NATIVE
 from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, credentials
+from mosfs.daemon.journal import Journal
 from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.starts import Starts
@@ -76,6 +77,8 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT = 10.0
 #: Seconds in which who has too many connections is told so.
 REFUSING = 0.5
+#: Seconds in which the tracers have found a new mosd.
+SETTLING = 10.0
 #: A program whose tracers die so often within a minute waits so long for the next one, seconds (`node.programs.Program.deaths`).
 MOURNING, AGAIN = 60.0, 10.0
 
@@ -110,6 +113,13 @@ class Client:
         self.members.clear()
 
 
+def account(world: World, program: Program, row: Usage, now: float) -> None:
+    """A mosd that was started a moment ago has not seen what its first reports tell."""
+    first = program.balanced.usage is None and now - world.counts.since < SETTLING
+    new = program.record.report(program.state.where, program.balanced.usage, row)
+    world.counts.forwarded += 0 if first else new
+
+
 def open_pidfd(pid: int) -> int:
     try:
         return os.pidfd_open(pid)
@@ -132,6 +142,7 @@ class Control:
     config: Callable[[], Config]
     socket_path: str
     nursery: trio.Nursery
+    journal: Journal
     heard: Callable[[Program, ProcState], None] = lambda program, state: None
     stayed: Callable[[Guest, str], None] = lambda guest, reason: None
     paid: Callable[[Guest, TollPaid], None] = lambda guest, told: None
@@ -177,6 +188,7 @@ class Control:
                     # A conversation without an end: not under the time limit of the first message
                     self.nursery.start_soon(guarded, self._converse, _keep_open(sock), who, hello)
         except launch.Refused as error:
+            self.journal.refused(who.pid, who.uid, str(error))
             await sock.send(launch.refused(str(error)))
         except (msgspec.DecodeError, OSError) as error:
             log.warning("PID %d: %s", who.pid, error)
@@ -209,10 +221,13 @@ class Control:
                 asked.number, who.pid, who.uid, who.gid, who.started, request.settings, start, request.native
             ))
             await sock.send(launch.refused(error) if error else launch.ok(start))
+            if not error and not request.native:
+                self.journal.invoked(who.pid, who.uid, start.node)
             return
         spawn = SpawnTracer(who.pid, who.uid, who.gid, request.settings, start, self.socket_path, who.started)
         try:
             self.spawner.spawn(spawn, for_another_process(sock))
+            self.journal.invoked(who.pid, who.uid, start.node)
         except ConnectionError:
             log.error("too many requests: none for PID %d", who.pid)
 
@@ -334,6 +349,8 @@ class Control:
                 self._program_state(client, connection, message)
             case ProcGone(pid=pid, total=total):
                 self._leave(client, pid)
+                if program := world.programs.get(pid):
+                    self.journal.ended(program, total)
                 world.gone(pid, total)
                 world.pending.lost(pid, errno.ENOENT)
                 world.private_gone(pid)
@@ -383,6 +400,7 @@ class Control:
         if program := world.programs.get(pid):
             world.counts.heard(program.state, message, automatic=program.balanced.sent is not None)
             self.heard(program, message)
+            self.journal.heard(program.state, message)
             program.state, program.send = message, connection.post
         else:
             world.introduce(pid, Program(message, connection.post))
@@ -393,6 +411,8 @@ class Control:
         for row in rows:
             owner = known.get(row.pid)
             if owner is not None and row.pid in client.members:
+                if isinstance(owner, Program):
+                    account(self.world, owner, row, now)
                 owner.balanced.report(row, now)
 
     def _private_file(self, client: Client, message: PrivateFile) -> None:
@@ -431,7 +451,8 @@ class Control:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         states = [state for state, _ in orphans]
         for pid in tracer.members.keys() - {state.pid for state in states}:
-            self.world.programs.pop(pid, None)
+            if program := self.world.programs.pop(pid, None):
+                self.journal.ended(program, None)
             self.mail.office.ended(pid)
         if states:
             log.error("tracer %d died: another one takes %d of its programs", tracer.pid, len(states))

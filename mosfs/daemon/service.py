@@ -38,6 +38,7 @@ from mosfs.daemon.door import Door
 from mosfs.daemon.ending import end_when_asked
 from mosfs.daemon.eviction import Eviction
 from mosfs.daemon.freezer import Freezer
+from mosfs.daemon.journal import ACCOUNTS, WISH, Journal
 from mosfs.daemon.lifecycle import StartError
 from mosfs.daemon.mail_files import MailFiles
 from mosfs.daemon.mail_requests import MailRequests
@@ -222,9 +223,10 @@ class Services:
         office = Office(world, nursery)
         world.letters = MailFiles(office)
         post = office.way = Post(office, keys, hello, options.ports.post)
+        journal = Journal(f"{options.paths.etc}/{WISH}", os.path.join(options.paths.root, ACCOUNTS), world.shown_or_home)
         control = Control(
             world, MailRequests(office), channels, forks, lambda text: reloading.current.cluster.map.resolve(text),
-            lambda: services.told, options.paths.socket, nursery, balancer.heard, balancer.stayed, balancer.paid,
+            lambda: services.told, options.paths.socket, nursery, journal, balancer.heard, balancer.stayed, balancer.paid,
         )
         information = gossip.Service.make(world, ranges_of(configuration), keys.gossip, options.ports.gossip)
         reloading = Reload(world, options.paths, configuration, lambda new: services.apply(new))

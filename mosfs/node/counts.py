@@ -40,12 +40,14 @@ class Times:
 @dataclass(slots=True)
 class Counts:
     """``moves``: by wish and result, of programs of this node; ``still``: how long they stood still in those that succeeded;
-    ``gossip``: counters of the exchange with other nodes; ``since``: when counting began, by the clock of the World."""
+    ``forwarded``: calls made for programs that were away; ``gossip``: counters of the exchange with other nodes; ``since``: when
+    counting began, by the clock of the World."""
 
     since: float = 0.0
     moves: Counter[tuple[str, str]] = field(default_factory=Counter)
     still: Times = field(default_factory=Times)
     decisions: int = 0
+    forwarded: int = 0
     gossip: Mapping[str, int] = field(default_factory=dict)
 
     def heard(self, old: ProcState, new: ProcState, *, automatic: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from mosfs.wire.messages import Command, GuestState, MailHeld, ProcState, Usage
 GROWTH_LASTS = 2.5
 #: Who may have had a program frozen (ProcState).
 FROZEN = ("A", "P", "M")
+#: Nodes that the accounting of a program tells apart.
+MOST_PLACES = 64
 #: The last deaths of a program's tracers that are known.
 MOST_DEATHS = 8
 
@@ -67,6 +70,27 @@ class Balanced:
         return History(u.wall, u.cpu, u.calls, u.received, u.sent).plus(seconds, decay, History(wall=seconds))
 
 
+@dataclass(slots=True)
+class Record:
+    """For the accounting of a program. ``began``: when mosd heard of it first, seconds since 1970; ``spent``: its CPU seconds by
+    node, an IP or "" for home; ``largest``: megabytes; ``calls``: those that were made for it at home while it was away."""
+
+    began: float = field(default_factory=time.time)
+    spent: dict[str, float] = field(default_factory=dict)
+    largest: int = 0
+    calls: int = 0
+
+    def report(self, where: str, before: Usage | None, usage: Usage) -> int:
+        """Take up a report that follows on ``before``; how many calls are new in it."""
+        spent = max(0.0, usage.age - (0.0 if before is None else before.age))
+        if where in self.spent or len(self.spent) < MOST_PLACES:
+            self.spent[where] = self.spent.get(where, 0.0) + spent
+        self.largest = max(self.largest, usage.size_mb)
+        new = max(0, usage.forwarded - self.calls)
+        self.calls += new
+        return new
+
+
 @dataclass(slots=True, eq=False)
 class Program:
     """A home program. ``send`` is None while its tracer is not connected. ``asked``: number of the last move wanted."""
@@ -78,6 +102,7 @@ class Program:
     saves: int = 0  # number of the last checkpoint that was asked for
     freezes: int = 0  # number of the last wish to have it frozen or go on
     balanced: Balanced = field(default_factory=Balanced)
+    record: Record = field(default_factory=Record)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DEATHS))  # when its last tracers died
 
     @property

@@ -132,6 +132,10 @@ class World:
         number = self.map.number_of(ip)
         return ip if number is None else str(number)
 
+    def shown_or_home(self, ip: str) -> str:
+        """The same, "home" for "" and for this node."""
+        return "home" if ip in ("", self.ip) else self.shown(ip)
+
     def whereami(self, ip: str) -> int:
         """mosix(7): 0 at home, the logical node number if possible, else the unsigned IP address."""
         if not ip:

@@ -71,6 +71,7 @@ def families(world: World) -> Iterator[Family]:
     ])
     yield _histogram("mosfs_move_freeze_seconds", "How long programs of this node stood still in their moves.", counts.still)
     yield _one("mosfs_decisions_total", "counter", "Lines that node/decisions has had.", counts.decisions)
+    yield _one("mosfs_forwarded_calls_total", "counter", "System calls made here for programs that are away.", counts.forwarded)
     yield from _others(world, now)
     yield from _gossip(counts.gossip)
 

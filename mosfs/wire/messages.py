@@ -207,7 +207,7 @@ class Usage(Msg):
 
     ``demand``: share of the last second in which it ran or wanted to; ``size_mb``: resident memory. The rest are the decayed sums
     of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them. ``user_away``: CPU seconds of user level
-    that were used away from home.
+    that were used away from home. ``forwarded``: calls that home has made for it since its start.
     """
 
     pid: Pid
@@ -221,6 +221,7 @@ class Usage(Msg):
     received: Amount
     sent: Amount
     user_away: Amount = 0.0
+    forwarded: Count = 0
 
 
 class UsageReport(Msg, tag=16):

@@ -50,6 +50,7 @@ class Statistics:
             with self.tracer.containment.of(p):
                 if p.away:
                     account.leave()
+                    account.forwarded += account.calls
                     account.advance(now)
                     if nice_of(p.pid) != p.body.nice:
                         changed.append(p)
