@@ -137,6 +137,12 @@ def a2(bed: Bed) -> list[Line]:
     return [Line("CPU-bound, away", loop(bed, "cpu", 100_000_000), AWAY, 1.005, unit="ns", often=3)]
 
 
+def o1(bed: Bed) -> list[Line]:
+    """For so long that images are taken, too."""
+    command = loop(bed, "cpu", 4_000_000_000)
+    return [Line("CPU-bound, outlives its node", command, (*AWAY, "--outlive"), 1.03, "away", [*AWAY, *command], "ns")]
+
+
 def plain_transfer(size: int) -> float:
     """Seconds for ``size`` bytes from one process's memory to another's by sendall and recv_into over TCP."""
     data = bytearray(os.urandom(1 << 20)) * (size >> 20)
@@ -305,7 +311,7 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
 }
 #: Figures that take many minutes.
 LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {
-    "L2": l2, "I1": i1, "S1": queue.s1, "A4": a4, "A6": a6, **information.LONG,
+    "L2": l2, "I1": i1, "O1": compared("O1", o1), "S1": queue.s1, "A4": a4, "A6": a6, **information.LONG,
 }
 #: Figures that need no lab, or make one of their own.
 SIMULATED = frozenset({"L1", "L2", "I1", "A6", *information.SHORT, *information.LONG})
