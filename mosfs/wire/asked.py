@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from mosfs.wire.fields import Decay, Fd, Ip, Name, NeedMem, Path, Preset, Switch
+from mosfs.wire.fields import Amount, Count, Decay, Fd, Ip, Name, NeedMem, Number, Path, Preset, Switch
 
 
 class Settings(msgspec.Struct, array_like=True):
@@ -37,11 +37,11 @@ class Outliving(msgspec.Struct, array_like=True, frozen=True):
     """How a program outlives the node where it is (mosrun --outlive): images taken, bytes of the last one and of the log behind it,
     seconds between two, nodes outlived; ``unsafe``: why it would end with its node just now, "" if it would not."""
 
-    images: Annotated[int, Meta(ge=0)]
-    image_bytes: Annotated[int, Meta(ge=0)]
-    log_bytes: Annotated[int, Meta(ge=0)]
-    interval: float
-    outlived: Annotated[int, Meta(ge=0)]
+    images: Count
+    image_bytes: Number
+    log_bytes: Number
+    interval: Amount
+    outlived: Count
     unsafe: Annotated[str, Meta(max_length=4096)]
 
 
