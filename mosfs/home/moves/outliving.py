@@ -38,6 +38,8 @@ UNSAFE_SHARE, UNSAFE_SHORTEST = 0.03, 0.02
 MUCH, MOST = 32 << 20, 256 << 20
 #: Seconds until another node is asked, or an image is tried again.
 AGAIN = 1.0
+#: The same after one that could not be taken.
+FAILED_AGAIN = 5.0
 #: Seconds of slices between two looks at the events of the tree, for all that is being sent.
 TURN = 0.005
 #: What a body asks that is answered by a REPLY alone, and so can be answered again.
@@ -120,6 +122,9 @@ class Outliving:
             else:
                 kept.saving = None
                 file.channel.close()
+                if kept.file is None:
+                    kept.unsafe = f"there is no image of it: {reason}"
+                    self.tracer.mosd.announce(p)
                 self.tracer.mosd.log(f"pid={p.pid} no image of it to outlive its node: {reason}", 30)
             self._plan(kept, time.monotonic() - began if reason else 0.0)
 
@@ -128,7 +133,7 @@ class Outliving:
     def _plan(self, kept: Kept, failed: float = 0.0) -> None:
         """When the next image is due."""
         share, shortest = (UNSAFE_SHARE, UNSAFE_SHORTEST) if kept.unsafe else (SHARE, SHORTEST)
-        pause = AGAIN + 10 * failed if failed else min(max(shortest, kept.stood / share), LONGEST)
+        pause = FAILED_AGAIN + 10 * failed if failed else min(max(shortest, kept.stood / share), LONGEST)
         kept.pause = pause
         kept.due = time.monotonic() + pause
 
