@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,6 +28,8 @@ RUSAGE_CHILDREN = -1
 CPU_CLOCKS = (2, 3, -6, -2)
 #: The lower bits of a negative clock that is a descriptor's (include/linux/posix-timers_types.h).
 _OF_FD = 3
+#: Lower bits of one that is a process's: user and system time in ticks, user time in ticks, both exactly.
+_PROF, _VIRT, _SCHED = 0, 1, 2
 TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK")
 FRAME = struct.Struct("<2Q")
 
@@ -62,16 +65,16 @@ class Totals(NamedTuple):
 
 
 def of_process(pid: int) -> Used:
-    """What a process has used; zeros when it is gone. The kernel counts the sum exactly, its parts in ticks (proc(5))."""
+    """What a process has used; zeros when it is gone. The kernel counts the sum exactly, its parts in ticks.
+
+    By clocks, as clock_getcpuclockid(3) makes them: files of /proc would take six times as many system calls.
+    """
+    of_pid = ~pid << 3
     try:
-        with open(f"/proc/{pid}/schedstat", "rb") as schedstat:
-            total = int(schedstat.read().split()[0])
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            fields = stat.read().rsplit(b")", 1)[1].split()
-    except (OSError, IndexError, ValueError):
+        user, both, total = (time.clock_gettime_ns(of_pid | clock) for clock in (_VIRT, _PROF, _SCHED))
+    except (OSError, OverflowError):
         return Used()
-    user, system = int(fields[11]), int(fields[12])
-    in_system = min(total * system // (user + system) if user + system else 0, total)
+    in_system = min(total * max(both - user, 0) // both if both else 0, total)
     return Used(total - in_system, in_system)
 
 

@@ -186,6 +186,7 @@ class Body:
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
     paid: Paid = field(default_factory=Paid)
+    announced: bool = False  # mosd knows of it
     group_nice: int | None = None  # its session is yet to have this nice value (`trace.autogroup`)
 
     @property

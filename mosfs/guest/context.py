@@ -14,11 +14,15 @@ from mosfs.trace.clock import GuestClock
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import To
-from mosfs.wire.messages import Config, GuestState, SpawnHost
+from mosfs.wire.messages import Config, GuestGone, GuestState, SpawnHost
+
+#: Seconds until mosd is told of a new child.
+NEWCOMER_PERIOD = 0.02
 
 
 class Context:
     """``bodies`` by PID at home, ``by_pid`` the same by PID here; ``arriving`` those of which memory has come, but no image yet.
+    ``newcomers``: children that mosd has not been told of, by PID at home, and when it will be.
 
     ``direct``: the channel to another host, which sends us a program. ``spare``: an empty body, made ahead.
     """
@@ -39,6 +43,7 @@ class Context:
         self.bodies: dict[int, Body] = {}
         self.by_pid: dict[int, Body] = {}
         self.arriving: dict[int, Arriving] = {}
+        self.newcomers: dict[int, float] = {}
         self.had_bodies = False
         self.started = time.monotonic()  # a program is expected since then
         self.spare: Task | None = None
@@ -52,10 +57,35 @@ class Context:
 
     def announce(self, body: Body) -> None:
         """Tell mosd of a guest."""
+        body.announced = True
+        self.newcomers.pop(body.pair, None)
         self.control.send(GuestState(
             body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings,
             cpu.required(body.processor.features, body.processor.needs) if body.processor.features else [],
         ))
+
+    def born(self, body: Body) -> None:
+        """mosd hears of a child that does nothing special a little later, if it still exists then."""
+        self.newcomers[body.pair] = time.monotonic() + NEWCOMER_PERIOD
+
+    def ended(self, body: Body) -> None:
+        self.newcomers.pop(body.pair, None)
+        if body.announced:
+            self.control.send(GuestGone(body.pid))
+
+    def introduce(self, now: float) -> None:
+        """Announce the newcomers whose time has come."""
+        while self.newcomers:
+            pair, due = next(iter(self.newcomers.items()))
+            if due > now:
+                return
+            del self.newcomers[pair]
+            if body := self.bodies.get(pair):
+                self.announce(body)
+
+    def pause(self, now: float) -> float:
+        """Seconds until `introduce` has something to do."""
+        return next(iter(self.newcomers.values()), float("inf")) - now
 
     def close_direct(self) -> None:
         if self.direct is not None:

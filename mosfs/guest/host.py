@@ -60,7 +60,6 @@ from mosfs.wire.messages import (
     Command,
     Config,
     DirectImage,
-    GuestGone,
     HelloHost,
     MailAnswer,
     MailRecall,
@@ -138,7 +137,7 @@ class Host:
             fds += [body.leaving.copy.channel for body in copied if body.leaving.copy is not None and not body.leaving.copy.home]
             pending = self.context.channel.pending()
             now = time.monotonic()
-            pause = min(self.next_clock - now, self.copying.pause(copied), self.alarms.pause(now))
+            pause = min(self.next_clock - now, self.copying.pause(copied), self.alarms.pause(now), self.context.pause(now))
             timeout = 0 if pending else max(0, int(pause * 1e6))
             contained = self.containment.nobody("looking at mailboxes")
             numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
@@ -151,6 +150,7 @@ class Host:
                 self.copying.step()
             self.alarms.look()
             self.tolls.look(now)
+            self.context.introduce(now)
             if now >= self.next_clock:
                 self.next_clock = now + PERIOD
                 self._housekeeping()
@@ -267,7 +267,7 @@ class Host:
             discard(body.task)
         if not any(other.memory.copies is body.memory.copies for other in self.context.bodies.values()):
             body.memory.copies.close()
-        self.context.control.send(GuestGone(body.pid))
+        self.context.ended(body)
 
     def task_event(self, pid: int, raw: int) -> None:
         body = self.context.by_pid.get(pid)
@@ -327,5 +327,5 @@ def main(order: SpawnHost, data: socket.socket) -> int:
             arriving.discard()
         for body in list(host.context.bodies.values()):
             discard(body.task)
-            host.context.control.send(GuestGone(body.pid))
+            host.context.ended(body)
     return 0

@@ -76,6 +76,8 @@ class Private:
     def announce(self, body: Body) -> None:
         store = body.private.store
         if store is not None and store.log:
+            if not body.announced:
+                self._context.announce(body)  # whose they are
             for name, fd in store.log:
                 self._context.control.send(PrivateFile(body.pid, name, fd))
             store.log.clear()

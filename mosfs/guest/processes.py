@@ -119,7 +119,7 @@ class Processes:
         self._alarms.set(child, body.fork.alarm)
         child.fork.step = _settid_address(body)  # its first stop has something to do, even if this is 0
         body.task.cont(request=SYSCALL)
-        self._context.announce(child)
+        self._context.born(child)
         return child
 
     def gone(self, body: Body) -> None:

@@ -24,7 +24,7 @@ from mosfs.native import kernel
 from mosfs.native.registers import Registers
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
-from mosfs.trace.proc import comm_of, status_sets
+from mosfs.trace.proc import comm_of, content, status_sets
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
 
@@ -208,8 +208,7 @@ def core_limit(pid: int) -> int:
 def _shown_limits(pid: int) -> dict[bytes, tuple[int, int]]:
     """/proc/PID/limits: name -> (soft, hard)."""
     try:
-        with open(f"/proc/{pid}/limits", "rb") as text:
-            lines = text.read().splitlines()[1:]
+        lines = content(f"/proc/{pid}/limits").splitlines()[1:]
     except OSError as error:
         raise TaskGone(pid) from error
     found = {}

@@ -5,6 +5,11 @@ The kernel escapes line feeds in the name that a program gives itself, so no lin
 
 from __future__ import annotations
 
+import os
+
+#: More than almost any file of /proc/PID has, so that one read(2) is all of it.
+_WHOLE = 65536
+
 #: Lines of a status with sets of signals.
 SIGNAL_SETS = ("SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt")
 
@@ -29,11 +34,23 @@ class TaskGone(Exception):
         return error if isinstance(error, TaskGone) else None
 
 
+def content(path: str) -> bytes:
+    """What is in a file of /proc, by three system calls: a file object of Python asks the kernel six things more. OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = part = os.read(file, _WHOLE)
+        while len(part) == _WHOLE:
+            part = os.read(file, _WHOLE)
+            found += part
+        return found
+    finally:
+        os.close(file)
+
+
 def status_text(pid: int) -> bytes:
     """/proc/PID/status as it is; TaskGone."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as file:
-            return file.read()
+        return content(f"/proc/{pid}/status")
     except OSError as error:
         raise TaskGone(pid) from error
 
@@ -89,8 +106,7 @@ def tracer_of(pid: int) -> int:
 def comm_of(pid: int) -> str:
     """The name that a program has given itself, or its file's; TaskGone."""
     try:
-        with open(f"/proc/{pid}/comm", encoding="latin-1") as comm:
-            return comm.read().rstrip("\n")
+        return content(f"/proc/{pid}/comm").decode("latin-1").rstrip("\n")
     except OSError as error:
         raise TaskGone(pid) from error
 
@@ -98,8 +114,7 @@ def comm_of(pid: int) -> str:
 def on_processor(pid: int) -> bool:
     """Does it run, or wait for a processor, and for nothing else? False for one that has ended."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as stat:
-            return stat.read().rpartition(b")")[2].split()[0] == b"R"
+        return content(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] == b"R"
     except (OSError, IndexError):
         return False
 
@@ -107,8 +122,7 @@ def on_processor(pid: int) -> bool:
 def start_time(pid: int) -> int:
     """When the process or thread ``pid`` began, in clock ticks since boot (field 22 of its stat); 0: there is none."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
-            return int(stat.read().rpartition(")")[2].split()[19])
+        return int(content(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
     except OSError:
         return 0
 
@@ -121,8 +135,7 @@ def ended(pid: int) -> bool:
     """Whether a process that we trace has ended, or been killed and runs no more, and its event is still to come. While it is
     served that shows as what the kernel makes of a call about it: ENOENT, ESRCH, EFAULT, EIO, or an empty file of /proc."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
-            fields = stat.read().rpartition(")")[2].split()
+        fields = content(f"/proc/{pid}/stat").decode("latin-1").rpartition(")")[2].split()
         state, flags, pending = fields[0], int(fields[6]), int(fields[28])
     except (OSError, ValueError, IndexError):  # there is none: its event has been dealt with
         return False

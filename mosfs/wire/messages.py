@@ -40,6 +40,8 @@ from mosfs.wire.fields import (
     Secret,
     Version,
 )  # fmt: skip
+from mosfs.wire.letters import LastMessage as LastMessage
+from mosfs.wire.letters import LeftBox as LeftBox
 from mosfs.wire.space import FreezingSpace
 
 WIRE_VERSION = 1
@@ -47,15 +49,6 @@ WIRE_VERSION = 1
 
 class Msg(msgspec.Struct, array_like=True):
     """Base of every message."""
-
-
-class LastMessage(msgspec.Struct, array_like=True, frozen=True):
-    """What a program may ask about the last message it read (direct_communication(7)): IPs, PID, bytes before truncation."""
-
-    home: Ip
-    pid: Pid
-    location: Ip
-    length: Mail
 
 
 # --------------------------------------------------------------------------- control socket: to mosd
@@ -344,16 +337,6 @@ class MailReturned(Msg, tag=29):
 
 
 # --------------------------------------------------------------------------- control socket: from mosd
-
-
-class LeftBox(msgspec.Struct, array_like=True):
-    """What counts of an empty mailbox; ``location`` is the address of this node."""
-
-    uid: Id
-    gid: Id
-    flags: Annotated[int, Meta(ge=0, le=255)]
-    ended: bool
-    location: Address
 
 
 class MailAnswer(Msg, tag=44):

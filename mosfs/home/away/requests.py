@@ -128,6 +128,8 @@ class Requests:
         how = request.argument(2) if request.nr == SYS_OPENAT2 else None
         opened = control_calls.opening(request.nr, request.args, path, bytes(how.data or b"") if how is not None else b"")
         meaning = control_calls.recognise(opened, p.pid, self.tracer.mount, p.directory)
+        if meaning is not None:
+            self.tracer.mosd.announce(p, at_once=True)  # it may be mosd that answers
         if isinstance(meaning, control_calls.Redirect):
             blob.data = meaning.path + b"\0"
             blob.size = len(blob.data)

@@ -19,7 +19,6 @@ from mosfs.trace.task import O_SUSPEND_SECCOMP, OPTIONS, Task, TaskGone
 from mosfs.wire.asked import Settings
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Birth, fault
-from mosfs.wire.messages import ProcGone
 
 _CAP_SYS_ADMIN = 21
 
@@ -146,11 +145,6 @@ class Family:
         lib.mos_unknown(p.pid)
         tracer = self.tracer
         total = tracer.cputime.total(p)  # before what it has used becomes its parent's
-        if total is not None:
-            tracer.mosd.log(
-                f"pid={p.pid} ended; used away: {total.user_away:.2f} s user, {total.system_away:.2f} s system,"
-                " its children's included"
-            )
         tracer.containment.each(p, (
             lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
             tracer.births.gone, tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone, tracer.freezing.gone,
@@ -159,8 +153,8 @@ class Family:
         ))  # fmt: skip
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)
-        elif p.reports.announced is not None:
-            self.tracer.mosd.send(ProcGone(p.pid, total))
+        else:
+            self.tracer.mosd.ended(p, total)
 
     def release_vfork(self, p: Program) -> None:
         parent = self.tracer.programs.get(p.kin.vfork_parent)

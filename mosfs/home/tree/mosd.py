@@ -27,10 +27,13 @@ from mosfs.wire.messages import (
     MailWake,
     Msg,
     ProcGone,
+    Total,
 )
 
 #: Seconds until mosd is told of a new child that does nothing special.
 NEWCOMER_PERIOD = 0.02
+#: Where a child can be that does nothing special.
+_SETTLED = (Place.HOME, Place.AWAY)
 #: Seconds that mosd may take for its first message.
 CONFIG_PATIENCE = 5.0
 
@@ -78,13 +81,25 @@ class Mosd:
         still exists then."""
         if p.kin.leader:
             return
-        if p.reports.announced is None and p.kin.parent and p.place is Place.HOME and p.move is None and not at_once:
+        if p.reports.announced is None and p.kin.parent and p.place in _SETTLED and p.move is None and not at_once:
             self.newcomers.setdefault(p.pid, time.monotonic() + NEWCOMER_PERIOD)
             return
         state = p.state()
         if state != p.reports.announced:
             p.reports.announced = state
             self.control.send(state)
+
+    def ended(self, p: Program, total: Total | None) -> None:
+        """The process is gone; nothing is told of one that came and went before mosd had heard of it."""
+        self.newcomers.pop(p.pid, None)
+        if p.reports.announced is None:
+            return
+        if total is not None:
+            self.log(
+                f"pid={p.pid} ended; used away: {total.user_away:.2f} s user, {total.system_away:.2f} s system,"
+                " its children's included"
+            )
+        self.control.send(ProcGone(p.pid, total))
 
     def tell_last_messages(self) -> None:
         """Once a second: of the last messages that programs have read."""
