@@ -60,7 +60,7 @@ bench-all: $(STAMP) ## bench, the figures that take many minutes, and every simu
 check: check-quick ## ruff, mypy --strict, the import law, and the sizes of classes and functions
 	$(BIN)/mypy
 
-check-quick: $(STAMP)
+check-quick: $(STAMP) ## check, all but mypy
 	$(BIN)/ruff check .
 	$(BIN)/python -m mosfs.tools.check_imports
 	$(BIN)/python -m mosfs.tools.check_sizes
