@@ -119,6 +119,7 @@ PROGRAMS = (
     Program("machine"),
     Program("notices"),
     Program("objects"),
+    Program("recent"),
     Program("properties", motion="3"),
     Program("tasks"),
     Program("odd", motion="3"),

@@ -1,7 +1,11 @@
-/* What a program may do under --stay-home only: keys of the kernel, mounts that nobody else sees, a user namespace. */
+/* What a program may do under --stay-home only: keys of the kernel, mounts that nobody else sees, namespaces. */
 #include "mos.h"
 #include <linux/keyctl.h>
+#include <net/if.h>
 #include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/msg.h>
+#include <sys/utsname.h>
 
 #define NR_open_tree 428
 #define NR_fsopen 430
@@ -112,4 +116,48 @@ static void user_namespace(void)
 	reaped(forked(in_a_namespace, &outer), 5);
 }
 
-PROGRAM(PART(keys), PART(mounts_of_ones_own), PART(user_namespace))
+/* A name, queues and a network that nobody else sees; and back again to those of all, by a descriptor. */
+static int in_other_spaces(void *unused UNUSED)
+{
+	struct utsname all, now;
+	struct ifreq request = { .ifr_name = "lo" };
+	key_t key = 0x4d4f5321;
+
+	ok(uname(&all));
+	int uts = ok(open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC));
+	if (unshare(CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET))
+		return errno == EPERM || errno == ENOSPC || errno == EINVAL ? 5 : 1;
+	ok(sethostname("elsewhere", 9));
+	ok(setdomainname("nowhere", 7));
+	int queue = ok(msgget(key, IPC_CREAT | IPC_EXCL | 0600));
+	int unconnected = ok(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+	for (int i = 0; i < 3; i++) {
+		elsewhere();
+		ok(uname(&now));
+		equal(strcmp(now.nodename, "elsewhere"), 0);
+		equal(strcmp(now.domainname, "nowhere"), 0);
+		equal(msgget(key, 0), queue);
+		ok(ioctl(unconnected, SIOCGIFFLAGS, &request));
+		equal(request.ifr_flags & IFF_UP, 0);
+	}
+	pid_t pid = ok(fork());
+	if (!pid)
+		_exit(uname(&now) == 0 && strcmp(now.nodename, "elsewhere") == 0 && msgget(key, 0) == queue ? 4 : 6);
+	reaped(pid, 4);
+	ok(setns(uts, CLONE_NEWUTS));
+	elsewhere();
+	ok(uname(&now));
+	equal(strcmp(now.nodename, all.nodename), 0);
+	ok(msgctl(queue, IPC_RMID, NULL));
+	ok(close(unconnected));
+	ok(close(uts));
+	return 5;
+}
+
+static void other_spaces(void)
+{
+	reaped(forked(in_other_spaces, NULL), 5);
+	refused(msgget(0x4d4f5321, 0), ENOENT);
+}
+
+PROGRAM(PART(keys), PART(mounts_of_ones_own), PART(user_namespace), PART(other_spaces))
