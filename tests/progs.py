@@ -119,7 +119,7 @@ PROGRAMS = (
     Program("machine"),
     Program("notices"),
     Program("objects"),
-    Program("recent"),
+    Program("recent", pause="0.05"),
     Program("properties", motion="3"),
     Program("tasks"),
     Program("odd", motion="3"),

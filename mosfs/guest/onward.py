@@ -16,7 +16,7 @@ from mosfs.guest.mail import Mails
 from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals
 from mosfs.guest.usage import Statistics
-from mosfs.migrate import image
+from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import capture, mappings_of, user_regs
 from mosfs.migrate.image import Timer
 from mosfs.migrate.maps import CannotMove
@@ -99,6 +99,7 @@ class Onward:
 
     def faulted(self, body: Body) -> None:
         """The body has stopped for good; what waited for its stop is done."""
+        rseq.leave(body.task)
         if body.stopping.arming is not None:
             regs = user_regs(body.task.peek_regs(), Stop.SIGNAL)
             self._copying.arm(body, body.stopping.arming, regs)

@@ -13,6 +13,7 @@ from mosfs.guest.ports import Ending
 from mosfs.guest.processes import Processes
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
+from mosfs.migrate import rseq
 from mosfs.migrate.capture import signed, user_regs
 from mosfs.trace.stops import USES_UP, Status, Stop
 from mosfs.trace.task import SYSCALL
@@ -85,6 +86,7 @@ class Stops:
 
     def _stopped(self, body: Body, stop: Stop) -> None:
         """A running body has stopped because we asked: deliver what waits, then move it or let it go on."""
+        rseq.leave(body.task)
         if body.signals.restart is not None:  # first the signal that its broken call waits for (`signals`)
             body.task.cont()
             return

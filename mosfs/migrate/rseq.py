@@ -8,18 +8,23 @@ register any.
 from __future__ import annotations
 
 import errno
+import struct
 
 from mosfs.abi.numbers import SYS_RSEQ
 from mosfs.migrate.maps import CannotMove
 from mosfs.native import kernel
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.task import Task
 
 #: Address, size and signature; address 0: none is registered.
 Area = tuple[int, int, int]
 NONE: Area = (0, 0, 0)
 
 UNREGISTER = 1
+#: include/uapi/linux/rseq.h: where struct rseq has the address of struct rseq_cs, which is version, flags, start, length, abort.
+_SEQUENCE = 8
+_CRITICAL = struct.Struct("<2I3Q")
 SIZE, SIGNATURE = 32, 0x53053053
 UNTOLD = "restartable sequences, and a kernel that does not tell where they are: start it with GLIBC_TUNABLES=glibc.pthread.rseq=0"
 
@@ -35,6 +40,29 @@ def of(call: Calls) -> Area:
     elif result != -errno.ENOSYS:
         raise CannotMove(UNTOLD)
     return NONE
+
+
+def leave(task: Task) -> None:
+    """A task that we have stopped within a sequence goes on at its abort handler, as after any preemption (rseq(2)).
+
+    To come before anything is injected: in our stub, and where its area is registered anew, the kernel forgets the sequence."""
+    at, _, signature = task.peek_rseq()
+    if not at:
+        return
+    try:
+        where = int.from_bytes(task.read(at + _SEQUENCE, 8), "little")
+        if not where:
+            return
+        version, _, start, length, abort = _CRITICAL.unpack(task.read(where, _CRITICAL.size))
+        regs = task.peek_regs()
+        inside = not version and 0 <= regs.rip - start < length and not 0 <= abort - start < length
+        if not inside or int.from_bytes(task.read(abort - 4, 4), "little") != signature:
+            return  # what else there is the kernel itself will see
+        task.write(at + _SEQUENCE, bytes(8))
+    except (OSError, ValueError, OverflowError):
+        return
+    regs.rip = abort
+    task.set_regs(regs)
 
 
 def register(call: Calls, area: Area) -> None:

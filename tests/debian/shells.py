@@ -37,7 +37,7 @@ exit 7
 
 JOBS = r"""
 set -m; exec 2> /dev/null
-sleep 30 & sleep 31 & sleep 32 &
+sleep 3000 & sleep 3100 & sleep 3200 &
 jobs %2
 kill -STOP %2; until jobs -s | grep -q .; do sleep 0.05; done; jobs -s | sed 's/  */ /g'
 kill -CONT %2; kill %1 %2 %3
@@ -154,7 +154,7 @@ CASES = (
         send "cat\\r"; send "typed\\r"; expect -re {typed.*typed}; send "\\004"; expect ready:
         send "exit 5\\r"; expect eof; puts [lindex [wait] 3]' """, "expect", flags=("--stay-home",)),
     Case("tmux", """
-        tmux -L $$ -f /dev/null new-session -d -x 80 -y 24 'sh -c "echo inside; sleep 0.3; seq 3; sleep 30"'
+        tmux -L $$ -f /dev/null new-session -d -x 80 -y 24 'sh -c "echo inside; sleep 0.3; seq 3; sleep 3000"'
         for i in $(seq 2000); do tmux -L $$ capture-pane -p | grep -q '^3' && break; sleep 0.05; done
         tmux -L $$ capture-pane -p | head -n 4; tmux -L $$ kill-server""", "tmux"),
     Case("vim", "vim -u NONE -es -c '%s/alpha/ALPHA/g | g/beta/d | $put =line(\\\"$\\\") | sort | wq' words", "vim"),
@@ -172,7 +172,7 @@ CASES = (
         find tree -newer words -o -size +1k | sort; find tree -name 'file0*' -delete; find . -empty | sort
         find tree -type f -exec sh -c 'for f; do wc -c < $f; done' sh {} + | sort -n | tail -n 3; stat -c '%a %s' words"""),
     Case("ps and proc", """
-        sleep 60 & p=$!; ps -o comm=,args= -p $p; tr '\\0' ' ' < /proc/$p/cmdline; echo; readlink /proc/$p/exe /proc/self/cwd | wc -l
+        sleep 6000 & p=$!; ps -o comm=,args= -p $p; tr '\\0' ' ' < /proc/$p/cmdline; echo; readlink /proc/$p/exe /proc/self/cwd | wc -l
         ls /proc/self/fd | head -n 3; grep -E '^(Uid|Gid)' /proc/self/status
         pmap $p | grep -c sleep; pmap -x $p | tail -n 1 | wc -w; top -bn1 -p $p | tail -n 1 | awk '{ print $NF }'; pstree -A $p; free | wc -l; vmstat | wc -l
         kill $p; wait 2> /dev/null; pgrep -P $$ sleep; echo $?""", "procps psmisc", "pmap pstree"),

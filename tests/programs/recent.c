@@ -83,7 +83,8 @@ static int with_rseq(void)
 /* A signal ends the loop even where no other task wants the processor: its handler is entered from the place for aborts. */
 static void restartable(void)
 {
-	struct itimerval tick = { { 0, 2000 }, { 0, 2000 } }, none = { { 0, 0 }, { 0, 0 } };
+	const long usec = seconds < 0.5 ? 2000 : 30000;
+	struct itimerval tick = { { 0, usec }, { 0, usec } }, none = { { 0, 0 }, { 0, 0 } };
 
 	signal(SIGVTALRM, on_tick);
 	ok(setitimer(ITIMER_VIRTUAL, &tick, NULL));

@@ -21,6 +21,7 @@ from mosfs.home.process.deputy import Kept
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
+from mosfs.migrate import rseq
 from mosfs.migrate.capture import signed, user_regs
 from mosfs.migrate.checkpoint import CannotSave
 from mosfs.migrate.maps import CannotMove
@@ -230,6 +231,7 @@ class Checkpoints:
         """The program stands still: begin to write, and let it go on."""
         saving = p.saves.asked
         assert saving is not None
+        rseq.leave(p.task)
         regs = p.task.peek_regs()
         original = copy_regs(regs)
         stay = user_regs(regs, stop)

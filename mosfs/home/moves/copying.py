@@ -17,6 +17,7 @@ from mosfs.home.process.deputy import Deputy, State
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Phase
 from mosfs.home.process.program import Place, Program
+from mosfs.migrate import rseq
 from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.dirty import possible
 from mosfs.migrate.maps import CannotMove
@@ -53,6 +54,7 @@ class Copying:
         """The program has stopped: follow its memory from here on, and let it go on."""
         move = p.move
         assert move is not None and move.link is not None
+        rseq.leave(p.task)
         regs = p.task.peek_regs()
         original = copy_regs(regs)
         stay = user_regs(regs, stop)

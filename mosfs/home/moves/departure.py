@@ -125,6 +125,7 @@ class Departure:
         move = p.move
         assert move is not None and move.link is not None
         move.frozen_at = time.monotonic()
+        rseq.leave(p.task)
         regs = p.task.peek_regs()
         original = copy_regs(regs)
         stay = user_regs(regs, stop)

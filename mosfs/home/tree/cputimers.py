@@ -39,6 +39,7 @@ from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Place, Program
+from mosfs.migrate import rseq
 from mosfs.migrate.capture import cpu_limit, user_regs
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native.registers import Registers
@@ -266,6 +267,7 @@ class CpuTimers:
     def stopped(self, p: Program) -> None:
         """A program at home has stopped because its limit is reached."""
         p.cpu.overdue = False
+        rseq.leave(p.task)
         stopped = copy_regs(p.task.peek_regs())
         with Calls(p.task) as call:
             self._limit(p, call)
