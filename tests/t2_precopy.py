@@ -315,11 +315,12 @@ def test_reading_a_copy_does_not_make_it_one() -> None:
         try:
             sent: list[bytes] = []
             wire = SimpleNamespace(send=lambda kind, pair, payload: sent.append(bytes(payload)))
-            sender = PageSender(Task(pid), cast(Channel, wire), 1, near=True, runs=True, copied=True)
+            sender = PageSender(Task(pid), cast(Channel, wire), 1, near=True, runs=True)
             with closing(sender):
                 sender.send([(at, at + size_ - 16 * PAGE)])
                 sender.send([(at + size_ - 4 * PAGE, at + size_ - 3 * PAGE), (at + size_ - PAGE, at + size_)])
             assert sender.bytes == size_ - 14 * PAGE
+            assert sent[0][PAGES_HEADER.size :] == memory[:CHUNK]
             mapping = next(m for m in read_maps(pid) if m.start <= at < m.end)
             assert int(_smaps(Task(pid), mapping.start)["Pss"].split()[0]) << 10 < size_ * 3 // 4
         finally:

@@ -24,6 +24,8 @@ from mosfs.wire.frames import MOST_RUNS, Frame, Kind
 
 CHUNK = 256 * 1024
 _HEAD = PAGES_HEADER.size
+#: Of an entry of /proc/PID/pagemap (admin-guide/mm/pagemap.rst): present, of a file or shared memory, mapped once only.
+_PRESENT, _OF_FILE, _EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
 #: Pages of one empty range at most.
 MOST = 1 << 20
 
@@ -85,9 +87,8 @@ def next_chunk(left: deque[Range]) -> list[Range]:
 class PageSender:
     """Sends ranges of a stopped task's memory; ``frames`` and ``bytes`` count what was sent."""
 
-    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool, runs: bool = False, copied: bool = False) -> None:
-        """``runs``: the receiver takes RUNS: ranges that are small share frames. ``copied``: the task shares its memory with
-        another until one of them writes to it; process_vm_readv(2) would copy each page, /proc/PID/mem reads them as they are."""
+    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool, runs: bool = False) -> None:
+        """``runs``: the receiver takes RUNS: ranges that are small share frames."""
         self.task = task
         self.channel = channel
         self.pair = pair
@@ -95,13 +96,14 @@ class PageSender:
         self.frames = 0
         self.bytes = 0
         self._runs = runs
-        self._copied = copied
         self._buffer = bytearray(_HEAD + CHUNK)  # the head of a run is written before its pages
         self._zero = bytearray(CHUNK // PAGE)
         self._mem = os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        self._pagemap = os.open(f"/proc/{task.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
 
     def close(self) -> None:
         os.close(self._mem)
+        os.close(self._pagemap)
 
     def send(self, ranges: Iterable[Range], *, again: bool = False, whole: bool = False) -> None:
         """``again``: the receiver has pages here already, so it must hear of empty ones too. ``whole``: it has those of a file, so
@@ -132,7 +134,7 @@ class PageSender:
 
     def _alone(self, at: int, size: int, again: bool, whole: bool) -> None:
         view = memoryview(self._buffer)[_HEAD : _HEAD + size]
-        got = self._read_copied(at, view) if self._copied else self.task.read_into(at, view)
+        got = self._read_copied(at, view) if self._copied(at) else self.task.read_into(at, view)
         if got < size:
             self._read_slowly(at, view, got)
         pages = size // PAGE
@@ -149,6 +151,13 @@ class PageSender:
             self.empty((at + start * PAGE, at + end * PAGE) for start, end in _runs_of(flags, 1))
         for start, end in _runs_of(flags, 0):
             self._run(at, start * PAGE, end * PAGE)
+
+    def _copied(self, at: int) -> bool:
+        """Whether the page, which stands for its neighbours, is another process's, too, until either writes to it (fork(2)).
+
+        process_vm_readv(2) pins what it reads, so the kernel would copy each of them; /proc/PID/mem reads them as they are."""
+        entry = int.from_bytes(os.pread(self._pagemap, 8, at // PAGE * 8), "little")
+        return entry & (_PRESENT | _OF_FILE | _EXCLUSIVE) == _PRESENT
 
     def _read_copied(self, at: int, view: memoryview) -> int:
         """How much of it could be read at once."""
@@ -192,7 +201,7 @@ class PageSender:
     def _together(self, chunk: list[Range], again: bool, whole: bool) -> bool:
         """Send ranges that share a frame; False if they have to be read one by one."""
         view = memoryview(self._buffer)[_HEAD : _HEAD + size(chunk)]
-        if not (self._read_runs_copied(chunk, view) if self._copied else self.task.read_runs(chunk, view)):
+        if not (self._read_runs_copied(chunk, view) if self._copied(chunk[0][0]) else self.task.read_runs(chunk, view)):
             return False
         zeros = 0 if whole else lib.mos_zero_runs(ffi.from_buffer(view), len(view), ffi.from_buffer(self._zero))
         if not zeros:
@@ -241,11 +250,9 @@ def send_all(task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: boo
 WINDOW, FEW = 64 << 20, 1024
 
 
-def sending_all(
-    task: Task, channel: Sink, pair: int, vmas: Iterable[Vma], *, copied: bool = False
-) -> Generator[None, None, int]:
-    """The same in slices of a fraction of a millisecond. ``copied``: see `PageSender`."""
-    sender = PageSender(task, channel, pair, near=True, runs=True, copied=copied)
+def sending_all(task: Task, channel: Sink, pair: int, vmas: Iterable[Vma]) -> Generator[None, None, int]:
+    """The same in slices of a fraction of a millisecond."""
+    sender = PageSender(task, channel, pair, near=True, runs=True)
     try:
         for some in windows(vmas):
             left = deque(content(task.pid, some))

@@ -199,7 +199,7 @@ class Writing:
         for place, fd, size in plan.contents:
             yield from writer.content(place, fd, size)
         self._go_on()
-        for _ in sending_all(task, writer, self.p.pid, plan.vmas, copied=not self.shares):
+        for _ in sending_all(task, writer, self.p.pid, plan.vmas):
             self._fault(Saving.PAGES)
             yield
         self._fault(Saving.WRITTEN)
