@@ -10,7 +10,7 @@ import tempfile
 import tracemalloc
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from mosfs.abi.texts import Text
 from mosfs.migrate import checkpoint, opened
 from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, Traits, Writer, encoded
-from mosfs.migrate.image import PAGES_HEADER, BadImage
+from mosfs.migrate.image import PAGES_HEADER, ZERO, BadImage
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
 from mosfs.tools import recover
 from mosfs.tools.options import UsageError, UserError
@@ -75,6 +75,35 @@ def test_what_is_written_is_read() -> None:
     assert records == [
         (FRAMES + Kind.IMAGE, b"image"), (FRAMES + Kind.PAGES, PAGE), (CONTENT, checkpoint.CONTENT_HEAD.pack(1, 0) + b"kept")
     ]  # fmt: skip
+
+
+def page(at: int, pages: int, flags: int = 0) -> tuple[int, bytes]:
+    return Kind.PAGES, PAGES_HEADER.pack(at, pages, flags, 0) + (b"" if flags & ZERO else bytes(pages * 4096))
+
+
+def test_where_pages_are_still_to_come() -> None:
+    """Looked up ahead: what is read then is the same."""
+    frames = [(Kind.IMAGE, b"image"), page(0x10000, 16), page(0x20000, 16), page(0x30000, 9, ZERO), page(0x80000, 1)]
+    with tempfile.TemporaryFile() as file:
+        file.write(written(*frames, content=b"kept"))
+        file.seek(0)
+        reader = Reader(file.fileno())
+        reader.head()
+        records = reader.records()
+        assert next(records)[0] == FRAMES + Kind.IMAGE
+        assert reader.coming() == [(0x10000, 0x30000), (0x80000, 0x81000)]
+        assert len(list(records)) == len(frames)
+
+
+@given(st.integers(0, len(WHOLE)), st.binary(max_size=64))
+def test_whatever_follows_may_be_looked_up(at: int, rest: bytes) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(WHOLE[:at].ljust(len(checkpoint.MAGIC), b"?") + rest)
+        file.seek(0)
+        with suppress(BadImage):
+            reader = Reader(file.fileno())
+            assert all(start < end for start, end in reader.coming())
+            reader.head()
 
 
 def test_holes_are_not_written() -> None:

@@ -24,7 +24,7 @@ from mosfs.guest import sandbox
 from mosfs.guest.arriving import Arriving
 from mosfs.migrate import maps, precopy, properties
 from mosfs.migrate.capture import capture, user_regs
-from mosfs.migrate.huge import HUGE, MADV_COLLAPSE, wanted
+from mosfs.migrate.huge import HUGE, MADV_COLLAPSE, allowed
 from mosfs.migrate.image import PAGES_HEADER, BadImage, Timer, Vma
 from mosfs.migrate.maps import Mapping, read_maps
 from mosfs.migrate.pages import CHUNK, PageSender, runs_of
@@ -261,7 +261,7 @@ def _collapses() -> bool:
         at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         first = -(-at // HUGE) * HUGE
         memory[first - at] = 1
-        return wanted() and ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(HUGE), MADV_COLLAPSE) == 0
+        return allowed() and ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(HUGE), MADV_COLLAPSE) == 0
 
 
 def _smaps(task: Task, at: int) -> dict[str, str]:
@@ -270,13 +270,14 @@ def _smaps(task: Task, at: int) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines[first + 1 : first + 25] if ":" in line and line[0].isupper())
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_memory_that_comes_whole_is_made_in_huge_pages(told: bool) -> None:
+@pytest.mark.parametrize(("told", "load"), [(True, 0.0), (False, 0.0), (True, 1e4)])
+def test_memory_that_comes_whole_is_made_in_huge_pages(told: bool, load: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """One page comes before the first of them, and one behind; the mapping looks as any other, and has no page more."""
     size_ = 8 * HUGE
     vma = Vma(HUGE_AT - PAGE, HUGE_AT + size_ + PAGE, 3)
     data = random.Random(2).randbytes(CHUNK)
-    possible = _collapses()
+    possible = _collapses() and not load
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load))
     with receiver() as arriving:
         dense = [(HUGE_AT, HUGE_AT + size_)] if told else []
         early = precopy.Early([(vma.start, vma.end, 3, 0)], [vma], dense)

@@ -26,8 +26,10 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta
 
-from mosfs.migrate.image import MAX_SIZE, PAGES_HEADER, BadImage
+from mosfs.migrate.image import MAX_SIZE, PAGES_HEADER, ZERO, BadImage
 from mosfs.migrate.pages import CHUNK
+from mosfs.migrate.ranges import Range, merge
+from mosfs.trace.layout import PAGE
 from mosfs.wire.asked import Settings
 from mosfs.wire.fields import MALFORMED, Pid
 from mosfs.wire.frames import Kind
@@ -42,6 +44,8 @@ FRAMES = 256
 #: No record is longer: a head, or an image's, of a million mappings.
 MAX_RECORD = 256 << 20
 MAX_FILES = 4096
+#: Records that `Reader.coming` looks at: 64 GB of memory.
+MOST_LOOKED_AT = 1 << 18
 MAX_PROCESSORS = 8192
 #: Bytes that are written at once, or read; and from how many on a record is not worth copying for that.
 BLOCK, LARGE = 1 << 20, 64 << 10
@@ -244,6 +248,25 @@ class Reader:
                 return
             pages += kind in (FRAMES + Kind.PAGES, FRAMES + Kind.RUNS)
             yield kind, payload
+
+    def coming(self) -> list[Range]:
+        """Where the pages of PAGES records lie that are still to be read. Nothing is checked; it stops at whatever it does not
+        know, and the place in the file stays."""
+        found: list[Range] = []
+        at = os.lseek(self._fd, 0, os.SEEK_CUR) - len(self._buffer) + self._at
+        for _ in range(MOST_LOOKED_AT):
+            data = os.pread(self._fd, RECORD.size + PAGES_HEADER.size, at)
+            if len(data) < RECORD.size:
+                break
+            size, kind, _, _ = RECORD.unpack_from(data)
+            if kind == FRAMES + Kind.PAGES and len(data) == RECORD.size + PAGES_HEADER.size:
+                addr, pages, flags, _ = PAGES_HEADER.unpack_from(data, RECORD.size)
+                if not flags & ZERO and pages:
+                    found.append((addr, addr + pages * PAGE))
+            elif kind not in (HEAD, CONTENT, FRAMES + Kind.IMAGE, FRAMES + Kind.RUNS):
+                break
+            at += RECORD.size + size
+        return merge(found)
 
     def _next(self) -> tuple[int, bytes]:
         size, kind, reserved, crc = RECORD.unpack(self._take(RECORD.size))

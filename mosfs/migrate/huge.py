@@ -2,11 +2,13 @@
 
 Who sends tells where all pages are present, so a program with a page here and there takes no more memory than before. MADV_COLLAPSE
 (madvise(2), Linux 6.1) makes them, because it leaves no trace in the mappings, as MADV_HUGEPAGE would. It first waits for every
-processor of the node, so there are few such calls. Where the kernel has it not, or no huge page is free, pages are made one by one.
+processor of the node, so there are few such calls, and none where the processors have much else to do: that took seconds. Where the
+kernel has it not, or no huge page is free, pages are made one by one.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 
@@ -18,17 +20,24 @@ from mosfs.wire.frames import MOST_RUNS
 #: Bytes of a huge page; that are worth a call; and that one call makes: some milliseconds.
 HUGE, LEAST, MOST = 2 << 20, 8 << 20, 128 << 20
 MADV_COLLAPSE = 25
+#: Runnable tasks for each processor (getloadavg(3)), up to which there are such calls.
+BUSY = 4
 _ENABLED = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 
 @cache
-def wanted() -> bool:
+def allowed() -> bool:
     """Whether the administrator of this node lets programs have huge pages at all."""
     try:
         with open(_ENABLED, encoding="ascii") as file:
             return "[never]" not in file.read()
     except OSError:
         return False
+
+
+def wanted() -> bool:
+    """Whether huge pages are made now."""
+    return allowed() and os.getloadavg()[0] <= BUSY * (os.cpu_count() or 1)
 
 
 def dense(ranges: Iterable[Range]) -> list[Range]:

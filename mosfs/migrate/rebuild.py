@@ -50,7 +50,7 @@ from mosfs.abi.signals import Default, default
 from mosfs.abi.xstate import Lacking, checked, checked_waiting
 from mosfs.migrate import rseq, settings
 from mosfs.migrate.capture import ACTION_SIZE, ACTIONS_AT, ACTIONS_AT_ONCE, limits_of
-from mosfs.migrate.huge import batches, make
+from mosfs.migrate.huge import batches, dense, make
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
 from mosfs.migrate.maps import CannotMove, Piece, changes, pieces, ranges
 from mosfs.migrate.pages import runs_of
@@ -301,8 +301,8 @@ class Rebuild:
                 raise BadImage("its mappings were not told")
             meta.vmas = self._told.vmas
 
-    def map(self, meta: ImageMeta) -> None:
-        """Stage 2."""
+    def map(self, meta: ImageMeta, coming: Sequence[Range] = ()) -> None:
+        """Stage 2. ``coming``: where pages come, in this order, and none has come yet, as far as that is known."""
         self.know(meta)
         plan = self._told if meta.told else Plan(self._made, meta.vmas)
         self.meta = meta
@@ -316,6 +316,7 @@ class Rebuild:
         if self._marked:  # over holes, too: the rest is done all the same
             self.call.many([(SYS_MADVISE, start, end - start, MADV_NORMAL) for start, end in self.ahead])
         self._marked, self._deputy = False, False
+        self._huge.extend(batches(dense(common([*coming], self._places))))
         self._map_files([vma for vma in meta.vmas if vma.file])
 
     def _map_files(self, vmas: list[Vma]) -> None:

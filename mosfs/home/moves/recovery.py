@@ -157,7 +157,7 @@ class Recovery:
         for kind, payload in reader.records():
             if kind == FRAMES + Kind.IMAGE and meta is None:
                 meta = image.decode(payload)
-                rebuild.map(meta)
+                rebuild.map(meta, reader.coming())
                 fault(Saving.MAPPED, None, meta.comm)
             elif kind in (FRAMES + Kind.PAGES, FRAMES + Kind.RUNS) and meta is not None:
                 rebuild.pages(Frame(kind - FRAMES, 0, meta.pid, payload))
