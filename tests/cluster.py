@@ -28,6 +28,7 @@ from mosfs.tools import install_launchers
 from mosfs.tools import lab as labs
 from mosfs.tools.mosrun import first_environment
 from mosfs.tools.tree import Process, Tree
+from tests.patience import Patience
 
 T = TypeVar("T")
 
@@ -51,10 +52,10 @@ _labs = itertools.count()
 
 
 def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
-    """The first true value of ``condition``; AssertionError when there is none within ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
+    """The first true value of ``condition``; AssertionError when there is none within ``timeout`` seconds (`patience`)."""
+    patience = Patience(timeout)
     while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
+        assert not patience.over(), f"not within {timeout} s: {condition}"
         time.sleep(0.01)
     return value
 
