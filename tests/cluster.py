@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -217,6 +218,21 @@ def lab(
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         assert not left, f"{left}\n{logs}"
+
+
+def failing_name(point: IntEnum, action: str) -> str:
+    """The name of a program that fails at ``point`` in a lab of `failing_lab`."""
+    return f"at{point}{action}"
+
+
+@contextmanager
+def failing_lab(tmp_path: Path, count: int, points: Iterable[IntEnum], actions: Sequence[str]) -> Iterator[Lab]:
+    """A lab in which each point fails in each way (MOSIX_FAULT) for programs of a name of their own, and for no other."""
+    faults = ",".join(f"{point}:{action}:{failing_name(point, action)}" for point in points for action in actions)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MOSIX_FAULT", faults)
+        with lab(tmp_path, count) as running:
+            yield running
 
 
 @dataclass(frozen=True)

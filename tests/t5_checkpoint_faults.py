@@ -19,7 +19,7 @@ from mosfs.abi.texts import Reason
 from mosfs.tools.mosmigrate import RUNNING
 from mosfs.wire.faults import Saving
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, failing_name, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -41,17 +41,10 @@ while True:
 """
 
 
-def name_of(point: Saving, action: str) -> str:
-    return f"at{point}{action}"
-
-
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    faults = ",".join(f"{point}:{action}:{name_of(point, action)}" for point in Saving for action in ACTIONS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOSIX_FAULT", faults)
-        with cluster.lab(tmp_path_factory.mktemp("t5"), 1) as running:
-            yield running
+    with cluster.failing_lab(tmp_path_factory.mktemp("t5"), 1, Saving, ACTIONS) as running:
+        yield running
 
 
 def start(nodes: Lab, folder: Path, *program: str) -> subprocess.Popen[bytes]:
@@ -84,7 +77,7 @@ def outcome(nodes: Lab, pid: int) -> str:
     (point, action) for point in WRITING for action in ACTIONS if (point, action) not in INSIDE
 ], ids=lambda value: str(getattr(value, "name", value)))
 def test_writing(nodes: Lab, tmp_path: Path, point: Saving, action: str) -> None:
-    sleep = tmp_path / name_of(point, action)
+    sleep = tmp_path / failing_name(point, action)
     shutil.copy("/bin/sleep", sleep)
     process = start(nodes, tmp_path, str(sleep), "100")
     if action == "die":
@@ -120,7 +113,7 @@ def saved(nodes: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = start(nodes, folder, sys.executable, "-c", RENAMED)
     for point in READING:
         for action in ACTIONS[:3]:
-            name = name_of(point, action)
+            name = failing_name(point, action)
             (folder / "new").write_text(name)
             (folder / "new").rename(folder / "name")
             wait_until(lambda name=name: Path(f"/proc/{process.pid}/comm").read_text() == f"{name}\n")
@@ -135,7 +128,7 @@ def saved(nodes: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("action", ACTIONS[:3])
 def test_reading(nodes: Lab, saved: Path, point: Saving, action: str) -> None:
     """Nothing runs: not what was saved, and not its executable from the beginning."""
-    done = nodes.run(1, "mosrun", "-h", f"-R{saved}/{name_of(point, action)}.1")
+    done = nodes.run(1, "mosrun", "-h", f"-R{saved}/{failing_name(point, action)}.1")
     if action == "die":
         assert done.returncode == -signal.SIGKILL
         return

@@ -20,7 +20,7 @@ import pytest
 from mosfs.abi.texts import Text, text
 from mosfs.wire.faults import Freezing
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, failing_name, wait_until
 from tests.frozen import Frozen
 from tests.progs import scratch
 
@@ -35,18 +35,11 @@ HOME_FIRST = pytest.mark.parametrize("place", ["-h", pytest.param("-2", marks=py
 KINDS = pytest.mark.parametrize("action", ["refuse", pytest.param("raise", marks=pytest.mark.long)])
 
 
-def name_of(point: Freezing, action: str) -> str:
-    return f"at{point}{action}"
-
-
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    faults = ",".join(f"{point}:{action}:{name_of(point, action)}" for point in Freezing for action in ACTIONS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MOSIX_FAULT", faults)
-        with cluster.lab(tmp_path_factory.mktemp("t5"), 2) as running:
-            os.makedirs(f"{running.node(1).paths.root}/freeze", exist_ok=True)
-            yield running
+    with cluster.failing_lab(tmp_path_factory.mktemp("t5"), 2, Freezing, ACTIONS) as running:
+        os.makedirs(f"{running.node(1).paths.root}/freeze", exist_ok=True)
+        yield running
 
 
 @contextmanager
@@ -64,7 +57,7 @@ def echo(nodes: Lab, folder: Path, place: str, name: str = "cat") -> Iterator[Fr
 @pytest.mark.parametrize("point", WRITING, ids=lambda point: str(point.name))
 @KINDS
 def test_freezing_fails_and_the_program_goes_on(nodes: Lab, tmp_path: Path, place: str, point: Freezing, action: str) -> None:
-    with echo(nodes, tmp_path, place, name_of(point, action)) as program:
+    with echo(nodes, tmp_path, place, failing_name(point, action)) as program:
         assert program.wish("freeze").startswith("did not complete")
         assert program.tree.read(f"proc/{program.pid}/frozen") == "-"
         assert program.tree.read(f"proc/{program.pid}/where") == ("2" if place == "-2" else "here")
@@ -81,7 +74,7 @@ def test_unfreezing_fails_and_the_program_is_frozen_again(
     nodes: Lab, tmp_path: Path, place: str, point: Freezing, action: str
 ) -> None:
     """What came for it meanwhile waits on."""
-    with echo(nodes, tmp_path, place, name_of(point, action)) as program:
+    with echo(nodes, tmp_path, place, failing_name(point, action)) as program:
         assert program.wish("freeze") == "ok"
         program.say("kept")
         assert program.wish("continue").startswith("did not complete")
@@ -95,7 +88,7 @@ def test_unfreezing_fails_and_the_program_is_frozen_again(
 
 @HOME_FIRST
 def test_a_file_that_cannot_be_read_ends_it(nodes: Lab, tmp_path: Path, place: str) -> None:
-    with echo(nodes, tmp_path, place, name_of(Freezing.THAWING, "cut")) as program:
+    with echo(nodes, tmp_path, place, failing_name(Freezing.THAWING, "cut")) as program:
         assert program.wish("freeze") == "ok"
         program.tree.write(f"proc/{program.pid}/frozen", "continue")
         assert program.process.wait(30) == -signal.SIGKILL
@@ -108,7 +101,7 @@ def test_a_file_that_cannot_be_read_ends_it(nodes: Lab, tmp_path: Path, place: s
 @pytest.mark.parametrize("point", Freezing, ids=lambda point: str(point.name))
 def test_it_is_killed_meanwhile(nodes: Lab, tmp_path: Path, place: str, point: Freezing) -> None:
     """Nothing is left of it, and its tracer serves on."""
-    with echo(nodes, tmp_path, place, name_of(point, "end")) as program:
+    with echo(nodes, tmp_path, place, failing_name(point, "end")) as program:
         if point in READING:
             assert program.wish("freeze") == "ok"
         program.tree.write(f"proc/{program.pid}/frozen", "continue" if point in READING else "freeze")
