@@ -118,6 +118,23 @@ def test_space(free: int, size: int, reason: str, expected: str) -> None:
     assert doctor.of_space("private files", "/private", free, size, reason).level == expected
 
 
+@pytest.mark.parametrize(("now", "synchronised", "expected"), [
+    (2e9, True, OK), (2e9, False, WARNING), (2e9, None, WARNING), (2e9 - 366 * 86400, True, ERROR), (2e9 + 366 * 86400, True, OK),
+])
+def test_the_clock(now: float, synchronised: bool | None, expected: str) -> None:
+    assert doctor.of_clock(now, 2e9, synchronised).level == expected
+    assert doctor._synchronised() in (True, False, None)
+
+
+@pytest.mark.parametrize(("files", "memory", "tasks", "expected"), [
+    (None, None, None, [OK]), (1 << 20, 1 << 40, 1 << 20, [OK]), (1024, None, None, [WARNING]), (1024, 1 << 20, 100, [WARNING] * 3),
+])
+def test_limits(files: int | None, memory: int | None, tasks: int | None, expected: list[str]) -> None:
+    assert levels(doctor.of_limits(files, memory, tasks)) == expected
+    assert levels(doctor._limits(os.getpid()))[0] in (OK, WARNING)
+    assert levels(doctor._limits(1 << 30)) == [OK], "nothing is known"
+
+
 def test_only_errors_fail(capsys: pytest.CaptureFixture[str]) -> None:
     good, bad = Finding(WARNING, "space", "little"), Finding(ERROR, "fuse", "none")
     assert (doctor.told([good], False), doctor.told([good, bad], False)) == (0, 1)
@@ -169,7 +186,7 @@ def found(paths: NodePaths) -> dict[str, Finding]:
 def test_a_node_without_mosd_is_examined(paths: NodePaths) -> None:
     said = found(paths)
     assert {subject for subject, finding in said.items() if finding.level == ERROR} - {"fuse"} == {"mosd"}
-    assert said.keys() == {"configuration", "secret", "kernel", "fuse", "mosd", "address", "port", "space"}
+    assert said.keys() == {"configuration", "secret", "kernel", "fuse", "mosd", "address", "port", "space", "clock"}
     os.chmod(paths.secret, 0o644)
     Path(paths.speed).write_text("fast\n")
     os.rmdir(os.path.join(paths.root, "freeze"))
@@ -183,7 +200,7 @@ def test_a_node_without_mosd_is_examined(paths: NodePaths) -> None:
 def running(paths: NodePaths, other: str = "0.4.1") -> None:
     """Files as the tree of a mosd has them."""
     stats = {f"nodes/{ip}/stat": json.dumps({"status": "alive", "version": other}) for ip in (ME, OTHER)}
-    files = {"node/pid": "42", "node/ip": ME, "node/version": "0.4.1", "node/gossip": '{"sent": 1}', **stats}
+    files = {"node/pid": str(os.getpid()), "node/ip": ME, "node/version": "0.4.1", "node/gossip": '{"sent": 1}', **stats}
     for name, text in files.items():
         file = Path(paths.mount, name)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -194,7 +211,7 @@ def running(paths: NodePaths, other: str = "0.4.1") -> None:
 def test_a_running_node_is_examined(paths: NodePaths) -> None:
     running(paths)
     said = found(paths)
-    assert {subject for subject, finding in said.items() if finding.level != OK} <= {"fuse", "space"}
+    assert {subject for subject, finding in said.items() if finding.level != OK} <= {"fuse", "space", "clock", "limits"}
     running(paths, "0.3.0")
     Path(paths.mount, "node/gossip").write_text('{"forged": 9}\n')
     said = found(paths)

@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from mosfs.cluster.load import ClusterMap, load_freezing, load_map, load_private
 from mosfs.cluster.local import local_addresses
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.cluster.secret import validate_secret_file
+from mosfs.cluster.words import decimal
 from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree
 
@@ -28,6 +30,10 @@ OK, WARNING, ERROR = "ok", "warning", "error"
 MOST_NAMED = 8
 #: With a smaller share of it free, a directory is nearly full.
 LITTLE_SPACE = 0.05
+#: What thousands of programs need: descriptors, bytes of memory and processes of mosd and its tracers.
+FEW_FILES, LITTLE_MEMORY, FEW_TASKS = 4096, 256 << 20, 4096
+#: Seconds by which a clock may be wrong because of time zones; adjtimex(2): the clock is not synchronised.
+A_DAY, TIME_ERROR = 86400.0, 5
 #: Seconds in which mosd must have asked its kernel.
 PATIENCE = 30
 #: proc(5), net/tcp and net/udp: sockets that nobody is connected to yet.
@@ -165,6 +171,35 @@ def of_space(purpose: str, path: str, free: int, size: int, reason: str = "") ->
     return Finding(level, "space", f"{path}: {free >> 20} MB free of {size >> 20} MB, for {purpose}")
 
 
+def of_clock(now: float, built: float, synchronised: bool | None) -> Finding:
+    """``built``: when our own files were made; both in seconds since 1970. ``synchronised``: as the kernel knows, None if it does
+    not tell."""
+    if now < built - A_DAY:
+        return Finding(ERROR, "clock", f"it says {_date(now)}, but mosfs was built on {_date(built)}")
+    if not synchronised:
+        text = f"it says {_date(now)}, and nothing keeps it right (NTP): logs of nodes cannot be compared"
+        return Finding(WARNING, "clock", text)
+    return Finding(OK, "clock", f"{_date(now)}, and kept right")
+
+
+def of_limits(files: int | None, memory: int | None, tasks: int | None) -> Iterator[Finding]:
+    """Of the mosd that runs: descriptors, bytes of memory and tasks that it and its tracers may have; None for no limit."""
+    lines = (
+        ("descriptors", files, FEW_FILES, "a program takes two"),
+        ("bytes of memory", memory, LITTLE_MEMORY, "each tracer takes some"),
+        ("processes", tasks, FEW_TASKS, "a program takes a tracer"),
+    )
+    few = [(what, most, why) for what, most, least, why in lines if most is not None and most < least]
+    for what, most, why in few:
+        yield Finding(WARNING, "limits", f"mosd and its tracers may have {most} {what} only: {why}")
+    if not few:
+        yield Finding(OK, "limits", "descriptors, memory and processes suffice for thousands of programs")
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%F %T", time.localtime(seconds))
+
+
 def _named(ips: Sequence[str]) -> str:
     more = f" and {len(ips) - MOST_NAMED} more" if len(ips) > MOST_NAMED else ""
     return " ".join(ips[:MOST_NAMED]) + more
@@ -188,7 +223,9 @@ def examine(tree: Tree) -> Iterator[Finding]:
     yield of_mosd(pid, reason, tree.mount)
     yield from _network(paths, bool(pid))
     yield from _spaces(paths)
+    yield of_clock(time.time(), os.stat(__file__).st_mtime, _synchronised())
     if pid:
+        yield from _limits(int(pid))
         try:
             ip = tree.read("node/ip")
             yield from of_peers(list(_peers(tree, ip)), tree.read("node/version"))
@@ -264,6 +301,28 @@ def _spaces(paths: NodePaths) -> Iterator[Finding]:
             yield of_space(purpose, path, there.f_bavail * there.f_frsize, there.f_blocks * there.f_frsize)
         except OSError as error:
             yield of_space(purpose, path, 0, 0, error.strerror or str(error))
+
+
+def _synchronised() -> bool | None:
+    """Does anybody keep the clock right (adjtimex(2))? None when the kernel does not tell."""
+    import ctypes
+
+    room = ctypes.create_string_buffer(1024)  # a struct timex that is to be filled: modes, at its beginning, is 0
+    state = ctypes.CDLL(None, use_errno=True).adjtimex(room)
+    return None if state < 0 else state != TIME_ERROR
+
+
+def _limits(pid: int) -> Iterator[Finding]:
+    rows = [line.split() for line in _text(f"/proc/{pid}/limits").splitlines() if line.startswith("Max open files")]
+    files = _limit(rows[0][3]) if rows and len(rows[0]) > 3 else None
+    group = next((line[3:] for line in _text(f"/proc/{pid}/cgroup").splitlines() if line.startswith("0::")), "")
+    memory, tasks = (_limit(_text(f"/sys/fs/cgroup{group}/{name}.max").strip()) for name in ("memory", "pids"))
+    yield from of_limits(files, memory, tasks)
+
+
+def _limit(word: str) -> int | None:
+    """A number, or None for what is none: no limit, or not known."""
+    return decimal(word, 0, 1 << 63)
 
 
 def _peers(tree: Tree, me: str) -> Iterator[Peer]:
