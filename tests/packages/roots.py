@@ -77,7 +77,7 @@ class Machine:
         enter = ["nsenter", f"--target={self.pid}", "--all", "--root"]
         return [*enter, *environ, "DEBIAN_FRONTEND=noninteractive", *person, *command]
 
-    def run(self, *command: str, user: int = 0, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, user: int = 0, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         """A command to its end, as ``user``; what it says on standard error is in its output."""
         return subprocess.run(
             self._inside(command, user), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
