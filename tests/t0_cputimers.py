@@ -10,6 +10,8 @@ from mosfs.calls.cputime import FRAME, Used, clock_pid
 from mosfs.calls.cputimers import Alarm, PosixTimer, concerns, earliest, of_kernel, posix_timers, spent
 from mosfs.guest.body import Memory, Times
 from mosfs.guest.usage import Statistics
+from mosfs.home.tree import cputimers
+from mosfs.home.tree.cputimers import CpuTimers
 from mosfs.wire.frames import Kind
 
 #: proc(5), /proc/PID/timers: of the process's CPU time, of its thread's in user mode, of real time, of a device.
@@ -83,3 +85,18 @@ def test_home_hears_what_was_used_before_a_guest_leaves() -> None:
     body.account.measure.return_value, body.account.last, body.account.size_mb = 0.02, None, 1
     Statistics(context).leaves(body)
     context.channel.send.assert_any_call(Kind.CPU_TIME, 77, FRAME.pack(20_000_000, 5))
+
+
+def test_each_host_is_told_of_the_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After exec, which begins at home, it may be the one that the last host had: what is left has shrunk by what was counted."""
+    monkeypatch.setattr(cputimers, "_interval_left", lambda call, which: (0, 0))
+    monkeypatch.setattr(cputimers, "_limits_left", lambda p: [10**9 - sum(p.cpu.used)])
+    monkeypatch.setattr(CpuTimers, "_posix_timers", lambda self, pid: [])
+    tracer, program = Mock(), Mock(pid=5)
+    program.cpu.used = program.cpu.counted = Used(0, 0)
+    program.cpu.alarm = Alarm()
+    timers = CpuTimers(tracer)
+    for used in (Used(0, 0), Used(70_000_000, 10)):
+        program.cpu.used = used
+        timers.left(program, Mock())
+    assert [call.args[1:] for call in tracer.hosts.send.call_args_list] == [(Kind.CPU_ALARM, FRAME.pack(10**9, 0))] * 2

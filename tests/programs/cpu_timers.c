@@ -105,6 +105,21 @@ static void running_down(void)
 	check(!timercmp(&before.it_value, &now.it_value, >));
 }
 
+/* exec keeps timers and limits: a program that computes without a call meets them. */
+static void over_exec(void)
+{
+	struct itimerval once = { { 0, 0 }, { 0, 30000 } };
+	pid_t pid = ok(fork());
+
+	if (!pid) {
+		signal(SIGPROF, SIG_DFL);
+		setitimer(ITIMER_PROF, &once, NULL);
+		execl("/bin/sh", "sh", "-c", "while :; do :; done", (char *)NULL);
+		_exit(1);
+	}
+	killed(pid, SIGPROF);
+}
+
 /* What the CPU clock of another process says grows with what that computes. */
 static int computing(void *arg UNUSED)
 {
@@ -181,4 +196,5 @@ static void cpu_limit(void)
 	reaped(children[3], 33);
 }
 
-PROGRAM(PART(virtual_time), PART(profiling), PART(process_clock), PART(thread_clock), PART(running_down), PART(clock_of_child), PART(cpu_limit))
+PROGRAM(PART(virtual_time), PART(profiling), PART(process_clock), PART(thread_clock), PART(running_down), PART(over_exec),
+	PART(clock_of_child), PART(cpu_limit))

@@ -65,7 +65,7 @@ class CpuTimers:
 
     def left(self, p: Program, call: Calls) -> None:
         """The program runs away from now on."""
-        p.cpu.counted = p.cpu.used
+        p.cpu.counted, p.cpu.alarm = p.cpu.used, Alarm()  # where it begins now, nobody knows of one
         self._watched.pop(p.pid, None)
         self.arm(p, call)
 
