@@ -45,8 +45,8 @@ class Kind(StrEnum):
 
 
 #: Kinds that the kernel takes as a C int, whatever the upper half of the register says.
-_INTS = frozenset({Kind.INT, Kind.FD, Kind.FLAGS, Kind.MODE, Kind.PID, Kind.SIG})
-_SCALARS = _INTS | {Kind.SIZE, Kind.OFF, Kind.PTR}
+INTS = frozenset({Kind.INT, Kind.FD, Kind.FLAGS, Kind.MODE, Kind.PID, Kind.SIG})
+_SCALARS = INTS | {Kind.SIZE, Kind.OFF, Kind.PTR}
 
 
 class Direction(Flag):
@@ -164,7 +164,7 @@ def values(args: Sequence[Arg], registers: Sequence[int]) -> tuple[int, ...]:
     """Six registers (unsigned 64 bits) as the kernel understands them: C ints signed, everything else unsigned."""
     kinds = [arg.kind for arg in args]
     return tuple(
-        as_c_int(reg) if i < len(kinds) and kinds[i] in _INTS else reg
+        as_c_int(reg) if i < len(kinds) and kinds[i] in INTS else reg
         for i, reg in enumerate(registers)
     )
 

@@ -57,6 +57,8 @@ class Alarm(NamedTuple):
 
 
 FRAME = struct.Struct("<2Q")
+#: Calls that may read or set such a timer or limit.
+CALLS = frozenset({GETITIMER, SETITIMER, SETRLIMIT, PRLIMIT64, TIMER_SETTIME, TIMER_GETTIME})
 
 
 def concerns(nr: int, args: tuple[int, ...]) -> bool:

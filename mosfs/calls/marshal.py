@@ -87,8 +87,12 @@ def add_memory(request: Request, index: int, arg: Arg, size: int, task: Task) ->
     if edge and count is not None and part.size == MAX_TRANSFER and request.args[count] <= MAX_BYTES:
         _cut(request, count)
         edge = False
-    comes = _RULES[arg.rule] if arg.direction & Direction.OUT else Comes.NOTHING
-    request.blobs.append(Blob(addr, part.size, part.data, index, comes, arg.ret_factor, arg.ret_plus, edge))
+    request.blobs.append(Blob(addr, part.size, part.data, index, comes(arg), arg.ret_factor, arg.ret_plus, edge))
+
+
+def comes(arg: Arg) -> Comes:
+    """What comes back of the memory of a MEMORY argument."""
+    return _RULES[arg.rule] if arg.direction & Direction.OUT else Comes.NOTHING
 
 
 def _cut(request: Request, count: int) -> None:

@@ -39,11 +39,12 @@ class Loop:
     def turn(
         self, fds: Iterable[int], timeout: int, task_event: Callable[[int, int], None], borrowed: Borrowed,
         contained: AbstractContextManager[Any], notes: Callable[[], None] | None = None,
+        lanes: Callable[[], None] | None = None,
     ) -> int:  # fmt: skip
         """Wait for one event, ``timeout`` microseconds at most: which of ``fds`` can be read, or IDLE, or TASK.
 
         ``task_event`` gets what waitpid(2) says of a task; ``notes`` is called before that when C has noted what went on without
-        us. In ``contained`` the mailboxes are looked at.
+        us, ``lanes`` when it has served ordinary calls of bodies. In ``contained`` the mailboxes are looked at.
         """
         pump = self.pump
         pump.nfds = 0
@@ -54,6 +55,8 @@ class Loop:
         result = lib.mos_next(pump, self._event, timeout)
         if result < 0:
             raise OSError(-result, "wait")
+        if lanes is not None and pump.lane_news:
+            lanes()
         with contained:
             borrowed.look(lambda pid: task_event(pid, SECCOMP_STOP))
         if notes is not None and pump.nnotes:

@@ -12,7 +12,7 @@ wherever its instruction pointer is.
                 masks  mapping  processes  private_calls  mail (mailboxes)  clocks
     faults      signals that arise here                                           onward      a body leaves (sending: ahead of it)
     completion  the outcome of a call: in_body (home and body make it), signals.interrupted, or the result
-    forwarding  a call goes home
+    forwarding  a call goes home, if C has not sent it (lanes)
     signals     those that home sends   private   private files    alarms, usage, title   what home hears of a running body
     containment whose trouble an error is
     context     whose guests these are, the channels              body  one guest           sandbox  its process

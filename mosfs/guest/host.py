@@ -23,6 +23,7 @@ from mosfs.abi import cpu
 from mosfs.abi.texts import Text, text
 from mosfs.cluster import dump
 from mosfs.engine.clocks import PERIOD
+from mosfs.engine.lanes import plans
 from mosfs.engine.loop import IDLE
 from mosfs.guest.alarms import Alarms
 from mosfs.guest.body import Body, State
@@ -35,6 +36,7 @@ from mosfs.guest.copying import Copying
 from mosfs.guest.faults import Faults
 from mosfs.guest.forwarding import Forwarding
 from mosfs.guest.from_home import FromHome
+from mosfs.guest.lanes import Lanes
 from mosfs.guest.mail import Mails
 from mosfs.guest.mapping import MappedFiles
 from mosfs.guest.masks import Masks
@@ -117,6 +119,7 @@ class Host:
             context, self.containment, self, self.clocks, self.statistics, self.alarms, self.signals, self.faults, self.completion,
             self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building, self.tolls,
         )  # fmt: skip
+        self.lanes = Lanes(context, self.tolls)
         self.next_clock = time.monotonic() + PERIOD
 
     # ------------------------------------------------------------------ the loop
@@ -141,7 +144,8 @@ class Host:
             timeout = 0 if pending else max(0, int(pause * 1e6))
             contained = self.containment.nobody("looking at mailboxes")
             numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
-            ready = self.context.loop.turn(numbers, timeout, self.task_event, borrowed, contained)
+            self.lanes.arm()
+            ready = self.context.loop.turn(numbers, timeout, self.task_event, borrowed, contained, lanes=self.lanes.look)
             if 0 <= ready < len(fds):
                 self._readable(fds[ready])
             elif pending and ready == IDLE:
@@ -260,7 +264,8 @@ class Host:
         """The body is not here any more."""
         self.context.bodies.pop(body.pair, None)
         self.context.by_pid.pop(body.pid, None)
-        for step in (self.processes.gone, self.tolls.gone, self.mails.gone, self.copying.forget, self.private.forget):
+        gone = (self.processes.gone, self.tolls.gone, self.mails.gone, self.copying.forget, self.private.forget, self.lanes.forget)
+        for step in gone:
             with self.containment.nobody(f"forgetting origpid={body.pair}"):
                 step(body)
         if kill:
@@ -292,6 +297,8 @@ class Host:
 def prepare() -> None:
     """What every host needs, made once by the process that forks them."""
     guest_filter()
+    plans()
+    lib.mos_may_seal()
     clocks.native_counter()
     cpu.features()
 

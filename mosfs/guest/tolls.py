@@ -36,6 +36,10 @@ class Tolls:
             if now >= body.paid.due and body.state in _MAKES_CALLS and _worth(body) >= WORTH:
                 self._tell(body, now)
 
+    def due(self) -> float:
+        """When `look` may have something to tell, if guests make calls."""
+        return max(self._next, min((body.paid.due for body in self._context.bodies.values()), default=0.0))
+
     def _tell(self, body: Body, now: float) -> None:
         body.used()
         paid, total = body.paid, paid_by(body)

@@ -17,6 +17,7 @@ from typing import Any
 from mosfs.abi import cpu
 from mosfs.abi.texts import Reason, Text, text
 from mosfs.cluster import dump, rights
+from mosfs.engine.lanes import plans
 from mosfs.home.process.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.native import lib
@@ -50,6 +51,7 @@ def prepare() -> None:
     """What every tracer needs, made once by the process that forks them."""
     embark.prepare()
     native_counter()
+    plans()
     cpu.features()
 
 

@@ -66,7 +66,9 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
                 fds.append(self.mapped.watcher)
             busy = any(link.channel.pending() for link in links)
             contained = self.containment.nobody("looking at mailboxes")
-            ready = turn(fds, 0 if busy else self._timeout(), task_event, borrowed, contained, self.family.write_down)
+            self.lanes.arm()
+            timeout = 0 if busy else self._timeout()
+            ready = turn(fds, timeout, task_event, borrowed, contained, self.family.write_down, self.lanes.look)
             if ready >= 0:
                 ready -= linked
                 if ready < 0:

@@ -15,8 +15,8 @@ from cffi import FFI
 HERE = Path(__file__).parent
 #: Each a unit of its own; what they share is in mos.h.
 SOURCES = (
-    "cpu.c", "cpuid.c", "direct.c", "embark.c", "handover.c", "home.c", "inject.c", "kernel.c", "memory.c", "private.c", "ptrace.c",
-    "pump.c", "spawn.c", "stream.c",
+    "cpu.c", "cpuid.c", "direct.c", "embark.c", "forward.c", "handover.c", "home.c", "inject.c", "kernel.c",
+    "lane.c", "made.c", "memory.c", "private.c", "ptrace.c", "pump.c", "seal.c", "spawn.c", "stream.c",
 )
 #: Each a program of its own.
 PROGRAMS = ("launch", "runner")
@@ -65,6 +65,7 @@ def make() -> FFI:
         sources=[f"{folder}/{name}" for name in SOURCES],
         depends=[f"{folder}/{name}" for name in ("mos.h", "cdef.h")],
         include_dirs=[folder],
+        libraries=["dl"],  # a part of libc since glibc 2.34
         py_limited_api=True,
         extra_compile_args=["-O2", "-Wall", "-Wextra", "-Wno-unused-function", "-fvisibility=hidden"],
         define_macros=[("_GNU_SOURCE", "1")],

@@ -99,6 +99,79 @@ struct mos_writer {             /* a descriptor whose messages are for `readers[
     struct mos_regs regs;
 };
 
+#define MOS_HEAD 16             /* bytes of a frame before its payload, and of the tag behind it (wire/frames.py) */
+#define MOS_TAG 16
+
+struct mos_channel {            /* a data channel: what Python (wire/channel.py) and C both read and write */
+    int fd;
+    unsigned int direction;     /* 0: of the side that has connected */
+    void *out, *in;             /* ciphers; NULL: Python speaks alone */
+    uint64_t sent, received;    /* frames */
+    char *buffer;               /* what has come and is not dealt with: bytes start to end, of size */
+    unsigned long size, start, end;
+    char *unsent;               /* of a frame that C could not send as a whole: the rest */
+    unsigned long unsent_left;
+    int broken;                 /* an errno: C could not send a frame, so nothing may be sent any more */
+};
+
+#define MOS_LANE_MOST 0x22000    /* bytes of a frame's payload that lanes take: a transfer of 128 KB, and what describes it */
+#define MOS_LANES 64
+#define MOS_SPANS 6
+
+#define MOS_IN 1                /* mos_span.way */
+#define MOS_OUT 2
+#define MOS_TEXT 4
+
+struct mos_span {               /* memory that an argument of a call points to, of value(arg) * factor * value(times) + plus bytes */
+    unsigned char way;          /* MOS_IN, MOS_OUT, both, MOS_TEXT: ends with NUL; 0: none */
+    signed char arg, times;     /* -1: 1 */
+    unsigned char comes;        /* calls/request.py, Comes */
+    unsigned short factor;
+    unsigned short comes_factor;
+    unsigned int plus, comes_plus;
+};
+
+struct mos_plan {               /* of one system call */
+    unsigned char forwarded;    /* 1: a body's host sends it home by `spans` */
+    unsigned char made;         /* 1: its deputy makes it, and nobody need know */
+    unsigned char renames;      /* 1: what a descriptor is may change by it */
+    unsigned char ints;         /* bit n: argument n is a C int */
+    struct mos_span spans[6];
+};
+
+#define MOS_LANE_OFF 0          /* mos_lane.state: nothing may be done here now */
+#define MOS_LANE_RUNS 1         /* a body that runs, */
+#define MOS_LANE_WAITS 2        /* or waits in a call that has been forwarded */
+#define MOS_LANE_READY 3        /* a deputy: home/process/deputy.py */
+#define MOS_LANE_PARKED 4
+#define MOS_LANE_BUSY 5
+
+struct mos_lane {               /* ordinary calls of a body, as its host or its home can serve them without waking Python */
+    int pid;                    /* of body or deputy */
+    int state;
+    uint64_t pair;              /* the program's PID at home: of its frames */
+    struct mos_channel *channel;
+    int news;                   /* Python has to write down what was done */
+    int interrupting;           /* deputy: it was asked to stop, and has not yet */
+    struct mos_regs regs;       /* body: behind the call in which it waits */
+    struct mos_regs *base;      /* deputy: see Deputy.base */
+    long nr;                    /* of the call in which it is, or was last; its number on the wire */
+    unsigned int seq;
+    unsigned int signals;       /* SIGNAL frames: heard by the host, sent by home */
+    uint64_t mask;              /* of signals: that home was told of, that the deputy has */
+    int knows_mask;             /* body: `mask` is as it is now */
+    uint64_t calls, sent, received; /* of calls since the last look of Python: how many, bytes to home, and to the body */
+    uint64_t ready_since;       /* deputy: ns */
+    int maps;                   /* body: /proc/PID/maps, -1 as long as it is not open */
+    int pidfd;                  /* deputy, likewise */
+    int watcher;                /* deputy: nothing is answered as long as this descriptor can be read; -1: none */
+    int plain[8];               /* deputy: descriptors that were found to be of regular files, -1: none */
+    int next_plain;
+    char *call;                 /* deputy: payload of the CALL that it is BUSY with */
+    unsigned long call_length, call_room;
+    uint64_t places[6];         /* deputy: where the memory of that is */
+};
+
 #define MOS_LONGEST 33554432    /* bytes of a message (mbox/filters.py, MAX_MESSAGE) */
 #define MOS_PINNED 8
 
@@ -142,6 +215,18 @@ struct mos_pump {
     unsigned long look_at;      /* when Python shall look at them (ns), 0 when nothing has happened */
     struct mos_reader readers[16];
     struct mos_writer writers[64];
+    int nlanes;                 /* of this process, tracer or host */
+    int lane_pids[64];
+    uint64_t lane_pairs[64];
+    struct mos_lane *lanes[64];
+    int nchannels;              /* on which lanes may hear */
+    struct mos_channel *channels[64];
+    int lane_news;              /* some lane has any; 2: before anything else, even waiting */
+    unsigned long lane_look_at; /* Python wants to look at news then (ns); 0: when it wakes up */
+    unsigned long awake_until;  /* ns: until then what may come soon is looked for all the time */
+    int in_vain;                /* so often in a row nothing came */
+    int slept;                  /* so often it was not looked for, for that reason */
+    const struct mos_plan *plans; /* of each call */
 };
 
 struct mos_setup {              /* of a program at exec */
@@ -204,6 +289,22 @@ int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig)
 int mos_patience(int seconds);
 int mos_waitpid(int pid, int *status, int options);
 int mos_wait_beside(int pid, int *status, int fd, int ms);
+int mos_may_seal(void);
+int mos_channel_key(struct mos_channel *c, const unsigned char *key);
+void mos_sent(struct mos_channel *c);
+void mos_channel_end(struct mos_channel *c);
+int mos_seal(struct mos_channel *c, unsigned char *frame, unsigned int length);
+int mos_open(struct mos_channel *c, const unsigned char *frame, unsigned int length, unsigned char *to);
+int mos_send_frame(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair);
+struct mos_lane *mos_lane(struct mos_pump *p, int pid, uint64_t pair);
+void mos_lane_end(struct mos_pump *p, struct mos_lane *l);
+void mos_lanes_rest(struct mos_pump *p);
+int mos_hear(struct mos_pump *p, struct mos_channel *c);
+unsigned int mos_pack_call(struct mos_lane *l, const struct mos_plan *plan, const struct mos_regs *r, unsigned char *payload);
+int mos_plain_call(const unsigned char *payload, unsigned long length);
+int mos_forward(struct mos_pump *p, int pid, int status);
+int mos_answered(struct mos_pump *p, struct mos_lane *l, const unsigned char *payload, unsigned long length, unsigned int flags);
+int mos_called(struct mos_pump *p, struct mos_lane *l, const unsigned char *payload, unsigned long length, unsigned int flags);
 long mos_direct(int pidfd, int fd, long nr, void *buf, long a2, long a3);
 int mos_same_file(int pid, int fd1, int fd2);
 long mos_store(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);

@@ -27,19 +27,21 @@ static int indifferent(int fd)
     return 0;
 }
 
-/* read, pread64, lseek or fstat on `fd` of the process; `buf` has room for the answer. MOS_NOT_DIRECT: somebody else must make it. */
-long mos_direct(int pidfd, int fd, long nr, void *buf, long a2, long a3)
+/*
+ * read, pread64, lseek or fstat on `fd` of the process; `buf` has room for the answer. MOS_NOT_DIRECT: somebody else must make it. `known`:
+ * that descriptor was found to be such a file, and has been no other since.
+ */
+long mos_directly(int pidfd, int fd, long nr, void *buf, long a2, long a3, int known)
 {
     struct stat st;
     long r = MOS_NOT_DIRECT;
     int own = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
     if (own < 0)
         return r;
-    if (!fstat(own, &st) && S_ISREG(st.st_mode) && !(fcntl(own, F_GETFL) & (O_DIRECT | O_PATH)) && indifferent(own)) {
+    if (known || (!fstat(own, &st) && S_ISREG(st.st_mode) && !(fcntl(own, F_GETFL) & (O_DIRECT | O_PATH)) && indifferent(own))) {
         switch (nr) {
         case SYS_fstat:
-            memcpy(buf, &st, sizeof st);
-            r = 0;
+            r = fstat(own, buf);
             break;
         case SYS_lseek:
             r = lseek(own, a2, a3);
@@ -57,3 +59,5 @@ long mos_direct(int pidfd, int fd, long nr, void *buf, long a2, long a3)
     close(own);
     return r;
 }
+
+long mos_direct(int pidfd, int fd, long nr, void *buf, long a2, long a3) { return mos_directly(pidfd, fd, nr, buf, a2, a3, 0); }

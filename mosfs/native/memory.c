@@ -46,41 +46,53 @@ long mos_runs(int pid, unsigned long *runs, long count, void *buf, unsigned long
     return n < 0 ? -errno : n;
 }
 
-/*
- * Where the mappings of the task end that may be written and follow each other from at on; at itself if that may not be written, limit if
- * they go on so far or cannot be told. PROCMAP_QUERY (proc_pid_maps(5)) came with Linux 6.11, before that the text is read.
- */
-static unsigned long mos_writable(int pid, unsigned long at, unsigned long limit)
+/* mos_writable where the kernel has no PROCMAP_QUERY: by the text. */
+static unsigned long writable_by_text(int pid, unsigned long at, unsigned long limit)
 {
     char path[40], line[512], mode[5];
     unsigned long start, end;
-    struct procmap_query q;
     FILE *maps;
     snprintf(path, sizeof path, "/proc/%d/maps", pid);
     maps = fopen(path, "re");
     if (!maps)
         return limit;
+    while (at < limit && fgets(line, sizeof line, maps))
+        if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && end > at) {
+            if (start > at || mode[1] != 'w')
+                break;
+            at = end;
+        }
+    fclose(maps);
+    return at < limit ? at : limit;
+}
+
+/*
+ * Where the mappings of the task end that may be written and follow each other from at on; at itself if that may not be written, limit if
+ * they go on so far or cannot be told. PROCMAP_QUERY (proc_pid_maps(5)) came with Linux 6.11, before that the text is read. *maps: the
+ * open file, which is kept there; -1: not open.
+ */
+static unsigned long mos_writable(int pid, unsigned long at, unsigned long limit, int *maps)
+{
+    char path[40];
+    struct procmap_query q;
+    if (!mos_may(MOS_HAS_PROCMAP_QUERY))
+        return writable_by_text(pid, at, limit);
+    if (*maps < 0) {
+        snprintf(path, sizeof path, "/proc/%d/maps", pid);
+        *maps = open(path, O_RDONLY | O_CLOEXEC);
+    }
     while (at < limit) {
         memset(&q, 0, sizeof q);
         q.size = sizeof q;
         q.flags = MOS_PROCMAP_WRITABLE;
         q.addr = at;
-        if (!mos_may(MOS_HAS_PROCMAP_QUERY) || syscall(SYS_ioctl, fileno(maps), MOS_PROCMAP_QUERY, &q)) {
-            if (mos_may(MOS_HAS_PROCMAP_QUERY) && errno == ENOENT)
-                break;
-            while (fgets(line, sizeof line, maps))
-                if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && end > at) {
-                    if (start > at || mode[1] != 'w')
-                        break;
-                    at = end;
-                    if (at >= limit)
-                        break;
-                }
+        if (*maps < 0 || syscall(SYS_ioctl, *maps, MOS_PROCMAP_QUERY, &q)) {
+            if (*maps < 0 || errno != ENOENT)
+                return writable_by_text(pid, at, limit);
             break;
         }
         at = q.end;
     }
-    fclose(maps);
     return at < limit ? at : limit;
 }
 
@@ -89,6 +101,16 @@ static unsigned long mos_writable(int pid, unsigned long at, unsigned long limit
  * the others (which the call may not reach) by their mappings' rights and by reading.
  */
 long mos_reach(int pid, unsigned long addr, unsigned long len)
+{
+    int maps = -1;
+    long n = mos_reach_by(pid, addr, len, &maps);
+    if (maps >= 0)
+        close(maps);
+    return n;
+}
+
+/* The same, with /proc/PID/maps in *maps, which is opened if it is -1 and needed. */
+long mos_reach_by(int pid, unsigned long addr, unsigned long len, int *maps)
 {
     char bytes[64];
     struct iovec l, m[64];
@@ -104,7 +126,7 @@ long mos_reach(int pid, unsigned long addr, unsigned long len)
         return n == -ESRCH ? n : 0;
     at = (addr & ~4095UL) + 4096;
     if (at < end && at > addr) {
-        end = mos_writable(pid, at, end);
+        end = mos_writable(pid, at, end, maps);
         len = end - addr;
     }
     while (at < end && at > addr) {

@@ -24,6 +24,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -77,6 +78,8 @@ extern sigset_t mos_unblocked;
 unsigned long mos_now_ns(void);
 int mos_take(int pid, int *status);
 int mos_wait(int pid, int *status, int options);
+int mos_wait_soon(struct mos_pump *p, int pid, int *status, unsigned long ns);
+void mos_put_back(int pid, int status);
 
 /* cpu.c */
 void mos_heat(struct mos_pump *p, int pid, int status);
@@ -91,6 +94,24 @@ int mos_ordinary_call(struct mos_pump *p, int pid); /* private.c */
 void mos_interrupting(int pid);
 int mos_plain_and(int pid, int mark);
 int mos_filtered_by_us(int pid);
+
+#define MOS_CALLS 512
+
+/* lane.c */
+struct mos_lane *mos_lane_of(struct mos_pump *p, int pid);
+void mos_lane_news(struct mos_pump *p, struct mos_lane *l);
+void mos_expect(struct mos_pump *p);
+int mos_awake(struct mos_pump *p, unsigned long now);
+void mos_came(struct mos_pump *p);
+unsigned long mos_park(struct mos_pump *p, unsigned long now);
+int mos_land(struct mos_pump *p, int pid, int status); /* made.c */
+
+/* direct.c */
+#define MOS_STAT 144            /* sizeof(struct stat) */
+long mos_directly(int pidfd, int fd, long nr, void *buf, long a2, long a3, int known);
+
+/* memory.c */
+long mos_reach_by(int pid, unsigned long addr, unsigned long len, int *maps);
 
 /* inject.c */
 int mos_set_call(int pid, struct mos_regs *base, unsigned long at, long nr, long a0, long a1, long a2, long a3, long a4, long a5);

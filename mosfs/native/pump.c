@@ -105,6 +105,30 @@ int mos_take(int pid, int *status)
     return 0;
 }
 
+/* Wait for a task awake, for so long: its PID, or 0. What was waited for before comes first. */
+int mos_wait_soon(struct mos_pump *p, int pid, int *status, unsigned long ns)
+{
+    unsigned long until = mos_now_ns() + ns;
+    int got;
+    if (ntaken)
+        return 0;
+    do {
+        if (p->npinned)
+            sched_yield();
+        got = mos_wait(pid, status, __WALL | WNOHANG);
+    } while (!got && mos_now_ns() < until);
+    if (got > 0)
+        stale = 1;
+    return got;
+}
+
+/* What was waited for is told by the next wait. Precondition: nothing waits to be (mos_wait_soon). */
+void mos_put_back(int pid, int status)
+{
+    taken[ntaken].pid = pid;
+    taken[ntaken++].status = status;
+}
+
 #define LOOK_NS 15000           /* most calls have ended by then; a ppoll and its wake-up take longer */
 #define FAIR 64                 /* after so many stops in a row descriptors are looked at */
 #define NOTES_IDLE_NS 5000000UL /* what is noted is written down when nothing has happened for so long */
@@ -128,21 +152,25 @@ int mos_attend(struct mos_pump *p, int fd)
 /* The next task that has stopped or ended: its PID; 0: there is none now. */
 static int next_wait(int *status)
 {
-    const struct timespec now = {0, 0};
-    sigset_t chld;
     int pid = mos_take(0, status);
     if (!pid)
         pid = mos_wait(-1, status, __WALL | WNOHANG);
-    if (pid <= 0 && stale) {
-        stale = 0;
-        sigemptyset(&chld);
-        sigaddset(&chld, SIGCHLD);
-        if (sigtimedwait(&chld, NULL, &now) == SIGCHLD) /* of whom only another wait tells */
-            pid = mos_wait(-1, status, __WALL | WNOHANG);
-    }
     if (pid > 0)
         stale = 1;
     return pid > 0 ? pid : 0;
+}
+
+/* Before we sleep: a SIGCHLD may be left of what was waited for, or tell of a task that has stopped since: 1 then. */
+static int told_meanwhile(void)
+{
+    const struct timespec now = {0, 0};
+    sigset_t chld;
+    if (!stale)
+        return 0;
+    stale = 0;
+    sigemptyset(&chld);
+    sigaddset(&chld, SIGCHLD);
+    return sigtimedwait(&chld, NULL, &now) == SIGCHLD;
 }
 
 /*
@@ -153,21 +181,11 @@ int mos_make_call(struct mos_pump *p, int pid, struct mos_regs *base, long nr, l
                   long *result)
 {
     struct mos_regs r;
-    unsigned long until;
-    int status, got, e = mos_run_call(pid, base, nr, a0, a1, a2, a3, a4, a5);
+    int status, e = mos_run_call(pid, base, nr, a0, a1, a2, a3, a4, a5);
     if (e)
         return e;
-    if (ntaken)
-        return 0; /* these are first */
-    until = mos_now_ns() + LOOK_NS;
-    do {
-        if (p->npinned)
-            sched_yield();
-        got = mos_wait(pid, &status, __WALL | WNOHANG);
-    } while (!got && mos_now_ns() < until);
-    if (got <= 0)
+    if (mos_wait_soon(p, pid, &status, LOOK_NS) <= 0)
         return 0;
-    stale = 1;
     if (WIFSTOPPED(status) && status >> 8 == (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) && !mos_getregs(pid, &r) &&
         r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB) {
         if (p->follow)
@@ -175,8 +193,7 @@ int mos_make_call(struct mos_pump *p, int pid, struct mos_regs *base, long nr, l
         *result = r.rdi;
         return 1;
     }
-    taken[ntaken].pid = pid;
-    taken[ntaken++].status = status;
+    mos_put_back(pid, status);
     return 0;
 }
 
@@ -189,6 +206,7 @@ static int next_task(struct mos_pump *p, struct mos_event *ev)
     pid = next_wait(&status);
     if (!pid)
         return 0;
+    mos_came(p);
     if (p->follow) {
         mos_heat(p, pid, status);
         if (!p->npinned && ++p->stops >= 64) {
@@ -196,13 +214,46 @@ static int next_task(struct mos_pump *p, struct mos_event *ev)
             mos_follow(p, pid);
         }
     }
-    if ((p->nreaders && mos_serve_mailbox(p, pid, status)) || (p->settles && mos_settle_at_home(p, pid, status)) ||
+    if ((p->nchannels && (mos_land(p, pid, status) || mos_forward(p, pid, status))) ||
+        (p->nreaders && mos_serve_mailbox(p, pid, status)) || (p->settles && mos_settle_at_home(p, pid, status)) ||
         (p->nwindows && mos_serve_stream(p, pid, status)))
         return -1;
     ev->kind = MOS_EV_TASK;
     ev->pid = pid;
     ev->status = status;
     return 1;
+}
+
+/* Look at channels with lanes: 1 if Python must look at one, in ev; 0: nothing came; -1: all that came has been dealt with. */
+static int next_channel(struct mos_pump *p, struct mos_event *ev)
+{
+    struct pollfd *fds = p->watched;
+    int i, at, any = 0;
+    for (i = 0; i < p->nchannels; i++) {
+        int heard = mos_hear(p, p->channels[i]);
+        if (heard == 1) {
+            for (at = 0; at < p->nfds && fds[at].fd != p->channels[i]->fd; at++)
+                ;
+            if (at < p->nfds) {
+                ev->kind = MOS_EV_FD;
+                ev->pid = at;
+                ev->status = POLLIN;
+                return 1;
+            }
+        }
+        any |= heard;
+    }
+    return any ? -1 : 0;
+}
+
+/* What can be read there was for lanes, and has been dealt with. */
+static int lanes_take(struct mos_pump *p, int fd)
+{
+    int i;
+    for (i = 0; i < p->nchannels; i++)
+        if (p->channels[i]->fd == fd)
+            return mos_hear(p, p->channels[i]) != 1;
+    return 0;
 }
 
 /* The next descriptor that is ready, in turn, so that one that never falls silent does not keep others waiting. */
@@ -213,6 +264,8 @@ static int next_descriptor(struct mos_pump *p, struct mos_event *ev)
     for (left = p->nfds, i = p->turn; left > 0; left--, i++) {
         if (i >= p->nfds)
             i = 0;
+        if (fds[i].revents && lanes_take(p, fds[i].fd))
+            continue;
         if (fds[i].revents) {
             p->fair = 0;
             p->turn = i + 1;
@@ -225,16 +278,18 @@ static int next_descriptor(struct mos_pump *p, struct mos_event *ev)
     return 0;
 }
 
-/* How long to wait for descriptors: `asked`, -1 for no limit, or less if something is due before (ns). */
-static long how_long(struct mos_pump *p, long asked)
+/* How long to wait for descriptors: `asked`, -1 for no limit, or less if something is due before, as at `due` (0: not; ns). */
+static long how_long(struct mos_pump *p, long asked, unsigned long due)
 {
     long wait = asked;
     if (p->fair >= FAIR)
         wait = 0;
     else if (p->nnotes && (wait < 0 || wait > (long)NOTES_IDLE_NS))
         wait = NOTES_IDLE_NS;
-    if (p->look_at) {
-        long left = (long)(p->look_at - mos_now_ns());
+    if (p->look_at && (!due || p->look_at < due))
+        due = p->look_at;
+    if (due) {
+        long left = (long)(due - mos_now_ns());
         left = left > 0 ? left : 0;
         if (wait < 0 || wait > left)
             wait = left;
@@ -248,10 +303,11 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
     struct timespec ts;
     int n, found, cold;
     long wait;
-    unsigned long now = mos_now_ns(), until = now + (timeout_us > 0 ? timeout_us : 0) * 1000UL;
+    unsigned long due, now = mos_now_ns(), until = now + (timeout_us > 0 ? timeout_us : 0) * 1000UL;
     /* Stops that are settled here, and signals (the tick of mos_patience), do not put the time limit off. */
     for (;; now = mos_now_ns()) {
-        if ((p->nnotes && now - p->note_since > NOTES_NS) || (p->look_at && now >= p->look_at) || (timeout_us > 0 && now >= until)) {
+        if (p->lane_news > 1 || (p->lane_news && p->lane_look_at && now >= p->lane_look_at) ||
+            (p->nnotes && now - p->note_since > NOTES_NS) || (p->look_at && now >= p->look_at) || (timeout_us > 0 && now >= until)) {
             ev->kind = MOS_EV_TIMEOUT;
             return 0;
         }
@@ -259,15 +315,22 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
             found = next_task(p, ev);
             if (found > 0)
                 return 0;
-            if (found < 0)
+            if (!found && timeout_us && p->nchannels && mos_awake(p, now) && (found = next_channel(p, ev)) > 0)
+                return 0;
+            if (found < 0 || (p->awake_until && timeout_us))
                 continue;
         }
-        wait = how_long(p, timeout_us < 0 ? -1 : timeout_us > 0 ? (long)(until - now) : 0);
+        if (told_meanwhile() && p->fair < FAIR)
+            continue;
+        due = p->nchannels ? mos_park(p, now) : 0;
+        wait = how_long(p, timeout_us < 0 ? -1 : timeout_us > 0 ? (long)(until - now) : 0, due);
         cold = p->npinned && (wait < 0 || wait > COLD_US * 1000L);
         if (cold)
             wait = COLD_US * 1000L;
         ts = (struct timespec){wait / 1000000000, wait % 1000000000};
         n = ppoll(p->watched, p->nfds, wait < 0 ? NULL : &ts, &mos_unblocked);
+        if (n == 0 && due && timeout_us)
+            continue;
         if (n == 0 && cold) {
             mos_unfollow(p);
             continue;

@@ -10,6 +10,7 @@ queued.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import time
@@ -21,6 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from mosfs.abi.texts import Text, text
+from mosfs.native import ffi, lib
 from mosfs.wire import record
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, BadFrame, Frame, To, check
 
@@ -99,12 +101,11 @@ class Channel:
         self._cipher = AESGCM(key)
         self._send_prefix = b"\0\0\0\0" if opener else b"\1\0\0\0"
         self._receive_prefix = b"\1\0\0\0" if opener else b"\0\0\0\0"
-        self._sent = 0
-        self._received = 0
+        #: struct mos_channel: what C may do over this connection, too, between two turns of an event loop (`native/lane.c`).
+        self.shared = ffi.new("struct mos_channel *", {"fd": sock.fileno(), "direction": 0 if opener else 1})
+        self._key = key
         self._outgoing = bytearray()
-        self._buffer = bytearray(1 << 20)
-        self._start = 0
-        self._end = 0
+        self._have(bytearray(1 << 20))
         self._queue: deque[Frame] = deque()
         self._queued = 0  # bytes
         self._room_poll: select.poll | None = None
@@ -116,9 +117,19 @@ class Channel:
     def fileno(self) -> int:
         return self.sock.fileno()
 
+    def share(self) -> bool:
+        """Whether C may speak over this connection, too; not while all frames are recorded."""
+        if self.lost or self._record is not None or self.shared.broken:
+            return False
+        if self.shared.out == ffi.NULL and self._key:
+            lib.mos_channel_key(self.shared, self._key)
+            self._key = b""  # it was tried
+        return bool(self.shared.out != ffi.NULL)
+
     def close(self) -> None:
         self.lost = True
         self.sock.close()
+        lib.mos_channel_end(self.shared)
         if self._record is not None:
             self._record.close()
 
@@ -126,9 +137,11 @@ class Channel:
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
         """One frame; ChannelLost when the peer is gone."""
+        if self.shared.unsent_left or self.shared.broken:
+            self.flush()
         header = HEADER.pack(len(payload), kind, flags, pair)
-        nonce = self._send_prefix + self._sent.to_bytes(8, "little")
-        self._sent += 1
+        nonce = self._send_prefix + self.shared.sent.to_bytes(8, "little")
+        self.shared.sent += 1
         self.trail.append((time.monotonic(), ">", kind, pair, len(payload)))
         if self._record is not None:
             self._record.note(record.SENT, header, payload)
@@ -147,6 +160,15 @@ class Channel:
             raise self.fail(str(error)) from error
         if done != len(data):
             self._send_rest(memoryview(data)[done:])
+
+    def flush(self) -> None:
+        """Send what C has begun to send; ChannelLost as `send`."""
+        if self.shared.broken:
+            raise self.fail(os.strerror(self.shared.broken))
+        if self.shared.unsent_left:
+            rest = bytes(ffi.buffer(self.shared.unsent, self.shared.unsent_left))
+            lib.mos_sent(self.shared)
+            self._send_rest(memoryview(rest))
 
     def _room(self, size: int) -> memoryview:
         """So much of a buffer that is kept for the next large frame."""
@@ -186,6 +208,7 @@ class Channel:
 
     def frames(self) -> Iterator[Frame]:
         """Frames that are here after one read of the socket."""
+        self._open()
         if not self._queue:
             self._fill()
         while self._queue:
@@ -205,8 +228,9 @@ class Channel:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         patience = Patience(timeout)
+        self._open()
         while not self._queue:
-            left = patience.left(self._end - self._start)
+            left = patience.left(self.shared.end - self.shared.start)
             if not poll.poll(left * 1000) or not left:
                 raise self.fail("timeout")
             self._fill()
@@ -217,59 +241,74 @@ class Channel:
         self._queued -= len(frame.payload)
         return frame
 
+    def _have(self, buffer: bytearray, end: int = 0) -> None:
+        """Receive into ``buffer``, of which so many bytes are in use."""
+        self._buffer, shared = buffer, self.shared
+        self._kept = ffi.from_buffer(buffer)
+        shared.buffer, shared.size, shared.start, shared.end = self._kept, len(buffer), 0, end
+
     def _fill(self) -> None:
         """Read once and queue the whole frames."""
-        if self._end == len(self._buffer):
+        shared = self.shared
+        if shared.end == shared.size:
             self._make_room()
         try:
-            got = self.sock.recv_into(memoryview(self._buffer)[self._end :])
+            got = self.sock.recv_into(memoryview(self._buffer)[shared.end :])
         except BlockingIOError:
             return
         except OSError as error:
             raise self.fail(str(error)) from error
         if not got:
             raise self.fail("closed")
-        self._end += got
-        while self._end - self._start >= HEADER.size:
-            length, kind, flags, pair = HEADER.unpack_from(self._buffer, self._start)
+        shared.end += got
+        self._open()
+
+    def _open(self) -> None:
+        """Queue the whole frames that were read."""
+        shared, view = self.shared, memoryview(self._buffer)
+        start, end = shared.start, shared.end
+        while end - start >= HEADER.size:
+            length, kind, flags, pair = HEADER.unpack_from(view, start)
             if length > MAX_PAYLOAD:
                 raise self.fail("frame too long")
             whole = HEADER.size + length + TAG
-            if self._end - self._start < whole:
-                if whole > len(self._buffer) - self._start:
+            if end - start < whole:
+                if whole > shared.size - start:
+                    shared.start = start
                     self._make_room(whole)
+                    return
                 break
-            body = self._start + HEADER.size
-            view = memoryview(self._buffer)
-            nonce = self._receive_prefix + self._received.to_bytes(8, "little")
+            header, body = bytes(view[start : start + HEADER.size]), view[start + HEADER.size : start + whole]
+            nonce = self._receive_prefix + shared.received.to_bytes(8, "little")
             try:
-                payload = self._cipher.decrypt(
-                    nonce, view[body : body + length + TAG], bytes(view[self._start : body])
-                )
+                payload = self._cipher.decrypt(nonce, body, header)
             except InvalidTag:
                 raise self.fail(text(Text.COMPROMISED)) from None
-            self._received += 1
+            shared.received += 1
             self.trail.append((time.monotonic(), "<", kind, pair, length))
             if self._record is not None:
-                self._record.note(record.RECEIVED, bytes(view[self._start : body]), payload)
-            content = None
-            if self._to is not None:
-                try:
-                    content = check(self._to, kind, flags, pair, payload)
-                except BadFrame as error:
-                    raise self.fail(str(error)) from error
-            self._queue.append(Frame(kind, flags, pair, payload, content))
+                self._record.note(record.RECEIVED, header, payload)
+            self._queue.append(Frame(kind, flags, pair, payload, self._content(kind, flags, pair, payload)))
             self._queued += length
-            self._start += whole
-        if self._start == self._end:
-            self._start = self._end = 0
+            start += whole
+        shared.start, shared.end = (0, 0) if start == end else (start, end)
+
+    def _content(self, kind: int, flags: int, pair: int, payload: bytes) -> Any:
+        """What the frame says, if it can be meant for this end."""
+        if self._to is None:
+            return None
+        try:
+            return check(self._to, kind, flags, pair, payload)
+        except BadFrame as error:
+            raise self.fail(str(error)) from error
 
     def _make_room(self, whole: int = 0) -> None:
-        rest = memoryview(self._buffer)[self._start : self._end]
+        shared = self.shared
+        rest = bytes(memoryview(self._buffer)[shared.start : shared.end])
         if max(whole, len(rest) + 1) > len(self._buffer):
             self._buffer = bytearray(max(whole + 4096, 2 * len(self._buffer)))
         memoryview(self._buffer)[: len(rest)] = rest
-        self._start, self._end = 0, len(rest)
+        self._have(self._buffer, len(rest))
 
     def fail(self, text: str) -> ChannelLost:
         """The channel is lost; to be raised."""

@@ -95,14 +95,15 @@ SURVIVES_CUT = {p: p not in (
 ) for p in Point}  # fmt: skip
 
 _spent: set[IntEnum] = set()
-_wanted = os.environ.get("MOSIX_FAULT", "")
+#: Which faults are to be made ("" in every cluster but those of tests).
+WANTED = os.environ.get("MOSIX_FAULT", "")
 
 
 def fault(point: IntEnum, channel: Peer | None = None, name: str = "", pid: int = 0) -> None:
     """Fail here if the environment says so. ``name``, ``pid``: of the program, which stands still."""
-    if not _wanted:
+    if not WANTED:
         return
-    for wanted in _wanted.split(","):
+    for wanted in WANTED.split(","):
         number, action, who = (*wanted.split(":"), "", "")[:3]
         if number.isdigit() and int(number) == point and point not in _spent and who in ("", name):
             _fail(point, action, channel, pid)

@@ -164,10 +164,10 @@ class Deputies:
     # ------------------------------------------------------------------ parking, the last
 
     def next_park(self) -> float | None:
-        return min(
-            (0.0 if p.deputy.remains else p.deputy.ready_since + PARK_AFTER for p in self._ready.values() if p.deputy is not None),
-            default=None,
-        )
+        """When one is to be parked, or gives up more of its memory, of those that C does not park; None: there is none."""
+        armed = self.tracer.lanes.armed
+        ready = (p.deputy for p in self._ready.values() if p.deputy is not None and p.pid not in armed)
+        return min((0.0 if deputy.remains else deputy.ready_since + PARK_AFTER for deputy in ready), default=None)
 
     def park_idle(self, now: float) -> None:
         for p in list(self._ready.values()):

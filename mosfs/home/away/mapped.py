@@ -182,6 +182,10 @@ class Mapped:
 
     # ------------------------------------------------------------------ changes
 
+    def looks(self) -> bool:
+        """Whether `poll` has to look at files; else what has changed is told by ``watcher``."""
+        return bool(self._unwatched)
+
     def poll(self) -> None:
         """Tell the hosts what has changed since the last time. Cheap when nothing has."""
         if self.watcher >= 0 and (got := lib.mos_read_now(self.watcher, self._buffer, _BUFFER)):

@@ -211,6 +211,10 @@ class Requests:
             finally:
                 self.tracer.containment.kill(p)
 
+    def pidfd(self, p: Program) -> int:
+        """A descriptor of its deputy, -1 if there is none left."""
+        return self.direct.pidfd(p)
+
     def forget(self, p: Program) -> None:
         """The process is gone."""
         self.direct.forget(p)

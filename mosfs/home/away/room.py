@@ -7,6 +7,7 @@ from mosfs.home.away.cores import Cores
 from mosfs.home.away.deputies import Deputies
 from mosfs.home.away.frames import Frames
 from mosfs.home.away.hosts import Hosts
+from mosfs.home.away.lanes import Lanes
 from mosfs.home.away.mapped import Mapped
 from mosfs.home.away.requests import Requests
 from mosfs.home.away.transfers import Transfers
@@ -24,6 +25,7 @@ class AwayRoom:
         self.births = Births(tracer)
         self.deputies = Deputies(tracer)
         self.mapped = Mapped(tracer)
+        self.lanes = Lanes(tracer)
         self.cores = Cores(tracer)
         self.waits = Waits(tracer)
         self.transfers = Transfers(tracer)

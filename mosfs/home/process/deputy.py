@@ -74,6 +74,7 @@ class Flight:
     carry: Carry | None = None
     wait: Wait | None = None  # it was made again, and its time does not begin anew
     expired: bool = False  # we have broken it off, because that time is over
+    in_lane: bool = False  # C has begun it, and may end it (`away.lanes`)
 
     def outs(self, task: Task, result: int) -> list[tuple[int, bytes]]:
         """(program address, bytes) of what the call brings back."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from contextlib import suppress
 
 from mosfs.abi.args import as_c_int
 from mosfs.calls.request import Request
@@ -44,11 +45,8 @@ class Direct:
             size = request.blobs[0].size
             if size > ROOM or (request.nr != FSTAT and size != request.args[2]):
                 return None
-        if p.body.pidfd < 0:
-            try:
-                p.body.pidfd = to_keep(os.pidfd_open(p.pid))
-            except OSError:
-                return None
+        if self.pidfd(p) < 0:
+            return None
         args = request.args
         first, second = (args[1], args[2]) if request.nr == LSEEK else (args[2], args[3])
         result = lib.mos_direct(p.body.pidfd, as_c_int(args[0]), request.nr, self._room, signed(first), signed(second))
@@ -56,6 +54,14 @@ class Direct:
             return None
         brought = size if request.nr == FSTAT else result
         return result, [(request.blobs[0].addr, self._view[:brought])] if where >= 0 and result >= 0 and brought else []
+
+    @staticmethod
+    def pidfd(p: Program) -> int:
+        """Of its deputy, -1 if there is none left."""
+        if p.body.pidfd < 0:
+            with suppress(OSError):
+                p.body.pidfd = to_keep(os.pidfd_open(p.pid))
+        return p.body.pidfd
 
     @staticmethod
     def forget(p: Program) -> None:

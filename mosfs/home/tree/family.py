@@ -147,9 +147,8 @@ class Family:
         total = tracer.cputime.total(p)  # before what it has used becomes its parent's
         tracer.containment.each(p, (
             lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
-            tracer.births.gone, tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone, tracer.freezing.gone,
-            tracer.outliving.home,
-            tracer.private.forget,
+            tracer.lanes.forget, tracer.births.gone, tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone,
+            tracer.freezing.gone, tracer.outliving.home, tracer.private.forget,
         ))  # fmt: skip
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)

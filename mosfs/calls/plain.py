@@ -1,0 +1,40 @@
+"""Which calls of a program away are plain: the table says all that is to be done about them, so that C can do it (native/lane.c).
+
+A body's host sends such a call home by what its row says of its arguments (`forwarded`). Its deputy makes it, and nothing follows
+from that for what its tracer knows (`made`), except that a descriptor may be another one then (`RENAMING`).
+"""
+
+from __future__ import annotations
+
+from mosfs.abi.args import Arg, Kind, Source
+from mosfs.abi.numbers import SYS_FCNTL, SYS_PRCTL, SYS_SCHED_SETAFFINITY
+from mosfs.abi.syscalls import Away, ByHost, Home, Syscall
+from mosfs.calls import cputime, cputimers
+
+_SCHED_GETAFFINITY = 204
+#: close dup2 fcntl dup3 close_range
+RENAMING = frozenset({3, 33, SYS_FCNTL, 292, 436})
+#: More is done about these than the table says: CPU time that was used away, timers of it, processors that a task is kept on.
+_COMPLETED = cputime.CALLS | cputimers.CALLS | {SYS_PRCTL, SYS_SCHED_SETAFFINITY, _SCHED_GETAFFINITY}
+_LENGTHS = frozenset({Source.CONST, Source.ARG})
+
+
+def made(row: Syscall) -> bool:
+    """Its deputy makes it, and that is all."""
+    return row.home is Home.NATIVE and row.away is Away.FORWARD and row.nr not in _COMPLETED
+
+
+def forwarded(row: Syscall) -> bool:
+    """A body's host sends it home as its row describes it."""
+    return made(row) and row.host is None and all(_described(arg) for arg in row.args)
+
+
+def answered(row: Syscall) -> bool:
+    """What home answers is the result, once the memory that came with it is stored."""
+    return row.away is Away.FORWARD and row.host in (None, ByHost.OPEN) and row.nr not in _COMPLETED
+
+
+def _described(arg: Arg) -> bool:
+    if arg.kind is Kind.MEMORY:
+        return arg.length is not None and arg.length.source in _LENGTHS
+    return arg.kind is not Kind.IRREGULAR

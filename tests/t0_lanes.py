@@ -1,0 +1,229 @@
+"""Lanes: what C makes of calls and frames is what Python makes of them, and it believes nobody."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from mosfs.abi.args import Kind
+from mosfs.abi.syscalls import BY_NR
+from mosfs.calls.marshal import marshal
+from mosfs.calls.request import BadRequest, Comes, Request, pack_reply, unpack
+from mosfs.engine.lanes import CALLS, plans
+from mosfs.native import ffi, lib
+from mosfs.trace.task import Task
+from mosfs.wire.channel import Channel
+from mosfs.wire.frames import HEADER
+from mosfs.wire.frames import Kind as FrameKind
+
+TAG = 16
+KEY = bytes(range(32))
+PAGE = mmap.PAGESIZE
+needs_libcrypto = pytest.mark.skipif(not lib.mos_may_seal(), reason="no libcrypto: Python alone seals frames")
+
+
+class Arena:
+    """Memory of ours between two pages that cannot be reached: [unreachable][``pages``][unreachable]."""
+
+    def __init__(self, pages: int) -> None:
+        self.map = mmap.mmap(-1, (pages + 2) * PAGE)
+        whole = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        self.start, self.end = whole + PAGE, whole + (pages + 1) * PAGE
+        libc = ctypes.CDLL(None, use_errno=True)
+        for edge in (whole, self.end):
+            assert libc.mprotect(ctypes.c_void_p(edge), PAGE, 0) == 0
+        ctypes.memset(self.start, 65, pages * PAGE)
+
+    def put(self, data: bytes) -> int:
+        """The address of ``data``, which end where memory does."""
+        ctypes.memmove(self.end - len(data), data, len(data))
+        return self.end - len(data)
+
+
+ARENA = Arena(40)
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Channel, Channel]]:
+    one, other = socket.socketpair()
+    a, b = Channel(one, KEY, opener=True), Channel(other, KEY, opener=False)
+    yield a, b
+    a.close()
+    b.close()
+
+
+# ---------------------------------------------------------------------- frames
+
+
+@needs_libcrypto
+def test_python_opens_what_c_has_sealed(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    assert ours.share()
+    for number, size in enumerate((0, 1, 15, 16, 17, 4096, 65600)):
+        payload = os.urandom(size)
+        frame = ffi.new("unsigned char[]", bytes(HEADER.size) + payload + bytes(TAG))
+        assert lib.mos_send_frame(ours.shared, frame, size, FrameKind.REPLY, number << 1, 77) == 1
+        ours.flush()
+        got = theirs.receive(5)
+        assert (got.kind, got.flags, got.pair, got.payload) == (FrameKind.REPLY, number << 1, 77, payload)
+        ours.send(FrameKind.STOP, 77)  # the frames of both count
+        assert theirs.receive(5).kind == FrameKind.STOP
+
+
+@needs_libcrypto
+def test_c_opens_what_python_has_sealed_and_nothing_else(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    assert theirs.share()
+    for size in (0, 1, 100, 4097):
+        payload = os.urandom(size)
+        ours.send(FrameKind.CALL, 5, payload, 2)
+        raw = theirs.sock.recv(1 << 20)
+        opened = ffi.new("unsigned char[]", size + 1)
+        for at in random.Random(size).sample(range(len(raw)), 8):
+            changed = bytearray(raw)
+            changed[at] ^= 1 << at % 8
+            assert lib.mos_open(theirs.shared, bytes(changed), size, opened) < 0
+        assert lib.mos_open(theirs.shared, raw, size, opened) == 0
+        assert bytes(ffi.buffer(opened, size)) == payload
+        theirs.shared.received += 1
+        assert lib.mos_open(theirs.shared, raw, size, opened) < 0  # once only
+
+
+@needs_libcrypto
+def test_what_a_full_socket_does_not_take_python_sends(pair: tuple[Channel, Channel]) -> None:
+    ours, theirs = pair
+    assert ours.share()
+    ours.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    size, sent = 100_000, 0
+    while not ours.shared.unsent_left:
+        frame = ffi.new("unsigned char[]", HEADER.size + size + TAG)
+        assert lib.mos_send_frame(ours.shared, frame, size, FrameKind.REPLY, 0, 1) == 1
+        sent += 1
+    theirs.sock.setblocking(False)
+    for _ in range(sent - 1):
+        theirs.receive(5)
+    rest = bytes(ffi.buffer(ours.shared.unsent, ours.shared.unsent_left))
+    lib.mos_sent(ours.shared)
+    while rest:  # as Channel.flush does, but for our being both ends
+        theirs._fill()
+        with suppress(BlockingIOError):
+            rest = rest[ours.sock.send(rest) :]
+    theirs._fill()
+    assert theirs.receive(5).payload == bytes(size)
+
+
+# ---------------------------------------------------------------------- calls
+
+
+def _value(dice: random.Random) -> int:
+    """What an argument may be."""
+    near = ARENA.end - dice.choice((0, 1, 8, 100, 144, 4096, 5000))
+    return dice.choice((
+        0, 1, 3, 16, 100, 4096, ARENA.start, near, ARENA.start + dice.randrange(5000), ARENA.end, 1 << 63, (1 << 64) - 1,
+        0xFFFFFFFF, 1 << 32 | 7, 1 << 31, dice.randrange(1 << 18), dice.randrange(1 << 64),
+    ))  # fmt: skip
+
+
+def test_c_sends_the_calls_that_python_would() -> None:
+    dice, task = random.Random(41), Task(os.getpid())
+    pump, payload, regs = ffi.new("struct mos_pump *"), ffi.new("unsigned char[]", lib.MOS_LANE_MOST), ffi.new("struct mos_regs *")
+    lane = lib.mos_lane(pump, os.getpid(), 1)
+    lane.mask, lane.signals = 0x1234, 9
+    rows = [row for nr, row in BY_NR.items() if nr < CALLS and plans()[nr].forwarded]
+    assert {0, 1, 4, 7, 17, 18, 110} <= {row.nr for row in rows}
+    taken = 0
+    for row in rows:
+        for _ in range(6):
+            ARENA.put(os.urandom(8) + b"/some/name\0" + bytes(90))
+            args = tuple(_value(dice) for _ in range(6))
+            regs.orig_rax = row.nr
+            regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9 = args
+            length = lib.mos_pack_call(lane, plans() + row.nr, regs, payload)
+            if not length:
+                continue  # Python's
+            taken += 1
+            assert bytes(ffi.buffer(payload, length)) == marshal(row, args, 0x1234, task).pack(9), (row.name, args)
+            assert lib.mos_plain_call(payload, length) or length > 1 << 16
+    lib.mos_lane_end(pump, lane)
+    assert taken > len(rows) // 2
+
+
+def test_calls_of_other_shapes_are_pythons() -> None:
+    for nr, row in BY_NR.items():
+        if nr < CALLS and plans()[nr].forwarded:
+            assert row.host is None and not any(arg.kind is Kind.IRREGULAR for arg in row.args)
+    for nr in (2, 13, 14, 16, 56, 57, 59, 60, 61, 72, 96 + 2, 157, 231, 257):
+        assert not plans()[nr].forwarded, nr
+
+
+def test_c_takes_no_call_that_python_would_not() -> None:
+    """Of changed CALLs, which end where memory does."""
+    dice = random.Random(5)
+    request = Request(17, (3, ARENA.start, 300, 0, 0, 0), 7)
+    row, task = BY_NR[262], Task(os.getpid())
+    where = ARENA.put(b"/some/name\0")
+    good = [marshal(row, (3, where, ARENA.start, 0, 0, 0), 7, task).pack(), request.pack()]
+    taken = 0
+    for _ in range(1500):
+        payload = bytearray(dice.choice(good))
+        for _ in range(dice.choice((0, 1, 1, 2, 4))):
+            at = dice.randrange(len(payload))
+            payload[at] = dice.choice((0, 1, 2, 127, 128, 255, payload[at] ^ 1 << dice.randrange(8)))
+        if dice.random() < 0.2:
+            del payload[dice.randrange(len(payload)) :]
+        place = ffi.cast("unsigned char *", ARENA.put(bytes(payload)))
+        if not lib.mos_plain_call(place, len(payload)):
+            continue
+        taken += 1
+        told = unpack(bytes(payload))
+        assert len(told.blobs) <= 6 and not told.relocations and not told.ranges
+        for blob in told.blobs:
+            assert blob.arg < 6 and not blob.edge and blob.comes is not Comes.SEQUENCE and blob.size <= lib.MOS_LANE_MOST
+    assert taken > 100
+
+
+def test_what_python_refuses_c_does_not_take() -> None:
+    head = struct.Struct("<i4HI7Q")
+    bad = [
+        b"", bytes(71), head.pack(0, 1, 0, 0, 0, 0, *(0,) * 7), head.pack(0, 0xFFFF, 0, 0, 0, 0, *(0,) * 7),
+        head.pack(0, 0, 0, 0, 0, 0, *(0,) * 7) + b"x",
+        head.pack(0, 1, 0, 0, 0, 0, *(0,) * 7) + struct.pack("<QIIBBHI", 1, 1, 2, 0, 0, 1, 0) + b"xx",
+        head.pack(0, 1, 0, 0, 0, 0, *(0,) * 7) + struct.pack("<QIIBBHI", 1, 1, 1, 6, 0, 1, 0) + b"x",
+        head.pack(0, 1, 0, 0, 0, 0, *(0,) * 7) + struct.pack("<QIIBBHI", 1, 2**32 - 1, 2**32 - 1, 0, 0, 1, 0),
+    ]  # fmt: skip
+    for payload in bad:
+        assert not lib.mos_plain_call(ffi.cast("unsigned char *", ARENA.put(payload)), len(payload))
+        with pytest.raises(BadRequest):
+            unpack(payload)
+
+
+def test_answers_that_do_not_fit_are_left_to_python() -> None:
+    """The body is a process that is not even traced: nothing may be taken for done."""
+    child = os.fork()
+    if not child:
+        while True:
+            os.read(socket.socketpair()[0].fileno(), 1)
+    try:
+        dice, pump = random.Random(3), ffi.new("struct mos_pump *")
+        lane = lib.mos_lane(pump, child, 1)
+        lane.state, lane.seq = lib.MOS_LANE_WAITS, 4
+        for _ in range(800):
+            payload = bytearray(pack_reply(dice.choice((0, 5, -4, -512, 1 << 25)), [(ARENA.start, b"x" * 40)]))
+            for _ in range(dice.choice((0, 1, 2, 4))):
+                payload[dice.randrange(len(payload))] = dice.choice((0, 1, 2, 255, dice.randrange(256)))
+            del payload[len(payload) - dice.choice((0, 0, 1, 20)) :]
+            place = ffi.cast("unsigned char *", ARENA.put(bytes(payload)))
+            assert not lib.mos_answered(pump, lane, place, len(payload), dice.choice((8, 8, 9, 10)))
+        assert lane.state == lib.MOS_LANE_WAITS and not lane.news
+        lib.mos_lane_end(pump, lane)
+    finally:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
