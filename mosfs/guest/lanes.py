@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import plain
 from mosfs.engine.lanes import Lanes as EngineLanes
 from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
-from mosfs.guest.tolls import Tolls
+from mosfs.guest.tolls import PERIOD, Tolls
 from mosfs.native import ffi, lib
 
 #: Calls whose answer needs no more than to be stored.
@@ -25,7 +27,7 @@ class Lanes(EngineLanes):
         self._rest()
         if not self._hears(self._context.channel):
             return
-        self._context.pump.lane_look_at = int(self._tolls.due() * 1e9)
+        self._context.pump.lane_look_at = int(max(self._tolls.due(), time.monotonic() + PERIOD) * 1e9)
         for body in self._context.bodies.values():
             state = _state(body)
             lane = self._lane(body.pid, body.pair) if state else None
