@@ -20,17 +20,12 @@ static struct {
     int (*control)(void *, int, int, void *);
 } evp;
 
-/* Is there a libcrypto? Looked for once in a process and what it forks. */
-int mos_may_seal(void)
+static int found(void)
 {
     static const char *const names[] = {"libcrypto.so.3", "libcrypto.so.1.1"};
-    static int known;
     void *library = NULL;
-    if (known)
-        return known > 0;
     for (int i = 0; !library && i < 2; i++)
         library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-    known = -1;
     if (!library)
         return 0;
     *(void **)&evp.context = dlsym(library, "EVP_CIPHER_CTX_new");
@@ -40,9 +35,7 @@ int mos_may_seal(void)
     *(void **)&evp.update = dlsym(library, "EVP_CipherUpdate");
     *(void **)&evp.end = dlsym(library, "EVP_CipherFinal_ex");
     *(void **)&evp.control = dlsym(library, "EVP_CIPHER_CTX_ctrl");
-    if (evp.context && evp.forget && evp.aes_256_gcm && evp.begin && evp.update && evp.end && evp.control)
-        known = 1;
-    return known > 0;
+    return evp.context && evp.forget && evp.aes_256_gcm && evp.begin && evp.update && evp.end && evp.control;
 }
 
 /* Python sends the rest. */
@@ -63,11 +56,8 @@ void mos_channel_end(struct mos_channel *c)
     mos_sent(c);
 }
 
-/* From now on frames may be sealed and opened here, too: 1; 0 if that cannot be. */
-int mos_channel_key(struct mos_channel *c, const unsigned char *key)
+static int take_key(struct mos_channel *c, const unsigned char *key)
 {
-    if (!mos_may_seal())
-        return 0;
     c->out = evp.context();
     c->in = evp.context();
     if (c->out && c->in && evp.begin(c->out, evp.aes_256_gcm(), NULL, key, NULL, 1) == 1 &&
@@ -96,6 +86,27 @@ int mos_seal(struct mos_channel *c, unsigned char *frame, unsigned int length)
     c->sent++;
     return 0;
 }
+
+/*
+ * Is there a libcrypto that does it? Looked for, and tried, once in a process and what it forks: what libcrypto makes for its first use
+ * takes a millisecond, and is shared then.
+ */
+int mos_may_seal(void)
+{
+    static const unsigned char key[32];
+    static int known;
+    unsigned char frame[MOS_HEAD + MOS_TAG] = {0};
+    struct mos_channel tried = {.fd = -1};
+    if (known)
+        return known > 0;
+    known = found() && take_key(&tried, key) && !mos_seal(&tried, frame, 0) ? 1 : -1;
+    if (known > 0)
+        mos_channel_end(&tried);
+    return known > 0;
+}
+
+/* From now on frames may be sealed and opened here, too: 1; 0 if that cannot be. */
+int mos_channel_key(struct mos_channel *c, const unsigned char *key) { return mos_may_seal() && take_key(c, key); }
 
 /*
  * Open the next frame, which stays as it is, into `to`: 0, or -EBADMSG if it is not what the peer has sealed. It counts as received only
