@@ -109,7 +109,9 @@ def _is_plain(p: Program, deputy: Deputy, link: Link) -> bool:
     kin, body, flight = p.kin, p.body, deputy.flight
     if not p.away or p.link is not link or p.move is not None or p.held or p.halted or p.interrupted or p.process.native:
         return False
-    if kin.leader or kin.threads or deputy.waiting or deputy.interrupting or deputy.remains or p.private is not None or p.post.mail is not None:
+    if kin.leader or kin.threads or p.private is not None or p.post.mail is not None:
+        return False
+    if deputy.waiting or deputy.interrupting or deputy.remains:
         return False
     if body.sleeping is not None or body.kept_back is not None or body.infos or body.shown is not None:
         return False
