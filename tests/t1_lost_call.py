@@ -44,7 +44,7 @@ class Home:
         tree = SimpleNamespace(
             programs={PID: self.p}, carrier=SimpleNamespace(full=lambda p: self.made.append(p.body.seq)),
             hosts=SimpleNamespace(drop=lambda *_: None, release_answers=lambda _: None, link_lost=self.lost.append),
-            mosd=SimpleNamespace(log=lambda *_: None),
+            mosd=SimpleNamespace(log=lambda *_: None), outliving=SimpleNamespace(passes=lambda *_: True),
         )  # fmt: skip
         self.frames = tree.frames = Frames(tree)  # type: ignore[arg-type]
         self.moves = Moves.__new__(Moves)

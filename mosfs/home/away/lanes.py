@@ -117,7 +117,9 @@ def _is_plain(p: Program, deputy: Deputy, link: Link) -> bool:
         return False
     if p.reports.trace is not None or p.reports.call is not None or p.death.signal is not None or p.cpu.overdue:
         return False
-    if p.call.wait is not None or p.call.carry is not None or p.saves.asked is not None or p.frozen.wanted or p.frozen.mark:
+    if p.saves.asked is not None or p.saves.outlive is not None:  # each call is logged
+        return False
+    if p.call.wait is not None or p.call.carry is not None or p.frozen.wanted or p.frozen.mark:
         return False
     if deputy.state is not State.BUSY:
         return flight is None
