@@ -122,7 +122,7 @@ def test_a_turn_takes_one_slice_and_signals_do_not_wait_for_the_rest(deputy: Dep
     program: Any = SimpleNamespace(pid=1, deputy=deputy)
     tracer: Any = SimpleNamespace(
         programs={1: program}, departure=SimpleNamespace(deliverable=lambda p: bool(signals)),
-        containment=SimpleNamespace(of=lambda p: nullcontext()),
+        lanes=SimpleNamespace(armed=set()), containment=SimpleNamespace(of=lambda p: nullcontext()),
     )  # fmt: skip
     all_of_them = Deputies(tracer)
     all_of_them.watch(program)
