@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import termios
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mosfs.abi.syscalls import BY_NAME, BY_NR
 from mosfs.calls import flag_names, show
 from mosfs.home.process.calltrace import MAX_WAITING, CallTrace, without_waiting
+from mosfs.wire.whole import write_all
 
 
 def call(name: str, *args: int, **memory: bytes) -> str:
@@ -139,3 +141,19 @@ def test_the_reader_is_gone() -> None:
     trace.line(1, "home", "x")
     assert trace.fd == -1
     trace.line(1, "home", "x")
+
+
+def test_what_is_never_written_ends_the_trace() -> None:
+    """Memory of a process that has ended takes nothing, and says no error."""
+    child = os.fork()
+    if child == 0:
+        os.read(os.pipe()[0], 1)
+    memory = os.open(f"/proc/{child}/mem", os.O_RDWR)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    trace = CallTrace(os.dup(memory))
+    trace.line(1, "home", "getpid() = 1")
+    assert trace.fd == -1
+    with pytest.raises(OSError, match="Input/output error"):
+        write_all(memory, b"text")
+    os.close(memory)

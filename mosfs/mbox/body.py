@@ -7,6 +7,7 @@ import errno
 import os
 
 from mosfs.wire.room import to_keep
+from mosfs.wire.whole import write_all
 
 #: Longer messages travel in a memory file: a datagram of the control socket has room for 64 KB.
 INLINE = 32 * 1024
@@ -39,11 +40,8 @@ class Body:
 
     def append(self, data: bytes | bytearray | memoryview) -> None:
         """Add to a memory file. Its pages are made by pwrite(2): half as dear as by touching a mapping."""
-        left = memoryview(data)
-        while left:
-            done = os.pwrite(self.fd, left, self.size)
-            left = left[done:]
-            self.size += done
+        write_all(self.fd, data, self.size)
+        self.size += len(data)
 
     def read_into(self, offset: int, room: memoryview) -> None:
         """Fill ``room`` from ``offset`` on; OSError when the message ends before."""

@@ -28,6 +28,7 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
+from mosfs.wire.whole import write_all
 
 #: Where struct stat has its st_mode.
 _ST_MODE = 24
@@ -283,10 +284,8 @@ class Restorer:
 
     def fill(self, number: int, at: int, data: bytes | memoryview) -> None:
         """Contents of the nameless file ``number`` of the head. OSError."""
-        done = 0
         with self._rights():
-            while done < len(data):
-                done += os.pwrite(self.contents[number], data[done:], at + done)
+            write_all(self.contents[number], data, at)
 
     def _aside(self, made: int, file: OpenFile, fds: list[int]) -> None:
         moved = self._call(SYS_FCNTL, made, F_DUPFD_CLOEXEC, self._above)

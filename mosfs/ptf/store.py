@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from mosfs.wire.room import to_keep
+from mosfs.wire.whole import write_all
 
 #: (st_dev, st_ino)
 Inode = tuple[int, int]
@@ -284,13 +285,6 @@ def copy(source: int, target: int) -> None:
             write_all(target, os.pread(source, min(COPY, end - at), at), at)
     os.ftruncate(target, found.st_size)
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
-
-
-def write_all(fd: int, data: bytes | memoryview, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        done = os.pwrite(fd, view, at)
-        view, at = view[done:], at + done
 
 
 def reopened(file: File, flags: int, position: int) -> int:

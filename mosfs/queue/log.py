@@ -9,17 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mosfs.queue.joblog import HEADER, Past, Row, checksum, past
+from mosfs.wire.whole import write_all
 
 
 class LogError(Exception):
     """What cannot be written, read or locked: one line for the user."""
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """OSError as it comes."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view):]
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from mosfs.abi.numbers import SYS_CLOSE, SYS_MEMFD_CREATE
 from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.wire.whole import write_all
 
 _UCRED = struct.Struct("<iII")
 
@@ -109,9 +110,7 @@ def memory_file(call: Calls, name: str, text: bytes, *, cloexec: bool) -> int:
     try:
         ours = take(call.task.pid, result, fresh_memory)
         try:
-            done = 0
-            while done < len(text):
-                done += os.pwrite(ours, text[done:], done)
+            write_all(ours, text, 0)
         finally:
             os.close(ours)
     except OSError as error:

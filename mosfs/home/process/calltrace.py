@@ -83,6 +83,8 @@ class CallTrace:
             except BlockingIOError:
                 return
             except OSError:  # nobody will ever read it
+                done = 0
+            if not done:
                 self.close()
                 return
             del self._waiting[:done]
