@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mosfs.queue import progress
-from mosfs.queue.commands import LONGEST, Line, Splitter, count, names_of, open_commands
+from mosfs.queue.commands import LONGEST, CannotRead, Line, Splitter, count, names_of, open_commands
 from mosfs.queue.halt import Halt, Tally, parse_halt, seconds
 from mosfs.queue.joblog import FAILED, HEADER, NEW, STARTED, SUCCEEDED, Past, Todo, checksum, parse_row, past, row_of
 from mosfs.queue.log import LogError, open_log
@@ -46,6 +46,11 @@ def test_too_long_a_line(more: int) -> None:
     found = [line for at in range(0, len(data), 4096) for line in splitter.feed(data[at:at + 4096])]
     assert [line.broken for line in found] == [bool(more), False]
     assert found[1] == Line(2, b"next")
+
+
+def test_what_can_be_opened_and_not_read(tmp_path: Path) -> None:
+    with pytest.raises(CannotRead, match="Is a directory"):
+        open_commands(str(tmp_path)).read()
 
 
 def test_a_file_is_read_as_far_as_it_went_at_first(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from mosfs.daemon import unanswered
 from mosfs.daemon.stalls import PATIENCE, Stalls, kept_waiting
 from mosfs.native import ffi, lib
+from mosfs.trace.caller import open_pidfd
 from mosfs.trace.proc import words_of
 
 
@@ -77,3 +79,25 @@ def test_connections_are_read_from_their_files(tmp_path: Path) -> None:
         (tmp_path / name / "waiting").write_text(waiting)
     found = {each.device: each for each in unanswered.connections(str(tmp_path))}
     assert found == {45: unanswered.Connection(45, os.getuid(), 3), 46: unanswered.Connection(46, os.getuid(), 0)}
+
+
+def test_a_pidfd_is_a_processs_only() -> None:
+    """A number that is a thread's, or nobody's, is no error: which of them the kernel names depends on its version."""
+    barrier = threading.Barrier(2)
+    tids = list[int]()
+
+    def thread() -> None:
+        tids.append(threading.get_native_id())
+        barrier.wait()
+        barrier.wait()
+
+    other = threading.Thread(target=thread)
+    other.start()
+    barrier.wait()
+    try:
+        assert open_pidfd(tids[0]) == -1
+    finally:
+        barrier.wait()
+        other.join()
+    assert open_pidfd(2**22) == -1
+    os.close(open_pidfd(os.getpid()))

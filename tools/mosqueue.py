@@ -17,7 +17,7 @@ import mosfs
 from mosfs.abi.texts import Text, text
 from mosfs.cluster.paths import NodePaths
 from mosfs.queue import progress
-from mosfs.queue.commands import Commands, Line, names_of, open_commands
+from mosfs.queue.commands import CannotRead, Commands, Line, names_of, open_commands
 from mosfs.queue.halt import Halt, parse_halt, seconds
 from mosfs.queue.log import Log, LogError, open_log
 from mosfs.queue.output import Outputs
@@ -76,7 +76,7 @@ def run(parsed: Parsed, launcher: Launcher) -> int:
         if name := parsed.get("joblog"):
             log = open_log(name, plan.resume, LEFT_RUNNING if plan.resume else 0.0)
         return Session(launcher, parsed, plan, commands, log, fail_file).run()
-    except (LogError, QueueError) as error:
+    except (LogError, QueueError, CannotRead) as error:
         raise UserError(str(error), FAILED) from None
 
 

@@ -34,7 +34,7 @@ from mosfs.daemon.waiting import Queue
 from mosfs.node.pending import Asked
 from mosfs.node.programs import Guest, PrivateNames, Program
 from mosfs.node.world import World
-from mosfs.trace.caller import Caller, alive, peer_lives
+from mosfs.trace.caller import Caller, alive, open_pidfd, peer_lives
 from mosfs.trace.proc import start_time, tracer_of
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.limits import CONNECTIONS, Shares
@@ -118,15 +118,6 @@ def account(world: World, program: Program, row: Usage, now: float) -> None:
     first = program.balanced.usage is None and now - world.counts.since < SETTLING
     new = program.record.report(program.state.where, program.balanced.usage, row)
     world.counts.forwarded += 0 if first else new
-
-
-def open_pidfd(pid: int) -> int:
-    try:
-        return os.pidfd_open(pid)
-    except OSError as error:
-        if error.errno not in (errno.ESRCH, errno.EINVAL):
-            raise
-        return -1
 
 
 @dataclass(slots=True)

@@ -31,6 +31,7 @@ from mosfs.mbox.body import Body
 from mosfs.mbox.model import Flag, Mailbox, Sender
 from mosfs.mbox.stream import MOST_LATE
 from mosfs.node.world import World
+from mosfs.trace.caller import open_pidfd
 from mosfs.wire.messages import MailHeld, MailWake
 
 log = logging.getLogger(__name__)
@@ -235,13 +236,15 @@ class Office:
         """SIGIO for a home program: for the process that our tracer holds, and no other that got its number."""
         if pid not in self.world.programs:
             return
-        with contextlib.suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(pid)
-            try:
+        pidfd = open_pidfd(pid)
+        if pidfd < 0:
+            return
+        try:
+            with contextlib.suppress(ProcessLookupError):
                 if self.world.traced(pid):
                     signal.pidfd_send_signal(pidfd, signal.SIGIO)
-            finally:
-                os.close(pidfd)
+        finally:
+            os.close(pidfd)
 
     # ------------------------------------------------------------------ where mailboxes are
 

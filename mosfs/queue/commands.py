@@ -19,6 +19,10 @@ class Line:
     broken: bool = False
 
 
+class CannotRead(Exception):
+    """The commands-file, which could be opened: one line for the user."""
+
+
 @dataclass(slots=True)
 class Splitter:
     """Bytes in, lines out. What it keeps is never more than one line and one part."""
@@ -105,8 +109,11 @@ class Commands:
         return not self._lines and not self._ended
 
     def read(self) -> None:
-        """Read a part: what is there. OSError as it comes."""
-        part = os.read(self.fd, PART if self._left < 0 else min(PART, self._left))
+        """Read a part: what is there. CannotRead."""
+        try:
+            part = os.read(self.fd, PART if self._left < 0 else min(PART, self._left))
+        except OSError as error:
+            raise CannotRead(f"{self.path or 'standard input'}: {error.strerror}") from error
         if self._left > 0:
             self._left -= len(part)
         found = self._splitter.feed(part)

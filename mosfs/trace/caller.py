@@ -58,6 +58,16 @@ def alive(pidfd: int) -> bool:
     return not poller.poll(0)
 
 
+def open_pidfd(pid: int) -> int:
+    """pidfd_open(2); -1 when there is no such process, or it is a thread's number (EINVAL, since Linux 6.16 ENOENT)."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno not in (errno.ESRCH, errno.EINVAL, errno.ENOENT):
+            raise
+        return -1
+
+
 def peer_lives(sock: HasOptions) -> bool:
     """Whether the very process that connected has not ended: its number is its own then. True where the kernel does not say."""
     if not kernel.has("peer_pidfd"):
