@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network
-from mosfs.balance.toll import HOMEWARD, LONGEST_REST, REST, SOON, Toll, advantage, homeward, lost, rest
+from mosfs.balance.toll import HOMEWARD, LONGEST_REST, REST, SLOWEST, SOON, Toll, advantage, homeward, lost, rest, weight
 
 #: Of both networks, for a program of 10 MB.
 NETWORKS = pytest.mark.parametrize("network", [NEAR, DISTANT])
@@ -28,6 +28,14 @@ def test_sums_and_prices() -> None:
     assert Toll(traffic=2e6).price(NEAR) == pytest.approx(2 / NEAR.bandwidth)
     assert Toll(images=2).price(DISTANT) == pytest.approx(2 * DISTANT.setup)
     assert Toll(cpu=5.0).price(NEAR) == 0
+
+
+@NETWORKS
+def test_slow_calls_weigh_more_but_not_without_end(network: Network) -> None:
+    assert weight(0, 1.0, network) == 0
+    assert weight(50, 0.0, network) == weight(50, -1.0, network) == weight(50, 50 * network.call, network) == 50
+    assert weight(50, 150 * network.call, network) == pytest.approx(150)
+    assert weight(50, 1e6, network) == 50 * SLOWEST
 
 
 @pytest.mark.parametrize(("home", "here", "gain"), [

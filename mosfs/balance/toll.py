@@ -14,6 +14,8 @@ from mosfs.balance.cost import Candidate, Network, cost, crowding, price
 
 #: A fork away takes as long as so many calls: its request, the wait for its end, and two processes on each side.
 CALLS_OF_A_BIRTH = 20
+#: A call that takes more than so many times what is usual waits for something else than for its way.
+SLOWEST = 20.0
 #: How the reason of such a move begins.
 HOMEWARD = "its calls away have cost"
 
@@ -43,6 +45,12 @@ class Toll:
     def price(self, network: Network) -> float:
         """Seconds that it has taken, beside the CPU time."""
         return network.pull(self.calls, self.traffic) + self.images * network.setup
+
+
+def weight(calls: float, seconds: float, network: Network) -> float:
+    """How many usual calls those are worth that a program made in ``seconds`` in which it did not compute: where machines are busy
+    each takes longer."""
+    return calls * min(max(seconds / calls / network.call, 1.0), SLOWEST) if calls > 0 else 0.0
 
 
 def advantage(home: Candidate | None, here: Candidate, size_mb: int) -> float:

@@ -158,6 +158,9 @@ class Paid:
     parent: int = 0  # the program here that made it, by its PID at home
     before: Toll = field(default_factory=Toll)  # in earlier images, and by its children that have ended
     told: Toll = field(default_factory=Toll)  # what mosd has heard of
+    counted: int = 0  # calls that have been weighed,
+    weighed: float = 0.0  # so many usual ones,
+    cpu: int = 0  # when it had computed for so many ns
     pace: float = 0.005  # seconds between the last two reports
     due: float = 0.0  # when the next may be made
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
-from mosfs.balance.toll import Toll
+from mosfs.balance.cost import DISTANT, NEAR
+from mosfs.balance.toll import Toll, weight
+from mosfs.calls import cputime
 from mosfs.guest.body import Body, Paid, State
 from mosfs.guest.context import Context
 from mosfs.wire.messages import TollPaid
@@ -24,21 +27,31 @@ class Tolls:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._next = 0.0
+        self._next = self._before = 0.0
+        self._network = NEAR if context.near else DISTANT
         self._executing: dict[int, tuple[Paid, float]] = {}
 
     def look(self, now: float) -> None:
         """After each turn of the loop: guests whose calls have come to something are told of."""
         if now < self._next:
             return
-        self._next = now + PERIOD
+        self._next, seconds, self._before = now + PERIOD, now - self._before, now
         for body in self._context.bodies.values():
+            if body.account.calls != body.paid.counted:
+                self._weigh(body, seconds)
             if now >= body.paid.due and body.state in _MAKES_CALLS and _worth(body) >= WORTH:
                 self._tell(body, now)
 
     def due(self) -> float:
         """When `look` may have something to tell, if guests make calls."""
         return max(self._next, min((body.paid.due for body in self._context.bodies.values()), default=0.0))
+
+    def _weigh(self, body: Body, seconds: float) -> None:
+        """Of the last ``seconds`` those went into its calls in which it did not compute."""
+        paid, used = body.paid, sum(cputime.of_process(body.pid))
+        calls, paid.counted = body.account.calls - paid.counted, body.account.calls
+        paid.weighed += weight(calls, seconds - max(0, used - paid.cpu) / 1e9, self._network)
+        paid.cpu = used
 
     def _tell(self, body: Body, now: float) -> None:
         body.used()
@@ -59,12 +72,14 @@ class Tolls:
         """It comes back with the image of another program, for which it pays."""
         now = time.monotonic()
         self._executing = {pair: kept for pair, kept in self._executing.items() if now - kept[1] < FORGOTTEN}
-        self._executing[body.pair] = Paid(parent=body.paid.parent, before=paid_by(body).plus(Toll(images=1))), now
+        self._executing[body.pair] = Paid(parent=body.paid.parent, before=paid_by(body)), now
         body.paid.parent = 0
 
     def arrived(self, body: Body) -> None:
-        paid, _ = self._executing.pop(body.pair, (None, 0.0))
+        paid, since = self._executing.pop(body.pair, (None, 0.0))
         if paid is not None:
+            images = weight(1, time.monotonic() - since, replace(self._network, call=self._network.setup))
+            paid.before = paid.before.plus(Toll(images=images))
             body.paid = paid
 
 
@@ -72,13 +87,14 @@ def paid_by(body: Body) -> Toll:
     """All that it has paid here."""
     account, times = body.account, body.times
     cpu = sum(times.used_last.minus(times.used_before)) / 1e9
-    return body.paid.before.plus(Toll(account.calls, account.received + account.sent, 0, max(0.0, cpu)))
+    calls = body.paid.weighed + account.calls - body.paid.counted
+    return body.paid.before.plus(Toll(calls, account.received + account.sent, 0, max(0.0, cpu)))
 
 
 def _worth(body: Body) -> float:
     """What it has paid since the last report, in calls."""
     account, paid = body.account, body.paid
     before, told = paid.before, paid.told
-    calls = before.calls + account.calls - told.calls
+    calls = before.calls + paid.weighed + account.calls - paid.counted - told.calls
     traffic = before.traffic + account.received + account.sent - told.traffic
     return calls + traffic / BYTES_OF_A_CALL + (before.images - told.images) * WORTH
