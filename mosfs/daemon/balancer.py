@@ -37,6 +37,8 @@ FRESH = 5.0
 REFUSED_FOR = 3.0
 #: Seconds that a program which could not be moved, wherever to, is left alone.
 HELD_FOR = 30.0
+#: A move that has not ended yet is over in a moment.
+UNDER_WAY = "another move is under way"
 #: An answer to a guest's wish to leave that takes longer is none.
 PATIENCE = 20.0
 #: The load of the last second may still count who has just left.
@@ -189,7 +191,7 @@ class Balancer:
         if reason.startswith(_OF_TARGET):
             balanced.refused[target] = now + REFUSED_FOR
         else:
-            balanced.held = now + HELD_FOR
+            balanced.held = now + (PERIOD if reason == UNDER_WAY else HELD_FOR)
         balanced.verdict = f"did not get to {self.world.shown(target)}: {reason}"
         self.note(f"{name} stays, {balanced.verdict}")
 
