@@ -108,7 +108,8 @@ static void dies(const char *name, void (*how)(void), int sig, rlim_t limit, boo
 	ok(close(p[0]));
 	ok(close(p[1]));
 	status = mos_wait(pid);
-	check(WIFSIGNALED(status) && WTERMSIG(status) == sig);
+	if (!WIFSIGNALED(status) || WTERMSIG(status) != sig)
+		fail("%s: wait status %#x instead of signal %d", name, status, sig);
 	count_files(&files, &told);
 	announce("%s: core %d, files %d, told %d\n", name, !!WCOREDUMP(status), files, told);
 	equal(files, told);
