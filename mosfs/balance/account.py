@@ -7,6 +7,7 @@ share of the CPU time tells. Away every call passes the tracer and the host, whi
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 
 from mosfs.balance.history import History
@@ -38,18 +39,25 @@ def read(pid: int, *, io: bool) -> Reading:
     with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
         stat = file.read().rpartition(")")[2].split()
     user, kernel = int(stat[11]) / TICKS, int(stat[12]) / TICKS
-    ran, waited = _scheduled(pid) or (user + kernel, 0.0)
+    ran, waited = _scheduled(pid, alone=int(stat[17]) == 1) or (user + kernel, 0.0)
     return Reading(ran, waited, kernel, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0), user)
 
 
-def _scheduled(pid: int) -> tuple[float, float] | None:
-    """Seconds on a CPU and waiting for one; None where the kernel does not say (it needs CONFIG_SCHED_INFO)."""
+def _scheduled(pid: int, *, alone: bool) -> tuple[float, float] | None:
+    """Seconds on a CPU and waiting for one; None where the kernel does not say (it needs CONFIG_SCHED_INFO).
+
+    ``alone``: it has one thread. Of several the sum; what those have used that have ended is the process's clock's alone."""
+    ran = waited = 0
     try:
-        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
-            ran, waited, _ = file.read().split()
-    except OSError:
+        for folder in [f"/proc/{pid}"] if alone else [f"/proc/{pid}/task/{tid}" for tid in os.listdir(f"/proc/{pid}/task")]:
+            with open(f"{folder}/schedstat", encoding="ascii") as file:
+                words = file.read().split()
+            ran, waited = ran + int(words[0]), waited + int(words[1])
+        if not alone:
+            ran = time.clock_gettime_ns(~pid << 3 | 2)
+    except (OSError, IndexError):
         return None
-    return int(ran) / 1e9, int(waited) / 1e9
+    return ran / 1e9, waited / 1e9
 
 
 def _io(pid: int) -> tuple[int, int, int]:
@@ -101,7 +109,7 @@ class Account:
             self.received += received
             self.sent += sent
         seconds = now - self.at
-        wanted = min(1.0, (ran + reading.waited - last.waited) / seconds) if seconds > 0 else 0.0
+        wanted = min(1.0, (ran + max(0.0, reading.waited - last.waited)) / seconds) if seconds > 0 else 0.0
         self.news = self.news or (wanted < NOTICEABLE) != (self.demand < NOTICEABLE)
         self.demand = wanted
         self.here += ran
