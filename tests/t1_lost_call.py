@@ -98,6 +98,7 @@ def test_a_host_makes_anew_what_home_has_not_heard(heard: int | None, made_anew:
     host = FromHome.__new__(FromHome)
     host._clocks = SimpleNamespace(adjust=lambda _: None, set=lambda *_: None)  # type: ignore[assignment]
     host._context = SimpleNamespace(channel=channel, announce=lambda _: None)  # type: ignore[assignment]
+    host._tolls = SimpleNamespace(arrived=lambda _: None)  # type: ignore[assignment]
     host._private = SimpleNamespace(announce_all=lambda _: None)  # type: ignore[assignment]
     host._tolls = SimpleNamespace(arrived=lambda _: None)  # type: ignore[assignment]
     told = msgspec.msgpack.decode(msgspec.msgpack.encode(GoTimes(0, 0, "", call=heard)), type=GoTimes)
