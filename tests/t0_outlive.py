@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.calls.request import Request
+from mosfs.home.moves.outliving import Outliving
+from mosfs.home.process.move import Move
 from mosfs.home.process.replay import Diverged, Kept, Log, fingerprint
+from mosfs.migrate.freezefile import FreezeFile, Place
+from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 
 NUMBERS = st.integers(0, 0x7FFF)
@@ -95,3 +104,83 @@ def test_what_is_shown() -> None:
     assert kept.shown().unsafe and kept.shown().images == 0
     kept.unsafe, kept.saves, kept.lives = "", 3, 1
     assert (kept.shown().unsafe, kept.shown().images, kept.shown().outlived) == ("", 3, 1)
+
+
+@given(st.lists(st.sampled_from((Kind.SIGNAL, Kind.FILE)), max_size=8), st.integers(-2, 9))
+def test_a_signal_that_is_in_the_image_is_not_given_again(kinds: list[Kind], newer: int) -> None:
+    """It was sent before the host began the image, inside a call that had not ended then."""
+    log = Log()
+    log.asked(7, b"pause")
+    for at, kind in enumerate(kinds):
+        log.answered((kind, bytes((at,)), 0), last=False)
+    before = [*log.entries[0].answers]
+    log.cut(True, signals=newer)
+    after = log.entries[0].answers
+    assert [each for each in after if each[0] != Kind.SIGNAL] == [each for each in before if each[0] != Kind.SIGNAL]
+    signals = [each for each in before if each[0] == Kind.SIGNAL]
+    assert [each for each in after if each[0] == Kind.SIGNAL] == signals[len(signals) - max(0, min(newer, len(signals))):]
+
+
+class Home:
+    """A program that outlives its node, and what of a tracer its images need."""
+
+    def __init__(self, folder: Path) -> None:
+        self.moves: list[Move] = []
+        nothing = lambda *_: None  # noqa: E731
+        tracer: Any = SimpleNamespace(
+            freezing=SimpleNamespace(places=lambda _: [Place(str(folder))]),
+            mosd=SimpleNamespace(announce=nothing, log=nothing),
+            moves=SimpleNamespace(request=lambda _, move: self.moves.append(move), resume_old=nothing),
+        )
+        self.program: Any = SimpleNamespace(
+            pid=7, away=True, move=None, halted=False, private=None, settings=SimpleNamespace(outlive=1),
+            saves=SimpleNamespace(outlive=None), post=SimpleNamespace(mail=None), frozen=SimpleNamespace(mark=""),
+            travel=SimpleNamespace(freeze_ms=1.0), body=SimpleNamespace(signals=0, seq=0),
+        )  # fmt: skip
+        self.outliving = Outliving(tracer)
+
+    def image(self) -> FreezeFile:
+        """One that is whole at home; its host does not know yet."""
+        kept = self.program.saves.outlive
+        self.outliving._save(self.program, kept)
+        file = kept.saving
+        for kind, payload in ((Kind.IMAGE, b""), (Kind.IMAGE_END, bytes(8))):
+            file.channel.send(kind, 7, payload)
+        self.outliving.saved(self.program, file)
+        return file.channel  # type: ignore[no-any-return]
+
+
+def test_a_host_lost_when_the_image_is_whole_leaves_it(tmp_path: Path) -> None:
+    """Its program goes on from that image: the move that made it fails, and must not take it away."""
+    home = Home(tmp_path)
+    home.outliving.left(home.program, inside=False)
+    file = home.image()
+    done = home.moves[0].done
+    assert done is not None
+    done("its node was lost")
+    kept = home.program.saves.outlive
+    assert not file.lost and kept.file.channel is file and not kept.unsafe and kept.saves == 1
+    home.outliving.home(home.program)
+    assert file.lost
+    with pytest.raises(ChannelLost):
+        file.send(Kind.RECALL, 7)
+
+
+def test_an_image_that_fails_is_removed(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.outliving.left(home.program, inside=False)
+    kept = home.program.saves.outlive
+    home.outliving._save(home.program, kept)
+    file, done = kept.saving.channel, home.moves[0].done
+    assert done is not None
+    done("no room")
+    assert file.lost and kept.file is None and kept.saving is None and "no room" in kept.unsafe
+
+
+def test_a_newborn_is_not_asked_for_before_its_host_has_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.outliving.left(home.program, inside=False, born=True)
+    due = home.outliving.due()
+    assert due is not None and due > time.monotonic()
+    home.outliving.look(time.monotonic())
+    assert not home.moves

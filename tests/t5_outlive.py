@@ -241,6 +241,29 @@ def test_the_daemon_at_home_is_restarted_meanwhile(nodes: Lab, folder: Path) -> 
 
 
 @pytest.mark.long
+def test_no_other_node_takes_it(nodes: Lab, folder: Path) -> None:
+    """It waits, and who wants it at home is told so; when nodes are back, it goes on."""
+    expected = natively("append", folder / "native")
+    (folder / "away").mkdir()
+    process = nodes.start(
+        1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", *PROGRAMS["append"], cwd=folder / "away",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    nodes.process(process.pid)
+    assert wait_until(lambda: nodes.tree(1).read(f"proc/{process.pid}/outliving").startswith("yes"), PATIENCE)
+    for number in (3, 4, 2):
+        kill_node(nodes, number)
+    told = wait_until(lambda: [
+        line for line in nodes.run(1, "mosmigrate", str(process.pid), "home").stderr.splitlines() if "its node was lost" in line
+    ], PATIENCE)  # fmt: skip
+    assert "it waits for another" in told[0] or "it repeats" in told[0]
+    assert process.poll() is None
+    for number in AWAY:
+        nodes.start_mosd(number)
+    assert same("append", Outcome.of(process, folder / "away"), expected), nodes.logs()
+
+
+@pytest.mark.long
 @link.possible
 def test_a_link_is_cut(tmp_path: Path, folder: Path) -> None:
     """The node goes on computing, and nothing that it does is seen by anybody any more: after 20 s another one does it."""

@@ -182,6 +182,8 @@ class FreezeFile:
     # ------------------------------------------------------------------ from the file
 
     def _begin(self, pair: int) -> None:
+        if self.lost:
+            raise ChannelLost("closed")
         for fd in self._file.fds:
             os.lseek(fd, 0, os.SEEK_SET)
         self._frames = self._reading(pair)

@@ -55,7 +55,7 @@ class Births:
         q.link = p.link
         q.body.files = {number: Held(held.generation, held.wanted, held.sent) for number, held in p.body.files.items()}
         newborn = q.deputy = deputy_of_child(deputy, q.task)
-        self.tracer.outliving.left(q, inside=False)
+        self.tracer.outliving.left(q, inside=False, born=True)
         self.tracer.copying.of_child(p, q)
         if q.link is not None:
             q.link.programs.add(child)

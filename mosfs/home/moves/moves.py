@@ -56,7 +56,7 @@ class Moves:
             if not move.thaws:
                 self._tell(p, move, "it is frozen")
                 return
-        elif move.target == here and move.freezes is None:
+        elif move.target == here and move.freezes is None and not self.tracer.outliving.copied(p):
             self._tell(p, move, "")
             return
         if p.away and p.kin.threads and move.target:  # by way of home

@@ -59,11 +59,11 @@ class Outliving:
 
     # ------------------------------------------------------------------ images
 
-    def left(self, p: Program, *, inside: bool) -> None:
-        """It is away from now on; ``inside``: in a call that its deputy makes."""
+    def left(self, p: Program, *, inside: bool, born: bool = False) -> None:
+        """It is away from now on; ``inside``: in a call that its deputy makes; ``born``: its host does not have it yet."""
         if p.settings.outlive != 1:
             return
-        kept = p.saves.outlive = Kept()
+        kept = p.saves.outlive = Kept(due=time.monotonic() + AGAIN if born else 0.0)
         self._kept[p.pid] = p
         if inside:
             kept.log.asked(p.body.seq, b"")
@@ -119,7 +119,7 @@ class Outliving:
         def done(reason: str) -> None:
             if not reason:
                 kept.stood = p.travel.freeze_ms / 1000
-            else:
+            elif kept.file is not file:  # else its host was lost when the image was whole, and it goes on from there
                 kept.saving = None
                 file.channel.close()
                 if kept.file is None:
@@ -141,7 +141,7 @@ class Outliving:
         """The head of an image has come."""
         kept = p.saves.outlive
         if kept is not None:
-            kept.next_seq, kept.waits = meta.seq, meta.waiting
+            kept.next_seq, kept.next_seen, kept.waits = meta.seq, meta.seen, meta.waiting
 
     def saved(self, p: Program, file: Link) -> None:
         """An image is whole: its host goes on. What the log holds of the time before is not needed any more."""
@@ -152,7 +152,7 @@ class Outliving:
             kept.file, kept.saving, kept.seq = file, None, kept.next_seq
             kept.saves += 1
             kept.unsafe = kept.since
-            kept.log.cut(kept.waits)
+            kept.log.cut(kept.waits, signals=p.body.signals - kept.next_seen)
             if kept.waits and not (kept.log.entries and kept.log.entries[0].number == kept.seq):
                 kept.unsafe = "its image was made in a call that is not in the log"
         self.tracer.moves.resume_old(p, "")

@@ -13,6 +13,7 @@ from xxhash import xxh3_128_digest
 from mosfs.calls.request import CALL_HEAD
 from mosfs.home.process.link import Link
 from mosfs.wire.asked import Outliving
+from mosfs.wire.frames import Kind
 
 #: Kind, payload and flags of a frame for the host.
 Answer = tuple[int, bytes, int]
@@ -42,6 +43,18 @@ class Entry:
     fingerprint: bytes
     answers: list[Answer] = field(default_factory=list)
     whole: bool = False
+
+
+def without_signals(answers: list[Answer], newest: int) -> list[Answer]:
+    """The answers without all signals but the ``newest`` ones."""
+    old = sum(kind == Kind.SIGNAL for kind, *_ in answers) - newest
+    left: list[Answer] = []
+    for answer in answers:
+        if answer[0] == Kind.SIGNAL and old > 0:
+            old -= 1
+        else:
+            left.append(answer)
+    return left
 
 
 @dataclass(slots=True)
@@ -76,9 +89,13 @@ class Log:
         entry.whole = last
         self.size += len(answer[1])
 
-    def cut(self, waiting: bool) -> None:
-        """An image stands for all that was before; ``waiting``: it was made inside the last call."""
+    def cut(self, waiting: bool, signals: int | None = None) -> None:
+        """An image stands for all that was before; ``waiting``: it was made inside the last call. ``signals``: how many of the last
+        ones are not in it; None: there is no image, and all are kept."""
         self.entries = self.entries[-1:] if waiting else []
+        if signals is not None:
+            for entry in self.entries:
+                entry.answers = without_signals(entry.answers, signals)
         self.inside, self.at = waiting and bool(self.entries), -1
         self.size = sum(OVERHEAD + sum(len(a[1]) for a in entry.answers) for entry in self.entries)
 
@@ -131,6 +148,7 @@ class Kept:
     since: str = ""  # the same of the next image
     saving: Link | None = None  # that image
     next_seq: int = 0
+    next_seen: int = 0  # signals that its host had had then
     waits: bool = False  # it is made inside a call
     due: float = 0.0
     stood: float = 0.0  # seconds, for the last image
