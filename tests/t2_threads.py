@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from mosfs.abi.numbers import SYS_GETPID
+from mosfs.balance.account import Account
 from mosfs.guest import sandbox
 from mosfs.migrate.rebuild import Unsuited
 from mosfs.trace.inject import Calls
@@ -64,3 +69,18 @@ def test_a_body_with_a_chosen_id_has_no_right_but_that(maker: sandbox.Maker) -> 
     with body(maker, FIRST) as (task, _):
         [[effective], [no_new_privs], [seccomp]] = words_of(task.pid, "CapEff", "NoNewPrivs", "Seccomp")
         assert (int(effective, 16), no_new_privs, seccomp) == (1 << 40, "1", "2")
+
+
+def test_what_threads_have_used_is_counted_when_they_have_ended() -> None:
+    """Else an account would go backwards, of which no peer believes a word."""
+    account = Account(time.monotonic())
+    used = [account.measure(os.getpid(), time.monotonic(), io=False)]
+    threads = [threading.Thread(target=hashlib.sha256, args=(bytes(1 << 24),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    used.append(account.measure(os.getpid(), time.monotonic(), io=False))
+    for thread in threads:
+        thread.join()
+    used += [account.measure(os.getpid(), time.monotonic(), io=False) for _ in range(2)]
+    total = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+    assert min(used) >= 0 and 0 < account.here <= total

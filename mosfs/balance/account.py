@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from mosfs.balance.history import History
 
+#: Of a clock of CPU time: what the scheduler counts of a process, with all its threads (clock_getcpuclockid(3)).
+_CPUCLOCK_SCHED = 2
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 #: A call that is not I/O counts for so many seconds in the kernel: many cheap ones look like few, the page faults of a program
@@ -46,18 +48,15 @@ def read(pid: int, *, io: bool) -> Reading:
 def _scheduled(pid: int, *, alone: bool) -> tuple[float, float] | None:
     """Seconds on a CPU and waiting for one; None where the kernel does not say (it needs CONFIG_SCHED_INFO).
 
-    ``alone``: it has one thread. Of several the sum; what those have used that have ended is the process's clock's alone."""
-    ran = waited = 0
+    ``alone``: it has one thread. Of several it is how long all of them have waited, which is less when one has ended."""
+    waited = 0
     try:
         for folder in [f"/proc/{pid}"] if alone else [f"/proc/{pid}/task/{tid}" for tid in os.listdir(f"/proc/{pid}/task")]:
             with open(f"{folder}/schedstat", encoding="ascii") as file:
-                words = file.read().split()
-            ran, waited = ran + int(words[0]), waited + int(words[1])
-        if not alone:
-            ran = time.clock_gettime_ns(~pid << 3 | 2)
-    except (OSError, IndexError):
+                waited += int(file.read().split()[1])
+        return time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED) / 1e9, waited / 1e9
+    except (OSError, IndexError, OverflowError):
         return None
-    return ran / 1e9, waited / 1e9
 
 
 def _io(pid: int) -> tuple[int, int, int]:
@@ -102,7 +101,7 @@ class Account:
         self.size_mb = reading.size_mb
         if last is None:
             last = reading
-        ran = reading.ran - last.ran
+        ran = max(0.0, reading.ran - last.ran)  # of which the kernel may say less when a thread ends
         if io:
             calls, received, sent = (now - then for now, then in zip(reading.io, last.io))
             self.calls += max(calls, int((reading.kernel - last.kernel) / KERNEL_TIME_OF_A_CALL))
