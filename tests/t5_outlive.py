@@ -240,6 +240,46 @@ def test_the_daemon_at_home_is_restarted_meanwhile(nodes: Lab, folder: Path) -> 
     assert same("append", play(nodes, folder / "away", "append", both, 1), expected)
 
 
+HANDLERS = """
+import os, select, signal
+count = 0
+def handler(*_):
+    global count
+    count += 1
+    os.write(out, b"%d\\n" % count)
+    if count == 2:
+        raise SystemExit("end")
+out = os.open("out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+signal.signal(signal.SIGUSR1, handler)
+select.select([], [], [], 600)
+"""
+
+
+@pytest.mark.long
+def test_a_signal_that_ended_a_call_is_repeated(nodes: Lab, folder: Path) -> None:
+    """The image was made while it waited in the call; what it did at the end of its handler is what it does again."""
+    process = nodes.start(
+        1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", "python3", "-IS", "-c", HANDLERS, cwd=folder,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    nodes.process(process.pid)
+    path = f"proc/{process.pid}/outliving"
+    wait_until(lambda: (told := nodes.tree(1).read(path)).startswith("yes") and images(told) > 1, PATIENCE)
+    for count in (1, 2):
+        os.kill(process.pid, signal.SIGUSR1)
+        wait_until(lambda wanted=count: len((folder / "out").read_bytes().splitlines()) == wanted)  # type: ignore[misc]
+        if count == 1:
+            host(nodes, node_of(nodes, process.pid))
+            wait_until(lambda: "outlived=1" in nodes.tree(1).read(path), PATIENCE)
+    found = Outcome.of(process, folder)
+    assert (found.status, found.out, found.err, found.files["out"]) == (1, b"", b"end\n", b"1\n2\n"), nodes.logs()
+
+
+def images(told: str) -> int:
+    """How many there have been, by the file `outliving`."""
+    return next((int(word.partition("=")[2]) for word in told.split() if word.startswith("images=")), 0)
+
+
 @pytest.mark.long
 def test_no_other_node_takes_it(nodes: Lab, folder: Path) -> None:
     """It waits, and who wants it at home is told so; when nodes are back, it goes on."""

@@ -114,6 +114,8 @@ class Building:
         self._context.bodies[body.pair] = body
         self._context.by_pid[body.pid] = body
         body.outlives = body.meta.outlives
+        if body.outlives:
+            body.signals.told_mask = body.meta.told_mask
         body.call.seq, body.signals.seen, body.call.until = body.meta.seq, body.meta.seen, body.meta.until
         body.call.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
         partial.restore(body.task, signed(body.call.regs.rax), body.call.carry)

@@ -163,7 +163,7 @@ class Onward:
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.call.carry, body.call.seq, body.signals.seen, body.used()
             meta.waiting_state, meta.needs = list(body.processor.waiting_state.items()), body.processor.needs
-            meta.outlives = body.outlives
+            meta.outlives, meta.told_mask = body.outlives, body.signals.told_mask
             if body.mail is not None:
                 meta.mail = (body.mail.filter_at, body.mail.last)
             meta.pending += [(True, info) for info in body.signals.infos]

@@ -113,6 +113,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``actions``: signal -> struct sigaction of the kernel (32 bytes), at least for the caught ones; ``ignored`` a bit mask.
     ``all_actions``: they are all, and at other signals is done what exec leaves; who serves the program's calls takes ACTION.
     ``outlives``: all that comes from outside comes from home, so that what it does can be repeated (mosrun --outlive).
+    ``told_mask``: what home believes to be blocked, where ``outlives``: what it is told at the end of a handler hangs on that.
     ``threads``: the others of its process; ``until``: as theirs.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
@@ -157,6 +158,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     outlives: bool = False
     threads: Annotated[list[Thread], msgspec.Meta(max_length=MOST_THREADS)] = []
     until: Word = 0
+    told_mask: Word = (1 << 64) - 1
 
 
 _encoder = msgspec.msgpack.Encoder()
