@@ -184,3 +184,10 @@ def test_a_newborn_is_not_asked_for_before_its_host_has_it(tmp_path: Path) -> No
     assert due is not None and due > time.monotonic()
     home.outliving.look(time.monotonic())
     assert not home.moves
+
+
+def test_who_ends_its_nodes_has_so_many_lives_only() -> None:
+    kept = Kept()
+    assert [kept.lose() for _ in range(12)] == [True] * 10 + [False] * 2
+    kept.log.asked(1, b"a call")  # it goes on
+    assert kept.lose()

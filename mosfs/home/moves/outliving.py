@@ -250,6 +250,8 @@ class Outliving:
         kept, deputy = p.saves.outlive, p.deputy
         if kept is None or deputy is None:
             return False
+        if not kept.lose():
+            kept.unsafe = "each node that it comes to is lost"
         if kept.file is None or kept.unsafe:
             self.tracer.mosd.log(f"pid={p.pid} cannot outlive {link.ip}: {kept.unsafe}", 30)
             return False

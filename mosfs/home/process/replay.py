@@ -17,6 +17,8 @@ from mosfs.wire.frames import Kind
 
 #: Kind, payload and flags of a frame for the host.
 Answer = tuple[int, bytes, int]
+#: So many nodes in a row a program may lose without doing anything between.
+MOST_IN_VAIN = 10
 #: Bytes that an entry takes beside its answers.
 OVERHEAD = 512
 #: Where a CALL has the number of signals that its host had seen: it says nothing of what the program does (`calls.request`).
@@ -156,7 +158,15 @@ class Kept:
     files: set[int] = field(default_factory=set)  # numbers of those that it maps, or did
     saves: int = 0
     lives: int = 0  # nodes that it has outlived
+    reached: tuple[int, int] = (-1, -1)  # images and calls when a node was lost last
+    in_vain: int = 0  # nodes lost since without any news of it
     lost: str = ""  # the last of these
+
+    def lose(self) -> bool:
+        """A node is lost. False: so many in a row were, without an image or a call more, that the program may end them."""
+        reached = self.saves, len(self.log.entries)
+        self.in_vain, self.reached = self.in_vain + 1 if reached == self.reached else 0, reached
+        return self.in_vain < MOST_IN_VAIN
 
     def shown(self) -> Outliving:
         """What mosd shows of it; of the log, whole megabytes, so that it is news seldom."""
