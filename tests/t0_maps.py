@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -198,10 +200,16 @@ def test_neighbours_never_need_two_calls(vmas: list[Vma]) -> None:
 
 
 def test_a_reader_tells_what_is_new() -> None:
+    """Of a process of its own: what other tests have left in this one may be shared."""
+    code = "import mmap; print(1, flush=True); input(); m = mmap.mmap(-1, 1 << 18, mmap.MAP_PRIVATE); print(2, flush=True); input()"
     reader = Reader()
-    assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))
-    with mmap.mmap(-1, 64 * PAGE, mmap.MAP_PRIVATE):
-        assert reader.read(os.getpid()) == travelling(read_maps(os.getpid()))
+    with subprocess.Popen([sys.executable, "-IS", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for line in (b"1\n", b"2\n"):
+            assert process.stdout.readline() == line
+            assert reader.read(process.pid) == travelling(read_maps(process.pid))
+            process.stdin.write(b"\n")
+            process.stdin.flush()
 
 
 @pytest.mark.parametrize("piece", [700, 4096, 1 << 20])

@@ -410,7 +410,14 @@ def test_the_log_is_opened_again(pair: tuple[Node, Node]) -> None:
     os.kill(node.pid, signal.SIGUSR1)
     until(lambda: "tasks:" in node.log)
     log.rename(node.root / "var/log/mosd.log.2")
-    (server,) = (pid for pid in processes(node.root) if Path(f"/proc/{pid}/comm").read_text() == "mos-forkserver\n")
+    servers: list[int] = []
+
+    def found() -> bool:  # under its name
+        servers[:] = [pid for pid in processes(node.root) if Path(f"/proc/{pid}/comm").read_text() == "mos-forkserver\n"]
+        return len(servers) == 1
+
+    until(found)
+    (server,) = servers
     os.kill(node.pid, signal.SIGHUP)
     until(log.exists)
     os.kill(server, signal.SIGKILL)

@@ -97,7 +97,7 @@ def test_a_failed_commands_file_that_cannot_be_written(nodes: Lab, tmp_path: Pat
 
 
 def test_all_other_options_apply_to_each_line(nodes: Lab, tmp_path: Path) -> None:
-    done = queue(nodes, tmp_path, "-S2 -2 -L", *["cat $MOUNT/proc/$$/whereami $MOUNT/proc/$$/lock"] * 3)
+    done = queue(nodes, tmp_path, "-S1 -2 -L", *["cat $MOUNT/proc/$$/whereami $MOUNT/proc/$$/lock"] * 3)
     assert (done.stdout, done.returncode) == ("2\n1\n" * 3, 0), done.stderr
 
 

@@ -62,10 +62,8 @@ class Moves:
         if p.away and p.kin.threads and move.target:  # by way of home
             self.request(p, Move("", "home", why=move.why, done=lambda reason: self._onward(p, move, reason)))
             return
-        if p.kin.threads and move.freezes is not None:
-            self._tell(p, move, "has threads")
-            return
         reason = (p.travel.bound if move.target or move.freezes else "") or ("stopped by a signal" if p.halted else "")
+        reason = reason or ("has threads" if p.kin.threads and move.freezes is not None else "")
         reason = reason or self.tracer.outliving.obstacle(p, move)
         if reason:
             self._tell(p, move, reason)
