@@ -1,6 +1,8 @@
 /* The process that becomes a guest (guest/sandbox.py). Errors are negative errno values. */
 #include "mos.h"
 
+#define STACKS (20UL << 30)
+
 /* What a new process is to become. */
 struct body {
     int memfd;
@@ -33,7 +35,7 @@ static void become_body(const struct body *b)
 {
     char *const none[] = {NULL};
     char c;
-    struct rlimit zero = {0, 0};
+    struct rlimit stack, zero = {0, 0};
     sigset_t all;
     int sig;
     for (sig = 1; sig < 65; sig++)
@@ -73,8 +75,13 @@ static void become_body(const struct body *b)
         _exit(104);
     if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &b->prog))
         _exit(105);
-    /* Where the kernel puts new mappings must not depend on the body: it may have to do the same again (mosrun --outlive). */
+    /* Where the kernel puts new mappings must not depend on the body: it may have to do the same again (mosrun --outlive). Below where
+       a stack can be that was placed at random (16 GB from the top), or it could not grow; the program's own limit comes with it. */
     personality(ADDR_NO_RANDOMIZE);
+    if (!getrlimit(RLIMIT_STACK, &stack)) {
+        stack.rlim_cur = stack.rlim_max < STACKS ? stack.rlim_max : STACKS;
+        setrlimit(RLIMIT_STACK, &stack);
+    }
     syscall(SYS_execveat, 3, "", none, none, AT_EMPTY_PATH);
     _exit(106);
 }
