@@ -64,7 +64,6 @@ class Program:
     pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
     motion: str = LONG  #: seconds that it works in motion
     options: tuple[str, ...] = ()  #: of mosrun; {cwd} is the scratch directory
-    heavy: bool = False  #: it runs under mosrun in `make test-all` only
 
     @property
     def stays(self) -> bool:
@@ -132,7 +131,6 @@ PROGRAMS = (
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),
     Program("threads", options=("--stay-home",)),
-    Program("pthreads", options=("--threads",), motion="3", heavy=True),
     Program("debugger", options=("--stay-home",)),
     Program("filters", options=("--stay-home",)),
     Program("homebound", options=("--stay-home",)),

@@ -56,9 +56,6 @@ def named(program: Program) -> str:
     return program.name
 
 
-ROWS = [pytest.param(program, marks=pytest.mark.long) if program.heavy else program for program in PROGRAMS]
-
-
 @pytest.mark.parametrize(("place", "number"), [(Place.HOME, "0"), (Place.AWAY, "2")])
 def test_places_are_what_they_say(place: Place, number: str, root: str) -> None:
     """Else everything below would prove nothing: its tree tells where the program is. In /proc it does not see us."""
@@ -68,19 +65,19 @@ def test_places_are_what_they_say(place: Place, number: str, root: str) -> None:
     assert (outcome.stdout, outcome.stderr) == (told, "")
 
 
-@pytest.mark.parametrize("program", ROWS, ids=named)
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
 def test_at_home(program: Program, runs: Runs) -> None:
     _, wrong = runs[program, Place.HOME].result()
     assert wrong == ""
 
 
-@pytest.mark.parametrize("program", ROWS, ids=named)
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
 def test_away(program: Program, runs: Runs) -> None:
     _, wrong = runs[program, Place.AWAY].result()
     assert wrong == ""
 
 
-@pytest.mark.parametrize("program", ROWS, ids=named)
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
 def test_in_motion(program: Program, runs: Runs, root: str, capfd: pytest.CaptureFixture[str]) -> None:
     outcome, wrong = runs[program, Place.MOTION].result()
     if wrong:  # a race that is lost once in a hundred runs is `test_in_long_motion`'s; here it is told, and must not repeat
@@ -97,7 +94,7 @@ def test_in_motion(program: Program, runs: Runs, root: str, capfd: pytest.Captur
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("program", ROWS, ids=named)
+@pytest.mark.parametrize("program", PROGRAMS, ids=named)
 def test_in_long_motion(program: Program, root: str) -> None:
     outcome, wrong = verdict(program, Place.MOTION, root=root, seconds="10", pause="0.05")
     assert wrong == ""

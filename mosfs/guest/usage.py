@@ -28,8 +28,7 @@ _REPORTED = (State.RUNNING, State.WAITING, State.FORKING, State.EXECING)
 
 
 def tell_used(body: Body, channel: Channel) -> None:
-    """CPU_TIME: what the body has computed, with all its threads."""
-    body = body.leader or body
+    """CPU_TIME: what the body has computed."""
     body.times.told_used = body.used()
     channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.times.told_used))
 
@@ -44,7 +43,7 @@ class Statistics:
         """Once a second."""
         accounts = {}
         for body in self.context.bodies.values():
-            if body.state not in _REPORTED or body.leader is not None:
+            if body.state not in _REPORTED:
                 continue
             try:
                 body.times.unsaid += body.account.measure(body.pid, now, io=False)

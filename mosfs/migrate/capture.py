@@ -15,7 +15,7 @@ from mosfs.abi.numbers import SYS_BRK, SYS_GET_ROBUST_LIST, SYS_PRCTL, SYS_RESTA
 from mosfs.migrate import properties, rseq, settings
 from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
-from mosfs.migrate.image import VERSION, ImageMeta, Thread, Timer, Vma
+from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
 from mosfs.migrate.maps import CannotMove, Known, read_maps, travelling, unknown
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
@@ -136,42 +136,6 @@ def capture(
     task: Task = call.task
     sets = status_sets(task.pid)
     brk = call.must(SYS_BRK, 0)
-    own = capture_thread(call, regs, pending=pending)
-    dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
-    with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
-        aux = shows.with_our_vdso(auxv.read())
-    return ImageMeta(
-        version=VERSION,
-        pid=pid,
-        uid=uid,
-        comm=own.comm,
-        features=features,
-        regs=own.regs,
-        xstate=own.xstate,
-        xlayout=list(xstate.own_layout()),
-        mask=own.mask,
-        actions=[(sig, action) for sig, action in actions(call) if whole or any(action)],
-        ignored=sets["SigIgn"],
-        altstack=own.altstack,
-        pending=own.pending,
-        rseq=own.rseq,
-        tid_address=own.tid_address,
-        robust=own.robust,
-        mm=mm_addresses(task.pid, brk),
-        auxv=aux,
-        vmas=vmas,
-        limits=limits_of(task.pid),
-        shown=shown,
-        home=home,
-        dumpable=dumpable,
-        guards=guards_of(task.pid, said, vmas),
-        settings=settings.read(call),
-    )
-
-
-def capture_thread(call: Calls, regs: Registers, *, pending: bool) -> Thread:
-    """What is the own of the thread that ``call`` is an open session in; as `capture`."""
-    task: Task = call.task
     call.must(SYS_SIGALTSTACK, 0, layout.SCRATCH)
     altstack = task.read(layout.SCRATCH, 24)
     tid_address = 0
@@ -181,9 +145,35 @@ def capture_thread(call: Calls, regs: Registers, *, pending: bool) -> Thread:
     if call(SYS_GET_ROBUST_LIST, 0, layout.SCRATCH, layout.SCRATCH + 8) == 0:
         head, length = task.read_words(layout.SCRATCH, 2)
         robust = (head, length)
-    return Thread(
-        tid=task.own, comm=comm_of(task.pid), regs=regs_bytes(regs), xstate=xstate.read(task), mask=call.mask, altstack=altstack,
-        rseq=rseq.of(call), tid_address=tid_address, robust=robust, pending=task.peek_pending() if pending else [],
+    dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
+    with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
+        aux = shows.with_our_vdso(auxv.read())
+    return ImageMeta(
+        version=VERSION,
+        pid=pid,
+        uid=uid,
+        comm=comm_of(task.pid),
+        features=features,
+        regs=regs_bytes(regs),
+        xstate=xstate.read(task),
+        xlayout=list(xstate.own_layout()),
+        mask=call.mask,
+        actions=[(sig, action) for sig, action in actions(call) if whole or any(action)],
+        ignored=sets["SigIgn"],
+        altstack=altstack,
+        pending=task.peek_pending() if pending else [],
+        rseq=rseq.of(call),
+        tid_address=tid_address,
+        robust=robust,
+        mm=mm_addresses(task.pid, brk),
+        auxv=aux,
+        vmas=vmas,
+        limits=limits_of(task.pid),
+        shown=shown,
+        home=home,
+        dumpable=dumpable,
+        guards=guards_of(task.pid, said, vmas),
+        settings=settings.read(call),
     )
 
 

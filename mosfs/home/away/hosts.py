@@ -64,13 +64,12 @@ class Hosts:
             self.link_lost(p.link)
 
     def release_answers(self, p: Program) -> None:
-        """The body has arrived: its host gets what was kept back, for its other threads, too."""
+        """The body has arrived: its host gets what was kept back."""
+        kept, p.body.kept_back = p.body.kept_back or [], None
         self.tracer.mapped.catch_up(p)
         try:
-            for one in (p, *self.tracer.threads.of(p)):
-                kept, one.body.kept_back = one.body.kept_back or [], None
-                for frame in kept:
-                    self._pass(one, *frame)
+            for frame in kept:
+                self._pass(p, *frame)
         except ChannelLost:
             self.link_lost(p.link)
 

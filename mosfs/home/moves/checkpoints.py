@@ -161,8 +161,6 @@ class Checkpoints:
         """Why there can be no checkpoint of this program as it is; "" if there can."""
         if p.travel.bound:
             return p.travel.bound.removeprefix("stays at home: ")
-        if p.kin.threads:
-            return "has threads"
         if p.post.mail is not None:
             return "it is involved in direct communication"
         if p.private is not None:
