@@ -223,7 +223,7 @@ class Mapped:
         if not p.away or link is None or p.body.kept_back is not None:
             return
         try:
-            if any(self._is_old(number, held) for number, held in p.body.files.items()):
+            if p.saves.outlive is not None and any(self._is_old(number, held) for number, held in p.body.files.items()):
                 self.tracer.outliving.happened(p, "a file that it maps has changed")
             for payload in self._news(p.body.files, link.near):
                 link.channel.send(Kind.FILE, p.pid, payload)

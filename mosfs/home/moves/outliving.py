@@ -134,8 +134,7 @@ class Outliving:
         """When the next image is due."""
         share, shortest = (UNSAFE_SHARE, UNSAFE_SHORTEST) if kept.unsafe else (SHARE, SHORTEST)
         pause = FAILED_AGAIN + 10 * failed if failed else min(max(shortest, kept.stood / share), LONGEST)
-        kept.pause = pause
-        kept.due = time.monotonic() + pause
+        kept.pause, kept.due = pause, time.monotonic() + pause
 
     def begun(self, p: Program, meta: image.ImageMeta) -> None:
         """The head of an image has come."""
@@ -165,7 +164,7 @@ class Outliving:
         if kept is None or p.link is kept.file:
             return
         if not kept.unsafe:
-            kept.due = min(kept.due, time.monotonic() + max(UNSAFE_SHORTEST, kept.stood / UNSAFE_SHARE))
+            _hasten(kept)
         news, kept.unsafe, kept.since = not kept.unsafe, what, what
         if news:
             self.tracer.mosd.announce(p)
@@ -222,7 +221,7 @@ class Outliving:
             self.happened(p, "its log is full")
             kept.log.cut(waiting=kept.log.open)
         elif kept.log.size > MUCH:
-            kept.due = min(kept.due, time.monotonic() + max(UNSAFE_SHORTEST, kept.stood / UNSAFE_SHARE))
+            _hasten(kept)
 
     def _give(self, p: Program, kept: Kept, answers: list[tuple[int, bytes, int]]) -> None:
         for answer in answers:
@@ -349,6 +348,11 @@ class Outliving:
         self.tracer.mosd.log(f"pid={p.pid} cannot outlive {kept.lost}: {reason}", 30)
         kept.unsafe = reason
         self.tracer.hosts.ends(p, text(Text.LOST, computer=kept.lost))
+
+
+def _hasten(kept: Kept) -> None:
+    """The next image is due as soon as its cost allows."""
+    kept.due = min(kept.due, time.monotonic() + max(UNSAFE_SHORTEST, kept.stood / UNSAFE_SHARE))
 
 
 def _map(tracer: Tree, p: Program, order: MmapOrder, answers: list[tuple[int, bytes, int]]) -> None:
