@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from typing import TypeVar
 
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import FREEZE_CONF, USUAL, Directory, Freezing, Policy, parse_freezing, print_freezing
@@ -35,6 +36,8 @@ from mosfs.cluster.scalars import (
 )
 from mosfs.cluster.userview import parse_userview, validate_userview
 from mosfs.tools.mosconf_talk import MAP, PARTNERS, VIEW, Draft, Question, Talk, Wrong, distant, edit, key, nodes, value, yes
+
+T = TypeVar("T")
 
 #: What stands for a file that is not there, and the answer that takes it away.
 NONE, REMOVE = "none", "-"
@@ -99,13 +102,18 @@ def one_of(text: str, current: str, allowed: Iterable[str]) -> Talk[str]:
     return "" if answer == NONE else answer
 
 
-def mosrun(draft: Draft) -> Talk[None]:
-    """Parameters of mosrun (manual, 4.6 and 6.5): what is preset, forced and limited, and for which processor."""
+def present(parse: Callable[[], T], new: T) -> Talk[T]:
+    """What a file says now; ``new`` where that cannot be read, and who configures is told so."""
     try:
-        now = parse_rules(draft.files.get(MOSRUN_CONF, ""))
+        return parse()
     except ConfigError as error:
         yield f"{error}: it begins anew"
-        now = Rules()
+        return new
+
+
+def mosrun(draft: Draft) -> Talk[None]:
+    """Parameters of mosrun (manual, 4.6 and 6.5): what is preset, forced and limited, and for which processor."""
+    now = yield from present(lambda: parse_rules(draft.files.get(MOSRUN_CONF, "")), Rules())
     best = yield from one_of("Start on the best node (-b): by default, or forced on ordinary users", now.best, (DEFAULT, FORCED))
     unsupported = yield from one_of("Unsupported system-calls when mosrun does not say", now.unsupported, MODES)
     memory = yield from yes("Must ordinary users tell the memory of their programs, mosrun -m", now.memory)
@@ -175,11 +183,7 @@ MARKS = {
 
 def freezing(draft: Draft) -> Talk[None]:
     """Freezing policies, their directories and the owner of the files (manual, 4.5)."""
-    try:
-        now = parse_freezing(draft.files.get(FREEZE_CONF, ""))
-    except ConfigError as error:
-        yield f"{error}: it begins anew"
-        now = Freezing()
+    now = yield from present(lambda: parse_freezing(draft.files.get(FREEZE_CONF, "")), Freezing())
     policy = None
     if (yield from yes("Freeze processes automatically", now.policy is not None)):
         policy = yield from marks(now.policy or USUAL)
@@ -253,11 +257,8 @@ def partners(draft: Draft) -> Talk[None]:
 
 def partner(draft: Draft, file: str) -> Talk[None]:
     """One of them: its description, relation, priority and nodes."""
-    try:
-        now = parse_partner(draft.files[file], file) if file in draft.files else PartnerFile(os.path.basename(file))
-    except ConfigError as error:
-        yield f"{error}: it begins anew"
-        now = PartnerFile(os.path.basename(file))
+    new = PartnerFile(os.path.basename(file))
+    now = yield from present(lambda: parse_partner(draft.files[file], file) if file in draft.files else new, new)
     description = yield from value("Description", now.description, printable)
     cango = yield from yes("May processes of this cluster go there", now.cango)
     cantake = yield from yes("May processes of that cluster come here", now.cantake)
