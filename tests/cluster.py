@@ -61,6 +61,11 @@ def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
     return value
 
 
+def as_user(uid: int) -> tuple[str, ...]:
+    """What stands before a command of this user, who is in no group but one of the same number."""
+    return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
+
+
 def own_block() -> str:
     """The address of node 1 of a lab: a block that no other test process and no other lab of this one has."""
     pid = os.getpid()

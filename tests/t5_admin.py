@@ -25,11 +25,11 @@ import pytest
 from mosfs.tools.mosmon import MOSMON, first_view, read_nodes
 from mosfs.tools.mosmon_view import frame
 from tests import cluster
-from tests.cluster import MOSLAB, Lab, wait_until
+from tests.cluster import MOSLAB, Lab, as_user, wait_until
 
 pytestmark = pytest.mark.root
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+NOBODY = as_user(65534)
 NOT_RUNNING = "MOSIX is not running on this computer"
 
 
@@ -304,7 +304,7 @@ def test_cpu_time_of_ended_programs_is_remembered(nodes: Lab) -> None:
     stat = json.loads(nodes.tree(1).read(f"ended/{process.pid}/stat"))
     assert stat["user"] + stat["system"] > 0 and stat["user_away"] + stat["system_away"] > 0.3
     assert row["seconds"] == stat["user"] + stat["user_away"] and row["system"] == stat["system"] + stat["system_away"]
-    denied = nodes.run(1, "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "mostimeof", str(process.pid))
+    denied = nodes.run(1, *as_user(12345), "mostimeof", str(process.pid))
     assert (denied.returncode, denied.stderr) == (1, f"mostimeof: {process.pid}: Permission denied\n")
 
 

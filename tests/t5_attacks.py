@@ -20,14 +20,14 @@ import pytest
 from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS
 from mosfs.trace import layout
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, as_user, wait_until
 from tests.progs import CFLAGS, REPO, compile_c
 
 pytestmark = [pytest.mark.root, cluster.others]
 
 SOURCES = REPO / "tests" / "attacks"
 STAYS = ("env", "STAY=1")
-USER = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
+USER = as_user(65533)
 TEXT = "what only root may change\n"
 #: jmp to itself; pause(2).
 LOOP, PAUSE = b"\xeb\xfe", b"\xb8\x22\0\0\0\x0f\x05"
@@ -193,7 +193,7 @@ def test_nobody_stays_by_having_no_stub(nodes: Lab, stub: str, code: bytes) -> N
 
 def test_the_guests_of_each_owner_are_a_users_of_their_own(nodes: Lab) -> None:
     """So that even a call that slips through finds nobody, and the kernel counts their signals, processes and memory apart."""
-    users = [(), USER, USER, ("setpriv", "--reuid=65532", "--regid=65532", "--clear-groups")]
+    users = [(), USER, USER, as_user(65532)]
     command: tuple[str, ...] = ("mosrun", "-2", "sh", "-c", "echo; while :; do sleep 1000; done")
     started = [nodes.start(1, *user, *command, stdout=subprocess.PIPE) for user in users]
     for process in started:

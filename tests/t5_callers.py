@@ -15,12 +15,12 @@ import pytest
 from mosfs.trace.caller import APART, OTHER_RIGHTS
 from mosfs.trace.proc import tracer_of
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, as_user, wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="plays other users")]
 
 ATTACKER, VICTIM = 64001, 64002
-USER = ("setpriv", f"--reuid={ATTACKER}", f"--regid={ATTACKER}", "--clear-groups")
+USER = as_user(ATTACKER)
 
 #: What all attackers begin with: a connection to mosd that belongs to this process.
 CONNECT = """

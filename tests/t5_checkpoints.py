@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, as_user, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -252,7 +252,7 @@ def test_a_folder_that_is_gone(nodes: Lab, tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written(nodes: Lab, tmp_path: Path) -> None:
     """The program runs all the same, after a warning."""
     tmp_path.chmod(0o755)
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    nobody = as_user(65534)
     done = nodes.run(1, *nobody, "mosrun", "-h", "-Csave", "echo", "hello", cwd="/")
     assert done.stderr == "mosrun: WARNING: no write-access in checkpoint directory!\n" and done.stdout == "hello\n"
 
@@ -262,7 +262,7 @@ def test_of_another_user(nodes: Lab) -> None:
     """The file is the user's, and the tracer, which is root's, has written it as that user."""
     folder = Path(tempfile.mkdtemp(prefix="mosfs-", dir="/tmp"))
     os.chown(folder, 65534, 65534)
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    nobody = as_user(65534)
     try:
         words = folder / "words"
         words.touch()

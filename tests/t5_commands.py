@@ -16,7 +16,7 @@ import pytest
 from mosfs.tools import lab as labs
 from mosfs.tools.completions import ROWS
 from tests import cluster
-from tests.cluster import Lab, leftovers, wait_until
+from tests.cluster import Lab, as_user, leftovers, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -291,7 +291,7 @@ def test_bad_moves_are_one_line(nodes: Lab) -> None:
     assert (done.returncode, done.stderr) == (1, f"mosmigrate: {os.getpid()}: no such MOSIX process\n")
 
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+NOBODY = as_user(65534)
 
 
 @cluster.others

@@ -21,7 +21,7 @@ from mosfs.cluster.address import as_unsigned
 from mosfs.procfs.table import CONTROL_FILES, Kind
 from mosfs.trace.proc import tracer_of
 from tests import cluster
-from tests.cluster import SOURCE, Lab, wait_until
+from tests.cluster import SOURCE, Lab, as_user, wait_until
 from tests.probe import Probe
 
 pytestmark = pytest.mark.root
@@ -29,8 +29,8 @@ pytestmark = pytest.mark.root
 OPEN, CREAT, OPENAT, OPENAT2 = 2, 85, 257, 437
 O_CREAT = 0o100
 PLACES = {"home": ("-h",), "away": ("-2",)}
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-SOMEBODY = ("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups")
+NOBODY = as_user(65534)
+SOMEBODY = as_user(65533)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from mosfs.abi.texts import SERVING_FAILED
 from mosfs.tools import lab as labs
 from mosfs.wire.faults import SURVIVES_CUT, Birth, Point, Serving
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, as_user, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -63,7 +63,7 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
-        become = f"setpriv --reuid={self.user} --regid={self.user} --clear-groups".split() if self.user else []
+        become = as_user(self.user) if self.user else ()
         os.chown(self.folder, self.user, self.user)
         with open(self.folder / "out", "wb") as out, open(self.folder / "err", "wb") as err:
             command = [*become, "mosrun", "-h", "bash", "-c", WALK, str(self.folder), self.pause]

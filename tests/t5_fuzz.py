@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, as_user, wait_until
 from tests.progs import CFLAGS, REPO, compile_c
 
 pytestmark = [pytest.mark.root, cluster.others]
@@ -35,10 +35,6 @@ LIFE = 4.5 * PROGRAMS  #: seconds of one of many programs: 400 in half an hour
 #: Where they are, in turn.
 PLACES = ("-h", "-2", "-3", "-2", "motion", "-h", "-2", "-3", "motion", "-3")
 COUNTING = "i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done"
-
-
-def as_user(uid: int) -> tuple[str, ...]:
-    return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from mosfs.mbox.body import Body
 from mosfs.mbox.filters import EVERYTHING, BadFilter, Condition, Filter, unpack, unpack_stored
 from mosfs.mbox.model import Flag, Mailbox, Sender
 from tests import cluster
-from tests.cluster import Lab, lab, wait_until
+from tests.cluster import Lab, as_user, lab, wait_until
 from tests.progs import REPO, SOURCES, Outcome, Place, Program, built, execute, scratch
 
 PROGRAM = Program("mailbox")
@@ -228,7 +228,7 @@ def test_a_mailbox_is_a_file(nodes: Lab) -> None:
         assert real("read", 10) == [-errno.EAGAIN, ""]
         file.write_text("far")
         assert real("read", 10) == [3, "far"]
-        nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        nobody = as_user(65534)
         assert nodes.run(1, *nobody, "sh", "-c", f"echo hi > {file}").returncode != 0
         assert nodes.run(1, *nobody, "cat", str(file)).returncode != 0
         assert real("open", Flag.NO_DELAY | Flag.OTHERS) == 1

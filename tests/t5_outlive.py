@@ -175,13 +175,32 @@ def node(nodes: Lab, number: int) -> None:
     nodes.start_mosd(number)
 
 
+def begin(nodes: Lab, folder: Path, number: int, *command: str) -> subprocess.Popen[bytes]:
+    """Start a command in ``folder``, on node ``number``, so that it outlives that."""
+    return nodes.start(
+        1, "mosrun", "--outlive", f"-{nodes.node(number).ip}", *command, cwd=folder,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+
+
+def outliving(nodes: Lab, process: subprocess.Popen[bytes]) -> str:
+    """The file of that name."""
+    return nodes.tree(1).read(f"proc/{process.pid}/outliving")
+
+
+def begin_safe(nodes: Lab, folder: Path, name: str) -> subprocess.Popen[bytes]:
+    """Start a program on node 2; it would outlive that now."""
+    folder.mkdir()
+    process = begin(nodes, folder, 2, *PROGRAMS[name])
+    nodes.process(process.pid)
+    assert wait_until(lambda: outliving(nodes, process).startswith("yes"), PATIENCE)
+    return process
+
+
 def play(nodes: Lab, folder: Path, name: str, victim: Callable[[Lab, int], None], pause: float, kills: int = 1) -> Outcome:
     """Run a program and kill ``victim`` of the node where it is, ``kills`` times, ``pause`` seconds apart."""
     folder.mkdir(parents=True)
-    process = nodes.start(
-        1, "mosrun", "--outlive", f"-{nodes.node(random.choice(AWAY)).ip}", *PROGRAMS[name], cwd=folder,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )
+    process = begin(nodes, folder, random.choice(AWAY), *PROGRAMS[name])
     for _ in range(kills):
         time.sleep(pause)
         if process.poll() is None and (number := node_of(nodes, process.pid)) > 1:
@@ -196,14 +215,7 @@ VICTIMS: tuple[Callable[[Lab, int], None], ...] = (host, node, mosd)
 def test_what_a_program_has_done_is_not_done_again(nodes: Lab, folder: Path) -> None:
     """As soon as it is safe, its node dies."""
     expected = natively("append", folder / "native")
-    (folder / "away").mkdir()
-    process = nodes.start(
-        1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", *PROGRAMS["append"], cwd=folder / "away",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )
-    nodes.process(process.pid)
-    told = wait_until(lambda: nodes.tree(1).read(f"proc/{process.pid}/outliving").startswith("yes"), PATIENCE)
-    assert told
+    process = begin_safe(nodes, folder / "away", "append")
     host(nodes, 2)
     assert same("append", Outcome.of(process, folder / "away"), expected)
     assert " lives on " in nodes.logs()
@@ -258,19 +270,15 @@ select.select([], [], [], 600)
 @pytest.mark.long
 def test_a_signal_that_ended_a_call_is_repeated(nodes: Lab, folder: Path) -> None:
     """The image was made while it waited in the call; what it did at the end of its handler is what it does again."""
-    process = nodes.start(
-        1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", "python3", "-IS", "-c", HANDLERS, cwd=folder,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )
+    process = begin(nodes, folder, 2, "python3", "-IS", "-c", HANDLERS)
     nodes.process(process.pid)
-    path = f"proc/{process.pid}/outliving"
-    wait_until(lambda: (told := nodes.tree(1).read(path)).startswith("yes") and images(told) > 1, PATIENCE)
+    wait_until(lambda: (told := outliving(nodes, process)).startswith("yes") and images(told) > 1, PATIENCE)
     for count in (1, 2):
         os.kill(process.pid, signal.SIGUSR1)
         wait_until(lambda wanted=count: len((folder / "out").read_bytes().splitlines()) == wanted)  # type: ignore[misc]
         if count == 1:
             host(nodes, node_of(nodes, process.pid))
-            wait_until(lambda: "outlived=1" in nodes.tree(1).read(path), PATIENCE)
+            wait_until(lambda: "outlived=1" in outliving(nodes, process), PATIENCE)
     found = Outcome.of(process, folder)
     assert (found.status, found.out, found.err, found.files["out"]) == (1, b"", b"end\n", b"1\n2\n"), nodes.logs()
 
@@ -284,13 +292,7 @@ def images(told: str) -> int:
 def test_no_other_node_takes_it(nodes: Lab, folder: Path) -> None:
     """It waits, and who wants it at home is told so; when nodes are back, it goes on."""
     expected = natively("append", folder / "native")
-    (folder / "away").mkdir()
-    process = nodes.start(
-        1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", *PROGRAMS["append"], cwd=folder / "away",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )
-    nodes.process(process.pid)
-    assert wait_until(lambda: nodes.tree(1).read(f"proc/{process.pid}/outliving").startswith("yes"), PATIENCE)
+    process = begin_safe(nodes, folder / "away", "append")
     for number in (3, 4, 2):
         kill_node(nodes, number)
     told = wait_until(lambda: [
@@ -308,14 +310,8 @@ def test_no_other_node_takes_it(nodes: Lab, folder: Path) -> None:
 def test_a_link_is_cut(tmp_path: Path, folder: Path) -> None:
     """The node goes on computing, and nothing that it does is seen by anybody any more: after 20 s another one does it."""
     expected = natively("append", folder / "native")
-    (folder / "away").mkdir()
     with cluster.lab(tmp_path, 3, netns=True) as nodes, link.network(nodes.plan) as net:
-        process = nodes.start(
-            1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", *PROGRAMS["append"], cwd=folder / "away",
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        nodes.process(process.pid)
-        wait_until(lambda: nodes.tree(1).read(f"proc/{process.pid}/outliving").startswith("yes"), PATIENCE)
+        process = begin_safe(nodes, folder / "away", "append")
         net.part(2)
         assert same("append", Outcome.of(process, folder / "away"), expected), nodes.logs()
         assert " lives on " in nodes.logs()

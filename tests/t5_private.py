@@ -15,7 +15,7 @@ import pytest
 
 from mosfs.trace.proc import tracer_of
 from tests import cluster
-from tests.cluster import Lab, lab, wait_until
+from tests.cluster import Lab, as_user, lab, wait_until
 
 #: Below /private-of-nobody nothing exists: only private files can be there.
 DIRECTORY = "/private-of-nobody"
@@ -115,7 +115,7 @@ def test_a_guest_beyond_its_limit_goes_home_and_goes_on(nodes: Lab) -> None:
 @pytest.mark.parametrize(("place", "said"), [("-h", "12 [0] 0"), ("-2", "12 [2] 0")])
 def test_an_ordinary_user(nodes: Lab, place: str, said: str) -> None:
     """Nothing needs more rights than the program itself has."""
-    user = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+    user = as_user(65534)
     done = nodes.run(1, *user, "mosrun", place, "-X", DIRECTORY, PYTHON, "-c", WRITE, DIRECTORY, "12")
     assert (done.stdout.strip(), done.stderr) == (said, "")
 

@@ -29,10 +29,6 @@ echo "status $?"
 """
 
 
-def as_user(uid: int) -> tuple[str, ...]:
-    return ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
-
-
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with cluster.lab(tmp_path_factory.mktemp("stalls"), 2) as running:

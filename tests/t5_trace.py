@@ -16,11 +16,11 @@ from mosfs.tools import image
 from mosfs.tools import lab as labs
 from mosfs.wire import record
 from tests import cluster
-from tests.cluster import Lab
+from tests.cluster import Lab, as_user
 
 pytestmark = pytest.mark.root
 
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+NOBODY = as_user(65534)
 LINE = re.compile(r" *\d+\.\d{6} (\d+) (\S+) (.*)")
 
 
