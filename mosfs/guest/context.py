@@ -8,6 +8,7 @@ import time
 from mosfs.abi import cpu
 from mosfs.engine.link import INFO, MosdLink
 from mosfs.engine.loop import Loop
+from mosfs.engine.newcomers import Newcomers
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body
 from mosfs.trace.clock import GuestClock
@@ -16,13 +17,10 @@ from mosfs.wire.channel import Channel
 from mosfs.wire.frames import To
 from mosfs.wire.messages import Config, GuestGone, GuestState, SpawnHost
 
-#: Seconds until mosd is told of a new child.
-NEWCOMER_PERIOD = 0.02
-
 
 class Context:
     """``bodies`` by PID at home, ``by_pid`` the same by PID here; ``arriving`` those of which memory has come, but no image yet.
-    ``newcomers``: children that mosd has not been told of, by PID at home, and when it will be.
+    ``newcomers``: children that mosd has not been told of.
 
     ``direct``: the channel to another host, which sends us a program. ``spare``: an empty body, made ahead.
     """
@@ -43,7 +41,7 @@ class Context:
         self.bodies: dict[int, Body] = {}
         self.by_pid: dict[int, Body] = {}
         self.arriving: dict[int, Arriving] = {}
-        self.newcomers: dict[int, float] = {}
+        self.newcomers = Newcomers()
         self.had_bodies = False
         self.started = time.monotonic()  # a program is expected since then
         self.spare: Task | None = None
@@ -58,7 +56,7 @@ class Context:
     def announce(self, body: Body) -> None:
         """Tell mosd of a guest."""
         body.announced = True
-        self.newcomers.pop(body.pair, None)
+        self.newcomers.forget(body.pair)
         self.control.send(GuestState(
             body.pid, body.pair, self.home, self.uid, body.comm or self.comm, body.since, body.settings,
             cpu.required(body.processor.features, body.processor.needs) if body.processor.features else [],
@@ -66,26 +64,23 @@ class Context:
 
     def born(self, body: Body) -> None:
         """mosd hears of a child that does nothing special a little later, if it still exists then."""
-        self.newcomers[body.pair] = time.monotonic() + NEWCOMER_PERIOD
+        self.newcomers.add(body.pair)
 
     def ended(self, body: Body) -> None:
-        self.newcomers.pop(body.pair, None)
+        self.newcomers.forget(body.pair)
         if body.announced:
             self.control.send(GuestGone(body.pid))
 
     def introduce(self, now: float) -> None:
         """Announce the newcomers whose time has come."""
-        while self.newcomers:
-            pair, due = next(iter(self.newcomers.items()))
-            if due > now:
-                return
-            del self.newcomers[pair]
+        for pair in self.newcomers.ready(now):
             if body := self.bodies.get(pair):
                 self.announce(body)
 
     def pause(self, now: float) -> float:
         """Seconds until `introduce` has something to do."""
-        return next(iter(self.newcomers.values()), float("inf")) - now
+        due = self.newcomers.due()
+        return float("inf") if due is None else due - now
 
     def close_direct(self) -> None:
         if self.direct is not None:

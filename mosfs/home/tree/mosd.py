@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from mosfs.engine.link import INFO, MosdLink
+from mosfs.engine.newcomers import Newcomers
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.settings import inherit
@@ -30,8 +31,6 @@ from mosfs.wire.messages import (
     Total,
 )
 
-#: Seconds until mosd is told of a new child that does nothing special.
-NEWCOMER_PERIOD = 0.02
 #: Where a child can be that does nothing special.
 _SETTLED = (Place.HOME, Place.AWAY)
 #: Seconds that mosd may take for its first message.
@@ -39,7 +38,7 @@ CONFIG_PATIENCE = 5.0
 
 
 class Mosd:
-    """``root_pid`` is the process that mosrun became. ``newcomers``: programs that mosd has not been told of, and when it will be;
+    """``root_pid`` is the process that mosrun became. ``newcomers``: programs that mosd has not been told of;
     ``lost``: those that could not be adopted."""
 
     def __init__(self, tracer: Tree, root_pid: int, uid: int, path: str) -> None:
@@ -48,7 +47,7 @@ class Mosd:
         self.uid = uid
         self.control = MosdLink(path, "tracer")
         self.config = Config("", 0, {})
-        self.newcomers: dict[int, float] = {}
+        self.newcomers = Newcomers()
         self.lost: list[int] = []
 
     def send(self, message: Msg) -> bool:
@@ -82,7 +81,7 @@ class Mosd:
         if p.kin.leader:
             return
         if p.reports.announced is None and p.kin.parent and p.place in _SETTLED and p.move is None and not at_once:
-            self.newcomers.setdefault(p.pid, time.monotonic() + NEWCOMER_PERIOD)
+            self.newcomers.add(p.pid)
             return
         state = p.state()
         if state != p.reports.announced:
@@ -91,7 +90,7 @@ class Mosd:
 
     def ended(self, p: Program, total: Total | None) -> None:
         """The process is gone; nothing is told of one that came and went before mosd had heard of it."""
-        self.newcomers.pop(p.pid, None)
+        self.newcomers.forget(p.pid)
         if p.reports.announced is None:
             return
         if total is not None:
@@ -109,15 +108,11 @@ class Mosd:
 
     def due(self) -> float | None:
         """When `introduce` has something to do."""
-        return next(iter(self.newcomers.values()), None)
+        return self.newcomers.due()
 
     def introduce(self, now: float) -> None:
         """Announce the newcomers whose time has come."""
-        while self.newcomers:
-            pid, due = next(iter(self.newcomers.items()))
-            if due > now:
-                return
-            del self.newcomers[pid]
+        for pid in self.newcomers.ready(now):
             if p := self.tracer.programs.get(pid):
                 self.announce(p, at_once=True)
 
