@@ -7,7 +7,7 @@ A line is a word and what it is set to; a word comes once. ``users`` and ``confi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mosfs.cluster.lines import Place, data_lines
 from mosfs.cluster.words import decimal
@@ -118,7 +118,7 @@ def resolved(rules: Rules, text: str, file: str, accounts: Accounts) -> Rules:
             if known is None:
                 raise place.error(value, "no such group" if value.startswith(GROUP) else "no such user")
             ids[value] = known
-    return Rules(rules.best, rules.unsupported, rules.memory, rules.programs, rules.starts, rules.users, rules.confined, ids)
+    return replace(rules, ids=ids)
 
 
 def system_accounts(name: str) -> frozenset[int] | None:
