@@ -11,6 +11,7 @@ from mosfs.cluster.discovery import files, in_order, key_of
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.cluster.secret import read_secret
+from mosfs.cluster.words import printable
 from mosfs.tools import autoconf_node
 from mosfs.tools.autoconf import Asker, Survey, interfaces, subnet_of
 from mosfs.tools.mosconf_person import Answers, Terminal, hold
@@ -71,18 +72,14 @@ def _subnet(usual: str) -> Talk[str]:
 def told(survey: Survey, own: str) -> list[str]:
     """What was found, a line each."""
     nodes = {own: "this node", **{ip: f"{found.name or '?'}{_of(found.nodes)}" for ip, found in survey.nodes.items()}}
-    lines = [f"{ip:15} {_printable(nodes[ip])}" for ip in in_order([*nodes])]
-    lines += [f"{ip:15} version {_printable(survey.others[ip].version)} does not work with {__version__}: left out"
+    lines = [f"{ip:15} {printable(nodes[ip])}" for ip in in_order([*nodes])]
+    lines += [f"{ip:15} version {printable(survey.others[ip].version)} does not work with {__version__}: left out"
               for ip in in_order([*survey.others])]
     return [*lines, *(TWICE.format(ip=ip) for ip in in_order([*survey.twice]))]
 
 
 def _of(nodes: str) -> str:
     return f", in a cluster of {nodes} now" if nodes else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def dialogue(asker: Asker, survey: Survey, options: Parsed) -> Talk[tuple[list[str], int]]:
@@ -122,7 +119,7 @@ def configure(asker: Asker, paths: NodePaths, ips: list[str], first: int) -> int
     others = [ip for ip in ips if ip != own]
     told_to_write, failed = asker.give(others, mosix_map, view) if others else (True, {})
     for ip in in_order([*failed]):
-        print(f"mos_autoconf: {ip}: {_printable(failed[ip])}", file=sys.stderr)
+        print(f"mos_autoconf: {ip}: {printable(failed[ip])}", file=sys.stderr)
     if failed:
         raise UserError(PARTLY if told_to_write else "nothing was written")
     if wrong := autoconf_node.take(paths, mosix_map, view, True):

@@ -12,6 +12,7 @@ from math import isfinite
 from typing import NamedTuple
 
 from mosfs.cluster.paths import NodePaths
+from mosfs.cluster.words import printable
 from mosfs.tools.options import TEXT, Command, Option, Parsed, UsageError, UserError
 from mosfs.tools.tree import Tree
 
@@ -119,11 +120,6 @@ def sums(rows: Iterable[Row]) -> list[Sum]:
         found[key] = Sum(
             *key, old.programs + 1, round(old.home + row.home, 2), round(old.away + row.away, 2), old.moves + row.moves)
     return sorted(found.values(), key=lambda each: (-each.home - each.away, each.user, each.command))
-
-
-def printable(text: str) -> str:
-    """A program chooses its name: nothing in it reaches the terminal as a control."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 @cache

@@ -11,6 +11,7 @@ import struct
 import sys
 import zlib
 
+from mosfs.cluster.words import printable
 from mosfs.tools.options import Parsed, UsageError, UserError
 from mosfs.tools.text import CORRUPT, NO_FILE, NO_LZOP, NO_RESTART, NO_WRITE_ACCESS, NOT_OPEN
 
@@ -150,8 +151,7 @@ def said(value: object) -> str:
 
 def shown(path: str) -> str:
     """A path of the head, of which each character is a byte, for people: without what a terminal would obey."""
-    name = path.encode("latin-1", "replace").decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else "?" for c in name)
+    return printable(path.encode("latin-1", "replace").decode("utf-8", "replace"))
 
 
 def inspect(parsed: Parsed) -> int:

@@ -1,4 +1,4 @@
-"""Numbers as people write them."""
+"""Numbers as people write them, and text as they may be shown it."""
 
 from __future__ import annotations
 
@@ -11,3 +11,8 @@ def decimal(word: str, low: int, high: int) -> int | None:
         return None
     number = int(word)
     return number if low <= number <= high else None
+
+
+def printable(text: str) -> str:
+    """``text``, whoever chose it: nothing in it reaches a terminal or a log as a control."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mosfs.cluster.words import printable
 from mosfs.node.programs import Program
 from mosfs.wire.messages import ProcState, Total
 
@@ -37,7 +38,7 @@ def line(event: str, **facts: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    return shlex.quote("".join(letter if letter.isprintable() else "?" for letter in text))
+    return shlex.quote(printable(text))
 
 
 def command_of(pid: int) -> str:
