@@ -17,7 +17,7 @@ from mosfs.wire.channel import ChannelLost, Peer
 
 
 class Point(IntEnum):
-    """Where. HOME_* in the tracer, NODE_* in a host. The order is that of a move."""
+    """Where in a move. HOME_* in the tracer, NODE_* in a host; tests go by the names (docs/design/how-to-add.md)."""
 
     HOME_BEFORE_IMAGE = 1
     HOME_IN_IMAGE = 2
