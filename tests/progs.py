@@ -1,6 +1,6 @@
 """The test programs: how they are built, how they are run at each place, and what they must give (tests/README.md).
 
-    python -m tests.progs native|home|away|motion|frozen [name...]      one line a program, for the lab that is up
+    python -m tests.progs native|home|away|motion|frozen|saved [name...]      one line a program, for the lab that is up
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ class Place(StrEnum):
     AWAY = "away"
     MOTION = "motion"
     FROZEN = "frozen"  #: in motion, and frozen now and then
+    SAVED = "saved"  #: three times saved at some moment, ended, and recovered
 
     @property
     def moves(self) -> bool:
-        return self in (Place.MOTION, Place.FROZEN)
+        return self in (Place.MOTION, Place.FROZEN, Place.SAVED)
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,7 @@ class Outcome:
     moves: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
     frozen: int = 0
+    recoveries: int = 0
 
     def difference(self, native: Outcome) -> str:
         """Why this is not what ``native`` was; "" if it is."""
@@ -201,7 +203,7 @@ def at(
     root = root or labs.default_root()
     if place.moves:
         storm = [*MOSLAB, "storm", "--root", root, "--every", pause, *(["--stats", stats] if stats else [])]
-        storm += ["--freeze"] if place is Place.FROZEN else []
+        storm += {Place.FROZEN: ["--freeze"], Place.SAVED: ["--checkpoint", "3"]}.get(place, [])
         return [*storm, "--", "mosrun", "-h", *options, *command], environ
     where = "-2" if place is Place.AWAY else "-h"
     return placed(labs.require(root).node(1), ["mosrun", where, *options, *command], {**environ, "MOSLAB_ROOT": root})
@@ -249,7 +251,7 @@ def execute(
         told = json.loads(stats.read_text()) if stats.exists() else {}
     return Outcome(
         child.returncode, out.decode(errors="replace"), late + err.decode(errors="replace"), (), took,
-        told.get("moves", 0), told.get("reasons", {}), told.get("frozen", 0),
+        told.get("moves", 0), told.get("reasons", {}), told.get("frozen", 0), told.get("recoveries", 0),
     )
 
 
@@ -266,7 +268,7 @@ def run(
         left = tuple(sorted(entry.name for entry in cwd.iterdir()))
     return Outcome(
         outcome.status, outcome.stdout, outcome.stderr, left, outcome.seconds, outcome.moves, outcome.reasons,
-        outcome.frozen,
+        outcome.frozen, outcome.recoveries,
     )
 
 
@@ -292,7 +294,7 @@ def verdict(
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.progs", description="run the test programs, one line each")
-    parser.add_argument("place", type=Place, choices=list(Place), metavar="native|home|away|motion|frozen")
+    parser.add_argument("place", type=Place, choices=list(Place), metavar="native|home|away|motion|frozen|saved")
     parser.add_argument("name", nargs="*", help="programs (default: all): " + " ".join(BY_NAME))
     parser.add_argument("--root", default="", help="the lab (default: moslab's)")
     parser.add_argument("--seconds", default="", help="how long each works")
@@ -311,6 +313,7 @@ def main() -> int:
         )
         moves = f" {outcome.moves:3} moves" if options.place.moves else ""
         moves += f" {outcome.frozen:3} frozen" if options.place is Place.FROZEN else ""
+        moves += f" {outcome.recoveries:3} recovered" if options.place is Place.SAVED else ""
         refused = "".join(f", {count} x {reason}" for reason, count in outcome.reasons.items())
         result = f"{'FAIL' if wrong else 'ok':4} {program.name:16} {outcome.seconds:6.2f} s{moves}{refused}"
         print(result, wrong, flush=True)

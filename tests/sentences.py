@@ -68,14 +68,16 @@ def _paragraphs(section: str, lines: list[str]) -> Iterator[str]:
 
 
 def sentences(page: str, only: str = "") -> list[str]:
-    """The sentences of a page, in order; ``only``: of this section."""
+    """The sentences of a page, in order; ``only``: of this section, or subsection."""
     source = [line for line in (REPO / "docs/man" / page).read_text().splitlines() if not line.startswith('.\\"')]
     sections: dict[str, list[str]] = {}
-    name = "NAME"
+    name = part = "NAME"
     for line in source:
         if line.startswith(".Sh "):
-            name = line[4:]
-        sections.setdefault(name, []).append("." + "Pp" if line.startswith((".Sh ", ".Ss ")) else line)
+            name = part = line[4:]
+        elif line.startswith(".Ss "):
+            part = line[4:]
+        sections.setdefault(part if part == only else name, []).append("." + "Pp" if line.startswith((".Sh ", ".Ss ")) else line)
     found: list[str] = []
     for section, lines in sections.items():
         if section in _SILENT or (only and section != only):

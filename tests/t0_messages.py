@@ -51,6 +51,9 @@ PROVOKED = {
     Text.NO_DESCRIPTOR: "t5_checkpoints.test_what_is_gone",
     Text.NOT_OPEN: "t5_checkpoints.test_inspection_and_other_files",
     Text.RESTORE_FAILED_WHY: "t5_checkpoints.test_a_folder_that_is_gone",
+    Text.UNFREEZE_FAILED: "t5_freezing_faults.test_a_file_that_cannot_be_read_ends_it",
+    Text.REFREEZING: "t5_freezing_faults.test_unfreezing_fails_and_the_program_is_frozen_again",
+    Text.NO_FREEZE_SPACE: "t5_freezing_faults.test_no_space_to_freeze",
     Text.BROKEN_LINE: "t5_queue.test_lines_that_are_too_long_or_broken",
     Text.COMMANDS_CHANGED: "t5_queue.test_a_commands_file_that_changes",
     Text.FAIL_FILE: "t5_queue.test_a_failed_commands_file_that_cannot_be_written",
@@ -59,7 +62,6 @@ PROVOKED = {
 }
 
 _LATER = {
-    Where.FREEZE: "programs are not frozen yet",
     Where.OBSOLETE: "there are no batch jobs any more (readings, row 2)",
 }
 #: Why a text cannot occur.
@@ -70,6 +72,7 @@ NEVER = {
     Text.PRIORITY: "getpriority and setpriority are served for any process",
     Text.NOFILE_IGNORED: "setrlimit(RLIMIT_NOFILE) is served",
     Text.RESTORE_FAILED: "every failure has a reason, which is said (RESTORE_FAILED_WHY)",
+    Text.DECOMPRESS_FAILED: "freeze files are not compressed, so that no other process is needed to read them",
     Text.NO_MEM_FILE: "memory is read by process_vm_readv(2); a failure of /proc/PID/mem ends only that move",
     Text.TOO_BUSY: "a node that does not want a program answers, and MIGRATE_FAILED says \"other node refused\"",
 }

@@ -177,6 +177,14 @@ def test_addresses_instead_of_numbers(root: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.splitlines()[1].split()[2] == "127.0.1.2"
 
 
+def test_names_and_numbers(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """mosps(1), c and n."""
+    for options, place, word in ((["c"], -1, str(STATE["comm"])), (["u", "n"], 0, str(os.geteuid()))):
+        assert mosps.main(["ax", *options]) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert [line[place] for line in lines if str(os.getpid()) in line] == [word]
+
+
 def test_nothing_found_is_status_1(root: Path) -> None:
     assert mosps.main(["-p", "2"]) == 1  # not 1: it may have become our parent
 

@@ -1,5 +1,5 @@
-"""Every sentence of direct_communication(7), mospipe(1), mosctl(1), mosconf(1), mos_checkconf(1) and
-PRIVATE TEMPORARY FILES of mosrun(1) names its tests.
+"""Every sentence of direct_communication(7), mospipe(1), mosctl(1), mosconf(1), mos_checkconf(1), mosmigrate(1), mosps(1), and
+what mosrun(1) and mosix(7) say of private files, checkpoints and freezing, names its tests.
 
 A row is how a sentence begins, and its tests: functions of test modules, or (``mailbox.c:`` and ``private.c:``) parts of the
 test programs, which run at home, away and in motion. A row without tests has the reason in their place.
@@ -22,7 +22,6 @@ RUNNERS = {
     "private": ("t5_programs.test_at_home", "t5_programs.test_away", "t5_programs.test_in_motion"),
 }
 FACT = "- says what there is, promises nothing"
-LATER = "- checkpoints are not taken yet"
 NO_MEMORY = "- the kernel does not refuse a few kilobytes to a process of root, as the desk's is"
 
 Row = tuple[str, str]
@@ -274,7 +273,142 @@ MOS_CHECKCONF: Sequence[Row] = (
     ("Host names", FACT),
 )
 
+CK, CF, FR, FF = "t5_checkpoints", "t5_checkpoint_faults", "t5_freezing", "t5_freezing_faults"
+CHECKPOINT_OPTIONS: Sequence[Row] = (
+    ("-C file", f"{CK}.test_versions_are_recycled t0_procfs.test_first_checkpoint"),
+    ("The default is ckpt.pid", f"{CK}.test_stops_after_it"),
+    ("-N max", f"{CK}.test_versions_are_recycled t5_control.test_the_three_forms"),
+    ("-A minutes", "t1_checkpoints.test_every_so_many_minutes t5_control.test_the_three_forms"),
+    ("-R file", f"{CK}.test_goes_on_three_times"),
+    ("Location options", f"{CK}.test_program_options_are_not_permitted {CK}.test_goes_on_three_times"),
+    ("-O fd=file", f"{CK}.test_inspection_and_other_files"),
+    ("Several are separated",
+     f"t0_checkpoints.test_other_files t0_checkpoints.test_refused_lists {CK}.test_inspection_and_other_files"),
+    ("-I file", f"{CK}.test_inspection_and_other_files"),
+    ("--json", f"{CK}.test_inspection_and_other_files"),
+)
+
+CHECKPOINTS: Sequence[Row] = (
+    ("A checkpoint file is an image", f"{CK}.test_goes_on_three_times"),
+    ("One is taken by", f"{CK}.test_goes_on_three_times {CK}.test_own_request t1_checkpoints.test_every_so_many_minutes"),
+    ("The program stands still", f"{CK}.test_it_is_of_one_moment"),
+    ("While it is written", f"{CF}.test_writing {CK}.test_goes_on_three_times"),
+    ("A file that was compressed",
+     "t0_checkpoints.test_a_compressed_file_is_read t0_checkpoints.test_compressed_without_lzop "
+     "t0_checkpoints.test_a_damaged_compressed_file t0_checkpoints.test_no_room_to_unpack_a_file"),
+    ("Regular files and directories", f"{CK}.test_goes_on_three_times {CK}.test_inspection_and_other_files {CK}.test_what_is_gone"),
+    ("Unlinked files are kept", f"{CK}.test_goes_on_three_times t0_checkpoints.test_only_what_the_descriptor_reads_is_kept"),
+    ("Of special files", f"{CK}.test_terminals_are_those_of_mosrun"),
+    ("With pipes", f"{CK}.test_a_pipe_is_counted"),
+    ("These cannot be", f"{CK}.test_what_cannot_be_checkpointed {CK}.test_with_the_rights_of_another"),
+    ("Locks on files",
+     f"{CK}.test_terminals_are_those_of_mosrun {CK}.test_a_sleep_that_began_at_home_and_went_on_away "
+     f"{CK}.test_of_another_user"),
+)
+
+FREEZING_SPACE: Sequence[Row] = (
+    ("The memory of a frozen", f"{FR}.test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it"),
+    ("FREEZE_DIR names", f"{FF}.test_a_user_has_freezing_space_of_his_own t0_freezing.test_a_users_file_has_directories_only"),
+    ("They are written",
+     f"{FF}.test_a_users_own_space_that_is_none_is_refused t0_checkpoints.test_it_is_written_with_the_rights_of_its_owner"),
+)
+
+ROWS_OF_FREEZE_CONF = "t0_freezing.test_every_field_is_read t0_freezing.test_what_is_wrong_has_file_line_and_value"
+FREEZE_CONF: Sequence[Row] = (
+    ("/etc/mosix/freeze.conf says", f"{FF}.test_max_procs_and_the_end_of_a_policy"),
+    ("Lines may be", "t0_freezing.test_what_is_printed_is_read_again"),
+    ("1 units red blue", f"{ROWS_OF_FREEZE_CONF} t0_freezing.test_omitted_fields_have_the_manuals_values"),
+    ("Without it nothing",
+     "t1_freezer.test_without_a_policy_nothing_is_frozen_and_everything_goes_on t0_freezing_policy.test_units "
+     "t1_freezer.test_the_standard_load_counts_processors_and_their_speed"),
+    ("Above red",
+     "t0_freezing_policy.test_the_red_mark_freezes_until_the_load_is_not_above_it "
+     "t0_freezing_policy.test_below_the_blue_mark_programs_go_on_but_not_above_the_red_one"),
+    ("At home or above",
+     "t0_freezing_policy.test_home_and_cluster_marks t1_freezer.test_tracers_hear_whether_evacuated_programs_are_frozen "
+     "t0_freezing_policy.test_min_keep_go_on_whatever_the_load t0_freezing_policy.test_max_procs_holds_when_the_load_is_low"),
+    ("While some are frozen", "t0_freezing_policy.test_after_a_slice_the_turn_is_anothers"),
+    ("A program for which there is no room", f"{FF}.test_no_space_to_freeze {ROWS_OF_FREEZE_CONF}"),
+    ("/directory weight", "t0_freezing.test_ten_directories_are_allowed t0_freezing.test_what_is_wrong_has_file_line_and_value"),
+    ("Each program chooses",
+     "t0_freezing.test_directories_are_chosen_by_weight t0_freezing.test_all_others_are_tried_and_weight_0_is_the_last "
+     f"{FF}.test_a_full_directory_is_followed_by_the_next_one"),
+    ("U uid", f"{FF}.test_files_are_made_as_the_user_of_the_configuration"),
+    ("Programs of mosrun -g", "t1_freezer.test_who_may_not_be_frozen_and_who_does_not_compute_is_left_alone"),
+    ("What was frozen by hand", f"{FR}.test_another_package_freezes_it"),
+    ("A stopped program", f"{FR}.test_a_stopped_program_cannot_be_frozen {FF}.test_max_procs_and_the_end_of_a_policy"),
+)
+
+CMD = "t5_commands"
+MOSMIGRATE: Sequence[Row] = (
+    ("moves the process", f"{CMD}.test_a_process_is_moved_about"),
+    ("It waits until", f"{CMD}.test_a_process_is_moved_about {CMD}.test_bad_moves_are_one_line"),
+    ("Interrupting", FACT),
+    ("Users move their own", f"{CMD}.test_ordinary_users_and_their_own_processes {CMD}.test_other_peoples_processes"),
+    ("A process that cannot", f"{CMD}.test_bad_moves_are_one_line"),
+    ("out is for root", f"{CMD}.test_out_sends_a_guest_home"),
+    ("--no-wait", "t1_lab.test_mosmigrate_without_waiting"),
+    ("--help", "t1_commands.test_help"),
+    ("--version", "t1_commands.test_version"),
+    ("checkpoint takes", f"{CK}.test_goes_on_three_times {CK}.test_stops_after_it"),
+    ("freeze writes", f"{FR}.test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it"),
+    ("It does not answer", f"{FR}.test_signals_with_a_handler_wait_until_it_goes_on {FR}.test_a_deadly_signal_ends_it"),
+    ("One that is away", f"{FR}.test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it"),
+    ("Guests cannot", f"{FR}.test_a_guest_cannot_be_frozen {FR}.test_a_program_that_cannot_leave_cannot_be_frozen"),
+    ("Where frozen processes", f"{FR}.test_commands {FR}.test_a_stopped_program_cannot_be_frozen"),
+    ("Writing to files", f"{CMD}.test_the_same_by_file {CF}.test_writing {FR}.test_another_package_freezes_it"),
+)
+
+PS, QUEUES = "t0_mosps", "t5_queue.test_mosps_shows_how_far_it_is"
+MOSPS: Sequence[Row] = (
+    ("lists MOSIX processes", f"{PS}.test_selection"),
+    ("Its own columns", f"{PS}.test_columns_of_the_manual {PS}.test_every_column"),
+    ("WHERE where", f"{PS}.test_where_has_the_manuals_words"),
+    ("FROM its", f"{PS}.test_every_column"),
+    ("ORIGPID", f"{PS}.test_every_column"),
+    ("N/A for others", f"{PS}.test_every_column"),
+    ("FRZ - not frozen", f"{PS}.test_frz_has_the_manuals_letters"),
+    ("A automatically", f"{PS}.test_frz_has_the_manuals_letters {FR}.test_another_package_freezes_it {FR}.test_commands"),
+    ("N/A for guests, and", f"{PS}.test_guests_have_neither_where_nor_frz {FR}.test_a_program_that_cannot_leave_cannot_be_frozen"),
+    ("NMIGS how", f"{PS}.test_every_column t5_control.test_a_child_inherits_nmigs_but_not_checkpoints"),
+    ("N/A for guests", f"{PS}.test_guests_have_neither_where_nor_frz"),
+    ("-I show", f"{PS}.test_names_of_nodes {PS}.test_addresses_instead_of_numbers"),
+    ("-h show", f"{PS}.test_names_of_nodes"),
+    ("-M show", f"{PS}.test_names_of_nodes"),
+    ("-L only", f"{PS}.test_selection"),
+    ("-O only", f"{PS}.test_selection"),
+    ("-n, -N", f"{PS}.test_columns_of_the_manual"),
+    ("-P show", f"{PS}.test_columns_of_the_manual"),
+    ("-V only", f"{PS}.test_selection"),
+    ("WHERE and FRZ", f"{PS}.test_guests_have_neither_where_nor_frz"),
+    ("-S instead", QUEUES),
+    ("Others' queues", QUEUES),
+    ("With --json", QUEUES),
+    ("--json one", f"{PS}.test_json_has_stable_keys"),
+    ("Nodes are IP", f"{PS}.test_json_has_stable_keys"),
+    ("--help", "t1_commands.test_help"),
+    ("--version", "t1_commands.test_version"),
+    ("Lists add up", f"{PS}.test_selection {PS}.test_bad_lists_are_user_errors"),
+    ("Numbers without", f"{PS}.test_selection"),
+    *((start, f"{PS}.test_selection") for start in (
+        "-A, -e", "-a all", "-d all", "a also", "x also", "T those", "-p list", "-t list", "-u list", "-g list", "-G list",
+    )),
+    *((start, f"{PS}.test_formats") for start in ("-f full", "-l, l", "-j, j", "u user")),
+    ("-H, f", f"{PS}.test_forest_shows_depth {PS}.test_a_forest_has_every_tree_once_and_parents_first"),
+    ("c the first", f"{PS}.test_names_and_numbers"),
+    ("n user IDs", f"{PS}.test_names_and_numbers"),
+    ("-w, w", f"{PS}.test_lines_are_as_wide_as_asked"),
+    ("e the environment", f"{PS}.test_environment_after_the_command"),
+    ("-T, -m", f"{PS}.test_the_letters_of_the_manual_are_accepted"),
+)
+
 PAGES = {
+    ("mosrun.1", "Checkpoints"): CHECKPOINT_OPTIONS,
+    ("mosrun.1", "CHECKPOINTS"): CHECKPOINTS,
+    ("mosrun.1", "ALTERNATIVE FREEZING SPACE"): FREEZING_SPACE,
+    ("mosix.7", "freeze.conf"): FREEZE_CONF,
+    ("mosmigrate.1", "DESCRIPTION"): MOSMIGRATE,
+    ("mosps.1", "DESCRIPTION"): MOSPS,
     ("mosconf.1", "DESCRIPTION"): MOSCONF,
     ("mos_checkconf.1", "DESCRIPTION"): MOS_CHECKCONF,
     ("direct_communication.7", ""): DIRECT,

@@ -83,6 +83,7 @@ def test_writing(nodes: Lab, tmp_path: Path, point: Saving, action: str) -> None
     if action == "die":
         outcome(nodes, process.pid)
         assert not list(tmp_path.glob("save*"))
+        assert all(path.stat().st_mode & 0o777 == 0 for path in tmp_path.glob(".save*")), "nobody may read half a file"
     else:
         assert WORDS[action] in outcome(nodes, process.pid)
         assert not list(tmp_path.glob("*save*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -387,6 +388,91 @@ def test_a_full_disk_keeps_what_was(nodes: Lab, tmp_path: Path) -> None:
         assert end(process, tmp_path) == 0 and lines(tmp_path) == expected()
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+#: Opens what its first argument says, and waits.
+HOLDS = """
+import ctypes, mmap, os, signal, sys, threading
+kind = sys.argv[1]
+if kind == "threads":
+    threading.Thread(target=signal.pause, daemon=True).start()
+elif kind == "memory":
+    shared = mmap.mmap(-1, 4096)
+elif kind == "private":
+    private = open(os.path.join(sys.argv[2], "private", "file"), "w")
+elif kind == "mailbox":
+    assert ctypes.CDLL(None).syscall(2, b"/proc/self/mybox", os.O_CREAT, 0) >= 0
+open("ready", "w").close()
+signal.pause()
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("kind", "option", "words"), [
+    ("threads", "--stay-home", "'clone'"), ("memory", "--stay-home", "Shared memory"),
+    ("private", "-X", "it has private temporary files"), ("mailbox", "-h", "it is involved in direct communication"),
+])  # fmt: skip
+def test_what_cannot_be_checkpointed(nodes: Lab, tmp_path: Path, kind: str, option: str, words: str) -> None:
+    """The reason is said, nothing is written, and the program goes on."""
+    options = [option, str(tmp_path / "private")] if option == "-X" else [option]
+    process = start(nodes, tmp_path, "-h", "-Csave", *options, program=(sys.executable, "-c", HOLDS, kind, str(tmp_path)))
+    wait_until(lambda: (tmp_path / "ready").exists())
+    failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+    assert failed.returncode == 1 and words in failed.stderr
+    assert not [*tmp_path.glob("*save*")] and process.poll() is None
+    process.kill()
+    process.wait()
+
+
+def test_with_the_rights_of_another(nodes: Lab, tmp_path: Path) -> None:
+    """A set-uid program."""
+    own = tmp_path / "own"
+    shutil.copy("/bin/sleep", own)
+    os.chown(own, 65534, 65534)
+    own.chmod(0o4755)
+    process = start(nodes, tmp_path, "-h", "-Csave", program=(str(own), "100"))
+    wait_until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "own\n")
+    failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+    assert failed.returncode == 1 and "has other rights than its user" in failed.stderr and not [*tmp_path.glob("*save*")]
+    process.kill()
+    process.wait()
+
+
+#: Has a terminal open twice, and a lock.
+TERMINAL = """
+import fcntl, os, signal, sys
+os.dup2(0, 7)
+lock = open("lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+open("ready", "w").close()
+signal.pause()
+"""
+
+
+def test_terminals_are_those_of_mosrun(nodes: Lab, tmp_path: Path) -> None:
+    """What `mosrun -R` has open under the same number is used, else /dev/null. Locks are not kept."""
+    ends = [os.openpty() for _ in range(2)]
+    names = [os.ttyname(slave) for _, slave in ends]
+    try:
+        with open(tmp_path / "stdout", "ab") as out:
+            process = nodes.start(
+                1, "mosrun", "-h", "-Csave", sys.executable, "-c", TERMINAL, cwd=tmp_path, stdin=ends[0][1], stdout=out, stderr=out,
+            )  # fmt: skip
+            wait_until(lambda: (tmp_path / "ready").exists())
+            save(nodes, process.pid, "chkexit")
+            assert end(process) == 0
+            again = nodes.start(1, "mosrun", "-Rsave.1", cwd=tmp_path, stdin=ends[1][1], stdout=out, stderr=out)
+        nodes.process(again.pid)
+        wait_until(lambda: Path(f"/proc/{again.pid}/syscall").read_text().split()[0] == "34")
+        assert names[0] != names[1]
+        assert [os.readlink(f"/proc/{again.pid}/fd/{fd}") for fd in (0, 7)] == [names[1], "/dev/null"]
+        with open(tmp_path / "lock", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        again.kill()
+        assert end(again) == -signal.SIGKILL
+    finally:
+        for fd in (fd for pair in ends for fd in pair):
+            os.close(fd)
 
 
 def test_program_options_are_not_permitted(nodes: Lab, tmp_path: Path) -> None:

@@ -174,6 +174,25 @@ def test_a_program_that_cannot_leave_cannot_be_frozen(nodes: Lab) -> None:
     process.kill()
 
 
+def test_a_stopped_program_cannot_be_frozen(holder: Frozen) -> None:
+    """mosmigrate(1), continue: one that was stopped by a signal goes on, too."""
+    os.kill(holder.pid, signal.SIGSTOP)
+    wait_until(lambda: "stopped" in holder.wish("freeze"))
+    holder.say("stands")
+    assert holder.silent()
+    assert holder.nodes.run(1, "mosmigrate", str(holder.pid), "continue").returncode == 0
+    assert holder.answer().startswith("stands True")
+
+
+def test_a_guest_cannot_be_frozen(holder: Frozen) -> None:
+    """Its home-node can."""
+    guests = holder.nodes.tree(2).pids("guests") or [holder.pid]
+    for pid in guests:
+        done = holder.nodes.run(2, "mosmigrate", str(pid), "freeze")
+        assert (done.returncode, done.stderr) == (1, f"mosmigrate: {pid}: no such MOSIX process\n")
+    assert holder.tree.read(f"proc/{holder.pid}/frozen") == "-"
+
+
 @cluster.others
 def test_only_who_may_kill_it_may_freeze_it(holder: Frozen) -> None:
     done = holder.nodes.run(1, "mosmigrate", str(holder.pid), "freeze", user=65534, group=65534)
