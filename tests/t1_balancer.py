@@ -10,7 +10,7 @@ from mosfs.abi.cpu import SILENT
 from mosfs.balance import toll
 from mosfs.balance.cost import NEAR as NEAR_NETWORK
 from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
-from mosfs.node.choice import RESERVED_FOR, candidates, choose, common_flags
+from mosfs.node.choice import RESERVED_FOR, any_flags, candidates, choose, common_flags
 from mosfs.node.nodes import Node
 from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
@@ -397,5 +397,9 @@ def test_what_all_nodes_have(node: Bench) -> None:
     assert common_flags(world) == OLD | {"avx2"}
     world.nodes[FAR].flags = cpu.unpacked(cpu.packed(OLD))
     assert common_flags(world) == OLD
+    assert any_flags(world) == NEW
+    world.me.flags = OLD
+    assert any_flags(world) == OLD | {"avx2"}
+    world.me.flags = NEW
     world.nodes[FAR].dead = True
     assert common_flags(world) == OLD | {"avx2"}

@@ -40,9 +40,9 @@ def about(nodes: Lab, number: int) -> dict[str, object]:
     return facts
 
 
-def environment(nodes: Lab, *options: str) -> dict[str, str]:
-    """Of a program on node 1 that mosrun has started with these options."""
-    found = nodes.run(1, "mosrun", *options, "env", "-0")
+def environment(nodes: Lab, *options: str, number: int = 1) -> dict[str, str]:
+    """Of a program on a node that mosrun has started with these options."""
+    found = nodes.run(number, "mosrun", *options, "env", "-0")
     assert found.returncode == 0, found.stderr
     return dict(entry.split("=", 1) for entry in found.stdout.split("\0") if entry)
 
@@ -73,6 +73,12 @@ def test_a_program_is_told(nodes: Lab, level: str) -> None:
     assert preset["OPENBLAS_CORETYPE"] == "Nehalem" and told == {**preset, **plain, **{
         name: preset[name] for name in ("GLIBC_TUNABLES", "GODEBUG") if name not in plain
     }}
+
+
+def test_a_program_of_the_poorest_is_told_what_others_lack(nodes: Lab) -> None:
+    """It may begin on a richer node, or make exec there."""
+    wait_until(lambda: json.loads(nodes.run(3, "mosctl", "status", "1", "--json").stdout)["cpu_features"] == sorted(HERE))
+    assert environment(nodes, "--cpu=common", number=3).items() >= levels.preset(HERE, GONE).items() - os.environ.items()
 
 
 def test_children_choose_alike_at_home_and_away(nodes: Lab) -> None:

@@ -16,7 +16,7 @@ from mosfs.cluster.freeze_conf import parse_directories
 from mosfs.cluster.mosrun_conf import DEFAULT, FORCED, MODES, Rules
 from mosfs.daemon.channels import NOT_IN_MAP
 from mosfs.native import kernel
-from mosfs.node.choice import best, choose, common_flags
+from mosfs.node.choice import any_flags, best, choose, common_flags
 from mosfs.node.nodes import NotInMap
 from mosfs.node.world import World
 from mosfs.procfs.table import name_of_checkpoints
@@ -154,10 +154,12 @@ def ok(start: Start) -> bytes:
 
 
 def preset(world: World, level: str) -> list[str]:
-    """What a program of this level (`abi.levels.NAMES`) is told by its environment."""
-    here = world.me.flags
-    gone = levels.hidden(level, here, common_flags(world) if level == levels.COMMON else here)
-    told = levels.preset(here, gone)
+    """What a program of this level (`abi.levels.NAMES`) is told by its environment.
+
+    It may begin on a node that has more than this one, or make exec there: what it is not to use is hidden wherever it is."""
+    met = any_flags(world)
+    gone = levels.hidden(level, met, common_flags(world) if level == levels.COMMON else met)
+    told = levels.preset(met, gone)
     if not kernel.has("rseq_told"):
         told["GLIBC_TUNABLES"] = ":".join(filter(None, (told.get("GLIBC_TUNABLES"), "glibc.pthread.rseq=0")))
     return [f"{name}={value}" for name, value in told.items()]

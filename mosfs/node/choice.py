@@ -132,9 +132,17 @@ def prefers_ours(world: World, node: Node) -> bool:
 
 def common_flags(world: World) -> frozenset[str]:
     """What all processors have that we know of, this one and those of nodes that live."""
+    return world.me.flags.intersection(*_others(world))
+
+
+def any_flags(world: World) -> frozenset[str]:
+    """What any of these processors has: what a program may meet."""
+    return world.me.flags.union(*_others(world))
+
+
+def _others(world: World) -> set[frozenset[str]]:
     now = world.clock()
-    known = {node.flags for node in world.nodes.values() if node.flags and node.ip != world.ip and _usable(world, node, now)}
-    return world.me.flags.intersection(*known)
+    return {node.flags for node in world.nodes.values() if node.flags and node.ip != world.ip and _usable(world, node, now)}
 
 
 def arriving(world: World, ip: str) -> None:
