@@ -53,6 +53,8 @@ class Copying:
         return Sending(channel, home, runs=understands(order.frames, Kind.RUNS))
 
     def copy_memory(self, body: Body, order: MoveOrder) -> None:
+        """Begin to send its memory, now or when it stops; or tell home that it does not go ahead, and then never begin."""
+        body.stopping.arming = None
         if body.fork.shares or body.stopping.paused or body.stopping.held or not possible():
             self._copied(body)
         elif body.state is State.WAITING and body.call.mapping is None:

@@ -374,8 +374,8 @@ class Precopy:
         return all(self.tracker.followed(*run) for run in common(self._had, view.whole))
 
     def head(self, meta: ImageMeta) -> bytes:
-        """IMAGE: without the mappings, if the receiver knows them."""
-        if meta.vmas is not self._told.vmas:
+        """IMAGE: without the mappings, if the receiver knows them: one that is asked has said so by its first ROUND."""
+        if meta.vmas is not self._told.vmas or (self._asks and not self._rounds):
             return image.encode(meta)
         return image.encode(msgspec.structs.replace(meta, vmas=[], told=True))
 
