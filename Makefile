@@ -56,6 +56,7 @@ bench: $(STAMP) ## the figures of the targets, each as a ratio to a reference of
 bench-all: $(STAMP) ## bench, the figures that take many minutes, and every simulated workload with many seeds
 	$(BIN)/python -m bench --all
 	$(BIN)/python -m bench.sim_jobs --runs 100
+	$(BIN)/python -m bench.sim_outlive
 
 check: check-quick ## ruff, mypy --strict, the import law, and the sizes of classes and functions
 	$(BIN)/mypy

@@ -17,6 +17,7 @@ import time
 from collections.abc import Generator
 
 from mosfs.abi.texts import Text, text
+from mosfs.balance import images
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import BEST, Move
@@ -30,16 +31,12 @@ from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import NUMBERED, Frame, Kind
 from mosfs.wire.orders import MmapOrder
 
-#: An image costs a program this share of its time at most; and so many seconds are between two, whatever they cost.
-SHARE, SHORTEST, LONGEST = 0.01, 5.0, 600.0
-#: The same where the program is not safe until there is one.
-UNSAFE_SHARE, UNSAFE_SHORTEST = 0.03, 0.02
 #: Bytes of a log that force an image, and those of which the program is safe no more.
 MUCH, MOST = 32 << 20, 256 << 20
 #: Seconds until another node is asked, or an image is tried again.
 AGAIN = 1.0
-#: The same after one that could not be taken.
-FAILED_AGAIN = 5.0
+#: The same after one that could not be taken, and while something that no image holds belongs to the program.
+FAILED_AGAIN, HINDERED_AGAIN = 5.0, 600.0
 #: Seconds of slices between two looks at the events of the tree, for all that is being sent.
 TURN = 0.005
 #: What a body asks that is answered by a REPLY alone, and so can be answered again.
@@ -110,7 +107,7 @@ class Outliving:
         kept.due = time.monotonic() + AGAIN
         if p.post.mail is not None or p.private is not None:
             kept.unsafe = "it is involved in direct communication" if p.private is None else "it has private temporary files"
-            kept.due += LONGEST
+            kept.due += HINDERED_AGAIN
             return
         file = kept.saving = Link(FreezeFile(self.tracer.freezing.places(p)), "", near=True)
         kept.since = ""
@@ -132,9 +129,8 @@ class Outliving:
 
     def _plan(self, kept: Kept, failed: float = 0.0) -> None:
         """When the next image is due."""
-        share, shortest = (UNSAFE_SHARE, UNSAFE_SHORTEST) if kept.unsafe else (SHARE, SHORTEST)
-        pause = FAILED_AGAIN + 10 * failed if failed else min(max(shortest, kept.stood / share), LONGEST)
-        kept.pause, kept.due = pause, time.monotonic() + pause
+        kept.pause = FAILED_AGAIN + 10 * failed if failed else images.pause(kept.stood, safe=not kept.unsafe)
+        kept.due = time.monotonic() + kept.pause
 
     def begun(self, p: Program, meta: image.ImageMeta) -> None:
         """The head of an image has come."""
@@ -229,7 +225,7 @@ class Outliving:
         if not kept.log.repeats:
             where = p.link.ip if p.link is not None else "?"
             self.tracer.mosd.log(f"pid={p.pid} has repeated {len(kept.log.entries)} calls, and lives on {where}")
-            kept.due = time.monotonic() + UNSAFE_SHORTEST
+            kept.due = time.monotonic() + images.UNSAFE_SHORTEST
             for answer in kept.log.take_later():
                 self.tracer.hosts.send(p, *answer)
 
@@ -352,7 +348,7 @@ class Outliving:
 
 def _hasten(kept: Kept) -> None:
     """The next image is due as soon as its cost allows."""
-    kept.due = min(kept.due, time.monotonic() + max(UNSAFE_SHORTEST, kept.stood / UNSAFE_SHARE))
+    kept.due = min(kept.due, time.monotonic() + images.pause(kept.stood, safe=False))
 
 
 def _map(tracer: Tree, p: Program, order: MmapOrder, answers: list[tuple[int, bytes, int]]) -> None:
