@@ -489,3 +489,16 @@ async def test_empty_messages_end_nothing(node: Node, caplog: pytest.LogCaptureF
         await until(lambda: os.getpid() not in node.world.programs)
     assert await node.ask(b"RUN\0needmem=5") == b"OK from tracer"
     assert "failed" not in caplog.text
+
+
+async def test_all_that_a_process_said_before_its_end_counts() -> None:
+    """The kernel tells a reset first, when it ended without having read all we said: a mailbox just given back was lost."""
+    ours, theirs = trio.socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection = Connection(ours)
+    connection.post(Consider(1))
+    for n in range(3):
+        await theirs.send(encode(Consider(n)))
+    theirs.close()
+    with trio.fail_after(10):
+        assert [data async for data in connection.datagrams()] == [encode(Consider(n)) for n in range(3)]
+    connection.close()

@@ -35,6 +35,22 @@ def test_an_end_is_told_of_once(tmp_path: Path, notice: str) -> None:
         assert [link.has_ended(), link.has_ended()] == [True, False]
 
 
+def test_all_that_mosd_said_before_its_end_counts(tmp_path: Path) -> None:
+    """The kernel tells a reset first, when mosd ended without having read all we said."""
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
+        server.bind(path)
+        server.listen()
+        link = ControlLink(path)
+        assert link.connect()
+        with server.accept()[0] as theirs:
+            link.send(Report(20, "something"))
+            for n in range(2):
+                theirs.send(encode(Command(n, "out", "")))
+        assert [message.pid for message, _ in link.receive()] == [0, 1]
+        assert link.sock is None and link.has_ended()
+
+
 #: A tracer waits for a program that goes on only when its tracer has taken up a setting. Says how it ended, and what is left to do.
 WAITS = """
 import os, sys

@@ -336,7 +336,7 @@ async def take(nodes: Lab, who: Any, me: int, victim: int, sleeper: int) -> None
     assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
     assert (await ask(link, PostFetched(me, victim, 0))).result == errno.EACCES
     assert (await ask(link, PostSignal(sleeper))).result == 0  # and nothing happens: it would end it
-    assert (await ask(link, PostClaim(victim))).result == errno.EACCES
+    assert (await ask(link, PostClaim(victim))).result == errno.EAGAIN
     await ask(link, PostClaimed(victim, True))
     assert (await ask(link, PostFetch(me, victim))).result == errno.EACCES
     await link.close()

@@ -91,11 +91,14 @@ class Connection:
                     self._queued -= 1
 
     async def datagrams(self) -> AsyncIterator[bytes]:
-        """What the other side sends, until it closes or dies. A descriptor that came beside is for `take_beside`."""
+        """All that the other side sends, until it closes or dies. A descriptor that came beside is for `take_beside`."""
         try:
             with contextlib.suppress(OSError, trio.ClosedResourceError):
                 while True:
-                    data, ancillary, _, _ = await self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
+                    try:
+                        data, ancillary, _, _ = await self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
+                    except ConnectionResetError:
+                        continue  # told once, when it ended without reading all we said: what it sent before is still there
                     if not data:
                         return
                     self._drop_beside()

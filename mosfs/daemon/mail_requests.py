@@ -71,11 +71,16 @@ class MailRequests:
         _post(connection, MailAnswer(message.req, 0))
 
     async def _later(self, connection: Connection, message: Asking, key: Key) -> None:
-        """A program's request about its own mailbox, which another desk has (still)."""
+        """A program's request about its own mailbox, which another desk has (still). Who reads is told to ask again."""
         with trio.move_on_after(PATIENCE):
             await self.office.lending.back(key)
         if key in self.office.lending.loans:
-            _post(connection, MailAnswer(message.req, -errno.ECONNRESET))
+            reads = isinstance(message, MailTake)
+            _post(connection, MailAnswer(message.req, -errno.EAGAIN if reads else -errno.ECONNRESET, wait=reads))
+            if reads:
+                self.office.lines[key] = connection
+                await self.office.lending.back(key)
+                self.office.wake(key)
         else:
             self.handle(connection, message, -1)
 

@@ -98,7 +98,7 @@ class Office:
     def __post_init__(self) -> None:
         self.room = Room(self.boxes, self.world.clock)
         self.lending = Lending(self.boxes, self.room)
-        self.watchers = Watchers(self._probe_afar, self._wake)
+        self.watchers = Watchers(self._probe_afar, self.wake)
 
     @property
     def me(self) -> int:
@@ -140,7 +140,7 @@ class Office:
         self.lending.delivered(key)
         if key in self.readers:
             self.readers.discard(key)
-            self._wake(key)
+            self.wake(key)
         if Flag.SIGIO in box.flags:
             self._sigio(key)
         return errno.EAGAIN if late and not box.has_room(MOST_LATE) else 0
@@ -206,7 +206,7 @@ class Office:
             return self.at[pid]
         raise OSError(errno.EACCES if pid in self.world.programs else errno.ESRCH, "no mailbox")
 
-    def _wake(self, key: Key) -> None:
+    def wake(self, key: Key) -> None:
         connection = self.lines.get(key)
         if connection is not None:
             with contextlib.suppress(ConnectionError):
@@ -224,7 +224,7 @@ class Office:
         crowded, self.crowded = self.crowded, set()
         for full in {key, *crowded}:
             for sender in self.writers.pop(full, ()):
-                self._wake(sender)
+                self.wake(sender)
 
     def _sigio(self, key: Key) -> None:
         if key[0] == self.me:

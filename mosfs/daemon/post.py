@@ -57,8 +57,8 @@ ANSWER_TIMEOUT = 10.0
 CHUNK = 256 * 1024
 #: Idle connections kept to one node.
 KEPT = 8
-#: Attempts to bring a mailbox here, and seconds before the second; each pause is twice the one before.
-TRIES, FIRST_RETRY = 5, 0.05
+#: Seconds until a mailbox that cannot be brought here is lost; before the second attempt, and the longest pause.
+BRING_PATIENCE, FIRST_RETRY, LAST_RETRY = 20.0, 0.05, 1.0
 #: Bytes of a BoxState: more than the longest lists take.
 MAX_STATE = 4 << 20
 #: Seconds that a node which claims a mailbox may take to bring it to itself.
@@ -184,16 +184,16 @@ class Post:
             await self._acknowledge(holder, key, serial)
             return self.office.boxes.get(key)
         home = to_ip(key[0])
-        for attempt in range(TRIES):
+        for pause in _pauses():
+            await trio.sleep(pause)
             try:
-                async with self._line(home, fresh=attempt > 0) as link:
+                async with self._line(home, fresh=pause > 0) as link:
                     holder, serial = await self._claim(link, key)
                 if holder != home:
                     await self._acknowledge(holder, key, serial)
                 return self.office.boxes.get(key)
             except _LOST as error:
                 log.info("mailbox of PID %d of %s: %s", key[1], home, error)
-                await trio.sleep(FIRST_RETRY * 2**attempt)
         raise OSError(errno.ECONNRESET, home)
 
     async def _acknowledge(self, holder: str, key: Key, serial: int) -> None:
@@ -208,6 +208,9 @@ class Post:
         To the home-node PostClaimed is the acknowledgement, if that was the holder.
         """
         answer = await _question(link, PostClaim(key[1]))
+        if answer.result == errno.EAGAIN and key not in self.office.boxes:  # home does not know yet that the program is here
+            await _question(link, PostClaimed(key[1], False, gone=False))
+            raise LinkError("not known to be here")
         holder = "" if answer.result else answer.node
         serial = 0
         if holder and key not in self.office.boxes:
@@ -218,9 +221,10 @@ class Post:
 
     async def _bring(self, key: Key, holder: str) -> int:
         """From its holder into ``office.boxes``: its serial there, 0 if it is lost."""
-        for attempt in range(TRIES):
+        for pause in _pauses():
+            await trio.sleep(pause)
             try:
-                async with self._line(holder, fresh=attempt > 0) as link:
+                async with self._line(holder, fresh=pause > 0) as link:
                     answer = await _question(link, PostFetch(*key))
                     if answer.result:
                         return 0
@@ -229,7 +233,6 @@ class Post:
                 return answer.serial
             except _LOST as error:
                 log.info("mailbox of PID %d at %s: %s", key[1], holder, error)
-                await trio.sleep(FIRST_RETRY * 2**attempt)
         return 0
 
     # ------------------------------------------------------------------ answering
@@ -258,7 +261,7 @@ class Post:
         """From PostClaim to PostClaimed; only the node where our program is may have its mailbox, and one at a time."""
         office = self.office
         if not await self.senders.is_there(pid, link.ip):
-            await link.send(PostAnswer(errno.EACCES))
+            await link.send(PostAnswer(errno.EAGAIN))
             message = await link.receive()
             if isinstance(message, PostClaimed):
                 await link.send(PostAnswer())
@@ -363,6 +366,15 @@ class Post:
 
 
 # --------------------------------------------------------------------------- conversation
+
+
+def _pauses() -> Iterator[float]:
+    """Before the attempts of what is tried again for `BRING_PATIENCE`: none, then longer and longer ones."""
+    pause, until = FIRST_RETRY, trio.current_time() + BRING_PATIENCE
+    yield 0.0
+    while trio.current_time() + pause < until:
+        yield pause
+        pause = min(2 * pause, LAST_RETRY)
 
 
 async def _question(link: SealedLink, message: Msg, body: Body | None = None) -> PostAnswer:

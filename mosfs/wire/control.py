@@ -20,6 +20,8 @@ from mosfs.wire.messages import Msg, decode_control, encode
 
 #: Seconds between attempts to reach a mosd that is away.
 RETRY = 0.3
+#: Seconds that a message may wait for a mosd which reads nothing; then that counts as gone, with all that it keeps for us.
+PATIENCE = 10.0
 
 
 class ControlLink:
@@ -64,25 +66,28 @@ class ControlLink:
         """False when mosd is not there. ``beside``: a descriptor that goes with the message."""
         if self.sock is None:
             return False
+        data = encode(message)
         try:
-            if beside >= 0:
-                self.sock.settimeout(2.0)
-                socket.send_fds(self.sock, [encode(message)], [beside])
-                self.sock.setblocking(False)
-                return True
-            self.sock.send(encode(message))
+            self._send(data, beside)
         except BlockingIOError:
-            return self._send_patiently(message)
+            return self._send_patiently(data, beside)
         except OSError:
             self.close()
             return False
         return True
 
-    def _send_patiently(self, message: Msg) -> bool:
+    def _send(self, data: bytes, beside: int) -> None:
+        assert self.sock is not None
+        if beside >= 0:
+            socket.send_fds(self.sock, [data], [beside])
+        else:
+            self.sock.send(data)
+
+    def _send_patiently(self, data: bytes, beside: int) -> bool:
         assert self.sock is not None
         try:
-            self.sock.settimeout(2.0)
-            self.sock.send(encode(message))
+            self.sock.settimeout(PATIENCE)
+            self._send(data, beside)
             self.sock.setblocking(False)
         except OSError:
             self.close()
@@ -104,6 +109,8 @@ class ControlLink:
                 data, ancillary, _flags, _addr = self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
             except BlockingIOError:
                 break
+            except ConnectionResetError:
+                continue  # told once, when mosd ended without reading all we said: what it sent before is still there
             except OSError:
                 data = b""
                 ancillary = []
