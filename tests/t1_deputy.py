@@ -7,10 +7,20 @@ from typing import Any
 
 import pytest
 
+from mosfs.abi.flags import ERESTARTNOINTR
+from mosfs.abi.numbers import SYS_EXECVE
+from mosfs.calls.cputime import Used
+from mosfs.calls.request import Request
+from mosfs.guest.processes import Processes
+from mosfs.home.away.births import Births
+from mosfs.home.away.deputies import Deputies
 from mosfs.home.moves.copying import Copying
-from mosfs.home.process.deputy import Deputy, State
+from mosfs.home.process.deputy import Deputy, Flight, State
 from mosfs.home.process.move import Phase
+from mosfs.trace import layout
+from mosfs.trace.task import NOTHING
 from mosfs.wire.frames import Kind
+from mosfs.wire.orders import ExecOrder
 
 
 class Task:
@@ -75,3 +85,44 @@ def test_a_round_of_memory_is_answered_while_the_body_sleeps(deputy: Deputy, sta
         deputy.became_ready()
     assert deputy.state is State.BUSY
     assert channel.sent == [(Kind.ROUND, 1, 1)]
+
+
+def test_an_exec_is_not_made_while_a_signal_is_on_its_way_to_the_body(deputy: Deputy) -> None:
+    """Its handler is in the body, which success ends: the signal would be lost."""
+    answers: list[int] = []
+    requests = SimpleNamespace(answered=lambda p, deputy, result: answers.append(result))
+    program: Any = SimpleNamespace(pid=1, body=SimpleNamespace(seq=0, signals=3))
+    order = ExecOrder(SYS_EXECVE, 0, b"/bin/true", [], [], 0, 0, seen=2)
+    Births(SimpleNamespace(requests=requests)).execute(program, deputy, order, 5 << 1)  # type: ignore[arg-type]
+    assert answers == [-ERESTARTNOINTR] and program.body.seq == 5 and deputy.flight is None
+
+
+def test_an_exec_that_has_not_begun_is_given_up_for_a_handler(deputy: Deputy) -> None:
+    resumed: list[str] = []
+    regs: Any = SimpleNamespace(rip=layout.STUB, rax=SYS_EXECVE, orig_rax=NOTHING)
+    program: Any = SimpleNamespace(
+        pid=1, task=SimpleNamespace(set_regs=lambda regs: None, cont=lambda: resumed.append("to the end of the stub"))
+    )
+    deputy.state, deputy.flight = State.BUSY, Flight(Request(SYS_EXECVE, (0,) * 6, 0), (0,) * 6, [])
+    Deputies(SimpleNamespace())._broken_off(program, deputy, regs)  # type: ignore[arg-type]
+    assert (regs.rip, regs.rax) == (layout.STUB_AFTER, -ERESTARTNOINTR & NOTHING)
+    assert resumed == ["to the end of the stub"]
+
+
+@pytest.mark.parametrize("mask", [0, 1 << 14])
+def test_a_handler_runs_in_the_body_before_its_exec(mask: int) -> None:
+    """Unless its signal is blocked."""
+    broken: list[int] = []
+    asked: list[Any] = []
+    signals: Any = SimpleNamespace(interrupted=lambda body, result: broken.append(result))
+    forwarding: Any = SimpleNamespace(ask=lambda *given, **_: asked.append(given))
+    context: Any = SimpleNamespace(channel=Channel())
+    part = Processes(context, *[None] * 6)  # type: ignore[arg-type]
+    part._signals, part._forwarding = signals, forwarding
+    body: Any = SimpleNamespace(
+        pair=1, task=SimpleNamespace(peek_mask=lambda: mask), call=SimpleNamespace(nr=SYS_EXECVE),
+        signals=SimpleNamespace(infos=[bytes([15]) + bytes(127)], seen=1), times=SimpleNamespace(), leader=None,
+        used=lambda: Used(),
+    )  # fmt: skip
+    part.exec(body, (0,) * 6)
+    assert (broken, len(asked)) == (([], 1) if mask else ([-ERESTARTNOINTR], 0))

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mosfs.abi.flags import CLONE_CHILD_SETTID, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VM, RESTARTS
+from mosfs.abi.flags import CLONE_CHILD_SETTID, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VM, ERESTARTNOINTR, RESTARTS
 from mosfs.abi.numbers import SYS_CLONE
 from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls.cputimers import Alarm
@@ -22,7 +22,7 @@ from mosfs.guest.context import Context
 from mosfs.guest.forwarding import Forwarding
 from mosfs.guest.mail import Mails
 from mosfs.guest.private import Private
-from mosfs.guest.signals import Signals
+from mosfs.guest.signals import Signals, deliverable
 from mosfs.guest.title import tell_title
 from mosfs.guest.usage import tell_used
 from mosfs.migrate.capture import signed
@@ -165,6 +165,9 @@ class Processes:
     def exec(self, body: Body, args: tuple[int, ...]) -> None:
         at = 0 if body.call.nr == 59 else 1
         task = body.task
+        if deliverable(body, task.peek_mask()):  # its handler comes first: there is none afterwards
+            self._signals.interrupted(body, -ERESTARTNOINTR)
+            return
         fault = False
         try:
             path = task.read_string(args[at]) if args[at] else None
@@ -181,7 +184,8 @@ class Processes:
                 return
             fault = True
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
-        order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, task.peek_mask(), fault)
+        seen = body.signals.seen & 0xFFFFFFFF
+        order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, task.peek_mask(), fault, seen)
         tell_used(body, self._context.channel)
         self._forwarding.ask(body, Kind.EXEC, msgspec.msgpack.encode(order), state=State.EXECING)
 

@@ -51,8 +51,7 @@ class Signals:
         mask = body.task.peek_mask()
         temporary = temporary_mask(body)
         effective = mask if temporary is None else temporary
-        deliverable = any(not effective >> (int.from_bytes(i[:4], "little") - 1) & 1 for i in body.signals.infos)
-        if not deliverable:
+        if not deliverable(body, effective):
             self._serving.again(body, result)
             return
         regs = body.call.regs
@@ -67,6 +66,11 @@ class Signals:
             body.signals.saved_mask = mask
         body.task.set_regs(regs)
         body.task.cont()
+
+
+def deliverable(body: Body, mask: int) -> bool:
+    """Whether a signal from home waits for the body that ``mask`` does not block."""
+    return any(not mask >> (int.from_bytes(info[:4], "little") - 1) & 1 for info in body.signals.infos)
 
 
 def temporary_mask(body: Body) -> int | None:

@@ -61,7 +61,9 @@ class ForkOrder(msgspec.Struct, array_like=True):
 
 
 class ExecOrder(msgspec.Struct, array_like=True):
-    """EXEC: execve or execveat (``nr``), with everything it reads. None: that pointer was NULL or could not be read."""
+    """EXEC: execve or execveat (``nr``), with everything it reads. None: that pointer was NULL or could not be read.
+
+    ``seen``: how many signals the body has heard of (as in CALL); None: its host does not tell."""
 
     nr: Literal[59, 322]
     dirfd: Word
@@ -71,6 +73,7 @@ class ExecOrder(msgspec.Struct, array_like=True):
     flags: Word
     mask: Word
     fault: bool = False
+    seen: Small | None = None
 
 
 class MmapOrder(msgspec.Struct, array_like=True):

@@ -1,11 +1,17 @@
 /* exec in all its forms. The program executes itself in roles, named by an argument that begins with "@". */
 #include "mos.h"
+#include <sys/socket.h>
 
 extern char **environ;
 static char self[PATH_MAX];
 
 static void handler(int sig UNUSED)
 {
+}
+
+static void caught(int sig UNUSED)
+{
+	_exit(39);
 }
 
 static pid_t spawn(const char *path, char *const argv[], char *const envp[])
@@ -167,6 +173,37 @@ static void stopped_on_the_way(void)
 	}
 }
 
+/* A signal that comes before an exec has a handler; one that comes later ends the new program, which has none. None is lost. */
+static void signalled_on_the_way(void)
+{
+	char number[16], byte, *argv[] = { self, "@until", number, NULL };
+	int ends[2], status;
+
+	for (int i = 0; i < 12; i++) {
+		ok(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+		snprintf(number, sizeof(number), "%d", ends[1]);
+		pid_t pid = ok(fork());
+		if (pid == 0) {
+			signal(SIGTERM, caught);
+			close(ends[0]);
+			write_all(ends[1], "r", 1);
+			execve(self, argv, environ);
+			_exit(1);
+		}
+		ok(close(ends[1]));
+		read_all(ends[0], &byte, 1);
+		for (int64_t until = now_ns(CLOCK_MONOTONIC) + i * 200000; now_ns(CLOCK_MONOTONIC) < until;)
+			;
+		ok(kill(pid, SIGTERM));
+		ok(close(ends[0]));
+		equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status))
+			equal(WEXITSTATUS(status), 39);
+		else
+			equal(WTERMSIG(status), SIGTERM);
+	}
+}
+
 static void chain(void)
 {
 	char pid_text[16], count[16] = "25", *argv[] = { self, "@chain", count, pid_text, NULL };
@@ -218,6 +255,11 @@ static int role(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "@argv0") == 0)
 		return 35;
+	if (strcmp(argv[1], "@until") == 0) { /* the other end is closed after the signal was sent */
+		char byte;
+		equal(read(atoi(argv[2]), &byte, 1), 0);
+		return 40;
+	}
 	if (strcmp(argv[1], "@inherit") == 0) {
 		char cwd[PATH_MAX];
 		equal(getppid(), atoi(argv[2]));
@@ -250,7 +292,7 @@ int main(int argc, char **argv)
 {
 	static const struct part parts[] = {
 		PART(arguments), PART(many_arguments), PART(failing), PART(scripts), PART(by_descriptor),
-		PART(what_survives), PART(stopped_on_the_way), PART(chain), PART(path_search),
+		PART(what_survives), PART(stopped_on_the_way), PART(signalled_on_the_way), PART(chain), PART(path_search),
 	};
 
 	check(readlink("/proc/self/exe", self, sizeof(self) - 1) > 0);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from mosfs.abi.flags import CLONE_PIDFD
+from mosfs.abi.flags import CLONE_PIDFD, ERESTARTNOINTR
 from mosfs.abi.numbers import SYS_CLONE, SYS_EXECVEAT
 from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls import show
@@ -84,8 +84,13 @@ class Births:
             self.tracer.containment.kill(born)
 
     def execute(self, p: Program, deputy: Deputy, order: ExecOrder, flags: int) -> None:
-        """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC."""
+        """Lay out path, argv and envp in the deputy and let it exec; success is PTRACE_EVENT_EXEC.
+
+        A signal on its way to the body has a handler there, which must run before: the exec is made again behind that."""
         p.body.seq = flags >> 1
+        if order.seen is not None and order.seen != p.body.signals & 0xFFFFFFFF:
+            self.tracer.requests.answered(p, deputy, -ERESTARTNOINTR)
+            return
         if p.reports.trace is not None:
             p.reports.call = order.nr, show.program(order.nr, order.path, order.argv)
         data = bytearray()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from mosfs.abi.flags import ERESTARTNOINTR
 from mosfs.calls import cputimers
 from mosfs.calls.request import pack_reply
 from mosfs.home.ports import Tree
@@ -155,8 +156,12 @@ class Deputies:
         if deputy.state is State.BUSY:
             # without a restart the interrupted call's result falls through to the end of the stub
             regs.orig_rax = NOTHING
+            entering = regs.rip == layout.STUB
+            if entering and deputy.executes:  # not made: the handler that is to run first would be gone
+                entering = False
+                regs.rip, regs.rax = layout.STUB_AFTER, -ERESTARTNOINTR & NOTHING
             p.task.set_regs(regs)
-            if regs.rip != layout.STUB or not deputy.hasten():
+            if not entering or not deputy.hasten():
                 p.task.cont()
         else:
             self._became_ready(p, deputy)

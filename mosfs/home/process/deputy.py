@@ -21,7 +21,7 @@ from enum import Enum, auto
 from typing import Any
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, RESTARTS
-from mosfs.abi.numbers import SYS_MPROTECT, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART_SYSCALL
+from mosfs.abi.numbers import SYS_EXECVE, SYS_EXECVEAT, SYS_MPROTECT, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART_SYSCALL
 from mosfs.calls import endless, partial
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, arrange, returned
@@ -130,6 +130,11 @@ class Deputy:
     def waiting(self) -> int:
         """How much waits until it is READY."""
         return len(self.todo) + len(self.asked)
+
+    @property
+    def executes(self) -> bool:
+        """Its call is an exec."""
+        return self.flight is not None and self.flight.request.nr in (SYS_EXECVE, SYS_EXECVEAT)
 
     def when_ready(self, action: Callable[[], object], *, asked: bool = False) -> None:
         """Do ``action`` as soon as the task is READY: now, or after it was interrupted. ``asked``: the body asks for it."""
