@@ -7,6 +7,8 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,3 +185,17 @@ def test_a_recorded_move_is_shown_as_json(nodes: Lab, records: Path, capsys: pyt
     assert any(vma["name"].endswith("sh") for vma in meta["vmas"]) and int(meta["regs"]["rip"], 16)
     assert any(frame["kind"] == "CALL" and frame["content"]["call"].startswith("read(") for frame in frames)
     assert all(re.fullmatch(r"\d+ bytes", frame["content"].get("data", "1 bytes")) for frame in frames if frame["kind"] == "PAGES")
+
+
+@cluster.others
+def test_a_trace_is_written_with_its_users_rights(nodes: Lab) -> None:
+    """A socket tells who has written to it (unix(7)): that is not root, who is believed more, and may fill a disk for others."""
+    reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    with reader, writer:
+        process = nodes.start(1, *NOBODY, "mosrun", "-h", "--trace", "true", stderr=writer)
+        reader.settimeout(2 * cluster.TIMEOUT)
+        line, (credentials, *_), *_ = reader.recvmsg(4096, socket.CMSG_SPACE(12))
+        assert process.wait(2 * cluster.TIMEOUT) == 0
+    assert LINE.fullmatch(line.decode().splitlines()[0])
+    assert struct.unpack("3i", credentials[2])[1:] == (65534, 65534)

@@ -28,6 +28,7 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.newfile import CannotWrite, NewFile
 from mosfs.native import lib
 from mosfs.native.registers import Registers
+from mosfs.trace.caller import rights_of
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
@@ -322,7 +323,8 @@ class Checkpoints:
             try:
                 file = NewFile(call, path, p.pid)
                 try:
-                    os.write(file.ours, INSTEAD.format(reason=reason).encode())
+                    with rights_of(p.pid)():
+                        os.write(file.ours, INSTEAD.format(reason=reason).encode())
                 except OSError:
                     file.drop(call)
                     raise

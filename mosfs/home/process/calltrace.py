@@ -11,6 +11,8 @@ import os
 import select
 import stat
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 from mosfs.calls import show
 from mosfs.native import lib
@@ -41,10 +43,14 @@ def without_waiting(fd: int) -> int:
 
 
 class CallTrace:
-    """``fd`` is ours to close. Lines wait while nobody reads."""
+    """``fd`` is ours to close. Lines wait while nobody reads.
 
-    def __init__(self, fd: int) -> None:
+    ``rights``: with which they are written. What a write may do, and who a socket says has written, depends on the writer: quotas
+    and room that is kept for root, SCM_CREDENTIALS of unix(7)."""
+
+    def __init__(self, fd: int, rights: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         self.fd = fd = without_waiting(fd)
+        self._rights = rights
         self._began = time.monotonic()
         self._waiting = bytearray()
         self._dropped = 0
@@ -52,10 +58,11 @@ class CallTrace:
         self._poll.register(fd, select.POLLOUT)
 
     @classmethod
-    def of(cls, pid: int, fd: int) -> CallTrace | None:
+    def of(cls, pid: int, fd: int, rights: Callable[[], AbstractContextManager[None]] = nullcontext) -> CallTrace | None:
         """Where the descriptor ``fd`` of the process ``pid`` leads; None if it cannot be had."""
-        copy = lib.mos_take_fd(pid, fd)
-        return cls(copy) if copy >= 0 else None
+        with rights():
+            copy = lib.mos_take_fd(pid, fd)
+            return cls(copy, rights) if copy >= 0 else None
 
     def call(self, pid: int, place: str, said: str, nr: int, result: int | None, server: str) -> None:
         """A call that has returned; ``result`` None: it has not, or nobody knows."""
@@ -79,7 +86,8 @@ class CallTrace:
             if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 return
             try:
-                done = os.write(self.fd, self._waiting[:AT_ONCE])
+                with self._rights():
+                    done = os.write(self.fd, self._waiting[:AT_ONCE])
             except BlockingIOError:
                 return
             except OSError:  # nobody will ever read it

@@ -6,6 +6,7 @@ A call is told when it has returned: `entered` and `returned` are a pair, betwee
 from __future__ import annotations
 
 import os
+from functools import partial
 
 from mosfs.abi.args import Kind
 from mosfs.abi.syscalls import BY_NR
@@ -25,11 +26,10 @@ class Traces:
         self.everything = self._begin(CallTrace(os.dup(2))) if os.environ.get("MOSIX_TRACE") else None
 
     def of(self, asker: Caller, fd: int) -> CallTrace | None:
-        """A trace to the descriptor of a launcher, taken with its user's rights; None for -1."""
+        """A trace to the descriptor of a launcher, taken and written to with its user's rights; None for -1."""
         if fd < 0:
             return None
-        with as_user(asker.uid, asker.gid):
-            trace = CallTrace.of(asker.pid, fd)
+        trace = CallTrace.of(asker.pid, fd, partial(as_user, asker.uid, asker.gid))
         return None if trace is None else self._begin(trace)
 
     def _begin(self, trace: CallTrace) -> CallTrace:
