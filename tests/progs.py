@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -65,6 +66,7 @@ class Program:
     pause: str = PAUSE  #: the most between two moves; short for a program that is over soon
     motion: str = LONG  #: seconds that it works in motion
     options: tuple[str, ...] = ()  #: of mosrun; {cwd} is the scratch directory
+    long: bool = False  #: only make test-all runs it in motion
 
     @property
     def stays(self) -> bool:
@@ -123,6 +125,7 @@ PROGRAMS = (
     Program("recent", pause="0.05"),
     Program("properties", motion="3"),
     Program("tasks"),
+    Program("held", motion="3", pause="0.1", long=True),
     Program("odd", motion="3"),
     Program("actions"),
     Program("daemons"),
@@ -183,8 +186,8 @@ def built(program: Program) -> Path:
 
 
 def compile_c(source: Path, binary: Path, flags: Sequence[str]) -> None:
-    """Compile to ``binary``, which other processes may be about to do as well. RuntimeError with what gcc says."""
-    draft = binary.with_name(f"{binary.name}.{os.getpid()}")
+    """Compile to ``binary``, which other threads and processes may be about to do as well. RuntimeError with what gcc says."""
+    draft = binary.with_name(f"{binary.name}.{os.getpid()}.{threading.get_ident()}")
     if shutil.which("gcc") is None:
         raise RuntimeError("gcc is not installed")
     done = subprocess.run(["gcc", *flags, str(source), "-o", str(draft)], capture_output=True, text=True, check=False)

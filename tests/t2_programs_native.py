@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,6 +98,22 @@ def test_differences_are_told() -> None:
     assert "status 1, natively 0" in Outcome(1, "one\nPASS\n").difference(good)
     assert "stdout 'PASS" in Outcome(0, "PASS\n").difference(good)
     assert "left behind f" in Outcome(0, good.stdout, left=("f",)).difference(good)
+
+
+def test_two_threads_may_build_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have compiled before either puts its binary in its place."""
+    both = Barrier(2)
+
+    def gcc(command: list[str], **_: object) -> SimpleNamespace:
+        Path(command[-1]).write_text("made")
+        both.wait(60)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(subprocess, "run", gcc)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(compile_c, tmp_path / "x.c", tmp_path / "x", ()) for _ in range(2)]:
+            done.result()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def test_programs_are_built_once() -> None:

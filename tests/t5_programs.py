@@ -77,7 +77,10 @@ def test_away(program: Program, runs: Runs) -> None:
     assert wrong == ""
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=named)
+MOVED = [pytest.param(program, id=program.name, marks=pytest.mark.long if program.long else ()) for program in PROGRAMS]
+
+
+@pytest.mark.parametrize("program", MOVED)
 def test_in_motion(program: Program, runs: Runs, root: str, capfd: pytest.CaptureFixture[str]) -> None:
     outcome, wrong = runs[program, Place.MOTION].result()
     if wrong:  # a race that is lost once in a hundred runs is `test_in_long_motion`'s; here it is told, and must not repeat
