@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mosfs.calls.cputime import of_process
 from mosfs.tools import demo, demo_balance, lab
 from mosfs.tools.demo_balance import FACTOR, INCREMENT, MODULUS, PROGRAMS, Film, Look, after
+from mosfs.trace.proc import status_sets
+from tests.cluster import wait_until
 
 
 @given(st.integers(0, MODULUS - 1), st.integers(0, 2000))
@@ -30,8 +34,10 @@ def test_a_program_told_to_end_says_what_the_formula_says(tmp_path: Path) -> Non
         (tmp_path / f"{number}.out").write_text(f"{steps} {after(number, steps)}\n")
     command = [sys.executable, str(tmp_path / "count.py"), "3"]
     with (tmp_path / "3.out").open("w") as out, subprocess.Popen(command, stdout=out) as real:
-        with pytest.raises(subprocess.TimeoutExpired):
-            real.wait(1)
+        wait_until(lambda: status_sets(real.pid)["SigCgt"] >> signal.SIGTERM - 1 & 1)
+        begun = sum(of_process(real.pid))
+        wait_until(lambda: sum(of_process(real.pid)) > begun + 20_000_000)
+        assert real.poll() is None
         real.terminate()
     assert demo_balance.wrong(tmp_path) == []
     (tmp_path / "5.out").write_text("")
