@@ -7,6 +7,7 @@ do at a time, and which ones.
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import random
 import re
@@ -34,6 +35,7 @@ PROGRAMS = int(os.environ.get("MOSIX_FUZZ_PROGRAMS", "20"))
 LIFE = 4.5 * PROGRAMS  #: seconds of one of many programs: 400 in half an hour
 #: Where they are, in turn.
 PLACES = ("-h", "-2", "-3", "-2", "motion", "-h", "-2", "-3", "motion", "-3")
+GROWTH = 64 << 20  #: bytes that a mosd may keep of what it had to do
 COUNTING = "i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done"
 
 
@@ -73,7 +75,7 @@ def checksum(*folders: Path) -> str:
 def others_count(nodes: Lab, folder: Path) -> Iterator[None]:
     """Programs of another user count at home and away without a gap, on daemons that stay, and no file of others changes."""
     daemons = [nodes.mosd(number) for number in (1, 2, 3)]
-    before = checksum(Path("/etc"), folder / "other")
+    before, sizes = checksum(Path("/etc"), folder / "other"), [resident(pid) for pid in daemons]
     counted = []
     for place, where in (("-h", ""), ("-2", nodes.node(2).ip), ("-3", nodes.node(3).ip)):
         output = folder / f"counted{place}"
@@ -93,8 +95,16 @@ def others_count(nodes: Lab, folder: Path) -> Iterator[None]:
         assert numbers == [str(number) for number in range(1, len(numbers) + 1)]
     assert [nodes.mosd(number) for number in (1, 2, 3)] == daemons
     assert nodes.run(1, *as_user(OTHER), "mosrun", "-2", "echo", "on").stdout == "on\n"
+    grown = [resident(pid) - size for pid, size in zip(daemons, sizes)]
+    print(f"the daemons have grown by {[size >> 10 for size in grown]} KB")
+    assert max(grown) < GROWTH
     assert checksum(Path("/etc"), folder / "other") == before
     assert [trace for number in (1, 2, 3) for trace in traces(Path(nodes.node(number).paths.log))] == []
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has (proc_pid_statm(5))."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * mmap.PAGESIZE
 
 
 def traces(log: Path) -> list[str]:
