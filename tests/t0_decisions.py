@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +32,11 @@ from mosfs.balance.cost import (
 )
 from mosfs.balance.history import DEFAULT_DECAY, History
 from mosfs.balance.usher import SHORT, pick, room, shortage
+from mosfs.calls.usage import reports
+from mosfs.home.tree.usage import about
+from mosfs.wire.asked import Settings
+from mosfs.wire.messages import decode_control, encode
+from mosfs.wire.orders import About
 
 HERE, THERE, FAR = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
@@ -100,6 +106,18 @@ def test_decay_is_the_share_kept_each_second() -> None:
     assert old.plus(50, 10000, History(cpu=1)).cpu == 101
     assert old.plus(1, 0, History(cpu=1)).cpu == 1
     assert old.plus(1, -1, History()).cpu == pytest.approx(100 * DEFAULT_DECAY / 10000)
+
+
+def test_what_a_program_asks_for_stays_what_can_be_told() -> None:
+    """Counters of the kernel grow by 2 GB in a call that copies nothing, and begin at 0 again; mosd and hosts refuse such sums."""
+    account = Account(0.0, decay=10000)
+    for calls in (1e9, 1e19, 1e19, -1e19, 1e19):
+        account.calls, account.received, account.sent = (int(count + calls) for count in account.taken)
+        account.advance(account.at + 1)
+        for report in reports({1: account}):
+            decode_control(encode(report))
+        msgspec.msgpack.decode(about(Settings(), account, 0), type=About)
+    assert account.history.traffic > 1e15
 
 
 def test_a_constant_rate_shows_as_itself() -> None:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_DECAY = 9976
+#: A sum is no more than this. The kernel counts what a program asks for, 2 GB in a call that copies nothing (null(4)), and begins
+#: at 0 again; what nodes tell each other has a range.
+MOST = 1e17
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,8 @@ class History:
         """This history ``seconds`` later, when ``new`` has happened in them. ``decay``: of 10000, < 0 = the default."""
         kept = ((DEFAULT_DECAY if decay < 0 else decay) / 10000) ** seconds if seconds > 0 else 1.0
         return History(
-            self.wall * kept + new.wall, self.cpu * kept + new.cpu, self.calls * kept + new.calls,
-            self.received * kept + new.received, self.sent * kept + new.sent,
+            _sum(self.wall * kept, new.wall), _sum(self.cpu * kept, new.cpu), _sum(self.calls * kept, new.calls),
+            _sum(self.received * kept, new.received), _sum(self.sent * kept, new.sent),
         )
 
     @property
@@ -44,3 +47,7 @@ class History:
     def traffic(self) -> float:
         """Bytes a second, both directions."""
         return (self.received + self.sent) / self.wall if self.wall > 0 else 0.0
+
+
+def _sum(kept: float, new: float) -> float:
+    return min(kept + max(new, 0.0), MOST)
