@@ -361,8 +361,9 @@ def compressed(folder: Path) -> str:
 def test_a_compressed_file_is_read(lzop: Path, tmp_path: Path) -> None:
     lzop.write_text(UNPACKS)
     lzop.chmod(0o755)
-    fd = recover.opened(compressed(tmp_path), recover.NO_RESTART)
+    fd, same = recover.opened(compressed(tmp_path), recover.NO_RESTART)
     try:
+        assert fd == same
         assert recover.whole(fd)
         assert recover.head_of(fd)["pid"] == HEAD.pid
         assert os.fstat(fd).st_nlink == 0

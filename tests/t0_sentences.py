@@ -279,7 +279,8 @@ CHECKPOINT_OPTIONS: Sequence[Row] = (
     ("The default is ckpt.pid", f"{CK}.test_stops_after_it"),
     ("-N max", f"{CK}.test_versions_are_recycled t5_control.test_the_three_forms"),
     ("-A minutes", "t1_checkpoints.test_every_so_many_minutes t5_control.test_the_three_forms"),
-    ("-R file", f"{CK}.test_goes_on_three_times"),
+    ("--incremental", f"{CK}.test_incremental t0_increments.test_what_has_not_changed_is_not_written"),
+    ("-R file", f"{CK}.test_goes_on_three_times {CK}.test_incremental"),
     ("Location options", f"{CK}.test_program_options_are_not_permitted {CK}.test_goes_on_three_times"),
     ("-O fd=file", f"{CK}.test_inspection_and_other_files"),
     ("Several are separated",
@@ -293,6 +294,16 @@ CHECKPOINTS: Sequence[Row] = (
     ("One is taken by", f"{CK}.test_goes_on_three_times {CK}.test_own_request t1_checkpoints.test_every_so_many_minutes"),
     ("The program stands still", f"{CK}.test_it_is_of_one_moment"),
     ("While it is written", f"{CF}.test_writing {CK}.test_goes_on_three_times"),
+    ("With --incremental", f"{CK}.test_incremental t0_increments.test_each_has_what_was_there_then"),
+    ("So each folder",
+     "t0_increments.test_what_has_not_changed_is_not_written t0_increments.test_each_has_what_was_there_then "
+     f"{CK}.test_incremental {CK}.test_incremental_ones_are_recycled"),
+    ("What is hardly used",
+     f"t0_increments.test_what_is_hardly_used_is_written_again {CK}.test_incremental "
+     "t0_increments.test_the_first_is_a_checkpoint_like_any_other"),
+    ("A file that was changed",
+     f"t0_increments.test_a_damaged_file_is_no_program {CK}.test_incremental "
+     "t0_increments.test_what_somebody_changed_meanwhile_is_not_shared"),
     ("A file that was compressed",
      "t0_checkpoints.test_a_compressed_file_is_read t0_checkpoints.test_compressed_without_lzop "
      "t0_checkpoints.test_a_damaged_compressed_file t0_checkpoints.test_no_room_to_unpack_a_file"),

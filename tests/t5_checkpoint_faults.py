@@ -26,6 +26,8 @@ pytestmark = pytest.mark.root
 #: Something fails; the tracer dies; the twin ends, as it does first where memory ends.
 ACTIONS = ("refuse", "raise", "die", "end")
 WRITING = [point for point in Saving if point < Saving.OPENED]
+#: A file, or a folder (mosrun --incremental).
+FORMS = {"file": [], "folder": ["--incremental"]}
 READING = [point for point in Saving if point >= Saving.OPENED]
 #: In the middle of an injected call the program has only its tracer.
 INSIDE = {(Saving.PLANNED, "die"), (Saving.PLANNED, "end")}
@@ -47,10 +49,10 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield running
 
 
-def start(nodes: Lab, folder: Path, *program: str) -> subprocess.Popen[bytes]:
+def start(nodes: Lab, folder: Path, *program: str, form: str = "file") -> subprocess.Popen[bytes]:
     """A program that may be saved."""
     process = nodes.start(
-        1, "mosrun", "-h", f"-C{folder}/save", *program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        1, "mosrun", "-h", f"-C{folder}/save", *FORMS[form], *program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, cwd=folder,
     )  # fmt: skip
     nodes.process(process.pid)
@@ -73,17 +75,20 @@ def outcome(nodes: Lab, pid: int) -> str:
     return wait_until(result)
 
 
-@pytest.mark.parametrize(("point", "action"), [
-    (point, action) for point in WRITING for action in ACTIONS if (point, action) not in INSIDE
+@pytest.mark.parametrize(("form", "point", "action"), [
+    pytest.param(form, point, action, marks=[pytest.mark.long] if form == "folder" and point != Saving.LINKED else [])
+    for form in FORMS for point in WRITING for action in ACTIONS
+    if (point, action) not in INSIDE and (form == "folder" or point != Saving.LINKED)
 ], ids=lambda value: str(getattr(value, "name", value)))
-def test_writing(nodes: Lab, tmp_path: Path, point: Saving, action: str) -> None:
+def test_writing(nodes: Lab, tmp_path: Path, form: str, point: Saving, action: str) -> None:
     sleep = tmp_path / failing_name(point, action)
     shutil.copy("/bin/sleep", sleep)
-    process = start(nodes, tmp_path, str(sleep), "100")
+    process = start(nodes, tmp_path, str(sleep), "100", form=form)
     if action == "die":
         outcome(nodes, process.pid)
         assert not list(tmp_path.glob("save*"))
-        assert all(path.stat().st_mode & 0o777 == 0 for path in tmp_path.glob(".save*")), "nobody may read half a file"
+        left = [path / "image" if path.is_dir() else path for path in tmp_path.glob(".save*")]
+        assert all(path.stat().st_mode & 0o777 == 0 for path in left), "nobody may read half a file"
     else:
         assert WORDS[action] in outcome(nodes, process.pid)
         assert not list(tmp_path.glob("*save*"))
@@ -111,7 +116,7 @@ def executing(path: Path) -> list[str]:
 def saved(nodes: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with checkpoints of one program, which had another name at each; the file's name ends with that of the program."""
     folder = tmp_path_factory.mktemp("saved")
-    process = start(nodes, folder, sys.executable, "-c", RENAMED)
+    process = start(nodes, folder, sys.executable, "-c", RENAMED, form="folder")
     for point in READING:
         for action in ACTIONS[:3]:
             name = failing_name(point, action)

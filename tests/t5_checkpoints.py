@@ -189,6 +189,60 @@ def test_versions_are_recycled(nodes: Lab, tmp_path: Path) -> None:
     assert end(process, tmp_path) == 0
 
 
+@pytest.mark.parametrize("place", ["home", pytest.param("away", marks=pytest.mark.long)])
+def test_incremental(nodes: Lab, tmp_path: Path, place: str) -> None:
+    """What did not change is shared; older ones may be removed; what was recovered begins with a whole one again."""
+    process = start(nodes, tmp_path, PLACES[place], "-Csave", "--incremental")
+    for number in (1, 2):
+        wait_until(partial(reached, tmp_path, 6 * number))
+        save(nodes, process.pid)
+    save(nodes, process.pid, "chkexit")
+    assert end(process) == 0
+    images = [tmp_path / f"save.{number}" / "image" for number in (1, 2, 3)]
+    assert [image.stat().st_mode & 0o777 for image in images] == [0o400] * 3
+    assert images[0].stat().st_size > 4 * images[2].stat().st_size
+    assert (tmp_path / "save.3" / "1").stat().st_ino == images[0].stat().st_ino
+    shutil.rmtree(tmp_path / "save.1")
+    shutil.rmtree(tmp_path / "save.2")
+    shown = nodes.run(1, "mosrun", "-I", "save.3", cwd=tmp_path)
+    assert shown.returncode == 0 and f"{tmp_path}/data\n" in shown.stdout
+    shutil.copytree(tmp_path / "save.3", tmp_path / "bad")
+    (tmp_path / "bad" / "1").unlink()
+    refused = nodes.run(1, "mosrun", "-Rbad", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr) == (125, "mosrun: Corrupt or improper checkpoint file\n")
+    process = start(nodes, tmp_path, "-Rsave.3", PLACES[place], program=())
+    nodes.process(process.pid)
+    save(nodes, process.pid)
+    assert os.listdir(tmp_path / "save.4") == ["image"]
+    assert end(process, tmp_path) == 0, (tmp_path / "stdout").read_text()
+    assert lines(tmp_path) == expected() and not list(tmp_path.glob(".save*"))
+
+
+@pytest.mark.long
+def test_incremental_ones_are_recycled(nodes: Lab, tmp_path: Path) -> None:
+    """-N1: each takes the place of the one that it shares with; then that of a file, and of a folder that is none of ours."""
+    process = start(nodes, tmp_path, "-h", "-Csave", "--incremental", "-N1")
+    wait_until(lambda: lines(tmp_path))
+    for _ in range(3):
+        save(nodes, process.pid)
+    assert "1" in os.listdir(tmp_path / "save.1") and [path.name for path in tmp_path.glob("*save*")] == ["save.1"]
+    nodes.tree(1).write(f"proc/{process.pid}/checkpointfile", f"{tmp_path}/other.1")
+    (tmp_path / "other.1").write_text("a file")
+    save(nodes, process.pid)
+    assert "image" in os.listdir(tmp_path / "other.1")
+    nodes.tree(1).write(f"proc/{process.pid}/checkpointfile", f"{tmp_path}/mine.1")
+    (tmp_path / "mine.1").mkdir()
+    (tmp_path / "mine.1" / "1").write_text("mine")
+    failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+    assert failed.returncode == 1 and (tmp_path / "mine.1" / "1").read_text() == "mine"
+    process.kill()
+    assert end(process) == -signal.SIGKILL
+    before = len(lines(tmp_path))
+    process = start(nodes, tmp_path, "-Rother.1", program=())
+    assert end(process, tmp_path) == 0 and len(lines(tmp_path)) >= before
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
 def saved(nodes: Lab, folder: Path) -> Path:
     """A checkpoint of a program that was ended by it."""
     process = start(nodes, folder, "-h", "-Csave")

@@ -21,7 +21,7 @@ EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
 KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu", "checkpoint_file",
-        "checkpoint_limit", "checkpoint_interval", "outlive")
+        "checkpoint_limit", "checkpoint_interval", "outlive", "incremental")
 #: Rows that are about -S.
 QUEUE = ("joblog", "resume", "resume_failed", "retries", "halt", "timeout", "delay", "group", "keep_order", "progress")
 #: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
@@ -75,6 +75,7 @@ TABLE = (
     Option("-A", "checkpoint_interval", "checkpoint every so many minutes", INT, metavar="minutes", high=10000000),
     Option("-C", "checkpoint_file", "base name of checkpoint files", TEXT, metavar="file"),
     Option("-N", "checkpoint_limit", "checkpoint files before they are recycled", INT, metavar="max", high=10000000),
+    Option("--incremental", "incremental", "checkpoints share what has not changed since the last one", value="1"),
     Option("-X", "private", "a directory of private temporary files", LIST, metavar="/directory"),
 )
 

@@ -18,6 +18,8 @@ from mosfs.tools.text import CORRUPT, NO_FILE, NO_LZOP, NO_RESTART, NO_WRITE_ACC
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
 HEAD, END, LARGEST = 1, 3, 256 << 20
+#: The file in the folder of an incremental checkpoint that has all but the memory that is in others (`mosfs.migrate.increments`).
+IMAGE = "image"
 #: What is used here of a head, and of each of its files: the type (bytes: a text of which each character is one), and the range
 #: of a number or of a length.
 OF_HEAD = (
@@ -42,16 +44,22 @@ FLAGS = (
 )  # fmt: skip
 
 
-def opened(path: str, text: str) -> int:
-    """A descriptor of the file; UserError with ``text``."""
+def opened(path: str, text: str) -> "tuple[int, int]":
+    """A descriptor of the file, and one of the folder that it is in, if the checkpoint is an incremental one, else the same;
+    UserError with ``text``."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if not stat.S_ISREG(mode):
+        fd = whole = os.open(path, flags)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            try:
+                fd = os.open(IMAGE, flags | os.O_NOFOLLOW, dir_fd=whole)
+            except FileNotFoundError:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise UserError(CORRUPT, FAILED)
-        return unpacked(fd) if os.pread(fd, len(LZOP_MAGIC), 0) == LZOP_MAGIC else fd
+        if fd == whole and os.pread(fd, len(LZOP_MAGIC), 0) == LZOP_MAGIC:
+            fd = whole = unpacked(fd)
+        return fd, whole
     except OSError as error:
         raise UserError(text.format(filename=path, reason=error.strerror), FAILED) from error
 
@@ -157,7 +165,7 @@ def shown(path: str) -> str:
 def inspect(parsed: Parsed) -> int:
     """mosrun -I."""
     path = parsed.values["inspect"]
-    fd = opened(path, NO_FILE)
+    fd, _ = opened(path, NO_FILE)
     head = head_of(fd, path)
     complete = whole(fd)
     os.close(fd)
@@ -206,9 +214,9 @@ def request(parsed: Parsed) -> "tuple[list[str], str]":
     if parsed.rest:
         raise UsageError("no program is permitted with -R")
     path = parsed.values["restart"]
-    fd = opened(path, NO_RESTART)
+    fd, checkpoint = opened(path, NO_RESTART)
     head = head_of(fd, path)
-    fields = [f"restart={fd}"]
+    fields = [f"restart={checkpoint}"]
     known = {number for file in head["files"] for number in file["fds"]}
     for number, name in reopened(parsed.lists.get("reopen", [])).items():
         if number not in known:

@@ -8,7 +8,8 @@
     PAGES    as the frame; its crc32 covers the frame's head only, which has the checksum of the pages
     RUNS     as the frame
     CONTENT  number u32 of a file in the head, offset u64; data of it
-    END      number of PAGES and RUNS records u64
+    REFS     in incremental ones: pages that are in other files (`migrate.increments`)
+    END      number of PAGES, RUNS and REFS records u64
 
 The file is complete if it ends with END: a torn one is refused (`image.BadImage`), and so is a changed one.
 """
@@ -38,7 +39,7 @@ from mosfs.wire.orders import Small
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
 CONTENT_HEAD, END_BODY = struct.Struct("<IQ"), struct.Struct("<Q")
-HEAD, CONTENT, END = 1, 2, 3
+HEAD, CONTENT, END, REFS = 1, 2, 3, 4
 #: The image's records have the numbers of its frames, from here on.
 FRAMES = 256
 #: No record is longer: a head, or an image's, of a million mappings.
@@ -246,7 +247,7 @@ class Reader:
                 if payload != END_BODY.pack(pages):
                     raise BadImage("pages are missing")
                 return
-            pages += kind in (FRAMES + Kind.PAGES, FRAMES + Kind.RUNS)
+            pages += kind in (FRAMES + Kind.PAGES, FRAMES + Kind.RUNS, REFS)
             yield kind, payload
 
     def coming(self) -> list[Range]:
@@ -263,7 +264,7 @@ class Reader:
                 addr, pages, flags, _ = PAGES_HEADER.unpack_from(data, RECORD.size)
                 if not flags & ZERO and pages:
                     found.append((addr, addr + pages * PAGE))
-            elif kind not in (HEAD, CONTENT, FRAMES + Kind.IMAGE, FRAMES + Kind.RUNS):
+            elif kind not in (HEAD, CONTENT, REFS, FRAMES + Kind.IMAGE, FRAMES + Kind.RUNS):
                 break
             at += RECORD.size + size
         return merge(found)

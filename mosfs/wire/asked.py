@@ -14,7 +14,7 @@ class Settings(msgspec.Struct, array_like=True):
     """What mosrun was told about a program (mosrun(1)); inherited over fork and by recursive mosrun.
 
     ``unsupported``: 0 kill, 1 ENOSYS (-e), 2 ENOSYS and a line on stderr (-w), 3 stay home (ours).
-    -1 or "" means "not given". The three about checkpoints (-C, -N, -A) are one program's own and not inherited.
+    -1 or "" means "not given". The four about checkpoints (-C, -N, -A, --incremental) are one program's own and not inherited.
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun. ``freeze_dirs``: lines of the
     user's own freezing directories (`cluster.freeze_conf`), "" for the node's. ``outlive``: it goes on when its node dies.
     """
@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, array_like=True):
     private: Path = ""
     freeze_dirs: Path = ""
     outlive: Switch = -1
+    incremental: Switch = -1
 
 
 class Outliving(msgspec.Struct, array_like=True, frozen=True):

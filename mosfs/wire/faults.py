@@ -70,11 +70,13 @@ class Saving(IntEnum):
     PAGES = 304  # a part of the memory is written
     WRITTEN = 305  # all is written, but not its end
     SYNCED = 306  # it is on the disk, still under another name
+    LINKED = 307  # of an incremental one: what it may share is in its folder, too
     OPENED = 311  # the head is read, the files are open
     CLEARED = 312  # the memory of the process is gone
     MAPPED = 313  # the image is read
     FILLED = 314  # a part of the memory is read
     WHOLE = 315  # all is read and made, but does not run
+    SHARED = 316  # of an incremental one: a part of the memory is read from another file
 
 
 class Freezing(IntEnum):

@@ -2,12 +2,13 @@
 
     python -m tests.debian.alone [NAME...]      one line each, for the lab that is up
 
-A checkpoint is of one process, without pipes (mosrun(1), CHECKPOINTS), so no shell is among them.
+A checkpoint is of one process, without pipes (mosrun(1), CHECKPOINTS), so no shell is among them, nor xz(1).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import sys
 from pathlib import Path
@@ -26,8 +27,6 @@ CASES = (
     Case("sort", "sort --parallel=1 -S 200K -T . -k2,2r -o sorted big"),
     Case("gzip", "gzip -kn9 blob"),
     Case("bzip2", "bzip2 -k9 blob"),
-    Case("xz", "xz -k -T1 -6 blob"),
-    Case("lzma", "lzma -k -T1 -4 big"),
     Case("zstd", "zstd -q -k --single-thread -17 blob", "zstd"),
     Case("lz4", "lz4 -q -12 -BD blob blob.lz4", "lz4"),
     Case("zip", "zip -qX9 blob.zip blob", "zip"),
@@ -131,6 +130,8 @@ def write_inputs(folder: Path) -> None:
     clauses = [" ".join(str(p * holes + h + 1) for h in range(holes)) + " 0" for p in range(holes + 1)]
     clauses += [f"-{p * holes + h + 1} -{q * holes + h + 1} 0" for h in range(holes) for p in range(holes + 1) for q in range(p)]
     (folder / "f.cnf").write_text("\n".join([f"p cnf {holes * (holes + 1)} {len(clauses)}", *clauses, ""]))
+    for path in folder.iterdir():
+        os.utime(path, (10**9, 10**9))
 
 
 def run(case: Case, place: Place, *, root: str = "", timeout: float = TIMEOUT, every: str = EVERY) -> Result:

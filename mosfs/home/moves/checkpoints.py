@@ -88,6 +88,8 @@ class Checkpoints:
         self._due.pop(p.pid, None)
         if (writing := self._writing.pop(p.pid, None)) is not None:
             writing.clear()
+        if p.saves.chain is not None:
+            p.saves.chain.close()
         p.saves.asked = None
         if p in self._waiting:
             self._waiting.remove(p)
@@ -321,7 +323,7 @@ class Checkpoints:
         """A file that holds the reason only."""
         with suppress(OSError, CannotWrite), Calls(p.task, base=standing, mask=mask) as call:
             try:
-                file = NewFile(call, path, p.pid)
+                file = NewFile(call, path, p.pid, rights_of(p.pid))
                 try:
                     with rights_of(p.pid)():
                         os.write(file.ours, INSTEAD.format(reason=reason).encode())

@@ -16,6 +16,7 @@ from mosfs.migrate import image
 from mosfs.migrate.capture import all_limits, capture, mappings_of
 from mosfs.migrate.checkpoint import Head, Traits, as_text, encoded
 from mosfs.migrate.image import MAX_SIZE, Timer
+from mosfs.migrate.increments import Chain
 from mosfs.migrate.opened import has_contents, opened, readable
 from mosfs.native import lib
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
@@ -66,7 +67,12 @@ def made_for(tracer: Tree, p: Program, call: Calls, saved: Any, path: str, next_
         traits=_traits(tracer, p, call),
     )  # fmt: skip
     most = head.limits[resource.RLIMIT_FSIZE][0]
-    plan = Plan(path, encoded(head), image.encode(meta), meta.vmas, [], rights_of(p.pid), most if most >= 0 else MAX_SIZE)
+    if p.settings.incremental == 1 and p.saves.chain is None:
+        p.saves.chain = Chain()
+    plan = Plan(
+        path, encoded(head), image.encode(meta), meta.vmas, [], rights_of(p.pid), most if most >= 0 else MAX_SIZE,
+        p.saves.chain if p.settings.incremental == 1 else None,
+    )  # fmt: skip
     try:
         for place, kept in enumerate(files):
             if has_contents(kept):  # never opened anew: that would be with our rights

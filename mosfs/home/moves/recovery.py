@@ -6,13 +6,12 @@ program has of its home is made again by the process itself, before its first in
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import struct
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -33,8 +32,10 @@ from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.migrate import image, rseq
-from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, MAX_PROCESSORS, Head, Reader, as_path
+from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, MAX_PROCESSORS, REFS, Head, Reader, as_path
 from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.increments import Parts, frame_of, part_of
+from mosfs.migrate.newfile import IMAGE, Rights
 from mosfs.migrate.opened import CannotRestore, Restorer
 from mosfs.migrate.properties import Said
 from mosfs.migrate.rebuild import DEFAULT_ACTION, NoRoom, Rebuild, clear, set_action, set_limit
@@ -55,7 +56,7 @@ from mosfs.wire.frames import Frame, Kind
 #: mosrun(1): the exit status of what could not start.
 NOT_STARTED = 125
 #: What may be given beside -R, because it concerns the node and not the program (mosrun(1), SYNOPSIS).
-_GIVEN = ("lock", "freezable", "checkpoint_limit", "checkpoint_interval")
+_GIVEN = ("lock", "freezable", "checkpoint_limit", "checkpoint_interval", "incremental")
 
 
 @dataclass(slots=True)
@@ -68,6 +69,20 @@ class _Recovered:
     regs: Registers
 
 
+class _Held:
+    """A descriptor, of a file or a folder, that is closed when nobody has it any more; -1 or less for none."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close
+
+
 class Recovery:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
@@ -77,10 +92,10 @@ class Recovery:
         if start.restart < 0:
             return None
         fd = take_from(asker, start.restart)
-        file = io.FileIO(fd) if fd >= 0 else None  # closed with the starter, be that called or not
+        held = _Held(fd)  # closed with the starter, be that called or not
 
         def begin(p: Program) -> None:
-            with file or nullcontext():
+            with closing(held):
                 if p.process.native:
                     self._refuse(p)
                 else:
@@ -100,11 +115,9 @@ class Recovery:
         try:
             if fd < 0:
                 raise OSError(-fd, os.strerror(-fd))
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise BadImage("not a file")
             p.task.set_options(OPTIONS | O_EXITKILL)  # what it is made from would run afresh
-            with Calls(p.task) as call:
-                found = self._become(call, Reader(fd), instead)
+            with Calls(p.task) as call, _opened(fd, rights_of(p.pid)) as (reader, parts):
+                found = self._become(call, reader, parts, instead)
                 fault(Saving.WHOLE, None, found.head.comm)
         except BadImage as error:
             self.tracer.mosd.log(f"pid={p.pid} cannot go on from its checkpoint: {error}", 30)
@@ -127,7 +140,7 @@ class Recovery:
         p.held = False
         lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, NOT_STARTED, 0, 0, 0, 0, 0)
 
-    def _become(self, call: Calls, reader: Reader, instead: dict[int, bytes]) -> _Recovered:
+    def _become(self, call: Calls, reader: Reader, parts: Parts, instead: dict[int, bytes]) -> _Recovered:
         """The process of ``call`` gets everything. BadImage, CannotRestore, NoRoom, OSError."""
         head = reader.head()
         files = Restorer(call, head.files, instead, rights_of(call.task.pid))
@@ -138,7 +151,7 @@ class Recovery:
             rseq.unregister(call, call.task.peek_rseq())
             clear(call, [(layout.STUB, layout.END)])
             fault(Saving.CLEARED, None, head.comm)
-            meta, rebuild = self._memory(call, reader, files)
+            meta, rebuild = self._memory(call, reader, parts, files)
             ignored = status_sets(call.task.pid)["SigIgn"] & ~meta.ignored
             for sig in range(1, 65):
                 if ignored >> (sig - 1) & 1:
@@ -151,7 +164,7 @@ class Recovery:
         return _Recovered(head, meta, rebuild, regs)
 
     @staticmethod
-    def _memory(call: Calls, reader: Reader, files: Restorer) -> tuple[ImageMeta, Rebuild]:
+    def _memory(call: Calls, reader: Reader, parts: Parts, files: Restorer) -> tuple[ImageMeta, Rebuild]:
         meta: ImageMeta | None = None
         rebuild = Rebuild(call)
         for kind, payload in reader.records():
@@ -162,6 +175,10 @@ class Recovery:
             elif kind in (FRAMES + Kind.PAGES, FRAMES + Kind.RUNS) and meta is not None:
                 rebuild.pages(Frame(kind - FRAMES, 0, meta.pid, payload))
                 fault(Saving.FILLED, None, meta.comm)
+            elif kind == REFS and meta is not None:
+                for addr, raw in parts.runs(payload):
+                    rebuild.pages(Frame(Kind.PAGES, 0, meta.pid, frame_of(addr, raw)))
+                    fault(Saving.SHARED, None, meta.comm)
             elif kind == CONTENT and len(payload) >= CONTENT_HEAD.size:
                 number, at = CONTENT_HEAD.unpack_from(payload)
                 if number not in files.contents and not files.replaced(number):
@@ -219,6 +236,23 @@ class Recovery:
         self.tracer.mosd.log(f"pid={p.pid} goes on from a checkpoint of pid={head.pid} ({head.comm})")
         self.tracer.mosd.announce(p)
         self.tracer.occasions.starter(start)(p)
+
+
+@contextmanager
+def _opened(fd: int, rights: Rights) -> Iterator[tuple[Reader, Parts]]:
+    """A checkpoint: a file, or a folder with ``image`` and the files that this shares. BadImage."""
+    image, folder = fd, -1
+    try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            folder, image = fd, part_of(fd, IMAGE, rights)
+        facts = os.fstat(image)
+        if not stat.S_ISREG(facts.st_mode):
+            raise BadImage("not a file")
+        with closing(Parts(folder, facts.st_uid, rights)) as parts:
+            yield Reader(image), parts
+    finally:
+        if image != fd:
+            os.close(image)
 
 
 def _settled(saved: Settings, given: Settings) -> Settings:

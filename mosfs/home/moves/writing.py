@@ -28,7 +28,8 @@ from mosfs.migrate import twin as twins
 from mosfs.migrate.capture import signed
 from mosfs.migrate.checkpoint import Writer
 from mosfs.migrate.image import Vma
-from mosfs.migrate.newfile import CannotWrite, NewFile
+from mosfs.migrate.increments import Chain, Increment
+from mosfs.migrate.newfile import CannotWrite, NewFile, NewFolder
 from mosfs.migrate.pages import sending_all
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
@@ -54,7 +55,8 @@ class State(Enum):
 @dataclass(slots=True)
 class Plan:
     """What is to be written. ``contents``: (place in the head, our descriptor, size) of unlinked files; ``most``: bytes that the
-    file may have, with the ``rights`` of the program; ``standing``, ``mask``: registers and signal mask that the program keeps."""
+    file may have, with the ``rights`` of the program; ``chain``: it is an incremental one; ``standing``, ``mask``: registers and
+    signal mask that the program keeps."""
 
     path: str
     head: bytes
@@ -63,6 +65,7 @@ class Plan:
     contents: list[tuple[int, int, int]]
     rights: Callable[[], AbstractContextManager[None]]
     most: int
+    chain: Chain | None = None
     standing: Any = None
     mask: int | None = None
 
@@ -92,6 +95,7 @@ class Writing:
     _task: Task | None = None
     _base: Any = None
     _file: NewFile | None = None
+    _increment: Increment | None = None
     _steps: Iterator[None] = field(default_factory=lambda: iter(()))
     _written: int = 0
 
@@ -191,9 +195,9 @@ class Writing:
     def _slices(self, task: Task) -> Iterator[None]:
         plan = self.plan
         with Calls(task, base=self._base) as call:
-            self._file = NewFile(call, plan.path, self.p.pid)
+            self._file = (NewFile if plan.chain is None else NewFolder)(call, plan.path, self.p.pid, plan.rights)
         self._fault(Saving.CREATED)
-        writer = Writer(self._file.ours, plan.rights, plan.most)
+        writer = self._writer(self._file)
         writer.head(plan.head)
         writer.send(Kind.IMAGE, self.p.pid, plan.image)
         for place, fd, size in plan.contents:
@@ -206,6 +210,14 @@ class Writing:
         writer.end()
         self._written = writer.written
 
+    def _writer(self, file: NewFile) -> Writer:
+        plan = self.plan
+        if plan.chain is None or not isinstance(file, NewFolder):
+            return Writer(file.ours, plan.rights, plan.most)
+        self._increment = Increment(file.ours, plan.chain, file.inside, plan.rights, plan.most)
+        self._fault(Saving.LINKED)
+        return self._increment
+
     def _sync(self) -> None:
         assert self._task is not None and self._file is not None
         self.state, self.until = State.SYNCING, time.monotonic() + PATIENCE
@@ -217,6 +229,8 @@ class Writing:
         if result < 0 and result != -errno.EINVAL:  # a file system that does not know fsync
             raise OSError(-result, os.strerror(-result))
         self._fault(Saving.SYNCED)
+        if self._increment is not None:  # if it gets no name after all, the next one finds nothing to share
+            self._increment.become_last()
         with Calls(self._task, base=self._base) as call:
             self._file.whole(call)
         self._file = None
@@ -274,7 +288,7 @@ class Writing:
                     file.drop(call)
             twins.kill(task)
         if file is not None and file.ours >= 0:
-            file.abandon(self.plan.rights)
+            file.abandon()
         if task is not None and self.shares:
             with suppress(TaskGone):
                 self._reap(task)

@@ -19,6 +19,7 @@ from mosfs.home.process.move import Move
 from mosfs.home.process.replay import Kept as Image
 from mosfs.home.process.saving import Saving
 from mosfs.migrate.image import Vma
+from mosfs.migrate.increments import Chain
 from mosfs.migrate.properties import Said
 from mosfs.trace.idle import Idle
 from mosfs.wire.asked import Settings
@@ -147,6 +148,7 @@ class Saves:
     asked: Saving | None = None  # one that is not there yet
     last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
     stands: bool = False  # it must not go on, or away, for the sake of the one that is being written
+    chain: Chain | None = None  # of incremental ones, which share pages
     outlive: Image | None = None  # `moves.outliving`: by which it outlives the node where it is
 
     def stays(self, move: Move) -> bool:

@@ -19,10 +19,10 @@ def inherit(parent: Settings, child: Settings) -> Settings:
 
 
 def of_child(parent: Settings) -> Settings:
-    """After fork: -C, -N and -A are not inherited (mosrun(1), CHECKPOINTS)."""
+    """After fork: -C, -N, -A and --incremental are not inherited (mosrun(1), CHECKPOINTS)."""
     return replace(
         parent, checkpoint_file=_NOT_GIVEN.checkpoint_file, checkpoint_limit=_NOT_GIVEN.checkpoint_limit,
-        checkpoint_interval=_NOT_GIVEN.checkpoint_interval,
+        checkpoint_interval=_NOT_GIVEN.checkpoint_interval, incremental=_NOT_GIVEN.incremental,
     )  # fmt: skip
 
 
