@@ -2,7 +2,8 @@
 
     python -m tests.debian.alone [NAME...]      one line each, for the lab that is up
 
-A checkpoint is of one process, without pipes (mosrun(1), CHECKPOINTS), so no shell is among them, nor xz(1).
+A checkpoint is of one process, without pipes (mosrun(1), CHECKPOINTS), so no shell is among them, nor what
+has pipes (xz) or threads (zstd).
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ CASES = (
     Case("sort", "sort --parallel=1 -S 200K -T . -k2,2r -o sorted big"),
     Case("gzip", "gzip -kn9 blob"),
     Case("bzip2", "bzip2 -k9 blob"),
-    Case("zstd", "zstd -q -k --single-thread -17 blob", "zstd"),
     Case("lz4", "lz4 -q -12 -BD blob blob.lz4", "lz4"),
     Case("zip", "zip -qX9 blob.zip blob", "zip"),
     Case("sha512sum", "sha512sum huge huge huge"),
     Case("md5sum", "md5sum huge huge huge"),
     Case("sha1sum", "sha1sum huge huge huge huge"),
     Case("b2sum", "b2sum huge huge huge huge"),
-    Case("cksum", "cksum -a crc huge huge huge huge huge huge"),
+    Case("cksum", "cksum -a crc" + 40 * " huge"),
     Case("openssl", "openssl dgst -sha3-256 huge huge"),
     Case("gawk", f"gawk '{AWK}'", "gawk"),
     Case("mawk", f"mawk '{AWK}'", "mawk"),
@@ -44,16 +44,15 @@ CASES = (
     Case("lua", "lua5.4 -e 'local s = 0 for i = 1, 30000000 do s = (s * 31 + i) % 1000003 end print(s)'", "lua5.4"),
     Case("tcl", "tclsh alone.tcl", "tcl", "tclsh"),
     Case("php", "php -n -r '$s = 0; for ($i = 0; $i < 25000000; $i++) $s = ($s * 31 + $i) % 1000003; echo $s;'", "php-cli", "php"),
-    Case("guile", "guile --no-auto-compile alone.scm", "guile-3.0", "guile", flags=("-e",)),
     Case("gforth", "gforth -e ': t 0 90000000 0 do 31 * i + 1000003 mod loop . ; t cr bye'", "gforth"),
     Case("bc", "bc -q alone.bc", "bc"),
-    Case("dc", "dc -e '[la1+dsa*pla700>y]sy 0sa 1 lyx'", "dc"),
+    Case("dc", "dc -e '[la1+dsa*pla4000>y]sy 0sa 1 lyx'", "dc"),
     Case("sqlite3", "sqlite3 db '.read alone.sql'", "sqlite3"),
     Case("jq", "jq -n 'reduce range(900000) as $i (0; (. * 31 + $i) % 1000003)'", "jq"),
     Case("m4", "m4 alone.m4", "m4"),
     Case("factor", "factor 340282366920938463463374607431768211507 170141183460469231731687303715884105757"),
     Case("seq", "seq -f %.12g 2500000"),
-    Case("shuf", "shuf --random-source=noise -n 400000 -i 1-4000000000 -r"),
+    Case("shuf", "shuf --random-source=noise -n 4000000 -i 1-4000000000 -r"),
     Case("tac", "tac huge"),
     Case("od", "od -A x -t x1z blob"),
     Case("base64", "base64 -w 61 huge"),
@@ -62,7 +61,6 @@ CASES = (
     Case("pari", "gp -q -f -D nbthreads=1 alone.gp", "pari-gp", "gp"),
     Case("minisat", "minisat -verb=0 f.cnf out", "minisat", status=20),
     Case("cadical", "cadical -q f.cnf", "cadical", status=20),
-    Case("glpk", "glpsol --math alone.mod -o solution --tmlim 60", "glpk-utils", "glpsol"),
     Case("ghostscript", "gs -q -dNOSAFER -dBATCH -dNOPAUSE -sDEVICE=ppmraw -r600 -sOutputFile=page.ppm alone.ps",
          "ghostscript", "gs"),
     Case("R", "R --vanilla -q -s -f alone.R", "r-base-core", "R"),
@@ -83,17 +81,13 @@ for i in range(1500000):
 print(s, hashlib.sha1(repr(sorted(found.items())).encode()).hexdigest(), zlib.crc32(open("huge", "rb").read()))
 """,
     "alone.tcl": "set s 0\nfor {set i 0} {$i < 5000000} {incr i} {set s [expr {($s * 31 + $i) % 1000003}]}\nputs $s\n",
-    "alone.scm": "(display (let f ((n 27)) (if (< n 2) n (+ (f (- n 1)) (f (- n 2))))))\n",
-    "alone.bc": "scale = 1500\n4 * a(1)\n2 ^ 3000\nquit\n",
+    "alone.bc": "scale = 5000\n4 * a(1)\n2 ^ 3000\nquit\n",
     "alone.sql": """create table t(a integer primary key, b);
 with recursive c(x) as (values(1) union all select x + 1 from c where x < 300000) insert into t select x, hex(x * 7919) from c;
 create index i on t(b); select sum(a), max(b) from t; delete from t where a % 3; pragma integrity_check;
 """,
-    "alone.m4": "define(`f', `ifelse(eval($1 < 2), 1, $1, `eval(f(eval($1 - 1)) + f(eval($1 - 2)))')')f(21)\n",
+    "alone.m4": "define(`f', `ifelse(eval($1 < 2), 1, $1, `eval(f(eval($1 - 1)) + f(eval($1 - 2)))')')f(24)\n",
     "alone.gp": "s = 0; for(i = 1, 4000000, s = (s * 31 + i) % 1000003); print(s)\nprint(factor(2^173-1))\nquit\n",
-    "alone.mod": """var x{1..35} integer, >= 0, <= 9; maximize z: sum{i in 1..35} (i * 7 mod 31 + 3) * x[i];
-s.t. a{k in 1..9}: sum{i in 1..35} (i * (k + 4) mod 17 + 1) * x[i] <= 300 + k; solve; display z; end;
-""",
     "alone.ps": """%!PS
 /Times-Roman findfont 40 scalefont setfont 72 400 moveto (Alone) show
 1 1 400 { dup 8 mul 100 moveto 20 0 rlineto } for stroke showpage
