@@ -58,6 +58,8 @@ _GLIBC = {
     "avx512f": "AVX512F", "avx512bw": "AVX512BW", "avx512cd": "AVX512CD", "avx512dq": "AVX512DQ", "avx512vl": "AVX512VL",
     "avx512er": "AVX512ER", "avx512pf": "AVX512PF", "rtm": "RTM", "xop": "XOP",
 }  # fmt: skip
+#: What glibc prefers, by the same. It settles that before it hears what is hidden from it, and would copy by AVX nevertheless.
+_GLIBC_PREFERS = {"avx": "AVX_Fast_Unaligned_Load"}
 _GLIBC_USABLE = ("avx", "avx2", "fma", "fma4", "xop", "xsavec", "avx512f", "avx512dq")
 #: numpy, "CPU build options": names of dispatched features. What may be in its baseline must not stand here: it would not start.
 #: Those that it does not know it passes over, with a warning that Python does not show.
@@ -99,6 +101,7 @@ def preset(here: frozenset[str], gone: Iterable[str]) -> dict[str, str]:
     made: dict[str, str] = {}
     if names := [_GLIBC[flag] for flag in sorted(gone & _GLIBC.keys())]:
         names += [f"{_GLIBC[flag]}_Usable" for flag in _GLIBC_USABLE if flag in gone]
+        names += [name for flag, name in _GLIBC_PREFERS.items() if flag in gone]
         made["GLIBC_TUNABLES"] = "glibc.cpu.hwcaps=" + ",".join(f"-{name}" for name in names)
     if gone & _OF_LD_SO:
         made["LD_BIND_NOW"] = "1"
