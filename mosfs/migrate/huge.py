@@ -14,6 +14,7 @@ from functools import cache
 
 from mosfs.abi.numbers import SYS_MADVISE
 from mosfs.migrate.ranges import Range
+from mosfs.native import kernel
 from mosfs.trace.inject import Calls
 from mosfs.wire.frames import MOST_RUNS
 
@@ -27,7 +28,9 @@ _ENABLED = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 @cache
 def allowed() -> bool:
-    """Whether the administrator of this node lets programs have huge pages at all."""
+    """Whether the kernel of this node makes huge pages so, and its administrator lets programs have any."""
+    if not kernel.has("collapse"):
+        return False
     try:
         with open(_ENABLED, encoding="ascii") as file:
             return "[never]" not in file.read()

@@ -37,6 +37,7 @@ struct mos_event {
 #define MOS_HAS_SLICES 512
 #define MOS_HAS_GUARDS 1024
 #define MOS_HAS_GUARDS_TOLD 2048
+#define MOS_HAS_COLLAPSE 4096
 
 #define MOS_EARLIES 64
 #define MOS_STANDS 1            /* what came early stands at its first stop, or has ended since */

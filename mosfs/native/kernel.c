@@ -5,6 +5,7 @@
 
 #define MOS_SO_PEERPIDFD 77
 #define MOS_GUARD_INSTALL 102
+#define MOS_COLLAPSE 25
 #define MOS_DROPPABLE 0x08
 #define MOS_PIDFD_OF_THREAD 0200
 #define MOS_KILLABLE_RECV (1UL << 5)
@@ -106,6 +107,8 @@ int mos_probe(int feature)
         return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | MOS_KILLABLE_RECV, NULL) < 0 && errno == EFAULT;
     case MOS_HAS_MEMFD_EXEC:
         return mos_closed(syscall(SYS_memfd_create, "probe", MFD_CLOEXEC | MOS_MFD_EXEC));
+    case MOS_HAS_COLLAPSE: /* of nothing: only whether the advice is known */
+        return !madvise(NULL, 0, MOS_COLLAPSE);
     case MOS_HAS_PEER_PIDFD:
         return mos_peers_are_told();
     case MOS_HAS_WP_ASYNC:

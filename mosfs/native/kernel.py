@@ -28,6 +28,7 @@ FEATURES: Mapping[str, Feature] = {
         lib.MOS_HAS_RSEQ_TOLD, "5.13", "programs are told not to use restartable sequences; those that do cannot move"),
     "wait_killable": Feature(
         lib.MOS_HAS_WAIT_KILLABLE, "5.19", "a system call of a debugged program that a signal interrupts is looked at twice"),
+    "collapse": Feature(lib.MOS_HAS_COLLAPSE, "6.1", "memory that is sent ahead to here comes in small pages"),
     "memfd_exec": Feature(lib.MOS_HAS_MEMFD_EXEC, "6.3", ""),
     "peer_pidfd": Feature(
         lib.MOS_HAS_PEER_PIDFD, "6.5", "who asked mosd is recognised by process number and start time alone"),
