@@ -14,7 +14,7 @@ PACKAGES := python3 python3-venv python3-dev gcc libc6-dev pkg-config libfuse3-d
             bash bzip2 gawk iproute2 make procps sqlite3 xz-utils
 
 # What a second computer is made of (tests/machines).
-MACHINE_PACKAGES := qemu-system-x86 debootstrap kmod cpio
+MACHINE_PACKAGES := qemu-system-x86 debootstrap kmod cpio libopenblas0-pthread python3-numpy
 
 # To build a Debian package.
 DEB_PACKAGES := dpkg-dev binutils gzip

@@ -19,8 +19,9 @@ from typing import NamedTuple
 from tests.debian import compare
 from tests.debian.cases import Case
 from tests.debian.table import CASES
+from tests.machines import times, uses
 from tests.machines.image import BUILT, REPO
-from tests.machines.vm import GUEST_ROOT, Machines
+from tests.machines.vm import GUEST_ROOT, OTHER, THIRD, Machines
 from tests.progs import BY_NAME, Place, verdict
 
 #: What the other computer has. The first lacks AVX and all that came after it, the second AVX-512; the third is as qemu makes
@@ -43,7 +44,8 @@ SECONDS = {"program": ("5", "20", "80", "320"), "script": ("0.2", "0.25", "1"), 
 
 
 class Run(NamedTuple):
-    """``home``: where the program starts; away is the other side. ``kind``: program, script, row (of Debian), or storm."""
+    """``home``: where the program starts; away is the other side. ``kind``: program, script, row (of Debian), storm, watch (of
+    clocks), or, by `tests.machines.uses`: returns, common."""
 
     processor: str
     home: str
@@ -58,10 +60,11 @@ class Run(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """``wrong``: how it differs from a native run; "" if it does not."""
+    """``wrong``: how it differs from a native run; "" if it does not. ``told``: what it has measured."""
 
     wrong: str
     moves: int = 0
+    told: str = ""
 
 
 def runs() -> Iterator[Run]:
@@ -72,17 +75,40 @@ def runs() -> Iterator[Run]:
                 yield from (Run(processor, home, place, "script", name) for name in SCRIPTS)
                 if (home, place) in ((HERE, Place.MOTION), (THERE, Place.AWAY)):
                     yield from (Run(processor, home, place, "row", name) for name in ROWS)
+            yield from (Run(processor, home, Place.AWAY, kind, use.name) for kind, use in uses_of(processor, home))
         yield Run(processor, HERE, Place.MOTION, "storm", "counter")
+        yield Run(processor, HERE, Place.MOTION, "watch", "clocks")
+
+
+def uses_of(processor: str, home: str) -> Iterator[tuple[str, uses.Use]]:
+    """What uses something that the other computer lacks; and what can be told not to."""
+    for use in uses.USES:
+        if home == THERE and use.package:
+            continue  # the other computer has no libraries but its system's
+        if use.chooses or processor == "plain" or (use.needs == "avx512f" and "wide" not in use.words):
+            yield "returns", use
+        if use.chooses:
+            yield "common", use
 
 
 RUNS = tuple(runs())
 _CASES: dict[str, Case] = {case.name: case for case in CASES}
 
 
+def cannot(run: Run) -> str:
+    """Why it cannot be carried out here; or ""."""
+    return uses.cannot(uses.BY_NAME[run.name]) if run.kind in ("returns", "common") else ""
+
+
 def carry_out(run: Run, both: Machines) -> Result:
     """Natively and as the run says, compared."""
     if run.kind == "storm":
         return storm(both)
+    if run.kind == "watch":
+        seen = times.watch(both)
+        return Result(seen.verdict(), seen.moves, str(seen))
+    if run.kind in ("returns", "common"):
+        return use(run, both)
     if run.place is Place.AWAY:
         return once(run, both, "")
     for seconds in SECONDS[run.kind]:
@@ -102,6 +128,27 @@ def once(run: Run, both: Machines, seconds: str) -> Result:
         return Result(found.difference(native), found.outcome.moves)
     outcome, wrong = verdict(BY_NAME[run.name], run.place, root=both.root, seconds=seconds, timeout=PATIENCE)
     return Result(wrong, outcome.moves)
+
+
+def use(run: Run, both: Machines) -> Result:
+    """A program is moved to the poorer computer, and uses there what that lacks: home is here, or there and it began here."""
+    used, here = uses.BY_NAME[run.name], run.home == HERE
+    options = f"{'-h' if here else '-2'} {'--cpu=common' if run.kind == 'common' else ''}"
+    target, poor, rich = ("2", OTHER, "") if here else ("home", "", THIRD)
+    if here:
+        told = uses.moved(used, both.root, options.split(), target)
+    else:
+        argv = ("tests.machines.uses", GUEST_ROOT, options, target, run.name)
+        answer = both.python("-m", *argv, timeout=PATIENCE, LD_BIND_NOW="1")
+        if answer.status:
+            return Result((answer.stdout + answer.stderr)[-900:])
+        told = uses.Told(**json.loads(answer.stdout))
+    wrong = told.wrong(uses.natively(used), poor)
+    # which of its ways a library takes on a processor like this one is its own affair; where AVX lacks there is none but the last
+    sure = bool(used.needs) or run.processor == "plain"
+    if told.came not in ([poor] if run.kind == "common" else [rich] if sure else [rich, poor]):
+        wrong = wrong or f"in the end it was at {told.came or 'home'}: {told}"
+    return Result(wrong, 1, f"in the end at {told.came or 'home'}, needs {' '.join(told.needs)}")
 
 
 def in_the_other(run: Run, both: Machines, seconds: str) -> Result:
@@ -167,7 +214,9 @@ def record() -> Record:
     return Record(BUILT / f"passed-{sources()}")
 
 
-HEAD = ("other processor", "home", "run", "programs", "scripts", "Debian rows", "moves")
+HEAD = ("other processor", "home", "run", "programs", "scripts", "Debian rows", "come back", "common level", "moves")
+#: Kinds of runs, by column of the table.
+COLUMNS = (("program", "storm", "watch"), ("script",), ("row",), ("returns",), ("common",))
 
 
 def table(results: dict[str, Result], of: Iterable[Run] = RUNS) -> list[str]:
@@ -178,8 +227,8 @@ def table(results: dict[str, Result], of: Iterable[Run] = RUNS) -> list[str]:
     lines = [HEAD, ("---",) * len(HEAD)]
     for key, members in rows.items():
         counts = []
-        for kind in ("program", "script", "row"):
-            wanted = [run.id for run in members if run.kind == kind or (run.kind, kind) == ("storm", "program")]
+        for kinds in COLUMNS:
+            wanted = [run.id for run in members if run.kind in kinds]
             counts.append(f"{sum(name in results for name in wanted)} of {len(wanted)}" if wanted else "-")
         lines.append((*key, *counts, str(sum(results[run.id].moves for run in members if run.id in results))))
     return ["| " + " | ".join(line) + " |" for line in lines]

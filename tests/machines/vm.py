@@ -213,6 +213,7 @@ def _start_here(plan: labs.Plan, secret: str, namespace: str) -> None:
                 file.write(text)
         os.symlink(namespace, node.namespace)
         started[node] = labs.start(node)
+    labs.START_SECONDS = START_PATIENCE  # qemu keeps the processors busy
     labs.await_nodes(started, lambda text: None)
     for process in started.values():
         process.wait()
