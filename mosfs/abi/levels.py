@@ -62,7 +62,7 @@ _GLIBC = {
 _GLIBC_PREFERS = {"avx": "AVX_Fast_Unaligned_Load"}
 _GLIBC_USABLE = ("avx", "avx2", "fma", "fma4", "xop", "xsavec", "avx512f", "avx512dq")
 #: numpy, "CPU build options": names of dispatched features. What may be in its baseline must not stand here: it would not start.
-#: Those that it does not know it passes over, with a warning that Python does not show.
+#: Those that it does not know it passes over, with a warning (RuntimeWarning).
 _NUMPY = {
     "avx": "AVX X86_V3", "f16c": "F16C X86_V3", "fma": "FMA3 X86_V3", "avx2": "AVX2 X86_V3", "bmi1": "X86_V3", "bmi2": "X86_V3",
     "abm": "X86_V3", "movbe": "X86_V3", "avx512f": "AVX512F X86_V4", "avx512cd": "AVX512CD X86_V4", "avx512bw": "X86_V4",

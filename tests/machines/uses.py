@@ -56,7 +56,10 @@ blas.cblas_ddot.restype = ctypes.c_double
 print(sum(c), max(c), min(c), c[n + 1], blas.cblas_ddot(n * n, a, 1, b, 1))
 step("done")
 """
+#: numpy warns of those features that it is told to do without and does not know.
 _NUMPY = _STEPS + """
+import warnings
+warnings.simplefilter("ignore", RuntimeWarning)
 import numpy as np
 r = np.random.default_rng(1)
 a, b = r.integers(-99, 99, (120, 120)).astype(float), r.integers(-99, 99, 50000)
