@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.mbox.model import Flag
+from mosfs.node.multi import NOTHING
 from tests import cluster
 from tests.cluster import Lab, wait_until
 from tests.t5_mailbox import robot
@@ -169,12 +170,17 @@ def test_a_bad_file_changes_nothing(lab: Lab) -> None:
 def test_a_priority_is_retained(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> None:
     """Guests that have made way do not come as soon as the owner's program has ended, but when the time is over."""
     program, file = start(lab, endless, 1, 2), Path(lab.node(3).paths.retain)
+
+    def priority() -> str:
+        return lab.tree(3).read(f"nodes/{lab.node(3).ip}/rstatus").split()[2]
+
+    wait_until(lambda: priority() == str(NOTHING))  # a status is up to a second old: programs of tests before
     file.write_text("100000\n")
     try:
         assert lab.run(3, "mossetpe").returncode == 0
-        own = lab.start(3, "mosrun", "-h", "awk", "BEGIN { while (1) n++ }", stdout=subprocess.DEVNULL)
-        endless.append(own)
-        wait_until(lambda: lab.tree(3).read(f"nodes/{lab.node(3).ip}/rstatus").split()[2] == "0")
+        start(lab, endless, 3)
+        wait_until(lambda: priority() == "0")
+        own = endless[-1]
         own.kill()
         own.wait()
         wait_until(lambda: not lab.tree(3).pids("proc"))
