@@ -10,6 +10,8 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,8 @@ from mosfs.abi.syscalls import BY_NR
 from mosfs.calls.marshal import marshal
 from mosfs.calls.request import BadRequest, Comes, Request, pack_reply, unpack
 from mosfs.engine.lanes import CALLS, plans
+from mosfs.home.away.lanes import Lanes
+from mosfs.home.process.deputy import State
 from mosfs.native import ffi, lib
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
@@ -227,3 +231,23 @@ def test_answers_that_do_not_fit_are_left_to_python() -> None:
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize(("calls", "made"), [(0, 3), (1, 0)])
+def test_of_calls_that_follow_each_other_in_one_turn_the_last_is_under_way(calls: int, made: int) -> None:
+    """Python knows the deputy as BUSY with close(3). It is BUSY still: with that, or, if C has taken ``calls``, with read(0)."""
+    close, read = (Request(nr, (fd, 0, 0, 0, 0, 0), 0).pack() for nr, fd in ((3, 3), (0, 0)))
+    account = SimpleNamespace(calls=0, sent=0, received=0)
+    deputy: Any = SimpleNamespace(flight=None, state=State.READY, mask=0, interrupting=False)
+    program = SimpleNamespace(deputy=deputy, reports=SimpleNamespace(account=account), body=SimpleNamespace(seq=0, forwarded=0))
+    tracer: Any = SimpleNamespace(pump=ffi.new("struct mos_pump *"), programs={7: program}, hosts=SimpleNamespace(channels={}))
+    lanes = Lanes(tracer)
+    lanes.armed = {7}
+    for payload, taken in ((close, 1), (read if calls else close, calls)):
+        held = ffi.from_buffer(payload)
+        lanes._lanes[7] = SimpleNamespace(
+            news=1, calls=taken, seq=1, sent=0, received=0, state=lib.MOS_LANE_BUSY, mask=0, interrupting=0, ready_since=0,
+            places=[0] * 6, call=held, call_length=len(payload),
+        )  # fmt: skip
+        lanes.look()
+    assert deputy.state is State.BUSY and deputy.flight.request.nr == made

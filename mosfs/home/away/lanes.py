@@ -57,14 +57,14 @@ class Lanes(EngineLanes):
             if not lane.news or p is None or p.deputy is None:
                 continue
             lane.news = 0
-            account = p.reports.account
-            if lane.calls:
+            account, began = p.reports.account, lane.calls > 0
+            if began:
                 p.body.seq = p.body.forwarded = lane.seq
             account.calls += lane.calls
             account.sent += lane.sent
             account.received += lane.received
             lane.calls = lane.sent = lane.received = 0
-            self._write_down(p, p.deputy, lane)
+            self._write_down(p, p.deputy, lane, began=began)
         for link in list(self.tracer.hosts.channels.values()):
             if isinstance(link.channel, Channel):
                 try:
@@ -72,11 +72,12 @@ class Lanes(EngineLanes):
                 except ChannelLost:
                     self.tracer.hosts.link_lost(link)
 
-    def _write_down(self, p: Program, deputy: Deputy, lane: Any) -> None:
+    def _write_down(self, p: Program, deputy: Deputy, lane: Any, *, began: bool) -> None:
+        """``began``: C has taken a call. Then the flight that we knew is over, though the deputy may be BUSY still: with another."""
         deputy.mask, deputy.interrupting = lane.mask, bool(lane.interrupting)
         lane.interrupting = 0
         if lane.state == lib.MOS_LANE_BUSY:
-            if deputy.flight is None:
+            if began or deputy.flight is None:
                 deputy.flight = _flight(lane)
             deputy.state = State.BUSY
             return
