@@ -73,7 +73,7 @@ class Lanes(EngineLanes):
                     self.tracer.hosts.link_lost(link)
 
     def _write_down(self, p: Program, deputy: Deputy, lane: Any, *, began: bool) -> None:
-        """``began``: C has taken a call. Then the flight that we knew is over, though the deputy may be BUSY still: with another."""
+        """``began``: C has taken a call. Then the flight that we knew is over, though the deputy may be BUSY, with another."""
         deputy.mask, deputy.interrupting = lane.mask, bool(lane.interrupting)
         lane.interrupting = 0
         if lane.state == lib.MOS_LANE_BUSY:
