@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from tests.progs import REPO
 
+#: How a sentence begins, and its tests; or why it has none.
+Row = tuple[str, str]
+FACT = "- says what there is, promises nothing"
 #: Macros of mdoc(7) whose arguments are text; the others say how a page looks, or head a section.
 _SHOWN = frozenset({
     "Nm", "Xr", "Pa", "Er", "Fn", "Fa", "Va", "Dv", "Ar", "Fl", "Ql", "Dq", "Pq",

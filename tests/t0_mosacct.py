@@ -73,6 +73,33 @@ def test_others_programs_are_left_out(mount: Path, capsys: pytest.CaptureFixture
     assert [row["pid"] for row in json.loads(capsys.readouterr().out)] == [200, 300]
 
 
+RECORD = {
+    "pid": 7, "uid": 987654, "command": "render", "started": 1000.0, "ended": 1060.0, "home": 1.0, "away": 50.0, "moves": 2,
+    "where": "10.0.0.2", "calls": 12, "memory": 34, "nodes": {"10.0.0.2": 50.0},
+}
+
+
+def test_an_accounting_file(mount: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also an older one; of a day and later ones; a line that a full disk has torn is left out."""
+    day = mosacct.since("2026-03-01")
+    rows = [{**RECORD, "pid": pid, "ended": day + after} for pid, after in ((1, -1.0), (2, 0.0), (3, 86400.0))]
+    text = "".join(json.dumps(row) + "\n" for row in rows) + '{"pid": 4, "ui\n'
+    old = tmp_path / "old.acct"
+    for file, words in ((tmp_path / mosacct.ACCOUNTS, ["--all"]), (old, ["--file", str(old)])):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+        assert mosacct.main([*words, "--json"]) == 0
+        listed = json.loads(capsys.readouterr().out)
+        assert [row["pid"] for row in listed] == [1, 2, 3]
+        assert (listed[0]["calls"], listed[0]["memory"], listed[0]["nodes"]) == (12, 34, {"10.0.0.2": 50.0})
+        assert mosacct.main([*words, "--since", "2026-03-01", "--sum", "--json"]) == 0
+        assert [(found["command"], found["programs"]) for found in json.loads(capsys.readouterr().out)] == [("render", 2)]
+    assert mosacct.main(["--file", str(old), "--since", "1.3.2026"]) == 2
+    old.write_text("no accounts\n")
+    assert mosacct.main(["--file", str(old)]) == 1
+    assert "line 1: " in capsys.readouterr().err
+
+
 def test_nothing_has_ended(mount: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in mount.glob("ended/*/stat"):  # forgotten between the listing and the look
         file.unlink()

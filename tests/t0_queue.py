@@ -18,6 +18,8 @@ from mosfs.queue.joblog import FAILED, HEADER, NEW, STARTED, SUCCEEDED, Past, To
 from mosfs.queue.log import LogError, open_log
 from mosfs.queue.output import Outputs
 from mosfs.queue.progress import Counts, ProgressFile, read_all
+from mosfs.tools.mosrun import MOSRUN
+from mosfs.tools.options import UsageError
 
 HEAD = HEADER.encode()
 
@@ -141,6 +143,15 @@ def test_options_of_the_queue_need_it(option: list[str]) -> None:
 @pytest.mark.parametrize("options", [["-Rx"], ["-Ix"], ["--resume"], ["--halt=x"], ["--timeout=x"], ["-z"], ["--cpu=x"]])
 def test_what_the_queue_does_not_take(options: list[str]) -> None:
     assert run("queue", "-S2", *options, "/dev/null")[0] == 2
+
+
+@pytest.mark.parametrize("number", ["0", "30001", "-1", "x", ""])
+def test_how_many_at_a_time(number: str) -> None:
+    """1-30000 lines."""
+    with pytest.raises(UsageError):
+        MOSRUN.parse([f"-S{number}", "/dev/null"])
+    for most in ("1", "30000"):
+        assert MOSRUN.parse([f"-S{most}", "/dev/null"]).get("queue") == most
 
 
 # --------------------------------------------------------------------------- the joblog

@@ -1,5 +1,5 @@
 """Every sentence of direct_communication(7), mospipe(1), mosctl(1), mosconf(1), mos_checkconf(1), mosmigrate(1), mosps(1), and
-what mosrun(1) and mosix(7) say of private files, checkpoints and freezing, names its tests.
+what mosrun(1) and mosix(7) say of private files, checkpoints and freezing, names its tests; so do those of `sentences_admin`.
 
 A row is how a sentence begins, and its tests: functions of test modules, or (``mailbox.c:`` and ``private.c:``) parts of the
 test programs, which run at home, away and in motion. A row without tests has the reason in their place.
@@ -13,18 +13,16 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests import sentences_admin
 from tests.progs import SOURCES
-from tests.sentences import sentences
+from tests.sentences import FACT, Row, sentences
 
 #: What runs all parts of the test programs in the three modes.
 RUNNERS = {
     "mailbox": ("t5_mailbox.test_every_sentence", "t5_mailbox.test_every_sentence_in_motion"),
     "private": ("t5_programs.test_at_home", "t5_programs.test_away", "t5_programs.test_in_motion"),
 }
-FACT = "- says what there is, promises nothing"
 NO_MEMORY = "- the kernel does not refuse a few kilobytes to a process of root, as the desk's is"
-
-Row = tuple[str, str]
 
 DIRECT: Sequence[Row] = (
     ("A migrated program does", FACT),
@@ -426,6 +424,7 @@ PAGES = {
     ("mospipe.1", ""): MOSPIPE,
     ("mosrun.1", "PRIVATE TEMPORARY FILES"): PRIVATE,
     ("mosctl.1", "DESCRIPTION"): MOSCTL,
+    **sentences_admin.PAGES,
 }
 ROWS = [(page, row) for (page, _), rows in PAGES.items() for row in rows]
 

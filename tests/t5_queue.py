@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -183,6 +184,53 @@ def test_progress_where_there_is_no_terminal(nodes: Lab, tmp_path: Path) -> None
     done = queue(nodes, tmp_path, "-S2 --progress", "true", "false")
     assert done.stderr.startswith("mosrun: 2 of 2 done (100%), 1 failed, 0 running")
     assert queue(nodes, tmp_path, "-S2", "true").stderr == ""
+
+
+def on_terminal(nodes: Lab, folder: Path, options: str, *lines: str) -> tuple[subprocess.Popen[bytes], int]:
+    """A queue with a terminal of its own for what it says, and the other end of that terminal. Its lines print elsewhere."""
+    (folder / "file").write_text("".join(f"{line}\n" for line in lines))
+    ours, theirs = os.openpty()
+    own = ["setsid", "--ctty", "sh", "-c", f"exec mosrun {options} file >/dev/null"]
+    running = nodes.start(1, *own, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    return running, ours
+
+
+def read_until(terminal: int, words: bytes) -> bytes:
+    """What is shown up to ``words``, which must come."""
+    seen = b""
+    while words not in seen:
+        assert select.select([terminal], [], [], 30)[0], seen
+        seen += os.read(terminal, 4096)
+    return seen
+
+
+def test_progress_on_a_terminal(nodes: Lab, tmp_path: Path) -> None:
+    """One line that is written anew, without being asked for."""
+    running, terminal = on_terminal(nodes, tmp_path, "-S1", "true", "until [ -e go ]; do sleep 0.01; done; false")
+    read_until(terminal, b"\r\x1b[K1 of 2 done (50%), 0 failed, 1 running")
+    (tmp_path / "go").touch()
+    read_until(terminal, b"\r\x1b[K2 of 2 done (100%), 1 failed, 0 running")
+    assert running.wait(30) == 1
+    os.close(terminal)
+
+
+def test_a_terminal_that_is_closed_ends_all(nodes: Lab, tmp_path: Path) -> None:
+    """Its size cannot be asked any more."""
+    long = "echo $$ > pid.new; mv pid.new pid; exec sleep 1000"
+    running, terminal = on_terminal(nodes, tmp_path, "-S1 --joblog log", long, "touch never")
+    wait_until((tmp_path / "pid").exists)
+    read_until(terminal, b"1 running")
+    os.close(terminal)
+    assert running.wait(30) == 128 + signal.SIGHUP
+    assert sorted(rows(tmp_path)) == [1] and not (tmp_path / "never").exists()
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}").exists()
+
+
+def test_delay(nodes: Lab, tmp_path: Path) -> None:
+    assert queue(nodes, tmp_path, "-S2 --delay 0.2 --joblog log", "true", "true").returncode == 0
+    first, second = (float(row[2]) for row in rows(tmp_path).values())
+    assert second - first > 0.19
 
 
 def test_the_first_signal_ends_the_starting_the_second_all(nodes: Lab, tmp_path: Path) -> None:

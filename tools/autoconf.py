@@ -24,7 +24,7 @@ ROUND = 0.5
 #: A look ends after so many rounds without news, and after so many in all.
 QUIET, MOST_ROUNDS = 3, 20
 #: How often one node is asked before it is given up, and how many are asked at once.
-TRIES, AT_ONCE = 10, 100
+TRIES, AT_ONCE = 20, 100
 #: Bytes of answers that may wait for us.
 ROOM = 8 << 20
 

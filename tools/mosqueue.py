@@ -261,10 +261,17 @@ class Session:
         self.shown = now
         line = progress.shown(counts, now - self.begun, not self.commands.regular and not self.commands.finished)
         if self.terminal:
-            width = os.get_terminal_size(2).columns
-            complain("\r\x1b[K" + line[:width - 1] + "\n" * last)
+            complain("\r\x1b[K" + line[:width() - 1] + "\n" * last)
         else:
             complain(f"mosrun: {line}\n")
+
+
+def width() -> int:
+    """Columns of the terminal, which may be gone by now, and may not know how many it has."""
+    try:
+        return os.get_terminal_size(2).columns or 80
+    except OSError:
+        return 80
 
 
 def part(parsed: Parsed, keys: Iterable[str]) -> Parsed:
