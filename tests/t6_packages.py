@@ -147,8 +147,11 @@ def test_an_upgrade_ends_no_program(three: list[Machine], newer: Path) -> None:
 
 
 def test_nothing_is_left_after_a_purge(package: Path, tmp_path: Path) -> None:
-    listing = ("sh", "-c", "find / -xdev ! -path '/var/lib/dpkg/*' ! -path '/var/cache/*' ! -path '/proc/*' ! -path '/tmp/*' "
-               "! -path '/var/log/dpkg.log' ! -path '/var/log/alternatives.log' | sort; ls /run; "
+    """But for what apt, dpkg and deb-systemd-helper note of all packages."""
+    theirs = ("/var/lib/dpkg/*", "/var/lib/apt/*", "/var/log/apt/*", "/var/cache/*", "/proc/*", "/tmp/*", "/var/log/dpkg.log",
+              "/var/log/alternatives.log", "/var/lib/systemd/deb-systemd-helper-masked")
+    apart = " ".join(f"! -path '{path}'" for path in theirs)
+    listing = ("sh", "-c", f"find / -xdev {apart} | sort; ls /run; "
                "ps -eo stat,comm | grep '^[^Z].* mos' || true")
     with machines(tmp_path, IPS[:1]) as (machine,):
         before = machine.well(*listing)
