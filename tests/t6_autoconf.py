@@ -19,7 +19,7 @@ from mosfs.tools.options import UserError
 from tests.patience import Patience
 from tests.progs import REPO
 
-pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(1800)]
 COUNT = 40
 OURS = [f"10.78.0.{number}" for number in range(1, COUNT + 1)]
 STRANGERS, OLD, FLOOD, TWIN = ["10.78.0.101", "10.78.0.102"], "10.78.0.103", "10.78.0.104", OURS[6]
@@ -72,7 +72,7 @@ class Subnet:
     def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         """mos_autoconf on the first node."""
         return subprocess.run(
-            self.command(OURS[0], PLAIN, *words), cwd=REPO, capture_output=True, text=True, check=False, timeout=120)
+            self.command(OURS[0], PLAIN, *words), cwd=REPO, capture_output=True, text=True, check=False, timeout=600)
 
     def listed(self) -> dict[str, set[str]]:
         """Addresses that are found, those of other versions, and those of two nodes."""
@@ -141,7 +141,7 @@ def by_mosconf(net: Subnet) -> bool:
     """Somebody on a terminal chooses ``a`` among the nodes of mosconf(1), looks again until all are there, and numbers them.
     Whether all of them still answered then."""
     words = net.command(OURS[0], "from mosfs.tools.mosconf import main; import sys; sys.exit(main(sys.argv[1:]))", "nodes")
-    child = pexpect.spawn(words[0], words[1:], cwd=str(REPO), encoding="utf-8", timeout=120)
+    child = pexpect.spawn(words[0], words[1:], cwd=str(REPO), encoding="utf-8", timeout=600)
     child.expect("First address")
     child.sendline("a")
     child.expect("Subnet .*10.78.0.0/24")
