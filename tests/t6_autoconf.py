@@ -81,8 +81,10 @@ class Subnet:
                 "twice": set(found["twice"])}
 
     def written(self, name: str) -> dict[str, str]:
-        """The files of a node; those of an attempt before, of which an answer was lost, are ``old``."""
-        return {file.name: file.read_text() for file in self.etc(name).iterdir() if file.name != "secret" and file.suffix != ".old"}
+        """The files of a node. Those of an attempt before, of which an answer was lost, are ``old``; a folder is that of a check
+        of the same files again, when a datagram came twice."""
+        ours = [file for file in self.etc(name).iterdir() if file.suffix != ".old" and file.name != "secret" and file.is_file()]
+        return {file.name: file.read_text() for file in ours}
 
 
 @contextmanager
