@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.abi import cpu, flags, ioctls, signals, texts
+from mosfs.abi import cpu, flags, ioctls, signals
+from mosfs.abi.reasons import MANUALS, Concerns, Reason, concerns
 from mosfs.abi.texts import Text, Where, text
 
 # --------------------------------------------------------------------------------------------------------------- ioctl
@@ -239,11 +240,21 @@ def test_the_messages_are_the_manual_s() -> None:
 def test_messages_are_filled_in() -> None:
     assert text(Text.SYSCALL, name="ptrace") == "system-call 'ptrace' not supported under MOSIX"
     assert text(Text.IOCTL, number=0x8914) == "Ioctl 0x8914 not supported under MOSIX"
-    assert text(Text.MIGRATE_FAILED, computer="node7", reason=texts.Reason.NOT_IN_MAP) == (
+    assert text(Text.MIGRATE_FAILED, computer="node7", reason=Reason.NOT_IN_MAP) == (
         "failed migrating to node7: not in map"
     )
     with pytest.raises(KeyError):
         text(Text.LOST)
+
+
+def test_reasons_are_found_again_by_their_text() -> None:
+    for row in Reason:
+        assert Reason.of(row) is row and Reason.of(f"{row} (details)") is row, row
+        assert row.details(f"{row}details") == "details" and row.details("else") == "else"
+        assert concerns(f"{row}, and more") is row.concerns
+    assert Reason.of("it is forgotten") is None and concerns("it is forgotten") is Concerns.PROGRAM
+    assert concerns(cpu.lacks(["avx2"], "")) is Concerns.TARGET
+    assert [row for row in Reason if row.concerns is Concerns.TARGET] == [*MANUALS, Reason.PROCESSOR]
 
 
 def test_every_message_takes_its_fields_and_gives_one_line() -> None:

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from mosfs.abi import cpu
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.cluster.relation import Relation
 from mosfs.node.counts import BOUNDS, Counts, Times, result_of
 from mosfs.node.nodes import Node

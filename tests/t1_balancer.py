@@ -9,7 +9,7 @@ from mosfs.abi import cpu
 from mosfs.abi.cpu import SILENT
 from mosfs.balance import toll
 from mosfs.balance.cost import NEAR as NEAR_NETWORK
-from mosfs.daemon.balancer import ECHO, FRESH, HELD_FOR, PATIENCE, REFUSED_FOR, Balancer, own_runnable
+from mosfs.daemon.balancer import ECHO, FAILED_FOR, FRESH, PATIENCE, REFUSED_FOR, Balancer, own_runnable
 from mosfs.node.choice import RESERVED_FOR, any_flags, candidates, choose, common_flags
 from mosfs.node.nodes import Node
 from mosfs.node.programs import Guest, Program
@@ -123,7 +123,7 @@ def test_a_program_that_cannot_move_is_left_alone(node: Bench) -> None:
     node.balancer.round()
     assert {command.pid for command in node.sent[1:]} <= {2}
     assert "it maps shared memory" in node.world.programs[1].balanced.verdict
-    node.at(HELD_FOR + 1)
+    node.at(FAILED_FOR + 1)
     del node.world.programs[2]
     node.balancer.round()
     assert node.sent[-1].pid == 1
@@ -176,7 +176,7 @@ def test_a_guest_is_asked_for_at_home(node: Bench) -> None:
     [command] = node.sent
     assert (command.pid, command.name, command.value) == (12, "out", ""), "NEAR is its home"
     node.balancer.stayed(node.world.guests[12], "it is locked (mosrun -L)")
-    assert node.world.guests[12].balanced.held > node.now
+    assert node.world.guests[12].balanced.left_until > node.now
     node.world.coming.reserved.clear()
     node.balancer.round()
     assert (node.sent[-1].pid, node.sent[-1].value) == (11, NEAR)
@@ -361,7 +361,7 @@ def test_a_lack_holds_for_the_node_only(node: Bench) -> None:
     node.balancer.round()
     node.tell(1, move_seq=1, move_target=NEAR, move_result=cpu.lacks(["avx512f"], NEAR))
     balanced = node.world.programs[1].balanced
-    assert balanced.refused == {NEAR: node.now + REFUSED_FOR} and balanced.held < node.now
+    assert balanced.refused == {NEAR: node.now + REFUSED_FOR} and balanced.left_until < node.now
 
 
 def test_a_guest_goes_home_whatever_home_lacks(node: Bench) -> None:

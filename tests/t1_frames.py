@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mosfs.abi.reasons import Reason
 from mosfs.calls import request
 from mosfs.calls.cputime import FRAME
 from mosfs.migrate.image import PAGES_HEADER, RUN_HEADER, RUNS_HEADER
@@ -22,6 +23,7 @@ from mosfs.ptf import travel
 from mosfs.wire import frame_table, orders
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.frames import (
+    BUSY,
     CALL_HEAD,
     FORK_REPLY,
     LAST_PID,
@@ -32,6 +34,7 @@ from mosfs.wire.frames import (
     RUNS_HEAD,
     SHAPES,
     BadFrame,
+    Cannot,
     Frame,
     Kind,
     To,
@@ -236,3 +239,15 @@ def test_content_comes_with_its_frame() -> None:
         near.send(Kind.FAIL, 5, b"no \xff")
         near.send(Kind.STEP_OUT, 5, b"")
         assert [frame.content for frame in far.frames()] == [1 << 63, "no \ufffd", orders.OutOrder("")]
+
+
+def test_a_host_says_why_it_cannot_send_an_image() -> None:
+    """The text is what nodes of older versions send and read."""
+    for refusal, payload in (
+        (Cannot(Reason.INCOMPLETE), b"did not complete (no memory there?)"),
+        (Cannot("busy", passing=True), b"busy"),
+        (Cannot("needs avx, which 3 lacks", passing=True), b"busy: needs avx, which 3 lacks"),
+    ):
+        assert check(To.TRACER, Kind.CANNOT, 0, 7, payload) == refusal
+        assert Cannot.unpack(refusal.pack()).passing is refusal.passing
+    assert BUSY == b"busy"

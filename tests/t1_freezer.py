@@ -6,7 +6,7 @@ import pytest
 
 from mosfs.balance.freezing import SETTLING
 from mosfs.cluster.freeze_conf import Policy
-from mosfs.daemon.freezer import HELD_FOR, Freezer
+from mosfs.daemon.freezer import FAILED_FOR, Freezer
 from mosfs.node.programs import Program
 from mosfs.wire.asked import Settings
 from tests.t1_balancer import HOME, NEAR, Bench, state
@@ -70,7 +70,7 @@ def test_one_that_could_not_be_frozen_is_left_alone_for_a_while() -> None:
     assert node.look() == [(2, "A")]
     node.answer(2, frozen=True)
     node.world.local_load = 300
-    assert node.look(HELD_FOR) == []
+    assert node.look(FAILED_FOR) == []
     node.world.local_load = 400
     assert node.look() == [(1, "A")]
 

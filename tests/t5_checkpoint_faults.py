@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.tools.mosmigrate import RUNNING
 from mosfs.wire.faults import Saving
 from tests import cluster

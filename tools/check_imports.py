@@ -251,7 +251,7 @@ def _private(tree: ast.Module) -> Iterator[tuple[int, str]]:
 
 
 def _is_private(name: str) -> bool:
-    return name.startswith("_") and not name.startswith("__")
+    return name.startswith("_") and not name.endswith("_") and not name.startswith("__")  # _value_ is what enum documents
 
 
 def _is_self(node: ast.expr) -> bool:

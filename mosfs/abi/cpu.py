@@ -18,6 +18,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from struct import iter_unpack
 
+from mosfs.abi.reasons import Reason
+
 _WORDS = """
     3dnow 3dnowext 3dnowprefetch abm adx aes amx_bf16 amx_complex amx_fp16 amx_int8 amx_tile apx avx avx2
     avx512_4fmaps avx512_4vnniw avx512_bf16 avx512_bitalg avx512_fp16 avx512_vbmi2 avx512_vnni avx512_vp2intersect
@@ -155,13 +157,9 @@ def overflowing(seen: str, there: str) -> list[str]:
     return sorted(flag for flag, bits in XCR0_BITS.items() if flag != "fpu" and bits & theirs.xcr0 & ~mine.xcr0)
 
 
-#: How the reason of `lacks` begins.
-NEEDS = "needs "
-
-
 def lacks(names: Iterable[str], node: str) -> str:
     """The reason that users read."""
-    return f"{NEEDS}{' '.join(names)}, which {node or 'the home-node'} lacks"
+    return f"{Reason.PROCESSOR}{' '.join(names)}, which {node or 'the home-node'} lacks"
 
 
 _LEGACY_PREFIXES = frozenset(b"\x66\xf2\xf3\x2e\x36\x3e\x26\x64\x65\x67\xf0")

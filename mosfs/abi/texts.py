@@ -100,15 +100,6 @@ SHARED_ADVICE = "with --stay-home shared memory works, at home"
 SERVING_FAILED = "Process killed: MOSIX failed while serving it (the log of {computer} has the reason)"
 
 
-class Reason(StrEnum):
-    """Why `Text.MIGRATE_FAILED`; also what a `ChannelFailed` message and the file ``move`` say."""
-
-    NOT_IN_MAP = "not in map"
-    NO_RESPONSE = "no response"
-    REFUSED = "other node refused"
-    INCOMPLETE = "did not complete (no memory there?)"
-
-
 def text(which: Text, **fields: str | int) -> str:
     """The message, one line without a newline. KeyError if a field is missing."""
     return which.format_string.format(**fields)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from mosfs.abi import cpu
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Concerns, concerns
 from mosfs.balance import choose, toll
 from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
@@ -36,9 +35,7 @@ FRESH = 5.0
 #: Seconds that a node which refused a program is not asked again for it: until its news, by which we asked, are newer.
 REFUSED_FOR = 3.0
 #: Seconds that a program which could not be moved, wherever to, is left alone.
-HELD_FOR = 30.0
-#: A move that has not ended yet is over in a moment.
-UNDER_WAY = "another move is under way"
+FAILED_FOR = 30.0
 #: An answer to a guest's wish to leave that takes longer is none.
 PATIENCE = 20.0
 #: The load of the last second may still count who has just left.
@@ -47,9 +44,6 @@ ECHO = 1.0
 LEARNING = 0.3
 #: Smaller images say nothing about bandwidth, megabytes.
 MEASURABLE = 8
-
-#: How failures begin that are the target's; all others are the program's own.
-_OF_TARGET = (*map(str, Reason), cpu.NEEDS)
 
 
 @dataclass(slots=True)
@@ -139,7 +133,7 @@ class Balancer:
         balanced.lost = toll.lost(balanced.lost, Toll(told.calls, told.traffic, told.images, told.cpu), gain, network)
         why = toll.homeward(balanced.lost, network, told.size_mb)
         room = home is None or home.mem_free >= told.size_mb
-        if why and room and balanced.sent is None and now >= balanced.held:
+        if why and room and balanced.sent is None and now >= balanced.left_until:
             balanced.verdict = why
             self.send(guest, Verdict(state.pid, why, state.home))
 
@@ -188,10 +182,13 @@ class Balancer:
     def failed(self, balanced: Balanced, name: str, reason: str) -> None:
         now, target = self.world.clock(), balanced.sent or ""
         balanced.sent = None
-        if reason.startswith(_OF_TARGET):
-            balanced.refused[target] = now + REFUSED_FOR
-        else:
-            balanced.held = now + (PERIOD if reason == UNDER_WAY else HELD_FOR)
+        match concerns(reason):
+            case Concerns.TARGET:
+                balanced.refused[target] = now + REFUSED_FOR
+            case Concerns.PROGRAM:
+                balanced.left_until = now + FAILED_FOR
+            case Concerns.MOMENT:
+                balanced.left_until = now + PERIOD
         balanced.verdict = f"did not get to {self.world.shown(target)}: {reason}"
         self.note(f"{name} stays, {balanced.verdict}")
 
@@ -246,7 +243,7 @@ def process_of(subject: Program | Guest, now: float, seen: frozenset[str] = froz
         home, barred, moving = "", subject.state.barred, subject.moving or subject.state.state == "leaving"
     else:
         home, barred, moving = subject.state.home, "", balanced.sent is not None
-    if not barred and now < balanced.held:
+    if not barred and now < balanced.left_until:
         barred = balanced.verdict or "it could not be moved a moment ago"
     return Process(
         pid=state.pid, name=state.comm, home=home, age=usage.age, here=usage.here, demand=usage.demand,

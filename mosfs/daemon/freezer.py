@@ -22,7 +22,7 @@ from mosfs.node.world import World
 PERIOD = 1.0
 AUTOMATICALLY = "A"
 #: Seconds for which a program that could not be frozen is left alone.
-HELD_FOR = 30.0
+FAILED_FOR = 30.0
 #: Without a policy: nothing is frozen, everything goes on.
 NO_POLICY = Rules(blue=math.inf)
 
@@ -62,7 +62,7 @@ class Freezer:
         self._tell(policy is not None and arrives_frozen(policy.home, load))
         subjects = [self._subject(program, now, status.ncpus, standard=standard) for program in self._concerned()]
         self._since = {each.pid: self._since[each.pid] for each in subjects}
-        self._tried = {pid: when for pid, when in self._tried.items() if now - when < HELD_FOR}
+        self._tried = {pid: when for pid, when in self._tried.items() if now - when < FAILED_FOR}
         rules = NO_POLICY
         if policy is not None:
             rules = Rules(policy.red, policy.blue, policy.keep, policy.most, policy.slice)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
 from mosfs.guest.arriving import Arriving

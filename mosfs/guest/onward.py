@@ -7,7 +7,7 @@ from typing import Any
 
 from mosfs.abi import cpu
 from mosfs.abi.numbers import SYS_RT_SIGACTION
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.guest.body import Body, State
 from mosfs.guest.containment import Containment
 from mosfs.guest.context import Context
@@ -30,7 +30,7 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import BUSY, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
 
 
@@ -53,15 +53,15 @@ class Onward:
         """RECALL (order None) or MOVE_TO."""
         order = None if order is _HOME else order
         if body.fork.shares or self._mails.flush(body, _nothing, hold=True):
-            self._context.channel.send(Kind.CANNOT, body.pair, b"busy")
+            self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
         elif body.state in (State.WAITING, State.RUNNING) and not self._files_ahead(body, order):
-            self._context.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
+            self._context.channel.send(Kind.CANNOT, body.pair, Reason.INCOMPLETE.encode())
         elif body.state in (State.WAITING, State.POST) and self._unsuited(body, order):
             return
         elif body.state is State.WAITING and body.call.mapping is None:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
             if body.call.both and body.call.nr == SYS_RT_SIGACTION:  # made again, it would tell the new action as the old
-                self._context.channel.send(Kind.CANNOT, body.pair, b"busy")
+                self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
                 return
             both, body.call.both = body.call.both, False
             self._capture(body, order, before_call(body), waiting=not both)
@@ -77,7 +77,7 @@ class Onward:
                 body.stopping.interrupting = True
                 body.task.interrupt()
         else:
-            self._context.channel.send(Kind.CANNOT, body.pair, b"busy")
+            self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
 
     def _files_ahead(self, body: Body, order: MoveOrder | None) -> bool:
         """Private files go first, while the body can still run; False if the other host is not to be reached."""
@@ -112,7 +112,7 @@ class Onward:
         """The body stands in a stop between two instructions."""
         if self._mails.flush(body, _nothing, hold=True):
             body.stopping.interrupting = False
-            self._context.channel.send(Kind.CANNOT, body.pair, b"busy")
+            self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
             if not body.stopping.paused:
                 self.resumed(body)
             return
@@ -187,7 +187,7 @@ class Onward:
         lacking = state_lacking(body.task, self._context.features, self._features(order))
         if lacking:
             reason = cpu.lacks(lacking, "" if order is None else order.ip)
-            self._context.channel.send(Kind.CANNOT, body.pair, f"busy: {reason}".encode())
+            self._context.channel.send(Kind.CANNOT, body.pair, Cannot(reason, passing=True).pack())
         return bool(lacking)
 
     def _send_onward(self, body: Body, meta: image.ImageMeta, order: MoveOrder) -> None:
@@ -200,8 +200,8 @@ class Onward:
             if context.channel.lost:
                 raise
             context.log(f"origpid={body.pair} image to {order.ip} failed: {error}", 30)
-            context.channel.send(Kind.FAIL, body.pair, b"did not complete (no memory there?)")
-            context.channel.send(Kind.CANNOT, body.pair, b"did not complete (no memory there?)")
+            context.channel.send(Kind.FAIL, body.pair, Reason.INCOMPLETE.encode())
+            context.channel.send(Kind.CANNOT, body.pair, Reason.INCOMPLETE.encode())
         finally:
             self._copying.forget(body)
 

@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import Any
 
 from mosfs.abi import cpu
-from mosfs.abi.texts import Reason, Text, text
+from mosfs.abi.reasons import Reason
+from mosfs.abi.texts import Text, text
 from mosfs.cluster import dump, rights
 from mosfs.engine.lanes import plans
 from mosfs.home.process.program import Place

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, PR_GET_DUMPABLE, PR_GET_TID_ADDRESS, RESTARTS
 from mosfs.abi.numbers import SYS_BRK, SYS_GET_ROBUST_LIST, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGACTION, SYS_SIGALTSTACK
+from mosfs.abi.reasons import Reason
 from mosfs.migrate import properties, rseq, settings
 from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
@@ -119,7 +120,7 @@ def guards_of(pid: int, said: Said, vmas: list[Vma]) -> list[Range]:
     if not said.guards:
         return []
     if not kernel.has("guards_told"):
-        raise CannotMove("it has guard pages, and this kernel does not tell where (Linux 6.15 does)")
+        raise CannotMove(Reason.MEMORY_GUARDED)
     return guards(pid, merge((vma.start, vma.end) for vma in vmas))
 
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from mosfs.abi.flags import PROT_EXEC, PROT_READ, PROT_WRITE
 from mosfs.abi.memory import BY_MMAP, GROWS_DOWN
+from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.migrate.image import Vma
 from mosfs.migrate.ranges import Range, merge, minus
@@ -104,13 +105,13 @@ def _travels(m: Mapping, known: Known) -> Vma | None:
     if m.name in KERNEL or (m.start >= layout.STUB and m.end <= layout.END):
         return None
     if m.shared and m.prot & PROT_WRITE:
-        raise CannotMove(f"writable shared memory ({m.name or 'anonymous'})")
+        raise CannotMove(f"{Reason.MEMORY_SHARED} ({m.name or 'anonymous'})")
     if m.shared and _SEGMENT.match(m.name):
-        raise CannotMove("attached System V shared memory")
+        raise CannotMove(Reason.MEMORY_SYSV)
     if m.name == "/anon_hugepage (deleted)":
-        raise CannotMove("huge pages that it has asked for (MAP_HUGETLB)")
+        raise CannotMove(Reason.MEMORY_HUGE)
     if m.name.startswith("/dev/") and m.name not in ("/dev/zero",) and not m.name.startswith("/dev/shm/"):
-        raise CannotMove(f"maps a device ({m.name})")
+        raise CannotMove(f"{Reason.MEMORY_DEVICE} ({m.name})")
     anonymous = m.inode == 0 and not m.name.startswith("/")
     file, name = (0, m.name) if anonymous else known(m) or (0, m.name)
     if not anonymous:

@@ -11,6 +11,7 @@ import errno
 import struct
 
 from mosfs.abi.numbers import SYS_RSEQ
+from mosfs.abi.reasons import Reason
 from mosfs.migrate.maps import CannotMove
 from mosfs.native import kernel
 from mosfs.trace import layout
@@ -26,7 +27,6 @@ UNREGISTER = 1
 _SEQUENCE = 8
 _CRITICAL = struct.Struct("<2I3Q")
 SIZE, SIGNATURE = 32, 0x53053053
-UNTOLD = "restartable sequences, and a kernel that does not tell where they are: start it with GLIBC_TUNABLES=glibc.pthread.rseq=0"
 
 
 def of(call: Calls) -> Area:
@@ -38,7 +38,7 @@ def of(call: Calls) -> Area:
     if result == 0:
         unregister(call, ours)
     elif result != -errno.ENOSYS:
-        raise CannotMove(UNTOLD)
+        raise CannotMove(Reason.RSEQ)
     return NONE
 
 
@@ -69,7 +69,7 @@ def register(call: Calls, area: Area) -> None:
     """CannotMove where it could not be left behind again."""
     if area[0]:
         if not kernel.has("rseq_told"):
-            raise CannotMove(UNTOLD)
+            raise CannotMove(Reason.RSEQ)
         call(SYS_RSEQ, area[0], area[1], 0, area[2])
 
 

@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mosfs.abi import cpu
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.wire.messages import ProcState
 
 #: Upper bounds of the buckets of `Times`, seconds.
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
-#: The result of a move, by how its reason begins; all other reasons are the program's own.
+#: The result of a move that failed; what all other reasons concern is the program.
 _RESULTS = {
     Reason.NOT_IN_MAP: "not_in_map", Reason.NO_RESPONSE: "no_response", Reason.REFUSED: "refused", Reason.INCOMPLETE: "incomplete",
-    cpu.NEEDS: "processor",
+    Reason.PROCESSOR: "processor",
 }
 OK, OF_PROGRAM = "ok", "program"
 RESULTS = (OK, *_RESULTS.values(), OF_PROGRAM)
@@ -61,4 +60,5 @@ class Counts:
 
 def result_of(reason: str) -> str:
     """One of `RESULTS` for why a move failed."""
-    return next((result for beginning, result in _RESULTS.items() if reason.startswith(beginning)), OF_PROGRAM)
+    row = Reason.of(reason)
+    return OF_PROGRAM if row is None else _RESULTS.get(row, OF_PROGRAM)

@@ -34,7 +34,7 @@ class Balanced:
     ``reported``. ``grown``: megabytes a second that its memory has grown by at the last two.
 
     ``verdict``: why it stays, or why it was sent away; ``refused``: nodes that did not take it, and until when they are not
-    asked again; ``held``: until when it is left alone; ``sent``: an automatic move to this IP is under way, since
+    asked again; ``left_until``: until when it is left alone; ``sent``: an automatic move to this IP is under way, since
     ``sent_at``; ``considered``: it has asked to be considered. ``lost``: seconds that being away has cost it since that last
     paid; ``rest``: seconds for which it stays home because of that, until ``rested`` (`balance.toll`).
     """
@@ -44,7 +44,7 @@ class Balanced:
     grown: tuple[float, float] = (0.0, 0.0)
     verdict: str = ""
     refused: dict[str, float] = field(default_factory=dict)
-    held: float = float("-inf")
+    left_until: float = float("-inf")
     sent: str | None = None
     sent_at: float = 0.0
     considered: bool = False

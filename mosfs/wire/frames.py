@@ -156,6 +156,32 @@ def _text(payload: bytes) -> str:
     return payload.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Cannot:
+    """Why a host does not send the image of a body, which goes on there. ``passing``: another attempt may succeed soon."""
+
+    reason: str
+    passing: bool = False
+
+    def pack(self) -> bytes:
+        if not self.passing:
+            return self.reason.encode()
+        return (f"{_BUSY}: {self.reason}" if self.reason else _BUSY).encode()
+
+    @staticmethod
+    def unpack(payload: bytes) -> Cannot:
+        text = _text(payload)
+        if not text.startswith(_BUSY):
+            return Cannot(text)
+        return Cannot(text.removeprefix(_BUSY).removeprefix(": ") or _BUSY, passing=True)
+
+
+#: How the text of CANNOT begins when it is `Cannot.passing`.
+_BUSY = "busy"
+#: The body stands where it cannot be captured.
+BUSY = Cannot("", passing=True).pack()
+
+
 def _of(kind: Any) -> Callable[[bytes], Any]:
     return msgspec.msgpack.Decoder(kind).decode
 
@@ -325,7 +351,7 @@ SHAPES: dict[int, Shape] = {
         _TRACER, 20, 20, flags=0xFFFF,
         says="more of a mapped file (`migrate.filecopy.WANT`)", answers=(Kind.FILE, Kind.REPLY,),
     ),
-    Kind.CANNOT: Shape(_TRACER, 0, TEXT, _text, says="reason, text: RECALL or MOVE_TO cannot be served, the body goes on"),
+    Kind.CANNOT: Shape(_TRACER, 0, TEXT, Cannot.unpack, says="reason, text: RECALL or MOVE_TO cannot be served, the body goes on"),
     Kind.STEP_OUT: Shape(
         _TRACER, 0, STRUCT, _out_order,
         says="`OutOrder`, where to and why; nothing: home", answers=(Kind.RECALL, Kind.MOVE_TO, Kind.COPY, Kind.STAYED,),

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import trio
 
-from mosfs.abi.texts import Reason, Text, text
+from mosfs.abi.reasons import Reason
+from mosfs.abi.texts import Text, text
 from mosfs.wire import messages
 from mosfs.wire.messages import PeerHello
 from mosfs.wire.security import Identity, is_violation, names

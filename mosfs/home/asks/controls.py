@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from mosfs.abi.args import as_c_int
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.home.ports import Done, ReadName, Tree
 from mosfs.home.process.control_calls import Special, refused
@@ -29,7 +29,7 @@ from mosfs.procfs.table import (
 from mosfs.wire.messages import Adjusted, Command, Consider
 
 #: What open("/proc/self/migrate") fails with; EAGAIN for all other reasons.
-_ERRNO_OF = {Reason.NOT_IN_MAP: errno.EHOSTUNREACH, Reason.NO_RESPONSE: errno.EHOSTDOWN}
+_ERRNO_OF: dict[str, int] = {Reason.NOT_IN_MAP: errno.EHOSTUNREACH, Reason.NO_RESPONSE: errno.EHOSTDOWN}
 
 #: Seconds for which a program that shall stop may stand in a call that waits for us.
 SETTING_PATIENCE = 10.0
@@ -131,7 +131,7 @@ class Controls:
         p.held = True
 
         def ended(reason: str) -> None:
-            done(-next((number for why, number in _ERRNO_OF.items() if why == reason), errno.EAGAIN) if reason else 0)
+            done(-_ERRNO_OF.get(reason, errno.EAGAIN) if reason else 0)
 
         self.tracer.moves.request(p, Move(target, target or "home", done=ended))
 

@@ -11,6 +11,7 @@ from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
 from mosfs.abi.low import MPROTECT, MREMAP, PKEY_MPROTECT
 from mosfs.abi.numbers import SYS_MMAP, SYS_PTRACE, SYS_WRITE
+from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
@@ -107,7 +108,7 @@ class Policy:
     def bind(self, p: Program, message: str) -> None:
         """From now on the program stays at home, until it executes another."""
         process = self.tracer.family.process(p)
-        process.travel.bound = f"stays at home: {message}"
+        process.travel.bound = f"{Reason.STAYS_HOME}{message}"
         self.tracer.mosd.announce(process)
 
     def _device(self, p: Program, row: Syscall, args: tuple[int, ...]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import BadRequest
 from mosfs.cluster.address import as_unsigned
@@ -189,9 +189,9 @@ class Frames:
         if order.needs:
             self.tracer.occasions.escape(p, order.needs, link.ip, done)
         elif p.move is not None:
-            done("another move is under way")
+            done(Reason.UNDER_WAY)
         elif order.why and p.settings.lock == 1:
-            done("it is locked (mosrun -L)")
+            done(Reason.LOCKED)
         elif not (order.why or order.target) and self._arrives_frozen(p, link):
             home = Move("", "home", done=done)
             self.tracer.freezing.freeze(p, "A", told=lambda reason: self.tracer.moves.request(p, home) if reason else None)

@@ -5,7 +5,8 @@ While a body moves between two nodes, answers are kept back (`Body.kept_back`) a
 
 from __future__ import annotations
 
-from mosfs.abi.texts import Reason, Text, text
+from mosfs.abi.reasons import Reason
+from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.program import Program

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from mosfs.abi.reasons import Reason
 from mosfs.home.ports import Made, NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import descriptors_of, hand_over, opened_of, put
@@ -163,7 +164,7 @@ class Carrier:
         def done(reason: str) -> None:
             if not reason or not p.away:
                 return
-            if reason == "superseded by another request":
+            if reason == Reason.SUPERSEDED:
                 self.full(p)
             else:
                 self.tracer.requests.answer(p, -errno.ENOSPC)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mosfs.abi.numbers import SYS_EXIT_GROUP, SYS_RESTART_SYSCALL
+from mosfs.abi.reasons import Reason
 from mosfs.home.moves.planning import first, following, made_for, path_of
 from mosfs.home.moves.writing import Writing
 from mosfs.home.ports import Tree
@@ -36,7 +37,6 @@ from mosfs.trace.task import TaskGone, behind, copy_regs
 
 #: Seconds until we look again whether a program can be stopped, and how often we do.
 AGAIN, MOST_TRIES = 0.01, 3000
-UNDER_WAY = "a checkpoint is being taken already"
 #: What stands in a counted file that is no checkpoint (mosrun(1), -N).
 INSTEAD = "No checkpoint could be taken: {reason}\n"
 
@@ -58,9 +58,9 @@ class Checkpoints:
             if saving.seq and p.saves.asked.seq:
                 p.saves.asked.seq = saving.seq  # one checkpoint for both
             elif saving.seq:
-                p.saves.last = (saving.seq, UNDER_WAY)
+                p.saves.last = (saving.seq, Reason.SAVING)
                 self.tracer.mosd.announce(p)
-            saving.done(UNDER_WAY, 0)
+            saving.done(Reason.SAVING, 0)
             return
         p.saves.asked = saving
         self.tracer.mosd.announce(p)
@@ -98,7 +98,7 @@ class Checkpoints:
         """exec: whoever asked in the program's own name, a thread of it, is no more."""
         if p.saves.asked is not None and p.saves.asked.own:
             p.saves.asked.done = _nobody
-            self._finish(p, "it has executed another program")
+            self._finish(p, Reason.EXECUTED)
 
     def due(self) -> float | None:
         """When `look` has something to do next, by CLOCK_MONOTONIC."""
@@ -146,11 +146,11 @@ class Checkpoints:
             in_trap = signed(p.task.peek_regs().orig_rax) >= 0
             self._take(p, Stop.SECCOMP if in_trap else Stop.OTHER)
         elif p.place is Place.LEAVING or (p.move is not None and not p.held):
-            self._later(p, saving, "it is moving", endless=True)
+            self._later(p, saving, Reason.MOVING, endless=True)
         elif p.away:
             self._bring_home(p, saving)
         elif p.halted:
-            self._finish(p, "stopped by a signal")
+            self._finish(p, Reason.STOPPED)
         elif reason := p.obstacle():
             self._later(p, saving, reason)
         elif p.deputy is not None:
@@ -163,11 +163,11 @@ class Checkpoints:
     def _refusal(self, p: Program) -> str:
         """Why there can be no checkpoint of this program as it is; "" if there can."""
         if p.travel.bound:
-            return p.travel.bound.removeprefix("stays at home: ")
+            return Reason.STAYS_HOME.details(p.travel.bound)
         if p.post.mail is not None:
-            return "it is involved in direct communication"
+            return Reason.MAILS
         if p.private is not None:
-            return "it has private temporary files"
+            return Reason.PRIVATE_FILES
         return ""
 
     def _bring_home(self, p: Program, saving: Saving) -> None:
@@ -199,11 +199,11 @@ class Checkpoints:
         if p.saves.asked is None or p.pid in self._writing:
             return False
         if p.move is not None or p.place is not Place.HOME or p.deputy is not None:
-            self._later(p, p.saves.asked, "it is moving", endless=True)
+            self._later(p, p.saves.asked, Reason.MOVING, endless=True)
             return False
         if p in self._waiting or p.obstacle() or self.tracer.departure.deliverable(p):
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
-            self._later(p, p.saves.asked, "signals do not cease")
+            self._later(p, p.saves.asked, Reason.SIGNALS)
             return False
         self._take(p, stop)
         return True
@@ -213,13 +213,13 @@ class Checkpoints:
         if p.saves.asked is None or p.pid in self._writing or p.deputy is None or p.body.sleeping is None:
             return False
         if p.move is not None:
-            self._later(p, p.saves.asked, "it is moving", endless=True)
+            self._later(p, p.saves.asked, Reason.MOVING, endless=True)
             return False
         deputy = p.deputy
         deputy.interrupting = False
         if p.body.infos:  # a signal has just ended it: that is seen to its end first
             p.task.cont()
-            self._later(p, p.saves.asked, "signals do not cease")
+            self._later(p, p.saves.asked, Reason.SIGNALS)
             return True
 
         def let_go(reason: str) -> None:

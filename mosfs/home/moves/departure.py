@@ -10,9 +10,9 @@ import time
 
 from mosfs.abi import cpu
 from mosfs.abi.numbers import SYS_RESTART_SYSCALL
+from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.syscalls import Away as AwayRule
-from mosfs.abi.texts import Reason
 from mosfs.calls.marshal import marshal
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
@@ -58,7 +58,7 @@ class Departure:
             self._later(p, p.obstacle())
             return
         if p.held and p.move.freezes is not None:
-            self._later(p, "it is in a call of its own to MOSIX")
+            self._later(p, Reason.IN_CONTROL_CALL)
         elif p.held:
             p.move.after(Event.STANDS, away=False)
             self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
@@ -70,7 +70,7 @@ class Departure:
             p.interrupted = True
             p.task.interrupt()
         else:
-            self.tracer.moves.abandon(p, "stopped by a signal")
+            self.tracer.moves.abandon(p, Reason.STOPPED)
 
     def _later(self, p: Program, reason: str) -> None:
         """It cannot be stopped now: try again, or give up if it was tried long enough."""
@@ -90,7 +90,7 @@ class Departure:
             return False
         if p.obstacle() or self.deliverable(p):
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
-            self._later(p, "signals do not cease")
+            self._later(p, Reason.SIGNALS)
             return False
         if lacking := self._unsuited(p):
             self._later(p, lacking)  # it may be in use for a moment only
@@ -192,7 +192,7 @@ class Departure:
             self.depart_sleeping(p, deputy)
             return
         p.task.cont()
-        self._later(p, "signals do not cease")
+        self._later(p, Reason.SIGNALS)
 
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""

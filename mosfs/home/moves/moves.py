@@ -14,7 +14,8 @@ import traceback
 import msgspec
 
 from mosfs.abi import cpu
-from mosfs.abi.texts import Reason, Text, text
+from mosfs.abi.reasons import Reason
+from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
@@ -23,16 +24,14 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import GENERATION, Kind
+from mosfs.wire.frames import GENERATION, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
 
-RETRY_BUSY = 0.005
+RETRY_AFTER = 0.005
 #: COPY with it means home.
 ALL_HOME = MoveOrder("", 0, b"", b"", True, frames=GENERATION)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
 MAX_TRIES = 2000
-#: How CANNOT begins when the body stands where it cannot be captured just now.
-BUSY = "busy"
 
 
 class Moves:
@@ -44,7 +43,7 @@ class Moves:
         """Begin a move, or remember it until the present one has ended."""
         if p.move is not None:
             if p.travel.wanted is not None:
-                self._tell(p, p.travel.wanted, "superseded by another request")
+                self._tell(p, p.travel.wanted, Reason.SUPERSEDED)
             p.travel.wanted = move
             return
         here = p.link.ip if p.away and p.link is not None else ""
@@ -53,12 +52,12 @@ class Moves:
         if p.frozen.mark:
             move.thaws = not (move.target or move.freezes or move.seq)
             if not move.thaws:
-                self._tell(p, move, "it is frozen")
+                self._tell(p, move, Reason.FROZEN)
                 return
         elif move.target == here and move.freezes is None and not self.tracer.outliving.copied(p):
             self._tell(p, move, "")
             return
-        reason = (p.travel.bound if move.target or move.freezes else "") or ("stopped by a signal" if p.halted else "")
+        reason = (p.travel.bound if move.target or move.freezes else "") or (Reason.STOPPED if p.halted else "")
         reason = reason or self.tracer.outliving.obstacle(p, move)
         if reason:
             self._tell(p, move, reason)
@@ -149,7 +148,7 @@ class Moves:
         p.move.tries += 1
         if p.move.tries > MAX_TRIES:
             return False
-        p.travel.retry_at = time.monotonic() + RETRY_BUSY
+        p.travel.retry_at = time.monotonic() + RETRY_AFTER
         if p not in self._busy:
             self._busy.append(p)
         return True
@@ -303,13 +302,13 @@ class Moves:
         except ChannelLost:
             self.tracer.hosts.link_lost(p.link)
 
-    def cannot(self, p: Program, reason: str) -> None:
-        """CANNOT of the old host: BUSY (": " and why) if it cannot be captured just now, else the image went nowhere."""
+    def cannot(self, p: Program, refusal: Cannot) -> None:
+        """CANNOT of the old host: the image went nowhere."""
         move = p.move
-        if reason.startswith(BUSY):
+        if refusal.passing:
             self.tracer.hosts.release_answers(p)
             if move is None or self.retry_later(p):
                 return
         if move is not None:
-            self.resume_old(p, reason.removeprefix(BUSY).removeprefix(": ") or BUSY)
+            self.resume_old(p, refusal.reason)
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from mosfs.abi import cpu
 from mosfs.abi.numbers import SYS_EXIT_GROUP
-from mosfs.abi.texts import Reason, Text, text
+from mosfs.abi.reasons import Reason
+from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step

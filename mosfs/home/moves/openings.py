@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 
-from mosfs.abi.texts import Reason
+from mosfs.abi.reasons import Reason
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import BEST, Event, Move, Phase, Step

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 
+from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.balance import images
 from mosfs.home.ports import Tree
@@ -106,7 +107,7 @@ class Outliving:
     def _save(self, p: Program, kept: Kept) -> None:
         kept.due = time.monotonic() + AGAIN
         if p.post.mail is not None or p.private is not None:
-            kept.unsafe = "it is involved in direct communication" if p.private is None else "it has private temporary files"
+            kept.unsafe = Reason.MAILS if p.private is None else Reason.PRIVATE_FILES
             kept.due += HINDERED_AGAIN
             return
         file = kept.saving = Link(FreezeFile(self.tracer.freezing.places(p)), "", near=True)
@@ -237,8 +238,8 @@ class Outliving:
         if kept is None or p.saves.stays(move) or move.target == BEST:
             return ""
         if p.link is kept.file:
-            return "its node was lost, and it waits for another"
-        return "it repeats what it had done on a node that was lost" if kept.log.repeats and not move.target else ""
+            return f"{Reason.NODE_LOST}, and it waits for another"
+        return Reason.REPEATS if kept.log.repeats and not move.target else ""
 
     def revives(self, p: Program, link: Link) -> bool:
         """Its host is lost. True if the program goes on from its image."""
@@ -258,7 +259,7 @@ class Outliving:
         lost, calls = text(Text.LOST, computer=link.ip), len(kept.log.entries)
         self.tracer.mosd.log(f"pid={p.pid} {lost}, and goes on from its image: {calls} calls to repeat")
         if p.move is not None:
-            self.tracer.moves.abandon(p, "its node was lost")
+            self.tracer.moves.abandon(p, Reason.NODE_LOST)
         self._seek(p)
         return True
 
@@ -270,7 +271,7 @@ class Outliving:
             if reason and kept is not None and p.link is kept.file:
                 self._seek_at[p.pid] = time.monotonic() + AGAIN
 
-        self.tracer.moves.request(p, Move(BEST, "another node", done=done, why="its node was lost"))
+        self.tracer.moves.request(p, Move(BEST, "another node", done=done, why=Reason.NODE_LOST))
 
     def copied(self, p: Program) -> bool:
         """What a host does before it sends its image has been done by a file. True if ``p`` is in one."""

@@ -28,6 +28,7 @@ from mosfs.abi.numbers import (
     SYS_SETPRIORITY,
     SYS_UMASK,
 )
+from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
@@ -105,7 +106,7 @@ class Recovery:
 
     def _refuse(self, p: Program) -> None:
         """What the process has become cannot be a MOSIX process: it ends, before its first instruction."""
-        reason = p.travel.bound.removeprefix("cannot be migrated: ")
+        reason = Reason.CANNOT_MIGRATE.details(p.travel.bound)
         self.tracer.mosd.log(f"pid={p.pid} cannot go on from its checkpoint: {reason}", 30)
         p.held = False
         end(p.task, f"mosrun: {text(Text.RESTORE_FAILED_WHY, reason=reason)}\n".encode(), NOT_STARTED)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mosfs.abi.flags import AT_FDCWD
+from mosfs.abi.reasons import Reason
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import BEST, Move, Phase
@@ -37,7 +38,7 @@ from mosfs.wire.messages import ProcState
 
 _DEV_ZERO = os.makedev(1, 5)
 #: What `why` says of a frozen program, by who has had it frozen.
-FROZEN = {"A": "it is frozen automatically", "P": "it is frozen for another program", "M": "it is frozen by hand"}
+FROZEN = {"A": f"{Reason.FROZEN} automatically", "P": f"{Reason.FROZEN} for another program", "M": f"{Reason.FROZEN} by hand"}
 
 
 class Place(StrEnum):
@@ -170,7 +171,7 @@ class Program:
         place = "returning" if returns else self.place.value
         if self.frozen.mark:
             place = "frozen"
-        frozen, halted = FROZEN.get(self.frozen.mark, ""), "stopped by a signal" if self.halted else ""
+        frozen, halted = FROZEN.get(self.frozen.mark, ""), Reason.STOPPED if self.halted else ""
         return ProcState(
             pid=self.pid,
             uid=self.uid,
@@ -214,13 +215,13 @@ class Program:
     def obstacle(self) -> str:
         """Why it cannot be captured right now; "" if it can."""
         if self.process.native:
-            return "runs as a native Linux program"
+            return Reason.NATIVE
         if self.kin.vforking or self.kin.vfork_parent:
-            return "shares memory after vfork"
+            return Reason.VFORK
         if self.post.mail is not None and self.post.mail.asked:
-            return "sends or receives a message"
+            return Reason.IN_MAIL_CALL
         if self.call.reading is not None:
-            return "reads a file about another program"
+            return Reason.READS_RELATIVE
         if self.saves.stands:
-            return "a checkpoint of it is being written"
+            return Reason.IS_SAVED
         return ""

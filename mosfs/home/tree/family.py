@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import suppress
 
+from mosfs.abi.reasons import Reason
 from mosfs.home.ports import Tree
 from mosfs.home.process.processor import Demand
 from mosfs.home.process.program import Place, Program
@@ -22,8 +23,8 @@ from mosfs.wire.faults import Birth, fault
 
 _CAP_SYS_ADMIN = 21
 
-HAS_THREADS = "stays at home: has threads"
-HAS_FILTER = "stays at home: has a seccomp filter"
+HAS_THREADS = f"{Reason.STAYS_HOME}has threads"
+HAS_FILTER = f"{Reason.STAYS_HOME}has a seccomp filter"
 #: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
 FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
 
@@ -198,7 +199,7 @@ class Family:
             self.tracer.private.embarked(p, files)
         except embark.CannotEmbark as error:
             p.process.native = True
-            p.travel.bound = f"cannot be migrated: {error}"
+            p.travel.bound = f"{Reason.CANNOT_MIGRATE}{error}"
         if p.process.native:
             self.make_native(p)
         self.tracer.private.exec_done(p)
@@ -239,7 +240,7 @@ class Family:
 
     def make_native(self, p: Program) -> None:
         """mosnative: no call of it shall stop. Where the kernel refuses to suspend the filter, its stops are let through."""
-        p.travel.bound = p.travel.bound or "runs as a native Linux program (mosnative)"
+        p.travel.bound = p.travel.bound or f"{Reason.NATIVE} (mosnative)"
         try:
             p.task.set_options(OPTIONS | O_SUSPEND_SECCOMP)
         except OSError:
