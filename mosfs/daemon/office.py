@@ -264,9 +264,9 @@ class Office:
         if (old := self.leaving.pop(key, None)) is not None:
             _destroy(old.box)
         if key[0] == self.me:
-            self.held(key[1], "")
+            self.note_holder(key[1], "")
 
-    def held(self, pid: int, node: str) -> None:
+    def note_holder(self, pid: int, node: str) -> None:
         """``node`` holds the mailbox of a home program; "" when no other node does. Its tracer, which outlives us, is told."""
         if node:
             self.at[pid] = node
@@ -309,7 +309,7 @@ class Office:
     async def discard(self, key: Key) -> None:
         """A home program has closed its mailbox, or has ended."""
         holder = self.at.get(key[1])
-        self.held(key[1], "")
+        self.note_holder(key[1], "")
         self.given(key, 0)
         if holder is not None and self.way is not None:
             with contextlib.suppress(OSError):

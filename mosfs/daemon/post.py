@@ -298,10 +298,10 @@ class Post:
     def _claimed(self, message: PostClaimed, node: str) -> None:
         key = (self.office.me, message.pid)
         if message.here and message.pid in self.office.world.programs:
-            self.office.held(message.pid, node)
+            self.office.note_holder(message.pid, node)
             self.office.given(key, 0)
         elif message.gone:
-            self.office.held(message.pid, "")
+            self.office.note_holder(message.pid, "")
 
     async def _serve(self, link: SealedLink, message: object) -> None:
         office = self.office

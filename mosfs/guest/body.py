@@ -61,7 +61,7 @@ class Call:
 class Stopping:
     """Why a running body shall stop, and whether it has: `stops`, `onward`."""
 
-    held: bool = False  # the program is stopped by a signal at home
+    halted: bool = False  # the program is in a group stop at home
     paused: bool = False  # it has reached its stop
     interrupting: bool = False  # we have asked the kernel to stop it
     wanted: Any = None  # RECALL or MOVE_TO that waits for its stop

@@ -86,7 +86,7 @@ class Completion:
             with Calls(body.task, base=regs) as call:
                 self._signals.queue(body, call)
         body.task.set_regs(regs)
-        if body.stopping.held:
+        if body.stopping.halted:
             body.stopping.paused = True
         else:
             body.task.cont()

@@ -55,7 +55,7 @@ class Copying:
     def copy_memory(self, body: Body, order: MoveOrder) -> None:
         """Begin to send its memory, now or when it stops; or tell home that it does not go ahead, and then never begin."""
         body.stopping.arming = None
-        if body.fork.shares or body.stopping.paused or body.stopping.held or not possible():
+        if body.fork.shares or body.stopping.paused or body.stopping.halted or not possible():
             self._copied(body)
         elif body.state is State.WAITING and body.call.mapping is None:
             self.arm(body, order, before_call(body))
@@ -120,7 +120,7 @@ class Copying:
     @staticmethod
     def _may_stop(body: Body) -> bool:
         stopping = body.stopping
-        return body.state is State.RUNNING and not (stopping.interrupting or stopping.paused or stopping.held)
+        return body.state is State.RUNNING and not (stopping.interrupting or stopping.paused or stopping.halted)
 
     @staticmethod
     def _interrupt(body: Body) -> None:

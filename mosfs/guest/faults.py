@@ -87,7 +87,7 @@ class Faults:
     def stays(self, body: Body) -> None:
         """It cannot leave just now. It makes the instruction again, and so asks again; in the end the signal is the program's."""
         body.processor.faulted = False
-        if body.stopping.paused and not body.stopping.held:
+        if body.stopping.paused and not body.stopping.halted:
             body.stopping.paused = False
             body.task.cont()
 

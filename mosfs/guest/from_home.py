@@ -185,13 +185,13 @@ class FromHome:
 
     def _stop(self, body: Body, frame: Frame) -> None:
         """A signal has stopped the program at home."""
-        body.stopping.held = True
+        body.stopping.halted = True
         if body.state is State.RUNNING and not body.stopping.interrupting:
             body.stopping.interrupting = True
             body.task.interrupt()
 
     def _cont(self, body: Body, frame: Frame) -> None:
-        body.stopping.held = False
+        body.stopping.halted = False
         if body.stopping.paused:
             body.stopping.paused = False
             body.task.cont()

@@ -74,7 +74,7 @@ def _state(body: Body) -> int:
         state = int(lib.MOS_LANE_RUNS) if body.state is State.RUNNING else 0
     if not state or signals.infos or signals.restart is not None or signals.saved_mask is not None:
         return 0
-    if stopping.held or stopping.paused or stopping.interrupting or stopping.wanted is not None or stopping.arming is not None:
+    if stopping.halted or stopping.paused or stopping.interrupting or stopping.wanted is not None or stopping.arming is not None:
         return 0
     if call.then is not None or call.both or call.carry is not None or body.fork.step is not None:
         return 0

@@ -74,7 +74,7 @@ class Mail:
     @property
     def undisturbed(self) -> bool:
         stopping, signals = self.body.stopping, self.body.signals
-        asked = stopping.interrupting or stopping.held or stopping.wanted or stopping.arming
+        asked = stopping.interrupting or stopping.halted or stopping.wanted or stopping.arming
         return not (asked or signals.infos or signals.restart)
 
     @property

@@ -248,7 +248,7 @@ class Onward:
     @staticmethod
     def resumed(body: Body) -> None:
         """Let it run, unless a signal has stopped the program at home."""
-        if body.stopping.held:
+        if body.stopping.halted:
             body.stopping.paused = True
         else:
             body.task.cont()

@@ -154,7 +154,7 @@ class Processes:
                 self.gone(body)
             _restore_arguments(body.task, body.call.regs, result)
             body.task.set_mask(body.fork.mask)
-        if body.stopping.held:
+        if body.stopping.halted:
             body.stopping.paused = True
         elif body.signals.infos:
             return True

@@ -76,7 +76,7 @@ class Stops:
             body.task.cont(request=SYSCALL)
         elif body.stopping.wanted is not None or body.signals.infos or body.stopping.arming is not None:
             self._stopped(body, Stop.TRAP)
-        elif body.stopping.held:
+        elif body.stopping.halted:
             body.stopping.paused = True
         elif slowed:
             return
@@ -99,7 +99,7 @@ class Stops:
         if body.stopping.wanted is not None:
             order, body.stopping.wanted = body.stopping.wanted, None
             self._onward.capture_running(body, order)
-        elif body.stopping.held:
+        elif body.stopping.halted:
             body.stopping.paused = True
         else:
             body.task.cont()

@@ -114,7 +114,7 @@ class Controls:
         if p.travel.bound:
             done(-errno.EAGAIN)
             return
-        p.held = True
+        p.suspended = True
 
         def taken(reason: str, number: int) -> None:
             done(-errno.EAGAIN if reason else number if numbered else 0)
@@ -128,7 +128,7 @@ class Controls:
             return
         self.tracer.mosd.configured()
         target = self._node(value) if value else ""
-        p.held = True
+        p.suspended = True
 
         def ended(reason: str) -> None:
             done(-_ERRNO_OF.get(reason, errno.EAGAIN) if reason else 0)

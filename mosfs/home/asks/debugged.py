@@ -77,7 +77,7 @@ class Debugged:
 
     def _let_go(self, process: Program, caller: Program | None) -> bool:
         """False if it cannot be; ``caller``: the thread of it that stands in a call."""
-        busy = process.held or process.deputy is not None or process.kin.vforking or process.filters.private
+        busy = process.suspended or process.deputy is not None or process.kin.vforking or process.filters.private
         if busy or len(self.listeners) >= MOST:
             return False
         tasks = [process, *(self.tracer.programs[tid] for tid in process.kin.threads)]

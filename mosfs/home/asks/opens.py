@@ -68,7 +68,7 @@ class Opens:
 
     def finish(self, p: Program, result: int) -> None:
         """The answer to an open that was a request, wherever the program is now."""
-        p.held = False
+        p.suspended = False
         if p.away:
             self.tracer.traces.returned(p, result, "MOSIX")
             self.tracer.hosts.send(p, Kind.REPLY, pack_reply(result, [], VALUE))

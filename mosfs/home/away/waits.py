@@ -227,7 +227,7 @@ class Waits:
             if deputy.state is State.BUSY and deputy.flight is not None:
                 deputy.flight.expired = True
                 deputy.interrupt()
-        elif p.place is Place.HOME and not p.held and not p.halted:
+        elif p.place is Place.HOME and not p.suspended and not p.halted:
             p.interrupted = True
             p.task.interrupt()
 

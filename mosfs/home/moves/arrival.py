@@ -166,7 +166,7 @@ class Arrival:
     def _settle(self, p: Program, deputy: Deputy, regs: Registers, outcome: Any, signalled: bool) -> None:
         """The program came home inside a forwarded call."""
         if outcome is None:
-            if p.held:  # its own migration request: `Move.done` answers it
+            if p.suspended:  # its own migration request: `Move.done` answers it
                 p.task.set_regs(behind(regs, 0))
                 return
             p.task.set_regs(regs)  # the call is made again, here
@@ -319,9 +319,9 @@ class Arrival:
     def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
         outcome, p.frozen.call = p.frozen.call, None
-        held, p.body.kept_back = p.body.kept_back or [], None
+        kept_back, p.body.kept_back = p.body.kept_back or [], None
         early = []
-        for kind, payload, _seq in held:
+        for kind, payload, _seq in kept_back:
             if kind == Kind.SIGNAL:
                 early.append(payload)
             elif kind == Kind.REPLY:

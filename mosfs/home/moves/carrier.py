@@ -127,7 +127,7 @@ class Carrier:
         """The contents are not needed here. The files stay, so that no other file gets their inodes while `inodes` has them."""
         if own.store.files:
             self.retired.append(own.store)
-            own.held.append(own.store)
+            own.retained.append(own.store)
         own.store = Store(own.store.directories)
 
     def ended(self, p: Program) -> None:

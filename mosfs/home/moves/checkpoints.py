@@ -142,10 +142,10 @@ class Checkpoints:
             return
         if refusal := self._refusal(p):
             self._finish(p, refusal)
-        elif p.held and p.place is Place.HOME:  # before a move that may be under way takes it along
+        elif p.suspended and p.place is Place.HOME:  # before a move that may be under way takes it along
             in_trap = signed(p.task.peek_regs().orig_rax) >= 0
             self._take(p, Stop.SECCOMP if in_trap else Stop.OTHER)
-        elif p.place is Place.LEAVING or (p.move is not None and not p.held):
+        elif p.place is Place.LEAVING or (p.move is not None and not p.suspended):
             self._later(p, saving, Reason.MOVING, endless=True)
         elif p.away:
             self._bring_home(p, saving)
@@ -247,7 +247,7 @@ class Checkpoints:
             saved = _made_again(stay, p.call.asleep)
 
         def let_go(reason: str) -> None:
-            if not self._exits(p, original, reason) and not p.held:
+            if not self._exits(p, original, reason) and not p.suspended:
                 self.tracer.departure.stand_again(p, original, stay)
                 self._stop(p, reason)
                 self.tracer.stops.go_on(p)

@@ -48,7 +48,7 @@ class Copying:
     def wanted(self, p: Program) -> bool:
         """Does memory go ahead of this program? Not if it stands still anyway (before its first instruction, in a control call)."""
         hurry = p.move is not None and (p.move.hurry or p.move.freezes is not None)
-        return self.possible and not hurry and not p.held and p.deputy is None and not p.halted
+        return self.possible and not hurry and not p.suspended and p.deputy is None and not p.halted
 
     def arm(self, p: Program, stop: Stop) -> None:
         """The program has stopped: follow its memory from here on, and let it go on."""
@@ -143,7 +143,7 @@ class Copying:
 
     @staticmethod
     def _may_stop(p: Program) -> bool:
-        return p.place is Place.HOME and not (p.held or p.halted or p.interrupted) and p.deputy is None
+        return p.place is Place.HOME and not (p.suspended or p.halted or p.interrupted) and p.deputy is None
 
     @staticmethod
     def _interrupt(p: Program) -> None:

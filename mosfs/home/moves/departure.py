@@ -57,9 +57,9 @@ class Departure:
         if p.obstacle():
             self._later(p, p.obstacle())
             return
-        if p.held and p.move.freezes is not None:
+        if p.suspended and p.move.freezes is not None:
             self._later(p, Reason.IN_CONTROL_CALL)
-        elif p.held:
+        elif p.suspended:
             p.move.after(Event.STANDS, away=False)
             self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
         elif p.deputy is not None:  # a sleep that began away is being finished at home
@@ -131,7 +131,7 @@ class Departure:
         stay = user_regs(regs, stop)
         self.note_sleep(p, regs)
         sleep = p.call.asleep if stop is not Stop.SECCOMP else None
-        move.waiting = p.held and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
+        move.waiting = p.suspended and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.stood = Stood(stay, original)
         try:
             if unsuited := self._unsuited(p):
@@ -287,7 +287,7 @@ class Departure:
             self.tracer.hosts.drop(p, move.link)
         if p.body.sleeping is not None and p.deputy is not None:
             p.deputy.resume_sleep()
-        elif not p.held:
+        elif not p.suspended:
             self.stand_again(p, move.stood.stopped, regs)
             self.tracer.stops.go_on(p)
         else:  # in its own control call: behind it; or before its first instruction
@@ -297,7 +297,7 @@ class Departure:
     def commit(self, p: Program, link: Link, move: Move) -> None:
         """RUNNING: the body has begun. What is left here becomes the deputy."""
         p.body.signals = 0  # as in the image
-        p.link, p.place, p.held = link, Place.AWAY, False
+        p.link, p.place, p.suspended = link, Place.AWAY, False
         p.body.kept_back = None
         asleep = p.deputy if p.body.sleeping is not None else None
         deputy = asleep or Deputy(p.task, p.task.peek_mask())

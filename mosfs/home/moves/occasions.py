@@ -37,10 +37,10 @@ class Occasions:
             def done(reason: str) -> None:
                 if reason and not start.force:
                     self.tracer.policy.say(p, text(Text.MIGRATE_FAILED, computer=start.shown or start.node, reason=reason))
-                    p.held = False
+                    p.suspended = False
                     lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, NOT_STARTED, 0, 0, 0, 0, 0)
                     return
-                if p.held:
+                if p.suspended:
                     self.tracer.stops.resume(p)
 
             if not start.node or start.node == self.tracer.mosd.config.ip:
@@ -72,10 +72,10 @@ class Occasions:
         needs = illegal_instruction(p.task, lacking)
         if not needs:
             return False
-        p.held = True
+        p.suspended = True
 
         def done(reason: str) -> None:
-            if reason and p.held:
+            if reason and p.suspended:
                 self.tracer.stops.resume(p, signal.SIGILL)
 
         self.escape(p, needs, "", done)

@@ -108,7 +108,7 @@ class Recovery:
         """What the process has become cannot be a MOSIX process: it ends, before its first instruction."""
         reason = Reason.CANNOT_MIGRATE.details(p.travel.bound)
         self.tracer.mosd.log(f"pid={p.pid} cannot go on from its checkpoint: {reason}", 30)
-        p.held = False
+        p.suspended = False
         end(p.task, f"mosrun: {text(Text.RESTORE_FAILED_WHY, reason=reason)}\n".encode(), NOT_STARTED)
 
     def _begin(self, p: Program, fd: int, start: Start) -> None:
@@ -138,7 +138,7 @@ class Recovery:
 
     def _give_up(self, p: Program, words: str) -> None:
         self.tracer.policy.say(p, words)
-        p.held = False
+        p.suspended = False
         lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, NOT_STARTED, 0, 0, 0, 0, 0)
 
     def _become(self, call: Calls, reader: Reader, parts: Parts, instead: dict[int, bytes]) -> _Recovered:

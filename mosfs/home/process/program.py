@@ -61,14 +61,14 @@ class Holdings:
     sender: Sender | None = None
     link: Link | None = None  # that the sender sends to
     spool: Spool | None = None
-    held: list[Store] = field(default_factory=list)
+    retained: list[Store] = field(default_factory=list)  # for the sake of their inodes only
     inherited: dict[Inode, int] | None = None  # files of the parent, whose descriptors it must not keep
 
     def let_go(self) -> None:
-        """What is held for the sake of its inodes only."""
-        for store in self.held:
+        """Close what is retained."""
+        for store in self.retained:
             store.close()
-        self.held.clear()
+        self.retained.clear()
 
     def close(self) -> None:
         self.store.close()
@@ -115,7 +115,7 @@ class Program:
     reports: Reports = field(default_factory=Reports)
     filters: Filters = field(default_factory=Filters)
     private: Holdings | None = None
-    held: bool = False  # it stands in a ptrace stop of ours (before its first instruction, in a control call)
+    suspended: bool = False  # in a ptrace stop until we resume it (before its first instruction, in a control call)
     halted: bool = False  # it is in a group stop
     interrupted: bool = False  # we have asked it to stop
 
@@ -152,7 +152,7 @@ class Program:
 
     def nothing_pending(self) -> bool:
         """At home, single-threaded, and no stop, move, transfer or emulated state is pending."""
-        if self.place is not Place.HOME or self.held or self.halted or self.interrupted or self.process.native:
+        if self.place is not Place.HOME or self.suspended or self.halted or self.interrupted or self.process.native:
             return False
         kin, call, body, reports = self.kin, self.call, self.body, self.reports
         if kin.leader or kin.threads or call.watched or self.post.disinherits or body.infos or self.demand.foreign:

@@ -260,7 +260,7 @@ class CpuTimers:
                 if not lefts:
                     continue
                 self._watched[pid] = now + max(min(lefts) / SECOND / (1 + len(p.kin.threads)), TICK)
-                if min(lefts) <= 0 and not (p.held or p.halted or p.interrupted or p.deputy):
+                if min(lefts) <= 0 and not (p.suspended or p.halted or p.interrupted or p.deputy):
                     p.cpu.overdue = p.interrupted = True
                     p.task.interrupt()
 

@@ -176,7 +176,7 @@ class Family:
         p.body.sleeping, p.call.wait = None, None
         p.body.infos.clear()
         p.cpu.owing.clear()
-        p.held = False
+        p.suspended = False
         self.tracer.checkpoints.exec_done(p)
         self.tracer.mails.exec_done(p)
         p.comm = comm_of(p.pid)
@@ -207,7 +207,7 @@ class Family:
         start = p.pending.restart or (p.pending.start if not p.process.native else None)
         p.pending.start = p.pending.restart = None
         if start is not None:
-            p.held = True
+            p.suspended = True
             start(p)
         elif not self.tracer.occasions.resume_away(p):
             p.task.cont()

@@ -161,8 +161,8 @@ class Stops:
             self.task_event(p.pid, status)
 
     def resume(self, p: Program, sig: int = 0) -> None:
-        """Let a program that was held at home go on."""
-        p.held = False
+        """Let a program that was suspended at home go on."""
+        p.suspended = False
         p.task.cont(sig)
 
     def go_on(self, p: Program) -> None:
