@@ -78,8 +78,8 @@ class Signalled:
     saved_mask: int | None = None  # what holds behind a handler that broke a call with a temporary mask
     oneshot: set[int] = field(default_factory=set)  # signals whose handler is reset when it is called
     told_mask: int = ALL_SIGNALS  # what home believes to be blocked
-    actions: dict[int, bytes] | None = None  # by signal, where home knows what it must; None: home makes each call
-    unheard: int = 0  # so often it was told of other actions since it has answered anything
+    actions: dict[int, bytes] | None = None  # by signal: actions that home knows of; None: home makes each sigaction(2)
+    unheard: int = 0  # ACTION frames sent since home has answered anything
 
 
 @dataclass(slots=True)
@@ -87,12 +87,12 @@ class Fork:
     """The child that it is making, and what it is to do itself as a child: `processes`."""
 
     child: int = 0
-    owed: bool = False  # its deputy is there, and it is not
-    regs: Registers = field(default_factory=no_regs)  # of the clone that it was let make
+    owed: bool = False  # the child's deputy exists, its body does not yet
+    regs: Registers = field(default_factory=no_regs)  # registers of the clone(2) that the body was let make
     pidfd: int = -1  # home's descriptor of the child, for CLONE_PIDFD
     mask: int = 0  # to put back when the clone has returned
-    alarm: Alarm = field(default_factory=Alarm)  # of the child
-    step: int | None = None  # its own first stop is to come: where its PID is to be written, 0 for nowhere
+    alarm: Alarm = field(default_factory=Alarm)  # the child's CPU time at which home wants to be told
+    step: int | None = None  # of a child before its first stop: where its PID is to be written, 0 for nowhere
     shares: bool = False  # a vfork child: its memory is its parent's
 
 
@@ -103,22 +103,22 @@ class Times:
     clock_page: bytes = b""
     used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
-    used_last: Used = field(default_factory=Used)  # what was last said of it
-    told_used: Used = field(default_factory=Used)  # the same, to home
+    used_last: Used = field(default_factory=Used)  # CPU time of the body when it was last looked at
+    told_used: Used = field(default_factory=Used)  # CPU time that home was told last
     deputy_cpu: int = -1  # ns that its deputy has used and used away, while it makes no other call; -1: not known
     alarm: Alarm | None = None  # CPU time at which home wants to be told
     alarm_due: float = 0.0  # when that can be reached at the earliest
     unsaid: float = 0.0  # CPU seconds that home has not been told of
-    said_user: float = 0.0  # those of user level that it has
+    said_user: float = 0.0  # CPU seconds of user level that home has been told of
 
 
 @dataclass(slots=True)
 class Memory:
     """What is known of its memory: `mapping`, `building`, `title`."""
 
-    names: list[Vma] = field(default_factory=list)  # the files that its memory has shown, as home knows them
-    copies: Copies = field(default_factory=Copies)  # of the files that it maps
-    said: Said = field(default_factory=Said)  # of its memory, by the program, here or before it came
+    names: list[Vma] = field(default_factory=list)  # mappings of files, by the names that they have at home
+    copies: Copies = field(default_factory=Copies)  # copies of the files that it maps
+    said: Said = field(default_factory=Said)  # properties that the program gave its memory, here or before it came
     title_at: tuple[int, int] = (0, 0)  # where its arguments begin and its environment ends
     title: int = 0  # checksum of what is there, as home was told last
 
@@ -129,8 +129,8 @@ class Processor:
 
     features: str = ""  # all that the program has seen of processors (`abi.cpu`)
     needs: list[str] = field(default_factory=list)  # flags that it is known to use
-    waiting_state: dict[int, bytes] = field(default_factory=dict)  # of components that are not here (`abi.xstate.waits`)
-    escapes: int = 0  # so often an instruction was illegal here and it was to go elsewhere
+    waiting_state: dict[int, bytes] = field(default_factory=dict)  # state of components that are not here (`abi.xstate.waits`)
+    escapes: int = 0  # how often home was asked to take it away from an instruction that is illegal here
     faulted: bool = False  # it stands before such an instruction
 
 
@@ -156,11 +156,11 @@ class Paid:
     """What being away has cost it: `tolls`."""
 
     parent: int = 0  # the program here that made it, by its PID at home
-    before: Toll = field(default_factory=Toll)  # in earlier images, and by its children that have ended
-    told: Toll = field(default_factory=Toll)  # what mosd has heard of
-    counted: int = 0  # calls that have been weighed,
-    weighed: float = 0.0  # so many usual ones,
-    cpu: int = 0  # when it had computed for so many ns
+    before: Toll = field(default_factory=Toll)  # paid before an exec, and by its children that have ended
+    told: Toll = field(default_factory=Toll)  # paid, as mosd was told last
+    counted: int = 0  # calls that have been weighed (`balance.toll.weight`)
+    weighed: float = 0.0  # how many usual calls those are worth
+    cpu: int = 0  # ns of CPU time that it had used when they were weighed
     pace: float = 0.005  # seconds between the last two reports
     due: float = 0.0  # when the next may be made
 

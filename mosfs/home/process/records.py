@@ -62,9 +62,9 @@ class Call:
     """`away.waits`, `away.transfers` and `moves.departure`: the call that a task is in, at home."""
 
     carry: Carry | None = None  # it is in the middle of a transfer that we cut short
-    idle: Idle | None = None  # as it was when we interrupted it
+    idle: Idle | None = None  # how long it had slept when we interrupted it
     wait: Wait | None = None  # it is in a call with a limited time that is made again
-    asleep: Kept | None = None  # it is in a sleep at home that was interrupted: what that needs of its memory
+    asleep: Kept | None = None  # memory that an interrupted sleep at home needs when it is made again
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
     reading: object | None = None  # the open of a file about another program, whose node is asked (`asks.relatives`)
 
@@ -81,15 +81,15 @@ class Body:
     sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
     files: dict[int, Held] = field(default_factory=dict)  # what its host has of the files that it maps
     shown: bytes | None = None  # what its memory looks like in the file of /proc that it is about to open
-    nice: int = 0  # as its host was last told
-    pidfd: int = -1  # of the deputy, once `process.direct` has needed it
+    nice: int = 0  # nice value that its host was told last
+    pidfd: int = -1  # pidfd of the deputy, once `process.direct` has needed it
 
 
 @dataclass(slots=True)
 class Post:
     """`asks.mail`: direct communication, as far as others see it."""
 
-    mail: Any = None  # its part in it (`asks.mail.Mail`), once it has one
+    mail: Any = None  # its descriptors and mailbox (`asks.mail.Mail`), from its first open of one on
     mailbox: str = ""  # the other node that holds its mailbox
     last: LastMessage | None = None  # the last message that it read; mosd hears of it within a second
     disinherits: list[int] = field(default_factory=list)  # descriptors that it must not keep from its parent
@@ -112,9 +112,9 @@ class Frozen:
 
     mark: str = ""  # who has had it frozen: "A" automatically, "P" another package, "M" by hand; "" if it is not frozen
     asked: int = 0  # number of a user's request that is under way
-    last: tuple[int, str] = (0, "ok")  # number and outcome of the last one
-    wanted: str = ""  # as ``mark``, of one that is to be frozen
-    begun: bool = False  # the image of one that is away has begun to come
+    last: tuple[int, str] = (0, "ok")  # number and outcome of the last request
+    wanted: str = ""  # who wants it frozen, as ``mark``, until it is
+    begun: bool = False  # it was away, and its image has begun to come
     files: dict[int, Held] = field(default_factory=dict)  # the files that it maps, by that image
     call: tuple[int, int, list[tuple[int, bytes]], Any] | None = None  # the call that was broken off, as `moves.arrival` wants it
 
@@ -144,11 +144,11 @@ class Travel:
 class Saves:
     """`moves.checkpoints`: the checkpoints that a program has taken, and will take."""
 
-    next: int = 1  # number of the next one
-    asked: Saving | None = None  # one that is not there yet
+    next: int = 1  # number of the next checkpoint
+    asked: Saving | None = None  # the checkpoint that was asked for and is not complete
     last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
-    stands: bool = False  # it must not go on, or away, for the sake of the one that is being written
-    chain: Chain | None = None  # of incremental ones, which share pages
+    stands: bool = False  # the program must stand still, because its memory is being written
+    chain: Chain | None = None  # of incremental checkpoints, which share pages
     outlive: Image | None = None  # `moves.outliving`: by which it outlives the node where it is
 
     def stays(self, move: Move) -> bool:
@@ -165,13 +165,13 @@ class Saves:
 class CpuUse:
     """`tree.cputime` and `tree.cputimers`: CPU time that home's kernel does not know of."""
 
-    used: Used = field(default_factory=Used)  # away, in all
-    counted: Used = field(default_factory=Used)  # of it, what its timers of CPU time know of
-    owing: dict[int, int] = field(default_factory=dict)  # ns by which single timers know less
-    alarm: Alarm = field(default_factory=Alarm)  # when its host will tell of that
+    used: Used = field(default_factory=Used)  # all CPU time that it has used away
+    counted: Used = field(default_factory=Used)  # the part of ``used`` that its timers of CPU time have been set forward by
+    owing: dict[int, int] = field(default_factory=dict)  # by timer: ns by which that one has been set forward less
+    alarm: Alarm = field(default_factory=Alarm)  # the CPU time at which its host will tell us
     overdue: bool = False  # it is asked to stop because its limit of CPU time is reached
     of_children: Used = field(default_factory=Used)  # the same of its children that have ended, and of theirs
-    dead: dict[int, Used] = field(default_factory=dict)  # of those that it has not waited for
+    dead: dict[int, Used] = field(default_factory=dict)  # by PID: the same of children that it has not waited for yet
 
 
 @dataclass(slots=True)
@@ -189,8 +189,8 @@ class Reports:
 class Filters:
     """`asks.filters` and `asks.private`: seccomp filters of ours in this thread, beside the first."""
 
-    private: int = 0  # how many for private files
-    strict: bool = False  # it is in what is strict mode to it
+    private: int = 0  # number of filters for private files
+    strict: bool = False  # the program believes that it is in strict mode (seccomp(2)), and we see to it
 
 
 @dataclass(slots=True)
@@ -198,5 +198,5 @@ class Death:
     """`away.cores` and `tree.containment`: a program that is about to die."""
 
     signal: bytes | None = None  # its siginfo: it comes home to die of that
-    coreless: bool = False  # it could not
+    coreless: bool = False  # it could not come home, and dies without a core file
     told: bool = False  # serving it failed, and it has been told so

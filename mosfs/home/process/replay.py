@@ -39,12 +39,12 @@ def fingerprint(kind: int, payload: bytes) -> bytes:
 
 @dataclass(slots=True)
 class Entry:
-    """A call and its answers, the last of which ends it (``whole``)."""
+    """A call and its answers. ``complete``: the last of these has ended it."""
 
-    number: int  # of the call, which its answer repeats
+    number: int  # of the call; its answer bears the same
     fingerprint: bytes
     answers: list[Answer] = field(default_factory=list)
-    whole: bool = False
+    complete: bool = False
 
 
 def without_signals(answers: list[Answer], newest: int) -> list[Answer]:
@@ -68,7 +68,7 @@ class Log:
     inside: bool = False
     at: int = -1
     size: int = 0
-    later: list[Answer] = field(default_factory=list)  # came while it was repeated
+    later: list[Answer] = field(default_factory=list)  # frames for the host that came while the log was repeated
 
     @property
     def repeats(self) -> bool:
@@ -77,7 +77,7 @@ class Log:
     @property
     def open(self) -> bool:
         """The body waits, or waited last, for an answer that is still to come."""
-        return bool(self.entries) and not self.entries[-1].whole
+        return bool(self.entries) and not self.entries[-1].complete
 
     def asked(self, number: int, print_: bytes) -> None:
         """A call has come that was never made."""
@@ -88,7 +88,7 @@ class Log:
         """An answer to the call that the body waits in."""
         entry = self.entries[-1]
         entry.answers.append(answer)
-        entry.whole = last
+        entry.complete = last
         self.size += len(answer[1])
 
     def cut(self, waiting: bool, signals: int | None = None) -> None:
@@ -104,18 +104,18 @@ class Log:
     # ------------------------------------------------------------------ repeating
 
     def begin(self) -> None:
-        """The image is about to run again."""
+        """The image will become a body: repeat the log from its first entry."""
         self.at = 0
 
     def entered(self) -> list[Answer]:
-        """The new body runs: what it is answered if it waits in a call."""
+        """The new body runs. The answers to the call that it waits in, if its image was made inside one."""
         if not self.inside:
-            self.settle()
+            self._stop_at_the_end()
             return []
         return self._next()
 
     def repeated(self, number: int, print_: bytes) -> list[Answer]:
-        """A call of the new body: what it was answered. Diverged."""
+        """The answers that a call of the new body had got before. Diverged: it is not the call of the log."""
         entry = self.entries[self.at]
         if entry.number != number or entry.fingerprint != print_:
             raise Diverged(f"call {self.at + 1} of {len(self.entries)} is another one")
@@ -124,16 +124,16 @@ class Log:
     def _next(self) -> list[Answer]:
         answers = [*self.entries[self.at].answers]
         self.at += 1
-        self.settle()
+        self._stop_at_the_end()
         return answers
 
-    def settle(self) -> None:
-        """From the end of the log on the program lives again."""
+    def _stop_at_the_end(self) -> None:
+        """When all entries have been repeated, the program's calls are made again."""
         if self.at >= len(self.entries):
             self.at = -1
 
     def take_later(self) -> list[Answer]:
-        """What waited for that."""
+        """Take out what has waited for the end of the log."""
         later, self.later = self.later, []
         return later
 
@@ -145,25 +145,25 @@ class Kept:
 
     log: Log = field(default_factory=Log)
     file: Link | None = None
-    seq: int = 0  # number of the call that the body had passed on last in that image
+    seq: int = 0  # in ``file``: number of the call that the body had passed on last
     unsafe: str = "there is no image of it yet"
-    since: str = ""  # the same of the next image
-    saving: Link | None = None  # that image
-    next_seq: int = 0
-    next_seen: int = 0  # signals that its host had had then
-    waits: bool = False  # it is made inside a call
-    due: float = 0.0
-    stood: float = 0.0  # seconds, for the last image
-    pause: float = 0.0  # seconds until the next
-    files: set[int] = field(default_factory=set)  # numbers of those that it maps, or did
-    saves: int = 0
-    lives: int = 0  # nodes that it has outlived
-    reached: tuple[int, int] = (-1, -1)  # images and calls when a node was lost last
-    in_vain: int = 0  # nodes lost since without any news of it
-    lost: str = ""  # the last of these
+    since: str = ""  # as ``unsafe``, of what has happened since the next image was begun
+    saving: Link | None = None  # the next image, while it is being made
+    next_seq: int = 0  # in ``saving``: as ``seq``
+    next_seen: int = 0  # in ``saving``: SIGNAL frames that its host had received
+    waits: bool = False  # the body waits in a call in ``saving``
+    due: float = 0.0  # when the next image is begun, by CLOCK_MONOTONIC
+    stood: float = 0.0  # seconds that the program stood still for the last image
+    pause: float = 0.0  # seconds from the last image to the next
+    files: set[int] = field(default_factory=set)  # numbers of the files that the program maps, or has mapped
+    saves: int = 0  # images that were made
+    lives: int = 0  # nodes that the program has outlived
+    reached: tuple[int, int] = (-1, -1)  # numbers of images and of calls in the log when a node was lost last
+    in_vain: int = 0  # nodes lost one after the other without an image or a call between
+    lost: str = ""  # the node that was lost last
 
     def lose(self) -> bool:
-        """A node is lost. False: so many in a row were, without an image or a call more, that the program may end them."""
+        """Count a lost node. False: `MOST_IN_VAIN` in a row were lost with no image or call between: the program may end them."""
         reached = self.saves, len(self.log.entries)
         self.in_vain, self.reached = self.in_vain + 1 if reached == self.reached else 0, reached
         return self.in_vain < MOST_IN_VAIN
