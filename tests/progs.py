@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import shutil
@@ -174,14 +175,23 @@ class Outcome:
 
 
 def built(program: Program) -> Path:
-    """What to execute: a script itself, or the binary, compiled if it is older than its source."""
+    """What to execute: a script itself, or the binary, compiled if it is older than its source.
+
+    One of many compiles it: a program whose binary is replaced while it runs reads "(deleted)" in its /proc/self/exe."""
     if program.path.suffix != ".c":
         return program.path
     BUILT.mkdir(parents=True, exist_ok=True)
     binary = BUILT / program.name
     newest = max(path.stat().st_mtime for path in (program.path, SOURCES / "mos.h", Path(__file__)))
-    if not binary.exists() or binary.stat().st_mtime < newest:
-        compile_c(program.path, binary, CFLAGS + (("-static",) if program.static else ()))
+
+    def old() -> bool:
+        return not binary.exists() or binary.stat().st_mtime < newest
+
+    if old():
+        with (BUILT / f".{program.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if old():
+                compile_c(program.path, binary, CFLAGS + (("-static",) if program.static else ()))
     return binary
 
 

@@ -240,3 +240,13 @@ def test_whois(tree: Tree, question: str, answer: str) -> None:
 ])
 def test_whois_nobody(tree: Tree, question: str, error: int) -> None:
     fails(error, lambda: write(tree, "node/whois", question))
+
+
+def test_what_was_asked_of_a_tracer_that_died_has_ended(sent: list[Command]) -> None:
+    """It may not have said any more that it had heard."""
+    told = Program(state(move_seq=2, move_target=NEAR, move_result="ok", save_seq=5, save_result="ok"), sent.append)
+    assert told.orphaned() == told.state
+    told.asked, told.asked_target, told.saves, told.freezes = 3, FAR, 6, 1
+    left = told.orphaned()
+    assert (left.move_seq, left.move_target, left.move_result) == (3, FAR, "")
+    assert (left.save_seq, left.save_result, left.freeze_seq, left.freeze_result) == (6, "", 1, "")

@@ -340,7 +340,9 @@ async def test_death_of_a_tracer(node: Node) -> None:
         words = [f"{away.pid}:{OTHER}", f"{here.pid}:"]
         with process(sys.executable, "-c", TRACER, node.path, *words) as tracer:
             await until(lambda: node.world.programs.keys() == {away.pid, here.pid})
-            before = node.world.programs[here.pid].state
+            program = node.world.programs[here.pid]
+            program.saves = program.state.save_seq + 1  # asked for, and the tracer dies before it says so
+            before = replace(program.state, save_seq=program.saves, save_result="")
             tracer.kill()
             await until(lambda: node.spawns.requests)
         assert node.spawns.requests == [AdoptTracer([here.pid], [start_time(here.pid)], os.getuid(), [before], node.path)]

@@ -440,7 +440,7 @@ class Control:
             log.error("tracer %d died: killing PID %d (%s), which was away", tracer.pid, state.pid, state.comm)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        states = [state for state, _ in orphans]
+        states = [self.world.programs[state.pid].orphaned() for state, _ in orphans]
         for pid in tracer.members.keys() - {state.pid for state in states}:
             if program := self.world.programs.pop(pid, None):
                 self.journal.ended(program, None)

@@ -117,6 +117,7 @@ def adopt(spawn: AdoptTracer) -> int:
             tracer.checkpoints.interval_changed(p)
             p.saves.last = (state.save_seq, state.save_result or Reason.INCOMPLETE)
             p.travel.nmigs, p.travel.sigmig, p.saves.next = state.nmigs, state.sigmig, state.next_checkpoint
+            p.frozen.last = (state.freeze_seq, state.freeze_result or Reason.INCOMPLETE)
             # a move that was under way has ended with the tracer that made it
             p.travel.last = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)

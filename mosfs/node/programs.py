@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from mosfs.balance.history import History
 from mosfs.wire.limits import Shares
 from mosfs.wire.messages import Command, GuestState, MailHeld, ProcState, Usage
@@ -121,6 +123,17 @@ class Program:
         if self.freezes > self.state.freeze_seq:
             return self.freezes, "..."
         return self.state.freeze_seq, self.state.freeze_result or "..."
+
+    def orphaned(self) -> ProcState:
+        """Its state for the next tracer: what the one that died was asked for, and did not say any more, has ended with it."""
+        state = self.state
+        if self.asked > state.move_seq:
+            state = replace(state, move_seq=self.asked, move_target=self.asked_target, move_result="")
+        if self.saves > state.save_seq:
+            state = replace(state, save_seq=self.saves, save_result="")
+        if self.freezes > state.freeze_seq:
+            state = replace(state, freeze_seq=self.freezes, freeze_result="")
+        return state
 
     def last_move(self) -> tuple[int, str, str]:
         """Number, target (an IP, "" = home) and result of the last move; "..." while it runs."""

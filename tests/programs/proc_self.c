@@ -669,4 +669,32 @@ static void auxiliary(void)
 	killed(pid, SIGKILL);
 }
 
-PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else), PART(of_a_childs_memory), PART(times), PART(auxiliary), PART(memory_of_others), PART(memory_of_ones_own))
+/* Where a program may compute is its own business, however busy it keeps those who serve it. */
+static void processors(void)
+{
+	static const char field[] = "\nCpus_allowed:\t";
+	char before[256];
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	ok(sched_getaffinity(0, sizeof(set), &set));
+	whole("/proc/self/status");
+	char *at = strstr(text, field);
+	check(at != NULL);
+	snprintf(before, sizeof(before), "%.*s", (int)strcspn(at + 1, "\n"), at + 1);
+	for (int i = 0; i < 20; i++) {
+		for (int n = 0; n < 50; n++)
+			refused(open("/nowhere/at all", O_RDONLY), ENOENT);
+		whole("/proc/self/status");
+		at = strstr(text, field);
+		check(at != NULL);
+		at[1 + strcspn(at + 1, "\n")] = 0;
+		check(!strcmp(at + 1, before));
+		cpu_set_t now;
+		CPU_ZERO(&now);
+		ok(sched_getaffinity(0, sizeof(now), &now));
+		check(CPU_EQUAL(&set, &now));
+	}
+}
+
+PROGRAM(PART(linked), PART(described), PART(mapped), PART(measured), PART(stack_found), PART(of_others), PART(stopped), PART(signalled), PART(titled), PART(renamed), PART(nobody_else), PART(of_a_childs_memory), PART(times), PART(auxiliary), PART(memory_of_others), PART(memory_of_ones_own), PART(processors))

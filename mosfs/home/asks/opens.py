@@ -55,6 +55,7 @@ class Opens:
             self.tracer.stops.serve(p)
             return
         kept = copy_regs(regs)
+        own_files.release(self.tracer.pump, name)
         text = own_files.home_text(p, name)
         with Calls(p.task) as call:
             result = own_files.opened(call, name, nr, args, text)

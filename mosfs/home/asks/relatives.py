@@ -74,6 +74,7 @@ class Relatives:
                 return
             p.call.reading = None
             with Calls(p.task) as call:
+                own_files.release(self.tracer.pump, name)
                 result = _opened(call, name, flags, about, body)
             self.tracer.stops.answer(p, kept, result)
 
@@ -107,6 +108,7 @@ class Relatives:
             p.call.reading = None
             deputy.set_mask(request.mask)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
+                own_files.release(self.tracer.pump, name)
                 result = _opened(call, name, flags, about, body)
             self.tracer.requests.answered(p, deputy, result)
 

@@ -158,6 +158,7 @@ class Requests:
         if not name or body is None:
             return self.tracer.relatives.opened_away(p, deputy, request, path)
         deputy.set_mask(request.mask)
+        own_files.release(self.tracer.pump, name)
         text = own_files.away_text(p, name, body)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             result = own_files.opened(call, name, request.nr, request.args, text)

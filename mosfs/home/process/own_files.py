@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from mosfs.abi.numbers import SYS_OPEN, SYS_OPENAT
 from mosfs.calls.cputime import TICK_NS
@@ -15,6 +16,7 @@ from mosfs.home.process.deputy import State
 from mosfs.home.process.program import Program
 from mosfs.migrate import shown
 from mosfs.migrate.capture import title_at
+from mosfs.native import lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import memory_file
 
@@ -73,6 +75,12 @@ def _reads(nr: int, args: tuple[int, ...]) -> bool:
 def flags_of(nr: int, args: tuple[int, ...]) -> int:
     """Of open and openat; of others O_WRONLY, which is not ours to serve."""
     return args[1] if nr == SYS_OPEN else args[2] if nr == SYS_OPENAT else os.O_WRONLY
+
+
+def release(pump: Any, name: str) -> None:
+    """Before the file ``name`` is read: it tells where a program may compute, not that we hold it on our processor for now."""
+    if name == "status":
+        lib.mos_unpin(pump)
 
 
 def away_text(p: Program, name: str, body: bytes) -> bytes:
