@@ -136,6 +136,7 @@ PROGRAMS = (
     Program("script", "script.py"),
     Program("oneliners", "oneliners.sh", pause="0.04"),
     Program("threads", options=("--stay-home",)),
+    Program("pthreads", options=("--threads",), motion="3", long=True),
     Program("debugger", options=("--stay-home",)),
     Program("filters", options=("--stay-home",)),
     Program("homebound", options=("--stay-home",)),

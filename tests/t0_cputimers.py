@@ -80,7 +80,7 @@ def test_the_kernels_own_siginfo() -> None:
 
 def test_home_hears_what_was_used_before_a_guest_leaves() -> None:
     """It may go on from the next node before that has told anything: a second has to pass there first."""
-    context, body = Mock(), Mock(pair=77, times=Times(), memory=Memory(title_at=(2, 1)))
+    context, body = Mock(), Mock(pair=77, leader=None, times=Times(), memory=Memory(title_at=(2, 1)))
     body.used.return_value = Used(20_000_000, 5)
     body.account.measure.return_value, body.account.last, body.account.size_mb = 0.02, None, 1
     Statistics(context).leaves(body)

@@ -7,17 +7,22 @@ import random
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mosfs.balance.source import Memory
 from mosfs.guest.body import Body
 from mosfs.guest.mapping import MappedFiles, MapRequest
+from mosfs.home.away.hosts import Hosts
 from mosfs.home.away.mapped import File, Mapped, _want
 from mosfs.home.process.link import Held
+from mosfs.home.process.records import Body as AwayBody
 from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Sender, data_of, frame, read_frame
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage
 from mosfs.wire import room
+from mosfs.wire.frames import GENERATION, Kind
 
 
 @pytest.mark.parametrize("near", [True, False])
@@ -127,6 +132,35 @@ def test_a_change_is_sent_alone(world: World) -> None:
     told = [read_frame(payload) for payload in world.mapped._news(world.hosts[0][0], near=True)]
     assert [(offset, len(data)) for _, _, offset, data in told if data] == [(5 * BLOCK, BLOCK)]
     assert list(world.mapped._news(world.hosts[0][0], near=True)) == []
+
+
+def test_what_is_mapped_comes_before_the_answers_that_were_kept_back(world: World) -> None:
+    """A program that moves has mapped a file that its host has never had: the answer alone would show it zeros."""
+    os.pwrite(world.fd, b"contents", 0)
+    world.file.rescan()
+    world.host()
+    files, copies = world.hosts[0]
+    sent: list[int] = []
+
+    def send(kind: int, _pid: int, payload: bytes = b"", _flags: int = 0) -> None:
+        sent.append(kind)
+        if kind == Kind.FILE:
+            copies.apply(payload)
+
+    link = SimpleNamespace(channel=SimpleNamespace(send=send), near=True, frames=GENERATION)
+    p: Any = SimpleNamespace(
+        pid=7, away=True, link=link, body=AwayBody(files=files, kept_back=[]), saves=SimpleNamespace(outlive=None)
+    )
+    tree: Any = SimpleNamespace(mapped=world.mapped, threads=SimpleNamespace(of=lambda _: []))
+    world.mapped.tracer = tree
+    hosts = Hosts(tree)
+    world.want(0, 0, 8)
+    world.mapped.catch_up(p)
+    hosts.give(p, Kind.REPLY, b"", 0)
+    assert not sent
+    hosts.release_answers(p)
+    assert sent[0] == Kind.FILE and sent[-1] == Kind.REPLY
+    world.check()
 
 
 def test_copies_take_neither_all_memory_nor_all_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ NUMBERS = range(1101)
 FREE = {"mprotect", "munmap", "brk", "sched_yield", "mremap", "mincore"}
 FREE_NUMBERS = {BY_NAME[name].nr for name in FREE}
 MMAP, MADVISE, MREMAP = BY_NAME["mmap"].nr, BY_NAME["madvise"].nr, BY_NAME["mremap"].nr
-PROGRAMS = {"home": home_filter(), "guest": guest_filter()}
+PROGRAMS = {"home": home_filter(), "guest": guest_filter(), "threads": guest_filter(threads=True)}
 
 words = st.integers(0, 2**64 - 1)
 addresses = st.sampled_from([0, ELSEWHERE, layout.STUB, layout.STUB_AFTER, layout.STUB_AFTER + 2**32, 2**63]) | words
@@ -262,3 +262,13 @@ def test_strict_mode_lets_four_calls_pass_and_ours() -> None:
     for nr in (2, 3, 39, 231, layout.MAGIC, 0xFFFFFFFF):
         assert run(strict_filter(), nr) == TRACE_STRICT
         assert run(strict_filter(), nr, ip=layout.STUB_AFTER) == ALLOW
+
+
+@pytest.mark.parametrize("flags", [0, 128, 256, 384])
+@pytest.mark.parametrize("operation", range(14))
+def test_futexes_of_threads_stop_only_to_wait_for_a_time(operation: int, flags: int) -> None:
+    waits = operation in (0, 6, 9, 11, 13)
+    for timeout in (0, 0x7FFF_0000_0000, 1 << 33, 8):
+        verdict = run(guest_filter(threads=True), 202, args=[ELSEWHERE, operation | flags, 0, timeout])
+        assert verdict == (TRACE if waits and timeout else ALLOW)
+        assert run(guest_filter(), 202, args=[ELSEWHERE, operation | flags, 0, timeout]) == TRACE

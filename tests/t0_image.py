@@ -17,7 +17,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mosfs.abi.memory import ALL_BITS
-from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, ZERO, BadImage, ImageMeta, Timer, Vma, decode, encode
+from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, ZERO, BadImage, ImageMeta, Thread, Timer, Vma, decode, encode
 from mosfs.migrate.pages import PageSender, runs_of, unpack, unpack_runs
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.settings import known
@@ -43,9 +43,15 @@ def vmas(draw: st.DrawFn) -> list[Vma]:
     return found
 
 
+threads = st.builds(
+    Thread, tid=st.integers(2**21, 2**22), comm=latin, regs=st.binary(min_size=216, max_size=216), xstate=st.binary(max_size=90),
+    mask=u64, altstack=st.binary(min_size=24, max_size=24), rseq=st.tuples(u64, small, small), tid_address=u64,
+    robust=st.tuples(u64, u64), pending=st.lists(st.tuples(st.booleans(), siginfo), max_size=1), waiting=st.booleans(), until=u64,
+)
 metas = st.builds(
     ImageMeta,
-    version=st.just(VERSION), pid=small, uid=small, comm=latin, features=st.text(max_size=30),
+    threads=st.lists(threads, max_size=3, unique_by=lambda thread: thread.tid),
+    version=st.just(VERSION), pid=st.integers(0, 2**21 - 1), uid=small, comm=latin, features=st.text(max_size=30),
     regs=st.binary(min_size=216, max_size=216), xstate=st.binary(max_size=900), mask=u64,
     actions=st.lists(st.tuples(st.integers(1, 64), st.binary(min_size=32, max_size=32)), max_size=4), ignored=u64,
     altstack=st.binary(min_size=24, max_size=24), pending=st.lists(st.tuples(st.booleans(), siginfo), max_size=3),

@@ -36,7 +36,7 @@ def host() -> tuple[Building, Any, list[int]]:
     context: Any = SimpleNamespace(
         arriving={}, bodies={}, spare=None, runs_as=5, channel=channel, home="10.0.0.1", log=lambda *words: None
     )
-    return Building(context, SimpleNamespace(), SimpleNamespace(), SimpleNamespace()), context, failed  # type: ignore[arg-type]
+    return Building(context, *(SimpleNamespace() for _ in range(4))), context, failed  # type: ignore[arg-type]
 
 
 def test_memory_comes_ahead_for_few_programs_at_a_time(made: list[int]) -> None:

@@ -39,7 +39,7 @@ def kill(pid: int) -> None:
 def at_host(pid: int) -> tuple[Callable[[Exception], None], list[str]]:
     """How an error is met, and what is done then."""
     done = list[str]()
-    body: Any = SimpleNamespace(pid=pid, pair=7, comm="x", task=Task(pid))
+    body: Any = SimpleNamespace(pid=pid, pair=7, comm="x", task=Task(pid), leader=None, threads={})
     context: Any = SimpleNamespace(
         channel=SimpleNamespace(lost=False), comm="x", bodies={7: body}, by_pid={}, log=lambda line, level=20: done.append(line)
     )

@@ -90,7 +90,8 @@ def test_a_host_makes_anew_what_home_has_not_heard(heard: int | None, made_anew:
     regs = ffi.new("struct mos_regs *", {"rax": 3, "rip": 0x1000})
     task = SimpleNamespace(pid=1, set_regs=lambda given: went.append(hex(given.rip)), cont=lambda: went.append("cont"))
     body = SimpleNamespace(
-        pair=PID, pid=1, task=task, state=State.COMPLETE, call=SimpleNamespace(seq=7, regs=regs, nr=0), times=SimpleNamespace(),
+        pair=PID, pid=1, task=task, threads={}, state=State.COMPLETE, call=SimpleNamespace(seq=7, regs=regs, nr=0),
+        times=SimpleNamespace(),
         meta=SimpleNamespace(waiting=True, used=(0, 0), shown=SimpleNamespace(realtime=0, monotonic=0)),
     )  # fmt: skip
     channel = SimpleNamespace(send=lambda kind, pair: went.append(Kind(kind).name))

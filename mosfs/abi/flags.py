@@ -93,6 +93,9 @@ FUTEX_CMP_REQUEUE_PI: Final = 12
 FUTEX_LOCK_PI2: Final = 13
 FUTEX_PRIVATE_FLAG: Final = 128
 FUTEX_CLOCK_REALTIME: Final = 256
+#: The operation without its flags, and those that wait, as long as argument 3 says if there is one (futex(2)).
+FUTEX_COMMAND: Final = 0xFFFFFE7F
+FUTEX_WAITS: Final = frozenset({FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_LOCK_PI2})
 FUTEX_CMD_MASK: Final = ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
 
 # wait4(2), waitid(2)

@@ -37,6 +37,9 @@ class Reason(StrEnum):
     SIGNALS = "signals do not cease", Concerns.PROGRAM
     IN_CONTROL_CALL = "it is in a call of its own to MOSIX", Concerns.PROGRAM
     NATIVE = "runs as a native Linux program", Concerns.PROGRAM
+    THREADS = "has threads", Concerns.PROGRAM
+    THREADS_RUN = "its threads cannot be stopped", Concerns.PROGRAM
+    FIRST_ENDED = "its first thread has ended", Concerns.PROGRAM
     VFORK = "shares memory after vfork", Concerns.PROGRAM
     IN_MAIL_CALL = "sends or receives a message", Concerns.PROGRAM
     READS_RELATIVE = "reads a file about another program", Concerns.PROGRAM

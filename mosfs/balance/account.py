@@ -7,10 +7,13 @@ share of the CPU time tells. Away every call passes the tracer and the host, whi
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, field
 
 from mosfs.balance.history import History
 
+#: Of a clock of CPU time: what the scheduler counts of a process, with all its threads (clock_getcpuclockid(3)).
+_CPUCLOCK_SCHED = 2
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 #: A call that is not I/O counts for so many seconds in the kernel: many cheap ones look like few, the page faults of a program
@@ -38,18 +41,22 @@ def read(pid: int, *, io: bool) -> Reading:
     with open(f"/proc/{pid}/stat", encoding="latin-1") as file:
         stat = file.read().rpartition(")")[2].split()
     user, kernel = int(stat[11]) / TICKS, int(stat[12]) / TICKS
-    ran, waited = _scheduled(pid) or (user + kernel, 0.0)
+    ran, waited = _scheduled(pid, alone=int(stat[17]) == 1) or (user + kernel, 0.0)
     return Reading(ran, waited, kernel, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0), user)
 
 
-def _scheduled(pid: int) -> tuple[float, float] | None:
-    """Seconds on a CPU and waiting for one; None where the kernel does not say (it needs CONFIG_SCHED_INFO)."""
+def _scheduled(pid: int, *, alone: bool) -> tuple[float, float] | None:
+    """Seconds on a CPU and waiting for one; None where the kernel does not say (it needs CONFIG_SCHED_INFO).
+
+    ``alone``: it has one thread. Of several it is how long all of them have waited, which is less when one has ended."""
+    waited = 0
     try:
-        with open(f"/proc/{pid}/schedstat", encoding="ascii") as file:
-            ran, waited, _ = file.read().split()
-    except OSError:
+        for folder in [f"/proc/{pid}"] if alone else [f"/proc/{pid}/task/{tid}" for tid in os.listdir(f"/proc/{pid}/task")]:
+            with open(f"{folder}/schedstat", encoding="ascii") as file:
+                waited += int(file.read().split()[1])
+        return time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED) / 1e9, waited / 1e9
+    except (OSError, IndexError, OverflowError):
         return None
-    return int(ran) / 1e9, int(waited) / 1e9
 
 
 def _io(pid: int) -> tuple[int, int, int]:
@@ -94,14 +101,14 @@ class Account:
         self.size_mb = reading.size_mb
         if last is None:
             last = reading
-        ran = reading.ran - last.ran
+        ran = max(0.0, reading.ran - last.ran)  # of which the kernel may say less when a thread ends
         if io:
             calls, received, sent = (now - then for now, then in zip(reading.io, last.io))
             self.calls += max(calls, int((reading.kernel - last.kernel) / KERNEL_TIME_OF_A_CALL))
             self.received += received
             self.sent += sent
         seconds = now - self.at
-        wanted = min(1.0, (ran + reading.waited - last.waited) / seconds) if seconds > 0 else 0.0
+        wanted = min(1.0, (ran + max(0.0, reading.waited - last.waited)) / seconds) if seconds > 0 else 0.0
         self.news = self.news or (wanted < NOTICEABLE) != (self.demand < NOTICEABLE)
         self.demand = wanted
         self.here += ran

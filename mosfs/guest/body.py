@@ -19,7 +19,7 @@ from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
 from mosfs.migrate.filecopy import Copies
-from mosfs.migrate.image import ImageMeta, Vma
+from mosfs.migrate.image import ImageMeta, Thread, Vma
 from mosfs.migrate.properties import Said
 from mosfs.native.registers import Registers
 from mosfs.ptf.store import Store
@@ -36,6 +36,7 @@ class State(Enum):
     WAITING = auto()  # inside a call that was forwarded
     MAIL = auto()  # inside a call that this node's post office will answer
     POST = auto()  # inside such a call, waiting for MailWake
+    TIMED = auto()  # waiting for others of its threads, in its stub, with a limit (`timed`)
     FORKING = auto()  # FORK was sent, or its own clone is under way
     EXECING = auto()  # EXEC was sent
     LEAVING = auto()  # its image was sent, DROP or RESUME is awaited
@@ -54,6 +55,7 @@ class Call:
     then: Callable[[int], int] | None = None  # makes of home's result what the program hears
     both: bool = False  # when home has made it, the body makes it
     carry: Carry | None = None  # it is in the middle of a transfer that was cut short
+    until: int = 0  # the wait in which it came here ends then, CLOCK_MONOTONIC of home, ns; 0: its call says when
     mapping: Any = None  # the file that it maps (`mapping.MapRequest`)
 
 
@@ -63,6 +65,7 @@ class Stopping:
 
     halted: bool = False  # the program is in a group stop at home
     paused: bool = False  # it has reached its stop
+    stood: bool = False  # it stands because its process is to leave (`threads`)
     interrupting: bool = False  # we have asked the kernel to stop it
     wanted: Any = None  # RECALL or MOVE_TO that waits for its stop
     arming: MoveOrder | None = None  # COPY that waits for its stop
@@ -166,8 +169,21 @@ class Paid:
 
 
 @dataclass(slots=True)
+class OfThread:
+    """One of several threads: `threads`, `timed`, `processes`."""
+
+    several: bool = False  # its process may have more than one
+    came: Thread | None = None  # as `Body.meta`, of a thread that is not the first
+    slot: int = 0  # which place its process has for what it alone needs
+    exiting: int | None = None  # the status with which this thread alone ends
+
+
+@dataclass(slots=True)
 class Body:
-    """``pair`` is the PID of the program at home. ``meta``: of its image, until it runs."""
+    """``pair`` is the PID of the program at home, or the ID of its thread. ``meta``: of its image, until it runs.
+
+    ``leader``: the first thread of the process that this is another of; ``threads``: those, of the first; ``own.several``: it may
+    have some (`threads`)."""
 
     pair: int
     task: Task
@@ -185,6 +201,9 @@ class Body:
     private: PrivateFiles = field(default_factory=PrivateFiles)
     leaving: Leaving = field(default_factory=Leaving)
     outlives: bool = False  # `building`: what it does must be repeatable
+    leader: Body | None = None
+    threads: dict[int, Body] = field(default_factory=dict)
+    own: OfThread = field(default_factory=OfThread)
     mail: Any = None  # its part in direct communication (`mail.Mail`)
     settings: Settings | None = None  # as far as they concern this node, once home has told
     account: Account = field(default_factory=lambda: Account(time.monotonic()))
@@ -196,8 +215,15 @@ class Body:
     def pid(self) -> int:
         return self.task.pid
 
+    @property
+    def process(self) -> int:
+        """The PID of the program at home, whichever thread this is."""
+        return self.pair if self.leader is None else self.leader.pair
+
     def used(self) -> Used:
         """CPU time of the program away from home, in all."""
+        if self.leader is not None:
+            return self.leader.used()
         times = self.times
         used = times.used_before.plus(cputime.of_process(self.pid).minus(times.used_to_build))
         times.used_last = used.after(times.used_last)

@@ -8,13 +8,14 @@ import traceback
 from mosfs.abi.reasons import Reason
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
-from mosfs.guest.arriving import Arriving
+from mosfs.guest.arriving import Arriving, Made
 from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
 from mosfs.guest.masks import known_actions
 from mosfs.guest.ports import Ending, Frames
 from mosfs.guest.private import Private
-from mosfs.guest.sandbox import spawn
+from mosfs.guest.sandbox import Maker, spawn
+from mosfs.guest.threads import Threads
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
@@ -23,7 +24,7 @@ from mosfs.migrate.rebuild import NoRoom, Unsuited
 from mosfs.migrate.receipt import Receipt
 from mosfs.migrate.shown import named
 from mosfs.native import lib
-from mosfs.trace.task import TaskGone
+from mosfs.trace.task import TaskGone, discard
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import Frame, Kind
@@ -42,9 +43,11 @@ def why_not(error: Exception) -> str:
 
 
 class Building:
-    def __init__(self, context: Context, private: Private, ending: Ending, frames: Frames) -> None:
+    def __init__(self, context: Context, private: Private, threads: Threads, ending: Ending, frames: Frames) -> None:
         self._context = context
         self._private = private
+        self._threads = threads
+        self._maker: Maker | None = None
         self._ending = ending
         self._frames = frames
         self._backlog: list[Frame] = []  # of other programs, which came in the middle of an image
@@ -67,15 +70,17 @@ class Building:
         self._context.had_bodies, self._ended, self._receipt = True, False, Receipt(source)
         if head.pair in self._context.bodies:
             raise BadImage("it is here already")
-        body = self.build(head, source)
-        if body is None:
+        built = self.build(head, source)
+        if built is None:
             return
+        body, made = built
         try:
-            self._complete(body)
+            self._complete(body, made)
         except ChannelLost:
             raise
         except Exception:
-            self._ending.remove(body, kill=True)
+            self._ending.remove(body)
+            discard(body.task, [task for task, *_ in made])
             raise
         self._catch_up()
 
@@ -102,7 +107,7 @@ class Building:
         for frame in frames:
             self._frames.frame(frame)
 
-    def _complete(self, body: Body) -> None:
+    def _complete(self, body: Body, made: list[Made]) -> None:
         """The body stands: tell home, and wait for GO."""
         assert body.meta is not None
         body.state = State.COMPLETE
@@ -111,24 +116,26 @@ class Building:
         body.outlives = body.meta.outlives
         if body.outlives:
             body.signals.told_mask = body.meta.told_mask
-        body.call.seq, body.signals.seen = body.meta.seq, body.meta.seen
+        body.call.seq, body.signals.seen, body.call.until = body.meta.seq, body.meta.seen, body.meta.until
         body.call.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
         partial.restore(body.task, signed(body.call.regs.rax), body.call.carry)
         body.memory.names = named(body.meta.vmas)
         body.processor.features, body.processor.needs = body.meta.features, body.meta.needs
         body.signals.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}
         body.signals.actions = known_actions(body.meta)
+        self._threads.join(body, made, body.meta)
         fault(Point.NODE_BEFORE_READY, self._context.channel)
         self._context.channel.send(Kind.READY, body.pair)
         fault(Point.NODE_AFTER_READY, self._context.channel)
 
-    def build(self, head: Frame, source: Channel) -> Body | None:
-        """A complete body from the image that ``head`` begins and ``source`` carries; None if it was dropped meanwhile."""
+    def build(self, head: Frame, source: Channel) -> tuple[Body, list[Made]] | None:
+        """A complete body, and its other threads, from the image that ``head`` begins and ``source`` carries; None if it was
+        dropped meanwhile."""
         meta = image.decode(head.payload)
         private, opening = self._private.arrive(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self._context.pump)
-        arriving = self.expect(head.pair)
+        arriving = self.expect(head.pair) if not meta.threads else self._expect_threads(head.pair)
         del self._context.arriving[head.pair]
         lib.mos_pin(self._context.pump, arriving.task.pid)
         body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time())
@@ -167,7 +174,21 @@ class Building:
             if isinstance(error, TaskGone):
                 raise NoRoom("its body was killed") from error
             raise
-        return body
+        return body, arriving.made
+
+    def _expect_threads(self, pair: int) -> Arriving:
+        """The same of a program with several threads, of whose memory nothing has come ahead."""
+        begun = self._context.arriving.get(pair)
+        if begun is not None and begun.ahead:
+            raise BadImage("threads, whose memory has come ahead")
+        if len(self._context.bodies) >= MOST_BODIES:
+            raise NoRoom("too many programs come to one host")
+        self._maker = self._maker or Maker(self._context.runs_as)
+        found = Arriving(self._maker.spawn(pair), begun.copies if begun is not None else None)
+        if begun is not None:
+            discard(begun.task)
+        self._context.arriving[pair] = found
+        return found
 
     def expect(self, pair: int) -> Arriving:
         """The body that is being made for ``pair``; begun now if this is the first that is heard of it."""

@@ -58,8 +58,9 @@ class Containment:
             return
         trace = "".join(traceback.format_exception(error))
         self.context.log(f"origpid={body.pair} ({body.comm or self.context.comm}) is ended, because serving it failed\n{trace}", 40)
+        body = body.leader or body
         with self.nobody(f"ending origpid={body.pair}"):
-            discard(body.task)
+            discard(body.task, [thread.task for thread in body.threads.values()])
         if self.context.bodies.get(body.pair) is body:
             self._ending.died(body, SIGKILL, failed=True)
 
@@ -67,5 +68,5 @@ class Containment:
         """A process has ended while it was worked on; without a status its event follows."""
         if gone.status is not None:
             found = self.context.by_pid.get(gone.pid, body)
-            if self.context.bodies.get(found.pair) is found:
+            if self.context.bodies.get(found.pair) is found and found.leader is None:
                 self._ending.died(found, gone.status)

@@ -25,6 +25,7 @@ from mosfs.guest.private import Private
 from mosfs.guest.processes import Processes
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
+from mosfs.guest.timed import Timed
 from mosfs.guest.tolls import Tolls
 from mosfs.guest.usage import Statistics
 from mosfs.migrate.capture import signed
@@ -41,8 +42,7 @@ class FromHome:
     def __init__(
         self, context: Context, containment: Containment, ending: Ending, clocks: Clocks, statistics: Statistics, alarms: Alarms,
         signals: Signals, faults: Faults, completion: Completion, files: MappedFiles, processes: Processes, serve: Serve,
-        private: Private, mails: Mails, copying: Copying, onward: Onward, building: Building,
-        tolls: Tolls,
+        private: Private, mails: Mails, copying: Copying, onward: Onward, building: Building, tolls: Tolls, timed: Timed,
     ) -> None:  # fmt: skip
         self._context = context
         self._containment = containment
@@ -58,6 +58,7 @@ class FromHome:
         self._onward = onward
         self._building = building
         self._tolls = tolls
+        self._timed = timed
         #: Of frames about a body that is here.
         self._handlers: dict[int, Callable[[Body, Frame], None]] = {
             Kind.REPLY: lambda body, frame: completion.reply(body, frame.payload, frame.flags >> 1),
@@ -126,14 +127,10 @@ class FromHome:
         body.times.used_before, body.times.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
         body.times.used_last = body.times.told_used = body.times.used_before
         self._context.channel.send(Kind.RUNNING, body.pair)
-        if body.meta.waiting and frame.content.call in (None, body.call.seq):
-            body.state = State.WAITING
-            body.call.nr = signed(body.call.regs.rax)
-            body.call.regs = behind(body.call.regs, 0)
-        else:
-            body.state = State.RUNNING
-            body.task.set_regs(body.call.regs)
-            body.task.cont()
+        _go(body, waiting=body.meta.waiting and frame.content.call in (None, body.call.seq))
+        for thread in body.threads.values():
+            _go(thread, waiting=thread.own.came is not None and thread.own.came.waiting)
+            thread.own.came, thread.times.clock_page = None, body.times.clock_page
         body.meta = None
         self._tolls.arrived(body)
         self._context.announce(body)
@@ -186,7 +183,7 @@ class FromHome:
     def _stop(self, body: Body, frame: Frame) -> None:
         """A signal has stopped the program at home."""
         body.stopping.halted = True
-        if body.state is State.RUNNING and not body.stopping.interrupting:
+        if body.state in (State.RUNNING, State.TIMED) and not body.stopping.interrupting:
             body.stopping.interrupting = True
             body.task.interrupt()
 
@@ -194,7 +191,22 @@ class FromHome:
         body.stopping.halted = False
         if body.stopping.paused:
             body.stopping.paused = False
-            body.task.cont()
+            if body.state is State.TIMED and body.signals.infos:
+                self._timed.broken_off(body)
+            else:
+                body.task.cont()
+
+
+def _go(body: Body, *, waiting: bool) -> None:
+    """It runs, or waits in the call that it has come in."""
+    if waiting:
+        body.state = State.WAITING
+        body.call.nr = signed(body.call.regs.rax)
+        body.call.regs = behind(body.call.regs, 0)
+    else:
+        body.state = State.RUNNING
+        body.task.set_regs(body.call.regs)
+        body.task.cont()
 
 
 #: Frames about no body that is here, though its program may have one: an image that comes again is refused.

@@ -48,6 +48,8 @@ from mosfs.guest.sandbox import spawn
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
 from mosfs.guest.stops import Stops
+from mosfs.guest.threads import Threads
+from mosfs.guest.timed import Timed
 from mosfs.guest.tolls import Tolls
 from mosfs.guest.usage import Statistics, tell_used
 from mosfs.migrate.rebuild import NoRoom
@@ -98,6 +100,8 @@ class Host:
         self.signals = Signals(self)
         self.private = Private(context, self)
         self.completion = Completion(self.signals, self.private, self)
+        self.timed = Timed(context, self.completion)
+        self.threads = Threads(context, self.signals)
         private_calls = PrivateCalls(self.private, self.forwarding, self.completion)
         self.mails = Mails(context, self.containment, self.forwarding, self.completion, self.signals, self)
         self.files = MappedFiles(self.forwarding, self.completion)
@@ -106,18 +110,20 @@ class Host:
         )
         self.serve = Serve(
             context, self.forwarding, self.signals, self.completion, private_calls, self.mails,
-            Masks(context, self.forwarding), self.files, self.processes,
+            Masks(context, self.forwarding), self.files, self.processes, self.timed,
         )  # fmt: skip
         self.copying = Copying(context, self.containment, self.private)
         self.onward = Onward(
-            context, self.containment, self.statistics, self.signals, self.private, self.mails, self.copying
+            context, self.containment, self.statistics, self.signals, self.private, self.mails, self.copying, self.threads
         )
-        self.building = Building(context, self.private, self, self)
+        self.building = Building(context, self.private, self.threads, self, self)
         self.faults = Faults(context, self.mails, self.onward)
-        self.stops = Stops(self.serve, self.processes, self.signals, self.faults, self.copying, self.onward, self)
+        self.stops = Stops(self.serve, self.processes, self.signals, self.faults, self.copying, self.onward, self.timed, self)
+        self.threads.stops = self.stops
         self.from_home = FromHome(
             context, self.containment, self, self.clocks, self.statistics, self.alarms, self.signals, self.faults, self.completion,
             self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building, self.tolls,
+            self.timed,
         )  # fmt: skip
         self.lanes = Lanes(context, self.tolls)
         self.next_clock = time.monotonic() + PERIOD
@@ -194,7 +200,7 @@ class Host:
         self._end_unclaimed()
         for body in list(self.context.bodies.values()):
             with self.containment.of(body):
-                if body.state not in (State.RUNNING, State.WAITING):
+                if body.leader is not None or body.state not in (State.RUNNING, State.WAITING, State.TIMED):
                     continue
                 if body.used() != body.times.told_used:
                     tell_used(body, self.context.channel)
@@ -217,6 +223,8 @@ class Host:
             context = self.context
             context.control.send(HelloHost(os.getpid(), context.home, context.token, context.uid, context.runs_as))
             for body in context.bodies.values():
+                if body.leader is not None:
+                    continue
                 body.account.news = True
                 self.context.announce(body)
                 self.private.announce_all(body)
@@ -242,7 +250,7 @@ class Host:
                 self.context.direct = Channel(passed, message.key, opener=False, end=To.NEXT_HOST)
             case Command() if message.name == "out":
                 for body in self.context.bodies.values():
-                    if message.pid in (0, body.pid):
+                    if body.leader is None and message.pid in (0, body.pid):
                         order = OutOrder(message.value, message.below, message.why)
                         self.context.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
             case _:
@@ -261,7 +269,10 @@ class Host:
         self.serve.again(body, result)
 
     def remove(self, body: Body, *, kill: bool = False) -> None:
-        """The body is not here any more."""
+        """The body is not here any more, nor are its other threads."""
+        for thread in body.threads.values():
+            self.context.bodies.pop(thread.pair, None)
+            self.context.by_pid.pop(thread.pid, None)
         self.context.bodies.pop(body.pair, None)
         self.context.by_pid.pop(body.pid, None)
         gone = (self.processes.gone, self.tolls.gone, self.mails.gone, self.copying.forget, self.private.forget, self.lanes.forget)
@@ -269,7 +280,7 @@ class Host:
             with self.containment.nobody(f"forgetting origpid={body.pair}"):
                 step(body)
         if kill:
-            discard(body.task)
+            discard(body.task, [thread.task for thread in body.threads.values()])
         if not any(other.memory.copies is body.memory.copies for other in self.context.bodies.values()):
             body.memory.copies.close()
         self.context.ended(body)
@@ -289,6 +300,7 @@ class Host:
 
     def died(self, body: Body, status: int, *, failed: bool = False) -> None:
         """Its process is gone: killed for want of memory, by an administrator, or (``failed``) since we could not serve it."""
+        body = body.leader or body
         body.state = State.LEAVING
         self.remove(body)
         self.context.channel.send(Kind.DIED, body.pair, struct.pack("<i", status or 9), int(failed))

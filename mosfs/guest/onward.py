@@ -15,6 +15,7 @@ from mosfs.guest.copying import Copying, before_call
 from mosfs.guest.mail import Mails
 from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals
+from mosfs.guest.threads import Threads, first_ended
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import capture, mappings_of, user_regs
@@ -37,7 +38,7 @@ from mosfs.wire.orders import MoveOrder
 class Onward:
     def __init__(
         self, context: Context, containment: Containment, statistics: Statistics, signals: Signals, private: Private, mails: Mails,
-        copying: Copying,
+        copying: Copying, threads: Threads,
     ) -> None:  # fmt: skip
         self._context = context
         self._containment = containment
@@ -46,15 +47,18 @@ class Onward:
         self._private = private
         self._mails = mails
         self._copying = copying
+        self._threads = threads
 
     # ------------------------------------------------------------------ the program itself
 
     def request(self, body: Body, order: MoveOrder | None) -> None:
         """RECALL (order None) or MOVE_TO."""
         order = None if order is _HOME else order
-        if body.fork.shares or self._mails.flush(body, _nothing, hold=True):
+        if first_ended(body):
+            self._context.channel.send(Kind.CANNOT, body.pair, Reason.FIRST_ENDED.encode())
+        elif body.fork.shares or self._mails.flush(body, _nothing, hold=True):
             self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
-        elif body.state in (State.WAITING, State.RUNNING) and not self._files_ahead(body, order):
+        elif body.state in (State.WAITING, State.RUNNING, State.TIMED) and not self._files_ahead(body, order):
             self._context.channel.send(Kind.CANNOT, body.pair, Reason.INCOMPLETE.encode())
         elif body.state in (State.WAITING, State.POST) and self._unsuited(body, order):
             return
@@ -69,9 +73,9 @@ class Onward:
             # it waits for a message: it will ask again where it comes to
             self._mails.leave(body)
             self._capture(body, order, before_call(body), waiting=False)
-        elif body.state is State.RUNNING and body.stopping.paused:
+        elif body.state in (State.RUNNING, State.TIMED) and body.stopping.paused:
             self.capture_running(body, order or _HOME)
-        elif body.state is State.RUNNING:
+        elif body.state in (State.RUNNING, State.TIMED):
             body.stopping.wanted = order or _HOME
             if not body.stopping.interrupting:
                 body.stopping.interrupting = True
@@ -123,11 +127,15 @@ class Onward:
                 self.resumed(body)
             return
         body.stopping.paused = False
-        regs = user_regs(body.task.peek_regs(), Stop.TRAP)
+        regs = before_call(body) if body.state is State.TIMED else user_regs(body.task.peek_regs(), Stop.TRAP)
         self._capture(body, order, regs, waiting=False)
 
     def _capture(self, body: Body, order: MoveOrder | None, regs: Registers, *, waiting: bool) -> None:
         context = self._context
+        if body.threads and not self._stand(body, order):
+            if not waiting:
+                self.resumed(body)
+            return
         body.leaving.was_waiting = waiting
         lib.mos_pin(context.pump, body.pid)
         body.stopping.interrupting = False
@@ -159,7 +167,8 @@ class Onward:
             if body.mail is not None:
                 meta.mail = (body.mail.filter_at, body.mail.last)
             meta.pending += [(True, info) for info in body.signals.infos]
-            meta.private = self._private.manifest(body)
+            meta.private, meta.until = self._private.manifest(body), body.call.until
+            meta.threads = self._threads.captured(body)
             body.state = State.LEAVING
             if order is None:
                 self._send(body, meta, context.channel, near=context.near)
@@ -178,6 +187,17 @@ class Onward:
             body.state = State.LEAVING
             self.resume(body)
             context.channel.send(Kind.CANNOT, body.pair, reason.encode())
+
+    def _stand(self, body: Body, order: MoveOrder | None) -> bool:
+        """Whether its other threads stand, too, where they can leave; if not home is told, and asks again."""
+        if not self._threads.stand(body):
+            self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
+            return False
+        if lacking := self._threads.lacking(body, self._features(order)):
+            self._threads.go_on(body)
+            reason = cpu.lacks(lacking, "" if order is None else order.ip)
+            self._context.channel.send(Kind.CANNOT, body.pair, Cannot(reason, passing=True).pack())
+        return not lacking
 
     def _features(self, order: MoveOrder | None) -> str:
         return self._context.home_features if order is None else order.features
@@ -232,7 +252,9 @@ class Onward:
         self._copying.forget(body)
         body.private.sender = body.stopping.wanted = None
         if body.state is not State.LEAVING:
+            self._threads.go_on(body)
             return
+        self._threads.resume(body)
         if body.leaving.was_waiting:
             body.state = State.WAITING
             return

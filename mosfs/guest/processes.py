@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from mosfs.abi.flags import CLONE_CHILD_SETTID, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VM, ERESTARTNOINTR, RESTARTS
-from mosfs.abi.numbers import SYS_CLONE
+from mosfs.abi.numbers import SYS_CLONE, SYS_EXIT
 from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.request import Request
@@ -52,11 +52,40 @@ class Processes:
         self._mails = mails
 
     def exit(self, body: Body, args: tuple[int, ...]) -> None:
-        """The deputy exits; DROP follows."""
+        """The deputy exits; DROP follows. Of several threads one ends here first: only then may its ID be another's at home."""
+        if body.call.nr == SYS_EXIT and body.own.several and self._others(body):
+            body.own.exiting = args[0]
+            if body.leader is None:  # the kernel tells of its end when all others have ended; its ID is the process's
+                self._end_at_home(body)
+            body.task.cont()
+            return
         body.state = State.LEAVING
         tell_used(body, self._context.channel)
         request = Request(231, (args[0], 0, 0, 0, 0, 0), body.task.peek_mask())
         self._context.channel.send(Kind.CALL, body.pair, request.pack(body.signals.seen))
+
+    @staticmethod
+    def _others(body: Body) -> bool:
+        """Whether other threads go on when ``body`` ends."""
+        leader = body.leader or body
+        others = [one for one in (leader, *leader.threads.values()) if one is not body]
+        return any(one.own.exiting is None for one in others)
+
+    def _end_at_home(self, body: Body) -> None:
+        """Only this thread of it."""
+        request = Request(SYS_EXIT, (body.own.exiting or 0, 0, 0, 0, 0, 0), ALL_SIGNALS)
+        self._context.channel.send(Kind.CALL, body.pair, request.pack(body.signals.seen))
+
+    def thread_ended(self, body: Body, *, killed: bool) -> bool:
+        """A thread is gone. True if that is all: its process lives, or what becomes of that is told by its first thread."""
+        if body.leader is None:
+            return not killed and body.own.exiting is not None  # its deputy has heard of it
+        if body.own.exiting is not None and not killed:
+            self._end_at_home(body)
+        body.leader.threads.pop(body.pair, None)
+        self._context.bodies.pop(body.pair, None)
+        self._context.by_pid.pop(body.pid, None)
+        return True
 
     def clone(self, body: Body, args: tuple[int, ...]) -> None:
         flags = args[0] if body.call.nr == 56 else 17

@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping
 
 from mosfs.abi import commands
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
-from mosfs.abi.numbers import SYS_GETRANDOM, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGRETURN, SYS_SET_TID_ADDRESS
+from mosfs.abi.numbers import SYS_GETPID, SYS_GETRANDOM, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGRETURN, SYS_SET_TID_ADDRESS
 from mosfs.abi.syscalls import BY_NR, Away, ByHost, Syscall
 from mosfs.calls import cputime
 from mosfs.calls.low import carry_out, guarded
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge_away, stays_in_body
 from mosfs.calls.request import Blob, Request
-from mosfs.guest import clocks
+from mosfs.guest import clocks, timed
 from mosfs.guest.body import Body, State
 from mosfs.guest.completion import Completion
 from mosfs.guest.context import Context
@@ -28,6 +28,7 @@ from mosfs.guest.masks import Masks
 from mosfs.guest.private_calls import PrivateCalls
 from mosfs.guest.processes import Processes
 from mosfs.guest.signals import Signals
+from mosfs.guest.timed import Timed
 from mosfs.guest.title import tell_title
 from mosfs.guest.usage import tell_used
 from mosfs.migrate import shown
@@ -60,7 +61,7 @@ Way = Callable[[Body, tuple[int, ...]], None]
 class Serve:
     def __init__(
         self, context: Context, forwarding: Forwarding, signals: Signals, completion: Completion, private_calls: PrivateCalls,
-        mails: Mails, masks: Masks, files: MappedFiles, processes: Processes,
+        mails: Mails, masks: Masks, files: MappedFiles, processes: Processes, timed: Timed,
     ) -> None:  # fmt: skip
         self._context = context
         self._forwarding = forwarding
@@ -69,6 +70,7 @@ class Serve:
         self._private_calls = private_calls
         self._mails = mails
         self._masks = masks
+        self._timed = timed
         self._illegal: set[int] = set()  # calls that do not exist, of which the log knows
         self.by_host: Mapping[ByHost, Way] = {
             ByHost.DEPUTY: self._deputy,
@@ -204,7 +206,7 @@ class Serve:
     def _show(self, body: Body, request: Request) -> None:
         """An open of a file in /proc about its own memory: home has nothing to show there, so it is told what we see."""
         path = next((bytes(blob.data or b"")[:-1] for blob in request.blobs if blob.arg in (0, 1)), b"")
-        name = shown.recognise(path, body.pair) if path.startswith(b"/proc/") else ""
+        name = shown.recognise(path, body.process) if path.startswith(b"/proc/") else ""
         if name:
             self.show(body, name, asked=False)
 
@@ -218,7 +220,7 @@ class Serve:
     # ------------------------------------------------------------------ what is the host's own
 
     def _own_pid(self, body: Body, args: tuple[int, ...]) -> None:
-        self._completion.finish(body, body.pair)
+        self._completion.finish(body, body.process if body.call.nr == SYS_GETPID else body.pair)
 
     def _sigaction(self, body: Body, args: tuple[int, ...]) -> None:
         (self._in_body if self._masks.sigaction(body, args) else self._both)(body, args)
@@ -236,7 +238,7 @@ class Serve:
     def _setrlimit(self, body: Body, args: tuple[int, ...]) -> None:
         """Limits that hold where the program computes are set on both sides."""
         which, new, pid = (args[0], args[1], 0) if body.call.nr == 160 else (args[1], args[2], args[0] & 0xFFFFFFFF)
-        own = pid in (0, body.pair) and new and which in BODY_LIMITS
+        own = pid in (0, body.process) and new and which in BODY_LIMITS
         if own and body.call.nr == 302 and pid:
             regs = copy_regs(body.call.regs)
             regs.rdi = 0  # here it has another PID
@@ -250,10 +252,16 @@ class Serve:
         self._completion.finish(body, body.pair)
 
     def _futex(self, body: Body, args: tuple[int, ...]) -> None:
-        """Of the only thread, which nobody can wake: waiting is sleeping until the timeout or a signal, at home, on a copy of the
+        """Of several threads their kernel knows what they wait for (`timed`).
+
+        Of the only thread, which nobody can wake: waiting is sleeping until the timeout or a signal, at home, on a copy of the
         word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
         operation = args[1] & 127
-        if operation in _FUTEX_WAITS:
+        if body.own.several and timed.is_timed(args):
+            self._timed.begin(body, args)
+        elif body.own.several:
+            body.task.cont()
+        elif operation in _FUTEX_WAITS:
             self._deputy(body, args)
         elif operation in _FUTEX_PI:
             self._completion.finish(body, 0)

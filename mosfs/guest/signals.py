@@ -17,6 +17,8 @@ from mosfs.trace.task import NOTHING, copy_regs
 UC_SIGMASK = 296
 #: SIGKILL and SIGSTOP cannot be blocked.
 KILL_STOP = 0x40100
+#: It is not in our hands.
+_RUNS = frozenset({State.RUNNING, State.TIMED})
 
 
 class Signals:
@@ -28,10 +30,10 @@ class Signals:
         body.signals.infos.append(info)
         body.signals.seen += 1
         body.times.deputy_cpu = -1
-        if body.state is State.RUNNING and not body.stopping.interrupting and not body.stopping.paused:
+        if body.state in _RUNS and not body.stopping.interrupting and not body.stopping.paused:
             body.stopping.interrupting = True
             body.task.interrupt()
-        elif body.stopping.paused:
+        elif body.stopping.paused and body.state is not State.TIMED:
             self.deliver(body, Stop.TRAP)
 
     def deliver(self, body: Body, stop: Stop) -> None:
@@ -42,8 +44,9 @@ class Signals:
         body.task.set_regs(regs)
 
     def queue(self, body: Body, call: Calls) -> None:
+        body.call.until = 0
         for info in body.signals.infos:
-            queue_signal(call, info, shared=True)
+            queue_signal(call, info, shared=not body.own.several)
         body.signals.infos.clear()
 
     def interrupted(self, body: Body, result: int) -> None:

@@ -13,6 +13,7 @@ from mosfs.guest.ports import Ending
 from mosfs.guest.processes import Processes
 from mosfs.guest.serve import Serve
 from mosfs.guest.signals import Signals
+from mosfs.guest.timed import Timed
 from mosfs.migrate import rseq
 from mosfs.migrate.capture import signed, user_regs
 from mosfs.trace.stops import USES_UP, Status, Stop
@@ -22,7 +23,7 @@ from mosfs.trace.task import SYSCALL
 class Stops:
     def __init__(
         self, serve: Serve, processes: Processes, signals: Signals, faults: Faults, copying: Copying, onward: Onward,
-        ending: Ending,
+        timed: Timed, ending: Ending,
     ) -> None:
         self._serve = serve
         self._processes = processes
@@ -30,6 +31,7 @@ class Stops:
         self._faults = faults
         self._copying = copying
         self._onward = onward
+        self._timed = timed
         self._ending = ending
 
     def handle(self, body: Body, status: Status) -> Body | None:
@@ -38,9 +40,14 @@ class Stops:
         if body.stopping.interrupting and stop in USES_UP:
             body.task.interrupt()
         if stop is Stop.SECCOMP:
-            self._call(body)
+            if body.state is State.TIMED:
+                self._timed.stopped(body)
+            else:
+                self._call(body)
         elif stop in (Stop.EXITED, Stop.KILLED):
             self._copying.brake.gone(body.pid)
+            if body.own.several and self._processes.thread_ended(body, killed=stop is Stop.KILLED):
+                return None
             self._ending.died(body, status.value if stop is Stop.KILLED else 0)
         elif stop is Stop.SIGNAL:
             self._faults.stop(body, status.value)
@@ -68,6 +75,9 @@ class Stops:
         if body.fork.step is not None:
             self._processes.first_stop(body)
         body.stopping.interrupting = False
+        if body.state is State.TIMED and body.signals.infos:
+            self._timed.broken_off(body)
+            return
         slowed = self._copying.brake and self._copying.brake.stopped(
             body.pid, time.monotonic(), computing=signed(body.task.peek_regs().orig_rax) < 0
         )
@@ -90,6 +100,8 @@ class Stops:
         if body.signals.restart is not None:  # first the signal that its broken call waits for (`signals`)
             body.task.cont()
             return
+        if body.state is State.TIMED and body.stopping.arming is not None:
+            self._copying.copy_memory(body, body.stopping.arming)
         if body.signals.infos and body.state is State.RUNNING:
             self._signals.deliver(body, stop)
         if body.stopping.arming is not None and body.state is State.RUNNING:

@@ -14,6 +14,7 @@ from mosfs.wire.frames import Kind
 
 def tell_title(body: Body, channel: Channel) -> None:
     """TITLE, if the text has changed since the last look: once a second, and before what lets others see it at once."""
+    body = body.leader or body
     if not body.memory.title_at[1]:
         body.memory.title_at = title_at(body.pid)
     start, end = body.memory.title_at

@@ -37,6 +37,8 @@ class Tolls:
             return
         self._next, seconds, self._before = now + PERIOD, now - self._before, now
         for body in self._context.bodies.values():
+            if body.leader is not None:
+                continue  # its calls are counted with those of the first thread
             if body.account.calls != body.paid.counted:
                 self._weigh(body, seconds)
             if now >= body.paid.due and body.state in _MAKES_CALLS and _worth(body) >= WORTH:

@@ -28,7 +28,8 @@ _REPORTED = (State.RUNNING, State.WAITING, State.FORKING, State.EXECING)
 
 
 def tell_used(body: Body, channel: Channel) -> None:
-    """CPU_TIME: what the body has computed."""
+    """CPU_TIME: what the body has computed, with all its threads."""
+    body = body.leader or body
     body.times.told_used = body.used()
     channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.times.told_used))
 
@@ -43,7 +44,7 @@ class Statistics:
         """Once a second."""
         accounts = {}
         for body in self.context.bodies.values():
-            if body.state not in _REPORTED:
+            if body.state not in _REPORTED or body.leader is not None:
                 continue
             try:
                 body.times.unsaid += body.account.measure(body.pid, now, io=False)

@@ -16,7 +16,7 @@ from mosfs.abi.reasons import Reason
 from mosfs.migrate import properties, rseq, settings
 from mosfs.migrate import shown as shows
 from mosfs.migrate.dirty import guards
-from mosfs.migrate.image import VERSION, ImageMeta, Timer, Vma
+from mosfs.migrate.image import VERSION, ImageMeta, Thread, Timer, Vma
 from mosfs.migrate.maps import CannotMove, Known, read_maps, travelling, unknown
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.properties import Said
@@ -137,15 +137,7 @@ def capture(
     task: Task = call.task
     sets = status_sets(task.pid)
     brk = call.must(SYS_BRK, 0)
-    call.must(SYS_SIGALTSTACK, 0, layout.SCRATCH)
-    altstack = task.read(layout.SCRATCH, 24)
-    tid_address = 0
-    if call(SYS_PRCTL, PR_GET_TID_ADDRESS, layout.SCRATCH) == 0:
-        tid_address = task.read_words(layout.SCRATCH, 1)[0]
-    robust = (0, 0)
-    if call(SYS_GET_ROBUST_LIST, 0, layout.SCRATCH, layout.SCRATCH + 8) == 0:
-        head, length = task.read_words(layout.SCRATCH, 2)
-        robust = (head, length)
+    own = capture_thread(call, regs, pending=pending)
     dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
     with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
         aux = shows.with_our_vdso(auxv.read())
@@ -153,19 +145,19 @@ def capture(
         version=VERSION,
         pid=pid,
         uid=uid,
-        comm=comm_of(task.pid),
+        comm=own.comm,
         features=features,
-        regs=regs_bytes(regs),
-        xstate=xstate.read(task),
+        regs=own.regs,
+        xstate=own.xstate,
         xlayout=list(xstate.own_layout()),
-        mask=call.mask,
+        mask=own.mask,
         actions=[(sig, action) for sig, action in actions(call) if whole or any(action)],
         ignored=sets["SigIgn"],
-        altstack=altstack,
-        pending=task.peek_pending() if pending else [],
-        rseq=rseq.of(call),
-        tid_address=tid_address,
-        robust=robust,
+        altstack=own.altstack,
+        pending=own.pending,
+        rseq=own.rseq,
+        tid_address=own.tid_address,
+        robust=own.robust,
         mm=mm_addresses(task.pid, brk),
         auxv=aux,
         vmas=vmas,
@@ -175,6 +167,24 @@ def capture(
         dumpable=dumpable,
         guards=guards_of(task.pid, said, vmas),
         settings=settings.read(call),
+    )
+
+
+def capture_thread(call: Calls, regs: Registers, *, pending: bool) -> Thread:
+    """What is the own of the thread that ``call`` is an open session in; as `capture`."""
+    task: Task = call.task
+    call.must(SYS_SIGALTSTACK, 0, layout.SCRATCH)
+    altstack = task.read(layout.SCRATCH, 24)
+    tid_address = 0
+    if call(SYS_PRCTL, PR_GET_TID_ADDRESS, layout.SCRATCH) == 0:
+        tid_address = task.read_words(layout.SCRATCH, 1)[0]
+    robust = (0, 0)
+    if call(SYS_GET_ROBUST_LIST, 0, layout.SCRATCH, layout.SCRATCH + 8) == 0:
+        head, length = task.read_words(layout.SCRATCH, 2)
+        robust = (head, length)
+    return Thread(
+        tid=task.own, comm=comm_of(task.pid), regs=regs_bytes(regs), xstate=xstate.read(task), mask=call.mask, altstack=altstack,
+        rseq=rseq.of(call), tid_address=tid_address, robust=robust, pending=task.peek_pending() if pending else [],
     )
 
 

@@ -18,6 +18,7 @@ from mosfs.abi.memory import ALL_BITS
 from mosfs.migrate import settings
 from mosfs.trace import layout
 from mosfs.wire.fields import MALFORMED, Needs
+from mosfs.wire.frames import LAST_PID
 from mosfs.wire.messages import LastMessage
 from mosfs.wire.orders import Address, Features, Large, Signed, Small, Word
 
@@ -30,6 +31,8 @@ RUNS_HEADER, RUN_HEADER = struct.Struct("<IIQ"), struct.Struct("<QII")
 COMPRESSED = 1
 ZERO = 2  # no data: the pages are empty again
 
+#: Threads of a program beside its first: each has a place of its own in the scratch (`home.process.deputy`).
+MOST_THREADS = 200
 #: Of a file, bytes (loff_t).
 MAX_SIZE = (1 << 63) - 1
 
@@ -37,6 +40,8 @@ Signal = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Action = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Itimer = Action
 SigInfo = Annotated[bytes, msgspec.Meta(min_length=128, max_length=128)]
+Registers = Annotated[bytes, msgspec.Meta(min_length=216, max_length=216)]
+Stack = Annotated[bytes, msgspec.Meta(min_length=24, max_length=24)]
 Limit = Annotated[int, msgspec.Meta(ge=-1)]
 
 
@@ -66,6 +71,30 @@ class Timer(msgspec.Struct, array_like=True, frozen=True):
     monotonic: Signed = 0
 
 
+class Thread(msgspec.Struct, array_like=True):
+    """What is a thread's own: its fields are those of `ImageMeta` with the same names. ``tid``: its ID at home.
+
+    ``until``: it waits in futex(2) no longer than until then, CLOCK_MONOTONIC of home, ns; 0: it does not, or its call says when.
+    """
+
+    tid: Annotated[int, msgspec.Meta(ge=1, le=LAST_PID)]
+    comm: Annotated[str, msgspec.Meta(max_length=64)]
+    regs: Registers
+    xstate: Annotated[bytes, msgspec.Meta(max_length=16384)]
+    mask: Word
+    altstack: Stack
+    rseq: tuple[Word, Small, Small]
+    tid_address: Word
+    robust: tuple[Word, Word]
+    pending: Annotated[list[tuple[bool, SigInfo]], msgspec.Meta(max_length=1 << 16)] = []
+    waiting: bool = False
+    carry: tuple[Word, Word, Word, Word] | None = None
+    seq: Small = 0
+    seen: Word = 0
+    waiting_state: Annotated[list[tuple[Small, bytes]], msgspec.Meta(max_length=64)] = []
+    until: Word = 0
+
+
 class ImageMeta(msgspec.Struct, array_like=True):
     """Everything but the pages. ``mm`` are the eleven addresses of struct prctl_mm_map, in its order.
 
@@ -85,6 +114,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``all_actions``: they are all, and at other signals is done what exec leaves; who serves the program's calls takes ACTION.
     ``outlives``: all that comes from outside comes from home, so that what it does can be repeated (mosrun --outlive).
     ``told_mask``: what home believes to be blocked, where ``outlives``: what it is told at the end of a handler hangs on that.
+    ``threads``: the others of its process; ``until``: as theirs.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
 
@@ -93,12 +123,12 @@ class ImageMeta(msgspec.Struct, array_like=True):
     uid: Small
     comm: Annotated[str, msgspec.Meta(max_length=64)]
     features: Features
-    regs: Annotated[bytes, msgspec.Meta(min_length=216, max_length=216)]
+    regs: Registers
     xstate: Annotated[bytes, msgspec.Meta(max_length=16384)]
     mask: Word
     actions: Annotated[list[tuple[Signal, Action]], msgspec.Meta(max_length=64)]
     ignored: Word
-    altstack: Annotated[bytes, msgspec.Meta(min_length=24, max_length=24)]
+    altstack: Stack
     pending: Annotated[list[tuple[bool, SigInfo]], msgspec.Meta(max_length=1 << 20)]
     rseq: tuple[Word, Small, Small]
     tid_address: Word
@@ -126,6 +156,8 @@ class ImageMeta(msgspec.Struct, array_like=True):
     settings: Annotated[list[tuple[Small, Small, Small]], msgspec.Meta(max_length=8)] = []
     all_actions: bool = False
     outlives: bool = False
+    threads: Annotated[list[Thread], msgspec.Meta(max_length=MOST_THREADS)] = []
+    until: Word = 0
     told_mask: Word = (1 << 64) - 1
 
 
@@ -151,10 +183,11 @@ def decode(data: bytes) -> ImageMeta:
         raise BadImage(f"image version {meta.version}, expected {VERSION}")
     checked(meta.vmas)
     _in_order(meta.guards, "guard")
-    for name in (meta.comm, *(vma.name for vma in meta.vmas)):
+    for name in (meta.comm, *(thread.comm for thread in meta.threads), *(vma.name for vma in meta.vmas)):
         if not name.isascii() and max(name) > "\xff":
             raise BadImage("a name is not made of bytes")
-    if any(not 1 <= int.from_bytes(info[:4], "little", signed=True) <= 64 for _, info in meta.pending):
+    pending = [*meta.pending, *(pending for thread in meta.threads for pending in thread.pending)]
+    if any(not 1 <= int.from_bytes(info[:4], "little", signed=True) <= 64 for _, info in pending):
         raise BadImage("no such signal")
     if not all(settings.known(setting) for setting in meta.settings):
         raise BadImage("no such setting")
@@ -162,8 +195,13 @@ def decode(data: bytes) -> ImageMeta:
         cpu.parse(meta.features)
         xstate.checked(meta.xlayout, len(meta.xstate))
         xstate.checked_waiting(meta.waiting_state)
+        for thread in meta.threads:
+            xstate.checked(meta.xlayout, len(thread.xstate))
+            xstate.checked_waiting(thread.waiting_state)
     except ValueError as error:
         raise BadImage(f"processor state: {error}") from error
+    if len({meta.pid, *(thread.tid for thread in meta.threads)}) <= len(meta.threads):
+        raise BadImage("two threads with one ID")
     meta.needs = sorted(cpu.USER_FLAGS & set(meta.needs))
     return meta
 

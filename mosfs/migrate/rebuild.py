@@ -51,7 +51,7 @@ from mosfs.abi.xstate import Lacking, checked, checked_waiting
 from mosfs.migrate import rseq, settings
 from mosfs.migrate.capture import ACTION_SIZE, ACTIONS_AT, ACTIONS_AT_ONCE, limits_of
 from mosfs.migrate.huge import batches, dense, make
-from mosfs.migrate.image import BadImage, ImageMeta, Vma
+from mosfs.migrate.image import BadImage, ImageMeta, Thread, Vma
 from mosfs.migrate.maps import CannotMove, Piece, changes, pieces, ranges
 from mosfs.migrate.pages import runs_of
 from mosfs.migrate.precopy import Early
@@ -108,12 +108,13 @@ class Unsuited(NoRoom):
     """The processor here lacks what the program uses just now. The text says what, for users."""
 
 
-def give_state(task: Task, meta: ImageMeta) -> dict[int, bytes]:
+def give_state(task: Task, meta: ImageMeta, thread: Thread | None = None) -> dict[int, bytes]:
     """Give a stopped task the state of the processor that came with an image; returns what waits here (`trace.xstate.write`).
 
     Unsuited: it has no place here, or the kernel refuses it; BadImage: it contradicts itself."""
+    of = thread or meta
     try:
-        return xstate.write(task, meta.xstate, checked(meta.xlayout, len(meta.xstate)), checked_waiting(meta.waiting_state))
+        return xstate.write(task, of.xstate, checked(meta.xlayout, len(of.xstate)), checked_waiting(of.waiting_state))
     except Lacking as lacking:
         raise Unsuited(cpu.lacks(lacking.features, "the node")) from lacking
     except ValueError as error:
@@ -411,31 +412,12 @@ class Rebuild:
         if not home:
             for which, limit in meta.limits.items():
                 set_limit(call, which, limit)
-            self.task.write(layout.SCRATCH, meta.comm.encode("latin-1")[:15] + b"\0")
-            call.must(SYS_PRCTL, PR_SET_NAME, layout.SCRATCH)
+            name_task(call, meta.comm)
             set_actions(call, actions_of(meta))
         else:
             # what a handler left behind in the body (SA_RESETHAND) or what was changed there holds at home too
             set_actions(call, changed_away(meta))
-        self.task.write(layout.SCRATCH, meta.altstack)
-        call(SYS_SIGALTSTACK, layout.SCRATCH, 0)
-        if meta.tid_address:
-            call(SYS_SET_TID_ADDRESS, meta.tid_address)
-        if meta.robust[0]:
-            call(SYS_SET_ROBUST_LIST, *meta.robust)
-        self._rseq()
-        for shared, info in meta.pending:
-            self.queue(info, shared=shared)
-        regs = regs_from(meta.regs)
-        regs.cs, regs.ss, regs.ds, regs.es, regs.fs, regs.gs = 0x33, 0x2B, 0, 0, 0, 0
-        call.mask = meta.mask
-        return regs
-
-    def _rseq(self) -> None:
-        try:
-            rseq.register(self.call, self.meta.rseq)
-        except CannotMove as reason:
-            raise NoRoom(str(reason)) from reason
+        return give_own(call, meta)
 
     def _give_properties(self) -> None:
         """What was said of the memory is said again. Locks may go beyond this node's limits, advice beyond its kernel."""
@@ -449,9 +431,6 @@ class Rebuild:
                 raise NoRoom(f"guard pages: {os.strerror(-result)}")
             self.owed.append(owed(call))
 
-    def queue(self, info: bytes, *, shared: bool) -> None:
-        queue_signal(self.call, info, shared=shared)
-
     def _set_mm(self) -> None:
         """brk and what /proc shows of the program; needs no capability with exe_fd -1 (prctl(2), PR_SET_MM_MAP)."""
         auxv_at = layout.SCRATCH + 256
@@ -459,6 +438,32 @@ class Rebuild:
         self.task.write(auxv_at, self.meta.auxv)
         self.task.write(layout.SCRATCH, fixed)
         self.call.must(SYS_PRCTL, PR_SET_MM, PR_SET_MM_MAP, layout.SCRATCH, len(fixed), 0)
+
+
+def give_own(call: Calls, of: ImageMeta | Thread) -> Any:
+    """What a thread has for itself; the registers to resume it with. Its mask is put in force when the session ends."""
+    call.task.write(layout.SCRATCH, of.altstack)
+    call(SYS_SIGALTSTACK, layout.SCRATCH, 0)
+    if of.tid_address:
+        call(SYS_SET_TID_ADDRESS, of.tid_address)
+    if of.robust[0]:
+        call(SYS_SET_ROBUST_LIST, *of.robust)
+    try:
+        rseq.register(call, of.rseq)
+    except CannotMove as reason:
+        raise NoRoom(str(reason)) from reason
+    for shared, info in of.pending:
+        queue_signal(call, info, shared=shared)
+    regs = regs_from(of.regs)
+    regs.cs, regs.ss, regs.ds, regs.es, regs.fs, regs.gs = 0x33, 0x2B, 0, 0, 0, 0
+    call.mask = of.mask
+    return regs
+
+
+def name_task(call: Calls, comm: str) -> None:
+    """What ps(1) calls it."""
+    call.task.write(layout.SCRATCH, comm.encode("latin-1")[:15] + b"\0")
+    call.must(SYS_PRCTL, PR_SET_NAME, layout.SCRATCH)
 
 
 #: struct sigaction of the kernel: SIG_DFL, no flags, an empty mask.
@@ -514,9 +519,9 @@ def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
     sig = int.from_bytes(info[:4], "little")
     task.write(layout.SCRATCH, info)
     if shared:
-        call(129, task.pid, sig, layout.SCRATCH)
+        call(129, task.own, sig, layout.SCRATCH)
     else:
-        call(SYS_RT_TGSIGQUEUEINFO, task.pid, task.pid, sig, layout.SCRATCH)
+        call(SYS_RT_TGSIGQUEUEINFO, task.group, task.own, sig, layout.SCRATCH)
 
 
 def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:

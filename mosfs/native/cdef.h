@@ -326,6 +326,8 @@ int mos_stand(int pid, struct mos_regs *regs, int *status);
 int mos_run_call(int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5);
 
 int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces);
+int mos_make_maker(int memfd, unsigned int uid, void *filter, int filter_len, int *ends);
+int mos_chosen_body(const int *ends, int number);
 int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero);
 long mos_present(int pid, unsigned long start, unsigned long end, int own, unsigned long *runs, long max, unsigned long *next);
 int mos_watcher(void);

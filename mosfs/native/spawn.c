@@ -3,8 +3,35 @@
 
 #define STACKS (20UL << 30)
 
+/* What a new process is to become. */
+struct body {
+    int memfd;
+    int released;               /* it may go on when something can be read here */
+    char word;                  /* a byte comes then; else the end */
+    unsigned int uid;
+    int as_root;                /* it is made by root, and becomes uid */
+    struct sock_fprog prog;
+    int memory_limit_mb, namespaces;
+};
+
+#define CHECKPOINT_RESTORE 40
+
+/* The right to choose IDs for its threads, which counts in the user namespace of the body only, and outlives its execveat. */
+static int keep_choosing(void)
+{
+    struct {
+        uint32_t version;
+        int pid;
+    } header = {0x20080522, 0};
+    const uint32_t bit = 1U << (CHECKPOINT_RESTORE - 32);
+    uint32_t sets[6] = {0, 0, 0, bit, bit, bit};
+    if (syscall(SYS_capset, &header, sets))
+        return -1;
+    return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CHECKPOINT_RESTORE, 0, 0);
+}
+
 /* The new process becomes the sandbox; it leaves with a status that tells which step failed. */
-static void become_body(int memfd, int released, unsigned int uid, struct sock_fprog *prog, int memory_limit_mb, int namespaces)
+static void become_body(const struct body *b)
 {
     char *const none[] = {NULL};
     char c;
@@ -17,7 +44,7 @@ static void become_body(int memfd, int released, unsigned int uid, struct sock_f
     sigprocmask(SIG_SETMASK, &all, NULL);
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    int high_memfd = fcntl(memfd, F_DUPFD, 16), high_sync = fcntl(released, F_DUPFD, 16);
+    int high_memfd = fcntl(b->memfd, F_DUPFD, 16), high_sync = fcntl(b->released, F_DUPFD, 16);
     if (dup2(high_memfd, 3) != 3)
         _exit(101);
     if (dup2(high_sync, 4) != 4)
@@ -28,22 +55,25 @@ static void become_body(int memfd, int released, unsigned int uid, struct sock_f
     close(1);
     close(2);
     syscall(SYS_close_range, 5, ~0U, 0);
-    if (namespaces && geteuid() == 0)
+    if (b->namespaces && b->as_root)
         unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS);
-    if (memory_limit_mb > 0) {
-        struct rlimit m = {(rlim_t)memory_limit_mb << 20, (rlim_t)memory_limit_mb << 20};
+    if (b->memory_limit_mb > 0) {
+        struct rlimit m = {(rlim_t)b->memory_limit_mb << 20, (rlim_t)b->memory_limit_mb << 20};
         setrlimit(RLIMIT_AS, &m);
     }
     setrlimit(RLIMIT_CORE, &zero);
-    if (geteuid() == 0) {
+    if (b->as_root) {
+        unsigned int uid = b->uid;
         if (syscall(SYS_setgroups, 0, NULL) || syscall(SYS_setresgid, uid, uid, uid) || syscall(SYS_setresuid, uid, uid, uid))
             _exit(103);
     }
+    if (b->word && keep_choosing())
+        _exit(107);
     prctl(PR_SET_DUMPABLE, 1);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-    if (read(4, &c, 1) != 0) /* parent closes its end after SEIZE */
+    if (read(4, &c, 1) != b->word) /* who made it lets it go after SEIZE */
         _exit(104);
-    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, prog))
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, &b->prog))
         _exit(105);
     /* Where the kernel puts new mappings must not depend on the body: it may have to do the same again (mosrun --outlive). Below where
        a stack can be that was placed at random (16 GB from the top), or it could not grow; the program's own limit comes with it. */
@@ -56,35 +86,190 @@ static void become_body(int memfd, int released, unsigned int uid, struct sock_f
     _exit(106);
 }
 
+static int seize_body(int pid)
+{
+    if (ptrace(PTRACE_SEIZE, pid, 0,
+               PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
+                   PTRACE_O_TRACEEXEC)) {
+        int e = errno;
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, __WALL);
+        return -e;
+    }
+    return 0;
+}
+
 /*
  * Fork the process that will hold a guest's memory: no rights, no descriptors, nothing but the stub. It waits until its
  * parent has seized it (a byte on the pipe is not needed: SIGSTOP and SEIZE would race, so it spins on a read of fd `sync`).
  */
 int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces)
 {
-    int sync[2], pid;
-    struct sock_fprog prog = {(unsigned short)filter_len, filter};
+    int sync[2], pid, e;
+    struct body b = {memfd, -1, 0, uid, !geteuid(), {(unsigned short)filter_len, filter}, memory_limit_mb, namespaces};
     if (pipe2(sync, O_CLOEXEC))
         return -errno;
+    b.released = sync[0];
     pid = fork();
     if (pid < 0) {
-        int e = errno;
+        e = errno;
         close(sync[0]);
         close(sync[1]);
         return -e;
     }
     if (pid == 0)
-        become_body(memfd, sync[0], uid, &prog, memory_limit_mb, namespaces);
+        become_body(&b);
     close(sync[0]);
-    if (ptrace(PTRACE_SEIZE, pid, 0,
-               PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |
-                   PTRACE_O_TRACEEXEC)) {
-        int e = errno;
-        close(sync[1]);
-        kill(pid, SIGKILL);
-        waitpid(pid, NULL, __WALL);
+    e = seize_body(pid);
+    close(sync[1]);
+    return e ? e : pid;
+}
+
+/* struct clone_args of clone3(2), first version with set_tid. */
+struct chosen {
+    uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size;
+};
+
+/* The first process of a PID namespace: with it all others end. It waits for nobody. */
+static void be_init(void)
+{
+    int sig;
+    for (sig = 1; sig < 65; sig++)
+        signal(sig, SIG_DFL);
+    signal(SIGCHLD, SIG_IGN);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    syscall(SYS_close_range, 0, ~0U, 0);
+    for (;;)
+        pause();
+}
+
+/* The life of a maker: for each number that it reads a body with that PID in the namespace, whose parent is ours. */
+static void be_maker(struct body *b, int fd)
+{
+    int said = 0, number, init;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, "mos-maker");
+    int high[3] = {fcntl(fd, F_DUPFD, 32), fcntl(b->memfd, F_DUPFD, 32), fcntl(b->released, F_DUPFD, 32)};
+    fd = dup2(high[0], 16);
+    b->memfd = dup2(high[1], 17);
+    b->released = dup2(high[2], 18);
+    syscall(SYS_close_range, 0, 15, 0);
+    syscall(SYS_close_range, 19, ~0U, 0);
+    if (unshare(CLONE_NEWUSER | CLONE_NEWPID))
+        said = -errno;
+    if (write(fd, &said, sizeof said) != sizeof said || said || read(fd, &said, sizeof said) != sizeof said)
+        _exit(1);
+    init = fork();
+    if (init == 0)
+        be_init();
+    said = init < 0 ? -errno : 0;
+    while (write(fd, &said, sizeof said) == sizeof said && init > 0 && read(fd, &number, sizeof number) == sizeof number) {
+        uint32_t numbers[1] = {(uint32_t)number};
+        struct chosen how = {.flags = CLONE_PARENT, .set_tid = (uintptr_t)numbers, .set_tid_size = 1};
+        said = syscall(SYS_clone3, &how, sizeof how);
+        if (said == 0)
+            become_body(b);
+        if (said < 0)
+            said = -errno;
+    }
+    _exit(0);
+}
+
+static int put_line(int pid, const char *name, const char *line)
+{
+    char path[60];
+    int fd, n = strlen(line), r;
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    r = write(fd, line, n) == n ? 0 : -errno;
+    close(fd);
+    return r;
+}
+
+/* In the maker's user namespace there is nobody but who the bodies run as. */
+static int map_users(int pid, unsigned int uid, unsigned int gid)
+{
+    char line[60];
+    int r;
+    if (geteuid() && (r = put_line(pid, "setgroups", "deny")))
+        return r;
+    snprintf(line, sizeof line, "%u %u 1", gid, gid);
+    if ((r = put_line(pid, "gid_map", line)))
+        return r;
+    snprintf(line, sizeof line, "%u %u 1", uid, uid);
+    return put_line(pid, "uid_map", line);
+}
+
+/* What the maker says, within its patience; a tick (mos_patience) ends no read. */
+static int hear(int fd)
+{
+    int said = 0, n;
+    do
+        n = read(fd, &said, sizeof said);
+    while (n < 0 && errno == EINTR);
+    return n == sizeof said ? said : n < 0 ? -errno : -EPIPE;
+}
+
+/*
+ * A process that makes bodies with chosen PIDs, in namespaces of users and of PIDs that it makes for them: its PID, or why there can
+ * be none. ends[0]: where it is asked; ends[1]: what lets a new body go on. It ends with this process, and when ends[0] is closed.
+ */
+int mos_make_maker(int memfd, unsigned int uid, void *filter, int filter_len, int *ends)
+{
+    int talk[2], sync[2], pid, e;
+    struct timeval patience = {10, 0};
+    struct body b = {memfd, -1, 1, uid, !geteuid(), {(unsigned short)filter_len, filter}, 0, 0};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk))
+        return -errno;
+    if (pipe2(sync, O_CLOEXEC)) {
+        e = errno;
+        close(talk[0]);
+        close(talk[1]);
         return -e;
     }
+    setsockopt(talk[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    b.released = sync[0];
+    pid = fork();
+    if (pid == 0)
+        be_maker(&b, talk[1]);
+    e = pid < 0 ? -errno : 0;
+    close(talk[1]);
+    close(sync[0]);
+    if (!e)
+        e = hear(talk[0]);
+    if (!e)
+        e = map_users(pid, b.as_root ? uid : geteuid(), b.as_root ? uid : getegid());
+    if (!e && write(talk[0], &e, sizeof e) != sizeof e)
+        e = -EPIPE;
+    if (!e)
+        e = hear(talk[0]);
+    if (!e) {
+        ends[0] = talk[0];
+        ends[1] = sync[1];
+        return pid;
+    }
+    close(talk[0]);
     close(sync[1]);
-    return pid;
+    if (pid > 0) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, __WALL);
+    }
+    return e;
+}
+
+/* A body whose PID in the maker's namespace is `number`, as mos_spawn_body makes one; -EEXIST if another has that. */
+int mos_chosen_body(const int *ends, int number)
+{
+    int pid, e;
+    if (write(ends[0], &number, sizeof number) != sizeof number)
+        return -EPIPE;
+    pid = hear(ends[0]);
+    if (pid <= 0)
+        return pid ? pid : -EPIPE;
+    e = seize_body(pid);
+    if (!e && write(ends[1], "", 1) != 1)
+        e = -EPIPE;
+    return e ? e : pid;
 }

@@ -429,6 +429,17 @@ class GuestClock(_Clock):
         self._ahead, self._wall = ahead, wall
         self._extras = self._extras if extras is None else extras
 
+    def ahead(self) -> Shown:
+        """Home's clocks minus this node's, ns."""
+        if self._wall is None:
+            return Shown(self._ahead, self._ahead)
+        here = self._local()
+        return Shown(self._ahead + self._wall - (here.realtime - here.monotonic), self._ahead)
+
+    def monotonic(self) -> int:
+        """Home's CLOCK_MONOTONIC, ns."""
+        return self.here().monotonic + self._ahead
+
     def _now(self) -> tuple[Extras, Truth]:
         here = self._local()
         monotonic = here.monotonic + self._ahead

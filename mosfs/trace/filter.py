@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mosfs.abi.flags import MAP_ANONYMOUS
+from mosfs.abi.flags import FUTEX_COMMAND, FUTEX_WAITS, MAP_ANONYMOUS
 from mosfs.abi.low import GUARDED, MREMAP
-from mosfs.abi.numbers import SYS_MADVISE, SYS_MMAP
+from mosfs.abi.numbers import SYS_FUTEX, SYS_MADVISE, SYS_MMAP
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.native import lib
 from mosfs.trace import layout
@@ -238,9 +238,24 @@ def _grows(asm: Assembler) -> None:
     asm.label("shrinks")
 
 
-@lru_cache(maxsize=1)
-def guest_filter() -> bytes:
-    """struct sock_filter[] for a guest's body."""
+def _timed(asm: Assembler) -> None:
+    """The label futex: jump to ``trap`` for an operation that waits, with a time (argument 3), else to ``allow``."""
+    asm.label("futex")
+    asm.load(_ARGS + 8)
+    asm.mask(FUTEX_COMMAND)
+    for operation in sorted(FUTEX_WAITS):
+        asm.when(_JEQ, operation, "timed")
+    asm.goto("allow")
+    asm.label("timed")
+    for half in (0, 4):
+        asm.load(_ARGS + 8 * 3 + half)
+        asm.unless(_JEQ, 0, "trap")
+    asm.goto("allow")
+
+
+@lru_cache(maxsize=2)
+def guest_filter(*, threads: bool = False) -> bytes:
+    """struct sock_filter[] for a guest's body. ``threads``: it may have several, among which its own kernel serves futex(2)."""
     asm = Assembler()
     asm.load(_ARCH)
     asm.unless(_JEQ, AUDIT_ARCH_X86_64, "kill")
@@ -248,6 +263,8 @@ def guest_filter() -> bytes:
     for number in sorted(GUEST_FREE):
         asm.when(_JEQ, number, f"test{number}" if number in GUARDED else "allow")
     asm.when(_JEQ, SYS_MADVISE, f"test{SYS_MADVISE}")
+    if threads:
+        asm.when(_JEQ, SYS_FUTEX, "futex")
     asm.unless(_JEQ, SYS_MMAP, "trap")
     asm.load(_ARGS + 8 * 3)
     asm.mask(MAP_ANONYMOUS)
@@ -257,6 +274,8 @@ def guest_filter() -> bytes:
         if number == MREMAP:
             _grows(asm)
         _test(asm, (*BY_NR[number].tests, *GUARDED[number]), number)
+    if threads:
+        _timed(asm)
     asm.label("allow")
     asm.ret(ALLOW)
     asm.label("trap")

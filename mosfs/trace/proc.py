@@ -111,6 +111,15 @@ def comm_of(pid: int) -> str:
         raise TaskGone(pid) from error
 
 
+def state_of(pid: int) -> str:
+    """The letter that ps(1) shows of a process or thread; "X" for none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return "X"
+
+
 def on_processor(pid: int) -> bool:
     """Does it run, or wait for a processor, and for nothing else? False for one that has ended."""
     try:

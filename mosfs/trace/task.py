@@ -59,12 +59,16 @@ def check(result: int, what: str, pid: int) -> int:
 
 
 class Task:
-    """A seized process. ``guest``: it is a body under the strict filter (no rule by instruction pointer)."""
+    """A seized process, or thread. ``guest``: it is a body under the strict filter (no rule by instruction pointer).
 
-    __slots__ = ("guest", "pid", "regs")
+    ``own``, ``group``: its ID and its process's, as it knows them itself; a body with chosen IDs lives in a PID namespace."""
 
-    def __init__(self, pid: int, *, guest: bool = False) -> None:
+    __slots__ = ("group", "guest", "own", "pid", "regs")
+
+    def __init__(self, pid: int, *, guest: bool = False, own: int = 0, group: int = 0) -> None:
         self.pid = pid
+        self.own = own or pid
+        self.group = group or self.own
         self.guest = guest
         self.regs = no_regs()
 
@@ -305,9 +309,11 @@ def regs_from(data: bytes) -> Registers:
     return regs
 
 
-def discard(task: Task) -> None:
-    """Kill a process that is traced here, and reap it."""
-    with suppress(ProcessLookupError, TaskGone):
+def discard(task: Task, threads: Sequence[Task] = ()) -> None:
+    """Kill a process that is traced here, and reap it; before its first thread its others, of whose ends it waits to tell."""
+    with suppress(ProcessLookupError):
         os.kill(task.pid, signal.SIGKILL)
-        while os.WIFSTOPPED(task.wait()):
-            pass
+    for one in [*threads, task]:
+        with suppress(TaskGone):
+            while os.WIFSTOPPED(one.wait()):
+                pass

@@ -8,9 +8,9 @@ import signal
 from collections.abc import Callable
 
 from mosfs.abi.args import as_c_int
-from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
+from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
 from mosfs.abi.low import MPROTECT, MREMAP, PKEY_MPROTECT
-from mosfs.abi.numbers import SYS_MMAP, SYS_PTRACE, SYS_WRITE
+from mosfs.abi.numbers import SYS_CLONE, SYS_MMAP, SYS_PTRACE, SYS_WRITE
 from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
@@ -56,7 +56,7 @@ class Policy:
             self._remap(p, regs, args)
             return
         verdict = judge(row, args)
-        if verdict.do in (Do.SERVE, Do.HOME) or self._shared_file(p, row, args):
+        if verdict.do in (Do.SERVE, Do.HOME) or self._thread(p, row, args) or self._shared_file(p, row, args):
             self.tracer.stops.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.stops.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
@@ -89,6 +89,11 @@ class Policy:
 
     def illegal(self, p: Program, regs: Registers, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
+
+    def _thread(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
+        """The call makes a thread in a program that may have some (mosrun --threads)."""
+        wanted = row.nr == SYS_CLONE and args[0] & CLONE_THREAD
+        return bool(wanted) and self.tracer.family.process(p).settings.threads == 1
 
     @staticmethod
     def _shared_file(p: Program, row: Syscall, args: tuple[int, ...]) -> int:
@@ -138,7 +143,7 @@ class Policy:
         if verdict.do is Do.ANSWER:
             done(verdict.result or self.tracer.filters.mode(p))
             return True
-        if verdict.do is Do.HOME:
+        if verdict.do is Do.HOME or self._thread(p, row, args):
             return self.come_home(p, done)
         if (error := self._shared_file(p, row, args)) > 0:
             done(-error)
@@ -171,7 +176,7 @@ class Policy:
             if reason and p.away and p.move is None:  # not superseded by another move, which takes the call along
                 done(-errno.ENOMEM)
 
-        self.tracer.moves.request(p, Move("", "home", done=ended))
+        self.tracer.moves.request(self.tracer.family.process(p), Move("", "home", done=ended))
         return True
 
     def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:

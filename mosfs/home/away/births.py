@@ -10,7 +10,7 @@ from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls import show
 from mosfs.calls.request import Blob, Request
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import FLIGHT_ROOM, FLIGHT_SCRATCH, Deputy, deputy_of_child
+from mosfs.home.process.deputy import Deputy, deputy_of_child
 from mosfs.home.process.link import Held
 from mosfs.home.process.program import Place, Program
 from mosfs.trace import layout
@@ -37,7 +37,7 @@ class Births:
 
         def forked(result: int) -> None:
             made = deputy.born or min(result, -1)
-            pidfd = struct.unpack("<i", p.task.read(FLIGHT_SCRATCH, 4))[0] if wants and made > 0 else -1
+            pidfd = struct.unpack("<i", p.task.read(deputy.room[0], 4))[0] if wants and made > 0 else -1
             self.tracer.hosts.send(p, Kind.FORK_REPLY, FORK_REPLY.pack(made, pidfd, *self.tracer.cputimers.newborn(made)))
             deputy.born = 0
             fault(Birth.TOLD, None, p.comm, p.pid)
@@ -114,8 +114,8 @@ class Births:
             None if order.argv is None else vector(order.argv),
             None if order.envp is None else vector(order.envp),
         ]
-        base, big = FLIGHT_SCRATCH, None
-        if len(data) > FLIGHT_ROOM:
+        (base, room), big = deputy.room, None
+        if len(data) > room:
             size = (len(data) + 4095) & ~4095
             deputy.give_up()
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:

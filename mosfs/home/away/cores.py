@@ -31,7 +31,7 @@ class Cores:
 
     def wanted(self, p: Program, sig: int) -> bool:
         """Whether the kernel may write one when ``p`` dies of ``sig``: programs that read it (a pipe) have no limit."""
-        if sig not in SIGNALS or p.death.coreless or not p.away:
+        if sig not in SIGNALS or p.death.coreless or not p.away or p.kin.leader or p.kin.threads:
             return False
         if core_limit(p.pid):
             return True

@@ -65,12 +65,15 @@ class Hosts:
             self.link_lost(p.link)
 
     def release_answers(self, p: Program) -> None:
-        """The body has arrived: its host gets what was kept back."""
-        kept, p.body.kept_back = p.body.kept_back or [], None
-        self.tracer.mapped.catch_up(p)
+        """The body has arrived: its host gets what was kept back, for its other threads, too."""
+        released = []
+        for one in (p, *self.tracer.threads.of(p)):
+            kept, one.body.kept_back = one.body.kept_back or [], None
+            released += [(one, *frame) for frame in kept]
+        self.tracer.mapped.catch_up(p)  # which tells nothing to those whose answers are kept back
         try:
-            for frame in kept:
-                self._pass(p, *frame)
+            for frame in released:
+                self._pass(*frame)
         except ChannelLost:
             self.link_lost(p.link)
 

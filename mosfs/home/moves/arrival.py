@@ -17,6 +17,7 @@ from mosfs.calls import partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
+from mosfs.home.moves.threads import ComingThread
 from mosfs.home.ports import NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy, State, interrupted, is_sleep
 from mosfs.home.process.link import Link
@@ -24,7 +25,7 @@ from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, broken_off, result_at
 from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import signed
-from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.image import BadImage, ImageMeta, Thread
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending
@@ -55,6 +56,8 @@ class Coming:
     newer: list[tuple[bool, bytes]] = field(default_factory=list)  # signals taken from the deputy, to be queued behind older ones
     expired: bool = False  # a timer of CPU time has, meanwhile
     whole: bool = False  # nothing more of the image will come
+    others: dict[int, tuple[Any, list[bytes]]] = field(default_factory=dict)  # outcome and infos of the other threads, by ID
+    threads: list[ComingThread] = field(default_factory=list)  # those, as far as they have been built
 
 
 class Arrival:
@@ -65,6 +68,7 @@ class Arrival:
         assert p.move is not None and p.link is not None
         p.move.frozen_at = time.monotonic()
         p.body.kept_back = p.body.kept_back if p.body.kept_back is not None else []
+        self.tracer.threads.recalled(p)
         if p.frozen.mark:
             self.tracer.freezing.recalled(p, p.body.kept_back)
         try:
@@ -78,9 +82,11 @@ class Arrival:
         assert deputy is not None and p.move is not None
         coming = Coming(image.decode(head), Receipt(link.channel))
         self.halt(p, deputy)
+        self.tracer.threads.halt(p)
         lib.mos_unfollow(self.tracer.pump)
         lib.mos_pin(self.tracer.pump, p.pid)
         coming.outcome, coming.infos = self.outcome(p, deputy)
+        coming.others = self.tracer.threads.outcomes(p)
         try:
             regs = self._build(p, link, deputy, coming)
         except (TaskGone, ChannelLost):
@@ -93,6 +99,11 @@ class Arrival:
         signalled = bool(coming.infos or coming.meta.pending) or coming.expired or bool(p.death.signal)
         p.demand.waiting = coming.rebuild.waiting_state
         self._came_home(p, link, deputy, coming.meta, regs, coming.outcome, signalled, coming.rebuild.owed)
+        for one in coming.threads:
+            with self.tracer.containment.of(one.q):
+                self._thread_home(one)
+        self.tracer.moves.finish(p, "")
+        self.tracer.mosd.announce(p)
 
     def _build(self, p: Program, link: Link, deputy: Deputy, coming: Coming) -> Any:
         """The program in its deputy: the registers to go on with. Whatever is raised, `_roll_back` can undo it."""
@@ -117,6 +128,8 @@ class Arrival:
             regs = rebuild.finish(frames, home=True)
             for shared, info in [*((True, info) for info in older), *coming.newer]:
                 queue_signal(call, info, shared=shared)
+            for q, thread in self.tracer.threads.matched(p, meta.threads):
+                coming.threads.append(self.tracer.threads.build(coming, q, thread))
             coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
         return regs
 
@@ -155,13 +168,27 @@ class Arrival:
         p.process.names, p.process.said = named(meta.vmas), Said.arrived(meta, owed)
         p.body.files = {}
         partial.restore(p.task, signed(regs.rax), p.call.carry)
-        if meta.waiting:
+        self._go_on(p, deputy, meta, regs, outcome, signalled)
+
+    def _go_on(self, p: Program, deputy: Deputy, of: ImageMeta | Thread, regs: Any, outcome: Any, signalled: bool) -> None:
+        """The program, or the thread, goes on at home where it was."""
+        if of.waiting:
             self._settle(p, deputy, regs, outcome, signalled)
+        elif of.until:
+            self.tracer.threads.wait_until(p, deputy, regs, of.until)
         else:
             p.task.set_regs(regs)
             self.tracer.stops.go_on(p)
-        self.tracer.moves.finish(p, "")
-        self.tracer.mosd.announce(p)
+
+    def _thread_home(self, one: ComingThread) -> None:
+        """Another thread of a process that has come home."""
+        q, thread = one.q, one.thread
+        q.place, q.link, q.body.kept_back, q.body.files = Place.HOME, None, None, {}
+        q.deputy = q.call.reading = None
+        q.body.infos.clear()
+        q.call.carry = Carry(*thread.carry) if thread.carry is not None else None
+        partial.restore(q.task, signed(one.regs.rax), q.call.carry)
+        self._go_on(q, one.deputy, thread, one.regs, one.outcome, one.signalled)
 
     def _settle(self, p: Program, deputy: Deputy, regs: Registers, outcome: Any, signalled: bool) -> None:
         """The program came home inside a forwarded call."""
@@ -228,6 +255,7 @@ class Arrival:
 
     def _send_back(self, p: Program, link: Link, deputy: Deputy, reason: str, coming: Coming) -> None:
         """The deputy is a deputy again, the rest of the image is passed over, and the body goes on."""
+        self.tracer.threads.unbuild(p)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             rseq.unregister(call, p.task.peek_rseq())
             files = self.tracer.mapped.kept(p)
@@ -243,13 +271,21 @@ class Arrival:
             coming.whole = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
         link.channel.send(Kind.RESUME, p.pid)
         self.tracer.hosts.release_answers(p)
-        for info in coming.infos:
-            link.channel.send(Kind.SIGNAL, p.pid, info)
         if p.frozen.mark:
             p.frozen.call = coming.outcome
-        elif coming.outcome is not None:
-            _nr, result, outs, deputy.flight = coming.outcome
-            if deputy.flight is not None and (interrupted(result) or (result == -errno.EINTR and not coming.infos)):
+        self._deputy_again(p, link, deputy, coming.outcome, coming.infos)
+        for q in self.tracer.threads.of(p):
+            if q.deputy is not None and q.pid in coming.others:
+                self._deputy_again(q, link, q.deputy, *coming.others[q.pid])
+        self.tracer.moves.finish(p, reason)
+
+    def _deputy_again(self, p: Program, link: Link, deputy: Deputy, outcome: Any, infos: list[bytes]) -> None:
+        """It makes its body's calls again, of which one may have been halted."""
+        for info in infos:
+            link.channel.send(Kind.SIGNAL, p.pid, info)
+        if not p.frozen.mark and outcome is not None:
+            _nr, result, outs, deputy.flight = outcome
+            if deputy.flight is not None and (interrupted(result) or (result == -errno.EINTR and not infos)):
                 if result == -errno.EINTR:
                     self.tracer.waits.goes_on(p, deputy)
                 deputy.resume_sleep() if is_sleep(result) else deputy.rerun()
@@ -259,7 +295,6 @@ class Arrival:
         if deputy.flight is None:
             deputy.became_ready()
             self.tracer.deputies.watch(p)
-        self.tracer.moves.finish(p, reason)
 
     def halt(self, p: Program, deputy: Deputy) -> None:
         """Stop the deputy wherever it is."""

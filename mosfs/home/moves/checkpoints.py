@@ -164,6 +164,8 @@ class Checkpoints:
         """Why there can be no checkpoint of this program as it is; "" if there can."""
         if p.travel.bound:
             return Reason.STAYS_HOME.details(p.travel.bound)
+        if p.kin.threads:
+            return Reason.THREADS
         if p.post.mail is not None:
             return Reason.MAILS
         if p.private is not None:

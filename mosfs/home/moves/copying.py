@@ -48,7 +48,7 @@ class Copying:
     def wanted(self, p: Program) -> bool:
         """Does memory go ahead of this program? Not if it stands still anyway (before its first instruction, in a control call)."""
         hurry = p.move is not None and (p.move.hurry or p.move.freezes is not None)
-        return self.possible and not hurry and not p.suspended and p.deputy is None and not p.halted
+        return self.possible and not hurry and not p.kin.threads and not p.suspended and p.deputy is None and not p.halted
 
     def arm(self, p: Program, stop: Stop) -> None:
         """The program has stopped: follow its memory from here on, and let it go on."""
@@ -178,7 +178,9 @@ class Copying:
 
     def comes_ahead(self, p: Program) -> bool:
         """May memory come into the deputy? Not while it may be in a call for long."""
-        if not self.possible or p.death.signal is not None or p.frozen.mark or (p.move is not None and p.move.freezes is not None):
+        if not self.possible or p.kin.threads or p.death.signal is not None or p.frozen.mark:
+            return False
+        if p.move is not None and p.move.freezes is not None:
             return False
         return p.deputy is not None and p.deputy.state in (State.READY, State.PARKED)
 

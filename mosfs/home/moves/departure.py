@@ -6,10 +6,12 @@ The steps are those of `moves`; until `Departure.commit` the program is whole he
 from __future__ import annotations
 
 import errno
+import struct
 import time
 
 from mosfs.abi import cpu
-from mosfs.abi.numbers import SYS_RESTART_SYSCALL
+from mosfs.abi.flags import FUTEX_COMMAND, FUTEX_WAIT
+from mosfs.abi.numbers import SYS_FUTEX, SYS_RESTART_SYSCALL
 from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.syscalls import Away as AwayRule
@@ -21,7 +23,7 @@ from mosfs.home.process.deputy import Deputy, Kept, is_sleep
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Step, Stood
 from mosfs.home.process.program import Place, Program
-from mosfs.home.process.registers import arguments, goes_on, in_call
+from mosfs.home.process.registers import arguments, futex_again, goes_on, in_call, is_futex
 from mosfs.home.process.remains import Remains, slices
 from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import capture, mappings_of, signed, title_at, user_regs
@@ -35,14 +37,14 @@ from mosfs.migrate.suits import stack_too_small, state_lacking
 from mosfs.native import lib
 from mosfs.native.registers import Registers
 from mosfs.trace import clock as clocks
-from mosfs.trace.idle import idle
+from mosfs.trace.idle import idle, same_sleep
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, behind, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Kind, understands
+from mosfs.wire.frames import THREADS_SINCE, Kind, understands
 
 
 class Departure:
@@ -54,11 +56,16 @@ class Departure:
         if p.travel.bound:
             self.tracer.moves.abandon(p, p.travel.bound)
             return
+        if obstacle := self.tracer.threads.obstacle(p):
+            self.tracer.moves.abandon(p, obstacle)
+            return
         if p.obstacle():
             self._later(p, p.obstacle())
             return
         if p.suspended and p.move.freezes is not None:
             self._later(p, Reason.IN_CONTROL_CALL)
+        elif p.suspended and not self.tracer.threads.stand(p, p.move):
+            self._later(p, Reason.THREADS_RUN)
         elif p.suspended:
             p.move.after(Event.STANDS, away=False)
             self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
@@ -95,6 +102,11 @@ class Departure:
         if lacking := self._unsuited(p):
             self._later(p, lacking)  # it may be in use for a moment only
             return False
+        if not self.tracer.threads.stand(p, p.move):
+            if self.tracer.programs.get(p.pid) is not p or p.place is not Place.HOME:
+                return True
+            self._later(p, Reason.THREADS_RUN)
+            return False
         if step is Step.FOLLOW:
             self.tracer.copying.arm(p, stop)
         else:
@@ -128,25 +140,28 @@ class Departure:
         rseq.leave(p.task)
         regs = p.task.peek_regs()
         original = copy_regs(regs)
-        stay = user_regs(regs, stop)
         self.note_sleep(p, regs)
-        sleep = p.call.asleep if stop is not Stop.SECCOMP else None
+        again = self._futex_again(p, original, stop)
+        stay = user_regs(regs, stop) if again is None else again
+        sleep = p.call.asleep if stop is not Stop.SECCOMP and again is None else None
         move.waiting = p.suspended and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.stood = Stood(stay, original)
         try:
             if unsuited := self._unsuited(p):
                 raise CannotMove(unsuited)
+            self._with_threads(p, move)
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
             p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
-            move.inside = self._inside(p, original, stay, stop, meta.mask)
+            move.inside = self.inside(p, original, stay, stop, meta.mask) if again is None else None
             meta.waiting = move.waiting or move.inside is not None
             meta.carry = p.call.carry
             meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             p.call.watched = False
+            meta.threads, meta.until = self.tracer.threads.capture(p, move), self.tracer.threads.until(p, stay)
             self._send(p, move, meta)
         except TaskGone:
             raise
@@ -171,7 +186,23 @@ class Departure:
         except ChannelLost:
             self.tracer.hosts.link_lost(move.link)
 
-    def _inside(self, p: Program, regs: Registers, stay: Registers, stop: Stop, mask: int) -> Request | None:
+    def _futex_again(self, p: Program, regs: Registers, stop: Stop) -> Registers | None:
+        """Registers before the wait for other threads that our stop has broken off; None for anything else."""
+        if not p.kin.threads or stop is not Stop.TRAP:
+            return None
+        return futex_again(regs, p.call.asleep.number if p.call.asleep is not None else -1)
+
+    def _with_threads(self, p: Program, move: Move) -> None:
+        """It has several threads: what it cannot do then (CannotMove), and what is not done."""
+        if not p.kin.threads:
+            return
+        if move.freezes is not None:
+            raise CannotMove(Reason.THREADS)
+        if move.link is None or move.link.frames < THREADS_SINCE:
+            raise CannotMove(f"{Reason.THREADS}, and the MOSIX of that node is too old for them")
+        self.tracer.copying.memory_gone(p)  # it has made them while its memory was sent
+
+    def inside(self, p: Program, regs: Registers, stay: Registers, stop: Stop, mask: int) -> Request | None:
         """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
 
         Transfers that are cut short, and calls that are not simply forwarded, are made again by the body."""
@@ -188,7 +219,8 @@ class Departure:
     def stopped_sleeping(self, p: Program, deputy: Deputy) -> None:
         """The same of a program whose sleep began away. One that a signal has just ended is seen to its end first."""
         deputy.interrupting = False
-        if not p.body.infos:
+        assert p.move is not None
+        if not p.body.infos and self.tracer.threads.stand(p, p.move):
             self.depart_sleeping(p, deputy)
             return
         p.task.cont()
@@ -200,12 +232,16 @@ class Departure:
         assert move is not None and move.link is not None
         move.frozen_at = time.monotonic()
         try:
+            self._with_threads(p, move)
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, p.body.sleeping, vmas)
-            meta.waiting = True
+            move.inside = None
+            futex = is_futex(p.body.sleeping)
+            meta.waiting, meta.until = not futex, self.tracer.threads.until(p, p.body.sleeping)
             meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
+            meta.threads = self.tracer.threads.capture(p, move)
             self._send(p, move, meta)
         except TaskGone:
             raise
@@ -276,13 +312,26 @@ class Departure:
             }.get(nr, (0, 0))
             kept = addr and size
             pages, outs = ([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else ([], [])
-            p.call.asleep = Kept(pages, outs, nr)
+            p.call.asleep = Kept(pages, outs, nr, self._futex_until(p, regs) if nr == SYS_FUTEX else 0)
+
+    @staticmethod
+    def _futex_until(p: Program, regs: Registers) -> int:
+        """When a wait on a futex that says how long ends, CLOCK_MONOTONIC in ns; 0 for one that says when."""
+        if not (p.kin.threads or p.kin.leader) or regs.rsi & FUTEX_COMMAND != FUTEX_WAIT:
+            return 0
+        try:
+            seconds, ns = struct.unpack("<2q", p.task.read(regs.r10, 16))
+        except OSError:
+            return 0
+        began = p.call.idle.since if p.call.idle is not None and same_sleep(p.pid, p.call.idle) else time.monotonic()
+        return int(min(int(began * 1e9) + seconds * 10**9 + ns, (1 << 63) - 1))
 
     def stay(self, p: Program, regs: Registers, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""
         move = p.move
         assert move is not None
         p.place = Place.HOME
+        self.tracer.threads.stay(p, move)
         if move.link is not None:
             self.tracer.hosts.drop(p, move.link)
         if p.body.sleeping is not None and p.deputy is not None:
@@ -300,25 +349,32 @@ class Departure:
         p.link, p.place, p.suspended = link, Place.AWAY, False
         p.body.kept_back = None
         asleep = p.deputy if p.body.sleeping is not None else None
+        if asleep is not None and is_futex(p.body.sleeping):
+            asleep = None  # it waits there
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
         if move.stood.sleep is not None:
             deputy.kept = move.stood.sleep
         p.body.files = move.files
         files = self.tracer.mapped.kept(p)
-        keep = [*kept_at_home(*title_at(p.pid)), *deputy.kept.pages, *((m.start, m.end) for m in files)]
+        others = self.tracer.threads.prepare(p, move)
+        pages = [page for one in (deputy, *others) for page in one.kept.pages]
+        keep = [*kept_at_home(*title_at(p.pid)), *pages, *((m.start, m.end) for m in files)]
+        if others:
+            self.tracer.threads.room_of_leader(deputy)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             rseq.unregister(call, p.task.peek_rseq())
             self.tracer.cputimers.left(p, call)
             self.tracer.mapped.hush(call, files)
         copy, move.copy = move.copy, None
         deputy.remains = Remains(slices(move.mapped, merge(keep)), copy.close if copy is not None else None)
-        rests = move.freezes is None and asleep is None and move.inside is None
+        rests = not others and move.freezes is None and asleep is None and move.inside is None
         deputy.give_up(1 if rests else None)
         self.tracer.carrier.left(p)
         p.deputy = deputy
         self.tracer.outliving.left(p, inside=move.waiting or move.inside is not None or asleep is not None)
         p.body.sleeping = p.call.carry = None
         self.tracer.mapped.catch_up(p)
+        self.tracer.threads.commit(p, link, move, others)
         if move.freezes is not None:
             self.tracer.freezing.left(p, deputy, move, asleep=asleep is not None)
         elif asleep is not None:

@@ -40,7 +40,8 @@ class Moves:
         self._busy: list[Program] = []
 
     def request(self, p: Program, move: Move) -> None:
-        """Begin a move, or remember it until the present one has ended."""
+        """Begin a move, or remember it until the present one has ended. Whichever thread asks, its process moves."""
+        p = self.tracer.family.process(p)
         if p.move is not None:
             if p.travel.wanted is not None:
                 self._tell(p, p.travel.wanted, Reason.SUPERSEDED)
@@ -57,7 +58,11 @@ class Moves:
         elif move.target == here and move.freezes is None and not self.tracer.outliving.copied(p):
             self._tell(p, move, "")
             return
+        if p.away and p.kin.threads and move.target:  # by way of home
+            self.request(p, Move("", "home", why=move.why, done=lambda reason: self._onward(p, move, reason)))
+            return
         reason = (p.travel.bound if move.target or move.freezes else "") or (Reason.STOPPED if p.halted else "")
+        reason = reason or (Reason.THREADS if p.kin.threads and move.freezes is not None else "")
         reason = reason or self.tracer.outliving.obstacle(p, move)
         if reason:
             self._tell(p, move, reason)
@@ -80,6 +85,13 @@ class Moves:
                 self.copy_onward(p, move)
             else:
                 self.tracer.arrival.recall(p)
+
+    def _onward(self, p: Program, move: Move, reason: str) -> None:
+        """It was to come home first."""
+        if reason or p.move is not None:
+            self._tell(p, move, reason or Reason.SUPERSEDED)
+        else:
+            self.request(p, move)
 
     def _tell(self, p: Program, move: Move, reason: str) -> None:
         if move.seq:
@@ -126,7 +138,10 @@ class Moves:
             self.request(p, wanted)
 
     def gone(self, p: Program) -> None:
-        """The process has ended."""
+        """The process has ended, or a thread of it, of which its host knows."""
+        if p.kin.leader:
+            p.link = None
+            return
         if p in self._busy:
             self._busy.remove(p)
         move, p.move = p.move, None

@@ -13,6 +13,7 @@ from mosfs.home.moves.occasions import Occasions
 from mosfs.home.moves.openings import Openings
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.moves.recovery import Recovery
+from mosfs.home.moves.threads import Threads
 from mosfs.home.ports import Tree
 
 
@@ -25,6 +26,7 @@ class MovesRoom:
         self.occasions = Occasions(tracer)
         self.departure = Departure(tracer)
         self.arrival = Arrival(tracer)
+        self.threads = Threads(tracer)
         self.copying = Copying(tracer)
         self.carrier = Carrier(tracer)
         self.checkpoints = Checkpoints(tracer)

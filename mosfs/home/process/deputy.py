@@ -28,6 +28,7 @@ from mosfs.calls.request import Request, arrange, returned
 from mosfs.calls.timeouts import Wait
 from mosfs.home.process.remains import Remains, beside
 from mosfs.migrate.capture import signed
+from mosfs.migrate.image import MOST_THREADS
 from mosfs.native import ffi, lib
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -40,6 +41,9 @@ PARK_AFTER = 0.0005
 #: Injected helper calls use the first page of scratch, flights the rest.
 FLIGHT_SCRATCH = layout.SCRATCH + layout.PAGE
 FLIGHT_ROOM = layout.SCRATCH_SIZE - layout.PAGE - layout.CARRY_SIZE
+#: Of several threads each has a place of its own for its flights: so much, from there on.
+THREAD_ROOM = 0x900
+THREADS_SCRATCH = FLIGHT_SCRATCH + (FLIGHT_ROOM - MOST_THREADS * THREAD_ROOM & ~0xFFF)
 
 
 class State(Enum):
@@ -96,15 +100,17 @@ class Flight:
 class Kept:
     """Memory of an interrupted sleep at home: its restart block points there, so the pages stay when the program leaves.
 
-    ``number``: of the call."""
+    ``number``: of the call. ``until``: a wait on a futex ends then, CLOCK_MONOTONIC in ns; 0: its arguments say when."""
 
     pages: list[tuple[int, int]] = field(default_factory=list)
     outs: list[tuple[int, int]] = field(default_factory=list)
     number: int = -1
+    until: int = 0
 
 
 class Deputy:
-    """``task`` must be stopped (READY) when this is made; ``mask`` is the program's signal mask.
+    """``task`` must be stopped (READY) when this is made; ``mask`` is the program's signal mask. ``room``: address and size of the
+    memory for its flights.
 
     ``born``: the child that the kernel says its fork has made; the value that the call returns is the program's word.
     """
@@ -123,6 +129,7 @@ class Deputy:
         self.kept = Kept()
         self.born = 0
         self.remains = Remains()
+        self.room = (FLIGHT_SCRATCH, FLIGHT_ROOM)
 
     # ------------------------------------------------------------------ running calls
 
@@ -242,8 +249,8 @@ class Deputy:
         if not request.blobs:
             return Flight(request, request.args, [], None, time.monotonic())
         places, barred, total = arrange(request.blobs)
-        base, big = FLIGHT_SCRATCH, None
-        if barred or total > FLIGHT_ROOM:
+        (base, room), big = self.room, None
+        if barred or total > room:
             big = self._room(barred, (total + 4095) & ~4095)
             base = big[0]
         places = [base + p for p in places]
@@ -349,4 +356,5 @@ def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
     child.kept = parent.kept
     child.born = 0
     child.remains = Remains()
+    child.room = (FLIGHT_SCRATCH, FLIGHT_ROOM)
     return child

@@ -17,6 +17,7 @@ from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import Range
 from mosfs.migrate.rebuild import Rebuild
 from mosfs.native.registers import Registers
+from mosfs.trace.stops import Stop
 from mosfs.trace.task import no_regs
 from mosfs.wire.frames import Frame
 from mosfs.wire.orders import MoveOrder
@@ -145,6 +146,18 @@ class Stood:
 
 
 @dataclass(slots=True)
+class Standing:
+    """Another thread of a process that is captured: how it stopped, its registers there, and before its next instruction."""
+
+    stop: Stop
+    stopped: Registers
+    stay: Registers
+    asleep: bool = False  # in its stub, in a sleep that began away
+    waiting: bool = False  # inside a request of its own to us
+    inside: Request | None = None  # the call that it leaves in
+
+
+@dataclass(slots=True)
 class Move:
     """A move under way. ``target`` is an IP, "" for home; ``done`` is told "" or the reason of the failure."""
 
@@ -171,6 +184,7 @@ class Move:
     hurry: bool = False  # home is short of memory: nothing goes ahead
     freezes: Link | None = None  # the file to which it goes, for `moves.freezing`
     thaws: bool = False  # it comes from there
+    standing: dict[int, Standing] = field(default_factory=dict)  # the other threads, while they stand (`moves.threads`)
     late: list[Frame] = field(default_factory=list)  # calls of the old host's body that came behind GO
 
     def way(self, *, away: bool) -> Way:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 
-from mosfs.abi.flags import ERESTARTNOHAND, RESTARTS
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, RESTARTS
+from mosfs.abi.numbers import SYS_FUTEX, SYS_RESTART_SYSCALL
 from mosfs.migrate.capture import signed
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -45,3 +46,21 @@ def goes_on(stopped: Registers) -> Registers:
     if signed(regs.rax) == -errno.EINTR:
         regs.rax = -ERESTARTNOHAND & NOTHING
     return regs
+
+
+def futex_again(stopped: Registers, number: int) -> Registers | None:
+    """At a stop that broke off a wait on a futex with a timeout: the registers before it, to make it again. None if it did not.
+
+    ``number``: of the call that a restart_syscall(2) goes on with; by that the kernel restarts it, which no other kernel can.
+    """
+    nr = signed(stopped.orig_rax)
+    if signed(stopped.rax) != -ERESTART_RESTARTBLOCK or SYS_FUTEX not in (nr, number if nr == SYS_RESTART_SYSCALL else -1):
+        return None
+    regs = copy_regs(stopped)
+    regs.rip, regs.rax, regs.orig_rax = regs.rip - 2, SYS_FUTEX, NOTHING
+    return regs
+
+
+def is_futex(regs: Registers) -> bool:
+    """``regs`` stand before a call of futex(2), as `futex_again` gives them."""
+    return bool(regs.rax == SYS_FUTEX and regs.orig_rax == NOTHING)

@@ -8,7 +8,7 @@ from mosfs.procfs.table import ControlFile
 from mosfs.wire.asked import Settings
 
 #: mosrun(1), RECURSIVE MOSRUN: only these are inherited.
-_INHERITED = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "outlive")
+_INHERITED = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "outlive", "threads")
 _NOT_GIVEN = Settings()
 
 

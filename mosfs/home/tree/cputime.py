@@ -36,7 +36,9 @@ class CpuTime:
         return Total(here[0] / 1e6, here[1] / 1e6, away.user / 1e9, away.system / 1e9)
 
     def ended(self, p: Program) -> None:
-        """What ``p`` and its children used is its parent's, if that is still there (getrusage(2))."""
+        """What ``p`` and its children used is its parent's, if that is still there (getrusage(2)). A thread is no child."""
+        if p.kin.leader:
+            return
         parent = self.programs.get(p.kin.parent)
         total = p.cpu.used.plus(p.cpu.of_children)
         if parent is None or not any(total):

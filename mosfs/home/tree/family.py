@@ -53,7 +53,7 @@ class Family:
             p.place, p.link = parent.place, parent.link
             p.reports.trace = parent.reports.trace
             p.travel.nmigs, p.travel.sigmig, p.travel.bound = parent.travel.nmigs, parent.travel.sigmig, parent.travel.bound
-            p.kin.parent, p.comm = parent.pid, parent.comm
+            p.kin.parent, p.comm = parent.kin.leader or parent.pid, parent.comm
             p.process = parent.process.of_child()
             lib.mos_filtered(task.pid, p.process.filtered)
         else:
@@ -64,12 +64,14 @@ class Family:
         return p
 
     def new_thread(self, q: Program, p: Program) -> None:
-        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec."""
+        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec, unless threads shall move."""
         process = self.process(p)
-        q.kin.leader = process.pid
+        q.kin.leader = q.task.group = process.pid
         q.process = process.process
         process.kin.threads.add(q.pid)
-        process.travel.bound = process.travel.bound or HAS_THREADS
+        q.cpu = process.cpu
+        if process.settings.threads != 1:
+            process.travel.bound = process.travel.bound or HAS_THREADS
 
     def meet(self, q: Program) -> None:
         """``q`` is known from now on. Its first stop, even its end, may have come before its parent's event."""

@@ -1,0 +1,298 @@
+"""Processes with several threads (docs/design/threads.md): what a move does to a program it does to each of its threads.
+
+Each is a `Program` with a task of its own, which becomes a deputy of its own; the first one, the leader, has the move. Its threads
+stand still together, travel in one image and are committed together.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from mosfs.abi.flags import FUTEX_PRIVATE_FLAG, FUTEX_WAIT_BITSET
+from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX
+from mosfs.abi.reasons import Reason
+from mosfs.calls.request import Request
+from mosfs.home.ports import Tree
+from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Kept, State
+from mosfs.home.process.link import Link
+from mosfs.home.process.move import Move, Standing
+from mosfs.home.process.program import Place, Program
+from mosfs.home.process.registers import futex_again, is_futex
+from mosfs.migrate import rseq
+from mosfs.migrate.capture import capture_thread, user_regs
+from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
+from mosfs.migrate.rebuild import give_own, give_state, name_task, queue_signal, take_pending
+from mosfs.migrate.suits import state_lacking
+from mosfs.trace.idle import idle
+from mosfs.trace.inject import Calls
+from mosfs.trace.proc import state_of
+from mosfs.trace.stops import Stop, decode
+from mosfs.trace.task import TaskGone, behind, copy_regs
+
+_SECOND = 10**9
+_ANY_BIT = 0xFFFFFFFF
+
+
+@dataclass(slots=True)
+class ComingThread:
+    """A thread that has come home, in its deputy's place."""
+
+    q: Program
+    deputy: Deputy
+    thread: Thread
+    outcome: Any
+    signalled: bool
+    regs: Any = None
+
+
+class Coming(Protocol):
+    """What `moves.arrival` knows of a program on its way home."""
+
+    meta: ImageMeta
+    others: dict[int, tuple[Any, list[bytes]]]
+
+
+class Threads:
+    def __init__(self, tracer: Tree) -> None:
+        self.tracer = tracer
+
+    def of(self, p: Program) -> list[Program]:
+        """The other threads of the process whose first is ``p``."""
+        return [self.tracer.programs[tid] for tid in sorted(p.kin.threads) if tid in self.tracer.programs]
+
+    def obstacle(self, p: Program) -> str:
+        """Why a process with several threads cannot move; "" if it can."""
+        if not p.kin.threads:
+            return ""
+        if len(p.kin.threads) > MOST_THREADS:
+            return f"has more than {MOST_THREADS + 1} threads"
+        if p.private is not None:
+            return "has threads, and private files"
+        if p.post.mail is not None:
+            return "has threads, and a mailbox"
+        if p.settings.outlive == 1:
+            return "has threads, and shall outlive its node"
+        return Reason.FIRST_ENDED if state_of(p.pid) in ("Z", "X") else ""
+
+    # ------------------------------------------------------------------ leaving
+
+    def stand(self, p: Program, move: Move) -> bool:
+        """Stop the other threads where they can be captured. False: they go on, and it shall be tried again later."""
+        while True:
+            running = [q for q in self.of(p) if q.pid not in move.standing]
+            if not running:
+                return True
+            for q in running:
+                if not self._stops(q, move):
+                    self.stay(p, move)
+                    return False
+
+    def _stops(self, q: Program, move: Move) -> bool:
+        """Whether it stands now, in ``move.standing``, or is no more."""
+        if not q.suspended and q.deputy is None:
+            q.call.idle = idle(q.pid)
+        asked = False
+        while self.tracer.programs.get(q.pid) is q:
+            if q.halted or q.obstacle():
+                return False
+            if q.suspended:  # in a request of its own to us
+                move.standing[q.pid] = self._standing(q, Stop.SECCOMP, move)
+                return True
+            if not asked:
+                asked = q.interrupted = True
+                q.task.interrupt()
+            try:
+                status = decode(q.task.wait())
+            except TaskGone:
+                return self.tracer.programs.get(q.pid) is not q
+            if status.stop is not Stop.TRAP:
+                self.tracer.stops.handle(q, status)  # which asks for our stop again, where another has taken its place
+                continue
+            q.interrupted = q.halted = False
+            if q.deputy is None:
+                rseq.leave(q.task)
+                self._mend(q)
+            if self.tracer.departure.deliverable(q) or self._lacks(q, move):
+                self._goes_on(q, q.deputy)
+                return False
+            move.standing[q.pid] = self._standing(q, Stop.TRAP, move)
+            return True
+        return True
+
+    def _mend(self, q: Program) -> None:
+        """It has stopped because we asked it to (`tree.stops`)."""
+        self.tracer.transfers.mend(q)
+        self.tracer.waits.stopped(q)
+        if q.cpu.overdue:
+            self.tracer.cputimers.stopped(q)
+        self.tracer.departure.note_sleep(q, q.task.peek_regs())
+
+    def _lacks(self, q: Program, move: Move) -> bool:
+        link = move.link
+        return link is not None and bool(state_lacking(q.task, self.tracer.features, link.features))
+
+    def _goes_on(self, q: Program, deputy: Deputy | None) -> None:
+        if deputy is not None:
+            q.task.cont()
+        else:
+            self.tracer.stops.go_on(q)
+
+    @staticmethod
+    def _standing(q: Program, stop: Stop, move: Move) -> Standing:
+        regs = copy_regs(q.task.peek_regs())
+        if q.deputy is not None:
+            return Standing(stop, regs, copy_regs(q.body.sleeping), asleep=not is_futex(q.body.sleeping))
+        again = futex_again(regs, q.call.asleep.number if q.call.asleep is not None else -1) if stop is Stop.TRAP else None
+        return Standing(stop, regs, user_regs(regs, stop) if again is None else again)
+
+    def capture(self, p: Program, move: Move) -> list[Thread]:
+        """The threads, which stand, for an image. From here on each would go on by itself, should this process die."""
+        found = []
+        for q in self.of(p):
+            standing = move.standing[q.pid]
+            stay, stopped = standing.stay, standing.stopped
+            base, mask = (q.deputy.base, q.deputy.mask) if q.deputy is not None else (stopped, None)
+            with Calls(q.task, base=base, mask=mask) as call:
+                thread = capture_thread(call, stay, pending=False)
+            thread.tid = q.pid
+            standing.waiting = q.suspended and standing.stop is Stop.SECCOMP
+            if q.deputy is None:
+                q.task.set_regs(behind(stay, -errno.ENOSYS) if standing.waiting else stay)
+                if not is_futex(stay):
+                    standing.inside = self.tracer.departure.inside(q, stopped, stay, standing.stop, thread.mask)
+            thread.waiting = standing.waiting or standing.asleep or standing.inside is not None
+            thread.carry, thread.seq = q.call.carry, q.body.seq
+            thread.until = self.until(q, stay)
+            q.body.forwarded = q.body.seq
+            q.call.watched = False
+            found.append(thread)
+        return found
+
+    @staticmethod
+    def until(q: Program, stay: Any) -> int:
+        """When the wait on a futex ends that it will go on with (`image.Thread.until`)."""
+        return q.call.asleep.until if q.call.asleep is not None and is_futex(stay) else 0
+
+    def stay(self, p: Program, move: Move) -> None:
+        """The move has failed, or cannot be yet: those that stand go on at home."""
+        standing, move.standing = move.standing, {}
+        for q in self.of(p):
+            stood = standing.get(q.pid)
+            if stood is None:
+                continue
+            q.place = Place.HOME
+            with self.tracer.containment.of(q):
+                if q.deputy is not None:
+                    q.deputy.resume_sleep()
+                elif q.suspended:
+                    q.task.set_regs(behind(stood.stay, 0) if stood.waiting else stood.stopped)
+                else:
+                    self.tracer.departure.stand_again(q, stood.stopped, stood.stay)
+                    self.tracer.stops.go_on(q)
+
+    def prepare(self, p: Program, move: Move) -> list[Deputy]:
+        """Committed: their deputies, whose kernel writes nowhere in the memory any more, which may go now."""
+        deputies = []
+        for place, q in enumerate(self.of(p)):
+            stood = move.standing[q.pid]
+            deputy = q.deputy if q.deputy is not None and stood.asleep else Deputy(q.task, q.task.peek_mask())
+            deputy.room = (THREADS_SCRATCH + place * THREAD_ROOM, THREAD_ROOM)
+            if q.call.asleep is not None and stood.stop is not Stop.SECCOMP and not is_futex(stood.stay):
+                deputy.kept = q.call.asleep
+            with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
+                rseq.unregister(call, q.task.peek_rseq())
+            deputies.append(deputy)
+        return deputies
+
+    def commit(self, p: Program, link: Link, move: Move, deputies: list[Deputy]) -> None:
+        """They are deputies now; each makes the call that its thread has left in."""
+        for q, deputy in zip(self.of(p), deputies, strict=True):
+            stood = move.standing[q.pid]
+            q.body.signals, q.body.files, q.body.kept_back = 0, p.body.files, None
+            q.link, q.place, q.suspended, q.deputy = link, Place.AWAY, False, deputy
+            q.body.sleeping = q.call.carry = q.call.asleep = None
+            with self.tracer.containment.of(q):
+                if stood.asleep:
+                    deputy.resume_sleep()
+                    continue
+                deputy.became_ready()
+                self.tracer.deputies.watch(q)
+                if stood.inside is not None:
+                    self.tracer.requests.make(q, deputy, stood.inside)
+        move.standing.clear()
+
+    # ------------------------------------------------------------------ coming home
+
+    def recalled(self, p: Program) -> None:
+        """What their bodies' host is to hear is kept back from now on."""
+        for q in self.of(p):
+            q.body.kept_back = q.body.kept_back if q.body.kept_back is not None else []
+
+    def halt(self, p: Program) -> None:
+        for q in self.of(p):
+            if q.deputy is not None:
+                self.tracer.arrival.halt(q, q.deputy)
+
+    def outcomes(self, p: Program) -> dict[int, tuple[Any, list[bytes]]]:
+        """By ID what `Arrival.outcome` says of each that has not ended."""
+        found = {}
+        for q in self.of(p):
+            assert q.deputy is not None
+            try:
+                found[q.pid] = self.tracer.arrival.outcome(q, q.deputy)
+            except TaskGone as gone:
+                if gone.status is None:
+                    raise
+                self.tracer.stops.task_event(q.pid, gone.status)
+        return found
+
+    def matched(self, p: Program, threads: list[Thread]) -> list[tuple[Program, Thread]]:
+        """Those of an image. BadImage if it has others. One that has ended there ends here, too."""
+        told = {thread.tid: thread for thread in threads}
+        mine = self.of(p)
+        if told.keys() - {q.pid for q in mine}:
+            raise BadImage("threads that the program does not have")
+        for q in mine:
+            if q.pid not in told and q.deputy is not None and q.deputy.state is State.READY:
+                q.deputy.start(Request(SYS_EXIT, (0,) * 6, q.deputy.mask))
+        return [(q, told[q.pid]) for q in mine if q.pid in told]
+
+    def build(self, coming: Coming, q: Program, thread: Thread) -> ComingThread:
+        """Make a thread of its deputy. Whatever is raised, `Arrival` can undo it."""
+        assert q.deputy is not None
+        outcome, infos = coming.others[q.pid]
+        built = ComingThread(q, q.deputy, thread, outcome, bool(infos or thread.pending))
+        with Calls(q.task, base=q.deputy.base, mask=q.deputy.mask) as call:
+            older = [*infos, *q.body.infos]
+            signals = {int.from_bytes(info[:4], "little") for info in [*(info for _, info in thread.pending), *older]}
+            newer = take_pending(call, signals)
+            q.demand.waiting = give_state(q.task, coming.meta, thread)
+            name_task(call, thread.comm)
+            built.regs = give_own(call, thread)
+            for shared, info in [*((False, info) for info in older), *newer]:
+                queue_signal(call, info, shared=shared)
+        return built
+
+    def unbuild(self, p: Program) -> None:
+        """They are deputies again: their kernel writes nowhere in the memory that is about to go."""
+        for q in self.of(p):
+            if q.deputy is not None:
+                with Calls(q.task, base=q.deputy.base, mask=q.deputy.mask) as call:
+                    rseq.unregister(call, q.task.peek_rseq())
+
+    def wait_until(self, q: Program, deputy: Deputy, regs: Any, until: int) -> None:
+        """It goes on at home with a wait on a futex (``regs`` stand before it) that ends at ``until``, CLOCK_MONOTONIC in ns: in
+        the stub, as it does with a sleep that began away."""
+        at = deputy.room[0]
+        q.task.write(at, (until // _SECOND).to_bytes(8, "little") + (until % _SECOND).to_bytes(8, "little"))
+        operation = regs.rsi & FUTEX_PRIVATE_FLAG | FUTEX_WAIT_BITSET
+        q.deputy, q.body.sleeping = deputy, regs
+        q.call.asleep = Kept(number=SYS_FUTEX, until=until)
+        deputy.start(Request(SYS_FUTEX, (regs.rdi, operation, regs.rdx, at, 0, _ANY_BIT), deputy.mask))
+
+    @staticmethod
+    def room_of_leader(deputy: Deputy) -> None:
+        """What is left of the scratch to the first thread."""
+        deputy.room = (FLIGHT_SCRATCH, THREADS_SCRATCH - FLIGHT_SCRATCH)

@@ -1,0 +1,86 @@
+"""Bodies with threads, whose IDs are chosen (`guest.sandbox.Maker`)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mosfs.abi.numbers import SYS_GETPID
+from mosfs.balance.account import Account
+from mosfs.guest import sandbox
+from mosfs.migrate.rebuild import Unsuited
+from mosfs.trace.inject import Calls
+from mosfs.trace.proc import words_of
+from mosfs.trace.task import Task, discard
+
+SYS_GETTID = 186
+#: No PID of this machine is as high as these, nor are they taken in a namespace of their own.
+FIRST, SECOND, THIRD = 4_100_001, 4_100_777, 4_100_500
+
+
+@pytest.fixture(scope="module")
+def maker() -> sandbox.Maker:
+    try:
+        return sandbox.Maker(sandbox.GUEST_UID)
+    except Unsuited as reason:
+        pytest.skip(str(reason))
+
+
+@contextmanager
+def body(maker: sandbox.Maker, number: int) -> Iterator[tuple[Task, list[Task]]]:
+    """A body, and where its threads are kept, to be reaped before it."""
+    task, threads = maker.spawn(number), list[Task]()
+    try:
+        yield task, threads
+    finally:
+        discard(task, threads)
+
+
+def test_bodies_and_their_threads_have_the_ids_that_are_asked_for(maker: sandbox.Maker) -> None:
+    with body(maker, FIRST) as (task, threads):
+        with Calls(task, mask=0) as call:
+            threads += [sandbox.spawn_thread(call, SECOND), sandbox.spawn_thread(call, THIRD)]
+            assert (call(SYS_GETPID), call(SYS_GETTID)) == (FIRST, FIRST)
+        for thread, number in zip(threads, (SECOND, THIRD), strict=True):
+            with Calls(thread, mask=0) as call:
+                assert (call(SYS_GETPID), call(SYS_GETTID)) == (FIRST, number)
+            assert (thread.own, thread.group) == (number, FIRST)
+
+
+def test_an_id_is_given_once(maker: sandbox.Maker) -> None:
+    with body(maker, FIRST) as (task, threads):
+        with pytest.raises(Unsuited, match="taken there"):
+            maker.spawn(FIRST)
+        with Calls(task, mask=0) as call:
+            threads.append(sandbox.spawn_thread(call, SECOND))
+            with pytest.raises(Unsuited, match="taken there"):
+                sandbox.spawn_thread(call, SECOND)
+    with body(maker, FIRST):
+        pass  # it is free again
+
+
+def test_a_body_with_a_chosen_id_has_no_right_but_that(maker: sandbox.Maker) -> None:
+    with body(maker, FIRST) as (task, _):
+        [[effective], [no_new_privs], [seccomp]] = words_of(task.pid, "CapEff", "NoNewPrivs", "Seccomp")
+        assert (int(effective, 16), no_new_privs, seccomp) == (1 << 40, "1", "2")
+
+
+def test_what_threads_have_used_is_counted_when_they_have_ended() -> None:
+    """Else an account would go backwards, of which no peer believes a word."""
+    account = Account(time.monotonic())
+    used = [account.measure(os.getpid(), time.monotonic(), io=False)]
+    threads = [threading.Thread(target=hashlib.sha256, args=(bytes(1 << 24),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    used.append(account.measure(os.getpid(), time.monotonic(), io=False))
+    for thread in threads:
+        thread.join()
+    used += [account.measure(os.getpid(), time.monotonic(), io=False) for _ in range(2)]
+    total = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+    assert min(used) >= 0 and 0 < account.here <= total
