@@ -83,15 +83,17 @@ def test_the_accounting_file_and_its_reader(
             record.report("", used(5.0), used(5.5, 20, 9))] == [0, 7, 2]
     program = Program(replace(STATE, where=OTHER), None, record=record)
     writer.ended(program, None)
-    writer.ended(program, Total(1.0, 0.5, 40.0, 2.0))
+    writer.ended(program, Total(1.0, 0.5, 40.0, 2.0), -9)
     first, second = map(json.loads, (tmp_path / "acct").read_text().splitlines())
     assert first == {"pid": 100, "uid": 1001, "command": "x y\n", "started": 4000.0, "ended": 5000.0, "home": 2.5, "away": 3.0,
-                     "moves": 2, "where": OTHER, "calls": 9, "memory": 300, "nodes": {"home": 2.5, OTHER: 3.0}}
-    assert (second["home"], second["away"]) == (1.5, 42.0)
+                     "moves": 2, "where": OTHER, "status": None, "calls": 9, "memory": 300, "nodes": {"home": 2.5, OTHER: 3.0}}
+    assert (second["home"], second["away"], second["status"]) == (1.5, 42.0, -9)
     assert (tmp_path / "acct").stat().st_mode & 0o777 == 0o640
     monkeypatch.setenv("MOSIX_ROOT", str(tmp_path))
     assert mosacct.main(["--file", str(tmp_path / "acct"), "--sum", "--json"]) == 0
     assert [row["programs"] for row in json.loads(capsys.readouterr().out)] == [2]
+    assert mosacct.main(["--file", str(tmp_path / "acct"), "--json"]) == 0
+    assert [row["status"] for row in json.loads(capsys.readouterr().out)] == [None, -9]
     assert mosacct.main(["--file", str(tmp_path / "acct"), "--since", "2000-01-01"]) == 0
     assert capsys.readouterr().out.count("\n") == 1, "only the titles: it ended before"
     assert mosacct.main(["--file", str(tmp_path / "acct")]) == 0

@@ -105,8 +105,9 @@ def test_programs_of_a_confined_user_stay_in_their_cluster(nodes: Lab) -> None:
 def test_what_a_program_has_used_is_written_at_its_end(nodes: Lab) -> None:
     rule(nodes, "")
     busy = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; for i in 1 2 3 4 5 6 7 8 9; do cat /proc/self/stat; sleep 0.3; done"
+    busy += "; exit 3"
     done = nodes.run(1, *as_user(ANN), "mosrun", "-2", "sh", "-c", busy)
-    assert done.returncode == 0
+    assert done.returncode == 3
 
     def written() -> list[dict[str, object]]:
         rows: list[dict[str, object]] = json.loads(nodes.run(1, "mosacct", "--all", "--user", str(ANN), "--json").stdout or "[]")
@@ -114,6 +115,7 @@ def test_what_a_program_has_used_is_written_at_its_end(nodes: Lab) -> None:
 
     (row,) = wait_until(written)
     assert (row["user"], row["memory"] != 0, row["calls"] != 0) == (str(ANN), True, True)
+    assert row["status"] == 3
     assert float(str(row["away"])) > 0 and nodes.node(2).ip in row["nodes"]  # type: ignore[operator]
     metrics = dict(line.rsplit(" ", 1) for line in nodes.tree(1).read("node/metrics").splitlines() if line[0] != "#")
     assert float(metrics["mosfs_forwarded_calls_total"]) > 0

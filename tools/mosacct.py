@@ -38,7 +38,8 @@ Facts = Mapping[str, object]
 class Row(NamedTuple):
     """Seconds of CPU time with those of children; ``home`` and ``away``: where they were used; ``where``: the node on which it
     ended, an IP, "" for home; ``ended``: when, seconds since 1970. The others are in the accounting file only: when it ``started``,
-    ``calls`` made at home while it was away, megabytes at most, and the program's own seconds by node."""
+    ``calls`` made at home while it was away, megabytes at most, the program's own seconds by node, and its exit ``status``, or
+    minus the signal that ended it; None if nobody knows."""
 
     pid: int
     user: str
@@ -52,6 +53,7 @@ class Row(NamedTuple):
     calls: int | None = None
     memory: int | None = None
     nodes: Mapping[str, float] | None = None
+    status: int | None = None
 
 
 class Sum(NamedTuple):
@@ -81,6 +83,7 @@ def recorded(line: str) -> Row:
             int(facts["pid"]), user_name(int(facts["uid"])), printable(str(facts["command"])), float(facts["home"]),
             float(facts["away"]), int(facts["moves"]), str(facts["where"]), float(facts["ended"]), float(facts["started"]),
             int(facts["calls"]), int(facts["memory"]), {str(node): float(spent) for node, spent in facts["nodes"].items()},
+            None if facts.get("status") is None else int(facts["status"]),
         )
     except (KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise ValueError("not a line of an accounting file") from None

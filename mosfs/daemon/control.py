@@ -338,10 +338,10 @@ class Control:
         match message:
             case ProcState():
                 self._program_state(client, connection, message)
-            case ProcGone(pid=pid, total=total):
+            case ProcGone(pid=pid, total=total, status=status):
                 self._leave(client, pid)
                 if program := world.programs.get(pid):
-                    self.journal.ended(program, total)
+                    self.journal.ended(program, total, status)
                 world.gone(pid, total)
                 world.pending.lost(pid, errno.ENOENT)
                 world.private_gone(pid)

@@ -95,17 +95,18 @@ class Journal:
 
     # ------------------------------------------------------------------ its end
 
-    def ended(self, program: Program, total: Total | None) -> None:
-        """``total`` as in `ProcGone`: it has the seconds of children that the program has waited for."""
+    def ended(self, program: Program, total: Total | None, status: int | None = None) -> None:
+        """``total`` and ``status`` as in `ProcGone`: that has the seconds of children that the program has waited for."""
         state, record = program.state, program.record
         home, away = record.spent.get("", 0.0), sum(seconds for node, seconds in record.spent.items() if node)
         if total is not None:
             home, away = total.user + total.system, total.user_away + total.system_away
-        self.say("end", pid=state.pid, uid=state.uid, command=state.comm, home=f"{home:.2f}", away=f"{away:.2f}", moves=state.nmigs)
+        self.say("end", pid=state.pid, uid=state.uid, command=state.comm, status="?" if status is None else status,
+                 home=f"{home:.2f}", away=f"{away:.2f}", moves=state.nmigs)
         self._write({
             "pid": state.pid, "uid": state.uid, "command": state.comm, "started": round(record.began, 1),
             "ended": round(self.clock(), 1), "home": round(home, 2), "away": round(away, 2), "moves": state.nmigs,
-            "where": state.where, "calls": record.calls, "memory": record.largest,
+            "where": state.where, "status": status, "calls": record.calls, "memory": record.largest,
             "nodes": {node or "home": round(seconds, 2) for node, seconds in record.spent.items() if seconds >= 0.005},
         })
 

@@ -123,10 +123,12 @@ class Total(Msg):
 
 
 class ProcGone(Msg, tag=4):
-    """``total``: told of programs for which, or for whose children, CPU time was used away."""
+    """``total``: told of programs for which, or for whose children, CPU time was used away. ``status``: its exit status, or
+    minus the signal that ended it; None if that is not known."""
 
     pid: Pid
     total: Total | None = None
+    status: Annotated[int, Meta(ge=-64, le=255)] | None = None
 
 
 class GuestState(Msg, tag=5):

@@ -142,8 +142,8 @@ class Family:
             with self.tracer.containment.of(p):
                 self._born(p, self.adopt(Task(other), p.settings, parent=p), vfork=what == lib.MOS_VFORKED)
 
-    def forget(self, p: Program) -> None:
-        """The process is gone: its parent's memory is its own again, its body is dropped."""
+    def forget(self, p: Program, status: int | None = None) -> None:
+        """The process is gone (``status`` as in `ProcGone`): its parent's memory is its own again, its body is dropped."""
         self.tracer.programs.pop(p.pid, None)
         lib.mos_unknown(p.pid)
         tracer = self.tracer
@@ -156,7 +156,7 @@ class Family:
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)
         else:
-            self.tracer.mosd.ended(p, total)
+            self.tracer.mosd.ended(p, total, status)
 
     def release_vfork(self, p: Program) -> None:
         parent = self.tracer.programs.get(p.kin.vfork_parent)

@@ -88,7 +88,7 @@ class Mosd:
             p.reports.announced = state
             self.control.send(state)
 
-    def ended(self, p: Program, total: Total | None) -> None:
+    def ended(self, p: Program, total: Total | None, status: int | None) -> None:
         """The process is gone; nothing is told of one that came and went before mosd had heard of it."""
         self.newcomers.forget(p.pid)
         if p.reports.announced is None:
@@ -98,7 +98,7 @@ class Mosd:
                 f"pid={p.pid} ended; used away: {total.user_away:.2f} s user, {total.system_away:.2f} s system,"
                 " its children's included"
             )
-        self.control.send(ProcGone(p.pid, total))
+        self.control.send(ProcGone(p.pid, total, status))
 
     def tell_last_messages(self) -> None:
         """Once a second: of the last messages that programs have read."""

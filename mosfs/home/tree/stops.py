@@ -48,7 +48,7 @@ class Stops:
             p.task.interrupt()
         if stop in (Stop.EXITED, Stop.KILLED):
             self.tracer.copying.brake.gone(p.pid)
-            self.tracer.family.forget(p)
+            self.tracer.family.forget(p, status.value if stop is Stop.EXITED else -status.value)
         elif p.deputy is not None:
             self.tracer.deputies.event(p, p.deputy, status)
         elif stop is Stop.SECCOMP:
