@@ -226,6 +226,13 @@ def test_incremental_ones_are_recycled(nodes: Lab, tmp_path: Path) -> None:
     for _ in range(3):
         save(nodes, process.pid)
     assert "1" in os.listdir(tmp_path / "save.1") and [path.name for path in tmp_path.glob("*save*")] == ["save.1"]
+    (tmp_path / "save.1" / "notes").write_text("mine")
+    for _ in range(2):
+        failed = nodes.run(1, "mosmigrate", str(process.pid), "checkpoint")
+        assert failed.returncode == 1 and "not empty" in failed.stderr
+        assert (tmp_path / "save.1" / "notes").read_text() == "mine" and not list(tmp_path.glob(".save*"))
+    (tmp_path / "save.1" / "notes").unlink()
+    save(nodes, process.pid)
     nodes.tree(1).write(f"proc/{process.pid}/checkpointfile", f"{tmp_path}/other.1")
     (tmp_path / "other.1").write_text("a file")
     save(nodes, process.pid)

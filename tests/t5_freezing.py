@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.tools.mosmigrate import RUNNING
+from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab, wait_until
 from tests.frozen import Frozen
@@ -182,6 +183,33 @@ def test_a_stopped_program_cannot_be_frozen(holder: Frozen) -> None:
     assert holder.silent()
     assert holder.nodes.run(1, "mosmigrate", str(holder.pid), "continue").returncode == 0
     assert holder.answer().startswith("stands True")
+
+
+def test_a_signal_stops_it_before_we_can(holder: Frozen) -> None:
+    """The stop that freezing needs would come after SIGCONT only: the request is answered, and the next ones work."""
+    base = f"proc/{holder.pid}"
+    at_home = holder.tree.read(f"{base}/where") == "here"
+    tracer = tracer_of(holder.pid)
+    before = holder.tree.read(f"{base}/freezing")
+    os.kill(tracer, signal.SIGSTOP)
+    try:
+        holder.tree.write(f"{base}/frozen", "freeze")
+        time.sleep(0.05)  # for the request to be there
+        os.kill(holder.pid, signal.SIGSTOP)
+    finally:
+        os.kill(tracer, signal.SIGCONT)
+
+    def answer() -> str:
+        found = holder.tree.read(f"{base}/freezing")
+        return "" if found == before or found.endswith(RUNNING) else found.partition(" ")[2]
+
+    words = wait_until(answer)
+    assert words == "stopped by a signal" or not at_home, words
+    assert holder.nodes.run(1, "mosmigrate", str(holder.pid), "continue").returncode == 0
+    wait_until(lambda: holder.wish("freeze") == "ok")
+    assert holder.wish("continue") == "ok"
+    holder.say("again")
+    assert holder.answer().startswith("again True")
 
 
 def test_a_guest_cannot_be_frozen(holder: Frozen) -> None:

@@ -94,8 +94,7 @@ class NewFile:
     def _change_places(self) -> None:
         """With a checkpoint of the other form, or a folder of the same: it is removed afterwards. OSError: it is something else."""
         if not is_file(self._place, self._name, self._rights):
-            with self._rights():
-                os.close(os.open(self._name + b"/" + IMAGE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._place))
+            only_a_checkpoint(self._place, self._name, self._rights)
         if self._rename(self._partial, self._name, RENAME_EXCHANGE):  # a file system that cannot
             aside = self._partial + b".old"
             remove(self._place, aside, self._rights)
@@ -180,6 +179,23 @@ def is_file(place: int, name: bytes, rights: Rights) -> bool:
         return not stat.S_ISDIR(os.stat(name, dir_fd=place, follow_symlinks=False).st_mode)
 
 
+def only_a_checkpoint(place: int, name: bytes, rights: Rights) -> None:
+    """OSError if a folder is none, or has other files in it: they would be out of sight in what is removed."""
+    with rights():
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        try:
+            os.close(os.open(IMAGE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=fd))
+            with os.scandir(fd) as entries:
+                if not all(map(_of_a_checkpoint, islice(entries, _MOST_NAMES))):
+                    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+        finally:
+            os.close(fd)
+
+
+def _of_a_checkpoint(entry: os.DirEntry[str]) -> bool:
+    return (entry.name.isdecimal() or entry.name == IMAGE.decode()) and not entry.is_dir(follow_symlinks=False)
+
+
 def remove(place: int, name: bytes, rights: Rights) -> None:
     """Remove a checkpoint, be it a file or a folder, with these rights; what else may be in the folder stays, and it too then."""
     with suppress(OSError), rights():
@@ -191,7 +207,7 @@ def remove(place: int, name: bytes, rights: Rights) -> None:
         try:
             with os.scandir(fd) as entries:
                 for entry in [*islice(entries, _MOST_NAMES)]:
-                    if entry.name.isdecimal() or entry.name == IMAGE.decode():
+                    if _of_a_checkpoint(entry):
                         os.unlink(entry.name, dir_fd=fd)
         finally:
             os.close(fd)

@@ -52,7 +52,7 @@ CASES = (
     Case("m4", "m4 alone.m4", "m4"),
     Case("factor", "factor 340282366920938463463374607431768211507 170141183460469231731687303715884105757"),
     Case("seq", "seq -f %.12g 2500000"),
-    Case("shuf", "shuf --random-source=noise -n 4000000 -i 1-4000000000 -r"),
+    Case("shuf", "shuf --random-source=huge -n 4000000 -i 1-4000000000 -r"),
     Case("tac", "tac huge"),
     Case("od", "od -A x -t x1z blob"),
     Case("base64", "base64 -w 61 huge"),

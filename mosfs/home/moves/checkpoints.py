@@ -210,6 +210,11 @@ class Checkpoints:
         self._take(p, stop)
         return True
 
+    def halted(self, p: Program) -> None:
+        """A signal has stopped a program at home before we could: it may stay so for ever."""
+        if p.saves.asked is not None and p.pid not in self._writing and p not in self._waiting and p.move is None:
+            self._finish(p, Reason.STOPPED)
+
     def stopped_sleeping(self, p: Program) -> bool:
         """The same of a program at home whose sleep began away and goes on in the stub."""
         if p.saves.asked is None or p.pid in self._writing or p.deputy is None or p.body.sleeping is None:

@@ -21,7 +21,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.deputy import Deputy, Kept, is_sleep
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Event, Move, Step, Stood
+from mosfs.home.process.move import Event, Move, Phase, Step, Stood
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, futex_again, goes_on, in_call, is_futex
 from mosfs.home.process.remains import Remains, slices
@@ -112,6 +112,11 @@ class Departure:
         else:
             self.depart(p, stop)
         return True
+
+    def halted(self, p: Program) -> None:
+        """A signal has stopped a program at home before we could: it may stay so for ever."""
+        if p.move is not None and p.place is Place.HOME and p.move.phase in (Phase.ARMING, Phase.STOPPING):
+            self.tracer.moves.abandon(p, Reason.STOPPED)
 
     def _unsuited(self, p: Program) -> str:
         """Why the target cannot hold the state of the processor that the program uses just now; "" if it can."""

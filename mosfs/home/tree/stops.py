@@ -60,14 +60,21 @@ class Stops:
         elif stop is Stop.SYSCALL:
             self.tracer.transfers.at_syscall(p)
         elif stop is Stop.GROUP:
-            p.halted = True
-            p.task.listen()
+            self._halted(p)
         elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
             self.tracer.family.forked(p, stop)
         elif stop is Stop.EXEC:
             self.tracer.family.exec_done(p)
         else:
             p.task.cont()
+
+    def _halted(self, p: Program) -> None:
+        """A group stop. If it takes the place of a stop that we have asked for, that one comes after SIGCONT only."""
+        p.halted = True
+        p.task.listen()
+        if p.interrupted:
+            self.tracer.checkpoints.halted(p)
+            self.tracer.departure.halted(p)
 
     def _interrupted(self, p: Program) -> None:
         """It stands because we or others have asked it to (PTRACE_INTERRUPT, or the end of a group stop)."""
