@@ -100,6 +100,16 @@ def test_writing(nodes: Lab, tmp_path: Path, form: str, point: Saving, action: s
     wait_until(lambda: not executing(sleep))
 
 
+def test_its_tracer_dies_in_the_middle_of_a_call(nodes: Lab, tmp_path: Path) -> None:
+    """Its registers are gone with the tracer: it ends, and does not wait for ever in a place that is not its own."""
+    sleep = tmp_path / failing_name(Saving.PLANNED, "die")
+    shutil.copy("/bin/sleep", sleep)
+    process = start(nodes, tmp_path, str(sleep), "100")
+    nodes.tree(1).write(f"proc/{process.pid}/checkpoint", "checkpoint")
+    assert process.wait(30) == -signal.SIGKILL
+    assert not list(tmp_path.glob("*save*"))
+
+
 def executing(path: Path) -> list[str]:
     """Processes that execute this file: its twin is one."""
     found = []

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from mosfs.abi import cpu
+from mosfs.abi.numbers import SYS_PAUSE
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.cluster import dump, rights
@@ -22,7 +23,7 @@ from mosfs.engine.lanes import plans
 from mosfs.home.process.program import Place
 from mosfs.home.tracer import Tracer
 from mosfs.native import lib
-from mosfs.trace import caller, embark
+from mosfs.trace import caller, embark, layout
 from mosfs.trace.clock import native_counter
 from mosfs.trace.proc import comm_of, start_time, words_of
 from mosfs.trace.stops import Stop, decode
@@ -36,6 +37,8 @@ STARTED = "started"
 PATIENCE = 30
 #: Seconds that a stranger may take to stop (it may be in a call that nothing interrupts), and __WALL of waitpid(2).
 STRANGER_PATIENCE, WALL = 1.0, 0x40000000
+#: How often, each millisecond, we look where a program stands whose tracer has died.
+LOOKS = 20
 
 
 def why_not_seized(error: Exception) -> str:
@@ -121,6 +124,10 @@ def adopt(spawn: AdoptTracer) -> int:
             # a move that was under way has ended with the tracer that made it
             p.travel.last = (state.move_seq, state.move_target, state.move_result or Reason.INCOMPLETE)
         p.comm = comm_of(pid)
+        if _waits_in_stub(pid):
+            tracer.mosd.log(f"pid={pid} its tracer died with its registers", 40)
+            tracer.containment.kill(p)
+            continue
         for tid in other_threads(pid):
             thread = Task(tid)
             if _seize_again(thread, spawn.uid, "Tgid", pid):
@@ -133,6 +140,22 @@ def adopt(spawn: AdoptTracer) -> int:
         tracer.mosd.connect()
         return 0
     return _serve(tracer)
+
+
+def _waits_in_stub(pid: int) -> bool:
+    """Whether it stands for ever where a call that its tracer had it make has ended (`layout.STUB_CODE`).
+
+    It gets there at once, but on a busy computer; what computes all the time is looked at for so long, too."""
+    for _ in range(LOOKS):
+        try:
+            with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+                words = file.read().split()
+        except OSError:
+            return False
+        if words and words[0] != "running":
+            return int(words[0]) == SYS_PAUSE and layout.STUB <= int(words[-1], 16) < layout.STUB + layout.PAGE
+        time.sleep(0.001)
+    return False
 
 
 def _adopt_newcomers(tracer: Tracer) -> None:
