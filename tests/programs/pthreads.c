@@ -3,6 +3,7 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <sys/mman.h>
 
 #define THREADS 6
 
@@ -223,6 +224,61 @@ static void memory_of_threads(void)
 	for (long i = 0; i < THREADS; i++)
 		started(&threads[i], maps, (void *)i);
 	for (long i = 0; i < THREADS; i++)
+		joined(threads[i]);
+}
+
+/* Trapped calls without a pause: other threads must not keep the first from standing (wait4 tells of the newest first). */
+static void *grows(void *arg)
+{
+	long number = (long)arg;
+
+	for (int i = 0; i < 300; i++) {
+		size_t size = 4096 * (1 + (number * 7 + i) % 20);
+		unsigned char *block = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		check(block != MAP_FAILED);
+		block[size - 1] = (unsigned char)i;
+		block = mremap(block, size, size + 8192, MREMAP_MAYMOVE);
+		check(block != MAP_FAILED);
+		equal(block[size - 1], (unsigned char)i);
+		ok(munmap(block, size + 8192));
+	}
+	return NULL;
+}
+
+static void growing(void)
+{
+	pthread_t threads[THREADS];
+
+	for (long i = 0; i < THREADS; i++)
+		started(&threads[i], grows, (void *)i);
+	for (long i = 0; i < THREADS; i++)
+		joined(threads[i]);
+}
+
+static void *computes(void *arg UNUSED)
+{
+	struct timespec before = {0, 0}, now;
+
+	for (int i = 0; i < 300; i++) {
+		for (volatile int k = 0; k < 20000; k++)
+			;
+		ok(clock_gettime(i % 3 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID, &now));
+		if (!(i % 3))
+			continue;
+		check(now.tv_sec > before.tv_sec || (now.tv_sec == before.tv_sec && now.tv_nsec >= before.tv_nsec));
+		before = now;
+	}
+	return NULL;
+}
+
+static void clocks_of_threads(void)
+{
+	pthread_t threads[2];
+
+	for (int i = 0; i < 2; i++)
+		started(&threads[i], computes, NULL);
+	for (int i = 0; i < 2; i++)
 		joined(threads[i]);
 }
 
@@ -505,5 +561,6 @@ static void ends_of_processes(void)
 	killed(forked(killed_with_threads, NULL), SIGTERM);
 }
 
-PROGRAM(PART(in_turn), PART(barriers), PART(timed), PART(calls_of_threads), PART(memory_of_threads), PART(signals_to_threads),
-	PART(sigwait_of_a_thread), PART(cancelled), PART(robust), PART(inheriting), PART(forks), PART(many), PART(ends_of_processes))
+PROGRAM(PART(in_turn), PART(barriers), PART(timed), PART(calls_of_threads), PART(memory_of_threads), PART(growing),
+	PART(clocks_of_threads), PART(signals_to_threads), PART(sigwait_of_a_thread), PART(cancelled), PART(robust), PART(inheriting),
+	PART(forks), PART(many), PART(ends_of_processes))

@@ -76,6 +76,8 @@ class Departure:
             p.call.idle = idle(p.pid)
             p.interrupted = True
             p.task.interrupt()
+            if p.kin.threads:
+                self.tracer.moves.asked(p)
         else:
             self.tracer.moves.abandon(p, Reason.STOPPED)
 

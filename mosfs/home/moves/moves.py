@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from contextlib import suppress
 
 import msgspec
 
@@ -28,6 +29,7 @@ from mosfs.wire.frames import GENERATION, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
 
 RETRY_AFTER = 0.005
+_WALL = 0x40000000  # __WALL of waitpid(2)
 #: COPY with it means home.
 ALL_HOME = MoveOrder("", 0, b"", b"", True, frames=GENERATION)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
@@ -38,6 +40,7 @@ class Moves:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._busy: list[Program] = []
+        self._asked: list[Program] = []  # with threads, and asked to stop: `_look`
 
     def request(self, p: Program, move: Move) -> None:
         """Begin a move, or remember it until the present one has ended. Whichever thread asks, its process moves."""
@@ -142,8 +145,9 @@ class Moves:
         if p.kin.leader:
             p.link = None
             return
-        if p in self._busy:
-            self._busy.remove(p)
+        for waiting in (self._busy, self._asked):
+            if p in waiting:
+                waiting.remove(p)
         move, p.move = p.move, None
         if move is not None and move.copy is not None:
             move.copy.close()
@@ -169,12 +173,32 @@ class Moves:
         return True
 
     def next_retry(self) -> float | None:
-        return min((p.travel.retry_at for p in self._busy), default=None)
+        return min((p.travel.retry_at for p in (*self._busy, *self._asked)), default=None)
 
     def retry(self, now: float) -> None:
         for p in [p for p in self._busy if p.travel.retry_at <= now]:
             self._busy.remove(p)
             self.again(p)
+        for p in [p for p in self._asked if p.travel.retry_at <= now]:
+            self._asked.remove(p)
+            self._look(p)
+
+    def asked(self, p: Program) -> None:
+        """The first of several threads is asked to stop."""
+        p.travel.retry_at = time.monotonic() + RETRY_AFTER
+        if p not in self._asked:
+            self._asked.append(p)
+
+    def _look(self, p: Program) -> None:
+        """Whether it stands by now: wait4(2) tells of the newest of all tasks first, so threads that stop all the time would keep
+        the stop of the oldest from us for ever."""
+        if not p.interrupted or self.tracer.programs.get(p.pid) is not p:
+            return
+        with suppress(TaskGone):
+            if status := p.task.wait(_WALL | os.WNOHANG):
+                self.tracer.stops.task_event(p.pid, status)
+                return
+            self.asked(p)
 
     def again(self, p: Program) -> None:
         """Go on with a move that had to wait."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import cputime, cputimers
@@ -17,7 +18,7 @@ from mosfs.migrate.capture import signed
 from mosfs.native import lib
 from mosfs.native.registers import Registers
 from mosfs.trace.stops import USES_UP, Status, Stop, decode
-from mosfs.trace.task import CONT, NOTHING, SYSCALL, copy_regs
+from mosfs.trace.task import CONT, NOTHING, SYSCALL, TaskGone, copy_regs
 from mosfs.wire.faults import Serving, fault
 
 
@@ -44,7 +45,7 @@ class Stops:
         stop = status.stop
         if p.post.mail is not None:
             self.tracer.mails.stopped(p, status)
-        if p.interrupted and stop in USES_UP and p.deputy is None:
+        if p.interrupted and stop in USES_UP and stop is not Stop.SECCOMP and p.deputy is None:
             p.task.interrupt()
         if stop in (Stop.EXITED, Stop.KILLED):
             self.tracer.copying.brake.gone(p.pid)
@@ -53,6 +54,7 @@ class Stops:
             self.tracer.deputies.event(p, p.deputy, status)
         elif stop is Stop.SECCOMP:
             self._trapped(p)
+            self._ask_again(p)
         elif stop is Stop.SIGNAL:
             self._signal(p, status.value)
         elif stop is Stop.TRAP:
@@ -75,6 +77,12 @@ class Stops:
         if p.interrupted:
             self.tracer.checkpoints.halted(p)
             self.tracer.departure.halted(p)
+
+    def _ask_again(self, p: Program) -> None:
+        """After a trapped call has been dealt with: calls that were injected for it would use our interrupt up."""
+        if p.interrupted and p.deputy is None and self.tracer.programs.get(p.pid) is p:
+            with suppress(TaskGone):  # its end follows
+                p.task.interrupt()
 
     def _interrupted(self, p: Program) -> None:
         """It stands because we or others have asked it to (PTRACE_INTERRUPT, or the end of a group stop)."""
