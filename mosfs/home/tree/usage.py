@@ -54,7 +54,7 @@ class Statistics:
                     account.advance(now)
                     if nice_of(p.pid) != p.body.nice:
                         changed.append(p)
-                elif p.place is Place.HOME:
+                elif p.place is Place.HOME and not p.kin.leader:  # what a process uses is measured once, for all its threads
                     with suppress(OSError):
                         account.measure(p.pid, now, io=True)
         for report in reports(accounts):
