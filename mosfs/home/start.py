@@ -27,7 +27,7 @@ from mosfs.trace import caller, embark, layout
 from mosfs.trace.clock import native_counter
 from mosfs.trace.proc import comm_of, start_time, words_of
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import Task, TaskGone, killed
+from mosfs.trace.task import WALL, Task, TaskGone, killed
 from mosfs.wire.asked import Settings
 from mosfs.wire.messages import AdoptTracer, ProcState, SpawnTracer
 from mosfs.wire.room import raise_limit
@@ -35,8 +35,8 @@ from mosfs.wire.room import raise_limit
 STARTED = "started"
 #: Seconds until a program that does not stop, or does not end a call that was injected, is killed. It may wait for a slow disk.
 PATIENCE = 30
-#: Seconds that a stranger may take to stop (it may be in a call that nothing interrupts), and __WALL of waitpid(2).
-STRANGER_PATIENCE, WALL = 1.0, 0x40000000
+#: Seconds that a stranger may take to stop (it may be in a call that nothing interrupts).
+STRANGER_PATIENCE = 1.0
 #: How often, each millisecond, we look where a program stands whose tracer has died.
 LOOKS = 20
 

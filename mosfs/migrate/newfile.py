@@ -107,9 +107,14 @@ class NewFile:
     def drop(self, call: Calls) -> None:
         """Remove what there is of it."""
         self._call = call
-        if self.theirs >= 0:
+        if self._begun:
             self._remove()
         self._close(call)
+
+    @property
+    def _begun(self) -> bool:
+        """Is what has our name ours?"""
+        return self.theirs >= 0
 
     def _remove(self) -> None:
         """What has the name of what is not whole."""
@@ -156,15 +161,12 @@ class NewFolder(NewFile):
             self._at(self._partial)
             self._call.must(SYS_MKDIRAT, self._folder, layout.SCRATCH, 0o700)
             with self._rights():
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                self.inside = os.open(self._partial, flags, dir_fd=self._place)
+                self.inside = _folder_at(self._place, self._partial)
         return self._partial + b"/" + IMAGE
 
-    def drop(self, call: Calls) -> None:
-        self._call = call
-        if self.inside >= 0:
-            self._remove()
-        self._close(call)
+    @property
+    def _begun(self) -> bool:
+        return self.inside >= 0
 
     def _forget(self) -> None:
         super()._forget()
@@ -182,7 +184,7 @@ def is_file(place: int, name: bytes, rights: Rights) -> bool:
 def only_a_checkpoint(place: int, name: bytes, rights: Rights) -> None:
     """OSError if a folder is none, or has other files in it: they would be out of sight in what is removed."""
     with rights():
-        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+        fd = _folder_at(place, name)
         try:
             os.close(os.open(IMAGE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=fd))
             with os.scandir(fd) as entries:
@@ -190,6 +192,10 @@ def only_a_checkpoint(place: int, name: bytes, rights: Rights) -> None:
                     raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
         finally:
             os.close(fd)
+
+
+def _folder_at(place: int, name: bytes) -> int:
+    return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
 
 
 def _of_a_checkpoint(entry: os.DirEntry[str]) -> bool:
@@ -203,7 +209,7 @@ def remove(place: int, name: bytes, rights: Rights) -> None:
             os.unlink(name, dir_fd=place)
             return
         except IsADirectoryError:
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            fd = _folder_at(place, name)
         try:
             with os.scandir(fd) as entries:
                 for entry in [*islice(entries, _MOST_NAMES)]:

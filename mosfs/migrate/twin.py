@@ -26,10 +26,9 @@ from mosfs.trace import layout, stops
 from mosfs.trace.inject import Calls
 from mosfs.trace.priority import NICE, nice_of
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import O_EXITKILL, OPTIONS, Task, TaskGone, copy_regs, discard, unfit
+from mosfs.trace.task import O_EXITKILL, OPTIONS, WALL, Task, TaskGone, copy_regs, discard, unfit
 
 PR_GET_CHILD_SUBREAPER = 37
-WALL = 0x40000000
 EVERY_DESCRIPTOR = 0xFFFF_FFFF
 #: Of a machine that lacks memory its copies go first (proc(5), oom_score_adj).
 EXPENDABLE = b"1000"

@@ -26,6 +26,8 @@ OPTIONS = O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC | O_SECCOMP
 
 #: A program's pointer plus something may be beyond all addresses: nothing is there.
 _ADDRESSES = 1 << 64
+#: __WALL of wait4(2): also of children that end without a SIGCHLD.
+WALL = 0x40000000
 ALL_SIGNALS = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -97,7 +99,7 @@ class Task:
         check(lib.mos_ptrace(GETEVENTMSG, self.pid, 0, int(ffi.cast("unsigned long", value))), "event", self.pid)
         return int(value[0])
 
-    def wait(self, options: int = 0x40000000) -> int:
+    def wait(self, options: int = WALL) -> int:
         """Block until this task reports; its wait status. If it never does, it is killed (mos_patience): TaskGone."""
         status = ffi.new("int *")
         result = lib.mos_waitpid(self.pid, status, options)

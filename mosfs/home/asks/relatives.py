@@ -74,8 +74,7 @@ class Relatives:
                 return
             p.call.reading = None
             with Calls(p.task) as call:
-                own_files.release(self.tracer.pump, name)
-                result = _opened(call, name, flags, about, body)
+                result = self._opened(call, name, flags, about, body)
             self.tracer.stops.answer(p, kept, result)
 
         self._ask(p, about, name, told)
@@ -108,8 +107,7 @@ class Relatives:
             p.call.reading = None
             deputy.set_mask(request.mask)
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                own_files.release(self.tracer.pump, name)
-                result = _opened(call, name, flags, about, body)
+                result = self._opened(call, name, flags, about, body)
             self.tracer.requests.answered(p, deputy, result)
 
         self._ask(p, about, name, told)
@@ -119,7 +117,7 @@ class Relatives:
         """The open by a stopped program of a file that shows the memory of ``about``, bit by bit and at any later moment: so who
         has it open keeps that program at home. Of one that is away it is not allowed, as it may be anywhere (proc_pid_mem(5))."""
         if name == "auxv":
-            return _opened(call, name, flags, about, None)
+            return self._opened(call, name, flags, about, None)
         if about.place is not Place.HOME:
             return -errno.EACCES
         call.task.write(layout.SCRATCH, path + b"\0")
@@ -127,6 +125,20 @@ class Relatives:
         if result >= 0:
             self.tracer.policy.bind(about, f"its memory is open (/proc/{about.pid}/{name})")
         return result
+
+    def _opened(self, call: Calls, name: str, flags: int, about: Program, body: bytes | None) -> int:
+        """The open by a stopped program of a file about ``about``: descriptor or negative errno. ``body``: what its host shows."""
+        call.task.write(layout.SCRATCH, b"/proc/%d/%s\0" % (about.pid, name.encode()))
+        may: int = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_RDONLY | os.O_CLOEXEC)
+        if may < 0:
+            return may
+        call(SYS_CLOSE, may)
+        own_files.release(self.tracer.pump, name)
+        try:
+            text = _text(name, about, body)
+        except OSError as error:
+            return -(error.errno or errno.EIO)
+        return own_files.memory_file_of(call, name, flags, text)
 
     # ------------------------------------------------------------------ who is asked
 
@@ -165,20 +177,6 @@ class Relatives:
                 self._tell(ask, None)
             elif ask.link is not ask.about.link:
                 self._send(ask)
-
-
-def _opened(call: Calls, name: str, flags: int, about: Program, body: bytes | None) -> int:
-    """The open by a stopped program of a file about ``about``: descriptor or negative errno. ``body``: what its host shows."""
-    call.task.write(layout.SCRATCH, b"/proc/%d/%s\0" % (about.pid, name.encode()))
-    may: int = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_RDONLY | os.O_CLOEXEC)
-    if may < 0:
-        return may
-    call(SYS_CLOSE, may)
-    try:
-        text = _text(name, about, body)
-    except OSError as error:
-        return -(error.errno or errno.EIO)
-    return own_files.memory_file_of(call, name, flags, text)
 
 
 def _text(name: str, about: Program, body: bytes | None) -> bytes:

@@ -22,14 +22,13 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Place, Program
 from mosfs.migrate.maps import CannotMove
-from mosfs.trace.task import TaskGone
+from mosfs.trace.task import WALL, TaskGone
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import GENERATION, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
 
 RETRY_AFTER = 0.005
-_WALL = 0x40000000  # __WALL of waitpid(2)
 #: COPY with it means home.
 ALL_HOME = MoveOrder("", 0, b"", b"", True, frames=GENERATION)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
@@ -195,7 +194,7 @@ class Moves:
         if not p.interrupted or self.tracer.programs.get(p.pid) is not p:
             return
         with suppress(TaskGone):
-            if status := p.task.wait(_WALL | os.WNOHANG):
+            if status := p.task.wait(WALL | os.WNOHANG):
                 self.tracer.stops.task_event(p.pid, status)
                 return
             self.asked(p)

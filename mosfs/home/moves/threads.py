@@ -69,11 +69,11 @@ class Threads:
         if len(p.kin.threads) > MOST_THREADS:
             return f"has more than {MOST_THREADS + 1} threads"
         if p.private is not None:
-            return "has threads, and private files"
+            return f"{Reason.THREADS}, and private files"
         if p.post.mail is not None:
-            return "has threads, and a mailbox"
+            return f"{Reason.THREADS}, and a mailbox"
         if p.settings.outlive == 1:
-            return "has threads, and shall outlive its node"
+            return f"{Reason.THREADS}, and shall outlive its node"
         return Reason.FIRST_ENDED if state_of(p.pid) in ("Z", "X") else ""
 
     # ------------------------------------------------------------------ leaving

@@ -34,7 +34,7 @@ from mosfs.migrate.pages import sending_all
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import SECCOMP_STOP, Stop, decode
-from mosfs.trace.task import Task, TaskGone, copy_regs
+from mosfs.trace.task import WALL, Task, TaskGone, copy_regs
 from mosfs.wire.faults import Saving, fault
 from mosfs.wire.frames import Kind
 
@@ -296,5 +296,5 @@ class Writing:
     def _reap(self, task: Task) -> None:
         twins.end(task)
         with Calls(self.p.task, base=self.plan.standing, mask=self.plan.mask) as call:
-            call(SYS_WAIT4, task.pid, 0, twins.WALL, 0)
+            call(SYS_WAIT4, task.pid, 0, WALL, 0)
         self.p.task.set_regs(self.plan.standing)

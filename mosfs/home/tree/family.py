@@ -23,7 +23,7 @@ from mosfs.wire.faults import Birth, fault
 
 _CAP_SYS_ADMIN = 21
 
-HAS_THREADS = f"{Reason.STAYS_HOME}has threads"
+HAS_THREADS = f"{Reason.STAYS_HOME}{Reason.THREADS}"
 HAS_FILTER = f"{Reason.STAYS_HOME}has a seccomp filter"
 #: Wait status of a new child's first stop (ptrace(2), PTRACE_EVENT_STOP).
 FIRST_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F
