@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,22 @@ NOTICE: dict[str, Callable[[ControlLink], object]] = {
 }
 
 
-@pytest.mark.parametrize("notice", NOTICE)
-def test_an_end_is_told_of_once(tmp_path: Path, notice: str) -> None:
-    """Else who waits for an answer of mosd would wait for ever, if a message that nobody waits for noticed that it has gone."""
-    path = str(tmp_path / "sock")
+@contextmanager
+def connected(folder: Path) -> Iterator[tuple[ControlLink, socket.socket]]:
+    """A link, and the socket at which it waits to be accepted."""
+    path = str(folder / "sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
         server.bind(path)
         server.listen()
         link = ControlLink(path)
         assert link.connect()
+        yield link, server
+
+
+@pytest.mark.parametrize("notice", NOTICE)
+def test_an_end_is_told_of_once(tmp_path: Path, notice: str) -> None:
+    """Else who waits for an answer of mosd would wait for ever, if a message that nobody waits for noticed that it has gone."""
+    with connected(tmp_path) as (link, server):
         assert not link.has_ended()
         server.accept()[0].close()
         NOTICE[notice](link)
@@ -37,12 +45,7 @@ def test_an_end_is_told_of_once(tmp_path: Path, notice: str) -> None:
 
 def test_all_that_mosd_said_before_its_end_counts(tmp_path: Path) -> None:
     """The kernel tells a reset first, when mosd ended without having read all we said."""
-    path = str(tmp_path / "sock")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
-        server.bind(path)
-        server.listen()
-        link = ControlLink(path)
-        assert link.connect()
+    with connected(tmp_path) as (link, server):
         with server.accept()[0] as theirs:
             link.send(Report(20, "something"))
             for n in range(2):

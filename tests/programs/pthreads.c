@@ -24,6 +24,17 @@ static long joined(pthread_t thread)
 	return (long)result;
 }
 
+/* THREADS of them, each with its number, to their ends. */
+static void all_run(void *(*routine)(void *))
+{
+	pthread_t threads[THREADS];
+
+	for (long i = 0; i < THREADS; i++)
+		started(&threads[i], routine, (void *)i);
+	for (long i = 0; i < THREADS; i++)
+		joined(threads[i]);
+}
+
 static void *adds(void *arg)
 {
 	static __thread long mine;
@@ -92,15 +103,10 @@ static void *meets(void *arg)
 
 static void barriers(void)
 {
-	pthread_t threads[THREADS];
-
 	total = 0;
 	equal(pthread_barrier_init(&barrier, NULL, THREADS), 0);
 	equal(pthread_spin_init(&spin, 0), 0);
-	for (long i = 0; i < THREADS; i++)
-		started(&threads[i], meets, (void *)i);
-	for (long i = 0; i < THREADS; i++)
-		joined(threads[i]);
+	all_run(meets);
 	equal(total, 12 * (THREADS * (THREADS - 1) / 2 + THREADS));
 	pthread_barrier_destroy(&barrier);
 	pthread_spin_destroy(&spin);
@@ -219,12 +225,7 @@ static void *maps(void *arg)
 
 static void memory_of_threads(void)
 {
-	pthread_t threads[THREADS];
-
-	for (long i = 0; i < THREADS; i++)
-		started(&threads[i], maps, (void *)i);
-	for (long i = 0; i < THREADS; i++)
-		joined(threads[i]);
+	all_run(maps);
 }
 
 /* Trapped calls without a pause: other threads must not keep the first from standing (wait4 tells of the newest first). */
@@ -248,12 +249,7 @@ static void *grows(void *arg)
 
 static void growing(void)
 {
-	pthread_t threads[THREADS];
-
-	for (long i = 0; i < THREADS; i++)
-		started(&threads[i], grows, (void *)i);
-	for (long i = 0; i < THREADS; i++)
-		joined(threads[i]);
+	all_run(grows);
 }
 
 static void *computes(void *arg UNUSED)
