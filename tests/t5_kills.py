@@ -161,8 +161,14 @@ class Round:
     def forkserver(self) -> None:
         """One that the newcomer needs, and those that follow it: the fourth takes a while to come."""
         number = self.pick.choice((1, 2))
+
+        def alone() -> int:
+            """Its PID. A child that it has just forked bears its name until it has one of its own."""
+            found = daemons(self.nodes, number, "mos-forkserver")
+            return found[0] if len(found) == 1 else 0
+
         for _ in range(3):
-            (server,) = wait_until(lambda: daemons(self.nodes, number, "mos-forkserver"))
+            server = wait_until(alone)
             kill(server, lambda server=server: server in daemons(self.nodes, number, "mos-forkserver"))  # type: ignore[misc]
 
     def nothing(self) -> None:
