@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -68,13 +69,51 @@ print((a @ a.T).sum(), np.trace(a @ a @ a), np.sort(b)[::999].tolist(), b.cumsum
 print(np.exp(a / 99).sum().round(3), np.sin(a).sum().round(3), np.sqrt(np.abs(a)).sum().round(3))
 step("done")
 """
+#: Its library chooses by the processor how it compares, searches, hashes and multiplies; its run-time system has threads.
+_GO = """
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"hash/crc32"
+	"math/big"
+	"os"
+	"strings"
+)
+
+func main() {
+	in := bufio.NewReader(os.Stdin)
+	step := func(text string) {
+		fmt.Println(text)
+		if _, err := in.ReadString('\\n'); err != nil {
+			os.Exit(1)
+		}
+	}
+	data := make([]byte, 300000)
+	for i := range data {
+		data[i] = byte(i * i >> 7)
+	}
+	step("ready")
+	same := append([]byte(nil), data...)
+	fmt.Println(bytes.Equal(data, same), bytes.Compare(data[1:], same), bytes.IndexByte(data, 255), bytes.Count(data, data[:1]))
+	fmt.Println(bytes.Index(data, data[70000:70040]), strings.Index(string(data), string(data[90000:90010])))
+	fmt.Printf("%x %08x\\n", sha256.Sum256(data), crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))
+	number := new(big.Int).SetBytes(data[:900])
+	fmt.Println(new(big.Int).Exp(number, big.NewInt(65537), new(big.Int).SetBytes(data[1000:1300])))
+	step("done")
+}
+"""
 _ONE_THREAD = (("OPENBLAS_NUM_THREADS", "1"), ("OMP_NUM_THREADS", "1"))
 
 
 @dataclass(frozen=True)
 class Use:
     """``needs``: the flag of `mosfs.abi.cpu` that this computer must have for it, "" if it chooses by itself what it uses.
-    ``script``: of Python, whose imports the Debian packages ``package`` bring; else ``words`` are those of uses.c."""
+    ``script``: of Python, whose imports the Debian package ``package`` brings; ``go``: a program in Go; else ``words`` are those of
+    uses.c. ``options``: of mosrun."""
 
     name: str
     words: str = ""
@@ -82,9 +121,13 @@ class Use:
     script: str = ""
     static: bool = False
     package: str = ""
+    go: str = ""
+    options: tuple[str, ...] = ()
 
     @property
     def command(self) -> list[str]:
+        if self.go:
+            return [str(built_by_go(self.name, self.go))]
         if self.script:
             return [PYTHON, "-c", self.script]
         return [str(built(self.static)), *shlex.split(self.words)]
@@ -109,6 +152,7 @@ USES = (
     Use("python", script=_PYTHON),
     Use("openblas", script=_OPENBLAS, package="libopenblas0-pthread"),
     Use("numpy", script=_NUMPY, package="python3-numpy"),
+    Use("go", go=_GO, options=("--threads",)),
 )
 BY_NAME = {use.name: use for use in USES}
 
@@ -118,6 +162,26 @@ def built(static: bool) -> Path:
     binary = BUILT / ("uses-static" if static else "uses")
     if not binary.exists() or binary.stat().st_mtime < max(SOURCE.stat().st_mtime, Path(__file__).stat().st_mtime):
         compile_c(SOURCE, binary, CFLAGS + (("-static",) if static else ()))
+    return binary
+
+
+def built_by_go(name: str, source: str) -> Path:
+    """The other computer finds it here too. RuntimeError: there is no compiler."""
+    folder = BUILT / "go" / name
+    binary, main = folder / name, folder / "main.go"
+    if binary.exists() and main.read_text() == source:
+        return binary
+    if shutil.which("go") is None:
+        raise RuntimeError("there is no Go here (golang-go)")
+    folder.mkdir(parents=True, exist_ok=True)
+    main.write_text(source)
+    environ = {**os.environ, "GOCACHE": str(folder / "cache"), "GO111MODULE": "off", "CGO_ENABLED": "0"}
+    done = subprocess.run(
+        ["go", "build", "-o", str(binary), str(main)], cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    shutil.rmtree(folder / "cache", ignore_errors=True)
+    if done.returncode:
+        raise RuntimeError(f"{name}: {done.stderr[-400:]}")
     return binary
 
 
@@ -160,7 +224,7 @@ def moved(use: Use, root: str, options: list[str], target: str) -> Told:
     if "--cpu=common" in options:
         tree = Tree(labs.require(root).node(1).paths)
         wait_until(lambda: _processors_known(tree), PATIENCE)
-    with Asked(root, use.command, options, dict(_ONE_THREAD)) as program:
+    with Asked(root, use.command, [*options, *use.options], dict(_ONE_THREAD)) as program:
         _until(program, "ready")
         refused = program.move(target)
         went = program.process.where
