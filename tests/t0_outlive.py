@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mosfs.calls.request import Request
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.process.move import Move
-from mosfs.home.process.replay import Diverged, Kept, Log, fingerprint
+from mosfs.home.process.replay import Backup, Diverged, Log, fingerprint
 from mosfs.migrate.freezefile import FreezeFile, Place
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
@@ -100,10 +100,10 @@ def test_any_bytes_have_a_fingerprint(payload: bytes) -> None:
 
 
 def test_what_is_shown() -> None:
-    kept = Kept()
-    assert kept.shown().unsafe and kept.shown().images == 0
-    kept.unsafe, kept.saves, kept.lives = "", 3, 1
-    assert (kept.shown().unsafe, kept.shown().images, kept.shown().outlived) == ("", 3, 1)
+    backup = Backup()
+    assert backup.shown().unsafe and backup.shown().images == 0
+    backup.unsafe, backup.saves, backup.lives = "", 3, 1
+    assert (backup.shown().unsafe, backup.shown().images, backup.shown().outlived) == ("", 3, 1)
 
 
 @given(st.lists(st.sampled_from((Kind.SIGNAL, Kind.FILE)), max_size=8), st.integers(-2, 9))
@@ -141,9 +141,9 @@ class Home:
 
     def image(self) -> FreezeFile:
         """One that is whole at home; its host does not know yet."""
-        kept = self.program.saves.outlive
-        self.outliving._save(self.program, kept)
-        file = kept.saving
+        backup = self.program.saves.outlive
+        self.outliving._save(self.program, backup)
+        file = backup.saving
         for kind, payload in ((Kind.IMAGE, b""), (Kind.IMAGE_END, bytes(8))):
             file.channel.send(kind, 7, payload)
         self.outliving.saved(self.program, file)
@@ -158,8 +158,8 @@ def test_a_host_lost_when_the_image_is_whole_leaves_it(tmp_path: Path) -> None:
     done = home.moves[0].done
     assert done is not None
     done("its node was lost")
-    kept = home.program.saves.outlive
-    assert not file.lost and kept.file.channel is file and not kept.unsafe and kept.saves == 1
+    backup = home.program.saves.outlive
+    assert not file.lost and backup.file.channel is file and not backup.unsafe and backup.saves == 1
     home.outliving.home(home.program)
     assert file.lost
     with pytest.raises(ChannelLost):
@@ -169,12 +169,12 @@ def test_a_host_lost_when_the_image_is_whole_leaves_it(tmp_path: Path) -> None:
 def test_an_image_that_fails_is_removed(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.outliving.left(home.program, inside=False)
-    kept = home.program.saves.outlive
-    home.outliving._save(home.program, kept)
-    file, done = kept.saving.channel, home.moves[0].done
+    backup = home.program.saves.outlive
+    home.outliving._save(home.program, backup)
+    file, done = backup.saving.channel, home.moves[0].done
     assert done is not None
     done("no room")
-    assert file.lost and kept.file is None and kept.saving is None and "no room" in kept.unsafe
+    assert file.lost and backup.file is None and backup.saving is None and "no room" in backup.unsafe
 
 
 def test_a_newborn_is_not_asked_for_before_its_host_has_it(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_newborn_is_not_asked_for_before_its_host_has_it(tmp_path: Path) -> No
 
 
 def test_who_ends_its_nodes_has_so_many_lives_only() -> None:
-    kept = Kept()
-    assert [kept.lose() for _ in range(12)] == [True] * 10 + [False] * 2
-    kept.log.asked(1, b"a call")  # it goes on
-    assert kept.lose()
+    backup = Backup()
+    assert [backup.lose() for _ in range(12)] == [True] * 10 + [False] * 2
+    backup.log.asked(1, b"a call")  # it goes on
+    assert backup.lose()

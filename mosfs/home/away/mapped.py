@@ -356,7 +356,7 @@ class Mapped:
         start, end = order.at, order.at + order.length
         if not fits(start, end, layout.END) or (p.move is not None and p.move.rebuild is not None):
             return False
-        return not common([(start, end)], merge([*kept_at_home(*title_at(p.pid)), *deputy.kept.pages]))
+        return not common([(start, end)], merge([*kept_at_home(*title_at(p.pid)), *deputy.sleep.pages]))
 
     # ------------------------------------------------------------------ coming home
 

@@ -18,7 +18,7 @@ from mosfs.abi.reasons import Reason
 from mosfs.home.moves.planning import first, following, made_for, path_of
 from mosfs.home.moves.writing import Writing
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import Kept
+from mosfs.home.process.deputy import Sleep
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
@@ -234,7 +234,7 @@ class Checkpoints:
                 self._stop(p, reason)
                 deputy.resume_sleep()
 
-        self._write(p, deputy.base, _made_again(p.body.sleeping, deputy.kept), let_go, mask=deputy.mask)
+        self._write(p, deputy.base, _made_again(p.body.sleeping, deputy.sleep), let_go, mask=deputy.mask)
         return True
 
     def _take(self, p: Program, stop: Stop) -> None:
@@ -250,8 +250,8 @@ class Checkpoints:
         if saving.own:  # after recovery it has been answered, as here
             saved = behind(stay, 0) if stop is Stop.SECCOMP else copy_regs(stay)
             saved.rax = p.saves.next if saving.numbered else 0
-        elif p.call.asleep is not None:
-            saved = _made_again(stay, p.call.asleep)
+        elif p.call.sleep is not None:
+            saved = _made_again(stay, p.call.sleep)
 
         def let_go(reason: str) -> None:
             if not self._exits(p, original, reason) and not p.suspended:
@@ -383,10 +383,10 @@ def _failing(writing: Writing) -> Iterator[None]:
         writing.fail(error)
 
 
-def _made_again(regs: Registers, kept: Kept) -> Registers:
+def _made_again(regs: Registers, sleep: Sleep) -> Registers:
     """Registers with which a sleep is made again after recovery, where there is no restart block to go on from."""
-    if signed(regs.rax) != SYS_RESTART_SYSCALL or kept.number < 0:
+    if signed(regs.rax) != SYS_RESTART_SYSCALL or sleep.number < 0:
         return regs
     saved = copy_regs(regs)
-    saved.rax = kept.number
+    saved.rax = sleep.number
     return saved

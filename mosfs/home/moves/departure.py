@@ -19,7 +19,7 @@ from mosfs.calls.marshal import marshal
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import PATH_ARG
-from mosfs.home.process.deputy import Deputy, Kept, is_sleep
+from mosfs.home.process.deputy import Deputy, Sleep, is_sleep
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step, Stood
 from mosfs.home.process.program import Place, Program
@@ -150,7 +150,7 @@ class Departure:
         self.note_sleep(p, regs)
         again = self._futex_again(p, original, stop)
         stay = user_regs(regs, stop) if again is None else again
-        sleep = p.call.asleep if stop is not Stop.SECCOMP and again is None else None
+        sleep = p.call.sleep if stop is not Stop.SECCOMP and again is None else None
         move.waiting = p.suspended and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.stood = Stood(stay, original)
         try:
@@ -197,7 +197,7 @@ class Departure:
         """Registers before the wait for other threads that our stop has broken off; None for anything else."""
         if not p.kin.threads or stop is not Stop.TRAP:
             return None
-        return futex_again(regs, p.call.asleep.number if p.call.asleep is not None else -1)
+        return futex_again(regs, p.call.sleep.number if p.call.sleep is not None else -1)
 
     def _with_threads(self, p: Program, move: Move) -> None:
         """It has several threads: what it cannot do then (CannotMove), and what is not done."""
@@ -309,7 +309,7 @@ class Departure:
         """
         nr = signed(regs.orig_rax)
         if nr < 0 or not is_sleep(signed(regs.rax)):
-            p.call.asleep = None
+            p.call.sleep = None
         elif nr != SYS_RESTART_SYSCALL:
             addr, size = {
                 7: (regs.rdi, 8 * (regs.rsi & 0xFFFFFFFF)),
@@ -319,7 +319,7 @@ class Departure:
             }.get(nr, (0, 0))
             kept = addr and size
             pages, outs = ([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else ([], [])
-            p.call.asleep = Kept(pages, outs, nr, self._futex_until(p, regs) if nr == SYS_FUTEX else 0)
+            p.call.sleep = Sleep(pages, outs, nr, self._futex_until(p, regs) if nr == SYS_FUTEX else 0)
 
     @staticmethod
     def _futex_until(p: Program, regs: Registers) -> int:
@@ -360,11 +360,11 @@ class Departure:
             asleep = None  # it waits there
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
         if move.stood.sleep is not None:
-            deputy.kept = move.stood.sleep
+            deputy.sleep = move.stood.sleep
         p.body.files = move.files
         files = self.tracer.mapped.kept(p)
         others = self.tracer.threads.prepare(p, move)
-        pages = [page for one in (deputy, *others) for page in one.kept.pages]
+        pages = [page for one in (deputy, *others) for page in one.sleep.pages]
         keep = [*kept_at_home(*title_at(p.pid)), *pages, *((m.start, m.end) for m in files)]
         if others:
             self.tracer.threads.room_of_leader(deputy)

@@ -23,7 +23,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import BEST, Move
 from mosfs.home.process.program import Program
-from mosfs.home.process.replay import Diverged, Kept, fingerprint
+from mosfs.home.process.replay import Backup, Diverged, fingerprint
 from mosfs.migrate import image
 from mosfs.migrate.freezefile import FreezeFile
 from mosfs.migrate.image import BadImage
@@ -51,7 +51,7 @@ UNSEEN = frozenset({Kind.STOP, Kind.CONT, Kind.ABOUT, Kind.CPU_ALARM, Kind.STAYE
 class Outliving:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self._kept: dict[int, Program] = {}
+        self._programs: dict[int, Program] = {}
         self._sending: dict[int, tuple[Program, Move, Generator[None, None, None]]] = {}
         self._seek_at: dict[int, float] = {}  # programs without a node: when another one is asked
 
@@ -61,18 +61,18 @@ class Outliving:
         """It is away from now on; ``inside``: in a call that its deputy makes; ``born``: its host does not have it yet."""
         if p.settings.outlive != 1:
             return
-        kept = p.saves.outlive = Kept(due=time.monotonic() + AGAIN if born else 0.0)
-        self._kept[p.pid] = p
+        backup = p.saves.outlive = Backup(due=time.monotonic() + AGAIN if born else 0.0)
+        self._programs[p.pid] = p
         if inside:
-            kept.log.asked(p.body.seq, b"")
+            backup.log.asked(p.body.seq, b"")
 
     def home(self, p: Program) -> None:
         """It is at home, or ends: nothing need be kept."""
-        kept, p.saves.outlive = p.saves.outlive, None
-        self._kept.pop(p.pid, None)
+        backup, p.saves.outlive = p.saves.outlive, None
+        self._programs.pop(p.pid, None)
         self._sending.pop(p.pid, None)
         self._seek_at.pop(p.pid, None)
-        for file in (kept.file, kept.saving) if kept is not None else ():
+        for file in (backup.file, backup.saving) if backup is not None else ():
             if file is not None:
                 file.channel.close()
 
@@ -80,102 +80,104 @@ class Outliving:
         """When `look` has something to do, by CLOCK_MONOTONIC."""
         if self._sending:
             return 0.0
-        waiting = [kept.due for p in self._kept.values() if (kept := p.saves.outlive) is not None and self._wants(p, kept)]
+        waiting = [
+            backup.due for p in self._programs.values() if (backup := p.saves.outlive) is not None and self._wants(p, backup)
+        ]
         return min([*waiting, *self._seek_at.values()], default=None)
 
     def look(self, now: float) -> None:
         """Images that are due, what is being sent, and programs without a node."""
-        for p in [*self._kept.values()]:
-            kept = p.saves.outlive
-            if kept is not None and kept.due <= now and self._wants(p, kept):
+        for p in [*self._programs.values()]:
+            backup = p.saves.outlive
+            if backup is not None and backup.due <= now and self._wants(p, backup):
                 with self.tracer.containment.of(p):
-                    self._save(p, kept)
+                    self._save(p, backup)
         for p, move, slices in [*self._sending.values()]:
             with self.tracer.containment.of(p):
                 self._slices(p, move, slices)
         for pid in [pid for pid, moment in self._seek_at.items() if moment <= now]:
             del self._seek_at[pid]
-            if (q := self._kept.get(pid)) is not None:
+            if (q := self._programs.get(pid)) is not None:
                 with self.tracer.containment.of(q):
                     self._seek(q)
 
-    def _wants(self, p: Program, kept: Kept) -> bool:
+    def _wants(self, p: Program, backup: Backup) -> bool:
         """Whether there shall be another image: not of a program that has not gone on since the last one."""
-        rests = kept.log.inside and len(kept.log.entries) == 1 and not kept.unsafe
-        return p.away and p.move is None and not (rests or kept.log.repeats or p.halted or p.frozen.mark)
+        rests = backup.log.inside and len(backup.log.entries) == 1 and not backup.unsafe
+        return p.away and p.move is None and not (rests or backup.log.repeats or p.halted or p.frozen.mark)
 
-    def _save(self, p: Program, kept: Kept) -> None:
-        kept.due = time.monotonic() + AGAIN
+    def _save(self, p: Program, backup: Backup) -> None:
+        backup.due = time.monotonic() + AGAIN
         if p.post.mail is not None or p.private is not None:
-            kept.unsafe = Reason.MAILS if p.private is None else Reason.PRIVATE_FILES
-            kept.due += HINDERED_AGAIN
+            backup.unsafe = Reason.MAILS if p.private is None else Reason.PRIVATE_FILES
+            backup.due += HINDERED_AGAIN
             return
-        file = kept.saving = Link(FreezeFile(self.tracer.freezing.places(p)), "", near=True)
-        kept.since = ""
+        file = backup.saving = Link(FreezeFile(self.tracer.freezing.places(p)), "", near=True)
+        backup.since = ""
         began = time.monotonic()
 
         def done(reason: str) -> None:
             if not reason:
-                kept.stood = p.travel.freeze_ms / 1000
-            elif kept.file is not file:  # else its host was lost when the image was whole, and it goes on from there
-                kept.saving = None
+                backup.stood = p.travel.freeze_ms / 1000
+            elif backup.file is not file:  # else its host was lost when the image was whole, and it goes on from there
+                backup.saving = None
                 file.channel.close()
-                if kept.file is None:
-                    kept.unsafe = f"there is no image of it: {reason}"
+                if backup.file is None:
+                    backup.unsafe = f"there is no image of it: {reason}"
                     self.tracer.mosd.announce(p)
                 self.tracer.mosd.log(f"pid={p.pid} no image of it to outlive its node: {reason}", 30)
-            self._plan(kept, time.monotonic() - began if reason else 0.0)
+            self._plan(backup, time.monotonic() - began if reason else 0.0)
 
         self.tracer.moves.request(p, Move("", "kept", done=done, freezes=file))
 
-    def _plan(self, kept: Kept, failed: float = 0.0) -> None:
+    def _plan(self, backup: Backup, failed: float = 0.0) -> None:
         """When the next image is due."""
-        kept.pause = FAILED_AGAIN + 10 * failed if failed else images.pause(kept.stood, safe=not kept.unsafe)
-        kept.due = time.monotonic() + kept.pause
+        backup.pause = FAILED_AGAIN + 10 * failed if failed else images.pause(backup.stood, safe=not backup.unsafe)
+        backup.due = time.monotonic() + backup.pause
 
     def begun(self, p: Program, meta: image.ImageMeta) -> None:
         """The head of an image has come."""
-        kept = p.saves.outlive
-        if kept is not None:
-            kept.next_seq, kept.next_seen, kept.waits = meta.seq, meta.seen, meta.waiting
+        backup = p.saves.outlive
+        if backup is not None:
+            backup.next_seq, backup.next_seen, backup.waits = meta.seq, meta.seen, meta.waiting
 
     def saved(self, p: Program, file: Link) -> None:
         """An image is whole: its host goes on. What the log holds of the time before is not needed any more."""
-        kept = p.saves.outlive
-        if kept is not None and kept.saving is file:
-            if kept.file is not None:
-                kept.file.channel.close()
-            kept.file, kept.saving, kept.seq = file, None, kept.next_seq
-            kept.saves += 1
-            kept.unsafe = kept.since
-            kept.log.cut(kept.waits, signals=p.body.signals - kept.next_seen)
-            if kept.waits and not (kept.log.entries and kept.log.entries[0].number == kept.seq):
-                kept.unsafe = "its image was made in a call that is not in the log"
+        backup = p.saves.outlive
+        if backup is not None and backup.saving is file:
+            if backup.file is not None:
+                backup.file.channel.close()
+            backup.file, backup.saving, backup.seq = file, None, backup.next_seq
+            backup.saves += 1
+            backup.unsafe = backup.since
+            backup.log.cut(backup.waits, signals=p.body.signals - backup.next_seen)
+            if backup.waits and not (backup.log.entries and backup.log.entries[0].number == backup.seq):
+                backup.unsafe = "its image was made in a call that is not in the log"
         self.tracer.moves.resume_old(p, "")
 
     # ------------------------------------------------------------------ what is said
 
     def happened(self, p: Program, what: str) -> None:
         """Something that cannot be repeated: the program is not safe before an image is behind it."""
-        kept = p.saves.outlive
-        if kept is None or p.link is kept.file:
+        backup = p.saves.outlive
+        if backup is None or p.link is backup.file:
             return
-        if not kept.unsafe:
-            _hasten(kept)
-        news, kept.unsafe, kept.since = not kept.unsafe, what, what
+        if not backup.unsafe:
+            _hasten(backup)
+        news, backup.unsafe, backup.since = not backup.unsafe, what, what
         if news:
             self.tracer.mosd.announce(p)
 
     def passes(self, p: Program, frame: Frame) -> bool:
         """A frame of its host. False: it has been dealt with, because it repeats what was before."""
-        kept = p.saves.outlive
-        if kept is None:
+        backup = p.saves.outlive
+        if backup is None:
             return True
-        log, kind = kept.log, frame.kind
+        log, kind = backup.log, frame.kind
         if not log.repeats:
             if kind in REPEATABLE:
                 log.asked(frame.flags >> 1, fingerprint(kind, frame.payload))
-                self._bound(p, kept)
+                self._bound(p, backup)
             elif kind in NUMBERED or kind == Kind.FORK:
                 self.happened(p, "it maps a file, forks, or executes a program")
             return True
@@ -186,77 +188,77 @@ class Outliving:
                 answers = log.repeated(frame.flags >> 1, fingerprint(kind, frame.payload))
                 if kind == Kind.MMAP:
                     _map(self.tracer, p, frame.content, answers)
-                self._give(p, kept, answers)
+                self._give(p, backup, answers)
             except Diverged as error:
-                self._end(p, kept, str(error))
+                self._end(p, backup, str(error))
             return False
         if kind in NUMBERED or kind in (Kind.FORK, Kind.DIED):
-            self._end(p, kept, f"frame {kind} where it had made a call")
+            self._end(p, backup, f"frame {kind} where it had made a call")
             return False
         return True
 
     def hears(self, p: Program, answer: tuple[int, bytes, int]) -> bool:
         """A frame for its host. True: not now, because that repeats what was before."""
-        kept, kind = p.saves.outlive, answer[0]
-        if kept is None or kind in UNSEEN:
+        backup, kind = p.saves.outlive, answer[0]
+        if backup is None or kind in UNSEEN:
             return False
-        log = kept.log
+        log = backup.log
         if kind == Kind.MMAP_DATA:
             self.happened(p, "it maps a file that cannot be followed")
         if log.open:
             log.answered(answer, last=kind == Kind.REPLY)
-            self._bound(p, kept)
+            self._bound(p, backup)
         elif log.repeats:
             log.later.append(answer)
         elif kind != Kind.REPLY:
             self.happened(p, "a signal or a file came while it computed")
         return log.repeats
 
-    def _bound(self, p: Program, kept: Kept) -> None:
+    def _bound(self, p: Program, backup: Backup) -> None:
         """A log may not grow for ever."""
-        if kept.log.size > MOST and not kept.log.repeats:
+        if backup.log.size > MOST and not backup.log.repeats:
             self.happened(p, "its log is full")
-            kept.log.cut(waiting=kept.log.open)
-        elif kept.log.size > MUCH:
-            _hasten(kept)
+            backup.log.cut(waiting=backup.log.open)
+        elif backup.log.size > MUCH:
+            _hasten(backup)
 
-    def _give(self, p: Program, kept: Kept, answers: list[tuple[int, bytes, int]]) -> None:
+    def _give(self, p: Program, backup: Backup, answers: list[tuple[int, bytes, int]]) -> None:
         for answer in answers:
             self.tracer.hosts.give(p, *answer)
-        if not kept.log.repeats:
+        if not backup.log.repeats:
             where = p.link.ip if p.link is not None else "?"
-            self.tracer.mosd.log(f"pid={p.pid} has repeated {len(kept.log.entries)} calls, and lives on {where}")
-            kept.due = time.monotonic() + images.UNSAFE_SHORTEST
-            for answer in kept.log.take_later():
+            self.tracer.mosd.log(f"pid={p.pid} has repeated {len(backup.log.entries)} calls, and lives on {where}")
+            backup.due = time.monotonic() + images.UNSAFE_SHORTEST
+            for answer in backup.log.take_later():
                 self.tracer.hosts.send(p, *answer)
 
     # ------------------------------------------------------------------ its node is lost
 
     def obstacle(self, p: Program, move: Move) -> str:
         """Why a program cannot move because of what is made good here; "" if it can."""
-        kept = p.saves.outlive
-        if kept is None or p.saves.stays(move) or move.target == BEST:
+        backup = p.saves.outlive
+        if backup is None or p.saves.stays(move) or move.target == BEST:
             return ""
-        if p.link is kept.file:
+        if p.link is backup.file:
             return f"{Reason.NODE_LOST}, and it waits for another"
-        return Reason.REPEATS if kept.log.repeats and not move.target else ""
+        return Reason.REPEATS if backup.log.repeats and not move.target else ""
 
     def revives(self, p: Program, link: Link) -> bool:
         """Its host is lost. True if the program goes on from its image."""
-        kept, deputy = p.saves.outlive, p.deputy
-        if kept is None or deputy is None:
+        backup, deputy = p.saves.outlive, p.deputy
+        if backup is None or deputy is None:
             return False
-        if not kept.lose():
-            kept.unsafe = "each node that it comes to is lost"
-        if kept.file is None or kept.unsafe:
-            self.tracer.mosd.log(f"pid={p.pid} cannot outlive {link.ip}: {kept.unsafe}", 30)
+        if not backup.lose():
+            backup.unsafe = "each node that it comes to is lost"
+        if backup.file is None or backup.unsafe:
+            self.tracer.mosd.log(f"pid={p.pid} cannot outlive {link.ip}: {backup.unsafe}", 30)
             return False
-        kept.lost = link.ip
-        kept.log.begin()
-        p.link = kept.file
-        kept.file.programs.add(p.pid)
-        p.body.kept_back, p.body.forwarded = None, kept.seq
-        lost, calls = text(Text.LOST, computer=link.ip), len(kept.log.entries)
+        backup.lost = link.ip
+        backup.log.begin()
+        p.link = backup.file
+        backup.file.programs.add(p.pid)
+        p.body.kept_back, p.body.forwarded = None, backup.seq
+        lost, calls = text(Text.LOST, computer=link.ip), len(backup.log.entries)
         self.tracer.mosd.log(f"pid={p.pid} {lost}, and goes on from its image: {calls} calls to repeat")
         if p.move is not None:
             self.tracer.moves.abandon(p, Reason.NODE_LOST)
@@ -267,16 +269,16 @@ class Outliving:
         """Ask for another node, and again until there is one."""
 
         def done(reason: str) -> None:
-            kept = p.saves.outlive
-            if reason and kept is not None and p.link is kept.file:
+            backup = p.saves.outlive
+            if reason and backup is not None and p.link is backup.file:
                 self._seek_at[p.pid] = time.monotonic() + AGAIN
 
         self.tracer.moves.request(p, Move(BEST, "another node", done=done, why=Reason.NODE_LOST))
 
     def copied(self, p: Program) -> bool:
         """What a host does before it sends its image has been done by a file. True if ``p`` is in one."""
-        kept = p.saves.outlive
-        return kept is not None and p.link is kept.file
+        backup = p.saves.outlive
+        return backup is not None and p.link is backup.file
 
     def sends(self, p: Program) -> bool:
         """Send the image to the new host, slice by slice, as an old one would. False: ``p`` is not in a file."""
@@ -304,8 +306,8 @@ class Outliving:
 
     def _slices(self, p: Program, move: Move, slices: Generator[None, None, None]) -> None:
         """As much as fits in a turn."""
-        link, kept = move.link, p.saves.outlive
-        if p.move is not move or link is None or kept is None or kept.file is None:
+        link, backup = move.link, p.saves.outlive
+        if p.move is not move or link is None or backup is None or backup.file is None:
             self._sending.pop(p.pid, None)
             return
         until = time.monotonic() + TURN / len(self._sending)
@@ -314,11 +316,11 @@ class Outliving:
                 next(slices)
         except StopIteration:
             del self._sending[p.pid]
-            kept.file.channel.send(Kind.RESUME, p.pid)  # it can be read again
+            backup.file.channel.send(Kind.RESUME, p.pid)  # it can be read again
         except (ChannelLost, BadImage) as error:
             self._sending.pop(p.pid, None)
-            if kept.file.channel.lost:
-                self._end(p, kept, str(error))
+            if backup.file.channel.lost:
+                self._end(p, backup, str(error))
             else:
                 self.tracer.hosts.link_lost(link)
         except TaskGone:
@@ -329,27 +331,27 @@ class Outliving:
 
     def begins(self, p: Program, old: Link | None, move: Move) -> bool:
         """The new body runs. True if it is made of the image (``old``), which is kept."""
-        kept = p.saves.outlive
-        if kept is None or old is not kept.file:
+        backup = p.saves.outlive
+        if backup is None or old is not backup.file:
             return False
-        kept.lives += 1
-        kept.files.update(p.body.files)
+        backup.lives += 1
+        backup.files.update(p.body.files)
         p.body.files = move.files
-        self._give(p, kept, kept.log.entered())
+        self._give(p, backup, backup.log.entered())
         if p.halted:
             self.tracer.hosts.send(p, Kind.STOP, b"")
         return True
 
-    def _end(self, p: Program, kept: Kept, reason: str) -> None:
+    def _end(self, p: Program, backup: Backup, reason: str) -> None:
         """It cannot be made good."""
-        self.tracer.mosd.log(f"pid={p.pid} cannot outlive {kept.lost}: {reason}", 30)
-        kept.unsafe = reason
-        self.tracer.hosts.ends(p, text(Text.LOST, computer=kept.lost))
+        self.tracer.mosd.log(f"pid={p.pid} cannot outlive {backup.lost}: {reason}", 30)
+        backup.unsafe = reason
+        self.tracer.hosts.ends(p, text(Text.LOST, computer=backup.lost))
 
 
-def _hasten(kept: Kept) -> None:
+def _hasten(backup: Backup) -> None:
     """The next image is due as soon as its cost allows."""
-    kept.due = min(kept.due, time.monotonic() + images.pause(kept.stood, safe=False))
+    backup.due = min(backup.due, time.monotonic() + images.pause(backup.stood, safe=False))
 
 
 def _map(tracer: Tree, p: Program, order: MmapOrder, answers: list[tuple[int, bytes, int]]) -> None:

@@ -15,7 +15,7 @@ from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX
 from mosfs.abi.reasons import Reason
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Kept, State
+from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Sleep, State
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Standing
 from mosfs.home.process.program import Place, Program
@@ -144,7 +144,7 @@ class Threads:
         regs = copy_regs(q.task.peek_regs())
         if q.deputy is not None:
             return Standing(stop, regs, copy_regs(q.body.sleeping), asleep=not is_futex(q.body.sleeping))
-        again = futex_again(regs, q.call.asleep.number if q.call.asleep is not None else -1) if stop is Stop.TRAP else None
+        again = futex_again(regs, q.call.sleep.number if q.call.sleep is not None else -1) if stop is Stop.TRAP else None
         return Standing(stop, regs, user_regs(regs, stop) if again is None else again)
 
     def capture(self, p: Program, move: Move) -> list[Thread]:
@@ -173,7 +173,7 @@ class Threads:
     @staticmethod
     def until(q: Program, stay: Any) -> int:
         """When the wait on a futex ends that it will go on with (`image.Thread.until`)."""
-        return q.call.asleep.until if q.call.asleep is not None and is_futex(stay) else 0
+        return q.call.sleep.until if q.call.sleep is not None and is_futex(stay) else 0
 
     def stay(self, p: Program, move: Move) -> None:
         """The move has failed, or cannot be yet: those that stand go on at home."""
@@ -199,8 +199,8 @@ class Threads:
             stood = move.standing[q.pid]
             deputy = q.deputy if q.deputy is not None and stood.asleep else Deputy(q.task, q.task.peek_mask())
             deputy.room = (THREADS_SCRATCH + place * THREAD_ROOM, THREAD_ROOM)
-            if q.call.asleep is not None and stood.stop is not Stop.SECCOMP and not is_futex(stood.stay):
-                deputy.kept = q.call.asleep
+            if q.call.sleep is not None and stood.stop is not Stop.SECCOMP and not is_futex(stood.stay):
+                deputy.sleep = q.call.sleep
             with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
                 rseq.unregister(call, q.task.peek_rseq())
             deputies.append(deputy)
@@ -212,7 +212,7 @@ class Threads:
             stood = move.standing[q.pid]
             q.body.signals, q.body.files, q.body.kept_back = 0, p.body.files, None
             q.link, q.place, q.suspended, q.deputy = link, Place.AWAY, False, deputy
-            q.body.sleeping = q.call.carry = q.call.asleep = None
+            q.body.sleeping = q.call.carry = q.call.sleep = None
             with self.tracer.containment.of(q):
                 if stood.asleep:
                     deputy.resume_sleep()
@@ -289,7 +289,7 @@ class Threads:
         q.task.write(at, (until // _SECOND).to_bytes(8, "little") + (until % _SECOND).to_bytes(8, "little"))
         operation = regs.rsi & FUTEX_PRIVATE_FLAG | FUTEX_WAIT_BITSET
         q.deputy, q.body.sleeping = deputy, regs
-        q.call.asleep = Kept(number=SYS_FUTEX, until=until)
+        q.call.sleep = Sleep(number=SYS_FUTEX, until=until)
         deputy.start(Request(SYS_FUTEX, (regs.rdi, operation, regs.rdx, at, 0, _ANY_BIT), deputy.mask))
 
     @staticmethod

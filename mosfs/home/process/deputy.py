@@ -97,10 +97,10 @@ class Flight:
 
 
 @dataclass(slots=True)
-class Kept:
-    """Memory of an interrupted sleep at home: its restart block points there, so the pages stay when the program leaves.
-
-    ``number``: of the call. ``until``: a wait on a futex ends then, CLOCK_MONOTONIC in ns; 0: its arguments say when."""
+class Sleep:
+    """An interrupted sleep at home. ``pages``: its restart block points there, so they stay when the program leaves; ``outs``: what
+    the call writes. ``number``: of the call. ``until``: a wait on a futex ends then, CLOCK_MONOTONIC in ns; 0: its arguments say
+    when."""
 
     pages: list[tuple[int, int]] = field(default_factory=list)
     outs: list[tuple[int, int]] = field(default_factory=list)
@@ -126,7 +126,7 @@ class Deputy:
         self.asked: list[Callable[[], object]] = []
         self.interrupting = False
         self.ready_since = time.monotonic()
-        self.kept = Kept()
+        self.sleep = Sleep()
         self.born = 0
         self.remains = Remains()
         self.room = (FLIGHT_SCRATCH, FLIGHT_ROOM)
@@ -311,10 +311,10 @@ class Deputy:
         flight = self.flight
         assert flight is not None, "a call ended that was never started"
         outs = flight.outs(self.task, result)
-        if flight.request.nr == SYS_RESTART_SYSCALL and self.kept.outs:
-            outs += [(addr, self.task.read(addr, size)) for addr, size in self.kept.outs]
+        if flight.request.nr == SYS_RESTART_SYSCALL and self.sleep.outs:
+            outs += [(addr, self.task.read(addr, size)) for addr, size in self.sleep.outs]
             if result not in RESTARTS:  # over: the next sleep is another one
-                self.kept = Kept()
+                self.sleep = Sleep()
         if flight.big is not None:
             with Calls(self.task, base=self.base, mask=self.mask) as call:
                 call(SYS_MUNMAP, *flight.big)
@@ -353,7 +353,7 @@ def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
     child.todo, child.asked = [], []
     child.interrupting = False
     child.ready_since = time.monotonic()
-    child.kept = parent.kept
+    child.sleep = parent.sleep
     child.born = 0
     child.remains = Remains()
     child.room = (FLIGHT_SCRATCH, FLIGHT_ROOM)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
 from mosfs.calls.request import Request
-from mosfs.home.process.deputy import Kept
+from mosfs.home.process.deputy import Sleep
 from mosfs.home.process.link import Held, Link
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import Range
@@ -142,7 +142,7 @@ class Stood:
 
     regs: Registers = field(default_factory=no_regs)
     stopped: Registers = field(default_factory=no_regs)
-    sleep: Kept | None = None
+    sleep: Sleep | None = None
 
 
 @dataclass(slots=True)

@@ -159,7 +159,7 @@ class Program:
             return False
         return (
             self.deputy is None and self.private is None and not self.filters.private and body.sleeping is None
-            and reports.trace is None and reports.call is None and call.carry is None and call.asleep is None
+            and reports.trace is None and reports.call is None and call.carry is None and call.sleep is None
         )
 
     def state(self) -> ProcState:

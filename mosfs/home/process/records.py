@@ -13,10 +13,10 @@ from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.calls.timeouts import Wait
 from mosfs.home.process.calltrace import CallTrace
-from mosfs.home.process.deputy import Kept
+from mosfs.home.process.deputy import Sleep
 from mosfs.home.process.link import Held
 from mosfs.home.process.move import Move
-from mosfs.home.process.replay import Kept as Image
+from mosfs.home.process.replay import Backup
 from mosfs.home.process.saving import Saving
 from mosfs.migrate.image import Vma
 from mosfs.migrate.increments import Chain
@@ -64,7 +64,7 @@ class Call:
     carry: Carry | None = None  # it is in the middle of a transfer that we cut short
     idle: Idle | None = None  # how long it had slept when we interrupted it
     wait: Wait | None = None  # it is in a call with a limited time that is made again
-    asleep: Kept | None = None  # memory that an interrupted sleep at home needs when it is made again
+    sleep: Sleep | None = None  # memory that an interrupted sleep at home needs when it is made again
     watched: bool = False  # inside a call whose answer is completed by `mosfs.calls.cputime`
     reading: object | None = None  # the open of a file about another program, whose node is asked (`asks.relatives`)
 
@@ -149,7 +149,7 @@ class Saves:
     last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
     stands: bool = False  # the program must stand still, because its memory is being written
     chain: Chain | None = None  # of incremental checkpoints, which share pages
-    outlive: Image | None = None  # `moves.outliving`: by which it outlives the node where it is
+    outlive: Backup | None = None  # `moves.outliving`: by which it outlives the node where it is
 
     def stays(self, move: Move) -> bool:
         """``move`` only copies the program to a file at home: it goes on where it is."""

@@ -139,7 +139,7 @@ class Log:
 
 
 @dataclass(slots=True)
-class Kept:
+class Backup:
     """What is kept of one program that outlives its node. ``file``: its last image; ``unsafe``: why it cannot be made again from
     there, "" if it can."""
 
