@@ -159,9 +159,9 @@ def test_prctl_options() -> None:
     ours = {row.name: row.number for row in commands.PRCTLS.values() if row.name in known}
     assert len(ours) > 35
     assert ours == {name: known[name] for name in ours}
-    assert commands.prctl(1).place is commands.Place.HOME
-    assert commands.prctl(22).place is commands.Place.REFUSE
-    assert commands.prctl(12345).place is commands.Place.HOME
+    assert commands.prctl(1).place is commands.Acts.HOME
+    assert commands.prctl(22).place is commands.Acts.REFUSE
+    assert commands.prctl(12345).place is commands.Acts.HOME
     assert {1, 2, 15, 16, 38} & set(commands.REFUSED_PRCTLS) == set()
 
 

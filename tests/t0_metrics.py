@@ -20,7 +20,7 @@ from mosfs.node.nodes import Node
 from mosfs.node.programs import Guest, Program
 from mosfs.node.world import World
 from mosfs.procfs.metrics import metrics
-from mosfs.procfs.tree import Folder, Place, Tree
+from mosfs.procfs.tree import Entry, Folder, Tree
 from mosfs.wire.asked import Settings
 from mosfs.wire.messages import GuestState, PeerStatus, ProcState
 from tests.fake_map import FakeMap
@@ -166,7 +166,7 @@ def test_times_are_counted_by_what_they_do_not_exceed(world: World) -> None:
 
 def test_everyone_may_read_the_file(world: World) -> None:
     tree = Tree(world, 0)
-    place = tree.lookup(tree.lookup(Place(Folder.ROOT), "node", 1001, 1), "metrics", 1001, 1)
+    place = tree.lookup(tree.lookup(Entry(Folder.ROOT), "node", 1001, 1), "metrics", 1001, 1)
     assert tree.read(place).decode() == metrics(world) + "\n"
 
 

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from mosfs.node.guests import counted
 from mosfs.node.nodes import Bit, Node
-from mosfs.node.programs import Guest, Program
+from mosfs.node.programs import Guest, Order, Program
 from mosfs.node.world import World
 from mosfs.procfs import node as folder
-from mosfs.procfs.tree import OWN_FILES, Folder, Place, Tree
+from mosfs.procfs.tree import OWN_FILES, Entry, Folder, Tree
 from mosfs.wire.asked import Settings
 from mosfs.wire.messages import Command, GuestState, PeerHello, PeerStatus, ProcState
 from tests.fake_map import FakeMap
@@ -52,8 +52,8 @@ def tree(world: World) -> Tree:
     return Tree(world, ROOT)
 
 
-def place(tree: Tree, name: str, uid: int = ROOT) -> Place:
-    found = Place(Folder.ROOT)
+def place(tree: Tree, name: str, uid: int = ROOT) -> Entry:
+    found = Entry(Folder.ROOT)
     for part in name.split("/"):
         found = tree.lookup(found, part, uid, 1)
     return found
@@ -246,7 +246,7 @@ def test_what_was_asked_of_a_tracer_that_died_has_ended(sent: list[Command]) -> 
     """It may not have said any more that it had heard."""
     told = Program(state(move_seq=2, move_target=NEAR, move_result="ok", save_seq=5, save_result="ok"), sent.append)
     assert told.orphaned() == told.state
-    told.asked, told.asked_target, told.saves, told.freezes = 3, FAR, 6, 1
+    told.target, told.ordered = FAR, {Order.MOVE: 3, Order.SAVE: 6, Order.FREEZE: 1}
     left = told.orphaned()
     assert (left.move_seq, left.move_target, left.move_result) == (3, FAR, "")
     assert (left.save_seq, left.save_result, left.freeze_seq, left.freeze_result) == (6, "", 1, "")

@@ -15,7 +15,7 @@ from mosfs.calls.request import Request
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.process.move import Move
 from mosfs.home.process.replay import Backup, Diverged, Log, fingerprint
-from mosfs.migrate.freezefile import FreezeFile, Place
+from mosfs.migrate.freezefile import FilePlace, FreezeFile
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 
@@ -128,7 +128,7 @@ class Home:
         self.moves: list[Move] = []
         nothing = lambda *_: None  # noqa: E731
         tracer: Any = SimpleNamespace(
-            freezing=SimpleNamespace(places=lambda _: [Place(str(folder))]),
+            freezing=SimpleNamespace(places=lambda _: [FilePlace(str(folder))]),
             mosd=SimpleNamespace(announce=nothing, log=nothing),
             moves=SimpleNamespace(request=lambda _, move: self.moves.append(move), resume_old=nothing),
         )

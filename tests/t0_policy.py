@@ -147,11 +147,11 @@ def test_total_and_in_agreement_with_the_filter(row: Syscall, args: tuple[int, .
 
 @given(rows, arguments)
 def test_what_stays_in_the_body(row: Syscall, args: tuple[int, ...]) -> None:
-    by_option = row.name == "prctl" and commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Place.BODY
+    by_option = row.name == "prctl" and commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Acts.BODY
     assert stays_in_body(row, args) == (row.away is Away.BODY or by_option)
 
 
-@pytest.mark.parametrize("option", [row for row in commands.PRCTLS.values() if row.place is commands.Place.BODY])
+@pytest.mark.parametrize("option", [row for row in commands.PRCTLS.values() if row.place is commands.Acts.BODY])
 def test_prctl_options_of_the_body(option: commands.Prctl) -> None:
     assert stays_in_body(BY_NAME["prctl"], (option.number + 2**32, 0, 0, 0, 0, 0))
     assert not stays_in_body(BY_NAME["ioctl"], (option.number, 0, 0, 0, 0, 0))

@@ -31,7 +31,7 @@ from mosfs.procfs.table import (
     name_of_checkpoints,
     parse,
 )
-from mosfs.procfs.tree import SPECS, Folder, Place, Tree, settings_shown
+from mosfs.procfs.tree import SPECS, Entry, Folder, Tree, settings_shown
 from mosfs.wire.asked import Settings
 from mosfs.wire.limits import ENDED
 from mosfs.wire.messages import Command, GuestState, LastMessage, PeerStatus, ProcState, Total, Usage
@@ -70,8 +70,8 @@ def tree(world: World) -> Tree:
     return Tree(world, ROOT)
 
 
-def walk(tree: Tree, path: str, uid: int = ROOT, pid: int = 1) -> Place:
-    place = Place(Folder.ROOT)
+def walk(tree: Tree, path: str, uid: int = ROOT, pid: int = 1) -> Entry:
+    place = Entry(Folder.ROOT)
     for name in path.split("/"):
         place = tree.lookup(place, name, uid, pid)
     return place
@@ -146,12 +146,12 @@ def test_unsigned_addresses_round_trip(value: int) -> None:
 
 @given(st.sampled_from(Folder), st.integers(0, 2**32 - 1), st.integers(0, 255))
 def test_places_round_trip(folder: Folder, key: int, file: int) -> None:
-    place = Place(folder, key, file)
-    assert Place.of(place.inode) == place
+    place = Entry(folder, key, file)
+    assert Entry.of(place.inode) == place
 
 
 def test_root_has_the_inode_that_fuse_wants() -> None:
-    assert Place(Folder.ROOT).inode == 1
+    assert Entry(Folder.ROOT).inode == 1
 
 
 def test_every_file_has_a_text_and_a_direction() -> None:
@@ -206,7 +206,7 @@ TOTAL = Total(1.0, 0.5, 2.0, 0.25)
 
 def test_ended_programs_are_for_their_owner_and_root(world: World, tree: Tree) -> None:
     world.gone(100, TOTAL)
-    assert [name for name, _ in tree.children(Place(Folder.ENDED), 1)] == ["100"]
+    assert [name for name, _ in tree.children(Entry(Folder.ENDED), 1)] == ["100"]
     for uid in (ROOT, ANN):
         assert tree.read(walk(tree, "ended/100/usertime", uid)) == b"3.0\n"
         tree.check(walk(tree, "ended/100/usertime", uid), uid, os.R_OK)
@@ -224,7 +224,7 @@ def test_ended_programs_are_for_their_owner_and_root(world: World, tree: Tree) -
 def test_a_program_without_time_elsewhere_is_not_remembered(world: World, tree: Tree) -> None:
     world.gone(100, None)
     world.gone(555, TOTAL)  # nobody has told of it
-    assert not list(tree.children(Place(Folder.ENDED), 1))
+    assert not list(tree.children(Entry(Folder.ENDED), 1))
 
 
 def test_what_has_ended_is_remembered_for_an_hour_and_within_bounds() -> None:
@@ -244,7 +244,7 @@ def test_what_has_ended_is_remembered_for_an_hour_and_within_bounds() -> None:
 
 
 def test_nodes(world: World, tree: Tree) -> None:
-    assert [name for name, _ in tree.children(Place(Folder.NODES), 1)] == [HOME, NEAR, FAR]
+    assert [name for name, _ in tree.children(Entry(Folder.NODES), 1)] == [HOME, NEAR, FAR]
     assert read(tree, f"nodes/{NEAR}/status") == "unknown\n"
     assert read(tree, f"nodes/{NEAR}/load") == "-\n"
     world.nodes[NEAR] = Node(NEAR, status=status(250), heard=98.0, links=1)
@@ -263,7 +263,7 @@ def test_self_leads_to_the_caller(tree: Tree) -> None:
     assert walk(tree, "self", pid=100).file
     fails(errno.ENOENT, lambda: tree.link(101))
     fails(errno.ENOENT, lambda: walk(tree, "self", pid=101))
-    assert [name for name, _ in tree.children(Place(Folder.ROOT), 101)] == [
+    assert [name for name, _ in tree.children(Entry(Folder.ROOT), 101)] == [
         "proc", "guests", "nodes", "node", "mbox", "ended", "priority",
     ]
 

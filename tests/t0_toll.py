@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mosfs.abi.reasons import Reason
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network
-from mosfs.balance.toll import HOMEWARD, LONGEST_REST, REST, SLOWEST, SOON, Toll, advantage, homeward, lost, rest, weight
+from mosfs.balance.toll import LONGEST_REST, REST, SLOWEST, SOON, Toll, advantage, homeward, lost, rest, weight
 
 #: Of both networks, for a program of 10 MB.
 NETWORKS = pytest.mark.parametrize("network", [NEAR, DISTANT])
@@ -67,7 +68,7 @@ def test_home_when_as_much_is_lost_as_the_move_takes(network: Network) -> None:
     loss, calls = 0.0, 0
     while not (why := homeward(loss, network, SIZE)):
         loss, calls = lost(loss, Toll(calls=10), 0.0, network), calls + 10
-    assert why.startswith(HOMEWARD)
+    assert Reason.of(why) is Reason.CALLS_COST
     assert loss == pytest.approx(network.transfer(SIZE), rel=0.2)
     assert calls * network.call < 1.2 * network.transfer(SIZE)
 

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from mosfs.abi import cpu
 from mosfs.abi.cpu import SILENT
+from mosfs.abi.reasons import Reason
 from mosfs.balance import toll
 from mosfs.balance.cost import NEAR as NEAR_NETWORK
 from mosfs.daemon.balancer import ECHO, FAILED_FOR, FRESH, PATIENCE, REFUSED_FOR, Balancer, own_runnable
@@ -203,7 +204,7 @@ def test_a_guest_whose_calls_cost_too_much_goes_home(node: Bench) -> None:
     node.balancer.paid(guest, TollPaid(11, way * 0.7, 0, 0, 0.5, 4))
     [command] = node.sent
     assert (command.pid, command.name, command.value, command.below) == (11, "out", "", 0)
-    assert command.why.startswith(toll.HOMEWARD)
+    assert Reason.of(command.why) is Reason.CALLS_COST
     assert guest.balanced.verdict == command.why
     node.balancer.paid(guest, TollPaid(11, way, 0, 0, 0.5, 4))
     assert len(node.sent) == 1, "it is on its way"
@@ -234,7 +235,7 @@ def test_nobody_is_sent_home_where_nothing_moves_by_itself() -> None:
 
 
 def test_who_came_home_because_of_its_calls_stays_for_a_while(node: Bench) -> None:
-    why = f"{toll.HOMEWARD} 1 s more"
+    why = f"{Reason.CALLS_COST} 1 s more"
     del node.world.programs[2]
     node.load(HOME, 500)
     node.world.local_load = 500
@@ -326,7 +327,7 @@ def test_a_node_that_lacks_what_it_needs_is_never_asked(node: Bench) -> None:
     node.sent.clear()
     node.at(PATIENCE + RESERVED_FOR)
     for pid in (1, 2):
-        node.world.programs[pid].asked = 0
+        node.world.programs[pid].ordered.clear()
         node.world.programs[pid].balanced.sent = None
     node.balancer.round()
     assert node.sent == []
@@ -344,7 +345,8 @@ def test_of_equal_nodes_the_one_that_has_what_it_has_seen(node: Bench) -> None:
     assert node.sent[0].value == NEAR
     node.world.nodes[FAR].flags = NEW
     node.sent.clear()
-    node.world.programs[1].asked, node.world.programs[1].balanced.sent = 0, None
+    node.world.programs[1].ordered.clear()
+    node.world.programs[1].balanced.sent = None
     node.at(RESERVED_FOR)
     node.balancer.round()
     assert node.sent[0].value == FAR

@@ -25,7 +25,7 @@ from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
-from mosfs.node.programs import MOST_DEATHS, Program
+from mosfs.node.programs import MOST_DEATHS, Order, Program
 from mosfs.node.world import World
 from mosfs.procfs.table import BY_NAME
 from mosfs.trace.proc import start_time, tracer_of
@@ -341,8 +341,8 @@ async def test_death_of_a_tracer(node: Node) -> None:
         with process(sys.executable, "-c", TRACER, node.path, *words) as tracer:
             await until(lambda: node.world.programs.keys() == {away.pid, here.pid})
             program = node.world.programs[here.pid]
-            program.saves = program.state.save_seq + 1  # asked for, and the tracer dies before it says so
-            before = replace(program.state, save_seq=program.saves, save_result="")
+            program.ordered[Order.SAVE] = program.state.save_seq + 1  # asked for, and the tracer dies before it says so
+            before = replace(program.state, save_seq=program.state.save_seq + 1, save_result="")
             tracer.kill()
             await until(lambda: node.spawns.requests)
         assert node.spawns.requests == [AdoptTracer([here.pid], [start_time(here.pid)], os.getuid(), [before], node.path)]

@@ -7,7 +7,7 @@ import pytest
 from mosfs.balance.freezing import SETTLING
 from mosfs.cluster.freeze_conf import Policy
 from mosfs.daemon.freezer import FAILED_FOR, Freezer
-from mosfs.node.programs import Program
+from mosfs.node.programs import Order, Program
 from mosfs.wire.asked import Settings
 from tests.t1_balancer import HOME, NEAR, Bench, state
 
@@ -34,8 +34,8 @@ class Freezing(Bench):
 
     def answer(self, pid: int, *, frozen: bool, result: str = "ok") -> None:
         self.tell(
-            pid, frozen="A" if frozen else "-", state="frozen" if frozen else "here", freeze_seq=self.world.programs[pid].freezes,
-            freeze_result=result,
+            pid, frozen="A" if frozen else "-", state="frozen" if frozen else "here",
+            freeze_seq=self.world.programs[pid].outcome(Order.FREEZE)[0], freeze_result=result,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mosfs.home.asks import mail as mails
 from mosfs.home.asks.mail import Mail, Mails
-from mosfs.mbox.calls import CLOSE, Descriptor, Place
+from mosfs.mbox.calls import CLOSE, Descriptor, Endpoint
 
 PID, HOME, FILTER = 300, 0x7F000001, 0x7FFF_1234_5678
 
@@ -27,7 +27,7 @@ def program(monkeypatch: pytest.MonkeyPatch) -> Any:
     )  # fmt: skip
     program.mails = counter = Mails.__new__(Mails)
     counter.tracer, counter.desk, counter.places, counter.lingering = cast("Any", tracer), cast("Any", desk), {1: None}, []  # type: ignore[dict-item]
-    monkeypatch.setattr(counter, "table", lambda pid: {4: Descriptor(Place(HOME, PID, own=True))})
+    monkeypatch.setattr(counter, "table", lambda pid: {4: Descriptor(Endpoint(HOME, PID, own=True))})
     program.post.mail = Mail(counter, program)
     program.post.mail.own_fd, program.post.mail.filter_at = 4, FILTER
     return program

@@ -16,7 +16,7 @@ import pytest
 from mosfs.fuse.operations import Operations
 from mosfs.node.programs import PrivateNames, Program
 from mosfs.node.world import World
-from mosfs.procfs.tree import Folder, Place, Tree
+from mosfs.procfs.tree import Entry, Folder, Tree
 from mosfs.wire.asked import Settings
 from mosfs.wire.limits import Limit
 from mosfs.wire.messages import Command, PeerStatus, ProcState
@@ -217,7 +217,7 @@ async def test_statfs(node: Mounted) -> None:
 
 
 async def test_root_inode_is_the_root(node: Mounted) -> None:
-    assert Place.of(pyfuse3.ROOT_INODE) == Place(Folder.ROOT)
+    assert Entry.of(pyfuse3.ROOT_INODE) == Entry(Folder.ROOT)
 
 
 # --------------------------------------------------------------------------- the edge

@@ -47,7 +47,7 @@ def fcntl_arg(command: int) -> Arg:
     return _FCNTL_ARGS.get(command, _NUMBER)
 
 
-class Place(StrEnum):
+class Acts(StrEnum):
     """Where an option of prctl acts when the program is away."""
 
     HOME = "home"
@@ -62,15 +62,15 @@ class Prctl:
 
     number: int
     name: str
-    place: Place
+    place: Acts
     arg: Arg
 
 
-def _(number: int, name: str, place: Place, arg: str = "ptr") -> tuple[int, Prctl]:
+def _(number: int, name: str, place: Acts, arg: str = "ptr") -> tuple[int, Prctl]:
     return number, Prctl(number, name, place, parse_arg(arg))
 
 
-HOME, BODY, BOTH, REFUSE = Place
+HOME, BODY, BOTH, REFUSE = Acts
 
 #: Options that no x86_64 kernel knows (SVE, MTE, MPX, ...) are not here: see `prctl`.
 PRCTLS: dict[int, Prctl] = dict((

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mosfs.abi.commands import PRCTLS, Place
+from mosfs.abi.commands import PRCTLS, Acts
 from mosfs.abi.flags import MAX_FILES
 from mosfs.abi.ioctls import REFUSED
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Away, Home, Syscall
@@ -94,7 +94,7 @@ def render() -> str:
     ioctls = [(f"`{request:#x}`", name) for request, name in sorted(REFUSED.items())]
     refused = [call for call in BY_NR.values() if call.home is Home.REFUSE]
     beyond = [f"`{name}`" for name in sorted(limited()) if BY_NAME[name].home is not Home.REFUSE]
-    options = [row for row in PRCTLS.values() if row.place is Place.REFUSE]
+    options = [row for row in PRCTLS.values() if row.place is Acts.REFUSE]
     return "\n\n".join([
         _HEAD,
         f"{len(served)} calls are served, {len(BY_NR) - len(served) - len(refused)} answered with an error, "

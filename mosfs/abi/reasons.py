@@ -1,4 +1,4 @@
-"""Why a program stays where it is, or cannot be saved there: one table, of the manual's reasons (section 10.5) and of ours.
+"""Why a program stays where it is, cannot be saved there, or was moved: one table, of the manual's reasons (section 10.5) and ours.
 
 A reason is shown, and travels in messages, as its text, which details may follow: "did not complete (no memory there?) (Cannot
 allocate memory)". `Reason.of` finds the row of such a text again, so that nobody compares texts.
@@ -45,6 +45,7 @@ class Reason(StrEnum):
     READS_RELATIVE = "reads a file about another program", Concerns.PROGRAM
     IS_SAVED = "a checkpoint of it is being written", Concerns.PROGRAM
     NODE_LOST = "its node was lost", Concerns.PROGRAM
+    CALLS_COST = "its calls away have cost", Concerns.PROGRAM  # and how much: it has come home
     REPEATS = "it repeats what it had done on a node that was lost", Concerns.PROGRAM
     STAYS_HOME = "stays at home: ", Concerns.PROGRAM  # and why
     CANNOT_MIGRATE = "cannot be migrated: ", Concerns.PROGRAM  # and why

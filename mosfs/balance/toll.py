@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mosfs.abi.reasons import Reason
 from mosfs.balance.cost import Candidate, Network, cost, crowding, price
 
 #: A fork away takes as long as so many calls: its request, the wait for its end, and two processes on each side.
 CALLS_OF_A_BIRTH = 20
 #: A call that takes more than so many times what is usual waits for something else than for its way.
 SLOWEST = 20.0
-#: How the reason of such a move begins.
-HOMEWARD = "its calls away have cost"
 
 #: Seconds that a program which came home like that stays there at least; twice as long each time that it comes home again soon.
 REST, LONGEST_REST = 5.0, 320.0
@@ -69,7 +68,7 @@ def lost(before: float, paid: Toll, gain: float, network: Network) -> float:
 def homeward(loss: float, network: Network, size_mb: int) -> str:
     """Why a program that has lost so many seconds away shall come home; "" if it shall not yet."""
     way = network.transfer(size_mb)
-    return f"{HOMEWARD} {loss:.2f} s more than it has won there, the move {way:.2f} s" if loss > way else ""
+    return f"{Reason.CALLS_COST} {loss:.2f} s more than it has won there, the move {way:.2f} s" if loss > way else ""
 
 
 def rest(before: float, since: float) -> float:

@@ -126,4 +126,4 @@ def stays_in_body(row: Syscall, args: Sequence[int]) -> bool:
     """A call that the body's own kernel serves (its memory, its registers)."""
     if row.away is Away.BODY:
         return True
-    return row.nr == SYS_PRCTL and commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Place.BODY
+    return row.nr == SYS_PRCTL and commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Acts.BODY

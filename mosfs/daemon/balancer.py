@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import trio
 
-from mosfs.abi.reasons import Concerns, concerns
+from mosfs.abi.outcomes import OK
+from mosfs.abi.reasons import Concerns, Reason, concerns
 from mosfs.balance import choose, toll
 from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
@@ -22,10 +23,11 @@ from mosfs.cluster.partners import OWN_PRIORITY
 from mosfs.daemon.tasks import survived
 from mosfs.node.choice import arriving, candidates
 from mosfs.node.guests import priority_of
-from mosfs.node.programs import Balanced, Guest, Program
+from mosfs.node.programs import Balanced, Guest, Order, Program
 from mosfs.node.world import World
 from mosfs.wire.asked import Settings
 from mosfs.wire.messages import Command, ProcState, TollPaid
+from mosfs.wire.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -159,12 +161,12 @@ class Balancer:
     def heard(self, program: Program, state: ProcState) -> None:
         """The tracer has told the state of ``program``, which is the old one still."""
         balanced, now = program.balanced, self.world.clock()
-        if state.because.startswith(toll.HOMEWARD) and state.nmigs != program.state.nmigs and not state.where:
+        if Reason.of(state.because) is Reason.CALLS_COST and state.nmigs != program.state.nmigs and not state.where:
             balanced.rest = toll.rest(balanced.rest, now - balanced.rested)
             balanced.rested = now + balanced.rest
-        if balanced.sent is None or not state.move_result or state.move_seq < program.asked:
+        if balanced.sent is None or not state.move_result or state.move_seq < program.ordered.get(Order.MOVE, 0):
             return
-        if state.move_result == "ok":
+        if state.move_result == OK:
             self._left.append((now, balanced.usage.demand if balanced.usage else 1.0))
             self._learn(state.where, balanced, state.freeze_ms / 1000)
             arriving(self.world, balanced.sent)
@@ -210,7 +212,7 @@ class Balancer:
 def running_here(world: World) -> list[Program | Guest]:
     """What computes on this node: programs at home, and guests."""
     return [
-        *(p for p in world.programs.values() if not p.state.where and p.state.state in ("here", "leaving")),
+        *(p for p in world.programs.values() if not p.state.where and p.state.state in (Place.HOME, Place.LEAVING)),
         *world.guests.values(),
     ]
 
@@ -240,7 +242,7 @@ def process_of(subject: Program | Guest, now: float, seen: frozenset[str] = froz
     assert usage is not None
     settings = state.settings or Settings(lock=1)  # of a guest that home has told nothing about yet
     if isinstance(subject, Program):
-        home, barred, moving = "", subject.state.barred, subject.moving or subject.state.state == "leaving"
+        home, barred, moving = "", subject.state.barred, subject.moving or subject.state.state == Place.LEAVING
     else:
         home, barred, moving = subject.state.home, "", balanced.sent is not None
     if not barred and now < balanced.left_until:

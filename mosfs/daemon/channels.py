@@ -82,7 +82,7 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
-class Coming:
+class Admitted:
     """A guest that has been let in, or has come so lately that the load does not show it; ``until`` in monotonic seconds."""
 
     uid: int
@@ -104,7 +104,7 @@ class Channels:
     expected: dict[bytes, Expected] = field(default_factory=dict)
     hosts: dict[bytes, Connection] = field(default_factory=dict)
     _waiting: dict[bytes, trio.Event] = field(default_factory=dict)
-    _unseen: dict[tuple[str, int], Coming] = field(default_factory=dict)  # by home and PID there
+    _unseen: dict[tuple[str, int], Admitted] = field(default_factory=dict)  # by home and PID there
 
     # ------------------------------------------------------------------- home side
 
@@ -161,7 +161,7 @@ class Channels:
             log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
             return GuestRefuse(request.req, reason if lacking else REFUSED)
         self.evict(relation.priority)
-        self._unseen[home, request.pid] = Coming(request.uid, now + ARRIVING)
+        self._unseen[home, request.pid] = Admitted(request.uid, now + ARRIVING)
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
             self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
@@ -185,7 +185,7 @@ class Channels:
     def arrived(self, home: str, pid: int) -> None:
         """The guest that is ``pid`` at ``home`` is here."""
         before = self._unseen.get((home, pid))
-        self._unseen[home, pid] = Coming(before.uid if before is not None else -1, self.world.clock() + UNSEEN)
+        self._unseen[home, pid] = Admitted(before.uid if before is not None else -1, self.world.clock() + UNSEEN)
 
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """A connection that starts with a preamble; one with an unknown or old token is closed."""

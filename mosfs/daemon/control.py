@@ -70,6 +70,7 @@ from mosfs.wire.messages import (
     decode_control,
     encode,
 )
+from mosfs.wire.place import Place
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +84,9 @@ SETTLING = 10.0
 MOURNING, AGAIN = 60.0, 10.0
 
 
-def away(state: ProcState) -> bool:
-    """Is the program's memory on another node, or in a file that ends with its tracer?"""
-    return bool(state.where) or state.state in ("away", "returning", "frozen")
+def dies_with_tracer(state: ProcState) -> bool:
+    """Is the program's memory on another node, or in a file, which its tracer alone can reach?"""
+    return bool(state.where) or state.state in (Place.AWAY, Place.RETURNING, Place.FROZEN)
 
 
 @dataclass(slots=True, eq=False)
@@ -435,7 +436,7 @@ class Control:
             for pid, pidfd in tracer.members.items()
             if (program := self.world.programs.get(pid)) and pidfd >= 0 and alive(pidfd)
         ]
-        lost, orphans = split(left, lambda entry: away(entry[0]))
+        lost, orphans = split(left, lambda entry: dies_with_tracer(entry[0]))
         for state, pidfd in lost:
             log.error("tracer %d died: killing PID %d (%s), which was away", tracer.pid, state.pid, state.comm)
             with contextlib.suppress(ProcessLookupError):

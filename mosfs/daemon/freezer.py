@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 
 import trio
 
+from mosfs.abi.outcomes import OK
 from mosfs.balance.choose import IDLE_DEMAND
 from mosfs.balance.freezing import Decision, Rules, Subject, arrives_frozen, decide, in_units, weight
 from mosfs.cluster.freeze_conf import Policy
 from mosfs.daemon.tasks import survived
-from mosfs.node.programs import Program
+from mosfs.node.programs import Order, Program
 from mosfs.node.world import World
+from mosfs.wire.place import Place
 
 PERIOD = 1.0
 AUTOMATICALLY = "A"
@@ -80,7 +82,7 @@ class Freezer:
         """Programs at home that compute, and those that are frozen automatically."""
         return [
             program for program in self.world.programs.values()
-            if program.state.frozen == AUTOMATICALLY or (program.state.state == "here" and _computes(program))
+            if program.state.frozen == AUTOMATICALLY or (program.state.state == Place.HOME and _computes(program))
         ]
 
     def _subject(self, program: Program, now: float, ncpus: int, *, standard: bool) -> Subject:
@@ -90,8 +92,7 @@ class Freezer:
         if was is not frozen:
             since = now
         self._since[state.pid] = frozen, since
-        busy = program.moving or program.freezes > state.freeze_seq or not state.freeze_result
-        busy = busy or (state.freeze_result != "ok" and state.pid in self._tried)
+        busy = program.moving or not program.outcome(Order.FREEZE)[1] or (state.freeze_result != OK and state.pid in self._tried)
         free = not busy and (frozen or (state.settings.freezable != 0 and not state.barred))
         demand = 1.0 if frozen or usage is None else usage.demand
         return Subject(state.pid, frozen, now - since, weight(demand, ncpus, self.world.speed, standard=standard), free)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mosfs.abi.outcomes import OK
 from mosfs.cluster.words import printable
 from mosfs.node.programs import Program
 from mosfs.wire.messages import ProcState, Total
@@ -90,7 +91,7 @@ class Journal:
         facts = {"pid": new.pid, "uid": new.uid, "command": new.comm}
         if new.nmigs > old.nmigs:
             self.say("move", **facts, node=self.shown(new.where), still=f"{new.freeze_ms / 1000:.3f}", why=new.because or "asked")
-        elif new.move_result not in ("", "ok") and (new.move_seq, new.move_result) != (old.move_seq, old.move_result):
+        elif new.move_result not in ("", OK) and (new.move_seq, new.move_result) != (old.move_seq, old.move_result):
             self.say("stay", **facts, node=self.shown(new.where), to=self.shown(new.move_target), reason=new.move_result)
 
     # ------------------------------------------------------------------ its end

@@ -31,19 +31,18 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 1.0
 #: Seconds without a request after which the node that opened a link closes it.
 IDLE = 10.0
-#: A refusal that only says that the link ended.
-LOST = "link lost"
 
 Admit = Callable[[str, GuestRequest], GuestAccept | GuestRefuse]
 
 
 @dataclass(slots=True)
 class Question:
-    """A GuestRequest under way on one link."""
+    """A GuestRequest under way on one link. ``refusal``: "" if it is accepted; ``lost``: the link ended before the answer."""
 
     link: PeerLink
     answered: trio.Event = field(default_factory=trio.Event)
     refusal: str = NO_RESPONSE
+    lost: bool = False
     frames: int = 0
 
 
@@ -72,15 +71,15 @@ class Peers:
         """`GuestAccept.frames` when the node accepts ``request``; LinkError with the manual's reason when it does not."""
         link = await self._link(ip)
         answer = await self._ask(link, request)
-        if answer.refusal == LOST:
+        if answer.lost:
             # The other side may close an idle link at the very moment when we ask on it
             answer = await self._ask(await self._link(ip), request)
         if answer.refusal:
-            raise LinkError(NO_RESPONSE if answer.refusal == LOST else answer.refusal)
+            raise LinkError(answer.refusal)
         return answer.frames
 
     async def _ask(self, link: PeerLink, request: GuestRequest) -> Question:
-        """With ``refusal`` "" when the node at the other end accepts ``request``; `LOST` when the link ended before."""
+        """``request`` on this link, and what the node at the other end has answered."""
         self._used[link] = trio.current_time()
         number = next(self._numbers)
         question = self._questions[number] = Question(link)
@@ -89,7 +88,7 @@ class Peers:
                 await link.send(replace(request, req=number))
                 await question.answered.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            question.refusal = LOST
+            question.lost = True
         finally:
             del self._questions[number]
         return question
@@ -148,7 +147,7 @@ class Peers:
             node.links = len(open_ones)
         for question in self._questions.values():
             if question.link is link and not question.answered.is_set():
-                question.refusal = LOST
+                question.lost = True
                 question.answered.set()
         log.info("link to %s closed", link.ip)
 

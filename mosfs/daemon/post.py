@@ -32,7 +32,7 @@ from mosfs.mbox.model import ALL_FLAGS, MAX_LATEST, MOST_BYTES, MOST_UNREAD, Fla
 from mosfs.mbox.stream import MOST_LATE
 from mosfs.wire import links
 from mosfs.wire.fields import MALFORMED, Address, Id, Mail, MailName, Pid
-from mosfs.wire.links import AuthenticationViolation, LinkError
+from mosfs.wire.links import AuthenticationViolation, Incompatible, LinkError
 from mosfs.wire.messages import (
     Msg,
     PeerHello,
@@ -88,7 +88,7 @@ def pack(box: Mailbox) -> bytes:
 
 def errno_of(error: Exception) -> int:
     """What the manual calls a failure to reach another node's office (readings, row 41)."""
-    if isinstance(error, AuthenticationViolation) or (isinstance(error, LinkError) and error.reason == links.INCOMPATIBLE):
+    if isinstance(error, AuthenticationViolation | Incompatible):
         return errno.ECONNREFUSED
     cause = error.__context__
     if isinstance(error, LinkError) and isinstance(cause, OSError):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from mosfs.abi.outcomes import OK
 from mosfs.balance.source import BadSpec, Spec, parse_spec
 from mosfs.cluster import log as node_log
 from mosfs.cluster.errors import ConfigError
@@ -147,7 +148,7 @@ class Reload:
         self.world.reload.result = "failed: see the log of mosd"  # unless it does not
         await self.apply(new)
         self.current = new
-        self.world.reload.result = "ok"
+        self.world.reload.result = OK
         log.info("new configuration: %d nodes", len(new.cluster.map))
 
     async def _clear(self) -> None:

@@ -23,7 +23,7 @@ from mosfs.fuse.edge import answered
 from mosfs.fuse.private import PrivateTree
 from mosfs.node.pending import Asked
 from mosfs.procfs import letters
-from mosfs.procfs.tree import SELF, SELF_LINK, Folder, Place, Tree
+from mosfs.procfs.tree import SELF, SELF_LINK, Entry, Folder, Tree
 from mosfs.wire.limits import OPEN_FILES, REQUESTS, Shares
 
 #: Seconds that a tracer may take to tell of a process that it traces.
@@ -48,7 +48,7 @@ class OpenFile:
     """``subject`` is compared at each use: the PID may have come again. ``text``: what a reader is in the middle of;
     ``answer``: to the question written last, for files that are questions."""
 
-    place: Place
+    place: Entry
     subject: Any
     text: bytes = b""
     answer: bytes | None = None
@@ -56,7 +56,7 @@ class OpenFile:
 
 
 #: What an open file or folder is: a control file, a listing (int: inode of a private file), or our descriptor of a private file.
-Opened = OpenFile | list[tuple[str, Place | int]] | int
+Opened = OpenFile | list[tuple[str, Entry | int]] | int
 
 
 @dataclass(slots=True)
@@ -103,7 +103,7 @@ class Operations(pyfuse3.Operations):
         self.waiting = Shares(REQUESTS, tree.admin)
         self._started_ns = time.time_ns()
 
-    def _attributes(self, place: Place | int) -> pyfuse3.EntryAttributes:
+    def _attributes(self, place: Entry | int) -> pyfuse3.EntryAttributes:
         if isinstance(place, int):
             return self.private.attributes(self.private.node(place))
         known = self.tree.attributes(place)
@@ -126,7 +126,7 @@ class Operations(pyfuse3.Operations):
             return self.private.attributes(self.private.lookup(self.private.node(parent_inode), os.fsdecode(name), ctx.uid))
         if parent_inode == pyfuse3.ROOT_INODE and os.fsdecode(name) == private.NAME:
             return self.private.attributes(private.ROOT)
-        folder, word = Place.of(parent_inode), os.fsdecode(name)
+        folder, word = Entry.of(parent_inode), os.fsdecode(name)
         if folder.folder is Folder.ROOT and word == SELF:
             await self._introduced(ctx.pid, ctx.uid)
         elif folder.folder in (Folder.PROC, Folder.HOME) and word.isdecimal():
@@ -143,7 +143,7 @@ class Operations(pyfuse3.Operations):
                 await world.introduced.wait()
 
     async def getattr(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.EntryAttributes:
-        return self._attributes(inode if self.private.owns(inode) else Place.of(inode))
+        return self._attributes(inode if self.private.owns(inode) else Entry.of(inode))
 
     async def setattr(
         self, inode: pyfuse3.InodeT, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
@@ -152,14 +152,14 @@ class Operations(pyfuse3.Operations):
         """A shell's ``>`` truncates first: that and new times mean nothing here, other changes are refused."""
         if self.private.owns(inode):
             raise pyfuse3.FUSEError(errno.EACCES)
-        place = Place.of(inode)
+        place = Entry.of(inode)
         if fields.update_mode or fields.update_uid or fields.update_gid:
             raise PermissionError(errno.EPERM, "")
         self.tree.check(place, ctx.uid, os.W_OK)
         return self._attributes(place)
 
     async def readlink(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileNameT:
-        if self.private.owns(inode) or Place.of(inode) != SELF_LINK:
+        if self.private.owns(inode) or Entry.of(inode) != SELF_LINK:
             raise OSError(errno.EINVAL, "")
         await self._introduced(ctx.pid, ctx.uid)
         return pyfuse3.FileNameT(self.tree.link(ctx.pid).encode())
@@ -169,7 +169,7 @@ class Operations(pyfuse3.Operations):
             if self.private.owns(inode):
                 self.private.check(self.private.node(inode), ctx.uid, mode)
             else:
-                self.tree.check(Place.of(inode), ctx.uid, mode)
+                self.tree.check(Entry.of(inode), ctx.uid, mode)
         except PermissionError:
             return False
         return True
@@ -178,7 +178,7 @@ class Operations(pyfuse3.Operations):
         if self.private.owns(inode):
             number = self.handles.add(ctx.uid, self.private.open(self.private.node(inode), ctx.uid, flags))
             return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(number), direct_io=True)
-        place = Place.of(inode)
+        place = Entry.of(inode)
         self.tree.check(place, ctx.uid, _ACCESS_OF_FLAGS.get(flags & os.O_ACCMODE, _EITHER))
         if place.folder is Folder.LETTERS and (office := self.tree.world.letters) is not None and not flags & os.O_ACCMODE:
             with self.waiting.one(ctx.uid):
@@ -223,15 +223,15 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileHandleT:
         return pyfuse3.FileHandleT(self.handles.add(ctx.uid, self._listing(inode, ctx)))
 
-    def _listing(self, inode: int, ctx: Caller) -> list[tuple[str, Place | int]]:
+    def _listing(self, inode: int, ctx: Caller) -> list[tuple[str, Entry | int]]:
         if self.private.owns(inode):
             node = self.private.node(inode)
             self.private.check(node, ctx.uid, os.R_OK)
             return list(self.private.children(node))
-        place = Place.of(inode)
+        place = Entry.of(inode)
         self.tree.check(place, ctx.uid, os.R_OK)
-        listing: list[tuple[str, Place | int]] = list(self.tree.children(place, ctx.pid))
-        if place == Place(Folder.ROOT):
+        listing: list[tuple[str, Entry | int]] = list(self.tree.children(place, ctx.pid))
+        if place == Entry(Folder.ROOT):
             listing.append((private.NAME, self.private.inode(private.ROOT)))
         return listing
 

@@ -21,7 +21,7 @@ from mosfs.guest.forwarding import Forwarding
 from mosfs.guest.ports import Serving
 from mosfs.guest.signals import Signals
 from mosfs.mbox import calls
-from mosfs.mbox.calls import Descriptor, Place
+from mosfs.mbox.calls import Descriptor, Endpoint
 from mosfs.mbox.desk import Desk
 from mosfs.mbox.handover import Handover
 from mosfs.mbox.stream import Windows
@@ -129,7 +129,7 @@ class Mail:
 
 
 def _table(told: MailTable) -> dict[int, Descriptor]:
-    return {fd: Descriptor(Place(home, pid, own, pipe), slow) for fd, home, pid, own, pipe, slow in told.entries}
+    return {fd: Descriptor(Endpoint(home, pid, own, pipe), slow) for fd, home, pid, own, pipe, slow in told.entries}
 
 
 class Mails:

@@ -270,4 +270,4 @@ class Serve:
 
 
 def _in_both(args: tuple[int, ...]) -> bool:
-    return commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Place.BOTH
+    return commands.prctl(args[0] & 0xFFFFFFFF).place is commands.Acts.BOTH

@@ -26,7 +26,7 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Holdings, Program
 from mosfs.home.process.saving import Saving
-from mosfs.migrate.freezefile import Place as FilePlace
+from mosfs.migrate.freezefile import FilePlace
 from mosfs.migrate.image import ImageMeta, Thread, Vma
 from mosfs.migrate.maps import Known, Mapping
 from mosfs.migrate.ranges import Range
@@ -215,7 +215,7 @@ class Cores(Protocol):
     def come_home(self, p: Program, info: bytes) -> None: ...
 
 
-class Coming(Protocol):
+class ComingFiles(Protocol):
     """Mappings of files of a program that comes home; ``stand``: where the deputy has kept them."""
 
     stand: list[Range]
@@ -237,7 +237,7 @@ class Mapped(Protocol):
     def map(self, p: Program, deputy: Deputy, call: Calls, order: MmapOrder) -> tuple[int, int]: ...
     def wanted(self, p: Program, payload: bytes) -> None: ...
     def again(self, p: Program, number: int, order: MmapOrder) -> None: ...
-    def coming(self, p: Program, vmas: Sequence[Vma]) -> Coming: ...
+    def coming(self, p: Program, vmas: Sequence[Vma]) -> ComingFiles: ...
 
 
 class Waits(Protocol):

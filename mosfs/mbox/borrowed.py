@@ -12,7 +12,7 @@ from collections.abc import Callable
 from mosfs.cluster.address import to_ip
 from mosfs.mbox import calls
 from mosfs.mbox.body import Body
-from mosfs.mbox.calls import Place
+from mosfs.mbox.calls import Endpoint
 from mosfs.mbox.customer import Customer, Key
 from mosfs.mbox.filters import Filter
 from mosfs.mbox.handover import Handover
@@ -65,7 +65,7 @@ class Borrowed:
             self._room(customer.key)
 
     def put(
-        self, customer: Customer, fd: int, to: Place, pieces: list[tuple[int, int]], size: int, nonblocking: Callable[[], bool]
+        self, customer: Customer, fd: int, to: Endpoint, pieces: list[tuple[int, int]], size: int, nonblocking: Callable[[], bool]
     ) -> int | None:
         """A write to a mailbox that is here: bytes or -errno, None if the customer must wait. OSError EFAULT. ``fd``: as above."""
         key = (to.home, to.pid)

@@ -35,7 +35,7 @@ _CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
 _FLAGS = {DUP3: O_CLOEXEC, CLOSE_RANGE: _CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC}
 
 
-class Place(NamedTuple):
+class Endpoint(NamedTuple):
     """What a descriptor is for: sending to process ``pid`` of ``home``, or (``own``) that process's mailbox.
 
     ``home`` is an address as an unsigned integer in host order. ``pipe``: opened with O_APPEND, as mospipe does: if nobody
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 
 class Descriptor(NamedTuple):
-    place: Place
+    place: Endpoint
     nonblocking: bool = False
 
 
@@ -76,7 +76,7 @@ def nonblocking(pid: int, fd: int) -> bool:
     return bool(int(line.split()[1], 8) & O_NONBLOCK)
 
 
-def table(pid: int, places: Mapping[int, Place]) -> dict[int, Descriptor]:
+def table(pid: int, places: Mapping[int, Endpoint]) -> dict[int, Descriptor]:
     """The direct communication descriptors of a process; ``places`` by inode number."""
     try:
         numbers = [int(name) for name in os.listdir(f"/proc/{pid}/fd")]

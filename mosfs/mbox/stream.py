@@ -1,6 +1,6 @@
 """Streams of a guest, as mospipe makes them: many small writes become few messages, many small reads are served from one.
 
-Writing. A write to a pipe (`calls.Place.pipe`) is over when its bytes are in the host; they leave as a message at once, and
+Writing. A write to a pipe (`calls.Endpoint.pipe`) is over when its bytes are in the host; they leave as a message at once, and
 what is written while that is under way leaves together as the next. There is one message under way at most, so order needs no
 numbers. Such a message is accepted even if the mailbox is full by now (``late``); then the next write waits as others do.
 
@@ -23,7 +23,7 @@ from typing import Any
 
 from mosfs.mbox import calls
 from mosfs.mbox.body import INLINE, Body
-from mosfs.mbox.calls import Place
+from mosfs.mbox.calls import Endpoint
 from mosfs.mbox.customer import Customer, Key
 from mosfs.mbox.requests import Requests
 from mosfs.native import ffi, lib
@@ -90,8 +90,8 @@ class Streams:
     def __init__(self, requests: Requests, windows: Windows) -> None:
         self.requests = requests
         self.windows = windows
-        self._piles: dict[tuple[Key, Place], Pile] = {}
-        self._full: set[tuple[Key, Place]] = set()
+        self._piles: dict[tuple[Key, Endpoint], Pile] = {}
+        self._full: set[tuple[Key, Endpoint]] = set()
         self._lent: dict[Key, Lent] = {}
         self._held: dict[Key, float] = {}
         self._settling: dict[Key, list[Callable[[], None]]] = {}
@@ -100,7 +100,7 @@ class Streams:
     # ------------------------------------------------------------------ writing
 
     def put(
-        self, customer: Customer, to: Place, fd: int, pieces: list[tuple[int, int]], size: int, again: Callable[[], None]
+        self, customer: Customer, to: Endpoint, fd: int, pieces: list[tuple[int, int]], size: int, again: Callable[[], None]
     ) -> bool:
         """A write to ``fd``; False: it shall be made as others are. ``again`` makes it once more. OSError EFAULT."""
         at = (customer.key, to)
@@ -144,7 +144,7 @@ class Streams:
             pile.rest.size = window.at
             self.windows.close(window)
 
-    def _send(self, customer: Customer, at: tuple[Key, Place], pile: Pile, body: Body) -> None:
+    def _send(self, customer: Customer, at: tuple[Key, Endpoint], pile: Pile, body: Body) -> None:
         (home, pid), to = at
         (uid, gid), size = customer.owner, len(body)
 

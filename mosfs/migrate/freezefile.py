@@ -32,7 +32,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePlace:
     """A freezing directory, and with whose rights files are made there."""
 
     directory: str
@@ -69,7 +69,7 @@ def nameless(directory: str) -> int:
 class Spread(Writer):
     """Writes to as many of ``places`` as it takes, the first ones first. NoSpace."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[FilePlace]) -> None:
         super().__init__(-1)
         self._left = [*places]
         self._why, self.full = "no freezing directory", False
@@ -120,7 +120,7 @@ class FreezeFile:
 
     ``answers``: frames for the program (kind, payload, flags) that came while it is frozen."""
 
-    def __init__(self, places: Sequence[Place]) -> None:
+    def __init__(self, places: Sequence[FilePlace]) -> None:
         """Nothing is opened before it is needed."""
         self.lost = False
         self.answers: list[tuple[int, bytes, int]] = []

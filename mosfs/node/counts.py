@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mosfs.abi.outcomes import OK
 from mosfs.abi.reasons import Reason
 from mosfs.wire.messages import ProcState
 
@@ -18,7 +19,7 @@ _RESULTS = {
     Reason.NOT_IN_MAP: "not_in_map", Reason.NO_RESPONSE: "no_response", Reason.REFUSED: "refused", Reason.INCOMPLETE: "incomplete",
     Reason.PROCESSOR: "processor",
 }
-OK, OF_PROGRAM = "ok", "program"
+OF_PROGRAM = "program"
 RESULTS = (OK, *_RESULTS.values(), OF_PROGRAM)
 #: Who wished a move: mosd itself, or somebody else (a user, the program, an order of the administrator).
 WISHES = ("automatic", "asked")

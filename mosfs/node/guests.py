@@ -18,11 +18,12 @@ from mosfs.node.nodes import Bit
 from mosfs.node.programs import FROZEN, Guest, away
 from mosfs.node.world import World
 from mosfs.wire.messages import PeerStatus
+from mosfs.wire.place import Place
 
 
 def running(world: World) -> int:
     """The best priority of what runs here, `NOTHING` if nothing does. One that is just being started may begin elsewhere."""
-    if any(program.state.state == "here" and not program.state.where for program in world.programs.values()):
+    if any(program.state.state == Place.HOME and not program.state.where for program in world.programs.values()):
         return OWN_PRIORITY
     return min((priority_of(world, guest) for guest in world.guests.values()), default=NOTHING)
 

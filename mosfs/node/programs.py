@@ -6,12 +6,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
+from operator import attrgetter
 
 from msgspec.structs import replace
 
 from mosfs.balance.history import History
 from mosfs.wire.limits import Shares
 from mosfs.wire.messages import Command, GuestState, MailHeld, ProcState, Usage
+from mosfs.wire.place import Place
 
 #: Seconds without a report, which programs give each second while they change, after which one does not grow any more.
 GROWTH_LASTS = 2.5
@@ -22,12 +25,14 @@ MOST_PLACES = 64
 #: The last deaths of a program's tracers that are known.
 MOST_DEATHS = 8
 
+_ELSEWHERE = frozenset({Place.LEAVING, Place.AWAY, Place.RETURNING, Place.FROZEN})
+
 Send = Callable[[Command | MailHeld], object]
 
 
 def away(state: ProcState) -> bool:
     """Is the program's memory on another node, or on its way there?"""
-    return bool(state.where) or state.state in ("leaving", "away", "returning", "frozen")
+    return bool(state.where) or state.state in _ELSEWHERE
 
 
 @dataclass(slots=True)
@@ -93,53 +98,54 @@ class Record:
         return new
 
 
+class Order(StrEnum):
+    """What a tracer is ordered to do with a program, and tells the outcome of; the names of the fields of `ProcState` about it
+    begin with the value."""
+
+    MOVE = "move"
+    SAVE = "save"
+    FREEZE = "freeze"  # or go on
+
+
+_TOLD = {order: attrgetter(f"{order}_seq", f"{order}_result") for order in Order}
+
+
 @dataclass(slots=True, eq=False)
 class Program:
-    """A home program. ``send`` is None while its tracer is not connected. ``asked``: number of the last move wanted."""
+    """A home program. ``send`` is None while its tracer is not connected. ``ordered``: number of the last order of each kind, where
+    there was one; ``target``: of the last move that was ordered, an IP or "" for home."""
 
     state: ProcState
     send: Send | None
-    asked: int = 0
-    asked_target: str = ""
-    saves: int = 0  # number of the last checkpoint that was asked for
-    freezes: int = 0  # number of the last wish to have it frozen or go on
+    ordered: dict[Order, int] = field(default_factory=dict)
+    target: str = ""
     balanced: Balanced = field(default_factory=Balanced)
     record: Record = field(default_factory=Record)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DEATHS))  # when its last tracers died
 
+    def outcome(self, order: Order) -> tuple[int, str]:
+        """Number and result (`abi.outcomes`) of the last order of this kind; "" until the result is known."""
+        told, result = _TOLD[order](self.state)
+        last = self.ordered.get(order, 0)
+        return (last, "") if last > told else (told, result)
+
     @property
     def moving(self) -> bool:
-        """A move was asked for and its outcome is not known yet."""
-        return self.asked > self.state.move_seq or not self.state.move_result
+        """A move was ordered and its outcome is not known yet."""
+        return not self.outcome(Order.MOVE)[1]
 
-    def last_checkpoint(self) -> tuple[int, str]:
-        """Number and result of the last checkpoint that a user asked for; "..." while it is taken."""
-        if self.saves > self.state.save_seq:
-            return self.saves, "..."
-        return self.state.save_seq, self.state.save_result or "..."
-
-    def last_freezing(self) -> tuple[int, str]:
-        """The same of the last wish to have it frozen, or go on."""
-        if self.freezes > self.state.freeze_seq:
-            return self.freezes, "..."
-        return self.state.freeze_seq, self.state.freeze_result or "..."
+    @property
+    def last_target(self) -> str:
+        """Where the last move was to: an IP, "" for home."""
+        return self.target if self.ordered.get(Order.MOVE, 0) > self.state.move_seq else self.state.move_target
 
     def orphaned(self) -> ProcState:
-        """Its state for the next tracer: what the one that died was asked for, and did not say any more, has ended with it."""
-        state = self.state
-        if self.asked > state.move_seq:
-            state = replace(state, move_seq=self.asked, move_target=self.asked_target, move_result="")
-        if self.saves > state.save_seq:
-            state = replace(state, save_seq=self.saves, save_result="")
-        if self.freezes > state.freeze_seq:
-            state = replace(state, freeze_seq=self.freezes, freeze_result="")
+        """Its state for the next tracer: what the one that died was ordered to do, and did not tell of, has ended with it."""
+        state = replace(self.state, move_target=self.last_target)
+        for order in Order:
+            number, result = self.outcome(order)
+            state = replace(state, **{f"{order}_seq": number, f"{order}_result": result})
         return state
-
-    def last_move(self) -> tuple[int, str, str]:
-        """Number, target (an IP, "" = home) and result of the last move; "..." while it runs."""
-        if self.asked > self.state.move_seq:
-            return self.asked, self.asked_target, "..."
-        return self.state.move_seq, self.state.move_target, self.state.move_result or "..."
 
 
 @dataclass(slots=True, eq=False)

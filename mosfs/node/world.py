@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import trio
+from msgspec.structs import replace
 
 from mosfs.abi.levels import NATIVE
+from mosfs.abi.outcomes import OK
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.cluster.mosrun_conf import Rules
 from mosfs.node.counts import Counts
@@ -18,7 +20,7 @@ from mosfs.node.letters import Letters
 from mosfs.node.multi import Multi
 from mosfs.node.nodes import Node, NodeMap, NotInMap
 from mosfs.node.pending import Asked, Pending
-from mosfs.node.programs import Guest, PrivateNames, Program
+from mosfs.node.programs import Guest, Order, PrivateNames, Program
 from mosfs.wire.limits import PRIVATE_FILES, Shares
 from mosfs.wire.messages import Command, Total
 
@@ -43,11 +45,11 @@ class Switches:
 
 @dataclass(slots=True)
 class Reload:
-    """Number and result of the last reading of the configuration ("..." while it goes on); ``begin`` gets the path of another
+    """Number and result (`abi.outcomes`) of the last reading of the configuration; ``begin`` gets the path of another
     mosix.map, or ""; ``mosix_map``: the one that holds, in the same way."""
 
     number: int = 0
-    result: str = "ok"
+    result: str = OK
     mosix_map: str = ""
     begin: Callable[[str], None] = lambda path: None
 
@@ -61,7 +63,7 @@ class Mosrun:
 
 
 @dataclass(slots=True)
-class Coming:
+class Expected:
     """For `choice`: when programs were ``reserved`` a place at which node; ``recent``: the nodes of which we know newest."""
 
     reserved: list[tuple[float, str]] = field(default_factory=list)
@@ -90,7 +92,7 @@ class World:
     reload: Reload = field(default_factory=Reload)
     #: load now, not smoothed for others as in the status; None: not known
     local_load: int | None = None
-    coming: Coming = field(default_factory=Coming)
+    coming: Expected = field(default_factory=Expected)
     letters: Letters | None = None
     decisions: deque[str] = field(default_factory=lambda: deque(maxlen=DECISIONS))
     counts: Counts = field(default_factory=Counts)
@@ -189,21 +191,22 @@ class World:
 
     def move_to(self, program: Program, ip: str, below: int = 0, why: str = "") -> None:
         """``below`` and ``why`` of an automatic move: as in `Command`."""
-        seq = max(program.asked, program.state.move_seq) + 1
-        self._send(program, Command(program.state.pid, "migrate", ip, seq, below, why, self._short_of_memory()))
-        program.asked, program.asked_target = seq, ip
+        self._order(program, Order.MOVE, Command(program.state.pid, "migrate", ip, 0, below, why, self._short_of_memory()))
+        program.target = ip
 
     def checkpoint(self, program: Program, then: str) -> None:
-        """Ask for a checkpoint; ``then``: "checkpoint", "chkstop" or "chkexit" (mosmigrate(1))."""
-        seq = max(program.saves, program.state.save_seq) + 1
-        self._send(program, Command(program.state.pid, "checkpoint", then, seq))
-        program.saves = seq
+        """Order a checkpoint; ``then``: "checkpoint", "chkstop" or "chkexit" (mosmigrate(1))."""
+        self._order(program, Order.SAVE, Command(program.state.pid, "checkpoint", then))
 
     def freeze(self, program: Program, mark: str) -> None:
-        """Ask for it to be frozen; ``mark`` as in ProcState, "" to have it go on."""
-        seq = max(program.freezes, program.state.freeze_seq) + 1
-        self._send(program, Command(program.state.pid, "frozen", mark, seq))
-        program.freezes = seq
+        """Order it to be frozen; ``mark`` as in ProcState, "" to have it go on."""
+        self._order(program, Order.FREEZE, Command(program.state.pid, "frozen", mark))
+
+    def _order(self, program: Program, order: Order, command: Command) -> None:
+        """Send an order with the next number of its kind. ConnectionError."""
+        number = program.outcome(order)[0] + 1
+        self._send(program, replace(command, seq=number))
+        program.ordered[order] = number
 
     def set(self, program: Program, name: str, value: int | str) -> Asked:
         """Tell the tracer what the control file ``name`` is set to. It holds when what is returned has its answer."""

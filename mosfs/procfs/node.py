@@ -14,6 +14,7 @@ from itertools import islice
 import msgspec
 
 from mosfs.abi.levels import level_of
+from mosfs.abi.outcomes import UNDER_WAY
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.cluster.partners import OWN_PRIORITY
 from mosfs.node import guests
@@ -191,7 +192,7 @@ def reload(world: World, _: Node, text: str) -> None:
     if path and not path.startswith("/"):
         raise ValueError(path)
     world.reload.number += 1
-    world.reload.result = "..."
+    world.reload.result = UNDER_WAY
     world.reload.begin(path)
 
 
@@ -223,7 +224,7 @@ def send_guests_out(world: World, guests: Iterable[Guest] | None = None) -> None
 def bring_programs_home(world: World, programs: Iterable[Program] | None = None) -> None:
     """Order home those (of all) that are away and not on their way home already. To be repeated, like `send_guests_out`."""
     for program in world.programs.values() if programs is None else programs:
-        if away(program.state) and not (program.moving and not program.last_move()[1]):
+        if away(program.state) and not (program.moving and not program.last_target):
             with suppress(ConnectionError):
                 world.move_to(program, "")
 

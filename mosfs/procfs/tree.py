@@ -1,4 +1,4 @@
-"""The tree of a node: folders and files over a `World`, addressed by `Place`, without a file system.
+"""The tree of a node: folders and files over a `World`, addressed by `Entry`, without a file system.
 
 A place is three small numbers (which folder, whose, which file), and packs into an inode number. So there is nothing to
 count and nothing to forget: a place is valid as long as its subject exists. All functions answer at once and raise
@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mosfs.abi.outcomes import UNDER_WAY
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.node import guests
 from mosfs.node.ended import Ended
 from mosfs.node.nodes import Node, NotInMap
 from mosfs.node.pending import Asked
-from mosfs.node.programs import Guest, Program
+from mosfs.node.programs import Guest, Order, Program
 from mosfs.node.world import World
 from mosfs.procfs import letters
 from mosfs.procfs import node as node_folder
@@ -40,6 +41,7 @@ from mosfs.procfs.table import (
     parse,
 )
 from mosfs.wire.messages import Command, ProcState
+from mosfs.wire.place import Place
 
 #: A bigger map is not listed whole in nodes/, only the nodes that are known.
 LISTED_MAP = 1000
@@ -66,7 +68,7 @@ class Folder(IntEnum):
     LETTERS = 18  # a mailbox: key and file together say whose (`letters.pack`)
 
 
-class Place(NamedTuple):
+class Entry(NamedTuple):
     """A file, or the folder itself when ``file`` is 0. ``key``: PID, or IP as integer; 0 in folders that exist once."""
 
     folder: Folder
@@ -78,7 +80,7 @@ class Place(NamedTuple):
         return 1 + (self.folder | self.file << 8 | self.key << 16)
 
     @classmethod
-    def of(cls, inode: int) -> Place:
+    def of(cls, inode: int) -> Entry:
         packed = inode - 1
         return cls(Folder(packed & 0xFF), packed >> 16, packed >> 8 & 0xFF)
 
@@ -107,7 +109,7 @@ class Attributes:
     timeout: float
 
 
-SELF_LINK = Place(Folder.ROOT, file=0xFF)
+SELF_LINK = Entry(Folder.ROOT, file=0xFF)
 
 
 def _json_line(fields: dict[str, object]) -> str:
@@ -211,22 +213,23 @@ def _where(world: World, program: Program) -> str:
     state = program.state
     if state.where:
         return world.shown(state.where)
-    return state.state if state.state in ("starting", "leaving") else "here"
+    return state.state if state.state in (Place.STARTING, Place.LEAVING) else Place.HOME.value
 
 
 def _move(world: World, program: Program) -> str:
-    seq, target, result = program.last_move()
-    return f"{seq} {world.shown(target) if target else 'home'} {result}"
+    number, result = program.outcome(Order.MOVE)
+    target = program.last_target
+    return f"{number} {world.shown(target) if target else 'home'} {result or UNDER_WAY}"
 
 
-def _checkpointed(_: World, program: Program) -> str:
-    seq, result = program.last_checkpoint()
-    return f"{seq} {result}"
+def _outcome(order: Order) -> Callable[[World, Program], str]:
+    """Number and result of the last order of this kind."""
 
+    def show(_: World, program: Program) -> str:
+        number, result = program.outcome(order)
+        return f"{number} {result or UNDER_WAY}"
 
-def _freezing(_: World, program: Program) -> str:
-    seq, result = program.last_freezing()
-    return f"{seq} {result}"
+    return show
 
 
 def _outliving(_: World, program: Program) -> str:
@@ -272,10 +275,11 @@ PROGRAM_FILES = (
     File("frozen", "-, or who froze it: A automatically, P another package, M by hand; N/A if it cannot be frozen. "
          "What may be written: freeze, preempt, continue",
          lambda _, p: p.state.frozen, _freeze),
-    File("freezing", "number and result of the last write to frozen: ... while it is done, ok, or the reason", _freezing),
+    File("freezing", "number and result of the last write to frozen: ... while it is done, ok, or the reason",
+         _outcome(Order.FREEZE)),
     File("why", "why it stays where it is, or why it was sent there; empty when nothing is known", _why),
     File("checkpointed", "number and result of the last checkpoint that a user asked for: ... while it is taken, ok, or the reason",
-         _checkpointed),
+         _outcome(Order.SAVE)),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
     File("outliving", "with outlive: yes, or why it would end with its node just now; images taken, bytes at home, seconds to the "
          "next, nodes outlived", _outliving),
@@ -472,14 +476,14 @@ class Tree:
         self.world = world
         self.admin = admin
 
-    def subject(self, place: Place) -> Any:
+    def subject(self, place: Entry) -> Any:
         """What the folder of ``place`` is about; ENOENT when it is gone."""
         found = SPECS[place.folder].subject(self.world, place.key)
         if found is None:
             raise _error(errno.ENOENT)
         return found
 
-    def attributes(self, place: Place) -> Attributes:
+    def attributes(self, place: Entry) -> Attributes:
         subject = self.subject(place)
         spec = SPECS[place.folder]
         if place.folder is Folder.LETTERS:
@@ -505,7 +509,7 @@ class Tree:
                 return uid
         return self.admin
 
-    def check(self, place: Place, uid: int, bits: int) -> None:
+    def check(self, place: Entry, uid: int, bits: int) -> None:
         """EACCES unless ``uid`` may do what ``bits`` say (R_OK, W_OK, X_OK); root may whatever anyone may."""
         attributes = self.attributes(place)
         mode = attributes.mode & 0o777
@@ -514,50 +518,50 @@ class Tree:
         if bits & ~granted:
             raise _error(errno.EACCES)
 
-    def lookup(self, folder: Place, name: str, uid: int, pid: int) -> Place:
+    def lookup(self, folder: Entry, name: str, uid: int, pid: int) -> Entry:
         """The place called ``name`` in ``folder``, for a caller with this uid and PID."""
         self.check(folder, uid, 1)
         if folder.file:
             raise _error(errno.ENOTDIR)
         if folder.folder in _INSIDE:
-            place = Place(_INSIDE[folder.folder], _key(folder.folder, name))
+            place = Entry(_INSIDE[folder.folder], _key(folder.folder, name))
             self.subject(place)
             return place
         if folder.folder is Folder.MBOX:
-            place = Place(Folder.HOME, letters.home_of(name))
+            place = Entry(Folder.HOME, letters.home_of(name))
             self.subject(place)
             return place
         if folder.folder is Folder.HOME:
-            return Place(Folder.LETTERS, *letters.pack(folder.key, letters.pid_of(name)))
+            return Entry(Folder.LETTERS, *letters.pack(folder.key, letters.pid_of(name)))
         for found, place in self.children(folder, pid):
             if found == name:
                 return place
         raise _error(errno.ENOENT)
 
-    def children(self, folder: Place, pid: int) -> Iterator[tuple[str, Place]]:
+    def children(self, folder: Entry, pid: int) -> Iterator[tuple[str, Entry]]:
         """Names and places in a folder as process ``pid`` sees it, in a stable order."""
         world = self.world
         match folder.folder:
             case Folder.ROOT:
-                yield from ((name, Place(kind)) for name, kind in _TOP.items())
+                yield from ((name, Entry(kind)) for name, kind in _TOP.items())
                 yield from ((file.name, folder._replace(file=n)) for n, file in enumerate(ROOT_FILES, 1))
                 if pid in world.programs:
                     yield SELF, SELF_LINK
             case Folder.PROC:
-                yield from ((str(key), Place(Folder.PROGRAM, key)) for key in sorted(world.programs))
+                yield from ((str(key), Entry(Folder.PROGRAM, key)) for key in sorted(world.programs))
             case Folder.ENDED:
-                yield from ((str(key), Place(Folder.GONE, key)) for key in world.ended.pids(world.clock()))
+                yield from ((str(key), Entry(Folder.GONE, key)) for key in world.ended.pids(world.clock()))
             case Folder.GUESTS:
-                yield from ((str(key), Place(Folder.GUEST, key)) for key in sorted(world.guests))
+                yield from ((str(key), Entry(Folder.GUEST, key)) for key in sorted(world.guests))
             case Folder.NODES:
                 keys = sorted(map(as_unsigned, self._listed_nodes()))
-                yield from ((to_ip(key), Place(Folder.NODE, key)) for key in keys)
+                yield from ((to_ip(key), Entry(Folder.NODE, key)) for key in keys)
             case Folder.MBOX:
                 homes = letters.listed(world.letters, as_unsigned(world.ip))
-                yield from ((to_ip(home), Place(Folder.HOME, home)) for home in homes)
+                yield from ((to_ip(home), Entry(Folder.HOME, home)) for home in homes)
             case Folder.HOME:
                 pids = sorted(world.letters.pids(folder.key)) if world.letters is not None else []
-                yield from ((str(found), Place(Folder.LETTERS, *letters.pack(folder.key, found))) for found in pids)
+                yield from ((str(found), Entry(Folder.LETTERS, *letters.pack(folder.key, found))) for found in pids)
             case _:
                 self.subject(folder)
                 files = SPECS[folder.folder].files
@@ -574,7 +578,7 @@ class Tree:
             raise _error(errno.ENOENT)
         return f"proc/{pid}"
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: Entry) -> bytes:
         if place.folder is Folder.LETTERS and self.world.letters is not None:
             return self.world.letters.show(*letters.unpack(place.key, place.file)).encode()
         file = self._file(place)
@@ -584,7 +588,7 @@ class Tree:
             raise _error(errno.EACCES)
         return f"{file.read(self.world, self.subject(place))}\n".encode()
 
-    def write(self, place: Place, data: bytes) -> bytes | Asked | None:
+    def write(self, place: Entry, data: bytes) -> bytes | Asked | None:
         """Do what ``data`` says; the answer that the same open file shall read, or a setting that is still to be confirmed."""
         file = self._file(place)
         try:
@@ -602,7 +606,7 @@ class Tree:
         except ValueError:
             raise _error(errno.EINVAL) from None
 
-    def _file(self, place: Place) -> File:
+    def _file(self, place: Entry) -> File:
         files = SPECS[place.folder].files
         if not 0 < place.file <= len(files):
             raise _error(errno.EISDIR if not place.file else errno.ENOENT)

@@ -45,6 +45,13 @@ class ChannelLost(Exception):
     """The connection closed, timed out, or carried something that is not ours."""
 
 
+class Compromised(ChannelLost):
+    """It carried what nobody with its key has sealed."""
+
+    def __init__(self) -> None:
+        super().__init__(text(Text.COMPROMISED))
+
+
 class Peer(Protocol):
     """What those who send and take images ask of a channel; a file can do it, too (`migrate.freezefile`)."""
 
@@ -283,7 +290,8 @@ class Channel:
             try:
                 payload = self._cipher.decrypt(nonce, body, header)
             except InvalidTag:
-                raise self.fail(text(Text.COMPROMISED)) from None
+                self.lost = True
+                raise Compromised from None
             shared.received += 1
             self.trail.append((time.monotonic(), "<", kind, pair, length))
             if self._record is not None:

@@ -36,7 +36,13 @@ class LinkError(Exception):
 
 
 NO_RESPONSE = Reason.NO_RESPONSE
-INCOMPATIBLE = text(Text.INCOMPATIBLE)
+
+
+class Incompatible(LinkError):
+    """The other node is of another version."""
+
+    def __init__(self) -> None:
+        super().__init__(text(Text.INCOMPATIBLE))
 
 
 class AuthenticationViolation(LinkError):
@@ -152,15 +158,15 @@ async def _greet(stream: trio.SSLStream[trio.SocketStream], ip: str, hello: Peer
             try:
                 answer = await link.receive()
             except LinkError:  # a PeerHello that we cannot read
-                raise LinkError(INCOMPATIBLE) from None
+                raise Incompatible from None
         if answer is None:
             raise LinkError(NO_RESPONSE)
         if not isinstance(answer, PeerHello):
-            raise LinkError(INCOMPATIBLE)
+            raise Incompatible
         if answer.ip != ip or not names(link.certificate(), ip):
             raise AuthenticationViolation(ip)
         if answer.wire != hello.wire or not compatible(answer.version, hello.version):
-            raise LinkError(INCOMPATIBLE)
+            raise Incompatible
     except (OSError, trio.BrokenResourceError, trio.TooSlowError) as error:
         await trio.aclose_forcefully(stream)
         raise (AuthenticationViolation(ip) if _violated(error) else LinkError(NO_RESPONSE)) from None

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
+from mosfs.abi.outcomes import OK
 from mosfs.wire.asked import Outliving, Settings, Start
 from mosfs.wire.fields import (
     MALFORMED,
@@ -95,7 +96,7 @@ class ProcState(Msg, tag=3):
     frozen: str = "-"
     move_seq: Number = 0
     move_target: Ip = ""
-    move_result: str = "ok"
+    move_result: str = OK
     comm: Comm = ""
     sigmig: Annotated[int, Meta(ge=0, le=64)] = 0
     freeze_ms: Amount = 0.0
@@ -106,9 +107,9 @@ class ProcState(Msg, tag=3):
     mailbox: Ip = ""
     needs: Needs = []
     save_seq: Number = 0
-    save_result: str = "ok"
+    save_result: str = OK
     freeze_seq: Number = 0
-    freeze_result: str = "ok"
+    freeze_result: str = OK
     outliving: Outliving | None = None
 
 

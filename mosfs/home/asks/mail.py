@@ -25,7 +25,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Program
 from mosfs.mbox import calls
-from mosfs.mbox.calls import Descriptor, Place
+from mosfs.mbox.calls import Descriptor, Endpoint
 from mosfs.mbox.desk import Desk
 from mosfs.mbox.handover import Handover
 from mosfs.migrate.capture import signed
@@ -169,7 +169,7 @@ class Mails:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self.desk = Desk(tracer.mosd.control, Handover(tracer.pump, round(LINGER * 1e6)))
-        self.places: dict[int, Place] = {}
+        self.places: dict[int, Endpoint] = {}
         self.lingering: list[Mail] = []  # in the order in which they park
 
     @property
@@ -258,7 +258,7 @@ class Mails:
         return bool(mine) and not calls.survivors(nr, args, mine, is_open)
 
     def own_descriptors(self, p: Program) -> list[int]:
-        own = Place(*self.mail_of(p).key, own=True)
+        own = Endpoint(*self.mail_of(p).key, own=True)
         return [fd for fd, found in self.table(p.pid).items() if found.place == own]
 
     def stopped(self, p: Program, status: Status) -> None:

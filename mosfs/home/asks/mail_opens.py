@@ -26,7 +26,7 @@ from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import Letters
 from mosfs.home.process.program import Program
 from mosfs.mbox import calls
-from mosfs.mbox.calls import Place
+from mosfs.mbox.calls import Endpoint
 from mosfs.mbox.model import ALL_FLAGS
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -94,7 +94,7 @@ class MailOpens:
             place = place._replace(pipe=bool(asked.flags & O_APPEND))
             done(self._make(p, place, asked.flags & (O_CLOEXEC | O_NONBLOCK), session))
 
-    def _receiver(self, address: bytes, number: int) -> Place | int:
+    def _receiver(self, address: bytes, number: int) -> Endpoint | int:
         """Whom ``mbox/{address}/{number}`` names; an errno value if nobody."""
         try:
             home = as_unsigned(address.decode())
@@ -102,7 +102,7 @@ class MailOpens:
             return errno.ENOENT
         if not 2 <= number <= _pid_max() or not (home in (0, self.mails.home) or self._known(home)):
             return errno.ENOENT
-        return Place(home or self.mails.home, number)
+        return Endpoint(home or self.mails.home, number)
 
     def _known(self, home: int) -> bool:
         config = self.tracer.mosd.config
@@ -131,7 +131,7 @@ class MailOpens:
             mail.opening = None
             mine = self.mails.own_descriptors(p)
             if result == 0 and not mine:
-                place = Place(*mail.key, own=True)
+                place = Endpoint(*mail.key, own=True)
                 result = mail.own_fd = self._make(p, place, asked.flags & O_CLOEXEC, session)
             elif result == 0:
                 result = mail.own_fd = mail.own_fd if mail.own_fd in mine else mine[0]
@@ -139,7 +139,7 @@ class MailOpens:
 
         self.mails.desk.open(mail, flags, opened)
 
-    def _make(self, p: Program, place: Place, flags: int, session: Callable[[], Calls]) -> int:
+    def _make(self, p: Program, place: Endpoint, flags: int, session: Callable[[], Calls]) -> int:
         """The descriptor, in the program; before the first one the filter that makes its calls stop."""
         mail = self.mails.mail_of(p)
         with session() as call:

@@ -10,7 +10,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.program import Program
-from mosfs.wire.channel import ChannelLost
+from mosfs.wire.channel import ChannelLost, Compromised
 from mosfs.wire.frames import Frame, Kind, flags_for, understands
 
 
@@ -29,7 +29,7 @@ class Hosts:
                 while self._backlog:
                     self.tracer.frames.handle(*self._backlog.pop(0))
         except ChannelLost as lost:
-            if str(lost) == text(Text.COMPROMISED):
+            if isinstance(lost, Compromised):
                 self.tracer.mosd.log(f"{lost} ({link.ip})", 40)
             self.link_lost(link)
 

@@ -1,7 +1,7 @@
 """Files that programs map, while they are away: the tracer keeps each one open, watches it, and tells the hosts what changes.
 
 The deputy keeps the mappings themselves, unreadable, where the program has them: so they are what they were when it comes home
-(`Coming`), and nothing of a file has to come back but the pages that the program has made its own. Changes are told before anything
+(`ComingFiles`), and nothing of a file has to come back but the pages that the program has made its own. Changes are told before anything
 else that the program hears from home (`Away.send`), so whoever learns of a write by a call, a signal or a message finds it in its
 memory. See "Mapped files" in `docs/design/migration.md`.
 """
@@ -360,14 +360,14 @@ class Mapped:
 
     # ------------------------------------------------------------------ coming home
 
-    def coming(self, p: Program, vmas: Sequence[Vma]) -> Coming:
+    def coming(self, p: Program, vmas: Sequence[Vma]) -> ComingFiles:
         """For the mappings of an image that has come for the deputy. BadImage if they show files that are not the program's."""
         if any(vma.file and vma.file not in p.body.files for vma in vmas):
             raise BadImage("mappings of files that the program does not map")
-        return Coming(self._files, [(self._number(m), m) for m in self.kept(p)], [vma for vma in vmas if vma.file])
+        return ComingFiles(self._files, [(self._number(m), m) for m in self.kept(p)], [vma for vma in vmas if vma.file])
 
 
-class Coming:
+class ComingFiles:
     """Makes the mappings of a program that comes home: most of them the deputy has kept (``stand``)."""
 
     def __init__(self, files: dict[int, File], kept: list[tuple[int, Mapping]], vmas: list[Vma]) -> None:

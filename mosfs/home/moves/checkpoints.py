@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from mosfs.abi.numbers import SYS_EXIT_GROUP, SYS_RESTART_SYSCALL
+from mosfs.abi.outcomes import OK
 from mosfs.abi.reasons import Reason
 from mosfs.home.moves.planning import first, following, made_for, path_of
 from mosfs.home.moves.writing import Writing
@@ -358,7 +359,7 @@ class Checkpoints:
         if reason:
             self.tracer.mosd.log(f"pid={p.pid} no checkpoint: {reason}", 30)
         if saving.seq:
-            p.saves.last = (saving.seq, reason or "ok")
+            p.saves.last = (saving.seq, reason or OK)
         saving.done(reason, number)
         self.tracer.mosd.announce(p)
         self._go_back(p, saving)

@@ -22,6 +22,7 @@ from functools import partial
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK
 from mosfs.abi.numbers import SYS_RESTART_SYSCALL
+from mosfs.abi.outcomes import OK
 from mosfs.abi.texts import Text, text
 from mosfs.calls.request import Request
 from mosfs.cluster.freeze_conf import Directory, order, parse_directories
@@ -32,8 +33,7 @@ from mosfs.home.process.move import Event, Move, Step
 from mosfs.home.process.program import Place, Program
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
-from mosfs.migrate.freezefile import IMAGE, FreezeFile
-from mosfs.migrate.freezefile import Place as FilePlace
+from mosfs.migrate.freezefile import IMAGE, FilePlace, FreezeFile
 from mosfs.migrate.image import BadImage, Vma
 from mosfs.migrate.pages import runs_of, sending_all
 from mosfs.trace.caller import as_user, rights_of
@@ -100,7 +100,7 @@ class Freezing:
 
     def _answer(self, p: Program, seq: int, reason: str) -> None:
         if seq:
-            p.frozen.last = (seq, reason or "ok")
+            p.frozen.last = (seq, reason or OK)
             p.frozen.asked = 0 if p.frozen.asked == seq else p.frozen.asked
         self.tracer.mosd.announce(p)
 

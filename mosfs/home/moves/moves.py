@@ -15,6 +15,7 @@ from contextlib import suppress
 import msgspec
 
 from mosfs.abi import cpu
+from mosfs.abi.outcomes import OK
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
@@ -97,7 +98,7 @@ class Moves:
 
     def _tell(self, p: Program, move: Move, reason: str) -> None:
         if move.seq:
-            p.travel.last = (move.seq, move.target, reason or "ok")
+            p.travel.last = (move.seq, move.target, reason or OK)
         p.travel.why = reason
         if move.done is not None:
             move.done(reason)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from mosfs.abi.flags import AT_FDCWD
 from mosfs.abi.reasons import Reason
@@ -35,19 +34,11 @@ from mosfs.ptf.travel import Sender, Spool
 from mosfs.trace.task import Task
 from mosfs.wire.asked import Settings
 from mosfs.wire.messages import ProcState
+from mosfs.wire.place import Place as Place
 
 _DEV_ZERO = os.makedev(1, 5)
 #: What `why` says of a frozen program, by who has had it frozen.
 FROZEN = {"A": f"{Reason.FROZEN} automatically", "P": f"{Reason.FROZEN} for another program", "M": f"{Reason.FROZEN} by hand"}
-
-
-class Place(StrEnum):
-    """Where a program is; the values are ProcState's."""
-
-    STARTING = "starting"  # before its first exec under us
-    HOME = "here"
-    LEAVING = "leaving"  # its image was sent; the host has not yet said RUNNING
-    AWAY = "away"
 
 
 @dataclass(slots=True)
@@ -168,15 +159,13 @@ class Program:
         if self.move is not None:
             seq, target, result = self.move.seq or seq, self.move.target.removeprefix(BEST), ""
         returns = self.move is not None and self.move.phase is Phase.RECALL and not self.saves.stays(self.move)
-        place = "returning" if returns else self.place.value
-        if self.frozen.mark:
-            place = "frozen"
+        place = Place.FROZEN if self.frozen.mark else Place.RETURNING if returns else self.place
         frozen, halted = FROZEN.get(self.frozen.mark, ""), Reason.STOPPED if self.halted else ""
         return ProcState(
             pid=self.pid,
             uid=self.uid,
             where=self.link.ip if self.link is not None and self.away else "",
-            state=place,
+            state=place.value,
             nmigs=self.travel.nmigs,
             settings=self.settings,
             why=self.travel.bound or frozen or self.travel.why or self.obstacle(),

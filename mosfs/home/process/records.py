@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from mosfs.abi.outcomes import OK
 from mosfs.balance.account import Account
 from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
@@ -112,7 +113,7 @@ class Frozen:
 
     mark: str = ""  # who has had it frozen: "A" automatically, "P" another package, "M" by hand; "" if it is not frozen
     asked: int = 0  # number of a user's request that is under way
-    last: tuple[int, str] = (0, "ok")  # number and outcome of the last request
+    last: tuple[int, str] = (0, OK)  # number and outcome of the last request
     wanted: str = ""  # who wants it frozen, as ``mark``, until it is
     begun: bool = False  # it was away, and its image has begun to come
     files: dict[int, Held] = field(default_factory=dict)  # the files that it maps, by that image
@@ -130,7 +131,7 @@ class Travel:
 
     wanted: Move | None = None  # the next move, while one is under way
     nmigs: int = 0
-    last: tuple[int, str, str] = (0, "", "ok")  # number, target and result of the last one
+    last: tuple[int, str, str] = (0, "", OK)  # number, target and result of the last one
     freeze_ms: float = 0.0  # how long the program stood still in it
     because: str = ""  # why it was moved where it is
     why: str = ""  # why the last attempt to move it failed
@@ -146,7 +147,7 @@ class Saves:
 
     next: int = 1  # number of the next checkpoint
     asked: Saving | None = None  # the checkpoint that was asked for and is not complete
-    last: tuple[int, str] = (0, "ok")  # number and outcome of the last request of a user
+    last: tuple[int, str] = (0, OK)  # number and outcome of the last request of a user
     stands: bool = False  # the program must stand still, because its memory is being written
     chain: Chain | None = None  # of incremental checkpoints, which share pages
     outlive: Backup | None = None  # `moves.outliving`: by which it outlives the node where it is
