@@ -291,7 +291,7 @@ def test_what_is_cut_or_goes_on_is_not_whole() -> None:
         with tempfile.TemporaryFile() as file:
             file.write((WHOLE + b"x")[:size])
             file.flush()
-            assert recover.whole(file.fileno()) == (size == len(WHOLE)), size
+            assert recover.is_complete(file.fileno()) == (size == len(WHOLE)), size
 
 
 def test_a_record_costs_no_more_than_what_has_come() -> None:
@@ -364,7 +364,7 @@ def test_a_compressed_file_is_read(lzop: Path, tmp_path: Path) -> None:
     fd, same = recover.opened(compressed(tmp_path), recover.NO_RESTART)
     try:
         assert fd == same
-        assert recover.whole(fd)
+        assert recover.is_complete(fd)
         assert recover.head_of(fd)["pid"] == HEAD.pid
         assert os.fstat(fd).st_nlink == 0
         assert not os.get_inheritable(fd)

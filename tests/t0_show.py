@@ -12,7 +12,7 @@ import pytest
 from mosfs.abi.syscalls import BY_NAME, BY_NR
 from mosfs.calls import flag_names, show
 from mosfs.home.process.calltrace import MAX_WAITING, CallTrace, without_waiting
-from mosfs.wire.whole import write_all
+from mosfs.wire.files import write_all
 
 
 def call(name: str, *args: int, **memory: bytes) -> str:

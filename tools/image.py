@@ -36,10 +36,10 @@ _MALFORMED = (BadImage, request.BadRequest, struct.error, *MALFORMED, OverflowEr
 
 
 class Decoder:
-    """``whole``: show the contents of memory and files."""
+    """``contents``: show the contents of memory and files."""
 
-    def __init__(self, whole: bool) -> None:
-        self._whole = whole
+    def __init__(self, contents: bool) -> None:
+        self._contents = contents
         self._kinds: dict[int, Callable[[bytes], Any]] = {
             Kind.IMAGE: self._image, Kind.PAGES: self._pages, Kind.RUNS: self._runs, Kind.FILE: self._file,
             Kind.CALL: self._call, Kind.REPLY: self._reply,
@@ -78,7 +78,7 @@ class Decoder:
         if isinstance(value, list | tuple):
             return [self._plain(part) for part in value]
         if isinstance(value, bytes | bytearray | memoryview):
-            return bytes(value).hex() if self._whole or len(value) <= FEW else f"{len(value)} bytes"
+            return bytes(value).hex() if self._contents or len(value) <= FEW else f"{len(value)} bytes"
         return value
 
     def _image(self, payload: bytes) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Decoder:
     def _call(self, payload: bytes) -> dict[str, Any]:
         asked = request.unpack(payload)
         blobs = [{"address": hex(blob.addr), "size": blob.size, "data": blob.data} for blob in asked.blobs]
-        return {"call": show.call(asked.nr, asked.args, asked.memory if self._whole else lambda _: None), "blobs": blobs}
+        return {"call": show.call(asked.nr, asked.args, asked.memory if self._contents else lambda _: None), "blobs": blobs}
 
     def _reply(self, payload: bytes) -> dict[str, Any]:
         result, flags, outs = request.unpack_reply(payload)

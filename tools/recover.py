@@ -112,7 +112,7 @@ def head_of(fd: int, path: str = "") -> dict:  # type: ignore[type-arg]
     return head  # type: ignore[no-any-return]
 
 
-def whole(fd: int) -> bool:
+def is_complete(fd: int) -> bool:
     """Whether the records of a checkpoint file follow each other up to the last one. Their contents are not read."""
     at, size = len(MAGIC), os.fstat(fd).st_size
     while True:
@@ -167,7 +167,7 @@ def inspect(parsed: Parsed) -> int:
     path = parsed.values["inspect"]
     fd, _ = opened(path, NO_FILE)
     head = head_of(fd, path)
-    complete = whole(fd)
+    complete = is_complete(fd)
     os.close(fd)
     if not complete:
         raise UserError(CORRUPT, FAILED)

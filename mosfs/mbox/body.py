@@ -6,8 +6,8 @@ from __future__ import annotations
 import errno
 import os
 
+from mosfs.wire.files import write_all
 from mosfs.wire.room import to_keep
-from mosfs.wire.whole import write_all
 
 #: Longer messages travel in a memory file: a datagram of the control socket has room for 64 KB.
 INLINE = 32 * 1024

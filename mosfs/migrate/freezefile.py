@@ -124,7 +124,7 @@ class FreezeFile:
         """Nothing is opened before it is needed."""
         self.lost = False
         self.answers: list[tuple[int, bytes, int]] = []
-        self.whole = False  # the image is complete
+        self.complete = False  # the image is complete
         self._file = Spread(places)
         self._frames: Iterator[Frame] | None = None
 
@@ -166,11 +166,11 @@ class FreezeFile:
             self._begin(pair)
         elif kind == Kind.RESUME:
             self._frames = None
-        elif kind in IMAGE and not self.whole:
+        elif kind in IMAGE and not self.complete:
             self._file.send(kind, pair, payload)
             if kind == Kind.IMAGE_END:
                 self._file.end()
-                self.whole = True
+                self.complete = True
 
     def takes_more(self) -> bool:
         return True

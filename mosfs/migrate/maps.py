@@ -140,7 +140,7 @@ def _whole_stack(vmas: list[Vma]) -> list[Vma]:
     return vmas
 
 
-def whole(slices: Generator[None, None, T]) -> T:
+def at_once(slices: Generator[None, None, T]) -> T:
     """What comes of work that can be done in slices, done at once."""
     while True:
         try:
@@ -168,7 +168,7 @@ class Reader:
 
         Of a program that runs, a mapping that changes meanwhile may be told twice: then as it was first.
         """
-        return whole(self.reading(pid))
+        return at_once(self.reading(pid))
 
     def reading(self, pid: int) -> Generator[None, None, list[Vma]]:
         """As `read`, in slices of so many mappings that nobody waits for long. It may be given up at each."""

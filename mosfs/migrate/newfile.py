@@ -71,7 +71,7 @@ class NewFile:
         """What to open, in the folder."""
         return self._partial
 
-    def whole(self, call: Calls) -> None:
+    def publish(self, call: Calls) -> None:
         """The file takes its name; what had it is replaced. OSError: nothing is left of it then."""
         self._call = call
         try:

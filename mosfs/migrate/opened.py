@@ -28,7 +28,7 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
-from mosfs.wire.whole import write_all
+from mosfs.wire.files import write_all
 
 #: Where struct stat has its st_mode.
 _ST_MODE = 24

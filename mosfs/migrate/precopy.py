@@ -23,7 +23,7 @@ from mosfs.migrate import image, properties
 from mosfs.migrate.dirty import Tracker, Untracked
 from mosfs.migrate.huge import HUGE, dense
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
-from mosfs.migrate.maps import Known, Piece, Reader, both, cut, pieces, ranges, unknown, whole
+from mosfs.migrate.maps import Known, Piece, Reader, at_once, both, cut, pieces, ranges, unknown
 from mosfs.migrate.pages import PageSender, content, next_chunk, own_content
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import Range, common, merge, minus, size
@@ -115,7 +115,7 @@ class View:
     def __init__(self, vmas: list[Vma]) -> None:
         self.vmas = vmas
         self.early = [vma for vma in vmas if vma.anonymous]
-        self.whole = ranges_of(vmas)
+        self.ranges = ranges_of(vmas)
         self.ahead = ranges_of(self.early)
         self.followed = [vma for vma in vmas if vma.file]
         self.pieces = pieces(self.early)
@@ -371,7 +371,7 @@ class Precopy:
         """Do the properties that we have read hold? Nothing was said since, and what has them was not mapped anew."""
         if self._said.calls != self._calls or not self._planned:
             return False
-        return all(self.tracker.followed(*run) for run in common(self._had, view.whole))
+        return all(self.tracker.followed(*run) for run in common(self._had, view.ranges))
 
     def head(self, meta: ImageMeta) -> bytes:
         """IMAGE: without the mappings, if the receiver knows them: one that is asked has said so by its first ROUND."""
@@ -386,7 +386,7 @@ class Precopy:
         left = merge([*self._left, *self._found])
         view = self._view if vmas is self._view.vmas else View(vmas)
         kept = self._kept[1] if view is self._kept[0] else ranges(both(self._mapped, view.pieces))
-        fresh = minus(view.whole, kept)
+        fresh = minus(view.ranges, kept)
         if fresh:
             again = bool(self._mapped)
             self.sender.send(common(content(self.sender.task.pid, view.within(fresh)), fresh), again=again)
@@ -409,7 +409,7 @@ class Precopy:
         try:
             found = [self.tracker.both(*run) for run in kept]
         except Untracked:
-            strange = whole(self._strange(kept, [vma.start for vma in vmas]))
+            strange = at_once(self._strange(kept, [vma.start for vma in vmas]))
             present = [piece for run in kept for piece in self.tracker.present(*run)]
             written = [piece for run in minus(kept, strange) for piece in self.tracker.written(*run, protect=False)]
             return present, written, strange

@@ -15,7 +15,7 @@ from mosfs.abi.flags import MAP_SHARED
 from mosfs.abi.memory import ADVICE, BITS, BY_MMAP, GROWS_DOWN, LOCKED, MADV_GUARD_INSTALL, MLOCK_ONFAULT, ON_FAULT
 from mosfs.abi.numbers import SYS_MADVISE, SYS_MLOCK, SYS_MLOCK2, SYS_MMAP, SYS_MUNLOCK
 from mosfs.migrate.image import ImageMeta, Vma
-from mosfs.migrate.maps import whole
+from mosfs.migrate.maps import at_once
 from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace.task import TaskGone
 
@@ -92,7 +92,7 @@ def parse(smaps: bytes) -> list[Property]:
 
 def read(pid: int) -> list[Property]:
     """The mappings of a process that have properties; none where the kernel does not tell (CONFIG_PROC_PAGE_MONITOR)."""
-    return whole(reading(pid))
+    return at_once(reading(pid))
 
 
 def reading(pid: int) -> Generator[None, None, list[Property]]:

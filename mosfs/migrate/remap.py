@@ -28,13 +28,13 @@ def remap(call: Calls, args: Sequence[int], *, said: bool) -> int:
         return result
     pid = call.task.pid
     try:
-        parts = alike(read_maps(pid), args[0], args[0] + _whole(args[1], args[2], args[3]), properties.read(pid) if said else ())
+        parts = alike(read_maps(pid), args[0], args[0] + _moved(args[1], args[2], args[3]), properties.read(pid) if said else ())
     except CannotMove:
         return result
     return Pieces(call, parts, args).result() if len(parts) > 1 else result
 
 
-def _whole(old: int, new: int, flags: int) -> int:
+def _moved(old: int, new: int, flags: int) -> int:
     """How much of the old range is moved: with MREMAP_FIXED no more than there is room for, without, all of it."""
     return _pages(min(old, new) if flags & MREMAP_FIXED else old)
 

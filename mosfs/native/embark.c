@@ -101,15 +101,15 @@ int mos_embark(int pid, struct mos_setup *s)
     struct mos_regs start;
     cpu_set_t one;
     unsigned long allowed[16], mask, vdso = 0, slot, own = MOS_STUB + s->vdso;
-    int e, cpu, held;
+    int e, cpu, pinned;
     memset(allowed, 0, sizeof allowed);
     CPU_ZERO(&one);
     cpu = sched_getcpu();
-    held = cpu >= 0 && sched_getaffinity(pid, sizeof allowed, (cpu_set_t *)allowed) >= 0 &&
+    pinned = cpu >= 0 && sched_getaffinity(pid, sizeof allowed, (cpu_set_t *)allowed) >= 0 &&
            CPU_ISSET_S(cpu, sizeof allowed, (cpu_set_t *)allowed);
-    if (held) {
+    if (pinned) {
         CPU_SET(cpu, &one);
-        held = !sched_setaffinity(pid, sizeof one, &one);
+        pinned = !sched_setaffinity(pid, sizeof one, &one);
     }
     s->stopped = 0;
     e = ptrace(PTRACE_SYSCALL, pid, 0, 0) ? -errno : mos_waitpid(pid, &s->status, __WALL);
@@ -147,7 +147,7 @@ int mos_embark(int pid, struct mos_setup *s)
         mos_setsigmask(pid, mask);
     }
 out:
-    if (held)
+    if (pinned)
         sched_setaffinity(pid, sizeof allowed, (cpu_set_t *)allowed);
     return e;
 }

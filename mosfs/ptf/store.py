@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from mosfs.wire.files import write_all
 from mosfs.wire.room import to_keep
-from mosfs.wire.whole import write_all
 
 #: (st_dev, st_ino)
 Inode = tuple[int, int]

@@ -23,7 +23,7 @@ import xxhash
 
 from mosfs.ptf.store import Description, File, Quota, Room, Store, extents, reopened, room
 from mosfs.wire.fields import MALFORMED
-from mosfs.wire.whole import write_all
+from mosfs.wire.files import write_all
 
 CHUNK = 256 * 1024
 #: Bytes of changed files that are little enough to stop the program, and the most rounds before that.

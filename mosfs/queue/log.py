@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mosfs.queue.joblog import HEADER, Past, Row, checksum, past
-from mosfs.wire.whole import write_all
+from mosfs.wire.files import write_all
 
 
 class LogError(Exception):

@@ -7,7 +7,7 @@ import tempfile
 from collections import deque
 from dataclasses import dataclass, field
 
-from mosfs.wire.whole import write_all
+from mosfs.wire.files import write_all
 
 #: Bytes that are copied at once.
 PART = 1 << 18

@@ -21,7 +21,7 @@ from mosfs.abi.numbers import SYS_CLOSE, SYS_MEMFD_CREATE
 from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.wire.whole import write_all
+from mosfs.wire.files import write_all
 
 _UCRED = struct.Struct("<iII")
 

@@ -86,11 +86,11 @@ class Deputies:
         if deputy.flight is None:  # a newborn deputy reaches the end of its parent's clone
             self._became_ready(p, deputy)
             return
-        whole = deputy.whole(result)
-        if whole is None:
+        found = deputy.result_of_flight(result)
+        if found is None:
             return
         assert deputy.flight is not None
-        result = self.tracer.waits.landed(deputy.flight, whole)
+        result = self.tracer.waits.landed(deputy.flight, found)
         flight, outs = deputy.finish(result)
         self.tracer.traces.returned(p, result, "home")
         outs = self.tracer.cputime.outs(p, flight.request, result, outs)

@@ -1,9 +1,9 @@
 """Files that programs map, while they are away: the tracer keeps each one open, watches it, and tells the hosts what changes.
 
 The deputy keeps the mappings themselves, unreadable, where the program has them: so they are what they were when it comes home
-(`ComingFiles`), and nothing of a file has to come back but the pages that the program has made its own. Changes are told before anything
-else that the program hears from home (`Away.send`), so whoever learns of a write by a call, a signal or a message finds it in its
-memory. See "Mapped files" in `docs/design/migration.md`.
+(`ComingFiles`), and nothing of a file has to come back but the pages that the program has made its own. Changes are told before
+anything else that the program hears from home (`Hosts.send`): who learns of a write by a call, a signal or a message finds it in
+its memory. See "Mapped files" in `docs/design/migration.md`.
 """
 
 from __future__ import annotations
@@ -95,13 +95,13 @@ class File:
         end = (max(self.size, before) + BLOCK - 1) // BLOCK * BLOCK
         looked_at = common(self.read, [(0, end)])
         there = merge([*data_of(self.fd, self.size), *((at, at + BLOCK) for at in list(self.digests))])
-        for start, stop in common(looked_at, _whole(there)):
+        for start, stop in common(looked_at, _in_blocks(there)):
             for at in range(start, stop, BLOCK):
                 self.block(at, known=True)
 
 
-def _whole(ranges: list[Range]) -> list[Range]:
-    """In whole blocks."""
+def _in_blocks(ranges: list[Range]) -> list[Range]:
+    """The blocks that have a part of these ranges."""
     return merge((start // BLOCK * BLOCK, (end + BLOCK - 1) // BLOCK * BLOCK) for start, end in ranges)
 
 
@@ -436,7 +436,7 @@ def _want(files: dict[int, Held], parts: list[tuple[int, int, int]]) -> None:
         found.setdefault(number, []).append((offset, offset + length))
     for number, pieces in found.items():
         held = files.setdefault(number, Held())
-        held.wanted = merge([*held.wanted, *_whole(pieces)])
+        held.wanted = merge([*held.wanted, *_in_blocks(pieces)])
 
 
 def _looks(file: File) -> bool:

@@ -1,7 +1,7 @@
 """Coming home: the host sends the image, the deputy becomes the program again.
 
 The deputy may be in the middle of the body's call: what the call has come to (`outcome`) is settled with the registers of the
-image (`_settle`), so that no call is lost and none is made twice.
+image (`_finish_call`), so that no call is lost and none is made twice.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Coming:
     rebuild: Rebuild | None = None
     newer: list[tuple[bool, bytes]] = field(default_factory=list)  # signals taken from the deputy, to be queued behind older ones
     expired: bool = False  # a timer of CPU time has, meanwhile
-    whole: bool = False  # nothing more of the image will come
+    complete: bool = False  # nothing more of the image will come
     others: dict[int, tuple[Any, list[bytes]]] = field(default_factory=dict)  # outcome and infos of the other threads, by ID
     threads: list[ComingThread] = field(default_factory=list)  # those, as far as they have been built
 
@@ -173,7 +173,7 @@ class Arrival:
     def _go_on(self, p: Program, deputy: Deputy, of: ImageMeta | Thread, regs: Any, outcome: Any, signalled: bool) -> None:
         """The program, or the thread, goes on at home where it was."""
         if of.waiting:
-            self._settle(p, deputy, regs, outcome, signalled)
+            self._finish_call(p, deputy, regs, outcome, signalled)
         elif of.until:
             self.tracer.threads.wait_until(p, deputy, regs, of.until)
         else:
@@ -190,7 +190,7 @@ class Arrival:
         partial.restore(q.task, signed(one.regs.rax), q.call.carry)
         self._go_on(q, one.deputy, thread, one.regs, one.outcome, one.signalled)
 
-    def _settle(self, p: Program, deputy: Deputy, regs: Registers, outcome: Any, signalled: bool) -> None:
+    def _finish_call(self, p: Program, deputy: Deputy, regs: Registers, outcome: Any, signalled: bool) -> None:
         """The program came home inside a forwarded call."""
         if outcome is None:
             if p.suspended:  # its own migration request: `Move.done` answers it
@@ -245,10 +245,10 @@ class Arrival:
             elif frame.kind in (Kind.PAGES, Kind.RUNS):
                 rebuild.pages(frame)
             elif frame.kind == Kind.IMAGE_END:
-                coming.whole = True
+                coming.complete = True
                 return int(frame.content)
             elif frame.kind == Kind.CANNOT:
-                coming.whole = True  # nothing of it follows
+                coming.complete = True  # nothing of it follows
                 raise NoRoom(frame.content)
             else:
                 raise BadImage(f"frame {frame.kind} within an image")
@@ -264,11 +264,11 @@ class Arrival:
             for shared, info in [*((True, info) for info in p.body.infos), *coming.newer]:
                 queue_signal(call, info, shared=shared)
             p.body.infos.clear()
-        while not coming.whole:
+        while not coming.complete:
             frame = coming.receipt.next()
             if frame.pair != p.pid:
                 self.tracer.hosts.backlog(link, frame)
-            coming.whole = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
+            coming.complete = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
         link.channel.send(Kind.RESUME, p.pid)
         self.tracer.hosts.release_answers(p)
         if p.frozen.mark:

@@ -338,7 +338,7 @@ class Checkpoints:
                 except OSError:
                     file.drop(call)
                     raise
-                file.whole(call)
+                file.publish(call)
             finally:
                 p.task.set_regs(standing)
 

@@ -70,7 +70,7 @@ class _Recovered:
     regs: Registers
 
 
-class _Held:
+class _Descriptor:
     """A descriptor, of a file or a folder, that is closed when nobody has it any more; -1 or less for none."""
 
     def __init__(self, fd: int) -> None:
@@ -93,10 +93,10 @@ class Recovery:
         if start.restart < 0:
             return None
         fd = take_from(asker, start.restart)
-        held = _Held(fd)  # closed with the starter, be that called or not
+        descriptor = _Descriptor(fd)  # closed with the starter, be that called or not
 
         def begin(p: Program) -> None:
-            with closing(held):
+            with closing(descriptor):
                 if p.process.native:
                     self._refuse(p)
                 else:

@@ -232,7 +232,7 @@ class Writing:
         if self._increment is not None:  # if it gets no name after all, the next one finds nothing to share
             self._increment.become_last()
         with Calls(self._task, base=self._base) as call:
-            self._file.whole(call)
+            self._file.publish(call)
         self._file = None
         self.finish("")
 

@@ -280,7 +280,7 @@ class Deputy:
                     raise OSError(errno.ENOMEM, "no room for the memory of a call")
         return base, size
 
-    def whole(self, result: int) -> int | None:
+    def result_of_flight(self, result: int) -> int | None:
         """The result of the flight; None if it goes on, because an ignored signal has cut its transfer short."""
         flight = self.flight
         assert flight is not None, "a call ended that was never started"
