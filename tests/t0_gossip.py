@@ -14,7 +14,7 @@ from mosfs.abi import cpu
 from mosfs.balance import ages
 from mosfs.balance.exchange import ANSWER_TIME, TRIES, Exchange
 from mosfs.balance.gossip import DEAD, NEVER, Contact, Entry, Gossip, priority_of_death
-from mosfs.daemon.gossip import WINDOW, Ranges, seat
+from mosfs.daemon.gossip import WINDOW, Ranges, place_among
 from mosfs.node.choice import candidates
 from mosfs.node.nodes import Node
 from mosfs.node.world import World
@@ -526,7 +526,7 @@ def test_ranges_of_a_map(pairs: list[tuple[int, int]], random: Random) -> None:
     assert ranges.places(asked) == [numbered.get(node, -1) for node in asked]
     assert ranges.addresses(numbered.values()) == list(numbered)
     for me in (asked[0], end + 1):
-        place, size = seat(me, ranges)
+        place, size = place_among(me, ranges)
         assert (place, size) == (numbered.get(me, len(nodes)), len(nodes | {me}))
 
 

@@ -19,7 +19,7 @@ import mosfs
 from mosfs.daemon import launch
 from mosfs.daemon.channels import MAX_OF_NODE, MAX_OF_USER, MAX_PENDING, Channels, refusal
 from mosfs.daemon.connection import Connection
-from mosfs.daemon.control import AGAIN, MOURNING, Control, datagrams
+from mosfs.daemon.control import DEATHS_WITHIN, PAUSE, Control, datagrams
 from mosfs.daemon.journal import Journal
 from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.office import Office
@@ -357,10 +357,10 @@ async def test_tracers_that_die_again_and_again(node: Node) -> None:
     """The next one comes at once, but not without end: a program that kills its tracers must not keep mosd busy."""
     node.world.programs[7] = Program(state(7), None)
     pauses = [node.control._pause(state(7)) for _ in range(2 * MOST_DEATHS)]
-    assert pauses == [0.0] * (MOST_DEATHS - 1) + [AGAIN] * (MOST_DEATHS + 1)
+    assert pauses == [0.0] * (MOST_DEATHS - 1) + [PAUSE] * (MOST_DEATHS + 1)
     deaths = node.world.programs[7].deaths
     for number in range(len(deaths)):
-        deaths[number] -= MOURNING
+        deaths[number] -= DEATHS_WITHIN
     assert node.control._pause(state(7)) == 0.0
 
 

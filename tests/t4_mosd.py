@@ -140,7 +140,7 @@ def sweep(root: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     until(lambda: not processes(root))
-    mount.heal(str(root / "run/mosix"))
+    mount.unmount_all(str(root / "run/mosix"))
 
 
 Maker = Callable[..., Node]

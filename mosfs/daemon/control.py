@@ -81,7 +81,7 @@ REFUSING = 0.5
 #: Seconds in which the tracers have found a new mosd.
 SETTLING = 10.0
 #: A program whose tracers die so often within a minute waits so long for the next one, seconds (`node.programs.Program.deaths`).
-MOURNING, AGAIN = 60.0, 10.0
+DEATHS_WITHIN, PAUSE = 60.0, 10.0
 
 
 def dies_with_tracer(state: ProcState) -> bool:
@@ -461,7 +461,7 @@ class Control:
         """Seconds until another tracer may take a program: none, unless those that had it keep dying."""
         deaths, now = self.world.programs[state.pid].deaths, self.world.clock()
         deaths.append(now)
-        return AGAIN if len(deaths) == deaths.maxlen and now - deaths[0] < MOURNING else 0.0
+        return PAUSE if len(deaths) == deaths.maxlen and now - deaths[0] < DEATHS_WITHIN else 0.0
 
     async def _take_over(self, message: AdoptTracer, pause: float) -> None:
         await trio.sleep(pause)

@@ -75,7 +75,7 @@ class Ranges:
         return [first + place for place in places]
 
 
-def seat(me: int, members: Ranges) -> tuple[int, int]:
+def place_among(me: int, members: Ranges) -> tuple[int, int]:
     """Our place among how many: one behind the others when the map is without us."""
     place = members.place(me)
     return (len(members), len(members) + 1) if place < 0 else (place, len(members))
@@ -103,7 +103,7 @@ class Service:
         steps = ages.max_age_for(len(members), WINDOW)
         max_age = max(LEAST_MAX_AGE, steps * STEP)
         me = as_unsigned(world.ip)
-        place, size = seat(me, members)
+        place, size = place_among(me, members)
         gossip = Gossip(place, WINDOW, round(max_age * 1000), size, random)
         exchange = Exchange(
             me, gossip, members, key, lambda entries: service.learn(entries),
@@ -168,7 +168,7 @@ class Service:
         """The map changed: who is no member any more is forgotten."""
         old, new = self.exchange.members, Ranges(ranges)
         self.exchange.members = new
-        self.exchange.gossip.renumber(*seat(self.exchange.me, new), lambda place: new.place(old.address(place)))
+        self.exchange.gossip.renumber(*place_among(self.exchange.me, new), lambda place: new.place(old.address(place)))
         for ip in [ip for ip in self.world.nodes if ip != self.world.ip and new.place(as_unsigned(ip)) < 0]:
             if not self.world.nodes[ip].links:
                 del self.world.nodes[ip]

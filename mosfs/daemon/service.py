@@ -48,7 +48,7 @@ from mosfs.daemon.peers import Peers
 from mosfs.daemon.post import Post
 from mosfs.daemon.reload import Configuration, Reload
 from mosfs.daemon.spawner import Engine, Spawner
-from mosfs.daemon.tasks import guarded, kept, survived
+from mosfs.daemon.tasks import guarded, restarted, survived
 from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
 from mosfs.native import kernel
@@ -167,7 +167,7 @@ async def _node(
             services = await Services.make(options, configuration, world, forks, probe, nursery)
 
             def keep(work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-                nursery.start_soon(kept, work, *arguments, name=work)
+                nursery.start_soon(restarted, work, *arguments, name=work)
 
             keep(services.balancer.run)
             keep(services.freezer.run)

@@ -40,7 +40,7 @@ async def guarded(work: Callable[[*Arguments], Awaitable[None]], *arguments: *Ar
         log.exception("a conversation failed")
 
 
-async def kept(work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
+async def restarted(work: Callable[[*Arguments], Awaitable[None]], *arguments: *Arguments) -> None:
     """``work(*arguments)``, begun anew after a failure that it does not survive itself; until it ends or is cancelled."""
     while True:
         try:

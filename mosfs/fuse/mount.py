@@ -56,7 +56,7 @@ def _mounted(path: str) -> bool:
         return any(line.split(b" ", 5)[4] == shown for line in lines)
 
 
-def heal(path: str) -> None:
+def unmount_all(path: str) -> None:
     """Remove every mount at ``path``: only one mosd runs per root, so whatever is there belongs to a dead one."""
     while _mounted(path) and detach(path):
         log.warning("detached the dead mount %s", path)
@@ -69,7 +69,7 @@ def mounted(operations: Operations, path: str) -> Iterator[None]:
     `MountError` when that cannot be.
     """
     require_fuse()
-    heal(path)
+    unmount_all(path)
     os.makedirs(path, exist_ok=True)
     options = {"fsname=mosd", "subtype=mosfs"}
     if os.geteuid() == 0:

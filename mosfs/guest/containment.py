@@ -37,9 +37,9 @@ class Containment:
         try:
             yield
         except Exception as error:
-            self.astray(what, error)
+            self.trouble_of_nobody(what, error)
 
-    def astray(self, what: str, error: Exception) -> None:
+    def trouble_of_nobody(self, what: str, error: Exception) -> None:
         """``error`` came up in something that concerns no guest (any more)."""
         if self.context.channel.lost:
             raise ChannelLost("closed") from error

@@ -99,7 +99,7 @@ class FromHome:
             if body is not None:
                 self._containment.trouble(body, error)
             else:
-                self._containment.astray(f"frame {frame.kind} of origpid={frame.pair}", error)
+                self._containment.trouble_of_nobody(f"frame {frame.kind} of origpid={frame.pair}", error)
 
     def _without_body(self, frame: Frame) -> None:
         """About a program that is coming, about the channel, or about one that is here no more."""

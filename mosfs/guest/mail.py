@@ -72,7 +72,7 @@ class Mail:
         return self.mails.context.bodies.get(self.body.pair) is self.body
 
     @property
-    def undisturbed(self) -> bool:
+    def runs_freely(self) -> bool:
         stopping, signals = self.body.stopping, self.body.signals
         asked = stopping.interrupting or stopping.halted or stopping.wanted or stopping.arming
         return not (asked or signals.infos or signals.restart)
@@ -81,7 +81,7 @@ class Mail:
     def steady(self) -> bool:
         body = self.body
         alone = body.call.carry is None and body.signals.saved_mask is None and body.fork.step is None
-        return alone and body.state in (State.RUNNING, State.POST) and self.undisturbed
+        return alone and body.state in (State.RUNNING, State.POST) and self.runs_freely
 
     @property
     def standing(self) -> Any:

@@ -92,7 +92,7 @@ def main(spawn: SpawnTracer, launcher: socket.socket) -> int:
         return 1
     p = tracer.family.adopt(task, spawn.settings)
     tracer.checkpoints.configure(p)
-    tracer.family.meet(p)
+    tracer.family.register(p)
     p.pending.restart = tracer.recovery.starter(asker, spawn.start)
     if p.pending.restart is None and spawn.start.node:
         p.pending.start = tracer.occasions.starter(spawn.start)
@@ -113,7 +113,7 @@ def adopt(spawn: AdoptTracer) -> int:
             continue
         state: ProcState | None = states.get(pid)
         p = tracer.family.adopt(task, state.settings if state else Settings())
-        tracer.family.meet(p)
+        tracer.family.register(p)
         p.place = Place.HOME
         tracer.private.adopted(p)
         if state is not None:
@@ -133,7 +133,7 @@ def adopt(spawn: AdoptTracer) -> int:
             if _seize_again(thread, spawn.uid, "Tgid", pid):
                 q = tracer.family.adopt(thread, p.settings, parent=p)
                 tracer.family.new_thread(q, p)
-                tracer.family.meet(q)
+                tracer.family.register(q)
     _adopt_newcomers(tracer)
     if not tracer.programs:
         tracer.family.begun = True
@@ -168,7 +168,7 @@ def _adopt_newcomers(tracer: Tracer) -> None:
             task = Task(pid)
             if _seize_again(task, tracer.mosd.uid, "PPid", parent.pid):
                 child = tracer.family.adopt(task, parent.settings, parent=parent)
-                tracer.family.meet(child)
+                tracer.family.register(child)
                 child.comm = comm_of(pid)
                 found.append(child)
 

@@ -33,7 +33,7 @@ class Customer(Protocol):
         """It is (still) a program of ours."""
 
     @property
-    def undisturbed(self) -> bool:
+    def runs_freely(self) -> bool:
         """It runs, and nobody wants it to stop."""
 
     @property

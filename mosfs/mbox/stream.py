@@ -106,7 +106,7 @@ class Streams:
         at = (customer.key, to)
         pile = self._piles.get(at)
         if pile is not None:
-            self._uncover(pile)
+            self._close_write_window(pile)
         if pile is None:
             if not 0 < size <= MOST_LATE or self._is_held(customer.key) or at in self._full:
                 self._full.discard(at)
@@ -115,7 +115,7 @@ class Streams:
             self._piles[at] = pile = Pile()
             customer.finish(size)
             self._send(customer, at, pile, body)
-            self._cover(customer, pile, fd)
+            self._open_write_window(customer, pile, fd)
         elif pile.error:
             del self._piles[at]
             if pile.error in (errno.ESRCH, errno.EACCES):
@@ -128,17 +128,17 @@ class Streams:
             pile.rest = Body.file() if pile.rest is None else pile.rest
             calls.gather_into(customer.task, pieces, size, pile.rest)
             customer.finish(size)
-            self._cover(customer, pile, fd)
+            self._open_write_window(customer, pile, fd)
         return True
 
-    def _cover(self, customer: Customer, pile: Pile, fd: int) -> None:
+    def _open_write_window(self, customer: Customer, pile: Pile, fd: int) -> None:
         """What the program writes next to ``fd`` may go to the pile at once."""
-        if pile.window is None and not pile.error and customer.undisturbed:
+        if pile.window is None and not pile.error and customer.runs_freely:
             pile.rest = Body.file() if pile.rest is None else pile.rest
             room = MOST_COLLECTED - len(pile.rest)
             pile.window = self.windows.open(customer.task.pid, fd, calls.WRITE, pile.rest, len(pile.rest), room)
 
-    def _uncover(self, pile: Pile) -> None:
+    def _close_write_window(self, pile: Pile) -> None:
         window, pile.window = pile.window, None
         if window is not None and pile.rest is not None:
             pile.rest.size = window.at
@@ -151,7 +151,7 @@ class Streams:
         def done(answer: MailAnswer | None, _: Body) -> None:
             result = -errno.EIO if answer is None else answer.result
             waiting, pile.waiting = pile.waiting, None
-            self._uncover(pile)
+            self._close_write_window(pile)
             rest, pile.rest = pile.rest, None
             if result:
                 pile.error = -result
@@ -181,17 +181,17 @@ class Streams:
         """Bytes of a read of ``fd``, None if nothing is lent; OSError EFAULT."""
         lent = self._lent.get(customer.key)
         if lent is not None:
-            self._unveil(lent)
+            self._close_read_window(lent)
         if lent is None or not lent.left or count <= 0 or customer.filter_at or customer.key in self._returning:
             return None
         size = min(count, lent.left)
         calls.scatter(customer.task, pieces, lent.body, lent.at, size)
         lent.at, lent.left, lent.used = lent.at + size, lent.left - size, lent.used + size
-        if lent.left and customer.undisturbed:
+        if lent.left and customer.runs_freely:
             lent.window = self.windows.open(customer.task.pid, fd, calls.READ, lent.body, lent.at, lent.left)
         return size
 
-    def _unveil(self, lent: Lent) -> None:
+    def _close_read_window(self, lent: Lent) -> None:
         window, lent.window = lent.window, None
         if window is not None:
             lent.at, lent.left, lent.used = window.at, window.left, lent.used + window.at - lent.at
@@ -209,7 +209,7 @@ class Streams:
         lent = self._lent.pop(key, None)
         if lent is None:
             return 0
-        self._unveil(lent)
+        self._close_read_window(lent)
         lent.body.close()
         return lent.used
 
@@ -222,7 +222,7 @@ class Streams:
             self._held[key] = time.monotonic() + HELD
         for at, pile in self._piles.items():
             if at[0] == key:
-                self._uncover(pile)
+                self._close_write_window(pile)
         if key in self._lent:
             used = self.used(key)
             self._returning.add(key)
@@ -261,7 +261,7 @@ class Streams:
         for at, pile in list(self._piles.items()):
             if at[0] == key:
                 pile.waiting = None
-                self._uncover(pile)
+                self._close_write_window(pile)
                 if pile.error:
                     del self._piles[at]
 

@@ -86,7 +86,7 @@ class Mail:
         return self.mails.tracer.programs.get(self.p.pid) is self.p
 
     @property
-    def undisturbed(self) -> bool:
+    def runs_freely(self) -> bool:
         return False
 
     @property

@@ -64,7 +64,7 @@ class Births:
             p.task.cont()
         finally:  # its parent may have been killed at any moment
             self.tracer.mosd.announce(q)
-            self.tracer.family.meet(q)
+            self.tracer.family.register(q)
 
     def _inherit(self, p: Program, q: Program, newborn: Deputy) -> None:
         """What ``q`` must not have of its parent's mailbox and private files is taken from it before its first call."""

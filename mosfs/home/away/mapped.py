@@ -299,7 +299,7 @@ class Mapped:
 
     # ------------------------------------------------------------------ what a deputy keeps
 
-    def kept(self, p: Program) -> list[Mapping]:
+    def in_deputy(self, p: Program) -> list[Mapping]:
         """Mappings in the deputy of files that the program maps."""
         return [m for m in file_maps(p.pid) if self._number(m) in p.body.files]
 
@@ -308,7 +308,7 @@ class Mapped:
         return found.number if found is not None else 0
 
     @staticmethod
-    def hush(call: Calls, mappings: list[Mapping]) -> None:
+    def deny_access(call: Calls, mappings: list[Mapping]) -> None:
         """They show the file again, and nobody can reach them: a bad address of the program must stay a bad one."""
         drop = [(SYS_MADVISE, start, end - start, MADV_DONTNEED) for start, end in merge((m.start, m.end) for m in mappings)]
         for each, result in zip(drop, call.many(drop)):
@@ -364,7 +364,7 @@ class Mapped:
         """For the mappings of an image that has come for the deputy. BadImage if they show files that are not the program's."""
         if any(vma.file and vma.file not in p.body.files for vma in vmas):
             raise BadImage("mappings of files that the program does not map")
-        return ComingFiles(self._files, [(self._number(m), m) for m in self.kept(p)], [vma for vma in vmas if vma.file])
+        return ComingFiles(self._files, [(self._number(m), m) for m in self.in_deputy(p)], [vma for vma in vmas if vma.file])
 
 
 class ComingFiles:

@@ -17,7 +17,7 @@ class Transfers:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
 
-    def mend(self, p: Program, *, again: bool = False) -> None:
+    def continue_later(self, p: Program, *, again: bool = False) -> None:
         """At the stop that we asked for (``again``: just before it): a transfer that it cuts short is set up to go on."""
         p.interrupted = again
         regs = p.task.peek_regs()
@@ -70,7 +70,7 @@ class Transfers:
         elif result in RESTARTS and not self.tracer.waits.signal_pending(p):
             p.task.cont(request=SYSCALL)
         elif (p.interrupted or not self.tracer.waits.signal_pending(p)) and partial.cut_short(p.task, nr, regs, result):
-            self.mend(p, again=True)
+            self.continue_later(p, again=True)
             p.task.cont(request=SYSCALL)
         else:
             self.end(p, nr, regs)

@@ -258,9 +258,9 @@ class Arrival:
         self.tracer.threads.unbuild(p)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             rseq.unregister(call, p.task.peek_rseq())
-            files = self.tracer.mapped.kept(p)
+            files = self.tracer.mapped.in_deputy(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
-            self.tracer.mapped.hush(call, files)
+            self.tracer.mapped.deny_access(call, files)
             for shared, info in [*((True, info) for info in p.body.infos), *coming.newer]:
                 queue_signal(call, info, shared=shared)
             p.body.infos.clear()

@@ -362,7 +362,7 @@ class Departure:
         if move.stood.sleep is not None:
             deputy.sleep = move.stood.sleep
         p.body.files = move.files
-        files = self.tracer.mapped.kept(p)
+        files = self.tracer.mapped.in_deputy(p)
         others = self.tracer.threads.prepare(p, move)
         pages = [page for one in (deputy, *others) for page in one.sleep.pages]
         keep = [*kept_at_home(*title_at(p.pid)), *pages, *((m.start, m.end) for m in files)]
@@ -371,7 +371,7 @@ class Departure:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             rseq.unregister(call, p.task.peek_rseq())
             self.tracer.cputimers.left(p, call)
-            self.tracer.mapped.hush(call, files)
+            self.tracer.mapped.deny_access(call, files)
         copy, move.copy = move.copy, None
         deputy.remains = Remains(slices(move.mapped, merge(keep)), copy.close if copy is not None else None)
         rests = not others and move.freezes is None and asleep is None and move.inside is None

@@ -113,7 +113,7 @@ class Threads:
             q.interrupted = q.halted = False
             if q.deputy is None:
                 rseq.leave(q.task)
-                self._mend(q)
+                self._stopped_as_asked(q)
             if self.tracer.departure.deliverable(q) or self._lacks(q, move):
                 self._goes_on(q, q.deputy)
                 return False
@@ -121,9 +121,9 @@ class Threads:
             return True
         return True
 
-    def _mend(self, q: Program) -> None:
+    def _stopped_as_asked(self, q: Program) -> None:
         """It has stopped because we asked it to (`tree.stops`)."""
-        self.tracer.transfers.mend(q)
+        self.tracer.transfers.continue_later(q)
         self.tracer.waits.stopped(q)
         if q.cpu.overdue:
             self.tracer.cputimers.stopped(q)

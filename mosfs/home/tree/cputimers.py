@@ -226,7 +226,7 @@ class CpuTimers:
             self._watched[p.pid] = 0.0
         return bool(fired & status_sets(p.pid)["SigCgt"] & ~call.mask)
 
-    def absolute(self, p: Program, regs: Registers) -> None:
+    def set_absolute(self, p: Program, regs: Registers) -> None:
         """timer_settime(2) at home to a moment of a clock which is behind what the program has seen by its time away."""
         numbers = {timer.number for timer in self._posix_timers(p.pid)} if any(p.cpu.used) else set()
         try:

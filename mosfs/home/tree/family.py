@@ -73,7 +73,7 @@ class Family:
         if process.settings.threads != 1:
             process.travel.bound = process.travel.bound or HAS_THREADS
 
-    def meet(self, q: Program) -> None:
+    def register(self, q: Program) -> None:
         """``q`` is known from now on. Its first stop, even its end, may have come before its parent's event."""
         early = lib.mos_early(q.pid)
         lib.mos_plain(q.pid, 0)
@@ -119,7 +119,7 @@ class Family:
             self.tracer.private.forked(p, q, thread=thread)
             p.task.cont()
         finally:  # its parent may have been killed at any moment
-            self.meet(q)
+            self.register(q)
 
     def _born(self, p: Program, q: Program, *, vfork: bool) -> None:
         """``q`` is a new process made by ``p``."""

@@ -93,7 +93,7 @@ class Stops:
         if p.private is not None and p.private.inherited is not None:
             self.tracer.private.born(p)
         if p.interrupted:
-            self.tracer.transfers.mend(p)
+            self.tracer.transfers.continue_later(p)
             self.tracer.waits.stopped(p)
         if p.cpu.overdue:
             self.tracer.cputimers.stopped(p)
@@ -111,7 +111,7 @@ class Stops:
         if self.tracer.occasions.escapes(p, sig):
             return
         if self.tracer.waits.suppress_eintr(p, regs, sig):
-            self.tracer.transfers.mend(p, again=p.interrupted)
+            self.tracer.transfers.continue_later(p, again=p.interrupted)
         elif (p.call.carry is not None or p.call.wait is not None) and self.tracer.waits.is_effective(p, sig):
             self.tracer.waits.over(p)
             self.tracer.transfers.ended_by_signal(p, copy_regs(regs))
@@ -140,7 +140,7 @@ class Stops:
         elif nr in PATH_ARG:
             self.tracer.opens.trapped(p, regs, nr)
         elif nr == cputimers.TIMER_SETTIME:
-            self.tracer.cputimers.absolute(p, regs)
+            self.tracer.cputimers.set_absolute(p, regs)
         elif row is None:
             self.tracer.policy.illegal(p, regs, nr)
         else:
