@@ -32,7 +32,7 @@ from mosfs.wire.messages import MailAnswer, MailBack, MailPut
 #: Bytes that are collected while a message is under way, and of one message that is sent late.
 MOST_COLLECTED = MOST_LATE = 1 << 20
 #: Seconds for which nothing new is begun after a move had to wait for us: it is tried again each 5 ms.
-HELD = 0.02
+BARRED = 0.02
 
 
 class Windows:
@@ -93,8 +93,8 @@ class Streams:
         self._piles: dict[tuple[Key, Endpoint], Pile] = {}
         self._full: set[tuple[Key, Endpoint]] = set()
         self._lent: dict[Key, Lent] = {}
-        self._held: dict[Key, float] = {}
-        self._settling: dict[Key, list[Callable[[], None]]] = {}
+        self._barred: dict[Key, float] = {}
+        self._flushing: dict[Key, list[Callable[[], None]]] = {}
         self._returning: set[Key] = set()
 
     # ------------------------------------------------------------------ writing
@@ -108,7 +108,7 @@ class Streams:
         if pile is not None:
             self._close_write_window(pile)
         if pile is None:
-            if not 0 < size <= MOST_LATE or self._is_held(customer.key) or at in self._full:
+            if not 0 < size <= MOST_LATE or self._is_barred(customer.key) or at in self._full:
                 self._full.discard(at)
                 return False
             body = calls.gather(customer.task, pieces, size)
@@ -122,7 +122,7 @@ class Streams:
                 customer.break_pipe()
             else:
                 customer.finish(-pile.error)
-        elif not size or self._is_held(customer.key) or at in self._full or len(pile.rest or b"") + size > MOST_COLLECTED:
+        elif not size or self._is_barred(customer.key) or at in self._full or len(pile.rest or b"") + size > MOST_COLLECTED:
             pile.waiting = again
         else:
             pile.rest = Body.file() if pile.rest is None else pile.rest
@@ -198,7 +198,7 @@ class Streams:
             self.windows.close(window)
 
     def may_borrow(self, customer: Customer, count: int) -> bool:
-        return count > 0 and not customer.filter_at and not self._is_held(customer.key)
+        return count > 0 and not customer.filter_at and not self._is_barred(customer.key)
 
     def lent(self, key: Key, body: Body, at: int, size: int) -> None:
         """An answer has lent ``size`` bytes of ``body``, which is ours from now on."""
@@ -213,13 +213,13 @@ class Streams:
         lent.body.close()
         return lent.used
 
-    # ------------------------------------------------------------------ settling
+    # ------------------------------------------------------------------ flushing
 
     def flush(self, key: Key, then: Callable[[], None], *, hold: bool = False) -> bool:
         """False: there is nothing to flush; else ``then`` is called when all that was written has been accepted, and what was
         lent is back. ``hold``: begin nothing new for a while."""
         if hold:
-            self._held[key] = time.monotonic() + HELD
+            self._barred[key] = time.monotonic() + BARRED
         for at, pile in self._piles.items():
             if at[0] == key:
                 self._close_write_window(pile)
@@ -229,7 +229,7 @@ class Streams:
             self.requests.ask(None, lambda n: MailBack(n, *key, used), lambda *_: self._returned(key))
         if not self._busy(key):
             return False
-        self._settling.setdefault(key, []).append(then)
+        self._flushing.setdefault(key, []).append(then)
         return True
 
     def _returned(self, key: Key) -> None:
@@ -240,23 +240,23 @@ class Streams:
         return key in self._returning or any(at[0] == key and not pile.error for at, pile in self._piles.items())
 
     def _check(self, key: Key) -> None:
-        if key in self._settling and not self._busy(key):
-            for then in self._settling.pop(key):
+        if key in self._flushing and not self._busy(key):
+            for then in self._flushing.pop(key):
                 then()
 
-    def _is_held(self, key: Key) -> bool:
-        until = self._held.get(key)
+    def _is_barred(self, key: Key) -> bool:
+        until = self._barred.get(key)
         if until is None:
             return False
         if time.monotonic() < until:
             return True
-        del self._held[key]
+        del self._barred[key]
         return False
 
     def leave(self, key: Key) -> None:
         """Its program is here no more; what it has written still goes out."""
-        self._settling.pop(key, None)
-        self._held.pop(key, None)
+        self._flushing.pop(key, None)
+        self._barred.pop(key, None)
         self.used(key)
         for at, pile in list(self._piles.items()):
             if at[0] == key:
