@@ -110,7 +110,7 @@ def test_the_tracer_of_a_program_at_home_dies(nodes: Lab, tmp_path: Path) -> Non
 
 
 def test_a_child_that_was_just_born_is_taken_over_too(nodes: Lab, tmp_path: Path) -> None:
-    """mosd has not heard of it yet when the tracer dies (`Tracer.announce`); its opens must go on."""
+    """mosd has not heard of it yet when the tracer dies (`Mosd.announce`); its opens must go on."""
     script = "(while [ ! -e go ]; do :; done; cat /etc/hostname > out) & echo; wait"
     with nodes.start(1, "mosrun", "-h", "bash", "-c", script, cwd=tmp_path, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"\n"

@@ -159,7 +159,7 @@ def _waits_in_stub(pid: int) -> bool:
 
 
 def _adopt_newcomers(tracer: Tracer) -> None:
-    """Children of whom mosd had not been told yet (`Tracer.announce`): without a tracer their filter refuses what it traps."""
+    """Children of whom mosd had not been told yet (`Mosd.announce`): without a tracer their filter refuses what it traps."""
     found = list(tracer.programs.values())
     for parent in found:
         for pid in children_of(parent.pid):
