@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from mosfs.abi.numbers import SYS_CLOSE, SYS_CLOSE_RANGE, SYS_DUP2, SYS_DUP3
 from mosfs.mbox import calls
 from mosfs.mbox.body import Body
 from mosfs.mbox.filters import INTERESTS, MAX_MESSAGE, MAX_STORED, SIZE, BadFilter, Condition, Filter, unpack, unpack_stored
@@ -314,24 +315,24 @@ def test_a_memory_file_holds_a_body(size: int) -> None:
 @pytest.mark.parametrize(
     ("nr", "args", "fds", "left"),
     [
-        (calls.CLOSE, (5, 0, 0), {5}, set()),
-        (calls.CLOSE, (6, 0, 0), {5}, {5}),
-        (calls.DUP2, (7, 5, 0), {5}, set()),
-        (calls.DUP2, (5, 5, 0), {5}, {5}),
-        (calls.DUP2, (6, 5, 0), {5, 6}, {5, 6}),
-        (calls.DUP3, (7, 5, 0), {5, 0}, {0}),
-        (calls.CLOSE_RANGE, (3, 0xFFFFFFFF, 0), {0, 5, 9}, {0}),
-        (calls.CLOSE_RANGE, (3, 0xFFFFFFFF, 4), {0, 5, 9}, {0, 5, 9}),
-        (calls.CLOSE_RANGE, (3, 9, 2), {0, 5, 9}, {0}),
-        (calls.CLOSE_RANGE, (3, 9, 8), {0, 5, 9}, {0, 5, 9}),  # what the kernel refuses closes nothing
-        (calls.DUP3, (7, 5, calls.O_CLOEXEC), {5}, set()),
-        (calls.DUP3, (7, 5, calls.O_NONBLOCK), {5}, {5}),
-        (calls.DUP3, (5, 5, 0), {5}, {5}),
+        (SYS_CLOSE, (5, 0, 0), {5}, set()),
+        (SYS_CLOSE, (6, 0, 0), {5}, {5}),
+        (SYS_DUP2, (7, 5, 0), {5}, set()),
+        (SYS_DUP2, (5, 5, 0), {5}, {5}),
+        (SYS_DUP2, (6, 5, 0), {5, 6}, {5, 6}),
+        (SYS_DUP3, (7, 5, 0), {5, 0}, {0}),
+        (SYS_CLOSE_RANGE, (3, 0xFFFFFFFF, 0), {0, 5, 9}, {0}),
+        (SYS_CLOSE_RANGE, (3, 0xFFFFFFFF, 4), {0, 5, 9}, {0, 5, 9}),
+        (SYS_CLOSE_RANGE, (3, 9, 2), {0, 5, 9}, {0}),
+        (SYS_CLOSE_RANGE, (3, 9, 8), {0, 5, 9}, {0, 5, 9}),  # what the kernel refuses closes nothing
+        (SYS_DUP3, (7, 5, calls.O_CLOEXEC), {5}, set()),
+        (SYS_DUP3, (7, 5, calls.O_NONBLOCK), {5}, {5}),
+        (SYS_DUP3, (5, 5, 0), {5}, {5}),
     ],
 )
 def test_what_a_close_leaves(nr: int, args: Sequence[int], fds: set[int], left: set[int]) -> None:
     assert calls.survivors(nr, args, fds, is_open=True) == left
-    if nr == calls.DUP2:
+    if nr == SYS_DUP2:
         assert calls.survivors(nr, args, fds, is_open=False) == fds
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mosfs.abi.numbers import SYS_WAIT4, SYS_WAITID
 from mosfs.calls import cputime, partial
 from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.partial import AREA, Carry
@@ -196,10 +197,10 @@ def test_neither_part_of_what_was_used_shrinks() -> None:
 
 def test_which_child_a_wait_tells_of() -> None:
     told = struct.pack("<4i i", 17, 0, 1, 0, 4711) + bytes(108)
-    assert cputime.child(cputime.WAIT4, (4711, 0, 0, 8), 4711, lambda _: b"") == (4711, False)
-    assert cputime.child(cputime.WAITID, (1, 4711, 0x1000, 4, 0x2000), 0, lambda _: told) == (4711, False)
-    assert cputime.child(cputime.WAITID, (1, 4711, 0x1000, 4 | 0x01000000, 0x2000), 0, lambda _: told) == (4711, True)
-    assert cputime.child(cputime.WAITID, (1, 4711, 0, 4, 0x2000), 0, lambda _: told) == (0, False)
+    assert cputime.child(SYS_WAIT4, (4711, 0, 0, 8), 4711, lambda _: b"") == (4711, False)
+    assert cputime.child(SYS_WAITID, (1, 4711, 0x1000, 4, 0x2000), 0, lambda _: told) == (4711, False)
+    assert cputime.child(SYS_WAITID, (1, 4711, 0x1000, 4 | 0x01000000, 0x2000), 0, lambda _: told) == (4711, True)
+    assert cputime.child(SYS_WAITID, (1, 4711, 0, 4, 0x2000), 0, lambda _: told) == (0, False)
 
 
 READ, PREAD64, PREADV, PREADV2 = 0, 17, 295, 327

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 import pytest
 
+from mosfs.abi.numbers import SYS_CLOSE
 from mosfs.home.asks import mail as mails
 from mosfs.home.asks.mail import Mail, Mails
-from mosfs.mbox.calls import CLOSE, Descriptor, Endpoint
+from mosfs.mbox.calls import Descriptor, Endpoint
 
 PID, HOME, FILTER = 300, 0x7F000001, 0x7FFF_1234_5678
 
@@ -39,7 +40,7 @@ def test_what_a_host_knows_newer_counts(program: Any) -> None:
 
 
 def test_a_filter_does_not_come_back_from_a_host_in_the_middle_of_a_close(program: Any) -> None:
-    request = SimpleNamespace(nr=CLOSE, args=(4, 0, 0, 0, 0, 0))
+    request = SimpleNamespace(nr=SYS_CLOSE, args=(4, 0, 0, 0, 0, 0))
     assert program.mails.closing_away(program, SimpleNamespace(), request), "the office is asked first"
     assert program.closes == [program.post.mail]
     program.mails.seen(program, FILTER, None)  # in the image, or in MAIL_SEEN

@@ -9,22 +9,30 @@ from __future__ import annotations
 from typing import Final
 
 from mosfs.abi.flags import MAP_FIXED, MREMAP_FIXED, SHM_REMAP
+from mosfs.abi.numbers import (
+    SYS_MADVISE,
+    SYS_MMAP,
+    SYS_MPROTECT,
+    SYS_MREMAP,
+    SYS_MUNMAP,
+    SYS_PKEY_MPROTECT,
+    SYS_REMAP_FILE_PAGES,
+    SYS_SHMAT,
+)
 
 #: Bits 20 to 56 of an address: processors that ignore some bits of an address ignore higher ones.
 _ABOVE: Final = (1 << 57) - (1 << 20)
 
-MMAP, MPROTECT, MUNMAP, MREMAP, MADVISE, SHMAT, REMAP_FILE_PAGES, PKEY_MPROTECT = 9, 10, 11, 25, 28, 30, 216, 329
-
 #: Call -> alternatives of tests, as in the rows of `abi.syscalls`: (argument, mask, value).
 GUARDED: Final[dict[int, tuple[tuple[tuple[int, int, int], ...], ...]]] = {
-    MMAP: (((3, MAP_FIXED, MAP_FIXED), (0, _ABOVE, 0)),),
-    MPROTECT: (((0, _ABOVE, 0),),),
-    MUNMAP: (((0, _ABOVE, 0),),),
-    MREMAP: (((0, _ABOVE, 0),), ((3, MREMAP_FIXED, MREMAP_FIXED), (4, _ABOVE, 0))),
-    MADVISE: (((0, _ABOVE, 0),),),
-    SHMAT: (((2, SHM_REMAP, SHM_REMAP), (1, _ABOVE, 0)),),
-    REMAP_FILE_PAGES: (((0, _ABOVE, 0),),),
-    PKEY_MPROTECT: (((0, _ABOVE, 0),),),
+    SYS_MMAP: (((3, MAP_FIXED, MAP_FIXED), (0, _ABOVE, 0)),),
+    SYS_MPROTECT: (((0, _ABOVE, 0),),),
+    SYS_MUNMAP: (((0, _ABOVE, 0),),),
+    SYS_MREMAP: (((0, _ABOVE, 0),), ((3, MREMAP_FIXED, MREMAP_FIXED), (4, _ABOVE, 0))),
+    SYS_MADVISE: (((0, _ABOVE, 0),),),
+    SYS_SHMAT: (((2, SHM_REMAP, SHM_REMAP), (1, _ABOVE, 0)),),
+    SYS_REMAP_FILE_PAGES: (((0, _ABOVE, 0),),),
+    SYS_PKEY_MPROTECT: (((0, _ABOVE, 0),),),
 }
 
 

@@ -50,8 +50,8 @@ from mosfs.abi.flags import (
     WNOHANG,
 )
 from mosfs.abi.ioctls import REFUSED as REFUSED_IOCTLS
-from mosfs.abi.low import MREMAP
 from mosfs.abi.memory import SAYING_ADVICE, SAYING_FLAGS
+from mosfs.abi.numbers import SYS_MREMAP
 from mosfs.abi.signals import SIGSTOP
 
 
@@ -131,7 +131,7 @@ class Syscall:
 
     def stops(self, registers: tuple[int, ...]) -> bool:
         """Whether a call at home with these raw registers stops in the tracer (ERRNO and REFUSE rows always do)."""
-        if self.nr == MREMAP and registers[2] > registers[1]:
+        if self.nr == SYS_MREMAP and registers[2] > registers[1]:
             return True
         if self.home is Home.TEST:
             return any(all(registers[i] & mask == value for i, mask, value in one) for one in self.tests)

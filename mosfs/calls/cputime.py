@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import WNOWAIT
+from mosfs.abi.numbers import SYS_CLOCK_GETTIME, SYS_GETRUSAGE, SYS_TIMES, SYS_WAIT4, SYS_WAITID
 
-GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4, WAITID = 98, 100, 228, 61, 247
 #: The calls whose answers are completed.
-CALLS = frozenset({GETRUSAGE, TIMES, CLOCK_GETTIME, WAIT4, WAITID})
+CALLS = frozenset({SYS_GETRUSAGE, SYS_TIMES, SYS_CLOCK_GETTIME, SYS_WAIT4, SYS_WAITID})
 #: Those that tell of one child.
-WAITS = frozenset({WAIT4, WAITID})
+WAITS = frozenset({SYS_WAIT4, SYS_WAITID})
 _SI_PID = struct.Struct("<16xi")  # of a siginfo for SIGCHLD
 SI_PID_SIZE = _SI_PID.size
 RUSAGE_CHILDREN = -1
@@ -88,9 +88,9 @@ def clock_pid(clock: int) -> int:
 
 def place(nr: int, args: tuple[int, ...]) -> int:
     """Which argument points to what must be completed; -1 for none."""
-    if nr == CLOCK_GETTIME:
+    if nr == SYS_CLOCK_GETTIME:
         return 1 if clock_pid(args[0]) >= 0 else -1
-    return {GETRUSAGE: 1, TIMES: 0, WAIT4: 3, WAITID: 4}.get(nr, -1)
+    return {SYS_GETRUSAGE: 1, SYS_TIMES: 0, SYS_WAIT4: 3, SYS_WAITID: 4}.get(nr, -1)
 
 
 def child(nr: int, args: tuple[int, ...], result: int, read: Callable[[int], bytes]) -> tuple[int, bool]:
@@ -98,23 +98,23 @@ def child(nr: int, args: tuple[int, ...], result: int, read: Callable[[int], byt
 
     ``read(address)``: at least `SI_PID_SIZE` bytes of what the call has stored there.
     """
-    if nr == WAIT4:
+    if nr == SYS_WAIT4:
         return result, False
     return _SI_PID.unpack_from(read(args[2]))[0] if args[2] else 0, bool(args[3] & WNOWAIT)
 
 
 def size(nr: int) -> int:
     """How many bytes there are looked at."""
-    return 16 if nr == CLOCK_GETTIME else 32
+    return 16 if nr == SYS_CLOCK_GETTIME else 32
 
 
 def completed(nr: int, args: tuple[int, ...], data: bytes, account: Totals) -> bytes:
     """The first bytes of the kernel's answer, with ``account`` added."""
-    if nr == CLOCK_GETTIME:
+    if nr == SYS_CLOCK_GETTIME:
         seconds, ns = struct.unpack_from("<2q", data)
         ns += sum(account.own)
         return struct.pack("<2q", seconds + ns // 10**9, ns % 10**9)
-    if nr == TIMES:
+    if nr == SYS_TIMES:
         extra = [part // TICK_NS for used in (account.own, account.children) for part in used]
         return struct.pack("<4q", *(a + b for a, b in zip(struct.unpack_from("<4q", data), extra)))
     if nr in WAITS:

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from mosfs.abi.flags import RLIMIT_CPU
 from mosfs.abi.flags import TIMER_ABSTIME as TIMER_ABSTIME
+from mosfs.abi.numbers import SYS_GETITIMER, SYS_PRLIMIT64, SYS_SETITIMER, SYS_SETRLIMIT, SYS_TIMER_GETTIME, SYS_TIMER_SETTIME
 from mosfs.calls.cputime import Used, clock_pid
 from mosfs.wire.orders import LARGEST
 
-GETITIMER, SETITIMER, SETRLIMIT, TIMER_SETTIME, TIMER_GETTIME, PRLIMIT64 = 36, 38, 160, 223, 224, 302
 #: ITIMER_VIRTUAL and ITIMER_PROF, and their signals.
 INTERVAL_TIMERS = {1: 26, 2: 27}
 VIRTUAL = 1
@@ -58,16 +58,16 @@ class Alarm(NamedTuple):
 
 FRAME = struct.Struct("<2Q")
 #: Calls that may read or set such a timer or limit.
-CALLS = frozenset({GETITIMER, SETITIMER, SETRLIMIT, PRLIMIT64, TIMER_SETTIME, TIMER_GETTIME})
+CALLS = frozenset({SYS_GETITIMER, SYS_SETITIMER, SYS_SETRLIMIT, SYS_PRLIMIT64, SYS_TIMER_SETTIME, SYS_TIMER_GETTIME})
 
 
 def concerns(nr: int, args: tuple[int, ...]) -> bool:
     """Whether the call reads or sets such a timer, or such a limit."""
-    if nr in (GETITIMER, SETITIMER):
+    if nr in (SYS_GETITIMER, SYS_SETITIMER):
         return args[0] & 0xFFFFFFFF in INTERVAL_TIMERS
-    if nr in (SETRLIMIT, PRLIMIT64):
-        return args[0 if nr == SETRLIMIT else 1] & 0xFFFFFFFF == RLIMIT_CPU
-    return nr in (TIMER_SETTIME, TIMER_GETTIME)
+    if nr in (SYS_SETRLIMIT, SYS_PRLIMIT64):
+        return args[0 if nr == SYS_SETRLIMIT else 1] & 0xFFFFFFFF == RLIMIT_CPU
+    return nr in (SYS_TIMER_SETTIME, SYS_TIMER_GETTIME)
 
 
 def spent(left: int, interval: int, used: int) -> tuple[int, int]:

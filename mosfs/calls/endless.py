@@ -11,14 +11,13 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 
-from mosfs.abi.numbers import SYS_GETRANDOM
+from mosfs.abi.numbers import SYS_GETRANDOM, SYS_PREAD64, SYS_PREADV, SYS_PREADV2, SYS_READ, SYS_READV
 from mosfs.calls.partial import remaining, vector
 from mosfs.native.registers import Registers
 from mosfs.trace.task import Task
 
-#: read, pread64, readv, preadv, getrandom, preadv2
-CALLS = frozenset({0, 17, 19, 295, SYS_GETRANDOM, 327})
-_VECTORS = frozenset({19, 295, 327})
+_VECTORS = frozenset({SYS_READV, SYS_PREADV, SYS_PREADV2})
+CALLS = frozenset({SYS_READ, SYS_PREAD64, SYS_GETRANDOM, *_VECTORS})
 _MEM_MAJOR = 1
 _SOURCES: dict[int, Callable[[int], bytes]] = {5: bytes, 7: bytes, 8: os.urandom, 9: os.urandom}  # by minor number
 _PIECE = 1 << 20

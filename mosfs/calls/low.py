@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mosfs.abi.flags import MREMAP_FIXED
-from mosfs.abi.low import MADVISE, MMAP, MPROTECT, MREMAP, MUNMAP, PKEY_MPROTECT, SHMAT, may_touch
+from mosfs.abi.low import may_touch
+from mosfs.abi.numbers import SYS_MADVISE, SYS_MMAP, SYS_MPROTECT, SYS_MREMAP, SYS_MUNMAP, SYS_PKEY_MPROTECT, SYS_SHMAT
 from mosfs.trace import layout
 
 #: A user's address has fewer bits, whatever the processor.
@@ -29,9 +30,9 @@ def guarded(nr: int, args: Sequence[int]) -> Guarded | None:
     """What becomes of the call ``nr`` with these argument registers; None: it does not touch our pages."""
     if not may_touch(nr, tuple(args)):
         return None
-    if nr == SHMAT:
+    if nr == SYS_SHMAT:
         return Guarded(-errno.EINVAL)
-    if nr == MREMAP:
+    if nr == SYS_MREMAP:
         return _mremap(args)
     start, length = args[0], args[1]
     if not _touches(start, length):
@@ -40,13 +41,13 @@ def guarded(nr: int, args: Sequence[int]) -> Guarded | None:
         return Guarded(-errno.EINVAL)
     end = start + -(-length // layout.PAGE) * layout.PAGE
     others = ((start, layout.STUB),) if start < layout.STUB else ()
-    if nr == MUNMAP:
+    if nr == SYS_MUNMAP:
         return Guarded(0, (*others, (layout.END, end)) if end > layout.END else others)
-    if nr == MADVISE:  # a range without length too, so that the kernel looks at the advice
+    if nr == SYS_MADVISE:  # a range without length too, so that the kernel looks at the advice
         return Guarded(-errno.ENOMEM, (*others, (layout.END, max(end, layout.END))))
-    if nr in (MPROTECT, PKEY_MPROTECT):
+    if nr in (SYS_MPROTECT, SYS_PKEY_MPROTECT):
         return Guarded(-errno.ENOMEM)
-    return Guarded(-errno.EPERM if nr == MMAP else -errno.EINVAL)
+    return Guarded(-errno.EPERM if nr == SYS_MMAP else -errno.EINVAL)
 
 
 def _mremap(args: Sequence[int]) -> Guarded | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from mosfs.abi.args import MAX_BYTES, Arg, Direction, Kind, Rule, Source
+from mosfs.abi.numbers import SYS_GETDENTS, SYS_GETDENTS64, SYS_PREAD64, SYS_PWRITE64, SYS_READ, SYS_RECVFROM, SYS_SENDTO, SYS_WRITE
 from mosfs.abi.syscalls import Syscall
 from mosfs.calls import irregular
 from mosfs.calls.reach import reached
@@ -19,7 +20,9 @@ from mosfs.trace.task import Task
 
 _RULES = {Rule.SUCCESS: Comes.SUCCESS, Rule.RETURNED: Comes.RETURNED, Rule.ALWAYS: Comes.ALWAYS}
 #: Calls whose data may be cut: the kernel is allowed to transfer less, or the rest follows (`partial.limited`).
-_COUNT_ARG = {0: 2, 1: 2, 17: 2, 18: 2, 44: 2, 45: 2, 78: 2, 217: 2}
+_COUNT_ARG = dict.fromkeys((
+    SYS_READ, SYS_WRITE, SYS_PREAD64, SYS_PWRITE64, SYS_SENDTO, SYS_RECVFROM, SYS_GETDENTS, SYS_GETDENTS64,
+), 2)  # fmt: skip
 
 
 #: Most bytes of memory whose length is in memory, too, where programs may have left anything.

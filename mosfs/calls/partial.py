@@ -21,7 +21,25 @@ from typing import Any, NamedTuple
 
 from mosfs.abi.args import MAX_BYTES
 from mosfs.abi.flags import IOV_MAX, MSG_DONTWAIT, MSG_WAITFORONE
-from mosfs.abi.numbers import SYS_RECVMMSG
+from mosfs.abi.numbers import (
+    SYS_PREAD64,
+    SYS_PREADV,
+    SYS_PREADV2,
+    SYS_PWRITE64,
+    SYS_PWRITEV,
+    SYS_PWRITEV2,
+    SYS_READ,
+    SYS_READV,
+    SYS_RECVFROM,
+    SYS_RECVMMSG,
+    SYS_RECVMSG,
+    SYS_SENDFILE,
+    SYS_SENDMMSG,
+    SYS_SENDMSG,
+    SYS_SENDTO,
+    SYS_WRITE,
+    SYS_WRITEV,
+)
 from mosfs.calls.request import MAX_TRANSFER
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -53,16 +71,17 @@ class Shape(Enum):
     COUNT = auto()  # r10: how much; positions move along by themselves
 
 
-#: Calls that transfer everything unless a signal comes: write sendto writev sendmsg sendmmsg sendfile.
+#: Calls that transfer everything unless a signal comes.
 _WHOLE = {
-    1: Shape.BYTES, 44: Shape.BYTES, 20: Shape.VECTOR, 46: Shape.MESSAGE, 307: Shape.SENT, 40: Shape.COUNT,
+    SYS_WRITE: Shape.BYTES, SYS_SENDTO: Shape.BYTES, SYS_WRITEV: Shape.VECTOR, SYS_SENDMSG: Shape.MESSAGE,
+    SYS_SENDMMSG: Shape.SENT, SYS_SENDFILE: Shape.COUNT,
 }  # fmt: skip
 #: The same when asked by MSG_WAITALL: recvfrom (flags in r10), recvmsg (flags in rdx).
-_WAITALL = {45: (Shape.BYTES, 2), 47: (Shape.MESSAGE, 1)}
-#: Calls that are cut by nothing but the size of a message: read pread64 pwrite64 readv preadv pwritev preadv2 pwritev2.
+_WAITALL = {SYS_RECVFROM: (Shape.BYTES, 2), SYS_RECVMSG: (Shape.MESSAGE, 1)}
+#: Calls that are cut by nothing but the size of a message.
 _LONG = {
-    0: Shape.BYTES, 17: Shape.BYTES_AT, 18: Shape.BYTES_AT, 19: Shape.VECTOR, 295: Shape.VECTOR_AT, 296: Shape.VECTOR_AT,
-    327: Shape.VECTOR_AT, 328: Shape.VECTOR_AT,
+    SYS_READ: Shape.BYTES, SYS_PREAD64: Shape.BYTES_AT, SYS_PWRITE64: Shape.BYTES_AT, SYS_READV: Shape.VECTOR,
+    SYS_PREADV: Shape.VECTOR_AT, SYS_PWRITEV: Shape.VECTOR_AT, SYS_PREADV2: Shape.VECTOR_AT, SYS_PWRITEV2: Shape.VECTOR_AT,
 }  # fmt: skip
 #: Calls whose result may have to be completed after an interruption.
 CALLS = frozenset({*_WHOLE, *_WAITALL, SYS_RECVMMSG})

@@ -7,15 +7,23 @@ from that for what its tracer knows (`made`), except that a descriptor may be an
 from __future__ import annotations
 
 from mosfs.abi.args import Arg, Kind, Source
-from mosfs.abi.numbers import SYS_FCNTL, SYS_PRCTL, SYS_SCHED_SETAFFINITY
+from mosfs.abi.numbers import (
+    SYS_CLOSE,
+    SYS_CLOSE_RANGE,
+    SYS_DUP2,
+    SYS_DUP3,
+    SYS_FCNTL,
+    SYS_PRCTL,
+    SYS_SCHED_GETAFFINITY,
+    SYS_SCHED_SETAFFINITY,
+)
 from mosfs.abi.syscalls import Away, ByHost, Home, Syscall
 from mosfs.calls import cputime, cputimers
 
-_SCHED_GETAFFINITY = 204
-#: close dup2 fcntl dup3 close_range
-RENAMING = frozenset({3, 33, SYS_FCNTL, 292, 436})
+#: Calls after which a descriptor may be another file.
+RENAMING = frozenset({SYS_CLOSE, SYS_DUP2, SYS_FCNTL, SYS_DUP3, SYS_CLOSE_RANGE})
 #: More is done about these than the table says: CPU time that was used away, timers of it, processors that a task is kept on.
-_COMPLETED = cputime.CALLS | cputimers.CALLS | {SYS_PRCTL, SYS_SCHED_SETAFFINITY, _SCHED_GETAFFINITY}
+_COMPLETED = cputime.CALLS | cputimers.CALLS | {SYS_PRCTL, SYS_SCHED_SETAFFINITY, SYS_SCHED_GETAFFINITY}
 _LENGTHS = frozenset({Source.CONST, Source.ARG})
 
 

@@ -22,7 +22,30 @@ from mosfs.abi.flags import (
     PROT_WRITE,
     SHM_RDONLY,
 )
-from mosfs.abi.numbers import SYS_CLONE, SYS_GETSOCKOPT, SYS_IOCTL, SYS_MMAP, SYS_PRCTL, SYS_SETSOCKOPT, SYS_SHMAT
+from mosfs.abi.numbers import (
+    SYS_CLOCK_GETTIME,
+    SYS_CLONE,
+    SYS_GETSOCKOPT,
+    SYS_IOCTL,
+    SYS_KILL,
+    SYS_MADVISE,
+    SYS_MMAP,
+    SYS_MREMAP,
+    SYS_OPENAT,
+    SYS_PIDFD_SEND_SIGNAL,
+    SYS_PRCTL,
+    SYS_PRLIMIT64,
+    SYS_RT_SIGQUEUEINFO,
+    SYS_RT_TGSIGQUEUEINFO,
+    SYS_SETRLIMIT,
+    SYS_SETSOCKOPT,
+    SYS_SHMAT,
+    SYS_TGKILL,
+    SYS_TIMER_SETTIME,
+    SYS_TKILL,
+    SYS_WAIT4,
+    SYS_WAITID,
+)
 from mosfs.abi.syscalls import Away, Home, Syscall
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
 
@@ -53,9 +76,11 @@ class Verdict:
 
 SERVE = Verdict(Do.SERVE)
 
-_KILLS = frozenset({62, 200, 234, 129, 297, 424})
-_LIMITS = frozenset({160, 302})
-_LOOKED_AT = frozenset({25, 28, 61, 223, 228, 247, 257})
+_KILLS = frozenset({SYS_KILL, SYS_TKILL, SYS_TGKILL, SYS_RT_SIGQUEUEINFO, SYS_RT_TGSIGQUEUEINFO, SYS_PIDFD_SEND_SIGNAL})
+_LIMITS = frozenset({SYS_SETRLIMIT, SYS_PRLIMIT64})
+_LOOKED_AT = frozenset({
+    SYS_MREMAP, SYS_MADVISE, SYS_WAIT4, SYS_TIMER_SETTIME, SYS_CLOCK_GETTIME, SYS_WAITID, SYS_OPENAT,
+})  # fmt: skip
 _SERVED = _KILLS | _LIMITS | _LOOKED_AT
 _POINTING = frozenset({SYS_IOCTL, SYS_SETSOCKOPT, SYS_GETSOCKOPT})
 

@@ -12,16 +12,37 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from mosfs.abi.args import as_c_int
+from mosfs.abi.numbers import (
+    SYS_ACCEPT,
+    SYS_ACCEPT4,
+    SYS_EPOLL_PWAIT,
+    SYS_EPOLL_PWAIT2,
+    SYS_EPOLL_WAIT,
+    SYS_READ,
+    SYS_READV,
+    SYS_RECVFROM,
+    SYS_RECVMMSG,
+    SYS_RECVMSG,
+    SYS_RT_SIGTIMEDWAIT,
+    SYS_SEMTIMEDOP,
+    SYS_SENDMMSG,
+    SYS_SENDMSG,
+    SYS_SENDTO,
+    SYS_WRITE,
+    SYS_WRITEV,
+)
 
 SOL_SOCKET, SO_RCVTIMEO, SO_SNDTIMEO = 1, 20, 21
-#: epoll_wait, epoll_pwait: argument 3 counts milliseconds.
-_MILLISECONDS = frozenset({232, 281})
-#: epoll_pwait2, rt_sigtimedwait, semtimedop: which argument points to a struct timespec.
-_TIMESPEC = {441: 3, 128: 2, 220: 3}
-#: Calls that a socket's own limit concerns: read readv recvfrom recvmsg recvmmsg accept accept4, write writev sendto sendmsg
-#: sendmmsg.
+#: Argument 3 counts milliseconds.
+_MILLISECONDS = frozenset({SYS_EPOLL_WAIT, SYS_EPOLL_PWAIT})
+#: Which argument points to a struct timespec.
+_TIMESPEC = {SYS_EPOLL_PWAIT2: 3, SYS_RT_SIGTIMEDWAIT: 2, SYS_SEMTIMEDOP: 3}
+#: Calls that a socket's own limit concerns.
 SOCKET_OPTION = {
-    **dict.fromkeys((0, 19, 45, 47, 299, 43, 288), SO_RCVTIMEO), **dict.fromkeys((1, 20, 44, 46, 307), SO_SNDTIMEO),
+    **dict.fromkeys(
+        (SYS_READ, SYS_READV, SYS_RECVFROM, SYS_RECVMSG, SYS_RECVMMSG, SYS_ACCEPT, SYS_ACCEPT4), SO_RCVTIMEO,
+    ),
+    **dict.fromkeys((SYS_WRITE, SYS_WRITEV, SYS_SENDTO, SYS_SENDMSG, SYS_SENDMMSG), SO_SNDTIMEO),
 }  # fmt: skip
 #: Calls that may be concerned at all.
 CALLS = frozenset({*_MILLISECONDS, *_TIMESPEC, *SOCKET_OPTION})
@@ -59,4 +80,4 @@ def of_socket(timeval: bytes) -> float | None:
 
 def result(nr: int) -> int:
     """What the call returns when its time is over."""
-    return 0 if nr in _MILLISECONDS or nr == 441 else -errno.EAGAIN
+    return 0 if nr in _MILLISECONDS or nr == SYS_EPOLL_PWAIT2 else -errno.EAGAIN

@@ -6,7 +6,8 @@ import errno
 import struct
 
 from mosfs.abi.flags import RESTARTS
-from mosfs.calls import cputime, partial
+from mosfs.abi.numbers import SYS_CLOCK_GETTIME
+from mosfs.calls import partial
 from mosfs.calls.request import VALUE, BadRequest, unpack_reply
 from mosfs.guest import clocks, in_body
 from mosfs.guest.body import Body, State
@@ -41,7 +42,7 @@ class Completion:
                 result = -errno.EFAULT
         if self._is_part(body, result):
             return
-        if body.call.nr == cputime.CLOCK_GETTIME and outs:
+        if body.call.nr == SYS_CLOCK_GETTIME and outs:
             clocks.told_by_home(body, outs[0][1])
         then, body.call.then = body.call.then, None
         if then is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mosfs.abi.low import MREMAP
-from mosfs.abi.numbers import SYS_GETRANDOM, SYS_MMAP, SYS_RT_SIGACTION
+from mosfs.abi.numbers import SYS_GETRANDOM, SYS_MMAP, SYS_MREMAP, SYS_RT_SIGACTION
 from mosfs.calls import endless
 from mosfs.calls.policy import private
 from mosfs.guest.body import Body, State
@@ -19,7 +18,7 @@ def second(body: Body, result: int) -> int | None:
         with Calls(body.task) as call:
             call(body.call.nr, body.call.regs.rdi, body.call.regs.rsi, 0, body.call.regs.r10)
         return result
-    if body.call.nr == MREMAP:
+    if body.call.nr == SYS_MREMAP:
         return remapped(body)
     body.state = State.RUNNING
     if body.signals.infos and not body.stopping.interrupting:

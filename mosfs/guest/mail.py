@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from mosfs.abi.flags import ERESTARTSYS
-from mosfs.abi.numbers import SYS_KILL
+from mosfs.abi.numbers import SYS_KILL, SYS_READ
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
@@ -89,7 +89,7 @@ class Mail:
 
     def stands(self, regs: Registers) -> None:
         body = self.body
-        body.call.regs, body.call.nr, body.state = ffi.new("struct mos_regs *", regs), calls.READ, State.POST
+        body.call.regs, body.call.nr, body.state = ffi.new("struct mos_regs *", regs), SYS_READ, State.POST
 
     def served(self) -> None:
         self.body.state = State.RUNNING

@@ -10,9 +10,16 @@ from collections.abc import Callable, Mapping
 
 from mosfs.abi import commands
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
-from mosfs.abi.numbers import SYS_GETPID, SYS_GETRANDOM, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGRETURN, SYS_SET_TID_ADDRESS
+from mosfs.abi.numbers import (
+    SYS_CLOCK_GETTIME,
+    SYS_GETPID,
+    SYS_GETRANDOM,
+    SYS_PRCTL,
+    SYS_RESTART_SYSCALL,
+    SYS_RT_SIGRETURN,
+    SYS_SET_TID_ADDRESS,
+)
 from mosfs.abi.syscalls import BY_NR, Away, ByHost, Syscall
-from mosfs.calls import cputime
 from mosfs.calls.low import carry_out, guarded
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge_away, stays_in_body
@@ -107,7 +114,7 @@ class Serve:
         body.call.nr = nr
         body.call.regs = copy_regs(regs)
         fault(Serving.NODE_CALL, None, body.comm)
-        if nr != cputime.CLOCK_GETTIME:
+        if nr != SYS_CLOCK_GETTIME:
             body.times.deputy_cpu = -1
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         if body.private.store is not None and not body.signals.infos and self._private_calls.serve(body, nr, args):

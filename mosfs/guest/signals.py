@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 
 from mosfs.abi.flags import RESTARTS
+from mosfs.abi.numbers import SYS_EPOLL_PWAIT, SYS_EPOLL_PWAIT2, SYS_PPOLL, SYS_PSELECT6, SYS_RT_SIGSUSPEND
 from mosfs.guest.body import Body, State
 from mosfs.guest.ports import Serving
 from mosfs.migrate.capture import user_regs
@@ -79,9 +80,11 @@ def deliverable(body: Body, mask: int) -> bool:
 def temporary_mask(body: Body) -> int | None:
     """The mask that holds while the call waits (sigsuspend, ppoll, pselect6, epoll_pwait), if it has one."""
     r = body.call.regs
-    where = {130: r.rdi, 271: r.r10, 281: r.r8, 441: r.r8}.get(body.call.nr, 0)
+    where = {
+        SYS_RT_SIGSUSPEND: r.rdi, SYS_PPOLL: r.r10, SYS_EPOLL_PWAIT: r.r8, SYS_EPOLL_PWAIT2: r.r8,
+    }.get(body.call.nr, 0)  # fmt: skip
     try:
-        if body.call.nr == 270 and r.r9:
+        if body.call.nr == SYS_PSELECT6 and r.r9:
             where = body.task.read_words(r.r9, 1)[0]
         return body.task.read_words(where, 1)[0] & ~KILL_STOP if where else None
     except OSError:

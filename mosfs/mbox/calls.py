@@ -15,24 +15,47 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mosfs.abi.flags import IOV_MAX, O_CLOEXEC, O_NONBLOCK
+from mosfs.abi.numbers import (
+    SYS_CLOSE,
+    SYS_CLOSE_RANGE,
+    SYS_CREAT,
+    SYS_DUP,
+    SYS_DUP2,
+    SYS_DUP3,
+    SYS_FCNTL,
+    SYS_IOCTL,
+    SYS_OPEN,
+    SYS_OPENAT,
+    SYS_OPENAT2,
+    SYS_PIDFD_GETFD,
+    SYS_READ,
+    SYS_READV,
+    SYS_RECVMMSG,
+    SYS_RECVMSG,
+    SYS_SOCKET,
+    SYS_WRITE,
+    SYS_WRITEV,
+)
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE
 from mosfs.trace import layout
 from mosfs.trace.filter import ALLOW, AUDIT_ARCH_X86_64, TRACE, Assembler
 from mosfs.trace.task import Task
 
-READ, WRITE, CLOSE, IOCTL, READV, WRITEV, DUP2, DUP3, CLOSE_RANGE = 0, 1, 3, 16, 19, 20, 33, 292, 436
 #: Reads, writes and ioctls of a mailbox descriptor are ours; the others may close one.
-TRANSFERS = frozenset({READ, WRITE, IOCTL, READV, WRITEV})
-CLOSING = frozenset({CLOSE, DUP2, DUP3, CLOSE_RANGE})
+TRANSFERS = frozenset({SYS_READ, SYS_WRITE, SYS_IOCTL, SYS_READV, SYS_WRITEV})
+CLOSING = frozenset({SYS_CLOSE, SYS_DUP2, SYS_DUP3, SYS_CLOSE_RANGE})
 CAUGHT = TRANSFERS | CLOSING
-#: Calls after which the descriptors of a program may be others: those, opens, dup, fcntl, received ones, pidfd_getfd, ioctl.
-CHANGING = CLOSING | {2, 16, 32, 41, 47, 72, 85, 257, 299, 437, 438}
+#: Calls after which the descriptors of a program may be others.
+CHANGING = CLOSING | {
+    SYS_OPEN, SYS_IOCTL, SYS_DUP, SYS_SOCKET, SYS_RECVMSG, SYS_FCNTL, SYS_CREAT, SYS_OPENAT, SYS_RECVMMSG, SYS_OPENAT2,
+    SYS_PIDFD_GETFD,
+}  # fmt: skip
 
 MAX_SENDERS = 128
 _CLOSE_RANGE_UNSHARE, _CLOSE_RANGE_CLOEXEC = 2, 4
 #: The flags that the kernel knows of calls of `CLOSING`; with others it closes nothing (EINVAL).
-_FLAGS = {DUP3: O_CLOEXEC, CLOSE_RANGE: _CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC}
+_FLAGS = {SYS_DUP3: O_CLOEXEC, SYS_CLOSE_RANGE: _CLOSE_RANGE_UNSHARE | _CLOSE_RANGE_CLOEXEC}
 
 
 class Endpoint(NamedTuple):
@@ -96,12 +119,12 @@ def survivors(nr: int, args: Sequence[int], fds: Iterable[int], is_open: bool) -
     first, second, flags = (value & 0xFFFFFFFF for value in args[:3])
     if nr in _FLAGS and flags & ~_FLAGS[nr]:
         return left
-    if nr == CLOSE:
+    if nr == SYS_CLOSE:
         left.discard(first)
-    elif nr in (DUP2, DUP3):
+    elif nr in (SYS_DUP2, SYS_DUP3):
         if is_open and first != second and (first not in left):
             left.discard(second)
-    elif nr == CLOSE_RANGE and not flags & _CLOSE_RANGE_CLOEXEC and first <= second:
+    elif nr == SYS_CLOSE_RANGE and not flags & _CLOSE_RANGE_CLOEXEC and first <= second:
         left = {fd for fd in left if not first <= fd <= second}
     return left
 
@@ -111,7 +134,7 @@ def survivors(nr: int, args: Sequence[int], fds: Iterable[int], is_open: bool) -
 
 def vectors(task: Task, nr: int, args: Sequence[int]) -> list[tuple[int, int]]:
     """(address, bytes) of what a read or write transfers; OSError EFAULT or EINVAL."""
-    if nr in (READ, WRITE):
+    if nr in (SYS_READ, SYS_WRITE):
         return [(args[1], args[2])]
     count = args[2]
     if count > IOV_MAX:

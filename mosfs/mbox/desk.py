@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mosfs.abi.args import MAX_BYTES
+from mosfs.abi.numbers import SYS_IOCTL, SYS_READ, SYS_READV, SYS_WRITE
 from mosfs.mbox import calls
 from mosfs.mbox.body import Body
 from mosfs.mbox.borrowed import Borrowed
@@ -114,9 +115,9 @@ class Desk:
         place = descriptor.place
         mine = place.own and (place.home, place.pid) == customer.key
         try:
-            if nr == calls.IOCTL:
+            if nr == SYS_IOCTL:
                 return mine and self._ioctl(customer, args[1] & 0xFFFFFFFF, args[2])
-            if nr in (calls.READ, calls.READV):
+            if nr in (SYS_READ, SYS_READV):
                 if not mine:
                     raise OSError(errno.EBADF, "not our mailbox")
                 self._take(customer, nr, args)
@@ -133,7 +134,7 @@ class Desk:
         return True
 
     def _take(self, customer: Customer, nr: int, args: Sequence[int]) -> None:
-        if nr == calls.READ and args[2] == _MINUS_ONE:
+        if nr == SYS_READ and args[2] == _MINUS_ONE:
             pieces, count = [], PEEK
         else:
             pieces = calls.vectors(customer.task, nr, args)
@@ -147,7 +148,7 @@ class Desk:
             wanted = unpack(chosen)
         key = home, pid = customer.key
         if key in self.borrowed:
-            self.borrowed.take(customer, args[0] & 0xFFFFFFFF if nr == calls.READ else -1, pieces, count, wanted)
+            self.borrowed.take(customer, args[0] & 0xFFFFFFFF if nr == SYS_READ else -1, pieces, count, wanted)
             return
         fd = args[0] & 0xFFFFFFFF
         used, borrow = 0, False
@@ -206,7 +207,7 @@ class Desk:
             return customer.nonblocking(descriptor, args[0] & 0xFFFFFFFF)
 
         if (to.home, to.pid) in self.borrowed:
-            fd = args[0] & 0xFFFFFFFF if nr == calls.WRITE else -1
+            fd = args[0] & 0xFFFFFFFF if nr == SYS_WRITE else -1
             if (had := self.borrowed.put(customer, fd, to, pieces, size, nonblocking)) is not None:
                 sent(had)
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from mosfs.mbox import calls
+from mosfs.abi.numbers import SYS_READ
 from mosfs.mbox.customer import Customer, Key
 from mosfs.mbox.model import Flag, Mailbox
 from mosfs.native import ffi, lib
@@ -132,4 +132,4 @@ def _free(places: Any, used: Mapping[Any, tuple[int, Customer]]) -> int:
 
 
 def _plain_read(regs: Registers, fd: int) -> bool:
-    return bool(regs.orig_rax == calls.READ and regs.rdi & 0xFFFFFFFF == fd and 0 < regs.rdx < 1 << 31)
+    return bool(regs.orig_rax == SYS_READ and regs.rdi & 0xFFFFFFFF == fd and 0 < regs.rdx < 1 << 31)

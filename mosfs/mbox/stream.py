@@ -21,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mosfs.abi.numbers import SYS_READ, SYS_WRITE
 from mosfs.mbox import calls
 from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.calls import Endpoint
@@ -136,7 +137,7 @@ class Streams:
         if pile.window is None and not pile.error and customer.runs_freely:
             pile.rest = Body.file() if pile.rest is None else pile.rest
             room = MOST_COLLECTED - len(pile.rest)
-            pile.window = self.windows.open(customer.task.pid, fd, calls.WRITE, pile.rest, len(pile.rest), room)
+            pile.window = self.windows.open(customer.task.pid, fd, SYS_WRITE, pile.rest, len(pile.rest), room)
 
     def _close_write_window(self, pile: Pile) -> None:
         window, pile.window = pile.window, None
@@ -188,7 +189,7 @@ class Streams:
         calls.scatter(customer.task, pieces, lent.body, lent.at, size)
         lent.at, lent.left, lent.used = lent.at + size, lent.left - size, lent.used + size
         if lent.left and customer.runs_freely:
-            lent.window = self.windows.open(customer.task.pid, fd, calls.READ, lent.body, lent.at, lent.left)
+            lent.window = self.windows.open(customer.task.pid, fd, SYS_READ, lent.body, lent.at, lent.left)
         return size
 
     def _close_read_window(self, lent: Lent) -> None:

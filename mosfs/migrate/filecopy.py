@@ -16,8 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER
-from mosfs.abi.low import MPROTECT, PKEY_MPROTECT
-from mosfs.abi.numbers import SYS_CLOSE_RANGE, SYS_MMAP, SYS_MPROTECT, SYS_SECCOMP
+from mosfs.abi.numbers import SYS_CLOSE_RANGE, SYS_MMAP, SYS_MPROTECT, SYS_PKEY_MPROTECT, SYS_SECCOMP
 from mosfs.balance.source import Memory, Proc
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma
 from mosfs.migrate.maps import Mapping
@@ -27,7 +26,7 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.layout import SCRATCH, USER_END
 from mosfs.wire.room import to_keep
 
-_PROTECTS = frozenset({MPROTECT, PKEY_MPROTECT})
+_PROTECTS = frozenset({SYS_MPROTECT, SYS_PKEY_MPROTECT})
 #: number u32, flags u32 (COMPRESSED), size of the file u64, offset of the bytes that follow u64
 HEADER = struct.Struct("<IIQQ")
 #: WANT: number u32, offset u64, length u64

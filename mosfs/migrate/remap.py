@@ -11,7 +11,7 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE
-from mosfs.abi.low import MMAP, MREMAP, MUNMAP
+from mosfs.abi.numbers import SYS_MMAP, SYS_MREMAP, SYS_MUNMAP
 from mosfs.migrate import properties
 from mosfs.migrate.maps import CannotMove, Mapping, read_maps
 from mosfs.migrate.properties import Property
@@ -23,7 +23,7 @@ from mosfs.trace.task import NOTHING
 
 def remap(call: Calls, args: Sequence[int], *, said: bool) -> int:
     """Make mremap with these argument registers. Its result. ``said``: the program may have given memory properties."""
-    result = call(MREMAP, *args[:5])
+    result = call(SYS_MREMAP, *args[:5])
     if result != -errno.EFAULT:
         return result
     pid = call.task.pid
@@ -84,7 +84,7 @@ class Pieces:
             return -errno.EFAULT
         if not self.flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
             start, end = self.parts[-1]
-            result = self.call(MREMAP, start, end - start, end - start + self.growth, 0)
+            result = self.call(SYS_MREMAP, start, end - start, end - start + self.growth, 0)
             if result >= 0:
                 return self.old
             if result != -errno.ENOMEM or not self.flags & MREMAP_MAYMOVE:
@@ -96,24 +96,24 @@ class Pieces:
         target = self.hint
         if not fixed:
             hint = self.hint if self.flags & MREMAP_DONTUNMAP else 0
-            target = self.call(MMAP, hint, self.length, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, NOTHING, 0)
+            target = self.call(SYS_MMAP, hint, self.length, 0, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, NOTHING, 0)
             if target < 0:
                 return target
         moved: list[tuple[int, int, int, int]] = []
         for start, end in reversed(self.parts):  # the last one grows, which is what may be refused
             size = end - start
             step = (start, size, size + (0 if moved else self.growth), target + start - self.old)
-            result = self.call(MREMAP, *step[:3], MREMAP_MAYMOVE | MREMAP_FIXED | self.flags & MREMAP_DONTUNMAP, step[3])
+            result = self.call(SYS_MREMAP, *step[:3], MREMAP_MAYMOVE | MREMAP_FIXED | self.flags & MREMAP_DONTUNMAP, step[3])
             if result < 0:
                 self._back(moved)
                 if not fixed:
-                    self.call(MUNMAP, target, self.length)
+                    self.call(SYS_MUNMAP, target, self.length)
                 return result
             moved.append(step)
         if fixed and self.cut > self.length:
-            self.call(MUNMAP, self.old + self.length, self.cut - self.length)
+            self.call(SYS_MUNMAP, self.old + self.length, self.cut - self.length)
         return target
 
     def _back(self, moved: list[tuple[int, int, int, int]]) -> None:
         for start, size, grown, at in moved:
-            self.call(MREMAP, at, grown, size, MREMAP_MAYMOVE | MREMAP_FIXED, start)
+            self.call(SYS_MREMAP, at, grown, size, MREMAP_MAYMOVE | MREMAP_FIXED, start)

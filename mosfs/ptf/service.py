@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mosfs.abi.numbers import SYS_ACCESS, SYS_CHMOD, SYS_LSTAT, SYS_STAT, SYS_TRUNCATE, SYS_UNLINKAT
 from mosfs.ptf.directories import Private, classify
 from mosfs.ptf.rules import Act, Rule, on_descriptor
 from mosfs.ptf.store import O_TMPFILE, File, Store
@@ -119,14 +120,14 @@ def _named(store: Store, rule: Rule, args: tuple[int, ...], name: Private) -> An
         raise OSError(errno.ENOTDIR, "")
     match rule.act:
         case Act.UNLINK:
-            if rule.nr == 263 and args[2] & AT_REMOVEDIR:
+            if rule.nr == SYS_UNLINKAT and args[2] & AT_REMOVEDIR:
                 raise OSError(errno.ENOTDIR, "")
             store.unlink(name.name)
             return Answer(0)
         case Act.ACCESS:
-            return _access(file.mode, args[1 if rule.nr == 21 else 2])
+            return _access(file.mode, args[1 if rule.nr == SYS_ACCESS else 2])
         case _:
-            shift = 0 if rule.nr in (4, 6, 76, 90) else 1
+            shift = 0 if rule.nr in (SYS_STAT, SYS_LSTAT, SYS_TRUNCATE, SYS_CHMOD) else 1
             return on_file(rule, file, args[1 + shift], args[4] if rule.act is Act.STATX else 0)
 
 
@@ -134,7 +135,7 @@ def _on_directory(store: Store, rule: Rule, args: tuple[int, ...]) -> Answer:
     match rule.act:
         case Act.STAT | Act.STATX:
             facts = Facts(0, DIRECTORY_MODE, 2, 0, 0, (0, 0, 0))
-            at = args[4] if rule.act is Act.STATX else args[1 if rule.nr in (4, 6) else 2]
+            at = args[4] if rule.act is Act.STATX else args[1 if rule.nr in (SYS_STAT, SYS_LSTAT) else 2]
             return Answer(0, at, facts.statx() if rule.act is Act.STATX else facts.stat())
         case Act.ACCESS:
             return Answer(0)

@@ -16,26 +16,40 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mosfs.abi.flags import FUTEX_COMMAND, FUTEX_WAITS, MAP_ANONYMOUS
-from mosfs.abi.low import GUARDED, MREMAP
-from mosfs.abi.numbers import SYS_FUTEX, SYS_MADVISE, SYS_MMAP
+from mosfs.abi.low import GUARDED
+from mosfs.abi.numbers import (
+    SYS_BRK,
+    SYS_EXIT,
+    SYS_FUTEX,
+    SYS_MADVISE,
+    SYS_MINCORE,
+    SYS_MMAP,
+    SYS_MPROTECT,
+    SYS_MREMAP,
+    SYS_MUNMAP,
+    SYS_READ,
+    SYS_RT_SIGRETURN,
+    SYS_SCHED_YIELD,
+    SYS_WRITE,
+)
 from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.native import lib
 from mosfs.trace import layout
 
 ALLOW, TRACE, NOTIFY, KILL = 0x7FFF0000, 0x7FF00000 | lib.MOS_OURS, 0x7FC00000, 0x80000000
 TRACE_STRICT = 0x7FF00000 | lib.MOS_STRICT
-#: read, write, exit and rt_sigreturn (PR_SET_SECCOMP(2const)).
-STRICT_CALLS = (0, 1, 60, 15)
+#: PR_SET_SECCOMP(2const).
+STRICT_CALLS = (SYS_READ, SYS_WRITE, SYS_EXIT, SYS_RT_SIGRETURN)
 AUDIT_ARCH_X86_64 = 0xC000003E
 _LD, _JEQ, _JGE, _AND, _JA, _RET = 0x20, 0x15, 0x35, 0x54, 0x05, 0x06
 _TAX, _JEQ_X, _JGT_X = 0x07, 0x1D, 0x2D
 _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 
 #: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
-#: mprotect munmap brk sched_yield mremap mincore. So may mmap of private anonymous memory, and madvise, when they say nothing of
-#: that memory which has to travel with it. An mremap that lets something grow, or says where to, stops: it may be the mapping of a
-#: file, or cross what has become several mappings (`migrate.remap`).
-GUEST_FREE = frozenset({10, 11, 12, 24, 25, 27})
+#: So may mmap of private anonymous memory, and madvise, when they say nothing of that memory which has to travel with it. An mremap
+#: that lets something grow, or says where to, stops: it may be the mapping of a file, or cross what has become several mappings
+#: (`migrate.remap`).
+GUEST_FREE = frozenset({SYS_MPROTECT, SYS_MUNMAP, SYS_BRK, SYS_SCHED_YIELD, SYS_MREMAP, SYS_MINCORE})
 
 #: (argument index, mask, value): true when argument & mask == value
 Test = tuple[int, int, int]
@@ -171,7 +185,7 @@ def home_filter(action_of_trap: int = TRACE) -> bytes:
     _search(asm, [*_segments(action, top), (top, "allow")])
     for number, tests in tested.items():
         asm.label(f"test{number}")
-        if number == MREMAP:
+        if number == SYS_MREMAP:
             _grows(asm)
         _test(asm, tests, number)
     _trap_unless_stub(asm, action_of_trap)
@@ -271,7 +285,7 @@ def guest_filter(*, threads: bool = False) -> bytes:
     asm.unless(_JEQ, MAP_ANONYMOUS, "trap")
     for number in (SYS_MMAP, SYS_MADVISE, *sorted(GUEST_FREE & GUARDED.keys())):  # mmap falls into its own
         asm.label(f"test{number}")
-        if number == MREMAP:
+        if number == SYS_MREMAP:
             _grows(asm)
         _test(asm, (*BY_NR[number].tests, *GUARDED[number]), number)
     if threads:

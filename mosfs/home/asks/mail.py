@@ -254,7 +254,7 @@ class Mails:
 
     def _will_close(self, p: Program, nr: int, args: Sequence[int]) -> bool:
         mine = self.own_descriptors(p)
-        is_open = nr == calls.CLOSE or bool(_exists(p.pid, args[0] & 0xFFFFFFFF))
+        is_open = nr == SYS_CLOSE or bool(_exists(p.pid, args[0] & 0xFFFFFFFF))
         return bool(mine) and not calls.survivors(nr, args, mine, is_open)
 
     def own_descriptors(self, p: Program) -> list[int]:

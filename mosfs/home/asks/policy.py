@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
-from mosfs.abi.low import MPROTECT, MREMAP, PKEY_MPROTECT
-from mosfs.abi.numbers import SYS_CLONE, SYS_MMAP, SYS_PTRACE, SYS_WRITE
+from mosfs.abi.numbers import SYS_CLONE, SYS_MMAP, SYS_MPROTECT, SYS_MREMAP, SYS_PKEY_MPROTECT, SYS_PTRACE, SYS_WRITE
 from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
@@ -52,7 +51,7 @@ class Policy:
         if (found := guarded(row.nr, args)) is not None:
             self.guard(p, regs, found)
             return
-        if row.nr == MREMAP and p.process.pieced:
+        if row.nr == SYS_MREMAP and p.process.pieced:
             self._remap(p, regs, args)
             return
         verdict = judge(row, args)
@@ -135,7 +134,7 @@ class Policy:
         """A call that the body's host would not serve by itself. True if it was decided here; False: make it as usual."""
         if row is None:
             return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
-        if row.nr in (MPROTECT, PKEY_MPROTECT):  # a file becomes writable memory, which can be at home only
+        if row.nr in (SYS_MPROTECT, SYS_PKEY_MPROTECT):  # a file becomes writable memory, which can be at home only
             return self.come_home(p, done)
         verdict = judge_away(row, args)
         if verdict.do is Do.SERVE:

@@ -12,15 +12,15 @@ import os
 from contextlib import suppress
 
 from mosfs.abi.args import as_c_int
+from mosfs.abi.numbers import SYS_FSTAT, SYS_LSEEK, SYS_PREAD64, SYS_READ
 from mosfs.calls.request import Request
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
 from mosfs.native import ffi, lib
 from mosfs.wire.room import to_keep
 
-READ, FSTAT, LSEEK, PREAD64 = 0, 5, 8, 17
 #: Call -> which argument points to where the answer goes, -1 for none.
-CALLS = {READ: 1, FSTAT: 1, LSEEK: -1, PREAD64: 1}
+CALLS = {SYS_READ: 1, SYS_FSTAT: 1, SYS_LSEEK: -1, SYS_PREAD64: 1}
 #: Longer transfers are the deputy's.
 ROOM = 1 << 20
 
@@ -43,16 +43,16 @@ class Direct:
             if len(request.blobs) != 1 or request.blobs[0].arg != where:
                 return None
             size = request.blobs[0].size
-            if size > ROOM or (request.nr != FSTAT and size != request.args[2]):
+            if size > ROOM or (request.nr != SYS_FSTAT and size != request.args[2]):
                 return None
         if self.pidfd(p) < 0:
             return None
         args = request.args
-        first, second = (args[1], args[2]) if request.nr == LSEEK else (args[2], args[3])
+        first, second = (args[1], args[2]) if request.nr == SYS_LSEEK else (args[2], args[3])
         result = lib.mos_direct(p.body.pidfd, as_c_int(args[0]), request.nr, self._room, signed(first), signed(second))
         if result == lib.MOS_NOT_DIRECT:
             return None
-        brought = size if request.nr == FSTAT else result
+        brought = size if request.nr == SYS_FSTAT else result
         return result, [(request.blobs[0].addr, self._view[:brought])] if where >= 0 and result >= 0 and brought else []
 
     @staticmethod

@@ -12,9 +12,10 @@ from struct import error as StructError
 from struct import iter_unpack
 
 from mosfs.abi import cpu
+from mosfs.abi.numbers import SYS_SCHED_GETAFFINITY, SYS_SCHED_SETAFFINITY
 
-#: sched_setaffinity, sched_getaffinity: they must find the program's CPUs, not the one where we hold it for a while.
-AFFINITY = frozenset({203, 204})
+#: They must find the program's CPUs, not the one where we hold it for a while.
+AFFINITY = frozenset({SYS_SCHED_SETAFFINITY, SYS_SCHED_GETAFFINITY})
 _AT_BASE = 7
 _BOUND = re.compile(rb"\0LD_BIND_NOW=[^\0]")
 #: No environment is longer (execve(2)); a program may say that its own is (prctl(2), PR_SET_MM_MAP).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+from mosfs.abi.numbers import SYS_CLOCK_GETTIME, SYS_WAIT4
 from mosfs.calls import cputime
 from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.request import Request
@@ -54,7 +55,7 @@ class CpuTime:
         if nr in cputime.WAITS:
             pid, again = cputime.child(nr, args, result, read)
             waited = p.cpu.dead.get(pid, Used()) if again else p.cpu.dead.pop(pid, Used())
-        other = self.programs.get(cputime.clock_pid(args[0])) if nr == cputime.CLOCK_GETTIME else None
+        other = self.programs.get(cputime.clock_pid(args[0])) if nr == SYS_CLOCK_GETTIME else None
         return Totals((other or p).cpu.used, p.cpu.of_children, waited)
 
     def outs(self, p: Program, request: Request, result: int, outs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
@@ -72,7 +73,7 @@ class CpuTime:
 
     def watch(self, p: Program, nr: int, args: tuple[int, ...]) -> None:
         """At the entry of such a call at home: stop at its end, if there may be something to add."""
-        about_others = nr in cputime.WAITS or (nr == cputime.CLOCK_GETTIME and cputime.clock_pid(args[0]) > 0)
+        about_others = nr in cputime.WAITS or (nr == SYS_CLOCK_GETTIME and cputime.clock_pid(args[0]) > 0)
         index = cputime.place(nr, args)
         p.call.watched = bool((about_others or any(p.cpu.used) or any(p.cpu.of_children)) and index >= 0 and args[index])
         p.task.cont(request=SYSCALL if p.call.watched or p.reports.call is not None else CONT)
@@ -83,7 +84,7 @@ class CpuTime:
         nr, result = signed(regs.orig_rax), signed(regs.rax)
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
         index = cputime.place(nr, args)
-        if result < 0 or index < 0 or not args[index] or (nr == cputime.WAIT4 and not result):
+        if result < 0 or index < 0 or not args[index] or (nr == SYS_WAIT4 and not result):
             return
         with suppress(OSError):  # another thread may have unmapped it meanwhile
             account = self._account(p, nr, args, result, lambda addr: p.task.read(addr, cputime.SI_PID_SIZE))

@@ -12,21 +12,16 @@ import os
 import time
 
 from mosfs.abi.flags import RLIMIT_CPU, TIMER_ABSTIME
+from mosfs.abi.numbers import SYS_GETITIMER, SYS_PRLIMIT64, SYS_SETITIMER, SYS_SETRLIMIT, SYS_TIMER_GETTIME, SYS_TIMER_SETTIME
 from mosfs.abi.signals import SIGKILL
 from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import (
     FRAME,
-    GETITIMER,
     INTERVAL_TIMERS,
     LIMIT,
     PAIR,
-    PRLIMIT64,
     SECOND,
-    SETITIMER,
-    SETRLIMIT,
     SIGXCPU,
-    TIMER_GETTIME,
-    TIMER_SETTIME,
     VIRTUAL,
     Alarm,
     PosixTimer,
@@ -71,17 +66,17 @@ class CpuTimers:
 
     def made(self, p: Program, deputy: Deputy, nr: int, args: tuple[int, ...]) -> None:
         """The deputy has made a call that may have set one."""
-        if nr in (SETITIMER, TIMER_SETTIME, SETRLIMIT, PRLIMIT64):
+        if nr in (SYS_SETITIMER, SYS_TIMER_SETTIME, SYS_SETRLIMIT, SYS_PRLIMIT64):
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 self.arm(p, call)
-        other = self.tracer.programs.get(args[0]) if nr == PRLIMIT64 and args[0] else None
+        other = self.tracer.programs.get(args[0]) if nr == SYS_PRLIMIT64 and args[0] else None
         if other is not None and other is not p:
             self.limit_changed(other)
 
     def before(self, p: Program, deputy: Deputy, request: Request) -> None:
         """The deputy is about to read or set one: what its kernel says shall be right."""
         self.synced(p, deputy)
-        new = request.argument(2) if request.nr == TIMER_SETTIME and request.args[1] & TIMER_ABSTIME else None
+        new = request.argument(2) if request.nr == SYS_TIMER_SETTIME and request.args[1] & TIMER_ABSTIME else None
         if new is None or new.data is None or len(new.data) != PAIR.size:
             return
         if request.args[0] & 0xFFFFFFFF in {timer.number for timer in self._posix_timers(p.pid)}:
@@ -184,7 +179,7 @@ class CpuTimers:
     def _set_interval_timer(call: Calls, which: int, interval: int, left: int) -> None:
         """Both in microseconds."""
         call.task.write(layout.SCRATCH, PAIR.pack(*divmod(interval, 10**6), *divmod(left, 10**6)))
-        call(SETITIMER, which, layout.SCRATCH)
+        call(SYS_SETITIMER, which, layout.SCRATCH)
 
     def _posix_timer(self, call: Calls, timer: PosixTimer, used: Used, owing: dict[int, int]) -> int:
         sets = status_sets(call.task.pid)
@@ -200,7 +195,7 @@ class CpuTimers:
         if times:  # the kernel makes it expire when it is set to a moment that has passed, and counts overruns from there
             flags, left = TIMER_ABSTIME, max(_clock(call.task.pid, timer.clock) + before - elapsed, 1)
         call.task.write(layout.SCRATCH, PAIR.pack(*divmod(interval, SECOND), *divmod(left, SECOND)))
-        call(TIMER_SETTIME, timer.number, flags, layout.SCRATCH)
+        call(SYS_TIMER_SETTIME, timer.number, flags, layout.SCRATCH)
         return times and 1 << (max(timer.signal, 1) - 1)
 
     def _limit(self, p: Program, call: Calls) -> int:
@@ -211,7 +206,7 @@ class CpuTimers:
         elif lefts and lefts[0] <= 0:
             soft, hard = (value & 0xFFFF_FFFF_FFFF_FFFF for value in cpu_limit(p.pid))
             call.task.write(layout.SCRATCH, LIMIT.pack(soft + 1, hard))
-            call(SETRLIMIT, RLIMIT_CPU, layout.SCRATCH)
+            call(SYS_SETRLIMIT, RLIMIT_CPU, layout.SCRATCH)
             queue_signal(call, of_kernel(SIGXCPU), shared=True)
             return 1 << (SIGXCPU - 1)
         return 0
@@ -292,14 +287,14 @@ def _clock(pid: int, like: int) -> int:
 
 def _interval_left(call: Calls, which: int) -> tuple[int, int]:
     """(interval, left) in ns."""
-    if call(GETITIMER, which, layout.SCRATCH):
+    if call(SYS_GETITIMER, which, layout.SCRATCH):
         return 0, 0
     interval_s, interval_us, left_s, left_us = PAIR.unpack(call.task.read(layout.SCRATCH, PAIR.size))
     return interval_s * SECOND + interval_us * 1000, left_s * SECOND + left_us * 1000
 
 
 def _posix_left(call: Calls, timer: PosixTimer) -> tuple[int, int]:
-    if call(TIMER_GETTIME, timer.number, layout.SCRATCH):
+    if call(SYS_TIMER_GETTIME, timer.number, layout.SCRATCH):
         return 0, 0
     interval_s, interval_ns, left_s, left_ns = PAIR.unpack(call.task.read(layout.SCRATCH, PAIR.size))
     return interval_s * SECOND + interval_ns, left_s * SECOND + left_ns

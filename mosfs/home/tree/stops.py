@@ -6,8 +6,9 @@ import os
 import time
 from contextlib import suppress
 
+from mosfs.abi.numbers import SYS_TIMER_SETTIME
 from mosfs.abi.syscalls import BY_NR
-from mosfs.calls import cputime, cputimers
+from mosfs.calls import cputime
 from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.processor import AFFINITY
@@ -139,7 +140,7 @@ class Stops:
             self.tracer.cputime.watch(p, nr, arguments(regs))
         elif nr in PATH_ARG:
             self.tracer.opens.trapped(p, regs, nr)
-        elif nr == cputimers.TIMER_SETTIME:
+        elif nr == SYS_TIMER_SETTIME:
             self.tracer.cputimers.set_absolute(p, regs)
         elif row is None:
             self.tracer.policy.illegal(p, regs, nr)
