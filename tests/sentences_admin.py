@@ -85,7 +85,6 @@ MOSSETPE: Sequence[Row] = (
     ("Everybody may list", f"{NODES} {WRONG} t5_admin.test_without_a_daemon_it_is_one_line"),
 )
 
-WRONG_LINES = "t0_checkconf.test_every_wrong_line_is_told"
 FORCED = "t5_mosrun_conf.test_defaults_and_what_is_forced"
 CONFIGURATION: Sequence[Row] = (
     ("does not start", "t4_mosd.test_configuration_errors_are_one_line t0_checkconf.test_all_files_are_told_at_once"),

@@ -230,14 +230,6 @@ def test_ages_are_those_of_the_paper(n: int, w: int, mean: float, maximum: float
     assert ages.mean_maximum_age(n, w) == pytest.approx(maximum, rel=0.01)
 
 
-@given(st.integers(3, 50000), st.floats(3, 200))
-def test_the_smallest_window_for_an_age(n: int, age: float) -> None:
-    w = ages.window_for(n, age)
-    assert 2 <= w <= max(n - 1, 2)
-    if ages.mean_age(n, min(w, n - 1)) <= age and w > 2:
-        assert ages.mean_age(n, w - 1) > age
-
-
 # --------------------------------------------------------------------------- datagrams
 
 u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (16, 32, 64))

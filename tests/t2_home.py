@@ -20,7 +20,7 @@ from tests.t2_engine import Seized, seized
 
 pytestmark = pytest.mark.root
 
-FORKED, VFORKED, ENDED = lib.MOS_FORKED, lib.MOS_VFORKED, lib.MOS_ENDED
+FORKED, ENDED = lib.MOS_FORKED, lib.MOS_ENDED
 
 
 @dataclass

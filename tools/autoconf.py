@@ -31,8 +31,6 @@ ROOM = 8 << 20
 _ADDRESS, _NETMASK = 0x8915, 0x891B  # SIOCGIFADDR and SIOCGIFNETMASK (netdevice(7))
 _IFREQ = struct.Struct("16s4x4s16x")
 
-Reply = tuple[str, Mapping[str, str]]
-
 
 def interfaces() -> list[IPv4Interface]:
     """The addresses of this machine with their subnets, the loopback's last."""

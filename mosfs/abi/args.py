@@ -136,10 +136,6 @@ class Arg:
     def is_scalar(self) -> bool:
         return self.kind in _SCALARS
 
-    @property
-    def is_path(self) -> bool:
-        return self.kind is Kind.STR and self.name == "path"
-
     def size(self, values: Sequence[int], peek_u32: Callable[[int], int]) -> int:
         """Bytes that a MEMORY argument spans before the call; 0 for all other kinds."""
         return self.length.size(values, peek_u32) if self.length is not None else 0

@@ -9,17 +9,11 @@ from mosfs.abi.args import Arg, parse_arg
 
 # fcntl(2); the numbers are those of x86_64.
 F_DUPFD = 0
-F_GETFD = 1
-F_SETFD = 2
 F_GETFL = 3
 F_SETFL = 4
 F_GETLK = 5
 F_SETLK = 6
 F_SETLKW = 7
-F_SETOWN = 8
-F_GETOWN = 9
-F_SETSIG = 10
-F_GETSIG = 11
 F_SETOWN_EX = 15
 F_GETOWN_EX = 16
 F_GETOWNER_UIDS = 17

@@ -79,24 +79,15 @@ CLONE_IO: Final = 0x80000000
 
 # futex(2)
 FUTEX_WAIT: Final = 0
-FUTEX_WAKE: Final = 1
-FUTEX_REQUEUE: Final = 3
-FUTEX_CMP_REQUEUE: Final = 4
-FUTEX_WAKE_OP: Final = 5
 FUTEX_LOCK_PI: Final = 6
-FUTEX_UNLOCK_PI: Final = 7
-FUTEX_TRYLOCK_PI: Final = 8
 FUTEX_WAIT_BITSET: Final = 9
-FUTEX_WAKE_BITSET: Final = 10
 FUTEX_WAIT_REQUEUE_PI: Final = 11
-FUTEX_CMP_REQUEUE_PI: Final = 12
 FUTEX_LOCK_PI2: Final = 13
 FUTEX_PRIVATE_FLAG: Final = 128
 FUTEX_CLOCK_REALTIME: Final = 256
 #: The operation without its flags, and those that wait, as long as argument 3 says if there is one (futex(2)).
 FUTEX_COMMAND: Final = 0xFFFFFE7F
 FUTEX_WAITS: Final = frozenset({FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_LOCK_PI2})
-FUTEX_CMD_MASK: Final = ~(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME)
 
 # wait4(2), waitid(2)
 WNOHANG: Final = 1
@@ -105,26 +96,17 @@ WEXITED: Final = 4
 WCONTINUED: Final = 8
 WNOWAIT: Final = 0x01000000
 P_ALL: Final = 0
-P_PID: Final = 1
-P_PGID: Final = 2
-P_PIDFD: Final = 3
 
 # getrlimit(2)
 RLIMIT_CPU: Final = 0
 RLIMIT_STACK: Final = 3
 RLIMIT_NOFILE: Final = 7
-RLIMIT_MEMLOCK: Final = 8
 RLIMIT_AS: Final = 9
 #: Manual, mosrun(1), LIMITATIONS: the number of open files is fixed.
 MAX_FILES: Final = 1024
 
 # arch_prctl(2)
-ARCH_SET_GS: Final = 0x1001
-ARCH_SET_FS: Final = 0x1002
-ARCH_GET_FS: Final = 0x1003
-ARCH_GET_GS: Final = 0x1004
 ARCH_SET_CPUID: Final = 0x1012
-ARCH_REQ_XCOMP_PERM: Final = 0x1023
 ARCH_SHSTK_ENABLE: Final = 0x5001
 
 # seccomp(2)
@@ -170,5 +152,3 @@ ERESTARTNOHAND: Final = 514
 ERESTART_RESTARTBLOCK: Final = 516
 #: Results of a call that was broken off, and may be made again.
 RESTARTS: Final = frozenset({-ERESTARTSYS, -ERESTARTNOINTR, -ERESTARTNOHAND, -ERESTART_RESTARTBLOCK})
-#: Results from -MAX_ERRNO to -1 are errors.
-MAX_ERRNO: Final = 4095

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 
 class Default(StrEnum):
@@ -63,9 +63,6 @@ SIGTTOU: Final = 22
 SIGRTMIN: Final = 32
 SIGRTMAX: Final = 64
 
-#: Signals that the processor raises: the body's, never the deputy's.
-SYNCHRONOUS = frozenset({4, 5, 7, 8, 11, 31})
-
 
 def name(number: int) -> str:
     """SIGHUP ... SIGSYS, SIGRTMIN+n."""
@@ -81,82 +78,20 @@ def default(number: int) -> Default:
 # sigaction(2), handler values and flags
 SIG_DFL: Final = 0
 SIG_IGN: Final = 1
-SA_NOCLDSTOP: Final = 0x1
-SA_NOCLDWAIT: Final = 0x2
-SA_SIGINFO: Final = 0x4
-SA_RESTORER: Final = 0x04000000
-SA_ONSTACK: Final = 0x08000000
-SA_RESTART: Final = 0x10000000
-SA_NODEFER: Final = 0x40000000
 SA_RESETHAND: Final = 0x80000000
 SIG_BLOCK: Final = 0
 SIG_UNBLOCK: Final = 1
 SIG_SETMASK: Final = 2
-SS_ONSTACK: Final = 1
-SS_DISABLE: Final = 2
 
-
-class SigAction(NamedTuple):
-    """The kernel's struct sigaction, 32 bytes."""
-
-    handler: int
-    flags: int
-    restorer: int
-    mask: int
-
-
+#: The kernel's struct sigaction: handler, flags, restorer, mask (32 bytes).
 SIGACTION: Final = Struct("<QQQQ")
-#: The kernel's sigset_t.
-SIGSET: Final = Struct("<Q")
 #: stack_t: address, flags, size (24 bytes).
 STACK: Final = Struct("<QixxxxQ")
-
-
-class SigInfo(NamedTuple):
-    """Fields of siginfo_t, 128 bytes: name, offset, struct code."""
-
-    offset: int
-    code: str
-
-
+#: siginfo_t.
 SIGINFO_SIZE: Final = 128
-#: Which fields are meaningful depends on signal and code (sigaction(2)); those of one offset share their bytes.
-SIGINFO_FIELDS: dict[str, SigInfo] = {
-    "signo": SigInfo(0, "i"),
-    "errno": SigInfo(4, "i"),
-    "code": SigInfo(8, "i"),
-    "pid": SigInfo(16, "i"),
-    "uid": SigInfo(20, "I"),
-    "timerid": SigInfo(16, "i"),
-    "overrun": SigInfo(20, "i"),
-    "status": SigInfo(24, "i"),
-    "value": SigInfo(24, "Q"),
-    "utime": SigInfo(32, "q"),
-    "stime": SigInfo(40, "q"),
-    "addr": SigInfo(16, "Q"),
-    "addr_lsb": SigInfo(24, "h"),
-    "band": SigInfo(16, "q"),
-    "fd": SigInfo(24, "i"),
-    "call_addr": SigInfo(16, "Q"),
-    "syscall": SigInfo(24, "i"),
-    "arch": SigInfo(28, "I"),
-}
 
 # si_code
-SI_USER: Final = 0
 SI_KERNEL: Final = 0x80  # a fault's code is smaller, and not 0 (sigaction(2))
-SI_QUEUE: Final = -1
-SI_TIMER: Final = -2
-SI_MESGQ: Final = -3
-SI_ASYNCIO: Final = -4
-SI_SIGIO: Final = -5
-SI_TKILL: Final = -6
-CLD_EXITED: Final = 1
-CLD_KILLED: Final = 2
-CLD_DUMPED: Final = 3
-CLD_TRAPPED: Final = 4
-CLD_STOPPED: Final = 5
-CLD_CONTINUED: Final = 6
 
 
 def bit(number: int) -> int:

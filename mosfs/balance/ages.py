@@ -44,18 +44,6 @@ def asked_maximum_age(n: int, w: int) -> float:
     return n / w * log(w)
 
 
-def window_for(n: int, age: float) -> int:
-    """The smallest window with which the mean age is at most ``age`` steps, n - 1 if none is."""
-    low, high = 2, n - 1
-    while low < high:
-        middle = (low + high) // 2
-        if mean_age(n, middle) <= age:
-            high = middle
-        else:
-            low = middle + 1
-    return max(low, 2)
-
-
 def max_age_for(n: int, w: int) -> int:
     """Steps after which an entry counts as dead: well above what a living node's oldest entry reaches."""
     return 20 + ceil(3 * mean_maximum_age(max(n, 3), max(w, 2)))

@@ -76,10 +76,6 @@ class Descriptor(NamedTuple):
     nonblocking: bool = False
 
 
-#: Descriptor number to what it is.
-Table = Mapping[int, Descriptor]
-
-
 def inode(pid: int, fd: int) -> int:
     """Inode number of the socket behind descriptor ``fd`` of a process; 0 if it is no socket."""
     try:
