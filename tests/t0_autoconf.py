@@ -15,13 +15,14 @@ import pytest
 
 import mosfs
 from mosfs.cluster import discovery
-from mosfs.cluster.discovery import FIND, HERE, MAX_DATAGRAM, TAKE, TAKEN, files, key_of, packed, unpacked, works_with
+from mosfs.cluster.discovery import FIND, HERE, MAX_DATAGRAM, TAKE, TAKEN, files, key_of, packed, unpacked
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools import autoconf_node, mos_autoconf
 from mosfs.tools.autoconf import Asker, interfaces, subnet_of
 from mosfs.tools.autoconf_node import MOST_TICKETS, RATE, TICKET_LASTS, Answerer, take
 from mosfs.tools.mosconf_person import Answers, hold
+from mosfs.wire.versions import compatible
 
 KEY, OTHER_KEY = key_of(b"the key of this cluster"), key_of(b"another key, of others")
 OWN, PORT = "10.7.0.1", 253
@@ -103,7 +104,7 @@ def test_messages_are_read_again_and_no_others() -> None:
 
 
 def test_the_first_two_digits_of_versions() -> None:
-    assert works_with("4.4.1", "4.4.9") and not works_with("4.4.1", "4.3.1") and not works_with("4.4", "5.4")
+    assert compatible("4.4.1", "4.4.9") and not compatible("4.4.1", "4.3.1") and not compatible("4.4", "5.4")
 
 
 def test_files_of_nodes() -> None:

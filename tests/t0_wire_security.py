@@ -7,8 +7,8 @@ import ssl
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mosfs.wire.links import compatible
 from mosfs.wire.security import Identity, authority_certificate, authority_key, identity, is_violation, names
+from mosfs.wire.versions import compatible
 
 IP, OTHER_IP = "127.0.9.1", "127.0.9.2"
 

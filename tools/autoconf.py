@@ -14,8 +14,9 @@ from ipaddress import IPv4Interface, IPv4Network
 
 from mosfs import __version__
 from mosfs.cluster.address import allowed, to_int
-from mosfs.cluster.discovery import FIND, HERE, MAX_DATAGRAM, TAKE, TAKEN, Found, packed, unpacked, works_with
+from mosfs.cluster.discovery import FIND, HERE, MAX_DATAGRAM, TAKE, TAKEN, Found, packed, unpacked
 from mosfs.tools.options import UserError
+from mosfs.wire.versions import compatible
 
 #: No subnet is larger than a class B one (manual, 4.2.2).
 WIDEST = 16
@@ -67,7 +68,7 @@ class Survey:
     def heard(self, ip: str, fields: Mapping[str, str]) -> bool:
         """Take an answer up; was it news?"""
         found = Found(ip, fields["node"], fields["version"], fields["name"], fields["nodes"])
-        place = self.nodes if works_with(found.version, __version__) else self.others
+        place = self.nodes if compatible(found.version, __version__) else self.others
         known = self.nodes.get(ip) or self.others.get(ip)
         if known is not None:
             if known.node == found.node or ip in self.twice:

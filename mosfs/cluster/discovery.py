@@ -87,11 +87,6 @@ class Found:
     nodes: str
 
 
-def works_with(version: str, other: str) -> bool:
-    """Have the two the same first two digits?"""
-    return version.split(".")[:2] == other.split(".")[:2]
-
-
 def files(ips: list[str], first: int) -> tuple[str, str]:
     """mosix.map and userview.map of the nodes ``ips``, which are in order: those that follow one another are ranges, all are near.
     ``first``: the number of the first node, 0 for no numbers. ConfigError for more than the files can hold."""

@@ -40,6 +40,7 @@ from mosfs.mbox.body import INLINE, Body
 from mosfs.mbox.filters import MAX_MESSAGE
 from mosfs.trace import layout
 from mosfs.trace.filter import ALLOW, AUDIT_ARCH_X86_64, TRACE, Assembler
+from mosfs.trace.proc import descriptor_facts
 from mosfs.trace.task import Task
 
 #: Reads, writes and ioctls of a mailbox descriptor are ours; the others may close one.
@@ -88,11 +89,9 @@ def inode(pid: int, fd: int) -> int:
 def nonblocking(pid: int, fd: int) -> bool:
     """O_NONBLOCK of a descriptor (proc(5), fdinfo)."""
     try:
-        with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as info:
-            line = next(line for line in info if line.startswith("flags:"))
-    except (OSError, StopIteration):
+        return bool(int(descriptor_facts(pid, fd)[b"flags"], 8) & O_NONBLOCK)
+    except (OSError, KeyError):
         return False
-    return bool(int(line.split()[1], 8) & O_NONBLOCK)
 
 
 def table(pid: int, places: Mapping[int, Endpoint]) -> dict[int, Descriptor]:

@@ -25,7 +25,7 @@ from mosfs.native import kernel
 from mosfs.native.registers import Registers
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
-from mosfs.trace.proc import comm_of, content, status_sets
+from mosfs.trace.proc import comm_of, content, stat_fields, status_sets
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
 
@@ -61,16 +61,6 @@ def user_regs(regs: Registers, stop: Stop) -> Registers:
     return r
 
 
-def stat_fields(pid: int) -> list[str]:
-    """/proc/PID/stat from field 3 (state) on."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
-            text = stat.read()
-    except OSError as error:
-        raise TaskGone(pid) from error
-    return text[text.rindex(")") + 2 :].split()
-
-
 def title_at(pid: int) -> tuple[int, int]:
     """Where the arguments of a process begin and its environment ends: what ps(1) shows of it."""
     mm = mm_addresses(pid, 0)
@@ -79,7 +69,10 @@ def title_at(pid: int) -> tuple[int, int]:
 
 def mm_addresses(pid: int, brk: int) -> list[int]:
     """start_code end_code start_data end_data start_brk brk start_stack arg_start arg_end env_start env_end."""
-    f = stat_fields(pid)
+    try:
+        f = stat_fields(pid)
+    except OSError as error:
+        raise TaskGone(pid) from error
 
     def field(n: int) -> int:
         return int(f[n - 3])

@@ -19,6 +19,7 @@ from mosfs.abi.flags import AT_FDCWD, RENAME_EXCHANGE
 from mosfs.abi.numbers import SYS_CLOSE, SYS_FCHMOD, SYS_MKDIRAT, SYS_OPENAT, SYS_RENAMEAT2, SYS_UNLINKAT
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import descriptor_facts
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
 
@@ -222,9 +223,8 @@ def remove(place: int, name: bytes, rights: Rights) -> None:
 
 def filesystem(pid: int, fd: int) -> bytes:
     """The type of the file system that a descriptor of a process is in (proc_pid_mountinfo(5)); b"" if that is not told."""
-    with suppress(OSError, ValueError, StopIteration, IndexError):
-        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as facts:
-            mount = next(line.split()[1] for line in facts if line.startswith(b"mnt_id:"))
+    with suppress(OSError, KeyError, ValueError, StopIteration, IndexError):
+        mount = descriptor_facts(pid, fd)[b"mnt_id"]
         with open(f"/proc/{pid}/mountinfo", "rb") as mounts:
             line = next(line for line in mounts if line.split(None, 1)[0] == mount)
         return line.partition(b" - ")[2].split()[0]

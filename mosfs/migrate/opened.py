@@ -26,6 +26,7 @@ from mosfs.migrate.rebuild import set_limit
 from mosfs.native import lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import descriptor_facts
 from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
 from mosfs.wire.files import write_all
@@ -60,8 +61,7 @@ class CannotRestore(Exception):
 def description_of(pid: int, fd: int) -> tuple[int, int]:
     """(position, flags) of an open file; O_CLOEXEC among the flags is the descriptor's."""
     try:
-        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as lines:
-            facts = dict(line.split(b":\t", 1) for line in lines.read().splitlines() if b":\t" in line)
+        facts = descriptor_facts(pid, fd)
     except OSError as error:
         raise TaskGone(pid) from error
     return int(facts[b"pos"]), int(facts[b"flags"], 8)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from mosfs.trace.proc import start_time
+
 #: Seconds between two lines: on a terminal, where each replaces the one before, and elsewhere; between two writes of the file.
 TERMINAL, PLAIN, FILE = 0.2, 10.0, 0.5
 #: Bytes of the file.
@@ -69,15 +71,6 @@ class Queued:
     failed: int
 
 
-def start_ticks(pid: int) -> int:
-    """When ``pid`` started, ticks since boot (proc(5)); -1: there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return -1
-
-
 class ProgressFile:
     """One small file in a directory where every user may make one; none when that cannot be made."""
 
@@ -91,7 +84,7 @@ class ProgressFile:
             with suppress(FileNotFoundError):
                 os.unlink(self.path)  # of a process that had our number
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        self._started = start_ticks(self.pid)
+        self._started = start_time(self.pid)
 
     def write(self, counts: Counts) -> None:
         if self._fd >= 0:
@@ -117,7 +110,7 @@ def read_one(folder: str, name: str) -> Queued | None:
         owner, text = os.fstat(fd).st_uid, os.read(fd, LENGTH)
         pid = int(name)
         started, total, done, failed = map(int, text.split())
-        if owner != os.stat(f"/proc/{pid}").st_uid or started != start_ticks(pid) or min(total, done, failed) < 0:
+        if owner != os.stat(f"/proc/{pid}").st_uid or started != start_time(pid) or min(total, done, failed) < 0:
             return None
         return Queued(pid, owner, started, total, done, failed)
     except (OSError, ValueError):
@@ -140,5 +133,5 @@ def sweep(folder: str) -> None:
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         with suppress(OSError, ValueError):
-            if os.lstat(path).st_uid == os.geteuid() and start_ticks(int(name)) < 0:
+            if os.lstat(path).st_uid == os.geteuid() and not start_time(int(name)):
                 os.unlink(path)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from mosfs.trace.proc import stat_fields
+
 _CPU = 39  #: field of /proc/PID/stat: where it last ran
 
 
@@ -44,8 +46,7 @@ def _on(cpu: int) -> Iterator[None]:
 def idle(pid: int) -> Idle | None:
     """None if the process is not asleep, or if nothing can be said."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
+        fields = stat_fields(pid)
         if fields[0] != "S":
             return None
         ran, switches = _shown(pid)

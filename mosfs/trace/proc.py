@@ -1,4 +1,5 @@
-"""What /proc/PID tells of a process (proc(5)): the one reader of its status. It needs no library, so that commands start soon.
+"""What /proc/PID tells of a process (proc(5)): the one reader of its status, its stat and its fdinfo. It needs no library, so that
+commands start soon.
 
 The kernel escapes line feeds in the name that a program gives itself, so no line of a status is the program's own.
 """
@@ -111,11 +112,21 @@ def comm_of(pid: int) -> str:
         raise TaskGone(pid) from error
 
 
+def stat_fields(pid: int) -> list[str]:
+    """/proc/PID/stat from field 3, the state, on: only what is before may have blanks in it. OSError."""
+    return content(f"/proc/{pid}/stat").rpartition(b")")[2].decode("latin-1").split()
+
+
+def descriptor_facts(pid: int, fd: int) -> dict[bytes, bytes]:
+    """What /proc/PID/fdinfo/FD tells by names (pos, flags, mnt_id). OSError, also where there is no such descriptor."""
+    lines = content(f"/proc/{pid}/fdinfo/{fd}").splitlines()
+    return dict(line.split(b":\t", 1) for line in lines if b":\t" in line)
+
+
 def state_of(pid: int) -> str:
     """The letter that ps(1) shows of a process or thread; "X" for none."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="latin-1") as stat:
-            return stat.read().rpartition(")")[2].split()[0]
+        return stat_fields(pid)[0]
     except (OSError, IndexError):
         return "X"
 
@@ -123,7 +134,7 @@ def state_of(pid: int) -> str:
 def on_processor(pid: int) -> bool:
     """Does it run, or wait for a processor, and for nothing else? False for one that has ended."""
     try:
-        return content(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] == b"R"
+        return stat_fields(pid)[0] == "R"
     except (OSError, IndexError):
         return False
 
@@ -131,7 +142,7 @@ def on_processor(pid: int) -> bool:
 def start_time(pid: int) -> int:
     """When the process or thread ``pid`` began, in clock ticks since boot (field 22 of its stat); 0: there is none."""
     try:
-        return int(content(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
+        return int(stat_fields(pid)[19])
     except OSError:
         return 0
 
@@ -144,7 +155,7 @@ def ended(pid: int) -> bool:
     """Whether a process that we trace has ended, or been killed and runs no more, and its event is still to come. While it is
     served that shows as what the kernel makes of a call about it: ENOENT, ESRCH, EFAULT, EIO, or an empty file of /proc."""
     try:
-        fields = content(f"/proc/{pid}/stat").decode("latin-1").rpartition(")")[2].split()
+        fields = stat_fields(pid)
         state, flags, pending = fields[0], int(fields[6]), int(fields[28])
     except (OSError, ValueError, IndexError):  # there is none: its event has been dealt with
         return False

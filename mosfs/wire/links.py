@@ -17,6 +17,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.wire import messages
 from mosfs.wire.messages import PeerHello
 from mosfs.wire.security import Identity, is_violation, names
+from mosfs.wire.versions import compatible
 
 #: Seconds to reach a node, and for each step of the greeting.
 CONNECT_TIMEOUT = 5.0
@@ -48,11 +49,6 @@ class Incompatible(LinkError):
 class AuthenticationViolation(LinkError):
     def __init__(self, ip: str) -> None:
         super().__init__(text(Text.AUTHENTICATION, computer=ip))
-
-
-def compatible(version: str, other: str) -> bool:
-    """Manual, section 4.2.2: nodes work together when the first two digits of their versions agree."""
-    return version.split(".")[:2] == other.split(".")[:2]
 
 
 class PeerLink:

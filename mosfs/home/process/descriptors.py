@@ -28,6 +28,7 @@ from mosfs.ptf.store import Inode, Store
 from mosfs.ptf.travel import OpenRecord
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
+from mosfs.trace.proc import descriptor_facts
 from mosfs.trace.taken import paired_socket, take
 from mosfs.trace.task import Task, TaskGone
 
@@ -50,9 +51,8 @@ def install_filter(call: Calls, program: bytes) -> None:
 def access_of(pid: int, fd: int) -> int:
     """How a descriptor of a process is opened: O_RDONLY, O_WRONLY or O_RDWR; -EBADF if no file can be reached by it."""
     try:
-        with open(f"/proc/{pid}/fdinfo/{fd}", "rb") as info:
-            flags = next(int(line[6:], 8) for line in info if line.startswith(b"flags:"))
-    except (OSError, StopIteration):
+        flags = int(descriptor_facts(pid, fd)[b"flags"], 8)
+    except (OSError, KeyError):
         return -errno.EBADF
     return -errno.EBADF if flags & os.O_PATH else flags & os.O_ACCMODE
 
