@@ -15,6 +15,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.cluster.mosix_map import RangeLine, parse_map
 from mosfs.cluster.userview import parse_userview
 
@@ -91,12 +92,12 @@ def files(ips: list[str], first: int) -> tuple[str, str]:
     """mosix.map and userview.map of the nodes ``ips``, which are in order: those that follow one another are ranges, all are near.
     ``first``: the number of the first node, 0 for no numbers. ConfigError for more than the files can hold."""
     ranges: list[list[int]] = []
-    for number in map(_number, ips):
+    for number in map(as_unsigned, ips):
         if ranges and sum(ranges[-1]) == number:
             ranges[-1][1] += 1
         else:
             ranges.append([number, 1])
-    text = "".join(f"{_ip(start)} {count} p\n" for start, count in ranges)
+    text = "".join(f"{to_ip(start)} {count} p\n" for start, count in ranges)
     view, number = "", first
     for line in parse_map(text) if first else ():
         if isinstance(line, RangeLine):
@@ -107,13 +108,5 @@ def files(ips: list[str], first: int) -> tuple[str, str]:
     return text, view
 
 
-def _number(ip: str) -> int:
-    return int.from_bytes(bytes(map(int, ip.split("."))), "big")
-
-
-def _ip(number: int) -> str:
-    return ".".join(map(str, number.to_bytes(4, "big")))
-
-
 def in_order(ips: list[str]) -> list[str]:
-    return sorted(ips, key=_number)
+    return sorted(ips, key=as_unsigned)

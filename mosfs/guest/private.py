@@ -16,7 +16,7 @@ from mosfs.guest.ports import Messages
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.ptf import travel
 from mosfs.ptf.descriptors import follow
-from mosfs.ptf.store import MEMORY_LIMIT, Quota, Store
+from mosfs.ptf.store import Quota, Store
 from mosfs.ptf.travel import Opening, Sender, Spool
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
@@ -40,9 +40,7 @@ class Private:
         deadline = time.monotonic() + CONFIG_PATIENCE
         while not context.config.ip and context.control.wait(deadline - time.monotonic()):
             self._messages.hear()
-        letter = "C" if context.own_cluster else "G"
-        directory, megabytes = context.config.private.get(letter, ("", MEMORY_LIMIT >> 20))
-        return Quota(directory, megabytes << 20)
+        return Quota.of(context.config.private, "C" if context.own_cluster else "G")
 
     def feed(self, pair: int, payload: bytes) -> None:
         """A PRIVATE frame. What does not fit is told at once: the program still runs elsewhere."""

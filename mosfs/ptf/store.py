@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -38,6 +38,12 @@ class Quota:
 
     directory: str = ""
     limit: int = MEMORY_LIMIT
+
+    @staticmethod
+    def of(spaces: Mapping[str, tuple[str, int]], owner: str) -> Quota:
+        """Of an owner by what mosd tells of private.conf (`wire.messages.Config.private`)."""
+        directory, megabytes = spaces.get(owner, ("", MEMORY_LIMIT >> 20))
+        return Quota(directory, megabytes << 20)
 
     def capped(self, limit: int) -> Quota:
         """A guest cannot exceed the limit of its home-node (mosix(7), private.conf)."""

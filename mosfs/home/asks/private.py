@@ -35,7 +35,7 @@ from mosfs.native import ffi
 from mosfs.native.registers import Registers
 from mosfs.ptf import directories, service
 from mosfs.ptf.rules import FD_CALLS, OPENS, PATH_CALLS, RULES, Act, Rule
-from mosfs.ptf.store import MEMORY_LIMIT, File, Quota, Store, grant, reopened
+from mosfs.ptf.store import File, Quota, Store, grant, reopened
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import umask_of
@@ -173,8 +173,7 @@ class Private:
         """Of programs at home. The first program may be faster than mosd's Config."""
         tracer = self.tracer
         tracer.mosd.configured()
-        directory, megabytes = tracer.mosd.config.private.get("O", ("", MEMORY_LIMIT >> 20))
-        return Quota(directory, megabytes << 20)
+        return Quota.of(tracer.mosd.config.private, "O")
 
     def trapped(self, p: Program, regs: Registers, nr: int) -> bool:
         """A call that stopped; True if it was about private files and is dealt with."""
