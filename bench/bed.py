@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mosfs.abi.outcomes import OK, UNDER_WAY
 from mosfs.tools import install_launchers, lab
-from mosfs.tools.mosmigrate import RUNNING, last_move
 from mosfs.tools.tree import Tree
 
 SOURCES = Path(__file__).parent
@@ -66,19 +66,19 @@ class Bed:
     def moved_to(self, pid: int, target: str) -> float:
         """Seconds that a move of ``pid`` takes, from the wish to the outcome; BenchError if it fails."""
         try:
-            before, _ = last_move(self.tree, str(pid))
+            before, _ = self.tree.outcome(f"proc/{pid}/move")
             began = time.perf_counter()
             self.tree.write(f"proc/{pid}/migrate", target)
             while True:
-                number, outcome = last_move(self.tree, str(pid))
-                if number > before and outcome != RUNNING:
+                number, outcome = self.tree.outcome(f"proc/{pid}/move")
+                if number > before and outcome != UNDER_WAY:
                     break
                 if time.perf_counter() - began > PATIENCE:
                     raise BenchError(f"move to {target}: still under way after {PATIENCE:.0f} s")
                 time.sleep(0.0005)
         except OSError as error:
             raise BenchError(f"move to {target}: {error.strerror}") from error
-        if outcome != "ok":
+        if outcome != OK:
             raise BenchError(f"move to {target}: {outcome}")
         return time.perf_counter() - began
 

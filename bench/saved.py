@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.bed import HOME, PATIENCE, Bed, BenchError
 from bench.measure import Result, Spread
-from mosfs.tools.mosmigrate import RUNNING
+from mosfs.abi.outcomes import UNDER_WAY
 
 MEGABYTES, WINDOW_MS = 1024, 50
 #: Where there is no disk: files are memory.
@@ -62,7 +62,7 @@ class Saved:
         tree.write(f"{base}/checkpoint", what)
         while self.child.poll() is None:
             seq, _, result = tree.read(f"{base}/checkpointed").partition(" ")
-            if seq != before and result != RUNNING:
+            if seq != before and result != UNDER_WAY:
                 if result != "ok":
                     raise BenchError(f"no checkpoint: {result}")
                 break

@@ -7,7 +7,7 @@ import select
 import subprocess
 from pathlib import Path
 
-from mosfs.tools.mosmigrate import RUNNING
+from mosfs.abi.outcomes import UNDER_WAY
 from tests.cluster import Lab, wait_until
 
 
@@ -30,7 +30,7 @@ class Frozen:
 
         def result() -> str:
             seq, _, words = self.tree.read(f"{base}/freezing").partition(" ")
-            return words if seq != before and words != RUNNING else ""
+            return words if seq != before and words != UNDER_WAY else ""
 
         return wait_until(result)
 

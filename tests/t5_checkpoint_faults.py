@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from mosfs.abi.outcomes import UNDER_WAY
 from mosfs.abi.reasons import Reason
-from mosfs.tools.mosmigrate import RUNNING
 from mosfs.wire.faults import Saving
 from tests import cluster
 from tests.cluster import Lab, failing_name, wait_until
@@ -70,7 +70,7 @@ def outcome(nodes: Lab, pid: int) -> str:
             seq, _, words = tree.read(f"{base}/checkpointed").partition(" ")
         except OSError:
             return ""  # its tracer has died, and the next one is not there yet
-        return words if seq != before and words != RUNNING else ""
+        return words if seq != before and words != UNDER_WAY else ""
 
     return wait_until(result)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mosfs.tools.mosmigrate import RUNNING
+from mosfs.abi.outcomes import UNDER_WAY
 from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab, wait_until
@@ -135,9 +135,9 @@ def test_nothing_else_can_be_done_with_it(holder: Frozen) -> None:
     done = holder.nodes.run(1, "mosmigrate", str(holder.pid), "2")
     assert (done.returncode, done.stderr) == (1, "mosmigrate: failed migrating to 2: it is frozen\n")
     tree.write(f"{base}/checkpoint", "checkpoint")
-    assert wait_until(lambda: tree.read(f"{base}/checkpointed").endswith(RUNNING))
+    assert wait_until(lambda: tree.read(f"{base}/checkpointed").endswith(UNDER_WAY))
     assert holder.wish("continue") == "ok"
-    wait_until(lambda: not tree.read(f"{base}/checkpointed").endswith(RUNNING))
+    wait_until(lambda: not tree.read(f"{base}/checkpointed").endswith(UNDER_WAY))
 
 
 def test_another_package_freezes_it(holder: Frozen) -> None:
@@ -201,7 +201,7 @@ def test_a_signal_stops_it_before_we_can(holder: Frozen) -> None:
 
     def answer() -> str:
         found = holder.tree.read(f"{base}/freezing")
-        return "" if found == before or found.endswith(RUNNING) else found.partition(" ")[2]
+        return "" if found == before or found.endswith(UNDER_WAY) else found.partition(" ")[2]
 
     words = wait_until(answer)
     assert words == "stopped by a signal" or not at_home, words

@@ -10,6 +10,7 @@ import errno
 import sys
 import time
 
+from mosfs.abi.outcomes import OK
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
 from mosfs.tools.text import (
@@ -24,12 +25,10 @@ from mosfs.tools.text import (
     NOT_FROZEN,
     NOT_IN_MAP,
 )
-from mosfs.tools.tree import Tree, refusal
+from mosfs.tools.tree import POLL, Tree, refusal
 
 FREEZING = ("freeze", "continue")
 CHECKPOINTS = ("checkpoint", "chkstop", "chkexit")
-POLL = 0.01  #: seconds between two looks at the outcome
-RUNNING = "..."
 
 SYNOPSIS = """
 mosmigrate [--no-wait] {pid} {node-number | IP-address | host}
@@ -55,30 +54,20 @@ def resolve(target: str) -> str:
     return to_ip(address)
 
 
-def last_move(tree: Tree, pid: str) -> tuple[int, str]:
-    """Number and result of the last move that was asked for (the file ``move``: "SEQ TARGET RESULT")."""
-    fields = tree.read(f"proc/{pid}/move").split(" ", 2)
-    return int(fields[0]), fields[2] if len(fields) > 2 else ""
-
-
 def await_move(tree: Tree, pid: str, before: int, target: str) -> None:
     """Return when a move after number ``before`` has succeeded; UserError with its reason when it failed."""
-    while True:
-        try:
-            number, result = last_move(tree, pid)
-        except OSError as error:
-            raise UserError(ENDED.format(pid=pid)) from error
-        if number > before and result != RUNNING:
-            break
-        time.sleep(POLL)
-    if result != "ok":
+    try:
+        result = tree.await_outcome(f"proc/{pid}/move", before)
+    except OSError as error:
+        raise UserError(ENDED.format(pid=pid)) from error
+    if result != OK:
         raise UserError(FAILED_MIGRATING.format(computer=target, reason=result))
 
 
 def migrate(tree: Tree, pid: str, target: str, *, wait: bool) -> None:
     value = resolve(target)
     try:
-        before, _ = last_move(tree, pid)
+        before, _ = tree.outcome(f"proc/{pid}/move")
         tree.write(f"proc/{pid}/migrate", value)
     except OSError as error:
         if error.errno in (errno.EHOSTUNREACH, errno.EINVAL):
@@ -103,7 +92,7 @@ def send_out(tree: Tree, pid: str, *, wait: bool) -> None:
 def order(tree: Tree, pid: str, file: str, what: str, answers: str) -> int:
     """Write ``what`` to a file of the program; the number that the last order had which ``answers`` tells of."""
     try:
-        before = int(tree.read(f"proc/{pid}/{answers}").split(" ", 1)[0])
+        before, _ = tree.outcome(f"proc/{pid}/{answers}")
         tree.write(f"proc/{pid}/{file}", what)
     except OSError as error:
         raise refusal(pid, error) from error
@@ -113,12 +102,8 @@ def order(tree: Tree, pid: str, file: str, what: str, answers: str) -> int:
 def await_answer(tree: Tree, pid: str, answers: str, before: int, failed: str) -> None:
     """Return when an order after number ``before`` has been carried out; UserError ``failed`` with the reason when it was not,
     OSError when the program has ended."""
-    while True:
-        number, _, result = tree.read(f"proc/{pid}/{answers}").partition(" ")
-        if int(number) > before and result != RUNNING:
-            break
-        time.sleep(POLL)
-    if result != "ok":
+    result = tree.await_outcome(f"proc/{pid}/{answers}", before)
+    if result != OK:
         raise UserError(failed.format(pid=pid, reason=result))
 
 

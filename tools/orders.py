@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import time
 
+from mosfs.abi.outcomes import OK
 from mosfs.tools.options import UserError
-from mosfs.tools.tree import Tree
+from mosfs.tools.text import NOT_RUNNING
+from mosfs.tools.tree import POLL, Tree
 
-POLL = 0.02  #: seconds between two looks whether it is done
-RUNNING = "..."
 #: To node/reload: the map that holds.
 SAME_MAP = "."
 #: The same: a job's cluster if there is one, else mosix.map.
@@ -31,14 +31,14 @@ def write(tree: Tree, verb: str, name: str, value: str) -> None:
 def configure(tree: Tree, mapfile: str = SAME_MAP, *, wait: bool = True, verb: str = "the configuration") -> None:
     """mosd reads its files (``mapfile`` as in node/reload); returns when it has, and if ``wait`` is set, when everything is where
     they allow it. UserError with what is wrong in them."""
-    before = int(tree.fact("reload").split()[0])
+    tree.fact("reload")  # "not running" comes before all else
+    before, _ = tree.outcome("node/reload")
     write(tree, verb, "reload", mapfile)
-    while True:
-        number, _, result = tree.fact("reload").partition(" ")
-        if int(number) > before and result != RUNNING:
-            break
-        time.sleep(POLL)
-    if result != "ok":
+    try:
+        result = tree.await_outcome("node/reload", before)
+    except OSError as error:
+        raise UserError(NOT_RUNNING.format(socket=tree.paths.socket)) from error
+    if result != OK:
         raise UserError(result)
     while wait and tree.fact("misplaced") != "0":
         time.sleep(POLL)

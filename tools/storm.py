@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from mosfs.tools.mosmigrate import RUNNING, last_move
+from mosfs.abi.outcomes import OK, UNDER_WAY
 from mosfs.tools.mosrun import give_signals_back
 from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree, read_linux
@@ -90,7 +90,7 @@ class Storm:
         target = choose(HOME if here == "here" else here, self.places, self.through_home, self.pick)
         if not target:
             return
-        before, _ = last_move(self.tree, str(pid))
+        before, _ = self.tree.outcome(f"proc/{pid}/move")
         try:
             self.tree.write(f"proc/{pid}/migrate", target)
         except (FileNotFoundError, ProcessLookupError):
@@ -102,29 +102,29 @@ class Storm:
 
     def _freezes(self, pid: int) -> bool:
         """Whether it is frozen, or goes on, in this gust; counts its last time, once."""
-        number, _, result = self.tree.read(f"proc/{pid}/freezing").partition(" ")
-        if result == RUNNING:
+        number, result = self.tree.outcome(f"proc/{pid}/freezing")
+        if result == UNDER_WAY:
             return True
         frozen = self.tree.read(f"proc/{pid}/frozen") in FROZEN
         before = self._wished.pop(pid, None)
-        if before is not None and int(number) > before:
+        if before is not None and number > before:
             self.frozen += frozen
-            if result != "ok":
+            if result != OK:
                 self.reasons[result] += 1
         if not frozen and self.pick(("freeze", "move")) != "freeze":
             return False
-        self._wished[pid] = int(number)
+        self._wished[pid] = number
         self.tree.write(f"proc/{pid}/frozen", "continue" if frozen else "freeze")
         return True
 
     def _outcome_known(self, pid: int) -> bool:
         """Whether the process is free to be moved; counts its last move, once."""
-        number, result = last_move(self.tree, str(pid))
-        if result == RUNNING:
+        number, result = self.tree.outcome(f"proc/{pid}/move")
+        if result == UNDER_WAY:
             return False
         before = self._pending.pop(pid, None)
         if before is not None and number > before:
-            if result == "ok":
+            if result == OK:
                 self.moves += 1
                 self._note_freeze(pid)
             else:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mosfs.tools.mosmigrate import RUNNING
+from mosfs.abi.outcomes import OK, UNDER_WAY
 from mosfs.tools.mosrun import give_signals_back
 from mosfs.tools.storm import not_started
 from mosfs.tools.tree import Tree
@@ -69,12 +69,12 @@ class SavingStorm:
         number = self.recoveries + 1
         base = f"proc/{child.pid}"
         with suppress(OSError):
-            before = self.tree.read(f"{base}/checkpointed").split(" ", 1)[0]
+            before, _ = self.tree.outcome(f"{base}/checkpointed")
             self.tree.write(f"{base}/checkpointfile", f"{folder}/save.{number}")
             self.tree.write(f"{base}/checkpoint", "chkexit")
             while child.poll() is None:
-                seq, _, result = self.tree.read(f"{base}/checkpointed").partition(" ")
-                if seq != before and result not in (RUNNING, "ok"):
+                last, result = self.tree.outcome(f"{base}/checkpointed")
+                if last != before and result not in (UNDER_WAY, OK):
                     self.reasons[result] += 1
                     return 0
                 time.sleep(POLL)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mosfs.abi.outcomes import UNDER_WAY
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import UserError
 from mosfs.tools.text import NOT_RUNNING
 
+POLL = 0.01  #: seconds between two looks at an outcome
 TICKS = os.sysconf("SC_CLK_TCK")
 ANSWER = 4096  #: no answer to a question is longer
 PTS_MAJORS = range(136, 144)
@@ -124,6 +127,20 @@ class Tree:
             os.write(descriptor, value.encode() + b"\n")
         finally:
             os.close(descriptor)
+
+    def outcome(self, name: str) -> tuple[int, str]:
+        """Number and result (`abi.outcomes`) of the last order that a file tells of: ``proc/PID/move``, where the target stands
+        between them, ``checkpointed``, ``freezing``, ``node/reload``. OSError as in `read`."""
+        number, *_, result = self.read(name).split(" ", 2 if name.endswith("/move") else 1)
+        return int(number), result
+
+    def await_outcome(self, name: str, before: int) -> str:
+        """The result of the first order after number ``before``, once it is known. OSError when there is no such file any more."""
+        while True:
+            number, result = self.outcome(name)
+            if number > before and result != UNDER_WAY:
+                return result
+            time.sleep(POLL)
 
     def fact(self, name: str) -> str:
         """Text of a file of ``node/``, this node's own folder. UserError when MOSIX is not running."""

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from mosfs.abi.outcomes import OK, UNDER_WAY
 from mosfs.tools import lab as labs
-from mosfs.tools.mosmigrate import RUNNING, last_move
 from mosfs.tools.tree import Process, Tree
 from tests.cluster import placed, wait_until
 from tests.patience import Patience, communicate
@@ -68,15 +68,15 @@ class Asked:
     def move(self, target: str) -> str:
         """Move it to a node (its number, or "home"): "", or why that failed."""
         pid = str(self._child.pid)
-        before, _ = last_move(self.tree, pid)
+        before, _ = self.tree.outcome(f"proc/{pid}/move")
         self.tree.write(f"proc/{pid}/migrate", target)
 
         def outcome() -> str | None:
-            number, result = last_move(self.tree, pid)
-            return result if number > before and result != RUNNING else None
+            number, result = self.tree.outcome(f"proc/{pid}/move")
+            return result if number > before and result != UNDER_WAY else None
 
         result = wait_until(outcome, PATIENCE)
-        return "" if result == "ok" else str(result)
+        return "" if result == OK else str(result)
 
     def end(self) -> tuple[int, str]:
         """Close its input; its exit status, and what it still had to say."""
