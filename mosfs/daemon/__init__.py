@@ -1,4 +1,4 @@
-"""mosd, the daemon of a node: services around one `procfs.World`, in one trio event loop.
+"""mosd, the daemon of a node: services around one `node.world.World`, in one trio event loop.
 
     service.py     starts everything, stops everything          lifecycle.py   PID file, log, going to the background
     control.py     the control socket: who connects, and the    launch.py      what mosrun and mosnative ask

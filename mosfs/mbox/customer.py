@@ -1,4 +1,4 @@
-"""Who is served at a desk: a program that stands in one of its calls on a mailbox, at home (`home.mail`) or away (`guest.mail`)."""
+"""Who is served at a desk: a program that stands in one of its calls on a mailbox, at home (`home.asks.mail`) or away (`guest.mail`)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Customer(Protocol):
 
     @property
     def steady(self) -> bool:
-        """Its reads and writes may be served without us (`Hands`): it runs or waits, and nobody wants it to stop."""
+        """Its reads and writes may be served without us (`native/handover.c`): it runs or waits, and nobody wants it to stop."""
 
     @property
     def standing(self) -> Any:

@@ -29,7 +29,7 @@ class Bit(IntFlag):
 
 
 class NodeMap(Protocol):
-    """The part of `cluster.ClusterMap` that is needed here."""
+    """The part of `cluster.load.ClusterMap` that is needed here."""
 
     def relation(self, ip: str) -> Relation: ...
     def contains(self, ip: str) -> bool: ...
