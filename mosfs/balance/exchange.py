@@ -53,7 +53,7 @@ class Members(Protocol):
         """-1 for what is not in the map."""
     def address(self, place: int, /) -> int: ...
     def places(self, addresses: Iterable[int], /) -> list[int]:
-        """Of many at once, as those of a message."""
+        """As `place`, of many addresses at once."""
     def addresses(self, places: Iterable[int], /) -> list[int]: ...
 
 

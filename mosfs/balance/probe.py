@@ -66,7 +66,7 @@ class Probe:
         self._samples.append(self.source.runnable())
 
     def read(self, now: float) -> Reading:
-        """At ``now`` (seconds); forgets the samples taken since the last call."""
+        """The load at ``now`` (seconds); forgets the samples taken since the last call."""
         if self._samples:
             self._local = sum(self._samples) / len(self._samples)
             self._exported = exported(self._exported, self._local)

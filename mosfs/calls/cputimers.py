@@ -86,7 +86,7 @@ def of_clock(clock: int, pid: int) -> bool:
 
 
 def posix_timers(text: str, pid: int) -> list[PosixTimer]:
-    """Those of CPU time in /proc/PID/timers (proc(5))."""
+    """The timers of CPU time in the text of /proc/PID/timers (proc(5))."""
     found = []
     fields: dict[str, str] = {}
     for line in text.splitlines():

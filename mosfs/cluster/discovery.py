@@ -73,7 +73,7 @@ def _check(kind: str, fields: Mapping[str, object]) -> None:
 
 
 def fingerprint(fields: Mapping[str, str]) -> str:
-    """Of what a take asks for, whether it is to be written or not."""
+    """Tells apart what two takes ask for; whether it is to be written does not count."""
     return hashlib.sha256("\0".join((fields["map"], fields["view"])).encode("utf-8", "replace")).hexdigest()
 
 

@@ -144,5 +144,5 @@ def system_accounts(name: str) -> frozenset[int] | None:
 
 
 def any_accounts(name: str) -> frozenset[int]:
-    """For a root image, whose users are not this machine's."""
+    """Accounts of a root image, whose users are not this machine's: any name may be one."""
     return frozenset()

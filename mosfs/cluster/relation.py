@@ -32,5 +32,5 @@ STRANGER = Relation(False)
 
 
 def ours(*, near: bool) -> Relation:
-    """Of a node of our own cluster."""
+    """What a node of our own cluster is to us."""
     return Relation(True, "", OWN_PRIORITY, True, True, near)

@@ -114,7 +114,7 @@ class Service:
         return service
 
     async def run(self, sock: trio.socket.SocketType) -> None:
-        """Until cancelled; then the others hear that we end."""
+        """Talk to the other nodes until cancelled; then they hear that we end."""
         self._refresh()  # whoever asks before our first step shall hear that we live
         try:
             async with trio.open_nursery() as nursery:

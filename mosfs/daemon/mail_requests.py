@@ -161,7 +161,7 @@ class MailRequests:
         _post(connection, MailAnswer(message.req, -result, wait=result == errno.EAGAIN))
 
     async def _send(self, connection: Connection, message: MailPut, body: Body) -> None:
-        """To a mailbox that is not here, or of which we do not know."""
+        """Send a message to a mailbox that is not here, or of which we do not know."""
         sender, to = _sender(message, self.office.me), (message.to_home, message.to_pid)
         key = (sender.home, sender.pid)
         if not message.late and not self.office.room.under_way.may(sender.uid, message.size):

@@ -44,7 +44,7 @@ class Repeats(logging.Filter):
         return True
 
     def turn(self) -> None:
-        """At the end of a period: tell what was left out, and begin anew."""
+        """At the end of a period, tell what was left out, and begin anew."""
         if self._clock() - self._since < PERIOD:
             return
         left, self._left = self._left, Counter()

@@ -79,7 +79,7 @@ class Watchers:
         return first
 
     async def watch(self, to: Key) -> None:
-        """Until nobody waits for ``to`` any more."""
+        """Try the senders that wait for ``to`` again, until there are none."""
         queue, pause = self.waiting[to], FIRST_PAUSE
         try:
             while queue:

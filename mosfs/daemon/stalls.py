@@ -89,7 +89,7 @@ def help_out(tracer: int) -> str:
 
 
 async def run(tracers: Mapping[int, object]) -> None:
-    """Until cancelled. ``tracers``: by PID."""
+    """Look at the tracers, which are given by PID, until cancelled."""
     stalls = Stalls()
     async with trio.open_nursery() as nursery:
         while True:

@@ -48,7 +48,7 @@ def _span(span: Any, arg: Arg) -> None:
 
 
 class Lanes:
-    """Of one process, by the PID of the task. ``pump``: struct mos_pump."""
+    """The lanes of one tracer or host, by the PID of the task. ``pump``: struct mos_pump."""
 
     def __init__(self, pump: Any) -> None:
         self._pump = pump

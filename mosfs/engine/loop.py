@@ -33,7 +33,7 @@ class Loop:
 
     @property
     def events(self) -> int:
-        """Of the descriptor that `turn` returned: what poll(2) says of it."""
+        """What poll(2) says of the descriptor that `turn` returned."""
         return int(self._event.status)
 
     def turn(

@@ -10,7 +10,7 @@ PERIOD = 0.02
 
 
 class Newcomers:
-    """By PID at home, in the order in which they came."""
+    """Children of whom mosd has not heard yet, by PID at home, in the order in which they came."""
 
     def __init__(self) -> None:
         self._due: dict[int, float] = {}
@@ -28,7 +28,7 @@ class Newcomers:
         return next(iter(self._due.values()), None)
 
     def ready(self, now: float) -> Iterator[int]:
-        """Those whose time has come; they are newcomers no more."""
+        """The newcomers of whom mosd shall hear now; they are none any more."""
         while self._due:
             pid, due = next(iter(self._due.items()))
             if due > now:

@@ -40,7 +40,7 @@ class Alarms:
         return max(0.0, min(running, default=math.inf) - now)
 
     def look(self) -> None:
-        """At the bodies that compute."""
+        """Look at the CPU time of bodies that compute."""
         if self._set:
             for body in [body for body in self._set.values() if body.state is State.RUNNING]:
                 with self._containment.of(body):

@@ -131,7 +131,7 @@ class Host:
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Until the last body has left or the channel breaks."""
+        """Serve the bodies until the last one has left, or the channel breaks."""
         self._connect()
         self._prepare()
         while self.context.bodies or self._expecting():

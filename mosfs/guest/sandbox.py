@@ -79,7 +79,7 @@ class Maker:
             raise Unsuited(f"{CANNOT_CHOOSE} ({os.strerror(-made)})")
 
     def spawn(self, number: int) -> Task:
-        """As `spawn`; ``number`` is its PID as it sees it."""
+        """A new body, as from `spawn`; ``number`` is its PID as it sees it."""
         pid = lib.mos_chosen_body(self._ends, number)
         if pid == -errno.EEXIST:
             raise Unsuited("has a process ID that is taken there")

@@ -53,7 +53,7 @@ class Sending:
             self.precopy.ahead = self._contents(pair, copies, near)
 
     def _contents(self, pair: int, copies: Copies, near: bool) -> Iterator[int]:
-        """Of the files that the program maps, piece by piece: bytes sent."""
+        """Send the contents of the files that the program maps, piece by piece; yields the bytes of each."""
         for payload in self.sender(copies, near).ahead():
             self.channel.send(Kind.FILE, pair, payload)
             yield len(payload)

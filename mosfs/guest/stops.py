@@ -35,7 +35,7 @@ class Stops:
         self._ending = ending
 
     def handle(self, body: Body, status: Status) -> Body | None:
-        """Its child, if it has just forked."""
+        """Deal with a stop of a body. Returns its child, if it has just forked."""
         stop = status.stop
         if body.stopping.interrupting and stop in USES_UP:
             body.task.interrupt()

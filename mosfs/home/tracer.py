@@ -47,7 +47,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
     # ------------------------------------------------------------------ the loop
 
     def run(self) -> None:
-        """Until the tree is empty."""
+        """Serve the tree until it is empty."""
         self.mosd.connect()
         control, channels, listeners = self.mosd.control, self.hosts.channels, self.debugged.listeners
         turn, task_event, borrowed = self.loop.turn, self.stops.task_event, self.mails.desk.borrowed

@@ -56,7 +56,7 @@ class Body:
             room = room[got:]
 
     def moved(self) -> Body:
-        """The same, for an owner who keeps it; nothing is left of this one."""
+        """The same contents in a new object, for an owner who keeps it; this one is empty then."""
         new = Body(self.data, self.fd, self.size)
         self.data, self.fd, self.size = b"", -1, 0
         return new

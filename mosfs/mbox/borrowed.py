@@ -107,7 +107,7 @@ class Borrowed:
         reader.remember(LastMessage(to_ip(sender[0]), sender[1], to_ip(self._locations[reader.key]), length))
 
     def _box(self, key: Key) -> Mailbox:
-        """With what has been queued without us."""
+        """A mailbox that is here, with what C has queued meanwhile."""
         box = self._boxes[key]
         for (home, pid), message in self.handover.drain(key):
             box.put(Sender(home, pid, -1, -1, self._locations[key]), b"", Body(message))
@@ -120,7 +120,7 @@ class Borrowed:
     # ------------------------------------------------------------------ giving back
 
     def give_back(self, key: Key) -> None:
-        """To the office, with all that is in it; who waits here asks there."""
+        """Return a mailbox to the office, with all that is in it; who waits here asks there."""
         if key not in self._boxes:
             return
         box = self._box(key)

@@ -17,7 +17,7 @@ Done = Callable[[MailAnswer | None, Body], None]
 
 
 class Requests:
-    """Those of one tracer or host."""
+    """The requests of one tracer or host to its mosd that have no answer yet."""
 
     def __init__(self, control: ControlLink) -> None:
         self.control = control

@@ -37,7 +37,7 @@ BARRED = 0.02
 
 
 class Windows:
-    """Those of one host, in its ``pump``."""
+    """The windows of one host, in its ``pump``."""
 
     def __init__(self, pump: Any) -> None:
         self.pump = pump
@@ -273,5 +273,5 @@ class Streams:
 
 
 def _packed(rest: Body) -> Body:
-    """As a message travels: short ones are bytes."""
+    """``rest`` in the form in which a message travels: short ones are bytes."""
     return Body(rest.part(0, len(rest))) if len(rest) <= INLINE else rest.moved()

@@ -309,7 +309,7 @@ class Reader:
         del found[before + more :]
 
     def _go_on(self) -> None:
-        """With the next of several files."""
+        """Go on with the next of several files."""
         if not self._more:
             raise BadImage("the file ends too early")
         self._fd = self._more.pop(0)

@@ -104,7 +104,7 @@ class Copies:
             self.of[number].name = name
 
     def known(self, mapping: Mapping) -> tuple[int, str] | None:
-        """For `maps.travelling`."""
+        """Number and name of the file that a mapping shows, as `maps.travelling` asks for them."""
         number = self._numbers.get((mapping.device, mapping.inode), 0)
         return (number, self.of[number].name.encode("latin-1").decode("utf-8", "surrogateescape")) if number else None
 

@@ -145,7 +145,7 @@ class FreezeFile:
 
     @property
     def directory(self) -> str:
-        """Where the end of the file is."""
+        """The directory in which the end of the file is."""
         return self._file.directory
 
     def fileno(self) -> int:

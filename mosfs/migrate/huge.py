@@ -50,7 +50,7 @@ def dense(ranges: Iterable[Range]) -> list[Range]:
 
 
 def batches(ranges: Iterable[Range]) -> Iterator[Range]:
-    """The same in parts for one call each."""
+    """``ranges`` in parts for one call each."""
     for start, end in ranges:
         for at in range(start, end, MOST):
             yield at, min(at + MOST, end)

@@ -243,7 +243,7 @@ def both(made: list[Piece], wanted: list[Piece]) -> list[tuple[int, int, int, in
 
 
 def ranges(parts: Iterable[tuple[int, int, int, int]]) -> list[Range]:
-    """Where they are."""
+    """The ranges that these parts (start, end, and what it is) cover."""
     return merge((part[0], part[1]) for part in parts)
 
 

@@ -309,7 +309,7 @@ class Restorer:
 
     @contextmanager
     def _many(self) -> Iterator[None]:
-        """As many descriptors as the process may have, for a moment."""
+        """Let the process have as many descriptors as it ever may, for a moment."""
         soft, hard = all_limits(self._call.task.pid)[RLIMIT_NOFILE]
         set_limit(self._call, RLIMIT_NOFILE, (hard, hard))
         try:

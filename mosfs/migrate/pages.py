@@ -251,7 +251,7 @@ WINDOW, FEW = 64 << 20, 1024
 
 
 def sending_all(task: Task, channel: Sink, pair: int, vmas: Iterable[Vma]) -> Generator[None, None, int]:
-    """The same in slices of a fraction of a millisecond."""
+    """As `send_all`, in slices of a fraction of a millisecond."""
     sender = PageSender(task, channel, pair, near=True, runs=True)
     try:
         for some in windows(vmas):
@@ -307,7 +307,7 @@ def runs_of(frame: Frame) -> list[Run]:
 
 
 def unpack(payload: bytes) -> Run:
-    """Of a PAGES frame; BadImage when the checksum or the size differs."""
+    """The run in a PAGES frame; BadImage when the checksum or the size differs."""
     try:
         addr, pages, flags, digest = PAGES_HEADER.unpack_from(payload)
         _possible(addr, pages, flags)
@@ -322,7 +322,7 @@ def unpack(payload: bytes) -> Run:
 
 
 def unpack_runs(payload: bytes) -> list[Run]:
-    """Of a RUNS frame; BadImage when the checksum or a size differs."""
+    """The runs in a RUNS frame; BadImage when the checksum or a size differs."""
     try:
         count, flags, digest = RUNS_HEADER.unpack_from(payload)
         at = RUNS_HEADER.size + count * RUN_HEADER.size

@@ -394,7 +394,7 @@ class Precopy:
         self.sender.send(merge([*self._rest_of(view, kept, left)]), again=True)
 
     def _rest_of(self, view: View, kept: list[Range], left: list[Range]) -> Iterator[Range]:
-        """Of what the receiver has mapped. What is not followed is sent whole."""
+        """What must be sent of the parts ``kept`` that the receiver has mapped. What is not followed is sent whole."""
         present, written, strange = self._looked_at(kept, view.early)
         known = view is self._filled[0] and kept == view.ahead
         touched = self._filled[1] if known else common(self._touched, kept)
@@ -427,5 +427,5 @@ def _slices(runs: Iterable[Range], starts: list[int]) -> Iterator[Range]:
 
 
 def ranges_of(vmas: Iterable[Vma]) -> list[Range]:
-    """Where they are."""
+    """The ranges that these mappings cover."""
     return merge((vma.start, vma.end) for vma in vmas)

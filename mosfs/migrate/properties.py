@@ -52,12 +52,12 @@ class Said:
             self.owed = without(self.owed, [(args[0], args[0] + args[1])])
 
     def of_child(self) -> Said:
-        """Of a child by fork: locks are not inherited (mlock(2))."""
+        """What was said of the memory of a child by fork: locks are not inherited (mlock(2))."""
         return Said(self.calls, self.guards)
 
     @classmethod
     def arrived(cls, meta: ImageMeta, owed: list[Property]) -> Said:
-        """Of the program of an image."""
+        """What was said of the memory of a program that came in an image."""
         said = bool(meta.guards or owed) or any(vma.flags or (vma.grows_down and not vma.name) for vma in meta.vmas)
         return cls(int(said), bool(meta.guards), owed)
 

@@ -83,7 +83,7 @@ class NoRoom(Exception):
 
 
 def _hidden(new: list[Piece]) -> list[Piece]:
-    """The same memory in few pieces that nobody can touch."""
+    """``new`` in few pieces that nobody can touch."""
     found: list[Piece] = []
     for start, end, _, kind in new:
         if found and found[-1][1] == start and found[-1][3] == kind and not kind & GROWS_DOWN:

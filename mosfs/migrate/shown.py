@@ -95,7 +95,7 @@ def with_times(text: bytes, more: Sequence[int]) -> bytes:
 
 
 def named(vmas: Iterable[Vma]) -> list[Vma]:
-    """Those that have shown a file, and do not any more."""
+    """The mappings that have shown a file, and do not any more."""
     return [vma for vma in vmas if vma.name.startswith("/") and not vma.file]
 
 

@@ -91,7 +91,7 @@ def standing(relation: Relation) -> int:
 
 
 def names(guests: Iterable[Guest]) -> str:
-    """For the log."""
+    """How the log calls these guests."""
     return ", ".join(f"{guest.state.comm} (PID {guest.state.origpid} of {guest.state.home})" for guest in guests)
 
 

@@ -27,7 +27,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Pending:
-    """By the number that the answer repeats."""
+    """What tracers were told and have not confirmed, by the number that the answer repeats."""
 
     waiting: dict[int, Asked] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))

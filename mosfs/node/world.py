@@ -135,7 +135,7 @@ class World:
         return ip if number is None else str(number)
 
     def shown_or_home(self, ip: str) -> str:
-        """The same, "home" for "" and for this node."""
+        """As `shown`, but "home" for "" and for this node."""
         return "home" if ip in ("", self.ip) else self.shown(ip)
 
     def whereami(self, ip: str) -> int:

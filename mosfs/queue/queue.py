@@ -202,7 +202,7 @@ class Queue:
     # ------------------------------------------------------------------- waiting
 
     def _wait(self) -> None:
-        """Until something happens, or is due."""
+        """Wait until something happens, or is due."""
         if self._over():
             return
         poll = select.poll()

@@ -87,12 +87,12 @@ class Runners:
             os.waitpid(runner.pid, 0)
 
     def signal(self, number: int, runner: Runner, sig: int) -> None:
-        """To all processes of a line, unless it has ended."""
+        """Signal all processes of a line, unless it has ended."""
         with suppress(OSError):
             runner.channel.send(b"K %d %d" % (number, sig))
 
     def close(self) -> None:
-        """They end when their lines have; those that have none are waited for."""
+        """Let the runners end when their lines have; wait for those that have none."""
         idle = [runner for runner in self.all.values() if not runner.lines]
         for runner in self.all.values():
             runner.channel.close()

@@ -99,7 +99,7 @@ class Page:
 
     @classmethod
     def unpack(cls, data: bytes) -> Page:
-        """From at least `PAGE_BYTES` bytes; `struct.error` if there are fewer."""
+        """The page in at least `PAGE_BYTES` bytes; `struct.error` if there are fewer."""
         seq, mode, tsc, rate, coarse, served, *rest = _LAYOUT.unpack_from(data)
         real, mono, boot, tai = (Line(*rest[i : i + 3]) for i in range(0, 12, 3))
         return cls(seq, mode, tsc, rate, coarse, served, (real, mono, boot, tai), rest[12])
@@ -384,7 +384,7 @@ class HomeClock(_Clock):
         self._boot = 0
 
     def extras(self) -> Extras:
-        """To be carried to the node where a GuestClock shows this node's time."""
+        """What travels to the node where a GuestClock shows this node's time."""
         boot = self._between(time.CLOCK_MONOTONIC, time.CLOCK_BOOTTIME)
         if abs(boot - self._boot) > STEP_NS:  # the machine has slept; everything else is an error of the comparison
             self._boot = boot

@@ -137,7 +137,7 @@ class Calls:
         return self.packed(pack(calls))
 
     def packed(self, rows: bytes) -> list[int]:
-        """As `many`; ``rows`` are from `pack`."""
+        """The results of calls as from `many`; ``rows`` are from `pack`."""
         results: list[int] = []
         for first in range(0, len(rows), _ROW * layout.ROW_ENTRY):
             row = rows[first : first + _ROW * layout.ROW_ENTRY]

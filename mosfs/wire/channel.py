@@ -178,7 +178,7 @@ class Channel:
             self._send_rest(memoryview(rest))
 
     def _room(self, size: int) -> memoryview:
-        """So much of a buffer that is kept for the next large frame."""
+        """``size`` bytes of a buffer that is kept for the next large frame."""
         if len(self._outgoing) < size:
             self._outgoing = bytearray(size)
         return memoryview(self._outgoing)[:size]

@@ -88,7 +88,7 @@ class Kind(IntEnum):
 
 
 def kind_name(number: int) -> str:
-    """Of any number."""
+    """How logs call a kind of frame, whatever its number."""
     try:
         return Kind(number).name
     except ValueError:

@@ -25,7 +25,7 @@ def to_keep(fd: int) -> int:
 
 
 def raise_limit() -> None:
-    """As many descriptors as we may have."""
+    """Raise our limit of descriptors as far as we may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -232,7 +232,7 @@ class Mails:
                 mail.park()
 
     def _renumbers(self, p: Program) -> None:
-        """Its descriptors may be others from now on."""
+        """The program's descriptors may be others from now on."""
         if p.post.mail is not None:
             self.desk.borrowed.forget(p.post.mail.key)
 

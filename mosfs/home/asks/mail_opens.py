@@ -95,7 +95,7 @@ class MailOpens:
             done(self._make(p, place, asked.flags & (O_CLOEXEC | O_NONBLOCK), session))
 
     def _receiver(self, address: bytes, number: int) -> Endpoint | int:
-        """Whom ``mbox/{address}/{number}`` names; an errno value if nobody."""
+        """The mailbox that ``mbox/{address}/{number}`` names; an errno value if there is none."""
         try:
             home = as_unsigned(address.decode())
         except ValueError:

@@ -161,7 +161,7 @@ class Private:
         own.store.log.clear()
 
     def announce_all(self, p: Program) -> None:
-        """To a mosd that knows nothing yet."""
+        """Tell a mosd that knows nothing yet of all its private files."""
         if p.private is not None and not p.kin.leader:
             p.private.store.log.clear()
             for name, file in p.private.store.names.items():

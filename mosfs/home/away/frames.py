@@ -113,14 +113,14 @@ class Frames:
             self._of_target(p, link, frame)
 
     def _of_target(self, p: Program, link: Link, frame: Frame) -> None:
-        """Of the host to which it is on its way, and where it is not yet."""
+        """A frame of the host to which the program is on its way, and where it is not yet."""
         if frame.kind == Kind.ROUND:
             self.tracer.copying.round_done(p)
         elif frame.kind == Kind.DIED and p.link is not link:
             self.tracer.moves.failed(p, link, Reason.INCOMPLETE)  # the new body, before it was the program
 
     def _of_body(self, p: Program, deputy: Deputy, link: Link, frame: Frame) -> None:
-        """Of the host that has the program."""
+        """A frame of the host that has the program."""
         kind = frame.kind
         if p.move is not None and p.move.freezes is not None and self.tracer.freezing.takes(p, link, frame):
             return

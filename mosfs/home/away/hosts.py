@@ -55,7 +55,7 @@ class Hosts:
             self.give(p, kind, payload, flags)
 
     def give(self, p: Program, kind: int, payload: bytes, flags: int) -> None:
-        """The same of a frame that may be an old one: as it is."""
+        """Send a frame as it is; it may be an old one, which is repeated."""
         if p.body.kept_back is not None:
             p.body.kept_back.append((kind, payload, flags))
             return

@@ -100,7 +100,7 @@ class Carrier:
                     self.tracer.moves.failed(p, link, self.tracer.moves.unforeseen(p, error))
 
     def manifest(self, p: Program) -> bytes:
-        """For the image of a program at home."""
+        """What the image of a program at home says of its private files."""
         own = p.private
         if own is None:
             return b""

@@ -101,7 +101,7 @@ class Copying:
         return 0.0 if any(channel.takes_more() for channel in sending) else FULL
 
     def step(self) -> None:
-        """Some pieces for each program that is being copied."""
+        """Send some pieces for each program that is being copied."""
         marking, self.marking = self.marking, []
         for p in marking:
             with self.tracer.containment.of(p):

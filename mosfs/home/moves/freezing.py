@@ -163,7 +163,7 @@ class Freezing:
         return 0.0 if self._writing or self._thawing else None
 
     def look(self) -> None:
-        """Some slices of what is being written, and what was recalled."""
+        """Write some slices of what is being written, and read what was recalled."""
         for p, link, slices in [*self._writing.values()]:
             if p.move is None or p.move.freezes is not link or p.place is not Place.LEAVING:
                 self._writing.pop(p.pid, None)
@@ -305,7 +305,7 @@ class Freezing:
 
 
 def _flight(request: Request) -> Flight:
-    """As if the deputy were in that call."""
+    """A flight as if the deputy were in that call."""
     return Flight(request, request.args, [], None, time.monotonic())
 
 

@@ -305,7 +305,7 @@ class Outliving:
             yield
 
     def _slices(self, p: Program, move: Move, slices: Generator[None, None, None]) -> None:
-        """As much as fits in a turn."""
+        """Send as many slices as fit in a turn."""
         link, backup = move.link, p.saves.outlive
         if p.move is not move or link is None or backup is None or backup.file is None:
             self._sending.pop(p.pid, None)

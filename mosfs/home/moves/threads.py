@@ -236,7 +236,7 @@ class Threads:
                 self.tracer.arrival.halt(q, q.deputy)
 
     def outcomes(self, p: Program) -> dict[int, tuple[Any, list[bytes]]]:
-        """By ID what `Arrival.outcome` says of each that has not ended."""
+        """What `Arrival.outcome` says of each thread that has not ended, by ID."""
         found = {}
         for q in self.of(p):
             assert q.deputy is not None

@@ -100,7 +100,7 @@ class Writing:
     _written: int = 0
 
     def begin(self, call: Calls) -> None:
-        """With the session of the stopped program. OSError."""
+        """Begin to write, within the session ``call`` of the stopped program. OSError."""
         fault(Saving.PLANNED, None, self.p.comm)
         if twins.can_copy(call, self.plan.vmas):
             with suppress(OSError):

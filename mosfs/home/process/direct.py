@@ -57,7 +57,7 @@ class Direct:
 
     @staticmethod
     def pidfd(p: Program) -> int:
-        """Of its deputy, -1 if there is none left."""
+        """A pidfd of the deputy, -1 if it has ended."""
         if p.body.pidfd < 0:
             with suppress(OSError):
                 p.body.pidfd = to_keep(os.pidfd_open(p.pid))

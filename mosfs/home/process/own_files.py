@@ -73,7 +73,7 @@ def _reads(nr: int, args: tuple[int, ...]) -> bool:
 
 
 def flags_of(nr: int, args: tuple[int, ...]) -> int:
-    """Of open and openat; of others O_WRONLY, which is not ours to serve."""
+    """The flags of an open or openat; of other calls O_WRONLY, which is not ours to serve."""
     return args[1] if nr == SYS_OPEN else args[2] if nr == SYS_OPENAT else os.O_WRONLY
 
 

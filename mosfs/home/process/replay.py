@@ -30,7 +30,7 @@ class Diverged(Exception):
 
 
 def fingerprint(kind: int, payload: bytes) -> bytes:
-    """Of a call, with all the memory that it hands over: 16 bytes."""
+    """Tells apart two calls, with all the memory that they hand over: 16 bytes."""
     same = bytearray(payload)
     if len(same) >= CALL_HEAD.size:
         same[_SEEN] = bytes(4)

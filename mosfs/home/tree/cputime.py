@@ -79,7 +79,7 @@ class CpuTime:
         p.task.cont(request=SYSCALL if p.call.watched or p.reports.call is not None else CONT)
 
     def complete(self, p: Program, regs: Registers) -> None:
-        """At the end of a watched call."""
+        """At the end of a watched call, add what was used away to its answer."""
         p.call.watched = False
         nr, result = signed(regs.orig_rax), signed(regs.rax)
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)

@@ -244,7 +244,7 @@ class CpuTimers:
         return min(self._watched.values(), default=None)
 
     def look(self, now: float) -> None:
-        """At the limits of programs at home that have used CPU time away."""
+        """Look at the limits of programs at home that have used CPU time away."""
         for pid in [pid for pid, due in self._watched.items() if due <= now]:
             del self._watched[pid]
             p = self.tracer.programs.get(pid)
