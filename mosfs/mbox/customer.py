@@ -1,4 +1,4 @@
-"""Who is served at a desk: a program that stands in one of its calls on a mailbox, here (`home.asks.mail`) or away (`guest.mail`)."""
+"""Who is served at a desk: a program that stands in one of its calls on a mailbox (home: `home.asks.mail`, away: `guest.mail`)."""
 
 from __future__ import annotations
 
