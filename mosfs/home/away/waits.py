@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import signal
 import time
-from typing import Any
 
 from mosfs.abi.numbers import SYS_GETSOCKOPT
 from mosfs.calls import endless, partial, timeouts
@@ -94,7 +93,7 @@ class Waits:
             r = goes_on(r)
         p.task.set_regs(r)
 
-    def begin(self, p: Program, nr: int, args: tuple[int, ...], base: Any) -> Wait | None:
+    def begin(self, p: Program, nr: int, args: tuple[int, ...], base: Registers) -> Wait | None:
         """The call will be made again: the end of its time."""
         if p.call.wait is None or (p.call.wait.nr, p.call.wait.args) != (nr, args):
             began = p.call.idle.since if p.call.idle is not None and same_sleep(p.pid, p.call.idle) else time.monotonic()
@@ -104,7 +103,7 @@ class Waits:
             self._running[p.pid] = p
         return p.call.wait
 
-    def cut(self, p: Program, nr: int, before: Any, rest: Any) -> None:
+    def cut(self, p: Program, nr: int, before: Registers, rest: Registers) -> None:
         """A transfer goes on with the registers ``rest`` after a part of it: its time goes on too."""
         if self.begin(p, nr, arguments(before), before) is not None and p.call.wait is not None:
             p.call.wait = p.call.wait._replace(args=arguments(rest))
@@ -160,7 +159,7 @@ class Waits:
         self.over(p)
         return result
 
-    def comes_home_cut(self, p: Program, deputy: Deputy, flight: Flight, rest: Any) -> None:
+    def comes_home_cut(self, p: Program, deputy: Deputy, flight: Flight, rest: Registers) -> None:
         """The same after a part of a transfer, which goes on with the registers ``rest``."""
         self._of_flight(p, deputy, flight)
         if flight.wait is not None:
@@ -183,7 +182,7 @@ class Waits:
 
     # ------------------------------------------------------------------ limits
 
-    def _limit(self, p: Program, nr: int, args: tuple[int, ...], base: Any) -> float | None:
+    def _limit(self, p: Program, nr: int, args: tuple[int, ...], base: Registers) -> float | None:
         def read(index: int) -> bytes | None:
             try:
                 return p.task.read(args[index], timeouts.PAIR_SIZE)
@@ -193,7 +192,7 @@ class Waits:
         limit = timeouts.of_argument(nr, args, read)
         return self._of_socket(p, nr, args, base, None) if limit is None else limit
 
-    def _of_socket(self, p: Program, nr: int, args: tuple[int, ...], base: Any, mask: int | None) -> float | None:
+    def _of_socket(self, p: Program, nr: int, args: tuple[int, ...], base: Registers, mask: int | None) -> float | None:
         option = timeouts.SOCKET_OPTION.get(nr)
         if option is None:
             return None

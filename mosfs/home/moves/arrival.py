@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
@@ -19,7 +18,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
 from mosfs.home.moves.threads import ComingThread
 from mosfs.home.ports import NoPrivateSpace, Tree
-from mosfs.home.process.deputy import Deputy, State, interrupted, is_sleep
+from mosfs.home.process.deputy import Deputy, Outcome, State, interrupted, is_sleep
 from mosfs.home.process.link import Link
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, broken_off, result_at
@@ -50,13 +49,13 @@ class Coming:
 
     meta: ImageMeta
     receipt: Receipt
-    outcome: Any = None
+    outcome: Outcome | None = None
     infos: list[bytes] = field(default_factory=list)
     rebuild: Rebuild | None = None
     newer: list[tuple[bool, bytes]] = field(default_factory=list)  # signals taken from the deputy, to be queued behind older ones
     expired: bool = False  # a timer of CPU time has, meanwhile
     complete: bool = False  # nothing more of the image will come
-    others: dict[int, tuple[Any, list[bytes]]] = field(default_factory=dict)  # outcome and infos of the other threads, by ID
+    others: dict[int, tuple[Outcome | None, list[bytes]]] = field(default_factory=dict)  # of other threads, by ID
     threads: list[ComingThread] = field(default_factory=list)  # those, as far as they have been built
 
 
@@ -105,7 +104,7 @@ class Arrival:
         self.tracer.moves.finish(p, "")
         self.tracer.mosd.announce(p)
 
-    def _build(self, p: Program, link: Link, deputy: Deputy, coming: Coming) -> Any:
+    def _build(self, p: Program, link: Link, deputy: Deputy, coming: Coming) -> Registers:
         """The program in its deputy: the registers to go on with. Whatever is raised, `_roll_back` can undo it."""
         meta = coming.meta
         assert p.move is not None
@@ -145,7 +144,7 @@ class Arrival:
         self._send_back(p, link, deputy, reason, coming)
 
     def _came_home(
-        self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Registers, outcome: Any, signalled: bool,
+        self, p: Program, link: Link, deputy: Deputy, meta: ImageMeta, regs: Registers, outcome: Outcome | None, signalled: bool,
         owed: list[Property],
     ) -> None:
         seen = clocks.Shown(meta.shown.realtime, meta.shown.monotonic)
@@ -170,7 +169,9 @@ class Arrival:
         partial.restore(p.task, signed(regs.rax), p.call.carry)
         self._go_on(p, deputy, meta, regs, outcome, signalled)
 
-    def _go_on(self, p: Program, deputy: Deputy, of: ImageMeta | Thread, regs: Any, outcome: Any, signalled: bool) -> None:
+    def _go_on(
+        self, p: Program, deputy: Deputy, of: ImageMeta | Thread, regs: Registers, outcome: Outcome | None, signalled: bool,
+    ) -> None:
         """The program, or the thread, goes on at home where it was."""
         if of.waiting:
             self._finish_call(p, deputy, regs, outcome, signalled)
@@ -190,7 +191,7 @@ class Arrival:
         partial.restore(q.task, signed(one.regs.rax), q.call.carry)
         self._go_on(q, one.deputy, thread, one.regs, one.outcome, one.signalled)
 
-    def _finish_call(self, p: Program, deputy: Deputy, regs: Registers, outcome: Any, signalled: bool) -> None:
+    def _finish_call(self, p: Program, deputy: Deputy, regs: Registers, outcome: Outcome | None, signalled: bool) -> None:
         """The program came home inside a forwarded call."""
         if outcome is None:
             if p.suspended:  # its own migration request: `Move.done` answers it
@@ -279,7 +280,7 @@ class Arrival:
                 self._deputy_again(q, link, q.deputy, *coming.others[q.pid])
         self.tracer.moves.finish(p, reason)
 
-    def _deputy_again(self, p: Program, link: Link, deputy: Deputy, outcome: Any, infos: list[bytes]) -> None:
+    def _deputy_again(self, p: Program, link: Link, deputy: Deputy, outcome: Outcome | None, infos: list[bytes]) -> None:
         """It makes its body's calls again, of which one may have been halted."""
         for info in infos:
             link.channel.send(Kind.SIGNAL, p.pid, info)
@@ -303,8 +304,8 @@ class Arrival:
                 p.task.interrupt()
             deputy.interrupting = True
 
-    def outcome(self, p: Program, deputy: Deputy) -> tuple[Any, list[bytes]]:
-        """((call, result, outs, flight) of a call in flight, or None; signals for handlers that came meanwhile)."""
+    def outcome(self, p: Program, deputy: Deputy) -> tuple[Outcome | None, list[bytes]]:
+        """(what a call in flight has come to, or None; signals for handlers that came meanwhile)."""
         infos: list[bytes] = []
         if deputy.state is State.READY:
             return self._held_outcome(p, infos)
@@ -349,9 +350,9 @@ class Arrival:
         kept = p.body.kept_back or []
         early = [payload for kind, payload, _ in kept if kind == Kind.SIGNAL]
         p.body.kept_back = [frame for frame in kept if frame[0] != Kind.SIGNAL]
-        return (flight.request.nr, result, outs, flight), [*early, *infos]
+        return Outcome(flight.request.nr, result, outs, flight), [*early, *infos]
 
-    def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Any, list[bytes]]:
+    def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Outcome | None, list[bytes]]:
         """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
         outcome, p.frozen.call = p.frozen.call, None
         kept_back, p.body.kept_back = p.body.kept_back or [], None
@@ -361,16 +362,16 @@ class Arrival:
                 early.append(payload)
             elif kind == Kind.REPLY:
                 result, _flags, outs = unpack_reply(payload)
-                outcome = (-1, result, outs, None)
+                outcome = Outcome(-1, result, outs, None)
         return outcome, [*early, *infos]
 
 
-def _inflight(meta: ImageMeta, outcome: Any) -> tuple[int, tuple[int, ...], int] | None:
+def _inflight(meta: ImageMeta, outcome: Outcome | None) -> tuple[int, tuple[int, ...], int] | None:
     """(number, arguments, result) of the call that the body waited in, if it has been made."""
     if not meta.waiting or outcome is None:
         return None
     regs = regs_from(meta.regs)
-    return signed(regs.rax), arguments(regs), outcome[1]
+    return signed(regs.rax), arguments(regs), outcome.result
 
 
 def _stop_info(sig: int) -> bytes:

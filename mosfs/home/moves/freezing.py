@@ -27,7 +27,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.calls.request import Request
 from mosfs.cluster.freeze_conf import Directory, order, parse_directories
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import Deputy, Flight, State
+from mosfs.home.process.deputy import Deputy, Flight, Outcome, State
 from mosfs.home.process.link import Held, Link
 from mosfs.home.process.move import Event, Move, Step
 from mosfs.home.process.program import Place, Program
@@ -198,11 +198,11 @@ class Freezing:
         flight, deputy.flight = deputy.flight, None
         if asleep:
             request = Request(SYS_RESTART_SYSCALL, (0,) * 6, deputy.mask)
-            p.frozen.call = (SYS_RESTART_SYSCALL, -ERESTART_RESTARTBLOCK, [], flight or _flight(request))
+            p.frozen.call = Outcome(SYS_RESTART_SYSCALL, -ERESTART_RESTARTBLOCK, [], flight or _flight(request))
         elif move.inside is not None:
             flight = _flight(move.inside)
             self.tracer.waits.takes_off(p, flight)
-            p.frozen.call = (move.inside.nr, signed(move.stood.stopped.rax), [], flight)
+            p.frozen.call = Outcome(move.inside.nr, signed(move.stood.stopped.rax), [], flight)
         self._stays(p, deputy)
 
     def _stays(self, p: Program, deputy: Deputy) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from mosfs.abi.flags import FUTEX_PRIVATE_FLAG, FUTEX_WAIT_BITSET
 from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX
 from mosfs.abi.reasons import Reason
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Sleep, State
+from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Outcome, Sleep, State
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Standing
 from mosfs.home.process.program import Place, Program
@@ -25,6 +25,7 @@ from mosfs.migrate.capture import capture_thread, user_regs
 from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
 from mosfs.migrate.rebuild import give_own, give_state, name_task, queue_signal, take_pending
 from mosfs.migrate.suits import state_lacking
+from mosfs.native.registers import Registers
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import state_of
@@ -42,16 +43,16 @@ class ComingThread:
     q: Program
     deputy: Deputy
     thread: Thread
-    outcome: Any
+    outcome: Outcome | None
     signalled: bool
-    regs: Any = None
+    regs: Registers | None = None
 
 
 class Coming(Protocol):
     """What `moves.arrival` knows of a program on its way home."""
 
     meta: ImageMeta
-    others: dict[int, tuple[Any, list[bytes]]]
+    others: dict[int, tuple[Outcome | None, list[bytes]]]
 
 
 class Threads:
@@ -171,7 +172,7 @@ class Threads:
         return found
 
     @staticmethod
-    def until(q: Program, stay: Any) -> int:
+    def until(q: Program, stay: Registers) -> int:
         """When the wait on a futex ends that it will go on with (`image.Thread.until`)."""
         return q.call.sleep.until if q.call.sleep is not None and is_futex(stay) else 0
 
@@ -235,7 +236,7 @@ class Threads:
             if q.deputy is not None:
                 self.tracer.arrival.halt(q, q.deputy)
 
-    def outcomes(self, p: Program) -> dict[int, tuple[Any, list[bytes]]]:
+    def outcomes(self, p: Program) -> dict[int, tuple[Outcome | None, list[bytes]]]:
         """What `Arrival.outcome` says of each thread that has not ended, by ID."""
         found = {}
         for q in self.of(p):
@@ -282,7 +283,7 @@ class Threads:
                 with Calls(q.task, base=q.deputy.base, mask=q.deputy.mask) as call:
                     rseq.unregister(call, q.task.peek_rseq())
 
-    def wait_until(self, q: Program, deputy: Deputy, regs: Any, until: int) -> None:
+    def wait_until(self, q: Program, deputy: Deputy, regs: Registers, until: int) -> None:
         """It goes on at home with a wait on a futex (``regs`` stand before it) that ends at ``until``, CLOCK_MONOTONIC in ns: in
         the stub, as it does with a sleep that began away."""
         at = deputy.room[0]

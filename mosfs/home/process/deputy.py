@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, RESTARTS
 from mosfs.abi.numbers import SYS_EXECVE, SYS_EXECVEAT, SYS_MPROTECT, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART_SYSCALL
@@ -94,6 +94,16 @@ class Flight:
             for offset, length in ranges.get(index, [(0, size)]):
                 found.append((blob.addr + offset, task.read(self.places[index] + offset, length)))
         return found
+
+
+class Outcome(NamedTuple):
+    """What a call of a body has come to. ``number``: of the call, -1 if its answer has been sent already; ``outs``: what it brings
+    back, (program address, bytes); ``flight``: as the deputy has made it, if it has."""
+
+    number: int
+    result: int
+    outs: list[tuple[int, bytes]]
+    flight: Flight | None
 
 
 @dataclass(slots=True)

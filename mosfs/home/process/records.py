@@ -14,7 +14,7 @@ from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.calls.timeouts import Wait
 from mosfs.home.process.calltrace import CallTrace
-from mosfs.home.process.deputy import Sleep
+from mosfs.home.process.deputy import Outcome, Sleep
 from mosfs.home.process.link import Held
 from mosfs.home.process.move import Move
 from mosfs.home.process.replay import Backup
@@ -22,6 +22,7 @@ from mosfs.home.process.saving import Saving
 from mosfs.migrate.image import Vma
 from mosfs.migrate.increments import Chain
 from mosfs.migrate.properties import Said
+from mosfs.native.registers import Registers
 from mosfs.trace.idle import Idle
 from mosfs.wire.asked import Settings
 from mosfs.wire.messages import LastMessage, ProcState
@@ -79,7 +80,7 @@ class Body:
     signals: int = 0  # SIGNAL frames sent to its host
     kept_back: list[tuple[int, bytes, int]] | None = None  # frames for the host, kept back while the body moves
     infos: list[bytes] = field(default_factory=list)  # signals for handlers, waiting until the program can take them
-    sleeping: Any = None  # registers after the call, while a sleep that began away is finished at home
+    sleeping: Registers | None = None  # registers after the call, while a sleep that began away is finished at home
     files: dict[int, Held] = field(default_factory=dict)  # what its host has of the files that it maps
     shown: bytes | None = None  # what its memory looks like in the file of /proc that it is about to open
     nice: int = 0  # nice value that its host was told last
@@ -117,7 +118,7 @@ class Frozen:
     wanted: str = ""  # who wants it frozen, as ``mark``, until it is
     begun: bool = False  # it was away, and its image has begun to come
     files: dict[int, Held] = field(default_factory=dict)  # the files that it maps, by that image
-    call: tuple[int, int, list[tuple[int, bytes]], Any] | None = None  # the call that was broken off, as `moves.arrival` wants it
+    call: Outcome | None = None  # of the call that was broken off
 
     @property
     def shown(self) -> tuple[int, str]:
