@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from mosfs.abi import cpu
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_TYPE, PR_SET_MM, PR_SET_NAME, PROT_READ, PROT_WRITE
@@ -59,6 +59,7 @@ from mosfs.migrate.properties import Property, calls_for, owed
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.suits import frames_misread
 from mosfs.native import kernel
+from mosfs.native.registers import Registers
 from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls, pack
 from mosfs.trace.task import Task, regs_from
@@ -395,7 +396,7 @@ class Rebuild:
 
     # ------------------------------------------------------------------ stage 4
 
-    def finish(self, frames: int, *, home: bool) -> Any:
+    def finish(self, frames: int, *, home: bool) -> Registers:
         """Stage 4; the registers to resume with. The mask of the image is put in force when the session ends.
 
         What the kernel may refuse comes first: until that is done nothing of the task but its memory has changed."""
@@ -440,7 +441,7 @@ class Rebuild:
         self.call.must(SYS_PRCTL, PR_SET_MM, PR_SET_MM_MAP, layout.SCRATCH, len(fixed), 0)
 
 
-def give_own(call: Calls, of: ImageMeta | Thread) -> Any:
+def give_own(call: Calls, of: ImageMeta | Thread) -> Registers:
     """What a thread has for itself; the registers to resume it with. Its mask is put in force when the session ends."""
     call.task.write(layout.SCRATCH, of.altstack)
     call(SYS_SIGALTSTACK, layout.SCRATCH, 0)

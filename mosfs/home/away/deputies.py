@@ -114,6 +114,7 @@ class Deputies:
 
     def _woke(self, p: Program, deputy: Deputy, result: int, outs: list[tuple[int, bytes]]) -> None:
         """A sleep that began away ends at home."""
+        assert p.body.sleeping is not None
         regs = copy_regs(p.body.sleeping)
         p.body.sleeping, p.deputy = None, None
         for addr, data in outs:

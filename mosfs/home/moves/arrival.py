@@ -184,6 +184,7 @@ class Arrival:
     def _thread_home(self, one: ComingThread) -> None:
         """Another thread of a process that has come home."""
         q, thread = one.q, one.thread
+        assert one.regs is not None
         q.place, q.link, q.body.kept_back, q.body.files = Place.HOME, None, None, {}
         q.deputy = q.call.reading = None
         q.body.infos.clear()

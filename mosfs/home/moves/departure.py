@@ -236,16 +236,17 @@ class Departure:
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
         move = p.move
-        assert move is not None and move.link is not None
+        sleeping = p.body.sleeping
+        assert move is not None and move.link is not None and sleeping is not None
         move.frozen_at = time.monotonic()
         try:
             self._with_threads(p, move)
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-                meta = self._capture(p, call, p.body.sleeping, vmas)
+                meta = self._capture(p, call, sleeping, vmas)
             move.inside = None
-            futex = is_futex(p.body.sleeping)
-            meta.waiting, meta.until = not futex, self.tracer.threads.until(p, p.body.sleeping)
+            futex = is_futex(sleeping)
+            meta.waiting, meta.until = not futex, self.tracer.threads.until(p, sleeping)
             meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             meta.threads = self.tracer.threads.capture(p, move)
@@ -253,13 +254,13 @@ class Departure:
         except TaskGone:
             raise
         except CannotMove as reason:
-            self.stay(p, p.body.sleeping, str(reason))
+            self.stay(p, sleeping, str(reason))
         except ChannelLost:
-            self.stay(p, p.body.sleeping, Reason.INCOMPLETE)
+            self.stay(p, sleeping, Reason.INCOMPLETE)
         except Exception as error:
-            self.stay(p, p.body.sleeping, self.tracer.moves.unforeseen(p, error))
+            self.stay(p, sleeping, self.tracer.moves.unforeseen(p, error))
         else:
-            move.stood = Stood(p.body.sleeping)
+            move.stood = Stood(sleeping)
             self._sent(p, move)
 
     def _capture(self, p: Program, call: Calls, regs: Registers, vmas: list[Vma]) -> ImageMeta:
@@ -355,9 +356,8 @@ class Departure:
         p.body.signals = 0  # as in the image
         p.link, p.place, p.suspended = link, Place.AWAY, False
         p.body.kept_back = None
-        asleep = p.deputy if p.body.sleeping is not None else None
-        if asleep is not None and is_futex(p.body.sleeping):
-            asleep = None  # it waits there
+        sleeping = p.body.sleeping
+        asleep = p.deputy if sleeping is not None and not is_futex(sleeping) else None  # a futex is waited for there
         deputy = asleep or Deputy(p.task, p.task.peek_mask())
         if move.stood.sleep is not None:
             deputy.sleep = move.stood.sleep

@@ -144,6 +144,7 @@ class Threads:
     def _standing(q: Program, stop: Stop, move: Move) -> Standing:
         regs = copy_regs(q.task.peek_regs())
         if q.deputy is not None:
+            assert q.body.sleeping is not None
             return Standing(stop, regs, copy_regs(q.body.sleeping), asleep=not is_futex(q.body.sleeping))
         again = futex_again(regs, q.call.sleep.number if q.call.sleep is not None else -1) if stop is Stop.TRAP else None
         return Standing(stop, regs, user_regs(regs, stop) if again is None else again)
