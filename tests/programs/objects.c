@@ -11,6 +11,9 @@
 
 #define NR_pidfd_send_signal 424
 #define NR_pidfd_open 434
+/* <linux/prctl.h>, newer than some distributions' */
+#define PR_GET_AUXV_ 0x41555856
+#define PR_GET_MDWE_ 66
 
 static volatile sig_atomic_t caught, of_fd;
 
@@ -356,5 +359,39 @@ static void seals(void)
 	ok(close(plain));
 }
 
+/* prctl(2) that only asks: a value, "no such thing" or "not on this processor" is the same everywhere. */
+static void prctls_that_ask(void)
+{
+	static const int plain[] = { PR_GET_TIMING, PR_GET_FPEMU, PR_GET_FPEXC, PR_GET_UNALIGN, PR_GET_ENDIAN, PR_GET_FP_MODE,
+		PR_SVE_GET_VL, PR_GET_TAGGED_ADDR_CTRL, PR_GET_MDWE_, 9999 };
+	unsigned long auxv[128] = { 0 }, again[128] = { 0 };
+	int first[COUNT(plain)], errors[COUNT(plain)], tsc = 0, size = prctl(PR_GET_AUXV_, auxv, sizeof(auxv), 0, 0);
+	int *place = NULL, here;
+
+	check(size == -1 ? errno == EINVAL : size >= 32 && (size_t)size <= sizeof(auxv));
+	for (size_t i = 0; i < COUNT(plain); i++) {
+		first[i] = prctl(plain[i], 0, 0, 0, 0);
+		errors[i] = first[i] < 0 ? errno : 0;
+	}
+	equal(syscall(SYS_set_tid_address, &here), getpid());
+	for (int round = 0; round < 2; round++) {
+		elsewhere();
+		ok(prctl(PR_GET_TSC, &tsc));
+		equal(tsc, PR_TSC_ENABLE);
+		if (prctl(PR_GET_TID_ADDRESS, &place) == 0)
+			check(place == &here);
+		else
+			equal(errno, EINVAL); /* a kernel without CONFIG_CHECKPOINT_RESTORE */
+		equal(prctl(PR_GET_AUXV_, again, sizeof(again), 0, 0), size);
+		same(again, auxv, sizeof(auxv));
+		for (size_t i = 0; i < COUNT(plain); i++) {
+			int found = prctl(plain[i], 0, 0, 0, 0);
+			equal(found < 0 ? errno : 0, errors[i]);
+			equal(found, first[i]);
+		}
+	}
+}
+
 PROGRAM(PART(pipe_sizes), PART(securebits), PART(coredump_filter), PART(internet6), PART(leases),
-	PART(locks), PART(owners), PART(pidfds), PART(clock_that_may_be_set), PART(seals))
+	PART(locks), PART(owners), PART(pidfds), PART(clock_that_may_be_set), PART(seals),
+	PART(prctls_that_ask))
