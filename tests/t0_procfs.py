@@ -16,11 +16,12 @@ from msgspec.structs import replace
 
 from mosfs.abi.args import as_c_int
 from mosfs.cluster.address import as_unsigned, to_ip
+from mosfs.node import loads
 from mosfs.node.choice import best
 from mosfs.node.ended import REMEMBERED, Ended, Memory
 from mosfs.node.nodes import Node
 from mosfs.node.pending import PATIENCE, Asked, Pending
-from mosfs.node.programs import Guest, Program
+from mosfs.node.programs import MOST_STOPS, Guest, Program
 from mosfs.node.world import World
 from mosfs.procfs.table import (
     BY_NAME,
@@ -187,8 +188,36 @@ def test_where_a_program_is(world: World, tree: Tree, where: str, state_name: st
 
 def test_stat_of_a_program_has_every_field(tree: Tree) -> None:
     shown = json.loads(read(tree, "proc/100/stat"))
-    assert set(shown) == {*ProcState.__struct_fields__, "history"}
+    assert set(shown) == {*ProcState.__struct_fields__, "history", "path"}
     assert shown["settings"]["decay"] == -1
+
+
+def test_the_path_of_a_program_is_where_it_came_to(world: World, tree: Tree) -> None:
+    program = world.programs[100]
+    assert json.loads(read(tree, "proc/100/stat"))["path"] == []
+    steps = [(10.0, NEAR, "away", "less load"), (20.0, NEAR, "returning", ""), (40.0, "", "here", ""), (50.0, FAR, "away", "")]
+    for now, where, name, because in steps:
+        new = state(where=where, state=name, because=because)
+        program.follow(new, now)
+        program.state = new
+    assert json.loads(read(tree, "proc/100/stat"))["path"] == [[90.0, NEAR, "less load"], [60.0, "", ""], [50.0, FAR, ""]]
+    for number in range(100):
+        program.follow(state(where=f"10.1.0.{number}"), 60.0)
+    assert [stop.where for stop in program.path] == [f"10.1.0.{number}" for number in range(100 - MOST_STOPS, 100)]
+
+
+def test_loads_of_the_last_hour(world: World, tree: Tree) -> None:
+    loads.note(world)
+    world.nodes[NEAR] = Node(NEAR, status=status(40), heard=99.0)
+    world.nodes["192.168.0.1"] = Node("192.168.0.1", status=status(40), heard=99.0)  # not in the map any more
+    world.me.status = status(300)
+    loads.note(world)
+    world.nodes[NEAR].dead = True
+    loads.note(world)
+    assert json.loads(read(tree, "node/loads")) == {"period": 30.0, "nodes": {HOME: [100, 300, 300], NEAR: [40, None]}}
+    for _ in range(2 * loads.KEPT):
+        loads.note(world)
+    assert json.loads(read(tree, "node/loads"))["nodes"] == {HOME: [300] * 120, NEAR: [None] * 120}
 
 
 def test_guests(tree: Tree, sent: list[Command]) -> None:

@@ -1,4 +1,4 @@
-"""mosmon(1): bars that compare the nodes of the cluster. `mosmon_view` makes the picture, this file reads and shows it."""
+"""mosmon(1): bars that compare the nodes of the cluster. `mosmon_view` makes frames, `mosmon_page` a page; this file shows them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.mosmon_view import ENTER, LEFT, RIGHT, Node, Numbering, Show, Size, View, frame, press
-from mosfs.tools.options import COUNT, Command, Option, Parsed, UsageError, UserError
+from mosfs.tools.options import COUNT, TEXT, Command, Option, Parsed, UsageError, UserError
 from mosfs.tools.tree import Tree
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ PERIOD = 1.0  #: seconds between two looks at the cluster
 A_SECOND = 5000  #: nodes; in a bigger cluster the looks are rarer, so that the whole costs mosd a few per cent at most
 ESCAPE_MS = 25  #: how long the rest of an arrow key may take
 
-SYNOPSIS = "mosmon [-v | -V | -w] [-t] [-d] [-s | -m | -m -m | -f | -c | -l | --paging] [--once] [--json]"
+SYNOPSIS = "mosmon [-v | -V | -w] [-t] [-d] [-s | -m | -m -m | -f | -c | -l | --paging] [--once] [--json]\nmosmon --html file"
 
 MOSMON = Command("mosmon", SYNOPSIS, "MOSIX monitor", (
     Option("-w", "numbering", "horizontal numbering: better display, fewer nodes", value="w"),
@@ -38,6 +39,7 @@ MOSMON = Command("mosmon", SYNOPSIS, "MOSIX monitor", (
     Option("--paging", "paging", "display how much is read from and written to swap"),
     Option("-l", "load", "display the load (default)"),
     Option("--once", "once", "print one frame and exit; COLUMNS and LINES give its size"),
+    Option("--html", "html", "write a page with a picture of the cluster (- is standard output) and exit", TEXT, metavar="file"),
     Option("--json", "json", "print the nodes as a JSON list of objects and exit"),
 ), permute=True)
 
@@ -124,11 +126,43 @@ def draw(screen: curses.window, lines: Sequence[str]) -> None:
     screen.refresh()
 
 
+def write_page(tree: Tree, file: str) -> None:
+    """Write the page of `mosmon_page`, whole or not at all where ``file`` is a regular file or none yet. UserError."""
+    from mosfs.tools.mosmon_page import page
+    from mosfs.tools.mosmon_picture import read
+
+    data = page(read(tree)).encode(errors="replace")
+    if file == "-":
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        whole = not os.path.exists(file) or os.path.isfile(file)
+        new = f"{file}.{os.getpid()}.new" if whole else file
+        try:
+            with open(new, "xb" if whole else "wb") as stream:
+                if whole and os.path.exists(file):
+                    os.fchmod(stream.fileno(), os.stat(file).st_mode & 0o777)
+                stream.write(data)
+            if whole:
+                os.replace(new, file)
+        except BaseException:
+            if whole:
+                with suppress(FileNotFoundError):
+                    os.unlink(new)
+            raise
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+
+
 def body(options: Parsed) -> int:
     if options.rest:
         raise UsageError(f"{options.rest[0]}: too much")
     view = first_view(options)
     tree = Tree(NodePaths.from_env())
+    if "html" in options:
+        write_page(tree, options.get("html"))
+        return 0
     text = tree.fact("cluster")
     if "json" in options:
         print(as_json(text))

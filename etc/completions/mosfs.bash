@@ -166,7 +166,7 @@ complete -F _moskillall moskillall
 
 _mosmon() {
     local at=1
-    _mosfs_own : '' '-w -v -V -t -d -s -m -f -c --paging -l --once --json --help --version' anywhere && return
+    _mosfs_own : --html '-w -v -V -t -d -s -m -f -c --paging -l --once --html --json --help --version' anywhere && return
     COMPREPLY=()
 }
 complete -F _mosmon mosmon

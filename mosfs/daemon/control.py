@@ -393,6 +393,7 @@ class Control:
             world.counts.heard(program.state, message, automatic=program.balanced.sent is not None)
             self.heard(program, message)
             self.journal.heard(program.state, message)
+            program.follow(message, world.clock())
             program.state, program.send = message, connection.post
         else:
             world.introduce(pid, Program(message, connection.post))

@@ -52,6 +52,7 @@ from mosfs.daemon.tasks import guarded, restarted, survived
 from mosfs.fuse.mount import MountError, mounted
 from mosfs.fuse.operations import Operations
 from mosfs.native import kernel
+from mosfs.node import loads
 from mosfs.node.guests import counted
 from mosfs.node.multi import Multi
 from mosfs.node.world import Mosrun, World
@@ -176,6 +177,7 @@ async def _node(
             keep(accept, port, by_first_byte(services.peers.accept, services.channels.incoming), Door(world))
             keep(accept, post_port, services.post.incoming, Door(world))
             keep(keep_publishing, world, probe)
+            keep(keep_noting, world)
             keep(services.control.queue.run)
             keep(stalls.run, services.control.tracers)
             nursery.start_soon(serve_files, scope)
@@ -307,6 +309,13 @@ async def keep_publishing(world: World, probe: Probe) -> None:
         with survived("a look at this node"):
             publish(world, probe)
             lifecycle.repeats.turn()
+
+
+async def keep_noting(world: World) -> None:
+    while True:
+        await trio.sleep(loads.PERIOD)
+        with survived("a note of the loads"):
+            loads.note(world)
 
 
 @contextlib.contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Protocol
 
@@ -53,7 +54,7 @@ class Node:
     told us last), None while it has not told; ``privileged_mb``: memory there of guests that would make way for ours; ``full``:
     it has as many guests of other clusters as it takes; ``heard``: when its status was true (our monotonic clock, in seconds);
     ``links``: how many links to it are open; ``dead``: it did not answer; ``max_age``: seconds after which it counts as dead
-    anyway; ``flags``: of its processor (`abi.cpu`), none for unknown."""
+    anyway; ``flags``: of its processor (`abi.cpu`), none for unknown; ``loads``: over the last hour (`node.loads`)."""
 
     ip: str
     hello: PeerHello | None = None
@@ -67,6 +68,7 @@ class Node:
     standing: int | None = None
     privileged_mb: int = 0
     full: bool = False
+    loads: array[int] = field(default_factory=lambda: array("i"))
 
     def alive(self, now: float) -> bool:
         return not self.dead and self.status is not None and now - self.heard < self.max_age

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from operator import attrgetter
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,6 +25,8 @@ FROZEN = ("A", "P", "M")
 MOST_PLACES = 64
 #: The last deaths of a program's tracers that are known.
 MOST_DEATHS = 8
+#: Stops of a program that are remembered, the last ones.
+MOST_STOPS = 32
 
 _ELSEWHERE = frozenset({Place.LEAVING, Place.AWAY, Place.RETURNING, Place.FROZEN})
 
@@ -110,6 +113,15 @@ class Order(StrEnum):
 _TOLD = {order: attrgetter(f"{order}_seq", f"{order}_result") for order in Order}
 
 
+class Stop(NamedTuple):
+    """A node to which a program came: ``where`` is its IP, "" for home; ``at``: when, by the clock of the World; ``why``: "" if
+    somebody wished it."""
+
+    at: float
+    where: str
+    why: str
+
+
 @dataclass(slots=True, eq=False)
 class Program:
     """A home program. ``send`` is None while its tracer is not connected. ``ordered``: number of the last order of each kind, where
@@ -122,6 +134,12 @@ class Program:
     balanced: Balanced = field(default_factory=Balanced)
     record: Record = field(default_factory=Record)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DEATHS))  # when its last tracers died
+    path: deque[Stop] = field(default_factory=lambda: deque(maxlen=MOST_STOPS))
+
+    def follow(self, new: ProcState, now: float) -> None:
+        """Its tracer has told the state ``new``, which is not yet its own: where it has come to is remembered."""
+        if new.where != self.state.where:
+            self.path.append(Stop(now, new.where, new.because))
 
     def outcome(self, order: Order) -> tuple[int, str]:
         """Number and result (`abi.outcomes`) of the last order of this kind; "" until the result is known."""

@@ -2,7 +2,7 @@
 
     switches    stay lstay block expel bring shutdown reload    a write does it, or begins it
     questions   best whois                                      written, then read back on the same open file
-    tables      rstatus cluster map partners                    made anew at each read
+    tables      rstatus cluster loads map partners              made anew at each read
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from mosfs.abi.outcomes import UNDER_WAY
 from mosfs.cluster.address import as_unsigned, to_ip
 from mosfs.cluster.partners import OWN_PRIORITY
 from mosfs.node import guests
+from mosfs.node import loads as noted
 from mosfs.node.choice import choose, common_flags, prefers_ours, takes_ours
 from mosfs.node.nodes import Bit, Node, NotInMap
 from mosfs.node.programs import Guest, Program, away
@@ -121,6 +122,11 @@ def _rows(world: World) -> Iterator[tuple[object, ...]]:
         known = node.status
         facts = [None if known is None else getattr(known, name) for name in _FROM_STATUS]
         yield (number, ip, condition(world, node), *facts)
+
+
+def loads(world: World, _: Node) -> str:
+    """What `noted` has kept, as one line of JSON. ``period``: seconds from one to the next."""
+    return _json.encode({"period": noted.PERIOD, "nodes": dict(noted.told(world))}).decode()
 
 
 def partners(world: World, _: Node) -> str:

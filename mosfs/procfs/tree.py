@@ -263,7 +263,11 @@ def _history(world: World, subject: Program | Guest) -> dict[str, object]:
 
 
 def _everything(world: World, subject: Program | Guest) -> str:
-    return _json_line({**fields_of(subject.state), "history": _history(world, subject)})
+    facts = {**fields_of(subject.state), "history": _history(world, subject)}
+    if isinstance(subject, Program):
+        now = world.clock()
+        facts["path"] = [[round(now - stop.at, 1), stop.where, stop.why] for stop in subject.path]
+    return _json_line(facts)
 
 
 _HISTORY = File("history", "what it used, as JSON: CPU seconds, memory, rates of calls and bytes, fading by decayrate",
@@ -414,6 +418,8 @@ OWN_FILES = (
     File("misplaced", "programs and guests that are where the map does not allow them",
          lambda w, _: node_folder.count_misplaced(w)),
     File("cluster", "all numbered nodes as JSON", node_folder.cluster),
+    File("loads", "loads over the last hour, as JSON: the oldest of each node first, null where they were not known",
+         node_folder.loads),
     File("gossip", "counters of the exchange of information, as JSON", lambda w, _: _json_line(dict(w.counts.gossip))),
     File("decisions", "the last automatic moves and refusals, with their reasons", lambda w, _: "\n".join(w.decisions)),
     File("metrics", "what Prometheus reads: load, moves, guests, gossip", lambda w, _: metrics(w)),
