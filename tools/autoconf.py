@@ -114,9 +114,10 @@ class Asker:
 
     def look(self) -> Survey:
         """All nodes that answer. UserError when the question cannot be sent."""
-        survey, quiet = Survey(), 0
+        survey, quiet, nonces = Survey(), 0, set()
         for _ in range(MOST_ROUNDS):
             nonce = os.urandom(16).hex()
+            nonces.add(nonce)
             try:
                 data = packed(FIND, self.key, nonce=nonce, version=__version__)
                 self.sock.sendto(data, (str(self.own.network.broadcast_address), self.port))
@@ -124,7 +125,7 @@ class Asker:
                 raise UserError(f"{self.own.network}: {error.strerror}") from None
             news = False
             for ip, fields in self._replies(HERE, ROUND):
-                if fields["nonce"] == nonce and ip != str(self.own.ip):
+                if fields["nonce"] in nonces and ip != str(self.own.ip):  # an answer may come a round later
                     news = survey.heard(ip, fields) or news
             quiet = 0 if news else quiet + 1
             if quiet == QUIET:

@@ -41,7 +41,7 @@ from mosfs.tools.options import UserError
 Address = tuple[str, int]
 
 #: Seconds for which a ticket is good, and how many there are at most.
-TICKET_LASTS, MOST_TICKETS = 30.0, 64
+TICKET_LASTS, MOST_TICKETS = 60.0, 64
 #: Seconds over which the nodes spread their answers, so that those of thousands do not meet.
 SPREAD = 0.3
 #: Answers that wait for their moment; more are not given.
@@ -52,12 +52,13 @@ RATE = 200
 
 @dataclass(slots=True)
 class Ticket:
-    """``asker``: the only one who may use it; ``of``: `fingerprint` of what he asked first; ``result``: once it was written."""
+    """``asker``: the only one who may use it; ``of``: `fingerprint` of what he asked first; ``results``: by whether it was to be
+    written, once that was done."""
 
     asker: Address
     until: float
     of: str = ""
-    result: str | None = None
+    results: dict[bool, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -102,7 +103,7 @@ class Answerer:
         return self._count <= RATE
 
     def _take(self, fields: dict[str, str], asker: Address, now: float) -> str | None:
-        """The result; None for a ticket that is none. What is asked twice, as the answer was lost, is done once."""
+        """The result; None for a ticket that is none. What is asked twice, as the answer was lost or is late, is done once."""
         ticket = self.tickets.get(fields["ticket"])
         if ticket is None or ticket.asker != asker or now > ticket.until:
             return None
@@ -110,11 +111,10 @@ class Answerer:
         if ticket.of not in ("", of):
             return None
         ticket.of = of
-        if fields["write"] != "1":
-            return self.take(fields["map"], fields["view"], False)
-        if ticket.result is None:
-            ticket.result = self.take(fields["map"], fields["view"], True)
-        return ticket.result
+        write = fields["write"] == "1"
+        if write not in ticket.results:
+            ticket.results[write] = self.take(fields["map"], fields["view"], write)
+        return ticket.results[write]
 
 
 def take(paths: NodePaths, mosix_map: str, view: str, write: bool) -> str:
