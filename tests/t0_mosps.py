@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.cluster.paths import NodePaths
+from mosfs.queue import runners
 from mosfs.tools import mosps
 from mosfs.tools.mosps import MOSPS, Caller, View, columns, forest, render, select
 from mosfs.tools.options import UserError
@@ -286,3 +288,15 @@ def test_environment_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     view = View(str, str, environment={100: "A=1 B=2"}.__getitem__)
     assert mosps.command(HERE, view) == "one -x A=1 B=2"
     assert mosps.command(GUEST, view) == "five", "a guest's environment is its home's to show"
+
+
+def test_what_starts_the_lines_of_a_queue_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is known by its program, not by what it calls itself."""
+    command = "mosrun-runner 5 -1 /bin/sh"
+    one = Process(os.getpid(), 0, linux=Linux(comm="runner", command=command))
+    assert not mosps.starts_lines(one)
+    monkeypatch.setattr(runners, "RUNNER", sys.executable)
+    assert mosps.starts_lines(one)
+    assert not mosps.starts_lines(Process(os.getpid(), 0, linux=Linux(comm="runner", command="runner 5")))
+    assert not mosps.starts_lines(Process(os.getpid(), 0, linux=Linux(comm="mine", command=command)))
+    assert not mosps.starts_lines(Process(2**22 + 1, 0, linux=Linux(comm="runner", command=command)))

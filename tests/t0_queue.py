@@ -55,6 +55,15 @@ def test_what_can_be_opened_and_not_read(tmp_path: Path) -> None:
         open_commands(str(tmp_path)).read()
 
 
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/full"])
+def test_a_line_that_never_ends(device: str) -> None:
+    commands = open_commands(device)
+    with pytest.raises(CannotRead, match=f"^{device}: line 1 does not end: not a commands-file$"):
+        while commands.next() is None:
+            commands.read()
+    os.close(commands.fd)
+
+
 def test_a_file_is_read_as_far_as_it_went_at_first(tmp_path: Path) -> None:
     path = tmp_path / "commands"
     path.write_bytes(b"one\ntwo\n")

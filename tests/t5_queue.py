@@ -130,6 +130,8 @@ def test_mosps_shows_how_far_it_is(nodes: Lab, tmp_path: Path) -> None:
     table = nodes.run(1, "mosps", "-SA").stdout.splitlines()
     assert table[0].split() == ["PID", "TTY", "TOTAL", "DONE", "FAIL", "CMD"]
     assert [str(running.pid), "4", "2", "1"] in [[line.split()[n] for n in (0, 2, 3, 4)] for line in table]
+    listed = json.loads(nodes.run(1, "mosps", "-A", "--json").stdout)
+    assert listed and not [one["command"] for one in listed if "runner" in one["command"]]
     (tmp_path / "go").touch()
     assert running.wait(30) == 1
     assert nodes.run(1, "mosps", "-S", "-A").returncode == 1

@@ -363,6 +363,15 @@ def user_namer(numeric: bool) -> Callable[[int], str]:
     return name
 
 
+def starts_lines(process: Process) -> bool:
+    """Is it a part of mosrun -S, which never leaves, and no program of the user?"""
+    if process.linux.comm != "runner" or not process.linux.command.startswith("mosrun-runner "):
+        return False
+    from mosfs.queue.runners import is_runner
+
+    return is_runner(process.pid)
+
+
 def body(options: Parsed) -> int:
     tree = Tree(NodePaths.from_env())
     me = read_linux(os.getpid())
@@ -376,7 +385,8 @@ def body(options: Parsed) -> int:
     )
     if "progress" in options:
         return queues(options, caller, view)
-    chosen = select([*tree.processes(), *tree.guests()], options, caller)
+    programs = [process for process in tree.processes() if not starts_lines(process)]
+    chosen = select([*programs, *tree.guests()], options, caller)
     if "json" in options:
         print(json.dumps([as_json(process, view) for process in chosen], indent=1))
         return 0

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
-import mosfs
 from mosfs.abi.texts import Text, text
 from mosfs.cluster.paths import NodePaths
 from mosfs.queue import progress
@@ -23,12 +22,11 @@ from mosfs.queue.log import Log, LogError, open_log
 from mosfs.queue.output import Outputs
 from mosfs.queue.progress import Counts, ProgressFile
 from mosfs.queue.queue import Hooks, Plan, Queue, QueueError
-from mosfs.queue.runners import MOST, Runners
+from mosfs.queue.runners import MOST, RUNNER, Runners
 from mosfs.tools.options import Parsed, UsageError, UserError, complain
 from mosfs.tools.tree import Tree
 
 FAILED = 125  #: as mosrun has it
-RUNNER = os.path.join(os.path.dirname(os.path.abspath(mosfs.__file__)), "native", "runner")
 #: Options that are about one program: with -S each line would need its own.
 ALONE = {"restart": "-R", "inspect": "-I", "reopen": "-O", "argv0": "-z", "json": "--json"}
 #: What mosrun asks for each line anew, because it is not inherited.

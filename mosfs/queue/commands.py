@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 #: Bytes of a line without its line-feed (our own choice, reading 44), and of one read.
 LONGEST, PART = 65536, 1 << 18
+#: Bytes of a line after which what is no regular file (/dev/zero, say) counts as one that has none.
+ENDLESS = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Splitter:
     """Bytes in, lines out. What it keeps is never more than one line and one part."""
 
     number: int = 0
+    skipped: int = 0  # bytes of the line at hand, when it is too long
     _rest: bytearray = field(default_factory=bytearray)
-    _skipping: bool = False  # the line at hand was too long already
 
     def feed(self, data: bytes) -> list[Line]:
         """The lines that ``data`` completes."""
@@ -39,21 +41,21 @@ class Splitter:
             found.append(self._line(bytes(self._rest + text)))
             self._rest.clear()
         self._rest += rest
-        if len(self._rest) > LONGEST:
-            self._skipping = True
+        if self.skipped or len(self._rest) > LONGEST:
+            self.skipped += len(self._rest)
             self._rest.clear()
         return found
 
     def end(self) -> list[Line]:
         """The last line, if it does not end with a line-feed."""
-        if not self._rest and not self._skipping:
+        if not self._rest and not self.skipped:
             return []
         self.number += 1
         return [Line(self.number, bytes(self._rest), broken=True)]
 
     def _line(self, text: bytes) -> Line:
         self.number += 1
-        long, self._skipping = self._skipping or len(text) > LONGEST, False
+        long, self.skipped = self.skipped > 0 or len(text) > LONGEST, 0
         return Line(self.number, b"" if long else text, long or b"\0" in text)
 
 
@@ -88,6 +90,10 @@ class Commands:
             self.total = count(self.fd, status.st_size) if self.path else 0
 
     @property
+    def _name(self) -> str:
+        return self.path or "standard input"
+
+    @property
     def regular(self) -> bool:
         """There is always something to read, or it is at its end."""
         return self._first is not None
@@ -113,10 +119,12 @@ class Commands:
         try:
             part = os.read(self.fd, PART if self._left < 0 else min(PART, self._left))
         except OSError as error:
-            raise CannotRead(f"{self.path or 'standard input'}: {error.strerror}") from error
+            raise CannotRead(f"{self._name}: {error.strerror}") from error
         if self._left > 0:
             self._left -= len(part)
         found = self._splitter.feed(part)
+        if self._splitter.skipped > ENDLESS and not self.regular:
+            raise CannotRead(f"{self._name}: line {self._splitter.number + 1} does not end: not a commands-file")
         if not part:
             self._ended = True
             found += self._splitter.end()

@@ -9,6 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+import mosfs
+
+#: The program that they are.
+RUNNER = os.path.join(os.path.dirname(os.path.abspath(mosfs.__file__)), "native", "runner")
 #: Runners of a queue at most; with more lines at a time than that each has several.
 MOST = 64
 #: Bytes of what a runner says, and of a packet to it: a line, and a little.
@@ -100,6 +104,16 @@ class Runners:
             with suppress(ChildProcessError):
                 os.waitpid(runner.pid, 0)
         self.all.clear()
+
+
+def is_runner(pid: int) -> bool:
+    """Is the process one, as far as its user lets us see that?"""
+    try:
+        return os.path.samefile(f"/proc/{pid}/exe", RUNNER)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
 
 
 def send_line(runner: Runner, number: int, text: bytes, beside: tuple[int, int] | None) -> None:
