@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import socket
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import pytest
 
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.paths import NodePaths, Ports
-from mosfs.tools import doctor, mosctl
+from mosfs.tools import arp, doctor, mosctl
 from mosfs.tools.doctor import ERROR, OK, WARNING, Finding, Peer
 from mosfs.tools.tree import Tree
 
@@ -45,13 +44,29 @@ def test_the_secret(mode: int, owner: int, expected: str) -> None:
 
 
 def test_the_address() -> None:
-    assert doctor.of_address(ME, 3, True) == (OK, "address", f"{ME}, node 3")
-    assert doctor.of_address(ME, None, False).level == ERROR
+    assert doctor.of_address(ME, 3, True, "") == (OK, "address", f"{ME}, node 3")
+    assert doctor.of_address(ME, None, False, "").level == ERROR
+    assert doctor.of_address(ME, 3, True, "00:11:22:33:44:55").level == ERROR
 
 
-@pytest.mark.parametrize(("mode", "expected"), [(None, ERROR), (stat.S_IFREG, ERROR), (stat.S_IFCHR | 0o666, OK)])
-def test_fuse(mode: int | None, expected: str) -> None:
-    assert doctor.of_fuse(mode).level == expected
+def test_who_else_has_an_address() -> None:
+    mine, other, ip = b"\0mine.", b"\0other", bytes([10, 0, 0, 1])
+    said = arp.probe(mine, ip)
+    assert arp.claims(said, mine, ip) == arp.claims(said, other, ip) == b"", "who asks does not say that it has it"
+    answer = said[:20] + bytes([0, arp.REPLY]) + other + ip + said[32:]
+    assert arp.claims(answer, mine, ip) == other and arp.claims(answer + bytes(18), mine, ip) == other
+    assert arp.claims(answer, other, ip) == arp.claims(answer, mine, bytes(4)) == b""
+    assert all(arp.claims(answer[:length], mine, ip) == b"" for length in range(len(answer)))
+    assert arp.rival("127.0.0.1") == arp.rival("192.0.2.1") == "", "nobody else can have it; nobody has it"
+
+
+@pytest.mark.parametrize(("device", "reason", "expected", "said"), [
+    (None, 0, ERROR, "there is no"), ((1, 3), 0, ERROR, "there is no"), (doctor.FUSE, errno.ENODEV, ERROR, "not the module"),
+    (doctor.FUSE, errno.EPERM, ERROR, "Operation not permitted"), (doctor.FUSE, 0, OK, "is there"),
+])
+def test_fuse(device: tuple[int, int] | None, reason: int, expected: str, said: str) -> None:
+    found = doctor.of_fuse(device, reason)
+    assert found.level == expected and said in found.text
 
 
 def test_the_kernel() -> None:

@@ -22,6 +22,7 @@ from mosfs.cluster.local import local_addresses
 from mosfs.cluster.paths import NodePaths, Ports
 from mosfs.cluster.secret import validate_secret_file
 from mosfs.cluster.words import decimal
+from mosfs.tools import arp
 from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree
 
@@ -36,6 +37,8 @@ FEW_FILES, LITTLE_MEMORY, FEW_TASKS = 4096, 256 << 20, 4096
 A_DAY, TIME_ERROR = 86400.0, 5
 #: Seconds in which mosd must have asked its kernel.
 PATIENCE = 30
+#: Major and minor number of /dev/fuse.
+FUSE = 10, 229
 #: proc(5), net/tcp and net/udp: sockets that nobody is connected to yet.
 TCP_LISTENS, UDP_BOUND = "0A", "07"
 #: Counters of gossip that mean something is wrong with nodes, and what.
@@ -82,17 +85,23 @@ def of_secret(mode: int, owner: int, uid: int, file: str) -> Finding:
     return Finding(OK, "secret", "nobody else can read it")
 
 
-def of_address(ip: str, number: int | None, here: bool) -> Finding:
-    """``here``: the machine has this address."""
+def of_address(ip: str, number: int | None, here: bool, rival: str) -> Finding:
+    """``here``: the machine has this address; ``rival``: hardware address of another one that has it, "" for none."""
     if not here:
         return Finding(ERROR, "address", f"this node should be {ip}, which is not an address of this machine")
+    if rival:
+        return Finding(ERROR, "address", f"another machine ({rival}) has {ip}, too: give one of them another")
     return Finding(OK, "address", ip if number is None else f"{ip}, node {number}")
 
 
-def of_fuse(mode: int | None) -> Finding:
-    """``mode``: of /dev/fuse; None when it is not there."""
-    if mode is None or not stat.S_ISCHR(mode):
+def of_fuse(device: tuple[int, int] | None, reason: int) -> Finding:
+    """``device``: numbers of the character device /dev/fuse, None when it is none; ``reason``: errno why it does not open, or 0."""
+    if device != FUSE:
         return Finding(ERROR, "fuse", "there is no /dev/fuse: load the module fuse; a container needs the device")
+    if reason in (errno.ENXIO, errno.ENODEV):
+        return Finding(ERROR, "fuse", "/dev/fuse is there, but not the module fuse: load it")
+    if reason:
+        return Finding(ERROR, "fuse", f"/dev/fuse cannot be opened: {os.strerror(reason)}; a container needs the right to it")
     return Finding(OK, "fuse", "/dev/fuse is there")
 
 
@@ -218,7 +227,7 @@ def examine(tree: Tree) -> Iterator[Finding]:
     except OSError:
         pass  # the configuration has said it
     yield from of_kernel(kernel())
-    yield of_fuse(_mode("/dev/fuse"))
+    yield of_fuse(*_fuse("/dev/fuse"))
     pid, reason = _pid(tree)
     yield of_mosd(pid, reason, tree.mount)
     yield from _network(paths, bool(pid))
@@ -248,11 +257,19 @@ def kernel() -> list[str] | None:
     return said.stdout.splitlines()
 
 
-def _mode(path: str) -> int | None:
+def _fuse(path: str) -> tuple[tuple[int, int] | None, int]:
+    """Numbers of the device, and the errno why it cannot be opened."""
     try:
-        return os.stat(path).st_mode
+        found = os.stat(path)
+        if not stat.S_ISCHR(found.st_mode):
+            return None, 0
     except OSError:
-        return None
+        return None, 0
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return (os.major(found.st_rdev), os.minor(found.st_rdev)), error.errno or errno.EIO
+    return (os.major(found.st_rdev), os.minor(found.st_rdev)), 0
 
 
 def _pid(tree: Tree) -> tuple[str, int]:
@@ -271,7 +288,8 @@ def _network(paths: NodePaths, running: bool) -> Iterator[Finding]:
         if error.file.startswith("MOSIX_PORT_"):
             yield Finding(ERROR, "port", str(error))
         return  # else the configuration has said it
-    yield of_address(ip, nodes.number_of(ip), _is_here(ip))
+    here = _is_here(ip)
+    yield of_address(ip, nodes.number_of(ip), here, arp.rival(ip) if here else "")
     yield from of_ports(ip, ports, _text("/proc/net/tcp"), _text("/proc/net/udp"), running)
 
 
