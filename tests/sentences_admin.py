@@ -136,6 +136,7 @@ QUEUE: Sequence[Row] = (
     ("-S maxjobs", "t5_queue.test_commands_from_standard_input t0_queue.test_names_of_both_files t0_queue.test_how_many_at_a_time"),
     ("Lines that failed", "t5_queue.test_exit_status_is_the_number_of_failures t5_queue.test_more_than_255_failures"),
     ("A line of more", f"{BROKEN} t0_queue.test_too_long_a_line"),
+    ("A device or pipe", "t0_queue.test_a_line_that_never_ends"),
     ("The standard input", "t5_queue.test_commands_from_standard_input"),
     ("--joblog", "t0_queue.test_rows_are_those_of_gnu_parallel t5_queue.test_the_joblog_has_node_and_moves"),
     ("While the queue runs", f"{DOUBT} t0_queue.test_wherever_it_ends_each_line_runs_once_or_is_in_doubt"),
@@ -162,6 +163,5 @@ PAGES = {
     ("mos_autoconf.1", "DESCRIPTION"): MOS_AUTOCONF,
     ("mosacct.1", "DESCRIPTION"): MOSACCT,
     ("mossetpe.1", "DESCRIPTION"): MOSSETPE,
-    ("mosd.8", "Configuration"): CONFIGURATION,
     ("mosrun.1", "The private queue"): QUEUE,
 }

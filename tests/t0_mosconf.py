@@ -361,6 +361,52 @@ def test_a_terminal(root: Path) -> None:
     assert now["mosrun.conf"] == "best forced\nunsupported -w\nmemory mandatory\nprograms 20\nusers @root\n"
 
 
+#: What a terminal shows, and what is typed, for each way through the menus that `test_a_terminal` does not take.
+OTHER_WAYS: dict[str, list[tuple[str, str]]] = {
+    "nodes": [("A.B.C.D=HOST: an alias", "+"), ("is an alias of a node", "10.0.2.1"), ("How many", "2"),
+              ("Are these nodes distant", "y"), ("First address", "172.16.0.1=10.0.1.2"), ("First address", "-9"),
+              ("** there is no such line", "-1"), ("First address", "")],
+    "key": [("another one [y/N]", "maybe"), ("** y or n", "y"), ("random key", "")],
+    "numbers": [("Number all", "n"), ("First number", "7"), ("First address", "10.0.1.1"), ("How many", "2"),
+                ("First number", "")],
+    "freezing": [("automatically", "y"), ("standard load", "0"), ("Red-Mark", "8"), ("Blue-Mark", "9"), ("Home-Mark", ""),
+                 ("Cluster-Mark", ""), ("to keep", ""), ("that run", "x"), ("** ", "10"), ("Minutes", "5"), ("Megabytes", ""),
+                 ("** ", "0"), ("Red-Mark", "8"), ("Blue-Mark", "3"), ("Home-Mark", ""), ("Cluster-Mark", ""), ("to keep", ""),
+                 ("that run", "10"), ("Minutes", "5"), ("Megabytes", ""), ("A directory", "x"), ("Probability", ""),
+                 ("** ", "/fast"), ("Probability", "2"), ("A directory", ""), ("User-ID", "99")],
+    "misc": [("MOSIX address", "none"), ("Seconds", "60"), ("Most guests", "5"), ("Users", "x"), ("** ", "60000 100"),
+             ("Letters", "OC /private 100"), ("Letters", "Q /x"), ("** ", "")],
+    "partners": [("Name of", "a/b"), ("** a name is", "zoo"), ("Description", "animals"), ("go there", "n"), ("come here", ""),
+                 ("Priority", "0"), ("make way for nobody", "10.9.0.1"), ("How many", ""), ("distant", "n"), ("First address", ""),
+                 ("Partner-clusters: zoo", "-dog"), ("** there is no such", "-zoo"), ("Partner-clusters: none", "zoo"),
+                 ("Description", ""), ("go there", ""), ("come here", ""), ("Priority", "40"), ("First address", "10.9.0.1"),
+                 ("How many", "3"), ("distant", ""), ("First address", ""), ("Name of", "")],
+}
+WRITTEN = {
+    "mosix.map": "# ours\n10.0.1.1 2\n10.0.2.1 2\n172.16.0.1=10.0.1.2\n", "userview.map": "7 10.0.1.1 2\n",
+    "freeze.conf": "1 0 8.0 3.0 0.0 -1.0 1 10 5 0\n/fast 2\nU 99\n", "retainpri": "60\n", "maxguests": "5\n",
+    "guestuids": "60000 100\n", "private.conf": "OC /private 100\n", "partners/zoo": "zoo\n40 1 1\n10.9.0.1 3 1 1 0\n",
+}
+
+
+@pytest.mark.long
+def test_a_terminal_on_other_ways(root: Path) -> None:
+    """Each menu by its sub-command, with all that is asked behind other answers, and with mistakes that are mended."""
+    (root / "etc/mosix/mosix.map").write_text("# ours\n10.0.0.1 4 p\n10.0.1.1 2\n")
+    for menu, talk in OTHER_WAYS.items():
+        child = on_terminal("--root", str(root), menu)
+        for question, answer in [*talk, ("Write this", "")]:
+            child.expect_exact(question)
+            child.sendline(answer)
+        child.expect(pexpect.EOF)
+        child.close()
+        assert child.exitstatus == 0, menu
+    now = files(root)
+    assert {name: now[name] for name in WRITTEN} == WRITTEN
+    assert len(now["secret"]) == 45 and now["secret"] != KEY
+    assert faults(NodePaths(str(root)), local=None) == []
+
+
 @pytest.mark.parametrize("end", ["\4", "\3"])
 def test_a_session_that_ends_early_writes_nothing(root: Path, end: str) -> None:
     before = files(root)

@@ -1,5 +1,6 @@
 """Every sentence of direct_communication(7), mospipe(1), mosctl(1), mosconf(1), mos_checkconf(1), mosmigrate(1), mosps(1), and
-what mosrun(1) and mosix(7) say of private files, checkpoints and freezing, names its tests; so do those of `sentences_admin`.
+what mosrun(1) says of private files, checkpoints and freezing, names its tests; so do those of `sentences_admin`,
+`sentences_mosix` and `sentences_manual`.
 
 A row is how a sentence begins, and its tests: functions of test modules, or (``mailbox.c:`` and ``private.c:``) parts of the
 test programs, which run at home, away and in motion. A row without tests has the reason in their place.
@@ -13,9 +14,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests import sentences_admin
+from tests import sentences_admin, sentences_mosix
 from tests.progs import SOURCES
 from tests.sentences import FACT, Row, sentences
+from tests.sentences_manual import MANUAL
 
 #: What runs all parts of the test programs in the three modes.
 RUNNERS = {
@@ -191,8 +193,9 @@ MOSCTL: Sequence[Row] = (
     ("localstatus adds", "t5_admin.test_status_and_localstatus"),
     ("rstatus prints", "t5_admin.test_rstatus_is_what_the_node_is t0_node.test_every_integer_of_rstatus"),
     ("doctor examines this", "t0_doctor.test_a_node_without_mosd_is_examined t0_doctor.test_the_command"),
-    ("It looks at the", "t0_doctor.test_a_node_without_mosd_is_examined t0_doctor.test_a_running_node_is_examined"),
-    ("The exit status is 1", "t0_doctor.test_only_errors_fail"),
+    ("It looks at the", "t0_doctor.test_a_node_without_mosd_is_examined t0_doctor.test_a_running_node_is_examined "
+     "t5_doctor.test_a_good_node t5_doctor.test_two_machines_with_one_address t5_doctor.test_another_secret"),
+    ("The exit status is 1", "t0_doctor.test_only_errors_fail t5_doctor.test_a_secret_that_others_can_read"),
     ("They change files of", "t5_clusters.test_priorities_are_changed"),
     ("isolate leaves the multi-cluster", "t5_clusters.test_a_node_is_isolated_and_rejoins"),
     ("It acts on this node", FACT),
@@ -392,6 +395,7 @@ MOSPS: Sequence[Row] = (
     ("WHERE and FRZ", f"{PS}.test_guests_have_neither_where_nor_frz"),
     ("-S instead", QUEUES),
     ("Others' queues", QUEUES),
+    ("The processes that start", f"{PS}.test_what_starts_the_lines_of_a_queue_is_not_listed {QUEUES}"),
     ("With --json", QUEUES),
     ("--json one", f"{PS}.test_json_has_stable_keys"),
     ("Nodes are IP", f"{PS}.test_json_has_stable_keys"),
@@ -415,7 +419,8 @@ PAGES = {
     ("mosrun.1", "Checkpoints"): CHECKPOINT_OPTIONS,
     ("mosrun.1", "CHECKPOINTS"): CHECKPOINTS,
     ("mosrun.1", "ALTERNATIVE FREEZING SPACE"): FREEZING_SPACE,
-    ("mosix.7", "freeze.conf"): FREEZE_CONF,
+    ("mosix.7", ""): (*sentences_mosix.FILES, *FREEZE_CONF, *sentences_mosix.INTERFACE),
+    ("mosd.8", ""): sentences_mosix.MOSD,
     ("mosmigrate.1", "DESCRIPTION"): MOSMIGRATE,
     ("mosps.1", "DESCRIPTION"): MOSPS,
     ("mosconf.1", "DESCRIPTION"): MOSCONF,
@@ -427,6 +432,7 @@ PAGES = {
     **sentences_admin.PAGES,
 }
 ROWS = [(page, row) for (page, _), rows in PAGES.items() for row in rows]
+ROWS += [(f"manual, {section}", row) for section, rows in MANUAL.items() for row in rows]
 
 
 @pytest.mark.parametrize(("page", "section"), PAGES)

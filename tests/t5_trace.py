@@ -18,7 +18,7 @@ from mosfs.tools import image
 from mosfs.tools import lab as labs
 from mosfs.wire import record
 from tests import cluster
-from tests.cluster import Lab, as_user
+from tests.cluster import Lab, as_user, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -188,6 +188,17 @@ def test_a_recorded_move_is_shown_as_json(nodes: Lab, records: Path, capsys: pyt
 
 
 @cluster.others
+@pytest.mark.long
+def test_all_forwarded_calls_are_in_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MOSIX_TRACE=1 in the environment of mosd."""
+    (tmp_path / "numbers").write_text("x")
+    monkeypatch.setenv("MOSIX_TRACE", "1")
+    with cluster.lab(tmp_path, 2) as traced:
+        log = Path(traced.node(1).paths.log)
+        assert traced.run(1, "mosrun", "-L", "-2", "cat", "numbers", cwd=tmp_path).stdout == "x"
+        wait_until(lambda: re.search(r" 2 openat\(AT_FDCWD, \"numbers\".*\[home\]", log.read_text()))
+
+
 def test_a_trace_is_written_with_its_users_rights(nodes: Lab) -> None:
     """A socket tells who has written to it (unix(7)): that is not root, who is believed more, and may fill a disk for others."""
     reader, writer = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
