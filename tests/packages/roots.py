@@ -46,13 +46,23 @@ def base() -> Path:
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         raise CannotBuild(f"not installed: {' '.join(missing)}")
     if not (BASE / "complete").exists():
-        shutil.rmtree(BASE, ignore_errors=True)
+        _clear()
         command = ["debootstrap", "--variant=minbase", f"--include={INCLUDE}", SUITE, str(BASE)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CannotBuild(f"debootstrap: {done.stdout.strip()[-400:]}")
         (BASE / "complete").touch()
     return BASE
+
+
+def _clear() -> None:
+    """Remove what a debootstrap that was killed has left, with what it had mounted there, the innermost first."""
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as mounts:
+        points = [line.split()[1] for line in mounts]
+    for point in sorted((each for each in points if each.startswith(f"{BASE}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=True)
+    if BASE.exists():
+        shutil.rmtree(BASE)
 
 
 @dataclass
