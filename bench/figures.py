@@ -311,7 +311,7 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
 }
 #: Figures that take many minutes.
 LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {
-    "L2": l2, "I1": i1, "O1": compared("O1", o1), "S1": queue.s1, "A4": a4, "A6": a6, **information.LONG,
+    "L2": l2, "I1": i1, "O1": compared("O1", o1), "S1": queue.s1, "S2": queue.s2, "A4": a4, "A6": a6, **information.LONG,
 }
 #: Figures that need no lab, or make one of their own.
-SIMULATED = frozenset({"L1", "L2", "I1", "A6", *information.SHORT, *information.LONG})
+SIMULATED = frozenset({"L1", "L2", "S2", "I1", "A6", *information.SHORT, *information.LONG})
