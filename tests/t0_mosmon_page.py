@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools import mosmon, mosmon_picture
 from mosfs.tools.mosmon_draw import STEPS, colour, nice
-from mosfs.tools.mosmon_page import MOST_CARDS, MOST_STOPS, curves_of, page, seconds, size, ways
-from mosfs.tools.mosmon_picture import Picture, Shown, Stop
+from mosfs.tools.mosmon_page import MOST_CARDS, MOST_VISITS, curves_of, page, seconds, size, ways
+from mosfs.tools.mosmon_picture import Picture, Shown, Visit
 from mosfs.tools.mosmon_view import Node
 from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree
@@ -95,7 +95,7 @@ EVERYWHERE: dict[str, Callable[[str], Picture]] = {
     "command": lambda word: picture(2, programs=[program(command=word)]),
     "user": lambda word: picture(2, programs=[program(user=word)]),
     "why": lambda word: picture(2, programs=[program(why=word)]),
-    "reason of a stop": lambda word: picture(2, programs=[program(path=[Stop(1.0, "10.0.0.3", word)])]),
+    "reason of a visit": lambda word: picture(2, programs=[program(path=[Visit(1.0, "10.0.0.3", word)])]),
     "guest": lambda word: picture(2, guests=[program(home="10.0.0.3", name=word)]),
     "reason of a guest": lambda word: picture(2, guests=[program(home="10.0.0.3", why=word)]),
     "partner": lambda word: picture(2, clusters={"10.0.0.3": word}),
@@ -123,7 +123,7 @@ def test_any_name_is_one_text_without_controls(word: str) -> None:
 
 
 def test_a_path_has_the_stops_and_when_they_were() -> None:
-    path = [Stop(600.0, "10.0.0.3", "less load there"), Stop(60.0, "", ""), Stop(5.0, "10.0.0.4", "")]
+    path = [Visit(600.0, "10.0.0.3", "less load there"), Visit(60.0, "", ""), Visit(5.0, "10.0.0.4", "")]
     made = Elements(page(picture(3, programs=[program(where="10.0.0.4", moves=3, path=path)])))
     chips = made.of("em", "chip")
     assert [chip.get("title") for chip in chips] == [None, None, "10 min ago: less load there", "60 s ago", "5.0 s ago"]
@@ -131,16 +131,16 @@ def test_a_path_has_the_stops_and_when_they_were() -> None:
 
 
 def test_a_long_path_shows_its_end() -> None:
-    path = [Stop(1000.0 - at, "10.0.0.3" if at % 2 else "", "") for at in range(20)]
+    path = [Visit(1000.0 - at, "10.0.0.3" if at % 2 else "", "") for at in range(20)]
     made = Elements(page(picture(3, programs=[program(where="10.0.0.3", moves=50, path=path)])))
-    assert f"{50 - MOST_STOPS} earlier …" in made.said
+    assert f"{50 - MOST_VISITS} earlier …" in made.said
 
 
 def test_ways_between_nodes() -> None:
     """Where programs are now counts each of them; where they were, each move, unless programs are there still."""
     programs = [
-        program(where="10.0.0.3", path=[Stop(9, "10.0.0.4", ""), Stop(8, "10.0.0.3", "")]),
-        program(where="10.0.0.3", path=[Stop(7, "10.0.0.3", "")]), program(),
+        program(where="10.0.0.3", path=[Visit(9, "10.0.0.4", ""), Visit(8, "10.0.0.3", "")]),
+        program(where="10.0.0.3", path=[Visit(7, "10.0.0.3", "")]), program(),
     ]
     found = ways(picture(3, programs=programs, guests=[program(home="10.0.0.4"), program(home="10.9.9.9")]))
     assert {(way.start, way.end, way.programs, way.now) for way in found} == {
@@ -208,7 +208,7 @@ def test_what_is_read(tmp_path: Path) -> None:
     assert (read.clusters, read.loads) == ({"10.0.0.10": "physics"}, {"10.0.0.2": [1, None]})
     assert (read.decisions, read.hidden) == (["one", "two"], 0)
     (one,), (guest,) = read.programs, read.guests
-    assert (one.name, one.path, one.why, one.cpu) == (EVIL, [Stop(2.5, "10.0.0.9", "less load")], "less load", 1.5)
+    assert (one.name, one.path, one.why, one.cpu) == (EVIL, [Visit(2.5, "10.0.0.9", "less load")], "less load", 1.5)
     assert (guest.pid, guest.user, guest.home, guest.cpu) == (5, "4711000", "10.0.0.9", None)
     assert [read.name(ip) for ip in ("", "10.0.0.9", "10.0.0.10")] == ["1", "2", "10.0.0.10"]
 

@@ -21,7 +21,7 @@ from mosfs.node.choice import best
 from mosfs.node.ended import REMEMBERED, Ended, Memory
 from mosfs.node.nodes import Node
 from mosfs.node.pending import PATIENCE, Asked, Pending
-from mosfs.node.programs import MOST_STOPS, Guest, Program
+from mosfs.node.programs import MOST_VISITS, Guest, Program
 from mosfs.node.world import World
 from mosfs.procfs.table import (
     BY_NAME,
@@ -203,7 +203,7 @@ def test_the_path_of_a_program_is_where_it_came_to(world: World, tree: Tree) -> 
     assert json.loads(read(tree, "proc/100/stat"))["path"] == [[90.0, NEAR, "less load"], [60.0, "", ""], [50.0, FAR, ""]]
     for number in range(100):
         program.follow(state(where=f"10.1.0.{number}"), 60.0)
-    assert [stop.where for stop in program.path] == [f"10.1.0.{number}" for number in range(100 - MOST_STOPS, 100)]
+    assert [visit.where for visit in program.path] == [f"10.1.0.{number}" for number in range(100 - MOST_VISITS, 100)]
 
 
 def test_loads_of_the_last_hour(world: World, tree: Tree) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.tools.mosmon_page import page
-from mosfs.tools.mosmon_picture import Picture, Shown, Stop
+from mosfs.tools.mosmon_picture import Picture, Shown, Visit
 from mosfs.tools.mosmon_view import Node
 from tests import cluster
 from tests.cluster import wait_until
@@ -83,7 +83,7 @@ def _unfiltered(kind: int, row: bytes, above: bytes, step: int) -> bytes:
 def picture(count: int) -> Picture:
     nodes = [Node(n, f"10.0.{n // 250}.{n % 250 + 1}", "alive", n * 7 % 300, 10000, 8, 4000, 16000) for n in range(1, count + 1)]
     loads = {node.ip: [(node.load + 11 * at) % 400 for at in range(120)] for node in nodes}
-    path = [Stop(600.0, nodes[1].ip, "less load there"), Stop(60.0, "", ""), Stop(5.0, nodes[2].ip, EVIL)]
+    path = [Visit(600.0, nodes[1].ip, "less load there"), Visit(60.0, "", ""), Visit(5.0, nodes[2].ip, EVIL)]
     one = Shown(7, "ann", EVIL, EVIL * 3, where=nodes[2].ip, why=EVIL, cpu=1.0, size_mb=5, moves=3, path=path)
     return Picture(nodes[0].ip, "today", "1.0", nodes, {}, loads, 30.0, [one] * 9, decisions=[EVIL, "one"])
 

@@ -10,14 +10,14 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 
 from mosfs.tools.mosmon_draw import LINES, STEPS, Curve, Dot, Way, colour, hour, ring, spark, text
-from mosfs.tools.mosmon_picture import Picture, Shown, Stop
+from mosfs.tools.mosmon_picture import Picture, Shown, Visit
 from mosfs.tools.mosmon_style import STYLE
 from mosfs.tools.mosmon_view import Node
 
 #: More nodes than these get a tile each, in place of a card.
 MOST_CARDS = 24
 #: Stops of a program's way that are shown, the last ones, and decisions.
-MOST_STOPS, MOST_DECISIONS = 8, 30
+MOST_VISITS, MOST_DECISIONS = 8, 30
 #: Seconds of which the page shows the loads.
 HOUR = 3600
 #: A load of 100 is one program for each standard processor of this speed.
@@ -132,7 +132,7 @@ def ways(picture: Picture) -> list[Way]:
     now.update((each.home, picture.ip) for each in picture.guests)
     steps = Counter(
         step for each in picture.programs
-        for step in pairwise([picture.ip, *(stop.where or picture.ip for stop in each.path)])
+        for step in pairwise([picture.ip, *(visit.where or picture.ip for visit in each.path)])
     )
     found = []
     for counts, is_now in ((steps, False), (now, True)):
@@ -244,19 +244,19 @@ def _program(picture: Picture, each: Shown) -> str:
 
 
 def _way_of(picture: Picture, each: Shown) -> str:
-    """The stops of a program, the last one where it is."""
-    stops, moves = [*each.path][-MOST_STOPS:], max(each.moves, len(each.path))
-    if not stops:
+    """The visits of a program, the last one where it is."""
+    visits, moves = [*each.path][-MOST_VISITS:], max(each.moves, len(each.path))
+    if not visits:
         return f'<span class="note">{f"{moves} move{_s(moves)}, not known" if moves else "has not moved"}</span>'
-    left_out = moves - len(stops)
+    left_out = moves - len(visits)
     first = f'<span class="note">{left_out} earlier …</span>' if left_out > 0 else '<em class="chip">home</em>'
-    chips = "".join(_chip(picture, stop) for stop in stops)
-    return f'<span class="path">{first}{chips}</span><small>{moves} move{_s(moves)}, the last {seconds(stops[-1].ago)} ago</small>'
+    chips = "".join(_chip(picture, visit) for visit in visits)
+    return f'<span class="path">{first}{chips}</span><small>{moves} move{_s(moves)}, the last {seconds(visits[-1].ago)} ago</small>'
 
 
-def _chip(picture: Picture, stop: Stop) -> str:
-    when = f"{seconds(stop.ago)} ago{': ' if stop.why else ''}{text(stop.why)}"
-    name, look = (text(picture.name(stop.where)), " far") if stop.where else ("home", "")
+def _chip(picture: Picture, visit: Visit) -> str:
+    when = f"{seconds(visit.ago)} ago{': ' if visit.why else ''}{text(visit.why)}"
+    name, look = (text(picture.name(visit.where)), " far") if visit.where else ("home", "")
     return f'<i>→</i><em class="chip{look}" title="{when}">{name}</em>'
 
 

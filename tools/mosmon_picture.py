@@ -20,7 +20,7 @@ from mosfs.tools.tree import Tree, read_linux
 MOST_PROGRAMS = 400
 
 
-class Stop(NamedTuple):
+class Visit(NamedTuple):
     """A node to which a program came: ``where`` is its IP, "" for home; ``ago``: seconds; ``why``: "" if somebody wished it."""
 
     ago: float
@@ -45,7 +45,7 @@ class Shown:
     cpu: float | None = None
     size_mb: int | None = None
     moves: int = 0
-    path: Sequence[Stop] = ()
+    path: Sequence[Visit] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _programs(tree: Tree) -> Iterator[Shown | None]:
             continue  # it has ended
         else:
             linux = read_linux(pid)
-            path = [Stop(*stop) for stop in facts["path"]]
+            path = [Visit(*visit) for visit in facts["path"]]
             yield _shown(pid, facts, command=linux.command if linux else "", where=facts["where"], state=facts["state"],
                          frozen=facts["frozen"], why=why, moves=facts["nmigs"], path=path)
 

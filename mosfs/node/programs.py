@@ -26,7 +26,7 @@ MOST_PLACES = 64
 #: The last deaths of a program's tracers that are known.
 MOST_DEATHS = 8
 #: Stops of a program that are remembered, the last ones.
-MOST_STOPS = 32
+MOST_VISITS = 32
 
 _ELSEWHERE = frozenset({Place.LEAVING, Place.AWAY, Place.RETURNING, Place.FROZEN})
 
@@ -113,7 +113,7 @@ class Order(StrEnum):
 _TOLD = {order: attrgetter(f"{order}_seq", f"{order}_result") for order in Order}
 
 
-class Stop(NamedTuple):
+class Visit(NamedTuple):
     """A node to which a program came: ``where`` is its IP, "" for home; ``at``: when, by the clock of the World; ``why``: "" if
     somebody wished it."""
 
@@ -134,12 +134,12 @@ class Program:
     balanced: Balanced = field(default_factory=Balanced)
     record: Record = field(default_factory=Record)
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_DEATHS))  # when its last tracers died
-    path: deque[Stop] = field(default_factory=lambda: deque(maxlen=MOST_STOPS))
+    path: deque[Visit] = field(default_factory=lambda: deque(maxlen=MOST_VISITS))
 
     def follow(self, new: ProcState, now: float) -> None:
         """Its tracer has told the state ``new``, which is not yet its own: where it has come to is remembered."""
         if new.where != self.state.where:
-            self.path.append(Stop(now, new.where, new.because))
+            self.path.append(Visit(now, new.where, new.because))
 
     def outcome(self, order: Order) -> tuple[int, str]:
         """Number and result (`abi.outcomes`) of the last order of this kind; "" until the result is known."""

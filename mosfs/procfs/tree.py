@@ -266,7 +266,7 @@ def _everything(world: World, subject: Program | Guest) -> str:
     facts = {**fields_of(subject.state), "history": _history(world, subject)}
     if isinstance(subject, Program):
         now = world.clock()
-        facts["path"] = [[round(now - stop.at, 1), stop.where, stop.why] for stop in subject.path]
+        facts["path"] = [[round(now - visit.at, 1), visit.where, visit.why] for visit in subject.path]
     return _json_line(facts)
 
 
