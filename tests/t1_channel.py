@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -172,6 +173,27 @@ def test_sending_to_nobody(pair: tuple[Channel, Channel]) -> None:
     with pytest.raises(ChannelLost):
         for _ in range(100):  # TCP tells only later
             near.send(Kind.PAGES, 1, bytes(MB))
+    assert near.lost
+
+
+@pytest.mark.parametrize("size", [0, 8 * MB])
+def test_what_a_peer_has_sent_before_it_ended_counts(pair: tuple[Channel, Channel], size: int) -> None:
+    near, far = pair
+    near.send(Kind.GO, 1)  # never read, so that TCP resets the connection
+    near.send(Kind.GO, 2)
+    far.send(Kind.REPLY, 7, b"last words")
+    far.send(Kind.REPLY, 8, b"the very last")
+    far.close()
+    for _ in range(20):
+        near.send(Kind.PAGES, 1, bytes(size))
+        time.sleep(0.001)  # TCP tells only later
+    assert not near.lost and near.shared.broken and not near.share()
+    found = []
+    with pytest.raises(ChannelLost):
+        while True:
+            found += near.frames()
+            near.send(Kind.GO, 3)
+    assert [frame.payload for frame in found] == [b"last words", b"the very last"]
     assert near.lost
 
 

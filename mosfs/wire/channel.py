@@ -10,6 +10,7 @@ queued.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -146,6 +147,8 @@ class Channel:
         """One frame; ChannelLost when the peer is gone."""
         if self.shared.unsent_left or self.shared.broken:
             self.flush()
+        if self.shared.broken:
+            return
         header = HEADER.pack(len(payload), kind, flags, pair)
         nonce = self._send_prefix + self.shared.sent.to_bytes(8, "little")
         self.shared.sent += 1
@@ -164,14 +167,29 @@ class Channel:
         except BlockingIOError:
             done = 0
         except OSError as error:
-            raise self.fail(str(error)) from error
+            self._cannot_send(error)
+            return
         if done != len(data):
             self._send_rest(memoryview(data)[done:])
+
+    def _cannot_send(self, error: OSError) -> None:
+        """What the peer has sent before it ended counts, all of it: while some of that is to be read, what we send is for nobody,
+        and who reads it learns of the end. ChannelLost when there is nothing."""
+        self.shared.broken = error.errno or errno.EIO
+        if not self._queue and not self._more_to_read():
+            raise self.fail(str(error)) from error
+
+    def _more_to_read(self) -> bool:
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except OSError:
+            return False
 
     def flush(self) -> None:
         """Send what C has begun to send; ChannelLost as `send`."""
         if self.shared.broken:
-            raise self.fail(os.strerror(self.shared.broken))
+            self._cannot_send(OSError(self.shared.broken, os.strerror(self.shared.broken)))
+            return
         if self.shared.unsent_left:
             rest = bytes(ffi.buffer(self.shared.unsent, self.shared.unsent_left))
             lib.mos_sent(self.shared)
@@ -193,14 +211,21 @@ class Channel:
             if not left or not events or self._queued > MOST_QUEUED:
                 raise self.fail("no progress")
             if events[0][1] & select.POLLIN:
-                self._fill()
+                try:
+                    self._fill()
+                except ChannelLost as lost:
+                    if not self._queue or isinstance(lost, Compromised):
+                        raise
+                    self.lost, self.shared.broken = False, errno.EPIPE
+                    return
             if events[0][1] & (select.POLLOUT | select.POLLERR | select.POLLHUP):
                 try:
                     rest = rest[self.sock.send(rest) :]
                 except BlockingIOError:
                     continue
                 except OSError as error:
-                    raise self.fail(str(error)) from error
+                    self._cannot_send(error)
+                    return
 
     def takes_more(self) -> bool:
         """The socket has room, so that a frame would not wait for the peer; true of a lost one, so that it is noticed."""
