@@ -101,6 +101,12 @@ def test_no_path_of_the_building_machine_is_in_it(package: Path, tmp_path: Path)
     assert [path for path in files if any(name in path.read_bytes() for name in builder)] == []
 
 
+def test_it_is_for_the_python_that_it_was_built_with(package: Path) -> None:
+    """Where there is another one it is not installed, because it depends on this one by its version."""
+    depends = subprocess.run(["dpkg-deb", "-f", package, "Depends"], check=True, capture_output=True, text=True).stdout
+    assert f"python{sys.version_info.major}.{sys.version_info.minor}" in depends.replace(",", " ").split()
+
+
 def test_programs_of_an_ordinary_user_spread(three: list[Machine]) -> None:
     first = three[0]
     assert first.well("mosrun", "-2", "id", "-u", user=USER) == f"{USER}\n"
@@ -140,7 +146,8 @@ def test_an_upgrade_ends_no_program(three: list[Machine], newer: Path) -> None:
         assert machine.well("cat", "/run/mosd/pid") != old, "another daemon"
         machine.well("service", "mosix", "status")
     wait(lambda: programs(first) == before)
-    assert first.run("dpkg", "-r", "mosfs").returncode, "programs run"
+    assert first.run("dpkg", "-r", "mosfs").returncode and first.run("dpkg", "-P", "mosfs").returncode, "programs run"
+    wait(lambda: programs(first) == before)
     first.well("service", "mosix", "restart")
     (first.root / "tmp" / "end").touch()
     assert [process.communicate(timeout=120)[0] for process in started] == ["right\n"] * 10

@@ -313,6 +313,7 @@ def _spaces(paths: NodePaths) -> Iterator[Finding]:
         directories += [("private files", path) for path in sorted({each.directory for each in load_private(paths).values()})]
     except ConfigError:
         pass  # the configuration has said it
+    directories += [("logs", os.path.dirname(paths.log)), ("queues and switches", paths.state)]
     for purpose, path in directories:
         try:
             there = os.statvfs(path)

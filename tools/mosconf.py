@@ -33,6 +33,7 @@ WHICH = "Press Enter to configure this node, or type the path of a root image: "
 REFUSED = "nothing was written, because mosd would refuse this:"
 NOT_YET = "mosd does not start before this is right, too:"
 UNWRITABLE = "{folder}: cannot be written; only the Super-User may"
+READ_ONLY = "{folder}: cannot be written: it is on a read-only file system"
 LATER = "mosd is not running: it will find this when it starts"
 GOES_ON = "it is written, but mosd, which runs, goes on with what it had until it is started again: {reason}"
 ONLY_HERE = "nothing was written: the nodes of an image are found from one of them, by mos_autoconf"
@@ -128,8 +129,10 @@ def body(options: Parsed) -> int:
     person = Answers(options.get("answers")) if "answers" in options else Terminal()
     root = chosen(options, person)
     paths = NodePaths(root) if root else NodePaths.from_env()
-    if not os.access(paths.etc if os.path.isdir(paths.etc) else paths.root, os.W_OK):
-        raise UserError(UNWRITABLE.format(folder=paths.etc))
+    folder = paths.etc if os.path.isdir(paths.etc) else paths.root
+    if not os.access(folder, os.W_OK):
+        read_only = os.statvfs(folder).f_flag & os.ST_RDONLY
+        raise UserError((READ_ONLY if read_only else UNWRITABLE).format(folder=paths.etc))
     draft = read(paths, system_resolver)
     menu = MENUS[options.rest[0]][1] if options.rest else main_menu
     while True:
