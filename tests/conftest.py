@@ -42,8 +42,15 @@ def default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
+def without_make() -> None:
+    """Who runs `make test` runs us below it; a make that a test starts would take itself for a part of that, and say so."""
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"):
+        os.environ.pop(name, None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     default_signals()
+    without_make()
     config.addinivalue_line("python_files", "t[0-9]_*.py")
     config.addinivalue_line("markers", "lint: ruff and mypy as tests; `make test` runs them by themselves first")
 
