@@ -31,9 +31,9 @@ from mosfs.wire.messages import (
     GuestAccept,
     GuestRefuse,
     GuestRequest,
-    Msg,
     Peer,
     PeerHello,
+    PeerMsg,
     PostAnswer,
     PostClaim,
     PostClaimed,
@@ -308,7 +308,7 @@ def test_a_peer_that_lies_about_its_processor_and_version(nodes: Lab) -> None:
         trio.run(attack, who)
 
 
-async def ask(link: SealedLink, message: Msg) -> PostAnswer:
+async def ask(link: SealedLink, message: PeerMsg) -> PostAnswer:
     await link.send(message)
     with trio.fail_after(20):
         answer = await link.receive()

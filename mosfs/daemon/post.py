@@ -34,8 +34,8 @@ from mosfs.wire import links
 from mosfs.wire.fields import MALFORMED, Address, Id, Mail, MailName, Pid
 from mosfs.wire.links import AuthenticationViolation, Incompatible, LinkError
 from mosfs.wire.messages import (
-    Msg,
     PeerHello,
+    PeerMsg,
     PostAnswer,
     PostClaim,
     PostClaimant,
@@ -137,7 +137,7 @@ class Post:
         else:
             await link.close()
 
-    async def _ask(self, node: str, message: Msg, body: Body | None = None) -> PostAnswer:
+    async def _ask(self, node: str, message: PeerMsg, body: Body | None = None) -> PostAnswer:
         """The answer; OSError with the manual's errno."""
         for fresh in (False, True):
             try:
@@ -377,7 +377,7 @@ def _pauses() -> Iterator[float]:
         pause = min(2 * pause, LAST_RETRY)
 
 
-async def _question(link: SealedLink, message: Msg, body: Body | None = None) -> PostAnswer:
+async def _question(link: SealedLink, message: PeerMsg, body: Body | None = None) -> PostAnswer:
     with trio.fail_after(ANSWER_TIMEOUT):
         if body is None or body.fd < 0:
             await link.send(message, b"" if body is None else body.data)

@@ -60,7 +60,7 @@ class PeerLink:
         self._stream = stream
         self._sending = trio.Lock()
 
-    async def send(self, message: messages.Msg) -> None:
+    async def send(self, message: messages.PeerMsg) -> None:
         """trio.BrokenResourceError or trio.ClosedResourceError when the link is gone."""
         data = messages.encode(message)
         async with self._sending:

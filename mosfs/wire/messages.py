@@ -1,4 +1,4 @@
-"""The messages of the control socket and of the peer links: one struct a message, one table a conversation.
+"""The messages of the control socket, and with `peer` of the peer links: one struct a message, one table a conversation.
 
 Both are msgspec structs, array-like with an integer tag, so that a message costs well under a microsecond and a wrong
 type is refused at the edge ("Expected `int`, got `str` - at `$[1]`"). Fields are only ever appended; a removed one
@@ -27,7 +27,6 @@ from mosfs.wire.fields import (
     Ip,
     Load,
     Mail,
-    MailName,
     MaybeId,
     Megabytes,
     Needs,
@@ -39,10 +38,26 @@ from mosfs.wire.fields import (
     Reason,
     Result,
     Secret,
-    Version,
 )  # fmt: skip
 from mosfs.wire.letters import LastMessage as LastMessage
 from mosfs.wire.letters import LeftBox as LeftBox
+from mosfs.wire.peer import GuestAccept as GuestAccept
+from mosfs.wire.peer import GuestRefuse as GuestRefuse
+from mosfs.wire.peer import GuestRequest as GuestRequest
+from mosfs.wire.peer import Peer as Peer
+from mosfs.wire.peer import PeerHello as PeerHello
+from mosfs.wire.peer import PeerMsg as PeerMsg
+from mosfs.wire.peer import PeerStatus as PeerStatus
+from mosfs.wire.peer import PostAnswer as PostAnswer
+from mosfs.wire.peer import PostClaim as PostClaim
+from mosfs.wire.peer import PostClaimant as PostClaimant
+from mosfs.wire.peer import PostClaimed as PostClaimed
+from mosfs.wire.peer import PostDeliver as PostDeliver
+from mosfs.wire.peer import PostFetch as PostFetch
+from mosfs.wire.peer import PostFetched as PostFetched
+from mosfs.wire.peer import PostSignal as PostSignal
+from mosfs.wire.peer import PostSpeaks as PostSpeaks
+from mosfs.wire.peer import PostWhere as PostWhere
 from mosfs.wire.space import FreezingSpace
 
 WIRE_VERSION = 1
@@ -500,169 +515,12 @@ class AdoptTracer(Msg, tag=50):
     socket: Path
 
 
-# --------------------------------------------------------------------------- peer links (mosd <-> mosd)
-
-
-class PeerHello(Msg, tag=64):
-    """First message in each direction. ``features`` is `abi.cpu.features()` of the node."""
-
-    wire: Count
-    version: Version
-    ip: Ip
-    features: Features
-    kernel: Annotated[str, Meta(max_length=256)]
-    speed: Count
-    ncpus: Count
-
-
-class PeerStatus(Msg, tag=65):
-    """Sent every second: what this node knows of itself; its absence is the missing heart-beat. Memory in megabytes.
-
-    ``frozen``: frozen programs; ``bits``: those of rstatus (mosctl(1)) that a node knows of itself: 4 stay, 8 lstay,
-    16 block; ``level``: the worst priority that may come, 0 while programs of its own cluster run there, 65535 when it is free
-    for all ("availability");
-    ``paging``: pages a second that it reads and writes to swap; ``processes``: MOSIX processes that run there."""
-
-    load: Load
-    speed: Count
-    ncpus: Count
-    mem_free: Megabytes
-    mem_total: Megabytes
-    guests: Count
-    blocked: bool
-    swap_free: Megabytes = 0
-    swap_total: Megabytes = 0
-    frozen: Count = 0
-    bits: Count = 0
-    level: Count = 0
-    paging: Count = 0
-    processes: Count = 0
-
-
-class GuestRequest(Msg, tag=66):
-    """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``. ``below``, ``features`` and ``needs`` as
-    in OpenChannel."""
-
-    req: Number
-    pid: Pid
-    uid: Id
-    comm: Comm
-    need_mb: Megabytes
-    features: Features
-    token: Secret
-    key: Secret
-    near: bool
-    direct_token: Secret = b""
-    direct_key: Secret = b""
-    below: Load = 0
-    needs: Needs = []
-
-
-class GuestAccept(Msg, tag=67):
-    req: Number
-    frames: Count = 0  #: which kinds its hosts know (`frames.GENERATION`)
-
-
-class GuestRefuse(Msg, tag=68):
-    req: Number
-    reason: Reason
-
-
-# --------------------------------------------------------------------------- post office (mosd <-> mosd, TCP 252)
-# On each connection one node asks and the other answers, one question at a time, so that a big message is in nobody's way.
-
-
-class PostAnswer(Msg, tag=72):
-    """``result`` 0 or an errno value; EXDEV: the mailbox is not here. ``node``: an IP; ``serial``: of what is given away."""
-
-    result: Annotated[int, Meta(ge=0, le=4095)] = 0
-    node: Ip = ""
-    serial: Number = 0
-
-
-class PostDeliver(Msg, tag=73):
-    """A message of ``size`` raw bytes, which follow unless ``probe`` (is there room?). ``name`` is new for each message.
-    ``late``: as in `MailPut`; EAGAIN then means that it was accepted, but that there is no room any more."""
-
-    name: MailName
-    home: Address
-    pid: Pid
-    uid: Id
-    gid: Id
-    to_home: Address
-    to_pid: Pid
-    size: Mail
-    probe: bool = False
-    late: bool = False
-
-
-class PostWhere(Msg, tag=74):
-    """To a home-node: which node has the mailbox of its process ``pid``? ESRCH: no such process, EACCES: it has none."""
-
-    pid: Pid
-
-
-class PostClaim(Msg, tag=75):
-    """To a home-node, from where the process is now: who has its mailbox? Others wait until PostClaimed."""
-
-    pid: Pid
-
-
-class PostClaimed(Msg, tag=76):
-    """Ends PostClaim: the mailbox is with the asker now (``here``), with nobody (``gone``), or where it was."""
-
-    pid: Pid
-    here: bool
-    gone: bool = False
-
-
-class PostFetch(Msg, tag=77):
-    """To the holder: give the mailbox away. It follows the answer (`daemon.post`). Asked again, it gives the same again."""
-
-    home: Address
-    pid: Pid
-
-
-class PostFetched(Msg, tag=78):
-    """To the old holder: what it gave away as ``serial`` has arrived whole. 0: its program has closed the mailbox."""
-
-    home: Address
-    pid: Pid
-    serial: Number
-
-
-class PostSignal(Msg, tag=79):
-    """To a home-node: its process ``pid`` has a message and wants SIGIO."""
-
-    pid: Pid
-
-
-class PostClaimant(Msg, tag=80):
-    """To a home-node: which node is claiming the mailbox of its process ``pid`` just now? "" for none."""
-
-    pid: Pid
-
-
-class PostSpeaks(Msg, tag=81):
-    """To a home-node: may ``node`` send in the name of its process ``pid``, as this user and group? EACCES: it may not."""
-
-    pid: Pid
-    node: Ip
-    uid: Id
-    gid: Id
-
-
 Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted | PrivateFile
     | PrivateGone | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
     | UsageReport | TollPaid | GuestStayed | Consider | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack
     | MailReturned | MailAnswer | MailWake | MailRecall | MailHeld
 )
-Peer = (
-    PeerHello | PeerStatus | GuestRequest | GuestAccept | GuestRefuse | PostAnswer | PostDeliver | PostWhere | PostClaim
-    | PostClaimed | PostFetch | PostFetched | PostSignal | PostClaimant | PostSpeaks
-)
-
 _encoder, _control, _peer = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Control), msgspec.msgpack.Decoder(Peer)
 
 

@@ -36,7 +36,7 @@ class SealedLink:
         self._sent = self._received = 0
         self._rest = b""
 
-    async def send(self, message: messages.Msg, body: bytes = b"") -> None:
+    async def send(self, message: messages.PeerMsg, body: bytes = b"") -> None:
         """A message, and a short body that belongs to it (received by `receive_raw`), in one piece."""
         data = self._seal(memoryview(messages.encode(message)))
         await self._stream.send_all(data + self._seal(memoryview(body)) if body else data)
