@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 from pathlib import Path
@@ -94,6 +95,18 @@ def test_neither_is_a_link_or_nothing(folder: Path, tmp_path: Path, monkeypatch:
     assert not list(folder.iterdir())
 
 
+def test_the_decoder_ends_when_nobody_reads_any_more(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = record.Record(str(folder))
+    one.note(record.SENT, HEADER.pack(4, Kind.FAIL, 0, 1), b"1234")
+    (path,) = folder.iterdir()
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(writes, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        assert image.main([str(path)]) == 128 + signal.SIGPIPE
+        monkeypatch.undo()
+
+
 def test_a_recording_ends_when_it_is_full(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(record, "MOST", 100)
     one = record.Record(str(folder))
@@ -122,8 +135,25 @@ def test_a_dump_shows_fields_but_no_secrets_and_has_an_end() -> None:
     said = dump.fields(part)
     assert r"name='one\ntwo' count=3 waiting=100[-, 1, 2, 3, ...] memory=19 bytes itself=Part(" in said
     assert "nothing" not in said and "secret" not in said
-    assert [name for name, _ in dump.components(part)] == ["Part", "itself"]
+    assert [name for name, _ in dump.components(part)] == ["Part"]
     assert len(dump.text((str(number), part) for number in range(100_000))) < 2 * dump.MOST
+
+
+def test_a_line_of_a_dump_repeats_no_other() -> None:
+    class Part:
+        def __init__(self, owner: object, inner: object = None) -> None:
+            self.owner, self.sibling, self.inner = owner, getattr(owner, "first", None), inner
+            self.queue = [7] if inner is None else []
+
+    class Owner:
+        def __init__(self) -> None:
+            self.size = 2
+            self.first = Part(self)
+            self.second = Part(self, Part(self))
+
+    Part.__module__ = Owner.__module__ = "mosfs.test"
+    owner = Owner()
+    assert list(dump.components(owner)) == [("Owner", "size=2"), ("first", "queue=1[7]"), ("second.inner", "queue=1[7]")]
 
 
 def test_a_dump_shows_the_last_frames() -> None:

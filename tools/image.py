@@ -21,6 +21,7 @@ import msgspec
 from mosfs.calls import request, show
 from mosfs.migrate import filecopy, image, pages
 from mosfs.migrate.image import BadImage
+from mosfs.tools.options import NOBODY_READS, drop
 from mosfs.wire import frames, record
 from mosfs.wire.fields import MALFORMED
 from mosfs.wire.frames import Kind
@@ -125,6 +126,10 @@ def main(argv: list[str] | None = None) -> int:
             for line in Decoder(options.bytes).lines(file):
                 failed |= "error" in line
                 print(json.dumps(line))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads the output has seen enough
+        drop(sys.stdout)
+        return NOBODY_READS
     except OSError as error:
         print(f"image: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from enum import Enum
 from itertools import islice
 from types import FrameType
@@ -31,8 +31,8 @@ from mosfs.wire.frames import kind_name
 SIGNAL = signal.SIGUSR1
 #: Characters of a dump, of one of its lines, of one value; items of a container; calls of a stack.
 MOST, LINE, VALUE, ITEMS, CALLS = 64 << 10, 1500, 200, 4, 40
-#: How deep a line goes into the fields of fields.
-DEPTH = 2
+#: How deep a line goes into the fields of fields; objects of ours that lie so deep have lines of their own.
+DEPTH, LEVELS = 2, 3
 SECRET = frozenset({"key", "token", "secret"})
 
 #: A name and a thing for each line; of a thing that is text, just that.
@@ -85,10 +85,21 @@ def text(parts: Iterable[tuple[str, Any]]) -> str:
 
 
 def components(owner: object) -> Iterator[tuple[str, Any]]:
-    """A line for ``owner`` and one for each of its fields that is an object of ours, by their names."""
-    yield type(owner).__name__, owner
+    """A line for ``owner``, and for each object of ours among its fields, and theirs, that has something to say. None repeats
+    another."""
+    known, level = {id(owner)}, [("", owner)]
+    parts = [(type(owner).__name__, owner)]
+    for _ in range(LEVELS):
+        level = [(f"{path}.{name}".lstrip("."), part) for path, whole in level for name, part in _parts_of(whole, known)]
+        parts += level
+    yield from ((path, said) for path, part in parts if (said := fields(part, known=known)))
+
+
+def _parts_of(owner: object, known: set[int]) -> Iterator[tuple[str, Any]]:
+    """The objects of ours among its fields that are not ``known``; now they are."""
     for name, part in _fields(owner):
-        if type(part).__module__.startswith("mosfs.") and not isinstance(part, Enum):
+        if type(part).__module__.startswith("mosfs.") and not isinstance(part, Enum) and id(part) not in known:
+            known.add(id(part))
             yield name, part
 
 
@@ -99,9 +110,11 @@ def channel(one: Channel) -> str:
     return f"{'lost, ' * one.lost}{one.waiting} frames wait; last frames: {', '.join(frames) or 'none'}"
 
 
-def fields(thing: object, depth: int = DEPTH) -> str:
-    """Those fields of ``thing`` that say something: no zeros, nothing empty, no secrets."""
-    shown = ((name, value(part, depth - 1)) for name, part in _fields(thing) if name.lstrip("_") not in SECRET)
+def fields(thing: object, depth: int = DEPTH, known: Container[int] = ()) -> str:
+    """Those fields of ``thing`` that say something: no zeros, nothing empty, no secrets. ``known``: by id(), what has a line of its
+    own."""
+    told = ((name, part) for name, part in _fields(thing) if name.lstrip("_") not in SECRET and id(part) not in known)
+    shown = ((name, value(part, depth - 1)) for name, part in told)
     return " ".join(f"{name}={said}" for name, said in shown if said)
 
 
