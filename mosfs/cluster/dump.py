@@ -92,7 +92,9 @@ def components(owner: object) -> Iterator[tuple[str, Any]]:
     for _ in range(LEVELS):
         level = [(f"{path}.{name}".lstrip("."), part) for path, whole in level for name, part in _parts_of(whole, known)]
         parts += level
-    yield from ((path, said) for path, part in parts if (said := fields(part, known=known)))
+    for path, part in parts:
+        if said := channel(part) if isinstance(part, Channel) else fields(part, known=known):
+            yield path, said
 
 
 def _parts_of(owner: object, known: set[int]) -> Iterator[tuple[str, Any]]:
