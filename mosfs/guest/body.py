@@ -22,7 +22,7 @@ from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta, Thread, Vma
 from mosfs.migrate.properties import Said
 from mosfs.native.registers import Registers
-from mosfs.ptf.store import Store
+from mosfs.ptf.store import Description, Store
 from mosfs.ptf.travel import Opening, Sender
 from mosfs.trace.task import ALL_SIGNALS, Task, no_regs
 from mosfs.wire.asked import Settings
@@ -137,13 +137,24 @@ class Processor:
     faulted: bool = False  # it stands before such an instruction
 
 
+#: Descriptors of private files that C may serve at a time.
+MOST_RECENT = 4
+
+
 @dataclass(slots=True)
 class PrivateFiles:
-    """`private`, `private_calls`."""
+    """`private`, `private_calls`, `private_windows`."""
 
     store: Store | None = None
+    recent: dict[int, Description] = field(default_factory=dict)  # by descriptor, what it has used lately, the last one last
     opening: Opening | None = None  # the file that it is opening
     sender: Sender | None = None  # while it is about to leave
+
+    def note_use(self, fd: int, description: Description) -> None:
+        self.recent.pop(fd, None)
+        self.recent[fd] = description
+        if len(self.recent) > MOST_RECENT:
+            del self.recent[next(iter(self.recent))]
 
 
 @dataclass(slots=True)

@@ -151,7 +151,8 @@ class Host:
             contained = self.containment.nobody("looking at mailboxes")
             numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
             self.lanes.arm()
-            ready = self.context.loop.turn(numbers, timeout, self.task_event, borrowed, contained, lanes=self.lanes.look)
+            self.private.windows.arm()
+            ready = self.context.loop.turn(numbers, timeout, self.task_event, borrowed, contained, lanes=self._served_by_c)
             if 0 <= ready < len(fds):
                 self._readable(fds[ready])
             elif pending and ready == IDLE:
@@ -164,6 +165,10 @@ class Host:
             if now >= self.next_clock:
                 self.next_clock = now + PERIOD
                 self._housekeeping()
+
+    def _served_by_c(self) -> None:
+        self.lanes.look()
+        self.private.windows.look()
 
     def _expecting(self) -> bool:
         """A program is coming, or may come yet."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from mosfs.guest.body import Body
 from mosfs.guest.context import Context
 from mosfs.guest.ports import Messages
+from mosfs.guest.private_windows import PrivateWindows
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.ptf import travel
 from mosfs.ptf.descriptors import follow
@@ -30,6 +31,7 @@ class Private:
     def __init__(self, context: Context, messages: Messages) -> None:
         self._context = context
         self._messages = messages
+        self.windows = PrivateWindows(context)
         self.spools: dict[int, Spool] = {}
 
     # ------------------------------------------------------------------ arriving

@@ -11,7 +11,7 @@ import msgspec
 
 from mosfs.abi.args import MAX_BYTES, as_c_int
 from mosfs.abi.flags import IOV_MAX
-from mosfs.abi.numbers import SYS_READ, SYS_READV, SYS_WRITE, SYS_WRITEV
+from mosfs.abi.numbers import SYS_LSEEK, SYS_PREAD64, SYS_PWRITE64, SYS_READ, SYS_READV, SYS_WRITE, SYS_WRITEV
 from mosfs.guest.body import Body
 from mosfs.guest.completion import Completion
 from mosfs.guest.forwarding import Forwarding
@@ -26,6 +26,8 @@ from mosfs.wire.orders import PrivateOpen
 
 #: read and write at the file's position; the others at argument 3
 _SEQUENTIAL = frozenset({SYS_READ, SYS_WRITE, SYS_READV, SYS_WRITEV})
+#: What C can serve (`private_windows`).
+WINDOWED = frozenset({SYS_READ, SYS_WRITE, SYS_LSEEK, SYS_PREAD64, SYS_PWRITE64})
 _VECTORS = frozenset({SYS_READV, SYS_WRITEV, 295, 296, 327, 328})
 #: The last position in a file (loff_t), and the most that one call may ask for (ssize_t).
 LAST = (1 << 63) - 1
@@ -59,6 +61,8 @@ class PrivateCalls:
         found = [d for i in rule.fds if (d := store.descriptors.get(as_c_int(args[i]))) is not None]
         if not found:
             return False
+        if nr in WINDOWED:
+            body.private.note_use(as_c_int(args[0]), found[0])
         try:
             answer = self._on_descriptor(body, store, found[0], rule, args)
         except Full:
@@ -112,7 +116,7 @@ class PrivateCalls:
         if not sequential and args[3] >> 63:
             raise OSError(errno.EINVAL, "")
         start = description.position if sequential else args[3]
-        if writes and description.flags & os.O_APPEND:
+        if writes and description.appends and any(size for _, size in pieces):
             start = file.stat().st_size
         if writes:
             self._reserve(store, file, start, sum(size for _, size in pieces))

@@ -70,6 +70,16 @@ struct mos_window {             /* over a stream of a guest: what it may read or
     unsigned long left;         /* how many may follow */
 };
 
+struct mos_private {            /* over an open private file of a guest: what it may do without waking Python */
+    int pid;                    /* the body */
+    int fd;                     /* its descriptor */
+    int file;                   /* ours of the file */
+    int readable, writable, appends;
+    uint64_t position;          /* of the next byte */
+    unsigned long left;         /* bytes that it may write before its files are counted again */
+    int used;                   /* something was done here */
+};
+
 struct mos_reader {             /* of a mailbox that its desk may fill (mbox/borrowed.py), in which nothing is but what is here */
     int pid;                    /* 0: nothing may be done here now */
     int fd;                     /* its descriptor of the mailbox */
@@ -211,6 +221,8 @@ struct mos_pump {
     struct mos_grant grants[64]; /* of process p: grants[p % 64], if it is its */
     int nwindows;               /* those that may be in use */
     struct mos_window windows[64];
+    int nprivates;              /* those in use */
+    struct mos_private privates[16];
     int linger_us;              /* so long a reader stands still without Python; 0: for ever */
     int nreaders, nwriters;     /* those that may be in use */
     unsigned long look_at;      /* when Python shall look at them (ns), 0 when nothing has happened */

@@ -25,6 +25,7 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/uio.h>
@@ -88,6 +89,7 @@ void mos_heat(struct mos_pump *p, int pid, int status);
 int mos_settle_at_home(struct mos_pump *p, int pid, int status); /* home.c */
 int mos_serve_mailbox(struct mos_pump *p, int pid, int status); /* handover.c */
 int mos_serve_stream(struct mos_pump *p, int pid, int status); /* stream.c */
+int mos_serve_private(struct mos_pump *p, int pid, int status); /* private.c */
 int mos_ordinary_call(struct mos_pump *p, int pid); /* private.c */
 
 /* home.c */

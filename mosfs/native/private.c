@@ -178,3 +178,75 @@ long mos_fetch(int pid, unsigned long addr, int fd, unsigned long off, unsigned 
     }
     return done;
 }
+
+/* The new position of lseek(2), or -1 if that is Python's. */
+static int64_t sought(const struct mos_private *w, int64_t offset, unsigned int whence)
+{
+    struct stat st;
+    int64_t from = whence == SEEK_CUR ? (int64_t)w->position : 0, at;
+    if (whence > SEEK_END || (whence == SEEK_END && fstat(w->file, &st)))
+        return -1;
+    if (whence == SEEK_END)
+        from = st.st_size;
+    return __builtin_add_overflow(from, offset, &at) || at < 0 ? -1 : at;
+}
+
+/* Bytes that were read or written at `at`; a negative number if Python has to look at it. `moves`: the position is behind them. */
+static long transfer(struct mos_private *w, int pid, int writes, unsigned long addr, unsigned long len, int64_t at, int moves)
+{
+    struct stat st;
+    long n;
+    if (at < 0 || len > MOS_CHUNK || at > INT64_MAX - (int64_t)MOS_CHUNK || !(writes ? w->writable : w->readable))
+        return -1;
+    if (writes && (len > w->left || (w->appends && fstat(w->file, &st))))
+        return -1;
+    if (writes && w->appends && len)
+        at = st.st_size;
+    n = writes ? mos_store(pid, addr, w->file, at, len) : mos_fetch(pid, addr, w->file, at, len);
+    if (n < 0)
+        return -1;
+    if (writes)
+        w->left -= len;
+    if (moves)
+        w->position = at + n;
+    return n;
+}
+
+/* The stop of a body before a call on a private file that is open: 1 if the call has been made here (guest/private_windows.py). */
+int mos_serve_private(struct mos_pump *p, int pid, int status)
+{
+    struct user_regs_struct r;
+    struct mos_private *w = p->privates, *end = w + p->nprivates;
+    int writes;
+    long n;
+    if (status >> 16 != PTRACE_EVENT_SECCOMP || mos_marks[pid] & ASKED)
+        return 0;
+    for (; w < end && w->pid != pid; w++)
+        ;
+    if (w == end || ptrace(PTRACE_GETREGS, pid, 0, &r) || r.cs != CS_64)
+        return 0;
+    for (; w < end && (w->pid != pid || w->fd != (int)r.rdi); w++)
+        ;
+    if (w == end)
+        return 0;
+    writes = r.orig_rax == SYS_write || r.orig_rax == SYS_pwrite64;
+    if (r.orig_rax == SYS_read || r.orig_rax == SYS_write)
+        n = transfer(w, pid, writes, r.rsi, r.rdx, w->position, 1);
+    else if (r.orig_rax == SYS_pread64 || r.orig_rax == SYS_pwrite64)
+        n = transfer(w, pid, writes, r.rsi, r.rdx, r.r10, 0);
+    else if (r.orig_rax == SYS_lseek && (n = sought(w, r.rsi, r.rdx)) >= 0)
+        w->position = n;
+    else
+        return 0;
+    if (n < 0)
+        return 0;
+    w->used = 1;
+    if (!p->lane_news)
+        p->lane_news = 1;
+    r.rax = n;
+    r.orig_rax = -1UL;
+    if (ptrace(PTRACE_SETREGS, pid, 0, &r))
+        return 0;
+    ptrace(PTRACE_CONT, pid, 0, 0);
+    return 1;
+}

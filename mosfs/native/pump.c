@@ -216,7 +216,7 @@ static int next_task(struct mos_pump *p, struct mos_event *ev)
     }
     if ((p->nchannels && (mos_land(p, pid, status) || mos_forward(p, pid, status))) ||
         (p->nreaders && mos_serve_mailbox(p, pid, status)) || (p->settles && mos_settle_at_home(p, pid, status)) ||
-        (p->nwindows && mos_serve_stream(p, pid, status)))
+        (p->nwindows && mos_serve_stream(p, pid, status)) || (p->nprivates && mos_serve_private(p, pid, status)))
         return -1;
     ev->kind = MOS_EV_TASK;
     ev->pid = pid;

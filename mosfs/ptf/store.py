@@ -111,6 +111,10 @@ class Description:
     def writable(self) -> bool:
         return self.flags & os.O_ACCMODE != os.O_RDONLY
 
+    @property
+    def appends(self) -> bool:
+        return bool(self.flags & os.O_APPEND)
+
 
 @dataclass(slots=True)
 class Store:

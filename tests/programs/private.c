@@ -445,4 +445,83 @@ static void refusals(void)
 	leave();
 }
 
-PROGRAM(PART(names), PART(descriptors), PART(many), PART(growth), PART(streams), PART(forks), PART(execs), PART(limits), PART(odd), PART(refusals))
+/* Whatever is read, written or sought through whichever of three descriptors: two share a position, the third appends. */
+static void positions(void)
+{
+	static char model[1 << 16], data[600], found[600];
+	long size = 0, at[2] = { 0, 0 };
+	uint32_t x = 99;
+	int fd[3];
+
+	enter();
+	memset(model, 0, sizeof(model));
+	fd[0] = ok(open(name("p"), O_RDWR | O_CREAT | O_TRUNC, 0600));
+	fd[1] = ok(dup(fd[0]));
+	fd[2] = ok(open(name("p"), O_RDWR | O_APPEND));
+	for (int i = 0; i < 1500; i++) {
+		x = x * 1103515245 + 12345;
+		int which = x >> 28 & 3, what = x >> 16 & 15, n = x >> 8 & 511, k = which == 2;
+		long place = (x >> 4) % 40000, *here = &at[k];
+
+		which -= which == 3;
+		here = &at[which == 2];
+		if (x & 0x4000) /* mostly the same one again, as programs do */
+			which = 0, here = &at[0];
+		datagen(data, n, x);
+		if (what < 5 && size + n < (long)sizeof(model) && *here + n < (long)sizeof(model)) {
+			if (which == 2 && n)
+				*here = size;
+			equal(write(fd[which], data, n), n);
+			memcpy(model + *here, data, n);
+			*here += n;
+			size = n && *here > size ? *here : size;
+		} else if (what < 9) {
+			long expected = *here >= size ? 0 : size - *here < n ? size - *here : n;
+			equal(read(fd[which], found, n), expected);
+			same(found, model + *here, expected);
+			*here += expected;
+		} else if (what < 11) {
+			long expected = place >= size ? 0 : size - place < n ? size - place : n;
+			equal(pread(fd[which], found, n, place), expected);
+			same(found, model + place, expected);
+		} else if (what == 11 && which < 2) {
+			equal(pwrite(fd[which], data, n, place), n);
+			memcpy(model + place, data, n);
+			size = n && place + n > size ? place + n : size;
+		} else if (what == 12) {
+			equal(lseek(fd[which], place, SEEK_SET), place);
+			*here = place;
+		} else if (what == 13) {
+			*here += n;
+			equal(lseek(fd[which], n, SEEK_CUR), *here);
+		} else if (what == 14 && size > n) {
+			*here = size - n;
+			equal(lseek(fd[which], -n, SEEK_END), *here);
+		} else if (what == 15) {
+			refused(lseek(fd[which], -1, SEEK_SET), EINVAL);
+			refused(lseek(fd[which], 0, 77), EINVAL);
+			refused(pread(fd[which], found, 1, -1), EINVAL);
+			refused(write(fd[which], (void *)8, 4), EFAULT);
+			equal(read(fd[which], found, 0), 0);
+			equal(lseek(fd[which], 0, SEEK_CUR), *here);
+		}
+		if (*here > 50000)
+			*here = ok(lseek(fd[which], 100, SEEK_SET));
+	}
+	struct stat st;
+	ok(fstat(fd[1], &st));
+	equal(st.st_size, size);
+	ok(close(fd[0]));
+	equal(lseek(fd[1], 0, SEEK_CUR), at[0]);
+	fd[0] = ok(open(name("p"), O_RDONLY)); /* most likely under the number that was just closed */
+	equal(read(fd[0], found, 10), 10);
+	same(found, model, 10);
+	refused(write(fd[0], found, 1), EBADF);
+	equal(lseek(fd[1], 0, SEEK_CUR), at[0]);
+	for (int i = 0; i < 3; i++)
+		ok(close(fd[i]));
+	ok(unlink(name("p")));
+	leave();
+}
+
+PROGRAM(PART(positions), PART(names), PART(descriptors), PART(many), PART(growth), PART(streams), PART(forks), PART(execs), PART(limits), PART(odd), PART(refusals))
