@@ -18,7 +18,7 @@ from mosfs.tools.tree import Tree
 
 SOURCES = Path(__file__).parent
 HELPERS = ("loops", "timed", "pingpong", "spin", "mail", "flow")
-CFLAGS = ("-O2", "-Wall", "-Wextra", "-Werror")
+CFLAGS = ("-O2", "-pthread", "-Wall", "-Wextra", "-Werror")
 HOME = ("mosrun", "-h")
 AWAY = ("mosrun", "-2")
 WINDOW_MS = 400  #: of bench/spin.c
@@ -52,9 +52,11 @@ class Bed:
         return float(done.stdout)
 
     @contextmanager
-    def spinning(self, megabytes: int, dirty: float, where: Sequence[str], pairs: int = 0) -> Iterator[Spinner]:
+    def spinning(
+        self, megabytes: int, dirty: float, where: Sequence[str], pairs: int = 0, threads: int = 0
+    ) -> Iterator[Spinner]:
         """bench/spin.c, running; it ends with the block."""
-        command = [*where, self.helper("spin"), str(megabytes), str(dirty), str(WINDOW_MS), str(pairs)]
+        command = [*where, self.helper("spin"), str(megabytes), str(dirty), str(WINDOW_MS), str(pairs), str(threads)]
         with subprocess.Popen(command, env=dict(self.environ), stdout=subprocess.PIPE, cwd=self.folder) as child:
             try:
                 spinner = Spinner(child)

@@ -191,11 +191,13 @@ def m1(bed: Bed, rounds: int) -> Iterator[Result]:
         yield Result("M1", f"move of {megabytes} MB", "MB/s", "sendall, recv_into", *measured, target, at_least=True)
 
 
-def gaps(figure: str, what: str, bed: Bed, rounds: int, megabytes: int, dirty: float, target: float) -> Result:
+def gaps(
+    figure: str, what: str, bed: Bed, rounds: int, megabytes: int, dirty: float, target: float, threads: int = 0
+) -> Result:
     """Largest gap of a program that is moved to node 2; shown beside it: of the same program natively, left alone."""
 
     def still() -> float:
-        with bed.spinning(megabytes, dirty, ()) as native:
+        with bed.spinning(megabytes, dirty, (), threads=threads) as native:
             return max(native.gaps(2))
 
     def moved() -> float:
@@ -205,7 +207,7 @@ def gaps(figure: str, what: str, bed: Bed, rounds: int, megabytes: int, dirty: f
         bed.moved_to(spinner.pid, "home")
         return largest
 
-    with bed.spinning(megabytes, dirty, HOME) as spinner:
+    with bed.spinning(megabytes, dirty, (*HOME, "--threads") if threads else HOME, threads=threads) as spinner:
         ours, theirs = interleave(moved, still, rounds)
     return Result(figure, what, "ms", "native, never moved", ours, theirs, target, ratio=False)
 
@@ -235,6 +237,17 @@ def m5(bed: Bed, rounds: int) -> Iterator[Result]:
             yield Result("M5", f"downtime, {2 * many} mappings, {what}", "ms", f"{2 * few} mappings", ours, theirs, None)
             more = Spread(tuple(a - b for a, b in zip(ours.samples, theirs.samples, strict=True)))
             yield Result("M5", f"the same, more than with {2 * few}", "ms", f"{2 * few} mappings", more, theirs, 100.0, ratio=False)
+
+
+def m6(bed: Bed, rounds: int) -> Iterator[Result]:
+    """Programs with threads: their downtime, what a thread costs away, and what they compute there."""
+    for threads, target in ((8, 10.0), (200, 40.0)):
+        yield gaps("M6", f"downtime, {threads} threads", bed, rounds, 1, 0, target, threads=threads - 1)
+    away = (*AWAY, "--threads")
+    yield from compared("M6", lambda bed: [
+        Line("create and join a thread, away", loop(bed, "births", 2000), away, None),
+        Line("two threads compute, away", loop(bed, "together", 300_000_000), away, 1.02, unit="ns", often=2),
+    ])(bed, rounds)  # fmt: skip
 
 
 def p1(bed: Bed) -> list[Line]:
@@ -304,7 +317,7 @@ def l1(bed: Bed | None, rounds: int) -> Iterator[Result]:
 FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
-    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3, "M5": m5, "C1": saved.c1,
+    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3, "M5": m5, "M6": m6, "C1": saved.c1,
     "L1": l1, "D1": d1, "D2": d2, "D3": d3,
     "P1": compared("P1", p1),
     **information.SHORT,

@@ -1,5 +1,7 @@
 /* Loops that time themselves: loops MODE COUNT [SIZE] prints the nanoseconds of one turn, with three decimals. */
 #include <fcntl.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,13 +103,62 @@ static void appends(void)
 	}
 }
 
+static void *ends(void *arg)
+{
+	return arg;
+}
+
+static void *waits(void *arg)
+{
+	while (sem_wait(arg))
+		;
+	return arg;
+}
+
+static void *computes(void *arg)
+{
+	cpu();
+	return arg;
+}
+
+static void births(void)
+{
+	pthread_t thread;
+
+	for (long i = 0; i < count; i++)
+		must(!pthread_create(&thread, NULL, ends, NULL) && !pthread_join(thread, NULL), "thread");
+}
+
+/* As many turns as there are, by each of two threads. */
+static void together(void)
+{
+	pthread_t threads[2];
+
+	for (int i = 0; i < 2; i++)
+		must(!pthread_create(&threads[i], NULL, computes, NULL), "thread");
+	for (int i = 0; i < 2; i++)
+		must(!pthread_join(threads[i], NULL), "join");
+}
+
+/* For the first thread a program comes home; when it has gone back it is measured. */
+static void several(void)
+{
+	static sem_t never;
+	pthread_t thread;
+
+	sem_init(&never, 0, 0);
+	must(!pthread_create(&thread, NULL, waits, &never), "thread");
+	usleep(500000);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
+	void (*before)(void);
 } modes[] = {
-	{ "cpu", cpu }, { "calls", ordinary_calls }, { "open", open_close }, { "clock", clock_reads },
-	{ "fork", forks }, { "getppid", getppids }, { "read", reads }, { "write", writes },
-	{ "append", appends },
+	{ "cpu", cpu, NULL }, { "calls", ordinary_calls, NULL }, { "open", open_close, NULL }, { "clock", clock_reads, NULL },
+	{ "fork", forks, NULL }, { "getppid", getppids, NULL }, { "read", reads, NULL }, { "write", writes, NULL },
+	{ "append", appends, NULL }, { "births", births, several }, { "together", together, several },
 };
 
 int main(int argc, char **argv)
@@ -124,6 +175,8 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
 		if (strcmp(modes[i].name, argv[1]))
 			continue;
+		if (modes[i].before)
+			modes[i].before();
 		clock_gettime(CLOCK_MONOTONIC, &a);
 		modes[i].run();
 		clock_gettime(CLOCK_MONOTONIC, &b);

@@ -1,6 +1,11 @@
-/* spin MEGABYTES DIRTY WINDOW [PAIRS]: a program of that size that reads the clock without pause, and writes DIRTY megabytes a second
- * (page by page) into its memory. PAIRS: so many pages of its own besides, each followed by one that is closed. After every WINDOW milliseconds it prints the largest gap between two readings in that window, in
- * nanoseconds: whatever stops it, for whatever reason, is seen as a gap. Ends when its stdout is closed. */
+/*
+ * spin MEGABYTES DIRTY WINDOW [PAIRS [THREADS]]: a program of that size that reads the clock without pause, and writes DIRTY megabytes a
+ * second (page by page) into its memory. PAIRS: so many pages of its own besides, each followed by one that is closed. THREADS: so many
+ * others, which wait. After every WINDOW milliseconds it prints the largest gap between two readings in that window, in nanoseconds:
+ * whatever stops it, for whatever reason, is seen as a gap. Ends when its stdout is closed.
+ */
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -16,6 +21,15 @@ static int64_t now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+static sem_t never;
+
+static void *waits(void *arg)
+{
+	while (sem_wait(&never))
+		;
+	return arg;
 }
 
 int main(int argc, char **argv)
@@ -42,6 +56,12 @@ int main(int argc, char **argv)
 		if (mprotect(apart + i * 8192, 4096, PROT_READ | PROT_WRITE))
 			return 1;
 		apart[i * 8192] = 1;
+	}
+	sem_init(&never, 0, 0);
+	for (size_t i = 0; argc > 5 && i < strtoul(argv[5], NULL, 10); i++) {
+		pthread_t thread;
+		if (pthread_create(&thread, NULL, waits, NULL))
+			return 1;
 	}
 	signal(SIGPIPE, SIG_DFL);
 	for (;;) {

@@ -1,6 +1,6 @@
 """One long run: mixed programs side by side in one storm after another until so many moves were made, every result compared.
 
-    python -m tests.soak --moves 10000 [--seed 7] [--jobs 3] [--every 0.05] [--keep DIR] [NAME...]
+    python -m tests.soak --moves 10000 [--seed 7] [--jobs 3] [--every 0.05] [--threads] [--keep DIR] [NAME...]
 
 Programs are the rows of tests/debian and those of tests/programs, in an order that the seed gives. Each has a storm of its own
 with a seed of its own. At the first difference everything needed to find it is kept in DIR (default: build/soak): the row and
@@ -23,6 +23,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests import threaded
 from tests.cluster import Lab, lab
 from tests.conftest import default_signals
 from tests.debian import compare
@@ -94,8 +95,10 @@ class Soak:
         print(f"soak: logs and results in {folder}", flush=True)
 
 
-def rows(names: list[str]) -> list[Case]:
-    """What can be run here, of ``names`` if there are any."""
+def rows(names: list[str], *, threads: bool) -> list[Case]:
+    """What can be run here, of ``names`` if there are any; ``threads``: of the programs with several threads."""
+    if threads:
+        return [case for case in threaded.cases() if (not names or case.name in names) and not case.lacking()]
     own = [Case(f"own {program.name}", f"{built(program)} {SECONDS}") for program in PROGRAMS if not program.options]
     found = [case for case in (*CASES, *own) if not names or case.name in names]
     return [case for case in found if not case.lacking() and "--stay-home" not in case.flags]
@@ -123,11 +126,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="which programs, in which order")
     parser.add_argument("--jobs", type=int, default=3, help="programs at the same time")
     parser.add_argument("--every", default=compare.PAUSE, help="seconds between two moves of one process")
+    parser.add_argument("--threads", action="store_true", help="programs with several threads only (tests/threaded)")
     parser.add_argument("--keep", type=Path, default=REPO / "build" / "soak", help="where a difference's logs go")
     options = parser.parse_intermixed_args()
     default_signals()  # what this process was told to ignore, its programs would too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the lab is taken down
-    cases = rows(options.name)
+    cases = rows(options.name, threads=options.threads)
     if not cases:
         parser.error("no such row")
     began = time.monotonic()

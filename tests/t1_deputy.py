@@ -117,7 +117,7 @@ def test_a_handler_runs_in_the_body_before_its_exec(mask: int) -> None:
     signals: Any = SimpleNamespace(interrupted=lambda body, result: broken.append(result))
     forwarding: Any = SimpleNamespace(ask=lambda *given, **_: asked.append(given))
     context: Any = SimpleNamespace(channel=Channel())
-    part = Processes(context, *[None] * 6)  # type: ignore[arg-type]
+    part = Processes(context, *[None] * 7)  # type: ignore[arg-type]
     part._signals, part._forwarding = signals, forwarding
     body: Any = SimpleNamespace(
         pair=1, task=SimpleNamespace(peek_mask=lambda: mask), call=SimpleNamespace(nr=SYS_EXECVE),

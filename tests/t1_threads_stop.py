@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from mosfs.abi.flags import CLONE_THREAD
+from mosfs.abi.numbers import SYS_FUTEX, SYS_RESTART_SYSCALL
+from mosfs.abi.reasons import Reason
 from mosfs.guest import clocks
+from mosfs.guest.timed import Timed
+from mosfs.home.asks.policy import Policy
+from mosfs.home.away.births import Births
 from mosfs.home.moves.moves import Moves
+from mosfs.home.moves.threads import MOST_STOPS, TRIES_OF_A_WAIT, Threads
+from mosfs.home.process.descriptors import is_dispensable
+from mosfs.home.process.move import Move
+from mosfs.home.tree.family import Family
 from mosfs.home.tree.stops import Stops
+from mosfs.trace.layout import STUB, STUB_AFTER
 from mosfs.trace.stops import Status, Stop
+from mosfs.trace.task import NOTHING, Task
+from mosfs.wire.asked import Settings
+from mosfs.wire.frames import FORK_REPLY
+from mosfs.wire.orders import ForkOrder
 
 PID = 300
 THREAD_CLOCK = 3
@@ -54,3 +72,114 @@ def test_only_a_single_thread_tells_its_cpu_clock_without_home(several: bool) ->
     )  # fmt: skip
     clocks.told_by_home(body, struct.pack("<2q", 1, 10))
     assert body.times.deputy_cpu == (-1 if several else 10**9 + 3)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize(("superseded", "answers"), [(True, []), (False, [-errno.ENOMEM])])
+def test_a_call_that_another_move_takes_home_does_not_fail(several: bool, superseded: bool, answers: list[int]) -> None:
+    """Whichever thread has made it: the move is its process's."""
+    asked: list[Move] = []
+    process: Any = SimpleNamespace(pid=PID, away=True, move=None, link=None)
+    p: Any = SimpleNamespace(pid=PID + 1, away=True, move=None, link=None) if several else process
+    tree: Any = SimpleNamespace(
+        family=SimpleNamespace(process=lambda _: process), moves=SimpleNamespace(request=lambda _, move: asked.append(move))
+    )
+    told: list[int] = []
+    assert Policy(tree).come_home(p, told.append)
+    process.move = Move("3", "3") if superseded else None
+    done = asked[0].done
+    assert done is not None
+    done(Reason.SUPERSEDED if superseded else Reason.INCOMPLETE)
+    assert told == answers
+
+
+def test_a_child_that_another_thread_has_made_is_its_process_s() -> None:
+    """It has moved as often, and is set as it is: the other threads' own records tell nothing of that."""
+    pid = os.getpid()
+    tree: Any = SimpleNamespace(programs={}, features="", traces=SimpleNamespace(everything=None))
+    family = Family(tree)
+    process = family.adopt(Task(pid), Settings(threads=1))
+    thread = family.adopt(Task(pid), process.settings, parent=process)
+    tree.programs[pid] = process
+    thread.kin.leader = pid
+    process.travel.nmigs, process.travel.sigmig, process.settings = 3, 12, Settings(threads=1, lock=1)
+    child = family.adopt(Task(pid), thread.settings, parent=thread)
+    assert (child.travel.nmigs, child.travel.sigmig, child.settings.lock, child.kin.parent) == (3, 12, 1, pid)
+
+
+@pytest.mark.parametrize(("threads", "room"), [(-1, (1, 1)), (1, None)])
+def test_a_host_has_no_thread_made_that_the_program_may_not_have(threads: int, room: object) -> None:
+    sent: list[bytes] = []
+    p: Any = SimpleNamespace(
+        pid=PID, settings=SimpleNamespace(threads=threads),
+        reports=SimpleNamespace(account=SimpleNamespace(calls=0)),
+    )  # fmt: skip
+    tree: Any = SimpleNamespace(
+        family=SimpleNamespace(process=lambda _: p), threads=SimpleNamespace(room=lambda _: room),
+        hosts=SimpleNamespace(send=lambda p, kind, payload: sent.append(payload)), deputies=SimpleNamespace(watch=lambda p: None),
+    )
+    deputy: Any = SimpleNamespace(born=0, ready_since=0.0)
+    Births(tree).fork(p, deputy, ForkOrder(CLONE_THREAD, 0))
+    assert [FORK_REPLY.unpack(payload)[0] for payload in sent] == [-errno.EAGAIN]
+
+
+#: orig_rax, rip, rax and rdi at a stop of a wait in the stub, and how the wait has ended there; None: it has not.
+WAITS: dict[str, tuple[tuple[int, int, int, int], int | None]] = {
+    "woken": ((SYS_FUTEX, STUB_AFTER, 0, 0x1000), 0),
+    "timed out": ((SYS_FUTEX, STUB_AFTER, -errno.ETIMEDOUT, 0x1000), -errno.ETIMEDOUT),
+    "woken, after a restart": ((SYS_RESTART_SYSCALL, STUB_AFTER, 0, 0x1000), 0),
+    "broken off": ((SYS_FUTEX, STUB_AFTER, -516, 0x1000), None),
+    "not begun": ((-1, STUB, SYS_FUTEX, 0x1000), None),
+    "before its result is moved": ((-1, STUB_AFTER, 0, 0x1000), 0),
+    "before it is told": ((-1, STUB_AFTER + 3, 0, 0), 0),
+}
+
+
+@pytest.mark.parametrize("name", WAITS)
+def test_a_wait_that_has_ended_is_not_made_again(name: str) -> None:
+    """Else a thread that was woken just as it was stopped would never hear of that, and one that has locked would lock twice."""
+    (orig_rax, rip, rax, rdi), outcome = WAITS[name]
+    regs: Any = SimpleNamespace(orig_rax=orig_rax & NOTHING, rip=rip, rax=rax & NOTHING, rdi=rdi)
+    told: list[int] = []
+    body: Any = SimpleNamespace(task=SimpleNamespace(peek_regs=lambda: regs), call=SimpleNamespace(until=5))
+    completion: Any = SimpleNamespace(finish=lambda body, result: told.append(result))
+    assert Timed(SimpleNamespace(), completion).settled(body) == (outcome is not None)  # type: ignore[arg-type]
+    assert told == ([] if outcome is None else [outcome])
+    sleeping = SimpleNamespace(rax=SYS_FUTEX, orig_rax=NOTHING)
+    q: Any = SimpleNamespace(body=SimpleNamespace(sleeping=sleeping), task=body.task)
+    assert Threads.woken(q) == (outcome is not None)
+
+
+def standing(raw: int | None) -> tuple[bool, int]:
+    """Whether a thread that always has that to report stands, and how many attempts at a move that has cost."""
+    seen: list[Status] = []
+    q: Any = SimpleNamespace(
+        pid=PID, suspended=False, halted=False, deputy=None, interrupted=False, obstacle=lambda: "",
+        task=SimpleNamespace(wait_beside=lambda fd, seconds: raw),
+    )  # fmt: skip
+    tree: Any = SimpleNamespace(programs={PID: q}, stops=SimpleNamespace(handle=lambda q, status: seen.append(status)))
+    move = Move("2", "2")
+    stands = Threads(tree)._stops(q, move)
+    assert len(seen) == (0 if raw is None else MOST_STOPS)
+    return stands, move.tries
+
+
+def test_a_thread_that_does_not_stand_is_not_waited_for_without_end() -> None:
+    """Neither one that does not stop, which may wait for what only we can do, nor one that stops for other reasons all the time."""
+    assert standing(None) == (False, TRIES_OF_A_WAIT)
+    assert standing(7 << 16 | 0x057F) == (False, 0)
+
+
+def test_the_counters_of_java_are_dispensable(tmp_path: Path) -> None:
+    folder = Path(f"/tmp/hsperfdata_{os.getpid()}")
+    folder.mkdir()
+    names = [folder / "4711", folder / "other", tmp_path / "4711"]
+    try:
+        files = [name.open("wb") for name in names]
+        assert [is_dispensable(os.getpid(), file.fileno()) for file in files] == [True, False, False]
+        for file in files:
+            file.close()
+    finally:
+        for name in names:
+            name.unlink()
+        folder.rmdir()

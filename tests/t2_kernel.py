@@ -187,5 +187,5 @@ def test_restartable_sequences_that_the_kernel_does_not_tell(
                 else:
                     assert rseq.of(call) == rseq.NONE
                 with pytest.raises(CannotMove):
-                    rseq.register(call, (0x1000, 32, 1))
+                    rseq.registering((0x1000, 32, 1))
             assert rseq.of(call) == told  # nothing of the question stays

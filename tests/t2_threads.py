@@ -53,6 +53,16 @@ def test_bodies_and_their_threads_have_the_ids_that_are_asked_for(maker: sandbox
             assert (thread.own, thread.group) == (number, FIRST)
 
 
+def test_a_thread_that_was_made_ahead_ends_alone(maker: sandbox.Maker) -> None:
+    with body(maker, FIRST) as (task, threads), Calls(task, mask=0) as call:
+        made = [sandbox.spawn_thread(call, number) for number in (SECOND, THIRD)]
+        sandbox.end_thread(made[0], call.base)
+        threads.append(made[1])
+        assert call(SYS_GETTID) == FIRST
+        assert sorted(os.listdir(f"/proc/{task.pid}/task")) == sorted(str(one.pid) for one in (task, made[1]))
+        threads.append(sandbox.spawn_thread(call, SECOND))
+
+
 def test_an_id_is_given_once(maker: sandbox.Maker) -> None:
     with body(maker, FIRST) as (task, threads):
         with pytest.raises(Unsuited, match="taken there"):

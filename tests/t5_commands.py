@@ -246,6 +246,43 @@ def test_with_stay_home_a_program_may_have_threads(nodes: Lab, place: str) -> No
         assert process.returncode == 0
 
 
+#: A thread that waits, and another one, and its end, for each line that is read.
+MORE_THREADS = """
+import sys, threading
+event = threading.Event()
+threading.Thread(target=event.wait).start()
+print("READY", flush=True)
+for line in sys.stdin:
+    done = []
+    thread = threading.Thread(target=lambda: done.append(line))
+    thread.start()
+    thread.join()
+    print("".join(done), end="", flush=True)
+event.set()
+"""
+
+
+def test_with_threads_a_program_goes_back_to_where_it_was_told_to_run(nodes: Lab) -> None:
+    """Only for the first one it has to come home; all others are made there."""
+    pipe = subprocess.PIPE
+    with nodes.start(1, "mosrun", "-2", "--threads", "python3", "-c", MORE_THREADS, stdin=pipe, stdout=pipe) as process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"READY\n"
+            folder = Path(nodes.node(1).paths.mount) / "proc" / str(process.pid)
+            wait_until(lambda: (folder / "where").read_text() == "2\n")
+            moves = (folder / "nmigs").read_text()
+            for number in range(20):
+                process.stdin.write(b"%d\n" % number)
+                process.stdin.flush()
+                assert process.stdout.readline() == b"%d\n" % number
+            assert [(folder / name).read_text() for name in ("where", "nmigs")] == ["2\n", moves]
+            process.communicate()
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
 def test_a_process_is_moved_about(nodes: Lab) -> None:
     with Echo(nodes) as echo:
         ip = nodes.node(2).ip

@@ -13,6 +13,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ from mosfs.tools import lab as labs
 from mosfs.wire.faults import SURVIVES_CUT, Birth, Point, Serving
 from tests import cluster
 from tests.cluster import Lab, as_user, wait_until
+from tests.progs import compile_c
+from tests.threaded import BUILT, SOURCES
 
 pytestmark = pytest.mark.root
 
@@ -51,14 +54,25 @@ def line(number: int, x: int) -> tuple[str, int]:
     return f"{number} {x}", x
 
 
+@cache
+def walk_of_threads() -> Path:
+    """The program, compiled."""
+    BUILT.mkdir(parents=True, exist_ok=True)
+    binary = BUILT / "walk"
+    compile_c(SOURCES / "walk.c", binary, ("-O1", "-pthread"))
+    return binary
+
+
 @dataclass
 class Walk:
-    """`WALK` under mosrun on node 1. Its lines are in ``folder``/lines; ``pause``: seconds between two, or ""; ``user``: whose."""
+    """`WALK` under mosrun on node 1. Its lines are in ``folder``/lines; ``pause``: seconds between two, or ""; ``user``: whose;
+    ``several``: by one of eight threads (`threaded/walk.c`)."""
 
     nodes: Lab
     folder: Path
     pause: str = ""
     user: int = 0
+    several: bool = False
     process: subprocess.Popen[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +80,8 @@ class Walk:
         become = as_user(self.user) if self.user else ()
         os.chown(self.folder, self.user, self.user)
         with open(self.folder / "out", "wb") as out, open(self.folder / "err", "wb") as err:
-            command = [*become, "mosrun", "-h", "bash", "-c", WALK, str(self.folder), self.pause]
+            walk = ["--threads", str(walk_of_threads())] if self.several else ["bash", "-c", WALK]
+            command = [*become, "mosrun", "-h", *walk, str(self.folder), self.pause]
             self.process = self.nodes.start(1, *command, stdin=subprocess.PIPE, stdout=out, stderr=err)
         wait_until(self.lines)
 
@@ -160,11 +175,11 @@ class Tour:
         return any(self.said) or not self.survived or "seems to be dead" in self.log or "fault " in self.log
 
 
-def tour(nodes: Lab, folder: Path) -> Tour:
+def tour(nodes: Lab, folder: Path, *, several: bool = False) -> Tour:
     """Move a walk about, let it end, and see that no second copy of it is left anywhere."""
     logs = {node: len(Path(node.paths.log).read_bytes()) for node in nodes.plan.nodes()}
     said = []
-    with Walk(nodes, folder) as walk:
+    with Walk(nodes, folder, several=several) as walk:
         for target in TOUR:
             if walk.process.poll() is None:
                 said.append(walk.move(target))
@@ -250,8 +265,25 @@ def last_words(nodes: Lab, case: Case) -> str:
 
 @pytest.mark.parametrize("case", list(cases()))
 def test_fault(case: Case, nodes: Lab, tmp_path: Path) -> None:
+    holds(case, nodes, tmp_path)
+
+
+def of_threads() -> Iterator[object]:
+    """The same of a program with threads, which goes from node to node by way of home."""
+    for p, action in ((p, action) for p in Point if "ONWARD" not in p.name for action in ("cut", "die", "raise")):
+        for number in (2, 3) if p.name.startswith("NODE") else (1,):
+            yield pytest.param(case := Case(p, action, number), marks=[pytest.mark.long], id=str(case))
+
+
+@pytest.mark.parametrize("case", list(of_threads()))
+def test_fault_with_threads(case: Case, nodes: Lab, tmp_path: Path) -> None:
+    holds(case, nodes, tmp_path, several=True)
+
+
+def holds(case: Case, nodes: Lab, tmp_path: Path, *, several: bool = False) -> None:
+    """What is promised of the case."""
     arm(nodes, case.node, f"{case.point.value}:{case.action}")
-    done = tour(nodes, tmp_path / "walk")
+    done = tour(nodes, tmp_path / "walk", several=several)
     assert done.survived or not case.must_survive, done
     if done.survived:
         assert done.err == ""
@@ -263,7 +295,7 @@ def test_fault(case: Case, nodes: Lab, tmp_path: Path) -> None:
         # a process that dies after its work is done leaves no trace: that this tour passes the point, a cut shows
         assert case.action == "die"
         arm(nodes, case.node, f"{case.point.value}:cut")
-        assert tour(nodes, tmp_path / "again").felt
+        assert tour(nodes, tmp_path / "again", several=several).felt
 
 
 def test_every_point_has_cases() -> None:

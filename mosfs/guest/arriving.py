@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from mosfs.guest.sandbox import spawn_thread
+from mosfs.guest.sandbox import end_thread, spawn_thread
 from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta
-from mosfs.migrate.precopy import early_from
+from mosfs.migrate.precopy import Early, early_from
 from mosfs.migrate.rebuild import Rebuild, give_own, give_state, name_task
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, discard
@@ -20,11 +20,12 @@ Made = tuple[Task, Any, dict[int, bytes]]
 class Arriving:
     """``task`` stands in its stub all the time. NoRoom and BadImage mean that it is of no use any more: discard it."""
 
-    def __init__(self, task: Task, copies: Copies | None = None) -> None:
+    def __init__(self, task: Task, copies: Copies | None = None, *, several: bool = False) -> None:
         self.task = task
+        self.several = several  # it may have threads
         self.ahead = False  # some of its memory has come before its image
         self.made: list[Made] = []
-        self._tasks: list[Task] = []
+        self._tasks: dict[int, Task] = {}  # its other threads, by their IDs at home
         self._call = Calls(task, mask=0)
         self._call.__enter__()
         self.copies = copies or Copies()
@@ -34,14 +35,25 @@ class Arriving:
         """EARLY, FILE, PAGES or RUNS."""
         if frame.kind == Kind.FILE:
             self.copies.apply(frame.payload)
-            return
-        self.ahead = True
-        if frame.kind in (Kind.PAGES, Kind.RUNS):
-            self.rebuild.pages(frame)
+        elif frame.kind == Kind.EARLY:
+            self.early(early_from(frame.payload))
         else:
-            early = early_from(frame.payload)
-            self.rebuild.early(early)
-            self.ahead = bool(early.pieces or early.vmas)
+            self.ahead = True
+            self.rebuild.pages(frame)
+
+    def early(self, early: Early) -> None:
+        """What EARLY says."""
+        self.ahead = True
+        self.rebuild.early(early)
+        self.ahead = bool(early.pieces or early.vmas)
+        for tid in early.threads if self.several else ():  # it takes time, which the program need not stand still for
+            self._thread(tid)
+
+    def _thread(self, tid: int) -> Task:
+        """That thread, which stands in its stub: it may have been made ahead."""
+        if tid not in self._tasks:
+            self._tasks[tid] = spawn_thread(self._call, tid)
+        return self._tasks[tid]
 
     def map(self, meta: ImageMeta) -> None:
         """IMAGE: all its mappings."""
@@ -50,9 +62,10 @@ class Arriving:
     def finish(self, frames: int) -> Any:
         """IMAGE_END: the registers to resume with. Its other threads are made, too; none has run."""
         regs, meta = self.rebuild.finish(frames, home=False), self.rebuild.meta
+        for tid in self._tasks.keys() - {thread.tid for thread in meta.threads}:  # it has ended meanwhile
+            end_thread(self._tasks.pop(tid), self._call.base)
         for thread in meta.threads:
-            task = spawn_thread(self._call, thread.tid)
-            self._tasks.append(task)
+            task = self._thread(thread.tid)
             with Calls(task, base=self._call.base) as session:
                 waiting_state = give_state(task, meta, thread)
                 name_task(session, thread.comm)
@@ -63,4 +76,4 @@ class Arriving:
     def discard(self) -> None:
         self.rebuild.close()
         self.copies.close()
-        discard(self.task, self._tasks)
+        discard(self.task, list(self._tasks.values()))

@@ -187,6 +187,7 @@ class OfThread:
     came: Thread | None = None  # as `Body.meta`, of a thread that is not the first
     slot: int = 0  # which place its process has for what it alone needs
     exiting: int | None = None  # the status with which this thread alone ends
+    births: bool = False  # its process may make others here
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ from mosfs.guest.threads import Threads
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
+from mosfs.migrate.precopy import early_from
 from mosfs.migrate.properties import Said
 from mosfs.migrate.rebuild import NoRoom, Unsuited
 from mosfs.migrate.receipt import Receipt
@@ -135,7 +136,7 @@ class Building:
         private, opening = self._private.arrive(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self._context.pump)
-        arriving = self.expect(head.pair) if not meta.threads else self._expect_threads(head.pair)
+        arriving = self._expect_threads(head.pair) if meta.threads or meta.births else self.expect(head.pair)
         del self._context.arriving[head.pair]
         lib.mos_pin(self._context.pump, arriving.task.pid)
         body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time())
@@ -177,14 +178,16 @@ class Building:
         return body, arriving.made
 
     def _expect_threads(self, pair: int) -> Arriving:
-        """The same of a program with several threads, of whose memory nothing has come ahead."""
+        """As `expect`, of a program with several threads. Its memory has come ahead for such a one, or not at all."""
         begun = self._context.arriving.get(pair)
+        if begun is not None and begun.several:
+            return begun
         if begun is not None and begun.ahead:
             raise BadImage("threads, whose memory has come ahead")
-        if len(self._context.bodies) >= MOST_BODIES:
+        if len(self._context.bodies) >= MOST_BODIES or (begun is None and len(self._context.arriving) >= MOST_ARRIVING):
             raise NoRoom("too many programs come to one host")
         self._maker = self._maker or Maker(self._context.runs_as)
-        found = Arriving(self._maker.spawn(pair), begun.copies if begun is not None else None)
+        found = Arriving(self._maker.spawn(pair), begun.copies if begun is not None else None, several=True)
         if begun is not None:
             discard(begun.task)
         self._context.arriving[pair] = found
@@ -212,7 +215,7 @@ class Building:
                 if frame.pair in self._context.arriving:
                     channel.send(Kind.ROUND, frame.pair)
             elif frame.kind not in MEMORY or frame.pair in self._context.arriving:  # else the rest of what did not fit
-                self.expect(frame.pair).frame(frame)
+                self._ahead(frame)
         except ChannelLost:
             raise
         except Exception as error:
@@ -220,7 +223,14 @@ class Building:
             failed = self._context.arriving.pop(frame.pair, None)
             if failed is not None:
                 failed.discard()
-            self._context.channel.send(Kind.FAIL, frame.pair, b"did not complete (no memory there?)")
+            self._context.channel.send(Kind.FAIL, frame.pair, why_not(error).encode())
+
+    def _ahead(self, frame: Frame) -> None:
+        if frame.kind == Kind.EARLY:
+            early = early_from(frame.payload)
+            (self._expect_threads if early.several else self.expect)(frame.pair).early(early)
+        else:
+            self.expect(frame.pair).frame(frame)
 
     def forget_early(self, pair: int) -> None:
         """What came of a program that does not come."""

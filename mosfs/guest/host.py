@@ -106,7 +106,7 @@ class Host:
         self.mails = Mails(context, self.containment, self.forwarding, self.completion, self.signals, self)
         self.files = MappedFiles(self.forwarding, self.completion)
         self.processes = Processes(
-            context, self.alarms, self.forwarding, self.signals, self.private, self.completion, self.mails
+            context, self.alarms, self.forwarding, self.signals, self.private, self.completion, self.mails, self.threads
         )
         self.serve = Serve(
             context, self.forwarding, self.signals, self.completion, private_calls, self.mails,
@@ -119,7 +119,7 @@ class Host:
         self.building = Building(context, self.private, self.threads, self, self)
         self.faults = Faults(context, self.mails, self.onward)
         self.stops = Stops(self.serve, self.processes, self.signals, self.faults, self.copying, self.onward, self.timed, self)
-        self.threads.stops = self.stops
+        self.threads.stops, self.threads.timed = self.stops, self.timed
         self.from_home = FromHome(
             context, self.containment, self, self.clocks, self.statistics, self.alarms, self.signals, self.faults, self.completion,
             self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building, self.tolls,

@@ -166,7 +166,7 @@ class Onward:
             meta.outlives, meta.told_mask = body.outlives, body.signals.told_mask
             if body.mail is not None:
                 meta.mail = (body.mail.filter_at, body.mail.last)
-            meta.pending += [(True, info) for info in body.signals.infos]
+            meta.pending += [(not body.own.several, info) for info in body.signals.infos]
             meta.private, meta.until = self._private.manifest(body), body.call.until
             meta.threads = self._threads.captured(body)
             body.state = State.LEAVING

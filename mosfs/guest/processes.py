@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from mosfs.abi.flags import CLONE_CHILD_SETTID, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VM, ERESTARTNOINTR, RESTARTS
+from mosfs.abi.flags import (
+    CLONE_CHILD_SETTID,
+    CLONE_PARENT,
+    CLONE_PARENT_SETTID,
+    CLONE_PIDFD,
+    CLONE_THREAD,
+    CLONE_VM,
+    ERESTARTNOINTR,
+    RESTARTS,
+)
 from mosfs.abi.numbers import SYS_CLONE, SYS_EXIT
 from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls.cputimers import Alarm
@@ -19,13 +28,16 @@ from mosfs.guest.alarms import Alarms
 from mosfs.guest.body import Body, Processor, State
 from mosfs.guest.completion import Completion
 from mosfs.guest.context import Context
-from mosfs.guest.forwarding import Forwarding
+from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
 from mosfs.guest.mail import Mails
 from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals, deliverable
+from mosfs.guest.threads import Threads
 from mosfs.guest.title import tell_title
 from mosfs.guest.usage import tell_used
 from mosfs.migrate.capture import signed
+from mosfs.native.registers import Registers
+from mosfs.trace.proc import words_of
 from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
 from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import Kind
@@ -41,9 +53,10 @@ MAX_STRINGS = 6 << 20
 class Processes:
     def __init__(
         self, context: Context, alarms: Alarms, forwarding: Forwarding, signals: Signals, private: Private, completion: Completion,
-        mails: Mails,
+        mails: Mails, threads: Threads,
     ) -> None:  # fmt: skip
         self._context = context
+        self._threads = threads
         self._alarms = alarms
         self._forwarding = forwarding
         self._signals = signals
@@ -56,7 +69,7 @@ class Processes:
         if body.call.nr == SYS_EXIT and body.own.several and self._others(body):
             body.own.exiting = args[0]
             if body.leader is None:  # the kernel tells of its end when all others have ended; its ID is the process's
-                self._end_at_home(body)
+                self._end_at_home(body.pair, body.own.exiting)
             body.task.cont()
             return
         body.state = State.LEAVING
@@ -71,17 +84,18 @@ class Processes:
         others = [one for one in (leader, *leader.threads.values()) if one is not body]
         return any(one.own.exiting is None for one in others)
 
-    def _end_at_home(self, body: Body) -> None:
-        """Only this thread of it."""
-        request = Request(SYS_EXIT, (body.own.exiting or 0, 0, 0, 0, 0, 0), ALL_SIGNALS)
-        self._context.channel.send(Kind.CALL, body.pair, request.pack(body.signals.seen))
+    def _end_at_home(self, tid: int, status: int) -> None:
+        """One thread of a process: its deputy ends."""
+        body = self._context.bodies.get(tid)
+        request = Request(SYS_EXIT, (status, 0, 0, 0, 0, 0), ALL_SIGNALS)
+        self._context.channel.send(Kind.CALL, tid, request.pack(body.signals.seen if body is not None else 0))
 
     def thread_ended(self, body: Body, *, killed: bool) -> bool:
         """A thread is gone. True if that is all: its process lives, or what becomes of that is told by its first thread."""
         if body.leader is None:
             return not killed and body.own.exiting is not None  # its deputy has heard of it
         if body.own.exiting is not None and not killed:
-            self._end_at_home(body)
+            self._end_at_home(body.pair, body.own.exiting)
         body.leader.threads.pop(body.pair, None)
         self._context.bodies.pop(body.pair, None)
         self._context.by_pid.pop(body.pid, None)
@@ -94,7 +108,8 @@ class Processes:
             return
         body.state = State.FORKING
         body.account.calls += CALLS_OF_A_BIRTH
-        tell_title(body, self._context.channel)
+        if not _of_thread(body):
+            tell_title(body, self._context.channel)
         order = ForkOrder(flags, body.task.peek_mask())
         self._context.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
 
@@ -114,20 +129,20 @@ class Processes:
         # no signal may break the clone: its deputy has a child already
         body.fork.mask = body.task.peek_mask()
         body.task.set_mask(ALL_SIGNALS)
-        # a clone that makes the child ours, not the body's: nobody here must wait for it but the host
-        regs = copy_regs(body.call.regs)
-        if body.call.nr != SYS_CLONE:
-            regs.orig_rax, regs.rsi, regs.rdx, regs.r10, regs.r8 = SYS_CLONE, 0, 0, 0, 0
-        regs.rdi = _BODY_FLAGS.get(body.call.nr, regs.rdi & ~(0xFF | CLONE_PIDFD)) | CLONE_PARENT
+        regs = self._threads.clone(body) if _of_thread(body) else _clone_of(body)
         body.fork.regs = copy_regs(regs)
         body.task.set_regs(regs)
         body.task.cont(request=SYSCALL)
 
     def forked(self, body: Body) -> Body:
         """Its own clone has made a child, which stands at its first stop or will: the child."""
-        local = body.task.event_message()
         body.fork.owed = False
-        child = Body(body.fork.child, Task(local, guest=True), State.RUNNING, comm=body.comm, since=body.since)
+        if _of_thread(body):
+            thread = self._threads.born(body)
+            body.task.cont(request=SYSCALL)
+            return thread
+        local = body.task.event_message()
+        child = Body(body.fork.child, _child_of(body.task, local), State.RUNNING, comm=body.comm, since=body.since)
         child.processor = Processor(body.processor.features, body.processor.needs, dict(body.processor.waiting_state))
         child.times.clock_page = body.times.clock_page
         child.signals.oneshot = set(body.signals.oneshot)
@@ -153,7 +168,10 @@ class Processes:
 
     def gone(self, body: Body) -> None:
         """``body`` makes no child any more: one that it owes ends at home, too, where it has not run yet."""
-        if body.fork.owed:
+        if body.fork.owed and _of_thread(body):
+            body.fork.owed = False
+            self._end_at_home(body.fork.child, 0)
+        elif body.fork.owed:
             body.fork.owed = False
             self._context.channel.send(Kind.DIED, body.fork.child, struct.pack("<i", signal.SIGKILL))
 
@@ -171,10 +189,12 @@ class Processes:
         if body.state is State.FORKING:
             result = signed(regs.rax)
             # an interrupt of ours came between: the kernel makes the clone again, which stops at its entry first
-            if result in RESTARTS or (result == -errno.ENOSYS and regs.orig_rax == SYS_CLONE):
+            if result in RESTARTS or (result == -errno.ENOSYS and regs.orig_rax == body.fork.regs.orig_rax):
                 body.task.cont(request=SYSCALL)
                 return False
             body.state = State.RUNNING
+            if result < 0 and _of_thread(body):
+                return self._not_born(body)
             if result > 0:
                 result = body.fork.child
                 if body.call.nr == SYS_CLONE and body.call.regs.rdi & (CLONE_PARENT_SETTID | CLONE_PIDFD):
@@ -189,6 +209,16 @@ class Processes:
             return True
         else:
             body.task.cont(request=CONT)
+        return False
+
+    def _not_born(self, body: Body) -> bool:
+        """No thread could be made here, with the ID that it has at home: it ends there, and the program makes it at home."""
+        self.gone(body)
+        body.task.set_regs(body.call.regs)
+        body.task.set_mask(body.fork.mask)
+        (body.leader or body).own.births = False
+        r = body.call.regs
+        self._forwarding.forward(body, Request(SYS_CLONE, (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9), body.fork.mask), UNSUPPORTED)
         return False
 
     def exec(self, body: Body, args: tuple[int, ...]) -> None:
@@ -217,6 +247,28 @@ class Processes:
         order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, task.peek_mask(), fault, seen)
         tell_used(body, self._context.channel)
         self._forwarding.ask(body, Kind.EXEC, msgspec.msgpack.encode(order), state=State.EXECING)
+
+
+def _of_thread(body: Body) -> bool:
+    """Whether the birth under way is of a thread."""
+    return body.call.nr == SYS_CLONE and bool(body.call.regs.rdi & CLONE_THREAD)
+
+
+def _clone_of(body: Body) -> Registers:
+    """The registers of a clone that makes the child ours, not the body's: nobody here must wait for it but the host."""
+    regs = copy_regs(body.call.regs)
+    if body.call.nr != SYS_CLONE:
+        regs.orig_rax, regs.rsi, regs.rdx, regs.r10, regs.r8 = SYS_CLONE, 0, 0, 0, 0
+    regs.rdi = _BODY_FLAGS.get(body.call.nr, regs.rdi & ~(0xFF | CLONE_PIDFD)) | CLONE_PARENT
+    return regs
+
+
+def _child_of(parent: Task, pid: int) -> Task:
+    """The task ``pid``, just forked by ``parent``, which may live where it has another ID than it has here."""
+    if parent.own == parent.pid:
+        return Task(pid, guest=True)
+    [numbers] = words_of(pid, "NSpid")
+    return Task(pid, guest=True, own=int(numbers[-1]))
 
 
 def _restore_arguments(task: Task, before: Any, result: int) -> None:

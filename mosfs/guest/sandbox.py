@@ -8,10 +8,11 @@ import struct
 from functools import lru_cache
 
 from mosfs.abi.flags import CLONE_FILES, CLONE_FS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VM
-from mosfs.abi.numbers import SYS_CLONE3, SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP
+from mosfs.abi.numbers import SYS_CLONE3, SYS_EXIT, SYS_MMAP, SYS_MPROTECT, SYS_MUNMAP
 from mosfs.migrate.ranges import minus
 from mosfs.migrate.rebuild import NoRoom, Unsuited
 from mosfs.native import ffi, kernel, lib
+from mosfs.native.registers import Registers
 from mosfs.trace import embark, layout, stops
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.inject import Calls
@@ -118,6 +119,19 @@ def spawn_thread(call: Calls, number: int) -> Task:
     if not os.WIFSTOPPED(raw):
         raise NoRoom("its thread was killed")
     return task
+
+
+def end_thread(task: Task, base: Registers) -> None:
+    """End a thread that stands in its stub, and no other. TaskGone, if all of them have ended."""
+    check(lib.mos_run_call(task.pid, base, SYS_EXIT, 0, 0, 0, 0, 0, 0), "the end of a thread", task.pid)
+    while True:
+        raw = task.wait()
+        status = stops.decode(raw)
+        if status.stop is stops.Stop.EXITED:
+            return
+        if status.stop is stops.Stop.KILLED:
+            raise TaskGone(task.pid, raw)
+        task.cont()
 
 
 def _empty(task: Task) -> Task:

@@ -75,6 +75,11 @@ class Stops:
         if body.fork.step is not None:
             self._processes.first_stop(body)
         body.stopping.interrupting = False
+        if body.state is State.TIMED and self._timed.settled(body):
+            if body.stopping.wanted is not None or body.stopping.arming is not None:
+                body.stopping.interrupting = True
+                body.task.interrupt()
+            return
         if body.state is State.TIMED and body.signals.infos:
             self._timed.broken_off(body)
             return

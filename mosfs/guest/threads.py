@@ -3,24 +3,47 @@ first of them, the leader, stands for the process. All of them are built, leave 
 
 from __future__ import annotations
 
+import struct
+from contextlib import suppress
 from typing import Protocol
 
-from mosfs.abi.numbers import SYS_RT_SIGACTION
+from mosfs.abi.flags import (
+    CLONE_CHILD_CLEARTID,
+    CLONE_CHILD_SETTID,
+    CLONE_PARENT_SETTID,
+    CLONE_PIDFD,
+    CLONE_THREAD,
+)
+from mosfs.abi.numbers import SYS_CLONE, SYS_CLONE3, SYS_RT_SIGACTION
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
 from mosfs.guest.arriving import Made
 from mosfs.guest.body import Body, Processor, State
 from mosfs.guest.context import Context
 from mosfs.guest.copying import before_call
+from mosfs.guest.in_body import complete_getrandom
 from mosfs.guest.signals import Signals
 from mosfs.migrate import rseq
 from mosfs.migrate.capture import capture_thread, signed, user_regs
-from mosfs.migrate.image import ImageMeta, Thread
+from mosfs.migrate.image import MOST_THREADS, ImageMeta, Thread
 from mosfs.migrate.suits import state_lacking
+from mosfs.native.registers import Registers
+from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import state_of
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import NOTHING, TaskGone, copy_regs
+from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs
+
+#: So many stops may come before the one that a thread was asked for.
+MOST_STOPS = 64
+#: It is not in our hands.
+_STOPPABLE = frozenset({State.RUNNING, State.TIMED})
+
+
+#: Where a thread has the arguments of the clone3(2) by which it makes another: words, and the ID of that one.
+_CLONE_ARGS = struct.Struct("<10QI")
+CLONE_ROOM = 96
+CLONES = layout.SCRATCH + 2 * layout.PAGE
 
 
 class Handles(Protocol):
@@ -29,64 +52,123 @@ class Handles(Protocol):
     def handle(self, body: Body, status: Status) -> Body | None: ...
 
 
+class Settles(Protocol):
+    """`timed.Timed`."""
+
+    def settled(self, body: Body) -> bool: ...
+
+
 class Threads:
-    """``stops``: who deals with what threads meet before they stand."""
+    """``stops``: who deals with what threads meet before they stand; ``timed``: with their waits that have a limit."""
 
     def __init__(self, context: Context, signals: Signals) -> None:
         self._context = context
         self._signals = signals
         self.stops: Handles | None = None
+        self.timed: Settles | None = None
 
     # ------------------------------------------------------------------ built
 
     def join(self, leader: Body, made: list[Made], meta: ImageMeta) -> None:
         """Bodies for the threads that have come with the first one."""
-        leader.own.several = True
+        leader.own.several, leader.own.births = leader.own.several or meta.births or bool(made), meta.births
         for slot, (thread, (task, regs, waiting_state)) in enumerate(zip(meta.threads, made, strict=True), 1):
-            body = Body(thread.tid, task, State.COMPLETE, comm=thread.comm, since=leader.since, leader=leader)
-            body.account, body.paid = leader.account, leader.paid
-            body.memory, body.settings, body.own.several, body.own.slot = leader.memory, leader.settings, True, slot
-            body.processor = Processor(leader.processor.features, leader.processor.needs, waiting_state)
-            body.signals.oneshot, body.signals.actions = leader.signals.oneshot, leader.signals.actions
+            body = self._joins(leader, thread.tid, task, slot)
+            body.state, body.comm, body.processor.waiting_state = State.COMPLETE, thread.comm, waiting_state
             body.call.seq, body.signals.seen, body.call.regs, body.own.came = thread.seq, thread.seen, regs, thread
             body.call.carry = Carry(*thread.carry) if thread.carry is not None else None
             body.call.until = thread.until
             partial.restore(task, signed(regs.rax), body.call.carry)
-            leader.threads[body.pair] = self._context.bodies[body.pair] = self._context.by_pid[body.pid] = body
+
+    def _joins(self, leader: Body, tid: int, task: Task, slot: int) -> Body:
+        """A body for one more thread of the process of ``leader``."""
+        body = Body(tid, task, State.RUNNING, comm=leader.comm, since=leader.since, leader=leader)
+        body.account, body.paid = leader.account, leader.paid
+        body.memory, body.settings, body.own.several, body.own.slot = leader.memory, leader.settings, True, slot
+        body.processor = Processor(leader.processor.features, leader.processor.needs)
+        body.signals.oneshot, body.signals.actions = leader.signals.oneshot, leader.signals.actions
+        leader.threads[body.pair] = self._context.bodies[body.pair] = self._context.by_pid[body.pid] = body
+        return body
+
+    # ------------------------------------------------------------------ born here
+
+    @staticmethod
+    def makes(body: Body, nr: int, args: tuple[int, ...]) -> bool:
+        """Whether the call makes a thread, and that can be here: `Processes.clone`. Else it is made at home."""
+        leader = body.leader or body
+        wanted = nr == SYS_CLONE and args[0] & CLONE_THREAD and not args[0] & CLONE_PIDFD
+        return bool(wanted) and leader.own.births and len(leader.threads) < MOST_THREADS
+
+    @staticmethod
+    def clone(body: Body) -> Registers:
+        """The registers of the clone3(2) by which the body makes the thread that its deputy has made, with the same ID."""
+        before, regs = body.call.regs, copy_regs(body.call.regs)
+        at = CLONES + CLONE_ROOM * body.own.slot
+        stack = (before.rsi - layout.PAGE, layout.PAGE) if before.rsi else (0, 0)
+        parent_tid = before.rdx if before.rdi & CLONE_PARENT_SETTID else 0
+        child_tid = before.r10 if before.rdi & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else 0
+        words = (before.rdi & ~0xFF, 0, child_tid, parent_tid, 0, *stack, before.r8, at + _CLONE_ARGS.size - 4, 1)
+        body.task.write(at, _CLONE_ARGS.pack(*(word & NOTHING for word in words), body.fork.child))
+        regs.orig_rax, regs.rdi, regs.rsi = SYS_CLONE3, at, _CLONE_ARGS.size - 4
+        return regs
+
+    def born(self, body: Body) -> Body:
+        """That clone3 has made a thread, which stands at its first stop or will."""
+        leader = body.leader or body
+        taken = {0, *(thread.own.slot for thread in leader.threads.values())}
+        slot = next(slot for slot in range(1, MOST_THREADS + 2) if slot not in taken)
+        task = Task(body.task.event_message(), guest=True, own=body.fork.child, group=leader.task.own)
+        thread = self._joins(leader, body.fork.child, task, slot)
+        thread.comm, thread.times.clock_page, thread.call.regs = body.comm, body.times.clock_page, copy_regs(body.call.regs)
+        thread.signals.told_mask, thread.fork.mask = body.signals.told_mask, body.fork.mask
+        thread.fork.step = 0  # its first stop has something to do (`Processes.first_stop`)
+        return thread
 
     # ------------------------------------------------------------------ leaving
 
     def stand(self, leader: Body) -> bool:
         """Stop the other threads of a process whose first one stands, where they can be captured. False: let them go on, and try
         again later; none of them stands then."""
-        while True:
-            running = [body for body in leader.threads.values() if not body.stopping.stood]
-            if not running:
-                return True
-            for body in running:
-                try:
-                    stands = self._stops(body)
-                except TaskGone:
-                    stands = self._context.bodies.get(body.pair) is not body
-                if not stands:
-                    self.go_on(leader)
-                    return False
+        running = list(leader.threads.values())
+        for body in running:
+            with suppress(TaskGone):  # its end follows
+                self._ask(body)
+        for body in running:
+            try:
+                stands = self._stops(body)
+            except TaskGone:
+                stands = self._context.bodies.get(body.pair) is not body
+            if not stands:
+                self.go_on(leader)
+                return False
+        return True
+
+    @staticmethod
+    def _ask(body: Body) -> None:
+        """Have it stop. All are asked before one is waited for, so that they stop side by side."""
+        if body.state in _STOPPABLE and not (body.stopping.paused or body.stopping.interrupting):
+            body.stopping.interrupting = True
+            body.task.interrupt()
 
     def _stops(self, body: Body) -> bool:
         """Whether it stands now, or is no more."""
-        while body.state is State.RUNNING or body.state is State.TIMED:
+        for _ in range(MOST_STOPS):
+            if body.state not in _STOPPABLE:
+                body.stopping.stood = self._leaves_waiting(body)
+                return body.stopping.stood
             if not body.stopping.paused:
-                if not body.stopping.interrupting:
-                    body.stopping.interrupting = True
-                    body.task.interrupt()
+                self._ask(body)
                 status = decode(body.task.wait())
-                if status.stop is not Stop.TRAP:
+                if status.stop is not Stop.TRAP or body.fork.step is not None:  # its very first stop is no other's
                     assert self.stops is not None
                     self.stops.handle(body, status)
                     if self._context.bodies.get(body.pair) is not body:
                         return True
                     continue
                 body.stopping.interrupting = False
+                if body.state is State.TIMED and self.timed is not None and self.timed.settled(body):
+                    continue
+                complete_getrandom(body)
                 if body.state is State.RUNNING:
                     rseq.leave(body.task)
                 body.stopping.paused = body.stopping.halted
@@ -98,8 +180,7 @@ class Threads:
                 self._signals.deliver(body, Stop.TRAP)
             body.stopping.stood = True
             return True
-        body.stopping.stood = self._leaves_waiting(body)
-        return body.stopping.stood
+        return False
 
     @staticmethod
     def _leaves_waiting(body: Body) -> bool:

@@ -18,6 +18,7 @@ from mosfs.abi.flags import (
     FUTEX_WAIT,
     FUTEX_WAIT_BITSET,
     FUTEX_WAITS,
+    RESTARTS,
 )
 from mosfs.abi.numbers import SYS_FUTEX, SYS_RESTART_SYSCALL
 from mosfs.guest.body import Body, State
@@ -87,6 +88,21 @@ class Timed:
     def ended(self, body: Body, result: int) -> None:
         body.call.until = 0
         self._completion.finish(body, result)
+
+    def settled(self, body: Body) -> bool:
+        """At a stop that we asked for: whether the wait has ended before, and the body goes on with that. Made again, it would not
+        hear of it: nobody wakes it twice, and what it has locked it has locked."""
+        regs = body.task.peek_regs()
+        if signed(regs.orig_rax) >= 0 or regs.rip == layout.STUB_AFTER:
+            result = signed(regs.rax)
+        elif layout.STUB < regs.rip - 1 < layout.STUB + len(layout.STUB_CODE):
+            result = signed(regs.rdi)
+        else:
+            return False
+        if result in RESTARTS or result == -errno.EINTR:
+            return False
+        self.ended(body, result)
+        return True
 
     def broken_off(self, body: Body) -> None:
         """By a signal, of which home has told: one that it blocks does not end it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import resource
+import struct
 from collections.abc import Sequence
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, PR_GET_DUMPABLE, PR_GET_TID_ADDRESS, RESTARTS
@@ -166,18 +167,17 @@ def capture(
 def capture_thread(call: Calls, regs: Registers, *, pending: bool) -> Thread:
     """What is the own of the thread that ``call`` is an open session in; as `capture`."""
     task: Task = call.task
-    call.must(SYS_SIGALTSTACK, 0, layout.SCRATCH)
-    altstack = task.read(layout.SCRATCH, 24)
-    tid_address = 0
-    if call(SYS_PRCTL, PR_GET_TID_ADDRESS, layout.SCRATCH) == 0:
-        tid_address = task.read_words(layout.SCRATCH, 1)[0]
-    robust = (0, 0)
-    if call(SYS_GET_ROBUST_LIST, 0, layout.SCRATCH, layout.SCRATCH + 8) == 0:
-        head, length = task.read_words(layout.SCRATCH, 2)
-        robust = (head, length)
+    results = call.many([
+        (SYS_SIGALTSTACK, 0, ACTIONS_AT), (SYS_PRCTL, PR_GET_TID_ADDRESS, ACTIONS_AT + 24),
+        (SYS_GET_ROBUST_LIST, 0, ACTIONS_AT + 32, ACTIONS_AT + 40),
+    ])  # fmt: skip
+    if results[0]:
+        raise OSError(-results[0], "the stack for signals")
+    altstack, tid_address, *robust = struct.unpack("<24s3Q", task.read(ACTIONS_AT, 48))
     return Thread(
         tid=task.own, comm=comm_of(task.pid), regs=regs_bytes(regs), xstate=xstate.read(task), mask=call.mask, altstack=altstack,
-        rseq=rseq.of(call), tid_address=tid_address, robust=robust, pending=task.peek_pending() if pending else [],
+        rseq=rseq.of(call), tid_address=0 if results[1] else tid_address, robust=(0, 0) if results[2] else (robust[0], robust[1]),
+        pending=task.peek_pending() if pending else [],
     )
 
 

@@ -115,6 +115,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``outlives``: all that comes from outside comes from home, so that what it does can be repeated (mosrun --outlive).
     ``told_mask``: what home believes to be blocked, where ``outlives``: what it is told at the end of a handler hangs on that.
     ``threads``: the others of its process; ``until``: as theirs.
+    ``births``: its deputies make threads, so a new one need not be made at home.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
 
@@ -159,6 +160,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     threads: Annotated[list[Thread], msgspec.Meta(max_length=MOST_THREADS)] = []
     until: Word = 0
     told_mask: Word = (1 << 64) - 1
+    births: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

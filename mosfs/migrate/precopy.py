@@ -15,6 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from enum import Enum, auto
+from typing import Annotated
 
 import msgspec
 
@@ -32,7 +33,7 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.wire.channel import Peer
 from mosfs.wire.fields import MALFORMED
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import LAST_PID, Kind
 
 #: Tells the files that a program's memory shows (`mosfs.migrate.shown`); another list when they have changed.
 Names = Callable[[], Sequence[Vma]]
@@ -53,11 +54,14 @@ class Early(msgspec.Struct, array_like=True, frozen=True):
     """EARLY: parts of the memory to be made now, and all mappings as they are at present.
 
     Without any: what was sent is worth nothing. ``dense``: where in the new parts whole huge pages come (`huge.dense`).
+    ``several``: of a program with several threads; ``threads``: those at present, but the first.
     """
 
     pieces: list[Piece] = []
     vmas: list[Vma] = []
     dense: list[Range] = []
+    several: bool = False
+    threads: Annotated[list[Annotated[int, msgspec.Meta(ge=1, le=LAST_PID)]], msgspec.Meta(max_length=image.MOST_THREADS)] = []
 
 
 #: Nothing of what was sent is worth anything.
@@ -142,6 +146,8 @@ class Precopy:
         self.tracker = tracker
         self.sender = sender
         self.next = Next.SEND
+        self.several = False  # the program has several threads
+        self.threads: Callable[[], list[int]] = list  # those, but the first
         self.share = 1.0  # of the time that the program may run meanwhile
         self._began, self._rate = time.monotonic(), 0.0  # of this round; bytes a second in the one before
         self._channel = channel
@@ -220,7 +226,8 @@ class Precopy:
         changed = yield from self._changed(view, fresh)
         if new or view is not self._told:
             huge = dense(common(changed, ranges(new))) if new else []
-            self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(Early(new, view.vmas, huge)))
+            early = Early(new, view.vmas, huge, self.several, self.threads())
+            self._channel.send(Kind.EARLY, self._pair, msgspec.msgpack.encode(early))
             self._told, self._kept = view, (view, ranges(both(self._mapped, view.pieces)))
             yield
         self._left.extend(common(changed, ranges(self._mapped)) if changed else ())

@@ -443,16 +443,17 @@ class Rebuild:
 
 def give_own(call: Calls, of: ImageMeta | Thread) -> Registers:
     """What a thread has for itself; the registers to resume it with. Its mask is put in force when the session ends."""
-    call.task.write(layout.SCRATCH, of.altstack)
-    call(SYS_SIGALTSTACK, layout.SCRATCH, 0)
+    call.task.write(ACTIONS_AT, of.altstack)
+    rows: list[tuple[int, ...]] = [(SYS_SIGALTSTACK, ACTIONS_AT, 0)]
     if of.tid_address:
-        call(SYS_SET_TID_ADDRESS, of.tid_address)
+        rows.append((SYS_SET_TID_ADDRESS, of.tid_address))
     if of.robust[0]:
-        call(SYS_SET_ROBUST_LIST, *of.robust)
+        rows.append((SYS_SET_ROBUST_LIST, *of.robust))
     try:
-        rseq.register(call, of.rseq)
+        rows += rseq.registering(of.rseq)
     except CannotMove as reason:
         raise NoRoom(str(reason)) from reason
+    call.many(rows)
     for shared, info in of.pending:
         queue_signal(call, info, shared=shared)
     regs = regs_from(of.regs)

@@ -65,12 +65,13 @@ def leave(task: Task) -> None:
     task.set_regs(regs)
 
 
-def register(call: Calls, area: Area) -> None:
-    """CannotMove where it could not be left behind again."""
-    if area[0]:
-        if not kernel.has("rseq_told"):
-            raise CannotMove(Reason.RSEQ)
-        call(SYS_RSEQ, area[0], area[1], 0, area[2])
+def registering(area: Area) -> list[tuple[int, ...]]:
+    """The calls for it, if there is one. CannotMove where it could not be left behind again."""
+    if not area[0]:
+        return []
+    if not kernel.has("rseq_told"):
+        raise CannotMove(Reason.RSEQ)
+    return [(SYS_RSEQ, area[0], area[1], 0, area[2])]
 
 
 def unregister(call: Calls, area: Area) -> None:

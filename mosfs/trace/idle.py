@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from mosfs.trace.proc import stat_fields
+from mosfs.abi.numbers import SYS_FUTEX
+from mosfs.trace.proc import content, stat_fields
 
 _CPU = 39  #: field of /proc/PID/stat: where it last ran
+_FUTEX = str(SYS_FUTEX).encode()
 
 
 class Idle(NamedTuple):
@@ -31,6 +33,16 @@ def _shown(pid: int | str) -> tuple[float, int]:
             name, _, value = line.partition(":")
             found[name.strip()] = value
     return float(found["se.exec_start"]) / 1000, int(found["nr_voluntary_switches"])
+
+
+def may_sleep_shorter(pid: int) -> bool:
+    """Whether it matters how long a thread has slept: not in a wait for others that has no end, as most threads are (proc(5),
+    syscall: number and arguments of the call that it sleeps in)."""
+    try:
+        words = content(f"/proc/{pid}/syscall").split()
+        return words[:1] != [_FUTEX] or int(words[4], 16) != 0
+    except (OSError, ValueError, IndexError):
+        return True
 
 
 @contextmanager

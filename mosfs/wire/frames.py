@@ -246,7 +246,7 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 4
+GENERATION = 5
 SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3}
 
 
@@ -256,6 +256,8 @@ FLAGS_SINCE: dict[int, int] = {Kind.SHOWN: 1, Kind.MMAP_NAME: 2}
 
 #: The generation since which an image may have several threads, each of which then has frames of its own: ``pair`` is its ID.
 THREADS_SINCE = 4
+#: The same of the memory of such a program, before its image (EARLY).
+THREADS_AHEAD_SINCE = 5
 
 
 def understands(generation: int, kind: int) -> bool:

@@ -320,6 +320,46 @@ static void signals_to_threads(void)
 	ok(sigaction(SIGRTMIN, &before, NULL));
 }
 
+static pthread_t first;
+static sem_t asked;
+
+static void *signals_the_first(void *arg UNUSED)
+{
+	caught_here = 0;
+	for (int i = 0; i < 5; i++) {
+		equal(pthread_kill(first, SIGRTMIN), 0);
+		rest_ms(3);
+	}
+	sem_post(&asked);
+	while (!stop)
+		rest_ms(1);
+	return (void *)caught_here;
+}
+
+/* One for the first thread is not taken by another, which does not block it either. */
+static void signals_to_the_first(void)
+{
+	struct sigaction action = { .sa_handler = on_signal }, before;
+	pthread_t threads[2];
+
+	caught_here = stop = 0;
+	first = pthread_self();
+	sem_init(&asked, 0, 0);
+	ok(sigaction(SIGRTMIN, &action, &before));
+	for (int i = 0; i < 2; i++)
+		started(&threads[i], signals_the_first, NULL);
+	for (int i = 0; i < 2; i++)
+		while (sem_wait(&asked) < 0)
+			equal(errno, EINTR);
+	while (caught_here < 10)
+		usleep(1000);
+	stop = 1;
+	for (int i = 0; i < 2; i++)
+		equal(joined(threads[i]), 0);
+	equal(caught_here, 10);
+	ok(sigaction(SIGRTMIN, &before, NULL));
+}
+
 static void *waits_for_one(void *arg)
 {
 	sigset_t *set = arg;
@@ -470,6 +510,71 @@ static void forks(void)
 		joined(threads[i]);
 }
 
+static int counts_signals(void *arg)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	int *told = arg;
+
+	caught_here = 0;
+	ok(sigaction(SIGRTMIN, &action, NULL));
+	write_all(told[1], "", 1);
+	while (caught_here < 4)
+		usleep(1000);
+	return caught_here;
+}
+
+/* A child that lives on hears of its signals, wherever it was made. */
+static void children_are_signalled(void)
+{
+	pthread_t thread;
+	long counted = 0;
+	int told[2];
+	char byte;
+
+	stop = 0;
+	ok(pipe(told));
+	started(&thread, works, &counted);
+	for (int i = 0; i < 2; i++) {
+		pid_t child = forked(counts_signals, told);
+
+		read_all(told[0], &byte, 1);
+		for (int j = 0; j < 4; j++) {
+			ok(kill(child, SIGRTMIN));
+			rest_ms(4);
+		}
+		reaped(child, 4);
+	}
+	stop = 1;
+	joined(thread);
+	ok(close(told[0]));
+	ok(close(told[1]));
+}
+
+static void *makes_others(void *arg)
+{
+	pthread_t threads[2];
+	long depth = (long)arg;
+
+	if (!depth)
+		return (void *)1;
+	for (int i = 0; i < 2; i++)
+		started(&threads[i], makes_others, (void *)(depth - 1));
+	if (depth == 2)
+		rest_ms(2);
+	return (void *)(joined(threads[0]) + joined(threads[1]));
+}
+
+/* Threads that are made by threads, all over the tree at once. */
+static void born_of_threads(void)
+{
+	pthread_t thread;
+
+	for (int i = 0; i < 3; i++) {
+		started(&thread, makes_others, (void *)3);
+		equal(joined(thread), 8);
+	}
+}
+
 static void *ends(void *arg)
 {
 	return arg;
@@ -558,5 +663,6 @@ static void ends_of_processes(void)
 }
 
 PROGRAM(PART(in_turn), PART(barriers), PART(timed), PART(calls_of_threads), PART(memory_of_threads), PART(growing),
-	PART(clocks_of_threads), PART(signals_to_threads), PART(sigwait_of_a_thread), PART(cancelled), PART(robust), PART(inheriting),
-	PART(forks), PART(many), PART(ends_of_processes))
+	PART(clocks_of_threads), PART(signals_to_threads), PART(signals_to_the_first), PART(sigwait_of_a_thread), PART(cancelled),
+	PART(robust), PART(inheriting), PART(forks), PART(children_are_signalled), PART(born_of_threads), PART(many),
+	PART(ends_of_processes))

@@ -16,7 +16,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
 from mosfs.calls.policy import Do, Unsupported, advice, judge, judge_away, private
 from mosfs.home.ports import Tree
-from mosfs.home.process.descriptors import access_of, is_regular
+from mosfs.home.process.descriptors import access_of, is_dispensable, is_regular
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
@@ -59,6 +59,8 @@ class Policy:
             self.tracer.stops.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.stops.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
+        elif self._dispensable(p, row, args):
+            self.tracer.stops.answer(p, regs, -errno.ENODEV)
         elif self.mode(p) is Unsupported.STAY_HOME:
             if verdict.message:
                 self.bind(p, verdict.message)
@@ -93,6 +95,11 @@ class Policy:
         """The call makes a thread in a program that may have some (mosrun --threads)."""
         wanted = row.nr == SYS_CLONE and args[0] & CLONE_THREAD
         return bool(wanted) and self.tracer.family.process(p).settings.threads == 1
+
+    def _dispensable(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
+        """The call maps a file for others to look at, without which a program that may have threads is better off: it can move."""
+        shared = row.nr == SYS_MMAP and args[3] & MAP_SHARED and not args[3] & MAP_ANONYMOUS
+        return bool(shared) and self.tracer.family.process(p).settings.threads == 1 and is_dispensable(p.pid, as_c_int(args[4]))
 
     @staticmethod
     def _shared_file(p: Program, row: Syscall, args: tuple[int, ...]) -> int:
@@ -142,13 +149,18 @@ class Policy:
         if verdict.do is Do.ANSWER:
             done(verdict.result or self.tracer.filters.mode(p))
             return True
-        if verdict.do is Do.HOME or self._thread(p, row, args):
+        if self._thread(p, row, args):
+            return self.come_home(p, done, returns=True)
+        if verdict.do is Do.HOME:
             return self.come_home(p, done)
         if (error := self._shared_file(p, row, args)) > 0:
             done(-error)
             return True
         if verdict.do is Do.PRIVATE and self.mode(p) in (Unsupported.QUIET, Unsupported.WARN):
             done(0)  # the host maps it
+            return True
+        if self._dispensable(p, row, args):
+            done(-errno.ENODEV)
             return True
         return self._refuse_away(p, self._device(p, row, args) or verdict.message, done, advice(row, args))
 
@@ -168,14 +180,20 @@ class Policy:
             done(-errno.ENOSYS)
         return True
 
-    def come_home(self, p: Program, done: Callable[[int], None]) -> bool:
-        """The program comes home with this call still to be made, and makes it there; if it cannot come, the call fails."""
+    def come_home(self, p: Program, done: Callable[[int], None], *, returns: bool = False) -> bool:
+        """The program comes home with this call still to be made, and makes it there; if it cannot come, the call fails.
+
+        ``returns``: then it goes back to where it was, unless somebody has other plans for it."""
+        process = self.tracer.family.process(p)
+        back = p.link.ip if returns and p.link is not None else ""
 
         def ended(reason: str) -> None:
-            if reason and p.away and p.move is None:  # not superseded by another move, which takes the call along
+            if reason and p.away and process.move is None:  # not superseded by another move, which takes the call along
                 done(-errno.ENOMEM)
+            elif back and not reason and not p.away and process.travel.wanted is None:
+                self.tracer.moves.request(process, Move(back, back))
 
-        self.tracer.moves.request(self.tracer.family.process(p), Move("", "home", done=ended))
+        self.tracer.moves.request(process, Move("", "home", done=ended))
         return True
 
     def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import struct
+import time
 
-from mosfs.abi.flags import CLONE_PIDFD, ERESTARTNOINTR
+from mosfs.abi.flags import (
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_PIDFD,
+    CLONE_SIGHAND,
+    CLONE_SYSVSEM,
+    CLONE_THREAD,
+    CLONE_VM,
+    ERESTARTNOINTR,
+)
 from mosfs.abi.numbers import SYS_CLONE, SYS_EXECVEAT
 from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls import show
@@ -21,6 +32,7 @@ from mosfs.wire.frames import FORK_REPLY, Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
 
 _CLONE_PASSED = 0xFF | CLONE_PIDFD  # of a fork's flags these concern the deputy: the signal sent at exit, a descriptor
+_OF_THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
 
 
 class Births:
@@ -30,6 +42,9 @@ class Births:
     def fork(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
         """FORK: the deputy forks, too; the answer is sent when its child is known."""
         p.reports.account.calls += CALLS_OF_A_BIRTH
+        if order.flags & CLONE_THREAD:
+            self._thread(p, deputy, order)
+            return
         wants = bool(order.flags & CLONE_PIDFD)
         request = Request(SYS_CLONE, (order.flags & _CLONE_PASSED, 0, 0, 0, 0, 0), order.mask)
         if wants:
@@ -46,9 +61,45 @@ class Births:
         deputy.born = 0
         deputy.start(request, forked)
 
+    def _thread(self, p: Program, deputy: Deputy, order: ForkOrder) -> None:
+        """The same for a thread: the deputy makes one that will be its deputy, with the ID that the body's thread will have."""
+        process = self.tracer.family.process(p)
+
+        def made(result: int) -> None:
+            self.tracer.hosts.send(p, Kind.FORK_REPLY, FORK_REPLY.pack(deputy.born or min(result, -1), -1, 0, 0))
+            deputy.born = 0
+
+        deputy.born = 0
+        if process.settings.threads != 1 or self.tracer.threads.room(process) is None:
+            made(-errno.EAGAIN)
+            deputy.ready_since = time.monotonic()
+            self.tracer.deputies.watch(p)
+        else:
+            deputy.start(Request(SYS_CLONE, (_OF_THREAD, 0, 0, 0, 0, 0), order.mask), made)
+
+    def _thread_made(self, p: Program, deputy: Deputy) -> None:
+        """That thread: it is the deputy of the body's thread, which is about to be made on the same node."""
+        process = self.tracer.family.process(p)
+        room = self.tracer.threads.room(process)
+        assert room is not None
+        q = self.tracer.family.adopt(Task(deputy.born), p.settings, parent=p)
+        self.tracer.family.new_thread(q, p)
+        q.place, q.link, q.body.files = Place.AWAY, p.link, process.body.files
+        q.deputy = deputy_of_child(deputy, q.task)
+        q.deputy.room = room
+        try:
+            self.tracer.private.forked(p, q, thread=True)
+            p.task.cont()
+        finally:  # it may have been killed at any moment
+            self.tracer.mosd.announce(process)
+            self.tracer.family.meet(q)
+
     def forked(self, p: Program, deputy: Deputy) -> None:
         """The deputy's child: it will be the deputy of the body's child, which is about to be made on the same node."""
         child = deputy.born = p.task.event_message()
+        if deputy.flight is not None and deputy.flight.request.args[0] & CLONE_THREAD:
+            self._thread_made(p, deputy)
+            return
         fault(Birth.DEPUTY, None, p.comm, p.pid)
         q = self.tracer.family.adopt(Task(child), p.settings, parent=p)
         q.place = Place.AWAY

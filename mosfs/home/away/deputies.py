@@ -122,7 +122,7 @@ class Deputies:
         if p.body.infos:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 for info in p.body.infos:
-                    queue_signal(call, info, shared=True)
+                    queue_signal(call, info, shared=not p.several)
             p.body.infos.clear()
             result = -4 if result in (-516, -514) else result
         regs.rip += 2

@@ -107,10 +107,10 @@ def _flight(lane: Any) -> Flight:
 
 def _is_plain(p: Program, deputy: Deputy, link: Link) -> bool:
     """Whether nothing is open about it, so that a call means nothing but that it is made and answered."""
-    kin, body, flight = p.kin, p.body, deputy.flight
+    body, flight = p.body, deputy.flight
     if not p.away or p.link is not link or p.move is not None or p.suspended or p.halted or p.interrupted or p.process.native:
         return False
-    if kin.leader or kin.threads or p.private is not None or p.post.mail is not None:
+    if p.several or p.private is not None or p.post.mail is not None:
         return False
     if deputy.waiting or deputy.interrupting or deputy.remains:
         return False

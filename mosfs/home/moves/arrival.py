@@ -125,7 +125,7 @@ class Arrival:
             signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
             coming.newer = take_pending(call, signals)
             regs = rebuild.finish(frames, home=True)
-            for shared, info in [*((True, info) for info in older), *coming.newer]:
+            for shared, info in [*((not p.several, info) for info in older), *coming.newer]:
                 queue_signal(call, info, shared=shared)
             for q, thread in self.tracer.threads.matched(p, meta.threads):
                 coming.threads.append(self.tracer.threads.build(coming, q, thread))
@@ -263,7 +263,7 @@ class Arrival:
             files = self.tracer.mapped.in_deputy(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
             self.tracer.mapped.deny_access(call, files)
-            for shared, info in [*((True, info) for info in p.body.infos), *coming.newer]:
+            for shared, info in [*((not p.several, info) for info in p.body.infos), *coming.newer]:
                 queue_signal(call, info, shared=shared)
             p.body.infos.clear()
         while not coming.complete:

@@ -20,16 +20,18 @@ from mosfs.home.process.program import Place, Program
 from mosfs.migrate import rseq
 from mosfs.migrate.capture import title_at, user_regs
 from mosfs.migrate.dirty import possible
+from mosfs.migrate.image import MOST_THREADS
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.precopy import Early, Next, Precopy, early_from
 from mosfs.migrate.rebuild import NoRoom, Rebuild, title_pages
 from mosfs.native import lib
+from mosfs.native.registers import Registers
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, copy_regs
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
-from mosfs.wire.frames import Frame, Kind, understands
+from mosfs.wire.frames import THREADS_AHEAD_SINCE, Frame, Kind, understands
 
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
@@ -47,8 +49,12 @@ class Copying:
 
     def wanted(self, p: Program) -> bool:
         """Does memory go ahead of this program? Not if it stands still anyway (before its first instruction, in a control call)."""
-        hurry = p.move is not None and (p.move.hurry or p.move.freezes is not None)
-        return self.possible and not hurry and not p.kin.threads and not p.suspended and p.deputy is None and not p.halted
+        move = p.move
+        if move is None or move.hurry or move.freezes is not None or not self.possible:
+            return False
+        if p.several and (move.link is None or move.link.frames < THREADS_AHEAD_SINCE):
+            return False
+        return not p.suspended and p.deputy is None and not p.halted
 
     def arm(self, p: Program, stop: Stop) -> None:
         """The program has stopped: follow its memory from here on, and let it go on."""
@@ -65,13 +71,15 @@ class Copying:
                     known=self.tracer.mapped.known(p), runs=understands(move.link.frames, Kind.RUNS),
                 )  # fmt: skip
             move.copy.ahead = self.tracer.mapped.ahead(p, move)
+            if p.several:
+                move.copy.several, move.copy.threads = True, lambda: sorted(p.kin.threads)[:MOST_THREADS]
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):  # those are this program's own trouble
                 self.possible = False
             self.tracer.mosd.log(f"pid={p.pid} memory is not sent ahead: {error.strerror}", 30)
             p.task.set_regs(original)
             move.after(Event.NOT_AHEAD, away=False)
-            self.tracer.departure.depart(p, stop)
+            self._not_followed(p, stop, original, stay)
             return
         except TaskGone:
             raise
@@ -86,6 +94,15 @@ class Copying:
         self.tracer.departure.stand_again(p, original, stay)
         self.tracer.stops.go_on(p)
         lib.mos_unfollow(self.tracer.pump)
+
+    def _not_followed(self, p: Program, stop: Stop, original: Registers, stay: Registers) -> None:
+        """It stands, and all of its memory goes with it. Other threads have to stand, too, so it is stopped anew with them."""
+        if not p.several:
+            self.tracer.departure.depart(p, stop)
+            return
+        self.tracer.departure.stand_again(p, original, stay)
+        self.tracer.stops.go_on(p)
+        self.tracer.departure.stop(p)
 
     def timeout(self) -> float | None:
         """Seconds until `step` has something to do; None for never."""
@@ -178,7 +195,7 @@ class Copying:
 
     def comes_ahead(self, p: Program) -> bool:
         """May memory come into the deputy? Not while it may be in a call for long."""
-        if not self.possible or p.kin.threads or p.death.signal is not None or p.frozen.mark:
+        if not self.possible or p.several or p.death.signal is not None or p.frozen.mark:
             return False
         if p.move is not None and p.move.freezes is not None:
             return False

@@ -104,15 +104,15 @@ class Departure:
         if lacking := self._unsuited(p):
             self._later(p, lacking)  # it may be in use for a moment only
             return False
+        if step is Step.FOLLOW:
+            self.tracer.copying.arm(p, stop)
+            return True
         if not self.tracer.threads.stand(p, p.move):
             if self.tracer.programs.get(p.pid) is not p or p.place is not Place.HOME:
                 return True
             self._later(p, Reason.THREADS_RUN)
             return False
-        if step is Step.FOLLOW:
-            self.tracer.copying.arm(p, stop)
-        else:
-            self.depart(p, stop)
+        self.depart(p, stop)
         return True
 
     def halted(self, p: Program) -> None:
@@ -143,7 +143,7 @@ class Departure:
         """Capture a stopped program at home and send it. On failure it goes on here."""
         move = p.move
         assert move is not None and move.link is not None
-        move.frozen_at = time.monotonic()
+        move.frozen_at = move.frozen_at if move.standing else time.monotonic()
         rseq.leave(p.task)
         regs = p.task.peek_regs()
         original = copy_regs(regs)
@@ -195,19 +195,20 @@ class Departure:
 
     def _futex_again(self, p: Program, regs: Registers, stop: Stop) -> Registers | None:
         """Registers before the wait for other threads that our stop has broken off; None for anything else."""
-        if not p.kin.threads or stop is not Stop.TRAP:
+        if not p.several or stop is not Stop.TRAP:
             return None
         return futex_again(regs, p.call.sleep.number if p.call.sleep is not None else -1)
 
     def _with_threads(self, p: Program, move: Move) -> None:
         """It has several threads: what it cannot do then (CannotMove), and what is not done."""
-        if not p.kin.threads:
+        if not p.several:
             return
         if move.freezes is not None:
             raise CannotMove(Reason.THREADS)
         if move.link is None or move.link.frames < THREADS_SINCE:
             raise CannotMove(f"{Reason.THREADS}, and the MOSIX of that node is too old for them")
-        self.tracer.copying.memory_gone(p)  # it has made them while its memory was sent
+        if move.copy is not None and not move.copy.several:
+            self.tracer.copying.memory_gone(p)  # it has made the first one while its memory was sent
 
     def inside(self, p: Program, regs: Registers, stay: Registers, stop: Stop, mask: int) -> Request | None:
         """The call that our stop has broken off, for the deputy: a signal that comes before the body makes it again must find it.
@@ -227,7 +228,7 @@ class Departure:
         """The same of a program whose sleep began away. One that a signal has just ended is seen to its end first."""
         deputy.interrupting = False
         assert p.move is not None
-        if not p.body.infos and self.tracer.threads.stand(p, p.move):
+        if not (p.body.infos or self.tracer.threads.woken(p)) and self.tracer.threads.stand(p, p.move):
             self.depart_sleeping(p, deputy)
             return
         p.task.cont()
@@ -238,7 +239,7 @@ class Departure:
         move = p.move
         sleeping = p.body.sleeping
         assert move is not None and move.link is not None and sleeping is not None
-        move.frozen_at = time.monotonic()
+        move.frozen_at = move.frozen_at if move.standing else time.monotonic()
         try:
             self._with_threads(p, move)
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
@@ -272,7 +273,7 @@ class Departure:
         link = p.move.link if p.move is not None else None
         if link is not None and link.features and (small := stack_too_small(meta, self.tracer.features, link.features)):
             raise CannotMove(small)
-        meta.all_actions, meta.outlives = True, p.settings.outlive == 1
+        meta.all_actions, meta.outlives, meta.births = True, p.settings.outlive == 1, p.several
         if p.move is not None:
             p.move.mapped = [(vma.start, vma.end) for vma in vmas]
         meta.seq = p.body.forwarded = p.body.seq  # what it waits for will be answered with this number
@@ -325,7 +326,7 @@ class Departure:
     @staticmethod
     def _futex_until(p: Program, regs: Registers) -> int:
         """When a wait on a futex that says how long ends, CLOCK_MONOTONIC in ns; 0 for one that says when."""
-        if not (p.kin.threads or p.kin.leader) or regs.rsi & FUTEX_COMMAND != FUTEX_WAIT:
+        if not p.several or regs.rsi & FUTEX_COMMAND != FUTEX_WAIT:
             return 0
         try:
             seconds, ns = struct.unpack("<2q", p.task.read(regs.r10, 16))
@@ -366,15 +367,17 @@ class Departure:
         others = self.tracer.threads.prepare(p, move)
         pages = [page for one in (deputy, *others) for page in one.sleep.pages]
         keep = [*kept_at_home(*title_at(p.pid)), *pages, *((m.start, m.end) for m in files)]
-        if others:
+        if p.several:
             self.tracer.threads.room_of_leader(deputy)
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             rseq.unregister(call, p.task.peek_rseq())
+            if p.several:
+                self.tracer.threads.forget(call)
             self.tracer.cputimers.left(p, call)
             self.tracer.mapped.deny_access(call, files)
         copy, move.copy = move.copy, None
         deputy.remains = Remains(slices(move.mapped, merge(keep)), copy.close if copy is not None else None)
-        rests = not others and move.freezes is None and asleep is None and move.inside is None
+        rests = not p.several and move.freezes is None and asleep is None and move.inside is None
         deputy.give_up(1 if rests else None)
         self.tracer.carrier.left(p)
         p.deputy = deputy

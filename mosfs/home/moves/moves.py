@@ -61,11 +61,11 @@ class Moves:
         elif move.target == here and move.freezes is None and not self.tracer.outliving.copied(p):
             self._tell(p, move, "")
             return
-        if p.away and p.kin.threads and move.target:  # by way of home
+        if p.away and p.several and move.target:  # by way of home
             self.request(p, Move("", "home", why=move.why, done=lambda reason: self._onward(p, move, reason)))
             return
         reason = (p.travel.bound if move.target or move.freezes else "") or (Reason.STOPPED if p.halted else "")
-        reason = reason or (Reason.THREADS if p.kin.threads and move.freezes is not None else "")
+        reason = reason or (Reason.THREADS if p.several and move.freezes is not None else "")
         reason = reason or self.tracer.outliving.obstacle(p, move)
         if reason:
             self._tell(p, move, reason)

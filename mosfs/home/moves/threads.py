@@ -7,33 +7,45 @@ stand still together, travel in one image and are committed together.
 from __future__ import annotations
 
 import errno
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 from mosfs.abi.flags import FUTEX_PRIVATE_FLAG, FUTEX_WAIT_BITSET
-from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX
+from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX, SYS_SET_ROBUST_LIST, SYS_SET_TID_ADDRESS
 from mosfs.abi.reasons import Reason
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Outcome, Sleep, State
+from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Outcome, Sleep, State, interrupted
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Standing
 from mosfs.home.process.program import Place, Program
-from mosfs.home.process.registers import futex_again, is_futex
+from mosfs.home.process.registers import futex_again, is_futex, result_at
 from mosfs.migrate import rseq
 from mosfs.migrate.capture import capture_thread, user_regs
 from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
 from mosfs.migrate.rebuild import give_own, give_state, name_task, queue_signal, take_pending
 from mosfs.migrate.suits import state_lacking
 from mosfs.native.registers import Registers
-from mosfs.trace.idle import idle
+from mosfs.trace.idle import idle, may_sleep_shorter
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import state_of
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import TaskGone, behind, copy_regs
 
+#: So often threads are looked for that others have made meanwhile; so many stops may come before the one that was asked for.
+MOST_ROUNDS, MOST_STOPS = 64, 64
+#: Seconds within which a thread stops that is in no call which waits for others whatever comes; and how many attempts at a capture
+#: (`moves.MAX_TRIES`) so long a wait counts, because all others stand meanwhile.
+STANDS_WITHIN, TRIES_OF_A_WAIT = 0.2, 50
+#: Where the flights of threads other than the first have their memory.
+_PLACES = range(THREADS_SCRATCH, THREADS_SCRATCH + MOST_THREADS * THREAD_ROOM, THREAD_ROOM)
+_OF_LEADER = (FLIGHT_SCRATCH, THREADS_SCRATCH - FLIGHT_SCRATCH)
 _SECOND = 10**9
 _ANY_BIT = 0xFFFFFFFF
+#: Bytes of struct robust_list_head.
+_ROBUST_HEAD = 24
 
 
 @dataclass(slots=True)
@@ -65,7 +77,7 @@ class Threads:
 
     def obstacle(self, p: Program) -> str:
         """Why a process with several threads cannot move; "" if it can."""
-        if not p.kin.threads:
+        if not p.several:
             return ""
         if len(p.kin.threads) > MOST_THREADS:
             return f"has more than {MOST_THREADS + 1} threads"
@@ -81,37 +93,55 @@ class Threads:
 
     def stand(self, p: Program, move: Move) -> bool:
         """Stop the other threads where they can be captured. False: they go on, and it shall be tried again later."""
-        while True:
+        move.frozen_at = time.monotonic()
+        for _ in range(MOST_ROUNDS):
             running = [q for q in self.of(p) if q.pid not in move.standing]
             if not running:
                 return True
             for q in running:
-                if not self._stops(q, move):
-                    self.stay(p, move)
-                    return False
+                self._ask(q)
+            if not all(self._stops(q, move) for q in running):
+                break
+        self.stay(p, move)
+        return False
+
+    def _ask(self, q: Program) -> None:
+        """Have it stop, if it can be captured then. All are asked before one is waited for, so that they stop side by side."""
+        if q.suspended or q.halted or q.obstacle():
+            return
+        if q.deputy is None:
+            q.call.idle = idle(q.pid) if may_sleep_shorter(q.pid) else None
+        q.interrupted = True
+        with suppress(TaskGone):  # its end follows
+            q.task.interrupt()
 
     def _stops(self, q: Program, move: Move) -> bool:
         """Whether it stands now, in ``move.standing``, or is no more."""
-        if not q.suspended and q.deputy is None:
-            q.call.idle = idle(q.pid)
-        asked = False
-        while self.tracer.programs.get(q.pid) is q:
+        for stops in range(MOST_STOPS):
+            if self.tracer.programs.get(q.pid) is not q:
+                return True
             if q.halted or q.obstacle():
                 return False
             if q.suspended:  # in a request of its own to us
                 move.standing[q.pid] = self._standing(q, Stop.SECCOMP, move)
                 return True
-            if not asked:
-                asked = q.interrupted = True
-                q.task.interrupt()
+            if stops and q.deputy is not None:  # who deals with its stops does not ask again
+                self._ask(q)
             try:
-                status = decode(q.task.wait())
+                raw = q.task.wait_beside(-1, STANDS_WITHIN)
             except TaskGone:
                 return self.tracer.programs.get(q.pid) is not q
+            if raw is None:  # in a call that only ends by what somebody else does, perhaps we
+                move.tries += TRIES_OF_A_WAIT
+                return False
+            status = decode(raw)
             if status.stop is not Stop.TRAP:
                 self.tracer.stops.handle(q, status)  # which asks for our stop again, where another has taken its place
                 continue
             q.interrupted = q.halted = False
+            if q.deputy is not None and self.woken(q):
+                q.task.cont()
+                continue
             if q.deputy is None:
                 rseq.leave(q.task)
                 self._stopped_as_asked(q)
@@ -120,7 +150,13 @@ class Threads:
                 return False
             move.standing[q.pid] = self._standing(q, Stop.TRAP, move)
             return True
-        return True
+        return False
+
+    @staticmethod
+    def woken(q: Program) -> bool:
+        """At a stop in its stub: whether the wait for others that it went on with there has ended. Made again elsewhere, it would
+        not hear of that: nobody wakes it twice."""
+        return is_futex(q.body.sleeping) and not interrupted(result_at(q.task.peek_regs()))
 
     def _stopped_as_asked(self, q: Program) -> None:
         """It has stopped because we asked it to (`tree.stops`)."""
@@ -197,16 +233,23 @@ class Threads:
     def prepare(self, p: Program, move: Move) -> list[Deputy]:
         """Committed: their deputies, whose kernel writes nowhere in the memory any more, which may go now."""
         deputies = []
-        for place, q in enumerate(self.of(p)):
+        for place, q in zip(_PLACES, self.of(p)):
             stood = move.standing[q.pid]
             deputy = q.deputy if q.deputy is not None and stood.asleep else Deputy(q.task, q.task.peek_mask())
-            deputy.room = (THREADS_SCRATCH + place * THREAD_ROOM, THREAD_ROOM)
+            deputy.room = (place, THREAD_ROOM)
             if q.call.sleep is not None and stood.stop is not Stop.SECCOMP and not is_futex(stood.stay):
                 deputy.sleep = q.call.sleep
             with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
                 rseq.unregister(call, q.task.peek_rseq())
+                self.forget(call)
             deputies.append(deputy)
         return deputies
+
+    @staticmethod
+    def forget(call: Calls) -> None:
+        """What the kernel does at the end of a thread it does where its body ends: its deputy may end later, when the memory is
+        back at home, and another thread has that place in it."""
+        call.many([(SYS_SET_TID_ADDRESS, 0), (SYS_SET_ROBUST_LIST, 0, _ROBUST_HEAD)])
 
     def commit(self, p: Program, link: Link, move: Move, deputies: list[Deputy]) -> None:
         """They are deputies now; each makes the call that its thread has left in."""
@@ -283,6 +326,7 @@ class Threads:
             if q.deputy is not None:
                 with Calls(q.task, base=q.deputy.base, mask=q.deputy.mask) as call:
                     rseq.unregister(call, q.task.peek_rseq())
+                    self.forget(call)
 
     def wait_until(self, q: Program, deputy: Deputy, regs: Registers, until: int) -> None:
         """It goes on at home with a wait on a futex (``regs`` stand before it) that ends at ``until``, CLOCK_MONOTONIC in ns: in
@@ -294,7 +338,16 @@ class Threads:
         q.call.sleep = Sleep(number=SYS_FUTEX, until=until)
         deputy.start(Request(SYS_FUTEX, (regs.rdi, operation, regs.rdx, at, 0, _ANY_BIT), deputy.mask))
 
+    def room(self, p: Program) -> tuple[int, int] | None:
+        """Room for the flights of one more thread of a process that is away; None if it has as many as it may have, or left home
+        with one."""
+        if p.deputy is None or p.deputy.room != _OF_LEADER:
+            return None
+        taken = {q.deputy.room[0] for q in self.of(p) if q.deputy is not None}
+        free = next((place for place in _PLACES if place not in taken), None)
+        return None if free is None else (free, THREAD_ROOM)
+
     @staticmethod
     def room_of_leader(deputy: Deputy) -> None:
         """What is left of the scratch to the first thread."""
-        deputy.room = (FLIGHT_SCRATCH, THREADS_SCRATCH - FLIGHT_SCRATCH)
+        deputy.room = _OF_LEADER

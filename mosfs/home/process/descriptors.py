@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import resource
 import socket
 import stat
@@ -35,6 +36,9 @@ from mosfs.trace.task import Task, TaskGone
 #: Descriptors that are needed for a moment, and what is no limit.
 SPARE, MAX_LIMIT = 4, (1 << 64) - 1
 
+#: The counters of a Java machine, for jps(1) and jstat(1).
+_DISPENSABLE = re.compile(rb"/tmp/hsperfdata_[^/]+/[0-9]+")
+
 
 def install_filter(call: Calls, program: bytes) -> None:
     """One more filter for the process. OSError if the kernel does not take it."""
@@ -61,6 +65,14 @@ def is_regular(pid: int, fd: int) -> bool:
     """Is a descriptor of a process one of a regular file?"""
     try:
         return stat.S_ISREG(os.stat(f"/proc/{pid}/fd/{fd}").st_mode)
+    except OSError:
+        return False
+
+
+def is_dispensable(pid: int, fd: int) -> bool:
+    """Is it one of a file in which a program shows others how it does, and does without where that cannot be mapped?"""
+    try:
+        return _DISPENSABLE.fullmatch(os.readlink(f"/proc/{pid}/fd/{fd}".encode())) is not None
     except OSError:
         return False
 

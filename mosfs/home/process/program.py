@@ -123,6 +123,12 @@ class Program:
         return self.place is Place.AWAY
 
     @property
+    def several(self) -> bool:
+        """Whether it is, or may be again, one of several threads. A signal that has come for it is its own: the kernel has chosen
+        it among them."""
+        return self.process.several
+
+    @property
     def filters_of_ours(self) -> int:
         """How many seccomp filters it has from us."""
         mail = self.post.mail

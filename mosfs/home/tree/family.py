@@ -47,13 +47,14 @@ class Family:
             if parent is None:
                 raise
             uid = parent.uid  # it has ended since; its bookkeeping follows
-        demand = Demand(self.tracer.features) if parent is None else parent.demand.copy()
-        p = Program(task, uid, settings if parent is None else of_child(settings), demand)
-        if parent is not None:
+        process = parent if parent is None else self.process(parent)
+        demand = Demand(self.tracer.features) if process is None else process.demand.copy()
+        p = Program(task, uid, settings if process is None else of_child(process.settings), demand)
+        if parent is not None and process is not None:
             p.place, p.link = parent.place, parent.link
             p.reports.trace = parent.reports.trace
-            p.travel.nmigs, p.travel.sigmig, p.travel.bound = parent.travel.nmigs, parent.travel.sigmig, parent.travel.bound
-            p.kin.parent, p.comm = parent.kin.leader or parent.pid, parent.comm
+            p.travel.nmigs, p.travel.sigmig, p.travel.bound = process.travel.nmigs, process.travel.sigmig, process.travel.bound
+            p.kin.parent, p.comm = process.pid, parent.comm
             p.process = parent.process.of_child()
             lib.mos_filtered(task.pid, p.process.filtered)
         else:
@@ -69,6 +70,7 @@ class Family:
         q.kin.leader = q.task.group = process.pid
         q.process = process.process
         process.kin.threads.add(q.pid)
+        process.process.several = True
         q.cpu = process.cpu
         if process.settings.threads != 1:
             process.travel.bound = process.travel.bound or HAS_THREADS
