@@ -26,7 +26,7 @@ from mosfs.home.tree.family import Family
 from mosfs.home.tree.stops import Stops
 from mosfs.trace.layout import STUB, STUB_AFTER
 from mosfs.trace.stops import Status, Stop
-from mosfs.trace.task import NOTHING, Task
+from mosfs.trace.task import NOTHING, Task, TaskGone
 from mosfs.wire.asked import Settings
 from mosfs.wire.frames import FORK_REPLY
 from mosfs.wire.orders import ForkOrder
@@ -148,6 +148,27 @@ def test_a_wait_that_has_ended_is_not_made_again(name: str) -> None:
     sleeping = SimpleNamespace(rax=SYS_FUTEX, orig_rax=NOTHING)
     q: Any = SimpleNamespace(body=SimpleNamespace(sleeping=sleeping), task=body.task)
     assert Threads.woken(q) == (outcome is not None)
+
+
+def test_a_thread_that_is_just_ending_does_not_keep_its_process_from_coming_home() -> None:
+    """Its body has ended away, its deputy is doing so at home: nothing of that is wrong."""
+    ended: list[int] = []
+
+    def gone(q: Any, deputy: Any) -> None:
+        raise TaskGone(q.pid)
+
+    def outcome(q: Any, deputy: Any) -> None:
+        raise TaskGone(q.pid, 0)
+
+    p: Any = SimpleNamespace(kin=SimpleNamespace(threads={PID + 1}))
+    tree: Any = SimpleNamespace(
+        programs={PID + 1: SimpleNamespace(pid=PID + 1, deputy=SimpleNamespace())},
+        arrival=SimpleNamespace(halt=gone, outcome=outcome),
+        stops=SimpleNamespace(task_event=lambda pid, status: ended.append(pid)),
+    )  # fmt: skip
+    threads = Threads(tree)
+    threads.halt(p)
+    assert (threads.outcomes(p), ended) == ({}, [PID + 1])
 
 
 def standing(raw: int | None) -> tuple[bool, int]:

@@ -197,7 +197,8 @@ class Processes:
                 return self._not_born(body)
             if result > 0:
                 result = body.fork.child
-                if body.call.nr == SYS_CLONE and body.call.regs.rdi & (CLONE_PARENT_SETTID | CLONE_PIDFD):
+                # a thread's ID its kernel has stored, and may have cleared again at its end
+                if body.call.nr == SYS_CLONE and not _of_thread(body) and body.call.regs.rdi & (CLONE_PARENT_SETTID | CLONE_PIDFD):
                     _store(body.task, body.call.regs.rdx, body.fork.pidfd if body.call.regs.rdi & CLONE_PIDFD else body.fork.child)
             else:  # no room for another body: its deputy cannot live without
                 self.gone(body)

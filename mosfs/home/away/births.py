@@ -92,7 +92,7 @@ class Births:
             p.task.cont()
         finally:  # it may have been killed at any moment
             self.tracer.mosd.announce(process)
-            self.tracer.family.meet(q)
+            self.tracer.family.register(q)
 
     def forked(self, p: Program, deputy: Deputy) -> None:
         """The deputy's child: it will be the deputy of the body's child, which is about to be made on the same node."""

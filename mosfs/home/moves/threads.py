@@ -156,7 +156,8 @@ class Threads:
     def woken(q: Program) -> bool:
         """At a stop in its stub: whether the wait for others that it went on with there has ended. Made again elsewhere, it would
         not hear of that: nobody wakes it twice."""
-        return is_futex(q.body.sleeping) and not interrupted(result_at(q.task.peek_regs()))
+        sleeping = q.body.sleeping
+        return sleeping is not None and is_futex(sleeping) and not interrupted(result_at(q.task.peek_regs()))
 
     def _stopped_as_asked(self, q: Program) -> None:
         """It has stopped because we asked it to (`tree.stops`)."""
@@ -278,7 +279,8 @@ class Threads:
     def halt(self, p: Program) -> None:
         for q in self.of(p):
             if q.deputy is not None:
-                self.tracer.arrival.halt(q, q.deputy)
+                with suppress(TaskGone):  # it is about to end, as its body has: `outcomes` sees that
+                    self.tracer.arrival.halt(q, q.deputy)
 
     def outcomes(self, p: Program) -> dict[int, tuple[Outcome | None, list[bytes]]]:
         """What `Arrival.outcome` says of each thread that has not ended, by ID."""
