@@ -19,7 +19,7 @@ from mosfs.guest.timed import Timed
 from mosfs.home.asks.policy import Policy
 from mosfs.home.away.births import Births
 from mosfs.home.moves.moves import Moves
-from mosfs.home.moves.threads import MOST_STOPS, TRIES_OF_A_WAIT, Threads
+from mosfs.home.moves.threads import MOST_STOPS, TRIES_OF_A_WAIT, Threads, woken
 from mosfs.home.process.descriptors import is_dispensable
 from mosfs.home.process.move import Move
 from mosfs.home.tree.family import Family
@@ -147,7 +147,7 @@ def test_a_wait_that_has_ended_is_not_made_again(name: str) -> None:
     assert told == ([] if outcome is None else [outcome])
     sleeping = SimpleNamespace(rax=SYS_FUTEX, orig_rax=NOTHING)
     q: Any = SimpleNamespace(body=SimpleNamespace(sleeping=sleeping), task=body.task)
-    assert Threads.woken(q) == (outcome is not None)
+    assert woken(q) == (outcome is not None)
 
 
 def test_a_thread_that_is_just_ending_does_not_keep_its_process_from_coming_home() -> None:

@@ -17,6 +17,7 @@ from mosfs.abi.syscalls import BY_NR
 from mosfs.abi.syscalls import Away as AwayRule
 from mosfs.calls.marshal import marshal
 from mosfs.calls.request import Request
+from mosfs.home.moves.threads import forget, woken
 from mosfs.home.ports import Tree
 from mosfs.home.process.control_calls import PATH_ARG
 from mosfs.home.process.deputy import Deputy, Sleep, is_sleep
@@ -228,7 +229,7 @@ class Departure:
         """The same of a program whose sleep began away. One that a signal has just ended is seen to its end first."""
         deputy.interrupting = False
         assert p.move is not None
-        if not (p.body.infos or self.tracer.threads.woken(p)) and self.tracer.threads.stand(p, p.move):
+        if not (p.body.infos or woken(p)) and self.tracer.threads.stand(p, p.move):
             self.depart_sleeping(p, deputy)
             return
         p.task.cont()
@@ -372,7 +373,7 @@ class Departure:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
             rseq.unregister(call, p.task.peek_rseq())
             if p.several:
-                self.tracer.threads.forget(call)
+                forget(call)
             self.tracer.cputimers.left(p, call)
             self.tracer.mapped.deny_access(call, files)
         copy, move.copy = move.copy, None

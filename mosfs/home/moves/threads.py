@@ -139,7 +139,7 @@ class Threads:
                 self.tracer.stops.handle(q, status)  # which asks for our stop again, where another has taken its place
                 continue
             q.interrupted = q.halted = False
-            if q.deputy is not None and self.woken(q):
+            if q.deputy is not None and woken(q):
                 q.task.cont()
                 continue
             if q.deputy is None:
@@ -151,13 +151,6 @@ class Threads:
             move.standing[q.pid] = self._standing(q, Stop.TRAP, move)
             return True
         return False
-
-    @staticmethod
-    def woken(q: Program) -> bool:
-        """At a stop in its stub: whether the wait for others that it went on with there has ended. Made again elsewhere, it would
-        not hear of that: nobody wakes it twice."""
-        sleeping = q.body.sleeping
-        return sleeping is not None and is_futex(sleeping) and not interrupted(result_at(q.task.peek_regs()))
 
     def _stopped_as_asked(self, q: Program) -> None:
         """It has stopped because we asked it to (`tree.stops`)."""
@@ -242,15 +235,9 @@ class Threads:
                 deputy.sleep = q.call.sleep
             with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
                 rseq.unregister(call, q.task.peek_rseq())
-                self.forget(call)
+                forget(call)
             deputies.append(deputy)
         return deputies
-
-    @staticmethod
-    def forget(call: Calls) -> None:
-        """What the kernel does at the end of a thread it does where its body ends: its deputy may end later, when the memory is
-        back at home, and another thread has that place in it."""
-        call.many([(SYS_SET_TID_ADDRESS, 0), (SYS_SET_ROBUST_LIST, 0, _ROBUST_HEAD)])
 
     def commit(self, p: Program, link: Link, move: Move, deputies: list[Deputy]) -> None:
         """They are deputies now; each makes the call that its thread has left in."""
@@ -328,7 +315,7 @@ class Threads:
             if q.deputy is not None:
                 with Calls(q.task, base=q.deputy.base, mask=q.deputy.mask) as call:
                     rseq.unregister(call, q.task.peek_rseq())
-                    self.forget(call)
+                    forget(call)
 
     def wait_until(self, q: Program, deputy: Deputy, regs: Registers, until: int) -> None:
         """It goes on at home with a wait on a futex (``regs`` stand before it) that ends at ``until``, CLOCK_MONOTONIC in ns: in
@@ -353,3 +340,16 @@ class Threads:
     def room_of_leader(deputy: Deputy) -> None:
         """What is left of the scratch to the first thread."""
         deputy.room = _OF_LEADER
+
+
+def woken(q: Program) -> bool:
+    """At a stop in its stub: whether the wait for others that it went on with there has ended. Made again elsewhere, it would
+    not hear of that: nobody wakes it twice."""
+    sleeping = q.body.sleeping
+    return sleeping is not None and is_futex(sleeping) and not interrupted(result_at(q.task.peek_regs()))
+
+
+def forget(call: Calls) -> None:
+    """What the kernel does at the end of a thread it does where its body ends: its deputy may end later, when the memory is
+    back at home, and another thread has that place in it."""
+    call.many([(SYS_SET_TID_ADDRESS, 0), (SYS_SET_ROBUST_LIST, 0, _ROBUST_HEAD)])
