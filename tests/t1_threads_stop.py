@@ -193,7 +193,7 @@ def test_a_thread_that_does_not_stand_is_not_waited_for_without_end() -> None:
 
 def test_the_counters_of_java_are_dispensable(tmp_path: Path) -> None:
     folder = Path(f"/tmp/hsperfdata_{os.getpid()}")
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     names = [folder / "4711", folder / "other", tmp_path / "4711"]
     try:
         files = [name.open("wb") for name in names]
@@ -202,5 +202,5 @@ def test_the_counters_of_java_are_dispensable(tmp_path: Path) -> None:
             file.close()
     finally:
         for name in names:
-            name.unlink()
+            name.unlink(missing_ok=True)
         folder.rmdir()

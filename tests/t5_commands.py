@@ -262,6 +262,7 @@ event.set()
 """
 
 
+@pytest.mark.long
 def test_with_threads_a_program_goes_back_to_where_it_was_told_to_run(nodes: Lab) -> None:
     """Only for the first one it has to come home; all others are made there."""
     pipe = subprocess.PIPE

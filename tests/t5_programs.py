@@ -71,7 +71,11 @@ def test_at_home(program: Program, runs: Runs) -> None:
     assert wrong == ""
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=named)
+#: What makes hundreds of threads takes seconds away.
+AWAY = [pytest.param(one, id=one.name, marks=pytest.mark.long if "--threads" in one.options else ()) for one in PROGRAMS]
+
+
+@pytest.mark.parametrize("program", AWAY)
 def test_away(program: Program, runs: Runs) -> None:
     _, wrong = runs[program, Place.AWAY].result()
     assert wrong == ""
