@@ -69,13 +69,13 @@ def _totals(picture: Picture) -> str:
     total, free = sum(node.mem_total for node in up), sum(node.mem_free for node in up)
     away = sum(bool(each.where) for each in picture.programs)
     mean = sum(node.load for node in up) / LOAD / max(1, len(up))
-    beside = f"{picture.hidden} more not shown" if picture.hidden else "all of this node"
+    beside = f"; {picture.hidden} more not shown" if picture.hidden else ""
     rows = [
         ("Nodes up", f"{len(up)}", f"of {len(picture.nodes)}"),
         ("Processors", f"{cpus}", f"as {round(sum(node.ncpus * node.speed for node in up) / SPEED)} standard ones"),
         ("Mean load", f"{mean:.2f}", "1 = one program a standard CPU"),
         ("Memory used", f"{100 * (total - free) / max(1, total):.0f} %", f"of {size(total)}"),
-        ("Programs", f"{len(picture.programs)}", f"{away} away; {beside}"),
+        ("Programs", f"{len(picture.programs)}", f"of this node, {away} away{beside}"),
         ("Guests", f"{len(picture.guests)}", "on this node"),
     ]
     tiles = "".join(f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>" for name, value, more in rows)
