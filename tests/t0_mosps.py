@@ -19,7 +19,7 @@ from mosfs.queue import runners
 from mosfs.tools import mosps
 from mosfs.tools.mosps import MOSPS, Caller, View, columns, forest, render, select
 from mosfs.tools.options import UserError
-from mosfs.tools.tree import TICKS, Linux, Process, read_linux, tty_name
+from mosfs.tools.tree import TICKS, Linux, Process, read_linux, starts_lines, tty_name
 
 ME = Caller(1000, "pts/1")
 NOW = 1_000_000_000.0  #: 2001-09-09 01:46:40 UTC
@@ -293,10 +293,10 @@ def test_environment_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_starts_the_lines_of_a_queue_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is known by its program, not by what it calls itself."""
     command = "mosrun-runner 5 -1 /bin/sh"
-    one = Process(os.getpid(), 0, linux=Linux(comm="runner", command=command))
-    assert not mosps.starts_lines(one)
+    one = Linux(comm="runner", command=command)
+    assert not starts_lines(os.getpid(), one)
     monkeypatch.setattr(runners, "RUNNER", sys.executable)
-    assert mosps.starts_lines(one)
-    assert not mosps.starts_lines(Process(os.getpid(), 0, linux=Linux(comm="runner", command="runner 5")))
-    assert not mosps.starts_lines(Process(os.getpid(), 0, linux=Linux(comm="mine", command=command)))
-    assert not mosps.starts_lines(Process(2**22 + 1, 0, linux=Linux(comm="runner", command=command)))
+    assert starts_lines(os.getpid(), one)
+    assert not starts_lines(os.getpid(), Linux(comm="runner", command="runner 5"))
+    assert not starts_lines(os.getpid(), Linux(comm="mine", command=command))
+    assert not starts_lines(2**22 + 1, one) and not starts_lines(1, None)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from mosfs.tools.mosmon_view import Node
 from mosfs.tools.options import UserError
 from mosfs.tools.text import NOT_RUNNING
-from mosfs.tools.tree import Tree, read_linux
+from mosfs.tools.tree import Tree, read_linux, starts_lines
 
 #: Programs and guests of which all is read; more are counted only.
 MOST_PROGRAMS = 400
@@ -107,6 +107,8 @@ def _programs(tree: Tree) -> Iterator[Shown | None]:
         if number >= MOST_PROGRAMS:
             yield None
             continue
+        if starts_lines(pid, linux := read_linux(pid)):
+            continue
         try:
             facts, why = json.loads(tree.read(f"proc/{pid}/stat")), tree.read(f"proc/{pid}/why")
         except PermissionError:
@@ -114,7 +116,6 @@ def _programs(tree: Tree) -> Iterator[Shown | None]:
         except OSError:
             continue  # it has ended
         else:
-            linux = read_linux(pid)
             path = [Visit(*visit) for visit in facts["path"]]
             yield _shown(pid, facts, command=linux.command if linux else "", where=facts["where"], state=facts["state"],
                          frozen=facts["frozen"], why=why, moves=facts["nmigs"], path=path)

@@ -18,7 +18,7 @@ from functools import cache
 from mosfs.cluster.paths import NodePaths
 from mosfs.queue.progress import Queued, folder_of, read_all
 from mosfs.tools.options import LIST, Command, Option, Parsed, UserError
-from mosfs.tools.tree import TICKS, Process, Tree, environment, read_linux
+from mosfs.tools.tree import TICKS, Process, Tree, environment, read_linux, starts_lines
 
 DAY = 86400  #: seconds
 NOTHING = "accepted as in ps(1), no effect here"
@@ -363,15 +363,6 @@ def user_namer(numeric: bool) -> Callable[[int], str]:
     return name
 
 
-def starts_lines(process: Process) -> bool:
-    """Is it a part of mosrun -S, which never leaves, and no program of the user?"""
-    if process.linux.comm != "runner" or not process.linux.command.startswith("mosrun-runner "):
-        return False
-    from mosfs.queue.runners import is_runner
-
-    return is_runner(process.pid)
-
-
 def body(options: Parsed) -> int:
     tree = Tree(NodePaths.from_env())
     me = read_linux(os.getpid())
@@ -385,7 +376,7 @@ def body(options: Parsed) -> int:
     )
     if "progress" in options:
         return queues(options, caller, view)
-    programs = [process for process in tree.processes() if not starts_lines(process)]
+    programs = [process for process in tree.processes() if not starts_lines(process.pid, process.linux)]
     chosen = select([*programs, *tree.guests()], options, caller)
     if "json" in options:
         print(json.dumps([as_json(process, view) for process in chosen], indent=1))

@@ -86,6 +86,15 @@ def read_linux(pid: int) -> Linux | None:
     )
 
 
+def starts_lines(pid: int, linux: Linux | None) -> bool:
+    """Is the process a part of mosrun -S, which never leaves, and no program of the user?"""
+    if linux is None or linux.comm != "runner" or not linux.command.startswith("mosrun-runner "):
+        return False
+    from mosfs.queue.runners import is_runner
+
+    return is_runner(pid)
+
+
 def environment(pid: int) -> str:
     """A process's environment as it was at its start, separated by spaces; "" where it is not ours to see."""
     try:
