@@ -30,8 +30,7 @@ mount --rbind /dev {room}/root/dev
 mount -t tmpfs tmpfs {room}/root/run
 mount -t tmpfs tmpfs {room}/root/tmp
 chmod 1777 {room}/root/tmp
-echo ready
-exec chroot {room}/root sleep infinity
+exec chroot {room}/root sh -c 'echo ready; exec sleep infinity'
 """
 
 
