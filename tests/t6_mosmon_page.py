@@ -71,15 +71,18 @@ def decoded(data: bytes) -> Pixels:
 
 def _unfiltered(kind: int, row: bytes, above: bytes, step: int) -> bytes:
     """One row, by the filters of the PNG specification (9.2)."""
-    if kind == 0:
-        return row
-    found = bytearray(row)
-    for x in range(len(found)):
-        left, up, corner = (found[x - step], above[x], above[x - step]) if x >= step else (0, above[x], 0)
-        guess = left + up - corner
-        near = min((left, up, corner), key=lambda each: abs(guess - each))
-        found[x] = found[x] + (0, left, up, (left + up) // 2, near)[kind] & 0xFF
-    return bytes(found)
+    found = bytearray(step) + row  # what is left of the first pixel is 0
+    above = bytes(step) + above
+    for x in range(step, len(found)) if kind else ():
+        left, up = found[x - step], above[x]
+        if kind == 4:
+            corner = above[x - step]
+            guess = left + up - corner
+            near = min((left, up, corner), key=lambda each, guess=guess: abs(guess - each))  # type: ignore[misc]
+            found[x] = found[x] + near & 0xFF
+        else:
+            found[x] = found[x] + (left, up, (left + up) // 2)[kind - 1] & 0xFF
+    return bytes(found[step:])
 
 
 def picture(count: int) -> Picture:
