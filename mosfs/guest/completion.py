@@ -31,6 +31,10 @@ class Completion:
         if body.state not in (State.WAITING, State.EXECING) or seq != body.call.seq:
             return
         body.account.received += len(payload)
+        if body.signals.returning is not None:
+            result, body.signals.returning, body.call.both = body.signals.returning, None, False
+            self._serving.again(body, result)
+            return
         try:
             result, flags, outs = unpack_reply(payload)
         except (struct.error, BadRequest) as error:
@@ -84,8 +88,9 @@ class Completion:
 
     def _go_on(self, body: Body, regs: Registers) -> None:
         if body.signals.infos:
+            mask = body.task.peek_mask()
             with Calls(body.task, base=regs) as call:
-                self._signals.queue(body, call)
+                self._signals.queue(body, call, mask)
         body.task.set_regs(regs)
         if body.stopping.halted:
             body.stopping.paused = True

@@ -72,7 +72,7 @@ def _state(body: Body) -> int:
         state = int(lib.MOS_LANE_WAITS) if call.nr in _ANSWERED else 0
     else:
         state = int(lib.MOS_LANE_RUNS) if body.state is State.RUNNING else 0
-    if not state or signals.infos or signals.restart is not None or signals.saved_mask is not None:
+    if not state or signals.infos or signals.blocked or signals.restart is not None or signals.saved_mask is not None:
         return 0
     if stopping.halted or stopping.paused or stopping.interrupting or stopping.wanted is not None or stopping.arming is not None:
         return 0

@@ -262,8 +262,9 @@ class Onward:
         regs = copy_regs(body.call.regs)
         regs.orig_rax = NOTHING
         if body.signals.infos:
+            mask = body.task.peek_mask()
             with Calls(body.task, base=regs) as call:
-                self._signals.queue(body, call)
+                self._signals.queue(body, call, mask)
         body.task.set_regs(regs)
         self.resumed(body)
 

@@ -34,7 +34,7 @@ from mosfs.guest.mapping import MappedFiles
 from mosfs.guest.masks import Masks
 from mosfs.guest.private_calls import PrivateCalls
 from mosfs.guest.processes import Processes
-from mosfs.guest.signals import Signals
+from mosfs.guest.signals import Signals, deliverable, sending
 from mosfs.guest.threads import Threads
 from mosfs.guest.timed import Timed
 from mosfs.guest.title import tell_title
@@ -114,6 +114,7 @@ class Serve:
         nr = signed(regs.orig_rax)
         body.call.nr = nr
         body.call.regs = copy_regs(regs)
+        body.signals.returning = None
         fault(Serving.NODE_CALL, None, body.comm)
         if nr != SYS_CLOCK_GETTIME:
             body.times.deputy_cpu = -1
@@ -123,14 +124,13 @@ class Serve:
         row = self._supported(body, nr, args)
         if row is None:
             return
-        if body.signals.infos and nr not in _EXITS and nr != SYS_RT_SIGRETURN:
-            # a signal came before the call: its handler runs first
-            self._signals.interrupted(body, -ERESTARTNOINTR)
-            return
-        self._serve(body, row, args)
+        if not self._signals_first(body, -ERESTARTNOINTR):
+            self._serve(body, row, args)
 
     def again(self, body: Body, result: int) -> None:
         """The call was broken off, or put off, without anything for the program: go on with it."""
+        if result and self._signals_first(body, result):
+            return
         if result == -ERESTART_RESTARTBLOCK:
             self._forwarding.forward(body, Request(SYS_RESTART_SYSCALL, (0,) * 6, body.task.peek_mask()))
             return
@@ -143,6 +143,27 @@ class Serve:
         row = self._supported(body, body.call.nr, args)
         if row is not None:
             self._serve(body, row, args)
+
+    def _signals_first(self, body: Body, result: int) -> bool:
+        """Whether signals come before the call, which is served behind them as after this ``result`` of it.
+
+        A handler runs first. What the body blocks goes back home, which has sent it before it heard of that: it is the deputy that
+        waits in sigsuspend(2), sigtimedwait(2) or a poll of a signalfd(2), and has to meet it."""
+        signals = body.signals
+        if not (signals.infos or signals.blocked) or body.call.nr in _EXITS or body.call.nr == SYS_RT_SIGRETURN:
+            return False
+        mask = body.task.peek_mask()
+        if deliverable(body, mask):
+            self._signals.interrupted(body, -ERESTARTNOINTR, entered=False)
+            return True
+        if result == -ERESTART_RESTARTBLOCK:  # a sleep, which has no mask of its own: its block must be the deputy's last
+            self._signals.keep(body, mask)
+            return False
+        if body.outlives or (info := self._signals.take_back(body, mask)) is None:
+            return False
+        signals.returning, body.call.both = result, True
+        self._forwarding.forward(body, sending(body, info, mask))
+        return True
 
     def _supported(self, body: Body, nr: int, args: tuple[int, ...]) -> Syscall | None:
         """The row of the call; None when home judges it instead, because it is not supported or does not exist."""

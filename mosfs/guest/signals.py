@@ -5,11 +5,20 @@ from __future__ import annotations
 import errno
 
 from mosfs.abi.flags import RESTARTS
-from mosfs.abi.numbers import SYS_EPOLL_PWAIT, SYS_EPOLL_PWAIT2, SYS_PPOLL, SYS_PSELECT6, SYS_RT_SIGSUSPEND
+from mosfs.abi.numbers import (
+    SYS_EPOLL_PWAIT,
+    SYS_EPOLL_PWAIT2,
+    SYS_PPOLL,
+    SYS_PSELECT6,
+    SYS_RT_SIGQUEUEINFO,
+    SYS_RT_SIGSUSPEND,
+    SYS_RT_TGSIGQUEUEINFO,
+)
+from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.guest.ports import Serving
 from mosfs.migrate.capture import user_regs
-from mosfs.migrate.rebuild import queue_signal
+from mosfs.migrate.rebuild import queue_signal, take_pending
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, copy_regs
@@ -39,21 +48,42 @@ class Signals:
 
     def deliver(self, body: Body, stop: Stop) -> None:
         """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""
-        regs = user_regs(body.task.peek_regs(), stop)
+        regs, mask = user_regs(body.task.peek_regs(), stop), body.task.peek_mask()
         with Calls(body.task) as call:
-            self.queue(body, call)
+            self.queue(body, call, mask)
         body.task.set_regs(regs)
 
-    def queue(self, body: Body, call: Calls) -> None:
+    def queue(self, body: Body, call: Calls, mask: int) -> None:
+        """``mask``: what the body blocks."""
         body.call.until = 0
         for info in body.signals.infos:
             queue_signal(call, info, shared=not body.own.several)
+            body.signals.blocked |= is_blocked(info, mask)
         body.signals.infos.clear()
 
-    def interrupted(self, body: Body, result: int) -> None:
-        """The deputy's call was broken off: by a signal whose handler is the body's, or by nothing that the program should see."""
+    def take_back(self, body: Body, mask: int) -> bytes | None:
+        """The next of those that the body blocks, whether it is queued there or not; the others are not queued any more."""
+        signals = body.signals
+        if signals.blocked:
+            signals.blocked = False
+            numbers = {number for _, info in body.task.peek_pending() if is_blocked(info, mask) and (number := number_of(info))}
+            if numbers:
+                with Calls(body.task) as call:
+                    signals.infos[:0] = [info for _, info in take_pending(call, numbers)]
+        return signals.infos.pop(0) if signals.infos else None
+
+    def keep(self, body: Body, mask: int) -> None:
+        """Queue what the body blocks; it stands in a call."""
+        if body.signals.infos:
+            with Calls(body.task, base=copy_regs(body.call.regs), mask=mask) as call:
+                self.queue(body, call, mask)
+
+    def interrupted(self, body: Body, result: int, *, entered: bool = True) -> None:
+        """The deputy's call was broken off: by a signal whose handler is the body's, or by nothing that the program should see.
+
+        ``entered``: a mask that the call has for itself holds."""
         mask = body.task.peek_mask()
-        temporary = temporary_mask(body)
+        temporary = temporary_mask(body) if entered else None
         effective = mask if temporary is None else temporary
         if not deliverable(body, effective):
             self._serving.again(body, result)
@@ -65,7 +95,7 @@ class Signals:
         body.signals.restart = (body.call.nr, result if result in RESTARTS else -errno.EINTR)
         base = copy_regs(regs)
         with Calls(body.task, base=base, mask=effective) as call:
-            self.queue(body, call)
+            self.queue(body, call, effective)
         if temporary is not None:
             body.signals.saved_mask = mask
         body.task.set_regs(regs)
@@ -74,7 +104,23 @@ class Signals:
 
 def deliverable(body: Body, mask: int) -> bool:
     """Whether a signal from home waits for the body that ``mask`` does not block."""
-    return any(not mask >> (int.from_bytes(info[:4], "little") - 1) & 1 for info in body.signals.infos)
+    return any(not is_blocked(info, mask) for info in body.signals.infos)
+
+
+def sending(body: Body, info: bytes, mask: int) -> Request:
+    """The call by which a deputy that blocks ``mask`` sends itself the signal of ``info``."""
+    to = (body.process, body.pair) if body.own.several and (body.threads or body.leader) else (body.process,)
+    args = (*to, number_of(info), 0)
+    nr = SYS_RT_SIGQUEUEINFO if len(to) == 1 else SYS_RT_TGSIGQUEUEINFO
+    return Request(nr, (*args, 0, 0, 0)[:6], mask, [Blob(0, len(info), info, len(args) - 1)])
+
+
+def number_of(info: bytes) -> int:
+    return int.from_bytes(info[:4], "little")
+
+
+def is_blocked(info: bytes, mask: int) -> bool:
+    return bool(mask >> (number_of(info) - 1) & 1)
 
 
 def temporary_mask(body: Body) -> int | None:

@@ -1,7 +1,9 @@
 /* Signals: who sends, what arrives, masks, waiting, stacks, restarts, faults. */
 #include "mos.h"
+#include <poll.h>
 #include <setjmp.h>
 #include <sys/mman.h>
+#include <sys/signalfd.h>
 #include <sys/time.h>
 #include <ucontext.h>
 
@@ -534,5 +536,57 @@ static void once(void)
 	signal(SIGUSR1, SIG_DFL);
 }
 
-PROGRAM(PART(told_back), PART(changes), PART(forgotten), PART(once), PART(siginfo_data), PART(masks), PART(suspend), PART(pauses), PART(nesting), PART(alternate_stack), PART(interrupted_reads),
+/* One that comes just when it is blocked is either handled before, or waits: for sigsuspend, sigtimedwait, ppoll, or a signalfd. */
+static void blocked_meanwhile(void)
+{
+	int p[2], rounds = seconds > 1 ? 24 : 12;
+	sigset_t usr = only(SIGUSR1), old, none;
+	char byte;
+
+	sigemptyset(&none);
+	install(SIGUSR1, catcher, 0);
+	ok(pipe(p));
+	pid_t parent = getpid(), pid = ok(fork());
+	if (!pid) {
+		ok(close(p[1]));
+		while (read(p[0], &byte, 1) == 1)
+			ok(kill(parent, SIGUSR1));
+		_exit(0);
+	}
+	ok(close(p[0]));
+	int fd = ok(signalfd(-1, &usr, SFD_CLOEXEC));
+	for (int i = 0, heard = 0; i < rounds; i++) {
+		struct timespec soon = { 20, 0 };
+		struct signalfd_siginfo found;
+		siginfo_t info;
+
+		count[SIGUSR1] = 0;
+		ok(write(p[1], "x", 1));
+		for (long until = now_ns(CLOCK_MONOTONIC) + i * 25000; now_ns(CLOCK_MONOTONIC) < until;)
+			;
+		ok(sigprocmask(SIG_BLOCK, &usr, &old));
+		heard = count[SIGUSR1];
+		alarm(20); /* nobody handles that */
+		if (!heard && i % 4 == 0)
+			refused(sigsuspend(&none), EINTR);
+		else if (!heard && i % 4 == 1)
+			equal(ok(sigtimedwait(&usr, &info, &soon)), SIGUSR1);
+		else if (!heard && i % 4 == 2)
+			refused(ppoll(NULL, 0, &soon, &none), EINTR);
+		else if (!heard) {
+			equal(read(fd, &found, sizeof(found)), sizeof(found));
+			equal(found.ssi_signo, SIGUSR1);
+			equal(found.ssi_pid, pid);
+		}
+		alarm(0);
+		ok(sigprocmask(SIG_SETMASK, &old, NULL));
+		equal(count[SIGUSR1], heard || i % 2 == 0);
+	}
+	ok(close(p[1]));
+	reaped(pid, 0);
+	ok(close(fd));
+	signal(SIGUSR1, SIG_DFL);
+}
+
+PROGRAM(PART(blocked_meanwhile), PART(told_back), PART(changes), PART(forgotten), PART(once), PART(siginfo_data), PART(masks), PART(suspend), PART(pauses), PART(nesting), PART(alternate_stack), PART(interrupted_reads),
 	PART(child_signal), PART(ignored), PART(faults), PART(changed_context), PART(flood))
