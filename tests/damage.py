@@ -41,6 +41,8 @@ def values(kind: Any) -> Any:
             return None
         case inspect.StructType():
             return [values(each.type) for each in kind.fields]
+        case inspect.LiteralType():
+            return kind.values[0]
     raise AssertionError(kind)
 
 
@@ -81,6 +83,48 @@ def wrong(kind: Any) -> Iterator[Any]:
         case inspect.StructType():
             yield 7
             yield from (fields for _, fields in damaged_fields(kind))
+        case _:
+            raise AssertionError(kind)
+
+
+def edges(kind: Any) -> Iterator[Any]:
+    """Values that the type takes, at the ends of its ranges: what is behind the table has to bear them."""
+    match kind:
+        case inspect.IntType():
+            low = -(2**63) if kind.ge is None else kind.ge
+            high = 2**64 - 1 if kind.le is None else kind.le
+            middle = {0, 1, -1, 2**31 - 1, 2**31, -(2**31), 2**32 - 1, 2**62, 2**63 - 1, 4096, 4095}
+            yield from sorted({low, high, *(each for each in middle if low <= each <= high)})
+        case inspect.FloatType():
+            yield from (each for each in (kind.ge, kind.le, 5e-324, -0.0) if each is not None)
+        case inspect.BoolType():
+            yield True
+        case inspect.StrType():
+            most = 300 if kind.max_length is None else kind.max_length
+            yield from (text for text in ("x" * most, "\xff\n%s{}\0"[:most], "\u20ac" * most) if kind.pattern is None)
+        case inspect.BytesType():
+            most = 300 if kind.max_length is None else min(kind.max_length, 1 << 16)
+            yield from (b"\xff" * most, b"\0"[:most])
+        case inspect.ListType():
+            for each in (*edges(kind.item_type), values(kind.item_type)):
+                yield [each]
+            yield [values(kind.item_type)] * min(kind.max_length or 300, 300)
+        case inspect.TupleType():
+            for at, each in enumerate(kind.item_types):
+                for value in edges(each):
+                    yield [*map(values, kind.item_types[:at]), value, *map(values, kind.item_types[at + 1 :])]
+        case inspect.DictType():
+            key = values(kind.key_type)
+            yield from ({key: value} for value in edges(kind.value_type))
+        case inspect.UnionType():
+            yield from (value for each in kind.types if not isinstance(each, inspect.NoneType) for value in edges(each))
+        case inspect.StructType():
+            good = [values(each.type) for each in kind.fields]
+            for at, each in enumerate(kind.fields):
+                for value in edges(each.type):
+                    yield [*good[:at], value, *good[at + 1 :]]
+        case inspect.LiteralType():
+            yield from kind.values
         case _:
             raise AssertionError(kind)
 

@@ -1,7 +1,8 @@
 """A host and a tracer that serve as ours do, but for one frame that they send beside, once, when a program has begun to run away.
 
 Loaded by a fork server (``mosd --host=tests.rogue``, ``--tracer=tests.rogue``). The file that MOSIX_ROGUE names says which:
-"KIND FLAGS PAIR HEX"; pair 0 is the program's own. It is gone when the frame has been sent.
+"KIND FLAGS PAIR HEX"; pair 0 is the program's own. It is gone when the frame has been sent. If it is a folder, each program meets
+one of the files in it.
 """
 
 from __future__ import annotations
@@ -18,11 +19,23 @@ from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer
 
 
 def spoil(channel: Channel, pair: int) -> None:
-    path = os.environ["MOSIX_ROGUE"]
-    with suppress(FileNotFoundError), open(path, encoding="ascii") as file:
-        kind, flags, wanted, payload = file.read().split(" ")
-        os.unlink(path)
+    with suppress(FileNotFoundError):
+        kind, flags, wanted, payload = taken(os.environ["MOSIX_ROGUE"]).split(" ")
         channel.send(int(kind), int(wanted) or pair, bytes.fromhex(payload), int(flags))
+
+
+def taken(path: str) -> str:
+    """What is in the file, or in one of the folder, which nobody else gets. FileNotFoundError."""
+    if os.path.isdir(path):
+        for name in sorted(name for name in os.listdir(path) if name.isdecimal()):
+            with suppress(FileNotFoundError):
+                os.rename(f"{path}/{name}", own := f"{path}/{name}.{os.getpid()}")
+                return taken(own)
+        raise FileNotFoundError
+    with open(path, encoding="ascii") as file:
+        text = file.read()
+    os.unlink(path)
+    return text
 
 
 class FromHome(from_home.FromHome):

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +22,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mosfs.abi.texts import Text
+from mosfs.home.moves.recovery import Recovery
+from mosfs.home.process.settings import refused
 from mosfs.migrate import checkpoint, opened
 from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, Traits, Writer, encoded
 from mosfs.migrate.image import PAGES_HEADER, ZERO, BadImage
@@ -276,7 +280,7 @@ def test_heads_that_are_none(head: bytes) -> None:
 
 def test_both_readers_agree() -> None:
     assert (recover.MAGIC, recover.RECORD.format, recover.HEAD, recover.END, recover.LARGEST) == (
-        checkpoint.MAGIC, checkpoint.RECORD.format, checkpoint.HEAD, checkpoint.END, checkpoint.MAX_RECORD
+        checkpoint.MAGIC, checkpoint.RECORD.format, checkpoint.HEAD, checkpoint.END, checkpoint.MAX_HEAD
     )  # fmt: skip
     with tempfile.TemporaryFile() as file:
         file.write(WHOLE)
@@ -295,8 +299,8 @@ def test_what_is_cut_or_goes_on_is_not_whole() -> None:
 
 
 def test_a_record_costs_no_more_than_what_has_come() -> None:
-    """It may say that it has 256 MB."""
-    said = checkpoint.MAGIC + checkpoint.RECORD.pack(checkpoint.MAX_RECORD, checkpoint.HEAD, 0, 0) + bytes(100_000)
+    """It may say that it has 16 MB."""
+    said = checkpoint.MAGIC + checkpoint.RECORD.pack(checkpoint.MAX_HEAD, checkpoint.HEAD, 0, 0) + bytes(100_000)
     tracemalloc.start()
     try:
         with pytest.raises(BadImage, match="ends too early"):
@@ -393,3 +397,35 @@ def test_no_room_to_unpack_a_file(lzop: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda buffering: io.FileIO("/dev/full", "r+"))
     with pytest.raises(UserError, match=r"^Could not restart with .*save\.1\.lzo: No space left on device$"):
         recover.opened(compressed(tmp_path), recover.NO_RESTART)
+
+
+@pytest.mark.parametrize("settings", [
+    Settings(private="/etc"), Settings(private="/a/../etc"), Settings(private="/x\n" * 20), Settings(freeze_dirs="nonsense"),
+    Settings(freeze_dirs="U 0"), Settings(freeze_dirs="/x\n" * 11), Settings(checkpoint_file="a\0b"),
+    Settings(checkpoint_file="x" * 4090),
+], ids=str)  # fmt: skip
+def test_a_file_gives_nobody_settings_that_mosrun_would_not(settings: Settings) -> None:
+    """Anybody can write such a file."""
+    head = replace(HEAD, settings=settings)
+    reader: Any = SimpleNamespace(head=lambda: head)
+    with pytest.raises(BadImage, match="settings"):
+        Recovery(None)._become(None, reader, None, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("settings", [
+    Settings(), Settings(private="/tmp\n/var/tmp"), Settings(freeze_dirs="/x 2\n/y"), Settings(checkpoint_file="save.4"),
+], ids=str)  # fmt: skip
+def test_settings_of_mosrun_are_sound(settings: Settings) -> None:
+    assert refused(settings) == ""
+
+
+@pytest.mark.parametrize("kind", [*(FRAMES + kind for kind in (Kind.IMAGE, Kind.PAGES, Kind.RUNS, Kind.IMAGE_END)),
+                                  checkpoint.HEAD, CONTENT, checkpoint.END, checkpoint.REFS, 99])  # fmt: skip
+def test_no_record_is_longer_than_what_is_in_it(kind: int) -> None:
+    """All of it is in memory at once, of a process that is root's, whoever has written the file."""
+    most = checkpoint.longest(kind)
+    assert most <= 64 << 20 and (most <= 1 << 20 or kind in (checkpoint.HEAD, FRAMES + Kind.IMAGE))
+    with pytest.raises(BadImage, match="too long"):
+        read(checkpoint.MAGIC + checkpoint.RECORD.pack(most + 1, kind, 0, 0))
+    with tempfile.TemporaryFile() as file, pytest.raises(OSError, match="too large"):
+        Writer(file.fileno())._record(kind, bytes(most + 1))

@@ -16,7 +16,7 @@ from mosfs.balance.source import Memory
 from mosfs.guest.body import Body
 from mosfs.guest.mapping import MappedFiles, MapRequest
 from mosfs.home.away.hosts import Hosts
-from mosfs.home.away.mapped import File, Mapped, _want
+from mosfs.home.away.mapped import File, Mapped, _first_of, _want
 from mosfs.home.process.link import Held
 from mosfs.home.process.records import Body as AwayBody
 from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Sender, data_of, frame, read_frame
@@ -220,3 +220,26 @@ def test_the_next_host_gets_what_came_while_it_was_sent() -> None:
     assert first.listeners == []
     first.close()
     second.close()
+
+
+def test_a_path_that_leads_elsewhere_after_the_look_opens_nothing_else(tmp_path: Path) -> None:
+    """Opening alone does something: with a device, or a pipe whose other end waits."""
+    looked_at, other = tmp_path / "file", tmp_path / "other"
+    looked_at.write_text("looked at")
+    other.write_text("other")
+    number = looked_at.stat().st_ino
+
+    def right(facts: os.stat_result) -> bool:
+        looked_at.unlink()
+        looked_at.symlink_to(other)
+        return facts.st_ino == number
+
+    ours = _first_of(SimpleNamespace(private=None), [(str(looked_at), right)])  # type: ignore[arg-type]
+    assert os.read(ours, 100) == b"looked at"
+    os.close(ours)
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "pipe"), lambda _: True)]) == -1  # type: ignore[arg-type]
+    assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "none"), lambda _: True)]) == -1  # type: ignore[arg-type]

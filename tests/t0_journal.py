@@ -48,7 +48,7 @@ def test_moves_and_what_did_not_become_one(heard: socket.socket, writer: Journal
     writer.heard(STATE, replace(STATE, nmigs=3, where=OTHER, freeze_ms=12.0, because="load"))
     writer.heard(STATE, replace(STATE, move_seq=4, move_target=OTHER, move_result="refused"))
     writer.heard(STATE, replace(STATE, comm="y"))
-    writer.refused(os.getpid(), 5, "no -m")
+    writer.refused(os.getpid(), 5, "no -m", journal.command_of(os.getpid()))
     said = [heard.recv(1000).decode() for _ in range(3)]
     assert all(text.startswith(f"<30>mosrun[{os.getpid()}]: event=") for text in said)
     assert "event=move pid=100 uid=1001 command='x y?' node=10.0.0.2 still=0.012 why=load" in said[0]
@@ -60,7 +60,7 @@ def test_moves_and_what_did_not_become_one(heard: socket.socket, writer: Journal
 
 def test_nothing_is_said_unless_it_is_wanted_and_nobody_waits(heard: socket.socket, writer: Journal, tmp_path: Path) -> None:
     (tmp_path / "wish").unlink()
-    writer.invoked(1, 0, "")
+    writer.invoked(1, 0, "", "")
     with pytest.raises(BlockingIOError):
         heard.recv(1000)
     (tmp_path / "wish").touch()

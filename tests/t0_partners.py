@@ -439,6 +439,10 @@ def test_what_is_where_it_may_not_be_any_more(here: tuple[bool, bool], sent: lis
 @pytest.mark.parametrize("node", ["best", "10.1.0.1"])
 def test_the_best_node_may_change_its_mind(world: World, node: str) -> None:
     """mosrun -b then starts at home; the user's own choice fails without -F."""
+
+    async def looked_up(text: str) -> str:
+        return text
+
     world.me.status = replace(STATUS, load=9000)
-    begin = trio.run(place, world, Request(native=False, node=node), lambda text: text)
+    begin = trio.run(place, world, Request(native=False, node=node), looked_up)
     assert (begin.node != "", begin.force) == (True, node == "best")

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mosfs.abi.args import Arg, Kind
 from mosfs.abi.flags import MAP_ANONYMOUS
@@ -30,10 +32,14 @@ from mosfs.ptf.descriptors import F_DUPFD, F_SETFL, FOLLOWED, follow
 from mosfs.ptf.directories import Private, classify, join, refusal, split
 from mosfs.ptf.rules import FD_CALLS, OPENS, PATH_CALLS, RULES, Act
 from mosfs.ptf.service import Facts
-from mosfs.ptf.store import MEMORY_LIMIT, Description, Quota, Room, Store, grant, room, write_all
+from mosfs.ptf.store import MEMORY_LIMIT, Description, Quota, Room, Store, grant, nameless, room, write_all
 from mosfs.ptf.travel import (
+    FIRST,
     HEADER,
+    MAX_MANIFEST,
+    MOST,
     BadFiles,
+    FileRecord,
     Manifest,
     NoSpace,
     OpenRecord,
@@ -411,3 +417,57 @@ def test_a_manifest_must_match(store: Store) -> None:
             Spool(Quota()).finish(manifest, descriptors=True)
     with pytest.raises(BadFiles):
         decode(b"\x93nonsense")
+
+
+# --------------------------------------------------------------------------- what others may do with them
+
+
+def test_nobody_can_give_one_a_name(tmp_path: Path) -> None:
+    """It belongs to root, has what a user has written, and would stay beyond all limits."""
+    fd = nameless(str(tmp_path))
+    try:
+        with pytest.raises(OSError):
+            os.link(f"/proc/self/fd/{fd}", tmp_path / "mine", follow_symlinks=True)
+        assert not os.listdir(tmp_path)
+    finally:
+        os.close(fd)
+
+
+def chunk(number: int, offset: int, data: bytes, flags: int = 0) -> bytes:
+    return HEADER.pack(number, offset, flags, 0, xxhash.xxh3_64_intdigest(data)) + data
+
+
+def test_bytes_here_and_there_count_as_what_they_take() -> None:
+    """A peer that sends a byte for each page would have 4096 times as much memory as files may take."""
+    spool = Spool(Quota("", 100 * 4096))
+    spool.feed(chunk(1, 0, b"", FIRST))
+    taken = next(at for at in range(1000) if not spool.feed(chunk(1, at * 12288, b"x")))
+    assert taken <= 101
+    with pytest.raises(NoSpace):
+        spool.finish(Manifest([], 0, 0, 2, [], []), descriptors=True)
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 100_000])
+def test_honest_files_take_what_is_in_them(size: int) -> None:
+    spool = Spool(Quota("", 3 * size))
+    for number in range(3):
+        spool.feed(chunk(number, 0, b"", FIRST))
+        for at in range(0, size, 8192):
+            assert spool.feed(chunk(number, at, bytes(min(8192, size - at))))
+    assert spool.failed is None
+    spool.feed(chunk(0, 0, b"", FIRST))
+    assert spool.feed(chunk(0, 0, bytes(size))), "sent again, it takes no more"
+    spool.close()
+
+
+def test_a_manifest_takes_no_more_memory_than_files_are_worth() -> None:
+    good = manifest_of(Store(()), [], 5)
+    for wrong in (
+        replace(good, opened=[OpenRecord(1, 0, 0, [])] * (MOST + 1)), replace(good, directories=[b"/x"] * 11),
+        replace(good, files=[FileRecord(1, b"x" * 5000, 0, 0, 0, 0)]),
+        replace(good, opened=[OpenRecord(1, 0, 0, [1] * (MOST + 1))]),
+    ):
+        with pytest.raises(BadFiles):
+            decode(encode(wrong))
+    with pytest.raises(BadFiles, match="too many"):
+        decode(bytes(MAX_MANIFEST + 1))

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import trio
 from msgspec.structs import replace
 
 import mosfs
-from mosfs.daemon import launch
+from mosfs.daemon import journal, launch
 from mosfs.daemon.channels import MAX_OF_NODE, MAX_OF_USER, MAX_PENDING, Channels, refusal
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.control import DEATHS_WITHIN, PAUSE, Control, datagrams
@@ -25,12 +26,14 @@ from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.office import Office
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.service import accept, listen_control
+from mosfs.daemon.threads import Threads, looked_up
 from mosfs.node.programs import MOST_DEATHS, Order, Program
 from mosfs.node.world import World
 from mosfs.procfs.table import BY_NAME
 from mosfs.trace.proc import start_time, tracer_of
 from mosfs.wire.asked import Settings, Start
 from mosfs.wire.fields import MAX_CONTROL
+from mosfs.wire.limits import THREADS
 from mosfs.wire.messages import (
     Adjust,
     Adjusted,
@@ -504,3 +507,68 @@ async def test_all_that_a_process_said_before_its_end_counts() -> None:
     with trio.fail_after(10):
         assert [data async for data in connection.datagrams()] == [encode(Consider(n)) for n in range(3)]
     connection.close()
+
+
+#: Neither root nor who runs these tests.
+ANN = os.getuid() + 4321
+
+
+async def test_names_that_take_long_keep_no_other_user_waiting(node: Node) -> None:
+    """Whoever asks for hosts whose name server does not answer: numbers wait for nobody, other names for their own user's only."""
+    slow, asked, resolve, threads = threading.Event(), threading.Semaphore(0), node.control.resolve, node.control.threads
+
+    def waits(name: str) -> str | None:
+        if name == "slow":
+            asked.release()
+            slow.wait(30)
+        return resolve(name)
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(looked_up, threads, ANN, waits, "slow")
+            await trio.to_thread.run_sync(asked.acquire)
+            with trio.fail_after(60):
+                assert await node.ask(b"RUN\0node=other") == b"OK from tracer"
+                await trio.to_thread.run_sync(bool)  # what mosd itself has to wait for
+            assert await looked_up(threads, ANN, waits, "2") is None
+            assert threads._limiters[ANN].borrowed_tokens <= THREADS.each
+            nursery.cancel_scope.cancel()
+    finally:
+        slow.set()
+
+
+async def test_a_thread_that_nobody_waits_for_any_more_is_still_its_users() -> None:
+    threads, go_on = Threads(), threading.Event()
+    with trio.move_on_after(0.01):
+        await threads.run(ANN, go_on.wait, 30)
+    assert [limiter.borrowed_tokens for limiter in threads._limiters.values()] == [1]
+    assert await threads.run(0, max, 1, 2) == 2
+    go_on.set()
+    with trio.fail_after(30):
+        while threads._limiters[ANN].borrowed_tokens:  # noqa: ASYNC110  nobody is told of it
+            await trio.sleep(0.001)
+    await threads.run(0, max, 1, 2)
+    assert threads._limiters.keys() == {0}
+
+
+async def test_whose_memory_does_not_come_holds_up_nobody(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line that the journal shows is in the launcher's memory, and who else looks there may hold it locked."""
+    for_ever = threading.Event()
+
+    def waits(pid: int) -> str:
+        for_ever.wait(30)
+        return ""
+
+    monkeypatch.setattr(journal, "command_of", waits)
+    monkeypatch.setattr(journal, "LOOK_PATIENCE", 0.1)
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr(Journal, "say", lambda self, event, **facts: said.append(facts))
+    node.control.journal.wish = os.devnull
+    try:
+        with trio.fail_after(60):
+            assert (await node.ask(b"RUN\0node=nowhere")).startswith(b"ERR")
+            assert await node.ask(b"RUN\0node=other") == b"OK from tracer"
+        assert [facts["command"] for facts in said] == ["?", "?"]
+    finally:
+        for_ever.set()

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import inspect
 
 from mosfs.abi.reasons import Reason
 from mosfs.calls import request
 from mosfs.calls.cputime import FRAME
+from mosfs.migrate import image
 from mosfs.migrate.image import PAGES_HEADER, RUN_HEADER, RUNS_HEADER
 from mosfs.migrate.pages import CHUNK
 from mosfs.ptf import travel
@@ -251,3 +253,38 @@ def test_a_host_says_why_it_cannot_send_an_image() -> None:
         assert check(To.TRACER, Kind.CANNOT, 0, 7, payload) == refusal
         assert Cannot.unpack(refusal.pack()).passing is refusal.passing
     assert BUSY == b"busy"
+
+
+def lists(kind: inspect.Type) -> Iterator[inspect.ListType]:
+    """All lists in a type, and in what they have."""
+    match kind:
+        case inspect.ListType():
+            yield kind
+            yield from lists(kind.item_type)
+        case inspect.StructType():
+            for each in kind.fields:
+                yield from lists(each.type)
+        case inspect.TupleType():
+            for each in kind.item_types:
+                yield from lists(each)
+        case inspect.UnionType():
+            for each in kind.types:
+                yield from lists(each)
+
+
+#: Everything that is decoded of what comes over a channel.
+DECODED = [
+    orders.GoTimes, orders.MoveOrder, orders.About, orders.MailTable, orders.ForkOrder, orders.ExecOrder, orders.OutOrder,
+    orders.MmapOrder, orders.Used, orders.MailSeen, orders.PrivateOpen, image.ImageMeta, travel.Manifest, LastMessage,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("struct_", DECODED, ids=lambda found: found.__name__)
+def test_no_list_is_without_a_length(struct_: type[msgspec.Struct]) -> None:
+    """A byte of a frame becomes a hundred of memory."""
+    assert all(kind.max_length is not None for kind in lists(inspect.type_info(struct_)))
+
+
+def test_these_are_all_structures_of_frames() -> None:
+    told = {found for found in vars(orders).values() if isinstance(found, type) and issubclass(found, msgspec.Struct)}
+    assert told - {msgspec.Struct} <= set(DECODED)

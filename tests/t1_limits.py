@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,8 +21,10 @@ from mosfs.mbox.body import Body
 from mosfs.mbox.model import MAX_LATEST, Flag, Mailbox, Sender
 from mosfs.node.choice import most_free
 from mosfs.node.world import World
+from mosfs.wire import subuids
 from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares
 from mosfs.wire.messages import PeerStatus
+from mosfs.wire.subuids import Subordinates
 from tests.fake_map import FakeMap
 from tests.t1_control import HOME, OTHER, Node, node
 from tests.waiting import until
@@ -218,3 +221,37 @@ def test_writers_to_a_node_that_is_cut_off_do_not_wait_for_each_other(seconds: f
             nursery.cancel_scope.cancel()
 
     trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+# --------------------------------------------------------------------------- subordinate users
+
+
+def test_numbers_that_a_user_has_besides_are_his(tmp_path: Path) -> None:
+    """In user namespaces of his own he may be 65536 users; for limits he is one."""
+    (tmp_path / "passwd").write_text("root:x:0:0::/:\nann:x:1000:1000::/:\nbob:x:1001:1001::/:\ncarol:x:100007:1::/:\nbroken:x\n")
+    lines = ("ann:100000:65536", "1001:165536:65536", "nobody:300000:10", "ann:150000:999999999999", "bob:x:1", "::", "")
+    (tmp_path / "subuid").write_text("\n".join(lines))
+    found = Subordinates(str(tmp_path))
+    assert {found.whose(uid) for uid in (1000, 100_000, 165_535)} == {1000}
+    assert {found.whose(uid) for uid in (1001, 165_536, 231_071)} == {1001}
+    for uid in (0, 99_999, 231_072, 300_000, 100_007, 2**32 - 1):
+        assert found.whose(uid) == uid, "no subordinate, or one with an account"
+    shares = Shares(SMALL, ROOT, whose=found.whose)
+    for uid in range(100_100, 100_100 + SMALL.each):
+        shares.take(uid)
+    assert not shares.may(100_000) and not shares.may(1000) and shares.may(1001)
+    for uid in range(100_100, 100_100 + SMALL.each):
+        shares.give(uid)
+    assert not shares.held
+
+
+def test_the_files_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subuids, "AGAIN", -1.0)
+    found = Subordinates(str(tmp_path))
+    assert found.whose(100_000) == 100_000, "there are none"
+    (tmp_path / "subuid").write_text("1000:100000:10\n")
+    assert found.whose(100_000) == 1000
+    (tmp_path / "subuid").write_text("1000:100005:10\n1001:100000:8\n")
+    assert [found.whose(uid) for uid in (100_000, 100_007, 100_008, 100_014, 100_015)] == [1001, 1001, 1000, 1000, 100_015]
+    (tmp_path / "subuid").unlink()
+    assert found.whose(100_000) == 100_000

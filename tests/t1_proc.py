@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mosfs.trace.proc import TaskGone, comm_of, start_time, status_sets, tgid_of, tracer_of, uid_of, umask_of, words_of
+from mosfs.trace.proc import TaskGone, comm_of, owner_of, start_time, status_sets, tgid_of, tracer_of, umask_of, words_of
 
 NOBODY = 2**22 + 1  #: above every pid_max
 
@@ -19,7 +19,7 @@ def test_of_oneself() -> None:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
     try:
         me = os.getpid()
-        assert (uid_of(me), umask_of(me), tgid_of(me), tracer_of(me)) == (os.getuid(), 0o027, me, 0)
+        assert (owner_of(me), umask_of(me), tgid_of(me), tracer_of(me)) == (os.getuid(), 0o027, me, 0)
         assert status_sets(me)["SigBlk"] >> (signal.SIGUSR2 - 1) & 1
         assert set(status_sets(me)) == {"SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"}
         users, groups = words_of(me, "Uid", "Gid")
@@ -31,7 +31,7 @@ def test_of_oneself() -> None:
 
 
 def test_of_nobody_and_of_what_has_ended() -> None:
-    for ask in (uid_of, umask_of, status_sets, comm_of):
+    for ask in (owner_of, umask_of, status_sets, comm_of):
         with pytest.raises(TaskGone):
             ask(NOBODY)
     assert (tgid_of(NOBODY), tracer_of(NOBODY), start_time(NOBODY)) == (NOBODY, 0, 0)
@@ -39,7 +39,7 @@ def test_of_nobody_and_of_what_has_ended() -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with pytest.raises(TaskGone):
             umask_of(process.pid)  # a zombie has none
-        assert uid_of(process.pid) == os.getuid()
+        assert owner_of(process.pid) == os.getuid()
 
 
 def test_no_name_is_a_line() -> None:
@@ -47,7 +47,7 @@ def test_no_name_is_a_line() -> None:
     script = "import ctypes; ctypes.CDLL(None).prctl(15, b'x\\nUid:\\t4 4 4 4'); print(flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline() == b"\n"
-        assert uid_of(process.pid) == os.getuid() and comm_of(process.pid).startswith("x\nUid:")
+        assert owner_of(process.pid) == os.getuid() and comm_of(process.pid).startswith("x\nUid:")
         process.communicate(b"\n")
 
 

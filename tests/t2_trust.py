@@ -5,6 +5,7 @@ The whole way, with tracers and hosts, is in `t5_attacks.py`; here the steps are
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -15,11 +16,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mosfs.guest import sandbox
+from mosfs.home.asks.relatives import Relatives
 from mosfs.home.process.descriptors import hand_over
+from mosfs.home.process.program import Place
+from mosfs.home.process.records import CpuUse
 from mosfs.migrate.dirty import Tracker
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native import lib
@@ -349,3 +355,62 @@ def test_a_kernel_that_works_for_a_task_may_take_its_time(impatient: None) -> No
             at = call.map(0, 2 << 20)
             task.write(layout.SCRATCH, struct.pack("<2Q", at, (2 << 20) - layout.PAGE) * 512)
             assert call(nr("readv"), fd, layout.SCRATCH, 512) > 1 << 29
+
+
+# --------------------------------------------------------------------------- what is told of others
+
+
+@contextmanager
+def curious(number: int) -> Iterator[Task]:
+    """An ordinary user's program that says ``number`` whatever it is asked for, and has an empty file in memory as `EMPTY`."""
+    with attacker(END) as task:
+        task.poke(layout.STUB, layout.STUB_CODE)
+        with Calls(task) as call:
+            task.write(layout.SCRATCH, b"file\0")
+            call.must(nr("dup2"), call.must(nr("memfd_create"), layout.SCRATCH, 0), EMPTY)
+            for name in ("setresgid", "setresuid"):
+                call.must(nr(name), 65533, 65533, 65533)
+        task.set_regs(call.base)
+        task.poke(layout.STUB, says(number))
+        yield task
+
+
+EMPTY = 110
+
+
+@contextmanager
+def another(*, away: bool) -> Iterator[Any]:
+    """A program of root's, as far as it is looked at."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        try:
+            yield SimpleNamespace(
+                pid=process.pid, away=away, halted=False, process=SimpleNamespace(names=[]), filters_of_ours=1, cpu=CpuUse(),
+                place=Place.HOME,
+            )
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("name", ["maps", "smaps"])
+@pytest.mark.parametrize("away", [False, True])
+def test_who_says_that_it_could_open_a_file_about_another_program_reads_it_no_more_than_natively(name: str, away: bool) -> None:
+    """In a tree of root's programs are of several users; some of one user's own are not to be read by him either."""
+    bound: list[str] = []
+    tree: Any = SimpleNamespace(pump=None, policy=SimpleNamespace(bind=lambda p, why: bound.append(why)))
+    body = b"1000-2000 r--p 00000000 00:00 0 \n" if away else None
+    with another(away=away) as about, curious(EMPTY) as task:
+        with Calls(task) as call:
+            assert Relatives(tree)._opened(call, name, os.O_RDONLY, about, body) == -errno.EACCES
+            Relatives(tree)._memory(call, "mem", about, b"/proc/%d/mem" % about.pid, os.O_RDONLY)
+        assert os.stat(f"/proc/{task.pid}/fd/{EMPTY}").st_size == 0
+    assert bound == [], "nor is it kept at home"
+
+
+def test_the_place_where_another_users_program_is_in_memory_is_not_told() -> None:
+    """proc_pid_stat(5): fields that are 0 or 1 for who may not trace it."""
+    tree: Any = SimpleNamespace(pump=None)
+    with another(away=False) as about, curious(EMPTY) as task, Calls(task) as call:
+        assert Relatives(tree)._opened(call, "stat", os.O_RDONLY, about, None) == EMPTY
+        with open(f"/proc/{task.pid}/fd/{EMPTY}", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    assert fields[23:27] == [b"1", b"1", b"0", b"0"]

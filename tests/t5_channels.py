@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import inspect
 
+from mosfs.migrate.image import ImageMeta
+from mosfs.ptf.travel import Manifest
 from mosfs.tools import lab as labs
-from mosfs.wire.frames import SHAPES, Kind, To
-from mosfs.wire.orders import ExecOrder
-from tests import cluster
+from mosfs.wire.frames import SHAPES, BadFrame, Kind, To, check
+from mosfs.wire.orders import ExecOrder, OutOrder
+from tests import cluster, damage
 from tests.cluster import Lab, wait_until
 
 pytestmark = pytest.mark.root
@@ -34,6 +39,7 @@ wait $a; echo a $?
 wait $b; echo b $?
 """
 
+AT_ONCE = 8  #: programs that meet frames of their own
 WAITS = "echo ready; read line; echo ends; exit 6"
 
 
@@ -75,6 +81,32 @@ CRAFTED: list[tuple[Kind, int, int, bytes]] = [
     (Kind.MANIFEST, 0, 0, b"\xff"),
     (Kind.PRIVATE, 0, 0, struct.pack("<QQIIQ", 1, 1 << 63, 1, 0, 0)),
 ]  # fmt: skip
+
+
+#: Of kinds with more than one shape.
+STRUCTURES: dict[Kind, type[msgspec.Struct]] = {Kind.STEP_OUT: OutOrder, Kind.IMAGE: ImageMeta, Kind.MANIFEST: Manifest}
+#: How many frames at the edges `make test-all` sends; MOSIX_EDGES=1000 are all.
+EDGES = int(os.environ.get("MOSIX_EDGES", "30"))
+
+
+def at_the_edges(to: To) -> Iterator[tuple[Kind, int, int, bytes]]:
+    """Frames that the table lets through, made from it: each field of each structure at the ends of its range, numbers as bytes."""
+    for kind, shape in ((kind, SHAPES[kind]) for kind in Kind):
+        if to not in shape.to:
+            continue
+        decoder = getattr(shape.content, "__self__", None)
+        found = decoder.type if isinstance(decoder, msgspec.msgpack.Decoder) else STRUCTURES.get(kind)
+        if found is not None:
+            payloads = [msgspec.msgpack.encode(value) for value in damage.edges(inspect.type_info(found))]
+        else:
+            sizes = sorted({shape.least, min(shape.most, shape.least + 4096)})
+            payloads = [bytes([byte]) * size for size in sizes for byte in (0, 1, 0x7F, 0x80, 0xFF)]
+        for payload in dict.fromkeys(payloads):
+            with suppress(BadFrame):
+                check(to, kind, 0, 5, payload)
+                yield kind, 0, 0, payload
+        if shape.flags:
+            yield kind, shape.flags, 0, payloads[0]
 
 
 def rows(to: To) -> list[object]:
@@ -159,6 +191,43 @@ def test_what_a_tracer_says_is_its_own_programs_affair(
         assert other.wait() == 6
     own.kill()
     own.wait(PATIENCE)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("what", ["host", "tracer"])
+def test_frames_that_the_table_lets_through(what: str, nodes: Lab, tmp_path: Path) -> None:
+    """At the ends of their ranges, each for a program of its own: whatever becomes of that, all others go on."""
+    frames = [*at_the_edges(To.TRACER if what == "host" else To.HOST)]
+    frames = random.Random(what).sample(frames, min(EDGES, len(frames)))
+    (tmp_path / "frame").mkdir()
+    rogue = Rogue(nodes, 2 if what == "host" else 1, what, tmp_path)
+    try:
+        others = [
+            nodes.start(3, "mosrun", "-h", f"-{number}", "bash", "-c", WAITS, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            for number in (1, 2)
+        ]
+        for other in others:
+            assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+        daemons = [nodes.mosd(number) for number in (1, 2, 3)]
+        for at in range(0, len(frames), AT_ONCE):
+            some = frames[at : at + AT_ONCE]
+            for name, (kind, flags, pair, payload) in enumerate(some):
+                part = rogue.file / f"{name}.part"
+                part.write_text(f"{kind.value} {flags} {pair} {payload.hex()}")
+                part.rename(rogue.file / str(name))
+            own = [nodes.start(1, "mosrun", "-h", "-2", "sleep", "1000", stderr=subprocess.DEVNULL) for _ in some]
+            wait_until(lambda: not os.listdir(rogue.file))
+            for process in own:
+                process.kill()
+            for process in own:
+                process.wait(PATIENCE)
+        for other in others:
+            assert other.communicate(b"\n", PATIENCE)[0] == b"ends\n"
+            assert other.wait() == 6
+        assert [nodes.mosd(number) for number in (1, 2, 3)] == daemons
+    finally:
+        rogue.end()
 
 
 # --------------------------------------------------------------------------- many

@@ -17,7 +17,7 @@ from mosfs.tools.text import CORRUPT, NO_FILE, NO_LZOP, NO_RESTART, NO_WRITE_ACC
 
 MAGIC = b"MOSIX checkpoint 1\n"
 RECORD = struct.Struct("<IHHI")
-HEAD, END, LARGEST = 1, 3, 256 << 20
+HEAD, END, LARGEST = 1, 3, 16 << 20
 #: The file in the folder of an incremental checkpoint that has all but the memory that is in others (`mosfs.migrate.increments`).
 IMAGE = "image"
 #: What is used here of a head, and of each of its files: the type (bytes: a text of which each character is one), and the range

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     FROZEN = "it is frozen", Concerns.PROGRAM
     LOCKED = "it is locked (mosrun -L)", Concerns.PROGRAM
     STOPPED = "stopped by a signal", Concerns.PROGRAM
+    CHANGED_HANDS = "it has become another user's", Concerns.PROGRAM
     SIGNALS = "signals do not cease", Concerns.PROGRAM
     IN_CONTROL_CALL = "it is in a call of its own to MOSIX", Concerns.PROGRAM
     NATIVE = "runs as a native Linux program", Concerns.PROGRAM

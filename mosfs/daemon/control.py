@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -30,6 +31,7 @@ from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.starts import Starts
 from mosfs.daemon.tasks import guarded
+from mosfs.daemon.threads import Threads, looked_up
 from mosfs.daemon.waiting import Queue
 from mosfs.node.pending import Asked
 from mosfs.node.programs import Guest, PrivateNames, Program
@@ -71,6 +73,7 @@ from mosfs.wire.messages import (
     encode,
 )
 from mosfs.wire.place import Place
+from mosfs.wire.subuids import SYSTEM
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +145,7 @@ class Control:
     hosts: dict[int, Client] = field(default_factory=dict)
     connections: Shares = field(default_factory=lambda: Shares(CONNECTIONS))
     starts: Starts = field(default_factory=Starts)
+    threads: Threads = field(default_factory=Threads)
     queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:
@@ -180,7 +184,7 @@ class Control:
                     # A conversation without an end: not under the time limit of the first message
                     self.nursery.start_soon(guarded, self._converse, _keep_open(sock), who, hello)
         except launch.Refused as error:
-            self.journal.refused(who.pid, who.uid, str(error))
+            self.journal.refused(who.pid, who.uid, str(error), await self.journal.command(self.threads, who))
             await sock.send(launch.refused(str(error)))
         except (msgspec.DecodeError, OSError) as error:
             log.warning("PID %d: %s", who.pid, error)
@@ -192,8 +196,8 @@ class Control:
         inside, rules = self._tracer_of(who.pid) is not None, self.world.mosrun.rules
         request = launch.ruled(request, rules, who.uid, inside=inside)
         if not inside and not request.native:
-            running = sum(tracer.uid == who.uid for tracer in self.tracers.values())
-            self.starts.admit(rules, (who.pid, who.uid, who.started), time.strftime("%F"), running, self.world.traced)
+            running = sum(SYSTEM.whose(tracer.uid) == SYSTEM.whose(who.uid) for tracer in self.tracers.values())
+            self.starts.admit(rules, (who.pid, SYSTEM.whose(who.uid), who.started), time.strftime("%F"), running, self.world.traced)
         return request
 
     async def _launch(self, sock: trio.socket.SocketType, who: Caller, request: launch.Request) -> None:
@@ -201,11 +205,12 @@ class Control:
         if tracer is None and request.native:
             await sock.send(launch.OK)
             return
+        command = await self.journal.command(self.threads, who)
+        place = await launch.place(self.world, request, partial(looked_up, self.threads, who.uid, self.resolve))
         # inside of a MOSIX program what was preset is inherited
         level = request.level or (self.world.mosrun.level if tracer is None else NATIVE)
         start = replace(
-            await launch.place(self.world, request, self.resolve), trace=request.trace, preset=launch.preset(self.world, level),
-            restart=request.restart, reopen=request.reopen,
+            place, trace=request.trace, preset=launch.preset(self.world, level), restart=request.restart, reopen=request.reopen
         )
         if tracer is not None:
             asked = self.world.pending.begin(who.pid)
@@ -214,12 +219,12 @@ class Control:
             ))
             await sock.send(launch.refused(error) if error else launch.ok(start))
             if not error and not request.native:
-                self.journal.invoked(who.pid, who.uid, start.node)
+                self.journal.invoked(who.pid, who.uid, start.node, command)
             return
         spawn = SpawnTracer(who.pid, who.uid, who.gid, request.settings, start, self.socket_path, who.started)
         try:
             self.spawner.spawn(spawn, for_another_process(sock))
-            self.journal.invoked(who.pid, who.uid, start.node)
+            self.journal.invoked(who.pid, who.uid, start.node, command)
         except ConnectionError:
             log.error("too many requests: none for PID %d", who.pid)
 

@@ -13,9 +13,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+import trio
+
 from mosfs.abi.outcomes import OK
 from mosfs.cluster.words import printable
+from mosfs.daemon.threads import Threads
 from mosfs.node.programs import Program
+from mosfs.trace.caller import Caller
 from mosfs.wire.messages import ProcState, Total
 
 log = logging.getLogger(__name__)
@@ -29,6 +33,8 @@ SYSLOG = "/dev/log"
 PRIORITY, NAME = 3 << 3 | 6, "mosrun"
 #: For the accounting file: nobody may have put another kind of file in its place.
 FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+#: Seconds in which a look at a launcher's memory ends.
+LOOK_PATIENCE = 1.0
 #: Bytes of a launcher's command line that are shown.
 MOST_SHOWN = 400
 
@@ -43,7 +49,7 @@ def _quoted(text: str) -> str:
 
 
 def command_of(pid: int) -> str:
-    """The command line of a launcher, "" when it has ended."""
+    """The command line of a launcher, "" when it has ended. It is read off its memory, which the kernel may keep us waiting for."""
     with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
         words = file.read(MOST_SHOWN).decode("utf-8", "replace").rstrip("\0").split("\0")
         return " ".join(os.path.basename(word) if at == 0 else word for at, word in enumerate(_without_python(words)))
@@ -69,22 +75,32 @@ class Journal:
 
     # ------------------------------------------------------------------ the system's log
 
+    def wanted(self) -> bool:
+        """Does the administrator want the system's log?"""
+        return os.path.exists(self.wish)
+
+    async def command(self, threads: Threads, who: Caller) -> str:
+        """The command line of a launcher, if that is wanted; "?" of one who keeps waiting whoever looks at his memory."""
+        if not self.wanted():
+            return ""
+        with trio.move_on_after(LOOK_PATIENCE):
+            return await threads.run(who.uid, command_of, who.pid)
+        return "?"
+
     def say(self, event: str, **facts: object) -> None:
         """One datagram for the system's log; it is lost when nobody takes it at once."""
-        if not os.path.exists(self.wish):
+        if not self.wanted():
             return
         kind = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
         with suppress(OSError), socket.socket(socket.AF_UNIX, kind) as sock:
             sock.sendto(f"<{PRIORITY}>{NAME}[{os.getpid()}]: {line(event, **facts)}".encode(), self.syslog)
 
-    def invoked(self, pid: int, uid: int, node: str) -> None:
+    def invoked(self, pid: int, uid: int, node: str, command: str) -> None:
         """Somebody has called mosrun."""
-        if os.path.exists(self.wish):
-            self.say("start", pid=pid, uid=uid, node=self.shown(node), command=command_of(pid))
+        self.say("start", pid=pid, uid=uid, node=self.shown(node), command=command)
 
-    def refused(self, pid: int, uid: int, reason: str) -> None:
-        if os.path.exists(self.wish):
-            self.say("refused", pid=pid, uid=uid, reason=reason, command=command_of(pid))
+    def refused(self, pid: int, uid: int, reason: str, command: str) -> None:
+        self.say("refused", pid=pid, uid=uid, reason=reason, command=command)
 
     def heard(self, old: ProcState, new: ProcState) -> None:
         """A tracer has told the state ``new`` of a program."""

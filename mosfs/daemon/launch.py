@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -165,7 +165,7 @@ def preset(world: World, level: str) -> list[str]:
     return [f"{name}={value}" for name, value in told.items()]
 
 
-async def place(world: World, request: Request, resolve: Resolve) -> Start:
+async def place(world: World, request: Request, look_up: Callable[[str], Awaitable[str | None]]) -> Start:
     """Where the program shall start; `Refused` for a node that is not in the map, unless it may start at home then.
 
     The best node is our choice, not the user's: when it has changed its mind meanwhile the program starts at home."""
@@ -175,7 +175,7 @@ async def place(world: World, request: Request, resolve: Resolve) -> Start:
         return Start(best(world, max(request.settings.needmem, 0), own=request.confined), True, request.node)
     ip: str | None = None
     with trio.move_on_after(RESOLVE_TIMEOUT):
-        ip = await trio.to_thread.run_sync(resolve, request.node, abandon_on_cancel=True)
+        ip = await look_up(request.node)
     try:
         target = world.target(ip or "")
         if request.confined and target and not world.map.relation(target).own:

@@ -167,7 +167,7 @@ class MailRequests:
         if not message.late and not self.office.room.under_way.may(sender.uid, message.size):
             result = errno.EAGAIN
         else:
-            self.office.room.under_way.held[sender.uid] += message.size
+            self.office.room.under_way.add(sender.uid, message.size)
             try:
                 result = await self.office.send(sender, to, self.office.name(), message.size, body, late=message.late)
             finally:

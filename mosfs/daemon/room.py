@@ -39,23 +39,25 @@ class Room:
 
     def may_open(self, uid: int) -> bool:
         """Whether ``uid`` may have one more mailbox here."""
-        shares = Shares(MAILBOXES, self.unread.admin, Counter(box.uid for box in self.boxes.values()))
+        shares = Shares(MAILBOXES, self.unread.admin)
+        for box in self.boxes.values():
+            shares.add(box.uid)
         return shares.may(uid)
 
     def add(self, uid: int, size: int) -> None:
         """A message for a mailbox of ``uid`` has been accepted."""
-        self.unread.held[uid] += size
+        self.unread.add(uid, size)
 
     def fits(self, uid: int, size: int) -> bool:
         """Whether ``uid`` may have so much more that is unread. One message always fits, for whom nothing else is there."""
         if self.unread.may(uid, size):
             return True
-        now = self.clock()
+        now, uid = self.clock(), self.unread.whose(uid)
         if now - self._counted.get(uid, float("-inf")) >= RECOUNT:
             self._counted[uid] = now
             self.unread.held = Counter()
             for box in self.boxes.values():
-                self.unread.held[box.uid] += box.size
+                self.unread.add(box.uid, box.size)
         return self.unread.may(uid, size)
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
@@ -23,6 +24,7 @@ import mosfs
 from mosfs.daemon import unanswered
 from mosfs.daemon.spawner import search_path
 from mosfs.daemon.tasks import survived
+from mosfs.daemon.threads import Threads
 from mosfs.trace.proc import TaskGone, words_of
 
 log = logging.getLogger(__name__)
@@ -88,7 +90,14 @@ def help_out(tracer: int) -> str:
         return said.read().decode()
 
 
-async def run(tracers: Mapping[int, object]) -> None:
+class Tracer(Protocol):
+    """``uid``: whose programs it has."""
+
+    @property
+    def uid(self) -> int: ...
+
+
+async def run(tracers: Mapping[int, Tracer], threads: Threads) -> None:
     """Look at the tracers, which are given by PID, until cancelled."""
     stalls = Stalls()
     async with trio.open_nursery() as nursery:
@@ -100,12 +109,12 @@ async def run(tracers: Mapping[int, object]) -> None:
                     with suppress(TaskGone):
                         counts[pid] = runs_of(pid)
                 for pid in filter(kept_waiting, stalls.look(counts, trio.current_time())):
-                    nursery.start_soon(_help, pid)
+                    nursery.start_soon(_help, pid, tracers[pid].uid, threads)
 
 
-async def _help(tracer: int) -> None:
+async def _help(tracer: int, uid: int, threads: Threads) -> None:
     with survived("help for a tracer"):
         log.error("tracer %d has been waiting in the kernel for %d s", tracer, PATIENCE)
-        said = await trio.to_thread.run_sync(help_out, tracer, abandon_on_cancel=True)
+        said = await threads.run(uid, help_out, tracer)
         for line in said.splitlines():
             log.error("ended: %s", line)

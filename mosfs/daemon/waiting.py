@@ -60,6 +60,7 @@ class Queue:
     @contextmanager
     def waiting(self, uid: int, need_mb: int) -> Iterator[trio.Event]:
         """The event comes when it may go. OSError EAGAIN when ``uid`` has too many that wait."""
+        uid = self.shares.whose(uid)
         with self.shares.one(uid):
             waiter = Waiter(need_mb)
             self.users.setdefault(uid, deque()).append(waiter)

@@ -120,7 +120,8 @@ class FromHome:
 
     def _go(self, body: Body, frame: Frame) -> None:
         """Committed: the program runs here. The call that it was to wait in is made anew, if it was lost with the old host."""
-        assert body.meta is not None
+        if body.meta is None:
+            raise BadImage("GO of what runs already")
         self._clocks.adjust(frame.content)
         fault(Point.NODE_AFTER_GO, self._context.channel)
         self._clocks.set(body, Shown(body.meta.shown.realtime, body.meta.shown.monotonic))

@@ -33,7 +33,7 @@ from mosfs.migrate.ranges import Range, merge
 from mosfs.trace.layout import PAGE
 from mosfs.wire.asked import Settings
 from mosfs.wire.fields import MALFORMED, Pid
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import SHAPES, Kind
 from mosfs.wire.orders import Small
 
 MAGIC = b"MOSIX checkpoint 1\n"
@@ -42,8 +42,8 @@ CONTENT_HEAD, END_BODY = struct.Struct("<IQ"), struct.Struct("<Q")
 HEAD, CONTENT, END, REFS = 1, 2, 3, 4
 #: The image's records have the numbers of its frames, from here on.
 FRAMES = 256
-#: No record is longer: a head, or an image's, of a million mappings.
-MAX_RECORD = 256 << 20
+#: No record of each kind is longer: anybody can write such a file, and who reads it must have room for a record at once.
+MAX_HEAD, MAX_OTHER = 16 << 20, 1 << 20
 MAX_FILES = 4096
 #: Records that `Reader.coming` looks at: 64 GB of memory.
 MOST_LOOKED_AT = 1 << 18
@@ -98,6 +98,13 @@ class Head(msgspec.Struct, frozen=True):
     settings: Settings
     next_checkpoint: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] = 1
     traits: Traits = Traits()
+
+
+def longest(kind: int) -> int:
+    """Bytes of a record."""
+    if (shape := SHAPES.get(kind - FRAMES)) is not None:
+        return shape.most
+    return MAX_HEAD if kind == HEAD else MAX_OTHER
 
 
 class CannotSave(Exception):
@@ -156,7 +163,7 @@ class Writer:
 
     def _record(self, kind: int, payload: Any, checked: int | None = None) -> None:
         size = len(payload)
-        if size > MAX_RECORD:
+        if size > longest(kind):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         start = struct.pack("<IHH", size, kind, 0)
         crc = zlib.crc32(memoryview(payload)[:checked], zlib.crc32(start))
@@ -271,7 +278,7 @@ class Reader:
 
     def _next(self) -> tuple[int, bytes]:
         size, kind, reserved, crc = RECORD.unpack(self._take(RECORD.size))
-        if size > MAX_RECORD or reserved:
+        if size > longest(kind) or reserved:
             raise BadImage("a record is too long")
         payload = self._take(size)
         checked = PAGES_HEADER.size if kind == FRAMES + Kind.PAGES else None

@@ -273,3 +273,25 @@ int mos_chosen_body(const int *ends, int number)
         e = -EPIPE;
     return e ? e : pid;
 }
+
+/*
+ * Take real, effective and saved IDs, and other groups. A change of users makes a process dumpable as fs.suid_dumpable has it, so all
+ * signals wait until it is again what it was, and not dumpable while it is not root: whose users' signals could end it then gets no
+ * core file of ours. Where a user namespace forbids setgroups(2), nobody's groups can be changed. For a process without threads.
+ */
+int mos_become(const unsigned int *users, const unsigned int *own, const unsigned int *others, long count)
+{
+    static int dumpable;
+    sigset_t all, before;
+    int back = geteuid() != 0, e = 0;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    if (!back)
+        dumpable = prctl(PR_GET_DUMPABLE);
+    if ((back && syscall(SYS_setresuid, users[0], users[1], users[2])) ||
+        (syscall(SYS_setgroups, count, others) && errno != EPERM) || syscall(SYS_setresgid, own[0], own[1], own[2]) || (!back && syscall(SYS_setresuid, users[0], users[1], users[2])))
+        e = -errno;
+    prctl(PR_SET_DUMPABLE, back && !e && dumpable == 1);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return e;
+}

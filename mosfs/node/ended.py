@@ -45,13 +45,14 @@ class Memory:
     def add(self, ended: Ended) -> None:
         self._expire(ended.at)
         self._drop(ended.pid)
-        while not self.shares.may(ended.uid):
-            if not (oldest := next(iter(self.of_user.get(ended.uid, ())), 0)):
+        uid = self.shares.whose(ended.uid)
+        while not self.shares.may(uid):
+            if not (oldest := next(iter(self.of_user.get(uid, ())), 0)):
                 return  # there are too many users
             self._drop(oldest)
-        self.shares.take(ended.uid)
-        self.owners[ended.pid] = ended.uid
-        self.of_user.setdefault(ended.uid, {})[ended.pid] = ended
+        self.shares.take(uid)
+        self.owners[ended.pid] = uid
+        self.of_user.setdefault(uid, {})[ended.pid] = ended
 
     def get(self, pid: int, now: float) -> Ended | None:
         self._expire(now)

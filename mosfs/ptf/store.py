@@ -261,9 +261,9 @@ class Store:
 
 
 def nameless(directory: str) -> int:
-    """A file without a name in ``directory``."""
+    """A file without a name in ``directory``, which nobody can give it one (open(2), O_EXCL): it may be root's, and takes room."""
     try:
-        return os.open(directory, O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        return os.open(directory, O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT):
             raise

@@ -17,15 +17,19 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import msgspec
 import xxhash
 
+from mosfs.ptf.directories import MAX_DIRECTORIES
 from mosfs.ptf.store import Description, File, Quota, Room, Store, extents, reopened, room
-from mosfs.wire.fields import MALFORMED
+from mosfs.wire.fields import MALFORMED, RawPath
 from mosfs.wire.files import write_all
 
 CHUNK = 256 * 1024
+#: What a file takes is counted in these.
+BLOCK = 4096
 #: Bytes of changed files that are little enough to stop the program, and the most rounds before that.
 LITTLE, ROUNDS = 8 << 20, 3
 HEADER = struct.Struct("<QQIIQ")
@@ -47,9 +51,14 @@ class NoSpace(Exception):
     """What arrived does not fit here."""
 
 
+#: Of a manifest: bytes, and entries of a list. What is decoded takes many times as much memory.
+MAX_MANIFEST, MOST = 16 << 20, 1 << 17
+Fds = Annotated[list[int], msgspec.Meta(max_length=MOST)]
+
+
 class FileRecord(msgspec.Struct, array_like=True, frozen=True):
     number: int
-    name: bytes | None
+    name: RawPath | None
     mode: int
     size: int
     accessed: int
@@ -62,7 +71,7 @@ class OpenRecord(msgspec.Struct, array_like=True, frozen=True):
     number: int
     flags: int
     position: int
-    fds: list[int]
+    fds: Fds
 
 
 class Opening(msgspec.Struct, array_like=True, frozen=True):
@@ -76,12 +85,12 @@ class Opening(msgspec.Struct, array_like=True, frozen=True):
 class Manifest(msgspec.Struct, array_like=True):
     """``limit``: the home-node's, in bytes."""
 
-    directories: list[bytes]
+    directories: Annotated[list[RawPath], msgspec.Meta(max_length=MAX_DIRECTORIES)]
     limit: int
     umask: int
     next_number: int
-    files: list[FileRecord]
-    opened: list[OpenRecord]
+    files: Annotated[list[FileRecord], msgspec.Meta(max_length=MOST)]
+    opened: Annotated[list[OpenRecord], msgspec.Meta(max_length=MOST)]
     opening: Opening | None = None
 
 
@@ -95,6 +104,8 @@ def encode(manifest: Manifest) -> bytes:
 
 def decode(data: bytes) -> Manifest:
     """The manifest, checked: `BadFiles` otherwise."""
+    if len(data) > MAX_MANIFEST:
+        raise BadFiles("too many private files")
     try:
         manifest = _decoder.decode(data)
     except MALFORMED as error:
@@ -231,15 +242,17 @@ class Spool:
         file = self.store.files.get(number)
         if file is None:
             raise BadFiles(f"private file {number} has no beginning")
-        match room(self._total, len(data), self.store.on_disk, self.store.quota):
+        size = self._sizes[number] + _blocks(offset, len(data))
+        growth = max(size, 0) - max(self._sizes[number], 0)
+        match room(self._total, growth, self.store.on_disk, self.store.quota):
             case Room.FULL:
                 raise NoSpace("too many private files")
             case Room.SPILL:
                 for _, old in self.store.to_disk():
                     os.close(old)
         write_all(file.fd, data, offset)
-        self._total += len(data)
-        self._sizes[number] += len(data)
+        self._sizes[number] = size
+        self._total += growth
 
     def _begin(self, number: int) -> None:
         file = self.store.files.get(number)
@@ -247,8 +260,8 @@ class Spool:
             self.store.files[number] = File(number, self.store.backing(), 0, None)
         else:
             os.ftruncate(file.fd, 0)
-        self._total -= self._sizes.get(number, 0)
-        self._sizes[number] = 0
+        self._total -= max(self._sizes.get(number, 0), 0)
+        self._sizes[number] = 1 - BLOCK  # its last block counts as what is in it, for which that is enough
 
     def finish(self, manifest: Manifest, *, descriptors: bool) -> Store:
         """The store that ``manifest`` describes; it is the caller's from now on. NoSpace, BadFiles.
@@ -287,6 +300,11 @@ class Spool:
 
     def close(self) -> None:
         self.store.close()
+
+
+def _blocks(offset: int, size: int) -> int:
+    """Bytes that ``size`` bytes at ``offset`` take: bytes here and there cost whole blocks."""
+    return (offset + size + BLOCK - 1) // BLOCK * BLOCK - offset // BLOCK * BLOCK if size else 0
 
 
 def describe_opened(store: Store, opening: Opening, fd: int) -> None:

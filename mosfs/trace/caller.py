@@ -12,7 +12,7 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -83,21 +83,25 @@ def peer_lives(sock: HasOptions) -> bool:
 
 
 @contextmanager
-def as_user(uid: int, gid: int) -> Iterator[None]:
-    """With the real and effective IDs of a user and without capabilities; nothing changes where we are not root."""
+def as_user(uid: int, gid: int, groups: Sequence[int] = ()) -> Iterator[None]:
+    """With the real and effective IDs of a user, ``groups`` besides, and without capabilities; nothing changes where we are not
+    root. OSError.
+
+    Meanwhile we belong to none of the groups of who started mosd, and at no moment can we be made to write a core file."""
     if os.geteuid():
         yield
         return
-    groups = os.getresgid()
-    os.setresgid(gid, gid, groups[2])
+    own, others = os.getresgid(), os.getgroups()
     try:
-        os.setresuid(uid, uid, 0)
-        try:
-            yield
-        finally:
-            os.setresuid(0, 0, 0)
+        _become((uid, uid, 0), (gid, gid, own[2]), groups)
+        yield
     finally:
-        os.setresgid(*groups)
+        _become((0, 0, 0), own, others)
+
+
+def _become(users: tuple[int, int, int], own: tuple[int, int, int], others: Sequence[int]) -> None:
+    if (result := lib.mos_become(users, own, others, len(others))) < 0:
+        raise OSError(-result, os.strerror(-result))
 
 
 def compare(caller: Caller) -> None:
@@ -143,9 +147,9 @@ def take_from(caller: Caller, fd: int) -> int:
 
 
 def rights_of(pid: int) -> Callable[[], AbstractContextManager[None]]:
-    """The rights with which a stopped process makes files (proc(5), Uid and Gid: the fourth number); TaskGone."""
-    users, groups = words_of(pid, "Uid", "Gid")
-    return partial(as_user, int(users[3]), int(groups[3]))
+    """The rights with which a stopped process reads and makes files (proc(5), Uid and Gid: the fourth number); TaskGone."""
+    users, own, others = words_of(pid, "Uid", "Gid", "Groups")
+    return partial(as_user, int(users[3]), int(own[3]), [*map(int, others)])
 
 
 def _only_children_may_be_traced() -> bool:

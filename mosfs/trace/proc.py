@@ -74,10 +74,10 @@ def status_sets(pid: int) -> dict[str, int]:
     return {name: int(word, 16) for name, (word,) in zip(SIGNAL_SETS, words_of(pid, *SIGNAL_SETS))}
 
 
-def uid_of(pid: int) -> int:
-    """The real user of a process; TaskGone."""
-    [(real, *_)] = words_of(pid, "Uid")
-    return int(real)
+def owner_of(pid: int) -> int:
+    """The user who may decide about a process: whose all of its user IDs are; root if they are of several. TaskGone."""
+    [users] = words_of(pid, "Uid")
+    return int(users[0]) if len(set(users[:3])) == 1 else 0
 
 
 def umask_of(pid: int) -> int:

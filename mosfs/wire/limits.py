@@ -8,9 +8,11 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, KeysView
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from mosfs.wire.subuids import SYSTEM
 
 ROOT = 0
 
@@ -45,6 +47,8 @@ MAIL_BYTES = Limit(512 << 20, 4 << 30, 1 << 30, errno.EAGAIN, "bytes in mailboxe
 PRIVATE_FILES = Limit(65536, 262144, 262144, errno.EMFILE, "private files in the tree")
 #: Programs that have ended and are remembered (mostimeof).
 ENDED = Limit(1000, 16384, 1000, errno.EAGAIN, "ended programs")
+#: Threads of mosd that wait for a name server or a file system of a user's.
+THREADS = Limit(4, 64, 16, errno.EAGAIN, "threads")
 #: Connections from other nodes: of one address of the map, of one that is not, and of all that are not.
 PEER, STRANGER, STRANGERS = 512, 8, 64
 #: Of these, TLS handshakes at a time of one address; the others wait without costing memory.
@@ -58,27 +62,37 @@ def fair(limit: Limit, holders: int) -> int:
 
 @dataclass(slots=True)
 class Shares:
-    """Who holds how much of what ``limit`` is about. ``admin`` counts as root besides uid 0."""
+    """Who holds how much of what ``limit`` is about. ``admin`` counts as root besides uid 0; ``whose``: who counts for a user."""
 
     limit: Limit
     admin: int = field(default_factory=os.geteuid)
     held: Counter[int] = field(default_factory=Counter)
+    whose: Callable[[int], int] = SYSTEM.whose
 
     def may(self, uid: int, amount: int = 1) -> bool:
         """Whether ``uid`` may have ``amount`` more."""
+        uid = self.whose(uid)
+        return self.held.get(uid, 0) + amount <= self.most(uid, self.held.keys())
+
+    def most(self, uid: int, holders: KeysView[int]) -> int:
+        """How much ``uid`` may have beside these ``holders``."""
         if uid in (ROOT, self.admin):
-            return self.held[uid] + amount <= self.limit.root
-        holders = len(self.held.keys() - {ROOT, self.admin, uid}) + 1
-        return self.held.get(uid, 0) + amount <= fair(self.limit, holders)
+            return self.limit.root
+        return fair(self.limit, len(holders - {ROOT, self.admin, uid}) + 1)
 
     def take(self, uid: int, amount: int = 1) -> None:
         """``amount`` more; OSError with the limit's errno when ``uid`` has enough."""
         if not self.may(uid, amount):
             raise OSError(self.limit.error, f"too many {self.limit.text}")
-        self.held[uid] += amount
+        self.add(uid, amount)
+
+    def add(self, uid: int, amount: int = 1) -> None:
+        """``amount`` more, whether or not he may have it."""
+        self.held[self.whose(uid)] += amount
 
     def give(self, uid: int, amount: int = 1) -> None:
         """``amount`` less."""
+        uid = self.whose(uid)
         self.held[uid] -= amount
         if self.held[uid] <= 0:
             del self.held[uid]

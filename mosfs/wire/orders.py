@@ -25,6 +25,8 @@ Address = Annotated[str, msgspec.Meta(max_length=256)]
 Text = Annotated[str, msgspec.Meta(max_length=1024)]
 Features = Annotated[str, msgspec.Meta(max_length=16384)]
 Needs = Annotated[list[Address], msgspec.Meta(max_length=256)]
+#: More would not fit into what execve(2) takes.
+Strings = Annotated[list[bytes], msgspec.Meta(max_length=1 << 20)]
 Key = Annotated[bytes, msgspec.Meta(max_length=32)]
 
 
@@ -68,8 +70,8 @@ class ExecOrder(msgspec.Struct, array_like=True):
     nr: Literal[59, 322]
     dirfd: Word
     path: bytes | None
-    argv: list[bytes] | None
-    envp: list[bytes] | None
+    argv: Strings | None
+    envp: Strings | None
     flags: Word
     mask: Word
     fault: bool = False

@@ -26,6 +26,7 @@ from mosfs.procfs.table import (
     checkpoint_number,
     name_of_checkpoints,
 )
+from mosfs.trace.proc import owner_of
 from mosfs.wire.messages import Adjusted, Command, Consider
 
 #: What open("/proc/self/migrate") fails with; EAGAIN for all other reasons.
@@ -151,30 +152,48 @@ class Controls:
     def command(self, message: Command) -> None:
         """mosd has checked the value by the same table. Of a setting it hears the program's new state, and then that it holds."""
         p = self.tracer.programs.get(message.pid)
-        if message.name == "migrate":
+        if p is not None and self._changed_hands(p):
+            self._refuse(p, message, Reason.CHANGED_HANDS)
+        elif message.name == "migrate":
             move = Move(message.value, message.value, message.seq, below=message.below, why=message.why, hurry=message.hurry)
             if p is not None:
                 self.tracer.moves.request(p, move)
                 self.tracer.mosd.announce(p)
-            return
-        if message.name == "frozen":
+        elif message.name == "frozen":
             if p is not None and message.value:
                 self.tracer.freezing.freeze(p, message.value, message.seq)
             elif p is not None:
                 self.tracer.freezing.thaw(p, message.seq)
-            return
-        if message.name == "checkpoint":
+        elif message.name == "checkpoint":
             if p is not None:
                 self.tracer.checkpoints.request(p, Saving(lambda reason, number: None, Then(message.value), message.seq))
-            return
-        if p is not None:
-            row = BY_NAME[message.name]
-            if row.kind is Kind.NAME:
-                self._name(p, message.value)
-            else:
-                self._write(p, row, int(message.value))
-            self.tracer.mosd.announce(p)
-        self.tracer.mosd.send(Adjusted(message.seq, "" if p is not None else "no such MOSIX process"))
+        else:
+            if p is not None:
+                row = BY_NAME[message.name]
+                if row.kind is Kind.NAME:
+                    self._name(p, message.value)
+                else:
+                    self._write(p, row, int(message.value))
+                self.tracer.mosd.announce(p)
+            self.tracer.mosd.send(Adjusted(message.seq, "" if p is not None else "no such MOSIX process"))
+
+    @staticmethod
+    def _changed_hands(p: Program) -> bool:
+        """Is it another user's than mosd knows, who has let its owner and root write? The owner may have been anybody but root."""
+        before, p.uid = p.uid, owner_of(p.pid)
+        return before not in (0, p.uid)
+
+    def _refuse(self, p: Program, message: Command, reason: str) -> None:
+        match message.name if message.seq else "":
+            case "migrate":
+                p.travel.last = (message.seq, message.value, reason)
+            case "frozen":
+                p.frozen.last = (message.seq, reason)
+            case "checkpoint":
+                p.saves.last = (message.seq, reason)
+        self.tracer.mosd.announce(p)
+        if _sets(message):
+            self.tracer.mosd.send(Adjusted(message.seq, reason))
 
     def wait_for(self, p: Program) -> int:
         """Wait for ``p`` to stop: its wait status. The call that it is in may be a write to a control file, which ends when we take

@@ -1,7 +1,8 @@
 """Files in /proc that a program opens about another program of its tree: what they would show if it had never left.
 
 Of a program away home's kernel knows the deputy only, so its host is asked for the text; who opened stands still until then, for
-`PATIENCE` seconds at most. Whether it may read the file at all is what the kernel says when it makes that open for it.
+`PATIENCE` seconds at most. Whether it may read the file at all is what the kernel says when it makes that open for it, and when we
+read the file with its rights: what an injected call returns is the program's word.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
+from mosfs.trace.caller import rights_of
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
 from mosfs.wire.frames import Kind, understands
@@ -122,7 +124,7 @@ class Relatives:
             return -errno.EACCES
         call.task.write(layout.SCRATCH, path + b"\0")
         result: int = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, flags)
-        if result >= 0:
+        if result >= 0 and _may_look(call.task.pid, about):
             self.tracer.policy.bind(about, f"its memory is open (/proc/{about.pid}/{name})")
         return result
 
@@ -135,7 +137,8 @@ class Relatives:
         call(SYS_CLOSE, may)
         own_files.release(self.tracer.pump, name)
         try:
-            text = _text(name, about, body)
+            with rights_of(call.task.pid)():
+                text = _text(name, about, body)
         except OSError as error:
             return -(error.errno or errno.EIO)
         return own_files.memory_file_of(call, name, flags, text)
@@ -177,6 +180,15 @@ class Relatives:
                 self._tell(ask, None)
             elif ask.link is not ask.about.link:
                 self._send(ask)
+
+
+def _may_look(pid: int, about: Program) -> bool:
+    """May the process ``pid`` look at the memory of ``about``? What it says itself of an open that it has made is no proof."""
+    try:
+        with rights_of(pid)(), open(f"/proc/{about.pid}/maps", "rb"):
+            return True
+    except OSError:
+        return False
 
 
 def _text(name: str, about: Program, body: bytes | None) -> bytes:

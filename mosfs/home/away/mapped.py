@@ -14,6 +14,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import xxhash
@@ -473,21 +474,27 @@ def _readable(pid: int, fd: int) -> int:
 
 
 def _first_of(p: Program, ways: list[tuple[str, Callable[[os.stat_result], bool]]]) -> int:
+    """Of the first of ``ways`` that leads to the right file. A path may lead elsewhere at any moment, and opening a device alone
+    may do something: nothing is opened but what was looked at."""
     for path, right in ways:
-        try:
-            facts = os.stat(path)
+        with suppress(OSError), _looked_at(path) as known:
+            facts = os.fstat(known)
             if not right(facts):
                 continue
             if not stat.S_ISREG(facts.st_mode) or _is_private(p, facts):
                 return -1
-            ours = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        except OSError:
-            continue
-        opened = os.fstat(ours)
-        if (opened.st_dev, opened.st_ino) == (facts.st_dev, facts.st_ino):
-            return ours
-        os.close(ours)
+            return os.open(f"/proc/self/fd/{known}", os.O_RDONLY | os.O_CLOEXEC)
     return -1
+
+
+@contextmanager
+def _looked_at(path: str) -> Iterator[int]:
+    """What is there now, not opened (open(2), O_PATH). OSError."""
+    known = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        yield known
+    finally:
+        os.close(known)
 
 
 def _descriptors(pid: int) -> list[str]:

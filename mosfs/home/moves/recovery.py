@@ -32,6 +32,7 @@ from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
+from mosfs.home.process.settings import refused
 from mosfs.migrate import image, rseq
 from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, MAX_PROCESSORS, REFS, Head, Reader, as_path
 from mosfs.migrate.image import BadImage, ImageMeta
@@ -144,6 +145,8 @@ class Recovery:
     def _become(self, call: Calls, reader: Reader, parts: Parts, instead: dict[int, bytes]) -> _Recovered:
         """The process of ``call`` gets everything. BadImage, CannotRestore, NoRoom, OSError."""
         head = reader.head()
+        if refusal := refused(head.settings):
+            raise BadImage(f"settings: {refusal}")
         files = Restorer(call, head.files, instead, rights_of(call.task.pid))
         try:
             files.open()  # names given now are of the present folder

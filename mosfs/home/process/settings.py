@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from mosfs.procfs.table import ControlFile
+from mosfs.cluster.errors import ConfigError
+from mosfs.cluster.freeze_conf import parse_directories
+from mosfs.procfs.table import ControlFile, name_of_checkpoints
+from mosfs.ptf import directories
 from mosfs.wire.asked import Settings
 
 #: mosrun(1), RECURSIVE MOSRUN: only these are inherited.
@@ -24,6 +27,19 @@ def of_child(parent: Settings) -> Settings:
         parent, checkpoint_file=_NOT_GIVEN.checkpoint_file, checkpoint_limit=_NOT_GIVEN.checkpoint_limit,
         checkpoint_interval=_NOT_GIVEN.checkpoint_interval, incremental=_NOT_GIVEN.incremental,
     )  # fmt: skip
+
+
+def refused(settings: Settings) -> str:
+    """Why nobody can have given these, "" if somebody can. They may come from a file that anybody has written."""
+    if settings.private and (reason := directories.refusal(settings.private.split(directories.SEPARATOR))):
+        return reason
+    try:
+        parse_directories(settings.freeze_dirs, "freeze_dirs")
+        if settings.checkpoint_file and name_of_checkpoints(settings.checkpoint_file) != settings.checkpoint_file:
+            return "checkpointfile: not a file name"
+    except (ConfigError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def get(settings: Settings, row: ControlFile) -> int:

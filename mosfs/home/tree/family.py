@@ -14,7 +14,7 @@ from mosfs.home.process.settings import of_child
 from mosfs.migrate.properties import Said
 from mosfs.native import ffi, lib
 from mosfs.trace import caller, embark
-from mosfs.trace.proc import comm_of, tgid_of, uid_of, words_of
+from mosfs.trace.proc import comm_of, owner_of, tgid_of, words_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import O_SUSPEND_SECCOMP, OPTIONS, Task, TaskGone
 from mosfs.wire.asked import Settings
@@ -42,7 +42,7 @@ class Family:
 
     def adopt(self, task: Task, settings: Settings, parent: Program | None = None) -> Program:
         try:
-            uid = uid_of(task.pid)
+            uid = owner_of(task.pid)
         except TaskGone:
             if parent is None:
                 raise
@@ -183,7 +183,7 @@ class Family:
         p.suspended = False
         self.tracer.checkpoints.exec_done(p)
         self.tracer.mails.exec_done(p)
-        p.comm = comm_of(p.pid)
+        p.comm, p.uid = comm_of(p.pid), owner_of(p.pid)
         apart = caller.apart(p.pid)
         self._renew(p, apart=apart)
         self.tracer.traces.returned(p, 0, "home")

@@ -1,0 +1,97 @@
+"""Taking a user's rights for a moment (trace/caller.py): all of them, and nothing that is our own."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mosfs.abi.flags import PR_SET_DUMPABLE
+from mosfs.trace.caller import as_user, rights_of
+
+pytestmark = pytest.mark.root
+
+USER, GROUP, OTHERS = 65533, 65532, [65530, 65531]
+PR_GET_DUMPABLE = 3
+
+
+def elsewhere(action: Callable[[], None]) -> None:
+    """In a process of its own, which belongs to a group that users do not, as a daemon of root's may."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgroups([0, 12345])
+            action()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def dumpable() -> int:
+    return int(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE))
+
+
+def test_the_users_ids_and_groups_and_none_of_ours() -> None:
+    def action() -> None:
+        before = os.getresuid(), os.getresgid(), os.getgroups()
+        with as_user(USER, GROUP, OTHERS):
+            assert (os.getresuid(), os.getresgid()) == ((USER, USER, 0), (GROUP, GROUP, 0))
+            assert sorted(os.getgroups()) == OTHERS
+            with as_user(0, 0):
+                assert os.geteuid() == USER, "who has become a user has no way back but the end of it"
+        assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+    elsewhere(action)
+
+
+def test_a_file_that_only_our_groups_may_have_is_not_the_users() -> None:
+    def action() -> None:
+        with as_user(USER, GROUP), pytest.raises(PermissionError):
+            os.open(path, os.O_RDWR)
+        with as_user(USER, GROUP, [12345]):
+            os.close(os.open(path, os.O_RDWR))
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder, "file")
+        path.write_text("x")
+        os.chown(path, 0, 12345)
+        path.chmod(0o660)
+        elsewhere(action)
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_no_core_file_at_any_moment(before: int) -> None:
+    """Whatever fs.suid_dumpable says that a change of users makes of a process."""
+
+    def action() -> None:
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, before)
+        with as_user(USER, GROUP):
+            assert dumpable() == 0
+        assert dumpable() == before
+
+    elsewhere(action)
+
+
+def test_the_rights_of_a_process_are_those_that_it_has() -> None:
+    def action() -> None:
+        os.setgroups(OTHERS)
+        os.setresgid(GROUP, GROUP, 0)
+        os.setresuid(USER, USER, 0)
+        rights = rights_of(os.getpid())
+        os.setresuid(0, 0, 0)
+        os.setresgid(0, 0, 0)
+        os.setgroups([])
+        with rights():
+            assert (os.geteuid(), os.getegid(), sorted(os.getgroups())) == (USER, GROUP, OTHERS)
+
+    elsewhere(action)
