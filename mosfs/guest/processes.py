@@ -38,7 +38,7 @@ from mosfs.guest.usage import tell_used
 from mosfs.migrate.capture import signed
 from mosfs.native.registers import Registers
 from mosfs.trace.proc import words_of
-from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs
+from mosfs.trace.task import ALL_SIGNALS, CONT, NOTHING, SYSCALL, Task, copy_regs, unfit
 from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
@@ -192,6 +192,8 @@ class Processes:
             if result in RESTARTS or (result == -errno.ENOSYS and regs.orig_rax == body.fork.regs.orig_rax):
                 body.task.cont(request=SYSCALL)
                 return False
+            if result > 0 and body.fork.owed:  # other threads may have changed what clone3(2) was to read
+                raise unfit(body.pid, "its clone has made somebody whom nobody traces")
             body.state = State.RUNNING
             if result < 0 and _of_thread(body):
                 return self._not_born(body)

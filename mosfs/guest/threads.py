@@ -30,9 +30,9 @@ from mosfs.migrate.suits import state_lacking
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.trace.proc import state_of
+from mosfs.trace.proc import state_of, tgid_of
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs
+from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, unfit
 
 #: So many stops may come before the one that a thread was asked for.
 MOST_STOPS = 64
@@ -114,10 +114,13 @@ class Threads:
 
     def born(self, body: Body) -> Body:
         """That clone3 has made a thread, which stands at its first stop or will."""
-        leader = body.leader or body
+        leader, local = body.leader or body, body.task.event_message()
+        if tgid_of(local) != leader.pid:  # what clone3(2) reads lies where other threads can write
+            unfit(local, "it is no thread")
+            raise unfit(body.pid, "its clone has made a process instead of a thread")
         taken = {0, *(thread.own.slot for thread in leader.threads.values())}
         slot = next(slot for slot in range(1, MOST_THREADS + 2) if slot not in taken)
-        task = Task(body.task.event_message(), guest=True, own=body.fork.child, group=leader.task.own)
+        task = Task(local, guest=True, own=body.fork.child, group=leader.task.own)
         thread = self._joins(leader, body.fork.child, task, slot)
         thread.comm, thread.times.clock_page, thread.call.regs = body.comm, body.times.clock_page, copy_regs(body.call.regs)
         thread.signals.told_mask, thread.fork.mask = body.signals.told_mask, body.fork.mask
