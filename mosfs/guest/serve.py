@@ -147,8 +147,8 @@ class Serve:
     def _signals_first(self, body: Body, result: int) -> bool:
         """Whether signals come before the call, which is served behind them as after this ``result`` of it.
 
-        A handler runs first. What the body blocks goes back home, which has sent it before it heard of that: it is the deputy that
-        waits in sigsuspend(2), sigtimedwait(2) or a poll of a signalfd(2), and has to meet it."""
+        A handler runs first. What the body blocks goes back home, which has sent it before it heard of that, if it is the deputy
+        that has to meet it, in sigsuspend(2), sigtimedwait(2) or a poll of a signalfd(2)."""
         signals = body.signals
         if not (signals.infos or signals.blocked) or body.call.nr in _EXITS or body.call.nr == SYS_RT_SIGRETURN:
             return False
@@ -156,10 +156,11 @@ class Serve:
         if deliverable(body, mask):
             self._signals.interrupted(body, -ERESTARTNOINTR, entered=False)
             return True
-        if result == -ERESTART_RESTARTBLOCK:  # a sleep, which has no mask of its own: its block must be the deputy's last
+        if result == -ERESTART_RESTARTBLOCK or body.outlives:
             self._signals.keep(body, mask)
             return False
-        if body.outlives or (info := self._signals.take_back(body, mask)) is None:
+        info = self._signals.wanted(body, mask)
+        if info is None:
             return False
         signals.returning, body.call.both = result, True
         self._forwarding.forward(body, sending(body, info, mask))

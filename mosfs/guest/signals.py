@@ -8,11 +8,18 @@ from mosfs.abi.flags import RESTARTS
 from mosfs.abi.numbers import (
     SYS_EPOLL_PWAIT,
     SYS_EPOLL_PWAIT2,
+    SYS_EPOLL_WAIT,
+    SYS_POLL,
     SYS_PPOLL,
     SYS_PSELECT6,
+    SYS_READ,
+    SYS_READV,
+    SYS_RT_SIGPENDING,
     SYS_RT_SIGQUEUEINFO,
     SYS_RT_SIGSUSPEND,
+    SYS_RT_SIGTIMEDWAIT,
     SYS_RT_TGSIGQUEUEINFO,
+    SYS_SELECT,
 )
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
@@ -27,6 +34,13 @@ from mosfs.trace.task import NOTHING, copy_regs
 UC_SIGMASK = 296
 #: SIGKILL and SIGSTOP cannot be blocked.
 KILL_STOP = 0x40100
+#: Calls that wait for signals, or tell which wait; and those that do when the file is a signalfd.
+MEETING = frozenset({
+    SYS_RT_SIGSUSPEND, SYS_PPOLL, SYS_PSELECT6, SYS_EPOLL_PWAIT, SYS_EPOLL_PWAIT2, SYS_RT_SIGTIMEDWAIT, SYS_RT_SIGPENDING,
+})  # fmt: skip
+LOOKING = frozenset({SYS_READ, SYS_READV, SYS_POLL, SYS_SELECT, SYS_EPOLL_WAIT})
+#: The first signal that is queued as often as it is sent (signal(7)).
+REAL_TIME = 32
 #: It is not in our hands.
 _RUNS = frozenset({State.RUNNING, State.TIMED})
 
@@ -61,15 +75,20 @@ class Signals:
             body.signals.blocked |= is_blocked(info, mask)
         body.signals.infos.clear()
 
-    def take_back(self, body: Body, mask: int) -> bytes | None:
-        """The next of those that the body blocks, whether it is queued there or not; the others are not queued any more."""
-        signals = body.signals
-        if signals.blocked:
-            signals.blocked = False
-            numbers = {number for _, info in body.task.peek_pending() if is_blocked(info, mask) and (number := number_of(info))}
-            if numbers:
-                with Calls(body.task) as call:
-                    signals.infos[:0] = [info for _, info in take_pending(call, numbers)]
+    def wanted(self, body: Body, mask: int) -> bytes | None:
+        """The next signal that the body blocks and the deputy has to meet in this call, whether it is queued in the body or not.
+        The others stay, or are, queued there."""
+        signals, nr = body.signals, body.call.nr
+        self.keep(body, mask)
+        if not signals.blocked:
+            return None
+        numbers = {number_of(info) for _, info in body.task.peek_pending() if is_blocked(info, mask)}
+        signals.blocked = bool(numbers)
+        # who looks at a file, perhaps at a signalfd, is likely to be in a handler, and real-time signals have an order
+        numbers = {number for number in numbers if nr in MEETING or (nr in LOOKING and number < REAL_TIME)}
+        if numbers:
+            with Calls(body.task) as call:
+                signals.infos = [info for _, info in take_pending(call, numbers)]
         return signals.infos.pop(0) if signals.infos else None
 
     def keep(self, body: Body, mask: int) -> None:

@@ -400,6 +400,36 @@ static void flood(void)
 	equal(infos[SIGRTMIN + 2].si_int, 299);
 }
 
+static volatile sig_atomic_t in_order;
+
+static void calling(int sig, siginfo_t *info, void *context UNUSED)
+{
+	struct pollfd none = { .fd = -1 };
+
+	in_order &= info->si_int == count[sig]++;
+	in_order &= syscall(SYS_getpid) == getpid() && poll(&none, 1, 0) == 0;
+}
+
+/* Real-time signals keep their order, also when the next comes while the handler of one, which blocks them, makes calls. */
+static void queued_in_handlers(void)
+{
+	install(SIGRTMIN + 3, calling, SA_RESTART);
+	in_order = 1;
+	pid_t me = getpid(), pid = ok(fork());
+	if (pid == 0) {
+		for (int i = 0; i < 60; i++)
+			if (sigqueue(me, SIGRTMIN + 3, (union sigval){ .sival_int = i }) < 0)
+				_exit(1);
+		_exit(0);
+	}
+	reaped(pid, 0);
+	for (int i = 0; i < 200 && count[SIGRTMIN + 3] < 60; i++)
+		usleep(10000);
+	equal(count[SIGRTMIN + 3], 60);
+	check(in_order);
+	signal(SIGRTMIN + 3, SIG_DFL);
+}
+
 /* The kernel's own struct, of which libc hides a part. */
 struct action {
 	void (*handler)(int);
@@ -589,4 +619,4 @@ static void blocked_meanwhile(void)
 }
 
 PROGRAM(PART(blocked_meanwhile), PART(told_back), PART(changes), PART(forgotten), PART(once), PART(siginfo_data), PART(masks), PART(suspend), PART(pauses), PART(nesting), PART(alternate_stack), PART(interrupted_reads),
-	PART(child_signal), PART(ignored), PART(faults), PART(changed_context), PART(flood))
+	PART(child_signal), PART(ignored), PART(faults), PART(changed_context), PART(flood), PART(queued_in_handlers))
