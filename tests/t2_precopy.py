@@ -25,6 +25,7 @@ from mosfs.guest import sandbox
 from mosfs.guest.arriving import Arriving
 from mosfs.migrate import maps, precopy, properties
 from mosfs.migrate.capture import capture, user_regs
+from mosfs.migrate.dirty import Untracked
 from mosfs.migrate.huge import HUGE, MADV_COLLAPSE, allowed
 from mosfs.migrate.image import PAGES_HEADER, BadImage, Timer, Vma
 from mosfs.migrate.maps import Mapping, read_maps
@@ -238,6 +239,26 @@ def test_a_program_at_rest_is_sent_once(scramble: list[str]) -> None:
             anonymous = merge((v.start, v.end) for v in finish(program, copy, arriving) if v.anonymous)
             assert size(common(merge(wire.pages[:before]), anonymous)) > 1 << 18
             assert size(common(merge(wire.pages[before:]), anonymous)) < 1 << 17
+
+
+def test_a_scan_that_fails_keeps_nothing_to_itself(scramble: list[str]) -> None:
+    """As the kernel does it when something new is mapped there on its way, and is gone again at the next scan: threads do that."""
+    with closing(Program(scramble)) as program, receiver() as arriving, closing(begin(program, Wire(arriving))) as copy:
+        scan, failed = copy.tracker.written, list[int]()
+
+        def written(start: int, end: int, *, protect: bool) -> list[tuple[int, int]]:
+            found = scan(start, end, protect=protect)
+            if not failed:
+                failed.append(start)
+                raise Untracked
+            return found
+
+        copy.tracker.written = written  # type: ignore[method-assign]
+        while copy.next is Next.SEND:
+            copy.step()
+        copy.caught_up()
+        vmas = finish(program, copy, arriving)
+        assert failed and all(memory(program.task, v) == memory(arriving.task, v) for v in vmas)
 
 
 def test_exec_begins_anew(scramble: list[str]) -> None:

@@ -14,6 +14,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Annotated
 
@@ -270,11 +271,9 @@ class Precopy:
             new = vmas[bisect_left(starts, start) : bisect_left(starts, end)]
             for part in self._registered([(v.start, v.end) for v in new]):
                 self._found.append(part)
-                try:
+                fresh.append(part)  # a scan that fails has protected pages, too, and does not tell which
+                with suppress(OSError, Untracked):
                     self.tracker.written(*part, protect=True)
-                    fresh.append(part)
-                except (OSError, Untracked):
-                    continue
             yield
         fresh = merge(fresh)
         if fresh:
