@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +19,10 @@ from mosfs.guest import clocks
 from mosfs.guest.timed import Timed
 from mosfs.home.asks.policy import Policy
 from mosfs.home.away.births import Births
+from mosfs.home.moves import threads
 from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.threads import MOST_STOPS, TRIES_OF_A_WAIT, Threads, woken
+from mosfs.home.process.deputy import THREAD_ROOM, THREADS_SCRATCH
 from mosfs.home.process.descriptors import is_dispensable
 from mosfs.home.process.move import Move
 from mosfs.home.tree.family import Family
@@ -33,6 +36,7 @@ from mosfs.wire.orders import ForkOrder
 
 PID = 300
 THREAD_CLOCK = 3
+PLACES = range(THREADS_SCRATCH, THREADS_SCRATCH + 3 * THREAD_ROOM, THREAD_ROOM)
 
 
 def program(done: list[str], status: int = 0) -> Any:
@@ -166,9 +170,9 @@ def test_a_thread_that_is_just_ending_does_not_keep_its_process_from_coming_home
         arrival=SimpleNamespace(halt=gone, outcome=outcome),
         stops=SimpleNamespace(task_event=lambda pid, status: ended.append(pid)),
     )  # fmt: skip
-    threads = Threads(tree)
-    threads.halt(p)
-    assert (threads.outcomes(p), ended) == ({}, [PID + 1])
+    stopped = Threads(tree)
+    stopped.halt(p)
+    assert (stopped.outcomes(p), ended) == ({}, [PID + 1])
 
 
 def standing(raw: int | None) -> tuple[bool, int]:
@@ -189,6 +193,28 @@ def test_a_thread_that_does_not_stand_is_not_waited_for_without_end() -> None:
     """Neither one that does not stop, which may wait for what only we can do, nor one that stops for other reasons all the time."""
     assert standing(None) == (False, TRIES_OF_A_WAIT)
     assert standing(7 << 16 | 0x057F) == (False, 0)
+
+
+def test_a_sleeping_thread_keeps_the_place_that_its_call_reads_and_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that have ended meanwhile leave gaps: those who come behind must not move into each other's."""
+    deputies = [SimpleNamespace(room=(place, THREAD_ROOM), base=None, mask=0) for place in PLACES[:3]]
+    sleeps: Any = SimpleNamespace(stop=Stop.TRAP, asleep=True)
+    runs: Any = SimpleNamespace(stop=Stop.TRAP, asleep=False)
+    task = SimpleNamespace(peek_mask=lambda: 0, peek_rseq=lambda: (0, 0, 0))
+    programs: Any = {
+        tid: SimpleNamespace(pid=tid, deputy=deputy, task=task, call=SimpleNamespace(sleep=None))
+        for tid, deputy in [(PID + 2, deputies[1]), (PID + 3, None), (PID + 4, None)]
+    }  # fmt: skip
+    monkeypatch.setattr(threads, "Calls", lambda *args, **named: nullcontext())
+    monkeypatch.setattr(threads, "Deputy", lambda task, mask: SimpleNamespace(room=None, base=None, mask=mask))
+    monkeypatch.setattr(threads.rseq, "unregister", lambda call, area: None)
+    monkeypatch.setattr(threads, "forget", lambda call: None)
+    move = Move("2", "2")
+    move.standing = {PID + 2: sleeps, PID + 3: runs, PID + 4: runs}
+    p: Any = SimpleNamespace(kin=SimpleNamespace(threads=set(programs)))
+    found = Threads(SimpleNamespace(programs=programs)).prepare(p, move)  # type: ignore[arg-type]
+    assert found[0] is deputies[1]
+    assert [deputy.room[0] for deputy in found] == [PLACES[1], PLACES[0], PLACES[2]]
 
 
 def test_the_counters_of_java_are_dispensable(tmp_path: Path) -> None:

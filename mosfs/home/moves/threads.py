@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -226,11 +227,14 @@ class Threads:
 
     def prepare(self, p: Program, move: Move) -> list[Deputy]:
         """Committed: their deputies, whose kernel writes nowhere in the memory any more, which may go now."""
+        asleep = {q.pid: q.deputy for q in self.of(p) if q.deputy is not None and move.standing[q.pid].asleep}
+        free = free_places(asleep.values())
         deputies = []
-        for place, q in zip(_PLACES, self.of(p)):
-            stood = move.standing[q.pid]
-            deputy = q.deputy if q.deputy is not None and stood.asleep else Deputy(q.task, q.task.peek_mask())
-            deputy.room = (place, THREAD_ROOM)
+        for q in self.of(p):
+            stood, deputy = move.standing[q.pid], asleep.get(q.pid)
+            if deputy is None:  # else its kernel goes on with memory where it is
+                deputy = Deputy(q.task, q.task.peek_mask())
+                deputy.room = (next(free), THREAD_ROOM)
             if q.call.sleep is not None and stood.stop is not Stop.SECCOMP and not is_futex(stood.stay):
                 deputy.sleep = q.call.sleep
             with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
@@ -332,14 +336,19 @@ class Threads:
         with one."""
         if p.deputy is None or p.deputy.room != _OF_LEADER:
             return None
-        taken = {q.deputy.room[0] for q in self.of(p) if q.deputy is not None}
-        free = next((place for place in _PLACES if place not in taken), None)
+        free = next(free_places(q.deputy for q in self.of(p) if q.deputy is not None), None)
         return None if free is None else (free, THREAD_ROOM)
 
     @staticmethod
     def room_of_leader(deputy: Deputy) -> None:
         """What is left of the scratch to the first thread."""
         deputy.room = _OF_LEADER
+
+
+def free_places(deputies: Iterable[Deputy]) -> Iterator[int]:
+    """Where a thread may have its flights besides these."""
+    taken = {deputy.room[0] for deputy in deputies}
+    return (place for place in _PLACES if place not in taken)
 
 
 def woken(q: Program) -> bool:
