@@ -12,17 +12,19 @@ from typing import Any
 
 import pytest
 
-from mosfs.abi.flags import CLONE_THREAD
-from mosfs.abi.numbers import SYS_FUTEX, SYS_RESTART_SYSCALL
+from mosfs.abi.flags import CLONE_THREAD, ERESTART_RESTARTBLOCK
+from mosfs.abi.numbers import SYS_FUTEX, SYS_POLL, SYS_RESTART_SYSCALL
 from mosfs.abi.reasons import Reason
+from mosfs.calls.request import Request
 from mosfs.guest import clocks
 from mosfs.guest.timed import Timed
 from mosfs.home.asks.policy import Policy
 from mosfs.home.away.births import Births
 from mosfs.home.moves import threads
+from mosfs.home.moves.arrival import Arrival
 from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.threads import MOST_STOPS, TRIES_OF_A_WAIT, Threads, woken
-from mosfs.home.process.deputy import THREAD_ROOM, THREADS_SCRATCH
+from mosfs.home.process.deputy import THREAD_ROOM, THREADS_SCRATCH, Flight, Outcome
 from mosfs.home.process.descriptors import is_dispensable
 from mosfs.home.process.move import Move
 from mosfs.home.tree.family import Family
@@ -215,6 +217,23 @@ def test_a_sleeping_thread_keeps_the_place_that_its_call_reads_and_writes(monkey
     found = Threads(SimpleNamespace(programs=programs)).prepare(p, move)  # type: ignore[arg-type]
     assert found[0] is deputies[1]
     assert [deputy.room[0] for deputy in found] == [PLACES[1], PLACES[0], PLACES[2]]
+
+
+@pytest.mark.parametrize("big", [None, (0x7000_0000_0000, 0x1000)])
+def test_a_sleep_in_memory_of_its_own_is_made_again_at_home(big: tuple[int, int] | None) -> None:
+    """The program has that place now: a kernel that went on there would read and write what is the program's, and unmap it."""
+    request = Request(SYS_POLL, (0, 400, 2000, 0, 0, 0), 0)
+    flight = Flight(request, request.args, [], big)
+    before: Any = SimpleNamespace(rax=SYS_POLL)
+    done: list[Any] = []
+    task = SimpleNamespace(set_regs=done.append)
+    p: Any = SimpleNamespace(task=task, deputy=None, suspended=False, call=SimpleNamespace(carry=None), body=SimpleNamespace())
+    deputy: Any = SimpleNamespace(flight=None, resume_sleep=lambda: done.append("resumed"))
+    tree: Any = SimpleNamespace(
+        departure=SimpleNamespace(deliverable=lambda p: False), stops=SimpleNamespace(go_on=lambda p: done.append("goes on"))
+    )
+    Arrival(tree)._finish_call(p, deputy, before, Outcome(SYS_POLL, -ERESTART_RESTARTBLOCK, [], flight), signalled=False)
+    assert (done, p.deputy) == (["resumed"], deputy) if big is None else ([before, "goes on"], None)
 
 
 def test_the_counters_of_java_are_dispensable(tmp_path: Path) -> None:

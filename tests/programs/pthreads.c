@@ -1,6 +1,7 @@
 /* Threads that move with their program (mosrun --threads): what they wait for, in every way that they can. */
 #include "mos.h"
 #include <linux/futex.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/mman.h>
@@ -662,7 +663,39 @@ static void ends_of_processes(void)
 	killed(forked(killed_with_threads, NULL), SIGTERM);
 }
 
+/* More descriptors than a deputy has room for in its usual place. */
+#define POLLED 400
+
+static void *polls(void *arg)
+{
+	struct pollfd *polled = calloc(POLLED, sizeof *polled);
+
+	for (int turns = 0; turns < 3; turns++) {
+		for (int i = 0; i < POLLED; i++)
+			polled[i] = (struct pollfd){ .fd = *(int *)arg, .events = POLLIN };
+		equal(poll(polled, POLLED, 100), 0);
+		for (int i = 0; i < POLLED; i++)
+			check(polled[i].fd == *(int *)arg && polled[i].events == POLLIN && !polled[i].revents);
+	}
+	free(polled);
+	return NULL;
+}
+
+static void polls_of_threads(void)
+{
+	pthread_t threads[2];
+	int ends[2];
+
+	ok(pipe(ends));
+	for (int i = 0; i < 2; i++)
+		started(&threads[i], polls, &ends[0]);
+	for (int i = 0; i < 2; i++)
+		joined(threads[i]);
+	ok(close(ends[0]));
+	ok(close(ends[1]));
+}
+
 PROGRAM(PART(in_turn), PART(barriers), PART(timed), PART(calls_of_threads), PART(memory_of_threads), PART(growing),
 	PART(clocks_of_threads), PART(signals_to_threads), PART(signals_to_the_first), PART(sigwait_of_a_thread), PART(cancelled),
 	PART(robust), PART(inheriting), PART(forks), PART(children_are_signalled), PART(born_of_threads), PART(many),
-	PART(ends_of_processes))
+	PART(polls_of_threads), PART(ends_of_processes))

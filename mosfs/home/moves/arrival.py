@@ -205,7 +205,7 @@ class Arrival:
         nr = signed(regs.rax) if nr < 0 else nr
         for addr, data in outs:
             p.task.write(addr, data)
-        if is_sleep(result) and not signalled:
+        if is_sleep(result) and not signalled and (flight is None or flight.big is None):
             # the restart block points into scratch: the sleep is finished in the stub, then its outcome is carried over
             deputy.flight = flight
             p.deputy = deputy
@@ -217,7 +217,8 @@ class Arrival:
         if over is not None:
             p.task.set_regs(self._carried(p, regs, over))
         elif interrupted(result) or (ended and (flight is not None or signalled)):
-            # what remains of a transfer is made again (a signal ends it: `Transfers`); so is a sleep without its restart block
+            # what remains of a transfer is made again (a signal ends it: `Transfers`); so is a sleep without its restart block, or
+            # whose restart block points into memory that the deputy had mapped for it: there is the program's now
             if p.call.carry is not None or (is_sleep(result) and not self.tracer.departure.deliverable(p)):
                 p.task.set_regs(regs)
             else:  # a signal that only the call's own temporary mask lets in will meet it when it is made again
