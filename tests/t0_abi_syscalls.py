@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -21,6 +22,7 @@ from mosfs.abi.flags import (
     PROT_WRITE,
 )
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Away, ByHost, Home, Syscall
+from mosfs.guest.body import Signalled
 from mosfs.guest.serve import Serve
 
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
@@ -192,7 +194,12 @@ def test_a_call_of_the_body_is_never_made_by_home(name: str) -> None:
     host = serve()
     host._mails.concerns.return_value = host._mails.trapped.return_value = False
     regs = Mock(rdi=1 << 40, rsi=0, rdx=0, r10=0, r8=0, r9=0)
-    body = Mock(**{"call.nr": BY_NAME[name].nr, "call.regs": regs, "private.store": None})
+    waits = Signalled(infos=[signal.SIGCHLD.to_bytes(4, "little") + bytes(124)])
+    body = Mock(**{
+        "call.nr": BY_NAME[name].nr, "call.regs": regs, "private.store": None, "signals": waits, "outlives": False,
+        "task.peek_mask.return_value": 1 << (signal.SIGCHLD - 1),
+    })  # fmt: skip
+    host._signals.wanted.return_value = None
     host.again(body, -ERESTARTNOINTR)
     body.task.cont.assert_called_once_with()
     host._forwarding.forward.assert_not_called()
