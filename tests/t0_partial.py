@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import pytest
 
@@ -12,6 +13,8 @@ from mosfs.abi.numbers import SYS_WAIT4, SYS_WAITID
 from mosfs.calls import cputime, partial
 from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.partial import AREA, Carry
+from mosfs.home.process.deputy import THREAD_ROOM, THREADS_SCRATCH
+from mosfs.migrate.image import MOST_THREADS
 from mosfs.trace import layout
 from mosfs.trace.task import regs_from
 
@@ -23,7 +26,8 @@ ENTRIES = ((0x1000, 100), (0x2000, 0), (0x3000, 50), (0x4000, 7))
 class Memory:
     """A task that is only memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, slot: int = 0) -> None:
+        self.carries_at = partial.place(slot)
         self.bytes: dict[int, int] = {}
         self.write(VECTOR, b"".join(struct.pack("<QQ", *entry) for entry in ENTRIES))
         self.write(HEADER, struct.pack("<QIxxxxQQQQixxxx", 0x10, 16, VECTOR, len(ENTRIES), 0x20, 24, 0))
@@ -51,6 +55,33 @@ def vector(memory: Memory, at: int, count: int) -> list[tuple[int, int]]:
 def test_the_area_holds_the_longest_vector() -> None:
     assert AREA + 16 * partial.IOV_MAX + 56 <= layout.END
     assert partial.HEADERS + 64 * partial.IOV_MAX <= AREA
+
+
+def test_each_thread_has_a_place_of_its_own() -> None:
+    rooms = [partial.room(cast(Any, Memory(slot))) for slot in range(partial.PLACES + 1)]
+    parts = sorted(
+        part for room in rooms
+        for part in [(room.headers, 64 * room.messages), (room.area, 16 * room.entries + 56)]
+    )  # fmt: skip
+    assert all(at + size <= after for (at, size), (after, _) in pairwise([*parts, (layout.END, 0)]))
+    assert parts[0][0] >= THREADS_SCRATCH + MOST_THREADS * THREAD_ROOM and partial.PLACES >= MOST_THREADS
+
+
+def test_a_thread_s_message_that_was_cut_goes_on_alone() -> None:
+    task: Any = Memory(3)
+    task.write(0x700000, 3 * (task.read(HEADER, 56) + bytes(8)))
+    task.write(0x700000 + 56, (10).to_bytes(4, "little"))
+    after, carry = partial.remainder(task, SENDMMSG, registers(0x700000, 3), 1, None)
+    assert (after.rsi, after.rdx) == (partial.room(task).headers, 1) and partial.concerns(carry, SENDMMSG, after)
+    task.write(after.rsi + 56, (147).to_bytes(4, "little"))
+    assert partial.total(task, SENDMMSG, 1, carry) == 1
+
+
+def test_a_thread_s_longer_vector_is_cut() -> None:
+    task: Any = Memory(3)
+    task.write(0x700000, 100 * struct.pack("<QQ", 0x1000, 10))
+    after, _ = partial.remainder(task, WRITEV, registers(0x700000, 100), 5, None)
+    assert after.rdx == partial.THREAD_ENTRIES and vector(task, after.rsi, 2) == [(0x1005, 5), (0x1000, 10)]
 
 
 def test_a_message_that_was_cut_goes_on() -> None:
@@ -117,23 +148,33 @@ def test_reads_take_what_there_is() -> None:
     assert not partial.cut_short(task, WRITEV, registers(0x700000, 4), 5), "a vector that cannot be read"
 
 
+@pytest.mark.parametrize("slot", [0, 1, partial.PLACES])
 @pytest.mark.parametrize(("nr", "regs"), [(WRITEV, (VECTOR, 4, 0)), (SENDMSG, (HEADER, 0, 0))])
-def test_vectors_go_on_where_they_stopped(nr: int, regs: tuple[int, int, int]) -> None:
-    task: Any = Memory()
+def test_vectors_go_on_where_they_stopped(nr: int, regs: tuple[int, int, int], slot: int) -> None:
+    task: Any = Memory(slot)
+    there = partial.room(task).area
     before, carry = registers(*regs), None
     for result, left in ((30, [(0x101E, 70), (0x3000, 50), (0x4000, 7)]), (70, [(0x3000, 50), (0x4000, 7)]), (54, [(0x4004, 3)])):
         before, carry = partial.remainder(task, nr, before, result, carry)
-        assert before.rsi == AREA and partial.concerns(carry, nr, before)
+        assert before.rsi == there and partial.concerns(carry, nr, before)
         if nr == WRITEV:
-            assert vector(task, AREA, before.rdx) == left
+            assert vector(task, there, before.rdx) == left
         else:
-            name, _, at, count, control, room, _ = struct.unpack("<QIxxxxQQQQixxxx", task.read(AREA, 56))
+            name, _, at, count, control, room, _ = struct.unpack("<QIxxxxQQQQixxxx", task.read(there, 56))
             assert (name, control, room) == (0, 0, 0)
             assert vector(task, at, count) == left
     assert carry is not None and partial.total(task, nr, 3, carry) == 157
-    elsewhere: Any = Memory()
-    partial.restore(elsewhere, nr, carry)
-    assert elsewhere.bytes.items() <= task.bytes.items()
+    before.rax = nr
+    elsewhere: Any = Memory(2)  # another thread has that place there
+    partial.restore(elsewhere, before, carry)
+    assert before.rsi == partial.room(elsewhere).area and partial.concerns(carry, nr, before)
+    back: Any = Memory(slot)
+    partial.restore(back, before, carry)
+    assert before.rsi == there and back.bytes.items() <= task.bytes.items()
+    handler = registers(0x1000, 5)
+    handler.rax = WRITE
+    partial.restore(elsewhere, handler, carry)
+    assert handler.rsi == 0x1000, "a call that a handler makes meanwhile"
     partial.put_back(before, carry)
     assert (before.rsi, before.rdx, before.r10) == regs
 

@@ -3,7 +3,8 @@
 A blocking write(2), writev(2), sendmsg(2), ... to a pipe or socket that our interruption stopped half-way returns a partial count,
 which no program would see natively without a signal; the same goes for reading with MSG_WAITALL. Its registers are set to what
 remains, the call is made again, and the sum is returned. Where they point to a vector, the rest of it is laid out in `AREA` of the
-low region, which no image contains: `restore` does it again on arrival, from the program's own vector. Regular files are not
+low region, which no image contains: `restore` does it again on arrival, from the program's own vector. Each thread has a place of
+its own for that (`place`), for several may be cut short by one move. Regular files are not
 concerned (their transfers are not interrupted), other reads neither: they return what there is. But one message carries
 `MAX_TRANSFER` bytes at most, so whatever call returns just as many away is made again for the rest (`limited`): only regular files
 and their like give so much at a time.
@@ -47,6 +48,10 @@ from mosfs.trace.task import Task, copy_regs
 
 HEADERS = layout.END - layout.CARRY_SIZE
 AREA = HEADERS + 64 * IOV_MAX
+#: Threads other than the first have less, each for itself, in front of that: one header, and so many entries of a vector. What has
+#: more is cut short. Threads behind the last of these places share those of the first.
+THREAD_ROOM, THREAD_ENTRIES, PLACES = 0x400, 56, 200
+CARRIES = HEADERS - PLACES * THREAD_ROOM & -layout.PAGE
 MSG_WAITALL = 0x100
 #: r10 of preadv2(2): at the file's own position.
 _HERE = (1 << 64) - 1
@@ -94,6 +99,29 @@ class Carry(NamedTuple):
     rsi: int
     rdx: int
     r10: int
+
+
+class Room(NamedTuple):
+    """Where the rest of a call is laid out: headers of messages, and a vector of so many entries."""
+
+    headers: int
+    messages: int
+    area: int
+    entries: int
+
+
+def place(slot: int) -> int:
+    """`Task.carries_at` of the thread number ``slot``, 0 for the first of its process."""
+    return CARRIES + (slot - 1) * THREAD_ROOM if 0 < slot <= PLACES else 0
+
+
+def room(task: Task) -> Room:
+    at = task.carries_at
+    return Room(at, 1, at + _MMSGHDR_SIZE, THREAD_ENTRIES) if at else Room(HEADERS, IOV_MAX, AREA, IOV_MAX)
+
+
+def _laid_out(at: int) -> bool:
+    return CARRIES <= at < layout.END
 
 
 def _shape(nr: int, rdx: int, r10: int) -> Shape | None:
@@ -168,7 +196,7 @@ def _done(task: Task, nr: int, result: int, carry: Carry) -> int:
     header = carry.rsi + _MMSGHDR_SIZE * messages
     if cut:
         for at in range(0, _MMSGHDR_SIZE * result, _MMSGHDR_SIZE):
-            sent = int.from_bytes(task.read(HEADERS + at + _LENGTH, 4), "little") + (0 if at else cut)
+            sent = int.from_bytes(task.read(room(task).headers + at + _LENGTH, 4), "little") + (0 if at else cut)
             task.write(header + at + _LENGTH, sent.to_bytes(4, "little"))
     cut = _cut_at(task, header + _MMSGHDR_SIZE * (result - 1))
     return messages + result - (cut > 0) | cut << _BYTES
@@ -180,8 +208,9 @@ def _split(done: int) -> tuple[int, int]:
 
 
 def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
-    """rsi, rdx and r10 for what remains; vectors are laid out in `AREA`."""
+    """rsi, rdx and r10 for what remains; vectors are laid out in `AREA`, or in the place of the thread."""
     done, rsi, rdx, r10 = carry
+    area = room(task).area
     match _shape(nr, rdx, r10):
         case Shape.BYTES:
             return rsi + done, _left(rdx, done), r10
@@ -192,31 +221,32 @@ def rest(task: Task, nr: int, carry: Carry) -> tuple[int, int, int]:
         case Shape.SENT:
             messages, cut = _split(done)
             rsi, rdx = rsi + _MMSGHDR_SIZE * messages, rdx - messages
-            return (_lay_out_messages(task, rsi, rdx, cut) if cut else rsi), rdx, r10
+            return (*(_lay_out_messages(task, rsi, rdx, cut) if cut else (rsi, rdx)), r10)
         case Shape.COUNT:
             return rsi, rdx, _left(r10, done)
         case Shape.VECTOR_AT:
-            return AREA, _lay_out(task, AREA, vector(task, rsi, rdx), done), r10 if r10 == _HERE else r10 + done
+            return area, _lay_out(task, area, vector(task, rsi, rdx), done), r10 if r10 == _HERE else r10 + done
         case Shape.VECTOR:
-            return AREA, _lay_out(task, AREA, vector(task, rsi, rdx), done), r10
+            return area, _lay_out(task, area, vector(task, rsi, rdx), done), r10
         case Shape.MESSAGE:
-            return _lay_out_message(task, AREA, rsi, done), rdx, r10
+            return _lay_out_message(task, area, area + _MSGHDR.size, rsi, done), rdx, r10
     return rsi, rdx, r10
 
 
-def _lay_out_message(task: Task, to: int, header: int, done: int) -> int:
-    """Write at ``to`` the struct msghdr at ``header`` without its first ``done`` bytes; ``to``."""
+def _lay_out_message(task: Task, to: int, area: int, header: int, done: int) -> int:
+    """Write at ``to`` the struct msghdr at ``header`` without its first ``done`` bytes, its vector at ``area``; ``to``."""
     _name, _size, at, count, _control, _room, flags = _MSGHDR.unpack(task.read(header, _MSGHDR.size))
-    left = _lay_out(task, AREA + _MSGHDR.size, vector(task, at, count), done)
+    left = _lay_out(task, area, vector(task, at, count), done)
     # names and control data belong to the first part
-    task.write(to, _MSGHDR.pack(0, 0, AREA + _MSGHDR.size, left, 0, 0, flags))
+    task.write(to, _MSGHDR.pack(0, 0, area, left, 0, 0, flags))
     return to
 
 
-def _lay_out_messages(task: Task, headers: int, count: int, cut: int) -> int:
-    """The same in `HEADERS` for ``count`` of struct mmsghdr, the first without ``cut`` bytes."""
-    task.write(HEADERS, task.read(headers, _MMSGHDR_SIZE * min(count, IOV_MAX)))
-    return _lay_out_message(task, HEADERS, headers, cut)
+def _lay_out_messages(task: Task, headers: int, count: int, cut: int) -> tuple[int, int]:
+    """The same for ``count`` of struct mmsghdr, the first without ``cut`` bytes: where they are, and how many."""
+    to, most, area, _ = room(task)
+    task.write(to, task.read(headers, _MMSGHDR_SIZE * min(count, most)))
+    return _lay_out_message(task, to, area, headers, cut), min(count, most)
 
 
 def _left(asked: int, done: int) -> int:
@@ -237,15 +267,19 @@ def remaining(vector: Sequence[tuple[int, int]], done: int) -> Iterator[tuple[in
 
 def _lay_out(task: Task, at: int, vector: Sequence[tuple[int, int]], done: int) -> int:
     """Write what remains of ``vector`` behind its first ``done`` bytes; how many entries that are."""
-    left = [struct.pack("<QQ", *piece) for piece in remaining(vector, done)]
+    left = [struct.pack("<QQ", *piece) for piece in remaining(vector, done)][: room(task).entries]
     task.write(at, b"".join(left))
     return len(left)
 
 
-def restore(task: Task, nr: int, carry: Carry | None) -> None:
-    """The program has arrived with call ``nr`` to be made again: its `AREA` is laid out."""
-    if carry is not None:
-        rest(task, nr, carry)
+def restore(task: Task, regs: Registers, carry: Carry | None) -> None:
+    """The program has arrived with the call of ``regs`` to be made again: its rest is laid out, in the thread's place here."""
+    if carry is None:
+        return
+    nr = int(regs.rax)
+    left, ours = rest(task, nr, carry), concerns(carry, nr, regs)
+    if ours:
+        regs.rsi, regs.rdx, regs.r10 = left
 
 
 def concerns(carry: Carry, nr: int, regs: Registers) -> bool:
@@ -257,11 +291,11 @@ def concerns(carry: Carry, nr: int, regs: Registers) -> bool:
             return bool(regs.rsi == carry.rsi + _MMSGHDR_SIZE * carry.done)
         case Shape.SENT:
             messages, cut = _split(carry.done)
-            return bool(regs.rsi == (HEADERS if cut else carry.rsi + _MMSGHDR_SIZE * messages))
+            return _laid_out(regs.rsi) if cut else bool(regs.rsi == carry.rsi + _MMSGHDR_SIZE * messages)
         case Shape.COUNT:
             return bool(regs.rsi == carry.rsi and regs.r10 == _left(carry.r10, carry.done))
         case Shape.VECTOR | Shape.VECTOR_AT | Shape.MESSAGE:
-            return bool(regs.rsi == AREA)
+            return _laid_out(regs.rsi)
     return False
 
 

@@ -17,7 +17,6 @@ from mosfs.guest.private import Private
 from mosfs.guest.sandbox import Maker, spawn
 from mosfs.guest.threads import Threads
 from mosfs.migrate import image
-from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.precopy import early_from
 from mosfs.migrate.properties import Said
@@ -119,7 +118,7 @@ class Building:
             body.signals.told_mask = body.meta.told_mask
         body.call.seq, body.signals.seen, body.call.until = body.meta.seq, body.meta.seen, body.meta.until
         body.call.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
-        partial.restore(body.task, signed(body.call.regs.rax), body.call.carry)
+        partial.restore(body.task, body.call.regs, body.call.carry)
         body.memory.names = named(body.meta.vmas)
         body.processor.features, body.processor.needs = body.meta.features, body.meta.needs
         body.signals.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}

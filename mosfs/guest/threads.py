@@ -24,7 +24,7 @@ from mosfs.guest.copying import before_call
 from mosfs.guest.in_body import complete_getrandom
 from mosfs.guest.signals import Signals
 from mosfs.migrate import rseq
-from mosfs.migrate.capture import capture_thread, signed, user_regs
+from mosfs.migrate.capture import capture_thread, user_regs
 from mosfs.migrate.image import MOST_THREADS, ImageMeta, Thread
 from mosfs.migrate.suits import state_lacking
 from mosfs.native.registers import Registers
@@ -78,10 +78,11 @@ class Threads:
             body.call.seq, body.signals.seen, body.call.regs, body.own.came = thread.seq, thread.seen, regs, thread
             body.call.carry = Carry(*thread.carry) if thread.carry is not None else None
             body.call.until = thread.until
-            partial.restore(task, signed(regs.rax), body.call.carry)
+            partial.restore(task, regs, body.call.carry)
 
     def _joins(self, leader: Body, tid: int, task: Task, slot: int) -> Body:
         """A body for one more thread of the process of ``leader``."""
+        task.carries_at = partial.place(slot)
         body = Body(tid, task, State.RUNNING, comm=leader.comm, since=leader.since, leader=leader)
         body.account, body.paid = leader.account, leader.paid
         body.memory, body.settings, body.own.several, body.own.slot = leader.memory, leader.settings, True, slot

@@ -63,15 +63,17 @@ def check(result: int, what: str, pid: int) -> int:
 class Task:
     """A seized process, or thread. ``guest``: it is a body under the strict filter (no rule by instruction pointer).
 
-    ``own``, ``group``: its ID and its process's, as it knows them itself; a body with chosen IDs lives in a PID namespace."""
+    ``own``, ``group``: its ID and its process's, as it knows them itself; a body with chosen IDs lives in a PID namespace.
+    ``carries_at``: where a thread that is not its process's first has room for what is left of a call (`calls.partial`), or 0."""
 
-    __slots__ = ("group", "guest", "own", "pid", "regs")
+    __slots__ = ("carries_at", "group", "guest", "own", "pid", "regs")
 
     def __init__(self, pid: int, *, guest: bool = False, own: int = 0, group: int = 0) -> None:
         self.pid = pid
         self.own = own or pid
         self.group = group or self.own
         self.guest = guest
+        self.carries_at = 0
         self.regs = no_regs()
 
     # ------------------------------------------------------------------ control

@@ -166,7 +166,7 @@ class Arrival:
         p.call.carry = Carry(*meta.carry) if meta.carry is not None else None
         p.process.names, p.process.said = named(meta.vmas), Said.arrived(meta, owed)
         p.body.files = {}
-        partial.restore(p.task, signed(regs.rax), p.call.carry)
+        partial.restore(p.task, regs, p.call.carry)
         self._go_on(p, deputy, meta, regs, outcome, signalled)
 
     def _go_on(
@@ -189,7 +189,7 @@ class Arrival:
         q.deputy = q.call.reading = None
         q.body.infos.clear()
         q.call.carry = Carry(*thread.carry) if thread.carry is not None else None
-        partial.restore(q.task, signed(one.regs.rax), q.call.carry)
+        partial.restore(q.task, one.regs, q.call.carry)
         self._go_on(q, one.deputy, thread, one.regs, one.outcome, one.signalled)
 
     def _finish_call(self, p: Program, deputy: Deputy, regs: Registers, outcome: Outcome | None, signalled: bool) -> None:

@@ -43,7 +43,7 @@ FLIGHT_SCRATCH = layout.SCRATCH + layout.PAGE
 FLIGHT_ROOM = layout.SCRATCH_SIZE - layout.PAGE - layout.CARRY_SIZE
 #: Of several threads each has a place of its own for its flights: so much, from there on.
 THREAD_ROOM = 0x900
-THREADS_SCRATCH = FLIGHT_SCRATCH + (FLIGHT_ROOM - MOST_THREADS * THREAD_ROOM & ~0xFFF)
+THREADS_SCRATCH = partial.CARRIES - MOST_THREADS * THREAD_ROOM & ~0xFFF
 
 
 class State(Enum):

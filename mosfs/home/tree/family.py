@@ -7,6 +7,7 @@ import signal
 from contextlib import suppress
 
 from mosfs.abi.reasons import Reason
+from mosfs.calls import partial
 from mosfs.home.ports import Tree
 from mosfs.home.process.processor import Demand
 from mosfs.home.process.program import Place, Program
@@ -68,6 +69,8 @@ class Family:
         """``q`` is a new thread of the process of ``p``: that stays at home until its next exec, unless threads shall move."""
         process = self.process(p)
         q.kin.leader = q.task.group = process.pid
+        taken = {self.tracer.programs[tid].task.carries_at for tid in process.kin.threads if tid in self.tracer.programs}
+        q.task.carries_at = next((at for at in map(partial.place, range(1, partial.PLACES + 1)) if at not in taken), 0)
         q.process = process.process
         process.kin.threads.add(q.pid)
         process.process.several = True
