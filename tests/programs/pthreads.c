@@ -1,11 +1,9 @@
 /* Threads that move with their program (mosrun --threads): what they wait for, in every way that they can. */
 #include "mos.h"
 #include <linux/futex.h>
-#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/mman.h>
-#include <sys/uio.h>
 
 #define THREADS 6
 
@@ -664,95 +662,7 @@ static void ends_of_processes(void)
 	killed(forked(killed_with_threads, NULL), SIGTERM);
 }
 
-/* More descriptors than a deputy has room for in its usual place. */
-#define POLLED 400
-
-static void *polls(void *arg)
-{
-	struct pollfd *polled = calloc(POLLED, sizeof *polled);
-
-	for (int turns = 0; turns < 3; turns++) {
-		for (int i = 0; i < POLLED; i++)
-			polled[i] = (struct pollfd){ .fd = *(int *)arg, .events = POLLIN };
-		equal(poll(polled, POLLED, 100), 0);
-		for (int i = 0; i < POLLED; i++)
-			check(polled[i].fd == *(int *)arg && polled[i].events == POLLIN && !polled[i].revents);
-	}
-	free(polled);
-	return NULL;
-}
-
-static void polls_of_threads(void)
-{
-	pthread_t threads[2];
-	int ends[2];
-
-	ok(pipe(ends));
-	for (int i = 0; i < 2; i++)
-		started(&threads[i], polls, &ends[0]);
-	for (int i = 0; i < 2; i++)
-		joined(threads[i]);
-	ok(close(ends[0]));
-	ok(close(ends[1]));
-}
-
-/* More than a pipe holds, so each write is cut short by a move, and goes on. */
-#define PIECES 6
-#define PIECE 30000
-
-static void *writes_pieces(void *arg)
-{
-	int *ends = arg;
-	struct iovec pieces[PIECES];
-
-	for (int i = 0; i < PIECES; i++) {
-		pieces[i].iov_len = PIECE - i;
-		pieces[i].iov_base = malloc(PIECE);
-		memset(pieces[i].iov_base, ends[1] + i, PIECE);
-	}
-	equal(writev(ends[1], pieces, PIECES), PIECES * PIECE - PIECES * (PIECES - 1) / 2);
-	for (int i = 0; i < PIECES; i++)
-		free(pieces[i].iov_base);
-	ok(close(ends[1]));
-	return NULL;
-}
-
-static void *reads_pieces(void *arg)
-{
-	int *ends = arg, first = ends[1];
-	unsigned char piece[PIECE];
-
-	for (int i = 0; i < PIECES; i++) {
-		for (int at = 0; at < PIECE - i;) {
-			at += ok(read(ends[0], piece + at, PIECE - i - at < 4000 ? PIECE - i - at : 4000));
-			rest_ms(2);
-		}
-		for (int k = 0; k < PIECE - i; k++)
-			equal(piece[k], (unsigned char)(first + i));
-	}
-	equal(read(ends[0], piece, 1), 0);
-	ok(close(ends[0]));
-	return NULL;
-}
-
-static void vectors_of_threads(void)
-{
-	pthread_t writers[3], readers[3];
-	int ends[3][2];
-
-	for (int i = 0; i < 3; i++) {
-		ok(pipe(ends[i]));
-		started(&readers[i], reads_pieces, ends[i]);
-	}
-	for (int i = 0; i < 3; i++)
-		started(&writers[i], writes_pieces, ends[i]);
-	for (int i = 0; i < 3; i++) {
-		joined(writers[i]);
-		joined(readers[i]);
-	}
-}
-
 PROGRAM(PART(in_turn), PART(barriers), PART(timed), PART(calls_of_threads), PART(memory_of_threads), PART(growing),
 	PART(clocks_of_threads), PART(signals_to_threads), PART(signals_to_the_first), PART(sigwait_of_a_thread), PART(cancelled),
 	PART(robust), PART(inheriting), PART(forks), PART(children_are_signalled), PART(born_of_threads), PART(many),
-	PART(polls_of_threads), PART(vectors_of_threads), PART(ends_of_processes))
+	PART(ends_of_processes))
