@@ -197,6 +197,18 @@ def test_what_a_peer_has_sent_before_it_ended_counts(pair: tuple[Channel, Channe
     assert near.lost
 
 
+def test_frames_that_c_has_read_count_when_sending_fails(pair: tuple[Channel, Channel]) -> None:
+    near, far = pair
+    far.send(Kind.REPLY, 7, b"last words")
+    near.shared.end += near.sock.recv_into(memoryview(near._buffer)[near.shared.end :])  # as mos_hear leaves what is Python's
+    far.close()
+    near.shared.broken = 32
+    near.flush()
+    assert [frame.payload for frame in near.frames()] == [b"last words"]
+    with pytest.raises(ChannelLost):
+        near.flush()
+
+
 def test_sending_on_a_channel_that_was_closed_here(pair: tuple[Channel, Channel]) -> None:
     near, _ = pair
     near.close()

@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 
 from mosfs.abi.flags import ERESTARTNOINTR
-from mosfs.abi.numbers import SYS_EXECVE
+from mosfs.abi.numbers import SYS_EXECVE, SYS_POLL, SYS_READ, SYS_RT_SIGACTION
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import Request
+from mosfs.guest.body import State as Body
 from mosfs.guest.processes import Processes
+from mosfs.guest.threads import Threads
 from mosfs.home.away.births import Births
 from mosfs.home.away.deputies import Deputies
 from mosfs.home.moves.copying import Copying
-from mosfs.home.process.deputy import Deputy, Flight, State
+from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
 from mosfs.home.process.move import Phase
 from mosfs.trace import layout
-from mosfs.trace.task import NOTHING
+from mosfs.trace.task import CONT, NOTHING, SYSCALL
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder
 
@@ -28,6 +30,7 @@ class Task:
 
     def __init__(self) -> None:
         self.interrupted = 0
+        self.went_on: list[int] = []
 
     def peek_regs(self) -> Any:
         from mosfs.native import ffi
@@ -36,6 +39,12 @@ class Task:
 
     def interrupt(self) -> None:
         self.interrupted += 1
+
+    def set_regs(self, regs: Any) -> None:
+        pass
+
+    def cont(self, sig: int = 0, request: int = CONT) -> None:
+        self.went_on.append(request)
 
 
 class Channel:
@@ -107,6 +116,29 @@ def test_an_exec_that_has_not_begun_is_given_up_for_a_handler(deputy: Deputy) ->
     Deputies(SimpleNamespace())._broken_off(program, deputy, regs)  # type: ignore[arg-type]
     assert (regs.rip, regs.rax) == (layout.STUB_AFTER, -ERESTARTNOINTR & NOTHING)
     assert resumed == ["to the end of the stub"]
+
+
+def test_an_older_interrupt_does_not_count_for_a_call_that_must_not_block(deputy: Deputy) -> None:
+    task: Any = deputy.task
+    deputy.state = State.BUSY
+    deputy.flight = Flight(Request(SYS_POLL, (0,) * 6, 0), (0,) * 6, [], hasten=Hasten.ENTERING)
+    assert deputy.hastened(entered=False)  # it has not reached its entry yet
+    assert (task.interrupted, task.went_on) == (0, [SYSCALL])
+    assert deputy.hastened(entered=True)
+    assert (task.interrupted, task.went_on) == (1, [SYSCALL, CONT])
+    assert deputy.hastened(entered=False)
+    assert deputy.flight.hasten is Hasten.NO
+    assert (task.interrupted, task.went_on) == (1, [SYSCALL, CONT, CONT])
+
+
+@pytest.mark.parametrize(("nr", "both", "returning", "leaves"), [
+    (SYS_READ, False, None, True), (SYS_READ, True, None, True), (SYS_RT_SIGACTION, True, None, False),
+    (SYS_READ, True, -ERESTARTNOINTR, False),
+])  # fmt: skip
+def test_a_body_does_not_leave_while_a_signal_is_on_its_way_back(nr: int, both: bool, returning: int | None, leaves: bool) -> None:
+    call = SimpleNamespace(nr=nr, both=both, mapping=None)
+    body: Any = SimpleNamespace(state=Body.WAITING, call=call, signals=SimpleNamespace(returning=returning))
+    assert Threads._leaves_waiting(body) is leaves
 
 
 @pytest.mark.parametrize("mask", [0, 1 << 14])

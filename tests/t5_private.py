@@ -102,6 +102,25 @@ def test_at_home_beyond_the_limit_write_fails(nodes: Lab) -> None:
     assert write(nodes, "-h", 31) == "30 [0] 28"
 
 
+#: Writes a byte into each of so many pages; says what went wrong, whether the pages were within 30 MB, and where it is.
+HOLES = PRELUDE + """
+fd, error = os.open(private("f"), os.O_RDWR | os.O_CREAT | os.O_EXCL), 0
+try:
+    for page in range(int(arguments[0])):
+        os.pwrite(fd, b"x", 4096 * page)
+except OSError as failure:
+    error = failure.errno
+print(error, os.fstat(fd).st_blocks * 512 <= 30 * MB + 4096, where())
+"""
+
+
+@pytest.mark.parametrize(("place", "pages", "said"), [("-h", 8000, "28 True 0"), ("-2", 3900, "0 True 0")])
+def test_a_byte_in_a_hole_takes_a_page(nodes: Lab, place: str, pages: int, said: str) -> None:
+    """The second is beyond the 14 MB of its node."""
+    done = nodes.run(1, "mosrun", place, "-X", DIRECTORY, PYTHON, "-c", HOLES, DIRECTORY, str(pages))
+    assert (done.stdout.strip(), done.stderr) == (said, "")
+
+
 def test_a_guest_stays_within_its_limit(nodes: Lab) -> None:
     assert write(nodes, "-2", 14) == "14 [2] 0"
 

@@ -76,7 +76,7 @@ class Signalled:
     """Signals from home, and what home knows of its mask: `signals`, `faults`, `masks`."""
 
     infos: list[bytes] = field(default_factory=list)  # struct siginfo of those that are not queued in the body yet
-    blocked: bool = False  # some that the body blocks may be queued in it: they go back home before its next call
+    blocked: bool = False  # some that the body blocks may be queued in it (`Serve._signals_first`)
     returning: int | None = None  # one is on its way back; behind it the call is made as after this result of it
     seen: int = 0  # SIGNAL frames received
     restart: tuple[int, int] | None = None  # number and result of a broken call, which the kernel judges behind the handler

@@ -88,9 +88,8 @@ class Completion:
 
     def _go_on(self, body: Body, regs: Registers) -> None:
         if body.signals.infos:
-            mask = body.task.peek_mask()
             with Calls(body.task, base=regs) as call:
-                self._signals.queue(body, call, mask)
+                self._signals.queue(body, call)
         body.task.set_regs(regs)
         if body.stopping.halted:
             body.stopping.paused = True

@@ -6,7 +6,6 @@ import traceback
 from typing import Any
 
 from mosfs.abi import cpu
-from mosfs.abi.numbers import SYS_RT_SIGACTION
 from mosfs.abi.reasons import Reason
 from mosfs.guest.body import Body, State
 from mosfs.guest.containment import Containment
@@ -15,7 +14,7 @@ from mosfs.guest.copying import Copying, before_call
 from mosfs.guest.mail import Mails
 from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals
-from mosfs.guest.threads import Threads, first_ended
+from mosfs.guest.threads import Threads, first_ended, repeatable
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import capture, mappings_of, user_regs
@@ -64,7 +63,7 @@ class Onward:
             return
         elif body.state is State.WAITING and body.call.mapping is None:
             # a call that home and body both make can be made again as a whole: its answer is not waited for
-            if body.call.both and body.call.nr == SYS_RT_SIGACTION:  # made again, it would tell the new action as the old
+            if not repeatable(body):
                 self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
                 return
             both, body.call.both = body.call.both, False
@@ -262,9 +261,8 @@ class Onward:
         regs = copy_regs(body.call.regs)
         regs.orig_rax = NOTHING
         if body.signals.infos:
-            mask = body.task.peek_mask()
             with Calls(body.task, base=regs) as call:
-                self._signals.queue(body, call, mask)
+                self._signals.queue(body, call)
         body.task.set_regs(regs)
         self.resumed(body)
 

@@ -14,6 +14,7 @@ from mosfs.abi.numbers import (
     SYS_CLOCK_GETTIME,
     SYS_GETPID,
     SYS_GETRANDOM,
+    SYS_POLL,
     SYS_PRCTL,
     SYS_RESTART_SYSCALL,
     SYS_RT_SIGRETURN,
@@ -156,13 +157,16 @@ class Serve:
         if deliverable(body, mask):
             self._signals.interrupted(body, -ERESTARTNOINTR, entered=False)
             return True
-        if result == -ERESTART_RESTARTBLOCK or body.outlives:
+        sleeps = result == -ERESTART_RESTARTBLOCK and body.call.nr != SYS_POLL
+        if sleeps or body.outlives:
             self._signals.keep(body, mask)
             return False
         info = self._signals.wanted(body, mask)
         if info is None:
             return False
-        signals.returning, body.call.both = result, True
+        # a poll is made anew behind it: its restart block is no longer the deputy's last
+        signals.returning = -ERESTARTNOINTR if result == -ERESTART_RESTARTBLOCK else result
+        body.call.both = True
         self._forwarding.forward(body, sending(body, info, mask))
         return True
 

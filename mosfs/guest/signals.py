@@ -34,11 +34,11 @@ from mosfs.trace.task import NOTHING, copy_regs
 UC_SIGMASK = 296
 #: SIGKILL and SIGSTOP cannot be blocked.
 KILL_STOP = 0x40100
-#: Calls that wait for signals, or tell which wait; and those that do when the file is a signalfd.
-MEETING = frozenset({
-    SYS_RT_SIGSUSPEND, SYS_PPOLL, SYS_PSELECT6, SYS_EPOLL_PWAIT, SYS_EPOLL_PWAIT2, SYS_RT_SIGTIMEDWAIT, SYS_RT_SIGPENDING,
+#: Calls that take signals, or tell which wait; and those that do when the file is a signalfd.
+MEETING = frozenset({SYS_RT_SIGTIMEDWAIT, SYS_RT_SIGPENDING})
+LOOKING = frozenset({
+    SYS_READ, SYS_READV, SYS_POLL, SYS_SELECT, SYS_EPOLL_WAIT, SYS_PPOLL, SYS_PSELECT6, SYS_EPOLL_PWAIT, SYS_EPOLL_PWAIT2,
 })  # fmt: skip
-LOOKING = frozenset({SYS_READ, SYS_READV, SYS_POLL, SYS_SELECT, SYS_EPOLL_WAIT})
 #: The first signal that is queued as often as it is sent (signal(7)).
 REAL_TIME = 32
 #: It is not in our hands.
@@ -62,17 +62,17 @@ class Signals:
 
     def deliver(self, body: Body, stop: Stop) -> None:
         """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""
-        regs, mask = user_regs(body.task.peek_regs(), stop), body.task.peek_mask()
+        regs = user_regs(body.task.peek_regs(), stop)
         with Calls(body.task) as call:
-            self.queue(body, call, mask)
+            self.queue(body, call)
         body.task.set_regs(regs)
 
-    def queue(self, body: Body, call: Calls, mask: int) -> None:
-        """``mask``: what the body blocks."""
+    def queue(self, body: Body, call: Calls) -> None:
+        """Whether one waits there, which its mask or the handler of another blocks, is found at the next call."""
         body.call.until = 0
         for info in body.signals.infos:
             queue_signal(call, info, shared=not body.own.several)
-            body.signals.blocked |= is_blocked(info, mask)
+            body.signals.blocked = True
         body.signals.infos.clear()
 
     def wanted(self, body: Body, mask: int) -> bytes | None:
@@ -84,8 +84,8 @@ class Signals:
             return None
         numbers = {number_of(info) for _, info in body.task.peek_pending() if is_blocked(info, mask)}
         signals.blocked = bool(numbers)
-        # who looks at a file, perhaps at a signalfd, is likely to be in a handler, and real-time signals have an order
-        numbers = {number for number in numbers if nr in MEETING or (nr in LOOKING and number < REAL_TIME)}
+        temporary = temporary_mask(body) if numbers else None
+        numbers = {number for number in numbers if meets(nr, number, temporary)}
         if numbers:
             with Calls(body.task) as call:
                 signals.infos = [info for _, info in take_pending(call, numbers)]
@@ -95,7 +95,7 @@ class Signals:
         """Queue what the body blocks; it stands in a call."""
         if body.signals.infos:
             with Calls(body.task, base=copy_regs(body.call.regs), mask=mask) as call:
-                self.queue(body, call, mask)
+                self.queue(body, call)
 
     def interrupted(self, body: Body, result: int, *, entered: bool = True) -> None:
         """The deputy's call was broken off: by a signal whose handler is the body's, or by nothing that the program should see.
@@ -114,7 +114,7 @@ class Signals:
         body.signals.restart = (body.call.nr, result if result in RESTARTS else -errno.EINTR)
         base = copy_regs(regs)
         with Calls(body.task, base=base, mask=effective) as call:
-            self.queue(body, call, effective)
+            self.queue(body, call)
         if temporary is not None:
             body.signals.saved_mask = mask
         body.task.set_regs(regs)
@@ -132,6 +132,15 @@ def sending(body: Body, info: bytes, mask: int) -> Request:
     args = (*to, number_of(info), 0)
     nr = SYS_RT_SIGQUEUEINFO if len(to) == 1 else SYS_RT_TGSIGQUEUEINFO
     return Request(nr, (*args, 0, 0, 0)[:6], mask, [Blob(0, len(info), info, len(args) - 1)])
+
+
+def meets(nr: int, number: int, temporary: int | None) -> bool:
+    """Whether the deputy has to meet a blocked signal in a call that waits with the mask ``temporary``.
+
+    Who looks at a file, perhaps at a signalfd, is likely to be in a handler, and real-time signals have an order."""
+    if nr in MEETING or (temporary is not None and not temporary >> (number - 1) & 1):
+        return True
+    return nr in LOOKING and number < REAL_TIME
 
 
 def number_of(info: bytes) -> int:

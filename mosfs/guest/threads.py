@@ -190,7 +190,7 @@ class Threads:
     def _leaves_waiting(body: Body) -> bool:
         if body.state is not State.WAITING or body.call.mapping is not None:
             return False
-        return not (body.call.both and body.call.nr == SYS_RT_SIGACTION)
+        return repeatable(body)
 
     def go_on(self, leader: Body) -> None:
         """They do not leave."""
@@ -240,14 +240,19 @@ class Threads:
             regs = copy_regs(body.call.regs)
             regs.orig_rax = NOTHING
             if body.signals.infos:
-                mask = body.task.peek_mask()
                 with Calls(body.task, base=regs) as call:
-                    self._signals.queue(body, call, mask)
+                    self._signals.queue(body, call)
             body.task.set_regs(regs)
             if body.stopping.halted:
                 body.stopping.paused = True
             else:
                 body.task.cont()
+
+
+def repeatable(body: Body) -> bool:
+    """Whether the call that the body waits in may be left to home, or made again: not a sigaction(2), which would tell the new
+    action as the old, nor while a signal is on its way back (`Serve._signals_first`), which could be lost."""
+    return not (body.call.both and body.call.nr == SYS_RT_SIGACTION) and body.signals.returning is None
 
 
 def first_ended(leader: Body) -> bool:

@@ -73,6 +73,12 @@ static int ordinary_path(struct mos_pump *p, int pid, unsigned long at, int dirf
     return 1;
 }
 
+/* So many bytes of room a write of `len` bytes takes at most: whole pages, for it may be into a hole. */
+static unsigned long most_used(unsigned long len)
+{
+    return len > ~0UL - 8190 ? len : (len + 8190) & ~4095UL;
+}
+
 /* A trapped call that cannot concern us goes on at once. */
 int mos_ordinary_call(struct mos_pump *p, int pid)
 {
@@ -101,9 +107,9 @@ int mos_ordinary_call(struct mos_pump *p, int pid)
         case SYS_pwrite64:
             if (grant->none)
                 return 1;
-            if (r.rdx > grant->bytes)
+            if (most_used(r.rdx) > grant->bytes)
                 return 0;
-            grant->bytes -= r.rdx;
+            grant->bytes -= most_used(r.rdx);
             return 1;
         case SYS_fstat:
         case SYS_writev:
@@ -198,7 +204,7 @@ static long transfer(struct mos_private *w, int pid, int writes, unsigned long a
     long n;
     if (at < 0 || len > MOS_CHUNK || at > INT64_MAX - (int64_t)MOS_CHUNK || !(writes ? w->writable : w->readable))
         return -1;
-    if (writes && (len > w->left || (w->appends && fstat(w->file, &st))))
+    if (writes && (most_used(len) > w->left || (w->appends && fstat(w->file, &st))))
         return -1;
     if (writes && w->appends && len)
         at = st.st_size;
@@ -206,7 +212,7 @@ static long transfer(struct mos_private *w, int pid, int writes, unsigned long a
     if (n < 0)
         return -1;
     if (writes)
-        w->left -= len;
+        w->left -= most_used(len);
     if (moves)
         w->position = at + n;
     return n;

@@ -176,6 +176,7 @@ class Channel:
         """What the peer has sent before it ended counts, all of it: while some of that is to be read, what we send is for nobody,
         and who reads it learns of the end. ChannelLost when there is nothing."""
         self.shared.broken = error.errno or errno.EIO
+        self._open()  # what C has read
         if not self._queue and not self._more_to_read():
             raise self.fail(str(error)) from error
 

@@ -400,14 +400,45 @@ static void flood(void)
 	equal(infos[SIGRTMIN + 2].si_int, 299);
 }
 
+static volatile sig_atomic_t met;
+
+static void meets(int sig UNUSED)
+{
+	struct timespec soon = { 5, 0 };
+	sigset_t usr2 = only(SIGUSR2);
+
+	met = sigtimedwait(&usr2, NULL, &soon);
+}
+
+/* Two come at once: the handler of the first blocks the second, and finds it waiting. */
+static void blocked_by_a_handler(void)
+{
+	struct sigaction first = { .sa_handler = meets, .sa_mask = only(SIGUSR2) };
+	sigset_t both = only(SIGUSR1), old;
+
+	sigaddset(&both, SIGUSR2);
+	ok(sigaction(SIGUSR1, &first, NULL));
+	install(SIGUSR2, catcher, 0);
+	ok(sigprocmask(SIG_BLOCK, &both, &old));
+	ok(raise(SIGUSR2));
+	ok(raise(SIGUSR1));
+	ok(sigprocmask(SIG_SETMASK, &old, NULL));
+	equal(met, SIGUSR2);
+	equal(count[SIGUSR2], 0);
+	signal(SIGUSR1, SIG_DFL);
+	signal(SIGUSR2, SIG_DFL);
+}
+
 static volatile sig_atomic_t in_order;
 
 static void calling(int sig, siginfo_t *info, void *context UNUSED)
 {
 	struct pollfd none = { .fd = -1 };
+	struct timespec now = { 0, 0 };
 
 	in_order &= info->si_int == count[sig]++;
 	in_order &= syscall(SYS_getpid) == getpid() && poll(&none, 1, 0) == 0;
+	in_order &= ppoll(&none, 1, &now, NULL) == 0;
 }
 
 /* Real-time signals keep their order, also when the next comes while the handler of one, which blocks them, makes calls. */
@@ -618,5 +649,47 @@ static void blocked_meanwhile(void)
 	signal(SIGUSR1, SIG_DFL);
 }
 
-PROGRAM(PART(blocked_meanwhile), PART(told_back), PART(changes), PART(forgotten), PART(once), PART(siginfo_data), PART(masks), PART(suspend), PART(pauses), PART(nesting), PART(alternate_stack), PART(interrupted_reads),
-	PART(child_signal), PART(ignored), PART(faults), PART(changed_context), PART(flood), PART(queued_in_handlers))
+/* One that comes in the last moment before it is blocked, or just after, is found by a poll of a signalfd that follows at once. */
+static void polled_at_once(void)
+{
+	int p[2], rounds = seconds > 1 ? 60 : 20;
+	sigset_t usr = only(SIGUSR1), old;
+	struct signalfd_siginfo found;
+	char byte;
+
+	install(SIGUSR1, catcher, 0);
+	ok(pipe(p));
+	pid_t parent = getpid(), pid = ok(fork());
+	if (!pid) {
+		ok(close(p[1]));
+		while (read(p[0], &byte, 1) == 1)
+			ok(kill(parent, SIGUSR1));
+		_exit(0);
+	}
+	ok(close(p[0]));
+	int fd = ok(signalfd(-1, &usr, SFD_CLOEXEC));
+	for (int i = 0; i < rounds; i++) {
+		struct pollfd look = { .fd = fd, .events = POLLIN };
+		bool heard;
+
+		count[SIGUSR1] = 0;
+		ok(write(p[1], "x", 1));
+		for (long until = now_ns(CLOCK_MONOTONIC) + i * 4000; now_ns(CLOCK_MONOTONIC) < until;)
+			;
+		ok(sigprocmask(SIG_BLOCK, &usr, &old));
+		heard = count[SIGUSR1];
+		if (!heard) {
+			equal(poll(&look, 1, 20000), 1);
+			equal(read(fd, &found, sizeof(found)), sizeof(found));
+		}
+		ok(sigprocmask(SIG_SETMASK, &old, NULL));
+		equal(count[SIGUSR1], heard);
+	}
+	ok(close(p[1]));
+	reaped(pid, 0);
+	ok(close(fd));
+	signal(SIGUSR1, SIG_DFL);
+}
+
+PROGRAM(PART(blocked_meanwhile), PART(polled_at_once), PART(told_back), PART(changes), PART(forgotten), PART(once), PART(siginfo_data), PART(masks), PART(suspend), PART(pauses), PART(nesting), PART(alternate_stack), PART(interrupted_reads),
+	PART(child_signal), PART(ignored), PART(faults), PART(changed_context), PART(flood), PART(queued_in_handlers), PART(blocked_by_a_handler))

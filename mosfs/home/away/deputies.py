@@ -53,18 +53,18 @@ class Deputies:
         elif stop is Stop.EXEC:
             p.deputy = None
             self.tracer.family.exec_done(p)
-        elif stop is not Stop.SYSCALL or not deputy.hastened():
+        elif stop is not Stop.SYSCALL or not deputy.hastened(entered=True):
             p.task.cont()
 
     def _trap(self, p: Program, deputy: Deputy) -> None:
-        if deputy.state is State.BUSY and not p.halted and deputy.hastened():
+        if deputy.state is State.BUSY and not p.halted and deputy.hastened(entered=False):
             return
         if p.halted:
             p.halted = False
             self.tracer.hosts.send(p, Kind.CONT, b"")
             if deputy.state is State.PARKED and deputy.waiting:
                 self._became_ready(p, deputy)
-            else:
+            elif deputy.state is not State.BUSY or not deputy.hastened(entered=False):
                 p.task.cont()
         elif deputy.interrupting and deputy.state is State.PARKED:
             self._became_ready(p, deputy)

@@ -239,11 +239,14 @@ class Deputy:
         self.task.cont(request=SYSCALL)
         return True
 
-    def hastened(self) -> bool:
-        """At a stop of a hastened call: take the next step; False if there is none."""
+    def hastened(self, *, entered: bool) -> bool:
+        """At a stop of a hastened call: take the next step; False if there is none. ``entered``: at the call's entry."""
         flight = self.flight
         if flight is None or flight.hasten is Hasten.NO:
             return False
+        if flight.hasten is Hasten.ENTERING and not entered:  # an interrupt from before the call
+            self.task.cont(request=SYSCALL)
+            return True
         if flight.hasten is Hasten.ENTERING:
             flight.hasten = Hasten.INTERRUPTED
             self.task.interrupt()
