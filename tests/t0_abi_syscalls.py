@@ -201,5 +201,8 @@ def test_a_call_of_the_body_is_never_made_by_home(name: str) -> None:
     })  # fmt: skip
     host._signals.wanted.return_value = None
     host.again(body, -ERESTARTNOINTR)
+    host._completion.make_anew.assert_called_once_with(body)  # queueing the signal has taken the place of the call
+    waits.infos.clear()
+    host.again(body, -ERESTARTNOINTR)
     body.task.cont.assert_called_once_with()
     host._forwarding.forward.assert_not_called()

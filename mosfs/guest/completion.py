@@ -11,6 +11,7 @@ from mosfs.calls import partial
 from mosfs.calls.request import VALUE, BadRequest, unpack_reply
 from mosfs.guest import clocks, in_body
 from mosfs.guest.body import Body, State
+from mosfs.guest.copying import before_call
 from mosfs.guest.ports import Serving
 from mosfs.guest.private import Private
 from mosfs.guest.signals import Signals
@@ -32,8 +33,8 @@ class Completion:
             return
         body.account.received += len(payload)
         if body.signals.returning is not None:
-            result, body.signals.returning, body.call.both = body.signals.returning, None, False
-            self._serving.again(body, result)
+            body.signals.returning, body.call.both = None, False
+            self.make_anew(body)
             return
         try:
             result, flags, outs = unpack_reply(payload)
@@ -85,6 +86,11 @@ class Completion:
             body.call.carry = None
         regs.rax, regs.orig_rax = result & NOTHING, NOTHING
         self._go_on(body, regs)
+
+    def make_anew(self, body: Body) -> None:
+        """The body stands no more where its call would be made, since others were injected: it comes to it once more."""
+        body.state = State.RUNNING
+        self._go_on(body, before_call(body))
 
     def _go_on(self, body: Body, regs: Registers) -> None:
         if body.signals.infos:

@@ -158,12 +158,17 @@ class Serve:
             self._signals.interrupted(body, -ERESTARTNOINTR, entered=False)
             return True
         sleeps = result == -ERESTART_RESTARTBLOCK and body.call.nr != SYS_POLL
-        if sleeps or body.outlives:
+        if sleeps:
             self._signals.keep(body, mask)
             return False
+        if body.outlives:
+            return False
+        stands = not signals.infos
         info = self._signals.wanted(body, mask)
         if info is None:
-            return False
+            if not stands:
+                self._completion.make_anew(body)
+            return not stands
         # a poll is made anew behind it: its restart block is no longer the deputy's last
         signals.returning = -ERESTARTNOINTR if result == -ERESTART_RESTARTBLOCK else result
         body.call.both = True
