@@ -77,7 +77,7 @@ class Signalled:
 
     infos: list[bytes] = field(default_factory=list)  # struct siginfo of those that are not queued in the body yet
     blocked: bool = False  # some that the body blocks may be queued in it (`Serve._signals_first`)
-    returning: int | None = None  # one is on its way back; behind it the call is made as after this result of it
+    returning: bool = False  # one is on its way back; behind it the call is made anew
     seen: int = 0  # SIGNAL frames received
     restart: tuple[int, int] | None = None  # number and result of a broken call, which the kernel judges behind the handler
     saved_mask: int | None = None  # what holds behind a handler that broke a call with a temporary mask

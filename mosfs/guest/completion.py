@@ -32,8 +32,8 @@ class Completion:
         if body.state not in (State.WAITING, State.EXECING) or seq != body.call.seq:
             return
         body.account.received += len(payload)
-        if body.signals.returning is not None:
-            body.signals.returning, body.call.both = None, False
+        if body.signals.returning:
+            body.signals.returning = body.call.both = False
             self.make_anew(body)
             return
         try:

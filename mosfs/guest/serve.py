@@ -115,7 +115,7 @@ class Serve:
         nr = signed(regs.orig_rax)
         body.call.nr = nr
         body.call.regs = copy_regs(regs)
-        body.signals.returning = None
+        body.signals.returning = False
         fault(Serving.NODE_CALL, None, body.comm)
         if nr != SYS_CLOCK_GETTIME:
             body.times.deputy_cpu = -1
@@ -146,7 +146,7 @@ class Serve:
             self._serve(body, row, args)
 
     def _signals_first(self, body: Body, result: int) -> bool:
-        """Whether signals come before the call, which is served behind them as after this ``result`` of it.
+        """Whether signals come before the call, which is made anew behind them. ``result``: of it, if it was broken off.
 
         A handler runs first. What the body blocks goes back home, which has sent it before it heard of that, if it is the deputy
         that has to meet it, in sigsuspend(2), sigtimedwait(2) or a poll of a signalfd(2)."""
@@ -157,8 +157,7 @@ class Serve:
         if deliverable(body, mask):
             self._signals.interrupted(body, -ERESTARTNOINTR, entered=False)
             return True
-        sleeps = result == -ERESTART_RESTARTBLOCK and body.call.nr != SYS_POLL
-        if sleeps:
+        if result == -ERESTART_RESTARTBLOCK and body.call.nr != SYS_POLL:  # a sleep, which goes on by its restart block
             self._signals.keep(body, mask)
             return False
         if body.outlives:
@@ -169,9 +168,7 @@ class Serve:
             if not stands:
                 self._completion.make_anew(body)
             return not stands
-        # a poll is made anew behind it: its restart block is no longer the deputy's last
-        signals.returning = -ERESTARTNOINTR if result == -ERESTART_RESTARTBLOCK else result
-        body.call.both = True
+        signals.returning = body.call.both = True
         self._forwarding.forward(body, sending(body, info, mask))
         return True
 

@@ -252,7 +252,7 @@ class Threads:
 def repeatable(body: Body) -> bool:
     """Whether the call that the body waits in may be left to home, or made again: not a sigaction(2), which would tell the new
     action as the old, nor while a signal is on its way back (`Serve._signals_first`), which could be lost."""
-    return not (body.call.both and body.call.nr == SYS_RT_SIGACTION) and body.signals.returning is None
+    return not (body.call.both and body.call.nr == SYS_RT_SIGACTION) and not body.signals.returning
 
 
 def first_ended(leader: Body) -> bool:

@@ -597,15 +597,11 @@ static void once(void)
 	signal(SIGUSR1, SIG_DFL);
 }
 
-/* One that comes just when it is blocked is either handled before, or waits: for sigsuspend, sigtimedwait, ppoll, or a signalfd. */
-static void blocked_meanwhile(void)
+/* A child that sends SIGUSR1 for each byte written to p[1]. */
+static pid_t answering(int p[2])
 {
-	int p[2], rounds = seconds > 1 ? 24 : 12;
-	sigset_t usr = only(SIGUSR1), old, none;
 	char byte;
 
-	sigemptyset(&none);
-	install(SIGUSR1, catcher, 0);
 	ok(pipe(p));
 	pid_t parent = getpid(), pid = ok(fork());
 	if (!pid) {
@@ -615,6 +611,18 @@ static void blocked_meanwhile(void)
 		_exit(0);
 	}
 	ok(close(p[0]));
+	return pid;
+}
+
+/* One that comes just when it is blocked is either handled before, or waits: for sigsuspend, sigtimedwait, ppoll, or a signalfd. */
+static void blocked_meanwhile(void)
+{
+	int p[2], rounds = seconds > 1 ? 24 : 12;
+	sigset_t usr = only(SIGUSR1), old, none;
+
+	sigemptyset(&none);
+	install(SIGUSR1, catcher, 0);
+	pid_t pid = answering(p);
 	int fd = ok(signalfd(-1, &usr, SFD_CLOEXEC));
 	for (int i = 0, heard = 0; i < rounds; i++) {
 		struct timespec soon = { 20, 0 };
@@ -655,18 +663,9 @@ static void polled_at_once(void)
 	int p[2], rounds = seconds > 1 ? 60 : 20;
 	sigset_t usr = only(SIGUSR1), old;
 	struct signalfd_siginfo found;
-	char byte;
 
 	install(SIGUSR1, catcher, 0);
-	ok(pipe(p));
-	pid_t parent = getpid(), pid = ok(fork());
-	if (!pid) {
-		ok(close(p[1]));
-		while (read(p[0], &byte, 1) == 1)
-			ok(kill(parent, SIGUSR1));
-		_exit(0);
-	}
-	ok(close(p[0]));
+	pid_t pid = answering(p);
 	int fd = ok(signalfd(-1, &usr, SFD_CLOEXEC));
 	for (int i = 0; i < rounds; i++) {
 		struct pollfd look = { .fd = fd, .events = POLLIN };
