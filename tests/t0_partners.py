@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mosfs.balance.choose import Process
-from mosfs.balance.cost import Candidate
+from mosfs.balance.best import best_node
+from mosfs.balance.choose import Process, Switches, decide
+from mosfs.balance.cost import DISTANT, Candidate, unsettled
+from mosfs.balance.evictions import HALF, PRIOR_COUNT, PRIOR_SECONDS, Evictions
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.load import ClusterMap, load_map, load_max_guests
 from mosfs.cluster.mosix_map import parse_map, validate_map
@@ -36,7 +38,7 @@ from mosfs.node import guests
 from mosfs.node.choice import candidates, takes_ours
 from mosfs.node.multi import NOTHING, Retained
 from mosfs.node.nodes import Bit, Node
-from mosfs.node.programs import Guest, Program
+from mosfs.node.programs import Guest, Order, Program, Visit
 from mosfs.node.world import World
 from mosfs.procfs import node as folder
 from mosfs.tools.multi import opened
@@ -396,6 +398,71 @@ def test_guests_of_other_clusters_are_sent_on_within_ours(priority: int, level: 
     process = Process(1, "x", "10.1.0.1", 1.0, 1.0, 1.0, 1, priority=priority)
     assert process.may_go(Candidate("10.0.0.2", 0, 10000, 2, 100, level=level, own=own)) is goes
     assert process.may_go(Candidate("10.1.0.1", 0, 10000, 2, 100, open=False, own=False))
+
+
+@given(st.lists(st.tuples(st.floats(0, HALF), st.floats(0, 1e6), st.integers(0, 100)), max_size=10))
+def test_evictions_are_remembered_and_forgotten(events: list[tuple[float, float, int]]) -> None:
+    seen, now, unknown = Evictions(), 0.0, PRIOR_COUNT / PRIOR_SECONDS
+    for pause, seconds, count in events:
+        now += pause
+        before, seen = seen.rate(now), seen.plus(now, seconds, count)
+        assert seen.plus(now, count=1).rate(now) > seen.rate(now)
+        assert count or seen.rate(now) <= before
+    assert Evictions().rate(now) == unknown
+    assert abs(seen.rate(now + 100 * HALF) - unknown) < 1e-9
+    assert seen.plus(now + HALF).seconds == pytest.approx(seen.seconds / 2)
+
+
+def rated(ip: str, evictions: float, load: int = 0, *, own: bool = False) -> Candidate:
+    return Candidate(ip, load, 10000, 1, 100_000, own=own, evictions=evictions)
+
+
+def test_where_evictions_are_likely_costs_more() -> None:
+    """By the two moves of who has to go, so a large program shuns what a small one takes; our own nodes go before equal ones."""
+    assert unsettled(rated("x", 0.01), DISTANT, 2000) == 1 + 0.01 * 2 * DISTANT.transfer(2000)
+    assert unsettled(rated("x", 0.0, own=True), DISTANT, 2000) == 1
+    often, seldom, ours = rated("10.1.0.1", 1 / 60), rated("10.2.0.1", 1 / 86400), rated("10.0.0.2", 0, own=True)
+    for nodes, megabytes, best in (
+        ([often, seldom], 5000, [seldom]), ([often, seldom], 1, [often, seldom]), ([often, seldom, ours], 1, [ours]),
+    ):
+        assert best_node(nodes, megabytes, " ".join) == " ".join(node.ip for node in best)
+
+
+@pytest.mark.parametrize(("size", "evictions", "goes"), [
+    (10, 1 / 3600, True), (10, 1 / 60, True), (2000, 1 / 3600, True), (2000, 1 / 60, False),
+])
+def test_no_large_program_goes_where_it_could_not_stay(size: int, evictions: float, goes: bool) -> None:
+    """At home it shares the processor; a move of 2 GB there and back takes 200 s."""
+    here = Candidate(HOME, 200, 10000, 1, 50_000)
+    process = Process(1, "x", "", 10_000.0, 10_000.0, 1.0, size)
+    [verdict] = decide(here, [rated(GEO, evictions)], [process], Switches(), lambda ip: DISTANT, lambda ips: ips[0])
+    assert verdict.target == (GEO if goes else None)
+
+
+MOVED = {"nmigs": 2, "where": "", "state": "here"}
+
+
+@pytest.mark.parametrize(("told", "ordered", "evicted"), [
+    ([MOVED], {}, True),
+    ([{"where": "", "state": "here"}, MOVED], {}, True),
+    ([{"where": "", "state": "frozen", "frozen": "A"}], {}, True),
+    ([{**MOVED, "because": "its calls away have cost 3.0 s"}], {}, False),
+    ([{**MOVED, "move_seq": 5}], {Order.MOVE: 5}, False),  # our own order
+    ([{"state": "returning", "move_result": ""}, {**MOVED, "move_seq": 5}], {Order.MOVE: 5}, False),
+    ([{"where": "", "state": "frozen", "frozen": "M", "freeze_seq": 3}], {Order.FREEZE: 3}, False),
+    ([{"nmigs": 2, "where": FELLOW}], {}, False),
+    ([{"comm": "other"}], {}, False),
+])
+def test_who_was_sent_back(told: list[dict[str, object]], ordered: dict[Order, int], evicted: bool) -> None:
+    program = Program(replace(ProcState(100, 1001, GEO, "away", 1, Settings()), move_seq=4), None, {Order.MOVE: 4} | ordered)
+    program.path.append(Visit(1.0, GEO, ""))
+    found = []
+    for fields in told:
+        new = replace(program.state, **fields)
+        found.append(program.sent_back(new))
+        program.follow(new, 2.0)
+        program.state = new
+    assert [ip for ip in found if ip] == [GEO] * evicted
 
 
 # --------------------------------------------------------------------------- two sides

@@ -10,6 +10,7 @@ from mosfs.abi.cpu import SILENT
 from mosfs.abi.reasons import Reason
 from mosfs.balance import toll
 from mosfs.balance.cost import NEAR as NEAR_NETWORK
+from mosfs.cluster.relation import Relation
 from mosfs.daemon.balancer import ECHO, FAILED_FOR, FRESH, PATIENCE, REFUSED_FOR, Balancer, own_runnable
 from mosfs.node.choice import RESERVED_FOR, any_flags, candidates, choose, common_flags
 from mosfs.node.nodes import Node
@@ -405,3 +406,25 @@ def test_what_all_nodes_have(node: Bench) -> None:
     world.me.flags = NEW
     world.nodes[FAR].dead = True
     assert common_flags(world) == OLD | {"avx2"}
+
+
+def test_who_is_at_a_partners_is_counted_and_who_was_sent_back(node: Bench) -> None:
+    """Its own nodes and partners that forbid it do not count; what was counted is the price of the next move there."""
+    there = "10.1.0.1"
+    node.world.map = FakeMap(HOME, NEAR, FAR, others={there: Relation(True, "geo", 50, cango=True, cantake=True)})
+    for pid, where in ((1, there), (2, FAR)):
+        node.world.programs[pid].state = state(pid, where=where, state="away", nmigs=1)
+    rates = []
+    for _ in range(3):
+        node.balancer.round()
+        rates.append(node.world.multi.eviction_rate("geo", node.now))
+        node.at(600)
+    assert node.world.multi.evictions["geo"].seconds == pytest.approx(1200, rel=0.2) and rates == sorted(rates, reverse=True)
+    for pid in (1, 2):
+        node.tell(pid, where="", state="here", nmigs=2)
+    assert node.world.multi.evictions["geo"].count == 1
+    assert node.world.multi.eviction_rate("geo", node.now) > rates[-1]
+    assert node.world.multi.eviction_rate("", node.now) == 0
+    node.load(there, 0)
+    [found] = [found for found in candidates(node.world) if found.ip == there]
+    assert found.evictions == node.world.multi.eviction_rate("geo", node.now)

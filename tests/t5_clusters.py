@@ -62,6 +62,12 @@ def bits(lab: Lab, node: int, about: int) -> int:
     return int(lab.tree(node).read(f"nodes/{lab.node(about).ip}/rstatus").split()[0])
 
 
+def evictions(lab: Lab, node: int) -> float:
+    """How often in an hour a program of ``node`` has to leave the partner, as it thinks."""
+    [partner] = json.loads(lab.tree(node).fact("partners"))
+    return float(partner["evictions"])
+
+
 def say(lab: Lab, node: int, *words: str) -> str:
     """What mosctl prints; it has to succeed."""
     done = lab.run(node, "mosctl", *words)
@@ -80,12 +86,13 @@ def test_what_nodes_know_of_each_other(lab: Lab) -> None:
 
 def test_a_guest_makes_way_for_the_owners_program(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> None:
     lent, own = start(lab, endless, 1, 3), start(lab, endless, 1, 2)
-    root = lab.tree(3)
+    root, evicted = lab.tree(3), evictions(lab, 1)
     assert (root.read("priority"), lab.tree(2).read("priority")) == ("50", "0")
     assert wait_until(lambda: bits(lab, 3, 3) & PREFERS)
     start(lab, endless, 3)
     wait_until(lambda: where(lab, 1, lent) == "here")
     assert (root.read("priority"), where(lab, 1, own)) == ("0", "2")
+    wait_until(lambda: evictions(lab, 1) > evicted + 0.5)
     assert f"(PID {lent} of {lab.node(1).ip})" in root.read("node/decisions")
     wait_until(lambda: not bits(lab, 1, 3) & WELCOME)
     refused = lab.run(1, "mosmigrate", str(lent), "3")
@@ -270,7 +277,17 @@ def test_private_files_at_a_partners(lab: Lab) -> None:
 def test_the_best_node_may_be_a_partners(lab: Lab) -> None:
     wait_until(lambda: bits(lab, 1, 3) & WELCOME)
     ask = ("mosrun", "-b", "cat", f"{lab.node(1).paths.mount}/self/where")
-    wait_until(lambda: lab.run(1, *ask).stdout.strip() in ("3", lab.node(3).ip))
+    probes = [Path(lab.node(node).paths.probe) for node in (1, 2, 3)]
+    for probe in probes:
+        probe.write_text("fixed:load=0,ncpus=1\n")
+    try:
+        wait_until(lambda: lab.run(1, *ask).stdout.strip() in ("here", "2"))  # all are idle: no need to lend anything
+        for probe in probes[:2]:
+            probe.write_text("fixed:load=400,ncpus=1\n")
+        wait_until(lambda: lab.run(1, *ask).stdout.strip() in ("3", lab.node(3).ip))
+    finally:
+        for probe in probes:
+            probe.unlink()
 
 
 def test_a_job_comes_and_goes(lab: Lab, endless: list[subprocess.Popen[bytes]], tmp_path: Path) -> None:

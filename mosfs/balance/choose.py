@@ -5,7 +5,7 @@ A program moves when, over the rest of its life, all get their CPU time so much 
     (price there + transfer / life) * HYSTERESIS < price here
 
 A price is seconds for a second of CPU (`balance.cost`): what the program takes there, and what all others there lose by it. Away
-from home the pull of calls and I/O is added (mosrun(1), -c).
+from home the pull of calls and I/O is added (mosrun(1), -c), in another cluster what it costs to have to leave (`cost.unsettled`).
 ``life``: what is left of it, for which its age is the best guess when P(life > t) ~ 1/t (Harchol-Balter, Downey, TOCS 15(3), 1997).
 Whoever saves most goes first, and the plan for the next one counts it as gone.
 """
@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mosfs.abi.cpu import lacks
-from mosfs.balance.best import SAME_COST
-from mosfs.balance.cost import Candidate, Network, cost, crowding, load_for, load_of, price
+from mosfs.balance.best import SAME_COST, settled
+from mosfs.balance.cost import Candidate, Network, cost, crowding, load_for, load_of, price, unsettled
 from mosfs.balance.history import History
 from mosfs.balance.usher import pick
 
@@ -153,12 +153,13 @@ def offer(
     prices: dict[Candidate, float] = {}
     for node in others:
         if process.may_go(node) and node.mem_free >= process.needs:
-            away = 0.0 if node.ip == process.home else process.pull(network(node.ip))
-            prices[node] = price(node, process.size_mb) + away
+            way = network(node.ip)
+            away = 0.0 if node.ip == process.home else process.pull(way)
+            prices[node] = price(node, process.size_mb) * unsettled(node, way, process.size_mb) + away
     if not prices:
         return Offer(nowhere(process, others))
     least = min(prices.values())
-    cheap = [node for node, found in prices.items() if found <= least * SAME_COST]
+    cheap = settled([node for node, found in prices.items() if found <= least * SAME_COST])
     by_ip = {node.ip: node for node in [node for node in cheap if node.offers(process.seen)] or cheap}
     target = by_ip[choose(sorted(by_ip))]
     there, transfer = prices[target], network(target.ip).transfer(process.size_mb)

@@ -25,7 +25,8 @@ class Candidate:
     """A node that would take a program. ``load``: 100 = one runnable process a standard CPU; memory in megabytes, ``mem_total`` 0
     = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet; ``open``: it takes
     guests, and not only its own programs back; ``flags``: of its processor (`abi.cpu`), none when they are not known; ``level``:
-    the worst priority that may come there; ``own``: it is in our own cluster."""
+    the worst priority that may come there; ``own``: it is in our own cluster; ``evictions``: how often in a second a program has to
+    leave it for others'."""
 
     ip: str
     load: int
@@ -38,6 +39,7 @@ class Candidate:
     flags: frozenset[str] = frozenset()
     level: int = 65535
     own: bool = True
+    evictions: float = 0.0
 
     def offers(self, flags: frozenset[str]) -> bool:
         """Is none of ``flags`` known to be lacking there?"""
@@ -61,6 +63,9 @@ class Network:
         """Seconds a second for a program away that makes ``calls`` calls and moves ``traffic`` bytes in that time."""
         return calls * self.call + traffic / 1e6 / self.bandwidth
 
+
+#: Who has to make way loses the time of so many moves: home, and from there to another node.
+EVICTED = 2
 
 #: mosix.map(5), letter p: near nodes. Measured moves correct the bandwidth (`daemon.balancer`).
 NEAR = Network(bandwidth=200.0, call=1e-4, setup=0.02)
@@ -106,6 +111,11 @@ def crowding(node: Candidate, change: float, more_mb: float = 0.0) -> float:
 def price(node: Candidate, more_mb: float = 0.0) -> float:
     """What one more program with ``more_mb`` megabytes costs on ``node``: itself and the others."""
     return cost(node, 1, more_mb) + crowding(node, 1, more_mb)
+
+
+def unsettled(node: Candidate, network: Network, size_mb: float) -> float:
+    """Factor for what a program of ``size_mb`` megabytes costs on ``node``, since it may have to make way for others there."""
+    return 1 + node.evictions * EVICTED * network.transfer(size_mb)
 
 
 def load_for(limit: float, node: Candidate, more_mb: float = 0.0) -> int:

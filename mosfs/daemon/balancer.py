@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 import trio
@@ -58,6 +59,7 @@ class Balancer:
     bandwidth: dict[bool, float] = field(default_factory=dict)
     _left: list[tuple[float, float]] = field(default_factory=list)  # when, demand
     _leaving: dict[int, tuple[str, float]] = field(default_factory=dict)  # guests: target, demand
+    _counted: float | None = None  # when it was last looked at who is at partners' nodes
 
     async def run(self) -> None:
         while True:
@@ -71,6 +73,7 @@ class Balancer:
     def round(self) -> list[Verdict]:
         """Look at everything that runs here once."""
         world, now = self.world, self.world.clock()
+        self.count_lent(now)
         subjects: dict[int, Program | Guest] = {}
         processes = []
         for program in world.programs.values():
@@ -102,6 +105,16 @@ class Balancer:
             if verdict.target is not None:
                 self.send(subject, verdict)
         return verdicts
+
+    def count_lent(self, now: float) -> None:
+        """Our programs at partners' nodes have been there since the last look."""
+        seconds = 0.0 if self._counted is None else now - self._counted
+        self._counted = now
+        relation = self.world.map.relation
+        there = Counter(relation(p.state.where).partner for p in self.world.programs.values() if p.state.where)
+        for partner, number in there.items():
+            if partner:
+                self.world.multi.been(partner, now, seconds * number)
 
     def here(self, me: Candidate, now: float) -> Candidate:
         """This node as it is now: not smoothed, and without those who have just left; its memory as it will be when who is sent
@@ -161,6 +174,8 @@ class Balancer:
     def heard(self, program: Program, state: ProcState) -> None:
         """The tracer has told the state of ``program``, which is the old one still."""
         balanced, now = program.balanced, self.world.clock()
+        if partner := self.world.map.relation(program.sent_back(state)).partner:
+            self.world.multi.been(partner, now, evicted=1)
         if Reason.of(state.because) is Reason.CALLS_COST and state.nmigs != program.state.nmigs and not state.where:
             balanced.rest = toll.rest(balanced.rest, now - balanced.rested)
             balanced.rested = now + balanced.rest

@@ -102,7 +102,7 @@ def _candidate(world: World, node: Node, status: PeerStatus, arriving: int) -> C
     return Candidate(
         ip=node.ip, load=load, speed=status.speed, ncpus=status.ncpus, mem_free=min(free, status.mem_total or free),
         arriving=arriving, mem_total=status.mem_total, open=takes_ours(world, node), flags=node.flags, level=status.level,
-        own=relation.own,
+        own=relation.own, evictions=world.multi.eviction_rate(relation.partner, world.clock()),
     )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mosfs.balance.evictions import Evictions
 from mosfs.cluster.partners import MAX_PRIORITY
 
 #: The priority of a node that runs nothing: anybody's programs may come.
 NOTHING = MAX_PRIORITY
+
+UNKNOWN = Evictions()
 
 
 @dataclass(slots=True)
@@ -29,9 +32,18 @@ class Retained:
 @dataclass(slots=True)
 class Multi:
     """``max_guests`` and ``retain`` are the administrator's, as in `cluster.load.Cluster`. ``told``: by cluster, what its nodes
-    said last of our programs there (`Node.standing`)."""
+    said last of our programs there (`Node.standing`); ``evictions``: by cluster, how often ours had to leave it."""
 
     max_guests: int | None = None
     retain: float = 0.0
     retained: Retained = field(default_factory=Retained)
     told: dict[str, int] = field(default_factory=dict)
+    evictions: dict[str, Evictions] = field(default_factory=dict)
+
+    def been(self, partner: str, now: float, seconds: float = 0.0, evicted: int = 0) -> None:
+        """Our programs have been at nodes of ``partner`` for so long, all together, and so many had to leave."""
+        self.evictions[partner] = self.evictions.get(partner, UNKNOWN).plus(now, seconds, evicted)
+
+    def eviction_rate(self, partner: str, now: float) -> float:
+        """How often in a second a program of ours has to leave it; never our own cluster, which is ""."""
+        return self.evictions.get(partner, UNKNOWN).rate(now) if partner else 0.0

@@ -141,6 +141,20 @@ class Program:
         if new.where != self.state.where:
             self.path.append(Visit(now, new.where, new.because))
 
+    def sent_back(self, new: ProcState) -> str:
+        """The IP of the node that has sent it home, as the state ``new`` tells, which is not yet its own: nobody here had ordered
+        that, nor is there a reason; "" if none has."""
+        old = self.state
+        done = [(_TOLD[order](old)[0], _TOLD[order](new)[0], self.ordered.get(order, 0)) for order in (Order.MOVE, Order.FREEZE)]
+        if new.where or any(told > before or last > told for before, told, last in done):
+            return ""
+        if new.frozen in FROZEN and old.frozen not in FROZEN:  # as it came
+            return old.where
+        if new.nmigs == old.nmigs or new.because:
+            return ""
+        visits = [visit.where for visit in self.path] if not old.where else [old.where]
+        return next((where for where in reversed(visits) if where), "")
+
     def outcome(self, order: Order) -> tuple[int, str]:
         """Number and result (`abi.outcomes`) of the last order of this kind; "" until the result is known."""
         told, result = _TOLD[order](self.state)

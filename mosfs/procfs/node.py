@@ -30,6 +30,8 @@ PAGES_IN_MB = 256
 TOLD = Bit.STAY | Bit.LSTAY | Bit.BLOCK
 #: Swap space is counted in tenths of these.
 GIGABYTE = 1024
+#: Seconds.
+HOUR = 3600
 
 #: Nodes of a range of a partner-cluster that are listed.
 MOST_LISTED = 1000
@@ -135,6 +137,7 @@ def partners(world: World, _: Node) -> str:
         {
             "name": partner.name, "description": partner.description, "priority": partner.priority, "cango": partner.cango,
             "cantake": partner.cantake, "standing": world.multi.told.get(partner.name),
+            "evictions": round(world.multi.eviction_rate(partner.name, world.clock()) * HOUR, 3),
             "nodes": [to_ip(address) for span in partner.ranges for address in _first(range(span.first, span.first + span.count))],
         }
         for partner in world.map.partners
