@@ -232,6 +232,15 @@ def scratch() -> Iterator[Path]:
         yield path
 
 
+def inherited() -> dict[str, str]:
+    """os.environ. pytest changes it while threads run programs, so that reading it may fail."""
+    while True:
+        try:
+            return dict(os.environ)
+        except (KeyError, RuntimeError):
+            continue
+
+
 def execute(
     place: Place, command: Sequence[str], *, cwd: Path, root: str = "", environment: Mapping[str, str] | None = None,
     stdin: bytes = b"", timeout: float = TIMEOUT, pause: str = PAUSE, options: Sequence[str] = (),
@@ -243,7 +252,7 @@ def execute(
     """
     with scratch() as aside:
         stats = aside / "stats"
-        env: Mapping[str, str] = {**os.environ, "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
+        env: Mapping[str, str] = {**inherited(), "TMPDIR": str(cwd), "LC_ALL": "C", **(environment or {})}
         began = time.monotonic()
         given = [option.format(cwd=cwd) for option in options]
         words, env = at(place, command, env, root, str(stats), pause, given)
