@@ -240,6 +240,12 @@ def doctor(tree: Tree, _: str, options: Parsed) -> int:
     return doctor(tree, "json" in options)
 
 
+def metrics(tree: Tree, address: str, _: Parsed) -> int:
+    from mosfs.tools.metrics import metrics
+
+    return metrics(tree, address)
+
+
 # --------------------------------------------------------------------------- the table
 
 NODE = "[{node-number} | IP-address | hostname]"
@@ -266,6 +272,7 @@ VERBS = (
     Verb("localstatus", "more about this node", localstatus),
     Verb("rstatus", "about a node, in integers", rstatus, NODE),
     Verb("doctor", "examine this node, and say what is wrong with it", doctor),
+    Verb("metrics", "print the metrics of this node, or serve them to Prometheus", metrics, "[address:port]"),
 )
 BY_NAME = {verb.name: verb for verb in VERBS}
 

@@ -150,7 +150,7 @@ _mosctl() {
     local at=1
     _mosfs_own : '' '--json --help --version' anywhere && return
     if ((at == COMP_CWORD)); then
-        _mosfs_words "stay nostay lstay nolstay block noblock expel bring shutdown isolate rejoin maxguests openmulti closemulti cngpri whois status localstatus rstatus doctor"
+        _mosfs_words "stay nostay lstay nolstay block noblock expel bring shutdown isolate rejoin maxguests openmulti closemulti cngpri whois status localstatus rstatus doctor metrics"
     else
         _mosfs_words "$(sed -n 's/^\([1-9][0-9]*\)[ \t].*/\1/p' ${MOSIX_ROOT%/}/etc/mosix/userview.map 2>/dev/null)"
     fi
