@@ -63,8 +63,8 @@ check: check-quick ## ruff, mypy --strict, the import law, and the sizes of clas
 
 check-quick: $(STAMP) ## check, all but mypy
 	$(BIN)/ruff check .
-	$(BIN)/python -m mosfs.tools.check_imports
-	$(BIN)/python -m mosfs.tools.check_sizes
+	$(BIN)/python -m tools.check_imports
+	$(BIN)/python -m tools.check_sizes
 
 wheels: $(STAMP) ## wheels of mosfs and of all that it needs, in build/wheels
 	@rm -rf $(WHEELS)
@@ -78,10 +78,10 @@ deb: wheels ## a Debian package for this distribution and its Python, in dist; i
 	@if [ "$$(id -u)" -eq 0 ]; then \
 	    dpkg-query -W $(DEB_PACKAGES) >/dev/null 2>&1 || { echo "deb: installing $(DEB_PACKAGES)"; apt-get -qq update; \
 	    DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y $(DEB_PACKAGES) >/dev/null; }; fi
-	$(BIN)/python -m mosfs.tools.deb $(WHEELS) dist
+	$(BIN)/python -m tools.deb $(WHEELS) dist
 
 install: wheels ## commands, man pages, services and all else below DESTDIR and PREFIX (default: /usr/local)
-	$(BIN)/python -m mosfs.tools.stage $(WHEELS) --destdir "$(DESTDIR)" --prefix "$(PREFIX)"
+	$(BIN)/python -m tools.stage $(WHEELS) --destdir "$(DESTDIR)" --prefix "$(PREFIX)"
 
 clean: ## remove what setup and the tests made, except .venv itself
 	rm -rf $(STAMP) build *.egg-info mosfs/*.so mosfs/native/launch mosfs/native/runner .mypy_cache .ruff_cache .pytest_cache .hypothesis

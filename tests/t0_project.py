@@ -22,13 +22,13 @@ from mosfs.cluster.mosix_map import parse_map, validate_map
 from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_mosip, parse_speed
 from mosfs.cluster.userview import parse_userview, validate_userview
 from mosfs.native.stamp import stamp
-from mosfs.tools import check_imports, check_sizes
+from tools import check_imports, check_sizes
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 NOT_OURS = re.compile(r"\.(?!ci$).*|__pycache__|build|results|.*\.egg-info")
 MAX_LINES = 700
-CHECK_IMPORTS = [sys.executable, "-m", "mosfs.tools.check_imports"]
+CHECK_IMPORTS = [sys.executable, "-m", "tools.check_imports"]
 
 
 def files(*suffixes: str) -> Iterator[Path]:
@@ -207,7 +207,7 @@ def test_the_check_as_a_command(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_what_is_built_from_an_sdist_runs_where_it_is_installed(tmp_path: Path) -> None:
-    """An sdist has all that a wheel and packages of distributions need, mosfs.tools among them, which is a link here."""
+    """An sdist has all that a wheel and packages of distributions need."""
 
     def run(*command: str | Path, cwd: Path = tmp_path) -> str:
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, timeout=250).stdout
@@ -215,7 +215,6 @@ def test_what_is_built_from_an_sdist_runs_where_it_is_installed(tmp_path: Path) 
     for path in files():
         (there := tmp_path / "source" / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, there, follow_symlinks=False)
-    (tmp_path / "source" / "mosfs" / "tools").symlink_to("../tools")
     run(sys.executable, "setup.py", "-q", "sdist", "-d", tmp_path, cwd=tmp_path / "source")
     (archive,) = tmp_path.glob("mosfs-*.tar.gz")
     with tarfile.open(archive) as content:

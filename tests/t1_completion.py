@@ -10,9 +10,9 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from mosfs.tools.completions import ROWS, bash, zsh
 from mosfs.tools.moslab import VERBS
 from mosfs.tools.options import Command
+from tools.completions import ROWS, bash, zsh
 
 ROOT = Path(__file__).parent.parent
 BASH, ZSH = ROOT / "etc/completions/mosfs.bash", ROOT / "etc/completions/_mosfs"

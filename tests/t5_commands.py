@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from mosfs.tools import lab as labs
-from mosfs.tools.completions import ROWS
 from tests import cluster
 from tests.cluster import Lab, as_user, leftovers, wait_until
+from tools.completions import ROWS
 
 pytestmark = pytest.mark.root
 

@@ -33,7 +33,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "wheel", str(REPO), "-w", str(folder / "wheels")]
     subprocess.run(pip, check=True, capture_output=True)
-    deb = [sys.executable, "-m", "mosfs.tools.deb", str(folder / "wheels"), str(folder)]
+    deb = [sys.executable, "-m", "tools.deb", str(folder / "wheels"), str(folder)]
     return Path(subprocess.run(deb, check=True, capture_output=True, text=True, cwd=REPO).stdout.strip())
 
 

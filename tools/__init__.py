@@ -1,1 +1,1 @@
-"""The commands, one file each (installed as mosfs.tools.*), the demonstration and the project's own checks."""
+"""What a checkout is checked, completed and packed with (`make check`, `make deb`). The commands are in `mosfs.tools`."""

@@ -1,4 +1,4 @@
-"""Check the import law of docs/design/layout.md on the sources: ``python -m mosfs.tools.check_imports [FOLDER]``.
+"""Check the import law of docs/design/layout.md on the sources: ``python -m tools.check_imports [FOLDER]``.
 
 A package may import what stands left of it in `LAW`, and itself. Packages that stand together do not see each other.
 Imports inside functions and those for the type checker alone count too. `START_SMALL` names modules whose whole import
@@ -103,7 +103,7 @@ class Module:
 
 
 def read_modules(folder: str) -> dict[str, Module]:
-    """Every module below ``folder``/mosfs by its dotted name (mosfs/tools is a link there). SyntaxError as it comes."""
+    """Every module below ``folder``/mosfs by its dotted name. SyntaxError as it comes."""
     files = dict(source_files(folder))
     return {name: _module(name, path, files.keys()) for name, path in files.items()}
 
@@ -215,9 +215,9 @@ def _reached(modules: Mapping[str, Module], start: str) -> dict[str, tuple[str, 
     return libraries
 
 
-def source_files(folder: str) -> Iterator[tuple[str, str]]:
-    """Dotted name and path of every module below ``folder``/mosfs."""
-    for directory, _, names in os.walk(os.path.join(folder, ROOT), followlinks=True):
+def source_files(folder: str, top: str = ROOT) -> Iterator[tuple[str, str]]:
+    """Dotted name and path of every module below ``folder``/``top``."""
+    for directory, _, names in os.walk(os.path.join(folder, top)):
         for name in names:
             if name.endswith(".py"):
                 path = os.path.normpath(os.path.join(directory, name))

@@ -1,4 +1,4 @@
-"""Check that classes and functions stay small enough to be read: ``python -m mosfs.tools.check_sizes [FOLDER]``.
+"""Check that classes and functions stay small enough to be read: ``python -m tools.check_sizes [FOLDER]``.
 
 What is larger than `MOST` stands in `ARGUED` with the reason. An entry there that is not needed any more is a fault as well, so
 that the table is what is true.
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mosfs.tools.check_imports import source_files
+from tools.check_imports import source_files
 
 #: The most of each kind. A method or field that a class inherits counts where it is written.
 MOST = {"lines of a class": 350, "methods": 25, "fields": 25, "lines of a function": 60}
@@ -36,8 +36,8 @@ class Size:
 
 
 def sizes(folder: str) -> Iterator[Size]:
-    """Of every class and function below ``folder``/mosfs, whatever is counted of it. SyntaxError as it comes."""
-    for module, path in source_files(folder):
+    """Of every class and function below ``folder``, in mosfs and tools, whatever is counted of it. SyntaxError as it comes."""
+    for module, path in (*source_files(folder), *source_files(folder, "tools")):
         with open(path, encoding="utf-8") as source:
             tree = ast.parse(source.read(), path)
         yield from _inside(tree, path, module)

@@ -1,7 +1,7 @@
 """Print the completion of all commands for a shell, made from their tables.
 
-    python -m mosfs.tools.completions bash > etc/completions/mosfs.bash
-    python -m mosfs.tools.completions zsh > etc/completions/_mosfs
+    python -m tools.completions bash > etc/completions/mosfs.bash
+    python -m tools.completions zsh > etc/completions/_mosfs
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mosfs.tools.mostestload import MOSTESTLOAD
 from mosfs.tools.mostimeof import MOSTIMEOF
 from mosfs.tools.options import COUNT, FLAG, GLUED, LIST, MAYBE, NODE, WORD, Command, Option
 
-MADE = "# Made by mosfs.tools.completions from the commands' own tables: change those.\n"
+MADE = "# Made by tools.completions from the commands' own tables: change those.\n"
 PIDS = "$(ls ${MOSIX_ROOT%/}/run/mosix/proc 2>/dev/null)"
 NUMBERS = "$(sed -n 's/^\\([1-9][0-9]*\\)[ \\t].*/\\1/p' ${MOSIX_ROOT%/}/etc/mosix/userview.map 2>/dev/null)"
 MENU_NAMES = " ".join(MENUS)
@@ -259,7 +259,7 @@ SHELLS: dict[str, Callable[[], str]] = {"bash": bash, "zsh": zsh}
 
 def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in SHELLS:
-        sys.stderr.write("usage: python -m mosfs.tools.completions bash | zsh\n")
+        sys.stderr.write("usage: python -m tools.completions bash | zsh\n")
         return 2
     sys.stdout.write(SHELLS[sys.argv[1]]())
     return 0

@@ -1,4 +1,4 @@
-"""Build the Debian package: ``make deb``, or ``python -m mosfs.tools.deb WHEELS DIRECTORY``.
+"""Build the Debian package: ``make deb``, or ``python -m tools.deb WHEELS DIRECTORY``.
 
 It holds an environment of its own, made for one Python: the one that builds it, on which the package depends by its version.
 """
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import mosfs
-from mosfs.tools import stage
 from mosfs.tools.options import UserError
+from tools import stage
 
 CONTROL = """Package: mosfs
 Version: {version}
@@ -110,7 +110,7 @@ def _licences(library: Path) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if len(words) != 2:
-        print("usage: python -m mosfs.tools.deb WHEELS DIRECTORY", file=sys.stderr)
+        print("usage: python -m tools.deb WHEELS DIRECTORY", file=sys.stderr)
         return 2
     os.umask(0o022)
     try:

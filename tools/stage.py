@@ -1,6 +1,6 @@
 """Lay out an installation: ``make install`` and the Debian package are made of it.
 
-    python -m mosfs.tools.stage WHEELS [--destdir DIR] [--prefix DIR] [--python FILE]
+    python -m tools.stage WHEELS [--destdir DIR] [--prefix DIR] [--python FILE]
 
 WHEELS is a folder with the wheels of mosfs and of all that it needs; nothing is fetched. They go to PREFIX/lib/mosfs, an
 environment of their own, which the commands name. What is laid out does not name the machine that it was made on.

@@ -1,4 +1,4 @@
-# Made by mosfs.tools.completions from the commands' own tables: change those.
+# Made by tools.completions from the commands' own tables: change those.
 
 # Each function has in "at" the place of the first word that it does not know yet.
 

@@ -1,5 +1,5 @@
 """The option grammar of every mos* command: one table of rows gives parsing, --help and --version, and the
-completion of `mosfs.tools.completions`.
+completion of `tools.completions`.
 
 getopt(3) with what mosrun(1) needs beyond it: a dash directly followed by a node number or an IP (``-3``,
 ``-10.1.2.3``), values glued or separate (``-m400``, ``-m 400``), letters in one word (``-bm400``), a program's own
