@@ -17,6 +17,8 @@ from mosfs.abi.numbers import SYS_FUTEX, SYS_POLL, SYS_RESTART_SYSCALL
 from mosfs.abi.reasons import Reason
 from mosfs.calls.request import Request
 from mosfs.guest import clocks
+from mosfs.guest.body import State
+from mosfs.guest.onward import BUSY, Onward
 from mosfs.guest.timed import Timed
 from mosfs.home.asks.policy import Policy
 from mosfs.home.away.births import Births
@@ -31,7 +33,7 @@ from mosfs.home.tree.family import Family
 from mosfs.home.tree.stops import Stops
 from mosfs.trace.layout import STUB, STUB_AFTER
 from mosfs.trace.stops import Status, Stop
-from mosfs.trace.task import NOTHING, Task, TaskGone
+from mosfs.trace.task import NOTHING, Task, TaskGone, no_regs
 from mosfs.wire.asked import Settings
 from mosfs.wire.frames import FORK_REPLY
 from mosfs.wire.orders import ForkOrder
@@ -195,6 +197,31 @@ def test_a_thread_that_does_not_stand_is_not_waited_for_without_end() -> None:
     """Neither one that does not stop, which may wait for what only we can do, nor one that stops for other reasons all the time."""
     assert standing(None) == (False, TRIES_OF_A_WAIT)
     assert standing(7 << 16 | 0x057F) == (False, 0)
+
+
+@pytest.mark.parametrize(("both", "state", "resumed"), [
+    (True, State.WAITING, False), (False, State.WAITING, False), (False, State.RUNNING, True),
+])
+def test_a_first_thread_that_does_not_leave_waits_on_for_its_answer(both: bool, state: State, resumed: bool) -> None:
+    """Its others do not stand yet. A call that home and body both make is not made before home has made it."""
+    done: list[str] = []
+    regs = no_regs()
+    regs.rip = 0x1002
+    body: Any = SimpleNamespace(
+        pid=os.getpid(), pair=PID, state=state, threads={PID + 1: None},
+        call=SimpleNamespace(both=both, mapping=None, nr=14, regs=regs),
+        stopping=SimpleNamespace(halted=False, paused=True), signals=SimpleNamespace(returning=False, infos=[]),
+        fork=SimpleNamespace(shares=False), private=SimpleNamespace(store=None), leader=None,
+        task=SimpleNamespace(cont=lambda: done.append("cont"), peek_regs=no_regs),
+    )  # fmt: skip
+    part: Any = SimpleNamespace()
+    context: Any = SimpleNamespace(channel=SimpleNamespace(send=lambda kind, pair, payload: done.append(payload)))
+    mails: Any = SimpleNamespace(flush=lambda *args, **named: False)
+    others: Any = SimpleNamespace(stand=lambda body: False)
+    leaves = Onward(context, part, part, part, part, mails, part, others)
+    leaves._unsuited = lambda body, order: False  # type: ignore[method-assign]
+    leaves.request(body, None)
+    assert (done, body.call.both, body.state) == ([BUSY, *["cont"] * resumed], both, state)
 
 
 def test_a_sleeping_thread_keeps_the_place_that_its_call_reads_and_writes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,9 +66,8 @@ class Onward:
             if not repeatable(body):
                 self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
                 return
-            both, body.call.both = body.call.both, False
-            self._capture(body, order, before_call(body), waiting=not both)
-        elif body.state is State.POST:
+            self._capture(body, order, before_call(body), waiting=not body.call.both)
+        elif body.state is State.POST and not body.threads:
             # it waits for a message: it will ask again where it comes to
             self._mails.leave(body)
             self._capture(body, order, before_call(body), waiting=False)
@@ -132,10 +131,10 @@ class Onward:
     def _capture(self, body: Body, order: MoveOrder | None, regs: Registers, *, waiting: bool) -> None:
         context = self._context
         if body.threads and not self._stand(body, order):
-            if not waiting:
+            if body.state is not State.WAITING:  # one that waits for its answer goes on with that
                 self.resumed(body)
             return
-        body.leaving.was_waiting = waiting
+        body.leaving.was_waiting, body.call.both = waiting, False
         lib.mos_pin(context.pump, body.pid)
         body.stopping.interrupting = False
         if not waiting:
