@@ -342,3 +342,32 @@ def test_only_the_super_user_decides(lab: Lab, words: str) -> None:
     done = lab.run(1, "mosctl", *words.split(), user=65534, group=65534, extra_groups=[])
     assert (done.returncode, done.stderr) == (1, f"mosctl: {words.split()[0]}: only for the Super-User\n")
     assert not os.path.exists(lab.node(1).paths.isolated)
+
+
+#: Tells of each file whether "1" could be written to it.
+WRITE_ALL = """
+import sys
+for name in sys.argv[1:]:
+    try:
+        with open(name, "w") as file:
+            file.write("1")
+        print(0)
+    except OSError as error:
+        print(error.errno)
+"""
+
+
+@cluster.others
+def test_a_guest_of_a_partners_controls_nothing(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> None:
+    """Neither the node where it is, nor another's guests and programs there; what it is itself it may be told and set at home."""
+    wait_until(lambda: bits(lab, 1, 3) & WELCOME)
+    start(lab, endless, 2, 3)
+    [guest], mount = lab.tree(3).pids("guests"), lab.node(3).paths.mount
+    names = [f"node/{name}" for name in ("expel", "bring", "block", "stay", "lstay", "shutdown", "reload")]
+    files = [f"{mount}/{name}" for name in [*names, f"guests/{guest}/out"]]
+    own = f"{lab.node(1).paths.mount}/self/lock"
+    done = lab.run(
+        1, "mosrun", "-3", "-L", PYTHON, "-c", WRITE_ALL, *files, own, user=65534, group=65534, extra_groups=[]
+    )
+    assert (done.stdout.split(), done.stderr) == ([str(errno.EACCES)] * len(files) + ["0"], "")
+    assert (lab.tree(3).fact("block"), lab.tree(3).fact("shutdown"), lab.tree(3).pids("guests")) == ("0", "0", [guest])

@@ -199,9 +199,9 @@ def test_a_node_fails(site: Site) -> None:
     script = f"test -e {site.dir}/second && exec echo again\n: >{site.dir}/second\n{programs(site, 2, ENDLESS)}\nsleep 1000"
     job = submit(site, script, "-w", "n1,n2", "-Cmosix", "--requeue")
     assert joined(site, job) == [1, 2]
-    guest = site.lab.start(1, "mosrun", "-2", "awk", ENDLESS, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    wait_until(lambda: guest.pid in {int(pid) for pid in site.lab.tree(1).pids("proc")})
-    wait_until(lambda: (found := site.lab.tree(1).process(guest.pid)) and found.state != "starting" and guests(site.lab, 2))
+    guest = site.lab.start(1, "mosrun", "-2", "-L", "awk", ENDLESS, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    there = site.lab.node(2).ip
+    wait_until(lambda: (found := site.lab.tree(1).process(guest.pid)) and (found.state, found.where) == ("away", there))
     site.kill_node(2)
     cluster.kill_node(site.lab, 2)
     _, said = guest.communicate(timeout=PATIENCE)

@@ -38,6 +38,8 @@ HELD_FOR = 2000
 MAX_HELD, MAX_HELD_EACH = 256, 16
 #: Nodes that are asked in a step while no other is known.
 LONELY = 16
+#: Milliseconds for which nobody of another cluster is believed about a node of ours, since what our own have told of it was true.
+OWN_WORD = 5000
 #: Who is told by a node that ends.
 FAREWELLS = 4
 
@@ -82,7 +84,7 @@ class Exchange:
 
     ``welcome``: what we say to a node of its programs here, None for nothing; ``told`` gets what a node says of ours. ``news``
     gets what was new, with addresses and our clock's births. ``counters``: sent, received, bytes of both, and for each `Fault`
-    how often it came.
+    how often it came. ``own``: is a node of our own cluster? None while there is no other.
     """
 
     me: int
@@ -95,6 +97,8 @@ class Exchange:
     epoch: int = 0
     welcome: Callable[[int], Welcome | None] = lambda node: None
     told: Callable[[int, Welcome], None] = lambda node, welcome: None
+    own: Callable[[int], bool] | None = None
+    _own_word: dict[int, int] = field(default_factory=dict)  # places of our own: birth of what one of ours told last
     _counter: int = 0
     _asked: dict[int, Question] = field(default_factory=dict)
     _seen: dict[int, Seen] = field(default_factory=dict)
@@ -104,6 +108,11 @@ class Exchange:
 
     def __post_init__(self) -> None:
         self.epoch = self.epoch or self._number()
+
+    def tell_apart(self, own: Callable[[int], bool] | None) -> None:
+        """Which nodes are of our own cluster, from now on, and with the places of now."""
+        self.own = own
+        self._own_word.clear()
 
     # ------------------------------------------------------------------- sending
 
@@ -274,12 +283,21 @@ class Exchange:
         for place, (_, age, priority, facts) in zip(places, datagram.items, strict=True):
             if age < 0:
                 self.counters[Fault.FUTURE.value] += 1
-            elif place >= 0:
+            elif place >= 0 and (self.own is None or self._believed(now, datagram.sender, place, age)):
                 entries.append((now - age, place, facts))
                 if priority:
                     urgent[place] = priority
         if fresh := self.gossip.merge(entries, urgent):
             self._tell(fresh)
+
+    def _believed(self, now: int, sender: int, place: int, age: int) -> bool:
+        """Our own nodes are, about everybody; others not about ours while one of ours has told of it lately."""
+        assert self.own is not None
+        if not self.own(sender):
+            return now - self._own_word.get(place, -OWN_WORD) >= OWN_WORD
+        if self.own(self.members.address(place)):
+            self._own_word[place] = max(self._own_word.get(place, now - age), now - age)
+        return True
 
     def _answer(self, now: int, datagram: Datagram, proven: bool) -> Iterator[Outgoing]:
         """To a question: our entry or our message; to one that is not proved, a question as well."""

@@ -111,6 +111,7 @@ class Service:
         )
         service = cls(world, exchange, max_age, port, set())
         world.counts.gossip, world.coming.recent = service.exchange.counters, service.recent
+        service.tell_apart()
         return service
 
     async def run(self, sock: trio.socket.SocketType) -> None:
@@ -168,10 +169,16 @@ class Service:
         """The map changed: who is no member any more is forgotten."""
         old, new = self.exchange.members, Ranges(ranges)
         self.exchange.members = new
+        self.tell_apart()
         self.exchange.gossip.renumber(*place_among(self.exchange.me, new), lambda place: new.place(old.address(place)))
         for ip in [ip for ip in self.world.nodes if ip != self.world.ip and new.place(as_unsigned(ip)) < 0]:
             if not self.world.nodes[ip].links:
                 del self.world.nodes[ip]
+
+    def tell_apart(self) -> None:
+        """The map says who is of our own cluster."""
+        known = self.world.map
+        self.exchange.tell_apart((lambda number: known.relation(to_ip(number)).own) if known.partners else None)
 
     async def _speak(self, sock: trio.socket.SocketType) -> None:
         random = self.exchange.gossip.random
