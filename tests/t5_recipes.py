@@ -170,6 +170,46 @@ def test_mclapply_of_r(nodes: Lab, folder: Path) -> None:
     runs(nodes, folder, "mosrun", "--stay-home", "Rscript", lines)
 
 
+#: Talks with a kernel as a notebook does; each cell's answer is a line. Its argument: the nodes that the kernel goes to.
+NOTEBOOK = """
+import subprocess, sys
+from jupyter_client.manager import KernelManager
+manager = KernelManager(kernel_name="mosfs")
+manager.start_kernel()
+client = manager.client()
+client.start_channels()
+client.wait_for_ready(timeout=180)
+def cell(code):
+    said = []
+    hear = lambda message: said.append(message["content"].get("text") or message["content"].get("evalue", ""))
+    client.execute_interactive(code, timeout=180, output_hook=hear)
+    print("".join(said).strip(), flush=True)
+cell("import os, threading; kept = list(range(1000)); me = os.getpid()")
+for node in sys.argv[1:]:
+    cell(f"print(os.open('/proc/self/migrate', os.O_WRONLY | os.O_CREAT, {node}))")
+    cell("print(len(kept), me == os.getpid(), threading.active_count() > 1, os.open('/proc/self/nmigs', 0) > 0)")
+manager.interrupt_kernel()
+cell("print(sum(kept))")
+client.stop_channels()
+manager.shutdown_kernel()
+"""
+
+
+@pytest.mark.skipif(subprocess.run(["/usr/bin/python3", "-c", "import ipykernel, jupyter_client"], capture_output=True).returncode,
+                    reason="ipykernel is not installed")
+def test_jupyter(nodes: Lab, folder: Path) -> None:
+    """Its kernel moves itself, with its threads, and is interrupted and ended as ever."""
+    said("jupyter kernelspec install --user etc/jupyter/mosfs")
+    shutil.copytree(REPO / "etc/jupyter", folder / "jupyter/kernels")
+    (folder / "notebook.py").write_text(NOTEBOOK)
+    words = ["env", f"JUPYTER_PATH={folder}/jupyter", f"PATH=/usr/bin:{nodes.environ['PATH']}", "python3", "notebook.py"]
+    places = ("2", "3", "0", "2")
+    talk = nodes.run(1, *words, *places, cwd=folder, timeout=600)
+    expected = ["", *(line for _ in places for line in ("0", "1000 True True True")), "499500", ""]
+    assert talk.stdout.split("\n") == expected, talk.stderr
+    wait_until(lambda: not nodes.tree(1).pids("proc"), SECONDS)
+
+
 @needs("busybox")
 def test_cron(nodes: Lab, folder: Path) -> None:
     """A crontab that busybox's crond runs at the next full minute; what cron gives its jobs is little."""

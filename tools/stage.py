@@ -48,6 +48,7 @@ FILES: tuple[tuple[str, str, int], ...] = (
     ("docs/mixed-clusters.md", "share/doc/mosfs", 0o644),
     ("docs/metrics.md", "share/doc/mosfs", 0o644),
     ("etc/prometheus/*", "share/doc/mosfs/examples/prometheus", 0o644),
+    ("etc/jupyter/mosfs/*", "share/doc/mosfs/examples/jupyter/mosfs", 0o644),
     ("etc/grafana/*", "share/doc/mosfs/examples/grafana", 0o644),
     ("etc/completions/_mosfs", "share/zsh/vendor-completions", 0o644),
     ("etc/systemd/*.service", "lib/systemd/system", 0o644),
