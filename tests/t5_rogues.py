@@ -261,7 +261,7 @@ def test_messages_of_a_peer_that_are_none(nodes: Lab, port: int) -> None:
             for _, data in [("plain", damage.plain(message)), *list(damage.damaged(message))[::7]]:
                 link = await dial(nodes, who, port)
                 if isinstance(link, SealedLink):
-                    await link._stream.send_all(link._seal(memoryview(data)))
+                    await link._push(memoryview(link._sealed(data)))
                 else:
                     await link.send_raw(len(data).to_bytes(4, "big") + data)
                 with trio.move_on_after(0.02):

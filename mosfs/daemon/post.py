@@ -14,6 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 from typing import Annotated
 
@@ -393,7 +394,7 @@ async def _question(link: SealedLink, message: PeerMsg, body: Body | None = None
 async def _send_body(link: SealedLink, body: Body) -> None:
     for at in range(0, len(body), CHUNK):
         with trio.fail_after(ANSWER_TIMEOUT):
-            await link.send_raw(body.part(at, CHUNK))
+            await link.send_filled(min(CHUNK, len(body) - at), partial(body.read_into, at))
 
 
 async def _receive_body(link: SealedLink, size: int) -> Body:
@@ -404,8 +405,10 @@ async def _receive_body(link: SealedLink, size: int) -> Body:
     body = Body.file()
     try:
         while len(body) < size:
+            part = min(size, len(body) + CHUNK)
             with trio.fail_after(ANSWER_TIMEOUT):
-                body.append(await link.receive_raw(min(CHUNK, size - len(body))))
+                while len(body) < part:
+                    body.append(await link.receive_some(part - len(body)))
     except BaseException:
         body.close()
         raise

@@ -544,11 +544,11 @@ def decode_control(data: bytes) -> Any:
     return _decoded(_control, data)
 
 
-def decode_peer(data: bytes) -> Any:
+def decode_peer(data: bytes | memoryview) -> Any:
     return _decoded(_peer, data)
 
 
-def _decoded(decoder: msgspec.msgpack.Decoder[Any], data: bytes) -> Any:
+def _decoded(decoder: msgspec.msgpack.Decoder[Any], data: bytes | memoryview) -> Any:
     try:
         return decoder.decode(data)
     except msgspec.DecodeError:
