@@ -1,4 +1,4 @@
-"""When checkpoints are due by themselves (mosrun(1), -A; mosix(7), checkpointinterval)."""
+"""When checkpoints are due by themselves (mosrun(1), -A; mosix(7), checkpointinterval), and what is done before one stands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any, cast
 
 import pytest
 
+from mosfs.home.moves import checkpoints as module
 from mosfs.home.moves.checkpoints import Checkpoints
+from mosfs.home.process.program import Place
+from mosfs.home.process.saving import Saving
+from mosfs.trace.stops import Stop
 
 MINUTES = 2
 
@@ -38,4 +42,32 @@ def test_every_so_many_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checkpoints.due() == now + 60 * MINUTES
     p.settings.checkpoint_interval = 0
     checkpoints.interval_changed(p)
+    assert checkpoints.due() is None
+
+
+def test_what_is_done_before_the_program_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs while huge pages are made, slice by slice; any other stop meanwhile is not taken for that of the checkpoint."""
+    interrupted: list[int] = []
+    p: Any = SimpleNamespace(
+        pid=7, place=Place.HOME, frozen=SimpleNamespace(mark=False), travel=SimpleNamespace(bound=""),
+        kin=SimpleNamespace(threads=[]), post=SimpleNamespace(mail=None), private=None,
+        saves=SimpleNamespace(asked=None, chain=None), suspended=False, move=None, away=False, halted=False, deputy=None,
+        obstacle=lambda: "", call=SimpleNamespace(idle=None), interrupted=False,
+        task=SimpleNamespace(interrupt=lambda: interrupted.append(7)),
+    )  # fmt: skip
+    mosd = SimpleNamespace(announce=lambda _: None)
+    tracer: Any = SimpleNamespace(programs={7: p}, containment=SimpleNamespace(of=lambda _: nullcontext()), mosd=mosd)
+    monkeypatch.setattr(module, "collapsing", lambda pid: iter([None, None]))
+    monkeypatch.setattr(module, "idle", lambda pid: None)
+    checkpoints = Checkpoints(tracer)
+    checkpoints.request(p, Saving(lambda reason, number: None))
+    assert checkpoints.due() == 0.0 and not interrupted
+    assert not checkpoints.stopped(p, Stop.SECCOMP)
+    checkpoints.look(0.0)
+    assert checkpoints.due() == 0.0 and not interrupted
+    checkpoints.look(0.0)
+    assert checkpoints.due() is None and interrupted == [7]
+    p.saves.asked = None
+    checkpoints.request(p, Saving(lambda reason, number: None))
+    checkpoints.gone(p)
     assert checkpoints.due() is None

@@ -342,6 +342,7 @@ int mos_make_maker(int memfd, unsigned int uid, void *filter, int filter_len, in
 int mos_chosen_body(const int *ends, int number);
 int mos_zero_runs(void *buf, unsigned long len, unsigned char *zero);
 long mos_present(int pid, unsigned long start, unsigned long end, int own, unsigned long *runs, long max, unsigned long *next);
+int mos_collapse(int pidfd, int pagemap, unsigned long start, unsigned long end);
 int mos_watcher(void);
 int mos_watch(int watcher, int fd);
 int mos_unwatch(int watcher, int watch);

@@ -262,6 +262,44 @@ long mos_present(int pid, unsigned long start, unsigned long end, int own, unsig
     return count;
 }
 
+#define HUGE (2UL << 20)
+#define MADV_COLLAPSE 25        /* Linux 6.1 */
+#define PRESENT (1UL << 63)     /* of an entry of /proc/PID/pagemap (admin-guide/mm/pagemap.rst) */
+#define OF_FILE (1UL << 61)
+#define EXCLUSIVE (1UL << 56)
+
+/* 1: all pages of this huge page are present, no file's, and no other process's, too; 0: not, or it cannot be told. */
+static int own_pages(int pagemap, unsigned long at)
+{
+    uint64_t entries[HUGE / 4096];
+    int i;
+    if (pread(pagemap, entries, sizeof entries, at / 4096 * 8) != sizeof entries)
+        return 0;
+    for (i = 0; i < (int)(HUGE / 4096); i++)
+        if ((entries[i] & (PRESENT | OF_FILE | EXCLUSIVE)) != (PRESENT | EXCLUSIVE))
+            return 0;
+    return 1;
+}
+
+/*
+ * Have the kernel make huge pages of [start, end) of another process, which runs (process_madvise(2)), where all pages are present. What
+ * is shared until either process writes to it (fork(2)) stays as it is: it would be copied. 0, or a negative errno value: some were not
+ * made.
+ */
+int mos_collapse(int pidfd, int pagemap, unsigned long start, unsigned long end)
+{
+    int error = 0;
+    while (start < end) {
+        struct iovec part = {(void *)start, 0};
+        for (; start < end && own_pages(pagemap, start); start += HUGE)
+            part.iov_len += HUGE;
+        if (part.iov_len && syscall(SYS_process_madvise, pidfd, &part, 1UL, MADV_COLLAPSE, 0) < 0)
+            error = -errno;
+        start += HUGE;
+    }
+    return error;
+}
+
 #define MOS_PIDFD_THREAD 0200   /* O_EXCL: Linux 6.9 */
 
 /* The process that a thread belongs to; 0 if there is none. */

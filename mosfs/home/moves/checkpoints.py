@@ -26,6 +26,7 @@ from mosfs.home.process.saving import Saving, Then
 from mosfs.migrate import rseq
 from mosfs.migrate.capture import signed, user_regs
 from mosfs.migrate.checkpoint import CannotSave
+from mosfs.migrate.collapse import collapsing
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.newfile import CannotWrite, NewFile
 from mosfs.native import lib
@@ -46,6 +47,7 @@ class Checkpoints:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._waiting: list[Program] = []
+        self._ahead: list[Program] = []  # those that run, and for which something is done before they stand
         self._look_at = 0.0
         self._due: dict[int, float] = {}  # when the next automatic checkpoint of a program is due
         self._writing: dict[int, Writing] = {}  # by the program's PID
@@ -92,8 +94,7 @@ class Checkpoints:
         if p.saves.chain is not None:
             p.saves.chain.close()
         p.saves.asked = None
-        if p in self._waiting:
-            self._waiting.remove(p)
+        _remove(p, self._waiting, self._ahead)
 
     def exec_done(self, p: Program) -> None:
         """exec: whoever asked in the program's own name, a thread of it, is no more."""
@@ -103,7 +104,7 @@ class Checkpoints:
 
     def due(self) -> float | None:
         """When `look` has something to do next, by CLOCK_MONOTONIC."""
-        moments = [*self._due.values(), *([self._look_at] if self._waiting else [])]
+        moments = [*self._due.values(), *([self._look_at] if self._waiting else []), *([0.0] if self._ahead else [])]
         moments += [writing.due() for writing in self._writing.values()]
         return min(moments, default=None)
 
@@ -120,9 +121,11 @@ class Checkpoints:
         for writing in [*self._writing.values()]:
             with self.tracer.containment.of(writing.p), _failing(writing):
                 writing.step(1 / len(self._writing))
-        if self._waiting and now >= self._look_at:
-            waiting, self._waiting = self._waiting, []
-            for p in waiting:
+        ahead, self._ahead = self._ahead, []
+        waiting = self._waiting if now >= self._look_at else []
+        if waiting or ahead:
+            self._waiting = [] if waiting else self._waiting
+            for p in [*ahead, *waiting]:
                 with self.tracer.containment.of(p):
                     self._begin(p)
 
@@ -156,6 +159,8 @@ class Checkpoints:
             self._later(p, saving, reason)
         elif p.deputy is not None:
             p.deputy.interrupt()
+        elif _goes_ahead(p, saving):
+            self._ahead.append(p)
         else:
             p.call.idle = idle(p.pid)
             p.interrupted = True
@@ -199,7 +204,7 @@ class Checkpoints:
 
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a checkpoint was begun: it goes on already, or will."""
-        if p.saves.asked is None or p.pid in self._writing:
+        if p.saves.asked is None or p.pid in self._writing or p in self._ahead:
             return False
         if p.move is not None or p.place is not Place.HOME or p.deputy is not None:
             self._later(p, p.saves.asked, Reason.MOVING, endless=True)
@@ -352,8 +357,7 @@ class Checkpoints:
     def _finish(self, p: Program, reason: str, number: int = 0) -> None:
         """``reason``: why there is no checkpoint, "" if there is one, of this number."""
         saving, p.saves.asked = p.saves.asked, None
-        if p in self._waiting:
-            self._waiting.remove(p)
+        _remove(p, self._waiting, self._ahead)
         if saving is None:
             return
         if reason:
@@ -369,6 +373,20 @@ class Checkpoints:
         back, saving.back = saving.back, ""
         if back and saving.then is Then.GO_ON and not p.away and p.move is None:
             self.tracer.moves.request(p, Move(back, back, why="goes back after its checkpoint"))
+
+
+def _goes_ahead(p: Program, saving: Saving) -> bool:
+    """Do a slice of what is done before the program stands; False when nothing of it is left."""
+    if saving.ahead is None:
+        saving.ahead = collapsing(p.pid)
+    return next(saving.ahead, saving) is not saving
+
+
+def _remove(p: Program, *lists: list[Program]) -> None:
+    """Nothing is done any more for a program in these lists."""
+    for some in lists:
+        with suppress(ValueError):
+            some.remove(p)
 
 
 def _nobody(reason: str, number: int) -> None:

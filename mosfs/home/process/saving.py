@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,7 +18,8 @@ class Then(StrEnum):
 @dataclass(slots=True)
 class Saving:
     """``done`` is told "" or why there is no checkpoint, and its number; ``seq``: number of a user's request; ``own``: it is the
-    program's own request, ``numbered``: answered by the number; ``back``: the node that the program has left for it."""
+    program's own request, ``numbered``: answered by the number; ``back``: the node that the program has left for it; ``ahead``:
+    does slice by slice what is done before the program stands."""
 
     done: Callable[[str, int], None]
     then: Then = Then.GO_ON
@@ -27,3 +28,4 @@ class Saving:
     numbered: bool = False
     back: str = ""
     tries: int = 0
+    ahead: Iterator[None] | None = None

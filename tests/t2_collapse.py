@@ -1,0 +1,126 @@
+"""Huge pages for what fork(2) is about to copy: real processes, whose memory is looked at in smaps."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from mosfs.migrate import collapse
+from mosfs.migrate.huge import HUGE, allowed
+
+SIZE, PAGE = 12 * HUGE, mmap.PAGESIZE
+
+pytestmark = pytest.mark.skipif(not allowed(), reason="this kernel makes no huge pages when it is asked to")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A process with `SIZE` bytes in small pages."""
+
+    pid: int
+    line: socket.socket
+
+    def huge(self) -> int:
+        """Bytes that it has in huge pages."""
+        with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("AnonHugePages:"))
+
+    def unchanged(self) -> bool:
+        self.line.send(b"?")
+        return self.line.recv(1) == b"y"
+
+
+def _live(line: socket.socket, hole: int, shared: bool) -> None:
+    memory = mmap.mmap(-1, SIZE + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % HUGE
+    places = [at for at in range(begin, begin + SIZE, PAGE) if not hole or at % hole != begin % hole]
+    for at in places:
+        memory[at : at + 8] = at.to_bytes(8, "little")
+    if shared and not os.fork():
+        line.recv(1, socket.MSG_PEEK)  # until the end
+        os._exit(0)
+    line.send(b"r")
+    while line.recv(1) == b"?":
+        line.send(b"y" if all(memory[at : at + 8] == at.to_bytes(8, "little") for at in places) else b"n")
+
+
+@contextmanager
+def subject(*, hole: int = 0, shared: bool = False) -> Iterator[Subject]:
+    """``hole``: one page of so many bytes is missing; ``shared``: a child of the process has all of it, too."""
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        try:
+            ours.close()
+            _live(theirs, hole, shared)
+        finally:
+            os._exit(0)
+    theirs.close()
+    try:
+        with ours:
+            ours.settimeout(60)
+            assert ours.recv(1) == b"r"
+            yield Subject(pid, ours)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.fixture(autouse=True)
+def _idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processors have little else to do."""
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
+
+
+def test_memory_in_small_pages_becomes_huge() -> None:
+    with subject() as program:
+        assert program.huge() == 0
+        slices = sum(1 for _ in collapse.collapsing(program.pid, 1, 0))
+        assert slices >= SIZE // collapse.SLICE
+        assert program.huge() == SIZE and program.unchanged()
+
+
+def test_no_more_than_is_needed() -> None:
+    with subject() as program:
+        slices = sum(1 for _ in collapse.collapsing(program.pid, 1, 1 << 40))
+        assert slices and program.huge() == 0
+
+
+def test_little_memory_stays_as_it_is() -> None:
+    with subject() as program:
+        for _ in collapse.collapsing(program.pid):
+            pass
+        assert program.huge() == 0
+
+
+@pytest.mark.parametrize("hole", [HUGE, 0])
+def test_no_memory_is_taken_for_it(hole: int) -> None:
+    """Where a page is missing, or is another process's too, a huge page would be more memory."""
+    with subject(hole=hole, shared=not hole) as program:
+        for _ in collapse.collapsing(program.pid, 1, 0):
+            pass
+        assert program.huge() == 0 and program.unchanged()
+
+
+def test_a_busy_node_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (1e4, 1e4, 1e4))
+    with subject() as program:
+        assert list(collapse.collapsing(program.pid, 1, 0)) == [] and program.huge() == 0
+
+
+def test_a_process_that_ends_meanwhile() -> None:
+    with subject() as program:
+        steps = collapse.collapsing(program.pid, 1, 0)
+        next(steps)
+        os.kill(program.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+        for _ in steps:
+            pass
