@@ -137,6 +137,7 @@ PROGRAMS = (
     Program("oneliners", "oneliners.sh", pause="0.04"),
     Program("threads", options=("--stay-home",)),
     Program("pthreads", options=("--threads",), motion="3", long=True),
+    Program("shared", options=("--share-memory",), motion="3"),
     Program("debugger", options=("--stay-home",)),
     Program("filters", options=("--stay-home",)),
     Program("homebound", options=("--stay-home",)),

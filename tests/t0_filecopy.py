@@ -19,8 +19,8 @@ from mosfs.home.away.hosts import Hosts
 from mosfs.home.away.mapped import File, Mapped, _first_of, _want
 from mosfs.home.process.link import Held
 from mosfs.home.process.records import Body as AwayBody
-from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Sender, data_of, frame, read_frame
-from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage
+from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Objects, Sender, data_of, frame, read_frame
+from mosfs.migrate.image import COMPRESSED, MAX_SIZE, OBJECTS, BadImage
 from mosfs.wire import room
 from mosfs.wire.frames import GENERATION, Kind
 
@@ -243,3 +243,22 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "pipe"), lambda _: True)]) == -1  # type: ignore[arg-type]
     assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "none"), lambda _: True)]) == -1  # type: ignore[arg-type]
+
+
+def test_memory_that_is_shared_lives_as_long_as_somebody_has_it() -> None:
+    """One file for all who have it, which goes with the last; what it holds is sent whole, and only what was asked for."""
+    objects = Objects()
+    one, other = Copies(objects=objects), Copies(objects=objects)
+    number = OBJECTS + 7
+    one.apply(frame(number, 8 * BLOCK))
+    other.apply(frame(number, 8 * BLOCK, 5 * BLOCK, b"there"))
+    assert list(objects.of) == [number] and not one.of and not other.of
+    os.pwrite(objects.of[number].reader, b"written by a body", 2 * BLOCK)  # unlike the copy of a file
+    told = [read_frame(payload) for payload in objects.contents([number, number + 1], near=True)]
+    assert told[0] == (number, 8 * BLOCK, 0, b"")
+    held = {offset: data.rstrip(b"\0") for _, _, offset, data in told[1:]}
+    assert held == {2 * BLOCK: b"written by a body", 5 * BLOCK: b"there"}
+    one.close()
+    assert list(objects.of) == [number]
+    other.close()
+    assert not objects.of and not list(objects.contents([number], near=True))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.migrate import properties
-from mosfs.migrate.image import Vma
+from mosfs.migrate.image import OBJECTS, Vma
 from mosfs.migrate.maps import (
     KERNEL,
     CannotMove,
@@ -117,6 +117,14 @@ def test_what_hinders(hindrance: Mapping, why: str) -> None:
     with pytest.raises(CannotMove) as error:
         travelling([mapping(0x400), hindrance, STACK])
     assert str(error.value) == why
+
+
+def test_memory_of_a_group_travels_and_a_file_that_is_written_does_not() -> None:
+    written = mapping(0x500, shared=True, inode=5, name="/memfd:shared (deleted)")
+    [vma] = travelling([written], lambda _: (OBJECTS, "/dev/zero (deleted)"))
+    assert (vma.file, vma.shared, vma.name) == (OBJECTS, True, "/dev/zero (deleted)")
+    with pytest.raises(CannotMove, match="writable shared memory"):
+        travelling([written], lambda _: (OBJECTS - 1, "a file"))
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/shm/x"])

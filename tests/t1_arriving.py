@@ -10,6 +10,7 @@ import pytest
 
 from mosfs.guest import building
 from mosfs.guest.building import MOST_ARRIVING, MOST_BODIES, Building
+from mosfs.migrate.filecopy import Objects
 from mosfs.migrate.precopy import Early
 from mosfs.trace.layout import END as LOW
 from mosfs.wire.frames import Frame, Kind
@@ -47,7 +48,8 @@ def host() -> tuple[Building, Any, list[int]]:
     failed = list[int]()
     channel = SimpleNamespace(send=lambda kind, pair, *rest: failed.append(pair) if kind == Kind.FAIL else None)
     context: Any = SimpleNamespace(
-        arriving={}, bodies={}, spare=None, runs_as=5, channel=channel, home="10.0.0.1", log=lambda *words: None
+        arriving={}, bodies={}, spare=None, runs_as=5, channel=channel, home="10.0.0.1", log=lambda *words: None,
+        objects=Objects(),
     )
     return Building(context, *(SimpleNamespace() for _ in range(4))), context, failed  # type: ignore[arg-type]
 

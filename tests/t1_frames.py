@@ -56,7 +56,7 @@ SOUND: dict[int, bytes] = {
     Kind.MOVE_TO: pack(orders.MoveOrder("10.0.0.1", 253, bytes(16), KEY, True)),
     Kind.COPY: pack(orders.MoveOrder("", 0, b"", b"", True)),
     Kind.FORK_REPLY: FORK_REPLY.pack(-11, -1, 0, 0),
-    Kind.SHOW: b"smaps",
+    Kind.SHOW: b"smaps", Kind.RECALL: struct.pack("<2I", 1 << 30, (1 << 30) + 1),
     Kind.ABOUT: pack(orders.About(0, -1, 0, 99, 1.5, (1.0, 2.0, 3.0, 4.0, 5.0), -5)),
     Kind.MAIL_TABLE: pack(orders.MailTable([(3, 0x7F000001, 5, True, False, False)], 0x7F000001, -1, -1, 1 << 63)),
     Kind.FORK: pack(orders.ForkOrder(17, (1 << 64) - 1)),
@@ -97,7 +97,7 @@ OUT_OF_RANGE: list[tuple[Kind, bytes]] = [
     (Kind.MMAP, pack([-1, 1, 2, 3, 0, 0])), (Kind.MMAP, pack([1, 1, 2, -1, 0, 0])),
     (Kind.USED, pack(orders.Used(float("nan"), 3))), (Kind.USED, pack(orders.Used(-1.0, 3))),
     (Kind.USED, pack(orders.Used(1.0, 1 << 40))),
-    (Kind.PRIVATE_OPEN, pack([1 << 40, 0])),
+    (Kind.PRIVATE_OPEN, pack([1 << 40, 0])), (Kind.RECALL, bytes(3)),
 ]  # fmt: skip
 
 

@@ -40,6 +40,8 @@ class Reason(StrEnum):
     NATIVE = "runs as a native Linux program", Concerns.PROGRAM
     THREADS = "has threads", Concerns.PROGRAM
     THREADS_RUN = "its threads cannot be stopped", Concerns.PROGRAM
+    MEMBER_ENDED = "who shares its memory has ended", Concerns.MOMENT
+    MEMBERS_RUN = "who shares its memory cannot be stopped", Concerns.PROGRAM
     FIRST_ENDED = "its first thread has ended", Concerns.PROGRAM
     VFORK = "shares memory after vfork", Concerns.PROGRAM
     IN_MAIL_CALL = "sends or receives a message", Concerns.PROGRAM

@@ -165,6 +165,7 @@ class Leaving:
 
     copy: Sending | None = None  # its memory goes ahead of it
     was_waiting: bool = False  # its image was made in a forwarded call
+    objects: list[int] = field(default_factory=list)  # the shared memory whose contents shall go home with it
 
 
 @dataclass(slots=True)
@@ -190,6 +191,7 @@ class OfThread:
     slot: int = 0  # which place its process has for what it alone needs
     exiting: int | None = None  # the status with which this thread alone ends
     births: bool = False  # its process may make others here
+    shares: bool = False  # it shares memory with others, or may
 
 
 @dataclass(slots=True)

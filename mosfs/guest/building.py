@@ -17,6 +17,7 @@ from mosfs.guest.private import Private
 from mosfs.guest.sandbox import Maker, spawn
 from mosfs.guest.threads import Threads
 from mosfs.migrate import image
+from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.precopy import early_from
 from mosfs.migrate.properties import Said
@@ -135,7 +136,7 @@ class Building:
         private, opening = self._private.arrive(head.pair, meta.private)
         fault(Point.NODE_BEFORE_BODY, source)
         lib.mos_unfollow(self._context.pump)
-        arriving = self._expect_threads(head.pair) if meta.threads or meta.births else self.expect(head.pair)
+        arriving = self._expect_threads(head.pair) if meta.threads or meta.births or meta.shares else self.expect(head.pair)
         del self._context.arriving[head.pair]
         lib.mos_pin(self._context.pump, arriving.task.pid)
         body = Body(head.pair, arriving.task, meta=meta, comm=meta.comm, since=time.time())
@@ -186,7 +187,7 @@ class Building:
         if len(self._context.bodies) >= MOST_BODIES or (begun is None and len(self._context.arriving) >= MOST_ARRIVING):
             raise NoRoom("too many programs come to one host")
         self._maker = self._maker or Maker(self._context.runs_as)
-        found = Arriving(self._maker.spawn(pair), begun.copies if begun is not None else None, several=True)
+        found = Arriving(self._maker.spawn(pair), begun.copies if begun is not None else self._copies(), several=True)
         if begun is not None:
             discard(begun.task)
         self._context.arriving[pair] = found
@@ -199,8 +200,11 @@ class Building:
             if len(self._context.arriving) >= MOST_ARRIVING or len(self._context.bodies) >= MOST_BODIES:
                 raise NoRoom("too many programs come to one host")
             task, self._context.spare = self._context.spare or spawn(self._context.runs_as), None
-            found = self._context.arriving[pair] = Arriving(task)
+            found = self._context.arriving[pair] = Arriving(task, self._copies())
         return found
+
+    def _copies(self) -> Copies:
+        return Copies(objects=self._context.objects)
 
     # ------------------------------------------------------------------ ahead of the image
 

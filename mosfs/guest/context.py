@@ -11,6 +11,7 @@ from mosfs.engine.loop import Loop
 from mosfs.engine.newcomers import Newcomers
 from mosfs.guest.arriving import Arriving
 from mosfs.guest.body import Body
+from mosfs.migrate.filecopy import Objects
 from mosfs.trace.clock import GuestClock
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
@@ -20,7 +21,7 @@ from mosfs.wire.messages import Config, GuestGone, GuestState, SpawnHost
 
 class Context:
     """``bodies`` by PID at home, ``by_pid`` the same by PID here; ``arriving`` those of which memory has come, but no image yet.
-    ``newcomers``: children that mosd has not been told of.
+    ``objects``: memory that they share. ``newcomers``: children that mosd has not been told of.
 
     ``direct``: the channel to another host, which sends us a program. ``spare``: an empty body, made ahead.
     """
@@ -41,6 +42,7 @@ class Context:
         self.bodies: dict[int, Body] = {}
         self.by_pid: dict[int, Body] = {}
         self.arriving: dict[int, Arriving] = {}
+        self.objects = Objects()
         self.newcomers = Newcomers()
         self.had_bodies = False
         self.started = time.monotonic()  # a program is expected since then

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 
+from mosfs.abi.reasons import Reason
 from mosfs.calls import cputime, cputimers
 from mosfs.calls.cputime import Used
 from mosfs.guest.alarms import Alarms
@@ -158,6 +159,7 @@ class FromHome:
     def _recall(self, body: Body, frame: Frame) -> None:
         if body.leaving.copy is not None and not body.leaving.copy.home:
             self._copying.forget(body)
+        body.leaving.objects = frame.content
         self._onward.request(body, None)
 
     def _round(self, body: Body, frame: Frame) -> None:
@@ -171,6 +173,10 @@ class FromHome:
         except BadImage as error:
             raise ChannelLost(str(error)) from error
         except OSError as error:
+            if body.state is State.COMPLETE:  # what it shares: it has not run
+                self._ending.remove(body, kill=True)
+                self._context.channel.send(Kind.FAIL, body.pair, Reason.INCOMPLETE.encode())
+                return
             self._context.log(f"origpid={body.pair} no memory for a file that it maps: {error}", 40)
             os.kill(body.pid, 9)
 

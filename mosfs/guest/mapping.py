@@ -17,7 +17,7 @@ from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
 from mosfs.guest.in_body import remapped
 from mosfs.migrate import shown
 from mosfs.migrate.filecopy import WANT
-from mosfs.migrate.image import BadImage, Vma
+from mosfs.migrate.image import BadImage, Vma, is_object
 from mosfs.migrate.maps import file_maps, mapping_at
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
@@ -83,7 +83,7 @@ class MappedFiles:
         """A mapping grows; of a file, home first sends what it will show."""
         mapping = mapping_at(body.pid, args[0])
         found = body.memory.copies.known(mapping) if mapping is not None and mapping.inode else None
-        if mapping is None or found is None or args[2] > USER_END:
+        if mapping is None or found is None or is_object(found[0]) or args[2] > USER_END:
             self._completion.finish(body, remapped(body))
             return
         body.call.both = True
@@ -94,7 +94,8 @@ class MappedFiles:
         """What shows a file, shared, is a copy here, and may become writable at home only: the call goes there with the program."""
         start, end = args[0], args[0] + args[1]
         shared = args[2] & PROT_WRITE and any(
-            m.shared and m.start < end and start < m.end and body.memory.copies.known(m) for m in file_maps(body.pid)
+            m.shared and m.start < end and start < m.end and (found := body.memory.copies.known(m)) and not is_object(found[0])
+            for m in file_maps(body.pid)
         )
         if not shared:
             body.task.cont()

@@ -29,7 +29,7 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
-from mosfs.wire.faults import Point, fault
+from mosfs.wire.faults import Point, Sharing, fault
 from mosfs.wire.frames import BUSY, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
 
@@ -234,6 +234,10 @@ class Onward:
                 channel.send(Kind.FILE, body.pair, payload)
         channel.send(Kind.IMAGE, body.pair, precopy.head(meta) if precopy is not None else image.encode(meta))
         fault(Point.NODE_IN_ONWARD if onward else Point.NODE_IN_RETURN, channel)
+        if body.leaving.objects and not onward:
+            fault(Sharing.NODE_CONTENTS, channel, body.comm)
+        for payload in self._context.objects.contents(body.leaving.objects, near=near) if not onward else ():
+            channel.send(Kind.FILE, body.pair, payload)
         if precopy is not None:
             precopy.rest(meta.vmas)
             frames = precopy.sender.frames

@@ -129,10 +129,20 @@ class Processes:
         # no signal may break the clone: its deputy has a child already
         body.fork.mask = body.task.peek_mask()
         body.task.set_mask(ALL_SIGNALS)
-        regs = self._threads.clone(body) if _of_thread(body) else _clone_of(body)
+        regs = self._clone(body)
         body.fork.regs = copy_regs(regs)
         body.task.set_regs(regs)
         body.task.cont(request=SYSCALL)
+
+    def _clone(self, body: Body) -> Registers:
+        """The registers of the call by which the body makes what its deputy has made. Who shares memory has the ID of home, since
+        others may wait for that; not a child of several threads, who could write where clone3(2) reads."""
+        if _of_thread(body):
+            return self._threads.clone(body, body.call.regs.rdi)
+        if body.own.shares and not (body.leader or body).threads:
+            flags = _BODY_FLAGS.get(body.call.nr, body.call.regs.rdi & ~(0xFF | CLONE_PIDFD))
+            return self._threads.clone(body, flags, parent=CLONE_PARENT)
+        return _clone_of(body)
 
     def forked(self, body: Body) -> Body:
         """Its own clone has made a child, which stands at its first stop or will: the child."""
@@ -150,6 +160,7 @@ class Processes:
         child.settings, child.account.decay = body.settings, body.account.decay
         child.memory.names, child.memory.said = body.memory.names, body.memory.said.of_child()
         child.memory.copies = body.memory.copies
+        child.own.several = child.own.shares = body.own.shares
         child.memory.title_at, child.memory.title = body.memory.title_at, body.memory.title
         child.signals.told_mask = body.signals.told_mask
         child.call.regs = copy_regs(body.call.regs)
@@ -204,6 +215,7 @@ class Processes:
                     _store(body.task, body.call.regs.rdx, body.fork.pidfd if body.call.regs.rdi & CLONE_PIDFD else body.fork.child)
             else:  # no room for another body: its deputy cannot live without
                 self.gone(body)
+                result = -errno.EAGAIN if body.own.shares else result
             _restore_arguments(body.task, body.call.regs, result)
             body.task.set_mask(body.fork.mask)
         if body.stopping.halted:

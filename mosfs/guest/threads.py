@@ -71,7 +71,8 @@ class Threads:
 
     def join(self, leader: Body, made: list[Made], meta: ImageMeta) -> None:
         """Bodies for the threads that have come with the first one."""
-        leader.own.several, leader.own.births = leader.own.several or meta.births or bool(made), meta.births
+        leader.own.several = leader.own.several or meta.births or meta.shares or bool(made)
+        leader.own.births, leader.own.shares = meta.births, meta.shares
         for slot, (thread, (task, regs, waiting_state)) in enumerate(zip(meta.threads, made, strict=True), 1):
             body = self._joins(leader, thread.tid, task, slot)
             body.state, body.comm, body.processor.waiting_state = State.COMPLETE, thread.comm, waiting_state
@@ -101,14 +102,18 @@ class Threads:
         return bool(wanted) and leader.own.births and len(leader.threads) < MOST_THREADS
 
     @staticmethod
-    def clone(body: Body) -> Registers:
-        """The registers of the clone3(2) by which the body makes the thread that its deputy has made, with the same ID."""
+    def clone(body: Body, flags: int, *, parent: int = 0) -> Registers:
+        """The registers of the clone3(2) by which the body makes what its deputy has made, a thread or a child, with the same ID.
+
+        ``flags``: those of clone(2), 0 for fork(2); ``parent``: CLONE_PARENT for a child, which is to be ours."""
         before, regs = body.call.regs, copy_regs(body.call.regs)
         at = CLONES + CLONE_ROOM * body.own.slot
-        stack = (before.rsi - layout.PAGE, layout.PAGE) if before.rsi else (0, 0)
-        parent_tid = before.rdx if before.rdi & CLONE_PARENT_SETTID else 0
-        child_tid = before.r10 if before.rdi & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else 0
-        words = (before.rdi & ~0xFF, 0, child_tid, parent_tid, 0, *stack, before.r8, at + _CLONE_ARGS.size - 4, 1)
+        plain = body.call.nr != SYS_CLONE
+        stack = (before.rsi - layout.PAGE, layout.PAGE) if before.rsi and not plain else (0, 0)
+        parent_tid = before.rdx if flags & CLONE_PARENT_SETTID else 0
+        child_tid = before.r10 if flags & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else 0
+        tls = 0 if plain else before.r8
+        words = (flags & ~0xFF | parent, 0, child_tid, parent_tid, 0, *stack, tls, at + _CLONE_ARGS.size - 4, 1)
         body.task.write(at, _CLONE_ARGS.pack(*(word & NOTHING for word in words), body.fork.child))
         regs.orig_rax, regs.rdi, regs.rsi = SYS_CLONE3, at, _CLONE_ARGS.size - 4
         return regs

@@ -132,6 +132,8 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
             self.cputimers.tick()
             self.private.reap_all()
             self.mapped.tick()
+            self.shared.tick()
+            self.groups.tick()
             self.family.end_unclaimed()
         if self.mosd.control.sock is None:
             self.mosd.connect()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER
 from mosfs.abi.numbers import SYS_CLOSE_RANGE, SYS_MMAP, SYS_MPROTECT, SYS_PKEY_MPROTECT, SYS_SECCOMP
 from mosfs.balance.source import Memory, Proc
-from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma
+from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma, is_object
 from mosfs.migrate.maps import Mapping
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.handing import hand
@@ -76,40 +76,32 @@ class Copy:
     name: str = ""
 
 
-class Copies:
-    """Those of one body, and of its children. OSError when there is no memory for them."""
+class _Kept:
+    """Files in memory, by number. OSError when there is no memory for them."""
 
-    def __init__(self, memory: Callable[[], Memory] = _machine.memory) -> None:
-        """``memory``: how much this node has."""
+    def __init__(self, memory: Callable[[], Memory]) -> None:
         self.of: dict[int, Copy] = {}
         self._memory = memory
         self._unseen = LOOK  # bytes that came since we looked
         self._numbers: dict[tuple[str, int], int] = {}
-        self._watched: set[int] = set()  # bodies that have the filter of `_watch`
-        self.listeners: list[list[tuple[int, int, int]]] = []  # of senders: (number, offset, length) of what has come
 
     def close(self) -> None:
-        for copy in self.of.values():
-            os.close(copy.fd)
-            os.close(copy.reader)
-        self.of.clear()
-        self._numbers.clear()
+        for number in list(self.of):
+            self._close(number)
 
-    def has(self, number: int) -> bool:
-        return number in self.of
-
-    def name(self, number: int, name: str) -> None:
-        """What the file is called at home."""
-        if number in self.of:
-            self.of[number].name = name
+    def _close(self, number: int) -> None:
+        copy = self.of.pop(number)
+        self._numbers.pop((copy.device, copy.inode), None)
+        os.close(copy.fd)
+        os.close(copy.reader)
 
     def known(self, mapping: Mapping) -> tuple[int, str] | None:
         """Number and name of the file that a mapping shows, as `maps.travelling` asks for them."""
         number = self._numbers.get((mapping.device, mapping.inode), 0)
         return (number, self.of[number].name.encode("latin-1").decode("utf-8", "surrogateescape")) if number else None
 
-    def apply(self, payload: bytes) -> None:
-        """FILE: the file has this size, and these bytes."""
+    def apply(self, payload: bytes) -> tuple[int, int, int]:
+        """FILE: the file has this size, and these bytes: number, offset, length."""
         number, size, offset, data = read_frame(payload)
         copy = self.of.get(number) or self._new(number)
         if size != copy.size:
@@ -119,8 +111,7 @@ class Copies:
         self._need(len(data))
         if data and os.pwrite(copy.fd, data, offset) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        for news in self.listeners:
-            news.append((number, offset, len(data)))
+        return number, offset, len(data)
 
     def _need(self, size: int) -> None:
         """OSError ENOMEM when this node has no memory for so many bytes more."""
@@ -136,7 +127,7 @@ class Copies:
         fd = to_keep(os.memfd_create("file", os.MFD_CLOEXEC))
         facts = os.fstat(fd)
         try:
-            reader = to_keep(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
+            reader = to_keep(self._opened(fd))
         except OSError:
             os.close(fd)
             raise
@@ -145,6 +136,84 @@ class Copies:
         self._numbers[copy.device, copy.inode] = number
         return copy
 
+    @staticmethod
+    def _opened(fd: int) -> int:
+        """What bodies map of it."""
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Objects(_Kept):
+    """Memory that the bodies of a host share: each object is one file here, which all of them map and write.
+
+    Who has some is one of ``users``; an object that nobody has any more is closed."""
+
+    def __init__(self, memory: Callable[[], Memory] = _machine.memory) -> None:
+        super().__init__(memory)
+        self.users: list[Copies] = []
+
+    @staticmethod
+    def _opened(fd: int) -> int:
+        return os.dup(fd)
+
+    def leave(self, user: Copies) -> None:
+        self.users = [other for other in self.users if other is not user]
+        used = {number for other in self.users for number in other.objects_of}
+        for number in [number for number in self.of if number not in used]:
+            self._close(number)
+
+    def contents(self, numbers: Sequence[int], *, near: bool) -> Iterator[bytes]:
+        """Payloads of FILE with all that is in those, while nobody writes there."""
+        for number in numbers:
+            if (copy := self.of.get(number)) is not None:
+                yield frame(number, copy.size)
+                for start, end in data_of(copy.fd, copy.size):
+                    yield from _frames(number, copy, start, end, near)
+
+
+class Copies(_Kept):
+    """Those of one body, and of its children."""
+
+    def __init__(self, memory: Callable[[], Memory] = _machine.memory, objects: Objects | None = None) -> None:
+        """``memory``: how much this node has. ``objects``: the memory that its programs share."""
+        super().__init__(memory)
+        self._objects = objects
+        self.objects_of: set[int] = set()  # the numbers of those that it maps, or has mapped
+        self._watched: set[int] = set()  # bodies that have the filter of `_watch`
+        self.listeners: list[list[tuple[int, int, int]]] = []  # of senders: (number, offset, length) of what has come
+
+    def close(self) -> None:
+        super().close()
+        if self._objects is not None and self.objects_of:
+            self._objects.leave(self)
+            self.objects_of.clear()
+
+    def has(self, number: int) -> bool:
+        return number in self.of
+
+    def name(self, number: int, name: str) -> None:
+        """What the file is called at home."""
+        if number in self.of:
+            self.of[number].name = name
+
+    def known(self, mapping: Mapping) -> tuple[int, str] | None:
+        found = super().known(mapping)
+        return self._objects.known(mapping) if found is None and self._objects is not None else found
+
+    def apply(self, payload: bytes) -> tuple[int, int, int]:
+        number = HEADER.unpack_from(payload.ljust(HEADER.size))[0]
+        if is_object(number) and self._objects is not None:
+            if not self.objects_of:
+                self._objects.users.append(self)
+            self.objects_of.add(number)
+            return self._objects.apply(payload)
+        came = super().apply(payload)
+        for news in self.listeners:
+            news.append(came)
+        return came
+
+    def _copy(self, number: int) -> Copy | None:
+        return self._objects.of.get(number) if is_object(number) and self._objects is not None else self.of.get(number)
+
     # ------------------------------------------------------------------ memory of the body
 
     def place(self, call: Calls, vmas: Sequence[Vma]) -> None:
@@ -152,12 +221,13 @@ class Copies:
         numbers = sorted({vma.file for vma in vmas})
         if not numbers:
             return
-        if missing := [number for number in numbers if number not in self.of]:
+        copies = {number: copy for number in numbers if (copy := self._copy(number)) is not None}
+        if missing := [number for number in numbers if number not in copies]:
             raise BadImage(f"mappings of files {missing[:5]}, whose contents have not come")
         self._watch(call, vmas)
-        theirs = dict(zip(numbers, hand(call, [self.of[number].reader for number in numbers])))
+        theirs = dict(zip(numbers, hand(call, [copies[number].reader for number in numbers])))
         for vma in vmas:
-            self.of[vma.file].name = vma.name
+            copies[vma.file].name = vma.name
         once = once_writable(vmas)
         must_all(call, [
             (SYS_MMAP, vma.start, vma.end - vma.start, vma.prot | (PROT_WRITE if vma.start in once else 0),
@@ -179,7 +249,7 @@ class Copies:
 
     def _watch(self, call: Calls, vmas: Sequence[Vma]) -> None:
         """From its first shared mapping on, a body stops where it would make memory writable (`guest.mapping`)."""
-        if call.task.pid in self._watched or not any(vma.shared for vma in vmas):
+        if call.task.pid in self._watched or not any(vma.shared and not is_object(vma.file) for vma in vmas):
             return
         program = trap_filter(_PROTECTS, tuple((nr, (2, PROT_WRITE, PROT_WRITE)) for nr in sorted(_PROTECTS)))
         head = struct.pack("<HxxxxxxQ", len(program) // 8, SCRATCH + 16)

@@ -35,6 +35,8 @@ ZERO = 2  # no data: the pages are empty again
 MOST_THREADS = 200
 #: Of a file, bytes (loff_t).
 MAX_SIZE = (1 << 63) - 1
+#: Numbers of files from here on are memory that programs share: each is one object, which all of them map (`home.away.shared`).
+OBJECTS = 1 << 30
 
 Signal = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Action = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
@@ -50,6 +52,7 @@ class Vma(msgspec.Struct, array_like=True, frozen=True):
 
     ``file``: the number of the file that it shows (`filecopy`), of which it is a mapping wherever the program is; pages travel only
     where a write has made them the program's own. 0: it travels as anonymous private memory. ``shared``: of a file, MAP_SHARED.
+    From `OBJECTS` on it is memory that is shared and written, whose contents come as those of a file do.
     """
 
     start: Word
@@ -62,6 +65,11 @@ class Vma(msgspec.Struct, array_like=True, frozen=True):
     flags: Annotated[int, msgspec.Meta(ge=0, le=ALL_BITS)] = 0
     file: Small = 0
     shared: bool = False
+
+
+def is_object(number: int) -> bool:
+    """Whether the file of a mapping (`Vma.file`) is memory that programs share."""
+    return number >= OBJECTS
 
 
 class Timer(msgspec.Struct, array_like=True, frozen=True):
@@ -116,6 +124,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``told_mask``: what home believes to be blocked, where ``outlives``: what it is told at the end of a handler hangs on that.
     ``threads``: the others of its process; ``until``: as theirs.
     ``births``: its deputies make threads, so a new one need not be made at home.
+    ``shares``: it shares memory with others, or may: what it waits for there is known to the kernel of its node alone.
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
 
@@ -161,6 +170,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     until: Word = 0
     told_mask: Word = (1 << 64) - 1
     births: bool = False
+    shares: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -215,6 +225,8 @@ def checked(vmas: list[Vma]) -> list[Vma]:
         raise BadImage("a mapping has unknown properties")
     if any(vma.file and (vma.offset & 4095 or not 0 <= vma.offset <= MAX_SIZE or vma.start < layout.END) for vma in vmas):
         raise BadImage("a mapping of a file is out of place")
+    if any(is_object(vma.file) and not vma.shared for vma in vmas):
+        raise BadImage("shared memory that is private")
     return vmas
 
 

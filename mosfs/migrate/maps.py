@@ -12,7 +12,7 @@ from mosfs.abi.flags import PROT_EXEC, PROT_READ, PROT_WRITE
 from mosfs.abi.memory import BY_MMAP, GROWS_DOWN
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
-from mosfs.migrate.image import Vma
+from mosfs.migrate.image import Vma, is_object
 from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace import layout
 from mosfs.trace.task import TaskGone
@@ -104,7 +104,9 @@ def _travels(m: Mapping, known: Known) -> Vma | None:
     """The mapping of an image that ``m`` becomes; None for what every node has of its own. CannotMove says what hinders."""
     if m.name in KERNEL or (m.start >= layout.STUB and m.end <= layout.END):
         return None
-    if m.shared and m.prot & PROT_WRITE:
+    anonymous = m.inode == 0 and not m.name.startswith("/")
+    file, name = (0, m.name) if anonymous else known(m) or (0, m.name)
+    if m.shared and m.prot & PROT_WRITE and not is_object(file):
         raise CannotMove(f"{Reason.MEMORY_SHARED} ({m.name or 'anonymous'})")
     if m.shared and _SEGMENT.match(m.name):
         raise CannotMove(Reason.MEMORY_SYSV)
@@ -112,8 +114,6 @@ def _travels(m: Mapping, known: Known) -> Vma | None:
         raise CannotMove(Reason.MEMORY_HUGE)
     if m.name.startswith("/dev/") and m.name not in ("/dev/zero",) and not m.name.startswith("/dev/shm/"):
         raise CannotMove(f"{Reason.MEMORY_DEVICE} ({m.name})")
-    anonymous = m.inode == 0 and not m.name.startswith("/")
-    file, name = (0, m.name) if anonymous else known(m) or (0, m.name)
     if not anonymous:
         name = name.encode("utf-8", "surrogateescape").decode("latin-1")
     return Vma(

@@ -31,9 +31,9 @@ class Receipt:
         self._came = 0
         self._most = most
 
-    def expect(self, vmas: Sequence[Vma]) -> None:
-        """All the mappings of the image."""
-        self._most = BESIDE + TIMES * sum(vma.end - vma.start for vma in vmas)
+    def expect(self, vmas: Sequence[Vma], shared: int = 0) -> None:
+        """All the mappings of the image; ``shared``: bytes of memory that it brings for others, too."""
+        self._most = BESIDE + TIMES * (shared + sum(vma.end - vma.start for vma in vmas))
 
     def next(self) -> Frame:
         """ChannelLost, for good, if the peer says nothing, too little or too much."""

@@ -21,7 +21,7 @@ EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
 KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu", "checkpoint_file",
-        "checkpoint_limit", "checkpoint_interval", "outlive", "incremental", "threads")
+        "checkpoint_limit", "checkpoint_interval", "outlive", "incremental", "threads", "share_memory")
 #: Rows that are about -S.
 QUEUE = ("joblog", "resume", "resume_failed", "retries", "halt", "timeout", "delay", "group", "keep_order", "progress")
 #: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
@@ -51,6 +51,8 @@ TABLE = (
     Option("--stay-home", "unsupported", "unsupported system calls keep the program at home, and work", value="3"),
     Option("--threads", "threads", "the program may have threads, and they move with it", value="1"),
     Option("--no-threads", "threads", "reverse the effect of --threads", value="0"),
+    Option("--share-memory", "share_memory", "programs may share memory, and move with it", value="1"),
+    Option("--no-share-memory", "share_memory", "reverse the effect of --share-memory", value="0"),
     Option("--cpu", "cpu", "let the program use no more of its processor than others have", TEXT, metavar="level"),
     Option("-z", "argv0", "the program's arguments begin at argument #0"),
     Option("-c", "cpujob", "leave system calls and I/O out of migration considerations", value="1"),

@@ -17,7 +17,7 @@ class Settings(msgspec.Struct, array_like=True):
     -1 or "" means "not given". The four about checkpoints (-C, -N, -A, --incremental) are one program's own and not inherited.
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun. ``freeze_dirs``: lines of the
     user's own freezing directories (`cluster.freeze_conf`), "" for the node's. ``outlive``: it goes on when its node dies.
-    ``threads``: programs may have several, and move.
+    ``threads``: programs may have several, and move. ``share_memory``: they may share memory that is written, and move.
     """
 
     unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, array_like=True):
     outlive: Switch = -1
     incremental: Switch = -1
     threads: Switch = -1
+    share_memory: Switch = -1
 
 
 class Outliving(msgspec.Struct, array_like=True, frozen=True):

@@ -89,6 +89,16 @@ class Freezing(IntEnum):
     READ = 412  # all is read and made, but does not run
 
 
+class Sharing(IntEnum):
+    """Stages of a move of processes that share memory."""
+
+    HOME_ALL_STAND = 501  # all stand complete at the new node
+    HOME_BEFORE_GO = 502  # what they share is there, too
+    HOME_MEMBER_CAME = 503  # one has come home, others have not
+    HOME_ALL_CAME = 504  # all have come home
+    NODE_CONTENTS = 505  # what they share is about to be sent home
+
+
 #: What must be seen after a cut. True: the program survives with its native result, because home or the old node has a
 #: whole copy of it and nothing else has run; False: it may end as the manual says.
 SURVIVES_CUT = {p: p not in (

@@ -11,7 +11,7 @@ pair      u64   home PID of the program the frame is about
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, IntEnum, auto
 from typing import Any, NamedTuple
@@ -148,6 +148,8 @@ MOST_RUNS, RUNS_HEAD, RUN_HEAD = 64, 16, 16
 #: Bytes before the blobs of a CALL, before those of a REPLY (`mosfs.calls.request`).
 CALL_HEAD, REPLY_HEAD = 72, 16
 SIGINFO, SIGNALS = 128, 64
+#: Objects of shared memory in one tree (`home.away.shared`).
+MOST_OBJECTS = 1024
 #: Files in /proc/PID of which a host tells.
 ABOUT_MEMORY = frozenset({"maps", "smaps", "smaps_rollup", "statm", "status", "stat"})
 
@@ -198,6 +200,15 @@ def _number(layout: str, least: int, most: int) -> Callable[[bytes], int]:
     return decode
 
 
+def pack_numbers(numbers: Iterable[int]) -> bytes:
+    """Payload of RECALL."""
+    return b"".join(number.to_bytes(4, "little") for number in sorted(numbers))
+
+
+def _numbers(payload: bytes) -> list[int]:
+    return [number for (number,) in struct.iter_unpack("<I", payload)]
+
+
 def _about_memory(payload: bytes) -> str:
     name = payload.decode("ascii", "replace")
     if name not in ABOUT_MEMORY:
@@ -246,7 +257,7 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 5
+GENERATION = 6
 SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3}
 
 
@@ -258,6 +269,8 @@ FLAGS_SINCE: dict[int, int] = {Kind.SHOWN: 1, Kind.MMAP_NAME: 2}
 THREADS_SINCE = 4
 #: The same of the memory of such a program, before its image (EARLY).
 THREADS_AHEAD_SINCE = 5
+#: The same of an image whose program shares memory, and of FILE that brings such memory home.
+SHARES_SINCE = 6
 
 
 def understands(generation: int, kind: int) -> bool:
@@ -290,7 +303,10 @@ SHAPES: dict[int, Shape] = {
         says="nothing: the end of a round of pre-copy; flag 1: refused", answers=(Kind.ROUND,),
     ),
     Kind.PRIVATE: Shape(_IMAGE, 32, PIECE, says="contents of a private file (`ptf.travel`), before the image"),
-    Kind.FILE: Shape((To.HOST, To.NEXT_HOST), 24, PIECE, says="contents of a file that the program maps (`migrate.filecopy`)"),
+    Kind.FILE: Shape(
+        _IMAGE, 24, PIECE,
+        says="contents of a file that the program maps (`migrate.filecopy`), or of memory that it shares (to the tracer)",
+    ),
     Kind.ASK_CLOCK: Shape(
         _TRACER, 8, 8, _number("<Q", 0, (1 << 64) - 1), any_pair=True,
         says="the host's CLOCK_MONOTONIC, ns u64", answers=(Kind.CLOCK,),
@@ -303,7 +319,11 @@ SHAPES: dict[int, Shape] = {
     Kind.SIGNAL: Shape(_HOST, SIGINFO, SIGINFO, _siginfo, says="siginfo of a signal for a handler of the body"),
     Kind.STOP: Shape(_HOST, says="nothing: a group stop, do not run"),
     Kind.CONT: Shape(_HOST, says="nothing: the group stop is over"),
-    Kind.RECALL: Shape(_HOST, says="nothing: send the image home", answers=(Kind.IMAGE, Kind.CANNOT,)),
+    Kind.RECALL: Shape(
+        _HOST, 0, 4 * MOST_OBJECTS, _numbers,
+        says="numbers, u32 each: send the image home, with the contents of those pieces of shared memory",
+        answers=(Kind.IMAGE, Kind.CANNOT,),
+    ),
     Kind.MOVE_TO: Shape(
         _HOST, 1, STRUCT, _of(orders.MoveOrder),
         says="`MoveOrder`: send the image to that host", answers=(Kind.CANNOT,),

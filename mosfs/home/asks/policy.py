@@ -54,6 +54,8 @@ class Policy:
         if row.nr == SYS_MREMAP and p.process.pieced:
             self._remap(p, regs, args)
             return
+        if row.nr == SYS_MMAP and self.tracer.shared.maps(p, args) and self._share(p, regs):
+            return
         verdict = judge(row, args)
         if verdict.do in (Do.SERVE, Do.HOME) or self._thread(p, row, args) or self._shared_file(p, row, args):
             self.tracer.stops.serve(p)
@@ -87,6 +89,14 @@ class Policy:
         with Calls(p.task) as call:
             result = remap(call, args, said=p.process.said.calls > 0)
         self.tracer.stops.answer(p, kept, result)
+
+    def _share(self, p: Program, regs: Registers) -> bool:
+        """Memory that can move with all that share it. False: it must be made as any other."""
+        kept = copy_regs(regs)
+        result = self.tracer.shared.mapped(p, kept)
+        if result is not None:
+            self.tracer.stops.answer(p, kept, result)
+        return result is not None
 
     def illegal(self, p: Program, regs: Registers, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
@@ -143,6 +153,8 @@ class Policy:
             return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
         if row.nr in (SYS_MPROTECT, SYS_PKEY_MPROTECT):  # a file becomes writable memory, which can be at home only
             return self.come_home(p, done)
+        if row.nr == SYS_MMAP and self.tracer.shared.maps(p, args):
+            return self.come_home(p, done, returns=True)
         verdict = judge_away(row, args)
         if verdict.do is Do.SERVE:
             return False

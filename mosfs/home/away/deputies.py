@@ -194,7 +194,7 @@ class Deputies:
 
     def last_words(self, p: Program, deputy: Deputy, message: str) -> None:
         """Stop the deputy for a last line on the program's standard error."""
-        if deputy.state is not State.READY:
+        if deputy.state not in (State.READY, State.HELD):
             if not deputy.interrupting:
                 p.task.interrupt()
             while True:

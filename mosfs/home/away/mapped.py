@@ -23,6 +23,7 @@ from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE
 from mosfs.abi.memory import MADV_DONTNEED
 from mosfs.abi.numbers import SYS_CLOSE, SYS_MADVISE, SYS_MMAP, SYS_MPROTECT, SYS_MUNLOCK, SYS_MUNMAP
 from mosfs.calls.request import pack_reply
+from mosfs.home.away.shared import NAME
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import hand_over
@@ -31,7 +32,7 @@ from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import title_at
 from mosfs.migrate.filecopy import BLOCK, MOST, WANT, data_of, fits, frame, must_all, once_writable
-from mosfs.migrate.image import MAX_SIZE, BadImage, Vma
+from mosfs.migrate.image import MAX_SIZE, BadImage, Vma, is_object
 from mosfs.migrate.maps import Known, Mapping, file_maps, mapping_at
 from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.rebuild import kept_at_home
@@ -123,6 +124,8 @@ class Mapped:
         """For `maps.travelling`: the files that this program maps are followed from now on."""
 
         def find(mapping: Mapping) -> tuple[int, str] | None:
+            if number := self.tracer.shared.number(mapping):
+                return number, NAME
             file = self._follow(p, mapping, -1)
             return (file.number, mapping.name) if file is not None else None
 
@@ -282,8 +285,9 @@ class Mapped:
     def ahead(self, p: Program, move: Move) -> Iterator[int]:
         """Send what the program maps while it still runs, piece by piece: bytes sent."""
         assert move.link is not None
-        known = self.known(p)
-        _want(move.files, [(found[0], m.offset, m.end - m.start) for m in file_maps(p.pid) if (found := known(m))])
+        known, mapped = self.known(p), file_maps(p.pid)
+        wanted = [(found[0], m.offset, m.end - m.start) for m in mapped if (found := known(m)) and not is_object(found[0])]
+        _want(move.files, wanted)
         for payload in self._news(move.files, move.link.near):
             move.link.channel.send(Kind.FILE, p.pid, payload)
             yield len(payload)
@@ -306,7 +310,7 @@ class Mapped:
 
     def _number(self, mapping: Mapping) -> int:
         found = self._keys.get((mapping.device, mapping.inode))
-        return found.number if found is not None else 0
+        return found.number if found is not None else self.tracer.shared.number(mapping)
 
     @staticmethod
     def deny_access(call: Calls, mappings: list[Mapping]) -> None:
@@ -365,14 +369,18 @@ class Mapped:
         """For the mappings of an image that has come for the deputy. BadImage if they show files that are not the program's."""
         if any(vma.file and vma.file not in p.body.files for vma in vmas):
             raise BadImage("mappings of files that the program does not map")
-        return ComingFiles(self._files, [(self._number(m), m) for m in self.in_deputy(p)], [vma for vma in vmas if vma.file])
+        return ComingFiles(self._fd, [(self._number(m), m) for m in self.in_deputy(p)], [vma for vma in vmas if vma.file])
+
+    def _fd(self, number: int) -> int:
+        return self.tracer.shared.fd(number) if is_object(number) else self._files[number].fd
 
 
 class ComingFiles:
     """Makes the mappings of a program that comes home: most of them the deputy has kept (``stand``)."""
 
-    def __init__(self, files: dict[int, File], kept: list[tuple[int, Mapping]], vmas: list[Vma]) -> None:
-        self._files = files
+    def __init__(self, fd: Callable[[int], int], kept: list[tuple[int, Mapping]], vmas: list[Vma]) -> None:
+        """``fd``: our descriptor of the file with a number."""
+        self._fd = fd
         self._parts = list(_standing(vmas, kept))
         self.stand = merge((start, end) for _, start, end in self._parts)
 
@@ -389,7 +397,7 @@ class ComingFiles:
 
     def _anew(self, call: Calls, vma: Vma, start: int, end: int) -> None:
         """A mapping that the program has moved, or that the deputy could not make: by our own descriptor."""
-        theirs = hand_over(call, self._files[vma.file].fd, cloexec=True)
+        theirs = hand_over(call, self._fd(vma.file), cloexec=True)
         how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
         try:
             call.must(SYS_MMAP, start, end - start, vma.prot, how, theirs, vma.offset + start - vma.start)

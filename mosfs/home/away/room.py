@@ -10,6 +10,7 @@ from mosfs.home.away.hosts import Hosts
 from mosfs.home.away.lanes import Lanes
 from mosfs.home.away.mapped import Mapped
 from mosfs.home.away.requests import Requests
+from mosfs.home.away.shared import SharedMemory
 from mosfs.home.away.transfers import Transfers
 from mosfs.home.away.waits import Waits
 from mosfs.home.ports import Tree
@@ -25,6 +26,7 @@ class AwayRoom:
         self.births = Births(tracer)
         self.deputies = Deputies(tracer)
         self.mapped = Mapped(tracer)
+        self.shared = SharedMemory(tracer)
         self.lanes = Lanes(tracer)
         self.cores = Cores(tracer)
         self.waits = Waits(tracer)

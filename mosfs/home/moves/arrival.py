@@ -20,6 +20,7 @@ from mosfs.home.moves.threads import ComingThread
 from mosfs.home.ports import NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy, Outcome, State, interrupted, is_sleep
 from mosfs.home.process.link import Link
+from mosfs.home.process.move import Filled
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, broken_off, result_at
 from mosfs.migrate import image, rseq
@@ -39,8 +40,8 @@ from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import NOTHING, TaskGone, behind, regs_from
 from mosfs.wire.channel import ChannelLost
-from mosfs.wire.faults import Freezing, Point, fault
-from mosfs.wire.frames import Kind
+from mosfs.wire.faults import Freezing, Point, Sharing, fault
+from mosfs.wire.frames import Kind, pack_numbers
 
 
 @dataclass(slots=True)
@@ -57,6 +58,7 @@ class Coming:
     complete: bool = False  # nothing more of the image will come
     others: dict[int, tuple[Outcome | None, list[bytes]]] = field(default_factory=dict)  # of other threads, by ID
     threads: list[ComingThread] = field(default_factory=list)  # those, as far as they have been built
+    frames: int = 0  # with pages, as its host has counted them
 
 
 class Arrival:
@@ -71,7 +73,8 @@ class Arrival:
         if p.frozen.mark:
             self.tracer.freezing.recalled(p, p.body.kept_back)
         try:
-            p.link.channel.send(Kind.RECALL, p.pid)
+            p.move.stood.brings = frozenset(self.tracer.groups.objects(p) if self.tracer.groups.last(p) else ())
+            p.link.channel.send(Kind.RECALL, p.pid, pack_numbers(p.move.stood.brings))
         except ChannelLost:
             self.tracer.hosts.link_lost(p.link)
 
@@ -86,13 +89,41 @@ class Arrival:
         lib.mos_pin(self.tracer.pump, p.pid)
         coming.outcome, coming.infos = self.outcome(p, deputy)
         coming.others = self.tracer.threads.outcomes(p)
+        joined = self.tracer.groups.joins(p)
+        together = p.move.together
         try:
-            regs = self._build(p, link, deputy, coming)
+            if not joined:
+                raise BadImage("others who share its memory are elsewhere")
+            with Calls(p.task, base=deputy.base, mask=deputy.mask) as call, limits_raised(call):
+                self._fill(p, link, call, coming)
+                regs = self._build(p, call, coming) if together is None else None
+            if together is not None:
+                fault(Sharing.HOME_MEMBER_CAME, link.channel, p.comm)
         except (TaskGone, ChannelLost):
             raise
         except Exception as error:
             self._roll_back(p, link, deputy, coming, error)
             return
+        if regs is None:
+            self.tracer.groups.filled(p, Filled(link, deputy, coming))
+        else:
+            self._arrived(p, link, deputy, coming, regs)
+
+    def settle(self, p: Program, filled: Filled) -> None:
+        """One that has come home with others goes on there."""
+        deputy, coming = filled.deputy, filled.coming
+        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call, limits_raised(call):
+            coming.rebuild.resume(call)
+            regs = self._build(p, call, coming)
+        self._arrived(p, filled.link, deputy, coming, regs)
+
+    def send_back(self, p: Program, filled: Filled, reason: str) -> None:
+        """One that has come, and others cannot: its body goes on where it is."""
+        filled.coming.rebuild.close()
+        self.tracer.carrier.sent_back(p)
+        self._send_back(p, filled.link, filled.deputy, reason, filled.coming)
+
+    def _arrived(self, p: Program, link: Link, deputy: Deputy, coming: Coming, regs: Registers) -> None:
         p.body.infos.clear()
         assert coming.rebuild is not None
         signalled = bool(coming.infos or coming.meta.pending) or coming.expired or bool(p.death.signal)
@@ -104,32 +135,36 @@ class Arrival:
         self.tracer.moves.finish(p, "")
         self.tracer.mosd.announce(p)
 
-    def _build(self, p: Program, link: Link, deputy: Deputy, coming: Coming) -> Registers:
-        """The program in its deputy: the registers to go on with. Whatever is raised, `_roll_back` can undo it."""
-        meta = coming.meta
-        assert p.move is not None
-        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call, limits_raised(call):
-            rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
-            coming.rebuild = rebuild
-            rebuild.resume(call)
-            rebuild.know(meta)
-            coming.receipt.expect(meta.vmas)
-            rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
-            clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
-            deputy.remains.forget()
-            self.tracer.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
-            rebuild.map(meta)
-            frames = self._receive(p, link, rebuild, coming)
-            fault(Freezing.READ if p.frozen.mark else Point.HOME_BEFORE_RETURN, link.channel, p.comm, p.pid)
-            older = [*coming.infos, *p.body.infos]
-            signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
-            coming.newer = take_pending(call, signals)
-            regs = rebuild.finish(frames, home=True)
-            for shared, info in [*((not p.several, info) for info in older), *coming.newer]:
-                queue_signal(call, info, shared=shared)
-            for q, thread in self.tracer.threads.matched(p, meta.threads):
-                coming.threads.append(self.tracer.threads.build(coming, q, thread))
-            coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
+    def _fill(self, p: Program, link: Link, call: Calls, coming: Coming) -> None:
+        """The program's memory in its deputy. Whatever is raised, `_roll_back` can undo it; so it can what this has done."""
+        meta, deputy = coming.meta, p.deputy
+        assert p.move is not None and deputy is not None
+        rebuild, p.move.rebuild = p.move.rebuild or Rebuild(call), None
+        coming.rebuild = rebuild
+        rebuild.resume(call)
+        rebuild.know(meta)
+        coming.receipt.expect(meta.vmas, self.tracer.shared.size(self.tracer.groups.objects(p)))
+        rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
+        clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
+        deputy.remains.forget()
+        self.tracer.carrier.arrive(call, p, meta.private, _inflight(meta, coming.outcome))
+        rebuild.map(meta)
+        coming.frames = self._receive(p, link, rebuild, coming)
+        fault(Freezing.READ if p.frozen.mark else Point.HOME_BEFORE_RETURN, link.channel, p.comm, p.pid)
+
+    def _build(self, p: Program, call: Calls, coming: Coming) -> Registers:
+        """All but its memory: the registers to go on with. Whatever is raised, `_roll_back` can undo it."""
+        meta, rebuild = coming.meta, coming.rebuild
+        assert rebuild is not None
+        older = [*coming.infos, *p.body.infos]
+        signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
+        coming.newer = take_pending(call, signals)
+        regs = rebuild.finish(coming.frames, home=True)
+        for shared, info in [*((not p.several, info) for info in older), *coming.newer]:
+            queue_signal(call, info, shared=shared)
+        for q, thread in self.tracer.threads.matched(p, meta.threads):
+            coming.threads.append(self.tracer.threads.build(coming, q, thread))
+        coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
         return regs
 
     def _roll_back(self, p: Program, link: Link, deputy: Deputy, coming: Coming, error: Exception) -> None:
@@ -241,14 +276,20 @@ class Arrival:
 
     def _receive(self, p: Program, link: Link, rebuild: Rebuild, coming: Coming) -> int:
         """Pages up to IMAGE_END; frames of other programs on this channel wait."""
+        brought: set[int] = set()
         while True:
             frame = coming.receipt.next()
             if frame.pair != p.pid:
                 self.tracer.hosts.backlog(link, frame)
             elif frame.kind in (Kind.PAGES, Kind.RUNS):
                 rebuild.pages(frame)
+            elif frame.kind == Kind.FILE:
+                assert p.move is not None
+                brought.add(self.tracer.shared.take(p.move.stood.brings, frame.payload))
             elif frame.kind == Kind.IMAGE_END:
                 coming.complete = True
+                if p.move is not None and p.move.stood.brings - brought:
+                    raise BadImage("shared memory whose contents have not come")
                 return int(frame.content)
             elif frame.kind == Kind.CANNOT:
                 coming.complete = True  # nothing of it follows
@@ -272,6 +313,7 @@ class Arrival:
             if frame.pair != p.pid:
                 self.tracer.hosts.backlog(link, frame)
             coming.complete = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
+        self.tracer.shared.gone(self.tracer.groups.objects(p))
         link.channel.send(Kind.RESUME, p.pid)
         self.tracer.hosts.release_answers(p)
         if p.frozen.mark:

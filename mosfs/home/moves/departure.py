@@ -163,8 +163,8 @@ class Departure:
                 meta = self._capture(p, call, stay, vmas)
             # from here on it would go on by itself, should this process die
             p.task.set_regs(behind(stay, -errno.ENOSYS) if move.waiting else stay)
-            move.inside = self.inside(p, original, stay, stop, meta.mask) if again is None else None
-            meta.waiting = move.waiting or move.inside is not None
+            move.stood.inside = self.inside(p, original, stay, stop, meta.mask) if again is None else None
+            meta.waiting = move.waiting or move.stood.inside is not None
             meta.carry = p.call.carry
             meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
@@ -189,7 +189,9 @@ class Departure:
         p.place = Place.LEAVING
         self.tracer.mosd.announce(p)
         try:
-            if move.after(Event.IMAGE_SENT, away=False) is Step.GO:
+            if move.together is not None:
+                move.after(Event.MEMBER_SENT, away=False)
+            elif move.after(Event.IMAGE_SENT, away=False) is Step.GO:
                 self.tracer.moves.let_run(p, move.link)
         except ChannelLost:
             self.tracer.hosts.link_lost(move.link)
@@ -205,7 +207,7 @@ class Departure:
         if not p.several:
             return
         if move.freezes is not None:
-            raise CannotMove(Reason.THREADS)
+            raise CannotMove(Reason.THREADS if p.process.several else Reason.MEMORY_SHARED)
         if move.link is None or move.link.frames < THREADS_SINCE:
             raise CannotMove(f"{Reason.THREADS}, and the MOSIX of that node is too old for them")
         if move.copy is not None and not move.copy.several:
@@ -246,7 +248,7 @@ class Departure:
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, sleeping, vmas)
-            move.inside = None
+            move.stood.inside = None
             futex = is_futex(sleeping)
             meta.waiting, meta.until = not futex, self.tracer.threads.until(p, sleeping)
             meta.used = p.cpu.used
@@ -266,6 +268,7 @@ class Departure:
             self._sent(p, move)
 
     def _capture(self, p: Program, call: Calls, regs: Registers, vmas: list[Vma]) -> ImageMeta:
+        self.tracer.shared.leaves(p, p.move, vmas)
         shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
         meta = capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
@@ -274,7 +277,8 @@ class Departure:
         link = p.move.link if p.move is not None else None
         if link is not None and link.features and (small := stack_too_small(meta, self.tracer.features, link.features)):
             raise CannotMove(small)
-        meta.all_actions, meta.outlives, meta.births = True, p.settings.outlive == 1, p.several
+        meta.all_actions, meta.outlives = True, p.settings.outlive == 1
+        meta.births, meta.shares = p.process.several, p.process.shares
         if p.move is not None:
             p.move.mapped = [(vma.start, vma.end) for vma in vmas]
         meta.seq = p.body.forwarded = p.body.seq  # what it waits for will be answered with this number
@@ -286,6 +290,7 @@ class Departure:
         assert link is not None
         self.tracer.carrier.send_rest(p, link)
         self.tracer.mapped.rest(p, move, link, meta.vmas)
+        self.tracer.shared.announce(p, link, meta.vmas, contents=move.together is None)
         fault(Point.HOME_BEFORE_IMAGE, link.channel)
         link.channel.send(Kind.IMAGE, p.pid, move.copy.head(meta) if move.copy is not None else image.encode(meta))
         lib.mos_unfollow(self.tracer.pump)
@@ -322,19 +327,7 @@ class Departure:
             }.get(nr, (0, 0))
             kept = addr and size
             pages, outs = ([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else ([], [])
-            p.call.sleep = Sleep(pages, outs, nr, self._futex_until(p, regs) if nr == SYS_FUTEX else 0)
-
-    @staticmethod
-    def _futex_until(p: Program, regs: Registers) -> int:
-        """When a wait on a futex that says how long ends, CLOCK_MONOTONIC in ns; 0 for one that says when."""
-        if not p.several or regs.rsi & FUTEX_COMMAND != FUTEX_WAIT:
-            return 0
-        try:
-            seconds, ns = struct.unpack("<2q", p.task.read(regs.r10, 16))
-        except OSError:
-            return 0
-        began = p.call.idle.since if p.call.idle is not None and same_sleep(p.pid, p.call.idle) else time.monotonic()
-        return int(min(int(began * 1e9) + seconds * 10**9 + ns, (1 << 63) - 1))
+            p.call.sleep = Sleep(pages, outs, nr, _futex_until(p, regs) if nr == SYS_FUTEX else 0)
 
     def stay(self, p: Program, regs: Registers, reason: str) -> None:
         """The departure failed before the commit point: go on at home."""
@@ -364,6 +357,8 @@ class Departure:
         if move.stood.sleep is not None:
             deputy.sleep = move.stood.sleep
         p.body.files = move.files
+        if move.together is None:
+            self.tracer.shared.gone(self.tracer.shared.of(p))
         files = self.tracer.mapped.in_deputy(p)
         others = self.tracer.threads.prepare(p, move)
         pages = [page for one in (deputy, *others) for page in one.sleep.pages]
@@ -378,11 +373,11 @@ class Departure:
             self.tracer.mapped.deny_access(call, files)
         copy, move.copy = move.copy, None
         deputy.remains = Remains(slices(move.mapped, merge(keep)), copy.close if copy is not None else None)
-        rests = not p.several and move.freezes is None and asleep is None and move.inside is None
+        rests = not p.several and move.freezes is None and asleep is None and move.stood.inside is None
         deputy.give_up(1 if rests else None)
         self.tracer.carrier.left(p)
         p.deputy = deputy
-        self.tracer.outliving.left(p, inside=move.waiting or move.inside is not None or asleep is not None)
+        self.tracer.outliving.left(p, inside=move.waiting or move.stood.inside is not None or asleep is not None)
         p.body.sleeping = p.call.carry = None
         self.tracer.mapped.catch_up(p)
         self.tracer.threads.commit(p, link, move, others)
@@ -393,6 +388,18 @@ class Departure:
         else:
             deputy.became_ready()
             self.tracer.deputies.watch(p)
-            if move.inside is not None:
-                self.tracer.requests.make(p, deputy, move.inside)
+            if move.stood.inside is not None:
+                self.tracer.requests.make(p, deputy, move.stood.inside)
         self.tracer.moves.finish(p, "")
+
+
+def _futex_until(p: Program, regs: Registers) -> int:
+    """When a wait on a futex that says how long ends, CLOCK_MONOTONIC in ns; 0 for one that says when."""
+    if not p.several or regs.rsi & FUTEX_COMMAND != FUTEX_WAIT:
+        return 0
+    try:
+        seconds, ns = struct.unpack("<2q", p.task.read(regs.r10, 16))
+    except OSError:
+        return 0
+    began = p.call.idle.since if p.call.idle is not None and same_sleep(p.pid, p.call.idle) else time.monotonic()
+    return int(min(int(began * 1e9) + seconds * 10**9 + ns, (1 << 63) - 1))

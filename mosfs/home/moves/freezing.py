@@ -199,10 +199,10 @@ class Freezing:
         if asleep:
             request = Request(SYS_RESTART_SYSCALL, (0,) * 6, deputy.mask)
             p.frozen.call = Outcome(SYS_RESTART_SYSCALL, -ERESTART_RESTARTBLOCK, [], flight or _flight(request))
-        elif move.inside is not None:
-            flight = _flight(move.inside)
+        elif move.stood.inside is not None:
+            flight = _flight(move.stood.inside)
             self.tracer.waits.takes_off(p, flight)
-            p.frozen.call = Outcome(move.inside.nr, signed(move.stood.stopped.rax), [], flight)
+            p.frozen.call = Outcome(move.stood.inside.nr, signed(move.stood.stopped.rax), [], flight)
         self._stays(p, deputy)
 
     def _stays(self, p: Program, deputy: Deputy) -> None:

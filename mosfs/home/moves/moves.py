@@ -34,6 +34,8 @@ RETRY_AFTER = 0.005
 ALL_HOME = MoveOrder("", 0, b"", b"", True, frames=GENERATION)
 #: Attempts while the program stands where it cannot be captured (a fork or exec under way), 5 ms apart.
 MAX_TRIES = 2000
+#: How many of them one counts that a host refuses for good, of a program that moves with others.
+TRIES_OF_A_MEMBER = 50
 
 
 class Moves:
@@ -65,7 +67,8 @@ class Moves:
             self.request(p, Move("", "home", why=move.why, done=lambda reason: self._onward(p, move, reason)))
             return
         reason = (p.travel.bound if move.target or move.freezes else "") or (Reason.STOPPED if p.halted else "")
-        reason = reason or (Reason.THREADS if p.several and move.freezes is not None else "")
+        if p.several and move.freezes is not None:
+            reason = reason or (Reason.THREADS if p.process.several else Reason.MEMORY_SHARED)
         reason = reason or self.tracer.outliving.obstacle(p, move)
         if reason:
             self._tell(p, move, reason)
@@ -73,6 +76,11 @@ class Moves:
         lacking = cpu.missing(p.demand.needs, self.tracer.features) if move.why and not (move.target or move.escapes) else []
         if lacking:
             self._tell(p, move, cpu.lacks(lacking, ""))
+            return
+        group = self.tracer.shared.group(p)
+        if len(group) > 1:
+            if reason := self.tracer.groups.request(group, move):
+                self._tell(p, move, reason)
             return
         p.move = move
         p.process.pieced = True
@@ -136,6 +144,8 @@ class Moves:
                 self.tracer.traces.told(p, failed)
                 self.tracer.mosd.log(f"pid={p.pid} {failed}")
         self._tell(p, move, reason)
+        if move.together is not None:
+            self.tracer.groups.ended(move, reason)
         wanted, p.travel.wanted = p.travel.wanted, None
         if wanted is not None:
             self.request(p, wanted)
@@ -160,6 +170,8 @@ class Moves:
         if p.link is not None and (p.away or p.place is Place.LEAVING):
             self.tracer.hosts.drop(p, p.link)
         p.link = None
+        if move is not None and move.together is not None:
+            self.tracer.groups.gone(p, move)
 
     def retry_later(self, p: Program) -> bool:
         """Try the capture again soon; False when it was tried long enough."""
@@ -261,8 +273,11 @@ class Moves:
     def ready(self, p: Program, link: Link) -> None:
         """READY: the body stands complete. One whose image home has sent has its GO already."""
         move = p.move
-        if move is not None and move.link is link and move.after(Event.READY, away=p.away) is Step.GO:
+        step = move.after(Event.READY, away=p.away) if move is not None and move.link is link else Step.NOTHING
+        if step is Step.GO:
             self.let_run(p, link)
+        elif step is Step.JOIN:
+            self.tracer.groups.ready(p)
 
     def let_run(self, p: Program, link: Link) -> None:
         """GO: the body may run as soon as it is complete. Until it says RUNNING the program is kept where it was."""
@@ -285,7 +300,9 @@ class Moves:
         if move is None or step is Step.NOTHING:
             return
         p.demand.ran_at(link.ip, link.features)
-        if step is Step.LEAVE:
+        if move.together is not None:
+            self.tracer.groups.committed(p)
+        elif step is Step.LEAVE:
             self.tracer.departure.commit(p, link, move)
         else:
             self._switch(p, link)
@@ -344,7 +361,10 @@ class Moves:
     def cannot(self, p: Program, refusal: Cannot) -> None:
         """CANNOT of the old host: the image went nowhere."""
         move = p.move
-        if refusal.passing:
+        member = move is not None and move.together is not None
+        if move is not None and member and not refusal.passing:  # its body may not have been born, or be dead
+            move.tries += TRIES_OF_A_MEMBER
+        if refusal.passing or member:
             self.tracer.hosts.release_answers(p)
             if move is None or self.retry_later(p):
                 return

@@ -8,6 +8,7 @@ from mosfs.home.moves.checkpoints import Checkpoints
 from mosfs.home.moves.copying import Copying
 from mosfs.home.moves.departure import Departure
 from mosfs.home.moves.freezing import Freezing
+from mosfs.home.moves.groups import Groups
 from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.occasions import Occasions
 from mosfs.home.moves.openings import Openings
@@ -27,6 +28,7 @@ class MovesRoom:
         self.departure = Departure(tracer)
         self.arrival = Arrival(tracer)
         self.threads = Threads(tracer)
+        self.groups = Groups(tracer)
         self.copying = Copying(tracer)
         self.carrier = Carrier(tracer)
         self.checkpoints = Checkpoints(tracer)

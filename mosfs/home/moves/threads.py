@@ -77,18 +77,19 @@ class Threads:
         return [self.tracer.programs[tid] for tid in sorted(p.kin.threads) if tid in self.tracer.programs]
 
     def obstacle(self, p: Program) -> str:
-        """Why a process with several threads cannot move; "" if it can."""
+        """Why a process with several threads, or with memory that it shares, cannot move; "" if it can."""
         if not p.several:
             return ""
+        has = Reason.THREADS if p.process.several else Reason.MEMORY_SHARED
         if len(p.kin.threads) > MOST_THREADS:
             return f"has more than {MOST_THREADS + 1} threads"
         if p.private is not None:
-            return f"{Reason.THREADS}, and private files"
+            return f"{has}, and private files"
         if p.post.mail is not None:
-            return f"{Reason.THREADS}, and a mailbox"
+            return f"{has}, and a mailbox"
         if p.settings.outlive == 1:
-            return f"{Reason.THREADS}, and shall outlive its node"
-        return Reason.FIRST_ENDED if state_of(p.pid) in ("Z", "X") else ""
+            return f"{has}, and shall outlive its node"
+        return Reason.FIRST_ENDED if p.kin.threads and state_of(p.pid) in ("Z", "X") else ""
 
     # ------------------------------------------------------------------ leaving
 

@@ -5,6 +5,7 @@ States of its kernel task, and what may be done::
     PARKED   runs pause(2) in the stub, so that signals are seen           interrupt it first
     READY    stands in the stub after a call                               start a call, inject, park
     BUSY     makes a forwarded call (a `Flight`)                           wait for its end, or interrupt it
+    HELD     stands in the stub, and the program has come home into it    nothing, until its group has come (`moves.groups`)
 
 What waits until it is READY is of two kinds: what home has to do in it (``todo``), and what the body asks (``asked``). The former
 comes first, for a call of the body may take for ever. A deputy that has answered stays READY for a moment (`PARK_AFTER`), because
@@ -50,6 +51,7 @@ class State(Enum):
     PARKED = auto()
     READY = auto()
     BUSY = auto()
+    HELD = auto()
 
 
 class Hasten(Enum):

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
+from typing import Any
 
 from mosfs.calls.request import Request
-from mosfs.home.process.deputy import Sleep
+from mosfs.home.process.deputy import Deputy, Sleep
 from mosfs.home.process.link import Held, Link
 from mosfs.migrate.precopy import Precopy
 from mosfs.migrate.ranges import Range
@@ -42,7 +43,7 @@ class Phase(StrEnum):
     ARMING = "arming"  # the program is interrupted so that its memory can be followed
     COPYING = "copying"  # its memory is sent while it runs
     STOPPING = "stopping"  # the program is interrupted to be captured
-    SENT = "sent"  # the old host sends the image to the new one; READY or FAIL follows
+    SENT = "sent"  # the old host sends the image to the new one, or home has sent that of a group's member; READY or FAIL follows
     GO = "go"  # the body may run as soon as it is complete; it has not said so yet
     RECALL = "recall"  # the host is asked to send the image home
 
@@ -59,6 +60,8 @@ class Event(Enum):
     FOLLOWED = auto()  # its memory is followed from now on
     ENOUGH = auto()  # so much of it was sent ahead that the program shall stop
     IMAGE_SENT = auto()  # the image has left home
+    MEMBER_SENT = auto()  # the same of one that moves together with others
+    ALL_READY = auto()  # all of these stand complete
     COPIED = auto()  # of the old host: it has sent enough ahead
     READY = auto()  # of the new host: the body stands complete; when home has sent the image, nobody waits for that
     RUNNING = auto()  # of the new host: the body runs
@@ -80,6 +83,7 @@ class Step(Enum):
     ORDER = auto()  # have the old host send the image to the new one
     RECALL = auto()  # have the old host send the image home
     ARRIVE = auto()  # make the deputy the program again
+    JOIN = auto()  # its body stands, of one that moves together with others: the next one
     GO = auto()  # let the body run as soon as it is complete
     LEAVE = auto()  # committed: what is left at home becomes the deputy
     SWITCH = auto()  # committed: the new host has it, the old one drops its body
@@ -106,6 +110,9 @@ STEPS: dict[tuple[Way, Phase, Event], tuple[Phase, Step]] = {
     (OUT, Phase.STOPPING, Event.STOPPED): (Phase.STOPPING, Step.CAPTURE),
     (OUT, Phase.STOPPING, Event.STANDS): (Phase.STOPPING, Step.CAPTURE),
     (OUT, Phase.STOPPING, Event.IMAGE_SENT): (Phase.GO, Step.GO),
+    (OUT, Phase.STOPPING, Event.MEMBER_SENT): (Phase.SENT, Step.NOTHING),
+    (OUT, Phase.SENT, Event.READY): (Phase.SENT, Step.JOIN),
+    (OUT, Phase.SENT, Event.ALL_READY): (Phase.GO, Step.GO),
     (OUT, Phase.GO, Event.RUNNING): (Phase.GO, Step.LEAVE),
 
     (ONWARD, Phase.CHANNEL, Event.CHANNEL_READY): (Phase.PREPARING, Step.NOTHING),
@@ -125,6 +132,7 @@ STEPS: dict[tuple[Way, Phase, Event], tuple[Phase, Step]] = {
 
     **{(OUT, phase, Event.FAILED): (phase, Step.ABANDON) for phase in (
         Phase.CHANNEL, Phase.PREPARING, Phase.ARMING, Phase.COPYING, Phase.STOPPING)},
+    (OUT, Phase.SENT, Event.FAILED): (Phase.SENT, Step.STAY),
     (OUT, Phase.GO, Event.FAILED): (Phase.GO, Step.STAY),
     **{(ONWARD, phase, Event.FAILED): (phase, Step.ABANDON) for phase in (Phase.CHANNEL, Phase.PREPARING)},
     **{(ONWARD, phase, Event.FAILED): (phase, Step.RESUME) for phase in (Phase.COPYING, Phase.SENT, Phase.GO)},
@@ -137,12 +145,16 @@ STEPS: dict[tuple[Way, Phase, Event], tuple[Phase, Step]] = {
 class Stood:
     """How a program stood when it was captured at home.
 
-    ``regs``: with which it goes on if it stays; ``stopped``: those of the stop; ``sleep``: what its sleep needs, if it slept.
+    ``regs``: with which it goes on if it stays; ``stopped``: those of the stop; ``sleep``: what its sleep needs, if it slept;
+    ``inside``: the call that it leaves in, which the deputy makes as soon as the program is away.
+    ``brings``: of one that comes home: the shared memory whose contents come with it.
     """
 
     regs: Registers = field(default_factory=no_regs)
     stopped: Registers = field(default_factory=no_regs)
     sleep: Sleep | None = None
+    inside: Request | None = None
+    brings: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -155,6 +167,33 @@ class Standing:
     asleep: bool = False  # in its stub, in a sleep that began away
     waiting: bool = False  # inside a request of its own to us
     inside: Request | None = None  # the call that it leaves in
+
+
+@dataclass(slots=True)
+class Filled:
+    """A program that has come home with others, in its deputy, as far as it can be taken back. ``coming``: `moves.arrival`."""
+
+    link: Link
+    deputy: Deputy
+    coming: Any
+
+
+@dataclass(slots=True, eq=False)
+class Together:
+    """A group that moves as one (`moves.groups`). ``members``: their PIDs, the first of which the move was asked for.
+
+    ``turn``: who is to stand still next; ``stands``: who does; ``filled``: who has come home; ``contents``: so has what they share;
+    ``complete``: all stand at the new node; ``over``: it is decided; ``attempts``: there were before."""
+
+    members: list[int]
+    deadline: float
+    turn: int = 0
+    stands: set[int] = field(default_factory=set)
+    filled: dict[int, Filled] = field(default_factory=dict)
+    contents: bool = False
+    complete: bool = False
+    over: bool = False
+    attempts: int = 0
 
 
 @dataclass(slots=True)
@@ -177,7 +216,6 @@ class Move:
     files: dict[int, Held] = field(default_factory=dict)  # what the new host has of the files that the program maps
     rebuild: Rebuild | None = None  # on the way home: the deputy with what has come ahead
     waiting: bool = False  # the program is inside its own migration request
-    inside: Request | None = None  # the call that it leaves in: the deputy makes it as soon as the program is away
     below: int = 0  # the target takes it only while its load stays below this
     why: str = ""  # why it is moved, "" if somebody wishes it
     escapes: bool = False  # an instruction is illegal where it is
@@ -185,6 +223,7 @@ class Move:
     freezes: Link | None = None  # the file to which it goes, for `moves.freezing`
     thaws: bool = False  # it comes from there
     standing: dict[int, Standing] = field(default_factory=dict)  # the other threads, while they stand (`moves.threads`)
+    together: Together | None = None  # it moves with others (`moves.groups`)
     late: list[Frame] = field(default_factory=list)  # calls of the old host's body that came behind GO
 
     def way(self, *, away: bool) -> Way:

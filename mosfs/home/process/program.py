@@ -124,9 +124,9 @@ class Program:
 
     @property
     def several(self) -> bool:
-        """Whether it is, or may be again, one of several threads. A signal that has come for it is its own: the kernel has chosen
-        it among them."""
-        return self.process.several
+        """Whether it is, or may be again, one of several threads, or shares memory: there are others who may wake it. A signal that
+        has come for it is its own: the kernel has chosen it among them."""
+        return self.process.several or self.process.shares
 
     @property
     def filters_of_ours(self) -> int:

@@ -36,17 +36,20 @@ class Process:
     said: Said = field(default_factory=Said)  # of its memory, here or before it came home
     pieced: bool = False  # its memory was moved, or followed: mappings that would be one may be several (`migrate.remap`)
     several: bool = False  # it has, or has had, more than one thread
+    shares: bool = False  # it has memory that it may share, or its parent had (`away.shared`)
     filtered: bool = False  # it has a seccomp filter of its own, which judges what we would have it call
     native: bool = False  # mosnative: not ours any more but for the stops
     clock_page: bytes = b""
 
     def of_child(self) -> Process:
         """That of a new process, whose memory is a copy."""
-        return Process(self.names, self.said.of_child(), self.pieced, False, self.filtered, self.native, self.clock_page)
+        return Process(
+            self.names, self.said.of_child(), self.pieced, False, self.shares, self.filtered, self.native, self.clock_page
+        )
 
     def executed(self) -> None:
         """Its memory is another program's. A filter is kept (seccomp(2))."""
-        self.names, self.said, self.pieced, self.several = [], Said(), False, False
+        self.names, self.said, self.pieced, self.several, self.shares = [], Said(), False, False, False
 
 
 @dataclass(slots=True)
