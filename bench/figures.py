@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import information, queue, saved, sim_jobs
+from bench import evicted, information, queue, saved, sim_jobs
 from bench.bed import AWAY, HOME, Bed, BenchError, Spinner
 from bench.idle import i1
 from bench.measure import Result, Spread, interleave
@@ -314,6 +314,10 @@ def l1(bed: Bed | None, rounds: int) -> Iterator[Result]:
         yield Result("L1", f"mean slowdown, {workload.title}", "", "round robin, no moves", *sides, 0.5)
 
 
+def e1(bed: Bed | None, rounds: int) -> Iterator[Result]:
+    yield from evicted.e1(plain_transfer, rounds)
+
+
 FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
@@ -324,7 +328,7 @@ FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
 }
 #: Figures that take many minutes.
 LONG: dict[str, Callable[[Any, int], Iterator[Result]]] = {
-    "L2": l2, "I1": i1, "O1": compared("O1", o1), "S1": queue.s1, "S2": queue.s2, "A4": a4, "A6": a6, **information.LONG,
+    "L2": l2, "I1": i1, "E1": e1, "O1": compared("O1", o1), "S1": queue.s1, "S2": queue.s2, "A4": a4, "A6": a6, **information.LONG,
 }
 #: Figures that need no lab, or make one of their own.
-SIMULATED = frozenset({"L1", "L2", "S2", "I1", "A6", *information.SHORT, *information.LONG})
+SIMULATED = frozenset({"L1", "L2", "S2", "I1", "E1", "A6", *information.SHORT, *information.LONG})

@@ -115,6 +115,19 @@ def test_guests_go_when_the_door_is_closed_and_come_when_it_is_opened(lab: Lab, 
     wait_until(lambda: lab.run(2, "mosmigrate", str(second), "3").returncode == 0)
 
 
+def test_a_flood_of_guests(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> None:
+    """Ten at once, where two may be: the others go on at home, and none is lost."""
+    file, most, count = Path(lab.node(3).paths.max_guests), 2, 10
+    wait_until(lambda: bits(lab, 1, 3) & WELCOME)
+    say(lab, 3, "maxguests", str(most))
+    try:
+        endless += [lab.start(1, "mosrun", "-3", "-F", "sleep", "100000") for _ in range(count)]
+        wait_until(lambda: sorted(where(lab, 1, child.pid) for child in endless) == ["3"] * most + ["here"] * (count - most))
+        assert len(lab.tree(3).pids("guests")) == most and all(child.poll() is None for child in endless)
+    finally:
+        file.unlink()
+
+
 @pytest.mark.parametrize(("at", "name", "relation"), [
     (3, "cluster1", "50 1 0"), pytest.param(1, "cluster2", "50 0 1", marks=pytest.mark.long),
 ])
