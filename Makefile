@@ -57,6 +57,7 @@ bench-all: $(STAMP) ## bench, the figures that take many minutes, and every simu
 	$(BIN)/python -m bench --all
 	$(BIN)/python -m bench.sim_jobs --runs 100
 	$(BIN)/python -m bench.sim_outlive
+	$(BIN)/python -m bench.sim_lending
 
 check: check-quick ## ruff, mypy --strict, the import law, and the sizes of classes and functions
 	$(BIN)/mypy
