@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from mosfs.mbox.filters import INTERESTS, MAX_MESSAGE, MAX_STORED, SIZE, BadFilt
 from mosfs.mbox.model import MAX_UNREAD, PEEK, Flag, Mailbox, Sender
 from mosfs.trace import layout
 from mosfs.trace.filter import ALLOW, TRACE, run
+from mosfs.trace.task import Task
 
 HOME, OTHER_HOME = 0x7F000101, 0x7F000102
 ME = Sender(HOME, 100, 1000, 1000, HOME)
@@ -310,6 +313,32 @@ def test_a_memory_file_holds_a_body(size: int) -> None:
     finally:
         body.close()
     assert body.fd == -1
+
+
+@pytest.mark.parametrize("size", [100_000, 300_000, 1 << 20])
+def test_a_message_goes_straight_to_where_it_is_read(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each piece by one call, however long it is."""
+    data, to = os.urandom(size), ctypes.create_string_buffer(size + 10)
+    at, cut = ctypes.addressof(to), size // 3
+    body = Body.file()
+    body.append(b"before" + data)
+    written: list[int] = []
+    write = Task.write
+
+    def counting(self: Task, addr: int, found: bytes | bytearray | memoryview) -> None:
+        written.append(len(found))
+        write(self, addr, found)
+
+    monkeypatch.setattr(Task, "write", counting)
+    calls.scatter(Task(os.getpid()), [(at, cut), (at + cut + 10, size)], body, 6, size)
+    assert to.raw[:cut] + to.raw[cut + 10 :] == data and written == [cut, size - cut]
+    contents = body.view()
+    os.ftruncate(body.fd, 100)  # whoever has the descriptor, too, can do it: no signal (SIGBUS) must come of that
+    with pytest.raises(OSError, match="short write"):
+        Task(os.getpid()).write(at, contents[size // 2 :])
+    with pytest.raises(OSError, match="too short"):
+        calls.scatter(Task(os.getpid()), [(at, size)], body, 6, size)
+    body.close()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ so that on one node they are copied twice only: out of the sender's memory and i
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 
 from mosfs.wire.files import write_all
@@ -54,6 +55,17 @@ class Body:
                 raise OSError(errno.EIO, "the memory file is too short")
             offset += got
             room = room[got:]
+
+    def view(self) -> memoryview:
+        """Its contents where they lie, for the kernel to read: once it has been shortened, our own access to them would be our end.
+
+        OSError when there is no memory, or fewer bytes."""
+        if self.fd < 0 or not self.size:
+            return memoryview(self.data)
+        try:
+            return memoryview(mmap.mmap(self.fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ))
+        except ValueError as error:
+            raise OSError(errno.EIO, "the memory file is too short") from error
 
     def moved(self) -> Body:
         """The same contents in a new object, for an owner who keeps it; this one is empty then."""

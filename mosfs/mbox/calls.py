@@ -193,8 +193,13 @@ def gather_into(task: Task, pieces: Iterable[tuple[int, int]], size: int, to: Bo
 
 
 def scatter(task: Task, pieces: Iterable[tuple[int, int]], body: Body, offset: int, size: int) -> None:
-    """``size`` bytes of a message from ``offset`` on, to where a program reads; OSError EFAULT."""
-    for address, at, part in chunks(pieces, size, len(_room)):
+    """``size`` bytes of a message from ``offset`` on, to where a program reads; many go there without a copy. OSError EFAULT."""
+    if size > len(_room):
+        contents = body.view()
+        for address, at, part in chunks(pieces, size, size):
+            task.write(address, contents[offset + at : offset + at + part])
+        return
+    for address, at, part in chunks(pieces, size, size):
         room = memoryview(_room)[:part]
         body.read_into(offset + at, room)
         task.write(address, room)
