@@ -42,6 +42,8 @@ class Asked:
 
     @property
     def process(self) -> Process:
+        """As its tracer knows it now: a setting holds when mosd has heard all that was told before."""
+        self.tree.write(f"proc/{self._child.pid}/freezable", "1")
         found = self.tree.process(self._child.pid)
         assert found is not None, f"no such process: {self.end()}"
         return found
