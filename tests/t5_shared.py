@@ -104,6 +104,14 @@ def test_whoever_is_asked_all_go(nodes: Lab, tmp_path: Path) -> None:
         assert family.end() == 7
 
 
+def test_requests_for_several_follow_each_other(nodes: Lab, tmp_path: Path) -> None:
+    with Family(nodes, tmp_path, "family") as family:
+        asked = [nodes.start(1, "mosmigrate", str(pid), str(2 + n % 2)) for n, pid in enumerate(sorted(family.members()))]
+        assert [request.wait(PATIENCE) for request in asked] == [0] * (CHILDREN + 1)
+        one_place(family)
+        assert family.end() == 7
+
+
 def test_where_one_cannot_go_none_goes(nodes: Lab, tmp_path: Path) -> None:
     with Family(nodes, tmp_path, "family") as family:
         parent, child = family.process.pid, max(family.members())

@@ -24,10 +24,17 @@ class Groups:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._standing: list[Together] = []
+        self._waiting: list[Program] = []  # what is wanted of them waits for the moves of others
 
     def request(self, group: list[Program], move: Move, attempts: int = 0) -> str:
         """Begin a move of all of them; ``move`` is that of the first. Or why they cannot. ``attempts``: there were before."""
         p = group[0]
+        if any(q.move is not None for q in group):
+            if p.travel.wanted is not None:
+                return Reason.UNDER_WAY
+            p.travel.wanted = move
+            self._waiting.append(p)
+            return ""
         for q in group:
             if reason := self._obstacle(p, q, move):
                 return reason
@@ -234,10 +241,28 @@ class Groups:
         else:
             self._left(together)
 
+    def free(self, move: Move, p: Program | None = None) -> list[Program]:
+        """The move of ``p`` has ended, or of one that is gone: who may begin another one now, of a group nobody before those of all
+        have ended."""
+        together = move.together
+        free = [p] if p is not None else []
+        if together is not None:
+            together.later += [q.pid for q in free]
+            if self._members(together):
+                return []
+            free = [q for pid in together.later if (q := self.tracer.programs.get(pid)) is not None]
+            together.later = []
+        waiting, self._waiting = self._waiting, []
+        return [*free, *(q for q in waiting if self.tracer.programs.get(q.pid) is q and q.move is None)]
+
     def gone(self, p: Program, move: Move) -> None:
         """A member is gone."""
         together = move.together
         if together is None or together.over:
+            for q in self.free(move):
+                wanted, q.travel.wanted = q.travel.wanted, None
+                if wanted is not None:
+                    self.tracer.moves.request(q, wanted)
             return
         together.filled.pop(p.pid, None)
         first = p.pid == together.members[0] and move.target and not together.stands

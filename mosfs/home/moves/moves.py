@@ -146,9 +146,10 @@ class Moves:
         self._tell(p, move, reason)
         if move.together is not None:
             self.tracer.groups.ended(move, reason)
-        wanted, p.travel.wanted = p.travel.wanted, None
-        if wanted is not None:
-            self.request(p, wanted)
+        for q in self.tracer.groups.free(move, p):
+            wanted, q.travel.wanted = q.travel.wanted, None
+            if wanted is not None:
+                self.request(q, wanted)
 
     def gone(self, p: Program) -> None:
         """The process has ended, or a thread of it, of which its host knows."""
@@ -170,7 +171,7 @@ class Moves:
         if p.link is not None and (p.away or p.place is Place.LEAVING):
             self.tracer.hosts.drop(p, p.link)
         p.link = None
-        if move is not None and move.together is not None:
+        if move is not None:
             self.tracer.groups.gone(p, move)
 
     def retry_later(self, p: Program) -> bool:

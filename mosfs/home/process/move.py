@@ -183,7 +183,8 @@ class Together:
     """A group that moves as one (`moves.groups`). ``members``: their PIDs, the first of which the move was asked for.
 
     ``turn``: who is to stand still next; ``stands``: who does; ``filled``: who has come home; ``contents``: so has what they share;
-    ``complete``: all stand at the new node; ``over``: it is decided; ``attempts``: there were before."""
+    ``complete``: all stand at the new node; ``over``: it is decided; ``attempts``: there were before.
+    ``later``: whose move has ended before those of the others."""
 
     members: list[int]
     deadline: float
@@ -194,6 +195,7 @@ class Together:
     complete: bool = False
     over: bool = False
     attempts: int = 0
+    later: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
