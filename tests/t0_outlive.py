@@ -15,7 +15,8 @@ from mosfs.calls.request import Request
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.process.move import Move
 from mosfs.home.process.replay import Backup, Diverged, Log, fingerprint
-from mosfs.migrate.freezefile import FilePlace, FreezeFile
+from mosfs.migrate.freezefile import FilePlace
+from mosfs.migrate.kept import KeptFile
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.frames import Kind
 
@@ -133,13 +134,13 @@ class Home:
             moves=SimpleNamespace(request=lambda _, move: self.moves.append(move), resume_old=nothing),
         )
         self.program: Any = SimpleNamespace(
-            pid=7, away=True, move=None, halted=False, private=None, settings=SimpleNamespace(outlive=1),
+            pid=7, away=True, move=None, link=object(), halted=False, private=None, settings=SimpleNamespace(outlive=1),
             saves=SimpleNamespace(outlive=None), post=SimpleNamespace(mail=None), frozen=SimpleNamespace(mark=""),
             travel=SimpleNamespace(freeze_ms=1.0), body=SimpleNamespace(signals=0, seq=0),
         )  # fmt: skip
         self.outliving = Outliving(tracer)
 
-    def image(self) -> FreezeFile:
+    def image(self) -> KeptFile:
         """One that is whole at home; its host does not know yet."""
         backup = self.program.saves.outlive
         self.outliving._save(self.program, backup)

@@ -50,7 +50,7 @@ pack = msgspec.msgpack.encode
 
 #: A sound payload of each kind that is not a matter of its length alone.
 SOUND: dict[int, bytes] = {
-    Kind.IMAGE_END: struct.pack("<Q", 7),
+    Kind.IMAGE_END: struct.pack("<Q", 7), Kind.SAME: struct.pack("<4Q", 0x1000, 0x3000, 0x3000, 0x7FFFFFFFF000),
     Kind.GO: pack(orders.GoTimes(1, 2, "boot")), Kind.CLOCK: pack(orders.GoTimes(-1, 2, "boot", 3, 4, 5)),
     Kind.SIGNAL: struct.pack("<i", 10) + bytes(124),
     Kind.MOVE_TO: pack(orders.MoveOrder("10.0.0.1", 253, bytes(16), KEY, True)),
@@ -73,6 +73,7 @@ SOUND: dict[int, bytes] = {
 #: What its type allows, but its range does not.
 OUT_OF_RANGE: list[tuple[Kind, bytes]] = [
     (Kind.IMAGE_END, bytes([255] * 8)),
+    (Kind.SAME, struct.pack("<4Q", 0x3000, 0x4000, 0x1000, 0x2000)), (Kind.SAME, struct.pack("<2Q", 0x1000, 1 << 47)),
     (Kind.GO, pack(orders.GoTimes(1 << 63, 2, "boot"))), (Kind.GO, pack(orders.GoTimes(1, 2, "x" * 300))),
     (Kind.SIGNAL, bytes(128)), (Kind.SIGNAL, struct.pack("<i", 65) + bytes(124)), (Kind.SIGNAL, struct.pack("<i", -1) + bytes(124)),
     (Kind.MOVE_TO, pack(orders.MoveOrder("10.0.0.1", 65536, b"", b"", True))),

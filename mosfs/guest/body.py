@@ -18,6 +18,7 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
+from mosfs.migrate.changes import Digests
 from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta, Thread, Vma
 from mosfs.migrate.properties import Said
@@ -166,6 +167,8 @@ class Leaving:
     copy: Sending | None = None  # its memory goes ahead of it
     was_waiting: bool = False  # its image was made in a forwarded call
     objects: list[int] = field(default_factory=list)  # the shared memory whose contents shall go home with it
+    kept: int = 0  # flags of the last RECALL
+    last: Digests | None = None  # what the last image was that home has asked to be remembered
 
 
 @dataclass(slots=True)

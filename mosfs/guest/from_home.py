@@ -160,6 +160,7 @@ class FromHome:
         if body.leaving.copy is not None and not body.leaving.copy.home:
             self._copying.forget(body)
         body.leaving.objects = frame.content
+        body.leaving.kept = frame.flags
         self._onward.request(body, None)
 
     def _round(self, body: Body, frame: Frame) -> None:

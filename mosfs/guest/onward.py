@@ -18,6 +18,7 @@ from mosfs.guest.threads import Threads, first_ended, repeatable
 from mosfs.guest.usage import Statistics
 from mosfs.migrate import image, rseq
 from mosfs.migrate.capture import capture, mappings_of, user_regs
+from mosfs.migrate.changes import send_changes
 from mosfs.migrate.image import Timer
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.pages import send_all
@@ -30,7 +31,7 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, Sharing, fault
-from mosfs.wire.frames import BUSY, Cannot, Kind
+from mosfs.wire.frames import BUSY, DIFFER, REMEMBER, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
 
 
@@ -241,6 +242,8 @@ class Onward:
         if precopy is not None:
             precopy.rest(meta.vmas)
             frames = precopy.sender.frames
+        elif not onward and body.leaving.kept & REMEMBER:
+            frames = self._send_changes(body, meta, channel, near=near)
         else:
             runs = onward and body.leaving.copy is not None and body.leaving.copy.runs
             frames = send_all(body.task, channel, body.pair, meta.vmas, near=near, runs=runs)
@@ -248,6 +251,14 @@ class Onward:
         if not onward:
             self._copying.forget(body)
         fault(Point.NODE_AFTER_ONWARD if onward else Point.NODE_AFTER_RETURN, channel)
+
+    def _send_changes(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> int:
+        """For a program that outlives this node: what has changed since its last image, if home has that. How many frames."""
+        before, body.leaving.last = body.leaving.last, None
+        if not body.leaving.kept & DIFFER:
+            before = None
+        frames, body.leaving.last = send_changes(body.task, channel, body.pair, meta.vmas, before, near=near)
+        return frames
 
     def resume(self, body: Body) -> None:
         """RESUME: the move failed, the body goes on here."""

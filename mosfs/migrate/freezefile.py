@@ -18,6 +18,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.migrate.checkpoint import FRAMES, Reader, Writer, put
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.maps import CannotMove
+from mosfs.migrate.pages import runs_of
 from mosfs.wire.channel import PATIENCE, ChannelLost
 from mosfs.wire.frames import BadFrame, Frame, Kind, To, check
 
@@ -167,10 +168,22 @@ class FreezeFile:
         elif kind == Kind.RESUME:
             self._frames = None
         elif kind in IMAGE and not self.complete:
-            self._file.send(kind, pair, payload)
-            if kind == Kind.IMAGE_END:
-                self._file.end()
-                self.complete = True
+            self._keep_frame(kind, pair, payload)
+
+    def take(self, frame: Frame) -> None:
+        """Keep a frame of an image that comes from a host. BadImage for what is damaged; NoSpace."""
+        if frame.kind not in IMAGE:
+            raise BadImage(f"a frame {frame.kind} in it")
+        if frame.kind in (Kind.PAGES, Kind.RUNS):
+            runs_of(frame)
+        if not self.complete:
+            self._keep_frame(frame.kind, frame.pair, frame.payload)
+
+    def _keep_frame(self, kind: int, pair: int, payload: Any) -> None:
+        self._file.send(kind, pair, payload)
+        if kind == Kind.IMAGE_END:
+            self._file.end()
+            self.complete = True
 
     def takes_more(self) -> bool:
         return True

@@ -23,7 +23,7 @@ from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.frames import MOST_RUNS, Frame, Kind
 
 CHUNK = 256 * 1024
-_HEAD = PAGES_HEADER.size
+HEAD = PAGES_HEADER.size  #: bytes before the pages of a frame
 #: Of an entry of /proc/PID/pagemap (admin-guide/mm/pagemap.rst): present, of a file or shared memory, mapped once only.
 _PRESENT, _OF_FILE, _EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
 #: Pages of one empty range at most.
@@ -96,7 +96,7 @@ class PageSender:
         self.frames = 0
         self.bytes = 0
         self._runs = runs
-        self._buffer = bytearray(_HEAD + CHUNK)  # the head of a run is written before its pages
+        self._buffer = bytearray(HEAD + CHUNK)  # the head of a run is written before its pages
         self._zero = bytearray(CHUNK // PAGE)
         self._mem = os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
         self._pagemap = os.open(f"/proc/{task.pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -133,7 +133,7 @@ class PageSender:
     # ------------------------------------------------------------------ a run a frame
 
     def _alone(self, at: int, size: int, again: bool, whole: bool) -> None:
-        view = memoryview(self._buffer)[_HEAD : _HEAD + size]
+        view = memoryview(self._buffer)[HEAD : HEAD + size]
         got = self._read_copied(at, view) if self._copied(at) else self.task.read_into(at, view)
         if got < size:
             self._read_slowly(at, view, got)
@@ -178,7 +178,7 @@ class PageSender:
 
     def _run(self, at: int, start: int, end: int) -> None:
         """Bytes ``start`` to ``end`` of the chunk at ``at``; what stood before them is overwritten, and has been sent."""
-        raw = memoryview(self._buffer)[_HEAD + start : _HEAD + end]
+        raw = memoryview(self._buffer)[HEAD + start : HEAD + end]
         digest = xxhash.xxh3_64_intdigest(raw)
         pages = len(raw) // PAGE
         packed = self._packed(raw)
@@ -186,8 +186,8 @@ class PageSender:
         if packed:
             self._frame(Kind.PAGES, PAGES_HEADER.pack(at + start, pages, COMPRESSED, digest) + packed)
             return
-        head = _HEAD + start - PAGES_HEADER.size
-        payload = memoryview(self._buffer)[head : _HEAD + end]
+        head = HEAD + start - PAGES_HEADER.size
+        payload = memoryview(self._buffer)[head : HEAD + end]
         PAGES_HEADER.pack_into(payload, 0, at + start, pages, 0, digest)
         self._frame(Kind.PAGES, payload)
 
@@ -200,7 +200,7 @@ class PageSender:
 
     def _together(self, chunk: list[Range], again: bool, whole: bool) -> bool:
         """Send ranges that share a frame; False if they have to be read one by one."""
-        view = memoryview(self._buffer)[_HEAD : _HEAD + size(chunk)]
+        view = memoryview(self._buffer)[HEAD : HEAD + size(chunk)]
         if not (self._read_runs_copied(chunk, view) if self._copied(chunk[0][0]) else self.task.read_runs(chunk, view)):
             return False
         zeros = 0 if whole else lib.mos_zero_runs(ffi.from_buffer(view), len(view), ffi.from_buffer(self._zero))

@@ -237,7 +237,8 @@ def _outliving(_: World, program: Program) -> str:
     if found is None:
         return ""
     size = found.image_bytes + found.log_bytes
-    told = f"images={found.images} bytes={size} interval={found.interval} outlived={found.outlived}"
+    told = f"images={found.images} bytes={size} brought={found.brought} memory={found.memory} "
+    told += f"interval={found.interval} outlived={found.outlived}"
     return f"no: {found.unsafe}; {told}" if found.unsafe else f"yes; {told}"
 
 
@@ -285,8 +286,8 @@ PROGRAM_FILES = (
     File("checkpointed", "number and result of the last checkpoint that a user asked for: ... while it is taken, ok, or the reason",
          _outcome(Order.SAVE)),
     File("move", "number, target and result of the last move: ... while it runs, ok, or the reason", _move),
-    File("outliving", "with outlive: yes, or why it would end with its node just now; images taken, bytes at home, seconds to the "
-         "next, nodes outlived", _outliving),
+    File("outliving", "with outlive: yes, or why it would end with its node just now; images taken, bytes at home, bytes that the "
+         "last one brought, bytes of memory at home, seconds to the next, nodes outlived", _outliving),
     File("awaytime", "CPU seconds of user level that were used on other nodes",
          lambda _, p: p.balanced.usage.user_away if p.balanced.usage else 0.0),
     File("stat", "everything above as JSON", _everything),

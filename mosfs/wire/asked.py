@@ -38,8 +38,9 @@ class Settings(msgspec.Struct, array_like=True):
 
 
 class Outliving(msgspec.Struct, array_like=True, frozen=True):
-    """How a program outlives the node where it is (mosrun --outlive): images taken, bytes of the last one and of the log behind it,
-    seconds between two, nodes outlived; ``unsafe``: why it would end with its node just now, "" if it would not."""
+    """How a program outlives the node where it is (mosrun --outlive): images taken, bytes at home of the last one and of the log
+    behind it, seconds between two, nodes outlived; ``unsafe``: why it would end with its node just now, "" if it would not;
+    ``brought``: bytes of pages that came for the last image, because they had changed; ``memory``: of home's memory, for all."""
 
     images: Count
     image_bytes: Number
@@ -47,6 +48,8 @@ class Outliving(msgspec.Struct, array_like=True, frozen=True):
     interval: Amount
     outlived: Count
     unsafe: Annotated[str, Meta(max_length=4096)]
+    brought: Number = 0
+    memory: Number = 0
 
 
 class Start(msgspec.Struct, array_like=True):

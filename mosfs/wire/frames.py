@@ -40,6 +40,7 @@ class Kind(IntEnum):
     ROUND = 7
     FILE = 9
     RUNS = 10
+    SAME = 11
     PRIVATE = 70
     GO = 16
     REPLY = 17
@@ -145,6 +146,9 @@ TEXT, NAME, STRUCT = 4096, 8192, 64 << 10
 PIECE = 256 * 1024 + 64
 #: Runs of pages in one frame, and bytes of its head and of what it says of each.
 MOST_RUNS, RUNS_HEAD, RUN_HEAD = 64, 16, 16
+#: Ranges of pages in one frame SAME, and one of them; a page, and the end of what a user may have (`trace.layout`).
+MOST_SAME, SAME_RANGE = 8192, struct.Struct("<QQ")
+_PAGE, _USER_END = 4096, (1 << 47) - 4096
 #: Bytes before the blobs of a CALL, before those of a REPLY (`mosfs.calls.request`).
 CALL_HEAD, REPLY_HEAD = 72, 16
 SIGINFO, SIGNALS = 128, 64
@@ -247,6 +251,16 @@ def _alarm(payload: bytes) -> tuple[int, int] | None:
     return _times(payload) if payload else None
 
 
+def _ranges(payload: bytes) -> list[tuple[int, int]]:
+    """Of pages, in their order."""
+    found, last = [*SAME_RANGE.iter_unpack(payload)], 0
+    for start, end in found:
+        if not last <= start < end <= _USER_END or (start | end) % _PAGE:
+            raise BadFrame(f"there is no memory {start:#x}-{end:#x}")
+        last = end
+    return found
+
+
 def _out_order(payload: bytes) -> orders.OutOrder:
     return _out(payload) if payload else orders.OutOrder("")
 
@@ -257,12 +271,14 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 6
-SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3}
+GENERATION = 7
+SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 7}
 
 
 #: The generation since which a kind that was there before has flags.
-FLAGS_SINCE: dict[int, int] = {Kind.SHOWN: 1, Kind.MMAP_NAME: 2}
+FLAGS_SINCE: dict[int, int] = {Kind.SHOWN: 1, Kind.MMAP_NAME: 2, Kind.RECALL: 7}
+#: Flags of RECALL: the host shall remember what it sends; it need not send what it remembers of the last one.
+REMEMBER, DIFFER = 1, 2
 
 
 #: The generation since which an image may have several threads, each of which then has frames of its own: ``pair`` is its ID.
@@ -294,6 +310,10 @@ SHAPES: dict[int, Shape] = {
         _IMAGE, RUNS_HEAD + RUN_HEAD, PIECE + MOST_RUNS * RUN_HEAD,
         says="number of runs u32, flags u32, xxh3_64 u64; address u64, pages u32, flags u32 of each; then the pages of all",
     ),
+    Kind.SAME: Shape(
+        _TRACER, SAME_RANGE.size, MOST_SAME * SAME_RANGE.size, _ranges,
+        says="start u64 and end u64 of each range of pages that are as in the image before",
+    ),
     Kind.IMAGE_END: Shape(_IMAGE, 8, 8, _number("<Q", 0, LARGEST), says="number of PAGES and RUNS frames, u64"),
     Kind.READY: Shape(_TRACER, says="nothing: the body stands complete", answers=(Kind.GO, Kind.DROP,)),
     Kind.FAIL: Shape(_TRACER, 0, TEXT, _text, says="reason, text: it cannot be built"),
@@ -320,9 +340,10 @@ SHAPES: dict[int, Shape] = {
     Kind.STOP: Shape(_HOST, says="nothing: a group stop, do not run"),
     Kind.CONT: Shape(_HOST, says="nothing: the group stop is over"),
     Kind.RECALL: Shape(
-        _HOST, 0, 4 * MOST_OBJECTS, _numbers,
-        says="numbers, u32 each: send the image home, with the contents of those pieces of shared memory",
-        answers=(Kind.IMAGE, Kind.CANNOT,),
+        _HOST, 0, 4 * MOST_OBJECTS, _numbers, flags=REMEMBER | DIFFER,
+        says="numbers, u32 each: send the image home, with the contents of those pieces of shared memory; flag 1: remember it; "
+             "flag 2: without the pages that are as in the last remembered one",
+        answers=(Kind.IMAGE, Kind.SAME, Kind.CANNOT,),
     ),
     Kind.MOVE_TO: Shape(
         _HOST, 1, STRUCT, _of(orders.MoveOrder),

@@ -41,7 +41,7 @@ from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import NOTHING, TaskGone, behind, regs_from
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Freezing, Point, Sharing, fault
-from mosfs.wire.frames import Kind, pack_numbers
+from mosfs.wire.frames import Kind, flags_for, pack_numbers
 
 
 @dataclass(slots=True)
@@ -74,7 +74,8 @@ class Arrival:
             self.tracer.freezing.recalled(p, p.body.kept_back)
         try:
             p.move.stood.brings = frozenset(self.tracer.groups.objects(p) if self.tracer.groups.last(p) else ())
-            p.link.channel.send(Kind.RECALL, p.pid, pack_numbers(p.move.stood.brings))
+            flags = flags_for(p.link.frames, Kind.RECALL, p.saves.recall_flags(p.move))
+            p.link.channel.send(Kind.RECALL, p.pid, pack_numbers(p.move.stood.brings), flags)
         except ChannelLost:
             self.tracer.hosts.link_lost(p.link)
 

@@ -35,7 +35,7 @@ from mosfs.migrate import image
 from mosfs.migrate.capture import signed
 from mosfs.migrate.freezefile import IMAGE, FilePlace, FreezeFile
 from mosfs.migrate.image import BadImage, Vma
-from mosfs.migrate.pages import runs_of, sending_all
+from mosfs.migrate.pages import sending_all
 from mosfs.trace.caller import as_user, rights_of
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
@@ -45,6 +45,8 @@ from mosfs.wire.frames import Frame, Kind
 
 #: Seconds of slices between two looks at the events of the tree, for all that is being written.
 TURN = 0.002
+#: What a host sends of an image for a file.
+FROM_HOST = IMAGE | {Kind.SAME}
 
 
 class Freezing:
@@ -215,7 +217,7 @@ class Freezing:
 
     def takes(self, p: Program, link: Link, frame: Frame) -> bool:
         """A frame of the host that has the program; True if it is for the file."""
-        if frame.kind not in IMAGE or link is not p.link or p.move is None or p.move.freezes is None:
+        if frame.kind not in FROM_HOST or link is not p.link or p.move is None or p.move.freezes is None:
             return False
         try:
             self._take(p, p.move, p.move.freezes, frame)
@@ -236,11 +238,10 @@ class Freezing:
         elif frame.kind != Kind.PRIVATE and not p.frozen.begun:
             return
         if frame.kind in (Kind.PAGES, Kind.RUNS):
-            runs_of(frame)
             fault(Point.PAGES, None, p.comm, p.pid)
         if frame.kind == Kind.IMAGE_END and _file(file).pages != frame.content:
             raise BadImage("pages are missing")
-        file.channel.send(frame.kind, p.pid, frame.payload)
+        _file(file).take(frame)
         if frame.kind == Kind.IMAGE_END:
             fault(Point.WRITTEN, None, p.comm, p.pid)
             self.tracer.outliving.saved(p, file) if p.saves.stays(move) else self._switch(p, file)

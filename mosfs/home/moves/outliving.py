@@ -25,7 +25,6 @@ from mosfs.home.process.move import BEST, Move
 from mosfs.home.process.program import Program
 from mosfs.home.process.replay import Backup, Diverged, fingerprint
 from mosfs.migrate import image
-from mosfs.migrate.freezefile import FreezeFile
 from mosfs.migrate.image import BadImage
 from mosfs.trace.task import TaskGone
 from mosfs.wire.channel import ChannelLost
@@ -44,6 +43,8 @@ TURN = 0.005
 REPEATABLE = frozenset({Kind.CALL, Kind.MMAP})
 #: What changes the deputy only. It has been done when it comes again.
 DONE = frozenset({Kind.MASK, Kind.ACTION, Kind.RESET, Kind.SHOWN, Kind.CPU_TIME, Kind.TITLE, Kind.MAIL_SEEN})
+#: What is told a host once, and cannot be told again.
+UNREPEATABLE: dict[int, str] = {Kind.MMAP_DATA: "it maps a file that cannot be followed", Kind.MAIL_TABLE: str(Reason.MAILS)}
 #: What leaves no trace in the program, whenever it comes.
 UNSEEN = frozenset({Kind.STOP, Kind.CONT, Kind.ABOUT, Kind.CPU_ALARM, Kind.STAYED, Kind.SHOW, Kind.CLOCK, Kind.FILE})
 
@@ -112,7 +113,7 @@ class Outliving:
             backup.unsafe = Reason.MAILS if p.private is None else Reason.PRIVATE_FILES
             backup.due += HINDERED_AGAIN
             return
-        file = backup.saving = Link(FreezeFile(self.tracer.freezing.places(p)), "", near=True)
+        file = backup.next_file(self.tracer.freezing.places(p), p.link)
         backup.since = ""
         began = time.monotonic()
 
@@ -148,6 +149,7 @@ class Outliving:
             if backup.file is not None:
                 backup.file.channel.close()
             backup.file, backup.saving, backup.seq = file, None, backup.next_seq
+            backup.kept_by = p.link
             backup.saves += 1
             backup.unsafe = backup.since
             backup.log.cut(backup.waits, signals=p.body.signals - backup.next_seen)
@@ -203,8 +205,8 @@ class Outliving:
         if backup is None or kind in UNSEEN:
             return False
         log = backup.log
-        if kind == Kind.MMAP_DATA:
-            self.happened(p, "it maps a file that cannot be followed")
+        if kind in UNREPEATABLE:
+            self.happened(p, UNREPEATABLE[kind])
         if log.open:
             log.answered(answer, last=kind == Kind.REPLY)
             self._bound(p, backup)

@@ -25,6 +25,7 @@ from mosfs.migrate.properties import Said
 from mosfs.native.registers import Registers
 from mosfs.trace.idle import Idle
 from mosfs.wire.asked import Settings
+from mosfs.wire.frames import DIFFER, REMEMBER
 from mosfs.wire.messages import LastMessage, ProcState
 
 
@@ -160,6 +161,12 @@ class Saves:
     def stays(self, move: Move) -> bool:
         """``move`` only copies the program to a file at home: it goes on where it is."""
         return self.outlive is not None and self.outlive.saving is not None and self.outlive.saving is move.freezes
+
+    def recall_flags(self, move: Move) -> int:
+        """Of RECALL: what the host shall remember, or may leave out, of the image (`frames.REMEMBER`, `DIFFER`)."""
+        if self.outlive is None or not self.stays(move):
+            return 0
+        return REMEMBER | (DIFFER if self.outlive.differs else 0)
 
     @property
     def shown(self) -> tuple[int, str]:

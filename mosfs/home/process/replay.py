@@ -6,12 +6,15 @@ it gets the same answers, and nothing is made twice. Whatever it asks otherwise 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xxhash import xxh3_128_digest
 
 from mosfs.calls.request import CALL_HEAD
 from mosfs.home.process.link import Link
+from mosfs.migrate.freezefile import FilePlace
+from mosfs.migrate.kept import KeptFile, Store
 from mosfs.wire.asked import Outliving
 from mosfs.wire.frames import Kind
 
@@ -149,6 +152,8 @@ class Backup:
     unsafe: str = "there is no image of it yet"
     since: str = ""  # as ``unsafe``, of what has happened since the next image was begun
     saving: Link | None = None  # the next image, while it is being made
+    kept_by: Link | None = None  # to the host that has sent ``file``, and remembers what it has sent
+    differs: bool = False  # that host may leave out of ``saving`` what has not changed
     next_seq: int = 0  # in ``saving``: as ``seq``
     next_seen: int = 0  # in ``saving``: SIGNAL frames that its host had received
     waits: bool = False  # the body waits in a call in ``saving``
@@ -170,5 +175,19 @@ class Backup:
 
     def shown(self) -> Outliving:
         """What mosd shows of it; of the log, whole megabytes, so that it is news seldom."""
-        size = getattr(self.file.channel, "written", 0) if self.file is not None else 0
-        return Outliving(self.saves, size, self.log.size >> 20 << 20, round(self.pause, 1), self.lives, self.unsafe)
+        image = self.file.channel if self.file is not None else None
+        log = self.log.size >> 20 << 20
+        if not isinstance(image, KeptFile):
+            return Outliving(self.saves, 0, log, round(self.pause, 1), self.lives, self.unsafe, 0, log)
+        return Outliving(
+            self.saves, image.written, log, round(self.pause, 1), self.lives, self.unsafe, image.brought, log + image.memory,
+        )  # fmt: skip
+
+    def next_file(self, places: Sequence[FilePlace], host: Link | None) -> Link:
+        """Where the next image goes, which ``host`` sends."""
+        last = self.file.channel if self.file is not None else None
+        before = last if isinstance(last, KeptFile) and not last.lost else None
+        self.differs, self.kept_by = before is not None and self.kept_by is host, None
+        store = before.store if before is not None else Store(places)
+        self.saving = Link(KeptFile(store, before), "", near=True)
+        return self.saving
