@@ -10,116 +10,22 @@ import os
 import random
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests import cluster, link
+from tests import outlive as trials
 from tests.cluster import Lab, kill_node, wait_until
+from tests.outlive import AWAY
+from tests.outlived import PROGRAMS, Outcome, verdict
 from tests.progs import scratch
 from tests.t5_kills import daemons, kill
 
 pytestmark = pytest.mark.root
 
 PATIENCE = 120.0
-#: Where programs run; home is node 1.
-AWAY = (2, 3, 4)
-GONE = b"mosrun: Lost communication with "
-
-#: What is run in an empty folder, as words of a command: each takes some seconds away.
-PROGRAMS: dict[str, tuple[str, ...]] = {
-    "compute": ("python3", "-IS", "-c", """
-import hashlib
-x = bytes(64)
-for i in range(1500000):
-    x = hashlib.sha256(x).digest()
-print(x.hex())
-"""),
-    "append": ("python3", "-IS", "-c", """
-import os
-x = 1
-fd = os.open("out", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-for i in range(600):
-    for _ in range(8000):
-        x = (x * 1103515245 + 12345) % (1 << 31)
-    os.write(fd, f"{i} {x}\\n".encode())
-print("end", x)
-"""),
-    "pipe": ("python3", "-IS", "-c", """
-import os, zlib
-r, w = os.pipe()
-total = 0
-for i in range(800):
-    os.write(w, str(i).encode() * 500)
-    data = os.read(r, 65536)
-    for _ in range(20):
-        total = zlib.crc32(data, total)
-print(total)
-"""),
-    "random": ("python3", "-IS", "-c", """
-import os, random, time
-# What is random or time must be one thing in all that the program does.
-seen = [os.urandom(8).hex() for _ in range(3)]
-last = time.monotonic()
-with open("out", "w", buffering=1) as out:
-    for i in range(400):
-        for _ in range(4000):
-            pass
-        key = os.urandom(8).hex()
-        now = time.monotonic()
-        assert now >= last
-        last = now
-        seen.append(key)
-        print(i, key, file=out)
-lines = [line.split()[1] for line in open("out")]
-print("consistent", lines == seen[3:], len(lines))
-"""),
-    "database": ("sqlite3", "db", """
-create table t(i integer primary key, x integer);
-with recursive c(i) as (select 1 union all select i + 1 from c where i < 20000) insert into t select i, i * 7919 % 10007 from c;
-create index x on t(x);
-update t set x = x + 1 where i % 3 = 0;
-delete from t where i % 7 = 0;
-with recursive c(i) as (select 1 union all select i + 1 from c where i < 300000) select sum(i * 31 % 97) from c;
-select count(*), sum(x), max(x) from t;
-"""),
-    "shell": ("bash", "-c", """
-i=0 x=1
-while [ $i -lt 150 ]; do
-    for ((j = 0; j < 300; j++)); do x=$(((x * 1103515245 + 12345) % 2147483648)); done
-    echo "$i $x" >> out
-    i=$((i + 1))
-done
-echo end $x
-"""),
-    "awk": ("awk", """BEGIN {
-    for (i = 0; i < 3000000; i++) { x = (x * 1103 + 12345) % 65536; if (i % 20000 == 0) print i, x > "out" }
-    print x
-}"""),
-    "sort": ("gawk", """BEGIN {
-    for (i = 0; i < 200000; i++) a[i] = x = (x * 1103515 + 12345) % 2147483648
-    n = asort(a)
-    for (i = 1; i <= n; i += 1000) print a[i]
-    print n
-}"""),
-}
-
-
-@dataclass
-class Outcome:
-    status: int
-    out: bytes
-    err: bytes
-    files: dict[str, bytes]
-
-    @classmethod
-    def of(cls, process: subprocess.Popen[bytes], folder: Path) -> Outcome:
-        out, err = process.communicate(timeout=PATIENCE)
-        files = {path.name: path.read_bytes() for path in folder.iterdir()}
-        return cls(process.returncode, out, err, files)
 
 
 @pytest.fixture(scope="module")
@@ -135,22 +41,8 @@ def folder() -> Iterator[Path]:
 
 
 def natively(name: str, folder: Path) -> Outcome:
-    folder.mkdir()
-    process = subprocess.Popen(PROGRAMS[name], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    return Outcome.of(process, folder)
-
-
-def same(name: str, found: Outcome, expected: Outcome) -> bool:
-    """Whether they did the same. What is random differs natively, too: that program looks itself whether it has been one thing."""
-    if (found.status, found.out, found.err) != (expected.status, expected.out, expected.err):
-        return False
-    return name == "random" or found.files == expected.files
-
-
-def beginning(name: str, found: Outcome, expected: Outcome) -> bool:
-    """Whether it did the first part of that, once."""
-    appended = found.files.get("out", b"")
-    return name in ("random", "database") or expected.files.get("out", b"").startswith(appended)
+    PROGRAMS[name].prepare(folder)
+    return Outcome.of(trials.start(None, PROGRAMS[name], folder, {}), folder)
 
 
 def node_of(nodes: Lab, pid: int) -> int:
@@ -163,16 +55,6 @@ def node_of(nodes: Lab, pid: int) -> int:
 def host(nodes: Lab, number: int) -> None:
     for pid in daemons(nodes, number, "mos-host"):
         kill(pid, lambda: True)
-
-
-def mosd(nodes: Lab, number: int) -> None:
-    nodes.kill_mosd(number)
-    nodes.start_mosd(number)
-
-
-def node(nodes: Lab, number: int) -> None:
-    kill_node(nodes, number)
-    nodes.start_mosd(number)
 
 
 def begin(nodes: Lab, folder: Path, number: int, *command: str) -> subprocess.Popen[bytes]:
@@ -190,26 +72,16 @@ def outliving(nodes: Lab, process: subprocess.Popen[bytes]) -> str:
 
 def begin_safe(nodes: Lab, folder: Path, name: str) -> subprocess.Popen[bytes]:
     """Start a program on node 2; it would outlive that now."""
-    folder.mkdir()
-    process = begin(nodes, folder, 2, *PROGRAMS[name])
+    PROGRAMS[name].prepare(folder)
+    process = trials.start(nodes, PROGRAMS[name], folder, trials.prefixes(nodes, (2, 3)))
     nodes.process(process.pid)
     assert wait_until(lambda: outliving(nodes, process).startswith("yes"), PATIENCE)
     return process
 
 
-def play(nodes: Lab, folder: Path, name: str, victim: Callable[[Lab, int], None], pause: float, kills: int = 1) -> Outcome:
-    """Run a program and kill ``victim`` of the node where it is, ``kills`` times, ``pause`` seconds apart."""
-    folder.mkdir(parents=True)
-    process = begin(nodes, folder, random.choice(AWAY), *PROGRAMS[name])
-    for _ in range(kills):
-        time.sleep(pause)
-        if process.poll() is None and (number := node_of(nodes, process.pid)) > 1:
-            victim(nodes, number)
-    return Outcome.of(process, folder)
-
-
-#: What may be killed, where the program is.
-VICTIMS: tuple[Callable[[Lab, int], None], ...] = (host, node, mosd)
+def same(name: str, process: subprocess.Popen[bytes], folder: Path, expected: Outcome) -> bool:
+    """Whether it ends as natively."""
+    return verdict(PROGRAMS[name], Outcome.of(process, folder), expected, folder) == ("equal", "")
 
 
 def test_what_a_program_has_done_is_not_done_again(nodes: Lab, folder: Path) -> None:
@@ -217,39 +89,53 @@ def test_what_a_program_has_done_is_not_done_again(nodes: Lab, folder: Path) -> 
     expected = natively("append", folder / "native")
     process = begin_safe(nodes, folder / "away", "append")
     host(nodes, 2)
-    assert same("append", Outcome.of(process, folder / "away"), expected)
+    assert same("append", process, folder / "away", expected)
     assert " lives on " in nodes.logs()
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
-@pytest.mark.parametrize("victim", VICTIMS, ids=lambda victim: victim.__name__)
-@pytest.mark.long
-def test_a_program_outlives_its_node(nodes: Lab, folder: Path, name: str, victim: Callable[[Lab, int], None]) -> None:
-    """MOSIX_OUTLIVE_ROUNDS programs, whose nodes are killed three times each."""
-    seed = random.randrange(1 << 32)
-    pick = random.Random(seed)
-    expected = natively(name, folder / "native")
-    rounds = int(os.environ.get("MOSIX_OUTLIVE_ROUNDS", "4"))
-    outlived = 0
-    for number in range(rounds):
-        found = play(nodes, folder / str(number), name, victim, pick.uniform(0.3, 4), kills=3)
-        if found.err.startswith(GONE):
-            assert found.status == -signal.SIGKILL and beginning(name, found, expected), (seed, number, found)
-        else:
-            assert same(name, found, expected), (seed, number, found, nodes.logs())
-            outlived += 1
-    print(f"{name}: {outlived} of {rounds} went on")
-    assert outlived
+#: So many moments of each kind.
+MOMENTS = int(os.environ.get("MOSIX_OUTLIVE_MOMENTS", "22"))
+
+
+def at_random_moments(folder: Path, kinds: tuple[str, ...], names: list[str], moments: int) -> str:
+    """Nothing is done twice and nothing is lost (`tests.outlive`). The table of what was seen."""
+    seed, results = random.randrange(1 << 32), folder / "results"
+    wrong = trials.run(seed, results, kinds, names, moments, jobs=1)
+    found = trials.rows(results)
+    told = f"seed {seed}\n{trials.table(found)}"
+    assert not wrong and not any(row["verdict"] == "LAB" for row in found), f"{told}\n{found}"
+    assert not trials.tasks_left(found, kinds, names, moments), f"{told}\n{found}"
+    assert any(row["verdict"] == "equal" and row["revived"] for row in found) or "mosd" in kinds, told
+    return told
+
+
+@pytest.mark.parametrize("name", ["pipe", "random"])
+def test_at_some_random_moments(folder: Path, name: str) -> None:
+    """Its host, its node, and mosd there."""
+    print(at_random_moments(folder, ("host", "node", "mosd"), [name], 2))
 
 
 @pytest.mark.long
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("kind", ["host", "node", "mosd", "home", pytest.param("link", marks=link.possible)])
+def test_at_random_moments(folder: Path, kind: str) -> None:
+    """Moments of the lives of all programs. "home": mosd there is killed and restarted with the host."""
+    print(at_random_moments(folder, (kind,), [*PROGRAMS], MOMENTS))
+
+
 def test_the_daemon_at_home_is_restarted_meanwhile(nodes: Lab, folder: Path) -> None:
-    def both(nodes: Lab, number: int) -> None:
-        mosd(nodes, 1)
-        host(nodes, number)
-
+    """Before its node dies, and when it is made again."""
     expected = natively("append", folder / "native")
-    assert same("append", play(nodes, folder / "away", "append", both, 1), expected)
+    process = begin_safe(nodes, folder / "away", "append")
+    for lost in (1, 2):
+        nodes.kill_mosd(1)
+        for number in AWAY:
+            host(nodes, number)
+        nodes.start_mosd(1)
+        if lost == 1:
+            wait_until(lambda: "outlived=1" in outliving(nodes, process), PATIENCE)
+    assert same("append", process, folder / "away", expected)
+    assert " lives on " in nodes.logs()
 
 
 HANDLERS = """
@@ -302,7 +188,31 @@ def test_no_other_node_takes_it(nodes: Lab, folder: Path) -> None:
     assert process.poll() is None
     for number in AWAY:
         nodes.start_mosd(number)
-    assert same("append", Outcome.of(process, folder / "away"), expected), nodes.logs()
+    assert same("append", process, folder / "away", expected), nodes.logs()
+
+
+def test_a_body_dies_with_its_node_in_a_call(nodes: Lab, folder: Path) -> None:
+    """Home has heard that it died, and has no time for that before the call ends: by then the program is in its image."""
+    process = nodes.start(
+        1, "mosrun", "--outlive", f"-{nodes.node(2).ip}", "head", "-n1", cwd=folder,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    nodes.process(process.pid)
+    wait_until(lambda: (told := outliving(nodes, process)).startswith("yes") and images(told) > 1, PATIENCE)
+    for number in (3, 4):
+        kill_node(nodes, number)
+    for body in nodes.tree(2).pids("guests"):
+        kill(body, lambda: True)
+    wait_until(lambda: "its body was killed" in nodes.logs() or not nodes.tree(2).pids("guests"))
+    kill_node(nodes, 2)
+    wait_until(lambda: f"pid={process.pid} Lost communication" in nodes.logs(), PATIENCE)
+    assert process.stdin is not None
+    process.stdin.write(b"a line\n")
+    process.stdin.flush()
+    for number in AWAY:
+        nodes.start_mosd(number)
+    found = Outcome.of(process, folder)
+    assert (found.status, found.out, found.err) == (0, b"a line\n", b""), nodes.logs()
 
 
 @pytest.mark.long
@@ -313,5 +223,5 @@ def test_a_link_is_cut(tmp_path: Path, folder: Path) -> None:
     with cluster.lab(tmp_path, 3, netns=True) as nodes, link.network(nodes.plan) as net:
         process = begin_safe(nodes, folder / "away", "append")
         net.part(2)
-        assert same("append", Outcome.of(process, folder / "away"), expected), nodes.logs()
+        assert same("append", process, folder / "away", expected), nodes.logs()
         assert " lives on " in nodes.logs()
