@@ -57,9 +57,6 @@ WHEN_READY: dict[int, OfBody] = {
     Kind.FORK: lambda tree, p, deputy, frame: tree.births.fork(p, deputy, frame.content),
     Kind.EXEC: lambda tree, p, deputy, frame: tree.births.execute(p, deputy, frame.content, frame.flags),
     Kind.MMAP: lambda tree, p, deputy, frame: tree.requests.map_file(p, deputy, frame.content, frame.flags),
-    Kind.DIED: lambda tree, p, deputy, frame: tree.requests.die(
-        p, deputy, frame.content, frame.payload, failed=frame.flags == SERVING
-    ),
     Kind.MASK: lambda tree, p, deputy, frame: tree.requests.mask(p, deputy, frame.content),
     Kind.ACTION: lambda tree, p, deputy, frame: tree.requests.action(p, deputy, *frame.content),
     Kind.RESET: lambda tree, p, deputy, frame: tree.requests.reset_handler(p, deputy, frame.content),
@@ -72,6 +69,7 @@ class Frames:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._with_link: dict[int, Callable[[Program, Deputy, Link, Frame], None]] = {
+            Kind.DIED: self._died,
             Kind.PRIVATE_FULL: self._private_full,
             Kind.WANT: self._want,
             Kind.IMAGE: self._image,
@@ -162,6 +160,15 @@ class Frames:
 
     def _round(self, p: Program, deputy: Deputy, link: Link, _frame: Frame) -> None:
         self.tracer.copying.round(p, link, deputy)
+
+    def _died(self, p: Program, deputy: Deputy, link: Link, frame: Frame) -> None:
+        """Its body. When its host is lost before the deputy has time for that, the program may go on elsewhere (`outliving`)."""
+
+        def ready() -> None:
+            if p.link is link:
+                self.tracer.requests.die(p, deputy, frame.content, frame.payload, failed=frame.flags == SERVING)
+
+        deputy.when_ready(ready, asked=True)
 
     def _cpu_time(self, p: Program, _deputy: Deputy, _link: Link, frame: Frame) -> None:
         p.cpu.used = Used(*frame.content)
