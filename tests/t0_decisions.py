@@ -77,11 +77,23 @@ def test_what_comes_costs_the_others_what_its_leaving_gives_back(programs: int, 
     assert price(before) == pytest.approx((programs + 1) * cost(after) - programs * cost(before))
 
 
-@given(st.floats(0.1, 200), st.integers(1, 8), st.integers(1000, 30000), st.integers(0, 30))
-def test_a_bound_of_load_is_where_the_price_reaches_the_limit(limit: float, ncpus: int, speed: int, programs: int) -> None:
+@given(st.integers(0, 40), st.integers(1, 9), st.sampled_from([1, 2, 4, 5]), st.sampled_from([1000, 2500, 5000, 10000]))
+def test_busy_threads_cost_as_much_as_so_many_programs(programs: int, threads: int, ncpus: int, speed: int) -> None:
+    before, after = (node(HERE, load_of(n, ncpus, speed), speed=speed, ncpus=ncpus) for n in (programs, programs + threads))
+    assert threads * price(before, 0, threads) == pytest.approx((programs + threads) * cost(after) - programs * cost(before))
+
+
+@given(st.floats(0.1, 200), st.integers(1, 8), st.integers(1000, 30000), st.integers(0, 30), st.integers(1, 9))
+def test_a_bound_of_load_is_where_the_price_reaches_the_limit(
+    limit: float, ncpus: int, speed: int, programs: int, threads: int
+) -> None:
+    """Who asks for room counts one of those that come."""
     there = node(THERE, load_of(programs, ncpus, speed), speed=speed, ncpus=ncpus)
-    pays, fits = price(there) <= limit, load_of(programs + 1, ncpus, speed) <= load_for(limit, there)
-    assert pays is fits or price(there) == pytest.approx(limit, rel=0.05)
+    there_then = price(there, 0, threads)
+    pays, fits = there_then <= limit, load_of(programs + 1, ncpus, speed) <= load_for(limit, there, 0, threads)
+    assert pays or not fits or there_then == pytest.approx(limit, rel=0.05)
+    if threads == 1 or programs >= ncpus:  # else it is on the safe side
+        assert fits or not pays or there_then == pytest.approx(limit, rel=0.05)
 
 
 def test_a_full_memory_costs() -> None:
@@ -125,6 +137,17 @@ def test_a_constant_rate_shows_as_itself() -> None:
     for _ in range(100):
         history = history.plus(1, 9000, History(1.0, 0.5, 200, 1000, 500))
     assert (history.share, history.call_rate, history.traffic) == (pytest.approx(0.5), pytest.approx(200), pytest.approx(1500))
+
+
+def test_demand_of_several_threads_is_their_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([Reading(3.0, 1.0, 0.0, 20, threads=6), Reading(9.0, 8.0, 0.0, 20, threads=6), Reading(19.0, 8.0, 0.0, 20)])
+    monkeypatch.setattr("mosfs.balance.account.read", lambda pid, io: next(readings))
+    account = Account(at=0.0, decay=10000)
+    found = []
+    for now in (2.0, 4.0, 6.0):
+        account.measure(1, now, io=True)
+        found.append(account.demand)
+    assert found == [2.0, 6.0, 1.0], "never more than it has threads"
 
 
 def test_account_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,6 +210,17 @@ def test_a_program_alone_does_not_leave_its_node_to_share_another() -> None:
     alone = node(HERE, load_of(1, 1, 2000), speed=2000)
     assert ask(alone, [node(THERE, load_of(1, 1, 6000), speed=6000)], busy())[0].target is None
     assert ask(alone, [node(THERE, 0, speed=6000)], busy())[0].target == THERE
+
+
+def test_busy_threads_count_each() -> None:
+    """Four on two processors go to where there are four, not to an idle one where they would share one."""
+    many = busy(demand=4.0)
+    here, small, big = node(HERE, 200, ncpus=2), node(THERE), node(FAR, ncpus=4)
+    assert ask(here, [small], many)[0].target is None
+    assert ask(here, [small, big], many)[0].target == FAR
+    assert ask(here, [small], busy())[0].target == THERE, "one of four programs goes"
+    verdicts = ask(node(HERE, 400, ncpus=2), [replace(big, load=25)], busy(1, demand=4.0), busy(2, demand=4.0))
+    assert [verdict.target for verdict in verdicts] == [FAR, None], "the second one has no room there"
 
 
 def test_the_oldest_goes_first() -> None:

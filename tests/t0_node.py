@@ -218,7 +218,7 @@ def test_best_reserves_only_when_told(tree: Tree, world: World) -> None:
     assert read(tree, "node/best") == NEAR
     assert world.coming.reserved == []
     assert write(tree, "node/best", "mem=500 reserve") == f"{NEAR}\n"
-    assert world.coming.reserved == [(100.0, NEAR)]
+    assert world.coming.reserved == [(100.0, NEAR, 1.0)]
     assert write(tree, "node/best", "mem=5000") == "0\n"
 
 

@@ -50,6 +50,12 @@ def test_what_is_won_away(home: int, here: int, gain: float) -> None:
     assert advantage(None, node(here), SIZE) == 0
 
 
+def test_what_is_won_away_by_busy_threads() -> None:
+    """All of four have a processor there, and one at home."""
+    big = Candidate("10.0.0.2", 100, 10000, 4, 1000, mem_total=2000)
+    assert (advantage(node(0), big, SIZE), advantage(node(0), big, SIZE, 4.0)) == (0, 3)
+
+
 @NETWORKS
 @given(st.lists(st.tuples(st.integers(0, 1000), st.floats(0, 1)), max_size=20), st.floats(0, 3))
 def test_what_was_lost_is_never_negative_nor_more_than_paid(

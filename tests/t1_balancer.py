@@ -93,6 +93,17 @@ def test_one_of_two_leaves_and_the_other_stays(node: Bench) -> None:
     assert arriving(node, NEAR) == 0
 
 
+def test_busy_threads_are_counted_where_they_go(node: Bench) -> None:
+    node.world.nodes[NEAR].status = PeerStatus(0, 10000, 4, 1000, 2000, 0, False)
+    node.use(node.world.programs[1], demand=3.0)
+    del node.world.programs[2]
+    node.balancer.round()
+    [command] = node.sent
+    assert (command.pid, command.value, arriving(node, NEAR)) == (1, NEAR, 3.0)
+    node.tell(1, where=NEAR, state="away", move_seq=1, move_target=NEAR, move_result="ok", nmigs=1)
+    assert arriving(node, NEAR) == 3.0, "its load there does not show them yet"
+
+
 def test_who_has_just_left_is_not_counted(node: Bench) -> None:
     """The load of the last second still shows it, and would send the other one after it."""
     node.balancer.round()

@@ -23,10 +23,15 @@ KERNEL_TIME_OF_A_CALL = 20e-6
 NOTICEABLE = 0.001
 
 
+def busy(demand: float) -> float:
+    """As so many programs one counts that wants so many processors."""
+    return max(1.0, demand)
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """Counters of the kernel since the process was made. ``ran``, ``waited``, ``kernel``, ``user``: seconds. ``io``: calls, bytes
-    in and out."""
+    in and out. ``threads``: how many it has."""
 
     ran: float = 0.0
     waited: float = 0.0
@@ -34,6 +39,7 @@ class Reading:
     size_mb: int = 0
     io: tuple[int, int, int] = (0, 0, 0)
     user: float = 0.0
+    threads: int = 1
 
 
 def read(pid: int, *, io: bool) -> Reading:
@@ -42,7 +48,7 @@ def read(pid: int, *, io: bool) -> Reading:
         stat = file.read().rpartition(")")[2].split()
     user, kernel = int(stat[11]) / TICKS, int(stat[12]) / TICKS
     ran, waited = _scheduled(pid, alone=int(stat[17]) == 1) or (user + kernel, 0.0)
-    return Reading(ran, waited, kernel, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0), user)
+    return Reading(ran, waited, kernel, int(stat[21]) * PAGE >> 20, _io(pid) if io else (0, 0, 0), user, int(stat[17]))
 
 
 def _scheduled(pid: int, *, alone: bool) -> tuple[float, float] | None:
@@ -108,7 +114,7 @@ class Account:
             self.received += received
             self.sent += sent
         seconds = now - self.at
-        wanted = min(1.0, (ran + max(0.0, reading.waited - last.waited)) / seconds) if seconds > 0 else 0.0
+        wanted = min(float(reading.threads), (ran + max(0.0, reading.waited - last.waited)) / seconds) if seconds > 0 else 0.0
         self.news = self.news or (wanted < NOTICEABLE) != (self.demand < NOTICEABLE)
         self.demand = wanted
         self.here += ran

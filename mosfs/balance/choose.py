@@ -7,6 +7,7 @@ A program moves when, over the rest of its life, all get their CPU time so much 
 A price is seconds for a second of CPU (`balance.cost`): what the program takes there, and what all others there lose by it. Away
 from home the pull of calls and I/O is added (mosrun(1), -c), in another cluster what it costs to have to leave (`cost.unsettled`).
 ``life``: what is left of it, for which its age is the best guess when P(life > t) ~ 1/t (Harchol-Balter, Downey, TOCS 15(3), 1997).
+A program with several busy threads is like so many programs that go together.
 Whoever saves most goes first, and the plan for the next one counts it as gone.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mosfs.abi.cpu import lacks
+from mosfs.balance.account import busy
 from mosfs.balance.best import SAME_COST, settled
 from mosfs.balance.cost import Candidate, Network, cost, crowding, load_for, load_of, price, unsettled
 from mosfs.balance.history import History
@@ -42,11 +44,11 @@ class Process:
     """A program that runs here, its own or a guest. ``home``: IP of its home-node, "" when that is here.
 
     ``age``: CPU seconds since it was started; ``here``: since it came; ``demand``: share of the last second in which it ran or
-    wanted to; ``barred``: why it cannot move at all, "" if it can; ``refused``: nodes that did not take it lately; ``asked``: it
-    has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle; ``rests``: its calls have just brought
-    it home (`balance.toll`). ``required``: flags of processors that a node must have, unless that is its home; ``seen``: those of
-    its home, which it may come to use. ``priority``: of its home-node's programs in this cluster; those of other clusters are sent
-    on within this one only, and where they may run.
+    wanted to, of several threads their sum; ``barred``: why it cannot move at all, "" if it can; ``refused``: nodes that did not
+    take it lately; ``asked``: it has asked to be considered (mosix(7), migrate), so it counts as neither young nor idle; ``rests``:
+    its calls have just brought it home (`balance.toll`). ``required``: flags of processors that a node must have, unless that is
+    its home; ``seen``: those of its home, which it may come to use. ``priority``: of its home-node's programs in this cluster;
+    those of other clusters are sent on within this one only, and where they may run.
     ``confined``: it stays in its own cluster (`cluster.mosrun_conf`).
     """
 
@@ -70,6 +72,10 @@ class Process:
     seen: frozenset[str] = frozenset()
     priority: int = 0
     confined: bool = False
+
+    @property
+    def busy(self) -> float:
+        return busy(self.demand)
 
     def may_go(self, node: Candidate) -> bool:
         """Whether that node would take it, as far as is known; home does in any case."""
@@ -104,8 +110,8 @@ class Switches:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``target``: IP of the node it leaves for, None when it stays. ``below``: the move pays only while the load there is below
-    this after its arrival (0: whatever the load)."""
+    """``target``: IP of the node it leaves for, None when it stays. ``below``: the move pays only while the load there, with
+    one more program, is below this (0: whatever the load)."""
 
     pid: int
     why: str
@@ -149,13 +155,14 @@ def offer(
     if process.rests and not process.asked:
         return Offer("its calls away have just brought it home")
     pull = process.pull(network(process.home or here.ip)) if process.home else 0.0
-    now = cost(here) + crowding(here, -process.demand) + pull
+    many = process.busy
+    now = cost(here) + crowding(here, -process.demand) / many + pull
     prices: dict[Candidate, float] = {}
     for node in others:
         if process.may_go(node) and node.mem_free >= process.needs:
             way = network(node.ip)
             away = 0.0 if node.ip == process.home else process.pull(way)
-            prices[node] = price(node, process.size_mb) * unsettled(node, way, process.size_mb) + away
+            prices[node] = price(node, process.size_mb, many) * unsettled(node, way, process.size_mb) + away
     if not prices:
         return Offer(nowhere(process, others))
     least = min(prices.values())
@@ -165,17 +172,17 @@ def offer(
     there, transfer = prices[target], network(target.ip).transfer(process.size_mb)
     if process.here < min(transfer, process.age) and not process.asked:
         return Offer(f"it came {process.here:.1f} CPU seconds ago, and a move takes {transfer:.1f} s")
-    life = max(process.age, transfer if process.asked else LEAST_LIFE)
+    life = max(process.age / many, transfer if process.asked else LEAST_LIFE)
     limit = now / HYSTERESIS - transfer / life
-    pull_there = there - price(target, process.size_mb)
+    pull_there = there - price(target, process.size_mb, many)
     costs = (
-        f"a CPU second takes {cost(here) + pull:.2f} s here, {cost(target, 1, process.size_mb) + pull_there:.2f} s there"
+        f"a CPU second takes {cost(here) + pull:.2f} s here, {cost(target, many, process.size_mb) + pull_there:.2f} s there"
         f" ({now:.2f} and {there:.2f} with what others lose), the move {transfer:.2f} s"
     )
     if there >= limit:
         return Offer(f"no better node: {costs}")
-    below = load_for(limit - pull_there, target, process.size_mb)
-    return Offer(costs, target, (now - there) * life - transfer, below, transfer)
+    below = load_for(limit - pull_there, target, process.size_mb, many)
+    return Offer(costs, target, ((now - there) * life - transfer) * many, below, transfer)
 
 
 def nowhere(process: Process, others: Sequence[Candidate]) -> str:
@@ -230,7 +237,7 @@ def decide(
 
 def arrived(node: Candidate, process: Process) -> Candidate:
     """``node`` as it will be with ``process``."""
-    return replace(node, arriving=node.arriving + 1, mem_free=node.mem_free - process.size_mb)
+    return replace(node, arriving=node.arriving + process.busy, mem_free=node.mem_free - process.size_mb)
 
 
 def departed(node: Candidate, process: Process) -> Candidate:

@@ -23,17 +23,17 @@ THRASHING = 10.0
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A node that would take a program. ``load``: 100 = one runnable process a standard CPU; memory in megabytes, ``mem_total`` 0
-    = not known; ``arriving``: programs that were sent there so recently that its load does not show them yet; ``open``: it takes
-    guests, and not only its own programs back; ``flags``: of its processor (`abi.cpu`), none when they are not known; ``level``:
-    the worst priority that may come there; ``own``: it is in our own cluster; ``evictions``: how often in a second a program has to
-    leave it for others'."""
+    = not known; ``arriving``: programs, or busy threads, that were sent there so recently that its load does not show them yet;
+    ``open``: it takes guests, and not only its own programs back; ``flags``: of its processor (`abi.cpu`), none when they are not
+    known; ``level``: the worst priority that may come there; ``own``: it is in our own cluster; ``evictions``: how often in a
+    second a program has to leave it for others'."""
 
     ip: str
     load: int
     speed: int
     ncpus: int
     mem_free: int
-    arriving: int = 0
+    arriving: float = 0
     mem_total: int = 0
     open: bool = True
     flags: frozenset[str] = frozenset()
@@ -108,9 +108,10 @@ def crowding(node: Candidate, change: float, more_mb: float = 0.0) -> float:
     return few * loss * pressure(node.mem_free - more_mb, node.mem_total)
 
 
-def price(node: Candidate, more_mb: float = 0.0) -> float:
-    """What one more program with ``more_mb`` megabytes costs on ``node``: itself and the others."""
-    return cost(node, 1, more_mb) + crowding(node, 1, more_mb)
+def price(node: Candidate, more_mb: float = 0.0, busy: float = 1.0) -> float:
+    """What a program with ``more_mb`` megabytes costs on ``node`` for a second of its CPU time: itself and the others. ``busy``: so
+    many of its threads want a CPU; it is like so many programs, which share a price."""
+    return cost(node, busy, more_mb) + crowding(node, busy, more_mb) / busy
 
 
 def unsettled(node: Candidate, network: Network, size_mb: float) -> float:
@@ -118,8 +119,9 @@ def unsettled(node: Candidate, network: Network, size_mb: float) -> float:
     return 1 + node.evictions * EVICTED * network.transfer(size_mb)
 
 
-def load_for(limit: float, node: Candidate, more_mb: float = 0.0) -> int:
-    """The load with one more program up to which `price` is at most ``limit``."""
-    alone = stretch(1, node.ncpus, node.speed) * pressure(node.mem_free - more_mb, node.mem_total)
-    programs = max(1.0, (limit / alone * node.ncpus + 1) / 2, node.ncpus) if limit >= alone else 0.0
-    return load_of(programs, node.ncpus, node.speed)
+def load_for(limit: float, node: Candidate, more_mb: float = 0.0, busy: float = 1.0) -> int:
+    """The load with one more program up to which `price` is at most ``limit``, when all of ``busy`` have come."""
+    unit = stretch(1, node.ncpus, node.speed) * pressure(node.mem_free - more_mb, node.mem_total)
+    pays = limit >= unit * max(1.0, busy / max(node.ncpus, 1))
+    programs = max(busy, (limit / unit * node.ncpus + busy) / 2, node.ncpus) if pays else busy - 1
+    return load_of(programs - (busy - 1), node.ncpus, node.speed)

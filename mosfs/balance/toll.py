@@ -52,12 +52,12 @@ def weight(calls: float, seconds: float, network: Network) -> float:
     return calls * min(max(seconds / calls / network.call, 1.0), SLOWEST) if calls > 0 else 0.0
 
 
-def advantage(home: Candidate | None, here: Candidate, size_mb: int) -> float:
+def advantage(home: Candidate | None, here: Candidate, size_mb: int, busy: float = 1.0) -> float:
     """Seconds that a CPU second ``here`` comes earlier than at home, others' loss included; 0 if it does not, or nothing is known
-    of home."""
+    of home. ``busy``: of so many threads."""
     if home is None:
         return 0.0
-    return max(0.0, price(home, size_mb) - cost(here) - crowding(here, -1.0))
+    return max(0.0, price(home, size_mb, busy) - cost(here) - crowding(here, -busy) / busy)
 
 
 def lost(before: float, paid: Toll, gain: float, network: Network) -> float:

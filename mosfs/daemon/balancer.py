@@ -17,6 +17,7 @@ import trio
 from mosfs.abi.outcomes import OK
 from mosfs.abi.reasons import Concerns, Reason, concerns
 from mosfs.balance import choose, toll
+from mosfs.balance.account import busy
 from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
 from mosfs.balance.toll import Toll
@@ -122,7 +123,7 @@ class Balancer:
         for pid in self._leaving.keys() - self.world.guests.keys():
             target, demand = self._leaving.pop(pid)
             self._left.append((now, demand))
-            arriving(self.world, target)
+            arriving(self.world, target, busy(demand))
         self._left = [(when, demand) for when, demand in self._left if now - when < ECHO]
         load = me.load if self.world.local_load is None else self.world.local_load
         gone = load_of(sum(demand for _, demand in self._left), me.ncpus, me.speed)
@@ -144,7 +145,9 @@ class Balancer:
         if (me := nodes.get(world.ip)) is None:
             return
         network, home = self.network(state.home), nodes.get(state.home)
-        gain = toll.advantage(home, self.here(me, now), told.size_mb)
+        gain = toll.advantage(
+            home, self.here(me, now), told.size_mb, busy(balanced.usage.demand if balanced.usage else 1.0)
+        )
         balanced.lost = toll.lost(balanced.lost, Toll(told.calls, told.traffic, told.images, told.cpu), gain, network)
         why = toll.homeward(balanced.lost, network, told.size_mb)
         room = home is None or home.mem_free >= told.size_mb
@@ -182,9 +185,10 @@ class Balancer:
         if balanced.sent is None or not state.move_result or state.move_seq < program.ordered.get(Order.MOVE, 0):
             return
         if state.move_result == OK:
-            self._left.append((now, balanced.usage.demand if balanced.usage else 1.0))
+            demand = balanced.usage.demand if balanced.usage else 1.0
+            self._left.append((now, demand))
             self._learn(state.where, balanced, state.freeze_ms / 1000)
-            arriving(self.world, balanced.sent)
+            arriving(self.world, balanced.sent, busy(demand))
             balanced.sent = None
             balanced.refused.clear()
         else:

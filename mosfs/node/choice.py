@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
 from mosfs.abi.cpu import SILENT
+from mosfs.balance.account import busy
 from mosfs.balance.best import Candidate, best_node
 from mosfs.balance.cost import load_of
 from mosfs.cluster.partners import OWN_PRIORITY
@@ -76,10 +77,14 @@ def candidates(world: World, within: float = float("inf")) -> list[Candidate]:
     nodes: Iterable[Node] = world.nodes.values()
     if len(world.nodes) > ALL_CANDIDATES and (recent := {world.ip, *world.coming.recent()}) != {world.ip}:
         nodes = [world.nodes[ip] for ip in recent if ip in world.nodes]
-    world.coming.reserved = [(when, ip) for when, ip in world.coming.reserved if now - when < RESERVED_FOR]
-    counts = Counter(ip for _, ip in world.coming.reserved)
+    world.coming.reserved = [place for place in world.coming.reserved if now - place[0] < RESERVED_FOR]
+    counts: dict[str, float] = defaultdict(float)
+    for _, ip, many in world.coming.reserved:
+        counts[ip] += many
     subjects: list[Program | Guest] = [*world.programs.values(), *world.guests.values()]
-    counts.update(subject.balanced.sent for subject in subjects if subject.balanced.sent)
+    for balanced in (subject.balanced for subject in subjects):
+        if balanced.sent:
+            counts[balanced.sent] += busy(balanced.usage.demand) if balanced.usage else 1.0
     return [
         _candidate(world, node, status, counts[node.ip])
         for node in nodes
@@ -88,7 +93,7 @@ def candidates(world: World, within: float = float("inf")) -> list[Candidate]:
     ]
 
 
-def _candidate(world: World, node: Node, status: PeerStatus, arriving: int) -> Candidate:
+def _candidate(world: World, node: Node, status: PeerStatus, arriving: float) -> Candidate:
     """As it will be for one of our programs: where only guests of a worse priority run, they will be gone."""
     relation, load, free = world.map.relation(node.ip), status.load, status.mem_free
     if node.ip == world.ip:
@@ -145,9 +150,9 @@ def _others(world: World) -> set[frozenset[str]]:
     return {node.flags for node in world.nodes.values() if node.flags and node.ip != world.ip and _usable(world, node, now)}
 
 
-def arriving(world: World, ip: str) -> None:
-    """A program has just come to ``ip``, or will start there."""
-    world.coming.reserved.append((world.clock(), ip))
+def arriving(world: World, ip: str, many: float = 1.0) -> None:
+    """A program has just come to ``ip``, or will start there; it counts as ``many``."""
+    world.coming.reserved.append((world.clock(), ip, many))
 
 
 def _usable(world: World, node: Node, now: float) -> bool:

@@ -64,9 +64,10 @@ class Mosrun:
 
 @dataclass(slots=True)
 class Expected:
-    """For `choice`: when programs were ``reserved`` a place at which node; ``recent``: the nodes of which we know newest."""
+    """For `choice`: when programs were ``reserved`` a place at which node, as how many they count; ``recent``: the
+    nodes of which we know newest."""
 
-    reserved: list[tuple[float, str]] = field(default_factory=list)
+    reserved: list[tuple[float, str, float]] = field(default_factory=list)
     recent: Callable[[], Iterable[str]] = tuple
 
 

@@ -216,9 +216,10 @@ class PrivateGone(Msg, tag=27):
 class Usage(Msg):
     """What one program or guest has used. CPU in seconds: ``age`` since its start, ``here`` since it came to this node.
 
-    ``demand``: share of the last second in which it ran or wanted to; ``size_mb``: resident memory. The rest are the decayed sums
-    of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them. ``user_away``: CPU seconds of user level
-    that were used away from home. ``forwarded``: calls that home has made for it since its start.
+    ``demand``: share of the last second in which it ran or wanted to, of several threads their sum; ``size_mb``: resident memory.
+    The rest are the decayed sums of `balance.history`: seconds observed, of CPU, calls, bytes received and sent by them.
+    ``user_away``: CPU seconds of user level that were used away from home. ``forwarded``: calls that home has made for it since
+    its start.
     """
 
     pid: Pid
