@@ -207,7 +207,7 @@ def gaps(
         bed.moved_to(spinner.pid, "home")
         return largest
 
-    with bed.spinning(megabytes, dirty, (*HOME, "--threads") if threads else HOME, threads=threads) as spinner:
+    with bed.spinning(megabytes, dirty, HOME, threads=threads) as spinner:
         ours, theirs = interleave(moved, still, rounds)
     return Result(figure, what, "ms", "native, never moved", ours, theirs, target, ratio=False)
 
@@ -243,10 +243,10 @@ def m6(bed: Bed, rounds: int) -> Iterator[Result]:
     """Programs with threads: their downtime, what a thread costs away, and what they compute there."""
     for threads, target in ((8, 10.0), (200, 40.0)):
         yield gaps("M6", f"downtime, {threads} threads", bed, rounds, 1, 0, target, threads=threads - 1)
-    away = (*AWAY, "--threads")
     yield from compared("M6", lambda bed: [
-        Line("create and join a thread, away", loop(bed, "births", 2000), away, None),
-        Line("two threads compute, away", loop(bed, "together", 300_000_000), away, 1.02, unit="ns", often=2),
+        Line("create and join a thread, away", loop(bed, "births", 2000), AWAY, None),
+        Line("create and join a thread, at home", loop(bed, "births", 2000), HOME, 2.0),
+        Line("two threads compute, away", loop(bed, "together", 300_000_000), AWAY, 1.02, unit="ns", often=2),
     ])(bed, rounds)  # fmt: skip
 
 

@@ -116,6 +116,7 @@ CONFIGURATION: Sequence[Row] = (
     ("best default", f"t0_mosrun_conf.test_where_a_program_starts {FORCED}"),
     ("best forced", f"t0_mosrun_conf.test_where_a_program_may_not_start_when_the_best_node_is_forced {FORCED}"),
     ("unsupported", "t0_mosrun_conf.test_unsupported_calls"),
+    ("threads refused", "t0_mosrun_conf.test_threads_that_are_refused"),
     ("memory mandatory", f"t0_mosrun_conf.test_memory_that_must_be_told {FORCED}"),
     ("programs n", "t0_mosrun_conf.test_limits_of_a_user t5_mosrun_conf.test_a_limit_of_programs_holds_over_a_restart_of_mosd"),
     ("starts n", "t0_mosrun_conf.test_limits_of_a_user t0_mosrun_conf.test_a_start_counts_once_when_its_tracer_has_it"),

@@ -25,7 +25,8 @@ GOOD = {
     "cpu": "x86-64-v2\n",
     "maxguests": "5\n",
     "retainpri": "60\n",
-    "mosrun.conf": "best forced\nunsupported -w\nmemory mandatory\nprograms 20\nstarts 500\nusers root @0\nconfined 1000\n",
+    "mosrun.conf": "best forced\nunsupported -w\nthreads refused\nmemory mandatory\nprograms 20\nstarts 500\nusers root @0\n"
+    "confined 1000\n",
     "freeze.conf": "1 1 6 4\n/freeze 2\nU 99\n",
     "partners/physics": "the physicists\n50 1 1\n10.9.0.1 8 1 1 0\n",
     "partners/.physics.swp": "\0not read",

@@ -55,10 +55,11 @@ RIGHT: list[tuple[str, Sequence[str], dict[str, str | None]]] = [
     ("numbers", ["", "y"], {"userview.map": "1 10.0.0.1 4\n"}),
     ("numbers", ["n", "7", "10.0.0.3", "2", "", "y"], {"userview.map": "7 10.0.0.3 2\n"}),
     ("speed", ["12000", ""], {"speed": "12000\n"}),
-    ("mosrun", [*[""] * 7, "x86-64-v3", ""], {"cpu": "x86-64-v3\n"}),
-    ("mosrun", ["default", "-e", "", "", "", "", "", "", "y"], {"mosrun.conf": "best default\nunsupported -e\n"}),
-    ("mosrun", ["forced", "-w", "y", "20", "500", "ann @staff", "bob", "", "y"], {
-        "mosrun.conf": "best forced\nunsupported -w\nmemory mandatory\nprograms 20\nstarts 500\nusers ann @staff\nconfined bob\n"}),
+    ("mosrun", [*[""] * 8, "x86-64-v3", ""], {"cpu": "x86-64-v3\n"}),
+    ("mosrun", ["default", "-e", "", "", "", "", "", "", "", "y"], {"mosrun.conf": "best default\nunsupported -e\n"}),
+    ("mosrun", ["forced", "-w", "y", "y", "20", "500", "ann @staff", "bob", "", "y"], {
+        "mosrun.conf": "best forced\nunsupported -w\nthreads refused\nmemory mandatory\nprograms 20\nstarts 500\nusers ann @staff\n"
+        "confined bob\n"}),
     ("misc", ["10.0.0.2", "60", "5", "60000 100", "OC /private 100", "", "y"], {
         "mosip": "10.0.0.2\n", "retainpri": "60\n", "maxguests": "5\n", "guestuids": "60000 100\n",
         "private.conf": "OC /private 100\n"}),
@@ -68,7 +69,7 @@ RIGHT: list[tuple[str, Sequence[str], dict[str, str | None]]] = [
      {"freeze.conf": "1 0 8.0 3.5 -1.0 -1.0 0 10 5 1000000\n"}),
     ("partners", ["physics", "the physicists", "n", "", "40", "10.9.0.1", "8", "", "10.8.0.1", "", "n", "", "", "y"],
      {"partners/physics": "the physicists\n40 0 1\n10.9.0.1 8 1 1 0\n10.8.0.1 1 1 1 1\n"}),
-    ("", ["4", "9000", "6", *[""] * 8, "4", "-", "4", "9500", "", "y"], {"speed": "9500\n"}),
+    ("", ["4", "9000", "6", *[""] * 9, "4", "-", "4", "9500", "", "y"], {"speed": "9500\n"}),
 ]
 
 
@@ -105,11 +106,11 @@ BAD: list[tuple[str, Sequence[str], str]] = [
     ("key", ["y", "n", "short"], "too short"),
     ("key", ["y", "n", "long enough", "long enouph"], "not the same"),
     ("speed", ["fast"], "not a number"),
-    ("mosrun", [*[""] * 7, "z80"], "must be one of"),
+    ("mosrun", [*[""] * 8, "z80"], "must be one of"),
     ("mosrun", ["always"], "one of none default forced"),
     ("mosrun", ["", "-u"], "one of none -e -w --stay-home"),
-    ("mosrun", ["", "", "", "many"], "not a number"),
-    ("mosrun", ["", "", "", "", "", "a:b"], "neither a user nor @GROUP"),
+    ("mosrun", ["", "", "", "", "many"], "not a number"),
+    ("mosrun", ["", "", "", "", "", "", "a:b"], "neither a user nor @GROUP"),
     ("misc", ["here"], "not an IP address"),
     ("misc", ["10.0.7.7", "", "", "", ""], "mosd would refuse"),
     ("misc", ["", "", "", "", "X /private"], "not letters"),
@@ -241,10 +242,10 @@ def test_a_file_that_is_none_ends_it(root: Path, capsys: pytest.CaptureFixture[s
     """A FIFO keeps nobody waiting: it is empty, and whatever stays there is wrong."""
     speed = root / "etc/mosix/speed"
     os.mkfifo(speed)
-    assert run(root, "mosrun", *[""] * 7, "native") == 0
+    assert run(root, "mosrun", *[""] * 8, "native") == 0
     speed.unlink()
     speed.mkdir()
-    assert run(root, "mosrun", *[""] * 7, "x86-64-v2", "y") == 1
+    assert run(root, "mosrun", *[""] * 8, "x86-64-v2", "y") == 1
     assert f"{speed}: Is a directory" in capsys.readouterr().err
     speed.rmdir()
     (root / "bare/etc").mkdir(parents=True)
@@ -337,8 +338,9 @@ def test_a_terminal(root: Path) -> None:
     choose(3, ("Number all", ""))
     choose(4, ("Speed", "0"), ("** not a number", "11000"))
     choose(5, ("automatically", ""), ("A directory", "/freeze"), ("Probability", ""), ("A directory", ""), ("User-ID", ""))
-    choose(6, ("best node", "forced"), ("Unsupported", "-x"), ("** one of none -e -w", "-w"), ("memory", "y"), ("that run", "20"),
-           ("in a day", ""), ("may use mosrun", "@root"), ("stay in this", ""), ("started for", "x86-64-v2"))
+    choose(6, ("best node", "forced"), ("Unsupported", "-x"), ("** one of none -e -w", "-w"), ("Refuse threads", ""),
+           ("memory", "y"), ("that run", "20"), ("in a day", ""), ("may use mosrun", "@root"), ("stay in this", ""),
+           ("started for", "x86-64-v2"))
     choose(7, ("MOSIX address", "10.0.7.7"), ("Seconds", ""), ("Most guests", ""), ("Users", ""), ("Letters", ""))
     choose(8, ("Name of", "zoo"), ("Description", ""), ("go there", ""), ("come here", ""), ("Priority", ""),
            ("First address", "10.9.0.1"), ("How many", ""), ("Is this node distant [Y/n]?", ""), ("First address", ""),

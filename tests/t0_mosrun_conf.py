@@ -12,7 +12,7 @@ from mosfs.daemon.starts import Starts
 from mosfs.wire.asked import Settings
 
 ANN, BOB = 1000, 1001
-TEXT = "best forced\nunsupported -w\nmemory mandatory\nprograms 2\nstarts 3\nusers ann @staff\nconfined 1001\n"
+TEXT = "best forced\nunsupported -w\nthreads refused\nmemory mandatory\nprograms 2\nstarts 3\nusers ann @staff\nconfined 1001\n"
 
 
 def accounts(name: str) -> frozenset[int] | None:
@@ -78,6 +78,16 @@ def test_where_a_program_may_not_start_when_the_best_node_is_forced(node: str) -
 def test_unsupported_calls(text: str, given: int, then: int) -> None:
     assert asked(ANN, text, request(unsupported=given)).settings.unsupported == then
     assert asked(ANN, text, request(unsupported=given), inside=True).settings.unsupported == given, "it inherits"
+
+
+@pytest.mark.parametrize(("text", "given", "then", "allowed"), [
+    ("", -1, -1, True), ("", 0, 0, False), ("threads refused", -1, 0, False), ("threads refused", 1, 1, True),
+])
+def test_threads_that_are_refused(text: str, given: int, then: int, allowed: bool) -> None:
+    settings = asked(ANN, text, request(threads=given)).settings
+    assert (settings.threads, settings.allows_threads()) == (then, allowed)
+    assert asked(ANN, text, request(threads=given), inside=True).settings.threads == given, "it inherits"
+    assert asked(ANN, text, request(threads=given, restart=5)).settings.threads == given, "the file says it"
 
 
 def test_memory_that_must_be_told() -> None:

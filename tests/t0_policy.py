@@ -120,7 +120,7 @@ def test_shared_but_not_writable(prot: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "args", "word"), [
-    ("clone", (0x10F00,), "OMP_NUM_THREADS=1"), ("mmap", (0, 4096, 3, 0x21), "--stay-home"), ("shmat", (1,), "--stay-home"),
+    ("clone", (0x10F00,), "--threads"), ("mmap", (0, 4096, 3, 0x21), "--stay-home"), ("shmat", (1,), "--stay-home"),
     ("clone", (0x10000000,), ""), ("ptrace", (), ""), ("mmap", (0, 4096, 3, 0x22), "--stay-home"),
 ])
 def test_advice(name: str, args: tuple[int, ...], word: str) -> None:

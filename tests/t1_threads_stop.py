@@ -19,6 +19,7 @@ from mosfs.calls.request import Request
 from mosfs.guest import clocks
 from mosfs.guest.body import State
 from mosfs.guest.onward import BUSY, Onward
+from mosfs.guest.threads import Threads as GuestThreads
 from mosfs.guest.timed import Timed
 from mosfs.home.asks.policy import Policy
 from mosfs.home.away.births import Births
@@ -106,20 +107,20 @@ def test_a_child_that_another_thread_has_made_is_its_process_s() -> None:
     pid = os.getpid()
     tree: Any = SimpleNamespace(programs={}, features="", traces=SimpleNamespace(everything=None))
     family = Family(tree)
-    process = family.adopt(Task(pid), Settings(threads=1))
+    process = family.adopt(Task(pid), Settings())
     thread = family.adopt(Task(pid), process.settings, parent=process)
     tree.programs[pid] = process
     thread.kin.leader = pid
-    process.travel.nmigs, process.travel.sigmig, process.settings = 3, 12, Settings(threads=1, lock=1)
+    process.travel.nmigs, process.travel.sigmig, process.settings = 3, 12, Settings(lock=1)
     child = family.adopt(Task(pid), thread.settings, parent=thread)
     assert (child.travel.nmigs, child.travel.sigmig, child.settings.lock, child.kin.parent) == (3, 12, 1, pid)
 
 
-@pytest.mark.parametrize(("threads", "room"), [(-1, (1, 1)), (1, None)])
+@pytest.mark.parametrize(("threads", "room"), [(0, (1, 1)), (-1, None)])
 def test_a_host_has_no_thread_made_that_the_program_may_not_have(threads: int, room: object) -> None:
     sent: list[bytes] = []
     p: Any = SimpleNamespace(
-        pid=PID, settings=SimpleNamespace(threads=threads),
+        pid=PID, settings=Settings(threads=threads),
         reports=SimpleNamespace(account=SimpleNamespace(calls=0)),
     )  # fmt: skip
     tree: Any = SimpleNamespace(
@@ -199,6 +200,19 @@ def test_a_thread_that_does_not_stand_is_not_waited_for_without_end() -> None:
     assert standing(7 << 16 | 0x057F) == (False, 0)
 
 
+def test_a_thread_of_a_guest_that_gets_no_processor_is_asked_again_later() -> None:
+    """It is not ended as one that does not stop: so long nobody else has to stand."""
+    done: list[str] = []
+    task = SimpleNamespace(interrupt=lambda: done.append("interrupt"), wait_beside=lambda fd, seconds: None)
+    body: Any = SimpleNamespace(
+        pair=PID + 1, state=State.RUNNING, task=task, stopping=SimpleNamespace(interrupting=False, paused=False, stood=False)
+    )
+    leader: Any = SimpleNamespace(threads={body.pair: body})
+    part: Any = SimpleNamespace(bodies={body.pair: body})
+    assert not GuestThreads(part, part).stand(leader)
+    assert (done, body.stopping.stood) == (["interrupt"], False)
+
+
 @pytest.mark.parametrize(("both", "state", "resumed"), [
     (True, State.WAITING, False), (False, State.WAITING, False), (False, State.RUNNING, True),
 ])
@@ -266,10 +280,10 @@ def test_a_sleep_in_memory_of_its_own_is_made_again_at_home(big: tuple[int, int]
 def test_the_counters_of_java_are_dispensable(tmp_path: Path) -> None:
     folder = Path(f"/tmp/hsperfdata_{os.getpid()}")
     folder.mkdir(exist_ok=True)
-    names = [folder / "4711", folder / "other", tmp_path / "4711"]
+    names = [folder / "4711", folder / "other", tmp_path / "4711", folder / "4712"]
     try:
         files = [name.open("wb") for name in names]
-        assert [is_dispensable(os.getpid(), file.fileno()) for file in files] == [True, False, False]
+        assert [is_dispensable(os.getpid(), file.fileno(), 4711) for file in files] == [True, False, False, False]
         for file in files:
             file.close()
     finally:

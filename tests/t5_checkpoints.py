@@ -470,7 +470,7 @@ signal.pause()
 
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "option", "words"), [
-    ("threads", "--stay-home", "'clone'"), ("memory", "--stay-home", "Shared memory"),
+    ("threads", "-h", "has threads"), ("memory", "--stay-home", "Shared memory"),
     ("private", "-X", "it has private temporary files"), ("mailbox", "-h", "it is involved in direct communication"),
 ])  # fmt: skip
 def test_what_cannot_be_checkpointed(nodes: Lab, tmp_path: Path, kind: str, option: str, words: str) -> None:

@@ -220,20 +220,21 @@ thread.join()
 
 @pytest.mark.parametrize("place", ["-h", "-2"])
 @pytest.mark.parametrize(("program", "message", "help"), [
-    (THREADS, "system-call 'clone' not supported under MOSIX", "OMP_NUM_THREADS=1"),
+    (THREADS, "system-call 'clone' not supported under MOSIX", "--threads"),
     ("import mmap; mmap.mmap(-1, 4096)", "Shared memory (MAP_SHARED) not supported under MOSIX", "--stay-home"),
 ])
 def test_who_is_killed_is_told_what_helps(nodes: Lab, place: str, program: str, message: str, help: str) -> None:
-    done = nodes.run(1, "mosrun", place, "python3", "-c", program, stdin=subprocess.DEVNULL)
+    done = nodes.run(1, "mosrun", place, "--no-threads", "python3", "-c", program, stdin=subprocess.DEVNULL)
     assert done.returncode == -9
     said, hint = done.stderr.splitlines()
     assert said == f"mosrun: {message}" and help in hint and hint.startswith("mosrun: ")
 
 
 @pytest.mark.parametrize("place", ["-h", "-2"])
-def test_with_stay_home_a_program_may_have_threads(nodes: Lab, place: str) -> None:
+def test_with_stay_home_refused_threads_work_at_home(nodes: Lab, place: str) -> None:
     pipe = subprocess.PIPE
-    with nodes.start(1, "mosrun", place, "--stay-home", "python3", "-c", THREADS, stdin=pipe, stdout=pipe) as process:
+    command = ("mosrun", place, "--no-threads", "--stay-home", "python3", "-c", THREADS)
+    with nodes.start(1, *command, stdin=pipe, stdout=pipe) as process:
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.readline() == b"READY\n"
         mount = Path(nodes.node(1).paths.mount)
@@ -262,11 +263,47 @@ event.set()
 """
 
 
+def test_threads_need_no_option(nodes: Lab) -> None:
+    """Nor does what a program away starts."""
+    done = nodes.run(1, "mosrun", "-2", "-w", "bash", "-c", 'python3 -c "$1" < /dev/null', "-", THREADS)
+    assert (done.stdout, "mosrun" in done.stderr, done.returncode) == ("READY\n", False, 0), done.stderr
+
+
+#: Maps the file in which Java has its counters, with one thread and then with two.
+COUNTERS = """
+import mmap, os, pathlib, threading
+file = pathlib.Path(f"/tmp/hsperfdata_test/{os.getpid()}")
+file.parent.mkdir(exist_ok=True)
+file.write_bytes(bytes(4096))
+def attempt():
+    try:
+        with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 4096) as found:
+            found[0] = 7
+        print("mapped", file.read_bytes()[0])
+    except OSError as error:
+        print(error.strerror)
+attempt()
+thread = threading.Thread(target=attempt)
+thread.start()
+thread.join()
+file.unlink()
+file.parent.rmdir()
+"""
+
+
+@pytest.mark.parametrize(("options", "lines"), [
+    (("--stay-home",), ["mapped 7", "No such device"]), (("--no-threads", "--stay-home"), ["mapped 7"] * 2),
+])
+def test_counters_of_java_cannot_be_mapped_by_who_has_threads(nodes: Lab, options: tuple[str, ...], lines: list[str]) -> None:
+    done = nodes.run(1, "mosrun", "-2", *options, "python3", "-c", COUNTERS)
+    assert (done.stdout.splitlines(), done.stderr, done.returncode) == (lines, "", 0)
+
+
 @pytest.mark.long
-def test_with_threads_a_program_goes_back_to_where_it_was_told_to_run(nodes: Lab) -> None:
+def test_a_program_with_threads_goes_back_to_where_it_was_told_to_run(nodes: Lab) -> None:
     """Only for the first one it has to come home; all others are made there."""
     pipe = subprocess.PIPE
-    with nodes.start(1, "mosrun", "-2", "--threads", "python3", "-c", MORE_THREADS, stdin=pipe, stdout=pipe) as process:
+    with nodes.start(1, "mosrun", "-2", "python3", "-c", MORE_THREADS, stdin=pipe, stdout=pipe) as process:
         assert process.stdin is not None and process.stdout is not None
         try:
             assert process.stdout.readline() == b"READY\n"

@@ -80,7 +80,7 @@ class Walk:
         become = as_user(self.user) if self.user else ()
         os.chown(self.folder, self.user, self.user)
         with open(self.folder / "out", "wb") as out, open(self.folder / "err", "wb") as err:
-            walk = ["--threads", str(walk_of_threads())] if self.several else ["bash", "-c", WALK]
+            walk = [str(walk_of_threads())] if self.several else ["bash", "-c", WALK]
             command = [*become, "mosrun", "-h", *walk, str(self.folder), self.pause]
             self.process = self.nodes.start(1, *command, stdin=subprocess.PIPE, stdout=out, stderr=err)
         wait_until(self.lines)

@@ -56,14 +56,17 @@ def said(nodes: Lab, user: int, *command: str) -> tuple[int, str]:
 
 
 def test_defaults_and_what_is_forced(nodes: Lab) -> None:
-    rule(nodes, "best forced\nmemory mandatory\nunsupported --stay-home\n")
+    rule(nodes, "best forced\nmemory mandatory\nunsupported --stay-home\nthreads refused\n")
     only = "mosrun: the administrator lets programs start on the best node only (-b)"
     assert said(nodes, ANN, "mosrun", "-h", "true") == (125, only)
     status, text = said(nodes, ANN, "mosrun", "true")
     assert (status, "-m{mb}" in text) == (125, True)
     threads = "import threading; t = threading.Thread(target=print, args=('threads',)); t.start(); t.join()"
-    done = nodes.run(1, *as_user(ANN), "mosrun", "-m1", "/usr/bin/python3", "-c", threads)
-    assert (done.stdout, done.returncode) == ("threads\n", 0)
+    for options in ((), ("--threads", "-w")):  # by default it stays at home, and works
+        done = nodes.run(1, *as_user(ANN), "mosrun", "-m1", *options, "/usr/bin/python3", "-c", threads)
+        assert (done.stdout, done.stderr, done.returncode) == ("threads\n", "", 0)
+    status, text = said(nodes, ANN, "mosrun", "-m1", "-w", "/usr/bin/python3", "-c", threads)
+    assert status == 1 and "mosrun: system-call 'clone' not supported under MOSIX" in text
     assert nodes.run(1, "mosrun", "-h", "true").returncode == 0, "root is not an ordinary user"
     rule(nodes, "")
 

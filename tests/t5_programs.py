@@ -72,7 +72,7 @@ def test_at_home(program: Program, runs: Runs) -> None:
 
 
 #: What makes hundreds of threads takes seconds away.
-AWAY = [pytest.param(one, id=one.name, marks=pytest.mark.long if "--threads" in one.options else ()) for one in PROGRAMS]
+AWAY = [pytest.param(one, id=one.name, marks=pytest.mark.long if one is BY_NAME["pthreads"] else ()) for one in PROGRAMS]
 
 
 @pytest.mark.parametrize("program", AWAY)

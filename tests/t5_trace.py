@@ -98,7 +98,7 @@ def test_programs_that_start_away(nodes: Lab) -> None:
 def test_threads_at_home(nodes: Lab) -> None:
     """What is made at home because of --stay-home is told too, of each thread."""
     program = "import threading as t; x = t.Thread(target=lambda: open('/etc/passwd').close()); x.start(); x.join()"
-    done = nodes.run(1, "mosrun", "--stay-home", "--trace", "python3", "-c", program)
+    done = nodes.run(1, "mosrun", "--no-threads", "--stay-home", "--trace", "python3", "-c", program)
     lines = told(done.stderr)
     assert any(re.fullmatch(r"clone\(.*\) = \d+  \[home\]", call) for _, call in lines)
     pids = {line.split()[1] for line in done.stderr.splitlines() if '"/etc/passwd"' in line}

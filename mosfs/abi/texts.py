@@ -93,7 +93,7 @@ class Text(Enum):
 #: Ours: what to do about the commonest refusals, said once a program in one further line.
 THREADS_ADVICE = (
     "many programs do without threads if OMP_NUM_THREADS=1, OPENBLAS_NUM_THREADS=1 and MKL_NUM_THREADS=1 are set; "
-    "with --stay-home they work, at home"
+    "with --threads they work"
 )
 SHARED_ADVICE = "with --stay-home shared memory works, at home"
 #: Ours: before a program is killed because something unforeseen came up while it was served.

@@ -18,10 +18,10 @@ MAX_ID = (1 << 32) - 2
 MOST = 1_000_000
 GROUP = "@"
 
-BEST, UNSUPPORTED, MEMORY, PROGRAMS, STARTS, USERS, CONFINED = WORDS = (
-    "best", "unsupported", "memory", "programs", "starts", "users", "confined",
+BEST, UNSUPPORTED, THREADS, MEMORY, PROGRAMS, STARTS, USERS, CONFINED = WORDS = (
+    "best", "unsupported", "threads", "memory", "programs", "starts", "users", "confined",
 )
-DEFAULT, FORCED, MANDATORY = "default", "forced", "mandatory"
+DEFAULT, FORCED, MANDATORY, REFUSED = "default", "forced", "mandatory", "refused"
 #: What ``unsupported`` may be, and what that is in `wire.asked.Settings`.
 MODES = {"-e": 1, "-w": 2, "--stay-home": 3}
 
@@ -31,14 +31,15 @@ Accounts = Callable[[str], frozenset[int] | None]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """``best``: "", `DEFAULT` or `FORCED`; ``unsupported``: a key of `MODES` or ""; ``programs`` and ``starts``: most at a time and
-    most in a day that a user has started, None for no limit; ``users``: who may use mosrun at all, None for everybody;
-    ``confined``: whose programs stay in their own cluster. Root is bound by nothing that is forced or limited.
+    """``best``: "", `DEFAULT` or `FORCED`; ``unsupported``: a key of `MODES` or ""; ``threads``: "" or `REFUSED`; ``programs`` and
+    ``starts``: most at a time and most in a day that a user has started, None for no limit; ``users``: who may use mosrun at all,
+    None for everybody; ``confined``: whose programs stay in their own cluster. Root is bound by nothing that is forced or limited.
 
     Users are words of the file in what `parse_rules` gives; ``ids`` has those that `resolved` found."""
 
     best: str = ""
     unsupported: str = ""
+    threads: str = ""
     memory: bool = False
     programs: int | None = None
     starts: int | None = None
@@ -79,7 +80,7 @@ def _single(place: Place, word: str, values: list[str]) -> object:
     (value,) = values
     if word in (PROGRAMS, STARTS):
         return place.number(value, 0, MOST)
-    allowed = {BEST: (DEFAULT, FORCED), UNSUPPORTED: tuple(MODES), MEMORY: (MANDATORY,)}[word]
+    allowed = {BEST: (DEFAULT, FORCED), UNSUPPORTED: tuple(MODES), THREADS: (REFUSED,), MEMORY: (MANDATORY,)}[word]
     if value not in allowed:
         raise place.error(value, f"must be {' or '.join(allowed)}")
     return True if word == MEMORY else value

@@ -124,8 +124,8 @@ def _integer(text: str) -> int:
 def ruled(request: Request, rules: Rules, uid: int, *, inside: bool) -> Request:
     """``request`` of the user ``uid`` as the administrator's ``rules`` have it (manual, 4.6); `Refused` when they forbid it.
 
-    ``inside``: of a program that runs under mosrun already. It has its memory and its unsupported calls from that one, and begins
-    where that one is, unless the best node is forced."""
+    ``inside``: of a program that runs under mosrun already. It has its memory, unsupported calls and threads from that one, and
+    begins where that one is, unless the best node is forced."""
     if request.native:
         return request
     if not rules.admits(uid):
@@ -138,6 +138,8 @@ def ruled(request: Request, rules: Rules, uid: int, *, inside: bool) -> Request:
         raise Refused(NEEDS_MEMORY)
     if rules.unsupported and settings.unsupported < 0 and not again:
         settings = replace(settings, unsupported=MODES[rules.unsupported])
+    if rules.threads and settings.threads < 0 and not again:
+        settings = replace(settings, threads=0)
     best = not request.node and (forced or (rules.best == DEFAULT and not inside))
     return dataclasses.replace(request, settings=settings, node=BEST if best else request.node, confined=rules.confines(uid))
 

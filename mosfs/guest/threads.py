@@ -36,6 +36,8 @@ from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, unfit
 
 #: So many stops may come before the one that a thread was asked for.
 MOST_STOPS = 64
+#: Seconds that all others stand for one that does not stop.
+STANDS_WITHIN = 0.2
 #: It is not in our hands.
 _STOPPABLE = frozenset({State.RUNNING, State.TIMED})
 
@@ -167,7 +169,10 @@ class Threads:
                 return body.stopping.stood
             if not body.stopping.paused:
                 self._ask(body)
-                status = decode(body.task.wait())
+                raw = body.task.wait_beside(-1, STANDS_WITHIN)
+                if raw is None:  # it has no processor, or its kernel is at work for it: its stop will come
+                    return False
+                status = decode(raw)
                 if status.stop is not Stop.TRAP or body.fork.step is not None:  # its very first stop is no other's
                     assert self.stops is not None
                     self.stops.handle(body, status)

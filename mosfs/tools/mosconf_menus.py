@@ -17,6 +17,7 @@ from mosfs.cluster.mosrun_conf import (
     MODES,
     MOSRUN_CONF,
     PROGRAMS,
+    REFUSED,
     STARTS,
     USERS,
     Rules,
@@ -116,12 +117,13 @@ def mosrun(draft: Draft) -> Talk[None]:
     now = yield from present(lambda: parse_rules(draft.files.get(MOSRUN_CONF, "")), Rules())
     best = yield from one_of("Start on the best node (-b): by default, or forced on ordinary users", now.best, (DEFAULT, FORCED))
     unsupported = yield from one_of("Unsupported system-calls when mosrun does not say", now.unsupported, MODES)
+    refused = yield from yes("Refuse threads, as MOSIX does, when mosrun does not say", bool(now.threads))
     memory = yield from yes("Must ordinary users tell the memory of their programs, mosrun -m", now.memory)
     programs = yield from _limit("Most programs that a user has started and that run", PROGRAMS, now.programs)
     starts = yield from _limit("Most programs that a user starts in a day", STARTS, now.starts)
     users = yield from _users("Users and @groups who may use mosrun, all others may not", USERS, now.users or ())
     confined = yield from _users("Users and @groups whose programs stay in this cluster", CONFINED, now.confined)
-    then = Rules(best, unsupported, memory, programs, starts, users or None, confined)
+    then = Rules(best, unsupported, REFUSED if refused else "", memory, programs, starts, users or None, confined)
     if then != now:
         draft.set(MOSRUN_CONF, print_rules(then))
     yield "Programs use no more of their processor than common, x86-64-v2, x86-64-v3, x86-64-v4, or native: all of it."

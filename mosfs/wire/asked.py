@@ -17,7 +17,8 @@ class Settings(msgspec.Struct, array_like=True):
     -1 or "" means "not given". The four about checkpoints (-C, -N, -A, --incremental) are one program's own and not inherited.
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun. ``freeze_dirs``: lines of the
     user's own freezing directories (`cluster.freeze_conf`), "" for the node's. ``outlive``: it goes on when its node dies.
-    ``threads``: programs may have several, and move. ``share_memory``: they may share memory that is written, and move.
+    ``threads``: 0 if threads are refused, as the manual has it (--no-threads).
+    ``share_memory``: they may share memory that is written, and move.
     """
 
     unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
@@ -35,6 +36,9 @@ class Settings(msgspec.Struct, array_like=True):
     incremental: Switch = -1
     threads: Switch = -1
     share_memory: Switch = -1
+
+    def allows_threads(self) -> bool:
+        return self.threads != 0
 
 
 class Outliving(msgspec.Struct, array_like=True, frozen=True):

@@ -1,4 +1,4 @@
-"""Threads, which move with ``mosrun --threads``; and what only ``--stay-home`` runs: memory shared for writing, debuggers. Started away
+"""Threads; and what only ``--stay-home`` runs: memory shared for writing, debuggers. Started away
 that comes home by itself."""
 
 # ruff: noqa: E501 - the scripts are as their languages have them
@@ -7,7 +7,6 @@ from __future__ import annotations
 from tests.debian.cases import Case
 
 STAY = ("--stay-home",)
-THREADS = ("--threads",)
 
 GO = r"""cat > g.go << 'END'
 package main
@@ -141,18 +140,18 @@ gcc -g -o d d.c
 """
 
 CASES = (
-    Case("go", GO, "golang-go", "go", flags=THREADS),
-    Case("java", JAVA, "default-jdk-headless", "java javac", flags=THREADS),
-    Case("numpy", NUMPY, "python3-numpy libopenblas0-pthread", "/usr/bin/f2py", flags=THREADS),
+    Case("go", GO, "golang-go", "go"),
+    Case("java", JAVA, "default-jdk-headless", "java javac"),
+    Case("numpy", NUMPY, "python3-numpy libopenblas0-pthread", "/usr/bin/f2py"),
     Case("multiprocessing", PROCESSES, quick=True, flags=STAY),
-    Case("node.js", NODE, "nodejs", "node", flags=THREADS),
+    Case("node.js", NODE, "nodejs", "node"),
     Case("octave", """octave-cli --norc -q --no-history --eval 'A = magic(60) + eye(60); printf("%.10g\\n", sum(inv(A)(:))); [s, o] = system("echo sub"); disp(o); exit(5)'; echo $?""",
-         "octave", "octave-cli", flags=THREADS),
+         "octave", "octave-cli"),
     Case("mpich", MPI, "mpich libmpich-dev", "mpicc.mpich mpirun.mpich", flags=STAY),
-    Case("ffmpeg", "ffmpeg -v error -nostdin -f lavfi -i testsrc=d=2:s=320x240 -c:v mpeg4 -f md5 -", "ffmpeg", flags=THREADS),
-    Case("xz threads", "seq 300000 > s && xz -T2 --block-size=512KiB -k s && xz -dc -T2 s.xz | cksum; cksum s.xz; rm s s.xz", flags=THREADS),
+    Case("ffmpeg", "ffmpeg -v error -nostdin -f lavfi -i testsrc=d=2:s=320x240 -c:v mpeg4 -f md5 -", "ffmpeg"),
+    Case("xz threads", "seq 300000 > s && xz -T2 --block-size=512KiB -k s && xz -dc -T2 s.xz | cksum; cksum s.xz; rm s s.xz"),
     Case("sqlite3 wal", WAL, "sqlite3", flags=STAY),
-    Case("git threads", GIT, flags=THREADS),
+    Case("git threads", GIT),
     Case("make -j2", "make -C project -s -j2 && project/program 5 && make -C project -s clean", flags=STAY),
     Case("rsync local", "rsync -a tree copy && rsync -ai tree copy && diff -r tree copy/tree && echo same; rm -r copy", "rsync", flags=STAY),
     Case("ssh-keygen", "ssh-keygen -q -t ed25519 -N '' -C c -f k && ssh-keygen -y -f k | diff - k.pub && ls k*; rm k k.pub", "openssh-client", "ssh-keygen", flags=STAY),

@@ -152,7 +152,7 @@ USES = (
     Use("python", script=_PYTHON),
     Use("openblas", script=_OPENBLAS, package="libopenblas0-pthread"),
     Use("numpy", script=_NUMPY, package="python3-numpy"),
-    Use("go", go=_GO, options=("--threads",)),
+    Use("go", go=_GO),
 )
 BY_NAME = {use.name: use for use in USES}
 

@@ -17,7 +17,6 @@ from tests.progs import BY_NAME, REPO, built
 
 SOURCES = Path(__file__).resolve().parent
 BUILT = REPO / "build" / "threaded"
-THREADS = ("--threads",)
 
 #: By source: the compiler, and the command that makes a program of it in BUILT, where it has been copied.
 _BUILDS = {
@@ -72,4 +71,4 @@ def cases() -> list[Case]:
     """The rows, built."""
     _build()
     built(BY_NAME["pthreads"])
-    return [Case(f"threads {name}", command, programs=programs, flags=THREADS) for name, command, programs in _ROWS]
+    return [Case(f"threads {name}", command, programs=programs) for name, command, programs in _ROWS]

@@ -102,14 +102,16 @@ class Policy:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
 
     def _thread(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
-        """The call makes a thread in a program that may have some (mosrun --threads)."""
+        """The call makes a thread in a program that may have some (mosrun --no-threads)."""
         wanted = row.nr == SYS_CLONE and args[0] & CLONE_THREAD
-        return bool(wanted) and self.tracer.family.process(p).settings.threads == 1
+        return bool(wanted) and self.tracer.family.process(p).settings.allows_threads()
 
     def _dispensable(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
-        """The call maps a file for others to look at, without which a program that may have threads is better off: it can move."""
-        shared = row.nr == SYS_MMAP and args[3] & MAP_SHARED and not args[3] & MAP_ANONYMOUS
-        return bool(shared) and self.tracer.family.process(p).settings.threads == 1 and is_dispensable(p.pid, as_c_int(args[4]))
+        """The call of a program with several threads maps a file for others to look at: without it the program can move."""
+        if row.nr != SYS_MMAP or not args[3] & MAP_SHARED or args[3] & MAP_ANONYMOUS or not p.several:
+            return False
+        process = self.tracer.family.process(p)
+        return process.settings.allows_threads() and is_dispensable(p.pid, as_c_int(args[4]), process.pid)
 
     @staticmethod
     def _shared_file(p: Program, row: Syscall, args: tuple[int, ...]) -> int:

@@ -70,7 +70,7 @@ class Births:
             deputy.born = 0
 
         deputy.born = 0
-        if process.settings.threads != 1 or self.tracer.threads.room(process) is None:
+        if not process.settings.allows_threads() or self.tracer.threads.room(process) is None:
             made(-errno.EAGAIN)
             deputy.ready_since = time.monotonic()
             self.tracer.deputies.watch(p)

@@ -37,7 +37,7 @@ from mosfs.trace.task import Task, TaskGone
 SPARE, MAX_LIMIT = 4, (1 << 64) - 1
 
 #: The counters of a Java machine, for jps(1) and jstat(1).
-_DISPENSABLE = re.compile(rb"/tmp/hsperfdata_[^/]+/[0-9]+")
+_DISPENSABLE = re.compile(rb"/tmp/hsperfdata_[^/]+/([0-9]+)")
 
 
 def install_filter(call: Calls, program: bytes) -> None:
@@ -69,12 +69,14 @@ def is_regular(pid: int, fd: int) -> bool:
         return False
 
 
-def is_dispensable(pid: int, fd: int) -> bool:
-    """Is it one of a file in which a program shows others how it does, and does without where that cannot be mapped?"""
+def is_dispensable(pid: int, fd: int, process: int) -> bool:
+    """Is it one of the file in which the program ``process`` shows others how it does, and does without where that cannot be
+    mapped? ``pid``: which of its threads has the descriptor."""
     try:
-        return _DISPENSABLE.fullmatch(os.readlink(f"/proc/{pid}/fd/{fd}".encode())) is not None
+        found = _DISPENSABLE.fullmatch(os.readlink(f"/proc/{pid}/fd/{fd}".encode()))
     except OSError:
         return False
+    return found is not None and int(found[1]) == process
 
 
 def is_stored(pid: int, fd: int) -> bool:

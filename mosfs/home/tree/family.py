@@ -66,7 +66,7 @@ class Family:
         return p
 
     def new_thread(self, q: Program, p: Program) -> None:
-        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec, unless threads shall move."""
+        """``q`` is a new thread of the process of ``p``: that stays at home until its next exec under --no-threads."""
         process = self.process(p)
         q.kin.leader = q.task.group = process.pid
         taken = {self.tracer.programs[tid].task.carries_at for tid in process.kin.threads if tid in self.tracer.programs}
@@ -75,7 +75,7 @@ class Family:
         process.kin.threads.add(q.pid)
         process.process.several = True
         q.cpu = process.cpu
-        if process.settings.threads != 1:
+        if not process.settings.allows_threads():
             process.travel.bound = process.travel.bound or HAS_THREADS
 
     def register(self, q: Program) -> None:
