@@ -116,6 +116,14 @@ def test_a_busy_node_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(collapse.collapsing(program.pid, 1, 0)) == [] and program.huge() == 0
 
 
+def test_it_does_not_take_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collapse, "PATIENCE", 0.0)
+    with subject() as program:
+        for _ in collapse.collapsing(program.pid, 1, 0):
+            pass
+        assert program.huge() == 0
+
+
 def test_a_process_that_ends_meanwhile() -> None:
     with subject() as program:
         steps = collapse.collapsing(program.pid, 1, 0)

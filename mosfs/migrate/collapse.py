@@ -7,10 +7,11 @@ takes no more memory; and MADV_COLLAPSE (madvise(2)) leaves no trace in its mapp
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 from mosfs.migrate.dirty import PRESENT, Untracked, scan
-from mosfs.migrate.huge import dense, wanted
+from mosfs.migrate.huge import allowed, dense
 from mosfs.migrate.maps import CannotMove, Reader
 from mosfs.migrate.pages import windows
 from mosfs.migrate.ranges import Range, merge, size
@@ -20,15 +21,21 @@ from mosfs.trace.task import TaskGone
 #: PAGEMAP_SCAN: a part of a huge page.
 _HUGE = 1 << 6
 #: Bytes in small pages from which on it is worth it (fork(2) copies a GB of them in 20 to 30 ms); that may stay small; and that are
-#: made huge at once, in about two milliseconds.
-ENOUGH, FEW, SLICE = 512 << 20, 256 << 20, 4 << 20
+#: made huge at once: each call waits for every processor of the node.
+ENOUGH, FEW, SLICE = 512 << 20, 256 << 20, 16 << 20
+#: Runnable tasks for each processor up to which that takes little time, and seconds after which it is given up in any case.
+BUSY, PATIENCE = 1.5, 2.0
+
+
+def _calm() -> bool:
+    return allowed() and os.getloadavg()[0] <= BUSY * (os.cpu_count() or 1)
 
 
 def collapsing(pid: int, enough: int = ENOUGH, few: int = FEW) -> Iterator[None]:
-    """Make huge pages of the memory of a running process, in slices of two milliseconds, until ``few`` bytes are in small ones.
+    """Make huge pages of the memory of a running process, slice by slice, until ``few`` bytes are in small ones.
 
     Nothing if it has less than ``enough`` in them, or where the kernel does not do it, or has much else to do. Never raises."""
-    if not wanted():
+    if not _calm():
         return
     try:
         pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
@@ -54,13 +61,12 @@ def _collapsing(pid: int, pidfd: int, pagemap: int, enough: int, few: int) -> It
     left = size(found)
     if left < enough:
         return
+    until = time.monotonic() + PATIENCE
     for start, end in dense(merge(found)):
         for at in range(start, end, SLICE):
-            if left <= few:
+            if left <= few or time.monotonic() >= until or not _calm():
                 return
             to = min(at + SLICE, end)
             if not lib.mos_collapse(pidfd, pagemap, at, to):
                 left -= to - at
-            elif not wanted():
-                return
             yield
