@@ -131,7 +131,7 @@ INTERFACE: Sequence[Row] = (
     ("EHOSTUNREACH", "t5_control.test_migrate_whereami_nmigs t0_procfs.test_migrate_refuses"),
     ("lock", f"{FORMS} t5_balance.test_a_locked_program_stays"),
     ("freezable", f"{FORMS} t1_freezer.test_who_may_not_be_frozen_and_who_does_not_compute_is_left_alone"),
-    ("outlive", f"{FORMS} t5_outlive.test_a_program_outlives_its_node"),
+    ("outlive", f"{FORMS} t5_outlive.test_at_some_random_moments"),
     ("whereami", "t5_control.test_migrate_whereami_nmigs"),
     ("nmigs", "t5_control.test_a_child_inherits_nmigs_but_not_checkpoints"),
     ("sigmig", "t5_control.test_sigmig t5_signals.test_a_program_is_told_of_its_moves"),

@@ -116,10 +116,10 @@ def test_names_of_a_node(word: str, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 
 def test_verbs_are_the_manuals() -> None:
-    """mosctl(1), SYNOPSIS, and cngpri of section 6.4; doctor is ours."""
+    """mosctl(1), SYNOPSIS, and cngpri of section 6.4; doctor and metrics are ours."""
     assert [verb.name for verb in mosctl.VERBS] == [
         "stay", "nostay", "lstay", "nolstay", "block", "noblock", "expel", "bring", "shutdown", "isolate", "rejoin", "maxguests",
-        "openmulti", "closemulti", "cngpri", "whois", "status", "localstatus", "rstatus", "doctor",
+        "openmulti", "closemulti", "cngpri", "whois", "status", "localstatus", "rstatus", "doctor", "metrics",
     ]
     assert len(mosctl.RSTATUS) == 12
 

@@ -196,6 +196,8 @@ MOSCTL: Sequence[Row] = (
     ("It looks at the", "t0_doctor.test_a_node_without_mosd_is_examined t0_doctor.test_a_running_node_is_examined "
      "t5_doctor.test_a_good_node t5_doctor.test_two_machines_with_one_address t5_doctor.test_another_secret"),
     ("The exit status is 1", "t0_doctor.test_only_errors_fail t5_doctor.test_a_secret_that_others_can_read"),
+    ("metrics address:port", "t1_metrics.test_it_prints_what_the_file_says"),
+    ("With an address it serves", "t1_metrics.test_it_serves_what_the_file_says_now"),
     ("They change files of", "t5_clusters.test_priorities_are_changed"),
     ("isolate leaves the multi-cluster", "t5_clusters.test_a_node_is_isolated_and_rejoins"),
     ("It acts on this node", FACT),

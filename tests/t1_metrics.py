@@ -51,6 +51,7 @@ class Server:
     """`mosctl metrics` of its own, over a tree that is a folder."""
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self.file = Path(NodePaths(str(root)).mount) / "node/metrics"
         self.file.parent.mkdir(parents=True)
         self.file.write_text(TEXT)
@@ -78,6 +79,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
     finally:
         made.process.terminate()
         made.process.communicate()
+
+
+def test_it_prints_what_the_file_says(server: Server) -> None:
+    words = [sys.executable, "-m", "mosfs.tools.mosctl", "metrics"]
+    done = subprocess.run(words, env={**os.environ, "MOSIX_ROOT": str(server.root)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, TEXT, "")
 
 
 def test_it_serves_what_the_file_says_now(server: Server) -> None:
