@@ -41,8 +41,8 @@ from tests.t5_kills import daemons
 AWAY = (2, 3, 4)
 #: Seconds between two looks for an image.
 LOOK = 0.001
-#: Seconds that a node may take to start, beside others; one lab at a time does.
-START_SECONDS, STARTING = 120.0, threading.Lock()
+#: One lab at a time starts.
+STARTING = threading.Lock()
 #: So often a lab is replaced.
 LABS = 10
 #: So often a moment is tried whose program was over before.
@@ -99,7 +99,6 @@ class Bed:
 
 @contextmanager
 def bed(tmp: Path, kinds: Iterable[str]) -> Iterator[Bed]:
-    labs.START_SECONDS = START_SECONDS
     with ExitStack() as stack:
         nets = "link" in kinds
         with STARTING:

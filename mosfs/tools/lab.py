@@ -34,7 +34,7 @@ from mosfs.tools.options import UserError, is_ip
 from mosfs.trace.proc import comm_of, tracer_of
 from mosfs.trace.task import TaskGone
 
-START_SECONDS = 20.0  #: a node that has not answered by then has failed
+START_SECONDS = 120.0  #: a node that has not answered by then has failed; a busy machine takes long, and mosd that fails ends
 PROGRAM_SECONDS = 1.0  #: from SIGTERM to SIGKILL
 DAEMON_SECONDS = 4.0
 LOG_LINES = 15
