@@ -119,6 +119,17 @@ def read(file: KeptFile) -> dict[int, bytes]:
     return found
 
 
+@contextmanager
+def no_longer_than(pages: int) -> Iterator[None]:
+    """Files cannot grow beyond that, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (pages * PAGE, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.mark.parametrize("near", [True, False])
 @pytest.mark.parametrize("seed", range(8))
 def test_an_image_is_what_was_there(tmp_path: Path, seed: int, near: bool) -> None:
@@ -215,13 +226,11 @@ def test_ranges_are_of_pages(start: int, end: int) -> None:
 
 def test_a_full_directory_is_left_for_the_next(tmp_path: Path) -> None:
     """Behind RLIMIT_FSIZE as on a full disk. Without another directory the image fails, and the one before is left."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with program(tmp_path) as made:
         made.store = Store([FilePlace("/nowhere"), FilePlace(str(tmp_path)), FilePlace(str(tmp_path))])
         for page in range(PAGES):
             made.write(page, b"%d" % (page % 10))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (140 * PAGE, hard))
-        try:
+        with no_longer_than(140):
             made.save(made.vmas())
             assert made.image is not None and len(made.store._files) == 2
             before = read(made.image)
@@ -229,6 +238,61 @@ def test_a_full_directory_is_left_for_the_next(tmp_path: Path) -> None:
                 made.write(page, b"x")
             with pytest.raises(NoSpace):
                 made.save(made.vmas(), whole=False)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         assert read(made.image) == before and len(before) == PAGES
+
+
+def test_an_image_without_room_takes_none_from_those_that_follow(tmp_path: Path) -> None:
+    with program(tmp_path) as made, no_longer_than(PAGES + 20):
+        for page in range(PAGES):
+            made.write(page, b"a")
+        made.save(made.vmas())
+        for page in range(20):
+            made.write(page, b"b")
+        made.save(made.vmas())  # the older contents of these pages have room for twenty others
+        for round_ in range(3):
+            for page in range(PAGES):
+                made.write(page, b"c")
+            file, digests = KeptFile(made.store, made.image), made.digests
+            with pytest.raises(NoSpace):
+                send_changes(Self(), Into(file), 7, made.vmas(), digests, near=True)  # type: ignore[arg-type]
+            file.close()
+            for page in range(PAGES):
+                made.write(page, b"b" if page < 20 else b"a")
+            for page in range(5):
+                made.write(page + 100, b"%d" % round_)
+            assert made.save(made.vmas()).pages == 5 * PAGE
+            assert made.image is not None and len(read(made.image)) == PAGES
+
+
+def test_slots_that_cannot_be_written_any_more(tmp_path: Path) -> None:
+    """Of a file that takes nothing, not even where it had something: another one takes all, however many slots are free there."""
+    with program(tmp_path) as made:
+        made.store = Store([FilePlace(str(tmp_path)), FilePlace(str(tmp_path))])
+        for page in range(PAGES):
+            made.write(page, b"a")
+        made.save(made.vmas())
+        for value in (b"b", b"a"):
+            for page in range(0, PAGES, 2):
+                made.write(page, value)
+            made.save(made.vmas())  # every other slot is free now
+        fd = made.store._files[0][0]
+        path = f"/proc/self/fd/{fd}"
+        reader = os.open(path, os.O_RDONLY)
+        os.dup2(reader, fd)
+        os.close(reader)
+        for page in range(PAGES):
+            made.write(page, b"c")
+        made.save(made.vmas())
+        assert made.image is not None and set(read(made.image).values()) == {b"c" * PAGE}
+
+
+def test_a_damaged_image_takes_its_file_with_it(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with program(tmp_path) as made:
+        made.write(5, b"x")
+        made.save(made.vmas())
+        assert made.image is not None
+        os.pwrite(made.store._files[0][0], b"y", 100)
+        with pytest.raises(ChannelLost, match="damaged"):
+            read(made.image)
+    assert len(os.listdir("/proc/self/fd")) == before

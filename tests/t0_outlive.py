@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.calls.request import Request
+from mosfs.home.moves.freezing import Freezing
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.process.move import Move
 from mosfs.home.process.replay import Backup, Diverged, Log, fingerprint
 from mosfs.migrate.freezefile import FilePlace
 from mosfs.migrate.kept import KeptFile
 from mosfs.wire.channel import ChannelLost
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Frame, Kind
 
 NUMBERS = st.integers(0, 0x7FFF)
 CALLS = st.lists(st.tuples(st.binary(max_size=8), st.lists(st.binary(max_size=4), min_size=1, max_size=3)), max_size=12)
@@ -134,11 +135,12 @@ class Home:
             moves=SimpleNamespace(request=lambda _, move: self.moves.append(move), resume_old=nothing),
         )
         self.program: Any = SimpleNamespace(
-            pid=7, away=True, move=None, link=object(), halted=False, private=None, settings=SimpleNamespace(outlive=1),
-            saves=SimpleNamespace(outlive=None), post=SimpleNamespace(mail=None), frozen=SimpleNamespace(mark=""),
+            pid=7, comm="program", away=True, move=None, link=object(), halted=False, private=None,
+            settings=SimpleNamespace(outlive=1), saves=SimpleNamespace(outlive=None, stays=lambda _: True),
+            post=SimpleNamespace(mail=None), frozen=SimpleNamespace(mark="", begun=False),
             travel=SimpleNamespace(freeze_ms=1.0), body=SimpleNamespace(signals=0, seq=0),
         )  # fmt: skip
-        self.outliving = Outliving(tracer)
+        self.outliving = tracer.outliving = Outliving(tracer)
 
     def image(self) -> KeptFile:
         """One that is whole at home; its host does not know yet."""
@@ -176,6 +178,20 @@ def test_an_image_that_fails_is_removed(tmp_path: Path) -> None:
     assert done is not None
     done("no room")
     assert file.lost and backup.file is None and backup.saving is None and "no room" in backup.unsafe
+
+
+def test_what_is_left_of_an_image_that_was_given_up_is_in_no_other(tmp_path: Path) -> None:
+    """Its host was still sending it when the next one was asked for."""
+    home = Home(tmp_path)
+    home.outliving.left(home.program, inside=False)
+    backup = home.program.saves.outlive
+    home.image()
+    home.program.frozen.begun = True
+    home.outliving._save(home.program, backup)
+    home.program.move = home.moves[-1]
+    file, freezing = backup.saving.channel, Freezing(home.outliving.tracer)
+    assert freezing.takes(home.program, home.program.link, Frame(Kind.IMAGE_END, 0, 7, bytes(8), 0))
+    assert backup.saving.channel is file and not file.complete and backup.file.channel is not file
 
 
 def test_a_newborn_is_not_asked_for_before_its_host_has_it(tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ from mosfs.migrate.freezefile import FilePlace, FreezeFile, NoSpace, nameless
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.increments import frame_of
 from mosfs.migrate.pages import CHUNK, runs_of
+from mosfs.migrate.ranges import Range, merge
 from mosfs.trace.layout import PAGE
 from mosfs.wire.frames import Frame, Kind
 
@@ -54,7 +54,7 @@ class Store:
         self._places = [*places]
         self._files: list[tuple[int, FilePlace]] = []
         self._ends: list[int] = []  # slots of each file
-        self._free: list[tuple[int, int]] = []  # runs of slots, in their order
+        self._free: list[Range] = []  # runs of slots, in their order
         self._images: list[Index] = []
         self._why = "no freezing directory"
 
@@ -71,11 +71,18 @@ class Store:
     def put(self, raw: memoryview) -> list[int]:
         """Write these pages; the slot of each. NoSpace."""
         slots: list[int] = []
-        while left := len(raw) // PAGE - len(slots):
-            start, count = self._take(left)
-            if self._write(start, raw[len(slots) * PAGE : (len(slots) + count) * PAGE]):
-                slots += range(start, start + count)
+        try:
+            while left := len(raw) // PAGE - len(slots):
+                start, count = self._take(left)
+                if self._write(start, raw[len(slots) * PAGE : (len(slots) + count) * PAGE]):
+                    slots += range(start, start + count)
+        except NoSpace:
+            self._give_back((slot, slot + 1) for slot in slots)
+            raise
         return slots
+
+    def _give_back(self, runs: Iterable[Range]) -> None:
+        self._free = merge([*self._free, *runs])
 
     def _take(self, most: int) -> tuple[int, int]:
         """The first of some slots that follow each other, and how many."""
@@ -101,10 +108,14 @@ class Store:
             self._why = f"{place.directory}: full"
         except OSError as error:
             self._why = f"{place.directory}: {os.strerror(error.errno or 0)}"
-        file, end = slot >> _BITS, (slot & _PLACE) + len(raw) // PAGE
-        if self._ends[file] == end:
+        file, count = slot >> _BITS, len(raw) // PAGE
+        if self._ends[file] == (slot & _PLACE) + count:
             self._ends[file] = slot & _PLACE
+            self._next()
+            return False
+        self._give_back([(slot, slot + count)])
         self._next()
+        self._free = [run for run in self._free if run[0] >> _BITS != file]  # what cannot be written there now is not tried again
         return False
 
     def _next(self) -> None:
@@ -129,18 +140,19 @@ class Store:
         self._images.append(image)
 
     def drop(self, image: Index) -> None:
-        """What no other image uses is free; the last one takes the files with it."""
+        """What no other image uses is free; the last one takes the files with it. Nothing, if that was done before."""
+        if not any(other is image for other in self._images):
+            return
         self._images = [other for other in self._images if other is not image]
         if self._images:
-            for run in unused(image, self._images):
-                insort(self._free, run)
+            self._give_back(unused(image, self._images))
             return
         files, self._files, self._free, self._ends, self._places = self._files, [], [], [], [*self._given]
         for fd, _ in files:
             os.close(fd)
 
 
-def unused(image: Index, others: Sequence[Index]) -> list[tuple[int, int]]:
+def unused(image: Index, others: Sequence[Index]) -> list[Range]:
     """Runs of the slots of ``image`` that are in none of ``others``: a page is in the same slot only at the same address."""
     free: list[int] = []
     for number, chunk in image.items():
@@ -149,13 +161,7 @@ def unused(image: Index, others: Sequence[Index]) -> list[tuple[int, int]]:
             free += [
                 slot - 1 for at, slot in enumerate(chunk.slots) if slot and not any(found.slots[at] == slot for found in kept)
             ]  # fmt: skip
-    runs: list[tuple[int, int]] = []
-    for slot in sorted(free):
-        if runs and runs[-1][1] == slot:
-            runs[-1] = runs[-1][0], slot + 1
-        else:
-            runs.append((slot, slot + 1))
-    return runs
+    return merge((slot, slot + 1) for slot in free)
 
 
 class KeptFile(FreezeFile):
@@ -194,8 +200,7 @@ class KeptFile(FreezeFile):
         return self.store.directory
 
     def close(self) -> None:
-        if not self.lost:
-            self.store.drop(self._index)
+        self.store.drop(self._index)
         self._before = {}
         self.lost = True
         self._frames = None

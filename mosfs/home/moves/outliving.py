@@ -114,7 +114,7 @@ class Outliving:
             backup.due += HINDERED_AGAIN
             return
         file = backup.next_file(self.tracer.freezing.places(p), p.link)
-        backup.since = ""
+        backup.since, p.frozen.begun = "", False
         began = time.monotonic()
 
         def done(reason: str) -> None:
