@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.wire.faults import Sharing
+from mosfs.wire.frames import MOST_OBJECTS
 from tests import cluster
 from tests.cluster import Lab, failing_name, wait_until
 from tests.progs import compile_c
@@ -124,6 +125,57 @@ def test_where_one_cannot_go_none_goes(nodes: Lab, tmp_path: Path) -> None:
         wait_until(lambda: family.move(parent, "home") == "")
         assert one_place(family) == "here"
         assert family.end() == 7
+
+
+def started(nodes: Lab, folder: Path, name: str) -> subprocess.Popen[bytes]:
+    """``threaded/NAME.c`` under mosrun on node 1."""
+    compile_c(SOURCES / f"{name}.c", folder / name, ("-O1",))
+    process = nodes.start(1, "mosrun", "-h", "--share-memory", str(folder / name), str(folder))
+    wait_until(lambda: process.pid in nodes.tree(1).pids("proc"))
+    return process
+
+
+def test_children_of_who_ends_are_not_left_behind(nodes: Lab, tmp_path: Path) -> None:
+    process = started(nodes, tmp_path, "chain")
+    try:
+        for target in ("2", "home", "3", "home") * 5:
+            said = nodes.run(1, "mosmigrate", str(process.pid), target, timeout=PATIENCE).stderr
+            assert process.poll() is None, said
+            assert "elsewhere" not in said
+        (tmp_path / "stop").touch()
+        assert process.wait(PATIENCE) == 7
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_what_a_vfork_child_has_made(nodes: Lab, tmp_path: Path) -> None:
+    process = started(nodes, tmp_path, "lent")
+    try:
+        for target in ("2", "home", "3"):
+            assert nodes.run(1, "mosmigrate", str(process.pid), target, timeout=PATIENCE).stderr == ""
+        (tmp_path / "stop").touch()
+        assert process.wait(PATIENCE) == 7
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("where", ["-h", "-2"])
+def test_more_pieces_than_there_can_be(where: str, nodes: Lab) -> None:
+    """What is given up makes room; what cannot be made fails, and the program goes on."""
+    code = f"""import errno, mmap
+for _ in range({MOST_OBJECTS + 100}):
+    mmap.mmap(-1, 4096).close()
+kept = []
+try:
+    while len(kept) <= {MOST_OBJECTS}:
+        kept.append(mmap.mmap(-1, 4096))
+except OSError as error:
+    print(len(kept), errno.errorcode[error.errno])
+"""
+    done = nodes.run(1, "mosrun", where, "--share-memory", "python3", "-c", code, timeout=PATIENCE)
+    assert (done.stdout, done.stderr) == (f"{MOST_OBJECTS} ENOMEM\n", "")
 
 
 def test_without_the_option_it_is_refused(nodes: Lab, tmp_path: Path) -> None:

@@ -91,12 +91,13 @@ class Policy:
         self.tracer.stops.answer(p, kept, result)
 
     def _share(self, p: Program, regs: Registers) -> bool:
-        """Memory that can move with all that share it. False: it must be made as any other."""
+        """Memory that can move with all that share it. False: it cannot, and the program may have it at home."""
         kept = copy_regs(regs)
         result = self.tracer.shared.mapped(p, kept)
-        if result is not None:
-            self.tracer.stops.answer(p, kept, result)
-        return result is not None
+        if result is None and self.mode(p) is Unsupported.STAY_HOME:
+            return False
+        self.tracer.stops.answer(p, kept, -errno.ENOMEM if result is None else result)
+        return True
 
     def illegal(self, p: Program, regs: Registers, number: int) -> None:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))

@@ -67,7 +67,7 @@ class SharedMemory:
         return self.tracer.family.process(p).settings.share_memory == 1
 
     def mapped(self, p: Program, regs: Registers) -> int | None:
-        """Make that call, of a program at home: what it returns. None if it must be made as it is: that memory stays at home."""
+        """Make that call, of a program at home: what it returns. None if we cannot: what can be made stays at home."""
         addr, length, prot, flags, _, _ = arguments(regs)
         try:
             made = self._new((length + PAGE - 1) & -PAGE)
@@ -85,8 +85,15 @@ class SharedMemory:
         if -4096 < result < 0:
             self._close(made)
         else:
-            p.process.shares = True
+            self._shares(p)
         return result
+
+    def _shares(self, p: Program) -> None:
+        """It has such memory now, and so has who lends it its own (vfork(2))."""
+        q: Program | None = p
+        while q is not None:
+            q.process.shares = True
+            q = self.tracer.programs.get(q.kin.vfork_parent)
 
     def _new(self, size: int) -> Object:
         if len(self._objects) >= MOST_OBJECTS:
@@ -119,9 +126,9 @@ class SharedMemory:
         self._look_at = now + max(OFTEN, (now - began) / SHARE)
 
     def _forget_unused(self) -> None:
-        if any(p.move is not None for p in self.tracer.programs.values()):
-            return  # numbers may be in what is being sent
-        used = {number for p in self.tracer.programs.values() for number in self.of(p)}
+        programs = list(self.tracer.programs.values())
+        used = {number for p in programs for number in self.of(p)}
+        used.update(number for p in programs if p.move is not None for number in (*p.move.stood.brings, *p.move.files))
         for made in [made for made in self._objects.values() if made.number not in used]:
             self._close(made)
 

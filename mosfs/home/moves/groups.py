@@ -16,7 +16,7 @@ from mosfs.home.process.program import Place, Program
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Sharing, fault
 
-#: Seconds that a group may take to stand still; attempts, where members end meanwhile.
+#: Seconds that each of a group may take to stand still; attempts, where members end meanwhile.
 STANDS_WITHIN, ATTEMPTS = 20.0, 5
 
 
@@ -107,9 +107,16 @@ class Groups:
                 self.tracer.departure.stop(q)
 
     def _all_stand(self, together: Together) -> None:
+        """Decide for all of them, unless there is one more."""
+        before = len(together.members)
         members = self._members(together)
         if not members:
             self._forget(together)
+        elif not all(self.joins(q) for q in members):
+            self._dissolve(together, Reason.MEMBERS_RUN)
+        elif len(together.members) > before:  # born by one that ended, or executed another program, before it stood
+            together.contents = False
+            self._next(together) if time.monotonic() < together.deadline else self._dissolve(together, Reason.MEMBERS_RUN)
         elif members[0].move is not None and members[0].move.target:
             self._let_run(together, members)
         elif together.contents:
@@ -126,7 +133,9 @@ class Groups:
         """Once a second: a group that does not stand still in time goes on where it is."""
         now = time.monotonic()
         for together in [together for together in self._standing if together.deadline <= now and together.stands]:
-            members = self._members(together)
+            members, turn = self._members(together), self.tracer.programs.get(together.turn)
+            if turn is not None and turn.place is Place.LEAVING:
+                continue  # it stands, and its memory is on its way
             if members and members[0].move is not None and members[0].move.target and not together.complete:
                 self._dissolve(together, Reason.MEMBERS_RUN)
 
@@ -156,6 +165,7 @@ class Groups:
         together = p.move.together if p.move is not None else None
         if together is not None and not together.over:
             together.stands.add(p.pid)
+            together.deadline = time.monotonic() + STANDS_WITHIN
             self._next(together)
 
     def _let_run(self, together: Together, members: list[Program]) -> None:
@@ -196,6 +206,7 @@ class Groups:
         together.stands.add(p.pid)
         together.contents = bool(p.move.stood.brings) and all(q.pid in together.stands for q in self._members(together))
         together.filled[p.pid] = filled
+        together.deadline = time.monotonic() + STANDS_WITHIN
         for one in (p, *self.tracer.threads.of(p)):
             if one.deputy is not None:
                 one.deputy.state = State.HELD
