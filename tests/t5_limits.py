@@ -58,7 +58,7 @@ def shared(prot: int, flags: int = MAP_ANONYMOUS, fd: int = -1) -> Call:
     return number("mmap"), 0, 4096, prot, MAP_SHARED | flags, fd, 0
 
 
-#: One call for each text that an unsupported feature can give.
+#: One call for each text that an unsupported feature can give, under --no-threads.
 ONE_OF_EACH: dict[str, tuple[Call, str]] = {
     "call": ((number("ptrace"), 0, 0, 0, 0), unsupported("ptrace")),
     "threads": ((number("clone"), CLONE_VM | CLONE_THREAD | 0xE00, 0, 0, 0, 0), unsupported("clone")),
@@ -94,7 +94,7 @@ def make(probe: Probe, call: Sequence[int]) -> int:
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_program_that_meets_an_unsupported_feature_terminates(nodes: Lab, place: tuple[str, ...], name: str) -> None:
     call, said = ONE_OF_EACH[name]
-    with Probe(nodes, *place) as probe:
+    with Probe(nodes, *place, "--no-threads") as probe:
         if call[0] == NO_CALL and place == PLACES["home"]:  # the kernel may know what our table does not
             assert make(probe, call) == -errno.ENOSYS
             return
@@ -105,7 +105,7 @@ def test_a_program_that_meets_an_unsupported_feature_terminates(nodes: Lab, plac
 
 
 def test_e_returns_enosys_silently(nodes: Lab, place: tuple[str, ...]) -> None:
-    with Probe(nodes, *place, "-e") as probe:
+    with Probe(nodes, *place, "--no-threads", "-e") as probe:
         for call, _ in all_refused():
             assert make(probe, call) == -errno.ENOSYS, BY_NR.get(call[0])
         assert probe.end() == (0, "")
@@ -114,7 +114,7 @@ def test_e_returns_enosys_silently(nodes: Lab, place: tuple[str, ...]) -> None:
 def test_w_prints_a_message_each_time(nodes: Lab, place: tuple[str, ...]) -> None:
     calls = [one for one in all_refused() if one[0][0] != NO_CALL or place == PLACES["away"]]
     calls += [ONE_OF_EACH["call"], ONE_OF_EACH["threads"]]
-    with Probe(nodes, *place, "-w") as probe:
+    with Probe(nodes, *place, "--no-threads", "-w") as probe:
         for call, _ in calls:
             assert make(probe, call) == -errno.ENOSYS, BY_NR.get(call[0])
         status, said = probe.end()
