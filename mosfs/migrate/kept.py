@@ -158,10 +158,8 @@ def unused(image: Index, others: Sequence[Index]) -> list[Range]:
     for number, chunk in image.items():
         kept = [found for other in others if (found := other.get(number)) is not None]
         if not any(found is chunk for found in kept):
-            free += [
-                slot - 1 for at, slot in enumerate(chunk.slots) if slot and not any(found.slots[at] == slot for found in kept)
-            ]  # fmt: skip
-    return merge((slot, slot + 1) for slot in free)
+            free += {*chunk.slots}.difference((0,), *(found.slots for found in kept))
+    return merge((slot - 1, slot) for slot in free)
 
 
 class KeptFile(FreezeFile):
