@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ import pytest
 
 from mosfs.migrate import collapse
 from mosfs.migrate.huge import HUGE, allowed
+from tests.progs import REPO
 
 SIZE, PAGE = 12 * HUGE, mmap.PAGESIZE
 
@@ -27,27 +31,37 @@ class Subject:
 
     pid: int
     line: socket.socket
+    address: int  #: of that memory
 
     def huge(self) -> int:
-        """Bytes that it has in huge pages."""
-        with open(f"/proc/{self.pid}/smaps_rollup", encoding="ascii") as file:
-            return next(int(line.split()[1]) << 10 for line in file if line.startswith("AnonHugePages:"))
+        """Bytes that are in huge pages, of the mapping with that memory."""
+        inside = False
+        with open(f"/proc/{self.pid}/smaps", encoding="ascii") as file:
+            for line in file:
+                if (found := re.match("([0-9a-f]+)-([0-9a-f]+) ", line)) is not None:
+                    inside = int(found[1], 16) <= self.address < int(found[2], 16)
+                elif inside and line.startswith("AnonHugePages:"):
+                    return int(line.split()[1]) << 10
+        raise AssertionError("it has ended")
 
     def unchanged(self) -> bool:
         self.line.send(b"?")
         return self.line.recv(1) == b"y"
 
 
-def _live(line: socket.socket, hole: int, shared: bool) -> None:
+def live(descriptor: int, hole: int, shared: bool) -> None:
+    """What a subject does: a process of its own, for pytest's has mappings that no program could move with."""
+    line = socket.socket(fileno=descriptor)
     memory = mmap.mmap(-1, SIZE + HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    begin = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % HUGE
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    begin = -address % HUGE
     places = [at for at in range(begin, begin + SIZE, PAGE) if not hole or at % hole != begin % hole]
     for at in places:
         memory[at : at + 8] = at.to_bytes(8, "little")
     if shared and not os.fork():
         line.recv(1, socket.MSG_PEEK)  # until the end
         os._exit(0)
-    line.send(b"r")
+    line.send((address + begin).to_bytes(8, "little"))
     while line.recv(1) == b"?":
         line.send(b"y" if all(memory[at : at + 8] == at.to_bytes(8, "little") for at in places) else b"n")
 
@@ -56,22 +70,18 @@ def _live(line: socket.socket, hole: int, shared: bool) -> None:
 def subject(*, hole: int = 0, shared: bool = False) -> Iterator[Subject]:
     """``hole``: one page of so many bytes is missing; ``shared``: a child of the process has all of it, too."""
     ours, theirs = socket.socketpair()
-    pid = os.fork()
-    if not pid:
+    with ours, theirs:
+        begun = subprocess.Popen(
+            [sys.executable, "-c", f"from tests import t2_collapse; t2_collapse.live({theirs.fileno()}, {hole}, {shared})"],
+            cwd=REPO, pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
         try:
-            ours.close()
-            _live(theirs, hole, shared)
-        finally:
-            os._exit(0)
-    theirs.close()
-    try:
-        with ours:
             ours.settimeout(60)
-            assert ours.recv(1) == b"r"
-            yield Subject(pid, ours)
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+            yield Subject(begun.pid, ours, int.from_bytes(ours.recv(8), "little"))
+        finally:
+            begun.kill()
+            begun.wait()
 
 
 @pytest.fixture(autouse=True)

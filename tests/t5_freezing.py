@@ -166,7 +166,7 @@ def test_commands(holder: Frozen) -> None:
 
 def test_a_program_that_cannot_leave_cannot_be_frozen(nodes: Lab) -> None:
     code = "import threading, time; threading.Thread(target=time.sleep, args=(9,)).start(); print(1, flush=1); time.sleep(9)"
-    process = nodes.start(1, "mosrun", "-h", "--stay-home", sys.executable, "-c", code, stdout=subprocess.PIPE)
+    process = nodes.start(1, "mosrun", "-h", "--no-threads", "--stay-home", sys.executable, "-c", code, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"1\n"
     done = nodes.run(1, "mosmigrate", str(process.pid), "freeze")

@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,10 @@ def begin(nodes: Lab, folder: Path, number: int, *command: str) -> subprocess.Po
 
 
 def outliving(nodes: Lab, process: subprocess.Popen[bytes]) -> str:
-    """The file of that name."""
-    return nodes.tree(1).read(f"proc/{process.pid}/outliving")
+    """The file of that name; "" while a daemon that has just started does not know the program."""
+    with suppress(FileNotFoundError):
+        return nodes.tree(1).read(f"proc/{process.pid}/outliving")
+    return ""
 
 
 def begin_safe(nodes: Lab, folder: Path, name: str) -> subprocess.Popen[bytes]:
