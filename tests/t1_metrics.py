@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools.metrics import AT_ONCE, REQUEST, address_of, answer_to
+from mosfs.tools.metrics import AT_ONCE, REQUEST, Listener, address_of, answer_to
 from mosfs.tools.options import UserError
+from mosfs.tools.tree import Tree
 
 TEXT = "# TYPE mosfs_load_ratio gauge\nmosfs_load_ratio 0.5\n# EOF\n"
 
@@ -118,3 +120,17 @@ def test_so_many_at_once(server: Server) -> None:
         for client in silent:
             client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         assert {client.recv(15) for client in silent} == {b"HTTP/1.1 200 OK"}
+
+
+def test_no_place_is_lost_where_no_thread_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Listener(Tree(NodePaths(str(tmp_path))), "127.0.0.1", 0) as listener:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        for _ in range(2 * AT_ONCE):
+            ours, theirs = socket.socketpair()
+            with ours:
+                listener.process_request(theirs, ("127.0.0.1", 1))
+                assert ours.recv(1) == b""
+        assert listener.places.acquire(blocking=False)

@@ -66,9 +66,13 @@ class Listener(socketserver.ThreadingTCPServer):
         self.places = threading.BoundedSemaphore(AT_ONCE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self.places.acquire(blocking=False):
+        if not self.places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
             super().process_request(request, client_address)
-        else:
+        except RuntimeError:  # no thread can be started
+            self.places.release()
             self.shutdown_request(request)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
