@@ -112,6 +112,7 @@ def at_random_moments(folder: Path, kinds: tuple[str, ...], names: list[str], mo
     return told
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["pipe", "random"])
 def test_at_some_random_moments(folder: Path, name: str) -> None:
     """Its host, its node, and mosd there."""
