@@ -103,7 +103,7 @@ class Policy:
         self._refuse_at_home(p, regs, text(Text.ILLEGAL_CALL, number=number))
 
     def _thread(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
-        """The call makes a thread in a program that may have some (mosrun --no-threads)."""
+        """The call makes a thread in a program that may have some: under mosrun --no-threads it may not."""
         wanted = row.nr == SYS_CLONE and args[0] & CLONE_THREAD
         return bool(wanted) and self.tracer.family.process(p).settings.allows_threads()
 

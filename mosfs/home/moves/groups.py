@@ -20,6 +20,11 @@ from mosfs.wire.faults import Sharing, fault
 STANDS_WITHIN, ATTEMPTS = 20.0, 5
 
 
+def _of(p: Program) -> Together | None:
+    """The group that ``p`` moves with; None if it does not, or moves by itself."""
+    return p.move.together if p.move is not None else None
+
+
 class Groups:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
@@ -71,12 +76,12 @@ class Groups:
 
     def last(self, p: Program) -> bool:
         """Whether all others of its group stand."""
-        together = p.move.together if p.move is not None else None
+        together = _of(p)
         return together is None or all(q is p or q.pid in together.stands for q in self._members(together))
 
     def objects(self, p: Program) -> set[int]:
         """All that is shared in the group that ``p`` moves with, or by itself."""
-        together = p.move.together if p.move is not None else None
+        together = _of(p)
         members = [p] if together is None else self._members(together)
         return set().union(*(self.tracer.shared.of(q) for q in members))
 
@@ -162,7 +167,7 @@ class Groups:
 
     def ready(self, p: Program) -> None:
         """READY: a member stands, and its body is complete."""
-        together = p.move.together if p.move is not None else None
+        together = _of(p)
         if together is not None and not together.over:
             together.stands.add(p.pid)
             together.deadline = time.monotonic() + STANDS_WITHIN
@@ -187,7 +192,7 @@ class Groups:
 
     def committed(self, p: Program) -> None:
         """RUNNING of one of them: the commit point of all."""
-        together = p.move.together if p.move is not None else None
+        together = _of(p)
         assert together is not None
         self._forget(together)
         self.tracer.shared.gone(self.objects(p))
@@ -201,21 +206,20 @@ class Groups:
 
     def filled(self, p: Program, filled: Filled) -> None:
         """The image of ``p`` is in its deputy, which stands until all have come."""
-        together = p.move.together if p.move is not None else None
+        together = _of(p)
         assert together is not None and p.move is not None
         together.stands.add(p.pid)
         together.contents = bool(p.move.stood.brings) and all(q.pid in together.stands for q in self._members(together))
         together.filled[p.pid] = filled
         together.deadline = time.monotonic() + STANDS_WITHIN
-        for one in (p, *self.tracer.threads.of(p)):
-            if one.deputy is not None:
-                one.deputy.state = State.HELD
+        self._deputies(p, State.HELD)
         self._next(together)
 
-    def _ready_again(self, p: Program) -> None:
+    def _deputies(self, p: Program, state: State) -> None:
+        """Those of all its threads are `HELD` from its coming until it is decided what becomes of it."""
         for one in (p, *self.tracer.threads.of(p)):
             if one.deputy is not None:
-                one.deputy.state = State.READY
+                one.deputy.state = state
 
     def _settle(self, together: Together, members: list[Program]) -> None:
         """All have come: they go on at home."""
@@ -233,7 +237,7 @@ class Groups:
         for q in reversed(members):
             filled = together.filled[q.pid]
             with self.tracer.containment.of(q):
-                self._ready_again(q)
+                self._deputies(q, State.READY)
                 try:
                     self.tracer.arrival.settle(q, filled)
                 except Exception:
@@ -314,7 +318,7 @@ class Groups:
                 assert move is not None
                 filled = together.filled.get(q.pid)
                 if filled is not None:
-                    self._ready_again(q)
+                    self._deputies(q, State.READY)
                     self.tracer.arrival.send_back(q, filled, reason)
                 elif q.place is Place.LEAVING:
                     self.tracer.departure.stay(q, move.stood.regs, reason)
