@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 
 from mosfs.migrate.dirty import PRESENT, Untracked, scan
-from mosfs.migrate.huge import allowed, dense
+from mosfs.migrate.huge import dense, wanted
 from mosfs.migrate.maps import CannotMove, Reader
 from mosfs.migrate.pages import windows
 from mosfs.migrate.ranges import Range, merge, size
@@ -27,28 +28,18 @@ ENOUGH, FEW, SLICE = 512 << 20, 256 << 20, 16 << 20
 BUSY, PATIENCE = 1.5, 2.0
 
 
-def _calm() -> bool:
-    return allowed() and os.getloadavg()[0] <= BUSY * (os.cpu_count() or 1)
-
-
 def collapsing(pid: int, enough: int = ENOUGH, few: int = FEW) -> Iterator[None]:
     """Make huge pages of the memory of a running process, slice by slice, until ``few`` bytes are in small ones.
 
     Nothing if it has less than ``enough`` in them, or where the kernel does not do it, or has much else to do. Never raises."""
-    if not _calm():
+    if not wanted(BUSY):
         return
-    try:
+    with suppress(OSError, TaskGone, CannotMove, Untracked), ExitStack() as open_ones:
         pagemap = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            pidfd = os.pidfd_open(pid)
-            try:
-                yield from _collapsing(pid, pidfd, pagemap, enough, few)
-            finally:
-                os.close(pidfd)
-        finally:
-            os.close(pagemap)
-    except (OSError, TaskGone, CannotMove, Untracked):
-        return
+        open_ones.callback(os.close, pagemap)
+        pidfd = os.pidfd_open(pid)
+        open_ones.callback(os.close, pidfd)
+        yield from _collapsing(pid, pidfd, pagemap, enough, few)
 
 
 def _collapsing(pid: int, pidfd: int, pagemap: int, enough: int, few: int) -> Iterator[None]:
@@ -64,7 +55,7 @@ def _collapsing(pid: int, pidfd: int, pagemap: int, enough: int, few: int) -> It
     until = time.monotonic() + PATIENCE
     for start, end in dense(merge(found)):
         for at in range(start, end, SLICE):
-            if left <= few or time.monotonic() >= until or not _calm():
+            if left <= few or time.monotonic() >= until or not wanted(BUSY):
                 return
             to = min(at + SLICE, end)
             if not lib.mos_collapse(pidfd, pagemap, at, to):

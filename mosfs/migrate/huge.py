@@ -38,9 +38,9 @@ def allowed() -> bool:
         return False
 
 
-def wanted() -> bool:
-    """Whether huge pages are made now."""
-    return allowed() and os.getloadavg()[0] <= BUSY * (os.cpu_count() or 1)
+def wanted(busy: float = BUSY) -> bool:
+    """Whether huge pages are made now, with at most ``busy`` runnable tasks for each processor."""
+    return allowed() and os.getloadavg()[0] <= busy * (os.cpu_count() or 1)
 
 
 def dense(ranges: Iterable[Range]) -> list[Range]:
