@@ -17,7 +17,7 @@ from typing import Any
 from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree
 
-FILE = "node/metrics"
+FACT = "metrics"  #: its name among the files of ``node/``
 TYPE = "text/plain; version=0.0.4; charset=utf-8"
 REQUEST = 8192  #: bytes that a request may have; Prometheus sends some 300
 SECONDS = 10.0  #: from connecting to the last byte of the answer
@@ -97,15 +97,15 @@ class Listener(socketserver.ThreadingTCPServer):
 
     def read(self) -> str | None:
         try:
-            return self.tree.read(FILE) + "\n"
-        except OSError:
+            return self.tree.fact(FACT) + "\n"
+        except UserError:
             return None
 
 
 def metrics(tree: Tree, address: str) -> int:
     """Print the metrics, or serve them at ``address`` ("host:port") until the process is ended."""
     if not address:
-        print(tree.fact("metrics"))
+        print(tree.fact(FACT))
         return 0
     host, port = address_of(address)
     try:
