@@ -41,8 +41,13 @@ test: check-quick ## check (its mypy beside the tests), and the tests that take 
 	$(BIN)/python -m pytest -m 'not long and not lint' || tests=$$?; \
 	wait $$types || tests=1; echo "mypy: $$(tail -n 20 build/mypy.txt)"; exit $$tests
 
-test-all: check ## check, then every test
-	MOSIX_TEST_RANDOM=1 $(BIN)/python -m pytest -m 'not lint'
+test-all: check ## check, then every test: those with a second computer beside the others, then those that want the machine for themselves
+	@mkdir -p build; export MOSIX_TEST_RANDOM=1; tests=0; \
+	echo "test-all: what the second computer says goes to build/second.txt"; \
+	$(BIN)/python -m pytest -m machines >build/second.txt 2>&1 & second=$$!; \
+	$(BIN)/python -m pytest -m 'not lint and not machines and not alone' || tests=$$?; \
+	echo "test-all: waiting for the second computer"; wait $$second || tests=1; tail -n 40 build/second.txt; \
+	$(BIN)/python -m pytest -m alone || tests=1; exit $$tests
 
 test-machines: $(STAMP) ## the tests with a second computer: another kernel, other processors; by qemu, takes an hour
 	@if [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then \

@@ -13,7 +13,7 @@ import pytest
 from tests.packages.roots import REPO, CannotBuild, Machine, base, machines
 from tests.patience import Patience
 
-pytestmark = [pytest.mark.long, pytest.mark.root, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.long, pytest.mark.alone, pytest.mark.root, pytest.mark.timeout(1800)]
 IPS = ["10.77.0.1", "10.77.0.2", "10.77.0.3"]
 SECRET = "the secret of three machines"
 #: What mosconf is told: this node, the nodes, the key, their numbers, and that it is right.
