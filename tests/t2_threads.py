@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from mosfs.abi.numbers import SYS_GETPID
 from mosfs.balance.account import Account
 from mosfs.guest import sandbox
 from mosfs.migrate.rebuild import Unsuited
+from mosfs.native import lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import words_of
-from mosfs.trace.task import Task, discard
+from mosfs.trace.task import Task, TaskGone, discard
 
 SYS_GETTID = 186
 #: No PID of this machine is as high as these, nor are they taken in a namespace of their own.
@@ -61,6 +63,26 @@ def test_a_thread_that_was_made_ahead_ends_alone(maker: sandbox.Maker) -> None:
         assert call(SYS_GETTID) == FIRST
         assert sorted(os.listdir(f"/proc/{task.pid}/task")) == sorted(str(one.pid) for one in (task, made[1]))
         threads.append(sandbox.spawn_thread(call, SECOND))
+
+
+@pytest.mark.parametrize("way", ["until it reports", "beside a descriptor"])
+def test_nobody_waits_for_a_first_thread_that_is_killed(maker: sandbox.Maker, way: str) -> None:
+    """The kernel tells its end behind those of the others, which we have not taken yet (ptrace(2), death under ptrace)."""
+    lib.mos_patience(1000)
+    try:
+        with body(maker, FIRST) as (task, threads):
+            with Calls(task, mask=0) as call:
+                threads.append(sandbox.spawn_thread(call, SECOND))
+            os.kill(task.pid, signal.SIGKILL)
+            with pytest.raises(TaskGone) as gone:
+                if way == "until it reports":
+                    task.wait()
+                else:
+                    while task.wait_beside(-1, 1.0) is None:  # nothing but a look at it ends this
+                        pass
+            assert gone.value.status is None
+    finally:
+        lib.mos_patience(0)
 
 
 def test_an_id_is_given_once(maker: sandbox.Maker) -> None:

@@ -23,6 +23,8 @@ from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab, wait_until
 from tests.frozen import Frozen
+from tests.progs import compile_c
+from tests.threaded import SOURCES
 
 pytestmark = pytest.mark.root
 
@@ -96,6 +98,27 @@ def test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it(holder: Froze
     assert holder.wish("continue") == "ok"
     assert holder.answer().startswith("hello True")
     assert holder.tree.read(f"proc/{holder.pid}/frozen") == "-"
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_threads_are_frozen_with_their_program(nodes: Lab, tmp_path: Path, place: str) -> None:
+    """Each in what it waits for; and each goes on with it (`threaded/echo.c`)."""
+    compile_c(SOURCES / "echo.c", tmp_path / "echo", ("-O1", "-pthread"))
+    found = Frozen(nodes, tmp_path, place, f"{tmp_path}/echo")
+    found.says("begin")
+    for word in ("first", "second", "third"):
+        assert found.wish("freeze") == "ok"
+        assert found.resident() < 512 and len(os.listdir(f"/proc/{found.pid}/task")) >= 9
+        wait_until(lambda: not nodes.tree(2).pids("guests"))
+        before = found.cpu()
+        found.say(word)
+        time.sleep(0.1)
+        assert found.silent() and found.cpu() == before
+        assert found.wish("continue") == "ok"
+        assert found.answer() == word
+    assert found.process.stdin is not None and found.process.stderr is not None
+    found.process.stdin.close()
+    assert found.process.wait(60) == 3 and not found.process.stderr.read()
 
 
 def test_signals_with_a_handler_wait_until_it_goes_on(holder: Frozen) -> None:

@@ -22,7 +22,8 @@ from mosfs.wire.faults import Freezing
 from tests import cluster
 from tests.cluster import Lab, failing_name, wait_until
 from tests.frozen import Frozen
-from tests.progs import scratch
+from tests.progs import compile_c, scratch
+from tests.threaded import SOURCES
 
 pytestmark = pytest.mark.root
 
@@ -32,6 +33,7 @@ WRITING = [point for point in Freezing if point < Freezing.THAWING]
 READING = [point for point in Freezing if point >= Freezing.THAWING]
 PLACES = pytest.mark.parametrize("place", ["-h", "-2"])
 HOME_FIRST = pytest.mark.parametrize("place", ["-h", pytest.param("-2", marks=pytest.mark.long)])
+SEVERAL = pytest.mark.parametrize("several", [False, pytest.param(True, marks=pytest.mark.long)], ids=["one", "threads"])
 KINDS = pytest.mark.parametrize("action", ["refuse", pytest.param("raise", marks=pytest.mark.long)])
 
 
@@ -43,9 +45,12 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @contextmanager
-def echo(nodes: Lab, folder: Path, place: str, name: str = "cat") -> Iterator[Frozen]:
-    """cat(1) by another name."""
-    shutil.copy("/bin/cat", folder / name)
+def echo(nodes: Lab, folder: Path, place: str, name: str = "cat", *, several: bool = False) -> Iterator[Frozen]:
+    """cat(1) by another name; with ``several`` threads, `threaded/echo.c`."""
+    if several:
+        compile_c(SOURCES / "echo.c", folder / name, ("-O1", "-pthread"))
+    else:
+        shutil.copy("/bin/cat", folder / name)
     found = Frozen(nodes, folder, place, f"{folder}/{name}")
     found.says("begin")
     yield found
@@ -53,11 +58,14 @@ def echo(nodes: Lab, folder: Path, place: str, name: str = "cat") -> Iterator[Fr
     found.process.communicate()
 
 
+@SEVERAL
 @PLACES
 @pytest.mark.parametrize("point", WRITING, ids=lambda point: str(point.name))
 @KINDS
-def test_freezing_fails_and_the_program_goes_on(nodes: Lab, tmp_path: Path, place: str, point: Freezing, action: str) -> None:
-    with echo(nodes, tmp_path, place, failing_name(point, action)) as program:
+def test_freezing_fails_and_the_program_goes_on(
+    nodes: Lab, tmp_path: Path, place: str, point: Freezing, action: str, several: bool
+) -> None:
+    with echo(nodes, tmp_path, place, failing_name(point, action), several=several) as program:
         assert program.wish("freeze").startswith("did not complete")
         assert program.tree.read(f"proc/{program.pid}/frozen") == "-"
         assert program.tree.read(f"proc/{program.pid}/where") == ("2" if place == "-2" else "here")
@@ -67,14 +75,15 @@ def test_freezing_fails_and_the_program_goes_on(nodes: Lab, tmp_path: Path, plac
         program.says("once more")
 
 
+@SEVERAL
 @HOME_FIRST
 @pytest.mark.parametrize("point", READING, ids=lambda point: str(point.name))
 @KINDS
 def test_unfreezing_fails_and_the_program_is_frozen_again(
-    nodes: Lab, tmp_path: Path, place: str, point: Freezing, action: str
+    nodes: Lab, tmp_path: Path, place: str, point: Freezing, action: str, several: bool
 ) -> None:
     """What came for it meanwhile waits on."""
-    with echo(nodes, tmp_path, place, failing_name(point, action)) as program:
+    with echo(nodes, tmp_path, place, failing_name(point, action), several=several) as program:
         assert program.wish("freeze") == "ok"
         program.say("kept")
         assert program.wish("continue").startswith("did not complete")
@@ -96,12 +105,13 @@ def test_a_file_that_cannot_be_read_ends_it(nodes: Lab, tmp_path: Path, place: s
         assert program.process.stderr.read().decode() == f"mosrun: {text(Text.UNFREEZE_FAILED)}\n"
 
 
+@SEVERAL
 @pytest.mark.long
 @PLACES
 @pytest.mark.parametrize("point", Freezing, ids=lambda point: str(point.name))
-def test_it_is_killed_meanwhile(nodes: Lab, tmp_path: Path, place: str, point: Freezing) -> None:
+def test_it_is_killed_meanwhile(nodes: Lab, tmp_path: Path, place: str, point: Freezing, several: bool) -> None:
     """Nothing is left of it, and its tracer serves on."""
-    with echo(nodes, tmp_path, place, failing_name(point, "end")) as program:
+    with echo(nodes, tmp_path, place, failing_name(point, "end"), several=several) as program:
         if point in READING:
             assert program.wish("freeze") == "ok"
         program.tree.write(f"proc/{program.pid}/frozen", "continue" if point in READING else "freeze")

@@ -119,12 +119,12 @@ class Spread(Writer):
 class FreezeFile:
     """To be used as a `wire.channel.Channel` whose other end does nothing by itself; all programs have one of their own.
 
-    ``answers``: frames for the program (kind, payload, flags) that came while it is frozen."""
+    ``answers``: frames (kind, payload, flags) that came for each of its threads while it is frozen, by ID."""
 
     def __init__(self, places: Sequence[FilePlace]) -> None:
         """Nothing is opened before it is needed."""
         self.lost = False
-        self.answers: list[tuple[int, bytes, int]] = []
+        self.answers: dict[int, list[tuple[int, bytes, int]]] = {}
         self.complete = False  # the image is complete
         self._file = Spread(places)
         self._frames: Iterator[Frame] | None = None
@@ -162,7 +162,7 @@ class FreezeFile:
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
         """What belongs to the image is written, NoSpace; what is for the program is kept; what only a host can do is not done."""
         if kind in ANSWERS:
-            self.answers.append((kind, bytes(payload), flags))
+            self.answers.setdefault(pair, []).append((kind, bytes(payload), flags))
         elif kind == Kind.RECALL:
             self._begin(pair)
         elif kind == Kind.RESUME:

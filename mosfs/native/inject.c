@@ -22,12 +22,13 @@ int mos_patience(int seconds)
 #define MOST_USER 200           /* clock ticks (10 ms): no call that we make, and no way to a stop, takes so much in user mode */
 #define BUSY 20                 /* a task whose kernel works for it, on much memory, may take so many times longer */
 
-/* Page faults and clock ticks in the kernel, and in user mode, of a task so far (proc(5), stat). */
-static unsigned long work_of(int tid, unsigned long *user)
+/* Page faults and clock ticks in the kernel, and in user mode, of a task so far, and its state (proc(5), stat). */
+static unsigned long work_of(int tid, unsigned long *user, char *state)
 {
     char path[60], text[1024], *s;
     unsigned long minor = 0, major = 0, kernel = 0;
     int fd, n;
+    *state = 0;
     snprintf(path, sizeof path, "/proc/%d/task/%d/stat", tid, tid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
@@ -36,18 +37,35 @@ static unsigned long work_of(int tid, unsigned long *user)
     text[n > 0 ? n : 0] = 0;
     s = strrchr(text, ')');
     if (s)
-        sscanf(s + 1, " %*c %*s %*s %*s %*s %*s %*s %lu %*s %lu %*s %lu %lu", &minor, &major, user, &kernel);
+        sscanf(s + 1, " %c %*s %*s %*s %*s %*s %*s %lu %*s %lu %*s %lu %lu", state, &minor, &major, user, &kernel);
     return minor + major + kernel;
 }
 
 /*
- * -ETIMEDOUT when the task has got nowhere for `patience`, or computes on instead; its end, or whatever it does, is still to be waited
- * for then. It gets on while its kernel works for it.
+ * The first of several threads has ended, and its end is told when those of all others have been: who waits for it alone would wait in
+ * vain (ptrace(2), death under ptrace). Its PID and status, if it is told after all, or -ESRCH; 0: it lives.
+ */
+static int ended_untold(int pid, int *status)
+{
+    unsigned long user = 0;
+    char state;
+    int r;
+    work_of(pid, &user, &state);
+    if (state != 'Z' && state != 'X')
+        return 0;
+    r = mos_wait(pid, status, __WALL | WNOHANG);
+    return r > 0 ? r : r < 0 ? -errno : -ESRCH;
+}
+
+/*
+ * Its PID, or a negative errno: -ESRCH when it has ended; -ETIMEDOUT when the task has got nowhere for `patience`, or computes on
+ * instead; its end, or whatever it does, is still to be waited for then. It gets on while its kernel works for it.
  */
 int mos_waitpid(int pid, int *status, int options)
 {
     unsigned long begun = 0, user = 0, before = 0, work;
     int r = mos_take(pid, status), ticks = 0, idle = 0;
+    char state;
     if (r)
         return r;
     for (;;) {
@@ -56,7 +74,10 @@ int mos_waitpid(int pid, int *status, int options)
             return r >= 0 ? r : -errno;
         if (!patience)
             continue;
-        work = work_of(pid, &user);
+        r = ended_untold(pid, status);
+        if (r)
+            return r;
+        work = work_of(pid, &user, &state);
         if (!ticks++)
             begun = user;
         idle += work == before || ticks == 1;
@@ -66,7 +87,7 @@ int mos_waitpid(int pid, int *status, int options)
     }
 }
 
-/* Wait for task `pid`, or until `fd` is readable or `ms` milliseconds are over: its PID, 0, or a negative errno. */
+/* Wait for task `pid`, or until `fd` is readable or `ms` milliseconds are over: its PID, 0, or a negative errno, as above. */
 int mos_wait_beside(int pid, int *status, int fd, int ms)
 {
     struct pollfd beside = {.fd = fd, .events = POLLIN};
@@ -85,6 +106,9 @@ int mos_wait_beside(int pid, int *status, int fd, int ms)
             return 0;
         if (r < 0 && errno != EINTR)
             return -errno;
+        r = ended_untold(pid, status);
+        if (r)
+            return r;
     }
 }
 

@@ -71,7 +71,7 @@ class Arrival:
         p.body.kept_back = p.body.kept_back if p.body.kept_back is not None else []
         self.tracer.threads.recalled(p)
         if p.frozen.mark:
-            self.tracer.freezing.recalled(p, p.body.kept_back)
+            self.tracer.freezing.recalled(p)
         try:
             p.move.stood.brings = frozenset(self.tracer.groups.objects(p) if self.tracer.groups.last(p) else ())
             flags = flags_for(p.link.frames, Kind.RECALL, p.saves.recall_flags(p.move))
@@ -221,7 +221,7 @@ class Arrival:
         """Another thread of a process that has come home."""
         q, thread = one.q, one.thread
         assert one.regs is not None
-        q.place, q.link, q.body.kept_back, q.body.files = Place.HOME, None, None, {}
+        q.place, q.link, q.body.kept_back, q.body.files, q.frozen.mark = Place.HOME, None, None, {}, ""
         q.deputy = q.call.reading = None
         q.body.infos.clear()
         q.call.carry = Carry(*thread.carry) if thread.carry is not None else None
@@ -317,8 +317,6 @@ class Arrival:
         self.tracer.shared.gone(self.tracer.groups.objects(p))
         link.channel.send(Kind.RESUME, p.pid)
         self.tracer.hosts.release_answers(p)
-        if p.frozen.mark:
-            p.frozen.call = coming.outcome
         self._deputy_again(p, link, deputy, coming.outcome, coming.infos)
         for q in self.tracer.threads.of(p):
             if q.deputy is not None and q.pid in coming.others:
@@ -329,7 +327,9 @@ class Arrival:
         """It makes its body's calls again, of which one may have been halted."""
         for info in infos:
             link.channel.send(Kind.SIGNAL, p.pid, info)
-        if not p.frozen.mark and outcome is not None:
+        if p.frozen.mark:
+            p.frozen.call = outcome
+        elif outcome is not None:
             _nr, result, outs, deputy.flight = outcome
             if deputy.flight is not None and (interrupted(result) or (result == -errno.EINTR and not infos)):
                 if result == -errno.EINTR:

@@ -207,7 +207,9 @@ class Departure:
         if not p.several:
             return
         if move.freezes is not None:
-            raise CannotMove(Reason.THREADS if p.process.several else Reason.MEMORY_SHARED)
+            if p.process.shares:
+                raise CannotMove(Reason.MEMORY_SHARED)
+            return
         if move.link is None or move.link.frames < THREADS_SINCE:
             raise CannotMove(f"{Reason.THREADS}, and the MOSIX of that node is too old for them")
         if move.copy is not None and not move.copy.several:
@@ -382,7 +384,7 @@ class Departure:
         self.tracer.mapped.catch_up(p)
         self.tracer.threads.commit(p, link, move, others)
         if move.freezes is not None:
-            self.tracer.freezing.left(p, deputy, move, asleep=asleep is not None)
+            self.tracer.freezing.left(p, deputy, move.stood, asleep=asleep is not None)
         elif asleep is not None:
             deputy.resume_sleep()
         else:

@@ -29,7 +29,7 @@ from mosfs.cluster.freeze_conf import Directory, order, parse_directories
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, Flight, Outcome, State
 from mosfs.home.process.link import Held, Link
-from mosfs.home.process.move import Event, Move, Step
+from mosfs.home.process.move import Event, Move, Standing, Step, Stood
 from mosfs.home.process.program import Place, Program
 from mosfs.migrate import image
 from mosfs.migrate.capture import signed
@@ -195,20 +195,21 @@ class Freezing:
             fault(Point.WRITTEN, None, p.comm, p.pid)
             self.tracer.moves.running(p, link)
 
-    def left(self, p: Program, deputy: Deputy, move: Move, *, asleep: bool) -> None:
-        """Its memory is gone: what is left at home is READY. ``asleep``: it was in a sleep that the deputy had gone on with."""
+    def left(self, p: Program, deputy: Deputy, stood: Stood | Standing, *, asleep: bool) -> None:
+        """Its memory is gone: what is left at home, of each of its threads, is READY. ``asleep``: it was in a sleep that the deputy
+        had gone on with."""
         flight, deputy.flight = deputy.flight, None
         if asleep:
             request = Request(SYS_RESTART_SYSCALL, (0,) * 6, deputy.mask)
             p.frozen.call = Outcome(SYS_RESTART_SYSCALL, -ERESTART_RESTARTBLOCK, [], flight or _flight(request))
-        elif move.stood.inside is not None:
-            flight = _flight(move.stood.inside)
+        elif stood.inside is not None:
+            flight = _flight(stood.inside)
             self.tracer.waits.takes_off(p, flight)
-            p.frozen.call = Outcome(move.stood.inside.nr, signed(move.stood.stopped.rax), [], flight)
+            p.frozen.call = Outcome(stood.inside.nr, signed(stood.stopped.rax), [], flight)
         self._stays(p, deputy)
 
     def _stays(self, p: Program, deputy: Deputy) -> None:
-        p.frozen.mark = p.frozen.wanted
+        p.frozen.mark = self.tracer.family.process(p).frozen.wanted
         deputy.became_ready()
         if deputy.state is State.READY:
             self.tracer.deputies.watch(p)
@@ -251,24 +252,29 @@ class Freezing:
         deputy, old = p.deputy, p.link
         assert deputy is not None and old is not None
         self.tracer.arrival.halt(p, deputy)
-        p.frozen.call, infos = self.tracer.arrival.outcome(p, deputy)
-        for info in [*infos, *p.body.infos]:
-            file.channel.send(Kind.SIGNAL, p.pid, info)
-        p.body.infos.clear()
-        p.body.kept_back, p.body.files = None, p.frozen.files
-        p.link = file
+        self.tracer.threads.halt(p)
+        outcomes = {p.pid: self.tracer.arrival.outcome(p, deputy), **self.tracer.threads.outcomes(p)}
+        for one in (p, *self.tracer.threads.of(p)):
+            one.frozen.call, infos = outcomes[one.pid]
+            for info in [*infos, *one.body.infos]:
+                file.channel.send(Kind.SIGNAL, one.pid, info)
+            one.body.infos.clear()
+            one.body.kept_back, one.body.files, one.link = None, p.frozen.files, file
+            assert one.deputy is not None
+            self._stays(one, one.deputy)
         file.programs.add(p.pid)
         self.tracer.hosts.drop(p, old)
-        self._stays(p, deputy)
         self.tracer.moves.finish(p, "")
 
     # ------------------------------------------------------------------ back
 
-    def recalled(self, p: Program, kept: list[tuple[int, bytes, int]]) -> None:
-        """The file is read from now on. ``kept``: where frames wait for the program; those that came while it was frozen, too."""
+    def recalled(self, p: Program) -> None:
+        """The file is read from now on. What came for its threads while it was frozen waits for them as what comes from now on."""
         assert p.link is not None
         file = _file(p.link)
-        kept += file.answers
+        for one in (p, *self.tracer.threads.of(p)):
+            assert one.body.kept_back is not None
+            one.body.kept_back += file.answers.pop(one.pid, [])
         file.answers.clear()
         self._thawing.append(p)
 

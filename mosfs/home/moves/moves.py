@@ -67,8 +67,8 @@ class Moves:
             self.request(p, Move("", "home", why=move.why, done=lambda reason: self._onward(p, move, reason)))
             return
         reason = (p.travel.bound if move.target or move.freezes else "") or (Reason.STOPPED if p.halted else "")
-        if p.several and move.freezes is not None:
-            reason = reason or (Reason.THREADS if p.process.several else Reason.MEMORY_SHARED)
+        if p.process.shares and move.freezes is not None:
+            reason = reason or Reason.MEMORY_SHARED
         reason = reason or self.tracer.outliving.obstacle(p, move)
         if reason:
             self._tell(p, move, reason)

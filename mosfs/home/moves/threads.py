@@ -125,6 +125,8 @@ class Threads:
             if q.halted or q.obstacle():
                 return False
             if q.suspended:  # in a request of its own to us
+                if move.freezes is not None:
+                    return False
                 move.standing[q.pid] = self._standing(q, Stop.SECCOMP, move)
                 return True
             if stops and q.deputy is not None:  # who deals with its stops does not ask again
@@ -252,6 +254,9 @@ class Threads:
             q.link, q.place, q.suspended, q.deputy = link, Place.AWAY, False, deputy
             q.body.sleeping = q.call.carry = q.call.sleep = None
             with self.tracer.containment.of(q):
+                if move.freezes is not None:
+                    self.tracer.freezing.left(q, deputy, stood, asleep=stood.asleep)
+                    continue
                 if stood.asleep:
                     deputy.resume_sleep()
                     continue
