@@ -44,7 +44,7 @@ from mosfs.procfs import node as folder
 from mosfs.tools.multi import opened
 from mosfs.wire.asked import Settings
 from mosfs.wire.datagram import BadDatagram, Welcome, pack_welcome, unpack_welcome
-from mosfs.wire.messages import Command, GuestState, MailHeld, PeerStatus, ProcState
+from mosfs.wire.messages import Command, GuestState, MailHeld, PeerStatus, ProcState, Usage
 from tests.fake_map import FakeMap
 
 OWN = validate_map(parse_map("10.0.0.1 4 p\n"), lambda name: None)
@@ -371,6 +371,66 @@ def test_bits_of_rstatus(world: World) -> None:
     assert bits(world, GEO) == Bit.OURS | Bit.KNOWN | Bit.FRESH
     geo.standing, geo.status = 0, replace(STATUS, level=0, blocked=True)
     assert bits(world, GEO) == Bit.OURS | Bit.KNOWN | Bit.FRESH | Bit.BLOCK
+
+
+#: What a partner's node is like, of which all else is as if it were idle and our programs had the priority 50 there; and which
+#: of the bits of mosctl(1), rstatus, are set for it: 32, and 1024.
+NODES = {
+    "nothing runs there": ({"level": NOTHING}, 32),
+    "ours run there": ({"level": 50, "guests": 1}, 32),
+    "worse guests would make way": ({"level": 90, "guests": 1}, 32 + 1024),
+    "worse guests have left, and what they had is retained": ({"level": 90}, 32),
+    "its own programs run there": ({"level": 0}, 0),
+    "better guests run there": ({"level": 49, "guests": 1}, 0),
+    "a better priority is retained": ({"level": 49}, 0),
+    "as many as may be there are as good as ours": ({"level": 50, "guests": 3, "full": True}, 0),
+    "fewer than may be there are as good as ours": ({"level": 50, "guests": 3}, 32),
+    "it takes none of ours": ({"standing": -1}, 0),
+    "it has not told, another of its cluster takes none": ({"standing": None, "told": -1}, 0),
+    "it has not told, another of its cluster takes them": ({"standing": None, "told": 50, "level": 50}, 32),
+    "nobody has told, and nothing runs there": ({"standing": None}, 32),
+    "nobody has told, and something runs there": ({"standing": None, "level": 90, "guests": 1}, 0),
+    "ours may not go": ({"cango": False}, 0),
+    "it is blocked": ({"blocked": True}, 0),
+    "it is silent": ({"heard": 0.0}, 0),
+    "its news are old, whatever they say": ({"heard": 0.0, "level": 90, "guests": 1}, 0),
+    "it was never heard": ({"status": None}, 0),
+    "it has left our map": ({"known": False}, 0),
+}
+
+
+@pytest.mark.parametrize(("said", "expected"), NODES.values(), ids=NODES)
+def test_every_reason_for_bits_32_and_1024_of_rstatus(world: World, said: dict[str, object], expected: int) -> None:
+    geo, said = world.nodes[GEO], dict(said)
+    relation = Relation(True, "geo", 50, cango=said.pop("cango", True), cantake=True)
+    world.map = FakeMap(HOME, FELLOW, others={GEO: relation} if said.pop("known", True) else {})
+    geo.standing, geo.full, geo.heard = said.pop("standing", 50), said.pop("full", False), said.pop("heard", 100.0)
+    if (told := said.pop("told", None)) is not None:
+        world.multi.told["geo"] = told
+    geo.status = replace(STATUS, **said) if "status" not in said else None
+    assert bits(world, GEO) & (Bit.WELCOME | Bit.PREFERS_US) == expected
+
+
+@pytest.mark.parametrize(("level", "guests", "expected"), [(0, 2, 32), (50, 2, 32 + 1024), (NOTHING, 0, 32), (50, 0, 32)])
+def test_bits_32_and_1024_of_a_fellow(world: World, level: int, guests: int, expected: int) -> None:
+    """Our own cluster is as good as any that may be there, and its number is not limited."""
+    world.nodes[FELLOW].status = replace(STATUS, level=level, guests=guests)
+    assert bits(world, FELLOW) & (Bit.WELCOME | Bit.PREFERS_US) == expected
+
+
+def test_availability_and_privileged_memory_are_numbers_of_rstatus(world: World, come: Callable[[str], Guest]) -> None:
+    """Privileged memory is what guests have that would make way for ours: as its node says, and of this one as it is."""
+    def numbers(ip: str) -> tuple[int, int]:
+        found = folder.rstatus(world, world.nodes[ip]).split()
+        return int(found[2]), int(found[10])
+
+    geo = world.nodes[GEO]
+    geo.status, geo.standing, geo.privileged_mb = replace(STATUS, level=90, guests=1), 50, 300
+    assert numbers(GEO) == (90, 300 * 256)
+    guest = come(CHEM)
+    guest.balanced.usage = Usage(guest.state.pid, 10.0, 10.0, 1.0, 40, *[0.0] * 5)
+    world.me.status = guests.counted(world, STATUS)
+    assert numbers(HOME) == (90, 40 * 256)
 
 
 def test_where_only_worse_guests_run_is_as_good_as_idle(world: World) -> None:
