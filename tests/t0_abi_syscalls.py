@@ -179,7 +179,7 @@ def test_the_page_shows_every_call_and_refused_request() -> None:
 
 
 def serve() -> Serve:
-    return Serve(*(Mock() for _ in range(10)))
+    return Serve(*(Mock() for _ in range(11)))
 
 
 def test_the_host_has_code_for_each_way_that_the_table_names() -> None:

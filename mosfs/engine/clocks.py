@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 
 from mosfs.trace import layout
-from mosfs.trace.clock import GuestClock, HomeClock
+from mosfs.trace.clock import NOTHING, GuestClock, HomeClock, Shown
 
 #: Seconds between corrections of the programs' clocks.
 PERIOD = 1.0
 
 
-def refresh(pid: int, clock: HomeClock | GuestClock, page: bytes) -> bytes:
-    """Correct the clock page of the running process ``pid``, which was ``page`` until now: what it is from now on. OSError."""
+def refresh(pid: int, clock: HomeClock | GuestClock, page: bytes, not_before: Shown = NOTHING) -> bytes:
+    """Correct the clock page of the running process ``pid``, which was ``page`` until now: what it is from now on; it shows no less
+    than ``not_before``. OSError."""
     fd = os.open(f"/proc/{pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        return clock.refresh(lambda at, data: os.pwrite(fd, data, layout.CLOCK_PAGE + at), page)
+        return clock.refresh(lambda at, data: os.pwrite(fd, data, layout.CLOCK_PAGE + at), page, not_before)
     finally:
         os.close(fd)

@@ -16,6 +16,7 @@ from mosfs.balance.toll import Toll
 from mosfs.calls import cputime
 from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
+from mosfs.calls.deadlines import Deadline
 from mosfs.calls.partial import Carry
 from mosfs.guest.sending import Sending
 from mosfs.migrate.changes import Digests
@@ -106,7 +107,7 @@ class Fork:
 class Times:
     """Clocks and CPU time: `clocks`, `usage`, `alarms`."""
 
-    clock_page: bytes = b""
+    deadline: Deadline | None = None  # of the call that it is in, where clocks are an estimate
     used_before: Used = field(default_factory=Used)  # CPU time of the program on other nodes
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
     used_last: Used = field(default_factory=Used)  # CPU time of the body when it was last looked at
@@ -120,8 +121,9 @@ class Times:
 
 @dataclass(slots=True)
 class Memory:
-    """What is known of its memory: `mapping`, `building`, `title`."""
+    """What is known of its memory: `mapping`, `building`, `title`, `clocks`."""
 
+    clock_page: bytes = b""
     names: list[Vma] = field(default_factory=list)  # mappings of files, by the names that they have at home
     copies: Copies = field(default_factory=Copies)  # copies of the files that it maps
     said: Said = field(default_factory=Said)  # properties that the program gave its memory, here or before it came

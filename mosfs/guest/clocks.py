@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
+from functools import partial
 
 from mosfs.abi.args import as_c_int
-from mosfs.calls import cputime
+from mosfs.calls import cputime, deadlines
 from mosfs.engine.clocks import refresh
 from mosfs.guest import offset as offsets
-from mosfs.guest.body import Body
+from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
 from mosfs.guest.offset import Offset
 from mosfs.native import lib
 from mosfs.trace import clock, layout
-from mosfs.trace.clock import GuestClock, shown_by
+from mosfs.trace.clock import NSEC, GuestClock, Shown, shown_by
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import GoTimes
+
+#: No estimate of home's clocks is so far behind them, ns (one before the first answer is by as long as GO has travelled, behind a
+#: whole image); what is further is no moment that has come.
+MOST_BEHIND = 60 * NSEC
 
 
 class Clocks:
@@ -25,6 +31,7 @@ class Clocks:
         self._context = context
         self._offset: Offset | None = None
         self._questions = 0
+        self._estimated = False  # home's clocks are another kernel's
         self._kernel = clock.kernel_id()
 
     def start(self) -> None:
@@ -41,7 +48,8 @@ class Clocks:
         guest_clock = self._context.clock
         assert guest_clock is not None
         extras = clock.Extras(times.coarse, times.boot, times.tai)
-        if times.boot_id == self._kernel:
+        self._estimated = times.boot_id != self._kernel
+        if not self._estimated:
             guest_clock.adjust(0, None, extras)
             return
         now = guest_clock.here().monotonic
@@ -52,28 +60,57 @@ class Clocks:
                 self._ask(guest_clock)
         # without an answer yet: GO left home while we waited for it
         ahead = self._offset.monotonic if self._offset is not None else times.monotonic - now
+        steps = abs(ahead - guest_clock.ahead().monotonic) > clock.STEP_NS
         guest_clock.adjust(ahead, times.realtime - times.monotonic, extras)
+        if steps:  # what was shown until now was much too early: nobody shall wait for the next tick to know better
+            self.refresh_all()
 
     def tick(self) -> None:
         """Once a second."""
         if self._offset is not None and self._context.clock is not None:
             self._ask(self._context.clock)
 
-    def set(self, body: Body, shown: clock.Shown) -> None:
+    def set(self, body: Body, shown: Shown) -> None:
         """The body's page; its clocks show no less than ``shown``."""
         assert self._context.clock is not None
-        serial = clock.following(body.times.clock_page) if body.times.clock_page else 0
+        serial = clock.following(body.memory.clock_page) if body.memory.clock_page else 0
         if body.outlives:  # each reading is a call, which home answers
-            body.times.clock_page = self._context.clock.asking(serial, shown)
+            body.memory.clock_page = self._context.clock.asking(serial, shown)
         else:
-            body.times.clock_page = self._context.clock.page(serial, None, shown)
-        body.task.poke(layout.CLOCK_PAGE, body.times.clock_page)
+            body.memory.clock_page = self._context.clock.page(serial, None, shown)
+        body.task.poke(layout.CLOCK_PAGE, body.memory.clock_page)
 
-    def refresh(self, body: Body) -> None:
-        """While it runs. OSError: it has ended."""
+    def begins(self, body: Body, nr: int, args: tuple[int, ...]) -> None:
+        """The body has begun a call that may end by a time (`deadlines.CALLS`)."""
+        page, body.times.deadline = body.memory.clock_page, None
+        if self._estimated:
+            shown = partial(shown_by, page, tsc=lib.mos_rdtsc())
+            body.times.deadline = deadlines.deadline(nr, args, body.task.read, shown)
+
+    def over(self, body: Body, result: int) -> None:
+        """Its call has ended with ``result``: if that is by its time, its clocks show that moment, or a later one."""
+        deadline, guest_clock = body.times.deadline, self._context.clock
+        if deadline is None or result != deadline.result or guest_clock is None:
+            return
+        body.times.deadline = None
+        shown = clock.last_shown(body.memory.clock_page, lib.mos_rdtsc())
+        set_meanwhile = abs(shown.wall - deadline.wall) > clock.STEP_NS
+        floor = Shown(0 if set_meanwhile else deadline.realtime, deadline.monotonic)
+        if 0 < max(floor.realtime - shown.realtime, floor.monotonic - shown.monotonic) <= MOST_BEHIND:
+            with suppress(OSError):  # it has ended
+                body.memory.clock_page = refresh(body.pid, guest_clock, body.memory.clock_page, floor)
+
+    def refresh_all(self) -> None:
+        """The pages of whatever runs here, while it runs."""
+        for body in self._context.bodies.values():
+            if body.leader is None and body.state in (State.RUNNING, State.WAITING, State.TIMED):
+                with suppress(OSError):  # it has ended
+                    self._refresh(body)
+
+    def _refresh(self, body: Body) -> None:
         guest_clock = self._context.clock
-        if guest_clock is not None and body.times.clock_page and not body.outlives:
-            body.times.clock_page = refresh(body.pid, guest_clock, body.times.clock_page)
+        if guest_clock is not None and body.memory.clock_page and not body.outlives:
+            body.memory.clock_page = refresh(body.pid, guest_clock, body.memory.clock_page)
 
 
 def told_here(body: Body, which: int, at: int) -> bool:
@@ -82,7 +119,7 @@ def told_here(body: Body, which: int, at: int) -> bool:
     A clock that the vDSO shows is the same as there, whatever it is at home by now. A clock of CPU time that is asked again, with
     no other call in between: the deputy has used none meanwhile.
     """
-    shown = shown_by(body.times.clock_page, as_c_int(which), lib.mos_rdtsc())
+    shown = shown_by(body.memory.clock_page, as_c_int(which), lib.mos_rdtsc())
     if shown is None and body.times.deputy_cpu >= 0 and as_c_int(which) in cputime.CPU_CLOCKS:
         shown = body.times.deputy_cpu + sum(body.used())
     if shown is None:

@@ -9,8 +9,9 @@ from mosfs.abi.flags import RESTARTS
 from mosfs.abi.numbers import SYS_CLOCK_GETTIME
 from mosfs.calls import partial
 from mosfs.calls.request import VALUE, BadRequest, unpack_reply
-from mosfs.guest import clocks, in_body
+from mosfs.guest import in_body
 from mosfs.guest.body import Body, State
+from mosfs.guest.clocks import Clocks, told_by_home
 from mosfs.guest.copying import before_call
 from mosfs.guest.ports import Serving
 from mosfs.guest.private import Private
@@ -22,8 +23,9 @@ from mosfs.wire.channel import ChannelLost
 
 
 class Completion:
-    def __init__(self, signals: Signals, private: Private, serving: Serving) -> None:
+    def __init__(self, signals: Signals, private: Private, serving: Serving, clocks: Clocks) -> None:
         self._signals = signals
+        self._clocks = clocks
         self._private = private
         self._serving = serving
 
@@ -48,7 +50,7 @@ class Completion:
         if self._is_part(body, result):
             return
         if body.call.nr == SYS_CLOCK_GETTIME and outs:
-            clocks.told_by_home(body, outs[0][1])
+            told_by_home(body, outs[0][1])
         then, body.call.then = body.call.then, None
         if then is not None:
             result = then(result)
@@ -66,6 +68,8 @@ class Completion:
         """Let the body go on behind its call. ``value``: the result never asks for the call to be made again."""
         if body.private.store is not None:
             self._private.replied(body, result)
+        if body.times.deadline is not None:
+            self._clocks.over(body, result)
         signalled, carried = bool(body.signals.infos), body.call.carry is not None
         broken = (result in RESTARTS and not (carried and signalled)) or (result == -errno.EINTR and signalled)
         if broken and not value:

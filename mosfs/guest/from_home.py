@@ -132,7 +132,7 @@ class FromHome:
         _go(body, waiting=body.meta.waiting and frame.content.call in (None, body.call.seq))
         for thread in body.threads.values():
             _go(thread, waiting=thread.own.came is not None and thread.own.came.waiting)
-            thread.own.came, thread.times.clock_page = None, body.times.clock_page
+            thread.own.came = None
         body.meta = None
         self._tolls.arrived(body)
         self._context.announce(body)

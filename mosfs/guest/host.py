@@ -13,7 +13,6 @@ import struct
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +98,7 @@ class Host:
         self.forwarding = Forwarding(context, self.alarms)
         self.signals = Signals(self)
         self.private = Private(context, self)
-        self.completion = Completion(self.signals, self.private, self)
+        self.completion = Completion(self.signals, self.private, self, self.clocks)
         self.timed = Timed(context, self.completion)
         self.threads = Threads(context, self.signals)
         private_calls = PrivateCalls(self.private, self.forwarding, self.completion)
@@ -110,7 +109,7 @@ class Host:
         )
         self.serve = Serve(
             context, self.forwarding, self.signals, self.completion, private_calls, self.mails,
-            Masks(context, self.forwarding), self.files, self.processes, self.timed,
+            Masks(context, self.forwarding), self.files, self.processes, self.timed, self.clocks,
         )  # fmt: skip
         self.copying = Copying(context, self.containment, self.private)
         self.onward = Onward(
@@ -209,8 +208,7 @@ class Host:
                     continue
                 if body.used() != body.times.told_used:
                     tell_used(body, self.context.channel)
-                with suppress(OSError):
-                    self.clocks.refresh(body)
+        self.clocks.refresh_all()
 
     def _end_unclaimed(self) -> None:
         """A process whose parent was killed before it could tell of it has not run, and never will."""

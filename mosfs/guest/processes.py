@@ -154,7 +154,7 @@ class Processes:
         local = body.task.event_message()
         child = Body(body.fork.child, _child_of(body.task, local), State.RUNNING, comm=body.comm, since=body.since)
         child.processor = Processor(body.processor.features, body.processor.needs, dict(body.processor.waiting_state))
-        child.times.clock_page = body.times.clock_page
+        child.memory.clock_page = body.memory.clock_page
         child.signals.oneshot = set(body.signals.oneshot)
         child.signals.actions = None if body.signals.actions is None else dict(body.signals.actions)
         child.settings, child.account.decay = body.settings, body.account.decay

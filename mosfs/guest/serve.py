@@ -21,12 +21,14 @@ from mosfs.abi.numbers import (
     SYS_SET_TID_ADDRESS,
 )
 from mosfs.abi.syscalls import BY_NR, Away, ByHost, Syscall
+from mosfs.calls import deadlines
 from mosfs.calls.low import carry_out, guarded
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge_away, stays_in_body
 from mosfs.calls.request import Blob, Request
-from mosfs.guest import clocks, timed
+from mosfs.guest import timed
 from mosfs.guest.body import Body, State
+from mosfs.guest.clocks import Clocks, told_here
 from mosfs.guest.completion import Completion
 from mosfs.guest.context import Context
 from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
@@ -70,7 +72,7 @@ Way = Callable[[Body, tuple[int, ...]], None]
 class Serve:
     def __init__(
         self, context: Context, forwarding: Forwarding, signals: Signals, completion: Completion, private_calls: PrivateCalls,
-        mails: Mails, masks: Masks, files: MappedFiles, processes: Processes, timed: Timed,
+        mails: Mails, masks: Masks, files: MappedFiles, processes: Processes, timed: Timed, clocks: Clocks,
     ) -> None:  # fmt: skip
         self._context = context
         self._forwarding = forwarding
@@ -80,6 +82,7 @@ class Serve:
         self._mails = mails
         self._masks = masks
         self._timed = timed
+        self._clocks = clocks
         self._illegal: set[int] = set()  # calls that do not exist, of which the log knows
         self.by_host: Mapping[ByHost, Way] = {
             ByHost.DEPUTY: self._deputy,
@@ -120,6 +123,10 @@ class Serve:
         if nr != SYS_CLOCK_GETTIME:
             body.times.deputy_cpu = -1
         args = (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
+        if nr in deadlines.CALLS:
+            self._clocks.begins(body, nr, args)
+        elif nr != SYS_RESTART_SYSCALL:
+            body.times.deadline = None
         if body.private.store is not None and not body.signals.infos and self._private_calls.serve(body, nr, args):
             return
         row = self._supported(body, nr, args)
@@ -262,7 +269,7 @@ class Serve:
         (self._in_body if self._masks.sigaction(body, args) else self._both)(body, args)
 
     def _clock(self, body: Body, args: tuple[int, ...]) -> None:
-        if not body.outlives and clocks.told_here(body, args[0], args[1]):
+        if not body.outlives and told_here(body, args[0], args[1]):
             self._completion.finish(body, 0)
         else:
             self._deputy(body, args)

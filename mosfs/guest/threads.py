@@ -130,7 +130,7 @@ class Threads:
         slot = next(slot for slot in range(1, MOST_THREADS + 2) if slot not in taken)
         task = Task(local, guest=True, own=body.fork.child, group=leader.task.own)
         thread = self._joins(leader, body.fork.child, task, slot)
-        thread.comm, thread.times.clock_page, thread.call.regs = body.comm, body.times.clock_page, copy_regs(body.call.regs)
+        thread.comm, thread.call.regs = body.comm, copy_regs(body.call.regs)
         thread.signals.told_mask, thread.fork.mask = body.signals.told_mask, body.fork.mask
         thread.fork.step = 0  # its first stop has something to do (`Processes.first_stop`)
         return thread

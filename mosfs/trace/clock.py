@@ -341,9 +341,10 @@ class _Clock(ABC):
         floor = Shown(*map(max, self._floor, not_before))
         return next_page(seq, truth, extras, None, floor).pack()
 
-    def refresh(self, write: Callable[[int, bytes], object], current: bytes) -> bytes:
-        """Replaces the page of a running program (it may be stopped too); `publish` says how. Returns the new page."""
-        return publish(write, lambda seq: self.page(seq, current), current)
+    def refresh(self, write: Callable[[int, bytes], object], current: bytes, not_before: Shown = NOTHING) -> bytes:
+        """Replaces the page of a running program (it may be stopped too); `publish` says how. Returns the new page, which shows
+        no less than ``not_before``."""
+        return publish(write, lambda seq: self.page(seq, current, not_before), current)
 
     def ticks(self) -> int:
         """The counter now, for `last_shown`."""
