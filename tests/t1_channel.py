@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.wire import channel
-from mosfs.wire.channel import TAG, Channel, ChannelLost
+from mosfs.wire.channel import LEAST, TAG, Channel, ChannelLost, Patience
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame, Kind
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
@@ -226,6 +226,22 @@ def test_a_peer_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "PATIENCE", 0.01)
     with ends() as (near, _), pytest.raises(ChannelLost, match="no progress"):
         near.send(Kind.PAGES, 1, bytes(8 * MB))
+
+
+def test_a_peer_is_not_lost_because_nobody_looked() -> None:
+    """Who waits had no processor for an hour, or was stopped: the peer may have said everything meanwhile."""
+    now = [0.0]
+    patience = Patience(20.0, lambda: now[0])
+    assert patience.left(0) == 20
+    now[0] += 3600
+    assert patience.left(1) == 19  # the time of one look
+    now[0] += 0.5
+    assert patience.left(LEAST - 1) == 18.5
+    assert patience.left(LEAST) == 20
+    for _ in range(20):
+        now[0] += 1
+        left = patience.left(2 * LEAST - 1)
+    assert left == 0
 
 
 # --------------------------------------------------------------------------- what was touched

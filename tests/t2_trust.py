@@ -28,7 +28,7 @@ from mosfs.home.process.program import Place
 from mosfs.home.process.records import CpuUse
 from mosfs.migrate.dirty import Tracker
 from mosfs.migrate.rebuild import queue_signal
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.trace import layout, taken
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop, decode
@@ -294,6 +294,29 @@ def test_patience_is_only_for_what_does_nothing(impatient: None) -> None:
             for _ in range(6):
                 assert call(nr("nanosleep"), layout.SCRATCH, 0) == 0
         assert time.monotonic() - began > 2
+
+
+#: What a task does in each second that is waited for it: state, clock ticks in user mode, and in its kernel; and how many seconds
+#: three of patience allow. None: all of them.
+SECONDS: dict[str, tuple[Callable[[int], tuple[bytes, int, int]], int | None]] = {
+    "nothing": (lambda second: (b"S", 5, 5), 3),
+    "nothing, stopped by somebody else": (lambda second: (b"t", 5, 5), 3),
+    "it wants a processor and gets none": (lambda second: (b"R", 5, 5), None),
+    "it gets one now and then": (lambda second: (b"R", 5, 5 + second // 7), None),
+    "its kernel works for it": (lambda second: (b"R", 5, 5 + 80 * second), 60),
+    "it waits for a disk": (lambda second: (b"D", 5, 5), 60),
+    "it computes on": (lambda second: (b"R", 5 + 90 * second, 5), 3),
+    "it computes, where others do": (lambda second: (b"R", 5 + second // 7, 5), None),
+}
+
+
+@pytest.mark.parametrize("name", SECONDS)
+def test_a_slow_machine_ends_no_program(name: str) -> None:
+    doing, seconds = SECONDS[name]
+    waiting, allowed = ffi.new("struct mos_waiting *"), 0
+    while allowed < 300 and not lib.mos_too_long(waiting, ffi.new("struct mos_work *", doing(allowed)), 3):
+        allowed += 1
+    assert allowed == (300 if seconds is None else seconds)
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -4,6 +4,17 @@ struct mos_regs {               /* struct user_regs_struct of x86_64 */
         fs_base, gs_base, ds, es, fs, gs;
 };
 
+struct mos_work {               /* of a task so far (proc(5), stat): clock ticks in user mode; in the kernel, and page faults */
+    char state;
+    unsigned long user, kernel;
+};
+
+struct mos_waiting {            /* for a task that has not stopped: seconds that count, and those in which it got nowhere */
+    int ticks, idle;
+    unsigned long begun;        /* its clock ticks in user mode then */
+    struct mos_work last;
+};
+
 struct mos_event {
     int kind;                   /* MOS_EV_* */
     int pid;                    /* TASK: who; FD: index into fds */
@@ -300,6 +311,7 @@ int mos_getsiginfo(int pid, void *info);
 int mos_peeksiginfo(int pid, unsigned long off, int shared, int count, void *infos);
 int mos_rseq(int pid, unsigned long *ptr, unsigned int *size, unsigned int *sig);
 int mos_patience(int seconds);
+int mos_too_long(struct mos_waiting *w, const struct mos_work *now, int seconds);
 int mos_waitpid(int pid, int *status, int options);
 int mos_wait_beside(int pid, int *status, int fd, int ms);
 int mos_may_seal(void);

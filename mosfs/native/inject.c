@@ -20,15 +20,15 @@ int mos_patience(int seconds)
 }
 
 #define MOST_USER 200           /* clock ticks (10 ms): no call that we make, and no way to a stop, takes so much in user mode */
-#define BUSY 20                 /* a task whose kernel works for it, on much memory, may take so many times longer */
+#define BUSY 20                 /* a task whose kernel works for it, on much memory or for a disk, may take so many times longer */
 
-/* Page faults and clock ticks in the kernel, and in user mode, of a task so far, and its state (proc(5), stat). */
-static unsigned long work_of(int tid, unsigned long *user, char *state)
+/* What a task does (proc(5), stat): its page faults and clock ticks in the kernel, and in user mode, so far. */
+static struct mos_work work_of(int tid)
 {
     char path[60], text[1024], *s;
     unsigned long minor = 0, major = 0, kernel = 0;
+    struct mos_work w = {0};
     int fd, n;
-    *state = 0;
     snprintf(path, sizeof path, "/proc/%d/task/%d/stat", tid, tid);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
@@ -37,8 +37,9 @@ static unsigned long work_of(int tid, unsigned long *user, char *state)
     text[n > 0 ? n : 0] = 0;
     s = strrchr(text, ')');
     if (s)
-        sscanf(s + 1, " %c %*s %*s %*s %*s %*s %*s %lu %*s %lu %*s %lu %lu", state, &minor, &major, user, &kernel);
-    return minor + major + kernel;
+        sscanf(s + 1, " %c %*s %*s %*s %*s %*s %*s %lu %*s %lu %*s %lu %lu", &w.state, &minor, &major, &w.user, &kernel);
+    w.kernel = minor + major + kernel;
+    return w;
 }
 
 /*
@@ -47,10 +48,8 @@ static unsigned long work_of(int tid, unsigned long *user, char *state)
  */
 static int ended_untold(int pid, int *status)
 {
-    unsigned long user = 0;
-    char state;
+    char state = work_of(pid).state;
     int r;
-    work_of(pid, &user, &state);
     if (state != 'Z' && state != 'X')
         return 0;
     r = mos_wait(pid, status, __WALL | WNOHANG);
@@ -58,14 +57,31 @@ static int ended_untold(int pid, int *status)
 }
 
 /*
- * Its PID, or a negative errno: -ESRCH when it has ended; -ETIMEDOUT when the task has got nowhere for `patience`, or computes on
- * instead; its end, or whatever it does, is still to be waited for then. It gets on while its kernel works for it.
+ * Another second of waiting, at which the task does `now`: 1 when that was too long. It gets on while its kernel works for it, or waits
+ * for a disk; and a second in which it has had no processor, though it wants one, counts for nothing: others have it.
+ */
+int mos_too_long(struct mos_waiting *w, const struct mos_work *now, int seconds)
+{
+    int same = w->ticks && now->kernel == w->last.kernel && now->user == w->last.user;
+    if (!w->ticks)
+        w->begun = now->user;
+    if (same && now->state == 'R')
+        return 0;
+    w->idle += now->state != 'D' && (!w->ticks || same);
+    w->ticks++;
+    w->last = *now;
+    return w->idle > seconds || w->ticks > BUSY * seconds || now->user - w->begun > MOST_USER;
+}
+
+/*
+ * Its PID, or a negative errno: -ESRCH when it has ended; -ETIMEDOUT when that was longer than `patience`: its end, or whatever it does,
+ * is still to be waited for then.
  */
 int mos_waitpid(int pid, int *status, int options)
 {
-    unsigned long begun = 0, user = 0, before = 0, work;
-    int r = mos_take(pid, status), ticks = 0, idle = 0;
-    char state;
+    struct mos_waiting waiting = {0};
+    struct mos_work now;
+    int r = mos_take(pid, status);
     if (r)
         return r;
     for (;;) {
@@ -77,12 +93,8 @@ int mos_waitpid(int pid, int *status, int options)
         r = ended_untold(pid, status);
         if (r)
             return r;
-        work = work_of(pid, &user, &state);
-        if (!ticks++)
-            begun = user;
-        idle += work == before || ticks == 1;
-        before = work;
-        if (idle > patience || ticks > BUSY * patience || user - begun > MOST_USER)
+        now = work_of(pid);
+        if (mos_too_long(&waiting, &now, patience))
             return -ETIMEDOUT;
     }
 }

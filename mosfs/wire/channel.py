@@ -16,7 +16,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -33,6 +33,8 @@ LARGE = 16 << 10
 #: A peer that takes, or sends, fewer than `LEAST` bytes of what is under way in so many seconds is lost.
 PATIENCE = 20.0
 LEAST = 64 << 10
+#: Seconds until who waits for a peer looks at its patience again.
+STEP = 1.0
 #: Bytes that a peer may send while it takes nothing.
 MOST_QUEUED = 1 << 30
 #: So many frames are remembered for a look at a process that hangs (`mosfs.cluster.dump`).
@@ -69,18 +71,25 @@ class Peer(Protocol):
 
 
 class Patience:
-    """How long to wait for a peer: ``seconds`` for each `LEAST` bytes, not for each single one."""
+    """How long to wait for a peer: ``seconds`` for each `LEAST` bytes, not for each single one.
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._until = time.monotonic() + seconds
+    Who waits looks once a `STEP`; if it does not come to that because it has no processor itself, the peer is not to blame.
+    """
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = self._left = seconds
+        self._clock = clock
+        self._looked = clock()
         self._mark: int | None = None
 
     def left(self, done: int) -> float:
         """Seconds that are left; ``done``: a number of bytes that grows."""
+        now = self._clock()
+        self._left -= min(now - self._looked, STEP)
+        self._looked = now
         if self._mark is None or done - self._mark >= LEAST:
-            self._mark, self._until = done, time.monotonic() + self._seconds
-        return max(0.0, self._until - time.monotonic())
+            self._mark, self._left = done, self._seconds
+        return max(0.0, self._left)
 
 
 def _watch(sock: socket.socket) -> None:
@@ -208,9 +217,11 @@ class Channel:
         patience = Patience(PATIENCE)
         while rest:
             left = patience.left(-len(rest))
-            events = poll.poll(left * 1000)
-            if not left or not events or self._queued > MOST_QUEUED:
+            events = poll.poll(min(left, STEP) * 1000)
+            if not left or self._queued > MOST_QUEUED:
                 raise self.fail("no progress")
+            if not events:
+                continue
             if events[0][1] & select.POLLIN:
                 try:
                     self._fill()
@@ -264,9 +275,10 @@ class Channel:
         self._open()
         while not self._queue:
             left = patience.left(self.shared.end - self.shared.start)
-            if not poll.poll(left * 1000) or not left:
+            if not left:
                 raise self.fail("timeout")
-            self._fill()
+            if poll.poll(min(left, STEP) * 1000):
+                self._fill()
         return self._taken()
 
     def _taken(self) -> Frame:
