@@ -24,6 +24,7 @@ import xxhash
 from mosfs.abi import cpu
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.guest import sandbox
+from mosfs.home.away.mapped import ComingFiles
 from mosfs.home.process import registers
 from mosfs.migrate.image import PAGES_HEADER, VERSION, BadImage, ImageMeta, Timer, Vma
 from mosfs.migrate.maps import read_maps
@@ -450,6 +451,32 @@ def test_what_comes_ahead_of_a_program_is_not_there_for_its_deputys_calls() -> N
             assert call(nr("write"), descriptor, at, 5) == -errno.EFAULT
             assert call(nr("pread64"), descriptor, at + mmap.PAGESIZE, 5, 0) == 0
             assert call(nr("getcwd"), at, mmap.PAGESIZE) == -errno.EFAULT
+            rebuild.close()
+
+
+def test_pages_of_a_file_that_was_cut_off_meanwhile_are_no_more(tmp_path: Path) -> None:
+    """The kernel takes away what a program has made its own of them, and so it is when that is on its way home just then."""
+    page, path = mmap.PAGESIZE, tmp_path / "file"
+    path.write_bytes(b"f" * 3 * page)
+    with seized("/bin/true") as program, path.open("r+b") as file:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            task.write(layout.SCRATCH, bytes(path) + b"\0")
+            theirs = call.must(nr("open"), layout.SCRATCH, os.O_RDONLY)
+            at = call.must(nr("mmap"), 0, 2 * page, 3, mmap.MAP_PRIVATE, theirs, page)
+            vma = Vma(at, at + 2 * page, 3, offset=page, file=1)
+            rebuild = Rebuild(call, files=ComingFiles(lambda number: file.fileno(), [], [vma]))
+            rebuild._places = [(at, at + 2 * page)]
+            data = b"x" * 2 * page
+            frame = Frame(Kind.PAGES, 0, 1, PAGES_HEADER.pack(at, 2, 0, xxhash.xxh3_64_intdigest(data)) + data)
+            for length, left in ((3 * page, data), (2 * page, data[page:]), (page + 10, b"x" * page), (page, b"")):
+                file.truncate(length)
+                call.must(nr("madvise"), at, 2 * page, mmap.MADV_DONTNEED)
+                rebuild.pages(frame)
+                assert task.read(at, len(left)) == left
+                found = bytearray(2 * page)
+                assert task.read_into(at, found) == len(left)
             rebuild.close()
 
 

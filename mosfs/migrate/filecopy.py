@@ -20,6 +20,7 @@ from mosfs.abi.numbers import SYS_CLOSE_RANGE, SYS_MMAP, SYS_MPROTECT, SYS_PKEY_
 from mosfs.balance.source import Memory, Proc
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma, is_object
 from mosfs.migrate.maps import Mapping
+from mosfs.migrate.ranges import Range
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.handing import hand
 from mosfs.trace.inject import Calls
@@ -236,6 +237,10 @@ class Copies(_Kept):
         ])  # fmt: skip
         must_all(call, [(SYS_MPROTECT, vma.start, vma.end - vma.start, vma.prot) for vma in vmas if vma.start in once])
         call.must(SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, 0)  # a body has no others
+
+    def beyond(self) -> list[Range]:
+        """As `rebuild.Files`: nobody changes copies but we."""
+        return []
 
     def map(self, call: Calls, number: int, vma: Vma) -> int:
         """One mapping more; its address. OSError."""

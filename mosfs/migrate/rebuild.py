@@ -129,6 +129,9 @@ class Files(Protocol):
 
     def place(self, call: Calls, vmas: Sequence[Vma]) -> None: ...
 
+    def beyond(self) -> list[Range]:
+        """What of these mappings lies beyond the ends that their files have now, if others may change those; sorted, apart."""
+
 
 def clear(call: Calls, keep: list[tuple[int, int]]) -> None:
     """Unmap everything but ``keep`` (sorted ranges) and the kernel's gate page."""
@@ -376,23 +379,34 @@ class Rebuild:
                 self._store(at, _NOTHING[: addr + length - at])
 
     def _store(self, addr: int, raw: bytes | memoryview) -> None:
-        """Into memory that may be hidden, or not be written by the program: then past its protection, through /proc."""
+        """Into memory of the task. Pages that are the program's own, of a mapped file that has been cut off since, are no more."""
         try:
-            if not self._deputy:
-                try:
-                    self.task.write(addr, raw)
-                    return
-                except OSError as error:
-                    if error.errno != errno.EFAULT:
-                        raise
-            if self._mem < 0:
-                self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
-            if os.pwrite(self._mem, raw, addr) != len(raw):
-                raise NoRoom(f"no memory at {addr:#x}")
+            try:
+                self._put(addr, raw)
+            except OSError:
+                gone = common([(addr, addr + len(raw))], self.files.beyond() if self.files is not None else [])
+                if not gone:
+                    raise
+                for start, end in minus([(addr, addr + len(raw))], gone):
+                    self._put(start, memoryview(raw)[start - addr : end - addr])
         except OSError as error:
             if error.errno in (errno.ENOMEM, errno.EFAULT, errno.EIO):
                 raise NoRoom(str(error)) from error
             raise
+
+    def _put(self, addr: int, raw: bytes | memoryview) -> None:
+        """OSError. The memory may be hidden, or not be written by the program: then past its protection, through /proc."""
+        if not self._deputy:
+            try:
+                self.task.write(addr, raw)
+                return
+            except OSError as error:
+                if error.errno != errno.EFAULT:
+                    raise
+        if self._mem < 0:
+            self._mem = os.open(f"/proc/{self.task.pid}/mem", os.O_WRONLY | os.O_CLOEXEC)
+        if os.pwrite(self._mem, raw, addr) != len(raw):
+            raise OSError(errno.EFAULT, f"no memory at {addr:#x}")
 
     # ------------------------------------------------------------------ stage 4
 

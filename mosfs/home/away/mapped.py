@@ -380,7 +380,7 @@ class ComingFiles:
 
     def __init__(self, fd: Callable[[int], int], kept: list[tuple[int, Mapping]], vmas: list[Vma]) -> None:
         """``fd``: our descriptor of the file with a number."""
-        self._fd = fd
+        self._fd, self._vmas = fd, vmas
         self._parts = list(_standing(vmas, kept))
         self.stand = merge((start, end) for _, start, end in self._parts)
 
@@ -394,6 +394,16 @@ class ComingFiles:
             *((SYS_MPROTECT, start, end - start, vma.prot) for vma, start, end in self._parts),
             *((SYS_MPROTECT, vma.start, vma.end - vma.start, vma.prot) for vma in vmas if vma.start in once),
         ])  # fmt: skip
+
+    def beyond(self) -> list[Range]:
+        """As `rebuild.Files`: somebody may have cut a file off while the image was under way."""
+        found = []
+        for vma in self._vmas:
+            length = os.fstat(self._fd(vma.file)).st_size
+            start = vma.start + max(0, -(-length // layout.PAGE) * layout.PAGE - vma.offset)
+            if start < vma.end:
+                found.append((start, vma.end))
+        return found
 
     def _anew(self, call: Calls, vma: Vma, start: int, end: int) -> None:
         """A mapping that the program has moved, or that the deputy could not make: by our own descriptor."""
