@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mosfs.abi.flags import ERESTARTNOINTR
-from mosfs.abi.numbers import SYS_EXECVE, SYS_POLL, SYS_READ, SYS_RT_SIGACTION
+from mosfs.abi.flags import ERESTARTNOHAND, ERESTARTNOINTR
+from mosfs.abi.numbers import SYS_EPOLL_WAIT, SYS_EXECVE, SYS_POLL, SYS_READ, SYS_RT_SIGACTION
+from mosfs.abi.reasons import Reason
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import Request
 from mosfs.guest.body import State as Body
@@ -16,12 +19,17 @@ from mosfs.guest.processes import Processes
 from mosfs.guest.threads import Threads
 from mosfs.home.away.births import Births
 from mosfs.home.away.deputies import Deputies
+from mosfs.home.away.waits import Waits
+from mosfs.home.moves import arrival
+from mosfs.home.moves.arrival import Arrival
 from mosfs.home.moves.copying import Copying
+from mosfs.home.ports import StillRuns
 from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
 from mosfs.home.process.move import Phase
 from mosfs.trace import layout
-from mosfs.trace.task import CONT, NOTHING, SYSCALL
-from mosfs.wire.frames import Kind
+from mosfs.trace.stops import Status, Stop
+from mosfs.trace.task import CONT, NOTHING, SYSCALL, no_regs
+from mosfs.wire.frames import Frame, Kind
 from mosfs.wire.orders import ExecOrder
 
 
@@ -33,9 +41,8 @@ class Task:
         self.went_on: list[int] = []
 
     def peek_regs(self) -> Any:
-        from mosfs.native import ffi
 
-        return ffi.new("struct mos_regs *")
+        return no_regs()
 
     def interrupt(self) -> None:
         self.interrupted += 1
@@ -158,3 +165,129 @@ def test_a_handler_runs_in_the_body_before_its_exec(mask: int) -> None:
     )  # fmt: skip
     part.exec(body, (0,) * 6)
     assert (broken, len(asked)) == (([], 1) if mask else ([-ERESTARTNOINTR], 0))
+
+
+# --------------------------------------------------------------------------- stops that others take the place of
+
+TRAP, STOPPED, SYSCALL_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F, 128 << 16 | signal.SIGSTOP << 8 | 0x7F, 0x857F
+CHILD_ENDED = signal.SIGCHLD << 8 | 0x7F
+
+
+def deputies(deputy: Deputy, told: list[Any]) -> tuple[Deputies, Any]:
+    """With a program whose deputy that is."""
+    tree: Any = SimpleNamespace(
+        hosts=SimpleNamespace(send=lambda p, kind, payload: told.append(kind)), pump=SimpleNamespace(transfers={}),
+        checkpoints=SimpleNamespace(halted=lambda p: told.append("checkpoint"), stopped_sleeping=lambda p: False),
+        departure=SimpleNamespace(halted=lambda p: told.append("departure")),
+        cores=SimpleNamespace(wanted=lambda p, sig: False),
+    )  # fmt: skip
+    tree.waits = Waits(tree)
+    body = SimpleNamespace(sleeping=None, infos=[], signals=0, kept_back=None)
+    move = SimpleNamespace(phase=Phase.STOPPING)
+    frozen = SimpleNamespace(call=None, mark="")
+    p: Any = SimpleNamespace(pid=1, deputy=deputy, task=deputy.task, body=body, halted=False, move=move, frozen=frozen)
+    return Deputies(tree), p
+
+
+@pytest.mark.parametrize("status", [Status(Stop.SIGNAL, signal.SIGCHLD), Status(Stop.FORK, 5), Status(Stop.SYSCALL, 0x85)])
+def test_an_interrupt_that_another_stop_has_used_up_is_asked_for_again(deputy: Deputy, status: Status) -> None:
+    part, p = deputies(deputy, [])
+    part.tracer.births = SimpleNamespace(forked=lambda p, deputy: None)  # type: ignore[attr-defined]
+    deputy.when_ready(lambda: None)
+    part.event(p, deputy, status)
+    assert deputy.task.interrupted == 2  # type: ignore[attr-defined]
+
+
+def test_so_it_is_when_a_transfer_goes_on_by_itself(deputy: Deputy) -> None:
+    part, p = deputies(deputy, [])
+    deputy.state, deputy.flight = State.BUSY, Flight(Request(SYS_READ, (0,) * 6, 0), (0,) * 6, [])
+    deputy.result_of_flight = lambda result: None  # type: ignore[method-assign]
+    deputy.interrupt()
+    part.landed(p, deputy, 1)
+    assert deputy.task.interrupted == 2  # type: ignore[attr-defined]
+
+
+def test_behind_a_stop_signal_nothing_is_waited_for_any_more(deputy: Deputy) -> None:
+    """The stop that was asked for is SIGCONT's: else the next one would not be asked for."""
+    told: list[Any] = []
+    part, p = deputies(deputy, told)
+    p.task.listen = lambda: None
+    deputy.state = State.BUSY
+    deputy.interrupt()
+    part.event(p, deputy, Status(Stop.GROUP, signal.SIGSTOP))
+    assert (p.halted, told) == (True, ["checkpoint", "departure", Kind.STOP])
+    part.event(p, deputy, Status(Stop.TRAP, signal.SIGTRAP))
+    assert (p.halted, deputy.interrupting, told[-1]) == (False, False, Kind.CONT)
+    deputy.interrupt()
+    assert deputy.task.interrupted == 2  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_a_stop_that_nobody_wants_any_more_does_not_end_a_call(deputy: Deputy, expired: bool) -> None:
+    part, p = deputies(deputy, [])
+    regs = no_regs()
+    regs.orig_rax, regs.rax = SYS_EPOLL_WAIT, -errno.EINTR & NOTHING
+    p.task.peek_regs, shown = lambda: regs, []
+    p.task.set_regs = lambda given: shown.append(given.rax)
+    flight = Flight(Request(SYS_EPOLL_WAIT, (0,) * 6, 0), (0,) * 6, [], expired=expired)
+    deputy.state, deputy.flight = State.BUSY, flight
+    part.event(p, deputy, Status(Stop.TRAP, signal.SIGTRAP))
+    assert shown == ([] if expired else [-ERESTARTNOHAND & NOTHING])
+
+
+def halted(deputy: Deputy, p: Any, stops: list[int]) -> Arrival:
+    """Which has it stop, of whom these are the stops, and then no more."""
+
+    def wait_for(p: Any) -> int:
+        if not stops:
+            raise StillRuns
+        return stops.pop(0)
+
+    waits = SimpleNamespace(suppress_eintr=lambda *given: False)
+    return Arrival(SimpleNamespace(controls=SimpleNamespace(wait_for=wait_for), waits=waits))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("other", [SYSCALL_STOP, CHILD_ENDED])
+def test_a_deputy_is_asked_to_stop_whoever_has_asked_before(deputy: Deputy, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it was asked for may have been used up, and it would never stop: it was killed for that."""
+    _, p = deputies(deputy, [])
+    monkeypatch.setattr(arrival, "status_sets", lambda pid: {"SigCgt": 0})
+    deputy.interrupting = True
+    part = halted(deputy, p, [other, TRAP])
+    part.halt(p, deputy)
+    assert deputy.task.interrupted == 1  # type: ignore[attr-defined]
+    assert part.outcome(p, deputy) == (None, [])
+    assert deputy.task.interrupted == 2  # type: ignore[attr-defined]
+    assert deputy.state is State.READY and not deputy.interrupting
+
+
+@pytest.mark.parametrize("stands", [False, True])
+def test_what_does_not_stop_is_not_ended_for_that(deputy: Deputy, stands: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its call waits for a disk, or for a server that does not answer: its body goes on where it is. ``stands``: but one of its
+    threads does not."""
+    told: list[Any] = []
+    _, p = deputies(deputy, told)
+    deputy.state, deputy.flight = State.BUSY, Flight(Request(SYS_READ, (0,) * 6, 0), (0,) * 6, [])
+    part = halted(deputy, p, [TRAP] if stands else [])
+
+    def outcomes(p: Any, found: Any) -> None:
+        found[p.pid] = part.outcome(p, deputy)
+        raise StillRuns  # one of its threads
+
+    rest = [Frame(Kind.PAGES, 0, p.pid, b"", None), Frame(Kind.IMAGE_END, 0, p.pid, bytes(8), 0)]
+    link: Any = SimpleNamespace(channel=SimpleNamespace(
+        receive=lambda: rest.pop(0), send=lambda kind, pair, payload=b"", flags=0: told.append(kind)
+    ))
+    part.tracer.__dict__.update(
+        threads=SimpleNamespace(halt=lambda p: None, outcomes=outcomes, of=lambda p: []), pump=None,
+        groups=SimpleNamespace(objects=lambda p: set()), shared=SimpleNamespace(size=lambda some: 0, gone=lambda some: None),
+        hosts=SimpleNamespace(release_answers=lambda p: told.append("answers"), send=lambda p, kind, payload: told.append(kind)),
+        moves=SimpleNamespace(finish=lambda p, reason: told.append(reason)), cputime=SimpleNamespace(outs=lambda *given: []),
+        deputies=SimpleNamespace(watch=lambda p: None),
+    )  # fmt: skip
+    deputy.completed = lambda flight, result: result  # type: ignore[method-assign]
+    monkeypatch.setattr(arrival.image, "decode", lambda head: SimpleNamespace(vmas=[]))
+    monkeypatch.setattr(arrival, "lib", SimpleNamespace(mos_unfollow=lambda pump: None, mos_pin=lambda pump, pid: None))
+    part.arriving(p, link, b"")
+    assert (rest, told) == ([], [Kind.RESUME, "answers", *[Kind.REPLY] * stands, Reason.CALL_RUNS])
+    assert deputy.state is (State.READY if stands else State.BUSY)

@@ -166,10 +166,12 @@ def test_a_thread_that_is_just_ending_does_not_keep_its_process_from_coming_home
     def gone(q: Any, deputy: Any) -> None:
         raise TaskGone(q.pid)
 
-    def outcome(q: Any, deputy: Any) -> None:
+    def outcome(q: Any, deputy: Any) -> tuple[None, list[bytes]]:
+        if q is p:
+            return None, []
         raise TaskGone(q.pid, 0)
 
-    p: Any = SimpleNamespace(kin=SimpleNamespace(threads={PID + 1}))
+    p: Any = SimpleNamespace(pid=PID, deputy=SimpleNamespace(), kin=SimpleNamespace(threads={PID + 1}))
     tree: Any = SimpleNamespace(
         programs={PID + 1: SimpleNamespace(pid=PID + 1, deputy=SimpleNamespace())},
         arrival=SimpleNamespace(halt=gone, outcome=outcome),
@@ -177,7 +179,9 @@ def test_a_thread_that_is_just_ending_does_not_keep_its_process_from_coming_home
     )  # fmt: skip
     stopped = Threads(tree)
     stopped.halt(p)
-    assert (stopped.outcomes(p), ended) == ({}, [PID + 1])
+    found: dict[int, Any] = {}
+    stopped.outcomes(p, found)
+    assert (found, ended) == ({PID: (None, [])}, [PID + 1])
 
 
 def standing(raw: int | None) -> tuple[bool, int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mosfs.abi.reasons import Reason
 from tests import cluster, silent
 from tests.cluster import Lab, wait_until
 from tests.progs import CFLAGS, REPO, compile_c
@@ -70,3 +71,20 @@ def test_a_tree_goes_on_when_its_memory_does_not_come(nodes: Lab, attacker: str,
     wait_until(lambda: f"of user {owner}, which owes" in log.read_text())
     assert "has been waiting in the kernel" in log.read_text()
     assert nodes.run(1, "mosrun", "-2", "echo", "on").stdout == "on\n"
+
+
+def test_a_program_in_a_call_that_nothing_interrupts_is_not_killed_by_a_move(nodes: Lab, tmp_path: Path) -> None:
+    """It stays where it is, and can be moved when the call has ended."""
+    with mounted(tmp_path / "folder", 0, silent.READ) as file:
+        script = f"dd if={file} of=/dev/null bs=4096 count=1 2> /dev/null; echo $?; read line; echo $line"
+        process = nodes.start(1, "mosrun", "-2", "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: len(nodes.tree(1).pids("proc")) == 2)
+        [pid] = set(nodes.tree(1).pids("proc")) - {process.pid}
+        wait_until(lambda: nodes.tree(1).read(f"proc/{pid}/where") == "2")
+        wait_until(lambda: Path(f"/proc/{pid}/syscall").read_text().startswith("0 "))  # its deputy reads
+        said = nodes.run(1, "mosmigrate", str(pid), "home", timeout=60).stderr
+        assert Reason.CALL_RUNS in said
+        assert nodes.tree(1).read(f"proc/{pid}/where") == "2"
+    assert process.stdout is not None and process.stdout.readline() == "1\n"  # the file system has ended, and the program has not
+    assert nodes.run(1, "mosmigrate", str(process.pid), "home", timeout=60).stderr == ""
+    assert process.communicate("on\n")[0] == "on\n"

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NATIVE = "runs as a native Linux program", Concerns.PROGRAM
     THREADS = "has threads", Concerns.PROGRAM
     THREADS_RUN = "its threads cannot be stopped", Concerns.PROGRAM
+    CALL_RUNS = "a call of it at home cannot be interrupted", Concerns.PROGRAM
     MEMBER_ENDED = "who shares its memory has ended", Concerns.MOMENT
     MEMBERS_RUN = "who shares its memory cannot be stopped", Concerns.PROGRAM
     FIRST_ENDED = "its first thread has ended", Concerns.PROGRAM

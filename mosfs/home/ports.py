@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from socket import socket
 from typing import Any, Protocol
 
+from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import Syscall
 from mosfs.calls.cputime import Used
 from mosfs.calls.cputimers import Alarm
@@ -21,14 +22,14 @@ from mosfs.engine.brake import Brake
 from mosfs.engine.link import INFO, MosdLink
 from mosfs.home.process.calltrace import CallTrace
 from mosfs.home.process.control_calls import Letters, Special
-from mosfs.home.process.deputy import Deputy, Flight, Outcome
+from mosfs.home.process.deputy import Deputy, Flight, Outcome, Outcomes
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Filled, Move, Standing, Stood
 from mosfs.home.process.program import Holdings, Program
 from mosfs.home.process.saving import Saving
 from mosfs.migrate.freezefile import FilePlace
 from mosfs.migrate.image import ImageMeta, Thread, Vma
-from mosfs.migrate.maps import Known, Mapping
+from mosfs.migrate.maps import CannotMove, Known, Mapping
 from mosfs.migrate.ranges import Range
 from mosfs.migrate.rebuild import NoRoom, Rebuild
 from mosfs.native.registers import Registers
@@ -65,6 +66,13 @@ ReadName = Callable[[int], bytes]
 
 class NoPrivateSpace(NoRoom):
     """Of `Carrier.arrive`: there is no room for the private files (`Text.NO_PRIVATE_SPACE`)."""
+
+
+class StillRuns(CannotMove):
+    """Of `Controls.wait_for`: what was asked to stop does not, and goes on; its stop may still come."""
+
+    def __init__(self) -> None:
+        super().__init__(Reason.CALL_RUNS)
 
 
 # ------------------------------------------------------------------ tree
@@ -222,6 +230,7 @@ class ComingFiles(Protocol):
     stand: list[Range]
 
     def place(self, call: Calls, vmas: Sequence[Vma]) -> None: ...
+    def beyond(self) -> list[Range]: ...
 
 
 class Mapped(Protocol):
@@ -267,6 +276,7 @@ class Waits(Protocol):
     def takes_off(self, p: Program, flight: Flight) -> None: ...
     def landed(self, flight: Flight, result: int) -> int: ...
     def goes_on(self, p: Program, deputy: Deputy) -> None: ...
+    def undisturbed(self, p: Program, deputy: Deputy, flight: Flight) -> None: ...
     def comes_home(self, p: Program, deputy: Deputy, flight: Flight) -> int | None: ...
     def comes_home_cut(self, p: Program, deputy: Deputy, flight: Flight, rest: Registers) -> None: ...
 
@@ -340,6 +350,7 @@ class Arrival(Protocol):
     def send_back(self, p: Program, filled: Filled, reason: str) -> None: ...
     def halt(self, p: Program, deputy: Deputy) -> None: ...
     def outcome(self, p: Program, deputy: Deputy) -> tuple[Outcome | None, list[bytes]]: ...
+    def goes_on_there(self, p: Program, link: Link, outcomes: Outcomes, reason: str) -> None: ...
 
 
 class Threads(Protocol):
@@ -355,7 +366,7 @@ class Threads(Protocol):
     def commit(self, p: Program, link: Link, move: Move, deputies: list[Deputy]) -> None: ...
     def recalled(self, p: Program) -> None: ...
     def halt(self, p: Program) -> None: ...
-    def outcomes(self, p: Program) -> dict[int, tuple[Outcome | None, list[bytes]]]: ...
+    def outcomes(self, p: Program, found: Outcomes) -> None: ...
     def matched(self, p: Program, threads: list[Thread]) -> list[tuple[Program, Thread]]: ...
     def build(self, coming: Any, q: Program, thread: Thread) -> Any: ...
     def unbuild(self, p: Program) -> None: ...

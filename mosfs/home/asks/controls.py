@@ -12,7 +12,7 @@ from typing import Any
 from mosfs.abi.args import as_c_int
 from mosfs.abi.reasons import Reason
 from mosfs.cluster.address import as_unsigned, to_ip
-from mosfs.home.ports import Done, ReadName, Tree
+from mosfs.home.ports import Done, ReadName, StillRuns, Tree
 from mosfs.home.process.control_calls import Special, refused
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
@@ -32,8 +32,8 @@ from mosfs.wire.messages import Adjusted, Command, Consider
 #: What open("/proc/self/migrate") fails with; EAGAIN for all other reasons.
 _ERRNO_OF: dict[str, int] = {Reason.NOT_IN_MAP: errno.EHOSTUNREACH, Reason.NO_RESPONSE: errno.EHOSTDOWN}
 
-#: Seconds for which a program that shall stop may stand in a call that waits for us.
-SETTING_PATIENCE = 10.0
+#: Seconds within which what was asked to stop does so, unless it is in a call that nothing interrupts.
+STOPS_WITHIN = 10.0
 
 
 def _sets(message: Any) -> bool:
@@ -196,17 +196,20 @@ class Controls:
             self.tracer.mosd.send(Adjusted(message.seq, reason))
 
     def wait_for(self, p: Program) -> int:
-        """Wait for ``p`` to stop: its wait status. The call that it is in may be a write to a control file, which ends when we take
-        up what it sets; so settings are taken up meanwhile, and nothing else."""
-        control, until = self.tracer.mosd.control, time.monotonic() + SETTING_PATIENCE
-        while control.sock is not None and (left := until - time.monotonic()) > 0:
-            status = p.task.wait_beside(control.fileno(), left)
+        """Wait for ``p`` to stop: its wait status. `StillRuns` if it does not: it may be in a call that waits for a disk, or for a
+        server that does not answer. That call may be a write to a control file, which ends when we take up what it sets; so
+        settings are taken up meanwhile, and nothing else."""
+        control, until = self.tracer.mosd.control, time.monotonic() + STOPS_WITHIN
+        while (left := until - time.monotonic()) > 0:
+            status = p.task.wait_beside(control.fileno() if control.sock is not None else -1, left)
             if status is not None:
                 return status
+            if control.sock is None:
+                continue
             for message in control.receive_only(_sets):
                 with self.tracer.containment.nobody("taking up a setting"):
                     self.command(message)
-        return p.task.wait()
+        raise StillRuns
 
     # ------------------------------------------------------------------ both
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import PR_SET_NO_NEW_PRIVS, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER
 from mosfs.abi.numbers import SYS_PRCTL, SYS_SECCOMP
-from mosfs.home.ports import Tree
+from mosfs.home.ports import StillRuns, Tree
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
@@ -82,12 +82,15 @@ class Debugged:
             return False
         tasks = [process, *(self.tracer.programs[tid] for tid in process.kin.threads)]
         stops = {}
-        for q in tasks:
-            stops[q.pid] = Stop.SECCOMP if q is caller else self._stopped(q)
-        listener = self._listen(caller or process, stops, many=len(tasks) > 1)
+        try:
+            for q in tasks:
+                stops[q.pid] = Stop.SECCOMP if q is caller else self._stopped(q)
+            listener = self._listen(caller or process, stops, many=len(tasks) > 1)
+        except StillRuns:
+            listener = -errno.EPERM
         if listener < 0:
             for q in tasks:
-                if q is not caller:
+                if q is not caller and q.pid in stops:
                     q.task.cont()
             return False
         self.listeners.append(listener)

@@ -7,7 +7,7 @@ import time
 from mosfs.abi.flags import ERESTARTNOINTR
 from mosfs.calls import cputimers
 from mosfs.calls.request import pack_reply
-from mosfs.home.ports import Tree
+from mosfs.home.ports import StillRuns, Tree
 from mosfs.home.process.deputy import PARK_AFTER, Deputy, State
 from mosfs.home.process.move import Phase
 from mosfs.home.process.program import Program
@@ -17,7 +17,7 @@ from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
-from mosfs.trace.stops import Status, Stop
+from mosfs.trace.stops import USES_UP, Status, Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.frames import Kind
 
@@ -32,6 +32,8 @@ class Deputies:
     def event(self, p: Program, deputy: Deputy, status: Status) -> None:
         """A deputy has stopped."""
         stop = status.stop
+        if deputy.interrupting and stop in USES_UP and stop is not Stop.SECCOMP:
+            p.task.interrupt()
         if stop is Stop.SECCOMP:
             regs = p.task.peek_regs()
             if regs.orig_rax != layout.MAGIC:
@@ -47,6 +49,9 @@ class Deputies:
         elif stop is Stop.GROUP:
             p.halted = True
             p.task.listen()
+            if deputy.interrupting:  # what it was asked to stop for, asleep at home, cannot be done before SIGCONT
+                self.tracer.checkpoints.halted(p)
+                self.tracer.departure.halted(p)
             self.tracer.hosts.send(p, Kind.STOP, b"")
         elif stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
             self.tracer.births.forked(p, deputy)
@@ -57,16 +62,12 @@ class Deputies:
             p.task.cont()
 
     def _trap(self, p: Program, deputy: Deputy) -> None:
-        if deputy.state is State.BUSY and not p.halted and deputy.hastened(entered=False):
-            return
-        if p.halted:
-            p.halted = False
+        continued, p.halted = p.halted, False
+        if continued:  # SIGCONT: this is also the stop that was asked for before
             self.tracer.hosts.send(p, Kind.CONT, b"")
-            if deputy.state is State.PARKED and deputy.waiting:
-                self._became_ready(p, deputy)
-            elif deputy.state is not State.BUSY or not deputy.hastened(entered=False):
-                p.task.cont()
-        elif deputy.interrupting and deputy.state is State.PARKED:
+        if deputy.state is State.BUSY and deputy.hastened(entered=False):
+            return
+        if deputy.state is State.PARKED and (deputy.interrupting or deputy.waiting):
             self._became_ready(p, deputy)
         elif deputy.interrupting and self.tracer.checkpoints.stopped_sleeping(p):
             pass
@@ -74,6 +75,8 @@ class Deputies:
             self.tracer.departure.stopped_sleeping(p, deputy)
         else:
             deputy.interrupting = False
+            if not continued and deputy.flight is not None:
+                self.tracer.waits.undisturbed(p, deputy, deputy.flight)
             p.task.cont()
 
     def _became_ready(self, p: Program, deputy: Deputy) -> None:
@@ -88,6 +91,8 @@ class Deputies:
             return
         found = deputy.result_of_flight(result)
         if found is None:
+            if deputy.interrupting:
+                p.task.interrupt()
             return
         assert deputy.flight is not None
         result = self.tracer.waits.landed(deputy.flight, found)
@@ -193,14 +198,14 @@ class Deputies:
         self._ready[p.pid] = p
 
     def last_words(self, p: Program, deputy: Deputy, message: str) -> None:
-        """Stop the deputy for a last line on the program's standard error."""
+        """Stop the deputy for a last line on the program's standard error, if it stops."""
         if deputy.state not in (State.READY, State.HELD):
-            if not deputy.interrupting:
-                p.task.interrupt()
-            while True:
+            p.task.interrupt()
+            try:
                 status = self.tracer.controls.wait_for(p)
-                if status & 0x7F == 0x7F:
-                    break
+            except StillRuns:
+                return
+            if status & 0x7F != 0x7F:
                 raise TaskGone(p.pid, status)
             deputy.state = State.READY
         self.tracer.policy.say(p, message)

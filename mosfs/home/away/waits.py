@@ -146,6 +146,17 @@ class Waits:
         if flight.wait is not None:
             self._running[p.pid] = p
 
+    def undisturbed(self, p: Program, deputy: Deputy, flight: Flight) -> None:
+        """At a stop that nobody wants any more: what it has broken off goes on, and the program hears nothing of that."""
+        regs = p.task.peek_regs()
+        number, result = signed(regs.orig_rax), signed(regs.rax)
+        if number < 0 or flight.expired:
+            return
+        flight.spared = flight.spared or (result > 0 and number in LONG)
+        if result == -errno.EINTR:
+            self.goes_on(p, deputy)
+            p.task.set_regs(goes_on(regs))
+
     def comes_home(self, p: Program, deputy: Deputy, flight: Flight) -> int | None:
         """A flight that ended with EINTR because the program came home: what it returns if its time is over, else it goes on."""
         self._of_flight(p, deputy, flight)

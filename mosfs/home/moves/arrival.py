@@ -17,8 +17,8 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
 from mosfs.home.moves.threads import ComingThread
-from mosfs.home.ports import NoPrivateSpace, Tree
-from mosfs.home.process.deputy import Deputy, Outcome, State, interrupted, is_sleep
+from mosfs.home.ports import NoPrivateSpace, StillRuns, Tree
+from mosfs.home.process.deputy import Deputy, Outcome, Outcomes, State, interrupted, is_sleep
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Filled
 from mosfs.home.process.program import Place, Program
@@ -56,7 +56,7 @@ class Coming:
     newer: list[tuple[bool, bytes]] = field(default_factory=list)  # signals taken from the deputy, to be queued behind older ones
     expired: bool = False  # a timer of CPU time has, meanwhile
     complete: bool = False  # nothing more of the image will come
-    others: dict[int, tuple[Outcome | None, list[bytes]]] = field(default_factory=dict)  # of other threads, by ID
+    others: Outcomes = field(default_factory=dict)  # of other threads, by ID
     threads: list[ComingThread] = field(default_factory=list)  # those, as far as they have been built
     frames: int = 0  # with pages, as its host has counted them
 
@@ -84,12 +84,18 @@ class Arrival:
         deputy = p.deputy
         assert deputy is not None and p.move is not None
         coming = Coming(image.decode(head), Receipt(link.channel))
+        coming.receipt.expect(coming.meta.vmas, self.tracer.shared.size(self.tracer.groups.objects(p)))
         self.halt(p, deputy)
         self.tracer.threads.halt(p)
         lib.mos_unfollow(self.tracer.pump)
         lib.mos_pin(self.tracer.pump, p.pid)
-        coming.outcome, coming.infos = self.outcome(p, deputy)
-        coming.others = self.tracer.threads.outcomes(p)
+        try:
+            self.tracer.threads.outcomes(p, coming.others)
+        except StillRuns as reason:
+            self._pass_over(p, link, coming)
+            self.goes_on_there(p, link, coming.others, str(reason))
+            return
+        coming.outcome, coming.infos = coming.others.pop(p.pid)
         joined = self.tracer.groups.joins(p)
         together = p.move.together
         try:
@@ -309,18 +315,26 @@ class Arrival:
             for shared, info in [*((not p.several, info) for info in p.body.infos), *coming.newer]:
                 queue_signal(call, info, shared=shared)
             p.body.infos.clear()
+        self._pass_over(p, link, coming)
+        self.tracer.shared.gone(self.tracer.groups.objects(p))
+        self.goes_on_there(p, link, {p.pid: (coming.outcome, coming.infos), **coming.others}, reason)
+
+    def _pass_over(self, p: Program, link: Link, coming: Coming) -> None:
+        """What is left of an image that is not wanted."""
         while not coming.complete:
             frame = coming.receipt.next()
             if frame.pair != p.pid:
                 self.tracer.hosts.backlog(link, frame)
             coming.complete = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
-        self.tracer.shared.gone(self.tracer.groups.objects(p))
+
+    def goes_on_there(self, p: Program, link: Link, outcomes: Outcomes, reason: str) -> None:
+        """Its body does, where it is. Those of its deputies that have stopped, of which `outcome` says these, make its calls again;
+        the others go on with theirs."""
         link.channel.send(Kind.RESUME, p.pid)
         self.tracer.hosts.release_answers(p)
-        self._deputy_again(p, link, deputy, coming.outcome, coming.infos)
-        for q in self.tracer.threads.of(p):
-            if q.deputy is not None and q.pid in coming.others:
-                self._deputy_again(q, link, q.deputy, *coming.others[q.pid])
+        for q in (p, *self.tracer.threads.of(p)):
+            if q.deputy is not None and q.pid in outcomes:
+                self._deputy_again(q, link, q.deputy, *outcomes[q.pid])
         self.tracer.moves.finish(p, reason)
 
     def _deputy_again(self, p: Program, link: Link, deputy: Deputy, outcome: Outcome | None, infos: list[bytes]) -> None:
@@ -345,15 +359,15 @@ class Arrival:
     def halt(self, p: Program, deputy: Deputy) -> None:
         """Stop the deputy wherever it is."""
         if deputy.state in (State.PARKED, State.BUSY):
-            if not deputy.interrupting:
-                p.task.interrupt()
+            p.task.interrupt()
             deputy.interrupting = True
 
     def outcome(self, p: Program, deputy: Deputy) -> tuple[Outcome | None, list[bytes]]:
-        """(what a call in flight has come to, or None; signals for handlers that came meanwhile)."""
+        """(what a call in flight has come to, or None; signals for handlers that came meanwhile). Whatever stop comes before that
+        which `halt` has asked for may take its place. `StillRuns`: it goes on as if nobody had asked."""
         infos: list[bytes] = []
         if deputy.state is State.READY:
-            return self._held_outcome(p, infos)
+            return _held_outcome(p, infos)
         busy = deputy.state is State.BUSY
         result = 0
         while True:
@@ -379,13 +393,12 @@ class Arrival:
                     p.task.set_regs(regs)
                     break
                 self.tracer.waits.suppress_eintr(p, regs, status.value)
-                p.task.cont(status.value)
-                continue
-            p.task.cont()
+            p.task.interrupt()
+            p.task.cont(status.value if status.stop is Stop.SIGNAL else 0)
         deputy.state = State.READY
         deputy.interrupting = False
         if not busy or deputy.flight is None:
-            return self._held_outcome(p, infos)
+            return _held_outcome(p, infos)
         flight = deputy.flight
         result = deputy.completed(flight, result)
         if flight.carry is not None:
@@ -397,18 +410,19 @@ class Arrival:
         p.body.kept_back = [frame for frame in kept if frame[0] != Kind.SIGNAL]
         return Outcome(flight.request.nr, result, outs, flight), [*early, *infos]
 
-    def _held_outcome(self, p: Program, infos: list[bytes]) -> tuple[Outcome | None, list[bytes]]:
-        """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
-        outcome, p.frozen.call = p.frozen.call, None
-        kept_back, p.body.kept_back = p.body.kept_back or [], None
-        early = []
-        for kind, payload, _seq in kept_back:
-            if kind == Kind.SIGNAL:
-                early.append(payload)
-            elif kind == Kind.REPLY:
-                result, _flags, outs = unpack_reply(payload)
-                outcome = Outcome(-1, result, outs, None)
-        return outcome, [*early, *infos]
+
+def _held_outcome(p: Program, infos: list[bytes]) -> tuple[Outcome | None, list[bytes]]:
+    """What was kept back since the host was asked for the image: the answer to the body's call, signals for its handlers."""
+    outcome, p.frozen.call = p.frozen.call, None
+    kept_back, p.body.kept_back = p.body.kept_back or [], None
+    early = []
+    for kind, payload, _seq in kept_back:
+        if kind == Kind.SIGNAL:
+            early.append(payload)
+        elif kind == Kind.REPLY:
+            result, _flags, outs = unpack_reply(payload)
+            outcome = Outcome(-1, result, outs, None)
+    return outcome, [*early, *infos]
 
 
 def _inflight(meta: ImageMeta, outcome: Outcome | None) -> tuple[int, tuple[int, ...], int] | None:

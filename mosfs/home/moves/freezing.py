@@ -26,8 +26,8 @@ from mosfs.abi.outcomes import OK
 from mosfs.abi.texts import Text, text
 from mosfs.calls.request import Request
 from mosfs.cluster.freeze_conf import Directory, order, parse_directories
-from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import Deputy, Flight, Outcome, State
+from mosfs.home.ports import StillRuns, Tree
+from mosfs.home.process.deputy import Deputy, Flight, Outcome, Outcomes, State
 from mosfs.home.process.link import Held, Link
 from mosfs.home.process.move import Event, Move, Standing, Step, Stood
 from mosfs.home.process.program import Place, Program
@@ -253,7 +253,12 @@ class Freezing:
         assert deputy is not None and old is not None
         self.tracer.arrival.halt(p, deputy)
         self.tracer.threads.halt(p)
-        outcomes = {p.pid: self.tracer.arrival.outcome(p, deputy), **self.tracer.threads.outcomes(p)}
+        outcomes: Outcomes = {}
+        try:
+            self.tracer.threads.outcomes(p, outcomes)
+        except StillRuns as reason:
+            self.tracer.arrival.goes_on_there(p, old, outcomes, str(reason))
+            return
         for one in (p, *self.tracer.threads.of(p)):
             one.frozen.call, infos = outcomes[one.pid]
             for info in [*infos, *one.body.infos]:

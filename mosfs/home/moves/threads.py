@@ -18,7 +18,17 @@ from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX, SYS_SET_ROBUST_LIST, SYS_SET_
 from mosfs.abi.reasons import Reason
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import FLIGHT_SCRATCH, THREAD_ROOM, THREADS_SCRATCH, Deputy, Outcome, Sleep, State, interrupted
+from mosfs.home.process.deputy import (
+    FLIGHT_SCRATCH,
+    THREAD_ROOM,
+    THREADS_SCRATCH,
+    Deputy,
+    Outcome,
+    Outcomes,
+    Sleep,
+    State,
+    interrupted,
+)
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move, Standing
 from mosfs.home.process.program import Place, Program
@@ -65,7 +75,7 @@ class Coming(Protocol):
     """What `moves.arrival` knows of a program on its way home."""
 
     meta: ImageMeta
-    others: dict[int, tuple[Outcome | None, list[bytes]]]
+    others: Outcomes
 
 
 class Threads:
@@ -279,9 +289,11 @@ class Threads:
                 with suppress(TaskGone):  # it is about to end, as its body has: `outcomes` sees that
                     self.tracer.arrival.halt(q, q.deputy)
 
-    def outcomes(self, p: Program) -> dict[int, tuple[Outcome | None, list[bytes]]]:
-        """What `Arrival.outcome` says of each thread that has not ended, by ID."""
-        found = {}
+    def outcomes(self, p: Program, found: Outcomes) -> None:
+        """What `Arrival.outcome` says of ``p``, and of each of its threads that has not ended, by ID: into ``found``, also when it
+        is raised that one does not stop (`StillRuns`)."""
+        assert p.deputy is not None
+        found[p.pid] = self.tracer.arrival.outcome(p, p.deputy)
         for q in self.of(p):
             assert q.deputy is not None
             try:
@@ -290,7 +302,6 @@ class Threads:
                 if gone.status is None:
                     raise
                 self.tracer.stops.task_event(q.pid, gone.status)
-        return found
 
     def matched(self, p: Program, threads: list[Thread]) -> list[tuple[Program, Thread]]:
         """Those of an image. BadImage if it has others. One that has ended there ends here, too."""

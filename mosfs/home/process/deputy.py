@@ -108,6 +108,10 @@ class Outcome(NamedTuple):
     flight: Flight | None
 
 
+#: By IDs of threads: as `moves.arrival.Arrival.outcome` gives it.
+Outcomes = dict[int, tuple[Outcome | None, list[bytes]]]
+
+
 @dataclass(slots=True)
 class Sleep:
     """An interrupted sleep at home. ``pages``: its restart block points there, so they stay when the program leaves; ``outs``: what
