@@ -277,7 +277,7 @@ class Onward:
         if body.signals.infos:
             with Calls(body.task, base=regs) as call:
                 self._signals.queue(body, call)
-        body.task.set_regs(regs)
+        self._signals.put(body, regs)
         self.resumed(body)
 
     @staticmethod

@@ -24,8 +24,10 @@ from mosfs.abi.numbers import (
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.guest.ports import Serving
+from mosfs.migrate import futexes
 from mosfs.migrate.capture import user_regs
 from mosfs.migrate.rebuild import queue_signal, take_pending
+from mosfs.native.registers import Registers
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, copy_regs
@@ -61,11 +63,21 @@ class Signals:
             self.deliver(body, Stop.TRAP)
 
     def deliver(self, body: Body, stop: Stop) -> None:
-        """Precondition: the body is stopped while RUNNING. Its registers are as before afterwards, its signals queued."""
+        """Precondition: the body is stopped while RUNNING. It stands as before afterwards, its signals queued."""
         regs = user_regs(body.task.peek_regs(), stop)
         with Calls(body.task) as call:
             self.queue(body, call)
-        body.task.set_regs(regs)
+        self.put(body, regs)
+
+    @staticmethod
+    def put(body: Body, regs: Registers) -> None:
+        """The registers with which it goes on, where signals may be queued."""
+        if not body.own.several:
+            body.task.set_regs(regs)
+            return
+        futexes.put(body.task, regs)
+        if body.stopping.interrupting:  # which that has used up
+            body.task.interrupt()
 
     def queue(self, body: Body, call: Calls) -> None:
         """Whether one waits there, which its mask or the handler of another blocks, is found at the next call."""

@@ -252,7 +252,7 @@ class Threads:
             if body.signals.infos:
                 with Calls(body.task, base=regs) as call:
                     self._signals.queue(body, call)
-            body.task.set_regs(regs)
+            self._signals.put(body, regs)
             if body.stopping.halted:
                 body.stopping.paused = True
             else:

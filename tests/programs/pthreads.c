@@ -361,6 +361,36 @@ static void signals_to_the_first(void)
 	ok(sigaction(SIGRTMIN, &before, NULL));
 }
 
+static sem_t nobody_posts;
+static volatile int interrupted;
+
+static void *is_interrupted(void *arg UNUSED)
+{
+	refused(sem_wait(&nobody_posts), EINTR);
+	interrupted = 1;
+	return NULL;
+}
+
+/* A wait for others ends by a signal, if its handler does not say otherwise: so Python hears of Ctrl-C. */
+static void waits_that_signals_end(void)
+{
+	struct sigaction action = { .sa_handler = on_signal }, before;
+	pthread_t thread;
+
+	sem_init(&nobody_posts, 0, 0);
+	ok(sigaction(SIGUSR1, &action, &before));
+	for (int i = 0; i < 2; i++) {
+		interrupted = 0;
+		started(&thread, is_interrupted, NULL);
+		while (!interrupted) { /* one that comes before it waits ends nothing */
+			rest_ms(5);
+			(void)pthread_kill(thread, SIGUSR1);
+		}
+		joined(thread);
+	}
+	ok(sigaction(SIGUSR1, &before, NULL));
+}
+
 static void *waits_for_one(void *arg)
 {
 	sigset_t *set = arg;
@@ -664,6 +694,6 @@ static void ends_of_processes(void)
 }
 
 PROGRAM(PART(in_turn), PART(barriers), PART(timed), PART(calls_of_threads), PART(memory_of_threads), PART(growing),
-	PART(clocks_of_threads), PART(signals_to_threads), PART(signals_to_the_first), PART(sigwait_of_a_thread), PART(cancelled),
-	PART(robust), PART(inheriting), PART(forks), PART(children_are_signalled), PART(born_of_threads), PART(many),
-	PART(ends_of_processes))
+	PART(clocks_of_threads), PART(signals_to_threads), PART(signals_to_the_first), PART(waits_that_signals_end),
+	PART(sigwait_of_a_thread), PART(cancelled), PART(robust), PART(inheriting), PART(forks), PART(children_are_signalled),
+	PART(born_of_threads), PART(many), PART(ends_of_processes))

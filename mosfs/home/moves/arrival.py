@@ -23,7 +23,7 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Filled
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import arguments, broken_off, result_at
-from mosfs.migrate import image, rseq
+from mosfs.migrate import futexes, image, rseq
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta, Thread
 from mosfs.migrate.properties import Property, Said
@@ -220,7 +220,7 @@ class Arrival:
         elif of.until:
             self.tracer.threads.wait_until(p, deputy, regs, of.until)
         else:
-            p.task.set_regs(regs)
+            futexes.put(p.task, regs) if p.several else p.task.set_regs(regs)
             self.tracer.stops.go_on(p)
 
     def _thread_home(self, one: ComingThread) -> None:
