@@ -9,13 +9,28 @@ from typing import Any
 
 import pytest
 
-from mosfs.abi.flags import CLONE_THREAD
+from mosfs.abi.flags import (
+    CLONE_DETACHED,
+    CLONE_FILES,
+    CLONE_FS,
+    CLONE_NEWNET,
+    CLONE_SETTLS,
+    CLONE_SIGHAND,
+    CLONE_THREAD,
+    CLONE_UNTRACED,
+    CLONE_VFORK,
+    CLONE_VM,
+)
 from mosfs.abi.numbers import SYS_CLONE
+from mosfs.calls.policy import makes_thread
 from mosfs.guest import processes, threads
 from mosfs.guest.body import State
 from mosfs.guest.processes import Processes
 from mosfs.guest.threads import Threads
-from mosfs.trace.task import TaskGone
+from mosfs.home.away.births import Births
+from mosfs.trace.task import TaskGone, no_regs
+from mosfs.wire.asked import Settings
+from mosfs.wire.orders import ForkOrder
 
 
 @pytest.fixture
@@ -52,3 +67,43 @@ def test_a_process_is_no_thread(killed: list[int]) -> None:
         finally:
             other.kill()
     assert killed == [other.pid, os.getpid()]
+
+
+@pytest.mark.parametrize("flags", [CLONE_THREAD | CLONE_DETACHED, CLONE_THREAD | 1 << 33])
+def test_what_clone_passes_over_is_not_told_to_clone3(flags: int) -> None:
+    """musl makes its threads with CLONE_DETACHED: each brought its program home."""
+    written: list[bytes] = []
+    regs = no_regs()
+    regs.rdi, regs.rsi = flags, 0x700000
+    task = SimpleNamespace(write=lambda at, data: written.append(data))
+    call = SimpleNamespace(nr=SYS_CLONE, regs=regs)
+    body: Any = SimpleNamespace(task=task, call=call, own=SimpleNamespace(slot=1), fork=SimpleNamespace(child=7))
+    Threads.clone(body, flags)
+    assert int.from_bytes(written[0][:8], "little") == CLONE_THREAD
+
+
+#: As glibc makes one; and what it may not be.
+THREAD = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | CLONE_FILES | CLONE_SETTLS
+
+
+@pytest.mark.parametrize(("flags", "may"), [
+    (THREAD, True), (THREAD | CLONE_DETACHED, True), (THREAD & ~CLONE_FILES, True), (THREAD | 1 << 40, True),
+    (THREAD | CLONE_UNTRACED, False), (THREAD | CLONE_NEWNET, False), (THREAD | CLONE_VFORK, False), (CLONE_VM, False),
+])  # fmt: skip
+def test_threads_that_a_program_may_make(flags: int, may: bool) -> None:
+    """Not one that nobody traces, which would stay behind when its program moves."""
+    assert makes_thread(SYS_CLONE, (flags, 0, 0, 0, 0, 0)) is may
+
+
+@pytest.mark.parametrize("passed", [0, CLONE_FILES, CLONE_FS | CLONE_FILES])
+def test_a_thread_made_away_shares_at_home_what_it_was_asked_with(passed: int) -> None:
+    """It may have descriptors of its own."""
+    made: list[int] = []
+    process = SimpleNamespace(settings=Settings())
+    p: Any = SimpleNamespace(reports=SimpleNamespace(account=SimpleNamespace(calls=0)))
+    tree: Any = SimpleNamespace(
+        family=SimpleNamespace(process=lambda p: process), threads=SimpleNamespace(room=lambda process: (0, 0))
+    )
+    deputy: Any = SimpleNamespace(born=0, start=lambda request, done: made.append(request.args[0]))
+    Births(tree).fork(p, deputy, ForkOrder(THREAD & ~CLONE_FILES | CLONE_UNTRACED | passed, 0))
+    assert made == [CLONE_VM | CLONE_SIGHAND | CLONE_THREAD | passed]

@@ -12,6 +12,7 @@ import msgspec
 
 from mosfs.abi.flags import (
     CLONE_CHILD_SETTID,
+    CLONE_DETACHED,
     CLONE_PARENT,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
@@ -43,7 +44,6 @@ from mosfs.wire.faults import Birth, fault
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
 
-CLONE_DETACHED = 0x00400000
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
 #: Bytes of arguments (or environment), pointers and all: no limit of the stack lets execve(2) take more.

@@ -10,13 +10,14 @@ from typing import Protocol
 from mosfs.abi.flags import (
     CLONE_CHILD_CLEARTID,
     CLONE_CHILD_SETTID,
+    CLONE_DETACHED,
     CLONE_PARENT_SETTID,
     CLONE_PIDFD,
-    CLONE_THREAD,
 )
 from mosfs.abi.numbers import SYS_CLONE, SYS_CLONE3, SYS_RT_SIGACTION
 from mosfs.calls import partial
 from mosfs.calls.partial import Carry
+from mosfs.calls.policy import makes_thread
 from mosfs.guest.arriving import Made
 from mosfs.guest.body import Body, Processor, State
 from mosfs.guest.context import Context
@@ -100,14 +101,16 @@ class Threads:
     def makes(body: Body, nr: int, args: tuple[int, ...]) -> bool:
         """Whether the call makes a thread, and that can be here: `Processes.clone`. Else it is made at home."""
         leader = body.leader or body
-        wanted = nr == SYS_CLONE and args[0] & CLONE_THREAD and not args[0] & CLONE_PIDFD
-        return bool(wanted) and leader.own.births and len(leader.threads) < MOST_THREADS
+        wanted = makes_thread(nr, args) and not args[0] & CLONE_PIDFD
+        return wanted and leader.own.births and len(leader.threads) < MOST_THREADS
 
     @staticmethod
     def clone(body: Body, flags: int, *, parent: int = 0) -> Registers:
         """The registers of the clone3(2) by which the body makes what its deputy has made, a thread or a child, with the same ID.
 
-        ``flags``: those of clone(2), 0 for fork(2); ``parent``: CLONE_PARENT for a child, which is to be ours."""
+        ``flags``: those of clone(2), 0 for fork(2); ``parent``: CLONE_PARENT for a child, which is to be ours. What clone(2) passes
+        over clone3(2) refuses: the upper half, and CLONE_DETACHED, with which musl makes its threads."""
+        flags &= 0xFFFFFFFF & ~CLONE_DETACHED
         before, regs = body.call.regs, copy_regs(body.call.regs)
         at = CLONES + CLONE_ROOM * body.own.slot
         plain = body.call.nr != SYS_CLONE

@@ -8,13 +8,13 @@ import signal
 from collections.abc import Callable
 
 from mosfs.abi.args import as_c_int
-from mosfs.abi.flags import CLONE_THREAD, MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
-from mosfs.abi.numbers import SYS_CLONE, SYS_MMAP, SYS_MPROTECT, SYS_MREMAP, SYS_PKEY_MPROTECT, SYS_PTRACE, SYS_WRITE
+from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
+from mosfs.abi.numbers import SYS_MMAP, SYS_MPROTECT, SYS_MREMAP, SYS_PKEY_MPROTECT, SYS_PTRACE, SYS_WRITE
 from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
-from mosfs.calls.policy import Do, Unsupported, advice, judge, judge_away, private
+from mosfs.calls.policy import Do, Unsupported, advice, judge, judge_away, makes_thread, private
 from mosfs.home.ports import Tree
 from mosfs.home.process.descriptors import access_of, is_dispensable, is_regular
 from mosfs.home.process.move import Move
@@ -104,8 +104,7 @@ class Policy:
 
     def _thread(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
         """The call makes a thread in a program that may have some: under mosrun --no-threads it may not."""
-        wanted = row.nr == SYS_CLONE and args[0] & CLONE_THREAD
-        return bool(wanted) and self.tracer.family.process(p).settings.allows_threads()
+        return makes_thread(row.nr, args) and self.tracer.family.process(p).settings.allows_threads()
 
     def _dispensable(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
         """The call of a program with several threads maps a file for others to look at: without it the program can move."""

@@ -9,6 +9,7 @@ import time
 from mosfs.abi.flags import (
     CLONE_FILES,
     CLONE_FS,
+    CLONE_IO,
     CLONE_PIDFD,
     CLONE_SIGHAND,
     CLONE_SYSVSEM,
@@ -32,7 +33,8 @@ from mosfs.wire.frames import FORK_REPLY, Kind
 from mosfs.wire.orders import ExecOrder, ForkOrder
 
 _CLONE_PASSED = 0xFF | CLONE_PIDFD  # of a fork's flags these concern the deputy: the signal sent at exit, a descriptor
-_OF_THREAD = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM
+#: And of a thread's: it may have descriptors, or a working directory, of its own.
+_OF_THREAD, _OF_THREAD_PASSED = CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_IO
 
 
 class Births:
@@ -75,7 +77,8 @@ class Births:
             deputy.ready_since = time.monotonic()
             self.tracer.deputies.watch(p)
         else:
-            deputy.start(Request(SYS_CLONE, (_OF_THREAD, 0, 0, 0, 0, 0), order.mask), made)
+            flags = _OF_THREAD | order.flags & _OF_THREAD_PASSED
+            deputy.start(Request(SYS_CLONE, (flags, 0, 0, 0, 0, 0), order.mask), made)
 
     def _thread_made(self, p: Program, deputy: Deputy) -> None:
         """That thread: it is the deputy of the body's thread, which is about to be made on the same node."""
