@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.abi import cpu, xstate
+from mosfs.abi import cpu, xrstor, xstate
 from mosfs.abi.xstate import PKRU, PKRU_DEFAULT, Component, Lacking, arranged, checked, in_use, lacking, lost, misread
 from mosfs.home.process.processor import Demand, binds_late
+from mosfs.migrate import suits
 from mosfs.trace.frames import frames_in
+from mosfs.trace.task import Task
 
 # Standard formats as CPUID leaf 0xD of real processors gives them: PKRU and AVX-512 move about.
 PLAIN = ()
@@ -391,3 +396,93 @@ def test_frames_are_found_in_a_stack(layout: xstate.Layout, lines: int, noise: b
     assert [(frame.rsp, frame.state) for frame in frames_in(whole, start)] == [(rsp, bytes(fx))]
     assert list(frames_in(whole[: len(stack) + len(fx)], start)) == []
     assert list(frames_in(stack + bytes(fx) + bytes(8), start)) == []
+
+
+# --------------------------------------------------------------------------- state that was saved elsewhere
+
+#: rax, rcx, rdx, ...: every register has its own number, and rsp, rbp as well.
+VALUES = [0x1000 * (number + 1) for number in range(16)]
+
+
+@pytest.mark.parametrize(("code", "address"), [
+    ("0fae6c2440", 0x5040),  # xrstor 0x40(%rsp), as in ld.so
+    ("480fae6c2440", 0x5040),  # xrstor64
+    ("0fae28", 0x1000),  # (%rax)
+    ("490fae2c24", 0xD000),  # (%r12)
+    ("490fae6d00", 0xE000),  # 0x0(%r13)
+    ("480faeadc0fdffff", 0x6000 - 0x240),  # -0x240(%rbp)
+    ("480fae2d10000000", 0x400000 + 8 + 0x10),  # 0x10(%rip)
+    ("0fae2c2500100000", 0x1000),  # 0x1000
+    ("480fae6cc840", 0x1000 + 8 * 0x2000 + 0x40),  # 0x40(%rax,%rcx,8)
+    ("4a0fae2ca0", 0x1000 + 4 * 0xD000),  # (%rax,%r12,4)
+    ("0faee8", None),  # lfence
+    ("0fae6c24", None), ("0fae", None), ("", None), ("0fae2c", None), ("0faea0", None), ("640fae28", None), ("0f05", None),
+    ("0fae20", None),  # xsave (%rax)
+])  # fmt: skip
+def test_from_where_xrstor_reads(code: str, address: int | None) -> None:
+    assert xrstor.operand(bytes.fromhex(code), VALUES, 0x400000) == address
+
+
+@given(st.binary(max_size=15))
+def test_any_code_may_be_xrstor(code: bytes) -> None:
+    address = xrstor.operand(code, VALUES, 0x400000)
+    assert address is None or 0 <= address < 1 << 64
+
+
+def header(used: int, held: int) -> bytes:
+    return used.to_bytes(8, "little") + held.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(("used", "held", "xcr0", "compacts", "needs"), [
+    (0x7, 0, 0x7, False, []), (0xE7, 0, 0x7, True, ["avx512f"]),
+    (0x6, 1 << 63 | 0xE6, 0xE7, True, []), (0x6, 1 << 63 | 0xE6, 0x7, True, ["avx512f"]),
+    (0x6, 1 << 63 | 0x6, 0x7, False, ["xsavec"]), (0x6, 1 << 63 | 0xE6, 0x3, False, ["avx", "avx512f", "xsavec"]),
+    ((1 << 64) - 1, (1 << 64) - 1, (1 << 64) - 1, True, []),
+])  # fmt: skip
+def test_which_state_cannot_be_restored(used: int, held: int, xcr0: int, compacts: bool, needs: list[str]) -> None:
+    assert xrstor.unknown(header(used, held), xcr0, compacts=compacts) == needs
+
+
+class Refused:
+    """A task that is about to get a signal at an instruction."""
+
+    def __init__(self, code: str, si_code: int, state: bytes = b"") -> None:
+        self.code, self.si_code, self.state = bytes.fromhex(code), si_code, state
+
+    def peek_siginfo(self) -> bytes:
+        return bytes(8) + self.si_code.to_bytes(4, "little", signed=True) + bytes(116)
+
+    def peek_regs(self) -> SimpleNamespace:
+        return SimpleNamespace(rip=0x400000, **dict.fromkeys(xrstor.REGISTERS, 0x7000))
+
+    def read_into(self, address: int, text: bytearray) -> int:
+        text[: len(self.code)] = self.code
+        return len(self.code)
+
+    def read(self, address: int, size: int) -> bytes:
+        if address != 0x7040 + 512 or not self.state:
+            raise OSError(14, "not there")
+        return self.state[:size]
+
+
+XRSTOR, UD2 = "0fae6c2440", "0f0b"
+SAVED = header(0x6, 1 << 63 | 0xE6)
+LACKING = ["avx512f", "xsavec"]
+HERE = "avx avx2 sse sse2 xsave xcr0=7 sigframe=1500"
+
+
+def test_signals_of_instructions_that_others_know() -> None:
+    def asked(task: Refused, sig: int, lacking: list[str] = LACKING) -> suits.Unsuited | None:
+        return suits.unsuited_instruction(cast("Task", task), sig, lacking, HERE)
+
+    segv, ill, kernel = signal.SIGSEGV, signal.SIGILL, 0x80
+    assert asked(Refused(XRSTOR, kernel, SAVED), segv) == (LACKING, True)
+    assert asked(Refused(XRSTOR, kernel, SAVED), segv, ["avx512f"]) == (["avx512f"], True)
+    assert asked(Refused("62f17c48", 2), ill) == (["avx512f"], False)
+    for nobody in (
+        asked(Refused(XRSTOR, kernel, SAVED), segv, []), asked(Refused(XRSTOR, kernel), segv),
+        asked(Refused(XRSTOR, 1, SAVED), segv),
+        asked(Refused(XRSTOR, kernel, header(7, 0)), segv), asked(Refused(XRSTOR, 0, SAVED), segv), asked(Refused(UD2, 2), ill),
+        asked(Refused(UD2, kernel, SAVED), segv), asked(Refused(XRSTOR, kernel, SAVED), signal.SIGBUS), asked(Refused("", 2), 33),
+    ):
+        assert nobody is None

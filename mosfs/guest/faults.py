@@ -14,7 +14,7 @@ from mosfs.guest.mail import Mails
 from mosfs.guest.onward import Onward
 from mosfs.guest.signals import UC_SIGMASK
 from mosfs.migrate.rebuild import DEFAULT
-from mosfs.migrate.suits import illegal_instruction
+from mosfs.migrate.suits import unsuited_instruction
 from mosfs.trace.proc import status_sets
 from mosfs.trace.task import CONT, NOTHING, SINGLESTEP
 from mosfs.wire.frames import Kind
@@ -23,6 +23,8 @@ from mosfs.wire.orders import OutOrder
 SIGTRAP = 5
 #: So often a body asks to go where an instruction is not illegal.
 MOST_ESCAPES = 20
+#: Of these the ones that may mean that an instruction is refused on this processor.
+_REFUSED = frozenset({signal.SIGILL, signal.SIGSEGV})
 #: Signals that arise where the program computes: ILL TRAP BUS FPE SEGV SYS
 _FAULTS = frozenset({4, 5, 7, 8, 11, 31})
 
@@ -44,7 +46,7 @@ class Faults:
             body.signals.saved_mask = None
             body.task.cont()
             return
-        if sig == signal.SIGILL and self._elsewhere(body):
+        if sig in _REFUSED and self._elsewhere(body, sig):
             return
         sets = status_sets(body.pid)
         if sets["SigCgt"] >> (sig - 1) & 1:
@@ -73,16 +75,20 @@ class Faults:
         # with a temporary mask in force one step more is needed: into the handler, to correct what its frame restores
         body.task.cont(sig, CONT if body.signals.saved_mask is None else SINGLESTEP)
 
-    def _elsewhere(self, body: Body) -> bool:
-        """An instruction is illegal here that the program may have seen elsewhere: there it shall be made again. Home decides."""
-        lacking = cpu.missing(cpu.parse(body.processor.features).flags, self._context.features)
-        needs = illegal_instruction(body.task, lacking) if lacking and body.processor.escapes < MOST_ESCAPES else []
-        if needs:
-            body.processor.escapes += 1
-            body.processor.faulted = body.stopping.paused = True
-            order = OutOrder("", why=cpu.lacks(needs, self._context.config.ip), needs=needs)
-            self._context.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
-        return bool(needs)
+    def _elsewhere(self, body: Body, sig: int) -> bool:
+        """An instruction is refused here that the program may have seen elsewhere: there it shall be made again. Home decides."""
+        if body.processor.escapes >= MOST_ESCAPES:
+            return False
+        features = self._context.features
+        lacking = cpu.missing(cpu.parse(body.processor.features).flags, features)
+        unsuited = unsuited_instruction(body.task, sig, lacking, features)
+        if unsuited is None:
+            return False
+        body.processor.escapes += 1
+        body.processor.faulted = body.stopping.paused = True
+        order = OutOrder("", 0, cpu.lacks(unsuited.needs, self._context.config.ip), *unsuited)
+        self._context.channel.send(Kind.STEP_OUT, body.pair, msgspec.msgpack.encode(order))
+        return True
 
     def stays(self, body: Body) -> None:
         """It cannot leave just now. It makes the instruction again, and so asks again; in the end the signal is the program's."""

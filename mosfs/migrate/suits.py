@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from mosfs.abi import cpu, xstate
+import signal
+from typing import NamedTuple
+
+from mosfs.abi import cpu, xrstor, xstate
 from mosfs.abi.signals import SI_KERNEL
 from mosfs.migrate.image import ImageMeta
 from mosfs.trace import xstate as states
@@ -50,14 +53,46 @@ def stack_too_small(meta: ImageMeta, here: str, there: str) -> str:
     return f"its signal stack of {size} bytes is too small for the {frame} bytes of a signal there"
 
 
-def illegal_instruction(task: Task, lacking: list[str]) -> list[str]:
-    """The task is about to get SIGILL: which of the flags ``lacking`` here may stand for the instruction that raised it, sorted.
+class Unsuited(NamedTuple):
+    """An instruction that this processor refuses. ``needs``: the flags of processors that may stand for it, sorted;
+    ``passing``: behind it the program needs them no more."""
 
-    Empty if it came from elsewhere (kill(2)), or the instruction is illegal everywhere."""
+    needs: list[str]
+    passing: bool
+
+
+def unsuited_instruction(task: Task, sig: int, lacking: list[str], here: str) -> Unsuited | None:
+    """Whether the task is about to get the signal ``sig`` because this node, with the features ``here``, lacks some of ``lacking``.
+    None if that came from elsewhere (kill(2)), or the instruction is refused everywhere."""
+    look = _LOOKS.get(sig) if lacking else None
+    if look is None:
+        return None
     try:
         code = int.from_bytes(task.peek_siginfo()[8:12], "little", signed=True)
         text = bytearray(_LONGEST)
         got = task.read_into(task.peek_regs().rip, text)
+        return look(task, code, bytes(text[:got]), lacking, here)
     except (OSError, TaskGone):
-        return []
-    return cpu.suspects(bytes(text[:got]), lacking) if 0 < code < SI_KERNEL else []
+        return None
+
+
+def _illegal(task: Task, code: int, text: bytes, lacking: list[str], here: str) -> Unsuited | None:
+    needs = cpu.suspects(text, lacking) if 0 < code < SI_KERNEL else []
+    return Unsuited(needs, passing=False) if needs else None
+
+
+def _restoring(task: Task, code: int, text: bytes, lacking: list[str], here: str) -> Unsuited | None:
+    """XRSTOR of what was saved where there is more state than here."""
+    if code != SI_KERNEL:
+        return None
+    regs = task.peek_regs()
+    address = xrstor.operand(text, [getattr(regs, name) for name in xrstor.REGISTERS], regs.rip)
+    if address is None:
+        return None
+    mine = cpu.parse(here)
+    header = task.read(address + xrstor.HEADER_AT, xrstor.HEADER_SIZE)
+    needs = sorted({*xrstor.unknown(header, mine.xcr0, compacts="xsavec" in mine.flags)} & {*lacking})
+    return Unsuited(needs, passing=True) if needs else None
+
+
+_LOOKS = {int(signal.SIGILL): _illegal, int(signal.SIGSEGV): _restoring}

@@ -144,4 +144,5 @@ class OutOrder(msgspec.Struct, array_like=True):
     target: Address
     below: Int = 0
     why: Text = ""
-    needs: Needs = []  #: an instruction is illegal here: flags of processors that may stand for it (`abi.cpu.suspects`)
+    needs: Needs = []  #: an instruction is refused here: flags of processors that may stand for it (`abi.cpu.suspects`)
+    passing: bool = False  #: it needs them for this instruction only

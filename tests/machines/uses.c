@@ -1,6 +1,7 @@
 /* Uses what not every processor has, when it is told to by a line of its standard input; it may have been moved by then. What is
- * used: avx, avx2, avx512, libc (its copies and searches), or registers (each must be the same behind an instruction that the node
- * lacked): `registers avx|avx2|avx512 [wide]`. "wide": the upper halves of ZMM0 to 15 are in use too. */
+ * used: avx, avx2, avx512, libc (its copies and searches), saved (registers that it has saved before, as ld.so does), or registers
+ * (each must be the same behind an instruction that the node lacked): `registers avx|avx2|avx512 [wide]`. "wide": the upper halves of
+ * ZMM0 to 15 are in use too. */
 #include <asm/prctl.h>
 #include <cpuid.h>
 #include <immintrin.h>
@@ -235,11 +236,32 @@ static void use_registers(void (*scene)(void), bool wide)
 	printf("components %x\n", components & (wide ? ~0 : ~0x40));
 }
 
+static uint8_t saved[AREA] __attribute__((aligned(64)));
+static uint64_t pattern[4] = { 0x0123456789abcdef, 0x1122334455667788, 0xfedcba9876543210, 0x8877665544332211 };
+
+/* All but x87 and protection keys, compacted: for as much state as this processor has. */
+static void save(void)
+{
+	__asm__ volatile("vmovdqu %1, %%ymm3\n\txsavec64 %0\n\tvzeroupper"
+			 : "+m"(saved) : "m"(pattern), "a"(0xee), "d"(0) : "xmm3");
+}
+
+static void use_saved(void)
+{
+	uint64_t found[4] = { 0 };
+
+	__asm__ volatile("pxor %%xmm3, %%xmm3\n\txrstor64 0x40(%[at],%[index],8)\n\tvmovdqu %%ymm3, %[found]\n\tvzeroupper"
+			 : [found] "=m"(found) : [at] "r"(saved - 0x48), [index] "r"(1L), "a"(0xee), "d"(0), "m"(saved)
+			 : "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", "xmm12",
+			   "xmm13", "xmm14", "xmm15");
+	printf("%d\n", memcmp(found, pattern, sizeof found));
+}
+
 int main(int argc, char **argv)
 {
-	static const struct { const char *name; void (*use)(void), (*scene)(void); } ways[] = {
-		{ "avx", use_avx, scene_avx }, { "avx2", use_avx2, scene_avx2 }, { "avx512", use_avx512, scene_avx512 },
-		{ "libc", use_libc, NULL },
+	static const struct { const char *name; void (*use)(void), (*scene)(void), (*before)(void); } ways[] = {
+		{ "avx", use_avx, scene_avx, NULL }, { "avx2", use_avx2, scene_avx2, NULL }, { "avx512", use_avx512, scene_avx512, NULL },
+		{ "libc", use_libc, NULL, NULL }, { "saved", use_saved, NULL, save },
 	};
 	bool registers = argc > 2 && !strcmp(argv[1], "registers");
 
@@ -250,6 +272,8 @@ int main(int argc, char **argv)
 			if (registers)
 				use_registers(ways[i].scene, argc > 3);
 			else {
+				if (ways[i].before)
+					ways[i].before();
 				say("ready");
 				wait_for_line();
 				ways[i].use();

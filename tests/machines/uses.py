@@ -145,6 +145,7 @@ USES = (
     Use("avx512-static", "avx512", "avx512f", static=True),
     Use("libc", "libc"),
     Use("libc-static", "libc", static=True),
+    Use("saved", "saved", "avx512f"),
     Use("registers-avx", "registers avx wide", "avx"),
     Use("registers-avx2", "registers avx2 wide", "avx2"),
     Use("registers-avx512", "registers avx512", "avx512f"),

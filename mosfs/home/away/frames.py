@@ -194,7 +194,7 @@ class Frames:
                 self.tracer.hosts.send(p, Kind.STAYED, reason.encode())
 
         if order.needs:
-            self.tracer.occasions.escape(p, order.needs, link.ip, done)
+            self.tracer.occasions.escape(p, order.needs, link.ip, done, passing=order.passing)
         elif p.move is not None:
             done(Reason.UNDER_WAY)
         elif order.why and p.settings.lock == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 
 from mosfs.abi import cpu
@@ -14,7 +13,7 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Program
 from mosfs.migrate.precopy import NOTHING_EARLY
-from mosfs.migrate.suits import illegal_instruction
+from mosfs.migrate.suits import unsuited_instruction
 from mosfs.native import lib
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import copy_regs
@@ -53,11 +52,13 @@ class Occasions:
     def start_native(self, p: Program) -> None:
         self.tracer.stops.resume(p)
 
-    def escape(self, p: Program, needs: list[str], node: str, done: Callable[[str], None]) -> None:
-        """An instruction of ``p`` is illegal where it is (``node``, "" at home): it goes where the flags ``needs`` are."""
+    def escape(self, p: Program, needs: list[str], node: str, done: Callable[[str], None], *, passing: bool) -> None:
+        """An instruction of ``p`` is refused where it is (``node``, "" at home): it goes where the flags ``needs`` are.
+        ``passing``: for this one; else it goes to such nodes only from then on."""
         needs = sorted(cpu.USER_FLAGS & set(needs))
         refuge = p.demand.refuge(needs)
-        p.demand.needs |= set(needs)
+        if not passing:
+            p.demand.needs |= set(needs)
         why = cpu.lacks(needs, node)
         if refuge is None:
             done(why)
@@ -66,19 +67,19 @@ class Occasions:
 
     def escapes(self, p: Program, sig: int) -> bool:
         """A signal is about to be delivered at home. True if it means that the program must go on where it was before."""
-        if sig != signal.SIGILL or not p.demand.foreign:
+        if not p.demand.foreign:
             return False
         lacking = cpu.missing(cpu.parse(p.demand.seen).flags, self.tracer.features)
-        needs = illegal_instruction(p.task, lacking)
-        if not needs:
+        unsuited = unsuited_instruction(p.task, sig, lacking, self.tracer.features)
+        if unsuited is None:
             return False
         p.suspended = True
 
         def done(reason: str) -> None:
             if reason and p.suspended:
-                self.tracer.stops.resume(p, signal.SIGILL)
+                self.tracer.stops.resume(p, sig)
 
-        self.escape(p, needs, "", done)
+        self.escape(p, unsuited.needs, "", done, passing=unsuited.passing)
         return True
 
     def resume_away(self, p: Program) -> bool:

@@ -70,7 +70,7 @@ class Demand:
 
     @property
     def foreign(self) -> bool:
-        """It may use what home lacks, so that SIGILL at home need not be real."""
+        """It may use what home lacks, so that a signal by an instruction at home need not be real."""
         return bool(self.visited)
 
     def too_much(self, pid: int, there: str) -> list[str]:
