@@ -29,7 +29,7 @@ def connect():
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sock.connect(os.environ["MOSIX_ROOT"].rstrip("/") + "/run/mosd/sock")
     os.set_inheritable(sock.fileno(), True)
-    sock.settimeout(10)
+    sock.settimeout(60)
     return sock
 def ask(sock, text=b"RUN\\0unsupported=1"):
     try:
