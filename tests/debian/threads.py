@@ -46,7 +46,8 @@ func main() {
 	fmt.Println(len(words))
 }
 END
-HOME=$PWD GO111MODULE=off go build -o g g.go && ./g; rm -rf g .cache go"""
+# the linker maps what it writes, shared
+HOME=$PWD GO111MODULE=off $(command -v mosnative) go build -o g g.go && ./g; rm -rf g .cache go"""
 
 JAVA = r"""cat > T.java << 'END'
 import java.nio.file.*; import java.util.*; import java.util.concurrent.*;
