@@ -71,3 +71,16 @@ def test_what_is_done_before_the_program_stands(monkeypatch: pytest.MonkeyPatch)
     checkpoints.request(p, Saving(lambda reason, number: None))
     checkpoints.gone(p)
     assert checkpoints.due() is None
+
+
+def test_stops_of_a_program_are_no_attempts() -> None:
+    """It may stop a thousand times before it is looked at again."""
+    p: Any = SimpleNamespace(pid=7)
+    saving = Saving(lambda reason, number: None)
+    checkpoints = Checkpoints(SimpleNamespace())  # type: ignore[arg-type]
+    for _ in range(2 * module.MOST_TRIES):
+        checkpoints._later(p, saving, "signals")
+    assert saving.tries == 1
+    checkpoints._waiting.clear()  # `look`
+    checkpoints._later(p, saving, "signals")
+    assert saving.tries == 2

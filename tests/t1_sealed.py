@@ -11,6 +11,8 @@ import pytest
 import trio
 import trio.testing
 
+from mosfs.daemon import post
+from mosfs.mbox.body import INLINE
 from mosfs.wire.links import LinkError
 from mosfs.wire.messages import PostAnswer
 from mosfs.wire.sealed import HEAD, IN_A_ROW, MAX_FRAME, TAG, SealedLink
@@ -187,6 +189,17 @@ def test_a_frame_that_is_too_long_is_not_waited_for() -> None:
                 await two.receive()
 
     trio.run(talk)
+
+
+@pytest.mark.parametrize("size", [10, 2 * INLINE])
+def test_a_body_that_does_not_come_is_not_waited_for(size: int) -> None:
+    """Who has announced a message, and sends nothing of it, holds nobody up for longer than for an answer."""
+
+    async def main() -> None:
+        with ends() as (_, two, _), pytest.raises(trio.TooSlowError):
+            await post._receive_body(two, size)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.1))
 
 
 def test_closing_ends_a_wait() -> None:

@@ -25,11 +25,13 @@ from mosfs.home.asks.policy import Policy
 from mosfs.home.away.births import Births
 from mosfs.home.moves import threads
 from mosfs.home.moves.arrival import Arrival
+from mosfs.home.moves.departure import Departure
 from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.threads import MOST_STOPS, TRIES_OF_A_WAIT, Threads, woken
 from mosfs.home.process.deputy import THREAD_ROOM, THREADS_SCRATCH, Flight, Outcome
 from mosfs.home.process.descriptors import is_dispensable
-from mosfs.home.process.move import Move
+from mosfs.home.process.move import Move, Phase
+from mosfs.home.process.program import Place
 from mosfs.home.tree.family import Family
 from mosfs.home.tree.stops import Stops
 from mosfs.trace.layout import STUB, STUB_AFTER
@@ -58,6 +60,45 @@ def test_a_trapped_call_does_not_use_the_interrupt_up() -> None:
     stops._trapped = lambda p: done.append("injected")  # type: ignore[method-assign]
     stops.handle(p, Status(Stop.SECCOMP, 0))
     assert done == ["injected", "interrupt"]
+
+
+def test_an_exec_uses_the_interrupt_up() -> None:
+    done: list[str] = []
+    p = program(done)
+    family = SimpleNamespace(exec_done=lambda p: done.append("executed"))
+    Stops(SimpleNamespace(programs={PID: p}, family=family)).handle(p, Status(Stop.EXEC, 0))  # type: ignore[arg-type]
+    assert done == ["executed", "interrupt"]
+
+
+@pytest.mark.parametrize(("status", "replaced"), [(0, False), (4 << 16 | 0x57F, True)])
+def test_an_exec_of_another_thread_is_not_passed_over(status: int, replaced: bool) -> None:
+    """It has the ID of the first one, which we had stopped: going on with that would let the new program run without us."""
+    seen: list[int] = []
+    p = program([], status)
+    p.kin, p.move, p.place, p.obstacle = SimpleNamespace(threads={PID + 1}), Move("2", "2"), Place.HOME, lambda: ""
+    p.move.phase = Phase.STOPPING
+    later: list[Any] = []
+    tree: Any = SimpleNamespace(
+        programs={PID: p}, stops=SimpleNamespace(task_event=lambda pid, status: seen.append(status)),
+        moves=SimpleNamespace(retry_later=lambda p: later.append(p) or True),
+    )
+    tree.threads = Threads(tree)
+    tree.threads.stand = lambda p, move: False
+    part = Departure(tree)
+    part.note_sleep = lambda p, regs: None  # type: ignore[method-assign]
+    part.deliverable = lambda p: False  # type: ignore[method-assign]
+    p.task.peek_regs = no_regs
+    assert part.stopped(p, Stop.TRAP) is replaced
+    assert (seen, later) == ([status] * replaced, [p])
+
+
+@pytest.mark.parametrize(("number", "outs"), [(SYS_FUTEX, 0), (SYS_POLL, 1)])
+def test_a_wait_for_others_writes_nothing(number: int, outs: int) -> None:
+    regs = no_regs()
+    regs.orig_rax, regs.rax, regs.rdi, regs.rsi = number, -ERESTART_RESTARTBLOCK & NOTHING, 0x5008, 1
+    p: Any = SimpleNamespace(several=False, call=SimpleNamespace(sleep=None))
+    Departure(SimpleNamespace()).note_sleep(p, regs)  # type: ignore[arg-type]
+    assert p.call.sleep.pages == [(0x5000, 0x6000)] and len(p.call.sleep.outs) == outs
 
 
 @pytest.mark.parametrize(("status", "events", "waiting"), [(0, 0, 1), (0x80057F, 1, 0)])

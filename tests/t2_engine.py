@@ -6,6 +6,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import select
 import signal
 import struct
@@ -26,6 +27,7 @@ from mosfs.abi.syscalls import BY_NAME
 from mosfs.guest import sandbox
 from mosfs.home.away.mapped import ComingFiles
 from mosfs.home.process import registers
+from mosfs.home.process.descriptors import hand_over
 from mosfs.migrate.image import PAGES_HEADER, VERSION, BadImage, ImageMeta, Timer, Vma
 from mosfs.migrate.maps import read_maps
 from mosfs.migrate.precopy import Early
@@ -452,6 +454,24 @@ def test_what_comes_ahead_of_a_program_is_not_there_for_its_deputys_calls() -> N
             assert call(nr("pread64"), descriptor, at + mmap.PAGESIZE, 5, 0) == 0
             assert call(nr("getcwd"), at, mmap.PAGESIZE) == -errno.EFAULT
             rebuild.close()
+
+
+def test_a_descriptor_for_a_moment_needs_no_room(tmp_path: Path) -> None:
+    """A program that has as many as it may have can make shared memory all the same: it keeps only the mapping."""
+    with seized("/bin/sleep", "1000") as program, (tmp_path / "file").open("w+b") as file:
+        program.embark()
+        most = max(map(int, os.listdir(f"/proc/{program.task.pid}/fd"))) + 1
+        with Calls(program.task) as call:
+            while (last := call.must(nr("dup"), 0)) < most:
+                pass  # until there is no gap
+            call.must(nr("close"), last)
+            program.task.write(layout.SCRATCH, struct.pack("<2Q", most, 1000))
+            call.must(nr("prlimit64"), 0, resource.RLIMIT_NOFILE, layout.SCRATCH, 0)
+            with pytest.raises(OSError, match="Too many open files"):
+                hand_over(call, file.fileno(), cloexec=True)
+            theirs = hand_over(call, file.fileno(), cloexec=True, brief=True)
+            assert os.readlink(f"/proc/{program.task.pid}/fd/{theirs}") == file.name
+            call.must(nr("close"), theirs)
 
 
 def test_pages_of_a_file_that_was_cut_off_meanwhile_are_no_more(tmp_path: Path) -> None:

@@ -398,10 +398,10 @@ async def _send_body(link: SealedLink, body: Body) -> None:
 
 
 async def _receive_body(link: SealedLink, size: int) -> Body:
-    """``size`` raw bytes; LinkError at the end of the link."""
+    """``size`` raw bytes; LinkError at the end of the link, TooSlowError if a piece does not come in time."""
     if size <= INLINE:
-        data = await link.receive_raw(size)
-        return Body(bytes(data))
+        with trio.fail_after(ANSWER_TIMEOUT):
+            return Body(bytes(await link.receive_raw(size)))
     body = Body.file()
     try:
         while len(body) < size:

@@ -407,7 +407,7 @@ class ComingFiles:
 
     def _anew(self, call: Calls, vma: Vma, start: int, end: int) -> None:
         """A mapping that the program has moved, or that the deputy could not make: by our own descriptor."""
-        theirs = hand_over(call, self._fd(vma.file), cloexec=True)
+        theirs = hand_over(call, self._fd(vma.file), cloexec=True, brief=True)
         how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
         try:
             call.must(SYS_MMAP, start, end - start, vma.prot, how, theirs, vma.offset + start - vma.start)

@@ -76,7 +76,7 @@ class SharedMemory:
             return None
         try:
             with Calls(p.task) as call:
-                theirs = hand_over(call, made.fd, cloexec=True)
+                theirs = hand_over(call, made.fd, cloexec=True, brief=True)
                 result = call(SYS_MMAP, addr, length, prot, flags & ~MAP_ANONYMOUS, theirs, 0)
                 call(SYS_CLOSE, theirs)
         except OSError:
@@ -175,8 +175,7 @@ class SharedMemory:
         if move is None or move.link is None or move.link.frames < SHARES_SINCE:
             raise CannotMove(f"{Reason.MEMORY_SHARED}, and the MOSIX of that node is too old for it")
         if not self.tracer.groups.joins(p):
-            other = next(q for q in self.group(p) if q is not p)
-            raise CannotMove(f"{Reason.MEMORY_SHARED} with {other.pid} ({other.comm})")
+            raise CannotMove(self.tracer.groups.why_not(p))
 
     def announce(self, p: Program, link: Link, vmas: Iterable[Vma], *, contents: bool) -> None:
         """Tell of the objects that ``vmas`` show, which must be there before the image; ``contents``: with what is in them."""

@@ -194,13 +194,14 @@ class Checkpoints:
         self.tracer.moves.request(p, Move("", "home", done=here))
 
     def _later(self, p: Program, saving: Saving, reason: str, *, endless: bool = False) -> None:
+        if p in self._waiting:  # another stop of it, before it was looked at again
+            return
         saving.tries += not endless
         if saving.tries > MOST_TRIES:
             self._finish(p, reason)
             return
-        if p not in self._waiting:
-            self._waiting.append(p)
-            self._look_at = time.monotonic() + AGAIN
+        self._waiting.append(p)
+        self._look_at = time.monotonic() + AGAIN
 
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a checkpoint was begun: it goes on already, or will."""

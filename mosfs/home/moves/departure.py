@@ -69,7 +69,7 @@ class Departure:
             self._later(p, Reason.THREADS_RUN)
         elif p.suspended:
             p.move.after(Event.STANDS, away=False)
-            self.depart(p, Stop.SECCOMP if self._in_trap(p) else Stop.OTHER)
+            self.depart(p, Stop.SECCOMP if signed(p.task.peek_regs().orig_rax) >= 0 else Stop.OTHER)  # in a trap, or not
         elif p.deputy is not None:  # a sleep that began away is being finished at home
             p.move.after(Event.NOT_AHEAD, away=False)
             p.deputy.interrupt()
@@ -86,9 +86,6 @@ class Departure:
         """It cannot be stopped now: try again, or give up if it was tried long enough."""
         if not self.tracer.moves.retry_later(p):
             self.tracer.moves.abandon(p, reason)
-
-    def _in_trap(self, p: Program) -> bool:
-        return signed(p.task.peek_regs().orig_rax) >= 0
 
     def stopped(self, p: Program, stop: Stop) -> bool:
         """A program at home has stopped; True if a move took it over."""
@@ -111,10 +108,16 @@ class Departure:
         if not self.tracer.threads.stand(p, p.move):
             if self.tracer.programs.get(p.pid) is not p or p.place is not Place.HOME:
                 return True
-            self._later(p, Reason.THREADS_RUN)
-            return False
+            return self._replaced_or_later(p)
         self.depart(p, stop)
         return True
+
+    def _replaced_or_later(self, p: Program) -> bool:
+        """Its threads do not stand: try again later. True if it does not go on from where it has stopped (`Threads.replaced`)."""
+        replaced = self.tracer.threads.replaced(p)
+        if p.move is not None and self.tracer.programs.get(p.pid) is p:
+            self._later(p, Reason.THREADS_RUN if p.kin.threads else Reason.SIGNALS)
+        return replaced
 
     def halted(self, p: Program) -> None:
         """A signal has stopped a program at home before we could: it may stay so for ever."""
@@ -236,8 +239,8 @@ class Departure:
         if not (p.body.infos or woken(p)) and self.tracer.threads.stand(p, p.move):
             self.depart_sleeping(p, deputy)
             return
-        p.task.cont()
-        self._later(p, Reason.SIGNALS)
+        if not self._replaced_or_later(p):
+            p.task.cont()
 
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
@@ -328,7 +331,8 @@ class Departure:
                 202: (regs.rdi, 4),
             }.get(nr, (0, 0))
             kept = addr and size
-            pages, outs = ([(addr & ~4095, (addr + size + 4095) & ~4095)], [(addr, size)]) if kept else ([], [])
+            pages = [(addr & ~4095, (addr + size + 4095) & ~4095)] if kept else []
+            outs = [(addr, size)] if kept and nr != SYS_FUTEX else []  # which writes nothing
             p.call.sleep = Sleep(pages, outs, nr, _futex_until(p, regs) if nr == SYS_FUTEX else 0)
 
     def stay(self, p: Program, regs: Registers, reason: str) -> None:

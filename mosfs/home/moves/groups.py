@@ -163,6 +163,12 @@ class Groups:
                 return False
         return True
 
+    def why_not(self, p: Program) -> str:
+        """Why `joins` has said no: which of them cannot move together with ``p``, and why."""
+        assert p.move is not None
+        others = [q for q in self.tracer.shared.group(p) if q is not p and (q.move is None or _of(q) is not _of(p))]
+        return next((reason for q in others if (reason := self._obstacle(p, q, p.move))), Reason.MEMORY_SHARED)
+
     # ------------------------------------------------------------------ leaving home
 
     def ready(self, p: Program) -> None:

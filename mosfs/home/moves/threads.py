@@ -7,6 +7,7 @@ stand still together, travel in one image and are committed together.
 from __future__ import annotations
 
 import errno
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -43,7 +44,7 @@ from mosfs.trace.idle import idle, may_sleep_shorter
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import state_of
 from mosfs.trace.stops import Stop, decode
-from mosfs.trace.task import TaskGone, behind, copy_regs
+from mosfs.trace.task import WALL, TaskGone, behind, copy_regs
 
 #: So often threads are looked for that others have made meanwhile; so many stops may come before the one that was asked for.
 MOST_ROUNDS, MOST_STOPS = 64, 64
@@ -116,6 +117,16 @@ class Threads:
                 break
         self.stay(p, move)
         return False
+
+    def replaced(self, p: Program) -> bool:
+        """Whether the first thread, which we have stopped, does not stand there any more: another thread has executed a program and
+        has its ID now (execve(2)), or all of them have been killed. That is dealt with; going on would pass over its stop."""
+        if not p.kin.threads:
+            return False
+        status = p.task.wait(WALL | os.WNOHANG)
+        if status:
+            self.tracer.stops.task_event(p.pid, status)
+        return bool(status)
 
     def _ask(self, q: Program) -> None:
         """Have it stop, if it can be captured then. All are asked before one is waited for, so that they stop side by side."""

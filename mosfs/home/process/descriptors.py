@@ -135,13 +135,14 @@ def vector_size(task: Task, args: tuple[int, ...]) -> int:
         return 0
 
 
-def hand_over(call: Calls, ours: int, *, cloexec: bool) -> int:
+def hand_over(call: Calls, ours: int, *, cloexec: bool, brief: bool = False) -> int:
     """Give the process our open file description: its lowest free descriptor, as open(2) returns it. OSError: EMFILE, ...
+    ``brief``: it is closed again before the process goes on, which may have as many as it may.
 
     By a message to itself: it makes a pair of sockets, we put the descriptor into one of them.
     """
     with _spare(call) as limit:
-        return _hand_over(call, ours, limit, cloexec=cloexec)
+        return _hand_over(call, ours, MAX_LIMIT if brief else limit, cloexec=cloexec)
 
 
 @contextmanager

@@ -68,6 +68,7 @@ class Stops:
             self.tracer.family.forked(p, stop)
         elif stop is Stop.EXEC:
             self.tracer.family.exec_done(p)
+            self._ask_again(p)
         else:
             p.task.cont()
 
@@ -80,7 +81,7 @@ class Stops:
             self.tracer.departure.halted(p)
 
     def _ask_again(self, p: Program) -> None:
-        """After a trapped call has been dealt with: calls that were injected for it would use our interrupt up."""
+        """After a trapped call, or an exec, has been dealt with: calls that were injected for it would use our interrupt up."""
         if p.interrupted and p.deputy is None and self.tracer.programs.get(p.pid) is p:
             with suppress(TaskGone):  # its end follows
                 p.task.interrupt()
