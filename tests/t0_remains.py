@@ -123,6 +123,7 @@ def test_a_turn_takes_one_slice_and_signals_do_not_wait_for_the_rest(deputy: Dep
     tracer: Any = SimpleNamespace(
         programs={1: program}, departure=SimpleNamespace(deliverable=lambda p: bool(signals)),
         lanes=SimpleNamespace(armed=set()), containment=SimpleNamespace(of=lambda p: nullcontext()),
+        threads=SimpleNamespace(replaced=lambda p: False),
     )  # fmt: skip
     all_of_them = Deputies(tracer)
     all_of_them.watch(program)
@@ -133,6 +134,21 @@ def test_a_turn_takes_one_slice_and_signals_do_not_wait_for_the_rest(deputy: Dep
     signals.append(True)
     all_of_them.park_idle(0.0)
     assert sorted(Session.unmapped) == pieces and ended == [True] and deputy.state is State.PARKED
+
+
+def test_what_a_thread_has_executed_is_not_parked(deputy: Deputy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has the ID of the first one, whose deputy stood there: the new program would be made to wait in its place."""
+    monkeypatch.setattr(deputy, "park", lambda: pytest.fail("parked"))
+    deputy.state, deputy.ready_since = State.READY, 0.0
+    program: Any = SimpleNamespace(pid=1, deputy=deputy)
+    tracer: Any = SimpleNamespace(
+        programs={1: program}, containment=SimpleNamespace(of=lambda p: nullcontext()),
+        threads=SimpleNamespace(replaced=lambda p: True),
+    )  # fmt: skip
+    parked = Deputies(tracer)
+    parked.watch(program)
+    parked.park_idle(1.0)
+    assert not parked._ready
 
 
 def test_a_call_that_may_meet_it_comes_behind_all_of_it(deputy: Deputy, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from mosfs.guest.body import State
 from mosfs.guest.from_home import FromHome
 from mosfs.home.away.frames import MOST_WAITING, Frames
 from mosfs.home.moves.moves import Moves
+from mosfs.home.process.deputy import State as DeputyState
 from mosfs.home.process.move import Move, Phase
 from mosfs.home.process.records import Body
 from mosfs.native import ffi
@@ -39,7 +40,7 @@ class Home:
         channel = SimpleNamespace(send=lambda kind, pid, payload=b"", flags=0: self.sent.append(kind), lost=False)
         self.old = SimpleNamespace(channel=channel, ip="10.0.0.2")
         self.move = Move("10.0.0.3", "3", phase=phase, link=SimpleNamespace(channel=channel))  # type: ignore[arg-type]
-        deputy = SimpleNamespace(waiting=0)
+        deputy = SimpleNamespace(waiting=0, state=DeputyState.BUSY)
         self.p = SimpleNamespace(pid=PID, comm="x", away=True, link=self.old, move=self.move, deputy=deputy, body=Body())
         tree = SimpleNamespace(
             programs={PID: self.p}, carrier=SimpleNamespace(full=lambda p: self.made.append(p.body.seq)),

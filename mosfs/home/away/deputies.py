@@ -191,7 +191,8 @@ class Deputies:
             elif deputy.remains or deputy.ready_since + PARK_AFTER <= now:
                 self._ready.pop(p.pid, None)
                 with self.tracer.containment.of(p):
-                    deputy.park()
+                    if not self.tracer.threads.replaced(p):
+                        deputy.park()
 
     def watch(self, p: Program) -> None:
         """A deputy has become READY outside an event of its own."""

@@ -13,7 +13,7 @@ from mosfs.calls.request import BadRequest
 from mosfs.cluster.address import as_unsigned
 from mosfs.home.ports import Tree
 from mosfs.home.process import own_files
-from mosfs.home.process.deputy import Deputy
+from mosfs.home.process.deputy import Deputy, State
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Program
@@ -120,6 +120,8 @@ class Frames:
     def _of_body(self, p: Program, deputy: Deputy, link: Link, frame: Frame) -> None:
         """A frame of the host that has the program."""
         kind = frame.kind
+        if deputy.state is State.READY and self.tracer.threads.replaced(p) and p.deputy is not deputy:
+            return
         if p.move is not None and p.move.freezes is not None and self.tracer.freezing.takes(p, link, frame):
             return
         if deputy.waiting > MOST_WAITING:
