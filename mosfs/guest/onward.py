@@ -31,7 +31,7 @@ from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Point, Sharing, fault
-from mosfs.wire.frames import BUSY, DIFFER, REMEMBER, Cannot, Kind
+from mosfs.wire.frames import BUSY, COPIED, DIFFER, REMEMBER, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
 
 
@@ -56,7 +56,7 @@ class Onward:
         order = None if order is _HOME else order
         if first_ended(body):
             self._context.channel.send(Kind.CANNOT, body.pair, Reason.FIRST_ENDED.encode())
-        elif body.fork.shares or self._mails.flush(body, _nothing, hold=True):
+        elif (body.fork.shares and not _copied(body, order)) or self._mails.flush(body, _nothing, hold=True):
             self._context.channel.send(Kind.CANNOT, body.pair, BUSY)
         elif body.state in (State.WAITING, State.RUNNING, State.TIMED) and not self._files_ahead(body, order):
             self._context.channel.send(Kind.CANNOT, body.pair, Reason.INCOMPLETE.encode())
@@ -162,7 +162,7 @@ class Onward:
             meta.waiting = waiting
             meta.carry, meta.seq, meta.seen, meta.used = body.call.carry, body.call.seq, body.signals.seen, body.used()
             meta.waiting_state, meta.needs = list(body.processor.waiting_state.items()), body.processor.needs
-            meta.outlives, meta.told_mask = body.outlives, body.signals.told_mask
+            meta.outlives, meta.told_mask, meta.lent = body.outlives, body.signals.told_mask, body.fork.shares
             if body.mail is not None:
                 meta.mail = (body.mail.filter_at, body.mail.last)
             meta.pending += [(not body.own.several, info) for info in body.signals.infos]
@@ -294,3 +294,8 @@ def _nothing() -> None:
 
 
 _HOME = MoveOrder("", 0, b"", b"", True)
+
+
+def _copied(body: Body, order: MoveOrder | None) -> bool:
+    """Whether the memory of a vfork child may be copied home: for a call that nobody can make here."""
+    return order is None and bool(body.leaving.kept & COPIED)

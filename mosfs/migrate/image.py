@@ -125,6 +125,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``threads``: the others of its process; ``until``: as theirs.
     ``births``: its deputies make threads, so a new one need not be made at home.
     ``shares``: it shares memory with others, or may: what it waits for there is known to the kernel of its node alone.
+    ``lent``: its memory is a copy of its parent's, which stands at that node until its body is dropped there (vfork(2)).
     ``pending``: (sent to the whole process?, siginfo) of signals that wait in the body itself.
     """
 
@@ -171,6 +172,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     told_mask: Word = (1 << 64) - 1
     births: bool = False
     shares: bool = False
+    lent: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

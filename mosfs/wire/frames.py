@@ -277,8 +277,9 @@ SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 
 
 #: The generation since which a kind that was there before has flags.
 FLAGS_SINCE: dict[int, int] = {Kind.SHOWN: 1, Kind.MMAP_NAME: 2, Kind.RECALL: 7}
-#: Flags of RECALL: the host shall remember what it sends; it need not send what it remembers of the last one.
-REMEMBER, DIFFER = 1, 2
+#: Flags of RECALL: the host shall remember what it sends; it need not send what it remembers of the last one; it shall send a copy
+#: of the memory that a vfork child has from its parent, and keep the body until DROP.
+REMEMBER, DIFFER, COPIED = 1, 2, 4
 
 
 #: The generation since which an image may have several threads, each of which then has frames of its own: ``pair`` is its ID.
@@ -340,7 +341,7 @@ SHAPES: dict[int, Shape] = {
     Kind.STOP: Shape(_HOST, says="nothing: a group stop, do not run"),
     Kind.CONT: Shape(_HOST, says="nothing: the group stop is over"),
     Kind.RECALL: Shape(
-        _HOST, 0, 4 * MOST_OBJECTS, _numbers, flags=REMEMBER | DIFFER,
+        _HOST, 0, 4 * MOST_OBJECTS, _numbers, flags=REMEMBER | DIFFER | COPIED,
         says="numbers, u32 each: send the image home, with the contents of those pieces of shared memory; flag 1: remember it; "
              "flag 2: without the pages that are as in the last remembered one",
         answers=(Kind.IMAGE, Kind.SAME, Kind.CANNOT,),

@@ -207,7 +207,7 @@ class Policy:
             elif back and not reason and not p.away and process.travel.wanted is None:
                 self.tracer.moves.request(process, Move(back, back))
 
-        self.tracer.moves.request(process, Move("", "home", done=ended))
+        self.tracer.moves.request(process, Move("", "home", done=ended, escapes=True))
         return True
 
     def _tell(self, p: Program, mode: Unsupported, message: str, hint: str) -> None:

@@ -200,7 +200,9 @@ class Arrival:
                 fault(Point.HOME_RETURN_COMMITTED, link.channel)
         except ChannelLost:
             pass  # the program is whole here: the host is not needed any more
-        self.tracer.hosts.drop(p, link)
+        p.kin.lends = link if meta.lent else None
+        if not meta.lent:
+            self.tracer.hosts.drop(p, link)
         self.tracer.outliving.home(p)
         p.deputy = p.call.reading = None
         if meta.mail is not None:

@@ -220,7 +220,7 @@ class Move:
     waiting: bool = False  # the program is inside its own migration request
     below: int = 0  # the target takes it only while its load stays below this
     why: str = ""  # why it is moved, "" if somebody wishes it
-    escapes: bool = False  # an instruction is illegal where it is
+    escapes: bool = False  # what it is about to do cannot be done where it is: an instruction, or a call that is home's to make
     hurry: bool = False  # home is short of memory: nothing goes ahead
     freezes: Link | None = None  # the file to which it goes, for `moves.freezing`
     thaws: bool = False  # it comes from there

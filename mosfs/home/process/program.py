@@ -211,7 +211,7 @@ class Program:
         """Why it cannot be captured right now; "" if it can."""
         if self.process.native:
             return Reason.NATIVE
-        if self.kin.vforking or self.kin.vfork_parent:
+        if self.kin.vforking or self.kin.vfork_parent or self.kin.lends is not None:
             return Reason.VFORK
         if self.post.mail is not None and self.post.mail.asked:
             return Reason.IN_MAIL_CALL

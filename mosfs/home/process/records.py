@@ -15,7 +15,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.timeouts import Wait
 from mosfs.home.process.calltrace import CallTrace
 from mosfs.home.process.deputy import Outcome, Sleep
-from mosfs.home.process.link import Held
+from mosfs.home.process.link import Held, Link
 from mosfs.home.process.move import Move
 from mosfs.home.process.replay import Backup
 from mosfs.home.process.saving import Saving
@@ -25,7 +25,7 @@ from mosfs.migrate.properties import Said
 from mosfs.native.registers import Registers
 from mosfs.trace.idle import Idle
 from mosfs.wire.asked import Settings
-from mosfs.wire.frames import DIFFER, REMEMBER
+from mosfs.wire.frames import COPIED, DIFFER, REMEMBER
 from mosfs.wire.messages import LastMessage, ProcState
 
 
@@ -62,6 +62,7 @@ class Kin:
     threads: set[int] = field(default_factory=set)  # the others of this process
     vforking: int = 0  # children that still use its memory
     vfork_parent: int = 0
+    lends: Link | None = None  # where its body is kept until exec, though it has come home: its parent waits for that
 
 
 @dataclass(slots=True)
@@ -163,9 +164,9 @@ class Saves:
         return self.outlive is not None and self.outlive.saving is not None and self.outlive.saving is move.freezes
 
     def recall_flags(self, move: Move) -> int:
-        """Of RECALL: what the host shall remember, or may leave out, of the image (`frames.REMEMBER`, `DIFFER`)."""
+        """Of RECALL: what the host shall remember, or may leave out or copy, for the image (`frames.REMEMBER` and the next)."""
         if self.outlive is None or not self.stays(move):
-            return 0
+            return COPIED if move.escapes else 0
         return REMEMBER | (DIFFER if self.outlive.differs else 0)
 
     @property

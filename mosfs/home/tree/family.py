@@ -164,8 +164,10 @@ class Family:
             self.tracer.mosd.ended(p, total, status)
 
     def release_vfork(self, p: Program) -> None:
-        parent = self.tracer.programs.get(p.kin.vfork_parent)
-        p.kin.vfork_parent = 0
+        parent, link = self.tracer.programs.get(p.kin.vfork_parent), p.kin.lends
+        p.kin.vfork_parent, p.kin.lends = 0, None
+        if link is not None and id(link) in self.tracer.hosts.channels:
+            self.tracer.hosts.drop(p, link)
         if parent is not None and parent.kin.vforking:
             parent.kin.vforking -= 1
             self.tracer.moves.again(parent)
