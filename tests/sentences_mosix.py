@@ -99,6 +99,8 @@ FILES: Sequence[Row] = (
     ("frozen", FREEZE),
     ("A automatically", f"{FREEZE} t1_freezer.test_without_a_policy_nothing_is_frozen_and_everything_goes_on"),
     ("N/A", "t5_freezing.test_a_program_that_cannot_leave_cannot_be_frozen"),
+    ("A program that Slurm", "t5_freezing.test_who_is_stopped_by_slurm_is_frozen_too "
+     "t5_slurm.test_a_suspended_job_is_frozen_wherever_it_is"),
     ("It may be written", FREEZE),
     ("freezing", FREEZE),
     ("awaytime", "t5_admin.test_cpu_time_is_counted_wherever_it_is_used"),

@@ -1,13 +1,16 @@
-"""Freezing without a kernel: freeze.conf and the choice of directories."""
+"""Freezing without a kernel: freeze.conf, the choice of directories, and who preempts."""
 
 from __future__ import annotations
 
+import signal
+import struct
 from collections import Counter
 
 import pytest
 
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import USUAL, Directory, Freezing, Policy, order, parse_directories, parse_freezing, print_freezing
+from mosfs.home.moves import preemption
 
 WHOLE = """# freezing
 1 1 6.0 4.0 0.0 -1.0 1 -1 20 0
@@ -87,3 +90,24 @@ def test_all_others_are_tried_and_weight_0_is_the_last() -> None:
         assert tried[-1] == "/slow" and sorted(tried) == ["/a", "/b", "/slow"]
     assert [each.path for each in order([Directory("/slow", 0)], 0.5)] == ["/slow"]
     assert order([], 0.5) == []
+
+
+# --------------------------------------------------------------------------- who stops a program
+
+
+@pytest.mark.parametrize(("code", "uid", "name", "expected"), [
+    (0, 0, "slurmstepd", True), (0, 1000, "slurmstepd", True), (0, 1001, "slurmstepd", False), (0, 0, "slurmstep", False),
+    (-6, 0, "slurmstepd", False), (128, 0, "slurmstepd", False),
+])
+def test_only_a_package_of_root_or_of_ours_preempts(
+    monkeypatch: pytest.MonkeyPatch, code: int, uid: int, name: str, expected: bool
+) -> None:
+    """A siginfo as the kernel makes it (sigaction(2)): of kill(2), and not of tkill(2) or the kernel itself."""
+    monkeypatch.setattr(preemption, "comm_of", lambda pid: name if pid == 77 else "")
+    info = struct.pack("<iii4xiI", signal.SIGSTOP, 0, code, 77, uid).ljust(128, b"\0")
+    assert preemption.sent_by_package(info, 1000) is expected
+
+
+def test_a_package_that_has_ended_preempts_nobody() -> None:
+    info = struct.pack("<iii4xiI", signal.SIGSTOP, 0, 0, 1 << 22, 0).ljust(128, b"\0")
+    assert not preemption.sent_by_package(info, 0)

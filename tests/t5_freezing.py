@@ -9,11 +9,12 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,101 @@ def test_a_stopped_program_cannot_be_frozen(holder: Frozen) -> None:
     assert holder.silent()
     assert holder.nodes.run(1, "mosmigrate", str(holder.pid), "continue").returncode == 0
     assert holder.answer().startswith("stands True")
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., None]]:
+    """Sends signals as Slurm's daemon does, of which nothing counts but its name and its user. Like that it lives on."""
+    program = tmp_path_factory.mktemp("package") / "slurmstepd"
+    shutil.copy("/bin/sh", program)
+
+    with subprocess.Popen([str(program)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as daemon:
+        assert daemon.stdin is not None and daemon.stdout is not None
+
+        def send(pid: int, *names: str) -> None:
+            print("\n".join([*(f"kill -{name} {pid}" for name in names), "echo sent"]), file=daemon.stdin, flush=True)
+            assert daemon.stdout.readline() == "sent\n"
+
+        yield send
+        daemon.stdin.close()
+
+
+def stopped(pid: int) -> bool:
+    """Whether a child has stopped; this is told once."""
+    return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None
+
+
+@pytest.mark.parametrize("signals", [("TSTP", "STOP"), ("STOP",)], ids="-".join)
+def test_who_is_stopped_by_slurm_is_frozen_too(holder: Frozen, package: Callable[..., None], signals: tuple[str, ...]) -> None:
+    """It is stopped for all who look, its memory is free, and SIGCONT is enough for both."""
+    package(holder.pid, *signals)
+    wait_until(lambda: stopped(holder.pid))
+    assert holder.tree.read(f"proc/{holder.pid}/frozen") == "P"
+    assert holder.resident() < 320
+    holder.say("stands")
+    assert holder.silent()
+    package(holder.pid, "CONT")
+    assert holder.answer().startswith("stands True")
+    wait_until(lambda: holder.tree.read(f"proc/{holder.pid}/frozen") == "-")
+
+
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_who_has_threads_is_only_stopped_by_slurm(
+    nodes: Lab, tmp_path: Path, place: str, package: Callable[..., None]
+) -> None:
+    compile_c(SOURCES / "echo.c", tmp_path / "echo", ("-O1", "-pthread"))
+    found = Frozen(nodes, tmp_path, place, f"{tmp_path}/echo")
+    found.says("begin")
+    for word in ("first", "second", "third"):
+        package(found.pid, "TSTP", "STOP")
+        wait_until(lambda: stopped(found.pid))
+        assert found.tree.read(f"proc/{found.pid}/frozen") == "-"
+        package(found.pid, "CONT")
+        found.says(word)
+    assert found.process.stdin is not None
+    found.process.stdin.close()
+    assert found.process.wait(60) == 3
+
+
+def test_at_once_stopped_and_continued_by_slurm(holder: Frozen, package: Callable[..., None]) -> None:
+    for round_number in range(20):
+        package(holder.pid, *(["TSTP", "STOP", "CONT"] if round_number % 2 else ["STOP", "CONT", "TSTP", "STOP", "CONT"]))
+    holder.say("goes on")
+    assert holder.answer().startswith("goes on True")
+    wait_until(lambda: holder.tree.read(f"proc/{holder.pid}/frozen") == "-")
+
+
+def test_who_is_stopped_by_others_keeps_his_memory(holder: Frozen) -> None:
+    os.kill(holder.pid, signal.SIGSTOP)
+    wait_until(lambda: stopped(holder.pid))
+    assert holder.tree.read(f"proc/{holder.pid}/frozen") == "-"
+    os.kill(holder.pid, signal.SIGCONT)
+    holder.say("x")
+    assert holder.answer().startswith("x True")
+
+
+def test_what_is_frozen_by_hand_stays_so_when_slurm_goes_on(holder: Frozen, package: Callable[..., None]) -> None:
+    assert holder.wish("freeze") == "ok"
+    package(holder.pid, "TSTP", "STOP")
+    wait_until(lambda: stopped(holder.pid))
+    package(holder.pid, "CONT")
+    wait_until(lambda: os.waitid(os.P_PID, holder.pid, os.WCONTINUED | os.WNOHANG))
+    assert holder.tree.read(f"proc/{holder.pid}/frozen") == "M"
+    wait_until(lambda: holder.wish("continue") == "ok")  # the tracer hears of SIGCONT a moment later
+
+
+def test_who_cannot_be_frozen_is_stopped_by_slurm_as_ever(holder: Frozen, package: Callable[..., None]) -> None:
+    folder = Path(f"{holder.nodes.node(1).paths.root}/freeze")
+    folder.rmdir()
+    try:
+        package(holder.pid, "TSTP", "STOP")
+        wait_until(lambda: stopped(holder.pid))
+        assert holder.tree.read(f"proc/{holder.pid}/frozen") == "-"
+        package(holder.pid, "CONT")
+        holder.say("x")
+        assert holder.answer().startswith("x True")
+    finally:
+        folder.mkdir()
 
 
 def test_a_signal_stops_it_before_we_can(holder: Frozen) -> None:

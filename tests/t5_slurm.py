@@ -158,8 +158,8 @@ def test_two_jobs_on_one_node(site: Site) -> None:
     wait_until(lambda: [own(site.lab, node) for node in (1, 2, 3)] == [[1, 3], [2], [1, 3]], PATIENCE)
 
 
-def test_a_suspended_job_stops_wherever_it_is(site: Site) -> None:
-    """Also as guest; then it goes on, and ends as natively."""
+def test_a_suspended_job_is_frozen_wherever_it_is(site: Site) -> None:
+    """Also as guest: its programs are preempted (P), have no memory and no CPU time; then it goes on, and ends as natively."""
     native = subprocess.run(["awk", COUNT_UP], capture_output=True, text=True, check=True).stdout
     job = submit(site, programs(site, 6, COUNT_UP), "-N2", "-Cmosix*2")
     nodes = joined(site, job)
@@ -175,6 +175,12 @@ def test_a_suspended_job_stops_wherever_it_is(site: Site) -> None:
         time.sleep(0.5)
         return bool(before) and used() == before
 
+    def preempted() -> bool:
+        trees = [site.lab.tree(node) for node in nodes]
+        marks = [tree.read(f"proc/{pid}/frozen") for tree in trees for pid in tree.pids("proc")]
+        return marks == ["P"] * 6 and not any(guests(site.lab, node) for node in NODES)
+
+    wait_until(preempted, PATIENCE)
     wait_until(still)
     assert site.run("scontrol", "resume", job).returncode == 0
     wait_until(lambda: not state(site, job), PATIENCE)

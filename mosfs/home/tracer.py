@@ -96,7 +96,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
         moments = (
             self.mosd.due(), self.deputies.next_park(), self.mails.next_park(), self.moves.next_retry(), self.waits.due(),
             self.cputimers.due(), self.relatives.due(), self.checkpoints.due(), self.freezing.due(), self.copying.brake.due(),
-            self.outliving.due(),
+            self.outliving.due(), self.preemption.due(),
         )
         for moment in moments:
             if moment is not None:
@@ -118,6 +118,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
         self.relatives.look(now)
         self.checkpoints.look(now)
         self.freezing.look()
+        self.preemption.look(now)
         self.outliving.look(now)
         self.carrier.step()
         self.hosts.run_backlog()

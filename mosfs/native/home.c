@@ -110,12 +110,13 @@ static int forked(struct mos_pump *p, int pid, int what)
     return 1;
 }
 
-/* A signal on its way to a plain program: unless it has ended a call in a way that a program untraced would not see. */
+/* A signal on its way to a plain program: unless it has ended a call in a way that a program untraced would not see, or another
+ * package may have it stop (home/moves/preemption.py). */
 static int delivered(struct mos_pump *p, int pid, int sig)
 {
     struct user_regs_struct r;
     long nr, result;
-    if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+    if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGCONT || ptrace(PTRACE_GETREGS, pid, 0, &r))
         return 0;
     nr = (long)r.orig_rax;
     result = (long)r.rax;

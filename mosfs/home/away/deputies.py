@@ -45,7 +45,10 @@ class Deputies:
         elif stop is Stop.SIGNAL:
             self._signal(p, deputy, status.value)
         elif stop is Stop.TRAP:
+            continued = p.halted
             self._trap(p, deputy)
+            if continued:
+                self.tracer.preemption.over(p)
         elif stop is Stop.GROUP:
             p.halted = True
             p.task.listen()
@@ -138,6 +141,10 @@ class Deputies:
 
     def _signal(self, p: Program, deputy: Deputy, sig: int) -> None:
         """A signal for the program. Handlers run in the body; every other action is taken here, by the kernel."""
+        if self.tracer.preemption.holds(p, sig):
+            p.task.cont()
+            self.tracer.preemption.begin(p)
+            return
         regs = p.task.peek_regs()
         if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
             cores = self.tracer.cores

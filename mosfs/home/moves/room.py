@@ -13,6 +13,7 @@ from mosfs.home.moves.moves import Moves
 from mosfs.home.moves.occasions import Occasions
 from mosfs.home.moves.openings import Openings
 from mosfs.home.moves.outliving import Outliving
+from mosfs.home.moves.preemption import Preemption
 from mosfs.home.moves.recovery import Recovery
 from mosfs.home.moves.threads import Threads
 from mosfs.home.ports import Tree
@@ -33,5 +34,6 @@ class MovesRoom:
         self.carrier = Carrier(tracer)
         self.checkpoints = Checkpoints(tracer)
         self.freezing = Freezing(tracer)
+        self.preemption = Preemption(tracer)
         self.recovery = Recovery(tracer)
         self.outliving = Outliving(tracer)

@@ -156,7 +156,7 @@ class Family:
         tracer.containment.each(p, (
             lambda p: tracer.traces.returned(p, None, "not back"), self.release_vfork, tracer.mails.gone, tracer.requests.forget,
             tracer.lanes.forget, tracer.births.gone, tracer.cputime.ended, tracer.moves.gone, tracer.checkpoints.gone,
-            tracer.freezing.gone, tracer.outliving.home, tracer.private.forget,
+            tracer.freezing.gone, tracer.preemption.gone, tracer.outliving.home, tracer.private.forget,
         ))  # fmt: skip
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)

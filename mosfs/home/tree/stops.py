@@ -117,7 +117,10 @@ class Stops:
         elif (p.call.carry is not None or p.call.wait is not None) and self.tracer.waits.is_effective(p, sig):
             self.tracer.waits.over(p)
             self.tracer.transfers.ended_by_signal(p, copy_regs(regs))
-        p.task.cont(sig, SYSCALL if p.call.carry is not None or p.call.wait is not None else CONT)
+        held = self.tracer.preemption.holds(p, sig)
+        p.task.cont(0 if held else sig, SYSCALL if p.call.carry is not None or p.call.wait is not None else CONT)
+        if held:
+            self.tracer.preemption.begin(p)
 
     def _trapped(self, p: Program) -> None:
         """A call that the filter sent to us."""
