@@ -160,7 +160,37 @@ QUEUE: Sequence[Row] = (
     ("SIGHUP ends", "t5_queue.test_a_terminal_that_is_closed_ends_all t5_queue.test_mosps_shows_how_far_it_is"),
 )
 
+JOB = "t5_clusters.test_a_job_comes_and_goes"
+REFUSED = "t0_job.test_what_mos_in_job_refuses"
+MOS_IN_JOB: Sequence[Row] = (
+    ("takes the node", JOB),
+    ("It is meant for", FACT),
+    ("world-file says", "t0_job.test_a_bad_world_file_is_refused_with_its_line"),
+    ("Each line has", "t0_job.test_a_bad_world_file_is_refused_with_its_line"),
+    ("This node must be", REFUSED),
+    ("A third word", "t0_job.test_in_a_job_ours_may_go_to_the_others_and_theirs_may_not_come "
+     "t0_job.test_a_bad_world_file_is_refused_with_its_line"),
+    ("Empty lines", "t0_job.test_alone_theirs_may_come_and_ours_may_not_go"),
+    ("own-cluster is", "t0_job.test_a_bad_list_of_nodes_is_refused"),
+    ("This node must be", REFUSED),
+    ("with own-cluster", JOB),
+    ("To all others", f"t0_job.test_in_a_job_ours_may_go_to_the_others_and_theirs_may_not_come {JOB}"),
+    ("without own-cluster", JOB),
+    ("From all others", f"t0_job.test_alone_theirs_may_come_and_ours_may_not_go {JOB}"),
+    ("It takes the place", "t0_job.test_another_map_goes_before_a_job_and_isolation_holds_in_it t0_job.test_a_job_needs_no_map "
+     f"{JOB} t5_clusters.test_a_jobs_cluster_outlives_mosd"),
+    ("Aliases", "t0_job.test_aliases_hold_where_their_node_is_in_the_world"),
+    ("The others are called", "t0_job.test_in_a_job_ours_may_go_to_the_others_and_theirs_may_not_come"),
+    ("waits until", JOB),
+    ("-A do not wait", "t1_slurm.test_a_job_from_beginning_to_end"),
+    ("--help", HELP),
+    ("--version", VERSION),
+    ("Only the Super-User", REFUSED),
+    ("When something is wrong", f"{REFUSED} {JOB}"),
+)
+
 PAGES = {
+    ("mos_in_job.1", "DESCRIPTION"): MOS_IN_JOB,
     ("mos_autoconf.1", "DESCRIPTION"): MOS_AUTOCONF,
     ("mosacct.1", "DESCRIPTION"): MOSACCT,
     ("mossetpe.1", "DESCRIPTION"): MOSSETPE,

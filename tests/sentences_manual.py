@@ -1,4 +1,5 @@
-"""What chapters 4, 5, 6.5 and 7.3 of the MOSIX manual promise an administrator, in our own words, and the tests of each.
+"""What chapters 4 to 8 and 12 of the MOSIX manual promise, and its pages of partners, mosctl, mossetpe and mos_in_job, in our own
+words, and the tests of each.
 
 The manual itself is not in this project, so that nobody can count its sentences here; they stand in its order, a row for one or for
 several that say the same.
@@ -18,6 +19,17 @@ SHRINKS = "t5_reload.test_a_map_that_shrinks_brings_home_what_is_away"
 AUTOCONF = "t6_autoconf.test_forty_nodes_among_strangers"
 FREEZER, POLICY, FREEZING, FAULTS = "t1_freezer", "t0_freezing_policy", "t0_freezing", "t5_freezing_faults"
 PRESET = "t5_mosrun_conf.test_defaults_and_what_is_forced"
+RELATIONS, CLUSTERS, PARTNERS, SLURM = "t5_relations.test_what_goes_where", "t5_clusters", "t0_partners", "t5_slurm"
+MAKES_WAY = f"{CLUSTERS}.test_a_guest_makes_way_for_the_owners_program"
+RETAINED = f"{PARTNERS}.test_a_priority_is_retained {CLUSTERS}.test_a_priority_is_retained"
+DOOR = f"{CLUSTERS}.test_guests_go_when_the_door_is_closed_and_come_when_it_is_opened"
+OPENED = f"{PARTNERS}.test_how_many_guests_openmulti_lets_in"
+ISOLATED = f"{CLUSTERS}.test_a_node_is_isolated_and_rejoins"
+JOB = f"{CLUSTERS}.test_a_job_comes_and_goes"
+BITS = f"{PARTNERS}.test_every_reason_for_bits_32_and_1024_of_rstatus"
+INTEGER = "t0_node.test_every_integer_of_rstatus"
+OF_A_JOB = f"{SLURM}.test_a_job_has_its_cluster_and_guests_on_the_rest"
+HOOKS = "t1_slurm.test_a_job_from_beginning_to_end"
 
 MANUAL: dict[str, Sequence[Row]] = {
     "4.1": (
@@ -54,6 +66,37 @@ MANUAL: dict[str, Sequence[Row]] = {
         ("aliases: other addresses of a node", f"{MAP} t0_cluster_map.test_an_alias_may_stand_for_a_node_of_a_partner"),
         ("mosip where the address is not clear",
          "t0_cluster_load.test_several_own_addresses_need_mosip t0_cluster_load.test_bad_mosip"),
+    ),
+    "4.3.1": (
+        ("only those clusters that ours go to or whose come here", f"{PARTNERS}.test_the_map_with_partners"),
+        ("a name of a word, ours alone", f"{PARTNERS}.test_names_of_partners {CLUSTERS}.test_what_nodes_know_of_each_other"),
+        ("a longer description", f"{MENU} {PARTNERS}.test_round_trip"),
+    ),
+    "4.3.2": (
+        ("ranges of addresses, with a few holes", f"{PARTNERS}.test_round_trip {PARTNERS}.test_what_is_wrong_between_files"),
+        ("Are these nodes distant: yes by default", f"{MENU} t0_mosconf.test_a_partner_is_changed_and_deleted"),
+    ),
+    "4.3.3": (
+        ("both directions by default", f"{MENU} {RELATIONS}"),
+        ("one direction", RELATIONS),
+        ("none: loads and status are seen", RELATIONS),
+    ),
+    "4.3.4": (
+        ("0 to 65535, the lower the better", f"{PARTNERS}.test_what_is_wrong_in_a_file {PARTNERS}.test_worse_guests_make_way"),
+        ("0 is not recommended", "t0_mosconf.test_priority_0_is_not_recommended"),
+        ("our own cluster's wish moves worse guests out at once", f"{MAKES_WAY} {PARTNERS}.test_worse_guests_make_way"),
+        ("so does a better partner's", f"{PARTNERS}.test_a_better_cluster_comes_though_worse_guests_are_as_many_as_may "
+         f"{PARTNERS}.test_each_is_told_once_and_asked_until_it_has_left"),
+        ("often but not always home", MAKES_WAY),
+        ("50 by default", MENU),
+    ),
+    "4.3.5": (
+        ("worse ones do not come in a gap of so many seconds", f"{RETAINED} {PARTNERS}.test_what_runs_for_a_moment_is_retained"),
+        ("its length, by mosconf", MENU),
+    ),
+    "4.3.6": (
+        ("guests of our own cluster are unlimited", f"{PARTNERS}.test_too_many_guests_leave_the_worst_and_latest_first"),
+        ("those of others may be limited", f"{DOOR} {CLUSTERS}.test_a_flood_of_guests"),
     ),
     "4.4": (
         ("speeds are set by hand", f"{MENU} {TERMINAL}"),
@@ -103,6 +146,28 @@ MANUAL: dict[str, Sequence[Row]] = {
         ("a local program without room has its write fail", "t5_private.test_at_home_beyond_the_limit_write_fails"),
         ("/private, 5, 2 and 1 GB by default", "t0_private.test_conf_defaults_are_the_manual_s"),
     ),
+    "6.1": (
+        ("mosmon: load and memory of the cluster, or of all", "t5_admin.test_every_view_by_its_key "
+         f"t5_admin.test_one_frame_for_scripts {RELATIONS}"),
+    ),
+    "6.2": (
+        ("mosps: all users, guests", "t0_mosps.test_selection t0_mosps.test_guests_have_neither_where_nor_frz"),
+    ),
+    "6.3": (
+        ("mosmigrate: processes of all users, whatever they and the system wish", "t5_admin.test_switches"),
+        ("guests are sent away, not killed", "t5_commands.test_out_sends_a_guest_home"),
+    ),
+    "6.4": (
+        ("stay, nostay", "t5_admin.test_switches"),
+        ("lstay, nolstay", "t5_admin.test_switches t5_balance.test_lstay_keeps_the_programs_of_this_node"),
+        ("block, noblock", "t5_admin.test_a_blocked_node_takes_nobody_and_says_so"),
+        ("expel", "t5_admin.test_expel_returns_when_all_guests_are_gone"),
+        ("bring", "t5_admin.test_bring_returns_when_all_programs_are_here"),
+        ("isolate from the others, not from the own cluster; rejoin", ISOLATED),
+        ("cngpri", f"{CLUSTERS}.test_priorities_are_changed {PARTNERS}.test_another_priority_changes_nothing_else"),
+        ("shutdown", "t5_admin.test_shutdown_loses_nothing"),
+        ("localstatus", "t5_admin.test_status_and_localstatus"),
+    ),
     "6.5": (
         ("users must say how much memory", "t0_mosrun_conf.test_memory_that_must_be_told"),
         ("programs at once, and a day", "t5_mosrun_conf.test_a_limit_of_programs_holds_over_a_restart_of_mosd "
@@ -111,8 +176,92 @@ MANUAL: dict[str, Sequence[Row]] = {
         ("users who stay in their cluster", "t5_mosrun_conf.test_programs_of_a_confined_user_stay_in_their_cluster"),
         ("the group, the modes and the wrapper with -p", "t5_mosrun_conf.test_the_wrapper_of_the_manual"),
     ),
+    "7.1": (
+        ("the owners trust each other, ordinary users need not", f"{CLUSTERS}.test_only_the_super_user_decides "
+         f"{CLUSTERS}.test_a_guest_of_a_partners_controls_nothing t4_mosd.test_others_may_not_look"),
+    ),
+    "7.2": (
+        ("a computer with another's address", "t0_wire_security.test_masquerading_is_a_violation "
+         f"t5_doctor.test_two_machines_with_one_address {CLUSTERS}.test_a_partner_that_claims_our_node_gains_nothing"),
+    ),
     "7.3": (
         ("one key for the whole multi-cluster, by Authentication of mosconf", f"{TERMINAL} t4_mosd.test_wrong_secret"),
         ("it is hard to guess", "t0_mosconf.test_a_key_is_strong_private_and_never_shown t0_cluster_load.test_bad_secret"),
+    ),
+    "7.4": (
+        ("one organization, or such as trust each other", ADVICE),
+    ),
+    "8.1": (
+        ("the three scripts in a directory of SlurmUser's", f"{OF_A_JOB} {HOOKS} t1_slurm.test_the_other_name_of_the_first_hook"),
+        ("slurm_mosix.conf: COMMONDIR, SLURMBIN",
+         "t1_slurm.test_a_bad_configuration_fails_the_job_with_a_line t1_slurm.test_no_configuration_at_all"),
+        ("world.conf: hosts, and how many with the next addresses", "t0_job.test_a_bad_world_file_is_refused_with_its_line"),
+        ("also nodes that Slurm does not have", JOB),
+        ("PrologSlurmctld, Prolog, Epilog", OF_A_JOB),
+        ("Feature=mosix", "t1_slurm.test_which_jobs_ask_for_mosix "
+         "t1_slurm.test_a_node_on_which_mosix_does_not_run_fails_at_the_beginning_only"),
+        ("-O -Cmosix*MHN", OF_A_JOB),
+        ("mosrun -b -m before commands", OF_A_JOB),
+        ("no memory for Slurm", ADVICE),
+    ),
+    "12": (
+        ("the same, told to users", f"{OF_A_JOB} {SLURM}.test_a_job_that_does_not_ask_for_it_changes_nothing"),
+    ),
+    "mosix(7), partners, retainpri, maxguests, aliases": (
+        ("names of up to 128 characters", f"{PARTNERS}.test_names_of_partners {PARTNERS}.test_what_is_wrong_between_files"),
+        ("a description, three integers, ranges of five fields", f"{PARTNERS}.test_what_is_wrong_in_a_file"),
+        ("better ones that arrive expel worse", f"{MAKES_WAY} {PARTNERS}.test_worse_guests_make_way"),
+        ("cango", f"{RELATIONS} {CLUSTERS}.test_what_either_side_forbids_does_not_happen"),
+        ("cantake", f"{RELATIONS} {CLUSTERS}.test_what_either_side_forbids_does_not_happen"),
+        ("two obsolete fields", f"{PARTNERS}.test_round_trip {PARTNERS}.test_a_fourth_integer_is_ignored"),
+        ("proximate: compressed or not",
+         "t0_image.test_far_memory_is_packed_as_its_receiver_takes_it t5_distance.test_bytes_of_a_move"),
+        ("a host name is its first address", f"{PARTNERS}.test_what_is_wrong_between_files"),
+        ("0.0.x.x and 255.255.255.x",
+         f"{PARTNERS}.test_what_is_wrong_between_files t0_cluster_map.test_extremes_of_the_address_range"),
+        ("retainpri: seconds until worse ones may start", f"{RETAINED} {PARTNERS}.test_retainpri"),
+        ("the priority that is here, in /proc/mosix/priority", f"t0_procfs.test_priority_of_what_runs_here {MAKES_WAY}"),
+        ("without retainpri at once", f"{PARTNERS}.test_a_priority_is_retained"),
+        ("maxguests, unlimited without it",
+         f"{PARTNERS}.test_max_guests {PARTNERS}.test_without_files_there_is_one_cluster_and_no_limit"),
+        ("its second integer, by closemulti", DOOR),
+        ("aliases", f"{MAP} t0_cluster_map.test_an_alias_may_stand_for_a_node_of_a_partner"),
+    ),
+    "mosctl(1)": (
+        ("only for the Super-User, but for whois, status, rstatus",
+         f"{CLUSTERS}.test_only_the_super_user_decides t5_admin.test_switches_are_the_super_users"),
+        ("isolate brings ours home and sends others' away", ISOLATED),
+        ("rejoin, with a number of guests, or 0", ISOLATED),
+        ("maxguests prints and sets", DOOR),
+        ("openmulti: the argument, what is defined, what was before, 8 for each processor", f"{OPENED} {DOOR}"),
+        ("closemulti", DOOR),
+        ("whois", "t5_admin.test_whois"),
+        ("rstatus 1, 2, 512: of our configuration, known, fresh",
+         "t0_node.test_status_bits_of_silent_unknown_and_strange_nodes"),
+        ("rstatus 4, 8, 16: stay, lstay, block", "t0_node.test_status_bits"),
+        ("rstatus 32: we are not in its map", "t5_relations.test_a_node_that_does_not_have_us_in_its_map_takes_nobody"),
+        ("rstatus 32: it does not take ours, we do not let them go", f"{BITS} {RELATIONS}"),
+        ("rstatus 32: better ones run there, it is full of equals, it is blocked", f"{BITS} {MAKES_WAY}"),
+        ("rstatus 1024: it prefers ours", f"{BITS} {PARTNERS}.test_bits_32_and_1024_of_a_fellow {MAKES_WAY}"),
+        ("load, speed, ncpus, frozen, memory, swap, processes", INTEGER),
+        ("availability, privileged memory",
+         f"{PARTNERS}.test_availability_and_privileged_memory_are_numbers_of_rstatus {PARTNERS}.test_a_priority_is_retained"),
+    ),
+    "mossetpe(1)": (
+        ("-m, -p", "t5_admin.test_a_map_that_shrinks_brings_everybody_home t5_admin.test_a_wrong_map_changes_nothing"),
+        ("it waits until all are where they may be", f"{RELATIONS} t5_admin.test_a_map_that_shrinks_brings_everybody_home"),
+        ("-A does not", "t5_admin.test_a_map_that_shrinks_brings_everybody_home"),
+        ("-r, -R", f"t5_admin.test_the_nodes_are_listed {CLUSTERS}.test_what_nodes_know_of_each_other"),
+        ("-off", "t5_admin.test_shutdown_loses_nothing"),
+    ),
+    "mos_in_job(1)": (
+        ("a temporary cluster, or alone at the service of others", JOB),
+        ("the world-file", "t0_job.test_a_bad_world_file_is_refused_with_its_line t0_job.test_what_mos_in_job_refuses"),
+        ("the local node is in it, and in own-cluster", "t0_job.test_what_mos_in_job_refuses"),
+        ("ours may go to the others, theirs may not come",
+         f"t0_job.test_in_a_job_ours_may_go_to_the_others_and_theirs_may_not_come {JOB}"),
+        ("without own-cluster theirs may come, ours not go", f"t0_job.test_alone_theirs_may_come_and_ours_may_not_go {JOB}"),
+        ("-A returns at once", f"{HOOKS} {OF_A_JOB}"),
+        ("else it waits for all who must leave or move", JOB),
     ),
 }

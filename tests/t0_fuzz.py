@@ -29,7 +29,7 @@ from mosfs.cluster import mosix_map, private_conf, scalars, secret, userview
 from mosfs.cluster.errors import ConfigError
 from mosfs.daemon import launch
 from mosfs.mbox import filters
-from mosfs.migrate import checkpoint, filecopy, image, pages, precopy
+from mosfs.migrate import checkpoint, filecopy, image, packing, pages, precopy
 from mosfs.procfs import table
 from mosfs.ptf import travel
 from mosfs.tools import recover
@@ -167,8 +167,10 @@ GOOD_IMAGE = image.encode(image.ImageMeta(
 GOOD_EARLY = msgspec.msgpack.encode(precopy.Early([(0x400000, 0x401000, 3, 0)], [image.Vma(0x400000, 0x401000, 5)]))
 GOOD_PAGES = pages.PAGES_HEADER.pack(4096, 1, 0, xxhash.xxh3_64_intdigest(bytes(4096))) + bytes(4096)
 PACKED_PAGES = (
-    pages.PAGES_HEADER.pack(4096, 1, pages.COMPRESSED, xxhash.xxh3_64_intdigest(bytes(4096))) + zlib.compress(bytes(4096)),
+    pages.PAGES_HEADER.pack(4096, 1, image.COMPRESSED, xxhash.xxh3_64_intdigest(bytes(4096))) + zlib.compress(bytes(4096)),
     pages.PAGES_HEADER.pack(4096, 7, pages.ZERO, 0),
+    *([pages.PAGES_HEADER.pack(4096, 1, image.ZSTD, xxhash.xxh3_64_intdigest(bytes(4096))) + packing.zstd.compress(bytes(4096))]
+      if packing.zstd is not None else []),
 )
 GOOD_RUNS = b"".join((
     pages.RUNS_HEADER.pack(2, 0, xxhash.xxh3_64_intdigest(bytes(4096))),

@@ -7,6 +7,7 @@ import random
 import resource
 import struct
 import zlib
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +18,22 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from mosfs.abi.memory import ALL_BITS
-from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, VERSION, ZERO, BadImage, ImageMeta, Thread, Timer, Vma, decode, encode
+from mosfs.migrate import packing
+from mosfs.migrate.image import (
+    COMPRESSED,
+    PAGES_HEADER,
+    RUNS_HEADER,
+    VERSION,
+    ZERO,
+    ZSTD,
+    BadImage,
+    ImageMeta,
+    Thread,
+    Timer,
+    Vma,
+    decode,
+    encode,
+)
 from mosfs.migrate.pages import PageSender, runs_of, unpack, unpack_runs
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.settings import known
@@ -209,6 +225,53 @@ def test_a_bomb_is_not_inflated_beyond_what_was_announced() -> None:
     assert len(bomb) < 1 << 20
     with pytest.raises(BadImage):
         unpack(bomb)
+
+
+# --------------------------------------------------------------------------- far nodes
+
+
+with_zstd = pytest.mark.skipif(packing.zstd is None, reason="zstandard is not installed")
+HEADS = {Kind.PAGES: PAGES_HEADER, Kind.RUNS: RUNS_HEADER}
+FAR = {"near": (True, packing.TAKES_ZSTD, 0), "far, zlib": (False, 0, COMPRESSED), "far, zstd": (False, packing.TAKES_ZSTD, ZSTD)}
+
+
+@pytest.mark.parametrize(
+    ("near", "takes", "flag"), [pytest.param(*row, id=name, marks=with_zstd if row[2] == ZSTD else ()) for name, row in FAR.items()]
+)
+@pytest.mark.parametrize("together", [False, True])
+def test_far_memory_is_packed_as_its_receiver_takes_it(near: bool, takes: int, flag: int, together: bool) -> None:
+    """And near memory is not (mosix(7), partners, note on proximity); all of it arrives."""
+    pages = [page * PAGE for page in range(1, 65, 2 if together else 1)]
+    there = Written({at: f"{at:08} of the same kind; ".encode().ljust(32, b".") * (PAGE // 32) for at in pages})
+    with closing(PageSender(there, there, 1, near=near, runs=True, packs=takes)) as sender:  # type: ignore[arg-type]
+        sender.send(merge((at, at + PAGE) for at in pages))
+    [sent] = there.frames
+    assert (sent.kind, HEADS[sent.kind].unpack_from(sent.payload)[-2]) == (Kind.RUNS if together else Kind.PAGES, flag)
+    assert (len(sent.payload) < len(pages) * PAGE // 20) is not near
+    found = {addr: bytes(raw) for addr, _, raw in runs_of(sent) if raw is not None}
+    assert b"".join(found[at] for at in sorted(found)) == b"".join(there.memory.values())
+
+
+def test_who_has_no_zstd_neither_offers_nor_uses_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the other side says; what it is sent all the same is an error of that image."""
+    monkeypatch.setattr(packing, "zstd", None)
+    monkeypatch.setattr(packing, "OFFERED", 0)
+    assert packing.packing(near=False, takes=packing.TAKES_ZSTD).flag == COMPRESSED
+    with pytest.raises(BadImage):
+        packing.unpacked(memoryview(bytes(100)), ZSTD, PAGE)
+
+
+@with_zstd
+@pytest.mark.parametrize("spoil", [
+    lambda raw: packing.zstd.compress(raw + raw), lambda raw: packing.zstd.compress(raw[:-1]), lambda raw: b"", lambda raw: raw,
+    lambda raw: packing.zstd.compress(raw)[:-5], lambda raw: packing.zstd.compress(raw)[:9] + bytes(40),
+    lambda raw: packing.zstd.ZstdCompressor(write_content_size=False).compress(raw),
+    lambda raw: packing.zstd.compress(bytes(1 << 30)),
+])  # fmt: skip
+def test_bad_zstd_ends_the_image(spoil: Callable[[bytes], bytes]) -> None:
+    """Nothing longer than the pages is made of it."""
+    with pytest.raises(BadImage):
+        packing.unpacked(memoryview(spoil(bytes(range(256)) * 16)), ZSTD, PAGE)
 
 
 # --------------------------------------------------------------------------- runs of pages

@@ -14,6 +14,7 @@ from mosfs.balance.cost import load_of
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.owners import Owners
 from mosfs.daemon.spawner import Spawner
+from mosfs.migrate import packing
 from mosfs.node.choice import elsewhere
 from mosfs.node.guests import outranked, privileged_mb, unwanted
 from mosfs.node.nodes import NotInMap
@@ -44,7 +45,7 @@ MAX_PENDING, MAX_OF_NODE, MAX_OF_USER = 1024, 512, 256
 UNSEEN, ARRIVING = 1.5, 20.0
 KEY_SIZE = 32
 
-Ask = Callable[[str, GuestRequest], Coroutine[None, None, int]]
+Ask = Callable[[str, GuestRequest], Coroutine[None, None, GuestAccept]]
 
 
 def refusal(
@@ -91,7 +92,7 @@ class Admitted:
 
 @dataclass(slots=True)
 class Channels:
-    """Both sides. ``ask`` sends a GuestRequest to a node and returns its `GuestAccept.frames` (LinkError: it does not accept);
+    """Both sides. ``ask`` sends a GuestRequest to a node and returns its `GuestAccept` (LinkError: it does not accept);
     ``evict`` makes guests leave that are worse than the priority of one that is let in."""
 
     world: World
@@ -129,14 +130,16 @@ class Channels:
         if not self.world.may_go(request.uid, target):
             raise LinkError(REFUSED)
         near = relation.near
-        generation = await self.ask(target, GuestRequest(
+        accept = await self.ask(target, GuestRequest(
             request.req, request.pid, request.uid, request.comm, request.need_mb, request.features, token, key, near,
-            direct_token, direct_key, request.below, request.needs,
+            direct_token, direct_key, request.below, request.needs, packing.OFFERED,
         ))
         sock = await connect_data(self.world.ip, target, self.world.port, token)
         hello = self.world.nodes[target].hello
         features = cpu.sensible(hello.features) if hello is not None else ""
-        ready = ChannelReady(request.req, key, target, self.world.port, near, direct_token, direct_key, features, generation)
+        ready = ChannelReady(
+            request.req, key, target, self.world.port, near, direct_token, direct_key, features, accept.frames, accept.packs
+        )
         tracer.post(ready, for_another_process(sock))
 
     # ------------------------------------------------------------------- target side
@@ -165,7 +168,7 @@ class Channels:
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
             self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
-        return GuestAccept(request.req, GENERATION)
+        return GuestAccept(request.req, GENERATION, packing.OFFERED)
 
     def _crowd(self, home: str, uid: int) -> str:
         """Whose guests on their way here are too many for one more of this user of that node; "" for nobody's."""
@@ -203,7 +206,7 @@ class Channels:
             spawn = SpawnHost(
                 entry.home, request.uid, request.comm, request.key, request.token, request.near, self.socket_path,
                 self.world.map.contains(entry.home), cpu.sensible(request.features),
-                self.owners.user_of(entry.home, request.uid),
+                self.owners.user_of(entry.home, request.uid), request.packs,
             )
             self.spawner.spawn(spawn, for_another_process(sock))
 

@@ -43,7 +43,7 @@ class Question:
     answered: trio.Event = field(default_factory=trio.Event)
     refusal: str = NO_RESPONSE
     lost: bool = False
-    frames: int = 0
+    accept: GuestAccept | None = None
 
 
 @dataclass(slots=True)
@@ -67,16 +67,16 @@ class Peers:
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _complaints: dict[str, str] = field(default_factory=dict)
 
-    async def ask(self, ip: str, request: GuestRequest) -> int:
-        """`GuestAccept.frames` when the node accepts ``request``; LinkError with the manual's reason when it does not."""
+    async def ask(self, ip: str, request: GuestRequest) -> GuestAccept:
+        """What the node answers when it accepts ``request``; LinkError with the manual's reason when it does not."""
         link = await self._link(ip)
         answer = await self._ask(link, request)
         if answer.lost:
             # The other side may close an idle link at the very moment when we ask on it
             answer = await self._ask(await self._link(ip), request)
-        if answer.refusal:
+        if answer.refusal or answer.accept is None:
             raise LinkError(answer.refusal)
-        return answer.frames
+        return answer.accept
 
     async def _ask(self, link: PeerLink, request: GuestRequest) -> Question:
         """``request`` on this link, and what the node at the other end has answered."""
@@ -201,7 +201,7 @@ class Peers:
                 case GuestAccept(req=req) | GuestRefuse(req=req):
                     if (question := self._questions.get(req)) and question.link is link:
                         question.refusal = message.reason if isinstance(message, GuestRefuse) else ""
-                        question.frames = message.frames if isinstance(message, GuestAccept) else 0
+                        question.accept = message if isinstance(message, GuestAccept) else None
                         question.answered.set()
                 case _:
                     log.warning("%s: %s out of place", link.ip, type(message).__name__)

@@ -31,6 +31,7 @@ class Context:
         self.uid = order.uid
         self.comm = order.comm
         self.near = order.near
+        self.packs = order.packs
         self.token = order.token
         self.own_cluster = order.own_cluster
         self.home_features = order.features

@@ -50,7 +50,8 @@ class Copying:
     def sending(self, order: MoveOrder) -> Sending:
         home = not order.ip
         channel = self._context.channel if home else connect(order, self._context.config.ip)
-        return Sending(channel, home, runs=understands(order.frames, Kind.RUNS))
+        packs = self._context.packs if home else order.packs
+        return Sending(channel, home, runs=understands(order.frames, Kind.RUNS), packs=packs)
 
     def copy_memory(self, body: Body, order: MoveOrder) -> None:
         """Begin to send its memory, now or when it stops; or tell home that it does not go ahead, and then never begin."""

@@ -246,7 +246,8 @@ class Onward:
             frames = self._send_changes(body, meta, channel, near=near)
         else:
             runs = onward and body.leaving.copy is not None and body.leaving.copy.runs
-            frames = send_all(body.task, channel, body.pair, meta.vmas, near=near, runs=runs)
+            packs = body.leaving.copy.packs if onward and body.leaving.copy is not None else self._context.packs
+            frames = send_all(body.task, channel, body.pair, meta.vmas, near=near, runs=runs, packs=packs)
         channel.send(Kind.IMAGE_END, body.pair, frames.to_bytes(8, "little"))
         if not onward:
             self._copying.forget(body)
@@ -257,7 +258,9 @@ class Onward:
         before, body.leaving.last = body.leaving.last, None
         if not body.leaving.kept & DIFFER:
             before = None
-        frames, body.leaving.last = send_changes(body.task, channel, body.pair, meta.vmas, before, near=near)
+        frames, body.leaving.last = send_changes(
+            body.task, channel, body.pair, meta.vmas, before, near=near, packs=self._context.packs
+        )
         return frames
 
     def resume(self, body: Body) -> None:

@@ -42,12 +42,13 @@ class Sending:
     order: MoveOrder | None = None
     copies: Sender | None = None  # sends the files that it maps
     runs: bool = False  # who receives takes RUNS
+    packs: int = 0  # how it unpacks memory (`migrate.packing`)
 
     def begin(self, call: Calls, pair: int, said: Said, names: Names, copies: Copies, *, near: bool) -> None:
         """For the stopped task of ``call``. OSError: it has to be sent as a whole, later."""
         self.precopy = Precopy.begin(
             call, self.channel, near=near, pair=pair, said=said, names=names, asks=self.home, known=copies.known,
-            runs=self.runs,
+            runs=self.runs, packs=self.packs,
         )
         if not self.home:
             self.precopy.ahead = self._contents(pair, copies, near)

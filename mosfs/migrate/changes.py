@@ -55,8 +55,8 @@ def _at(distance: int) -> int:
 class ChangeSender(PageSender):
     """Sends what is not as in ``before``; ``after`` has what there is now, ``same`` is what was not sent."""
 
-    def __init__(self, task: Task, channel: Sink, pair: int, before: Digests | None, *, near: bool) -> None:
-        super().__init__(task, channel, pair, near=near)
+    def __init__(self, task: Task, channel: Sink, pair: int, before: Digests | None, *, near: bool, packs: int = 0) -> None:
+        super().__init__(task, channel, pair, near=near, packs=packs)
         self._before = before if before is not None else Digests()
         self.after = Digests()
         self.same: list[Range] = []
@@ -90,12 +90,12 @@ class ChangeSender(PageSender):
 
 
 def send_changes(
-    task: Task, channel: Sink, pair: int, vmas: Iterable[Vma], before: Digests | None, *, near: bool
+    task: Task, channel: Sink, pair: int, vmas: Iterable[Vma], before: Digests | None, *, near: bool, packs: int = 0
 ) -> tuple[int, Digests]:
     """All memory of a stopped task, but what was so in the image ``before``. The number of frames with pages, and what there is
     now."""
     vmas = [*vmas]
-    sender = ChangeSender(task, channel, pair, before, near=near)
+    sender = ChangeSender(task, channel, pair, before, near=near, packs=packs)
     try:
         sender.send(content(task.pid, vmas))
         sender.send(own_content(task.pid, vmas), whole=True)

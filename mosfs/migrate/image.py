@@ -24,12 +24,14 @@ from mosfs.wire.orders import Address, Features, Large, Signed, Small, Word
 
 VERSION = 2
 
-#: addr u64, pages u32, flags u32 (COMPRESSED, ZERO), xxh3_64 of the raw pages u64
+#: addr u64, pages u32, flags u32 (COMPRESSED, ZSTD, ZERO), xxh3_64 of the raw pages u64
 PAGES_HEADER = struct.Struct("<QIIQ")
-#: RUNS: number of runs u32, flags u32 (COMPRESSED), xxh3_64 of the raw pages of all u64; then addr u64, pages u32, flags u32 (ZERO)
+#: RUNS: number of runs u32, flags u32 (COMPRESSED, ZSTD), xxh3_64 of the raw pages of all u64; then of each: addr u64, pages u32,
+#: flags u32 (ZERO)
 RUNS_HEADER, RUN_HEADER = struct.Struct("<IIQ"), struct.Struct("<QII")
-COMPRESSED = 1
+COMPRESSED = 1  # by zlib
 ZERO = 2  # no data: the pages are empty again
+ZSTD = 4  # compressed by zstd, for ends that take it (`packing`)
 
 #: Threads of a program beside its first: each has a place of its own in the scratch (`home.process.deputy`).
 MOST_THREADS = 200

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
@@ -15,7 +14,8 @@ from typing import Any, Protocol
 import msgspec
 import xxhash
 
-from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, RUN_HEADER, RUNS_HEADER, ZERO, BadImage, Vma
+from mosfs.migrate.image import PAGES_HEADER, RUN_HEADER, RUNS_HEADER, ZERO, BadImage, Vma
+from mosfs.migrate.packing import packing, unpacked
 from mosfs.migrate.ranges import Range, merge, size
 from mosfs.native import ffi, lib
 from mosfs.trace.layout import PAGE
@@ -87,12 +87,12 @@ def next_chunk(left: deque[Range]) -> list[Range]:
 class PageSender:
     """Sends ranges of a stopped task's memory; ``frames`` and ``bytes`` count what was sent."""
 
-    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool, runs: bool = False) -> None:
-        """``runs``: the receiver takes RUNS: ranges that are small share frames."""
+    def __init__(self, task: Task, channel: Sink, pair: int, *, near: bool, runs: bool = False, packs: int = 0) -> None:
+        """``runs``: the receiver takes RUNS: ranges that are small share frames. ``near``, ``packs``: see `packing`."""
         self.task = task
         self.channel = channel
         self.pair = pair
-        self.near = near
+        self._packing = packing(near=near, takes=packs)
         self.frames = 0
         self.bytes = 0
         self._runs = runs
@@ -181,20 +181,15 @@ class PageSender:
         raw = memoryview(self._buffer)[HEAD + start : HEAD + end]
         digest = xxhash.xxh3_64_intdigest(raw)
         pages = len(raw) // PAGE
-        packed = self._packed(raw)
+        packed = self._packing.packed(raw)
         self.bytes += len(raw)
         if packed:
-            self._frame(Kind.PAGES, PAGES_HEADER.pack(at + start, pages, COMPRESSED, digest) + packed)
+            self._frame(Kind.PAGES, PAGES_HEADER.pack(at + start, pages, self._packing.flag, digest) + packed)
             return
         head = HEAD + start - PAGES_HEADER.size
         payload = memoryview(self._buffer)[head : HEAD + end]
         PAGES_HEADER.pack_into(payload, 0, at + start, pages, 0, digest)
         self._frame(Kind.PAGES, payload)
-
-    def _packed(self, raw: bytes | memoryview) -> bytes:
-        """Compressed; empty if that saves too little."""
-        packed = b"" if self.near else zlib.compress(raw, 1)
-        return packed if len(packed) < len(raw) * 7 // 8 else b""
 
     # ------------------------------------------------------------------ many runs a frame
 
@@ -228,16 +223,18 @@ class PageSender:
 
     def _vector(self, runs: list[tuple[int, int, int]], raw: bytes | memoryview) -> None:
         """RUNS of (start, end, flags), with the contents of all that are not empty."""
-        packed = self._packed(raw) if raw else b""
-        head = RUNS_HEADER.pack(len(runs), COMPRESSED if packed else 0, xxhash.xxh3_64_intdigest(raw))
+        packed = self._packing.packed(raw) if raw else b""
+        head = RUNS_HEADER.pack(len(runs), self._packing.flag if packed else 0, xxhash.xxh3_64_intdigest(raw))
         heads = b"".join(RUN_HEADER.pack(start, (end - start) // PAGE, flags) for start, end, flags in runs)
         self.bytes += len(raw)
         self._frame(Kind.RUNS, b"".join((head, heads, packed or raw)))
 
 
-def send_all(task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: bool, runs: bool = False) -> int:
-    """All memory of a stopped task; the number of frames with pages. ``runs``: the receiver takes RUNS."""
-    sender = PageSender(task, channel, pair, near=near, runs=runs)
+def send_all(
+    task: Task, channel: Sink, pair: int, vmas: list[Vma], *, near: bool, runs: bool = False, packs: int = 0
+) -> int:
+    """All memory of a stopped task; the number of frames with pages. ``runs``, ``near``, ``packs`` as in `PageSender`."""
+    sender = PageSender(task, channel, pair, near=near, runs=runs, packs=packs)
     try:
         sender.send(content(task.pid, vmas))
         sender.send(own_content(task.pid, vmas), whole=True)
@@ -313,8 +310,8 @@ def unpack(payload: bytes) -> Run:
         _possible(addr, pages, flags)
         if flags & ZERO:
             return addr, pages * PAGE, None
-        raw = _inflated(memoryview(payload)[PAGES_HEADER.size :], flags, pages)
-    except (struct.error, zlib.error) as error:
+        raw = unpacked(memoryview(payload)[PAGES_HEADER.size :], flags, pages * PAGE)
+    except struct.error as error:
         raise BadImage(f"malformed pages: {error}") from error
     if len(raw) != pages * PAGE or xxhash.xxh3_64_intdigest(raw) != digest:
         raise BadImage(f"pages at {addr:#x} are damaged")
@@ -334,8 +331,8 @@ def unpack_runs(payload: bytes) -> list[Run]:
         pages = sum(pages for _, pages, its_flags in heads if not its_flags & ZERO)
         if pages > CHUNK // PAGE:
             raise BadImage(f"{pages} pages at once")
-        raw = _inflated(memoryview(payload)[at:], flags, pages)
-    except (struct.error, zlib.error) as error:
+        raw = unpacked(memoryview(payload)[at:], flags if pages else 0, pages * PAGE)
+    except struct.error as error:
         raise BadImage(f"malformed runs of pages: {error}") from error
     if len(raw) != pages * PAGE or xxhash.xxh3_64_intdigest(raw) != digest:
         raise BadImage(f"runs of pages from {heads[0][0]:#x} on are damaged")
@@ -351,10 +348,3 @@ def unpack_runs(payload: bytes) -> list[Run]:
 def _possible(addr: int, pages: int, flags: int) -> None:
     if not 0 < pages <= (MOST if flags & ZERO else CHUNK // PAGE) or addr & (PAGE - 1):
         raise BadImage(f"{pages} pages at {addr:#x} at once")
-
-
-def _inflated(raw: memoryview, flags: int, pages: int) -> bytes | memoryview:
-    """What would be longer than the header says is not made."""
-    if flags & COMPRESSED and pages:
-        return zlib.decompressobj().decompress(raw, pages * PAGE)
-    return raw

@@ -180,17 +180,17 @@ class Precopy:
     @classmethod
     def begin(
         cls, call: Calls, channel: Peer, *, near: bool, pair: int, said: Said, names: Names, asks: bool = False,
-        known: Known = unknown, runs: bool = False,
+        known: Known = unknown, runs: bool = False, packs: int = 0,
     ) -> Precopy:
         """For a stopped task, which goes on afterwards. OSError when the kernel cannot follow it.
 
         ``said``: what it has said of its memory, kept up to date; ``names``: tells the files that it has shown (`shown`).
         ``asks``: the receiver makes mappings once only, and says when it has: nothing is sent before. ``known``: tells which files
-        are followed. ``runs``: the receiver takes RUNS.
+        are followed. ``near``, ``runs``, ``packs`` as in `PageSender`.
         """
         tracker = Tracker.begin(call)
         try:
-            sender = PageSender(call.task, channel, pair, near=near, runs=runs)
+            sender = PageSender(call.task, channel, pair, near=near, runs=runs, packs=packs)
             return cls(tracker, sender, channel, pair, said, names, asks, known)
         except BaseException:
             tracker.close()

@@ -403,7 +403,8 @@ class ChannelReady(Msg, tag=32):
     """The data channel's TCP socket travels beside this message (SCM_RIGHTS). Keys are 32 random bytes.
 
     ``direct_token`` and ``direct_key`` (if asked for) let another host send the image to ``target``:``port``.
-    ``near``: no compression (mosix.map, letter p). ``features``: those of the target (`abi.cpu`). ``frames``: as in GuestAccept."""
+    ``near``: no compression (mosix.map, letter p). ``features``: those of the target (`abi.cpu`). ``frames``, ``packs``: as in
+    GuestAccept."""
     req: Number
     key: Secret
     target: Ip
@@ -413,6 +414,7 @@ class ChannelReady(Msg, tag=32):
     direct_key: Secret = b""
     features: Features = ""
     frames: Count = 0
+    packs: Count = 0
 
 
 class ChannelFailed(Msg, tag=33):
@@ -504,6 +506,7 @@ class SpawnHost(Msg, tag=49):
     own_cluster: bool = True  #: its home-node belongs to our cluster (private.conf, C or G)
     features: Features = ""  #: those of its home-node (`abi.cpu`)
     runs_as: Id = 65534  #: the user that its bodies run as, if mosd is root
+    packs: Count = 0  #: how its home-node unpacks memory (`migrate.packing`)
 
 
 class AdoptTracer(Msg, tag=50):

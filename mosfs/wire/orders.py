@@ -53,6 +53,7 @@ class MoveOrder(msgspec.Struct, array_like=True):
     near: bool
     features: Features = ""  #: those of the node there (`abi.cpu`)
     frames: Small = 0  #: which kinds of frames who receives the image knows (`frames.GENERATION`)
+    packs: Small = 0  #: how who receives it unpacks memory (`migrate.packing`)
 
 
 class ForkOrder(msgspec.Struct, array_like=True):

@@ -73,7 +73,7 @@ class PeerStatus(PeerMsg, tag=65):
 
 class GuestRequest(PeerMsg, tag=66):
     """May this process come? Answered by GuestAccept or GuestRefuse with the same ``req``. ``below``, ``features`` and ``needs`` as
-    in OpenChannel."""
+    in OpenChannel, ``packs`` as in GuestAccept."""
 
     req: Number
     pid: Pid
@@ -88,11 +88,13 @@ class GuestRequest(PeerMsg, tag=66):
     direct_key: Secret = b""
     below: Load = 0
     needs: Needs = []
+    packs: Count = 0
 
 
 class GuestAccept(PeerMsg, tag=67):
     req: Number
     frames: Count = 0  #: which kinds its hosts know (`frames.GENERATION`)
+    packs: Count = 0  #: how they unpack memory (`migrate.packing`); who says nothing, by zlib
 
 
 class GuestRefuse(PeerMsg, tag=68):

@@ -68,7 +68,7 @@ class Copying:
             with Calls(p.task, base=original) as call:
                 move.copy = Precopy.begin(
                     call, move.link.channel, near=move.link.near, pair=p.pid, said=p.process.said, names=lambda: p.process.names,
-                    known=self.tracer.mapped.known(p), runs=understands(move.link.frames, Kind.RUNS),
+                    known=self.tracer.mapped.known(p), runs=understands(move.link.frames, Kind.RUNS), packs=move.link.packs,
                 )  # fmt: skip
             move.copy.ahead = self.tracer.mapped.ahead(p, move)
             if p.several:

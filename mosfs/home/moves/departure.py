@@ -311,7 +311,8 @@ class Departure:
     def _pages(self, p: Program, link: Link, copy: Precopy | None, vmas: list[Vma]) -> int:
         """Send the memory, or what is left of it after `copying`; the number of frames with pages in all."""
         if copy is None:
-            return send_all(p.task, link.channel, p.pid, vmas, near=link.near, runs=understands(link.frames, Kind.RUNS))
+            runs = understands(link.frames, Kind.RUNS)
+            return send_all(p.task, link.channel, p.pid, vmas, near=link.near, runs=runs, packs=link.packs)
         copy.rest(vmas)
         return copy.sender.frames
 

@@ -78,7 +78,7 @@ class Openings:
             return
         lib.mos_keep_usage()
         channel = Channel(passed, message.key, opener=True, end=To.TRACER)
-        link = Link(channel, message.target, message.near, message.features, message.frames)
+        link = Link(channel, message.target, message.near, message.features, message.frames, message.packs)
         self.tracer.hosts.channels[id(link)] = link
         move = p.move
         move.link, move.target = link, message.target
@@ -87,7 +87,7 @@ class Openings:
         if p.away:
             move.order = MoveOrder(
                 message.target, message.port, message.direct_token, message.direct_key, message.near, message.features,
-                message.frames,
+                message.frames, message.packs,
             )  # fmt: skip
 
     def to_file(self, p: Program, move: Move, link: Link) -> None:

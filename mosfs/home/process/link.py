@@ -17,6 +17,7 @@ class Link:
     near: bool
     features: str = ""  # of the node there (`abi.cpu`), "" if unknown
     frames: int = 0  # which kinds it knows (`frames.GENERATION`)
+    packs: int = 0  # how it unpacks memory (`migrate.packing`)
     programs: set[int] = field(default_factory=set)
 
 
