@@ -139,6 +139,7 @@ PROGRAMS = (
     Program("threads-moving", "threads.c", options=("--stay-home",)),
     Program("pthreads", motion="3", long=True),
     Program("shared", options=("--share-memory",), motion="3"),
+    Program("arenas", options=("--share-memory",), motion="3", pause="0.1"),
     Program("debugger", options=("--stay-home",)),
     Program("filters", options=("--stay-home",)),
     Program("homebound", options=("--stay-home",)),

@@ -34,14 +34,14 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 class Family:
-    """`threaded/family.c` under mosrun on node 1, as ``name``."""
+    """`threaded/family.c` under mosrun on node 1, as ``name``. ``how``: "file" if it shares a file in /dev/shm."""
 
-    def __init__(self, nodes: Lab, folder: Path, name: str) -> None:
+    def __init__(self, nodes: Lab, folder: Path, name: str, *how: str) -> None:
         self.nodes, self.folder = nodes, folder
         self.binary = folder / name
         compile_c(SOURCES / "family.c", self.binary, ("-O1", "-pthread"))
         with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
-            command = ["mosrun", "-h", "--share-memory", str(self.binary), str(folder)]
+            command = ["mosrun", "-h", "--share-memory", str(self.binary), str(folder), *how]
             self.process = nodes.start(1, *command, stdin=subprocess.PIPE, stdout=out, stderr=err)
         wait_until(self.lines)
         wait_until(lambda: len(self.members()) == CHILDREN + 1)
@@ -185,10 +185,10 @@ def test_without_the_option_it_is_refused(nodes: Lab, tmp_path: Path) -> None:
     assert nodes.run(1, "mosrun", "-h", "--share-memory", "python3", "-c", code).returncode == 0
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize(("action", "how"), [*((action, ()) for action in ACTIONS), ("raise", ("file",))])
 @pytest.mark.parametrize("point", list(Sharing))
-def test_fault(point: Sharing, action: str, nodes: Lab, tmp_path: Path) -> None:
-    with Family(nodes, tmp_path, failing_name(point, action)) as family:
+def test_fault(point: Sharing, action: str, how: tuple[str, ...], nodes: Lab, tmp_path: Path) -> None:
+    with Family(nodes, tmp_path, failing_name(point, action), *how) as family:
         said = []
         for target in ("2", "home", "3"):
             if family.process.poll() is None:

@@ -134,6 +134,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
             self.private.reap_all()
             self.mapped.tick()
             self.shared.tick()
+            self.withheld.tick()
             self.groups.tick()
             self.family.end_unclaimed()
         if self.mosd.control.sock is None:

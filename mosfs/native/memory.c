@@ -331,6 +331,27 @@ static int mos_thread_pidfd(int tid)
     return -1;
 }
 
+/*
+ * Read or write `len` bytes of a file in memory by mapping the page that has them: also behind the file's end, where programs that map it
+ * may have written. 0 or an error.
+ */
+int mos_in_page(int fd, unsigned long at, void *buf, unsigned long len, int write)
+{
+    unsigned long page = at & ~4095UL;
+    long done;
+    char *map;
+    if (!len || at - page + len > 4096)
+        return -EINVAL;
+    map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, page);
+    if (map == MAP_FAILED)
+        return -errno;
+    /* by the kernel, which tells of a page that is not there */
+    done = write ? mos_write(getpid(), (unsigned long)map + (at - page), buf, len)
+                 : mos_read(getpid(), (unsigned long)map + (at - page), buf, len);
+    munmap(map, 4096);
+    return done < 0 ? (int)done : done == (long)len ? 0 : -EFAULT;
+}
+
 /* A copy of another task's descriptor (pidfd_getfd(2)): the same open file description, with no more rights than the task has. */
 int mos_take_fd(int pid, int fd)
 {

@@ -144,7 +144,7 @@ CASES = (
     Case("go", GO, "golang-go", "go"),
     Case("java", JAVA, "default-jdk-headless", "java javac"),
     Case("numpy", NUMPY, "python3-numpy libopenblas0-pthread", "/usr/bin/f2py"),
-    Case("multiprocessing", PROCESSES, quick=True, flags=STAY),
+    Case("multiprocessing", PROCESSES, quick=True, flags=("--share-memory",)),
     Case("node.js", NODE, "nodejs", "node"),
     Case("octave", """octave-cli --norc -q --no-history --eval 'A = magic(60) + eye(60); printf("%.10g\\n", sum(inv(A)(:))); [s, o] = system("echo sub"); disp(o); exit(5)'; echo $?""",
          "octave", "octave-cli"),

@@ -1,4 +1,5 @@
 /* The walk of tests/t5_shared.py: a program and its children, which take turns in memory that they share. */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -18,6 +19,19 @@ struct board {
 };
 
 static struct board *board;
+
+/* Memory without a name; of a file in /dev/shm, which stays open, if `opened` is not NULL. */
+static void *shared(size_t size, int *opened)
+{
+	char path[] = "/dev/shm/family-XXXXXX";
+
+	if (!opened)
+		return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	*opened = mkostemp(path, O_CLOEXEC);
+	if (*opened < 0 || unlink(path) || ftruncate(*opened, size))
+		return MAP_FAILED;
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, *opened, 0);
+}
 
 static void child_ended(int sig)
 {
@@ -50,12 +64,13 @@ int main(int argc, char **argv)
 	pthread_mutexattr_t mutex;
 	pthread_condattr_t cond;
 	pid_t parent = getpid();
-	int file, status;
+	int file, status, opened = -1;
+	struct board read_of_it;
 
 	snprintf(path, sizeof path, "%s/lines", argc > 1 ? argv[1] : ".");
 	file = open(path, O_WRONLY | O_CREAT | O_APPEND, 0644);
 	snprintf(path, sizeof path, "%s/stop", argc > 1 ? argv[1] : ".");
-	board = mmap(NULL, 64 << 12, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	board = shared(64 << 12, argc > 2 ? &opened : NULL);
 	if (board == MAP_FAILED)
 		return 9;
 	pthread_mutexattr_init(&mutex);
@@ -87,6 +102,14 @@ int main(int argc, char **argv)
 	for (int i = 0; i < CHILDREN; i++)
 		if (wait(&status) < 0 || status)
 			return 10;
+	if (opened >= 0) {
+		ssize_t got = -1;
+
+		for (int i = 0; i < 3 && got < 0; i++) /* for which it comes home; where it cannot, the call fails */
+			got = pread(opened, &read_of_it, sizeof read_of_it, 0);
+		if (got != sizeof read_of_it || read_of_it.value != board->value)
+			return 11;
+	}
 	printf("end %ld %ld\n", board->whose, board->value);
 	return 7;
 }

@@ -54,7 +54,7 @@ class Policy:
         if row.nr == SYS_MREMAP and p.process.pieced:
             self._remap(p, regs, args)
             return
-        if row.nr == SYS_MMAP and self.tracer.shared.maps(p, args) and self._share(p, regs):
+        if self._shares(p, row, args) and self._share(p, regs, anonymous=bool(args[3] & MAP_ANONYMOUS)):
             return
         verdict = judge(row, args)
         if verdict.do in (Do.SERVE, Do.HOME) or self._thread(p, row, args) or self._shared_file(p, row, args):
@@ -90,11 +90,15 @@ class Policy:
             result = remap(call, args, said=p.process.said.calls > 0)
         self.tracer.stops.answer(p, kept, result)
 
-    def _share(self, p: Program, regs: Registers) -> bool:
-        """Memory that can move with all that share it. False: it cannot, and the program may have it at home."""
+    def _shares(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
+        """The call maps memory that may move with all that share it."""
+        return row.nr == SYS_MMAP and not self._dispensable(p, row, args) and self.tracer.shared.maps(p, args)
+
+    def _share(self, p: Program, regs: Registers, *, anonymous: bool) -> bool:
+        """Memory that can move with all that share it. False: it cannot, and is what it would be without --share-memory."""
         kept = copy_regs(regs)
         result = self.tracer.shared.mapped(p, kept)
-        if result is None and self.mode(p) is Unsupported.STAY_HOME:
+        if result is None and (self.mode(p) is Unsupported.STAY_HOME or not anonymous):
             return False
         self.tracer.stops.answer(p, kept, -errno.ENOMEM if result is None else result)
         return True
@@ -155,7 +159,7 @@ class Policy:
             return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
         if row.nr in (SYS_MPROTECT, SYS_PKEY_MPROTECT):  # a file becomes writable memory, which can be at home only
             return self.come_home(p, done)
-        if row.nr == SYS_MMAP and self.tracer.shared.maps(p, args):
+        if self._shares(p, row, args):
             return self.come_home(p, done, returns=True)
         verdict = judge_away(row, args)
         if verdict.do is Do.SERVE:

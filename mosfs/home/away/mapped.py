@@ -23,7 +23,6 @@ from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE
 from mosfs.abi.memory import MADV_DONTNEED
 from mosfs.abi.numbers import SYS_CLOSE, SYS_MADVISE, SYS_MMAP, SYS_MPROTECT, SYS_MUNLOCK, SYS_MUNMAP
 from mosfs.calls.request import pack_reply
-from mosfs.home.away.shared import NAME
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import hand_over
@@ -124,8 +123,8 @@ class Mapped:
         """For `maps.travelling`: the files that this program maps are followed from now on."""
 
         def find(mapping: Mapping) -> tuple[int, str] | None:
-            if number := self.tracer.shared.number(mapping):
-                return number, NAME
+            if (shared := self.tracer.shared.store.known(mapping)) is not None:
+                return shared
             file = self._follow(p, mapping, -1)
             return (file.number, mapping.name) if file is not None else None
 
@@ -310,7 +309,7 @@ class Mapped:
 
     def _number(self, mapping: Mapping) -> int:
         found = self._keys.get((mapping.device, mapping.inode))
-        return found.number if found is not None else self.tracer.shared.number(mapping)
+        return found.number if found is not None else self.tracer.shared.store.number(mapping)
 
     @staticmethod
     def deny_access(call: Calls, mappings: list[Mapping]) -> None:
@@ -372,7 +371,7 @@ class Mapped:
         return ComingFiles(self._fd, [(self._number(m), m) for m in self.in_deputy(p)], [vma for vma in vmas if vma.file])
 
     def _fd(self, number: int) -> int:
-        return self.tracer.shared.fd(number) if is_object(number) else self._files[number].fd
+        return self.tracer.shared.store.fd(number) if is_object(number) else self._files[number].fd
 
 
 class ComingFiles:

@@ -63,6 +63,10 @@ class Requests:
             row = BY_NR.get(request.nr)
             if self.tracer.policy.away(p, row, request.nr, request.args, lambda r: self.answer(p, r)):
                 return
+        elif self.tracer.withheld.concerns(p, request):
+            deputy.set_mask(request.mask)
+            self.tracer.policy.come_home(p, lambda r: self.answer(p, r), returns=True)
+            return
         elif request.nr in PATH_ARG and (self._control(p, request) or self._show(p, deputy, request)):
             return
         if request.nr in AFFINITY:
@@ -97,6 +101,8 @@ class Requests:
         """A call that needs no deputy, which may rest meanwhile, but for the signal mask that came with it."""
         idle = deputy.state in (State.READY, State.PARKED) and not deputy.waiting and not deputy.interrupting
         if not idle or request.mask != deputy.mask or flags & UNSUPPORTED or p.body.sleeping is not None:
+            return False
+        if p.process.shares and self.tracer.withheld.concerns(p, request):
             return False
         made = self.direct.call(p, request)
         if made is None:
@@ -224,6 +230,9 @@ class Requests:
         """Map the file here, and send what it shows: the kernel's own checks decide what may be mapped."""
         p.body.seq = flags >> 1
         deputy.set_mask(order.mask)
+        if self.tracer.withheld.has(p, as_c_int(order.fd)):
+            self.tracer.policy.come_home(p, lambda r: self.answer(p, r), returns=True)
+            return
         given = (order.at if order.flags & MAP_FIXED else 0, order.length, order.prot, order.flags, order.fd, order.offset)
         self.tracer.traces.entered(p, SYS_MMAP, given, lambda _: None)
         device = False

@@ -13,6 +13,7 @@ from mosfs.home.away.requests import Requests
 from mosfs.home.away.shared import SharedMemory
 from mosfs.home.away.transfers import Transfers
 from mosfs.home.away.waits import Waits
+from mosfs.home.away.withheld import Descriptors
 from mosfs.home.ports import Tree
 
 
@@ -27,6 +28,7 @@ class AwayRoom:
         self.deputies = Deputies(tracer)
         self.mapped = Mapped(tracer)
         self.shared = SharedMemory(tracer)
+        self.withheld = Descriptors(tracer)
         self.lanes = Lanes(tracer)
         self.cores = Cores(tracer)
         self.waits = Waits(tracer)

@@ -1,7 +1,8 @@
 """Memory that programs of a tree share and write (mosrun --share-memory; docs/design/shared-memory.md).
 
 Such memory is an *object*: a file in memory of ours, made when a program maps new shared memory, of which it and its children have
-mappings and nobody has a descriptor. So an object is known by its device and inode, whoever maps it, and can be mapped again by
+mappings and nobody has a descriptor; or a file in /dev/shm that a program maps, which we have opened for ourselves, and map in the
+place of what it has opened. So an object is known by its device and inode, whoever maps it, and can be mapped again by
 whom it was not. While its programs are away their node has the contents, and ours has none: deputies keep the mappings, closed.
 """
 
@@ -11,81 +12,83 @@ import errno
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
-from mosfs.abi.flags import MAP_ANONYMOUS, MAP_HUGETLB, MAP_SHARED, MAP_TYPE
+from mosfs.abi.args import as_c_int
+from mosfs.abi.flags import MAP_ANONYMOUS, MAP_HUGETLB, MAP_SHARED, MAP_TYPE, PROT_WRITE
 from mosfs.abi.numbers import SYS_CLOSE, SYS_MMAP
 from mosfs.abi.reasons import Reason
 from mosfs.home.ports import Tree
-from mosfs.home.process.descriptors import hand_over
+from mosfs.home.process.descriptors import access_of, hand_over
 from mosfs.home.process.link import Link
 from mosfs.home.process.move import Move
+from mosfs.home.process.objects import Object, Store, why
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate.filecopy import MOST, data_of, frame, read_frame
-from mosfs.migrate.image import MAX_SIZE, OBJECTS, BadImage, Vma, is_object
-from mosfs.migrate.maps import CannotMove, Mapping, file_maps
+from mosfs.migrate.image import MAX_SIZE, BadImage, Vma, is_object
+from mosfs.migrate.maps import CannotMove, file_maps
 from mosfs.native.registers import Registers
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import PAGE, USER_END
+from mosfs.trace.taken import take
 from mosfs.trace.task import TaskGone
-from mosfs.wire.frames import MOST_OBJECTS, SHARES_SINCE, Kind
-from mosfs.wire.room import to_keep
+from mosfs.wire.frames import SHARES_SINCE, Kind
 
-#: How maps calls such memory natively.
-NAME = "/dev/zero (deleted)"
 #: Looking for objects that nobody maps any more may take this part of the time, but is not done more often than once a second.
 SHARE, OFTEN = 0.01, 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Object:
-    """``key``: device and inode as /proc/PID/maps shows them."""
-
-    number: int
-    fd: int
-    size: int
-    key: tuple[str, int]
 
 
 class SharedMemory:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self._objects: dict[int, Object] = {}
-        self._keys: dict[tuple[str, int], Object] = {}
-        self._last = OBJECTS
+        self.store = Store(self._forget_unused)
         self._look_at = 0.0
 
     # ------------------------------------------------------------------ objects
 
     def maps(self, p: Program, args: Sequence[int]) -> bool:
-        """Whether mmap(2) with these arguments makes new shared memory, in a program that may have some."""
-        _, length, _, flags, _, _ = args
-        wanted = flags & MAP_ANONYMOUS and flags & MAP_TYPE == MAP_SHARED and not flags & MAP_HUGETLB and 0 < length <= USER_END
-        if not wanted or p.process.filtered:
+        """Whether mmap(2) with these arguments makes new shared memory, or shows such a file, in a program that may have some."""
+        _, length, prot, flags, fd, _ = args
+        if p.process.filtered or not 0 < length <= USER_END or flags & MAP_HUGETLB:
             return False
-        return self.tracer.family.process(p).settings.share_memory == 1
+        anonymous = bool(flags & MAP_ANONYMOUS)
+        wanted = flags & MAP_TYPE == MAP_SHARED if anonymous else bool(flags & MAP_SHARED and prot & PROT_WRITE)
+        if not wanted or self.tracer.family.process(p).settings.share_memory != 1:
+            return False
+        return anonymous or self._in_memory(p, as_c_int(fd))
+
+    def _in_memory(self, p: Program, fd: int) -> bool:
+        """Whether a descriptor is one of a file in memory, but not of memfd_create(2): who has that open no kernel tells."""
+        if self.store.shown_by(p.pid, fd) is not None and p.away:
+            return True
+        if access_of(p.pid, fd) != os.O_RDWR:
+            return False
+        try:
+            os.close(take(p.pid, fd, self.store.is_in_memory))
+        except OSError:
+            return False
+        return True
 
     def mapped(self, p: Program, regs: Registers) -> int | None:
-        """Make that call, of a program at home: what it returns. None if we cannot: what can be made stays at home."""
-        addr, length, prot, flags, _, _ = arguments(regs)
+        """Make that call, of a program at home: what it returns. None if it is nothing that can move."""
+        addr, length, prot, flags, fd, offset = arguments(regs)
+        anonymous = bool(flags & MAP_ANONYMOUS)
         try:
-            made = self._new((length + PAGE - 1) & -PAGE)
+            made = self.store.new((length + PAGE - 1) & -PAGE) if anonymous else self.store.open(p.pid, as_c_int(fd))
         except OSError as error:
             self.tracer.mosd.log(f"pid={p.pid} its shared memory stays at home: {error.strerror}", 30)
             return None
         try:
             with Calls(p.task) as call:
                 theirs = hand_over(call, made.fd, cloexec=True, brief=True)
-                result = call(SYS_MMAP, addr, length, prot, flags & ~MAP_ANONYMOUS, theirs, 0)
+                result = call(SYS_MMAP, addr, length, prot, flags & ~MAP_ANONYMOUS, theirs, 0 if anonymous else offset)
                 call(SYS_CLOSE, theirs)
         except OSError:
-            self._close(made)
-            return None
-        if -4096 < result < 0:
-            self._close(made)
-        else:
+            result = -errno.ENOMEM
+        if not -4096 < result < 0:
             self._shares(p)
+        elif anonymous:  # else others may map it, or it is given up soon
+            self._close(made)
         return result
 
     def _shares(self, p: Program) -> None:
@@ -95,61 +98,35 @@ class SharedMemory:
             q.process.shares = True
             q = self.tracer.programs.get(q.kin.vfork_parent)
 
-    def _new(self, size: int) -> Object:
-        if len(self._objects) >= MOST_OBJECTS:
-            self._forget_unused()
-            if len(self._objects) >= MOST_OBJECTS:
-                raise OSError(errno.EMFILE, f"the tree has {MOST_OBJECTS} pieces of it")
-        fd = to_keep(os.memfd_create("shared", os.MFD_CLOEXEC))
-        try:
-            os.ftruncate(fd, size)
-        except OSError:
-            os.close(fd)
-            raise
-        facts = os.fstat(fd)
-        self._last += 1
-        made = Object(self._last, fd, size, (f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}", facts.st_ino))
-        self._objects[made.number] = self._keys[made.key] = made
-        return made
-
-    def _close(self, made: Object) -> None:
-        del self._objects[made.number], self._keys[made.key]
-        os.close(made.fd)
-
     def tick(self) -> None:
         """Once a second: memory that nobody maps any more is given up."""
-        if not self._objects or time.monotonic() < self._look_at:
+        if not self.store or time.monotonic() < self._look_at:
             return
         began = time.monotonic()
         self._forget_unused()
         now = time.monotonic()
         self._look_at = now + max(OFTEN, (now - began) / SHARE)
 
+    def _close(self, made: Object) -> None:
+        self.tracer.withheld.forget(made)
+        self.store.close(made)
+
     def _forget_unused(self) -> None:
         programs = list(self.tracer.programs.values())
-        used = {number for p in programs for number in self.of(p)}
+        used = {number for p in programs for number in self.of(p)} | self.tracer.withheld.numbers()
         used.update(number for p in programs if p.move is not None for number in (*p.move.stood.brings, *p.move.files))
-        for made in [made for made in self._objects.values() if made.number not in used]:
+        for made in [made for made in self.store.all() if made.number not in used]:
             self._close(made)
-
-    def number(self, mapping: Mapping) -> int:
-        """The number of the object that a mapping shows, or 0."""
-        found = self._keys.get((mapping.device, mapping.inode)) if self._keys else None
-        return found.number if found is not None else 0
-
-    def fd(self, number: int) -> int:
-        """Our descriptor of an object."""
-        return self._objects[number].fd
 
     def of(self, p: Program) -> set[int]:
         """The objects that ``p`` has, or may have."""
-        if not self._objects or not p.process.shares:
+        if not self.store or not p.process.shares:
             return set()
         known = {number for number in p.body.files if is_object(number)}
         if p.away:
             return known
         try:
-            return known | {number for mapping in file_maps(p.pid) if (number := self.number(mapping))}
+            return known | {number for mapping in file_maps(p.pid) if (number := self.store.number(mapping))}
         except (TaskGone, CannotMove):
             return known
 
@@ -168,10 +145,19 @@ class SharedMemory:
 
     # ------------------------------------------------------------------ leaving
 
-    def leaves(self, p: Program, move: Move | None, vmas: Iterable[Vma]) -> None:
-        """It stands still, and shall leave with these mappings. CannotMove, if it cannot with what it shares."""
-        if not any(is_object(vma.file) for vma in vmas):
-            return
+    def obstacle(self, group: Iterable[Program]) -> str:
+        """Why what these programs share cannot leave home; "" if it can, as far as is known before they stand."""
+        numbers: set[int] = set().union(*(self.of(p) for p in group)) if self.store else set()
+        found = ((made, made.obstacle()) for made in self.store.objects(numbers))
+        return next((why(made, reason) for made, reason in found if reason), "")
+
+    def leaves(self, p: Program, call: Calls, vmas: Iterable[Vma]) -> None:
+        """It stands still, and shall leave with these mappings. CannotMove, if it cannot with what it shares; OSError."""
+        if any(is_object(vma.file) for vma in vmas):
+            self._may_leave(p, p.move)
+        self.tracer.withheld.withhold(p, call)
+
+    def _may_leave(self, p: Program, move: Move | None) -> None:
         if move is None or move.link is None or move.link.frames < SHARES_SINCE:
             raise CannotMove(f"{Reason.MEMORY_SHARED}, and the MOSIX of that node is too old for it")
         if not self.tracer.groups.joins(p):
@@ -179,46 +165,44 @@ class SharedMemory:
 
     def announce(self, p: Program, link: Link, vmas: Iterable[Vma], *, contents: bool) -> None:
         """Tell of the objects that ``vmas`` show, which must be there before the image; ``contents``: with what is in them."""
-        numbers = sorted({vma.file for vma in vmas if is_object(vma.file)})
-        for made in [self._objects[number] for number in numbers]:
-            link.channel.send(Kind.FILE, p.pid, frame(made.number, made.size))
+        numbers = {vma.file for vma in vmas if is_object(vma.file)}
+        for made in self.store.objects(numbers):
+            made.look()
+            link.channel.send(Kind.FILE, p.pid, frame(made.number, made.whole))
         if contents:
             self.send(p, link, numbers)
 
     def send(self, p: Program, link: Link, numbers: Iterable[int]) -> None:
         """Send the contents of these objects."""
-        for number in sorted(numbers):
-            if (made := self._objects.get(number)) is not None:
-                for payload in self._contents(made, near=link.near):
-                    link.channel.send(Kind.FILE, p.pid, payload)
+        for made in self.store.objects(numbers):
+            for payload in self._contents(made, near=link.near):
+                link.channel.send(Kind.FILE, p.pid, payload)
 
     @staticmethod
     def _contents(made: Object, *, near: bool) -> Iterator[bytes]:
+        made.look()
+        yield frame(made.number, made.whole)
         for start, end in data_of(made.fd, made.size):
             for at in range(start, end, MOST):
-                yield frame(made.number, made.size, at, os.pread(made.fd, min(MOST, end - at), at), near=near)
+                yield frame(made.number, made.whole, at, os.pread(made.fd, min(MOST, end - at), at), near=near)
+        if data := made.behind():
+            yield frame(made.number, made.whole, made.size, data, near=near)
 
     def gone(self, numbers: Iterable[int]) -> None:
-        """Their contents are elsewhere now: they take no memory here."""
-        for number in numbers:
-            if (made := self._objects.get(number)) is not None:
-                os.ftruncate(made.fd, 0)
-                os.ftruncate(made.fd, made.size)
+        """Their contents are elsewhere now."""
+        for made in self.store.objects(numbers):
+            made.empty()
 
     # ------------------------------------------------------------------ coming home
-
-    def size(self, numbers: Iterable[int]) -> int:
-        """Bytes that these objects have together."""
-        return sum(self._objects[number].size for number in numbers if number in self._objects)
 
     def take(self, numbers: Iterable[int], payload: bytes) -> int:
         """FILE of a program that comes home: a part of the contents of one of these objects, and which. BadImage; OSError."""
         number, size, offset, data = read_frame(payload)
-        made = self._objects.get(number) if number in numbers else None
-        if made is None or size != made.size or offset + len(data) > min(made.size, MAX_SIZE):
+        made = next(iter(self.store.objects([number])), None) if number in numbers else None
+        if made is None or size != made.whole or offset + len(data) > min(made.whole, MAX_SIZE):
             raise BadImage("contents of memory that it does not share")
-        if not data:  # the first of it
-            self.gone([number])
-        elif os.pwrite(made.fd, data, offset) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if data:
+            made.write(data, offset)
+        else:  # the first of it
+            made.empty()
         return number

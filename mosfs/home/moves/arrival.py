@@ -84,7 +84,7 @@ class Arrival:
         deputy = p.deputy
         assert deputy is not None and p.move is not None
         coming = Coming(image.decode(head), Receipt(link.channel))
-        coming.receipt.expect(coming.meta.vmas, self.tracer.shared.size(self.tracer.groups.objects(p)))
+        coming.receipt.expect(coming.meta.vmas, self.tracer.shared.store.size(self.tracer.groups.objects(p)))
         self.halt(p, deputy)
         self.tracer.threads.halt(p)
         lib.mos_unfollow(self.tracer.pump)
@@ -150,7 +150,7 @@ class Arrival:
         coming.rebuild = rebuild
         rebuild.resume(call)
         rebuild.know(meta)
-        coming.receipt.expect(meta.vmas, self.tracer.shared.size(self.tracer.groups.objects(p)))
+        coming.receipt.expect(meta.vmas, self.tracer.shared.store.size(self.tracer.groups.objects(p)))
         rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
         clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
         deputy.remains.forget()
@@ -169,9 +169,9 @@ class Arrival:
         regs = rebuild.finish(coming.frames, home=True)
         for shared, info in [*((not p.several, info) for info in older), *coming.newer]:
             queue_signal(call, info, shared=shared)
-        for q, thread in self.tracer.threads.matched(p, meta.threads):
-            coming.threads.append(self.tracer.threads.build(coming, q, thread))
+        coming.threads.extend(self.tracer.threads.build(coming, *one) for one in self.tracer.threads.matched(p, meta.threads))
         coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
+        self.tracer.withheld.give_back(p, call)
         return regs
 
     def _roll_back(self, p: Program, link: Link, deputy: Deputy, coming: Coming, error: Exception) -> None:

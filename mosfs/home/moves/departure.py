@@ -273,7 +273,7 @@ class Departure:
             self._sent(p, move)
 
     def _capture(self, p: Program, call: Calls, regs: Registers, vmas: list[Vma]) -> ImageMeta:
-        self.tracer.shared.leaves(p, p.move, vmas)
+        self.tracer.shared.leaves(p, call, vmas)
         shown = clocks.last_shown(p.process.clock_page, self.tracer.clock.ticks()) if p.process.clock_page else clocks.Shown(0, 0)
         meta = capture(
             call, regs, vmas, pid=p.pid, uid=p.uid, features=p.demand.seen, home=self.tracer.mosd.config.ip,
@@ -341,6 +341,7 @@ class Departure:
         move = p.move
         assert move is not None
         p.place = Place.HOME
+        self.tracer.withheld.stays(p, move)
         self.tracer.threads.stay(p, move)
         if move.link is not None:
             self.tracer.hosts.drop(p, move.link)

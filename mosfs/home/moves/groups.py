@@ -64,7 +64,7 @@ class Groups:
         if q.place is not p.place or q.link is not p.link:
             reason = "which is elsewhere"
         elif move.target:
-            reason = q.travel.bound or reason or self.tracer.threads.obstacle(q) or (Reason.THREADS if q.process.several else "")
+            reason = q.travel.bound or reason or self.tracer.threads.obstacle(q)
         return f"{Reason.MEMORY_SHARED} with {q.pid} ({q.comm}): {reason}" if reason else ""
 
     # ------------------------------------------------------------------ one after another
@@ -186,6 +186,7 @@ class Groups:
         assert link is not None
         try:
             fault(Sharing.HOME_ALL_STAND, link.channel, members[0].comm)
+            self.tracer.withheld.guard(self.objects(members[0]))
             self.tracer.shared.send(members[0], link, self.objects(members[0]))
             fault(Sharing.HOME_BEFORE_GO, link.channel, members[0].comm)
             for q in members:

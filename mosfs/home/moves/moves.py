@@ -78,6 +78,9 @@ class Moves:
             self._tell(p, move, cpu.lacks(lacking, ""))
             return
         group = self.tracer.shared.group(p)
+        if move.target and (reason := self.tracer.shared.obstacle(group)):
+            self._tell(p, move, reason)
+            return
         if len(group) > 1:
             if reason := self.tracer.groups.request(group, move):
                 self._tell(p, move, reason)

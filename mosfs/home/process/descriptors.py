@@ -200,12 +200,16 @@ def put(call: Calls, store: Store, entry: OpenRecord) -> None:
     """Make ``entry.fds`` of the process descriptors of this open file."""
     ours = travel.described(store, entry)
     try:
-        keep = {fd: description_of(call.task.pid, fd)[1] & os.O_CLOEXEC for fd in entry.fds}
-        with _spare(call):
-            fresh = _hand_over(call, ours, MAX_LIMIT, cloexec=True)
-            for fd in entry.fds:
-                call.must(SYS_DUP3, fresh, fd, keep[fd])
-            call(SYS_CLOSE, fresh)
+        put_ours(call, ours, entry.fds)
     finally:
         os.close(ours)
 
+
+def put_ours(call: Calls, ours: int, fds: list[int]) -> None:
+    """Make ``fds`` of the process descriptors of our open file. OSError."""
+    keep = {fd: description_of(call.task.pid, fd)[1] & os.O_CLOEXEC for fd in fds}
+    with _spare(call):
+        fresh = _hand_over(call, ours, MAX_LIMIT, cloexec=True)
+        for fd in fds:
+            call.must(SYS_DUP3, fresh, fd, keep[fd])
+        call(SYS_CLOSE, fresh)
