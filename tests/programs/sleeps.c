@@ -5,7 +5,7 @@
 #include <sys/select.h>
 #include <sys/time.h>
 
-#define LATE 30000000000LL
+#define LATE 240000000000LL
 static int64_t began;
 
 static void start(void)
