@@ -6,7 +6,7 @@ import errno
 import struct
 import time
 from collections.abc import Callable
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,9 @@ from mosfs.abi.flags import FUTEX_CLOCK_REALTIME, FUTEX_LOCK_PI, FUTEX_PRIVATE_F
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.deadlines import CALLS, Deadline, deadline
 from mosfs.guest import clocks
-from mosfs.guest.body import State
+from mosfs.guest.body import Body, State
+from mosfs.guest.lanes import _state
+from mosfs.native import lib
 from mosfs.trace import clock
 from mosfs.trace.clock import NSEC, GuestClock, Shown
 from mosfs.wire.orders import GoTimes
@@ -112,9 +114,9 @@ class Node:
     """A body of another kernel's program, whose clocks are ``behind`` what home's are, ns."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, kernel: str = "another", behind: int = 0) -> None:
-        self.body, context = Mock(), Mock()
+        self.body, context = Mock(), MagicMock()
         self.clock = context.clock = GuestClock()
-        context.bodies = {7: self.body}
+        context.bodies, self.pump = {7: self.body}, context.pump
         self.clocks = clocks.Clocks(context)
         self.body.outlives, self.body.memory.clock_page, self.body.leader, self.body.state = False, b"", None, State.RUNNING
         self.kernel = kernel or clock.kernel_id()
@@ -193,3 +195,12 @@ def test_of_the_same_kernel_nothing_is_looked_at(monkeypatch: pytest.MonkeyPatch
     node = Node(monkeypatch)
     node.clocks.begins(node.body, nr("poll"), (0, 0, 5, 0, 0, 0))
     assert node.body.times.deadline is not None
+    assert [call.args[0] for call in node.pump.plans.__getitem__.mock_calls if len(call.args) == 1] == list(CALLS), "C begins none"
+
+
+def test_c_completes_no_call_with_a_deadline() -> None:
+    body = Body(7, Mock(), State.WAITING)
+    body.call.nr = nr("poll")
+    assert _state(body) == lib.MOS_LANE_WAITS
+    body.times.deadline = later(5)
+    assert _state(body) == 0

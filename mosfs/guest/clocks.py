@@ -48,7 +48,10 @@ class Clocks:
         guest_clock = self._context.clock
         assert guest_clock is not None
         extras = clock.Extras(times.coarse, times.boot, times.tai)
-        self._estimated = times.boot_id != self._kernel
+        if times.boot_id != self._kernel and not self._estimated:
+            self._estimated = True
+            for nr in deadlines.CALLS:  # `begins` must hear of each, so C may not send it home (`engine.lanes`)
+                self._context.pump.plans[nr].forwarded = 0
         if not self._estimated:
             guest_clock.adjust(0, None, extras)
             return

@@ -69,7 +69,7 @@ def _state(body: Body) -> int:
     """
     call, stopping, signals = body.call, body.stopping, body.signals
     if body.state is State.WAITING:
-        state = int(lib.MOS_LANE_WAITS) if call.nr in _ANSWERED else 0
+        state = int(lib.MOS_LANE_WAITS) if call.nr in _ANSWERED and body.times.deadline is None else 0
     else:
         state = int(lib.MOS_LANE_RUNS) if body.state is State.RUNNING else 0
     if not state or signals.infos or signals.blocked or signals.restart is not None or signals.saved_mask is not None:
