@@ -254,8 +254,7 @@ class Departure:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, sleeping, vmas)
             move.stood.inside = None
-            futex = is_futex(sleeping)
-            meta.waiting, meta.until = not futex, self.tracer.threads.until(p, sleeping)
+            meta.waiting, meta.until = not is_futex(sleeping), self.tracer.threads.until(p, sleeping)
             meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             meta.threads = self.tracer.threads.capture(p, move)
