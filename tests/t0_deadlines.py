@@ -12,13 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.abi.flags import FUTEX_CLOCK_REALTIME, FUTEX_LOCK_PI, FUTEX_PRIVATE_FLAG, FUTEX_WAIT, FUTEX_WAIT_BITSET, TIMER_ABSTIME
+from mosfs.abi.flags import (
+    FUTEX_CLOCK_REALTIME,
+    FUTEX_LOCK_PI,
+    FUTEX_PRIVATE_FLAG,
+    FUTEX_WAIT,
+    FUTEX_WAIT_BITSET,
+    IPC_NOWAIT,
+    TIMER_ABSTIME,
+)
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.deadlines import CALLS, Deadline, deadline
 from mosfs.guest import clocks
 from mosfs.guest.body import Body, State
-from mosfs.guest.lanes import _state
-from mosfs.native import lib
+from mosfs.guest.lanes import Lanes, _state
+from mosfs.native import ffi, lib
 from mosfs.trace import clock
 from mosfs.trace.clock import NSEC, GuestClock, Shown
 from mosfs.wire.orders import GoTimes
@@ -26,7 +34,7 @@ from mosfs.wire.orders import GoTimes
 AT = 0x5000
 REAL, MONO, BOOT, TAI = 10**18, 10**12, 10**12 + 7, 10**18 + 37 * NSEC
 SHOWN = {time.CLOCK_REALTIME: REAL, time.CLOCK_MONOTONIC: MONO, time.CLOCK_BOOTTIME: BOOT, time.CLOCK_TAI: TAI}
-ABSTIME = TIMER_ABSTIME
+ABSTIME, SEM_UNDO = TIMER_ABSTIME, 0x1000
 WAIT, BITSET, PI = FUTEX_WAIT | FUTEX_PRIVATE_FLAG, FUTEX_WAIT_BITSET, FUTEX_LOCK_PI
 
 
@@ -98,12 +106,22 @@ def test_clocks_that_nobody_here_knows() -> None:
     assert found("nanosleep", (AT, 0), 1, 0, lambda which: None) is None
 
 
+@pytest.mark.parametrize(("flags", "ends"), [((0, 0), True), ((0, IPC_NOWAIT), False), ((IPC_NOWAIT | SEM_UNDO, 0), False)])
+def test_who_does_not_wait_for_a_semaphore_has_not_waited_so_long(flags: tuple[int, ...], ends: bool) -> None:
+    """Its EAGAIN comes at once (semop(2)): clocks that were set to the end of the time would leap."""
+    operations = b"".join(struct.pack("<Hhh", 0, -1, flag) for flag in flags)
+    memory = {AT: struct.pack("<2q", 2, 3), AT + 16: operations}
+    args = (0, AT + 16, len(flags), AT, 0, 0)
+    found = deadline(nr("semtimedop"), args, lambda at, size: memory[at][:size], SHOWN.get)
+    assert found == (later(2 * NSEC + 3, -errno.EAGAIN) if ends else None)
+
+
 WORDS = st.lists(st.integers(-(1 << 63), (1 << 64) - 1), min_size=6, max_size=6)
 
 
 @given(st.sampled_from(sorted(CALLS)), WORDS, st.binary(min_size=16, max_size=16))
 def test_whatever_the_program_says(number: int, args: list[int], data: bytes) -> None:
-    ends = deadline(number, tuple(args), lambda at, size: data, SHOWN.get)
+    ends = deadline(number, tuple(args), lambda at, size: (data * (size // 16 + 1))[:size], SHOWN.get)
     assert ends is None or ends.wall == REAL - MONO
 
 
@@ -150,10 +168,10 @@ needs_counter = pytest.mark.skipif(not clock.native_counter().usable(), reason="
 def test_who_has_slept_until_a_moment_finds_that_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch, behind=20_000_000)
     before = node.shown()
-    node.sleeps_until(0, before.monotonic + 20_000_000)
-    assert node.shown().monotonic >= before.monotonic + 20_000_000 and node.pages == 1
-    node.sleeps_until(node.shown().realtime + 10_000_000, 0)
-    assert node.shown().realtime >= before.realtime + 10_000_000 and node.pages == 2
+    node.sleeps_until(0, before.monotonic + 50 * NSEC)
+    assert node.shown().monotonic >= before.monotonic + 50 * NSEC and node.pages == 1
+    node.sleeps_until(node.shown().realtime + 50 * NSEC, 0)
+    assert node.shown().realtime >= before.realtime + 50 * NSEC and node.pages == 2
 
 
 @needs_counter
@@ -204,3 +222,16 @@ def test_c_completes_no_call_with_a_deadline() -> None:
     assert _state(body) == lib.MOS_LANE_WAITS
     body.times.deadline = later(5)
     assert _state(body) == 0
+
+
+def test_what_c_has_begun_has_no_deadline() -> None:
+    """poll(2) was to end in a minute, and found something; the next call's 0, of which C tells, is not that minute's end."""
+    body, context, lane = Body(7, Mock(), State.RUNNING), Mock(), ffi.new("struct mos_lane *")
+    body.times.deadline = later(60 * NSEC)
+    context.bodies = {7: body}
+    lanes = Lanes(context, Mock())
+    lanes._lanes[body.pid] = lane
+    lane.news, lane.calls, lane.nr, lane.state = 1, 1, nr("read"), lib.MOS_LANE_WAITS
+    lanes.look()
+    assert body.call.nr == nr("read")
+    assert body.times.deadline is None

@@ -145,6 +145,7 @@ IOV_MAX: Final = 1024
 
 #: timer_settime(2)
 TIMER_ABSTIME: Final = 1
+IPC_NOWAIT: Final = 0o4000
 
 # What a call may leave in rax to ask the kernel for a restart (include/linux/errno.h; never seen by programs).
 ERESTARTSYS: Final = 512

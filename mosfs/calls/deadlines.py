@@ -7,13 +7,14 @@ who sleeps until nine o'clock might find that it is not nine yet, which no kerne
 from __future__ import annotations
 
 import errno
+import struct
 import time
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
 
 from mosfs.abi.args import as_c_int
-from mosfs.abi.flags import FUTEX_CLOCK_REALTIME, FUTEX_COMMAND, FUTEX_LOCK_PI, FUTEX_WAIT, FUTEX_WAITS, TIMER_ABSTIME
+from mosfs.abi.flags import FUTEX_CLOCK_REALTIME, FUTEX_COMMAND, FUTEX_LOCK_PI, FUTEX_WAIT, FUTEX_WAITS, IPC_NOWAIT, TIMER_ABSTIME
 from mosfs.abi.numbers import (
     SYS_CLOCK_NANOSLEEP,
     SYS_EPOLL_PWAIT,
@@ -57,6 +58,8 @@ _WITH = {time.CLOCK_REALTIME: 0, time.CLOCK_TAI: 0, time.CLOCK_MONOTONIC: 1, tim
 #: Bytes of struct timespec and struct timeval.
 _PAIR = 16
 _NSEC = 10**9
+#: struct sembuf; and how many of them are looked at (SEMOPM, by default).
+_SEMBUF, _MOST_OPERATIONS = struct.Struct("<Hhh"), 500
 
 
 class Deadline(NamedTuple):
@@ -105,9 +108,19 @@ def _said(nr: int, args: tuple[int, ...], read: Callable[[int, int], bytes]) -> 
         realtime = operation == FUTEX_LOCK_PI or args[1] & FUTEX_CLOCK_REALTIME
         clock = time.CLOCK_REALTIME if realtime else time.CLOCK_MONOTONIC
         return None if operation == FUTEX_WAIT else clock, ns, -errno.ETIMEDOUT
+    if nr == SYS_SEMTIMEDOP and _at_once(args[1], args[2], read):
+        return None
     at, unit, result = _LENGTHS[nr]
     ns = _ns(args[at], unit, read)
     return None if ns is None else (None, ns, result)
+
+
+def _at_once(at: int, count: int, read: Callable[[int, int], bytes]) -> bool:
+    """Whether one of these operations on semaphores shall not wait: EAGAIN need not mean then that a time is over (semop(2))."""
+    try:
+        return any(flags & IPC_NOWAIT for _, _, flags in _SEMBUF.iter_unpack(read(at, _SEMBUF.size * min(count, _MOST_OPERATIONS))))
+    except OSError:
+        return True
 
 
 def _ns(value: int, unit: _Unit, read: Callable[[int, int], bytes]) -> int | None:

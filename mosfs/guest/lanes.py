@@ -49,6 +49,7 @@ class Lanes(EngineLanes):
             if lane.calls:
                 call.nr, call.seq, call.regs = lane.nr, lane.seq, ffi.new("struct mos_regs *", lane.regs)
                 body.signals.told_mask, body.signals.unheard, body.times.deputy_cpu = lane.mask, 0, -1
+                body.times.deadline = None  # C begins no call that has one: it was that of a call before, which ended otherwise
             account.calls += lane.calls
             account.sent += lane.sent
             account.received += lane.received
