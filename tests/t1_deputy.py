@@ -180,6 +180,7 @@ def deputies(deputy: Deputy, told: list[Any]) -> tuple[Deputies, Any]:
         checkpoints=SimpleNamespace(halted=lambda p: told.append("checkpoint"), stopped_sleeping=lambda p: False),
         departure=SimpleNamespace(halted=lambda p: told.append("departure")),
         cores=SimpleNamespace(wanted=lambda p, sig: False),
+        preemption=SimpleNamespace(holds=lambda p, sig: False, over=lambda p: None),
     )  # fmt: skip
     tree.waits = Waits(tree)
     body = SimpleNamespace(sleeping=None, infos=[], signals=0, kept_back=None)
@@ -280,7 +281,8 @@ def test_what_does_not_stop_is_not_ended_for_that(deputy: Deputy, stands: bool, 
     ))
     part.tracer.__dict__.update(
         threads=SimpleNamespace(halt=lambda p: None, outcomes=outcomes, of=lambda p: []), pump=None,
-        groups=SimpleNamespace(objects=lambda p: set()), shared=SimpleNamespace(size=lambda some: 0, gone=lambda some: None),
+        groups=SimpleNamespace(objects=lambda p: set()),
+        shared=SimpleNamespace(store=SimpleNamespace(size=lambda some: 0), gone=lambda some: None),
         hosts=SimpleNamespace(release_answers=lambda p: told.append("answers"), send=lambda p, kind, payload: told.append(kind)),
         moves=SimpleNamespace(finish=lambda p, reason: told.append(reason)), cputime=SimpleNamespace(outs=lambda *given: []),
         deputies=SimpleNamespace(watch=lambda p: None),
