@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mosfs.trace.proc import descriptor_facts
+from mosfs.trace.proc import descriptor_facts, tracer_of
 from tests import cluster
-from tests.cluster import Lab, wait_until
+from tests.cluster import Lab, as_user, others, wait_until
 
 pytestmark = pytest.mark.root
 
@@ -49,6 +50,8 @@ if what != "named":
     os.unlink(name)
 if what == "inherited":
     os.set_inheritable(fd, True)
+if what == "closed":
+    os.fchmod(fd, 0)
 if what == "locked":
     fcntl.lockf(fd, fcntl.LOCK_EX)
 if what == "child" and not os.fork():
@@ -61,6 +64,18 @@ if what != "child":
 sys.stdin.read()
 if what == "named":
     os.unlink(name)
+"""
+#: A child with such memory ends before its parent does.
+BEARS = """
+import mmap, os, sys, tempfile, time
+if not (child := os.fork()):
+    fd, name = tempfile.mkstemp(dir="/dev/shm"); os.unlink(name); os.ftruncate(fd, 8192)
+    memory = mmap.mmap(fd, 8192)
+    print("ready", os.getpid(), flush=True)
+    while True: time.sleep(1)
+os.waitpid(child, 0)
+print("ended", flush=True)
+sys.stdin.read()
 """
 POOLS = """
 import multiprocessing, sys
@@ -108,9 +123,9 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @contextmanager
-def started(nodes: Lab, code: str, *args: str) -> Iterator[subprocess.Popen[bytes]]:
+def started(nodes: Lab, code: str, *args: str, user: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
     """The program under mosrun on node 1; it and its children are ended."""
-    command = ["mosrun", "-h", "--share-memory", "python3", "-c", code, *args]
+    command = [*user, "mosrun", "-h", "--share-memory", "python3", "-c", code, *args]
     process = nodes.start(1, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         wait_until(lambda: process.pid in nodes.tree(1).pids("proc"))
@@ -217,6 +232,35 @@ def test_what_is_mapped_on_the_way_is_an_object(nodes: Lab) -> None:
         assert not is_placeholder(process.pid, int(fd))
         process.communicate(b"", PATIENCE)
         assert process.returncode == 0
+
+
+@others
+def test_of_an_ordinary_user(nodes: Lab) -> None:
+    """His own files move, with him alone; also if nobody may open them any more."""
+    with started(nodes, HAS, "closed", user=as_user(65533)) as process:
+        (fd,) = ready(process)
+        for target in ("2", "home", "2"):
+            assert move(nodes, process.pid, target) == ""
+            assert is_placeholder(process.pid, int(fd)) is (target == "2")
+        process.communicate(b"", PATIENCE)
+        assert process.returncode == 0
+
+
+def test_nothing_stays_of_what_has_ended_away(nodes: Lab) -> None:
+    """Open files of the tracer's, while others of its tree go on."""
+
+    def kept() -> list[str]:
+        folder = f"/proc/{tracer_of(process.pid)}/fd"
+        return [name for each in os.listdir(folder) if (name := os.readlink(f"{folder}/{each}")).startswith("/dev/shm/tmp")]
+
+    with started(nodes, BEARS) as process:
+        assert process.stdout is not None
+        (pid,) = ready(process)
+        assert move(nodes, int(pid), "2") == ""
+        assert kept()
+        os.kill(int(pid), signal.SIGTERM)
+        assert process.stdout.readline() == b"ended\n"
+        wait_until(lambda: not kept())
 
 
 def test_pools_in_motion(nodes: Lab, tmp_path: Path) -> None:

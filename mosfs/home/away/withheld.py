@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -30,6 +31,7 @@ from mosfs.home.process.program import Program
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.opened import description_of, descriptors
 from mosfs.native import lib
+from mosfs.trace.caller import as_user, rights_of
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import descriptor_facts
 from mosfs.trace.taken import take
@@ -67,15 +69,28 @@ class Withheld:
         """Our copy; the file is opened anew as it was, if it has been let go. OSError."""
         if self.fd < 0:
             flags = self.flags & (os.O_ACCMODE | _FLAGS)
-            fd = os.open(f"/proc/self/fd/{self.made.fd}", flags | os.O_CLOEXEC)
-            os.lseek(fd, self.position, os.SEEK_SET)
-            self.fd = fd
+            self.fd = _open_again(self.made.fd, flags | os.O_CLOEXEC)
+            os.lseek(self.fd, self.position, os.SEEK_SET)
         return self.fd
 
     def close(self) -> None:
         os.close(self.placeholder)
         if self.fd >= 0:
             os.close(self.fd)
+
+
+def _open_again(fd: int, flags: int) -> int:
+    """The file that ``fd`` is one of, also if its mode lets nobody open it any more (fchmod(2)). OSError."""
+    name = f"/proc/self/fd/{fd}"
+    try:
+        return os.open(name, flags)
+    except PermissionError:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        os.fchmod(fd, mode | stat.S_IRUSR | stat.S_IWUSR)
+        try:
+            return os.open(name, flags)
+        finally:
+            os.fchmod(fd, mode)
 
 
 class Descriptors:
@@ -93,7 +108,7 @@ class Descriptors:
         for fd, made, flags in self._of(p.pid):
             if flags & os.O_PATH:
                 continue
-            if not p.process.shares:  # it is no member of a group, and its calls are not looked at
+            if not p.process.shares or made.number not in self.tracer.groups.objects(p):  # its memory may be elsewhere than this is
                 raise CannotMove(why(made, "it has that open, and does not map it"))
             if b"lock" in descriptor_facts(p.pid, fd):
                 raise CannotMove(why(made, f"{p.pid} ({p.comm}) has a lock on it"))
@@ -104,7 +119,7 @@ class Descriptors:
         for one, fds in found.values():
             put_ours(call, one.placeholder, fds)
         if p.move is not None and p.move.together is None:
-            self.guard(self.tracer.shared.of(p))
+            self.guard(p, self.tracer.shared.of(p))
 
     def _of(self, pid: int) -> Iterator[tuple[int, Object, int]]:
         """The descriptors of a process that are of such a file, and how each is open."""
@@ -116,7 +131,7 @@ class Descriptors:
 
     def _one(self, pid: int, fd: int, made: Object) -> Withheld:
         """The open file of a descriptor, one of which we may have from another process."""
-        copy = to_keep(take(pid, fd, lambda _: True))
+        copy = to_keep(take(pid, fd, lambda copy: os.path.samestat(os.fstat(copy), os.fstat(made.fd))))
         for one in self._withheld:
             if one.fd >= 0 and lib.mos_same_file(os.getpid(), one.fd, copy) == 1:
                 os.close(copy)
@@ -129,8 +144,10 @@ class Descriptors:
         self._withheld.append(Withheld(made, copy, placeholder))
         return self._withheld[-1]
 
-    def guard(self, numbers: Iterable[int]) -> None:
-        """All stand that share these objects: nobody else may have them open, or open them without our coming home. CannotMove."""
+    def guard(self, p: Program, numbers: Iterable[int]) -> None:
+        """All stand that share these objects, ``p`` among them: nobody else may have them open, or open them without our coming
+        home. They are its user's files: to him the kernel grants a lease, and we ask with his rights, no more. CannotMove."""
+        rights = rights_of(p.pid)
         for made in [made for made in self.tracer.shared.store.objects(numbers) if made.opened]:
             if reason := made.obstacle():
                 raise CannotMove(why(made, reason))
@@ -138,7 +155,8 @@ class Descriptors:
                 one.let_go()
             try:  # SIGIO would end us, SIGURG is ignored: we look once a second. The end of a lease makes it SIGIO again
                 fcntl.fcntl(made.fd, fcntl.F_SETSIG, signal.SIGURG)
-                fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+                with rights():
+                    fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
             except OSError as error:
                 raise CannotMove(why(made, self._opened_by(made, error))) from error
             self._leases[made.number] = made
@@ -179,11 +197,17 @@ class Descriptors:
 
     def tick(self) -> None:
         """Once a second: whoever waits to open such a file waits for us. Should that take too long, it finds nothing."""
+        programs = [p for p in self.tracer.programs.values() if not p.kin.leader] if self._leases else []
+        shared = [(p, self.tracer.shared.of(p)) for p in programs]
+        moving = any(p.move is not None for p in programs)
         for number, made in list(self._leases.items()):
+            holders = [p for p, its in shared if number in its]
+            if not holders and not moving:
+                self._ended(made)
+                continue
             if fcntl.fcntl(made.fd, fcntl.F_GETLEASE) == fcntl.F_WRLCK:
                 continue
-            holders = [p for p in self.tracer.programs.values() if not p.kin.leader and number in self.tracer.shared.of(p)]
-            if holders and any(p.away for p in holders):
+            if any(p.away for p in holders):
                 os.ftruncate(made.fd, 0)
             waiting = [p for p in holders if p.away and p.move is None and p.travel.wanted is None]
             if waiting and len(waiting) == sum(p.away for p in holders):
@@ -197,9 +221,17 @@ class Descriptors:
         """Of the objects of which somebody may have a placeholder."""
         return {one.made.number for one in self._withheld}
 
+    def _ended(self, made: Object) -> None:
+        """All have ended who shared it, where they were: who opens it finds nothing, and nobody needs to have it again."""
+        self.forget(made)
+        for one in [one for one in self._withheld if one.made is made]:
+            self._withheld.remove(one)
+            one.close()
+
     def forget(self, made: Object) -> None:
-        """Nobody maps this object any more."""
-        self._leases.pop(made.number, None)
+        """Nobody maps this object any more. What it had was lost with those who did, if they were elsewhere."""
+        if self._leases.pop(made.number, None) is not None:
+            os.ftruncate(made.fd, 0)
 
     # ------------------------------------------------------------------ at home again
 
@@ -212,14 +244,22 @@ class Descriptors:
 
     def give_back(self, p: Program, call: Calls) -> None:
         """``p`` stands at home, and what it shares is there, too: it has open again what it had. OSError."""
-        for made in self.tracer.shared.store.objects(self.tracer.shared.of(p) & self._leases.keys()):
+        came = self.tracer.shared.store.objects(self.tracer.shared.of(p) & self._leases.keys())
+        for made in came:
+            facts = os.fstat(made.fd)
+            with suppress(BlockingIOError), as_user(facts.st_uid, facts.st_gid):  # the kernel has ended it, since we were late
+                fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        if self._withheld:
+            self._put_back(p, call)
+        for made in came:  # until then `tick` lets nobody find what was left of it here
             del self._leases[made.number]
-            fcntl.fcntl(made.fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        if not self._withheld:
-            return
+
+    def _put_back(self, p: Program, call: Calls) -> None:
+        """Open files in the place of the placeholders of ``p``. OSError."""
+        elsewhere = self._leases.keys() - self.tracer.shared.of(p)  # to open one of these would be to wait for ourselves
         found: dict[int, tuple[Withheld, list[int]]] = {}
-        for fd, _, flags in self._of(p.pid):
-            one = self._by_placeholder(p.pid, fd) if flags & os.O_PATH else None
+        for fd, made, flags in self._of(p.pid):
+            one = self._by_placeholder(p.pid, fd) if flags & os.O_PATH and made.number not in elsewhere else None
             if one is not None:
                 found.setdefault(id(one), (one, []))[1].append(fd)
         for one, fds in found.values():

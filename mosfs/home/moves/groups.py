@@ -186,7 +186,7 @@ class Groups:
         assert link is not None
         try:
             fault(Sharing.HOME_ALL_STAND, link.channel, members[0].comm)
-            self.tracer.withheld.guard(self.objects(members[0]))
+            self.tracer.withheld.guard(members[0], self.objects(members[0]))
             self.tracer.shared.send(members[0], link, self.objects(members[0]))
             fault(Sharing.HOME_BEFORE_GO, link.channel, members[0].comm)
             for q in members:

@@ -14,6 +14,7 @@ from mosfs.migrate.image import MAX_SIZE, OBJECTS
 from mosfs.migrate.maps import Mapping
 from mosfs.native import ffi, lib
 from mosfs.trace.layout import PAGE
+from mosfs.trace.proc import descriptor_facts
 from mosfs.trace.taken import take
 from mosfs.wire.frames import MOST_OBJECTS
 from mosfs.wire.room import to_keep
@@ -132,9 +133,16 @@ class Store:
         return found[0] if found is not None else 0
 
     def shown_by(self, pid: int, fd: int) -> Object | None:
-        """The object that a descriptor of a process is one of; it need not be open for reading or writing."""
+        """The object that a descriptor of a process is one of; it need not be open for reading or writing.
+
+        fdinfo tells the inode first (Linux 5.14): a stat(2) of any file might wait for a server of NFS or FUSE for ever."""
+        if not self._keys:
+            return None
         try:
-            found = self._keys.get(_key(os.stat(f"/proc/{pid}/fd/{fd}"))) if self._keys else None
+            inode = descriptor_facts(pid, fd).get(b"ino")
+            if inode is not None and int(inode) not in {made.key[1] for made in self._objects.values()}:
+                return None
+            found = self._keys.get(_key(os.stat(f"/proc/{pid}/fd/{fd}")))
         except OSError:
             return None
         return found if found is not None and found.opened else None
@@ -142,6 +150,9 @@ class Store:
     # ------------------------------------------------------------------ made
 
     def is_in_memory(self, fd: int) -> bool:
+        """Whether our copy of a program's descriptor is one of a file in memory, by which it may write as well. OSError."""
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:  # another thread may have put it there
+            return False
         if self._nameless < 0:
             made = os.memfd_create("device", os.MFD_CLOEXEC)
             self._nameless = os.fstat(made).st_dev
