@@ -5,12 +5,16 @@ from __future__ import annotations
 import signal
 import struct
 from collections import Counter
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.freeze_conf import USUAL, Directory, Freezing, Policy, order, parse_directories, parse_freezing, print_freezing
 from mosfs.home.moves import preemption
+from mosfs.home.process.program import Place
 
 WHOLE = """# freezing
 1 1 6.0 4.0 0.0 -1.0 1 -1 20 0
@@ -111,3 +115,14 @@ def test_only_a_package_of_root_or_of_ours_preempts(
 def test_a_package_that_has_ended_preempts_nobody() -> None:
     info = struct.pack("<iii4xiI", signal.SIGSTOP, 0, 0, 1 << 22, 0).ljust(128, b"\0")
     assert not preemption.sent_by_package(info, 0)
+
+
+def test_one_that_stands_for_a_move_is_waited_for_without_looking_all_the_time() -> None:
+    """Its memory may take longer to be sent than a program may go on that was to stop."""
+    p: Any = SimpleNamespace(pid=1, move=object(), place=Place.LEAVING, travel=SimpleNamespace(wanted=None))
+    tree: Any = SimpleNamespace(containment=SimpleNamespace(of=lambda _: nullcontext()))
+    waits = preemption.Preemption(tree)
+    waits._held[1] = preemption._Held(p, signal.SIGSTOP, 100.0)
+    waits.look(100.5)
+    assert waits._held
+    assert (waits.due() or 0) > 100.5

@@ -105,7 +105,9 @@ class Preemption:
                         self.begin(p)
                     if p.move is None:
                         self._settle(held)
-                elif now >= held.until and p.place is not Place.LEAVING:
+                elif now >= held.until and p.place is Place.LEAVING:  # it stands; and the end of that is an event
+                    held.until = now + PATIENCE
+                elif now >= held.until:
                     self._settle(held)
 
     def _settle(self, held: _Held) -> None:
