@@ -263,6 +263,7 @@ def test_nothing_stays_of_what_has_ended_away(nodes: Lab) -> None:
         wait_until(lambda: not kept())
 
 
+@pytest.mark.long
 def test_pools_in_motion(nodes: Lab, tmp_path: Path) -> None:
     """multiprocessing: pools, whose parent has threads, queues, locks, values and arrays."""
     script = tmp_path / "pools.py"

@@ -127,6 +127,7 @@ def test_at_random_moments(folder: Path, kind: str) -> None:
     print(at_random_moments(folder, (kind,), [*PROGRAMS], MOMENTS))
 
 
+@pytest.mark.long
 def test_the_daemon_at_home_is_restarted_meanwhile(nodes: Lab, folder: Path) -> None:
     """Before its node dies, and when it is made again."""
     expected = natively("append", folder / "native")

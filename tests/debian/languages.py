@@ -90,7 +90,7 @@ print(tarfile.open("t.tar.xz").getnames(), decimal.Decimal(2).sqrt(), fractions.
     Case("perl wide", PERL, quick=True),
     Case("perl prove", r"""mkdir t; for i in 1 2 3; do echo "use Test::More tests => 2; ok(1); is(\$\$, getppid() ? \$\$ : 0);" > t/$i.t; done
         prove t 2>&1 | sed 's/wallclock.*//;s/, *$//' | grep -v Files"""),
-    Case("gcc and binutils", C_TOOLS, quick=True),
+    Case("gcc and binutils", C_TOOLS),
     Case("g++", CPLUSPLUS, "g++"),
     Case("configure", AUTOMAKE_LIKE),
     Case("cmake", """printf 'cmake_minimum_required(VERSION 3.5)\\nproject(p C)\\nadd_executable(p main.c a.c b.c c.c)\\n' > project/CMakeLists.txt
