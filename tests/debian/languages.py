@@ -141,5 +141,5 @@ END""", "tcl", "tclsh", flags=("--stay-home",)),
         git checkout -q main && seq 10 > new && git add new && git commit -qm three && git merge -q side -m merge && git log --graph --oneline --no-abbrev
         git rebase -q HEAD~1 2>&1 | head -n 3; git stash list; echo change >> new; git stash -q; git stash pop -q; git diff --stat; git clone -q . ../clone$$
         git -C ../clone$$ log --oneline | wc -l; rm -rf ../clone$$; git grep --threads=1 -c gamma; git bundle create -q b HEAD; git bundle verify -q b 2>&1 | head -n 1
-        git archive HEAD | tar -t; git blame -s new | tail -n 2; git repack -adq; git fsck --no-dangling 2>&1; rm b; rm -rf .git""", quick=True),
+        git archive HEAD | tar -t; git blame -s new | tail -n 2; git repack -adq; git fsck --no-dangling 2>&1; rm b; rm -rf .git"""),
 )
