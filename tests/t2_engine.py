@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -39,7 +39,7 @@ from mosfs.trace.clock import HomeClock
 from mosfs.trace.embark import embark
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import ALL_SIGNALS, SINGLESTEP, Task, TaskGone, copy_regs, regs_bytes
+from mosfs.trace.task import ALL_SIGNALS, SINGLESTEP, Task, TaskGone, copy_regs, discard, regs_bytes
 from mosfs.wire.frames import Frame, Kind
 
 pytestmark = pytest.mark.root
@@ -56,10 +56,11 @@ def nr(name: str) -> int:
 
 @dataclass
 class Seized:
-    """A program in its PTRACE_EVENT_EXEC stop. ``output``: read end of what it writes."""
+    """A program in its PTRACE_EVENT_EXEC stop. ``output``: read end of what it writes; ``threads``: its others, to be reaped."""
 
     task: Task
     output: int
+    threads: list[Task] = field(default_factory=list)
 
     def embark(self) -> None:
         embark(self.task, HomeClock().page(0), first=True, privileged=True)
@@ -91,7 +92,7 @@ def seized(*command: str, **environ: str) -> Iterator[Seized]:
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", script, "sh", *command], environ, file_actions=files)
     os.close(go)
     os.close(write)
-    task = Task(pid)
+    task, threads = Task(pid), list[Task]()
     try:
         said = b""
         while not said.endswith(b"ready\n"):  # or its own exec might be the one we see
@@ -100,11 +101,11 @@ def seized(*command: str, **environ: str) -> Iterator[Seized]:
         os.write(let_go, b"\n")
         while decode(task.wait()).stop is not Stop.EXEC:
             task.cont()
-        yield Seized(task, output)
+        yield Seized(task, output, threads)
     finally:
         os.close(let_go)
         os.close(output)
-        sandbox.discard(task)
+        discard(task, threads)
 
 
 def status_of(pid: int, name: str) -> str:

@@ -12,16 +12,20 @@ from contextlib import contextmanager
 
 import pytest
 
-from mosfs.abi.numbers import SYS_GETPID
+from mosfs.abi.numbers import SYS_CLONE, SYS_GETPID
 from mosfs.balance.account import Account
 from mosfs.guest import sandbox
 from mosfs.migrate.rebuild import Unsuited
 from mosfs.native import lib
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import words_of
-from mosfs.trace.task import Task, TaskGone, discard
+from mosfs.trace.stops import Status, Stop, decode
+from mosfs.trace.task import Task, TaskGone, check, discard
+from tests.t2_engine import seized
 
 SYS_GETTID = 186
+OF_THREAD = 0x50F00  #: CLONE_VM, _FS, _FILES, _SIGHAND, _THREAD and _SYSVSEM
+WITHIN = 20.0  #: seconds
 #: No PID of this machine is as high as these, nor are they taken in a namespace of their own.
 FIRST, SECOND, THIRD = 4_100_001, 4_100_777, 4_100_500
 
@@ -116,3 +120,35 @@ def test_what_threads_have_used_is_counted_when_they_have_ended() -> None:
     used += [account.measure(os.getpid(), time.monotonic(), io=False) for _ in range(2)]
     total = time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
     assert min(used) >= 0 and 0 < account.here <= total
+
+
+@pytest.mark.parametrize("way", ["a call", "a row", "standing"])
+def test_a_stop_that_another_thread_has_taken_is_kept(way: str) -> None:
+    """Else this thread would run on while its process is stopped."""
+    with seized("/bin/sleep", "100") as program:
+        program.embark()
+        task = program.task
+        with Calls(task) as call:
+            check(lib.mos_run_call(task.pid, call.base, SYS_CLONE, OF_THREAD, 0, 0, 0, 0, 0), "a thread", task.pid)
+            assert decode(task.wait()).stop is Stop.CLONE
+            thread = Task(task.event_message())
+            program.threads.append(thread)
+            task.cont()
+            assert decode(task.wait()).stop is Stop.SECCOMP
+            assert decode(thread.wait()).stop is Stop.TRAP
+            thread.set_mask(0)
+            os.kill(task.pid, signal.SIGSTOP)
+            thread.cont()
+            assert decode(thread.wait()) == Status(Stop.SIGNAL, signal.SIGSTOP)
+            thread.cont(signal.SIGSTOP)
+            assert decode(thread.wait()).stop is Stop.GROUP
+            if way == "standing":
+                task.stand(call.base)
+            else:
+                assert (call(SYS_GETPID) if way == "a call" else call.many([(SYS_GETPID,)])[0]) == task.pid
+        task.set_regs(call.base)
+        task.cont()
+        until = time.monotonic() + WITHIN
+        while (status := task.wait_beside(-1, 0.01)) is None and time.monotonic() < until:
+            pass
+        assert status is not None and decode(status) == Status(Stop.GROUP, signal.SIGSTOP)

@@ -160,7 +160,8 @@ static int as_asked(const struct mos_regs *r, unsigned long after, const long *a
 /*
  * Stop a stopped task anew, in no call of its own, where its kernel looks for signals (get_signal), and give it `regs`, as they may be
  * at such a stop: with a call in orig_rax and an ERESTART* result, the kernel decides what becomes of that call. It runs nothing
- * between. 1: something else happened, *status is the wait status.
+ * between. 1: something else happened, *status is the wait status. A group stop comes once more, when the task goes on: whoever
+ * resumes it knows nothing of this one.
  */
 int mos_stand(int pid, struct mos_regs *regs, int *status)
 {
@@ -174,6 +175,8 @@ int mos_stand(int pid, struct mos_regs *regs, int *status)
         return e;
     if (!WIFSTOPPED(*status) || *status >> 16 != 128)
         return 1;
+    if (WSTOPSIG(*status) != SIGTRAP && ptrace(PTRACE_INTERRUPT, pid, 0, 0))
+        return -errno;
     return ptrace(PTRACE_SETREGS, pid, 0, regs) ? -errno : 0;
 }
 

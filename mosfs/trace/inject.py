@@ -4,7 +4,7 @@ A session blocks all signals of the task, so that none is delivered while its re
 back at its end. It does not put the registers back: who stopped the task knows how it goes on, and sets them.
 
 Signals that cannot be blocked: SIGKILL ends the session with TaskGone; a stop by SIGSTOP is kept for the end of the
-session.
+session, and so is one by a signal that another thread has taken: the task is to stop once more then, and tells why.
 
 The stub is in the program's memory, and nothing can keep a program from writing there (/proc/self/mem). So what a call returns is
 no more than the program's word: it may lead to nothing that the program could not do itself (descriptors: `trace.taken`). Whatever
@@ -39,7 +39,7 @@ _FORMS = [struct.Struct(f"<{words}Q") for words in range(8)]
 class Calls:
     """``with Calls(task) as call: fd = call(SYS_open, ...)``. Results are the kernel's: negative errno on failure."""
 
-    __slots__ = ("_result", "_status", "base", "mask", "stopped_by", "task", "used_up")
+    __slots__ = ("_result", "_status", "base", "halted", "mask", "stopped_by", "task", "used_up")
 
     def __init__(self, task: Task, base: Any | None = None, mask: int | None = None) -> None:
         """``base``: registers to borrow; ``mask``: what to put back (default for both: the current one)."""
@@ -49,6 +49,7 @@ class Calls:
         self._result = ffi.new("long *")
         self._status = ffi.new("int *")
         self.stopped_by = 0
+        self.halted = False  # a group stop, which others of its process are in, was passed over
         self.used_up = False  # an interrupt that somebody waits for took effect here
 
     def __enter__(self) -> Calls:
@@ -63,7 +64,7 @@ class Calls:
         if self.stopped_by:
             stop_again(self.task, self.stopped_by)
         self.task.set_mask(self.mask)
-        if self.used_up and self.task.guest:
+        if self.halted or (self.used_up and self.task.guest):
             self.task.interrupt()
 
     def __call__(self, nr: int, a0: int = 0, a1: int = 0, a2: int = 0, a3: int = 0, a4: int = 0, a5: int = 0) -> int:
@@ -111,7 +112,9 @@ class Calls:
             raise TaskGone(self.task.pid, status)
         if stop.stop is stops.Stop.SIGNAL and stop.value in (19,):
             self.stopped_by = stop.value
-        elif stop.stop not in (stops.Stop.GROUP, stops.Stop.TRAP):
+        elif stop.stop is stops.Stop.GROUP:
+            self.halted = True
+        elif stop.stop is not stops.Stop.TRAP:
             raise unfit(self.task.pid, f"the {what} met {stop.stop.name} {stop.value}")
         self.task.cont()
 
