@@ -34,7 +34,7 @@ from mosfs.migrate.image import (
     decode,
     encode,
 )
-from mosfs.migrate.pages import PageSender, runs_of, unpack, unpack_runs
+from mosfs.migrate.pages import PageSender, for_file, runs_of, unpack, unpack_runs
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.settings import known
 from mosfs.wire.frames import MOST_RUNS, Frame, Kind, To, check
@@ -272,6 +272,24 @@ def test_bad_zstd_ends_the_image(spoil: Callable[[bytes], bytes]) -> None:
     """Nothing longer than the pages is made of it."""
     with pytest.raises(BadImage):
         packing.unpacked(memoryview(spoil(bytes(range(256)) * 16)), ZSTD, PAGE)
+
+
+@with_zstd
+@pytest.mark.parametrize("together", [False, True])
+def test_a_file_can_be_read_without_zstd(together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a far node sends for a freeze file or a checkpoint, which another node may read later."""
+    memory = {at * PAGE: bytes([at]) * PAGE if at % 3 else os.urandom(PAGE) for at in range(1, 65, 2 if together else 1)}
+    there = Written(memory)
+    with closing(PageSender(there, there, 1, near=False, runs=True, packs=packing.TAKES_ZSTD)) as sender:  # type: ignore[arg-type]
+        sender.send(merge((at, at + PAGE) for at in memory))
+    sent = [*there.frames, Frame(Kind.PAGES, 0, 1, PAGES_HEADER.pack(PAGE, 1, ZERO, 0))]
+    assert HEADS[sent[0].kind].unpack_from(sent[0].payload)[-2] == ZSTD
+    before = [[(addr, size, raw and bytes(raw)) for addr, size, raw in runs_of(frame)] for frame in sent]
+    kept = [for_file(frame) for frame in sent]
+    monkeypatch.setattr(packing, "zstd", None)
+    frames = [Frame(frame.kind, frame.flags, frame.pair, payload) for frame, payload in zip(sent, kept)]
+    assert [[(addr, size, raw and bytes(raw)) for addr, size, raw in runs_of(frame)] for frame in frames] == before
+    assert sum(map(len, kept)) < len(memory) * PAGE
 
 
 # --------------------------------------------------------------------------- runs of pages

@@ -18,7 +18,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.migrate.checkpoint import FRAMES, Reader, Writer, put
 from mosfs.migrate.image import BadImage
 from mosfs.migrate.maps import CannotMove
-from mosfs.migrate.pages import runs_of
+from mosfs.migrate.pages import for_file
 from mosfs.wire.channel import PATIENCE, ChannelLost
 from mosfs.wire.frames import BadFrame, Frame, Kind, To, check
 
@@ -174,10 +174,9 @@ class FreezeFile:
         """Keep a frame of an image that comes from a host. BadImage for what is damaged; NoSpace."""
         if frame.kind not in IMAGE:
             raise BadImage(f"a frame {frame.kind} in it")
-        if frame.kind in (Kind.PAGES, Kind.RUNS):
-            runs_of(frame)
+        payload = for_file(frame) if frame.kind in (Kind.PAGES, Kind.RUNS) else frame.payload
         if not self.complete:
-            self._keep_frame(frame.kind, frame.pair, frame.payload)
+            self._keep_frame(frame.kind, frame.pair, payload)
 
     def _keep_frame(self, kind: int, pair: int, payload: Any) -> None:
         self._file.send(kind, pair, payload)

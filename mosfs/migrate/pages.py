@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 import xxhash
 
-from mosfs.migrate.image import PAGES_HEADER, RUN_HEADER, RUNS_HEADER, ZERO, BadImage, Vma
+from mosfs.migrate.image import PAGES_HEADER, RUN_HEADER, RUNS_HEADER, ZERO, ZSTD, BadImage, Vma
 from mosfs.migrate.packing import packing, unpacked
 from mosfs.migrate.ranges import Range, merge, size
 from mosfs.native import ffi, lib
@@ -301,6 +301,24 @@ Run = tuple[int, int, "bytes | memoryview | None"]
 def runs_of(frame: Frame) -> list[Run]:
     """What PAGES or RUNS brings; BadImage when it is damaged."""
     return [unpack(frame.payload)] if frame.kind == Kind.PAGES else unpack_runs(frame.payload)
+
+
+def for_file(frame: Frame) -> bytes:
+    """The payload of PAGES or RUNS as it is unpacked on whatever node reads a file of it later: what zstd has packed zlib packs
+    instead. BadImage when it is damaged."""
+    runs, payload = runs_of(frame), bytes(frame.payload)
+    first, flags = PAGES_HEADER.unpack_from(payload)[1:3] if frame.kind == Kind.PAGES else RUNS_HEADER.unpack_from(payload)[:2]
+    if not flags & ZSTD:
+        return payload
+    raw = b"".join(data for _, _, data in runs if data is not None)
+    zlib = packing(near=False, takes=0)
+    packed = zlib.packed(raw)
+    flag = zlib.flag if packed else 0
+    if frame.kind == Kind.PAGES:
+        addr, _, _, digest = PAGES_HEADER.unpack_from(payload)
+        return PAGES_HEADER.pack(addr, first, flag, digest) + (packed or raw)
+    heads = payload[RUNS_HEADER.size : RUNS_HEADER.size + first * RUN_HEADER.size]
+    return RUNS_HEADER.pack(first, flag, RUNS_HEADER.unpack_from(payload)[2]) + heads + (packed or raw)
 
 
 def unpack(payload: bytes) -> Run:
