@@ -200,8 +200,8 @@ class Arrival:
                 fault(Point.HOME_RETURN_COMMITTED, link.channel)
         except ChannelLost:
             pass  # the program is whole here: the host is not needed any more
-        p.kin.lends = link if meta.lent else None
-        if not meta.lent:
+        p.kin.lends = link if meta.lent and p.move is not None and p.move.escapes else None
+        if p.kin.lends is None:
             self.tracer.hosts.drop(p, link)
         self.tracer.outliving.home(p)
         p.deputy = p.call.reading = None
