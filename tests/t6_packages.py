@@ -19,8 +19,8 @@ SECRET = "the secret of three machines"
 #: What mosconf is told: this node, the nodes, the key, their numbers, and that it is right.
 ANSWERS = ["", "1", IPS[0], str(len(IPS)), "", "2", "n", SECRET, SECRET, "3", "", "", "y"]
 USER = 1000
-#: A program that computes until a file is there, and then says so.
-UNTIL = "while ! [ -e /tmp/end ]; do :; done; echo right"
+#: A program that computes until a file is there, and then says so. It looks seldom: who works on files does that at home.
+UNTIL = "while ! [ -e /tmp/end ]; do i=0; while [ $i -lt 50000 ]; do i=$((i + 1)); done; done; echo right"
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,7 @@ ROWS = (
 PATIENCE = 600.0  #: seconds (of `tests.patience`) for one run
 MOVES = 200  #: with each processor, so many moves at least
 #: That one in motion works; the next if nothing moved it in the time. Scripts fork all the time, and do more the longer they run.
-SECONDS = {"program": ("5", "20", "80", "320"), "script": ("0.2", "0.25", "1"), "row": ("",)}
+SECONDS = {"program": ("5", "20", "80", "320"), "script": ("0.2", "0.25", "1", "4"), "row": ("",)}
 
 
 class Run(NamedTuple):
