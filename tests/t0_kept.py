@@ -171,14 +171,19 @@ def test_only_what_has_changed_is_sent_and_written(tmp_path: Path) -> None:
         assert made.store.size <= (PAGES + 8) * PAGE
 
 
+def meets_damage(made: Program) -> None:
+    """A page of its image that was changed on the disk is not taken for what it was."""
+    made.write(5, b"x")
+    made.save(made.vmas())
+    assert made.image is not None
+    os.pwrite(made.store._files[0][0], b"y", 100)
+    with pytest.raises(ChannelLost, match="damaged"):
+        read(made.image)
+
+
 def test_a_damaged_page_is_seen(tmp_path: Path) -> None:
     with program(tmp_path) as made:
-        made.write(5, b"x")
-        made.save(made.vmas())
-        assert made.image is not None
-        os.pwrite(made.store._files[0][0], b"y", 100)
-        with pytest.raises(ChannelLost, match="damaged"):
-            read(made.image)
+        meets_damage(made)
 
 
 def test_what_was_not_in_the_image_before_cannot_be_as_it_was(tmp_path: Path) -> None:
@@ -289,10 +294,5 @@ def test_slots_that_cannot_be_written_any_more(tmp_path: Path) -> None:
 def test_a_damaged_image_takes_its_file_with_it(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with program(tmp_path) as made:
-        made.write(5, b"x")
-        made.save(made.vmas())
-        assert made.image is not None
-        os.pwrite(made.store._files[0][0], b"y", 100)
-        with pytest.raises(ChannelLost, match="damaged"):
-            read(made.image)
+        meets_damage(made)
     assert len(os.listdir("/proc/self/fd")) == before
