@@ -26,10 +26,11 @@ from mosfs.home.moves.copying import Copying
 from mosfs.home.ports import StillRuns
 from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
 from mosfs.home.process.move import Phase
+from mosfs.migrate.maps import CannotMove
 from mosfs.trace import layout
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import CONT, NOTHING, SYSCALL, no_regs
-from mosfs.wire.frames import Frame, Kind
+from mosfs.wire.frames import Cannot, Frame, Kind
 from mosfs.wire.orders import ExecOrder
 
 
@@ -293,3 +294,13 @@ def test_what_does_not_stop_is_not_ended_for_that(deputy: Deputy, stands: bool, 
     part.arriving(p, link, b"")
     assert (rest, told) == ([], [Kind.RESUME, "answers", *[Kind.REPLY] * stands, Reason.CALL_RUNS])
     assert deputy.state is (State.READY if stands else State.BUSY)
+
+
+@pytest.mark.parametrize("reason", [Reason.INCOMPLETE, "needs avx, which 3 lacks"])
+def test_a_body_that_cannot_be_sent_to_its_end_says_why_in_its_own_words(reason: str) -> None:
+    """CANNOT amid the image; the text is what the user reads as the outcome of the move."""
+    frame = Frame(Kind.CANNOT, 0, 7, reason.encode(), Cannot.unpack(reason.encode()))
+    coming = SimpleNamespace(receipt=SimpleNamespace(next=lambda: frame), complete=False)
+    with pytest.raises(CannotMove) as raised:
+        Arrival(SimpleNamespace())._receive(SimpleNamespace(pid=7), None, None, coming)  # type: ignore[arg-type]
+    assert coming.complete and str(raised.value) == reason

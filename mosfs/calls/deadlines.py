@@ -31,7 +31,7 @@ from mosfs.abi.numbers import (
 )
 
 
-class _Unit(Enum):
+class Unit(Enum):
     """How an argument says a time: an int, or a struct of two numbers. ns of one of the last."""
 
     MILLISECONDS = 10**6
@@ -39,20 +39,27 @@ class _Unit(Enum):
     TIMESPEC = 1
 
 
-#: Which argument is a time from the beginning on, and the result of a call that ends by it.
-_LENGTHS: dict[int, tuple[int, _Unit, int]] = {
-    SYS_NANOSLEEP: (0, _Unit.TIMESPEC, 0),
-    SYS_POLL: (2, _Unit.MILLISECONDS, 0),
-    SYS_PPOLL: (2, _Unit.TIMESPEC, 0),
-    SYS_SELECT: (4, _Unit.TIMEVAL, 0),
-    SYS_PSELECT6: (4, _Unit.TIMESPEC, 0),
-    SYS_EPOLL_WAIT: (3, _Unit.MILLISECONDS, 0),
-    SYS_EPOLL_PWAIT: (3, _Unit.MILLISECONDS, 0),
-    SYS_EPOLL_PWAIT2: (3, _Unit.TIMESPEC, 0),
-    SYS_RT_SIGTIMEDWAIT: (2, _Unit.TIMESPEC, -errno.EAGAIN),
-    SYS_SEMTIMEDOP: (3, _Unit.TIMESPEC, -errno.EAGAIN),
+class Length(NamedTuple):
+    """Which argument is a time from the beginning on, and the result of a call that ends by it."""
+
+    argument: int
+    unit: Unit
+    result: int
+
+
+LENGTHS = {
+    SYS_NANOSLEEP: Length(0, Unit.TIMESPEC, 0),
+    SYS_POLL: Length(2, Unit.MILLISECONDS, 0),
+    SYS_PPOLL: Length(2, Unit.TIMESPEC, 0),
+    SYS_SELECT: Length(4, Unit.TIMEVAL, 0),
+    SYS_PSELECT6: Length(4, Unit.TIMESPEC, 0),
+    SYS_EPOLL_WAIT: Length(3, Unit.MILLISECONDS, 0),
+    SYS_EPOLL_PWAIT: Length(3, Unit.MILLISECONDS, 0),
+    SYS_EPOLL_PWAIT2: Length(3, Unit.TIMESPEC, 0),
+    SYS_RT_SIGTIMEDWAIT: Length(2, Unit.TIMESPEC, -errno.EAGAIN),
+    SYS_SEMTIMEDOP: Length(3, Unit.TIMESPEC, -errno.EAGAIN),
 }
-CALLS = frozenset({*_LENGTHS, SYS_CLOCK_NANOSLEEP, SYS_FUTEX})
+CALLS = frozenset({*LENGTHS, SYS_CLOCK_NANOSLEEP, SYS_FUTEX})
 #: A clock, and with which of the two that a page corrects it goes.
 _WITH = {time.CLOCK_REALTIME: 0, time.CLOCK_TAI: 0, time.CLOCK_MONOTONIC: 1, time.CLOCK_BOOTTIME: 1}
 #: Bytes of struct timespec and struct timeval.
@@ -97,20 +104,20 @@ def deadline(
 def _said(nr: int, args: tuple[int, ...], read: Callable[[int, int], bytes]) -> tuple[int | None, int, int] | None:
     """(clock of the moment, None for a time from now on; ns; the result by which the call ends then), None for no time at all."""
     if nr == SYS_CLOCK_NANOSLEEP:
-        ns, clock = _ns(args[2], _Unit.TIMESPEC, read), as_c_int(args[0])
+        ns, clock = _ns(args[2], Unit.TIMESPEC, read), as_c_int(args[0])
         if clock not in _WITH or ns is None:
             return None
         return clock if args[1] & TIMER_ABSTIME else None, ns, 0
     if nr == SYS_FUTEX:
         operation = args[1] & FUTEX_COMMAND
-        if operation not in FUTEX_WAITS or (ns := _ns(args[3], _Unit.TIMESPEC, read)) is None:
+        if operation not in FUTEX_WAITS or (ns := _ns(args[3], Unit.TIMESPEC, read)) is None:
             return None
         realtime = operation == FUTEX_LOCK_PI or args[1] & FUTEX_CLOCK_REALTIME
         clock = time.CLOCK_REALTIME if realtime else time.CLOCK_MONOTONIC
         return None if operation == FUTEX_WAIT else clock, ns, -errno.ETIMEDOUT
     if nr == SYS_SEMTIMEDOP and _at_once(args[1], args[2], read):
         return None
-    at, unit, result = _LENGTHS[nr]
+    at, unit, result = LENGTHS[nr]
     ns = _ns(args[at], unit, read)
     return None if ns is None else (None, ns, result)
 
@@ -123,8 +130,8 @@ def _at_once(at: int, count: int, read: Callable[[int, int], bytes]) -> bool:
         return True
 
 
-def _ns(value: int, unit: _Unit, read: Callable[[int, int], bytes]) -> int | None:
-    if unit is _Unit.MILLISECONDS:
+def _ns(value: int, unit: Unit, read: Callable[[int, int], bytes]) -> int | None:
+    if unit is Unit.MILLISECONDS:
         return as_c_int(value) * unit.value if as_c_int(value) >= 0 else None
     if not value:
         return None

@@ -31,12 +31,13 @@ from mosfs.abi.numbers import (
     SYS_WRITE,
     SYS_WRITEV,
 )
+from mosfs.calls.deadlines import LENGTHS, Unit
 
 SOL_SOCKET, SO_RCVTIMEO, SO_SNDTIMEO = 1, 20, 21
-#: Argument 3 counts milliseconds.
-_MILLISECONDS = frozenset({SYS_EPOLL_WAIT, SYS_EPOLL_PWAIT})
-#: Which argument points to a struct timespec.
-_TIMESPEC = {SYS_EPOLL_PWAIT2: 3, SYS_RT_SIGTIMEDWAIT: 2, SYS_SEMTIMEDOP: 3}
+#: Those that say their time themselves.
+_OF_ARGUMENT = {
+    nr: LENGTHS[nr] for nr in (SYS_EPOLL_WAIT, SYS_EPOLL_PWAIT, SYS_EPOLL_PWAIT2, SYS_RT_SIGTIMEDWAIT, SYS_SEMTIMEDOP)
+}
 #: Calls that a socket's own limit concerns.
 SOCKET_OPTION = {
     **dict.fromkeys(
@@ -45,7 +46,7 @@ SOCKET_OPTION = {
     **dict.fromkeys((SYS_WRITE, SYS_WRITEV, SYS_SENDTO, SYS_SENDMSG, SYS_SENDMMSG), SO_SNDTIMEO),
 }  # fmt: skip
 #: Calls that may be concerned at all.
-CALLS = frozenset({*_MILLISECONDS, *_TIMESPEC, *SOCKET_OPTION})
+CALLS = frozenset({*_OF_ARGUMENT, *SOCKET_OPTION})
 _PAIR = struct.Struct("<2q")
 #: struct timespec, struct timeval
 PAIR_SIZE = _PAIR.size
@@ -61,15 +62,17 @@ class Wait(NamedTuple):
 
 def of_argument(nr: int, args: tuple[int, ...], read: Callable[[int], bytes | None]) -> float | None:
     """Seconds that the call waits by an argument of its own; None for any time. ``read(i)``: what argument i points to."""
-    if nr in _MILLISECONDS:
-        timeout = as_c_int(args[3])
+    length = _OF_ARGUMENT.get(nr)
+    if length is None:
+        return None
+    if length.unit is Unit.MILLISECONDS:
+        timeout = as_c_int(args[length.argument])
         return timeout / 1000 if timeout >= 0 else None
-    at = _TIMESPEC.get(nr)
-    data = read(at) if at is not None and args[at] else None
+    data = read(length.argument) if args[length.argument] else None
     if data is None or len(data) < PAIR_SIZE:
         return None
-    seconds, ns = _PAIR.unpack_from(data)
-    return float(seconds + ns / 1e9)
+    seconds, parts = _PAIR.unpack_from(data)
+    return float(seconds + parts * length.unit.value / 1e9)
 
 
 def of_socket(timeval: bytes) -> float | None:
@@ -80,4 +83,4 @@ def of_socket(timeval: bytes) -> float | None:
 
 def result(nr: int) -> int:
     """What the call returns when its time is over."""
-    return 0 if nr in _MILLISECONDS or nr == SYS_EPOLL_PWAIT2 else -errno.EAGAIN
+    return _OF_ARGUMENT[nr].result if nr in _OF_ARGUMENT else -errno.EAGAIN

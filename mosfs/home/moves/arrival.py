@@ -26,6 +26,7 @@ from mosfs.home.process.registers import arguments, broken_off, result_at
 from mosfs.migrate import futexes, image, rseq
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import BadImage, ImageMeta, Thread
+from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending
@@ -150,7 +151,6 @@ class Arrival:
         coming.rebuild = rebuild
         rebuild.resume(call)
         rebuild.know(meta)
-        coming.receipt.expect(meta.vmas, self.tracer.shared.store.size(self.tracer.groups.objects(p)))
         rebuild.files = files = self.tracer.mapped.coming(p, meta.vmas)
         clear(call, merge([(layout.STUB, layout.END), *rebuild.ahead, *files.stand]))
         deputy.remains.forget()
@@ -302,7 +302,7 @@ class Arrival:
                 return int(frame.content)
             elif frame.kind == Kind.CANNOT:
                 coming.complete = True  # nothing of it follows
-                raise NoRoom(frame.content)
+                raise CannotMove(frame.content.reason)
             else:
                 raise BadImage(f"frame {frame.kind} within an image")
 
