@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.balance.best import SAME_COST, TIE, Candidate, best_node, load_after, load_of
-from mosfs.balance.cgroup import Group, Place, limited, place, quota
+from mosfs.balance.cgroup import Group, GroupFolder, folder_of, limited, quota
 from mosfs.balance.cost import cost
 from mosfs.balance.probe import Probe, Reading, exported, source_of
 from mosfs.balance.source import (
@@ -165,19 +165,19 @@ MOUNTS_1 = "tmpfs {root} tmpfs rw 0 0\ncgroup {root}/cpu cgroup rw,relatime,cpu,
 
 def test_places_of_both_versions() -> None:
     mounts = MOUNTS_1.format(root="/c")
-    assert place("cpu", CGROUP_1, mounts) == Place("/c/cpu/lab/n1", "/c/cpu", 1)
-    assert place("memory", CGROUP_1, mounts) == Place("/c/memory/lab/n1", "/c/memory", 1)
-    assert place("cpu", "0::/lab/n1\n", "cgroup2 /c cgroup2 rw 0 0\n") == Place("/c/lab/n1", "/c", 2)
-    assert place("cpu", "0::/lab\n", "proc /proc proc rw 0 0\n") is None
+    assert folder_of("cpu", CGROUP_1, mounts) == GroupFolder("/c/cpu/lab/n1", "/c/cpu", 1)
+    assert folder_of("memory", CGROUP_1, mounts) == GroupFolder("/c/memory/lab/n1", "/c/memory", 1)
+    assert folder_of("cpu", "0::/lab/n1\n", "cgroup2 /c cgroup2 rw 0 0\n") == GroupFolder("/c/lab/n1", "/c", 2)
+    assert folder_of("cpu", "0::/lab\n", "proc /proc proc rw 0 0\n") is None
 
 
-def group(folder: Path, version: int, **files: str) -> Place:
+def group(folder: Path, version: int, **files: str) -> GroupFolder:
     """A control group a/b below ``folder``; names of files with _ for the dot, and for the group above with a_ first."""
     (folder / "a/b").mkdir(parents=True)
     for name, text in files.items():
         where = folder / "a" if name.startswith("a_") else folder / "a/b"
         (where / name.removeprefix("a_").replace("_", ".", 1)).write_text(f"{text}\n")
-    return Place(f"{folder}/a/b", str(folder), version)
+    return GroupFolder(f"{folder}/a/b", str(folder), version)
 
 
 def test_quota(tmp_path: Path) -> None:

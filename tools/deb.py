@@ -48,7 +48,7 @@ def build(wheels: Path, directory: Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
         root.mkdir(mode=0o755)
-        stage.stage(stage.Place(root, "/usr"), wheels, python)
+        stage.stage(stage.Destination(root, "/usr"), wheels, python)
         _compress_pages(root)
         (root / LICENCES[1:]).write_text(licences(root / "usr/lib/mosfs"), encoding="utf-8")
         size = sum(path.lstat().st_size for path in root.rglob("*")) >> 10

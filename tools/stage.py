@@ -65,7 +65,7 @@ FOLDERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """``destdir`` is put before every path that is written, ``prefix`` is what the paths are below once it is in use."""
 
     destdir: Path
@@ -81,25 +81,25 @@ class Place:
         return os.path.join(self.prefix, "lib/mosfs")
 
 
-def stage(place: Place, wheels: Path, python: str) -> None:
+def stage(destination: Destination, wheels: Path, python: str) -> None:
     """Write everything. UserError when the wheels do not suffice; OSError."""
-    _environment(place, wheels)
-    _commands(place, python)
+    _environment(destination, wheels)
+    _commands(destination, python)
     for pattern, folder, mode in FILES:
         for source in sorted(SOURCE.glob(pattern)):
             if not source.is_dir():
-                _copy(place, source, f"{folder}/{source.name}", mode)
-    _bash_completions(place)
+                _copy(destination, source, f"{folder}/{source.name}", mode)
+    _bash_completions(destination)
     for folder, mode in FOLDERS:
-        place.staged(folder).mkdir(parents=True, exist_ok=True)
-        place.staged(folder).chmod(mode)
+        destination.staged(folder).mkdir(parents=True, exist_ok=True)
+        destination.staged(folder).chmod(mode)
     with contextlib.suppress(FileExistsError):  # the manual's name for the state of a node
-        place.staged("/etc/mosix/var").symlink_to("/var/mosix")
+        destination.staged("/etc/mosix/var").symlink_to("/var/mosix")
 
 
-def _environment(place: Place, wheels: Path) -> None:
+def _environment(destination: Destination, wheels: Path) -> None:
     """The package and its libraries, compiled for this Python, with neither pip's notes nor what only building needs."""
-    library = Path(f"{place.destdir}/{place.library}")
+    library = Path(f"{destination.destdir}/{destination.library}")
     shutil.rmtree(library, ignore_errors=True)
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check", "install", "--no-index", f"--find-links={wheels}",
            "--no-compile", "--root-user-action=ignore", f"--target={library}", "mosfs"]  # fmt: skip
@@ -112,7 +112,7 @@ def _environment(place: Place, wheels: Path) -> None:
     (library / "mosfs/native/launch").chmod(0o755)
     mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
     # The names that tracebacks show are those in use
-    here = str(place.destdir)
+    here = str(destination.destdir)
     if not compileall.compile_dir(library, quiet=1, force=True, stripdir=here, prependdir="/", invalidation_mode=mode):
         raise UserError(f"{library}: cannot be compiled")
 
@@ -124,26 +124,26 @@ def _built_here(library: Path) -> Iterator[Path]:
     yield from library.glob("pyfuse3/*.so")
 
 
-def _commands(place: Place, python: str) -> None:
-    launch = f"{place.library}/mosfs/native/launch"
+def _commands(destination: Destination, python: str) -> None:
+    launch = f"{destination.library}/mosfs/native/launch"
     for name in install_launchers.LAUNCHERS:
-        _write(place.staged(f"bin/{name}"), install_launchers.script(name, python, place.library, launch), 0o755)
-    _write(place.staged("sbin/mosd"), MOSD.format(python=python, folder=place.library), 0o755)
+        _write(destination.staged(f"bin/{name}"), install_launchers.script(name, python, destination.library, launch), 0o755)
+    _write(destination.staged("sbin/mosd"), MOSD.format(python=python, folder=destination.library), 0o755)
 
 
-def _bash_completions(place: Place) -> None:
+def _bash_completions(destination: Destination) -> None:
     """bash-completion looks for a file of each command's name; all are links to one."""
-    folder = place.staged("share/bash-completion/completions")
-    _copy(place, SOURCE / "etc/completions/mosfs.bash", "share/bash-completion/completions/mosrun", 0o644)
+    folder = destination.staged("share/bash-completion/completions")
+    _copy(destination, SOURCE / "etc/completions/mosfs.bash", "share/bash-completion/completions/mosrun", 0o644)
     for name in ("mosd", *install_launchers.LAUNCHERS):
         if name != "mosrun":
             (folder / name).unlink(missing_ok=True)
             (folder / name).symlink_to("mosrun")
 
 
-def _copy(place: Place, source: Path, target: str, mode: int) -> None:
+def _copy(destination: Destination, source: Path, target: str, mode: int) -> None:
     """A link stays a link; in services ``@SBIN@`` becomes the folder of mosd, ``@BIN@`` that of the other commands."""
-    there = place.staged(target)
+    there = destination.staged(target)
     if source.is_symlink():
         there.parent.mkdir(parents=True, exist_ok=True)
         there.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def _copy(place: Place, source: Path, target: str, mode: int) -> None:
     else:
         text = source.read_text(encoding="utf-8")
         for mark, folder in (("@SBIN@", "sbin"), ("@BIN@", "bin")):
-            text = text.replace(mark, os.path.join(place.prefix, folder))
+            text = text.replace(mark, os.path.join(destination.prefix, folder))
         _write(there, text, mode)
 
 
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
     os.umask(0o022)
     destdir = options.destdir.resolve() if options.destdir != Path() else Path("/")
     try:
-        stage(Place(destdir, options.prefix), options.wheels, options.python)
+        stage(Destination(destdir, options.prefix), options.wheels, options.python)
     except (UserError, OSError, ValueError) as error:
         print(f"stage: {error.text if isinstance(error, UserError) else error}", file=sys.stderr)
         return 1

@@ -17,7 +17,7 @@ MEGABYTE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class GroupFolder:
     """A control group as a folder, and the root of its hierarchy. ``version`` is 1 or 2."""
 
     folder: str
@@ -32,7 +32,7 @@ class Place:
             folder = os.path.dirname(folder)
 
 
-def place(controller: str, cgroup: str, mounts: str) -> Place | None:
+def folder_of(controller: str, cgroup: str, mounts: str) -> GroupFolder | None:
     """Where the group with ``controller`` is, by the texts of /proc/self/cgroup and /proc/self/mounts; None if nowhere.
 
     A controller is either in a hierarchy of version 1 or in that of version 2.
@@ -51,13 +51,13 @@ def place(controller: str, cgroup: str, mounts: str) -> Place | None:
     for version, name in ((1, controller), (2, "")):
         if version in found and name in paths:
             root = found[version]
-            return Place(os.path.normpath(root + paths[name]), root, version)
+            return GroupFolder(os.path.normpath(root + paths[name]), root, version)
     return None
 
 
-def quota(place: Place) -> float | None:
+def quota(group: GroupFolder) -> float | None:
     """Processors that the group may use (cpu.max; cpu.cfs_quota_us), the least of it and those above; None: no limit."""
-    limits = [limit for folder in place.upwards() if (limit := _quota(folder, place.version)) is not None]
+    limits = [limit for folder in group.upwards() if (limit := _quota(folder, group.version)) is not None]
     return min(limits, default=None)
 
 
@@ -76,10 +76,10 @@ _MEMORY = {
 }
 
 
-def limited(place: Place, machine: Memory) -> Memory:
+def limited(group: GroupFolder, machine: Memory) -> Memory:
     """``machine``, or what the group's limit leaves of it."""
-    limit_file, use_file, cache = _MEMORY[place.version]
-    for folder in place.upwards():
+    limit_file, use_file, cache = _MEMORY[group.version]
+    for folder in group.upwards():
         limit = _text(folder, limit_file)
         if not limit or limit == "max" or int(limit) // MEGABYTE >= machine.total:
             continue
@@ -87,7 +87,7 @@ def limited(place: Place, machine: Memory) -> Memory:
                       if line.split()[0] == cache), 0)
         free = max(0, int(limit) - int(_text(folder, use_file) or 0) + spare) // MEGABYTE
         machine = Memory(
-            min(free, machine.free), int(limit) // MEGABYTE, *_swap(folder, place.version, machine)
+            min(free, machine.free), int(limit) // MEGABYTE, *_swap(folder, group.version, machine)
         )
     return machine
 
@@ -114,13 +114,13 @@ class Group:
     """Our own group. Without a quota or limit it is the machine that counts."""
 
     machine: Proc
-    cpu: Place | None
-    memory_place: Place | None
+    cpu: GroupFolder | None
+    memory_folder: GroupFolder | None
 
     @classmethod
     def ours(cls, machine: Proc) -> Group:
         cgroup, mounts = Path("/proc/self/cgroup").read_text(), Path("/proc/self/mounts").read_text()
-        return cls(machine, place("cpu", cgroup, mounts), place("memory", cgroup, mounts))
+        return cls(machine, folder_of("cpu", cgroup, mounts), folder_of("memory", cgroup, mounts))
 
     @property
     def _quota(self) -> float | None:
@@ -146,7 +146,7 @@ class Group:
 
     def memory(self) -> Memory:
         machine = self.machine.memory()
-        return limited(self.memory_place, machine) if self.memory_place else machine
+        return limited(self.memory_folder, machine) if self.memory_folder else machine
 
     def pages(self) -> int:
         return self.machine.pages()

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.lines import Place, data_lines
+from mosfs.cluster.lines import Position, data_lines
 
 #: Below `NodePaths.etc`.
 FREEZE_CONF = "freeze.conf"
@@ -79,22 +79,22 @@ def parse_freezing(text: str, file: str = FREEZE_CONF) -> Freezing:
     policy: Policy | None = None
     directories: list[Directory] = []
     uid: int | None = None
-    for place, line in data_lines(file, text):
+    for position, line in data_lines(file, text):
         words = line.split()
         if words[0].startswith("/"):
             if len(directories) == MOST_DIRECTORIES:
-                raise place.error(words[0], f"there may be {MOST_DIRECTORIES} freezing directories")
-            directories.append(_directory(place, line, words))
+                raise position.error(words[0], f"there may be {MOST_DIRECTORIES} freezing directories")
+            directories.append(_directory(position, line, words))
         elif words[0] == "U":
             if uid is not None:
-                raise place.error(line, "another line has a user already")
+                raise position.error(line, "another line has a user already")
             if len(words) != 2:
-                raise place.error(line, "a line is: U, number of a user")
-            uid = place.number(words[1], 0, MOST_ID)
+                raise position.error(line, "a line is: U, number of a user")
+            uid = position.number(words[1], 0, MOST_ID)
         elif policy is not None:
-            raise place.error(line, "another line has a policy already")
+            raise position.error(line, "another line has a policy already")
         else:
-            policy = _policy(place, line, words)
+            policy = _policy(position, line, words)
     return Freezing(policy, tuple(directories), uid)
 
 
@@ -127,39 +127,39 @@ def order(directories: Iterable[Directory], random: float) -> list[Directory]:
     return [*usual, *last]
 
 
-def _directory(place: Place, line: str, words: list[str]) -> Directory:
+def _directory(position: Position, line: str, words: list[str]) -> Directory:
     match words:
         case [path]:
             return Directory(path)
         case [path, weight]:
-            return Directory(path, _float(place, weight, 0))
+            return Directory(path, _float(position, weight, 0))
         case _:
-            raise place.error(line, "a line is: directory, and perhaps its weight")
+            raise position.error(line, "a line is: directory, and perhaps its weight")
 
 
-def _policy(place: Place, line: str, words: list[str]) -> Policy:
+def _policy(position: Position, line: str, words: list[str]) -> Policy:
     if words[0] != "1":
-        raise place.error(words[0], "a line begins with 1, U, or the '/' of a directory")
+        raise position.error(words[0], "a line begins with 1, U, or the '/' of a directory")
     if not LEAST_FIELDS <= len(words) <= len(fields(Policy)) + 1:
-        raise place.error(line, f"a policy has {LEAST_FIELDS} to {len(fields(Policy)) + 1} fields")
-    values: list[float] = [place.number(words[1], 0, 1)]
-    values += [_float(place, word, -1) for word in words[2:6]]
-    values += [_whole(place, word, low) for word, low in zip(words[6:], (0, -1, 1, 0))]
+        raise position.error(line, f"a policy has {LEAST_FIELDS} to {len(fields(Policy)) + 1} fields")
+    values: list[float] = [position.number(words[1], 0, 1)]
+    values += [_float(position, word, -1) for word in words[2:6]]
+    values += [_whole(position, word, low) for word, low in zip(words[6:], (0, -1, 1, 0))]
     standard, *rest = values
     policy = Policy(bool(standard), *rest)  # type: ignore[arg-type]
     if policy.red >= 0 and not 0 <= policy.blue < policy.red:
-        raise place.error(words[3], "the blue mark must be below the red one, significantly")
+        raise position.error(words[3], "the blue mark must be below the red one, significantly")
     return policy
 
 
-def _float(place: Place, word: str, low: float) -> float:
+def _float(position: Position, word: str, low: float) -> float:
     number = float(word) if _NUMBER.fullmatch(word) else math.nan
     if not low <= number <= MOST:
-        raise place.error(word, f"not a number of {low:g}-{MOST:g}")
+        raise position.error(word, f"not a number of {low:g}-{MOST:g}")
     return number
 
 
-def _whole(place: Place, word: str, low: int) -> int:
+def _whole(position: Position, word: str, low: int) -> int:
     if word == "-1" and low == -1:
         return -1
-    return place.number(word, max(low, 0), int(MOST))
+    return position.number(word, max(low, 0), int(MOST))

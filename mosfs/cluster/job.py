@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from mosfs.cluster.address import Resolver, to_ip
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.lines import Place, data_lines, find, sorted_apart
+from mosfs.cluster.lines import Position, data_lines, find, sorted_apart
 from mosfs.cluster.mosix_map import MAX_COUNT, NodeRange, RangeLine
 from mosfs.cluster.partners import DEFAULT_PRIORITY, PartnerFile, PartnerRange
 
@@ -54,7 +54,7 @@ class Job:
 
 def parse_world(text: str, resolver: Resolver, file: str = "world-file") -> tuple[NodeRange, ...]:
     """The nodes of a world file, sorted and apart. ConfigError at the first wrong line, and when there is none."""
-    spans = [_parse_range(place, line, resolver) for place, line in data_lines(file, text)]
+    spans = [_parse_range(position, line, resolver) for position, line in data_lines(file, text)]
     if not spans:
         raise ConfigError(file, "no nodes")
     return sorted_apart(spans)
@@ -62,11 +62,11 @@ def parse_world(text: str, resolver: Resolver, file: str = "world-file") -> tupl
 
 def parse_own(text: str, resolver: Resolver, file: str = "own-cluster") -> tuple[int, ...]:
     """The addresses of a list of IPs and host names, which commas separate: sorted, each once. ConfigError."""
-    place = Place(file, 0)
+    position = Position(file, 0)
     words = text.split(",")
     if not all(word.strip() for word in words):
-        raise place.error(text, "a list of nodes is HOST[,HOST...]")
-    return tuple(sorted({place.address(word.strip(), resolver) for word in words}))
+        raise position.error(text, "a list of nodes is HOST[,HOST...]")
+    return tuple(sorted({position.address(word.strip(), resolver) for word in words}))
 
 
 def parse_job(text: str, file: str) -> Job:
@@ -76,7 +76,7 @@ def parse_job(text: str, file: str) -> Job:
         case [mode, own] if mode in (CLUSTER, ALONE):
             return Job(parse_own(own, _no_names, file), parse_world(f"\n{rest}", _no_names, file), mode == ALONE)
         case _:
-            raise Place(file, 1).error(head, "line 1 is: cluster or alone, and the nodes of our cluster")
+            raise Position(file, 1).error(head, "line 1 is: cluster or alone, and the nodes of our cluster")
 
 
 def print_job(job: Job) -> str:
@@ -101,17 +101,17 @@ def without(ranges: Iterable[NodeRange], holes: Iterable[int]) -> list[NodeRange
     return left
 
 
-def _parse_range(place: Place, text: str, resolver: Resolver) -> tuple[NodeRange, Place, str]:
+def _parse_range(position: Position, text: str, resolver: Resolver) -> tuple[NodeRange, Position, str]:
     match text.split():
         case [host]:
             count, near = 1, False
         case [host, number]:
-            count, near = place.number(number, 1, MAX_COUNT), False
+            count, near = position.number(number, 1, MAX_COUNT), False
         case [host, number, "p"]:
-            count, near = place.number(number, 1, MAX_COUNT), True
+            count, near = position.number(number, 1, MAX_COUNT), True
         case _:
-            raise place.error(text, "a line is: IP or host-name, and perhaps number of nodes, and perhaps p")
-    return NodeRange(place.address(host, resolver, count), count, near), place, text
+            raise position.error(text, "a line is: IP or host-name, and perhaps number of nodes, and perhaps p")
+    return NodeRange(position.address(host, resolver, count), count, near), position, text
 
 
 def _no_names(name: str) -> None:

@@ -1,4 +1,4 @@
-"""What the files of ``/etc/mosix`` share: comments, words, numbers, ranges, and errors that know their place."""
+"""What the files of ``/etc/mosix`` share: comments, words, numbers, ranges, and errors that know their position."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_text(file: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """A line of a file (from 1), for errors; 0 when the line was not read from a file."""
 
     file: str
@@ -59,12 +59,12 @@ class Place:
         return address
 
 
-def data_lines(file: str, text: str) -> Iterator[tuple[Place, str]]:
+def data_lines(file: str, text: str) -> Iterator[tuple[Position, str]]:
     """Every line that is neither empty nor a comment ("lines beginning with a '#'"), stripped."""
     for number, line in enumerate(text.split("\n"), 1):
         stripped = line.strip()
         if stripped and not stripped.startswith("#"):
-            yield Place(file, number), stripped
+            yield Position(file, number), stripped
 
 
 class Span(Protocol):
@@ -80,8 +80,8 @@ class Span(Protocol):
 S = TypeVar("S", bound=Span)
 
 
-def sorted_apart(spans: Iterable[tuple[S, Place, str]]) -> tuple[S, ...]:
-    """The spans in order. When two overlap: ConfigError at the place of the one that comes later in the file.
+def sorted_apart(spans: Iterable[tuple[S, Position, str]]) -> tuple[S, ...]:
+    """The spans in order. When two overlap: ConfigError at the position of the one that comes later in the file.
 
     The third of each tuple is the value to show.
     """

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from mosfs.cluster.address import Resolver, to_ip
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.lines import Place, data_lines, find, sorted_apart
+from mosfs.cluster.lines import Position, data_lines, find, sorted_apart
 
 #: Data and alias lines together; comments and empty lines are free.
 MAX_LINES = 256
@@ -67,9 +67,9 @@ class Nodes:
 
 def parse_map(text: str, file: str = "mosix.map") -> tuple[MapLine, ...]:
     """The lines of a map, in their order. Grammar only; ConfigError at the first wrong line."""
-    lines = tuple(_parse_line(place, line) for place, line in data_lines(file, text))
+    lines = tuple(_parse_line(position, line) for position, line in data_lines(file, text))
     for line in lines[MAX_LINES:]:
-        raise Place(file, line.line).error(str(line), f"more than {MAX_LINES} data and alias lines")
+        raise Position(file, line.line).error(str(line), f"more than {MAX_LINES} data and alias lines")
     return lines
 
 
@@ -91,39 +91,39 @@ def validate_map(
     ranges = []
     alias_lines = []
     for line in lines:
-        place = Place(file, line.line)
+        position = Position(file, line.line)
         if isinstance(line, RangeLine):
-            first = place.address(line.host, resolver, line.count)
-            ranges.append((NodeRange(first, line.count, line.near), place, str(line)))
+            first = position.address(line.host, resolver, line.count)
+            ranges.append((NodeRange(first, line.count, line.near), position, str(line)))
         else:
-            alias_lines.append((line, place, place.address(line.alias, _nobody), place.address(line.host, resolver)))
+            alias_lines.append((line, position, position.address(line.alias, _nobody), position.address(line.host, resolver)))
     if not ranges:
         raise ConfigError(file, "no nodes")
     nodes = sorted_apart(ranges)
     aliases: dict[int, int] = {}
-    for line, place, alias, target in alias_lines:
+    for line, position, alias, target in alias_lines:
         if find(nodes, alias):
-            raise place.error(str(line), f"{to_ip(alias)} is a node, so it cannot be an alias")
+            raise position.error(str(line), f"{to_ip(alias)} is a node, so it cannot be an alias")
         if not find(nodes, target) and not partner(target):
-            raise place.error(str(line), f"{to_ip(target)} is not a node")
+            raise position.error(str(line), f"{to_ip(target)} is not a node")
         if aliases.setdefault(alias, target) != target:
-            raise place.error(str(line), f"{to_ip(alias)} is an alias of {to_ip(aliases[alias])} already")
+            raise position.error(str(line), f"{to_ip(alias)} is an alias of {to_ip(aliases[alias])} already")
     return Nodes(nodes, aliases)
 
 
-def _parse_line(place: Place, text: str) -> MapLine:
+def _parse_line(position: Position, text: str) -> MapLine:
     if "=" in text:
         alias, host = (part.strip() for part in text.split("=", 1))
         if "=" in host or len(alias.split()) != 1 or len(host.split()) != 1:
-            raise place.error(text, "an alias line is a.b.c.d=e.f.g.h or a.b.c.d=host-name")
-        return AliasLine(alias, host, place.line)
+            raise position.error(text, "an alias line is a.b.c.d=e.f.g.h or a.b.c.d=host-name")
+        return AliasLine(alias, host, position.line)
     match text.split():
         case [host, count]:
-            return RangeLine(host, place.number(count, 1, MAX_COUNT), False, place.line)
+            return RangeLine(host, position.number(count, 1, MAX_COUNT), False, position.line)
         case [host, count, "p"]:
-            return RangeLine(host, place.number(count, 1, MAX_COUNT), True, place.line)
+            return RangeLine(host, position.number(count, 1, MAX_COUNT), True, position.line)
         case _:
-            raise place.error(text, "a data line is: IP or host-name, number of nodes, and perhaps p")
+            raise position.error(text, "a data line is: IP or host-name, number of nodes, and perhaps p")
 
 
 def _nobody(name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from mosfs.cluster.lines import Place, data_lines
+from mosfs.cluster.lines import Position, data_lines
 from mosfs.cluster.words import decimal
 
 MOSRUN_CONF = "mosrun.conf"
@@ -62,35 +62,35 @@ class Rules:
 def parse_rules(text: str, file: str = MOSRUN_CONF) -> Rules:
     """ConfigError for a line that says nothing that we know. Whether users exist is not looked up here."""
     found: dict[str, object] = {}
-    for place, line in data_lines(file, text):
+    for position, line in data_lines(file, text):
         word, *values = line.split()
         if word not in WORDS:
-            raise place.error(word, f"not one of {' '.join(WORDS)}")
+            raise position.error(word, f"not one of {' '.join(WORDS)}")
         if word in found:
-            raise place.error(word, "has been said above")
+            raise position.error(word, "has been said above")
         if not values:
-            raise place.error(word, "a value must follow")
-        found[word] = _listed(place, values) if word in (USERS, CONFINED) else _single(place, word, values)
+            raise position.error(word, "a value must follow")
+        found[word] = _listed(position, values) if word in (USERS, CONFINED) else _single(position, word, values)
     return Rules(**found)  # type: ignore[arg-type]
 
 
-def _single(place: Place, word: str, values: list[str]) -> object:
+def _single(position: Position, word: str, values: list[str]) -> object:
     if len(values) > 1:
-        raise place.error(" ".join(values), "only one value may follow")
+        raise position.error(" ".join(values), "only one value may follow")
     (value,) = values
     if word in (PROGRAMS, STARTS):
-        return place.number(value, 0, MOST)
+        return position.number(value, 0, MOST)
     allowed = {BEST: (DEFAULT, FORCED), UNSUPPORTED: tuple(MODES), THREADS: (REFUSED,), MEMORY: (MANDATORY,)}[word]
     if value not in allowed:
-        raise place.error(value, f"must be {' or '.join(allowed)}")
+        raise position.error(value, f"must be {' or '.join(allowed)}")
     return True if word == MEMORY else value
 
 
-def _listed(place: Place, values: list[str]) -> tuple[str, ...]:
+def _listed(position: Position, values: list[str]) -> tuple[str, ...]:
     for value in values:
         name = value.removeprefix(GROUP)
         if not name or not name.isprintable() or ":" in name or (name.isdecimal() and decimal(name, 0, MAX_ID) is None):
-            raise place.error(value, "neither a user nor @GROUP")
+            raise position.error(value, "neither a user nor @GROUP")
     return tuple(dict.fromkeys(values))
 
 
@@ -112,12 +112,12 @@ def resolved(rules: Rules, text: str, file: str, accounts: Accounts) -> Rules:
     """``rules``, which are those of ``text``, with the numbers of their users; ConfigError for a name that nobody has. May wait for
     a directory service."""
     ids: dict[str, frozenset[int]] = {}
-    for place, line in data_lines(file, text):
+    for position, line in data_lines(file, text):
         word, *values = line.split()
         for value in values if word in (USERS, CONFINED) else ():
             known = accounts(value)
             if known is None:
-                raise place.error(value, "no such group" if value.startswith(GROUP) else "no such user")
+                raise position.error(value, "no such group" if value.startswith(GROUP) else "no such user")
             ids[value] = known
     return replace(rules, ids=ids)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from mosfs.cluster.address import Resolver
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.lines import Place, data_lines, find, sorted_apart
+from mosfs.cluster.lines import Position, data_lines, find, sorted_apart
 from mosfs.cluster.mosix_map import MAX_COUNT, NodeRange, Nodes
 
 MAX_NAME = 128
@@ -68,15 +68,15 @@ def parse_partner(text: str, file: str) -> PartnerFile:
     lines = list(data_lines(file, f"\n{rest}"))
     if not lines:
         raise ConfigError(file, "line 2 must be: priority cango cantake", line=2, value="")
-    (place, relation), *ranges = lines
+    (position, relation), *ranges = lines
     match relation.split():
         case [priority, cango, cantake] | [priority, cango, cantake, _]:
             return PartnerFile(
-                description.strip(), place.number(priority, 0, MAX_PRIORITY), bool(place.number(cango, 0, 1)),
-                bool(place.number(cantake, 0, 1)), tuple(_parse_range(place, line) for place, line in ranges),
+                description.strip(), position.number(priority, 0, MAX_PRIORITY), bool(position.number(cango, 0, 1)),
+                bool(position.number(cantake, 0, 1)), tuple(_parse_range(position, line) for position, line in ranges),
             )
         case _:
-            raise place.error(relation, "line 2 must be: priority cango cantake")
+            raise position.error(relation, "line 2 must be: priority cango cantake")
 
 
 def print_partner(partner: PartnerFile) -> str:
@@ -108,7 +108,7 @@ def validate_partners(
 ) -> tuple[Partner, ...]:
     """What the files mean, by name. ConfigError for names that are too long, unknown and forbidden addresses, a cluster without
     nodes, and a node that is in two clusters, or in ours."""
-    spans: list[tuple[NodeRange, Place, str]] = []
+    spans: list[tuple[NodeRange, Position, str]] = []
     partners = []
     for name, written in sorted(files.items()):
         path = f"{folder}/{name}"
@@ -118,12 +118,12 @@ def validate_partners(
             raise ConfigError(path, "no nodes")
         mine = []
         for line in written.ranges:
-            place = Place(path, line.line)
-            first = place.address(line.host, resolver, line.count)
+            position = Position(path, line.line)
+            first = position.address(line.host, resolver, line.count)
             for inside in own.ranges:
                 if first < inside.first + inside.count and inside.first < first + line.count:
-                    raise place.error(str(line), "overlaps our own cluster (mosix.map)")
-            mine.append((NodeRange(first, line.count, line.near), place, str(line)))
+                    raise position.error(str(line), "overlaps our own cluster (mosix.map)")
+            mine.append((NodeRange(first, line.count, line.near), position, str(line)))
         _apart(spans, mine)
         partners.append(Partner(
             name, written.description, written.priority, written.cango, written.cantake, sorted_apart(mine),
@@ -131,13 +131,13 @@ def validate_partners(
     return tuple(partners)
 
 
-def _apart(spans: list[tuple[NodeRange, Place, str]], more: Iterable[tuple[NodeRange, Place, str]]) -> None:
+def _apart(spans: list[tuple[NodeRange, Position, str]], more: Iterable[tuple[NodeRange, Position, str]]) -> None:
     """Add ``more`` to the ranges of the clusters before; ConfigError for a node that is in one of those."""
-    for span, place, text in more:
+    for span, position, text in more:
         for other, where, _ in spans:
-            if where.file != place.file and span.first < other.first + other.count and other.first < span.first + span.count:
-                raise place.error(text, f"overlaps a range of {where.file}")
-        spans.append((span, place, text))
+            if where.file != position.file and span.first < other.first + other.count and other.first < span.first + span.count:
+                raise position.error(text, f"overlaps a range of {where.file}")
+        spans.append((span, position, text))
 
 
 def partner_of(partners: Iterable[Partner], address: int) -> tuple[Partner, NodeRange] | None:
@@ -148,9 +148,9 @@ def partner_of(partners: Iterable[Partner], address: int) -> tuple[Partner, Node
     return None
 
 
-def _parse_range(place: Place, text: str) -> PartnerRange:
+def _parse_range(position: Position, text: str) -> PartnerRange:
     match text.split():
         case [host, number, _, _, near]:
-            return PartnerRange(host, place.number(number, 1, MAX_COUNT), bool(place.number(near, 0, 1)), place.line)
+            return PartnerRange(host, position.number(number, 1, MAX_COUNT), bool(position.number(near, 0, 1)), position.line)
         case _:
-            raise place.error(text, "a range is: IP or host-name, number of nodes, 1, 1, and proximate (0 or 1)")
+            raise position.error(text, "a range is: IP or host-name, number of nodes, 1, 1, and proximate (0 or 1)")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mosfs.cluster.lines import Place, data_lines
+from mosfs.cluster.lines import Position, data_lines
 
 #: A petabyte, in megabytes: more is a mistake.
 MAX_MEGABYTES = 1 << 30
@@ -55,7 +55,7 @@ Spaces = dict[Owner, Space]
 
 def parse_private(text: str, file: str = "private.conf") -> tuple[PrivateLine, ...]:
     """The lines in their order, without empty lines and '#' lines. ConfigError at the first wrong one."""
-    return tuple(_parse_line(place, line) for place, line in data_lines(file, text))
+    return tuple(_parse_line(position, line) for position, line in data_lines(file, text))
 
 
 def print_private(lines: Iterable[PrivateLine]) -> str:
@@ -69,7 +69,7 @@ def validate_private(lines: Iterable[PrivateLine], file: str = "private.conf") -
     for line in lines:
         for owner in line.owners:
             if owner in spaces:
-                raise Place(file, line.line).error(str(line), f"another line has the letter {owner} already")
+                raise Position(file, line.line).error(str(line), f"another line has the letter {owner} already")
             megabytes = DEFAULT_MEGABYTES[owner] if line.megabytes is None else line.megabytes
             spaces[owner] = Space(line.directory, megabytes)
     return spaces
@@ -82,23 +82,23 @@ def default_spaces(directory: str, is_directory: Callable[[str], bool]) -> Space
     return {owner: Space(directory, megabytes) for owner, megabytes in DEFAULT_MEGABYTES.items()}
 
 
-def _parse_line(place: Place, text: str) -> PrivateLine:
+def _parse_line(position: Position, text: str) -> PrivateLine:
     match text.split():
         case [letters, directory, *limit] if len(limit) < 2:
-            owners = _owners(place, letters)
+            owners = _owners(position, letters)
             if not directory.startswith("/"):
-                raise place.error(directory, "a directory starts with '/'")
-            megabytes = place.number(limit[0], 1, MAX_MEGABYTES) if limit else None
-            return PrivateLine(owners, directory, megabytes, place.line)
+                raise position.error(directory, "a directory starts with '/'")
+            megabytes = position.number(limit[0], 1, MAX_MEGABYTES) if limit else None
+            return PrivateLine(owners, directory, megabytes, position.line)
         case _:
-            raise place.error(text, "a line is: letters of O, C and G, directory, and perhaps a number of megabytes")
+            raise position.error(text, "a line is: letters of O, C and G, directory, and perhaps a number of megabytes")
 
 
-def _owners(place: Place, letters: str) -> tuple[Owner, ...]:
+def _owners(position: Position, letters: str) -> tuple[Owner, ...]:
     try:
         owners = tuple(Owner(letter) for letter in letters)
     except ValueError:
-        raise place.error(letters, "not letters of O, C and G") from None
+        raise position.error(letters, "not letters of O, C and G") from None
     if len(set(owners)) != len(owners):
-        raise place.error(letters, "a letter is there twice")
+        raise position.error(letters, "a letter is there twice")
     return owners

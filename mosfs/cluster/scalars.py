@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mosfs.abi.levels import NAMES, level_named
 from mosfs.cluster.address import to_ip
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.lines import Place
+from mosfs.cluster.lines import Position
 
 #: Speed of the standard processor, and of a node without the file (readings, row 30).
 DEFAULT_SPEED = 10_000
@@ -35,7 +35,7 @@ class MaxGuests:
 
 def parse_speed(text: str, file: str = "speed") -> int:
     """The relative speed of the processor, 1-10,000,000: the bigger the faster. ConfigError for anything else."""
-    return Place(file, 1).number(_only_word(text, file), 1, MAX_SPEED)
+    return Position(file, 1).number(_only_word(text, file), 1, MAX_SPEED)
 
 
 def print_speed(speed: int) -> str:
@@ -44,7 +44,7 @@ def print_speed(speed: int) -> str:
 
 def parse_mosip(text: str, file: str = "mosip") -> str:
     """Our own IP address, as a.b.c.d. ConfigError for anything else, and for an address that no node may have."""
-    return to_ip(Place(file, 1).address(_only_word(text, file), lambda name: None))
+    return to_ip(Position(file, 1).address(_only_word(text, file), lambda name: None))
 
 
 def print_mosip(ip: str) -> str:
@@ -53,11 +53,11 @@ def print_mosip(ip: str) -> str:
 
 def parse_guest_uids(text: str, file: str = "guestuids") -> range:
     """The users that guests run as: the first and how many (1 if that is not said). ConfigError for anything else, and for root."""
-    words, place = text.split(), Place(file, 1)
+    words, position = text.split(), Position(file, 1)
     if len(words) not in (1, 2):
-        raise place.error(text.strip(), "must hold the first user and how many, and nothing else")
-    first = place.number(words[0], 1, MAX_UID)
-    return range(first, first + (place.number(words[1], 1, MAX_UID + 1 - first) if len(words) == 2 else 1))
+        raise position.error(text.strip(), "must hold the first user and how many, and nothing else")
+    first = position.number(words[0], 1, MAX_UID)
+    return range(first, first + (position.number(words[1], 1, MAX_UID + 1 - first) if len(words) == 2 else 1))
 
 
 def print_guest_uids(uids: range) -> str:
@@ -79,10 +79,10 @@ def print_level(level: str) -> str:
 
 def parse_max_guests(text: str, file: str = "maxguests") -> MaxGuests:
     """One or two numbers of 0-4,194,304. ConfigError for anything else."""
-    words, place = text.split(), Place(file, 1)
+    words, position = text.split(), Position(file, 1)
     if len(words) not in (1, 2):
-        raise place.error(text.strip(), "must hold the most guests of other clusters, and perhaps what that was before")
-    numbers = [place.number(word, 0, MAX_GUESTS) for word in words]
+        raise position.error(text.strip(), "must hold the most guests of other clusters, and perhaps what that was before")
+    numbers = [position.number(word, 0, MAX_GUESTS) for word in words]
     return MaxGuests(numbers[0], numbers[1] if len(numbers) == 2 else None)
 
 
@@ -93,7 +93,7 @@ def print_max_guests(guests: MaxGuests) -> str:
 
 def parse_retain(text: str, file: str = "retainpri") -> int:
     """Seconds, 0 to a year. ConfigError for anything else."""
-    return Place(file, 1).number(_only_word(text, file), 0, MAX_RETAIN)
+    return Position(file, 1).number(_only_word(text, file), 0, MAX_RETAIN)
 
 
 def print_retain(seconds: int) -> str:

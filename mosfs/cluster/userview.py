@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mosfs.cluster.address import Resolver, to_int, to_ip
-from mosfs.cluster.lines import Place, data_lines, find, sorted_apart
+from mosfs.cluster.lines import Position, data_lines, find, sorted_apart
 
 #: Node numbers are 1-65535; the last one of a range too.
 MAX_NUMBER = 65535
@@ -69,7 +69,7 @@ class UserView:
 
 def parse_userview(text: str, file: str = "userview.map") -> tuple[ViewLine, ...]:
     """The lines in their order, without empty lines and '#' lines. ConfigError at the first wrong one."""
-    return tuple(_parse_line(place, line) for place, line in data_lines(file, text))
+    return tuple(_parse_line(position, line) for position, line in data_lines(file, text))
 
 
 def print_userview(lines: Iterable[ViewLine]) -> str:
@@ -82,19 +82,19 @@ def validate_userview(lines: Iterable[ViewLine], resolver: Resolver, file: str =
     numbers = []
     addresses = []
     for line in lines:
-        place = Place(file, line.line)
-        address = place.address(line.host, resolver, line.count)
+        position = Position(file, line.line)
+        address = position.address(line.host, resolver, line.count)
         offset = address - line.number
-        numbers.append((Numbered(line.number, line.count, offset), place, str(line)))
-        addresses.append((Numbered(address, line.count, -offset), place, str(line)))
+        numbers.append((Numbered(line.number, line.count, offset), position, str(line)))
+        addresses.append((Numbered(address, line.count, -offset), position, str(line)))
     sorted_apart(addresses)
     return UserView(sorted_apart(numbers))
 
 
-def _parse_line(place: Place, text: str) -> ViewLine:
+def _parse_line(position: Position, text: str) -> ViewLine:
     match text.split():
         case [number, host, count]:
-            first = place.number(number, 1, MAX_NUMBER)
-            return ViewLine(first, host, place.number(count, 1, MAX_NUMBER + 1 - first), place.line)
+            first = position.number(number, 1, MAX_NUMBER)
+            return ViewLine(first, host, position.number(count, 1, MAX_NUMBER + 1 - first), position.line)
         case _:
-            raise place.error(text, "a line is: node number, IP or host-name, number of nodes")
+            raise position.error(text, "a line is: node number, IP or host-name, number of nodes")

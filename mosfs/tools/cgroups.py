@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
-from mosfs.balance.cgroup import place
+from mosfs.balance.cgroup import folder_of
 from mosfs.tools.options import UserError
 
 #: Microseconds in which a quota is used up: so few that a node with a small one is slow, instead of standing still at times;
@@ -39,7 +39,7 @@ def period(cpus: float) -> int:
 def lab_group(controller: str, name: str) -> str:
     """The folder of the lab called ``name`` in the hierarchy of ``controller``. UserError when there is none."""
     with open("/proc/self/cgroup", encoding="utf-8") as cgroup, open("/proc/self/mounts", encoding="utf-8") as mounts:
-        found = place(controller, cgroup.read(), mounts.read())
+        found = folder_of(controller, cgroup.read(), mounts.read())
     if found is None or (found.version == 2 and controller not in _read(f"{found.root}/cgroup.controllers").split()):
         raise UserError(f"this machine has no control groups for {controller}")
     return f"{found.folder if found.version == 1 else found.root}/{name}"
