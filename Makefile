@@ -19,6 +19,9 @@ MACHINE_PACKAGES := qemu-system-x86 debootstrap kmod cpio libopenblas0-pthread p
 # To build a Debian package.
 DEB_PACKAGES := dpkg-dev binutils gzip
 
+# What test-all runs one after the other.
+TOGETHER := not lint and not machines and not beside and not alone
+
 PREFIX ?= /usr/local
 DESTDIR ?=
 WHEELS := build/wheels
@@ -36,17 +39,23 @@ setup: $(STAMP) ## Debian packages (as root), .venv, and every command in .venv/
 demo: $(STAMP) ## real programs moved while they run, and compared with native runs; then a cluster levels out by itself, and two lend each other nodes
 	$(BIN)/python -m mosfs.tools.demo
 
-test: check-quick ## check (its mypy beside the tests), and the tests that take minutes at most
+test: check-quick ## check (its mypy beside the tests), and the tests that take minutes at most: those of parts beside those with clusters
 	@mkdir -p build; $(BIN)/mypy >build/mypy.txt 2>&1 & types=$$!; tests=0; \
-	$(BIN)/python -m pytest -m 'not long and not lint' || tests=$$?; \
+	echo "test: what the tests of parts (t0 to t4) say goes to build/parts.txt"; \
+	$(BIN)/python -m pytest -m 'not long and not lint' tests/t[0-4]_*.py >build/parts.txt 2>&1 & parts=$$!; \
+	$(BIN)/python -m pytest -m 'not long and not lint' tests/t[5-9]_*.py || tests=1; \
+	wait $$parts || tests=1; tail -n 40 build/parts.txt; \
 	wait $$types || tests=1; echo "mypy: $$(tail -n 20 build/mypy.txt)"; exit $$tests
 
-test-all: check ## check, then every test: those with a second computer beside the others, then those that want the machine for themselves
+test-all: check ## check, then every test: those with a second computer, and those that mostly wait, beside the others; then those that want the machine for themselves
 	@mkdir -p build; export MOSIX_TEST_RANDOM=1; tests=0; \
-	echo "test-all: what the second computer says goes to build/second.txt"; \
+	echo "test-all: what the second computer says goes to build/second.txt, what half an hour says to build/beside.txt, parts (t0 to t4): build/parts.txt"; \
 	$(BIN)/python -m pytest -m machines >build/second.txt 2>&1 & second=$$!; \
-	$(BIN)/python -m pytest -m 'not lint and not machines and not alone' || tests=$$?; \
-	echo "test-all: waiting for the second computer"; wait $$second || tests=1; tail -n 40 build/second.txt; \
+	$(BIN)/python -m pytest -m beside >build/beside.txt 2>&1 & beside=$$!; \
+	$(BIN)/python -m pytest -m '$(TOGETHER)' tests/t[0-4]_*.py >build/parts.txt 2>&1 & parts=$$!; \
+	$(BIN)/python -m pytest -m '$(TOGETHER)' tests/t[5-9]_*.py || tests=1; \
+	echo "test-all: waiting for the second computer"; \
+	for one in parts beside second; do wait $${!one} || tests=1; tail -n 40 build/$$one.txt; done; \
 	$(BIN)/python -m pytest -m alone || tests=1; exit $$tests
 
 test-machines: $(STAMP) ## the tests with a second computer: another kernel, other processors; by qemu, takes an hour

@@ -230,6 +230,7 @@ def test_a_home_that_is_set_back_is_followed(target: str, clocks: Clocks, watche
 
 
 @pytest.mark.long
+@pytest.mark.beside
 @pytest.mark.timeout(HALF_AN_HOUR + 600)
 def test_half_an_hour(clocks: Clocks, watched: Watched, capsys: pytest.CaptureFixture[str]) -> None:
     """Moves, and settings of the other nodes' clocks, at random."""
