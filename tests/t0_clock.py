@@ -331,6 +331,14 @@ def test_a_move_there_and_back_never_shows_less() -> None:
         assert last_shown(page, home.ticks()) >= there
 
 
+def test_no_node_numbers_a_page_as_the_one_before_did() -> None:
+    """A program that was stopped between two looks at its page, and is moved, must notice that the second is at another page."""
+    clocks = [HomeClock(Machine(), coarse_ns=0), *(GuestClock(counter=Machine()) for _ in range(4))]
+    pages = [parsed(each.arrived(Shown(0, 0))) for each in clocks for _ in range(2)]
+    assert len({page.seq for page in pages}) == len(pages)
+    assert not any(page.seq % 2 for page in pages)
+
+
 def test_new_offsets_of_a_guest() -> None:
     away = Machine()
     guest = GuestClock(counter=away)

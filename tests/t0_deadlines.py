@@ -164,6 +164,15 @@ class Node:
 needs_counter = pytest.mark.skipif(not clock.native_counter().usable(), reason="the time stamp counter is not dependable")
 
 
+@pytest.mark.parametrize("outlives", [False, True])
+def test_no_host_numbers_the_page_of_a_body_as_another_does(outlives: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes = [Node(monkeypatch) for _ in range(5)]
+    for node in nodes:
+        node.body.outlives = outlives
+        node.clocks.set(node.body, Shown(0, 0))
+    assert len({clock.Page.unpack(node.body.memory.clock_page).seq for node in nodes}) == len(nodes)
+
+
 @needs_counter
 def test_who_has_slept_until_a_moment_finds_that_it_has_come(monkeypatch: pytest.MonkeyPatch) -> None:
     node = Node(monkeypatch, behind=20_000_000)

@@ -531,11 +531,11 @@ def test_moves_of_a_stopped_program_show_no_step_back(bench: Bench, home: HomeCl
             os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
             seen = last_shown(page, home.ticks())
             if turn % 2:
-                page = home.page(clock.following(page), None, seen)
+                page = home.arrived(seen)
             else:
                 wrong = dice.randint(-5_000_000, 5_000_000)
-                there = GuestClock(wrong, home.here().wall, seen.realtime, seen.monotonic, home.extras(), bench.counter)
-                page = there.page(clock.following(page))
+                there = GuestClock(wrong, home.here().wall, extras=home.extras(), counter=bench.counter)
+                page = there.arrived(seen)
             bench.write(0, page)
             child.send_signal(signal.SIGCONT)
             time.sleep(dice.random() * 0.003)

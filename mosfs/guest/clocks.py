@@ -74,13 +74,12 @@ class Clocks:
             self._ask(self._context.clock)
 
     def set(self, body: Body, shown: Shown) -> None:
-        """The body's page; its clocks show no less than ``shown``."""
+        """The page of a body that has come; its clocks show no less than ``shown``."""
         assert self._context.clock is not None
-        serial = clock.following(body.memory.clock_page) if body.memory.clock_page else 0
         if body.outlives:  # each reading is a call, which home answers
-            body.memory.clock_page = self._context.clock.asking(serial, shown)
+            body.memory.clock_page = self._context.clock.asking(clock.any_number(), shown)
         else:
-            body.memory.clock_page = self._context.clock.page(serial, None, shown)
+            body.memory.clock_page = self._context.clock.arrived(shown)
         body.task.poke(layout.CLOCK_PAGE, body.memory.clock_page)
 
     def begins(self, body: Body, nr: int, args: tuple[int, ...]) -> None:

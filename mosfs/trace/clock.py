@@ -19,6 +19,7 @@ In mode 0 (no dependable counter) the vDSO asks the kernel, and the bases are on
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from abc import ABC, abstractmethod
@@ -341,6 +342,10 @@ class _Clock(ABC):
         floor = Shown(*map(max, self._floor, not_before))
         return next_page(seq, truth, extras, None, floor).pack()
 
+    def arrived(self, not_before: Shown) -> bytes:
+        """The page of a program that comes from elsewhere, where it has seen ``not_before``. See `any_number`."""
+        return self.page(any_number(), None, not_before)
+
     def refresh(self, write: Callable[[int, bytes], object], current: bytes, not_before: Shown = NOTHING) -> bytes:
         """Replaces the page of a running program (it may be stopped too); `publish` says how. Returns the new page, which shows
         no less than ``not_before``."""
@@ -449,6 +454,12 @@ class GuestClock(_Clock):
 
 
 # --------------------------------------------------------------------------- writing
+
+
+def any_number() -> int:
+    """The sequence number of a page whose program comes from elsewhere. Nobody here knows the number that it had there, and the
+    program may have been stopped in the middle of a reading, which it must begin again."""
+    return 2 * random.getrandbits(31)
 
 
 def following(page: bytes) -> int:

@@ -190,7 +190,7 @@ class Arrival:
         owed: list[Property],
     ) -> None:
         seen = clocks.Shown(meta.shown.realtime, meta.shown.monotonic)
-        page = self.tracer.clock.page(clocks.following(p.process.clock_page) if p.process.clock_page else 0, None, seen)
+        page = self.tracer.clock.arrived(seen)
         p.task.poke(layout.CLOCK_PAGE, page)
         p.process.clock_page = page
         p.place, p.link, p.body.kept_back, p.frozen.mark = Place.HOME, None, None, ""

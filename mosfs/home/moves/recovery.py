@@ -227,7 +227,7 @@ class Recovery:
         # CLOCK_MONOTONIC of another time, or computer, says nothing here
         later = meta.shown.monotonic > time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         seen = clocks.Shown(meta.shown.realtime, 0 if later else meta.shown.monotonic)
-        page = self.tracer.clock.page(clocks.following(p.process.clock_page) if p.process.clock_page else 0, None, seen)
+        page = self.tracer.clock.arrived(seen)
         p.task.poke(layout.CLOCK_PAGE, page)
         p.process.clock_page = page
         p.comm, p.process.pieced = meta.comm, True
