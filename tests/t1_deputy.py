@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import signal
+import struct
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,15 +19,20 @@ from mosfs.calls.request import Request
 from mosfs.guest.body import State as Body
 from mosfs.guest.processes import Processes
 from mosfs.guest.threads import Threads
+from mosfs.home.away import deputies as deputies_module
 from mosfs.home.away.births import Births
 from mosfs.home.away.deputies import Deputies
+from mosfs.home.away.hosts import MOST_SIGNALS, Hosts
 from mosfs.home.away.waits import Waits
 from mosfs.home.moves import arrival
 from mosfs.home.moves.arrival import Arrival
 from mosfs.home.moves.copying import Copying
+from mosfs.home.moves.outliving import Outliving
 from mosfs.home.ports import StillRuns
 from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
 from mosfs.home.process.move import Phase
+from mosfs.home.process.replay import Backup
+from mosfs.migrate.freezefile import FreezeFile
 from mosfs.migrate.maps import CannotMove
 from mosfs.trace import layout
 from mosfs.trace.stops import Status, Stop
@@ -304,3 +311,57 @@ def test_a_body_that_cannot_be_sent_to_its_end_says_why_in_its_own_words(reason:
     with pytest.raises(CannotMove) as raised:
         Arrival(SimpleNamespace())._receive(SimpleNamespace(pid=7), None, None, coming)  # type: ignore[arg-type]
     assert coming.complete and str(raised.value) == reason
+
+
+# --------------------------------------------------------------------------- signals of who hears of none
+
+def siginfo(number: int, code: int = 0, timer: int = 0) -> bytes:
+    return struct.pack("<3i4xi", number, 0, code, timer).ljust(128, b"\0")
+
+
+def frozen() -> dict[str, Any]:
+    return {"link": SimpleNamespace(channel=FreezeFile([]), frames=99)}
+
+
+def moving() -> dict[str, Any]:
+    return {"link": None, "kept_back": []}
+
+
+def repeating() -> dict[str, Any]:
+    backup = Backup()
+    backup.log.begin()
+    return {"link": None, "backup": backup}
+
+
+def in_a_call_that_repeats() -> dict[str, Any]:
+    found = repeating()
+    found["backup"].log.asked(1, b"")
+    return found
+
+
+@pytest.mark.parametrize("where", [frozen, moving, repeating, in_a_call_that_repeats])
+def test_signals_that_its_body_cannot_hear_of_wait_as_in_the_kernels_queue(
+    deputy: Deputy, where: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else who sends them to a program that is frozen has all the memory of its tracer, which is root's."""
+    part, p = deputies(deputy, [])
+    monkeypatch.setattr(deputies_module, "status_sets", lambda pid: {"SigCgt": (1 << 64) - 1})
+    found = where()
+    p.link, p.body.kept_back = found["link"], found.get("kept_back")
+    p.saves, p.reports = SimpleNamespace(outlive=found.get("backup")), SimpleNamespace(account=SimpleNamespace(received=0))
+    tree: Any = part.tracer
+    tree.mapped, tree.outliving = SimpleNamespace(poll=lambda: None), Outliving(tree)
+    tree.hosts = Hosts(tree)
+
+    def send(info: bytes, times: int) -> int:
+        before = len(tree.hosts.waiting(p))
+        for _ in range(times):
+            p.task.peek_siginfo = lambda: info
+            part.event(p, deputy, Status(Stop.SIGNAL, int.from_bytes(info[:4], "little")))
+        return len(tree.hosts.waiting(p)) - before
+
+    assert [send(siginfo(number), 100) for number in (10, 12, 10)] == [1, 1, 0], "a standard signal waits once"
+    assert [send(siginfo(34, -2, timer), 100) for timer in (1, 2, 1)] == [1, 1, 0], "a timer has one signal"
+    assert [send(siginfo(34), 3), send(siginfo(35), 3), send(siginfo(34, -2, 3), 1)] == [3, 3, 1], "others are queued"
+    assert send(siginfo(40), MOST_SIGNALS) == MOST_SIGNALS - 11 and not send(siginfo(41), 1)
+    assert p.body.signals == len(tree.hosts.waiting(p)) == MOST_SIGNALS

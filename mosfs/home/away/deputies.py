@@ -7,6 +7,7 @@ import time
 from mosfs.abi.flags import ERESTARTNOINTR
 from mosfs.calls import cputimers
 from mosfs.calls.request import pack_reply
+from mosfs.home.away.hosts import is_lost
 from mosfs.home.ports import StillRuns, Tree
 from mosfs.home.process.deputy import PARK_AFTER, Deputy, State
 from mosfs.home.process.move import Phase
@@ -159,7 +160,7 @@ class Deputies:
         info = p.task.peek_siginfo()
         if p.body.sleeping is not None:
             p.body.infos.append(info)
-        else:
+        elif not is_lost(info, self.tracer.hosts.waiting(p)):
             p.body.signals += 1
             self.tracer.hosts.send(p, Kind.SIGNAL, info)
         self._broken_off(p, deputy, regs)

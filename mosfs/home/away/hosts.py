@@ -5,13 +5,22 @@ While a body moves between two nodes, answers are kept back (`Body.kept_back`) a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mosfs.abi.reasons import Reason
+from mosfs.abi.signals import SI_TIMER, SIGRTMIN
 from mosfs.abi.texts import Text, text
 from mosfs.home.ports import Tree
 from mosfs.home.process.link import Link
 from mosfs.home.process.program import Program
+from mosfs.home.process.replay import Answer
+from mosfs.migrate.freezefile import FreezeFile
 from mosfs.wire.channel import ChannelLost, Compromised
 from mosfs.wire.frames import Frame, Kind, flags_for, understands
+
+#: Real-time signals that wait for a thread whose body can hear of none.
+MOST_SIGNALS = 4096
+_OF_TIMER = SI_TIMER.to_bytes(4, "little", signed=True)
 
 
 class Hosts:
@@ -63,6 +72,16 @@ class Hosts:
             self._pass(p, kind, payload, flags)
         except ChannelLost:
             self.link_lost(p.link)
+
+    def waiting(self, p: Program) -> Sequence[Answer]:
+        """The frames that the body's host gets later: it moves, is in a file, or repeats what was before."""
+        backup = p.saves.outlive
+        if backup is not None and backup.log.repeats:
+            return backup.log.entries[-1].answers if backup.log.open else backup.log.later
+        if p.body.kept_back is not None:
+            return p.body.kept_back
+        channel = p.link.channel if p.link is not None else None
+        return channel.answers.get(p.pid, ()) if isinstance(channel, FreezeFile) else ()
 
     def release_answers(self, p: Program) -> None:
         """The body has arrived: its host gets what was kept back, for its other threads, too."""
@@ -142,3 +161,15 @@ class Hosts:
                 self.tracer.deputies.last_words(p, deputy, message)
         finally:
             self.tracer.containment.kill(p)
+
+
+def is_lost(info: bytes, waiting: Sequence[Answer]) -> bool:
+    """Whether the signal of ``info`` is lost, since these frames wait: as in the kernel's queues (signal(7), timer_getoverrun(2)).
+
+    A standard signal waits once, and so does each timer; of others there is room for `MOST_SIGNALS`."""
+    standard, timer = int.from_bytes(info[:4], "little") < SIGRTMIN, info[8:12] == _OF_TIMER
+    if standard or timer:
+        same = (payload for kind, payload, _ in waiting if kind == Kind.SIGNAL and payload[:4] == info[:4])
+        if any(standard or other[8:20] == info[8:20] for other in same):
+            return True
+    return not standard and len(waiting) >= MOST_SIGNALS
