@@ -44,10 +44,12 @@ def test_the_users_ids_and_groups_and_none_of_ours() -> None:
     def action() -> None:
         before = os.getresuid(), os.getresgid(), os.getgroups()
         with as_user(USER, GROUP, OTHERS):
-            assert (os.getresuid(), os.getresgid()) == ((USER, USER, 0), (GROUP, GROUP, 0))
+            assert (os.getresuid(), os.getresgid()) == ((0, USER, 0), (0, GROUP, 0))
             assert sorted(os.getgroups()) == OTHERS
             with as_user(0, 0):
                 assert os.geteuid() == USER, "who has become a user has no way back but the end of it"
+        with as_user(USER, GROUP, real=True):
+            assert (os.getresuid(), os.getresgid()) == ((USER, USER, 0), (GROUP, GROUP, 0))
         assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
 
     elsewhere(action)
@@ -67,6 +69,27 @@ def test_a_file_that_only_our_groups_may_have_is_not_the_users() -> None:
         os.chown(path, 0, 12345)
         path.chmod(0o660)
         elsewhere(action)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_who_has_rights_for_a_file_hears_no_signal_of_their_owner(real: bool) -> None:
+    """In a tree of root's the tracer is not that user's alone. Who attaches has to have the real IDs."""
+
+    def action() -> None:
+        with as_user(USER, GROUP, real=real):
+            ours = os.getpid()
+            asked = os.fork()
+            if asked == 0:
+                os.setresuid(-1, -1, USER)
+                os.setresuid(USER, -1, -1)
+                try:
+                    os.kill(ours, 0)
+                except PermissionError:
+                    os._exit(7)
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]) == (0 if real else 7)
+
+    elsewhere(action)
 
 
 @pytest.mark.parametrize("before", [0, 1])

@@ -183,7 +183,7 @@ def _seize_again(task: Task, uid: int, name: str, value: int) -> bool:
         if barred == "1" or not uid:
             task.seize()
         else:
-            with caller.as_user(uid, int(groups[0])):
+            with caller.as_user(uid, int(groups[0]), real=True):
                 task.seize()
     except (TaskGone, OSError):
         return False

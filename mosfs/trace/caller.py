@@ -83,17 +83,19 @@ def peer_lives(sock: HasOptions) -> bool:
 
 
 @contextmanager
-def as_user(uid: int, gid: int, groups: Sequence[int] = ()) -> Iterator[None]:
-    """With the real and effective IDs of a user, ``groups`` besides, and without capabilities; nothing changes where we are not
-    root. OSError.
+def as_user(uid: int, gid: int, groups: Sequence[int] = (), *, real: bool = False) -> Iterator[None]:
+    """With the effective IDs of a user, ``groups`` besides, and without capabilities; nothing changes where we are not root.
+    OSError.
 
+    ``real``: with the real ones, too, by which ptrace(2) knows who attaches, and a socket who writes (SCM_CREDENTIALS of unix(7));
+    only then can the user send us signals (kill(2)).
     Meanwhile we belong to none of the groups of who started mosd, and at no moment can we be made to write a core file."""
     if os.geteuid():
         yield
         return
     own, others = os.getresgid(), os.getgroups()
     try:
-        _become((uid, uid, 0), (gid, gid, own[2]), groups)
+        _become((uid if real else 0, uid, 0), (gid if real else own[0], gid, own[2]), groups)
         yield
     finally:
         _become((0, 0, 0), own, others)
@@ -118,7 +120,7 @@ def seize(task: Task, caller: Caller, connection: HasOptions) -> None:
     """Seize the process that asked over ``connection``, as its user; NotTheCaller, TaskGone, OSError of ptrace(2)."""
     compare(caller)
     try:
-        with as_user(caller.uid, caller.gid):
+        with as_user(caller.uid, caller.gid, real=True):
             task.seize()
     except PermissionError:
         if not _only_children_may_be_traced():
@@ -132,7 +134,7 @@ def seize(task: Task, caller: Caller, connection: HasOptions) -> None:
 
 def take_from(caller: Caller, fd: int) -> int:
     """Our copy of a descriptor of who asked, taken with its user's rights; or a negative errno."""
-    with as_user(caller.uid, caller.gid):
+    with as_user(caller.uid, caller.gid, real=True):
         copy = int(lib.mos_take_fd(caller.pid, fd))
     if copy == -errno.EPERM and not os.geteuid() and _only_children_may_be_traced():
         # As in `seize`: it is compared after what it gave is ours, so it was the caller that gave it.

@@ -29,7 +29,7 @@ class Traces:
         """A trace to the descriptor of a launcher, taken and written to with its user's rights; None for -1."""
         if fd < 0:
             return None
-        trace = CallTrace.of(asker.pid, fd, partial(as_user, asker.uid, asker.gid))
+        trace = CallTrace.of(asker.pid, fd, partial(as_user, asker.uid, asker.gid, real=True))
         return None if trace is None else self._begin(trace)
 
     def _begin(self, trace: CallTrace) -> CallTrace:
