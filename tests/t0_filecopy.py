@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import struct
@@ -15,10 +16,12 @@ import pytest
 from mosfs.balance.source import Memory
 from mosfs.guest.body import Body
 from mosfs.guest.mapping import MappedFiles, MapRequest
+from mosfs.home.away import mapped as mapped_files
 from mosfs.home.away.hosts import Hosts
 from mosfs.home.away.mapped import File, Mapped, _first_of, _want
 from mosfs.home.process.link import Held
 from mosfs.home.process.records import Body as AwayBody
+from mosfs.home.tree.containment import Containment as AtHome
 from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Objects, Sender, data_of, frame, read_frame
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, OBJECTS, BadImage
 from mosfs.wire import room
@@ -161,6 +164,48 @@ def test_what_is_mapped_comes_before_the_answers_that_were_kept_back(world: Worl
     hosts.release_answers(p)
     assert sent[0] == Kind.FILE and sent[-1] == Kind.REPLY
     world.check()
+
+
+def test_a_file_that_cannot_be_read_any_more_ends_only_who_maps_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file system of a user's, or of a server that has lost it (ESTALE): it was the end of the tracer, and so of its tree."""
+    ended: list[tuple[int, int | None]] = []
+
+    def send(kind: int, pid: int, payload: bytes = b"", flags: int = 0) -> None:
+        heard.append(pid)
+
+    def trouble(p: Any, error: Exception) -> None:
+        ended.append((p.pid, getattr(error, "errno", None)))
+
+    os.pwrite(world.fd, b"contents", 0)
+    world.file.rescan()
+    world.host()
+    world.want(0, 0, 8)
+    world.tell()
+    os.pwrite(world.fd, b"of today", 0)
+    link = SimpleNamespace(channel=SimpleNamespace(send=send), near=True)
+    none = SimpleNamespace(outlive=None)
+    programs: Any = {
+        pid: SimpleNamespace(pid=pid, away=True, link=link, body=AwayBody(files={number: held}), saves=none, move=None)
+        for pid, number, held in ((7, 1, world.hosts[0][0][1]), (8, 2, Held()))
+    }
+    containment = SimpleNamespace(of=lambda p: AtHome.of(containment, p), trouble=trouble)  # type: ignore[arg-type]
+    tree: Any = SimpleNamespace(programs=programs, containment=containment, mosd=SimpleNamespace(log=lambda *line: None))
+    heard: list[int] = []
+    world.mapped.tracer = tree
+    other = os.memfd_create("other")
+    world.mapped._files[2] = File(2, other, "other", ("0:1", 2), size=8, generation=1)
+    reads = [b"of today"]
+
+    def pread(fd: int, size: int, at: int) -> bytes:
+        if fd == other or reads:
+            return reads.pop() if fd != other else bytes(8)
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(mapped_files.os, "pread", pread)
+    world.mapped._changed([world.file, world.mapped._files[2]])
+    assert ended == [(7, errno.ESTALE)] and set(heard) == {7, 8}
+    del world.mapped._files[2]
+    os.close(other)
 
 
 def test_copies_take_neither_all_memory_nor_all_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

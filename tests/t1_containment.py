@@ -6,15 +6,24 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mosfs.guest.containment import Containment as AtHost
+from mosfs.home.away.hosts import Hosts
+from mosfs.home.away.mapped import Mapped
+from mosfs.home.away.withheld import Descriptors as Withheld
+from mosfs.home.moves.groups import Groups
+from mosfs.home.moves.moves import Moves
+from mosfs.home.tracer import Tracer
 from mosfs.home.tree.containment import Containment as AtHome
+from mosfs.home.tree.usage import Statistics
 from mosfs.trace.proc import ended
 from mosfs.trace.task import Task, TaskGone
+from mosfs.wire.channel import ChannelLost
 
 #: What the kernel makes of calls about a process that is no more, and of what is read of it then.
 SEEN = (
@@ -79,3 +88,46 @@ def test_who_has_ended(process: int) -> None:
     kill(process)
     assert ended(process)
     assert not ended(1 << 22), "its event has come"
+
+
+STEPS = (
+    (Moves, "retry"), (Mapped, "tick"), (Withheld, "tick"), (Groups, "tick"), (Statistics, "tick"), (Hosts, "send_clocks"),
+)  # fmt: skip
+
+
+def test_no_turn_of_housekeeping_ends_a_tracer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor does one keep the others from theirs: with the tracer all that are away would end."""
+    done, log = list[str](), list[str]()
+
+    def failing(name: str) -> Callable[..., None]:
+        def fail(*_: Any) -> None:
+            done.append(name)
+            raise OSError(116, "Stale file handle")
+
+        return fail
+
+    for kind, step in STEPS:
+        monkeypatch.setattr(kind, step, failing(f"{kind.__name__}.{step}"))
+    tracer = Tracer(os.getpid(), os.getuid(), f"{tmp_path}/run/sock")
+    monkeypatch.setattr(tracer.mosd, "log", lambda line, level=20: log.append(line))
+    tracer.next_clock = 0.0
+    tracer._housekeeping()
+    assert sorted(done) == sorted(f"{kind.__name__}.{step}" for kind, step in STEPS)
+    assert len(log) == len(STEPS) and all("Stale file handle" in line and "Traceback" in line for line in log)
+
+
+def test_nor_a_host_but_for_a_lost_channel() -> None:
+    done, log = list[float](), list[str]()
+    context: Any = SimpleNamespace(channel=SimpleNamespace(lost=False), log=lambda line, level=20: log.append(line))
+
+    def fail(now: float) -> None:
+        done.append(now)
+        raise OSError(5, "of a guest")
+
+    part = AtHost(context, None)  # type: ignore[arg-type]
+    part.turn((fail, done.append, fail), 7.0)
+    assert done == [7.0] * 3 and len(log) == 2 and "of a guest" in log[0]
+    context.channel.lost = True
+    with pytest.raises(ChannelLost):
+        part.turn((fail, done.append), 8.0)
+    assert done[3:] == [8.0]

@@ -6,7 +6,7 @@ Only when the channel to home is lost does it concern all of them; then the host
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from mosfs.abi.signals import SIGKILL
@@ -38,6 +38,14 @@ class Containment:
             yield
         except Exception as error:
             self.trouble_of_nobody(what, error)
+
+    def turn(self, steps: Iterable[Callable[[float], object]], now: float) -> None:
+        """Every one of ``steps`` of a turn of housekeeping, whatever becomes of the others. ChannelLost as in `of`."""
+        for step in steps:
+            try:
+                step(now)
+            except Exception as error:
+                self.trouble_of_nobody("housekeeping", error)
 
     def trouble_of_nobody(self, what: str, error: Exception) -> None:
         """``error`` came up in something that concerns no guest (any more)."""

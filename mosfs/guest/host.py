@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +133,7 @@ class Host:
         """Serve the bodies until the last one has left, or the channel breaks."""
         self._connect()
         self._prepare()
+        each_turn: tuple[Callable[[float], object], ...] = (lambda _: self.alarms.look(), self.tolls.look, self.context.introduce)
         while self.context.bodies or self._expecting():
             if self.context.control.has_ended():
                 self.mails.desk.lost()
@@ -157,10 +158,8 @@ class Host:
             elif pending and ready == IDLE:
                 self._readable(self.context.channel)
             if copied or self.copying.brake:
-                self.copying.step()
-            self.alarms.look()
-            self.tolls.look(now)
-            self.context.introduce(now)
+                self.containment.turn((lambda _: self.copying.step(),), now)
+            self.containment.turn(each_turn, now)
             if now >= self.next_clock:
                 self.next_clock = now + PERIOD
                 self._housekeeping()
@@ -197,18 +196,21 @@ class Host:
                     self.copying.heard(body)
 
     def _housekeeping(self) -> None:
+        """Once a second."""
         if self.context.control.sock is None:
             self._connect()
-        self.statistics.tick(time.monotonic())
-        self.clocks.tick()
-        self._end_unclaimed()
+        self.containment.turn((
+            self.statistics.tick, lambda _: self.clocks.tick(), lambda _: self._end_unclaimed(), lambda _: self._tell_used(),
+            lambda _: self.clocks.refresh_all(),
+        ), time.monotonic())  # fmt: skip
+
+    def _tell_used(self) -> None:
         for body in list(self.context.bodies.values()):
             with self.containment.of(body):
                 if body.leader is not None or body.state not in (State.RUNNING, State.WAITING, State.TIMED):
                     continue
                 if body.used() != body.times.told_used:
                     tell_used(body, self.context.channel)
-        self.clocks.refresh_all()
 
     def _end_unclaimed(self) -> None:
         """A process whose parent was killed before it could tell of it has not run, and never will."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from mosfs.abi import cpu
 from mosfs.engine.clocks import PERIOD
@@ -43,6 +44,18 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
         AwayRoom.__init__(self, self)
         MovesRoom.__init__(self, self)
         AsksRoom.__init__(self, self)
+
+        self._each_turn: tuple[Callable[[float], object], ...] = (
+            self.deputies.park_idle, self.mails.park_idle, self.moves.retry, self.waits.expire, self.cputimers.look,
+            self.relatives.look, self.checkpoints.look, lambda _: self.freezing.look(), self.preemption.look, self.outliving.look,
+            lambda _: self.carrier.step(), lambda _: self.hosts.run_backlog(), self.mosd.introduce,
+        )  # fmt: skip
+        self._each_second: tuple[Callable[[float], object], ...] = (
+            lambda _: self.mosd.tell_last_messages(), lambda _: self.clocks.refresh(), lambda _: self.hosts.send_clocks(),
+            lambda _: self.traces.flush(), self.statistics.tick, lambda _: self.cputimers.tick(), lambda _: self.private.reap_all(),
+            lambda _: self.mapped.tick(), lambda _: self.shared.tick(), lambda _: self.withheld.tick(),
+            lambda _: self.groups.tick(), lambda _: self.family.end_unclaimed(),
+        )  # fmt: skip
 
     # ------------------------------------------------------------------ the loop
 
@@ -110,32 +123,9 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
 
     def _housekeeping(self) -> None:
         now = time.monotonic()
-        self.deputies.park_idle(now)
-        self.mails.park_idle(now)
-        self.moves.retry(now)
-        self.waits.expire(now)
-        self.cputimers.look(now)
-        self.relatives.look(now)
-        self.checkpoints.look(now)
-        self.freezing.look()
-        self.preemption.look(now)
-        self.outliving.look(now)
-        self.carrier.step()
-        self.hosts.run_backlog()
-        self.mosd.introduce(now)
+        self.containment.turn(self._each_turn, now)
         if now >= self.next_clock:
             self.next_clock = now + PERIOD
-            self.mosd.tell_last_messages()
-            self.clocks.refresh()
-            self.hosts.send_clocks()
-            self.traces.flush()
-            self.statistics.tick(now)
-            self.cputimers.tick()
-            self.private.reap_all()
-            self.mapped.tick()
-            self.shared.tick()
-            self.withheld.tick()
-            self.groups.tick()
-            self.family.end_unclaimed()
+            self.containment.turn(self._each_second, now)
         if self.mosd.control.sock is None:
             self.mosd.connect()

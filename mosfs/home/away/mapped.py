@@ -218,7 +218,8 @@ class Mapped:
             numbers.add(file.number)
         if numbers:
             for p in [p for p in self.tracer.programs.values() if not numbers.isdisjoint(p.body.files)]:
-                self.catch_up(p)
+                with self.tracer.containment.of(p):  # the file may be one that cannot be read any more
+                    self.catch_up(p)
 
     def catch_up(self, p: Program) -> None:
         """Send a program away what its host does not have yet; while it moves, it hears of it when it has arrived."""

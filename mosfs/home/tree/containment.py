@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from mosfs.abi.texts import SERVING_FAILED
@@ -58,6 +58,14 @@ class Containment:
         for step in steps:
             with self.nobody(f"forgetting pid={p.pid}"):
                 step(p)
+
+    def turn(self, steps: Iterable[Callable[[float], object]], now: float) -> None:
+        """Every one of ``steps`` of a turn of housekeeping, whatever becomes of the others: all the tree would end with us."""
+        for step in steps:
+            try:
+                step(now)
+            except Exception:
+                self._log(f"{getattr(step, '__qualname__', step)} failed\n{traceback.format_exc()}")
 
     def _gone(self, gone: TaskGone) -> None:
         """A process has ended while it was worked on, or stopped for another reason; without a status its event follows."""
