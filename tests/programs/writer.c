@@ -57,10 +57,11 @@ static void with_a_timer(void)
 	ticks = 0;
 	ok(sigaction(SIGALRM, &action, &before));
 	ok(setitimer(ITIMER_REAL, &every, NULL));
-	equal(scribbled(60, 362436069UL), 0);
+	do
+		equal(scribbled(60, 362436069UL), 0);
+	while (ticks <= 3);	/* a machine may be so busy that all of the time passes at once */
 	ok(setitimer(ITIMER_REAL, &never, NULL));
 	ok(sigaction(SIGALRM, &before, NULL));
-	check(ticks > 3);
 }
 
 static int child(void *pipe_)
