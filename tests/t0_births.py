@@ -20,14 +20,19 @@ from mosfs.abi.flags import (
     CLONE_UNTRACED,
     CLONE_VFORK,
     CLONE_VM,
+    MAP_FIXED,
 )
-from mosfs.abi.numbers import SYS_CLONE
+from mosfs.abi.numbers import SYS_CLONE, SYS_MADVISE, SYS_MMAP, SYS_MPROTECT, SYS_MREMAP, SYS_MUNMAP, SYS_PKEY_MPROTECT
 from mosfs.calls.policy import makes_thread
 from mosfs.guest import processes, threads
 from mosfs.guest.body import State
 from mosfs.guest.processes import Processes
 from mosfs.guest.threads import Threads
 from mosfs.home.away.births import Births
+from mosfs.migrate.image import MOST_THREADS
+from mosfs.trace import layout
+from mosfs.trace.embark import vdso_image
+from mosfs.trace.filter import TRACE, guest_filter, run
 from mosfs.trace.task import TaskGone, no_regs
 from mosfs.wire.asked import Settings
 from mosfs.wire.orders import ForkOrder
@@ -75,11 +80,21 @@ def test_what_clone_passes_over_is_not_told_to_clone3(flags: int) -> None:
     written: list[bytes] = []
     regs = no_regs()
     regs.rdi, regs.rsi = flags, 0x700000
-    task = SimpleNamespace(write=lambda at, data: written.append(data))
+    task = SimpleNamespace(poke=lambda at, data: written.append(data))
     call = SimpleNamespace(nr=SYS_CLONE, regs=regs)
     body: Any = SimpleNamespace(task=task, call=call, own=SimpleNamespace(slot=1), fork=SimpleNamespace(child=7))
     Threads.clone(body, flags)
     assert int.from_bytes(written[0][:8], "little") == CLONE_THREAD
+
+
+def test_what_clone3_reads_lies_where_no_thread_can_write() -> None:
+    """Another thread that wrote there while the call was being made had a child that nobody traces, and that computed on."""
+    program = guest_filter(threads=True)
+    first, end = threads.CLONES, threads.CLONES + threads.CLONE_ROOM * (MOST_THREADS + 2)
+    assert layout.VDSO + len(vdso_image()) <= first and end <= layout.VDSO_END
+    for nr in (SYS_MPROTECT, SYS_PKEY_MPROTECT, SYS_MUNMAP, SYS_MREMAP, SYS_MADVISE):
+        assert run(program, nr, args=(first & ~4095, 4096, 3)) == TRACE
+    assert run(program, SYS_MMAP, args=(first & ~4095, 4096, 3, MAP_FIXED | 0x22)) == TRACE
 
 
 #: As glibc makes one; and what it may not be.

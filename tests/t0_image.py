@@ -37,6 +37,7 @@ from mosfs.migrate.image import (
 from mosfs.migrate.pages import PageSender, for_file, runs_of, unpack, unpack_runs
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.settings import known
+from mosfs.trace import layout
 from mosfs.wire.frames import MOST_RUNS, Frame, Kind, To, check
 
 PAGE = 4096
@@ -59,6 +60,11 @@ def vmas(draw: st.DrawFn) -> list[Vma]:
     return found
 
 
+def heap_is_apart(mm: list[int]) -> bool:
+    """Of our own pages."""
+    return mm[4] >= layout.END or mm[5] <= layout.STUB
+
+
 threads = st.builds(
     Thread, tid=st.integers(2**21, 2**22), comm=latin, regs=st.binary(min_size=216, max_size=216), xstate=st.binary(max_size=90),
     mask=u64, altstack=st.binary(min_size=24, max_size=24), rseq=st.tuples(u64, small, small), tid_address=u64,
@@ -72,7 +78,7 @@ metas = st.builds(
     actions=st.lists(st.tuples(st.integers(1, 64), st.binary(min_size=32, max_size=32)), max_size=4), ignored=u64,
     altstack=st.binary(min_size=24, max_size=24), pending=st.lists(st.tuples(st.booleans(), siginfo), max_size=3),
     rseq=st.tuples(u64, small, small), tid_address=u64, robust=st.tuples(u64, u64),
-    mm=st.lists(u64, min_size=11, max_size=11), auxv=st.binary(max_size=400), vmas=vmas(),
+    mm=st.lists(u64, min_size=11, max_size=11).filter(heap_is_apart), auxv=st.binary(max_size=400), vmas=vmas(),
     limits=st.dictionaries(st.integers(0, 15), st.tuples(st.integers(-1, 2**63 - 1), st.integers(-1, 2**63 - 1))),
     shown=st.builds(Timer, moment, moment), home=st.text(max_size=15), waiting=st.booleans(), dumpable=st.integers(0, 2),
 )  # fmt: skip
@@ -116,6 +122,19 @@ def meta(**changes: object) -> ImageMeta:
 def test_needs_that_nobody_knows_are_left_out() -> None:
     """A newer version may know more processors; what has no name here, no node can be asked for."""
     assert decode(encode(meta(needs=["avx2", "none_such", "avx2", ""]))).needs == ["avx2"]
+
+
+@pytest.mark.parametrize("heap", [
+    (layout.STUB, layout.END), (layout.STUB - 4096, layout.STUB + 1), (layout.END - 1, layout.END), (layout.END, layout.END + 4096),
+])  # fmt: skip
+def test_no_heap_is_where_our_own_pages_are(heap: tuple[int, int]) -> None:
+    """Of it brk(2) unmaps what it is told to, in a guest too, and asks nobody."""
+    image = encode(meta(mm=[*[0] * 4, *heap, *[0] * 5]))
+    if heap[0] >= layout.END:
+        assert decode(image).mm[4:6] == [*heap]
+        return
+    with pytest.raises(BadImage, match="heap"):
+        decode(image)
 
 
 def test_fields_that_a_newer_version_appended_are_ignored() -> None:

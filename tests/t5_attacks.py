@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS
+from mosfs.guest import threads
+from mosfs.migrate.image import MOST_THREADS
 from mosfs.trace import layout
 from tests import cluster
 from tests.cluster import Lab, as_user, wait_until
@@ -189,6 +191,16 @@ def test_nobody_stays_by_having_no_stub(nodes: Lab, stub: str, code: bytes) -> N
             assert process.wait(60) != 0
         finally:
             assert nodes.run(2, "mosctl", "bring").returncode == 0
+
+
+def test_no_thread_of_a_guest_makes_another_that_nobody_traces(nodes: Lab) -> None:
+    """By writing where its kernel is to read what to make."""
+    binary = Path(nodes.plan.root).parent / "clone"
+    compile_c(SOURCES / "clone.c", binary, (*CFLAGS, "-pthread"))
+    binary.chmod(0o755)
+    where = hex(threads.CLONES), str(threads.CLONE_ROOM * (MOST_THREADS + 2))
+    done = nodes.run(1, *USER, "mosrun", "-2", str(binary), *where, timeout=cluster.TIMEOUT)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed 200\n", "")
 
 
 def test_the_guests_of_each_owner_are_a_users_of_their_own(nodes: Lab) -> None:

@@ -43,10 +43,11 @@ STANDS_WITHIN = 0.2
 _STOPPABLE = frozenset({State.RUNNING, State.TIMED})
 
 
-#: Where a thread has the arguments of the clone3(2) by which it makes another: words, and the ID of that one.
+#: Where a thread has the arguments of the clone3(2) by which it makes another, words and the ID of that one: in the pages behind
+#: the vDSO, which no thread can write to (`sandbox`), so that its kernel reads what we have written.
 _CLONE_ARGS = struct.Struct("<10QI")
 CLONE_ROOM = 96
-CLONES = layout.SCRATCH + 2 * layout.PAGE
+CLONES = layout.VDSO_END - (MOST_THREADS + 2) * CLONE_ROOM
 
 
 class Handles(Protocol):
@@ -119,7 +120,7 @@ class Threads:
         child_tid = before.r10 if flags & (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID) else 0
         tls = 0 if plain else before.r8
         words = (flags & ~0xFF | parent, 0, child_tid, parent_tid, 0, *stack, tls, at + _CLONE_ARGS.size - 4, 1)
-        body.task.write(at, _CLONE_ARGS.pack(*(word & NOTHING for word in words), body.fork.child))
+        body.task.poke(at, _CLONE_ARGS.pack(*(word & NOTHING for word in words), body.fork.child))
         regs.orig_rax, regs.rdi, regs.rsi = SYS_CLONE3, at, _CLONE_ARGS.size - 4
         return regs
 

@@ -177,6 +177,8 @@ class ImageMeta(msgspec.Struct, array_like=True):
     lent: bool = False
 
 
+#: In ``mm`` (prctl(2), struct prctl_mm_map).
+_START_BRK, _BRK = 4, 5
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(ImageMeta)
 
@@ -199,6 +201,8 @@ def decode(data: bytes) -> ImageMeta:
         raise BadImage(f"image version {meta.version}, expected {VERSION}")
     checked(meta.vmas)
     _in_order(meta.guards, "guard")
+    if meta.mm[_START_BRK] < layout.END and meta.mm[_BRK] > layout.STUB:  # brk(2) asks nobody: it could take our own pages away
+        raise BadImage("its heap is where our own pages are")
     for name in (meta.comm, *(thread.comm for thread in meta.threads), *(vma.name for vma in meta.vmas)):
         if not name.isascii() and max(name) > "\xff":
             raise BadImage("a name is not made of bytes")
