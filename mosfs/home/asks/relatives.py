@@ -30,7 +30,8 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.task import copy_regs
 from mosfs.wire.frames import Kind, understands
 
-PATIENCE = 1.0
+#: Seconds; nodes that compute for many answer late, and a wrong answer is worse than a late one.
+PATIENCE = 10.0
 #: Seconds after which somebody on the move is asked again, where it is by then.
 AGAIN = 0.02
 #: Gets the host's text; None: it has not answered in time.
