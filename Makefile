@@ -49,7 +49,7 @@ test: check-quick ## check (its mypy beside the tests), and the tests that take 
 
 test-all: check ## check, then every test: those with a second computer, and those that mostly wait, beside the others; then those that want the machine for themselves
 	@mkdir -p build; export MOSIX_TEST_RANDOM=1; tests=0; \
-	echo "test-all: what the second computer says goes to build/second.txt, what half an hour says to build/beside.txt, parts (t0 to t4): build/parts.txt"; \
+	echo "test-all: what the second computer says goes to build/second.txt, what mostly waits to build/beside.txt, parts (t0 to t4) to build/parts.txt"; \
 	$(BIN)/python -m pytest -m machines >build/second.txt 2>&1 & second=$$!; \
 	$(BIN)/python -m pytest -m beside >build/beside.txt 2>&1 & beside=$$!; \
 	$(BIN)/python -m pytest -m '$(TOGETHER)' tests/t[0-4]_*.py >build/parts.txt 2>&1 & parts=$$!; \

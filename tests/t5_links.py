@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.root, link.possible]
 #: Delays in one direction: a room, a town, an ocean. All with 100 Mbit/s, and every hundredth packet lost.
 LAN, TOWN, OCEAN = (Line(delay, rate=100e6, loss=0.01) for delay in (0.0002, 0.005, 0.05))
 LINES = {"0.2 ms": LAN, "5 ms": TOWN, "50 ms": OCEAN}
-PATIENCE = 240.0  #: seconds after which a program hangs
+PATIENCE = 900.0  #: seconds after which a program hangs
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,7 @@ EVERY = [(name, place, line) for name in PROGRAMS for place in (Place.AWAY, Plac
 
 
 @pytest.mark.long
+@pytest.mark.beside
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("name", "place", "line"), EVERY)
 def test_programs_over_every_link(name: str, place: Place, line: str, nodes: Lab, net: Network) -> None:
@@ -161,7 +162,8 @@ def begin(nodes: Lab, walk: Walk, target: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.beside
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(("move", "cut"), CUTS)
 def test_a_partition_in_every_phase_of_a_move(
     move: tuple[int, int], cut: str, nodes: Lab, net: Network, walks: list[Walk], tmp_path: Path
