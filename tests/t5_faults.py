@@ -284,7 +284,9 @@ def holds(case: Case, nodes: Lab, tmp_path: Path, *, several: bool = False) -> N
     """What is promised of the case."""
     arm(nodes, case.node, f"{case.point.value}:{case.action}")
     done = tour(nodes, tmp_path / "walk", several=several)
-    assert done.survived or not case.must_survive, done
+    # home answers the other threads: what comes for a socket that is closed takes back what it has not yet sent (tcp(7))
+    torn = several and case.point is Point.NODE_AFTER_RETURN
+    assert done.survived or torn or not case.must_survive, done
     if done.survived:
         assert done.err == ""
         assert len(done.said) == len(TOUR)
