@@ -7,6 +7,9 @@
 #define MOS_PEEKSIGINFO 0x4209
 #define MOS_GETSIGMASK 0x420a
 #define MOS_SETSIGMASK 0x420b
+/* What only tracers see of a call that was broken off. */
+#define MOS_ERESTARTNOINTR 513UL
+#define MOS_ERESTART_RESTARTBLOCK 516UL
 
 long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data)
 {
@@ -17,12 +20,36 @@ long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data)
     return r < 0 ? -errno : r;
 }
 
-/* The kernel looks at the lower half of a call's number only, and so do we: the upper one may be anything. */
+/* Does the task stand before the instruction syscall, with rcx as that leaves it? Then it has made that call before. */
+static int comes_again(int pid, const struct mos_regs *r)
+{
+    unsigned char code[2];
+    struct iovec here = {code, sizeof code}, there = {(void *)r->rip, sizeof code};
+    return r->rcx == r->rip + sizeof code && r->cs == CS_64 && process_vm_readv(pid, &here, 1, &there, 1, 0) == sizeof code &&
+           code[0] == 0x0f && code[1] == 0x05;
+}
+
+/*
+ * The registers. The kernel looks at the lower half of a call's number only, and so do we: the upper one may be anything.
+ *
+ * Who stops a task that goes on with a call which an earlier stop has broken off may find it on its way back there: the kernel has
+ * put the registers before the call (arch/x86/kernel/signal.c), with its number, or that of restart_syscall(2), in rax, and looks
+ * for signals once more; or the task is about to make it. Those are told as at the stop that broke the call off: set again so, they
+ * mean the same to the kernel, and nobody takes the number of a call for its result, nor a sleep for ended.
+ */
 int mos_getregs(int pid, struct mos_regs *regs)
 {
+    int sleeps;
     if (ptrace(PTRACE_GETREGS, pid, 0, regs))
         return -errno;
     regs->orig_rax = (long)(int)regs->orig_rax;
+    sleeps = regs->rax == __NR_restart_syscall;
+    if ((sleeps || ((long)regs->orig_rax >= 0 && regs->rax == regs->orig_rax)) && comes_again(pid, regs)) {
+        if ((long)regs->orig_rax < 0)
+            regs->orig_rax = __NR_restart_syscall;
+        regs->rax = sleeps ? -MOS_ERESTART_RESTARTBLOCK : -MOS_ERESTARTNOINTR;
+        regs->rip += 2;
+    }
     return 0;
 }
 
