@@ -9,18 +9,25 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from mosfs.abi.flags import ERESTARTNOINTR
 from mosfs.abi.numbers import SYS_CLONE, SYS_GETPID
 from mosfs.balance.account import Account
 from mosfs.guest import sandbox
-from mosfs.migrate.rebuild import Unsuited
+from mosfs.guest.body import Body, State
+from mosfs.guest.faults import Faults
+from mosfs.guest.signals import Signals
+from mosfs.migrate.rebuild import Unsuited, set_action
 from mosfs.native import lib
+from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import words_of
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import Task, TaskGone, check, discard
+from mosfs.trace.task import Task, TaskGone, check, copy_regs, discard
 from tests.t2_engine import seized
 
 SYS_GETTID = 186
@@ -152,3 +159,49 @@ def test_a_stop_that_another_thread_has_taken_is_kept(way: str) -> None:
         while (status := task.wait_beside(-1, 0.01)) is None and time.monotonic() < until:
             pass
         assert status is not None and decode(status) == Status(Stop.GROUP, signal.SIGSTOP)
+
+
+#: struct kernel_sigaction: a handler somewhere; SIG_IGN; SIG_DFL.
+ACTIONS = {"caught": (0x4000).to_bytes(32, "little"), "ignored": (1).to_bytes(32, "little"), "by default": bytes(32)}
+
+
+@pytest.mark.parametrize("then", ACTIONS)
+def test_a_signal_that_another_thread_takes_the_handler_of_ends_no_call(
+    maker: sandbox.Maker, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """Between the moment when it is queued and its delivery. The call that it was to break off is made again; the next signal, and
+    registers of then, are not taken for it and those of that call."""
+    with body(maker, FIRST) as (task, threads):
+        with Calls(task, mask=0) as call:
+            set_action(call, signal.SIGUSR1, ACTIONS["caught"])
+            threads.append(sandbox.spawn_thread(call, SECOND))
+        thread, signals = threads[0], Signals(Mock())
+        with Calls(thread, mask=0) as call:
+            regs = copy_regs(call.base)
+        one = Body(SECOND, thread, State.WAITING)
+        one.own.several, one.call.nr, one.call.regs = True, SYS_GETPID, regs
+        regs.rip = layout.STUB_AFTER  # the instruction before that is a call
+        one.signals.infos.append(signal.SIGUSR1.to_bytes(4, "little") + (-6).to_bytes(8, "little", signed=True) + bytes(116))
+        proceed = Task.cont
+
+        def late(self: Task, *args: Any, **options: Any) -> None:
+            monkeypatch.undo()
+            with Calls(task, mask=0) as call:
+                set_action(call, signal.SIGUSR1, ACTIONS[then])
+            proceed(self, *args, **options)
+
+        monkeypatch.setattr(Task, "cont", late)
+        signals.interrupted(one, -ERESTARTNOINTR)
+        status = decode(thread.wait())
+        if then != "ignored":  # which has emptied the queue
+            assert status == Status(Stop.SIGNAL, signal.SIGUSR1)
+            Faults(Mock(), Mock(), Mock()).stop(one, signal.SIGUSR1)
+            if then == "caught":
+                assert one.signals.restart is None
+                return
+            status = decode(thread.wait())
+        assert status.stop is Stop.SECCOMP
+        regs = thread.peek_regs()
+        assert (regs.orig_rax, regs.rip) == (SYS_GETPID, layout.STUB_AFTER)
+        signals.undelivered(one)
+        assert one.signals.restart is None

@@ -64,6 +64,9 @@ class Faults:
 
     def _restart(self, body: Body, restart: tuple[int, int], sig: int) -> None:
         """The handler that `Signals.interrupted` has queued begins; behind it the kernel decides about the broken call."""
+        if body.own.several and not status_sets(body.pid)["SigCgt"] >> (sig - 1) & 1:
+            body.task.cont()  # another thread has taken the handler away: the call is made again (`Signals.undelivered`)
+            return
         regs = body.task.peek_regs()
         body.signals.restart = None
         regs.orig_rax, regs.rax = restart[0], restart[1] & NOTHING

@@ -109,6 +109,8 @@ class Serve:
 
     def trapped(self, body: Body) -> None:
         """The body stands before a call."""
+        if body.signals.restart is not None:
+            self._signals.undelivered(body)
         regs = body.task.peek_regs()
         if body.state is State.FORKING:  # the clone that was let through, made again after an interrupt of ours
             if body.fork.regs is None or not same_call(body.fork.regs, regs):

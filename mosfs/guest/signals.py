@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from mosfs.abi.flags import RESTARTS
+from mosfs.abi.flags import ERESTARTNOHAND, RESTARTS
 from mosfs.abi.numbers import (
     SYS_EPOLL_PWAIT,
     SYS_EPOLL_PWAIT2,
@@ -129,8 +129,32 @@ class Signals:
             self.queue(body, call)
         if temporary is not None:
             body.signals.saved_mask = mask
-        body.task.set_regs(regs)
+        if body.own.several:
+            self._stand(body, regs)
+        else:
+            body.task.set_regs(regs)
         body.task.cont()
+
+    @staticmethod
+    def _stand(body: Body, regs: Registers) -> None:
+        """Another thread may have the signal ignored before it is delivered, and then no stop tells of it: so the kernel itself
+        decides, and makes the broken call again without a signal (`undelivered`)."""
+        assert body.signals.restart is not None
+        number, result = body.signals.restart
+        if result not in RESTARTS or number == SYS_POLL:  # what a poll has found is not where restart_syscall(2) would leave it
+            result = -ERESTARTNOHAND
+        regs.orig_rax, regs.rax = number & NOTHING, result & NOTHING
+        body.task.stand(regs)
+        if body.stopping.interrupting:  # which that has used up
+            body.task.interrupt()
+
+    @staticmethod
+    def undelivered(body: Body) -> None:
+        """It has come to a call: the signal for which one was broken off is not there any more, and that is made again."""
+        body.signals.restart = None
+        if body.signals.saved_mask is not None:
+            body.task.set_mask(body.signals.saved_mask)
+            body.signals.saved_mask = None
 
 
 def deliverable(body: Body, mask: int) -> bool:
