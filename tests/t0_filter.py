@@ -12,8 +12,21 @@ from hypothesis import strategies as st
 from mosfs.abi.low import GUARDED, may_touch
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Home, Syscall
 from mosfs.calls.low import guarded
+from mosfs.calls.policy import makes_thread
 from mosfs.trace import layout
-from mosfs.trace.filter import ALLOW, KILL, NOTIFY, TRACE, TRACE_STRICT, guest_filter, home_filter, run, strict_filter
+from mosfs.trace.filter import (
+    ALLOW,
+    ERRNO,
+    KILL,
+    NOTIFY,
+    TRACE,
+    TRACE_STRICT,
+    guest_filter,
+    home_filter,
+    run,
+    strict_filter,
+    threadless_filter,
+)
 
 I386 = 0x40000003
 ELSEWHERE = 0x401000
@@ -41,6 +54,8 @@ def expected_at_home(nr: int, args: tuple[int, ...], ip: int) -> int:
     row = BY_NR.get(nr)
     if nr == layout.MAGIC:
         return TRACE
+    if row is not None and row.home is Home.FAILS:
+        return ERRNO | row.errno
     if row is None or not (row.stops(args) or may_touch(nr, args)) or ip == layout.STUB_AFTER:
         return ALLOW
     return TRACE
@@ -51,7 +66,7 @@ def expected_at_home(nr: int, args: tuple[int, ...], ip: int) -> int:
 def test_home_is_the_table(args: tuple[int, ...], ip: int) -> None:
     for nr in NUMBERS:
         verdict = run(home_filter(), nr, ip=ip, args=args)
-        assert verdict == expected_at_home(nr, args, ip), f"call {nr}"
+        assert verdict == (ALLOW if makes_thread(nr, args) else expected_at_home(nr, args, ip)), f"call {nr}"
 
 
 def alternatives() -> list[tuple[Syscall, tuple[tuple[int, int, int], ...]]]:
@@ -65,7 +80,7 @@ def test_home_traps_each_alternative_whatever_else_the_arguments_are(data: st.Da
     for index, mask, value in one:
         args[index] = args[index] & ~mask | value
     assert row.stops(tuple(args))
-    assert run(home_filter(), row.nr, args=args) == TRACE
+    assert run(home_filter(), row.nr, args=args) == (ALLOW if makes_thread(row.nr, args) else TRACE)
     assert run(home_filter(), row.nr, args=args, ip=layout.STUB_AFTER) == ALLOW
 
 
@@ -78,8 +93,29 @@ def test_numbers_beyond_the_table_are_the_kernels(number: int, ip: int, args: tu
 @given(st.sampled_from(NUMBERS), arguments, addresses)
 def test_for_programs_that_others_trace_it_notifies_where_it_would_trap(nr: int, args: tuple[int, ...], ip: int) -> None:
     """And nowhere else: what we inject while it is installed must come to us as ever."""
-    trapped = expected_at_home(nr, args, ip) == TRACE and nr != layout.MAGIC
-    assert run(home_filter(NOTIFY), nr, ip=ip, args=args) == (NOTIFY if trapped else ALLOW)
+    verdict = ALLOW if nr == layout.MAGIC else expected_at_home(nr, args, ip)
+    assert run(home_filter(NOTIFY), nr, ip=ip, args=args) == (NOTIFY if verdict == TRACE else verdict)
+
+
+OF_PTHREADS = 0x3D0F00  #: what libc makes a thread with (pthread_create(3))
+
+
+@pytest.mark.parametrize(("flags", "verdict"), [
+    (OF_PTHREADS, ALLOW), (OF_PTHREADS | 17, ALLOW), (OF_PTHREADS | 1 << 40, ALLOW), (OF_PTHREADS & ~0x10000, TRACE),
+    (OF_PTHREADS | 0x4000, TRACE), (OF_PTHREADS | 0x2000, TRACE), (OF_PTHREADS | 0x800000, TRACE), (OF_PTHREADS | 1 << 28, TRACE),
+])  # fmt: skip
+def test_a_thread_is_made_without_a_stop(flags: int, verdict: int) -> None:
+    """But not one that nobody would trace, or in namespaces of its own; and where threads are refused each stops."""
+    clone = BY_NAME["clone"].nr
+    assert run(home_filter(), clone, args=[flags]) == verdict
+    assert run(threadless_filter(), clone, args=[flags]) == (TRACE if flags & 0x10000 else ALLOW)
+    assert run(threadless_filter(), clone, args=[flags], ip=layout.STUB_AFTER) == ALLOW
+
+
+@given(st.sampled_from(NUMBERS), arguments, addresses)
+def test_where_threads_are_refused_nothing_else_stops_for_it(nr: int, args: tuple[int, ...], ip: int) -> None:
+    if nr != BY_NAME["clone"].nr or not args[0] & 0x10000:
+        assert run(threadless_filter(), nr, ip=ip, args=args) == ALLOW
 
 
 @pytest.mark.parametrize("ip", [ELSEWHERE, layout.STUB_AFTER, layout.STUB_AFTER + 8])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ from mosfs.home.moves import threads
 from mosfs.home.moves.arrival import Arrival
 from mosfs.home.moves.departure import Departure
 from mosfs.home.moves.moves import Moves
-from mosfs.home.moves.threads import MOST_STOPS, TRIES_OF_A_WAIT, Threads, woken
+from mosfs.home.moves.threads import MOST_STOPS, RUNS_WITHIN, TRIES_OF_A_WAIT, Threads, woken
 from mosfs.home.process.deputy import THREAD_ROOM, THREADS_SCRATCH, Flight, Outcome
 from mosfs.home.process.descriptors import is_dispensable
 from mosfs.home.process.move import Move, Phase
@@ -243,6 +244,33 @@ def test_a_thread_that_does_not_stand_is_not_waited_for_without_end() -> None:
     """Neither one that does not stop, which may wait for what only we can do, nor one that stops for other reasons all the time."""
     assert standing(None) == (False, TRIES_OF_A_WAIT)
     assert standing(7 << 16 | 0x057F) == (False, 0)
+
+
+@pytest.mark.parametrize(("state", "frozen_for", "waits", "tries"), [
+    ("R", 0.0, 3, 0), ("R", RUNS_WITHIN, 1, TRIES_OF_A_WAIT), ("S", 0.0, 1, TRIES_OF_A_WAIT), ("D", 0.0, 1, TRIES_OF_A_WAIT),
+])  # fmt: skip
+def test_a_thread_that_gets_no_processor_is_waited_for_a_little_longer(
+    monkeypatch: pytest.MonkeyPatch, state: str, frozen_for: float, waits: int, tries: int
+) -> None:
+    """All others stand: it will have one soon. Asked again later it would have to wait for one again."""
+    came = iter((None, None, 128 << 16 | 0x057F))
+    asked: list[object] = []
+
+    def wait(fd: int, seconds: float) -> int | None:
+        asked.append(fd)
+        return next(came)
+
+    q: Any = SimpleNamespace(
+        pid=PID, suspended=False, halted=False, deputy=SimpleNamespace(), interrupted=True, obstacle=lambda: "",
+        task=SimpleNamespace(wait_beside=wait, interrupt=lambda: None),
+    )  # fmt: skip
+    monkeypatch.setattr(threads, "state_of", lambda pid: state)
+    monkeypatch.setattr(threads, "woken", lambda q: False)
+    part = Threads(SimpleNamespace(programs={PID: q}, departure=SimpleNamespace(deliverable=lambda q: False)))  # type: ignore[arg-type]
+    part._standing = lambda q, stop, move: "stands"  # type: ignore[assignment,method-assign,return-value]
+    move = Move("2", "2", frozen_at=time.monotonic() - frozen_for)
+    assert part._stops(q, move) is (tries == 0)
+    assert (len(asked), move.tries, move.standing) == (waits, tries, {} if tries else {PID: "stands"})
 
 
 def test_a_thread_of_a_guest_that_gets_no_processor_is_asked_again_later() -> None:

@@ -5,22 +5,32 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from mosfs.calls import partial
+from mosfs.home.process.processor import Demand
+from mosfs.home.process.program import Program
+from mosfs.home.tree.family import Family
 from mosfs.native import ffi, lib
-from mosfs.trace.stops import Stop, decode
+from mosfs.trace.stops import Status, Stop, decode
 from mosfs.trace.task import Task
+from mosfs.wire.asked import Settings
 from tests.t2_engine import Seized, seized
 
 pytestmark = pytest.mark.root
 
-FORKED, ENDED = lib.MOS_FORKED, lib.MOS_ENDED
+FORKED, ENDED, THREAD, FIRST_THREAD, SAID = (
+    lib.MOS_FORKED, lib.MOS_ENDED, lib.MOS_THREAD, lib.MOS_FIRST_THREAD, lib.MOS_SAID
+)  # fmt: skip
 
 
 @dataclass
@@ -60,11 +70,12 @@ class Pump:
                 return event[0], stop
             self._handle(*event)
 
-    def run(self, *, plain: bool = True) -> int:
-        """To the end of the program: its exit status (`os.waitstatus_to_exitcode`)."""
+    def run(self, *, plain: bool | None = True) -> int:
+        """To the end of the program: its exit status (`os.waitstatus_to_exitcode`). ``plain`` None: as it is marked."""
         root = self.program.task.pid
         try:
-            lib.mos_plain(root, plain)
+            if plain is not None:
+                lib.mos_plain(root, plain)
             self.program.task.cont()
             while True:
                 event = self.step()
@@ -88,7 +99,7 @@ class Pump:
             self.notes.append((ENDED, pid, status))
             return True
         task = Task(pid)
-        if stop.stop in (Stop.FORK, Stop.VFORK):
+        if stop.stop in (Stop.FORK, Stop.VFORK, Stop.CLONE):
             child = Task(task.event_message())
             early = lib.mos_early(child.pid)
             lib.mos_plain(child.pid, 0)
@@ -159,6 +170,109 @@ def test_signals_do_what_they_do() -> None:
     pump, status, said = shell(script)
     assert (status, said) == (-signal.SIGKILL, "usr1\n143\n")
     assert Stop.SIGNAL not in [stop for _, stop in pump.woken]
+
+
+def python(script: str) -> tuple[Pump, int, str]:
+    with seized(sys.executable, "-S", "-E", "-c", script) as program:
+        program.embark()
+        pump = Pump(program)
+        status = pump.run()
+        return pump, status, program.said()
+
+
+#: Threads as libc makes them: ``one(work)`` makes one and waits for its end.
+MAKING = """
+import _thread
+def one(work):
+    done = _thread.allocate_lock()
+    done.acquire()
+    def run():
+        work()
+        done.release()
+    _thread.start_new_thread(run, ())
+    done.acquire()
+"""
+
+
+def test_threads_that_come_and_go_wake_nobody() -> None:
+    """Nor do their stacks. But that there have been several is noted once, and that something was said of memory."""
+    script = MAKING + "import mmap\nfor _ in range(40): one(lambda: mmap.mmap(-1, 4096, 0x4022).close())\nprint('all', flush=True)"
+    pump, status, said = python(script)
+    root = pump.program.task.pid
+    assert (status, said) == (0, "all\n")
+    assert not [stop for _, stop in pump.woken if stop is not Stop.SECCOMP]
+    assert [note for note in pump.notes if note[0] == FIRST_THREAD] == [(FIRST_THREAD, root, 0)]
+    assert (SAID, root, 0) in pump.notes
+    assert not [note for note in pump.notes if note[0] == FORKED]
+    born = [other for what, _, other in pump.notes if what == THREAD]
+    ended = [pid for what, pid, _ in pump.notes if what == ENDED]
+    assert sorted(ended) == sorted([*born, root]), "each that was told of has ended"
+    assert {pid for what, pid, _ in pump.notes if what == SAID} <= {root, *born}, "else it is left to who is known"
+
+
+def test_threads_that_last_are_told_of_before_what_they_do() -> None:
+    script = MAKING + "import os, time\none(lambda: (time.sleep(0.1), one(lambda: time.sleep(0.1)), os.wait() if os.fork() else 0))"
+    pump, status, _ = python(script)
+    assert status == 0
+    known = {pump.program.task.pid}
+    for what, pid, other in pump.notes:
+        assert pid in known, "who is told of is known"
+        if what == ENDED:
+            known.discard(pid)
+        elif what in (THREAD, FORKED):
+            known.add(other)
+    assert known == set()
+    assert len([note for note in pump.notes if note[0] == THREAD]) == 2
+
+
+def test_a_process_with_another_signal_at_its_end_is_no_thread() -> None:
+    """The kernel tells of both in the same way (PTRACE_EVENT_CLONE)."""
+    script = (
+        "import ctypes, os, time\npid = ctypes.CDLL(None).syscall(56, 0, 0, 0, 0, 0)\nif not pid: time.sleep(0.1), os._exit(3)\n"
+        "print(os.waitpid(pid, 0x40000000)[1], flush=True)"
+    )
+    pump, status, said = python(script)
+    assert (status, said) == (0, "768\n")
+    assert [what for what, _, _ in pump.notes if what in (FORKED, THREAD)] == [FORKED]
+    assert Stop.CLONE not in [stop for _, stop in pump.woken]
+
+
+def test_who_is_to_be_looked_at_again_wakes_python() -> None:
+    with seized(sys.executable, "-S", "-E", "-c", MAKING + "one(lambda: None)") as program:
+        program.embark()
+        pump = Pump(program)
+        p = Program(program.task, 0, Settings(), Demand(""))
+        p.kin.threads = {1 << 21}  # nobody's: IDs of this machine are lower
+        for tid in (p.pid, 1 << 21):
+            lib.mos_plain(tid, lib.MOS_PLAIN)
+        p.look_again()
+        assert pump.run(plain=None) == 0
+        assert Stop.CLONE in [stop for _, stop in pump.woken]
+        lib.mos_unknown(1 << 21)
+
+
+def test_what_begins_in_a_group_stop_of_others_stays_in_it() -> None:
+    """The first stop of a new thread may be that, and come before its maker's event. Until SIGCONT nobody lets it run."""
+    with subprocess.Popen(["/bin/sleep", "100"]) as process:
+        try:
+            os.kill(process.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+            with seized("/bin/sleep", "100") as program:
+                pump = Pump(program)
+                task = Task(process.pid)
+                task.seize()
+                with alarm(pump, 0.05):
+                    while lib.mos_early(task.pid) != lib.MOS_HALTS:
+                        assert pump.step() is None, "nobody knows it yet"
+                tree: Any = SimpleNamespace()
+                Family(tree).register(Program(task, 0, Settings(), Demand("")))
+                while not (event := pump.step()):
+                    pass
+                assert (event[0], decode(event[1])) == (task.pid, Status(Stop.GROUP, signal.SIGSTOP))
+                pump.end()
+        finally:
+            process.kill()
+            lib.mos_unknown(process.pid)
 
 
 def test_an_interrupt_is_seen_by_who_asked_for_it() -> None:

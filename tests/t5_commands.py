@@ -247,6 +247,17 @@ def test_with_stay_home_refused_threads_work_at_home(nodes: Lab, place: str) -> 
         assert process.returncode == 0
 
 
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_threads_are_refused_by_a_mosrun_within_another(nodes: Lab, place: str) -> None:
+    """To what it starts, and what that starts; and allowed again by one within. Nobody sees that a filter does it."""
+    thread = "import threading as t; t.Thread(target=int).start(); print('thread', flush=True)"
+    refused = 'python3 -c "$1"; grep Seccomp /proc/self/status; mosrun --threads python3 -c "$1"'
+    outer = 'mosrun --no-threads -e sh -c "$1" sh "$2"; python3 -c "$2"'
+    done = nodes.run(1, "mosrun", place, "sh", "-c", outer, "sh", refused, thread)
+    assert done.stdout.split() == ["Seccomp:", "0", "Seccomp_filters:", "0", "thread", "thread"], done.stderr
+    assert "can't start new thread" in done.stderr
+
+
 #: A thread that waits, and another one, and its end, for each line that is read.
 MORE_THREADS = """
 import sys, threading
@@ -269,7 +280,7 @@ def test_threads_need_no_option(nodes: Lab) -> None:
     assert (done.stdout, "mosrun" in done.stderr, done.returncode) == ("READY\n", False, 0), done.stderr
 
 
-#: Maps the file in which Java has its counters, with one thread and then with two.
+#: Maps the file in which Java has its counters, with one thread, then with two, and then with one again.
 COUNTERS = """
 import mmap, os, pathlib, threading
 file = pathlib.Path(f"/tmp/hsperfdata_test/{os.getpid()}")
@@ -286,16 +297,21 @@ attempt()
 thread = threading.Thread(target=attempt)
 thread.start()
 thread.join()
+attempt()
 file.unlink()
 file.parent.rmdir()
 """
 
 
 @pytest.mark.parametrize(("options", "lines"), [
-    (("--stay-home",), ["mapped 7", "No such device"]), (("--no-threads", "--stay-home"), ["mapped 7"] * 2),
+    (("--stay-home",), ["mapped 7", "No such device", "No such device"]), (("--no-threads", "--stay-home"), ["mapped 7"] * 3),
 ])
-def test_counters_of_java_cannot_be_mapped_by_who_has_threads(nodes: Lab, options: tuple[str, ...], lines: list[str]) -> None:
-    done = nodes.run(1, "mosrun", "-2", *options, "python3", "-c", COUNTERS)
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_counters_of_java_cannot_be_mapped_by_who_has_threads(
+    nodes: Lab, place: str, options: tuple[str, ...], lines: list[str]
+) -> None:
+    """Or has had them."""
+    done = nodes.run(1, "mosrun", place, *options, "python3", "-c", COUNTERS)
     assert (done.stdout.splitlines(), done.stderr, done.returncode) == (lines, "", 0)
 
 

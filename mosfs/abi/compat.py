@@ -39,6 +39,7 @@ _HOME = {
     Home.TRAP: "looked at",
     Home.TEST: "looked at if it matters",
     Home.ERRNO: "error",
+    Home.FAILS: "error",
     Home.REFUSE: "**refused**",
 }
 _AWAY = {
@@ -90,7 +91,7 @@ def _section(title: str, heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]
 
 def render() -> str:
     """The whole page, Markdown, ending with a newline."""
-    served = [call for call in BY_NR.values() if call.home not in (Home.REFUSE, Home.ERRNO)]
+    served = [call for call in BY_NR.values() if call.home not in (Home.REFUSE, Home.ERRNO, Home.FAILS)]
     ioctls = [(f"`{request:#x}`", name) for request, name in sorted(REFUSED.items())]
     refused = [call for call in BY_NR.values() if call.home is Home.REFUSE]
     beyond = [f"`{name}`" for name in sorted(limited()) if BY_NAME[name].home is not Home.REFUSE]

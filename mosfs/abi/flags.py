@@ -77,6 +77,11 @@ CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
 CLONE_IO: Final = 0x80000000
+#: What a thread may be asked with: not namespaces of its own, nor that nobody traces it, or its maker stands still (CLONE_VFORK).
+OF_THREADS: Final = (
+    CSIGNAL | CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID
+    | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | CLONE_DETACHED | CLONE_PARENT | CLONE_PIDFD | CLONE_IO
+)  # fmt: skip
 
 # futex(2)
 FUTEX_WAIT: Final = 0

@@ -62,6 +62,7 @@ class Home(StrEnum):
     TRAP = "trap"  #: always stops in the tracer
     TEST = "test"  #: stops only when one of the row's tests holds
     ERRNO = "errno"  #: always answered with the row's errno
+    FAILS = "fails"  #: the same by the filter itself, no stop
     REFUSE = "refuse"  #: unsupported: killed, or ENOSYS (mosrun -e, -w)
 
 
@@ -110,7 +111,7 @@ _INT = 0xFFFFFFFF
 
 @dataclass(frozen=True, slots=True)
 class Syscall:
-    """A row. ``tests``: the call stops when any alternative holds. ``errno`` is 0 unless home or away is ERRNO.
+    """A row. ``tests``: the call stops when any alternative holds. ``errno`` is 0 unless home is ERRNO or FAILS, or away ERRNO.
 
     ``host``: code of its own in a body's host; SPECIAL and PAIR are nothing else.
     """
@@ -130,12 +131,13 @@ class Syscall:
         return values(self.args, registers)
 
     def stops(self, registers: tuple[int, ...]) -> bool:
-        """Whether a call at home with these raw registers stops in the tracer (ERRNO and REFUSE rows always do)."""
+        """Whether a call at home with these raw registers stops in the tracer (ERRNO and REFUSE rows always do). A clone(2) that
+        makes a thread (`flags.OF_THREADS`) does so for a program that may have none."""
         if self.nr == SYS_MREMAP and registers[2] > registers[1]:
             return True
         if self.home is Home.TEST:
             return any(all(registers[i] & mask == value for i, mask, value in one) for one in self.tests)
-        return self.home is not Home.NATIVE
+        return self.home not in (Home.NATIVE, Home.FAILS)
 
 
 def _is(arg: int, *numbers: int) -> tuple[Alternative, ...]:
@@ -586,7 +588,7 @@ _refuse(431, "fsconfig", "fd, int, str, ptr, int", _MOUNTS)
 _refuse(432, "fsmount", "fd, flags, flags", _MOUNTS)
 _refuse(433, "fspick", "fd, path, flags", _MOUNTS)
 _(434, "pidfd_open", "pid, flags", NATIVE, FORWARD)
-_errno(435, "clone3", "in[a1], size", _FALLBACK)
+_(435, "clone3", "in[a1], size", Home.FAILS, Away.ERRNO, _FALLBACK, errno=ENOSYS)  # libc asks for each thread
 _(436, "close_range", "int, int, flags", NATIVE, FORWARD)
 _(437, "openat2", "fd, path, in[a3], size", TRAP, FORWARD, _OURS, host=ByHost.OPEN)
 _(438, "pidfd_getfd", "fd, fd, flags", NATIVE, FORWARD)

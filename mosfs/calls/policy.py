@@ -12,26 +12,13 @@ from enum import Enum, auto
 
 from mosfs.abi import commands, ioctls, sockopts
 from mosfs.abi.flags import (
-    CLONE_CHILD_CLEARTID,
-    CLONE_CHILD_SETTID,
-    CLONE_DETACHED,
-    CLONE_FILES,
-    CLONE_FS,
-    CLONE_IO,
-    CLONE_PARENT,
-    CLONE_PARENT_SETTID,
-    CLONE_PIDFD,
-    CLONE_SETTLS,
-    CLONE_SIGHAND,
-    CLONE_SYSVSEM,
     CLONE_THREAD,
-    CLONE_VM,
-    CSIGNAL,
     MAP_ANONYMOUS,
     MAP_HUGETLB,
     MAP_PRIVATE,
     MAP_SHARED,
     MAP_TYPE,
+    OF_THREADS,
     PR_GET_SECCOMP,
     PROT_WRITE,
     SHM_RDONLY,
@@ -98,12 +85,6 @@ _LOOKED_AT = frozenset({
 _SERVED = _KILLS | _LIMITS | _LOOKED_AT
 _POINTING = frozenset({SYS_IOCTL, SYS_SETSOCKOPT, SYS_GETSOCKOPT})
 
-#: What a thread may be asked with: not namespaces of its own, nor that nobody traces it, or its maker stands still (CLONE_VFORK).
-_OF_THREADS = (
-    CSIGNAL | CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS | CLONE_PARENT_SETTID
-    | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID | CLONE_DETACHED | CLONE_PARENT | CLONE_PIDFD | CLONE_IO
-)  # fmt: skip
-
 _UNSERVED_OPTIONS = {SYS_SETSOCKOPT: sockopts.UNSERVED_SET, SYS_GETSOCKOPT: sockopts.UNSERVED_GET}
 
 
@@ -156,7 +137,7 @@ def _message(row: Syscall, args: Sequence[int]) -> str:
 def makes_thread(nr: int, args: Sequence[int]) -> bool:
     """Whether the call makes a thread, of a kind that programs may have. The kernel looks at the lower half of the flags only."""
     flags = args[0] & 0xFFFFFFFF
-    return nr == SYS_CLONE and bool(flags & CLONE_THREAD) and not flags & ~_OF_THREADS
+    return nr == SYS_CLONE and bool(flags & CLONE_THREAD) and not flags & ~OF_THREADS
 
 
 def advice(row: Syscall, args: Sequence[int]) -> str:

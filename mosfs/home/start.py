@@ -20,7 +20,7 @@ from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.cluster import dump, rights
 from mosfs.engine.lanes import plans
-from mosfs.home.process.program import Place
+from mosfs.home.process.program import Place, Program
 from mosfs.home.tracer import Tracer
 from mosfs.native import lib
 from mosfs.trace import caller, embark, layout
@@ -116,6 +116,7 @@ def adopt(spawn: AdoptTracer) -> int:
         tracer.family.register(p)
         p.place = Place.HOME
         tracer.private.adopted(p)
+        tracer.filters.adopted(p)
         if state is not None:
             tracer.checkpoints.interval_changed(p)
             p.saves.last = (state.save_seq, state.save_result or Reason.INCOMPLETE)
@@ -128,12 +129,7 @@ def adopt(spawn: AdoptTracer) -> int:
             tracer.mosd.log(f"pid={pid} its tracer died with its registers", 40)
             tracer.containment.kill(p)
             continue
-        for tid in other_threads(pid):
-            thread = Task(tid)
-            if _seize_again(thread, spawn.uid, "Tgid", pid):
-                q = tracer.family.adopt(thread, p.settings, parent=p)
-                tracer.family.new_thread(q, p)
-                tracer.family.register(q)
+        _adopt_threads(tracer, p, spawn.uid)
     _adopt_newcomers(tracer)
     if not tracer.programs:
         tracer.family.begun = True
@@ -156,6 +152,19 @@ def _waits_in_stub(pid: int) -> bool:
             return int(words[0]) == SYS_PAUSE and layout.STUB <= int(words[-1], 16) < layout.STUB + layout.PAGE
         time.sleep(0.001)
     return False
+
+
+def _adopt_threads(tracer: Tracer, p: Program, uid: int) -> None:
+    """The other threads of ``p``. One that is not seized yet may make more meanwhile; those that the others make come to us."""
+    tried: set[int] = set()
+    while found := [tid for tid in other_threads(p.pid) if tid not in tried]:
+        tried.update(found)
+        for tid in found:
+            thread = Task(tid)
+            if _seize_again(thread, uid, "Tgid", p.pid):
+                q = tracer.family.adopt(thread, p.settings, parent=p)
+                tracer.family.new_thread(q, p)
+                tracer.family.register(q)
 
 
 def _adopt_newcomers(tracer: Tracer) -> None:

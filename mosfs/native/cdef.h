@@ -28,11 +28,15 @@ struct mos_event {
 #define MOS_NOTES 256
 #define MOS_FORKED 1            /* PTRACE_EVENT_FORK and _VFORK: pid has the child `other` */
 #define MOS_VFORKED 2
+#define MOS_THREAD 3            /* PTRACE_EVENT_CLONE: pid has made a thread of its process, `other` */
+#define MOS_FIRST_THREAD 4      /* the process of pid has several threads from now on, or has had */
+#define MOS_SAID 5              /* pid has mapped memory, and said something of it (migrate/properties.py) */
 #define MOS_ENDED 0             /* pid has ended with the wait status `other` */
 
 #define MOS_PLAIN 1             /* what mos_plain is told: see home.c */
 #define MOS_UNTRAVELLED 2
 #define MOS_WHOLE 4
+#define MOS_SEVERAL 8
 #define MOS_OURS 0x4D4F         /* what filters of ours tell a tracer (SECCOMP_RET_DATA) */
 #define MOS_STRICT 0x4D50       /* and the one in the place of strict mode */
 
@@ -53,6 +57,7 @@ struct mos_event {
 #define MOS_EARLIES 64
 #define MOS_STANDS 1            /* what came early stands at its first stop, or has ended since */
 #define MOS_CAME_AND_WENT 2
+#define MOS_HALTS 3             /* its first stop is a group stop, which it must be made to tell of anew */
 
 struct mos_early {              /* a task whose first stop has come, and its parent's event has not */
     int pid;

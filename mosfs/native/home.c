@@ -1,19 +1,19 @@
 /*
  * A tracer's programs at home: the stops that need no decision, without waking Python.
  *
- * A program is plain while its next fork, ignored or ordinary signal and its end mean nothing but bookkeeping. Python says so
- * (mos_plain); whatever it is told about takes the mark away again. The bookkeeping is noted, in order, and must be done before
+ * A program, or a thread, is plain while its next fork, thread, ignored or ordinary signal and its end mean nothing but bookkeeping.
+ * Python says so (mos_plain); whatever it is told about takes the mark away again. The bookkeeping is noted, in order, and must be done before
  * any other event is looked at.
  */
 #include "mos.h"
 
-unsigned char mos_marks[1 << 22];
+unsigned short mos_marks[1 << 22];
 
 /* plain: 0, or MOS_PLAIN and what else is true of a plain program. */
 void mos_plain(int pid, int plain)
 {
     mos_marks[pid] = KNOWN | (plain ? PLAIN : 0) | (plain & MOS_UNTRAVELLED ? UNTRAVELLED : 0) | (plain & MOS_WHOLE ? WHOLE : 0) |
-                 (mos_marks[pid] & (ASKED | FILTERED));
+                 (plain & MOS_SEVERAL ? SEVERAL : 0) | (mos_marks[pid] & (ASKED | FILTERED));
 }
 
 void mos_filtered(int pid, int filtered) { mos_marks[pid] = (mos_marks[pid] & ~FILTERED) | (filtered ? FILTERED : 0); }
@@ -27,8 +27,13 @@ int mos_filtered_by_us(int pid)
     return !(mos_marks[pid] & FILTERED) || (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &number) && number == MOS_OURS);
 }
 
-/* MOS_STANDS, MOS_CAME_AND_WENT, or 0: what became of a task before its parent's event has come. */
-int mos_early(int pid) { return mos_marks[pid] & EARLY ? mos_marks[pid] & BORN ? MOS_CAME_AND_WENT : MOS_STANDS : 0; }
+/* MOS_STANDS, MOS_HALTS, MOS_CAME_AND_WENT, or 0: what became of a task before its parent's event has come. */
+int mos_early(int pid)
+{
+    if (!(mos_marks[pid] & EARLY))
+        return 0;
+    return mos_marks[pid] & BORN ? MOS_CAME_AND_WENT : mos_marks[pid] & HALTED ? MOS_HALTS : MOS_STANDS;
+}
 
 static void came_early(struct mos_pump *p, int pid)
 {
@@ -75,36 +80,72 @@ static int note(struct mos_pump *p, int what, int pid, int other)
     return 1;
 }
 
-/* A child that came and went since the last look leaves no trace. */
+/* A child that came and went since the last look leaves no trace; what a thread has said is left to its maker. */
 static int unborn(struct mos_pump *p, int pid)
 {
+    struct mos_note *said = NULL;
     int i;
     for (i = p->nnotes - 1; i >= 0; i--) {
-        if (p->notes[i].pid == pid)
+        struct mos_note *n = &p->notes[i];
+        if (n->what == MOS_SAID && n->pid == pid) {
+            said = n;
+            continue;
+        }
+        if (n->pid == pid)
             return 0;
-        if (p->notes[i].what != MOS_ENDED && p->notes[i].other == pid) {
-            memmove(&p->notes[i], &p->notes[i + 1], (--p->nnotes - i) * sizeof *p->notes);
+        if (n->what != MOS_ENDED && n->other == pid) {
+            if (said && n->what != MOS_THREAD)
+                return 0;
+            if (said)
+                said->pid = n->pid;
+            memmove(n, n + 1, (--p->nnotes - i) * sizeof *n);
             return 1;
         }
     }
     return 0;
 }
 
+/* A trapped mmap(2) of memory of the program's own, as each stack of a thread is: Python only has to know that there was one. */
+int mos_maps(struct mos_pump *p, int pid, const struct user_regs_struct *r)
+{
+    int i;
+    if (!mos_plain_and(pid, 0) || !(r->r10 & MAP_ANONYMOUS) || r->r10 & MAP_SHARED || (r->r10 & MAP_FIXED && !(r->rdi & ABOVE)))
+        return 0;
+    for (i = 0; i < p->nnotes; i++)
+        if (p->notes[i].what == MOS_SAID && p->notes[i].pid == pid)
+            return 1;
+    return note(p, MOS_SAID, pid, 0);
+}
+
+/* Is the task a thread, and not the first of a process? One that is gone is none. */
+static int is_thread(int tid) { return syscall(SYS_tgkill, tid, tid, 0) && errno == ESRCH; }
+
+/* A task has made another: a process, or with `what` MOS_THREAD either. */
 static int forked(struct mos_pump *p, int pid, int what)
 {
     unsigned long child = 0;
-    int stands;
+    int early, marks = KNOWN | PLAIN | (mos_marks[pid] & (WHOLE | FILTERED));
     if (ptrace(PTRACE_GETEVENTMSG, pid, 0, &child))
         return 0;
-    stands = mos_early((int)child);
-    if (stands == MOS_CAME_AND_WENT) {
+    early = mos_early((int)child);
+    if (early == MOS_CAME_AND_WENT) {
         mos_marks[child] = 0;
         return !ptrace(PTRACE_CONT, pid, 0, 0);
     }
+    if (what == MOS_THREAD && !is_thread((int)child))
+        what = MOS_FORKED;
+    if (what == MOS_THREAD && !(mos_marks[pid] & SEVERAL)) {
+        if (!note(p, MOS_FIRST_THREAD, pid, 0))
+            return 0;
+        mos_marks[pid] |= SEVERAL;
+    }
     if (!note(p, what, pid, (int)child))
         return 0;
-    mos_marks[child] = KNOWN | PLAIN | UNTRAVELLED | (mos_marks[pid] & (WHOLE | FILTERED)) | (stands ? 0 : BORN);
-    if (stands)
+    marks |= what == MOS_THREAD ? mos_marks[pid] & (UNTRAVELLED | SEVERAL) : UNTRAVELLED;
+    mos_marks[child] = marks | (early == MOS_STANDS ? 0 : BORN);
+    if (early == MOS_HALTS)
+        ptrace(PTRACE_INTERRUPT, child, 0, 0);
+    if (early)
         ptrace(PTRACE_CONT, child, 0, 0);
     ptrace(PTRACE_CONT, pid, 0, 0);
     return 1;
@@ -129,7 +170,7 @@ static int delivered(struct mos_pump *p, int pid, int sig)
 /* Has this stop (or end) been dealt with? */
 int mos_settle_at_home(struct mos_pump *p, int pid, int status)
 {
-    unsigned char *mark = &mos_marks[pid];
+    unsigned short *mark = &mos_marks[pid];
     int event = status >> 16, sig = status >> 8 & 0xff, done = 0;
     if (event == PTRACE_EVENT_SECCOMP) {
         if (!p->pass_opens || !mos_filtered_by_us(pid) || !mos_ordinary_call(p, pid))
@@ -140,12 +181,14 @@ int mos_settle_at_home(struct mos_pump *p, int pid, int status)
     }
     if (event == 128)
         *mark &= ~ASKED;
-    if (event == 128 && sig == SIGTRAP && (!*mark || *mark & BORN)) {
-        if (*mark)
-            ptrace(PTRACE_CONT, pid, 0, 0);
-        if (!*mark)
-            came_early(p, pid);
-        *mark = *mark ? *mark & ~BORN : EARLY;
+    if (event == 128 && !*mark) {
+        came_early(p, pid);
+        *mark = EARLY | (sig == SIGTRAP ? 0 : HALTED);
+        return 1;
+    }
+    if (event == 128 && sig == SIGTRAP && *mark & BORN) {
+        *mark &= ~BORN;
+        ptrace(PTRACE_CONT, pid, 0, 0);
         return 1;
     }
     if (!WIFSTOPPED(status) && (!*mark || *mark & EARLY)) {
@@ -158,7 +201,7 @@ int mos_settle_at_home(struct mos_pump *p, int pid, int status)
         return 0;
     if (!WIFSTOPPED(status))
         done = unborn(p, pid) || note(p, MOS_ENDED, pid, status);
-    else if (event == MOS_FORKED || event == MOS_VFORKED)
+    else if (event == MOS_FORKED || event == MOS_VFORKED || event == MOS_THREAD)
         done = forked(p, pid, event);
     else if (!event && sig != (SIGTRAP | 0x80))
         done = delivered(p, pid, sig);

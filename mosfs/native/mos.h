@@ -43,6 +43,7 @@
 #define MOS_STUB 0x10000UL
 #define MOS_MAGIC 0x1ff         /* a number no system call has: "the injected call is done" */
 #define CS_64 0x33
+#define ABOVE ((1UL << 57) - (1UL << 20)) /* bits of an address that is not near our pages (abi/low.py) */
 #define NOTES_NS 20000000UL     /* what is noted for Python may wait so long */
 #define COLD_US 3000            /* a pinned task that has not stopped for so long is let go */
 
@@ -51,12 +52,14 @@
 #define PLAIN 2
 #define BORN 4                  /* its first stop has not come yet; it goes on from there at once */
 #define EARLY 8                 /* its first stop has come, its parent's event has not; with BORN: it has ended since */
+#define HALTED 256              /* with EARLY: in a group stop, which other threads of its process have begun */
+#define SEVERAL 512             /* Python, or a note, knows that its process has, or has had, several threads */
 #define FILTERED 128            /* it has seccomp filters of its own, or strict mode: they may send it to us, too */
 #define ASKED 16                /* to stop: whatever stop comes first takes the place of that one, which must be asked for again */
 #define UNTRAVELLED 32          /* it has used no CPU time away, nor has a child that has ended: the kernel's figures are right */
 #define WHOLE 64                /* its memory was never moved or followed: the kernel knows what is one mapping (mremap(2)) */
 
-extern unsigned char mos_marks[1 << 22]; /* PID_MAX_LIMIT of 64-bit kernels (proc(5)) */
+extern unsigned short mos_marks[1 << 22]; /* PID_MAX_LIMIT of 64-bit kernels (proc(5)) */
 
 /* memory.c: may this feature MOS_HAS_* of the kernel be used? */
 int mos_may(unsigned int feature);
@@ -95,6 +98,7 @@ int mos_ordinary_call(struct mos_pump *p, int pid); /* private.c */
 /* home.c */
 void mos_interrupting(int pid);
 int mos_plain_and(int pid, int mark);
+int mos_maps(struct mos_pump *p, int pid, const struct user_regs_struct *r);
 int mos_filtered_by_us(int pid);
 
 #define MOS_CALLS 512

@@ -99,7 +99,9 @@ int mos_ordinary_call(struct mos_pump *p, int pid)
         if (r.orig_rax == SYS_getrusage || r.orig_rax == SYS_times || r.orig_rax == SYS_clock_gettime)
             return mos_plain_and(pid, UNTRAVELLED);
         if (r.orig_rax == SYS_mremap)
-            return r.rdi >> 20 && (!(r.r10 & MREMAP_FIXED) || r.r8 >> 20) && mos_plain_and(pid, WHOLE);
+            return r.rdi & ABOVE && (!(r.r10 & MREMAP_FIXED) || r.r8 & ABOVE) && mos_plain_and(pid, WHOLE);
+        if (r.orig_rax == SYS_mmap)
+            return mos_maps(p, pid, &r);
         if (grant->pid != pid)
             return 0;
         switch (r.orig_rax) {

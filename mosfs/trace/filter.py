@@ -2,8 +2,9 @@
 
 Home: everything that needs no decision is allowed *before* anything but the number is looked at, because the kernel
 (5.11 and later) remembers such numbers in a bitmap and does not run the program for them at all. What is left is
-trapped, unless the call comes from the stub page. Guest: only memory calls on anonymous memory pass; everything else is
-trapped, wherever it comes from. In both, what would change our pages below 1 MB is trapped too (`abi.low`).
+trapped, unless the call comes from the stub page. A thread is made without a stop (but see `threadless_filter`).
+Guest: only memory calls on anonymous memory pass; everything else is trapped, wherever it comes from. In both, what
+would change our pages below 1 MB is trapped too (`abi.low`).
 
 A 32-bit call is allowed at home: such programs run natively (mosrun(1), LIMITATIONS).
 """
@@ -15,10 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mosfs.abi.flags import FUTEX_COMMAND, FUTEX_WAITS, MAP_ANONYMOUS
+from mosfs.abi.flags import CLONE_THREAD, FUTEX_COMMAND, FUTEX_WAITS, MAP_ANONYMOUS, OF_THREADS
 from mosfs.abi.low import GUARDED
 from mosfs.abi.numbers import (
     SYS_BRK,
+    SYS_CLONE,
     SYS_EXIT,
     SYS_FUTEX,
     SYS_MADVISE,
@@ -36,7 +38,7 @@ from mosfs.abi.syscalls import BY_NR, Home
 from mosfs.native import lib
 from mosfs.trace import layout
 
-ALLOW, TRACE, NOTIFY, KILL = 0x7FFF0000, 0x7FF00000 | lib.MOS_OURS, 0x7FC00000, 0x80000000
+ALLOW, TRACE, NOTIFY, ERRNO, KILL = 0x7FFF0000, 0x7FF00000 | lib.MOS_OURS, 0x7FC00000, 0x00050000, 0x80000000
 TRACE_STRICT = 0x7FF00000 | lib.MOS_STRICT
 #: PR_SET_SECCOMP(2const).
 STRICT_CALLS = (SYS_READ, SYS_WRITE, SYS_EXIT, SYS_RT_SIGRETURN)
@@ -176,6 +178,8 @@ def home_filter(action_of_trap: int = TRACE) -> bytes:
             return "trace" if action_of_trap == TRACE else "allow"
         if number in tested:
             return f"test{number}"
+        if row is not None and row.home is Home.FAILS:
+            return f"errno{row.errno}"
         return "allow" if row is None or row.home is Home.NATIVE else "trap"
 
     top = max(max(BY_NR), layout.MAGIC) + 1
@@ -187,7 +191,12 @@ def home_filter(action_of_trap: int = TRACE) -> bytes:
         asm.label(f"test{number}")
         if number == SYS_MREMAP:
             _grows(asm)
+        if number == SYS_CLONE and action_of_trap == TRACE:
+            _makes_thread(asm)
         _test(asm, tests, number)
+    for error in sorted({row.errno for row in BY_NR.values() if row.home is Home.FAILS}):
+        asm.label(f"errno{error}")
+        asm.ret(ERRNO | error)
     _trap_unless_stub(asm, action_of_trap)
     return b"".join(i.pack() for i in asm.assemble())
 
@@ -211,6 +220,12 @@ def trap_filter(numbers: frozenset[int], tests: tuple[tuple[int, Test], ...] = (
         _test(asm, [[test]], number)
     _trap_unless_stub(asm)
     return b"".join(i.pack() for i in asm.assemble())
+
+
+@lru_cache(maxsize=1)
+def threadless_filter() -> bytes:
+    """struct sock_filter[] that sends to us what would make a thread, beside the home filter."""
+    return trap_filter(frozenset({SYS_CLONE}), ((SYS_CLONE, (0, CLONE_THREAD, CLONE_THREAD)),))
 
 
 @lru_cache(maxsize=1)
@@ -250,6 +265,15 @@ def _grows(asm: Assembler) -> None:
         asm.when(_JGT_X, 0, "trap")
         asm.unless(_JEQ_X, 0, "shrinks")
     asm.label("shrinks")
+
+
+def _makes_thread(asm: Assembler) -> None:
+    """Jump to ``allow`` for a clone(2) that makes a thread, as programs may have them. The kernel looks at the lower half only."""
+    asm.load(_ARGS)
+    asm.mask(~OF_THREADS & 0xFFFFFFFF | CLONE_THREAD)
+    asm.unless(_JEQ, CLONE_THREAD, "process")
+    asm.goto("allow")
+    asm.label("process")
 
 
 def _timed(asm: Assembler) -> None:

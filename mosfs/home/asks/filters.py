@@ -1,4 +1,4 @@
-"""Seccomp filters of a program's own, and strict mode, under ``--stay-home`` (seccomp(2)).
+"""Seccomp filters of a program's own, and strict mode, under ``--stay-home`` (seccomp(2)); and ours for ``--no-threads``.
 
 A filter of its own is installed as natively, on top of ours. What it sends to a tracer comes to us, and fails as where nobody
 traces. Strict mode is a filter of ours (`trace.filter.strict_filter`): in the kernel's own, calls that we make in the program would
@@ -16,6 +16,7 @@ from mosfs.abi.flags import PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_SET_MOD
 from mosfs.abi.numbers import SYS_EXIT, SYS_PRCTL, SYS_SECCOMP
 from mosfs.abi.syscalls import Syscall
 from mosfs.home.ports import Tree
+from mosfs.home.process.descriptors import install_filter
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
 from mosfs.migrate import shown
@@ -23,7 +24,7 @@ from mosfs.migrate.capture import signed
 from mosfs.native import lib
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
-from mosfs.trace.filter import strict_filter
+from mosfs.trace.filter import strict_filter, threadless_filter
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_text
 from mosfs.trace.stops import Stop, decode
@@ -35,6 +36,21 @@ _PRCTL_STRICT = 1
 class Filters:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
+
+    def settled(self, p: Program) -> None:
+        """It is known what ``p``, which stands behind an exec, may do: where threads are refused, a call for one stops."""
+        if p.settings.allows_threads() or p.filters.threadless or p.process.native:
+            return
+        stay = copy_regs(p.task.peek_regs())
+        with Calls(p.task) as call:
+            install_filter(call, threadless_filter())
+        p.filters.threadless = True
+        p.task.set_regs(stay)
+
+    @staticmethod
+    def adopted(p: Program) -> None:
+        """From a tracer that died."""
+        p.filters.threadless = not p.settings.allows_threads()
 
     def asked(self, p: Program, row: Syscall, regs: Registers) -> bool:
         """``p``, at home and bound to it, asks for a filter or strict mode; False: it asks for something else."""

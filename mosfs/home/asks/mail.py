@@ -92,7 +92,8 @@ class Mail:
     @property
     def steady(self) -> bool:
         p = self.p
-        return p.nothing_pending() and p.move is None and not p.travel.bound
+        single = not (p.kin.leader or p.kin.threads)
+        return single and p.nothing_pending() and p.move is None and not p.travel.bound
 
     @property
     def standing(self) -> Registers | None:

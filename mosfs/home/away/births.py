@@ -94,7 +94,6 @@ class Births:
             self.tracer.private.forked(p, q, thread=True)
             p.task.cont()
         finally:  # it may have been killed at any moment
-            self.tracer.mosd.announce(process)
             self.tracer.family.register(q)
 
     def forked(self, p: Program, deputy: Deputy) -> None:

@@ -47,7 +47,7 @@ class Groups:
         for q in group:
             q.move = move if q is p else Move(move.target, move.shown, why=move.why)
             q.move.together = together
-            q.process.pieced = True
+            q.piece()
             self.tracer.mosd.announce(q)
         self._standing.append(together)
         if move.target:
@@ -157,7 +157,7 @@ class Groups:
         for q in others:
             if q.move is None and not self._obstacle(p, q, p.move):
                 q.move = Move(p.move.target, p.move.shown, why=p.move.why, together=together)
-                q.process.pieced = True
+                q.piece()
                 together.members.append(q.pid)
             elif q.move is None or q.move.together is not together:
                 return False

@@ -86,7 +86,7 @@ class Moves:
                 self._tell(p, move, reason)
             return
         p.move = move
-        p.process.pieced = True
+        p.piece()
         self.tracer.mosd.announce(p)
         if move.target:
             self.tracer.openings.open(p, move)

@@ -98,7 +98,7 @@ class Occasions:
         except ChannelLost:
             return False
         p.move = Move(link.ip, link.ip, phase=Phase.STOPPING, link=link)
-        p.process.pieced = True
+        p.piece()
         p.travel.nmigs -= 1  # it has not moved: it is where it was
         self.tracer.departure.depart(p, Stop.OTHER)
         return True

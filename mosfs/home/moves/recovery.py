@@ -235,6 +235,7 @@ class Recovery:
         p.demand.needs, p.demand.waiting = frozenset(meta.needs), found.rebuild.waiting_state
         p.demand.ran_at("", cpu.union(self.tracer.features, meta.features))
         p.settings, p.saves.next = _settled(head.settings, p.settings), head.next_checkpoint
+        self.tracer.filters.settled(p)
         self.tracer.checkpoints.interval_changed(p)
         self.tracer.cputimers.limit_changed(p)
         self.tracer.mosd.log(f"pid={p.pid} goes on from a checkpoint of pid={head.pid} ({head.comm})")

@@ -51,6 +51,8 @@ MOST_ROUNDS, MOST_STOPS = 64, 64
 #: Seconds within which a thread stops that is in no call which waits for others whatever comes; and how many attempts at a capture
 #: (`moves.MAX_TRIES`) so long a wait counts, because all others stand meanwhile.
 STANDS_WITHIN, TRIES_OF_A_WAIT = 0.2, 50
+#: Seconds that threads may be waited for which want a processor that others have: asked again later they would have to wait again.
+RUNS_WITHIN = 1.0
 #: Where the flights of threads other than the first have their memory.
 _PLACES = range(THREADS_SCRATCH, THREADS_SCRATCH + MOST_THREADS * THREAD_ROOM, THREAD_ROOM)
 _OF_LEADER = (FLIGHT_SCRATCH, THREADS_SCRATCH - FLIGHT_SCRATCH)
@@ -156,6 +158,8 @@ class Threads:
                 raw = q.task.wait_beside(-1, STANDS_WITHIN)
             except TaskGone:
                 return self.tracer.programs.get(q.pid) is not q
+            if raw is None and time.monotonic() < move.frozen_at + RUNS_WITHIN and state_of(q.pid) == "R":
+                continue
             if raw is None:  # in a call that only ends by what somebody else does, perhaps we
                 move.tries += TRIES_OF_A_WAIT
                 return False

@@ -131,28 +131,39 @@ class Program:
     @property
     def filters_of_ours(self) -> int:
         """How many seccomp filters it has from us."""
-        mail = self.post.mail
-        return shown.OUR_FILTERS + self.filters.private + (mail is not None and mail.filtered) + self.filters.strict
+        mail, ours = self.post.mail, self.filters
+        return shown.OUR_FILTERS + ours.private + (mail is not None and mail.filtered) + ours.strict + ours.threadless
 
     def plainness(self) -> int:
         """For native/home.c: 0, or lib.MOS_PLAIN; with MOS_UNTRAVELLED if the kernel's figures of its CPU time are right as well,
-        with MOS_WHOLE if mremap(2) needs no help."""
+        with MOS_WHOLE if mremap(2) needs no help, with MOS_SEVERAL if it is known as a program with several threads."""
         if not self.plain():
             return 0
         untravelled = not (any(self.cpu.used) or any(self.cpu.of_children))
         whole = 0 if self.process.pieced else lib.MOS_WHOLE
-        return int(lib.MOS_PLAIN | (lib.MOS_UNTRAVELLED if untravelled else 0) | whole)
+        several = lib.MOS_SEVERAL if self.process.several else 0
+        return int(lib.MOS_PLAIN | (lib.MOS_UNTRAVELLED if untravelled else 0) | whole | several)
+
+    def piece(self) -> None:
+        """Its memory is about to be moved, or followed (`records.Process.pieced`)."""
+        self.process.pieced = True
+        self.look_again()
+
+    def look_again(self) -> None:
+        """What native/home.c knows of this process may not hold any more: Python sees the next stop of each thread."""
+        for tid in (self.pid, *self.kin.threads):
+            lib.mos_plain(tid, 0)
 
     def plain(self) -> bool:
-        """Whether its next fork, signal or end needs nothing but bookkeeping."""
+        """Whether its next fork, thread, signal or end needs nothing but bookkeeping."""
         return self.post.mail is None and self.nothing_pending()
 
     def nothing_pending(self) -> bool:
-        """At home, single-threaded, and no stop, move, transfer or emulated state is pending."""
+        """At home, and no stop, move, transfer or emulated state is pending."""
         if self.place is not Place.HOME or self.suspended or self.halted or self.interrupted or self.process.native:
             return False
-        kin, call, body, reports = self.kin, self.call, self.body, self.reports
-        if kin.leader or kin.threads or call.watched or self.post.disinherits or body.infos or self.demand.foreign:
+        call, body, reports = self.call, self.body, self.reports
+        if call.watched or self.post.disinherits or body.infos or self.demand.foreign:
             return False
         return (
             self.deputy is None and self.private is None and not self.filters.private and body.sleeping is None

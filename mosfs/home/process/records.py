@@ -205,6 +205,7 @@ class Filters:
 
     private: int = 0  # number of filters for private files
     strict: bool = False  # the program believes that it is in strict mode (seccomp(2)), and we see to it
+    threadless: bool = False  # a clone(2) that would make a thread stops (mosrun --no-threads)
 
 
 @dataclass(slots=True)

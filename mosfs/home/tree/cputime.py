@@ -45,7 +45,7 @@ class CpuTime:
         if parent is None or not any(total):
             return
         parent.cpu.of_children = parent.cpu.of_children.plus(total)
-        lib.mos_plain(parent.pid, 0)  # until Python has seen it again
+        parent.look_again()
         if len(parent.cpu.dead) >= MOST_DEAD:
             parent.cpu.dead.clear()
         parent.cpu.dead[p.pid] = total

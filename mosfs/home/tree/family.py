@@ -57,6 +57,7 @@ class Family:
             p.travel.nmigs, p.travel.sigmig, p.travel.bound = process.travel.nmigs, process.travel.sigmig, process.travel.bound
             p.kin.parent, p.comm = process.pid, parent.comm
             p.process = parent.process.of_child()
+            p.filters.threadless = parent.filters.threadless
             lib.mos_filtered(task.pid, p.process.filtered)
         else:
             p.reports.trace = self.tracer.traces.everything
@@ -73,16 +74,25 @@ class Family:
         q.task.carries_at = next((at for at in map(partial.place, range(1, partial.PLACES + 1)) if at not in taken), 0)
         q.process = process.process
         process.kin.threads.add(q.pid)
-        process.process.several = True
         q.cpu = process.cpu
-        if not process.settings.allows_threads():
-            process.travel.bound = process.travel.bound or HAS_THREADS
+        self._has_threads(process)
+
+    def _has_threads(self, process: Program) -> None:
+        """The process has several threads from now on, or has had."""
+        process.process.several = True
+        if not process.settings.allows_threads() and not process.travel.bound:
+            process.travel.bound = HAS_THREADS
+            self.tracer.mosd.announce(process)
 
     def register(self, q: Program) -> None:
         """``q`` is known from now on. Its first stop, even its end, may have come before its parent's event."""
         early = lib.mos_early(q.pid)
         lib.mos_plain(q.pid, 0)
-        if early:
+        if early == lib.MOS_HALTS:
+            with suppress(TaskGone):  # its end follows
+                q.task.interrupt()
+                q.task.cont()
+        elif early:
             self.tracer.stops.task_event(q.pid, FIRST_STOP if early == lib.MOS_STANDS else signal.SIGKILL)
 
     def over(self) -> bool:
@@ -117,7 +127,6 @@ class Family:
         try:
             if thread:
                 self.new_thread(q, p)
-                self.tracer.mosd.announce(self.process(p))
             else:
                 q.post.disinherits = self.tracer.mails.inherited(p, q)
                 self._born(p, q, vfork=stop is Stop.VFORK)
@@ -145,7 +154,14 @@ class Family:
                 self.forget(p)
                 continue
             with self.tracer.containment.of(p):
-                self._born(p, self.adopt(Task(other), p.settings, parent=p), vfork=what == lib.MOS_VFORKED)
+                if what == lib.MOS_FIRST_THREAD:
+                    self._has_threads(self.process(p))
+                elif what == lib.MOS_SAID:
+                    p.process.said.calls += 1
+                elif what == lib.MOS_THREAD:
+                    self.new_thread(self.adopt(Task(other), p.settings, parent=p), p)
+                else:
+                    self._born(p, self.adopt(Task(other), p.settings, parent=p), vfork=what == lib.MOS_VFORKED)
 
     def forget(self, p: Program, status: int | None = None) -> None:
         """The process is gone (``status`` as in `ProcGone`): its parent's memory is its own again, its body is dropped."""
@@ -205,6 +221,7 @@ class Family:
             p.process.clock_page = page
             if first:
                 self.tracer.statistics.began(p)
+            self.tracer.filters.settled(p)
             self.tracer.private.embarked(p, files)
         except embark.CannotEmbark as error:
             p.process.native = True
