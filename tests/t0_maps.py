@@ -29,6 +29,7 @@ from mosfs.migrate.maps import (
     travelling,
 )
 from mosfs.trace import layout
+from mosfs.wire.messages import ChannelFailed, checked
 
 PAGE = 4096
 
@@ -117,6 +118,16 @@ def test_what_hinders(hindrance: Mapping, why: str) -> None:
     with pytest.raises(CannotMove) as error:
         travelling([mapping(0x400), hindrance, STACK])
     assert str(error.value) == why
+
+
+@pytest.mark.parametrize("raw", [b"/tmp/\xff\x1b[31m", b"/tmp/a\nb", b"/" + 2040 * b"x/"])
+def test_a_name_of_any_bytes_can_be_told(raw: bytes) -> None:
+    """Whatever a program has called its file: mosd takes the message, and its tracer can send it."""
+    with pytest.raises(CannotMove) as error:
+        travelling([mapping(0x500, shared=True, inode=5, name=raw.decode("utf-8", "surrogateescape")), STACK])
+    why = str(error.value)
+    assert why.isprintable() and why.startswith("writable shared memory (/") and why.endswith(")")
+    assert checked(ChannelFailed(1, why)).reason == why
 
 
 def test_memory_of_a_group_travels_and_a_file_that_is_written_does_not() -> None:

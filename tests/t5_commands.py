@@ -258,6 +258,46 @@ def test_threads_are_refused_by_a_mosrun_within_another(nodes: Lab, place: str) 
     assert "can't start new thread" in done.stderr
 
 
+#: A file that is mapped shared and writable, at once or by mprotect(2).
+MAPPED = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None)
+libc.mmap.restype = ctypes.c_void_p
+fd = os.open(os.fsencode(sys.argv[1]), os.O_RDWR | os.O_CREAT)
+os.truncate(fd, 4096)
+at = libc.mmap(None, ctypes.c_size_t(4096), 3 if sys.argv[2] == "mapped" else 1, 1, fd, ctypes.c_long(0))
+assert libc.mprotect(ctypes.c_void_p(at), ctypes.c_size_t(4096), 3) == 0
+print("READY", flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("name", [b"file", b"\xff\x1b[31m", b""], ids=["plain", "no text", "long"])
+@pytest.mark.parametrize(("how", "text"), [
+    ("mapped", "stays at home: Shared memory (MAP_SHARED) not supported under MOSIX"), ("made writable", "writable shared memory"),
+])
+def test_who_asks_is_told_which_file_keeps_it_home(nodes: Lab, tmp_path: Path, how: str, text: str, name: bytes) -> None:
+    """Whatever the file is called: the program's tracer once died of a name that was no text."""
+    folder = os.fsencode(tmp_path) + b"/"
+    path = folder + (name or (20 * (200 * b"x" + b"/"))[: 4090 - len(folder)] + b"file")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    shown = "".join(letter if letter.isprintable() else "?" for letter in path.decode("utf-8", "surrogateescape"))
+    begun = len(nodes.logs())
+    command = ("mosrun", "-h", "--stay-home", "python3", "-c", MAPPED, path, how)
+    with nodes.start(1, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"READY\n"
+        done = nodes.run(1, "mosmigrate", str(process.pid), "2")
+        process.communicate(b"\n")
+        assert process.returncode == 0
+    said = done.stderr.rstrip("\n")
+    assert done.returncode == 1 and said.isprintable()
+    if len(shown) < 500:
+        assert said == f"mosmigrate: failed migrating to 2: {text} ({shown})"
+    else:
+        assert said.startswith(f"mosmigrate: failed migrating to 2: {text} ({shown[:200]}") and said.endswith(f"{shown[-200:]})")
+    assert " died" not in nodes.logs()[begun:]
+
+
 #: A thread that waits, and another one, and its end, for each line that is read.
 MORE_THREADS = """
 import sys, threading

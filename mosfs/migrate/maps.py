@@ -12,6 +12,7 @@ from mosfs.abi.flags import PROT_EXEC, PROT_READ, PROT_WRITE
 from mosfs.abi.memory import BY_MMAP, GROWS_DOWN
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
+from mosfs.cluster.words import told
 from mosfs.migrate.image import Vma, is_object
 from mosfs.migrate.ranges import Range, merge, minus
 from mosfs.trace import layout
@@ -45,7 +46,10 @@ _SEGMENT = re.compile(r"/SYSV[0-9a-f]{8} \(deleted\)\Z")
 
 
 class CannotMove(Exception):
-    """Why a program cannot leave now, in words for its ``why`` file."""
+    """Why a program cannot leave now, in words for its ``why`` file; a name in them may be any that a file can have."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(told(why))
 
 
 def parse_line(line: str) -> Mapping:

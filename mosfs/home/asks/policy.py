@@ -15,8 +15,9 @@ from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
 from mosfs.calls.policy import Do, Unsupported, advice, judge, judge_away, makes_thread, private
+from mosfs.cluster.words import told
 from mosfs.home.ports import Tree
-from mosfs.home.process.descriptors import access_of, is_dispensable, is_regular
+from mosfs.home.process.descriptors import access_of, is_dispensable, is_regular, name_of
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
@@ -65,7 +66,7 @@ class Policy:
             self.tracer.stops.answer(p, regs, -errno.ENODEV)
         elif self.mode(p) is Unsupported.STAY_HOME:
             if verdict.message:
-                self.bind(p, verdict.message)
+                self.bind(p, verdict.message + self._shown(p, row, args))
             if self.tracer.filters.asked(p, row, regs):
                 return
             if row.nr == SYS_PTRACE:
@@ -132,10 +133,18 @@ class Policy:
             return 0
         return -1 if is_regular(p.pid, as_c_int(args[4])) else 0
 
+    @staticmethod
+    def _shown(p: Program, row: Syscall, args: tuple[int, ...]) -> str:
+        """Which file a call maps, to be added to what is told about it; "" if it maps none."""
+        if row.nr != SYS_MMAP or args[3] & MAP_ANONYMOUS:
+            return ""
+        name = name_of(p.pid, as_c_int(args[4]))
+        return f" ({name})" if name else ""
+
     def bind(self, p: Program, message: str) -> None:
         """From now on the program stays at home, until it executes another."""
         process = self.tracer.family.process(p)
-        process.travel.bound = f"{Reason.STAYS_HOME}{message}"
+        process.travel.bound = told(f"{Reason.STAYS_HOME}{message}")
         self.tracer.mosd.announce(process)
 
     def _device(self, p: Program, row: Syscall, args: tuple[int, ...]) -> str:

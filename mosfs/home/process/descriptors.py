@@ -69,6 +69,14 @@ def is_regular(pid: int, fd: int) -> bool:
         return False
 
 
+def name_of(pid: int, fd: int) -> str:
+    """What a descriptor of a process is open to, as a path, if it still has one; "" if nobody can tell."""
+    try:
+        return os.readlink(f"/proc/{pid}/fd/{fd}")
+    except OSError:
+        return ""
+
+
 def is_dispensable(pid: int, fd: int, process: int) -> bool:
     """Is it one of the file in which the program ``process`` shows others how it does, and does without where that cannot be
     mapped? ``pid``: which of its threads has the descriptor."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mosfs.abi.reasons import Reason
+from mosfs.cluster.words import told
 from mosfs.migrate.image import MAX_SIZE, OBJECTS
 from mosfs.migrate.maps import Mapping
 from mosfs.native import ffi, lib
@@ -204,7 +205,7 @@ class Store:
 
 def why(made: Object, reason: str) -> str:
     """The text of a reason that is about one object."""
-    return f"{Reason.MEMORY_SHARED} ({made.name.removesuffix(' (deleted)')}): {reason}"
+    return told(f"{Reason.MEMORY_SHARED} ({made.name.removesuffix(' (deleted)')}): {reason}")
 
 
 def _key(facts: os.stat_result) -> tuple[str, int]:
