@@ -25,6 +25,7 @@ from mosfs.tools.storm import not_started
 from mosfs.tools.tree import Tree
 
 POLL = 0.01  #: seconds between two looks at the program
+ENDS = 30.0  #: seconds in which a program ends that has been saved for that
 
 
 @dataclass
@@ -68,17 +69,19 @@ class SavingStorm:
         """Have the program save itself and end; number of the file, 0 if there is none."""
         number = self.recoveries + 1
         base = f"proc/{child.pid}"
+        asked = False
         with suppress(OSError):
             before, _ = self.tree.outcome(f"{base}/checkpointed")
             self.tree.write(f"{base}/checkpointfile", f"{folder}/save.{number}")
             self.tree.write(f"{base}/checkpoint", "chkexit")
+            asked = True
             while child.poll() is None:
                 last, result = self.tree.outcome(f"{base}/checkpointed")
                 if last != before and result not in (UNDER_WAY, OK):
                     self.reasons[result] += 1
                     return 0
                 time.sleep(POLL)
-        if _ended(child, 0.5) is None:
+        if _ended(child, ENDS if asked else 0) is None:
             return 0
         file = folder / f"save.{number}"
         return number if file.exists() and file.stat().st_mode & 0o777 == 0o400 and file.stat().st_size > 4096 else 0
