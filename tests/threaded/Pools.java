@@ -5,7 +5,7 @@ import java.util.concurrent.*;
 import java.util.concurrent.atomic.*;
 import java.util.concurrent.locks.*;
 
-/** Pools, parallel streams, locks with and without time, timers, garbage, and processes. */
+/** Pools, parallel streams, locks with and without time, timers, garbage, and processes: ROUNDS, or until there is a FILE. */
 public class Pools {
     static long hash(int n) throws Exception {
         MessageDigest digest = MessageDigest.getInstance("SHA-256");
@@ -80,7 +80,7 @@ public class Pools {
 
     public static void main(String[] args) throws Exception {
         int rounds = Integer.parseInt(args[0]);
-        for (int r = 0; r < rounds; r++) {
+        for (int r = 0; r < rounds && (args.length < 2 || !Files.exists(Path.of(args[1]))); r++) {
             Path file = Path.of("of-java-" + r);
             Files.writeString(file, "line\n".repeat(1000 + r));
             int lines = Files.readAllLines(file).size();
