@@ -12,7 +12,7 @@ from functools import cache
 import pytest
 
 from tests.cluster import lab
-from tests.debian import compare
+from tests.debian import alone, compare
 from tests.debian.cases import Case
 from tests.debian.compare import RATIOS, Result
 from tests.debian.table import CASES
@@ -62,6 +62,26 @@ def test_gives_the_same(case: Case, place: Place, root: str, natively: Native) -
     found = compare.run(case, place, root=root)
     RATIOS.note(case, place, found.outcome)
     assert found.difference(native) == ""
+    if place is Place.MOTION and case.unmoved(found.outcome.moves, found.outcome.reasons):
+        found = compare.run(case, place, root=root)  # a busy machine: its first move was not over when it ended
+        assert found.difference(native) == ""
+        assert case.unmoved(found.outcome.moves, found.outcome.reasons) == "", found.outcome.reasons
+
+
+#: Of what goes on from checkpoints again and again: an interpreter, a data base, a filter.
+SAVED = ("perl", "sqlite3", "bzip2")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SAVED)
+def test_saved_and_recovered(name: str, root: str) -> None:
+    """Three times in a row, at random moments. `python -m tests.debian.alone` has them all."""
+    case = alone.BY_NAME[name]
+    if lacking := case.lacking():
+        pytest.skip(lacking)
+    found = alone.run(case, Place.SAVED, root=root)
+    assert found.difference(alone.run(case, Place.NATIVE)) == ""
+    assert found.outcome.recoveries == alone.TIMES, found.outcome.reasons
 
 
 @pytest.mark.parametrize("case", CHOSEN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections import Counter
 
 from tests.conftest import default_signals
 from tests.debian import compare
@@ -34,7 +35,7 @@ def main() -> int:
             print(f"skip {case.name:18} {lacking}", flush=True)
             continue
         native = compare.run(case, Place.NATIVE, timeout=options.timeout)
-        verdicts = []
+        verdicts, reasons = [], Counter[str]()
         if native.outcome.status != case.status:
             verdicts.append(f"natively status {native.outcome.status}: {native.outcome.stderr[-300:]}")
         cells = f"{native.outcome.seconds:6.2f} s"
@@ -43,9 +44,13 @@ def main() -> int:
             ratio = again.outcome.seconds / native.outcome.seconds
             moved = f" ({again.outcome.moves})" if place is Place.MOTION else ""
             cells += f"  {place} x{ratio:.1f}{moved}"
-            if text := again.difference(native):
+            outcome = again.outcome
+            unmoved = case.unmoved(outcome.moves, outcome.reasons) if place is Place.MOTION else ""
+            if text := again.difference(native) or unmoved:
                 verdicts.append(f"{place}: {text}")
-        print(f"{'FAIL' if verdicts else 'ok':4} {case.name:18} {cells}", *verdicts, sep="\n     ", flush=True)
+            reasons.update(outcome.reasons)
+        told = [f"{count} x {reason}" for reason, count in reasons.items()]
+        print(f"{'FAIL' if verdicts else 'ok':4} {case.name:18} {cells}", *told, *verdicts, sep="\n     ", flush=True)
         failures += bool(verdicts)
     return min(failures, 100)
 

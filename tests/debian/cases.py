@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SHELL_WORDS = set("|&;<>$(){}*\n")
@@ -15,7 +16,8 @@ class Case:
 
     ``packages``: the Debian packages that are not in every installation, separated by blanks; ``programs``: what of
     them must be there (default: the packages' names). ``status``: the exit status, natively too. ``quick``: it runs by
-    default. ``flags``: options of mosrun, where a program falls back to something else than threads or shared memory.
+    default. ``flags``: options of mosrun. ``moves``: it has threads or shares memory, and runs so long that it must
+    have moved when it was in motion; ``stays``: what its moves fail with, because it is not able to leave home.
     """
 
     name: str
@@ -26,10 +28,20 @@ class Case:
     stdin: str = ""
     status: int = 0
     flags: tuple[str, ...] = ()
+    moves: bool = False
+    stays: str = ""
 
     @property
     def argv(self) -> list[str]:
         return ["bash", "-c", self.command] if SHELL_WORDS & set(self.command) else shlex.split(self.command)
+
+    def unmoved(self, moves: int, reasons: Iterable[str]) -> str:
+        """Why a run in motion with so many moves, and others that failed for these ``reasons``, proves nothing; or ""."""
+        if self.moves and not moves:
+            return "it has never moved"
+        if self.stays and not any(self.stays in reason for reason in reasons):
+            return f"nobody was told why it stays: {self.stays}"
+        return ""
 
     def lacking(self) -> str:
         """Why it cannot run here: "" or one line."""

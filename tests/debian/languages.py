@@ -120,16 +120,15 @@ END""", "tcl", "tclsh"),
         after 50 { set done 1 }; vwait done
         set s [socket -server accept -myaddr 127.0.0.1 0]; proc accept {c a p} { puts $c hello; close $c; set ::ok 1 }
         set c [socket 127.0.0.1 [lindex [fconfigure $s -sockname] 2]]; vwait ok; puts [gets $c]
-END""", "tcl", "tclsh", flags=("--stay-home",)),
-    Case("ruby", """ruby --disable-gems -e 'puts (1..20).map { |n| n ** 2 }.sum; puts [3, 1, 2].sort.inspect; puts 2 ** 200' """, "ruby",
-         flags=("--stay-home",)),
+END""", "tcl", "tclsh"),
+    Case("ruby", """ruby --disable-gems -e 'puts (1..20).map { |n| n ** 2 }.sum; puts [3, 1, 2].sort.inspect; puts 2 ** 200
+        def f(n) n < 2 ? n : f(n - 1) + f(n - 2) end; puts [30, 31, 32].map { |n| Thread.new { f(n) } }.map(&:value).sum' """, "ruby", moves=True),
     Case("php", """php -n -r 'echo array_sum(range(1, 1000)), "\\n", md5_file("noise"), "\\n", shell_exec("echo sub"); $p = proc_open(["sort"],
         [["pipe", "r"], ["pipe", "w"]], $q); fwrite($q[0], "b\\na\\n"); fclose($q[0]); echo stream_get_contents($q[1]), proc_close($p), "\\n";' """,
          "php-cli", "php"),
-    Case("guile", "guile --no-auto-compile -c '(display (let f ((n 20)) (if (< n 2) n (+ (f (- n 1)) (f (- n 2))))))'", "guile-3.0", "guile",
-         flags=("--stay-home",)),
-    Case("prolog", """swipl -q -g 'numlist(1, 200, L), foldl([X, A, B]>>(B is A + X * X), L, 0, S), writeln(S), halt' --no-tty""", "swi-prolog-nox",
-         "swipl", flags=("--stay-home",)),
+    Case("guile", "guile --no-auto-compile -c '(display (let f ((n 32)) (if (< n 2) n (+ (f (- n 1)) (f (- n 2))))))'", "guile-3.0", "guile", moves=True),
+    Case("prolog", """swipl -q -g 'numlist(1, 300000, L), foldl([X, A, B]>>(B is A + X * X), L, 0, S), writeln(S), halt' --no-tty""", "swi-prolog-nox",
+         "swipl", moves=True),
     Case("gforth", "gforth -e ': sq dup * ; : t 0 1000 0 do i sq + loop . ; t cr bye'", "gforth"),
     Case("jq", """seq 500 | jq -n '[inputs | {n: ., s: (. * .)}] | map(select(.n % 7 == 0)) | (map(.s) | add), length, (.[3] | tojson)'""", "jq"),
     Case("xml", """xmllint --noout - <<< '<a><b/></a>' && echo valid; printf '<r>%s</r>' "$(seq -f '<n>%g</n>' 300)" > x.xml

@@ -61,18 +61,18 @@ with env.begin() as t: print(t.stat()["entries"], bad, t.get(b"key777"))'; rm -r
     Case("minisat", f"{FORMULA}; minisat -verb=0 f.cnf out; echo $?; head -n 1 out", "minisat", quick=True),
     Case("cadical", f"{FORMULA}; cadical -q f.cnf > out; echo $?; head -n 2 out | cksum", "cadical"),
     Case("bwa", f"""{SEQUENCES}; bwa index ref.fa 2> /dev/null; bwa mem -t 1 ref.fa reads.fq 2> /dev/null | grep -v '^@' > a.sam
-        cut -f1-6 a.sam | cksum; wc -l < a.sam; rm a.sam""", "bwa", flags=("--stay-home",)),
+        cut -f1-6 a.sam | cksum; wc -l < a.sam; rm a.sam""", "bwa", moves=True),
     Case("samtools", f"{SEQUENCES}; samtools faidx ref.fa ref:100-120; samtools dict ref.fa | cut -f1-3", "samtools"),
-    Case("muscle", f"{SEQUENCES}; muscle -align some.fa -output out.fa -threads 1 2> /dev/null; grep -v '>' out.fa | cksum", "muscle", flags=("-e",)),
-    Case("mafft", f"{SEQUENCES}; mafft --quiet --thread 1 some.fa | cksum", "mafft", flags=("-e",)),
-    Case("clustalo", f"{SEQUENCES}; clustalo --threads=1 -i some.fa -o out.fa; cksum < out.fa", "clustalo", flags=("-e",)),
+    Case("muscle", f"{SEQUENCES}; muscle -align some.fa -output out.fa -threads 1 2> /dev/null; grep -v '>' out.fa | cksum", "muscle", moves=True),
+    Case("mafft", f"{SEQUENCES}; mafft --quiet --thread 1 some.fa | cksum", "mafft", moves=True),
+    Case("clustalo", f"{SEQUENCES}; clustalo --threads=1 -i some.fa -o out.fa; cksum < out.fa", "clustalo"),
     Case("imagemagick", """export MAGICK_THREAD_LIMIT=1 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
         convert-im6.q16 -size 200x150 plasma:fractal -seed 3 +repage -resize 50% -rotate 30 -blur 0x2 a.ppm; identify-im6.q16 a.ppm | cut -d' ' -f2,3
-        convert-im6.q16 -size 64x64 gradient:red-blue -negate b.pgm; cksum < b.pgm; rm a.ppm""", "imagemagick", "convert-im6.q16 identify-im6.q16", flags=("-e",)),
+        convert-im6.q16 -size 64x64 gradient:red-blue -negate b.pgm; cksum < b.pgm; rm a.ppm""", "imagemagick", "convert-im6.q16 identify-im6.q16"),
     Case("ghostscript", """printf '%%!PS\\n/Times-Roman findfont 40 scalefont setfont 72 400 moveto (Hello) show 1 1 60 { dup 8 mul 100 moveto 20 0 rlineto } for stroke showpage\\n' > a.ps
         gs -q -dNOPAUSE -dBATCH -dSAFER -sDEVICE=pbmraw -r40 -sOutputFile=a.pbm a.ps; cksum < a.pbm""", "ghostscript", "gs"),
     Case("graphviz", """awk 'BEGIN { print "digraph g {"; for (i = 1; i < 60; i++) print i, "->", (i * 7) % 60, ";"; print "}" }' > g.dot
-        dot -Tplain g.dot | cksum; neato -Tplain g.dot | wc -l""", "graphviz", "dot neato", flags=("--stay-home",)),
+        dot -Tplain g.dot | cksum; neato -Tplain g.dot | wc -l""", "graphviz", "dot neato"),
     Case("fortran", r"""cat > f.f90 << 'END'
 program f
   real(8), save :: big(1500, 1500)

@@ -155,7 +155,7 @@ CASES = (
         for {set i 0} {$i < 8} {incr i} { send "echo \\$(($i * 3)).\\r"; expect -re {\\n([0-9]+)\\.}; puts $expect_out(1,string); expect ready: }
         send "sleep 100\\r"; after 200; send "\\003"; expect ready:; send "echo $?\\r"; expect -re {\\n130}; puts interrupted
         send "cat\\r"; send "typed\\r"; expect -re {typed.*typed}; send "\\004"; expect ready:
-        send "exit 5\\r"; expect eof; puts [lindex [wait] 3]' """, "expect", flags=("--stay-home",)),
+        send "exit 5\\r"; expect eof; puts [lindex [wait] 3]' """, "expect"),
     Case("tmux", """
         tmux -L $$ -f /dev/null new-session -d -x 80 -y 24 'sh -c "echo inside; sleep 0.3; seq 3; sleep 3000"'
         for i in $(seq 2000); do tmux -L $$ capture-pane -p | grep -q '^3' && break; sleep 0.05; done
@@ -191,7 +191,7 @@ except OSError as error: print(error.errno, len(fds) > 40)'
         export GNUPGHOME=$PWD/g; mkdir -m 700 g
         echo secret | gpg --batch --quiet --pinentry-mode loopback --passphrase x -o s.gpg -c words 2> /dev/null
         gpg --batch --quiet --pinentry-mode loopback --passphrase x -d s.gpg 2> /dev/null | cmp - words && echo same
-        gpgconf --kill all; rm -rf g s.gpg""", "gpg", flags=("-e",)),
+        gpgconf --kill all; rm -rf g s.gpg""", "gpg"),
     Case("attributes", """
         touch f; setfattr -n user.one -v 1 f && getfattr -d f | grep -v '^#'; setfacl -m u:1:r f; getfacl -c f; rm f""",
          "attr acl", "setfattr setfacl"),
@@ -199,5 +199,5 @@ except OSError as error: print(error.errno, len(fds) > 40)'
         column -t words | head -n 2; hexdump -C noise | tail -n 2; rev words | head -n 2; getopt -o ab: -- -a -b c d
         setsid -w sh -c 'exit 3'; echo $?; nice -n 5 nice; taskset -p $$ > /dev/null; uuidgen | wc -c; mcookie | wc -c
         echo x | col; look alp words | head -n 1; namei -l tree > /dev/null; prlimit --nofile=100 sh -c 'ulimit -n'""",
-         "bsdextrautils", "column hexdump rev look", flags=("-e",)),
+         "bsdextrautils", "column hexdump rev look"),
 )
