@@ -25,8 +25,8 @@ from mosfs.abi.texts import Text
 from mosfs.home.moves.recovery import Recovery
 from mosfs.home.process.settings import refused
 from mosfs.migrate import checkpoint, opened
-from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, Traits, Writer, encoded
-from mosfs.migrate.image import PAGES_HEADER, ZERO, BadImage
+from mosfs.migrate.checkpoint import CONTENT, FRAMES, CannotSave, Head, OpenFile, Reader, ThreadHead, Traits, Writer, encoded
+from mosfs.migrate.image import MOST_THREADS, PAGES_HEADER, ZERO, BadImage
 from mosfs.procfs.table import checkpoint_number, checkpoint_stem
 from mosfs.tools import recover
 from mosfs.tools.options import UsageError, UserError
@@ -44,12 +44,12 @@ HEAD = Head(
 PAGE = PAGES_HEADER.pack(0x7000000, 1, 0, 0) + bytes(4096)
 
 
-def written(*frames: tuple[int, bytes], content: bytes = b"", end: bool = True) -> bytes:
+def written(*frames: tuple[int, bytes], content: bytes = b"", end: bool = True, head: Head = HEAD) -> bytes:
     with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as kept:
         kept.write(content)
         kept.flush()
         writer = Writer(file.fileno())
-        writer.head(encoded(HEAD))
+        writer.head(encoded(head), threads=bool(head.threads))
         for kind, payload in frames:
             writer.send(kind, 100, payload)
         assert len(list(writer.content(1, kept.fileno(), len(content)))) == bool(content)
@@ -79,6 +79,60 @@ def test_what_is_written_is_read() -> None:
     assert records == [
         (FRAMES + Kind.IMAGE, b"image"), (FRAMES + Kind.PAGES, PAGE), (CONTENT, checkpoint.CONTENT_HEAD.pack(1, 0) + b"kept")
     ]  # fmt: skip
+
+
+#: Of a program with several threads.
+SEVERAL = replace(HEAD, threads=[ThreadHead(101, Traits(nice=3)), ThreadHead(7)])
+
+
+def test_threads_are_in_a_file_of_their_own_version() -> None:
+    """Who knows the first version only would leave them out: to him it is no checkpoint; nor is one that says two things."""
+    whole = written((Kind.IMAGE, b"image"), head=SEVERAL)
+    assert read(whole)[0] == SEVERAL and whole.startswith(checkpoint.OF_THREADS)
+    assert WHOLE.startswith(checkpoint.MAGIC)
+    for data in (whole, WHOLE):
+        swapped = {checkpoint.MAGIC: checkpoint.OF_THREADS, checkpoint.OF_THREADS: checkpoint.MAGIC}
+        changed = swapped[data[: len(checkpoint.MAGIC)]] + data[len(checkpoint.MAGIC) :]
+        with pytest.raises(BadImage, match="another version"):
+            read(changed)
+
+
+@pytest.mark.parametrize(("pid", "tids"), [(100, []), (100, [101]), (100, [7, 101]), (100, [101, 7, 8]), (101, [101, 7])])
+def test_an_image_of_other_threads_is_none(pid: int, tids: list[int]) -> None:
+    def image(pid: int, tids: list[int]) -> Any:
+        return SimpleNamespace(pid=pid, threads=[SimpleNamespace(tid=tid) for tid in tids])
+
+    same = image(100, [101, 7])
+    assert checkpoint.matched(SEVERAL, same) is same
+    with pytest.raises(BadImage, match="other threads"):
+        checkpoint.matched(SEVERAL, image(pid, tids))
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["tid", "traits", "nice", "x"]), inner, max_size=4),
+))
+def test_threads_that_are_none(value: object) -> None:
+    """Whatever stands in their place: a head, or BadImage and one line for who recovers; what the tracer takes, mosrun takes."""
+    fd = os.memfd_create("file")
+    try:
+        head = json.dumps({**msgspec.to_builtins(HEAD), "threads": value}).encode()
+        crc = zlib.crc32(head, zlib.crc32(struct.pack("<IHH", len(head), checkpoint.HEAD, 0)))
+        os.write(fd, checkpoint.OF_THREADS + checkpoint.RECORD.pack(len(head), checkpoint.HEAD, 0, crc) + head)
+        os.lseek(fd, 0, os.SEEK_SET)
+        try:
+            found = Reader(fd).head()
+        except BadImage:
+            found = None
+        os.lseek(fd, 0, os.SEEK_SET)
+        try:
+            told = [thread["tid"] for thread in recover.head_of(fd, "save.1").get("threads", [])]
+        except UserError as error:
+            assert found is None and str(error).isprintable()
+        else:
+            assert found is None or told == [thread.tid for thread in found.threads]
+    finally:
+        os.close(fd)
 
 
 def page(at: int, pages: int, flags: int = 0) -> tuple[int, bytes]:
@@ -279,9 +333,10 @@ def test_heads_that_are_none(head: bytes) -> None:
 
 
 def test_both_readers_agree() -> None:
-    assert (recover.MAGIC, recover.RECORD.format, recover.HEAD, recover.END, recover.LARGEST) == (
-        checkpoint.MAGIC, checkpoint.RECORD.format, checkpoint.HEAD, checkpoint.END, checkpoint.MAX_HEAD
+    assert (recover.MAGIC, recover.OF_THREADS, recover.RECORD.format, recover.HEAD, recover.END, recover.LARGEST) == (
+        checkpoint.MAGIC, checkpoint.OF_THREADS, checkpoint.RECORD.format, checkpoint.HEAD, checkpoint.END, checkpoint.MAX_HEAD
     )  # fmt: skip
+    assert recover.MOST_THREADS == MOST_THREADS
     with tempfile.TemporaryFile() as file:
         file.write(WHOLE)
         file.seek(0)

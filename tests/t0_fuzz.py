@@ -90,7 +90,11 @@ def checkpoint_head(data: bytes) -> None:
     """With the right checksum."""
     start = struct.pack("<IHH", len(data), checkpoint.HEAD, 0)
     crc = struct.pack("<I", zlib.crc32(data, zlib.crc32(start)))
-    checkpoint_file(checkpoint.MAGIC + start + crc + data + written()[-checkpoint.RECORD.size - 8 :])
+    rest = start + crc + data + written()[-checkpoint.RECORD.size - 8 :]
+    try:
+        checkpoint_file(checkpoint.OF_THREADS + rest)
+    except image.BadImage:
+        checkpoint_file(checkpoint.MAGIC + rest)
 
 
 def sealed(data: bytes) -> None:

@@ -277,6 +277,7 @@ MOS_CHECKCONF: Sequence[Row] = (
 )
 
 CK, CF, FR, FF = "t5_checkpoints", "t5_checkpoint_faults", "t5_freezing", "t5_freezing_faults"
+CT = "t5_checkpoint_threads"
 CHECKPOINT_OPTIONS: Sequence[Row] = (
     ("-C file", f"{CK}.test_versions_are_recycled t0_procfs.test_first_checkpoint"),
     ("The default is ckpt.pid", f"{CK}.test_stops_after_it"),
@@ -288,6 +289,8 @@ CHECKPOINT_OPTIONS: Sequence[Row] = (
     ("-O fd=file", f"{CK}.test_inspection_and_other_files"),
     ("Several are separated",
      f"t0_checkpoints.test_other_files t0_checkpoints.test_refused_lists {CK}.test_inspection_and_other_files"),
+    ("--same-pid", f"{CT}.test_the_same_process_id_for_one_thread {CT}.test_a_number_that_is_in_use"),
+    ("One with threads", f"{CT}.test_all_is_as_it_was_three_times"),
     ("-I file", f"{CK}.test_inspection_and_other_files"),
     ("--json", f"{CK}.test_inspection_and_other_files"),
 )
@@ -314,7 +317,13 @@ CHECKPOINTS: Sequence[Row] = (
     ("Unlinked files are kept", f"{CK}.test_goes_on_three_times t0_checkpoints.test_only_what_the_descriptor_reads_is_kept"),
     ("Of special files", f"{CK}.test_terminals_are_those_of_mosrun"),
     ("With pipes", f"{CK}.test_a_pipe_is_counted"),
-    ("These cannot be", f"{CK}.test_what_cannot_be_checkpointed {CK}.test_with_the_rights_of_another"),
+    ("A program with threads goes", f"{CT}.test_all_is_as_it_was_three_times {CT}.test_for_an_ordinary_user"),
+    ("So has any", f"{CT}.test_the_same_process_id_for_one_thread"),
+    ("The command", f"{CT}.test_the_parent_does_as_the_program_does"),
+    ("If one of", f"{CT}.test_a_number_that_is_in_use t0_numbers.test_who_has_a_number"),
+    ("Where the administrator's", "t0_numbers.test_where_none_can_be_chosen"),
+    ("These cannot be",
+     f"{CK}.test_what_cannot_be_checkpointed {CK}.test_with_the_rights_of_another {CT}.test_threads_that_would_not_be_the_same"),
     ("Locks on files",
      f"{CK}.test_terminals_are_those_of_mosrun {CK}.test_a_sleep_that_began_at_home_and_went_on_away "
      f"{CK}.test_of_another_user"),

@@ -9,10 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from mosfs.home.asks.controls import Controls
 from mosfs.home.moves import checkpoints as module
 from mosfs.home.moves.checkpoints import Checkpoints
+from mosfs.home.process.control_calls import Special
 from mosfs.home.process.program import Place
 from mosfs.home.process.saving import Saving
+from mosfs.procfs.table import BY_NAME
 from mosfs.trace.stops import Stop
 
 MINUTES = 2
@@ -84,3 +87,30 @@ def test_stops_of_a_program_are_no_attempts() -> None:
     checkpoints._waiting.clear()  # `look`
     checkpoints._later(p, saving, "signals")
     assert saving.tries == 2
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "migrate"])
+def test_a_thread_that_asks_is_the_one_that_stands(name: str) -> None:
+    """What it asks for is of its process, whose first thread goes on meanwhile."""
+    first: Any = SimpleNamespace(pid=7, travel=SimpleNamespace(bound=""), suspended=False)
+    asker: Any = SimpleNamespace(pid=8, suspended=False)
+    asked: list[tuple[object, Any]] = []
+
+    def request(p: object, what: object) -> None:
+        asked.append((p, what))
+
+    requests = SimpleNamespace(request=request)
+    tracer: Any = SimpleNamespace(
+        family=SimpleNamespace(process=lambda p: first), checkpoints=requests, moves=requests,
+        mosd=SimpleNamespace(configured=lambda: True, config=SimpleNamespace(userview={})),
+    )  # fmt: skip
+    results: list[int] = []
+    special = Special(BY_NAME[name], reads=name == "checkpoint", writes=True, value=0)
+    Controls(tracer).request(asker, special, lambda at: b"", results.append)
+    assert (first.suspended, asker.suspended) == (False, True) and not results
+    [(p, what)] = asked
+    assert p is first
+    if name == "checkpoint":
+        assert what.own == asker.pid and what.numbered
+        what.done("", 4)
+        assert results == [4]

@@ -267,7 +267,7 @@ def test_a_thread_that_gets_no_processor_is_waited_for_a_little_longer(
     monkeypatch.setattr(threads, "state_of", lambda pid: state)
     monkeypatch.setattr(threads, "woken", lambda q: False)
     part = Threads(SimpleNamespace(programs={PID: q}, departure=SimpleNamespace(deliverable=lambda q: False)))  # type: ignore[arg-type]
-    part._standing = lambda q, stop, move: "stands"  # type: ignore[assignment,method-assign,return-value]
+    part._standing = lambda q, stop: "stands"  # type: ignore[assignment,method-assign,return-value]
     move = Move("2", "2", frozen_at=time.monotonic() - frozen_for)
     assert part._stops(q, move) is (tries == 0)
     assert (len(asked), move.tries, move.standing) == (waits, tries, {} if tries else {PID: "stands"})

@@ -20,6 +20,8 @@ from mosfs.abi.reasons import Reason
 from mosfs.wire.faults import Saving
 from tests import cluster
 from tests.cluster import Lab, failing_name, wait_until
+from tests.progs import compile_c
+from tests.threaded import SOURCES
 
 pytestmark = pytest.mark.root
 
@@ -28,7 +30,10 @@ ACTIONS = ("refuse", "raise", "die", "end")
 WRITING = [point for point in Saving if point < Saving.OPENED]
 #: A file, or a folder (mosrun --incremental).
 FORMS = {"file": [], "folder": ["--incremental"]}
-READING = [point for point in Saving if point >= Saving.OPENED]
+READING = [point for point in Saving if point >= Saving.OPENED and point != Saving.THREAD]
+#: The same of a program with several threads: while they stand, and while they are made.
+WITH_THREADS = [Saving.FORKED, Saving.PAGES, Saving.SYNCED]
+MAKING = [Saving.THREAD, Saving.WHOLE]
 #: In the middle of an injected call the program has only its tracer.
 INSIDE = {(Saving.PLANNED, "die"), (Saving.PLANNED, "end")}
 WORDS = {"refuse": os.strerror(12), "raise": str(Reason.INCOMPLETE), "end": "the process that wrote it has ended"}
@@ -149,3 +154,63 @@ def test_reading(nodes: Lab, saved: Path, point: Saving, action: str) -> None:
         assert done.returncode == -signal.SIGKILL
         return
     assert done.returncode == 125 and done.stderr.startswith("mosrun: Restoration failed: ") and WORDS[action] in done.stderr
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("built") / "kept"
+    compile_c(SOURCES / "kept.c", built, ("-O1", "-pthread"))
+    return built
+
+
+def begin(nodes: Lab, folder: Path, program: Path) -> subprocess.Popen[bytes]:
+    """A program with eight threads (`threaded/kept.c`), which are ready."""
+    with open(folder / "stdout", "ab") as out:
+        process = nodes.start(
+            1, "mosrun", "-h", "-Csave", str(program), stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder,
+        )  # fmt: skip
+    nodes.process(process.pid)
+    wait_until(lambda: (folder / "stdout").read_text().startswith("ready"))
+    return process
+
+
+@pytest.mark.parametrize("point", WITH_THREADS, ids=lambda point: str(point.name))
+@pytest.mark.parametrize("action", ACTIONS)
+def test_writing_with_threads(nodes: Lab, tmp_path: Path, kept: Path, point: Saving, action: str) -> None:
+    """All of them go on, whatever fails while they stand; and the next checkpoint is taken."""
+    program = tmp_path / failing_name(point, action)
+    shutil.copy(kept, program)
+    process = begin(nodes, tmp_path, program)
+    if action == "die":
+        outcome(nodes, process.pid)
+        assert not list(tmp_path.glob("save*"))
+    else:
+        assert WORDS[action] in outcome(nodes, process.pid)
+        assert not list(tmp_path.glob("*save*"))
+        assert outcome(nodes, process.pid) == "ok"
+    (tmp_path / "go").touch()
+    assert process.wait(60) == 7 and (tmp_path / "stdout").read_text() == "ready\nall is well\n"
+    wait_until(lambda: not executing(program))
+
+
+@pytest.mark.parametrize("point", MAKING, ids=lambda point: str(point.name))
+@pytest.mark.parametrize("action", ACTIONS[:3])
+def test_reading_with_threads(nodes: Lab, tmp_path: Path, kept: Path, point: Saving, action: str) -> None:
+    """Nothing runs, none of its threads; and the process that was made for its number has ended."""
+    program = tmp_path / failing_name(point, action)
+    shutil.copy(kept, program)
+    process = begin(nodes, tmp_path, program)
+    assert nodes.run(1, "mosmigrate", str(process.pid), "chkexit").returncode == 0
+    process.wait(60)
+    (tmp_path / "go").touch()
+    before = (tmp_path / "stdout").read_text()
+    done = nodes.run(1, "mosrun", "-h", "-Rsave.1", cwd=tmp_path)
+    assert done.returncode == (-signal.SIGKILL if action == "die" else 125)
+    wait_until(lambda: not os.path.exists(f"/proc/{process.pid}"))
+    assert not executing(program)
+    told = "" if action == "die" else f"mosrun: Restoration failed: {WORDS[action]}"
+    more = (tmp_path / "stdout").read_text().removeprefix(before)  # where the program has its standard error, as soon as it has it
+    if point == Saving.THREAD:
+        assert told in done.stderr and not more
+    else:
+        assert more.startswith(told) and more.count("\n") == bool(told)

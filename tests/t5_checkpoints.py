@@ -453,11 +453,9 @@ def test_a_full_disk_keeps_what_was(nodes: Lab, tmp_path: Path) -> None:
 
 #: Opens what its first argument says, and waits.
 HOLDS = """
-import ctypes, mmap, os, signal, sys, threading
+import ctypes, mmap, os, signal, sys
 kind = sys.argv[1]
-if kind == "threads":
-    threading.Thread(target=signal.pause, daemon=True).start()
-elif kind == "memory":
+if kind == "memory":
     shared = mmap.mmap(-1, 4096)
 elif kind == "private":
     private = open(os.path.join(sys.argv[2], "private", "file"), "w")
@@ -470,7 +468,7 @@ signal.pause()
 
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "option", "words"), [
-    ("threads", "-h", "has threads"), ("memory", "--stay-home", "Shared memory"),
+    ("memory", "--stay-home", "Shared memory"),
     ("private", "-X", "it has private temporary files"), ("mailbox", "-h", "it is involved in direct communication"),
 ])  # fmt: skip
 def test_what_cannot_be_checkpointed(nodes: Lab, tmp_path: Path, kind: str, option: str, words: str) -> None:

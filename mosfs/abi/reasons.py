@@ -39,6 +39,7 @@ class Reason(StrEnum):
     IN_CONTROL_CALL = "it is in a call of its own to MOSIX", Concerns.PROGRAM
     NATIVE = "runs as a native Linux program", Concerns.PROGRAM
     THREADS = "has threads", Concerns.PROGRAM
+    THREADS_APART = "has threads with descriptors or a folder of their own", Concerns.PROGRAM
     THREADS_RUN = "its threads cannot be stopped", Concerns.PROGRAM
     CALL_RUNS = "a call of it at home cannot be interrupted", Concerns.PROGRAM
     MEMBER_ENDED = "who shares its memory has ended", Concerns.MOMENT

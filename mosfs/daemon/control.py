@@ -209,9 +209,7 @@ class Control:
         place = await launch.place(self.world, request, partial(looked_up, self.threads, who.uid, self.resolve))
         # inside of a MOSIX program what was preset is inherited
         level = request.level or (self.world.mosrun.level if tracer is None else NATIVE)
-        start = replace(
-            place, trace=request.trace, preset=launch.preset(self.world, level), restart=request.restart, reopen=request.reopen
-        )
+        start = replace(place, trace=request.trace, preset=launch.preset(self.world, level), **request.continued())
         if tracer is not None:
             asked = self.world.pending.begin(who.pid)
             error = await self._adjust(tracer, asked, Adjust(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import trio
 from msgspec.structs import replace
@@ -78,7 +79,12 @@ class Request:
     level: str = ""
     restart: int = -1
     reopen: list[tuple[int, str]] = field(default_factory=list)
+    number: bool = False
     confined: bool = False
+
+    def continued(self) -> dict[str, Any]:
+        """What of `Start` is about going on from a checkpoint."""
+        return {"restart": self.restart, "reopen": self.reopen, "number": self.number}
 
 
 def parse(data: bytes) -> Request | None:
@@ -96,6 +102,7 @@ def parse(data: bytes) -> Request | None:
 
 def _parse(pairs: dict[str, str]) -> Request:
     """ValueError for keys, numbers and names that no mosrun sends."""
+    number = pairs.pop("number", "0") == "1"
     node, force, trace = pairs.pop("node", ""), pairs.pop("force", "0"), _integer(pairs.pop("trace", "-1"))
     restart = _integer(pairs.pop("restart", "-1"))
     reopen = [(_integer(key.removeprefix(REOPEN)), pairs.pop(key)) for key in list(pairs) if key.startswith(REOPEN)]
@@ -112,7 +119,8 @@ def _parse(pairs: dict[str, str]) -> Request:
     numbers = {key: _integer(value) for key, value in pairs.items()}
     settings = checked(replace(Settings(private=private, checkpoint_file=checkpoints, freeze_dirs=freezing), **numbers))
     checked(Start(shown=node, trace=trace, restart=restart, reopen=reopen))
-    return Request(False, settings, node, force == "1", trace, levels.level_named(level) if level else "", restart, reopen)
+    level = levels.level_named(level) if level else ""
+    return Request(False, settings, node, force == "1", trace, level, restart, reopen, number)
 
 
 def _integer(text: str) -> int:

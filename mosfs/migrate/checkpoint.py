@@ -12,6 +12,8 @@
     END      number of PAGES, RUNS and REFS records u64
 
 The file is complete if it ends with END: a torn one is refused (`image.BadImage`), and so is a changed one.
+
+That of a program with several threads begins with `OF_THREADS`, since who knows the first version only would leave them out.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import Annotated, Any, Literal, cast
 import msgspec
 from msgspec import Meta
 
-from mosfs.migrate.image import MAX_SIZE, PAGES_HEADER, ZERO, BadImage
+from mosfs.migrate.image import MAX_SIZE, MOST_THREADS, PAGES_HEADER, ZERO, BadImage, ImageMeta
 from mosfs.migrate.pages import CHUNK
 from mosfs.migrate.ranges import Range, merge
 from mosfs.trace.layout import PAGE
@@ -36,7 +38,7 @@ from mosfs.wire.fields import MALFORMED, Pid
 from mosfs.wire.frames import SHAPES, Kind
 from mosfs.wire.orders import Small
 
-MAGIC = b"MOSIX checkpoint 1\n"
+MAGIC, OF_THREADS = b"MOSIX checkpoint 1\n", b"MOSIX checkpoint 2\n"
 RECORD = struct.Struct("<IHHI")
 CONTENT_HEAD, END_BODY = struct.Struct("<IQ"), struct.Struct("<Q")
 HEAD, CONTENT, END, REFS = 1, 2, 3, 4
@@ -82,9 +84,17 @@ class Traits(msgspec.Struct, frozen=True):
     processors: Annotated[list[Annotated[int, Meta(ge=0, lt=MAX_PROCESSORS)]], Meta(max_length=MAX_PROCESSORS)] = []
 
 
+class ThreadHead(msgspec.Struct, frozen=True):
+    """A thread that is not the first: its ID, and what is its own besides its image."""
+
+    tid: Pid
+    traits: Traits = Traits()
+
+
 class Head(msgspec.Struct, frozen=True):
     """What a recovered program gets besides its image. ``made``: seconds since 1970; ``limits``: (soft, hard) by number, -1: none;
-    ``itimers``: struct itimerval of each of the three (setitimer(2)), as four numbers."""
+    ``itimers``: struct itimerval of each of the three (setitimer(2)), as four numbers; ``threads``: but the first, in the image's
+    order."""
 
     pid: Pid
     comm: Annotated[str, Meta(max_length=64)]
@@ -98,6 +108,7 @@ class Head(msgspec.Struct, frozen=True):
     settings: Settings
     next_checkpoint: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] = 1
     traits: Traits = Traits()
+    threads: Annotated[list[ThreadHead], Meta(max_length=MOST_THREADS)] = []
 
 
 def longest(kind: int) -> int:
@@ -139,8 +150,10 @@ class Writer:
         self.written = 0
         self.pages = 0
 
-    def head(self, head: bytes) -> None:
-        """``head``: as `encoded`."""
+    def head(self, head: bytes, *, threads: bool = False) -> None:
+        """``head``: as `encoded`; ``threads``: it names some."""
+        if threads:
+            self._buffer[: len(MAGIC)] = OF_THREADS
         self._record(HEAD, head)
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
@@ -220,6 +233,13 @@ def _checked(data: bytes) -> Head:
     return head
 
 
+def matched(head: Head, meta: ImageMeta) -> ImageMeta:
+    """``meta``, if it is of the process and the threads of ``head``; else BadImage."""
+    if (meta.pid, [thread.tid for thread in meta.threads]) != (head.pid, [thread.tid for thread in head.threads]):
+        raise BadImage("the image is of other threads")
+    return meta
+
+
 class Reader:
     """Reads from the descriptor ``fd``, from where it stands, and goes on with those of ``more``. BadImage for whatever is no whole
     checkpoint file."""
@@ -229,7 +249,9 @@ class Reader:
         self._more = [*more]
         self._buffer = b""
         self._at = 0  # what of it has been taken
-        if self._take(len(MAGIC)) != MAGIC:
+        magic = self._take(len(MAGIC))
+        self._threads = magic == OF_THREADS
+        if magic not in (MAGIC, OF_THREADS):
             raise BadImage("not a checkpoint file of this version")
 
     def head(self) -> Head:
@@ -243,6 +265,8 @@ class Reader:
         taken = [fd for file in head.files for fd in file.fds]
         if len(set(taken)) != len(taken):
             raise BadImage("a descriptor is there twice")
+        if bool(head.threads) != self._threads:
+            raise BadImage("threads in a file of another version")
         return head
 
     def records(self) -> Iterator[tuple[int, bytes]]:

@@ -36,14 +36,18 @@ EXPENDABLE = b"1000"
 
 def sharing(call: Calls) -> Task:
     """A process with the memory and the descriptors of a stopped one, stopped. OSError: there can be none."""
+    return cloned(call, SYS_CLONE, CLONE_VM | CLONE_FS | CLONE_FILES)
+
+
+def cloned(call: Calls, nr: int, *args: int) -> Task:
+    """What the stopped task of ``call`` makes by this call, clone(2) or clone3(2), stopped; it ends with its tracer. OSError."""
     task = call.task
-    result = lib.mos_run_call(task.pid, call.base, SYS_CLONE, CLONE_VM | CLONE_FS | CLONE_FILES, 0, 0, 0, 0, 0)
-    if result < 0:
+    if lib.mos_run_call(task.pid, call.base, nr, *args, *([0] * (6 - len(args)))) < 0:
         raise TaskGone(task.pid)
     child: Task | None = None
-    while (value := call.ended(SYS_CLONE)) is None:
+    while (value := call.ended(nr)) is None:
         if stops.decode(call.status).stop is not Stop.CLONE or child is not None:
-            call.pass_over(SYS_CLONE)
+            call.pass_over(nr)
             continue
         child = newborn(task)
         task.cont()

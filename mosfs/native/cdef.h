@@ -337,6 +337,7 @@ int mos_answered(struct mos_pump *p, struct mos_lane *l, const unsigned char *pa
 int mos_called(struct mos_pump *p, struct mos_lane *l, const unsigned char *payload, unsigned long length, unsigned int flags);
 long mos_direct(int pidfd, int fd, long nr, void *buf, long a2, long a3);
 int mos_same_file(int pid, int fd1, int fd2);
+int mos_apart(int pid, int tid);
 long mos_store(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);
 long mos_fetch(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len);
 

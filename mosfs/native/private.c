@@ -143,6 +143,12 @@ int mos_same_file(int pid, int fd1, int fd2)
     return r < 0 ? -errno : r == 0;
 }
 
+/* 1: two threads of a process do not have the same descriptors, or not the same folder and umask; 0: they do, or nobody can tell. */
+int mos_apart(int pid, int tid)
+{
+    return syscall(SYS_kcmp, pid, tid, KCMP_FILES, 0, 0) > 0 || syscall(SYS_kcmp, pid, tid, KCMP_FS, 0, 0) > 0;
+}
+
 #define MOS_CHUNK 262144UL
 
 /* From a process's memory to a file. Bytes done, or an error if none. */

@@ -74,6 +74,7 @@ TABLE = (
     Option("--progress", "progress", "with -S: tell how far it is, also when not on a terminal"),
     Option("-R", "restart", "continue from a checkpoint file", TEXT, metavar="file"),
     Option("-O", "reopen", "with -R: other files for these descriptors", LIST, metavar="fd=file"),
+    Option("--same-pid", "same_pid", "with -R: with the process ID that the program had"),
     Option("-I", "inspect", "inspect a checkpoint file", TEXT, metavar="file"),
     Option("--json", "json", "with -I: as JSON"),
     Option("-A", "checkpoint_interval", "checkpoint every so many minutes", INT, metavar="minutes", high=10000000),
@@ -325,6 +326,8 @@ def launch(parsed: Parsed) -> int:
         return recover(parsed)
     if "reopen" in parsed:
         raise UsageError("-O needs -R: which checkpoint file?")
+    if "same_pid" in parsed:
+        raise UsageError("--same-pid needs -R: which checkpoint file?")
     if "queue" in parsed:
         return queue(parsed)
     if option := next((key for key in QUEUE if key in parsed), ""):
@@ -381,9 +384,14 @@ def recover(parsed: Parsed) -> int:
     """mosrun -R: become the program of a checkpoint file; returns only by UserError."""
     from mosfs.tools import recover as recovery
 
-    fields, path = recovery.request(parsed)
+    fields, path, number = recovery.request(parsed)
     environ = first_environment()
     check_descriptors()
+    if number not in (0, posix.getpid()):
+        from mosfs.tools.parent import become
+
+        become(number)
+        fields.append("number=1")
     if "trace" in parsed:
         parsed.values["trace"] = str(open_trace(parsed.values["trace"]))
     ask(request(parsed) + b"\0" + "\0".join(fields).encode())

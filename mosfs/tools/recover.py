@@ -15,7 +15,8 @@ from mosfs.cluster.words import printable
 from mosfs.tools.options import Parsed, UsageError, UserError
 from mosfs.tools.text import CORRUPT, NO_FILE, NO_LZOP, NO_RESTART, NO_WRITE_ACCESS, NOT_OPEN
 
-MAGIC = b"MOSIX checkpoint 1\n"
+#: The second kind is of programs with several threads.
+MAGIC, OF_THREADS = b"MOSIX checkpoint 1\n", b"MOSIX checkpoint 2\n"
 RECORD = struct.Struct("<IHHI")
 HEAD, END, LARGEST = 1, 3, 16 << 20
 #: The file in the folder of an incremental checkpoint that has all but the memory that is in others (`mosfs.migrate.increments`).
@@ -30,6 +31,8 @@ OF_FILE = (
     ("fds", list, 1, 4096), ("what", str, 0, 64), ("path", bytes, 0, 4096), ("flags", int, 0, (1 << 32) - 1),
     ("offset", int, 0, (1 << 63) - 1),
 )  # fmt: skip
+OF_THREAD = (("tid", int, 1, 1 << 22),)
+MOST_THREADS = 200
 MOST_FD = (1 << 20) - 1
 FAILED = 125
 #: What unpacks files of lzop(1), and how those begin.
@@ -96,7 +99,7 @@ def head_of(fd: int, path: str = "") -> dict:  # type: ignore[type-arg]
     try:
         start = os.read(fd, len(MAGIC) + RECORD.size)
         size, kind, reserved, crc = RECORD.unpack(start[len(MAGIC) :])
-        if start[: len(MAGIC)] != MAGIC or kind != HEAD or reserved or size > LARGEST:
+        if start[: len(MAGIC)] not in (MAGIC, OF_THREADS) or kind != HEAD or reserved or size > LARGEST:
             raise ValueError
         body = b""
         while len(body) < size and (part := os.read(fd, size - len(body))):
@@ -135,7 +138,10 @@ def fault(head: dict) -> str:  # type: ignore[type-arg]
         for number in file["fds"]:
             if type(number) is not int or not 0 <= number <= MOST_FD:
                 return f"files: fds: {said(number)}"
-    return ""
+    threads = head.get("threads", [])
+    if type(threads) is not list or len(threads) > MOST_THREADS:
+        return f"threads: {said(threads)}"
+    return next((found for thread in threads if (found := fault_in(thread, OF_THREAD, "threads: "))), "")
 
 
 def fault_in(record: object, fields: tuple, where: str) -> str:  # type: ignore[type-arg]
@@ -175,6 +181,8 @@ def inspect(parsed: Parsed) -> int:
         print(json.dumps(head))
         return 0
     print(f"{shown(head['comm'])}, process {head['pid']}; working directory {shown(head['folder'])}")
+    if threads := [thread["tid"] for thread in head.get("threads", [])]:
+        print(f"{len(threads) + 1} threads: {' '.join(map(str, [head['pid'], *threads]))}")
     print(f"{'FD':>4}  {'MODE':<10}  {'OFFSET':>10}  {'FLAGS':<16}  FILE")
     for file in head["files"]:
         flags = ",".join(name for bit, name in FLAGS if file["flags"] & bit == bit) or "-"
@@ -205,9 +213,9 @@ def reopened(words: "list[str]") -> "dict[int, str]":
     return found
 
 
-def request(parsed: Parsed) -> "tuple[list[str], str]":
-    """What is asked of mosd besides the location options (key=value), and the file that this process becomes first: the program's
-    own, so that /proc shows it, or whatever is there."""
+def request(parsed: Parsed) -> "tuple[list[str], str, int]":
+    """What is asked of mosd besides the location options (key=value), the file that this process becomes first: the program's
+    own, so that /proc shows it, or whatever is there; and the process ID that it must have, 0 for any (`tools.parent`)."""
     for key in PROGRAM_OPTIONS:
         if key in parsed:
             raise UsageError("program options are not permitted with -R: the checkpoint file has their values")
@@ -224,7 +232,8 @@ def request(parsed: Parsed) -> "tuple[list[str], str]":
         fields.append(f"reopen{number}=" + os.fsencode(name).decode("latin-1"))
     executable = head["executable"].encode("latin-1")
     usable = os.path.isfile(executable) and os.access(executable, os.X_OK)
-    return fields, os.fsdecode(executable) if usable else sys.executable
+    number = head["pid"] if head.get("threads") or "same_pid" in parsed else 0
+    return fields, os.fsdecode(executable) if usable else sys.executable, number
 
 
 def warn_of(name: str) -> str:

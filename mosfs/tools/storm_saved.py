@@ -7,6 +7,7 @@ Its standard output and error are files meanwhile, because pipes cannot be kept;
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from mosfs.abi.outcomes import OK, UNDER_WAY
 from mosfs.tools.mosrun import give_signals_back
+from mosfs.tools.recover import head_of
 from mosfs.tools.storm import not_started
 from mosfs.tools.tree import Tree
 
@@ -48,14 +50,17 @@ class SavingStorm:
             folder = Path(name)
             with open(folder / "out", "wb") as out, open(folder / "err", "wb") as err:
                 child = _start(command, environ, out.fileno(), err.fileno())
+            pid = child.pid
             while True:
                 status = _ended(child, wait.uniform(0, 2 * every))
                 if status is None and self.recoveries < self.most:
-                    number = self._save(child, folder)
+                    number = self._save(child, pid, folder)
                     status = child.poll()
                     if number and status is not None:
                         self.recoveries += 1
-                        child = _start(["mosrun", f"-R{folder}/save.{number}", *_places(command)], environ, -1, -1)
+                        saved = f"{folder}/save.{number}"
+                        child = _start(["mosrun", f"-R{saved}", *_places(command)], environ, -1, -1)
+                        pid = _number(saved) or child.pid
                         continue
                 if status is not None:
                     break
@@ -65,10 +70,11 @@ class SavingStorm:
                 stream.flush()
             return status
 
-    def _save(self, child: subprocess.Popen[bytes], folder: Path) -> int:
-        """Have the program save itself and end; number of the file, 0 if there is none."""
+    def _save(self, child: subprocess.Popen[bytes], pid: int, folder: Path) -> int:
+        """Have the program save itself and end; number of the file, 0 if there is none. ``pid``: its own; that of ``child``, which
+        ends with it, may be another (`tools.parent`)."""
         number = self.recoveries + 1
-        base = f"proc/{child.pid}"
+        base = f"proc/{pid}"
         asked = False
         with suppress(OSError):
             before, _ = self.tree.outcome(f"{base}/checkpointed")
@@ -85,6 +91,16 @@ class SavingStorm:
             return 0
         file = folder / f"save.{number}"
         return number if file.exists() and file.stat().st_mode & 0o777 == 0o400 and file.stat().st_size > 4096 else 0
+
+
+def _number(file: str) -> int:
+    """The process ID that a program will have again, 0 for any: one with threads has that."""
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        head = head_of(fd, file)
+    finally:
+        os.close(fd)
+    return int(head["pid"]) if head.get("threads") else 0
 
 
 def _places(command: Sequence[str]) -> list[str]:

@@ -61,7 +61,8 @@ class Start(msgspec.Struct, array_like=True):
     ``trace``: a descriptor of the launcher to which the program's calls are told (mosrun --trace), -1 for none.
     ``preset``: NAME=value for its environment, by which it makes do with less of its processor (`abi.levels`).
     ``restart``: a descriptor of the launcher, of the checkpoint file to go on from, -1 for none; ``reopen``: other files for some
-    of its descriptors (mosrun -O), a character of a name for each byte."""
+    of its descriptors (mosrun -O), a character of a name for each byte. ``number``: the program may, and shall, have the process ID
+    that it had: the launcher has a parent that waits for who has it (`tools.parent`)."""
     node: Ip = ""
     force: bool = False
     shown: Name = ""  #: what the user typed, for error texts
@@ -69,3 +70,4 @@ class Start(msgspec.Struct, array_like=True):
     preset: Preset = []
     restart: Fd = -1
     reopen: Annotated[list[tuple[Annotated[int, Meta(ge=0, le=2**31 - 1)], Path]], Meta(max_length=1024)] = []
+    number: bool = False

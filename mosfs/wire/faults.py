@@ -76,6 +76,7 @@ class Saving(IntEnum):
     MAPPED = 313  # the image is read
     FILLED = 314  # a part of the memory is read
     WHOLE = 315  # all is read and made, but does not run
+    THREAD = 317  # of several threads: one but the first is made
     SHARED = 316  # of an incremental one: a part of the memory is read from another file
 
 

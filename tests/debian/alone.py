@@ -3,7 +3,7 @@
     python -m tests.debian.alone [NAME...]      one line each, for the lab that is up
 
 A checkpoint is of one process, without pipes (mosrun(1), CHECKPOINTS), so no shell is among them, nor what
-has pipes (xz) or threads (zstd).
+has pipes (xz).
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ COMPILER = max(glob.glob("/usr/lib/gcc/x86_64-linux-gnu/*/cc1"), default="cc1")
 
 CASES = (
     Case("sort", "sort --parallel=1 -S 1M -T . -k2,2r -o sorted" + 12 * " big"),
+    Case("sort with threads", "sort --parallel=4 -S 30M -T . -k2,2r -k1,1n -o sorted huge"),
+    Case("zstd", "zstd -q -T3 -B200K -15 blob -o blob.zst", "zstd"),
+    Case("pbzip2", "pbzip2 -q -k -p3 -b1 huge", "pbzip2"),
     Case("gzip", "gzip -kn9 blob"),
     Case("bzip2", "bzip2 -k9 blob"),
     Case("lz4", "lz4 -q -11 -BD blob blob.lz4", "lz4"),

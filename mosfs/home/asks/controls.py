@@ -48,8 +48,8 @@ class Controls:
     # ------------------------------------------------------------------ from a program
 
     def request(self, p: Program, special: Special, read_name: ReadName, done: Done) -> None:
-        """Carry out an open that is a request. What one thread sets holds for its process."""
-        p = self.tracer.family.process(p)
+        """Carry out an open that is a request. What one thread asks for is of its process; it alone waits for the answer."""
+        asker, p = p, self.tracer.family.process(p)
         row = special.row
         error = refused(special)
         if error:
@@ -57,9 +57,9 @@ class Controls:
         elif row.kind is Kind.QUESTION:
             done(int(self._in_cluster(special.value & 0xFFFFFFFF)))
         elif row.name == "migrate":
-            self._migrate(p, special.value & 0xFFFFFFFF, done)
+            self._migrate(p, asker, special.value & 0xFFFFFFFF, done)
         elif row.name == "checkpoint" and special.writes:
-            self._checkpoint(p, done, numbered=special.reads)
+            self._checkpoint(p, asker, done, numbered=special.reads)
         elif row.kind is Kind.NAME:
             done(-self._write_name(p, special.value, read_name))
         else:
@@ -110,26 +110,26 @@ class Controls:
         self.tracer.mosd.announce(p)
         return 0
 
-    def _checkpoint(self, p: Program, done: Done, *, numbered: bool) -> None:
+    def _checkpoint(self, p: Program, asker: Program, done: Done, *, numbered: bool) -> None:
         """``numbered``: the program wants to know the number of its checkpoint."""
         if p.travel.bound:
             done(-errno.EAGAIN)
             return
-        p.suspended = True
+        asker.suspended = True
 
         def taken(reason: str, number: int) -> None:
             done(-errno.EAGAIN if reason else number if numbered else 0)
 
-        self.tracer.checkpoints.request(p, Saving(taken, own=True, numbered=numbered))
+        self.tracer.checkpoints.request(p, Saving(taken, own=asker.pid, numbered=numbered))
 
-    def _migrate(self, p: Program, value: int, done: Done) -> None:
+    def _migrate(self, p: Program, asker: Program, value: int, done: Done) -> None:
         if value == 0xFFFFFFFF:  # -1
             sent = self.tracer.mosd.send(Consider(p.pid))
             done(0 if sent else -_ERRNO_OF[Reason.NO_RESPONSE])
             return
         self.tracer.mosd.configured()
         target = self._node(value) if value else ""
-        p.suspended = True
+        asker.suspended = True
 
         def ended(reason: str) -> None:
             done(-_ERRNO_OF.get(reason, errno.EAGAIN) if reason else 0)

@@ -39,7 +39,7 @@ class Opens:
         elif isinstance(meaning, Letters):
             tracer.mail_opens.at_home(p, meaning, regs)
         else:
-            tracer.controls.request(tracer.family.process(p), meaning, p.task.read_string, lambda result: self.finish(p, result))
+            tracer.controls.request(p, meaning, p.task.read_string, lambda result: self.finish(p, result))
 
     def _own(self, p: Program, regs: Registers, path: bytes, nr: int) -> None:
         """An ordinary open; of the program's own maps: as they are now, with the names that travelling lost."""

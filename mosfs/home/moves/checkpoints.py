@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from mosfs.abi.numbers import SYS_EXIT_GROUP, SYS_RESTART_SYSCALL
+from mosfs.abi.numbers import SYS_EXIT_GROUP
 from mosfs.abi.outcomes import OK
 from mosfs.abi.reasons import Reason
-from mosfs.home.moves.planning import first, following, made_for, path_of
-from mosfs.home.moves.writing import Writing
+from mosfs.home.moves.planning import answered, first, following, made_again, made_for, path_of, uncommon
+from mosfs.home.moves.threads import woken
+from mosfs.home.moves.writing import Writing, explain
 from mosfs.home.ports import Tree
-from mosfs.home.process.deputy import Sleep
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.saving import Saving, Then
@@ -28,19 +28,15 @@ from mosfs.migrate.capture import signed, user_regs
 from mosfs.migrate.checkpoint import CannotSave
 from mosfs.migrate.collapse import collapsing
 from mosfs.migrate.maps import CannotMove
-from mosfs.migrate.newfile import CannotWrite, NewFile
 from mosfs.native import lib
 from mosfs.native.registers import Registers
-from mosfs.trace.caller import rights_of
 from mosfs.trace.idle import idle
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import TaskGone, behind, copy_regs
+from mosfs.trace.task import TaskGone, copy_regs
 
 #: Seconds until we look again whether a program can be stopped, and how often we do.
 AGAIN, MOST_TRIES = 0.01, 3000
-#: What stands in a counted file that is no checkpoint (mosrun(1), -N).
-INSTEAD = "No checkpoint could be taken: {reason}\n"
 
 
 class Checkpoints:
@@ -147,8 +143,11 @@ class Checkpoints:
         if refusal := self._refusal(p):
             self._finish(p, refusal)
         elif p.suspended and p.place is Place.HOME:  # before a move that may be under way takes it along
-            in_trap = signed(p.task.peek_regs().orig_rax) >= 0
-            self._take(p, Stop.SECCOMP if in_trap else Stop.OTHER)
+            if self.tracer.threads.stand(p, saving):
+                in_trap = signed(p.task.peek_regs().orig_rax) >= 0
+                self._take(p, Stop.SECCOMP if in_trap else Stop.OTHER)
+            elif self.tracer.programs.get(p.pid) is p:
+                self._later(p, saving, Reason.THREADS_RUN)
         elif p.place is Place.LEAVING or (p.move is not None and not p.suspended):
             self._later(p, saving, Reason.MOVING, endless=True)
         elif p.away:
@@ -170,13 +169,9 @@ class Checkpoints:
         """Why there can be no checkpoint of this program as it is; "" if there can."""
         if p.travel.bound:
             return Reason.STAYS_HOME.details(p.travel.bound)
-        if p.kin.threads:
-            return Reason.THREADS
         if p.post.mail is not None:
             return Reason.MAILS
-        if p.private is not None:
-            return Reason.PRIVATE_FILES
-        return ""
+        return Reason.PRIVATE_FILES if p.private is not None else uncommon(p)
 
     def _bring_home(self, p: Program, saving: Saving) -> None:
         """A program that is away comes home for its checkpoint, and goes back."""
@@ -214,8 +209,19 @@ class Checkpoints:
             # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
             self._later(p, p.saves.asked, Reason.SIGNALS)
             return False
+        if not self.tracer.threads.stand(p, p.saves.asked):
+            return self._replaced_or_later(p)
         self._take(p, stop)
         return True
+
+    def _replaced_or_later(self, p: Program) -> bool:
+        """Its threads do not stand: try again later. True if it does not go on from where it has stopped (`Threads.replaced`)."""
+        if self.tracer.programs.get(p.pid) is not p or p.place is not Place.HOME:
+            return True
+        replaced = self.tracer.threads.replaced(p)
+        if p.saves.asked is not None and self.tracer.programs.get(p.pid) is p:
+            self._later(p, p.saves.asked, Reason.THREADS_RUN if p.kin.threads else Reason.SIGNALS)
+        return replaced
 
     def halted(self, p: Program) -> None:
         """A signal has stopped a program at home before we could: it may stay so for ever."""
@@ -231,17 +237,23 @@ class Checkpoints:
             return False
         deputy = p.deputy
         deputy.interrupting = False
-        if p.body.infos:  # a signal has just ended it: that is seen to its end first
+        saving = p.saves.asked
+        if p.body.infos or woken(p):  # a signal, or another thread, has just ended it: that is seen to its end first
             p.task.cont()
-            self._later(p, p.saves.asked, Reason.SIGNALS)
+            self._later(p, saving, Reason.SIGNALS)
+            return True
+        if not self.tracer.threads.stand(p, saving):
+            if not self._replaced_or_later(p):
+                p.task.cont()
             return True
 
         def let_go(reason: str) -> None:
             if not self._exits(p, deputy.base, reason):
                 self._stop(p, reason)
                 deputy.resume_sleep()
+                self.tracer.threads.stay(p, saving)
 
-        self._write(p, deputy.base, _made_again(p.body.sleeping, deputy.sleep), let_go, mask=deputy.mask)
+        self._write(p, deputy.base, made_again(p.body.sleeping, deputy.sleep), let_go, mask=deputy.mask)
         return True
 
     def _take(self, p: Program, stop: Stop) -> None:
@@ -254,17 +266,19 @@ class Checkpoints:
         stay = user_regs(regs, stop)
         self.tracer.departure.note_sleep(p, regs)
         saved = stay
-        if saving.own:  # after recovery it has been answered, as here
-            saved = behind(stay, 0) if stop is Stop.SECCOMP else copy_regs(stay)
-            saved.rax = p.saves.next if saving.numbered else 0
+        if saving.own == p.pid:
+            saved = answered(stay, stop, saving, p.saves.next)
         elif p.call.sleep is not None:
-            saved = _made_again(stay, p.call.sleep)
+            saved = made_again(stay, p.call.sleep)
 
         def let_go(reason: str) -> None:
-            if not self._exits(p, original, reason) and not p.suspended:
+            if self._exits(p, original, reason):
+                return
+            if not p.suspended:
                 self.tracer.departure.stand_again(p, original, stay)
                 self._stop(p, reason)
                 self.tracer.stops.go_on(p)
+            self.tracer.threads.stay(p, saving)
 
         self._write(p, original, saved, let_go)
 
@@ -312,7 +326,7 @@ class Checkpoints:
                 try:
                     plan = made_for(self.tracer, p, call, saved, path, following(p, number))
                     plan.standing, plan.mask = standing, mask
-                    patient = saving.own or saving.then is not Then.GO_ON
+                    patient = bool(saving.own) or saving.then is not Then.GO_ON
                     writing = self._writing[p.pid] = Writing(
                         p, plan, patient, on, done, self.tracer.moves.unforeseen, self._helpers, began
                     )
@@ -327,26 +341,11 @@ class Checkpoints:
                 return
             counted = isinstance(error, CannotSave | CannotMove)
             if counted:
-                self._explain(p, standing, mask, path, str(error))
+                explain(p, standing, mask, path, str(error))
                 self._count(p, number)
             reason = str(error) if counted else self.tracer.moves.unforeseen(p, error)
             on(reason)
             self._finish(p, reason, number if counted else 0)
-
-    def _explain(self, p: Program, standing: Any, mask: int | None, path: str, reason: str) -> None:
-        """A file that holds the reason only."""
-        with suppress(OSError, CannotWrite), Calls(p.task, base=standing, mask=mask) as call:
-            try:
-                file = NewFile(call, path, p.pid, rights_of(p.pid))
-                try:
-                    with rights_of(p.pid)():
-                        os.write(file.ours, INSTEAD.format(reason=reason).encode())
-                except OSError:
-                    file.drop(call)
-                    raise
-                file.publish(call)
-            finally:
-                p.task.set_regs(standing)
 
     def _count(self, p: Program, number: int) -> None:
         """There is a file of this number; the program may have chosen another name meanwhile."""
@@ -401,12 +400,3 @@ def _failing(writing: Writing) -> Iterator[None]:
         yield
     except Exception as error:
         writing.fail(error)
-
-
-def _made_again(regs: Registers, sleep: Sleep) -> Registers:
-    """Registers with which a sleep is made again after recovery, where there is no restart block to go on from."""
-    if signed(regs.rax) != SYS_RESTART_SYSCALL or sleep.number < 0:
-        return regs
-    saved = copy_regs(regs)
-    saved.rax = sleep.number
-    return saved

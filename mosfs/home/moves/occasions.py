@@ -39,15 +39,21 @@ class Occasions:
                     p.suspended = False
                     lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, NOT_STARTED, 0, 0, 0, 0, 0)
                     return
-                if p.suspended:
-                    self.tracer.stops.resume(p)
+                self._resume(p)
 
             if not start.node or start.node == self.tracer.mosd.config.ip:
-                self.tracer.stops.resume(p)
+                self._resume(p)
                 return
             self.tracer.moves.request(p, Move(start.node, start.shown or start.node, done=done))
 
         return begin
+
+    def _resume(self, p: Program) -> None:
+        """Let it begin, with its threads, which it has if it goes on from a checkpoint."""
+        for one in (p, *self.tracer.threads.of(p)):
+            if one.suspended:
+                one.suspended = False
+                self.tracer.stops.go_on(one)
 
     def start_native(self, p: Program) -> None:
         self.tracer.stops.resume(p)

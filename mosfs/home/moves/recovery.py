@@ -7,6 +7,7 @@ program has of its home is made again by the process itself, before its first in
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import struct
 import time
@@ -30,27 +31,52 @@ from mosfs.abi.numbers import (
 )
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
+from mosfs.calls import partial
+from mosfs.calls.partial import Carry
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.home.process.settings import refused
 from mosfs.migrate import image, rseq
-from mosfs.migrate.checkpoint import CONTENT, CONTENT_HEAD, FRAMES, MAX_PROCESSORS, REFS, Head, Reader, as_path
-from mosfs.migrate.image import BadImage, ImageMeta
+from mosfs.migrate.checkpoint import (
+    CONTENT,
+    CONTENT_HEAD,
+    FRAMES,
+    MAX_PROCESSORS,
+    REFS,
+    Head,
+    Reader,
+    Traits,
+    as_path,
+    matched,
+)
+from mosfs.migrate.chosen import SIBLING, THREAD, with_number
+from mosfs.migrate.image import BadImage, ImageMeta, Thread
 from mosfs.migrate.increments import Parts, frame_of, part_of
 from mosfs.migrate.newfile import IMAGE, Rights
 from mosfs.migrate.opened import CannotRestore, Restorer
 from mosfs.migrate.properties import Said
-from mosfs.migrate.rebuild import DEFAULT_ACTION, NoRoom, Rebuild, clear, set_action, set_limit
+from mosfs.migrate.rebuild import (
+    DEFAULT_ACTION,
+    NoRoom,
+    Rebuild,
+    clear,
+    give_own,
+    give_state,
+    name_task,
+    set_action,
+    set_limit,
+)
 from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.native.registers import Registers
 from mosfs.trace import clock as clocks
-from mosfs.trace import layout
+from mosfs.trace import layout, numbers
 from mosfs.trace.caller import Caller, rights_of, take_from
 from mosfs.trace.embark import end
 from mosfs.trace.inject import Calls
+from mosfs.trace.numbers import CannotChoose
 from mosfs.trace.proc import status_sets
-from mosfs.trace.task import O_EXITKILL, OPTIONS, TaskGone, copy_regs
+from mosfs.trace.task import O_EXITKILL, OPTIONS, Task, TaskGone, copy_regs
 from mosfs.wire.asked import Settings, Start
 from mosfs.wire.faults import Saving, fault
 from mosfs.wire.frames import Frame, Kind
@@ -69,6 +95,17 @@ class _Recovered:
     meta: ImageMeta
     rebuild: Rebuild
     regs: Registers
+    threads: list[_Thread]
+
+
+@dataclass(slots=True)
+class _Thread:
+    """Another thread that has been made: it stands. ``waiting_state``: of the processor (`abi.xstate.waits`)."""
+
+    task: Task
+    of: Thread
+    regs: Registers
+    waiting_state: dict[int, bytes]
 
 
 class _Descriptor:
@@ -117,6 +154,8 @@ class Recovery:
         try:
             if fd < 0:
                 raise OSError(-fd, os.strerror(-fd))
+            if start.number:
+                p = self._with_its_number(p, _head(fd, rights_of(p.pid)).pid)
             p.task.set_options(OPTIONS | O_EXITKILL)  # what it is made from would run afresh
             with Calls(p.task) as call, _opened(fd, rights_of(p.pid)) as (reader, parts):
                 found = self._become(call, reader, parts, instead)
@@ -126,6 +165,8 @@ class Recovery:
             self._give_up(p, text(Text.BAD_CHECKPOINT))
         except CannotRestore as error:
             self._give_up(p, str(error))
+        except CannotChoose as error:
+            self._give_up(p, text(Text.RESTORE_FAILED_WHY, reason=str(error)))
         except (NoRoom, OSError) as error:
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             self._give_up(p, text(Text.RESTORE_FAILED_WHY, reason=reason))
@@ -137,6 +178,24 @@ class Recovery:
             p.task.set_options(OPTIONS)
             self._go_on(p, found, start)
 
+    def _with_its_number(self, p: Program, number: int) -> Program:
+        """The process that goes on, which has this ID: the launcher ends if it is another, and its parent waits for that one.
+        CannotChoose."""
+        if p.pid == number:
+            return p
+        numbers.free(number)
+        with Calls(p.task) as call:
+            task = with_number(call, number, SIBLING)
+        with Calls(task) as call:  # with who waits for it, as if it were that
+            call(SYS_PRCTL, PR_SET_PDEATHSIG, signal.SIGKILL)
+        q = self.tracer.family.adopt(task, p.settings, parent=p)
+        q.settings, q.suspended = p.settings, True
+        self.tracer.family.register(q)
+        self.tracer.statistics.began(q)
+        p.suspended = False
+        lib.mos_run_call(p.pid, copy_regs(p.task.peek_regs()), SYS_EXIT_GROUP, 0, 0, 0, 0, 0, 0)
+        return q
+
     def _give_up(self, p: Program, words: str) -> None:
         self.tracer.policy.say(p, words)
         p.suspended = False
@@ -147,6 +206,7 @@ class Recovery:
         head = reader.head()
         if refusal := refused(head.settings):
             raise BadImage(f"settings: {refusal}")
+        _numbers(call.task.pid, head)
         files = Restorer(call, head.files, instead, rights_of(call.task.pid))
         try:
             files.open()  # names given now are of the present folder
@@ -156,16 +216,18 @@ class Recovery:
             clear(call, [(layout.STUB, layout.END)])
             fault(Saving.CLEARED, None, head.comm)
             meta, rebuild = self._memory(call, reader, parts, files)
+            matched(head, meta)
             ignored = status_sets(call.task.pid)["SigIgn"] & ~meta.ignored
             for sig in range(1, 65):
                 if ignored >> (sig - 1) & 1:
                     set_action(call, sig, DEFAULT_ACTION)
             regs = rebuild.finish(rebuild.frames, home=False)
-            files.put()
+            threads = [_made(call, meta, thread, of.traits) for thread, of in zip(meta.threads, head.threads, strict=True)]
+            files.put()  # what fails until here is said where mosrun says it
         finally:
             files.close()
         self._surroundings(call, head, meta)
-        return _Recovered(head, meta, rebuild, regs)
+        return _Recovered(head, meta, rebuild, regs, threads)
 
     @staticmethod
     def _memory(call: Calls, reader: Reader, parts: Parts, files: Restorer) -> tuple[ImageMeta, Rebuild]:
@@ -209,20 +271,15 @@ class Recovery:
         for which, timer in enumerate(head.itimers):
             call.task.write(layout.SCRATCH, struct.pack("<4q", *timer))
             call(SYS_SETITIMER, which, layout.SCRATCH, 0)
-        traits = head.traits
-        call(SYS_PERSONALITY, traits.personality)
-        call(SYS_PRCTL, PR_SET_PDEATHSIG, traits.pdeathsig)
-        call(SYS_SETPRIORITY, os.PRIO_PROCESS, 0, traits.nice)
-        if traits.processors:
-            mask = sum(1 << number for number in set(traits.processors))
-            call.task.write(layout.SCRATCH, mask.to_bytes(MAX_PROCESSORS // 8, "little"))
-            call(SYS_SCHED_SETAFFINITY, 0, MAX_PROCESSORS // 8, layout.SCRATCH)
+        _give_traits(call, head.traits)
         for which, limit in enumerate(head.limits):
             set_limit(call, which, limit)
         call(SYS_PRCTL, PR_SET_DUMPABLE, int(meta.dumpable == 1))
 
     def _go_on(self, p: Program, found: _Recovered, start: Start) -> None:
         head, meta = found.head, found.meta
+        p.call.carry = Carry(*meta.carry) if meta.carry is not None else None
+        partial.restore(p.task, found.regs, p.call.carry)
         p.task.set_regs(found.regs)
         # CLOCK_MONOTONIC of another time, or computer, says nothing here
         later = meta.shown.monotonic > time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -235,12 +292,67 @@ class Recovery:
         p.demand.needs, p.demand.waiting = frozenset(meta.needs), found.rebuild.waiting_state
         p.demand.ran_at("", cpu.union(self.tracer.features, meta.features))
         p.settings, p.saves.next = _settled(head.settings, p.settings), head.next_checkpoint
+        for made in found.threads:
+            self._joins(p, made)
         self.tracer.filters.settled(p)
         self.tracer.checkpoints.interval_changed(p)
         self.tracer.cputimers.limit_changed(p)
         self.tracer.mosd.log(f"pid={p.pid} goes on from a checkpoint of pid={head.pid} ({head.comm})")
         self.tracer.mosd.announce(p)
         self.tracer.occasions.starter(start)(p)
+
+
+    def _joins(self, p: Program, made: _Thread) -> None:
+        """Another thread of ``p`` is known from now on; it goes on together with the first."""
+        made.task.set_options(OPTIONS)
+        q = self.tracer.family.adopt(made.task, p.settings, parent=p)
+        self.tracer.family.new_thread(q, p)
+        q.comm, q.suspended, q.demand.waiting = made.of.comm, True, made.waiting_state
+        q.call.carry = Carry(*made.of.carry) if made.of.carry is not None else None
+        partial.restore(q.task, made.regs, q.call.carry)
+        q.task.set_regs(made.regs)
+        self.tracer.family.register(q)
+
+
+def _numbers(pid: int, head: Head) -> None:
+    """Its threads have each other's IDs in memory, so they need those that they had. CannotChoose if that cannot be."""
+    if head.threads and pid != head.pid:
+        raise CannotChoose(f"its threads need process ID {head.pid}")
+    for thread in head.threads:
+        numbers.free(thread.tid)
+
+
+def _head(fd: int, rights: Rights) -> Head:
+    """Of a checkpoint that is read from its beginning afterwards. BadImage."""
+    with _opened(fd, rights) as (reader, _):
+        head = reader.head()
+    if not stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.lseek(fd, 0, os.SEEK_SET)
+    return head
+
+
+def _made(call: Calls, meta: ImageMeta, thread: Thread, traits: Traits) -> _Thread:
+    """A thread of the process of ``call``, with everything that is its own. CannotChoose, NoRoom, BadImage, OSError."""
+    task = with_number(call, thread.tid, THREAD)
+    fault(Saving.THREAD, None, meta.comm)
+    with Calls(task) as own:
+        waiting = give_state(task, meta, thread)
+        name_task(own, thread.comm)
+        _give_traits(own, traits)
+        regs = give_own(own, thread)
+    return _Thread(task, thread, regs, waiting)
+
+
+def _give_traits(call: Calls, traits: Traits) -> None:
+    """As far as this user may have them."""
+    call(SYS_PERSONALITY, traits.personality)
+    if traits.pdeathsig:
+        call(SYS_PRCTL, PR_SET_PDEATHSIG, traits.pdeathsig)
+    call(SYS_SETPRIORITY, os.PRIO_PROCESS, 0, traits.nice)
+    if traits.processors:
+        mask = sum(1 << number for number in set(traits.processors))
+        call.task.write(layout.SCRATCH, mask.to_bytes(MAX_PROCESSORS // 8, "little"))
+        call(SYS_SCHED_SETAFFINITY, 0, MAX_PROCESSORS // 8, layout.SCRATCH)
 
 
 @contextmanager

@@ -31,11 +31,11 @@ from mosfs.home.process.deputy import (
     interrupted,
 )
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Move, Standing
+from mosfs.home.process.move import Move, Standing, Stands
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import futex_again, is_futex, result_at
 from mosfs.migrate import rseq
-from mosfs.migrate.capture import capture_thread, user_regs
+from mosfs.migrate.capture import capture_thread, signed, user_regs
 from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
 from mosfs.migrate.rebuild import give_own, give_state, name_task, queue_signal, take_pending
 from mosfs.migrate.suits import state_lacking
@@ -106,7 +106,7 @@ class Threads:
 
     # ------------------------------------------------------------------ leaving
 
-    def stand(self, p: Program, move: Move) -> bool:
+    def stand(self, p: Program, move: Stands) -> bool:
         """Stop the other threads where they can be captured. False: they go on, and it shall be tried again later."""
         move.frozen_at = time.monotonic()
         for _ in range(MOST_ROUNDS):
@@ -140,7 +140,7 @@ class Threads:
         with suppress(TaskGone):  # its end follows
             q.task.interrupt()
 
-    def _stops(self, q: Program, move: Move) -> bool:
+    def _stops(self, q: Program, move: Stands) -> bool:
         """Whether it stands now, in ``move.standing``, or is no more."""
         for stops in range(MOST_STOPS):
             if self.tracer.programs.get(q.pid) is not q:
@@ -150,7 +150,8 @@ class Threads:
             if q.suspended:  # in a request of its own to us
                 if move.freezes is not None:
                     return False
-                move.standing[q.pid] = self._standing(q, Stop.SECCOMP, move)
+                trapped = signed(q.task.peek_regs().orig_rax) >= 0
+                move.standing[q.pid] = self._standing(q, Stop.SECCOMP if trapped else Stop.OTHER)
                 return True
             if stops and q.deputy is not None:  # who deals with its stops does not ask again
                 self._ask(q)
@@ -177,7 +178,7 @@ class Threads:
             if self.tracer.departure.deliverable(q) or self._lacks(q, move):
                 self._goes_on(q, q.deputy)
                 return False
-            move.standing[q.pid] = self._standing(q, Stop.TRAP, move)
+            move.standing[q.pid] = self._standing(q, Stop.TRAP)
             return True
         return False
 
@@ -189,7 +190,7 @@ class Threads:
             self.tracer.cputimers.stopped(q)
         self.tracer.departure.note_sleep(q, q.task.peek_regs())
 
-    def _lacks(self, q: Program, move: Move) -> bool:
+    def _lacks(self, q: Program, move: Stands) -> bool:
         link = move.link
         return link is not None and bool(state_lacking(q.task, self.tracer.features, link.features))
 
@@ -200,7 +201,7 @@ class Threads:
             self.tracer.stops.go_on(q)
 
     @staticmethod
-    def _standing(q: Program, stop: Stop, move: Move) -> Standing:
+    def _standing(q: Program, stop: Stop) -> Standing:
         regs = copy_regs(q.task.peek_regs())
         if q.deputy is not None:
             assert q.body.sleeping is not None
@@ -236,7 +237,7 @@ class Threads:
         """When the wait on a futex ends that it will go on with (`image.Thread.until`)."""
         return q.call.sleep.until if q.call.sleep is not None and is_futex(stay) else 0
 
-    def stay(self, p: Program, move: Move) -> None:
+    def stay(self, p: Program, move: Stands) -> None:
         """The move has failed, or cannot be yet: those that stand go on at home."""
         standing, move.standing = move.standing, {}
         for q in self.of(p):
@@ -276,7 +277,7 @@ class Threads:
         for q, deputy in zip(self.of(p), deputies, strict=True):
             stood = move.standing[q.pid]
             q.body.signals, q.body.files, q.body.kept_back = 0, p.body.files, None
-            q.link, q.place, q.suspended, q.deputy = link, Place.AWAY, False, deputy
+            q.link, q.place, q.suspended, q.deputy = link, Place.AWAY, stood.waiting, deputy  # its request may take longer
             q.body.sleeping = q.call.carry = q.call.sleep = None
             with self.tracer.containment.of(q):
                 if move.freezes is not None:

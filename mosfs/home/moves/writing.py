@@ -32,6 +32,7 @@ from mosfs.migrate.increments import Chain, Increment
 from mosfs.migrate.newfile import CannotWrite, NewFile, NewFolder
 from mosfs.migrate.pages import sending_all
 from mosfs.native import lib
+from mosfs.trace.caller import rights_of
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import SECCOMP_STOP, Stop, decode
 from mosfs.trace.task import WALL, Task, TaskGone, copy_regs
@@ -43,6 +44,8 @@ TURN = 0.002
 #: Seconds that a disk may take.
 PATIENCE = 600.0
 ENDED = "the process that wrote it has ended"
+#: What stands in a counted file that is no checkpoint (mosrun(1), -N).
+INSTEAD = "No checkpoint could be taken: {reason}\n"
 
 
 class State(Enum):
@@ -55,8 +58,8 @@ class State(Enum):
 @dataclass(slots=True)
 class Plan:
     """What is to be written. ``contents``: (place in the head, our descriptor, size) of unlinked files; ``most``: bytes that the
-    file may have, with the ``rights`` of the program; ``chain``: it is an incremental one; ``standing``, ``mask``: registers and
-    signal mask that the program keeps."""
+    file may have, with the ``rights`` of the program; ``chain``: it is an incremental one; ``threads``: it has several;
+    ``standing``, ``mask``: registers and signal mask that the program keeps."""
 
     path: str
     head: bytes
@@ -66,6 +69,7 @@ class Plan:
     rights: Callable[[], AbstractContextManager[None]]
     most: int
     chain: Chain | None = None
+    threads: bool = False
     standing: Any = None
     mask: int | None = None
 
@@ -198,7 +202,7 @@ class Writing:
             self._file = (NewFile if plan.chain is None else NewFolder)(call, plan.path, self.p.pid, plan.rights)
         self._fault(Saving.CREATED)
         writer = self._writer(self._file)
-        writer.head(plan.head)
+        writer.head(plan.head, threads=plan.threads)
         writer.send(Kind.IMAGE, self.p.pid, plan.image)
         for place, fd, size in plan.contents:
             yield from writer.content(place, fd, size)
@@ -298,3 +302,19 @@ class Writing:
         with Calls(self.p.task, base=self.plan.standing, mask=self.plan.mask) as call:
             call(SYS_WAIT4, task.pid, 0, WALL, 0)
         self.p.task.set_regs(self.plan.standing)
+
+
+def explain(p: Program, standing: Any, mask: int | None, path: str, reason: str) -> None:
+    """A file that holds the reason only, made by the program, which stands with these registers and keeps this mask."""
+    with suppress(OSError, CannotWrite), Calls(p.task, base=standing, mask=mask) as call:
+        try:
+            file = NewFile(call, path, p.pid, rights_of(p.pid))
+            try:
+                with rights_of(p.pid)():
+                    os.write(file.ours, INSTEAD.format(reason=reason).encode())
+            except OSError:
+                file.drop(call)
+                raise
+            file.publish(call)
+        finally:
+            p.task.set_regs(standing)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
-from typing import Any
+from typing import Any, Protocol
 
 from mosfs.calls.request import Request
 from mosfs.home.process.deputy import Deputy, Sleep
@@ -167,6 +167,20 @@ class Standing:
     asleep: bool = False  # in its stub, in a sleep that began away
     waiting: bool = False  # inside a request of its own to us
     inside: Request | None = None  # the call that it leaves in
+
+
+class Stands(Protocol):
+    """What the other threads of a process stand still for (`moves.threads`): a move, or a checkpoint. ``link``: where they go, if
+    anywhere, ``freezes``: that is a file. ``frozen_at``: since when, CLOCK_MONOTONIC in seconds."""
+
+    standing: dict[int, Standing]
+    frozen_at: float
+    tries: int
+
+    @property
+    def link(self) -> Link | None: ...
+    @property
+    def freezes(self) -> Link | None: ...
 
 
 @dataclass(slots=True)
