@@ -83,12 +83,11 @@ static int note(struct mos_pump *p, int what, int pid, int other)
 /* A child that came and went since the last look leaves no trace; what a thread has said is left to its maker. */
 static int unborn(struct mos_pump *p, int pid)
 {
-    struct mos_note *said = NULL;
-    int i;
+    int i, j, said = 0;
     for (i = p->nnotes - 1; i >= 0; i--) {
         struct mos_note *n = &p->notes[i];
         if (n->what == MOS_SAID && n->pid == pid) {
-            said = n;
+            said = 1;
             continue;
         }
         if (n->pid == pid)
@@ -96,8 +95,9 @@ static int unborn(struct mos_pump *p, int pid)
         if (n->what != MOS_ENDED && n->other == pid) {
             if (said && n->what != MOS_THREAD)
                 return 0;
-            if (said)
-                said->pid = n->pid;
+            for (j = i + 1; said && j < p->nnotes; j++) /* of its own, and of threads that it has made */
+                if (p->notes[j].what == MOS_SAID && p->notes[j].pid == pid)
+                    p->notes[j].pid = n->pid;
             memmove(n, n + 1, (--p->nnotes - i) * sizeof *n);
             return 1;
         }

@@ -1,6 +1,7 @@
 /* What signals do: every default action, who hears what from whom, order of queued ones, masks in handlers, restarts call by call. */
 #include "mos.h"
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
@@ -573,5 +574,43 @@ static void on_the_terminal(void)
 	ok(close(master));
 }
 
+static volatile sig_atomic_t flips, flipping;
+
+static void flipped(int sig UNUSED)
+{
+	flips++;
+}
+
+static void *raises(void *counted)
+{
+	while (flipping) {
+		ok(raise(SIGUSR2));
+		++*(volatile long *)counted;
+	}
+	return NULL;
+}
+
+/* What one thread does at a signal changes while it is on its way to another: a handler runs, or nothing happens. */
+static void actions_of_others(void)
+{
+	struct sigaction handled = { .sa_handler = flipped }, ignored = { .sa_handler = SIG_IGN }, before;
+	pthread_t thread;
+	volatile long counted = 0;
+
+	flipping = 1;
+	flips = 0;
+	ok(sigaction(SIGUSR2, &handled, &before));
+	equal(pthread_create(&thread, NULL, raises, (void *)&counted), 0);
+	while (counted < 200)
+		for (int i = 0; i < 500; i++) {
+			ok(sigaction(SIGUSR2, &handled, NULL));
+			ok(sigaction(SIGUSR2, &ignored, NULL));
+		}
+	flipping = 0;
+	equal(pthread_join(thread, NULL), 0);
+	check(flips <= counted);
+	ok(sigaction(SIGUSR2, &before, NULL));
+}
+
 PROGRAM(PART(defaults), PART(senders), PART(in_order), PART(masks_in_handlers), PART(broken_off), PART(children_tell), PART(broken_pipes), PART(reader_gone), PART(old_actions),
-	PART(while_computing), PART(jumped_out), PART(on_the_terminal))
+	PART(while_computing), PART(jumped_out), PART(on_the_terminal), PART(actions_of_others))

@@ -155,7 +155,8 @@ class Deputies:
                 return
             if self.tracer.waits.suppress_eintr(p, regs, sig) and deputy.flight is not None:
                 deputy.flight.spared = True
-            p.task.cont(sig)
+            # another thread's handler may be set before this one meets its signal, and a deputy has nothing to run a handler with
+            p.task.cont(sig if self.tracer.waits.is_effective(p, sig) else 0)
             return
         info = p.task.peek_siginfo()
         if p.body.sleeping is not None:

@@ -149,7 +149,10 @@ class Family:
         notes = [(note.what, note.pid, note.other) for note in self.tracer.pump.notes[0 : self.tracer.pump.nnotes]]
         self.tracer.pump.nnotes = 0
         for what, pid, other in notes:
-            p = self.tracer.programs[pid]
+            p = self.tracer.programs.get(pid)
+            if p is None:  # cannot happen, and would be no reason to end a tree
+                self.tracer.mosd.log(f"pid={pid} is not known, note {what} ({other})", 40)
+                continue
             if what == lib.MOS_ENDED:
                 self.forget(p)
                 continue
