@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from mosfs.abi.flags import ERESTARTNOHAND, ERESTARTNOINTR
+from mosfs.abi.flags import ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
 from mosfs.abi.numbers import SYS_EPOLL_WAIT, SYS_EXECVE, SYS_POLL, SYS_READ, SYS_RT_SIGACTION
 from mosfs.abi.reasons import Reason
+from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.cputime import Used
 from mosfs.calls.request import Request
 from mosfs.guest.body import State as Body
@@ -31,6 +32,7 @@ from mosfs.home.moves.outliving import Outliving
 from mosfs.home.ports import StillRuns
 from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
 from mosfs.home.process.move import Phase
+from mosfs.home.process.registers import result_at
 from mosfs.home.process.replay import Backup
 from mosfs.migrate.freezefile import FreezeFile
 from mosfs.migrate.maps import CannotMove
@@ -365,3 +367,15 @@ def test_signals_that_its_body_cannot_hear_of_wait_as_in_the_kernels_queue(
     assert [send(siginfo(34), 3), send(siginfo(35), 3), send(siginfo(34, -2, 3), 1)] == [3, 3, 1], "others are queued"
     assert send(siginfo(40), MOST_SIGNALS) == MOST_SIGNALS - 11 and not send(siginfo(41), 1)
     assert p.body.signals == len(tree.hosts.waiting(p)) == MOST_SIGNALS
+
+
+@pytest.mark.parametrize(("name", "result"), [
+    ("lseek", -ERESTARTNOINTR), ("pause", -ERESTARTSYS), ("read", -ERESTARTSYS), ("stat", -ERESTARTNOINTR),
+])
+def test_a_signal_before_a_call_that_never_waits_does_not_end_it(name: str, result: int) -> None:
+    """The deputy has not come to it yet: nobody is told EINTR by lseek(2)."""
+    regs = no_regs()
+    regs.rip, regs.orig_rax = layout.STUB, NOTHING
+    assert result_at(regs, BY_NAME[name].nr) == result
+    regs.rip, regs.rdi = layout.STUB_AFTER + 64, 5
+    assert result_at(regs, BY_NAME[name].nr) == 5

@@ -26,8 +26,9 @@ def until_it_waits(task: Task) -> Registers:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         task.interrupt()
-        assert decode(task.wait()).stop is Stop.TRAP
-        if registers.in_call(regs := copy_regs(task.peek_regs())):
+        stop = decode(task.wait()).stop
+        assert stop in (Stop.TRAP, Stop.EXEC)  # it may not have executed its program yet
+        if stop is Stop.TRAP and registers.in_call(regs := copy_regs(task.peek_regs())):
             return regs
         task.cont()
         time.sleep(0.01)

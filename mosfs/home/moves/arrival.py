@@ -371,7 +371,7 @@ class Arrival:
         if deputy.state is State.READY:
             return _held_outcome(p, infos)
         busy = deputy.state is State.BUSY
-        result = 0
+        nr, result = deputy.flight.request.nr if deputy.flight is not None else -1, 0
         while True:
             raw = self.tracer.controls.wait_for(p)
             status = decode(raw)
@@ -382,7 +382,7 @@ class Arrival:
                 result = signed(regs.rdi)
                 break
             if status.stop in (Stop.TRAP, Stop.GROUP):
-                result = result_at(regs)
+                result = result_at(regs, nr)
                 if status.stop is Stop.GROUP:
                     p.body.infos.append(_stop_info(status.value))
                 break
@@ -390,7 +390,7 @@ class Arrival:
                 if status_sets(p.pid)["SigCgt"] >> (status.value - 1) & 1:
                     infos.append(p.task.peek_siginfo())
                     p.body.signals += 1
-                    result = result_at(regs)
+                    result = result_at(regs, nr)
                     regs.orig_rax = NOTHING
                     p.task.set_regs(regs)
                     break

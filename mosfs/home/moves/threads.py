@@ -388,7 +388,7 @@ def woken(q: Program) -> bool:
     """At a stop in its stub: whether the wait for others that it went on with there has ended. Made again elsewhere, it would
     not hear of that: nobody wakes it twice."""
     sleeping = q.body.sleeping
-    return sleeping is not None and is_futex(sleeping) and not interrupted(result_at(q.task.peek_regs()))
+    return sleeping is not None and is_futex(sleeping) and not interrupted(result_at(q.task.peek_regs(), SYS_FUTEX))
 
 
 def forget(call: Calls) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 
-from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, RESTARTS
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS, RESTARTS
 from mosfs.abi.numbers import SYS_FUTEX, SYS_RESTART_SYSCALL
+from mosfs.calls import interruptible
 from mosfs.migrate.capture import signed
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -17,12 +18,13 @@ def arguments(regs: Registers) -> tuple[int, ...]:
     return (regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9)
 
 
-def result_at(regs: Registers) -> int:
-    """What the stub's call has returned at a stop between its two system calls."""
+def result_at(regs: Registers, nr: int) -> int:
+    """What the stub's call ``nr`` has returned at a stop between its two system calls. One that was not even made is made again: if
+    it may wait, as one that has just begun to, which a handler ends; else behind the handler."""
     if signed(regs.orig_rax) >= 0 and regs.orig_rax != layout.MAGIC:
         return signed(regs.rax)
     if regs.rip == layout.STUB:
-        return -512
+        return -ERESTARTSYS if nr in interruptible.CALLS else -ERESTARTNOINTR
     if regs.rip == layout.STUB_AFTER:
         return signed(regs.rax)
     return signed(regs.rdi)
