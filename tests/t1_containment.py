@@ -108,7 +108,12 @@ def test_no_turn_of_housekeeping_ends_a_tracer(monkeypatch: pytest.MonkeyPatch, 
 
     for kind, step in STEPS:
         monkeypatch.setattr(kind, step, failing(f"{kind.__name__}.{step}"))
-    tracer = Tracer(os.getpid(), os.getuid(), f"{tmp_path}/run/sock")
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        tracer = Tracer(os.getpid(), os.getuid(), f"{tmp_path}/run/sock")
+    finally:  # it has SIGCHLD blocked, and handled in C
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     monkeypatch.setattr(tracer.mosd, "log", lambda line, level=20: log.append(line))
     tracer.next_clock = 0.0
     tracer._housekeeping()

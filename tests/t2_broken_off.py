@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
@@ -16,6 +18,7 @@ from mosfs.home.process import registers
 from mosfs.native.registers import Registers
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import NOTHING, Task, copy_regs, regs_bytes
+from tests.cluster import wait_until
 
 WAIT = 20.0  #: seconds until it must have come to its call
 SYS_CLOCK_NANOSLEEP = 230
@@ -26,9 +29,8 @@ def until_it_waits(task: Task) -> Registers:
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline:
         task.interrupt()
-        stop = decode(task.wait()).stop
-        assert stop in (Stop.TRAP, Stop.EXEC)  # it may not have executed its program yet
-        if stop is Stop.TRAP and registers.in_call(regs := copy_regs(task.peek_regs())):
+        assert decode(task.wait()).stop is Stop.TRAP
+        if registers.in_call(regs := copy_regs(task.peek_regs())):
             return regs
         task.cont()
         time.sleep(0.01)
@@ -43,6 +45,7 @@ def test_a_call_that_is_made_again_is_told_as_broken_off(command: list[str], num
     asleep, again = number != SYS_READ, SYS_RESTART_SYSCALL
     with subprocess.Popen(command, stdin=subprocess.PIPE) as program:
         task = Task(program.pid)
+        wait_until(lambda: Path(f"/proc/{program.pid}/comm").read_text() == f"{os.path.basename(command[0])}\n")
         try:
             task.seize()
             first = until_it_waits(task)

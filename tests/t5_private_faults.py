@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 from mosfs.wire.faults import Point
 from tests import cluster
 from tests.cluster import Lab, wait_until
-from tests.t5_faults import PATIENCE, TOUR, Case, arm, places
+from tests.t5_faults import PATIENCE, TOUR, Case, arm, last_words, places
 from tests.t5_private import DIRECTORY, KEEP, PYTHON
 
 pytestmark = pytest.mark.root
@@ -48,6 +49,10 @@ def test_files_survive(case: Case, nodes: Lab) -> None:
     assert child.stdout and child.stdout.readline() == b"ready\n"
     moved = [nodes.run(1, "mosmigrate", str(child.pid), target, timeout=PATIENCE).returncode == 0 for target in TOUR]
     out, err = child.communicate(b"\n", timeout=PATIENCE)
+    if case.point is Point.NODE_AFTER_RETURN and case.action == "cut" and err:
+        # what home sends to the socket that is closed resets it, and what was still queued there does not come (tcp(7))
+        assert re.fullmatch(last_words(nodes, case), err.decode()), err
+        return
     assert err == b""
     words = out.split()
     assert words and words[0] == b"True"
