@@ -282,6 +282,13 @@ def restore(task: Task, regs: Registers, carry: Carry | None) -> None:
         regs.rsi, regs.rdx, regs.r10 = left
 
 
+def taken_up(task: Task, regs: Registers, said: Sequence[int] | None) -> Carry | None:
+    """`restore` by what an image says of the transfer, a `Carry` in numbers; what it goes on with."""
+    carry = Carry(*said) if said is not None else None
+    restore(task, regs, carry)
+    return carry
+
+
 def concerns(carry: Carry, nr: int, regs: Registers) -> bool:
     """The call in ``regs`` is the one that was cut short (and not one that a signal handler makes meanwhile)."""
     match _shape(nr, carry.rdx, carry.r10):

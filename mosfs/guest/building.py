@@ -7,7 +7,6 @@ import traceback
 
 from mosfs.abi.reasons import Reason
 from mosfs.calls import partial
-from mosfs.calls.partial import Carry
 from mosfs.guest.arriving import Arriving, Made
 from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
@@ -118,8 +117,7 @@ class Building:
         if body.outlives:
             body.signals.told_mask = body.meta.told_mask
         body.call.seq, body.signals.seen, body.call.until = body.meta.seq, body.meta.seen, body.meta.until
-        body.call.carry = Carry(*body.meta.carry) if body.meta.carry is not None else None
-        partial.restore(body.task, body.call.regs, body.call.carry)
+        body.call.carry = partial.taken_up(body.task, body.call.regs, body.meta.carry)
         body.memory.names = named(body.meta.vmas)
         body.processor.features, body.processor.needs = body.meta.features, body.meta.needs
         body.signals.oneshot = {sig for sig, action in body.meta.actions if action[11] & 0x80}

@@ -16,7 +16,6 @@ from mosfs.abi.flags import (
 )
 from mosfs.abi.numbers import SYS_CLONE, SYS_CLONE3, SYS_RT_SIGACTION
 from mosfs.calls import partial
-from mosfs.calls.partial import Carry
 from mosfs.calls.policy import makes_thread
 from mosfs.guest.arriving import Made
 from mosfs.guest.body import Body, Processor, State
@@ -81,9 +80,7 @@ class Threads:
             body = self._joins(leader, thread.tid, task, slot)
             body.state, body.comm, body.processor.waiting_state = State.COMPLETE, thread.comm, waiting_state
             body.call.seq, body.signals.seen, body.call.regs, body.own.came = thread.seq, thread.seen, regs, thread
-            body.call.carry = Carry(*thread.carry) if thread.carry is not None else None
-            body.call.until = thread.until
-            partial.restore(task, regs, body.call.carry)
+            body.call.carry, body.call.until = partial.taken_up(task, regs, thread.carry), thread.until
 
     def _joins(self, leader: Body, tid: int, task: Task, slot: int) -> Body:
         """A body for one more thread of the process of ``leader``."""

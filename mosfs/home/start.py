@@ -162,9 +162,7 @@ def _adopt_threads(tracer: Tracer, p: Program, uid: int) -> None:
         for tid in found:
             thread = Task(tid)
             if _seize_again(thread, uid, "Tgid", p.pid):
-                q = tracer.family.adopt(thread, p.settings, parent=p)
-                tracer.family.new_thread(q, p)
-                tracer.family.register(q)
+                tracer.family.register(tracer.family.adopt_thread(thread, p))
 
 
 def _adopt_newcomers(tracer: Tracer) -> None:

@@ -85,8 +85,7 @@ class Births:
         process = self.tracer.family.process(p)
         room = self.tracer.threads.room(process)
         assert room is not None
-        q = self.tracer.family.adopt(Task(deputy.born), p.settings, parent=p)
-        self.tracer.family.new_thread(q, p)
+        q = self.tracer.family.adopt_thread(Task(deputy.born), p)
         q.place, q.link, q.body.files = Place.AWAY, p.link, process.body.files
         q.deputy = deputy_of_child(deputy, q.task)
         q.deputy.room = room

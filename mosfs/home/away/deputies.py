@@ -8,6 +8,7 @@ from mosfs.abi.flags import ERESTARTNOINTR
 from mosfs.calls import cputimers
 from mosfs.calls.request import pack_reply
 from mosfs.home.away.hosts import is_lost
+from mosfs.home.away.waits import ineffective
 from mosfs.home.ports import StillRuns, Tree
 from mosfs.home.process.deputy import PARK_AFTER, Deputy, State
 from mosfs.home.process.move import Phase
@@ -147,7 +148,8 @@ class Deputies:
             self.tracer.preemption.begin(p)
             return
         regs = p.task.peek_regs()
-        if not status_sets(p.pid)["SigCgt"] >> (sig - 1) & 1:
+        sets = status_sets(p.pid)
+        if not sets["SigCgt"] >> (sig - 1) & 1:
             cores = self.tracer.cores
             if cores.wanted(p, sig) and cores.by_default(p.pid, sig):
                 cores.come_home(p, p.task.peek_siginfo())
@@ -156,7 +158,7 @@ class Deputies:
             if self.tracer.waits.suppress_eintr(p, regs, sig) and deputy.flight is not None:
                 deputy.flight.spared = True
             # another thread's handler may be set before this one meets its signal, and a deputy has nothing to run a handler with
-            p.task.cont(sig if self.tracer.waits.is_effective(p, sig) else 0)
+            p.task.cont(0 if ineffective(sets) >> (sig - 1) & 1 else sig)
             return
         info = p.task.peek_siginfo()
         if p.body.sleeping is not None:

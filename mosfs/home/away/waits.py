@@ -45,11 +45,11 @@ class Waits:
     def signal_pending(self, p: Program) -> bool:
         """An effective signal is about to be delivered: one that is neither ignored nor blocked."""
         sets = status_sets(p.pid)
-        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~_ineffective(sets))
+        return bool((sets["SigPnd"] | sets["ShdPnd"]) & ~sets["SigBlk"] & ~ineffective(sets))
 
     def is_effective(self, p: Program, sig: int) -> bool:
         """Whether ``sig`` does something to this program: it is not ignored, by its action or by default."""
-        return not _ineffective(status_sets(p.pid)) >> (sig - 1) & 1
+        return not ineffective(status_sets(p.pid)) >> (sig - 1) & 1
 
     def suppress_eintr(self, p: Program, regs: Registers, sig: int) -> bool:
         """An ignored signal must not end a call with EINTR: untraced it would not have woken the program at all.
@@ -248,6 +248,6 @@ def _wait(p: Program) -> Wait | None:
     return p.call.wait
 
 
-def _ineffective(sets: dict[str, int]) -> int:
+def ineffective(sets: dict[str, int]) -> int:
     """The signals that do nothing to a process with these `status_sets`, as a bit mask."""
     return sets["SigIgn"] | _IGNORED_BY_DEFAULT & ~sets["SigCgt"]

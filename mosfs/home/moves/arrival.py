@@ -232,8 +232,7 @@ class Arrival:
         q.place, q.link, q.body.kept_back, q.body.files, q.frozen.mark = Place.HOME, None, None, {}, ""
         q.deputy = q.call.reading = None
         q.body.infos.clear()
-        q.call.carry = Carry(*thread.carry) if thread.carry is not None else None
-        partial.restore(q.task, one.regs, q.call.carry)
+        q.call.carry = partial.taken_up(q.task, one.regs, thread.carry)
         self._go_on(q, one.deputy, thread, one.regs, one.outcome, one.signalled)
 
     def _finish_call(self, p: Program, deputy: Deputy, regs: Registers, outcome: Outcome | None, signalled: bool) -> None:

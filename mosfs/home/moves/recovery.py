@@ -32,7 +32,6 @@ from mosfs.abi.numbers import (
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.calls import partial
-from mosfs.calls.partial import Carry
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Program
 from mosfs.home.process.settings import refused
@@ -165,9 +164,7 @@ class Recovery:
             self._give_up(p, text(Text.BAD_CHECKPOINT))
         except CannotRestore as error:
             self._give_up(p, str(error))
-        except CannotChoose as error:
-            self._give_up(p, text(Text.RESTORE_FAILED_WHY, reason=str(error)))
-        except (NoRoom, OSError) as error:
+        except (CannotChoose, NoRoom, OSError) as error:
             reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
             self._give_up(p, text(Text.RESTORE_FAILED_WHY, reason=reason))
         except TaskGone:
@@ -278,8 +275,7 @@ class Recovery:
 
     def _go_on(self, p: Program, found: _Recovered, start: Start) -> None:
         head, meta = found.head, found.meta
-        p.call.carry = Carry(*meta.carry) if meta.carry is not None else None
-        partial.restore(p.task, found.regs, p.call.carry)
+        p.call.carry = partial.taken_up(p.task, found.regs, meta.carry)
         p.task.set_regs(found.regs)
         # CLOCK_MONOTONIC of another time, or computer, says nothing here
         later = meta.shown.monotonic > time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -305,11 +301,9 @@ class Recovery:
     def _joins(self, p: Program, made: _Thread) -> None:
         """Another thread of ``p`` is known from now on; it goes on together with the first."""
         made.task.set_options(OPTIONS)
-        q = self.tracer.family.adopt(made.task, p.settings, parent=p)
-        self.tracer.family.new_thread(q, p)
+        q = self.tracer.family.adopt_thread(made.task, p)
         q.comm, q.suspended, q.demand.waiting = made.of.comm, True, made.waiting_state
-        q.call.carry = Carry(*made.of.carry) if made.of.carry is not None else None
-        partial.restore(q.task, made.regs, q.call.carry)
+        q.call.carry = partial.taken_up(q.task, made.regs, made.of.carry)
         q.task.set_regs(made.regs)
         self.tracer.family.register(q)
 

@@ -62,10 +62,8 @@ class Containment:
     def turn(self, steps: Iterable[Callable[[float], object]], now: float) -> None:
         """Every one of ``steps`` of a turn of housekeeping, whatever becomes of the others: all the tree would end with us."""
         for step in steps:
-            try:
+            with self.nobody(str(getattr(step, "__qualname__", step))):
                 step(now)
-            except Exception:
-                self._log(f"{getattr(step, '__qualname__', step)} failed\n{traceback.format_exc()}")
 
     def _gone(self, gone: TaskGone) -> None:
         """A process has ended while it was worked on, or stopped for another reason; without a status its event follows."""

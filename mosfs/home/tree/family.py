@@ -66,7 +66,13 @@ class Family:
         self.begun = True
         return p
 
-    def new_thread(self, q: Program, p: Program) -> None:
+    def adopt_thread(self, task: Task, p: Program) -> Program:
+        """The program of ``task``, a new thread of the process of ``p``."""
+        q = self.adopt(task, p.settings, parent=p)
+        self._new_thread(q, p)
+        return q
+
+    def _new_thread(self, q: Program, p: Program) -> None:
         """``q`` is a new thread of the process of ``p``: that stays at home until its next exec under --no-threads."""
         process = self.process(p)
         q.kin.leader = q.task.group = process.pid
@@ -126,7 +132,7 @@ class Family:
         thread = stop is Stop.CLONE and tgid_of(child) != child
         try:
             if thread:
-                self.new_thread(q, p)
+                self._new_thread(q, p)
             else:
                 q.post.disinherits = self.tracer.mails.inherited(p, q)
                 self._born(p, q, vfork=stop is Stop.VFORK)
@@ -162,7 +168,7 @@ class Family:
                 elif what == lib.MOS_SAID:
                     p.process.said.calls += 1
                 elif what == lib.MOS_THREAD:
-                    self.new_thread(self.adopt(Task(other), p.settings, parent=p), p)
+                    self.adopt_thread(Task(other), p)
                 else:
                     self._born(p, self.adopt(Task(other), p.settings, parent=p), vfork=what == lib.MOS_VFORKED)
 
