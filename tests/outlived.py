@@ -6,6 +6,7 @@ empty.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import subprocess
 from collections.abc import Callable, Mapping
@@ -48,7 +49,8 @@ class Program:
     """``files``: what is in its folder before. ``grows``: names of files that it only appends to. ``itself``: what it does is
     another thing each time; whether that has been one thing ("" or what is wrong). ``sound``: "" or what is wrong with what
     it has left at any moment. ``mosix``: natively it cannot run, so what is expected is what it does at home. ``several``: it is
-    several processes, of which others go on when one is ended."""
+    several processes, of which others go on when one is ended. ``lost``: with these errors of its calls it may be told, and fail,
+    that what it had at the node is gone."""
 
     script: str
     files: Mapping[str, str] = field(default_factory=dict)
@@ -57,6 +59,7 @@ class Program:
     sound: Callable[[Path], str] | None = None
     mosix: bool = False
     several: bool = False
+    lost: tuple[int, ...] = ()
 
     def prepare(self, folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -86,6 +89,7 @@ def whole_database(folder: Path) -> str:
 
 
 COMPUTE = """
+import errno
 import hashlib
 x = bytes(64)
 for i in range(3000000):
@@ -274,9 +278,14 @@ PROGRAMS: dict[str, Program] = {
         f"mkfifo ab ba; $A {PYTHON} t.py a >a.txt & $B {PYTHON} t.py b >b.txt; s=$?; wait $! && exit $s",
         {"t.py": TALK}, ("notes.a", "notes.b"), several=True,
     ),
-    "letters": python(LETTERS, mosix=True, several=True),
+    "letters": python(LETTERS, mosix=True, several=True, lost=(errno.ENETUNREACH, errno.ECONNRESET, errno.EIO)),
     "alarms": python(ALARMS),
 }  # fmt: skip
+
+
+def failures(program: Program) -> tuple[bytes, ...]:
+    """How the last line of a program of Python begins that was ended by one of the errors which it may be told."""
+    return tuple(f"{type(OSError(number, '')).__name__}: [Errno {number}]".encode() for number in program.lost)
 
 
 def verdict(program: Program, found: Outcome, expected: Outcome, folder: Path) -> tuple[str, str]:
@@ -296,6 +305,11 @@ def verdict(program: Program, found: Outcome, expected: Outcome, folder: Path) -
         if not (program.several or expected.out.startswith(found.out)):
             return "WRONG", "what it printed is not the beginning of what it should be"
         return "message", said[0].decode(errors="replace")
+    if found.status and (told := [line for line in found.err.splitlines() if line.startswith(failures(program))]):
+        torn = [name for name in program.grows if not expected.files.get(name, b"").startswith(found.files.get(name, b""))]
+        if torn or not expected.out.startswith(found.out):
+            return "WRONG", f"{told[0]!r}, and not the beginning of what it should be: {torn}"
+        return "message", told[0].decode(errors="replace")
     if program.itself is not None:
         wrong = program.itself(found)
         return ("WRONG", wrong) if wrong else ("equal", "")

@@ -284,6 +284,16 @@ def test_who_is_unwanted(world: World, come: Callable[[str], Guest]) -> None:
     assert why(FELLOW) == ""
 
 
+def test_who_has_been_let_in_has_a_place(world: World, come: Callable[[str], Guest]) -> None:
+    """Ten that ask at once, before one of them is here, are not ten that come."""
+    world.multi.max_guests = 2
+    come(GEO)
+    relation = world.map.relation(GEO)
+    assert guests.unwanted(world, relation, [FELLOW, FELLOW]) == ""
+    assert "at most 2" in guests.unwanted(world, relation, [GEO])
+    assert guests.unwanted(world, world.map.relation(FELLOW), [GEO]) == ""
+
+
 def test_a_better_cluster_comes_though_worse_guests_are_as_many_as_may(world: World, come: Callable[[str], Guest]) -> None:
     come(CHEM)
     world.multi.max_guests = 1

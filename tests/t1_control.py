@@ -17,6 +17,7 @@ import trio
 from msgspec.structs import replace
 
 import mosfs
+from mosfs.cluster.relation import Relation
 from mosfs.daemon import journal, launch
 from mosfs.daemon.channels import MAX_OF_NODE, MAX_OF_USER, MAX_PENDING, Channels, refusal
 from mosfs.daemon.connection import Connection
@@ -421,6 +422,21 @@ async def test_who_was_let_in_counts_until_the_load_shows_it(node: Node) -> None
     with process(sys.executable, "-c", HOST, node.path, f"77:{OTHER}"):
         await until(lambda: 77 in node.world.guests)
         assert isinstance(admit(OTHER, replace(choosy, pid=4)), GuestRefuse), "the load does not show it yet"
+
+
+async def test_a_partners_guest_has_its_place_from_when_it_is_let_in(node: Node) -> None:
+    lent = "127.0.9.3"
+    node.world.map = FakeMap(HOME, OTHER, others={lent: Relation(True, "geo", 50, cango=True, cantake=True)})
+    node.world.me.status = PeerStatus(0, 10000, 1, 1000, 2000, 0, False)
+    node.world.multi.max_guests = 1
+    admit, first = node.control.channels.admit, replace(GUEST, pid=1)
+    assert isinstance(admit(lent, first), GuestAccept)
+    assert isinstance(admit(lent, replace(GUEST, pid=3)), GuestRefuse)
+    assert isinstance(admit(lent, first), GuestAccept), "its own place, asked for again"
+    with process(sys.executable, "-c", HOST, node.path, f"77:{lent}"):
+        await until(lambda: 77 in node.world.guests)
+    await until(lambda: not node.world.guests)
+    assert isinstance(admit(lent, replace(GUEST, pid=3)), GuestAccept), "it has come and gone"
 
 
 async def test_no_user_and_no_node_keeps_out_the_guests_of_others(node: Node) -> None:

@@ -123,7 +123,8 @@ def test_a_flood_of_guests(lab: Lab, endless: list[subprocess.Popen[bytes]]) -> 
     try:
         endless += [lab.start(1, "mosrun", "-3", "-F", "sleep", "100000") for _ in range(count)]
         wait_until(lambda: sorted(where(lab, 1, child.pid) for child in endless) == ["3"] * most + ["here"] * (count - most))
-        assert len(lab.tree(3).pids("guests")) == most and all(child.poll() is None for child in endless)
+        assert wait_until(lambda: len(lab.tree(3).pids("guests")) == most)
+        assert all(child.poll() is None for child in endless)
     finally:
         file.unlink()
 

@@ -84,10 +84,12 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A guest that has been let in, or has come so lately that the load does not show it; ``until`` in monotonic seconds."""
+    """A guest that has been let in, or is ``here`` since so lately that the load does not show it; ``until`` in monotonic
+    seconds."""
 
     uid: int
     until: float
+    here: bool
 
 
 @dataclass(slots=True)
@@ -150,8 +152,9 @@ class Channels:
         self.expected = {token: entry for token, entry in self.expected.items() if entry.until > now}
         self._unseen = {guest: coming for guest, coming in self._unseen.items() if coming.until > now}
         status, relation = self.world.me.status, self.world.map.relation(home)
+        coming = self._coming(but=(home, request.pid))
         reason = refusal(
-            request, unwanted=unwanted(self.world, relation), blocked=self.world.switches.blocked,
+            request, unwanted=unwanted(self.world, relation, coming), blocked=self.world.switches.blocked,
             free_mb=status.mem_free + privileged_mb(self.world, relation.priority) if status else 0,
             pending=max(len(self.expected), len(self._unseen)),
             load=0 if outranked(self.world, relation.priority) else self._load_with_one_more(),
@@ -164,11 +167,15 @@ class Channels:
             log.info("refused %s (PID %d of %s): %s", request.comm, request.pid, home, reason)
             return GuestRefuse(request.req, reason if lacking else REFUSED)
         self.evict(relation.priority)
-        self._unseen[home, request.pid] = Admitted(request.uid, now + ARRIVING)
+        self._unseen[home, request.pid] = Admitted(request.uid, now + ARRIVING, here=False)
         self.expected[request.token] = Expected(request, home, now + TOKEN_LIFE, direct=False)
         if request.direct_token:
             self.expected[request.direct_token] = Expected(request, home, now + TOKEN_LIFE, direct=True)
         return GuestAccept(request.req, GENERATION, packing.OFFERED)
+
+    def _coming(self, but: tuple[str, int]) -> list[str]:
+        """The homes of the guests, but one, that have been let in and are not here yet: each has its place."""
+        return [guest[0] for guest, admitted in self._unseen.items() if not admitted.here and guest != but]
 
     def _crowd(self, home: str, uid: int) -> str:
         """Whose guests on their way here are too many for one more of this user of that node; "" for nobody's."""
@@ -188,7 +195,7 @@ class Channels:
     def arrived(self, home: str, pid: int) -> None:
         """The guest that is ``pid`` at ``home`` is here."""
         before = self._unseen.get((home, pid))
-        self._unseen[home, pid] = Admitted(before.uid if before is not None else -1, self.world.clock() + UNSEEN)
+        self._unseen[home, pid] = Admitted(before.uid if before is not None else -1, self.world.clock() + UNSEEN, here=True)
 
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """A connection that starts with a preamble; one with an unknown or old token is closed."""

@@ -37,26 +37,28 @@ def level(world: World) -> int:
     return world.multi.retained.level(running(world), world.clock(), world.multi.retain)
 
 
-def lent(world: World, priority: int) -> int:
-    """How many guests of other clusters are here whose priority is not worse than ``priority``."""
-    relations = (world.map.relation(guest.state.home) for guest in world.guests.values())
-    return sum(not relation.own and relation.priority <= priority for relation in relations)
+def lent(world: World, priority: int, coming: Iterable[str]) -> int:
+    """How many guests of other clusters are here, or on their way here from the homes ``coming``, whose priority is not worse
+    than ``priority``."""
+    homes = *(guest.state.home for guest in world.guests.values()), *coming
+    return sum(not relation.own and relation.priority <= priority for relation in map(world.map.relation, homes))
 
 
-def full(world: World, relation: Relation) -> bool:
+def full(world: World, relation: Relation, coming: Iterable[str] = ()) -> bool:
     """Have as many guests of other clusters come as may, of those that one of this cluster would not drive out?"""
     most = world.multi.max_guests
-    return not relation.own and most is not None and lent(world, relation.priority) >= most
+    return not relation.own and most is not None and lent(world, relation.priority, coming) >= most
 
 
-def unwanted(world: World, relation: Relation) -> str:
-    """Why a program from a node with this ``relation`` may not come now, for the log; "" if it may."""
+def unwanted(world: World, relation: Relation, coming: Iterable[str] = ()) -> str:
+    """Why a program from a node with this ``relation`` may not come now, for the log; "" if it may. ``coming``: the homes of
+    those that have been let in and are not here yet."""
     reasons = {
         "its node is not in our map": not relation.known,
         f"the cluster {relation.partner} may not send programs here": not relation.cantake,
         f"programs of priority {world.multi.retained.priority} have precedence over {relation.priority}":
             relation.priority > level(world),
-        f"at most {world.multi.max_guests} guests of other clusters may be here": full(world, relation),
+        f"at most {world.multi.max_guests} guests of other clusters may be here": full(world, relation, coming),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
 
