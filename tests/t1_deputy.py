@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import struct
+import subprocess
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +24,7 @@ from mosfs.calls.request import Request
 from mosfs.guest.body import State as Body
 from mosfs.guest.processes import Processes
 from mosfs.guest.threads import Threads
+from mosfs.home.asks.policy import Policy
 from mosfs.home.away import deputies as deputies_module
 from mosfs.home.away.births import Births
 from mosfs.home.away.deputies import Deputies
@@ -379,3 +384,42 @@ def test_a_signal_before_a_call_that_never_waits_does_not_end_it(name: str, resu
     assert result_at(regs, BY_NAME[name].nr) == result
     regs.rip, regs.rdi = layout.STUB_AFTER + 64, 5
     assert result_at(regs, BY_NAME[name].nr) == 5
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_last_line_of_a_program_whose_deputy_does_not_stop(deputy: Deputy, full: bool) -> None:
+    """It is written beside it, but never waited for: the whole tree would wait."""
+    part, p = deputies(deputy, [])
+    read, write = os.pipe()
+    deputy.state = State.BUSY
+    part.tracer.__dict__.update(
+        policy=Policy(part.tracer), controls=SimpleNamespace(wait_for=partial(_raise, StillRuns())),
+        mosd=SimpleNamespace(log=lambda *given: None),
+    )  # fmt: skip
+    try:
+        if full:
+            os.set_blocking(write, False)
+            with suppress(BlockingIOError):
+                while os.write(write, bytes(4096)):
+                    pass
+            os.set_blocking(write, True)
+        with subprocess.Popen(["sleep", "100"], stderr=write) as sleeper:
+            try:
+                p.pid = sleeper.pid
+                part.last_words(p, deputy, "Lost communication with 10.0.0.2")
+            finally:
+                sleeper.kill()
+        os.close(write)
+        write = -1
+        said = b""
+        while got := os.read(read, 1 << 16):
+            said += got
+        assert said.strip(b"\0") == (b"" if full else b"mosrun: Lost communication with 10.0.0.2\n")
+    finally:
+        os.close(read)
+        if write >= 0:
+            os.close(write)
+
+
+def _raise(error: Exception, _p: object) -> int:
+    raise error

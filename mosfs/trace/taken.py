@@ -51,6 +51,11 @@ def take_made(call: Calls, fd: int, kind: Kind) -> int:
         call(SYS_CLOSE, fd)
 
 
+def anything(_fd: int) -> bool:
+    """Of any kind: for what a process may do with its own descriptor, whatever that is."""
+    return True
+
+
 def anonymous(name: str) -> Kind:
     """Of an anonymous inode, as /proc names it: ``[userfaultfd]``, ``seccomp notify``."""
     return lambda fd: os.readlink(f"/proc/self/fd/{fd}") == f"anon_inode:{name}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
@@ -29,12 +31,17 @@ from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
+from mosfs.trace.taken import anything, take
 from mosfs.trace.task import copy_regs
 
 #: Seconds that a reader of a program's standard error may take.
 READER = 0.5
 #: What a write that fails sends to who has made it (write(2)).
 _SENT_BY = {-errno.EPIPE: signal.SIGPIPE, -errno.EFBIG: signal.SIGXFSZ}
+
+
+def _last_line(message: str) -> bytes:
+    return f"mosrun: {message}\n".encode("utf-8", "backslashreplace")
 
 
 class Policy:
@@ -234,7 +241,7 @@ class Policy:
         """A line on the program's own standard error, if somebody reads it there soon: the whole tree would wait.
 
         Precondition: its task at home is stopped."""
-        line = f"mosrun: {message}\n".encode("utf-8", "backslashreplace")
+        line = _last_line(message)
         base, mask = (p.deputy.base, p.deputy.mask) if p.deputy is not None else (None, None)
         with Calls(p.task, base=base, mask=mask) as call:
             sets = status_sets(p.pid)
@@ -242,3 +249,15 @@ class Policy:
             sent = _SENT_BY.get(call.within(READER, SYS_WRITE, 2, layout.SCRATCH, len(line)))
             if sent is not None and not (sets["SigPnd"] | sets["ShdPnd"]) >> (sent - 1) & 1:
                 take_pending(call, {sent})  # it was our write
+
+    def say_beside(self, p: Program, message: str) -> None:
+        """The same when its task at home does not stop: we write, if its standard error takes a line at once."""
+        with suppress(OSError):
+            fd = take(p.pid, 2, anything)
+            try:
+                poller = select.poll()
+                poller.register(fd, select.POLLOUT)
+                if any(events & select.POLLOUT for _, events in poller.poll(0)):
+                    os.write(fd, _last_line(message))
+            finally:
+                os.close(fd)

@@ -18,7 +18,7 @@ from mosfs.migrate.rebuild import queue_signal
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.trace.proc import status_sets
+from mosfs.trace.proc import state_of, status_sets
 from mosfs.trace.stops import USES_UP, Status, Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
 from mosfs.wire.frames import Kind
@@ -210,12 +210,14 @@ class Deputies:
         self._ready[p.pid] = p
 
     def last_words(self, p: Program, deputy: Deputy, message: str) -> None:
-        """Stop the deputy for a last line on the program's standard error, if it stops."""
+        """Stop the deputy for a last line on the program's standard error."""
         if deputy.state not in (State.READY, State.HELD):
             p.task.interrupt()
             try:
                 status = self.tracer.controls.wait_for(p)
             except StillRuns:
+                self.tracer.mosd.log(f"pid={p.pid} does not stop for its last line ({deputy.state.name}, {state_of(p.pid)})", 30)
+                self.tracer.policy.say_beside(p, message)
                 return
             if status & 0x7F != 0x7F:
                 raise TaskGone(p.pid, status)
