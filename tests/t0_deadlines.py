@@ -238,7 +238,7 @@ def test_what_c_has_begun_has_no_deadline() -> None:
     body, context, lane = Body(7, Mock(), State.RUNNING), Mock(), ffi.new("struct mos_lane *")
     body.times.deadline = later(60 * NSEC)
     context.bodies = {7: body}
-    lanes = Lanes(context, Mock())
+    lanes = Lanes(context, Mock(), Mock())
     lanes._lanes[body.pid] = lane
     lane.news, lane.calls, lane.nr, lane.state = 1, 1, nr("read"), lib.MOS_LANE_WAITS
     lanes.look()

@@ -13,6 +13,7 @@ from mosfs.abi.low import GUARDED, may_touch
 from mosfs.abi.syscalls import BY_NAME, BY_NR, Home, Syscall
 from mosfs.calls.low import guarded
 from mosfs.calls.policy import makes_thread
+from mosfs.guest.threads import CLONES
 from mosfs.trace import layout
 from mosfs.trace.filter import (
     ALLOW,
@@ -32,8 +33,9 @@ I386 = 0x40000003
 ELSEWHERE = 0x401000
 NUMBERS = range(1101)
 #: What a guest's own kernel may do without a stop. Written down again on purpose: this list is the sandbox.
-FREE = {"mprotect", "munmap", "brk", "sched_yield", "mremap", "mincore"}
+FREE = {"mprotect", "munmap", "brk", "sched_yield", "mremap", "mincore", "set_robust_list", "rseq"}
 FREE_NUMBERS = {BY_NAME[name].nr for name in FREE}
+CLONE3, BEYOND = BY_NAME["clone3"].nr, (1 << 57) - (1 << 20)  #: above 1 MB
 MMAP, MADVISE, MREMAP = BY_NAME["mmap"].nr, BY_NAME["madvise"].nr, BY_NAME["mremap"].nr
 PROGRAMS = {"home": home_filter(), "guest": guest_filter(), "threads": guest_filter(threads=True)}
 
@@ -140,7 +142,17 @@ def test_a_guest_may_do_nothing_but_its_list(args: tuple[int, ...], ip: int) -> 
         plain_advice = nr == MADVISE and not BY_NR[MADVISE].stops(args)
         grows = nr == MREMAP and BY_NR[MREMAP].stops(args)
         free = (nr in FREE_NUMBERS or plain_memory or plain_advice) and not may_touch(nr, args) and not grows
-        assert verdict == (ALLOW if free else TRACE), f"call {nr}"
+        other = ERRNO | errno.ENOSYS if nr == CLONE3 and args[0] & BEYOND else TRACE
+        assert verdict == (ALLOW if free else other), f"call {nr}"
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_guest_hears_at_once_that_there_is_no_clone3(threads: bool) -> None:
+    """libc asks for each thread. Those that we have a body make have their arguments in our pages."""
+    for at in (1 << 20, ELSEWHERE, 1 << 32, 1 << 47, CLONES + (1 << 32)):
+        assert run(guest_filter(threads=threads), CLONE3, args=[at, 88]) == ERRNO | errno.ENOSYS
+    for at in (CLONES, layout.SCRATCH, 0):
+        assert run(guest_filter(threads=threads), CLONE3, args=[at, 88]) == TRACE
 
 
 ORDINARY_ADVICE = (3, 4, 8, 9, 20, 21, 22, 23, 25)

@@ -169,7 +169,7 @@ def test_a_handler_runs_in_the_body_before_its_exec(mask: int) -> None:
     broken: list[int] = []
     asked: list[Any] = []
     signals: Any = SimpleNamespace(interrupted=lambda body, result: broken.append(result))
-    forwarding: Any = SimpleNamespace(ask=lambda *given, **_: asked.append(given))
+    forwarding: Any = SimpleNamespace(ask=lambda *given, **_: asked.append(given), mask=lambda body: mask)
     context: Any = SimpleNamespace(channel=Channel())
     part = Processes(context, *[None] * 7)  # type: ignore[arg-type]
     part._signals, part._forwarding = signals, forwarding

@@ -21,18 +21,18 @@ from mosfs.abi.numbers import (
 )
 
 #: Bits 20 to 56 of an address: processors that ignore some bits of an address ignore higher ones.
-_ABOVE: Final = (1 << 57) - (1 << 20)
+ABOVE: Final = (1 << 57) - (1 << 20)
 
 #: Call -> alternatives of tests, as in the rows of `abi.syscalls`: (argument, mask, value).
 GUARDED: Final[dict[int, tuple[tuple[tuple[int, int, int], ...], ...]]] = {
-    SYS_MMAP: (((3, MAP_FIXED, MAP_FIXED), (0, _ABOVE, 0)),),
-    SYS_MPROTECT: (((0, _ABOVE, 0),),),
-    SYS_MUNMAP: (((0, _ABOVE, 0),),),
-    SYS_MREMAP: (((0, _ABOVE, 0),), ((3, MREMAP_FIXED, MREMAP_FIXED), (4, _ABOVE, 0))),
-    SYS_MADVISE: (((0, _ABOVE, 0),),),
-    SYS_SHMAT: (((2, SHM_REMAP, SHM_REMAP), (1, _ABOVE, 0)),),
-    SYS_REMAP_FILE_PAGES: (((0, _ABOVE, 0),),),
-    SYS_PKEY_MPROTECT: (((0, _ABOVE, 0),),),
+    SYS_MMAP: (((3, MAP_FIXED, MAP_FIXED), (0, ABOVE, 0)),),
+    SYS_MPROTECT: (((0, ABOVE, 0),),),
+    SYS_MUNMAP: (((0, ABOVE, 0),),),
+    SYS_MREMAP: (((0, ABOVE, 0),), ((3, MREMAP_FIXED, MREMAP_FIXED), (4, ABOVE, 0))),
+    SYS_MADVISE: (((0, ABOVE, 0),),),
+    SYS_SHMAT: (((2, SHM_REMAP, SHM_REMAP), (1, ABOVE, 0)),),
+    SYS_REMAP_FILE_PAGES: (((0, ABOVE, 0),),),
+    SYS_PKEY_MPROTECT: (((0, ABOVE, 0),),),
 }
 
 

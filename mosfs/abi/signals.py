@@ -91,6 +91,7 @@ STACK: Final = Struct("<QixxxxQ")
 SIGINFO_SIZE: Final = 128
 
 # si_code
+SI_TKILL: Final = -6  # sent to a thread, by tgkill(2)
 SI_TIMER: Final = -2  # timer_create(2); its number follows, four bytes behind the code
 SI_KERNEL: Final = 0x80  # a fault's code is smaller, and not 0 (sigaction(2))
 

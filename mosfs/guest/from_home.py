@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 
 from mosfs.abi.reasons import Reason
@@ -38,6 +39,9 @@ from mosfs.wire.faults import Point, Serving, fault
 from mosfs.wire.frames import Frame, Kind
 from mosfs.wire.messages import GuestStayed
 
+#: Frames about children that are being made.
+MOST_EARLY = 256
+
 
 class FromHome:
     def __init__(
@@ -60,6 +64,7 @@ class FromHome:
         self._building = building
         self._tolls = tolls
         self._timed = timed
+        self._early: deque[Frame] = deque(maxlen=MOST_EARLY)
         #: Of frames about a body that is here.
         self._handlers: dict[int, Callable[[Body, Frame], None]] = {
             Kind.REPLY: lambda body, frame: completion.reply(body, frame.payload, frame.flags >> 1),
@@ -114,10 +119,25 @@ class FromHome:
             self._clocks.adjust(frame.content)
         elif kind == Kind.DROP:
             self._building.forget_early(frame.pair)
+        elif kind in _OF_CHILD:
+            self._keep(frame)
         elif kind == Kind.SHOW:
             channel.send(Kind.SHOWN, frame.pair, b"", 1)
         elif kind in (Kind.RECALL, Kind.MOVE_TO):
             channel.send(Kind.CANNOT, frame.pair, b"no such guest")
+
+    def _keep(self, frame: Frame) -> None:
+        """Perhaps it is about a child that a body is about to make, or for a thread that has ended."""
+        if frame.kind == Kind.SIGNAL and self._processes.stray(frame.pair, frame.payload):
+            return
+        if any(body.state is State.FORKING for body in self._context.bodies.values()):
+            self._early.append(frame)
+
+    def born(self, child: Body) -> None:
+        """It is here: what has come about it before that."""
+        for frame in [frame for frame in self._early if frame.pair == child.pair]:
+            self._early.remove(frame)
+            self.frame(frame)
 
     def _go(self, body: Body, frame: Frame) -> None:
         """Committed: the program runs here. The call that it was to wait in is made anew, if it was lost with the old host."""
@@ -217,5 +237,7 @@ def _go(body: Body, *, waiting: bool) -> None:
         body.task.cont()
 
 
+#: Frames about a child whose deputy home has made, and which its parent here is about to make.
+_OF_CHILD = frozenset({Kind.SIGNAL, Kind.STOP, Kind.CONT})
 #: Frames about no body that is here, though its program may have one: an image that comes again is refused.
 _OF_CHANNEL = AHEAD | {Kind.IMAGE, Kind.CLOCK}

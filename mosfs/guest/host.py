@@ -124,7 +124,7 @@ class Host:
             self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building, self.tolls,
             self.timed,
         )  # fmt: skip
-        self.lanes = Lanes(context, self.tolls)
+        self.lanes = Lanes(context, self.tolls, self.forwarding.untold)
         self.next_clock = time.monotonic() + PERIOD
 
     # ------------------------------------------------------------------ the loop
@@ -133,7 +133,9 @@ class Host:
         """Serve the bodies until the last one has left, or the channel breaks."""
         self._connect()
         self._prepare()
-        each_turn: tuple[Callable[[float], object], ...] = (lambda _: self.alarms.look(), self.tolls.look, self.context.introduce)
+        each_turn: tuple[Callable[[float], object], ...] = (
+            lambda _: self.alarms.look(), self.forwarding.untold.look, self.tolls.look, self.context.introduce,
+        )  # fmt: skip
         while self.context.bodies or self._expecting():
             if self.context.control.has_ended():
                 self.mails.desk.lost()
@@ -146,7 +148,10 @@ class Host:
             fds += [body.leaving.copy.channel for body in copied if body.leaving.copy is not None and not body.leaving.copy.home]
             pending = self.context.channel.pending()
             now = time.monotonic()
-            pause = min(self.next_clock - now, self.copying.pause(copied), self.alarms.pause(now), self.context.pause(now))
+            pause = min(
+                self.next_clock - now, self.copying.pause(copied), self.alarms.pause(now), self.context.pause(now),
+                self.forwarding.untold.pause(now),
+            )  # fmt: skip
             timeout = 0 if pending else max(0, int(pause * 1e6))
             contained = self.containment.nobody("looking at mailboxes")
             numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
@@ -300,6 +305,8 @@ class Host:
             child = self.stops.handle(body, decode(raw))
         except Exception as error:
             self.containment.trouble(body, error)
+        if child is not None:
+            self.from_home.born(child)
         if child is not None and (early := self.early.pop(child.pid, None)) is not None:
             self.task_event(child.pid, early.raw)
 

@@ -10,6 +10,7 @@ from mosfs.engine.lanes import Lanes as EngineLanes
 from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
 from mosfs.guest.tolls import PERIOD, Tolls
+from mosfs.guest.untold import Untold
 from mosfs.native import ffi, lib
 
 #: Calls whose answer needs no more than to be stored.
@@ -17,15 +18,16 @@ _ANSWERED = frozenset(nr for nr, row in BY_NR.items() if plain.answered(row))
 
 
 class Lanes(EngineLanes):
-    def __init__(self, context: Context, tolls: Tolls) -> None:
+    def __init__(self, context: Context, tolls: Tolls, untold: Untold) -> None:
         super().__init__(context.pump)
         self._context = context
+        self._untold = untold
         self._tolls = tolls
 
     def arm(self) -> None:
         """Before the event loop waits: bodies about which nothing is open may make calls without us."""
         self._rest()
-        if not self._hears(self._context.channel):
+        if self._untold or not self._hears(self._context.channel):
             return
         self._context.pump.lane_look_at = int(max(self._tolls.due(), time.monotonic() + PERIOD) * 1e9)
         for body in self._context.bodies.values():

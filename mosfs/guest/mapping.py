@@ -75,7 +75,7 @@ class MappedFiles:
                 self._completion.finish(body, -(error.errno or errno.ENOMEM))
                 return
         body.call.mapping = request
-        order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, body.task.peek_mask(), request.addr)
+        order = MmapOrder(whole, prot & 7, flags, fd & 0xFFFFFFFF, offset, self._forwarding.mask(body), request.addr)
         then = partial(self._mapped, body, request)
         self._forwarding.ask(body, Kind.MMAP, msgspec.msgpack.encode(order), then=then)
 

@@ -14,10 +14,13 @@ from mosfs.guest.signals import KILL_STOP, UC_SIGMASK
 from mosfs.migrate.capture import ACTION_SIZE
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.rebuild import DEFAULT, actions_of, discards
+from mosfs.trace.task import ALL_SIGNALS
 from mosfs.wire.frames import Kind
 
 #: SA_NOCLDSTOP, NOCLDWAIT, SIGINFO, RESTORER, ONSTACK, RESTART, NODEFER, RESETHAND: what kernels from 5.10 on have in common.
 FLAGS = 1 | 2 | 4 | 0x04000000 | 0x08000000 | 0x10000000 | 0x40000000 | SA_RESETHAND
+#: glibc and musl cancel threads by them, and set IDs (signal(7)).
+OF_LIBC = 7 << 31
 #: The last signal.
 LAST = 64
 #: Home is told so often before it is asked, so that a program cannot be ahead of it by more.
@@ -30,7 +33,8 @@ class Masks:
         self._forwarding = forwarding
 
     def sigprocmask(self, body: Body, args: tuple[int, ...]) -> None:
-        """The body's kernel changes the mask. Home must know: at once if something is unblocked, since it may be pending there."""
+        """The body's kernel changes the mask. Home must know: at once if something is unblocked that it blocks, since it may be
+        pending there; and mostly not what a thread blocks for a moment (`untold`)."""
         how, at = args[0] & 0xFFFFFFFF, args[1]
         old = body.task.peek_mask()
         try:
@@ -41,13 +45,17 @@ class Masks:
             body.task.cont()
             return
         new = (old | given, old & ~given, given)[how] & ~KILL_STOP
-        if old & ~new:
+        several, told, untold = body.own.several and not body.outlives, body.signals.told_mask, self._forwarding.untold
+        if old & ~new and (told & ~new or not several):
             body.call.both = True
             self._forwarding.forward(body, Request(SYS_GETPID, (0,) * 6, new))
             return
-        if new != old:
-            body.signals.told_mask = new
-            self._context.channel.send(Kind.MASK, body.pair, struct.pack("<Q", new))
+        if several and new != told and is_momentary(new):
+            untold.note(body, new)
+        elif new != (told if several else old):
+            untold.tell(body, new)
+        else:
+            untold.told(body, told)
         body.task.cont()
 
     def sigreturn(self, body: Body, args: tuple[int, ...]) -> None:
@@ -60,6 +68,8 @@ class Masks:
             body.call.both = True
             self._forwarding.forward(body, Request(SYS_GETPID, (0,) * 6, new))
         else:
+            if self._forwarding.untold:
+                self._forwarding.untold.changed(body, new)
             body.task.cont()
 
     def sigaction(self, body: Body, args: tuple[int, ...]) -> bool:
@@ -95,6 +105,11 @@ class Masks:
         """What home has not been told yet: what is done at ``sig``."""
         body.signals.unheard += 1
         self._context.channel.send(Kind.ACTION, body.pair, struct.pack("<i", sig) + action)
+
+
+def is_momentary(mask: int) -> bool:
+    """Whether libc blocks that around the birth of a thread and at its end: all but the signals that it keeps for itself."""
+    return mask | OF_LIBC | KILL_STOP == ALL_SIGNALS
 
 
 def is_oneshot(action: bytes) -> bool:

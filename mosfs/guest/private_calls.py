@@ -175,7 +175,7 @@ class PrivateCalls:
             self._answer(body, service.Answer(-(error.errno or errno.EIO)))
             return
         body.private.opening = Opening(file.number, order.flags, made)
-        asked = PrivateOpen(order.flags, body.task.peek_mask())
+        asked = PrivateOpen(order.flags, self._forwarding.mask(body))
         self._forwarding.ask(body, Kind.PRIVATE_OPEN, msgspec.msgpack.encode(asked))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import struct
+from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -46,6 +47,8 @@ from mosfs.wire.orders import ExecOrder, ForkOrder
 
 #: fork and vfork as flags of clone
 _BODY_FLAGS = {57: 0, 58: 0x4100}
+#: Of so many threads that ended last signals may still come.
+MOST_ENDED = 64
 #: Bytes of arguments (or environment), pointers and all: no limit of the stack lets execve(2) take more.
 MAX_STRINGS = 6 << 20
 
@@ -63,10 +66,15 @@ class Processes:
         self._private = private
         self._completion = completion
         self._mails = mails
+        self._ended: deque[tuple[int, Body]] = deque(maxlen=MOST_ENDED)  # threads, and the first one of each
 
     def exit(self, body: Body, args: tuple[int, ...]) -> None:
         """The deputy exits; DROP follows. Of several threads one ends here first: only then may its ID be another's at home."""
-        if body.call.nr == SYS_EXIT and body.own.several and self._others(body):
+        if body.call.nr == SYS_EXIT and body.own.several and (others := self._others(body)):
+            if left := self._signals.left(body):
+                self._signals.hand_on(left, others)
+                self._completion.make_anew(body)
+                return
             body.own.exiting = args[0]
             if body.leader is None:  # the kernel tells of its end when all others have ended; its ID is the process's
                 self._end_at_home(body.pair, body.own.exiting)
@@ -78,11 +86,10 @@ class Processes:
         self._context.channel.send(Kind.CALL, body.pair, request.pack(body.signals.seen))
 
     @staticmethod
-    def _others(body: Body) -> bool:
-        """Whether other threads go on when ``body`` ends."""
+    def _others(body: Body) -> list[Body]:
+        """The threads that go on when ``body`` ends."""
         leader = body.leader or body
-        others = [one for one in (leader, *leader.threads.values()) if one is not body]
-        return any(one.own.exiting is None for one in others)
+        return [one for one in (leader, *leader.threads.values()) if one is not body and one.own.exiting is None]
 
     def _end_at_home(self, tid: int, status: int) -> None:
         """One thread of a process: its deputy ends."""
@@ -96,10 +103,19 @@ class Processes:
             return not killed and body.own.exiting is not None  # its deputy has heard of it
         if body.own.exiting is not None and not killed:
             self._end_at_home(body.pair, body.own.exiting)
+        self._ended.append((body.pair, body.leader))
         body.leader.threads.pop(body.pair, None)
         self._context.bodies.pop(body.pair, None)
         self._context.by_pid.pop(body.pid, None)
         return True
+
+    def stray(self, tid: int, info: bytes) -> bool:
+        """SIGNAL for nobody who is here. Whether it is for a thread that has ended, which home did not know when it sent that."""
+        leader = next((leader for ended, leader in self._ended if ended == tid), None)
+        if leader is not None and self._context.bodies.get(leader.pair) is leader:
+            others = [one for one in (leader, *leader.threads.values()) if one.own.exiting is None]
+            self._signals.hand_on([info], others or [leader])
+        return leader is not None
 
     def clone(self, body: Body, args: tuple[int, ...]) -> None:
         flags = args[0] if body.call.nr == 56 else 17
@@ -110,7 +126,11 @@ class Processes:
         body.account.calls += CALLS_OF_A_BIRTH
         if not _of_thread(body):
             tell_title(body, self._context.channel)
-        order = ForkOrder(flags, body.task.peek_mask())
+        if _of_thread(body) and body.signals.told_mask != ALL_SIGNALS:  # both block more than their deputies, for a moment
+            order = ForkOrder(flags, body.signals.told_mask)
+        else:
+            order = ForkOrder(flags, self._forwarding.mask(body))
+            self._forwarding.untold.tell_all()
         self._context.channel.send(Kind.FORK, body.pair, msgspec.msgpack.encode(order))
 
     def fork_reply(self, body: Body, result: int, pidfd: int, alarm: Alarm) -> None:
@@ -149,6 +169,7 @@ class Processes:
         body.fork.owed = False
         if _of_thread(body):
             thread = self._threads.born(body)
+            self._forwarding.untold.note(thread, thread.fork.mask)
             body.task.cont(request=SYSCALL)
             return thread
         local = body.task.event_message()
@@ -258,8 +279,8 @@ class Processes:
                 return
             fault = True
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
-        seen = body.signals.seen & 0xFFFFFFFF
-        order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, task.peek_mask(), fault, seen)
+        seen, mask = body.signals.seen & 0xFFFFFFFF, self._forwarding.mask(body)
+        order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, mask, fault, seen)
         tell_used(body, self._context.channel)
         self._forwarding.ask(body, Kind.EXEC, msgspec.msgpack.encode(order), state=State.EXECING)
 

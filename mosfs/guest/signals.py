@@ -21,6 +21,7 @@ from mosfs.abi.numbers import (
     SYS_RT_TGSIGQUEUEINFO,
     SYS_SELECT,
 )
+from mosfs.abi.signals import SI_TKILL
 from mosfs.calls.request import Blob, Request
 from mosfs.guest.body import Body, State
 from mosfs.guest.ports import Serving
@@ -53,14 +54,38 @@ class Signals:
 
     def came(self, body: Body, info: bytes) -> None:
         """A signal for a handler; a body that waits for a message is not our affair (`mail.Mails.signalled`)."""
-        body.signals.infos.append(info)
         body.signals.seen += 1
+        self._take(body, info)
+
+    def _take(self, body: Body, info: bytes) -> None:
+        body.signals.infos.append(info)
         body.times.deputy_cpu = -1
         if body.state in _RUNS and not body.stopping.interrupting and not body.stopping.paused:
             body.stopping.interrupting = True
             body.task.interrupt()
         elif body.stopping.paused and body.state is not State.TIMED:
             self.deliver(body, Stop.TRAP)
+
+    def left(self, body: Body) -> list[bytes]:
+        """The body stands before its exit, alone of its threads: the signals that it will not take any more.
+
+        Afterwards it stands no more where its call would be made, if one was in its kernel's queue."""
+        found, body.signals.infos = body.signals.infos, []
+        if body.signals.blocked:
+            body.signals.blocked = False
+            if numbers := {number_of(info) for _, info in body.task.peek_pending()}:
+                with Calls(body.task) as call:
+                    found = [*(info for _, info in take_pending(call, numbers)), *found]
+        return found
+
+    def hand_on(self, infos: list[bytes], others: list[Body]) -> None:
+        """Signals that home's kernel has given to a thread which has ended: those of its process are for another that does not
+        block them, as far as we know, or else wait in the first."""
+        for info in infos:
+            if int.from_bytes(info[8:12], "little", signed=True) == SI_TKILL:
+                continue
+            free = (body for body in others if not is_blocked(info, body.signals.told_mask))
+            self._take(next(free, others[0]), info)
 
     def deliver(self, body: Body, stop: Stop) -> None:
         """Precondition: the body is stopped while RUNNING. It stands as before afterwards, its signals queued."""

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mosfs.abi.flags import CLONE_THREAD, FUTEX_COMMAND, FUTEX_WAITS, MAP_ANONYMOUS, OF_THREADS
-from mosfs.abi.low import GUARDED
+from mosfs.abi.low import ABOVE, GUARDED
 from mosfs.abi.numbers import (
     SYS_BRK,
     SYS_CLONE,
+    SYS_CLONE3,
     SYS_EXIT,
     SYS_FUTEX,
     SYS_MADVISE,
@@ -30,8 +31,10 @@ from mosfs.abi.numbers import (
     SYS_MREMAP,
     SYS_MUNMAP,
     SYS_READ,
+    SYS_RSEQ,
     SYS_RT_SIGRETURN,
     SYS_SCHED_YIELD,
+    SYS_SET_ROBUST_LIST,
     SYS_WRITE,
 )
 from mosfs.abi.syscalls import BY_NR, Home
@@ -50,8 +53,10 @@ _NR, _ARCH, _IP, _ARGS = 0, 4, 8, 16
 #: Calls of a guest that its own kernel may serve without a stop: they reach nothing but its own anonymous memory.
 #: So may mmap of private anonymous memory, and madvise, when they say nothing of that memory which has to travel with it. An mremap
 #: that lets something grow, or says where to, stops: it may be the mapping of a file, or cross what has become several mappings
-#: (`migrate.remap`).
-GUEST_FREE = frozenset({SYS_MPROTECT, SYS_MUNMAP, SYS_BRK, SYS_SCHED_YIELD, SYS_MREMAP, SYS_MINCORE})
+#: (`migrate.remap`). What a thread tells its kernel of itself at its beginning is read when the program moves.
+GUEST_FREE = frozenset({
+    SYS_MPROTECT, SYS_MUNMAP, SYS_BRK, SYS_SCHED_YIELD, SYS_MREMAP, SYS_MINCORE, SYS_SET_ROBUST_LIST, SYS_RSEQ,
+})  # fmt: skip
 
 #: (argument index, mask, value): true when argument & mask == value
 Test = tuple[int, int, int]
@@ -291,6 +296,19 @@ def _timed(asm: Assembler) -> None:
     asm.goto("allow")
 
 
+def _clone3(asm: Assembler) -> None:
+    """The label clone3: a program hears that there is none, as at home (`Home.FAILS`). Ours stop: only they have their arguments in
+    our pages below 1 MB."""
+    asm.label("clone3")
+    for half in (0, 4):
+        asm.load(_ARGS + half)
+        asm.mask(ABOVE >> 8 * half & 0xFFFFFFFF)
+        asm.unless(_JEQ, 0, "fails")
+    asm.goto("trap")
+    asm.label("fails")
+    asm.ret(ERRNO | BY_NR[SYS_CLONE3].errno)
+
+
 @lru_cache(maxsize=2)
 def guest_filter(*, threads: bool = False) -> bytes:
     """struct sock_filter[] for a guest's body. ``threads``: it may have several, among which its own kernel serves futex(2)."""
@@ -301,6 +319,7 @@ def guest_filter(*, threads: bool = False) -> bytes:
     for number in sorted(GUEST_FREE):
         asm.when(_JEQ, number, f"test{number}" if number in GUARDED else "allow")
     asm.when(_JEQ, SYS_MADVISE, f"test{SYS_MADVISE}")
+    asm.when(_JEQ, SYS_CLONE3, "clone3")
     if threads:
         asm.when(_JEQ, SYS_FUTEX, "futex")
     asm.unless(_JEQ, SYS_MMAP, "trap")
@@ -314,6 +333,7 @@ def guest_filter(*, threads: bool = False) -> bytes:
         _test(asm, (*BY_NR[number].tests, *GUARDED[number]), number)
     if threads:
         _timed(asm)
+    _clone3(asm)
     asm.label("allow")
     asm.ret(ALLOW)
     asm.label("trap")

@@ -34,6 +34,8 @@ from mosfs.wire.orders import MmapOrder, PrivateOpen
 
 #: Bytes of a mapped file that are looked at, at a time.
 CHUNK = 256 * 1024
+#: Seconds within which a deputy stops that rests, or is about to make another.
+BLOCKS_WITHIN = 0.1
 UNSUPPORTED = 1  # flag of CALL: the host does not serve it by itself
 
 
@@ -172,9 +174,24 @@ class Requests:
         return True
 
     def mask(self, p: Program, deputy: Deputy, mask: int) -> None:
-        """The body has blocked signals: until its next call this is all that tells the deputy."""
-        deputy.set_mask(mask)
-        self.tracer.deputies.watch(p)
+        """The body has blocked signals: until its next call this is all that tells the deputy. What comes behind it may be of
+        another thread that knows of it and sends such a signal. So a deputy that rests, or has just been born, is waited for."""
+        rests = deputy.state is State.PARKED or (deputy.state is State.BUSY and deputy.flight is None)
+        done = False
+
+        def blocks() -> None:
+            nonlocal done
+            deputy.set_mask(mask)
+            self.tracer.deputies.watch(p)
+            done = True
+
+        deputy.when_ready(blocks, asked=True)
+        until = time.monotonic() + BLOCKS_WITHIN
+        while p.several and rests and not done and p.deputy is deputy and self.tracer.programs.get(p.pid) is p:
+            status = p.task.wait_beside(-1, max(0.0, until - time.monotonic()))
+            if status is None:
+                return
+            self.tracer.stops.task_event(p.pid, status)
 
     def private_open(self, p: Program, deputy: Deputy, order: PrivateOpen, flags: int) -> None:
         p.body.seq = flags >> 1
