@@ -10,6 +10,7 @@ from mosfs.calls.cputime import FRAME, Used, clock_pid
 from mosfs.calls.cputimers import Alarm, PosixTimer, concerns, earliest, of_kernel, posix_timers, spent
 from mosfs.guest.body import Memory, Times
 from mosfs.guest.usage import Statistics
+from mosfs.home.process.program import Place
 from mosfs.home.tree import cputimers
 from mosfs.home.tree.cputimers import CpuTimers
 from mosfs.wire.frames import Kind
@@ -100,3 +101,15 @@ def test_each_host_is_told_of_the_alarm(monkeypatch: pytest.MonkeyPatch) -> None
         program.cpu.used = used
         timers.left(program, Mock())
     assert [call.args[1:] for call in tracer.hosts.send.call_args_list] == [(Kind.CPU_ALARM, FRAME.pack(10**9, 0))] * 2
+
+
+def test_a_limit_of_cpu_time_is_looked_at_once_for_all_threads() -> None:
+    """With 200 threads their limits, of which there is one, were read 200 times a second."""
+    tree, used = Mock(), Used(1, 1)
+    threads = {7: 0, 8: 7, 9: 7}
+    tree.programs = {
+        tid: Mock(pid=tid, kin=Mock(leader=leader), cpu=Mock(used=used), place=Place.HOME) for tid, leader in threads.items()
+    }
+    timers = CpuTimers(tree)
+    timers.tick()
+    assert list(timers._watched) == [7]

@@ -313,7 +313,7 @@ def test_a_first_thread_that_does_not_leave_waits_on_for_its_answer(both: bool, 
 
 def test_a_sleeping_thread_keeps_the_place_that_its_call_reads_and_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that have ended meanwhile leave gaps: those who come behind must not move into each other's."""
-    deputies = [SimpleNamespace(room=(place, THREAD_ROOM), base=None, mask=0) for place in PLACES[:3]]
+    deputies = [SimpleNamespace(room=(place, THREAD_ROOM), task=None, base=None, mask=0) for place in PLACES[:3]]
     sleeps: Any = SimpleNamespace(stop=Stop.TRAP, asleep=True)
     runs: Any = SimpleNamespace(stop=Stop.TRAP, asleep=False)
     task = SimpleNamespace(peek_mask=lambda: 0, peek_rseq=lambda: (0, 0, 0))
@@ -322,9 +322,8 @@ def test_a_sleeping_thread_keeps_the_place_that_its_call_reads_and_writes(monkey
         for tid, deputy in [(PID + 2, deputies[1]), (PID + 3, None), (PID + 4, None)]
     }  # fmt: skip
     monkeypatch.setattr(threads, "Calls", lambda *args, **named: nullcontext())
-    monkeypatch.setattr(threads, "Deputy", lambda task, mask: SimpleNamespace(room=None, base=None, mask=mask))
-    monkeypatch.setattr(threads.rseq, "unregister", lambda call, area: None)
-    monkeypatch.setattr(threads, "forget", lambda call: None)
+    monkeypatch.setattr(threads, "Deputy", lambda task, mask: SimpleNamespace(room=None, task=task, base=None, mask=mask))
+    monkeypatch.setattr(threads, "forget_all", lambda calls: None)
     move = Move("2", "2")
     move.standing = {PID + 2: sleeps, PID + 3: runs, PID + 4: runs}
     p: Any = SimpleNamespace(kin=SimpleNamespace(threads=set(programs)))

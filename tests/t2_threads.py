@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
+import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
 from mosfs.abi.flags import ERESTARTNOINTR
-from mosfs.abi.numbers import SYS_CLONE, SYS_GETPID
+from mosfs.abi.numbers import SYS_CLONE, SYS_FUTEX, SYS_GETPID
 from mosfs.balance.account import Account
+from mosfs.calls import partial
 from mosfs.guest import sandbox
 from mosfs.guest.body import Body, State
 from mosfs.guest.faults import Faults
 from mosfs.guest.signals import Signals
+from mosfs.home.process.deputy import THREAD_ROOM as FLIGHT_ROOM
+from mosfs.home.process.deputy import THREADS_SCRATCH
+from mosfs.migrate.image import MOST_THREADS
 from mosfs.migrate.rebuild import Unsuited, set_action
+from mosfs.migrate.rows import DATA, NAME, ROOM, capture_threads, forget_all, give_threads, place
 from mosfs.native import lib
 from mosfs.trace import layout
-from mosfs.trace.inject import Calls
+from mosfs.trace.inject import Calls, pack, side_by_side
 from mosfs.trace.proc import words_of
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import Task, TaskGone, check, copy_regs, discard
+from mosfs.trace.task import Task, TaskGone, check, copy_regs, discard, no_regs
 from tests.t2_engine import seized
 
 SYS_GETTID = 186
+FUTEX_WAIT, FUTEX_WAKE_OP = 0, 5
 OF_THREAD = 0x50F00  #: CLONE_VM, _FS, _FILES, _SIGHAND, _THREAD and _SYSVSEM
 WITHIN = 20.0  #: seconds
 #: No PID of this machine is as high as these, nor are they taken in a namespace of their own.
@@ -74,6 +83,60 @@ def test_a_thread_that_was_made_ahead_ends_alone(maker: sandbox.Maker) -> None:
         assert call(SYS_GETTID) == FIRST
         assert sorted(os.listdir(f"/proc/{task.pid}/task")) == sorted(str(one.pid) for one in (task, made[1]))
         threads.append(sandbox.spawn_thread(call, SECOND))
+
+
+@contextmanager
+def four(maker: sandbox.Maker) -> Iterator[list[Calls]]:
+    """Sessions in four threads of one body; the first is not its first thread."""
+    with body(maker, FIRST) as (task, threads), Calls(task, mask=0) as call, ExitStack() as sessions:
+        threads += [sandbox.spawn_thread(call, number) for number in (SECOND, THIRD, SECOND + 1, SECOND + 2)]
+        yield [sessions.enter_context(Calls(thread, base=call.base, mask=0)) for thread in threads]
+
+
+def test_rows_of_several_threads_are_made_at_the_same_time(maker: sandbox.Maker) -> None:
+    """The first ones wait for what the last one does: one after another they would wait for ever."""
+    word, op = layout.SCRATCH, 1 << 12  # set it to 1, and compare it with 0 (FUTEX_OP(2const))
+    with four(maker) as calls:
+        calls[0].task.write(word, bytes(4))
+        waits, wakes = (SYS_FUTEX, word, FUTEX_WAIT, 0), (SYS_FUTEX, word, FUTEX_WAKE_OP, 8, 0, word, op)
+        asked = [(SYS_GETTID,), waits, (SYS_GETPID,)], [waits], [], [wakes, (SYS_GETPID,), (SYS_GETTID,)]
+        rows = [(call, place(n), pack(row or [(SYS_GETTID,)])) for n, (call, row) in enumerate(zip(calls, asked, strict=True))]
+        first, second, third, last = side_by_side(rows)
+    assert (first[0], first[2], third, last[1], last[2]) == (SECOND, FIRST, [SECOND + 1], FIRST, SECOND + 2)
+    assert {first[1], *second} <= {0, -errno.EAGAIN} and last[0] >= 0
+
+
+def test_threads_are_given_what_they_were_asked_for(maker: sandbox.Maker) -> None:
+    """Each its own, though they all lie in one memory."""
+    with four(maker) as calls:
+        regs = [copy_regs(call.base) for call in calls]
+        found = capture_threads(list(zip(calls, regs, strict=True)), pending=True)
+        for n, thread in enumerate(found):
+            stack = struct.pack("<Qi4xQ", 0x5000_0000 + n * 0x10000, 0, 0x8000)
+            thread.comm, thread.altstack, thread.mask = f"thread {n}", stack, 1 << n
+            thread.tid_address, thread.robust = 0x6000_0000 + 8 * n, (0x7000_0000 + 64 * n, 24)
+        assert len(give_threads(calls, found)) == len(found)
+        again = capture_threads(list(zip(calls, regs, strict=True)), pending=True)
+        assert again == found
+        forget_all(calls)
+        for thread in capture_threads(list(zip(calls, regs, strict=True)), pending=True):
+            assert (thread.tid_address, thread.robust[0]) == (0, 0)
+    assert [thread.tid for thread in found] == [SECOND, THIRD, SECOND + 1, SECOND + 2]
+
+
+def test_what_goes_wrong_with_one_row_leaves_the_others_whole(maker: sandbox.Maker) -> None:
+    gone: Any = SimpleNamespace(task=SimpleNamespace(pid=1 << 22, write=lambda at, data: None), base=no_regs())
+    with four(maker) as calls:
+        rows = [(call, place(n), pack([(SYS_GETPID,), (SYS_GETTID,)])) for n, call in enumerate([calls[0], gone, *calls[1:]])]
+        with pytest.raises(TaskGone):
+            side_by_side(rows)
+        assert [call(SYS_GETTID) for call in calls] == [SECOND, THIRD, SECOND + 1, SECOND + 2]
+
+
+def test_each_thread_has_a_row_of_its_own() -> None:
+    last = place(MOST_THREADS - 1)
+    assert place(0) >= THREADS_SCRATCH + MOST_THREADS * FLIGHT_ROOM and last + ROOM <= partial.CARRIES
+    assert NAME + 16 <= ROOM and 6 * layout.ROW_ENTRY <= DATA and DATA + 48 <= NAME
 
 
 @pytest.mark.parametrize("way", ["until it reports", "beside a descriptor"])

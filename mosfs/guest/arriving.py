@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 from mosfs.guest.sandbox import end_thread, spawn_thread
 from mosfs.migrate.filecopy import Copies
 from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.precopy import Early, early_from
-from mosfs.migrate.rebuild import Rebuild, give_own, give_state, name_task
+from mosfs.migrate.rebuild import Rebuild, give_state
+from mosfs.migrate.rows import give_threads
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import Task, discard
 from mosfs.wire.frames import Frame, Kind
@@ -64,12 +66,11 @@ class Arriving:
         regs, meta = self.rebuild.finish(frames, home=False), self.rebuild.meta
         for tid in self._tasks.keys() - {thread.tid for thread in meta.threads}:  # it has ended meanwhile
             end_thread(self._tasks.pop(tid), self._call.base)
-        for thread in meta.threads:
-            task = self._thread(thread.tid)
-            with Calls(task, base=self._call.base) as session:
-                waiting_state = give_state(task, meta, thread)
-                name_task(session, thread.comm)
-                self.made.append((task, give_own(session, thread), waiting_state))
+        tasks = [self._thread(thread.tid) for thread in meta.threads]
+        with ExitStack() as sessions:
+            calls = [sessions.enter_context(Calls(task, base=self._call.base)) for task in tasks]
+            states = [give_state(task, meta, thread) for task, thread in zip(tasks, meta.threads, strict=True)]
+            self.made = list(zip(tasks, give_threads(calls, meta.threads), states, strict=True))
         self._call.__exit__(None, None, None)
         return regs
 

@@ -4,7 +4,7 @@ first of them, the leader, stands for the process. All of them are built, leave 
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Protocol
 
 from mosfs.abi.flags import (
@@ -24,8 +24,9 @@ from mosfs.guest.copying import before_call
 from mosfs.guest.in_body import complete_getrandom
 from mosfs.guest.signals import Signals
 from mosfs.migrate import rseq
-from mosfs.migrate.capture import capture_thread, user_regs
+from mosfs.migrate.capture import user_regs
 from mosfs.migrate.image import MOST_THREADS, ImageMeta, Thread
+from mosfs.migrate.rows import capture_threads
 from mosfs.migrate.suits import state_lacking
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -218,24 +219,26 @@ class Threads:
 
     def captured(self, leader: Body) -> list[Thread]:
         """The threads for an image; until `resume` they stand as they do."""
-        found = []
-        for body in leader.threads.values():
-            body.stopping.stood = False
-            waits = body.state is State.WAITING
-            both, body.call.both = body.call.both, False
-            timed = body.state is State.TIMED
-            regs = before_call(body) if waits or timed else user_regs(body.task.peek_regs(), Stop.TRAP)
-            with Calls(body.task, base=copy_regs(regs)) as call:
-                thread = capture_thread(call, regs, pending=True)
-            thread.waiting = body.leaving.was_waiting = waits and not both
-            if not body.leaving.was_waiting:
+        bodies, stood, waiting = list(leader.threads.values()), [], []
+        with ExitStack() as sessions:
+            for body in bodies:
+                body.stopping.stood = False
+                waits = body.state is State.WAITING
+                both, body.call.both = body.call.both, False
+                there = waits or body.state is State.TIMED
+                regs = before_call(body) if there else user_regs(body.task.peek_regs(), Stop.TRAP)
+                stood.append((sessions.enter_context(Calls(body.task, base=copy_regs(regs))), regs))
+                waiting.append(waits and not both)
+            found = capture_threads(stood, pending=True)
+        for body, thread, waits, (_, regs) in zip(bodies, found, waiting, stood, strict=True):
+            thread.waiting = body.leaving.was_waiting = waits
+            if not waits:
                 body.call.regs = regs
             thread.carry, thread.seq, thread.seen = body.call.carry, body.call.seq, body.signals.seen
             thread.until = body.call.until
             thread.waiting_state = list(body.processor.waiting_state.items())
             thread.pending += [(False, info) for info in body.signals.infos]
             body.state = State.LEAVING
-            found.append(thread)
         return found
 
     def resume(self, leader: Body) -> None:

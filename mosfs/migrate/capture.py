@@ -166,14 +166,21 @@ def capture(
 
 def capture_thread(call: Calls, regs: Registers, *, pending: bool) -> Thread:
     """What is the own of the thread that ``call`` is an open session in; as `capture`."""
+    results = call.many(questions(ACTIONS_AT))
+    return captured(call, regs, results, call.task.read(ACTIONS_AT, 48), pending=pending)
+
+
+def questions(at: int) -> list[tuple[int, ...]]:
+    """The calls that tell what a thread has for itself, 48 bytes at ``at``."""
+    return [(SYS_SIGALTSTACK, 0, at), (SYS_PRCTL, PR_GET_TID_ADDRESS, at + 24), (SYS_GET_ROBUST_LIST, 0, at + 32, at + 40)]
+
+
+def captured(call: Calls, regs: Registers, results: Sequence[int], told: bytes, *, pending: bool) -> Thread:
+    """That thread. ``results`` and ``told``: what `questions` have returned, and stored."""
     task: Task = call.task
-    results = call.many([
-        (SYS_SIGALTSTACK, 0, ACTIONS_AT), (SYS_PRCTL, PR_GET_TID_ADDRESS, ACTIONS_AT + 24),
-        (SYS_GET_ROBUST_LIST, 0, ACTIONS_AT + 32, ACTIONS_AT + 40),
-    ])  # fmt: skip
     if results[0]:
         raise OSError(-results[0], "the stack for signals")
-    altstack, tid_address, *robust = struct.unpack("<24s3Q", task.read(ACTIONS_AT, 48))
+    altstack, tid_address, *robust = struct.unpack("<24s3Q", told)
     return Thread(
         tid=task.own, comm=comm_of(task.pid), regs=regs_bytes(regs), xstate=xstate.read(task), mask=call.mask, altstack=altstack,
         rseq=rseq.of(call), tid_address=0 if results[1] else tid_address, robust=(0, 0) if results[2] else (robust[0], robust[1]),

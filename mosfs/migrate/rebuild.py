@@ -457,8 +457,15 @@ class Rebuild:
 
 def give_own(call: Calls, of: ImageMeta | Thread) -> Registers:
     """What a thread has for itself; the registers to resume it with. Its mask is put in force when the session ends."""
+    rows = own_calls(of, ACTIONS_AT)
     call.task.write(ACTIONS_AT, of.altstack)
-    rows: list[tuple[int, ...]] = [(SYS_SIGALTSTACK, ACTIONS_AT, 0)]
+    call.many(rows)
+    return given(call, of)
+
+
+def own_calls(of: ImageMeta | Thread, at: int) -> list[tuple[int, ...]]:
+    """The calls that give a thread what it has for itself; at ``at`` is its stack for signals."""
+    rows: list[tuple[int, ...]] = [(SYS_SIGALTSTACK, at, 0)]
     if of.tid_address:
         rows.append((SYS_SET_TID_ADDRESS, of.tid_address))
     if of.robust[0]:
@@ -467,7 +474,11 @@ def give_own(call: Calls, of: ImageMeta | Thread) -> Registers:
         rows += rseq.registering(of.rseq)
     except CannotMove as reason:
         raise NoRoom(str(reason)) from reason
-    call.many(rows)
+    return rows
+
+
+def given(call: Calls, of: ImageMeta | Thread) -> Registers:
+    """Behind those calls: the registers to resume it with."""
     for shared, info in of.pending:
         queue_signal(call, info, shared=shared)
     regs = regs_from(of.regs)

@@ -74,7 +74,12 @@ def registering(area: Area) -> list[tuple[int, ...]]:
     return [(SYS_RSEQ, area[0], area[1], 0, area[2])]
 
 
+def leaving(area: Area) -> list[tuple[int, ...]]:
+    """The calls by which its kernel writes there no more, if there is one."""
+    return [(SYS_RSEQ, area[0], area[1], UNREGISTER, area[2])] if area[0] else []
+
+
 def unregister(call: Calls, area: Area) -> None:
     """Must come before its memory is unmapped."""
-    if area[0]:
-        call(SYS_RSEQ, area[0], area[1], UNREGISTER, area[2])
+    for row in leaving(area):
+        call(*row)

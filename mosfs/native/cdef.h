@@ -350,6 +350,7 @@ long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max);
 int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
                long *result, int *status);
 int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned long entries, unsigned long count);
+int mos_row_step(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status);
 int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status);
 int mos_embark(int pid, struct mos_setup *s);
 int mos_stand(int pid, struct mos_regs *regs, int *status);

@@ -245,26 +245,32 @@ int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned lo
     return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 0;
 }
 
-int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status)
+/* One stop of it: as below, or 2: it has come to a call that was asked for, and makes that. */
+int mos_row_step(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status)
 {
     struct mos_regs r;
-    int e;
-    for (;;) {
-        e = mos_waitpid(pid, status, __WALL);
-        if (e < 0)
-            return e;
-        if (!WIFSTOPPED(*status) || *status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8))
-            return 1;
-        if (ptrace(PTRACE_GETREGS, pid, 0, &r))
-            return -errno;
-        if (r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB)
-            return 0;
-        while (*at < count && !as_asked(&r, after, asked + 7 * *at))
-            ++*at;
-        if (*at == count)
-            return 1;
+    int e = mos_waitpid(pid, status, __WALL);
+    if (e < 0)
+        return e;
+    if (!WIFSTOPPED(*status) || *status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8))
+        return 1;
+    if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+        return -errno;
+    if (r.orig_rax == MOS_MAGIC && (r.rip & ~0xfffUL) == MOS_STUB)
+        return 0;
+    while (*at < count && !as_asked(&r, after, asked + 7 * *at))
         ++*at;
-        if (ptrace(PTRACE_CONT, pid, 0, 0))
-            return -errno;
-    }
+    if (*at == count)
+        return 1;
+    ++*at;
+    return ptrace(PTRACE_CONT, pid, 0, 0) ? -errno : 2;
+}
+
+int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status)
+{
+    int r;
+    do
+        r = mos_row_step(pid, after, asked, count, at, status);
+    while (r == 2);
+    return r;
 }

@@ -162,6 +162,15 @@ class Calls:
             outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, asked, count, at, self._status)
         check(outcome, "row of injected calls", pid)
 
+    def step(self, asked: Any, count: int, at: Any) -> bool:
+        """Wait for one stop of a row that was begun elsewhere, and let it go on; whether that was its end."""
+        pid = self.task.pid
+        outcome = lib.mos_row_step(pid, layout.ROW_AFTER, asked, count, at, self._status)
+        if outcome == 1:
+            self.used_up = self.used_up or stops.decode(int(self._status[0])).stop is stops.Stop.TRAP
+            self._go_on("row of injected calls")
+        return check(outcome, "row of injected calls", pid) == 0
+
     def _finish(self, nr: int) -> int:
         return 0 if self._ended(self.task.wait()) else 1
 
@@ -187,6 +196,32 @@ class Calls:
         if not (0 <= at <= layout.STUB - size or layout.END <= at <= layout.USER_END - size):
             raise unfit(self.task.pid, f"mmap returned {at:#x}")
         return at
+
+
+def side_by_side(rows: Sequence[tuple[Calls, int, bytes]]) -> list[list[int]]:
+    """The results of rows of calls as from `Calls.packed`, each of a task of its own: (session, where its row shall lie, the row).
+
+    All of them run at the same time; the tasks may have the same memory. Whatever comes of one, the others come to their end."""
+    under_way, failed = [], None
+    for call, at, row in rows:
+        try:
+            call.task.write(at, row)
+            count = len(row) // layout.ROW_ENTRY
+            check(lib.mos_row_begin(call.task.pid, call.base, layout.ROW, at, count), "row of injected calls", call.task.pid)
+            under_way.append((call, ffi.from_buffer("long[]", row), count, ffi.new("unsigned long *")))
+        except (OSError, TaskGone) as error:
+            failed = failed or error
+    while under_way:
+        now, under_way = under_way, []
+        for one in now:
+            try:
+                if not one[0].step(*one[1:]):
+                    under_way.append(one)
+            except (OSError, TaskGone) as error:
+                failed = failed or error
+    if failed is not None:
+        raise failed
+    return [list(struct.unpack(f"<{len(row) // 8}q", call.task.read(at, len(row)))[::7]) for call, at, row in rows]
 
 
 def pack(calls: Sequence[tuple[int, ...]]) -> bytes:

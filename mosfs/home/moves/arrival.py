@@ -169,7 +169,7 @@ class Arrival:
         regs = rebuild.finish(coming.frames, home=True)
         for shared, info in [*((not p.several, info) for info in older), *coming.newer]:
             queue_signal(call, info, shared=shared)
-        coming.threads.extend(self.tracer.threads.build(coming, *one) for one in self.tracer.threads.matched(p, meta.threads))
+        coming.threads.extend(self.tracer.threads.build(coming, self.tracer.threads.matched(p, meta.threads)))
         coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
         self.tracer.withheld.give_back(p, call)
         return regs

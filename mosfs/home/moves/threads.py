@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from mosfs.abi.flags import FUTEX_PRIVATE_FLAG, FUTEX_WAIT_BITSET
-from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX, SYS_SET_ROBUST_LIST, SYS_SET_TID_ADDRESS
+from mosfs.abi.numbers import SYS_EXIT, SYS_FUTEX
 from mosfs.abi.reasons import Reason
 from mosfs.calls.request import Request
 from mosfs.home.ports import Tree
@@ -35,9 +35,10 @@ from mosfs.home.process.move import Move, Standing, Stands
 from mosfs.home.process.program import Place, Program
 from mosfs.home.process.registers import futex_again, is_futex, result_at
 from mosfs.migrate import rseq
-from mosfs.migrate.capture import capture_thread, signed, user_regs
+from mosfs.migrate.capture import signed, user_regs
 from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
-from mosfs.migrate.rebuild import give_own, give_state, name_task, queue_signal, take_pending
+from mosfs.migrate.rebuild import give_state, queue_signal, take_pending
+from mosfs.migrate.rows import FORGET, capture_threads, forget_all, give_threads
 from mosfs.migrate.suits import state_lacking
 from mosfs.native.registers import Registers
 from mosfs.trace.idle import idle, may_sleep_shorter
@@ -58,8 +59,6 @@ _PLACES = range(THREADS_SCRATCH, THREADS_SCRATCH + MOST_THREADS * THREAD_ROOM, T
 _OF_LEADER = (FLIGHT_SCRATCH, THREADS_SCRATCH - FLIGHT_SCRATCH)
 _SECOND = 10**9
 _ANY_BIT = 0xFFFFFFFF
-#: Bytes of struct robust_list_head.
-_ROBUST_HEAD = 24
 
 
 @dataclass(slots=True)
@@ -72,6 +71,8 @@ class ComingThread:
     outcome: Outcome | None
     signalled: bool
     regs: Registers | None = None
+    older: list[bytes] = field(default_factory=list)  # signals that came while it was away; and those that came to its deputy
+    newer: list[tuple[bool, bytes]] = field(default_factory=list)
 
 
 class Coming(Protocol):
@@ -211,13 +212,16 @@ class Threads:
 
     def capture(self, p: Program, move: Move) -> list[Thread]:
         """The threads, which stand, for an image. From here on each would go on by itself, should this process die."""
-        found = []
-        for q in self.of(p):
+        others = self.of(p)
+        with ExitStack() as sessions:
+            stood = []
+            for q in others:
+                base, mask = (q.deputy.base, q.deputy.mask) if q.deputy is not None else (move.standing[q.pid].stopped, None)
+                stood.append((sessions.enter_context(Calls(q.task, base=base, mask=mask)), move.standing[q.pid].stay))
+            found = capture_threads(stood, pending=False)
+        for q, thread in zip(others, found, strict=True):
             standing = move.standing[q.pid]
             stay, stopped = standing.stay, standing.stopped
-            base, mask = (q.deputy.base, q.deputy.mask) if q.deputy is not None else (stopped, None)
-            with Calls(q.task, base=base, mask=mask) as call:
-                thread = capture_thread(call, stay, pending=False)
             thread.tid = q.pid
             standing.waiting = q.suspended and standing.stop is Stop.SECCOMP
             if q.deputy is None:
@@ -229,7 +233,6 @@ class Threads:
             thread.until = self.until(q, stay)
             q.body.forwarded = q.body.seq
             q.call.watched = False
-            found.append(thread)
         return found
 
     @staticmethod
@@ -258,7 +261,7 @@ class Threads:
         """Committed: their deputies, whose kernel writes nowhere in the memory any more, which may go now."""
         asleep = {q.pid: q.deputy for q in self.of(p) if q.deputy is not None and move.standing[q.pid].asleep}
         free = free_places(asleep.values())
-        deputies = []
+        deputies: list[Deputy] = []
         for q in self.of(p):
             stood, deputy = move.standing[q.pid], asleep.get(q.pid)
             if deputy is None:  # else its kernel goes on with memory where it is
@@ -266,10 +269,8 @@ class Threads:
                 deputy.room = (next(free), THREAD_ROOM)
             if q.call.sleep is not None and stood.stop is not Stop.SECCOMP and not is_futex(stood.stay):
                 deputy.sleep = q.call.sleep
-            with Calls(q.task, base=deputy.base, mask=deputy.mask) as call:
-                rseq.unregister(call, q.task.peek_rseq())
-                forget(call)
             deputies.append(deputy)
+        forget_threads(deputies)
         return deputies
 
     def commit(self, p: Program, link: Link, move: Move, deputies: list[Deputy]) -> None:
@@ -330,29 +331,29 @@ class Threads:
                 q.deputy.start(Request(SYS_EXIT, (0,) * 6, q.deputy.mask))
         return [(q, told[q.pid]) for q in mine if q.pid in told]
 
-    def build(self, coming: Coming, q: Program, thread: Thread) -> ComingThread:
-        """Make a thread of its deputy. Whatever is raised, `Arrival` can undo it."""
-        assert q.deputy is not None
-        outcome, infos = coming.others[q.pid]
-        built = ComingThread(q, q.deputy, thread, outcome, bool(infos or thread.pending))
-        with Calls(q.task, base=q.deputy.base, mask=q.deputy.mask) as call:
-            older = [*infos, *q.body.infos]
-            signals = {int.from_bytes(info[:4], "little") for info in [*(info for _, info in thread.pending), *older]}
-            newer = take_pending(call, signals)
-            q.demand.waiting = give_state(q.task, coming.meta, thread)
-            name_task(call, thread.comm)
-            built.regs = give_own(call, thread)
-            for shared, info in [*((False, info) for info in older), *newer]:
-                queue_signal(call, info, shared=shared)
+    def build(self, coming: Coming, matched: Sequence[tuple[Program, Thread]]) -> list[ComingThread]:
+        """Make threads of their deputies. Whatever is raised, `Arrival` can undo it."""
+        built, calls = [], []
+        with ExitStack() as sessions:
+            for q, thread in matched:
+                assert q.deputy is not None
+                outcome, infos = coming.others[q.pid]
+                built.append(ComingThread(q, q.deputy, thread, outcome, bool(infos or thread.pending)))
+                calls.append(call := sessions.enter_context(Calls(q.task, base=q.deputy.base, mask=q.deputy.mask)))
+                one = built[-1]
+                one.older = [*infos, *q.body.infos]
+                signals = {int.from_bytes(info[:4], "little") for info in [*(info for _, info in thread.pending), *one.older]}
+                one.newer = take_pending(call, signals)
+                q.demand.waiting = give_state(q.task, coming.meta, thread)
+            for one, call, regs in zip(built, calls, give_threads(calls, [thread for _, thread in matched]), strict=True):
+                one.regs = regs
+                for shared, info in [*((False, info) for info in one.older), *one.newer]:
+                    queue_signal(call, info, shared=shared)
         return built
 
     def unbuild(self, p: Program) -> None:
         """They are deputies again: their kernel writes nowhere in the memory that is about to go."""
-        for q in self.of(p):
-            if q.deputy is not None:
-                with Calls(q.task, base=q.deputy.base, mask=q.deputy.mask) as call:
-                    rseq.unregister(call, q.task.peek_rseq())
-                    forget(call)
+        forget_threads([q.deputy for q in self.of(p) if q.deputy is not None])
 
     def wait_until(self, q: Program, deputy: Deputy, regs: Registers, until: int) -> None:
         """It goes on at home with a wait on a futex (``regs`` stand before it) that ends at ``until``, CLOCK_MONOTONIC in ns: in
@@ -394,4 +395,10 @@ def woken(q: Program) -> bool:
 def forget(call: Calls) -> None:
     """What the kernel does at the end of a thread it does where its body ends: its deputy may end later, when the memory is
     back at home, and another thread has that place in it."""
-    call.many([(SYS_SET_TID_ADDRESS, 0), (SYS_SET_ROBUST_LIST, 0, _ROBUST_HEAD)])
+    call.many(FORGET)
+
+
+def forget_threads(deputies: Sequence[Deputy]) -> None:
+    """The same of several at a time; and their kernel writes to no area of restartable sequences any more."""
+    with ExitStack() as sessions:
+        forget_all([sessions.enter_context(Calls(one.task, base=one.base, mask=one.mask)) for one in deputies])

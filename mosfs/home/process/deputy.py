@@ -28,6 +28,7 @@ from mosfs.calls.partial import Carry
 from mosfs.calls.request import Request, arrange, returned
 from mosfs.calls.timeouts import Wait
 from mosfs.home.process.remains import Remains, beside
+from mosfs.migrate import rows
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import MOST_THREADS
 from mosfs.native import ffi, lib
@@ -44,7 +45,7 @@ FLIGHT_SCRATCH = layout.SCRATCH + layout.PAGE
 FLIGHT_ROOM = layout.SCRATCH_SIZE - layout.PAGE - layout.CARRY_SIZE
 #: Of several threads each has a place of its own for its flights: so much, from there on.
 THREAD_ROOM = 0x900
-THREADS_SCRATCH = partial.CARRIES - MOST_THREADS * THREAD_ROOM & ~0xFFF
+THREADS_SCRATCH = rows.AT - MOST_THREADS * THREAD_ROOM & ~0xFFF
 
 
 class State(Enum):

@@ -236,7 +236,7 @@ class CpuTimers:
     def tick(self) -> None:
         """Once a second: a limit may have been set at home."""
         for p in self.tracer.programs.values():
-            if any(p.cpu.used) and p.place is Place.HOME:
+            if not p.kin.leader and any(p.cpu.used) and p.place is Place.HOME:  # a limit is of all threads together
                 self._watched.setdefault(p.pid, 0.0)
 
     def due(self) -> float | None:
