@@ -191,6 +191,24 @@ def test_registers_and_mask_are_those_of_the_start() -> None:
         assert program.task.peek_mask() == 0
 
 
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_sigtrap_that_somebody_sends_then_is_not_taken_for_ours(ignores: bool) -> None:
+    with seized("/bin/sh", "-c", "trap '' TRAP; " * ignores + "exec /bin/true") as program:
+        program.task.cont()
+        while decode(program.task.wait()).stop is not Stop.EXEC:
+            program.task.cont()
+        pid, (seen, sig) = program.task.pid, ([], 0)
+        ignored = int(status_of(pid, "SigIgn"), 16)
+        os.kill(pid, signal.SIGTRAP)
+        embark(program.task, HomeClock().page(0), first=True, privileged=True, ignored=ignored)
+        assert (int(status_of(pid, "SigIgn"), 16), program.task.peek_mask()) == (ignored, 0)
+        while (status := decode(program.task.cont(sig) or program.task.wait())).stop not in ENDS:
+            sig = status.value if status.stop is Stop.SIGNAL else 0
+            seen.append(sig)
+        assert seen.count(signal.SIGTRAP) == 1
+        assert status == (Status(Stop.EXITED, 0) if ignores else Status(Stop.KILLED, signal.SIGTRAP))
+
+
 # --------------------------------------------------------------------------- injected calls
 
 

@@ -295,6 +295,9 @@ def test_cpus(nodes: Lab, place: tuple[str, ...]) -> None:
             assert probe.number(f"call(2, '/proc/self/migrate', 1, {where})") == 0
             assert probe.ask("os.sched_getaffinity(0)") == repr(one)
         assert os.sched_getaffinity(probe.pid) == one
+    said = nodes.run(1, "mosrun", *place, "sh", "-c", "taskset -p $$; sleep 0.2; grep Cpus_allowed: /proc/$$/status").stdout
+    masks = [int(line.split()[-1].replace(",", ""), 16) for line in said.splitlines()]
+    assert masks == [sum(1 << one for one in mine)] * 2, "it is held near its tracer, and does not see it"
     done = nodes.run(1, "mosrun", *place, "taskset", "-c", str(min(mine)), "nproc")
     assert (done.stdout, done.stderr) == ("1\n", "")
     done = nodes.run(1, "mosrun", *place, "chrt", "-b", "0", "sh", "-c", "chrt -p $$")

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -136,6 +137,7 @@ class Host:
         each_turn: tuple[Callable[[float], object], ...] = (
             lambda _: self.alarms.look(), self.forwarding.untold.look, self.tolls.look, self.context.introduce,
         )  # fmt: skip
+        contained = partial(self.containment.nobody, "looking at mailboxes")
         while self.context.bodies or self._expecting():
             if self.context.control.has_ended():
                 self.mails.desk.lost()
@@ -153,7 +155,6 @@ class Host:
                 self.forwarding.untold.pause(now),
             )  # fmt: skip
             timeout = 0 if pending else max(0, int(pause * 1e6))
-            contained = self.containment.nobody("looking at mailboxes")
             numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
             self.lanes.arm()
             self.private.windows.arm()

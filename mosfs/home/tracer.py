@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 
 from mosfs.abi import cpu
 from mosfs.engine.clocks import PERIOD
@@ -64,6 +65,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
         self.mosd.connect()
         control, channels, listeners = self.mosd.control, self.hosts.channels, self.debugged.listeners
         turn, task_event, borrowed = self.loop.turn, self.stops.task_event, self.mails.desk.borrowed
+        contained = partial(self.containment.nobody, "looking at mailboxes")
         while self.programs or listeners or not self.family.over():
             if control.has_ended():
                 self.openings.mosd_gone()
@@ -78,10 +80,11 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
             if self.mapped.watcher >= 0:
                 fds.append(self.mapped.watcher)
             busy = any(link.channel.pending() for link in links)
-            contained = self.containment.nobody("looking at mailboxes")
             self.lanes.arm()
             timeout = 0 if busy else self._timeout()
-            ready = turn(fds, timeout, task_event, borrowed, contained, self.family.write_down, self.lanes.look)
+            ready = turn(
+                fds, timeout, task_event, borrowed, contained, self.family.write_down, self.lanes.look, eager=not links
+            )
             if ready >= 0:
                 ready -= linked
                 if ready < 0:

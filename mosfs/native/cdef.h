@@ -200,7 +200,7 @@ struct mos_lane {               /* ordinary calls of a body, as its host or its 
 };
 
 #define MOS_LONGEST 33554432    /* bytes of a message (mbox/filters.py, MAX_MESSAGE) */
-#define MOS_PINNED 8
+#define MOS_PINNED 32
 
 struct mos_pinned {             /* a task that is kept on our CPU */
     int pid;
@@ -268,7 +268,8 @@ struct mos_setup {              /* of a program at exec */
     const void *filter;         /* with filter_length instructions; 0: the program has it already */
     int filter_length;
     int no_new_privs;           /* 1: needed for the filter */
-    int stopped;                /* out: a SIGSTOP was put off */
+    int single;                 /* 1: by single steps; it must not ignore SIGTRAP */
+    int stopped, trapped;       /* out: a SIGSTOP, a SIGTRAP was put off */
     int step;                   /* out: MOS_STEP_*, which failed */
     long result;                /* out: with what */
     int status;                 /* out: the wait status */
@@ -301,6 +302,7 @@ int mos_make_call(struct mos_pump *p, int pid, struct mos_regs *base, long nr, l
 void mos_keep_usage(void);
 int mos_usage(int pid, unsigned long *us);
 int mos_follow(struct mos_pump *p, int pid);
+int mos_hold(struct mos_pump *p, int pid);
 int mos_pin(struct mos_pump *p, int pid);
 void mos_unpin(struct mos_pump *p);
 int mos_unfollow(struct mos_pump *p);

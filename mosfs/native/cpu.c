@@ -95,28 +95,43 @@ void mos_unpin(struct mos_pump *p)
     p->hot_count = 0;
 }
 
-/* Hold a task on our CPU, and no other: its stops cost a tenth there. */
-int mos_pin(struct mos_pump *p, int pid)
+/* Hold a task, too, on our CPU: its stops cost a tenth there. It is let go when it has not stopped for COLD_US. */
+int mos_hold(struct mos_pump *p, int pid)
 {
     cpu_set_t one;
-    int cpu = sched_getcpu();
+    int cpu = sched_getcpu(), i;
     struct mos_pinned *h = p->pinned;
-    mos_unpin(p);
+    for (i = 0; i < p->npinned; i++, h++)
+        if (h->pid == pid) {
+            h->since = mos_now_ns();
+            return 0;
+        }
+    if (p->npinned == MOS_PINNED)
+        return -EAGAIN;
     memset(h->allowed, 0, sizeof h->allowed);
     if (cpu < 0 || sched_getaffinity(pid, sizeof h->allowed, (cpu_set_t *)h->allowed) < 0 ||
         !CPU_ISSET_S(cpu, sizeof h->allowed, (cpu_set_t *)h->allowed))
         return -EINVAL;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    if (sched_setaffinity(0, sizeof one, &one))
-        return -errno;
-    p->cpu = cpu;
+    if (cpu != p->cpu || !p->npinned) {
+        if (sched_setaffinity(0, sizeof one, &one))
+            return -errno;
+        p->cpu = cpu;
+    }
     if (sched_setaffinity(pid, sizeof one, &one))
         return -errno;
     h->pid = pid;
     h->since = mos_now_ns();
-    p->npinned = 1;
+    p->npinned++;
     return 0;
+}
+
+/* Hold a task on our CPU, and no other. */
+int mos_pin(struct mos_pump *p, int pid)
+{
+    mos_unpin(p);
+    return mos_hold(p, pid);
 }
 
 /* A child of a task that is held has its CPU set. It stays with it: most children end, or stop again, before they have computed for long. */
@@ -156,6 +171,11 @@ void mos_heat(struct mos_pump *p, int pid, int status)
     }
     if (known)
         return;
+    if (WIFSTOPPED(status) && event >= PTRACE_EVENT_FORK && event <= PTRACE_EVENT_VFORK) {
+        unsigned long child = 0; /* most children stop again and again at once: they start another program, or end */
+        if (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) && child)
+            mos_hold(p, (int)child);
+    }
     if (p->hot != pid) {
         if (p->hot_count && ++p->strangers <= STRANGERS)
             return;

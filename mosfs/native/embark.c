@@ -1,12 +1,13 @@
 /*
  * Setting up a program at exec (trace/embark.py says why each step).
  *
- * All calls are made by the syscall instruction of the kernel's own vDSO, from its stop at entry to that at exit, on this CPU: a resume
- * and a stop cost ten times as much when they wake another CPU. Single steps would do with one stop for each, but what is traced so
- * gets a SIGTRAP by force, and one that the program ignores is then the default (force_sig).
+ * All calls are made by the syscall instruction of the kernel's own vDSO, on this CPU: a resume and a stop cost ten times as much when
+ * they wake another CPU. A single step is one stop; but a task that is traced so gets a SIGTRAP by force, and one that the program ignores
+ * is then the default (force_sig): it goes from its stop at entry to that at exit.
  */
 #include "mos.h"
 
+#define SYSCALL 2               /* bytes of the instruction */
 #define LAST_SIZE (16UL << 20)  /* argv and envp cannot be longer (execve(2)) */
 
 /* Where the value of AT_SYSINFO_EHDR is above the initial stack pointer, and the value; 0 for none. */
@@ -40,30 +41,36 @@ static unsigned long find_vdso(int pid, unsigned long stack, unsigned long *vdso
     return slot;
 }
 
-/* One call of a program that has no stub yet; a SIGSTOP, which cannot be blocked, is put off. */
+/* One call of a program that has no stub yet; a SIGSTOP, which cannot be blocked, and SIGTRAP are put off. */
 static int step(struct mos_setup *s, int pid, struct mos_regs *base, unsigned long at, int what, long nr, long a0, long a1, long a2,
                 long a3, long a4)
 {
     struct user_regs_struct r;
-    int e = mos_set_call(pid, base, at, nr, a0, a1, a2, a3, a4, 0), stops = 0;
+    int e = mos_set_call(pid, base, at, nr, a0, a1, a2, a3, a4, 0), stops = 0, sig;
     s->step = what;
     if (e)
         return e;
     for (;;) {
-        if (ptrace(PTRACE_SYSCALL, pid, 0, 0))
+        if (ptrace(s->single ? PTRACE_SINGLESTEP : PTRACE_SYSCALL, pid, 0, 0))
             return -errno;
         e = mos_waitpid(pid, &s->status, __WALL);
         if (e < 0)
             return e;
         if (!WIFSTOPPED(s->status))
             return MOS_ELSEWHERE;
-        if (s->status >> 8 == (SIGTRAP | 0x80) && ++stops == 2)
-            break;
-        if (s->status >> 8 == SIGSTOP)
+        sig = s->status >> 8;
+        if (sig == SIGSTOP)
             s->stopped = 1;
+        if (sig == (SIGTRAP | 0x80) && ++stops < 2)
+            continue;
+        if (sig != (SIGTRAP | 0x80) && sig != SIGTRAP)
+            continue;
+        if (ptrace(PTRACE_GETREGS, pid, 0, &r))
+            return -errno;
+        if (sig != SIGTRAP || (s->single && r.rip == at + SYSCALL))
+            break;
+        s->trapped = 1; /* sent by somebody, before the call */
     }
-    if (ptrace(PTRACE_GETREGS, pid, 0, &r))
-        return -errno;
     s->result = r.rax;
     return s->result < 0 && s->result > -4096 ? MOS_FAILED : 0;
 }
@@ -106,12 +113,12 @@ int mos_embark(int pid, struct mos_setup *s)
     CPU_ZERO(&one);
     cpu = sched_getcpu();
     pinned = cpu >= 0 && sched_getaffinity(pid, sizeof allowed, (cpu_set_t *)allowed) >= 0 &&
-           CPU_ISSET_S(cpu, sizeof allowed, (cpu_set_t *)allowed);
+           CPU_ISSET_S(cpu, sizeof allowed, (cpu_set_t *)allowed) && CPU_COUNT_S(sizeof allowed, (cpu_set_t *)allowed) > 1;
     if (pinned) {
         CPU_SET(cpu, &one);
         pinned = !sched_setaffinity(pid, sizeof one, &one);
     }
-    s->stopped = 0;
+    s->stopped = s->trapped = 0;
     e = ptrace(PTRACE_SYSCALL, pid, 0, 0) ? -errno : mos_waitpid(pid, &s->status, __WALL);
     if (e < 0)
         goto out;

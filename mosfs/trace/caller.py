@@ -19,7 +19,7 @@ from functools import partial
 from typing import Protocol
 
 from mosfs.native import kernel, lib
-from mosfs.trace.proc import TaskGone, start_time, words_of
+from mosfs.trace.proc import TaskGone, content, start_time, words_of
 from mosfs.trace.task import Task
 
 SO_PEERPIDFD = 77  #: socket(7): the process that connected, whatever its number means today; Linux 6.5
@@ -174,7 +174,6 @@ def apart(pid: int) -> bool:
     if not _open_to_its_user(pid):
         return True
     try:
-        with open(f"/proc/{pid}/auxv", "rb") as auxv:
-            return (AT_SECURE, 0) not in _AUXV.iter_unpack(auxv.read())
+        return (AT_SECURE, 0) not in _AUXV.iter_unpack(content(f"/proc/{pid}/auxv"))
     except OSError as error:
         raise TaskGone(pid) from error

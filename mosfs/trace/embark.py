@@ -1,9 +1,9 @@
 """Setting up a program at exec: stub page, vDSO and clock, and the filter when the tree begins. 0.2 ms in all.
 
 Called at PTRACE_EVENT_EXEC. The value of execve still overwrites rax there, so the task first goes on to the exit of
-the call. The very first calls are made by single-stepping a syscall instruction of the kernel's own vDSO: nothing of
-the program is touched. The program learns of our vDSO by the auxiliary vector (AT_SYSINFO_EHDR); libc then takes its
-time calls from there. The kernel's is unmapped: no other node has it at that address, and it tells the time of this one.
+the call. The very first calls are made by a syscall instruction of the kernel's own vDSO: nothing of the program is
+touched. The program learns of our vDSO by the auxiliary vector (AT_SYSINFO_EHDR); libc then takes its time calls from
+there. The kernel's is unmapped: no other node has it at that address, and it tells the time of this one.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ _STEPS = ("low memory", "no_new_privs", "seccomp", "protection")
 _REFUSALS = {lib.MOS_NOT_64: "32-bit", lib.MOS_NO_VDSO: "the kernel gave it no vDSO"}
 
 
-def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> None:
+def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool, ignored: int = 0) -> None:
     """Set the program up and leave it stopped before its first instruction, registers restored.
 
     ``first``: install the filter (children inherit it). ``privileged``: the program may do so without no_new_privs.
-    CannotEmbark leaves it as natively started.
+    ``ignored``: the signals that it ignores, as a set (bit 0 = signal 1). CannotEmbark leaves it as natively started.
     """
     pages = low_pages(clock_page)
     program = seccomp.home_filter() if first else b""
@@ -87,12 +87,15 @@ def embark(task: Task, clock_page: bytes, *, first: bool, privileged: bool) -> N
         "whole": layout.END - layout.STUB, "vdso": layout.VDSO - layout.STUB, "instruction": _syscall_offset(),
         "before": vdso - kernels, "kernel": end - kernels,
         "filter": ffi.from_buffer(program), "filter_length": len(program) // 8, "no_new_privs": not privileged,
+        "single": not ignored >> (signal.SIGTRAP - 1) & 1,
     })
     outcome = check(lib.mos_embark(task.pid, setup), "setting up", task.pid)
     if outcome == lib.MOS_ELSEWHERE:
         raise TaskGone(task.pid, setup.status)
     if setup.stopped:
         stop_again(task, signal.SIGSTOP)
+    if setup.trapped:
+        os.kill(task.pid, signal.SIGTRAP)
     if outcome == lib.MOS_FAILED:
         error = -setup.result
         what = "it lies below 1 MB itself" if error == errno.EEXIST else f"{_STEPS[setup.step]}: {os.strerror(error)}"

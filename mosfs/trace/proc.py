@@ -7,6 +7,7 @@ The kernel escapes line feeds in the name that a program gives itself, so no lin
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 #: More than almost any file of /proc/PID has, so that one read(2) is all of it.
 _WHOLE = 65536
@@ -60,7 +61,11 @@ def words_of(pid: int, *names: str) -> list[list[str]]:
     """The words of the lines ``names`` of /proc/PID/status, read at one moment. TaskGone also when one is not there: a process that
     has ended and was not waited for has a few lines only.
     """
-    text, found = status_text(pid), []
+    return _words(status_text(pid), pid, names)
+
+
+def _words(text: bytes, pid: int, names: Iterable[str]) -> list[list[str]]:
+    found = []
     for name in names:
         _, line, rest = text.partition(f"\n{name}:".encode())
         if not line:
@@ -77,7 +82,20 @@ def status_sets(pid: int) -> dict[str, int]:
 def owner_of(pid: int) -> int:
     """The user who may decide about a process: whose all of its user IDs are; root if they are of several. TaskGone."""
     [users] = words_of(pid, "Uid")
+    return _owner(users)
+
+
+def _owner(users: list[str]) -> int:
     return int(users[0]) if len(set(users[:3])) == 1 else 0
+
+
+def begun(pid: int) -> tuple[str, int, int]:
+    """Of a program that has just begun, by one look: its name (`comm_of`), its owner (`owner_of`), and the signals that it ignores
+    (bit 0 = signal 1). TaskGone."""
+    text = status_text(pid)
+    users, (ignored,) = _words(text, pid, ("Uid", "SigIgn"))
+    name = text[len("Name:\t") : text.find(b"\n")]  # always the first line, where the kernel escapes what a name may have in it
+    return comm_of(pid) if b"\\" in name else name.decode("latin-1"), _owner(users), int(ignored, 16)
 
 
 def umask_of(pid: int) -> int:

@@ -38,7 +38,10 @@ class Containment:
         try:
             yield
         except Exception:
-            self._log(f"{what} failed\n{traceback.format_exc()}")
+            self._failed(what)
+
+    def _failed(self, what: str) -> None:
+        self._log(f"{what} failed\n{traceback.format_exc()}")
 
     def trouble(self, p: Program, error: Exception) -> None:
         """``error`` came up while ``p`` was served."""
@@ -62,8 +65,10 @@ class Containment:
     def turn(self, steps: Iterable[Callable[[float], object]], now: float) -> None:
         """Every one of ``steps`` of a turn of housekeeping, whatever becomes of the others: all the tree would end with us."""
         for step in steps:
-            with self.nobody(str(getattr(step, "__qualname__", step))):
+            try:
                 step(now)
+            except Exception:
+                self._failed(str(getattr(step, "__qualname__", step)))
 
     def _gone(self, gone: TaskGone) -> None:
         """A process has ended while it was worked on, or stopped for another reason; without a status its event follows."""

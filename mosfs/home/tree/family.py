@@ -15,7 +15,7 @@ from mosfs.home.process.settings import of_child
 from mosfs.migrate.properties import Said
 from mosfs.native import ffi, lib
 from mosfs.trace import caller, embark
-from mosfs.trace.proc import comm_of, owner_of, tgid_of, words_of
+from mosfs.trace.proc import begun, owner_of, tgid_of, words_of
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import O_SUSPEND_SECCOMP, OPTIONS, Task, TaskGone
 from mosfs.wire.asked import Settings
@@ -213,7 +213,7 @@ class Family:
         p.suspended = False
         self.tracer.checkpoints.exec_done(p)
         self.tracer.mails.exec_done(p)
-        p.comm, p.uid = comm_of(p.pid), owner_of(p.pid)
+        p.comm, p.uid, ignored = begun(p.pid)
         apart = caller.apart(p.pid)
         self._renew(p, apart=apart)
         self.tracer.traces.returned(p, 0, "home")
@@ -226,7 +226,8 @@ class Family:
         try:
             if apart:
                 raise embark.CannotEmbark(caller.APART)
-            embark.embark(p.task, page, first=first, privileged=first and _has_sys_admin(p.pid))
+            lib.mos_hold(self.tracer.pump, p.pid)  # many stops follow while libraries are loaded
+            embark.embark(p.task, page, first=first, privileged=first and _has_sys_admin(p.pid), ignored=ignored)
             p.process.clock_page = page
             if first:
                 self.tracer.statistics.began(p)
