@@ -117,6 +117,8 @@ def test_threads_are_given_what_they_were_asked_for(maker: sandbox.Maker) -> Non
             thread.tid_address, thread.robust = 0x6000_0000 + 8 * n, (0x7000_0000 + 64 * n, 24)
         assert len(give_threads(calls, found)) == len(found)
         again = capture_threads(list(zip(calls, regs, strict=True)), pending=True)
+        for one in (*again, *found):
+            one.xstate = b""  # a processor may say another time which of its components are in their initial state
         assert again == found
         forget_all(calls)
         for thread in capture_threads(list(zip(calls, regs, strict=True)), pending=True):
