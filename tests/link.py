@@ -53,12 +53,14 @@ class Line:
 class Network:
     """Carries packets until `close`. ``devices``: the descriptor of each node's device, by the node's number.
 
-    ``line`` may be replaced at any time; packets under way come as they would have come.
+    ``line`` may be replaced at any time, and so may ``ways``, what is different from a node to another; packets under way come as
+    they would have come.
     """
 
     devices: dict[int, int]
     addresses: dict[bytes, int]
     line: Line = Line()
+    ways: dict[tuple[int, int], Line] = field(default_factory=dict)
     cuts: set[tuple[int, int]] = field(default_factory=set)
     carried: int = 0
     lost: int = 0
@@ -110,7 +112,8 @@ class Network:
         target = self.addresses.get(packet[16:20]) if packet[0] >> 4 == 4 else None
         if target is None:
             return
-        line, now, way = self.line, time.monotonic(), (source, target)
+        now, way = time.monotonic(), (source, target)
+        line = self.ways.get(way, self.line)
         leaves = max(now, self._free.get(way, 0.0)) + (len(packet) * 8 / line.rate if line.rate else 0.0)
         if way in self.cuts or leaves - now > line.queue or self._chance.random() < line.loss:
             self.lost += 1

@@ -26,6 +26,7 @@ from mosfs.calls.deadlines import CALLS, Deadline, deadline
 from mosfs.guest import clocks
 from mosfs.guest.body import Body, State
 from mosfs.guest.lanes import Lanes, _state
+from mosfs.guest.processes import Processes
 from mosfs.native import ffi, lib
 from mosfs.trace import clock
 from mosfs.trace.clock import NSEC, GuestClock, Shown
@@ -135,17 +136,21 @@ class Node:
         self.body, context = Mock(), MagicMock()
         self.clock = context.clock = GuestClock()
         context.bodies, self.pump = {7: self.body}, context.pump
+        context.channel.shared = ffi.new("struct mos_channel *")
+        self.body.fork.owed = False
         self.clocks = clocks.Clocks(context)
-        self.body.outlives, self.body.memory.clock_page, self.body.leader, self.body.state = False, b"", None, State.RUNNING
+        self.body.outlives, self.body.memory.clock.page, self.body.leader, self.body.state = False, b"", None, State.RUNNING
         self.kernel = kernel or clock.kernel_id()
         self.told(behind)
         self.clocks.set(self.body, Shown(0, 0))
         self.pages = 0
         monkeypatch.setattr(clocks, "refresh", self._refresh)
 
-    def _refresh(self, pid: int, guest_clock: GuestClock, page: bytes, floor: Shown = clock.NOTHING) -> bytes:
+    def _refresh(
+        self, pid: int, guest_clock: GuestClock, page: bytes, floor: Shown = clock.NOTHING, *, leap: bool = False
+    ) -> bytes:
         self.pages += 1
-        return guest_clock.page(clock.following(page), page, floor)
+        return guest_clock.page(clock.following(page), page, floor, leap=leap)
 
     def told(self, behind: int, *, asked: int = 0) -> None:
         """What home says of its clocks comes from so long ago; ``asked``: it is an answer."""
@@ -153,7 +158,7 @@ class Node:
         self.clocks.adjust(GoTimes(now.realtime - behind, now.monotonic - behind, self.kernel, asked=asked))
 
     def shown(self) -> Shown:
-        return clock.last_shown(self.body.memory.clock_page, self.clock.ticks())
+        return clock.last_shown(self.body.memory.clock.page, self.clock.ticks())
 
     def sleeps_until(self, realtime: int, monotonic: int, result: int = 0) -> None:
         wall = self.shown().wall
@@ -170,7 +175,7 @@ def test_no_host_numbers_the_page_of_a_body_as_another_does(outlives: bool, monk
     for node in nodes:
         node.body.outlives = outlives
         node.clocks.set(node.body, Shown(0, 0))
-    assert len({clock.Page.unpack(node.body.memory.clock_page).seq for node in nodes}) == len(nodes)
+    assert len({clock.Page.unpack(node.body.memory.clock.page).seq for node in nodes}) == len(nodes)
 
 
 @needs_counter
@@ -190,8 +195,8 @@ def test_an_answer_that_tells_of_much_more_is_shown_at_once(monkeypatch: pytest.
     before, now = node.shown(), node.clock.here().monotonic
     node.told(0, asked=now)
     assert node.shown().monotonic >= before.monotonic + 3 * NSEC and node.pages == 1
-    node.told(0, asked=node.clock.here().monotonic)
-    assert node.pages == 1, "what is off by less is left to the next tick"
+    node.told(0)
+    assert node.pages == 1, "what is off by less is left to the next answer"
 
 
 @needs_counter
@@ -238,9 +243,74 @@ def test_what_c_has_begun_has_no_deadline() -> None:
     body, context, lane = Body(7, Mock(), State.RUNNING), Mock(), ffi.new("struct mos_lane *")
     body.times.deadline = later(60 * NSEC)
     context.bodies = {7: body}
-    lanes = Lanes(context, Mock(), Mock())
+    lanes = Lanes(context, Mock(), Mock(), Mock())
     lanes._lanes[body.pid] = lane
     lane.news, lane.calls, lane.nr, lane.state = 1, 1, nr("read"), lib.MOS_LANE_WAITS
     lanes.look()
     assert body.call.nr == nr("read")
     assert body.times.deadline is None
+
+
+# --------------------------------------------------------------------------- what home has told
+
+
+def tells(node: Node, ahead: int = 0, wall: int = 0) -> None:
+    """TIME comes, and then something for the body: from a home whose clocks were so far ahead of what the body has been shown."""
+    shown = node.shown()
+    node.clocks.told(struct.pack("<2q", shown.monotonic + ahead, shown.wall + wall))
+    node.clocks.heard(node.body)
+    pages = node.pages
+    node.clocks.heard(node.body)
+    assert node.pages == pages, "what is shown now satisfies C, too"
+
+
+@needs_counter
+def test_who_hears_of_something_finds_that_it_has_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(monkeypatch, behind=20_000_000)
+    before = node.shown()
+    tells(node, -1_000_000)
+    assert node.pages == 0, "it was shown that"
+    tells(node, 19 * NSEC)
+    assert node.pages == 1 and node.shown().monotonic >= before.monotonic + 19 * NSEC
+    assert node.shown().realtime >= before.realtime + 19 * NSEC
+    assert node.clock.ahead().monotonic >= 18 * NSEC, "and so does who comes later"
+    tells(node, 0, 3600 * NSEC)  # home's realtime was set
+    assert node.shown().wall == pytest.approx(before.wall + 3600 * NSEC, abs=1_000_000)
+    tells(node, 0, -7200 * NSEC)
+    assert node.shown().wall == pytest.approx(before.wall - 3600 * NSEC, abs=1_000_000)
+
+
+@needs_counter
+def test_who_comes_before_an_answer_is_shown_no_less_than_go_has_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(monkeypatch, behind=3 * NSEC)
+    begun, now = node.shown(), node.clock.here()
+    assert begun.monotonic >= now.monotonic - 3 * NSEC - 10**8
+    node.told(2 * NSEC)  # CLOCK that nobody has asked for is a bound, too
+    assert node.shown().monotonic >= begun.monotonic + NSEC - 10**8
+
+
+@needs_counter
+@pytest.mark.parametrize("kind", ["the same kernel", "an older home", "outlives", "has no page", "makes a child"])
+def test_whose_clocks_are_left_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(monkeypatch, kernel="" if kind == "the same kernel" else "another", behind=20_000_000)
+    node.body.outlives, node.body.fork.owed = kind == "outlives", kind == "makes a child"
+    if kind == "an older home":  # which tells nothing
+        node.clocks.heard(node.body)
+    elif kind == "has no page":
+        page, node.body.memory.clock.page = node.body.memory.clock.page, b""
+        node.clocks.heard(node.body)
+        node.body.memory.clock.page = page
+    else:
+        tells(node, 19 * NSEC)
+    assert node.pages == 0
+
+
+def test_who_shares_memory_shares_its_clocks() -> None:
+    """A vfork child: else its parent's page would be made from one that is not there any more."""
+    for nr_of, flags, shares in ((58, 0, True), (57, 0, False), (56, 0x100, True), (56, 0, False)):
+        body = Body(7, Mock(), State.FORKING)
+        body.task.own = body.task.pid
+        body.memory.clock.page, body.call.nr, body.call.regs.rdi = b"page", nr_of, flags
+        processes = Processes(*(MagicMock() for _ in range(8)))
+        child = processes.forked(body)
+        assert (child.memory.clock is body.memory.clock) is shares and child.memory.clock.page == b"page"

@@ -8,8 +8,10 @@ import os
 import random
 import socket
 import struct
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +25,7 @@ from mosfs.engine.lanes import CALLS, plans
 from mosfs.home.away.lanes import Lanes
 from mosfs.home.process.deputy import State
 from mosfs.native import ffi, lib
+from mosfs.trace import clock
 from mosfs.trace.task import Task
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import HEADER
@@ -55,13 +58,20 @@ class Arena:
 ARENA = Arena(40)
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[Channel, Channel]]:
+@contextmanager
+def ends() -> Iterator[tuple[Channel, Channel]]:
+    """Who has connected, and the other."""
     one, other = socket.socketpair()
     a, b = Channel(one, KEY, opener=True), Channel(other, KEY, opener=False)
     yield a, b
     a.close()
     b.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Channel, Channel]]:
+    with ends() as both:
+        yield both
 
 
 # ---------------------------------------------------------------------- frames
@@ -122,6 +132,79 @@ def test_what_a_full_socket_does_not_take_python_sends(pair: tuple[Channel, Chan
             rest = rest[ours.sock.send(rest) :]
     theirs._fill()
     assert theirs.receive(5).payload == bytes(size)
+
+
+# ---------------------------------------------------------------------- time
+
+
+def time_of(monotonic: int, wall: int) -> bytes:
+    return struct.pack("<2q", monotonic, wall)
+
+
+@needs_libcrypto
+def test_home_tells_the_time_before_what_it_answers(pair: tuple[Channel, Channel]) -> None:
+    """Whether C answers or Python, once its peer has asked for that."""
+    ours, theirs = pair
+    assert ours.share()
+
+    def answers() -> list[int]:
+        frame = ffi.new("unsigned char[]", lib.MOS_LANE_MOST)
+        lib.mos_send_timed(ours.shared, frame + 4096, 16, FrameKind.REPLY, 2, 77)
+        ours.send(FrameKind.SIGNAL, 77, bytes(128))
+        ours.send(FrameKind.STOP, 77)
+        theirs._fill()
+        return [frame.kind for frame in theirs.frames()]
+
+    assert answers() == [FrameKind.REPLY, FrameKind.SIGNAL, FrameKind.STOP]
+    ours.tell_time()
+    assert answers() == [FrameKind.TIME, FrameKind.REPLY, FrameKind.TIME, FrameKind.SIGNAL, FrameKind.STOP]
+    before = time.monotonic_ns()
+    ours.send(FrameKind.CONT, 77)
+    theirs._fill()
+    told, after, wall = theirs.receive(5), time.monotonic_ns(), time.time_ns() - time.monotonic_ns()
+    monotonic, ahead = struct.unpack("<2q", told.payload)
+    assert before <= monotonic <= after and abs(ahead - wall) < 10**9
+
+
+@needs_libcrypto
+def test_only_a_host_is_told_the_time(pair: tuple[Channel, Channel]) -> None:
+    """It comes from who has connected. What no clock shows is left to Python, which ends the channel."""
+    home, host = pair
+    pump, sound = ffi.new("struct mos_pump *"), time_of(5 * 10**9, 10**18)
+
+    def hears(sender: Channel, receiver: Channel, payload: bytes) -> int:
+        assert receiver.share()
+        sender.send(FrameKind.TIME, 0, payload)
+        return int(lib.mos_hear(pump, receiver.shared))
+
+    assert hears(home, host, sound) == 2
+    assert (host.shared.told.monotonic, host.shared.told.wall) == (5 * 10**9, 10**18)
+    assert hears(home, host, time_of(4 * 10**9, 0)) == 2 and host.shared.told.wall == 10**18, "the latest holds"
+    assert hears(host, home, sound) == 1 and not home.shared.told.monotonic
+    for bad in (time_of(0, 5), time_of(1 << 62, 0), time_of(-1, 5), time_of(5, -6), time_of(5, (1 << 63) - 1), sound + b"x", b""):
+        with ends() as (home, host):
+            assert hears(home, host, bad) == 1 and not host.shared.told.monotonic
+
+
+@pytest.mark.parametrize("off", [-50_000_000, 50_000_000])
+def test_c_knows_what_a_page_shows(off: int) -> None:
+    """Of realtime, too: also when that was set."""
+    guest, channel = clock.GuestClock(off, 10**18), ffi.new("struct mos_channel *")
+    told, page = channel.told, guest.page(2)
+    page = guest.page(4, page, clock.last_shown(page, guest.ticks()))  # one with a slew
+    channel.told_tsc = guest.ticks() + 1000
+    shown = clock.last_shown(page, channel.told_tsc)
+    for ahead, shows in ((0, 1), (1, 0)):
+        told.monotonic, told.wall = shown.monotonic + ahead, shown.wall
+        assert lib.mos_shows(page, channel) == shows
+    told.monotonic = shown.monotonic - 1_000_000
+    for wall, shows in ((900_000, 1), (1_100_000, 0), (-1_500_000, 0)):
+        told.wall = shown.wall + wall
+        assert lib.mos_shows(page, channel) == shows
+    told.wall = 0
+    assert lib.mos_shows(replace(clock.Page.unpack(page), mode=clock.MODE_KERNEL).pack(), channel) == 1, "it asks for each reading"
+    told.monotonic = 0
+    assert lib.mos_shows(page, channel) == 1, "nothing was told"
 
 
 # ---------------------------------------------------------------------- calls

@@ -13,6 +13,7 @@ from mosfs.abi.numbers import SYS_EXIT, SYS_GETPID
 from mosfs.abi.signals import SI_TKILL
 from mosfs.calls.request import Request, unpack
 from mosfs.guest.body import Body, State
+from mosfs.guest.clocks import Clocks
 from mosfs.guest.forwarding import Forwarding
 from mosfs.guest.from_home import FromHome
 from mosfs.guest.masks import Masks
@@ -245,10 +246,11 @@ def test_nobody_waits_for_the_deputy_of_the_only_thread() -> None:
 def from_home(bodies: dict[int, Body]) -> tuple[FromHome, list[int]]:
     """With a list of the frames that a body has got, their kinds."""
     got: list[int] = []
-    context: Any = SimpleNamespace(bodies=bodies, by_pid={}, channel=None)
+    context: Any = SimpleNamespace(bodies=bodies, by_pid={}, channel=None, clock=None)
     part = FromHome(context, *[None] * 18)  # type: ignore[arg-type]
     part._processes = Processes(context, *[None] * 7)  # type: ignore[arg-type]
     part._processes._signals = Signals(None)  # type: ignore[arg-type]
+    part._clocks = Clocks(context)
     part._handlers = {kind: lambda body, frame: got.append(frame.kind) for kind in (Kind.SIGNAL, Kind.STOP, Kind.CONT)}
     return part, got
 

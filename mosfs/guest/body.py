@@ -120,10 +120,17 @@ class Times:
 
 
 @dataclass(slots=True)
+class ClockPage:
+    """`clocks`: the contents of one, b"" before there is any; whoever shares memory shares it."""
+
+    page: bytes = b""
+
+
+@dataclass(slots=True)
 class Memory:
     """What is known of its memory: `mapping`, `building`, `title`, `clocks`."""
 
-    clock_page: bytes = b""
+    clock: ClockPage = field(default_factory=ClockPage)
     names: list[Vma] = field(default_factory=list)  # mappings of files, by the names that they have at home
     copies: Copies = field(default_factory=Copies)  # copies of the files that it maps
     said: Said = field(default_factory=Said)  # properties that the program gave its memory, here or before it came

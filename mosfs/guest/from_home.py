@@ -98,6 +98,7 @@ class FromHome:
             fault(Serving.NODE_FRAME, None, body.comm if body is not None else "?")
             handler = self._handlers.get(frame.kind) if body is not None else None
             if body is not None and handler is not None:
+                self._clocks.heard(body)
                 handler(body, frame)
             elif body is None or frame.kind in _OF_CHANNEL:
                 self._without_body(frame)
@@ -117,6 +118,8 @@ class FromHome:
             self._building.early(frame, channel)
         elif kind == Kind.CLOCK:
             self._clocks.adjust(frame.content)
+        elif kind == Kind.TIME:
+            self._clocks.told(frame.payload)
         elif kind == Kind.DROP:
             self._building.forget_early(frame.pair)
         elif kind in _OF_CHILD:
@@ -240,4 +243,4 @@ def _go(body: Body, *, waiting: bool) -> None:
 #: Frames about a child whose deputy home has made, and which its parent here is about to make.
 _OF_CHILD = frozenset({Kind.SIGNAL, Kind.STOP, Kind.CONT})
 #: Frames about no body that is here, though its program may have one: an image that comes again is refused.
-_OF_CHANNEL = AHEAD | {Kind.IMAGE, Kind.CLOCK}
+_OF_CHANNEL = AHEAD | {Kind.IMAGE, Kind.CLOCK, Kind.TIME}

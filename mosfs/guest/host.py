@@ -125,7 +125,7 @@ class Host:
             self.files, self.processes, self.serve, self.private, self.mails, self.copying, self.onward, self.building, self.tolls,
             self.timed,
         )  # fmt: skip
-        self.lanes = Lanes(context, self.tolls, self.forwarding.untold)
+        self.lanes = Lanes(context, self.tolls, self.clocks, self.forwarding.untold)
         self.next_clock = time.monotonic() + PERIOD
 
     # ------------------------------------------------------------------ the loop
@@ -207,7 +207,6 @@ class Host:
             self._connect()
         self.containment.turn((
             self.statistics.tick, lambda _: self.clocks.tick(), lambda _: self._end_unclaimed(), lambda _: self._tell_used(),
-            lambda _: self.clocks.refresh_all(),
         ), time.monotonic())  # fmt: skip
 
     def _tell_used(self) -> None:

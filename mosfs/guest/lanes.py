@@ -8,6 +8,7 @@ from mosfs.abi.syscalls import BY_NR
 from mosfs.calls import plain
 from mosfs.engine.lanes import Lanes as EngineLanes
 from mosfs.guest.body import Body, State
+from mosfs.guest.clocks import Clocks
 from mosfs.guest.context import Context
 from mosfs.guest.tolls import PERIOD, Tolls
 from mosfs.guest.untold import Untold
@@ -18,11 +19,12 @@ _ANSWERED = frozenset(nr for nr, row in BY_NR.items() if plain.answered(row))
 
 
 class Lanes(EngineLanes):
-    def __init__(self, context: Context, tolls: Tolls, untold: Untold) -> None:
+    def __init__(self, context: Context, tolls: Tolls, clocks: Clocks, untold: Untold) -> None:
         super().__init__(context.pump)
         self._context = context
         self._untold = untold
         self._tolls = tolls
+        self._clocks = clocks
 
     def arm(self) -> None:
         """Before the event loop waits: bodies about which nothing is open may make calls without us."""
@@ -37,6 +39,7 @@ class Lanes(EngineLanes):
                 continue
             lane.state, lane.channel = state, self._context.channel.shared
             lane.nr, lane.seq, lane.signals = body.call.nr, body.call.seq, body.signals.seen & 0xFFFFFFFF
+            lane.page = self._clocks.page_of(body)
             if state == lib.MOS_LANE_WAITS:
                 lane.regs = body.call.regs[0]
 

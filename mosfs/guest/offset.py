@@ -1,8 +1,10 @@
-"""How far the home-node's CLOCK_MONOTONIC is from ours, measured over a network.
+"""By how much the home-node's CLOCK_MONOTONIC is ahead of ours, measured over a network: between two bounds.
 
-Home's time is read somewhere between our question and its answer, so a measurement is off by half of that at most (F. Cristian,
-"Probabilistic clock synchronization", 1989). The best one is kept while it is better than what its age may have spoilt. Home's
-realtime needs no measuring: home tells both clocks of one moment (`GoTimes`).
+What home says of its clock when it sends is less than what that shows when we read it: so far ahead it is at least. In an answer
+it is no less than what it showed when we asked: so far ahead it is at most (F. Cristian, "Probabilistic clock synchronization",
+1989). All that was measured holds together, each as far as its age has not spoilt it (K. Marzullo, "Maintaining the time in a
+distributed system", 1984). Programs are shown the lower bound (docs/design/migration.md, Time). Home's realtime needs no measuring:
+home tells both clocks of one moment (`GoTimes`, TIME).
 """
 
 from __future__ import annotations
@@ -10,47 +12,50 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from mosfs.wire.orders import GoTimes
+from mosfs.trace.clock import spoilt
 
 ASKED = struct.Struct("<Q")  #: payload of ASK_CLOCK
-#: How fast two clocks may drift apart that are both kept by NTP: parts of 1.
-DRIFT = 50e-6
-#: Half a round trip, in ns, that counts as rough.
-ROUGH = 300_000
+#: No frame takes less from one kernel to another, ns: to be sealed, sent, received and opened. If this did not count every other
+#: one, of those that travel as well as the best, would be faster than what is shown, since clocks drift (`Clocks.heard`).
+FASTEST = 3_000
+#: Bounds that are so far from each other, in ns, count as rough.
+ROUGH = 600_000
 #: So many questions are asked one after the other at the beginning, and at most while the offset is rough.
 FEW, BURST = 3, 8
+#: No bound.
+_FAR = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """Home's clock minus ours, ns; ``error``: at most so wrong when it was measured; ``at``: our CLOCK_MONOTONIC then."""
+    """Home's clock minus ours, ns: no less than ``least`` and no more than ``most`` when it was measured, ``at`` by our
+    CLOCK_MONOTONIC."""
 
-    monotonic: int
-    error: int
+    least: int
+    most: int
     at: int
 
-    def uncertainty(self, now: int) -> float:
-        return self.error + (now - self.at) * DRIFT
+
+def measured(home: int, now: int, asked: int = 0) -> Offset:
+    """What follows from ``home``, which that clock has shown before ``now``, and, in an answer, after ``asked`` (by ours)."""
+    least = home + FASTEST - now
+    most = home - asked + spoilt(now - asked) if 0 < asked <= now else least + _FAR
+    return Offset(least, max(least, most), now)
 
 
-def measured(times: GoTimes, now: int) -> Offset | None:
-    """The offset by an answer that came ``now`` (our CLOCK_MONOTONIC); None if it cannot be one."""
-    if not 0 < times.asked <= now:
-        return None
-    half = (now - times.asked) // 2
-    return Offset(times.monotonic + half - now, half, now)
-
-
-def better(old: Offset | None, new: Offset) -> Offset:
-    """Which of two holds now. One of the clocks may have stood still since, as its machine slept: then only the new one does."""
-    if old is None or new.error <= old.uncertainty(new.at):
+def together(old: Offset | None, new: Offset) -> Offset:
+    """What holds by both. If they contradict each other one of the clocks has stood still, as its machine slept: then only the new
+    one does."""
+    if old is None:
         return new
-    return new if abs(old.monotonic - new.monotonic) > old.uncertainty(new.at) + new.error else old
+    error = spoilt(new.at - old.at)
+    least, most = max(old.least - error, new.least), min(old.most + error, new.most)
+    return Offset(least, most, new.at) if least <= most else new
 
 
-def ask_again(offset: Offset | None, asked: int) -> bool:
+def ask_again(offset: Offset, asked: int) -> bool:
     """Ask once more at once, after ``asked`` questions: one of several travels well."""
-    return asked < BURST and (offset is None or offset.error > ROUGH or asked < FEW)
+    return asked < BURST and (offset.most - offset.least > ROUGH or asked < FEW)
 
 
 def ask(now: int) -> bytes:

@@ -145,7 +145,7 @@ class Onward:
             copy = body.leaving.copy
             precopy = copy.precopy if copy is not None else None
             vmas = mappings_of(body.pid, body.memory.said, body.memory.names, precopy, body.memory.copies.known)
-            page = body.memory.clock_page
+            page = body.memory.clock.page
             shown = clocks.Shown(0, 0)
             if page and context.clock is not None:
                 shown = clocks.last_shown(page, context.clock.ticks())

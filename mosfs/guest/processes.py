@@ -27,7 +27,7 @@ from mosfs.balance.toll import CALLS_OF_A_BIRTH
 from mosfs.calls.cputimers import Alarm
 from mosfs.calls.request import Request
 from mosfs.guest.alarms import Alarms
-from mosfs.guest.body import Body, Processor, State
+from mosfs.guest.body import Body, ClockPage, Processor, State
 from mosfs.guest.completion import Completion
 from mosfs.guest.context import Context
 from mosfs.guest.forwarding import UNSUPPORTED, Forwarding
@@ -175,7 +175,6 @@ class Processes:
         local = body.task.event_message()
         child = Body(body.fork.child, _child_of(body.task, local), State.RUNNING, comm=body.comm, since=body.since)
         child.processor = Processor(body.processor.features, body.processor.needs, dict(body.processor.waiting_state))
-        child.memory.clock_page = body.memory.clock_page
         child.signals.oneshot = set(body.signals.oneshot)
         child.signals.actions = None if body.signals.actions is None else dict(body.signals.actions)
         child.settings, child.account.decay = body.settings, body.account.decay
@@ -188,6 +187,7 @@ class Processes:
         self._private.forked(body, child)
         child.paid.parent = body.pair
         child.fork.shares = body.call.nr == 58 or (body.call.nr == SYS_CLONE and bool(body.call.regs.rdi & CLONE_VM))
+        child.memory.clock = body.memory.clock if child.fork.shares else ClockPage(body.memory.clock.page)
         self._mails.forked(body, child)
         self._context.bodies[child.pair] = child
         self._context.by_pid[local] = child

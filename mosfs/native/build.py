@@ -15,7 +15,7 @@ from cffi import FFI
 HERE = Path(__file__).parent
 #: Each a unit of its own; what they share is in mos.h.
 SOURCES = (
-    "cpu.c", "cpuid.c", "direct.c", "embark.c", "forward.c", "handover.c", "home.c", "inject.c", "kernel.c",
+    "clock.c", "cpu.c", "cpuid.c", "direct.c", "embark.c", "forward.c", "handover.c", "home.c", "inject.c", "kernel.c",
     "lane.c", "made.c", "memory.c", "private.c", "ptrace.c", "pump.c", "seal.c", "spawn.c", "stream.c",
 )
 #: Each a program of its own.

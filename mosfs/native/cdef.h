@@ -129,6 +129,10 @@ struct mos_writer {             /* a descriptor whose messages are for `readers[
 #define MOS_HEAD 16             /* bytes of a frame before its payload, and of the tag behind it (wire/frames.py) */
 #define MOS_TAG 16
 
+struct mos_time {               /* payload of TIME: home's CLOCK_MONOTONIC, and by how much realtime was ahead of it, ns */
+    int64_t monotonic, wall;
+};
+
 struct mos_channel {            /* a data channel: what Python (wire/channel.py) and C both read and write */
     int fd;
     unsigned int direction;     /* 0: of the side that has connected */
@@ -139,6 +143,10 @@ struct mos_channel {            /* a data channel: what Python (wire/channel.py)
     char *unsent;               /* of a frame that C could not send as a whole: the rest */
     unsigned long unsent_left;
     int broken;                 /* an errno: C could not send a frame, so nothing may be sent any more */
+    int tells;                  /* home: TIME goes before what a program may learn of */
+    struct mos_time told;       /* host: the last TIME, zero without */
+    uint64_t told_tsc;          /* when it was read: the counter, and then this node's CLOCK_MONOTONIC (ns) */
+    int64_t told_at;
 };
 
 #define MOS_LANE_MOST 0x22000    /* bytes of a frame's payload that lanes take: a transfer of 128 KB, and what describes it */
@@ -189,6 +197,7 @@ struct mos_lane {               /* ordinary calls of a body, as its host or its 
     int knows_mask;             /* body: `mask` is as it is now */
     uint64_t calls, sent, received; /* of calls since the last look of Python: how many, bytes to home, and to the body */
     uint64_t ready_since;       /* deputy: ns */
+    const unsigned char *page;  /* body: of its clocks, which have to show what home tells; NULL: they are home's */
     int maps;                   /* body: /proc/PID/maps, -1 as long as it is not open */
     int pidfd;                  /* deputy, likewise */
     int watcher;                /* deputy: nothing is answered as long as this descriptor can be read; -1: none */
@@ -327,7 +336,12 @@ void mos_sent(struct mos_channel *c);
 void mos_channel_end(struct mos_channel *c);
 int mos_seal(struct mos_channel *c, unsigned char *frame, unsigned int length);
 int mos_open(struct mos_channel *c, const unsigned char *frame, unsigned int length, unsigned char *to);
+void mos_alter(const void *layout);
+void mos_time(struct mos_time *t);
+int mos_told(struct mos_channel *c, const unsigned char *payload);
+int mos_shows(const unsigned char *page, const struct mos_channel *c);
 int mos_send_frame(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair);
+int mos_send_timed(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair);
 struct mos_lane *mos_lane(struct mos_pump *p, int pid, uint64_t pair);
 void mos_lane_end(struct mos_pump *p, struct mos_lane *l);
 void mos_lanes_rest(struct mos_pump *p);

@@ -170,14 +170,14 @@ static int store(int pid, unsigned char *payload, unsigned long length, unsigned
 }
 
 /*
- * The answer to the call in which the body waits: 1 if it goes on with that. What the kernel may want to be made again, and whatever is
- * not as it should be, is Python's (guest/completion.py).
+ * The answer to the call in which the body waits: 1 if it goes on with that. What the kernel may want to be made again, what home has
+ * sent at a time that the body has not been shown yet, and whatever is not as it should be, is Python's (guest/completion.py).
  */
 int mos_answered(struct mos_pump *p, struct mos_lane *l, const unsigned char *payload, unsigned long length, unsigned int flags)
 {
     uint16_t outs, asks;
     int64_t result;
-    if (length < REPLY_HEAD || flags != l->seq << 1)
+    if (length < REPLY_HEAD || flags != l->seq << 1 || (l->page && !mos_shows(l->page, l->channel)))
         return 0;
     memcpy(&result, payload, 8);
     memcpy(&outs, payload + 8, 2);

@@ -111,6 +111,9 @@ static int lane_hears(struct mos_pump *p, struct mos_channel *c, const unsigned 
     int i;
     memcpy(numbers, frame + 4, 4);
     memcpy(&pair, frame + 8, 8);
+    if (numbers[0] == KIND_TIME) /* home has connected: to it nobody tells the time */
+        return c->direction && !numbers[1] && !pair && length == sizeof c->told && !mos_open(c, frame, length, opened) &&
+               mos_told(c, opened);
     for (i = 0; i < p->nlanes && !l; i++)
         if (p->lane_pairs[i] == pair)
             l = p->lanes[i];

@@ -24,7 +24,7 @@ struct request {
     const unsigned char *data;
 };
 
-static unsigned char frame[MOS_HEAD + MOS_LANE_MOST + MOS_TAG];
+static unsigned char room[MOS_TIMED + MOS_HEAD + MOS_LANE_MOST + MOS_TAG], *const frame = room + MOS_TIMED;
 
 /* What a CALL says; 0 if it is Python's: of another shape (vectors, edges), malformed, or with more to bring back than lanes are for. */
 static int parse(const unsigned char *payload, unsigned long length, struct request *q)
@@ -86,7 +86,7 @@ static void answer(struct mos_pump *p, struct mos_lane *l, long result, unsigned
     uint16_t counts[4] = {outs, 0, 0, 0};
     memcpy(frame + MOS_HEAD, &result, 8);
     memcpy(frame + MOS_HEAD + 8, counts, 8);
-    mos_send_frame(l->channel, frame, length, KIND_REPLY, l->seq << 1, l->pair);
+    mos_send_timed(l->channel, frame, length, KIND_REPLY, l->seq << 1, l->pair);
     l->received += length;
     l->ready_since = mos_now_ns();
     mos_lane_news(p, l);

@@ -112,6 +112,10 @@ void mos_came(struct mos_pump *p);
 unsigned long mos_park(struct mos_pump *p, unsigned long now);
 int mos_land(struct mos_pump *p, int pid, int status); /* made.c */
 
+/* seal.c */
+#define MOS_TIMED (MOS_HEAD + sizeof(struct mos_time) + MOS_TAG) /* bytes of TIME */
+#define KIND_TIME 33            /* wire/frames.py, Kind */
+
 /* direct.c */
 #define MOS_STAT 144            /* sizeof(struct stat) */
 long mos_directly(int pidfd, int fd, long nr, void *buf, long a2, long a3, int known);

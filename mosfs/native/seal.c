@@ -125,23 +125,26 @@ int mos_open(struct mos_channel *c, const unsigned char *frame, unsigned int len
     return 0;
 }
 
-/*
- * Send a frame whose payload of `length` bytes lies behind room for the header. 1: sent, or as much as the socket took and the rest kept
- * in c->unsent, which Python must send before anything else; 0: nothing was sent, and the channel is broken.
- */
-int mos_send_frame(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair)
+/* Make the next frame where its payload lies, behind room for the header: 1, or 0 and the channel is broken. */
+static int make(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair)
 {
-    unsigned long whole = MOS_HEAD + length + MOS_TAG;
     uint16_t numbers[2] = {kind, flags};
-    long n;
     memcpy(frame, &length, 4);
     memcpy(frame + 4, numbers, 4);
     memcpy(frame + 8, &pair, 8);
-    if (mos_seal(c, frame, length)) {
-        c->broken = EIO;
-        return 0;
-    }
-    n = send(c->fd, frame, whole, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (!mos_seal(c, frame, length))
+        return 1;
+    c->broken = EIO;
+    return 0;
+}
+
+/*
+ * Send frames that are made. 1: sent, or as much as the socket took and the rest kept in c->unsent, which Python must send before
+ * anything else; 0: nothing was sent, and the channel is broken.
+ */
+static int put(struct mos_channel *c, const unsigned char *frame, unsigned long whole)
+{
+    long n = send(c->fd, frame, whole, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno != EAGAIN && errno != EINTR) {
         c->broken = errno;
         return 0;
@@ -157,4 +160,25 @@ int mos_send_frame(struct mos_channel *c, unsigned char *frame, unsigned int len
     memcpy(c->unsent, frame + n, whole - n);
     c->unsent_left = whole - n;
     return 1;
+}
+
+/* Send a frame whose payload of `length` bytes lies behind room for the header: as `put`. */
+int mos_send_frame(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair)
+{
+    return make(c, frame, length, kind, flags, pair) && put(c, frame, MOS_HEAD + length + MOS_TAG);
+}
+
+/* The same, with TIME before it if its reader wants that. `frame` lies behind MOS_TIMED bytes that are free. */
+int mos_send_timed(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair)
+{
+    unsigned char *begin = frame;
+    struct mos_time now;
+    if (c->tells) {
+        begin -= MOS_TIMED;
+        mos_time(&now);
+        memcpy(begin + MOS_HEAD, &now, sizeof now);
+        if (!make(c, begin, sizeof now, KIND_TIME, 0, 0))
+            return 0;
+    }
+    return make(c, frame, length, kind, flags, pair) && put(c, begin, frame - begin + MOS_HEAD + length + MOS_TAG);
 }

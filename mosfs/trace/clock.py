@@ -40,6 +40,8 @@ COLD_NS = 500_000  #: shortest base line of a rate
 WARM_NS = NSEC // 2  #: preferred base line: long enough to hide the sampling error (10 ns), and not longer than
 OLD_NS = 8 * NSEC  #: this, so that it follows what NTP does now
 JUMP = 1000  #: a rate that changes by more than 1/JUMP means that the counter itself was reset
+#: How fast two computers' CLOCK_MONOTONIC drift apart at most, parts of a million: each goes by a crystal, or by NTP.
+DRIFT_PPM = 100
 MODE_KERNEL, MODE_TSC = 0, 1
 CLOCK_MONOTONIC_COARSE = 6  #: missing in `time`
 
@@ -215,6 +217,11 @@ def rate_between(old: Sample, new: Sample) -> int:
     return ((new.ns - old.ns) << SHIFT) // (new.tsc - old.tsc)
 
 
+def spoilt(age: int) -> int:
+    """By how much two clocks may differ more than so long ago, ns."""
+    return abs(age) * DRIFT_PPM // 10**6 + 1
+
+
 def prune(samples: tuple[Sample, ...], new: Sample) -> tuple[Sample, ...]:
     """The samples worth keeping, oldest (begin of the base line) first, `new` last; bounded however often called."""
     if samples and not (samples[-1].tsc < new.tsc and samples[-1].ns < new.ns):
@@ -289,13 +296,16 @@ def steer(truth: int, rate: int, shown: int | None, floor: int) -> Line:
     return Line(begin, max((error << SHIFT) // slew_ticks, -rate // GENTLE), slew_ticks)
 
 
-def next_page(seq: int, truth: Truth, extras: Extras, previous: Page | None = None, floor: Shown = NOTHING) -> Page:
-    """What follows `previous`, the page that the same program has now and that was written on this node."""
+def next_page(
+    seq: int, truth: Truth, extras: Extras, previous: Page | None = None, floor: Shown = NOTHING, *, leap: bool = False
+) -> Page:
+    """What follows `previous`, the page that the same program has now and that was written on this node. ``leap``: clocks that lag
+    do not take their time."""
     wall = truth.realtime - truth.monotonic
     shown: Shown | None = None
     if previous is not None:
         now = Shown(previous.show(REALTIME, truth.tsc), previous.show(MONOTONIC, truth.tsc))
-        shown = now if previous.mode == MODE_TSC else None
+        shown = now if previous.mode == MODE_TSC and not leap else None
         floor = Shown(max(floor.realtime, now.realtime), max(floor.monotonic, now.monotonic))
         if abs(wall - previous.wall) > STEP_NS:
             shown = shown and shown._replace(realtime=truth.realtime)
@@ -330,7 +340,7 @@ class _Clock(ABC):
     def _now(self) -> tuple[Extras, Truth]:
         """The home-node's time."""
 
-    def page(self, seq: int, previous: bytes | None = None, not_before: Shown = NOTHING) -> bytes:
+    def page(self, seq: int, previous: bytes | None = None, not_before: Shown = NOTHING, *, leap: bool = False) -> bytes:
         """`PAGE_BYTES` bytes with the even number `seq`, for a program that is stopped or not yet running.
 
         `previous` is the page that it has now and that this clock made, None if it has just come; `not_before` is what
@@ -338,7 +348,7 @@ class _Clock(ABC):
         """
         extras, truth = self._now()
         if previous is not None:
-            return next_page(seq, truth, extras, Page.unpack(previous), not_before).pack()
+            return next_page(seq, truth, extras, Page.unpack(previous), not_before, leap=leap).pack()
         floor = Shown(*map(max, self._floor, not_before))
         return next_page(seq, truth, extras, None, floor).pack()
 
@@ -346,10 +356,12 @@ class _Clock(ABC):
         """The page of a program that comes from elsewhere, where it has seen ``not_before``. See `any_number`."""
         return self.page(any_number(), None, not_before)
 
-    def refresh(self, write: Callable[[int, bytes], object], current: bytes, not_before: Shown = NOTHING) -> bytes:
+    def refresh(
+        self, write: Callable[[int, bytes], object], current: bytes, not_before: Shown = NOTHING, *, leap: bool = False
+    ) -> bytes:
         """Replaces the page of a running program (it may be stopped too); `publish` says how. Returns the new page, which shows
-        no less than ``not_before``."""
-        return publish(write, lambda seq: self.page(seq, current, not_before), current)
+        no less than ``not_before``, and with ``leap`` no less than the truth."""
+        return publish(write, lambda seq: self.page(seq, current, not_before, leap=leap), current)
 
     def ticks(self) -> int:
         """The counter now, for `last_shown`."""
@@ -407,7 +419,8 @@ class GuestClock(_Clock):
 
     ``ahead``: home's CLOCK_MONOTONIC minus this node's, ns. ``wall``: home's realtime minus its CLOCK_MONOTONIC, ns; None: both
     nodes have one kernel, and so one realtime. So guests do not notice when this node's realtime is set, and a setting of home's
-    is known exactly, however long its news took.
+    is known exactly, however long its news took. ``at``: a lower bound, ``ahead`` held then (this node's CLOCK_MONOTONIC), and what
+    is shown stays one: it goes more slowly by what clocks may drift apart.
     The `not_before` values hold for pages without a previous one: what the programs saw before they came.
     """
 
@@ -419,10 +432,11 @@ class GuestClock(_Clock):
         not_before_monotonic: int = 0,
         extras: Extras | None = None,
         counter: Counter | None = None,
+        at: int | None = None,
     ) -> None:
         super().__init__(counter, Shown(not_before_realtime, not_before_monotonic))
         self._extras = Extras()
-        self.adjust(ahead, wall, extras)
+        self.adjust(ahead, wall, extras, at)
 
     def asking(self, seq: int, not_before: Shown) -> bytes:
         """As `page`, by which the vDSO asks the kernel each time, so that whoever traces the program can answer."""
@@ -430,9 +444,9 @@ class GuestClock(_Clock):
         lines = (Line(not_before.realtime), Line(not_before.monotonic), nowhere, nowhere)
         return Page(seq, MODE_KERNEL, 0, 0, self._extras.coarse, 1 << REALTIME | 1 << MONOTONIC, lines, not_before.wall).pack()
 
-    def adjust(self, ahead: int, wall: int | None, extras: Extras | None = None) -> None:
+    def adjust(self, ahead: int, wall: int | None, extras: Extras | None = None, at: int | None = None) -> None:
         """New offsets; the next pages slew to them, and step if home's realtime clock was set."""
-        self._ahead, self._wall = ahead, wall
+        self._ahead, self._wall, self._at = ahead, wall, at
         self._extras = self._extras if extras is None else extras
 
     def ahead(self) -> Shown:
@@ -440,17 +454,23 @@ class GuestClock(_Clock):
         if self._wall is None:
             return Shown(self._ahead, self._ahead)
         here = self._local()
-        return Shown(self._ahead + self._wall - (here.realtime - here.monotonic), self._ahead)
+        ahead = self._ahead_at(here.monotonic)
+        return Shown(ahead + self._wall - (here.realtime - here.monotonic), ahead)
 
     def monotonic(self) -> int:
         """Home's CLOCK_MONOTONIC, ns."""
-        return self.here().monotonic + self._ahead
+        here = self.here().monotonic
+        return here + self._ahead_at(here)
+
+    def _ahead_at(self, here: int) -> int:
+        return self._ahead if self._at is None else self._ahead - spoilt(here - self._at)
 
     def _now(self) -> tuple[Extras, Truth]:
         here = self._local()
-        monotonic = here.monotonic + self._ahead
+        monotonic = here.monotonic + self._ahead_at(here.monotonic)
         wall = here.realtime - here.monotonic if self._wall is None else self._wall
-        return self._extras, Truth(here.tsc, here.rate, monotonic + wall, monotonic)
+        rate = here.rate if self._at is None else here.rate - spoilt(here.rate)
+        return self._extras, Truth(here.tsc, max(rate, 0), monotonic + wall, monotonic)
 
 
 # --------------------------------------------------------------------------- writing

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from mosfs.abi.texts import Text, text
 from mosfs.native import ffi, lib
 from mosfs.wire import record
-from mosfs.wire.frames import HEADER, MAX_PAYLOAD, BadFrame, Frame, To, check
+from mosfs.wire.frames import HEADER, MAX_PAYLOAD, TIMED, BadFrame, Frame, Kind, To, check
 
 TAG = 16
 #: A payload of this size is encrypted in place, bytes; below, the call for that costs more than the copy.
@@ -102,6 +102,13 @@ def _watch(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def _time() -> bytes:
+    """Payload of TIME."""
+    now = ffi.new("struct mos_time *")
+    lib.mos_time(now)
+    return bytes(ffi.buffer(now))
+
+
 class Channel:
     """``opener`` is the side that connected (it uses direction 0 for its nonces).
 
@@ -154,6 +161,8 @@ class Channel:
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
         """One frame; ChannelLost when the peer is gone."""
+        if self.shared.tells and kind in TIMED:
+            self.send(Kind.TIME, 0, _time())
         if self.shared.unsent_left or self.shared.broken:
             self.flush()
         if self.shared.broken:
@@ -180,6 +189,10 @@ class Channel:
             return
         if done != len(data):
             self._send_rest(memoryview(data)[done:])
+
+    def tell_time(self) -> None:
+        """From now on the peer reads our time before what its programs may learn of (`TIMED`)."""
+        self.shared.tells = 1
 
     def _cannot_send(self, error: OSError) -> None:
         """What the peer has sent before it ended counts, all of it: while some of that is to be read, what we send is for nobody,

@@ -60,6 +60,7 @@ class Kind(IntEnum):
     COPY = 30
     STAYED = 31
     CPU_ALARM = 32
+    TIME = 33
     FETCH = 71
     SHOW = 76
     CALL = 48
@@ -246,6 +247,14 @@ def _times(payload: bytes) -> tuple[int, int]:
     return user, system
 
 
+def _time(payload: bytes) -> tuple[int, int]:
+    """CLOCK_MONOTONIC, and by how much realtime is ahead of it, ns."""
+    monotonic, wall = struct.unpack("<2q", payload)
+    if not 0 < monotonic <= LARGEST or not 0 <= monotonic + wall <= LARGEST:
+        raise BadFrame("no clock shows that")
+    return monotonic, wall
+
+
 def _alarm(payload: bytes) -> tuple[int, int] | None:
     """None: it has rung."""
     return _times(payload) if payload else None
@@ -271,8 +280,8 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 7
-SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 7}
+GENERATION = 8
+SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 7, Kind.TIME: 8}
 
 
 #: The generation since which a kind that was there before has flags.
@@ -357,6 +366,11 @@ SHAPES: dict[int, Shape] = {
         says="result i64, the deputy's descriptor of the child i32 (-1: none), the child's CPU_ALARM 2 x u64",
     ),
     Kind.CLOCK: Shape(_HOST, 1, STRUCT, _of(orders.GoTimes), any_pair=True, says="`GoTimes`, home time"),
+    Kind.TIME: Shape(
+        _HOST, 16, 16, _time, any_pair=True,
+        says="home's CLOCK_MONOTONIC, and by how much realtime was ahead of it, ns, i64 each; to hosts of other kernels, before "
+             "what tells programs that something has happened (`TIMED`)",
+    ),
     Kind.ABOUT: Shape(_HOST, 1, STRUCT, _of(orders.About), says="`About`: settings and statistics of the program"),
     Kind.EXECED: Shape(_HOST, says="nothing: exec succeeded at home, a new image follows"),
     Kind.MMAP_DATA: Shape(_HOST, 8, PIECE, says="offset u64 and bytes of a file that cannot be followed"),
@@ -438,6 +452,9 @@ SHAPES: dict[int, Shape] = {
         says="what the program has set to be done at a signal: signal i32, the kernel's struct sigaction (32 bytes)",
     ),
 }
+
+#: What programs may learn from that something has happened at home, or some time has passed there.
+TIMED = frozenset({Kind.REPLY, Kind.SIGNAL, Kind.CONT, Kind.FORK_REPLY, Kind.FILE})
 
 #: Calls of a body: their flags hold a number, which comes back with the REPLY.
 NUMBERED = frozenset(kind for kind, shape in SHAPES.items() if shape.to == _TRACER and shape.flags == 0xFFFF)

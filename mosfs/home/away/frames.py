@@ -18,9 +18,9 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Program
 from mosfs.migrate.image import BadImage
-from mosfs.wire.channel import ChannelLost
+from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.faults import Serving, fault
-from mosfs.wire.frames import NUMBERED, Frame, Kind
+from mosfs.wire.frames import NUMBERED, Frame, Kind, understands
 from mosfs.wire.orders import OutOrder
 
 #: A body waits in one call at a time; but what it blocks meanwhile, and the like, may wait for its deputy too.
@@ -85,7 +85,7 @@ class Frames:
             self.tracer.openings.prepared(link)
             return
         if frame.kind == Kind.ASK_CLOCK:
-            link.channel.send(Kind.CLOCK, frame.pair, self.tracer.clocks.times(frame.content))
+            self._asks_the_time(link, frame)
             return
         p = self.tracer.programs.get(frame.pair)
         if p is None:
@@ -99,6 +99,14 @@ class Frames:
             self.tracer.containment.trouble(p, error)
             if link.channel.lost:
                 raise ChannelLost("closed") from error
+
+    def _asks_the_time(self, link: Link, frame: Frame) -> None:
+        """Every host does so when it begins; and one whose clocks are another kernel's again at once, before its programs do
+        anything."""
+        link.questions += 1
+        if link.questions > 1 and isinstance(link.channel, Channel) and understands(link.frames, Kind.TIME):
+            link.channel.tell_time()
+        link.channel.send(Kind.CLOCK, frame.pair, self.tracer.clocks.times(frame.content))
 
     def _dispatch(self, p: Program, link: Link, frame: Frame) -> None:
         kind = frame.kind

@@ -19,6 +19,7 @@ class Link:
     frames: int = 0  # which kinds it knows (`frames.GENERATION`)
     packs: int = 0  # how it unpacks memory (`migrate.packing`)
     programs: set[int] = field(default_factory=set)
+    questions: int = 0  # ASK_CLOCK: by the second we know that its clocks are another kernel's
 
 
 @dataclass(slots=True)
