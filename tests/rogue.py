@@ -2,20 +2,27 @@
 
 Loaded by a fork server (``mosd --host=tests.rogue``, ``--tracer=tests.rogue``). The file that MOSIX_ROGUE names says which:
 "KIND FLAGS PAIR HEX"; pair 0 is the program's own. It is gone when the frame has been sent. If it is a folder, each program meets
-one of the files in it.
+one of the files in it. If there is a file with ".deaf" behind that name, a host sends a call that reads much and hears no answer.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
+from mosfs.abi.numbers import SYS_READ
+from mosfs.calls.request import unpack
 from mosfs.guest import from_home, host
 from mosfs.home import start
 from mosfs.home.moves import moves, room
 from mosfs.wire.channel import Channel
+from mosfs.wire.frames import Kind
 from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer
+
+_send = Channel.send
+MUCH = 8 << 20  #: bytes
 
 
 def spoil(channel: Channel, pair: int) -> None:
@@ -38,6 +45,14 @@ def taken(path: str) -> str:
     return text
 
 
+def send(self: Channel, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
+    _send(self, kind, pair, payload, flags)
+    if kind == Kind.CALL and (call := unpack(bytes(payload))).nr == SYS_READ and call.args[2] >= MUCH:
+        with suppress(FileNotFoundError):
+            os.unlink(os.environ["MOSIX_ROGUE"] + ".deaf")
+            time.sleep(60)
+
+
 class FromHome(from_home.FromHome):
     def _go(self, body: Any, frame: Any) -> None:
         super()._go(body, frame)
@@ -54,6 +69,7 @@ def prepare() -> None:
     host.prepare()
     start.prepare()
     host.FromHome = FromHome  # type: ignore[misc]
+    Channel.send = send  # type: ignore[method-assign]
     room.Moves = Moves  # type: ignore[misc]
 
 

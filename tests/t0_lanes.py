@@ -323,7 +323,8 @@ def test_of_calls_that_follow_each_other_in_one_turn_the_last_is_under_way(calls
     account = SimpleNamespace(calls=0, sent=0, received=0)
     deputy: Any = SimpleNamespace(flight=None, state=State.READY, mask=0, interrupting=False)
     program = SimpleNamespace(deputy=deputy, reports=SimpleNamespace(account=account), body=SimpleNamespace(seq=0, forwarded=0))
-    tracer: Any = SimpleNamespace(pump=ffi.new("struct mos_pump *"), programs={7: program}, hosts=SimpleNamespace(channels={}))
+    hosts = SimpleNamespace(channels={}, push=lambda: None)
+    tracer: Any = SimpleNamespace(pump=ffi.new("struct mos_pump *"), programs={7: program}, hosts=hosts)
     lanes = Lanes(tracer)
     lanes.armed = {7}
     for payload, taken in ((close, 1), (read if calls else close, calls)):

@@ -38,7 +38,7 @@ def waits_itself(fd: int) -> None:
     """As a tracer does between events: ppoll(2)."""
     lib.mos_setup_signals()
     pump, event = ffi.new("struct mos_pump *"), ffi.new("struct mos_event *")
-    lib.mos_attend(pump, fd)
+    lib.mos_attend(pump, fd, 0)
     lib.mos_next(pump, event, -1)
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.wire import channel
-from mosfs.wire.channel import LEAST, TAG, Channel, ChannelLost, Patience
+from mosfs.wire.channel import GRACE, LEAST, SLOWEST, TAG, Channel, ChannelLost, Pace, Patience
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame, Kind
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
@@ -340,3 +340,93 @@ def test_a_length_beyond_the_limit_is_refused_before_memory_is_taken() -> None:
 def test_noise(noise: bytes) -> None:
     found, why = heard(noise)
     assert found == [] and why in ("Security Compromised", "frame too long", "closed")
+
+
+# --------------------------------------------------------------------------- peers that read slowly
+
+
+def test_ordinary_frames_wait_for_nobody() -> None:
+    """A peer that reads nothing for a while: what it is told is kept, and comes in its order, with what C had begun to send."""
+    with ends() as (near, far):
+        sent = [Frame(Kind.REPLY, 0, number, contents(MB, number)) for number in range(8)]
+        for frame in sent:
+            near.send(frame.kind, frame.pair, frame.payload)
+        assert near.unsent and not near.takes_more() and not near.share()
+        found: list[Frame] = []
+        while len(found) < len(sent):
+            near.flush()
+            found += far.frames()
+        assert found == sent and not near.unsent and near.takes_more()
+
+
+def test_an_image_comes_behind_what_has_waited() -> None:
+    with ends() as (near, far), ThreadPoolExecutor(1) as pool:
+        near.send(Kind.REPLY, 1, bytes(8 * MB))
+        reading = pool.submit(lambda: [far.receive().kind for _ in range(3)])
+        near.send(Kind.PAGES, 1, bytes(MB))
+        assert not near.unsent
+        near.send(Kind.GO, 1)
+        near.finish()
+        assert reading.result() == [Kind.REPLY, Kind.PAGES, Kind.GO]
+
+
+def test_who_waits_for_an_answer_sends_what_has_waited() -> None:
+    with ends() as (near, far), ThreadPoolExecutor(1) as pool:
+        near.send(Kind.CALL, 1, bytes(8 * MB))
+
+        def answer() -> None:
+            assert far.receive().kind == Kind.CALL
+            far.send(Kind.REPLY, 1)
+
+        answering = pool.submit(answer)
+        assert near.receive().kind == Kind.REPLY
+        answering.result()
+
+
+def test_what_waits_for_a_peer_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PATIENCE", 0.01)
+    monkeypatch.setattr(channel, "MOST_UNSENT", 4 * MB)
+    with ends() as (near, _):
+        near.send(Kind.REPLY, 1, bytes(8 * MB))
+        with pytest.raises(ChannelLost, match="no progress"):
+            near.send(Kind.REPLY, 1)
+
+
+def test_who_takes_nothing_of_what_waits_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "PATIENCE", 0.01)
+    with ends() as (near, _):
+        near.send(Kind.REPLY, 1, bytes(8 * MB))
+        with pytest.raises(ChannelLost, match="no progress"):
+            while True:
+                near.flush()
+                time.sleep(0.001)
+    assert near.lost
+
+
+def test_the_end_of_a_peer_that_had_not_taken_all() -> None:
+    with ends() as (near, far):
+        near.send(Kind.REPLY, 1, bytes(8 * MB))
+        far.send(Kind.CALL, 2, b"last words")
+        far.close()
+        near.flush()
+        assert [frame.payload for frame in near.frames()] == [b"last words"]
+        with pytest.raises(ChannelLost):
+            near.flush()
+
+
+@pytest.mark.parametrize(("rate", "lost"), [(2 * SLOWEST, False), (SLOWEST, False), (SLOWEST // 2, True), (1, True)])
+def test_a_peer_may_be_slow_but_not_for_ever(rate: int, lost: bool) -> None:
+    """Who is waited for all the time, at so many bytes a second."""
+    pace, seconds = Pace(), 0
+    while pace.waited(1.0) and seconds < 3600:
+        pace.took(rate)
+        seconds += 1
+    assert (seconds < 3600) is lost
+    assert not lost or seconds <= 2 * GRACE
+
+
+def test_time_cannot_be_saved_up() -> None:
+    """A peer that was fast for hours may not keep us waiting any longer than others."""
+    pace = Pace()
+    pace.took(1 << 40)
+    assert sum(pace.waited(1.0) for _ in range(1000)) < GRACE

@@ -120,7 +120,7 @@ def alarm(pump: Pump, seconds: float) -> Iterator[None]:
     try:
         spec = (ctypes.c_long * 4)(0, 0, 0, int(seconds * 1e9))  # struct itimerspec: once, in so many nanoseconds
         assert libc.timerfd_settime(timer, 0, spec, None) == 0
-        lib.mos_attend(pump.pump, timer)
+        lib.mos_attend(pump.pump, timer, 0)
         yield
     finally:
         os.close(timer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import socket
 import struct
 import subprocess
 import sys
@@ -170,6 +171,41 @@ def test_what_a_host_says_is_its_own_guests_affair(kind: Kind, flags: int, pair:
     first, second = done.stdout.splitlines()
     assert re.fullmatch(r"a (1|3|1[0-9][0-9])", first), done  # 1: the frame came together with those of its start
     assert second == "b 4", done
+
+
+#: One of the tree reads much, away, where nobody hears the answer; its parent makes processes.
+READS = """
+mosrun -h -2 dd if=/dev/zero of=/dev/null bs=16M count=1 &
+while :; do (:); echo; done
+"""
+
+
+def test_a_host_that_hears_nothing_keeps_nobody_waiting(nodes: Lab, rogue_host: Rogue) -> None:
+    """But its own guest. It is lost in the end; before that the tree is served, while no more can be sent there."""
+    deaf, log = Path(f"{rogue_host.file}.deaf"), Path(nodes.node(1).paths.log)
+    deaf.touch()
+    begun = log.stat().st_size
+    family = nodes.start(1, "mosrun", "-h", "bash", "-c", READS, stdout=subprocess.PIPE)
+    assert family.stdout is not None
+    wait_until(lambda: not deaf.exists() and unread(nodes) > 1 << 20)
+    os.set_blocking(family.stdout.fileno(), False)
+    while family.stdout.read(4096):
+        pass
+    os.set_blocking(family.stdout.fileno(), True)
+    for _ in range(10):
+        assert family.stdout.readline() == b"\n"
+    assert "Lost communication" not in log.read_bytes()[begun:].decode()
+    wait_until(lambda: "Lost communication" in log.read_bytes()[begun:].decode(), PATIENCE)
+    assert family.stdout.readline() == b"\n"
+    family.kill()
+    family.wait(PATIENCE)
+
+
+def unread(nodes: Lab) -> int:
+    """The most bytes that wait in one connection of node 1 for node 2 (proc_pid_net(5), tcp)."""
+    near, far = (socket.inet_aton(nodes.node(number).ip)[::-1].hex().upper() for number in (1, 2))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    return max((int(row[4].split(":")[0], 16) for row in rows if row[1][:8] == near and row[2][:8] == far), default=0)
 
 
 @pytest.mark.parametrize(("kind", "flags", "pair", "payload"), rows(To.HOST))

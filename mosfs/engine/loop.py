@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -41,9 +41,10 @@ class Loop:
     def turn(
         self, fds: Iterable[int], timeout: int, task_event: Callable[[int, int], None], borrowed: Borrowed,
         contained: Callable[[], AbstractContextManager[Any]], notes: Callable[[], None] | None = None,
-        lanes: Callable[[], None] | None = None, *, eager: bool = False,
+        lanes: Callable[[], None] | None = None, full: Container[int] = (), *, eager: bool = False,
     ) -> int:  # fmt: skip
-        """Wait for one event, ``timeout`` microseconds at most: which of ``fds`` can be read, or IDLE, or TASK.
+        """Wait for one event, ``timeout`` microseconds at most: which of ``fds`` can be read, or IDLE, or TASK. Those of
+        ``full`` wait for room to be written to, too.
 
         ``task_event`` gets what waitpid(2) says of a task; ``notes`` is called before that when C has noted what went on without
         us, ``lanes`` when it has served ordinary calls of bodies. In ``contained`` the mailboxes are looked at. ``eager``: behind
@@ -52,7 +53,7 @@ class Loop:
         pump = self.pump
         pump.nfds = 0
         for fd in fds:
-            if lib.mos_attend(pump, fd) < 0:
+            if lib.mos_attend(pump, fd, fd in full) < 0:
                 raise MemoryError
         found = self._next(timeout, task_event, borrowed, contained, notes, lanes)
         if found != TASK or not eager:

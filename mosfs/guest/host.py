@@ -156,9 +156,12 @@ class Host:
             )  # fmt: skip
             timeout = 0 if pending else max(0, int(pause * 1e6))
             numbers, borrowed = [source.fileno() for source in fds], self.mails.desk.borrowed
+            full = [source.fileno() for source in fds if isinstance(source, Channel) and source.unsent]
             self.lanes.arm()
             self.private.windows.arm()
-            ready = self.context.loop.turn(numbers, timeout, self.task_event, borrowed, contained, lanes=self._served_by_c)
+            ready = self.context.loop.turn(
+                numbers, timeout, self.task_event, borrowed, contained, lanes=self._served_by_c, full=full,
+            )  # fmt: skip
             if 0 <= ready < len(fds):
                 self._readable(fds[ready])
             elif pending and ready == IDLE:
@@ -203,6 +206,7 @@ class Host:
 
     def _housekeeping(self) -> None:
         """Once a second."""
+        self.context.channel.flush()
         if self.context.control.sock is None:
             self._connect()
         self.containment.turn((
@@ -343,6 +347,7 @@ def main(order: SpawnHost, data: socket.socket) -> int:
     dump.on_signal(lambda: parts(host))
     try:
         host.run()
+        host.context.channel.finish()
     except ChannelLost as lost:
         # home is lost (or has nothing for us any more): the bodies die with us
         if host.context.bodies:

@@ -52,10 +52,11 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
             lambda _: self.carrier.step(), lambda _: self.hosts.run_backlog(), self.mosd.introduce,
         )  # fmt: skip
         self._each_second: tuple[Callable[[float], object], ...] = (
-            lambda _: self.mosd.tell_last_messages(), lambda _: self.clocks.refresh(), lambda _: self.hosts.send_clocks(),
-            lambda _: self.traces.flush(), self.statistics.tick, lambda _: self.cputimers.tick(), lambda _: self.private.reap_all(),
-            lambda _: self.mapped.tick(), lambda _: self.shared.tick(), lambda _: self.withheld.tick(),
-            lambda _: self.groups.tick(), lambda _: self.family.end_unclaimed(),
+            lambda _: self.mosd.tell_last_messages(), lambda _: self.clocks.refresh(), lambda _: self.hosts.push(),
+            lambda _: self.hosts.send_clocks(), lambda _: self.traces.flush(), self.statistics.tick,
+            lambda _: self.cputimers.tick(), lambda _: self.private.reap_all(),
+            lambda _: self.mapped.tick(), lambda _: self.shared.tick(),
+            lambda _: self.withheld.tick(), lambda _: self.groups.tick(), lambda _: self.family.end_unclaimed(),
         )  # fmt: skip
 
     # ------------------------------------------------------------------ the loop
@@ -80,10 +81,11 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
             if self.mapped.watcher >= 0:
                 fds.append(self.mapped.watcher)
             busy = any(link.channel.pending() for link in links)
+            full = [link.channel.fileno() for link in links if link.channel.unsent]
             self.lanes.arm()
             timeout = 0 if busy else self._timeout()
             ready = turn(
-                fds, timeout, task_event, borrowed, contained, self.family.write_down, self.lanes.look, eager=not links
+                fds, timeout, task_event, borrowed, contained, self.family.write_down, self.lanes.look, full, eager=not links
             )
             if ready >= 0:
                 ready -= linked

@@ -184,6 +184,13 @@ class FreezeFile:
             self._file.end()
             self.complete = True
 
+    @property
+    def unsent(self) -> int:
+        return 0
+
+    def flush(self) -> None:
+        """All has been written."""
+
     def takes_more(self) -> bool:
         return True
 

@@ -304,7 +304,7 @@ void mos_filtered(int pid, int filtered);
 void mos_unknown(int pid);
 int mos_early(int pid);
 int mos_unclaimed(struct mos_pump *p, int turns, int *pids);
-int mos_attend(struct mos_pump *p, int fd);
+int mos_attend(struct mos_pump *p, int fd, int out);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 void mos_reap(void);
 int mos_make_call(struct mos_pump *p, int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5, long *result);

@@ -133,8 +133,8 @@ void mos_put_back(int pid, int status)
 #define FAIR 64                 /* after so many stops in a row descriptors are looked at */
 #define NOTES_IDLE_NS 5000000UL /* what is noted is written down when nothing has happened for so long */
 
-/* Look at one more descriptor in mos_next; its index there, or a negative errno. */
-int mos_attend(struct mos_pump *p, int fd)
+/* Look at one more descriptor in mos_next, for room to write (`out`), too; its index there, or a negative errno. */
+int mos_attend(struct mos_pump *p, int fd, int out)
 {
     struct pollfd *fds = p->watched;
     if (p->nfds == p->room) {
@@ -145,7 +145,7 @@ int mos_attend(struct mos_pump *p, int fd)
         p->watched = fds;
         p->room = room;
     }
-    fds[p->nfds] = (struct pollfd){.fd = fd, .events = POLLIN};
+    fds[p->nfds] = (struct pollfd){.fd = fd, .events = POLLIN | (out ? POLLOUT : 0)};
     return p->nfds++;
 }
 

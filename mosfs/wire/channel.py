@@ -4,8 +4,9 @@ Each side encrypts with a nonce of direction and counter, and authenticates the 
 is changed, repeated, dropped or moved makes the channel fail (`ChannelLost`). Keys are fresh for each channel
 (`protocols.md`).
 
-Sending never blocks for ever on a peer that is itself sending: while the socket is full, what arrives is read and
-queued.
+Ordinary frames never wait for a peer that reads slowly: they are queued, and sent as the socket takes them (`Channel.unsent`,
+`Channel.flush`). What images are made of is too much for that: who sends it waits, for a bounded time (`Pace`). A peer that is
+itself sending is not waited for: while the socket is full, what arrives is read and queued.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ PATIENCE = 20.0
 LEAST = 64 << 10
 #: Seconds until who waits for a peer looks at its patience again.
 STEP = 1.0
-#: Bytes that a peer may send while it takes nothing.
-MOST_QUEUED = 1 << 30
+#: Seconds that a peer may keep us waiting at once; each of so many bytes that it takes gives it one of them back.
+GRACE, SLOWEST = 60.0, 64 << 10
+#: Bytes that a peer may send while it takes nothing, and those that are kept for it.
+MOST_QUEUED, MOST_UNSENT = 1 << 30, 64 << 20
+#: What is sent in such amounts that it is waited for.
+BULK = frozenset({Kind.IMAGE, Kind.PAGES, Kind.RUNS, Kind.IMAGE_END, Kind.EARLY, Kind.SAME, Kind.PRIVATE})
 #: So many frames are remembered for a look at a process that hangs (`mosfs.cluster.dump`).
 TRAIL = 24
 
@@ -60,8 +65,11 @@ class Peer(Protocol):
 
     lost: bool
 
+    @property
+    def unsent(self) -> int: ...
     def fileno(self) -> int: ...
     def close(self) -> None: ...
+    def flush(self) -> None: ...
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None: ...
     def takes_more(self) -> bool: ...
     def frames(self) -> Iterator[Frame]: ...
@@ -92,6 +100,22 @@ class Patience:
         return max(0.0, self._left)
 
 
+class Pace:
+    """How long a peer may keep its partner waiting, who does nothing else meanwhile: `GRACE` seconds, which come back with what
+    it takes, `SLOWEST` bytes for each. `Patience` is for one thing that is sent, this for all of them together."""
+
+    def __init__(self) -> None:
+        self._left = GRACE
+
+    def waited(self, seconds: float) -> bool:
+        """Whether that was not too long."""
+        self._left -= min(seconds, STEP)  # if it was longer, it was we who had no processor
+        return self._left > 0
+
+    def took(self, size: int) -> None:
+        self._left = min(GRACE, self._left + size / SLOWEST)
+
+
 def _watch(sock: socket.socket) -> None:
     """A peer whose node or wire is dead is found out even when nothing is to be sent."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -100,6 +124,13 @@ def _watch(sock: socket.socket) -> None:
         (socket.TCP_USER_TIMEOUT, int(PATIENCE * 1000)),
     ):
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _more_to_read(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except OSError:
+        return False
 
 
 def _time() -> bytes:
@@ -129,6 +160,10 @@ class Channel:
         self.shared = ffi.new("struct mos_channel *", {"fd": sock.fileno(), "direction": 0 if opener else 1})
         self._key = key
         self._outgoing = bytearray()
+        self._unsent = bytearray()  # sealed
+        self._taken_off = 0  # bytes of that which the socket has taken
+        self._patience = Patience(PATIENCE)
+        self._pace = Pace()
         self._have(bytearray(1 << 20))
         self._queue: deque[Frame] = deque()
         self._queued = 0  # bytes
@@ -143,7 +178,7 @@ class Channel:
 
     def share(self) -> bool:
         """Whether C may speak over this connection, too; not while all frames are recorded."""
-        if self.lost or self._record is not None or self.shared.broken:
+        if self.lost or self._record is not None or self.shared.broken or self._unsent:
             return False
         if self.shared.out == ffi.NULL and self._key:
             lib.mos_channel_key(self.shared, self._key)
@@ -160,11 +195,13 @@ class Channel:
     # ------------------------------------------------------------------ sending
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
-        """One frame; ChannelLost when the peer is gone."""
+        """One frame; ChannelLost when the peer is gone. It has left us, or (but for `BULK`) is among the `unsent`."""
         if self.shared.tells and kind in TIMED:
             self.send(Kind.TIME, 0, _time())
         if self.shared.unsent_left or self.shared.broken:
             self.flush()
+        if self._unsent and (kind in BULK or len(self._unsent) > MOST_UNSENT):
+            self.finish()
         if self.shared.broken:
             return
         header = HEADER.pack(len(payload), kind, flags, pair)
@@ -180,6 +217,9 @@ class Channel:
             data = self._room(HEADER.size + len(payload) + TAG)
             data[: HEADER.size] = header
             self._cipher.encrypt_into(nonce, payload, header, data[HEADER.size :])
+        if self._unsent:
+            self._unsent += data
+            return
         try:
             done = self.sock.send(data)
         except BlockingIOError:
@@ -187,8 +227,29 @@ class Channel:
         except OSError as error:
             self._cannot_send(error)
             return
-        if done != len(data):
+        if done == len(data):
+            return
+        if kind in BULK:
             self._send_rest(memoryview(data)[done:])
+        else:
+            self._keep(memoryview(data)[done:])
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait for room in the socket: `flush` when it has some, and once a second."""
+        return len(self._unsent)
+
+    def _keep(self, rest: bytes | memoryview) -> None:
+        if not self._unsent:
+            self._patience = Patience(PATIENCE)
+        self._unsent += rest
+
+    def finish(self) -> None:
+        """Wait until all has been sent; ChannelLost as `send`."""
+        self.flush()
+        rest, self._unsent = self._unsent, bytearray()
+        if rest and not self.shared.broken:
+            self._send_rest(memoryview(rest))
 
     def tell_time(self) -> None:
         """From now on the peer reads our time before what its programs may learn of (`TIMED`)."""
@@ -199,24 +260,32 @@ class Channel:
         and who reads it learns of the end. ChannelLost when there is nothing."""
         self.shared.broken = error.errno or errno.EIO
         self._open()  # what C has read
-        if not self._queue and not self._more_to_read():
+        if not self._queue and not _more_to_read(self.sock):
             raise self.fail(str(error)) from error
 
-    def _more_to_read(self) -> bool:
-        try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        except OSError:
-            return False
-
     def flush(self) -> None:
-        """Send what C has begun to send; ChannelLost as `send`."""
+        """Send what is unsent, also by C, as far as the socket takes it; ChannelLost as `send`, and of who takes too little."""
         if self.shared.broken:
+            self._unsent.clear()
             self._cannot_send(OSError(self.shared.broken, os.strerror(self.shared.broken)))
             return
         if self.shared.unsent_left:
-            rest = bytes(ffi.buffer(self.shared.unsent, self.shared.unsent_left))
+            self._keep(bytes(ffi.buffer(self.shared.unsent, self.shared.unsent_left)))
             lib.mos_sent(self.shared)
-            self._send_rest(memoryview(rest))
+        if not self._unsent:
+            return
+        try:
+            done = self.sock.send(self._unsent)
+        except BlockingIOError:
+            done = 0
+        except OSError as error:
+            self._unsent.clear()
+            self._cannot_send(error)
+            return
+        del self._unsent[:done]
+        self._taken_off += done
+        if self._unsent and not self._patience.left(self._taken_off):
+            raise self.fail("no progress")
 
     def _room(self, size: int) -> memoryview:
         """``size`` bytes of a buffer that is kept for the next large frame."""
@@ -229,9 +298,9 @@ class Channel:
         poll.register(self.sock, select.POLLIN | select.POLLOUT)
         patience = Patience(PATIENCE)
         while rest:
-            left = patience.left(-len(rest))
+            left, began = patience.left(-len(rest)), time.monotonic()
             events = poll.poll(min(left, STEP) * 1000)
-            if not left or self._queued > MOST_QUEUED:
+            if not left or self._queued > MOST_QUEUED or not self._pace.waited(time.monotonic() - began):
                 raise self.fail("no progress")
             if not events:
                 continue
@@ -245,17 +314,21 @@ class Channel:
                     return
             if events[0][1] & (select.POLLOUT | select.POLLERR | select.POLLHUP):
                 try:
-                    rest = rest[self.sock.send(rest) :]
+                    done = self.sock.send(rest)
                 except BlockingIOError:
                     continue
                 except OSError as error:
                     self._cannot_send(error)
                     return
+                rest = rest[done:]
+                self._pace.took(done)
 
     def takes_more(self) -> bool:
         """The socket has room, so that a frame would not wait for the peer; true of a lost one, so that it is noticed."""
         if self.lost:
             return True
+        if self._unsent:
+            return False
         if self._room_poll is None:
             self._room_poll = select.poll()
             self._room_poll.register(self.sock, select.POLLOUT)
@@ -264,7 +337,9 @@ class Channel:
     # ------------------------------------------------------------------ receiving
 
     def frames(self) -> Iterator[Frame]:
-        """Frames that are here after one read of the socket."""
+        """Frames that are here after one read of the socket, which takes what is unsent meanwhile."""
+        if self._unsent:
+            self.flush()
         self._open()
         if not self._queue:
             self._fill()
@@ -283,14 +358,17 @@ class Channel:
     def receive(self, timeout: float = PATIENCE) -> Frame:
         """Block for the next frame, as long as it makes progress."""
         poll = select.poll()
-        poll.register(self.sock, select.POLLIN)
         patience = Patience(timeout)
         self._open()
         while not self._queue:
+            poll.register(self.sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
             left = patience.left(self.shared.end - self.shared.start)
             if not left:
                 raise self.fail("timeout")
-            if poll.poll(min(left, STEP) * 1000):
+            events = poll.poll(min(left, STEP) * 1000)
+            if self._unsent:
+                self.flush()
+            if events and events[0][1] & ~select.POLLOUT:
                 self._fill()
         return self._taken()
 

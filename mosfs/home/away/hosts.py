@@ -102,6 +102,14 @@ class Hosts:
         if p.link is not None and understands(p.link.frames, kind):
             p.link.channel.send(kind, p.pid, payload, flags_for(p.link.frames, kind, flags))
 
+    def push(self) -> None:
+        """Once a second: who takes nothing of what waits for it is lost."""
+        for link in list(self.channels.values()):
+            try:
+                link.channel.flush()
+            except ChannelLost:
+                self.link_lost(link)
+
     def send_clocks(self) -> None:
         times = b""
         for link in list(self.channels.values()):

@@ -11,7 +11,7 @@ from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
 from mosfs.home.process.link import Link
 from mosfs.home.process.program import Program
 from mosfs.native import ffi, lib
-from mosfs.wire.channel import Channel, ChannelLost
+from mosfs.wire.channel import Channel
 
 _STATES = {State.READY: lib.MOS_LANE_READY, State.PARKED: lib.MOS_LANE_PARKED, State.BUSY: lib.MOS_LANE_BUSY}
 _SECOND = 1_000_000_000
@@ -65,12 +65,7 @@ class Lanes(EngineLanes):
             account.received += lane.received
             lane.calls = lane.sent = lane.received = 0
             self._write_down(p, p.deputy, lane, began=began)
-        for link in list(self.tracer.hosts.channels.values()):
-            if isinstance(link.channel, Channel):
-                try:
-                    link.channel.flush()
-                except ChannelLost:
-                    self.tracer.hosts.link_lost(link)
+        self.tracer.hosts.push()
 
     def _write_down(self, p: Program, deputy: Deputy, lane: Any, *, began: bool) -> None:
         """``began``: C has taken a call. Then the flight that we knew is over, though the deputy may be BUSY, with another."""
