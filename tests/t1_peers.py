@@ -142,6 +142,27 @@ async def test_nobody_there(start: Start, port: int) -> None:
         await a.peers.ask(B, REQUEST)
 
 
+async def test_a_node_that_answers_nothing_is_waited_for_once(start: Start, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by one program after the other of all that want to go there."""
+    monkeypatch.setattr(links, "CONNECT_TIMEOUT", 0.5)
+    a, failed = await start(A, port), list[str]()
+    with socket.create_server((B, port)) as silent:
+
+        async def ask() -> None:
+            with pytest.raises(LinkError, match="no response"):
+                await a.peers.ask(B, REQUEST)
+            failed.append(B)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(ask)
+        assert len(failed) == 20
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
 async def test_wrong_secret(start: Start, port: int, caplog: pytest.LogCaptureFixture) -> None:
     a, b = await start(A, port), await start(B, port, secret=b"two secrets")
     for caller, other in ((a, B), (b, A)):

@@ -63,6 +63,7 @@ class Peers:
     _links: dict[str, list[PeerLink]] = field(default_factory=dict)
     _used: dict[PeerLink, float] = field(default_factory=dict)
     _dialing: dict[str, trio.Lock] = field(default_factory=dict)
+    _failed: dict[str, tuple[float, LinkError]] = field(default_factory=dict)  # when the last attempt did
     _questions: dict[int, Question] = field(default_factory=dict)
     _numbers: count[int] = field(default_factory=lambda: count(1))
     _complaints: dict[str, str] = field(default_factory=dict)
@@ -105,13 +106,18 @@ class Peers:
             await self._serve(link, hello)
 
     async def _link(self, ip: str) -> PeerLink:
-        """A link to ``ip``: one that is open, or a new one."""
+        """A link to ``ip``: one that is open, or a new one. Who comes during an attempt shares what comes of it: they need not wait
+        for a node that answers nothing one after the other."""
+        asked = trio.current_time()
         async with self._dialing.setdefault(ip, trio.Lock()):
             if open_ones := self._links.get(ip):
                 return open_ones[-1]
+            if ip in self._failed and self._failed[ip][0] >= asked:
+                raise self._failed[ip][1]
             try:
                 link, hello = await links.dial(self.world.ip, ip, self.world.port, self.identity, self.hello)
             except LinkError as error:
+                self._failed[ip] = trio.current_time(), error
                 self._complain(ip, error)
                 raise
             self._used[link] = trio.current_time()

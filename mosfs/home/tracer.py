@@ -55,7 +55,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
             lambda _: self.mosd.tell_last_messages(), lambda _: self.clocks.refresh(), lambda _: self.hosts.push(),
             lambda _: self.hosts.send_clocks(), lambda _: self.traces.flush(), self.statistics.tick,
             lambda _: self.cputimers.tick(), lambda _: self.private.reap_all(),
-            lambda _: self.mapped.tick(), lambda _: self.shared.tick(),
+            lambda _: self.silence.look(), lambda _: self.mapped.tick(), lambda _: self.shared.tick(),
             lambda _: self.withheld.tick(), lambda _: self.groups.tick(), lambda _: self.family.end_unclaimed(),
         )  # fmt: skip
 

@@ -164,6 +164,7 @@ class Channel:
         self._taken_off = 0  # bytes of that which the socket has taken
         self._patience = Patience(PATIENCE)
         self._pace = Pace()
+        self.sent_in_bulk = 0  #: frames of images and files that have been sent, or wait for room
         self._have(bytearray(1 << 20))
         self._queue: deque[Frame] = deque()
         self._queued = 0  # bytes
@@ -204,6 +205,7 @@ class Channel:
             self.finish()
         if self.shared.broken:
             return
+        self.sent_in_bulk += kind in BULK or kind == Kind.FILE
         header = HEADER.pack(len(payload), kind, flags, pair)
         nonce = self._send_prefix + self.shared.sent.to_bytes(8, "little")
         self.shared.sent += 1

@@ -15,6 +15,7 @@ from mosfs.home.moves.openings import Openings
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.moves.preemption import Preemption
 from mosfs.home.moves.recovery import Recovery
+from mosfs.home.moves.silence import Silence
 from mosfs.home.moves.threads import Threads
 from mosfs.home.ports import Tree
 
@@ -37,3 +38,4 @@ class MovesRoom:
         self.preemption = Preemption(tracer)
         self.recovery = Recovery(tracer)
         self.outliving = Outliving(tracer)
+        self.silence = Silence(tracer)
