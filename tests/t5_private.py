@@ -17,6 +17,7 @@ import pytest
 from mosfs.trace.proc import tracer_of
 from tests import cluster
 from tests.cluster import Lab, as_user, lab, wait_until
+from tests.progs import CFLAGS, REPO, compile_c
 
 #: Below /private-of-nobody nothing exists: only private files can be there.
 DIRECTORY = "/private-of-nobody"
@@ -120,6 +121,50 @@ def test_a_byte_in_a_hole_takes_a_page(nodes: Lab, place: str, pages: int, said:
     """The second is beyond the 14 MB of its node."""
     done = nodes.run(1, "mosrun", place, "-X", DIRECTORY, PYTHON, "-c", HOLES, DIRECTORY, str(pages))
     assert (done.stdout.strip(), done.stderr) == (said, "")
+
+
+@pytest.fixture(scope="module")
+def doors(tmp_path_factory: pytest.TempPathFactory) -> str:
+    binary = tmp_path_factory.mktemp("doors") / "doors"
+    compile_c(REPO / "tests" / "attacks" / "doors.c", binary, CFLAGS)
+    return str(binary)
+
+
+@pytest.mark.parametrize("way", ["int80", "ahead"])
+def test_who_takes_space_by_another_door_is_ended(nodes: Lab, doors: str, way: str) -> None:
+    """It has 30 MB; 300 are taken by 32-bit calls, or by ioctl(2) ahead of what is written."""
+    done = nodes.run(1, "mosrun", "-h", "-X", DIRECTORY, doors, way, f"{DIRECTORY}/f")
+    assert done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL), done
+    assert "MB of disk-space for private files, of 30" in Path(nodes.node(1).paths.log).read_text()
+
+
+@pytest.mark.parametrize("stays", [(), ("stays",)], ids=["the program ends", "the program is killed"])
+def test_whom_a_descriptor_is_given_has_no_space_by_it(
+    nodes: Lab, doors: str, tmp_path: Path, stays: tuple[str, ...]
+) -> None:
+    """When the program that had the file has ended, it vanishes, and so does what is written after that; and its tracer when nobody
+    can write any more."""
+    taker = nodes.start(1, doors, "take", "-", str(tmp_path / "s"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert taker.stdin is not None and taker.stdout is not None and taker.stdout.readline() == b"listens\n"
+    command = ("mosrun", "-h", "-X", DIRECTORY, doors, "give", f"{DIRECTORY}/f", str(tmp_path / "s"), *stays)
+    giver = nodes.start(1, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert giver.stdout is not None and giver.stdout.readline() == b"given\n"
+    tracer = tracer_of(giver.pid)
+    giver.kill() if stays else giver.communicate(b"\n")
+    giver.wait(30)
+
+    def taken() -> int:
+        assert taker.stdin is not None and taker.stdout is not None
+        taker.stdin.write(b"\n")
+        taker.stdin.flush()
+        return int(taker.stdout.readline())
+
+    assert taken() <= 31
+    for _ in range(3):
+        wait_until(lambda: taken() == 0)  # it writes 20 MB each time
+    assert os.path.exists(f"/proc/{tracer}")
+    taker.kill()
+    wait_until(lambda: not os.path.exists(f"/proc/{tracer}"))
 
 
 def test_a_guest_stays_within_its_limit(nodes: Lab) -> None:

@@ -54,7 +54,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
         self._each_second: tuple[Callable[[float], object], ...] = (
             lambda _: self.mosd.tell_last_messages(), lambda _: self.clocks.refresh(), lambda _: self.hosts.push(),
             lambda _: self.hosts.send_clocks(), lambda _: self.traces.flush(), self.statistics.tick,
-            lambda _: self.cputimers.tick(), lambda _: self.private.reap_all(),
+            lambda _: self.cputimers.tick(), lambda _: self.private.reap_all(), lambda _: self.private.space.look(),
             lambda _: self.silence.look(), lambda _: self.mapped.tick(), lambda _: self.shared.tick(),
             lambda _: self.withheld.tick(), lambda _: self.groups.tick(), lambda _: self.family.end_unclaimed(),
         )  # fmt: skip
@@ -67,7 +67,7 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
         control, channels, listeners = self.mosd.control, self.hosts.channels, self.debugged.listeners
         turn, task_event, borrowed = self.loop.turn, self.stops.task_event, self.mails.desk.borrowed
         contained = partial(self.containment.nobody, "looking at mailboxes")
-        while self.programs or listeners or not self.family.over():
+        while self.programs or listeners or self.private.space.left or not self.family.over():
             if control.has_ended():
                 self.openings.mosd_gone()
                 self.mails.desk.lost()

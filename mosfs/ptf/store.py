@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -22,6 +22,8 @@ from mosfs.wire.room import to_keep
 Inode = tuple[int, int]
 
 MEMORY_LIMIT = 10 << 20
+#: Space beyond twice the limit that nobody has by calls that we see: not by parallel writes, nor by what file systems keep ahead.
+TOLERATED = 64 << 20
 O_TMPFILE = 0o20200000
 COPY = 1 << 20
 
@@ -64,6 +66,11 @@ def grant(used: int, on_disk: bool, quota: Quota) -> int:
     """How many bytes may be written before `room` must be asked again."""
     limit = quota.limit if on_disk else min(quota.limit, MEMORY_LIMIT)
     return max(0, limit - used)
+
+
+def beyond(taken: int, limit: int) -> bool:
+    """Whether so many bytes on the disk were taken by a door that we do not see."""
+    return taken > 2 * limit + TOLERATED
 
 
 @dataclass(slots=True, eq=False)
@@ -129,6 +136,7 @@ class Store:
     descriptors: dict[int, Description] = field(default_factory=dict)
     umask: int = 0o022
     log: list[tuple[bytes, int]] = field(default_factory=list)  #: what became of names: (name, descriptor of ours or -1)
+    closes: Callable[[int], None] = os.close  #: a descriptor of ours: its file is not needed any more
 
     # ------------------------------------------------------------------ names
 
@@ -184,7 +192,7 @@ class Store:
     def discard(self, file: File) -> None:
         """Nobody has this unlinked file open any more."""
         if self.files.pop(file.number, None) is not None:
-            os.close(file.fd)
+            self._close(file)
 
     def discard_unless(self, opened: Iterable[int]) -> None:
         """Forget every file that has no name and is not among the numbers ``opened``."""
@@ -195,13 +203,25 @@ class Store:
     def close(self) -> None:
         """All is gone."""
         for file in self.files.values():
-            os.close(file.fd)
+            self._close(file)
         self.files.clear()
         self.names.clear()
         self.descriptors.clear()
         self.log.clear()
 
+    def _close(self, file: File) -> None:
+        self.closes(file.fd) if self.on_disk else os.close(file.fd)
+
     # ------------------------------------------------------------------ room
+
+    def taken(self) -> int:
+        """Bytes on the disk, whoever has written them."""
+        return sum(file.stat().st_blocks * 512 for file in self.files.values()) if self.on_disk else 0
+
+    def cut(self) -> None:
+        """Give all of that back."""
+        for file in self.files.values():
+            os.ftruncate(file.fd, 0)
 
     def backing(self) -> int:
         """A new empty file, where the files of this process are."""

@@ -17,6 +17,7 @@ from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import MAP_ANONYMOUS
 from mosfs.abi.numbers import SYS_CLOSE, SYS_MMAP, SYS_PWRITE64, SYS_PWRITEV2, SYS_WRITE, SYS_WRITEV
 from mosfs.abi.texts import Text, text
+from mosfs.home.asks.disk_space import DiskSpace
 from mosfs.home.ports import NoPrivateSpace, Tree
 from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.descriptors import (
@@ -58,6 +59,7 @@ def descriptor_filter() -> bytes:
 class Private:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
+        self.space = DiskSpace(tracer)
         for nr in OPENS | PATH_CALLS:
             tracer.pump.paths[nr] = sum(1 << i for i in RULES[nr].paths)
 
@@ -88,7 +90,7 @@ class Private:
         if p.private is None:
             if not wanted:
                 return
-            p.private = Holdings(Store(wanted))
+            p.private = Holdings(Store(wanted, closes=self.space.close))
         own = p.private
         if own.store.directories != wanted:
             own.store.directories = wanted
@@ -127,7 +129,8 @@ class Private:
         if thread:
             child.private = own
             return
-        child.private = Holdings(Store(own.store.directories), away=own.away, inherited=dict(own.inodes))
+        store = Store(own.store.directories, closes=self.space.close)
+        child.private = Holdings(store, away=own.away, inherited=dict(own.inodes))
 
     def born(self, p: Program) -> None:
         """The first stop of a child at home."""

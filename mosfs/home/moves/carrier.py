@@ -128,7 +128,7 @@ class Carrier:
         if own.store.files:
             self.retired.append(own.store)
             own.retained.append(own.store)
-        own.store = Store(own.store.directories)
+        own.store = Store(own.store.directories, closes=own.store.closes)
 
     def ended(self, p: Program) -> None:
         """A move has ended, well or not."""
@@ -216,6 +216,7 @@ class Carrier:
             self.tracer.private.install_filter(call, p)
         store.descriptors.clear()
         own.inodes.update({file.inode: file.number for file in store.files.values()})
+        store.closes = own.store.closes
         own.store = store
 
     def arrived(self, p: Program) -> None:

@@ -54,6 +54,7 @@ class Holdings:
     spool: Spool | None = None
     retained: list[Store] = field(default_factory=list)  # for the sake of their inodes only
     inherited: dict[Inode, int] | None = None  # files of the parent, whose descriptors it must not keep
+    most: int = 0  # the highest limit that it has had, bytes
 
     def let_go(self) -> None:
         """Close what is retained."""
