@@ -19,11 +19,13 @@ from mosfs.guest.mapping import MappedFiles, MapRequest
 from mosfs.home.away import mapped as mapped_files
 from mosfs.home.away.hosts import Hosts
 from mosfs.home.away.mapped import File, Mapped, _first_of, _want
+from mosfs.home.away.shared import SharedMemory
 from mosfs.home.process.link import Held
 from mosfs.home.process.records import Body as AwayBody
 from mosfs.home.tree.containment import Containment as AtHome
-from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Objects, Sender, data_of, frame, read_frame
+from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Headroom, Objects, Sender, data_of, frame, read_frame
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, OBJECTS, BadImage
+from mosfs.migrate.rebuild import NoRoom
 from mosfs.wire import room
 from mosfs.wire.frames import GENERATION, Kind
 
@@ -226,6 +228,21 @@ def test_copies_take_neither_all_memory_nor_all_descriptors(monkeypatch: pytest.
         copies.apply(frame(3, 10, 0, b"x"))
     assert set(os.listdir("/proc/self/fd")) == before and not copies.has(3)
     copies.close()
+
+
+def test_memory_that_is_shared_comes_home_only_where_there_is_some() -> None:
+    """It is no process's, so that the kernel would end others when there is no more."""
+    tree: Any = SimpleNamespace()
+    shared, free = SharedMemory(tree), [1000]
+    shared.headroom = Headroom(lambda: Memory(free[0], 16000))
+    made, piece = shared.store.new(1 << 26), b"x" * MOST
+    assert shared.take([made.number], frame(made.number, made.whole, 0, piece)) == made.number
+    free[0] = 400
+    with pytest.raises(NoRoom):
+        for at in range(0, 1 << 26, MOST):
+            shared.take([made.number], frame(made.number, made.whole, at, piece))
+    assert os.fstat(made.fd).st_blocks * 512 < 8 << 20
+    shared.store.close(made)
 
 
 def test_a_file_that_cannot_be_followed_is_no_longer_than_its_mapping() -> None:

@@ -34,8 +34,7 @@ HEADER = struct.Struct("<IIQQ")
 WANT = struct.Struct("<IQQ")
 #: Bytes that are looked at, and sent, together; and those of one frame at most.
 BLOCK, MOST = 64 * 1024, 256 * 1024
-#: The part of a node's memory that copies leave free, since they are no process's that the kernel could end when there is no more;
-#: and the bytes after which we look again how much there is.
+#: The part of a node's memory that stays free (`Headroom`), and the bytes after which we look again how much there is.
 LEAVE, LOOK = 1 / 32, 4 << 20
 
 _machine = Proc(0)
@@ -77,13 +76,30 @@ class Copy:
     name: str = ""
 
 
+class Headroom:
+    """What a node has free for files in memory, which are no process's that the kernel could end when there is no more."""
+
+    def __init__(self, memory: Callable[[], Memory] = _machine.memory) -> None:
+        self._memory = memory
+        self._unseen = LOOK  # bytes that came since we looked
+
+    def need(self, size: int) -> None:
+        """OSError ENOMEM when this node has no memory for so many bytes more."""
+        self._unseen += size
+        if self._unseen < LOOK or not size:
+            return
+        self._unseen = 0
+        memory = self._memory()
+        if memory.free < memory.total * LEAVE:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
 class _Kept:
     """Files in memory, by number. OSError when there is no memory for them."""
 
     def __init__(self, memory: Callable[[], Memory]) -> None:
         self.of: dict[int, Copy] = {}
-        self._memory = memory
-        self._unseen = LOOK  # bytes that came since we looked
+        self._headroom = Headroom(memory)
         self._numbers: dict[tuple[str, int], int] = {}
 
     def close(self) -> None:
@@ -109,20 +125,10 @@ class _Kept:
             os.ftruncate(copy.fd, size)
             copy.size = size
         data = data[: max(size - offset, 0)]
-        self._need(len(data))
+        self._headroom.need(len(data))
         if data and os.pwrite(copy.fd, data, offset) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return number, offset, len(data)
-
-    def _need(self, size: int) -> None:
-        """OSError ENOMEM when this node has no memory for so many bytes more."""
-        self._unseen += size
-        if self._unseen < LOOK or not size:
-            return
-        self._unseen = 0
-        memory = self._memory()
-        if memory.free < memory.total * LEAVE:
-            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
 
     def _new(self, number: int) -> Copy:
         fd = to_keep(os.memfd_create("file", os.MFD_CLOEXEC))

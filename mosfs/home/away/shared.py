@@ -24,9 +24,10 @@ from mosfs.home.process.move import Move
 from mosfs.home.process.objects import Object, Store, why
 from mosfs.home.process.program import Program
 from mosfs.home.process.registers import arguments
-from mosfs.migrate.filecopy import MOST, data_of, frame, read_frame
+from mosfs.migrate.filecopy import MOST, Headroom, data_of, frame, read_frame
 from mosfs.migrate.image import MAX_SIZE, BadImage, Vma, is_object
 from mosfs.migrate.maps import CannotMove, file_maps
+from mosfs.migrate.rebuild import NoRoom
 from mosfs.native.registers import Registers
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import PAGE, USER_END
@@ -42,6 +43,7 @@ class SharedMemory:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self.store = Store(self._forget_unused)
+        self.headroom = Headroom()
         self._look_at = 0.0
 
     # ------------------------------------------------------------------ objects
@@ -196,12 +198,17 @@ class SharedMemory:
     # ------------------------------------------------------------------ coming home
 
     def take(self, numbers: Iterable[int], payload: bytes) -> int:
-        """FILE of a program that comes home: a part of the contents of one of these objects, and which. BadImage; OSError."""
+        """FILE of a program that comes home: a part of the contents of one of these objects, and which. BadImage; NoRoom;
+        OSError."""
         number, size, offset, data = read_frame(payload)
         made = next(iter(self.store.objects([number])), None) if number in numbers else None
         if made is None or size != made.whole or offset + len(data) > min(made.whole, MAX_SIZE):
             raise BadImage("contents of memory that it does not share")
         if data:
+            try:
+                self.headroom.need(len(data))
+            except OSError as error:
+                raise NoRoom("no memory for what it shares") from error
             made.write(data, offset)
         else:  # the first of it
             made.empty()
