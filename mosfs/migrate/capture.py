@@ -28,7 +28,7 @@ from mosfs.trace import layout, xstate
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import comm_of, content, stat_fields, status_sets
 from mosfs.trace.stops import Stop
-from mosfs.trace.task import Task, TaskGone, copy_regs, regs_bytes
+from mosfs.trace.task import MOST_PENDING, Task, TaskGone, copy_regs, regs_bytes
 
 #: Where struct sigaction of so many signals has room, behind a row of calls for them in the first page of the scratch.
 ACTIONS_AT, ACTIONS_AT_ONCE, ACTION_SIZE = layout.SCRATCH + layout.PAGE // 2, 32, 32
@@ -178,13 +178,16 @@ def questions(at: int) -> list[tuple[int, ...]]:
 def captured(call: Calls, regs: Registers, results: Sequence[int], told: bytes, *, pending: bool) -> Thread:
     """That thread. ``results`` and ``told``: what `questions` have returned, and stored."""
     task: Task = call.task
+    waiting = task.peek_pending() if pending else []
+    if len(waiting) > MOST_PENDING:
+        raise CannotMove(f"more than {MOST_PENDING} signals wait for it")
     if results[0]:
         raise OSError(-results[0], "the stack for signals")
     altstack, tid_address, *robust = struct.unpack("<24s3Q", told)
     return Thread(
         tid=task.own, comm=comm_of(task.pid), regs=regs_bytes(regs), xstate=xstate.read(task), mask=call.mask, altstack=altstack,
         rseq=rseq.of(call), tid_address=0 if results[1] else tid_address, robust=(0, 0) if results[2] else (robust[0], robust[1]),
-        pending=task.peek_pending() if pending else [],
+        pending=waiting,
     )
 
 

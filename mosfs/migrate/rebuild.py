@@ -552,9 +552,12 @@ def queue_signal(call: Calls, info: bytes, *, shared: bool) -> None:
 
 
 def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:
-    """Take these signals out of the task's queue, as (sent to the process?, siginfo), so that older ones can come before."""
+    """Take these signals out of the task's queue, as (sent to the process?, siginfo), so that older ones can come before.
+
+    Not many more than `MOST_PENDING`: what is behind those stays before all others."""
     task = call.task
-    found = [(shared, info) for shared, info in task.peek_pending() if int.from_bytes(info[:4], "little") in signals]
+    pending = task.peek_pending() if signals else []
+    found = [(shared, info) for shared, info in pending if int.from_bytes(info[:4], "little") in signals]
     wanted = sum(1 << (sig - 1) for sig in signals)
     for _ in found:
         task.write(layout.SCRATCH, struct.pack("<3Q", wanted, 0, 0))

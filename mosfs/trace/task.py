@@ -17,6 +17,9 @@ from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.proc import TaskGone as TaskGone  # methods of a Task raise it
 
+#: Signals that wait for a task at once: so many can travel, and be put in order with others.
+MOST_PENDING = 4096
+
 # ptrace(2): requests and options
 CONT, SINGLESTEP, SYSCALL = 7, 9, 24
 SEIZE, INTERRUPT, LISTEN, GETEVENTMSG, DETACH = 0x4206, 0x4207, 0x4208, 0x4201, 17
@@ -153,12 +156,13 @@ class Task:
         return bytes(buffer)
 
     def peek_pending(self) -> list[tuple[bool, bytes]]:
-        """Queued signals as (sent to the whole process?, siginfo), in order."""
+        """Queued signals as (sent to the whole process?, siginfo), in order. For each of them the kernel walks the queue from its
+        beginning, so not many more than `MOST_PENDING` of either kind are looked at."""
         found: list[tuple[bool, bytes]] = []
         for shared in (False, True):
             buffer = bytearray(SIGINFO_SIZE * 32)
             offset = 0
-            while True:
+            while offset <= MOST_PENDING:
                 count = lib.mos_peeksiginfo(self.pid, offset, shared, 32, ffi.from_buffer(buffer))
                 if count <= 0:
                     break
