@@ -311,14 +311,18 @@ def test_lines_of_progress() -> None:
 
 def test_files_of_progress(tmp_path: Path) -> None:
     """What others write there is not believed; what a killed queue has left goes."""
-    (tmp_path / "999999999").write_text("1 2 3 4\n")
+    random = "." + 16 * "0"
+    (tmp_path / f"999999999{random}").write_text("1 2 3 4\n")
+    (tmp_path / str(os.getpid())).mkdir()  # another's, so that ours cannot be made
     file = ProgressFile(str(tmp_path))
     file.write(Counts(10, 5, 1, 2))
-    (tmp_path / str(os.getppid())).write_text("1 2 3 4\n")
+    (tmp_path / f"{os.getppid()}{random}").write_text("1 2 3 4\n")
+    (tmp_path / f"{os.getpid()}{random}").write_bytes(Path(file.path).read_bytes())  # a queue is one, whatever it writes
     (tmp_path / "x").symlink_to("/etc/passwd")
     (queued,) = read_all(str(tmp_path))
     assert (queued.pid, queued.total, queued.done, queued.failed) == (os.getpid(), 10, 5, 1)
-    assert not (tmp_path / "999999999").exists()
+    assert not (tmp_path / f"999999999{random}").exists()
     file.close()
+    (tmp_path / f"{os.getpid()}{random}").unlink()
     assert list(read_all(str(tmp_path))) == []
     ProgressFile(str(tmp_path / "none")).write(Counts(1, 1, 1, 1))

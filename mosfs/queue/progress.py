@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from mosfs.trace.proc import start_time
 
 #: Seconds between two lines: on a terminal, where each replaces the one before, and elsewhere; between two writes of the file.
 TERMINAL, PLAIN, FILE = 0.2, 10.0, 0.5
-#: Bytes of the file.
+#: Bytes of the file, and its name.
 LENGTH = 80
+_NAME = re.compile(r"\d{1,10}\.[0-9a-f]{16}", re.ASCII)
 
 
 def duration(seconds: float) -> str:
@@ -72,17 +74,16 @@ class Queued:
 
 
 class ProgressFile:
-    """One small file in a directory where every user may make one; none when that cannot be made."""
+    """One small file in a directory where every user may make one; none when that cannot be made. Nobody can make it before us:
+    its name is the PID and something random."""
 
     def __init__(self, folder: str) -> None:
         self.pid = os.getpid()
-        self.path = os.path.join(folder, str(self.pid))
+        self.path = os.path.join(folder, f"{self.pid}.{os.urandom(8).hex()}")
         self._fd = -1
         with suppress(OSError):
             sweep(folder)
         with suppress(OSError):
-            with suppress(FileNotFoundError):
-                os.unlink(self.path)  # of a process that had our number
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         self._started = start_time(self.pid)
 
@@ -108,7 +109,7 @@ def read_one(folder: str, name: str) -> Queued | None:
         return None
     try:
         owner, text = os.fstat(fd).st_uid, os.read(fd, LENGTH)
-        pid = int(name)
+        pid = _pid_of(name)
         started, total, done, failed = map(int, text.split())
         if owner != os.stat(f"/proc/{pid}").st_uid or started != start_time(pid) or min(total, done, failed) < 0:
             return None
@@ -120,12 +121,20 @@ def read_one(folder: str, name: str) -> Queued | None:
 
 
 def read_all(folder: str) -> Iterator[Queued]:
-    """Every queue of this node that runs."""
+    """Every queue of this node that runs, once."""
     try:
-        names = sorted(name for name in os.listdir(folder) if name.isascii() and name.isdigit() and len(name) < 11)
+        names = sorted(filter(_NAME.fullmatch, os.listdir(folder)), key=_pid_of)
     except OSError:
         return
-    yield from filter(None, (read_one(folder, name) for name in names))
+    last = 0
+    for queued in filter(None, (read_one(folder, name) for name in names)):
+        if queued.pid != last:
+            yield queued
+        last = queued.pid
+
+
+def _pid_of(name: str) -> int:
+    return int(name.partition(".")[0])
 
 
 def sweep(folder: str) -> None:
@@ -133,5 +142,5 @@ def sweep(folder: str) -> None:
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
         with suppress(OSError, ValueError):
-            if os.lstat(path).st_uid == os.geteuid() and not start_time(int(name)):
+            if os.lstat(path).st_uid == os.geteuid() and not start_time(_pid_of(name)):
                 os.unlink(path)
