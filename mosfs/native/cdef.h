@@ -231,7 +231,7 @@ struct mos_pump {
     unsigned long hot_since;
     int strangers;
     int npinned;                /* a task that stops often and its youngest children are kept on our CPU */
-    struct mos_pinned pinned[8];
+    struct mos_pinned pinned[32]; /* MOS_PINNED */
     int pass_opens;             /* 1 (a tracer only): calls that concern only ordinary paths go on without waking Python */
     int settles;                /* 1 (a tracer only): stops of programs at home that need no decision do not wake Python */
     int nnotes;                 /* what Python has to write down before anything else */

@@ -81,6 +81,8 @@ int mos_renice(int pid, int nice, int uid)
 #define HOT_NS 20000000UL       /* within this time ... */
 #define STRANGERS 8             /* and never more of others between two of them: hold the task on our CPU */
 
+_Static_assert(sizeof((struct mos_pump *)0)->pinned == MOS_PINNED * sizeof(struct mos_pinned), "all that are held have room");
+
 static void release(struct mos_pump *p, int i)
 {
     sched_setaffinity(p->pinned[i].pid, sizeof p->pinned[i].allowed, (cpu_set_t *)p->pinned[i].allowed);
