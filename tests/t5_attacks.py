@@ -295,3 +295,45 @@ def test_a_users_own_variables_change_nothing_of_ours(nodes: Lab, tmp_path: Path
     assert (done.returncode, done.stdout, done.stderr) == (0, "on\n", "")
     assert not list(tmp_path.iterdir())
     assert "DEBUG" not in log.read_text()[len(before) :]
+
+
+# --------------------------------------------------------------------------- what hardly any program uses
+
+#: Ways of rare.c: with these its program goes on, and has its own end; with those it may not stand what we do for it.
+HARMLESS = (
+    "faults", "ring", "segment", "compatible", "namespaces", "pids", "untraced", "parent", "memory", "traceme", "dumpable",
+    "pkey", "brk", "slack", "perf", "bpf", "keys",
+)  # fmt: skip
+DEADLY = ("kill", "trap", "trace", "notify", "dispatch", "sealed", "errno")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_what_is_done_by_the_32_bit_door_is_its_own_programs_affair(nodes: Lab) -> None:
+    """A filter that says what it likes of our calls, a segment of its own, a namespace, rings: whatever the program has, it is
+    asked to go away and to come home, and gets signals. It may end; nobody else does, and no part of ours fails."""
+    binary = Path(nodes.plan.root).parent / "rare"
+    compile_c(SOURCES / "rare.c", binary, CFLAGS)
+    binary.chmod(0o755)
+    begun = {number: os.path.getsize(nodes.node(number).paths.log) for number in (1, 2)}
+    ended = dict[str, tuple[str, int | None]]()
+    with bystanders(nodes):
+        for way in (*HARMLESS, *DEADLY):
+            process = nodes.start(1, *USER, "mosrun", "-h", str(binary), way, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            assert process.stdin and process.stdout
+            said, status = process.stdout.readline().decode().strip(), None
+            with suppress(subprocess.TimeoutExpired, BrokenPipeError):  # until it has had its two seconds of a busy processor
+                for place in ("2", "home"):
+                    nodes.run(1, "mosmigrate", str(process.pid), place, timeout=60)
+                process.stdin.write(b"\n")
+                process.stdin.close()
+                status = process.wait(60)
+            process.kill()
+            process.wait(60)
+            ended[way] = said, status
+    assert [way for way, (said, _) in ended.items() if not said.startswith(way)] == []
+    assert {way: ended[way][1] for way in HARMLESS} == dict.fromkeys(HARMLESS, 0)
+    for number, at in begun.items():
+        log = Path(nodes.node(number).paths.log).read_bytes()[at:].decode()
+        traces = log.count("Traceback") - log.count("During handling of the above exception")
+        assert traces == log.count("(rare) is ended, because serving it failed"), log
