@@ -245,6 +245,8 @@ def test_what_c_has_begun_has_no_deadline() -> None:
     context.bodies = {7: body}
     lanes = Lanes(context, Mock(), Mock(), Mock())
     lanes._lanes[body.pid] = lane
+    context.by_pid = context.bodies = {body.pid: body}
+    lanes.met(body.pid)
     lane.news, lane.calls, lane.nr, lane.state = 1, 1, nr("read"), lib.MOS_LANE_WAITS
     lanes.look()
     assert body.call.nr == nr("read")

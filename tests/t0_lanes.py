@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,7 +22,10 @@ from mosfs.abi.args import Kind
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls.marshal import marshal
 from mosfs.calls.request import BadRequest, Comes, Request, pack_reply, unpack
-from mosfs.engine.lanes import CALLS, plans
+from mosfs.engine.lanes import CALLS, MOST_RECENT, plans
+from mosfs.guest.body import Body
+from mosfs.guest.body import State as Doing
+from mosfs.guest.lanes import Lanes as HostLanes
 from mosfs.home.away.lanes import Lanes
 from mosfs.home.process.deputy import State
 from mosfs.native import ffi, lib
@@ -335,3 +339,80 @@ def test_of_calls_that_follow_each_other_in_one_turn_the_last_is_under_way(calls
         )  # fmt: skip
         lanes.look()
     assert deputy.state is State.BUSY and deputy.flight.request.nr == made
+
+
+def test_a_host_has_lanes_for_those_that_do_something() -> None:
+    """Threads that had ended kept theirs until there was none left, and each turn looked at all that wait for ever."""
+    context: Any = SimpleNamespace(pump=ffi.new("struct mos_pump *"), by_pid={}, channel=SimpleNamespace(shared=ffi.NULL))
+    clocks: Any = SimpleNamespace(page_of=lambda body: ffi.NULL)
+    lanes = HostLanes(context, SimpleNamespace(due=lambda: 0.0), clocks, {})  # type: ignore[arg-type]
+    lanes._hears = lambda channel: True  # type: ignore[method-assign]
+    bodies = [Body(pid, Task(pid), Doing.RUNNING) for pid in range(1, 4 * lib.MOS_LANES)]
+    for body in bodies:  # each begins, calls and ends
+        context.by_pid[body.pid] = body
+        lanes.met(body.pid)
+        lanes.arm()
+        assert context.pump.lanes[context.pump.nlanes - 1].state == lib.MOS_LANE_RUNS
+        del context.by_pid[body.pid]
+    lanes.arm()
+    assert context.pump.nlanes == 0
+    context.by_pid.update({body.pid: body for body in bodies})
+    for body in bodies:
+        lanes.met(body.pid)
+    lanes.arm()
+    served = {context.pump.lanes[n].pid for n in range(context.pump.nlanes)}
+    assert served == {body.pid for body in bodies[-MOST_RECENT:]}
+    lanes._lanes[bodies[-MOST_RECENT].pid].news = 1
+    context.channel.flush = lambda: None
+    lanes.look()
+    lanes.met(bodies[0].pid)
+    lanes.arm()
+    assert {bodies[0].pid, bodies[-MOST_RECENT].pid} <= {context.pump.lanes[n].pid for n in range(context.pump.nlanes)}
+
+
+def away(pid: int, leader: int = 0) -> Any:
+    """A program, or a thread of ``leader``, that is away and about which nothing is open."""
+    deputy = SimpleNamespace(
+        state=State.READY, waiting=0, interrupting=False, remains=None, flight=None, room=(0x20000 + pid, 0x900), mask=0,
+        base=ffi.NULL, ready_since=0.0,
+    )  # fmt: skip
+    nothing = dict.fromkeys(("private", "move"))
+    body = SimpleNamespace(sleeping=None, kept_back=None, infos=[], shown=None, seq=0, signals=0)
+    return SimpleNamespace(
+        pid=pid, deputy=deputy, body=body, away=True, link=None, suspended=False, halted=False, interrupted=False,
+        process=SimpleNamespace(shares=False, several=True, native=False), kin=SimpleNamespace(leader=leader),
+        post=SimpleNamespace(mail=None), reports=SimpleNamespace(trace=None, call=None), death=SimpleNamespace(signal=None),
+        cpu=SimpleNamespace(overdue=False), saves=SimpleNamespace(asked=None, outlive=None),
+        call=SimpleNamespace(wait=None, carry=None), frozen=SimpleNamespace(wanted=False, mark=""), **nothing,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "served"), [
+    ("nothing", {7, 8, 9}), ("a move of all", set()), ("shared memory", set()), ("a stop of one", {7, 9}), ("a checkpoint", set()),
+])  # fmt: skip
+def test_calls_of_threads_go_without_python_at_home_too(what: str, served: set[int]) -> None:
+    """Unless something is open about the thread, or is to become of its process. Each has memory of its own for them."""
+    programs = {7: away(7), 8: away(8, 7), 9: away(9, 7)}
+    if what == "a move of all":
+        programs[7].move = object()
+    for p in programs.values():
+        p.process.shares = what == "shared memory"
+    programs[8].halted = what == "a stop of one"
+    programs[7].saves.asked = "now" if what == "a checkpoint" else None
+    link: Any = SimpleNamespace(channel=Mock(spec=Channel), programs=set(programs))
+    for p in programs.values():
+        p.link = link
+    tracer: Any = SimpleNamespace(
+        pump=ffi.new("struct mos_pump *"), programs=programs, hosts=SimpleNamespace(channels={id(link): link}),
+        mapped=SimpleNamespace(looks=lambda: False, watcher=-1), requests=SimpleNamespace(pidfd=lambda p: -1),
+        family=SimpleNamespace(process=lambda p: programs[7]),
+    )  # fmt: skip
+    link.channel.shared = ffi.NULL
+    lanes = Lanes(tracer)
+    lanes._hears = lambda channel: True  # type: ignore[method-assign]
+    for pid in programs:
+        lanes.met(pid)
+    lanes.arm()
+    assert lanes.armed == served
+    found = {lane.pid: lane for lane in tracer.pump.lanes[0 : tracer.pump.nlanes]}
+    assert {pid: (found[pid].scratch, found[pid].several) for pid in served} == {pid: (0x20000 + pid, 1) for pid in served}

@@ -43,7 +43,8 @@ class Home:
         deputy = SimpleNamespace(waiting=0, state=DeputyState.BUSY)
         self.p = SimpleNamespace(pid=PID, comm="x", away=True, link=self.old, move=self.move, deputy=deputy, body=Body())
         tree = SimpleNamespace(
-            programs={PID: self.p}, carrier=SimpleNamespace(full=lambda p: self.made.append(p.body.seq)),
+            programs={PID: self.p}, lanes=SimpleNamespace(met=lambda pid: None),
+            carrier=SimpleNamespace(full=lambda p: self.made.append(p.body.seq)),
             hosts=SimpleNamespace(drop=lambda *_: None, release_answers=lambda _: None, link_lost=self.lost.append),
             mosd=SimpleNamespace(log=lambda *_: None), outliving=SimpleNamespace(passes=lambda *_: True),
         )  # fmt: skip

@@ -30,12 +30,12 @@ from mosfs.home.process.deputy import THREADS_SCRATCH
 from mosfs.migrate.image import MOST_THREADS
 from mosfs.migrate.rebuild import Unsuited, set_action
 from mosfs.migrate.rows import DATA, NAME, ROOM, capture_threads, forget_all, give_threads, place
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls, pack, side_by_side
 from mosfs.trace.proc import words_of
 from mosfs.trace.stops import Status, Stop, decode
-from mosfs.trace.task import Task, TaskGone, check, copy_regs, discard, no_regs
+from mosfs.trace.task import WALL, Task, TaskGone, check, copy_regs, discard, no_regs
 from tests.t2_engine import seized
 
 SYS_GETTID = 186
@@ -139,6 +139,23 @@ def test_each_thread_has_a_row_of_its_own() -> None:
     last = place(MOST_THREADS - 1)
     assert place(0) >= THREADS_SCRATCH + MOST_THREADS * FLIGHT_ROOM and last + ROOM <= partial.CARRIES
     assert NAME + 16 <= ROOM and 6 * layout.ROW_ENTRY <= DATA and DATA + 48 <= NAME
+
+
+def test_a_deputy_that_does_not_stand_any_more_is_not_resumed(maker: sandbox.Maker) -> None:
+    """What tells of its end, or of an exec of another thread in its place, is told as ever."""
+    pump = ffi.new("struct mos_pump *")
+    with body(maker, FIRST) as (task, _threads):
+        lane = lib.mos_lane(pump, task.pid, FIRST)
+        lane.several = 1
+        assert not lib.mos_gone_on(lane)
+        os.kill(task.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, task.pid, os.WEXITED | os.WNOWAIT | WALL)
+        lane.several = 0
+        assert not lib.mos_gone_on(lane), "a process with one thread ends at once"
+        lane.several = 1
+        assert lib.mos_gone_on(lane)
+        assert decode(task.wait()).stop is Stop.KILLED
+        lib.mos_lane_end(pump, lane)
 
 
 @pytest.mark.parametrize("way", ["until it reports", "beside a descriptor"])

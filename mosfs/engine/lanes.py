@@ -6,6 +6,7 @@ it, before anything else is looked at, `look` writes down what C has done. So no
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,8 @@ from mosfs.wire.channel import Channel
 from mosfs.wire.faults import WANTED
 
 CALLS = 512
+#: So many tasks have lanes at a time.
+MOST_RECENT = 32
 
 
 @lru_cache(maxsize=1)
@@ -53,11 +56,22 @@ class Lanes:
     def __init__(self, pump: Any) -> None:
         self._pump = pump
         self._lanes: dict[int, Any] = {}
+        self._recent: dict[int, None] = {}  # tasks that may do something soon, the last one last
         pump.plans = plans()
 
-    def _rest(self) -> None:
-        """C may do nothing any more."""
+    def met(self, pid: int) -> None:
+        """The task has stopped, or is asked for something: that may be so again soon.
+
+        Lanes are for those only: looking at 200 threads takes longer than what one of them wants."""
+        self._recent.pop(pid, None)
+        self._recent[pid] = None
+
+    def _rest(self, here: Container[int]) -> None:
+        """C may do nothing any more. ``here``: the tasks that there are."""
         lib.mos_lanes_rest(self._pump)
+        for pid in list(self._recent):
+            if len(self._recent) > MOST_RECENT or pid not in here:
+                self._forget(pid)
 
     def _hears(self, channel: Channel) -> bool:
         """Whether C may read from the channel: no frame that it has brought waits for Python. No faults are to be made either."""
@@ -79,6 +93,7 @@ class Lanes:
 
     def _forget(self, pid: int) -> None:
         """The task is gone, or not served here any more."""
+        self._recent.pop(pid, None)
         lane = self._lanes.pop(pid, None)
         if lane is not None:
             lib.mos_lane_end(self._pump, lane)

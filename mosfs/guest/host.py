@@ -305,6 +305,7 @@ class Host:
             self.early[pid] = Early(raw)
             return
         child = None
+        self.lanes.met(pid)
         try:
             child = self.stops.handle(body, decode(raw))
         except Exception as error:

@@ -28,11 +28,12 @@ class Lanes(EngineLanes):
 
     def arm(self) -> None:
         """Before the event loop waits: bodies about which nothing is open may make calls without us."""
-        self._rest()
+        self._rest(self._context.by_pid)
         if self._untold or not self._hears(self._context.channel):
             return
         self._context.pump.lane_look_at = int(max(self._tolls.due(), time.monotonic() + PERIOD) * 1e9)
-        for body in self._context.bodies.values():
+        for pid in self._recent:
+            body = self._context.by_pid[pid]
             state = _state(body)
             lane = self._lane(body.pid, body.pair) if state else None
             if lane is None:
@@ -45,10 +46,11 @@ class Lanes(EngineLanes):
 
     def look(self) -> None:
         """Behind it: what has been done is written down."""
-        for body in self._context.bodies.values():
-            lane = self._lanes.get(body.pid)
+        for pid in list(self._recent):
+            lane, body = self._lanes.get(pid), self._context.by_pid[pid]
             if lane is None or not lane.news:
                 continue
+            self.met(pid)
             lane.news = 0
             call, account = body.call, body.account
             if lane.calls:

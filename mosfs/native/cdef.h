@@ -198,6 +198,8 @@ struct mos_lane {               /* ordinary calls of a body, as its host or its 
     uint64_t calls, sent, received; /* of calls since the last look of Python: how many, bytes to home, and to the body */
     uint64_t ready_since;       /* deputy: ns */
     const unsigned char *page;  /* body: of its clocks, which have to show what home tells; NULL: they are home's */
+    uint64_t scratch, room;     /* deputy: address and size of its memory for calls */
+    int several;                /* deputy: of a thread: another one may end it while it stands, or have its ID by an exec */
     int maps;                   /* body: /proc/PID/maps, -1 as long as it is not open */
     int pidfd;                  /* deputy, likewise */
     int watcher;                /* deputy: nothing is answered as long as this descriptor can be read; -1: none */
@@ -344,6 +346,7 @@ int mos_send_frame(struct mos_channel *c, unsigned char *frame, unsigned int len
 int mos_send_timed(struct mos_channel *c, unsigned char *frame, unsigned int length, unsigned int kind, unsigned int flags, uint64_t pair);
 struct mos_lane *mos_lane(struct mos_pump *p, int pid, uint64_t pair);
 void mos_lane_end(struct mos_pump *p, struct mos_lane *l);
+int mos_gone_on(struct mos_lane *l);
 void mos_lanes_rest(struct mos_pump *p);
 int mos_hear(struct mos_pump *p, struct mos_channel *c);
 unsigned int mos_pack_call(struct mos_lane *l, const struct mos_plan *plan, const struct mos_regs *r, unsigned char *payload);

@@ -8,8 +8,6 @@
 #define KIND_REPLY 17
 #define PAGE 4096
 #define BLOCK 512               /* memory from this size on keeps its place within a page */
-#define SCRATCH 0x19000UL       /* home/process/deputy.py: FLIGHT_SCRATCH, FLIGHT_ROOM */
-#define ROOM 0xd2000UL
 #define STOP_NS 30000UL         /* a deputy that is parked has stopped by then */
 
 enum comes { NOTHING, SUCCESS, RETURNED, ALWAYS, LAST = ALWAYS };
@@ -172,11 +170,11 @@ static int place(struct mos_lane *l, struct request *q)
         const struct blob *b = &q->of[i];
         unsigned long start = total + (b->addr - total) % (b->size >= BLOCK ? PAGE : 16);
         total = start + b->size + 16;
-        if (total > ROOM)
+        if (total > l->room)
             return 0;
-        l->places[i] = q->args[b->arg] = SCRATCH + start;
+        l->places[i] = q->args[b->arg] = l->scratch + start;
         if (b->sent)
-            there[n++] = (struct iovec){(void *)(SCRATCH + start), b->sent};
+            there[n++] = (struct iovec){(void *)(l->scratch + start), b->sent};
         here.iov_len += b->sent;
     }
     return !n || process_vm_writev(l->pid, &here, 1, there, n, 0) == (ssize_t)here.iov_len;
@@ -208,7 +206,9 @@ int mos_called(struct mos_pump *p, struct mos_lane *l, const unsigned char *payl
     if (p->plans[q.nr].renames)
         memset(l->plain, -1, sizeof l->plain);
     if (!directly(p, l, &q)) {
-        if ((l->state == MOS_LANE_PARKED && !wake(p, l)) || !keep(l, payload, length))
+        if (l->state == MOS_LANE_PARKED ? !wake(p, l) : mos_gone_on(l))
+            return 0;
+        if (!keep(l, payload, length))
             return 0;
         if (q.mask != l->mask && mos_setsigmask(l->pid, q.mask))
             return 0;

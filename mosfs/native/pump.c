@@ -323,6 +323,8 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
         if (told_meanwhile() && p->fair < FAIR)
             continue;
         due = p->nchannels ? mos_park(p, now) : 0;
+        if (ntaken && p->fair < FAIR) /* of one that was to be parked */
+            continue;
         wait = how_long(p, timeout_us < 0 ? -1 : timeout_us > 0 ? (long)(until - now) : 0, due);
         cold = p->npinned && (wait < 0 || wait > COLD_US * 1000L);
         if (cold)

@@ -128,6 +128,7 @@ class Frames:
     def _of_body(self, p: Program, deputy: Deputy, link: Link, frame: Frame) -> None:
         """A frame of the host that has the program."""
         kind = frame.kind
+        self.tracer.lanes.met(p.pid)
         if deputy.state is State.READY and self.tracer.threads.replaced(p) and p.deputy is not deputy:
             return
         if p.move is not None and p.move.freezes is not None and self.tracer.freezing.takes(p, link, frame):

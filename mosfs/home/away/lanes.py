@@ -8,7 +8,6 @@ from mosfs.calls.request import unpack
 from mosfs.engine.lanes import Lanes as EngineLanes
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
-from mosfs.home.process.link import Link
 from mosfs.home.process.program import Program
 from mosfs.native import ffi, lib
 from mosfs.wire.channel import Channel
@@ -27,18 +26,23 @@ class Lanes(EngineLanes):
 
     def arm(self) -> None:
         """Before the event loop waits: deputies of programs about which nothing is open may be given calls without us."""
-        self._rest()
+        self._rest(self.tracer.programs)
         self.armed.clear()
         if not self.tracer.hosts.channels or self.tracer.mapped.looks():
             return
-        for link in self.tracer.hosts.channels.values():
-            channel = link.channel
-            if not isinstance(channel, Channel) or not self._hears(channel):
-                continue
-            for pid in link.programs:
-                p = self.tracer.programs.get(pid)
-                if p is not None and p.deputy is not None and _is_plain(p, p.deputy, link):
-                    self._arm(p, p.deputy, channel)
+        heard = {}
+        for number, link in self.tracer.hosts.channels.items():
+            if isinstance(link.channel, Channel) and self._hears(link.channel):
+                heard[number] = link.channel
+        for pid in self._recent:
+            p = self.tracer.programs[pid]
+            channel = heard.get(id(p.link))
+            if channel is not None and p.deputy is not None and self._is_plain(p, p.deputy):
+                self._arm(p, p.deputy, channel)
+
+    def _is_plain(self, p: Program, deputy: Deputy) -> bool:
+        process = self.tracer.family.process(p)
+        return _is_plain(p, deputy) and (process is p or _is_at_rest(process))
 
     def _arm(self, p: Program, deputy: Deputy, channel: Channel) -> None:
         lane = self._lane(p.pid, p.pid)
@@ -46,7 +50,9 @@ class Lanes(EngineLanes):
             return
         lane.state, lane.channel, lane.base = _STATES[deputy.state], channel.shared, deputy.base
         lane.seq, lane.signals, lane.mask = p.body.seq, p.body.signals & 0xFFFFFFFF, deputy.mask
-        lane.pidfd, lane.watcher = self.tracer.requests.pidfd(p), self.tracer.mapped.watcher
+        lane.pidfd, lane.watcher = -1 if p.kin.leader else self.tracer.requests.pidfd(p), self.tracer.mapped.watcher
+        lane.several = p.process.several
+        lane.scratch, lane.room = deputy.room
         lane.ready_since = int(deputy.ready_since * _SECOND)
         self.armed.add(p.pid)
 
@@ -57,6 +63,7 @@ class Lanes(EngineLanes):
             if not lane.news or p is None or p.deputy is None:
                 continue
             lane.news = 0
+            self.met(pid)
             account, began = p.reports.account, lane.calls > 0
             if began:
                 p.body.seq = p.body.forwarded = lane.seq
@@ -100,12 +107,21 @@ def _flight(lane: Any) -> Flight:
     return Flight(request, tuple(args), places, None, lane.ready_since / _SECOND, in_lane=True)
 
 
-def _is_plain(p: Program, deputy: Deputy, link: Link) -> bool:
+def _is_at_rest(p: Program) -> bool:
+    """Whether nothing is to become of the process whose first thread this is."""
+    if p.move is not None or p.saves.asked is not None or p.saves.outlive is not None:
+        return False
+    return not (p.frozen.wanted or p.frozen.mark or p.death.signal is not None or p.suspended)
+
+
+def _is_plain(p: Program, deputy: Deputy) -> bool:
     """Whether nothing is open about it, so that a call means nothing but that it is made and answered."""
     body, flight = p.body, deputy.flight
-    if not p.away or p.link is not link or p.move is not None or p.suspended or p.halted or p.interrupted or p.process.native:
+    if p.process.shares or not p.away or p.move is not None:
         return False
-    if p.several or p.private is not None or p.post.mail is not None:
+    if p.suspended or p.halted or p.interrupted or p.process.native:
+        return False
+    if p.private is not None or p.post.mail is not None:
         return False
     if deputy.waiting or deputy.interrupting or deputy.remains:
         return False

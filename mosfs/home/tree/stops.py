@@ -35,6 +35,8 @@ class Stops:
             if not os.WIFSTOPPED(status):
                 lib.mos_unknown(pid)
             return
+        if p.deputy is not None:
+            self.tracer.lanes.met(pid)
         try:
             self.handle(p, decode(status))
         except Exception as error:
