@@ -150,6 +150,7 @@ class Recovery:
 
     def _begin(self, p: Program, fd: int, start: Start) -> None:
         instead = {number: as_path(name) for number, name in start.reopen}
+        lib.mos_unpin(self.tracer.pump)  # its processors are those of the image, and its own are those of what it makes
         try:
             if fd < 0:
                 raise OSError(-fd, os.strerror(-fd))
