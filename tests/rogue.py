@@ -8,6 +8,7 @@ one of the files in it. If there is a file with ".deaf" behind that name, a host
 from __future__ import annotations
 
 import os
+import socket
 import time
 from contextlib import suppress
 from typing import Any
@@ -50,6 +51,7 @@ def send(self: Channel, kind: int, pair: int, payload: Any = b"", flags: int = 0
     if kind == Kind.CALL and (call := unpack(bytes(payload))).nr == SYS_READ and call.args[2] >= MUCH:
         with suppress(FileNotFoundError):
             os.unlink(os.environ["MOSIX_ROGUE"] + ".deaf")
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)  # Linux 6.16 would take all of it for us
             time.sleep(60)
 
 
