@@ -283,6 +283,11 @@ PROGRAMS: dict[str, Program] = {
 }  # fmt: skip
 
 
+def beyond(program: Program, found: Outcome, expected: Outcome) -> list[str]:
+    """The files that it only appends to and that are not the beginning of what they should be."""
+    return [name for name in program.grows if not expected.files.get(name, b"").startswith(found.files.get(name, b""))]
+
+
 def failures(program: Program) -> tuple[bytes, ...]:
     """How the last line of a program of Python begins that was ended by one of the errors which it may be told."""
     return tuple(f"{type(OSError(number, '')).__name__}: [Errno {number}]".encode() for number in program.lost)
@@ -298,15 +303,13 @@ def verdict(program: Program, found: Outcome, expected: Outcome, folder: Path) -
     if said:
         if found.status == 0 and not program.several:
             return "WRONG", "it was ended by the loss of its node, and tells success"
-        for name in program.grows:
-            whole = expected.files.get(name, b"")
-            if program.itself is None and not whole.startswith(found.files.get(name, b"")):
-                return "WRONG", f"{name} is not the beginning of what it should be"
+        if program.itself is None and (torn := beyond(program, found, expected)):
+            return "WRONG", f"{torn[0]} is not the beginning of what it should be"
         if not (program.several or expected.out.startswith(found.out)):
             return "WRONG", "what it printed is not the beginning of what it should be"
         return "message", said[0].decode(errors="replace")
     if found.status and (told := [line for line in found.err.splitlines() if line.startswith(failures(program))]):
-        torn = [name for name in program.grows if not expected.files.get(name, b"").startswith(found.files.get(name, b""))]
+        torn = beyond(program, found, expected)
         if torn or not expected.out.startswith(found.out):
             return "WRONG", f"{told[0]!r}, and not the beginning of what it should be: {torn}"
         return "message", told[0].decode(errors="replace")

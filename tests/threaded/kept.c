@@ -124,11 +124,6 @@ static void *work(void *argument)
 		check(!(errno = pthread_mutex_unlock(&pi)), "unlock");
 		break;
 	case OWNER:
-		pthread_mutex_lock(&lock);
-		while (!go)
-			pthread_cond_wait(&changed, &lock);
-		pthread_mutex_unlock(&lock);
-		break;
 	case WAITER:
 		pthread_mutex_lock(&lock);
 		while (!go)
