@@ -244,10 +244,12 @@ static void one_alarm_is_enough(void)
 }
 
 static volatile int alarms;
+static volatile int64_t first_alarm;
 
 static void count_alarm(int sig UNUSED)
 {
-	alarms++;
+	if (!alarms++)
+		first_alarm = now_ns(CLOCK_MONOTONIC);
 }
 
 /* Many waits, each ended by its first alarm: whatever a move does with a call, the signal that comes meanwhile meets the call. */
@@ -257,7 +259,7 @@ static void each_alarm_ends_a_wait(void)
 	struct sigaction sa = { .sa_handler = count_alarm }, old;
 	struct epoll_event e = { EPOLLIN, { .u32 = 1 } };
 	struct pollfd f = { .events = POLLIN };
-	int p[2], ep = ok(epoll_create1(0));
+	int p[2], ep = ok(epoll_create1(0)), early = 0, missed = 0;
 	sigset_t none_blocked;
 	char c;
 
@@ -272,6 +274,7 @@ static void each_alarm_ends_a_wait(void)
 
 		alarms = 0;
 		ok(setitimer(ITIMER_REAL, &timer, NULL));
+		begin = now_ns(CLOCK_MONOTONIC);
 		switch (n % 5) {
 		case 0: refused(read(p[0], &c, 1), EINTR); break;
 		case 1: refused(poll(&f, 1, -1), EINTR); break;
@@ -280,8 +283,16 @@ static void each_alarm_ends_a_wait(void)
 		case 4: refused(sigsuspend(&none_blocked), EINTR); break;
 		}
 		ok(setitimer(ITIMER_REAL, &none, NULL));
-		equal(alarms, 1);
+		if (alarms == 1)
+			continue;
+		/* on a busy machine it may come before its wait has begun: that says nothing, and is done again */
+		equal(alarms, 2);
+		if (first_alarm > begin)
+			missed++;
+		else if (early++ < 10)
+			n--;
 	}
+	check(missed <= 1); /* just between our look at the clock and the call */
 	ok(sigaction(SIGALRM, &old, NULL));
 	ok(close(ep));
 	ok(close(p[0]));
