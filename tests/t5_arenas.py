@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -250,8 +250,11 @@ def test_nothing_stays_of_what_has_ended_away(nodes: Lab) -> None:
     """Open files of the tracer's, while others of its tree go on."""
 
     def kept() -> list[str]:
-        folder = f"/proc/{tracer_of(process.pid)}/fd"
-        return [name for each in os.listdir(folder) if (name := os.readlink(f"{folder}/{each}")).startswith("/dev/shm/tmp")]
+        folder, names = f"/proc/{tracer_of(process.pid)}/fd", []
+        for each in os.listdir(folder):
+            with suppress(FileNotFoundError):  # it is closed just now
+                names.append(os.readlink(f"{folder}/{each}"))
+        return [name for name in names if name.startswith("/dev/shm/tmp")]
 
     with started(nodes, BEARS) as process:
         assert process.stdout is not None
