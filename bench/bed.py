@@ -15,9 +15,10 @@ from pathlib import Path
 from mosfs.abi.outcomes import OK, UNDER_WAY
 from mosfs.tools import install_launchers, lab
 from mosfs.tools.tree import Tree
+from mosfs.trace.filter import home_filter
 
 SOURCES = Path(__file__).parent
-HELPERS = ("loops", "timed", "pingpong", "spin", "mail", "flow")
+HELPERS = ("loops", "timed", "pingpong", "spin", "mail", "flow", "floor")
 CFLAGS = ("-O2", "-pthread", "-Wall", "-Wextra", "-Werror")
 HOME = ("mosrun", "-h")
 AWAY = ("mosrun", "-2")
@@ -39,6 +40,11 @@ class Bed:
 
     def helper(self, name: str) -> str:
         return str(self.folder / name)
+
+    @property
+    def floor(self) -> Sequence[str]:
+        """In front of a command: the least tracer that sees what ours must see (bench/floor.c)."""
+        return self.helper("floor"), self.helper("home_filter")
 
     def number(self, command: Sequence[str]) -> float:
         """What ``command`` prints. BenchError with its complaint if it fails."""
@@ -127,6 +133,7 @@ def bed(nodes: int = 2, *, balance: bool = False) -> Iterator[Bed]:
         for helper in HELPERS:
             source = SOURCES / f"{helper}.c"
             subprocess.run(["gcc", *CFLAGS, str(source), "-o", str(folder / helper)], check=True)
+        (folder / "home_filter").write_bytes(home_filter())
         scripts = folder / "bin"
         scripts.mkdir()
         install_launchers.install(str(scripts))

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench import evicted, information, queue, saved, sim_jobs
@@ -68,8 +68,14 @@ def h2(bed: Bed) -> list[Line]:
     return [Line("read, write, getpid, stat", loop(bed, "calls", 60_000), HOME, 1.15)]
 
 
+def beside_the_floor(bed: Bed, line: Line) -> Iterator[Line]:
+    """The line, and what the kernel alone costs any tracer there, which has no target."""
+    yield line
+    yield replace(line, what=f"{line.what} (least tracer)", where=bed.floor, target=None)
+
+
 def h3(bed: Bed) -> list[Line]:
-    return [Line("open and close", loop(bed, "open", 20_000), HOME, 6.0)]
+    return [*beside_the_floor(bed, Line("open and close", loop(bed, "open", 20_000), HOME, 6.0))]
 
 
 PROJECT = "for n in 1 2 3 4 5 6; do printf '#include <stdio.h>\\n#include <stdlib.h>\\n#include <string.h>\\n" \
@@ -89,9 +95,11 @@ def h4(bed: Bed) -> list[Line]:
         "script of 200 forks": "for i in $(seq 160); do (exit 3); done; for i in $(seq 20); do ls / | wc -l; done",
     }
     clean = 'mkdir run.$$ && cd run.$$ && { eval "$0"; status=$?; } > /dev/null; cd ..; rm -rf run.$$; exit $status'
+    timed = [bed.helper("timed"), "1", "bash", "-c", clean]
     return [
-        Line(what, [bed.helper("timed"), "1", "bash", "-c", clean, program], HOME, 1.25, unit="ms")
+        line
         for what, program in programs.items()
+        for line in beside_the_floor(bed, Line(what, [*timed, program], HOME, 1.25, unit="ms"))
     ]
 
 
@@ -102,7 +110,7 @@ def h5(bed: Bed) -> list[Line]:
 
 
 def h6(bed: Bed) -> list[Line]:
-    return [Line("fork, exit, wait", loop(bed, "fork", 500), HOME, 2.0)]
+    return [*beside_the_floor(bed, Line("fork, exit, wait", loop(bed, "fork", 500), HOME, 2.0))]
 
 
 def h7(bed: Bed) -> list[Line]:
