@@ -311,6 +311,28 @@ def test_a_file_can_be_read_without_zstd(together: bool, monkeypatch: pytest.Mon
     assert sum(map(len, kept)) < len(memory) * PAGE
 
 
+@with_zstd
+@pytest.mark.parametrize("together", [False, True])
+def test_what_comes_from_a_host_is_compressed_for_a_file(together: bool) -> None:
+    """Once; what nothing compresses, and what says that pages are empty, is kept as it came."""
+    memory = {at * PAGE: bytes([at]) * PAGE for at in range(1, 65, 2 if together else 1)}
+    there = Written(memory)
+    with closing(PageSender(there, there, 1, near=True, runs=True)) as sender:  # type: ignore[arg-type]
+        sender.send(merge((at, at + PAGE) for at in memory))
+    [sent] = there.frames
+    kept = for_file(sent, compressed=True)
+    assert len(kept) < len(sent.payload) // 20
+    again = Frame(sent.kind, 0, 1, kept)
+    assert [(addr, size, bytes(raw or b"")) for addr, size, raw in runs_of(again)] == [
+        (addr, size, bytes(raw or b"")) for addr, size, raw in runs_of(sent)
+    ]
+    noise = os.urandom(PAGE)
+    empty, random = PAGES_HEADER.pack(PAGE, 1, ZERO, 0), PAGES_HEADER.pack(PAGE, 1, 0, xxhash.xxh3_64_intdigest(noise)) + noise
+    for payload in (kept, empty, random):
+        kind = sent.kind if payload is kept else Kind.PAGES
+        assert for_file(Frame(kind, 0, 1, payload), compressed=True) == payload
+
+
 # --------------------------------------------------------------------------- runs of pages
 
 

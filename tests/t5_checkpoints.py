@@ -218,6 +218,22 @@ def test_incremental(nodes: Lab, tmp_path: Path, place: str) -> None:
     assert lines(tmp_path) == expected() and not list(tmp_path.glob(".save*"))
 
 
+@pytest.mark.parametrize("place", ["home", pytest.param("away", marks=pytest.mark.long)])
+def test_compressed(nodes: Lab, tmp_path: Path, place: str) -> None:
+    """Each file as it was asked for when the program began or was recovered; the program is the same in all."""
+    process = start(nodes, tmp_path, PLACES[place], "-Csave", "--compress")
+    for number, options in enumerate((["--no-compress"], ["--compress", "--incremental"], []), 1):
+        nodes.process(process.pid)
+        wait_until(partial(reached, tmp_path, 10 * number))
+        save(nodes, process.pid, "chkexit")
+        assert end(process) == 0
+        process = start(nodes, tmp_path, f"-Rsave.{number}", *options, PLACES[place], program=())
+    packed, plain, shared = (tmp_path / name for name in ("save.1", "save.2", "save.3/image"))
+    assert 2 * packed.stat().st_size < plain.stat().st_size < 2 * shared.stat().st_size
+    assert end(process, tmp_path) == 0, (tmp_path / "stdout").read_text()
+    assert lines(tmp_path) == expected()
+
+
 @pytest.mark.long
 def test_incremental_ones_are_recycled(nodes: Lab, tmp_path: Path) -> None:
     """-N1: each takes the place of the one that it shares with; then that of a file, and of a folder that is none of ours."""

@@ -197,6 +197,22 @@ def test_a_full_directory_is_followed_by_the_next_one(nodes: Lab, tmp_path: Path
         assert not kept_in(tmp_path / "slow")
 
 
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_a_compressed_file(nodes: Lab, tmp_path: Path, place: str) -> None:
+    """mosrun(1), --compress: it has room where eight megabytes, and an interpreter, have none."""
+    repeats = LARGE.replace("os.urandom(8 << 20)", "b'MOSIX' * (8 << 20)")
+    with disk(tmp_path / "small", "6m") as small, configured(nodes, f"{small}\n"):
+        program = Frozen(nodes, tmp_path, place, "--compress", sys.executable, "-c", repeats)
+        for word in ("x", "y"):
+            program.say(word)
+            assert program.answer() == f"{word} {40 << 20}"
+            assert program.wish("freeze") == "ok"
+            assert 0 < sum(file.st_size for file in kept_in(small)) < 6 << 20
+            assert program.wish("continue") == "ok"
+        program.process.kill()
+        program.process.communicate()
+
+
 @pytest.mark.parametrize(("policy", "killed"), [
     pytest.param("", False, marks=pytest.mark.long), pytest.param("1 0 9 8 -1 -1 0 -1 20 1000000\n", False, marks=pytest.mark.long),
     ("1 0 9 8\n", True),

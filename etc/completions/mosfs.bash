@@ -88,14 +88,14 @@ _mosfs_program() {
 
 _mosrun() {
     local at=1
-    _mosfs_own :rmdSROIACNX '--cpu --joblog --retries --halt --timeout --delay' '-b -r -h -F --trace -L -l -g -G -m --outlive -e -w -u --stay-home --threads --no-threads --share-memory --no-share-memory --cpu -z -c -n -d -p -t -T -S --joblog --resume --resume-failed --retries --halt --timeout --delay --group --keep-order --progress -R -O --same-pid -I --json -A -C -N --incremental -X --help --version' && return
+    _mosfs_own :rmdSROIACNX '--cpu --joblog --retries --halt --timeout --delay' '-b -r -h -F --trace -L -l -g -G -m --outlive -e -w -u --stay-home --threads --no-threads --share-memory --no-share-memory --cpu -z -c -n -d -p -t -T -S --joblog --resume --resume-failed --retries --halt --timeout --delay --group --keep-order --progress -R -O --same-pid -I --json -A -C -N --incremental --compress --no-compress -X --help --version' && return
     _mosfs_program
 }
 complete -o default -F _mosrun mosrun
 
 _mosenv() {
     local at=1
-    _mosfs_own :rmdSROIACNX '--cpu --joblog --retries --halt --timeout --delay' '-b -r -h -F --trace -L -l -g -G -m --outlive -e -w -u --stay-home --threads --no-threads --share-memory --no-share-memory --cpu -z -c -n -d -p -t -T -S --joblog --resume --resume-failed --retries --halt --timeout --delay --group --keep-order --progress -R -O --same-pid -I --json -A -C -N --incremental -X --help --version' && return
+    _mosfs_own :rmdSROIACNX '--cpu --joblog --retries --halt --timeout --delay' '-b -r -h -F --trace -L -l -g -G -m --outlive -e -w -u --stay-home --threads --no-threads --share-memory --no-share-memory --cpu -z -c -n -d -p -t -T -S --joblog --resume --resume-failed --retries --halt --timeout --delay --group --keep-order --progress -R -O --same-pid -I --json -A -C -N --incremental --compress --no-compress -X --help --version' && return
     _mosfs_program
 }
 complete -o default -F _mosenv mosenv

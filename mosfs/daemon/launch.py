@@ -35,7 +35,7 @@ RESOLVE_TIMEOUT = 5.0
 
 #: Keys of the request that are integers of `Settings`; their ranges are that message's.
 _SETTINGS = frozenset({"unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "checkpoint_limit", "checkpoint_interval",
-                       "outlive", "incremental", "threads", "share_memory"})
+                       "outlive", "incremental", "threads", "share_memory", "compress"})
 #: What begins the keys of mosrun -O: a descriptor follows.
 REOPEN = "reopen"
 #: More digits are no number that we know.

@@ -121,9 +121,10 @@ class FreezeFile:
 
     ``answers``: frames (kind, payload, flags) that came for each of its threads while it is frozen, by ID."""
 
-    def __init__(self, places: Sequence[FilePlace]) -> None:
-        """Nothing is opened before it is needed."""
+    def __init__(self, places: Sequence[FilePlace], *, compressed: bool = False) -> None:
+        """Nothing is opened before it is needed. ``compressed``: so is memory that comes from a host."""
         self.lost = False
+        self._compressed = compressed
         self.answers: dict[int, list[tuple[int, bytes, int]]] = {}
         self.complete = False  # the image is complete
         self._file = Spread(places)
@@ -174,7 +175,7 @@ class FreezeFile:
         """Keep a frame of an image that comes from a host. BadImage for what is damaged; NoSpace."""
         if frame.kind not in IMAGE:
             raise BadImage(f"a frame {frame.kind} in it")
-        payload = for_file(frame) if frame.kind in (Kind.PAGES, Kind.RUNS) else frame.payload
+        payload = for_file(frame, compressed=self._compressed) if frame.kind in (Kind.PAGES, Kind.RUNS) else frame.payload
         if not self.complete:
             self._keep_frame(frame.kind, frame.pair, payload)
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import msgspec
 import xxhash
 
-from mosfs.migrate.image import PAGES_HEADER, RUN_HEADER, RUNS_HEADER, ZERO, ZSTD, BadImage, Vma
-from mosfs.migrate.packing import packing, unpacked
+from mosfs.migrate.image import COMPRESSED, PAGES_HEADER, RUN_HEADER, RUNS_HEADER, ZERO, ZSTD, BadImage, Vma
+from mosfs.migrate.packing import OFFERED, packing, unpacked
 from mosfs.migrate.ranges import Range, merge, size
 from mosfs.native import ffi, lib
 from mosfs.trace.layout import PAGE
@@ -247,9 +247,12 @@ def send_all(
 WINDOW, FEW = 64 << 20, 1024
 
 
-def sending_all(task: Task, channel: Sink, pair: int, vmas: Iterable[Vma]) -> Generator[None, None, int]:
-    """As `send_all`, in slices of a fraction of a millisecond."""
-    sender = PageSender(task, channel, pair, near=True, runs=True)
+def sending_all(
+    task: Task, channel: Sink, pair: int, vmas: Iterable[Vma], *, compressed: bool = False
+) -> Generator[None, None, int]:
+    """As `send_all`, for a file that this node reads, or one that is its equal; in slices of a fraction of a millisecond, or two or
+    three of them if it is to be ``compressed``."""
+    sender = PageSender(task, channel, pair, near=not compressed, runs=True, packs=OFFERED)
     try:
         for some in windows(vmas):
             left = deque(content(task.pid, some))
@@ -303,17 +306,18 @@ def runs_of(frame: Frame) -> list[Run]:
     return [unpack(frame.payload)] if frame.kind == Kind.PAGES else unpack_runs(frame.payload)
 
 
-def for_file(frame: Frame) -> bytes:
+def for_file(frame: Frame, *, compressed: bool = False) -> bytes:
     """The payload of PAGES or RUNS as it is unpacked on whatever node reads a file of it later: what zstd has packed zlib packs
-    instead. BadImage when it is damaged."""
+    instead. What is to be ``compressed`` is for this node alone. BadImage when it is damaged."""
     runs, payload = runs_of(frame), bytes(frame.payload)
     first, flags = PAGES_HEADER.unpack_from(payload)[1:3] if frame.kind == Kind.PAGES else RUNS_HEADER.unpack_from(payload)[:2]
-    if not flags & ZSTD:
-        return payload
     raw = b"".join(data for _, _, data in runs if data is not None)
-    zlib = packing(near=False, takes=0)
-    packed = zlib.packed(raw)
-    flag = zlib.flag if packed else 0
+    stays = flags & (ZSTD | COMPRESSED) if compressed else not flags & ZSTD
+    if stays or not raw:
+        return payload
+    packer = packing(near=False, takes=OFFERED if compressed else 0)
+    packed = packer.packed(raw)
+    flag = packer.flag if packed else 0
     if frame.kind == Kind.PAGES:
         addr, _, _, digest = PAGES_HEADER.unpack_from(payload)
         return PAGES_HEADER.pack(addr, first, flag, digest) + (packed or raw)

@@ -21,7 +21,7 @@ EPERM, ENOENT, EACCES, ENOTDIR, ENOEXEC = 1, 2, 13, 20, 8
 
 #: Rows whose values go to mosd under their own key; the others are the launcher's business.
 KEYS = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "node", "force", "trace", "cpu", "checkpoint_file",
-        "checkpoint_limit", "checkpoint_interval", "outlive", "incremental", "threads", "share_memory")
+        "checkpoint_limit", "checkpoint_interval", "outlive", "incremental", "threads", "share_memory", "compress")
 #: Rows that are about -S.
 QUEUE = ("joblog", "resume", "resume_failed", "retries", "halt", "timeout", "delay", "group", "keep_order", "progress")
 #: What --cpu takes. `mosfs.abi.levels` knows them too, but costs more than all of this file; a test compares the two.
@@ -81,6 +81,8 @@ TABLE = (
     Option("-C", "checkpoint_file", "base name of checkpoint files", TEXT, metavar="file"),
     Option("-N", "checkpoint_limit", "checkpoint files before they are recycled", INT, metavar="max", high=10000000),
     Option("--incremental", "incremental", "checkpoints share what has not changed since the last one", value="1"),
+    Option("--compress", "compress", "checkpoint and freeze files are compressed", value="1"),
+    Option("--no-compress", "compress", "reverse the effect of --compress", value="0"),
     Option("-X", "private", "a directory of private temporary files", LIST, metavar="/directory"),
 )
 

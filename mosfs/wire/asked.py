@@ -18,7 +18,7 @@ class Settings(msgspec.Struct, array_like=True):
     ``private``: directories of -X, joined by `ptf.directories`; not inherited by recursive mosrun. ``freeze_dirs``: lines of the
     user's own freezing directories (`cluster.freeze_conf`), "" for the node's. ``outlive``: it goes on when its node dies.
     ``threads``: 0 if threads are refused, as the manual has it (--no-threads).
-    ``share_memory``: they may share memory that is written, and move.
+    ``share_memory``: they may share memory that is written, and move. ``compress``: its checkpoint and freeze files are compressed.
     """
 
     unsupported: Annotated[int, Meta(ge=-1, le=3)] = -1
@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, array_like=True):
     incremental: Switch = -1
     threads: Switch = -1
     share_memory: Switch = -1
+    compress: Switch = -1
 
     def allows_threads(self) -> bool:
         return self.threads != 0

@@ -69,7 +69,7 @@ class Freezing:
             self._answer(p, seq, "it is being frozen already")
             return
         p.frozen.wanted, p.frozen.begun = mark, False
-        file = Link(FreezeFile(self.places(p)), "", near=True)
+        file = Link(FreezeFile(self.places(p), compressed=p.settings.compress == 1), "", near=True)
         began = time.monotonic()
 
         def done(reason: str) -> None:
@@ -158,7 +158,7 @@ class Freezing:
     def write(self, p: Program, move: Move, link: Link) -> None:
         """Write its memory, slice by slice, from now on."""
         vmas = self._vmas.pop(p.pid)
-        self._writing[p.pid] = (p, link, sending_all(p.task, link.channel, p.pid, vmas))
+        self._writing[p.pid] = (p, link, sending_all(p.task, link.channel, p.pid, vmas, compressed=p.settings.compress == 1))
 
     def due(self) -> float | None:
         """When `look` has something to do, by CLOCK_MONOTONIC."""

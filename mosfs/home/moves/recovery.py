@@ -83,7 +83,7 @@ from mosfs.wire.frames import Frame, Kind
 #: mosrun(1): the exit status of what could not start.
 NOT_STARTED = 125
 #: What may be given beside -R, because it concerns the node and not the program (mosrun(1), SYNOPSIS).
-_GIVEN = ("lock", "freezable", "checkpoint_limit", "checkpoint_interval", "incremental")
+_GIVEN = ("lock", "freezable", "checkpoint_limit", "checkpoint_interval", "incremental", "compress")
 
 
 @dataclass(slots=True)

@@ -207,7 +207,8 @@ class Writing:
         for place, fd, size in plan.contents:
             yield from writer.content(place, fd, size)
         self._go_on()
-        for _ in sending_all(task, writer, self.p.pid, plan.vmas):
+        compressed = self.p.settings.compress == 1 and plan.chain is None  # in a chain single pages are shared
+        for _ in sending_all(task, writer, self.p.pid, plan.vmas, compressed=compressed):
             self._fault(Saving.PAGES)
             yield
         self._fault(Saving.WRITTEN)

@@ -11,7 +11,7 @@ from mosfs.ptf import directories
 from mosfs.wire.asked import Settings
 
 #: mosrun(1), RECURSIVE MOSRUN: only these are inherited.
-_INHERITED = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "outlive", "threads", "share_memory")
+_INHERITED = ("unsupported", "lock", "freezable", "needmem", "cpujob", "decay", "outlive", "threads", "share_memory", "compress")
 _NOT_GIVEN = Settings()
 
 
