@@ -329,6 +329,7 @@ def test_reading_a_copy_does_not_make_it_one() -> None:
     """Pages that a process shares with its parent since fork(2) are still shared when they have been sent."""
     size_ = 4 << 20
     with mmap.mmap(-1, size_, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_DONTDUMP)  # so that it is one mapping with none of its neighbours
         memory[:] = random.Random(3).randbytes(size_)
         at = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         pid = os.fork()

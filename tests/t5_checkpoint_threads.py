@@ -76,10 +76,12 @@ IN_USE = " is in use"
 
 
 def again(nodes: Lab, folder: Path, pid: int, *words: str, user: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-    """mosrun -R, of a program with this process ID. This machine may make thousands of processes a minute, so one of the numbers
-    may be somebody else's for a moment."""
+    """mosrun -R, of a program with this process ID. This machine may make thousands of processes a minute, so one of the numbers,
+    also that of its last thread, may be somebody else's for a moment."""
+    numbers = {pid, *threads(folder, words[0].removeprefix("-R"))}
+
     def begun(process: subprocess.Popen[bytes]) -> bool:
-        return process.poll() is not None or nodes.tree(1).process(pid) is not None
+        return process.poll() is not None or (nodes.tree(1).process(pid) is not None and tasks(pid) >= numbers)
 
     for _ in range(50):
         process = start(nodes, folder, *words, user=user)
