@@ -1,8 +1,8 @@
 /*
  * Setting up a program at exec (trace/embark.py says why each step).
  *
- * All calls are made by the syscall instruction of the kernel's own vDSO, on this CPU: a resume and a stop cost ten times as much when
- * they wake another CPU. A single step is one stop; but a task that is traced so gets a SIGTRAP by force, and one that the program ignores
+ * All calls are made by the syscall instruction of the kernel's own vDSO. The caller holds the task on this CPU (mos_hold): a resume and a
+ * stop cost ten times as much when they wake another one. A single step is one stop; but a task that is traced so gets a SIGTRAP by force, and one that the program ignores
  * is then the default (force_sig): it goes from its stop at entry to that at exit.
  */
 #include "mos.h"
@@ -106,41 +106,28 @@ static int set_up(struct mos_setup *s, int pid, struct mos_regs *start, unsigned
 int mos_embark(int pid, struct mos_setup *s)
 {
     struct mos_regs start;
-    cpu_set_t one;
-    unsigned long allowed[16], mask, vdso = 0, slot, own = MOS_STUB + s->vdso;
-    int e, cpu, pinned;
-    memset(allowed, 0, sizeof allowed);
-    CPU_ZERO(&one);
-    cpu = sched_getcpu();
-    pinned = cpu >= 0 && sched_getaffinity(pid, sizeof allowed, (cpu_set_t *)allowed) >= 0 &&
-           CPU_ISSET_S(cpu, sizeof allowed, (cpu_set_t *)allowed) && CPU_COUNT_S(sizeof allowed, (cpu_set_t *)allowed) > 1;
-    if (pinned) {
-        CPU_SET(cpu, &one);
-        pinned = !sched_setaffinity(pid, sizeof one, &one);
-    }
+    unsigned long mask, vdso = 0, slot, own = MOS_STUB + s->vdso;
+    int e;
     s->stopped = s->trapped = 0;
     e = ptrace(PTRACE_SYSCALL, pid, 0, 0) ? -errno : mos_waitpid(pid, &s->status, __WALL);
     if (e < 0)
-        goto out;
-    e = MOS_ELSEWHERE;
+        return e;
     if (s->status >> 8 != (SIGTRAP | 0x80)) /* the exit of execve: nothing else but its end can come first */
-        goto out;
+        return MOS_ELSEWHERE;
     e = mos_getregs(pid, &start);
     if (e)
-        goto out;
-    e = MOS_NOT_64;
+        return e;
     if (start.cs != CS_64)
-        goto out;
+        return MOS_NOT_64;
     start.orig_rax = -1UL;
     slot = find_vdso(pid, start.rsp, &vdso);
-    e = MOS_NO_VDSO;
     if (!slot || !vdso)
-        goto out;
+        return MOS_NO_VDSO;
     e = mos_getsigmask(pid, &mask);
     if (!e)
         e = mos_setsigmask(pid, ~0UL);
     if (e)
-        goto out;
+        return e;
     e = set_up(s, pid, &start, vdso + s->instruction);
     if (!e)
         e = put(pid, slot, &own, sizeof own);
@@ -153,8 +140,5 @@ int mos_embark(int pid, struct mos_setup *s)
         mos_setregs(pid, &start);
         mos_setsigmask(pid, mask);
     }
-out:
-    if (pinned)
-        sched_setaffinity(pid, sizeof allowed, (cpu_set_t *)allowed);
     return e;
 }
