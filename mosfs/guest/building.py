@@ -165,6 +165,8 @@ class Building:
             self._ended = True
             fault(Point.NODE_FILLED, source)
             body.call.regs = arriving.finish(frame.content)
+            for task, *_ in arriving.made:  # by the first, which is held
+                lib.mos_like(self._context.pump, arriving.task.pid, task.pid)
             body.processor.waiting_state = arriving.rebuild.waiting_state
             body.memory.said = Said.arrived(meta, arriving.rebuild.owed)
         except BaseException as error:
@@ -184,6 +186,7 @@ class Building:
             raise BadImage("threads, whose memory has come ahead")
         if len(self._context.bodies) >= MOST_BODIES or (begun is None and len(self._context.arriving) >= MOST_ARRIVING):
             raise NoRoom("too many programs come to one host")
+        lib.mos_unfollow(self._context.pump)  # what is made has our processors
         self._maker = self._maker or Maker(self._context.runs_as)
         found = Arriving(self._maker.spawn(pair), begun.copies if begun is not None else self._copies(), several=True)
         if begun is not None:
@@ -197,6 +200,7 @@ class Building:
         if found is None:
             if len(self._context.arriving) >= MOST_ARRIVING or len(self._context.bodies) >= MOST_BODIES:
                 raise NoRoom("too many programs come to one host")
+            lib.mos_unfollow(self._context.pump)  # what is made has our processors
             task, self._context.spare = self._context.spare or spawn(self._context.runs_as), None
             found = self._context.arriving[pair] = Arriving(task, self._copies())
         return found

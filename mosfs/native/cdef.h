@@ -309,6 +309,7 @@ int mos_unclaimed(struct mos_pump *p, int turns, int *pids);
 int mos_attend(struct mos_pump *p, int fd, int out);
 int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us);
 void mos_reap(void);
+int mos_is_told(int pid);
 int mos_make_call(struct mos_pump *p, int pid, struct mos_regs *base, long nr, long a0, long a1, long a2, long a3, long a4, long a5, long *result);
 void mos_keep_usage(void);
 int mos_usage(int pid, unsigned long *us);
@@ -316,6 +317,7 @@ int mos_follow(struct mos_pump *p, int pid);
 int mos_hold(struct mos_pump *p, int pid);
 int mos_pin(struct mos_pump *p, int pid);
 void mos_unpin(struct mos_pump *p);
+void mos_like(struct mos_pump *p, int parent, int child);
 int mos_unfollow(struct mos_pump *p);
 
 long mos_ptrace(int request, int pid, unsigned long addr, unsigned long data);

@@ -22,19 +22,28 @@ static int cpu_of(int pid)
     return s ? atoi(s + 1) : -1;
 }
 
-/* A stop costs ten times as much when tracer and tracee sit on different CPUs. */
-int mos_follow(struct mos_pump *p, int pid)
+static struct { int known; unsigned long set[128]; } start; /* our CPU set, before we follow anybody */
+
+/* Be on this CPU only, until `mos_unfollow`. */
+static int sit(struct mos_pump *p, int cpu)
 {
-    cpu_set_t set;
-    int cpu = cpu_of(pid);
-    if (cpu < 0 || cpu == p->cpu)
-        return 0;
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set))
+    cpu_set_t one;
+    if (!start.known && sched_getaffinity(0, sizeof start.set, (cpu_set_t *)start.set) < 0)
+        return -errno;
+    start.known = 1;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one))
         return -errno;
     p->cpu = cpu;
     return 0;
+}
+
+/* A stop costs ten times as much when tracer and tracee sit on different CPUs. */
+int mos_follow(struct mos_pump *p, int pid)
+{
+    int cpu = cpu_of(pid);
+    return cpu < 0 || cpu == p->cpu ? 0 : sit(p, cpu);
 }
 
 #define RESET_ON_FORK 1
@@ -101,7 +110,7 @@ void mos_unpin(struct mos_pump *p)
 int mos_hold(struct mos_pump *p, int pid)
 {
     cpu_set_t one;
-    int cpu = sched_getcpu(), i;
+    int cpu = sched_getcpu(), i, e;
     struct mos_pinned *h = p->pinned;
     for (i = 0; i < p->npinned; i++, h++)
         if (h->pid == pid) {
@@ -114,13 +123,10 @@ int mos_hold(struct mos_pump *p, int pid)
     if (cpu < 0 || sched_getaffinity(pid, sizeof h->allowed, (cpu_set_t *)h->allowed) < 0 ||
         !CPU_ISSET_S(cpu, sizeof h->allowed, (cpu_set_t *)h->allowed))
         return -EINVAL;
+    if ((cpu != p->cpu || !p->npinned) && (e = sit(p, cpu)))
+        return e;
     CPU_ZERO(&one);
     CPU_SET(cpu, &one);
-    if (cpu != p->cpu || !p->npinned) {
-        if (sched_setaffinity(0, sizeof one, &one))
-            return -errno;
-        p->cpu = cpu;
-    }
     if (sched_setaffinity(pid, sizeof one, &one))
         return -errno;
     h->pid = pid;
@@ -146,14 +152,50 @@ static void born(struct mos_pump *p, const struct mos_pinned *parent, int child)
         sched_setaffinity(child, sizeof parent->allowed, (cpu_set_t *)parent->allowed);
 }
 
+/* A task has the CPU set of the one that made it, which may have been held then: what that one's is when nobody is held. */
+void mos_like(struct mos_pump *p, int parent, int child)
+{
+    unsigned long its[16] = {0}, set[16] = {0}, *theirs = set;
+    int i;
+    for (i = 0; i < p->npinned; i++)
+        if (p->pinned[i].pid == parent)
+            theirs = p->pinned[i].allowed;
+    if (theirs == set && sched_getaffinity(parent, sizeof set, (cpu_set_t *)set) < 0)
+        return;
+    if (sched_getaffinity(child, sizeof its, (cpu_set_t *)its) >= 0 && memcmp(its, theirs, sizeof its))
+        sched_setaffinity(child, sizeof its, (cpu_set_t *)theirs);
+}
+
+/* PTRACE_EVENT_EXEC: a thread that is not the first has the number of the first now, which is no more. */
+static void renamed(struct mos_pump *p, int pid)
+{
+    unsigned long former = 0;
+    int i, first = -1, its = -1;
+    if (ptrace(PTRACE_GETEVENTMSG, pid, 0, &former) || !former || (int)former == pid)
+        return;
+    for (i = 0; i < p->npinned; i++) {
+        if (p->pinned[i].pid == pid)
+            first = i;
+        if (p->pinned[i].pid == (int)former)
+            its = i;
+    }
+    if (its >= 0)
+        p->pinned[its].pid = pid;
+    if (first >= 0)
+        p->pinned[first] = p->pinned[--p->npinned];
+}
+
 /*
  * A tracee that is resumed is put on an idle CPU, because its tracer still runs; waking that CPU costs ten times the stop.
  * So a task that stops again and again is held on the tracer's CPU, until it has computed for COLD_US without a stop.
  */
 void mos_heat(struct mos_pump *p, int pid, int status)
 {
-    unsigned long now = mos_now_ns();
-    int i, known = 0, event = status >> 16;
+    unsigned long now = mos_now_ns(), child = 0;
+    int i, known = 0, event = WIFSTOPPED(status) ? status >> 16 : 0;
+    int bears = event >= PTRACE_EVENT_FORK && event <= PTRACE_EVENT_CLONE && !ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) && child;
+    if (event == PTRACE_EVENT_EXEC && p->npinned)
+        renamed(p, pid);
     for (i = p->npinned - 1; i >= 0; i--) {
         struct mos_pinned *h = &p->pinned[i];
         if (h->pid != pid) {
@@ -165,17 +207,14 @@ void mos_heat(struct mos_pump *p, int pid, int status)
         h->since = now;
         if (!WIFSTOPPED(status))
             *h = p->pinned[--p->npinned];
-        else if (event >= 1 && event <= 3) {
-            unsigned long child = 0;
-            if (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) && child)
-                born(p, h, (int)child);
-        }
+        else if (bears)
+            born(p, h, (int)child);
     }
     if (known)
         return;
-    if (WIFSTOPPED(status) && event >= PTRACE_EVENT_FORK && event <= PTRACE_EVENT_VFORK) {
-        unsigned long child = 0; /* most children stop again and again at once: they start another program, or end */
-        if (!ptrace(PTRACE_GETEVENTMSG, pid, 0, &child) && child)
+    if (bears) {
+        mos_like(p, pid, (int)child); /* it may have been held when it began to make the child */
+        if (event != PTRACE_EVENT_CLONE) /* most children stop again and again at once: they start another program, or end */
             mos_hold(p, (int)child);
     }
     if (p->hot != pid) {
@@ -199,11 +238,6 @@ void mos_heat(struct mos_pump *p, int pid, int status)
 int mos_unfollow(struct mos_pump *p)
 {
     mos_unpin(p);
-    cpu_set_t set;
-    int i;
-    CPU_ZERO(&set);
-    for (i = 0; i < CPU_SETSIZE; i++)
-        CPU_SET(i, &set);
     p->cpu = -1;
-    return sched_setaffinity(0, sizeof set, &set) ? -errno : 0;
+    return start.known && sched_setaffinity(0, sizeof start.set, (cpu_set_t *)start.set) ? -errno : 0;
 }
