@@ -8,6 +8,8 @@ import os
 import random
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -320,6 +322,30 @@ def test_answers_that_do_not_fit_are_left_to_python() -> None:
         os.waitpid(child, 0)
 
 
+@needs_libcrypto
+@pytest.mark.parametrize("several", [False, True])
+def test_what_a_thread_reads_is_looked_at_each_time(pair: tuple[Channel, Channel], several: bool) -> None:
+    """Another one may have put a pipe in its place, by a lane of its own: the tracer would wait for who writes to that."""
+    home, _ = pair
+    assert home.share()
+    pump = ffi.new("struct mos_pump *", {"plans": plans()})
+    (pipe, writer), file = os.pipe(), os.open(__file__, os.O_RDONLY)
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        os.write(writer, b"x")
+        lane = lib.mos_lane(pump, os.getpid(), 1)
+        lane.channel, lane.pidfd, lane.state, lane.several = home.shared, pidfd, lib.MOS_LANE_READY, several
+        payload = marshal(BY_NR[0], (file, ARENA.start, 64, 0, 0, 0), 0, Task(os.getpid())).pack()
+        place = ffi.cast("unsigned char *", ARENA.put(payload))
+        assert lib.mos_called(pump, lane, place, len(payload), 2)
+        os.dup2(pipe, file)
+        assert lib.mos_called(pump, lane, place, len(payload), 4) == (not several)
+        lib.mos_lane_end(pump, lane)
+    finally:
+        for fd in (pipe, writer, file, pidfd):
+            os.close(fd)
+
+
 @pytest.mark.parametrize(("calls", "made"), [(0, 3), (1, 0)])
 def test_of_calls_that_follow_each_other_in_one_turn_the_last_is_under_way(calls: int, made: int) -> None:
     """Python knows the deputy as BUSY with close(3). It is BUSY still: with that, or, if C has taken ``calls``, with read(0)."""
@@ -339,6 +365,30 @@ def test_of_calls_that_follow_each_other_in_one_turn_the_last_is_under_way(calls
         )  # fmt: skip
         lanes.look()
     assert deputy.state is State.BUSY and deputy.flight.request.nr == made
+
+
+def test_whether_a_thread_stands_is_asked_in_its_turn() -> None:
+    """Nothing is taken out of what waits to be told, and there is an end of its room (`mos_is_told`)."""
+    code = """
+import os, signal
+from mosfs.native import ffi, lib
+pids = []
+for number in range(258):
+    pid = os.fork()
+    if not pid:
+        os._exit(number % 200)
+    pids.append(pid)
+while not all(open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] == "Z" for pid in pids):
+    pass
+lib.mos_reap()
+assert lib.mos_is_told(pids[-1]) and lib.mos_is_told(pids[0])
+pump, event, told = ffi.new("struct mos_pump *"), ffi.new("struct mos_event *"), []
+while lib.mos_next(pump, event, 0) == 0 and event.kind == lib.MOS_EV_TASK:
+    told.append(event.pid)
+assert sorted(told) == sorted(pids), (len(told), set(pids) - set(told))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stderr, done.returncode) == ("", 0)
 
 
 def test_a_host_has_lanes_for_those_that_do_something() -> None:

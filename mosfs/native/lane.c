@@ -164,18 +164,7 @@ int mos_hear(struct mos_pump *p, struct mos_channel *c)
 
 /* A deputy that is READY: does it stand there no more, because another thread of its process has executed a program, or all were killed?
  * Going on would pass over what tells that, which is told next. */
-int mos_gone_on(struct mos_lane *l)
-{
-    int status, got;
-    if (!l->several)
-        return 0;
-    got = mos_take(l->pid, &status);
-    if (!got)
-        got = mos_wait(l->pid, &status, __WALL | WNOHANG);
-    if (got > 0)
-        mos_put_back(l->pid, status);
-    return got != 0;
-}
+int mos_gone_on(struct mos_lane *l) { return l->several && mos_is_told(l->pid); }
 
 /* Park deputies that have rested for long enough. When the next one has, ns, or 0. */
 unsigned long mos_park(struct mos_pump *p, unsigned long now)

@@ -120,13 +120,13 @@ static int directly(struct mos_pump *p, struct mos_lane *l, const struct request
         return 0;
     if (changed(l))
         return 0;
-    for (i = 0; i < 8; i++)
+    for (i = 0; i < 8 && !l->several; i++) /* another thread may have put something else there, by a lane of its own */
         known |= l->plain[i] == fd;
     r = mos_directly(l->pidfd, fd, q->nr, frame + MOS_HEAD + REPLY_HEAD + OUT, q->nr == SYS_lseek ? q->args[1] : q->args[2],
                      q->nr == SYS_lseek ? q->args[2] : q->args[3], known);
     if (r == MOS_NOT_DIRECT)
         return 0;
-    if (!known)
+    if (!known && !l->several)
         l->plain[l->next_plain++ % 8] = fd;
     known = where && r >= 0 ? q->nr == SYS_fstat ? MOS_STAT : r : 0;
     if (known) {

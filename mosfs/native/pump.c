@@ -105,6 +105,21 @@ int mos_take(int pid, int *status)
     return 0;
 }
 
+/* Is something of this task told next, or perhaps? Nothing is taken out of its turn. */
+int mos_is_told(int pid)
+{
+    int i, status, got;
+    for (i = 0; i < ntaken; i++)
+        if (taken[i].pid == pid)
+            return 1;
+    if (ntaken == (int)(sizeof taken / sizeof *taken))
+        return 1;
+    got = mos_wait(pid, &status, __WALL | WNOHANG);
+    if (got > 0)
+        mos_put_back(pid, status);
+    return got != 0;
+}
+
 /* Wait for a task awake, for so long: its PID, or 0. What was waited for before comes first. */
 int mos_wait_soon(struct mos_pump *p, int pid, int *status, unsigned long ns)
 {
@@ -122,7 +137,7 @@ int mos_wait_soon(struct mos_pump *p, int pid, int *status, unsigned long ns)
     return got;
 }
 
-/* What was waited for is told by the next wait. Precondition: nothing waits to be (mos_wait_soon). */
+/* What was waited for is told after all that waits to be. Precondition: that has room (mos_wait_soon, mos_is_told). */
 void mos_put_back(int pid, int status)
 {
     taken[ntaken].pid = pid;
@@ -331,8 +346,11 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
             wait = COLD_US * 1000L;
         ts = (struct timespec){wait / 1000000000, wait % 1000000000};
         n = ppoll(p->watched, p->nfds, wait < 0 ? NULL : &ts, &mos_unblocked);
-        if (n == 0 && due && timeout_us)
+        if (n == 0 && due && timeout_us) {
+            if (p->fair >= FAIR) /* what can be read was looked at: tasks have their turn again */
+                p->fair = 0;
             continue;
+        }
         if (n == 0 && cold) {
             mos_unfollow(p);
             continue;
