@@ -11,6 +11,7 @@ from typing import Any
 
 from mosfs.guest.body import MOST_RECENT, Body, State
 from mosfs.guest.context import Context
+from mosfs.native import lib
 from mosfs.ptf.store import Description, grant
 from mosfs.wire.faults import WANTED
 
@@ -38,6 +39,7 @@ class PrivateWindows:
         assert store is not None
         seen: set[int] = set()
         room = grant(store.used(), store.on_disk, store.quota) if len(store.files) <= MOST_COUNTED else 0
+        lib.mos_unknown(body.pid)  # a stop that was asked for before has come
         for fd, description in body.private.recent.items():
             if pump.nprivates == len(pump.privates):
                 return

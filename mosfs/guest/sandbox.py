@@ -73,6 +73,7 @@ class Maker:
 
     def __init__(self, uid: int) -> None:
         program = guest_filter(threads=True)
+        self._failed = ""  # a late answer would be taken for that to another question
         self._filter = ffi.from_buffer(program)
         self._ends = ffi.new("int[2]")
         made = lib.mos_make_maker(_program(), uid, self._filter, len(program) // 8, self._ends)
@@ -80,12 +81,14 @@ class Maker:
             raise Unsuited(f"{CANNOT_CHOOSE} ({os.strerror(-made)})")
 
     def spawn(self, number: int) -> Task:
-        """A new body, as from `spawn`; ``number`` is its PID as it sees it."""
-        pid = lib.mos_chosen_body(self._ends, number)
+        """A new body, as from `spawn`; ``number`` is its PID as it sees it. Once one could not be made no other is."""
+        pid = lib.mos_chosen_body(self._ends, number) if not self._failed else 0
         if pid == -errno.EEXIST:
             raise Unsuited("has a process ID that is taken there")
         if pid < 0:
-            raise Unsuited(f"{CANNOT_CHOOSE} ({os.strerror(-pid)})")
+            self._failed = os.strerror(-pid)
+        if self._failed:
+            raise Unsuited(f"{CANNOT_CHOOSE} ({self._failed})")
         return _empty(Task(pid, guest=True, own=number))
 
 

@@ -18,7 +18,7 @@ static unsigned long find_vdso(int pid, unsigned long stack, unsigned long *vdso
     for (;;) {
         long got = mos_read(pid, stack, words, size);
         count = got > 0 ? got / 8 : 0;
-        at = count ? words[0] + 2 : 0;
+        at = count ? (words[0] < LAST_SIZE ? words[0] : LAST_SIZE) + 2 : 0; /* it may be anything by now */
         while (at < count && words[at])
             at++;
         for (at++; at + 1 < count && words[at]; at += 2)

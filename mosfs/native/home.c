@@ -37,6 +37,10 @@ int mos_early(int pid)
 
 static void came_early(struct mos_pump *p, int pid)
 {
+    int i;
+    for (i = 0; i < p->nearly && p->nearly == MOS_EARLIES; i++) /* those that were claimed since have no use for their places */
+        if (!(mos_marks[p->earlies[i].pid] & EARLY))
+            p->earlies[i--] = p->earlies[--p->nearly];
     if (p->nearly < MOS_EARLIES)
         p->earlies[p->nearly++] = (struct mos_early){pid, 0};
 }

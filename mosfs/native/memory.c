@@ -244,7 +244,12 @@ long mos_present(int pid, unsigned long start, unsigned long end, int own, unsig
         if (pages > 512)
             pages = 512;
         n = pread(fd, entries, pages * 8, start / 4096 * 8);
-        if (n <= 0)
+        if (n < 0) {
+            n = -errno;
+            close(fd);
+            return n;
+        }
+        if (!n) /* it has ended */
             break;
         for (i = 0; i < n / 8 && count < max; i++, start += 4096)
             if (entries[i] >> 62 && !(own && entries[i] >> 61 & 1)) {
@@ -257,7 +262,7 @@ long mos_present(int pid, unsigned long start, unsigned long end, int own, unsig
                 }
             }
     }
-    *next = n <= 0 ? end : start;
+    *next = n ? start : end;
     close(fd);
     return count;
 }

@@ -31,8 +31,8 @@ static int ordinary_relative(int pid, int dirfd, unsigned long at)
     if (n <= 0)
         return 0;
     path[n] = 0;
-    if ((long)strlen(path) == n && n < (long)sizeof path - 1)
-        return !below_proc(pid, dirfd); /* cut by the page's end */
+    if ((long)strlen(path) == n)
+        return !below_proc(pid, dirfd); /* cut, by the page's end or by ours: its last name is not here */
     if (!strstr(path, "mosix")) {
         last = strrchr(path, '/');
         last = last ? last + 1 : path;

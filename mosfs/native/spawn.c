@@ -202,13 +202,22 @@ static int map_users(int pid, unsigned int uid, unsigned int gid)
     return put_line(pid, "uid_map", line);
 }
 
-/* What the maker says, within its patience; a tick (mos_patience) ends no read. */
+#define PATIENCE_NS 10000000000UL
+
+/* What the maker says, within our patience, which ticks (mos_patience) do not lengthen. */
 static int hear(int fd)
 {
-    int said = 0, n;
-    do
-        n = read(fd, &said, sizeof said);
-    while (n < 0 && errno == EINTR);
+    struct pollfd ear = {.fd = fd, .events = POLLIN};
+    unsigned long now = mos_now_ns(), until = now + PATIENCE_NS;
+    int said = 0, n = 0;
+    for (; now < until && n <= 0; now = mos_now_ns()) {
+        n = poll(&ear, 1, (until - now) / 1000000 + 1);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+    }
+    if (n <= 0)
+        return -ETIMEDOUT;
+    n = read(fd, &said, sizeof said);
     return n == sizeof said ? said : n < 0 ? -errno : -EPIPE;
 }
 
@@ -219,7 +228,6 @@ static int hear(int fd)
 int mos_make_maker(int memfd, unsigned int uid, void *filter, int filter_len, int *ends)
 {
     int talk[2], sync[2], pid, e;
-    struct timeval patience = {10, 0};
     struct body b = {memfd, -1, 1, uid, !geteuid(), {(unsigned short)filter_len, filter}, 0, 0};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk))
         return -errno;
@@ -229,7 +237,6 @@ int mos_make_maker(int memfd, unsigned int uid, void *filter, int filter_len, in
         close(talk[1]);
         return -e;
     }
-    setsockopt(talk[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     b.released = sync[0];
     pid = fork();
     if (pid == 0)
