@@ -299,6 +299,7 @@ struct mos_setup {              /* of a program at exec */
 
 int mos_setup_signals(void);
 int mos_prompt(int nice, unsigned long slice_ns);
+void mos_quiet(int quiet);
 int mos_renice(int pid, int nice, int uid);
 void mos_keep_heap(unsigned long largest);
 void mos_plain(int pid, int plain);

@@ -48,18 +48,71 @@ int mos_follow(struct mos_pump *p, int pid)
 
 #define RESET_ON_FORK 1
 
-/*
- * Run soon after waking up, however many others compute: in short slices (Linux 6.12), and with this nice value if we may.
- * What we fork starts as ordinary processes do.
- */
-int mos_prompt(int nice, unsigned long slice_ns)
+#define WARM_STOPS 16           /* so many in a row of tasks on our CPU: go like them */
+
+static struct { int nice, quiet, calm, warm; unsigned long slice_ns; } own;
+
+/* 0; 1: with the nice value that we had, because we may not have this one; or a negative errno. */
+static int schedule(int nice)
 {
-    struct scheduling s = {.size = sizeof s, .flags = RESET_ON_FORK, .nice = nice, .runtime = mos_may(MOS_HAS_SLICES) ? slice_ns : 0};
+    struct scheduling s = {.size = sizeof s, .flags = RESET_ON_FORK, .nice = nice, .runtime = mos_may(MOS_HAS_SLICES) ? own.slice_ns : 0};
     if (!syscall(SYS_sched_setattr, 0, &s, 0))
         return 0;
     s.nice = getpriority(PRIO_PROCESS, 0);
-    return syscall(SYS_sched_setattr, 0, &s, 0) ? -errno : 0;
+    return syscall(SYS_sched_setattr, 0, &s, 0) ? -errno : 1;
 }
+
+/*
+ * Run soon after waking up, however many others compute: in short slices (Linux 6.12), and with this nice value if we may.
+ * What we fork starts as ordinary processes do. As `schedule`.
+ */
+int mos_prompt(int nice, unsigned long slice_ns)
+{
+    int e;
+    own.nice = nice;
+    own.calm = own.warm = 0;
+    own.slice_ns = slice_ns;
+    e = schedule(nice);
+    if (e)
+        own.nice = 0;
+    return e;
+}
+
+/* The same of our session, where that has a value of its own (sched(7), autogroup). */
+static void schedule_session(int nice)
+{
+    int fd = getsid(0) == getpid() ? open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC) : -1;
+    if (fd < 0)
+        return;
+    (void)!dprintf(fd, "%d", nice);
+    close(fd);
+}
+
+/*
+ * While tasks run from stop to stop beside us, they and we are like one program. With a larger weight than theirs our fair share of the
+ * CPU would be more than we need, and sched_yield(2) would not give way before we have wasted it.
+ */
+static void calm(int on)
+{
+    own.warm = 0;
+    if (own.nice >= 0 || on == own.calm)
+        return;
+    own.calm = on;
+    schedule_session(on ? 0 : own.nice);
+    if (schedule(on ? 0 : own.nice))
+        own.nice = 0; /* it cannot be lowered again */
+}
+
+/* Whether those who want a processor nearly have one each: then there is nobody before whom we would have to go. */
+void mos_quiet(int quiet)
+{
+    own.quiet = quiet;
+    if (!quiet)
+        calm(0);
+}
+
+/* Whether `mos_unfollow` is due when nothing has stopped for a while. */
+int mos_warm(struct mos_pump *p) { return p->npinned || own.calm; }
 
 /*
  * setpriority(2) for another process; as its user `uid` where root may not (no CAP_SYS_NICE). Even then the value can only be raised.
@@ -104,6 +157,7 @@ void mos_unpin(struct mos_pump *p)
     while (p->npinned)
         release(p, 0);
     p->hot_count = 0;
+    calm(0);
 }
 
 /* Hold a task, too, on our CPU: its stops cost a tenth there. It is let go when it has not stopped for COLD_US. */
@@ -210,8 +264,11 @@ void mos_heat(struct mos_pump *p, int pid, int status)
         else if (bears)
             born(p, h, (int)child);
     }
-    if (known)
+    if (known) {
+        if (own.quiet && !own.calm && ++own.warm >= WARM_STOPS)
+            calm(1);
         return;
+    }
     if (bears) {
         mos_like(p, pid, (int)child); /* it may have been held when it began to make the child */
         if (event != PTRACE_EVENT_CLONE) /* most children stop again and again at once: they start another program, or end */

@@ -87,6 +87,7 @@ void mos_put_back(int pid, int status);
 
 /* cpu.c */
 void mos_heat(struct mos_pump *p, int pid, int status);
+int mos_warm(struct mos_pump *p);
 
 /* Stops that need no decision: 1 if this one has been dealt with. */
 int mos_settle_at_home(struct mos_pump *p, int pid, int status); /* home.c */

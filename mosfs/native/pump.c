@@ -341,7 +341,7 @@ int mos_next(struct mos_pump *p, struct mos_event *ev, int timeout_us)
         if (ntaken && p->fair < FAIR) /* of one that was to be parked */
             continue;
         wait = how_long(p, timeout_us < 0 ? -1 : timeout_us > 0 ? (long)(until - now) : 0, due);
-        cold = p->npinned && (wait < 0 || wait > COLD_US * 1000L);
+        cold = mos_warm(p) && (wait < 0 || wait > COLD_US * 1000L);
         if (cold)
             wait = COLD_US * 1000L;
         ts = (struct timespec){wait / 1000000000, wait % 1000000000};

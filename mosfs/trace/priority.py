@@ -18,13 +18,16 @@ NICE, SLICE = -5, 200_000
 #: Parts of a processor: who takes more than the first for its programs loses its nice value, until it takes less than the second.
 #: Where many compute, a fair share is less: then that, and half of it, but no less than the third.
 MUCH, LITTLE, LEAST = 0.2, 0.1, 0.02
+#: With such a fair share or more there is nobody before whom we would have to go.
+QUIET = 0.5
 
 
 def prompt(tell: Callable[[str], object]) -> None:
     """Be scheduled soon after waking up, however many programs compute here."""
-    if error := lib.mos_prompt(NICE, SLICE):
+    if (error := lib.mos_prompt(NICE, SLICE)) < 0:
         tell(f"no short time slices: {os.strerror(-error)}")
     autogroup.renice(os.getpid(), NICE)
+    lib.mos_quiet(fair_share() >= QUIET)
 
 
 def fair_share() -> float:
@@ -66,12 +69,13 @@ class Share:
     def look(self, programs: Iterable[int]) -> None:
         """Once a second. ``programs``: the nice values of those that are served, asked for if they matter."""
         now, used = self._clock(), self._all()
+        lib.mos_quiet(self._fair() >= QUIET)
         if not self._may or now <= self._since:
             return
         nice = wanted(self._nice, (used - self._used) / (now - self._since), programs, self._fair())
         self._since, self._used = now, used
         if nice != self._nice:
-            if lib.mos_prompt(nice, SLICE) or os.getpriority(os.PRIO_PROCESS, 0) != nice:
+            if lib.mos_prompt(nice, SLICE):
                 self._may = False
                 self._tell("the nice value of a daemon stays as it is: it may not be lowered any more")
                 return
