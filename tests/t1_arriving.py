@@ -12,6 +12,7 @@ from mosfs.guest import building
 from mosfs.guest.building import MOST_ARRIVING, MOST_BODIES, Building
 from mosfs.migrate.filecopy import Objects
 from mosfs.migrate.precopy import Early
+from mosfs.native import ffi
 from mosfs.trace.layout import END as LOW
 from mosfs.wire.frames import Frame, Kind
 
@@ -49,7 +50,7 @@ def host() -> tuple[Building, Any, list[int]]:
     channel = SimpleNamespace(send=lambda kind, pair, *rest: failed.append(pair) if kind == Kind.FAIL else None)
     context: Any = SimpleNamespace(
         arriving={}, bodies={}, spare=None, runs_as=5, channel=channel, home="10.0.0.1", log=lambda *words: None,
-        objects=Objects(),
+        objects=Objects(), pump=ffi.new("struct mos_pump *"),
     )
     return Building(context, *(SimpleNamespace() for _ in range(4))), context, failed  # type: ignore[arg-type]
 
