@@ -116,8 +116,9 @@ def saved(nodes: Lab, folder: Path, kept: str, *options: str, user: tuple[str, .
 
 
 def threads(folder: Path, name: str = "save.1") -> list[int]:
-    """The IDs of the threads but the first, as the file says."""
-    fd = os.open(folder / name, os.O_RDONLY)
+    """The IDs of the threads but the first, as the file, or the folder of an incremental one, says."""
+    path = folder / name
+    fd = os.open(path / "image" if path.is_dir() else path, os.O_RDONLY)
     try:
         return [thread["tid"] for thread in head_of(fd)["threads"]]
     finally:
