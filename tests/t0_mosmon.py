@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from pathlib import Path
 
+import pexpect  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -274,3 +278,17 @@ def test_the_file_is_read_by_the_names_of_its_fields() -> None:
 def test_json_keeps_what_is_not_known() -> None:
     first, second = json.loads(mosmon.as_json(FILE))
     assert (first["load"], second["load"], second["status"]) == (5, None, "unknown")
+
+
+@pytest.mark.parametrize(("kind", "why"), [
+    ("dumb", "it is one that only prints"), ("no-such-terminal", "setupterm: could not find terminal"),
+])
+def test_a_terminal_that_cannot_be_used_is_one_line(tmp_path: Path, kind: str, why: str) -> None:
+    node = tmp_path / "run/mosix/node"
+    node.mkdir(parents=True)
+    (node / "cluster").write_text(FILE)
+    code = "import sys; from mosfs.tools.mosmon import main; sys.exit(main([]))"
+    child = pexpect.spawn(sys.executable, ["-c", code], env={**os.environ, "MOSIX_ROOT": str(tmp_path), "TERM": kind}, timeout=30)
+    child.expect(pexpect.EOF)
+    child.close()
+    assert (child.before, child.exitstatus) == (f"mosmon: the terminal cannot be used ({why})\r\n".encode(), 1)

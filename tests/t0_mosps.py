@@ -48,6 +48,8 @@ ALL = [HERE, AWAY, LEAVING, OTHERS, GUEST]
     (["-V"], [104]),
     (["-AL"], [100, 101, 102, 103]),
     (["-AO"], [101, 102]),
+    (["-ax"], [100, 101, 102, 103, 104]),
+    (["-x"], [100, 101, 102]),
     (["-p", "101,104"], [101, 104]),
     (["103"], [103]),
     (["p100", "-p102"], [100, 102]),
@@ -61,7 +63,9 @@ def test_selection(argv: list[str], pids: list[int]) -> None:
     assert [process.pid for process in select(ALL, MOSPS.parse(argv), ME)] == pids
 
 
-@pytest.mark.parametrize("argv", [["-p", "x"], ["-U", "no-such-user"], ["-G", "no-such-group"], ["-gx"], ["-p1,y"]])
+@pytest.mark.parametrize("argv", [
+    ["-p", "x"], ["-U", "no-such-user"], ["-G", "no-such-group"], ["-gx"], ["-p1,y"], ["-p", "9" * 5000], ["-U²"], ["-G²"],
+])
 def test_bad_lists_are_user_errors(argv: list[str]) -> None:
     with pytest.raises(UserError):
         select(ALL, MOSPS.parse(argv), ME)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -162,7 +163,8 @@ def test_the_launchers_request(argv: list[str], message: bytes) -> None:
 
 @pytest.mark.parametrize("argv", [
     ["-q"], ["-m"], ["-mx"], ["-m", "-1"], ["-m262144"], ["-d10001"], ["-0"], ["-65536"], ["-1.2.3"], ["-1.2.3.256"],
-    ["-3x"], ["-r"], ["--nonsense"], ["--stay-home=1"], ["-S0"], ["-S30001"], ["-²"], ["-m²"],
+    ["-3x"], ["-r"], ["--nonsense"], ["--stay-home=1"], ["-S0"], ["-S30001"], ["-²"], ["-m²"], ["-" + "9" * 5000],
+    ["-m" + "9" * 5000],
 ])
 def test_refused(argv: list[str]) -> None:
     with pytest.raises(UsageError):
@@ -270,6 +272,30 @@ def test_output_that_cannot_be_written_is_one_line_and_a_status(where: str) -> N
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == LOST_OUTPUT[where]
+
+
+def test_a_current_directory_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    code = "import sys; from mosfs.tools.mossetpe import main; sys.exit(main(['-m', 'map']))"
+    command = ["bash", "-c", 'mkdir "$2" && cd "$2" && rmdir "$2" && MOSIX_ROOT=root "$0" -c "$1"', sys.executable, code]
+    command.append(str(tmp_path / "gone"))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "mossetpe: the current directory: No such file or directory\n")
+
+
+def test_what_the_locale_has_no_letters_for_is_written_all_the_same() -> None:
+    code = "import sys; from mosfs.tools import mosps; sys.exit(mosps.MOSPS.run(lambda parsed: print('\\u2192 \\udcff') or 0, []))"
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONIOENCODING": "latin-1"}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\u2192 \\udcff\n", "")
+
+
+def test_ctrl_c_ends_a_command_by_its_signal() -> None:
+    """So does a shell's loop around it. What was printed before is there."""
+    code = (
+        "import os, signal, sys; from mosfs.tools import mosps;"
+        "sys.exit(mosps.MOSPS.run(lambda parsed: print('line') or os.kill(os.getpid(), signal.SIGINT), []))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "line\n", "")
 
 
 @pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])

@@ -235,3 +235,38 @@ sys.exit(start.main(SpawnTracer(dead, os.getuid(), os.getgid(), Settings(), Star
 def test_a_launcher_that_is_gone_hears_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", GONE], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+
+
+def test_ctrl_c_while_a_command_starts_ends_it_without_a_word(tmp_path: Path) -> None:
+    """The signal comes while the module of the command is imported, before there is any code of ours that could catch it."""
+    tools = tmp_path / "mosfs/tools"
+    tools.mkdir(parents=True)
+    (tools / "mosps.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nmain = print\n")
+    command = tmp_path / "mosps"
+    command.write_text(install_launchers.script("mosps", os.path.realpath(sys.executable), str(tmp_path)))
+    command.chmod(0o755)
+    done = subprocess.run([str(command)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_users_list_of_directories_is_not_cut(scripts: Path, tmp_path: Path) -> None:
+    (tmp_path / ".freeze_dirs").write_text("".join(f"/{'x' * 500}{number}\n" for number in range(10)))
+    done = run(scripts, tmp_path, "mosrun", "true", HOME=str(tmp_path))
+    assert (done.returncode, done.stderr) == (125, f"mosrun: {tmp_path}/.freeze_dirs: longer than 4096 bytes\n")
+
+
+@pytest.mark.parametrize("where", ["2>&-", "2>/dev/full"])
+def test_a_warning_that_nobody_gets_keeps_no_program_from_running(scripts: Path, tmp_path: Path, where: str) -> None:
+    command = ["bash", "-c", f'"$0" -C /none/x echo done {where}', str(scripts / "mosrun")]
+    with mosd(tmp_path, b"OK"):
+        environ = {"PATH": os.environ["PATH"], "MOSIX_ROOT": str(tmp_path)}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_calls_are_not_told_to_mosd_where_standard_error_is_closed(scripts: Path, tmp_path: Path) -> None:
+    command = ["bash", "-c", '"$0" --trace true 2>&-', str(scripts / "mosrun")]
+    with mosd(tmp_path, b"OK") as requests:
+        environ = {"PATH": os.environ["PATH"], "MOSIX_ROOT": str(tmp_path)}
+        done = subprocess.run(command, env=environ, capture_output=True, check=False)
+    assert (done.returncode, requests) == (125, [])

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools.metrics import AT_ONCE, REQUEST, Listener, address_of, answer_to
+from mosfs.tools.metrics import AT_ONCE, REQUEST, Listener, address_of, answer_to, metrics
 from mosfs.tools.options import UserError
 from mosfs.tools.tree import Tree
 
@@ -34,6 +34,12 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UserError, match="not address:port"):
         address_of(text)
+
+
+@pytest.mark.parametrize("host", ["a..b", "\udcff", "x" * 70])
+def test_what_is_no_host_is_one_line(tmp_path: Path, host: str) -> None:
+    with pytest.raises(UserError, match=r"^metrics: .*:9253: ."):
+        metrics(Tree(NodePaths(str(tmp_path))), f"{host}:9253")
 
 
 @pytest.mark.parametrize(("line", "status", "has_body"), [

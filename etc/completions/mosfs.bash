@@ -123,7 +123,7 @@ complete -F _mosd mosd
 
 _mosps() {
     local at=1
-    _mosfs_own :ptuUgG '' '-A -e -a -d -p -t -u -U -g -G -f -l -j -H -w -T -m -I -h -M -L -O -n -N -P -V -S --json --help --version' anywhere && return
+    _mosfs_own :ptuUgG '' '-A -e -a -d -x -p -t -u -U -g -G -f -l -j -H -w -T -m -I -h -M -L -O -n -N -P -V -S --json --help --version' anywhere && return
     _mosfs_words "$(ls ${MOSIX_ROOT%/}/run/mosix/proc 2>/dev/null)"
 }
 complete -o default -F _mosps mosps

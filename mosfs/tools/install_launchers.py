@@ -44,8 +44,12 @@ WITH_SITE = frozenset({"moslab"})
 SHEBANG_LIMIT = 255  #: bytes of a script's first line that the kernel looks at (execve(2))
 LAUNCH = os.path.join(os.path.dirname(os.path.abspath(mosfs.__file__)), "native", "launch")
 
+#: Until the command catches Ctrl-C (`options.catch_interrupts`), that ends it without a word.
 SCRIPT = """#!{launch} {options} {python}
+import _signal
 import sys
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 sys.path.insert(0, {folder!r})
 from mosfs.tools.{module} import {function}
 sys.exit({function}())

@@ -110,8 +110,8 @@ def metrics(tree: Tree, address: str) -> int:
     host, port = address_of(address)
     try:
         listener = Listener(tree, host, port)
-    except OSError as error:
-        raise UserError(f"metrics: {address}: {error.strerror}") from None
+    except (OSError, UnicodeError) as error:  # the latter: a name that IDNA cannot encode
+        raise UserError(f"metrics: {address}: {getattr(error, 'strerror', 'not a host name')}") from None
     print(f"mosctl: metrics: listening on {address}", file=sys.stderr, flush=True)
     listener.serve_forever()
     return 0

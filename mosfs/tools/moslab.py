@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mosfs.tools import cgroups, lab, netns, storm
 from mosfs.tools.mosrun import first_environment, give_signals_back
-from mosfs.tools.options import INT, REAL, TEXT, Command, Option, Parsed, UsageError
+from mosfs.tools.options import INT, REAL, TEXT, Command, Option, Parsed, UsageError, number_of
 from mosfs.tools.storm_saved import SavingStorm
 from mosfs.tools.tree import Tree
 
@@ -74,6 +74,15 @@ def numbers(options: Parsed, key: str, low: float, high: float) -> list[float]:
     return found
 
 
+def whole(options: Parsed, key: str, low: int, high: int) -> list[int]:
+    """The same of whole numbers."""
+    found = numbers(options, key, low, high)
+    for number in found:
+        if not number.is_integer():
+            raise UsageError(f"--{key}: {number:g} is not a whole number")
+    return [int(number) for number in found]
+
+
 def no_rest(options: Parsed) -> None:
     if options.rest:
         raise UsageError(f"{options.rest[0]}: too much")
@@ -81,13 +90,13 @@ def no_rest(options: Parsed) -> None:
 
 def up(options: Parsed) -> int:
     no_rest(options)
-    clusters = [int(size) for size in numbers(options, "clusters", 1, lab.MAX_NODES)]
+    clusters = whole(options, "clusters", 1, lab.MAX_NODES)
     if clusters and "count" in options:
         raise UsageError("-n and --clusters: only one of them")
     count, base = sum(clusters) or int(options.get("count", "3")), options.get("base", "127.0.1.1")
     plan = lab.Plan.make(root_of(options), count, base, "netns" in options, "balance" in options)
     plan = replace(
-        plan, speeds=[int(speed) for speed in numbers(options, "speeds", 1, 10_000_000)],
+        plan, speeds=whole(options, "speeds", 1, 10_000_000),
         clusters=clusters, cpus=numbers(options, "cpus", 0.01, 1024), memory=numbers(options, "memory", 16, 1 << 30),
     ).limited()
     shown = "verbose" in options or sys.stderr.isatty()
@@ -124,9 +133,10 @@ def status(options: Parsed) -> int:
 
 def node_of(options: Parsed) -> lab.Node:
     number = options.rest[0] if options.rest else ""
-    if not (number.isascii() and number.isdigit()):
+    found = number_of(number)
+    if found is None:
         raise UsageError(f"{number}: not a node-number" if number else "on which node?")
-    return lab.require(root_of(options)).node(int(number))
+    return lab.require(root_of(options)).node(found)
 
 
 def environment(node: lab.Node) -> dict[str, str]:

@@ -12,7 +12,7 @@ import time
 
 from mosfs.abi.outcomes import OK
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip
+from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, is_ip, number_of
 from mosfs.tools.text import (
     ENDED,
     ENDED_UNFROZEN,
@@ -132,7 +132,7 @@ def body(options: Parsed) -> int:
     if len(options.rest) != 2:
         raise UsageError("a process ID and a target are needed")
     pid, target = options.rest
-    if not (pid.isascii() and pid.isdigit()):
+    if number_of(pid) is None:
         raise UserError(NO_SUCH_PROCESS.format(pid=pid))
     tree = Tree(NodePaths.from_env())
     tree.pids("proc")  # "not running" comes before "no such process"

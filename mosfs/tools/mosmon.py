@@ -177,6 +177,9 @@ def body(options: Parsed) -> int:
 
     os.environ.setdefault("ESCDELAY", str(ESCAPE_MS))
     try:
+        curses.setupterm()
+        if curses.tigetstr("cup") is None:
+            raise UserError("the terminal cannot be used (it is one that only prints)")
         return curses.wrapper(watch, tree, replace(view, keys=True))
     except curses.error as error:
         raise UserError(f"the terminal cannot be used ({error})") from None

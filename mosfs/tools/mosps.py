@@ -17,7 +17,7 @@ from functools import cache
 
 from mosfs.cluster.paths import NodePaths
 from mosfs.queue.progress import Queued, folder_of, read_all
-from mosfs.tools.options import LIST, Command, Option, Parsed, UserError
+from mosfs.tools.options import LIST, Command, Option, Parsed, UserError, number_of
 from mosfs.tools.tree import TICKS, Process, Tree, environment, read_linux, starts_lines
 
 DAY = 86400  #: seconds
@@ -25,10 +25,10 @@ NOTHING = "accepted as in ps(1), no effect here"
 
 TABLE = (
     Option("-A -e", "all", "all processes, guests too"),
-    Option("-a", "terminals", "all with a terminal, except session leaders"),
+    Option("-a", "terminals", "all with a terminal, except session leaders; with x: all, guests too"),
     Option("-d", "followers", "all except session leaders"),
     Option("a", "everybody", "also of other users; with x: all, guests too"),
-    Option("x", "detached", "also those without a terminal"),
+    Option("-x x", "detached", "also those without a terminal"),
     Option("T", "here", "those of this terminal"),
     Option("-p p", "pid", "these process IDs", LIST, metavar="list"),
     Option("-t t", "tty", "these terminals", LIST, metavar="list"),
@@ -104,7 +104,8 @@ def _kind_fits(process: Process, options: Parsed) -> bool:
 def _chooser(options: Parsed, me: Caller) -> Callable[[Process], bool]:
     if lists := _lists(options):
         return lambda p: any(test(p) for test in lists)
-    if "guests" in options or "all" in options or ("everybody" in options and "detached" in options):
+    others = "everybody" in options or "terminals" in options
+    if "guests" in options or "all" in options or (others and "detached" in options):
         return lambda p: True
     if "everybody" in options:
         return lambda p: p.linux.tty != "?"
@@ -144,16 +145,18 @@ def words_of(texts: Iterable[str]) -> list[str]:
 
 
 def number(word: str, what: str) -> int:
-    if not (word.isascii() and word.isdigit()):
+    found = number_of(word)
+    if found is None or found < 0:
         raise UserError(f"{word}: not a {what}")
-    return int(word)
+    return found
 
 
 def user_id(word: str) -> int:
     import pwd
 
+    found = number_of(word)
     try:
-        return int(word) if word.isdigit() else pwd.getpwnam(word).pw_uid
+        return pwd.getpwnam(word).pw_uid if found is None else found
     except KeyError:
         raise UserError(f"{word}: no such user") from None
 
@@ -161,8 +164,9 @@ def user_id(word: str) -> int:
 def group_id(word: str) -> int:
     import grp
 
+    found = number_of(word)
     try:
-        return int(word) if word.isdigit() else grp.getgrnam(word).gr_gid
+        return grp.getgrnam(word).gr_gid if found is None else found
     except KeyError:
         raise UserError(f"{word}: no such group") from None
 

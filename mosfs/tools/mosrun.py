@@ -9,7 +9,7 @@ beyond the interpreter is paid in this file, which therefore imports only module
 import posix
 import sys
 
-from mosfs.tools.options import GLUED, INT, LIST, NODE, TEXT, Command, Option, Parsed, UsageError, UserError
+from mosfs.tools.options import GLUED, INT, LIST, NODE, TEXT, Command, Option, Parsed, UsageError, UserError, complain
 
 FAILED, NOT_EXECUTABLE, NOT_FOUND = 125, 126, 127  #: as env(1), timeout(1) and the shell have it
 MAX_FILES = 1024
@@ -118,11 +118,14 @@ def freezing_directories(environ: dict[bytes, bytes]) -> str:
     except OSError:
         return ""
     try:
-        return posix_decode(posix.read(file, MAX_DIRECTORIES))
+        lines = posix.read(file, MAX_DIRECTORIES + 1)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+        raise UserError(f"{path}: {error.strerror}", FAILED) from error
     finally:
         posix.close(file)
+    if len(lines) > MAX_DIRECTORIES:
+        raise UserError(f"{path}: longer than {MAX_DIRECTORIES} bytes", FAILED)
+    return posix_decode(lines)
 
 
 def private(names: list[str]) -> str:
@@ -215,12 +218,13 @@ def is_32bit(path: str) -> bool:
 
 def open_trace(path: str) -> int:
     """The descriptor of this process where the calls shall be told, which the tracer copies: of the file, or standard error."""
-    if not path:
-        return 2
     try:
+        if not path:
+            posix.fstat(2)  # where it is closed, 2 would be the connection to mosd
+            return 2
         return posix.open(path, posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_APPEND | posix.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}", FAILED) from error
+        raise UserError(f"{path or 'standard error'}: {error.strerror}", FAILED) from error
 
 
 def first_environment() -> dict[bytes, bytes]:
@@ -351,7 +355,7 @@ def launch(parsed: Parsed) -> int:
     if is_32bit(path):
         from mosfs.tools.text import PROGRAM_32BIT
 
-        posix.write(2, f"mosrun: {PROGRAM_32BIT.format(program=parsed.rest[0])}\n".encode(errors="surrogateescape"))
+        complain(f"mosrun: {PROGRAM_32BIT.format(program=parsed.rest[0])}\n")
         go_native()
     else:
         if "trace" in parsed:
@@ -360,7 +364,7 @@ def launch(parsed: Parsed) -> int:
             from mosfs.tools.recover import warn_of
 
             if warning := warn_of(parsed.get("checkpoint_file")):
-                posix.write(2, f"mosrun: {warning}\n".encode())
+                complain(f"mosrun: {warning}\n")
         environ = with_preset(environ, ask(request(parsed)))
     execute(path, argv, environ)
     return FAILED
@@ -372,6 +376,7 @@ def queue(parsed: Parsed) -> int:
         raise UsageError(f"--cpu takes one of {' '.join(LEVELS)}")
     if "wrapper" in parsed:
         take_real_group()
+    occupy_outputs()
     from mosfs.tools.mosqueue import Launcher, run
 
     environ = first_environment()
@@ -380,6 +385,16 @@ def queue(parsed: Parsed) -> int:
     if "trace" in parsed:
         parsed.values["trace"] = str(open_trace(parsed.values["trace"]))
     return run(parsed, Launcher(environ, shell, root_path(SOCKET), KEYS, request, ask, with_preset, give_signals_back))
+
+
+def occupy_outputs() -> None:
+    """Take the numbers 1 and 2 where they are closed, until exec: else files of ours have them, to which lines would write."""
+    number, others = 0, []
+    while number <= 2:
+        number = posix.open("/dev/null", posix.O_RDWR | posix.O_CLOEXEC)
+        others += [] if number in (1, 2) else [number]
+    for number in others:
+        posix.close(number)
 
 
 def recover(parsed: Parsed) -> int:

@@ -8,7 +8,7 @@ import sys
 import time
 
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError
+from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError, number_of
 from mosfs.tools.text import NO_SUCH_PROCESS
 from mosfs.tools.tree import Tree, read_linux, refusal
 
@@ -42,9 +42,9 @@ def user_time(tree: Tree, word: str) -> Row:
 
     UserError when it is none, or not ours to see.
     """
-    if not (word.isascii() and word.isdigit()):
+    pid, until = number_of(word), time.monotonic() + HEARS
+    if pid is None:
         raise UserError(NO_SUCH_PROCESS.format(pid=word))
-    pid, until = int(word), time.monotonic() + HEARS
     try:
         try:
             while (row := _living(tree, pid)) is None and time.monotonic() < until:

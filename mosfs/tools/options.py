@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 FLAG, TEXT, INT, REAL, LIST, NODE, COUNT, WORD, MAYBE, GLUED = range(10)
 DIGITS = "0123456789"
 MAX_NODE = 65535
+#: Digits of a number: more than any option takes, and int() refuses very many.
+MOST_DIGITS = 20
 #: A usage error shows the synopsis of a command that has no more forms than this.
 MOST_FORMS = 4
 #: ENOTCONN, ECONNABORTED: how the tree answers when mosd has gone.
 DAEMON_GONE = (107, 103)
 #: EPIPE: nobody reads standard output any more; the status is that of a death by SIGPIPE (13).
 EPIPE, NOBODY_READS = 32, 128 + 13
+#: Of no file: getcwd(2) where the current directory has been removed.
+ENOENT = 2
 #: EIO, EBADF, EFBIG, ENOSPC, EDQUOT: standard output cannot be written.
 OUTPUT_FAILED = (5, 9, 27, 28, 122)
 
@@ -207,9 +211,11 @@ class Command:
         whose mosd ends while it is asked, and output that cannot be written: its reader's end is status 141, without a line."""
         import sys
 
+        catch_interrupts()
         try:
             if sys.stdout is None:
                 sys.stdout = closed_output()
+            sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
             status = self._answer(body, argv)
             sys.stdout.flush()
             return status
@@ -223,6 +229,9 @@ class Command:
 
                 complain(f"{self.name}: {NOT_RUNNING.format(socket=NodePaths.from_env().socket)}\n")
                 return 1
+            if error.filename is None and error.errno == ENOENT:
+                complain(f"{self.name}: the current directory: {error.strerror}\n")
+                return 1
             if error.filename is not None or error.errno not in (EPIPE, *OUTPUT_FAILED):
                 raise
             drop(sys.stdout)
@@ -231,7 +240,7 @@ class Command:
             complain(f"{self.name}: standard output: {error.strerror}\n")
             return 1
         except KeyboardInterrupt:
-            return 130
+            return interrupted()
 
     def _answer(self, body: "Callable[[Parsed], int]", argv: "Sequence[str]") -> int:
         import sys
@@ -248,6 +257,30 @@ class Command:
         if parsed.later:
             raise UserError(f"{parsed.later} is not available yet", 125)
         return body(parsed)
+
+
+def catch_interrupts() -> None:
+    """SIGINT is KeyboardInterrupt from here on, after the time in which our commands start (`tools.install_launchers`)."""
+    import _signal  # type: ignore[import-not-found]
+
+    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+
+
+def interrupted() -> int:
+    """End by SIGINT, as who does not catch it: a shell ends its loop or script for that, not for an exit status, which is returned
+    where this process cannot be ended so."""
+    import _signal
+    import os
+    import sys
+
+    try:
+        sys.stdout.flush()
+    except OSError:
+        drop(sys.stdout)
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    os.kill(os.getpid(), _signal.SIGINT)
+    return 130
 
 
 def complain(text: str) -> None:
@@ -288,6 +321,12 @@ def shown(row: Option, name: str) -> str:
     return f"{name} {value}" if name.startswith("--") else name + value
 
 
+def number_of(text: str) -> "int | None":
+    """The whole number that ``text`` is: ASCII digits, `MOST_DIGITS` at most, perhaps behind a minus; None for anything else."""
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= MOST_DIGITS else None
+
+
 def is_ip(text: str) -> bool:
     """Four decimal numbers from 0 to 255: an IPv4 address as the manual writes it (a.b.c.d)."""
     parts = text.split(".")
@@ -297,11 +336,11 @@ def is_ip(text: str) -> bool:
 def _check(row: Option, name: str, value: str) -> str:
     """``value`` in canonical form; UsageError when it does not fit the row."""
     if row.kind == INT:
-        digits = value[1:] if value.startswith("-") else value
-        if not (digits.isascii() and digits.isdigit()) or not row.low <= int(value) <= row.high:
+        whole = number_of(value)
+        if whole is None or not row.low <= whole <= row.high:
             written = f"-{value}" if name == "-" else f"{name}: {value}"
             raise UsageError(f"{written} is not a number from {row.low:g} to {row.high:.0f}")
-        return str(int(value))
+        return str(whole)
     if row.kind == REAL:
         try:
             number = float(value)
@@ -311,8 +350,8 @@ def _check(row: Option, name: str, value: str) -> str:
             raise UsageError(f"{name}: {value} is not a number from {row.low:g} to {row.high:g}")
         return repr(number)
     if row.kind == NODE:
-        if value.isascii() and value.isdigit() and 0 < int(value) <= MAX_NODE:
-            return str(int(value))
+        if 0 < (number_of(value) or 0) <= MAX_NODE:
+            return str(number_of(value))
         if not is_ip(value):
             raise UsageError(f"-{value} is neither a node-number from 1 to {MAX_NODE} nor an IP address")
     return value
