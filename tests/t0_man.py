@@ -11,8 +11,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from mosfs.abi.syscalls import BY_NR, Home
+from mosfs.home.process.settings import inherit
 from mosfs.procfs.table import CONTROL_FILES
 from mosfs.procfs.tree import NODE_FILES, OWN_FILES
 from mosfs.tools.mos_autoconf import MOS_AUTOCONF
@@ -38,6 +40,7 @@ from mosfs.tools.mossetpe import MOSSETPE
 from mosfs.tools.mostestload import MOSTESTLOAD
 from mosfs.tools.mostimeof import MOSTIMEOF
 from mosfs.tools.options import Command
+from mosfs.wire.asked import Settings
 
 REPO = Path(__file__).parent.parent
 MAN = REPO / "docs/man"
@@ -129,6 +132,18 @@ def test_what_is_not_there_yet_is_said_to_be_announced(page: str) -> None:
     later = {name for command in COMMANDS[page] for row in command.table if row.later for name in row.names}
     text = (MAN / page).read_text()
     assert not later or "announced" in text.lower()
+
+
+def test_what_mosrun_within_mosrun_inherits_is_explained() -> None:
+    """Its options are those whose settings a program within gets from the one that starts it."""
+
+    def inherited(name: str) -> bool:
+        other = "x" if isinstance(getattr(Settings(), name), str) else 1
+        return bool(getattr(inherit(replace(Settings(), **{name: other}), Settings()), name) == other)
+
+    names = {name for row in MOSRUN.table if row.key in Settings.__struct_fields__ and inherited(row.key) for name in row.names}
+    page = (MAN / "mosrun.1").read_text().partition("is inherited:\n")[2].partition(".Nm mosnative\n")[0]
+    assert {f"-{word}" for word in page.split() if word not in (".Fl", ",", "and", ".")} == names
 
 
 def test_every_function_of_mosctl_is_explained() -> None:

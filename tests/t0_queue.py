@@ -280,6 +280,10 @@ def test_a_log_is_for_one_queue(tmp_path: Path) -> None:
     assert second.past.todo(2, False) is Todo.DOUBT
     assert (tmp_path / "log").read_bytes() == HEAD, "the row that was torn is gone"
     second.close(complete=True)
+    third = open_log(path, resume=False)
+    os.unlink(third.journal_path)
+    with pytest.raises(LogError, match="log: No such file or directory"):
+        third.close(complete=True)
     assert not Path(path + ".journal").exists()
 
 
@@ -326,3 +330,15 @@ def test_files_of_progress(tmp_path: Path) -> None:
     (tmp_path / f"{os.getpid()}{random}").unlink()
     assert list(read_all(str(tmp_path))) == []
     ProgressFile(str(tmp_path / "none")).write(Counts(1, 1, 1, 1))
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_failed_line(tmp_path: Path) -> None:
+    """write(2) takes a part then, without an error; half a command would be another command."""
+    code = (
+        "import resource, sys; from mosfs.queue.commands import Line; from mosfs.tools.mosqueue import FailFile;"
+        "file = FailFile(sys.argv[1]); resource.setrlimit(resource.RLIMIT_FSIZE, (12, 12));"
+        "[file.add(Line(number, b'rm -r /x')) for number in (1, 2)]; print(file.close())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "failed")], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+    assert (tmp_path / "failed").read_bytes() == b"rm -r /x\n"

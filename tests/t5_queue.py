@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -155,6 +156,24 @@ def test_output_in_order_and_not_mixed(nodes: Lab, tmp_path: Path) -> None:
     assert done.stdout.split() in (["2", "2", "3", "1", "1"], ["2", "2", "1", "1", "3"])
 
 
+def test_lines_do_not_write_to_our_files_where_standard_error_is_closed(nodes: Lab, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("echo oops >&2; cp log.journal seen\n")
+    assert nodes.run(1, "sh", "-c", "exec mosrun -S1 --joblog log file 2>&-", cwd=tmp_path).returncode == 0
+    (record,) = (tmp_path / "seen").read_text().splitlines()
+    assert record.startswith("S 1 ")
+
+
+@pytest.mark.parametrize(("command", "line"), [
+    ("TMPDIR=/no/such mosrun -S1 --group file", r"mosrun: /no/such/\w+: No such file or directory\n"),
+    ("mosrun -S1 --keep-order file >/dev/full", r"mosrun: standard output: No space left on device\n"),
+])
+def test_output_that_cannot_be_kept_or_written(nodes: Lab, tmp_path: Path, command: str, line: str) -> None:
+    """One line, and not the exit status of so many failures."""
+    (tmp_path / "file").write_text("echo 1\n")
+    done = nodes.run(1, "sh", "-c", command, cwd=tmp_path)
+    assert done.returncode == 125 and re.fullmatch(line, done.stderr), done
+
+
 def test_retries(nodes: Lab, tmp_path: Path) -> None:
     third = "echo a >> tries; [ $(wc -l < tries) = 3 ]"
     done = queue(nodes, tmp_path, "-S1 --retries 3 --joblog log", third, "echo b >> more; false")
@@ -188,11 +207,11 @@ def test_progress_where_there_is_no_terminal(nodes: Lab, tmp_path: Path) -> None
     assert queue(nodes, tmp_path, "-S2", "true").stderr == ""
 
 
-def on_terminal(nodes: Lab, folder: Path, options: str, *lines: str) -> tuple[subprocess.Popen[bytes], int]:
+def on_terminal(nodes: Lab, folder: Path, options: str, *lines: str, kind: str = "xterm") -> tuple[subprocess.Popen[bytes], int]:
     """A queue with a terminal of its own for what it says, and the other end of that terminal. Its lines print elsewhere."""
     (folder / "file").write_text("".join(f"{line}\n" for line in lines))
     ours, theirs = os.openpty()
-    own = ["setsid", "--ctty", "sh", "-c", f"exec mosrun {options} file >/dev/null"]
+    own = ["env", f"TERM={kind}", "setsid", "--ctty", "sh", "-c", f"exec mosrun {options} file >/dev/null"]
     running = nodes.start(1, *own, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     return running, ours
@@ -214,6 +233,14 @@ def test_progress_on_a_terminal(nodes: Lab, tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     read_until(terminal, b"\r\x1b[K2 of 2 done (100%), 1 failed, 0 running")
     assert running.wait(30) == 1
+    os.close(terminal)
+
+
+def test_a_terminal_that_cannot_go_back_in_its_line_is_told_nothing(nodes: Lab, tmp_path: Path) -> None:
+    running, terminal = on_terminal(nodes, tmp_path, "-S1", "true", "false", kind="dumb")
+    assert running.wait(60) == 1
+    with pytest.raises(OSError, match="Input/output error"):  # nobody has written, and nobody has it open any more
+        os.read(terminal, 1)
     os.close(terminal)
 
 

@@ -47,12 +47,15 @@ class Log:
             raise LogError(f"{self.path}: {error.strerror}") from None
 
     def close(self, complete: bool) -> None:
-        """``complete``: each line that was started has its row, so nobody needs the journal any more. OSError as it comes."""
-        os.fsync(self.rows)
-        if complete:
-            os.unlink(self.journal_path)
-        os.close(self.rows)
-        os.close(self.journal)
+        """``complete``: each line that was started has its row, so nobody needs the journal any more. LogError."""
+        try:
+            os.fsync(self.rows)
+            if complete:
+                os.unlink(self.journal_path)
+            os.close(self.rows)
+            os.close(self.journal)
+        except OSError as error:
+            raise LogError(f"{self.path}: {error.strerror}") from None
 
 
 def open_log(path: str, resume: bool, wait: float = 0.0) -> Log:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -76,6 +77,10 @@ def run(parsed: Parsed, launcher: Launcher) -> int:
         return Session(launcher, parsed, plan, commands, log, fail_file).run()
     except (LogError, QueueError, CannotRead) as error:
         raise UserError(str(error), FAILED) from None
+    except OSError as error:  # of the files in which outputs wait (--group), or of where they go
+        if error.errno == errno.EPIPE:
+            raise
+        raise UserError(f"{error.filename or 'standard output'}: {error.strerror}", FAILED) from None
 
 
 def plan_of(parsed: Parsed) -> Plan:
@@ -125,8 +130,16 @@ class FailFile:
             raise UserError(f"{name}: {error.strerror}", FAILED) from None
 
     def add(self, line: Line) -> None:
+        """After the first line that cannot be written whole there are no more; and of it nothing is there, as half a command is
+        another one."""
+        if self._broken:
+            return
+        data = line.text + b"\n"
         try:
-            self._file.write(line.text + b"\n")
+            written = self._file.write(data)
+            self._broken = written < len(data)
+            if self._broken:
+                self._file.truncate(self._file.tell() - written)
             self._numbers.append(line.number)
         except OSError:
             self._broken = True
@@ -148,7 +161,8 @@ class FailFile:
         self._file.seek(0)
         lines = self._file.readlines()
         self._file.seek(0)
-        self._file.write(b"".join(lines[at] for at in order))
+        data = b"".join(lines[at] for at in order)
+        self._broken = self._file.write(data) < len(data)
 
 
 class Where:
@@ -187,7 +201,7 @@ class Session:
         self.file = ProgressFile(progress.folder_of(NodePaths.from_env().state))
         self.begun = time.monotonic()
         grouped = "group" in parsed or "keep_order" in parsed
-        self.terminal = os.isatty(2) and (grouped or not os.isatty(1))
+        self.terminal = os.isatty(2) and os.environ.get("TERM") != "dumb" and (grouped or not os.isatty(1))
         self.filed = float("-inf")
         self.shown = self.filed if self.terminal else self.begun
         self.outputs = Outputs("keep_order" in parsed, room_for_outputs()) if grouped else None
