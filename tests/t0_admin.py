@@ -170,6 +170,7 @@ def test_chunks(argv: list[str], expected: Chunk | None) -> None:
 
 @pytest.mark.parametrize("argv", [
     ["--read=x"], ["--read=1,2,3,4"], ["--noiosyscall=1,2,3"], ["--read", "--write"], ["-t", "x"], ["-t1,2,3"], ["word"], ["-t-1"],
+    ["-t", "9" * 5000], ["--read=2000000000000"], ["--write=1,²"],
 ])
 def test_bad_loads(argv: list[str]) -> None:
     with pytest.raises(UsageError):
@@ -204,6 +205,36 @@ def test_a_load_leaves_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert mostestload.main(["-d", str(tmp_path), "--read=1,4,2", "-r", "--cpu=1"]) == 0
     assert re.search(r"2 units of CPU work, 8 system calls, 8192 bytes", capsys.readouterr().out)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_load_that_is_killed_leaves_no_file(tmp_path: Path) -> None:
+    with mostestload.opened(MOSTESTLOAD.parse(["-d", str(tmp_path)]), Chunk("write", 1, 1, 1)) as file:
+        assert os.write(file, b"x") == 1
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("argv", [["-m", str(1 << 30)], ["--read=1000000000"]])
+def test_more_memory_than_there_is(argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert mostestload.main([*argv, "-d", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == "mostestload: failed allocating memory\n"
+
+
+def test_the_time_ends_units_between_system_calls_too() -> None:
+    done = Done()
+    chunk = Chunk("noio", 0, 1, 0)
+    mostestload.run(mostestload.Job(0.05, 10**6, 0, False, chunk, 0), -1, mostestload.Timer(0.05), done, lambda: None)
+    assert 0 < done.units < 10**6 and done.chunks == 1
+
+
+def test_half_of_the_older_style_is_told_last(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mostestload.main(["-l", "10"]) == 2
+    assert capsys.readouterr().err.endswith("\nmostestload: -l needs -h\n")
+
+
+def test_what_is_done_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert mostestload.main(["-v", "--sleep", "0.001", "--cpu=1"]) == 0
+    told = [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()]
+    assert told[0] == "sleeping 0.001 s" and "units=1" in told[1] and told[2:] == ["done"]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

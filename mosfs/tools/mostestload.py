@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from mosfs.abi.texts import Text, text
 from mosfs.cluster.paths import NodePaths
-from mosfs.tools.options import INT, MAYBE, REAL, TEXT, Command, Option, Parsed, UsageError, UserError
+from mosfs.tools.options import INT, MAYBE, REAL, TEXT, Command, Option, Parsed, UsageError, UserError, complain, number_of
 
 #: Iterations of a unit of CPU work: about a millisecond on today's processors.
 UNIT = 10_000
@@ -27,6 +28,7 @@ CALLS = 1024  #: system calls in a chunk
 FILL = b"\x55"
 FOREVER = 0
 NOTICE = 0.2  #: seconds between two looks whether we have migrated
+MOST = 1 << 40  #: of anything that is counted
 
 SYNOPSIS = """
 mostestload [-t{seconds} | -t{min},{max}] [-m{mb}] [--random-mem] [--cpu={N}] [options]
@@ -117,19 +119,20 @@ def take(words: list[str], name: str) -> str | None:
     return None
 
 
-def numbers(name: str, text: str, defaults: Sequence[int]) -> list[int]:
-    """The integers of ``text``, which are separated by commas, completed by ``defaults``."""
-    words = text.split(",") if text else []
-    if len(words) > len(defaults) or not all(word.isascii() and word.isdigit() for word in words):
-        raise UsageError(f"{name}: {text} does not fit")
-    return [*map(int, words), *defaults[len(words):]]
+def numbers(name: str, given: str, defaults: Sequence[int]) -> list[int]:
+    """The integers of ``given``, which are separated by commas, completed by ``defaults``."""
+    found = [number_of(word) for word in given.split(",")] if given else []
+    known = [number for number in found if number is not None and 0 <= number <= MOST]
+    if len(found) > len(defaults) or len(known) < len(found):
+        raise UsageError(f"{name}: {given} does not fit")
+    return [*known, *defaults[len(known):]]
 
 
-def duration(text: str, pick: Callable[[int, int], int]) -> float:
+def duration(given: str, pick: Callable[[int, int], int]) -> float:
     """CPU seconds that -t means, infinity for 0; ``pick`` chooses between limits, both inclusive."""
-    if "," not in text:
-        return numbers("-t", text, [SECONDS])[0] or math.inf
-    low, high = numbers("-t", text, [0, 0])
+    if "," not in given:
+        return numbers("-t", given, [SECONDS])[0] or math.inf
+    low, high = numbers("-t", given, [0, 0])
     if low > high:
         raise UsageError(f"-t: {low} is more than {high}")
     return pick(low, high)
@@ -171,16 +174,17 @@ def work(units: int) -> int:
 
 
 def memory(size: int, *, scattered: bool) -> bytearray:
-    """``size`` bytes that are really there. ``scattered``: random ones, which do not compress."""
-    filled = bytearray(FILL * size) if not scattered else bytearray()
-    while len(filled) < size:
-        filled += os.urandom(min(MEGABYTE, size - len(filled)))
+    """``size`` bytes that are really there, and no more at any time. ``scattered``: random ones, which do not compress."""
+    filled = bytearray(size)
+    for at in range(0, size, MEGABYTE):
+        part = min(MEGABYTE, size - at)
+        filled[at : at + part] = os.urandom(part) if scattered else FILL * part
     return filled
 
 
 @contextmanager
 def opened(options: Parsed, wanted: Chunk | None) -> Iterator[int]:
-    """A descriptor to read or write; -1 when there is nothing to. A file of our own is deleted at the end."""
+    """A descriptor to read or write; -1 when there is nothing to. A file of our own has no name, and ends with us."""
     if wanted is None or wanted.kind == "noio":
         yield -1
         return
@@ -188,6 +192,7 @@ def opened(options: Parsed, wanted: Chunk | None) -> Iterator[int]:
     try:
         if ours:
             file, path = tempfile.mkstemp(prefix="mostestload.", dir=options.get("dir") or "/tmp")
+            os.unlink(path)
         else:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC if wanted.kind == "write" else os.O_RDONLY | os.O_CLOEXEC,
                            0o644)
@@ -201,8 +206,6 @@ def opened(options: Parsed, wanted: Chunk | None) -> Iterator[int]:
         yield file
     finally:
         os.close(file)
-        if ours:
-            os.unlink(path)
 
 
 def transfer(file: int, wanted: Chunk, limit: int, done: Done) -> None:
@@ -259,8 +262,11 @@ def run(wanted: Job, file: int, timer: Timer, done: Done, notice: Callable[[], N
             if wanted.chunk.repeats and done.chunks >= wanted.chunk.repeats:
                 break
             transfer(file, wanted.chunk, wanted.limit, done)
-            work(wanted.units)
-            done.units += wanted.units
+            left = wanted.units
+            while left and not timer.over:
+                step = min(10, left)
+                work(step)
+                done.units, left = done.units + step, left - step
         if held:
             held[done.units * 4096 % len(held)] ^= 1  # it is in use
         notice()
@@ -302,12 +308,12 @@ def summary(timer: Timer, done: Done) -> str:
 def body(options: Parsed) -> int:
     wanted = job(options, random.randint)
 
-    def say(text: str) -> None:
-        print(f"mostestload {os.getpid()}: {text}", flush=True)
+    def say(what: str) -> None:
+        print(f"mostestload {os.getpid()}: {what}", flush=True)
 
-    def tell(text: str) -> None:
+    def tell(what: str) -> None:
         if "verbose" in options:
-            say(text)
+            say(what)
 
     if "sleep" in options:
         tell(f"sleeping {options.get('sleep')} s")
@@ -315,8 +321,11 @@ def body(options: Parsed) -> int:
     timer, done = Timer(wanted.seconds), Done()
     migrations = Migrations(NodePaths.from_env().mount, say) if "migrations" in options else None
     tell(f"{wanted}")
-    with opened(options, wanted.chunk) as file:
-        run(wanted, file, timer, done, migrations.look if migrations else lambda: None)
+    try:
+        with opened(options, wanted.chunk) as file:
+            run(wanted, file, timer, done, migrations.look if migrations else lambda: None)
+    except MemoryError:
+        raise UserError(text(Text.NO_MEMORY)) from None
     if migrations:
         migrations.due = 0.0
         migrations.look()
@@ -331,7 +340,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         words = older_style(words)
     except UsageError as error:
-        sys.stderr.write(f"mostestload: {error.text}\n{MOSTESTLOAD.usage()}")
+        complain(f"{MOSTESTLOAD.usage()}mostestload: {error.text}\n")
         return error.status
     return MOSTESTLOAD.run(body, words)
 
