@@ -10,7 +10,7 @@ import pytest
 
 from mosfs.cluster.check import CHECKS, MOST_FAULTS, faults, file_faults, without_line
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.load import load
+from mosfs.cluster.load import load, read_partners
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.mos_checkconf import main
 
@@ -93,6 +93,36 @@ def test_all_files_are_told_at_once(tmp_path: Path) -> None:
     broken = {name.replace("/", "_").replace(".", "_"): "!\n" for name in CHECKS}
     found = lines(faults(write(tmp_path, **broken), nobody), tmp_path)
     assert sorted({where for where, _ in found}) == sorted(CHECKS)
+
+
+@pytest.mark.parametrize("file", [*CHECKS, "partners/physics"])
+def test_what_editors_of_other_systems_write_is_read(tmp_path: Path, file: str) -> None:
+    """A mark before the first line, and two characters behind each."""
+    paths = write(tmp_path)
+    path = Path(paths.etc) / file
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert faults(paths, nobody) == []
+    assert read_partners(paths)["physics"].description == "the physicists"
+
+
+@pytest.mark.parametrize("file", [*CHECKS, "partners/physics"])
+def test_what_has_a_nul_is_no_text(tmp_path: Path, file: str) -> None:
+    """Nor is a path, or a name, which might be made of it."""
+    paths = write(tmp_path)
+    path = Path(paths.etc) / file
+    path.write_bytes(path.read_bytes() + b"# \0\n")
+    assert f"{path}: not a text file (UTF-8)" in map(str, faults(paths, nobody))
+    with pytest.raises(ConfigError):
+        load(paths, nobody)
+
+
+@pytest.mark.parametrize("file", CHECKS)
+def test_a_pipe_is_no_empty_file(tmp_path: Path, file: str) -> None:
+    paths = write(tmp_path)
+    path = Path(paths.etc) / file
+    path.unlink()
+    os.mkfifo(path)
+    assert f"{path}: not a file" in map(str, faults(paths, nobody))
 
 
 def test_a_node_in_two_partners(tmp_path: Path) -> None:

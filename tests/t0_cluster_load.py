@@ -236,6 +236,7 @@ def test_this_machine() -> None:
     assert "127.0.0.1" in local_addresses()
     assert system_resolver("127.0.1.7") == "127.0.1.7"
     assert system_resolver("x" * 70 + ".invalid") is None
+    assert system_resolver("no\0name") is None
 
 
 def test_mosd_looks_at_every_file_that_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

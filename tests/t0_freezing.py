@@ -48,7 +48,10 @@ def test_without_a_policy_nothing_is_frozen() -> None:
     assert parse_freezing("") == Freezing()
 
 
-@pytest.mark.parametrize("text", [WHOLE, "", "1 0 6 4\n", "1 1 -1 0 0.5 -1 2 30 5 1000000\n/a 0.25\n"])
+@pytest.mark.parametrize("text", [
+    WHOLE, "", "1 0 6 4\n", "1 1 -1 0 0.5 -1 2 30 5 1000000\n/a 0.25\n",
+    "1 1 1000000 0.00001 123456789.1\n/a 1000000\n/b 0.00001\n",
+])
 def test_what_is_printed_is_read_again(text: str) -> None:
     found = parse_freezing(text)
     assert parse_freezing(print_freezing(found)) == found

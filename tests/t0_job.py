@@ -117,6 +117,7 @@ def test_what_mos_in_job_did_not_write_is_refused(text: str) -> None:
     ("10.0.0.2 3\n", "", "10.0.0.1, this node, is not in it"),
     (WORLD, "10.0.0.2,10.0.0.3", "own-cluster 10.0.0.2,10.0.0.3: 10.0.0.1"),
     ("10.0.0.1 no\n", "", "line 1"), (None, "", "No such file"), ("10.0.0.1\n", "10.0.0.1,", "a list of nodes"),
+    ("#" * (1 << 20) + "\n", "", "longer than"),
 ])
 def test_what_mos_in_job_refuses(tmp_path: Path, world: str | None, own: str, what: str) -> None:
     file = tmp_path / "world"

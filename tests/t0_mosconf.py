@@ -92,6 +92,15 @@ def test_the_manual_s_freezing_policy(root: Path) -> None:
     assert files(root)["freeze.conf"] == "1 1 6.0 4.0 0.0 -1.0 1 -1 20 0\n"
 
 
+def test_numbers_of_any_size_are_written_as_they_are_read(root: Path) -> None:
+    """Python would write them with an exponent, which is none of the file's, nor an answer."""
+    assert run(root, "freezing", "y", "1", "1000000", "0.00001", *[""] * 6, "/big", "1000000", "", "", "y") == 0
+    before = files(root)["freeze.conf"]
+    assert before == "1 1 1000000.0 0.00001 0.0 -1.0 1 -1 20 0\n/big 1000000\n"
+    assert run(root, "freezing", "y", *[""] * 9, "", "") == 0
+    assert files(root)["freeze.conf"] == before
+
+
 #: Menu, answers that do not fit or make what mosd would refuse, and what is said.
 BAD: list[tuple[str, Sequence[str], str]] = [
     ("nodes", ["10.0.0.4", "1"], "overlaps"),
@@ -239,10 +248,11 @@ def test_a_disk_that_fails_leaves_what_was_there(root: Path, failing: int, monke
 
 
 def test_a_file_that_is_none_ends_it(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A FIFO keeps nobody waiting: it is empty, and whatever stays there is wrong."""
+    """A FIFO keeps nobody waiting, and is wrong as a folder is."""
     speed = root / "etc/mosix/speed"
     os.mkfifo(speed)
-    assert run(root, "mosrun", *[""] * 8, "native") == 0
+    assert run(root, "mosrun", *[""] * 8, "native") == 1
+    assert f"{speed}: not a file" in capsys.readouterr().err
     speed.unlink()
     speed.mkdir()
     assert run(root, "mosrun", *[""] * 8, "x86-64-v2", "y") == 1
@@ -434,7 +444,7 @@ def test_a_key_that_is_not_typed_to_its_end(root: Path, end: str) -> None:
     child.send(end)
     child.expect(pexpect.EOF)
     child.close()
-    assert (child.exitstatus, child.signalstatus) == ((1, None) if end == "\4" else (130, None))
+    assert (child.exitstatus, child.signalstatus) == ((1, None) if end == "\4" else (None, signal.SIGINT))
     assert files(root) == before
 
 

@@ -103,7 +103,8 @@ def test_a_fourth_integer_is_ignored() -> None:
     ({"geo": "G\n50 1 1\n10.1.0.1 4 1 1 0\n10.1.0.4 1 1 1 0\n"}, "line 4: .*overlaps '10.1.0.1"),
     ({"chem": "C\n1 1 1\n10.1.0.1 4 1 1 0\n", "geo": "G\n5 1 1\n10.1.0.4 1 1 1 0\n"},
      "partners/geo, line 3: .*overlaps a range of partners/chem"),
-    ({"x" * 129: GOOD}, "at most 128 characters"),
+    ({"x" * 129: GOOD}, "at most 128 characters"), ({"m\udcfcnchen": GOOD}, r"^partners/m\?nchen: .*in UTF-8$"),
+    ({"a\nb": GOOD}, r"^partners/a\?b: .*can be printed"),
 ])
 def test_what_is_wrong_between_files(files: dict[str, str], what: str) -> None:
     written = {name: parse_partner(text, f"partners/{name}") for name, text in files.items()}

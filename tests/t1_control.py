@@ -153,16 +153,21 @@ async def test_unknown_nodes(node: Node) -> None:
 async def test_home_and_best(node: Node) -> None:
     for name in (b"", b"home", b"0", b"best"):
         assert await node.ask(b"RUN\0node=" + name) == b"OK from tracer"
-    assert [request.start.node for request in node.spawns.requests if isinstance(request, SpawnTracer)] == [""] * 4
+    starts = [request.start for request in node.spawns.requests if isinstance(request, SpawnTracer)]
+    assert [start.node for start in starts] == [""] * 4
+    assert [start.force for start in starts] == [False] * 3 + [True], "it starts at home if the best one refuses"
 
 
 async def test_native_outside_of_any_tree(node: Node) -> None:
     assert await node.ask(b"NATIVE\0") == b"OK"
 
 
-@pytest.mark.parametrize("request_", [b"RUN\0what=1", b"RUN\0needmem=x", b"RUN\0\xff=1"])
-async def test_bad_requests(node: Node, request_: bytes) -> None:
-    assert (await node.ask(request_)).startswith(b"ERR\0mosd does not understand")
+@pytest.mark.parametrize(("request_", "told"), [
+    (b"RUN\0what=1", b"mosd does not understand"), (b"RUN\0needmem=x", b"mosd does not understand"),
+    (b"RUN\0checkpoint_file=\xff", b"names of files and nodes must be text in UTF-8"),
+])
+async def test_bad_requests(node: Node, request_: bytes, told: bytes) -> None:
+    assert (await node.ask(request_)).startswith(b"ERR\0" + told)
     assert node.spawns.requests == []
 
 

@@ -32,7 +32,7 @@ def system_resolver(name: str) -> str | None:
         return None
     try:
         return socket.gethostbyname(name)
-    except (OSError, ValueError):  # ValueError: a name that IDNA cannot encode
+    except (OSError, ValueError, TypeError):  # ValueError: a name that IDNA cannot encode; TypeError: one with a NUL
         return None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mosfs.cluster.words import printable
+
 _SHOWN = 60
 
 
@@ -20,7 +22,7 @@ class ConfigError(Exception):
         self.value = value
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}, line {self.line}"
+        where = printable(self.file) + ("" if self.line is None else f", line {self.line}")
         return ": ".join(part for part in (where, _quoted(self.value), self.text) if part)
 
 

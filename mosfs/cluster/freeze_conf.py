@@ -26,6 +26,13 @@ LEAST_FIELDS = 4
 _NUMBER = re.compile(r"-?(\d{1,12}(\.\d{0,12})?|\.\d{1,12})", re.ASCII)
 
 
+def written(number: float) -> str:
+    """``number`` as the file may have it: without an exponent, which Python writes for large and small ones."""
+    from decimal import Decimal
+
+    return format(Decimal(repr(number)), "f")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The fields of mosix(7) from the second on, in their order; a mark or ``most`` below 0 is off. ``standard``: marks are in
@@ -42,7 +49,7 @@ class Policy:
     killing: int = 0
 
     def __str__(self) -> str:
-        return f"1 {self.standard:d} " + " ".join(str(getattr(self, each.name)) for each in fields(self)[1:])
+        return f"1 {self.standard:d} " + " ".join(written(getattr(self, each.name)) for each in fields(self)[1:])
 
 
 #: What mosconf(1) writes, the manual's default (4.5.2).
@@ -57,7 +64,7 @@ class Directory:
     weight: float = 1.0
 
     def __str__(self) -> str:
-        return self.path if self.weight == 1 else f"{self.path} {self.weight:g}"
+        return self.path if self.weight == 1 else f"{self.path} {written(self.weight).removesuffix('.0')}"
 
 
 @dataclass(frozen=True, slots=True)

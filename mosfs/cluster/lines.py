@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,14 +23,18 @@ def read_text(file: str) -> str:
     try:
         # O_NONBLOCK: a FIFO in its place must not keep us waiting.
         with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as stream:
+            if stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode):
+                raise ConfigError(file, "not a file")
             data = stream.read(MAX_SIZE + 1)
         if len(data) > MAX_SIZE:
             raise ConfigError(file, f"longer than {MAX_SIZE} bytes")
-        return data.decode()
+        if b"\0" not in data:  # in no text, but in UTF-8; neither a path nor a name may have one
+            return data.decode("utf-8-sig")  # some editors put a mark before the first line
     except OSError as error:
         raise ConfigError(file, error.strerror or str(error)) from None
     except UnicodeDecodeError:
-        raise ConfigError(file, "not a text file (UTF-8)") from None
+        pass
+    raise ConfigError(file, "not a text file (UTF-8)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,14 +106,16 @@ def valid_name(name: str) -> bool:
 def validate_partners(
     files: Mapping[str, PartnerFile], own: Nodes, resolver: Resolver, folder: str = "partners"
 ) -> tuple[Partner, ...]:
-    """What the files mean, by name. ConfigError for names that are too long, unknown and forbidden addresses, a cluster without
-    nodes, and a node that is in two clusters, or in ours."""
+    """What the files mean, by name. ConfigError for names that are too long or no text, unknown and forbidden addresses, a cluster
+    without nodes, and a node that is in two clusters, or in ours."""
     spans: list[tuple[NodeRange, Position, str]] = []
     partners = []
     for name, written in sorted(files.items()):
         path = f"{folder}/{name}"
         if len(name) > MAX_NAME:
             raise ConfigError(path, f"the name of a cluster has at most {MAX_NAME} characters", value=name)
+        if not name.isprintable():
+            raise ConfigError(path, "the name of a cluster has only characters that can be printed, in UTF-8", value=name)
         if not written.ranges:
             raise ConfigError(path, "no nodes")
         mine = []

@@ -96,6 +96,8 @@ def parse(data: bytes) -> Request | None:
         return None
     try:
         return _parse(dict(pair.partition("=")[::2] for pair in rest.decode().split("\0") if pair))
+    except UnicodeDecodeError:
+        raise Refused("names of files and nodes must be text in UTF-8") from None
     except ValueError:
         raise Refused("mosd does not understand this mosrun: are their versions the same?") from None
 

@@ -7,7 +7,7 @@ import sys
 from mosfs.cluster.address import as_unsigned, system_resolver
 from mosfs.cluster.errors import ConfigError
 from mosfs.cluster.job import Job, parse_own, parse_world, print_job
-from mosfs.cluster.lines import find
+from mosfs.cluster.lines import MAX_SIZE, find
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.multi import put
 from mosfs.tools.options import Command, Option, Parsed, UsageError, UserError
@@ -29,8 +29,11 @@ def read_job(world_file: str, own: str, ip: str) -> Job:
     """What the words mean for the node ``ip``; ``own`` may be "". UserError, with the line that is wrong."""
     me = as_unsigned(ip)
     try:
-        with open(world_file, encoding="utf-8") as file:
-            world = parse_world(file.read(), system_resolver, world_file)
+        with open(world_file, encoding="utf-8-sig") as file:
+            text = file.read(MAX_SIZE + 1)
+        if len(text) > MAX_SIZE:
+            raise ConfigError(world_file, f"longer than {MAX_SIZE} characters")
+        world = parse_world(text, system_resolver, world_file)
         nodes = parse_own(own, system_resolver) if own else (me,)
     except ConfigError as error:
         raise UserError(str(error)) from None

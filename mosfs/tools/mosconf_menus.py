@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import TypeVar
 
 from mosfs.cluster.errors import ConfigError
-from mosfs.cluster.freeze_conf import FREEZE_CONF, USUAL, Directory, Freezing, Policy, parse_freezing, print_freezing
+from mosfs.cluster.freeze_conf import FREEZE_CONF, USUAL, Directory, Freezing, Policy, parse_freezing, print_freezing, written
 from mosfs.cluster.mosix_map import RangeLine, parse_map
 from mosfs.cluster.mosrun_conf import (
     CONFINED,
@@ -214,7 +214,8 @@ def marks(now: Policy) -> Talk[Policy]:
         words = ["1"]
         for each in fields(Policy):
             held = getattr(now, each.name)
-            words.append((yield from value(MARKS[each.name], f"{held:d}" if isinstance(held, int) else f"{held:g}", _field(words))))
+            now_is = f"{held:d}" if isinstance(held, int) else written(held).removesuffix(".0")
+            words.append((yield from value(MARKS[each.name], now_is, _field(words))))
         try:
             policy = parse_freezing(" ".join(words) + "\n").policy
         except ConfigError as error:
