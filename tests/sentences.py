@@ -44,7 +44,7 @@ def _text(line: str) -> str:
         else:
             shown.append(flag + word)
             flag = ""
-    return " ".join(shown).replace(" \b", "")
+    return " ".join(shown).replace(" \b", "").removeprefix("\b")
 
 
 def _paragraphs(section: str, lines: list[str]) -> Iterator[str]:

@@ -89,6 +89,11 @@ FORCED = "t5_mosrun_conf.test_defaults_and_what_is_forced"
 CONFIGURATION: Sequence[Row] = (
     ("does not start", "t4_mosd.test_configuration_errors_are_one_line t0_checkconf.test_all_files_are_told_at_once"),
     ("mosix.map", "t0_cluster_map.test_errors_name_file_line_and_value t0_cluster_map.test_round_trip"),
+    ("A line a.b.c.d=host", "t0_cluster_map.test_round_trip t0_cluster_map.test_questions_to_a_map"),
+    ("There may be 256",
+     "t0_cluster_map.test_256_lines_are_allowed_and_257_are_not t0_cluster_map.test_comments_blanks_and_line_ends"),
+    ("Addresses 0.0.x.x",
+     "t0_cluster_map.test_extremes_of_the_address_range t0_cluster_map.test_errors_name_file_line_and_value"),
     ("secret one line", "t0_cluster_load.test_bad_secret t0_cluster_load.test_modes_of_a_secret"),
     ("userview.map", "t0_cluster_userview.test_errors_name_file_line_and_value t0_cluster_userview.test_round_trip"),
     ("mosip", "t0_cluster_load.test_bad_mosip t0_cluster_load.test_several_own_addresses_need_mosip"),
@@ -110,6 +115,8 @@ CONFIGURATION: Sequence[Row] = (
     ("Guests of different", "t0_owners.test_no_two_owners_have_the_same"),
     ("If there are fewer", "t0_owners.test_when_there_are_too_few_they_are_shared"),
     ("Where mosd is not root", FACT),
+    (".log_mosrun", "t0_journal.test_who_called_mosrun t0_journal.test_moves_and_what_did_not_become_one "
+     "t0_journal.test_nothing_is_said_unless_it_is_wanted_and_nobody_waits"),
     ("cpu the processor", "t0_levels.test_the_file_takes_each_name t0_levels.test_the_file_of_an_etc_is_the_default"),
     ("mosrun.conf", "t0_mosrun_conf.test_what_is_printed_is_read_again"),
     ("Nothing that is forced", FORCED),

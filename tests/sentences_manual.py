@@ -1,5 +1,5 @@
-"""What chapters 4 to 8 and 12 of the MOSIX manual promise, and its pages of partners, mosctl, mossetpe and mos_in_job, in our own
-words, and the tests of each.
+"""What chapters 4 to 13 of the MOSIX manual promise, and its pages of partners, mosctl, mossetpe and mos_in_job, in our own
+words, and the tests of each. Its other pages are those of ours, whose sentences `t0_sentences` counts.
 
 The manual itself is not in this project, so that nobody can count its sentences here; they stand in its order, a row for one or for
 several that say the same.
@@ -28,6 +28,7 @@ ISOLATED = f"{CLUSTERS}.test_a_node_is_isolated_and_rejoins"
 JOB = f"{CLUSTERS}.test_a_job_comes_and_goes"
 BITS = f"{PARTNERS}.test_every_reason_for_bits_32_and_1024_of_rstatus"
 INTEGER = "t0_node.test_every_integer_of_rstatus"
+LIMITS, QUEUE = "t5_limits", "t5_queue"
 OF_A_JOB = f"{SLURM}.test_a_job_has_its_cluster_and_guests_on_the_rest"
 HOOKS = "t1_slurm.test_a_job_from_beginning_to_end"
 
@@ -204,8 +205,60 @@ MANUAL: dict[str, Sequence[Row]] = {
         ("mosrun -b -m before commands", OF_A_JOB),
         ("no memory for Slurm", ADVICE),
     ),
+    "9": (
+        ("processes move by themselves, or by request",
+         "t5_balance.test_programs_spread_out_by_themselves t5_commands.test_a_process_is_moved_about"),
+        ("they behave as if they ran where they were started", "t5_programs.test_away t5_programs.test_in_motion"),
+        ("threads and shared memory: not all programs are suitable",
+         f"{LIMITS}.test_a_program_that_meets_an_unsupported_feature_terminates"),
+        ("LIMITATIONS can be cut out of the page", "t0_man.test_the_limitations_can_be_cut_out"),
+        ("mosrun -w shows whether a program can run", f"{LIMITS}.test_w_prints_a_message_each_time"),
+    ),
+    "10": (
+        ("-b", "t5_commands.test_best_node_is_one_of_them"),
+        ("-m", "t5_commands.test_options_arrive t5_admin.test_a_program_with_b_and_m_begins_when_a_node_has_room"),
+        ("-e is silent, -w tells", f"{LIMITS}.test_e_returns_enosys_silently {LIMITS}.test_w_prints_a_message_each_time"),
+        ("-S: so many commands at a time until all have ended", f"{QUEUE}.test_never_more_than_maxjobs_and_the_next_when_one_ends"),
+        ("-h, -r, -{number}", "t5_commands.test_where_a_program_starts"),
+        ("a node that is down or refuses, and -F",
+         "t5_commands.test_a_node_that_is_down t5_admin.test_a_blocked_node_takes_nobody_and_says_so"),
+        ("-L, and -l within it", "t5_balance.test_a_locked_program_stays t5_commands.test_recursive_mosrun_inherits"),
+        ("by default unsupported features end the program; -u", f"{LIMITS}.test_u_reverses"),
+        ("-g, -G", f"t5_commands.test_options_arrive {FREEZER}.test_who_may_not_be_frozen_and_who_does_not_compute_is_left_alone"),
+        ("the file of commands that failed", f"{QUEUE}.test_exit_status_is_the_number_of_failures"),
+        ("-A, and ckpt.{process-ID}", "t1_checkpoints.test_every_so_many_minutes t5_checkpoints.test_stops_after_it"),
+        ("numbers of checkpoints, and -N", "t5_checkpoints.test_versions_are_recycled"),
+        ("-R, also with other files", "t5_checkpoints.test_goes_on_three_times t5_checkpoints.test_inspection_and_other_files"),
+        ("-X", "t5_private.test_files_travel"),
+        ("-c, -n, -d", "t5_commands.test_options_arrive t5_balance.test_clear_and_decay"),
+        ("children are migratable too; mosnative", "t5_commands.test_native_programs_are_outside"),
+        ("mospipe instead of pipes, and of mosrun mospipe", "t5_mailbox.test_the_manuals_pipelines"),
+        ("its error messages", "t0_messages.test_every_message_is_accounted_for t0_messages.test_the_provoking_test_is_there"),
+    ),
+    "11": (
+        ("mosps shows MOSIX processes, and where they are", "t0_mosps.test_selection t0_mosps.test_where_has_the_manuals_words"),
+        ("-I, -h, -M", "t0_mosps.test_names_of_nodes"),
+        ("FRZ: A, P, M", "t0_mosps.test_frz_has_the_manuals_letters t5_freezing.test_another_package_freezes_it"),
+        ("-N", "t0_mosps.test_columns_of_the_manual"),
+        ("-S", f"{QUEUE}.test_mosps_shows_how_far_it_is"),
+        ("mostimeof, of several", "t5_admin.test_cpu_time_is_counted_wherever_it_is_used t5_admin.test_time_of_no_process"),
+        ("mosmigrate to a node, and home", "t5_commands.test_a_process_is_moved_about"),
+        ("freeze, continue", "t5_freezing.test_a_frozen_program_has_no_memory_and_goes_on_with_all_of_it"),
+        ("checkpoint, chkstop, chkexit", "t5_checkpoints.test_goes_on_three_times t5_checkpoints.test_stops_after_it"),
+        ("moskillall, with a signal", "t5_admin.test_all_are_signalled"),
+    ),
     "12": (
         ("the same, told to users", f"{OF_A_JOB} {SLURM}.test_a_job_that_does_not_ask_for_it_changes_nothing"),
+    ),
+    "13": (
+        ("vfork", "t5_vfork.test_a_vfork_child_comes_home_for_a_call"),
+        ("system-calls are dear, at home as well", ADVICE),
+        ("files below /proc/self that are none elsewhere", "t5_control.test_outside_mosrun t5_control.test_the_three_forms"),
+        ("where it is, how often it has moved, whether in its cluster",
+         "t5_control.test_migrate_whereami_nmigs t5_control.test_in_cluster"),
+        ("a move, a checkpoint and their parameters, a signal after moves",
+         "t5_control.test_migrate_whereami_nmigs t5_control.test_checkpoint_files t5_control.test_sigmig"),
+        ("memory, load-balancing, migration, freezing, unsupported calls", "t5_control.test_the_three_forms"),
     ),
     "mosix(7), partners, retainpri, maxguests, aliases": (
         ("names of up to 128 characters", f"{PARTNERS}.test_names_of_partners {PARTNERS}.test_what_is_wrong_between_files"),

@@ -17,10 +17,12 @@ from pathlib import Path
 
 import pytest
 
+from mosfs.cluster.check import CHECKS
 from mosfs.cluster.load import ClusterMap
 from mosfs.cluster.mosix_map import parse_map, validate_map
 from mosfs.cluster.scalars import DEFAULT_GUEST_UIDS, DEFAULT_SPEED, parse_guest_uids, parse_mosip, parse_speed
 from mosfs.cluster.userview import parse_userview, validate_userview
+from mosfs.daemon.journal import WISH
 from mosfs.native.stamp import stamp
 from tools import check_imports, check_sizes
 
@@ -332,10 +334,20 @@ def test_readme_has_the_two_commands_and_documents_have_no_dead_links() -> None:
     assert {"make demo", "make test"} <= set(re.findall(r"make \w+", (ROOT / "README.md").read_text()))
     dead = []
     for page in files(".md"):
-        for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
-            if "://" not in link and not (page.parent / link).exists():
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            name, _, place = link.partition("#")
+            target = page.parent / name if name else page
+            if "://" not in link and not (target.exists() and (not place or place in places(target))):
                 dead.append(f"{shown(page)}: {link}")
     assert dead == []
+
+
+def places(page: Path) -> set[str]:
+    """What links may name behind a '#': the headings of a page, as browsers of Markdown make their names, and its own anchors."""
+    text = page.read_text()
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = re.findall(r'<a id="([^"]+)">', text)
+    return {*anchors, *(re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings)}
 
 
 def test_layout_page_and_check_know_the_same_law() -> None:
@@ -376,3 +388,11 @@ def test_examples_for_etc_are_right() -> None:
     assert parse_speed((etc / "speed").read_text()) == DEFAULT_SPEED
     assert parse_guest_uids((etc / "guestuids").read_text()) == DEFAULT_GUEST_UIDS
     assert not (etc / "secret").exists()
+
+
+def test_every_file_of_etc_is_explained() -> None:
+    """In the table beside the examples, and in mosd(8)."""
+    names = {*CHECKS, "secret", "partners/NAME", WISH}
+    assert set(re.findall(r"^\| `([^`]+)` ", (ROOT / "etc/mosix/README.md").read_text(), re.MULTILINE)) == names
+    items = re.findall(r"^\.It Pa ([\w./]+)", (ROOT / "docs/man/mosd.8").read_text(), re.MULTILINE)
+    assert {"partners/" if name == "partners/NAME" else name for name in names} <= set(items)

@@ -1,6 +1,6 @@
 """Every sentence of direct_communication(7), mospipe(1), mosctl(1), mosconf(1), mos_checkconf(1), mosmigrate(1), mosps(1), and
 what mosrun(1) says of private files, checkpoints and freezing, names its tests; so do those of `sentences_admin`,
-`sentences_mosix` and `sentences_manual`.
+`sentences_users`, `sentences_mosix` and `sentences_manual`.
 
 A row is how a sentence begins, and its tests: functions of test modules, or (``mailbox.c:`` and ``private.c:``) parts of the
 test programs, which run at home, away and in motion. A row without tests has the reason in their place.
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests import sentences_admin, sentences_mosix
+from tests import sentences_admin, sentences_mosix, sentences_users
 from tests.progs import SOURCES
 from tests.sentences import FACT, Row, sentences
 from tests.sentences_manual import MANUAL
@@ -418,7 +418,7 @@ MOSPS: Sequence[Row] = (
     ("Lists add up", f"{PS}.test_selection {PS}.test_bad_lists_are_user_errors"),
     ("Numbers without", f"{PS}.test_selection"),
     *((start, f"{PS}.test_selection") for start in (
-        "-A, -e", "-a all", "-d all", "a also", "x also", "T those", "-p list", "-t list", "-u list", "-g list", "-G list",
+        "-A, -e", "-a all", "-d all", "a also", "-x, x also", "T those", "-p list", "-t list", "-u list", "-g list", "-G list",
     )),
     *((start, f"{PS}.test_formats") for start in ("-f full", "-l, l", "-j, j", "u user")),
     ("-H, f", f"{PS}.test_forest_shows_depth {PS}.test_a_forest_has_every_tree_once_and_parents_first"),
@@ -444,6 +444,7 @@ PAGES = {
     ("mosrun.1", "PRIVATE TEMPORARY FILES"): PRIVATE,
     ("mosctl.1", "DESCRIPTION"): MOSCTL,
     **sentences_admin.PAGES,
+    **sentences_users.PAGES,
 }
 ROWS = [(page, row) for (page, _), rows in PAGES.items() for row in rows]
 ROWS += [(f"manual, {section}", row) for section, rows in MANUAL.items() for row in rows]

@@ -308,6 +308,13 @@ def test_cpu_time_of_ended_programs_is_remembered(nodes: Lab) -> None:
     assert (denied.returncode, denied.stderr) == (1, f"mostimeof: {process.pid}: Permission denied\n")
 
 
+def test_the_time_of_a_guest_is_asked_for_at_home(nodes: Lab) -> None:
+    with sleeper(nodes, "-2"):
+        (guest,) = nodes.tree(2).pids("guests")
+        done = nodes.run(2, "mostimeof", str(guest))
+        assert (done.returncode, done.stderr) == (1, f"mostimeof: {guest}: no such MOSIX process\n")
+
+
 def test_time_of_no_process(nodes: Lab) -> None:
     with sleeper(nodes) as process:
         done = nodes.run(1, "mostimeof", "x", str(process.pid), "1")
