@@ -78,7 +78,7 @@ MOSMON: Sequence[Row] = (
 
 MOSKILLALL: Sequence[Row] = (
     ("sends a signal", f"{AD}.test_all_are_signalled {AD}.test_users_signal_their_own {ADMIN}.test_who_is_signalled"),
-    ("MOSIX processes are those", f"{AD}.test_all_are_signalled {CMD}.test_native_programs_are_outside"),
+    ("MOSIX processes are those", f"{AD}.test_all_are_signalled {AD}.test_native_programs_are_not_signalled"),
     ("signum", f"{AD}.test_all_are_signalled t0_options.test_a_number_out_of_range_is_named_as_it_was_written"),
     ("-HUP, -INT", f"{ADMIN}.test_every_signal_of_the_manual t0_options.test_a_signal_may_be_written_in_every_way"),
     ("SIGSTOP, which", f"{AD}.test_stop_becomes_tstp"),

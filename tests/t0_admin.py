@@ -68,7 +68,8 @@ def test_no_signals(argv: list[str]) -> None:
 
 
 def test_who_is_signalled() -> None:
-    processes = [Process(10, 5), Process(11, 6), Process(12, 5, home="10.0.0.2"), Process(13, 5, where="10.0.0.2")]
+    processes = [Process(10, 5), Process(11, 6), Process(12, 5, home="10.0.0.2"), Process(13, 5, where="10.0.0.2"),
+                 Process(14, 5, native=True)]
     assert moskillall.chosen(processes, 5) == [10, 13]
     assert moskillall.chosen(processes, 0) == [10, 11, 13]
 

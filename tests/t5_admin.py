@@ -256,6 +256,20 @@ def test_users_signal_their_own(nodes: Lab) -> None:
         assert nodes.process(roots.pid).state == "here"
 
 
+def test_native_programs_are_not_signalled(nodes: Lab) -> None:
+    """What mosnative has taken out is no MOSIX process any more, though its tree lists it."""
+    script = "exec 3<&0; mosnative sh -c 'echo READY; read line; echo $line' <&3 & wait"
+    process = nodes.start(1, "mosrun", "sh", "-c", script, stdin=-1, stdout=-1)
+    assert process.stdin and process.stdout and process.stdout.readline() == b"READY\n"
+    wait_until(lambda: any(each.native for each in nodes.tree(1).processes()))
+    says(nodes, "moskillall")
+    assert process.wait(60) == -signal.SIGTERM
+    process.stdin.write(b"alive\n")
+    process.stdin.close()
+    assert process.stdout.read() == b"alive\n"
+    process.stdout.close()
+
+
 def test_stop_becomes_tstp(nodes: Lab) -> None:
     ready = "import signal, sys; signal.signal(20, lambda *_: sys.exit(3)); print('READY', flush=True); signal.pause()"
     process = nodes.start(1, "mosrun", sys.executable, "-c", ready, stdout=subprocess.PIPE)
@@ -310,7 +324,7 @@ def test_cpu_time_of_ended_programs_is_remembered(nodes: Lab) -> None:
 
 def test_the_time_of_a_guest_is_asked_for_at_home(nodes: Lab) -> None:
     with sleeper(nodes, "-2"):
-        (guest,) = nodes.tree(2).pids("guests")
+        (guest,) = wait_until(lambda: nodes.tree(2).pids("guests"))
         done = nodes.run(2, "mostimeof", str(guest))
         assert (done.returncode, done.stderr) == (1, f"mostimeof: {guest}: no such MOSIX process\n")
 

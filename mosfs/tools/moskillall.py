@@ -29,8 +29,8 @@ def signal_of(word: str) -> int:
 
 
 def chosen(processes: Iterable[Process], uid: int) -> list[int]:
-    """PIDs of the processes that ``uid`` signals with one call: this node's own, not guests; of everybody for root."""
-    return [process.pid for process in processes if not process.home and uid in (0, process.uid)]
+    """PIDs of those that ``uid`` signals with one call: this node's own, not guests, nor native ones; of everybody for root."""
+    return [process.pid for process in processes if not (process.home or process.native) and uid in (0, process.uid)]
 
 
 def plain_name(word: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mosfs.abi.outcomes import UNDER_WAY
+from mosfs.abi.reasons import Reason
 from mosfs.cluster.paths import NodePaths
 from mosfs.tools.options import UserError
 from mosfs.tools.text import NOT_RUNNING
@@ -48,7 +49,7 @@ class Process:
     """A MOSIX process: of this node, or a guest (``home`` is then its home-node's IP, and ``origpid`` its PID there).
 
     ``where``: IP of the node where it runs, "" if here. ``state``: as in `wire.messages.ProcState`; "" if this user
-    may not know. ``needs``: features of processors that another node must have for it.
+    may not know. ``needs``: features of processors that another node must have for it; ``native``: mosnative has taken it out.
     """
 
     pid: int
@@ -63,6 +64,7 @@ class Process:
     move_result: str = ""
     comm: str = ""
     needs: tuple[str, ...] = ()
+    native: bool = False
     linux: Linux = field(default_factory=Linux)
 
 
@@ -186,7 +188,8 @@ class Tree:
         return Process(
             pid, facts["uid"], where=facts["where"], state=facts["state"], frozen=facts["frozen"], nmigs=facts["nmigs"],
             move_seq=facts["move_seq"], move_result=facts["move_result"], comm=facts["comm"],
-            needs=tuple(facts.get("needs", ())), linux=read_linux(pid) or Linux(),
+            needs=tuple(facts.get("needs", ())), native=facts.get("barred", "").startswith(str(Reason.NATIVE)),
+            linux=read_linux(pid) or Linux(),
         )
 
     def _stranger(self, pid: int) -> Process | None:
