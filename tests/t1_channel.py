@@ -7,15 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mosfs.wire import channel
-from mosfs.wire.channel import GRACE, LEAST, SLOWEST, TAG, Channel, ChannelLost, Pace, Patience
+from mosfs.wire.channel import GRACE, HURRY, LEAST, SLOWEST, TAG, Channel, ChannelLost, Pace, Patience, one_image
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, Frame, Kind
+from mosfs.wire.room import Memory, available
 
 KEY, OTHER_KEY = bytes(range(32)), bytes(32)
 MB = 1 << 20
@@ -86,6 +87,7 @@ def test_frames_around_the_size_of_the_buffer(pair: tuple[Channel, Channel], siz
     def send() -> None:
         for number, length in enumerate(sizes):
             near.send(Kind.PAGES, number, contents(length, number))
+        near.finish()
 
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(send)
@@ -124,6 +126,7 @@ def test_both_send_much_at_once(pair: tuple[Channel, Channel]) -> None:
             frame = end.receive()
             assert frame.payload == blocks[frame.pair]
             found.append(frame.pair)
+        end.finish()
         return found
 
     with ThreadPoolExecutor(2) as pool:
@@ -149,6 +152,7 @@ def test_what_came_while_sending_is_pending(pair: tuple[Channel, Channel]) -> No
             begun.set()
             near.send(Kind.PAGES, 1, bytes(8 * MB))
         near.send(Kind.DROP, 1)
+        near.finish()
         reading.result()
     assert list(near.frames()) == [Frame(Kind.REPLY, 0, 7, b"first")]
 
@@ -225,6 +229,7 @@ def test_silence(pair: tuple[Channel, Channel]) -> None:
 def test_a_peer_that_takes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "PATIENCE", 0.01)
     with ends() as (near, _), pytest.raises(ChannelLost, match="no progress"):
+        near.send(Kind.PAGES, 1, bytes(8 * MB))
         near.send(Kind.PAGES, 1, bytes(8 * MB))
 
 
@@ -364,10 +369,68 @@ def test_an_image_comes_behind_what_has_waited() -> None:
         near.send(Kind.REPLY, 1, bytes(8 * MB))
         reading = pool.submit(lambda: [far.receive().kind for _ in range(3)])
         near.send(Kind.PAGES, 1, bytes(MB))
-        assert not near.unsent
+        assert near.unsent <= MB + HEADER.size + TAG
         near.send(Kind.GO, 1)
         near.finish()
         assert reading.result() == [Kind.REPLY, Kind.PAGES, Kind.GO]
+
+
+def test_a_piece_of_memory_waits_for_nobody_and_the_next_one_for_the_first() -> None:
+    """Memory that goes ahead of a program, while others are served: so a slow wire costs these nothing."""
+    with ends() as (near, far), ThreadPoolExecutor(1) as pool:
+        near.send(Kind.PAGES, 1, contents(8 * MB, 1))
+        assert near.unsent and not near.takes_more()
+        reading = pool.submit(lambda: [far.receive().payload for _ in range(2)])
+        near.send(Kind.PAGES, 1, contents(8 * MB, 2))
+        near.finish()
+        assert reading.result() == [contents(8 * MB, 1), contents(8 * MB, 2)]
+
+
+def test_an_image_has_been_sent_when_its_end_has() -> None:
+    with ends() as (near, far), ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(lambda: [far.receive().kind for _ in range(2)])
+        near.send(Kind.PAGES, 1, bytes(8 * MB))
+        near.send(Kind.IMAGE_END, 1, bytes(8))
+        assert not near.unsent
+        near.close()
+        assert reading.result() == [Kind.PAGES, Kind.IMAGE_END]
+
+
+@pytest.mark.parametrize("size", [MB, 0])
+def test_what_a_peer_sends_while_it_takes_nothing_is_bounded_by_memory(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of frames with nothing in them, too."""
+    monkeypatch.setattr(channel, "Memory", lambda: Memory(lambda: 4 * MB))
+    with ends() as (near, far), ThreadPoolExecutor(1) as pool:
+
+        def talk() -> None:
+            with suppress(OSError, ChannelLost):
+                for _ in range(100 * MB // max(size, 512)):
+                    far.send(Kind.REPLY, 1, bytes(size))
+                    far.finish()
+
+        talking = pool.submit(talk)
+        near.send(Kind.PAGES, 1, bytes(8 * MB))
+        with pytest.raises(ChannelLost, match="takes nothing"):
+            near.send(Kind.PAGES, 1, bytes(8 * MB))
+        assert Memory.LOOK <= near._queued <= Memory.LOOK + 2 * MB
+        near.close()
+        talking.result()
+
+
+def test_a_third_of_what_would_be_free_is_kept_for_one_peer() -> None:
+    looks, free = 0, 300 * MB
+
+    def left() -> int:
+        nonlocal looks
+        looks += 1
+        return free - size
+
+    memory, size = Memory(left), 0
+    while memory.holds(size):
+        size += MB
+    assert size == 101 * MB or size - 100 * MB <= Memory.LOOK
+    assert looks <= size // Memory.LOOK + 1
+    assert 0 < available() < 1 << 50
 
 
 def test_who_waits_for_an_answer_sends_what_has_waited() -> None:
@@ -430,3 +493,29 @@ def test_time_cannot_be_saved_up() -> None:
     pace = Pace()
     pace.took(1 << 40)
     assert sum(pace.waited(1.0) for _ in range(1000)) < GRACE
+
+
+@pytest.mark.parametrize(("rate", "lost"), [(2 * HURRY, False), (HURRY, False), (HURRY // 8, True), (SLOWEST, True)])
+def test_where_others_wait_an_image_has_little_more_than_a_minute(rate: int, lost: bool) -> None:
+    pace, seconds = Pace(others=True), 0
+    while pace.waited(1.0) and seconds < 3600:
+        pace.took(rate)
+        seconds += 1
+    assert (seconds < 3600) is lost
+    assert not lost or seconds <= GRACE * 8 / 7
+
+
+def test_each_image_has_a_time_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is sent between images has that of a channel where nobody waits."""
+    with ends() as (near, _):
+        monkeypatch.setattr(channel, "GRACE", 0.01)
+        with one_image(near, others=True):
+            monkeypatch.setattr(channel, "GRACE", 3600.0)
+            assert not near._pace.waited(0.02)
+        assert near._pace.waited(3599.0)
+        monkeypatch.setattr(channel, "GRACE", 0.01)
+        with pytest.raises(ChannelLost, match="no progress"), one_image(near, others=True):
+            for _ in range(2):
+                near.send(Kind.PAGES, 1, bytes(8 * MB))
+        near._pace.took(SLOWEST)
+        assert near._pace.waited(0.005)

@@ -277,10 +277,12 @@ def test_a_deputy_is_asked_to_stop_whoever_has_asked_before(deputy: Deputy, othe
     assert deputy.state is State.READY and not deputy.interrupting
 
 
-@pytest.mark.parametrize("stands", [False, True])
-def test_what_does_not_stop_is_not_ended_for_that(deputy: Deputy, stands: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("stands", "slow"), [(False, False), (True, False), (False, True)])
+def test_what_does_not_stop_is_not_ended_for_that(
+    deputy: Deputy, stands: bool, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its call waits for a disk, or for a server that does not answer: its body goes on where it is. ``stands``: but one of its
-    threads does not."""
+    threads does not. ``slow``: what is left of the image keeps others waiting, and is not waited for any more."""
     told: list[Any] = []
     _, p = deputies(deputy, told)
     deputy.state, deputy.flight = State.BUSY, Flight(Request(SYS_READ, (0,) * 6, 0), (0,) * 6, [])
@@ -291,12 +293,17 @@ def test_what_does_not_stop_is_not_ended_for_that(deputy: Deputy, stands: bool, 
         raise StillRuns  # one of its threads
 
     rest = [Frame(Kind.PAGES, 0, p.pid, b"", None), Frame(Kind.IMAGE_END, 0, p.pid, bytes(8), 0)]
-    link: Any = SimpleNamespace(channel=SimpleNamespace(
-        receive=lambda: rest.pop(0), send=lambda kind, pair, payload=b"", flags=0: told.append(kind)
-    ))
+    channel: Any = SimpleNamespace(waited=0.0, send=lambda kind, pair, payload=b"", flags=0: told.append(kind))
+    link: Any = SimpleNamespace(channel=channel)
+
+    def receive() -> Frame:
+        channel.waited += 100 * slow
+        return rest.pop(0)
+
+    channel.receive = receive
     part.tracer.__dict__.update(
         threads=SimpleNamespace(halt=lambda p: None, outcomes=outcomes, of=lambda p: []), pump=None,
-        groups=SimpleNamespace(objects=lambda p: set()),
+        groups=SimpleNamespace(objects=lambda p: set(), others_wait=lambda p: slow),
         shared=SimpleNamespace(store=SimpleNamespace(size=lambda some: 0), gone=lambda some: None),
         hosts=SimpleNamespace(release_answers=lambda p: told.append("answers"), send=lambda p, kind, payload: told.append(kind)),
         moves=SimpleNamespace(finish=lambda p, reason: told.append(reason)), cputime=SimpleNamespace(outs=lambda *given: []),
@@ -306,7 +313,7 @@ def test_what_does_not_stop_is_not_ended_for_that(deputy: Deputy, stands: bool, 
     monkeypatch.setattr(arrival.image, "decode", lambda head: SimpleNamespace(vmas=[]))
     monkeypatch.setattr(arrival, "lib", SimpleNamespace(mos_unfollow=lambda pump: None, mos_pin=lambda pump, pid: None))
     part.arriving(p, link, b"")
-    assert (rest, told) == ([], [Kind.RESUME, "answers", *[Kind.REPLY] * stands, Reason.CALL_RUNS])
+    assert (len(rest), told) == (int(slow), [Kind.RESUME, "answers", *[Kind.REPLY] * stands, Reason.CALL_RUNS])
     assert deputy.state is (State.READY if stands else State.BUSY)
 
 

@@ -10,9 +10,10 @@ import pytest
 from mosfs.guest import copying
 from mosfs.guest.body import Body, State
 from mosfs.guest.copying import Copying
+from mosfs.guest.sending import Sending
 from mosfs.migrate import image
 from mosfs.migrate.image import ImageMeta, Vma
-from mosfs.migrate.precopy import Precopy, View
+from mosfs.migrate.precopy import Next, Precopy, View
 from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MoveOrder
 from tests.t0_image import meta
@@ -29,8 +30,9 @@ class Host:
         self.sent: list[int] = []
         self.interrupts = 0
         channel = SimpleNamespace(send=lambda kind, pair, payload=b"": self.sent.append(kind))
-        self.copying = Copying(cast(Any, SimpleNamespace(channel=channel)), cast(Any, None), cast(Any, None))
         self.body = Body(PID, cast(Any, SimpleNamespace(pid=PID, interrupt=self._interrupt)), state=State.RUNNING)
+        context = SimpleNamespace(channel=channel, bodies={PID: self.body}, log=lambda *words: None)
+        self.copying = Copying(cast(Any, context), cast(Any, None), cast(Any, None))
 
     def _interrupt(self) -> None:
         self.interrupts += 1
@@ -46,6 +48,32 @@ def test_a_body_that_cannot_be_followed_is_not_followed_later(state: State, monk
     host.body.call.mapping = object() if state is State.WAITING else None
     host.copying.copy_memory(host.body, HOME)
     assert host.sent == [Kind.COPIED] and host.body.stopping.arming is None
+
+
+@pytest.mark.parametrize(("frames", "home", "lost"), [(0, False, True), (1, False, False), (0, True, False)])
+def test_a_next_host_that_says_nothing_gets_nothing_ahead(
+    frames: int, home: bool, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has been sent a round, and does not answer: home hears COPIED, so that the program is not on its way for ever."""
+    host = Host(monkeypatch)
+    channel: Any = SimpleNamespace(shared=SimpleNamespace(received=0), sent_in_bulk=9, close=lambda: None)
+    precopy: Any = SimpleNamespace(next=Next.WAIT, close=lambda: None)
+    host.body.leaving.copy = Sending(channel, home, precopy)
+    for _ in range(2 * copying.MOST_SILENT):
+        host.copying.look()
+        channel.shared.received += frames
+    assert host.sent == ([Kind.COPIED] if lost else []) and (host.body.leaving.copy is None) is lost
+
+
+def test_a_copy_that_has_ended_waits_for_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is that of the image, too."""
+    host = Host(monkeypatch)
+    channel: Any = SimpleNamespace(shared=SimpleNamespace(received=0), sent_in_bulk=9)
+    for precopy in (None, SimpleNamespace(next=Next.STOP)):
+        host.body.leaving.copy = Sending(channel, False, cast(Any, precopy))
+        for _ in range(2 * copying.MOST_SILENT):
+            host.copying.look()
+        assert host.sent == [] and host.body.leaving.copy is not None
 
 
 def head(*, asks: bool, rounds: int) -> ImageMeta:

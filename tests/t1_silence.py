@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from mosfs.home.moves.silence import MOST, Silence
+from mosfs.balance.account import Account
+from mosfs.engine.unchanged import Unchanged
+from mosfs.home.moves.silence import MOST, RATE, Silence
 from mosfs.home.process.link import Link
-from mosfs.home.process.move import Move, Phase
+from mosfs.home.process.move import Move, Phase, Together
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind
 
@@ -24,12 +26,14 @@ def world() -> Iterator[Any]:
         link, lost = Link(Channel(near, bytes(32), opener=True), "10.0.0.2", near=True), list[Link]()
         move = Move("10.0.0.2", "2")
         move.link = link
-        p = SimpleNamespace(pid=7, move=move, away=False)
+        p = SimpleNamespace(pid=7, move=move, away=False, link=None, reports=SimpleNamespace(account=Account(0.0)))
+        lines = list[str]()
         tree: Any = SimpleNamespace(
-            programs={7: p}, hosts=SimpleNamespace(link_lost=lost.append), mosd=SimpleNamespace(log=lambda *words: None)
+            programs={7: p}, hosts=SimpleNamespace(link_lost=lost.append),
+            mosd=SimpleNamespace(log=lambda line, level: lines.append(line)),
         )
         yield SimpleNamespace(
-            silence=Silence(tree), p=p, move=move, link=link, lost=lost, host=Channel(far, bytes(32), opener=False)
+            silence=Silence(tree), p=p, move=move, link=link, lost=lost, host=Channel(far, bytes(32), opener=False), lines=lines
         )
 
 
@@ -76,9 +80,42 @@ def test_each_step_has_its_own_time(world: Any) -> None:
     assert not look(world, 2 * MOST)
 
 
-@pytest.mark.parametrize(
-    ("phase", "away"), [(Phase.COPYING, True), (Phase.SENT, True), (Phase.RECALL, True), (Phase.STOPPING, False)]
-)
+@pytest.mark.parametrize("away", [True, False])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_an_image_that_home_does_not_see_has_time_by_its_size(world: Any, away: bool, size: int) -> None:
+    world.move.phase, world.p.away, world.p.reports.account.size_mb = Phase.SENT, away, size
+    assert not look(world, MOST + size // RATE)
+    assert look(world, 1) and world.lost == [world.link]
+
+
+def test_each_attempt_of_the_old_host_has_its_own_time(world: Any) -> None:
+    world.move.phase, world.p.away = Phase.SENT, True
+    for _ in range(3):
+        assert not look(world, MOST)
+        world.move.tries += 1
+
+
+def test_who_stands_there_waits_for_the_others_of_its_group(world: Any) -> None:
+    world.move.phase, world.move.together = Phase.SENT, Together([7, 8], 0.0, stands={7})
+    assert not look(world, 2 * MOST)
+    world.move.phase = Phase.GO
+    assert look(world, MOST + 1)
+
+
+def test_what_does_not_come_home_is_told_once_and_waited_for(world: Any) -> None:
+    world.move.phase, world.p.away, world.p.link, world.move.link = Phase.RECALL, True, world.link, None
+    assert not look(world, MOST) and not world.lines
+    assert not look(world, 10 * MOST)
+    assert [line.split()[:2] for line in world.lines] == [["pid=7", "10.0.0.2"]]
+
+
+def test_looks_are_counted_in_a_row() -> None:
+    unchanged = Unchanged[str]()
+    told = [unchanged.look(states) for states in ({"a": 1}, {"a": 1, "b": 1}, {"a": 2, "b": 1}, {"b": 1}, {"a": 2})]
+    assert told == [{"a": 0}, {"a": 1, "b": 0}, {"a": 0, "b": 1}, {"b": 2}, {"a": 0}]
+
+
+@pytest.mark.parametrize(("phase", "away"), [(Phase.COPYING, True), (Phase.STOPPING, False)])
 def test_others_are_not_waited_for_here(world: Any, phase: Phase, away: bool) -> None:
     world.move.phase, world.p.away = phase, away
     assert not look(world, 2 * MOST)

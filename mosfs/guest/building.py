@@ -7,6 +7,7 @@ import traceback
 
 from mosfs.abi.reasons import Reason
 from mosfs.calls import partial
+from mosfs.engine.unchanged import Unchanged
 from mosfs.guest.arriving import Arriving, Made
 from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
@@ -35,6 +36,8 @@ AHEAD = MEMORY | {Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.ROUND}
 #: Programs whose memory comes to one host at a time (few do: who moves by itself has its own host), and those that it may have,
 #: by fork for the most part, when another comes.
 MOST_ARRIVING, MOST_BODIES = 8, 4096
+#: Looks, one a second, at which nothing more has come of such a program. It does not come, and its memory is wanted.
+MOST_IDLE = 300
 
 
 def why_not(error: Exception) -> str:
@@ -53,6 +56,8 @@ class Building:
         self._backlog: list[Frame] = []  # of other programs, which came in the middle of an image
         self._ended = False  # nothing more of the image will come
         self._receipt = Receipt(context.channel)
+        self._came: dict[int, int] = {}  # of programs whose memory or files come ahead: how many frames have
+        self._idle = Unchanged[int]()
 
     def image(self, frame: Frame) -> None:
         """An image from home: build the body to the end, or say why not."""
@@ -67,7 +72,8 @@ class Building:
 
     def take(self, head: Frame, source: Channel) -> None:
         """Build a body from an image, and say that it stands. Whatever is raised, nothing is left of it."""
-        self._context.had_bodies, self._ended, self._receipt = True, False, Receipt(source)
+        others = source is not self._context.channel and bool(self._context.bodies)  # if home is slow, these are its own programs
+        self._context.had_bodies, self._ended, self._receipt = True, False, Receipt(source, others=others)
         if head.pair in self._context.bodies:
             raise BadImage("it is here already")
         built = self.build(head, source)
@@ -96,7 +102,7 @@ class Building:
         while not self._ended:
             frame = self._receipt.next()
             if frame.pair != pair:
-                self._backlog.append(frame)
+                self._backlog.append(self._receipt.beside(frame))
             elif frame.kind in (Kind.IMAGE_END, Kind.DROP):
                 self._ended = True
         self._catch_up()
@@ -150,7 +156,7 @@ class Building:
             while True:
                 frame = self._receipt.next()
                 if frame.pair != head.pair:
-                    self._backlog.append(frame)
+                    self._backlog.append(self._receipt.beside(frame))
                 elif frame.kind in (Kind.PAGES, Kind.RUNS, Kind.FILE):
                     arriving.frame(frame)
                 elif frame.kind == Kind.IMAGE_END:
@@ -212,8 +218,11 @@ class Building:
 
     def early(self, frame: Frame, channel: Channel) -> None:
         """A program's private files and memory come while it still runs where it is. What does not fit is told at once."""
+        self._came[frame.pair] = self._came.get(frame.pair, 0) + 1
         try:
             if frame.kind == Kind.PRIVATE:
+                if frame.pair not in self._private.spools and len(self._private.spools) >= MOST_ARRIVING:
+                    raise NoRoom("too many programs come to one host")
                 self._private.feed(frame.pair, frame.payload)
             elif frame.kind == Kind.ROUND:
                 fault(Point.NODE_COPYING, channel)
@@ -243,6 +252,16 @@ class Building:
         if arriving is not None:
             arriving.discard()
         self._private.forget_ahead(pair)
+
+    def look(self) -> None:
+        """Once a second: what came ahead of a program, of which nothing more comes, is forgotten."""
+        coming = self._context.arriving.keys() | self._private.spools.keys()
+        self._came = {pair: self._came.get(pair, 0) for pair in coming}
+        for pair, looks in self._idle.look(self._came).items():
+            if looks >= MOST_IDLE:
+                self._context.log(f"origpid={pair} from={self._context.home} is forgotten: a part of it came, and then nothing", 30)
+                self.forget_early(pair)
+                self._context.channel.send(Kind.FAIL, pair, Reason.INCOMPLETE.encode())
 
     def receive_direct(self, channel: Channel) -> None:
         """An image from another host, or what goes ahead of it. It is complete or it is not: home hears which."""

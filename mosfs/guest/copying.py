@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from mosfs.engine.brake import Brake
+from mosfs.engine.unchanged import Unchanged
 from mosfs.guest.body import Body, State
 from mosfs.guest.containment import Containment
 from mosfs.guest.context import Context
@@ -24,6 +25,8 @@ from mosfs.wire.orders import MoveOrder
 
 #: Seconds until we look again whether a full socket takes more.
 FULL = 0.001
+#: Looks, one a second, at which another host has neither said nor taken anything.
+MOST_SILENT = 60
 
 
 class Copying:
@@ -31,6 +34,7 @@ class Copying:
         self._context = context
         self._containment = containment
         self._private = private
+        self._silent = Unchanged[int]()
         self.brake: Brake[Body] = Brake(self._may_stop, self._interrupt, lambda body: body.task.cont())
 
     def copy(self, body: Body, order: MoveOrder) -> None:
@@ -161,6 +165,17 @@ class Copying:
                 self._copied(body)
         except (CannotMove, OSError) as error:
             self._copy_lost(body, str(error))
+
+    def look(self) -> None:
+        """Once a second: a next host that takes nothing and says nothing gets nothing ahead. Then the program can go elsewhere."""
+        bodies = {body.pair: body for body in self.under_way()}
+        states = {
+            pair: (id(copy), copy.channel.shared.received, copy.channel.sent_in_bulk)
+            for pair, body in bodies.items() if (copy := body.leaving.copy) is not None and copy.ends and not copy.home
+        }  # fmt: skip
+        for pair, looks in self._silent.look(states).items():
+            if looks >= MOST_SILENT:
+                self._copy_lost(bodies[pair], "the next host says nothing")
 
     def _copy_lost(self, body: Body, reason: str) -> None:
         self._context.log(f"origpid={body.pair} memory is not sent ahead: {reason}", 30)

@@ -211,6 +211,7 @@ class Host:
             self._connect()
         self.containment.turn((
             self.statistics.tick, lambda _: self.clocks.tick(), lambda _: self._end_unclaimed(), lambda _: self._tell_used(),
+            lambda _: self.building.look(), lambda _: self.copying.look(),
         ), time.monotonic())  # fmt: skip
 
     def _tell_used(self) -> None:

@@ -29,7 +29,7 @@ from mosfs.trace import clock as clocks
 from mosfs.trace.inject import Calls
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import NOTHING, TaskGone, copy_regs
-from mosfs.wire.channel import Channel, ChannelLost
+from mosfs.wire.channel import Channel, ChannelLost, one_image
 from mosfs.wire.faults import Point, Sharing, fault
 from mosfs.wire.frames import BUSY, COPIED, DIFFER, REMEMBER, Cannot, Kind
 from mosfs.wire.orders import MoveOrder
@@ -225,6 +225,13 @@ class Onward:
             self._copying.forget(body)
 
     def _send(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> None:
+        others = any(one is not body and one.leader is not body for one in self._context.bodies.values())
+        if channel is self._context.channel:
+            others = False  # if home is slow, these are its own programs
+        with one_image(channel, others=others):
+            self._send_image(body, meta, channel, near=near)
+
+    def _send_image(self, body: Body, meta: image.ImageMeta, channel: Channel, *, near: bool) -> None:
         onward = channel is not self._context.channel
         precopy = body.leaving.copy.precopy if body.leaving.copy is not None and body.leaving.copy.home is not onward else None
         lib.mos_unfollow(self._context.pump)

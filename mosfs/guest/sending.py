@@ -70,6 +70,11 @@ class Sending:
         """There is something to send now."""
         return self.files is not None or (self.precopy is not None and self.precopy.next is Next.SEND)
 
+    @property
+    def ends(self) -> bool:
+        """It comes to an end by itself: there is something to send, or an answer to come."""
+        return self.files is not None or (self.precopy is not None and not self.done)
+
     def heard(self) -> bool:
         """What the next host said; True if the program should be stopped now."""
         for frame in self.channel.frames():

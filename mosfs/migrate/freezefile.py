@@ -125,6 +125,7 @@ class FreezeFile:
         """Nothing is opened before it is needed. ``compressed``: so is memory that comes from a host."""
         self.lost = False
         self._compressed = compressed
+        self.waited = 0.0
         self.answers: dict[int, list[tuple[int, bytes, int]]] = {}
         self.complete = False  # the image is complete
         self._file = Spread(places)

@@ -5,8 +5,8 @@ is changed, repeated, dropped or moved makes the channel fail (`ChannelLost`). K
 (`protocols.md`).
 
 Ordinary frames never wait for a peer that reads slowly: they are queued, and sent as the socket takes them (`Channel.unsent`,
-`Channel.flush`). What images are made of is too much for that: who sends it waits, for a bounded time (`Pace`). A peer that is
-itself sending is not waited for: while the socket is full, what arrives is read and queued.
+`Channel.flush`). What images are made of is too much for that: one such frame is queued, and who sends the next one waits, for
+a bounded time (`Pace`). A peer that is itself sending is not waited for: while the socket is full, what arrives is read and queued.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -27,6 +28,7 @@ from mosfs.abi.texts import Text, text
 from mosfs.native import ffi, lib
 from mosfs.wire import record
 from mosfs.wire.frames import HEADER, MAX_PAYLOAD, TIMED, BadFrame, Frame, Kind, To, check
+from mosfs.wire.room import Memory
 
 TAG = 16
 #: A payload of this size is encrypted in place, bytes; below, the call for that costs more than the copy.
@@ -36,10 +38,13 @@ PATIENCE = 20.0
 LEAST = 64 << 10
 #: Seconds until who waits for a peer looks at its patience again.
 STEP = 1.0
-#: Seconds that a peer may keep us waiting at once; each of so many bytes that it takes gives it one of them back.
-GRACE, SLOWEST = 60.0, 64 << 10
-#: Bytes that a peer may send while it takes nothing, and those that are kept for it.
+#: Seconds that an image may keep waiting who sends or takes it, and the bytes of it that give one of them back: where nobody else
+#: waits meanwhile, and where others do.
+GRACE, SLOWEST, HURRY = 60.0, 64 << 10, 8 << 20
+#: Bytes that a peer may send while it takes nothing, if this node has memory for them, and those that are kept for it.
 MOST_QUEUED, MOST_UNSENT = 1 << 30, 64 << 20
+#: Bytes that a frame takes here beside its payload, if it has to wait.
+COST = 512
 #: What is sent in such amounts that it is waited for.
 BULK = frozenset({Kind.IMAGE, Kind.PAGES, Kind.RUNS, Kind.IMAGE_END, Kind.EARLY, Kind.SAME, Kind.PRIVATE})
 #: So many frames are remembered for a look at a process that hangs (`mosfs.cluster.dump`).
@@ -64,6 +69,7 @@ class Peer(Protocol):
     """What those who send and take images ask of a channel; a file can do it, too (`migrate.freezefile`)."""
 
     lost: bool
+    waited: float
 
     @property
     def unsent(self) -> int: ...
@@ -102,18 +108,27 @@ class Patience:
 
 class Pace:
     """How long a peer may keep its partner waiting, who does nothing else meanwhile: `GRACE` seconds, which come back with what
-    it takes, `SLOWEST` bytes for each. `Patience` is for one thing that is sent, this for all of them together."""
+    passes. `Patience` is for one thing that is sent, this for all of an image together.
 
-    def __init__(self) -> None:
+    ``others``: they wait, too, so that a slow wire is no excuse. Of an image that passes while its program stands a wire of
+    8 Mbit/s has 68 MB in time then; what goes ahead of it is not waited for, and may take as long as it likes."""
+
+    def __init__(self, *, others: bool = False) -> None:
         self._left = GRACE
+        self._slowest = HURRY if others else SLOWEST
 
     def waited(self, seconds: float) -> bool:
         """Whether that was not too long."""
-        self._left -= min(seconds, STEP)  # if it was longer, it was we who had no processor
+        self._left -= seconds
         return self._left > 0
 
     def took(self, size: int) -> None:
-        self._left = min(GRACE, self._left + size / SLOWEST)
+        self._left = min(GRACE, self._left + size / self._slowest)
+
+
+def _since(began: float) -> float:
+    """Seconds that we wait since then, at most a `STEP`: if it was longer, it was we who had no processor."""
+    return min(time.monotonic() - began, STEP)
 
 
 def _watch(sock: socket.socket) -> None:
@@ -170,6 +185,7 @@ class Channel:
         self._queued = 0  # bytes
         self._room_poll: select.poll | None = None
         self.lost = False
+        self.waited = 0.0  #: seconds, in `receive`
         #: The last frames: when (CLOCK_MONOTONIC), ">" sent or "<" received, kind, pair, bytes.
         self.trail: deque[tuple[float, str, int, int, int]] = deque(maxlen=TRAIL)
         self._record = record.begin()
@@ -196,7 +212,7 @@ class Channel:
     # ------------------------------------------------------------------ sending
 
     def send(self, kind: int, pair: int, payload: Any = b"", flags: int = 0) -> None:
-        """One frame; ChannelLost when the peer is gone. It has left us, or (but for `BULK`) is among the `unsent`."""
+        """One frame; ChannelLost when the peer is gone. It has left us, or is among the `unsent`; one of `BULK` waits for these."""
         if self.shared.tells and kind in TIMED:
             self.send(Kind.TIME, 0, _time())
         if self.shared.unsent_left or self.shared.broken:
@@ -229,12 +245,10 @@ class Channel:
         except OSError as error:
             self._cannot_send(error)
             return
-        if done == len(data):
-            return
-        if kind in BULK:
-            self._send_rest(memoryview(data)[done:])
-        else:
+        if done < len(data):
             self._keep(memoryview(data)[done:])
+            if kind == Kind.IMAGE_END:  # who has sent an image may end
+                self.finish()
 
     @property
     def unsent(self) -> int:
@@ -286,6 +300,7 @@ class Channel:
             return
         del self._unsent[:done]
         self._taken_off += done
+        self._pace.took(done)
         if self._unsent and not self._patience.left(self._taken_off):
             raise self.fail("no progress")
 
@@ -298,12 +313,14 @@ class Channel:
     def _send_rest(self, rest: memoryview) -> None:
         poll = select.poll()
         poll.register(self.sock, select.POLLIN | select.POLLOUT)
-        patience = Patience(PATIENCE)
+        patience, memory = Patience(PATIENCE), Memory()
         while rest:
             left, began = patience.left(-len(rest)), time.monotonic()
             events = poll.poll(min(left, STEP) * 1000)
-            if not left or self._queued > MOST_QUEUED or not self._pace.waited(time.monotonic() - began):
+            if not left or not self._pace.waited(_since(began)):
                 raise self.fail("no progress")
+            if self._queued > MOST_QUEUED or not memory.holds(self._queued):
+                raise self.fail(f"{self._queued >> 20} MB have come of a peer that takes nothing")
             if not events:
                 continue
             if events[0][1] & select.POLLIN:
@@ -367,7 +384,9 @@ class Channel:
             left = patience.left(self.shared.end - self.shared.start)
             if not left:
                 raise self.fail("timeout")
+            began = time.monotonic()
             events = poll.poll(min(left, STEP) * 1000)
+            self.waited += _since(began)
             if self._unsent:
                 self.flush()
             if events and events[0][1] & ~select.POLLOUT:
@@ -376,7 +395,7 @@ class Channel:
 
     def _taken(self) -> Frame:
         frame = self._queue.popleft()
-        self._queued -= len(frame.payload)
+        self._queued -= len(frame.payload) + COST
         return frame
 
     def _have(self, buffer: bytearray, end: int = 0) -> None:
@@ -428,7 +447,7 @@ class Channel:
             if self._record is not None:
                 self._record.note(record.RECEIVED, header, payload)
             self._queue.append(Frame(kind, flags, pair, payload, self._content(kind, flags, pair, payload)))
-            self._queued += length
+            self._queued += length + COST
             start += whole
         shared.start, shared.end = (0, 0) if start == end else (start, end)
 
@@ -453,3 +472,16 @@ class Channel:
         """The channel is lost; to be raised."""
         self.lost = True
         return ChannelLost(text)
+
+
+@contextmanager
+def one_image(channel: Peer, *, others: bool) -> Iterator[None]:
+    """What is waited for inside is one image; ``others``: of programs wait meanwhile, too (`Pace`). A file is not waited for."""
+    if not isinstance(channel, Channel):
+        yield
+        return
+    channel._pace = Pace(others=others)
+    try:
+        yield
+    finally:
+        channel._pace = Pace()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mosfs.abi.reasons import Reason
@@ -30,7 +31,7 @@ from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
 from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending
-from mosfs.migrate.receipt import Receipt
+from mosfs.migrate.receipt import Receipt, TooSlow
 from mosfs.migrate.shown import named
 from mosfs.native import lib
 from mosfs.native.registers import Registers
@@ -84,7 +85,7 @@ class Arrival:
         """IMAGE of a program that comes home: receive it to the end, and make the deputy the program again."""
         deputy = p.deputy
         assert deputy is not None and p.move is not None
-        coming = Coming(image.decode(head), Receipt(link.channel))
+        coming = Coming(image.decode(head), Receipt(link.channel, others=self.tracer.groups.others_wait(p)))
         coming.receipt.expect(coming.meta.vmas, self.tracer.shared.store.size(self.tracer.groups.objects(p)))
         self.halt(p, deputy)
         self.tracer.threads.halt(p)
@@ -288,7 +289,7 @@ class Arrival:
         while True:
             frame = coming.receipt.next()
             if frame.pair != p.pid:
-                self.tracer.hosts.backlog(link, frame)
+                self.tracer.hosts.backlog(link, coming.receipt.beside(frame))
             elif frame.kind in (Kind.PAGES, Kind.RUNS):
                 rebuild.pages(frame)
             elif frame.kind == Kind.FILE:
@@ -321,12 +322,13 @@ class Arrival:
         self.goes_on_there(p, link, {p.pid: (coming.outcome, coming.infos), **coming.others}, reason)
 
     def _pass_over(self, p: Program, link: Link, coming: Coming) -> None:
-        """What is left of an image that is not wanted."""
-        while not coming.complete:
-            frame = coming.receipt.next()
-            if frame.pair != p.pid:
-                self.tracer.hosts.backlog(link, frame)
-            coming.complete = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
+        """What is left of an image that is not wanted. If it comes too slowly it will come in vain: nobody takes such frames."""
+        with suppress(TooSlow):
+            while not coming.complete:
+                frame = coming.receipt.next()
+                if frame.pair != p.pid:
+                    self.tracer.hosts.backlog(link, coming.receipt.beside(frame))
+                coming.complete = frame.pair == p.pid and frame.kind in (Kind.IMAGE_END, Kind.CANNOT)
 
     def goes_on_there(self, p: Program, link: Link, outcomes: Outcomes, reason: str) -> None:
         """Its body does, where it is. Those of its deputies that have stopped, of which `outcome` says these, make its calls again;

@@ -251,7 +251,7 @@ class Carrier:
         while True:
             frame = receipt.next()
             if frame.pair != p.pid:
-                self.tracer.hosts.backlog(link, frame)
+                self.tracer.hosts.backlog(link, receipt.beside(frame))
             elif frame.kind == Kind.PRIVATE:
                 self.feed(p, frame.payload)
             elif frame.kind == Kind.MANIFEST:

@@ -43,7 +43,7 @@ from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
 from mosfs.trace.stops import Stop
 from mosfs.trace.task import TaskGone, behind, copy_regs
-from mosfs.wire.channel import ChannelLost
+from mosfs.wire.channel import ChannelLost, one_image
 from mosfs.wire.faults import Point, fault
 from mosfs.wire.frames import THREADS_SINCE, Kind, understands
 
@@ -244,8 +244,7 @@ class Departure:
 
     def depart_sleeping(self, p: Program, deputy: Deputy) -> None:
         """Capture a program at home whose sleep began away and goes on in the stub: it leaves inside that call again."""
-        move = p.move
-        sleeping = p.body.sleeping
+        move, sleeping = p.move, p.body.sleeping
         assert move is not None and move.link is not None and sleeping is not None
         move.frozen_at = move.frozen_at if move.standing else time.monotonic()
         try:
@@ -292,20 +291,21 @@ class Departure:
     def _send(self, p: Program, move: Move, meta: ImageMeta) -> None:
         link = move.link
         assert link is not None
-        self.tracer.carrier.send_rest(p, link)
-        self.tracer.mapped.rest(p, move, link, meta.vmas)
-        self.tracer.shared.announce(p, link, meta.vmas, contents=move.together is None)
-        fault(Point.HOME_BEFORE_IMAGE, link.channel)
-        link.channel.send(Kind.IMAGE, p.pid, move.copy.head(meta) if move.copy is not None else image.encode(meta))
-        lib.mos_unfollow(self.tracer.pump)
-        if move.freezes is not None:
-            self.tracer.freezing.begin(p, meta.vmas)
-            return
-        fault(Point.HOME_IN_IMAGE, link.channel)
-        frames = self._pages(p, link, move.copy, meta.vmas)
-        fault(Point.HOME_BEFORE_END, link.channel)
-        link.channel.send(Kind.IMAGE_END, p.pid, frames.to_bytes(8, "little"))
-        fault(Point.HOME_AFTER_IMAGE, link.channel)
+        with one_image(link.channel, others=self.tracer.groups.others_wait(p)):
+            self.tracer.carrier.send_rest(p, link)
+            self.tracer.mapped.rest(p, move, link, meta.vmas)
+            self.tracer.shared.announce(p, link, meta.vmas, contents=move.together is None)
+            fault(Point.HOME_BEFORE_IMAGE, link.channel)
+            link.channel.send(Kind.IMAGE, p.pid, move.copy.head(meta) if move.copy is not None else image.encode(meta))
+            lib.mos_unfollow(self.tracer.pump)
+            if move.freezes is not None:
+                self.tracer.freezing.begin(p, meta.vmas)
+                return
+            fault(Point.HOME_IN_IMAGE, link.channel)
+            frames = self._pages(p, link, move.copy, meta.vmas)
+            fault(Point.HOME_BEFORE_END, link.channel)
+            link.channel.send(Kind.IMAGE_END, p.pid, frames.to_bytes(8, "little"))
+            fault(Point.HOME_AFTER_IMAGE, link.channel)
 
     def _pages(self, p: Program, link: Link, copy: Precopy | None, vmas: list[Vma]) -> int:
         """Send the memory, or what is left of it after `copying`; the number of frames with pages in all."""

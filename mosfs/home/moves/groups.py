@@ -67,6 +67,11 @@ class Groups:
             reason = q.travel.bound or reason or self.tracer.threads.obstacle(q)
         return f"{Reason.MEMORY_SHARED} with {q.pid} ({q.comm}): {reason}" if reason else ""
 
+    def others_wait(self, p: Program) -> bool:
+        """Whether there are programs that do not move with ``p``: while its image passes nobody serves them."""
+        together, others = _of(p), (q for q in self.tracer.programs.values() if q.process is not p.process)
+        return any(together is None or _of(q) is not together for q in others)
+
     # ------------------------------------------------------------------ one after another
 
     def _members(self, together: Together) -> list[Program]:
