@@ -3,7 +3,8 @@
     python -m tests.silent FOLDER UID QUESTION [LATER]
 
 Mounts itself at FOLDER (root only) in the name of UID, says "mounted", and never answers the QUESTION: the number of an operation
-in <linux/fuse.h>. The first LATER of them it does answer. It ends with its standard input.
+in <linux/fuse.h>. The first LATER of them it does answer; if that is negative, all of them, each so many seconds late. It ends
+with its standard input.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import select
 import struct
 import sys
+import time
 from contextlib import suppress
 
 LOOKUP, FORGET, GETATTR, OPEN, READ, RELEASE, FLUSH, INIT, OPENDIR, READDIR = 1, 2, 3, 14, 15, 18, 25, 26, 27, 28
@@ -56,6 +58,7 @@ def answer(kind: int, node: int, uid: int, body: bytes) -> bytes | int:
 
 def serve(fuse: int, uid: int, silent: int, later: int) -> None:
     """Until standard input ends."""
+    late = -later
     while True:
         ready, _, _ = select.select([fuse, 0], [], [])
         if 0 in ready:
@@ -69,7 +72,9 @@ def serve(fuse: int, uid: int, silent: int, later: int) -> None:
         _, kind, unique, node = struct.unpack_from("<IIQQ", question)
         if kind in QUIET:
             continue
-        if kind == silent:
+        if kind == silent and late > 0:
+            time.sleep(late)
+        elif kind == silent:
             later -= 1
             if later < 0:
                 continue

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
+import signal
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -305,6 +307,30 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "pipe"), lambda _: True)]) == -1  # type: ignore[arg-type]
     assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "none"), lambda _: True)]) == -1  # type: ignore[arg-type]
+
+
+def test_a_file_on_which_somebody_has_a_lease_is_not_waited_for(tmp_path: Path) -> None:
+    """Who opens it otherwise waits until that is given back, or for /proc/sys/fs/lease-break-time."""
+    (tmp_path / "file").write_bytes(b"x")
+    ready, told = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        try:
+            signal.signal(signal.SIGIO, signal.SIG_IGN)
+            fcntl.fcntl(os.open(tmp_path / "file", os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            os.write(told, b"x")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(told)
+    try:
+        if not os.read(ready, 1):
+            pytest.skip("no leases here")
+        assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "file"), lambda _: True)]) == -1  # type: ignore[arg-type]
+    finally:
+        os.kill(holder, signal.SIGKILL)
+        os.waitpid(holder, 0)
+        os.close(ready)
 
 
 def test_memory_that_is_shared_lives_as_long_as_somebody_has_it() -> None:

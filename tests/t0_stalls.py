@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from mosfs.daemon import unanswered
-from mosfs.daemon.stalls import PATIENCE, Stalls, kept_waiting
+from mosfs.daemon.stalls import PATIENCE, PERIOD, Stalls, kept_waiting
 from mosfs.native import ffi, lib
 from mosfs.trace.caller import open_pidfd
 from mosfs.trace.proc import words_of
@@ -21,10 +21,21 @@ from mosfs.trace.proc import words_of
 def test_who_has_not_run_for_long_is_told_once_in_that_time() -> None:
     stalls = Stalls()
     assert stalls.look({1: 7, 2: 7}, 0.0) == []
-    assert stalls.look({1: 7, 2: 8}, PATIENCE - 1) == []
-    assert stalls.look({1: 7, 2: 8}, PATIENCE) == [1]
-    assert stalls.look({1: 7, 2: 8}, PATIENCE + 1) == []
-    assert stalls.look({1: 7, 2: 8}, 2 * PATIENCE) == [1, 2]
+    assert stalls.look({1: 7, 2: 37}, PATIENCE - 1) == []
+    assert stalls.look({1: 7, 2: 37}, PATIENCE) == [1]
+    assert stalls.look({1: 7, 2: 37}, PATIENCE + 1) == []
+    assert stalls.look({1: 7, 2: 37}, 2 * PATIENCE) == [1, 2]
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(1.0, False), (1.5, False), (2.5, True), (25.0, True)])
+def test_who_gets_an_answer_once_in_so_many_seconds(seconds: float, told: bool) -> None:
+    """And runs only then; who waits for itself runs once a second."""
+    stalls, found = Stalls(), list[int]()
+    for look in range(100):
+        now = look * PERIOD
+        found += stalls.look({1: int(now / seconds)}, now)
+    assert bool(found) is told
+    assert not told or len(found) >= 100 * PERIOD / (PATIENCE + 2 * PERIOD)
 
 
 def test_a_number_of_another_process_by_now_begins_anew() -> None:

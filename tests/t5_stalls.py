@@ -45,10 +45,10 @@ def attacker(nodes: Lab) -> str:
 
 
 @contextmanager
-def mounted(folder: Path, uid: int, question: int) -> Iterator[str]:
-    """A file system of that user, with a file, that never answers that question."""
+def mounted(folder: Path, uid: int, question: int, late: int = 0) -> Iterator[str]:
+    """A file system of that user, with a file, that never answers that question, or so many seconds late."""
     folder.mkdir()
-    command = (sys.executable, "-m", "tests.silent", str(folder), str(uid), str(question))
+    command = (sys.executable, "-m", "tests.silent", str(folder), str(uid), str(question), str(-late))
     with subprocess.Popen(command, cwd=REPO, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
         assert server.stdout and server.stdout.readline() == b"mounted\n"
         yield str(folder / "file")
@@ -71,6 +71,15 @@ def test_a_tree_goes_on_when_its_memory_does_not_come(nodes: Lab, attacker: str,
     wait_until(lambda: f"of user {owner}, which owes" in log.read_text())
     assert "has been waiting in the kernel" in log.read_text()
     assert nodes.run(1, "mosrun", "-2", "echo", "on").stdout == "on\n"
+
+
+def test_a_tree_goes_on_when_its_memory_comes_by_drops(nodes: Lab, attacker: str, tmp_path: Path) -> None:
+    """Each answer comes before anybody would be helped who has none; and there is another question behind it."""
+    with mounted(tmp_path / "drips", USER, silent.READ, late=20) as file:
+        tmp_path.chmod(0o755)
+        done = nodes.run(1, "mosrun", "-h", "sh", "-c", SCRIPT, "sh", attacker, "drip", file, timeout=120)
+    assert done.stdout.endswith("status 137\n"), done
+    assert f"of user {USER}, which owes" in Path(nodes.node(1).paths.log).read_text()
 
 
 def test_a_program_in_a_call_that_nothing_interrupts_is_not_killed_by_a_move(nodes: Lab, tmp_path: Path) -> None:

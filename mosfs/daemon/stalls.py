@@ -2,8 +2,9 @@
 
 What a tracer asks of the kernel about a program (its memory, its files, its mappings) may be answered by a FUSE file system, and no
 user's file system has to answer. The kernel waits for it without an end, often not even a signal ends that, and nothing tells
-beforehand. A tracer that waits for itself runs once a second (`mos_patience`); so one that has not run for long is helped: the file
-systems that owe answers are ended, by a process that may itself get stuck (`daemon.unanswered`). Looking costs the tracers nothing.
+beforehand. A tracer that waits for itself runs once a second (`mos_patience`); so one that has hardly run for long is helped: the
+file systems that owe answers are ended, by a process that may itself get stuck (`daemon.unanswered`). Looking costs the tracers
+nothing.
 """
 
 from __future__ import annotations
@@ -29,30 +30,33 @@ from mosfs.trace.proc import TaskGone, words_of
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks, in which a tracer has not run, and until a helper is given up.
+#: Seconds between looks, in which a tracer has hardly run, and until a helper is given up.
 PERIOD, PATIENCE, HELP = 5.0, 30.0, 5.0
+#: So often in a second it runs at least, or answers come so slowly that it might as well get none.
+LEAST = 0.5
 #: System calls in which tracers wait for what they do not ask: ppoll(2), wait4(2).
 _OWN_WAITS = (271, 61)
 
 
 @dataclass(slots=True)
 class Stalls:
-    """Who has not run for how long. ``seen``: by PID, how often it had run, and when that was first seen (seconds)."""
+    """Who has hardly run for how long. ``seen``: by PID, how often it had run, and when that was seen (seconds)."""
 
     seen: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     def look(self, runs: Mapping[int, int], now: float) -> list[int]:
-        """Of all PIDs in ``runs``: those that have not run for `PATIENCE` seconds; again after as many."""
+        """Of all PIDs in ``runs``: those that have hardly run for `PATIENCE` seconds; again after as many."""
         before, self.seen = self.seen, {}
         stalled = []
         for pid, count in runs.items():
-            known, since = before.get(pid, (-1, now))
-            if known != count:
-                since = now
-            elif now - since >= PATIENCE:
+            known, since = before.get(pid, (count, now))
+            late = now - since >= PATIENCE
+            if not 0 <= count - known <= LEAST * (now - since):
+                late, known, since = False, count, now
+            elif late:
                 stalled.append(pid)
-                since = now
-            self.seen[pid] = count, since
+                known, since = count, now
+            self.seen[pid] = known, since
         return stalled
 
 

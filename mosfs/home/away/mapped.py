@@ -493,7 +493,7 @@ def _readable(pid: int, fd: int) -> int:
 
 def _first_of(p: Program, ways: list[tuple[str, Callable[[os.stat_result], bool]]]) -> int:
     """Of the first of ``ways`` that leads to the right file. A path may lead elsewhere at any moment, and opening a device alone
-    may do something: nothing is opened but what was looked at."""
+    may do something: nothing is opened but what was looked at. Nor is waited for who has a lease on it (fcntl(2))."""
     for path, right in ways:
         with suppress(OSError), _looked_at(path) as known:
             facts = os.fstat(known)
@@ -501,7 +501,7 @@ def _first_of(p: Program, ways: list[tuple[str, Callable[[os.stat_result], bool]
                 continue
             if not stat.S_ISREG(facts.st_mode) or _is_private(p, facts):
                 return -1
-            return os.open(f"/proc/self/fd/{known}", os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(f"/proc/self/fd/{known}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     return -1
 
 
