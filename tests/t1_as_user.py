@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from mosfs.abi.flags import PR_SET_DUMPABLE
+from mosfs.home.ports import Tree
+from mosfs.home.tree.tracing import Traces
+from mosfs.trace import caller
 from mosfs.trace.caller import as_user, rights_of
+from mosfs.trace.proc import start_time
 
 pytestmark = pytest.mark.root
 
@@ -88,6 +95,35 @@ def test_who_has_rights_for_a_file_hears_no_signal_of_their_owner(real: bool) ->
                     os._exit(7)
                 os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1]) == (0 if real else 7)
+
+    elsewhere(action)
+
+
+def test_to_trace_for_a_user_needs_none_of_his_real_ids() -> None:
+    """Neither to take what he writes to from his process, nor to write there."""
+
+    def action() -> None:
+        became, become = list[tuple[int, int, int]](), caller._become
+
+        def noted(users: tuple[int, int, int], own: tuple[int, int, int], others: list[int]) -> None:
+            became.append(users)
+            become(users, own, others)
+
+        caller._become = noted  # type: ignore[assignment]
+        reader, writer = os.pipe()
+        asks = subprocess.Popen(["sleep", "60"], stderr=writer, user=USER, group=GROUP, extra_groups=())
+        os.close(writer)
+        try:
+            traces: Any = Traces(cast("Tree", SimpleNamespace(pump=SimpleNamespace(pass_opens=1))))
+            started = start_time(asks.pid)
+            assert traces.of(caller.Caller(asks.pid, USER, GROUP, started - 1), 2) is None
+            trace = traces.of(caller.Caller(asks.pid, USER, GROUP, started), 2)
+            trace.line(7, "home", "called")
+            assert os.read(reader, 100).endswith(b"7 home called\n")
+            assert (0, USER, 0) in became and set(became) == {(0, USER, 0), (0, 0, 0)}
+        finally:
+            asks.kill()
+            asks.wait()
 
     elsewhere(action)
 

@@ -43,10 +43,13 @@ def ask(sock, text=b"RUN\\0unsupported=1"):
 WHO = r"""
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 int main(int argc, char **argv)
 {
     char line[256], c;
+    if (argc > 1 && !strcmp(argv[1], "open"))
+        prctl(PR_SET_DUMPABLE, 1);
     FILE *status = fopen("/proc/self/status", "r");
     while (fgets(line, sizeof line, status))
         if (!strncmp(line, "Uid:", 4) || !strncmp(line, "Gid:", 4) || !strncmp(line, "CapPrm:", 7))
@@ -150,20 +153,25 @@ def test_a_program_that_may_not_be_read(nodes: Lab, files: Path) -> None:
     assert process.wait() == 0
 
 
-@pytest.mark.parametrize("name", ["setuid", "setgid", "capable", "unreadable"])
-def test_another_program_over_the_same_number(nodes: Lab, files: Path, name: str) -> None:
-    """It connects, becomes a program with rights, and its child asks in its name."""
+@pytest.mark.parametrize(("name", "how"), [
+    *((name, "wait") for name in ("setuid", "setgid", "capable", "unreadable")), ("setuid", "open"), ("capable", "open"),
+])
+def test_another_program_over_the_same_number(nodes: Lab, files: Path, name: str, how: str) -> None:
+    """It connects, becomes a program with rights, and its child asks in its name; "open": that says that it may be traced, by
+    who has its rights."""
     process = attack(nodes, """
         sock = connect()
         parent = os.getpid()
         if not os.fork():
             while not open(f"/proc/{parent}/comm").read().startswith(sys.argv[2]):
                 time.sleep(0.01)
+            while sys.argv[3] == "open" and os.stat(f"/proc/{parent}/auxv").st_uid != os.stat(f"/proc/{parent}").st_uid:
+                time.sleep(0.01)
             answer = ask(sock)
             os.write(2, answer + b"\\n")
             os._exit(0)
-        os.execv(sys.argv[1], [sys.argv[1], "wait"])
-    """, str(files / name), name[:15])
+        os.execv(sys.argv[1], [sys.argv[1], sys.argv[3]])
+    """, str(files / name), name[:15], how)
     assert process.stderr and process.stdin
     assert OTHER_RIGHTS in process.stderr.readline().decode()
     assert tracer_of(process.pid) == 0

@@ -87,8 +87,8 @@ def as_user(uid: int, gid: int, groups: Sequence[int] = (), *, real: bool = Fals
     """With the effective IDs of a user, ``groups`` besides, and without capabilities; nothing changes where we are not root.
     OSError.
 
-    ``real``: with the real ones, too, by which ptrace(2) knows who attaches, and a socket who writes (SCM_CREDENTIALS of unix(7));
-    only then can the user send us signals (kill(2)).
+    ``real``: with the real ones, too, by which ptrace(2) knows who attaches; only then can the user send us signals (kill(2)), so
+    it is for who has that user's programs only.
     Meanwhile we belong to none of the groups of who started mosd, and at no moment can we be made to write a core file."""
     if os.geteuid():
         yield
@@ -112,7 +112,7 @@ def compare(caller: Caller) -> None:
     if start_time(caller.pid) != caller.started:
         raise TaskGone(caller.pid)
     own = (users[:3], groups[:3]) == ([str(caller.uid)] * 3, [str(caller.gid)] * 3)
-    if not own or not _open_to_its_user(caller.pid):
+    if not own or apart(caller.pid):
         raise NotTheCaller(OTHER_RIGHTS)
 
 
@@ -133,18 +133,17 @@ def seize(task: Task, caller: Caller, connection: HasOptions) -> None:
 
 
 def take_from(caller: Caller, fd: int) -> int:
-    """Our copy of a descriptor of who asked, taken with its user's rights; or a negative errno."""
-    with as_user(caller.uid, caller.gid, real=True):
-        copy = int(lib.mos_take_fd(caller.pid, fd))
-    if copy == -errno.EPERM and not os.geteuid() and _only_children_may_be_traced():
-        # As in `seize`: it is compared after what it gave is ours, so it was the caller that gave it.
-        copy = int(lib.mos_take_fd(caller.pid, fd))
-        try:
-            compare(caller)
-        except (NotTheCaller, TaskGone):
-            if copy >= 0:
-                os.close(copy)
-            return -errno.EPERM
+    """Our copy of a descriptor of who asked, whom we trace; or a negative errno.
+
+    It is compared after what it gave is ours, so it was the caller that gave it. To take it as its user would need his real IDs,
+    and with those he can send us signals: in a tree of root's, which is not his."""
+    copy = int(lib.mos_take_fd(caller.pid, fd))
+    try:
+        compare(caller)
+    except (NotTheCaller, TaskGone):
+        if copy >= 0:
+            os.close(copy)
+        return -errno.EPERM
     return copy
 
 
@@ -170,7 +169,10 @@ def _open_to_its_user(pid: int) -> bool:
 
 
 def apart(pid: int) -> bool:
-    """At PTRACE_EVENT_EXEC: has the program rights that its user has not, or may that not read it? The kernel's own word."""
+    """Has the program got rights, at its exec, that its user has not, or may that not read it? The kernel's own word.
+
+    That it may be traced, which it can say itself (PR_SET_DUMPABLE of prctl(2)), takes no right from it: then the kernel would
+    still ask for its capabilities, which a tracer of root's has."""
     if not _open_to_its_user(pid):
         return True
     try:

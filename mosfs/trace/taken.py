@@ -121,3 +121,15 @@ def memory_file(call: Calls, name: str, text: bytes, *, cloexec: bool) -> int:
     except OSError as error:
         return -(error.errno or errno.EIO)
     return result
+
+
+def write_once(fd: int, data: bytes | bytearray) -> int:
+    """How many bytes are taken at once of a socket, or anything else that is ready to be written to. OSError.
+
+    A socket tells that it was written to by who our effective IDs are, not by the real ones, as it would by itself (unix(7))."""
+    if stat.S_ISSOCK(os.fstat(fd).st_mode):
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            who = _UCRED.pack(os.getpid(), os.geteuid(), os.getegid())
+            beside = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, who)] if sock.family == socket.AF_UNIX else []
+            return sock.sendmsg([data], beside, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    return os.write(fd, data)

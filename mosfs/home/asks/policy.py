@@ -29,9 +29,10 @@ from mosfs.migrate.rebuild import take_pending
 from mosfs.migrate.remap import remap
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
+from mosfs.trace.caller import rights_of
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import status_sets
-from mosfs.trace.taken import anything, take
+from mosfs.trace.taken import anything, take, write_once
 from mosfs.trace.task import copy_regs
 
 #: Seconds that a reader of a program's standard error may take.
@@ -251,13 +252,14 @@ class Policy:
                 take_pending(call, {sent})  # it was our write
 
     def say_beside(self, p: Program, message: str) -> None:
-        """The same when its task at home does not stop: we write, if its standard error takes a line at once."""
+        """The same when its task at home does not stop: we write, with its rights, if its standard error takes a line at once."""
         with suppress(OSError):
             fd = take(p.pid, 2, anything)
             try:
                 poller = select.poll()
                 poller.register(fd, select.POLLOUT)
                 if any(events & select.POLLOUT for _, events in poller.poll(0)):
-                    os.write(fd, _last_line(message))
+                    with rights_of(p.pid)():
+                        write_once(fd, _last_line(message))
             finally:
                 os.close(fd)

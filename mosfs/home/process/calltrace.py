@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from mosfs.calls import show
-from mosfs.native import lib
+from mosfs.trace.taken import write_once
 
 #: Bytes that may wait for a reader; what does not fit is counted and dropped.
 MAX_WAITING = 1 << 20
@@ -49,20 +49,14 @@ class CallTrace:
     and room that is kept for root, SCM_CREDENTIALS of unix(7)."""
 
     def __init__(self, fd: int, rights: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self.fd = fd = without_waiting(fd)
+        with rights():
+            self.fd = fd = without_waiting(fd)
         self._rights = rights
         self._began = time.monotonic()
         self._waiting = bytearray()
         self._dropped = 0
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
-
-    @classmethod
-    def of(cls, pid: int, fd: int, rights: Callable[[], AbstractContextManager[None]] = nullcontext) -> CallTrace | None:
-        """Where the descriptor ``fd`` of the process ``pid`` leads; None if it cannot be had."""
-        with rights():
-            copy = lib.mos_take_fd(pid, fd)
-            return cls(copy, rights) if copy >= 0 else None
 
     def call(self, pid: int, place: str, said: str, nr: int, result: int | None, server: str) -> None:
         """A call that has returned; ``result`` None: it has not, or nobody knows."""
@@ -87,7 +81,7 @@ class CallTrace:
                 return
             try:
                 with self._rights():
-                    done = os.write(self.fd, self._waiting[:AT_ONCE])
+                    done = write_once(self.fd, self._waiting[:AT_ONCE])
             except BlockingIOError:
                 return
             except OSError:  # nobody will ever read it

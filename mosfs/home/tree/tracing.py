@@ -14,7 +14,7 @@ from mosfs.calls import show
 from mosfs.home.ports import Tree
 from mosfs.home.process.calltrace import PATIENCE, CallTrace
 from mosfs.home.process.program import Program
-from mosfs.trace.caller import Caller, as_user
+from mosfs.trace.caller import Caller, as_user, take_from
 
 
 class Traces:
@@ -26,11 +26,9 @@ class Traces:
         self.everything = self._begin(CallTrace(os.dup(2))) if os.environ.get("MOSIX_TRACE") else None
 
     def of(self, asker: Caller, fd: int) -> CallTrace | None:
-        """A trace to the descriptor of a launcher, taken and written to with its user's rights; None for -1."""
-        if fd < 0:
-            return None
-        trace = CallTrace.of(asker.pid, fd, partial(as_user, asker.uid, asker.gid, real=True))
-        return None if trace is None else self._begin(trace)
+        """A trace to the descriptor of a launcher, written to with its user's rights; None for -1."""
+        copy = take_from(asker, fd) if fd >= 0 else -1
+        return None if copy < 0 else self._begin(CallTrace(copy, partial(as_user, asker.uid, asker.gid)))
 
     def _begin(self, trace: CallTrace) -> CallTrace:
         self.tracer.pump.pass_opens = 0
