@@ -27,6 +27,7 @@ from mosfs.home.process.records import Body as AwayBody
 from mosfs.home.tree.containment import Containment as AtHome
 from mosfs.migrate.filecopy import BLOCK, HEADER, MOST, Copies, Headroom, Objects, Sender, data_of, frame, read_frame
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, OBJECTS, BadImage
+from mosfs.migrate.maps import Mapping
 from mosfs.migrate.rebuild import NoRoom
 from mosfs.wire import room
 from mosfs.wire.frames import GENERATION, Kind
@@ -286,6 +287,27 @@ def test_the_next_host_gets_what_came_while_it_was_sent() -> None:
     second.close()
 
 
+def mapping_of(path: Path) -> Mapping:
+    facts = path.stat()
+    return Mapping(0, 4096, 1, False, 0, facts.st_ino, str(path), f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}")
+
+
+def test_a_file_with_a_write_lease_is_not_opened(tmp_path: Path) -> None:
+    """Its holder would have to give it up, and may be the program that stands still for us."""
+    (tmp_path / "file").write_text("mine")
+    fd = os.open(tmp_path / "file", os.O_RDWR)
+    try:
+        for lease, opens in ((fcntl.F_WRLCK, False), (fcntl.F_UNLCK, True)):
+            fcntl.fcntl(fd, fcntl.F_SETLEASE, lease)
+            ways = [(str(tmp_path / "file"), lambda _: True)]
+            ours = _first_of(SimpleNamespace(private=None), mapping_of(tmp_path / "file"), ways)  # type: ignore[arg-type]
+            assert (ours >= 0) is opens
+            if opens:
+                os.close(ours)
+    finally:
+        os.close(fd)
+
+
 def test_a_path_that_leads_elsewhere_after_the_look_opens_nothing_else(tmp_path: Path) -> None:
     """Opening alone does something: with a device, or a pipe whose other end waits."""
     looked_at, other = tmp_path / "file", tmp_path / "other"
@@ -298,15 +320,16 @@ def test_a_path_that_leads_elsewhere_after_the_look_opens_nothing_else(tmp_path:
         looked_at.symlink_to(other)
         return facts.st_ino == number
 
-    ours = _first_of(SimpleNamespace(private=None), [(str(looked_at), right)])  # type: ignore[arg-type]
+    ours = _first_of(SimpleNamespace(private=None), mapping_of(looked_at), [(str(looked_at), right)])  # type: ignore[arg-type]
     assert os.read(ours, 100) == b"looked at"
     os.close(ours)
 
 
 def test_only_regular_files_are_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "pipe"), lambda _: True)]) == -1  # type: ignore[arg-type]
-    assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "none"), lambda _: True)]) == -1  # type: ignore[arg-type]
+    for name in ("pipe", "none"):
+        ways = [(str(tmp_path / name), lambda _: True)]
+        assert _first_of(SimpleNamespace(private=None), mapping_of(tmp_path), ways) == -1  # type: ignore[arg-type]
 
 
 def test_a_file_on_which_somebody_has_a_lease_is_not_waited_for(tmp_path: Path) -> None:

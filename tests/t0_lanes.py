@@ -21,9 +21,11 @@ from unittest.mock import Mock
 import pytest
 
 from mosfs.abi.args import Kind
+from mosfs.abi.flags import MSG_ZEROCOPY
+from mosfs.abi.numbers import SYS_POLL, SYS_SENDTO
 from mosfs.abi.syscalls import BY_NR
 from mosfs.calls.marshal import marshal
-from mosfs.calls.request import BadRequest, Comes, Request, pack_reply, unpack
+from mosfs.calls.request import BadRequest, Comes, Request, is_kept, pack_reply, unpack
 from mosfs.engine.lanes import CALLS, MOST_RECENT, plans
 from mosfs.guest.body import Body
 from mosfs.guest.body import State as Doing
@@ -344,6 +346,38 @@ def test_what_a_thread_reads_is_looked_at_each_time(pair: tuple[Channel, Channel
     finally:
         for fd in (pipe, writer, file, pidfd):
             os.close(fd)
+
+
+def test_of_what_poll_brings_back_revents_alone_is_stored() -> None:
+    """Other threads may change what is to be told next; more than 1024 pieces, so in several calls."""
+    count, payload = 3000, b""
+    ctypes.memset(ARENA.start, 65, 8 * count)
+    child = os.fork()
+    if not child:
+        while True:
+            os.read(socket.socketpair()[0].fileno(), 1)
+    try:
+        pump = ffi.new("struct mos_pump *")
+        lane = lib.mos_lane(pump, child, 1)
+        lane.state, lane.nr, lane.regs.rdi = lib.MOS_LANE_WAITS, SYS_POLL, ARENA.start
+        news = b"".join(struct.pack("<iHH", 7, 7, number) for number in range(count))
+        payload = pack_reply(count, [(ARENA.start, news)])
+        assert not lib.mos_answered(pump, lane, ffi.from_buffer("unsigned char[]", payload), len(payload), 0)  # it is not traced
+        got = ffi.new("char[]", 8 * count)
+        assert lib.mos_read(child, ARENA.start, got, 8 * count) == 8 * count
+        assert list(struct.iter_unpack("<iHH", ffi.buffer(got))) == [(0x41414141, 0x4141, number) for number in range(count)]
+        lib.mos_lane_end(pump, lane)
+    finally:
+        ctypes.memset(ARENA.start, 65, 8 * count)  # which it shares
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("flags", [0, 1, 0x4000, MSG_ZEROCOPY, MSG_ZEROCOPY | 0x4000, 2**32 | MSG_ZEROCOPY])
+@pytest.mark.parametrize("nr", [1, SYS_SENDTO])
+def test_memory_that_the_kernel_reads_later_is_pythons(nr: int, flags: int) -> None:
+    expected = nr == SYS_SENDTO and bool(flags & MSG_ZEROCOPY)
+    assert bool(lib.mos_is_kept(nr, flags)) is is_kept(Request(nr, (3, 4, 5, flags, 0, 0), 0)) is expected
 
 
 @pytest.mark.parametrize(("calls", "made"), [(0, 3), (1, 0)])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mosfs.calls import stored
 from mosfs.calls.request import (
     BLOB,
     BLOCK,
@@ -22,6 +23,7 @@ from mosfs.calls.request import (
     Comes,
     Request,
     arrange,
+    changed,
     pack_reply,
     returned,
     unpack,
@@ -217,6 +219,29 @@ def test_blobs_keep_their_place_and_end_at_edges(rows: list[tuple[int, int, bool
     assert total >= end and all(page % PAGE == 0 for page in barred)
     for page in barred:
         assert all(place >= page + PAGE or place + blob.size <= page for blob, place in zip(blobs, places, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("nr", "outs", "expected"),
+    [
+        (0, [(64, b"whole")], [(64, b"whole")]),
+        (7, [(64, b"ffffeerrFFFFEERR")], [(70, b"rr"), (78, b"RR")]),
+        (271, [(64, b"ffffeerr"), (200, b"the time left...")], [(70, b"rr"), (200, b"the time left...")]),
+        (7, [(64, b"ffffeerrff")], [(70, b"rr")]),  # the second cannot be reached as a whole
+    ],
+)
+def test_of_struct_pollfd_revents_is_stored(nr: int, outs: list[tuple[int, bytes]], expected: list[tuple[int, bytes]]) -> None:
+    assert list(stored.pieces(nr, 64, outs)) == expected
+
+
+@given(st.binary(max_size=60), st.data())
+def test_changed(before: bytes, data: st.DataObject) -> None:
+    after = bytearray(before)
+    for at in data.draw(st.lists(st.integers(0, max(len(before) - 1, 0)), max_size=3)) if before else ():
+        after[at] = data.draw(st.integers(0, 255))
+    first, last = changed(before, bytes(after))
+    assert before[:first] == after[:first] and before[last:] == after[last:]
+    assert first == last == 0 if before == after else before[first] != after[first] and before[last - 1] != after[last - 1]
 
 
 def test_an_edge_survives_the_wire() -> None:

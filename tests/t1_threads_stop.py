@@ -337,7 +337,7 @@ def test_a_sleep_in_memory_of_its_own_is_made_again_at_home(big: tuple[int, int]
     """The program has that place now: a kernel that went on there would read and write what is the program's, and unmap it."""
     request = Request(SYS_POLL, (0, 400, 2000, 0, 0, 0), 0)
     flight = Flight(request, request.args, [], big)
-    before: Any = SimpleNamespace(rax=SYS_POLL)
+    before: Any = SimpleNamespace(rax=SYS_POLL, rdi=0)
     done: list[Any] = []
     task = SimpleNamespace(set_regs=done.append)
     p: Any = SimpleNamespace(task=task, deputy=None, suspended=False, call=SimpleNamespace(carry=None), body=SimpleNamespace())

@@ -210,6 +210,7 @@ def parse_args(text: str) -> tuple[Arg, ...]:
 HANDLERS = {
     "iov_in": "array of {ptr, len} of 16 bytes, count entries (at most 1024); their data goes to the kernel",
     "iov_out": "the same; the first <result> bytes, over all entries in order, come back",
+    "iov_both": "the same, in one of the two directions; what has changed comes back",
     "msg_in": "struct msghdr, 56 bytes: name (ptr 0, size 8), iovec (ptr 16, count 24), control (ptr 32, size 40) in",
     "msg_out": "struct msghdr: name and control are filled, their sizes and the flags (48) come back; as iov_out",
     "mmsg_in": "array of struct mmsghdr of 64 bytes (msghdr and u32 length at 56), count entries, each as msg_in",
@@ -228,5 +229,6 @@ HANDLERS = {
     "shmctl": "by the command before it: IPC_STAT, IPC_SET, SHM_STAT 112 bytes; IPC_INFO 72; SHM_INFO 48; else nothing",
     "msgctl": "by the command before it: IPC_STAT, IPC_SET, MSG_STAT 120 bytes; IPC_INFO, MSG_INFO 32; else nothing",
     "sysfs": "by the option before it: 1 a name goes in; 2 the next argument receives one (at most 512 bytes)",
+    "sched_attr": "struct sched_attr, as long as its u32 size says (0: 48 bytes); the size comes back also on E2BIG",
     "file_handle": "struct file_handle: u32 size of the handle, s32 type, the handle; comes back also on EOVERFLOW",
 }

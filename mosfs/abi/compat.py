@@ -67,12 +67,20 @@ does not know it, which C libraries and programs are prepared for. A number that
 _MEMORY = """## What is seen of memory
 
 * A mapping of a file stays a mapping of that file, but for a private temporary file (`mosrun -X`), which no other process can
-  open, and for a file that the node's root may not open: the kernel shows files of another user's FUSE to that user only. Once
+  open, for a file that the node's root may not open (the kernel shows files of another user's FUSE to that user only), and
+  for a file with a write lease (fcntl(2), F_SETLEASE), which opening it would break. Once
   a program with such a mapping has moved, the mapping is memory with what the file showed then. It does not see later changes.
+* To follow the other files home opens and reads them. So who watches them (inotify(7), fanotify(7)) is told of opens and reads
+  that the program has not made, and of a file that a program maps while it is away nobody gets a write lease.
 * `VmRSS` counts pages that are resident where the program is. After a move pages of files are so only as the program touches
   them again, as on a node that has just given them up (proc_pid_status(5)).
 * Names that a program gives its anonymous memory (PR_SET_VMA_ANON_NAME, in kernels with CONFIG_ANON_VMA_NAME) are lost when it
   moves.
+* The processor whose number the kernel writes into memory for rseq(2), which sched_getcpu(3) of glibc 2.35 and newer tells, is
+  one of the node where the program is, and may be higher than any of the home-node. getcpu(2) and sched_getaffinity(2) tell of
+  the home-node. With GLIBC_TUNABLES=glibc.pthread.rseq=0 so does sched_getcpu(3).
+* After personality(2) with READ_IMPLIES_EXEC memory that the program maps away is not executable unless it says so.
+* `/proc/self/map_files` of a program that is away shows what the home-node has mapped for it.
 * Programs outside of the tree see the process at home (mosrun(1), BUGS)."""
 
 

@@ -70,12 +70,16 @@ CLONE_CHILD_CLEARTID: Final = 0x200000
 CLONE_DETACHED: Final = 0x400000
 CLONE_UNTRACED: Final = 0x800000
 CLONE_CHILD_SETTID: Final = 0x1000000
+CLONE_NEWTIME: Final = 0x80  # of unshare(2)
 CLONE_NEWCGROUP: Final = 0x2000000
 CLONE_NEWUTS: Final = 0x4000000
 CLONE_NEWIPC: Final = 0x8000000
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWPID: Final = 0x20000000
 CLONE_NEWNET: Final = 0x40000000
+NAMESPACES: Final = (
+    CLONE_NEWNS | CLONE_NEWTIME | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET
+)  # fmt: skip
 CLONE_IO: Final = 0x80000000
 #: What a thread may be asked with: not namespaces of its own, nor that nobody traces it, or its maker stands still (CLONE_VFORK).
 OF_THREADS: Final = (
@@ -86,14 +90,23 @@ OF_THREADS: Final = (
 # futex(2)
 FUTEX_WAIT: Final = 0
 FUTEX_LOCK_PI: Final = 6
+FUTEX_UNLOCK_PI: Final = 7
+FUTEX_TRYLOCK_PI: Final = 8
 FUTEX_WAIT_BITSET: Final = 9
 FUTEX_WAIT_REQUEUE_PI: Final = 11
+FUTEX_CMP_REQUEUE_PI: Final = 12
 FUTEX_LOCK_PI2: Final = 13
 FUTEX_PRIVATE_FLAG: Final = 128
 FUTEX_CLOCK_REALTIME: Final = 256
 #: The operation without its flags, and those that wait, as long as argument 3 says if there is one (futex(2)).
 FUTEX_COMMAND: Final = 0xFFFFFE7F
 FUTEX_WAITS: Final = frozenset({FUTEX_WAIT, FUTEX_LOCK_PI, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_LOCK_PI2})
+#: Those that look for the ID of a thread in the word, or store it there.
+FUTEX_PI: Final = frozenset({
+    FUTEX_LOCK_PI, FUTEX_UNLOCK_PI, FUTEX_TRYLOCK_PI, FUTEX_WAIT_REQUEUE_PI, FUTEX_CMP_REQUEUE_PI, FUTEX_LOCK_PI2,
+})  # fmt: skip
+#: Those that concern a second word, behind the fifth argument, which has such an ID.
+FUTEX_REQUEUES: Final = frozenset({FUTEX_WAIT_REQUEUE_PI, FUTEX_CMP_REQUEUE_PI})
 
 # wait4(2), waitid(2)
 WNOHANG: Final = 1
@@ -144,6 +157,7 @@ SOCK_STREAM: Final = 1
 SOCK_DGRAM: Final = 2
 MSG_DONTWAIT: Final = 64
 MSG_WAITFORONE: Final = 0x10000
+MSG_ZEROCOPY: Final = 0x4000000
 MSG_CMSG_CLOEXEC: Final = 0x40000000
 MFD_CLOEXEC: Final = 1
 IOV_MAX: Final = 1024

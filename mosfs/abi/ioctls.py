@@ -196,6 +196,12 @@ IOCTLS: dict[int, tuple[str, Shape]] = {
     0x40087602: ("FS_IOC_SETVERSION", _in(INT)),
     0x80081270: ("BLKBSZGET", _out(INT)),
     0x40081271: ("BLKBSZSET", _in(INT)),
+    # Numbers that may look like addresses (linux/nbd.h, linux/kd.h).
+    0xAB01: ("NBD_SET_BLKSIZE", _number()),
+    0xAB02: ("NBD_SET_SIZE", _number()),
+    0xAB07: ("NBD_SET_SIZE_BLOCKS", _number()),
+    0x4B2F: ("KIOCSOUND", _number()),
+    0x4B30: ("KDMKTONE", _number()),
     # _IOW(int) of which the argument itself is the descriptor or the number (linux/fs.h, linux/if_tun.h).
     0x40049409: ("FICLONE", _number()),
     0x400454C8: ("TUNSETNOCSUM", _number()),

@@ -26,6 +26,7 @@ from mosfs.abi.flags import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
+    CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     CLONE_PARENT,
@@ -98,6 +99,8 @@ class ByHost(StrEnum):
     FUTEX = "waiting is home's, the rest the body's"
     LIMIT = "a limit that shapes memory is the body's, too"
     CLOCK = "what the vDSO shows; CPU clocks asked again"
+    ROBUST_LIST = "by PID: its own is here, another's at home"
+    MEMORY = "its own is here; for another's the program comes home"
     MEMPOLICY = "of an address: the body's kernel is asked"
 
 
@@ -156,6 +159,11 @@ _CLONE = (
     *_any_bit(0, CLONE_SETTLS, CLONE_UNTRACED, CLONE_IO, CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC),
     *_any_bit(0, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET),
 )
+#: And descriptors of its own, of which we know only those of a process (`home.asks.policy`).
+_UNSHARE = _any_bit(
+    0, CLONE_FILES, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID,
+    CLONE_NEWNET,
+)
 #: Shared memory; and what the tracer must have heard of, since it travels with the memory (`mosfs.migrate.properties`).
 _MMAP = _any_bit(3, MAP_SHARED, MAP_HUGETLB, *SAYING_FLAGS)
 _MADVISE = tuple(((2, mask, value),) for mask, value in SAYING_ADVICE)
@@ -195,6 +203,7 @@ _SHARING = "MAP_SHARED: refused if writable; if not, of nothing, private under -
 _AFFINITY = "the home-node's CPUs: where the program is away it holds as soon as it is home"
 _PLACING = "placing memory on one node's banks"
 _POLICY = "a program away keeps its policy until it is home"
+_TREE_ONLY = "of itself, and of programs of its tree that are at home: it comes home for those"
 _UNKNOWN = "what points to memory of unknown shape is refused away"
 _NEVER = "no Linux kernel serves it on x86_64"
 _KEYS = "keys of the kernel"
@@ -290,7 +299,7 @@ _(51, "getsockname", "fd, inout[*a2], inout[4]", NATIVE, FORWARD)
 _(52, "getpeername", "fd, inout[*a2], inout[4]", NATIVE, FORWARD)
 _(53, "socketpair", "int, int, int, out[8]", NATIVE, FORWARD)
 _(54, "setsockopt", "fd, int, int, @sockopt_in, int", NATIVE, FORWARD, _UNKNOWN)
-_(55, "getsockopt", "fd, int, int, @sockopt_out, inout[4]", NATIVE, FORWARD, _UNKNOWN)
+_(55, "getsockopt", "fd, int, int, @sockopt_out, inout[4]:always", NATIVE, FORWARD, _UNKNOWN)
 _(56, "clone", "flags, ptr, out[4], out[4], ptr", TEST, PAIR, "no name spaces, and no threads under --no-threads",
   _CLONE, host=ByHost.FORK)
 _(57, "fork", "", NATIVE, PAIR, "the child runs where its parent runs", host=ByHost.FORK)
@@ -460,7 +469,7 @@ _(219, "restart_syscall", "", NATIVE, SPECIAL, "the deputy resumes what was inte
   host=ByHost.DEPUTY)
 _(220, "semtimedop", "int, in[a2*6], size, in[16]", NATIVE, FORWARD)
 _(221, "fadvise64", "fd, off, size, int", NATIVE, FORWARD)
-_(222, "timer_create", "int, in[64], out[4]", NATIVE, FORWARD)
+_(222, "timer_create", "int, in[64], inout[4]", NATIVE, FORWARD)
 _(223, "timer_settime", "int, flags, in[32], out[32]", TEST, FORWARD, _CPU_TIMER, _any_bit(1, TIMER_ABSTIME))
 _(224, "timer_gettime", "int, out[32]", NATIVE, FORWARD)
 _(225, "timer_getoverrun", "int", NATIVE, FORWARD)
@@ -469,7 +478,7 @@ _refuse(227, "clock_settime", "int, in[16]", _ADMIN)
 _(228, "clock_gettime", "int, out[16]", TEST, FORWARD, f"clocks of CPU time: {_CPU_TOO}", _CPU_CLOCK,
   host=ByHost.CLOCK)
 _(229, "clock_getres", "int, out[16]", NATIVE, FORWARD)
-_(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", NATIVE, FORWARD)
+_(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", NATIVE, FORWARD, "by clocks of CPU time: of what is used at home")
 _(231, "exit_group", "int", NATIVE, SPECIAL, "ends body and deputy", host=ByHost.EXIT)
 _(232, "epoll_wait", "fd, out[a2*12]:ret*12, int, int", NATIVE, FORWARD)
 _(233, "epoll_ctl", "fd, int, fd, in[12]", NATIVE, FORWARD)
@@ -512,13 +521,13 @@ _(268, "fchmodat", "fd, path, mode", NATIVE, FORWARD)
 _(269, "faccessat", "fd, path, mode", NATIVE, FORWARD)
 _(270, "pselect6", f"int, {_SETS}, inout[16]:always, @pselect_mask", NATIVE, FORWARD)
 _(271, "ppoll", "inout[a1*8]:always, int, inout[16]:always, @sigmask, size", NATIVE, FORWARD)
-_refuse(272, "unshare", "flags", _NAMESPACES)
+_(272, "unshare", "flags", TEST, FORWARD, "new name spaces are refused, and a thread's own descriptors", _UNSHARE)
 _(273, "set_robust_list", "ptr, size", NATIVE, SPECIAL, "of the body", host=ByHost.BODY)
-_(274, "get_robust_list", "pid, out[8], out[8]", NATIVE, BODY, "only of the program itself")
+_(274, "get_robust_list", "pid, out[8], out[8]", NATIVE, BODY, "of another process away: none", host=ByHost.ROBUST_LIST)
 _(275, "splice", "fd, inout[8], fd, inout[8], size, flags", NATIVE, FORWARD)
 _(276, "tee", "fd, fd, size, flags", NATIVE, FORWARD)
 _(277, "sync_file_range", "fd, off, off, flags", NATIVE, FORWARD)
-_refuse(278, "vmsplice", "fd, @iov_in, size, flags", "pages shared with a pipe")
+_(278, "vmsplice", "fd, @iov_both, size, flags", NATIVE, FORWARD, "away, what is later changed of the memory is not in the pipe")
 _refuse(279, "move_pages", "pid, size, ptr, ptr, ptr, flags", _PLACING)
 _(280, "utimensat", "fd, path, in[32], flags", NATIVE, FORWARD)
 _(281, "epoll_pwait", "fd, out[a2*12]:ret*12, int, int, @sigmask, size", NATIVE, FORWARD)
@@ -550,11 +559,11 @@ _(306, "syncfs", "fd", NATIVE, FORWARD)
 _(307, "sendmmsg", "fd, @mmsg_in, int, flags", NATIVE, FORWARD)
 _refuse(308, "setns", "fd, flags", _NAMESPACES)
 _(309, "getcpu", "out[4], out[4], ptr", NATIVE, FORWARD, "a processor of the home-node")
-_refuse(310, "process_vm_readv", "pid, ptr, size, ptr, size, flags", "memory of other processes")
-_refuse(311, "process_vm_writev", "pid, ptr, size, ptr, size, flags", "memory of other processes")
+_(310, "process_vm_readv", "pid, ptr, size, ptr, size, flags", TRAP, SPECIAL, _TREE_ONLY, host=ByHost.MEMORY)
+_(311, "process_vm_writev", "pid, ptr, size, ptr, size, flags", TRAP, SPECIAL, _TREE_ONLY, host=ByHost.MEMORY)
 _(312, "kcmp", "pid, pid, int, size, size", NATIVE, FORWARD)
 _refuse(313, "finit_module", "fd, str, flags", _ADMIN)
-_(314, "sched_setattr", "pid, in[*a1], flags", NATIVE, FORWARD, _POLICY)
+_(314, "sched_setattr", "pid, @sched_attr, flags", NATIVE, FORWARD, _POLICY)
 _(315, "sched_getattr", "pid, inout[a2], int, flags", NATIVE, FORWARD)
 _(316, "renameat2", "fd, path, fd, path, flags", NATIVE, FORWARD)
 _(317, "seccomp", "int, flags, inout[6]", TEST, FORWARD, "filters of a program's own are refused", _SECCOMP)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 
 from mosfs.abi import commands, ioctls, sockopts
 from mosfs.abi.args import MAX_BYTES, Direction, Kind, as_c_int
-from mosfs.abi.flags import IOV_MAX
+from mosfs.abi.flags import FUTEX_COMMAND, FUTEX_PI, FUTEX_REQUEUES, FUTEX_WAITS, IOV_MAX
 from mosfs.calls.reach import both_ways, reached
 from mosfs.calls.request import MAX_TRANSFER, NO_ARG, Blob, Comes, Request
+from mosfs.trace import layout
 from mosfs.trace.task import Task
 
 Handler = Callable[[Request, int, Sequence[int], Task], None]
@@ -66,9 +67,10 @@ def _varied(
 
 def _vector(
     request: Request, task: Task, addr: int, count: int, *,
-    out: bool, index: int = NO_ARG, comes: Comes = Comes.SEQUENCE,
+    out: bool, index: int = NO_ARG, comes: Comes = Comes.SEQUENCE, either: bool = False,
 ) -> int:
-    """An iovec array and the memory behind it; its blob number, -1 if it cannot be read."""
+    """An iovec array and the memory behind it; its blob number, -1 if it cannot be read. ``either``: only the kernel knows which
+    way its data goes."""
     if not 0 < count <= IOV_MAX:
         return -1
     raw = _read(task, addr, 16 * count)
@@ -88,8 +90,13 @@ def _vector(
             struct.pack_into("<Q", array, 16 * i + 8, size)
         if not size:
             continue
+        way = comes if out else Comes.NOTHING
         if not out:
             part = reached(task, base, size, Direction.IN)
+        elif either:
+            part = both_ways(task, base, size)
+            if part is None:  # it can only be what is put into a pipe
+                part, way = reached(task, base, size, Direction.IN), Comes.NOTHING
         elif comes is Comes.SEQUENCE:
             part = reached(task, base, size, Direction.OUT)
         else:
@@ -98,15 +105,15 @@ def _vector(
             break  # no transfer goes on behind what cannot be reached
         edge = part.edge or length > MAX_BYTES
         request.relocations.append((number, len(request.blobs), 16 * i))
-        request.blobs.append(Blob(base, part.size, part.data, NO_ARG, comes if out else Comes.NOTHING, edge=edge))
+        request.blobs.append(Blob(base, part.size, part.data, NO_ARG, way, edge=edge))
         if edge:
             break
     return number
 
 
-def _iov(*, out: bool) -> Handler:
+def _iov(*, out: bool, either: bool = False) -> Handler:
     def handler(request: Request, index: int, values: Sequence[int], task: Task) -> None:
-        _vector(request, task, request.args[index], values[index + 1], out=out, index=index)
+        _vector(request, task, request.args[index], values[index + 1], out=out, index=index, either=either)
 
     return handler
 
@@ -174,17 +181,27 @@ def _ioctl(request: Request, index: int, values: Sequence[int], task: Task) -> N
         head = _read(task, request.args[index], trailing.head) or b""
         count = int.from_bytes(head[trailing.count_at : trailing.count_at + trailing.count_size], "little")
         size = trailing.head + count * trailing.entry
-        _varied(request, task, request.args[index], size, comes=Comes.SUCCESS, index=index)
+        _varied(request, task, request.args[index], size, comes=Comes.ALWAYS, index=index)
         return
     shape = ioctls.describe(code)
     size = max(shape.in_bytes, shape.out_bytes)
-    if shape.by_value or not size:
+    if code not in ioctls.IOCTLS:
+        _untold(request, index, shape, task)
+    elif size and not shape.by_value:
+        _fixed(request, index, task, size, goes=True, comes=Comes.SUCCESS if shape.out_bytes else Comes.NOTHING)
+
+
+def _untold(request: Request, index: int, shape: ioctls.Shape, task: Task) -> None:
+    """A request without a row. One whose number says nothing of memory may nevertheless be given an address, which is tried: the
+    kernel fills what it fills, and only that comes back (`Flight.outs`)."""
+    addr, size = request.args[index], max(shape.in_bytes, shape.out_bytes) or ROOM
+    if shape.by_value and addr < layout.END:
         return
-    comes = Comes.SUCCESS if shape.out_bytes else Comes.NOTHING
-    if code in ioctls.IOCTLS:
-        _fixed(request, index, task, size, goes=True, comes=comes)
-    else:
-        _varied(request, task, request.args[index], size, comes=comes, index=index, edge=True)
+    comes = Comes.ALWAYS if shape.out_bytes or shape.by_value else Comes.NOTHING
+    if _varied(request, task, addr, size, comes=comes, index=index, edge=True) < 0 and shape.by_value:
+        part = reached(task, addr, size, Direction.IN)
+        if part is not None:  # only to be read: what comes back nevertheless cannot be stored, EFAULT
+            request.blobs.append(Blob(addr, part.size, part.data, index, comes, edge=True))
 
 
 def _pointing(request: Request, index: int, pointing: ioctls.Pointing, task: Task) -> None:
@@ -274,6 +291,8 @@ _SEM_STRUCT = {
 }  # fmt: skip
 _SEM_ARRAYS = {13: Comes.SUCCESS, 17: Comes.NOTHING}  # GETALL, SETALL
 _IPC_64 = 0x100
+#: struct sched_attr of a program that does not say how long it is (SCHED_ATTR_SIZE_VER0).
+_SCHED_ATTR = 48
 SEMAPHORES = 1 << 16  # USHRT_MAX, the most that semctl(2) can number
 
 
@@ -313,11 +332,27 @@ def _file_handle(request: Request, index: int, values: Sequence[int], task: Task
         _fixed(request, index, task, size, goes=True, comes=Comes.ALWAYS)
 
 
+def _sched_attr(request: Request, index: int, values: Sequence[int], task: Task) -> None:
+    """The size comes back even if the call fails (sched_setattr(2), E2BIG), unless it cannot be stored, which is no error then."""
+    addr = request.args[index]
+    told = int.from_bytes(_read(task, addr, 4) or b"", "little") if addr else 0
+    comes = Comes.ALWAYS if addr and task.reach(addr, 4) == 4 else Comes.NOTHING
+    part = reached(task, addr, max(told or _SCHED_ATTR, 4), Direction.IN, MOST) if addr else None
+    if part is not None and part.size >= 4:
+        request.ranges.append((len(request.blobs), 4, 0))
+        request.blobs.append(Blob(addr, part.size, part.data, index, comes, edge=part.edge))
+
+
 def _futex(request: Request, index: int, values: Sequence[int], task: Task) -> None:
-    """A waiting futex: a copy of its word, which nobody changes meanwhile, and the timeout."""
+    """The futex of an only thread: a copy of its word, which nobody changes meanwhile but the kernel, and the timeout."""
+    operation = request.args[1] & FUTEX_COMMAND
+    pi = operation in FUTEX_PI
     if request.args[0] % 4 == 0:
-        _fixed(request, 0, task, 4, goes=True)
-    _fixed(request, 3, task, 16, goes=True)
+        _fixed(request, 0, task, 4, goes=True, comes=Comes.ALWAYS if pi else Comes.NOTHING)
+    if operation in FUTEX_WAITS:
+        _fixed(request, 3, task, 16, goes=True)
+    if operation in FUTEX_REQUEUES and request.args[4] % 4 == 0:
+        _fixed(request, 4, task, 4, goes=True, comes=Comes.ALWAYS)
 
 
 def _nothing(request: Request, index: int, values: Sequence[int], task: Task) -> None:
@@ -327,6 +362,7 @@ def _nothing(request: Request, index: int, values: Sequence[int], task: Task) ->
 HANDLERS: dict[str, Handler] = {
     "iov_in": _iov(out=False),
     "iov_out": _iov(out=True),
+    "iov_both": _iov(out=True, either=True),
     "msg_in": _msg(out=False),
     "msg_out": _msg(out=True),
     "mmsg_in": _mmsg(out=False),
@@ -350,4 +386,5 @@ HANDLERS: dict[str, Handler] = {
          3: (32, Comes.SUCCESS), 12: (32, Comes.SUCCESS)}, 1),
     "sysfs": _sysfs,
     "file_handle": _file_handle,
+    "sched_attr": _sched_attr,
 }  # fmt: skip

@@ -79,9 +79,11 @@ def add_string(request: Request, index: int, addr: int, task: Task, limit: int =
 def add_memory(request: Request, index: int, arg: Arg, size: int, task: Task) -> None:
     """A MEMORY argument of ``size`` bytes."""
     addr = request.args[index]
+    told = arg.length is not None and arg.length.source is Source.DEREF
+    if told and arg.length is not None and arg.length.arg == index:
+        size = max(size, 4)  # it begins with its length, which the kernel does not accept then
     if size <= 0:
         return
-    told = arg.length is not None and arg.length.source is Source.DEREF
     part = reached(task, addr, size, arg.direction, TOLD if told else MAX_TRANSFER)
     if part is None:
         return

@@ -20,6 +20,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from mosfs.abi.flags import MSG_ZEROCOPY
+from mosfs.abi.numbers import SYS_SENDMMSG, SYS_SENDMSG, SYS_SENDTO, SYS_VMSPLICE
+
 CALL_HEAD = struct.Struct("<i4HI7Q")
 BLOB = struct.Struct("<QIIBBHI")
 RELOCATION = struct.Struct("<HHI")
@@ -39,6 +42,10 @@ MAX_EDGES = 3 * 1024
 
 #: Longest transfer of one forwarded call; longer ones are several (`partial.limited`).
 MAX_TRANSFER = 32 << 20
+
+
+#: Which argument of a call has the flags of send(2).
+_SENDS = {SYS_SENDTO: 3, SYS_SENDMSG: 2, SYS_SENDMMSG: 3}
 
 
 class Comes(IntEnum):
@@ -178,6 +185,21 @@ def unpack_reply(payload: bytes) -> tuple[int, int, list[tuple[int, bytes]]]:
     if at != len(payload):
         raise BadRequest("length")
     return result, flags, outs
+
+
+def changed(before: bytes | bytearray, after: bytes) -> tuple[int, int]:
+    """From where to where ``after`` differs. Of memory of which nobody knows how much a call fills no more is stored: another
+    thread may have changed the rest."""
+    differ = [i for i, (a, b) in enumerate(zip(before, after)) if a != b] if bytes(before) != after else []
+    return (differ[0], differ[-1] + 1) if differ else (0, 0)
+
+
+def is_kept(request: Request) -> bool:
+    """The kernel may go on reading the memory when the call is over (MSG_ZEROCOPY, vmsplice(2)): nothing else can be there."""
+    at = _SENDS.get(request.nr)
+    if request.nr == SYS_VMSPLICE:
+        return True
+    return at is not None and bool(request.args[at] & MSG_ZEROCOPY)
 
 
 def returned(blobs: list[Blob], result: int) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from mosfs.abi.flags import RESTARTS
 from mosfs.abi.numbers import SYS_CLOCK_GETTIME
 from mosfs.calls import partial
 from mosfs.calls.request import VALUE, BadRequest, unpack_reply
+from mosfs.calls.stored import store
 from mosfs.guest import in_body
 from mosfs.guest.body import Body, State
 from mosfs.guest.clocks import Clocks, told_by_home
@@ -42,11 +43,8 @@ class Completion:
             result, flags, outs = unpack_reply(payload)
         except (struct.error, BadRequest) as error:
             raise ChannelLost(str(error)) from error
-        for addr, data in outs:
-            try:
-                body.task.write(addr, data)
-            except OSError:
-                result = -errno.EFAULT
+        if not store(body.task, body.call.nr, body.call.regs, outs):
+            result = -errno.EFAULT
         if self._is_part(body, result):
             return
         if body.call.nr == SYS_CLOCK_GETTIME and outs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mosfs.abi.numbers import SYS_GETRANDOM, SYS_MMAP, SYS_MREMAP, SYS_RT_SIGACTION
+from mosfs.abi.numbers import SYS_GETRANDOM, SYS_MMAP, SYS_MREMAP, SYS_PRLIMIT64, SYS_RT_SIGACTION
 from mosfs.calls import endless
 from mosfs.calls.policy import private
 from mosfs.guest.body import Body, State
@@ -20,6 +20,10 @@ def second(body: Body, result: int) -> int | None:
         return result
     if body.call.nr == SYS_MREMAP:
         return remapped(body)
+    if body.call.nr == SYS_PRLIMIT64:  # here it has another PID
+        regs = body.call.regs
+        with Calls(body.task, base=regs) as call:
+            return call(SYS_PRLIMIT64, 0, regs.rsi, regs.rdx, regs.r10)
     body.state = State.RUNNING
     if body.signals.infos and not body.stopping.interrupting:
         body.stopping.interrupting = True

@@ -60,8 +60,11 @@ class MappedFiles:
             body.call.both = True
             self._forwarding.forward(body, Request(body.call.nr, args, body.task.peek_mask()), UNSUPPORTED)
             return
-        if not length or offset & 4095 or length > USER_END:
-            self._completion.finish(body, -errno.ENOMEM if length > USER_END else -errno.EINVAL)
+        if offset & 4095:
+            self._completion.finish(body, -errno.EINVAL)
+            return
+        if not length or length > USER_END:  # it fails, and home knows why: the descriptor is looked at before the length
+            self._forwarding.forward(body, Request(body.call.nr, args, body.task.peek_mask()))
             return
         whole = (length + 4095) & ~4095
         request = MapRequest(addr, whole, prot & 7, flags, offset)

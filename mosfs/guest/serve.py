@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mosfs.abi import commands
-from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR
+from mosfs.abi.flags import ERESTART_RESTARTBLOCK, ERESTARTNOINTR, FUTEX_COMMAND, FUTEX_PI, FUTEX_WAITS
 from mosfs.abi.numbers import (
     SYS_CLOCK_GETTIME,
+    SYS_GET_ROBUST_LIST,
     SYS_GETPID,
     SYS_GETRANDOM,
     SYS_POLL,
@@ -26,7 +27,7 @@ from mosfs.calls.low import carry_out, guarded
 from mosfs.calls.marshal import marshal
 from mosfs.calls.policy import Do, judge_away, stays_in_body
 from mosfs.calls.request import Blob, Request
-from mosfs.guest import timed
+from mosfs.guest import gate, timed
 from mosfs.guest.body import Body, State
 from mosfs.guest.clocks import Clocks, told_here
 from mosfs.guest.completion import Completion
@@ -58,8 +59,6 @@ OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
 NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
 #: Of so many calls that do not exist a host tells the log.
 MOST_ILLEGAL = 16
-_FUTEX_WAITS = frozenset({0, 9})  # WAIT, WAIT_BITSET
-_FUTEX_PI = frozenset({6, 7, 8, 11, 12, 13})
 #: RLIMIT_DATA, STACK, AS
 BODY_LIMITS = frozenset({2, 3, 9})
 _EXITS = frozenset({60, 231})
@@ -102,6 +101,8 @@ class Serve:
             ByHost.FUTEX: self._futex,
             ByHost.LIMIT: self._setrlimit,
             ByHost.CLOCK: self._clock,
+            ByHost.ROBUST_LIST: self._robust_list,
+            ByHost.MEMORY: self._memory,
             ByHost.MEMPOLICY: self._get_mempolicy,
         }
 
@@ -116,6 +117,8 @@ class Serve:
             if body.fork.regs is None or not same_call(body.fork.regs, regs):
                 raise unfit(body.pid, f"call {signed(regs.orig_rax)} in the place of its fork")
             body.task.cont(request=SYSCALL)
+            return
+        if gate.serve(body, regs):
             return
         nr = signed(regs.orig_rax)
         body.call.nr = nr
@@ -284,12 +287,25 @@ class Serve:
         """Limits that hold where the program computes are set on both sides."""
         which, new, pid = (args[0], args[1], 0) if body.call.nr == 160 else (args[1], args[2], args[0] & 0xFFFFFFFF)
         own = pid in (0, body.process) and new and which in BODY_LIMITS
-        if own and body.call.nr == 302 and pid:
-            regs = copy_regs(body.call.regs)
-            regs.rdi = 0  # here it has another PID
-            body.task.set_regs(regs)
-            body.call.regs.rdi = 0
         (self._both if own else self._deputy)(body, args)
+
+    def _robust_list(self, body: Body, args: tuple[int, ...]) -> None:
+        """Threads have the IDs of home here, too; the only one has not."""
+        if args[0] & 0xFFFFFFFF == body.pair:
+            with Calls(body.task, base=body.call.regs) as call:
+                result = call(SYS_GET_ROBUST_LIST, 0, *args[1:3])
+            self._completion.finish(body, result)
+        else:
+            (self._in_body if body.own.several or not args[0] & 0xFFFFFFFF else self._deputy)(body, args)
+
+    def _memory(self, body: Body, args: tuple[int, ...]) -> None:
+        """process_vm_readv(2), process_vm_writev(2)."""
+        if args[0] & 0xFFFFFFFF in (body.process, body.pair):
+            with Calls(body.task, base=body.call.regs) as call:
+                result = call(body.call.nr, body.pair if body.own.several else body.pid, *args[1:])
+            self._completion.finish(body, result)
+        else:
+            self._forwarding.forward(body, Request(body.call.nr, args, body.task.peek_mask()), UNSUPPORTED)
 
     def _set_tid_address(self, body: Body, args: tuple[int, ...]) -> None:
         with Calls(body.task) as call:
@@ -300,16 +316,13 @@ class Serve:
         """Of several threads their kernel knows what they wait for (`timed`).
 
         Of the only thread, which nobody can wake: waiting is sleeping until the timeout or a signal, at home, on a copy of the
-        word. Nobody contends for its locks with priority inheritance, whose words would get this node's thread id."""
-        operation = args[1] & 127
+        word. So is what tells threads by their IDs, for locks with priority inheritance: home knows those."""
         if body.own.several and timed.is_timed(args):
             self._timed.begin(body, args)
         elif body.own.several:
             body.task.cont()
-        elif operation in _FUTEX_WAITS:
+        elif args[1] & FUTEX_COMMAND in FUTEX_WAITS | FUTEX_PI:
             self._deputy(body, args)
-        elif operation in _FUTEX_PI:
-            self._completion.finish(body, 0)
         else:
             body.task.cont()
 

@@ -353,6 +353,7 @@ int mos_gone_on(struct mos_lane *l);
 void mos_lanes_rest(struct mos_pump *p);
 int mos_hear(struct mos_pump *p, struct mos_channel *c);
 unsigned int mos_pack_call(struct mos_lane *l, const struct mos_plan *plan, const struct mos_regs *r, unsigned char *payload);
+int mos_is_kept(long nr, uint64_t flags);
 int mos_plain_call(const unsigned char *payload, unsigned long length);
 int mos_forward(struct mos_pump *p, int pid, int status);
 int mos_answered(struct mos_pump *p, struct mos_lane *l, const unsigned char *payload, unsigned long length, unsigned int flags);

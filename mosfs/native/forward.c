@@ -8,6 +8,8 @@
 #define NUMBERS 0x7fff
 #define LONGEST_TEXT 4097
 #define KIND_CALL 48
+#define REVENTS_SIZE sizeof(short)
+#define PIECES 1024             /* of memory that one call stores (IOV_MAX) */
 
 static unsigned char frame[MOS_HEAD + MOS_LANE_MOST + MOS_TAG];
 
@@ -112,8 +114,8 @@ int mos_forward(struct mos_pump *p, int pid, int status)
     unsigned long mask;
     unsigned int length;
     if (!l || l->state != MOS_LANE_RUNS || status >> 8 != (SIGTRAP | PTRACE_EVENT_SECCOMP << 8) || l->channel->broken ||
-        l->channel->unsent_left || mos_getregs(pid, &r) || r.cs != CS_64 || r.orig_rax >= MOS_CALLS ||
-        !p->plans[r.orig_rax].forwarded)
+        l->channel->unsent_left || mos_getregs(pid, &r) || r.cs != CS_64 || (long)r.rip < 0 || r.orig_rax >= MOS_CALLS ||
+        !p->plans[r.orig_rax].forwarded || mos_is_kept(r.orig_rax, r.r10))
         return 0;
     if (!l->knows_mask) { /* Python sees all that changes it */
         if (mos_getsigmask(pid, &mask))
@@ -151,14 +153,38 @@ static int well_formed(const unsigned char *payload, unsigned long length, unsig
     return sum == length;
 }
 
+/* Of an array of struct pollfd only revents is stored: another thread may have changed the rest (calls/stored.py). */
+static int store_revents(int pid, unsigned char *fds, unsigned long count, uint64_t addr)
+{
+    struct iovec here, there[PIECES];
+    struct pollfd *places = (struct pollfd *)addr;
+    unsigned long i, done, n;
+    for (i = 0; i < count; i++) /* side by side */
+        memmove(fds + REVENTS_SIZE * i, fds + sizeof *places * i + offsetof(struct pollfd, revents), REVENTS_SIZE);
+    for (done = 0; done < count; done += n) {
+        n = count - done < PIECES ? count - done : PIECES;
+        for (i = 0; i < n; i++)
+            there[i] = (struct iovec){&places[done + i].revents, REVENTS_SIZE};
+        here = (struct iovec){fds + REVENTS_SIZE * done, REVENTS_SIZE * n};
+        if (process_vm_writev(pid, &here, 1, there, n, 0) != (ssize_t)here.iov_len)
+            return 0;
+    }
+    return 1;
+}
+
 /* Store what has come back: 1 if all of it could be. */
-static int store(int pid, unsigned char *payload, unsigned long length, unsigned int outs)
+static int store(const struct mos_lane *l, unsigned char *payload, unsigned long length, unsigned int outs)
 {
     unsigned long begin = REPLY_HEAD + OUT * (unsigned long)outs;
     struct iovec here = {payload + begin, length - begin}, there[MOS_SPANS];
     unsigned int i;
     if (length == begin)
         return 1;
+    if (l->nr == SYS_ppoll)
+        return 0; /* Python's: there is a time beside the array */
+    if (l->nr == SYS_poll)
+        return outs == 1 && !memcmp(payload + REPLY_HEAD, &l->regs.rdi, 8) &&
+               store_revents(l->pid, payload + begin, here.iov_len / sizeof(struct pollfd), l->regs.rdi);
     for (i = 0; i < outs; i++) {
         uint64_t addr;
         uint32_t size;
@@ -166,7 +192,7 @@ static int store(int pid, unsigned char *payload, unsigned long length, unsigned
         memcpy(&size, payload + REPLY_HEAD + OUT * i + 8, 4);
         there[i] = (struct iovec){(void *)addr, size};
     }
-    return process_vm_writev(pid, &here, 1, there, outs, 0) == (ssize_t)here.iov_len;
+    return process_vm_writev(l->pid, &here, 1, there, outs, 0) == (ssize_t)here.iov_len;
 }
 
 /*
@@ -183,7 +209,7 @@ int mos_answered(struct mos_pump *p, struct mos_lane *l, const unsigned char *pa
     memcpy(&outs, payload + 8, 2);
     memcpy(&asks, payload + 10, 2);
     if (asks || result == -EINTR || (result <= -512 && result >= -516) || result == MOS_LONGEST ||
-        !well_formed(payload, length, outs) || !store(l->pid, (unsigned char *)payload, length, outs))
+        !well_formed(payload, length, outs) || !store(l, (unsigned char *)payload, length, outs))
         return 0;
     l->regs.rax = result;
     l->regs.orig_rax = -1UL;

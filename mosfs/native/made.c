@@ -66,6 +66,12 @@ int mos_plain_call(const unsigned char *payload, unsigned long length)
     return parse(payload, length, &q);
 }
 
+/* Does the kernel go on reading the memory of this send when the call is over? Then no other call's may be laid out there. */
+int mos_is_kept(long nr, uint64_t flags)
+{
+    return nr == SYS_sendto && flags & MSG_ZEROCOPY;
+}
+
 /* How much of the memory comes back with this result. */
 static uint32_t returned(const struct blob *b, long result)
 {
@@ -200,7 +206,7 @@ int mos_called(struct mos_pump *p, struct mos_lane *l, const unsigned char *payl
 {
     struct request q;
     if (flags & 1 || flags > 0xffff || !parse(payload, length, &q) || q.nr < 0 || q.nr >= MOS_CALLS || !p->plans[q.nr].made ||
-        q.seen != l->signals)
+        mos_is_kept(q.nr, q.args[3]) || q.seen != l->signals)
         return 0;
     l->seq = flags >> 1;
     if (p->plans[q.nr].renames)

@@ -221,6 +221,55 @@ static void pidfds(void)
 	ok(close(fd));
 }
 
+static volatile sig_atomic_t told;
+
+static void on_end(int sig)
+{
+	told = sig;
+}
+
+/* Children whose end is told by another signal, or by none; and one that its parent waits for without sharing memory (clone(2)). */
+static void kinds_of_children(void)
+{
+	struct timespec rest = { 0, 20000000 };
+	struct sigaction on = { .sa_handler = on_end, .sa_flags = SA_RESTART };
+	int status, p[2], mine = 1;
+	char byte;
+
+	ok(sigaction(SIGUSR2, &on, NULL));
+	told = 0;
+	pid_t pid = syscall(SYS_clone, SIGUSR2, 0L, 0L, 0L, 0L);
+	if (pid == 0)
+		_exit(31);
+	ok(pid);
+	equal(waitpid(pid, &status, __WALL), pid);
+	equal(WEXITSTATUS(status), 31);
+	equal(told, SIGUSR2);
+	told = 0;
+	pid = syscall(SYS_clone, 0L, 0L, 0L, 0L, 0L);
+	if (pid == 0)
+		_exit(32);
+	ok(pid);
+	equal(waitpid(pid, &status, __WCLONE), pid);
+	equal(WEXITSTATUS(status), 32);
+	refused(waitpid(-1, &status, 0), ECHILD);
+	equal(told, 0);
+	check(signal(SIGUSR2, SIG_DFL) != SIG_ERR);
+	ok(pipe2(p, O_NONBLOCK));
+	pid = syscall(SYS_clone, CLONE_VFORK | SIGCHLD, 0L, 0L, 0L, 0L);
+	if (pid == 0) {
+		mine = 2;
+		nanosleep(&rest, NULL);
+		_exit(write(p[1], "x", 1) == 1 ? 33 : 34);
+	}
+	ok(pid);
+	equal(read(p[0], &byte, 1), 1);
+	equal(mine, 1);
+	equal(waitpid(pid, &status, 0), pid);
+	equal(WEXITSTATUS(status), 33);
+	close(p[0]), close(p[1]);
+}
+
 /* A call whose number has more than 32 bits, of which the kernel looks at the lower ones (before Linux 5.14: it knows none such). */
 static long with_more(unsigned long more, long number, long a, long b, long c)
 {
@@ -246,4 +295,4 @@ static void numbers(void)
 	}
 }
 
-PROGRAM(PART(numbers), PART(signals), PART(places), PART(mappings), PART(positions), PART(messages), PART(arguments), PART(births), PART(pidfds))
+PROGRAM(PART(numbers), PART(signals), PART(places), PART(mappings), PART(positions), PART(messages), PART(arguments), PART(births), PART(pidfds), PART(kinds_of_children))

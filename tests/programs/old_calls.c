@@ -319,5 +319,56 @@ static void segments_read(void)
 	equal(errno, EINVAL);
 }
 
+static volatile sig_atomic_t ticks;
+
+static void on_tick(int sig UNUSED)
+{
+	ticks++;
+}
+
+/* The page above all memory where programs of many years ago jump to tell the time (vsyscall), while signals come. */
+static void the_gate(void)
+{
+	int (*const gate_gettimeofday)(struct timeval *, void *) = (void *)0xffffffffff600000;
+	time_t (*const gate_time)(time_t *) = (void *)0xffffffffff600400;
+	long (*const gate_getcpu)(unsigned *, unsigned *, void *) = (void *)0xffffffffff600800;
+	struct itimerval every = { { 0, 3000 }, { 0, 3000 } }, never = { 0 };
+	struct sigaction tick = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
+	FILE *maps = fopen("/proc/self/maps", "r");
+	char line[256];
+	bool there = false;
+
+	check(maps != NULL);
+	while (fgets(line, sizeof(line), maps))
+		there |= strstr(line, "--xp") && strstr(line, "[vsyscall]");
+	fclose(maps);
+	if (!there)
+		return;
+	ok(sigaction(SIGALRM, &tick, NULL));
+	ticks = 0;
+	ok(setitimer(ITIMER_REAL, &every, NULL));
+	int64_t end = now_ns(CLOCK_MONOTONIC) + (seconds < 0.5 ? 10 : 400) * 1000000LL;
+	do {
+		struct timeval tv = { -1, -1 };
+		time_t stored = -1, told;
+		unsigned cpu = -1, node = -1;
+		int64_t before = now_ns(CLOCK_REALTIME) / 1000, between, after;
+
+		equal(gate_gettimeofday(&tv, NULL), 0);
+		between = tv.tv_sec * 1000000LL + tv.tv_usec;
+		told = gate_time(&stored);
+		after = now_ns(CLOCK_REALTIME) / 1000;
+		check(before <= between && between <= after);
+		equal(told, stored);
+		check(told >= before / 1000000 - 1 && told <= after / 1000000);
+		check(gate_time(NULL) >= told);
+		equal(gate_getcpu(&cpu, &node, NULL), 0);
+		check(cpu < 4096 && node < 4096);
+	} while (now_ns(CLOCK_MONOTONIC) < end);
+	ok(setitimer(ITIMER_REAL, &never, NULL));
+	check(ticks > 0 || seconds < 0.5);
+	check(signal(SIGALRM, SIG_DFL) != SIG_ERR);
+}
+
 PROGRAM(PART(files_by_path), PART(times_of_files), PART(listings), PART(old_pipes), PART(old_time), PART(old_events), PART(old_processes),
-	PART(file_systems), PART(segments), PART(segments_read))
+	PART(file_systems), PART(segments), PART(segments_read), PART(the_gate))

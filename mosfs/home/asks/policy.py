@@ -10,13 +10,23 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from mosfs.abi.args import as_c_int
-from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, PROT_WRITE
-from mosfs.abi.numbers import SYS_MMAP, SYS_MPROTECT, SYS_MREMAP, SYS_PKEY_MPROTECT, SYS_PTRACE, SYS_WRITE
+from mosfs.abi.flags import MAP_ANONYMOUS, MAP_SHARED, NAMESPACES, PROT_WRITE
+from mosfs.abi.numbers import (
+    SYS_MMAP,
+    SYS_MPROTECT,
+    SYS_MREMAP,
+    SYS_PKEY_MPROTECT,
+    SYS_PROCESS_VM_READV,
+    SYS_PROCESS_VM_WRITEV,
+    SYS_PTRACE,
+    SYS_UNSHARE,
+    SYS_WRITE,
+)
 from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
 from mosfs.calls.low import Guarded, carry_out, guarded
-from mosfs.calls.policy import Do, Unsupported, advice, judge, judge_away, makes_thread, private
+from mosfs.calls.policy import SERVE, Do, Unsupported, Verdict, advice, judge, judge_away, makes_thread, private
 from mosfs.cluster.words import told
 from mosfs.home.ports import Tree
 from mosfs.home.process.descriptors import access_of, is_dispensable, is_regular, name_of
@@ -35,6 +45,8 @@ from mosfs.trace.proc import status_sets
 from mosfs.trace.taken import anything, take, write_once
 from mosfs.trace.task import copy_regs
 
+#: Calls that reach the memory of a process by its PID.
+_OF_MEMORY = frozenset({SYS_PROCESS_VM_READV, SYS_PROCESS_VM_WRITEV})
 #: Seconds that a reader of a program's standard error may take.
 READER = 0.5
 #: What a write that fails sends to who has made it (write(2)).
@@ -43,6 +55,11 @@ _SENT_BY = {-errno.EPIPE: signal.SIGPIPE, -errno.EFBIG: signal.SIGXFSZ}
 
 def _last_line(message: str) -> bytes:
     return f"mosrun: {message}\n".encode("utf-8", "backslashreplace")
+
+
+def _alone(p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
+    """The call gives descriptors of its own to the only thread of a process, which has them already, or nothing at all."""
+    return row.nr == SYS_UNSHARE and not args[0] & NAMESPACES and not p.several
 
 
 class Policy:
@@ -65,8 +82,8 @@ class Policy:
             return
         if self._shares(p, row, args) and self._share(p, regs, anonymous=bool(args[3] & MAP_ANONYMOUS)):
             return
-        verdict = judge(row, args)
-        if verdict.do in (Do.SERVE, Do.HOME) or self._thread(p, row, args) or self._shared_file(p, row, args):
+        verdict = self._of_memory(row, args[0]) if row.nr in _OF_MEMORY else judge(row, args)
+        if verdict.do in (Do.SERVE, Do.HOME) or self._allowed(p, row, args):
             self.tracer.stops.serve(p)
         elif verdict.do is Do.ANSWER:
             self.tracer.stops.answer(p, regs, verdict.result or self.tracer.filters.mode(p))
@@ -85,6 +102,18 @@ class Policy:
             self.tracer.stops.make_with(p, regs, "r10", private(regs.r10))
         else:
             self._refuse_at_home(p, regs, self._device(p, row, args) or verdict.message, advice(row, args))
+
+    def _allowed(self, p: Program, row: Syscall, args: tuple[int, ...]) -> bool:
+        """This program may make the call at home, or the kernel says why not."""
+        return self._thread(p, row, args) or self._shared_file(p, row, args) != 0 or _alone(p, row, args)
+
+    def _of_memory(self, row: Syscall, pid: int) -> Verdict:
+        """A program's call at home that reaches the memory of the process ``pid``: its own, or of one of its tree which is here.
+        Of one that has ended the kernel says that."""
+        other = self.tracer.programs.get(as_c_int(pid))
+        if other is None and os.path.exists(f"/proc/{as_c_int(pid)}"):
+            return Verdict(Do.REFUSE, message=text(Text.SYSCALL, name=row.name))
+        return Verdict(Do.ANSWER, -errno.EPERM) if other is not None and other.away else SERVE
 
     def guard(self, p: Program, regs: Registers, found: Guarded) -> None:
         """A call at home that would change our pages in the program's memory."""
@@ -176,10 +205,10 @@ class Policy:
             return self._refuse_away(p, text(Text.ILLEGAL_CALL, number=number), done)
         if row.nr in (SYS_MPROTECT, SYS_PKEY_MPROTECT):  # a file becomes writable memory, which can be at home only
             return self.come_home(p, done)
-        if self._shares(p, row, args):
+        if self._shares(p, row, args) or row.nr in _OF_MEMORY:
             return self.come_home(p, done, returns=True)
         verdict = judge_away(row, args)
-        if verdict.do is Do.SERVE:
+        if verdict.do is Do.SERVE or _alone(p, row, args):
             return False
         if verdict.do is Do.ANSWER:
             done(verdict.result or self.tracer.filters.mode(p))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 from mosfs.abi.flags import ERESTARTNOINTR
 from mosfs.calls import cputimers
 from mosfs.calls.request import pack_reply
+from mosfs.calls.stored import store
 from mosfs.home.away.hosts import is_lost
 from mosfs.home.away.waits import ineffective
 from mosfs.home.ports import StillRuns, Tree
-from mosfs.home.process.deputy import PARK_AFTER, Deputy, State
+from mosfs.home.process.deputy import PARK_AFTER, Deputy, State, interrupted
 from mosfs.home.process.move import Phase
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
@@ -127,8 +129,8 @@ class Deputies:
         assert p.body.sleeping is not None
         regs = copy_regs(p.body.sleeping)
         p.body.sleeping, p.deputy = None, None
-        for addr, data in outs:
-            p.task.write(addr, data)
+        if not store(p.task, signed(regs.rax), regs, outs) and not interrupted(result):
+            result = -errno.EFAULT
         if p.body.infos:
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 for info in p.body.infos:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE
+from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE
 from mosfs.abi.memory import MADV_DONTNEED
 from mosfs.abi.numbers import SYS_CLOSE, SYS_MADVISE, SYS_MMAP, SYS_MPROTECT, SYS_MUNLOCK, SYS_MUNMAP
 from mosfs.calls.request import pack_reply
@@ -44,7 +44,7 @@ from mosfs.wire.frames import Kind
 from mosfs.wire.orders import MmapOrder
 
 #: What an order may ask of mmap(2) beside the kind of mapping and its place.
-_FLAGS = ~0x100013
+_FLAGS = ~(0x100010 | MAP_TYPE)
 _EVENT = struct.Struct("<iIII")
 _BUFFER = 1 << 16
 
@@ -313,20 +313,23 @@ class Mapped:
         return found.number if found is not None else self.tracer.shared.store.number(mapping)
 
     @staticmethod
-    def deny_access(call: Calls, mappings: list[Mapping]) -> None:
-        """They show the file again, and nobody can reach them: a bad address of the program must stay a bad one."""
-        drop = [(SYS_MADVISE, start, end - start, MADV_DONTNEED) for start, end in merge((m.start, m.end) for m in mappings)]
+    def deny_access(call: Calls, mappings: list[Mapping], spared: list[Range]) -> None:
+        """They show the file again, and nobody can reach them: a bad address of the program must stay a bad one. ``spared``: pages
+        to which the kernel writes when a sleep ends."""
+        denied = minus(merge((m.start, m.end) for m in mappings), merge(spared))
+        drop = [(SYS_MADVISE, start, end - start, MADV_DONTNEED) for start, end in denied]
         for each, result in zip(drop, call.many(drop)):
             if result < 0:  # what is locked cannot be dropped
                 call(SYS_MUNLOCK, *each[1:3])
                 call(*each)
-        must_all(call, [(SYS_MPROTECT, start, end - start, 0) for start, end in merge((m.start, m.end) for m in mappings)])
+        must_all(call, [(SYS_MPROTECT, start, end - start, 0) for start, end in denied])
 
     def map(self, p: Program, deputy: Deputy, call: Calls, order: MmapOrder) -> tuple[int, int]:
         """MMAP: map a file in the deputy where the body will have it. (Result: address or negative errno; number of the file,
         whose contents are sent, or 0: the caller sends them, and unmaps.)"""
         place = order.at if self._free(p, deputy, order) else 0
-        kind = MAP_SHARED if order.flags & MAP_SHARED and not order.prot & PROT_WRITE else MAP_PRIVATE
+        private = order.flags & MAP_SHARED and order.prot & PROT_WRITE  # as the policy has it (`policy.Do.PRIVATE`)
+        kind = MAP_PRIVATE if private else order.flags & MAP_TYPE
         flags = order.flags & _FLAGS | kind | (MAP_FIXED if place else 0)
         try:
             result = call.map(place, order.length, order.prot | 1, flags, order.fd, order.offset)
@@ -477,7 +480,7 @@ def _opened(p: Program, mapping: Mapping, fd: int) -> int:
         paths = [*_descriptors(p.pid), f"/proc/{p.pid}/root{mapping.name}"]
         ways += [(path, lambda facts: _same(mapping, facts)) for path in paths]
     try:
-        return _first_of(p, ways)
+        return _first_of(p, mapping, ways)
     finally:
         if copy >= 0:
             os.close(copy)
@@ -491,7 +494,7 @@ def _readable(pid: int, fd: int) -> int:
         return -1
 
 
-def _first_of(p: Program, ways: list[tuple[str, Callable[[os.stat_result], bool]]]) -> int:
+def _first_of(p: Program, mapping: Mapping, ways: list[tuple[str, Callable[[os.stat_result], bool]]]) -> int:
     """Of the first of ``ways`` that leads to the right file. A path may lead elsewhere at any moment, and opening a device alone
     may do something: nothing is opened but what was looked at. Nor is waited for who has a lease on it (fcntl(2))."""
     for path, right in ways:
@@ -499,10 +502,18 @@ def _first_of(p: Program, ways: list[tuple[str, Callable[[os.stat_result], bool]
             facts = os.fstat(known)
             if not right(facts):
                 continue
-            if not stat.S_ISREG(facts.st_mode) or _is_private(p, facts):
+            if not stat.S_ISREG(facts.st_mode) or _is_private(p, facts) or _is_leased(mapping):
                 return -1
             return os.open(f"/proc/self/fd/{known}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     return -1
+
+
+def _is_leased(mapping: Mapping) -> bool:
+    """Whether somebody has a write lease on the file (fcntl(2), F_SETLEASE). To open it breaks that: its holder, who may be the
+    program that stands still, is sent a signal, and has to give it up."""
+    where = f"{mapping.device}:{mapping.inode}"
+    with open("/proc/locks", encoding="ascii", errors="replace") as file:
+        return any(words[1:2] == ["LEASE"] and words[3] != "READ" and words[5] == where for words in map(str.split, file))
 
 
 @contextmanager

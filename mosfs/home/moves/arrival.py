@@ -17,6 +17,7 @@ from mosfs.calls import partial
 from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
+from mosfs.calls.stored import store
 from mosfs.home.moves.threads import ComingThread
 from mosfs.home.ports import NoPrivateSpace, StillRuns, Tree
 from mosfs.home.process.deputy import Deputy, Outcome, Outcomes, State, interrupted, is_sleep
@@ -247,8 +248,8 @@ class Arrival:
             return
         nr, result, outs, flight = outcome
         nr = signed(regs.rax) if nr < 0 else nr
-        for addr, data in outs:
-            p.task.write(addr, data)
+        if not store(p.task, nr, regs, outs) and not interrupted(result):
+            result = -errno.EFAULT
         if is_sleep(result) and not signalled and (flight is None or flight.big is None):
             # the restart block points into scratch: the sleep is finished in the stub, then its outcome is carried over
             deputy.flight = flight
@@ -313,7 +314,7 @@ class Arrival:
             rseq.unregister(call, p.task.peek_rseq())
             files = self.tracer.mapped.in_deputy(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
-            self.tracer.mapped.deny_access(call, files)
+            self.tracer.mapped.deny_access(call, files, deputy.sleep.pages)
             for shared, info in [*((not p.several, info) for info in p.body.infos), *coming.newer]:
                 queue_signal(call, info, shared=shared)
             p.body.infos.clear()

@@ -377,7 +377,7 @@ class Departure:
             if p.several:
                 forget(call)
             self.tracer.cputimers.left(p, call)
-            self.tracer.mapped.deny_access(call, files)
+            self.tracer.mapped.deny_access(call, files, pages)
         copy, move.copy = move.copy, None
         deputy.remains = Remains(slices(move.mapped, merge(keep)), copy.close if copy is not None else None)
         rests = not p.several and move.freezes is None and asleep is None and move.stood.inside is None

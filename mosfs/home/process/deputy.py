@@ -22,10 +22,20 @@ from enum import Enum, auto
 from typing import Any, NamedTuple
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, RESTARTS
-from mosfs.abi.numbers import SYS_EXECVE, SYS_EXECVEAT, SYS_MPROTECT, SYS_MUNMAP, SYS_PAUSE, SYS_RESTART_SYSCALL
+from mosfs.abi.numbers import (
+    SYS_EXECVE,
+    SYS_EXECVEAT,
+    SYS_IOCTL,
+    SYS_MPROTECT,
+    SYS_MUNMAP,
+    SYS_PAUSE,
+    SYS_RESTART_SYSCALL,
+    SYS_VMSPLICE,
+)
 from mosfs.calls import endless, partial
 from mosfs.calls.partial import Carry
-from mosfs.calls.request import Request, arrange, returned
+from mosfs.calls.request import Request, arrange, changed, is_kept, returned
+from mosfs.calls.stored import pieces
 from mosfs.calls.timeouts import Wait
 from mosfs.home.process.remains import Remains, beside
 from mosfs.migrate import rows
@@ -95,7 +105,12 @@ class Flight:
         for index, size in returned(request.blobs, result):
             blob = request.blobs[index]
             for offset, length in ranges.get(index, [(0, size)]):
-                found.append((blob.addr + offset, task.read(self.places[index] + offset, length)))
+                data, at = task.read(self.places[index] + offset, length), offset
+                if blob.data is not None and (request.nr == SYS_VMSPLICE or (request.nr == SYS_IOCTL and blob.edge)):
+                    first, last = changed(blob.data[offset : offset + length], data)
+                    data, at = data[first:last], offset + first
+                if data:
+                    found.append((blob.addr + at, data))
         return found
 
 
@@ -270,7 +285,7 @@ class Deputy:
             return Flight(request, request.args, [], None, time.monotonic())
         places, barred, total = arrange(request.blobs)
         (base, room), big = self.room, None
-        if barred or total > room:
+        if barred or total > room or is_kept(request):
             big = self._room(barred, (total + 4095) & ~4095)
             base = big[0]
         places = [base + p for p in places]
@@ -281,9 +296,9 @@ class Deputy:
         for blob_index, target, offset in request.relocations:
             data = request.blobs[blob_index].data
             if data is not None:
-                changed = data if isinstance(data, bytearray) else bytearray(data)
-                changed[offset : offset + 8] = places[target].to_bytes(8, "little")
-                request.blobs[blob_index].data = changed
+                turned = data if isinstance(data, bytearray) else bytearray(data)
+                turned[offset : offset + 8] = places[target].to_bytes(8, "little")
+                request.blobs[blob_index].data = turned
         for blob, place in zip(request.blobs, places):
             if blob.data is not None:
                 self.task.write(place, blob.data)
@@ -332,7 +347,8 @@ class Deputy:
         assert flight is not None, "a call ended that was never started"
         outs = flight.outs(self.task, result)
         if flight.request.nr == SYS_RESTART_SYSCALL and self.sleep.outs:
-            outs += [(addr, self.task.read(addr, size)) for addr, size in self.sleep.outs]
+            for addr, size in self.sleep.outs:
+                outs += pieces(self.sleep.number, addr, [(addr, self.task.read(addr, size))])
             if result not in RESTARTS:  # over: the next sleep is another one
                 self.sleep = Sleep()
         if flight.big is not None:
