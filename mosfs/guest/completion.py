@@ -34,6 +34,8 @@ class Completion:
         """REPLY: the call that the body waits in has an outcome. One to an earlier call, made again since, is stale."""
         if body.state not in (State.WAITING, State.EXECING) or seq != body.call.seq:
             return
+        if body.mail is not None:
+            body.mail.committed = True
         body.account.received += len(payload)
         if body.signals.returning:
             body.signals.returning = body.call.both = False

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from mosfs.abi.flags import ERESTARTSYS
-from mosfs.abi.numbers import SYS_KILL, SYS_READ
+from mosfs.abi.flags import ERESTARTNOINTR, ERESTARTSYS
+from mosfs.abi.numbers import SYS_GETPID, SYS_KILL, SYS_READ
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.request import Request
 from mosfs.guest.body import Body, State
@@ -44,7 +44,9 @@ _OPENS = frozenset({2, 257, 437})
 
 
 class Mail:
-    """A guest that uses direct communication: the desk's customer. State MAIL: the office will answer; POST: it waits."""
+    """A guest that uses direct communication: the desk's customer. State MAIL: the office will answer; POST: it waits.
+
+    ``committed``: home has answered it something since it came here, so that it runs here and nowhere else (`Mails.serve`)."""
 
     def __init__(self, mails: Mails, body: Body, told: MailTable) -> None:
         self.mails = mails
@@ -54,6 +56,7 @@ class Mail:
         self.filter_at = told.filter_at
         self.last: LastMessage | None = None
         self.news = False
+        self.committed = body.meta is None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -188,8 +191,16 @@ class Mails:
             self._serving.trapped(body)
 
     def serve(self, body: Body) -> bool:
-        """Make the call in which the body stands; False: its descriptor is none of ours."""
+        """Make the call in which the body stands; False: its descriptor is none of ours.
+
+        A body that has come here runs before home knows that. Should home never hear of it, the program goes on where it was. What
+        the office is asked does not pass through home, and cannot be undone: so the first time home is asked before."""
         mail: Mail = body.mail
+        if not mail.committed:
+            body.call.both = True  # the answer is not its call's, which is made anew wherever the body goes meanwhile
+            request = Request(SYS_GETPID, (0,) * 6, body.task.peek_mask())
+            self.forwarding.forward(body, request, then=lambda _: -ERESTARTNOINTR)
+            return True
         r = body.call.regs
         args = (r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9)
         body.state = State.MAIL
