@@ -18,7 +18,8 @@ from mosfs.abi.numbers import SYS_FUTEX, SYS_POLL, SYS_RESTART_SYSCALL
 from mosfs.abi.reasons import Reason
 from mosfs.calls.request import Request
 from mosfs.guest import clocks
-from mosfs.guest.body import State
+from mosfs.guest import threads as guest_threads
+from mosfs.guest.body import Body, State
 from mosfs.guest.onward import BUSY, Onward
 from mosfs.guest.threads import Threads as GuestThreads
 from mosfs.guest.timed import Timed
@@ -35,6 +36,7 @@ from mosfs.home.process.move import Move, Phase
 from mosfs.home.process.program import Place
 from mosfs.home.tree.family import Family
 from mosfs.home.tree.stops import Stops
+from mosfs.migrate.maps import CannotMove
 from mosfs.trace.layout import STUB, STUB_AFTER
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, no_regs
@@ -309,6 +311,53 @@ def test_a_first_thread_that_does_not_leave_waits_on_for_its_answer(both: bool, 
     leaves._unsuited = lambda body, order: False  # type: ignore[method-assign]
     leaves.request(body, None)
     assert (done, body.call.both, body.state) == ([BUSY, *["cont"] * resumed], both, state)
+
+
+class Stood:
+    """A thread of a guest that stands. ``goes_on``: with which rip its kernel was let go on, each time."""
+
+    def __init__(self, state: State, *, both: bool = False) -> None:
+        self.goes_on: list[int] = []
+        self.rip = 0
+        task: Any = SimpleNamespace(pid=PID, peek_regs=self._stands, set_regs=self._given, cont=self._cont)
+        self.body = Body(PID, task, state)
+        self.body.stopping.stood, self.body.call.both, self.body.call.nr = True, both, SYS_POLL
+        self.body.call.regs = no_regs()
+        self.body.call.regs.rip = 0x2002
+
+    @staticmethod
+    def _stands() -> Any:
+        regs = no_regs()
+        regs.rip, regs.orig_rax = 0x1000, NOTHING
+        return regs
+
+    def _given(self, regs: Any) -> None:
+        self.rip = int(regs.rip)
+
+    def _cont(self) -> None:
+        self.goes_on.append(self.rip)
+
+
+@pytest.mark.parametrize("error", [CannotMove("its timers"), OSError(errno.EIO, ""), None])
+def test_threads_that_do_not_leave_all_go_on(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+    """Each where it was: calls were made in them meanwhile, so their kernels stand in our stub. ``error``: of their capture; None:
+    home does not want them."""
+
+    def capture(stood: Any, *, pending: bool) -> Any:
+        if error is not None:
+            raise error
+        return [SimpleNamespace(pending=[]) for _ in stood]
+
+    monkeypatch.setattr(guest_threads, "Calls", lambda *args, **named: nullcontext())
+    monkeypatch.setattr(guest_threads, "capture_threads", capture)
+    runs, waits, twice, timed = [Stood(State.RUNNING), Stood(State.WAITING), Stood(State.WAITING, both=True), Stood(State.TIMED)]
+    leader: Any = SimpleNamespace(threads={number: one.body for number, one in enumerate((runs, waits, twice, timed))})
+    part = GuestThreads(SimpleNamespace(bodies={}), SimpleNamespace(put=lambda body, regs: body.task.set_regs(regs)))  # type: ignore[arg-type]
+    with pytest.raises(type(error)) if error is not None else nullcontext():
+        part.captured(leader)
+    part.resume(leader)
+    assert [one.goes_on for one in (runs, waits, twice, timed)] == [[0x1000], [], [0x2000], [0x2000]]
+    assert [one.body.state for one in (runs, waits, twice, timed)] == [State.RUNNING, State.WAITING, State.RUNNING, State.RUNNING]
 
 
 def test_a_sleeping_thread_keeps_the_place_that_its_call_reads_and_writes(monkeypatch: pytest.MonkeyPatch) -> None:

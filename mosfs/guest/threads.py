@@ -219,27 +219,30 @@ class Threads:
 
     def captured(self, leader: Body) -> list[Thread]:
         """The threads for an image; until `resume` they stand as they do."""
-        bodies, stood, waiting = list(leader.threads.values()), [], []
+        bodies, stood = list(leader.threads.values()), []
         with ExitStack() as sessions:
             for body in bodies:
-                body.stopping.stood = False
-                waits = body.state is State.WAITING
-                both, body.call.both = body.call.both, False
-                there = waits or body.state is State.TIMED
+                there = body.state in (State.WAITING, State.TIMED)
                 regs = before_call(body) if there else user_regs(body.task.peek_regs(), Stop.TRAP)
+                self._leaves(body, regs)
                 stood.append((sessions.enter_context(Calls(body.task, base=copy_regs(regs))), regs))
-                waiting.append(waits and not both)
             found = capture_threads(stood, pending=True)
-        for body, thread, waits, (_, regs) in zip(bodies, found, waiting, stood, strict=True):
-            thread.waiting = body.leaving.was_waiting = waits
-            if not waits:
-                body.call.regs = regs
+        for body, thread in zip(bodies, found, strict=True):
+            thread.waiting = body.leaving.was_waiting
             thread.carry, thread.seq, thread.seen = body.call.carry, body.call.seq, body.signals.seen
             thread.until = body.call.until
             thread.waiting_state = list(body.processor.waiting_state.items())
             thread.pending += [(False, info) for info in body.signals.infos]
-            body.state = State.LEAVING
         return found
+
+    @staticmethod
+    def _leaves(body: Body, regs: Registers) -> None:
+        """Note with what `resume` lets it go on, before anything is done in it. ``regs``: before its call, or next instruction."""
+        waits = body.state is State.WAITING and not body.call.both
+        body.leaving.was_waiting, body.call.both = waits, False
+        if not waits:
+            body.call.regs = regs
+        body.stopping.stood, body.state = False, State.LEAVING
 
     def resume(self, leader: Body) -> None:
         """RESUME: they go on here."""
