@@ -100,8 +100,10 @@ class Threads:
     def makes(body: Body, nr: int, args: tuple[int, ...]) -> bool:
         """Whether the call makes a thread, and that can be here: `Processes.clone`. Else it is made at home."""
         leader = body.leader or body
-        wanted = makes_thread(nr, args) and not args[0] & CLONE_PIDFD
-        return wanted and leader.own.births and len(leader.threads) < MOST_THREADS
+        if not makes_thread(nr, args) or args[0] & CLONE_PIDFD or not leader.own.births:
+            return False
+        under_way = sum(one.state is State.FORKING for one in (leader, *leader.threads.values()))  # perhaps of threads
+        return len(leader.threads) + under_way < MOST_THREADS
 
     @staticmethod
     def clone(body: Body, flags: int, *, parent: int = 0) -> Registers:

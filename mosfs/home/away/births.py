@@ -72,19 +72,21 @@ class Births:
             deputy.born = 0
 
         deputy.born = 0
-        if not process.settings.allows_threads() or self.tracer.threads.room(process) is None:
+        room = self.tracer.threads.room(process) if process.settings.allows_threads() else None
+        if room is None:
             made(-errno.EAGAIN)
             deputy.ready_since = time.monotonic()
             self.tracer.deputies.watch(p)
         else:
             flags = _OF_THREAD | order.flags & _OF_THREAD_PASSED
             deputy.start(Request(SYS_CLONE, (flags, 0, 0, 0, 0, 0), order.mask), made)
+            assert deputy.flight is not None
+            deputy.flight.room = room
 
     def _thread_made(self, p: Program, deputy: Deputy) -> None:
         """That thread: it is the deputy of the body's thread, which is about to be made on the same node."""
-        process = self.tracer.family.process(p)
-        room = self.tracer.threads.room(process)
-        assert room is not None
+        assert deputy.flight is not None and deputy.flight.room is not None
+        process, room = self.tracer.family.process(p), deputy.flight.room
         q = self.tracer.family.adopt_thread(Task(deputy.born), p)
         q.place, q.link, q.body.files = Place.AWAY, p.link, process.body.files
         q.deputy = deputy_of_child(deputy, q.task)

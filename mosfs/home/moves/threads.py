@@ -260,7 +260,7 @@ class Threads:
     def prepare(self, p: Program, move: Move) -> list[Deputy]:
         """Committed: their deputies, whose kernel writes nowhere in the memory any more, which may go now."""
         asleep = {q.pid: q.deputy for q in self.of(p) if q.deputy is not None and move.standing[q.pid].asleep}
-        free = free_places(asleep.values())
+        free = free_places(deputy.room for deputy in asleep.values())
         deputies: list[Deputy] = []
         for q in self.of(p):
             stood, deputy = move.standing[q.pid], asleep.get(q.pid)
@@ -366,11 +366,13 @@ class Threads:
         deputy.start(Request(SYS_FUTEX, (regs.rdi, operation, regs.rdx, at, 0, _ANY_BIT), deputy.mask))
 
     def room(self, p: Program) -> tuple[int, int] | None:
-        """Room for the flights of one more thread of a process that is away; None if it has as many as it may have, or left home
-        with one."""
+        """Room for the flights of one more thread of a process that is away; None if it has as many as it may have, those included
+        that its deputies are making, or left home with one."""
         if p.deputy is None or p.deputy.room != _OF_LEADER:
             return None
-        free = next(free_places(q.deputy for q in self.of(p) if q.deputy is not None), None)
+        deputies = [q.deputy for q in (p, *self.of(p)) if q.deputy is not None]
+        promised = (deputy.flight.room for deputy in deputies if deputy.flight is not None and deputy.flight.room is not None)
+        free = next(free_places([*(deputy.room for deputy in deputies), *promised]), None)
         return None if free is None else (free, THREAD_ROOM)
 
     @staticmethod
@@ -379,9 +381,9 @@ class Threads:
         deputy.room = _OF_LEADER
 
 
-def free_places(deputies: Iterable[Deputy]) -> Iterator[int]:
+def free_places(rooms: Iterable[tuple[int, int]]) -> Iterator[int]:
     """Where a thread may have its flights besides these."""
-    taken = {deputy.room[0] for deputy in deputies}
+    taken = {place for place, _ in rooms}
     return (place for place in _PLACES if place not in taken)
 
 

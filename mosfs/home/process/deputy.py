@@ -92,6 +92,7 @@ class Flight:
     wait: Wait | None = None  # it was made again, and its time does not begin anew
     expired: bool = False  # we have broken it off, because that time is over
     in_lane: bool = False  # C has begun it, and may end it (`away.lanes`)
+    room: tuple[int, int] | None = None  # `Deputy.room` of the thread that it makes
 
     def outs(self, task: Task, result: int) -> list[tuple[int, bytes]]:
         """(program address, bytes) of what the call brings back."""
