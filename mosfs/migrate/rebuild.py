@@ -15,8 +15,8 @@ import os
 import resource
 import struct
 from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -66,6 +66,8 @@ from mosfs.trace.task import Task, regs_from
 from mosfs.wire.frames import Frame
 
 PR_SET_MM_MAP = 14
+#: Bytes of struct siginfo that a kernel keeps of what is queued; behind them are zeros.
+SIGINFO_USED = 48
 #: No descriptor.
 MINUS_ONE = 0xFFFF_FFFF_FFFF_FFFF
 
@@ -563,6 +565,26 @@ def take_pending(call: Calls, signals: set[int]) -> list[tuple[bool, bytes]]:
         task.write(layout.SCRATCH, struct.pack("<3Q", wanted, 0, 0))
         call(SYS_RT_SIGTIMEDWAIT, layout.SCRATCH, 0, layout.SCRATCH + 8, 8)
     return found
+
+
+def queue_noted(call: Calls, signals: Iterable[tuple[bool, bytes]], queued: list[tuple[bool, bytes]]) -> None:
+    """`queue_signal` of each (sent to the process?, siginfo), which ``queued`` then has, too, for `take_back`."""
+    for shared, info in signals:
+        queued.append((shared, info))
+        queue_signal(call, info, shared=shared)
+
+
+def take_back(call: Calls, queued: Iterable[tuple[bool, bytes]]) -> list[tuple[bool, bytes]]:
+    """Take what was queued out of the task's queue again. What else has come of the same numbers is taken, too, and returned."""
+    ours = Counter((shared, info[:SIGINFO_USED]) for shared, info in queued)
+    others = []
+    for shared, info in take_pending(call, {int.from_bytes(info[:4], "little") for _, info in ours}):
+        key = (shared, info[:SIGINFO_USED])
+        if ours[key]:
+            ours[key] -= 1
+        else:
+            others.append((shared, info))
+    return others
 
 
 def kept_at_home(low: int, high: int) -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
 from mosfs.calls.stored import store
-from mosfs.home.moves.threads import ComingThread
+from mosfs.home.moves.threads import ComingThread, signals_back
 from mosfs.home.ports import NoPrivateSpace, StillRuns, Tree
 from mosfs.home.process.deputy import Deputy, Outcome, Outcomes, State, interrupted, is_sleep
 from mosfs.home.process.link import Link
@@ -31,7 +31,7 @@ from mosfs.migrate.image import BadImage, ImageMeta, Thread
 from mosfs.migrate.maps import CannotMove
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import merge
-from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_signal, take_pending
+from mosfs.migrate.rebuild import NoRoom, Rebuild, clear, limits_raised, queue_noted, queue_signal, take_back, take_pending
 from mosfs.migrate.receipt import Receipt, TooSlow
 from mosfs.migrate.shown import named
 from mosfs.native import lib
@@ -57,6 +57,7 @@ class Coming:
     infos: list[bytes] = field(default_factory=list)
     rebuild: Rebuild | None = None
     newer: list[tuple[bool, bytes]] = field(default_factory=list)  # signals taken from the deputy, to be queued behind older ones
+    queued: list[tuple[bool, bytes]] = field(default_factory=list)  # in the deputy's kernel, those of the image among them
     expired: bool = False  # a timer of CPU time has, meanwhile
     complete: bool = False  # nothing more of the image will come
     others: Outcomes = field(default_factory=dict)  # of other threads, by ID
@@ -169,9 +170,9 @@ class Arrival:
         signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
         coming.newer = take_pending(call, signals)
         regs = rebuild.finish(coming.frames, home=True)
-        for shared, info in [*((not p.several, info) for info in older), *coming.newer]:
-            queue_signal(call, info, shared=shared)
-        coming.threads.extend(self.tracer.threads.build(coming, self.tracer.threads.matched(p, meta.threads)))
+        coming.queued += meta.pending
+        queue_noted(call, [*((not p.several, info) for info in older), *coming.newer], coming.queued)
+        self.tracer.threads.build(coming, self.tracer.threads.matched(p, meta.threads))
         coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
         self.tracer.withheld.give_back(p, call)
         return regs
@@ -315,9 +316,11 @@ class Arrival:
             files = self.tracer.mapped.in_deputy(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
             self.tracer.mapped.deny_access(call, files, deputy.sleep.pages)
-            for shared, info in [*((not p.several, info) for info in p.body.infos), *coming.newer]:
+            came = take_back(call, coming.queued)
+            for shared, info in [*((not p.several, info) for info in p.body.infos), *coming.newer, *came]:
                 queue_signal(call, info, shared=shared)
             p.body.infos.clear()
+        signals_back(coming.threads)
         self._pass_over(p, link, coming)
         self.tracer.shared.gone(self.tracer.groups.objects(p))
         self.goes_on_there(p, link, {p.pid: (coming.outcome, coming.infos), **coming.others}, reason)

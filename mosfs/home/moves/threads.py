@@ -37,7 +37,7 @@ from mosfs.home.process.registers import futex_again, is_futex, result_at
 from mosfs.migrate import rseq
 from mosfs.migrate.capture import signed, user_regs
 from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
-from mosfs.migrate.rebuild import give_state, queue_signal, take_pending
+from mosfs.migrate.rebuild import give_state, queue_noted, queue_signal, take_back, take_pending
 from mosfs.migrate.rows import FORGET, capture_threads, forget_all, give_threads
 from mosfs.migrate.suits import state_lacking
 from mosfs.native.registers import Registers
@@ -73,6 +73,7 @@ class ComingThread:
     regs: Registers | None = None
     older: list[bytes] = field(default_factory=list)  # signals that came while it was away; and those that came to its deputy
     newer: list[tuple[bool, bytes]] = field(default_factory=list)
+    queued: list[tuple[bool, bytes]] = field(default_factory=list)  # in its kernel, those of its image among them
 
 
 class Coming(Protocol):
@@ -80,6 +81,7 @@ class Coming(Protocol):
 
     meta: ImageMeta
     others: Outcomes
+    threads: list[ComingThread]
 
 
 class Threads:
@@ -331,9 +333,9 @@ class Threads:
                 q.deputy.start(Request(SYS_EXIT, (0,) * 6, q.deputy.mask))
         return [(q, told[q.pid]) for q in mine if q.pid in told]
 
-    def build(self, coming: Coming, matched: Sequence[tuple[Program, Thread]]) -> list[ComingThread]:
-        """Make threads of their deputies. Whatever is raised, `Arrival` can undo it."""
-        built, calls = [], []
+    def build(self, coming: Coming, matched: Sequence[tuple[Program, Thread]]) -> None:
+        """Make threads of their deputies, in ``coming.threads``. Whatever is raised, `Arrival` can undo it."""
+        built, calls = coming.threads, []
         with ExitStack() as sessions:
             for q, thread in matched:
                 assert q.deputy is not None
@@ -347,9 +349,8 @@ class Threads:
                 q.demand.waiting = give_state(q.task, coming.meta, thread)
             for one, call, regs in zip(built, calls, give_threads(calls, [thread for _, thread in matched]), strict=True):
                 one.regs = regs
-                for shared, info in [*((False, info) for info in one.older), *one.newer]:
-                    queue_signal(call, info, shared=shared)
-        return built
+                one.queued += one.thread.pending
+                queue_noted(call, [*((False, info) for info in one.older), *one.newer], one.queued)
 
     def unbuild(self, p: Program) -> None:
         """They are deputies again: their kernel writes nowhere in the memory that is about to go."""
@@ -392,6 +393,16 @@ def woken(q: Program) -> bool:
     not hear of that: nobody wakes it twice."""
     sleeping = q.body.sleeping
     return sleeping is not None and is_futex(sleeping) and not interrupted(result_at(q.task.peek_regs(), SYS_FUTEX))
+
+
+def signals_back(threads: Sequence[ComingThread]) -> None:
+    """Behind `Threads.unbuild`: their signals are where they were before `Threads.build`; their bodies have, or get, the others."""
+    for one in threads:
+        with suppress(TaskGone), Calls(one.q.task, base=one.deputy.base, mask=one.deputy.mask) as call:
+            came = take_back(call, one.queued)
+            for shared, info in [*((False, info) for info in one.q.body.infos), *one.newer, *came]:
+                queue_signal(call, info, shared=shared)
+        one.q.body.infos.clear()
 
 
 def forget(call: Calls) -> None:
