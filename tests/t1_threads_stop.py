@@ -37,6 +37,7 @@ from mosfs.home.process.program import Place
 from mosfs.home.tree.family import Family
 from mosfs.home.tree.stops import Stops
 from mosfs.migrate.maps import CannotMove
+from mosfs.native import ffi
 from mosfs.trace.layout import STUB, STUB_AFTER
 from mosfs.trace.stops import Status, Stop
 from mosfs.trace.task import NOTHING, Task, TaskGone, no_regs
@@ -109,7 +110,7 @@ def test_the_first_thread_is_looked_at_though_others_stop_all_the_time(status: i
     seen: list[int] = []
     p = program([], status)
     stops = SimpleNamespace(task_event=lambda pid, status: seen.append(pid))
-    moves = Moves(SimpleNamespace(programs={PID: p}, stops=stops))  # type: ignore[arg-type]
+    moves = Moves(SimpleNamespace(programs={PID: p}, stops=stops, pump=ffi.new("struct mos_pump *")))  # type: ignore[arg-type]
     moves.asked(p)
     due = moves.next_retry()
     assert due is not None
@@ -283,7 +284,7 @@ def test_a_thread_of_a_guest_that_gets_no_processor_is_asked_again_later() -> No
         pair=PID + 1, state=State.RUNNING, task=task, stopping=SimpleNamespace(interrupting=False, paused=False, stood=False)
     )
     leader: Any = SimpleNamespace(threads={body.pair: body})
-    part: Any = SimpleNamespace(bodies={body.pair: body})
+    part: Any = SimpleNamespace(bodies={body.pair: body}, pump=ffi.new("struct mos_pump *"))
     assert not GuestThreads(part, part).stand(leader)
     assert (done, body.stopping.stood) == (["interrupt"], False)
 

@@ -25,8 +25,11 @@ from mosfs.guest import sandbox
 from mosfs.guest.body import Body, State
 from mosfs.guest.faults import Faults
 from mosfs.guest.signals import Signals
+from mosfs.guest.threads import Threads as GuestThreads
+from mosfs.home.moves.threads import Threads as HomeThreads
 from mosfs.home.process.deputy import THREAD_ROOM as FLIGHT_ROOM
 from mosfs.home.process.deputy import THREADS_SCRATCH
+from mosfs.home.process.move import Move
 from mosfs.migrate.image import MOST_THREADS
 from mosfs.migrate.rebuild import Unsuited, set_action
 from mosfs.migrate.rows import DATA, NAME, ROOM, capture_threads, forget_all, give_threads, place
@@ -287,3 +290,50 @@ def test_a_signal_that_another_thread_takes_the_handler_of_ends_no_call(
         assert (regs.orig_rax, regs.rip) == (SYS_GETPID, layout.STUB_AFTER)
         signals.undelivered(one)
         assert one.signals.restart is None
+
+
+# --------------------------------------------------------------------------- the processor that they are held on
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+@pytest.mark.parametrize("away", [False, True])
+def test_a_child_that_is_born_while_its_maker_is_to_stand_has_all_processors(away: bool) -> None:
+    """C holds a task that stops often on our processor, and sees to its children; not to those that are born in other waits."""
+    everywhere = os.sched_getaffinity(0)
+    pump = ffi.new("struct mos_pump *")
+    found: list[set[int]] = []
+    with seized("/bin/sh", "-c", "(exec sleep 60) & wait") as program:
+        task = program.task
+
+        def handle(_: Any, status: Status) -> None:
+            if status.stop not in (Stop.FORK, Stop.VFORK, Stop.CLONE):
+                task.cont(status.value if status.stop is Stop.SIGNAL else 0)
+                return
+            child = Task(task.event_message())
+            found.append(os.sched_getaffinity(child.pid))
+            discard(child, [])
+            programs.clear()
+
+        try:
+            assert lib.mos_hold(pump, task.pid) == 0 and len(os.sched_getaffinity(task.pid)) == 1
+            task.cont()
+            beside = SimpleNamespace(interrupt=lambda: None, wait_beside=task.wait_beside)
+            one: Any = SimpleNamespace(
+                pid=task.pid, pair=task.pid, task=beside, suspended=False, halted=False, deputy=None, interrupted=False,
+                obstacle=lambda: "", call=SimpleNamespace(idle=None), state=State.RUNNING,
+                stopping=SimpleNamespace(paused=False, interrupting=True, stood=False), fork=SimpleNamespace(step=None),
+            )  # fmt: skip
+            programs = {task.pid: one}
+            stops = SimpleNamespace(handle=handle)
+            if away:
+                threads = GuestThreads(SimpleNamespace(pump=pump, bodies=programs), SimpleNamespace())  # type: ignore[arg-type]
+                threads.stops = stops  # type: ignore[assignment]
+                assert threads.stand(SimpleNamespace(threads=dict(programs)))  # type: ignore[arg-type]
+            else:
+                tree: Any = SimpleNamespace(pump=pump, programs=programs, stops=stops)
+                p: Any = SimpleNamespace(kin=SimpleNamespace(threads={task.pid}))
+                assert HomeThreads(tree).stand(p, Move("2", "2"))
+        finally:
+            lib.mos_unfollow(pump)
+            os.sched_setaffinity(0, everywhere)
+    assert found == [everywhere]

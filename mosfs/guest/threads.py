@@ -28,6 +28,7 @@ from mosfs.migrate.capture import user_regs
 from mosfs.migrate.image import MOST_THREADS, ImageMeta, Thread
 from mosfs.migrate.rows import capture_threads
 from mosfs.migrate.suits import state_lacking
+from mosfs.native import lib
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -144,6 +145,7 @@ class Threads:
     def stand(self, leader: Body) -> bool:
         """Stop the other threads of a process whose first one stands, where they can be captured. False: let them go on, and try
         again later; none of them stands then."""
+        lib.mos_unpin(self._context.pump)  # who is born meanwhile has its maker's processors, and C does not see that
         running = list(leader.threads.values())
         for body in running:
             with suppress(TaskGone):  # its end follows

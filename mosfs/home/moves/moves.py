@@ -23,6 +23,7 @@ from mosfs.home.process.link import Link
 from mosfs.home.process.move import Event, Move, Phase, Step
 from mosfs.home.process.program import Place, Program
 from mosfs.migrate.maps import CannotMove
+from mosfs.native import lib
 from mosfs.trace.task import WALL, TaskGone
 from mosfs.wire.channel import ChannelLost
 from mosfs.wire.faults import Point, fault
@@ -210,6 +211,7 @@ class Moves:
         the stop of the oldest from us for ever."""
         if not p.interrupted or self.tracer.programs.get(p.pid) is not p:
             return
+        lib.mos_unpin(self.tracer.pump)  # as in `Threads.stand`
         with suppress(TaskGone):
             if status := p.task.wait(WALL | os.WNOHANG):
                 self.tracer.stops.task_event(p.pid, status)

@@ -40,6 +40,7 @@ from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
 from mosfs.migrate.rebuild import give_state, queue_noted, queue_signal, take_back, take_pending
 from mosfs.migrate.rows import FORGET, capture_threads, forget_all, give_threads
 from mosfs.migrate.suits import state_lacking
+from mosfs.native import lib
 from mosfs.native.registers import Registers
 from mosfs.trace.idle import idle, may_sleep_shorter
 from mosfs.trace.inject import Calls
@@ -111,6 +112,7 @@ class Threads:
 
     def stand(self, p: Program, move: Stands) -> bool:
         """Stop the other threads where they can be captured. False: they go on, and it shall be tried again later."""
+        lib.mos_unpin(self.tracer.pump)  # who is born meanwhile has its maker's processors, and C does not see that
         move.frozen_at = time.monotonic()
         for _ in range(MOST_ROUNDS):
             running = [q for q in self.of(p) if q.pid not in move.standing]
