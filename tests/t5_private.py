@@ -142,14 +142,13 @@ def test_who_takes_space_by_another_door_is_ended(nodes: Lab, doors: str, way: s
 def test_whom_a_descriptor_is_given_has_no_space_by_it(
     nodes: Lab, doors: str, tmp_path: Path, stays: tuple[str, ...]
 ) -> None:
-    """When the program that had the file has ended, it vanishes, and so does what is written after that; and its tracer when nobody
-    can write any more."""
+    """When the program that had the file has ended, it vanishes, and so does what is written after that. No tracer stays for it."""
     taker = nodes.start(1, doors, "take", "-", str(tmp_path / "s"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert taker.stdin is not None and taker.stdout is not None and taker.stdout.readline() == b"listens\n"
     command = ("mosrun", "-h", "-X", DIRECTORY, doors, "give", f"{DIRECTORY}/f", str(tmp_path / "s"), *stays)
     giver = nodes.start(1, *command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert giver.stdout is not None and giver.stdout.readline() == b"given\n"
-    tracer = tracer_of(giver.pid)
+    tracer, before = tracer_of(giver.pid), kept_by_mosd(nodes)
     giver.kill() if stays else giver.communicate(b"\n")
     giver.wait(30)
 
@@ -160,11 +159,22 @@ def test_whom_a_descriptor_is_given_has_no_space_by_it(
         return int(taker.stdout.readline())
 
     assert taken() <= 31
+    wait_until(lambda: not os.path.exists(f"/proc/{tracer}"))
+    assert len(kept_by_mosd(nodes)) == len(before) + 1
     for _ in range(3):
         wait_until(lambda: taken() == 0)  # it writes 20 MB each time
-    assert os.path.exists(f"/proc/{tracer}")
     taker.kill()
-    wait_until(lambda: not os.path.exists(f"/proc/{tracer}"))
+    wait_until(lambda: kept_by_mosd(nodes) == before)
+
+
+def kept_by_mosd(nodes: Lab) -> list[str]:
+    """Descriptors of files without a name in the directory of private.conf that the mosd of node 1 has."""
+    folder = f"/proc/{nodes.mosd(1)}/fd"
+    links = []
+    for fd in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(f"{folder}/{fd}"))
+    return [link for link in links if link.startswith(nodes.node(1).paths.private) and link.endswith("(deleted)")]
 
 
 def test_a_guest_stays_within_its_limit(nodes: Lab) -> None:

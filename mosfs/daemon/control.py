@@ -27,6 +27,7 @@ from mosfs.daemon import launch
 from mosfs.daemon.channels import Channels
 from mosfs.daemon.connection import Connection, credentials
 from mosfs.daemon.journal import Journal
+from mosfs.daemon.leftovers import Leftovers
 from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.spawner import Spawner
 from mosfs.daemon.starts import Starts
@@ -62,6 +63,7 @@ from mosfs.wire.messages import (
     OpenChannel,
     PrivateFile,
     PrivateGone,
+    PrivateLeft,
     ProcGone,
     ProcState,
     Report,
@@ -146,6 +148,7 @@ class Control:
     connections: Shares = field(default_factory=lambda: Shares(CONNECTIONS))
     starts: Starts = field(default_factory=Starts)
     threads: Threads = field(default_factory=Threads)
+    left: Leftovers = field(default_factory=Leftovers)
     queue: Queue = field(init=False)
 
     def __post_init__(self) -> None:
@@ -334,11 +337,10 @@ class Control:
     def _message(self, client: Client, connection: Connection, data: bytes) -> None:
         """One message of a tracer or host. What it cannot do here and now becomes a task."""
         try:
-            message = decode_control(data)
+            world, message = self.world, decode_control(data)
         except msgspec.DecodeError as error:
             log.warning("PID %d: %s", client.pid, error)
             return
-        world = self.world
         match message:
             case ProcState():
                 self._program_state(client, connection, message)
@@ -365,6 +367,8 @@ class Control:
                 self._private_file(client, message)
             case PrivateGone(pid=pid):
                 world.private_gone(pid)
+            case PrivateLeft(uid=uid) if (fd := connection.take_beside()) >= 0:
+                self.left.take(uid, [fd])
             case UsageReport(rows=rows):
                 self._usage(client, rows)
             case TollPaid(pid=pid):

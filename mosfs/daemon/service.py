@@ -179,6 +179,7 @@ async def _node(
             keep(keep_publishing, world, probe)
             keep(keep_noting, world)
             keep(services.control.queue.run)
+            keep(services.control.left.run, services.control.threads)
             keep(stalls.run, services.control.tracers, services.control.threads)
             nursery.start_soon(serve_files, scope)
             keep(end_when_asked, world, scope)

@@ -81,6 +81,7 @@ class StillRuns(CannotMove):
 
 class Mosd(Protocol):
     config: Config
+    uid: int
     control: MosdLink
 
     def send(self, message: Msg) -> bool: ...

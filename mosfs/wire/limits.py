@@ -45,6 +45,8 @@ MAILBOXES = Limit(4096, 65536, 65536, errno.EMFILE, "mailboxes")
 MAIL_BYTES = Limit(512 << 20, 4 << 30, 1 << 30, errno.EAGAIN, "bytes in mailboxes")
 #: Names of private files that the tree shows.
 PRIVATE_FILES = Limit(65536, 262144, 262144, errno.EMFILE, "private files in the tree")
+#: Files that were private and to which somebody else can write still (`daemon.leftovers`).
+PRIVATE_LEFT = Limit(1024, 16384, 1024, errno.EMFILE, "files that were private")
 #: Programs that have ended and are remembered (mostimeof).
 ENDED = Limit(1000, 16384, 1000, errno.EAGAIN, "ended programs")
 #: Threads of mosd that wait for a name server or a file system of a user's.

@@ -213,6 +213,13 @@ class PrivateGone(Msg, tag=27):
     pid: Pid
 
 
+class PrivateLeft(Msg, tag=30):
+    """A file on the disk that was private to a program of ``uid``: it is beside this, and shall be kept empty until nobody else
+    can write to it."""
+
+    uid: Id
+
+
 class Usage(Msg):
     """What one program or guest has used. CPU in seconds: ``age`` since its start, ``here`` since it came to this node.
 
@@ -521,9 +528,9 @@ class AdoptTracer(Msg, tag=50):
 
 Control = (
     HelloTracer | HelloHost | ProcState | ProcGone | GuestState | GuestGone | OpenChannel | Report | Adjusted | PrivateFile
-    | PrivateGone | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer | SpawnHost | AdoptTracer
-    | UsageReport | TollPaid | GuestStayed | Consider | MailOpen | MailTake | MailPut | MailFilters | MailClose | MailBack
-    | MailReturned | MailAnswer | MailWake | MailRecall | MailHeld
+    | PrivateGone | PrivateLeft | ChannelReady | ChannelFailed | Command | Adjust | DirectImage | Config | SpawnTracer
+    | SpawnHost | AdoptTracer | UsageReport | TollPaid | GuestStayed | Consider | MailOpen | MailTake | MailPut | MailFilters
+    | MailClose | MailBack | MailReturned | MailAnswer | MailWake | MailRecall | MailHeld
 )
 _encoder, _control, _peer = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Control), msgspec.msgpack.Decoder(Peer)
 

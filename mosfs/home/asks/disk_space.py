@@ -7,22 +7,21 @@ than the limit is ended, without it. And what a process has left is nobody's: as
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
-import signal
-from contextlib import suppress
 
 from mosfs.home.ports import Tree
 from mosfs.home.process.program import Holdings, Program
+from mosfs.ptf.left import is_kept_empty, still_open
 from mosfs.ptf.store import beyond
+from mosfs.wire.messages import PrivateLeft
 
 #: Of abandoned files: so many are kept empty; of more, the first are believed to be closed.
 MOST_LEFT = 1024
 
 
 class DiskSpace:
-    """``left``: descriptors of files that are not private any more, and which somebody may write to."""
+    """``left``: descriptors of files that are not private any more, and which somebody may write to. A tracer without programs
+    gives them to mosd: who holds many such files shall not hold a process for each."""
 
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
@@ -30,20 +29,17 @@ class DiskSpace:
 
     def close(self, fd: int) -> None:
         """A private file on the disk that has vanished (`Store.closes`)."""
-        with suppress(OSError):
-            os.ftruncate(fd, 0)
-        if not opened_by_others(fd):
-            os.close(fd)
-            return
-        self.left.append(fd)
+        if is_kept_empty(fd):
+            self.left.append(fd)
         if len(self.left) > MOST_LEFT:
             os.close(self.left.pop(0))
 
     def look(self) -> None:
         """Once a second."""
-        left, self.left = self.left, []
-        for fd in left:
-            self.close(fd)
+        self.left = still_open(self.left)
+        mosd = self.tracer.mosd
+        while self.left and not self.tracer.programs and mosd.control.send(PrivateLeft(mosd.uid), self.left[0]):
+            os.close(self.left.pop(0))
         holdings = {id(p.private): p for p in self.tracer.programs.values() if p.private is not None}
         for p in holdings.values():
             with self.tracer.containment.of(p):
@@ -61,15 +57,3 @@ class DiskSpace:
         own.store.cut()
         self.tracer.mosd.log(f"pid={p.pid} has taken {taken >> 20} MB of disk-space for private files, of {own.most >> 20}", 40)
         self.tracer.containment.kill(p)
-
-
-def opened_by_others(fd: int) -> bool:
-    """Whether an open file of another descriptor than ``fd``, which we have for writing, can write to its file: the kernel grants a
-    write lease when nobody can (fcntl(2)). False where it grants none at all."""
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)  # should somebody open it at this moment; SIGIO would end us
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except OSError as error:
-        return error.errno == errno.EAGAIN
-    return False
