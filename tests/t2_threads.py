@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -296,9 +297,11 @@ def test_a_signal_that_another_thread_takes_the_handler_of_ends_no_call(
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two processors")
+@pytest.mark.parametrize("born", [False, True])
 @pytest.mark.parametrize("away", [False, True])
-def test_a_child_that_is_born_while_its_maker_is_to_stand_has_all_processors(away: bool) -> None:
-    """C holds a task that stops often on our processor, and sees to its children; not to those that are born in other waits."""
+def test_a_child_that_is_born_while_its_maker_is_to_stand_has_all_processors(away: bool, born: bool) -> None:
+    """C holds a task that stops often on our processor, and sees to its children; not to those that are born in other waits.
+    ``born``: it is there already when the wait begins."""
     everywhere = os.sched_getaffinity(0)
     pump = ffi.new("struct mos_pump *")
     found: list[set[int]] = []
@@ -317,7 +320,11 @@ def test_a_child_that_is_born_while_its_maker_is_to_stand_has_all_processors(awa
         try:
             assert lib.mos_hold(pump, task.pid) == 0 and len(os.sched_getaffinity(task.pid)) == 1
             task.cont()
-            beside = SimpleNamespace(interrupt=lambda: None, wait_beside=task.wait_beside)
+            while born and not Path(f"/proc/{task.pid}/task/{task.pid}/children").read_text():
+                time.sleep(0.001)
+            beside = SimpleNamespace(
+                interrupt=lambda: None, wait_beside=task.wait_beside, event_message=task.event_message
+            )
             one: Any = SimpleNamespace(
                 pid=task.pid, pair=task.pid, task=beside, suspended=False, halted=False, deputy=None, interrupted=False,
                 obstacle=lambda: "", call=SimpleNamespace(idle=None), state=State.RUNNING,

@@ -33,7 +33,7 @@ from mosfs.native.registers import Registers
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import state_of, tgid_of
-from mosfs.trace.stops import Status, Stop, decode
+from mosfs.trace.stops import BIRTHS, Status, Stop, decode
 from mosfs.trace.task import NOTHING, Task, TaskGone, copy_regs, unfit
 
 #: So many stops may come before the one that a thread was asked for.
@@ -179,6 +179,8 @@ class Threads:
                 if raw is None:  # it has no processor, or its kernel is at work for it: its stop will come
                     return False
                 status = decode(raw)
+                if status.stop in BIRTHS:
+                    lib.mos_like(self._context.pump, body.pid, body.task.event_message())
                 if status.stop is not Stop.TRAP or body.fork.step is not None:  # its very first stop is no other's
                     assert self.stops is not None
                     self.stops.handle(body, status)

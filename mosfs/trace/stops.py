@@ -24,6 +24,8 @@ class Stop(Enum):
     KILLED = auto()
 
 
+#: Another task is there.
+BIRTHS = frozenset({Stop.FORK, Stop.VFORK, Stop.CLONE})
 #: Stops that take the place of one that we have asked for (PTRACE_INTERRUPT): it has to be asked for again.
 USES_UP = frozenset({Stop.SECCOMP, Stop.SYSCALL, Stop.SIGNAL, Stop.FORK, Stop.VFORK, Stop.CLONE})
 #: The wait status of `Stop.SECCOMP`.

@@ -45,7 +45,7 @@ from mosfs.native.registers import Registers
 from mosfs.trace.idle import idle, may_sleep_shorter
 from mosfs.trace.inject import Calls
 from mosfs.trace.proc import state_of
-from mosfs.trace.stops import Stop, decode
+from mosfs.trace.stops import BIRTHS, Stop, decode
 from mosfs.trace.task import WALL, TaskGone, behind, copy_regs
 
 #: So often threads are looked for that others have made meanwhile; so many stops may come before the one that was asked for.
@@ -170,6 +170,8 @@ class Threads:
                 move.tries += TRIES_OF_A_WAIT
                 return False
             status = decode(raw)
+            if status.stop in BIRTHS:
+                lib.mos_like(self.tracer.pump, q.pid, q.task.event_message())
             if status.stop is not Stop.TRAP:
                 self.tracer.stops.handle(q, status)  # which asks for our stop again, where another has taken its place
                 continue
