@@ -316,8 +316,7 @@ class Arrival:
             files = self.tracer.mapped.in_deputy(p)
             clear(call, merge([(layout.STUB, layout.END), *((m.start, m.end) for m in files)]))
             self.tracer.mapped.deny_access(call, files, deputy.sleep.pages)
-            came = take_back(call, coming.queued)
-            for shared, info in [*((not p.several, info) for info in p.body.infos), *coming.newer, *came]:
+            for shared, info in [*((not p.several, info) for info in p.body.infos), *coming.newer, *take_back(call, coming.queued)]:
                 queue_signal(call, info, shared=shared)
             p.body.infos.clear()
         signals_back(coming.threads)
