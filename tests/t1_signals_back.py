@@ -13,7 +13,7 @@ from mosfs.abi.signals import SIGINFO_SIZE
 from mosfs.home.moves import arrival, threads
 from mosfs.home.moves.arrival import Arrival, Coming
 from mosfs.home.moves.threads import Threads
-from mosfs.home.process.deputy import State
+from mosfs.home.process.deputy import Sleep, State
 from mosfs.home.process.records import Body
 from mosfs.migrate.rebuild import queue_noted, queue_signal, take_back
 from mosfs.trace.task import no_regs
@@ -120,7 +120,9 @@ class Returning:
 
     def _program(self, tid: int, several: bool) -> Any:
         task = self.kernel.task(tid)
-        deputy = SimpleNamespace(base=no_regs(), mask=0, task=task, flight=None, state=State.READY, became_ready=lambda: None)
+        deputy = SimpleNamespace(
+            base=no_regs(), mask=0, task=task, flight=None, state=State.READY, became_ready=lambda: None, sleep=Sleep()
+        )
         frozen = SimpleNamespace(mark="", call=None)
         return SimpleNamespace(
             pid=tid, task=task, deputy=deputy, body=Body(), frozen=frozen, several=several, kin=SimpleNamespace(threads=set()),
