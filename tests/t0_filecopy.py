@@ -349,7 +349,8 @@ def test_a_file_on_which_somebody_has_a_lease_is_not_waited_for(tmp_path: Path) 
     try:
         if not os.read(ready, 1):
             pytest.skip("no leases here")
-        assert _first_of(SimpleNamespace(private=None), [(str(tmp_path / "file"), lambda _: True)]) == -1  # type: ignore[arg-type]
+        ways = [(str(tmp_path / "file"), lambda _: True)]
+        assert _first_of(SimpleNamespace(private=None), mapping_of(tmp_path / "file"), ways) == -1  # type: ignore[arg-type]
     finally:
         os.kill(holder, signal.SIGKILL)
         os.waitpid(holder, 0)
