@@ -22,6 +22,9 @@ COUNTED = {(SOL_SOCKET, 26): INSTRUCTION}  # SO_GET_FILTER
 #: Levels whose other options are known to count bytes.
 BYTES = frozenset({SOL_IP, SOL_SOCKET, SOL_TCP, SOL_UDP, SOL_IPV6})
 
+#: Those that may fill more than they are told: an array whose entries have that size.
+ARRAYS = {(SOL_TCP, 41): "TCP_AO_GET_KEYS"}
+
 #: (level, option) that point to memory which nothing here describes.
 UNSERVED_SET = {
     (SOL_IP, 64): "IPT_SO_SET_REPLACE", (SOL_IPV6, 64): "IP6T_SO_SET_REPLACE", (SOL_IP, 96): "ARPT_SO_SET_REPLACE",
@@ -30,6 +33,5 @@ UNSERVED_SET = {
 }  # fmt: skip
 UNSERVED_GET = {
     (SOL_IP, 129): "EBT_SO_GET_ENTRIES", (SOL_IP, 131): "EBT_SO_GET_INIT_ENTRIES", (SOL_TCP, 35): "TCP_ZEROCOPY_RECEIVE",
-    (SOL_TCP, 41): "TCP_AO_GET_KEYS",
     (SOL_SCTP, 111): "SCTP_SOCKOPT_CONNECTX3", (SOL_MPTCP, 4): "MPTCP_FULL_INFO",
 }  # fmt: skip

@@ -238,7 +238,8 @@ def _sockopt_out(request: Request, index: int, values: Sequence[int], task: Task
     option = values[1], values[2]
     told = _read(task, values[index + 1], 4) or b""
     size = int.from_bytes(told, "little", signed=True) * sockopts.COUNTED.get(option, 1)
-    _varied(request, task, request.args[index], size, comes=Comes.SUCCESS, index=index, edge=option[0] not in sockopts.BYTES)
+    edge = option[0] not in sockopts.BYTES or option in sockopts.ARRAYS
+    _varied(request, task, request.args[index], size, comes=Comes.SUCCESS, index=index, edge=edge)
 
 
 def _fcntl(request: Request, index: int, values: Sequence[int], task: Task) -> None:
