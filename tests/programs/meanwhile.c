@@ -4,19 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 
-static void started(pthread_t *thread, void *(*run)(void *), void *arg)
-{
-	equal(pthread_create(thread, NULL, run, arg), 0);
-}
-
-static long joined(pthread_t thread)
-{
-	void *result;
-
-	equal(pthread_join(thread, &result), 0);
-	return (long)result;
-}
-
 static struct pollfd wanted[2];
 static int gate[2];
 

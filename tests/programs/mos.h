@@ -23,6 +23,8 @@
  *     forked(fn, arg)        fork; the child runs fn(arg) and exits with its value; returns the PID
  *     reaped(pid, code)      wait for the child; it must exit with code
  *     killed(pid, sig)       wait for the child; it must die by sig
+ *     started(t, run, arg)   make the thread *t, which runs run(arg)
+ *     joined(t)              wait for the thread; what it returned, as a number
  *     write_all, read_all    exactly n bytes, in as many calls as it takes
  *     seconds                the first argument
  *
@@ -35,6 +37,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -227,6 +230,19 @@ static UNUSED int mos_wait(pid_t pid)
 		if (!WIFSIGNALED(s_) || WTERMSIG(s_) != (sig)) \
 			fail("child's status is %#x, not death by %d", s_, (sig)); \
 	} while (0)
+
+static UNUSED void started(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+	equal(pthread_create(thread, NULL, run, arg), 0);
+}
+
+static UNUSED long joined(pthread_t thread)
+{
+	void *result;
+
+	equal(pthread_join(thread, &result), 0);
+	return (long)result;
+}
 
 static UNUSED void write_all(int fd, const void *buf, size_t n)
 {

@@ -11,19 +11,6 @@ static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
 static long sum, whose;
 
-static void started(pthread_t *thread, void *(*run)(void *), void *arg)
-{
-	equal(pthread_create(thread, NULL, run, arg), 0);
-}
-
-static long joined(pthread_t thread)
-{
-	void *result;
-
-	equal(pthread_join(thread, &result), 0);
-	return (long)result;
-}
-
 /* THREADS of them, each with its number, to their ends. */
 static void all_run(void *(*routine)(void *))
 {
