@@ -2,8 +2,8 @@
  * Setting up a program at exec (trace/embark.py says why each step).
  *
  * All calls are made by the syscall instruction of the kernel's own vDSO. The caller holds the task on this CPU (mos_hold): a resume and a
- * stop cost ten times as much when they wake another one. A single step is one stop; but a task that is traced so gets a SIGTRAP by force, and one that the program ignores
- * is then the default (force_sig): it goes from its stop at entry to that at exit.
+ * stop cost ten times as much when they wake another one. A single step is one stop; but a task that is traced so gets a SIGTRAP by force,
+ * and one that the program ignores is then the default (force_sig): it goes from its stop at entry to that at exit.
  */
 #include "mos.h"
 

@@ -68,11 +68,11 @@ class Share:
 
     def look(self, programs: Iterable[int]) -> None:
         """Once a second. ``programs``: the nice values of those that are served, asked for if they matter."""
-        now, used = self._clock(), self._all()
-        lib.mos_quiet(self._fair() >= QUIET)
+        now, used, fair = self._clock(), self._all(), self._fair()
+        lib.mos_quiet(fair >= QUIET)
         if not self._may or now <= self._since:
             return
-        nice = wanted(self._nice, (used - self._used) / (now - self._since), programs, self._fair())
+        nice = wanted(self._nice, (used - self._used) / (now - self._since), programs, fair)
         self._since, self._used = now, used
         if nice != self._nice:
             if lib.mos_prompt(nice, SLICE):
