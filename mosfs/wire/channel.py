@@ -175,7 +175,8 @@ class Channel:
         self.shared = ffi.new("struct mos_channel *", {"fd": sock.fileno(), "direction": 0 if opener else 1})
         self._key = key
         self._outgoing = bytearray()
-        self._unsent = bytearray()  # sealed
+        self._rest = memoryview(b"")  # of the frame that the socket has taken a part of: it stays where it was sealed
+        self._unsent = bytearray()  # what is sealed behind it
         self._taken_off = 0  # bytes of that which the socket has taken
         self._patience = Patience(PATIENCE)
         self._pace = Pace()
@@ -195,7 +196,7 @@ class Channel:
 
     def share(self) -> bool:
         """Whether C may speak over this connection, too; not while all frames are recorded."""
-        if self.lost or self._record is not None or self.shared.broken or self._unsent:
+        if self.lost or self._record is not None or self.shared.broken or self.unsent:
             return False
         if self.shared.out == ffi.NULL and self._key:
             lib.mos_channel_key(self.shared, self._key)
@@ -217,7 +218,7 @@ class Channel:
             self.send(Kind.TIME, 0, _time())
         if self.shared.unsent_left or self.shared.broken:
             self.flush()
-        if self._unsent and (kind in BULK or len(self._unsent) > MOST_UNSENT):
+        if self.unsent and (kind in BULK or self.unsent > MOST_UNSENT):
             self.finish()
         if self.shared.broken:
             return
@@ -235,7 +236,7 @@ class Channel:
             data = self._room(HEADER.size + len(payload) + TAG)
             data[: HEADER.size] = header
             self._cipher.encrypt_into(nonce, payload, header, data[HEADER.size :])
-        if self._unsent:
+        if self.unsent:
             self._unsent += data
             return
         try:
@@ -246,26 +247,27 @@ class Channel:
             self._cannot_send(error)
             return
         if done < len(data):
-            self._keep(memoryview(data)[done:])
+            self._rest, self._patience = memoryview(data)[done:], Patience(PATIENCE)
             if kind == Kind.IMAGE_END:  # who has sent an image may end
                 self.finish()
 
     @property
     def unsent(self) -> int:
         """Bytes that wait for room in the socket: `flush` when it has some, and once a second."""
-        return len(self._unsent)
+        return len(self._rest) + len(self._unsent)
 
-    def _keep(self, rest: bytes | memoryview) -> None:
-        if not self._unsent:
-            self._patience = Patience(PATIENCE)
-        self._unsent += rest
+    def _forget(self) -> tuple[memoryview, bytearray]:
+        """What was unsent."""
+        both = self._rest, self._unsent
+        self._rest, self._unsent = memoryview(b""), bytearray()
+        return both
 
     def finish(self) -> None:
         """Wait until all has been sent; ChannelLost as `send`."""
         self.flush()
-        rest, self._unsent = self._unsent, bytearray()
-        if rest and not self.shared.broken:
-            self._send_rest(memoryview(rest))
+        for rest in self._forget():
+            if rest and not self.shared.broken:
+                self._send_rest(memoryview(rest))
 
     def tell_time(self) -> None:
         """From now on the peer reads our time before what its programs may learn of (`TIMED`)."""
@@ -282,31 +284,36 @@ class Channel:
     def flush(self) -> None:
         """Send what is unsent, also by C, as far as the socket takes it; ChannelLost as `send`, and of who takes too little."""
         if self.shared.broken:
-            self._unsent.clear()
+            self._forget()
             self._cannot_send(OSError(self.shared.broken, os.strerror(self.shared.broken)))
             return
         if self.shared.unsent_left:
-            self._keep(bytes(ffi.buffer(self.shared.unsent, self.shared.unsent_left)))
+            if not self.unsent:
+                self._patience = Patience(PATIENCE)
+            self._unsent += ffi.buffer(self.shared.unsent, self.shared.unsent_left)
             lib.mos_sent(self.shared)
-        if not self._unsent:
+        if not self.unsent:
             return
         try:
-            done = self.sock.send(self._unsent)
+            done = self.sock.sendmsg((self._rest, self._unsent))
         except BlockingIOError:
             done = 0
         except OSError as error:
-            self._unsent.clear()
+            self._forget()
             self._cannot_send(error)
             return
-        del self._unsent[:done]
+        behind = done - len(self._rest)
+        self._rest = self._rest[done:]
+        if behind > 0:
+            del self._unsent[:behind]
         self._taken_off += done
         self._pace.took(done)
-        if self._unsent and not self._patience.left(self._taken_off):
+        if self.unsent and not self._patience.left(self._taken_off):
             raise self.fail("no progress")
 
     def _room(self, size: int) -> memoryview:
-        """``size`` bytes of a buffer that is kept for the next large frame."""
-        if len(self._outgoing) < size:
+        """``size`` bytes of a buffer that is kept for the next large frame; of another one while the last frame waits in it."""
+        if self._rest or len(self._outgoing) < size:
             self._outgoing = bytearray(size)
         return memoryview(self._outgoing)[:size]
 
@@ -346,7 +353,7 @@ class Channel:
         """The socket has room, so that a frame would not wait for the peer; true of a lost one, so that it is noticed."""
         if self.lost:
             return True
-        if self._unsent:
+        if self.unsent:
             return False
         if self._room_poll is None:
             self._room_poll = select.poll()
@@ -357,7 +364,7 @@ class Channel:
 
     def frames(self) -> Iterator[Frame]:
         """Frames that are here after one read of the socket, which takes what is unsent meanwhile."""
-        if self._unsent:
+        if self.unsent:
             self.flush()
         self._open()
         if not self._queue:
@@ -380,14 +387,14 @@ class Channel:
         patience = Patience(timeout)
         self._open()
         while not self._queue:
-            poll.register(self.sock, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+            poll.register(self.sock, select.POLLIN | (select.POLLOUT if self.unsent else 0))
             left = patience.left(self.shared.end - self.shared.start)
             if not left:
                 raise self.fail("timeout")
             began = time.monotonic()
             events = poll.poll(min(left, STEP) * 1000)
             self.waited += _since(began)
-            if self._unsent:
+            if self.unsent:
                 self.flush()
             if events and events[0][1] & ~select.POLLOUT:
                 self._fill()
