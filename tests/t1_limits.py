@@ -15,10 +15,10 @@ from mosfs.cluster.address import as_unsigned
 from mosfs.daemon import launch
 from mosfs.daemon.mail_files import OUTSIDER_PATIENCE, SILENCE, MailFiles
 from mosfs.daemon.office import Office
-from mosfs.daemon.room import Room, Watchers
+from mosfs.daemon.room import COST, Room, Watchers
 from mosfs.daemon.waiting import STARTS, Queue
 from mosfs.mbox.body import Body
-from mosfs.mbox.model import MAX_LATEST, Flag, Mailbox, Sender
+from mosfs.mbox.model import MAX_LATEST, Flag, Mailbox, Message, Sender
 from mosfs.node.choice import most_free
 from mosfs.node.world import World
 from mosfs.wire import subuids
@@ -124,16 +124,39 @@ def box(uid: int, pid: int) -> Mailbox:
 def test_the_bytes_of_all_mailboxes_of_a_user() -> None:
     now = [0.0]
     boxes = {(1, pid): box(ANN, pid) for pid in range(3)} | {(1, 9): box(BOB, 9)}
-    room = Room(boxes, lambda: now[0], Shares(Limit(100, 1000, 200, errno.EAGAIN, "bytes"), ROOT))
+    size = 3000
+    whole, left = size + COST, 100
+    limit = Limit(3 * whole + COST + left, 100 * whole, 4 * whole, errno.EAGAIN, "bytes")
+    room = Room(boxes, lambda: now[0], Shares(limit, ROOT), memory=lambda: 1 << 40)
     for pid in range(3):
-        boxes[1, pid].put(Sender(1, 5, ANN, ANN, 1), b"%d" % pid, Body(bytes(30)))
-        room.add(ANN, 30)
-    assert room.fits(ANN, 10) and not room.fits(ANN, 11) and room.fits(BOB, 100)
-    boxes[1, 0].take(100)
-    assert not room.fits(ANN, 40), "counted a moment ago"
+        boxes[1, pid].put(Sender(1, 5, ANN, ANN, 1), b"%d" % pid, Body(bytes(size)))
+        room.add(ANN, size)
+    assert room.fits(ANN, left) and not room.fits(ANN, left + 1) and room.fits(BOB, size)
+    boxes[1, 0].take(size)
+    assert not room.fits(ANN, left + whole), "counted a moment ago"
     now[0] = 1.0
-    assert room.fits(ANN, 40) and not room.fits(ANN, 41)
+    assert room.fits(ANN, left + whole) and not room.fits(ANN, left + whole + 1)
     assert MAIL_BYTES.each > MAILBOXES.each
+
+
+def test_messages_take_a_third_of_what_is_free_and_one_always_fits() -> None:
+    now, free, size = [0.0], [300 << 20], 1 << 20
+    boxes = {(1, pid): box(uid, pid) for pid, uid in enumerate((ANN, BOB, ROOT))}
+    room = Room(boxes, lambda: now[0], Shares(MAIL_BYTES, ROOT), Shares(MAIL_BYTES, ROOT), lambda: free[0])
+    for pid, uid in ((0, ANN), (2, ROOT)):
+        accepted = 0
+        while room.fits(uid, size):
+            boxes[1, pid].queue.append(Message(1, 5, 1, Body(bytes(size)), 0))
+            boxes[1, pid].size += size
+            room.add(uid, size)
+            free[0] -= size
+            accepted += 1
+            now[0] += 1
+        assert 90 <= accepted <= 104, "root has a share of its own"
+    assert room.fits(BOB, 32 << 20), "who has nothing here"
+    free[0] = 1 << 40
+    now[0] += 1
+    assert room.fits(ANN, size)
 
 
 async def test_one_question_for_all_who_wait_for_the_same_mailbox(autojump_clock: trio.testing.MockClock) -> None:

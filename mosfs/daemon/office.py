@@ -260,7 +260,7 @@ class Office:
     def accept(self, key: Key, box: Mailbox) -> None:
         """It came from another node."""
         self.boxes[key] = box
-        self.room.add(box.uid, box.size)
+        self.room.add(box.uid, box.size, len(box.queue))
         if (old := self.leaving.pop(key, None)) is not None:
             _destroy(old.box)
         if key[0] == self.me:

@@ -1,7 +1,8 @@
 """How much of the post office one user may take up, and whose turn it is when there is room again (docs/design/security.md).
 
 Messages lie in memory of mosd, which no limit of the user's own bounds. So the unread bytes of all mailboxes of a user have a
-limit, and so have the bytes of messages that are on their way; who wants more waits as for a mailbox that is full.
+limit, and so have the bytes of messages that are on their way; who wants more waits as for a mailbox that is full. Of a node with
+little free memory all users together get no more than a third.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 import trio
 
 from mosfs.mbox.model import Mailbox, Sender
-from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Shares
+from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares, within
+from mosfs.wire.room import Memory, available
 
 #: (home, pid) of a program; home is an unsigned integer.
 Key = tuple[int, int]
@@ -22,20 +24,29 @@ Key = tuple[int, int]
 FIRST_PAUSE, LAST_PAUSE = 0.001, 0.02
 #: Seconds until the mailboxes of a user who has too much in them are counted again.
 RECOUNT = 0.02
+#: Bytes that a message takes here beside its own.
+COST = 512
 
 
 @dataclass(slots=True)
 class Room:
-    """The unread bytes of each user's ``boxes``, and the bytes ``under_way`` to other nodes.
+    """The bytes of each user's messages in ``boxes`` that nobody has read, and the bytes ``under_way`` to other nodes.
 
-    The count is kept by adding only, so it is never too low; when it reaches the limit it is made anew.
+    The count is kept by adding only, so it is never too low; when it reaches the limit it is made anew. ``memory``: bytes that
+    programs could still get.
     """
 
     boxes: Mapping[Key, Mailbox]
     clock: Callable[[], float] = trio.current_time
     unread: Shares = field(default_factory=lambda: Shares(MAIL_BYTES))
     under_way: Shares = field(default_factory=lambda: Shares(MAIL_BYTES))
+    memory: Callable[[], int] = available
     _counted: dict[int, float] = field(default_factory=dict)
+    _unseen: int = Memory.LOOK  # bytes that have come since we looked at the memory
+    _most: Limit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._most = self.unread.limit
 
     def may_open(self, uid: int) -> bool:
         """Whether ``uid`` may have one more mailbox here."""
@@ -44,12 +55,16 @@ class Room:
             shares.add(box.uid)
         return shares.may(uid)
 
-    def add(self, uid: int, size: int) -> None:
-        """A message for a mailbox of ``uid`` has been accepted."""
-        self.unread.add(uid, size)
+    def add(self, uid: int, size: int, messages: int = 1) -> None:
+        """Messages of so many bytes have been accepted for a mailbox of ``uid``."""
+        self.unread.add(uid, size + COST * messages)
+        self._unseen += size + COST * messages
 
     def fits(self, uid: int, size: int) -> bool:
-        """Whether ``uid`` may have so much more that is unread. One message always fits, for whom nothing else is there."""
+        """Whether a message of ``size`` bytes, which nobody has read, may be here for ``uid``; one always may."""
+        size += COST
+        if self._unseen >= Memory.LOOK:
+            self._look()
         if self.unread.may(uid, size):
             return True
         now, uid = self.clock(), self.unread.whose(uid)
@@ -57,8 +72,15 @@ class Room:
             self._counted[uid] = now
             self.unread.held = Counter()
             for box in self.boxes.values():
-                self.unread.add(box.uid, box.size)
+                self.unread.add(box.uid, box.size + COST * len(box.queue))
+            self._look()
         return self.unread.may(uid, size)
+
+    def _look(self) -> None:
+        """All messages together take up a third of what would be free without them."""
+        self._unseen = 0
+        taken = self.unread.held.total() + self.under_way.held.total()
+        self.unread.limit = self.under_way.limit = within(self._most, (taken + self.memory()) // 3)
 
 
 #: Would the message of this sender and size be accepted? 0, or an errno value.

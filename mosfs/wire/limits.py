@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, KeysView
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mosfs.wire.subuids import SYSTEM
 
@@ -62,6 +62,11 @@ def fair(limit: Limit, holders: int) -> int:
     return min(limit.each, max(1, limit.total // max(1, holders)))
 
 
+def within(limit: Limit, total: int) -> Limit:
+    """``limit`` where there is only so much for all of them together, root among them."""
+    return replace(limit, each=min(limit.each, total), total=min(limit.total, total), root=min(limit.root, total))
+
+
 @dataclass(slots=True)
 class Shares:
     """Who holds how much of what ``limit`` is about. ``admin`` counts as root besides uid 0; ``whose``: who counts for a user."""
@@ -72,9 +77,10 @@ class Shares:
     whose: Callable[[int], int] = SYSTEM.whose
 
     def may(self, uid: int, amount: int = 1) -> bool:
-        """Whether ``uid`` may have ``amount`` more."""
+        """Whether ``uid`` may have ``amount`` more. Who has nothing may always have one thing."""
         uid = self.whose(uid)
-        return self.held.get(uid, 0) + amount <= self.most(uid, self.held.keys())
+        had = self.held.get(uid, 0)
+        return not had or had + amount <= self.most(uid, self.held.keys())
 
     def most(self, uid: int, holders: KeysView[int]) -> int:
         """How much ``uid`` may have beside these ``holders``."""
