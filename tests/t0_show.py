@@ -12,6 +12,7 @@ import pytest
 from mosfs.abi.syscalls import BY_NAME, BY_NR
 from mosfs.calls import flag_names, show
 from mosfs.home.process.calltrace import MAX_WAITING, CallTrace, without_waiting
+from mosfs.native import lib
 from mosfs.wire.files import write_all
 
 
@@ -132,6 +133,19 @@ def test_what_is_open_for_reading_only_stays_so() -> None:
     assert without_waiting(reader) == reader
     os.close(reader)
     os.close(writer)
+
+
+def test_what_waits_for_a_reader_holds_nobody_up() -> None:
+    """poll(2) calls an eventfd(2) writable, which waits for a reader when the text, as a number, is too much for it. A tick ends
+    each such write (`mos_patience`), and after some of them there is no trace."""
+    lib.mos_patience(30)
+    try:
+        trace = CallTrace(os.eventfd(0))
+        for _ in range(100):
+            trace.line(1, "home", "x" * 8)
+        assert trace.fd == -1
+    finally:
+        lib.mos_patience(0)
 
 
 def test_the_reader_is_gone() -> None:

@@ -64,6 +64,19 @@ def test_on_standard_error_at_home(nodes: Lab) -> None:
     assert re.search(r'^openat\(AT_FDCWD, "/nonexistent", .*\) = -1 ENOENT  \[home\]$', said, re.MULTILINE)
 
 
+@pytest.mark.parametrize("place", ["-h", "-2"])
+def test_where_a_write_waits_for_a_reader(nodes: Lab, place: str) -> None:
+    """An eventfd(2), which takes text as numbers until their sum is too much: the program, and its tree, go on."""
+    number = os.eventfd(0)
+    script = "for i in 1 2 3 4 5; do read -r x < /proc/mosix/self/lock; done; echo on"
+    try:
+        with nodes.start(1, "mosrun", place, "--trace", "sh", "-c", script, stdout=-1, stderr=number) as process:
+            assert process.stdout and process.stdout.read() == b"on\n"
+            assert process.wait(cluster.TIMEOUT) == 0
+    finally:
+        os.close(number)
+
+
 def test_to_a_file_away(nodes: Lab, tmp_path: Path) -> None:
     """Away every call is seen, those of children too, and who served it; and moves."""
     program = (

@@ -391,6 +391,7 @@ int mos_unwatch(int watcher, int watch);
 long mos_read_now(int fd, void *buf, unsigned long len);
 int mos_process_of(int tid);
 int mos_take_fd(int pid, int fd);
+long mos_write_once(int fd, void *buf, unsigned long len);
 int mos_in_page(int fd, unsigned long at, void *buf, unsigned long len, int write);
 int mos_become(const unsigned int *users, const unsigned int *own, const unsigned int *others, long count);
 void mos_hide(unsigned int features);

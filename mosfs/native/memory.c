@@ -357,6 +357,13 @@ int mos_in_page(int fd, unsigned long at, void *buf, unsigned long len, int writ
     return done < 0 ? (int)done : done == (long)len ? 0 : -EFAULT;
 }
 
+/* write(2), once, to what others have made: who has to wait there is woken by a tick (mos_patience), -EINTR. */
+long mos_write_once(int fd, void *buf, unsigned long len)
+{
+    long n = write(fd, buf, len);
+    return n < 0 ? -errno : n;
+}
+
 /* A copy of another task's descriptor (pidfd_getfd(2)): the same open file description, with no more rights than the task has. */
 int mos_take_fd(int pid, int fd)
 {

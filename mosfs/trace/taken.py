@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 from mosfs.abi.flags import MFD_CLOEXEC
 from mosfs.abi.numbers import SYS_CLOSE, SYS_MEMFD_CREATE
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.wire.files import write_all
@@ -124,12 +124,17 @@ def memory_file(call: Calls, name: str, text: bytes, *, cloexec: bool) -> int:
 
 
 def write_once(fd: int, data: bytes | bytearray) -> int:
-    """How many bytes are taken at once of a socket, or anything else that is ready to be written to. OSError.
+    """How many bytes are taken at once. OSError; InterruptedError where that would have to be waited for.
 
+    poll(2) tells little of what somebody else has made: an eventfd(2) that it calls writable may wait for a reader, and the room of
+    a pipe or socket may be gone by now. In a process with a tick (`mos_patience`) such a wait ends with that, within a second.
     A socket tells that it was written to by who our effective IDs are, not by the real ones, as it would by itself (unix(7))."""
     if stat.S_ISSOCK(os.fstat(fd).st_mode):
         with socket.socket(fileno=os.dup(fd)) as sock:
             who = _UCRED.pack(os.getpid(), os.geteuid(), os.getegid())
             beside = [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, who)] if sock.family == socket.AF_UNIX else []
             return sock.sendmsg([data], beside, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-    return os.write(fd, data)
+    done = int(lib.mos_write_once(fd, ffi.from_buffer(data), len(data)))
+    if done < 0:
+        raise OSError(-done, os.strerror(-done))
+    return done

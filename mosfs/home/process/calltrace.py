@@ -21,6 +21,8 @@ from mosfs.trace.taken import write_once
 MAX_WAITING = 1 << 20
 #: A pipe that poll(2) calls writable takes so many bytes at once (PIPE_BUF).
 AT_ONCE = 4096
+#: Writes that have waited for up to a second each, until there is no trace any more.
+MOST_WAITS = 3
 #: Seconds that a reader has for what is left at the end.
 PATIENCE = 2.0
 
@@ -54,7 +56,7 @@ class CallTrace:
         self._rights = rights
         self._began = time.monotonic()
         self._waiting = bytearray()
-        self._dropped = 0
+        self._dropped = self._waited = 0
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
@@ -84,6 +86,11 @@ class CallTrace:
                     done = write_once(self.fd, self._waiting[:AT_ONCE])
             except BlockingIOError:
                 return
+            except InterruptedError:  # the tree has waited for it
+                self._waited += 1
+                if self._waited < MOST_WAITS:
+                    return
+                done = 0
             except OSError:  # nobody will ever read it
                 done = 0
             if not done:
