@@ -74,21 +74,43 @@ int mos_usage(int pid, unsigned long *us)
 }
 
 /* What was waited for before it was its turn, in its order: `mos_take` before anything else. */
-static struct { int pid, status; } taken[256];
-static int ntaken;
+static struct told { int pid, status; } first[256], *taken = first;
+static int ntaken, room = 256;
+
+static int more_room(void)
+{
+    struct told *more = realloc(taken == first ? NULL : taken, 2 * (size_t)room * sizeof *more);
+    if (!more)
+        return 0;
+    if (taken == first)
+        memcpy(more, first, (size_t)room * sizeof *more);
+    taken = more;
+    room *= 2;
+    return 1;
+}
 
 /*
- * Wait for all that has ended. Until its tracer has done so a process has not ended for its parent, which may know better
+ * Wait for all that has ended, or stopped. Until its tracer has done so a process has not ended for its parent, which may know better
  * (pidfd_open(2)). The kernel tells of stops meanwhile, too (there is no waiting for ends only of what is traced).
  */
 void mos_reap(void)
 {
-    while (ntaken < (int)(sizeof taken / sizeof *taken)) {
+    while (ntaken < room || more_room()) {
         int pid = mos_wait(-1, &taken[ntaken].status, __WALL | WNOHANG);
         if (pid <= 0)
             return;
         taken[ntaken++].pid = pid;
     }
+}
+
+/* A task that has stopped since has been killed meanwhile, or another thread has made exec and has its number: what is so by now. */
+static void newer(int pid, int *status)
+{
+    siginfo_t info = {0};
+    int now;
+    if (WIFSTOPPED(*status) && !waitid(P_PID, pid, &info, WEXITED | WSTOPPED | __WALL | WNOHANG | WNOWAIT) && info.si_pid == pid &&
+        mos_wait(pid, &now, __WALL | WNOHANG) == pid)
+        *status = now;
 }
 
 /* The first of them, or the first of `pid` if that is not 0: who it is about; 0: there is none. */
@@ -100,6 +122,7 @@ int mos_take(int pid, int *status)
             pid = taken[i].pid;
             *status = taken[i].status;
             memmove(&taken[i], &taken[i + 1], (--ntaken - i) * sizeof *taken);
+            newer(pid, status);
             return pid;
         }
     return 0;
@@ -112,7 +135,7 @@ int mos_is_told(int pid)
     for (i = 0; i < ntaken; i++)
         if (taken[i].pid == pid)
             return 1;
-    if (ntaken == (int)(sizeof taken / sizeof *taken))
+    if (ntaken == room && !more_room())
         return 1;
     got = mos_wait(pid, &status, __WALL | WNOHANG);
     if (got > 0)
@@ -145,7 +168,8 @@ void mos_put_back(int pid, int status)
 }
 
 #define LOOK_NS 15000           /* most calls have ended by then; a ppoll and its wake-up take longer */
-#define FAIR 64                 /* after so many stops in a row descriptors are looked at */
+#define FAIR 64                 /* after so many stops in a row descriptors are looked at, */
+#define ROUND 8                 /* and after so many all tasks that have stopped by then, one after the other */
 #define NOTES_IDLE_NS 5000000UL /* what is noted is written down when nothing has happened for so long */
 
 /* Look at one more descriptor in mos_next, for room to write (`out`), too; its index there, or a negative errno. */
@@ -164,12 +188,22 @@ int mos_attend(struct mos_pump *p, int fd, int out)
     return p->nfds++;
 }
 
-/* The next task that has stopped or ended: its PID; 0: there is none now. */
+/*
+ * The next task that has stopped or ended: its PID; 0: there is none now. The kernel tells of the newest of all first, so a few that
+ * stop all the time would keep the others waiting for ever.
+ */
 static int next_wait(int *status)
 {
+    static int in_a_row;
     int pid = mos_take(0, status);
-    if (!pid)
+    if (!pid) {
         pid = mos_wait(-1, status, __WALL | WNOHANG);
+        in_a_row = pid > 0 ? in_a_row + 1 : 0;
+        if (in_a_row == ROUND) {
+            in_a_row = 0;
+            mos_reap();
+        }
+    }
     if (pid > 0)
         stale = 1;
     return pid > 0 ? pid : 0;
