@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mosfs.migrate.precopy import LEAST_SHARE, LITTLE, ROUNDS, SHORT, Next, after_round
+from mosfs.migrate.precopy import LEAST_SHARE, LITTLE, ROUNDS, SHORT, Next, after_round, too_slow
 from mosfs.migrate.ranges import Range, common, merge, minus, size
+from mosfs.wire.channel import LEAST, PATIENCE
 
 spans = st.tuples(st.integers(0, 60), st.integers(1, 12)).map(lambda s: (s[0], s[0] + s[1]))
 
@@ -52,6 +53,13 @@ def test_minus_and_common(a: list[Range], b: list[Range]) -> None:
 ])
 def test_what_follows_a_round(left: int, rounds: int, rate: float, share: float, then: tuple[Next, float]) -> None:
     assert after_round(left, 100 * LITTLE, rounds, rate, share) == then
+
+
+def test_nobody_is_slowed_down_for_hours() -> None:
+    """A host that takes the least that a channel asks for, 64 KB in 20 s; 8 Mbit/s; 200 Mbit/s; and who is not slowed down."""
+    for rate, share, slow in ((LEAST / PATIENCE, 0.5, 62), (1 << 20, 0.5, 70), (200 << 17, 0.5, None), (1, 1.0, None)):
+        begun = next((second for second in range(4000) if too_slow(second, int(rate * second), share)), None)
+        assert begun is None if slow is None else begun is not None and begun < slow
 
 
 @given(st.floats(1e6, 5e9), st.floats(1e6, 2e9), st.integers(1 << 20, 1 << 36))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -57,7 +58,7 @@ def test_a_next_host_that_says_nothing_gets_nothing_ahead(
     """It has been sent a round, and does not answer: home hears COPIED, so that the program is not on its way for ever."""
     host = Host(monkeypatch)
     channel: Any = SimpleNamespace(shared=SimpleNamespace(received=0), sent_in_bulk=9, close=lambda: None)
-    precopy: Any = SimpleNamespace(next=Next.WAIT, close=lambda: None)
+    precopy: Any = SimpleNamespace(next=Next.WAIT, close=lambda: None, hold=lambda now: None)
     host.body.leaving.copy = Sending(channel, home, precopy)
     for _ in range(2 * copying.MOST_SILENT):
         host.copying.look()
@@ -74,6 +75,21 @@ def test_a_copy_that_has_ended_waits_for_home(monkeypatch: pytest.MonkeyPatch) -
         for _ in range(2 * copying.MOST_SILENT):
             host.copying.look()
         assert host.sent == [] and host.body.leaving.copy is not None
+
+
+def test_who_slows_a_program_down_for_too_long_gets_nothing_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    host, now = Host(monkeypatch), [0.0]
+    monkeypatch.setattr(copying.time, "monotonic", lambda: now[0])
+    precopy = Precopy.__new__(Precopy)
+    precopy.next, precopy.share, precopy._began, precopy._bytes, precopy._left = Next.SEND, 0.5, 0.0, 1 << 30, deque([(0, 1 << 30)])
+    monkeypatch.setattr(Precopy, "close", lambda _: None)
+    channel: Any = SimpleNamespace(shared=SimpleNamespace(received=0), sent_in_bulk=0, close=lambda: None)
+    host.body.leaving.copy = Sending(channel, False, precopy)
+    while host.body.leaving.copy is not None:
+        now[0] += 1
+        channel.shared.received += 1
+        host.copying.look()
+    assert 60 < now[0] < 63 and host.sent == [Kind.COPIED]
 
 
 def head(*, asks: bool, rounds: int) -> ImageMeta:

@@ -167,7 +167,15 @@ class Copying:
             self._copy_lost(body, str(error))
 
     def look(self) -> None:
-        """Once a second: a next host that takes nothing and says nothing gets nothing ahead. Then the program can go elsewhere."""
+        """Once a second: who takes nothing and says nothing gets nothing ahead, nor does a next host for which a program is slowed
+        down for too long. Then it can go elsewhere."""
+        for body in self.under_way():
+            copy = body.leaving.copy
+            if copy is not None and copy.precopy is not None and copy.ends and not copy.home:
+                try:
+                    copy.precopy.hold(time.monotonic())
+                except CannotMove as reason:
+                    self._copy_lost(body, str(reason))
         bodies = {body.pair: body for body in self.under_way()}
         states = {
             pair: (id(copy), copy.channel.shared.received, copy.channel.sent_in_bulk)

@@ -25,14 +25,14 @@ from mosfs.migrate import image, properties
 from mosfs.migrate.dirty import Tracker, Untracked
 from mosfs.migrate.huge import HUGE, dense
 from mosfs.migrate.image import BadImage, ImageMeta, Vma
-from mosfs.migrate.maps import Known, Piece, Reader, at_once, both, cut, pieces, ranges, unknown
+from mosfs.migrate.maps import CannotMove, Known, Piece, Reader, at_once, both, cut, pieces, ranges, unknown
 from mosfs.migrate.pages import PageSender, content, next_chunk, own_content
 from mosfs.migrate.properties import Property, Said
 from mosfs.migrate.ranges import Range, common, merge, minus, size
 from mosfs.migrate.shown import overlaid
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.wire.channel import Peer
+from mosfs.wire.channel import GRACE, HURRY, Peer
 from mosfs.wire.fields import MALFORMED
 from mosfs.wire.frames import LAST_PID, Kind
 
@@ -112,6 +112,12 @@ def after_round(left: int, before: int, rounds: int, rate: float, share: float) 
     if share > LEAST_SHARE:
         return Next.SEND, share / 16
     return (Next.STOP if left > before * PROGRESS else Next.SEND), share
+
+
+def too_slow(seconds: float, sent: int, share: float) -> bool:
+    """Has a program been slowed down for too long by a round that has sent so many bytes in so many seconds? The bounds are those
+    for images that others wait for (`channel.Pace`)."""
+    return share < 1 and seconds > GRACE + sent / HURRY
 
 
 class View:
@@ -343,6 +349,12 @@ class Precopy:
             self._rounds += 1
             self._channel.send(Kind.ROUND, self._pair)
             self.next = Next.WAIT
+
+    def hold(self, now: float) -> None:
+        """CannotMove when this round has slowed the program down for too long."""
+        seconds = now - self._began
+        if self.share < 1 and seconds > GRACE and too_slow(seconds, self._bytes - size(self._left), self.share):
+            raise CannotMove("its memory changes faster than it can be sent")
 
     def _end_round(self) -> None:
         if self._sending:

@@ -135,6 +135,7 @@ class Copying:
                         break
                     fault(Point.HOME_COPYING, move.link.channel)
                     move.copy.step()
+                move.copy.hold(time.monotonic())
                 if move.copy.next is Next.STOP:
                     self.stop(p)
             except ChannelLost:
