@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,14 @@ def test_what_editors_of_other_systems_write_is_read(tmp_path: Path, file: str) 
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
     assert faults(paths, nobody) == []
     assert read_partners(paths)["physics"].description == "the physicists"
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("nowhere"), os.mkfifo], ids=["dangling", "fifo"])
+def test_a_partner_without_a_file_is_told(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    paths = write(tmp_path)
+    make(Path(paths.etc) / "partners/geo")
+    with pytest.raises(ConfigError, match="partners/geo"):
+        read_partners(paths)
 
 
 @pytest.mark.parametrize("file", [*CHECKS, "partners/physics"])

@@ -184,7 +184,7 @@ def read_partners(paths: NodePaths) -> dict[str, PartnerFile]:
         return {}
     except OSError as error:
         raise _unreadable(paths.partners, error) from None
-    return {name: parse_partner(read_text(file), file) for name in names if os.path.isfile(file := f"{paths.partners}/{name}")}
+    return {name: parse_partner(read_text(file), file) for name in names if not os.path.isdir(file := f"{paths.partners}/{name}")}
 
 
 def load_private(paths: NodePaths) -> Spaces:

@@ -13,8 +13,9 @@ _MAX_SIZE = 64 * 1024
 
 
 def parse_secret(data: bytes, file: str = "secret") -> bytes:
-    """The password in the file's content: one line of at least 8 bytes, without its newline. ConfigError otherwise."""
-    secret = data.removesuffix(b"\n")
+    """The password in the file's content: one line of at least 8 bytes, without its end, which may be that of other systems'
+    editors. ConfigError otherwise."""
+    secret = data.removesuffix(b"\n").removesuffix(b"\r")
     if not secret.strip():
         raise ConfigError(file, "empty")
     if b"\n" in secret:
