@@ -106,7 +106,7 @@ class Clocks:
         """The page of a body that has come; its clocks show no less than ``shown``."""
         assert self._context.clock is not None
         if body.outlives:  # each reading is a call, which home answers
-            body.memory.clock.page = self._context.clock.asking(clock.any_number(), shown)
+            body.memory.clock.page = self._context.clock.asking(shown)
         else:
             body.memory.clock.page = self._context.clock.arrived(shown)
         body.task.poke(layout.CLOCK_PAGE, body.memory.clock.page)

@@ -438,11 +438,12 @@ class GuestClock(_Clock):
         self._extras = Extras()
         self.adjust(ahead, wall, extras, at)
 
-    def asking(self, seq: int, not_before: Shown) -> bytes:
-        """As `page`, by which the vDSO asks the kernel each time, so that whoever traces the program can answer."""
+    def asking(self, not_before: Shown) -> bytes:
+        """As `page`, by which the vDSO asks the kernel each time, so that whoever traces the program can answer. It is the same on
+        each node: a program that is made again in the middle of a reading does not begin that again, as it did not before."""
         nowhere = Line(0)
         lines = (Line(not_before.realtime), Line(not_before.monotonic), nowhere, nowhere)
-        return Page(seq, MODE_KERNEL, 0, 0, self._extras.coarse, 1 << REALTIME | 1 << MONOTONIC, lines, not_before.wall).pack()
+        return Page(ASKING, MODE_KERNEL, 0, 0, self._extras.coarse, 1 << REALTIME | 1 << MONOTONIC, lines, not_before.wall).pack()
 
     def adjust(self, ahead: int, wall: int | None, extras: Extras | None = None, at: int | None = None) -> None:
         """New offsets; the next pages slew to them, and step if home's realtime clock was set."""
@@ -474,6 +475,10 @@ class GuestClock(_Clock):
 
 
 # --------------------------------------------------------------------------- writing
+
+
+#: The sequence number of a page that asks for each reading (`GuestClock.asking`).
+ASKING = 0xFFFFFFFE
 
 
 def any_number() -> int:
