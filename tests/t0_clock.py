@@ -447,7 +447,7 @@ def test_a_lower_bound_is_never_ahead(drift: int, ahead: int, life: list[tuple[i
         asked = now + pause
         said, now = home(asked + there), asked + there + back
         found = offset.together(found, offset.measured(said, now, asked if answer else 0))
-        assert found.least <= home(now) - now + 1 <= found.most + 1, "but for what home's clock has lost of the way, and was cut off"
+        assert found.least <= home(now) - now + 1 <= found.most + 1, "home's clock loses a part of a ns of the way"
         assert now + found.least >= said, "what home has told is shown"
 
 
