@@ -312,3 +312,12 @@ def test_nor_does_one_that_comes_behind_its_end(info: bytes) -> None:
     part.frame(Frame(Kind.SIGNAL, 0, 2, info, None))
     assert bodies[1].signals.infos == ([TERM] if info is TERM else []), "all block it: the first one keeps it"
     assert got == []
+
+
+def test_a_thread_that_has_ended_keeps_nobody_waiting() -> None:
+    """C makes no calls while a mask is untold; a thread blocks all signals at its end."""
+    host = Host()
+    host.sets(2, BLOCK, ALL)
+    assert host.untold
+    del host.bodies[2]
+    assert not host.untold

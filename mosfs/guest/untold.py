@@ -32,7 +32,8 @@ class Untold:
         self._masks: dict[int, tuple[Body, int, float]] = {}  # and when home is told, the soonest first
 
     def __bool__(self) -> bool:
-        return bool(self._masks)
+        """Whether home shall be told of any that is still here."""
+        return any(self._bodies.get(pair) is body for pair, (body, *_) in self._masks.items())
 
     def note(self, body: Body, mask: int) -> None:
         """``body`` blocks the signals of ``mask``: at least those of which home believes it."""
