@@ -6,6 +6,8 @@ import errno
 import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import trio
@@ -153,7 +155,11 @@ def test_messages_take_a_third_of_what_is_free_and_one_always_fits() -> None:
             accepted += 1
             now[0] += 1
         assert 90 <= accepted <= 104, "root has a share of its own"
-    assert room.fits(BOB, 32 << 20), "who has nothing here"
+    assert room.fits(BOB, 32 << 20) and room.may_send(BOB, 32 << 20), "who has nothing here"
+    boxes[1, 1].put(Sender(1, 5, ANN, ANN, 1), b"1", Body(b"x"))
+    room.add(BOB, 1)
+    with room.sending(BOB, 1):
+        assert not room.fits(BOB, 1) and not room.may_send(BOB, 1), "there are many who have little each"
     free[0] = 1 << 40
     now[0] += 1
     assert room.fits(ANN, size)
@@ -278,3 +284,22 @@ def test_the_files_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.Monke
     assert [found.whose(uid) for uid in (100_000, 100_007, 100_008, 100_014, 100_015)] == [1001, 1001, 1000, 1000, 100_015]
     (tmp_path / "subuid").unlink()
     assert found.whose(100_000) == 100_000
+
+
+async def test_a_sender_is_woken_when_memory_is_free_again(autojump_clock: trio.testing.MockClock) -> None:
+    """Nobody reads meanwhile."""
+    world: Any = SimpleNamespace(ip="10.0.0.1", clock=trio.current_time)
+    woken: list[object] = []
+    async with trio.open_nursery() as nursery:
+        office = Office(world, nursery)
+        office.room.memory = lambda: 0
+        office.boxes[1, 7] = box(ANN, 7)
+        sender, line = Sender(1, 5, ANN, ANN, 1), cast(Any, SimpleNamespace(post=woken.append))
+        assert office.deliver(office.boxes[1, 7], sender, b"1", Body(b"x"), late=False) == 0
+        assert office.deliver(office.boxes[1, 7], sender, b"2", Body(b"x"), late=False) == errno.EAGAIN
+        office.writers[1, 7], office.lines[1, 5] = {(1, 5)}, line
+        office.room.memory = lambda: 1 << 40
+        await trio.sleep(2)
+        assert woken and office.deliver(office.boxes[1, 7], sender, b"2", Body(b"x"), late=False) == 0
+        await trio.sleep(2)
+        assert not nursery.child_tasks

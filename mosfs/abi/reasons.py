@@ -29,6 +29,7 @@ class Reason(StrEnum):
     INCOMPLETE = "did not complete (no memory there?)", Concerns.TARGET
     # Ours.
     PROCESSOR = "needs ", Concerns.TARGET  # features of a processor, and which node lacks them (`cpu.lacks`)
+    CHANGES_FAST = "its memory changes faster than it can be sent", Concerns.TARGET
     UNDER_WAY = "another move is under way", Concerns.MOMENT
     SUPERSEDED = "superseded by another request", Concerns.PROGRAM
     FROZEN = "it is frozen", Concerns.PROGRAM

@@ -164,14 +164,11 @@ class MailRequests:
         """Send a message to a mailbox that is not here, or of which we do not know."""
         sender, to = _sender(message, self.office.me), (message.to_home, message.to_pid)
         key = (sender.home, sender.pid)
-        if not message.late and not self.office.room.under_way.may(sender.uid, message.size):
+        if not message.late and not self.office.room.may_send(sender.uid, message.size):
             result = errno.EAGAIN
         else:
-            self.office.room.under_way.add(sender.uid, message.size)
-            try:
+            with self.office.room.sending(sender.uid, message.size):
                 result = await self.office.send(sender, to, self.office.name(), message.size, body, late=message.late)
-            finally:
-                self.office.room.under_way.give(sender.uid, message.size)
         accepted = not result or (message.late and result == errno.EAGAIN)
         if to not in self.office.boxes or not accepted:
             body.close()

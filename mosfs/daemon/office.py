@@ -90,6 +90,7 @@ class Office:
     lending: Lending = field(init=False)
     watchers: Watchers = field(init=False)
     crowded: set[Key] = field(default_factory=set)
+    _trying_again: bool = False
     _ensuring: dict[Key, trio.Lock] = field(default_factory=dict)
     _names: itertools.count[int] = field(default_factory=itertools.count)
     _serials: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -112,7 +113,7 @@ class Office:
 
     async def _probe_afar(self, sender: Sender, to: Key, size: int) -> int:
         """Whether a sender who waits would not wait again: 0, EAGAIN, or that the receiver is no more."""
-        if not self.room.under_way.may(sender.uid, size):
+        if not self.room.may_send(sender.uid, size):
             return errno.EAGAIN
         return await self.send(sender, to, b"", size, None)
 
@@ -154,8 +155,19 @@ class Office:
             return False
         if self.room.fits(box.uid, size):
             return True
+        if not self._trying_again:
+            self._trying_again = True
+            self.nursery.start_soon(guarded, self._try_again)
         self.crowded.add((box.home, box.pid))
         return False
+
+    async def _try_again(self) -> None:
+        """Memory becomes free without anybody's having read, too: who waits for it is woken once a second."""
+        await trio.sleep(1)
+        while self.crowded:
+            self.emptied()
+            await trio.sleep(1)
+        self._trying_again = False
 
     async def send(self, sender: Sender, to: Key, name: bytes, size: int, body: Body | None, *, late: bool = False) -> int:
         """Wherever the mailbox is; 0 or an errno value. ``body`` None: would it be accepted?"""
@@ -219,10 +231,10 @@ class Office:
         for key in self.lending.hung_up(connection):
             self.given(key, 0)
 
-    def emptied(self, key: Key) -> None:
-        """Something was taken out of a mailbox: local senders may try again."""
+    def emptied(self, *keys: Key) -> None:
+        """Something was taken out of these mailboxes: local senders may try again."""
         crowded, self.crowded = self.crowded, set()
-        for full in {key, *crowded}:
+        for full in {*keys, *crowded}:
             for sender in self.writers.pop(full, ()):
                 self.wake(sender)
 

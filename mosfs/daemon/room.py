@@ -1,21 +1,22 @@
 """How much of the post office one user may take up, and whose turn it is when there is room again (docs/design/security.md).
 
 Messages lie in memory of mosd, which no limit of the user's own bounds. So the unread bytes of all mailboxes of a user have a
-limit, and so have the bytes of messages that are on their way; who wants more waits as for a mailbox that is full. Of a node with
-little free memory all users together get no more than a third.
+limit, and so have the bytes of messages that are on their way; who wants more waits as for a mailbox that is full. Where memory is
+short all users together get no more than a third of it, and root another.
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from mosfs.mbox.model import Mailbox, Sender
-from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares, within
+from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, ROOT, Limit, Shares, within
 from mosfs.wire.room import Memory, available
 
 #: (home, pid) of a program; home is an unsigned integer.
@@ -62,10 +63,26 @@ class Room:
 
     def fits(self, uid: int, size: int) -> bool:
         """Whether a message of ``size`` bytes, which nobody has read, may be here for ``uid``; one always may."""
-        size += COST
+        return self._may(self.unread, uid, size + COST)
+
+    def may_send(self, uid: int, size: int) -> bool:
+        """Whether a message of ``size`` bytes may be on its way for ``uid``; one always may."""
+        return self._may(self.under_way, uid, size)
+
+    @contextmanager
+    def sending(self, uid: int, size: int) -> Iterator[None]:
+        """Such a message is on its way."""
+        self.under_way.add(uid, size)
+        self._unseen += size
+        try:
+            yield
+        finally:
+            self.under_way.give(uid, size)
+
+    def _may(self, shares: Shares, uid: int, size: int) -> bool:
         if self._unseen >= Memory.LOOK:
             self._look()
-        if self.unread.may(uid, size):
+        if self._allows(shares, uid, size):
             return True
         now, uid = self.clock(), self.unread.whose(uid)
         if now - self._counted.get(uid, float("-inf")) >= RECOUNT:
@@ -74,13 +91,24 @@ class Room:
             for box in self.boxes.values():
                 self.unread.add(box.uid, box.size + COST * len(box.queue))
             self._look()
-        return self.unread.may(uid, size)
+        return self._allows(shares, uid, size)
+
+    def _allows(self, shares: Shares, uid: int, size: int) -> bool:
+        """Each has a share; where memory is short that is not enough, since shares get smaller with each user who comes."""
+        if not shares.may(uid, size):
+            return False
+        short, who = shares.limit.total < self._most.total, shares.whose(uid)
+        if not short or not shares.held.get(who) or who in (ROOT, shares.admin):
+            return True
+        return self._taken() + size <= shares.limit.total
+
+    def _taken(self) -> int:
+        return self.unread.held.total() + self.under_way.held.total()
 
     def _look(self) -> None:
         """All messages together take up a third of what would be free without them."""
         self._unseen = 0
-        taken = self.unread.held.total() + self.under_way.held.total()
-        self.unread.limit = self.under_way.limit = within(self._most, (taken + self.memory()) // 3)
+        self.unread.limit = self.under_way.limit = within(self._most, (self._taken() + self.memory()) // 3)
 
 
 #: Would the message of this sender and size be accepted? 0, or an errno value.

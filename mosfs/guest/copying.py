@@ -167,15 +167,16 @@ class Copying:
             self._copy_lost(body, str(error))
 
     def look(self) -> None:
-        """Once a second: who takes nothing and says nothing gets nothing ahead, nor does a next host for which a program is slowed
-        down for too long. Then it can go elsewhere."""
+        """Once a second: a next host that takes nothing and says nothing gets nothing ahead. Then the program can go elsewhere. It
+        stays if it has been slowed down for too long."""
         for body in self.under_way():
             copy = body.leaving.copy
             if copy is not None and copy.precopy is not None and copy.ends and not copy.home:
                 try:
                     copy.precopy.hold(time.monotonic())
                 except CannotMove as reason:
-                    self._copy_lost(body, str(reason))
+                    self.forget(body)
+                    self._context.channel.send(Kind.CANNOT, body.pair, str(reason).encode())
         bodies = {body.pair: body for body in self.under_way()}
         states = {
             pair: (id(copy), copy.channel.shared.received, copy.channel.sent_in_bulk)

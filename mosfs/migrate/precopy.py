@@ -21,6 +21,7 @@ from typing import Annotated
 import msgspec
 
 from mosfs.abi.memory import BY_MMAP
+from mosfs.abi.reasons import Reason
 from mosfs.migrate import image, properties
 from mosfs.migrate.dirty import Tracker, Untracked
 from mosfs.migrate.huge import HUGE, dense
@@ -32,7 +33,7 @@ from mosfs.migrate.ranges import Range, common, merge, minus, size
 from mosfs.migrate.shown import overlaid
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
-from mosfs.wire.channel import GRACE, HURRY, Peer
+from mosfs.wire.channel import GRACE, STEP, Peer
 from mosfs.wire.fields import MALFORMED
 from mosfs.wire.frames import LAST_PID, Kind
 
@@ -46,6 +47,8 @@ ROUNDS = 24
 #: share of the time at last; then more than that part is no progress.
 GOOD, PROGRESS = 0.5, 0.7
 LEAST_SHARE = 1 / 256
+#: Bytes that give a move one more second in which the program is slowed down.
+STEADY = 1 << 20
 #: A round is planned in turns of so many seconds, and in slices of so many mappings: others wait meanwhile.
 TURN = 0.002
 SLICE = 1024
@@ -114,10 +117,10 @@ def after_round(left: int, before: int, rounds: int, rate: float, share: float) 
     return (Next.STOP if left > before * PROGRESS else Next.SEND), share
 
 
-def too_slow(seconds: float, sent: int, share: float) -> bool:
-    """Has a program been slowed down for too long by a round that has sent so many bytes in so many seconds? The bounds are those
-    for images that others wait for (`channel.Pace`)."""
-    return share < 1 and seconds > GRACE + sent / HURRY
+def too_slow(seconds: float, sent: int) -> bool:
+    """Has a program been slowed down for too long by a move that has sent so many bytes meanwhile? One that it costs a minute more
+    than at 8 Mbit/s stays where it is."""
+    return seconds > GRACE + sent / STEADY
 
 
 class View:
@@ -157,6 +160,7 @@ class Precopy:
         self.threads: Callable[[], list[int]] = list  # those, but the first
         self.share = 1.0  # of the time that the program may run meanwhile
         self._began, self._rate = time.monotonic(), 0.0  # of this round; bytes a second in the one before
+        self._slowed, self._passed, self._looked = 0.0, 0, self._began  # seconds and bytes of rounds that slowed it down; last look
         self._channel = channel
         self._pair = pair
         self._said = said
@@ -351,10 +355,12 @@ class Precopy:
             self.next = Next.WAIT
 
     def hold(self, now: float) -> None:
-        """CannotMove when this round has slowed the program down for too long."""
-        seconds = now - self._began
-        if self.share < 1 and seconds > GRACE and too_slow(seconds, self._bytes - size(self._left), self.share):
-            raise CannotMove("its memory changes faster than it can be sent")
+        """CannotMove when the program has been slowed down for too long. Time at which we had no processor does not count."""
+        step, self._looked = min(now - self._looked, STEP), now
+        if self.share < 1 and self.next is not Next.STOP:
+            self._slowed += step
+            if self._slowed > GRACE and too_slow(self._slowed, self._passed + self._bytes - size(self._left)):
+                raise CannotMove(Reason.CHANGES_FAST)
 
     def _end_round(self) -> None:
         if self._sending:
@@ -367,6 +373,7 @@ class Precopy:
         self.next = Next.SEND
         if self._asks and not self._rounds:
             return
+        self._passed += self._bytes if self.share < 1 else 0
         self._rate = self._bytes / max(time.monotonic() - self._began, 1e-3)
         self._before, self._planning = self._bytes, self._plan()
         self._go_on_planning()

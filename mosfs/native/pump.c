@@ -35,7 +35,7 @@ unsigned long mos_now_ns(void)
 }
 
 /* CPU time of the last tasks whose end was waited for. */
-static struct { int pid; unsigned long user_us, system_us; } ends[512];
+static struct { int pid; unsigned long user_us, system_us; } ends[4096];
 static int nends, keeps_usage;
 
 /* From now on ends are kept. Not before it is needed: the kernel then tells of it at each stop, which takes a little longer. */
@@ -113,19 +113,30 @@ static void newer(int pid, int *status)
         *status = now;
 }
 
-/* The first of them, or the first of `pid` if that is not 0: who it is about; 0: there is none. */
+static void taken_out(int i, int *status)
+{
+    *status = taken[i].status;
+    memmove(&taken[i], &taken[i + 1], (--ntaken - i) * sizeof *taken);
+}
+
+/* The first of them, or the first of `pid` if that is not 0: who it is about; 0: there is none. Of a stop and what came behind it the last. */
 int mos_take(int pid, int *status)
 {
-    int i;
-    for (i = 0; i < ntaken; i++)
-        if (!pid || taken[i].pid == pid) {
-            pid = taken[i].pid;
-            *status = taken[i].status;
-            memmove(&taken[i], &taken[i + 1], (--ntaken - i) * sizeof *taken);
-            newer(pid, status);
-            return pid;
-        }
-    return 0;
+    int i = 0;
+    while (i < ntaken && pid && taken[i].pid != pid)
+        i++;
+    if (i == ntaken)
+        return 0;
+    pid = taken[i].pid;
+    taken_out(i, status);
+    while (i < ntaken && WIFSTOPPED(*status)) {
+        if (taken[i].pid == pid)
+            taken_out(i, status);
+        else
+            i++;
+    }
+    newer(pid, status);
+    return pid;
 }
 
 /* Is something of this task told next, or perhaps? Nothing is taken out of its turn. */

@@ -93,6 +93,7 @@ class CallTrace:
                 done = 0
             except OSError:  # nobody will ever read it
                 done = 0
+            self._waited = 0 if done else self._waited
             if not done:
                 self.close()
                 return
