@@ -169,13 +169,16 @@ class Node:
 needs_counter = pytest.mark.skipif(not clock.native_counter().usable(), reason="the time stamp counter is not dependable")
 
 
-@pytest.mark.parametrize("outlives", [False, True])
-def test_no_host_numbers_the_page_of_a_body_as_another_does(outlives: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("outlives", "numbers"), [(False, 5), (True, 1)])
+def test_no_host_numbers_the_page_of_a_body_as_another_does(
+    outlives: bool, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But a page that asks: it is the same everywhere, and a reading is not begun again."""
     nodes = [Node(monkeypatch) for _ in range(5)]
     for node in nodes:
         node.body.outlives = outlives
         node.clocks.set(node.body, Shown(0, 0))
-    assert len({clock.Page.unpack(node.body.memory.clock.page).seq for node in nodes}) == len(nodes)
+    assert len({clock.Page.unpack(node.body.memory.clock.page).seq for node in nodes}) == numbers
 
 
 @needs_counter
