@@ -238,7 +238,7 @@ def test_reasons_are_found_again_by_their_text() -> None:
         assert concerns(f"{row}, and more") is row.concerns
     assert Reason.of("it is forgotten") is None and concerns("it is forgotten") is Concerns.PROGRAM
     assert concerns(cpu.lacks(["avx2"], "")) is Concerns.TARGET
-    assert [row for row in Reason if row.concerns is Concerns.TARGET] == [*MANUALS, Reason.PROCESSOR]
+    assert [row for row in Reason if row.concerns is Concerns.TARGET] == [*MANUALS, Reason.PROCESSOR, Reason.CHANGES_FAST]
 
 
 def test_every_message_takes_its_fields_and_gives_one_line() -> None:
