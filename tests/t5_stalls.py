@@ -73,10 +73,9 @@ def test_a_tree_goes_on_when_its_memory_does_not_come(nodes: Lab, attacker: str,
     assert nodes.run(1, "mosrun", "-2", "echo", "on").stdout == "on\n"
 
 
-def test_a_tree_goes_on_when_its_memory_comes_by_drops(nodes: Lab, attacker: str, tmp_path: Path) -> None:
+def test_a_tree_goes_on_when_its_memory_comes_by_drops(nodes: Lab, attacker: str) -> None:
     """Each answer comes before anybody would be helped who has none; and there is another question behind it."""
-    with mounted(tmp_path / "drips", USER, silent.READ, late=20) as file:
-        tmp_path.chmod(0o755)
+    with mounted(Path(nodes.plan.root).parent / "drips", USER, silent.READ, late=20) as file:
         done = nodes.run(1, "mosrun", "-h", "sh", "-c", SCRIPT, "sh", attacker, "drip", file, timeout=120)
     assert done.stdout.endswith("status 137\n"), done
     assert f"of user {USER}, which owes" in Path(nodes.node(1).paths.log).read_text()
