@@ -26,7 +26,6 @@ from mosfs.abi.flags import (
     CLONE_NEWNET,
     CLONE_NEWNS,
     CLONE_NEWPID,
-    CLONE_NEWTIME,
     CLONE_NEWUSER,
     CLONE_NEWUTS,
     CLONE_PARENT,
@@ -42,6 +41,7 @@ from mosfs.abi.flags import (
     MAP_SHARED,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
+    NAMESPACES,
     O_DIRECTORY,
     O_NOFOLLOW,
     RLIMIT_NOFILE,
@@ -160,10 +160,7 @@ _CLONE = (
     *_any_bit(0, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET),
 )
 #: And descriptors of its own, of which we know only those of a process (`home.asks.policy`).
-_UNSHARE = _any_bit(
-    0, CLONE_FILES, CLONE_NEWNS, CLONE_NEWTIME, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID,
-    CLONE_NEWNET,
-)
+_UNSHARE = _any_bit(0, CLONE_FILES, *(flag for flag in (1 << bit for bit in range(32)) if NAMESPACES & flag))
 #: Shared memory; and what the tracer must have heard of, since it travels with the memory (`mosfs.migrate.properties`).
 _MMAP = _any_bit(3, MAP_SHARED, MAP_HUGETLB, *SAYING_FLAGS)
 _MADVISE = tuple(((2, mask, value),) for mask, value in SAYING_ADVICE)
