@@ -93,10 +93,10 @@ class CallTrace:
                 done = 0
             except OSError:  # nobody will ever read it
                 done = 0
-            self._waited = 0 if done else self._waited
             if not done:
                 self.close()
                 return
+            self._waited = 0
             del self._waiting[:done]
             if self._dropped and not self._waiting:
                 self._waiting += f"... {self._dropped} lines were not read in time\n".encode()
