@@ -90,6 +90,22 @@ def test_who_has_ended(process: int) -> None:
     assert not ended(1 << 22), "its event has come"
 
 
+def _of_this_process() -> tuple[list[str], list[str]]:
+    """Its descriptors, and what becomes of its signals."""
+    with open("/proc/self/status", encoding="ascii") as file:
+        signals = [line for line in file if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
+    return sorted(os.listdir("/proc/self/fd")), signals
+
+
+def test_a_tracer_made_ahead_is_of_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fork server makes it, and all that it forks begin with it: nothing may be open, handled or blocked before that."""
+    monkeypatch.setenv("MOSIX_TRACE", "1")
+    before = _of_this_process()
+    tracer = Tracer()
+    assert _of_this_process() == before
+    assert (tracer.mosd.root_pid, tracer.mosd.control.path, tracer.mosd.control.fileno(), tracer.next_clock) == (0, "", -1, 0.0)
+
+
 STEPS = (
     (Moves, "retry"), (Mapped, "tick"), (Withheld, "tick"), (Groups, "tick"), (Statistics, "tick"), (Hosts, "send_clocks"),
 )  # fmt: skip
@@ -110,7 +126,8 @@ def test_no_turn_of_housekeeping_ends_a_tracer(monkeypatch: pytest.MonkeyPatch, 
         monkeypatch.setattr(kind, step, failing(f"{kind.__name__}.{step}"))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     try:
-        tracer = Tracer(os.getpid(), os.getuid(), f"{tmp_path}/run/sock")
+        tracer = Tracer()
+        tracer.begin(os.getpid(), os.getuid(), f"{tmp_path}/run/sock")
     finally:  # it has SIGCHLD blocked, and handled in C
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -31,6 +31,9 @@ class Loop:
         self.pump = ffi.new("struct mos_pump *")
         self.pump.follow, self.pump.cpu = 1, -1
         self._event = ffi.new("struct mos_event *")
+
+    def begin(self) -> None:
+        """From now on this process waits here for its tasks: SIGCHLD wakes it, and nothing else sees that."""
         lib.mos_setup_signals()
 
     @property

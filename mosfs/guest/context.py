@@ -51,6 +51,7 @@ class Context:
         self.clock: GuestClock | None = None
         self.features = cpu.features()
         self.loop = Loop()
+        self.loop.begin()
         self.pump = self.loop.pump
 
     def log(self, text: str, level: int = INFO) -> None:

@@ -5,6 +5,7 @@ The fork server calls these.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import socket
@@ -12,9 +13,9 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
-from mosfs.abi import cpu
 from mosfs.abi.numbers import SYS_PAUSE
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
@@ -33,6 +34,8 @@ from mosfs.wire.messages import AdoptTracer, ProcState, SpawnTracer
 from mosfs.wire.room import raise_limit
 
 STARTED = "started"
+#: The encoding in which files of /proc are opened: Python looks for it only when it is first needed.
+OF_PROC = "latin-1"
 #: Seconds until a program that does not stop, or does not end a call that was injected, is killed. It may wait for a slow disk.
 PATIENCE = 30
 #: Seconds that a stranger may take to stop (it may be in a call that nothing interrupts).
@@ -56,11 +59,19 @@ def prepare() -> None:
     embark.prepare()
     native_counter()
     plans()
-    cpu.features()
+    codecs.lookup(OF_PROC)
+    new_tracer()
+
+
+@lru_cache(maxsize=1)
+def new_tracer() -> Tracer:
+    """The one of this process: `prepare` makes it, a fork begins with it."""
+    return Tracer()
 
 
 def _tracer(root_pid: int, spawn: SpawnTracer | AdoptTracer) -> Tracer:
-    tracer = Tracer(root_pid, spawn.uid, spawn.socket)
+    tracer = new_tracer()
+    tracer.begin(root_pid, spawn.uid, spawn.socket)
     lib.mos_patience(PATIENCE)
     killed.tell = lambda line: tracer.mosd.log(line, 30)
     dump.on_signal(lambda: parts(tracer))

@@ -29,19 +29,21 @@ RECONNECT = 0.3
 
 
 class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
-    """``root_pid`` is the process that mosrun became. What the rooms see of this is `ports.Tree`."""
+    """What the rooms see of this is `ports.Tree`. It is made before anybody needs it, by the process that forks tracers: to make
+    it takes longer than all else that a tracer does until its program runs. So nothing in it may concern one process, but
+    what `begin` sets."""
 
-    def __init__(self, root_pid: int, uid: int, control_path: str) -> None:
+    def __init__(self) -> None:
         self.loop = Loop()
         self.pump = self.loop.pump
         self.pump.settles = self.pump.pass_opens = 1
-        self.mount = os.path.join(os.path.dirname(os.path.dirname(control_path)), "mosix").encode()
+        self.mount = b""
         self.programs: dict[int, Program] = {}
         self.clock = HomeClock()
         self.features = cpu.features()
-        self.next_clock = time.monotonic() + FIRST_CLOCK
+        self.next_clock = 0.0
 
-        TreeRoom.__init__(self, self, root_pid, uid, control_path)
+        TreeRoom.__init__(self, self)
         AwayRoom.__init__(self, self)
         MovesRoom.__init__(self, self)
         AsksRoom.__init__(self, self)
@@ -58,6 +60,15 @@ class Tracer(TreeRoom, AwayRoom, MovesRoom, AsksRoom):
             lambda _: self.silence.look(), lambda _: self.mapped.tick(), lambda _: self.shared.tick(),
             lambda _: self.withheld.tick(), lambda _: self.groups.tick(), lambda _: self.family.end_unclaimed(),
         )  # fmt: skip
+
+    def begin(self, root_pid: int, uid: int, control_path: str) -> None:
+        """This process is the tracer of ``root_pid``, which mosrun became, a process of ``uid``; its mosd listens at a socket."""
+        self.loop.begin()
+        self.mount = os.path.join(os.path.dirname(os.path.dirname(control_path)), "mosix").encode()
+        self.next_clock = time.monotonic() + FIRST_CLOCK
+        self.mosd.begin(root_pid, uid, control_path)
+        self.traces.begin()
+        self.statistics.begin()
 
     # ------------------------------------------------------------------ the loop
 

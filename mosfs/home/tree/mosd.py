@@ -38,17 +38,20 @@ CONFIG_PATIENCE = 5.0
 
 
 class Mosd:
-    """``root_pid`` is the process that mosrun became. ``newcomers``: programs that mosd has not been told of;
+    """``root_pid`` is the process that mosrun became, of ``uid``. ``newcomers``: programs that mosd has not been told of;
     ``lost``: those that could not be adopted."""
 
-    def __init__(self, tracer: Tree, root_pid: int, uid: int, path: str) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self.root_pid = root_pid
-        self.uid = uid
-        self.control = MosdLink(path, "tracer")
+        self.root_pid = self.uid = 0
+        self.control = MosdLink("", "tracer")
         self.config = Config("", 0, {})
         self.newcomers = Newcomers()
         self.lost: list[int] = []
+
+    def begin(self, root_pid: int, uid: int, path: str) -> None:
+        """See `Tracer.begin`."""
+        self.root_pid, self.uid, self.control.path = root_pid, uid, path
 
     def send(self, message: Msg) -> bool:
         """False when mosd is not there."""

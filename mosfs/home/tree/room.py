@@ -17,9 +17,9 @@ from mosfs.home.tree.usage import Statistics
 class TreeRoom:
     """Its parts, one field each (`ports.TreeParts`). A tracer has all rooms, so that a part is asked as ``tracer.part``."""
 
-    def __init__(self, tracer: Tree, root_pid: int, uid: int, control_path: str) -> None:
+    def __init__(self, tracer: Tree) -> None:
         self.containment = Containment(tracer)
-        self.mosd = Mosd(tracer, root_pid, uid, control_path)
+        self.mosd = Mosd(tracer)
         self.family = Family(tracer)
         self.stops = Stops(tracer)
         self.clocks = Clocks(tracer)

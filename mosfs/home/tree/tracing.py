@@ -23,7 +23,11 @@ class Traces:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
         self._open: list[CallTrace] = []
-        self.everything = self._begin(CallTrace(os.dup(2))) if os.environ.get("MOSIX_TRACE") else None
+        self.everything: CallTrace | None = None
+
+    def begin(self) -> None:
+        if os.environ.get("MOSIX_TRACE"):
+            self.everything = self._begin(CallTrace(os.dup(2)))
 
     def of(self, asker: Caller, fd: int) -> CallTrace | None:
         """A trace to the descriptor of a launcher, written to with its user's rights; None for -1."""

@@ -29,7 +29,10 @@ def about(settings: Settings, account: Account, nice: int) -> bytes:
 class Statistics:
     def __init__(self, tracer: Tree) -> None:
         self.tracer = tracer
-        self._share = Share(tracer.mosd.log)
+
+    def begin(self) -> None:
+        """See `Tracer.begin`."""
+        self._share = Share(self.tracer.mosd.log)
 
     def began(self, p: Program) -> None:
         """The launcher has become the program."""
