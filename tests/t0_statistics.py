@@ -38,5 +38,7 @@ def test_a_process_is_measured_once_however_many_threads_it_has(monkeypatch: pyt
         programs=programs, containment=Containment(), mosd=SimpleNamespace(log=lambda *_: None, send=lambda _: None)
     )
     monkeypatch.setattr(usage, "nice_of", lambda _: 0)
-    Statistics(tracer).tick(1.0)
+    statistics = Statistics(tracer)
+    statistics.begin()
+    statistics.tick(1.0)
     assert measured == [100]
