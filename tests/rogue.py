@@ -68,11 +68,11 @@ class Moves(moves.Moves):
 
 
 def prepare() -> None:
-    host.prepare()
-    start.prepare()
     host.FromHome = FromHome  # type: ignore[misc]
     Channel.send = send  # type: ignore[method-assign]
     room.Moves = Moves  # type: ignore[misc]
+    host.prepare()
+    start.prepare()  # it makes a tracer, with its parts
 
 
 def main(spawn: SpawnTracer | SpawnHost, sock: Any) -> int:
