@@ -34,9 +34,11 @@ class Arriving:
         self.rebuild = Rebuild(self._call, files=self.copies)
 
     def frame(self, frame: Frame) -> None:
-        """EARLY, FILE, PAGES or RUNS."""
+        """EARLY, FILE, LACKS, PAGES or RUNS."""
         if frame.kind == Kind.FILE:
             self.copies.apply(frame.payload)
+        elif frame.kind == Kind.LACKS:
+            self.copies.answered(frame.payload)
         elif frame.kind == Kind.EARLY:
             self.early(early_from(frame.payload))
         else:

@@ -54,7 +54,7 @@ class Call:
     nr: int = -1
     regs: Registers = field(default_factory=no_regs)
     seq: int = 0
-    then: Callable[[int], int] | None = None  # makes of home's result what the program hears
+    then: Callable[[int], int | None] | None = None  # makes of home's result what the program hears; None: it has asked for more
     both: bool = False  # when home has made it, the body makes it
     carry: Carry | None = None  # it is in the middle of a transfer that was cut short
     until: int = 0  # the wait in which it came here ends then, CLOCK_MONOTONIC of home, ns; 0: its call says when

@@ -32,7 +32,9 @@ from mosfs.wire.frames import Frame, Kind
 
 #: What comes before an image.
 MEMORY = frozenset({Kind.PAGES, Kind.RUNS})
-AHEAD = MEMORY | {Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.ROUND}
+AHEAD = MEMORY | {Kind.PRIVATE, Kind.EARLY, Kind.FILE, Kind.LACKS, Kind.ROUND}
+#: Of that, what nobody waits for whose coming has failed.
+_OF_ARRIVING = MEMORY | {Kind.LACKS}
 #: Programs whose memory comes to one host at a time (few do: who moves by itself has its own host), and those that it may have,
 #: by fork for the most part, when another comes.
 MOST_ARRIVING, MOST_BODIES = 8, 4096
@@ -153,24 +155,28 @@ class Building:
             self._receipt.expect(meta.vmas)
             arriving.map(meta)
             fault(Point.NODE_MAPPED, source)
-            while True:
+            end: Frame | None = None
+            while end is None or not arriving.copies.settled:
                 frame = self._receipt.next()
                 if frame.pair != head.pair:
                     self._backlog.append(self._receipt.beside(frame))
-                elif frame.kind in (Kind.PAGES, Kind.RUNS, Kind.FILE):
+                elif frame.kind in (Kind.PAGES, Kind.RUNS, Kind.FILE, Kind.LACKS):
                     arriving.frame(frame)
-                elif frame.kind == Kind.IMAGE_END:
-                    break
+                    self._ask(head.pair, arriving, source)
+                elif frame.kind == Kind.IMAGE_END and end is None:
+                    end = frame
                 elif frame.kind == Kind.DROP:
                     self._ended = True
                     self._private.forget(body)
                     arriving.discard()
                     return None
+                elif end is not None:  # GO comes right behind, and waits until all is here that home has offered
+                    self._backlog.append(self._receipt.beside(frame))
                 else:
                     raise BadImage(f"frame {frame.kind} within an image")
             self._ended = True
             fault(Point.NODE_FILLED, source)
-            body.call.regs = arriving.finish(frame.content)
+            body.call.regs = arriving.finish(end.content)
             for task, *_ in arriving.made:  # by the first, which is held
                 lib.mos_like(self._context.pump, arriving.task.pid, task.pid)
             body.processor.waiting_state = arriving.rebuild.waiting_state
@@ -228,8 +234,8 @@ class Building:
                 fault(Point.NODE_COPYING, channel)
                 if frame.pair in self._context.arriving:
                     channel.send(Kind.ROUND, frame.pair)
-            elif frame.kind not in MEMORY or frame.pair in self._context.arriving:  # else the rest of what did not fit
-                self._ahead(frame)
+            elif frame.kind not in _OF_ARRIVING or frame.pair in self._context.arriving:  # else the rest of what did not fit
+                self._ahead(frame, channel)
         except ChannelLost:
             raise
         except Exception as error:
@@ -239,12 +245,21 @@ class Building:
                 failed.discard()
             self._context.channel.send(Kind.FAIL, frame.pair, why_not(error).encode())
 
-    def _ahead(self, frame: Frame) -> None:
+    def _ahead(self, frame: Frame, source: Channel) -> None:
         if frame.kind == Kind.EARLY:
             early = early_from(frame.payload)
             (self._expect_threads if early.several else self.expect)(frame.pair).early(early)
         else:
-            self.expect(frame.pair).frame(frame)
+            arriving = self.expect(frame.pair)
+            arriving.frame(frame)
+            self._ask(frame.pair, arriving, source)
+
+    def _ask(self, pair: int, arriving: Arriving, source: Channel) -> None:
+        """Ask home for what it has offered of mapped files, and this node does not have."""
+        for payload in arriving.copies.to_ask():
+            if source is not self._context.channel:
+                raise BadImage("a file is offered by who has only a copy")
+            source.send(Kind.LACKS, pair, payload)
 
     def forget_early(self, pair: int) -> None:
         """What came of a program that does not come."""

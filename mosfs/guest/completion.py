@@ -53,7 +53,10 @@ class Completion:
             told_by_home(body, outs[0][1])
         then, body.call.then = body.call.then, None
         if then is not None:
-            result = then(result)
+            made = then(result)
+            if made is None:  # more is asked
+                return
+            result = made
         self.finish(body, result, value=bool(flags & VALUE))
 
     def _is_part(self, body: Body, result: int) -> bool:

@@ -17,7 +17,7 @@ from mosfs.wire.frames import Kind
 UNSUPPORTED = 1
 
 #: Makes of home's result what the program hears.
-Then = Callable[[int], int]
+Then = Callable[[int], int | None]
 
 
 class Forwarding:

@@ -19,6 +19,7 @@ from mosfs.migrate import shown
 from mosfs.migrate.filecopy import WANT
 from mosfs.migrate.image import BadImage, Vma, is_object
 from mosfs.migrate.maps import file_maps, mapping_at
+from mosfs.migrate.ranges import Range
 from mosfs.trace.inject import Calls
 from mosfs.trace.layout import USER_END
 from mosfs.wire.frames import Kind
@@ -124,8 +125,13 @@ class MappedFiles:
             raise BadImage("more of a file than is mapped")
         mapping.chunks.append((offset, payload[8:]))
 
-    def _mapped(self, body: Body, request: MapRequest, result: int) -> int:
-        """All of the file has come: map its copy; or what it shows as private memory, if it cannot be followed."""
+    def _mapped(self, body: Body, request: MapRequest, result: int) -> int | None:
+        """All of the file has come, or what of it was offered is asked for: then None. Map its copy; or what it shows as private
+        memory, if it cannot be followed."""
+        if result >= 0 and (part := body.memory.copies.lacks(request.file, request.offset, request.length)):
+            want = WANT.pack(request.file, part[0], part[1] - part[0])
+            self._forwarding.ask(body, Kind.WANT, want, then=partial(self._asked, body, request, part))
+            return None
         body.call.mapping = None
         with Calls(body.task, base=body.call.regs) as call:
             if result >= 0:
@@ -136,6 +142,11 @@ class MappedFiles:
             if result < 0 and request.reserved:
                 call(SYS_MUNMAP, request.addr, request.length)
         return result
+
+    def _asked(self, body: Body, request: MapRequest, part: Range, result: int) -> int | None:
+        """What has not come with the answer is not there at home any more."""
+        body.memory.copies.forgo(request.file, part)
+        return self._mapped(body, request, result)
 
     def _map_file(self, body: Body, call: Calls, request: MapRequest) -> int:
         """The address, or a negative errno; OSError too."""

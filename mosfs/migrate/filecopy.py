@@ -14,13 +14,15 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_WRITE, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SECCOMP_SET_MODE_FILTER
 from mosfs.abi.numbers import SYS_CLOSE_RANGE, SYS_MMAP, SYS_MPROTECT, SYS_PKEY_MPROTECT, SYS_SECCOMP
 from mosfs.balance.source import Memory, Proc
+from mosfs.migrate import offered
 from mosfs.migrate.image import COMPRESSED, MAX_SIZE, BadImage, Vma, is_object
 from mosfs.migrate.maps import Mapping
-from mosfs.migrate.ranges import Range
+from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.trace.filter import trap_filter
 from mosfs.trace.handing import hand
 from mosfs.trace.inject import Calls
@@ -28,12 +30,14 @@ from mosfs.trace.layout import SCRATCH, USER_END
 from mosfs.wire.room import to_keep
 
 _PROTECTS = frozenset({SYS_MPROTECT, SYS_PKEY_MPROTECT})
-#: number u32, flags u32 (COMPRESSED), size of the file u64, offset of the bytes that follow u64
+#: number u32, flags u32 (COMPRESSED, OFFERED), size of the file u64, offset of the bytes that follow u64
 HEADER = struct.Struct("<IIQQ")
-#: WANT: number u32, offset u64, length u64
+#: WANT, LACKS: number u32, offset u64, length u64
 WANT = struct.Struct("<IQQ")
 #: Bytes that are looked at, and sent, together; and those of one frame at most.
-BLOCK, MOST = 64 * 1024, 256 * 1024
+BLOCK, MOST = offered.BLOCK, 256 * 1024
+#: Flag of FILE: digests follow, for what has those here (`migrate.offered`).
+OFFERED = 2
 #: The part of a node's memory that stays free (`Headroom`), and the bytes after which we look again how much there is.
 LEAVE, LOOK = 1 / 32, 4 << 20
 
@@ -48,8 +52,34 @@ def frame(number: int, size: int, offset: int = 0, data: bytes = b"", *, near: b
     return HEADER.pack(number, 0, size, offset) + data
 
 
+def offer(number: int, size: int, offset: int, name: str, digests: Sequence[int]) -> bytes:
+    """Payload of FILE that has digests of blocks, from ``offset`` on, in the place of their bytes."""
+    return HEADER.pack(number, OFFERED, size, offset) + offered.pack(name, digests)
+
+
+class Offer(NamedTuple):
+    number: int
+    size: int
+    offset: int
+    name: str
+    digests: list[int]
+
+
+def read_offer(payload: bytes) -> Offer:
+    """BadImage when it says nothing sensible."""
+    number, _, size, offset = HEADER.unpack_from(payload)
+    name, digests = offered.unpack(payload[HEADER.size :])
+    if not number or size > MAX_SIZE or offset % BLOCK or offset + (len(digests) - 1) * BLOCK >= size:
+        raise BadImage(f"an offer of file {number} is out of place")
+    return Offer(number, size, offset, name, digests)
+
+
+def is_offer(payload: bytes) -> bool:
+    return len(payload) >= HEADER.size and HEADER.unpack_from(payload)[1] == OFFERED
+
+
 def read_frame(payload: bytes) -> tuple[int, int, int, bytes]:
-    """(number, size, offset, bytes); BadImage when it says nothing sensible."""
+    """(number, size, offset, bytes) of FILE that is no offer; BadImage when it says nothing sensible."""
     try:
         number, flags, size, offset = HEADER.unpack_from(payload)
         data = payload[HEADER.size :]
@@ -57,7 +87,7 @@ def read_frame(payload: bytes) -> tuple[int, int, int, bytes]:
             data = zlib.decompressobj().decompress(data, MOST)
     except (struct.error, zlib.error) as error:
         raise BadImage(f"malformed contents of a file: {error}") from error
-    if not number or size > MAX_SIZE or len(data) > MOST or offset + len(data) > MAX_SIZE:
+    if not number or flags & ~COMPRESSED or size > MAX_SIZE or len(data) > MOST or offset + len(data) > MAX_SIZE:
         raise BadImage(f"contents of file {number} are out of place")
     return number, size, offset, data
 
@@ -120,15 +150,21 @@ class _Kept:
     def apply(self, payload: bytes) -> tuple[int, int, int]:
         """FILE: the file has this size, and these bytes: number, offset, length."""
         number, size, offset, data = read_frame(payload)
+        data = data[: max(size - offset, 0)]
+        self._write(self._sized(number, size), data, offset)
+        return number, offset, len(data)
+
+    def _sized(self, number: int, size: int) -> Copy:
         copy = self.of.get(number) or self._new(number)
         if size != copy.size:
             os.ftruncate(copy.fd, size)
             copy.size = size
-        data = data[: max(size - offset, 0)]
+        return copy
+
+    def _write(self, copy: Copy, data: bytes, offset: int) -> None:
         self._headroom.need(len(data))
         if data and os.pwrite(copy.fd, data, offset) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return number, offset, len(data)
 
     def _new(self, number: int) -> Copy:
         fd = to_keep(os.memfd_create("file", os.MFD_CLOEXEC))
@@ -185,6 +221,8 @@ class Copies(_Kept):
         super().__init__(memory)
         self._objects = objects
         self.objects_of: set[int] = set()  # the numbers of those that it maps, or has mapped
+        self._lacking: dict[int, list[Range]] = {}  # of files: what was offered, and is not here
+        self._asked: dict[int, list[Range]] = {}  # what LACKS has asked for
         self._watched: set[int] = set()  # bodies that have the filter of `_watch`
         self.listeners: list[list[tuple[int, int, int]]] = []  # of senders: (number, offset, length) of what has come
 
@@ -213,10 +251,60 @@ class Copies(_Kept):
                 self._objects.users.append(self)
             self.objects_of.add(number)
             return self._objects.apply(payload)
-        came = super().apply(payload)
+        came = self._offered(payload) if is_offer(payload) else super().apply(payload)
+        number, offset, length = came
+        if number in self._lacking and not is_offer(payload):
+            self.forgo(number, (offset, offset + length))
         for news in self.listeners:
             news.append(came)
         return came
+
+    def _offered(self, payload: bytes) -> tuple[int, int, int]:
+        """What this node has of an offer is taken from there, the rest is lacking."""
+        number, size, offset, name, digests = read_offer(payload)
+        copy = self._sized(number, size)
+        lacking = self._lacking.pop(number, [])
+        for at, data in offered.taken(name, size, offset, digests):
+            if data is None:
+                lacking.append((at, at + BLOCK))
+            else:
+                self._write(copy, data, at)
+        if lacking:
+            self._lacking[number] = merge(lacking)
+        return number, offset, min(len(digests) * BLOCK, size - offset)
+
+    def lacks(self, number: int, offset: int, length: int) -> Range | None:
+        """From the first to the last block with bytes of this part of a file that must be asked for; None: all is here."""
+        found = [piece for piece in self._lacking.get(number, []) if common([piece], [(offset, offset + length)])]
+        return (found[0][0], found[-1][1]) if found else None
+
+    def to_ask(self) -> list[bytes]:
+        """Payloads of LACKS with what is not here and was not asked for yet."""
+        found = []
+        for number, parts in self._lacking.items():
+            asked = self._asked.get(number, [])
+            found += [WANT.pack(number, start, end - start) for start, end in minus(parts, asked)]
+            self._asked[number] = merge([*asked, *parts])
+        return found
+
+    def answered(self, payload: bytes) -> None:
+        """LACKS is back. BadImage if it was not asked."""
+        number, offset, length = WANT.unpack(payload)
+        left = minus(self._asked.pop(number, []), [(offset, offset + length)])
+        if left:
+            self._asked[number] = left
+        self.forgo(number, (offset, offset + length))
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was offered is here, and nothing about it is under way."""
+        return not self._lacking and not self._asked
+
+    def forgo(self, number: int, part: Range) -> None:
+        """This part has come, as far as home still has it."""
+        left = minus(self._lacking.pop(number, []), [part])
+        if left:
+            self._lacking[number] = left
 
     def _copy(self, number: int) -> Copy | None:
         return self._objects.of.get(number) if is_object(number) and self._objects is not None else self.of.get(number)

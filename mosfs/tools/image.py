@@ -98,6 +98,8 @@ class Decoder:
         return [_run(*run) for run in pages.unpack_runs(payload)]
 
     def _file(self, payload: bytes) -> dict[str, Any]:
+        if filecopy.is_offer(payload):
+            return filecopy.read_offer(payload)._asdict()
         number, size, offset, data = filecopy.read_frame(payload)
         return {"number": number, "size": size, "offset": offset, "data": data}
 

@@ -33,6 +33,8 @@ from mosfs.wire.room import Memory
 TAG = 16
 #: A payload of this size is encrypted in place, bytes; below, the call for that costs more than the copy.
 LARGE = 16 << 10
+#: Room for what comes, bytes: at first, for many a program asks little, and as soon as that was too small.
+FIRST, ROOM = 64 << 10, 1 << 20
 #: A peer that takes, or sends, fewer than `LEAST` bytes of what is under way in so many seconds is lost.
 PATIENCE = 20.0
 LEAST = 64 << 10
@@ -181,7 +183,7 @@ class Channel:
         self._patience = Patience(PATIENCE)
         self._pace = Pace()
         self.sent_in_bulk = 0  #: frames of images and files that have been sent, or wait for room
-        self._have(bytearray(1 << 20))
+        self._have(bytearray(FIRST))
         self._queue: deque[Frame] = deque()
         self._queued = 0  # bytes
         self._room_poll: select.poll | None = None
@@ -471,7 +473,7 @@ class Channel:
         shared = self.shared
         rest = bytes(memoryview(self._buffer)[shared.start : shared.end])
         if max(whole, len(rest) + 1) > len(self._buffer):
-            self._buffer = bytearray(max(whole + 4096, 2 * len(self._buffer)))
+            self._buffer = bytearray(max(whole + 4096, 2 * len(self._buffer), ROOM))
         memoryview(self._buffer)[: len(rest)] = rest
         self._have(self._buffer, len(rest))
 

@@ -87,6 +87,7 @@ class Kind(IntEnum):
     ASK_CLOCK = 63
     RESET = 59
     ACTION = 77
+    LACKS = 78
 
 
 def kind_name(number: int) -> str:
@@ -280,8 +281,8 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 8
-SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 7, Kind.TIME: 8}
+GENERATION = 9
+SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 7, Kind.TIME: 8, Kind.LACKS: 9}
 
 
 #: The generation since which a kind that was there before has flags.
@@ -336,6 +337,11 @@ SHAPES: dict[int, Shape] = {
     Kind.FILE: Shape(
         _IMAGE, 24, PIECE,
         says="contents of a file that the program maps (`migrate.filecopy`), or of memory that it shares (to the tracer)",
+    ),
+    Kind.LACKS: Shape(
+        (To.TRACER, To.HOST), 20, 20,
+        says="a part of an offered file that is not there (`migrate.filecopy.WANT`); the same comes back behind its contents",
+        answers=(Kind.FILE, Kind.LACKS,),
     ),
     Kind.ASK_CLOCK: Shape(
         _TRACER, 8, 8, _number("<Q", 0, (1 << 64) - 1), any_pair=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import struct
 import time
+from dataclasses import replace
 
 from mosfs.abi.flags import (
     CLONE_FILES,
@@ -23,7 +24,6 @@ from mosfs.calls import show
 from mosfs.calls.request import Blob, Request
 from mosfs.home.ports import Tree
 from mosfs.home.process.deputy import Deputy, deputy_of_child
-from mosfs.home.process.link import Held
 from mosfs.home.process.program import Place, Program
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -107,7 +107,7 @@ class Births:
         q = self.tracer.family.adopt(Task(child), p.settings, parent=p)
         q.place = Place.AWAY
         q.link = p.link
-        q.body.files = {number: Held(held.generation, held.wanted, held.sent) for number, held in p.body.files.items()}
+        q.body.files = {number: replace(held) for number, held in p.body.files.items()}
         newborn = q.deputy = deputy_of_child(deputy, q.task)
         self.tracer.outliving.left(q, inside=False, born=True)
         self.tracer.copying.of_child(p, q)

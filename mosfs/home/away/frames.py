@@ -36,6 +36,7 @@ OF_MOVE: dict[int, OfMove] = {
     Kind.READY: lambda tree, p, link, _: tree.moves.ready(p, link),
     Kind.RUNNING: lambda tree, p, link, _: tree.moves.running(p, link),
     Kind.FAIL: lambda tree, p, link, frame: tree.moves.failed(p, link, frame.content),
+    Kind.LACKS: lambda tree, p, link, frame: tree.mapped.lacks(p, link, frame.payload),
 }
 
 AT_ONCE: dict[int, OfBody] = {

@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-import xxhash
-
 from mosfs.abi.flags import MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MAP_TYPE, PROT_WRITE
 from mosfs.abi.memory import MADV_DONTNEED
 from mosfs.abi.numbers import SYS_CLOSE, SYS_MADVISE, SYS_MMAP, SYS_MPROTECT, SYS_MUNLOCK, SYS_MUNMAP
@@ -29,8 +27,9 @@ from mosfs.home.process.descriptors import hand_over
 from mosfs.home.process.link import Held, Link
 from mosfs.home.process.move import Move
 from mosfs.home.process.program import Program
+from mosfs.migrate import offered
 from mosfs.migrate.capture import title_at
-from mosfs.migrate.filecopy import BLOCK, MOST, WANT, data_of, fits, frame, must_all, once_writable
+from mosfs.migrate.filecopy import BLOCK, MOST, WANT, data_of, fits, frame, must_all, offer, once_writable
 from mosfs.migrate.image import MAX_SIZE, BadImage, Vma, is_object
 from mosfs.migrate.maps import Known, Mapping, file_maps, mapping_at
 from mosfs.migrate.ranges import Range, common, merge, minus
@@ -40,7 +39,7 @@ from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.wire.channel import ChannelLost
-from mosfs.wire.frames import Kind
+from mosfs.wire.frames import Kind, understands
 from mosfs.wire.orders import MmapOrder
 
 #: What an order may ask of mmap(2) beside the kind of mapping and its place.
@@ -75,7 +74,7 @@ class File:
     def block(self, at: int, *, known: bool) -> bytes:
         """The block at ``at``, as it is now. ``known``: it was looked at before, so another content is a change."""
         data = os.pread(self.fd, BLOCK, at)
-        digest = xxhash.xxh3_64_intdigest(data) if data.strip(b"\0") else 0
+        digest = offered.digest(data)
         if digest != self.digests.get(at, 0):
             if known:
                 self.generation += 1
@@ -104,6 +103,45 @@ class File:
 def _in_blocks(ranges: list[Range]) -> list[Range]:
     """The blocks that have a part of these ranges."""
     return merge((start // BLOCK * BLOCK, (end + BLOCK - 1) // BLOCK * BLOCK) for start, end in ranges)
+
+
+def _blocks(file: File, piece: Range) -> Iterator[tuple[int, bytes]]:
+    """Where the blocks are in a part that is looked at for the first time, and what is in them; but for holes."""
+    looked_at, file.read = file.read, merge([*file.read, piece])
+    for start, end in data_of(file.fd, min(piece[1], file.size), piece[0]):
+        for at in range(start // BLOCK * BLOCK, end, BLOCK):
+            yield at, file.block(at, known=bool(common(looked_at, [(at, at + BLOCK)])))
+
+
+def _first(file: File, piece: Range, near: bool) -> Iterator[bytes]:
+    """What a host has never had of a file; zeros need not be sent."""
+    together, begun = b"", 0
+    for at, data in _blocks(file, piece):
+        if together and (begun + len(together) != at or len(together) + BLOCK > MOST or not data):
+            yield frame(file.number, file.size, begun, together, near=near)
+            together = b""
+        if at in file.digests:
+            begun = begun if together else at
+            together += data
+    if together:
+        yield frame(file.number, file.size, begun, together, near=near)
+
+
+def _offers(file: File, piece: Range) -> Iterator[bytes]:
+    """The digests of what a host has never had of a file."""
+    for _ in _blocks(file, piece):
+        pass
+    end = min(piece[1], file.size)
+    for start in range(piece[0], end, offered.MOST):
+        digests = [file.digests.get(at, 0) for at in range(start, min(start + offered.MOST, end), BLOCK)]
+        yield offer(file.number, file.size, start, file.name, digests)
+
+
+def _supply(file: File | None, held: Held, part: Range, link: Link, pid: int) -> None:
+    """Send what was only offered of a file."""
+    for piece in held.lacks(part):
+        for payload in _first(file, piece, link.near) if file is not None else ():
+            link.channel.send(Kind.FILE, pid, payload)
 
 
 class Mapped:
@@ -221,15 +259,16 @@ class Mapped:
                 with self.tracer.containment.of(p):  # the file may be one that cannot be read any more
                     self.catch_up(p)
 
-    def catch_up(self, p: Program) -> None:
-        """Send a program away what its host does not have yet; while it moves, it hears of it when it has arrived."""
+    def catch_up(self, p: Program, *, offers: bool = False) -> None:
+        """Send a program away what its host does not have yet; while it moves, it hears of it when it has arrived. ``offers``: the
+        host may have some of it by itself, and asks for the rest."""
         link = p.link
         if not p.away or link is None or p.body.kept_back is not None:
             return
         try:
             if p.saves.outlive is not None and any(self._is_old(number, held) for number, held in p.body.files.items()):
                 self.tracer.outliving.happened(p, "a file that it maps has changed")
-            for payload in self._news(p.body.files, link.near):
+            for payload in self._news(p.body.files, link.near, offers=offers):
                 link.channel.send(Kind.FILE, p.pid, payload)
         except ChannelLost:
             self.tracer.hosts.link_lost(link)
@@ -244,7 +283,7 @@ class Mapped:
         _want(p.body.files, [(number, order.offset, order.length)])
         self.catch_up(p)
 
-    def _news(self, files: dict[int, Held], near: bool) -> Iterator[bytes]:
+    def _news(self, files: dict[int, Held], near: bool, *, offers: bool = False) -> Iterator[bytes]:
         """Payloads of FILE with what the holder of ``files`` does not have."""
         for number, held in files.items():
             file = self._files.get(number)
@@ -260,25 +299,12 @@ class Mapped:
                     yield frame(number, file.size, at, data.ljust(min(BLOCK, file.size - at), b"\0"), near=near)
             held.generation = begun
             for piece in minus(held.wanted, held.sent):
-                yield from self._first(file, piece, near)
+                if offers and offered.is_common(file.name) and piece[1] - piece[0] >= offered.LEAST:
+                    held.offered = merge([*held.offered, piece])
+                    yield from _offers(file, piece)
+                else:
+                    yield from _first(file, piece, near)
             held.sent = held.wanted
-
-    @staticmethod
-    def _first(file: File, piece: Range, near: bool) -> Iterator[bytes]:
-        """What a host has never had of a file; zeros need not be sent."""
-        looked_at, file.read = file.read, merge([*file.read, piece])
-        together, begun = b"", 0
-        for start, end in data_of(file.fd, min(piece[1], file.size), piece[0]):
-            for at in range(start // BLOCK * BLOCK, end, BLOCK):
-                data = file.block(at, known=bool(common(looked_at, [(at, at + BLOCK)])))
-                if together and (begun + len(together) != at or len(together) + BLOCK > MOST or not data):
-                    yield frame(file.number, file.size, begun, together, near=near)
-                    together = b""
-                if at in file.digests:
-                    begun = begun if together else at
-                    together += data
-        if together:
-            yield frame(file.number, file.size, begun, together, near=near)
 
     # ------------------------------------------------------------------ leaving
 
@@ -288,7 +314,7 @@ class Mapped:
         known, mapped = self.known(p), file_maps(p.pid)
         wanted = [(found[0], m.offset, m.end - m.start) for m in mapped if (found := known(m)) and not is_object(found[0])]
         _want(move.files, wanted)
-        for payload in self._news(move.files, move.link.near):
+        for payload in self._news(move.files, move.link.near, offers=_takes_offers(p, move.link)):
             move.link.channel.send(Kind.FILE, p.pid, payload)
             yield len(payload)
 
@@ -299,7 +325,7 @@ class Mapped:
             return
         _want(move.files, [(vma.file, vma.offset, vma.end - vma.start) for vma in vmas if vma.file])
         self.poll()
-        for payload in self._news(move.files, link.near):
+        for payload in self._news(move.files, link.near, offers=_takes_offers(p, link)):
             link.channel.send(Kind.FILE, p.pid, payload)
 
     # ------------------------------------------------------------------ what a deputy keeps
@@ -344,19 +370,27 @@ class Mapped:
             call.must(SYS_MPROTECT, result, order.length, 0)
         else:
             call(SYS_MUNMAP, result, order.length)
-        self.catch_up(p)
+        self.catch_up(p, offers=p.link is not None and _takes_offers(p, p.link))
         return result, file.number
 
     def wanted(self, p: Program, payload: bytes) -> None:
-        """WANT: a mapping is about to grow: what it will show goes before the answer. BadImage for what cannot be."""
-        if len(payload) != WANT.size:
-            raise BadImage("malformed frame about a file")
-        number, offset, length = WANT.unpack(payload)
-        if number not in p.body.files or offset > MAX_SIZE or length > layout.USER_END:
-            raise BadImage("more of a file than can be mapped")
+        """WANT: a mapping is about to grow, or what was offered is not there: what it will show goes before the answer. BadImage
+        for what cannot be."""
+        number, offset, length = _part(payload, p.body.files)
         _want(p.body.files, [(number, offset, length)])
         self.catch_up(p)
+        for q in self.tracer.programs.values():  # beside this one children that were made meanwhile
+            if q.link is p.link is not None and number in q.body.files:
+                _supply(self._files.get(number), q.body.files[number], (offset, offset + length), p.link, q.pid)
         self.tracer.hosts.send(p, Kind.REPLY, pack_reply(0, []))
+
+    def lacks(self, p: Program, link: Link, payload: bytes) -> None:
+        """LACKS, of a host to which the program moves: its image is not complete without that. BadImage as `wanted`."""
+        if p.move is None or p.move.link is not link:
+            return  # it does not come any more
+        number, offset, length = _part(payload, p.move.files)
+        _supply(self._files.get(number), p.move.files[number], (offset, offset + length), link, p.pid)
+        link.channel.send(Kind.LACKS, p.pid, payload)
 
     @staticmethod
     def _free(p: Program, deputy: Deputy, order: MmapOrder) -> bool:
@@ -449,6 +483,21 @@ def _within(vmas: Sequence[Vma], places: list[Range]) -> Iterator[tuple[Vma, int
 def _is(vma: Vma, number: int, m: Mapping) -> bool:
     """Is a mapping (of the file ``number``) in a deputy what the image says, where both are?"""
     return number == vma.file and m.shared is vma.shared and m.offset - m.start == vma.offset - vma.start
+
+
+def _takes_offers(p: Program, link: Link) -> bool:
+    """What outlives its node is told there again as it was told once, to a host that may have other files."""
+    return p.saves.outlive is None and understands(link.frames, Kind.LACKS)
+
+
+def _part(payload: bytes, files: dict[int, Held]) -> tuple[int, int, int]:
+    """(Number, offset, length) of WANT or LACKS; BadImage for what cannot be."""
+    if len(payload) != WANT.size:
+        raise BadImage("malformed frame about a file")
+    number, offset, length = WANT.unpack(payload)
+    if number not in files or offset > MAX_SIZE or length > layout.USER_END:
+        raise BadImage("more of a file than can be mapped")
+    return number, offset, length
 
 
 def _want(files: dict[int, Held], parts: list[tuple[int, int, int]]) -> None:

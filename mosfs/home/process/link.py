@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mosfs.migrate.ranges import Range
+from mosfs.migrate.ranges import Range, common, minus
 from mosfs.wire.channel import Peer
 
 
@@ -24,8 +24,16 @@ class Link:
 
 @dataclass(slots=True)
 class Held:
-    """What a host has of a file that a program maps (`home.away.mapped`): ranges of the file, as it was in that generation."""
+    """What a host has of a file that a program maps (`home.away.mapped`): ranges of the file, as it was in that generation. Of what
+    is only ``offered`` it asks for what it lacks."""
 
     generation: int = -1
     wanted: list[Range] = field(default_factory=list)
     sent: list[Range] = field(default_factory=list)
+    offered: list[Range] = field(default_factory=list)
+
+    def lacks(self, part: Range) -> list[Range]:
+        """The host has not by itself what is in ``part``: what of that it was offered only."""
+        missing = common(self.offered, [part])
+        self.offered = minus(self.offered, missing)
+        return missing
