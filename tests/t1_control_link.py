@@ -60,7 +60,8 @@ import os, sys
 from types import SimpleNamespace
 from mosfs.home.tracer import Tracer
 from mosfs.trace.task import Task
-tracer = Tracer(0, 0, sys.argv[1])
+tracer = Tracer()
+tracer.begin(0, 0, sys.argv[1])
 assert tracer.mosd.control.connect()
 reading, writing = os.pipe()
 pid = os.fork()
