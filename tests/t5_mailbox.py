@@ -27,7 +27,10 @@ from tests.cluster import Lab, as_user, lab, wait_until
 from tests.progs import REPO, SOURCES, Outcome, Place, Program, built, execute, scratch
 
 PROGRAM = Program("mailbox")
-PARTS = ("opening", "errors", "reading", "filters", "inheritance", "like_a_pipe", "blocking", "rights", "room", "order", "near")
+PARTS = (
+    "opening", "errors", "reading", "filters", "inheritance", "closed_by_dup", "like_a_pipe", "blocking", "rights", "room", "order",
+    "near",
+)  # fmt: skip
 ROBOT = SOURCES / "mail_robot.py"
 LETTERS, MANY_LETTERS = "250", "8334"  #: of each of 4 to each of 3: 3,000 and 100,000 messages
 

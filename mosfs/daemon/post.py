@@ -329,6 +329,8 @@ class Post:
                     await _send_box(link, given.box)
             case PostFetched(home=home, pid=pid, serial=serial):
                 if self._may_forget((home, pid), serial, link.ip):
+                    if not serial:  # a desk that had it on would take what is written to it
+                        await office.lending.back((home, pid))
                     office.given((home, pid), serial)
                     await link.send(PostAnswer())
                 else:

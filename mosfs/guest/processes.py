@@ -51,6 +51,8 @@ _BODY_FLAGS = {57: 0, 58: 0x4100}
 MOST_ENDED = 64
 #: Bytes of arguments (or environment), pointers and all: no limit of the stack lets execve(2) take more.
 MAX_STRINGS = 6 << 20
+#: A string that no execve(2) takes (MAX_ARG_STRLEN), in the place of those that do not fit.
+_TOO_LONG = b"-" * 131072
 
 
 class Processes:
@@ -274,10 +276,10 @@ class Processes:
             argv = _vector(task, args[at + 1])
             envp = _vector(task, args[at + 2])
         except OSError as error:
-            if error.errno in (errno.ENAMETOOLONG, errno.E2BIG):
-                self._completion.finish(body, -errno.E2BIG)
-                return
-            fault = True
+            if error.errno in (errno.ENAMETOOLONG, errno.E2BIG):  # home's kernel says so, unless the path is no program
+                argv, envp = [_TOO_LONG], None
+            else:
+                fault = True
         dirfd, flags = (args[0], args[4]) if at else (0, 0)
         seen, mask = body.signals.seen & 0xFFFFFFFF, self._forwarding.mask(body)
         order = ExecOrder(322 if at else 59, dirfd, path, argv, envp, flags, mask, fault, seen)

@@ -73,6 +73,8 @@ static void failing(void)
 	big[1] = memset(malloc(200001), 'x', 200001);
 	big[1][200000] = 0;
 	refused(execve(self, big, environ), E2BIG);
+	refused(execve("no-such-file", big, environ), ENOENT);
+	refused(execve("/", big, environ), EACCES);
 	free(big[1]);
 	refused(execve((void *)8, argv, environ), EFAULT);
 	ok(unlink("text"));

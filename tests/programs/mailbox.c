@@ -289,6 +289,22 @@ static void inheritance(void)
 	ok(close(me));
 }
 
+/* Who writes and reads on one node need not ask an office for each message; nor is there a mailbox when it has been closed. */
+static void closed_by_dup(void)
+{
+	int mine = box(0), me = sender(getpid()), other = ok(dup(0));
+
+	for (int i = 0; i < 12; i++) {
+		say(me, "again");
+		hears(mine, "again");
+	}
+	equal(dup2(other, mine), mine);
+	refused(write(me, "x", 1), EACCES);
+	ok(close(mine));
+	ok(close(other));
+	ok(close(me));
+}
+
 static volatile int caught;
 
 static void on_signal(int sig UNUSED)
@@ -655,4 +671,4 @@ static void near(void)
 	ok(close(up[1]));
 }
 
-PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(like_a_pipe), PART(blocking), PART(rights), PART(room), PART(order), PART(near))
+PROGRAM(PART(opening), PART(errors), PART(reading), PART(filters), PART(inheritance), PART(closed_by_dup), PART(like_a_pipe), PART(blocking), PART(rights), PART(room), PART(order), PART(near))

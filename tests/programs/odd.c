@@ -158,6 +158,7 @@ static void arguments(void)
 		words[i] = text;
 	refused(syscall(SYS_execve, "/bin/true", words, 0L), E2BIG);
 	refused(syscall(SYS_execve, "/bin/true", 0L, words), E2BIG);
+	refused(syscall(SYS_execve, "/no/such/file", words, 0L), ENOENT);
 	ok(munmap(text, 131072));
 	ok(munmap(words, most * sizeof(*words)));
 }
