@@ -15,11 +15,11 @@ words = st.integers(0, 2**64 - 1)
 arguments = st.tuples(*[words] * 6)
 rows = st.sampled_from(list(BY_NR.values()))
 
-#: Calls that the manual limits, but that can be served: SIGSTOP reaches the program itself, a limit is the kernel's. And three that
-#: stop for CPU time used away to be added.
+#: Calls that the manual limits, but that can be served: SIGSTOP reaches the program itself, a limit is the kernel's. And four that
+#: stop for CPU time used away to be added, or to be slept for.
 SERVED_ALL_THE_SAME = {
     "kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setrlimit", "prlimit64", "pidfd_send_signal",
-    "wait4", "waitid", "clock_gettime", "timer_settime", "openat", "madvise", "mremap",
+    "wait4", "waitid", "clock_gettime", "timer_settime", "openat", "madvise", "mremap", "clock_nanosleep",
 }  # fmt: skip
 
 
@@ -103,6 +103,13 @@ def test_words_of_the_manual(name: str, args: tuple[int, ...], message: str) -> 
 )
 def test_served(name: str, args: tuple[int, ...]) -> None:
     assert judge(BY_NAME[name], (*args, *[0] * (6 - len(args)))) == SERVE
+
+
+def test_who_sleeps_until_cpu_time_is_used_comes_home() -> None:
+    wanted = {2: Do.HOME, -6: Do.HOME, ~4711 << 3 | 2: Do.HOME, 3: Do.SERVE, -2: Do.SERVE, 1: Do.SERVE, -5: Do.SERVE}
+    for clock, do in wanted.items():
+        assert judge_away(BY_NAME["clock_nanosleep"], (clock & 0xFFFFFFFF, 0, 0x1000, 0, 0, 0)).do is do
+    assert judge(BY_NAME["clock_nanosleep"], (2, 0, 0x1000, 0, 0, 0)) == SERVE
 
 
 def test_shared_memory_attached_to_read_is_served_at_home() -> None:

@@ -475,7 +475,8 @@ _refuse(227, "clock_settime", "int, in[16]", _ADMIN)
 _(228, "clock_gettime", "int, out[16]", TEST, FORWARD, f"clocks of CPU time: {_CPU_TOO}", _CPU_CLOCK,
   host=ByHost.CLOCK)
 _(229, "clock_getres", "int, out[16]", NATIVE, FORWARD)
-_(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", NATIVE, FORWARD, "by clocks of CPU time: of what is used at home")
+_(230, "clock_nanosleep", "int, flags, in[16], inout[16]:always", TEST, FORWARD,
+  "by clocks of CPU time: at home, where the program stays; CPU time used away does not count", _CPU_CLOCK)
 _(231, "exit_group", "int", NATIVE, SPECIAL, "ends body and deputy", host=ByHost.EXIT)
 _(232, "epoll_wait", "fd, out[a2*12]:ret*12, int, int", NATIVE, FORWARD)
 _(233, "epoll_ctl", "fd, int, fd, in[12]", NATIVE, FORWARD)

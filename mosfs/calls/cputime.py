@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from mosfs.abi.args import as_c_int
 from mosfs.abi.flags import WNOWAIT
-from mosfs.abi.numbers import SYS_CLOCK_GETTIME, SYS_GETRUSAGE, SYS_TIMES, SYS_WAIT4, SYS_WAITID
+from mosfs.abi.numbers import SYS_CLOCK_GETTIME, SYS_CLOCK_NANOSLEEP, SYS_GETRUSAGE, SYS_TIMES, SYS_WAIT4, SYS_WAITID
 
 #: The calls whose answers are completed.
 CALLS = frozenset({SYS_GETRUSAGE, SYS_TIMES, SYS_CLOCK_GETTIME, SYS_WAIT4, SYS_WAITID})
@@ -26,6 +26,7 @@ SI_PID_SIZE = _SI_PID.size
 RUSAGE_CHILDREN = -1
 #: CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, and the same as clock_getcpuclockid(3) makes them of PID 0.
 CPU_CLOCKS = (2, 3, -6, -2)
+_OWN_THREAD = (3, -2)
 #: The lower bits of a negative clock that is a descriptor's (include/linux/posix-timers_types.h).
 _OF_FD = 3
 #: Lower bits of one that is a process's: user and system time in ticks, user time in ticks, both exactly.
@@ -84,6 +85,11 @@ def clock_pid(clock: int) -> int:
     if clock in CPU_CLOCKS:
         return 0
     return ~(clock >> 3) if clock < 0 and clock & 7 != _OF_FD else -1
+
+
+def sleeps(nr: int, args: Sequence[int]) -> bool:
+    """Whether the call sleeps until CPU time is used, which only its kernel counts. By a thread's own nobody sleeps (EINVAL)."""
+    return nr == SYS_CLOCK_NANOSLEEP and clock_pid(args[0]) >= 0 and as_c_int(args[0]) not in _OWN_THREAD
 
 
 def place(nr: int, args: tuple[int, ...]) -> int:

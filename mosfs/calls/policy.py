@@ -25,6 +25,7 @@ from mosfs.abi.flags import (
 )
 from mosfs.abi.numbers import (
     SYS_CLOCK_GETTIME,
+    SYS_CLOCK_NANOSLEEP,
     SYS_CLONE,
     SYS_GETSOCKOPT,
     SYS_IOCTL,
@@ -49,6 +50,7 @@ from mosfs.abi.numbers import (
 )
 from mosfs.abi.syscalls import Away, Home, Syscall
 from mosfs.abi.texts import SHARED_ADVICE, THREADS_ADVICE, Text, text
+from mosfs.calls import cputime
 
 
 class Do(Enum):
@@ -81,6 +83,7 @@ _KILLS = frozenset({SYS_KILL, SYS_TKILL, SYS_TGKILL, SYS_RT_SIGQUEUEINFO, SYS_RT
 _LIMITS = frozenset({SYS_SETRLIMIT, SYS_PRLIMIT64})
 _LOOKED_AT = frozenset({
     SYS_MREMAP, SYS_MADVISE, SYS_WAIT4, SYS_TIMER_SETTIME, SYS_CLOCK_GETTIME, SYS_WAITID, SYS_OPENAT,
+    SYS_CLOCK_NANOSLEEP,
 })  # fmt: skip
 _SERVED = _KILLS | _LIMITS | _LOOKED_AT
 _POINTING = frozenset({SYS_IOCTL, SYS_SETSOCKOPT, SYS_GETSOCKOPT})
@@ -112,6 +115,8 @@ def judge(row: Syscall, args: Sequence[int]) -> Verdict:
 
 def judge_away(row: Syscall, args: Sequence[int]) -> Verdict:
     """As `judge`, of a program that is away: what points to memory of unknown shape can only be served at home."""
+    if cputime.sleeps(row.nr, args):
+        return Verdict(Do.HOME)
     if row.nr in _POINTING:
         if row.nr == SYS_IOCTL:
             code = args[1] & 0xFFFFFFFF

@@ -65,4 +65,38 @@ static void own_directory(void)
 	equal(umask(mask), 022);
 }
 
-PROGRAM(PART(wanted_meanwhile), PART(own_directory))
+static volatile bool slept;
+
+static void *computes(void *arg UNUSED)
+{
+	for (volatile unsigned count = 0; !slept; count++)
+		;
+	return NULL;
+}
+
+static int sleeps(void *arg)
+{
+	struct timespec length = { 0, 20000000 };
+	clockid_t clock = CLOCK_PROCESS_CPUTIME_ID;
+	pthread_t thread;
+
+	if (arg)
+		equal(clock_getcpuclockid(getpid(), &clock), 0);
+	started(&thread, computes, NULL);
+	int64_t before = now_ns(clock);
+	equal(clock_nanosleep(clock, 0, &length, NULL), 0);
+	check(now_ns(clock) - before >= length.tv_nsec);
+	slept = true;
+	equal(joined(thread), 0);
+	equal(clock_nanosleep(CLOCK_THREAD_CPUTIME_ID, 0, &length, NULL), EINVAL);
+	return 7;
+}
+
+/* Who sleeps until its process has used CPU time does so where other threads use it. A child, since it may stay at home then. */
+static void slept_by_cpu_time(void)
+{
+	for (long named = 0; named < 2; named++)
+		reaped(forked(sleeps, (void *)named), 7);
+}
+
+PROGRAM(PART(wanted_meanwhile), PART(own_directory), PART(slept_by_cpu_time))

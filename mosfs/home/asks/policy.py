@@ -25,6 +25,7 @@ from mosfs.abi.numbers import (
 from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import Syscall
 from mosfs.abi.texts import Text, text
+from mosfs.calls import cputime
 from mosfs.calls.low import Guarded, carry_out, guarded
 from mosfs.calls.policy import SERVE, Do, Unsupported, Verdict, advice, judge, judge_away, makes_thread, private
 from mosfs.cluster.words import told
@@ -47,6 +48,8 @@ from mosfs.trace.task import copy_regs
 
 #: Calls that reach the memory of a process by its PID.
 _OF_MEMORY = frozenset({SYS_PROCESS_VM_READV, SYS_PROCESS_VM_WRITEV})
+#: Why it stays who has slept until CPU time was used: it may do so again, and away nobody would count what its threads use.
+_CPU_SLEEP = "it sleeps by a clock of CPU time"
 #: Seconds that a reader of a program's standard error may take.
 READER = 0.5
 #: What a write that fails sends to who has made it (write(2)).
@@ -77,6 +80,8 @@ class Policy:
         if (found := guarded(row.nr, args)) is not None:
             self.guard(p, regs, found)
             return
+        if cputime.sleeps(row.nr, args):
+            self.bind(p, _CPU_SLEEP)
         if row.nr == SYS_MREMAP and p.process.pieced:
             self._remap(p, regs, args)
             return

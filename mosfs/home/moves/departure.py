@@ -158,8 +158,8 @@ class Departure:
         move.waiting = p.suspended and stop is Stop.SECCOMP  # inside its own control call: the answer comes from us
         move.stood = Stood(stay, original)
         try:
-            if unsuited := self._unsuited(p):
-                raise CannotMove(unsuited)
+            if obstacle := p.travel.bound or self._unsuited(p):  # bound since it was asked to stop
+                raise CannotMove(obstacle)
             self._with_threads(p, move)
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=original) as call:
