@@ -5,20 +5,27 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyfuse3
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from mosfs.cluster.address import as_unsigned
+from mosfs.daemon.mail_files import MailFiles
+from mosfs.daemon.office import Office
 from mosfs.fuse.operations import Operations
+from mosfs.mbox.body import Body
+from mosfs.mbox.model import MAX_UNREAD, Flag, Mailbox, Message
 from mosfs.node.programs import PrivateNames, Program
 from mosfs.node.world import World
 from mosfs.procfs.tree import Entry, Folder, Tree
 from mosfs.wire.asked import Settings
-from mosfs.wire.limits import Limit
+from mosfs.wire.limits import PRIVATE_FILES, Limit, Shares
 from mosfs.wire.messages import Command, PeerStatus, ProcState
 from tests.fake_map import FakeMap
 
@@ -243,6 +250,79 @@ async def test_names_that_are_no_utf8(node: Mounted, listing: list[tuple[str, in
     await fails(errno.ENOENT, node.ops.open(inode, pyfuse3.FlagT(os.O_RDONLY), ANN))
     await fails(errno.ENOENT, node.ops.getattr(inode, ANN))
     os.close(fd)
+
+
+async def test_what_is_kept_for_open_files_has_a_limit(node: Mounted) -> None:
+    """The text of a file is kept from its first read on. That of a mailbox is as long as its owner likes."""
+    box = Mailbox(as_unsigned(HOME), 100, ANN.uid, ANN.gid, Flag(0))
+    box.queue = [Message(box.home, 101, box.home, Body(b"")) for _ in range(MAX_UNREAD)]
+    office = Office(node.world, nursery=cast(Any, None))
+    office.boxes[box.home, box.pid] = box
+    node.world.letters = MailFiles(office)
+    handles = []
+    with pytest.raises(pyfuse3.FUSEError) as refused:
+        for _ in range(200):
+            handles.append(await node.open(f"mbox/{HOME}/100", os.O_RDONLY, ANN))
+            await node.ops.read(handles[-1], 0, 1)
+    assert refused.value.errno == errno.ENOMEM and len(handles) > 10
+    assert await node.ops.read(await node.open("proc/100/nmigs", os.O_RDONLY, ANN), 0, 9) == b"3\n", "short ones are not counted"
+    assert len(await node.ops.read(await node.open(f"mbox/{HOME}/100", os.O_RDONLY, ROOT), 0, 4096)) == 4096, "nor is he root"
+    await node.ops.release(handles[0])
+    assert len(await node.ops.read(handles[-1], 0, 4096)) == 4096
+    assert len(await node.ops.read(handles[-1], 4096, 4096)) == 4096
+    for handle in handles[1:]:
+        await node.ops.release(handle)
+    assert not node.ops.handles.memory.held.get(ANN.uid)
+
+
+class Names(dict[bytes, int]):
+    """Counts how often somebody looks through all of it."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        self.looks += 1
+        return super().__iter__()
+
+
+async def test_private_files_by_the_thousand_cost_nobody_else(node: Mounted, listing: list[tuple[str, int]]) -> None:
+    """A user has as many names there as he likes. Nobody looks through them for one, nor may he keep lists of them without end."""
+    names = node.world.private[100] = PrivateNames(os.getpid(), ANN.uid, node.world.shown_files, files=Names())
+    files = {b"/tmp/x/y/%d" % number: 0 for number in range(5000)}
+    for name in files:
+        names.set(name, 0)
+    folder = await node.walk("ptf/100/tmp/x/y", ANN)
+    await fails(errno.ENOENT, node.ops.lookup(folder, pyfuse3.FileNameT(b"missing"), ANN))
+    opened = [await node.ops.opendir(folder, ANN)]
+    await node.ops.readdir(opened[0], 4000, [])
+    assert len(listing) == 4 and listing[-1][1] == 4004
+    assert isinstance(names.files, Names) and not names.files.looks
+    with pytest.raises(pyfuse3.FUSEError) as refused:
+        for _ in range(100):
+            opened.append(await node.ops.opendir(folder, ANN))
+    assert refused.value.errno == errno.ENOMEM
+    for handle in opened:
+        await node.ops.releasedir(handle)
+    assert not node.ops.handles.open and not node.ops.handles.memory.held
+    for name in files:
+        names.set(name, -1)
+    assert not names.folders
+
+
+@given(st.lists(st.tuples(st.sampled_from([b"/a", b"/a/b", b"/a/b/c", b"/a/d", b"/e", b"f", b"", b"//g", b"/a/"]), st.booleans())))
+def test_folders_of_private_files_are_those_of_their_names(steps: list[tuple[bytes, bool]]) -> None:
+    """Whatever other nodes say how the files of their programs are called."""
+    names = PrivateNames(1, 2, Shares(PRIVATE_FILES, 0))
+    for name, there in steps:
+        names.set(name, 7 if there else -1)
+    expected: dict[bytes, set[bytes]] = {}
+    for path in names.files:
+        while path:
+            path, _, last = path.rpartition(b"/")
+            expected.setdefault(path, set()).add(last)
+    assert {folder: set(inside) for folder, inside in names.folders.items()} == expected
+    names.clear()
+    assert not names.folders and not names.shares.held
 
 
 async def test_whatever_a_handler_raises_is_its_reply(

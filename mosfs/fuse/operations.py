@@ -24,7 +24,7 @@ from mosfs.fuse.private import PrivateTree
 from mosfs.node.pending import Asked
 from mosfs.procfs import letters
 from mosfs.procfs.tree import SELF, SELF_LINK, Entry, Folder, Tree
-from mosfs.wire.limits import OPEN_FILES, REQUESTS, Shares
+from mosfs.wire.limits import OPEN_FILES, REQUESTS, SHORT, SHOWN, Shares
 
 #: Seconds that a tracer may take to tell of a process that it traces.
 INTRODUCTION_TIMEOUT = 0.2
@@ -55,17 +55,28 @@ class OpenFile:
     writer: tuple[int, int, int] = (-1, -1, 0)  # uid, gid and PID of whoever opened it
 
 
-#: What an open file or folder is: a control file, a listing (int: inode of a private file), or our descriptor of a private file.
-Opened = OpenFile | list[tuple[str, Entry | int]] | int
+class Listing(Protocol):
+    """The names in a folder, and their places (int: inode of a private file), as they were when it was opened."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, at: int, /) -> tuple[str, Entry | int]: ...
+
+
+#: What an open file or folder is: a control file, a listing, or our descriptor of a private file.
+Opened = OpenFile | Listing | int
+#: Bytes of an entry of a listing, about.
+LISTED = 256
 
 
 @dataclass(slots=True)
 class Handles:
-    """Open files and folders by number, and whose they are."""
+    """Open files and folders by number, whose they are, and what is kept in memory for each: the texts and lists that they show."""
 
     shares: Shares
+    memory: Shares
     open: dict[int, Opened] = field(default_factory=dict)
     _owners: dict[int, int] = field(default_factory=dict)
+    _kept: dict[int, int] = field(default_factory=dict)  # bytes
     _next: Iterator[int] = field(default_factory=lambda: count(1))
 
     def add(self, uid: int, opened: Opened) -> int:
@@ -80,8 +91,18 @@ class Handles:
         self.open[number], self._owners[number] = opened, uid
         return number
 
+    def keep(self, number: int, size: int) -> None:
+        """So many bytes are kept for it from now on; OSError ENOMEM, and none are, when its user has too many."""
+        uid = self._owners[number]
+        if before := self._kept.pop(number, 0):
+            self.memory.give(uid, before)
+        if size > SHORT:
+            self.memory.take(uid, size)
+            self._kept[number] = size
+
     def drop(self, number: int) -> None:
         opened = self.open.pop(number)
+        self.keep(number, 0)
         self.shares.give(self._owners.pop(number))
         if isinstance(opened, int):
             os.close(opened)
@@ -99,7 +120,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.tree = tree
         self.private = PrivateTree(tree.world, tree.admin)
-        self.handles = Handles(Shares(OPEN_FILES, tree.admin))
+        self.handles = Handles(Shares(OPEN_FILES, tree.admin), Shares(SHOWN, tree.admin))
         self.waiting = Shares(REQUESTS, tree.admin)
         self._started_ns = time.time_ns()
 
@@ -195,7 +216,10 @@ class Operations(pyfuse3.Operations):
         assert isinstance(file, OpenFile)
         if off == 0:
             self._same(file)
-            file.text = self.tree.read(file.place) if file.answer is None else file.answer
+            file.text = b""
+            text = self.tree.read(file.place) if file.answer is None else file.answer
+            self.handles.keep(fh, len(text))
+            file.text = text
         return file.text[off : off + size]
 
     async def write(self, fh: pyfuse3.FileHandleT, off: int, buf: bytes) -> int:
@@ -221,13 +245,20 @@ class Operations(pyfuse3.Operations):
         self.handles.drop(fh)
 
     async def opendir(self, inode: pyfuse3.InodeT, ctx: Caller) -> pyfuse3.FileHandleT:
-        return pyfuse3.FileHandleT(self.handles.add(ctx.uid, self._listing(inode, ctx)))
+        listing = self._listing(inode, ctx)
+        number = self.handles.add(ctx.uid, listing)
+        try:
+            self.handles.keep(number, LISTED * len(listing))
+        except OSError:
+            self.handles.drop(number)
+            raise
+        return pyfuse3.FileHandleT(number)
 
-    def _listing(self, inode: int, ctx: Caller) -> list[tuple[str, Entry | int]]:
+    def _listing(self, inode: int, ctx: Caller) -> Listing:
         if self.private.owns(inode):
             node = self.private.node(inode)
             self.private.check(node, ctx.uid, os.R_OK)
-            return list(self.private.children(node))
+            return self.private.children(node)
         place = Entry.of(inode)
         self.tree.check(place, ctx.uid, os.R_OK)
         listing: list[tuple[str, Entry | int]] = list(self.tree.children(place, ctx.pid))
@@ -237,13 +268,14 @@ class Operations(pyfuse3.Operations):
 
     async def readdir(self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self.handles.open[fh]
-        assert isinstance(listing, list)
-        for number, (name, place) in enumerate(listing[start_id:], start_id + 1):
+        assert not isinstance(listing, OpenFile | int)
+        for number in range(start_id, len(listing)):
+            name, place = listing[number]
             try:
                 attributes = self._attributes(place)
             except FileNotFoundError:  # it ended since the directory was opened
                 continue
-            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(os.fsencode(name)), attributes, number):
+            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(os.fsencode(name)), attributes, number + 1):
                 break
 
     async def releasedir(self, fh: pyfuse3.FileHandleT) -> None:

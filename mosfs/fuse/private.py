@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyfuse3
@@ -28,6 +27,23 @@ ROOT: Node = (0, b"")
 
 def error(number: int) -> OSError:
     return OSError(number, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The ``names`` in the folder ``path`` of process ``pid`` when it was opened; each gets its inode when it is looked at."""
+
+    tree: PrivateTree
+    pid: int
+    path: bytes
+    names: list[bytes]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, at: int) -> tuple[str, int]:
+        name = self.names[at]
+        return os.fsdecode(name), self.tree.inode((self.pid, self.path + b"/" + name))
 
 
 @dataclass(slots=True)
@@ -58,7 +74,7 @@ class PrivateTree:
 
     def _sweep(self) -> None:
         """What stays is in the world: names that a program makes and removes again and again are not."""
-        kept = {(pid, path) for pid, names in self.world.private.items() for path in _with_folders(names.files)}
+        kept = {(pid, path) for pid, names in self.world.private.items() for path in (*names.files, *names.folders)}
         for number, node in list(self._nodes.items()):
             if node not in kept:
                 del self._nodes[number], self._numbers[node]
@@ -88,7 +104,7 @@ class PrivateTree:
             raise error(errno.ENOENT)
         if path in names.files:
             return f"/proc/{names.keeper}/fd/{names.files[path]}"
-        if path and not any(name.startswith(path + b"/") for name in names.files):
+        if path and path not in names.folders:
             raise error(errno.ENOENT)
         return ""
 
@@ -132,16 +148,14 @@ class PrivateTree:
         self._behind(node)
         return node
 
-    def children(self, node: Node) -> list[tuple[str, int]]:
+    def children(self, node: Node) -> list[tuple[str, int]] | Names:
         """Names and inodes in a folder."""
         pid, path = node
         if node == ROOT:
             return [(str(each), self.inode((each, b""))) for each in sorted(self.world.private)]
         if self._behind(node):
             raise error(errno.ENOTDIR)
-        prefix = path + b"/"
-        below = {name[len(prefix):].split(b"/")[0] for name in self.world.private[pid].files if name.startswith(prefix)}
-        return [(os.fsdecode(name), self.inode((pid, prefix + name))) for name in sorted(below)]
+        return Names(self, pid, path, [*self.world.private[pid].folders.get(path, ())])
 
     def open(self, node: Node, uid: int, flags: int) -> int:
         """A descriptor for reading."""
@@ -164,8 +178,3 @@ class PrivateTree:
         names = self.world.private.get(node[0])
         if names is None or not names.alive():
             raise error(errno.ENOENT)
-
-
-def _with_folders(paths: Iterable[bytes]) -> set[bytes]:
-    """``paths`` and all folders on the way to them; b"" is the first."""
-    return {b"/".join(parts[:n]) for path in paths for parts in [path.split(b"/")] for n in range(1, len(parts) + 1)}

@@ -194,6 +194,7 @@ class PrivateNames:
     """Private files of a program or guest that are on this node: path to a descriptor of its tracer or host, ``keeper``.
 
     ``alive``: has the keeper not ended? Behind its PID are other descriptors then, of whoever gets the number.
+    ``folders``: what is in each folder on the way to a file, so that nobody has to look for it among all names.
     """
 
     keeper: int
@@ -201,15 +202,33 @@ class PrivateNames:
     shares: Shares
     alive: Callable[[], bool] = lambda: True
     files: dict[bytes, int] = field(default_factory=dict)
+    folders: dict[bytes, dict[bytes, None]] = field(default_factory=dict)
 
     def set(self, name: bytes, fd: int) -> None:
         """``fd`` -1: there is no such file any more. OSError EMFILE: its user has too many."""
         if fd >= 0:
             if name not in self.files:
                 self.shares.take(self.uid)
+                self._enter(name)
             self.files[name] = fd
         elif self.files.pop(name, None) is not None:
             self.shares.give(self.uid)
+            self._leave(name)
+
+    def _enter(self, path: bytes) -> None:
+        known = False
+        while path and not known:
+            path, _, name = path.rpartition(b"/")
+            inside = self.folders.setdefault(path, {})
+            known = name in inside
+            inside[name] = None
+
+    def _leave(self, path: bytes) -> None:
+        while path and path not in self.files and path not in self.folders:
+            path, _, name = path.rpartition(b"/")
+            del self.folders[path][name]
+            if not self.folders[path]:
+                del self.folders[path]
 
     def clear(self) -> None:
         for name in list(self.files):

@@ -40,6 +40,9 @@ REQUESTS = Limit(64, 512, 256, errno.EAGAIN, "requests that wait for another nod
 TREE_TASKS = 4096
 #: Open files and folders of the tree.
 OPEN_FILES = Limit(4096, 32768, 32768, errno.EMFILE, "open files of the tree")
+#: Bytes of what these show that mosd keeps until they are closed; who opens and reads a file of `SHORT` bytes has none of them.
+SHOWN = Limit(16 << 20, 256 << 20, 64 << 20, errno.ENOMEM, "bytes that open files of the tree show")
+SHORT = 2048
 #: Mailboxes on this node, and bytes in them that nobody has read.
 MAILBOXES = Limit(4096, 65536, 65536, errno.EMFILE, "mailboxes")
 MAIL_BYTES = Limit(512 << 20, 4 << 30, 1 << 30, errno.EAGAIN, "bytes in mailboxes")
