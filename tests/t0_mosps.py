@@ -210,6 +210,31 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     assert linux is not None and linux.command == "sh -c read line evil?[2J"
 
 
+#: A title for the terminal, and CSI as one character, which terminals obey, too.
+OBEYED = "\x1b]0;x\a\x9b2J"
+
+
+def test_nor_does_the_name_of_what_has_no_command_line() -> None:
+    """A process that has ended, or has overwritten its arguments, is shown by the name that it has given itself."""
+    if not (pid := os.fork()):
+        Path("/proc/self/comm").write_bytes(OBEYED.encode())
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    linux = read_linux(pid)
+    os.waitpid(pid, 0)
+    assert linux is not None and (linux.comm, linux.command) == ("?]0;x??2J", "[?]0;x??2J]")
+
+
+@pytest.mark.parametrize("options", [["-A"], ["-V"], ["ax", "c"], ["-A", "--json"]])
+def test_nor_do_names_that_the_tree_has(root: Path, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """That of a guest is said by another node."""
+    for file in Path(NodePaths(str(root)).mount).glob("*/*/stat"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "comm": OBEYED}))
+    assert mosps.main(options) == 0
+    out = capsys.readouterr().out
+    assert "?]0;x??2J" in out and all(line.isprintable() for line in out.splitlines())
+
+
 @pytest.mark.parametrize(("title", "values"), [
     ("USER", ["user1000", "user1000", "user1000", "user1001", "user1000"]),
     ("UID", ["1000", "1000", "1000", "1001", "1000"]),

@@ -93,6 +93,14 @@ def test_one_of_two_leaves_and_the_other_stays(node: Bench) -> None:
     assert arriving(node, NEAR) == 0
 
 
+def test_no_program_writes_lines_of_its_own(node: Bench) -> None:
+    """node/decisions has a line for each decision, whatever programs call themselves."""
+    node.tell(1, comm="prog\n2026-12-01 00:00:00 init (PID 1) to \x1b[2J")
+    node.balancer.round()
+    [line] = node.world.decisions
+    assert line.isprintable() and "prog?2026-12-01" in line
+
+
 def test_busy_threads_are_counted_where_they_go(node: Bench) -> None:
     node.world.nodes[NEAR].status = PeerStatus(0, 10000, 4, 1000, 2000, 0, False)
     node.use(node.world.programs[1], demand=3.0)

@@ -22,6 +22,7 @@ from mosfs.balance.choose import Process, Switches, Verdict
 from mosfs.balance.cost import DISTANT, NEAR, Candidate, Network, load_of
 from mosfs.balance.toll import Toll
 from mosfs.cluster.partners import OWN_PRIORITY
+from mosfs.cluster.words import printable
 from mosfs.daemon.tasks import survived
 from mosfs.node.choice import arriving, candidates
 from mosfs.node.guests import priority_of
@@ -223,6 +224,8 @@ class Balancer:
         self.bandwidth[near] = before + LEARNING * (seen - before)
 
     def note(self, text: str) -> None:
+        """One line of node/decisions, whatever the programs in it are called."""
+        text = printable(text)
         log.info("%s", text)
         self.world.counts.decisions += 1
         self.world.decisions.append(f"{time.strftime('%F %T')} {text}")

@@ -1,6 +1,7 @@
 """A node's FUSE tree as the commands see it (docs/design/protocols.md, "The FUSE tree"), read with nothing but open().
 
 The facts that never move (parent, group, session, terminal, command line) come from Linux' own /proc of the home-node.
+What programs call themselves, here and on other nodes, is made printable where it is read: no terminal shall obey it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from mosfs.abi.outcomes import UNDER_WAY
 from mosfs.abi.reasons import Reason
 from mosfs.cluster.paths import NodePaths
+from mosfs.cluster.words import printable
 from mosfs.tools.options import UserError
 from mosfs.tools.text import NOT_RUNNING
 
@@ -78,9 +80,9 @@ def read_linux(pid: int) -> Linux | None:
         gid = os.stat(f"/proc/{pid}").st_gid
     except OSError:
         return None
-    comm = head.partition("(")[2]
+    comm = printable(head.partition("(")[2])
     numbers = tail.split()
-    command = arguments.decode(errors="replace").translate(_CONTROL) or f"[{comm}]"
+    command = printable(arguments.decode(errors="replace")) or f"[{comm}]"
     ppid, pgid, sid, tty, tpgid = map(int, numbers[1:6])
     return Linux(
         ppid, pgid, sid, tty_name(tty), gid, int(numbers[19]), comm, command, int(numbers[11]) / TICKS, int(numbers[16]), tpgid,
@@ -101,12 +103,9 @@ def environment(pid: int) -> str:
     """A process's environment as it was at its start, separated by spaces; "" where it is not ours to see."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace").translate(_CONTROL)
+            return printable(file.read().rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace"))
     except OSError:
         return ""
-
-
-_CONTROL = dict.fromkeys([*range(32), 127], "?")
 
 
 def tty_name(device: int) -> str:
@@ -187,7 +186,7 @@ class Tree:
             return None
         return Process(
             pid, facts["uid"], where=facts["where"], state=facts["state"], frozen=facts["frozen"], nmigs=facts["nmigs"],
-            move_seq=facts["move_seq"], move_result=facts["move_result"], comm=facts["comm"],
+            move_seq=facts["move_seq"], move_result=facts["move_result"], comm=printable(facts["comm"]),
             needs=tuple(facts.get("needs", ())), native=facts.get("barred", "").startswith(str(Reason.NATIVE)),
             linux=read_linux(pid) or Linux(),
         )
@@ -205,7 +204,7 @@ class Tree:
             facts = json.loads(self.read(f"guests/{pid}/stat"))
         except OSError:
             return None
-        linux = Linux(comm=facts["comm"], command=facts["comm"])
+        linux = Linux(comm=printable(facts["comm"]), command=printable(facts["comm"]))
         return Process(pid, facts["uid"], facts["home"], facts["origpid"], state="guest", comm=linux.comm,
                        needs=tuple(facts.get("needs", ())), linux=linux)
 
