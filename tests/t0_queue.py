@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from mosfs.queue import progress
 from mosfs.queue.commands import LONGEST, CannotRead, Line, Splitter, count, names_of, open_commands
 from mosfs.queue.halt import Halt, Tally, parse_halt, seconds
-from mosfs.queue.joblog import FAILED, HEADER, NEW, STARTED, SUCCEEDED, Past, Todo, checksum, parse_row, past, row_of
+from mosfs.queue.joblog import FAILED, HEADER, MOST, NEW, STARTED, SUCCEEDED, Past, Todo, checksum, parse_row, past, row_of
 from mosfs.queue.log import LogError, open_log
 from mosfs.queue.output import Outputs
 from mosfs.queue.progress import Counts, ProgressFile, read_all
@@ -193,7 +194,10 @@ def test_a_row_that_is_older_than_the_last_start_says_nothing() -> None:
     assert not past([HEAD, row_of(1, 0, 5.0, 6.0, b"c").text()], again).missing
 
 
-@pytest.mark.parametrize("journal", [b"x 1 2 3\n", b"S 0 1 1\n", b"S 1\n", b"D 1 -1 1\n", b"S 999999999999 1 1\n", b"S a b c\n"])
+@pytest.mark.parametrize("journal", [
+    b"x 1 2 3\n", b"S 0 1 1\n", b"S 1\n", b"D 1 -1 1\n", b"S 999999999999 1 1\n", b"S a b c\n", b"D 1 127 1\n",
+    b"D 1 4294967295 1\n",
+])
 def test_a_damaged_journal(journal: bytes) -> None:
     with pytest.raises(ValueError, match="journal, line 1"):
         past([], [journal])
@@ -203,6 +207,20 @@ def test_a_damaged_journal(journal: bytes) -> None:
 def test_a_damaged_joblog(rows: list[bytes]) -> None:
     with pytest.raises(ValueError, match="line "):
         past(rows, [])
+
+
+def test_a_joblog_takes_no_more_than_its_records() -> None:
+    """The largest number that a record may have is no reason to keep all those below it."""
+    records = [row_of(MOST - 1, 0, 1.0, 2.0, b"c").text(), b"S %d 5 3.0\n" % (MOST - 2)]
+    tracemalloc.start()
+    try:
+        found = past([HEAD, records[0]], [records[1]])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [found.state(MOST - number) for number in (3, 2, 1)] == [NEW, STARTED, SUCCEEDED]
+    assert found.same(MOST - 1, b"c") and not found.same(MOST - 1, b"d") and found.same(MOST - 3, b"any")
+    assert peak < 1 << 20
 
 
 class Crash(Exception):

@@ -20,6 +20,8 @@ HEADER = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tComm
 BEFORE = 8
 #: More lines than anybody has: numbers beyond are no numbers of ours.
 MOST = 1 << 28
+#: What is known of so many lines that follow each other is kept together: a number far beyond the others costs no more than that.
+PART = 64
 #: Of a line that ran too long, as GNU parallel has it.
 TIMED_OUT = -1
 
@@ -76,23 +78,25 @@ class Past:
     """What the files tell of each line, by its number: one byte and one checksum. ``missing``: lines that have ended and have no
     row yet: status, start and end."""
 
-    states: bytearray = field(default_factory=bytearray)
-    sums: array[int] = field(default_factory=lambda: array("I"))
     missing: dict[int, tuple[int, float, float]] = field(default_factory=dict)
+    _parts: dict[int, tuple[bytearray, array[int]]] = field(default_factory=dict)  # by number // PART
 
-    def _note(self, number: int, state: int) -> None:
-        short = number + 1 - len(self.states)
-        if short > 0:
-            self.states += bytes(short + number // 8)
-            self.sums.extend([0] * (short + number // 8))
-        self.states[number] = state
+    def _note(self, number: int, state: int, sum_: int | None = None) -> None:
+        """``sum_`` None: it stays."""
+        part = self._parts.get(number // PART)
+        if part is None:
+            part = self._parts[number // PART] = bytearray(PART), array("I", bytes(4 * PART))
+        part[0][number % PART] = state
+        if sum_ is not None:
+            part[1][number % PART] = sum_
 
     def state(self, number: int) -> int:
-        return self.states[number] if number < len(self.states) else NEW
+        part = self._parts.get(number // PART)
+        return NEW if part is None else part[0][number % PART]
 
     def same(self, number: int, command: bytes) -> bool:
         """Whether ``command`` is what this line was; also when nothing is known of it."""
-        return self.state(number) == NEW or self.sums[number] == checksum(command)
+        return self.state(number) == NEW or self._parts[number // PART][1][number % PART] == checksum(command)
 
     def todo(self, number: int, again: bool) -> Todo:
         """``again``: --resume-failed."""
@@ -102,22 +106,21 @@ class Past:
         return Todo.RUN if state == NEW or (state == FAILED and again) else Todo.SKIP
 
     def ended(self, row: Row) -> None:
-        self._note(row.number, FAILED if row.failed else SUCCEEDED)
-        self.sums[row.number] = checksum(row.command)
+        self._note(row.number, FAILED if row.failed else SUCCEEDED, checksum(row.command))
         self.missing.pop(row.number, None)
 
     def record(self, text: bytes, began: dict[int, float]) -> None:
         """One record of the journal; ValueError for what is none. ``began``: of lines that run, filled and used here."""
         letter, number_, value_, time_ = text.split(b" ")
         number, value, time = int(number_), int(value_), float(time_)
-        if not 0 < number < MOST or not 0 <= value < 1 << 32:
+        if not 0 < number < MOST or not 0 <= value < 1 << (32 if letter == b"S" else 16):
             raise ValueError("out of range")
         if letter == b"S":
-            self._note(number, STARTED)
-            self.sums[number] = value
+            self._note(number, STARTED, value)
             self.missing.pop(number, None)
             began[number] = time
         elif letter == b"D":
+            os.waitstatus_to_exitcode(value)
             self._note(number, FAILED if value else SUCCEEDED)
             self.missing[number] = (value, began.pop(number, time), time)
         else:
