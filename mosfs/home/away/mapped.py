@@ -13,7 +13,7 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -324,6 +324,9 @@ class Mapped:
             move.files = {vma.file: Held() for vma in vmas if vma.file}
             return
         _want(move.files, [(vma.file, vma.offset, vma.end - vma.start) for vma in vmas if vma.file])
+        for vma in vmas:
+            if vma.file and vma.shared and _is_of_writer(p.pid, vma.start, vma.end):
+                move.files[vma.file].writable = True
         self.poll()
         for payload in self._news(move.files, link.near, offers=_takes_offers(p, link)):
             link.channel.send(Kind.FILE, p.pid, payload)
@@ -366,6 +369,8 @@ class Mapped:
         if file is None:
             return result, 0
         _want(p.body.files, [(file.number, order.offset, order.length)])
+        if mapping is not None and mapping.shared and _is_of_writer(p.pid, mapping.start, mapping.end):
+            p.body.files[file.number].writable = True
         if place:
             call.must(SYS_MPROTECT, result, order.length, 0)
         else:
@@ -406,7 +411,9 @@ class Mapped:
         """For the mappings of an image that has come for the deputy. BadImage if they show files that are not the program's."""
         if any(vma.file and vma.file not in p.body.files for vma in vmas):
             raise BadImage("mappings of files that the program does not map")
-        return ComingFiles(self._fd, [(self._number(m), m) for m in self.in_deputy(p)], [vma for vma in vmas if vma.file])
+        kept = [(self._number(m), m) for m in self.in_deputy(p)]
+        writable = {number for number, held in p.body.files.items() if held.writable}
+        return ComingFiles(self._fd, kept, [vma for vma in vmas if vma.file], writable)
 
     def _fd(self, number: int) -> int:
         return self.tracer.shared.store.fd(number) if is_object(number) else self._files[number].fd
@@ -415,9 +422,11 @@ class Mapped:
 class ComingFiles:
     """Makes the mappings of a program that comes home: most of them the deputy has kept (``stand``)."""
 
-    def __init__(self, fd: Callable[[int], int], kept: list[tuple[int, Mapping]], vmas: list[Vma]) -> None:
-        """``fd``: our descriptor of the file with a number."""
-        self._fd, self._vmas = fd, vmas
+    def __init__(
+        self, fd: Callable[[int], int], kept: list[tuple[int, Mapping]], vmas: list[Vma], writable: Container[int] = ()
+    ) -> None:
+        """``fd``: our descriptor of the file with a number; ``writable``: `Held.writable`."""
+        self._fd, self._vmas, self._writable = fd, vmas, writable
         self._parts = list(_standing(vmas, kept))
         self.stand = merge((start, end) for _, start, end in self._parts)
 
@@ -444,7 +453,8 @@ class ComingFiles:
 
     def _anew(self, call: Calls, vma: Vma, start: int, end: int) -> None:
         """A mapping that the program has moved, or that the deputy could not make: by our own descriptor."""
-        theirs = hand_over(call, self._fd(vma.file), cloexec=True, brief=True)
+        with _as_mapped(self._fd(vma.file), writable=vma.shared and vma.file in self._writable) as ours:
+            theirs = hand_over(call, ours, cloexec=True, brief=True)
         how = MAP_FIXED | (MAP_SHARED if vma.shared else MAP_PRIVATE)
         try:
             call.must(SYS_MMAP, start, end - start, vma.prot, how, theirs, vma.offset + start - vma.start)
@@ -533,6 +543,27 @@ def _opened(p: Program, mapping: Mapping, fd: int) -> int:
     finally:
         if copy >= 0:
             os.close(copy)
+
+
+def _is_of_writer(pid: int, start: int, end: int) -> bool:
+    """Whether a mapping was made by a descriptor that is open for writing: what is shared can be made writable then (proc(5))."""
+    with suppress(OSError):
+        return bool(os.lstat(f"/proc/{pid}/map_files/{start:x}-{end:x}").st_mode & stat.S_IWUSR)
+    return False
+
+
+@contextmanager
+def _as_mapped(fd: int, *, writable: bool) -> Iterator[int]:
+    """The same file, open for writing if the program had it so, and we may."""
+    own = -1
+    if writable:
+        with suppress(OSError):
+            own = os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        yield own if own >= 0 else fd
+    finally:
+        if own >= 0:
+            os.close(own)
 
 
 def _readable(pid: int, fd: int) -> int:

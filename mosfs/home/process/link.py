@@ -25,12 +25,13 @@ class Link:
 @dataclass(slots=True)
 class Held:
     """What a host has of a file that a program maps (`home.away.mapped`): ranges of the file, as it was in that generation. Of what
-    is only ``offered`` it asks for what it lacks."""
+    is only ``offered`` it asks for what it lacks. ``writable``: the program may make a shared mapping of it writable."""
 
     generation: int = -1
     wanted: list[Range] = field(default_factory=list)
     sent: list[Range] = field(default_factory=list)
     offered: list[Range] = field(default_factory=list)
+    writable: bool = False
 
     def lacks(self, part: Range) -> list[Range]:
         """The host has not by itself what is in ``part``: what of that it was offered only."""

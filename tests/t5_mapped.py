@@ -1,4 +1,4 @@
-"""Files that programs map away, where the node has them by itself, and where it has others (`migrate.offered`)."""
+"""Files that programs map away: where the node has them by itself, or has others (`migrate.offered`), and while they move."""
 
 from __future__ import annotations
 
@@ -107,4 +107,39 @@ def test_a_change_reaches_who_has_taken_it_from_the_node(nodes: Lab, folder: Pat
             task.stdin.flush()
             assert task.stdout.readline().decode().strip() == hashlib.sha1((folder / "data").read_bytes()).hexdigest()
         task.stdin.close()
+        assert task.wait(60) == 0
+
+
+#: Maps a file that is open for writing, for reading, again and again, while it is called home, and has moved one of the mappings;
+#: at home it makes all of them writable.
+MANY = """
+import ctypes, mmap, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
+libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+memory = bytearray(os.urandom(1 << 20)) * 250
+fd = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, 4096)
+print("ready", flush=True)
+libc.mremap.restype = ctypes.c_void_p
+libc.mremap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p)
+place = libc.mmap(None, 4096, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, -1, 0)
+found = [libc.mremap(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0), 4096, 4096, 3, place)]
+while os.open("/proc/self/nmigs", 0) != 2 and len(found) < 20000:
+    found.append(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0))
+refused = 0
+for at in found:
+    refused += libc.mprotect(at, 4096, mmap.PROT_READ | mmap.PROT_WRITE) != 0
+print(len(found) > 3, refused, flush=True)
+"""
+
+
+def test_what_is_mapped_on_the_way_home_can_be_written_there(nodes: Lab, tmp_path: Path) -> None:
+    """The deputy does not hold it yet, and makes it anew."""
+    with nodes.start(1, "mosrun", "-2", "python3", "-c", MANY, str(tmp_path / "file"), stdout=subprocess.PIPE) as task:
+        assert task.stdout is not None
+        assert task.stdout.readline() == b"ready\n"
+        assert nodes.run(1, "mosmigrate", str(task.pid), "home").returncode == 0
+        assert task.stdout.readline() == b"True 0\n"
         assert task.wait(60) == 0
