@@ -83,6 +83,7 @@ static int sleeps(void *arg)
 	if (arg)
 		equal(clock_getcpuclockid(getpid(), &clock), 0);
 	started(&thread, computes, NULL);
+	rest_ms(100); /* who has come home to make a thread is away again */
 	int64_t before = now_ns(clock);
 	equal(clock_nanosleep(clock, 0, &length, NULL), 0);
 	check(now_ns(clock) - before >= length.tv_nsec);
