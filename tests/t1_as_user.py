@@ -15,8 +15,10 @@ from typing import Any, cast
 import pytest
 
 from mosfs.abi.flags import PR_SET_DUMPABLE
+from mosfs.home.away.mapped import File, Mapped
 from mosfs.home.ports import Tree
 from mosfs.home.tree.tracing import Traces
+from mosfs.native import lib
 from mosfs.trace import caller
 from mosfs.trace.caller import as_user, rights_of
 from mosfs.trace.proc import start_time
@@ -152,5 +154,27 @@ def test_the_rights_of_a_process_are_those_that_it_has() -> None:
         os.setgroups([])
         with rights():
             assert (os.geteuid(), os.getegid(), sorted(os.getgroups())) == (USER, GROUP, OTHERS)
+
+    elsewhere(action)
+
+
+def test_what_watches_a_users_files_is_one_of_the_users_instances(tmp_path: Path) -> None:
+    """The kernel gives each user 128 (inotify(7)). A user's trees, each with one, could take all of root's."""
+    def action() -> None:
+        taken = []
+        with as_user(USER, GROUP):
+            while (fd := lib.mos_watcher()) >= 0:
+                taken.append(fd)
+        assert len(taken) < 4096
+        lines: list[str] = []
+        mosd = SimpleNamespace(uid=USER, log=lambda line, level: lines.append(line))
+        mapped = Mapped(cast(Tree, SimpleNamespace(mosd=mosd)))
+        file = File(1, os.open(tmp_path, os.O_RDONLY), "file", ("0:1", 1))
+        mapped._watch(file)
+        assert mapped.watcher < 0 and mapped.looks() and "cannot be watched" in lines[0]
+        os.close(taken.pop())
+        mapped._watch(file)
+        assert mapped.watcher >= 0 and file.watch >= 0, "the file itself may be one that only root can read"
+        assert os.geteuid() == 0
 
     elsewhere(action)

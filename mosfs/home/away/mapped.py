@@ -36,6 +36,7 @@ from mosfs.migrate.ranges import Range, common, merge, minus
 from mosfs.migrate.rebuild import kept_at_home
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
+from mosfs.trace.caller import as_user
 from mosfs.trace.inject import Calls
 from mosfs.trace.taken import take
 from mosfs.wire.channel import ChannelLost
@@ -193,7 +194,8 @@ class Mapped:
 
     def _watch(self, file: File) -> None:
         if self.watcher < 0:
-            self.watcher = max(lib.mos_watcher(), -1)
+            with as_user(self.tracer.mosd.uid, os.getegid()):  # who makes it has one less (inotify(7), max_user_instances)
+                self.watcher = max(lib.mos_watcher(), -1)
         file.watch = lib.mos_watch(self.watcher, file.fd) if self.watcher >= 0 else -1
         if file.watch >= 0:
             self._watches[file.watch] = file
