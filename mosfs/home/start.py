@@ -60,17 +60,17 @@ def prepare() -> None:
     native_counter()
     plans()
     codecs.lookup(OF_PROC)
-    new_tracer()
+    made_tracer()
 
 
 @lru_cache(maxsize=1)
-def new_tracer() -> Tracer:
+def made_tracer() -> Tracer:
     """The one of this process: `prepare` makes it, a fork begins with it."""
     return Tracer()
 
 
 def _tracer(root_pid: int, spawn: SpawnTracer | AdoptTracer) -> Tracer:
-    tracer = new_tracer()
+    tracer = made_tracer()
     tracer.begin(root_pid, spawn.uid, spawn.socket)
     lib.mos_patience(PATIENCE)
     killed.tell = lambda line: tracer.mosd.log(line, 30)

@@ -251,9 +251,10 @@ class Copies(_Kept):
                 self._objects.users.append(self)
             self.objects_of.add(number)
             return self._objects.apply(payload)
-        came = self._offered(payload) if is_offer(payload) else super().apply(payload)
-        number, offset, length = came
-        if number in self._lacking and not is_offer(payload):
+        if is_offer(payload):
+            came = self._offered(payload)
+        else:
+            came = number, offset, length = super().apply(payload)
             self.forgo(number, (offset, offset + length))
         for news in self.listeners:
             news.append(came)
@@ -288,11 +289,9 @@ class Copies(_Kept):
         return found
 
     def answered(self, payload: bytes) -> None:
-        """LACKS is back. BadImage if it was not asked."""
+        """LACKS is back."""
         number, offset, length = WANT.unpack(payload)
-        left = minus(self._asked.pop(number, []), [(offset, offset + length)])
-        if left:
-            self._asked[number] = left
+        _take_out(self._asked, number, (offset, offset + length))
         self.forgo(number, (offset, offset + length))
 
     @property
@@ -302,9 +301,7 @@ class Copies(_Kept):
 
     def forgo(self, number: int, part: Range) -> None:
         """This part has come, as far as home still has it."""
-        left = minus(self._lacking.pop(number, []), [part])
-        if left:
-            self._lacking[number] = left
+        _take_out(self._lacking, number, part)
 
     def _copy(self, number: int) -> Copy | None:
         return self._objects.of.get(number) if is_object(number) and self._objects is not None else self.of.get(number)
@@ -355,6 +352,12 @@ class Copies(_Kept):
         call.task.write(SCRATCH, head + program)
         call.must(SYS_SECCOMP, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, SCRATCH)
         self._watched.add(call.task.pid)
+
+
+def _take_out(parts: dict[int, list[Range]], number: int, part: Range) -> None:
+    """``part`` is no more among those of a file; a file without any has no entry."""
+    if left := minus(parts.pop(number, []), [part]):
+        parts[number] = left
 
 
 def once_writable(vmas: Sequence[Vma]) -> set[int]:

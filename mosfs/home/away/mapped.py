@@ -327,7 +327,7 @@ class Mapped:
             return
         _want(move.files, [(vma.file, vma.offset, vma.end - vma.start) for vma in vmas if vma.file])
         for vma in vmas:
-            if vma.file and vma.shared and _is_of_writer(p.pid, vma.start, vma.end):
+            if vma.file and not is_object(vma.file) and vma.shared and _is_of_writer(p.pid, vma.start, vma.end):
                 move.files[vma.file].writable = True
         self.poll()
         for payload in self._news(move.files, link.near, offers=_takes_offers(p, link)):
