@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mosfs.abi.numbers import SYS_GETRANDOM, SYS_MMAP, SYS_MREMAP, SYS_PRLIMIT64, SYS_RT_SIGACTION
+from mosfs.abi.numbers import SYS_GETRANDOM, SYS_MMAP, SYS_MREMAP, SYS_PRLIMIT64, SYS_RT_SIGACTION, SYS_SETRLIMIT
 from mosfs.calls import endless
 from mosfs.calls.policy import private
 from mosfs.guest.body import Body, State
@@ -10,6 +10,8 @@ from mosfs.migrate.capture import signed
 from mosfs.migrate.remap import remap
 from mosfs.trace.inject import Calls
 from mosfs.trace.task import NOTHING, copy_regs
+
+_LIMITS = frozenset({SYS_SETRLIMIT, SYS_PRLIMIT64})
 
 
 def second(body: Body, result: int) -> int | None:
@@ -20,10 +22,12 @@ def second(body: Body, result: int) -> int | None:
         return result
     if body.call.nr == SYS_MREMAP:
         return remapped(body)
-    if body.call.nr == SYS_PRLIMIT64:  # here it has another PID
+    if body.call.nr in _LIMITS:  # here it has another PID, and may have less: home has told what was, and what came of it
         regs = body.call.regs
+        which, new = (regs.rdi, regs.rsi) if body.call.nr == SYS_SETRLIMIT else (regs.rsi, regs.rdx)
         with Calls(body.task, base=regs) as call:
-            return call(SYS_PRLIMIT64, 0, regs.rsi, regs.rdx, regs.r10)
+            call(SYS_SETRLIMIT, which, new)
+        return result
     body.state = State.RUNNING
     if body.signals.infos and not body.stopping.interrupting:
         body.stopping.interrupting = True

@@ -20,6 +20,7 @@ from mosfs.abi.numbers import (
     SYS_RESTART_SYSCALL,
     SYS_RT_SIGRETURN,
     SYS_SET_TID_ADDRESS,
+    SYS_SETRLIMIT,
 )
 from mosfs.abi.syscalls import BY_NR, Away, ByHost, Syscall
 from mosfs.calls import deadlines
@@ -59,8 +60,8 @@ OPENS = {2: (0, 2), 85: (0, 1), 257: (1, 3), 437: (1, -1)}
 NAMED = tuple(f"/{row.name}\0".encode() for row in CONTROL_FILES if row.kind is Value.NAME)
 #: Of so many calls that do not exist a host tells the log.
 MOST_ILLEGAL = 16
-#: RLIMIT_DATA, STACK, AS
-BODY_LIMITS = frozenset({2, 3, 9})
+#: RLIMIT_DATA, STACK, MEMLOCK, AS
+BODY_LIMITS = frozenset({2, 3, 8, 9})
 _EXITS = frozenset({60, 231})
 _MPOL_F_ADDR = 2
 
@@ -285,7 +286,7 @@ class Serve:
 
     def _setrlimit(self, body: Body, args: tuple[int, ...]) -> None:
         """Limits that hold where the program computes are set on both sides."""
-        which, new, pid = (args[0], args[1], 0) if body.call.nr == 160 else (args[1], args[2], args[0] & 0xFFFFFFFF)
+        which, new, pid = (args[0], args[1], 0) if body.call.nr == SYS_SETRLIMIT else (args[1], args[2], args[0] & 0xFFFFFFFF)
         own = pid in (0, body.process) and new and which in BODY_LIMITS
         (self._both if own else self._deputy)(body, args)
 

@@ -195,6 +195,7 @@ _LIMIT_NAMES = {
     b"Max stack size": resource.RLIMIT_STACK,
     b"Max address space": resource.RLIMIT_AS,
     b"Max data size": resource.RLIMIT_DATA,
+    b"Max locked memory": resource.RLIMIT_MEMLOCK,
 }
 
 

@@ -16,14 +16,16 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mosfs.abi.flags import MFD_CLOEXEC
-from mosfs.abi.numbers import SYS_CLOSE, SYS_MEMFD_CREATE
+from mosfs.abi.flags import AT_FDCWD, MFD_ALLOW_SEALING, MFD_CLOEXEC
+from mosfs.abi.numbers import SYS_CLOSE, SYS_DUP3, SYS_MEMFD_CREATE, SYS_OPENAT
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
 from mosfs.wire.files import write_all
 
 _UCRED = struct.Struct("<iII")
+#: What makes a file in memory one to be read only.
+_UNCHANGING = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 #: Is our copy what the task was to make?
 Kind = Callable[[int], bool]
@@ -107,19 +109,29 @@ def lone_stream(fd: int) -> bool:
 
 
 def memory_file(call: Calls, name: str, text: bytes, *, cloexec: bool) -> int:
-    """Make a file in memory in the task; its descriptor there, at the beginning of ``text``, or a negative errno."""
+    """Make a file in memory in the task, for reading; its descriptor there, at the beginning of ``text``, or a negative errno.
+
+    The task opens the file again for reading. Where it may not have a second descriptor for a moment it keeps the first, whose
+    file is sealed: write(2) then gives EPERM instead of EBADF."""
     call.task.write(layout.SCRATCH, name.encode() + b"\0")
-    result = call(SYS_MEMFD_CREATE, layout.SCRATCH, MFD_CLOEXEC if cloexec else 0)
+    result = call(SYS_MEMFD_CREATE, layout.SCRATCH, MFD_ALLOW_SEALING | (MFD_CLOEXEC if cloexec else 0))
     if result < 0:
         return result
     try:
         ours = take(call.task.pid, result, fresh_memory)
         try:
             write_all(ours, text, 0)
+            os.fchmod(ours, 0o444)
+            fcntl.fcntl(ours, fcntl.F_ADD_SEALS, _UNCHANGING)
         finally:
             os.close(ours)
     except OSError as error:
         return -(error.errno or errno.EIO)
+    call.task.write(layout.SCRATCH, b"/proc/thread-self/fd/%d\0" % result)
+    again = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_RDONLY | os.O_CLOEXEC)
+    if again >= 0:
+        call(SYS_DUP3, again, result, os.O_CLOEXEC if cloexec else 0)
+        call(SYS_CLOSE, again)
     return result
 
 

@@ -273,10 +273,40 @@ static int full(void *unused UNUSED)
 	return 5;
 }
 
+/* Who is not root locks as much memory as its limit says, the one of now. */
+static int locking(void *unused UNUSED)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	char *at = mmap(NULL, 64 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct rlimit was, now;
+
+	check(at != MAP_FAILED);
+	if (geteuid() == 0) {
+		ok(setgid(65534));
+		ok(setuid(65534));
+	}
+	ok(getrlimit(RLIMIT_MEMLOCK, &was));
+	now = (struct rlimit){ 16 * page, was.rlim_max };
+	ok(setrlimit(RLIMIT_MEMLOCK, &now));
+	for (int i = 0; i < (seconds < 0.5 ? 1 : 4); i++) {
+		refused(mlock(at, 32 * page), ENOMEM);
+		ok(mlock(at, 8 * page));
+		rest_ms(seconds < 0.5 ? 1 : 60);
+		ok(munlock(at, 8 * page));
+	}
+	now = (struct rlimit){ 0, 0 };
+	ok(prlimit(0, RLIMIT_MEMLOCK, &now, &was));
+	equal(was.rlim_cur, 16 * page);
+	rest_ms(seconds < 0.5 ? 1 : 60);
+	refused(mlock(at, page), EPERM);
+	return 6;
+}
+
 static void limits(void)
 {
 	reaped(forked(limited, NULL), 4);
 	reaped(forked(full, NULL), 5);
+	reaped(forked(locking, NULL), 6);
 }
 
 /* Programs that look for the vDSO in maps find it there, once, where the kernel has told them that it is; and it stays. */
