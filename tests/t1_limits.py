@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,15 +18,19 @@ from mosfs.cluster.address import as_unsigned
 from mosfs.daemon import launch
 from mosfs.daemon.mail_files import OUTSIDER_PATIENCE, SILENCE, MailFiles
 from mosfs.daemon.office import Office
+from mosfs.daemon.peers import MOST_COMPLAINTS, Peers
 from mosfs.daemon.room import COST, Room, Watchers
 from mosfs.daemon.waiting import STARTS, Queue
 from mosfs.mbox.body import Body
 from mosfs.mbox.model import MAX_LATEST, Flag, Mailbox, Message, Sender
-from mosfs.node.choice import most_free
+from mosfs.node import choice
+from mosfs.node.choice import MOST_RESERVED, most_free
 from mosfs.node.world import World
 from mosfs.wire import subuids
 from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares
+from mosfs.wire.links import LinkError
 from mosfs.wire.messages import PeerStatus
+from mosfs.wire.passing import ROOM, received
 from mosfs.wire.subuids import Subordinates
 from tests.fake_map import FakeMap
 from tests.t1_control import HOME, OTHER, Node, node
@@ -303,3 +308,53 @@ async def test_a_sender_is_woken_when_memory_is_free_again(autojump_clock: trio.
         assert woken and office.deliver(office.boxes[1, 7], sender, b"2", Body(b"x"), late=False) == 0
         await trio.sleep(2)
         assert not nursery.child_tasks
+
+
+# --------------------------------------------------------------------------- what has no end
+
+
+async def test_nothing_stays_of_mailboxes_that_were_asked_for(autojump_clock: trio.testing.MockClock) -> None:
+    """A peer or a guest names as many as it likes."""
+    world = World(HOME, FakeMap(HOME, OTHER), trio.current_time, "", 1, 1, 1)
+    async with trio.open_nursery() as nursery:
+        office = Office(world, nursery)
+
+        async def fetch(key: object) -> None:
+            await trio.sleep(1)
+
+        office.way = cast(Any, SimpleNamespace(fetch=fetch))
+        async with trio.open_nursery() as askers:
+            for pid in range(100):
+                for _ in range(3):
+                    askers.start_soon(office.ensure, (as_unsigned(OTHER), pid))
+        assert not office._ensuring
+
+
+async def test_strangers_are_remembered_up_to_a_number() -> None:
+    world = World(HOME, FakeMap(HOME, OTHER), trio.current_time, "", 1, 1, 1)
+    async with trio.open_nursery() as nursery:
+        peers = Peers(world, cast(Any, None), cast(Any, None), cast(Any, None), nursery)
+        for number in range(MOST_COMPLAINTS + 50):
+            peers._complain(f"10.1.{number >> 8}.{number & 255}", LinkError("no"))
+        assert len(peers._complaints) == MOST_COMPLAINTS and "10.1.0.49" not in peers._complaints
+
+
+def test_places_are_reserved_up_to_a_number() -> None:
+    world = World(HOME, FakeMap(HOME, OTHER), lambda: 0.0, "", 1, 1, 1)
+    for _ in range(MOST_RESERVED + 50):
+        choice.arriving(world, OTHER)
+    assert len(world.coming.reserved) == MOST_RESERVED
+
+
+@pytest.mark.parametrize("many", [0, 1, 2])
+def test_descriptors_beside_a_message_are_taken_or_closed(many: int) -> None:
+    """What is meant for one has room for two."""
+    left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with left, right, open(os.devnull) as file:
+        socket.send_fds(left, [b"x"], [file.fileno()] * many)
+        before = len(os.listdir("/proc/self/fd"))
+        found = received(right.recvmsg(10, ROOM)[1])
+        assert (found >= 0) is (many > 0)
+        assert len(os.listdir("/proc/self/fd")) - before == min(many, 1)
+        if many:
+            os.close(found)

@@ -17,6 +17,7 @@ from mosfs.trace.caller import Caller
 from mosfs.trace.proc import start_time
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import Msg, encode
+from mosfs.wire.passing import ROOM, received
 
 log = logging.getLogger(__name__)
 
@@ -96,15 +97,13 @@ class Connection:
             with contextlib.suppress(OSError, trio.ClosedResourceError):
                 while True:
                     try:
-                        data, ancillary, _, _ = await self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
+                        data, ancillary, _, _ = await self.sock.recvmsg(MAX_CONTROL, ROOM)
                     except ConnectionResetError:
                         continue  # told once, when it ended without reading all we said: what it sent before is still there
                     if not data:
                         return
                     self._drop_beside()
-                    for level, kind, rights in ancillary:
-                        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                            self._beside = array.array("i", rights[:4])[0]
+                    self._beside = received(ancillary)
                     yield data
         finally:
             self._drop_beside()

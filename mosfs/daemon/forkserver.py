@@ -9,7 +9,6 @@ in their own sessions. One of them is a spare: another fork server, with a pair 
 from __future__ import annotations
 
 import argparse
-import array
 import gc
 import importlib
 import os
@@ -27,6 +26,7 @@ from mosfs.native import kernel, lib
 from mosfs.trace.priority import prompt
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import AdoptTracer, SpawnHost, SpawnTracer, decode_control
+from mosfs.wire.passing import ROOM, received
 
 TRACER = "mosfs.home.start"
 HOST = "mosfs.guest.host"
@@ -58,13 +58,11 @@ def job_for(message: object, beside: socket.socket | None, tracer: ModuleType, h
 def receive(sock: socket.socket) -> tuple[bytes, socket.socket | None]:
     """The next datagram and the socket beside it; b"" at the end."""
     try:
-        data, ancillary, _, _ = sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, _, _ = sock.recvmsg(MAX_CONTROL, ROOM, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:  # it ended without having read all we said
         return b"", None
-    for level, kind, payload in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            return data, socket.socket(fileno=array.array("i", payload[:4])[0])
-    return data, None
+    beside = received(ancillary)
+    return data, socket.socket(fileno=beside) if beside >= 0 else None
 
 
 def close_all_but(kept: Iterable[int]) -> None:

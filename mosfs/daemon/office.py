@@ -262,12 +262,19 @@ class Office:
 
     async def ensure(self, key: Key) -> Mailbox | None:
         """The mailbox, brought here if it is elsewhere; None: there is none (any more)."""
-        async with self._ensuring.setdefault(key, trio.Lock()):
-            if key in self.boxes:
-                return self.boxes[key]
-            if (key[0] == self.me and key[1] not in self.at) or self.way is None:
-                return None
-            return await self.way.fetch(key)
+        if key in self.boxes:
+            return self.boxes[key]
+        lock = self._ensuring.setdefault(key, trio.Lock())
+        try:
+            async with lock:
+                if key in self.boxes:
+                    return self.boxes[key]
+                if (key[0] == self.me and key[1] not in self.at) or self.way is None:
+                    return None
+                return await self.way.fetch(key)
+        finally:
+            if not lock.locked():  # nobody waits for it, either: a lock is handed on at once
+                self._ensuring.pop(key, None)
 
     def accept(self, key: Key, box: Mailbox) -> None:
         """It came from another node."""
@@ -331,7 +338,6 @@ class Office:
         """A home program has ended."""
         self.claims.pop(pid, None)
         self.lines.pop((self.me, pid), None)
-        self._ensuring.pop((self.me, pid), None)
         self.nursery.start_soon(guarded, self.discard, (self.me, pid))
 
 

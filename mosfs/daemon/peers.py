@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT = 1.0
 #: Seconds without a request after which the node that opened a link closes it.
 IDLE = 10.0
+#: Of so many addresses it is known what was last complained of.
+MOST_COMPLAINTS = 1024
 
 Admit = Callable[[str, GuestRequest], GuestAccept | GuestRefuse]
 
@@ -129,6 +131,8 @@ class Peers:
         """Log a reason once, not at every attempt."""
         if self._complaints.get(ip) != error.reason:
             self._complaints[ip] = error.reason
+            if len(self._complaints) > MOST_COMPLAINTS:  # addresses of strangers, whose number has no end
+                del self._complaints[next(iter(self._complaints))]
             if isinstance(error, AuthenticationViolation):
                 log.error("%s", error.reason)
             else:

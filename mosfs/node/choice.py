@@ -22,6 +22,8 @@ from mosfs.wire.messages import PeerStatus
 ALL_CANDIDATES = 64
 #: A recent assignment is counted as load for this long, so that a burst does not pile up on one node.
 RESERVED_FOR = 3.0
+#: So many of the latest are counted: whoever reads ``node/best`` adds one.
+MOST_RESERVED = 1024
 
 
 def best(world: World, need_mb: int, *, own: bool = False) -> str:
@@ -153,6 +155,7 @@ def _others(world: World) -> set[frozenset[str]]:
 def arriving(world: World, ip: str, many: float = 1.0) -> None:
     """A program has just come to ``ip``, or will start there; it counts as ``many``."""
     world.coming.reserved.append((world.clock(), ip, many))
+    del world.coming.reserved[:-MOST_RESERVED]
 
 
 def _usable(world: World, node: Node, now: float) -> bool:

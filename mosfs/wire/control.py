@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import io
 import os
@@ -17,6 +16,7 @@ import msgspec
 
 from mosfs.wire.fields import MAX_CONTROL
 from mosfs.wire.messages import Msg, decode_control, encode
+from mosfs.wire.passing import ROOM, received
 
 #: Seconds between attempts to reach a mosd that is away.
 RETRY = 0.3
@@ -106,7 +106,7 @@ class ControlLink:
         found, self.aside = self.aside, []
         while self.sock is not None:
             try:
-                data, ancillary, _flags, _addr = self.sock.recvmsg(MAX_CONTROL, socket.CMSG_SPACE(4))
+                data, ancillary, _flags, _addr = self.sock.recvmsg(MAX_CONTROL, ROOM)
             except BlockingIOError:
                 break
             except ConnectionResetError:
@@ -142,12 +142,7 @@ class ControlLink:
 
 
 def _passed(ancillary: list[tuple[int, int, bytes]]) -> socket.socket | io.FileIO | None:
-    fds = array.array("i")
-    for level, kind, data in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    if not fds:
+    fd = received(ancillary)
+    if fd < 0:
         return None
-    if stat.S_ISSOCK(os.fstat(fds[0]).st_mode):
-        return socket.socket(fileno=fds[0])
-    return io.FileIO(fds[0], "r+")
+    return socket.socket(fileno=fd) if stat.S_ISSOCK(os.fstat(fd).st_mode) else io.FileIO(fd, "r+")

@@ -15,13 +15,7 @@ static size_t whole(const char *path)
 	int fd = ok(open(path, O_RDONLY | O_CLOEXEC));
 	size_t n = read_all(fd, text, sizeof(text) - 1);
 
-	struct stat facts;
-
-	equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
-	equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
-	refused(write(fd, text, 1), EBADF);
-	ok(fstat(fd, &facts));
-	equal(facts.st_mode & (S_IFMT | 0022), S_IFREG);
+	check(fcntl(fd, F_GETFD) == FD_CLOEXEC && (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY && write(fd, text, 1) < 0 && errno == EBADF);
 	text[n] = 0;
 	ok(close(fd));
 	return n;
