@@ -217,7 +217,8 @@ END
 gcc -g -o d d.c
 """
 
-SHARED, TRACED = "Shared memory (MAP_SHARED) not supported", "system-call 'ptrace' not supported"
+SHARED, SYSV = "Shared memory (MAP_SHARED) not supported", "Attaching SYSV shared-memory not supported"
+TRACED = "system-call 'ptrace' not supported"
 
 CASES = (
     Case("go", GO, "golang-go", "go", moves=True),
@@ -232,21 +233,21 @@ CASES = (
         octave-cli --norc -q --no-history --eval 'A = magic(60) + eye(60); printf("%.10g\\n", sum(inv(A)(:))); [s, o] = system("echo sub"); disp(o)
         for i = 1:150, A = magic(200) + i * eye(200); printf("%.6g ", sum((A * A)(:))); end; exit(5)'; echo $?""", "octave", "octave-cli", moves=True),
     Case("openmpi", MPI_TCP, "openmpi-bin", "mpirun.openmpi", flags=("-e",), moves=True),
-    Case("openmpi shared", MPI_SHARED, "openmpi-bin", "mpirun.openmpi", flags=STAY, stays=SHARED),
-    Case("mpich", MPI, "mpich libmpich-dev", "mpicc.mpich mpirun.mpich", flags=STAY, stays="Attaching SYSV shared-memory not supported"),
+    Case("openmpi shared", MPI_SHARED, "openmpi-bin", "mpirun.openmpi", flags=STAY, stays=(SHARED,)),
+    Case("mpich", MPI, "mpich libmpich-dev", "mpicc.mpich mpirun.mpich", flags=STAY, stays=(SHARED, SYSV)),
     Case("ffmpeg", "ffmpeg -v error -nostdin -threads 4 -f lavfi -i testsrc=d=40:s=320x240 -c:v mpeg4 -f md5 -", "ffmpeg", moves=True),
     Case("xz threads", f"{SEQ}; xz -2 -T4 --block-size=512KiB -k s && cksum s.xz && xz -dc -T4 s.xz | cksum; rm s s.xz", moves=True),
     Case("zstd threads", f"{SEQ}; zstd -q -T4 -B1MB -12 s -o s.zst && cksum s.zst && zstd -dc s.zst | cksum; rm s s.zst", "zstd", moves=True),
     Case("pbzip2", f"{SEQ}; pbzip2 -p4 -b2 -k s && cksum s.bz2 && pbzip2 -dc -p4 s.bz2 | cksum; rm s s.bz2", "pbzip2", moves=True),
     Case("samtools threads", SAMTOOLS, "samtools", moves=True),
     Case("stress-ng", "stress-ng -q --cpu 2 --cpu-method matrixprod --cpu-ops 400; echo $?", "stress-ng", flags=("--share-memory",), moves=True),
-    Case("sqlite3 wal", WAL, "sqlite3", flags=STAY, stays=SHARED),
+    Case("sqlite3 wal", WAL, "sqlite3", flags=STAY, stays=(SHARED,)),
     Case("git threads", GIT),
     Case("make -j2", "make -C project -s -j2 && project/program 5 && make -C project -s clean"),
     Case("rsync local", "rsync -a tree copy && rsync -ai tree copy && diff -r tree copy/tree && echo same; rm -r copy", "rsync"),
     Case("ssh-keygen", "ssh-keygen -q -t ed25519 -N '' -C c -f k && ssh-keygen -y -f k | diff - k.pub && ls k*; rm k k.pub", "openssh-client", "ssh-keygen"),
     Case("gdb", DEBUGGED + r"""gdb -batch -nx -ex 'set print address off' -ex 'break f' -ex run -ex bt -ex 'print n' -ex delete -ex continue ./d 2>&1 | sed 's/process [0-9]*/process N/'
-        gdb -batch -nx -ex 'set print address off' -ex 'run x' -ex 'bt -3' ./d 2>&1 | sed 's/process [0-9]*/process N/'; rm d d.c""", "gdb", flags=STAY, stays=TRACED),
+        gdb -batch -nx -ex 'set print address off' -ex 'run x' -ex 'bt -3' ./d 2>&1 | sed 's/process [0-9]*/process N/'; rm d d.c""", "gdb", flags=STAY, stays=(TRACED,)),
     Case("valgrind", "valgrind -q --vgdb=no ls; valgrind -q --vgdb=no --error-exitcode=3 sh -c 'cat words | wc -l'; echo $?", "valgrind"),
     Case("strace", DEBUGGED + r"""strace -o t ./d; echo $?; sed 's/0x[0-9a-f]*/X/g; s/^getrandom.*/getrandom/; s/[0-9]* vars/N vars/; s/[0-9]\{3,\}/N/g' t
         strace -f -e trace=execve,openat -e signal=none -o t sh -c 'cat words | wc -l; (exit 3)'; echo $?; sed 's/^[0-9]* *//' t | grep -c 'execve.*= 0'; rm d d.c t""", "strace", flags=STAY),
