@@ -102,6 +102,11 @@ clean: ## remove what setup and the tests made, except .venv itself
 	rm -rf $(STAMP) build *.egg-info mosfs/*.so mosfs/native/launch mosfs/native/runner .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name .venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
+# The stamp lies in .venv, which `git clean -e .venv` keeps; what was built lies beside the sources, and goes.
+ifeq ($(wildcard mosfs/_native*.so),)
+.PHONY: $(STAMP)
+endif
+
 $(STAMP): Makefile pyproject.toml setup.py $(wildcard mosfs/native/*.*)
 	@missing=$$(for package in $(PACKAGES); do \
 	    dpkg-query -W -f '$${db:Status-Abbrev}' $$package 2>/dev/null | grep -q '^ii' || printf ' %s' $$package; done); \
