@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from mosfs.abi.numbers import SYS_GETPID, SYS_READ, SYS_WRITE
+from mosfs.abi.numbers import SYS_GETPID, SYS_KILL, SYS_READ, SYS_WRITE
 from mosfs.calls.request import pack_reply, unpack
 from mosfs.guest.body import Body, State
 from mosfs.guest.completion import Completion
@@ -17,6 +18,7 @@ from mosfs.guest.onward import Onward
 from mosfs.guest.signals import Signals
 from mosfs.mbox.calls import TRANSFERS
 from mosfs.trace.task import no_regs
+from mosfs.wire.frames import BUSY
 from mosfs.wire.orders import MailTable
 
 PID, HOME, BOX, SENDER = 300, 0x7F000001, 4, 5
@@ -107,10 +109,28 @@ def test_a_body_that_leaves_meanwhile_makes_its_call_anew() -> None:
     """The answer that it waits for is that of another call."""
     host = Host(came=True)
     host.calls(SYS_READ, BOX)
-    captured: list[bool] = []
-    leaves = Onward.__new__(Onward)
-    leaves._mails = SimpleNamespace(flush=lambda *args, **named: False)  # type: ignore[assignment]
-    leaves._capture = lambda body, order, regs, *, waiting: captured.append(waiting)  # type: ignore[method-assign]
-    leaves._unsuited = lambda body, order: False  # type: ignore[method-assign]
-    leaves.request(host.body, None)
-    assert captured == [False]
+    assert leaves(host) == ([False], [])
+
+
+def test_a_body_does_not_leave_between_a_broken_pipe_and_its_signal() -> None:
+    """Elsewhere the answer to kill(2) would be the result of its write(2): 0."""
+    host = Host(came=False)
+    host.calls(SYS_WRITE, SENDER)
+    host.body.mail.break_pipe()
+    assert host.asked == [SYS_KILL] and leaves(host) == ([], [BUSY])
+    told: list[int] = []
+    host.completion.finish = lambda body, result, value=False: told.append(result)  # type: ignore[method-assign]
+    host.home_answers(0)
+    assert told == [-errno.EPIPE]
+
+
+def leaves(host: Host) -> tuple[list[bool], list[bytes]]:
+    """The host is asked for the body: with which ``waiting`` it was captured, and what home was told instead."""
+    captured, refused = list[bool](), list[bytes]()
+    onward = Onward.__new__(Onward)
+    onward._mails = SimpleNamespace(flush=lambda *args, **named: False)  # type: ignore[assignment]
+    onward._capture = lambda body, order, regs, *, waiting: captured.append(waiting)  # type: ignore[method-assign]
+    onward._unsuited = lambda body, order: False  # type: ignore[method-assign]
+    onward._context = SimpleNamespace(channel=SimpleNamespace(send=lambda kind, pair, text: refused.append(text)))  # type: ignore[assignment]
+    onward.request(host.body, None)
+    return captured, refused

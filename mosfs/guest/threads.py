@@ -274,8 +274,11 @@ class Threads:
 
 def repeatable(body: Body) -> bool:
     """Whether the call that the body waits in may be left to home, or made again: not a sigaction(2), which would tell the new
-    action as the old, nor while a signal is on its way back (`Serve._signals_first`), which could be lost."""
-    return not (body.call.both and body.call.nr == SYS_RT_SIGACTION) and not body.signals.returning
+    action as the old, nor while a signal is on its way back (`Serve._signals_first`), which could be lost, nor one whose answer is
+    that of another call in its stead (`mail.Mail.break_pipe`)."""
+    if body.signals.returning:
+        return False
+    return body.call.nr != SYS_RT_SIGACTION if body.call.both else body.call.then is None
 
 
 def first_ended(leader: Body) -> bool:
