@@ -158,7 +158,7 @@ def test_an_older_interrupt_does_not_count_for_a_call_that_must_not_block(deputy
     (SYS_READ, True, True, False),
 ])  # fmt: skip
 def test_a_body_does_not_leave_while_a_signal_is_on_its_way_back(nr: int, both: bool, returning: bool, leaves: bool) -> None:
-    call = SimpleNamespace(nr=nr, both=both, mapping=None)
+    call = SimpleNamespace(nr=nr, both=both, mapping=None, then=None)
     body: Any = SimpleNamespace(state=Body.WAITING, call=call, signals=SimpleNamespace(returning=returning))
     assert Threads._leaves_waiting(body) is leaves
 

@@ -299,7 +299,7 @@ def test_a_first_thread_that_does_not_leave_waits_on_for_its_answer(both: bool, 
     regs.rip = 0x1002
     body: Any = SimpleNamespace(
         pid=os.getpid(), pair=PID, state=state, threads={PID + 1: None},
-        call=SimpleNamespace(both=both, mapping=None, nr=14, regs=regs),
+        call=SimpleNamespace(both=both, mapping=None, then=None, nr=14, regs=regs),
         stopping=SimpleNamespace(halted=False, paused=True), signals=SimpleNamespace(returning=False, infos=[]),
         fork=SimpleNamespace(shares=False), private=SimpleNamespace(store=None), leader=None,
         task=SimpleNamespace(cont=lambda: done.append("cont"), peek_regs=no_regs),
