@@ -226,6 +226,19 @@ def test_nothing_is_removed_through_a_link(tmp_path: Path) -> None:
     assert sorted(path.name for path in victim.rglob("precious")) == ["precious"] * 3
 
 
+def test_folders_as_deep_as_a_user_likes_are_removed(tmp_path: Path) -> None:
+    plan = a_lab(tmp_path / "lab")
+    depth, folder = 2 * sys.getrecursionlimit(), os.open(plan.node(1).paths.state, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("deep", dir_fd=folder)
+        inner = os.open("deep", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    lab.remove(plan, keep=False)
+    assert not (tmp_path / "lab").exists()
+
+
 def test_the_plan_cannot_lead_elsewhere(tmp_path: Path) -> None:
     other = tmp_path / "other"
     (other / "node1").mkdir(parents=True)

@@ -16,7 +16,6 @@ import json
 import os
 import secrets
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -372,7 +371,9 @@ def remove(plan: Plan, *, keep: bool) -> None:
 
 
 def remove_below(folder: int, names: Sequence[str]) -> None:
-    """Delete what the path ``names`` below a folder leads to. No link is followed; what is not there is fine."""
+    """Delete what the path ``names`` below a folder leads to. No link is followed; what is not there is fine.
+
+    Any user may have made folders in it, as deep as he likes: rm(1) goes through all of them, shutil.rmtree does not."""
     with ExitStack() as stack:
         for name in names[:-1]:
             try:
@@ -380,7 +381,8 @@ def remove_below(folder: int, names: Sequence[str]) -> None:
             except OSError:
                 return
             stack.callback(os.close, folder)
-        shutil.rmtree(names[-1], ignore_errors=True, dir_fd=folder)
+        command = ["rm", "-rf", "--one-file-system", "--", f"/proc/self/fd/{folder}/{names[-1]}"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=[folder], check=False)
 
 
 def end(find: Callable[[], set[int]], signals: Iterable[int], seconds: float) -> None:
