@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import socket
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,7 @@ import trio
 import trio.testing
 
 from mosfs.cluster.address import as_unsigned
-from mosfs.daemon import launch
+from mosfs.daemon import launch, service
 from mosfs.daemon.mail_files import OUTSIDER_PATIENCE, SILENCE, MailFiles
 from mosfs.daemon.office import Office
 from mosfs.daemon.peers import MOST_COMPLAINTS, Peers
@@ -308,6 +309,23 @@ async def test_a_sender_is_woken_when_memory_is_free_again(autojump_clock: trio.
         assert woken and office.deliver(office.boxes[1, 7], sender, b"2", Body(b"x"), late=False) == 0
         await trio.sleep(2)
         assert not nursery.child_tasks
+
+
+@pytest.mark.parametrize(("most", "given"), [(1 << 30, 1 << 20), (4096, 4096)], ids=["root", "a user"])
+def test_mosd_has_more_descriptors_than_a_user_has_programs(monkeypatch: pytest.MonkeyPatch, most: int, given: int) -> None:
+    """Whatever was inherited, if it may (getrlimit(2))."""
+    limits = [(1024, 4096)]
+
+    def limit(_: int, pair: tuple[int, int]) -> None:
+        if pair[1] > most:
+            raise ValueError("not allowed to raise maximum limit")
+        limits.append(pair)
+
+    monkeypatch.setattr(service, "resource", SimpleNamespace(
+        RLIMIT_NOFILE=resource.RLIMIT_NOFILE, getrlimit=lambda _: limits[-1], setrlimit=limit,
+    ))
+    service.allow_many_descriptors()
+    assert limits[-1] == (given, given)
 
 
 # --------------------------------------------------------------------------- what has no end

@@ -68,6 +68,8 @@ from mosfs.wire.space import FreezingSpace
 
 log = logging.getLogger(__name__)
 
+#: Open files that mosd may have, where it may choose: as etc/systemd/mosix.service has it.
+DESCRIPTORS = 1 << 20
 #: Samples of the number of runnable processes in each status.
 SAMPLES = 2
 STATUS_PERIOD = 1.0
@@ -99,7 +101,7 @@ def run(options: Options, report: Callable[[str], None]) -> int:
             prompt(complain)
             for line in kernel.missing():
                 log.info("%s", line)
-            _allow_many_descriptors()
+            allow_many_descriptors()
             trio.run(_main, options, configuration, report)
     except Exception as failure:
         error = _innermost(failure)
@@ -123,9 +125,14 @@ def _innermost(error: Exception) -> Exception:
     return error
 
 
-def _allow_many_descriptors() -> None:
-    """One or two for each program and guest."""
+def allow_many_descriptors() -> None:
+    """Each program takes three; so many that no user has enough programs to take all. Root may have more than was inherited: where
+    init is no systemd that are 4096."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < DESCRIPTORS:
+        with contextlib.suppress(OSError, ValueError):  # not root, or /proc/sys/fs/nr_open has been lowered
+            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+            return
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
