@@ -39,6 +39,7 @@ NETWORK: Sequence[Row] = (
     ("All on the node's own", "t4_mosd.test_a_port_in_use_is_one_line"),
     ("TCP port 253",
      "t0_wire_security.test_same_secret_joins_and_names_the_nodes t4_gossip.test_bad_datagrams_are_counted_and_change_nothing"),
+    ("Root's daemons connect", "t1_door.test_daemons_connect_from_ports_that_only_root_has"),
     ("UDP 253", "t6_autoconf.test_forty_nodes_among_strangers"),
     ("MOSIX_ROOT", "t0_cluster_load.test_root_of_the_environment"),
     ("MOSIX_PORT_MIGRATE", "t0_cluster_load.test_ports t0_cluster_load.test_bad_ports"),

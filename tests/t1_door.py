@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import ExitStack
 
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from mosfs.daemon import repeats
 from mosfs.daemon.door import Door, Greetings
 from mosfs.daemon.repeats import ALL, EACH, PERIOD, Repeats
 from mosfs.daemon.service import accept, by_first_byte
 from mosfs.node.world import World
+from mosfs.wire import links, origin
 from mosfs.wire.limits import GREETINGS, PEER, STRANGER, STRANGERS
 from tests.fake_map import FakeMap
 from tests.waiting import until
@@ -26,11 +29,11 @@ def door() -> Door:
     return Door(World(HOME, FakeMap(HOME, OTHER), lambda: 0.0, "", 1, 1, 1))
 
 
-def fill(door: Door, ip: str, inside: ExitStack) -> int:
+def fill(door: Door, ip: str, inside: ExitStack, port: int = 40000) -> int:
     """How many more may come from there; they stay."""
     count = 0
-    while door.admits(ip):
-        inside.enter_context(door.one(ip))
+    while door.admits((ip, port)):
+        inside.enter_context(door.one((ip, port)))
         count += 1
     return count
 
@@ -42,6 +45,41 @@ def test_strangers_do_not_keep_nodes_out(door: Door) -> None:
         assert total == STRANGERS
         assert fill(door, OTHER, inside) == PEER and fill(door, HOME, inside) == PEER
     assert not door.inside and not door.strangers
+
+
+def test_users_of_a_node_do_not_keep_its_daemons_out(door: Door) -> None:
+    with ExitStack() as inside:
+        assert fill(door, OTHER, inside) == PEER
+        assert not door.admits((OTHER, origin.ORDINARY)) and door.admits((OTHER, origin.ORDINARY - 1))
+        assert fill(door, OTHER, inside, port=700) == PEER
+        assert fill(door, "10.9.9.9", inside) == STRANGER
+        assert not door.admits(("10.9.9.9", 700)), "root of a stranger is a stranger"
+    assert not door.inside and not door.strangers
+
+
+@pytest.mark.root
+async def test_daemons_connect_from_ports_that_only_root_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where all that are tried are in use; and of one port there may be a connection to each node."""
+    monkeypatch.setattr(origin, "RESERVED", range(700, 700 + 2 * origin.TRIES))
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(trio.socket.socket()) for _ in range(2)]
+        for listener in listeners:
+            await listener.bind((HOME, 0))
+            listener.listen(100)
+        (_, one), (_, other) = (listener.getsockname() for listener in listeners)
+
+        async def source(port: int) -> int:
+            return int(stack.enter_context(await links.connect(OTHER, HOME, port)).getsockname()[1])
+
+        first = [await source(one) for _ in range(4 * origin.TRIES)]
+        assert sum(map(origin.is_roots, first)) > origin.TRIES
+        assert len(set(first)) == len(first)
+        assert not all(map(origin.is_roots, first)), "then any port will do"
+        assert any(map(origin.is_roots, [await source(other) for _ in range(3)])), "to another they are free"
+        with origin.connected(OTHER, (HOME, one), 5.0) as sock:
+            assert sock.getpeername() == (HOME, one)
+        monkeypatch.setattr(os, "geteuid", lambda: 65534)
+        assert list(origin.ports()) == [0]
 
 
 async def test_half_open_connections(door: Door) -> None:
@@ -83,7 +121,7 @@ async def test_handshakes_wait_for_their_turn() -> None:
 
     async def handshake() -> None:
         nonlocal running, most
-        async with greetings.one(OTHER):
+        async with greetings.one((OTHER, 40000)):
             running += 1
             most = max(most, running)
             await trio.lowlevel.checkpoint()
@@ -93,6 +131,20 @@ async def test_handshakes_wait_for_their_turn() -> None:
         for _ in range(10 * GREETINGS):
             nursery.start_soon(handshake)
     assert most == GREETINGS and not greetings._limiters
+
+
+async def test_a_daemon_does_not_wait_for_handshakes_of_its_users() -> None:
+    greetings = Greetings()
+    async with trio.open_nursery() as nursery:
+        async def handshake() -> None:
+            async with greetings.one((OTHER, 40000)):
+                await trio.sleep_forever()
+
+        for _ in range(2 * GREETINGS):
+            nursery.start_soon(handshake)
+        await trio.testing.wait_all_tasks_blocked()
+        async with greetings.one((OTHER, 700)):
+            nursery.cancel_scope.cancel()
 
 
 # --------------------------------------------------------------------------- the log

@@ -40,7 +40,7 @@ KEPT: dict[str, dict[Cap, str]] = {
     "mosd": {
         Cap.DAC_OVERRIDE: "/proc of users' processes; private files in directories that belong to others",
         Cap.KILL: "the end of guests that are to leave (expel), SIGIO of mailboxes",
-        Cap.NET_BIND_SERVICE: "ports 249, 252 and 253 again, when the address changes",
+        Cap.NET_BIND_SERVICE: "ports 249, 252 and 253 again, when the address changes; connections from ports that only root has",
         Cap.SYS_PTRACE: "/proc of users' processes: I/O and CPU time, what they are",
         Cap.SYS_ADMIN: "unmounting the tree at its end",
     },
@@ -60,6 +60,7 @@ KEPT: dict[str, dict[Cap, str]] = {
         Cap.KILL: "the end of guests",
         Cap.SETGID: "the group of a new guest",
         Cap.SETUID: "the user of a new guest (daemon/owners.py)",
+        Cap.NET_BIND_SERVICE: "images to other nodes, from ports that only root has",
         Cap.SYS_PTRACE: "memory and registers of guests",
         Cap.SYS_NICE: "nice values of guests",
         Cap.SYS_RESOURCE: "limits of guests",

@@ -25,6 +25,7 @@ from mosfs.daemon.tasks import survived
 from mosfs.node import guests
 from mosfs.node.nodes import Node
 from mosfs.node.world import World
+from mosfs.wire import origin
 from mosfs.wire.datagram import MAX_DATAGRAM, BadDatagram, Fault, Welcome, pack_facts, unpack_facts
 
 log = logging.getLogger(__name__)
@@ -231,6 +232,8 @@ def listen_gossip(ip: str, port: int) -> Iterator[trio.socket.SocketType]:
     """The UDP port, on the node's own address only."""
     plain = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
+        if origin.is_roots(port):  # other nodes send from the same one
+            origin.without_users(plain)
         plain.bind((ip, port))
     except OSError as error:
         plain.close()

@@ -98,12 +98,12 @@ class Peers:
 
     async def accept(self, sock: trio.socket.SocketType) -> None:
         """Serve a connection that starts like TLS, until it ends."""
-        ip = sock.getpeername()[0]
+        address = sock.getpeername()
         try:
-            async with self.greetings.one(ip):
+            async with self.greetings.one(address):
                 link, hello = await links.answer(sock, self.identity, self.hello)
         except LinkError as error:
-            self._complain(ip, error)
+            self._complain(address[0], error)
         else:
             await self._serve(link, hello)
 

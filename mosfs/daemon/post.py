@@ -241,7 +241,7 @@ class Post:
     async def incoming(self, sock: trio.socket.SocketType) -> None:
         """Serve a connection until it ends."""
         try:
-            async with self.greetings.one(sock.getpeername()[0]):
+            async with self.greetings.one(sock.getpeername()):
                 greeted, _ = await links.answer(sock, self.identity, self.hello)
                 link = await seal(greeted, caller=False)
         except LinkError as error:

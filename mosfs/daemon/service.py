@@ -376,8 +376,8 @@ def by_first_byte(link: Handler, data: Handler) -> Handler:
 async def accept(listener: trio.socket.SocketType, handler: Handler, door: Door | None = None) -> None:
     """Give each new connection that ``door`` lets in to a task of its own, whose failure ends nothing else."""
 
-    async def serve(sock: trio.socket.SocketType, ip: str) -> None:
-        with sock, door.one(ip) if door is not None else contextlib.nullcontext():
+    async def serve(sock: trio.socket.SocketType, address: tuple[str, int]) -> None:
+        with sock, door.one(address) if door is not None else contextlib.nullcontext():
             await guarded(handler, sock)
 
     async with trio.open_nursery() as nursery:
@@ -388,9 +388,8 @@ async def accept(listener: trio.socket.SocketType, handler: Handler, door: Door 
                 log.error("cannot accept a connection: %s", error)
                 await trio.sleep(0.1)  # out of descriptors: some will end
                 continue
-            ip = address[0] if door is not None else ""
-            if door is None or door.admits(ip):
-                nursery.start_soon(serve, sock, ip)
+            if door is None or door.admits(address):
+                nursery.start_soon(serve, sock, address)
             else:
-                log.warning("%s has too many connections", ip)
+                log.warning("%s has too many connections", address[0])
                 sock.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from mosfs.migrate.filecopy import Copies, Sender
 from mosfs.migrate.precopy import Names, Next, Precopy
 from mosfs.migrate.properties import Said
 from mosfs.trace.inject import Calls
+from mosfs.wire import origin
 from mosfs.wire.channel import Channel
 from mosfs.wire.frames import Kind, To
 from mosfs.wire.orders import MoveOrder
@@ -19,7 +19,7 @@ CONNECT_PATIENCE = 5.0
 
 def connect(order: MoveOrder, own_ip: str) -> Channel:
     """The data channel to the next host, from our own address; OSError."""
-    sock = socket.create_connection((order.ip, order.port), CONNECT_PATIENCE, (own_ip, 0))
+    sock = origin.connected(own_ip, (order.ip, order.port), CONNECT_PATIENCE)
     try:
         sock.sendall(b"MOSDATA1" + order.token)
     except OSError:

@@ -14,7 +14,7 @@ import trio
 
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
-from mosfs.wire import messages
+from mosfs.wire import messages, origin
 from mosfs.wire.messages import PeerHello
 from mosfs.wire.security import Identity, is_violation, names
 from mosfs.wire.versions import compatible
@@ -121,17 +121,24 @@ class PeerLink:
 
 async def connect(own_ip: str, ip: str, port: int) -> trio.socket.SocketType:
     """A TCP connection from ``own_ip``; LinkError("no response") after `CONNECT_TIMEOUT`."""
-    sock = trio.socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         with trio.fail_after(CONNECT_TIMEOUT):
-            # Port later: many connections to different nodes may share a local port
-            sock.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
-            await sock.bind((own_ip, 0))
-            await sock.connect((ip, port))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for source in origin.ports():
+                try:
+                    return await _connect_from(own_ip, source, ip, port)
+                except OSError as error:
+                    if not (source and error.errno in origin.TAKEN):
+                        raise
     except (OSError, trio.TooSlowError):
-        sock.close()
-        raise LinkError(NO_RESPONSE) from None
+        pass
+    raise LinkError(NO_RESPONSE)
+
+
+async def _connect_from(own_ip: str, source: int, ip: str, port: int) -> trio.socket.SocketType:
+    sock = trio.socket.from_stdlib_socket(origin.bound(own_ip, source))
+    try:
+        await sock.connect((ip, port))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
         sock.close()
         raise
