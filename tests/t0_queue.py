@@ -305,6 +305,17 @@ def test_a_log_is_for_one_queue(tmp_path: Path) -> None:
     assert not Path(path + ".journal").exists()
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_journal_is_no_link_to_a_file_of_ours(tmp_path: Path, resume: bool) -> None:
+    """Another user may have made it, in a folder for all; it would be emptied."""
+    path, precious = tmp_path / "log", tmp_path / "precious"
+    precious.write_text("x")
+    (tmp_path / "log.journal").symlink_to(precious)
+    with pytest.raises(LogError, match=r"log\.journal: Too many levels"):
+        open_log(str(path), resume=resume)
+    assert precious.read_text() == "x" and not path.exists()
+
+
 # --------------------------------------------------------------------------- what is shown
 
 

@@ -59,10 +59,12 @@ class Log:
 
 
 def open_log(path: str, resume: bool, wait: float = 0.0) -> Log:
-    """Begin anew, or go on where another left off. LogError also when lines of that one still run after ``wait`` seconds."""
+    """Begin anew, or go on where another left off. LogError also when lines of that one still run after ``wait`` seconds.
+
+    The journal is emptied, and nobody has asked for it by name: where others can make links, theirs are not followed."""
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     try:
-        journal = os.open(path + ".journal", flags, 0o666)
+        journal = os.open(path + ".journal", flags | os.O_NOFOLLOW, 0o666)
         _lock(journal, path, wait)
         rows = os.open(path, flags, 0o666)
         if not resume:
@@ -76,7 +78,7 @@ def open_log(path: str, resume: bool, wait: float = 0.0) -> Log:
         if not os.fstat(rows).st_size:
             write_all(rows, HEADER.encode())
     except OSError as error:
-        raise LogError(f"{path}: {error.strerror}") from None
+        raise LogError(f"{error.filename or path}: {error.strerror}") from None
     except ValueError as error:
         raise LogError(f"{path}: {error}") from None
     return log
