@@ -81,6 +81,20 @@ def test_it_has_a_page(name: str) -> None:
     assert re.search(rf"^\.Nm {name}\b", names, re.MULTILINE)
 
 
+@pytest.mark.parametrize(("words", "said"), [
+    ("mosd start now", "start: too much"),
+    ("mosconf nosuch nodes", "nosuch: one of nodes key"),
+    ("mosconf nodes key", "key: one of nodes key"),
+    ("mosrun -I/etc/passwd true", "true: -I takes no program"),
+])  # fmt: skip
+def test_words_that_mean_nothing(words: str, said: str) -> None:
+    """The first of them is named, and nothing is done."""
+    name, *argv = words.split()
+    done = run(name, *argv)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith(f"{name}: {said}")
+
+
 @pytest.mark.parametrize("page", COMMANDS)
 def test_the_synopsis_of_the_page_is_that_of_the_help(page: str) -> None:
     """A page may sum options up ("options"); those that are announced are not in it."""

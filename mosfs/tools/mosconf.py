@@ -124,8 +124,9 @@ def chosen(options: Parsed, person: Answers | Terminal) -> str:
 
 
 def body(options: Parsed) -> int:
-    if len(options.rest) > 1 or not {*options.rest} <= MENUS.keys():
-        raise UsageError(f"{options.rest[-1]}: one of {' '.join(MENUS)} may follow")
+    wrong = [word for word in options.rest if word not in MENUS] or options.rest[1:]
+    if wrong:
+        raise UsageError(f"{wrong[0]}: one of {' '.join(MENUS)} may follow")
     person = Answers(options.get("answers")) if "answers" in options else Terminal()
     root = chosen(options, person)
     paths = NodePaths(root) if root else NodePaths.from_env()

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from mosfs.tools.options import TEXT, Command, Option, Parsed, UserError
+from mosfs.tools.options import TEXT, Command, Option, Parsed, UsageError, UserError
 
 MOSD = Command("mosd", "mosd [--root {dir}] [--foreground]\nmosd --kernel", "the MOSIX daemon of this node", (
     Option("--root", "root", "use the files below this directory (default: MOSIX_ROOT, or /)", TEXT, metavar="dir"),
@@ -35,7 +35,8 @@ def ready(manager: str) -> None:
 
 def serve(parsed: Parsed) -> int:
     """0 when it is up (in the background) or has ended as told; one line and 1 when it cannot run."""
-
+    if parsed.rest:
+        raise UsageError(f"{parsed.rest[0]}: too much")
     try:
         importlib.import_module("mosfs.native")
     except ImportError as error:  # the C module is not there, or was built from other sources

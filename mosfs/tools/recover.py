@@ -170,6 +170,8 @@ def shown(path: str) -> str:
 
 def inspect(parsed: Parsed) -> int:
     """mosrun -I."""
+    if parsed.rest:
+        raise UsageError(f"{parsed.rest[0]}: -I takes no program")
     path = parsed.values["inspect"]
     fd, _ = opened(path, NO_FILE)
     head = head_of(fd, path)
