@@ -390,7 +390,7 @@ def curious(number: int) -> Iterator[Task]:
         task.poke(layout.STUB, layout.STUB_CODE)
         with Calls(task) as call:
             task.write(layout.SCRATCH, b"file\0")
-            call.must(nr("dup2"), call.must(nr("memfd_create"), layout.SCRATCH, 0), EMPTY)
+            call.must(nr("dup2"), call.must(nr("memfd_create"), layout.SCRATCH, os.MFD_ALLOW_SEALING), EMPTY)
             for name in ("setresgid", "setresuid"):
                 call.must(nr(name), 65533, 65533, 65533)
         task.set_regs(call.base)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mosfs.abi.flags import AT_FDCWD, MFD_ALLOW_SEALING, MFD_CLOEXEC
-from mosfs.abi.numbers import SYS_CLOSE, SYS_DUP3, SYS_MEMFD_CREATE, SYS_OPENAT
+from mosfs.abi.numbers import SYS_CLOSE, SYS_DUP3, SYS_FCHMOD, SYS_MEMFD_CREATE, SYS_OPENAT
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -121,12 +121,12 @@ def memory_file(call: Calls, name: str, text: bytes, *, cloexec: bool) -> int:
         ours = take(call.task.pid, result, fresh_memory)
         try:
             write_all(ours, text, 0)
-            os.fchmod(ours, 0o444)
             fcntl.fcntl(ours, fcntl.F_ADD_SEALS, _UNCHANGING)
         finally:
             os.close(ours)
     except OSError as error:
         return -(error.errno or errno.EIO)
+    call(SYS_FCHMOD, result, 0o444)  # the file is the program's user's: a tracer of root's is not its owner, and has no CAP_FOWNER
     call.task.write(layout.SCRATCH, b"/proc/thread-self/fd/%d\0" % result)
     again = call(SYS_OPENAT, AT_FDCWD, layout.SCRATCH, os.O_RDONLY | os.O_CLOEXEC)
     if again >= 0:
