@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -327,6 +329,37 @@ def test_frames_of_another_key() -> None:
             sender.send(Kind.GO, 1)
             with pytest.raises(ChannelLost, match="Security Compromised"):
                 receiver.receive()
+
+
+FIRST_OF_A_FORK = """
+import os, resource, socket
+from mosfs.wire import channel
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def of_a_fork():
+    ends = socket.socketpair()
+    if os.fork() == 0:
+        before = faults()
+        made = channel.Channel(ends[0], bytes(32), opener=True)
+        made.share()
+        made.send(1, 2, b"x")
+        print(faults() - before, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+
+of_a_fork()
+channel.prepare()
+of_a_fork()
+"""
+
+
+def test_what_ciphers_need_once_a_fork_has_already() -> None:
+    """It takes more than 300 pages, which a fork that has to make them gets one by one."""
+    found = subprocess.run([sys.executable, "-c", FIRST_OF_A_FORK], capture_output=True, text=True, check=True)
+    alone, prepared = map(int, found.stdout.split())
+    assert prepared < alone - 300, "page faults"
 
 
 def test_the_same_frame_never_looks_the_same() -> None:

@@ -58,6 +58,7 @@ from mosfs.trace import clock as clocks
 from mosfs.trace.filter import guest_filter
 from mosfs.trace.stops import decode
 from mosfs.trace.task import discard, killed
+from mosfs.wire import channel
 from mosfs.wire.channel import Channel, ChannelLost
 from mosfs.wire.frames import Frame, Kind, To
 from mosfs.wire.messages import (
@@ -328,7 +329,7 @@ def prepare() -> None:
     """What every host needs, made once by the process that forks them."""
     guest_filter()
     plans()
-    lib.mos_may_seal()
+    channel.prepare()
     clocks.native_counter()
     cpu.features()
 

@@ -29,6 +29,7 @@ from mosfs.trace.clock import native_counter
 from mosfs.trace.proc import comm_of, start_time, words_of
 from mosfs.trace.stops import Stop, decode
 from mosfs.trace.task import WALL, Task, TaskGone, killed
+from mosfs.wire import channel
 from mosfs.wire.asked import Settings
 from mosfs.wire.messages import AdoptTracer, ProcState, SpawnTracer
 from mosfs.wire.room import raise_limit
@@ -59,6 +60,7 @@ def prepare() -> None:
     embark.prepare()
     native_counter()
     plans()
+    channel.prepare()
     codecs.lookup(OF_PROC)
     made_tracer()
 

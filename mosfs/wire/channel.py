@@ -56,6 +56,13 @@ TRAIL = 24
 HEART_BEATS, HEART_BEAT = 4, 5
 
 
+def prepare() -> None:
+    """Make what the copies of libcrypto, Python's and C's, need once: for their first use they take two milliseconds each, and 300
+    pages. Who forks owners of channels does it for all of them."""
+    AESGCM(bytes(32))
+    lib.mos_may_seal()
+
+
 class ChannelLost(Exception):
     """The connection closed, timed out, or carried something that is not ours."""
 
