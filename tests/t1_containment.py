@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from mosfs.guest.containment import Containment as AtHost
+from mosfs.guest.host import Host, made_host, main, prepare
 from mosfs.home.away.hosts import Hosts
 from mosfs.home.away.mapped import Mapped
 from mosfs.home.away.withheld import Descriptors as Withheld
@@ -24,6 +26,7 @@ from mosfs.home.tree.usage import Statistics
 from mosfs.trace.proc import ended
 from mosfs.trace.task import Task, TaskGone
 from mosfs.wire.channel import ChannelLost
+from mosfs.wire.messages import SpawnHost
 
 #: What the kernel makes of calls about a process that is no more, and of what is read of it then.
 SEEN = (
@@ -104,6 +107,36 @@ def test_a_tracer_made_ahead_is_of_no_process(monkeypatch: pytest.MonkeyPatch) -
     tracer = Tracer()
     assert _of_this_process() == before
     assert (tracer.mosd.root_pid, tracer.mosd.control.path, tracer.mosd.control.fileno(), tracer.next_clock) == (0, "", -1, 0.0)
+
+
+def test_a_host_made_ahead_is_of_no_process() -> None:
+    """As a tracer is."""
+    before = _of_this_process()
+    host = Host()
+    assert _of_this_process() == before
+    assert (host.context.control.path, host.context.control.fileno(), host.next_clock) == ("", -1, 0.0)
+
+
+def test_a_fork_only_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its channel ends at once, so it comes to its end, too: with the host that was there before it."""
+    prepare()
+    made, (ours, theirs) = made_host(), socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ours.close()
+            monkeypatch.setattr(Host, "__init__", _not_again)
+            status = main(SpawnHost("127.0.0.1", 0, "x", bytes(32), bytes(16), False, "/nowhere", runs_as=os.getuid()), theirs)
+            os._exit(status or made_host() is not made or made.context.home != "127.0.0.1")
+        finally:
+            os._exit(9)
+    ours.close()
+    theirs.close()
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def _not_again(*_: object) -> None:
+    raise AssertionError("another host is made")
 
 
 STEPS = (

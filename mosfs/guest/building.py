@@ -57,7 +57,7 @@ class Building:
         self._frames = frames
         self._backlog: list[Frame] = []  # of other programs, which came in the middle of an image
         self._ended = False  # nothing more of the image will come
-        self._receipt = Receipt(context.channel)
+        self._receipt: Receipt  # of the image that comes
         self._came: dict[int, int] = {}  # of programs whose memory or files come ahead: how many frames have
         self._idle = Unchanged[int]()
 

@@ -23,10 +23,40 @@ class Context:
     """``bodies`` by PID at home, ``by_pid`` the same by PID here; ``arriving`` those of which memory has come, but no image yet.
     ``objects``: memory that they share. ``newcomers``: children that mosd has not been told of.
 
-    ``direct``: the channel to another host, which sends us a program. ``spare``: an empty body, made ahead.
+    ``direct``: the channel to another host, which sends us a program. ``spare``: an empty body, made ahead. What is only said
+    here has no value before `begin`.
     """
 
-    def __init__(self, order: SpawnHost, data: socket.socket) -> None:
+    home: str
+    uid: int
+    comm: str
+    near: bool
+    packs: int
+    token: bytes
+    own_cluster: bool
+    home_features: str
+    runs_as: int
+    channel: Channel
+    started: float  #: a program is expected since then
+
+    def __init__(self) -> None:
+        self.control = MosdLink("", "host")
+        self.config = Config("", 0, {})
+        self.direct: Channel | None = None
+        self.bodies: dict[int, Body] = {}
+        self.by_pid: dict[int, Body] = {}
+        self.arriving: dict[int, Arriving] = {}
+        self.objects = Objects()
+        self.newcomers = Newcomers()
+        self.had_bodies = False
+        self.spare: Task | None = None
+        self.clock: GuestClock | None = None
+        self.features = cpu.features()
+        self.loop = Loop()
+        self.pump = self.loop.pump
+
+    def begin(self, order: SpawnHost, data: socket.socket) -> None:
+        """See `Host.begin`."""
         self.home = order.home
         self.uid = order.uid
         self.comm = order.comm
@@ -37,22 +67,9 @@ class Context:
         self.home_features = order.features
         self.runs_as = order.runs_as
         self.channel = Channel(data, order.key, opener=False, end=To.HOST)
-        self.control = MosdLink(order.socket, "host")
-        self.config = Config("", 0, {})
-        self.direct: Channel | None = None
-        self.bodies: dict[int, Body] = {}
-        self.by_pid: dict[int, Body] = {}
-        self.arriving: dict[int, Arriving] = {}
-        self.objects = Objects()
-        self.newcomers = Newcomers()
-        self.had_bodies = False
-        self.started = time.monotonic()  # a program is expected since then
-        self.spare: Task | None = None
-        self.clock: GuestClock | None = None
-        self.features = cpu.features()
-        self.loop = Loop()
+        self.control.path = order.socket
+        self.started = time.monotonic()
         self.loop.begin()
-        self.pump = self.loop.pump
 
     def log(self, text: str, level: int = INFO) -> None:
         self.control.log(text, level)

@@ -23,7 +23,7 @@ Then = Callable[[int], int | None]
 class Forwarding:
     def __init__(self, context: Context, alarms: Alarms) -> None:
         self._context = context
-        self.untold = Untold(context.bodies, context.channel)
+        self.untold = Untold(context)
         self._alarms = alarms
 
     def forward(self, body: Body, request: Request, flags: int = 0, then: Then | None = None) -> None:

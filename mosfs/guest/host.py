@@ -14,7 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
@@ -89,8 +89,11 @@ class Early:
 
 
 class Host:
-    def __init__(self, spawn_order: SpawnHost, data: socket.socket) -> None:
-        context = self.context = Context(spawn_order, data)
+    """It is made before anybody needs it, by the process that forks hosts: that takes as long as to make a body. So nothing in it
+    may concern one process, or home, but what `begin` sets."""
+
+    def __init__(self) -> None:
+        context = self.context = Context()
         self.early: dict[int, Early] = {}
         self.containment = Containment(context, self)
         self.statistics = Statistics(context)
@@ -127,6 +130,12 @@ class Host:
             self.timed,
         )  # fmt: skip
         self.lanes = Lanes(context, self.tolls, self.clocks, self.forwarding.untold)
+        self.next_clock = 0.0
+
+    def begin(self, order: SpawnHost, data: socket.socket) -> None:
+        """This process is the host of what comes over ``data``."""
+        self.context.begin(order, data)
+        self.statistics.begin()
         self.next_clock = time.monotonic() + PERIOD
 
     # ------------------------------------------------------------------ the loop
@@ -332,6 +341,13 @@ def prepare() -> None:
     channel.prepare()
     clocks.native_counter()
     cpu.features()
+    made_host()
+
+
+@lru_cache(maxsize=1)
+def made_host() -> Host:
+    """The one of this process: `prepare` makes it, a fork begins with it."""
+    return Host()
 
 
 def parts(host: Host) -> Iterator[tuple[str, Any]]:
@@ -344,7 +360,8 @@ def parts(host: Host) -> Iterator[tuple[str, Any]]:
 def main(order: SpawnHost, data: socket.socket) -> int:
     """The life of a host; 0 at its ordinary end."""
     raise_limit()
-    host = Host(order, data)
+    host = made_host()
+    host.begin(order, data)
     lib.mos_patience(PATIENCE)
     killed.tell = lambda line: host.context.log(line, 30)
     dump.on_signal(lambda: parts(host))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from mosfs.balance.cost import DISTANT, NEAR
+from mosfs.balance.cost import DISTANT, NEAR, Network
 from mosfs.balance.toll import Toll, weight
 from mosfs.calls import cputime
 from mosfs.guest.body import Body, Paid, State
@@ -28,8 +28,12 @@ class Tolls:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._next = self._before = 0.0
-        self._network = NEAR if context.near else DISTANT
         self._executing: dict[int, tuple[Paid, float]] = {}
+
+    @property
+    def _network(self) -> Network:
+        """What home is away."""
+        return NEAR if self._context.near else DISTANT
 
     def look(self, now: float) -> None:
         """After each turn of the loop: guests whose calls have come to something are told of."""

@@ -11,10 +11,9 @@ from __future__ import annotations
 import math
 import struct
 import time
-from collections.abc import Mapping
 
 from mosfs.guest.body import Body, State
-from mosfs.wire.channel import Channel
+from mosfs.guest.context import Context
 from mosfs.wire.frames import Kind
 
 #: Seconds until home is told.
@@ -24,16 +23,13 @@ _PUT_OFF = frozenset({State.FORKING, State.BUILDING, State.COMPLETE, State.LEAVI
 
 
 class Untold:
-    """``bodies``: all that are here, by their IDs at home."""
-
-    def __init__(self, bodies: Mapping[int, Body], channel: Channel) -> None:
-        self._bodies = bodies
-        self._channel = channel
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._masks: dict[int, tuple[Body, int, float]] = {}  # and when home is told, the soonest first
 
     def __bool__(self) -> bool:
         """Whether home shall be told of any that is still here."""
-        return any(self._bodies.get(pair) is body for pair, (body, *_) in self._masks.items())
+        return any(self._context.bodies.get(pair) is body for pair, (body, *_) in self._masks.items())
 
     def note(self, body: Body, mask: int) -> None:
         """``body`` blocks the signals of ``mask``: at least those of which home believes it."""
@@ -55,7 +51,7 @@ class Untold:
         """Tell home of all of them, now; but who is about to make a child begins with what its deputy blocks."""
         waiting, self._masks = self._masks, {}
         for pair, (body, mask, due) in waiting.items():
-            if self._bodies.get(pair) is not body:
+            if self._context.bodies.get(pair) is not body:
                 continue
             if body.state in _PUT_OFF:
                 self._masks[pair] = body, mask, due
@@ -65,7 +61,7 @@ class Untold:
     def tell(self, body: Body, mask: int) -> None:
         """Tell home of this one's mask."""
         self.told(body, mask)
-        self._channel.send(Kind.MASK, body.pair, struct.pack("<Q", mask))
+        self._context.channel.send(Kind.MASK, body.pair, struct.pack("<Q", mask))
 
     def pause(self, now: float) -> float:
         """Seconds until the next look."""
@@ -79,7 +75,7 @@ class Untold:
             if due > now:
                 return
             del self._masks[pair]
-            if self._bodies.get(pair) is not body:
+            if self._context.bodies.get(pair) is not body:
                 continue
             if body.state in _PUT_OFF:
                 self._masks[pair] = body, mask, now + PATIENCE

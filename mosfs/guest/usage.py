@@ -38,7 +38,10 @@ class Statistics:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._told_nice = False
-        self._share = Share(context.log)
+
+    def begin(self) -> None:
+        """See `Host.begin`."""
+        self._share = Share(self.context.log)
 
     def tick(self, now: float) -> None:
         """Once a second."""
