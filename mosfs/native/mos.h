@@ -83,7 +83,7 @@ unsigned long mos_now_ns(void);
 int mos_take(int pid, int *status);
 int mos_wait(int pid, int *status, int options);
 int mos_wait_soon(struct mos_pump *p, int pid, int *status, unsigned long ns);
-void mos_put_back(int pid, int status);
+int mos_put_back(int pid, int status);
 
 /* cpu.c */
 void mos_heat(struct mos_pump *p, int pid, int status);

@@ -171,11 +171,14 @@ int mos_wait_soon(struct mos_pump *p, int pid, int *status, unsigned long ns)
     return got;
 }
 
-/* What was waited for is told after all that waits to be. Precondition: that has room (mos_wait_soon, mos_is_told). */
-void mos_put_back(int pid, int status)
+/* What was waited for is told after all that waits to be. 0, or -ENOMEM: never when there was room (mos_wait_soon, mos_is_told). */
+int mos_put_back(int pid, int status)
 {
+    if (ntaken == room && !more_room())
+        return -ENOMEM;
     taken[ntaken].pid = pid;
     taken[ntaken++].status = status;
+    return 0;
 }
 
 #define LOOK_NS 15000           /* most calls have ended by then; a ppoll and its wake-up take longer */

@@ -12,6 +12,7 @@ struct body {
     int as_root;                /* it is made by root, and becomes uid */
     struct sock_fprog prog;
     int memory_limit_mb, namespaces;
+    int shares;                 /* until it executes the stub it has its maker's memory, not a copy */
 };
 
 #define CHECKPOINT_RESTORE 40
@@ -30,7 +31,10 @@ static int keep_choosing(void)
     return prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CHECKPOINT_RESTORE, 0, 0);
 }
 
-/* The new process becomes the sandbox; it leaves with a status that tells which step failed. */
+/*
+ * The new process becomes the sandbox; it leaves with a status that tells which step failed. A change of users makes memory dumpable as
+ * fs.suid_dumpable has it (prctl(2), PR_SET_DUMPABLE): what it shares with its maker is not, while it is somebody else's.
+ */
 static void become_body(const struct body *b)
 {
     char *const none[] = {NULL};
@@ -69,7 +73,8 @@ static void become_body(const struct body *b)
     }
     if (b->word && keep_choosing())
         _exit(107);
-    prctl(PR_SET_DUMPABLE, 1);
+    if (b->as_root || !b->shares)
+        prctl(PR_SET_DUMPABLE, !b->shares);
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     if (read(4, &c, 1) != b->word) /* who made it lets it go after SEIZE */
         _exit(104);
@@ -99,29 +104,63 @@ static int seize_body(int pid)
     return 0;
 }
 
+static int be_body(void *b)
+{
+    become_body(b);
+    return 0;
+}
+
 /*
- * Fork the process that will hold a guest's memory: no rights, no descriptors, nothing but the stub. It waits until its
- * parent has seized it (a byte on the pipe is not needed: SIGSTOP and SEIZE would race, so it spins on a read of fd `sync`).
+ * Wait until a seized process that shares our memory has executed the stub, or has ended; who waits for it is told that next. If it does
+ * not come to that it is killed.
+ */
+static int left_our_memory(int pid)
+{
+    int status, e;
+    while ((e = mos_waitpid(pid, &status, __WALL)) > 0) {
+        if (!WIFSTOPPED(status) || status >> 16 == PTRACE_EVENT_EXEC) {
+            e = mos_put_back(pid, status);
+            break;
+        }
+        ptrace(PTRACE_CONT, pid, 0, 0); /* who was killed meanwhile is told of next */
+    }
+    if (e) {
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, __WALL);
+    }
+    return e;
+}
+
+#define OWN_STACK (32 << 10)    /* of a process that shares our memory */
+
+/*
+ * Make the process that will hold a guest's memory: no rights, no descriptors, nothing but the stub. It waits until its parent has seized
+ * it (a byte on the pipe is not needed: SIGSTOP and SEIZE would race, so it spins on a read of fd `sync`). Until it executes the stub it
+ * shares our memory, as after vfork(2), which would not let us seize it: a copy would take a page fault for all that we write from then
+ * on. For a process without threads.
  */
 int mos_spawn_body(int memfd, unsigned int uid, void *filter, int filter_len, int memory_limit_mb, int namespaces)
 {
-    int sync[2], pid, e;
-    struct body b = {memfd, -1, 0, uid, !geteuid(), {(unsigned short)filter_len, filter}, memory_limit_mb, namespaces};
+    char stack[OWN_STACK] __attribute__((aligned(16)));
+    int sync[2], pid, e, dumpable = prctl(PR_GET_DUMPABLE);
+    struct body b = {memfd, -1, 0, uid, !geteuid(), {(unsigned short)filter_len, filter}, memory_limit_mb, namespaces, 1};
+    sigset_t all, before;
     if (pipe2(sync, O_CLOEXEC))
         return -errno;
     b.released = sync[0];
-    pid = fork();
-    if (pid < 0) {
-        e = errno;
-        close(sync[0]);
-        close(sync[1]);
-        return -e;
-    }
-    if (pid == 0)
-        become_body(&b);
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before); /* no handler of ours runs there */
+    pid = clone(be_body, stack + sizeof stack, CLONE_VM | SIGCHLD, &b);
+    e = pid < 0 ? -errno : 0;
+    sigprocmask(SIG_SETMASK, &before, NULL);
     close(sync[0]);
-    e = seize_body(pid);
+    if (!e)
+        e = seize_body(pid);
     close(sync[1]);
+    if (!e)
+        e = left_our_memory(pid);
+    if (b.as_root)
+        prctl(PR_SET_DUMPABLE, dumpable);
     return e ? e : pid;
 }
 
@@ -228,7 +267,7 @@ static int hear(int fd)
 int mos_make_maker(int memfd, unsigned int uid, void *filter, int filter_len, int *ends)
 {
     int talk[2], sync[2], pid, e;
-    struct body b = {memfd, -1, 1, uid, !geteuid(), {(unsigned short)filter_len, filter}, 0, 0};
+    struct body b = {memfd, -1, 1, uid, !geteuid(), {(unsigned short)filter_len, filter}, 0, 0, 0};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, talk))
         return -errno;
     if (pipe2(sync, O_CLOEXEC)) {
