@@ -26,9 +26,9 @@ import os
 from mosfs.cluster import rights
 rights.give_up("mos-host")
 rights.give_up("mos-host")
-print(f"{{rights._permitted():x}}")
+print(f"{{rights._held('CapPrm:'):x}}")
 os.setresuid({USER}, {USER}, {USER})
-print(f"{{rights._permitted():x}}")
+print(f"{{rights._held('CapPrm:'):x}}")
 """
 FIELDS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs")
 

@@ -12,7 +12,7 @@ import resource
 from collections.abc import Iterable
 from enum import IntEnum
 
-from mosfs.abi.flags import PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_CAPBSET_READ, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS
+from mosfs.abi.flags import PR_CAP_AMBIENT, PR_CAPBSET_DROP, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS
 from mosfs.abi.numbers import SYS_CAPSET
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -92,26 +92,25 @@ def give_up(process: str) -> None:
         _bound(kept)
         _prctl(PR_SET_NO_NEW_PRIVS, 1)
     _prctl(PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    _set(_mask(kept) & _permitted())
+    _set(_mask(kept) & _held("CapPrm:"))
 
 
 def _mask(caps: Iterable[int]) -> int:
     return sum(1 << cap for cap in caps)
 
 
-def _permitted() -> int:
+def _held(name: str) -> int:
+    """A set of ours (proc(5), status)."""
     with open("/proc/thread-self/status", encoding="latin-1") as status:
-        (value,) = (line.split()[1] for line in status if line.startswith("CapPrm:"))
+        (value,) = (line.split()[1] for line in status if line.startswith(name))
     return int(value, 16)
 
 
 def _bound(kept: Iterable[int]) -> None:
     """Nothing that this process or its children execute has more than ``kept`` (capabilities(7), bounding set)."""
-    for cap in range(64):
-        held = _libc.prctl(PR_CAPBSET_READ, cap, 0, 0, 0)
-        if held < 0:
-            return  # the kernel knows no more
-        if held and cap not in set(kept):
+    more = _held("CapBnd:") & ~_mask(kept)
+    for cap in range(more.bit_length()):
+        if more >> cap & 1:
             _prctl(PR_CAPBSET_DROP, cap)
 
 

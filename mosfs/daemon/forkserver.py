@@ -18,6 +18,7 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from types import ModuleType
 
 from mosfs.cluster import dump, rights
@@ -86,10 +87,8 @@ def become_child(job: Job, beside: socket.socket | None, name: str, *, for_root:
         rename(name)
         prompt(complain)
         close_all_but([beside.fileno()] if beside else [])
-        # SIGPIPE stays ignored: a broken connection is an exception, not an end. The handler of a dump serves the child, too
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, dump.SIGNAL}:
-            if number < signal.SIGRTMIN or signal.getsignal(number) not in (signal.SIG_DFL, None):
-                signal.signal(number, signal.SIG_DFL)
+        for number in ours():
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         if not for_root:
             rights.give_up(name)
@@ -97,6 +96,14 @@ def become_child(job: Job, beside: socket.socket | None, name: str, *, for_root:
     except BaseException:
         complain(f"{name} {os.getpid()} failed\n{traceback.format_exc()}")
         return 1
+
+
+@lru_cache(maxsize=1)
+def ours() -> list[int]:
+    """Signals that this server handles or ignores, and its children shall not. SIGPIPE stays ignored: a broken connection is an
+    exception, not an end. The handler of a dump serves a child, too."""
+    kept = {signal.SIGPIPE, dump.SIGNAL}
+    return [number for number in signal.valid_signals() - kept if signal.getsignal(number) not in (signal.SIG_DFL, None)]
 
 
 def rename(name: str) -> None:
@@ -183,6 +190,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Ignored: the kernel reaps the children
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    ours()
     gc.collect()
     gc.freeze()
     with socket.socket(fileno=options.fd) as sock:
