@@ -19,7 +19,7 @@ from msgspec.structs import replace
 import mosfs
 from mosfs.cluster.relation import Relation
 from mosfs.daemon import journal, launch
-from mosfs.daemon.channels import MAX_OF_NODE, MAX_OF_USER, MAX_PENDING, Channels, refusal
+from mosfs.daemon.channels import MAX_OF_NODE, MAX_PENDING, Channels, refusal
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.control import DEATHS_WITHIN, PAUSE, Control, datagrams
 from mosfs.daemon.journal import Journal
@@ -445,21 +445,22 @@ async def test_a_partners_guest_has_its_place_from_when_it_is_let_in(node: Node)
 
 
 async def test_no_user_and_no_node_keeps_out_the_guests_of_others(node: Node) -> None:
-    """Each has a part of those that may be on their way here, whether their numbers differ or not."""
+    """Each has a part of those that may be on their way here, whether their numbers differ or not; none has the rest."""
     admit, number = node.control.channels.admit, iter(range(1, 1 << 20))
     node.world.me.status = PeerStatus(0, 10000, 1, 1000, 2000, 0, False)
 
     def taken(home: str, uid: int, same: int = 0) -> int:
         for count in range(MAX_PENDING + 1):
-            guest = replace(GUEST, pid=same or next(number), uid=uid, token=next(number).to_bytes(16, "little"))
+            token, direct = (next(number).to_bytes(16, "little") for _ in range(2))
+            guest = replace(GUEST, pid=same or next(number), uid=uid, token=token, direct_token=direct, direct_key=bytes(32))
             if isinstance(admit(home, guest), GuestRefuse):
                 return count
         return MAX_PENDING + 1
 
-    assert taken(OTHER, 5) == MAX_OF_USER
-    assert taken(OTHER, 6, same=7) == MAX_OF_NODE - MAX_OF_USER
-    assert taken(OTHER, 7) == 0
-    assert taken(HOME, 5) == MAX_OF_USER
+    assert [taken(OTHER, uid) for uid in (5, 6)] == [MAX_OF_NODE // 2, MAX_OF_NODE // 4]
+    assert taken(OTHER, 7, same=7) == MAX_OF_NODE // 8
+    assert taken(OTHER, 8) == MAX_OF_NODE // 16
+    assert taken(HOME, 5) == MAX_OF_NODE // 2, "two connections of one guest count once"
 
 
 # --------------------------------------------------------------------------- what nobody should send

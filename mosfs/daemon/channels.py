@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -39,8 +39,8 @@ REFUSED = "other node refused"
 
 #: Seconds that a token is good for, and that a second connection waits for its host to say Hello.
 TOKEN_LIFE = 10.0
-#: Guests that are on their way here: of all nodes, of one, and of one of its users.
-MAX_PENDING, MAX_OF_NODE, MAX_OF_USER = 1024, 512, 256
+#: Guests that are on their way here: of all nodes, and of one (`crowd_of`).
+MAX_PENDING, MAX_OF_NODE = 1024, 512
 #: Seconds until a guest that has come shows in the load; until one that was let in has come, or never will.
 UNSEEN, ARRIVING = 1.5, 20.0
 KEY_SIZE = 32
@@ -67,6 +67,17 @@ def refusal(
         "bad direct token or key": direct not in ((0, 0), (TOKEN_SIZE, KEY_SIZE)),
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def crowd_of(coming: Sequence[tuple[str, int]], home: str, uid: int) -> str:
+    """Who has too many of those that are on their way (node and user of each) for one more of the user ``uid`` of ``home``.
+
+    One more may come of who has fewer than could come still: so something is left for others, however many there are. One
+    node, or one of its users, has a half of all that may come; two that always want more come to a third each."""
+    of_node = sum(node == home for node, _ in coming)
+    if of_node >= MAX_PENDING - len(coming):
+        return home
+    return f"user {uid} of {home}" if coming.count((home, uid)) >= MAX_OF_NODE - of_node else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +167,7 @@ class Channels:
         reason = refusal(
             request, unwanted=unwanted(self.world, relation, coming), blocked=self.world.switches.blocked,
             free_mb=status.mem_free + privileged_mb(self.world, relation.priority) if status else 0,
-            pending=max(len(self.expected), len(self._unseen)),
+            pending=max(sum(not entry.direct for entry in self.expected.values()), len(self._unseen)),
             load=0 if outranked(self.world, relation.priority) else self._load_with_one_more(),
             crowd=self._crowd(home, request.uid),
         )
@@ -179,11 +190,9 @@ class Channels:
 
     def _crowd(self, home: str, uid: int) -> str:
         """Whose guests on their way here are too many for one more of this user of that node; "" for nobody's."""
-        coming = [guest.uid for (node, _), guest in self._unseen.items() if node == home]
-        expected = [entry.request.uid for entry in self.expected.values() if entry.home == home and not entry.direct]
-        if max(len(coming), len(expected)) >= MAX_OF_NODE:
-            return home
-        return f"user {uid} of {home}" if max(coming.count(uid), expected.count(uid)) >= MAX_OF_USER else ""
+        coming = [(node, guest.uid) for (node, _), guest in self._unseen.items()]
+        expected = [(entry.home, entry.request.uid) for entry in self.expected.values() if not entry.direct]
+        return crowd_of(coming, home, uid) or crowd_of(expected, home, uid)
 
     def _load_with_one_more(self) -> int:
         """The load with another guest, and with those on their way here or so new that it does not show them yet."""
