@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mosfs.abi.flags import ERESTARTNOHAND, ERESTARTNOINTR, ERESTARTSYS
-from mosfs.abi.numbers import SYS_EPOLL_WAIT, SYS_EXECVE, SYS_POLL, SYS_READ, SYS_RT_SIGACTION
+from mosfs.abi.numbers import SYS_EPOLL_WAIT, SYS_EXECVE, SYS_POLL, SYS_READ, SYS_RESTART_SYSCALL, SYS_RT_SIGACTION
 from mosfs.abi.reasons import Reason
 from mosfs.abi.syscalls import BY_NAME
 from mosfs.calls.cputime import Used
@@ -35,7 +35,7 @@ from mosfs.home.moves.arrival import Arrival
 from mosfs.home.moves.copying import Copying
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.ports import StillRuns
-from mosfs.home.process.deputy import Deputy, Flight, Hasten, State
+from mosfs.home.process.deputy import Deputy, Flight, Hasten, Sleep, State
 from mosfs.home.process.move import Phase
 from mosfs.home.process.registers import result_at
 from mosfs.home.process.replay import Backup
@@ -185,6 +185,7 @@ def test_a_handler_runs_in_the_body_before_its_exec(mask: int) -> None:
 # --------------------------------------------------------------------------- stops that others take the place of
 
 TRAP, STOPPED, SYSCALL_STOP = 128 << 16 | signal.SIGTRAP << 8 | 0x7F, 128 << 16 | signal.SIGSTOP << 8 | 0x7F, 0x857F
+SECCOMP_STOP = 7 << 16 | signal.SIGTRAP << 8 | 0x7F
 CHILD_ENDED = signal.SIGCHLD << 8 | 0x7F
 
 
@@ -275,6 +276,22 @@ def test_a_deputy_is_asked_to_stop_whoever_has_asked_before(deputy: Deputy, othe
     assert part.outcome(p, deputy) == (None, [])
     assert deputy.task.interrupted == 2  # type: ignore[attr-defined]
     assert deputy.state is State.READY and not deputy.interrupting
+
+
+def test_a_sleep_that_ends_while_its_program_comes_home_brings_what_it_wrote(deputy: Deputy) -> None:
+    """Its arguments were seen only when it was interrupted for the first time: poll(2) counted events, and told none."""
+    _, p = deputies(deputy, [])
+    deputy.state, deputy.flight = State.BUSY, Flight(Request(SYS_RESTART_SYSCALL, (0,) * 6, 0), (0,) * 6, [])
+    deputy.sleep = Sleep([(0x5000, 0x6000)], [(0x5010, 16)], SYS_POLL)
+    ended = no_regs()
+    ended.orig_rax, ended.rdi = layout.MAGIC, 1
+    p.task.peek_regs, p.task.read = lambda: ended, lambda addr, size: struct.pack("<ihhihh", 3, 1, 0, 4, 1, 1)
+    part = halted(deputy, p, [SECCOMP_STOP])
+    part.tracer.__dict__.update(cputime=SimpleNamespace(outs=lambda p, request, result, outs: outs))
+    outcome, infos = part.outcome(p, deputy)
+    assert outcome is not None and infos == []
+    assert (outcome.result, outcome.outs) == (1, [(0x5016, b"\0\0"), (0x501E, b"\1\0")])
+    assert deputy.sleep == Sleep()
 
 
 @pytest.mark.parametrize(("stands", "slow"), [(False, False), (True, False), (False, True)])

@@ -409,7 +409,7 @@ class Arrival:
         result = deputy.completed(flight, result)
         if flight.carry is not None:
             result = partial.total(p.task, flight.request.nr, result, flight.carry)
-        outs = self.tracer.cputime.outs(p, flight.request, result, flight.outs(p.task, result))
+        outs = self.tracer.cputime.outs(p, flight.request, result, deputy.brought(flight, result))
         deputy.flight = None
         kept = p.body.kept_back or []
         early = [payload for kind, payload, _ in kept if kind == Kind.SIGNAL]

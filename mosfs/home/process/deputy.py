@@ -346,17 +346,22 @@ class Deputy:
         """BUSY -> READY at the end of the flight: what it brought back."""
         flight = self.flight
         assert flight is not None, "a call ended that was never started"
+        outs = self.brought(flight, result)
+        if flight.big is not None:
+            with Calls(self.task, base=self.base, mask=self.mask) as call:
+                call(SYS_MUNMAP, *flight.big)
+        self.flight = None
+        return flight, outs
+
+    def brought(self, flight: Flight, result: int) -> list[tuple[int, bytes]]:
+        """What the call of ``flight`` has written. A sleep that goes on by restart_syscall(2) has its own places for that."""
         outs = flight.outs(self.task, result)
         if flight.request.nr == SYS_RESTART_SYSCALL and self.sleep.outs:
             for addr, size in self.sleep.outs:
                 outs += pieces(self.sleep.number, addr, [(addr, self.task.read(addr, size))])
             if result not in RESTARTS:  # over: the next sleep is another one
                 self.sleep = Sleep()
-        if flight.big is not None:
-            with Calls(self.task, base=self.base, mask=self.mask) as call:
-                call(SYS_MUNMAP, *flight.big)
-        self.flight = None
-        return flight, outs
+        return outs
 
     def rerun(self) -> None:
         """Make the interrupted call of the flight again (nothing has changed for the program)."""
