@@ -16,7 +16,7 @@ import pytest
 import trio
 import trio.testing
 
-from mosfs.daemon import spawner
+from mosfs.daemon import forkserver, spawner
 from mosfs.daemon.connection import Connection
 from mosfs.daemon.forkserver import close_all_but, job_for
 from mosfs.daemon.spawner import Engine, Running, Spawner
@@ -110,6 +110,13 @@ async def ask(server: Running, request: SpawnTracer | SpawnHost | AdoptTracer, *
 
 TRACER = SpawnTracer(1, 0, 0, Settings(), Start(), "", 0)
 HOST = SpawnHost("127.0.0.1", 0, "x", b"", b"", False, "")
+
+
+def test_a_fork_has_no_threads_to_look_after() -> None:
+    """Where `threading` is loaded each fork makes its tables anew, which is more than half of what Python does behind a fork."""
+    code = f"import sys, mosfs.daemon.forkserver, {forkserver.TRACER}, {forkserver.HOST}; print('threading' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("request_", [TRACER, HOST])

@@ -10,11 +10,11 @@ and secrets are not shown, bytes are counted only.
 
 from __future__ import annotations
 
+import _thread  # `threading` would have each fork make its tables anew, 140 pages
 import dataclasses
 import os
 import signal
 import sys
-import threading
 import time
 import traceback
 from collections import deque
@@ -39,7 +39,7 @@ SECRET = frozenset({"key", "token", "secret"})
 Parts = Callable[[], Iterable[tuple[str, Any]]]
 
 _parts: Parts = tuple
-_under_way = threading.Lock()
+_under_way = _thread.allocate_lock()
 
 
 def on_signal(parts: Parts) -> None:
@@ -64,7 +64,7 @@ def _dump(_signal: int, _frame: FrameType | None) -> None:
 def stacks() -> Iterator[str]:
     """Lines with the calls that each thread is in, the innermost last."""
     for ident, frame in sys._current_frames().items():
-        if ident != threading.get_ident():
+        if ident != _thread.get_ident():
             yield f"  thread {ident}"
         yield from (f"  at {call.name} ({call.filename}:{call.lineno})" for call in traceback.extract_stack(frame)[-CALLS:])
 
