@@ -238,7 +238,7 @@ def standing(raw: int | None) -> tuple[bool, int]:
     )  # fmt: skip
     tree: Any = SimpleNamespace(programs={PID: q}, stops=SimpleNamespace(handle=lambda q, status: seen.append(status)))
     move = Move("2", "2")
-    stands = Threads(tree)._stops(q, move)
+    stands = Threads(tree)._stops(q, move, {})
     assert len(seen) == (0 if raw is None else MOST_STOPS)
     return stands, move.tries
 
@@ -272,7 +272,7 @@ def test_a_thread_that_gets_no_processor_is_waited_for_a_little_longer(
     part = Threads(SimpleNamespace(programs={PID: q}, departure=SimpleNamespace(deliverable=lambda q: False)))  # type: ignore[arg-type]
     part._standing = lambda q, stop: "stands"  # type: ignore[assignment,method-assign,return-value]
     move = Move("2", "2", frozen_at=time.monotonic() - frozen_for)
-    assert part._stops(q, move) is (tries == 0)
+    assert part._stops(q, move, {}) is (tries == 0)
     assert (len(asked), move.tries, move.standing) == (waits, tries, {} if tries else {PID: "stands"})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import os
@@ -37,12 +38,12 @@ from mosfs.migrate.rows import DATA, NAME, ROOM, capture_threads, forget_all, gi
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls, pack, side_by_side
-from mosfs.trace.proc import words_of
+from mosfs.trace.proc import state_of, words_of
 from mosfs.trace.stops import Status, Stop, decode
 from mosfs.trace.task import WALL, Task, TaskGone, check, copy_regs, discard, no_regs
 from tests.t2_engine import seized
 
-SYS_GETTID = 186
+SYS_GETTID, SYS_TGKILL = 186, 234
 FUTEX_WAIT, FUTEX_WAKE_OP = 0, 5
 OF_THREAD = 0x50F00  #: CLONE_VM, _FS, _FILES, _SIGHAND, _THREAD and _SYSVSEM
 WITHIN = 20.0  #: seconds
@@ -131,12 +132,38 @@ def test_threads_are_given_what_they_were_asked_for(maker: sandbox.Maker) -> Non
 
 
 def test_what_goes_wrong_with_one_row_leaves_the_others_whole(maker: sandbox.Maker) -> None:
-    gone: Any = SimpleNamespace(task=SimpleNamespace(pid=1 << 22, write=lambda at, data: None), base=no_regs())
+    gone: Any = Calls(Task(1 << 22), base=no_regs(), mask=0)
     with four(maker) as calls:
         rows = [(call, place(n), pack([(SYS_GETPID,), (SYS_GETTID,)])) for n, call in enumerate([calls[0], gone, *calls[1:]])]
         with pytest.raises(TaskGone):
             side_by_side(rows)
         assert [call(SYS_GETTID) for call in calls] == [SECOND, THIRD, SECOND + 1, SECOND + 2]
+
+
+def test_threads_that_stand_as_they_were_asked_to_are_told_from_others(maker: sandbox.Maker) -> None:
+    """One waits for others; for one a signal has come, which its kernel has to deliver; one makes another call; one runs on."""
+    word = layout.SCRATCH
+    with four(maker) as calls:
+        calls[0].task.write(word, bytes(4))
+        for call, args in zip(calls, ((word,), (word,), (word, FUTEX_WAIT, 0, word), (word,)), strict=True):
+            call.task.set_mask(0)
+            assert not lib.mos_run_call(call.task.pid, call.base, SYS_FUTEX, *[*args, 0, 0, 0, 0, 0][:6])
+        until = time.monotonic() + WITHIN
+        while [state_of(call.task.pid) for call in calls[:3]] != ["S", "S", "t"] and time.monotonic() < until:
+            time.sleep(0.001)
+        for call in calls[:3]:
+            call.task.interrupt()
+        signalled = calls[1].task
+        while state_of(signalled.pid) != "t" and time.monotonic() < until:
+            time.sleep(0.001)
+        assert ctypes.CDLL(None).syscall(SYS_TGKILL, lib.mos_process_of(signalled.pid), signalled.pid, signal.SIGUSR1) == 0
+        table = ffi.new("struct mos_standing[]", [{"pid": call.task.pid} for call in calls])
+        lib.mos_standing(table, len(table), 1000)
+        calls[3].task.interrupt()
+        assert decode(calls[3].task.wait()).stop is Stop.TRAP
+        assert [one.outcome for one in table] == [1, 2, 2, 0]
+        assert [decode(one.status).stop for one in table[1:3]] == [Stop.TRAP, Stop.SECCOMP]
+        assert table[0].regs.orig_rax == SYS_FUTEX and table[0].regs.rdi == word
 
 
 def test_each_thread_has_a_row_of_its_own() -> None:
@@ -327,7 +354,7 @@ def test_a_child_that_is_born_while_its_maker_is_to_stand_has_all_processors(awa
             )
             one: Any = SimpleNamespace(
                 pid=task.pid, pair=task.pid, task=beside, suspended=False, halted=False, deputy=None, interrupted=False,
-                obstacle=lambda: "", call=SimpleNamespace(idle=None), state=State.RUNNING,
+                obstacle=lambda: "", call=SimpleNamespace(idle=None), cpu=SimpleNamespace(overdue=False), state=State.RUNNING,
                 stopping=SimpleNamespace(paused=False, interrupting=True, stood=False), fork=SimpleNamespace(step=None),
             )  # fmt: skip
             programs = {task.pid: one}

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 #: Each a unit of its own; what they share is in mos.h.
 SOURCES = (
     "clock.c", "cpu.c", "cpuid.c", "direct.c", "embark.c", "forward.c", "handover.c", "home.c", "inject.c", "kernel.c",
-    "lane.c", "made.c", "memory.c", "private.c", "ptrace.c", "pump.c", "seal.c", "spawn.c", "stream.c",
+    "lane.c", "made.c", "memory.c", "private.c", "ptrace.c", "pump.c", "seal.c", "spawn.c", "standing.c", "stream.c",
 )
 #: Each a program of its own.
 PROGRAMS = ("launch", "runner")

@@ -210,6 +210,25 @@ struct mos_lane {               /* ordinary calls of a body, as its host or its 
     uint64_t places[6];         /* deputy: where the memory of that is */
 };
 
+struct mos_row {                /* of calls that a task makes (layout.py, ROW) */
+    int pid;
+    struct mos_regs *base;      /* which it has meanwhile, but for what a row needs */
+    unsigned long at;           /* where the entries lie in its memory: */
+    const long *asked;          /* seven words each */
+    unsigned long count;
+    unsigned long next;         /* of those that a filter sends to us, where to look for the next one */
+    long *told;                 /* out: the entries behind it, results in the place of numbers */
+    int outcome;                /* out: as of mos_row_wait; 2: still under way */
+    int status;
+};
+
+struct mos_standing {           /* a thread that was asked to stop (standing.c) */
+    int pid;
+    int outcome;
+    int status;
+    struct mos_regs regs;
+};
+
 #define MOS_LONGEST 33554432    /* bytes of a message (mbox/filters.py, MAX_MESSAGE) */
 #define MOS_PINNED 32
 
@@ -373,6 +392,8 @@ long mos_read_string(int pid, unsigned long addr, char *buf, unsigned long max);
 int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long a1, long a2, long a3, long a4, long a5,
                long *result, int *status);
 int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned long entries, unsigned long count);
+void mos_standing(struct mos_standing *all, int count, int ms);
+void mos_rows(struct mos_row *rows, unsigned long count, unsigned long code, unsigned long after);
 int mos_row_step(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status);
 int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status);
 int mos_embark(int pid, struct mos_setup *s);

@@ -274,3 +274,39 @@ int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long 
     while (r == 2);
     return r;
 }
+
+static int told(const struct mos_row *row)
+{
+    unsigned long length = 7 * sizeof(long) * row->count;
+    long n = mos_read(row->pid, row->at, row->told, length);
+    return n == (long)length ? 0 : n < 0 ? (int)n : -EFAULT;
+}
+
+/*
+ * Rows of several tasks, which all run at the same time: begun, and waited for until each has ended, failed, or met something that the
+ * caller must deal with (1: that row is still under way).
+ */
+void mos_rows(struct mos_row *rows, unsigned long count, unsigned long code, unsigned long after)
+{
+    unsigned long i, left = 0;
+    for (i = 0; i < count; i++) {
+        struct mos_row *r = &rows[i];
+        unsigned long length = 7 * sizeof(long) * r->count;
+        long n = mos_write(r->pid, r->at, (void *)r->asked, length);
+        r->outcome = n < 0 ? (int)n : n != (long)length ? -EFAULT : mos_row_begin(r->pid, r->base, code, r->at, r->count);
+        if (!r->outcome) {
+            r->outcome = 2;
+            left++;
+        }
+    }
+    while (left)
+        for (i = 0; i < count; i++) {
+            struct mos_row *r = &rows[i];
+            if (r->outcome != 2)
+                continue;
+            r->outcome = mos_row_step(r->pid, after, r->asked, r->count, &r->next, &r->status);
+            if (!r->outcome)
+                r->outcome = told(r);
+            left -= r->outcome != 2;
+        }
+}

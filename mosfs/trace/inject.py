@@ -162,14 +162,18 @@ class Calls:
             outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, asked, count, at, self._status)
         check(outcome, "row of injected calls", pid)
 
-    def step(self, asked: Any, count: int, at: Any) -> bool:
-        """Wait for one stop of a row that was begun elsewhere, and let it go on; whether that was its end."""
-        pid = self.task.pid
-        outcome = lib.mos_row_step(pid, layout.ROW_AFTER, asked, count, at, self._status)
-        if outcome == 1:
-            self.used_up = self.used_up or stops.decode(int(self._status[0])).stop is stops.Stop.TRAP
+    def finish_row(self, row: Any) -> None:
+        """The rest of a row (struct mos_row) that has begun elsewhere, and may have met something: it is in ``row.told`` then."""
+        task, met = self.task, row.outcome == 1
+        at = ffi.new("unsigned long *", row.next)
+        self._status[0] = row.status
+        while row.outcome == 1:
+            self.used_up = self.used_up or stops.decode(self.status).stop is stops.Stop.TRAP
             self._go_on("row of injected calls")
-        return check(outcome, "row of injected calls", pid) == 0
+            row.outcome = lib.mos_row_wait(task.pid, layout.ROW_AFTER, row.asked, row.count, at, self._status)
+        check(row.outcome, "row of injected calls", task.pid)
+        if met:
+            ffi.buffer(row.told, row.count * layout.ROW_ENTRY)[:] = task.read(row.at, row.count * layout.ROW_ENTRY)
 
     def _finish(self, nr: int) -> int:
         return 0 if self._ended(self.task.wait()) else 1
@@ -202,26 +206,21 @@ def side_by_side(rows: Sequence[tuple[Calls, int, bytes]]) -> list[list[int]]:
     """The results of rows of calls as from `Calls.packed`, each of a task of its own: (session, where its row shall lie, the row).
 
     All of them run at the same time; the tasks may have the same memory. Whatever comes of one, the others come to their end."""
-    under_way, failed = [], None
-    for call, at, row in rows:
+    table, failed = ffi.new("struct mos_row[]", len(rows)), None
+    asked = [ffi.from_buffer("long[]", row) for _, _, row in rows]
+    told = [ffi.new("long[]", len(words)) for words in asked]
+    for one, words, results, (call, at, row) in zip(table, asked, told, rows, strict=True):
+        one.pid, one.base, one.at, one.asked, one.told = call.task.pid, call.base, at, words, results
+        one.count = len(row) // layout.ROW_ENTRY
+    lib.mos_rows(table, len(rows), layout.ROW, layout.ROW_AFTER)
+    for one, (call, _, _) in zip(table, rows, strict=True):
         try:
-            call.task.write(at, row)
-            count = len(row) // layout.ROW_ENTRY
-            check(lib.mos_row_begin(call.task.pid, call.base, layout.ROW, at, count), "row of injected calls", call.task.pid)
-            under_way.append((call, ffi.from_buffer("long[]", row), count, ffi.new("unsigned long *")))
+            call.finish_row(one)
         except (OSError, TaskGone) as error:
             failed = failed or error
-    while under_way:
-        now, under_way = under_way, []
-        for one in now:
-            try:
-                if not one[0].step(*one[1:]):
-                    under_way.append(one)
-            except (OSError, TaskGone) as error:
-                failed = failed or error
     if failed is not None:
         raise failed
-    return [list(struct.unpack(f"<{len(row) // 8}q", call.task.read(at, len(row)))[::7]) for call, at, row in rows]
+    return [list(results)[::7] for results in told]
 
 
 def pack(calls: Sequence[tuple[int, ...]]) -> bytes:

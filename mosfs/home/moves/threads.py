@@ -40,7 +40,7 @@ from mosfs.migrate.image import MOST_THREADS, BadImage, ImageMeta, Thread
 from mosfs.migrate.rebuild import give_state, queue_noted, queue_signal, take_back, take_pending
 from mosfs.migrate.rows import FORGET, capture_threads, forget_all, give_threads
 from mosfs.migrate.suits import state_lacking
-from mosfs.native import lib
+from mosfs.native import ffi, lib
 from mosfs.native.registers import Registers
 from mosfs.trace.idle import idle, may_sleep_shorter
 from mosfs.trace.inject import Calls
@@ -113,16 +113,19 @@ class Threads:
     def stand(self, p: Program, move: Stands) -> bool:
         """Stop the other threads where they can be captured. False: they go on, and it shall be tried again later."""
         lib.mos_unpin(self.tracer.pump)  # who is born meanwhile has its maker's processors, and C does not see that
-        move.frozen_at = time.monotonic()
+        move.frozen_at, met = time.monotonic(), dict[int, int]()
         for _ in range(MOST_ROUNDS):
             running = [q for q in self.of(p) if q.pid not in move.standing]
             if not running:
                 return True
             for q in running:
                 self._ask(q)
-            if not all(self._stops(q, move) for q in running):
+            met = self._stand(running, move)
+            if not all(self._stops(q, move, met) for q in running if q.pid not in move.standing):
                 break
         self.stay(p, move)
+        for pid, status in met.items():
+            self.tracer.stops.task_event(pid, status)
         return False
 
     def replaced(self, p: Program) -> bool:
@@ -145,8 +148,25 @@ class Threads:
         with suppress(TaskGone):  # its end follows
             q.task.interrupt()
 
-    def _stops(self, q: Program, move: Stands) -> bool:
-        """Whether it stands now, in ``move.standing``, or is no more."""
+    def _stand(self, asked: Sequence[Program], move: Stands) -> dict[int, int]:
+        """Most of those that were asked compute, or wait for others: they stand in ``move.standing`` then. Returns what the others
+        have met, wait statuses by their IDs."""
+        asked = [q for q in asked if q.interrupted and q.deputy is None and not (q.cpu.overdue or q.suspended or q.halted)]
+        table, met = ffi.new("struct mos_standing[]", len(asked)), {}
+        for one, q in zip(table, asked, strict=True):
+            one.pid = q.pid
+        lib.mos_standing(table, len(asked), int(STANDS_WITHIN * 1000))
+        for one, q in zip(table, asked, strict=True):
+            if one.outcome == 1 and not self._lacks(q, move):
+                q.interrupted, q.call.sleep = False, None
+                regs = ffi.new("struct mos_regs *", one.regs)
+                move.standing[q.pid] = Standing(Stop.TRAP, regs, user_regs(regs, Stop.TRAP))
+            elif one.outcome:
+                met[q.pid] = one.status
+        return met
+
+    def _stops(self, q: Program, move: Stands, met: dict[int, int]) -> bool:
+        """Whether it stands now, in ``move.standing``, or is no more. ``met``: wait statuses that have been taken already."""
         for stops in range(MOST_STOPS):
             if self.tracer.programs.get(q.pid) is not q:
                 return True
@@ -161,7 +181,7 @@ class Threads:
             if stops and q.deputy is not None:  # who deals with its stops does not ask again
                 self._ask(q)
             try:
-                raw = q.task.wait_beside(-1, STANDS_WITHIN)
+                raw = met.pop(q.pid) if q.pid in met else q.task.wait_beside(-1, STANDS_WITHIN)
             except TaskGone:
                 return self.tracer.programs.get(q.pid) is not q
             if raw is None and time.monotonic() < move.frozen_at + RUNS_WITHIN and state_of(q.pid) == "R":
@@ -183,7 +203,10 @@ class Threads:
                 rseq.leave(q.task)
                 self._stopped_as_asked(q)
             if self.tracer.departure.deliverable(q) or self._lacks(q, move):
-                self._goes_on(q, q.deputy)
+                if q.deputy is not None:
+                    q.task.cont()
+                else:
+                    self.tracer.stops.go_on(q)
                 return False
             move.standing[q.pid] = self._standing(q, Stop.TRAP)
             return True
@@ -200,12 +223,6 @@ class Threads:
     def _lacks(self, q: Program, move: Stands) -> bool:
         link = move.link
         return link is not None and bool(state_lacking(q.task, self.tracer.features, link.features))
-
-    def _goes_on(self, q: Program, deputy: Deputy | None) -> None:
-        if deputy is not None:
-            q.task.cont()
-        else:
-            self.tracer.stops.go_on(q)
 
     @staticmethod
     def _standing(q: Program, stop: Stop) -> Standing:
