@@ -47,7 +47,8 @@ def base() -> Path:
     if not (BASE / "complete").exists():
         _clear()
         command = ["debootstrap", "--variant=minbase", f"--include={INCLUDE}", SUITE, str(BASE)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # what it mounts there goes with it, whatever ends it: who removed the folder would meet the /proc of this machine
+        done = subprocess.run(["unshare", "--mount", *command], capture_output=True, text=True, check=False)
         if done.returncode:
             raise CannotBuild(f"debootstrap: {done.stdout.strip()[-400:]}")
         (BASE / "complete").touch()
