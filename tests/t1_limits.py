@@ -18,6 +18,7 @@ import trio.testing
 from mosfs.cluster.address import as_unsigned
 from mosfs.daemon import launch, service
 from mosfs.daemon.mail_files import OUTSIDER_PATIENCE, SILENCE, MailFiles
+from mosfs.daemon.mail_requests import MailRequests
 from mosfs.daemon.office import Office
 from mosfs.daemon.peers import MOST_COMPLAINTS, Peers
 from mosfs.daemon.room import COST, Room, Watchers
@@ -30,7 +31,7 @@ from mosfs.node.world import World
 from mosfs.wire import subuids
 from mosfs.wire.limits import MAIL_BYTES, MAILBOXES, Limit, Shares
 from mosfs.wire.links import LinkError
-from mosfs.wire.messages import PeerStatus
+from mosfs.wire.messages import MailAnswer, MailOpen, MailPut, MailTake, MailWake, PeerStatus
 from mosfs.wire.passing import ROOM, received
 from mosfs.wire.subuids import Subordinates
 from tests.fake_map import FakeMap
@@ -326,6 +327,34 @@ def test_mosd_has_more_descriptors_than_a_user_has_programs(monkeypatch: pytest.
     ))
     service.allow_many_descriptors()
     assert limits[-1] == (given, given)
+
+
+# --------------------------------------------------------------------------- mailboxes that are lent
+
+
+async def test_a_message_that_was_on_its_way_when_its_desk_got_the_mailbox_calls_it_not_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Its sender tries again, there. Else a mailbox whose sender is quick would be with its desk for a moment only."""
+    home = as_unsigned(HOME)
+    world = World(HOME, FakeMap(HOME, OTHER), trio.current_time, "", 1, 1, 1)
+    told: list[Any] = []
+    desk, other = cast(Any, SimpleNamespace(post=lambda message, beside=None: told.append(message))), cast(Any, SimpleNamespace())
+    async with trio.open_nursery() as nursery:
+        office = Office(world, nursery)
+        requests = MailRequests(office)
+        requests.handle(desk, MailOpen(1, home, 7, ANN, ANN, 0), -1)
+        await trio.sleep(1)
+        for number in range(2):
+            requests.handle(desk, MailPut(2 + number, home, 5, ANN, ANN, home, 7, 1, b"x"), -1)
+            requests.handle(desk, MailTake(8 + number, home, 7, 10), -1)
+        assert office.lending.is_with((home, 7), desk) and not office.lending.is_with((home, 7), other)
+        told.clear()
+        requests.handle(desk, MailPut(5, home, 5, ANN, ANN, home, 7, 1, b"x"), -1)
+        await trio.sleep(1)
+        assert told == [MailAnswer(5, -errno.EAGAIN, wait=True), MailWake(home, 5)]
+        assert office.lending.is_with((home, 7), desk) and not office.boxes[home, 7].queue
+        nursery.cancel_scope.cancel()
 
 
 # --------------------------------------------------------------------------- what has no end

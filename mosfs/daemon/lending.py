@@ -16,7 +16,8 @@ from mosfs.mbox.model import Flag, Mailbox, Message
 from mosfs.wire.messages import MailRecall, MailReturned, MailTake
 
 #: A mailbox is lent to a desk after so many consecutive messages from that desk; after a recall, so many more are required.
-NEAR, AFTER_RECALL = 4, 64
+#: The first chance may be the last: who sends faster than is read leaves no moment at which nothing is in it.
+NEAR, AFTER_RECALL = 1, 64
 #: Seconds for a desk to give one back; a sender is told then that there is no room, and waits as for that.
 SOON = 1.0
 
@@ -50,6 +51,10 @@ class Lending:
 
     def lend(self, key: Key, connection: Connection) -> None:
         self.loans[key] = Loan(connection)
+
+    def is_with(self, key: Key, connection: Connection) -> bool:
+        """The desk at the end of ``connection`` has the mailbox, or is about to get it."""
+        return key in self.loans and self.loans[key].connection is connection
 
     def delivered(self, key: Key) -> None:
         """A message was delivered: it interrupts the row, unless `sent_by` says that it is one of it."""

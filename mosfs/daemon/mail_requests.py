@@ -164,6 +164,12 @@ class MailRequests:
         """Send a message to a mailbox that is not here, or of which we do not know."""
         sender, to = _sender(message, self.office.me), (message.to_home, message.to_pid)
         key = (sender.home, sender.pid)
+        if not message.late and self.office.lending.is_with(to, connection):  # it was on its way when the desk got the mailbox
+            body.close()
+            self.office.lines[key] = connection
+            _post(connection, MailAnswer(message.req, -errno.EAGAIN, wait=True))
+            self.office.wake(key)  # it tries again, there
+            return
         if not message.late and not self.office.room.may_send(sender.uid, message.size):
             result = errno.EAGAIN
         else:
