@@ -394,7 +394,6 @@ int mos_inject(int pid, struct mos_regs *base, int guest, long nr, long a0, long
 int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned long entries, unsigned long count);
 void mos_standing(struct mos_standing *all, int count, int ms);
 void mos_rows(struct mos_row *rows, unsigned long count, unsigned long code, unsigned long after);
-int mos_row_step(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status);
 int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status);
 int mos_embark(int pid, struct mos_setup *s);
 int mos_stand(int pid, struct mos_regs *regs, int *status);

@@ -246,7 +246,7 @@ int mos_row_begin(int pid, struct mos_regs *base, unsigned long row, unsigned lo
 }
 
 /* One stop of it: as below, or 2: it has come to a call that was asked for, and makes that. */
-int mos_row_step(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status)
+static int row_step(int pid, unsigned long after, const long *asked, unsigned long count, unsigned long *at, int *status)
 {
     struct mos_regs r;
     int e = mos_waitpid(pid, status, __WALL);
@@ -270,7 +270,7 @@ int mos_row_wait(int pid, unsigned long after, const long *asked, unsigned long 
 {
     int r;
     do
-        r = mos_row_step(pid, after, asked, count, at, status);
+        r = row_step(pid, after, asked, count, at, status);
     while (r == 2);
     return r;
 }
@@ -304,7 +304,7 @@ void mos_rows(struct mos_row *rows, unsigned long count, unsigned long code, uns
             struct mos_row *r = &rows[i];
             if (r->outcome != 2)
                 continue;
-            r->outcome = mos_row_step(r->pid, after, r->asked, r->count, &r->next, &r->status);
+            r->outcome = row_step(r->pid, after, r->asked, r->count, &r->next, &r->status);
             if (!r->outcome)
                 r->outcome = told(r);
             left -= r->outcome != 2;

@@ -156,24 +156,22 @@ class Calls:
         outcome = lib.mos_row_begin(pid, self.base, layout.ROW, layout.SCRATCH, count)
         if not outcome:
             outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, asked, count, at, self._status)
+        self._rest_of_row(outcome, asked, count, at)
+
+    def _rest_of_row(self, outcome: int, asked: Any, count: int, at: Any) -> None:
+        """To the end of a row, whose last wait had this ``outcome``."""
         while outcome == 1:
-            self.used_up = self.used_up or stops.decode(int(self._status[0])).stop is stops.Stop.TRAP
+            self.used_up = self.used_up or stops.decode(self.status).stop is stops.Stop.TRAP
             self._go_on("row of injected calls")
-            outcome = lib.mos_row_wait(pid, layout.ROW_AFTER, asked, count, at, self._status)
-        check(outcome, "row of injected calls", pid)
+            outcome = lib.mos_row_wait(self.task.pid, layout.ROW_AFTER, asked, count, at, self._status)
+        check(outcome, "row of injected calls", self.task.pid)
 
     def finish_row(self, row: Any) -> None:
         """The rest of a row (struct mos_row) that has begun elsewhere, and may have met something: it is in ``row.told`` then."""
-        task, met = self.task, row.outcome == 1
-        at = ffi.new("unsigned long *", row.next)
         self._status[0] = row.status
-        while row.outcome == 1:
-            self.used_up = self.used_up or stops.decode(self.status).stop is stops.Stop.TRAP
-            self._go_on("row of injected calls")
-            row.outcome = lib.mos_row_wait(task.pid, layout.ROW_AFTER, row.asked, row.count, at, self._status)
-        check(row.outcome, "row of injected calls", task.pid)
-        if met:
-            ffi.buffer(row.told, row.count * layout.ROW_ENTRY)[:] = task.read(row.at, row.count * layout.ROW_ENTRY)
+        self._rest_of_row(row.outcome, row.asked, row.count, ffi.new("unsigned long *", row.next))
+        if row.outcome:
+            ffi.buffer(row.told, row.count * layout.ROW_ENTRY)[:] = self.task.read(row.at, row.count * layout.ROW_ENTRY)
 
     def _finish(self, nr: int) -> int:
         return 0 if self._ended(self.task.wait()) else 1
