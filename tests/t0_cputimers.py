@@ -6,7 +6,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from mosfs.calls.cputime import FRAME, Used, clock_pid
+from mosfs.abi.numbers import SYS_CLOCK_GETTIME, SYS_GETRUSAGE, SYS_WAIT4
+from mosfs.calls.cputime import FRAME, Used, asked_thread, clock_pid
 from mosfs.calls.cputimers import Alarm, PosixTimer, concerns, earliest, of_kernel, posix_timers, spent
 from mosfs.guest.body import Memory, Times
 from mosfs.guest.usage import Statistics
@@ -57,6 +58,16 @@ def test_timers_of_cpu_time_are_found() -> None:
 )
 def test_whose_clock_it_is(clock: int, pid: int) -> None:
     assert clock_pid(clock & 0xFFFFFFFF) == pid
+
+
+@pytest.mark.parametrize(
+    ("nr", "first", "thread"),
+    [(SYS_CLOCK_GETTIME, 2, -1), (SYS_CLOCK_GETTIME, 3, 0), (SYS_CLOCK_GETTIME, -6, -1), (SYS_CLOCK_GETTIME, -2, 0),
+     (SYS_CLOCK_GETTIME, 0, -1), (SYS_CLOCK_GETTIME, ~77 << 3 | 2, -1), (SYS_CLOCK_GETTIME, ~77 << 3 | 6, 77),
+     (SYS_GETRUSAGE, 1, 0), (SYS_GETRUSAGE, 0, -1), (SYS_GETRUSAGE, -1, -1), (SYS_WAIT4, 1, -1)],
+)  # fmt: skip
+def test_which_thread_is_asked_about(nr: int, first: int, thread: int) -> None:
+    assert asked_thread(nr, (first & 0xFFFFFFFF, 0, 0, 0, 0, 0)) == thread
 
 
 def test_the_earliest_of_all_decides() -> None:

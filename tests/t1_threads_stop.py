@@ -122,7 +122,7 @@ def test_the_first_thread_is_looked_at_though_others_stop_all_the_time(status: i
 def test_only_a_single_thread_tells_its_cpu_clock_without_home(several: bool) -> None:
     body: Any = SimpleNamespace(
         own=SimpleNamespace(several=several), call=SimpleNamespace(regs=SimpleNamespace(rdi=THREAD_CLOCK)),
-        times=SimpleNamespace(deputy_cpu=-1, told_used=(3, 4)),
+        times=SimpleNamespace(deputy_cpu=-1, told_used=(3, 4), own_before=None),
     )  # fmt: skip
     clocks.told_by_home(body, struct.pack("<2q", 1, 10))
     assert body.times.deputy_cpu == (-1 if several else 10**9 + 3)

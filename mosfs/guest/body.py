@@ -112,6 +112,9 @@ class Times:
     used_to_build: Used = field(default_factory=Used)  # what this body had used before it was the program
     used_last: Used = field(default_factory=Used)  # CPU time of the body when it was last looked at
     told_used: Used = field(default_factory=Used)  # CPU time that home was told last
+    own_before: Used | None = None  # of ``used_before`` that of this thread alone; None: all, and home does not ask
+    own_to_build: Used = field(default_factory=Used)  # as ``used_to_build``
+    own_last: Used = field(default_factory=Used)  # as ``used_last``
     deputy_cpu: int = -1  # ns that its deputy has used and used away, while it makes no other call; -1: not known
     alarm: Alarm | None = None  # CPU time at which home wants to be told
     alarm_due: float = 0.0  # when that can be reached at the earliest
@@ -256,3 +259,12 @@ class Body:
         used = times.used_before.plus(cputime.of_process(self.pid).minus(times.used_to_build))
         times.used_last = used.after(times.used_last)
         return times.used_last
+
+    def own_used(self, *, parts: bool = False) -> Used | None:
+        """The same of this thread alone; None if nobody tells it from that of the program. ``parts``: as for `of_thread`."""
+        times = self.times
+        if times.own_before is None:
+            return None
+        used = times.own_before.plus(cputime.of_thread(self.pid, parts=parts).minus(times.own_to_build))
+        times.own_last = used.after(times.own_last)
+        return times.own_last

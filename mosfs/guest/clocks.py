@@ -164,7 +164,8 @@ def told_here(body: Body, which: int, at: int) -> bool:
 
 def told_by_home(body: Body, data: bytes) -> None:
     """Home's answer to clock_gettime(2): how much of it is the deputy's. Of several threads home is asked each time: their deputies
-    go on beside this one, and the clock of the thread is not that of the process."""
-    if not body.own.several and as_c_int(body.call.regs.rdi) in cputime.CPU_CLOCKS:
+    go on beside this one; and so it is where the clock of the thread is not that of the process."""
+    alone = not body.own.several and body.times.own_before is None
+    if alone and as_c_int(body.call.regs.rdi) in cputime.CPU_CLOCKS:
         seconds, ns = struct.unpack("<2q", data)
         body.times.deputy_cpu = max(seconds * 10**9 + ns - sum(body.times.told_used), 0)

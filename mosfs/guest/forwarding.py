@@ -10,7 +10,7 @@ from mosfs.guest.alarms import Alarms
 from mosfs.guest.body import Body, State
 from mosfs.guest.context import Context
 from mosfs.guest.untold import Untold
-from mosfs.guest.usage import tell_used
+from mosfs.guest.usage import tell_thread, tell_used
 from mosfs.wire.frames import Kind
 
 #: Flag of a CALL that home shall not make but judge: unsupported, or of no number that exists.
@@ -32,6 +32,7 @@ class Forwarding:
         told = request.nr in cputime.CALLS and cputime.place(request.nr, request.args) >= 0
         if told or cputimers.concerns(request.nr, request.args):
             tell_used(body, self._context.channel)
+            tell_thread(body, cputime.asked_thread(request.nr, request.args), self._context.channel)
         payload = request.pack(body.signals.seen - len(body.signals.infos))
         body.account.calls += 1
         body.account.sent += len(payload)

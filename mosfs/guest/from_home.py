@@ -151,6 +151,9 @@ class FromHome:
         self._clocks.set(body, Shown(body.meta.shown.realtime, body.meta.shown.monotonic))
         body.times.used_before, body.times.used_to_build = Used(*body.meta.used), cputime.of_process(body.pid)
         body.times.used_last = body.times.told_used = body.times.used_before
+        if body.meta.own_used is not None:
+            body.times.own_before = body.times.own_last = Used(*body.meta.own_used)
+            body.times.own_to_build = body.times.used_to_build
         self._context.channel.send(Kind.RUNNING, body.pair)
         _go(body, waiting=body.meta.waiting and frame.content.call in (None, body.call.seq))
         for thread in body.threads.values():

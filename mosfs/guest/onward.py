@@ -160,7 +160,8 @@ class Onward:
                 raise CannotMove(small)
             meta.all_actions = body.signals.actions is not None
             meta.waiting = waiting
-            meta.carry, meta.seq, meta.seen, meta.used = body.call.carry, body.call.seq, body.signals.seen, body.used()
+            meta.carry, meta.seq, meta.seen = body.call.carry, body.call.seq, body.signals.seen
+            meta.used, meta.own_used = body.used(), body.own_used()
             meta.waiting_state, meta.needs = list(body.processor.waiting_state.items()), body.processor.needs
             meta.outlives, meta.told_mask, meta.lent = body.outlives, body.signals.told_mask, body.fork.shares
             if body.mail is not None:

@@ -16,6 +16,7 @@ from mosfs.abi.flags import (
 )
 from mosfs.abi.numbers import SYS_CLONE, SYS_CLONE3, SYS_RT_SIGACTION
 from mosfs.calls import partial
+from mosfs.calls.cputime import Used
 from mosfs.calls.policy import makes_thread
 from mosfs.guest.arriving import Made
 from mosfs.guest.body import Body, Processor, State
@@ -83,6 +84,8 @@ class Threads:
             body.state, body.comm, body.processor.waiting_state = State.COMPLETE, thread.comm, waiting_state
             body.call.seq, body.signals.seen, body.call.regs, body.own.came = thread.seq, thread.seen, regs, thread
             body.call.carry, body.call.until = partial.taken_up(task, regs, thread.carry), thread.until
+            if meta.own_used is not None:
+                body.times.own_before = body.times.own_last = Used(*thread.used)
 
     def _joins(self, leader: Body, tid: int, task: Task, slot: int) -> Body:
         """A body for one more thread of the process of ``leader``."""
@@ -91,6 +94,7 @@ class Threads:
         body.account, body.paid = leader.account, leader.paid
         body.memory, body.settings, body.own.several, body.own.slot = leader.memory, leader.settings, True, slot
         body.processor = Processor(leader.processor.features, leader.processor.needs)
+        body.times.own_before = Used() if leader.times.own_before is not None else None
         body.signals.oneshot, body.signals.actions = leader.signals.oneshot, leader.signals.actions
         leader.threads[body.pair] = self._context.bodies[body.pair] = self._context.by_pid[body.pid] = body
         return body
@@ -236,7 +240,7 @@ class Threads:
         for body, thread in zip(bodies, found, strict=True):
             thread.waiting = body.leaving.was_waiting
             thread.carry, thread.seq, thread.seen = body.call.carry, body.call.seq, body.signals.seen
-            thread.until = body.call.until
+            thread.until, thread.used = body.call.until, body.own_used() or Used()
             thread.waiting_state = list(body.processor.waiting_state.items())
             thread.pending += [(False, info) for info in body.signals.infos]
         return found

@@ -34,6 +34,15 @@ def tell_used(body: Body, channel: Channel) -> None:
     channel.send(Kind.CPU_TIME, body.pair, cputime.FRAME.pack(*body.times.told_used))
 
 
+def tell_thread(body: Body, tid: int, channel: Channel) -> None:
+    """THREAD_TIME, if home wants it: what the thread ``tid`` of the process of ``body`` has computed, 0 for ``body`` itself."""
+    leader = body.leader or body
+    thread = body if tid == 0 else leader if tid == leader.pair else leader.threads.get(tid)
+    used = thread.own_used(parts=True) if thread is not None else None
+    if thread is not None and used is not None:
+        channel.send(Kind.THREAD_TIME, thread.pair, cputime.FRAME.pack(*used))
+
+
 class Statistics:
     def __init__(self, context: Context) -> None:
         self.context = context

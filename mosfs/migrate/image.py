@@ -85,6 +85,7 @@ class Thread(msgspec.Struct, array_like=True):
     """What is a thread's own: its fields are those of `ImageMeta` with the same names. ``tid``: its ID at home.
 
     ``until``: it waits in futex(2) no longer than until then, CLOCK_MONOTONIC of home, ns; 0: it does not, or its call says when.
+    ``used``: as `ImageMeta.own_used`.
     """
 
     tid: Annotated[int, msgspec.Meta(ge=1, le=LAST_PID)]
@@ -103,6 +104,7 @@ class Thread(msgspec.Struct, array_like=True):
     seen: Word = 0
     waiting_state: Annotated[list[tuple[Small, bytes]], msgspec.Meta(max_length=64)] = []
     until: Word = 0
+    used: tuple[Large, Large] = (0, 0)
 
 
 class ImageMeta(msgspec.Struct, array_like=True):
@@ -112,7 +114,8 @@ class ImageMeta(msgspec.Struct, array_like=True):
     ``mail``: address of its struct interested and the last message it read, if home may not know them.
     ``cpu_timers``: empty; timers of CPU time stay at home (`mosfs.calls.cputimers`).
     ``carry``: it is in the middle of a transfer (`mosfs.calls.partial`).
-    ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`).
+    ``used``: CPU time on all nodes away so far, ns (`mosfs.calls.cputime`); ``own_used``: that of its first thread
+    alone, None if it has always been the only one.
     ``features``: all that the program has seen of processors (`abi.cpu`); ``xlayout``: where ``xstate`` keeps its components
     (`abi.xstate.Layout`), ``waiting_state``: those that had no place where the program was (`abi.xstate.waits`), ``needs``: flags
     that it is known to use.
@@ -175,6 +178,7 @@ class ImageMeta(msgspec.Struct, array_like=True):
     births: bool = False
     shares: bool = False
     lent: bool = False
+    own_used: tuple[Large, Large] | None = None
 
 
 #: In ``mm`` (prctl(2), struct prctl_mm_map).

@@ -74,6 +74,7 @@ class Kind(IntEnum):
     USED = 56
     PREPARED = 61
     CPU_TIME = 57
+    THREAD_TIME = 79
     MMAP_NAME = 54
     SHOWN = 64
     TITLE = 65
@@ -281,8 +282,10 @@ _HOST, _TRACER = (To.HOST,), (To.TRACER,)
 
 #: Which kinds this version knows. A kind that is added while the first two digits of the version stay gets a row in `SINCE`, with
 #: the next generation, and is sent to nobody who knows less: there it would end the channel.
-GENERATION = 9
-SINCE: dict[int, int] = {Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 7, Kind.TIME: 8, Kind.LACKS: 9}
+GENERATION = 10
+SINCE: dict[int, int] = {
+    Kind.SHOW: 1, Kind.RUNS: 2, Kind.ACTION: 3, Kind.SAME: 7, Kind.TIME: 8, Kind.LACKS: 9, Kind.THREAD_TIME: 10,
+}  # fmt: skip
 
 
 #: The generation since which a kind that was there before has flags.
@@ -431,6 +434,7 @@ SHAPES: dict[int, Shape] = {
     Kind.USED: Shape(_TRACER, 1, STRUCT, _of(orders.Used), says="`Used`: CPU time and memory, once a second while there is any"),
     Kind.PREPARED: Shape(_TRACER, any_pair=True, says="nothing: the host stands, with an empty body"),
     Kind.CPU_TIME: Shape(_TRACER, 16, 16, _times, says="CPU time away so far: ns of user, ns of system, u64 each"),
+    Kind.THREAD_TIME: Shape(_TRACER, 16, 16, _times, says="the same of one thread alone, of an image that has told its own"),
     Kind.SHOWN: Shape(
         _TRACER, 0, MAX_PAYLOAD, flags=1,
         says="text of a file in /proc about the body, of which an open follows; flag 1: for SHOW, nothing if it has gone on",

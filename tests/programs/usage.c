@@ -146,4 +146,53 @@ static void again(void)
 	refused(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, (void *)8), EFAULT);
 }
 
-PROGRAM(PART(own), PART(of_children), PART(again))
+static volatile bool spun, told;
+
+static void *spins(void *arg UNUSED)
+{
+	while (now_ns(CLOCK_THREAD_CPUTIME_ID) < 100 * MS)
+		for (volatile int j = 0; j < 10000; j++)
+			;
+	spun = true;
+	while (!told)
+		rest_ms(5);
+	check(by_rusage(RUSAGE_THREAD) >= 90 * MS);
+	return NULL;
+}
+
+static void *idles(void *arg UNUSED)
+{
+	while (!told)
+		rest_ms(20);
+	check(by_rusage(RUSAGE_THREAD) < 50 * MS);
+	check(now_ns(CLOCK_THREAD_CPUTIME_ID) < 50 * MS);
+	return NULL;
+}
+
+/* In a process of its own: what one thread computes is not another's, whoever asks. */
+static int each_its_own(void *arg UNUSED)
+{
+	pthread_t spinning, idle;
+	clockid_t clock;
+
+	started(&spinning, spins, NULL);
+	started(&idle, idles, NULL);
+	while (!spun)
+		rest_ms(20);
+	equal(pthread_getcpuclockid(idle, &clock), 0);
+	check(now_ns(clock) < 50 * MS);
+	equal(pthread_getcpuclockid(spinning, &clock), 0);
+	check(now_ns(clock) >= 100 * MS);
+	check(by_clock() >= 100 * MS);
+	told = true;
+	joined(spinning);
+	joined(idle);
+	return 3;
+}
+
+static void of_threads(void)
+{
+	reaped(forked(each_its_own, NULL), 3);
+}
+
+PROGRAM(PART(own), PART(of_children), PART(again), PART(of_threads))

@@ -76,6 +76,7 @@ class Frames:
             Kind.IMAGE: self._image,
             Kind.ROUND: self._round,
             Kind.CPU_TIME: self._cpu_time,
+            Kind.THREAD_TIME: self._thread_time,
             Kind.SHOWN: self._shown,
             Kind.STEP_OUT: self._step_out,
         }
@@ -184,6 +185,9 @@ class Frames:
 
     def _cpu_time(self, p: Program, _deputy: Deputy, _link: Link, frame: Frame) -> None:
         p.cpu.used = Used(*frame.content)
+
+    def _thread_time(self, p: Program, _deputy: Deputy, _link: Link, frame: Frame) -> None:
+        p.cpu.threads[p.pid] = Used(*frame.content)
 
     def _shown(self, p: Program, _deputy: Deputy, link: Link, frame: Frame) -> None:
         if frame.flags:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from mosfs.abi.reasons import Reason
 from mosfs.abi.texts import Text, text
 from mosfs.calls import partial
-from mosfs.calls.cputime import Used
 from mosfs.calls.partial import Carry
 from mosfs.calls.request import pack_reply, unpack_reply
 from mosfs.calls.stored import store
@@ -173,7 +172,7 @@ class Arrival:
         coming.queued += meta.pending
         queue_noted(call, [*((not p.several, info) for info in older), *coming.newer], coming.queued)
         self.tracer.threads.build(coming, self.tracer.threads.matched(p, meta.threads))
-        coming.expired = bool(self.tracer.cputimers.came_home(p, call, Used(*meta.used)))
+        coming.expired = bool(self.tracer.cputimers.came_home(p, call, meta))
         self.tracer.withheld.give_back(p, call)
         return regs
 

@@ -169,10 +169,10 @@ class Departure:
             move.stood.inside = self.inside(p, original, stay, stop, meta.mask) if again is None else None
             meta.waiting = move.waiting or move.stood.inside is not None
             meta.carry = p.call.carry
-            meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             p.call.watched = False
             meta.threads, meta.until = self.tracer.threads.capture(p, move), self.tracer.threads.until(p, stay)
+            self.tracer.cputime.leaves(p, meta)
             self._send(p, move, meta)
         except TaskGone:
             raise
@@ -254,9 +254,9 @@ class Departure:
                 meta = self._capture(p, call, sleeping, vmas)
             move.stood.inside = None
             meta.waiting, meta.until = not is_futex(sleeping), self.tracer.threads.until(p, sleeping)
-            meta.used = p.cpu.used
             meta.waiting_state, meta.needs = list(p.demand.waiting.items()), sorted(p.demand.needs)
             meta.threads = self.tracer.threads.capture(p, move)
+            self.tracer.cputime.leaves(p, meta)
             self._send(p, move, meta)
         except TaskGone:
             raise

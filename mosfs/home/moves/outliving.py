@@ -42,7 +42,7 @@ TURN = 0.005
 #: What a body asks that is answered by a REPLY alone, and so can be answered again.
 REPEATABLE = frozenset({Kind.CALL, Kind.MMAP})
 #: What changes the deputy only. It has been done when it comes again.
-DONE = frozenset({Kind.MASK, Kind.ACTION, Kind.RESET, Kind.SHOWN, Kind.CPU_TIME, Kind.TITLE, Kind.MAIL_SEEN})
+DONE = frozenset({Kind.MASK, Kind.ACTION, Kind.RESET, Kind.SHOWN, Kind.CPU_TIME, Kind.THREAD_TIME, Kind.TITLE, Kind.MAIL_SEEN})
 #: What is told a host once, and cannot be told again.
 UNREPEATABLE: dict[int, str] = {Kind.MMAP_DATA: "it maps a file that cannot be followed", Kind.MAIL_TABLE: str(Reason.MAILS)}
 #: What leaves no trace in the program, whenever it comes.

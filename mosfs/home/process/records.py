@@ -180,6 +180,7 @@ class CpuUse:
     """`tree.cputime` and `tree.cputimers`: CPU time that home's kernel does not know of."""
 
     used: Used = field(default_factory=Used)  # all CPU time that it has used away
+    threads: dict[int, Used] = field(default_factory=dict)  # by ID: what each thread has used of it; empty: the first all
     counted: Used = field(default_factory=Used)  # the part of ``used`` that its timers of CPU time have been set forward by
     owing: dict[int, int] = field(default_factory=dict)  # by timer: ns by which that one has been set forward less
     alarm: Alarm = field(default_factory=Alarm)  # the CPU time at which its host will tell us

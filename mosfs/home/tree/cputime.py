@@ -11,6 +11,7 @@ from mosfs.calls.cputime import Totals, Used
 from mosfs.calls.request import Request
 from mosfs.home.process.program import Program
 from mosfs.migrate.capture import signed
+from mosfs.migrate.image import ImageMeta
 from mosfs.native import ffi, lib
 from mosfs.native.registers import Registers
 from mosfs.trace.task import CONT, SYSCALL
@@ -50,13 +51,33 @@ class CpuTime:
             parent.cpu.dead.clear()
         parent.cpu.dead[p.pid] = total
 
+    def thread(self, p: Program) -> Used:
+        """What this thread alone has used away. A new one has used nothing."""
+        return p.cpu.threads.get(p.pid, Used() if p.kin.leader else p.cpu.used)
+
+    def leaves(self, p: Program, meta: ImageMeta) -> None:
+        """In an image that leaves home, with its threads: what it has used on other nodes, in all and each of them. A host that
+        is told so tells of each thread, too (THREAD_TIME)."""
+        if p.process.several:
+            p.cpu.threads.setdefault(p.pid, p.cpu.used)
+        meta.used, meta.own_used = p.cpu.used, p.cpu.threads.get(p.pid)
+        for thread in meta.threads:
+            thread.used = p.cpu.threads.get(thread.tid, Used())
+
+    def came_home(self, p: Program, meta: ImageMeta) -> None:
+        """What it has used on other nodes, and its threads, by an image that has come home."""
+        p.cpu.used = Used(*meta.used)
+        first = {} if meta.own_used is None else {p.pid: Used(*meta.own_used)}
+        p.cpu.threads = {**first, **{thread.tid: Used(*thread.used) for thread in meta.threads if first}}
+
     def _account(self, p: Program, nr: int, args: tuple[int, ...], result: int, read: Callable[[int], bytes]) -> Totals:
         waited = Used()
         if nr in cputime.WAITS:
             pid, again = cputime.child(nr, args, result, read)
             waited = p.cpu.dead.get(pid, Used()) if again else p.cpu.dead.pop(pid, Used())
         other = self.programs.get(cputime.clock_pid(args[0])) if nr == SYS_CLOCK_GETTIME else None
-        return Totals((other or p).cpu.used, p.cpu.of_children, waited)
+        own = self.thread(other or p) if cputime.asked_thread(nr, args) >= 0 else (other or p).cpu.used
+        return Totals(own, p.cpu.of_children, waited)
 
     def outs(self, p: Program, request: Request, result: int, outs: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """What a deputy's call brings back, completed."""

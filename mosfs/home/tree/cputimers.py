@@ -36,6 +36,7 @@ from mosfs.home.process.deputy import Deputy
 from mosfs.home.process.program import Place, Program
 from mosfs.migrate import rseq
 from mosfs.migrate.capture import cpu_limit, user_regs
+from mosfs.migrate.image import ImageMeta
 from mosfs.migrate.rebuild import queue_signal
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -213,9 +214,10 @@ class CpuTimers:
 
     # ------------------------------------------------------------------ at home
 
-    def came_home(self, p: Program, call: Calls, used: Used) -> bool:
+    def came_home(self, p: Program, call: Calls, meta: ImageMeta) -> bool:
         """The program is home again. True if a signal for a handler was queued."""
-        p.cpu.used, p.cpu.alarm = used, Alarm()
+        self.tracer.cputime.came_home(p, meta)
+        p.cpu.alarm = Alarm()
         fired = self.sync(p, call)
         if _limits_left(p):
             self._watched[p.pid] = 0.0

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from mosfs.abi.reasons import Reason
 from mosfs.calls import partial
+from mosfs.calls.cputime import Used
 from mosfs.home.ports import Tree
 from mosfs.home.process.processor import Demand
 from mosfs.home.process.program import Place, Program
@@ -185,6 +186,7 @@ class Family:
         ))  # fmt: skip
         if p.kin.leader:
             self.process(p).kin.threads.discard(p.pid)
+            p.cpu.threads.pop(p.pid, None)
         else:
             self.tracer.mosd.ended(p, total, status)
 
@@ -259,7 +261,9 @@ class Family:
 
     def _alone(self, p: Program) -> None:
         """exec: the other threads are gone, and whichever made it has the process's ID now (ptrace(2), execve under ptrace)."""
-        self.tracer.programs.pop(p.task.event_message() if p.kin.threads else p.pid, None)
+        made_by = p.task.event_message() if p.kin.threads else p.pid
+        self.tracer.programs.pop(made_by, None)
+        p.cpu.threads = {p.pid: p.cpu.threads.get(made_by, Used())} if p.cpu.threads else {}
         for tid in p.kin.threads:
             self.tracer.programs.pop(tid, None)
             lib.mos_unknown(tid)
