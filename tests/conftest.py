@@ -9,6 +9,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from mosfs.abi import cpu, levels
+
 # Machines are noisy: an example that takes long once is not a failure. No data base: a test leaves nothing behind.
 # `make test` tries the same examples each time, so that it says the same of the same code; MOSIX_TEST_RANDOM=1 tries new ones.
 settings.register_profile("mosfs", deadline=None, database=None, derandomize="MOSIX_TEST_RANDOM" not in os.environ)
@@ -48,9 +50,17 @@ def without_make() -> None:
         os.environ.pop(name, None)
 
 
+def without_choices() -> None:
+    """Nothing tells libraries what processor they are on but ours (`mosrun --cpu`), which respects what is set. Some hosts of
+    containers set OPENBLAS_CORETYPE for all that runs there."""
+    for name in levels.preset(cpu.USER_FLAGS, cpu.USER_FLAGS):
+        os.environ.pop(name, None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     default_signals()
     without_make()
+    without_choices()
     config.addinivalue_line("python_files", "t[0-9]_*.py")
     config.addinivalue_line("markers", "lint: ruff and mypy as tests; `make test` runs them by themselves first")
 
