@@ -94,7 +94,7 @@ def test_a_host_makes_anew_what_home_has_not_heard(heard: int | None, made_anew:
     body = SimpleNamespace(
         pair=PID, pid=1, task=task, threads={}, state=State.COMPLETE, call=SimpleNamespace(seq=7, regs=regs, nr=0),
         times=SimpleNamespace(),
-        meta=SimpleNamespace(waiting=True, used=(0, 0), shown=SimpleNamespace(realtime=0, monotonic=0)),
+        meta=SimpleNamespace(waiting=True, used=(0, 0), own_used=None, shown=SimpleNamespace(realtime=0, monotonic=0)),
     )  # fmt: skip
     channel = SimpleNamespace(send=lambda kind, pair: went.append(Kind(kind).name))
     host = FromHome.__new__(FromHome)
