@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from bench import evicted, information, queue, saved, sim_jobs
@@ -145,6 +146,33 @@ def a2(bed: Bed) -> list[Line]:
     return [Line("CPU-bound, away", loop(bed, "cpu", 100_000_000), AWAY, 1.005, unit="ns", often=3)]
 
 
+def a3(bed: Bed) -> list[Line]:
+    return [Line("computes, and reads and writes 1 MB/s, away", loop(bed, "steady", 40, 65536), AWAY, 1.02, unit="ms")]
+
+
+def switches() -> int:
+    """Context switches of the whole machine until now (proc(5), stat)."""
+    lines = Path("/proc/stat").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("ctxt "))
+
+
+def a5(bed: Bed, rounds: int) -> Iterator[Result]:
+    """How often processors are given from one task to another, for one child of a program away."""
+
+    def taken(where: Sequence[str], mode: str, count: int) -> int:
+        before = switches()
+        bed.number([*where, *loop(bed, mode, count)])
+        return switches() - before
+
+    def each(where: Sequence[str], mode: str, more: int = 100) -> float:
+        few = taken(where, mode, 10)
+        return max((taken(where, mode, 10 + more) - few) / more, 0.0)
+
+    for what, mode, target in (("posix_spawn, exit, wait", "spawn", 60.0), ("fork, exit, wait", "fork", None)):
+        measured = interleave(lambda mode=mode: each(AWAY, mode), lambda mode=mode: each((), mode), rounds)  # type: ignore[misc]
+        yield Result("A5", f"{what}, away", "switches", "native", *measured, target, ratio=False)
+
+
 def o1(bed: Bed) -> list[Line]:
     """For so long that images are taken, too."""
     command = loop(bed, "cpu", 4_000_000_000)
@@ -227,6 +255,30 @@ def m2(bed: Bed, rounds: int) -> Iterator[Result]:
 
 def m3(bed: Bed, rounds: int) -> Iterator[Result]:
     yield gaps("M3", "downtime, 4 MB", bed, rounds, 4, 0, 8.0)
+
+
+def m4(bed: Bed, rounds: int) -> Iterator[Result]:
+    """What comes over the network when a program goes back to a node where it has been, against when it went there first."""
+
+    def sent(pid: int) -> float:
+        before = over_loopback()
+        bed.moved_to(pid, "2")
+        return (over_loopback() - before) / 1e6
+
+    firsts, seconds = [], []
+    for _ in range(rounds):
+        with bed.spinning(64, 0, HOME) as spinner:
+            firsts.append(sent(spinner.pid))
+            bed.moved_to(spinner.pid, "home")
+            seconds.append(sent(spinner.pid))
+    sides = Spread(tuple(seconds)), Spread(tuple(firsts))
+    yield Result("M4", "second move of 64 MB to a node", "MB", "first move", *sides, 0.3)
+
+
+def over_loopback() -> int:
+    """Bytes until now (proc(5), net/dev)."""
+    lines = Path("/proc/net/dev").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.split()[0] == "lo:")
 
 
 def m5(bed: Bed, rounds: int) -> Iterator[Result]:
@@ -329,7 +381,8 @@ def e1(bed: Bed | None, rounds: int) -> Iterator[Result]:
 FIGURES: dict[str, Callable[[Any, int], Iterator[Result]]] = {
     "H1": compared("H1", h1), "H2": compared("H2", h2), "H3": compared("H3", h3), "H4": compared("H4", h4),
     "H5": compared("H5", h5), "H6": compared("H6", h6), "H7": compared("H7", h7),
-    "A1": compared("A1", a1), "A2": compared("A2", a2), "M1": m1, "M2": m2, "M3": m3, "M5": m5, "M6": m6, "C1": saved.c1,
+    "A1": compared("A1", a1), "A2": compared("A2", a2), "A3": compared("A3", a3), "A5": a5,
+    "M1": m1, "M2": m2, "M3": m3, "M4": m4, "M5": m5, "M6": m6, "C1": saved.c1,
     "L1": l1, "D1": d1, "D2": d2, "D3": d3,
     "P1": compared("P1", p1),
     **information.SHORT,

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,16 +24,30 @@ static void must(long good, const char *what)
 	}
 }
 
-static void cpu(void)
+static void compute(long steps)
 {
 	unsigned long x = 88172645463325252UL;
 
-	for (long i = 0; i < count; i++) {
+	for (long i = 0; i < steps; i++) {
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;
 	}
 	must(x != 0, "cpu");
+}
+
+static void cpu(void)
+{
+	compute(count);
+}
+
+/* A block is read and written in about as long as 15 of them make a second. */
+static void steady(void)
+{
+	for (long i = 0; i < count; i++) {
+		compute(25000000);
+		must(pread(fd, buffer, size, 0) == size && pwrite(fd, buffer, size, 0) == size, "block");
+	}
 }
 
 static void ordinary_calls(void)
@@ -70,6 +85,17 @@ static void forks(void)
 		if (pid == 0)
 			_exit(0);
 		must(waitpid(pid, NULL, 0) == pid, "fork");
+	}
+}
+
+static void spawns(void)
+{
+	char *argv[] = { "true", NULL }, *nothing[] = { NULL };
+	pid_t pid;
+
+	for (long i = 0; i < count; i++) {
+		must(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, nothing) == 0, "posix_spawn");
+		must(waitpid(pid, NULL, 0) == pid, "wait");
 	}
 }
 
@@ -157,7 +183,8 @@ static const struct {
 	void (*before)(void);
 } modes[] = {
 	{ "cpu", cpu, NULL }, { "calls", ordinary_calls, NULL }, { "open", open_close, NULL }, { "clock", clock_reads, NULL },
-	{ "fork", forks, NULL }, { "getppid", getppids, NULL }, { "read", reads, NULL }, { "write", writes, NULL },
+	{ "fork", forks, NULL }, { "spawn", spawns, NULL }, { "steady", steady, NULL }, { "getppid", getppids, NULL },
+	{ "read", reads, NULL }, { "write", writes, NULL },
 	{ "append", appends, NULL }, { "births", births, several }, { "together", together, several },
 };
 
