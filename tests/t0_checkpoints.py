@@ -353,6 +353,15 @@ def test_what_is_cut_or_goes_on_is_not_whole() -> None:
             assert recover.is_complete(file.fileno()) == (size == len(WHOLE)), size
 
 
+def test_a_hole_is_not_read_to_its_end() -> None:
+    """As records of twelve bytes it would be for hours."""
+    end = checkpoint.RECORD.size + checkpoint.END_BODY.size
+    with tempfile.TemporaryFile() as file:
+        file.write(WHOLE[:-end])
+        file.truncate(1 << 40)
+        assert not recover.is_complete(file.fileno())
+
+
 def test_a_record_costs_no_more_than_what_has_come() -> None:
     """It may say that it has 16 MB."""
     said = checkpoint.MAGIC + checkpoint.RECORD.pack(checkpoint.MAX_HEAD, checkpoint.HEAD, 0, 0) + bytes(100_000)

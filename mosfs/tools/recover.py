@@ -124,7 +124,7 @@ def is_complete(fd: int) -> bool:
             return False
         length, kind, _, _ = RECORD.unpack(record)
         at += RECORD.size + length
-        if kind == END or at > size:
+        if kind == END or at > size or not kind:  # a hole is read as records of no kind, and may be as long as any file
             return bool(kind == END and at == size)
 
 
