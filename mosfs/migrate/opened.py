@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import re
+import resource
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,7 @@ from mosfs.abi.numbers import SYS_CLOSE, SYS_DUP3, SYS_FCHMOD, SYS_FCNTL, SYS_FS
 from mosfs.abi.texts import Text, text
 from mosfs.migrate.capture import all_limits
 from mosfs.migrate.checkpoint import MAX_FILES, CannotSave, OpenFile, as_path, as_text
+from mosfs.migrate.image import MAX_SIZE, BadImage
 from mosfs.migrate.rebuild import set_limit
 from mosfs.native import lib
 from mosfs.trace import layout
@@ -270,6 +272,8 @@ class Restorer:
         self._check(made, file.fds[0], path)
         try:
             ours = self.contents[number] = take(call.task.pid, made, _nameless)
+            if file.size > self._most():
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
             with self._rights():
                 os.ftruncate(ours, file.size)
         except OSError as error:
@@ -283,9 +287,16 @@ class Restorer:
         return again
 
     def fill(self, number: int, at: int, data: bytes | memoryview) -> None:
-        """Contents of the nameless file ``number`` of the head. OSError."""
+        """Contents of the nameless file ``number`` of the head. OSError; BadImage if they are beyond its end."""
+        if at + len(data) > self._files[number].size:
+            raise BadImage("contents beyond the end of a file")
         with self._rights():
             write_all(self.contents[number], data, at)
+
+    def _most(self) -> int:
+        """Bytes that a file of the process may ever have: we write for it, and are not held by its limit."""
+        hard = all_limits(self._call.task.pid)[resource.RLIMIT_FSIZE][1]
+        return hard if hard >= 0 else MAX_SIZE
 
     def _aside(self, made: int, file: OpenFile, fds: list[int]) -> None:
         moved = self._call(SYS_FCNTL, made, F_DUPFD_CLOEXEC, self._above)

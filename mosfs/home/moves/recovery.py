@@ -219,7 +219,7 @@ class Recovery:
             for sig in range(1, 65):
                 if ignored >> (sig - 1) & 1:
                     set_action(call, sig, DEFAULT_ACTION)
-            regs = rebuild.finish(rebuild.frames, home=False)
+            regs = _possible(call.task, rebuild.finish(rebuild.frames, home=False), meta)
             threads = [_made(call, meta, thread, of.traits) for thread, of in zip(meta.threads, head.threads, strict=True)]
             files.put()  # what fails until here is said where mosrun says it
         finally:
@@ -298,7 +298,6 @@ class Recovery:
         self.tracer.mosd.announce(p)
         self.tracer.occasions.starter(start)(p)
 
-
     def _joins(self, p: Program, made: _Thread) -> None:
         """Another thread of ``p`` is known from now on; it goes on together with the first."""
         made.task.set_options(OPTIONS)
@@ -334,8 +333,21 @@ def _made(call: Calls, meta: ImageMeta, thread: Thread, traits: Traits) -> _Thre
         waiting = give_state(task, meta, thread)
         name_task(own, thread.comm)
         _give_traits(own, traits)
-        regs = give_own(own, thread)
+        regs = _possible(task, give_own(own, thread), thread)
     return _Thread(task, thread, regs, waiting)
+
+
+def _possible(task: Task, regs: Registers, of: ImageMeta | Thread) -> Registers:
+    """``regs``, if the kernel takes them and they can be in the middle of the transfer of ``of``; else BadImage.
+
+    It is tried here, where nothing is final yet; what is laid out for that transfer is laid out anew when the task goes on."""
+    tried = copy_regs(regs)
+    try:
+        partial.taken_up(task, tried, of.carry)
+        task.set_regs(tried)
+    except (OSError, ValueError, OverflowError, struct.error) as error:
+        raise BadImage(f"registers: {error}") from error
+    return regs
 
 
 def _give_traits(call: Calls, traits: Traits) -> None:
