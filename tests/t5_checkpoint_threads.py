@@ -72,7 +72,8 @@ def start(nodes: Lab, folder: Path, *words: str, user: tuple[str, ...] = ()) -> 
         return nodes.start(1, *user, "mosrun", *words, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
 
 
-IN_USE = " is in use"
+#: What mosrun -R says of a number that is somebody else's just now.
+IN_USE = (" is in use", ": others keep taking it")
 
 
 def again(nodes: Lab, folder: Path, pid: int, *words: str, user: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
@@ -86,8 +87,10 @@ def again(nodes: Lab, folder: Path, pid: int, *words: str, user: tuple[str, ...]
     for _ in range(50):
         process = start(nodes, folder, *words, user=user)
         wait_until(partial(begun, process))
-        if process.poll() != 125 or not (folder / "stdout").read_text().endswith(f"{IN_USE}\n"):
+        if process.poll() != 125:
             return process
+        refused = (folder / "stdout").read_text().rstrip("\n")
+        assert refused.endswith(IN_USE), refused
         time.sleep(0.2)
     raise AssertionError("its numbers are never free")
 
@@ -221,7 +224,7 @@ def test_a_number_that_is_in_use(nodes: Lab, tmp_path: Path, kept: str) -> None:
     for number in (pid, threads(tmp_path)[3]):
         with taken(number):
             done = nodes.run(1, "mosrun", "-Rsave.1", cwd=tmp_path)
-            if number != pid and f"{pid}{IN_USE}" in done.stderr:
+            if number != pid and f"{pid}{IN_USE[0]}" in done.stderr:
                 continue  # by somebody else, for a moment: there is nothing to be seen
             assert (done.returncode, done.stderr) == (125, f"mosrun: Restoration failed: process ID {number} is in use\n")
             assert number != pid or nodes.tree(1).process(pid) is None
