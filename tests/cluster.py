@@ -49,7 +49,10 @@ def _reachable(path: str) -> bool:
 #: Tests that run our commands as another user.
 others = pytest.mark.skipif(not _reachable(SOURCE), reason="other users may not enter the folder that this copy of mosfs is in")
 
-_labs = itertools.count()
+#: So many labs may be up in one process.
+BLOCKS = 5
+#: The blocks of this process's labs, and those whose labs are up: some are up for a whole module, beside others that come and go.
+_blocks, _taken = itertools.cycle(range(BLOCKS)), set[str]()
 
 
 def wait_until(condition: Callable[[], T], timeout: float = TIMEOUT) -> T:
@@ -69,7 +72,8 @@ def as_user(uid: int) -> tuple[str, ...]:
 def own_block() -> str:
     """The address of node 1 of a lab: a block that no other test process and no other lab of this one has."""
     pid = os.getpid()
-    return f"127.{16 + pid // 250 % 230}.{1 + pid % 250}.{1 + next(_labs) % 5 * 50}"
+    bases = (f"127.{16 + pid // 250 % 230}.{1 + pid % 250}.{1 + block * 50}" for block in itertools.islice(_blocks, BLOCKS))
+    return next(base for base in bases if base not in _taken)
 
 
 def placed(node: labs.Node, command: Sequence[str], environ: Mapping[str, str]) -> tuple[Sequence[str], Mapping[str, str]]:
@@ -208,6 +212,7 @@ def lab(
         environ = {**os.environ, "MOSLAB_ROOT": plan.root, "PATH": f"{scripts}:{os.environ['PATH']}"}
         labs.up(plan)
         running = Lab(plan, environ)
+        _taken.add(plan.base)
         try:
             yield running
         except BaseException:
@@ -218,6 +223,7 @@ def lab(
             logs = running.logs()
             running.reap()
             labs.down(plan.root)
+            _taken.discard(plan.base)
             left = leftovers(plan)
             for pid in left.processes:
                 with suppress(ProcessLookupError):

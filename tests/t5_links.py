@@ -10,7 +10,7 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -67,11 +67,14 @@ def sees(nodes: Lab, number: int) -> set[str]:
 # --------------------------------------------------------------------------- programs
 
 
-def right(nodes: Lab, name: str, place: Place, seconds: str = "") -> None:
-    """A test program at ``place`` of these nodes has the result of its native run."""
-    outcome, wrong = verdict(BY_NAME[name], place, root=nodes.plan.root, seconds=seconds, timeout=PATIENCE)
-    assert wrong == ""
-    assert place is not Place.MOTION or outcome.moves > 0, f"it was never moved: {dict(outcome.reasons)}"
+def right(nodes: Lab, name: str, place: Place, lengths: Sequence[str] = ("",)) -> None:
+    """A test program at ``place`` of these nodes has the result of its native run, with the first length at which it was moved."""
+    for seconds in lengths:
+        outcome, wrong = verdict(BY_NAME[name], place, root=nodes.plan.root, seconds=seconds, timeout=PATIENCE)
+        assert wrong == ""
+        if place is not Place.MOTION or outcome.moves > 0:
+            return
+    raise AssertionError(f"it was never moved: {dict(outcome.reasons)}")
 
 
 def test_a_tour_over_links_that_lose_packets(nodes: Lab, net: Network, walks: list[Walk], tmp_path: Path) -> None:
@@ -88,8 +91,8 @@ PROGRAMS = ("counter", "memory", "sigs", "sleeps", "clocks", "private", "childre
             "partial", "usage", "sockets", "shell")  # fmt: skip
 #: Each call takes 0.1 s over an ocean: these make so few that they end in minutes.
 SPARING = PROGRAMS[:4]
-#: Seconds that a program works in motion: it needs time for some moves.
-SECONDS = {"0.2 ms": "3", "5 ms": "5", "50 ms": "20"}
+#: Seconds that a program works in motion: it needs time for some moves. On a busy machine these may be too few, and it has more.
+SECONDS = {"0.2 ms": ("3", "20"), "5 ms": ("5", "30"), "50 ms": ("20", "60")}
 EVERY = [(name, place, line) for name in PROGRAMS for place in (Place.AWAY, Place.MOTION) for line in LINES
          if line != "50 ms" or name in SPARING]  # fmt: skip
 
@@ -101,7 +104,7 @@ EVERY = [(name, place, line) for name in PROGRAMS for place in (Place.AWAY, Plac
 def test_programs_over_every_link(name: str, place: Place, line: str, nodes: Lab, net: Network) -> None:
     built(BY_NAME[name])
     net.line = LINES[line]
-    right(nodes, name, place, SECONDS[line] if place is Place.MOTION else "")
+    right(nodes, name, place, SECONDS[line] if place is Place.MOTION else ("",))
 
 
 # --------------------------------------------------------------------------- partitions

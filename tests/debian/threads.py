@@ -195,7 +195,7 @@ MPI_TCP = OPEN_MPI + "PMIX_MCA_gds=hash mpirun.openmpi --mca btl self,tcp --mca 
 MPI_SHARED = OPEN_MPI + "mpirun.openmpi --oversubscribe -n 2 /usr/bin/python3 m.py; echo $?"
 
 WAL = r"""sqlite3 w.db 'PRAGMA journal_mode=WAL; CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT);'
-for i in 1 2 3; do sqlite3 -cmd '.timeout 20000' w.db "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000) INSERT INTO t(b) SELECT 'row ' || i FROM n;" & done
+for i in 1 2 3; do sqlite3 -cmd '.timeout 20000' w.db "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000) INSERT INTO t(b) SELECT 'row ' || i FROM n;" & done
 wait; sqlite3 w.db 'SELECT count(*), sum(length(b)) FROM t; PRAGMA integrity_check;'; rm -f w.db*"""
 
 GIT = r"""git init -q r && cd r && for i in 1 2 3 4; do seq $i 9000 > f$i; git add . && git commit -qm $i; done
