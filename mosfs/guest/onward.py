@@ -154,6 +154,7 @@ class Onward:
                     call, regs, vmas, pid=body.pair, uid=context.uid, features=cpu.union(context.features, body.processor.features),
                     home=context.home,
                     shown=Timer(shown.realtime, shown.monotonic), pending=True, said=body.memory.said,
+                    known_actions=body.signals.actions,
                 )  # fmt: skip
             there = self._features(order)
             if there and (small := stack_too_small(meta, context.features, there)):

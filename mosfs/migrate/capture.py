@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import resource
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mosfs.abi.flags import ERESTART_RESTARTBLOCK, PR_GET_DUMPABLE, PR_GET_TID_ADDRESS, RESTARTS
 from mosfs.abi.numbers import SYS_BRK, SYS_GET_ROBUST_LIST, SYS_PRCTL, SYS_RESTART_SYSCALL, SYS_RT_SIGACTION, SYS_SIGALTSTACK
@@ -84,15 +84,15 @@ def mm_addresses(pid: int, brk: int) -> list[int]:
     ]  # fmt: skip
 
 
-def actions(call: Calls) -> list[tuple[int, bytes]]:
-    """(signal, kernel sigaction) of every signal."""
-    found = []
-    for first in range(1, 65, ACTIONS_AT_ONCE):
-        some = range(first, first + ACTIONS_AT_ONCE)
+def actions(call: Calls, known: Mapping[int, bytes]) -> list[tuple[int, bytes]]:
+    """(signal, kernel sigaction) of every signal, in their order; of those that are ``known`` the task is not asked."""
+    found, asked = list(known.items()), [sig for sig in range(1, 65) if sig not in known]
+    for first in range(0, len(asked), ACTIONS_AT_ONCE):
+        some = asked[first : first + ACTIONS_AT_ONCE]
         call.many([(SYS_RT_SIGACTION, sig, 0, ACTIONS_AT + ACTION_SIZE * place, 8) for place, sig in enumerate(some)])
         told = call.task.read(ACTIONS_AT, ACTION_SIZE * len(some))
         found += [(sig, told[ACTION_SIZE * place : ACTION_SIZE * (place + 1)]) for place, sig in enumerate(some)]
-    return found
+    return sorted(found)
 
 
 def mappings_of(pid: int, said: Said, names: Sequence[Vma], copy: Precopy | None, known: Known = unknown) -> list[Vma]:
@@ -121,20 +121,21 @@ def guards_of(pid: int, said: Said, vmas: list[Vma]) -> list[Range]:
 def capture(
     call: Calls, regs: Registers, vmas: list[Vma], *,
     pid: int, uid: int, features: str, home: str, shown: Timer, pending: bool, said: Said,
-    whole: bool = False,
+    whole: bool = False, known_actions: Mapping[int, bytes] | None = None,
 ) -> ImageMeta:
     """The head of the image. ``call`` is an open session in the stub, ``regs`` from `user_regs`.
 
     ``pending``: take queued signals along (a body does; at home they stay with the process, which becomes the deputy).
     ``whole``: also say of which signals nothing was said, because the process that it is built in may have been told something.
+    ``known_actions``: what is done at signals, as far as it need not be asked (`actions`).
     """
     task: Task = call.task
     sets = status_sets(task.pid)
     brk = call.must(SYS_BRK, 0)
     own = capture_thread(call, regs, pending=pending)
     dumpable = call(SYS_PRCTL, PR_GET_DUMPABLE)
-    with open(f"/proc/{task.pid}/auxv", "rb") as auxv:
-        aux = shows.with_our_vdso(auxv.read())
+    with open(f"/proc/{task.pid}/auxv", "rb", buffering=0) as auxv:
+        aux = shows.with_our_vdso(auxv.read(layout.PAGE))
     return ImageMeta(
         version=VERSION,
         pid=pid,
@@ -145,7 +146,7 @@ def capture(
         xstate=own.xstate,
         xlayout=list(xstate.own_layout()),
         mask=own.mask,
-        actions=[(sig, action) for sig, action in actions(call) if whole or any(action)],
+        actions=[(sig, action) for sig, action in actions(call, known_actions or {}) if whole or any(action)],
         ignored=sets["SigIgn"],
         altstack=own.altstack,
         pending=own.pending,

@@ -96,8 +96,7 @@ class Departure:
         if step is Step.NOTHING:
             return False
         if p.obstacle() or self.deliverable(p):
-            # a signal is about to be delivered: what it does to an interrupted call must be the kernel's doing
-            self._later(p, Reason.SIGNALS)
+            self._later(p, Reason.SIGNALS)  # what one that is about to be delivered does to a broken call is the kernel's doing
             return False
         if lacking := self._unsuited(p):
             self._later(p, lacking)  # it may be in use for a moment only
@@ -208,6 +207,7 @@ class Departure:
     def _with_threads(self, p: Program, move: Move) -> None:
         """It has several threads: what it cannot do then (CannotMove), and what is not done."""
         if not p.several:
+            lib.mos_pin(self.tracer.pump, p.pid)  # it is about to make many calls for us
             return
         if move.freezes is not None:
             if p.process.shares:
