@@ -150,6 +150,7 @@ int mos_apart(int pid, int tid)
 }
 
 #define MOS_CHUNK 262144UL
+#define LONGEST (4UL << 20)     /* bytes of a transfer by which others wait for a millisecond */
 
 /* From a process's memory to a file. Bytes done, or an error if none. */
 long mos_store(int pid, unsigned long addr, int fd, unsigned long off, unsigned long len)
@@ -210,7 +211,7 @@ static long transfer(struct mos_private *w, int pid, int writes, unsigned long a
 {
     struct stat st;
     long n;
-    if (at < 0 || len > MOS_CHUNK || at > INT64_MAX - (int64_t)MOS_CHUNK || !(writes ? w->writable : w->readable))
+    if (at < 0 || len > LONGEST || at > INT64_MAX - (int64_t)LONGEST || !(writes ? w->writable : w->readable))
         return -1;
     if (writes && (most_used(len) > w->left || (w->appends && fstat(w->file, &st))))
         return -1;
