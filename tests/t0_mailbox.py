@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mosfs.abi.numbers import SYS_CLOSE, SYS_CLOSE_RANGE, SYS_DUP2, SYS_DUP3
 from mosfs.mbox import calls
-from mosfs.mbox.body import Body
+from mosfs.mbox.body import KEPT, LONGEST_KEPT, Body, Files
 from mosfs.mbox.filters import INTERESTS, MAX_MESSAGE, MAX_STORED, SIZE, BadFilter, Condition, Filter, unpack, unpack_stored
 from mosfs.mbox.model import MAX_UNREAD, PEEK, Flag, Mailbox, Sender
 from mosfs.trace import layout
@@ -316,29 +316,64 @@ def test_a_memory_file_holds_a_body(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [100_000, 300_000, 1 << 20])
-def test_a_message_goes_straight_to_where_it_is_read(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each piece by one call, however long it is."""
+def test_a_message_is_read_into_several_places(size: int) -> None:
+    """However long it is. Whoever has the descriptor, too, can shorten the file: no signal (SIGBUS) comes of that."""
     data, to = os.urandom(size), ctypes.create_string_buffer(size + 10)
     at, cut = ctypes.addressof(to), size // 3
     body = Body.file()
     body.append(b"before" + data)
-    written: list[int] = []
-    write = Task.write
-
-    def counting(self: Task, addr: int, found: bytes | bytearray | memoryview) -> None:
-        written.append(len(found))
-        write(self, addr, found)
-
-    monkeypatch.setattr(Task, "write", counting)
     calls.scatter(Task(os.getpid()), [(at, cut), (at + cut + 10, size)], body, 6, size)
-    assert to.raw[:cut] + to.raw[cut + 10 :] == data and written == [cut, size - cut]
-    contents = body.view()
-    os.ftruncate(body.fd, 100)  # whoever has the descriptor, too, can do it: no signal (SIGBUS) must come of that
-    with pytest.raises(OSError, match="short write"):
-        Task(os.getpid()).write(at, contents[size // 2 :])
+    assert to.raw[:cut] + to.raw[cut + 10 :] == data
+    os.ftruncate(body.fd, 100)
     with pytest.raises(OSError, match="too short"):
         calls.scatter(Task(os.getpid()), [(at, size)], body, 6, size)
     body.close()
+
+
+def same(one: Body, other: Body) -> bool:
+    return os.path.samestat(os.fstat(one.fd), os.fstat(other.fd))
+
+
+def test_a_memory_file_is_used_again_when_nobody_has_it() -> None:
+    """Neither who sends nor the post office nor the reader."""
+    files, of = Files(), ("sender", "mailbox")
+    files.body(of, 1000).close()
+    first = files.body(of, 1000)
+    first.append(b"first")
+    passed = os.dup(first.fd)
+    first.close()
+    second = files.body(of, 1000)
+    kept = Body.received(passed, 5)
+    assert not same(kept, second) and kept.part(0, 5) == b"first"
+    third = files.body(of, 1000)
+    kept.close()
+    again = files.body(of, 1000)
+    assert not same(third, second) and len(again) == 0
+    again.append(b"again")
+    assert again.part(0, 9) == b"again" and not same(again, second) and not same(again, third)
+    for body in (second, third, again):
+        body.close()
+    files.close()
+
+
+def test_only_messages_to_the_same_mailbox_share_memory_files() -> None:
+    """Who was sent one could still have it open. Nor are there many, or large ones, that nobody uses."""
+    files, of = Files(), ("sender", "mailbox")
+    before = {*os.listdir("/proc/self/fd")}
+    files.body(of, 10).close()
+    one = files.body(of, 10)
+    elsewhere = files.body(("sender", "another"), 10)
+    assert not same(one, elsewhere)
+    many = [files.body(("sender", "another"), 10) for _ in range(KEPT + 3)]
+    assert not any(same(one, other) for other in many)
+    large = files.body(("sender", "another"), LONGEST_KEPT + 1)
+    for body in (one, elsewhere, large, *many):
+        body.close()
+    assert len({*os.listdir("/proc/self/fd")} - before) == KEPT
+    files.forget("somebody")
+    assert len({*os.listdir("/proc/self/fd")} - before) == KEPT
+    files.forget("sender")
+    assert {*os.listdir("/proc/self/fd")} == before
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,17 @@ so that on one node they are copied twice only: out of the sender's memory and i
 from __future__ import annotations
 
 import errno
-import mmap
+import fcntl
 import os
+from contextlib import suppress
 
 from mosfs.wire.files import write_all
 from mosfs.wire.room import to_keep
 
 #: Longer messages travel in a memory file: a datagram of the control socket has room for 64 KB.
 INLINE = 32 * 1024
+#: Memory files that one sender keeps, and the longest message that is put into one of them, in bytes.
+KEPT, LONGEST_KEPT = 4, 1 << 20
 
 
 class Body:
@@ -56,17 +59,6 @@ class Body:
             offset += got
             room = room[got:]
 
-    def view(self) -> memoryview:
-        """Its contents where they lie, for the kernel to read: once it has been shortened, our own access to them would be our end.
-
-        OSError when there is no memory, or fewer bytes."""
-        if self.fd < 0 or not self.size:
-            return memoryview(self.data)
-        try:
-            return memoryview(mmap.mmap(self.fd, self.size, mmap.MAP_SHARED, mmap.PROT_READ))
-        except ValueError as error:
-            raise OSError(errno.EIO, "the memory file is too short") from error
-
     def moved(self) -> Body:
         """The same contents in a new object, for an owner who keeps it; this one is empty then."""
         new = Body(self.data, self.fd, self.size)
@@ -84,3 +76,64 @@ class Body:
             os.close(self.fd)
             self.fd = -1
             self.size = 0
+
+
+class Files:
+    """The memory files of one sender of many messages to one mailbox. One that nobody else has open any more is used again: a new
+    one has its pages made and freed, which takes longer than to fill and to read them.
+
+    Who has had such a file open could still have it, and see or change what comes next; so the next that gets it is the reader of
+    that mailbox again, or nobody."""
+
+    def __init__(self) -> None:
+        self._of: tuple[object, object] | None = None
+        self._kept: list[int] = []
+        self._possible = True
+
+    def body(self, of: tuple[object, object], size: int) -> Body:
+        """An empty memory file for a message of ``size`` bytes. ``of``: sender and mailbox. OSError when there is no memory."""
+        if of != self._of:
+            self.close()
+            self._of = of
+        elif size <= LONGEST_KEPT and self._possible:
+            free = next((fd for fd in self._kept if _nobody_else(fd)), -1)
+            try:
+                if free < 0 and len(self._kept) < KEPT:
+                    free = self._new()
+                if free >= 0:
+                    return Body(fd=to_keep(_opened_again(free)))
+            except OSError:
+                self._possible = False
+        return Body.file()
+
+    def _new(self) -> int:
+        made = Body.file()
+        try:
+            self._kept.append(to_keep(_opened_again(made.fd)))
+        finally:
+            made.close()
+        return self._kept[-1]
+
+    def forget(self, sender: object) -> None:
+        """It sends no more."""
+        if self._of is not None and self._of[0] == sender:
+            self.close()
+
+    def close(self) -> None:
+        self._of = None
+        while self._kept:
+            os.close(self._kept.pop())
+
+
+def _opened_again(fd: int) -> int:
+    """Another open file of what ``fd`` is one of. OSError."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _nobody_else(fd: int) -> bool:
+    """Whether that open file, which `_opened_again` has made, is the only one: then the kernel grants a lease (fcntl(2))."""
+    with suppress(OSError):
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return True
+    return False

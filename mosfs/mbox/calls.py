@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -162,15 +162,15 @@ def chunks(pieces: Iterable[tuple[int, int]], size: int, most: int) -> Iterator[
             offset += part
 
 
-def gather(task: Task, pieces: Iterable[tuple[int, int]], size: int) -> Body:
-    """What a program writes, as a message; OSError EFAULT."""
+def gather(task: Task, pieces: Iterable[tuple[int, int]], size: int, file: Callable[[], Body] = Body.file) -> Body:
+    """What a program writes, as a message; OSError EFAULT. ``file`` gives one for a long one."""
     if size <= INLINE:
         short = bytearray(size)
         room = memoryview(short)
         for address, offset, part in chunks(pieces, size, size):
             _read(task, address, room[offset : offset + part])
         return Body(bytes(short))
-    body = Body.file()
+    body = file()
     try:
         gather_into(task, pieces, size, body)
     except BaseException:
@@ -193,13 +193,8 @@ def gather_into(task: Task, pieces: Iterable[tuple[int, int]], size: int, to: Bo
 
 
 def scatter(task: Task, pieces: Iterable[tuple[int, int]], body: Body, offset: int, size: int) -> None:
-    """``size`` bytes of a message from ``offset`` on, to where a program reads; many go there without a copy. OSError EFAULT."""
-    if size > len(_room):
-        contents = body.view()
-        for address, at, part in chunks(pieces, size, size):
-            task.write(address, contents[offset + at : offset + at + part])
-        return
-    for address, at, part in chunks(pieces, size, size):
+    """``size`` bytes of a message from ``offset`` on, to where a program reads; OSError EFAULT."""
+    for address, at, part in chunks(pieces, size, len(_room)):
         room = memoryview(_room)[:part]
         body.read_into(offset + at, room)
         task.write(address, room)

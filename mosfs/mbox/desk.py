@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from mosfs.abi.args import MAX_BYTES
 from mosfs.abi.numbers import SYS_IOCTL, SYS_READ, SYS_READV, SYS_WRITE
 from mosfs.mbox import calls
-from mosfs.mbox.body import Body
+from mosfs.mbox.body import Body, Files
 from mosfs.mbox.borrowed import Borrowed
 from mosfs.mbox.calls import Descriptor
 from mosfs.mbox.customer import Customer, Key
@@ -59,7 +60,8 @@ class Desk:
     def __init__(self, control: ControlLink, handover: Handover, windows: Windows | None = None) -> None:
         self.requests = Requests(control)
         self.waiting = Waiting()
-        self.streams = Streams(self.requests, windows) if windows is not None else None
+        self.files = Files()
+        self.streams = Streams(self.requests, windows, self.files) if windows is not None else None
         self.borrowed = Borrowed(control, self.waiting, handover)
 
     def message(self, message: MailAnswer | MailWake | MailRecall, passed: Any) -> None:
@@ -89,6 +91,7 @@ class Desk:
         self.waiting.leave(key)
         if self.streams is not None:
             self.streams.leave(key)
+        self.files.forget(key)
         self.borrowed.give_back(key)
         self.borrowed.forget(key)
 
@@ -221,7 +224,7 @@ class Desk:
             else:
                 sent(_result(answer, errno.EIO) or size)
 
-        body = calls.gather(customer.task, pieces, size)
+        body = calls.gather(customer.task, pieces, size, partial(self.files.body, (customer.key, to), size))
         try:
             self.requests.ask(customer, lambda n: MailPut(n, home, pid, uid, gid, to.home, to.pid, size, body.data), done, body.fd)
         finally:

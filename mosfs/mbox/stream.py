@@ -19,11 +19,12 @@ import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mosfs.abi.numbers import SYS_READ, SYS_WRITE
 from mosfs.mbox import calls
-from mosfs.mbox.body import INLINE, Body
+from mosfs.mbox.body import INLINE, Body, Files
 from mosfs.mbox.calls import Endpoint
 from mosfs.mbox.customer import Customer, Key
 from mosfs.mbox.requests import Requests
@@ -88,9 +89,10 @@ class Lent:
 
 
 class Streams:
-    def __init__(self, requests: Requests, windows: Windows) -> None:
+    def __init__(self, requests: Requests, windows: Windows, files: Files) -> None:
         self.requests = requests
         self.windows = windows
+        self.files = files
         self._piles: dict[tuple[Key, Endpoint], Pile] = {}
         self._full: set[tuple[Key, Endpoint]] = set()
         self._lent: dict[Key, Lent] = {}
@@ -112,11 +114,11 @@ class Streams:
             if not 0 < size <= MOST_LATE or self._is_barred(customer.key) or at in self._full:
                 self._full.discard(at)
                 return False
-            body = calls.gather(customer.task, pieces, size)
+            body = calls.gather(customer.task, pieces, size, partial(self.files.body, at, size))
             self._piles[at] = pile = Pile()
             customer.finish(size)
             self._send(customer, at, pile, body)
-            self._open_write_window(customer, pile, fd)
+            self._open_write_window(customer, at, pile, fd)
         elif pile.error:
             del self._piles[at]
             if pile.error in (errno.ESRCH, errno.EACCES):
@@ -126,16 +128,16 @@ class Streams:
         elif not size or self._is_barred(customer.key) or at in self._full or len(pile.rest or b"") + size > MOST_COLLECTED:
             pile.waiting = again
         else:
-            pile.rest = Body.file() if pile.rest is None else pile.rest
+            pile.rest = self.files.body(at, MOST_COLLECTED) if pile.rest is None else pile.rest
             calls.gather_into(customer.task, pieces, size, pile.rest)
             customer.finish(size)
-            self._open_write_window(customer, pile, fd)
+            self._open_write_window(customer, at, pile, fd)
         return True
 
-    def _open_write_window(self, customer: Customer, pile: Pile, fd: int) -> None:
+    def _open_write_window(self, customer: Customer, at: tuple[Key, Endpoint], pile: Pile, fd: int) -> None:
         """What the program writes next to ``fd`` may go to the pile at once."""
         if pile.window is None and not pile.error and customer.runs_freely:
-            pile.rest = Body.file() if pile.rest is None else pile.rest
+            pile.rest = self.files.body(at, MOST_COLLECTED) if pile.rest is None else pile.rest
             room = MOST_COLLECTED - len(pile.rest)
             pile.window = self.windows.open(customer.task.pid, fd, SYS_WRITE, pile.rest, len(pile.rest), room)
 

@@ -182,7 +182,7 @@ int mos_put_back(int pid, int status)
 }
 
 #define LOOK_NS 15000           /* most calls have ended by then; a ppoll and its wake-up take longer */
-#define FAIR 64                 /* after so many stops in a row descriptors are looked at, */
+#define FAIR 256                /* after so many stops in a row descriptors are looked at, */
 #define ROUND 8                 /* and after so many all tasks that have stopped by then, one after the other */
 #define NOTES_IDLE_NS 5000000UL /* what is noted is written down when nothing has happened for so long */
 
