@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -26,15 +26,18 @@ from mosfs.guest.processes import Processes
 from mosfs.guest.threads import Threads
 from mosfs.home.asks.policy import Policy
 from mosfs.home.away import deputies as deputies_module
+from mosfs.home.away import requests as requests_module
 from mosfs.home.away.births import Births
 from mosfs.home.away.deputies import Deputies
 from mosfs.home.away.hosts import MOST_SIGNALS, Hosts
+from mosfs.home.away.requests import Requests
 from mosfs.home.away.waits import Waits
 from mosfs.home.moves import arrival
 from mosfs.home.moves.arrival import Arrival
 from mosfs.home.moves.copying import Copying
 from mosfs.home.moves.outliving import Outliving
 from mosfs.home.ports import StillRuns
+from mosfs.home.process import deputy as deputy_module
 from mosfs.home.process.deputy import Deputy, Flight, Hasten, Sleep, State
 from mosfs.home.process.move import Phase
 from mosfs.home.process.registers import result_at
@@ -100,6 +103,28 @@ def test_what_home_has_to_do_comes_before_a_call_of_the_body(deputy: Deputy) -> 
     assert done == ["home", "home again", "a sleep of the body"]
     deputy.became_ready()
     assert done[3:] == ["the next of the body"] and not deputy.waiting
+
+
+def test_what_a_body_has_said_of_signals_is_not_lost_when_it_comes_home(deputy: Deputy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for an answer to it: an image may come before the deputy, which rests, has stopped."""
+    done: list[Any] = []
+    monkeypatch.setattr(deputy_module, "set_action", lambda _, sig, action: done.append((sig, action)))
+    monkeypatch.setattr(deputy_module, "reset_action", lambda _, sig: done.append(sig))
+    monkeypatch.setattr(requests_module, "Calls", lambda *_, **__: nullcontext())
+    ignored, p = (1).to_bytes(32, "little"), SimpleNamespace(task=None, deputy=deputy)
+    others = SimpleNamespace(of=lambda _: [])
+    tracer: Any = SimpleNamespace(deputies=SimpleNamespace(watch=lambda _: None), threads=others)
+    requests = Requests(tracer)
+    deputy.state = State.PARKED
+    requests.action(p, deputy, 25, ignored)  # type: ignore[arg-type]
+    requests.action(p, deputy, 17, b"")  # type: ignore[arg-type]
+    deputy.when_ready(lambda: done.append("a call"), asked=True)
+    assert done == [] and deputy.task.interrupted == 1  # type: ignore[attr-defined]
+    requests.heed(p, None)  # type: ignore[arg-type]
+    assert done == [(25, ignored), 17]
+    deputy.became_ready()
+    requests.action(p, deputy, 25, ignored)  # type: ignore[arg-type]
+    assert done == [(25, ignored), 17, "a call", (25, ignored)]
 
 
 @pytest.mark.parametrize("state", [State.PARKED, State.BUSY])

@@ -113,7 +113,7 @@ class Returning:
             programs=programs, shared=nothing, groups=nothing, deputies=SimpleNamespace(watch=lambda p: None),
             hosts=SimpleNamespace(release_answers=lambda p: None), moves=SimpleNamespace(finish=lambda p, reason: None),
             mapped=SimpleNamespace(in_deputy=lambda p: [], deny_access=lambda *_: None),
-            cputimers=SimpleNamespace(came_home=self._fails),
+            cputimers=SimpleNamespace(came_home=self._fails), requests=SimpleNamespace(heed=lambda p, call: None),
         )  # fmt: skip
         tree.threads = Threads(tree)
         self.arrival = Arrival(tree)

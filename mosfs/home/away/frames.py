@@ -42,6 +42,8 @@ OF_MOVE: dict[int, OfMove] = {
 AT_ONCE: dict[int, OfBody] = {
     Kind.CALL: lambda tree, p, deputy, frame: tree.requests.called(p, deputy, frame),
     Kind.MASK: lambda tree, p, deputy, frame: tree.requests.mask(p, deputy, frame.content),
+    Kind.ACTION: lambda tree, p, deputy, frame: tree.requests.action(p, deputy, *frame.content),
+    Kind.RESET: lambda tree, p, deputy, frame: tree.requests.action(p, deputy, frame.content, b""),
     Kind.PRIVATE: lambda tree, p, _, frame: tree.carrier.feed(p, frame.payload),
     Kind.EARLY: lambda tree, p, deputy, frame: tree.copying.early(p, deputy, frame.payload),
     Kind.PAGES: lambda tree, p, _, frame: tree.copying.pages(p, frame),
@@ -59,8 +61,6 @@ WHEN_READY: dict[int, OfBody] = {
     Kind.FORK: lambda tree, p, deputy, frame: tree.births.fork(p, deputy, frame.content),
     Kind.EXEC: lambda tree, p, deputy, frame: tree.births.execute(p, deputy, frame.content, frame.flags),
     Kind.MMAP: lambda tree, p, deputy, frame: tree.requests.map_file(p, deputy, frame.content, frame.flags),
-    Kind.ACTION: lambda tree, p, deputy, frame: tree.requests.action(p, deputy, *frame.content),
-    Kind.RESET: lambda tree, p, deputy, frame: tree.requests.reset_handler(p, deputy, frame.content),
 }
 
 

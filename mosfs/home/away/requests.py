@@ -25,7 +25,6 @@ from mosfs.home.process.direct import Direct
 from mosfs.home.process.processor import AFFINITY
 from mosfs.home.process.program import Program
 from mosfs.mbox.calls import CLOSING
-from mosfs.migrate.rebuild import reset_action, set_action
 from mosfs.native import ffi, lib
 from mosfs.trace import layout
 from mosfs.trace.inject import Calls
@@ -201,15 +200,21 @@ class Requests:
         self.answer(p, result)
 
     def action(self, p: Program, deputy: Deputy, sig: int, action: bytes) -> None:
-        """The body has set what shall be done at a signal."""
+        """The body has set what shall be done at a signal; b"": its handler is reset. The deputy does so when it is READY, at the
+        latest when the program comes home: no answer is waited for, so the body may leave at once."""
+        deputy.heard.append((sig, action))
+        deputy.when_ready(lambda: self._act(p, deputy), asked=True)
+
+    def _act(self, p: Program, deputy: Deputy) -> None:
         with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            set_action(call, sig, action)
+            deputy.heed(call)
         self.tracer.deputies.watch(p)
 
-    def reset_handler(self, p: Program, deputy: Deputy, sig: int) -> None:
-        with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
-            reset_action(call, sig)
-        self.tracer.deputies.watch(p)
+    def heed(self, p: Program, call: Calls) -> None:
+        """``p`` is here again, in the process of ``call``: what bodies have said of signals is done, as far as it is not."""
+        for q in (p, *self.tracer.threads.of(p)):
+            if q.deputy is not None:
+                q.deputy.heed(call)
 
     def die(self, p: Program, deputy: Deputy, status: int, info: bytes, *, failed: bool) -> None:
         """The body is to die of a signal of its own making: the program dies of it at home. ``info``: its siginfo."""

@@ -165,9 +165,9 @@ class Arrival:
         """All but its memory: the registers to go on with. Whatever is raised, `_roll_back` can undo it."""
         meta, rebuild = coming.meta, coming.rebuild
         assert rebuild is not None
+        self.tracer.requests.heed(p, call)
         older = [*coming.infos, *p.body.infos]
-        signals = {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]}
-        coming.newer = take_pending(call, signals)
+        coming.newer = take_pending(call, {int.from_bytes(i[:4], "little") for i in [*(i for _, i in meta.pending), *older]})
         regs = rebuild.finish(coming.frames, home=True)
         coming.queued += meta.pending
         queue_noted(call, [*((not p.several, info) for info in older), *coming.newer], coming.queued)

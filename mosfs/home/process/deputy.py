@@ -41,6 +41,7 @@ from mosfs.home.process.remains import Remains, beside
 from mosfs.migrate import rows
 from mosfs.migrate.capture import signed
 from mosfs.migrate.image import MOST_THREADS
+from mosfs.migrate.rebuild import reset_action, set_action
 from mosfs.native import ffi, lib
 from mosfs.native.registers import Registers
 from mosfs.trace import layout
@@ -146,6 +147,7 @@ class Deputy:
     memory for its flights.
 
     ``born``: the child that the kernel says its fork has made; the value that the call returns is the program's word.
+    ``heard``: what the body does at a signal now, and the deputy not yet: (signal, struct sigaction), b"": its handler is reset.
     """
 
     def __init__(self, task: Task, mask: int) -> None:
@@ -163,6 +165,7 @@ class Deputy:
         self.born = 0
         self.remains = Remains()
         self.room = (FLIGHT_SCRATCH, FLIGHT_ROOM)
+        self.heard: list[tuple[int, bytes]] = []
 
     # ------------------------------------------------------------------ running calls
 
@@ -213,6 +216,15 @@ class Deputy:
                 call.must(SYS_MUNMAP, start, end - start)
         if not self.remains:
             self.remains.forget()
+
+    def heed(self, call: Calls) -> None:
+        """Do what was `heard`; ``call`` is a session in the task."""
+        while self.heard:
+            sig, action = self.heard.pop(0)
+            if action:
+                set_action(call, sig, action)
+            else:
+                reset_action(call, sig)
 
     def set_mask(self, mask: int) -> None:
         if mask != self.mask:
@@ -392,7 +404,7 @@ def deputy_of_child(parent: Deputy, task: Task) -> Deputy:
     child.state = State.BUSY
     child.base = copy_regs(parent.base)
     child.flight = None
-    child.todo, child.asked = [], []
+    child.todo, child.asked, child.heard = [], [], []
     child.interrupting = False
     child.ready_since = time.monotonic()
     child.sleep = parent.sleep
