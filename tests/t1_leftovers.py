@@ -14,7 +14,7 @@ import trio
 from mosfs.daemon.leftovers import Leftovers
 from mosfs.daemon.threads import Threads
 from mosfs.home.asks.disk_space import DiskSpace
-from mosfs.ptf.left import opened_by_others
+from mosfs.wire.files import opened_by_others
 from mosfs.wire.limits import Limit, Shares
 from mosfs.wire.messages import PrivateLeft
 

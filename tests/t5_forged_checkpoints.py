@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 import subprocess
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,6 +30,8 @@ from mosfs.trace.task import regs_from
 from mosfs.wire.frames import Kind
 from tests import cluster
 from tests.cluster import Lab, as_user, wait_until
+from tests.progs import scratch
+from tests.t5_checkpoint_threads import IN_USE
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(os.geteuid() != 0, reason="plays another user")]
 
@@ -51,11 +51,10 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """The user's."""
-    made = Path(tempfile.mkdtemp(prefix="mosfs-", dir="/var/tmp"))
-    os.chown(made, USER, USER)
-    os.mkfifo(made / "fifo")
-    yield made
-    shutil.rmtree(made)
+    with scratch() as made:
+        os.chown(made, USER, USER)
+        os.mkfifo(made / "fifo")
+        yield made
 
 
 def sleeps(pid: int) -> bool:
@@ -249,7 +248,7 @@ def recovered(nodes: Lab, folder: Path, forged: Forged, *limited: str) -> subpro
     (folder / "forged").write_bytes(forged.packed())
     for _ in range(50):
         done = nodes.run(1, *as_user(USER), *limited, "mosrun", "-Rforged", cwd=folder, timeout=20)
-        if not done.stderr.endswith(" is in use\n"):
+        if not done.stderr.rstrip("\n").endswith(IN_USE):
             return done
         time.sleep(0.2)
     raise AssertionError("its numbers are never free")

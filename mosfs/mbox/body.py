@@ -4,11 +4,9 @@ so that on one node they are copied twice only: out of the sender's memory and i
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-from contextlib import suppress
 
-from mosfs.wire.files import write_all
+from mosfs.wire.files import opened_by_others, write_all
 from mosfs.wire.room import to_keep
 
 #: Longer messages travel in a memory file: a datagram of the control socket has room for 64 KB.
@@ -96,7 +94,7 @@ class Files:
             self.close()
             self._of = of
         elif size <= LONGEST_KEPT and self._possible:
-            free = next((fd for fd in self._kept if _nobody_else(fd)), -1)
+            free = next((fd for fd in self._kept if opened_by_others(fd) is False), -1)
             try:
                 if free < 0 and len(self._kept) < KEPT:
                     free = self._new()
@@ -128,12 +126,3 @@ class Files:
 def _opened_again(fd: int) -> int:
     """Another open file of what ``fd`` is one of. OSError."""
     return os.open(f"/proc/self/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-
-
-def _nobody_else(fd: int) -> bool:
-    """Whether that open file, which `_opened_again` has made, is the only one: then the kernel grants a lease (fcntl(2))."""
-    with suppress(OSError):
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return True
-    return False

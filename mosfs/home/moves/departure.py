@@ -159,7 +159,7 @@ class Departure:
         try:
             if obstacle := p.travel.bound or self._unsuited(p):  # bound since it was asked to stop
                 raise CannotMove(obstacle)
-            self._with_threads(p, move)
+            self._prepare(p, move)
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=original) as call:
                 meta = self._capture(p, call, stay, vmas)
@@ -204,8 +204,8 @@ class Departure:
             return None
         return futex_again(regs, p.call.sleep.number if p.call.sleep is not None else -1)
 
-    def _with_threads(self, p: Program, move: Move) -> None:
-        """It has several threads: what it cannot do then (CannotMove), and what is not done."""
+    def _prepare(self, p: Program, move: Move) -> None:
+        """It is to be captured. CannotMove, if it has several threads and they cannot do that."""
         if not p.several:
             lib.mos_pin(self.tracer.pump, p.pid)  # it is about to make many calls for us
             return
@@ -248,7 +248,7 @@ class Departure:
         assert move is not None and move.link is not None and sleeping is not None
         move.frozen_at = move.frozen_at if move.standing else time.monotonic()
         try:
-            self._with_threads(p, move)
+            self._prepare(p, move)
             vmas = mappings_of(p.pid, p.process.said, p.process.names, move.copy, self.tracer.mapped.known(p))
             with Calls(p.task, base=deputy.base, mask=deputy.mask) as call:
                 meta = self._capture(p, call, sleeping, vmas)
